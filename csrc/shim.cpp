@@ -1,0 +1,116 @@
+// What tch does not bind. Every function returns nullptr when it worked, else a message that the caller frees
+// with px_free: no C++ exception may cross into Rust. The one Rust face of this file is src/torch.rs.
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <vector>
+
+namespace {
+template <typename F> char* caught(F&& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& e) {
+    return strdup(e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    return strdup(e.what());
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
+std::vector<at::Tensor> list(at::Tensor** tensors, int n) {
+  std::vector<at::Tensor> out;
+  out.reserve(n);
+  for (int i = 0; i < n; i++) out.push_back(*tensors[i]);
+  return out;
+}
+at::DeviceType type_of(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
+} // namespace
+
+extern "C" {
+void px_free(char* message) { std::free(message); }
+
+// Links made with --as-needed drop libtorch_cuda. Must run before the first CUDA query: one query without it
+// makes libtorch keep its stub for good.
+char* px_load_cuda() {
+  return caught([&] {
+    if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
+  });
+}
+
+// Autocast state of this thread for one device type: enabled, to bf16. `previous` receives the old state.
+char* px_autocast(int cuda, int enabled, int* previous) {
+  return caught([&] {
+    auto device = type_of(cuda);
+    *previous = at::autocast::is_autocast_enabled(device) ? 1 : 0;
+    at::autocast::set_autocast_dtype(device, at::kBFloat16);
+    at::autocast::set_autocast_enabled(device, enabled != 0);
+  });
+}
+// Cached bf16 copies of weights live until the outermost region ends.
+char* px_autocast_enter() {
+  return caught([&] { at::autocast::increment_nesting(); });
+}
+char* px_autocast_leave() {
+  return caught([&] {
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  });
+}
+
+// Matrix products in full float32 (no TF32) while `full`; `previous` receives whether TF32 was allowed.
+char* px_allow_tf32(int allow, int* previous) {
+  return caught([&] {
+    auto& context = at::globalContext();
+    *previous = context.allowTF32CuBLAS() ? 1 : 0;
+    context.setAllowTF32CuBLAS(allow != 0);
+    context.setAllowTF32CuDNN(allow != 0);
+  });
+}
+
+char* px_deterministic(int on) {
+  return caught([&] {
+    auto& context = at::globalContext();
+    context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
+    context.setDeterministicCuDNN(on != 0);
+    context.setBenchmarkCuDNN(on == 0);
+  });
+}
+
+// One fused AdamW step over n parameters; `steps` are float scalars that this call advances. `found_inf`, a float
+// scalar or null, skips the whole step on the device when it is not zero.
+char* px_fused_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** first, at::Tensor** second,
+                     at::Tensor** steps, int n, double lr, double beta1, double beta2, double weight_decay,
+                     double eps, at::Tensor* found_inf) {
+  return caught([&] {
+    at::NoGradGuard guard;
+    auto p = list(params, n), g = list(grads, n), m = list(first, n), v = list(second, n), s = list(steps, n);
+    std::vector<at::Tensor> none;
+    for (auto& step : s) {
+      if (found_inf) step.add_(1 - *found_inf);
+      else step.add_(1);
+    }
+    std::optional<at::Tensor> skip;
+    if (found_inf) skip = *found_inf;
+    at::_fused_adamw_(p, g, m, v, none, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
+                      /*maximize=*/false, /*grad_scale=*/std::nullopt, skip);
+  });
+}
+
+// The l2 norm over all gradients together, written to `total` (a new float scalar); gradients are scaled in place
+// so that it is at most max_norm when max_norm > 0.
+char* px_clip_grad_norm(at::Tensor** grads, int n, double max_norm, at::Tensor** total) {
+  return caught([&] {
+    at::NoGradGuard guard;
+    auto g = list(grads, n);
+    auto norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(g, 2)), 2);
+    if (max_norm > 0) at::_foreach_mul_(g, (max_norm / (norm + 1e-6)).clamp_max(1.0));
+    *total = new at::Tensor(norm);
+  });
+}
+} // extern "C"

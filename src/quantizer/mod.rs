@@ -1,0 +1,196 @@
+//! Latent to indices and back. One file (or folder) per quantizer; adding one touches that file and the three
+//! adjacent places of this one: the `mod` line, the [`QuantizerConfig`] variant, the match arm of its `build`.
+//!
+//! Nothing outside asks which quantizer it has: a quantizer names its own loss terms, registers its own variables
+//! under the path that it is given, and computes in full float32 whatever the autocast type.
+
+mod fsq;
+mod kmeans;
+mod projection;
+mod search;
+mod statistic;
+mod straight_through;
+mod vq;
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn};
+
+pub use fsq::Bound;
+pub use statistic::{Statistic, merge};
+pub use straight_through::straight_through;
+
+use crate::seed::Seed;
+
+/// Most codes that an index can name.
+pub const MAX_CODES: i64 = 1 << 31;
+
+/// Whether statistics are taken and noise is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Deterministic; no statistics.
+    Eval,
+    /// Statistics for [`Quantizer::update`]; noise, if any, from `seed`.
+    Train {
+        /// Of this micro-batch.
+        seed: Seed,
+    },
+}
+
+/// What [`Quantizer::quantize`] makes.
+#[derive(Debug)]
+pub struct Quantized {
+    /// `[B, C, h, w]`, equal to `lookup(indices)` bit for bit; its gradient is the straight-through estimate.
+    pub latent: Tensor,
+    /// `[B, h, w]` int64 in `0..K` (one axis more for several codebooks).
+    pub indices: Tensor,
+    /// Auxiliary losses, to be added to the objective's own.
+    pub losses: Vec<LossTerm>,
+    /// For [`Quantizer::update`]; empty in [`Mode::Eval`]; detached.
+    pub statistics: Vec<Statistic>,
+    /// For the logs only.
+    pub monitors: Vec<Monitor>,
+}
+
+/// One named term of a loss; it contributes `weight * value`.
+#[derive(Debug)]
+pub struct LossTerm {
+    /// As logged, under `loss/`.
+    pub name: &'static str,
+    /// Scalar, unweighted, with its gradient.
+    pub value: Tensor,
+    /// Factor in the total.
+    pub weight: f64,
+}
+
+/// A named scalar for the logs, detached and left on its device until log time.
+#[derive(Debug)]
+pub struct Monitor {
+    /// As logged, for instance `quantizer/restarts`.
+    pub name: String,
+    /// Scalar.
+    pub value: Tensor,
+}
+
+/// Sizes of a quantizer's codebooks, all of one shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CodebookShape {
+    /// Number of codebooks; the indices have an extra axis when it is over 1.
+    pub codebooks: i64,
+    /// K, codes in each codebook.
+    pub size: i64,
+    /// D, numbers in one code.
+    pub dim: i64,
+}
+
+impl CodebookShape {
+    /// log2 K per codebook, summed over the codebooks of one position.
+    #[must_use]
+    pub fn bits_per_token(&self) -> f64 {
+        self.codebooks as f64 * (self.size as f64).log2()
+    }
+}
+
+/// What [`Quantizer::update`] changed.
+#[derive(Debug, Default)]
+pub struct UpdateReport {
+    /// Rows of a trainable tensor that were overwritten: the loop clears their optimizer moments and copies them
+    /// into the weight average.
+    pub replaced_rows: Option<ReplacedRows>,
+    /// For the logs only.
+    pub monitors: Vec<Monitor>,
+}
+
+/// Rows of one variable that no longer continue their history.
+#[derive(Debug)]
+pub struct ReplacedRows {
+    /// Full name of the variable, as in the checkpoint.
+    pub variable: String,
+    /// `[rows]` bool, on the variable's device.
+    pub mask: Tensor,
+}
+
+/// An error of a quantizer's configuration or start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct QuantizerError(pub String);
+
+/// The seam that every quantizer implements.
+///
+/// `Send` but not `Sync`: one thread owns a model.
+pub trait Quantizer: Debug + Send {
+    /// Whether [`Quantizer::start`] wants latents before step 0, and how many vectors.
+    fn start_vectors(&self) -> Option<i64> {
+        None
+    }
+
+    /// Once, before step 0: k-means and the like, on latents of enough batches from a pass without gradient.
+    ///
+    /// # Shapes
+    /// `z`: `[B, C, h, w]`.
+    ///
+    /// # Errors
+    /// When the latents cannot start a codebook (not finite).
+    fn start(&mut self, _z: &Tensor, _seed: Seed) -> Result<(), QuantizerError> {
+        Ok(())
+    }
+
+    /// Rounds a latent to codes. Pure: never changes `self`.
+    ///
+    /// # Shapes
+    /// `z`: `[B, C, h, w]` -> latent `[B, C, h, w]`, indices `[B, h, w]`.
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized;
+
+    /// Inverse of the indices; where `quantize` gets its forward value, so the two are equal bit for bit for the
+    /// same shape, device and thread count.
+    ///
+    /// # Shapes
+    /// `indices`: `[B, h, w]` int64 -> `[B, C, h, w]`.
+    fn lookup(&self, indices: &Tensor) -> Tensor;
+
+    /// Codebook sizes.
+    fn codebook(&self) -> CodebookShape;
+
+    /// Once per optimizer step, with the statistics of all micro-batches merged: averages, restarts.
+    fn update(&mut self, _statistics: &[Statistic], _seed: Seed) -> UpdateReport {
+        UpdateReport::default()
+    }
+
+    /// What to try when the codebook collapses, for the warning.
+    fn collapse_remedy(&self) -> &'static str;
+}
+
+/// Which quantizer, with its settings; `kind` names it in the config.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum QuantizerConfig {
+    /// Finite scalar quantization.
+    Fsq(fsq::Config),
+    /// Vector quantization.
+    Vq(vq::Config),
+}
+
+impl QuantizerConfig {
+    /// The channels that the quantizer works on without a projection.
+    ///
+    /// # Errors
+    /// See [`QuantizerConfig::build`].
+    pub fn natural_width(&self) -> Result<i64, QuantizerError> {
+        match self {
+            Self::Fsq(config) => config.check().map(|()| config.levels.len() as i64),
+            Self::Vq(config) => config.check().map(|()| config.codebook_dim),
+        }
+    }
+
+    /// Registers the variables under `path` for latents of `channels` and returns the quantizer.
+    ///
+    /// # Errors
+    /// When a setting is out of its range; the message names it, its value and the remedy.
+    pub fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(match self {
+            Self::Fsq(config) => Box::new(fsq::Fsq::new(path, config, channels)?),
+            Self::Vq(config) => Box::new(vq::Vq::new(path, config, channels)?),
+        })
+    }
+}
