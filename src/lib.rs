@@ -1,27 +1,3 @@
-//! pixtok trains, compares and runs **discrete image tokenizers**: an autoencoder whose middle is a quantizer, so
-//! that an image becomes a small grid of integers and comes back.
-//!
-//! ```text
-//! files ─► data ─► Batch ─► encoder ─► quantizer ─► decoder ─► loss ─► optim ─► metrics ─► logger / checkpoint
-//!          (data/)         └────────── model::Tokenizer ─────────┘   (train/ strings these, nothing else does)
-//! ```
-//!
-//! Letters of shapes, everywhere: B batch, C channels, H W pixels, h w latent grid, K codebook size, D code
-//! dimension.
-//!
-//! Each module imports only from those above it in this list (`tests/modules.rs` keeps that true).
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+//! pixtok (being laid).
+pub mod seed;
+pub mod torch;
