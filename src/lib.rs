@@ -1,5 +1,6 @@
 //! pixtok (being laid).
 pub mod layers;
+pub mod model;
 pub mod quantizer;
 pub mod seed;
 pub mod torch;
