@@ -2,7 +2,7 @@
 //! to one of a few levels; their product is the implicit codebook. No codebook to learn, no auxiliary loss.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 use super::projection::Projection;
 use super::{
@@ -180,10 +180,10 @@ impl Fsq {
 impl Quantizer for Fsq {
     fn quantize(&self, z: &Tensor, _mode: Mode) -> Quantized {
         in_full_precision(|| {
-            let (carrier, digits) = self.rounded(&self.projection.into_codes(&z.to_kind(Kind::Float)));
+            let (carrier, digits) = self.rounded(&self.projection.project_in(&z.to_kind(Kind::Float)));
             let codes = straight_through(&self.codes_from_digits(&digits), &carrier);
             Quantized {
-                latent: self.projection.out_of_codes(&codes),
+                latent: self.projection.project_out(&codes),
                 indices: self.indices_from_digits(&digits),
                 losses: vec![],
                 statistics: vec![],
@@ -195,7 +195,7 @@ impl Quantizer for Fsq {
     fn lookup(&self, indices: &Tensor) -> Tensor {
         in_full_precision(|| {
             let codes = self.codes_from_digits(&self.digits_from_indices(indices));
-            self.projection.out_of_codes(&codes)
+            self.projection.project_out(&codes)
         })
     }
 

@@ -18,7 +18,6 @@ pub struct Clusters {
 ///
 /// # Shapes
 /// `vectors [N, D]` -> `[rows, D]`.
-#[must_use]
 pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
     let n = vectors.size()[0];
     seed.reseed_torch();

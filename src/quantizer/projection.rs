@@ -22,14 +22,12 @@ impl Projection {
     }
 
     /// `[B, C, h, w]` -> `[B, D, h, w]`.
-    #[must_use]
-    pub fn into_codes(&self, latent: &Tensor) -> Tensor {
+    pub fn project_in(&self, latent: &Tensor) -> Tensor {
         self.layers.as_ref().map_or_else(|| latent.shallow_clone(), |(into, _)| into.forward(latent))
     }
 
     /// `[B, D, h, w]` -> `[B, C, h, w]`.
-    #[must_use]
-    pub fn out_of_codes(&self, codes: &Tensor) -> Tensor {
+    pub fn project_out(&self, codes: &Tensor) -> Tensor {
         self.layers
             .as_ref()
             .map_or_else(|| codes.shallow_clone(), |(_, out)| out.forward(&codes.contiguous()))

@@ -12,7 +12,6 @@ const DISTANCE_BYTES: i64 = 64 << 20;
 ///
 /// # Shapes
 /// `vectors [N, D]`, `codes [K, D]` -> `[N]` int64 in `0..K`.
-#[must_use]
 pub fn nearest(vectors: &Tensor, codes: &Tensor) -> Tensor {
     let rows = (DISTANCE_BYTES / (4 * codes.size()[0])).max(1);
     let squares = codes.square().sum_dim_intlist(1, false, Kind::Float).unsqueeze(0);

@@ -7,7 +7,6 @@ use tch::Tensor;
 ///
 /// # Shapes
 /// Both of one shape.
-#[must_use]
 pub fn straight_through(value: &Tensor, carrier: &Tensor) -> Tensor {
     value.detach() + (carrier - carrier.detach())
 }

@@ -283,7 +283,7 @@ impl Quantizer for Vq {
     fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
         tch::no_grad(|| {
             in_full_precision(|| {
-                let vectors = as_vectors(&self.projection.into_codes(&z.to_kind(Kind::Float)));
+                let vectors = as_vectors(&self.projection.project_in(&z.to_kind(Kind::Float)));
                 if vectors.isfinite().all().int64_value(&[]) == 0 {
                     return Err(QuantizerError(
                         "the encoder's first latents are not finite, so k-means cannot start the codebook; \
@@ -305,14 +305,14 @@ impl Quantizer for Vq {
 
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
-            let z = self.projection.into_codes(&z.to_kind(Kind::Float));
+            let z = self.projection.project_in(&z.to_kind(Kind::Float));
             let vectors = as_vectors(&z);
             let nearest = tch::no_grad(|| nearest(&vectors, &self.codebook));
             let shape = z.size();
             let indices = nearest.view([shape[0], shape[2], shape[3]]);
             let codes = self.codes(&indices);
             Quantized {
-                latent: self.projection.out_of_codes(&straight_through(&codes, &z)),
+                latent: self.projection.project_out(&straight_through(&codes, &z)),
                 losses: self.losses(&z, &codes),
                 statistics: match mode {
                     Mode::Eval => vec![],
@@ -325,7 +325,7 @@ impl Quantizer for Vq {
     }
 
     fn lookup(&self, indices: &Tensor) -> Tensor {
-        in_full_precision(|| self.projection.out_of_codes(&self.codes(indices).detach()))
+        in_full_precision(|| self.projection.project_out(&self.codes(indices).detach()))
     }
 
     fn codebook(&self) -> CodebookShape {

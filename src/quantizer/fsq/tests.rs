@@ -1,3 +1,5 @@
+use tch::Device;
+
 use super::*;
 use crate::seed::Seed;
 use crate::torch::{Precision, with_precision};

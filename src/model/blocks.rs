@@ -1,0 +1,126 @@
+//! The parts that encoder and decoder share.
+
+use tch::{Tensor, nn, nn::Module};
+
+use super::plan::Plan;
+use crate::layers::{conv, group_norm};
+
+/// GroupNorm, SiLU, 3×3 convolution, twice, beside a shortcut (1×1 where the widths differ).
+#[derive(Debug)]
+struct ResBlock {
+    norm1: nn::GroupNorm,
+    conv1: nn::Conv2D,
+    norm2: nn::GroupNorm,
+    conv2: nn::Conv2D,
+    shortcut: Option<nn::Conv2D>,
+}
+
+impl ResBlock {
+    fn new(path: &nn::Path, plan: &Plan, channels_in: i64, channels_out: i64) -> Self {
+        Self {
+            norm1: group_norm(&(path / "norm1"), plan.groups(channels_in), channels_in),
+            conv1: conv(&(path / "conv1"), channels_in, channels_out, 3, 1),
+            norm2: group_norm(&(path / "norm2"), plan.groups(channels_out), channels_out),
+            conv2: conv(&(path / "conv2"), channels_out, channels_out, 3, 1),
+            shortcut: (channels_in != channels_out)
+                .then(|| conv(&(path / "shortcut"), channels_in, channels_out, 1, 1)),
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let h = self.conv1.forward(&self.norm1.forward(x).silu());
+        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x) + h,
+            None => x + h,
+        }
+    }
+}
+
+/// Single-head self-attention over all positions, added to its input.
+#[derive(Debug)]
+struct Attention {
+    norm: nn::GroupNorm,
+    qkv: nn::Conv2D,
+    out: nn::Conv2D,
+}
+
+impl Attention {
+    fn new(path: &nn::Path, plan: &Plan, channels: i64) -> Self {
+        Self {
+            norm: group_norm(&(path / "norm"), plan.groups(channels), channels),
+            qkv: conv(&(path / "qkv"), channels, 3 * channels, 1, 1),
+            out: conv(&(path / "out"), channels, channels, 1, 1),
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let (b, c, h, w) = (x.size()[0], x.size()[1], x.size()[2], x.size()[3]);
+        // [B, 3C, h, w] -> three of [B, 1, h·w, C].
+        let qkv = self.qkv.forward(&self.norm.forward(x)).view([b, 3, c, h * w]).transpose(2, 3);
+        let part = |i: i64| qkv.select(1, i).unsqueeze(1);
+        let attended = Tensor::scaled_dot_product_attention(
+            &part(0),
+            &part(1),
+            &part(2),
+            None::<&Tensor>,
+            0.0,
+            false,
+            None,
+            false,
+        );
+        x + self.out.forward(&attended.squeeze_dim(1).transpose(1, 2).reshape([b, c, h, w]))
+    }
+}
+
+/// A run of blocks at one resolution.
+#[derive(Debug)]
+pub(super) struct Blocks(Vec<Block>);
+
+#[derive(Debug)]
+enum Block {
+    Res(ResBlock),
+    Attention(Attention),
+}
+
+impl Blocks {
+    /// `count` residual blocks from `channels_in` to `channels_out`, each followed by attention when asked for.
+    pub fn stage(
+        path: &nn::Path,
+        plan: &Plan,
+        (channels_in, channels_out): (i64, i64),
+        count: i64,
+        attention: bool,
+    ) -> Self {
+        let mut blocks = vec![];
+        for i in 0..count {
+            let from = if i == 0 { channels_in } else { channels_out };
+            blocks.push(Block::Res(ResBlock::new(&(path / format!("res{i}")), plan, from, channels_out)));
+            if attention {
+                let path = path / format!("attention{i}");
+                blocks.push(Block::Attention(Attention::new(&path, plan, channels_out)));
+            }
+        }
+        Self(blocks)
+    }
+
+    /// Residual block, attention, residual block at the coarsest resolution; nothing unless the plan wants it.
+    pub fn middle(path: &nn::Path, plan: &Plan) -> Self {
+        let channels = plan.coarsest_channels();
+        if !plan.mid_attention {
+            return Self(vec![]);
+        }
+        Self(vec![
+            Block::Res(ResBlock::new(&(path / "res0"), plan, channels, channels)),
+            Block::Attention(Attention::new(&(path / "attention"), plan, channels)),
+            Block::Res(ResBlock::new(&(path / "res1"), plan, channels, channels)),
+        ])
+    }
+
+    pub fn forward(&self, x: Tensor) -> Tensor {
+        self.0.iter().fold(x, |x, block| match block {
+            Block::Res(block) => block.forward(&x),
+            Block::Attention(block) => block.forward(&x),
+        })
+    }
+}

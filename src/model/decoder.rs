@@ -1,0 +1,62 @@
+//! Latents to images.
+
+use tch::{Tensor, nn, nn::Module};
+
+use super::blocks::Blocks;
+use super::plan::Plan;
+use crate::layers::{conv, group_norm};
+
+/// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
+/// convolution between them, head.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    stem: nn::Conv2D,
+    middle: Blocks,
+    stages: Vec<DecoderStage>,
+    norm: nn::GroupNorm,
+    head: nn::Conv2D,
+}
+
+#[derive(Debug)]
+struct DecoderStage {
+    blocks: Blocks,
+    /// The factor, and the convolution after it.
+    up: Option<(i64, nn::Conv2D)>,
+}
+
+impl Decoder {
+    pub fn new(path: &nn::Path, plan: &Plan) -> Self {
+        let mut channels = plan.coarsest_channels();
+        let stem = conv(&(path / "stem"), plan.latent_channels, channels, 3, 1);
+        let middle = Blocks::middle(&(path / "middle"), plan);
+        let stages = plan.stages.iter().enumerate().rev().map(|(i, stage)| {
+            let path = path / format!("stage{i}");
+            let widths = (channels, stage.channels);
+            channels = stage.channels;
+            let blocks = Blocks::stage(&path, plan, widths, plan.decoder_res_blocks, stage.attention);
+            let factor = i.checked_sub(1).map_or(1, |finer| plan.stages[finer].stride);
+            let up = (factor > 1).then(|| (factor, conv(&(&path / "up"), channels, channels, 3, 1)));
+            DecoderStage { blocks, up }
+        });
+        let stages = stages.collect();
+        Self {
+            stem,
+            middle,
+            stages,
+            norm: group_norm(&(path / "norm"), plan.groups(channels), channels),
+            head: conv(&(path / "head"), channels, 3, 3, 1),
+        }
+    }
+
+    /// `[B, C, h, w]` -> `[B, 3, H, W]`.
+    pub fn forward(&self, latent: &Tensor) -> Tensor {
+        let x = self.middle.forward(self.stem.forward(latent));
+        let x = self.stages.iter().fold(x, |x, stage| {
+            let x = stage.blocks.forward(x);
+            let Some((factor, conv)) = &stage.up else { return x };
+            let (h, w) = (x.size()[2] * factor, x.size()[3] * factor);
+            conv.forward(&x.upsample_nearest2d([h, w], None, None))
+        });
+        self.head.forward(&self.norm.forward(&x).silu())
+    }
+}

@@ -1,0 +1,106 @@
+//! The convolutional autoencoder of the field (VQGAN's, arXiv 2012.09841) around a quantizer.
+
+mod blocks;
+mod decoder;
+mod encoder;
+mod plan;
+
+use tch::{Device, Kind, Tensor, nn};
+
+pub use plan::{Config, ModelError};
+
+use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
+use decoder::Decoder;
+use encoder::Encoder;
+use plan::Plan;
+
+/// `[B, 3, H, W]` bytes -> float32 in [−1, 1].
+pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
+    bytes.to_kind(Kind::Float) / 127.5 - 1.0
+}
+
+/// Encoder, quantizer and decoder: images to a grid of indices and back.
+#[derive(Debug)]
+pub struct Tokenizer {
+    encoder: Encoder,
+    /// Public to the loop, which starts and updates it.
+    pub quantizer: Box<dyn Quantizer>,
+    decoder: Decoder,
+    downsample: i64,
+}
+
+/// What [`Tokenizer::forward`] makes.
+#[derive(Debug)]
+pub struct Reconstruction {
+    /// `[B, 3, H, W]`, about [−1, 1], in the precision of the decoder.
+    pub recon: Tensor,
+    /// Indices, auxiliary losses and statistics.
+    pub quantized: Quantized,
+}
+
+impl Tokenizer {
+    /// Builds the network under `path`, for images of `image_size` (height, width).
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    pub fn new(
+        path: &nn::Path,
+        model: &Config,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+    ) -> Result<Self, ModelError> {
+        let natural_width = quantizer.natural_width()?;
+        let plan = Plan::new(model, image_size, model.latent_channels.unwrap_or(natural_width))?;
+        Ok(Self {
+            encoder: Encoder::new(&(path / "encoder"), &plan),
+            quantizer: quantizer.build(&(path / "quantizer"), plan.latent_channels)?,
+            decoder: Decoder::new(&(path / "decoder"), &plan),
+            downsample: plan.downsample(),
+        })
+    }
+
+    /// Pixels per latent position along each axis.
+    #[must_use]
+    pub fn downsample(&self) -> i64 {
+        self.downsample
+    }
+
+    /// Sizes of the codebook.
+    #[must_use]
+    pub fn codebook(&self) -> CodebookShape {
+        self.quantizer.codebook()
+    }
+
+    /// `[B, 3, H, W]` in [−1, 1] -> z `[B, C, h, w]`.
+    pub fn latents(&self, images: &Tensor) -> Tensor {
+        self.encoder.forward(&preferred_layout(images))
+    }
+
+    /// `[B, 3, H, W]` in [−1, 1] -> indices `[B, h, w]` (one axis more for several codebooks).
+    pub fn encode(&self, images: &Tensor) -> Tensor {
+        self.quantizer.quantize(&self.latents(images), Mode::Eval).indices
+    }
+
+    /// Indices `[B, h, w]` -> images `[B, 3, H, W]`.
+    pub fn decode(&self, indices: &Tensor) -> Tensor {
+        self.decoder.forward(&self.quantizer.lookup(indices))
+    }
+
+    /// `[B, 3, H, W]` in [−1, 1] -> reconstruction and everything the quantizer made.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
+        let quantized = self.quantizer.quantize(&self.latents(images), mode);
+        Reconstruction { recon: self.decoder.forward(&quantized.latent), quantized }
+    }
+}
+
+/// channels_last on CUDA, where bf16 convolutions are fastest in it; the plain layout elsewhere (measured 1.3 times
+/// faster on a CPU).
+fn preferred_layout(images: &Tensor) -> Tensor {
+    match images.device() {
+        Device::Cuda(_) => images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+        _ => images.shallow_clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What the network looks like: the settings, checked, with every width and resolution worked out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::quantizer::QuantizerError;
+
+/// Settings of encoder and decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Channels of the first stage before its multiplier.
+    pub channels: i64,
+    /// One stage each, from the finest resolution: its channels as a multiple of `channels`.
+    pub multipliers: Vec<i64>,
+    /// Downsampling between neighbouring stages, one fewer than stages; absent: 2 each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strides: Option<Vec<i64>>,
+    /// Residual blocks in each stage of the encoder.
+    pub res_blocks: i64,
+    /// The same for the decoder; absent: as the encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_res_blocks: Option<i64>,
+    /// Self-attention after every residual block of the stages whose short side has one of these sizes in pixels.
+    pub attention: Vec<i64>,
+    /// A residual block, self-attention and another residual block at the coarsest resolution of both halves.
+    pub mid_attention: bool,
+    /// Groups of every group normalisation; absent: a quarter of the channels, at most 32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_groups: Option<i64>,
+    /// Width C of the latent; absent: the quantizer's own, without a projection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent_channels: Option<i64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            channels: 16,
+            multipliers: vec![1, 2, 4],
+            strides: None,
+            res_blocks: 1,
+            decoder_res_blocks: None,
+            attention: vec![],
+            mid_attention: false,
+            norm_groups: None,
+            latent_channels: None,
+        }
+    }
+}
+
+/// The model's settings do not work together.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Of encoder or decoder.
+    #[error("{0}")]
+    Network(String),
+    /// Of the quantizer.
+    #[error(transparent)]
+    Quantizer(#[from] QuantizerError),
+}
+
+/// One resolution of the network.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    pub channels: i64,
+    pub attention: bool,
+    /// Downsampling after this stage (encoder), upsampling back into it (decoder); 1 for the coarsest.
+    pub stride: i64,
+}
+
+/// The whole network, checked.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub stem_channels: i64,
+    pub stages: Vec<Stage>,
+    pub res_blocks: i64,
+    pub decoder_res_blocks: i64,
+    pub mid_attention: bool,
+    pub norm_groups: Option<i64>,
+    pub latent_channels: i64,
+}
+
+impl Plan {
+    pub fn new(config: &Config, image_size: (i64, i64), latent_channels: i64) -> Result<Self, ModelError> {
+        config.check_ranges()?;
+        let strides = config.strides.clone().unwrap_or_else(|| vec![2; config.multipliers.len() - 1]);
+        let mut short_side = image_size.0.min(image_size.1);
+        let mut attended = vec![];
+        let stages = config.multipliers.iter().enumerate().map(|(i, multiplier)| {
+            let stride = strides.get(i).copied().unwrap_or(1);
+            let attention = config.attention.contains(&short_side);
+            attended.push(short_side);
+            short_side /= stride;
+            Stage { channels: config.channels * multiplier, attention, stride }
+        });
+        let plan = Self {
+            stem_channels: config.channels,
+            stages: stages.collect(),
+            res_blocks: config.res_blocks,
+            decoder_res_blocks: config.decoder_res_blocks.unwrap_or(config.res_blocks),
+            mid_attention: config.mid_attention,
+            norm_groups: config.norm_groups,
+            latent_channels,
+        };
+        plan.check_image_size(image_size)?;
+        plan.check_groups()?;
+        if let Some(size) = config.attention.iter().find(|size| !attended.contains(size)) {
+            return Err(ModelError::Network(format!(
+                "model.attention names {size} pixels, which no stage has; the short sides are {attended:?}"
+            )));
+        }
+        Ok(plan)
+    }
+
+    pub fn downsample(&self) -> i64 {
+        self.stages.iter().map(|stage| stage.stride).product()
+    }
+
+    pub fn coarsest_channels(&self) -> i64 {
+        self.stages.last().map_or(self.stem_channels, |stage| stage.channels)
+    }
+
+    /// Groups of a normalisation over `channels`.
+    pub fn groups(&self, channels: i64) -> i64 {
+        self.norm_groups.unwrap_or((channels / 4).clamp(1, 32))
+    }
+
+    fn check_image_size(&self, image_size: (i64, i64)) -> Result<(), ModelError> {
+        let factor = self.downsample();
+        for size in [image_size.0, image_size.1] {
+            if size < factor || size % factor != 0 {
+                let below = size / factor * factor;
+                let nearest =
+                    if below > 0 { format!("{below} or {}", below + factor) } else { factor.to_string() };
+                return Err(ModelError::Network(format!(
+                    "data.image_size {size} is no multiple of the model's downsampling by {factor}; the nearest that \
+                     are: {nearest}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_groups(&self) -> Result<(), ModelError> {
+        let widths = self.stages.iter().map(|stage| stage.channels).chain([self.stem_channels]);
+        for channels in widths {
+            let groups = self.groups(channels);
+            if channels % groups != 0 {
+                return Err(ModelError::Network(format!(
+                    "{channels} channels do not divide into {groups} normalisation groups; choose model.channels as \
+                     a multiple of {groups} or set model.norm_groups to a divisor of {channels}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn check_ranges(&self) -> Result<(), ModelError> {
+        let fail = |message: String| Err(ModelError::Network(message));
+        if self.multipliers.is_empty() {
+            return fail("model.multipliers is empty; give one per stage, like [1, 2, 4]".into());
+        }
+        let given = [
+            ("channels", Some(self.channels)),
+            ("res_blocks", Some(self.res_blocks)),
+            ("decoder_res_blocks", self.decoder_res_blocks),
+            ("norm_groups", self.norm_groups),
+            ("latent_channels", self.latent_channels),
+        ];
+        let lists = [("multipliers", Some(&self.multipliers)), ("strides", self.strides.as_ref())];
+        let listed = lists
+            .into_iter()
+            .flat_map(|(key, list)| list.into_iter().flatten().map(move |&v| (key, Some(v))));
+        for (key, value) in given.into_iter().chain(listed) {
+            if let Some(value) = value.filter(|value| !(1..=65536).contains(value)) {
+                return fail(format!("model.{key} has {value}; it must be from 1 to 65536"));
+            }
+        }
+        let gaps = self.multipliers.len() - 1;
+        match &self.strides {
+            Some(strides) if strides.len() != gaps => fail(format!(
+                "model.strides has {} entries; {} stages have {gaps} gaps between them",
+                strides.len(),
+                self.multipliers.len()
+            )),
+            _ => Ok(()),
+        }
+    }
+}

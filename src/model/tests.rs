@@ -1,0 +1,75 @@
+use super::*;
+use crate::seed::Seed;
+use crate::torch::{Precision, with_precision};
+
+fn fsq() -> QuantizerConfig {
+    toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
+}
+
+fn build(config: &Config, size: (i64, i64)) -> Result<(nn::VarStore, Tokenizer), ModelError> {
+    let vs = nn::VarStore::new(Device::Cpu);
+    Seed(1).reseed_torch();
+    let tokenizer = Tokenizer::new(&vs.root(), config, &fsq(), size)?;
+    Ok((vs, tokenizer))
+}
+
+fn images(h: i64, w: i64) -> Tensor {
+    Tensor::rand([2, 3, h, w], (Kind::Float, Device::Cpu)) * 2.0 - 1.0
+}
+
+#[test]
+fn shapes_follow_the_strides() {
+    let config = |multipliers: &[i64], strides: Option<&[i64]>| Config {
+        multipliers: multipliers.to_vec(),
+        strides: strides.map(<[i64]>::to_vec),
+        ..Config::default()
+    };
+    for (config, factor) in [
+        (config(&[1], None), 1),
+        (config(&[1, 2], None), 2),
+        (config(&[1, 2, 2], Some(&[3, 2])), 6),
+        (config(&[1, 1, 2], Some(&[4, 1])), 4),
+        (config(&[1, 1], Some(&[5])), 5),
+    ] {
+        let (h, w) = (factor * 5, factor * 7);
+        let (_vs, tokenizer) = build(&config, (h, w)).unwrap();
+        assert_eq!(tokenizer.downsample(), factor);
+        let out = tokenizer.forward(&images(h, w), Mode::Eval);
+        assert_eq!(out.quantized.indices.size(), [2, 5, 7]);
+        assert_eq!(out.recon.size(), [2, 3, h, w]);
+    }
+}
+
+#[test]
+fn the_yardstick_network_is_the_published_one() {
+    let (vs, _) = build(&Config::default(), (64, 64)).unwrap();
+    let count: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
+    assert_eq!(count, 250_039);
+}
+
+#[test]
+fn decode_of_the_indices_is_the_reconstruction() {
+    let config =
+        Config { latent_channels: Some(9), mid_attention: true, attention: vec![20], ..Config::default() };
+    let (_vs, tokenizer) = build(&config, (20, 28)).unwrap();
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        with_precision(precision, || {
+            let images = images(20, 28);
+            let out = tokenizer.forward(&images, Mode::Eval);
+            assert_eq!(tokenizer.encode(&images), out.quantized.indices);
+            assert_eq!(tokenizer.decode(&out.quantized.indices), out.recon, "{precision}");
+        });
+    }
+}
+
+#[test]
+fn settings_that_do_not_fit_say_so() {
+    let message = |config: Config, size| build(&config, size).map(|_| ()).unwrap_err().to_string();
+    assert!(message(Config::default(), (63, 64)).contains("60 or 64"));
+    assert!(message(Config::default(), (2, 64)).contains("are: 4"));
+    assert!(message(Config { channels: 9, ..Config::default() }, (64, 64)).contains("9 channels"));
+    assert!(message(Config { channels: 0, ..Config::default() }, (64, 64)).contains("channels has 0"));
+    assert!(message(Config { multipliers: vec![], ..Config::default() }, (64, 64)).contains("empty"));
+    assert!(message(Config { strides: Some(vec![2]), ..Config::default() }, (64, 64)).contains("2 gaps"));
+    assert!(message(Config { attention: vec![17], ..Config::default() }, (64, 64)).contains("[64, 32, 16]"));
+}

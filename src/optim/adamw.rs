@@ -1,0 +1,205 @@
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) through libtorch's fused kernel.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::{Config, Decayed, OptimError};
+use crate::torch::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
+
+/// A parameter or other tensor with its full name.
+pub type Named = (String, Tensor);
+
+/// One call of the fused kernel: parameters that share a weight decay.
+#[derive(Debug, Default)]
+struct Group {
+    names: Vec<String>,
+    params: Vec<Tensor>,
+    first: Vec<Tensor>,
+    second: Vec<Tensor>,
+    steps: Vec<Tensor>,
+    weight_decay: f64,
+}
+
+/// AdamW over named tensors, whose moments are saved and loaded by name.
+#[derive(Debug)]
+pub struct Adamw {
+    config: Config,
+    groups: Vec<Group>,
+}
+
+impl Adamw {
+    /// Over `parameters`, with zero moments.
+    #[must_use]
+    pub fn new(config: &Config, mut parameters: Vec<Named>) -> Self {
+        parameters.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut decaying = Group { weight_decay: config.weight_decay, ..Group::default() };
+        let mut plain = Group::default();
+        for (name, param) in parameters {
+            let decays = match config.decayed {
+                Decayed::All => true,
+                // Biases, norms and codebooks are either named otherwise or have one axis.
+                Decayed::Weights => name.ends_with(".weight") && param.dim() > 1,
+            };
+            let group = if decays { &mut decaying } else { &mut plain };
+            group.first.push(param.zeros_like().set_requires_grad(false));
+            group.second.push(param.zeros_like().set_requires_grad(false));
+            group.steps.push(Tensor::zeros([], (Kind::Float, param.device())));
+            group.names.push(name);
+            group.params.push(param);
+        }
+        let groups = [decaying, plain].into_iter().filter(|group| !group.params.is_empty()).collect();
+        Self { config: config.clone(), groups }
+    }
+
+    /// Clips the gradients together and returns their norm before that (a scalar, left on the device).
+    ///
+    /// # Errors
+    /// From libtorch.
+    pub fn clip(&self) -> Result<Tensor, OptimError> {
+        let grads: Vec<Tensor> = self.groups.iter().flat_map(Group::grads).collect();
+        Ok(clip_grad_norm(&grads, self.config.clip_norm)?)
+    }
+
+    /// One step with `lr` (the schedule's factor included), skipped on the device where `found_inf` is not 0.
+    ///
+    /// # Errors
+    /// From libtorch.
+    pub fn step(&mut self, lr: f64, found_inf: Option<&Tensor>) -> Result<(), OptimError> {
+        for group in &self.groups {
+            let tensors = AdamwTensors {
+                params: &group.params,
+                grads: &group.grads(),
+                first: &group.first,
+                second: &group.second,
+                steps: &group.steps,
+            };
+            let step = AdamwStep {
+                lr,
+                betas: self.config.betas,
+                weight_decay: group.weight_decay,
+                eps: self.config.eps,
+            };
+            fused_adamw(&tensors, step, found_inf)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all gradients.
+    pub fn zero_grad(&mut self) {
+        for param in self.groups.iter_mut().flat_map(|group| &mut group.params) {
+            param.zero_grad();
+        }
+    }
+
+    /// Clears the moments of the rows of parameter `name` where `mask` (`[rows]` bool) holds.
+    pub fn clear_rows(&mut self, name: &str, mask: &Tensor) {
+        for group in &mut self.groups {
+            let Some(i) = group.names.iter().position(|found| found == name) else { continue };
+            for moment in [&mut group.first[i], &mut group.second[i]] {
+                let mut shape = vec![1; moment.dim()];
+                shape[0] = -1;
+                let _ = moment.masked_fill_(&mask.view(shape.as_slice()), 0.0);
+            }
+        }
+    }
+
+    /// Moments and step counts under names made of the parameter's and PyTorch's (`exp_avg`, `exp_avg_sq`, `step`);
+    /// they share their storage with the optimizer's, so that a load writes into them.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let entries = self.groups.iter().flat_map(|group| {
+            let named = group.names.iter().enumerate();
+            named.flat_map(|(i, name)| {
+                [("exp_avg", &group.first[i]), ("exp_avg_sq", &group.second[i]), ("step", &group.steps[i])]
+                    .map(|(part, tensor)| (format!("{name}.{part}"), tensor.shallow_clone()))
+            })
+        });
+        entries.collect()
+    }
+}
+
+impl Group {
+    /// The gradients; zero for a parameter that the loss does not reach.
+    fn grads(&self) -> Vec<Tensor> {
+        self.params
+            .iter()
+            .map(|param| {
+                let grad = param.grad();
+                if grad.defined() { grad } else { param.zeros_like().set_requires_grad(false) }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, nn, nn::OptimizerConfig};
+
+    /// Two variables, their gradients and a tch optimizer over the same values.
+    #[test]
+    fn agrees_with_libtorchs_own_adamw_step_for_step() {
+        let config = Config { decayed: Decayed::All, weight_decay: 0.1, ..Config::default() };
+        let make = || {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let a = vs.root().var("a", &[5, 7], nn::Init::Const(0.3));
+            let b = vs.root().var("b", &[7], nn::Init::Const(-0.2));
+            (vs, a, b)
+        };
+        let (vs, a, b) = make();
+        let mut reference =
+            nn::AdamW { wd: 0.1, beta1: 0.9, beta2: 0.95, ..nn::AdamW::default() }.build(&vs, 1e-3).unwrap();
+        let (_ours_vs, our_a, our_b) = make();
+        let named =
+            vec![("b.bias".into(), our_b.shallow_clone()), ("a.weight".into(), our_a.shallow_clone())];
+        let mut ours = Adamw::new(&config, named);
+        for step in 0..10 {
+            let loss = |a: &Tensor, b: &Tensor| ((a * b).sin() * f64::from(step)).sum(Kind::Float);
+            reference.zero_grad();
+            loss(&a, &b).backward();
+            reference.step();
+            ours.zero_grad();
+            loss(&our_a, &our_b).backward();
+            ours.step(1e-3, None).unwrap();
+            for (x, y) in [(&a, &our_a), (&b, &our_b)] {
+                let difference = (x - y).abs().max().double_value(&[]);
+                assert!(difference <= 1e-6 * x.abs().max().double_value(&[]), "step {step}: {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn decay_spares_biases_norms_and_codebooks() {
+        let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let named: Vec<Named> = [
+            ("conv.weight", ones(&[2, 3])),
+            ("norm.weight", ones(&[3])),
+            ("conv.bias", ones(&[3])),
+            ("q.codebook", ones(&[4, 2])),
+        ]
+        .map(|(name, tensor)| (name.to_owned(), tensor))
+        .into();
+        let kept: Vec<Named> =
+            named.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        let mut adamw = Adamw::new(&Config { weight_decay: 0.5, ..Config::default() }, named);
+        // No gradient at all: only decay moves anything.
+        adamw.step(0.1, None).unwrap();
+        for (name, tensor) in kept {
+            let expected = if name == "conv.weight" { 0.95f32 } else { 1.0 };
+            assert_eq!(tensor.max().double_value(&[]) as f32, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn cleared_rows_lose_their_moments() {
+        let param = Tensor::ones([3, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let mut adamw = Adamw::new(&Config::default(), vec![("codebook".into(), param.shallow_clone())]);
+        param.square().sum(Kind::Float).backward();
+        adamw.step(0.1, None).unwrap();
+        adamw.clear_rows("codebook", &Tensor::from_slice(&[false, true, false]));
+        let first = &adamw.state()["codebook.exp_avg"];
+        let expected = Tensor::from_slice(&[0.2f32, 0.2, 0.0, 0.0, 0.2, 0.2]).view([3, 2]);
+        assert!((first - expected).abs().max().double_value(&[]) < 1e-6);
+    }
+}

@@ -1,0 +1,104 @@
+//! Exponential moving average of the weights, evaluated beside the raw ones.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::Named;
+
+/// The average of named parameters. Buffers are not averaged: they come from the raw model.
+#[derive(Debug)]
+pub struct WeightAverage {
+    decay: f64,
+    parameters: Vec<Named>,
+    averages: Vec<Tensor>,
+}
+
+impl WeightAverage {
+    /// Starts at the present values.
+    #[must_use]
+    pub fn new(decay: f64, mut parameters: Vec<Named>) -> Self {
+        parameters.sort_by(|a, b| a.0.cmp(&b.0));
+        let averages = parameters.iter().map(|(_, param)| param.detach().copy()).collect();
+        Self { decay, parameters, averages }
+    }
+
+    /// After optimizer step `step` (counted from 0): average ← d·average + (1 − d)·parameter, where
+    /// d = min(decay, (1 + step) / (10 + step)), so that a short run is not an average of its first weights.
+    pub fn update(&mut self, step: u64) {
+        let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
+        tch::no_grad(|| {
+            for (average, (_, param)) in self.averages.iter_mut().zip(&self.parameters) {
+                let _ = average.lerp_(param, 1.0 - decay);
+            }
+        });
+    }
+
+    /// Takes over the rows of parameter `name` where `mask` (`[rows]` bool) holds.
+    pub fn copy_rows(&mut self, name: &str, mask: &Tensor) {
+        let Some(i) = self.parameters.iter().position(|(found, _)| found == name) else { return };
+        let param = &self.parameters[i].1;
+        let mut shape = vec![1; param.dim()];
+        shape[0] = -1;
+        tch::no_grad(|| {
+            let mixed = param.where_self(&mask.view(shape.as_slice()), &self.averages[i]);
+            self.averages[i].copy_(&mixed);
+        });
+    }
+
+    /// The averages by parameter name; they share their storage, so that a load writes into them.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let names = self.parameters.iter().map(|(name, _)| name.clone());
+        names.zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
+    }
+
+    /// Runs `body` while the parameters have the averages' values.
+    pub fn in_place<T>(&self, body: impl FnOnce() -> T) -> T {
+        let swap = |values: &[Tensor]| {
+            tch::no_grad(|| {
+                for ((_, param), value) in self.parameters.iter().zip(values) {
+                    param.shallow_clone().copy_(value);
+                }
+            });
+        };
+        let raw: Vec<Tensor> = self.parameters.iter().map(|(_, param)| param.detach().copy()).collect();
+        swap(&self.averages);
+        let result = body();
+        swap(&raw);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    fn parameter() -> Tensor {
+        Tensor::zeros([2, 1], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+    }
+
+    #[test]
+    fn follows_with_warmup_and_swaps_back() {
+        let mut param = parameter();
+        let mut average = WeightAverage::new(0.5, vec![("p".into(), param.shallow_clone())]);
+        let _ = tch::no_grad(|| param.fill_(1.0));
+        average.update(0);
+        // d = min(0.5, 1/10).
+        assert!((average.state()["p"].double_value(&[0, 0]) - 0.9).abs() < 1e-6);
+        average.update(1000);
+        assert!((average.state()["p"].double_value(&[0, 0]) - 0.95).abs() < 1e-6);
+        average.in_place(|| assert!((param.double_value(&[0, 0]) - 0.95).abs() < 1e-6));
+        assert_eq!(param.double_value(&[0, 0]), 1.0);
+    }
+
+    #[test]
+    fn replaced_rows_are_taken_over() {
+        let mut param = parameter();
+        let mut average = WeightAverage::new(0.9, vec![("p".into(), param.shallow_clone())]);
+        let _ = tch::no_grad(|| param.fill_(4.0));
+        average.copy_rows("p", &Tensor::from_slice(&[false, true]));
+        assert_eq!(average.state()["p"], Tensor::from_slice(&[0f32, 4.0]).view([2, 1]));
+    }
+}

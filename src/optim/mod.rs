@@ -1,0 +1,92 @@
+//! From gradients to new weights: AdamW with named, saveable moments, clipping, schedules, weight averages.
+
+mod adamw;
+mod average;
+mod schedule;
+
+use serde::{Deserialize, Serialize};
+
+pub use adamw::{Adamw, Named};
+pub use average::WeightAverage;
+pub use schedule::Schedule;
+
+/// Settings of the optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Learning rate at the schedule's peak.
+    pub lr: f64,
+    /// Decay rates of the first and second moments.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// What decays.
+    pub decayed: Decayed,
+    /// Largest l2 norm of all gradients together; 0 is no clipping.
+    pub clip_norm: f64,
+    /// How the learning rate changes over the steps.
+    pub schedule: Schedule,
+}
+
+/// Which parameters the weight decay acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Decayed {
+    /// Convolution weights alone: no biases, norms or codebooks.
+    #[default]
+    Weights,
+    /// Every parameter.
+    All,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            betas: (0.9, 0.95),
+            eps: 1e-8,
+            weight_decay: 1e-4,
+            decayed: Decayed::default(),
+            clip_norm: 1.0,
+            schedule: Schedule::default(),
+        }
+    }
+}
+
+/// The optimizer's settings are out of range, or a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OptimError {
+    /// Names the setting, its value and what is allowed.
+    #[error("{0}")]
+    Config(String),
+    /// From libtorch.
+    #[error(transparent)]
+    Torch(#[from] crate::torch::TorchError),
+}
+
+impl Config {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn check(&self, steps: u64) -> Result<(), OptimError> {
+        let require = |holds: bool, key: &str, value: f64, allowed: &str| {
+            if holds {
+                Ok(())
+            } else {
+                Err(OptimError::Config(format!("optimizer.{key} is {value}; it must be {allowed}")))
+            }
+        };
+        let (beta1, beta2) = self.betas;
+        require(self.lr > 0.0 && self.lr.is_finite(), "lr", self.lr, "over 0")?;
+        require((0.0..1.0).contains(&beta1), "betas", beta1, "from 0 to under 1")?;
+        require((0.0..1.0).contains(&beta2), "betas", beta2, "from 0 to under 1")?;
+        require(self.eps > 0.0 && self.eps.is_finite(), "eps", self.eps, "over 0")?;
+        let decay = self.weight_decay;
+        require(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "0 or more")?;
+        require(self.clip_norm >= 0.0, "clip_norm", self.clip_norm, "0 (no clipping) or more")?;
+        self.schedule.check(steps)
+    }
+}
