@@ -1,0 +1,227 @@
+//! How the codes of a codebook are used.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+/// Above this many codes the counts are a map of the codes that occur: a dense table would take 128 MiB and more.
+const DENSE_CODES: i64 = 1 << 24;
+
+/// One histogram over every token of an evaluated set.
+///
+/// Several codebooks are counted apart: code k of codebook c has the number c·K + k.
+#[derive(Debug)]
+pub struct CodebookUse {
+    codebooks: i64,
+    size: i64,
+    counts: Counts,
+    /// Tokens per codebook.
+    tokens: i64,
+}
+
+#[derive(Debug)]
+enum Counts {
+    /// `[codebooks * K]` int64, on the device of the first indices.
+    Dense(Option<Tensor>),
+    Sparse(BTreeMap<i64, i64>),
+}
+
+/// What a histogram of codes says. Of several codebooks: means over them, unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CodebookFigures {
+    /// Share of the codes that occur at least once, 0 to 1.
+    pub usage: f64,
+    /// 2^`entropy_bits`: how many codes, used evenly, would have this entropy.
+    pub perplexity: f64,
+    /// −Σ p log2 p over the codes' shares p.
+    pub entropy_bits: f64,
+    /// Number of codes that never occur, over all codebooks.
+    pub dead_codes: i64,
+    /// log2 K, summed over the codebooks.
+    pub bits_per_token: f64,
+    /// The usage that as many tokens, drawn evenly over the codes, would have: 1 − (1 − 1/K)^tokens. Far fewer tokens
+    /// than codes cannot hit them all.
+    pub usage_expected_uniform: f64,
+    /// Tokens counted (positions: several codebooks at one position are one token).
+    pub tokens: i64,
+    /// Share of the most frequent code, the largest over the codebooks.
+    pub largest_share: f64,
+}
+
+impl CodebookUse {
+    /// With no tokens yet, for `codebooks` codebooks of `size` codes each.
+    #[must_use]
+    pub fn new(codebooks: i64, size: i64) -> Self {
+        let dense = codebooks.checked_mul(size).is_some_and(|codes| codes <= DENSE_CODES);
+        let counts = if dense { Counts::Dense(None) } else { Counts::Sparse(BTreeMap::new()) };
+        Self { codebooks, size, counts, tokens: 0 }
+    }
+
+    /// Counts a batch. Waits for the device above 2^24 codes only.
+    ///
+    /// # Shapes
+    /// `indices`: `[B, h, w]` int64 in `0..K`, with a last axis of one entry per codebook when there are several.
+    ///
+    /// # Panics
+    /// When the last axis isn't one entry per codebook, or an index is out of its range.
+    pub fn add(&mut self, indices: &Tensor) {
+        let per_codebook = indices.numel() as i64 / self.codebooks;
+        let numbers = if self.codebooks == 1 {
+            indices.reshape([-1])
+        } else {
+            assert_eq!(
+                indices.size().last(),
+                Some(&self.codebooks),
+                "last axis of the indices: one per codebook"
+            );
+            let first = Tensor::arange(self.codebooks, (Kind::Int64, indices.device())) * self.size;
+            (indices + first).reshape([-1])
+        };
+        match &mut self.counts {
+            Counts::Dense(counts) => {
+                let counts = counts.get_or_insert_with(|| {
+                    Tensor::zeros([self.codebooks * self.size], (Kind::Int64, indices.device()))
+                });
+                // Not bincount, which waits for the device to learn its own output's length.
+                let _ = counts.index_add_(0, &numbers, &numbers.ones_like());
+            }
+            Counts::Sparse(counts) => {
+                for number in host(&numbers) {
+                    *counts.entry(number).or_default() += 1;
+                }
+            }
+        }
+        self.tokens += per_codebook;
+    }
+
+    /// Every code that occurs with its count, in the order of the codes. Waits for the device.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(i64, i64)> {
+        match &self.counts {
+            Counts::Dense(None) => Vec::new(),
+            Counts::Dense(Some(counts)) => (0..).zip(host(counts)).filter(|&(_, count)| count > 0).collect(),
+            Counts::Sparse(counts) => counts.iter().map(|(&code, &count)| (code, count)).collect(),
+        }
+    }
+
+    /// The figures so far. Without tokens: no usage, no entropy, every code dead. Waits for the device.
+    #[must_use]
+    pub fn figures(&self) -> CodebookFigures {
+        let counts = self.counts();
+        let codes = (self.codebooks * self.size) as f64;
+        let tokens = self.tokens as f64;
+        let share = |count: i64| count as f64 / tokens;
+        // Summed over all codebooks, so divided by their number.
+        let entropy_bits = counts.iter().map(|&(_, count)| -share(count) * share(count).log2()).sum::<f64>()
+            / self.codebooks as f64;
+        // A single code gives −1·log2 1 = −0.
+        let entropy_bits = entropy_bits + 0.0;
+        CodebookFigures {
+            usage: counts.len() as f64 / codes,
+            perplexity: entropy_bits.exp2(),
+            entropy_bits,
+            dead_codes: self.codebooks * self.size - counts.len() as i64,
+            bits_per_token: self.codebooks as f64 * (self.size as f64).log2(),
+            usage_expected_uniform: usage_expected_uniform(self.size, self.tokens),
+            tokens: self.tokens,
+            largest_share: counts.iter().map(|&(_, count)| share(count)).fold(0.0, f64::max),
+        }
+    }
+}
+
+/// 1 − (1 − 1/K)^n, without the cancellation that the plain form has at large K.
+fn usage_expected_uniform(size: i64, tokens: i64) -> f64 {
+    if tokens == 0 {
+        return 0.0;
+    }
+    -(tokens as f64 * (-1.0 / size as f64).ln_1p()).exp_m1()
+}
+
+/// Copies a one-dimensional int64 tensor to the host.
+fn host(values: &Tensor) -> Vec<i64> {
+    let values = values.to_device(Device::Cpu).contiguous();
+    let mut out = vec![0; values.numel()];
+    values.copy_data(&mut out, values.numel());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(codebooks: i64, size: i64, indices: &[i64], shape: &[i64]) -> CodebookUse {
+        let mut used = CodebookUse::new(codebooks, size);
+        used.add(&Tensor::from_slice(indices).view(shape));
+        used
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-12
+    }
+
+    #[test]
+    fn figures_of_a_small_histogram() {
+        // Shares 1/2, 1/4, 1/4 of 5 codes: 1.5 bits.
+        let figures = used(1, 5, &[0, 3, 0, 1, 0, 3, 0, 1], &[1, 2, 4]).figures();
+        assert!(close(figures.usage, 0.6));
+        assert!(close(figures.entropy_bits, 1.5));
+        assert!(close(figures.perplexity, 2f64.powf(1.5)));
+        assert!(close(figures.bits_per_token, 5f64.log2()));
+        assert!(close(figures.usage_expected_uniform, 1.0 - 0.8f64.powi(8)));
+        assert!(close(figures.largest_share, 0.5));
+        assert_eq!((figures.dead_codes, figures.tokens), (2, 8));
+    }
+
+    #[test]
+    fn extremes() {
+        let all: Vec<i64> = (0..1000).collect();
+        let even = used(1, 1000, &all, &[2, 20, 25]).figures();
+        assert!(close(even.usage, 1.0) && (even.perplexity - 1000.0).abs() < 1e-9 && even.dead_codes == 0);
+        let one = used(1, 1000, &[7; 24], &[2, 3, 4]).figures();
+        assert!(one.perplexity == 1.0 && one.entropy_bits.to_bits() == 0 && one.largest_share == 1.0);
+        let none = CodebookUse::new(1, 10).figures();
+        assert_eq!((none.usage, none.perplexity, none.dead_codes, none.tokens), (0.0, 1.0, 10, 0));
+        assert_eq!(none.usage_expected_uniform, 0.0);
+    }
+
+    #[test]
+    fn few_tokens_over_many_codes_are_not_a_collapse() {
+        assert!((usage_expected_uniform(64_000, 1000) - 0.015_503).abs() < 1e-5);
+        assert!((usage_expected_uniform(1 << 31, 1) * (1u64 << 31) as f64 - 1.0).abs() < 1e-9);
+        assert_eq!(usage_expected_uniform(1, 3), 1.0);
+    }
+
+    #[test]
+    fn batches_add_up_and_the_sparse_form_agrees_with_the_dense() {
+        let (first, second) = (Tensor::from_slice(&[5i64, 5, 0]), Tensor::from_slice(&[9i64, 5]));
+        let mut dense = CodebookUse::new(1, 10);
+        let mut sparse = CodebookUse { counts: Counts::Sparse(BTreeMap::new()), ..CodebookUse::new(1, 10) };
+        for batch in [&first, &second] {
+            dense.add(&batch.view([1, 1, -1]));
+            sparse.add(&batch.view([1, 1, -1]));
+        }
+        assert_eq!(dense.counts(), [(0, 1), (5, 3), (9, 1)]);
+        assert_eq!(sparse.counts(), dense.counts());
+        assert_eq!(sparse.figures(), dense.figures());
+    }
+
+    #[test]
+    fn a_codebook_too_large_for_a_table_is_counted_by_occurrence() {
+        let last = (1i64 << 31) - 1;
+        let huge = used(1, 1 << 31, &[last, 3, last], &[1, 1, 3]);
+        assert!(matches!(huge.counts, Counts::Sparse(_)));
+        assert_eq!(huge.counts(), [(3, 1), (last, 2)]);
+        assert_eq!(huge.figures().bits_per_token, 31.0);
+    }
+
+    #[test]
+    fn several_codebooks_are_counted_apart() {
+        // First codebook: 0, 0, 0, 0; second: 0, 1, 2, 3.
+        let figures = used(2, 4, &[0, 0, 0, 1, 0, 2, 0, 3], &[1, 2, 2, 2]).figures();
+        assert_eq!((figures.tokens, figures.dead_codes), (4, 3));
+        assert!(close(figures.usage, 5.0 / 8.0) && close(figures.entropy_bits, 1.0));
+        assert!(close(figures.bits_per_token, 4.0) && close(figures.largest_share, 1.0));
+        assert!(close(figures.usage_expected_uniform, 1.0 - 0.75f64.powi(4)));
+    }
+}

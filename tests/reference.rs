@@ -1,0 +1,239 @@
+//! Agreement with stored numbers of scikit-image, vector-quantize-pytorch and PyTorch; `tests/reference/` has the
+//! numbers and the programs that made them. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+
+use std::collections::HashMap;
+
+use pixtok::metrics::{L1, Psnr, Ssim};
+use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer, QuantizerConfig};
+use pixtok::seed::Seed;
+use serde_json::json;
+use tch::{Device, Kind, Tensor, nn};
+
+/// Most that a value may differ, relative to the largest of its tensor.
+const VALUES: f64 = 1e-6;
+/// The same for gradients.
+const GRADIENTS: f64 = 1e-5;
+/// No noise is drawn in these tests.
+const TRAIN: Mode = Mode::Train { seed: Seed(0) };
+
+/// The tensors of one file, on the device of the test.
+struct Numbers(HashMap<String, Tensor>);
+
+impl Numbers {
+    fn read(name: &str) -> Self {
+        let path = format!("{}/tests/reference/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let device = device();
+        let tensors = Tensor::read_safetensors(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        Self(tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
+    }
+
+    fn get(&self, key: &str) -> Tensor {
+        self.0.get(key).unwrap_or_else(|| panic!("no `{key}`")).shallow_clone()
+    }
+}
+
+fn device() -> Device {
+    match std::env::var("PIXTOK_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => Device::Cpu,
+        Ok("cuda") => Device::Cuda(0),
+        Ok(other) => panic!("PIXTOK_TEST_DEVICE is `{other}`: set it to cpu or cuda"),
+    }
+}
+
+/// |a − b| ≤ `relative` · max|b|, everywhere.
+fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, relative: f64) {
+    assert_eq!(ours.size(), theirs.size(), "{what}: shape");
+    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
+    let worst = (&ours - &theirs).abs().max().double_value(&[]);
+    let allowed = relative * theirs.abs().max().double_value(&[]);
+    // Written so that a value that is not a number fails.
+    assert!(worst <= allowed, "{what}: differs by {worst:e}, allowed are {allowed:e}");
+}
+
+#[test]
+fn metrics_agree_with_scikit_image() {
+    let numbers = Numbers::read("metrics");
+    let theirs = |name: &str| Vec::<f64>::try_from(numbers.get(name)).unwrap();
+    let (psnr, ssim, l1) = (theirs("psnr"), theirs("ssim"), theirs("l1"));
+    for pair in 0..psnr.len() {
+        let image = |name: &str| numbers.get(&format!("{pair}/{name}")).unsqueeze(0);
+        let (a, b) = (image("a"), image("b"));
+        let (mut our_psnr, mut our_ssim, mut our_l1) = (Psnr::new(), Ssim::new(), L1::new());
+        our_psnr.add(&a, &b);
+        our_ssim.add(&a, &b);
+        our_l1.add(&a, &b);
+        for (name, ours, theirs) in [
+            ("psnr", our_psnr.value(), psnr[pair]),
+            ("ssim", our_ssim.value(), ssim[pair]),
+            ("l1", our_l1.value(), l1[pair]),
+        ] {
+            let ours = ours.unwrap();
+            assert!((ours - theirs).abs() < VALUES, "pair {pair}, {name}: {ours} against {theirs}");
+        }
+    }
+}
+
+fn quantizer(config: serde_json::Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
+    let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
+    let store = nn::VarStore::new(device());
+    let quantizer = config.build(&store.root(), channels).unwrap_or_else(|e| panic!("{e}"));
+    (store, quantizer)
+}
+
+fn leaf(value: &Tensor) -> Tensor {
+    value.copy().set_requires_grad(true)
+}
+
+#[test]
+fn fsq_agrees_with_the_notebook_and_with_vector_quantize_pytorch() {
+    let numbers = Numbers::read("fsq");
+    let level_sets: [&[i64]; 5] = [&[8, 5, 5, 5], &[5, 3], &[8, 6, 5], &[7, 5, 5, 5, 5], &[8, 8, 8, 5, 5, 5]];
+    for levels in level_sets {
+        let set = levels.iter().map(i64::to_string).collect::<Vec<_>>().join("-");
+        for (bound, settings) in [
+            ("paper", json!({ "bound": "paper" })),
+            ("tanh", json!({ "bound": "tanh" })),
+            ("sigmoid-1.0", json!({ "bound": "sigmoid", "slope": 1.0 })),
+            ("sigmoid-1.6", json!({ "bound": "sigmoid", "slope": 1.6 })),
+            ("sigmoid-2.0", json!({ "bound": "sigmoid", "slope": 2.0 })),
+        ] {
+            let mut config = settings;
+            config["kind"] = json!("fsq");
+            config["levels"] = json!(levels);
+            let (_store, fsq) = quantizer(config, levels.len() as i64);
+            let z = leaf(&numbers.get(&format!("{set}/z")));
+            let Quantized { latent, indices, .. } = fsq.quantize(&z, TRAIN);
+            (&latent * numbers.get(&format!("{set}/g"))).sum(Kind::Float).backward();
+            let (key, what) = (|name: &str| format!("{set}/{bound}/{name}"), format!("{set} {bound}"));
+            assert_eq!(indices, numbers.get(&key("indices")), "{what}: indices");
+            assert_close(&format!("{what}: latent"), &latent, &numbers.get(&key("latent")), VALUES);
+            assert_close(&format!("{what}: dz"), &z.grad(), &numbers.get(&key("dz")), GRADIENTS);
+            assert_close(&format!("{what}: lookup"), &fsq.lookup(&indices), &latent, 0.0);
+        }
+    }
+}
+
+/// The case of `vq.py`: K = 32, D = 8, with the codebook that the numbers start from.
+fn vq(
+    numbers: &Numbers,
+    update: serde_json::Value,
+    restart_threshold: f64,
+) -> (nn::VarStore, Box<dyn Quantizer>) {
+    let config = json!({
+        "kind": "vq", "codebook_size": 32, "codebook_dim": 8, "commitment_weight": 0.25,
+        "codebook_update": update, "start": "uniform", "restart_threshold": restart_threshold,
+    });
+    let (store, vq) = quantizer(config, 8);
+    for name in ["codebook", "sums"] {
+        if let Some(variable) = store.variables().get_mut(name) {
+            tch::no_grad(|| variable.copy_(&numbers.get("codebook")));
+        }
+    }
+    (store, vq)
+}
+
+fn ema() -> serde_json::Value {
+    json!({ "kind": "ema", "decay": 0.99 })
+}
+
+fn loss<'a>(losses: &'a [LossTerm], name: &str) -> &'a LossTerm {
+    losses.iter().find(|term| term.name == name).unwrap_or_else(|| panic!("no loss `{name}`"))
+}
+
+/// Gradients of (latent · g).sum() for z, and of the weighted losses for each of `inputs`. Apart, because the second are
+/// a thousandth of the first.
+fn gradients(quantized: &Quantized, g: &Tensor, inputs: &[&Tensor]) -> (Tensor, Vec<Tensor>) {
+    let latent = (&quantized.latent * g).sum(Kind::Float);
+    let dz_latent = Tensor::run_backward(&[latent], &inputs[..1], true, false).remove(0);
+    let losses: Tensor = quantized.losses.iter().map(|term| &term.value * term.weight).sum();
+    (dz_latent, Tensor::run_backward(&[losses], inputs, false, false))
+}
+
+#[test]
+fn vq_by_moving_average_agrees_with_vector_quantize_pytorch_over_two_steps() {
+    let numbers = Numbers::read("vq");
+    let (store, mut vq) = vq(&numbers, ema(), 0.0);
+    for step in 1..=2 {
+        let theirs = |name: &str| numbers.get(&format!("ema/{step}/{name}"));
+        let z = leaf(&numbers.get(&format!("z{step}")));
+        let quantized = vq.quantize(&z, TRAIN);
+        let (dz_latent, dz_losses) = gradients(&quantized, &numbers.get(&format!("g{step}")), &[&z]);
+        let losses = &quantized.losses;
+        assert_eq!(losses.len(), 1, "the codebook has no loss of its own");
+        assert_eq!(loss(losses, "commitment").weight, 0.25);
+        assert_eq!(quantized.indices, theirs("indices"), "step {step}: indices");
+        for (name, ours, allowed) in [
+            ("latent", &quantized.latent, VALUES),
+            ("commitment", &loss(losses, "commitment").value, VALUES),
+            ("dz_latent", &dz_latent, GRADIENTS),
+            ("dz_losses", &dz_losses[0], GRADIENTS),
+        ] {
+            assert_close(&format!("step {step}: {name}"), ours, &theirs(name), allowed);
+        }
+        vq.update(&quantized.statistics, Seed(0));
+        for (ours, name) in [("codebook", "embed"), ("counts", "cluster_size"), ("sums", "embed_avg")] {
+            let variable = &store.variables()[ours];
+            assert_close(&format!("step {step}: {ours}"), variable, &theirs(name), VALUES);
+        }
+    }
+}
+
+#[test]
+fn vq_restarts_the_codes_that_vector_quantize_pytorch_restarts() {
+    let numbers = Numbers::read("vq");
+    let theirs = |name: &str| numbers.get(&format!("restart/{name}"));
+    let (store, mut vq) = vq(&numbers, ema(), 0.995);
+    let z = numbers.get("z1");
+    let quantized = vq.quantize(&z, TRAIN);
+    let report = vq.update(&quantized.statistics, Seed(0));
+    assert!(report.replaced_rows.is_none(), "a buffer has no optimizer moments");
+
+    let replaced = theirs("replaced").nonzero().squeeze_dim(1);
+    let kept = theirs("replaced").logical_not().nonzero().squeeze_dim(1);
+    let ours = |name: &str, rows: &Tensor| store.variables()[name].index_select(0, rows);
+    assert_close("all counts", &store.variables()["counts"], &theirs("cluster_size"), VALUES);
+    for (name, library) in [("codebook", "embed"), ("sums", "embed_avg")] {
+        assert_close(
+            &format!("kept {name}"),
+            &ours(name, &kept),
+            &theirs(library).index_select(0, &kept),
+            VALUES,
+        );
+    }
+    // Which vectors the replaced codes get is random: each is one of this step's, and none is taken twice.
+    let vectors = z.permute([0, 2, 3, 1]).reshape([-1, 8]);
+    let codes = ours("codebook", &replaced);
+    let equal = codes.unsqueeze(1).eq_tensor(&vectors.unsqueeze(0)).all_dim(2, false);
+    let ones = Tensor::ones_like(&replaced);
+    assert_eq!(equal.sum_dim_intlist(1, false, Kind::Int64), ones, "a replaced code is a vector of the step");
+    assert_eq!(
+        equal.any_dim(0, false).sum(Kind::Int64),
+        replaced.size()[0].into(),
+        "two codes at one vector"
+    );
+    assert_close("replaced sums", &ours("sums", &replaced), &(codes * 0.995), VALUES);
+}
+
+#[test]
+fn vq_by_gradient_agrees_with_vector_quantize_pytorch() {
+    let numbers = Numbers::read("vq");
+    let theirs = |name: &str| numbers.get(&format!("trained/{name}"));
+    let (store, vq) = vq(&numbers, json!({ "kind": "gradient" }), 0.0);
+    let z = leaf(&numbers.get("z1"));
+    let quantized = vq.quantize(&z, TRAIN);
+    let codebook = &store.variables()["codebook"];
+    let (dz_latent, of_losses) = gradients(&quantized, &numbers.get("g1"), &[&z, codebook]);
+    let losses = &quantized.losses;
+    assert_eq!((loss(losses, "codebook").weight, loss(losses, "commitment").weight), (1.0, 0.25));
+    assert_eq!(quantized.indices, theirs("indices"));
+    for (name, ours, allowed) in [
+        ("latent", &quantized.latent, VALUES),
+        ("codebook_loss", &loss(losses, "codebook").value, VALUES),
+        ("commitment", &loss(losses, "commitment").value, VALUES),
+        ("dz_latent", &dz_latent, GRADIENTS),
+        ("dz_losses", &of_losses[0], GRADIENTS),
+        ("dcodebook", &of_losses[1], GRADIENTS),
+    ] {
+        assert_close(name, ours, &theirs(name), allowed);
+    }
+}
