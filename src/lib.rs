@@ -1,3 +1,5 @@
 //! pixtok (being laid).
+pub mod layers;
+pub mod quantizer;
 pub mod seed;
 pub mod torch;

@@ -397,13 +397,8 @@ mod tests {
         let tensor = || [Tensor::ones([2, 3], (Kind::Float, Device::Cpu))];
         let (params, grads, first, second) = (tensor(), tensor(), tensor(), tensor());
         let steps = [Tensor::zeros([], (Kind::Float, Device::Cpu))];
-        let tensors = AdamwTensors {
-            params: &params,
-            grads: &grads,
-            first: &first,
-            second: &second,
-            steps: &steps,
-        };
+        let tensors =
+            AdamwTensors { params: &params, grads: &grads, first: &first, second: &second, steps: &steps };
         let step = AdamwStep { lr: 0.1, betas: (0.9, 0.95), weight_decay: 0.0, eps: 1e-8 };
         fused_adamw(&tensors, step, Some(&Tensor::from(1f32))).unwrap();
         assert_eq!(params[0], Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));

@@ -4,20 +4,19 @@
 //! Nothing outside asks which quantizer it has: a quantizer names its own loss terms, registers its own variables
 //! under the path that it is given, and computes in full float32 whatever the autocast type.
 
-mod fsq;
+pub mod fsq;
 mod kmeans;
 mod projection;
 mod search;
 mod statistic;
 mod straight_through;
-mod vq;
+pub mod vq;
 
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
-pub use fsq::Bound;
 pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
 

@@ -1,0 +1,87 @@
+//! Lloyd's algorithm, to start a codebook where the latents are.
+
+use tch::{Kind, Tensor};
+
+use super::search::{assigned, nearest};
+use crate::seed::Seed;
+
+/// Means and how many vectors each has.
+#[derive(Debug)]
+pub struct Clusters {
+    /// `[K, D]`.
+    pub means: Tensor,
+    /// `[K]`; 0 for a mean that no vector chose, which stays where it was.
+    pub counts: Tensor,
+}
+
+/// `rows` of `vectors`, distinct while there are enough, then repeated.
+///
+/// # Shapes
+/// `vectors [N, D]` -> `[rows, D]`.
+#[must_use]
+pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
+    let n = vectors.size()[0];
+    seed.reseed_torch();
+    // Drawn on the CPU: the same on every device, and no wait for one.
+    let order = Tensor::randperm(n.max(rows), (Kind::Int64, tch::Device::Cpu)).narrow(0, 0, rows);
+    vectors.index_select(0, &order.remainder(n).to_device(vectors.device()))
+}
+
+/// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a hundredth of their
+/// spread.
+///
+/// # Shapes
+/// `vectors [N, D]` -> means `[K, D]`, counts `[K]`.
+#[must_use]
+pub fn kmeans(vectors: &Tensor, k: i64, iterations: usize, seed: Seed) -> Clusters {
+    let mut means = sample_rows(vectors, k, seed.derive("means", &[]));
+    if vectors.size()[0] < k {
+        seed.derive("jitter", &[]).reseed_torch();
+        let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
+        means += means.randn_like() * spread * 0.01;
+    }
+    lloyd(vectors, means, iterations)
+}
+
+/// `iterations` of assignment and mean, from given means.
+///
+/// # Shapes
+/// `vectors [N, D]`, `means [K, D]`.
+#[must_use]
+pub fn lloyd(vectors: &Tensor, mut means: Tensor, iterations: usize) -> Clusters {
+    let k = means.size()[0];
+    let mut counts = Tensor::zeros([k], (Kind::Float, vectors.device()));
+    for _ in 0..iterations {
+        let sums;
+        (counts, sums) = assigned(vectors, &nearest(vectors, &means), k);
+        let filled = sums / counts.clamp_min(1.0).unsqueeze(1);
+        means = filled.where_self(&counts.gt(0.0).unsqueeze(1), &means);
+    }
+    Clusters { means, counts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn finds_well_separated_clusters() {
+        let centres = Tensor::from_slice(&[0f32, 0.0, 50.0, 0.0, 0.0, 50.0]).view([3, 2]);
+        Seed(1).reseed_torch();
+        let noise = Tensor::randn([300, 2], (Kind::Float, Device::Cpu));
+        let vectors = centres.repeat([100, 1]) + noise;
+        let start = &centres + 5.0;
+        let clusters = lloyd(&vectors, start, 10);
+        assert_eq!(clusters.counts, Tensor::full([3], 100.0, (Kind::Float, Device::Cpu)));
+        assert!((&clusters.means - &centres).abs().max().double_value(&[]) < 0.5);
+    }
+
+    #[test]
+    fn fewer_vectors_than_means_gives_distinct_means() {
+        let vectors = Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0, 5.0, 5.0]).view([3, 2]);
+        let clusters = kmeans(&vectors, 7, 0, Seed(2));
+        let (unique, _, _) = clusters.means.unique_dim(0, true, false, false);
+        assert_eq!(unique.size(), [7, 2]);
+    }
+}

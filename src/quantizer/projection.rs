@@ -1,0 +1,37 @@
+use tch::{Tensor, nn, nn::Module};
+
+use crate::layers::conv;
+
+/// A learned 1×1 convolution into the quantizer's own width and one out of it; nothing where the widths agree.
+#[derive(Debug)]
+pub struct Projection {
+    layers: Option<(nn::Conv2D, nn::Conv2D)>,
+}
+
+impl Projection {
+    /// Between latents of `channels` and codes of `dim`.
+    #[must_use]
+    pub fn new(path: &nn::Path, channels: i64, dim: i64) -> Self {
+        let layers = (channels != dim).then(|| {
+            (
+                conv(&(path / "project_in"), channels, dim, 1, 1),
+                conv(&(path / "project_out"), dim, channels, 1, 1),
+            )
+        });
+        Self { layers }
+    }
+
+    /// `[B, C, h, w]` -> `[B, D, h, w]`.
+    #[must_use]
+    pub fn into_codes(&self, latent: &Tensor) -> Tensor {
+        self.layers.as_ref().map_or_else(|| latent.shallow_clone(), |(into, _)| into.forward(latent))
+    }
+
+    /// `[B, D, h, w]` -> `[B, C, h, w]`.
+    #[must_use]
+    pub fn out_of_codes(&self, codes: &Tensor) -> Tensor {
+        self.layers
+            .as_ref()
+            .map_or_else(|| codes.shallow_clone(), |(_, out)| out.forward(&codes.contiguous()))
+    }
+}

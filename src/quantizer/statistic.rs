@@ -1,0 +1,100 @@
+//! What a quantizer observes while it quantizes, so that one update sees all micro-batches of a step together.
+
+use tch::{Kind, Tensor};
+
+/// One observation, detached. Statistics of several micro-batches either add up or pool.
+#[derive(Debug)]
+pub enum Statistic {
+    /// Adds up over micro-batches: counts, sums of vectors.
+    Sum {
+        /// Within one quantizer.
+        name: &'static str,
+        /// Any shape, the same in every micro-batch.
+        value: Tensor,
+    },
+    /// A sample of vectors; merged samples are thinned evenly to `capacity` rows.
+    Pool {
+        /// Within one quantizer.
+        name: &'static str,
+        /// `[rows, D]`, in random order.
+        vectors: Tensor,
+        /// Most rows after merging.
+        capacity: i64,
+    },
+}
+
+/// Merges the lists of several micro-batches, which name the same statistics in the same order.
+#[must_use]
+pub fn merge(micro_batches: Vec<Vec<Statistic>>) -> Vec<Statistic> {
+    micro_batches
+        .into_iter()
+        .reduce(|merged, next| merged.into_iter().zip(next).map(|(a, b)| a.merged_with(b)).collect())
+        .unwrap_or_default()
+}
+
+impl Statistic {
+    fn merged_with(self, other: Statistic) -> Statistic {
+        match (self, other) {
+            (Self::Sum { name, value }, Self::Sum { value: more, .. }) => {
+                Self::Sum { name, value: value + more }
+            }
+            (Self::Pool { name, vectors, capacity }, Self::Pool { vectors: more, .. }) => {
+                let all = Tensor::cat(&[vectors, more], 0);
+                Self::Pool { name, vectors: thinned(&all, capacity), capacity }
+            }
+            (kept, _) => {
+                debug_assert!(false, "micro-batches of one step made different statistics");
+                kept
+            }
+        }
+    }
+}
+
+/// Every so-many-th row, so that at most `capacity` remain.
+fn thinned(rows: &Tensor, capacity: i64) -> Tensor {
+    let n = rows.size()[0];
+    if n <= capacity {
+        return rows.shallow_clone();
+    }
+    let picked = Tensor::arange(capacity, (Kind::Int64, rows.device())) * n;
+    rows.index_select(0, &picked.divide_scalar_mode(capacity, "floor"))
+}
+
+/// The sum called `name`, when it was taken.
+pub(super) fn sum<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
+    statistics.iter().find_map(|statistic| match statistic {
+        Statistic::Sum { name: found, value } if *found == name => Some(value),
+        _ => None,
+    })
+}
+
+/// The pool called `name`, when it was taken.
+pub(super) fn pool<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
+    statistics.iter().find_map(|statistic| match statistic {
+        Statistic::Pool { name: found, vectors, .. } if *found == name => Some(vectors),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_add_and_pools_are_thinned() {
+        let micro_batch = |start: f32| {
+            vec![
+                Statistic::Sum { name: "counts", value: Tensor::from_slice(&[start, 1.0]) },
+                Statistic::Pool {
+                    name: "sample",
+                    vectors: Tensor::from_slice(&[start, start + 1.0, start + 2.0]).view([3, 1]),
+                    capacity: 3,
+                },
+            ]
+        };
+        let merged = merge(vec![micro_batch(0.0), micro_batch(3.0)]);
+        assert_eq!(*sum(&merged, "counts").unwrap(), Tensor::from_slice(&[3f32, 2.0]));
+        assert_eq!(*pool(&merged, "sample").unwrap(), Tensor::from_slice(&[0f32, 2.0, 4.0]).view([3, 1]));
+        assert!(merge(vec![]).is_empty());
+    }
+}

@@ -1,0 +1,356 @@
+//! Vector quantization (van den Oord et al. 2017, arXiv 1711.00937): each latent vector becomes the nearest of K
+//! learned codes. The codebook learns by gradient or follows its vectors as a moving average; codes that no vector
+//! chooses can be restarted.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, nn};
+
+use super::kmeans::{kmeans, sample_rows};
+use super::projection::Projection;
+use super::search::{assigned, nearest};
+use super::statistic::{Statistic, pool, sum};
+use super::{
+    CodebookShape, LossTerm, MAX_CODES, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows,
+    UpdateReport, straight_through::straight_through,
+};
+use crate::seed::Seed;
+use crate::torch::in_full_precision;
+
+/// Iterations of the k-means start.
+const KMEANS_ITERATIONS: usize = 10;
+/// Most vectors that the k-means start looks at.
+const MAX_START_VECTORS: i64 = 1 << 18;
+/// Most vectors of one step that restarted codes choose from.
+const MAX_RESTART_POOL: i64 = 8192;
+/// Laplace smoothing of the moving average's counts (VQ-VAE-2's implementation).
+const SMOOTHING: f64 = 1e-5;
+
+/// How the codebook learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CodebookUpdate {
+    /// Each code is the moving average of the vectors that chose it; the codebook is no parameter.
+    Ema {
+        /// Share of the old value kept at each step.
+        #[serde(default = "default_decay")]
+        decay: f64,
+    },
+    /// The optimizer moves the codes, by the loss `codebook`.
+    Gradient {
+        /// Of the moving average of each code's use, which restart looks at.
+        #[serde(default = "default_decay")]
+        usage_decay: f64,
+    },
+}
+
+fn default_decay() -> f64 {
+    0.99
+}
+
+impl Default for CodebookUpdate {
+    fn default() -> Self {
+        Self::Ema { decay: default_decay() }
+    }
+}
+
+impl CodebookUpdate {
+    fn decay(&self) -> f64 {
+        match *self {
+            Self::Ema { decay } | Self::Gradient { usage_decay: decay } => decay,
+        }
+    }
+}
+
+/// Where the codes are before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// The k-means of the first batches' latents.
+    #[default]
+    Kmeans,
+    /// Uniform within ±1/K.
+    Uniform,
+}
+
+/// Settings of VQ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// K.
+    pub codebook_size: i64,
+    /// D.
+    #[serde(default = "default_dim")]
+    pub codebook_dim: i64,
+    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
+    #[serde(default = "default_commitment")]
+    pub commitment_weight: f64,
+    /// How the codebook learns.
+    #[serde(default)]
+    pub codebook_update: CodebookUpdate,
+    /// Where the codes start.
+    #[serde(default)]
+    pub start: Start,
+    /// A code used fewer times a step than this, on moving average, is restarted at a random vector; 0 is never.
+    #[serde(default)]
+    pub restart_threshold: f64,
+}
+
+fn default_dim() -> i64 {
+    8
+}
+
+fn default_commitment() -> f64 {
+    0.25
+}
+
+impl Config {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn check(&self) -> Result<(), QuantizerError> {
+        let require = |holds: bool, key: &str, value: String, allowed: &str| {
+            if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
+        };
+        let (size, dim) = (self.codebook_size, self.codebook_dim);
+        require(
+            (2..=MAX_CODES).contains(&size),
+            "codebook_size",
+            size.to_string(),
+            "it must be from 2 to 2^31",
+        )?;
+        require((1..=65536).contains(&dim), "codebook_dim", dim.to_string(), "it must be from 1 to 65536")?;
+        let weight = self.commitment_weight;
+        require(
+            weight >= 0.0 && weight.is_finite(),
+            "commitment_weight",
+            weight.to_string(),
+            "it must be 0 or more",
+        )?;
+        let decay = self.codebook_update.decay();
+        let key = match self.codebook_update {
+            CodebookUpdate::Ema { .. } => "codebook_update.decay",
+            CodebookUpdate::Gradient { .. } => "codebook_update.usage_decay",
+        };
+        require((0.0..1.0).contains(&decay), key, decay.to_string(), "it must be from 0 to under 1")?;
+        let threshold = self.restart_threshold;
+        require(
+            threshold >= 0.0 && threshold.is_finite(),
+            "restart_threshold",
+            threshold.to_string(),
+            "it must be 0 (never restart) or more",
+        )
+    }
+}
+
+/// The VQ quantizer.
+#[derive(Debug)]
+pub struct Vq {
+    config: Config,
+    projection: Projection,
+    /// Full name of the codebook variable.
+    codebook_name: String,
+    /// e, `[K, D]`; a parameter when it learns by gradient, else a buffer.
+    codebook: Tensor,
+    /// N, `[K]`: moving average of how many vectors a step chose each code.
+    counts: Tensor,
+    /// m, `[K, D]`: moving average of their sum; with the moving-average update alone.
+    sums: Option<Tensor>,
+    /// `[1]`, 1 once `start` has run.
+    started: Tensor,
+}
+
+impl Vq {
+    /// Registers codebook, averages and projection under `path`.
+    ///
+    /// # Errors
+    /// See [`Config::check`].
+    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+        config.check()?;
+        let (k, d) = (config.codebook_size, config.codebook_dim);
+        let bound = 1.0 / k as f64;
+        let init = nn::Init::Uniform { lo: -bound, up: bound };
+        let by_gradient = matches!(config.codebook_update, CodebookUpdate::Gradient { .. });
+        let codebook = if by_gradient {
+            path.var("codebook", &[k, d], init)
+        } else {
+            let mut buffer = path.zeros_no_train("codebook", &[k, d]);
+            let _ = tch::no_grad(|| buffer.uniform_(-bound, bound));
+            buffer
+        };
+        let sums = (!by_gradient).then(|| {
+            let mut sums = path.zeros_no_train("sums", &[k, d]);
+            sums.copy_(&codebook);
+            sums
+        });
+        Ok(Self {
+            projection: Projection::new(path, channels, d),
+            codebook_name: path.path("codebook"),
+            codebook,
+            counts: path.ones_no_train("counts", &[k]),
+            sums,
+            started: path.zeros_no_train("started", &[1]),
+            config: config.clone(),
+        })
+    }
+
+    /// Codes of `indices [B, h, w]` -> `[B, D, h, w]`, with the codebook's gradient; never −0.0.
+    fn codes(&self, indices: &Tensor) -> Tensor {
+        let shape = indices.size();
+        let clamped = indices.clamp(0, self.config.codebook_size - 1).view([-1]);
+        let rows = self.codebook.index_select(0, &clamped) + 0.0;
+        rows.view([shape[0], shape[1], shape[2], -1]).permute([0, 3, 1, 2]).contiguous()
+    }
+
+    fn losses(&self, z: &Tensor, codes: &Tensor) -> Vec<LossTerm> {
+        let mean_square = |a: &Tensor, b: &Tensor| (a - b).square().mean(Kind::Float);
+        let mut losses = vec![LossTerm {
+            name: "commitment",
+            value: mean_square(z, &codes.detach()),
+            weight: self.config.commitment_weight,
+        }];
+        if self.sums.is_none() {
+            losses.push(LossTerm { name: "codebook", value: mean_square(&z.detach(), codes), weight: 1.0 });
+        }
+        losses
+    }
+
+    fn statistics(&self, vectors: &Tensor, indices: &Tensor, seed: Seed) -> Vec<Statistic> {
+        let restarts = self.config.restart_threshold > 0.0;
+        if self.sums.is_none() && !restarts {
+            return vec![];
+        }
+        let (counts, sums) = assigned(vectors, indices, self.config.codebook_size);
+        let mut statistics = vec![Statistic::Sum { name: "counts", value: counts }];
+        if self.sums.is_some() {
+            statistics.push(Statistic::Sum { name: "sums", value: sums });
+        }
+        if restarts {
+            let capacity = self.config.codebook_size.min(MAX_RESTART_POOL);
+            let rows = capacity.min(vectors.size()[0]);
+            let vectors = sample_rows(vectors, rows, seed.derive("restart pool", &[]));
+            statistics.push(Statistic::Pool { name: "vectors", vectors, capacity });
+        }
+        statistics
+    }
+
+    /// The moving averages and, from them, the codebook (VQ-VAE-2's appendix; smoothed counts Ñ).
+    fn follow(&mut self, new_counts: &Tensor, new_sums: Option<&Tensor>) {
+        let decay = self.config.codebook_update.decay();
+        // N ← γN + (1−γ)n.
+        let _ = self.counts.lerp_(new_counts, 1.0 - decay);
+        let (Some(sums), Some(new_sums)) = (&mut self.sums, new_sums) else { return };
+        // m ← γm + (1−γ)Σz.
+        let _ = sums.lerp_(new_sums, 1.0 - decay);
+        // Ñ = (N + ε) / (ΣN + Kε) · ΣN; e = m / Ñ.
+        let total = self.counts.sum(Kind::Float);
+        let smoothed =
+            (&self.counts + SMOOTHING) / (&total + self.config.codebook_size as f64 * SMOOTHING) * &total;
+        self.codebook.copy_(&(&*sums / smoothed.unsqueeze(1)));
+    }
+
+    /// Moves every code whose count is under the threshold to a vector of `pool`, with the threshold as its count, so
+    /// that it is not dead again at the next step.
+    fn restart(&mut self, pool: &Tensor, seed: Seed) -> UpdateReport {
+        let threshold = self.config.restart_threshold;
+        let dead = self.counts.lt(threshold);
+        let column = dead.unsqueeze(1);
+        let rows = sample_rows(pool, self.config.codebook_size, seed.derive("restart", &[]));
+        self.codebook.copy_(&rows.where_self(&column, &self.codebook));
+        if let Some(sums) = &mut self.sums {
+            sums.copy_(&(&rows * threshold).where_self(&column, sums));
+        }
+        let _ = self.counts.masked_fill_(&dead, threshold);
+        let restarts = Monitor { name: "codebook/restarts".into(), value: dead.sum(Kind::Float) };
+        // A buffer has no optimizer moments to clear.
+        let replaced_rows =
+            self.sums.is_none().then(|| ReplacedRows { variable: self.codebook_name.clone(), mask: dead });
+        UpdateReport { replaced_rows, monitors: vec![restarts] }
+    }
+}
+
+/// `[B, D, h, w]` -> `[B·h·w, D]`, detached.
+fn as_vectors(z: &Tensor) -> Tensor {
+    z.detach().permute([0, 2, 3, 1]).contiguous().view([-1, z.size()[1]])
+}
+
+impl Quantizer for Vq {
+    fn start_vectors(&self) -> Option<i64> {
+        let wanted = self.config.start == Start::Kmeans && self.started.double_value(&[0]) == 0.0;
+        wanted.then(|| (4 * self.config.codebook_size).min(MAX_START_VECTORS))
+    }
+
+    fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
+        tch::no_grad(|| {
+            in_full_precision(|| {
+                let vectors = as_vectors(&self.projection.into_codes(&z.to_kind(Kind::Float)));
+                if vectors.isfinite().all().int64_value(&[]) == 0 {
+                    return Err(QuantizerError(
+                        "the encoder's first latents are not finite, so k-means cannot start the codebook; \
+                         lower optimizer.lr or check the images"
+                            .into(),
+                    ));
+                }
+                let clusters = kmeans(&vectors, self.config.codebook_size, KMEANS_ITERATIONS, seed);
+                self.codebook.copy_(&clusters.means);
+                if let Some(sums) = &mut self.sums {
+                    sums.copy_(&(&clusters.means * clusters.counts.unsqueeze(1)));
+                    self.counts.copy_(&clusters.counts);
+                }
+                let _ = self.started.fill_(1.0);
+                Ok(())
+            })
+        })
+    }
+
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        in_full_precision(|| {
+            let z = self.projection.into_codes(&z.to_kind(Kind::Float));
+            let vectors = as_vectors(&z);
+            let nearest = tch::no_grad(|| nearest(&vectors, &self.codebook));
+            let shape = z.size();
+            let indices = nearest.view([shape[0], shape[2], shape[3]]);
+            let codes = self.codes(&indices);
+            Quantized {
+                latent: self.projection.out_of_codes(&straight_through(&codes, &z)),
+                losses: self.losses(&z, &codes),
+                statistics: match mode {
+                    Mode::Eval => vec![],
+                    Mode::Train { seed } => self.statistics(&vectors, &nearest, seed),
+                },
+                indices,
+                monitors: vec![],
+            }
+        })
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        in_full_precision(|| self.projection.out_of_codes(&self.codes(indices).detach()))
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
+    }
+
+    fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        tch::no_grad(|| {
+            let Some(counts) = sum(statistics, "counts") else { return UpdateReport::default() };
+            self.follow(counts, sum(statistics, "sums"));
+            match pool(statistics, "vectors") {
+                Some(vectors) => self.restart(vectors, seed),
+                None => UpdateReport::default(),
+            }
+        })
+    }
+
+    fn collapse_remedy(&self) -> &'static str {
+        if self.config.restart_threshold > 0.0 {
+            "raise quantizer.restart_threshold, choose a smaller quantizer.codebook_size, or use kind = \"fsq\""
+        } else {
+            "set quantizer.restart_threshold = 1.0, choose a smaller quantizer.codebook_size, or use kind = \"fsq\""
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

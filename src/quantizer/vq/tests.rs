@@ -1,0 +1,163 @@
+use super::*;
+use tch::Device;
+
+fn config() -> Config {
+    Config {
+        codebook_size: 16,
+        codebook_dim: 8,
+        commitment_weight: 0.25,
+        codebook_update: CodebookUpdate::default(),
+        start: Start::Uniform,
+        restart_threshold: 0.0,
+    }
+}
+
+fn gradient() -> CodebookUpdate {
+    CodebookUpdate::Gradient { usage_decay: 0.99 }
+}
+
+fn build(config: &Config, channels: i64) -> (nn::VarStore, Vq) {
+    Seed(11).reseed_torch();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let vq = Vq::new(&(vs.root() / "quantizer"), config, channels).unwrap();
+    (vs, vq)
+}
+
+fn latents(channels: i64) -> Tensor {
+    Seed(12).reseed_torch();
+    Tensor::randn([2, channels, 5, 7], (Kind::Float, Device::Cpu))
+}
+
+const TRAIN: Mode = Mode::Train { seed: Seed(1) };
+
+#[test]
+fn lookup_is_the_latent_bit_for_bit() {
+    for (channels, codebook_update) in [(8, CodebookUpdate::default()), (8, gradient()), (6, gradient())] {
+        let (_vs, mut vq) = build(&Config { codebook_update, ..config() }, channels);
+        // Codes that hold -0.0 must come out the same on both paths.
+        let _ = tch::no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
+        vq.start(&latents(channels), Seed(1)).unwrap();
+        let _ = tch::no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
+        let quantized = vq.quantize(&latents(channels), TRAIN);
+        let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
+        assert_eq!(bits(&quantized.latent), bits(&vq.lookup(&quantized.indices)));
+    }
+}
+
+#[test]
+fn each_loss_moves_its_own_tensor() {
+    let (_vs, vq) = build(&Config { codebook_update: gradient(), ..config() }, 8);
+    for (name, moves_codes) in [("commitment", false), ("codebook", true)] {
+        let z = latents(8).set_requires_grad(true);
+        let mut codebook = vq.codebook.shallow_clone();
+        codebook.zero_grad();
+        let losses = vq.quantize(&z, TRAIN).losses;
+        let term = losses.iter().find(|term| term.name == name).unwrap();
+        term.value.backward();
+        let moved =
+            |t: &Tensor| t.grad().defined() && t.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0;
+        assert_eq!(moved(&vq.codebook), moves_codes, "{name} and the codebook");
+        assert_eq!(moved(&z), !moves_codes, "{name} and the encoder");
+    }
+}
+
+#[test]
+fn the_reconstruction_reaches_the_encoder_and_not_the_codes() {
+    let (_vs, vq) = build(&Config { codebook_update: gradient(), ..config() }, 8);
+    let z = latents(8).set_requires_grad(true);
+    vq.quantize(&z, TRAIN).latent.sum(Kind::Float).backward();
+    assert_eq!(z.grad(), z.ones_like());
+    assert!(!vq.codebook.grad().defined());
+}
+
+#[test]
+fn quantize_changes_nothing_and_update_does() {
+    let (_vs, mut vq) = build(&config(), 8);
+    let state = |vq: &Vq| (vq.codebook.copy(), vq.counts.copy(), vq.sums.as_ref().unwrap().copy());
+    let before = state(&vq);
+    let quantized = vq.quantize(&latents(8), TRAIN);
+    assert_eq!(state(&vq), before);
+    vq.update(&quantized.statistics, Seed(0));
+    assert_ne!(state(&vq), before);
+    assert!(vq.quantize(&latents(8), Mode::Eval).statistics.is_empty());
+}
+
+#[test]
+fn micro_batches_update_like_one_batch() {
+    let whole = {
+        let (_vs, mut vq) = build(&config(), 8);
+        let quantized = vq.quantize(&latents(8), TRAIN);
+        vq.update(&quantized.statistics, Seed(0));
+        vq.codebook.copy()
+    };
+    let (_vs, mut vq) = build(&config(), 8);
+    let parts = latents(8).chunk(2, 0).iter().map(|part| vq.quantize(part, TRAIN).statistics).collect();
+    vq.update(&super::super::merge(parts), Seed(0));
+    assert!((vq.codebook - whole).abs().max().double_value(&[]) < 1e-6);
+}
+
+#[test]
+fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
+    for codebook_update in [CodebookUpdate::default(), gradient()] {
+        let by_gradient = codebook_update == gradient();
+        let (_vs, mut vq) =
+            build(&Config { codebook_update, restart_threshold: 1.0, codebook_size: 32, ..config() }, 8);
+        // One code near every vector, all others far away.
+        tch::no_grad(|| {
+            let _ = vq.codebook.fill_(1e3);
+            let _ = vq.codebook.select(0, 3).fill_(0.0);
+            if let Some(sums) = &mut vq.sums {
+                sums.copy_(&vq.codebook);
+            }
+        });
+        let z = latents(8);
+        let quantized = vq.quantize(&z, TRAIN);
+        let report = vq.update(&quantized.statistics, Seed(0));
+        assert_eq!(report.monitors[0].value.double_value(&[]), 31.0);
+        let distance = Tensor::cdist(&vq.codebook, &as_vectors(&z), 2.0, None).amin(1, false);
+        let at_a_vector = distance.lt(1e-2).sum(Kind::Int64).int64_value(&[]);
+        assert!(at_a_vector >= 31, "{at_a_vector} codes are at vectors");
+        assert_eq!(report.replaced_rows.is_some(), by_gradient);
+        if let Some(rows) = report.replaced_rows {
+            assert_eq!(rows.variable, "quantizer.codebook");
+            assert_eq!(rows.mask.sum(Kind::Int64).int64_value(&[]), 31);
+        }
+        let (unique, _, _) = vq.codebook.unique_dim(0, true, false, false);
+        assert_eq!(unique.size()[0], 32, "distinct vectors while there are enough");
+        // The restarted code keeps its place: an update without use moves it only by the smoothing's 1e-5.
+        if let Some(sums) = &vq.sums {
+            let column = vq.counts.unsqueeze(1);
+            assert!((sums / column - &vq.codebook).abs().max().double_value(&[]) < 1e-3);
+        }
+        assert!(vq.counts.ge(1.0).all().int64_value(&[]) == 1);
+    }
+}
+
+#[test]
+fn start_runs_once_and_uses_the_latents() {
+    let (_vs, mut vq) = build(&Config { start: Start::Kmeans, ..config() }, 8);
+    assert_eq!(vq.start_vectors(), Some(64));
+    vq.start(&latents(8), Seed(3)).unwrap();
+    assert_eq!(vq.start_vectors(), None);
+    assert_eq!(vq.counts.sum(Kind::Float).double_value(&[]), 70.0);
+    let (_vs, mut other) = build(&Config { start: Start::Kmeans, ..config() }, 8);
+    assert!(other.start(&(latents(8) * f64::NAN), Seed(3)).is_err());
+}
+
+#[test]
+fn not_a_number_stays_in_range() {
+    let (_vs, vq) = build(&config(), 8);
+    let indices = vq.quantize(&(latents(8) * f64::NAN), Mode::Eval).indices;
+    assert!(indices.min().int64_value(&[]) >= 0 && indices.max().int64_value(&[]) < 16);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let message = |config: Config| config.check().unwrap_err().to_string();
+    assert!(message(Config { codebook_size: 1, ..config() }).contains("codebook_size is 1"));
+    assert!(message(Config { codebook_dim: 0, ..config() }).contains("codebook_dim is 0"));
+    assert!(message(Config { commitment_weight: -1.0, ..config() }).contains("commitment_weight is -1"));
+    let codebook_update = CodebookUpdate::Ema { decay: 1.0 };
+    assert!(message(Config { codebook_update, ..config() }).contains("codebook_update.decay is 1"));
+    assert!(message(Config { restart_threshold: -2.0, ..config() }).contains("restart_threshold is -2"));
+}
