@@ -34,6 +34,8 @@ pub struct Tokenizer {
 pub struct Reconstruction {
     /// `[B, 3, H, W]`, about [−1, 1], in the precision of the decoder.
     pub recon: Tensor,
+    /// z, `[B, C, h, w]`, as the quantizer got it.
+    pub latents: Tensor,
     /// Indices, auxiliary losses and statistics.
     pub quantized: Quantized,
 }
@@ -88,8 +90,9 @@ impl Tokenizer {
 
     /// `[B, 3, H, W]` in [−1, 1] -> reconstruction and everything the quantizer made.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
-        let quantized = self.quantizer.quantize(&self.latents(images), mode);
-        Reconstruction { recon: self.decoder.forward(&quantized.latent), quantized }
+        let latents = self.latents(images);
+        let quantized = self.quantizer.quantize(&latents, mode);
+        Reconstruction { recon: self.decoder.forward(&quantized.latent), latents, quantized }
     }
 }
 

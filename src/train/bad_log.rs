@@ -1,0 +1,110 @@
+//! `bad_samples.jsonl`: every file that could not be used, once, with its reason and the step that met it.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainError;
+use crate::data::{BadSample, BadSamples};
+use crate::logger::cut_back;
+
+/// Which images a bad file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Part {
+    Train,
+    Val,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    step: u64,
+    split: Part,
+    #[serde(flatten)]
+    sample: BadSample,
+}
+
+/// The list on disk and the counts that are checked against `data.max_bad_fraction`.
+#[derive(Debug)]
+pub(super) struct BadLog {
+    path: PathBuf,
+    train: BadSamples,
+    val: BadSamples,
+}
+
+impl BadLog {
+    /// Cuts an earlier list back to `step` and counts what is left of it.
+    pub fn open(run: &Path, step: u64, train: BadSamples, val: BadSamples) -> Result<Self, TrainError> {
+        let path = run.join("bad_samples.jsonl");
+        cut_back(&path, step)?;
+        let mut log = Self { path, train, val };
+        // Missing until a file is bad.
+        for line in fs::read_to_string(&log.path).unwrap_or_default().lines() {
+            if let Ok(row) = serde_json::from_str::<Row>(line) {
+                log.of(row.split).record(&row.sample);
+            }
+        }
+        Ok(log)
+    }
+
+    fn of(&mut self, part: Part) -> &mut BadSamples {
+        match part {
+            Part::Train => &mut self.train,
+            Part::Val => &mut self.val,
+        }
+    }
+
+    /// Writes down the files that are new; returns how many are.
+    ///
+    /// # Errors
+    /// [`TrainError::TooManyBad`], after writing them down.
+    pub fn record(&mut self, step: u64, part: Part, samples: Vec<BadSample>) -> Result<usize, TrainError> {
+        let mut rows = String::new();
+        let mut new = 0;
+        for sample in samples {
+            if self.of(part).record(&sample) {
+                let row = serde_json::to_string(&Row { step, split: part, sample });
+                rows.extend(row.ok().map(|row| row + "\n"));
+                new += 1;
+            }
+        }
+        if new > 0 {
+            let file = OpenOptions::new().create(true).append(true).open(&self.path);
+            file.and_then(|mut file| file.write_all(rows.as_bytes())).map_err(|source| TrainError::Write {
+                path: self.path.display().to_string(),
+                source,
+            })?;
+        }
+        self.of(part).check()?;
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(name: &str) -> BadSample {
+        BadSample { name: name.into(), reason: "truncated".into() }
+    }
+
+    #[test]
+    fn files_are_listed_once_and_a_resume_forgets_what_came_after() {
+        let run = tempfile::tempdir().unwrap();
+        let open = |step| {
+            BadLog::open(run.path(), step, BadSamples::new(100, 0.02), BadSamples::new(100, 0.02)).unwrap()
+        };
+        let mut log = open(0);
+        assert_eq!(log.record(1, Part::Train, vec![sample("a"), sample("a")]).unwrap(), 1);
+        assert_eq!(log.record(5, Part::Train, vec![sample("b"), sample("a")]).unwrap(), 1);
+        assert_eq!(log.record(5, Part::Val, vec![sample("a")]).unwrap(), 1);
+        assert!(matches!(log.record(6, Part::Train, vec![sample("c")]), Err(TrainError::TooManyBad(_))));
+        let mut resumed = open(5);
+        assert_eq!(resumed.record(6, Part::Train, vec![sample("b")]).unwrap(), 0);
+        let listed = fs::read_to_string(run.path().join("bad_samples.jsonl")).unwrap();
+        assert_eq!(listed.lines().count(), 3);
+        assert!(listed.contains(r#"{"step":1,"split":"train","name":"a","reason":"truncated"}"#));
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a training ended early.
+
+use crate::data::{DataError, TooManyBad};
+use crate::evaluate::EvaluateError;
+use crate::loss::LossError;
+use crate::optim::OptimError;
+use crate::quantizer::QuantizerError;
+use crate::torch::TorchError;
+use crate::{checkpoint, logger};
+
+/// An error of the loop; the variants that have an exit code of their own are matched by `main`.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Config(String),
+    /// The loss or its gradient is NaN or infinite; the weights are those before the step.
+    #[error(
+        "step {step} stopped before the optimizer: {what}; lower optimizer.lr, lengthen the warm-up or set \
+         optimizer.clip_norm. Images of the batch: {}",
+        .names.join(", ")
+    )]
+    NotFinite {
+        /// Counted from 1.
+        step: u64,
+        /// Which number, and what it is.
+        what: String,
+        /// Files of the batch.
+        names: Vec<String>,
+    },
+    /// More unreadable images than `data.max_bad_fraction` allows.
+    #[error(transparent)]
+    TooManyBad(#[from] TooManyBad),
+    /// The last checkpoint could not be saved.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// Memory ran out.
+    #[error(
+        "out of memory: {0}; lower train.batch_size, raise train.micro_batches (the same step in smaller parts), or \
+         lower data.image_size or model.channels"
+    )]
+    OutOfMemory(String),
+    /// Saved state that does not fit this run.
+    #[error(transparent)]
+    State(#[from] super::StateError),
+    /// Reading images failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The evaluation failed.
+    #[error(transparent)]
+    Evaluate(EvaluateError),
+    /// From the quantizer's start.
+    #[error(transparent)]
+    Quantizer(#[from] QuantizerError),
+    /// From the optimizer.
+    #[error(transparent)]
+    Optim(#[from] OptimError),
+    /// Of the loss settings.
+    #[error(transparent)]
+    Loss(#[from] LossError),
+    /// The logs cannot be opened.
+    #[error(transparent)]
+    Logger(#[from] logger::LoggerError),
+    /// From libtorch.
+    #[error(transparent)]
+    Torch(TorchError),
+    /// A file of the run folder that is neither log nor checkpoint.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl From<TorchError> for TrainError {
+    fn from(error: TorchError) -> Self {
+        match error {
+            TorchError::OutOfMemory(detail) => Self::OutOfMemory(detail),
+            other => Self::Torch(other),
+        }
+    }
+}
+
+impl From<EvaluateError> for TrainError {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::Torch(error) => error.into(),
+            other => Self::Evaluate(other),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Between the live tensors of a run and its checkpoints.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use tch::Tensor;
+
+use super::state::{State, StateError};
+use super::{Objective, TrainError};
+use crate::checkpoint::{Error, Snapshot, Tensors, copy_into};
+use crate::optim::{Adamw, Named, WeightAverage};
+
+/// Which weights of a checkpoint to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// As the optimizer left them.
+    #[default]
+    Raw,
+    /// Their moving average.
+    Ema,
+}
+
+impl Weights {
+    /// As the user writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Ema => "ema",
+        }
+    }
+}
+
+impl FromStr for Weights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "raw" => Ok(Self::Raw),
+            "ema" => Ok(Self::Ema),
+            _ => Err(format!("\"{text}\" names no weights; use raw or ema")),
+        }
+    }
+}
+
+/// What trains, with everything that a checkpoint holds.
+pub(super) struct Live<'a> {
+    pub objective: &'a dyn Objective,
+    pub optimizers: &'a [Adamw],
+    pub average: Option<&'a WeightAverage>,
+}
+
+impl Live<'_> {
+    fn model(&self) -> Tensors {
+        named(self.objective.variables())
+    }
+
+    /// Moments of all optimizers; the parameters' names keep them apart.
+    fn moments(&self) -> Tensors {
+        self.optimizers.iter().flat_map(Adamw::state).collect()
+    }
+
+    /// The present state, sharing the live tensors' storage.
+    pub fn snapshot(&self, state: &State) -> Result<Snapshot, TrainError> {
+        let ema = self.average.map(|average| {
+            // Parameters averaged, buffers raw: a whole model by itself.
+            let mut tensors = self.model();
+            tensors.extend(average.state());
+            tensors
+        });
+        let state = serde_json::to_value(state).map_err(StateError::Unreadable)?;
+        Ok(Snapshot { model: self.model(), ema, optimizer: self.moments(), state })
+    }
+
+    /// Writes a snapshot's tensors into the live ones, strictly.
+    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), TrainError> {
+        copy_into(&self.model(), &snapshot.model, "the checkpoint's model")?;
+        copy_into(&self.moments(), &snapshot.optimizer, "the checkpoint's optimizer")?;
+        if let Some(average) = self.average {
+            let saved = averaged(snapshot)?;
+            let averages = average.state();
+            let parameters: Tensors = saved
+                .iter()
+                .filter(|(name, _)| averages.contains_key(*name))
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                .collect();
+            copy_into(&averages, &parameters, "the checkpoint's weight average")?;
+        }
+        Ok(())
+    }
+}
+
+fn named(variables: Vec<Named>) -> BTreeMap<String, Tensor> {
+    variables.into_iter().collect()
+}
+
+fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {
+    snapshot.ema.as_ref().ok_or_else(|| Error::Mismatch {
+        what: "the checkpoint".into(),
+        differences: "it has no weight average (ema.safetensors): the run had train.ema_decay = 0".into(),
+    })
+}
+
+/// Writes a checkpoint's weights into `variables`, strictly: to evaluate them, or to start another run from them.
+///
+/// # Errors
+/// When names, shapes or types differ, or there is no average.
+pub fn load_model(variables: Vec<Named>, snapshot: &Snapshot, weights: Weights) -> Result<(), Error> {
+    let source = match weights {
+        Weights::Raw => &snapshot.model,
+        Weights::Ema => averaged(snapshot)?,
+    };
+    copy_into(&named(variables), source, "the checkpoint's model")
+}

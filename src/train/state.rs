@@ -1,0 +1,115 @@
+//! What a run needs besides its tensors to go on as if it had never stopped: `state.json`.
+
+use serde::{Deserialize, Serialize};
+
+use super::collapse::CollapseCount;
+use crate::data::Cursor;
+
+/// The counters of a run, and what exactness depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Where the data goes on.
+    pub cursor: Cursor,
+    /// Evaluations in a row with a collapsed codebook.
+    pub collapse: CollapseCount,
+    /// libtorch's threads: another count rounds sums otherwise.
+    pub threads: i32,
+    /// `cpu` or `cuda`: they round otherwise.
+    pub device: String,
+    /// Of the training set's file list.
+    pub data_fingerprint: String,
+}
+
+/// The saved state belongs to other circumstances.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be read.
+    #[error("the checkpoint's state.json does not fit this version of pixtok: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// Another thread count.
+    #[error(
+        "the run was trained with {saved} threads and would go on with {now}, which rounds differently; use \
+         --threads {saved}, or --accept-threads to go on all the same"
+    )]
+    Threads {
+        /// Then.
+        saved: i32,
+        /// Now.
+        now: i32,
+    },
+    /// Another set of files.
+    #[error(
+        "the training set is not the one that the run began with (its list of files changed); restore it, or start \
+         a new run with --init-from"
+    )]
+    Data,
+}
+
+impl State {
+    /// Of a run that has not begun.
+    #[must_use]
+    pub fn new(threads: i32, device: tch::Device, data_fingerprint: String) -> Self {
+        let device = if device.is_cuda() { "cuda" } else { "cpu" }.to_owned();
+        Self {
+            step: 0,
+            cursor: Cursor::default(),
+            collapse: CollapseCount::default(),
+            threads,
+            device,
+            data_fingerprint,
+        }
+    }
+
+    /// Takes over a saved state if a run under `self`'s circumstances would continue it exactly; returns what the
+    /// user should know.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn resume(&mut self, saved: serde_json::Value, accept_threads: bool) -> Result<Vec<String>, StateError> {
+        let saved: State = serde_json::from_value(saved)?;
+        let mut notes = vec![];
+        if saved.data_fingerprint != self.data_fingerprint {
+            return Err(StateError::Data);
+        }
+        if saved.threads != self.threads {
+            if !accept_threads {
+                return Err(StateError::Threads { saved: saved.threads, now: self.threads });
+            }
+            notes.push(format!("going on with {} threads instead of {}: not bit for bit", self.threads, saved.threads));
+        }
+        if saved.device != self.device {
+            notes.push(format!("going on on {} instead of {}: not bit for bit", self.device, saved.device));
+        }
+        *self = State { threads: self.threads, device: self.device.clone(), ..saved };
+        Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(threads: i32, data: &str) -> State {
+        State::new(threads, tch::Device::Cpu, data.into())
+    }
+
+    #[test]
+    fn other_circumstances_are_refused() {
+        let mut saved = state(2, "a");
+        saved.step = 7;
+        saved.cursor = Cursor { epoch: 1, position: 32 };
+        let json = || serde_json::to_value(&saved).unwrap();
+        let mut same = state(2, "a");
+        assert!(same.resume(json(), false).unwrap().is_empty());
+        assert_eq!(same, saved);
+        assert!(matches!(state(2, "b").resume(json(), true), Err(StateError::Data)));
+        assert!(matches!(state(1, "a").resume(json(), false), Err(StateError::Threads { saved: 2, now: 1 })));
+        let mut accepted = state(1, "a");
+        assert_eq!(accepted.resume(json(), true).unwrap().len(), 1);
+        assert_eq!((accepted.threads, accepted.step), (1, 7));
+        assert!(state(2, "a").resume(serde_json::json!({"step": 1}), false).is_err());
+    }
+}

@@ -1,0 +1,408 @@
+//! The only training loop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tch::{Device, Tensor};
+
+use super::bad_log::{BadLog, Part};
+use super::finite::{FiniteCheck, StepNumbers};
+use super::persist::Live;
+use super::start::{Source, start_quantizer};
+use super::window::Window;
+use super::{Config, Objective, Signals, State, TrainError};
+use crate::checkpoint::{Loaded, RunWriter};
+use crate::data::{self, BadSamples, Batch, Dataset, Loader};
+use crate::evaluate::{self, Evaluation, evaluate};
+use crate::logger::{Logger, LoggerError, LoggerOptions};
+use crate::model::images_from_bytes;
+use crate::optim::{self, Adamw, WeightAverage};
+use crate::picture::sheet;
+use crate::quantizer::{Monitor, merge};
+use crate::seed::Seed;
+use crate::torch::{catching, with_precision};
+
+/// Pictures on a sample sheet.
+const SHEET_PICTURES: usize = 8;
+
+/// Everything that a training is made of.
+pub struct Parts {
+    /// Of every random decision.
+    pub seed: Seed,
+    /// Of the loop.
+    pub train: Config,
+    /// Of the images.
+    pub data: data::Config,
+    /// Of the optimizers.
+    pub optimizer: optim::Config,
+    /// Of the evaluations.
+    pub eval: evaluate::Config,
+    /// The resolved config, for the logs.
+    pub config_text: String,
+    /// What is minimised, on `device`.
+    pub objective: Box<dyn Objective>,
+    /// Where it trains.
+    pub device: Device,
+    /// Training images.
+    pub train_set: Arc<Dataset>,
+    /// Validation images.
+    pub val_set: Arc<Dataset>,
+    /// The run folder, locked.
+    pub run: RunWriter,
+    /// The run was there before.
+    pub resumed: bool,
+    /// The checkpoint to go on from.
+    pub loaded: Option<Loaded>,
+    /// The counters of a run that has not begun, with this process's circumstances.
+    pub state: State,
+    /// Go on with another thread count than the checkpoint's.
+    pub accept_threads: bool,
+    /// Ctrl-C and SIGTERM.
+    pub signals: Signals,
+}
+
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished {
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// A signal came; everything is saved.
+    Interrupted {
+        /// Its number.
+        signal: i32,
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// A training under way.
+pub struct Trainer {
+    parts: Parts,
+    state: State,
+    optimizers: Vec<Adamw>,
+    average: Option<WeightAverage>,
+    logger: Logger,
+    bad: BadLog,
+    finite: FiniteCheck,
+    window: Window,
+}
+
+impl Trainer {
+    /// Takes up the checkpoint, if there is one, and opens the logs there.
+    ///
+    /// # Errors
+    /// A checkpoint that does not fit, or logs that cannot be opened.
+    pub fn new(mut parts: Parts) -> Result<Self, TrainError> {
+        let parameters = parts.objective.parameters();
+        let average = (parts.train.ema_decay > 0.0).then(|| {
+            let all = parts.objective.parameters().into_iter().flatten().collect();
+            WeightAverage::new(parts.train.ema_decay, all)
+        });
+        let optimizers: Vec<Adamw> =
+            parameters.into_iter().map(|group| Adamw::new(&parts.optimizer, group)).collect();
+        let mut state = parts.state.clone();
+        let mut notes = vec![];
+        if let Some(loaded) = parts.loaded.take() {
+            let live = Live {
+                objective: &*parts.objective,
+                optimizers: &optimizers,
+                average: average.as_ref(),
+            };
+            notes = state.resume(loaded.snapshot.state.clone(), parts.accept_threads)?;
+            live.restore(&loaded.snapshot)?;
+        }
+        let run = parts.run.folder().path();
+        let options = LoggerOptions {
+            total_steps: parts.train.steps,
+            start_step: state.step,
+            resumed: parts.resumed,
+        };
+        let mut logger = Logger::open(run, options)?;
+        for note in notes {
+            logger.note(&note);
+        }
+        let count = |set: &Dataset| BadSamples::new(set.len(), parts.data.max_bad_fraction);
+        let bad = BadLog::open(run, state.step, count(&parts.train_set), count(&parts.val_set))?;
+        let finite = FiniteCheck::new(parts.device);
+        Ok(Self { parts, state, optimizers, average, logger, bad, finite, window: Window::new() })
+    }
+
+    /// Trains to the last step, or until a signal.
+    ///
+    /// # Errors
+    /// See [`TrainError`]; whatever was saved before stays.
+    pub fn run(mut self) -> Result<Outcome, TrainError> {
+        let text = self.parts.config_text.clone();
+        let logged = self.logger.text("config", &text);
+        self.warn_once(logged);
+        if self.state.step == 0 {
+            self.start()?;
+        }
+        let mut loader = Loader::train(
+            Arc::clone(&self.parts.train_set),
+            &self.parts.data,
+            self.parts.train.batch_size,
+            self.parts.seed,
+            self.state.cursor,
+        )?;
+        let mut saved = None;
+        while self.state.step < self.parts.train.steps {
+            let batch = self.next_batch(&mut loader)?;
+            self.step(&batch)?;
+            self.state.step += 1;
+            self.state.cursor = batch.cursor;
+            let last = self.state.step == self.parts.train.steps;
+            let signal = self.parts.signals.came();
+            if self.due(self.parts.train.log_every) || last {
+                self.log_window()?;
+            }
+            let figures = if self.due(self.parts.train.eval_every) || last { self.evaluate()? } else { None };
+            if self.due(self.parts.train.checkpoint_every) || last || signal.is_some() {
+                saved = self.save(figures, last || signal.is_some())?.or(saved);
+            }
+            if let (Some(signal), Some(checkpoint)) = (signal, &saved) {
+                return Ok(Outcome::Interrupted { signal, checkpoint: checkpoint.clone() });
+            }
+        }
+        let checkpoint = saved.unwrap_or_else(|| self.parts.run.folder().checkpoint_path(self.state.step));
+        Ok(Outcome::Finished { checkpoint })
+    }
+
+    fn due(&self, every: u64) -> bool {
+        self.state.step.is_multiple_of(every)
+    }
+
+    fn start(&mut self) -> Result<(), TrainError> {
+        let parts = &mut self.parts;
+        let source = Source {
+            dataset: &parts.train_set,
+            data: &parts.data,
+            train: &parts.train,
+            seed: parts.seed,
+            device: parts.device,
+        };
+        if let Some(vectors) = start_quantizer(&mut *parts.objective, &source)? {
+            self.logger.note(&format!("the codebook starts from {vectors} latent vectors"));
+            // What the start wrote is no step of the average.
+            if let Some(average) = &mut self.average {
+                *average = WeightAverage::new(
+                    parts.train.ema_decay,
+                    parts.objective.parameters().into_iter().flatten().collect(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn next_batch(&mut self, loader: &mut Loader) -> Result<Batch, TrainError> {
+        let mut batch = loader.next().ok_or_else(|| data::DataError::Loader("it ended".into()))??;
+        let bad = std::mem::take(&mut batch.bad);
+        let step = self.state.step + 1;
+        let new = self.bad.record(step, Part::Train, bad)?;
+        if new > 0 {
+            self.logger.warn(&format!("step {step}: skipped {new} bad image(s), see bad_samples.jsonl"));
+        }
+        Ok(batch)
+    }
+
+    /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the quantizer, the average.
+    fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
+        let (numbers, monitors) = catching(|| self.step_on_device(batch))??;
+        if let Some(numbers) = numbers {
+            self.window.numbers = Some(numbers);
+            let shown = [("loss", numbers.loss), ("images/s", self.window.images_per_sec())];
+            self.logger.progress(self.state.step + 1, &shown);
+        }
+        self.window.monitors = monitors;
+        self.window.images += batch.names.len();
+        Ok(())
+    }
+
+    fn step_on_device(
+        &mut self,
+        batch: &Batch,
+    ) -> Result<(Option<StepNumbers>, Vec<Monitor>), TrainError> {
+        let (train, step) = (&self.parts.train, self.state.step);
+        let seed = self.parts.seed.derive("step", &[step]);
+        for optimizer in &mut self.optimizers {
+            optimizer.zero_grad();
+        }
+        let micro_batches = train.micro_batches as f64;
+        let (mut losses, mut statistics, mut monitors) = (vec![], vec![], vec![]);
+        self.window.begin_step();
+        for (i, bytes) in batch.images.chunk(train.micro_batches as i64, 0).iter().enumerate() {
+            let images = images_from_bytes(&bytes.to_device(self.parts.device));
+            let objective = &mut self.parts.objective;
+            let seed = seed.derive("micro-batch", &[i as u64]);
+            let out = with_precision(train.precision, || objective.step(&images, seed));
+            for (_, loss) in &out.groups {
+                let share = loss / micro_batches;
+                share.backward();
+                losses.push(share.detach());
+            }
+            self.window.add_terms(out.terms, micro_batches);
+            self.window.indices.push(out.indices);
+            statistics.push(out.statistics);
+            monitors = out.monitors;
+        }
+        let loss = Tensor::stack(&losses, 0).sum(tch::Kind::Float);
+        let norms = self.optimizers.iter().map(Adamw::clip).collect::<Result<Vec<_>, _>>()?;
+        let grad_norm = Tensor::stack(&norms, 0).norm();
+        let (found_inf, numbers) = self.finite.take(step + 1, &loss, &grad_norm, &batch.names)?;
+        let lr = self.learning_rate(step);
+        for optimizer in &mut self.optimizers {
+            // On the CPU the check above has already stopped a bad step.
+            optimizer.step(lr, self.parts.device.is_cuda().then_some(&found_inf))?;
+        }
+        if let Some(average) = &mut self.average {
+            average.update(step);
+        }
+        let update = self.parts.objective.after_step(&merge(statistics), seed.derive("update", &[]));
+        if let Some(rows) = update.replaced_rows {
+            for optimizer in &mut self.optimizers {
+                optimizer.clear_rows(&rows.variable, &rows.mask);
+            }
+            if let Some(average) = &mut self.average {
+                average.copy_rows(&rows.variable, &rows.mask);
+            }
+        }
+        monitors.extend(update.monitors);
+        Ok((numbers, monitors))
+    }
+
+    fn learning_rate(&self, step: u64) -> f64 {
+        let optimizer = &self.parts.optimizer;
+        optimizer.lr * optimizer.schedule.factor(step, self.parts.train.steps)
+    }
+
+    fn log_window(&mut self) -> Result<(), TrainError> {
+        if let Some(numbers) = self.finite.finish()? {
+            self.window.numbers = Some(numbers);
+        }
+        let mut row = self.window.finish(&self.parts.objective.tokenizer().codebook());
+        row.push(("optim/lr".into(), self.learning_rate(self.state.step - 1)));
+        let logged = self.logger.log(self.state.step, &row);
+        self.warn_once(logged);
+        Ok(())
+    }
+
+    /// Evaluates raw and averaged weights; returns the raw ones' figures.
+    fn evaluate(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
+        self.finite.finish()?;
+        let step = self.state.step;
+        let evaluation = self.evaluate_weights()?;
+        let mut row = prefixed("val", &evaluation.figures);
+        if let Some(average) = self.average.take() {
+            let averaged = average.in_place(|| self.evaluate_weights());
+            self.average = Some(average);
+            row.extend(prefixed("val_ema", &averaged?.figures));
+        }
+        let logged = self.logger.log(step, &row);
+        self.warn_once(logged);
+        self.show(&evaluation);
+        let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
+        let collapse = &self.parts.train.collapse;
+        if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, remedy) {
+            self.logger.warn(&warning);
+        }
+        self.bad.record(step, Part::Val, evaluation.bad)?;
+        self.window.restart_clock();
+        Ok(Some(evaluation.figures))
+    }
+
+    fn evaluate_weights(&self) -> Result<Evaluation, TrainError> {
+        let eval = &self.parts.eval;
+        let val_set = Arc::clone(&self.parts.val_set);
+        let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
+        let options = evaluate::Options {
+            device: self.parts.device,
+            precision: crate::torch::Precision::Fp32,
+            pictures: SHEET_PICTURES,
+        };
+        Ok(evaluate(self.parts.objective.tokenizer(), loader, options)?)
+    }
+
+    /// A line, a sample sheet and a histogram of the codes. Pictures that cannot be written stop nothing.
+    fn show(&mut self, evaluation: &Evaluation) {
+        let (step, figures) = (self.state.step, &evaluation.figures);
+        let line = format!(
+            "step {step}: val psnr_db {:.2}, usage {:.3}, perplexity {:.1}",
+            figures.psnr_db, figures.codebook.usage, figures.codebook.perplexity
+        );
+        self.logger.note(&line);
+        let counts: Vec<f64> = evaluation.counts.iter().map(|&(_, count)| count as f64).collect();
+        let logged = self.logger.histogram(step, "val/code_counts", &counts);
+        self.warn_once(logged);
+        let samples = self.parts.run.folder().path().join("samples");
+        let picture = sheet(&[evaluation.originals.clone(), evaluation.reconstructions.clone()]);
+        let Ok(png) = picture.to_png() else { return };
+        let path = samples.join(format!("step-{step:06}.png"));
+        let written = std::fs::create_dir_all(&samples).and_then(|()| std::fs::write(&path, &png));
+        if let Err(error) = written {
+            self.logger.warn(&format!("cannot write {}: {error}", path.display()));
+        }
+        let logged = self.logger.picture(step, "val/reconstructions", &png, picture.width, picture.height);
+        self.warn_once(logged);
+    }
+
+    /// Saves; a failure ends the training only when this was the last chance to save.
+    fn save(
+        &mut self,
+        figures: Option<evaluate::Figures>,
+        last_chance: bool,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        self.finite.finish()?;
+        let parts = &self.parts;
+        let live = Live {
+            objective: &*parts.objective,
+            optimizers: &self.optimizers,
+            average: self.average.as_ref(),
+        };
+        let snapshot = live.snapshot(&self.state)?;
+        let step = self.state.step;
+        let metric = parts.train.best_metric;
+        let value = figures.and_then(|figures| {
+            figures.named().into_iter().find(|(name, _)| *name == metric.name()).map(|(_, value)| value)
+        });
+        let saved = parts.run.save(step, &snapshot).and_then(|path| {
+            if let Some(value) = value {
+                parts.run.offer_best(step, metric.name(), value, metric.higher_is_better())?;
+            }
+            parts.run.retain(parts.train.keep_checkpoints)?;
+            Ok(path)
+        });
+        self.window.restart_clock();
+        match saved {
+            Ok(path) => Ok(Some(path)),
+            Err(error) if last_chance => Err(error.into()),
+            Err(error) => {
+                self.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
+                Ok(None)
+            }
+        }
+    }
+
+    fn warn_once(&mut self, logged: Result<(), LoggerError>) {
+        if let Err(error) = logged {
+            self.logger.warn(&error.to_string());
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn prefixed(prefix: &str, figures: &evaluate::Figures) -> Vec<(String, f64)> {
+    figures.named().into_iter().map(|(name, value)| (format!("{prefix}/{name}"), value)).collect()
+}
