@@ -78,6 +78,7 @@ impl Attention {
 pub(super) struct Blocks(Vec<Block>);
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a handful of them, made once
 enum Block {
     Res(ResBlock),
     Attention(Attention),

@@ -1,0 +1,53 @@
+# Recipes; `just` alone lists them. Arguments reach the program as they were quoted.
+set positional-arguments
+
+pixtok := "cargo run --quiet --locked --"
+
+_list:
+    @just --list --unsorted
+
+# Install libtorch: auto, cpu or cuda
+setup KIND="auto":
+    @scripts/setup.sh "$1"
+
+# Train on the embedded photographs, evaluate, leave pictures to look at
+demo STEPS="600" RUN="checkpoints/demo": setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --locked
+    if [ -e "$2" ]; then
+        echo "demo: removing the earlier $2" >&2
+        rm -rf "$2"
+    fi
+    {{ pixtok }} train configs/photos96-fsq.toml --run "$2" --set train.steps="$1"
+    {{ pixtok }} reconstruct "$2" data/photos96/val --sheet "$2/reconstructions.png"
+    {{ pixtok }} eval "$2"
+    echo "originals above their reconstructions: $2/reconstructions.png"
+
+# Run every test
+test *ARGS: setup
+    # The tests run side by side, one to a core: one thread in libtorch for each.
+    OMP_NUM_THREADS=1 cargo test --locked "$@"
+
+# Everything the CI checks: format, lints, tests, a tiny demo
+check: setup
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    just test
+    just demo 60 checkpoints/demo-check
+
+# Train a tokenizer: just train configs/photos96-vq.toml --run checkpoints/vq
+train CONFIG *ARGS: setup
+    {{ pixtok }} train "$@"
+
+# Measure a trained tokenizer: just eval checkpoints/vq
+eval RUN *ARGS: setup
+    {{ pixtok }} eval "$@"
+
+# Print versions, device, threads, precision support, and what is missing
+doctor *ARGS: setup
+    {{ pixtok }} doctor "$@"
+
+# The results table of the README, seeds and all (about an hour on two cores)
+yardstick *ARGS: setup
+    scripts/yardstick.sh "$@"

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Puts libtorch where the build looks for it: .venv holds PyPI's torch wheel, .libtorch links to it.
+#
+#   scripts/setup.sh [auto|cpu|cuda]
+#
+# auto keeps what is installed; on a first run it takes the CUDA set when there is an NVIDIA driver, else the small
+# CPU set. A LIBTORCH that is set in the environment wins, and nothing is installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What torch-sys 0.26 is made for; it refuses any other.
+TORCH=2.13.0
+STAMP=.venv/pixtok-setup
+
+say() { echo "setup: $*" >&2; }
+fail() { say "$*"; exit 1; }
+need() { # COMMAND WHAT REMEDY
+    command -v "$1" >/dev/null || fail "$2 is missing: $3"
+}
+
+driver_present() {
+    [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidia0 ] || nvidia-smi -L >/dev/null 2>&1
+}
+
+check_tools() {
+    local compiler="sudo apt-get install g++"
+    [ "$(uname)" = Darwin ] && compiler="xcode-select --install"
+    need cargo "Rust" "see https://rustup.rs"
+    need "${CXX:-c++}" "a C++ compiler" "$compiler"
+}
+
+check_python() {
+    need python3 "python3" "sudo apt-get install python3 python3-venv"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "$(python3 --version) is too old for torch $TORCH: put python3.10 or newer first in PATH"
+    # Debian ships the venv module without what it needs.
+    python3 -c 'import venv, ensurepip' 2>/dev/null ||
+        fail "python3 has no venv: sudo apt-get install python3-venv"
+}
+
+# A libtorch of the user's own. Only its version can be checked, and only where the folder tells it.
+use_own() {
+    local version=""
+    [ -d "$LIBTORCH/lib" ] || fail "LIBTORCH=$LIBTORCH has no lib folder: correct it, or unset it"
+    if [ -f "$LIBTORCH/build-version" ]; then
+        version=$(cat "$LIBTORCH/build-version")
+    elif [ -f "$LIBTORCH/version.py" ]; then
+        version=$(sed -n "s/^__version__ = '\(.*\)'/\1/p" "$LIBTORCH/version.py")
+    fi
+    case "$version" in
+        "" | "$TORCH" | "$TORCH"+*) say "using LIBTORCH=$LIBTORCH (${version:-version unknown, $TORCH is needed})" ;;
+        *) fail "LIBTORCH=$LIBTORCH is version $version and $TORCH is needed: change it, or unset it" ;;
+    esac
+}
+
+complete() { # KIND
+    [ "$(cat "$STAMP" 2>/dev/null)" = "torch $TORCH $1" ] && [ -d .libtorch/lib ]
+}
+
+packages() { # KIND
+    echo "torch==$TORCH"
+    # The CPU half of the x86-64 wheel is linked against these two parts of the CUDA set; the other wheels are
+    # made without CUDA.
+    if [ "$1" = cpu ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
+        echo "nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85"
+    fi
+}
+
+install() { # KIND
+    local options=(--quiet --disable-pip-version-check) size="4.8 GB on disk" platlib
+    if [ "$1" = cpu ]; then
+        options+=(--no-deps)
+        size="600 MB or less"
+    fi
+    if [ -e .libtorch ] && [ ! -L .libtorch ]; then
+        fail ".libtorch is no link of this script's making: move it away"
+    fi
+    # Files without a stamp are of an installation that was cut short.
+    if [ -d .libtorch ] && [ ! -s "$STAMP" ]; then
+        options+=(--force-reinstall)
+        say "an earlier installation was cut short: installing again"
+    fi
+    say "installing libtorch $TORCH, $1 set ($size), into .venv"
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    platlib=$(.venv/bin/python -c 'import os, sysconfig; print(os.path.relpath(sysconfig.get_path("platlib")))')
+    # Linked first: from here on an installation without a stamp is known to be unfinished.
+    ln -sfn "$platlib/torch" .libtorch
+    rm -f "$STAMP"
+    # shellcheck disable=SC2046  # a list of words
+    .venv/bin/python -m pip install "${options[@]}" $(packages "$1") ||
+        fail "pip could not install torch $TORCH (its message is above); mend that and run again"
+    [ -d .libtorch/lib ] || fail "the torch wheel has no lib folder at .libtorch/lib: remove .venv and run again"
+    echo "torch $TORCH $1" >"$STAMP"
+    say "done: cargo build, cargo run and cargo test work now"
+}
+
+main() {
+    local kind=${1:-auto}
+    case "$kind" in
+        auto | cpu | cuda) ;;
+        *) fail "\"$kind\" is not one of auto, cpu, cuda" ;;
+    esac
+    if [ "$kind" = cuda ] && [ "$(uname -s)" = Darwin ]; then
+        fail "there is no CUDA on macOS: use cpu"
+    fi
+    check_tools
+    if [ -n "${LIBTORCH:-}" ]; then
+        use_own
+        return
+    fi
+    if [ "$kind" = auto ] && complete cuda; then
+        kind=cuda
+    elif [ "$kind" = auto ] && complete cpu; then
+        kind=cpu
+        ! driver_present || say "there is an NVIDIA driver; just setup cuda installs what it needs (4.8 GB)"
+    elif [ "$kind" = auto ]; then
+        kind=cpu
+        ! driver_present || kind=cuda
+    fi
+    if complete "$kind"; then
+        say "already set up ($kind)"
+    else
+        check_python
+        install "$kind"
+    fi
+}
+
+main "$@"

@@ -1,0 +1,186 @@
+//! Everything a run tells the world while it trains, through one [`Logger`]: the terminal, `metrics.jsonl` and
+//! TensorBoard.
+//!
+//! A log that cannot be written must not end a training run: each sink reports a failure once, then keeps quiet until
+//! it works again, and no record is ever left half written.
+
+mod append;
+mod jsonl;
+mod tensorboard;
+mod terminal;
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use jsonl::Rows;
+pub use jsonl::cut_back;
+use tensorboard::Events;
+use terminal::Terminal;
+
+/// The log of scalars in a run folder.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+
+/// Logged values that the terminal shows too, under a shorter label.
+const SHOWN: [(&str, &str); 3] =
+    [("loss/total", "loss"), ("speed/images_per_sec", "images/s"), ("codebook/usage", "usage")];
+
+/// Why a log could not be opened or written.
+#[derive(Debug, Error)]
+pub enum LoggerError {
+    /// A log file could not be opened or read.
+    #[error("cannot open the log {}: {source}", path.display())]
+    Open {
+        /// The file, or the folder it should be in.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A record could not be written; the file ends with the last whole one.
+    #[error("cannot write to the log {}: {source}; records are missing from it until this is mended", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line in the middle of a `.jsonl` file is no JSON object with a `"step"`.
+    #[error("line {line} of {} is no row with a \"step\" ({source}): remove the line, or move the file away", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+}
+
+impl LoggerError {
+    fn open(path: &Path, source: io::Error) -> Self {
+        Self::Open { path: path.to_path_buf(), source }
+    }
+
+    fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.to_path_buf(), source }
+    }
+}
+
+/// Where in its training a run stands when its log is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoggerOptions {
+    /// The step at which the run will be finished.
+    pub total_steps: u64,
+    /// The steps already done: 0, or the step of the checkpoint that is resumed.
+    pub start_step: u64,
+    /// The run folder has logs already; what they hold after `start_step` is dropped.
+    pub resumed: bool,
+}
+
+/// The log of one run. Dropping it draws the last state of the terminal and leaves the bar standing.
+pub struct Logger {
+    terminal: Terminal,
+    rows: Rows,
+    rows_failing: bool,
+    events: Events,
+    events_failing: bool,
+}
+
+impl Logger {
+    /// Opens the logs in the folder `run`, which exists. A resumed run's `metrics.jsonl` is cut back to `start_step`
+    /// first, and TensorBoard is told to drop the later points; at `start_step` 0 nothing earlier is kept.
+    ///
+    /// # Errors
+    /// A file that cannot be created, read or written, and a `metrics.jsonl` that was altered by hand.
+    pub fn open(run: &Path, options: LoggerOptions) -> Result<Self, LoggerError> {
+        let LoggerOptions { total_steps, start_step, resumed } = options;
+        let metrics = run.join(METRICS_FILE);
+        if resumed && start_step == 0 {
+            // Even a row of step 0 (an evaluation before the training) will be written again.
+            std::fs::write(&metrics, "").map_err(|e| LoggerError::open(&metrics, e))?;
+        } else if resumed {
+            cut_back(&metrics, start_step)?;
+        }
+        let first_step = if start_step == 0 { 0 } else { start_step + 1 };
+        Ok(Self {
+            rows: Rows::open(&metrics)?,
+            rows_failing: false,
+            events: Events::create(run, first_step)?,
+            events_failing: false,
+            terminal: Terminal::on_stderr(total_steps, start_step, io::stderr().is_terminal()),
+        })
+    }
+
+    /// Writes one row of named values, `group/name`, to every sink. A value that is not finite is `null` in
+    /// `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// The first failure of a sink since it last worked: the caller warns, and training goes on.
+    pub fn log(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), LoggerError> {
+        let shown = SHOWN.iter().filter_map(|(name, label)| {
+            values.iter().find(|(logged, _)| logged == name).map(|(_, value)| (*label, *value))
+        });
+        self.terminal.update(step, shown);
+        let rows = once(&mut self.rows_failing, self.rows.write(step, values));
+        let events = once(&mut self.events_failing, self.events.scalars(step, values));
+        rows.and(events)
+    }
+
+    /// Moves the bar to `step` and shows `(label, value)` pairs beside it; labels that are not given keep their last
+    /// value. Cheap enough for every step.
+    pub fn progress(&mut self, step: u64, shown: &[(&str, f64)]) {
+        self.terminal.update(step, shown.iter().copied());
+    }
+
+    /// Prints a line above the bar.
+    pub fn note(&mut self, text: &str) {
+        self.terminal.line(text);
+    }
+
+    /// Prints a warning above the bar.
+    pub fn warn(&mut self, text: &str) {
+        self.terminal.line(&format!("warning: {text}"));
+    }
+
+    /// Shows a picture in TensorBoard: `png` is a whole PNG file of `width` × `height` RGB pixels.
+    ///
+    /// # Errors
+    /// As [`Logger::log`].
+    pub fn picture(
+        &mut self,
+        step: u64,
+        tag: &str,
+        width: usize,
+        height: usize,
+        png: &[u8],
+    ) -> Result<(), LoggerError> {
+        once(&mut self.events_failing, self.events.picture(step, tag, (width, height), png))
+    }
+
+    /// Shows in TensorBoard how often each code was hit: `counts[i]` for code i.
+    ///
+    /// # Errors
+    /// As [`Logger::log`].
+    pub fn histogram(&mut self, step: u64, tag: &str, counts: &[f64]) -> Result<(), LoggerError> {
+        once(&mut self.events_failing, self.events.histogram(step, tag, counts))
+    }
+
+    /// Shows `text` in TensorBoard as it is, in a fixed-width font: the config of the run, for instance.
+    ///
+    /// # Errors
+    /// As [`Logger::log`].
+    pub fn text(&mut self, tag: &str, text: &str) -> Result<(), LoggerError> {
+        once(&mut self.events_failing, self.events.text(tag, text))
+    }
+}
+
+/// Of the failures in a row only the first is handed on.
+fn once(failing: &mut bool, result: Result<(), LoggerError>) -> Result<(), LoggerError> {
+    let told_already = *failing;
+    *failing = result.is_err();
+    if told_already { Ok(()) } else { result }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! What a person watching sees on standard error: a progress bar, or, where that is no terminal, one plain line every
+//! so often. Nothing that fails here is an error: a closed terminal stops no training.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar is redrawn at most this often.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+/// A plain line is printed at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) struct Terminal {
+    total_steps: u64,
+    start_step: u64,
+    step: u64,
+    begun: Instant,
+    /// The newest value under each label, in the order in which the labels first came.
+    shown: Vec<(String, f64)>,
+    /// When something was last drawn; `None` before the first.
+    drawn: Option<Instant>,
+    /// Something came that has not been drawn.
+    pending: bool,
+    face: Face,
+}
+
+enum Face {
+    Bar(ProgressBar),
+    Lines { out: Box<dyn Write + Send>, every: Duration },
+}
+
+impl Terminal {
+    /// A bar on standard error if that `is_terminal`, else plain lines on it.
+    pub(super) fn on_stderr(total_steps: u64, start_step: u64, is_terminal: bool) -> Self {
+        let face = if is_terminal {
+            Face::Bar(bar(total_steps, start_step))
+        } else {
+            Face::Lines { out: Box::new(std::io::stderr()), every: LINE_EVERY }
+        };
+        Self::new(total_steps, start_step, face)
+    }
+
+    fn new(total_steps: u64, start_step: u64, face: Face) -> Self {
+        let (begun, shown) = (Instant::now(), Vec::new());
+        Self { total_steps, start_step, step: start_step, begun, shown, drawn: None, pending: false, face }
+    }
+
+    /// Takes the newest values; draws when it is time to. The first and the last are always drawn.
+    pub(super) fn update<'a>(&mut self, step: u64, values: impl Iterator<Item = (&'a str, f64)>) {
+        self.step = step;
+        self.pending = true;
+        for (label, value) in values {
+            match self.shown.iter_mut().find(|(known, _)| known == label) {
+                Some((_, old)) => *old = value,
+                None => self.shown.push((label.to_owned(), value)),
+            }
+        }
+        let every = match &self.face {
+            Face::Bar(_) => BAR_EVERY,
+            Face::Lines { every, .. } => *every,
+        };
+        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= every) {
+            self.draw();
+        }
+    }
+
+    /// Prints a line of its own, above the bar.
+    pub(super) fn line(&mut self, text: &str) {
+        match &mut self.face {
+            Face::Bar(bar) => bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}"))),
+            Face::Lines { out, .. } => drop(writeln!(out, "{text}")),
+        }
+    }
+
+    fn draw(&mut self) {
+        self.drawn = Some(Instant::now());
+        self.pending = false;
+        let message = self.message();
+        match &mut self.face {
+            Face::Bar(bar) => {
+                bar.set_position(self.step);
+                bar.set_message(message);
+            }
+            Face::Lines { out, .. } => {
+                drop(writeln!(out, "step {}/{}{message}", self.step, self.total_steps))
+            }
+        }
+    }
+
+    /// ` · loss 0.0123 · images/s 138.4 · 00:01:02 left`
+    fn message(&self) -> String {
+        let mut message = String::new();
+        for (label, value) in &self.shown {
+            message += &format!(" · {label} {}", short(*value));
+        }
+        let done = self.step.saturating_sub(self.start_step);
+        let left = self.total_steps.saturating_sub(self.step);
+        if let Some(time) = time_left(self.begun.elapsed(), done, left) {
+            message += &format!(" · {} left", FormattedDuration(time));
+        }
+        message
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if self.pending {
+            self.draw();
+        }
+        if let Face::Bar(bar) = &self.face {
+            bar.abandon();
+        }
+    }
+}
+
+fn bar(total_steps: u64, start_step: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
+    // The template is a constant; were it wrong, indicatif's default bar would serve.
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} step {pos}/{len}{msg}") {
+        bar.set_style(style);
+    }
+    bar.set_position(start_step);
+    bar
+}
+
+/// From the mean pace so far, pauses for evaluation included; `None` before the first step and after the last.
+fn time_left(elapsed: Duration, steps_done: u64, steps_left: u64) -> Option<Duration> {
+    if steps_done == 0 || steps_left == 0 {
+        return None;
+    }
+    let seconds = elapsed.as_secs_f64() / steps_done as f64 * steps_left as f64;
+    Duration::try_from_secs_f64(seconds.round()).ok()
+}
+
+/// Four significant digits.
+fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    if value == 0.0 || !value.is_finite() {
+        value.to_string()
+    } else if !(1e-3..1e6).contains(&magnitude) {
+        format!("{value:.3e}")
+    } else {
+        let digits = 3 - magnitude.log10().floor() as i32;
+        format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines_of(every: Duration, steps: &[u64]) -> Vec<String> {
+        let screen = Screen::default();
+        let mut terminal = Terminal::new(600, 0, Face::Lines { out: Box::new(screen.clone()), every });
+        for step in steps {
+            terminal.update(*step, [("loss", 0.5 / *step as f64)].into_iter());
+        }
+        drop(terminal);
+        let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_a_terminal_the_first_and_the_last_line_are_always_there() {
+        let lines = lines_of(Duration::from_secs(3600), &[1, 2, 3, 600]);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("step 1/600 · loss 0.5000 · "), "{lines:?}");
+        assert_eq!(lines[1], "step 600/600 · loss 8.333e-4");
+        assert_eq!(lines_of(Duration::ZERO, &[1, 2, 3]).len(), 3, "nothing is drawn twice");
+        assert_eq!(lines_of(Duration::ZERO, &[]).len(), 0);
+    }
+
+    #[test]
+    fn a_label_keeps_its_newest_value() {
+        let screen = Screen::default();
+        let mut terminal = Terminal::new(
+            2,
+            0,
+            Face::Lines { out: Box::new(screen.clone()), every: Duration::from_secs(3600) },
+        );
+        terminal.update(1, [("loss", 1.0), ("usage", 0.25)].into_iter());
+        terminal.line("note");
+        terminal.update(2, [("loss", 2.0)].into_iter());
+        drop(terminal);
+        let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
+        assert!(text.ends_with("note\nstep 2/2 · loss 2.000 · usage 0.2500\n"), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let shown = [0.0, 0.012_34, 138.44, 12_345.6, -0.5, 3e-5, 2.5e7, f64::NAN].map(short);
+        assert_eq!(shown, ["0", "0.01234", "138.4", "12346", "-0.5000", "3.000e-5", "2.500e7", "NaN"]);
+    }
+
+    #[test]
+    fn the_time_left_follows_the_pace_so_far() {
+        assert_eq!(time_left(Duration::from_secs(10), 20, 100), Some(Duration::from_secs(50)));
+        assert_eq!(time_left(Duration::from_secs(10), 0, 100), None);
+        assert_eq!(time_left(Duration::from_secs(10), 20, 0), None);
+    }
+}
