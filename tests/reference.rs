@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use pixtok::metrics::{L1, Psnr, Ssim};
+use pixtok::optim::{self, Adamw, Decayed, Schedule};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer, QuantizerConfig};
 use pixtok::seed::Seed;
 use serde_json::json;
@@ -235,5 +236,83 @@ fn vq_by_gradient_agrees_with_vector_quantize_pytorch() {
         ("dcodebook", &of_losses[1], GRADIENTS),
     ] {
         assert_close(name, ours, &theirs(name), allowed);
+    }
+}
+
+/// Parameters of these values, and AdamW over them under the names 0, 1, 2.
+fn adamw(config: &optim::Config, values: &[Tensor]) -> (Vec<Tensor>, Adamw) {
+    let parameters: Vec<Tensor> = values.iter().map(leaf).collect();
+    let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
+    let adamw = Adamw::new(config, named.collect());
+    (parameters, adamw)
+}
+
+/// Leaves exactly `gradient` in each parameter.
+fn set_gradients(parameters: &[Tensor], gradient: impl Fn(usize) -> Tensor) {
+    let terms =
+        parameters.iter().enumerate().map(|(i, parameter)| (parameter * gradient(i)).sum(Kind::Float));
+    terms.sum::<Tensor>().backward();
+}
+
+#[test]
+fn adamw_agrees_with_pytorch_step_for_step() {
+    let numbers = Numbers::read("adamw");
+    let initial = [0, 1, 2].map(|i| numbers.get(&format!("{i}/initial")));
+    for (run, weight_decay) in [("fused", 1e-4), ("plain", 1e-4), ("decay", 0.1)] {
+        let schedule = Schedule::Cosine { warmup_steps: 4, final_factor: 0.0 };
+        let config = optim::Config {
+            lr: 1e-2,
+            betas: (0.9, 0.95),
+            weight_decay,
+            decayed: Decayed::All,
+            schedule,
+            ..optim::Config::default()
+        };
+        let (parameters, mut adamw) = adamw(&config, &initial);
+        for step in 0..10 {
+            set_gradients(&parameters, |i| numbers.get(&format!("gradient/{step}/{i}")));
+            adamw.step(config.lr * config.schedule.factor(step, 10), None).unwrap();
+            adamw.zero_grad();
+            let state = adamw.state();
+            for (i, parameter) in parameters.iter().enumerate() {
+                let key = |name: &str| format!("{run}/{step}/{i}/{name}");
+                assert_close(&key("value"), parameter, &numbers.get(&key("value")), VALUES);
+                for moment in ["exp_avg", "exp_avg_sq"] {
+                    assert_close(
+                        &key(moment),
+                        &state[&format!("{i}.{moment}")],
+                        &numbers.get(&key(moment)),
+                        VALUES,
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn clipping_agrees_with_pytorch() {
+    let numbers = Numbers::read("adamw");
+    for case in ["over", "under"] {
+        let gradient = |i: usize| numbers.get(&format!("clip/{case}/gradient/{i}"));
+        let config = optim::Config { clip_norm: 1.0, ..optim::Config::default() };
+        let (parameters, adamw) = adamw(&config, &[0, 1, 2].map(gradient));
+        set_gradients(&parameters, gradient);
+        let norm = adamw.clip().unwrap();
+        assert_close(&format!("{case}: norm"), &norm, &numbers.get(&format!("clip/{case}/norm")), VALUES);
+        for (i, parameter) in parameters.iter().enumerate() {
+            let key = format!("clip/{case}/{i}");
+            assert_close(&key, &parameter.grad(), &numbers.get(&key), GRADIENTS);
+        }
+    }
+}
+
+#[test]
+fn the_schedule_is_the_yardsticks() {
+    let theirs = Vec::<f64>::try_from(Numbers::read("adamw").get("schedule")).unwrap();
+    let schedule = Schedule::Cosine { warmup_steps: 50, final_factor: 0.0 };
+    for (step, theirs) in (0..).zip(theirs) {
+        let ours = 2e-3 * schedule.factor(step, 600);
+        assert!((ours - theirs).abs() <= 1e-15, "step {step}: {ours} against {theirs}");
     }
 }
