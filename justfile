@@ -1,5 +1,6 @@
 # Recipes; `just` alone lists them. Arguments reach the program as they were quoted.
 set positional-arguments
+set ignore-comments
 
 pixtok := "cargo run --quiet --locked --"
 

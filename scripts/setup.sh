@@ -81,7 +81,10 @@ install() { # KIND
         say "an earlier installation was cut short: installing again"
     fi
     say "installing libtorch $TORCH, $1 set ($size), into .venv"
-    [ -x .venv/bin/python ] || python3 -m venv .venv
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        [ ! -e .venv ] || say "replacing .venv, which has no working pip"
+        python3 -m venv --clear .venv
+    fi
     platlib=$(.venv/bin/python -c 'import os, sysconfig; print(os.path.relpath(sysconfig.get_path("platlib")))')
     # Linked first: from here on an installation without a stamp is known to be unfinished.
     ln -sfn "$platlib/torch" .libtorch

@@ -88,7 +88,7 @@ impl Terminal {
         }
     }
 
-    /// ` · loss 0.0123 · images/s 138.4 · 00:01:02 left`
+    /// ` · loss 0.0123 · images/s 138 · 00:01:02 left`
     fn message(&self) -> String {
         let mut message = String::new();
         for (label, value) in &self.shown {
@@ -117,7 +117,7 @@ impl Drop for Terminal {
 fn bar(total_steps: u64, start_step: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
     // The template is a constant; were it wrong, indicatif's default bar would serve.
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} step {pos}/{len}{msg}") {
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len}{msg}") {
         bar.set_style(style);
     }
     bar.set_position(start_step);
@@ -133,15 +133,15 @@ fn time_left(elapsed: Duration, steps_done: u64, steps_left: u64) -> Option<Dura
     Duration::try_from_secs_f64(seconds.round()).ok()
 }
 
-/// Four significant digits.
+/// Three significant digits: the line is to fit into 80 columns, and `metrics.jsonl` has the rest.
 fn short(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 || !value.is_finite() {
         value.to_string()
     } else if !(1e-3..1e6).contains(&magnitude) {
-        format!("{value:.3e}")
+        format!("{value:.2e}")
     } else {
-        let digits = 3 - magnitude.log10().floor() as i32;
+        let digits = 2 - magnitude.log10().floor() as i32;
         format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
     }
 }
@@ -181,8 +181,8 @@ mod tests {
     fn without_a_terminal_the_first_and_the_last_line_are_always_there() {
         let lines = lines_of(Duration::from_secs(3600), &[1, 2, 3, 600]);
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[0].starts_with("step 1/600 · loss 0.5000 · "), "{lines:?}");
-        assert_eq!(lines[1], "step 600/600 · loss 8.333e-4");
+        assert!(lines[0].starts_with("step 1/600 · loss 0.500 · "), "{lines:?}");
+        assert_eq!(lines[1], "step 600/600 · loss 8.33e-4");
         assert_eq!(lines_of(Duration::ZERO, &[1, 2, 3]).len(), 3, "nothing is drawn twice");
         assert_eq!(lines_of(Duration::ZERO, &[]).len(), 0);
     }
@@ -200,13 +200,13 @@ mod tests {
         terminal.update(2, [("loss", 2.0)].into_iter());
         drop(terminal);
         let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
-        assert!(text.ends_with("note\nstep 2/2 · loss 2.000 · usage 0.2500\n"), "{text}");
+        assert!(text.ends_with("note\nstep 2/2 · loss 2.00 · usage 0.250\n"), "{text}");
     }
 
     #[test]
-    fn numbers_have_four_digits() {
+    fn numbers_have_three_digits() {
         let shown = [0.0, 0.012_34, 138.44, 12_345.6, -0.5, 3e-5, 2.5e7, f64::NAN].map(short);
-        assert_eq!(shown, ["0", "0.01234", "138.4", "12346", "-0.5000", "3.000e-5", "2.500e7", "NaN"]);
+        assert_eq!(shown, ["0", "0.0123", "138", "12346", "-0.500", "3.00e-5", "2.50e7", "NaN"]);
     }
 
     #[test]
