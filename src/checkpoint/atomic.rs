@@ -1,0 +1,161 @@
+//! Files and folders that are there whole or not at all: written under a temporary name beside their own, flushed
+//! to the disk, renamed.
+//!
+//! Two kinds of temporary names, both with the writer's process id so that they tell whose they were:
+//! `.NAME.tmp-PID` is unfinished or doomed; `.NAME.old-PID` was whole and stands aside while its successor takes
+//! the name.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, SaveCause};
+
+/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
+///
+/// # Errors
+/// [`Error::SaveFailed`]; `path` is then as it was.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temporary = sibling(path, "tmp");
+    let written = write_synced(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(folder_of(path)));
+    written.map_err(|source| {
+        // The write's own error is the one to tell; a leftover is cleaned at the next resume.
+        let _ = fs::remove_file(&temporary);
+        let cause = SaveCause::from(source).or_disk_full(bytes.len() as u64);
+        Error::SaveFailed { path: path.to_owned(), cause }
+    })
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes the names in `folder` durable: a rename lives in the folder, not in the file.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// The folder that holds `path`; a bare name lies in the current one.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The temporary name of this process beside `path`; `role` is `tmp` or `old`.
+pub(super) fn sibling(path: &Path, role: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
+    path.with_file_name(format!(".{name}.{role}-{}", std::process::id()))
+}
+
+/// Gives the whole `temporary` folder the name `path`. What had that name is removed only after, and keeps
+/// existing under its `old` name if the process dies in between.
+pub(super) fn replace_folder(temporary: &Path, path: &Path) -> io::Result<()> {
+    let aside = sibling(path, "old");
+    let replaces = path.exists();
+    if replaces {
+        remove_folder(&aside)?;
+        fs::rename(path, &aside)?;
+    }
+    if let Err(error) = fs::rename(temporary, path) {
+        if replaces {
+            fs::rename(&aside, path)?;
+        }
+        return Err(error);
+    }
+    sync_folder(folder_of(path))?;
+    // The new one is in place and durable; a leftover is cleaned at the next resume.
+    let _ = remove_folder(&aside);
+    Ok(())
+}
+
+/// Removes a folder with all it holds; one that is not there is fine.
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Undoes what a killed writer left in `folder`: unfinished temporaries go, and what stood aside gets its name
+/// back if its successor never took it. Only for who holds the folder's lock.
+pub(super) fn clean_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some((original, role)) = name.to_str().and_then(parse_temporary) else { continue };
+        let own_name = folder.join(original);
+        if role == "old" && !own_name.exists() {
+            fs::rename(entry.path(), own_name)?;
+        } else if entry.file_type()?.is_dir() {
+            remove_folder(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// `.step-000600.tmp-123` to `("step-000600", "tmp")`.
+fn parse_temporary(name: &str) -> Option<(&str, &str)> {
+    let (original, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;
+    let (role, process) = suffix.split_once('-')?;
+    let ours = matches!(role, "tmp" | "old")
+        && !original.is_empty()
+        && !process.is_empty()
+        && process.bytes().all(|byte| byte.is_ascii_digit());
+    ours.then_some((original, role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_failure_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        // A folder where the temporary should go makes the write fail.
+        fs::create_dir(sibling(&path, "tmp")).unwrap();
+        let error = write_atomic(&path, b"three").unwrap_err();
+        assert!(matches!(error, Error::SaveFailed { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn leftovers_go_and_what_stood_aside_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at(".step-000002.tmp-77")).unwrap();
+        fs::write(at(".step-000002.tmp-77/model.safetensors"), b"half").unwrap();
+        fs::write(at(".best.json.tmp-77"), b"half").unwrap();
+        fs::create_dir(at(".step-000001.old-77")).unwrap();
+        fs::create_dir(at(".step-000003.old-77")).unwrap();
+        fs::create_dir(at("step-000003")).unwrap();
+        fs::write(at(".gitignore"), b"*").unwrap();
+        clean_leftovers(folder.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, [".gitignore", "step-000001", "step-000003"]);
+    }
+
+    #[test]
+    fn only_our_temporaries_are_taken_for_such() {
+        assert_eq!(parse_temporary(".best.json.tmp-12"), Some(("best.json", "tmp")));
+        for other in [".lock", "step-000001", ".x.tmp-", ".x.tmp-ab", ".x.swp", "x.tmp-12", ".tmp-12"] {
+            assert_eq!(parse_temporary(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The run folder on disk: checkpoints that are saved whole or not at all, verified when read, and kept by rule.
+//!
+//! ```text
+//! RUN/
+//!   .lock                  held by the trainer, dropped with its process
+//!   best.json              which checkpoint is best, by which metric
+//!   step-000600/           one checkpoint
+//!     model.safetensors      parameters and buffers
+//!     ema.safetensors        the averaged weights, when the run keeps them
+//!     optimizer.safetensors  moments
+//!     state.json             counters and whatever else the trainer resumes from
+//!     manifest.json          size and blake3 of each file above; written last
+//! ```
+//!
+//! Only files that the manifest lists are read. Nothing is patched or guessed on load: a checkpoint that is not
+//! what was saved is an error, and only a resume falls back to an older one, and says so. The other files of a run
+//! folder (config, logs, samples) belong to those who write them; [`write_atomic`] is there for them.
+
+mod atomic;
+mod error;
+mod lock;
+mod manifest;
+mod retention;
+mod run_folder;
+mod snapshot;
+pub mod tensors;
+mod which;
+mod writer;
+
+pub use atomic::write_atomic;
+pub use error::{Error, SaveCause};
+pub use retention::Best;
+pub use run_folder::RunFolder;
+pub use snapshot::{Loaded, Snapshot};
+pub use which::{Which, WhichError};
+pub use writer::{Resumed, RunWriter};

@@ -1,0 +1,94 @@
+//! Reading a run folder, beside its trainer or after it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::retention::Best;
+use super::snapshot::{Loaded, Snapshot};
+use super::which::{Which, step_name, step_of_name};
+
+/// A run folder, to be read only; [`super::RunWriter`] writes it.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// The run folder at `path`, which need not have a checkpoint yet.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`] when there is no folder.
+    pub fn open(path: &Path) -> Result<RunFolder, Error> {
+        if path.is_dir() {
+            return Ok(RunFolder { path: path.to_owned() });
+        }
+        let reason = if path.exists() { "it is a file" } else { "there is no such folder" };
+        Err(Error::NotARun { folder: path.to_owned(), reason: reason.to_owned() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The steps that have a checkpoint, whole or not, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn checkpoints(&self) -> Result<Vec<u64>, Error> {
+        let failed = |source| Error::Io { action: "list", path: self.path.clone(), source };
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let step = entry.file_name().to_str().and_then(step_of_name);
+            steps.extend(step.filter(|_| entry.path().is_dir()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The step that `which` means here. Whether its checkpoint is whole shows when it is loaded.
+    ///
+    /// # Errors
+    /// [`Error::NoCheckpoint`] lists those that there are; as [`RunFolder::best`].
+    pub fn select(&self, which: Which) -> Result<u64, Error> {
+        let steps = self.checkpoints()?;
+        let wanted = match which {
+            Which::Last => steps.last().copied(),
+            Which::Best => self.best()?.map(|best| best.step),
+            Which::Step(step) => Some(step),
+        };
+        wanted.filter(|step| steps.contains(step)).ok_or_else(|| {
+            let names: Vec<String> = steps.iter().map(|&step| step_name(step)).collect();
+            Error::NoCheckpoint {
+                folder: self.path.clone(),
+                wanted: which.to_string(),
+                present: if names.is_empty() { "none yet".to_owned() } else { names.join(", ") },
+            }
+        })
+    }
+
+    /// Reads the checkpoint of `step` and verifies it against its manifest.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] says how it differs from what was saved; [`Error::UnknownFormat`], [`Error::Io`].
+    pub fn load(&self, step: u64) -> Result<Loaded, Error> {
+        Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
+    }
+
+    /// The recorded best checkpoint, if one was ever offered.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
+    pub fn best(&self) -> Result<Option<Best>, Error> {
+        Best::read(&self.path)
+    }
+
+    /// The folder of the checkpoint of `step`.
+    #[must_use]
+    pub fn checkpoint_path(&self, step: u64) -> PathBuf {
+        self.path.join(step_name(step))
+    }
+}

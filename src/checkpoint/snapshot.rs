@@ -1,0 +1,118 @@
+//! One checkpoint: what is saved of a training, and its files.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::atomic::sync_folder;
+use super::error::{Error, SaveCause};
+use super::manifest::{self, FORMAT_VERSION, Manifest, Recorder};
+use super::tensors::{self, Tensors};
+
+const MODEL: &str = "model.safetensors";
+const EMA: &str = "ema.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+/// Room for headers, state and folder blocks beside the tensors.
+const OVERHEAD_BYTES: u64 = 1 << 16;
+
+/// All that a training resumes from. Tensors may share storage with the live ones: saving only reads them.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Parameters and buffers of the model.
+    pub model: Tensors,
+    /// The averaged weights, when the run keeps them.
+    pub ema: Option<Tensors>,
+    /// The optimizer's moments.
+    pub optimizer: Tensors,
+    /// Counters, seeds and whatever else the trainer keeps; opaque here.
+    pub state: serde_json::Value,
+}
+
+/// A verified checkpoint, in host memory.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The optimizer step it was saved at.
+    pub step: u64,
+    /// What was saved.
+    pub snapshot: Snapshot,
+}
+
+/// The content of `state.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateFile<State> {
+    format_version: u64,
+    state: State,
+}
+
+impl Snapshot {
+    /// About what a save takes on disk.
+    pub(super) fn needed_bytes(&self) -> u64 {
+        let ema = self.ema.as_ref().map_or(0, tensors::size_bytes);
+        tensors::size_bytes(&self.model) + ema + tensors::size_bytes(&self.optimizer) + OVERHEAD_BYTES
+    }
+
+    /// Writes all files into the empty `folder`, the manifest last, each flushed to the disk. `create` opens a new
+    /// file for writing.
+    pub(super) fn write_files(
+        &self,
+        folder: &Path,
+        step: u64,
+        create: &dyn Fn(&Path) -> io::Result<File>,
+    ) -> Result<(), SaveCause> {
+        let mut files = BTreeMap::new();
+        let named =
+            [(MODEL, Some(&self.model)), (EMA, self.ema.as_ref()), (OPTIMIZER, Some(&self.optimizer))];
+        for (name, tensors) in named {
+            let Some(tensors) = tensors else { continue };
+            let mut recorder = Recorder::new(BufWriter::new(create(&folder.join(name))?));
+            tensors::write_to(&mut recorder, tensors)?;
+            let (writer, record) = recorder.finish();
+            sync(writer)?;
+            files.insert(name.to_owned(), record);
+        }
+        let state = StateFile { format_version: FORMAT_VERSION, state: &self.state };
+        let mut recorder = Recorder::new(BufWriter::new(create(&folder.join(STATE))?));
+        serde_json::to_writer_pretty(&mut recorder, &state).map_err(io::Error::from)?;
+        let (writer, record) = recorder.finish();
+        sync(writer)?;
+        files.insert(STATE.to_owned(), record);
+
+        let mut writer = BufWriter::new(create(&folder.join(manifest::FILE))?);
+        serde_json::to_writer_pretty(&mut writer, &Manifest::new(step, files)).map_err(io::Error::from)?;
+        sync(writer)?;
+        Ok(sync_folder(folder)?)
+    }
+
+    /// Reads and verifies the checkpoint of `step` in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
+    pub(super) fn read_files(folder: &Path, step: u64) -> Result<Snapshot, Error> {
+        let manifest = Manifest::read(folder, step, &[MODEL, EMA, OPTIMIZER, STATE])?;
+        let read = |name: &str| {
+            let bytes = manifest.read_verified(folder, name)?;
+            tensors::from_bytes(&bytes).map_err(|reason| Error::Damaged {
+                path: folder.to_owned(),
+                reason: format!("{name}: {reason}"),
+            })
+        };
+        let state: StateFile<serde_json::Value> =
+            manifest::parse(&manifest.read_verified(folder, STATE)?, &folder.join(STATE))?;
+        Ok(Snapshot {
+            model: read(MODEL)?,
+            ema: if manifest.has(EMA) { Some(read(EMA)?) } else { None },
+            optimizer: read(OPTIMIZER)?,
+            state: state.state,
+        })
+    }
+}
+
+/// Writes out what is buffered and waits for the disk.
+fn sync(writer: BufWriter<File>) -> io::Result<()> {
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}

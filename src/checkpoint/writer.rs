@@ -1,0 +1,185 @@
+//! Writing a run folder: one process at a time, each checkpoint whole or not there.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::atomic::{clean_leftovers, remove_folder, replace_folder, sibling};
+use super::error::{Error, SaveCause};
+use super::lock::Lock;
+use super::retention;
+use super::run_folder::RunFolder;
+use super::snapshot::{Loaded, Snapshot};
+use super::which::step_name;
+
+/// A run folder under the lock of this process.
+#[derive(Debug)]
+pub struct RunWriter {
+    folder: RunFolder,
+    _lock: Lock,
+}
+
+/// Where a resumed run starts from.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The newest whole checkpoint; nothing when there is none, and the run begins at step 0.
+    pub loaded: Option<Loaded>,
+    /// What the user should know: which newer checkpoints were damaged, how, and where they are now.
+    pub notes: Vec<String>,
+}
+
+impl RunWriter {
+    /// Makes a run folder at `path`, or takes one that holds no run. That it can be written is known on return.
+    ///
+    /// # Errors
+    /// [`Error::NotWritable`], [`Error::InUse`], [`Error::Exists`].
+    pub fn create(path: &Path) -> Result<RunWriter, Error> {
+        fs::create_dir_all(path).map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
+        let run = RunWriter::lock(path)?;
+        let marks = ["config.toml", "metrics.jsonl"];
+        if marks.iter().any(|mark| path.join(mark).exists()) || !run.folder.checkpoints()?.is_empty() {
+            return Err(Error::Exists { folder: path.to_owned() });
+        }
+        Ok(run)
+    }
+
+    /// Takes an existing run folder and clears what a killed trainer left half-written.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`], [`Error::NotWritable`], [`Error::InUse`], [`Error::Damaged`] for a bad `best.json`.
+    pub fn resume(path: &Path) -> Result<RunWriter, Error> {
+        RunFolder::open(path)?;
+        let run = RunWriter::lock(path)?;
+        clean_leftovers(path).map_err(|source| Error::Io {
+            action: "tidy",
+            path: path.to_owned(),
+            source,
+        })?;
+        run.folder.best()?;
+        Ok(run)
+    }
+
+    fn lock(path: &Path) -> Result<RunWriter, Error> {
+        let lock = Lock::take(path)?;
+        // An old lock file can be opened where nothing new can be made, so try that too.
+        let probe = sibling(&path.join("probe"), "tmp");
+        fs::write(&probe, b"probe")
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
+        Ok(RunWriter { folder: RunFolder::open(path)?, _lock: lock })
+    }
+
+    /// The folder, to read.
+    #[must_use]
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Loads the newest checkpoint that is whole. Damaged ones that are newer get the name `damaged-step-N`, so
+    /// that the run can save those steps again and nothing counts them as kept.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFormat`] and [`Error::Io`], which are no damage and so nothing to step over.
+    pub fn newest_whole(&self) -> Result<Resumed, Error> {
+        let mut notes = Vec::new();
+        for step in self.folder.checkpoints()?.into_iter().rev() {
+            match self.folder.load(step) {
+                Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), notes }),
+                Err(Error::Damaged { path, reason }) => {
+                    let aside = self.set_aside(step)?;
+                    notes.push(format!(
+                        "{} is damaged: {reason}; it is now {}",
+                        path.display(),
+                        aside.display()
+                    ));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(Resumed { loaded: None, notes })
+    }
+
+    fn set_aside(&self, step: u64) -> Result<PathBuf, Error> {
+        let path = self.folder.checkpoint_path(step);
+        let aside = self.folder.path().join(format!("damaged-{}", step_name(step)));
+        remove_folder(&aside).and_then(|()| fs::rename(&path, &aside)).map_err(|source| Error::Io {
+            action: "set aside",
+            path,
+            source,
+        })?;
+        Ok(aside)
+    }
+
+    /// Saves a checkpoint and returns its folder. An existing one of this step is replaced once the new one is
+    /// whole. On return it is on the disk, not merely in its cache.
+    ///
+    /// # Errors
+    /// [`Error::SaveFailed`]; then no checkpoint of this save exists, and all others are as they were, so a
+    /// training may go on.
+    pub fn save(&self, step: u64, snapshot: &Snapshot) -> Result<PathBuf, Error> {
+        self.save_through(step, snapshot, &|path| File::create(path))
+    }
+
+    /// [`RunWriter::save`] with the given way to open files, for tests of full disks.
+    fn save_through(
+        &self,
+        step: u64,
+        snapshot: &Snapshot,
+        create: &dyn Fn(&Path) -> io::Result<File>,
+    ) -> Result<PathBuf, Error> {
+        let path = self.folder.checkpoint_path(step);
+        let temporary = sibling(&path, "tmp");
+        let needed_bytes = snapshot.needed_bytes();
+        let saved = check_space(self.folder.path(), needed_bytes)
+            .and_then(|()| Ok(remove_folder(&temporary)?))
+            .and_then(|()| Ok(fs::create_dir(&temporary)?))
+            .and_then(|()| snapshot.write_files(&temporary, step, create))
+            .and_then(|()| Ok(replace_folder(&temporary, &path)?));
+        match saved {
+            Ok(()) => Ok(path),
+            Err(cause) => {
+                // The save's own error is the one to tell; a leftover is cleaned at the next resume.
+                let _ = remove_folder(&temporary);
+                Err(Error::SaveFailed { path, cause: cause.or_disk_full(needed_bytes) })
+            }
+        }
+    }
+
+    /// Records the saved checkpoint of `step` as best if `value` of `metric` beats the recorded one; says whether
+    /// it does. A value that is not finite never does, nor a step that has no checkpoint, so save first.
+    ///
+    /// # Errors
+    /// [`Error::SaveFailed`]; as [`RunFolder::best`].
+    pub fn offer_best(
+        &self,
+        step: u64,
+        metric: &str,
+        value: f64,
+        higher_is_better: bool,
+    ) -> Result<bool, Error> {
+        retention::offer_best(&self.folder, step, metric, value, higher_is_better)
+    }
+
+    /// Deletes all checkpoints but the newest `keep_last` (at least one) and the best. To be called after a
+    /// successful save: then what is deleted is older than one that is whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; as [`RunFolder::best`].
+    pub fn retain(&self, keep_last: usize) -> Result<(), Error> {
+        retention::retain(&self.folder, keep_last)
+    }
+}
+
+/// Refuses a save that cannot fit, before it fills the disk for everyone. Where the system does not tell, the
+/// write will.
+fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), SaveCause> {
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if disk.f_blocks > 0 && free_bytes < needed_bytes {
+        return Err(SaveCause::DiskFull { needed_bytes, free_bytes: Some(free_bytes) });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+use std::error::Error as _;
+use std::io::Write;
+
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use super::super::which::Which;
+use super::*;
+
+fn snapshot(value: f64) -> Snapshot {
+    let filled = |shape: &[i64]| Tensor::full(shape, value, (Kind::Float, Device::Cpu));
+    Snapshot {
+        model: [("conv.weight".to_owned(), filled(&[5, 7])), ("conv.bias".to_owned(), filled(&[5]))].into(),
+        ema: None,
+        optimizer: [("conv.weight.m".to_owned(), filled(&[5, 7]))].into(),
+        state: json!({ "step": 1, "loss": 0.1 + value }),
+    }
+}
+
+fn value_of(loaded: &Loaded) -> f64 {
+    loaded.snapshot.model["conv.weight"].double_value(&[4, 6])
+}
+
+/// A run with checkpoints of these steps, each filled with its step.
+fn run_with(folder: &Path, steps: &[u64]) -> RunWriter {
+    let run = RunWriter::create(&folder.join("run")).unwrap();
+    for &step in steps {
+        run.save(step, &snapshot(step as f64)).unwrap();
+    }
+    run
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_saved_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[]);
+    let mut saved = snapshot(2.5);
+    saved.ema = Some([("conv.bias".to_owned(), Tensor::from(f32::NAN))].into());
+    saved.state = json!({ "third": 1.0 / 3.0, "tiny": 5e-324, "seed": u64::MAX, "data": [1, null] });
+    let path = run.save(600, &saved).unwrap();
+    assert_eq!(path, run.folder().path().join("step-000600"));
+    assert_eq!(
+        names_in(&path),
+        ["ema.safetensors", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
+    );
+    let back = run.folder().load(600).unwrap();
+    assert_eq!(back.step, 600);
+    assert_eq!(back.snapshot.state, saved.state);
+    assert_eq!(back.snapshot.model["conv.weight"], saved.model["conv.weight"]);
+    assert_eq!(back.snapshot.optimizer["conv.weight.m"], saved.optimizer["conv.weight.m"]);
+    assert!(back.snapshot.ema.unwrap()["conv.bias"].double_value(&[]).is_nan());
+    assert_eq!(names_in(run.folder().path()), [".lock", "step-000600"]);
+}
+
+#[test]
+fn saving_a_step_again_replaces_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[1]);
+    run.save(1, &snapshot(9.0)).unwrap();
+    assert_eq!(value_of(&run.folder().load(1).unwrap()), 9.0);
+    assert_eq!(names_in(run.folder().path()), [".lock", "step-000001"]);
+}
+
+#[test]
+fn every_damage_is_found_and_resume_falls_back() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 8] = [
+        ("altered", |at| {
+            let mut bytes = fs::read(at.join("model.safetensors")).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(at.join("model.safetensors"), bytes).unwrap();
+        }),
+        ("not the", |at| {
+            let file = File::options().write(true).open(at.join("optimizer.safetensors")).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        }),
+        ("not the", |at| {
+            File::options().append(true).open(at.join("state.json")).unwrap().write_all(b" ").unwrap();
+        }),
+        ("model.safetensors is missing", |at| fs::remove_file(at.join("model.safetensors")).unwrap()),
+        ("state.json is missing", |at| fs::remove_file(at.join("state.json")).unwrap()),
+        ("manifest.json is missing", |at| fs::remove_file(at.join("manifest.json")).unwrap()),
+        ("JSON", |at| fs::write(at.join("manifest.json"), b"{\"format_version\": 1").unwrap()),
+        ("not listed", |at| {
+            fs::write(at.join("manifest.json"), b"{\"format_version\":1,\"step\":7,\"files\":{}}").unwrap();
+        }),
+    ];
+    for (expected, damage) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let run = run_with(folder.path(), &[3, 7]);
+        damage(&run.folder().checkpoint_path(7));
+        let error = run.folder().load(7).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{expected}: {error}");
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+
+        let Resumed { loaded, notes } = run.newest_whole().unwrap();
+        let loaded = loaded.unwrap();
+        assert_eq!((loaded.step, value_of(&loaded)), (3, 3.0));
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains(expected) && notes[0].contains("damaged-step-000007"), "{}", notes[0]);
+        assert_eq!(names_in(run.folder().path()), [".lock", "damaged-step-000007", "step-000003"]);
+    }
+}
+
+#[test]
+fn no_altered_bit_goes_unnoticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[]);
+    let mut saved = snapshot(2.5);
+    saved.ema = Some([("conv.bias".to_owned(), Tensor::from(0.5f32))].into());
+    let path = run.save(7, &saved).unwrap();
+    for name in names_in(&path) {
+        let file = path.join(&name);
+        let whole = fs::read(&file).unwrap();
+        for at in 0..whole.len() {
+            let mut altered = whole.clone();
+            altered[at] ^= 1 << (at % 8);
+            fs::write(&file, altered).unwrap();
+            assert!(run.folder().load(7).is_err(), "{name}, byte {at}");
+        }
+        fs::write(&file, whole).unwrap();
+    }
+    run.folder().load(7).unwrap();
+}
+
+#[test]
+fn a_run_without_a_whole_checkpoint_starts_over_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[]);
+    let resumed = run.newest_whole().unwrap();
+    assert!(resumed.loaded.is_none() && resumed.notes.is_empty());
+    fs::create_dir(run.folder().checkpoint_path(5)).unwrap();
+    let resumed = run.newest_whole().unwrap();
+    assert!(resumed.loaded.is_none());
+    assert_eq!(resumed.notes.len(), 1);
+}
+
+#[test]
+fn files_that_the_manifest_does_not_list_are_never_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[7]);
+    fs::write(run.folder().checkpoint_path(7).join("ema.safetensors"), b"planted").unwrap();
+    assert!(run.folder().load(7).unwrap().snapshot.ema.is_none());
+}
+
+#[test]
+fn a_renamed_checkpoint_does_not_pass_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[7]);
+    fs::rename(run.folder().checkpoint_path(7), run.folder().checkpoint_path(8)).unwrap();
+    let message = run.folder().load(8).unwrap_err().to_string();
+    assert!(message.contains("step 7"), "{message}");
+}
+
+#[test]
+fn a_later_format_is_an_error_and_not_stepped_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[3, 7]);
+    fs::write(run.folder().checkpoint_path(7).join("manifest.json"), b"{\"format_version\":2}").unwrap();
+    let error = run.newest_whole().unwrap_err();
+    assert!(matches!(error, Error::UnknownFormat { found: 2, known: 1, .. }), "{error}");
+    assert_eq!(run.folder().checkpoints().unwrap(), [3, 7]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_leaves_no_trace_and_the_older_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[1, 2]);
+    for failing in ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"] {
+        // Writes to this device fail as on a full disk.
+        let create = |path: &Path| match path.ends_with(failing) {
+            true => File::options().write(true).open("/dev/full"),
+            false => File::create(path),
+        };
+        for step in [2, 3] {
+            let error = run.save_through(step, &snapshot(0.0), &create).unwrap_err();
+            let Error::SaveFailed { path, cause } = &error else { panic!("{error}") };
+            assert_eq!(*path, run.folder().checkpoint_path(step));
+            assert!(matches!(cause, SaveCause::DiskFull { .. }), "{failing}: {cause}");
+            assert!(error.source().unwrap().to_string().contains("disk is full: 0.1 MB needed"));
+        }
+    }
+    assert_eq!(names_in(run.folder().path()), [".lock", "step-000001", "step-000002"]);
+    assert_eq!(value_of(&run.folder().load(2).unwrap()), 2.0);
+}
+
+#[test]
+fn a_save_that_cannot_fit_is_refused_beforehand() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = check_space(folder.path(), u64::MAX).unwrap_err().to_string();
+    assert!(error.contains("needed and") && error.contains("free;"), "{error}");
+    check_space(folder.path(), 1).unwrap();
+}
+
+#[test]
+fn one_trainer_at_a_time_and_readers_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[1]);
+    let path = run.folder().path().to_owned();
+    assert!(matches!(RunWriter::resume(&path), Err(Error::InUse { .. })));
+    assert!(matches!(RunWriter::create(&path), Err(Error::InUse { .. })));
+    assert_eq!(RunFolder::open(&path).unwrap().load(1).unwrap().step, 1);
+    drop(run);
+    let message = RunWriter::create(&path).unwrap_err().to_string();
+    assert!(message.contains("--resume"), "{message}");
+    assert_eq!(RunWriter::resume(&path).unwrap().newest_whole().unwrap().loaded.unwrap().step, 1);
+}
+
+#[test]
+fn places_where_no_run_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+    assert!(matches!(RunWriter::create(&file.join("run")), Err(Error::NotWritable { .. })));
+    assert!(matches!(RunWriter::create(&file), Err(Error::NotWritable { .. })));
+    assert!(matches!(RunWriter::resume(&folder.path().join("none")), Err(Error::NotARun { .. })));
+    assert!(RunFolder::open(&file).unwrap_err().to_string().contains("it is a file"));
+    // Started, and killed before its first checkpoint.
+    let run = folder.path().join("run");
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("config.toml"), b"").unwrap();
+    assert!(matches!(RunWriter::create(&run), Err(Error::Exists { .. })));
+    RunWriter::resume(&run).unwrap();
+}
+
+#[test]
+fn resume_clears_what_a_killed_trainer_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[1, 2]);
+    let path = run.folder().path().to_owned();
+    drop(run);
+    fs::rename(path.join("step-000002"), path.join(".step-000002.old-4194305")).unwrap();
+    fs::create_dir(path.join(".step-000003.tmp-4194305")).unwrap();
+    let run = RunWriter::resume(&path).unwrap();
+    assert_eq!(names_in(&path), [".lock", "step-000001", "step-000002"]);
+    assert_eq!(run.newest_whole().unwrap().loaded.unwrap().step, 2);
+}
+
+#[test]
+fn the_newest_and_the_best_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[]);
+    let mut kept = Vec::new();
+    for (step, psnr_db) in [(10, 20.0), (20, 24.0), (30, f64::NAN), (40, 23.0), (50, 24.0)] {
+        run.save(step, &snapshot(0.0)).unwrap();
+        let better = run.offer_best(step, "val/psnr_db", psnr_db, true).unwrap();
+        assert_eq!(better, step <= 20, "step {step}");
+        run.retain(2).unwrap();
+        kept.push(run.folder().checkpoints().unwrap());
+    }
+    assert_eq!(kept, [vec![10], vec![10, 20], vec![20, 30], vec![20, 30, 40], vec![20, 40, 50]]);
+    assert_eq!(names_in(run.folder().path()).len(), 5, "no temporaries");
+    let best = run.folder().best().unwrap().unwrap();
+    assert_eq!((best.step, best.metric.as_str(), best.value), (20, "val/psnr_db", 24.0));
+    assert_eq!(run.folder().select(Which::Best).unwrap(), 20);
+
+    // A loss is better when lower, and a new metric defends nothing.
+    assert!(run.offer_best(40, "val/l1", 0.5, false).unwrap());
+    assert!(!run.offer_best(50, "val/l1", 0.6, false).unwrap());
+    assert!(run.offer_best(50, "val/l1", 0.4, false).unwrap());
+    // Nor does one whose checkpoint is gone; and a step without a checkpoint is never best.
+    fs::remove_dir_all(run.folder().checkpoint_path(50)).unwrap();
+    assert!(!run.offer_best(60, "val/l1", 0.1, false).unwrap());
+    assert!(run.offer_best(40, "val/l1", 0.9, false).unwrap());
+    run.retain(0).unwrap();
+    assert_eq!(run.folder().checkpoints().unwrap(), [40]);
+}
+
+#[test]
+fn a_damaged_record_of_the_best_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[1]);
+    let path = run.folder().path().to_owned();
+    drop(run);
+    fs::write(path.join("best.json"), b"{").unwrap();
+    let message = RunWriter::resume(&path).unwrap_err().to_string();
+    assert!(message.contains("best.json is damaged"), "{message}");
+}
+
+#[test]
+fn selection_names_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[]);
+    let message = run.folder().select(Which::Last).unwrap_err().to_string();
+    assert!(message.contains("\"last\"") && message.contains("none yet"), "{message}");
+    run.save(5, &snapshot(0.0)).unwrap();
+    run.save(1_000_000, &snapshot(0.0)).unwrap();
+    assert_eq!(run.folder().select(Which::Last).unwrap(), 1_000_000);
+    assert_eq!(run.folder().select(Which::Step(5)).unwrap(), 5);
+    for which in [Which::Step(6), Which::Best] {
+        let message = run.folder().select(which).unwrap_err().to_string();
+        assert!(message.contains("step-000005, step-1000000"), "{message}");
+    }
+}

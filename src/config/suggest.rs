@@ -1,0 +1,35 @@
+//! "Did you mean …?"
+
+/// The candidate that `word` is most likely a misspelling of, if one is near: within a third of its letters.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed_edits = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&simple(word), &simple(candidate)), candidate))
+        .filter(|(edits, _)| *edits <= allowed_edits)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Case, `-` and `_` are no difference worth an edit.
+fn simple(word: &str) -> String {
+    word.to_lowercase().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_only() {
+        let keys = ["steps", "batch_size", "precision", "lr"];
+        assert_eq!(nearest("stepz", keys), Some("steps"));
+        assert_eq!(nearest("setps", keys), Some("steps"));
+        assert_eq!(nearest("batch-size", keys), Some("batch_size"));
+        assert_eq!(nearest("batchsize", keys), Some("batch_size"));
+        assert_eq!(nearest("Lr", keys), Some("lr"));
+        assert_eq!(nearest("decay", keys), None);
+        assert_eq!(nearest("stepz", []), None);
+    }
+}
