@@ -1,0 +1,140 @@
+//! One batch: decode its images in parallel into one buffer, closing the gaps that bad ones leave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::ThreadPool;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::slice::ParallelSliceMut;
+use tch::Tensor;
+
+use super::transform::Transform;
+use super::{BadSample, Batch, Cursor, DataError, Dataset};
+use crate::picture::{self, DecodeOptions};
+use crate::seed::Seed;
+
+/// Makes batches, one at a time: [`Assembler::add`] until full, then [`Assembler::finish`].
+pub(super) struct Assembler {
+    dataset: Arc<Dataset>,
+    transform: Transform,
+    decode: DecodeOptions,
+    batch_size: usize,
+    pool: ThreadPool,
+    stop: Arc<AtomicBool>,
+    /// [batch_size, 3, H, W]; the first `good.len()` images are there.
+    buffer: Vec<u8>,
+    /// The images in the buffer.
+    good: Vec<usize>,
+    /// The bad ones since the last batch.
+    bad: Vec<BadSample>,
+}
+
+impl Assembler {
+    pub(super) fn new(
+        dataset: Arc<Dataset>,
+        transform: Transform,
+        decode: DecodeOptions,
+        batch_size: usize,
+        pool: ThreadPool,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        // At most the data set fits, however large the batches of an evaluation are said to be.
+        let buffer = vec![0; batch_size.min(dataset.len()) * transform.image_bytes()];
+        Self { dataset, transform, decode, batch_size, pool, stop, buffer, good: Vec::new(), bad: Vec::new() }
+    }
+
+    pub(super) fn images(&self) -> usize {
+        self.dataset.len()
+    }
+
+    pub(super) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// How many more images the batch takes.
+    pub(super) fn room(&self) -> usize {
+        self.batch_size - self.good.len()
+    }
+
+    pub(super) fn good(&self) -> usize {
+        self.good.len()
+    }
+
+    /// Whether the loader is being dropped; what has been added since then is incomplete.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Loads `images`, at most [`Assembler::room`] of them, each with the seed that `seed` gives it. The good
+    /// ones join the batch in their order, the bad ones its list.
+    pub(super) fn add(&mut self, images: &[usize], seed: impl Fn(usize) -> Seed + Sync) {
+        let bytes = self.transform.image_bytes();
+        let start = self.good.len();
+        let Self { dataset, transform, decode, pool, stop, buffer, .. } = &mut *self;
+        let outcomes: Vec<Result<(), String>> = pool.install(|| {
+            images
+                .par_iter()
+                .zip(buffer[start * bytes..].par_chunks_exact_mut(bytes))
+                .map(|(&image, planes)| {
+                    if stop.load(Ordering::Relaxed) {
+                        return Err("the loader is being stopped".to_owned());
+                    }
+                    load(dataset, image, decode, transform, seed(image), planes)
+                })
+                .collect()
+        });
+        for (offset, (&image, outcome)) in images.iter().zip(outcomes).enumerate() {
+            match outcome {
+                Ok(()) => {
+                    let (from, to) = (start + offset, self.good.len());
+                    if from != to {
+                        self.buffer.copy_within(from * bytes..(from + 1) * bytes, to * bytes);
+                    }
+                    self.good.push(image);
+                }
+                Err(reason) => {
+                    let name = self.dataset.name(image).into_owned();
+                    self.bad.push(BadSample { name, reason });
+                }
+            }
+        }
+    }
+
+    /// Gives up the images of an unfinished batch; the list of bad ones stays for the next.
+    pub(super) fn discard(&mut self) {
+        self.good.clear();
+    }
+
+    /// The list of bad images, which is then empty.
+    pub(super) fn take_bad(&mut self) -> Vec<BadSample> {
+        std::mem::take(&mut self.bad)
+    }
+
+    /// The batch of what has been added.
+    pub(super) fn finish(&mut self, cursor: Cursor) -> Result<Batch, DataError> {
+        let good = std::mem::take(&mut self.good);
+        let filled = &self.buffer[..good.len() * self.transform.image_bytes()];
+        let (height, width) = self.transform.size();
+        let images = Tensor::f_from_slice(filled)?.f_view([good.len() as i64, 3, height, width])?;
+        Ok(Batch {
+            images,
+            names: good.iter().map(|&image| self.dataset.name(image).into_owned()).collect(),
+            labels: good.iter().map(|&image| self.dataset.label(image)).collect(),
+            cursor,
+            bad: self.take_bad(),
+        })
+    }
+}
+
+/// Reads image `image` into `planes`, or says why it is bad.
+fn load(
+    dataset: &Dataset,
+    image: usize,
+    decode_options: &DecodeOptions,
+    transform: &Transform,
+    seed: Seed,
+    planes: &mut [u8],
+) -> Result<(), String> {
+    let picture = picture::read(&dataset.path(image), decode_options).map_err(|error| error.to_string())?;
+    transform.apply(&picture, seed, planes)
+}

@@ -1,0 +1,126 @@
+//! Files that cannot be used: counted once each, up to a limit.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+/// How many bad files an error message names.
+const EXAMPLES: usize = 3;
+
+/// A file that gives no picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadSample {
+    /// Its path relative to the data set's folder.
+    pub name: String,
+    /// Why it gives no picture.
+    pub reason: String,
+}
+
+/// More files are bad than the settings allow.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "{count} of {total} images ({:.2} %) cannot be used, more than data.max_bad_fraction = {limit} allows; \
+     {}; repair or remove them, or raise data.max_bad_fraction",
+    100.0 * *count as f64 / (*total).max(1) as f64,
+    examples(first)
+)]
+pub struct TooManyBad {
+    /// Distinct bad files seen so far.
+    pub count: usize,
+    /// Files in the data set.
+    pub total: usize,
+    /// The fraction of bad files that is allowed.
+    pub limit: f64,
+    /// The first few of them.
+    pub first: Vec<BadSample>,
+}
+
+/// `for instance NAME: REASON; …`, of the first few.
+pub(super) fn examples(bad: &[BadSample]) -> String {
+    let shown: Vec<String> =
+        bad.iter().take(EXAMPLES).map(|sample| format!("{}: {}", sample.name, sample.reason)).collect();
+    format!("for instance {}", shown.join("; "))
+}
+
+/// The distinct bad files of a data set, as a run has met them so far.
+#[derive(Debug, Clone)]
+pub struct BadSamples {
+    total: usize,
+    limit: f64,
+    names: HashSet<String>,
+    first: Vec<BadSample>,
+}
+
+impl BadSamples {
+    /// None yet, of a data set of `total` files of which `max_bad_fraction` may be bad. A resumed run records
+    /// those of its list again.
+    #[must_use]
+    pub fn new(total: usize, max_bad_fraction: f64) -> Self {
+        Self { total, limit: max_bad_fraction, names: HashSet::new(), first: Vec::new() }
+    }
+
+    /// Counts `sample` in; true if it is new.
+    pub fn record(&mut self, sample: &BadSample) -> bool {
+        let new = self.names.insert(sample.name.clone());
+        if new && self.first.len() < EXAMPLES {
+            self.first.push(sample.clone());
+        }
+        new
+    }
+
+    /// Distinct bad files so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether the run may go on.
+    ///
+    /// # Errors
+    /// When more than the allowed fraction of the data set is bad.
+    pub fn check(&self) -> Result<(), TooManyBad> {
+        if self.count() as f64 <= self.limit * self.total as f64 {
+            return Ok(());
+        }
+        Err(TooManyBad {
+            count: self.count(),
+            total: self.total,
+            limit: self.limit,
+            first: self.first.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(name: &str) -> BadSample {
+        BadSample { name: name.to_owned(), reason: "broken PNG".to_owned() }
+    }
+
+    #[test]
+    fn files_count_once_and_the_limit_is_exact() {
+        let mut bad = BadSamples::new(200, 0.01);
+        assert!(bad.record(&sample("a.png")));
+        assert!(!bad.record(&sample("a.png")));
+        assert!(bad.record(&sample("b.png")));
+        assert_eq!(bad.check(), Ok(()));
+        assert!(bad.record(&sample("c.png")));
+        let message = bad.check().unwrap_err().to_string();
+        for part in ["3 of 200", "1.50 %", "max_bad_fraction = 0.01", "a.png: broken PNG"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn none_allowed_and_all_allowed() {
+        let mut strict = BadSamples::new(10, 0.0);
+        assert_eq!(strict.check(), Ok(()));
+        strict.record(&sample("a.png"));
+        assert!(strict.check().is_err());
+        let mut lax = BadSamples::new(1, 1.0);
+        lax.record(&sample("a.png"));
+        assert_eq!(lax.check(), Ok(()));
+    }
+}

@@ -1,0 +1,316 @@
+//! The settings under `[data]`.
+
+use std::fmt;
+
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::DataError;
+use crate::picture::DecodeOptions;
+
+/// The largest image side: a picture of this size has 2^28 pixels, as many as are decoded at most.
+const MAX_SIDE: u32 = 1 << 14;
+
+/// Which images, and how they are prepared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder of the training images.
+    pub train: String,
+    /// The folder of the validation images. Absent: `val_share` of the training folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val: Option<String>,
+    /// The share of the training folder that is kept for validation when `val` is absent, chosen by a hash of
+    /// the relative path: in (0, 1).
+    pub val_share: f64,
+    /// Pixels of the images that the model sees.
+    pub image_size: ImageSize,
+    /// The short side in pixels to which a picture is resized before the crop. Absent: the smallest size that
+    /// covers the crop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<u32>,
+    /// The resampling filter.
+    pub filter: Filter,
+    /// How a training image is cut out. Evaluation always takes the centre.
+    pub crop: Crop,
+    /// Mirror half of the training images.
+    pub flip: bool,
+    /// The colour under transparent pixels.
+    pub background: [u8; 3],
+    /// Accept JPEGs that are cut short or broken, with what can be decoded of them.
+    pub lenient_jpeg: bool,
+    /// Stop when more than this fraction of the images is bad: in [0, 1].
+    pub max_bad_fraction: f64,
+    /// Threads that decode; 0 for one per core.
+    pub workers: usize,
+    /// Batches kept ready ahead of the consumer.
+    pub queue: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            train: "data/photos96/train".to_owned(),
+            // Not the sample's own validation folder: it would silently stay in force for whoever sets
+            // `train`.
+            val: None,
+            val_share: 0.05,
+            image_size: ImageSize { height: 64, width: 64 },
+            resize: None,
+            filter: Filter::Lanczos,
+            crop: Crop::Random {},
+            flip: true,
+            background: [255; 3],
+            lenient_jpeg: false,
+            max_bad_fraction: 0.01,
+            workers: 0,
+            queue: 4,
+        }
+    }
+}
+
+impl Config {
+    /// Whether all values are in their ranges and fit together.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] names the first that is not, and its range.
+    pub fn check(&self) -> Result<(), DataError> {
+        let ImageSize { height, width } = self.image_size;
+        require(
+            height.min(width) >= 1 && height.max(width) <= MAX_SIDE,
+            "data.image_size",
+            self.image_size,
+            || format!("from 1 to {MAX_SIDE} pixels a side"),
+        )?;
+        if self.val.is_none() {
+            let share = self.val_share;
+            require(share > 0.0 && share < 1.0, "data.val_share", share, || {
+                "above 0 and below 1".to_owned()
+            })?;
+        }
+        if let Some(resize) = self.resize {
+            let least = height.max(width);
+            require((least..=MAX_SIDE).contains(&resize), "data.resize", resize, || {
+                format!("from {least} (the larger side of data.image_size) to {MAX_SIDE}")
+            })?;
+        }
+        let fraction = self.max_bad_fraction;
+        require((0.0..=1.0).contains(&fraction), "data.max_bad_fraction", fraction, || {
+            "from 0 to 1".to_owned()
+        })?;
+        require((1..=1024).contains(&self.queue), "data.queue", self.queue, || "from 1 to 1024".to_owned())?;
+        require(self.workers <= 1024, "data.workers", self.workers, || "from 0 to 1024".to_owned())?;
+        self.check_crop()
+    }
+
+    fn check_crop(&self) -> Result<(), DataError> {
+        let Crop::RandomResized { scale, ratio } = self.crop else { return Ok(()) };
+        let in_order = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
+        require(in_order(scale) && scale[1] <= 1.0, "data.crop.scale", format!("{scale:?}"), || {
+            "[low, high] with 0 < low <= high <= 1".to_owned()
+        })?;
+        require(in_order(ratio), "data.crop.ratio", format!("{ratio:?}"), || {
+            "[low, high] with 0 < low <= high".to_owned()
+        })?;
+        match self.resize {
+            Some(resize) => require(false, "data.resize", resize, || {
+                "absent with crop.kind = \"random-resized\", which cuts from the picture at its own size"
+                    .to_owned()
+            }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn decode_options(&self) -> DecodeOptions {
+        DecodeOptions {
+            background: self.background,
+            lenient_jpeg: self.lenient_jpeg,
+            ..DecodeOptions::default()
+        }
+    }
+}
+
+fn require(
+    holds: bool,
+    key: &'static str,
+    value: impl fmt::Display,
+    allowed: impl FnOnce() -> String,
+) -> Result<(), DataError> {
+    if holds { Ok(()) } else { Err(DataError::Setting { key, value: value.to_string(), allowed: allowed() }) }
+}
+
+/// Height and width in pixels. Written as one integer (a square) or as `[height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Height in pixels.
+    pub height: u32,
+    /// Width in pixels.
+    pub width: u32,
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.height == self.width {
+            write!(f, "{}", self.height)
+        } else {
+            write!(f, "[{}, {}]", self.height, self.width)
+        }
+    }
+}
+
+impl Serialize for ImageSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.height == self.width {
+            serializer.serialize_u32(self.height)
+        } else {
+            [self.height, self.width].serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ImageSizeVisitor)
+    }
+}
+
+struct ImageSizeVisitor;
+
+impl<'de> Visitor<'de> for ImageSizeVisitor {
+    type Value = ImageSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of pixels or [height, width]")
+    }
+
+    fn visit_i64<E: de::Error>(self, side: i64) -> Result<ImageSize, E> {
+        let side = u32::try_from(side).map_err(|_| E::invalid_value(de::Unexpected::Signed(side), &self))?;
+        Ok(ImageSize { height: side, width: side })
+    }
+
+    fn visit_u64<E: de::Error>(self, side: u64) -> Result<ImageSize, E> {
+        let side =
+            u32::try_from(side).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(side), &self))?;
+        Ok(ImageSize { height: side, width: side })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sides: A) -> Result<ImageSize, A::Error> {
+        let mut side =
+            |at| sides.next_element()?.ok_or_else(|| de::Error::invalid_length(at, &"[height, width]"));
+        let size = ImageSize { height: side(0)?, width: side(1)? };
+        match sides.next_element::<de::IgnoredAny>()? {
+            None => Ok(size),
+            Some(_) => Err(de::Error::invalid_length(3, &"[height, width]")),
+        }
+    }
+}
+
+/// A resampling filter, widened with the scale when it shrinks (antialiased).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// Lanczos with three lobes.
+    Lanczos,
+    /// Catmull-Rom (a = -0.5).
+    Bicubic,
+    /// Triangle.
+    Bilinear,
+    /// Mean over the covered area.
+    Box,
+}
+
+/// How a training image is cut out of a picture, for instance `crop = { kind = "random" }`.
+// The variants without fields have braces because serde lets unknown keys pass for unit variants.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Crop {
+    /// Resize, then cut anywhere.
+    Random {},
+    /// Resize, then cut the centre.
+    #[serde(alias = "center")]
+    Centre {},
+    /// Cut a random part of the picture at its own size, then resize that (Szegedy et al. 2015, arXiv
+    /// 1409.4842).
+    RandomResized {
+        /// Range of the part's area as a share of the picture's.
+        scale: [f64; 2],
+        /// Range of the part's width over its height.
+        ratio: [f64; 2],
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_toml() {
+        let configs = [
+            Config::default(),
+            Config {
+                val: Some("elsewhere".to_owned()),
+                image_size: ImageSize { height: 48, width: 80 },
+                resize: Some(96),
+                crop: Crop::Centre {},
+                ..Config::default()
+            },
+            Config {
+                crop: Crop::RandomResized { scale: [0.25, 1.0], ratio: [0.75, 1.5] },
+                ..Config::default()
+            },
+        ];
+        for config in configs {
+            config.check().unwrap();
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn toml_reads_well() {
+        let text = "image_size = [48, 80]\nfilter = \"box\"\ncrop = { kind = \"center\" }\n";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.image_size, ImageSize { height: 48, width: 80 });
+        assert_eq!((config.filter, config.crop), (Filter::Box, Crop::Centre {}));
+    }
+
+    #[test]
+    fn wrong_toml_is_refused() {
+        let cases = [
+            ("image_size = \"64\"", "a number of pixels or [height, width]"),
+            ("image_size = -64", "a number of pixels or [height, width]"),
+            ("image_size = [64]", "[height, width]"),
+            ("image_size = [64, 64, 3]", "[height, width]"),
+            ("imagesize = 64", "unknown field `imagesize`"),
+            ("crop = { kind = \"random\", scale = [0.5, 1.0] }", "unknown field `scale`"),
+            ("crop = { kind = \"corner\" }", "random-resized"),
+            ("filter = \"nearest\"", "lanczos"),
+        ];
+        for (text, part) in cases {
+            let message = toml::from_str::<Config>(text).unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let resized = |scale, ratio| Crop::RandomResized { scale, ratio };
+        let cases = [
+            (Config { resize: Some(63), ..Config::default() }, "data.resize = 63: must be from 64"),
+            (Config { val_share: 1.0, ..Config::default() }, "data.val_share = 1: must be above 0"),
+            (Config { image_size: ImageSize { height: 0, width: 8 }, ..Config::default() }, "[0, 8]"),
+            (Config { max_bad_fraction: f64::NAN, ..Config::default() }, "data.max_bad_fraction = NaN"),
+            (Config { queue: 0, ..Config::default() }, "data.queue = 0"),
+            (Config { crop: resized([0.0, 1.0], [1.0, 1.0]), ..Config::default() }, "data.crop.scale"),
+            (Config { crop: resized([0.5, 1.0], [2.0, 1.0]), ..Config::default() }, "data.crop.ratio"),
+            (
+                Config { crop: resized([0.5, 1.0], [1.0, 1.0]), resize: Some(96), ..Config::default() },
+                "data.resize = 96: must be absent",
+            ),
+        ];
+        for (config, part) in cases {
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

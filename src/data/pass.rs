@@ -1,0 +1,163 @@
+//! Which images come next: an endless shuffled order, or one pass from first to last.
+
+use rand::seq::SliceRandom;
+
+use super::assemble::Assembler;
+use super::{Batch, Cursor, DataError};
+use crate::seed::Seed;
+
+/// A source of batches, run by the loader's thread.
+pub(super) trait Pass: Send + 'static {
+    /// The next batch; none at the end or when the loader is being dropped. Not called again after an error.
+    fn next(&mut self, assembler: &mut Assembler) -> Option<Result<Batch, DataError>>;
+}
+
+/// Epoch after epoch, each in its own order.
+pub(super) struct TrainPass {
+    seed: Seed,
+    cursor: Cursor,
+    /// The order of `cursor.epoch`; empty until it is needed.
+    order: Vec<u32>,
+    /// Whether this epoch has been seen from its start without one full batch yet.
+    fruitless: bool,
+}
+
+impl TrainPass {
+    pub(super) fn new(seed: Seed, start: Cursor) -> Self {
+        Self { seed, cursor: start, order: Vec::new(), fruitless: start.position == 0 }
+    }
+
+    /// Loads the next images of the epoch's order, `count` at most.
+    fn advance(&mut self, assembler: &mut Assembler, count: usize) {
+        let start = self.cursor.position as usize;
+        let images: Vec<usize> =
+            self.order[start..].iter().take(count).map(|&image| image as usize).collect();
+        let augment = |image| self.seed.derive("augment", &[self.cursor.epoch, image as u64]);
+        assembler.add(&images, augment);
+        self.cursor.position += images.len() as u64;
+    }
+
+    fn remaining(&self) -> usize {
+        (self.order.len() as u64).saturating_sub(self.cursor.position) as usize
+    }
+}
+
+impl Pass for TrainPass {
+    fn next(&mut self, assembler: &mut Assembler) -> Option<Result<Batch, DataError>> {
+        loop {
+            if self.order.is_empty() {
+                self.order = order(self.seed, self.cursor.epoch, assembler.images());
+            }
+            while assembler.room() > 0 && self.remaining() >= assembler.room() {
+                self.advance(assembler, assembler.room());
+                if assembler.stopped() {
+                    return None;
+                }
+            }
+            if assembler.room() == 0 {
+                self.fruitless = false;
+                return Some(assembler.finish(self.cursor));
+            }
+            if self.fruitless {
+                // The rest cannot fill a batch, but the error tells how many good images there are.
+                self.advance(assembler, assembler.room());
+                return if assembler.stopped() { None } else { Some(Err(too_few(assembler))) };
+            }
+            assembler.discard();
+            self.cursor = Cursor { epoch: self.cursor.epoch + 1, position: 0 };
+            self.order.clear();
+            self.fruitless = true;
+        }
+    }
+}
+
+/// The order of the images in an epoch, a function of (seed, epoch).
+fn order(seed: Seed, epoch: u64, images: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..images as u32).collect();
+    order.shuffle(&mut seed.derive("order", &[epoch]).rng());
+    order
+}
+
+fn too_few(assembler: &mut Assembler) -> DataError {
+    let (good, total) = (assembler.good(), assembler.images());
+    let (batch_size, bad) = (assembler.batch_size(), assembler.take_bad());
+    if good == 0 {
+        DataError::NoGoodImages { total, bad }
+    } else {
+        DataError::BatchTooLarge { batch_size, good, total, bad }
+    }
+}
+
+/// One pass over `images` images, spread evenly over the data set, in index order.
+pub(super) struct EvalPass {
+    images: usize,
+    position: usize,
+    /// The batch before the one being made, held back to take along the bad images that come after the last
+    /// good one.
+    held: Option<Batch>,
+    /// Whether a good image has been met.
+    fruitful: bool,
+}
+
+impl EvalPass {
+    pub(super) fn new(images: usize) -> Self {
+        Self { images, position: 0, held: None, fruitful: false }
+    }
+
+    /// Adds images until the batch is full or the pass is over.
+    fn fill(&mut self, assembler: &mut Assembler) {
+        while assembler.room() > 0 && self.position < self.images && !assembler.stopped() {
+            let end = self.images.min(self.position + assembler.room());
+            let spread = |k: usize| (k as u128 * assembler.images() as u128 / self.images as u128) as usize;
+            let images: Vec<usize> = (self.position..end).map(spread).collect();
+            // Evaluation makes no random choice.
+            assembler.add(&images, |_| Seed(0));
+            self.position = end;
+        }
+    }
+}
+
+impl Pass for EvalPass {
+    fn next(&mut self, assembler: &mut Assembler) -> Option<Result<Batch, DataError>> {
+        loop {
+            self.fill(assembler);
+            if assembler.stopped() {
+                return None;
+            }
+            if assembler.good() == 0 {
+                let bad = assembler.take_bad();
+                if !self.fruitful && self.images > 0 {
+                    return Some(Err(DataError::NoGoodImages { total: self.images, bad }));
+                }
+                let mut last = self.held.take()?;
+                last.bad.extend(bad);
+                return Some(Ok(last));
+            }
+            self.fruitful = true;
+            match assembler.finish(Cursor { epoch: 0, position: self.position as u64 }) {
+                Ok(batch) => {
+                    if let Some(before) = self.held.replace(batch) {
+                        return Some(Ok(before));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_permutations_that_differ() {
+        let first = order(Seed(5), 0, 1000);
+        let mut sorted = first.clone();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..1000));
+        assert_eq!(first, order(Seed(5), 0, 1000));
+        assert_ne!(first, order(Seed(5), 1, 1000));
+        assert_ne!(first, order(Seed(6), 0, 1000));
+    }
+}

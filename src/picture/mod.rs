@@ -1,0 +1,245 @@
+//! 8-bit RGB pictures, in and out: decode any supported file, encode PNG, lay out contact sheets.
+//!
+//! What a file decodes to is decided here and nowhere else: by its content, never by its name; turned upright
+//! by its EXIF orientation; transparency laid over a background colour; 16 bits rounded to 8; the first frame
+//! of an animation. A file that is cut short or broken is an error, never half a picture.
+
+mod jpeg;
+mod other;
+mod sheet;
+
+use std::io::Cursor;
+use std::path::Path;
+use std::{fs, io};
+
+use image::codecs::png::PngEncoder;
+use image::metadata::Orientation;
+use image::{ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
+use tch::{Device, Kind, TchError, Tensor};
+
+pub use sheet::sheet;
+
+use crate::torch::{self, TorchError};
+
+/// The formats that [`decode`] reads, as error messages list them.
+pub const FORMATS: &str = "JPEG, PNG, APNG, WebP, GIF, BMP, TIFF and PNM";
+
+/// The longest file that is read: 2^28 pixels of 8 bytes.
+const MAX_FILE_BYTES: u64 = 1 << 31;
+
+/// Why a file gives no picture, or a tensor none.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// The system does not let the file be read.
+    #[error("cannot read it: {0}")]
+    Read(#[from] io::Error),
+    /// The file is longer than any picture within the pixel limit needs.
+    #[error("the file has {bytes} bytes, more than the limit of {limit}")]
+    FileTooLong {
+        /// Its length.
+        bytes: u64,
+        /// The longest that is read.
+        limit: u64,
+    },
+    /// Nothing in the file.
+    #[error("the file is empty")]
+    Empty,
+    /// No known signature at the start.
+    #[error("the content is no image in a known format ({FORMATS})")]
+    Unknown,
+    /// A known format, or a variant of one, that is not read.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The file ends before the picture does.
+    #[error("the JPEG is cut short ({0}); data.lenient_jpeg = true accepts what there is of it")]
+    Truncated(String),
+    /// The header declares more pixels than are allowed.
+    #[error("{width}x{height} pixels are more than the limit of {limit}")]
+    TooLarge {
+        /// Declared width in pixels.
+        width: u64,
+        /// Declared height in pixels.
+        height: u64,
+        /// [`DecodeOptions::max_pixels`].
+        limit: u64,
+    },
+    /// The decoder found the content broken.
+    #[error("broken {format}: {reason}")]
+    Broken {
+        /// The format's name.
+        format: &'static str,
+        /// The decoder's words.
+        reason: String,
+    },
+    /// A tensor of the wrong shape or kind.
+    #[error("a picture is a uint8 tensor [3, H, W] of at least one pixel; got {kind:?} {shape:?}")]
+    Shape {
+        /// The tensor's kind.
+        kind: Kind,
+        /// The tensor's shape.
+        shape: Vec<i64>,
+    },
+    /// PNG encoding failed.
+    #[error("cannot encode a {width}x{height} picture as PNG: {reason}")]
+    Encode {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// The encoder's words.
+        reason: String,
+    },
+    /// libtorch refused.
+    #[error("libtorch: {0}")]
+    Torch(#[from] TchError),
+}
+
+/// An upright picture without transparency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Width in pixels, at least 1.
+    pub width: usize,
+    /// Height in pixels, at least 1.
+    pub height: usize,
+    /// Interleaved rows from the top, 3 bytes per pixel: `rgb.len() == 3 * width * height`.
+    pub rgb: Vec<u8>,
+}
+
+/// How files become pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// The colour under transparent pixels.
+    pub background: [u8; 3],
+    /// Accept a JPEG that is cut short or broken, with what can be decoded of it.
+    pub lenient_jpeg: bool,
+    /// Refuse a file that declares more pixels than this before anything is allocated for them. Decoding
+    /// allocates up to about 16 bytes for each pixel of the file at hand.
+    pub max_pixels: u64,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self { background: [255; 3], lenient_jpeg: false, max_pixels: 1 << 28 }
+    }
+}
+
+impl DecodeOptions {
+    /// Refuses `width` x `height` pixels above the limit.
+    fn check_size(&self, width: u64, height: u64) -> Result<(), PictureError> {
+        if width.saturating_mul(height) > self.max_pixels {
+            return Err(PictureError::TooLarge { width, height, limit: self.max_pixels });
+        }
+        Ok(())
+    }
+}
+
+/// Reads and decodes an image file, whatever it is named.
+///
+/// # Errors
+/// When it cannot be read, is longer than 2 GiB, or as for [`decode`].
+pub fn read(path: &Path, options: &DecodeOptions) -> Result<Picture, PictureError> {
+    let bytes = fs::metadata(path)?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(PictureError::FileTooLong { bytes, limit: MAX_FILE_BYTES });
+    }
+    decode(&fs::read(path)?, options)
+}
+
+/// Decodes the content of an image file.
+///
+/// # Errors
+/// When the content is no picture, is broken or cut short, or declares too many pixels. A panic of a decoder
+/// is such an error too.
+pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, PictureError> {
+    if bytes.is_empty() {
+        return Err(PictureError::Empty);
+    }
+    let format = image::guess_format(bytes).map_err(|_| PictureError::Unknown)?;
+    let outcome = torch::catching(|| match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, options),
+        _ => other::decode(bytes, format, options),
+    });
+    outcome.unwrap_or_else(|panic| {
+        let (TorchError::OutOfMemory(words) | TorchError::NoDevice(words) | TorchError::Other(words)) = panic;
+        Err(PictureError::Broken { format: name(format), reason: format!("the decoder gave up: {words}") })
+    })
+}
+
+impl Picture {
+    /// The picture as the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// When the encoder refuses, for instance because `rgb` does not have 3 * width * height bytes.
+    pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
+        let fail = |reason| PictureError::Encode { width: self.width, height: self.height, reason };
+        let side = |pixels| u32::try_from(pixels).map_err(|_| fail("a side is over 2^32".to_owned()));
+        let (width, height) = (side(self.width)?, side(self.height)?);
+        if self.rgb.len() != 3 * self.width * self.height {
+            return Err(fail(format!("it has {} bytes", self.rgb.len())));
+        }
+        let mut png = Vec::new();
+        PngEncoder::new(Cursor::new(&mut png))
+            .write_image(&self.rgb, width, height, ExtendedColorType::Rgb8)
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(png)
+    }
+
+    /// The picture in a tensor.
+    ///
+    /// # Shapes
+    /// `tensor`: [3, H, W] uint8, on any device.
+    ///
+    /// # Errors
+    /// When the tensor has another shape or kind.
+    pub fn from_tensor(tensor: &Tensor) -> Result<Picture, PictureError> {
+        let shape = tensor.size();
+        let (height, width) = match (shape.as_slice(), tensor.kind()) {
+            (&[3, height, width], Kind::Uint8) if height > 0 && width > 0 => (height, width),
+            (_, kind) => return Err(PictureError::Shape { kind, shape }),
+        };
+        let interleaved = tensor.f_to_device(Device::Cpu)?.f_permute([1, 2, 0])?.f_contiguous()?;
+        let mut rgb = vec![0; interleaved.numel()];
+        interleaved.f_copy_data_u8(&mut rgb, interleaved.numel())?;
+        Ok(Picture { width: width as usize, height: height as usize, rgb })
+    }
+
+    /// The picture as a tensor on the CPU.
+    ///
+    /// # Shapes
+    /// Returns [3, H, W] uint8.
+    ///
+    /// # Errors
+    /// When libtorch refuses, for instance because `rgb` does not have 3 * width * height bytes.
+    pub fn to_tensor(&self) -> Result<Tensor, PictureError> {
+        let interleaved =
+            Tensor::f_from_slice(&self.rgb)?.f_view([self.height as i64, self.width as i64, 3])?;
+        Ok(interleaved.f_permute([2, 0, 1])?.f_contiguous()?)
+    }
+
+    fn from_rgb8(image: RgbImage) -> Picture {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Picture { width, height, rgb: image.into_raw() }
+    }
+}
+
+/// The orientation in an EXIF block, which some writers leave with JPEG's prefix in other formats.
+fn orientation(exif: &[u8]) -> Orientation {
+    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms)
+}
+
+fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Tiff => "TIFF",
+        ImageFormat::Pnm => "PNM",
+        _ => "image",
+    }
+}
+
+#[cfg(test)]
+mod tests;
