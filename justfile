@@ -51,4 +51,4 @@ doctor *ARGS: setup
 
 # The results table of the README, seeds and all (about an hour on two cores)
 yardstick *ARGS: setup
-    scripts/yardstick.sh "$@"
+    scripts/yardstick.py "$@"

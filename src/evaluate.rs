@@ -133,7 +133,7 @@ pub struct Evaluation {
     pub figures: Figures,
     /// `(code, count)` for each code hit.
     pub counts: Vec<(i64, i64)>,
-    /// The first images as the model saw them.
+    /// Some images as the model saw them.
     pub originals: Vec<Picture>,
     /// Their reconstructions.
     pub reconstructions: Vec<Picture>,
@@ -148,8 +148,19 @@ pub struct Options {
     pub device: Device,
     /// Of encoder and decoder.
     pub precision: Precision,
-    /// How many pictures to keep.
+    /// How many pictures to keep, spread evenly over the images.
     pub pictures: usize,
+    /// How many images there are to evaluate, unless some are bad.
+    pub images: usize,
+}
+
+impl Options {
+    /// Whether the image at this place is one of the pictures to keep.
+    fn keeps(&self, place: usize) -> bool {
+        let pictures = self.pictures.min(self.images);
+        // The places p·images/pictures, rounded up, for p = 0, 1, …
+        pictures > 0 && (place * pictures) % self.images < pictures
+    }
 }
 
 /// The sums over batches.
@@ -193,7 +204,8 @@ pub fn evaluate(
             return Err(EvaluateError::NotFinite(batch.names[0].clone()));
         }
         sums.add(&bytes, &recon, &indices);
-        for i in 0..(options.pictures.saturating_sub(originals.len())).min(batch.names.len()) {
+        let first = sums.images - batch.names.len();
+        for i in (0..batch.names.len()).filter(|i| options.keeps(first + i)) {
             originals.push(Picture::from_tensor(&bytes.get(i as i64))?);
             reconstructions.push(Picture::from_tensor(&recon.get(i as i64))?);
         }
@@ -241,5 +253,22 @@ impl Accumulators {
             bits_per_pixel: codebook.bits_per_token * codebook.tokens as f64 / self.pixels as f64,
             codebook,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_spread_over_the_images() {
+        let kept = |pictures, images| {
+            let options = Options { device: Device::Cpu, precision: Precision::Fp32, pictures, images };
+            (0..images).filter(|&place| options.keeps(place)).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(3, 10), [0, 4, 7]);
+        assert_eq!(kept(8, 129).len(), 8);
+        assert_eq!(kept(8, 3), [0, 1, 2]);
+        assert!(kept(0, 5).is_empty());
     }
 }

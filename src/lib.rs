@@ -1,8 +1,45 @@
-//! pixtok (being laid).
-pub mod layers;
-pub mod loss;
-pub mod model;
-pub mod optim;
-pub mod quantizer;
+//! pixtok trains, compares and runs **discrete image tokenizers**: an autoencoder whose middle is a quantizer, so
+//! that an image becomes a small grid of integers and comes back.
+//!
+//! ```text
+//! files ─► data ─► Batch ─► encoder ─► quantizer ─► decoder ─► loss ─► optim ─► metrics ─► logger / checkpoint
+//!          (data/)         └────────── model::Tokenizer ─────────┘   (train/ strings these, nothing else does)
+//! ```
+//!
+//! Letters of shapes, everywhere: B batch, C channels, H W pixels, h w latent grid, K codebook size, D code
+//! dimension.
+//!
+//! Each module imports only from those above it in this list (`tests/modules.rs` keeps that true).
+
 pub mod seed;
 pub mod torch;
+
+pub mod picture;
+
+pub mod data;
+
+pub mod layers;
+
+pub mod quantizer;
+
+pub mod model;
+
+pub mod loss;
+
+pub mod optim;
+
+pub mod metrics;
+
+pub mod logger;
+
+pub mod checkpoint;
+
+pub mod evaluate;
+
+pub mod train;
+
+pub mod config;
+
+pub mod commands;
+
+pub mod cli;

@@ -3,6 +3,14 @@
 /// A config that cannot be used as it is written. A misuse, always: exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the config {origin}: {reason}")]
+    Unreadable {
+        /// The file.
+        origin: String,
+        /// What the system said.
+        reason: String,
+    },
     /// The file is not TOML.
     #[error("{origin}:{line}:{column}: {message}: `{text}`")]
     Syntax {

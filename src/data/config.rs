@@ -121,7 +121,9 @@ impl Config {
         }
     }
 
-    pub(super) fn decode_options(&self) -> DecodeOptions {
+    /// How pictures are decoded.
+    #[must_use]
+    pub fn decode_options(&self) -> DecodeOptions {
         DecodeOptions {
             background: self.background,
             lenient_jpeg: self.lenient_jpeg,

@@ -3,16 +3,17 @@
 mod blocks;
 mod decoder;
 mod encoder;
+mod footprint;
 mod plan;
 
 use tch::{Device, Kind, Tensor, nn};
 
+pub use footprint::Footprint;
 pub use plan::{Config, ModelError};
 
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
 use decoder::Decoder;
 use encoder::Encoder;
-use plan::Plan;
 
 /// `[B, 3, H, W]` bytes -> float32 in [−1, 1].
 pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
@@ -51,8 +52,7 @@ impl Tokenizer {
         quantizer: &QuantizerConfig,
         image_size: (i64, i64),
     ) -> Result<Self, ModelError> {
-        let natural_width = quantizer.natural_width()?;
-        let plan = Plan::new(model, image_size, model.latent_channels.unwrap_or(natural_width))?;
+        let plan = model.plan(quantizer, image_size)?;
         Ok(Self {
             encoder: Encoder::new(&(path / "encoder"), &plan),
             quantizer: quantizer.build(&(path / "quantizer"), plan.latent_channels)?,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::quantizer::QuantizerError;
+use crate::quantizer::{QuantizerConfig, QuantizerError};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,6 +157,24 @@ impl Plan {
 }
 
 impl Config {
+    /// Refuses what cannot work, without building anything.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    pub fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError> {
+        self.plan(quantizer, image_size).map(|_| ())
+    }
+
+    /// The whole network for images of `image_size` (height, width).
+    pub(super) fn plan(
+        &self,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+    ) -> Result<Plan, ModelError> {
+        let natural_width = quantizer.natural_width()?;
+        Plan::new(self, image_size, self.latent_channels.unwrap_or(natural_width))
+    }
+
     fn check_ranges(&self) -> Result<(), ModelError> {
         let fail = |message: String| Err(ModelError::Network(message));
         if self.multipliers.is_empty() {

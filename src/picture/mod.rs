@@ -166,6 +166,18 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, PictureE
 }
 
 impl Picture {
+    /// The middle `width`×`height` pixels, or as many as there are.
+    #[must_use]
+    pub fn centre_crop(&self, width: usize, height: usize) -> Picture {
+        let (width, height) = (width.min(self.width), height.min(self.height));
+        let (left, top) = ((self.width - width) / 2, (self.height - height) / 2);
+        let row = |y: usize| {
+            let start = 3 * ((top + y) * self.width + left);
+            &self.rgb[start..start + 3 * width]
+        };
+        Picture { width, height, rgb: (0..height).flat_map(row).copied().collect() }
+    }
+
     /// The picture as the bytes of a PNG file.
     ///
     /// # Errors

@@ -28,7 +28,6 @@ pub fn nearest(vectors: &Tensor, codes: &Tensor) -> Tensor {
 ///
 /// # Shapes
 /// `vectors [N, D]`, `indices [N]` -> counts `[K]` (exact up to 2^24), sums `[K, D]`.
-#[must_use]
 pub fn assigned(vectors: &Tensor, indices: &Tensor, codes: i64) -> (Tensor, Tensor) {
     let ones = Tensor::ones([vectors.size()[0], 1], (Kind::Float, vectors.device()));
     // The gradient of a table lookup is this very sum: no one-hot matrix, the same bits every time, no host read.
@@ -49,7 +48,7 @@ mod tests {
         Seed(3).reseed_torch();
         let vectors = Tensor::randn([5000, 5], (Kind::Float, Device::Cpu));
         let codes = Tensor::randn([4096, 5], (Kind::Float, Device::Cpu));
-        assert!(DISTANCE_BYTES / (4 * 4096) < 5000, "the search must take more than one chunk");
+        const { assert!(DISTANCE_BYTES / (4 * 4096) < 5000, "the search must take more than one chunk") };
         let found = nearest(&vectors, &codes);
         let distances =
             Tensor::cdist(&vectors.to_kind(Kind::Double), &codes.to_kind(Kind::Double), 2.0, None);

@@ -72,10 +72,8 @@ impl BadLog {
         }
         if new > 0 {
             let file = OpenOptions::new().create(true).append(true).open(&self.path);
-            file.and_then(|mut file| file.write_all(rows.as_bytes())).map_err(|source| TrainError::Write {
-                path: self.path.display().to_string(),
-                source,
-            })?;
+            file.and_then(|mut file| file.write_all(rows.as_bytes()))
+                .map_err(|source| TrainError::Write { path: self.path.display().to_string(), source })?;
         }
         self.of(part).check()?;
         Ok(new)

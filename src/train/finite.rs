@@ -93,7 +93,9 @@ mod tests {
         assert_eq!(found_inf.double_value(&[]), 0.0);
         assert_eq!(numbers.unwrap().grad_norm, 2.0);
         let error = check.take(2, &number(0.5), &number(f32::INFINITY), &names()).unwrap_err().to_string();
-        assert!(error.contains("step 2") && error.contains("gradient norm is inf") && error.contains("a.jpg"));
+        assert!(
+            error.contains("step 2") && error.contains("gradient norm is inf") && error.contains("a.jpg")
+        );
 
         let mut late = FiniteCheck { late: true, unread: None };
         let (found_inf, numbers) = late.take(1, &number(f32::NAN), &number(1.0), &names()).unwrap();

@@ -130,7 +130,10 @@ impl Config {
             ));
         }
         if !(0.0..1.0).contains(&self.ema_decay) {
-            return fail(format!("train.ema_decay is {}; it must be from 0 (none) to under 1", self.ema_decay));
+            return fail(format!(
+                "train.ema_decay is {}; it must be from 0 (none) to under 1",
+                self.ema_decay
+            ));
         }
         self.collapse.check()
     }

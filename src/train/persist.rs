@@ -7,7 +7,8 @@ use tch::Tensor;
 
 use super::state::{State, StateError};
 use super::{Objective, TrainError};
-use crate::checkpoint::{Error, Snapshot, Tensors, copy_into};
+use crate::checkpoint::tensors::{Tensors, copy_into};
+use crate::checkpoint::{Error, Snapshot};
 use crate::optim::{Adamw, Named, WeightAverage};
 
 /// Which weights of a checkpoint to use.

@@ -68,7 +68,11 @@ impl State {
     ///
     /// # Errors
     /// See [`StateError`].
-    pub fn resume(&mut self, saved: serde_json::Value, accept_threads: bool) -> Result<Vec<String>, StateError> {
+    pub fn resume(
+        &mut self,
+        saved: serde_json::Value,
+        accept_threads: bool,
+    ) -> Result<Vec<String>, StateError> {
         let saved: State = serde_json::from_value(saved)?;
         let mut notes = vec![];
         if saved.data_fingerprint != self.data_fingerprint {
@@ -78,7 +82,10 @@ impl State {
             if !accept_threads {
                 return Err(StateError::Threads { saved: saved.threads, now: self.threads });
             }
-            notes.push(format!("going on with {} threads instead of {}: not bit for bit", self.threads, saved.threads));
+            notes.push(format!(
+                "going on with {} threads instead of {}: not bit for bit",
+                self.threads, saved.threads
+            ));
         }
         if saved.device != self.device {
             notes.push(format!("going on on {} instead of {}: not bit for bit", self.device, saved.device));

@@ -106,20 +106,14 @@ impl Trainer {
         let mut state = parts.state.clone();
         let mut notes = vec![];
         if let Some(loaded) = parts.loaded.take() {
-            let live = Live {
-                objective: &*parts.objective,
-                optimizers: &optimizers,
-                average: average.as_ref(),
-            };
+            let live =
+                Live { objective: &*parts.objective, optimizers: &optimizers, average: average.as_ref() };
             notes = state.resume(loaded.snapshot.state.clone(), parts.accept_threads)?;
             live.restore(&loaded.snapshot)?;
         }
         let run = parts.run.folder().path();
-        let options = LoggerOptions {
-            total_steps: parts.train.steps,
-            start_step: state.step,
-            resumed: parts.resumed,
-        };
+        let options =
+            LoggerOptions { total_steps: parts.train.steps, start_step: state.step, resumed: parts.resumed };
         let mut logger = Logger::open(run, options)?;
         for note in notes {
             logger.note(&note);
@@ -221,10 +215,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn step_on_device(
-        &mut self,
-        batch: &Batch,
-    ) -> Result<(Option<StepNumbers>, Vec<Monitor>), TrainError> {
+    fn step_on_device(&mut self, batch: &Batch) -> Result<(Option<StepNumbers>, Vec<Monitor>), TrainError> {
         let (train, step) = (&self.parts.train, self.state.step);
         let seed = self.parts.seed.derive("step", &[step]);
         for optimizer in &mut self.optimizers {
@@ -316,11 +307,13 @@ impl Trainer {
     fn evaluate_weights(&self) -> Result<Evaluation, TrainError> {
         let eval = &self.parts.eval;
         let val_set = Arc::clone(&self.parts.val_set);
+        let images = eval.bound().unwrap_or(usize::MAX).min(val_set.len());
         let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
         let options = evaluate::Options {
             device: self.parts.device,
             precision: crate::torch::Precision::Fp32,
             pictures: SHEET_PICTURES,
+            images,
         };
         Ok(evaluate(self.parts.objective.tokenizer(), loader, options)?)
     }
@@ -344,7 +337,7 @@ impl Trainer {
         if let Err(error) = written {
             self.logger.warn(&format!("cannot write {}: {error}", path.display()));
         }
-        let logged = self.logger.picture(step, "val/reconstructions", &png, picture.width, picture.height);
+        let logged = self.logger.picture(step, "val/reconstructions", picture.width, picture.height, &png);
         self.warn_once(logged);
     }
 

@@ -1,0 +1,64 @@
+//! `pixtok eval`: figures of a trained tokenizer, as a table and as JSON.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{note, open, print};
+use crate::checkpoint::write_atomic;
+use crate::cli::EvalArgs;
+use crate::data::{BadSamples, Dataset, Loader};
+use crate::evaluate::{self, Figures, evaluate};
+use crate::train::TrainError;
+
+/// The flat object of `--json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    figures: &'a Figures,
+    step: u64,
+    weights: &'a str,
+}
+
+/// Evaluates, prints the table, writes the JSON.
+pub(super) fn run(args: &EvalArgs) -> Result<()> {
+    let opened = open::open(&args.tokenizer)?;
+    let (folder, dataset) = match &args.data {
+        Some(folder) => (folder.display().to_string(), Dataset::open(folder, crate::data::Split::All)?),
+        None => super::train::validation_set(&opened.config)?,
+    };
+    let dataset = Arc::new(dataset);
+    let eval = &opened.config.eval;
+    let bound = if args.data.is_some() { None } else { eval.bound() };
+    let loader = Loader::eval(Arc::clone(&dataset), &opened.config.data, eval.batch_size, bound)?;
+    let options = evaluate::Options {
+        device: opened.device,
+        precision: args.tokenizer.precision,
+        pictures: 0,
+        images: dataset.len(),
+    };
+    let evaluation = evaluate(&opened.tokenizer, loader, options)?;
+    let mut bad = BadSamples::new(dataset.len(), opened.config.data.max_bad_fraction);
+    for sample in &evaluation.bad {
+        note(&format!("left out {}: {}", sample.name, sample.reason));
+        bad.record(sample);
+    }
+    bad.check().map_err(TrainError::from)?;
+    let figures = &evaluation.figures;
+    let weights = args.tokenizer.weights.name();
+    let report = Report { figures, step: opened.step, weights };
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    match args.json.as_deref() {
+        Some(path) if path == Path::new("-") => return print(&json),
+        Some(path) => {
+            write_atomic(path, json.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        None => {}
+    }
+    let run = args.tokenizer.run.display();
+    let heading = format!("{run}, step {}, {weights} weights, on {folder}\n", opened.step);
+    print(&(heading + &figures.table()))
+}

@@ -1,0 +1,96 @@
+//! The program's exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
+//! 5 non-finite loss, 6 too many bad images, 128 + n after signal n.
+
+use crate::checkpoint;
+use crate::config::{ConfigError, ResolveError};
+use crate::data::DataError;
+use crate::evaluate::EvaluateError;
+use crate::model::ModelError;
+use crate::torch::TorchError;
+use crate::train::TrainError;
+
+const FAILED: u8 = 1;
+const MISUSE: u8 = 2;
+const IN_USE: u8 = 3;
+const SAVE_FAILED: u8 = 4;
+const NOT_FINITE: u8 = 5;
+const TOO_MANY_BAD: u8 = 6;
+
+/// A request that cannot be meant as it was made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
+/// The exit code for an error.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    error
+        .chain()
+        .find_map(|cause| {
+            if cause.is::<Misuse>()
+                || cause.is::<ConfigError>()
+                || cause.is::<ModelError>()
+                || cause.is::<ResolveError>()
+            {
+                return Some(MISUSE);
+            }
+            None.or_else(|| cause.downcast_ref().map(of_training))
+                .or_else(|| cause.downcast_ref().map(of_checkpoint))
+                .or_else(|| cause.downcast_ref().map(of_data))
+                .or_else(|| cause.downcast_ref().map(of_evaluation))
+                .or_else(|| cause.downcast_ref().map(of_torch))
+        })
+        .unwrap_or(FAILED)
+}
+
+fn of_training(error: &TrainError) -> u8 {
+    match error {
+        TrainError::Config(_) | TrainError::State(_) | TrainError::Loss(_) => MISUSE,
+        TrainError::NotFinite { .. } => NOT_FINITE,
+        TrainError::TooManyBad(_) => TOO_MANY_BAD,
+        TrainError::Checkpoint(error) => of_checkpoint(error),
+        TrainError::Data(error) => of_data(error),
+        TrainError::Evaluate(error) => of_evaluation(error),
+        TrainError::Quantizer(_) => NOT_FINITE,
+        _ => FAILED,
+    }
+}
+
+fn of_checkpoint(error: &checkpoint::Error) -> u8 {
+    use checkpoint::Error;
+    match error {
+        Error::InUse { .. } => IN_USE,
+        Error::SaveFailed { .. } => SAVE_FAILED,
+        Error::Exists { .. }
+        | Error::NotARun { .. }
+        | Error::NoCheckpoint { .. }
+        | Error::Mismatch { .. } => MISUSE,
+        _ => FAILED,
+    }
+}
+
+fn of_data(error: &DataError) -> u8 {
+    match error {
+        DataError::Setting { .. }
+        | DataError::Missing(_)
+        | DataError::NotAFolder(_)
+        | DataError::Empty(_)
+        | DataError::EmptySplit { .. }
+        | DataError::BatchTooLarge { .. } => MISUSE,
+        DataError::NoGoodImages { .. } => TOO_MANY_BAD,
+        _ => FAILED,
+    }
+}
+
+fn of_evaluation(error: &EvaluateError) -> u8 {
+    match error {
+        EvaluateError::Data(error) => of_data(error),
+        EvaluateError::NoImages(_) => TOO_MANY_BAD,
+        EvaluateError::NotFinite(_) => NOT_FINITE,
+        _ => FAILED,
+    }
+}
+
+fn of_torch(error: &TorchError) -> u8 {
+    if matches!(error, TorchError::NoDevice(_)) { MISUSE } else { FAILED }
+}

@@ -1,0 +1,47 @@
+//! One verb per file; this one calls them and turns errors into exit codes.
+
+mod doctor;
+mod eval;
+mod exit_code;
+mod open;
+mod reconstruct;
+mod train;
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context, Result};
+
+pub use exit_code::{Misuse, exit_code};
+
+use crate::cli::Command;
+
+/// Runs one command; the exit code of one that ended as it should.
+///
+/// # Errors
+/// Whatever stopped it; [`exit_code`] has the code.
+pub fn run(command: Command) -> Result<u8> {
+    match command {
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args).map(|()| 0),
+        Command::Reconstruct(args) => reconstruct::run(&args).map(|()| 0),
+        Command::Doctor(args) => doctor::run(args.device).map(|()| 0),
+    }
+}
+
+/// Prints an error with its causes in one sentence on standard error.
+pub fn report(error: &anyhow::Error) {
+    // Nothing is left to do when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "error: {error:#}");
+}
+
+/// Prints a result on standard output.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Prints what the user should know on standard error.
+fn note(text: &str) {
+    // As in `report`.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,206 @@
+//! The root config: nests the parts' own, reads files and overrides, checks everything before anything runs.
+//!
+//! Config decides *what*, flags decide *where*. No part imports this module.
+
+mod diff;
+mod error;
+mod finding;
+mod keys;
+mod layers;
+mod overrides;
+mod problem;
+mod suggest;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use diff::{Change, diff};
+pub use error::ConfigError;
+
+use crate::quantizer::QuantizerConfig;
+use crate::train::TrainError;
+use crate::{data, evaluate, loss, model, optim, train};
+
+/// Everything that defines a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Of every random decision.
+    #[serde(default)]
+    pub seed: u64,
+    /// Images.
+    #[serde(default)]
+    pub data: data::Config,
+    /// Encoder and decoder.
+    #[serde(default)]
+    pub model: model::Config,
+    /// The quantizer; the one part without a default.
+    pub quantizer: QuantizerConfig,
+    /// What is minimised.
+    #[serde(default)]
+    pub loss: loss::Config,
+    /// How.
+    #[serde(default)]
+    pub optimizer: optim::Config,
+    /// The loop.
+    #[serde(default)]
+    pub train: train::Config,
+    /// Evaluations.
+    #[serde(default)]
+    pub eval: evaluate::Config,
+}
+
+/// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
+/// `data.train` and `data.val` may move; that they hold the same files is checked by their fingerprint.
+const FREE_ON_RESUME: [&str; 13] = [
+    "data.train",
+    "data.val",
+    "data.workers",
+    "data.queue",
+    "data.max_bad_fraction",
+    "train.steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.best_metric",
+    "train.collapse.",
+    "eval.",
+];
+
+/// The parts of a config do not fit each other, or a value is out of range.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// In `[data]`.
+    #[error(transparent)]
+    Data(#[from] data::DataError),
+    /// In `[model]` or `[quantizer]`.
+    #[error(transparent)]
+    Model(#[from] model::ModelError),
+    /// In `[train]`, `[loss]` or `[optimizer]`.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// In `[eval]` or at the root.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Config {
+    /// Reads a file and applies `key=value` overrides; no check yet beyond types and names. Also returns notes.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the key.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<(Self, Vec<String>), ConfigError> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { origin: origin.clone(), reason: error.to_string() })?;
+        layers::read(&text, &origin, overrides)
+    }
+
+    /// Checks every value, and that the parts fit each other. Reads nothing.
+    ///
+    /// # Errors
+    /// [`ResolveError`], which names the key, its value and the remedy.
+    pub fn check(&self) -> Result<(), ResolveError> {
+        if i64::try_from(self.seed).is_err() {
+            return Err(ResolveError::Other(format!("seed is {}; it must be under 2^63", self.seed)));
+        }
+        if self.eval.batch_size == 0 {
+            return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
+        }
+        self.data.check()?;
+        self.model.check(&self.quantizer, self.image_size())?;
+        self.loss.check().map_err(TrainError::from)?;
+        self.optimizer.check(self.train.steps).map_err(TrainError::from)?;
+        Ok(self.train.check()?)
+    }
+
+    /// Height and width that the model sees.
+    #[must_use]
+    pub fn image_size(&self) -> (i64, i64) {
+        let size = self.data.image_size;
+        (i64::from(size.height), i64::from(size.width))
+    }
+
+    /// As TOML, every value written out.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// What differs from `earlier` that would break the exactness of a resumed run.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
+        let changes = diff(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?);
+        let free = |key: &str| {
+            FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
+        };
+        Ok(changes.into_iter().filter(|change| !free(&change.key)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FSQ: &str = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5, 5, 5]";
+
+    fn read(text: &str, overrides: &[&str]) -> Result<(Config, Vec<String>), ConfigError> {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        layers::read(text, "x.toml", &overrides)
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let vq = "quantizer={kind=\"vq\",codebook_size=64,codebook_update={kind=\"gradient\"}}";
+        for overrides in [&[][..], &[vq], &["data.image_size=[32, 64]", "train.ema_decay=0.99"]] {
+            let (config, _) = read(FSQ, overrides).unwrap();
+            config.check().unwrap();
+            assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap().0, config);
+        }
+    }
+
+    #[test]
+    fn another_kind_drops_the_keys_it_does_not_have() {
+        let (config, notes) = read(FSQ, &["quantizer.kind=vq", "quantizer.codebook_size=64"]).unwrap();
+        assert!(matches!(config.quantizer, QuantizerConfig::Vq(_)));
+        assert!(notes.iter().any(|note| note.contains("levels")), "{notes:?}");
+        let error = read(FSQ, &["quantizer.kind=vq", "quantizer.codebook_sise=64"]).unwrap_err().to_string();
+        assert!(error.contains("codebook_size"), "{error}");
+    }
+
+    #[test]
+    fn misspelt_keys_and_wrong_types_are_named() {
+        for (set, parts) in [
+            ("train.stepz=3", ["train.stepz", "steps"]),
+            ("train.steps=-3", ["train.steps", "-3"]),
+            ("optimizer.lr=fast", ["optimizer.lr", "fast"]),
+            ("quantizer.levls=[8]", ["quantizer.levls", "levels"]),
+            ("optimizer.schedule={kind=\"cosin\"}", ["optimizer.schedule", "cosine"]),
+            ("optimizer.schedule={kind=\"constant\", final_factor=0.1}", ["final_factor", "warmup_steps"]),
+            ("train.precision=fp16", ["train.precision", "bf16"]),
+        ] {
+            let error = read(FSQ, &[set]).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{set}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_changes_that_break_exactness_matter() {
+        let (config, _) = read(FSQ, &[]).unwrap();
+        let changed = |set: &str| {
+            let (other, _) = read(FSQ, &[set]).unwrap();
+            other.changes_that_matter(&config).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(changed("train.steps=900").is_empty());
+        assert!(changed("train.collapse.evaluations=9").is_empty());
+        assert!(changed("eval.max_images=9").is_empty());
+        assert_eq!(changed("optimizer.lr=0.5"), ["optimizer.lr: 0.001 -> 0.5"]);
+        assert_eq!(changed("train.ema_decay=0.5").len(), 1);
+    }
+}

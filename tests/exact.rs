@@ -1,0 +1,104 @@
+//! Bit for bit: two runs with one seed are the same, and a resumed run is the run that never stopped.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Scratch, VQ, copy_run};
+use pixtok::checkpoint::{RunFolder, RunWriter};
+
+const STEPS: u64 = 12;
+/// Ten images in batches of four: an epoch ends after every second step.
+const RESUMED_AT: [u64; 4] = [1, 7, 8, 11];
+const FILES: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+
+/// A checkpoint at every step, an evaluation in between, and a weight average.
+const FULL: [&str; 6] = [
+    "--set=train.checkpoint_every=1",
+    "--set=train.keep_checkpoints=100",
+    "--set=train.eval_every=5",
+    "--set=train.ema_decay=0.9",
+    "--set=train.micro_batches=2",
+    "--set=data.workers=2",
+];
+
+fn files_at_the_end(run: &Path) -> Vec<Vec<u8>> {
+    FILES.iter().map(|name| fs::read(run.join(format!("step-{STEPS:06}")).join(name)).unwrap()).collect()
+}
+
+/// The rows of a log without the speeds, which no two runs share.
+fn rows(run: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let row = |line| {
+        let mut row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row.as_object_mut().unwrap().remove("speed/images_per_sec");
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+#[test]
+fn repeated_and_resumed_runs_are_identical() {
+    for (name, quantizer) in [("fsq", None), ("vq", Some(VQ))] {
+        for precision in ["fp32", "bf16"] {
+            let scratch = Scratch::new();
+            let precision = format!("train.precision={precision}");
+            let mut args: Vec<&str> = FULL.to_vec();
+            args.extend(["--set", &precision]);
+            args.extend(quantizer.iter().flat_map(|quantizer| ["--set", quantizer]));
+            scratch.train("whole", &args);
+            let whole = files_at_the_end(&scratch.path("whole"));
+            // Another number of decoding threads must not matter.
+            let again: Vec<&str> = args.iter().copied().chain(["--set", "data.workers=1"]).collect();
+            scratch.train("again", &again);
+            assert!(whole == files_at_the_end(&scratch.path("again")), "{name} {precision}: two runs differ");
+            for step in RESUMED_AT {
+                let copy = format!("resumed-{step}");
+                copy_run(&scratch.path("whole"), &scratch.path(&copy), step);
+                let resumed: Vec<&str> = args.iter().copied().chain(["--resume"]).collect();
+                scratch.train(&copy, &resumed);
+                let what = format!("{name} {precision} resumed at step {step}");
+                assert!(
+                    whole == files_at_the_end(&scratch.path(&copy)),
+                    "{what}: tensors or counters differ"
+                );
+                assert_eq!(
+                    rows(&scratch.path("whole")),
+                    rows(&scratch.path(&copy)),
+                    "{what}: the logs differ"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_alone_do_not_resume_a_run() {
+    let scratch = Scratch::new();
+    scratch.train("whole", &FULL);
+    copy_run(&scratch.path("whole"), &scratch.path("weights"), 7);
+    {
+        // The checkpoint of step 7 with its weights and without its moments.
+        let run = RunWriter::resume(&scratch.path("weights")).unwrap();
+        let snapshot = RunFolder::open(&scratch.path("weights")).unwrap().load(7).unwrap().snapshot;
+        for tensor in snapshot.optimizer.values() {
+            let _ = tensor.shallow_clone().zero_();
+        }
+        run.save(7, &snapshot).unwrap();
+    }
+    let resumed: Vec<&str> = FULL.iter().copied().chain(["--resume"]).collect();
+    scratch.train("weights", &resumed);
+    let model = |run: &str| files_at_the_end(&scratch.path(run)).swap_remove(0);
+    assert!(model("whole") != model("weights"), "the moments made no difference");
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let scratch = Scratch::new();
+    scratch.train("zero", &["--set=train.steps=2"]);
+    scratch.train("one", &["--set=train.steps=2", "--set=seed=1"]);
+    let model = |run: &str| fs::read(scratch.path(run).join("step-000002/model.safetensors")).unwrap();
+    assert!(model("zero") != model("one"));
+}

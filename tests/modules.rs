@@ -1,0 +1,100 @@
+//! Keeps the direction of flow true: a module imports only from those above it in `src/lib.rs`, and each outside
+//! library is named only where it belongs.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut pending: Vec<PathBuf> = vec![root.clone()];
+    let mut found = vec![];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The module that a file belongs to: its first folder, or its own name.
+fn module_of(file: &str) -> &str {
+    file.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+fn order() -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let modules = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    modules.map(str::to_owned).collect()
+}
+
+/// The modules of this crate that a source names after `crate::`, braces included.
+fn imported(text: &str) -> Vec<String> {
+    let mut names = vec![];
+    for (at, _) in text.match_indices("crate::") {
+        if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &text[at + "crate::".len()..];
+        let list = match rest.strip_prefix('{') {
+            Some(inside) => inside.split('}').next().unwrap().split(',').collect(),
+            None => vec![rest],
+        };
+        names.extend(list.into_iter().map(|item| {
+            let item = item.trim_start();
+            item.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap().to_owned()
+        }));
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+#[test]
+fn imports_go_up_the_list_alone() {
+    let order = order();
+    let place = |module: &str| order.iter().position(|found| found == module);
+    let mut checked = 0;
+    for (file, text) in sources() {
+        let Some(own) = place(module_of(&file)) else {
+            assert!(
+                matches!(file.as_str(), "lib.rs" | "main.rs"),
+                "{file} belongs to no module of src/lib.rs"
+            );
+            continue;
+        };
+        for name in imported(&text) {
+            let Some(other) = place(&name) else { continue };
+            assert!(other <= own, "{file} imports {name}, which is below it in src/lib.rs");
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} imports were found: the test reads them wrongly");
+}
+
+#[test]
+fn each_library_is_named_where_it_belongs() {
+    let homes: [(&str, &[&str]); 5] = [
+        ("image::", &["picture", "data"]),
+        ("tensorboard_rs", &["logger"]),
+        ("clap::", &["cli", "main"]),
+        ("safetensors::", &["checkpoint"]),
+        ("torch_sys::", &["torch"]),
+    ];
+    for (file, text) in sources() {
+        for (library, modules) in homes {
+            let named = text
+                .match_indices(library)
+                .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
+            assert!(!named || modules.contains(&module_of(&file)), "{file} names {library}");
+        }
+        let unsafe_code = text.lines().any(|line| {
+            let code = line.trim_start();
+            !code.starts_with("//") && code.contains("unsafe ")
+        });
+        assert!(!unsafe_code || file == "torch.rs", "{file} has unsafe code");
+    }
+}
