@@ -40,6 +40,6 @@ pub mod train;
 
 pub mod config;
 
-pub mod commands;
-
 pub mod cli;
+
+pub mod commands;
