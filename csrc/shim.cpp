@@ -1,5 +1,5 @@
 // What tch does not bind. Every function returns nullptr when it worked, else a message that the caller frees
-// with px_free: no C++ exception may cross into Rust. The one Rust face of this file is src/torch.rs.
+// with px_free: no C++ exception may cross into Rust. Its one Rust face is src/torch/.
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>

@@ -17,7 +17,8 @@ const GRADIENT: &str =
 /// The total loss at each step.
 fn curve(args: &[&str]) -> Vec<f64> {
     let scratch = Scratch::new();
-    let all: Vec<&str> = ["--set", "train.steps=20", "--set", "optimizer.lr=5e-4"].iter().chain(args).copied().collect();
+    let all: Vec<&str> =
+        ["--set", "train.steps=20", "--set", "optimizer.lr=5e-4"].iter().chain(args).copied().collect();
     scratch.train("run", &all);
     let text = fs::read_to_string(scratch.path("run").join("metrics.jsonl")).unwrap();
     let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

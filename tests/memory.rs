@@ -59,5 +59,9 @@ fn memory_is_flat_over_two_thousand_steps() {
     assert!(child.wait().unwrap().success());
     let first = first.unwrap();
     let growth = last as f64 / first as f64 - 1.0;
-    assert!(growth < 0.02, "{first} KiB after {FROM_STEP} steps, {last} KiB at the end: {:.1} %", 100.0 * growth);
+    assert!(
+        growth < 0.02,
+        "{first} KiB after {FROM_STEP} steps, {last} KiB at the end: {:.1} %",
+        100.0 * growth
+    );
 }

@@ -6,10 +6,12 @@ mod error;
 mod finite;
 mod objective;
 mod persist;
+mod save;
 mod signals;
 mod start;
 mod state;
 mod trainer;
+mod validate;
 mod window;
 
 use serde::{Deserialize, Serialize};

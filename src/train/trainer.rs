@@ -13,17 +13,13 @@ use super::window::Window;
 use super::{Config, Objective, Signals, State, TrainError};
 use crate::checkpoint::{Loaded, RunWriter};
 use crate::data::{self, BadSamples, Batch, Dataset, Loader};
-use crate::evaluate::{self, Evaluation, evaluate};
+use crate::evaluate;
 use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
 use crate::optim::{self, Adamw, WeightAverage};
-use crate::picture::sheet;
 use crate::quantizer::{Monitor, merge};
 use crate::seed::Seed;
 use crate::torch::{catching, with_precision};
-
-/// Pictures on a sample sheet.
-const SHEET_PICTURES: usize = 8;
 
 /// Everything that a training is made of.
 pub struct Parts {
@@ -80,14 +76,14 @@ pub enum Outcome {
 
 /// A training under way.
 pub struct Trainer {
-    parts: Parts,
-    state: State,
-    optimizers: Vec<Adamw>,
-    average: Option<WeightAverage>,
-    logger: Logger,
-    bad: BadLog,
-    finite: FiniteCheck,
-    window: Window,
+    pub(super) parts: Parts,
+    pub(super) state: State,
+    pub(super) optimizers: Vec<Adamw>,
+    pub(super) average: Option<WeightAverage>,
+    pub(super) logger: Logger,
+    pub(super) bad: BadLog,
+    pub(super) finite: FiniteCheck,
+    pub(super) window: Window,
 }
 
 impl Trainer {
@@ -280,122 +276,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Evaluates raw and averaged weights; returns the raw ones' figures.
-    fn evaluate(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
-        self.finite.finish()?;
-        let step = self.state.step;
-        let evaluation = self.evaluate_weights()?;
-        let mut row = prefixed("val", &evaluation.figures);
-        if let Some(average) = self.average.take() {
-            let averaged = average.in_place(|| self.evaluate_weights());
-            self.average = Some(average);
-            row.extend(prefixed("val_ema", &averaged?.figures));
-        }
-        let logged = self.logger.log(step, &row);
-        self.warn_once(logged);
-        self.show(&evaluation);
-        let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
-        let collapse = &self.parts.train.collapse;
-        if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, remedy) {
-            self.logger.warn(&warning);
-        }
-        self.bad.record(step, Part::Val, evaluation.bad)?;
-        self.window.restart_clock();
-        Ok(Some(evaluation.figures))
-    }
-
-    fn evaluate_weights(&self) -> Result<Evaluation, TrainError> {
-        let eval = &self.parts.eval;
-        let val_set = Arc::clone(&self.parts.val_set);
-        let images = eval.bound().unwrap_or(usize::MAX).min(val_set.len());
-        let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
-        let options = evaluate::Options {
-            device: self.parts.device,
-            precision: crate::torch::Precision::Fp32,
-            pictures: SHEET_PICTURES,
-            images,
-        };
-        Ok(evaluate(self.parts.objective.tokenizer(), loader, options)?)
-    }
-
-    /// A line, a sample sheet and a histogram of the codes. Pictures that cannot be written stop nothing.
-    fn show(&mut self, evaluation: &Evaluation) {
-        let (step, figures) = (self.state.step, &evaluation.figures);
-        let line = format!(
-            "step {step}: val psnr_db {:.2}, usage {:.3}, perplexity {:.1}",
-            figures.psnr_db, figures.codebook.usage, figures.codebook.perplexity
-        );
-        self.logger.note(&line);
-        let counts: Vec<f64> = evaluation.counts.iter().map(|&(_, count)| count as f64).collect();
-        let logged = self.logger.histogram(step, "val/code_counts", &counts);
-        self.warn_once(logged);
-        let samples = self.parts.run.folder().path().join("samples");
-        let picture = sheet(&[evaluation.originals.clone(), evaluation.reconstructions.clone()]);
-        let Ok(png) = picture.to_png() else { return };
-        let path = samples.join(format!("step-{step:06}.png"));
-        let written = std::fs::create_dir_all(&samples).and_then(|()| std::fs::write(&path, &png));
-        if let Err(error) = written {
-            self.logger.warn(&format!("cannot write {}: {error}", path.display()));
-        }
-        let logged = self.logger.picture(step, "val/reconstructions", picture.width, picture.height, &png);
-        self.warn_once(logged);
-    }
-
-    /// Saves; a failure ends the training only when this was the last chance to save.
-    fn save(
-        &mut self,
-        figures: Option<evaluate::Figures>,
-        last_chance: bool,
-    ) -> Result<Option<PathBuf>, TrainError> {
-        self.finite.finish()?;
-        let parts = &self.parts;
-        let live = Live {
-            objective: &*parts.objective,
-            optimizers: &self.optimizers,
-            average: self.average.as_ref(),
-        };
-        let snapshot = live.snapshot(&self.state)?;
-        let step = self.state.step;
-        let metric = parts.train.best_metric;
-        let value = figures.and_then(|figures| {
-            figures.named().into_iter().find(|(name, _)| *name == metric.name()).map(|(_, value)| value)
-        });
-        let saved = parts.run.save(step, &snapshot).and_then(|path| {
-            if let Some(value) = value {
-                parts.run.offer_best(step, metric.name(), value, metric.higher_is_better())?;
-            }
-            parts.run.retain(parts.train.keep_checkpoints)?;
-            Ok(path)
-        });
-        self.window.restart_clock();
-        match saved {
-            Ok(path) => Ok(Some(path)),
-            Err(error) if last_chance => Err(error.into()),
-            Err(error) => {
-                self.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
-                Ok(None)
-            }
-        }
-    }
-
-    fn warn_once(&mut self, logged: Result<(), LoggerError>) {
+    pub(super) fn warn_once(&mut self, logged: Result<(), LoggerError>) {
         if let Err(error) = logged {
             self.logger.warn(&error.to_string());
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-fn prefixed(prefix: &str, figures: &evaluate::Figures) -> Vec<(String, f64)> {
-    figures.named().into_iter().map(|(name, value)| (format!("{prefix}/{name}"), value)).collect()
 }

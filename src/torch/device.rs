@@ -1,0 +1,88 @@
+//! Which device, and loading libtorch's CUDA half for it.
+
+use std::str::FromStr;
+
+use tch::{Cuda, Device};
+
+use super::TorchError;
+use super::shim::{check, px_load_cuda};
+
+/// A device as the user writes it: `cpu`, `cuda`, `cuda:N` or `auto` (the first CUDA device, else the CPU).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA when a usable one is there.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of this index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("\"{text}\" is no device; use cpu, cuda, cuda:N or auto")),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Finds the device.
+    ///
+    /// # Errors
+    /// [`TorchError::NoDevice`] when CUDA is asked for and absent, with what is missing and how to mend it.
+    pub fn resolve(self) -> Result<Device, TorchError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto => Ok(if cuda_devices().is_ok_and(|n| n > 0) { Device::Cuda(0) } else { Device::Cpu }),
+            Self::Cuda(index) => {
+                let count = cuda_devices().map_err(TorchError::NoDevice)?;
+                if index < count {
+                    return Ok(Device::Cuda(index));
+                }
+                Err(TorchError::NoDevice(format!(
+                    "cuda:{index} was asked for and {count} CUDA device(s) can be seen; check `nvidia-smi` and \
+                     CUDA_VISIBLE_DEVICES, or use --device cpu"
+                )))
+            }
+        }
+    }
+}
+
+/// How many CUDA devices there are. Loads libtorch's CUDA half first: any CUDA query before that would make
+/// libtorch keep its stub for the life of the process.
+///
+/// # Errors
+/// When this libtorch has no CUDA half; the message says how to get one.
+pub fn cuda_devices() -> Result<usize, String> {
+    // SAFETY: no arguments; the shim catches every exception.
+    check(unsafe { px_load_cuda() }).map_err(|error| {
+        format!(
+            "CUDA was asked for and this libtorch has no CUDA part ({error}); run `just setup cuda`, or use \
+             --device cpu"
+        )
+    })?;
+    Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_parse() {
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert!("gpu".parse::<DeviceChoice>().unwrap_err().contains("cuda:N"));
+        assert!("cuda:x".parse::<DeviceChoice>().is_err());
+    }
+}

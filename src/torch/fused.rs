@@ -1,0 +1,115 @@
+//! One call for all parameters: AdamW and gradient clipping.
+
+use std::ffi::c_int;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use super::TorchError;
+use super::shim::{check, px_clip_grad_norm, px_fused_adamw};
+
+/// What [`fused_adamw`] works on, one entry per parameter, all on one device.
+#[derive(Debug)]
+pub struct AdamwTensors<'a> {
+    /// Parameters, changed in place.
+    pub params: &'a [Tensor],
+    /// Their gradients.
+    pub grads: &'a [Tensor],
+    /// First moments, changed in place.
+    pub first: &'a [Tensor],
+    /// Second moments, changed in place.
+    pub second: &'a [Tensor],
+    /// Steps taken, float scalars, changed in place.
+    pub steps: &'a [Tensor],
+}
+
+/// Hyperparameters of one AdamW step (Loshchilov & Hutter 2019, arXiv 1711.05101).
+#[derive(Debug, Clone, Copy)]
+pub struct AdamwStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay rates of the two moments.
+    pub betas: (f64, f64),
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+}
+
+fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
+    tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
+}
+
+/// One AdamW step over all parameters in one fused call; skipped on the device where `found_inf` (a float scalar)
+/// is not 0.
+///
+/// # Errors
+/// When the lists differ in length or libtorch refuses (shapes, devices).
+pub fn fused_adamw(
+    tensors: &AdamwTensors<'_>,
+    step: AdamwStep,
+    found_inf: Option<&Tensor>,
+) -> Result<(), TorchError> {
+    let n = tensors.params.len();
+    let lengths = [tensors.grads.len(), tensors.first.len(), tensors.second.len(), tensors.steps.len()];
+    if lengths.iter().any(|&length| length != n) {
+        return Err(TorchError::Other(format!("AdamW over {n} parameters got lists of {lengths:?} tensors")));
+    }
+    let (mut p, mut g) = (pointers(tensors.params), pointers(tensors.grads));
+    let (mut m, mut v, mut s) = (pointers(tensors.first), pointers(tensors.second), pointers(tensors.steps));
+    // SAFETY: each array holds n live tensors, which the borrows keep alive through the call.
+    check(unsafe {
+        px_fused_adamw(
+            p.as_mut_ptr(),
+            g.as_mut_ptr(),
+            m.as_mut_ptr(),
+            v.as_mut_ptr(),
+            s.as_mut_ptr(),
+            n as c_int,
+            step.lr,
+            step.betas.0,
+            step.betas.1,
+            step.weight_decay,
+            step.eps,
+            found_inf.map_or(std::ptr::null_mut(), |tensor| tensor.as_ptr().cast_mut()),
+        )
+    })
+}
+
+/// The l2 norm over all gradients together (a float scalar, left on the device); when `max_norm` > 0 the gradients
+/// are scaled in place by min(1, max_norm / (norm + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<Tensor, TorchError> {
+    let mut pointers = pointers(grads);
+    let mut total = std::ptr::null_mut();
+    // SAFETY: the array holds live tensors; `total` receives a new tensor when the call succeeds.
+    check(unsafe {
+        px_clip_grad_norm(pointers.as_mut_ptr(), grads.len() as c_int, max_norm, &raw mut total)
+    })?;
+    // SAFETY: success means that `total` points to a tensor that is ours.
+    Ok(unsafe { Tensor::from_ptr(total) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn found_inf_skips_the_step() {
+        let tensor = || [Tensor::ones([2, 3], (Kind::Float, Device::Cpu))];
+        let (params, grads, first, second) = (tensor(), tensor(), tensor(), tensor());
+        let steps = [Tensor::zeros([], (Kind::Float, Device::Cpu))];
+        let tensors =
+            AdamwTensors { params: &params, grads: &grads, first: &first, second: &second, steps: &steps };
+        let step = AdamwStep { lr: 0.1, betas: (0.9, 0.95), weight_decay: 0.0, eps: 1e-8 };
+        fused_adamw(&tensors, step, Some(&Tensor::from(1f32))).unwrap();
+        assert_eq!(params[0], Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+        assert_eq!(f64::try_from(&steps[0]).unwrap(), 0.0);
+        fused_adamw(&tensors, step, Some(&Tensor::from(0f32))).unwrap();
+        assert_ne!(params[0], Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+        assert_eq!(f64::try_from(&steps[0]).unwrap(), 1.0);
+    }
+}

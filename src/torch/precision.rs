@@ -1,0 +1,142 @@
+//! Number formats: autocast, full float32, deterministic kernels.
+
+use std::ffi::c_int;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::TorchError;
+use super::shim::{
+    check, px_allow_tf32, px_autocast, px_autocast_enter, px_autocast_leave, px_deterministic,
+};
+
+/// The number format of matrix products and convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32 throughout.
+    Fp32,
+    /// bfloat16 under autocast; parameters, losses and the quantizer stay float32.
+    #[default]
+    Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fp32" => Ok(Self::Fp32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("\"{text}\" is no precision; use fp32 or bf16")),
+        }
+    }
+}
+
+/// Sets this thread's autocast state for both device types until dropped.
+struct AutocastState {
+    previous: [c_int; 2],
+}
+
+impl AutocastState {
+    fn set(enabled: bool) -> Self {
+        let mut previous = [0; 2];
+        for (cuda, old) in previous.iter_mut().enumerate() {
+            // SAFETY: `old` outlives the call. Setting a flag cannot fail for the two device types named.
+            let set = check(unsafe { px_autocast(cuda as c_int, c_int::from(enabled), old) });
+            debug_assert!(set.is_ok());
+        }
+        Self { previous }
+    }
+}
+
+impl Drop for AutocastState {
+    fn drop(&mut self) {
+        let mut ignored = 0;
+        for (cuda, old) in self.previous.iter().enumerate() {
+            // SAFETY: as in `set`.
+            let restored = check(unsafe { px_autocast(cuda as c_int, *old, &raw mut ignored) });
+            debug_assert!(restored.is_ok());
+        }
+    }
+}
+
+/// Runs `body` with autocast as `precision` says. Not for nesting.
+pub fn with_precision<T>(precision: Precision, body: impl FnOnce() -> T) -> T {
+    struct Region;
+    impl Drop for Region {
+        fn drop(&mut self) {
+            // SAFETY: no arguments; drops the cached bf16 weights.
+            let left = check(unsafe { px_autocast_leave() });
+            debug_assert!(left.is_ok());
+        }
+    }
+    // SAFETY: no arguments; a counter.
+    let entered = check(unsafe { px_autocast_enter() });
+    debug_assert!(entered.is_ok());
+    let _region = Region;
+    let _state = AutocastState::set(precision == Precision::Bf16);
+    body()
+}
+
+/// Runs `body` in full float32: no autocast, no TF32.
+pub fn in_full_precision<T>(body: impl FnOnce() -> T) -> T {
+    struct Tf32 {
+        previous: c_int,
+    }
+    impl Drop for Tf32 {
+        fn drop(&mut self) {
+            let mut ignored = 0;
+            // SAFETY: the pointer outlives the call.
+            let restored = check(unsafe { px_allow_tf32(self.previous, &raw mut ignored) });
+            debug_assert!(restored.is_ok());
+        }
+    }
+    let mut tf32 = Tf32 { previous: 0 };
+    // SAFETY: the pointer outlives the call.
+    let set = check(unsafe { px_allow_tf32(0, &raw mut tf32.previous) });
+    debug_assert!(set.is_ok());
+    let _state = AutocastState::set(false);
+    body()
+}
+
+/// Deterministic kernels on (and cuDNN's benchmark off), or the fastest ones.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn set_deterministic(on: bool) -> Result<(), TorchError> {
+    // SAFETY: plain flag.
+    check(unsafe { px_deterministic(c_int::from(on)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    fn product_kind() -> Kind {
+        let x = Tensor::ones([3, 3], (Kind::Float, Device::Cpu));
+        x.matmul(&x).kind()
+    }
+
+    #[test]
+    fn precision_holds_inside_and_ends_after() {
+        assert_eq!(product_kind(), Kind::Float);
+        with_precision(Precision::Bf16, || {
+            assert_eq!(product_kind(), Kind::BFloat16);
+            in_full_precision(|| assert_eq!(product_kind(), Kind::Float));
+            assert_eq!(product_kind(), Kind::BFloat16);
+        });
+        assert_eq!(product_kind(), Kind::Float);
+    }
+}

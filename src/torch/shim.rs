@@ -1,0 +1,49 @@
+//! The functions of `csrc/shim.cpp`, as they are. Each returns null when it worked, else a message to free.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use torch_sys::C_tensor;
+
+use super::TorchError;
+
+unsafe extern "C" {
+    fn px_free(message: *mut c_char);
+    pub(super) fn px_load_cuda() -> *mut c_char;
+    pub(super) fn px_autocast(cuda: c_int, enabled: c_int, previous: *mut c_int) -> *mut c_char;
+    pub(super) fn px_autocast_enter() -> *mut c_char;
+    pub(super) fn px_autocast_leave() -> *mut c_char;
+    pub(super) fn px_allow_tf32(allow: c_int, previous: *mut c_int) -> *mut c_char;
+    pub(super) fn px_deterministic(on: c_int) -> *mut c_char;
+    pub(super) fn px_fused_adamw(
+        params: *mut *mut C_tensor,
+        grads: *mut *mut C_tensor,
+        first: *mut *mut C_tensor,
+        second: *mut *mut C_tensor,
+        steps: *mut *mut C_tensor,
+        n: c_int,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+        found_inf: *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn px_clip_grad_norm(
+        grads: *mut *mut C_tensor,
+        n: c_int,
+        max_norm: f64,
+        total: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// Takes over the message of a call.
+pub(super) fn check(message: *mut c_char) -> Result<(), TorchError> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim returns null or a C string that it made with strdup and that is ours to free.
+    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+    // SAFETY: the same pointer, not used after.
+    unsafe { px_free(message) };
+    Err(TorchError::from_message(&text))
+}

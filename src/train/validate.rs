@@ -1,0 +1,81 @@
+//! The trainer's evaluations: figures to the logs, pictures to the run folder, the collapse watch.
+
+use std::sync::Arc;
+
+use super::TrainError;
+use super::bad_log::Part;
+use super::trainer::Trainer;
+use crate::data::Loader;
+use crate::evaluate::{self, Evaluation, evaluate};
+use crate::picture::sheet;
+use crate::torch::Precision;
+
+/// Pictures on a sample sheet.
+const SHEET_PICTURES: usize = 8;
+
+impl Trainer {
+    /// Evaluates raw and averaged weights; returns the raw ones' figures.
+    pub(super) fn evaluate(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
+        self.finite.finish()?;
+        let step = self.state.step;
+        let evaluation = self.evaluate_weights()?;
+        let mut row = prefixed("val", &evaluation.figures);
+        if let Some(average) = self.average.take() {
+            let averaged = average.in_place(|| self.evaluate_weights());
+            self.average = Some(average);
+            row.extend(prefixed("val_ema", &averaged?.figures));
+        }
+        let logged = self.logger.log(step, &row);
+        self.warn_once(logged);
+        self.show(&evaluation);
+        let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
+        let collapse = &self.parts.train.collapse;
+        if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, remedy) {
+            self.logger.warn(&warning);
+        }
+        self.bad.record(step, Part::Val, evaluation.bad)?;
+        self.window.restart_clock();
+        Ok(Some(evaluation.figures))
+    }
+
+    fn evaluate_weights(&self) -> Result<Evaluation, TrainError> {
+        let eval = &self.parts.eval;
+        let val_set = Arc::clone(&self.parts.val_set);
+        let images = eval.bound().unwrap_or(usize::MAX).min(val_set.len());
+        let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
+        let options = evaluate::Options {
+            device: self.parts.device,
+            precision: Precision::Fp32,
+            pictures: SHEET_PICTURES,
+            images,
+        };
+        Ok(evaluate(self.parts.objective.tokenizer(), loader, options)?)
+    }
+
+    /// A line, a sample sheet and a histogram of the codes. Pictures that cannot be written stop nothing.
+    fn show(&mut self, evaluation: &Evaluation) {
+        let (step, figures) = (self.state.step, &evaluation.figures);
+        let line = format!(
+            "step {step}: val psnr_db {:.2}, usage {:.3}, perplexity {:.1}",
+            figures.psnr_db, figures.codebook.usage, figures.codebook.perplexity
+        );
+        self.logger.note(&line);
+        let counts: Vec<f64> = evaluation.counts.iter().map(|&(_, count)| count as f64).collect();
+        let logged = self.logger.histogram(step, "val/code_counts", &counts);
+        self.warn_once(logged);
+        let samples = self.parts.run.folder().path().join("samples");
+        let picture = sheet(&[evaluation.originals.clone(), evaluation.reconstructions.clone()]);
+        let Ok(png) = picture.to_png() else { return };
+        let path = samples.join(format!("step-{step:06}.png"));
+        let written = std::fs::create_dir_all(&samples).and_then(|()| std::fs::write(&path, &png));
+        if let Err(error) = written {
+            self.logger.warn(&format!("cannot write {}: {error}", path.display()));
+        }
+        let logged = self.logger.picture(step, "val/reconstructions", picture.width, picture.height, &png);
+        self.warn_once(logged);
+    }
+}
+
+fn prefixed(prefix: &str, figures: &evaluate::Figures) -> Vec<(String, f64)> {
+    figures.named().into_iter().map(|(name, value)| (format!("{prefix}/{name}"), value)).collect()
+}
