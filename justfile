@@ -17,6 +17,8 @@ demo STEPS="600" RUN="checkpoints/demo": setup
     set -euo pipefail
     cargo build --locked
     if [ -e "$2" ]; then
+        # Nothing but a run folder is ever removed.
+        [ -f "$2/config.toml" ] && [ -f "$2/.lock" ] || { echo "demo: $2 is there and is no run folder" >&2; exit 2; }
         echo "demo: removing the earlier $2" >&2
         rm -rf "$2"
     fi
@@ -27,7 +29,7 @@ demo STEPS="600" RUN="checkpoints/demo": setup
 
 # Run every test
 test *ARGS: setup
-    # The tests run side by side, one to a core: one thread in libtorch for each.
+    # One thread in libtorch: the same sums everywhere, and none that wait for each other on a busy machine.
     OMP_NUM_THREADS=1 cargo test --locked "$@"
 
 # Everything the CI checks: format, lints, tests, a tiny demo

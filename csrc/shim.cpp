@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -63,13 +64,13 @@ char* px_autocast_leave() {
   });
 }
 
-// Matrix products in full float32 (no TF32) while `full`; `previous` receives whether TF32 was allowed.
-char* px_allow_tf32(int allow, int* previous) {
+// Which float32 products may be rounded to TF32: bit 0 cuBLAS's, bit 1 cuDNN's. `previous` receives the old bits.
+char* px_allow_tf32(int bits, int* previous) {
   return caught([&] {
     auto& context = at::globalContext();
-    *previous = context.allowTF32CuBLAS() ? 1 : 0;
-    context.setAllowTF32CuBLAS(allow != 0);
-    context.setAllowTF32CuDNN(allow != 0);
+    *previous = (context.allowTF32CuBLAS() ? 1 : 0) | (context.allowTF32CuDNN() ? 2 : 0);
+    context.setAllowTF32CuBLAS((bits & 1) != 0);
+    context.setAllowTF32CuDNN((bits & 2) != 0);
   });
 }
 
@@ -91,12 +92,13 @@ char* px_fused_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** first
     at::NoGradGuard guard;
     auto p = list(params, n), g = list(grads, n), m = list(first, n), v = list(second, n), s = list(steps, n);
     std::vector<at::Tensor> none;
-    for (auto& step : s) {
-      if (found_inf) step.add_(1 - *found_inf);
-      else step.add_(1);
-    }
     std::optional<at::Tensor> skip;
-    if (found_inf) skip = *found_inf;
+    if (found_inf) {
+      skip = *found_inf;
+      at::_foreach_add_(s, 1 - *found_inf);
+    } else {
+      at::_foreach_add_(s, 1);
+    }
     at::_fused_adamw_(p, g, m, v, none, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
                       /*maximize=*/false, /*grad_scale=*/std::nullopt, skip);
   });

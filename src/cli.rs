@@ -76,10 +76,10 @@ pub struct TrainArgs {
     /// Go on from the newest whole checkpoint of the run folder, bit for bit
     #[arg(long)]
     pub resume: bool,
-    /// With --resume: accept another thread count than the run's, which rounds differently
+    /// With --resume: accept another thread count or kind of device than the run's, which round differently
     #[arg(long, requires = "resume")]
-    pub accept_threads: bool,
-    /// Start from the weights of another run, at step 0 with fresh optimizer moments
+    pub accept_inexact: bool,
+    /// Start from the last weights of another run, at step 0 with fresh optimizer moments
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
     /// Check everything, print the resolved config and what the run will be, and stop

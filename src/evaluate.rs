@@ -18,7 +18,7 @@ use crate::torch::{Precision, TorchError, catching, with_precision};
 pub struct Config {
     /// Images per batch.
     pub batch_size: usize,
-    /// At most this many images, the first of the validation set; 0 is all.
+    /// At most this many images, spread evenly over the validation set; 0 is all.
     pub max_images: usize,
 }
 

@@ -11,6 +11,7 @@
 //!
 //! Each module imports only from those above it in this list (`tests/modules.rs` keeps that true).
 
+pub mod panics;
 pub mod seed;
 pub mod torch;
 

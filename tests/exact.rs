@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Scratch, VQ, copy_run};
+use common::{Scratch, VQ, VQ_GRADIENT, copy_run};
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
 const STEPS: u64 = 12;
@@ -41,7 +41,7 @@ fn rows(run: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn repeated_and_resumed_runs_are_identical() {
-    for (name, quantizer) in [("fsq", None), ("vq", Some(VQ))] {
+    for (name, quantizer) in [("fsq", None), ("vq", Some(VQ)), ("vq by gradient", Some(VQ_GRADIENT))] {
         for precision in ["fp32", "bf16"] {
             let scratch = Scratch::new();
             let precision = format!("train.precision={precision}");

@@ -41,7 +41,7 @@ fn imported(text: &str) -> Vec<String> {
         }
         let rest = &text[at + "crate::".len()..];
         let list = match rest.strip_prefix('{') {
-            Some(inside) => inside.split('}').next().unwrap().split(',').collect(),
+            Some(inside) => top_level_items(inside),
             None => vec![rest],
         };
         names.extend(list.into_iter().map(|item| {
@@ -51,6 +51,32 @@ fn imported(text: &str) -> Vec<String> {
     }
     names.retain(|name| !name.is_empty());
     names
+}
+
+/// What stands between the commas of a braced list that begins before `inside`, nested lists left whole.
+fn top_level_items(inside: &str) -> Vec<&str> {
+    let (mut items, mut start, mut depth) = (vec![], 0, 0);
+    for (at, c) in inside.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            '}' | ',' if depth == 0 => {
+                items.push(&inside[start..at]);
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+#[test]
+fn nested_lists_are_read() {
+    let names = imported("use crate::{a::{B, C}, d};\nuse crate::e::F;");
+    assert_eq!(names, ["a", "d", "e"]);
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn metrics_agree_with_scikit_image() {
 fn quantizer(config: serde_json::Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
     let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
     let store = nn::VarStore::new(device());
-    let quantizer = config.build(&store.root(), channels).unwrap_or_else(|e| panic!("{e}"));
+    let quantizer = config.settings().build(&store.root(), channels).unwrap_or_else(|e| panic!("{e}"));
     (store, quantizer)
 }
 

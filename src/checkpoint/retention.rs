@@ -20,7 +20,7 @@ pub struct Best {
     format_version: u64,
     /// Its step.
     pub step: u64,
-    /// The metric by which it is best, for instance `val/psnr_db`.
+    /// The metric by which it is best, for instance `psnr_db`.
     pub metric: String,
     /// The metric there; finite.
     pub value: f64,

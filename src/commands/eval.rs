@@ -1,5 +1,6 @@
 //! `pixtok eval`: figures of a trained tokenizer, as a table and as JSON.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,10 @@ struct Report<'a> {
 
 /// Evaluates, prints the table, writes the JSON.
 pub(super) fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(parent) = args.json.as_deref().and_then(Path::parent) {
+        // Before the long work.
+        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    }
     let opened = open::open(&args.tokenizer)?;
     let (folder, dataset) = match &args.data {
         Some(folder) => (folder.display().to_string(), Dataset::open(folder, crate::data::Split::All)?),
@@ -50,15 +55,12 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let weights = args.tokenizer.weights.name();
     let report = Report { figures, step: opened.step, weights };
     let json = serde_json::to_string_pretty(&report)? + "\n";
-    match args.json.as_deref() {
-        Some(path) if path == Path::new("-") => return print(&json),
-        Some(path) => {
-            write_atomic(path, json.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        None => {}
+    if args.json.as_deref() == Some(Path::new("-")) {
+        return print(&json);
     }
     let run = args.tokenizer.run.display();
     let heading = format!("{run}, step {}, {weights} weights, on {folder}\n", opened.step);
-    print(&(heading + &figures.table()))
+    print(&(heading + &figures.table()))?;
+    let Some(path) = &args.json else { return Ok(()) };
+    write_atomic(path, json.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }

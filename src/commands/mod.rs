@@ -14,18 +14,20 @@ use anyhow::{Context, Result};
 pub use exit_code::{Misuse, exit_code};
 
 use crate::cli::Command;
+use crate::torch::catching;
 
 /// Runs one command; the exit code of one that ended as it should.
 ///
 /// # Errors
 /// Whatever stopped it; [`exit_code`] has the code.
 pub fn run(command: Command) -> Result<u8> {
-    match command {
+    // Memory can run out wherever a tensor is made.
+    catching(|| match command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args).map(|()| 0),
         Command::Reconstruct(args) => reconstruct::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(args.device).map(|()| 0),
-    }
+    })?
 }
 
 /// Prints an error with its causes in one sentence on standard error.

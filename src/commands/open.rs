@@ -9,6 +9,7 @@ use crate::checkpoint::RunFolder;
 use crate::cli::{ComputeArgs, RunArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
+use crate::torch::forbid_tf32;
 use crate::train::load_model;
 
 /// A trained tokenizer.
@@ -24,6 +25,7 @@ pub(super) struct Opened {
 /// Finds the device and sets the thread count.
 pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
     let device = args.device.resolve()?;
+    forbid_tf32()?;
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);
     }

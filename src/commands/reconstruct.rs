@@ -8,47 +8,58 @@ use anyhow::{Context, Result};
 use super::open::Opened;
 use super::{Misuse, note, open, print};
 use crate::cli::{ReconstructArgs, RunArgs};
-use crate::data::{Dataset, Split};
+use crate::data::{BadSample, BadSamples, Dataset, Split};
+use crate::evaluate::EvaluateError;
 use crate::metrics::to_8bit;
 use crate::model::images_from_bytes;
-use crate::picture::{Picture, decode, sheet};
+use crate::picture::{Picture, read, sheet};
+use crate::quantizer::Mode;
 use crate::torch::{catching, with_precision};
+use crate::train::TrainError;
 
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
 
+/// One image on its way.
+struct Task {
+    source: PathBuf,
+    target: PathBuf,
+}
+
 /// Writes a PNG for each image, and the sheet when asked for.
 pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
-    let opened = open::open(&args.tokenizer)?;
-    let images = inputs(&args.input)?;
     let out = args.out.clone().unwrap_or_else(|| args.tokenizer.run.join("reconstructions"));
-    fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    // Spread over the whole folder rather than its first images.
-    let shown: Vec<usize> = (0..SHEET_PICTURES.min(images.len()))
-        .map(|i| i * images.len() / SHEET_PICTURES.min(images.len()))
-        .collect();
+    let tasks = tasks(&args.input, &out)?;
+    for folder in [Some(out.as_path()), args.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
+        // Before the long work.
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let opened = open::open(&args.tokenizer)?;
+    let shown = SHEET_PICTURES.min(tasks.len());
+    let mut bad = BadSamples::new(tasks.len(), opened.config.data.max_bad_fraction);
     let (mut originals, mut reconstructions) = (vec![], vec![]);
-    let mut written = 0;
-    for (i, (path, name)) in images.iter().enumerate() {
-        let (original, recon) = match reconstruct(&opened, &args.tokenizer, path) {
-            Ok(pair) => pair,
-            Err(error) if images.len() > 1 => {
-                note(&format!("left out {}: {error:#}", path.display()));
+    for (i, task) in tasks.iter().enumerate() {
+        let original = match read_whole(&opened, &task.source) {
+            Ok(original) => original,
+            Err(error) if tasks.len() > 1 => {
+                let name = task.source.display().to_string();
+                note(&format!("left out {name}: {error}"));
+                bad.record(&BadSample { name, reason: error.to_string() });
+                bad.check().map_err(TrainError::from)?;
                 continue;
             }
-            Err(error) => return Err(error.context(format!("cannot reconstruct {}", path.display()))),
+            Err(error) => return Err(error.context(format!("cannot use {}", task.source.display()))),
         };
-        write_png(&out.join(name).with_extension("png"), &recon)?;
-        written += 1;
-        if args.sheet.is_some() && shown.contains(&i) {
+        let recon = reconstruct(&opened, &args.tokenizer, &original)
+            .with_context(|| format!("cannot reconstruct {}", task.source.display()))?;
+        write_png(&task.target, &recon)?;
+        // Spread over the whole folder rather than its first images.
+        if args.sheet.is_some() && (i * shown) % tasks.len() < shown {
             originals.push(original);
             reconstructions.push(recon);
         }
     }
-    if written == 0 {
-        return Err(Misuse(format!("none of the {} images could be read", images.len())).into());
-    }
-    print(&format!("{written} reconstruction(s) in {}\n", out.display()))?;
+    print(&format!("{} reconstruction(s) in {}\n", tasks.len() - bad.count(), out.display()))?;
     if let Some(path) = &args.sheet {
         write_png(path, &comparison(originals, reconstructions))?;
         print(&format!("originals above their reconstructions: {}\n", path.display()))?;
@@ -56,20 +67,46 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     Ok(())
 }
 
-/// Each image's path, and the name of its reconstruction below the output folder.
-fn inputs(input: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    if input.is_file() {
-        let name = input.file_name().map_or_else(|| input.to_owned(), PathBuf::from);
-        return Ok(vec![(input.to_owned(), name)]);
+/// Where each image comes from and goes to: its name below the input folder, with `.png` after it.
+fn tasks(input: &Path, out: &Path) -> Result<Vec<Task>> {
+    let task = |source: PathBuf, name: &Path| {
+        let mut target = out.join(name).into_os_string();
+        // `a.jpg` and `a.bmp` stay apart; a PNG keeps its name.
+        if name.extension().is_none_or(|extension| extension != "png") {
+            target.push(".png");
+        }
+        Task { source, target: target.into() }
+    };
+    let tasks: Vec<Task> = if input.is_file() {
+        vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
+    } else {
+        let dataset = Dataset::open(input, Split::All)?;
+        let below = |path: PathBuf| {
+            let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
+            task(path, &name)
+        };
+        (0..dataset.len()).map(|i| below(dataset.path(i))).collect()
+    };
+    if let Some(task) = tasks.iter().find(|task| task.target.exists() && same_file(task)) {
+        return Err(Misuse(format!(
+            "the reconstruction of {} would replace it; choose another --out",
+            task.source.display()
+        ))
+        .into());
     }
-    let dataset = Dataset::open(input, Split::All)?;
-    Ok((0..dataset.len()).map(|i| (dataset.path(i), PathBuf::from(dataset.name(i).into_owned()))).collect())
+    Ok(tasks)
 }
 
-/// The image as the tokenizer saw it, and what came back.
-fn reconstruct(opened: &Opened, args: &RunArgs, path: &Path) -> Result<(Picture, Picture)> {
-    let bytes = fs::read(path).context("cannot read it")?;
-    let picture = decode(&bytes, &opened.config.data.decode_options())?;
+fn same_file(task: &Task) -> bool {
+    match (task.source.canonicalize(), task.target.canonicalize()) {
+        (Ok(source), Ok(target)) => source == target,
+        _ => false,
+    }
+}
+
+/// The image, cut at its borders to a multiple of the downsampling.
+fn read_whole(opened: &Opened, path: &Path) -> Result<Picture> {
+    let picture = read(path, &opened.config.data.decode_options())?;
     let factor = opened.tokenizer.downsample() as usize;
     let (width, height) = (picture.width / factor * factor, picture.height / factor * factor);
     if width == 0 || height == 0 {
@@ -78,17 +115,23 @@ fn reconstruct(opened: &Opened, args: &RunArgs, path: &Path) -> Result<(Picture,
             Misuse(format!("it is {w}×{h} pixels; the tokenizer needs {factor} or more a side")).into()
         );
     }
-    let original = picture.centre_crop(width, height);
-    let bytes = original.to_tensor()?.unsqueeze(0).to_device(opened.device);
-    let recon = catching(|| {
+    Ok(picture.centre_crop(width, height))
+}
+
+/// Through the tokens and back.
+fn reconstruct(opened: &Opened, args: &RunArgs, original: &Picture) -> Result<Picture> {
+    let bytes = original.to_tensor()?.unsqueeze(0);
+    let (recon, finite) = catching(|| {
         tch::no_grad(|| {
-            with_precision(args.precision, || {
-                let indices = opened.tokenizer.encode(&images_from_bytes(&bytes));
-                to_8bit(&opened.tokenizer.decode(&indices))
-            })
+            let images = images_from_bytes(&bytes.to_device(opened.device));
+            let out = with_precision(args.precision, || opened.tokenizer.forward(&images, Mode::Eval));
+            (to_8bit(&out.recon), out.latents.isfinite().all().int64_value(&[]) == 1)
         })
     })?;
-    Ok((original, Picture::from_tensor(&recon.get(0))?))
+    if !finite {
+        return Err(EvaluateError::NotFinite("this image".into()).into());
+    }
+    Ok(Picture::from_tensor(&recon.get(0))?)
 }
 
 /// Two rows, cut to the smallest picture.
@@ -101,9 +144,6 @@ fn comparison(originals: Vec<Picture>, reconstructions: Vec<Picture>) -> Picture
 
 fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     let png = picture.to_png()?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(path, png))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, png));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }

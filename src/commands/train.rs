@@ -11,11 +11,13 @@ use super::{Misuse, note, open, print};
 use crate::checkpoint::{Loaded, RunFolder, RunWriter, Which, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
-use crate::data::{Dataset, Split};
+use crate::data::{DataError, Dataset, Split};
 use crate::model::{Footprint, Tokenizer};
 use crate::seed::Seed;
 use crate::torch::{Precision, set_deterministic};
-use crate::train::{Objective, Outcome, Parts, Reconstruction, Signals, State, Trainer, Weights, load_model};
+use crate::train::{
+    Objective, Outcome, Parts, PixelReconstruction, Signals, State, Trainer, Weights, load_model,
+};
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
@@ -25,9 +27,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
         return print(&dry_run(&config, &build(&config, device)?)?).map(|()| 0);
     }
     let train_set = Arc::new(training_set(&config)?);
+    check_batch(&config, &train_set)?;
     let val_set = Arc::new(validation_set(&config)?.1);
     let objective = build(&config, device)?;
-    check_batch(&config, &train_set)?;
     set_deterministic(config.train.deterministic)?;
     let path = run_folder(args);
     let run = if args.resume { RunWriter::resume(&path)? } else { RunWriter::create(&path)? };
@@ -36,7 +38,6 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
         init_from(other, &objective)?;
     }
     let config_text = config.to_toml()?;
-    write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
     let state = State::new(tch::get_num_threads(), device, train_set.fingerprint());
     if loaded.as_ref().is_some_and(|loaded| loaded.step >= config.train.steps) {
         note(&format!("{} is at its last step already; raise train.steps to go on", path.display()));
@@ -48,7 +49,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
         data: config.data.clone(),
         optimizer: config.optimizer.clone(),
         eval: config.eval.clone(),
-        config_text,
+        config_text: config_text.clone(),
         objective: Box::new(objective),
         device,
         train_set,
@@ -57,9 +58,12 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
         resumed: args.resume,
         loaded,
         state,
-        accept_threads: args.accept_threads,
+        accept_inexact: args.accept_inexact,
+        save_first: args.init_from.is_some(),
         signals: Signals::listen().context("cannot listen for signals")?,
     })?;
+    // Only now: a resume that was refused leaves the run as it was.
+    write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
     match trainer.run()? {
         Outcome::Finished { checkpoint } => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
@@ -124,23 +128,18 @@ pub(super) fn validation_set(config: &Config) -> Result<(String, Dataset)> {
 
 /// Known before the first image is decoded.
 fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
-    let (batch_size, images) = (config.train.batch_size, train_set.len());
-    if batch_size > images {
-        return Err(Misuse(format!(
-            "train.batch_size is {batch_size} and {} has only {images} training images; lower train.batch_size or \
-             add images",
-            config.data.train
-        ))
-        .into());
+    let (batch_size, total) = (config.train.batch_size, train_set.len());
+    if batch_size > total {
+        return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
     }
     Ok(())
 }
 
-fn build(config: &Config, device: Device) -> Result<Reconstruction> {
+fn build(config: &Config, device: Device) -> Result<PixelReconstruction> {
     let store = nn::VarStore::new(device);
     Seed(config.seed).derive("initialisation", &[]).reseed_torch();
     let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
-    Ok(Reconstruction::new(store, tokenizer, config.loss.clone()))
+    Ok(PixelReconstruction::new(store, tokenizer, config.loss.clone()))
 }
 
 /// The newest whole checkpoint of a run whose config agrees with this one.
@@ -179,7 +178,7 @@ fn checkpoint_to_resume(run: &RunWriter, config: &Config) -> Result<Option<Loade
     Ok(Some(loaded))
 }
 
-fn init_from(other: &Path, objective: &Reconstruction) -> Result<()> {
+fn init_from(other: &Path, objective: &PixelReconstruction) -> Result<()> {
     let folder = RunFolder::open(other)?;
     let loaded = folder.load(folder.select(Which::Last)?)?;
     load_model(objective.variables(), &loaded.snapshot, Weights::Raw)
@@ -189,7 +188,7 @@ fn init_from(other: &Path, objective: &Reconstruction) -> Result<()> {
 }
 
 /// What the run will be, in words. The images may be missing: a config can be checked on another machine.
-fn dry_run(config: &Config, objective: &Reconstruction) -> Result<String> {
+fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
     let tokenizer = objective.tokenizer();
     let (height, width) = config.image_size();
     let factor = tokenizer.downsample();
@@ -214,13 +213,16 @@ fn dry_run(config: &Config, objective: &Reconstruction) -> Result<String> {
         train.ema_decay > 0.0,
     );
     let images = match (training_set(config), validation_set(config)) {
-        (Ok(train_set), Ok((_, val_set))) => format!(
-            "{} for training, {} for validation; {} steps per epoch of batches of {}",
-            train_set.len(),
-            val_set.len(),
-            train_set.len() / train.batch_size,
-            train.batch_size,
-        ),
+        (Ok(train_set), Ok((_, val_set))) => {
+            check_batch(config, &train_set)?;
+            format!(
+                "{} for training, {} for validation; {} steps per epoch of batches of {}",
+                train_set.len(),
+                val_set.len(),
+                train_set.len() / train.batch_size,
+                train.batch_size,
+            )
+        }
         (Err(error), _) | (_, Err(error)) => format!("none here ({error:#})"),
     };
     Ok(format!(
@@ -228,7 +230,7 @@ fn dry_run(config: &Config, objective: &Reconstruction) -> Result<String> {
          # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
          # codebook: {} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
-         # memory: about {} for a training step, by estimate\n",
+         # memory: about {} for a training step, by estimate\n{}",
         config.to_toml()?,
         of("encoder."),
         of("quantizer."),
@@ -237,6 +239,7 @@ fn dry_run(config: &Config, objective: &Reconstruction) -> Result<String> {
         codebook.dim,
         bits * (h * w) as f64 / (height * width) as f64,
         gibibytes(memory),
+        config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
     ))
 }
 

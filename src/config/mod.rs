@@ -52,7 +52,7 @@ pub struct Config {
 }
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
-/// `data.train` and `data.val` may move; that they hold the same files is checked by their fingerprint.
+/// `data.train` may move; that it holds the same files is checked by its fingerprint.
 const FREE_ON_RESUME: [&str; 13] = [
     "data.train",
     "data.val",

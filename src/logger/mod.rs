@@ -158,12 +158,18 @@ impl Logger {
         once(&mut self.events_failing, self.events.picture(step, tag, (width, height), png))
     }
 
-    /// Shows in TensorBoard how often each code was hit: `counts[i]` for code i.
+    /// Shows in TensorBoard how often each of `codes` codes was hit: `(code, count)` pairs, others are 0.
     ///
     /// # Errors
     /// As [`Logger::log`].
-    pub fn histogram(&mut self, step: u64, tag: &str, counts: &[f64]) -> Result<(), LoggerError> {
-        once(&mut self.events_failing, self.events.histogram(step, tag, counts))
+    pub fn histogram(
+        &mut self,
+        step: u64,
+        tag: &str,
+        codes: i64,
+        counts: &[(i64, i64)],
+    ) -> Result<(), LoggerError> {
+        once(&mut self.events_failing, self.events.histogram(step, tag, codes, counts))
     }
 
     /// Shows `text` in TensorBoard as it is, in a fixed-width font: the config of the run, for instance.

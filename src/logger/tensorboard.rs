@@ -79,10 +79,16 @@ impl Events {
         self.summary(step, vec![value])
     }
 
-    /// `counts[i]` is how often code `i` was hit; the horizontal axis is the code.
-    pub(super) fn histogram(&mut self, step: u64, tag: &str, counts: &[f64]) -> Result<(), LoggerError> {
+    /// `(code, count)` pairs of the codes that were hit; the horizontal axis is the code, from 0 to `codes`.
+    pub(super) fn histogram(
+        &mut self,
+        step: u64,
+        tag: &str,
+        codes: i64,
+        counts: &[(i64, i64)],
+    ) -> Result<(), LoggerError> {
         let mut value = tagged(tag);
-        value.set_histo(histogram_of(counts));
+        value.set_histo(histogram_of(codes, counts));
         self.summary(step, vec![value])
     }
 
@@ -153,15 +159,20 @@ fn newest_second(folder: &Path) -> io::Result<Option<u64>> {
 }
 
 /// Sums neighbouring codes into at most [`MAX_BUCKETS`] buckets of equal width (the last one may be narrower).
-fn histogram_of(counts: &[f64]) -> HistogramProto {
-    let width = counts.len().div_ceil(MAX_BUCKETS).max(1);
-    let buckets: Vec<f64> = counts.chunks(width).map(|codes| codes.iter().sum()).collect();
-    let limits = (1..=buckets.len()).map(|i| (i * width).min(counts.len()) as f64).collect();
-    let moment =
-        |power| counts.iter().enumerate().map(|(code, n)| n * (code as f64).powi(power)).sum::<f64>();
+fn histogram_of(codes: i64, counts: &[(i64, i64)]) -> HistogramProto {
+    let codes = codes.max(1);
+    let width = (codes as u64).div_ceil(MAX_BUCKETS as u64) as i64;
+    let mut buckets = vec![0.0; (codes as u64).div_ceil(width as u64) as usize];
+    for &(code, count) in counts {
+        if let Some(bucket) = usize::try_from(code / width).ok().and_then(|place| buckets.get_mut(place)) {
+            *bucket += count as f64;
+        }
+    }
+    let limits = (1..=buckets.len() as i64).map(|i| (i * width).min(codes) as f64).collect();
+    let moment = |power| counts.iter().map(|&(code, n)| n as f64 * (code as f64).powi(power)).sum::<f64>();
     let mut histogram = HistogramProto::new();
     histogram.set_min(0.0);
-    histogram.set_max(counts.len() as f64);
+    histogram.set_max(codes as f64);
     histogram.set_num(moment(0));
     histogram.set_sum(moment(1));
     histogram.set_sum_squares(moment(2));

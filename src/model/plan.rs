@@ -113,7 +113,7 @@ impl Plan {
     }
 
     pub fn downsample(&self) -> i64 {
-        self.stages.iter().map(|stage| stage.stride).product()
+        self.stages.iter().fold(1, |factor, stage| factor.saturating_mul(stage.stride))
     }
 
     pub fn coarsest_channels(&self) -> i64 {
@@ -171,8 +171,9 @@ impl Config {
         quantizer: &QuantizerConfig,
         image_size: (i64, i64),
     ) -> Result<Plan, ModelError> {
-        let natural_width = quantizer.natural_width()?;
-        Plan::new(self, image_size, self.latent_channels.unwrap_or(natural_width))
+        let settings = quantizer.settings();
+        settings.check()?;
+        Plan::new(self, image_size, self.latent_channels.unwrap_or(settings.natural_width()))
     }
 
     fn check_ranges(&self) -> Result<(), ModelError> {
@@ -180,20 +181,18 @@ impl Config {
         if self.multipliers.is_empty() {
             return fail("model.multipliers is empty; give one per stage, like [1, 2, 4]".into());
         }
-        let given = [
-            ("channels", Some(self.channels)),
-            ("res_blocks", Some(self.res_blocks)),
-            ("decoder_res_blocks", self.decoder_res_blocks),
-            ("norm_groups", self.norm_groups),
-            ("latent_channels", self.latent_channels),
+        let ranges = [
+            ("channels", vec![self.channels], 65536),
+            ("multipliers", self.multipliers.clone(), 1024),
+            ("strides", self.strides.clone().unwrap_or_default(), 64),
+            ("res_blocks", vec![self.res_blocks], 1024),
+            ("decoder_res_blocks", self.decoder_res_blocks.into_iter().collect(), 1024),
+            ("norm_groups", self.norm_groups.into_iter().collect(), 65536),
+            ("latent_channels", self.latent_channels.into_iter().collect(), 65536),
         ];
-        let lists = [("multipliers", Some(&self.multipliers)), ("strides", self.strides.as_ref())];
-        let listed = lists
-            .into_iter()
-            .flat_map(|(key, list)| list.into_iter().flatten().map(move |&v| (key, Some(v))));
-        for (key, value) in given.into_iter().chain(listed) {
-            if let Some(value) = value.filter(|value| !(1..=65536).contains(value)) {
-                return fail(format!("model.{key} has {value}; it must be from 1 to 65536"));
+        for (key, values, most) in ranges {
+            if let Some(value) = values.iter().find(|value| !(1..=most).contains(*value)) {
+                return fail(format!("model.{key} has {value}; it must be from 1 to {most}"));
             }
         }
         let gaps = self.multipliers.len() - 1;

@@ -19,7 +19,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 pub use sheet::sheet;
 
-use crate::torch::{self, TorchError};
+use crate::panics;
 
 /// The formats that [`decode`] reads, as error messages list them.
 pub const FORMATS: &str = "JPEG, PNG, APNG, WebP, GIF, BMP, TIFF and PNM";
@@ -155,13 +155,13 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, PictureE
         return Err(PictureError::Empty);
     }
     let format = image::guess_format(bytes).map_err(|_| PictureError::Unknown)?;
-    let outcome = torch::catching(|| match format {
+    let outcome = panics::catch(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, options),
         _ => other::decode(bytes, format, options),
     });
     outcome.unwrap_or_else(|panic| {
-        let (TorchError::OutOfMemory(words) | TorchError::NoDevice(words) | TorchError::Other(words)) = panic;
-        Err(PictureError::Broken { format: name(format), reason: format!("the decoder gave up: {words}") })
+        let reason = format!("the decoder gave up: {}", panic.message);
+        Err(PictureError::Broken { format: name(format), reason })
     })
 }
 

@@ -6,10 +6,23 @@ use tch::{Kind, Tensor, nn};
 
 use super::projection::Projection;
 use super::{
-    CodebookShape, MAX_CODES, Mode, Quantized, Quantizer, QuantizerError, straight_through::straight_through,
+    CodebookShape, MAX_CODES, Mode, Quantized, Quantizer, QuantizerError, Settings,
+    straight_through::straight_through,
 };
 use crate::torch::in_full_precision;
 
+/// The level sets that the paper recommends (its appendix A.4.1), from 2^4 to 2^16 codes.
+const RECOMMENDED: [&[i64]; 9] = [
+    &[5, 3],
+    &[8, 8],
+    &[8, 6, 5],
+    &[8, 8, 8],
+    &[8, 5, 5, 5],
+    &[8, 8, 6, 5],
+    &[7, 5, 5, 5, 5],
+    &[8, 8, 8, 6, 5],
+    &[8, 8, 8, 5, 5, 5],
+];
 /// Most levels at which the tanh bounds still reach their end levels.
 const MAX_TANH_LEVELS: i64 = 1000;
 
@@ -40,12 +53,8 @@ pub struct Config {
     pub slope: Option<f64>,
 }
 
-impl Config {
-    /// Refuses what cannot work.
-    ///
-    /// # Errors
-    /// Names the setting, its value and what is allowed.
-    pub fn check(&self) -> Result<(), QuantizerError> {
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
         let fail = |message: String| Err(QuantizerError(message));
         if self.levels.is_empty() {
             return fail(
@@ -81,6 +90,25 @@ impl Config {
             _ => Ok(()),
         }
     }
+
+    fn natural_width(&self) -> i64 {
+        self.levels.len() as i64
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(Fsq::new(path, self, channels)?))
+    }
+
+    fn advice(&self) -> Option<String> {
+        let few =
+            self.levels.iter().any(|&level| level < 5) && !RECOMMENDED.contains(&self.levels.as_slice());
+        few.then(|| {
+            format!(
+                "quantizer.levels {:?} has fewer than 5 in a dimension, which is not advised",
+                self.levels
+            )
+        })
+    }
 }
 
 /// The FSQ quantizer. Constants have shape `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
@@ -105,7 +133,7 @@ impl Fsq {
     /// Registers a projection under `path` when `channels` differs from the number of levels.
     ///
     /// # Errors
-    /// See [`Config::check`].
+    /// See [`Settings::check`].
     pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let levels = &config.levels;

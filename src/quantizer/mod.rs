@@ -170,26 +170,36 @@ pub enum QuantizerConfig {
     Vq(vq::Config),
 }
 
-impl QuantizerConfig {
-    /// The channels that the quantizer works on without a projection.
+/// What the settings of every quantizer can do.
+pub trait Settings {
+    /// Refuses what cannot work.
     ///
     /// # Errors
-    /// See [`QuantizerConfig::build`].
-    pub fn natural_width(&self) -> Result<i64, QuantizerError> {
-        match self {
-            Self::Fsq(config) => config.check().map(|()| config.levels.len() as i64),
-            Self::Vq(config) => config.check().map(|()| config.codebook_dim),
-        }
-    }
+    /// Names the setting, its value and what is allowed.
+    fn check(&self) -> Result<(), QuantizerError>;
+
+    /// The channels that the quantizer works on without a projection.
+    fn natural_width(&self) -> i64;
 
     /// Registers the variables under `path` for latents of `channels` and returns the quantizer.
     ///
     /// # Errors
-    /// When a setting is out of its range; the message names it, its value and the remedy.
-    pub fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
-        Ok(match self {
-            Self::Fsq(config) => Box::new(fsq::Fsq::new(path, config, channels)?),
-            Self::Vq(config) => Box::new(vq::Vq::new(path, config, channels)?),
-        })
+    /// As [`Settings::check`].
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError>;
+
+    /// What works and is not advised, in one sentence.
+    fn advice(&self) -> Option<String> {
+        None
+    }
+}
+
+impl QuantizerConfig {
+    /// The settings of whichever quantizer it is.
+    #[must_use]
+    pub fn settings(&self) -> &dyn Settings {
+        match self {
+            Self::Fsq(config) => config,
+            Self::Vq(config) => config,
+        }
     }
 }

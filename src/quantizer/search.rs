@@ -8,7 +8,7 @@ const DISTANCE_BYTES: i64 = 64 << 20;
 /// For each vector the index of the nearest code in Euclidean distance; the first one of equals.
 ///
 /// Distances come from a matrix product, ‖z‖² − 2z·e + ‖e‖² without its first term, which is the same for all codes.
-/// Never holds more than a fixed part of the `[N, K]` matrix.
+/// Never holds more than a fixed part of the `[N, K]` matrix, or one row where a row is larger.
 ///
 /// # Shapes
 /// `vectors [N, D]`, `codes [K, D]` -> `[N]` int64 in `0..K`.

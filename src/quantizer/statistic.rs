@@ -26,26 +26,30 @@ pub enum Statistic {
 /// Merges the lists of several micro-batches, which name the same statistics in the same order.
 #[must_use]
 pub fn merge(micro_batches: Vec<Vec<Statistic>>) -> Vec<Statistic> {
-    micro_batches
-        .into_iter()
-        .reduce(|merged, next| merged.into_iter().zip(next).map(|(a, b)| a.merged_with(b)).collect())
-        .unwrap_or_default()
+    let mut lists: Vec<_> = micro_batches.into_iter().map(Vec::into_iter).collect();
+    let mut merged = vec![];
+    loop {
+        let same: Vec<Statistic> = lists.iter_mut().filter_map(Iterator::next).collect();
+        match same.first() {
+            None => return merged,
+            Some(Statistic::Sum { name, .. }) => {
+                let value = same.iter().map(Statistic::tensor).sum();
+                merged.push(Statistic::Sum { name, value });
+            }
+            Some(&Statistic::Pool { name, capacity, .. }) => {
+                let all: Vec<&Tensor> = same.iter().map(Statistic::tensor).collect();
+                let vectors = thinned(&Tensor::cat(&all, 0), capacity);
+                merged.push(Statistic::Pool { name, vectors, capacity });
+            }
+        }
+    }
 }
 
 impl Statistic {
-    fn merged_with(self, other: Statistic) -> Statistic {
-        match (self, other) {
-            (Self::Sum { name, value }, Self::Sum { value: more, .. }) => {
-                Self::Sum { name, value: value + more }
-            }
-            (Self::Pool { name, vectors, capacity }, Self::Pool { vectors: more, .. }) => {
-                let all = Tensor::cat(&[vectors, more], 0);
-                Self::Pool { name, vectors: thinned(&all, capacity), capacity }
-            }
-            (kept, _) => {
-                debug_assert!(false, "micro-batches of one step made different statistics");
-                kept
-            }
+    fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Sum { value, .. } => value,
+            Self::Pool { vectors, .. } => vectors,
         }
     }
 }
@@ -92,9 +96,9 @@ mod tests {
                 },
             ]
         };
-        let merged = merge(vec![micro_batch(0.0), micro_batch(3.0)]);
-        assert_eq!(*sum(&merged, "counts").unwrap(), Tensor::from_slice(&[3f32, 2.0]));
-        assert_eq!(*pool(&merged, "sample").unwrap(), Tensor::from_slice(&[0f32, 2.0, 4.0]).view([3, 1]));
+        let merged = merge(vec![micro_batch(0.0), micro_batch(3.0), micro_batch(6.0)]);
+        assert_eq!(*sum(&merged, "counts").unwrap(), Tensor::from_slice(&[9f32, 3.0]));
+        assert_eq!(*pool(&merged, "sample").unwrap(), Tensor::from_slice(&[0f32, 3.0, 6.0]).view([3, 1]));
         assert!(merge(vec![]).is_empty());
     }
 }

@@ -13,8 +13,8 @@ use super::projection::Projection;
 use super::search::{assigned, nearest};
 use super::statistic::{Statistic, pool, sum};
 use super::{
-    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, UpdateReport,
-    straight_through::straight_through,
+    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
+    UpdateReport, straight_through::straight_through,
 };
 use crate::seed::Seed;
 use crate::torch::in_full_precision;
@@ -49,7 +49,7 @@ impl Vq {
     /// Registers codebook, averages and projection under `path`.
     ///
     /// # Errors
-    /// See [`Config::check`].
+    /// See [`Settings::check`].
     pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);

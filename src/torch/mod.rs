@@ -6,19 +6,20 @@ mod fused;
 mod precision;
 mod shim;
 
-use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
-
 pub use device::{DeviceChoice, cuda_devices};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
-pub use precision::{Precision, in_full_precision, set_deterministic, with_precision};
+pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};
+
+use crate::panics;
 
 /// An error that libtorch reported.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TorchError {
-    /// The device (or the CPU's allocator) has no memory left for a tensor.
-    #[error("out of memory on the device: {0}")]
+    /// The device has no memory left for a tensor.
+    #[error(
+        "out of memory ({0}); lower train.batch_size or eval.batch_size, raise train.micro_batches (the same step in \
+         smaller parts), or lower data.image_size or the model's and codebook's size"
+    )]
     OutOfMemory(String),
     /// A device was asked for that is not there.
     #[error("{0}")]
@@ -26,24 +27,29 @@ pub enum TorchError {
     /// Everything else, in libtorch's words.
     #[error("libtorch: {0}")]
     Other(String),
+    /// A panic that is not libtorch's: its message and place.
+    #[error("a bug in pixtok: {0} ({1}); please report it")]
+    Bug(String, String),
 }
 
 impl TorchError {
     fn from_message(message: &str) -> Self {
         // A tch panic shows the error's Debug form, in which line ends are escaped.
         let message = message.replace("\\n", "\n");
-        let first = message.lines().next().unwrap_or_default().trim().to_owned();
-        if message.contains("out of memory") || message.contains("can't allocate memory") {
-            let asked = message.lines().find(|line| line.contains("ried to allocate")).unwrap_or(&first);
-            Self::OutOfMemory(asked.trim().to_owned())
-        } else {
-            Self::Other(first)
+        if let Some((_, asked)) = message.split_once("ried to allocate ") {
+            let asked = asked.split(['\n', '(']).next().unwrap_or(asked);
+            let asked = asked.split(". ").next().unwrap_or(asked).trim().trim_end_matches('.');
+            return Self::OutOfMemory(format!("{asked} at once"));
         }
+        let first = message.lines().next().unwrap_or_default().trim().to_owned();
+        if ["out of memory", "can't allocate memory", "size calculation overflowed"]
+            .iter()
+            .any(|words| message.contains(words))
+        {
+            return Self::OutOfMemory(first);
+        }
+        Self::Other(first)
     }
-}
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `body` and turns a panic of tch, which is how its plain methods report libtorch's errors, into an error.
@@ -52,25 +58,9 @@ thread_local! {
 /// # Errors
 /// [`TorchError::OutOfMemory`] when memory is what ran out.
 pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, TorchError> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let default = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                default(info);
-            }
-        }));
-    });
-    let outer = QUIET.replace(true);
-    let outcome = panic::catch_unwind(AssertUnwindSafe(body));
-    QUIET.set(outer);
-    outcome.map_err(|payload| {
-        let text = payload
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a message");
-        TorchError::from_message(text)
+    panics::catch(body).map_err(|panic| match panic.message.split_once("Torch(\"") {
+        Some((_, message)) => TorchError::from_message(message.trim_end_matches("\")")),
+        None => TorchError::Bug(panic.message, panic.location),
     })
 }
 
@@ -82,6 +72,10 @@ mod tests {
     #[test]
     fn memory_exhausted_is_told_apart() {
         let error = catching(|| Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu))).unwrap_err();
+        assert!(
+            error.to_string().contains("1125899906842624") || error.to_string().contains("bytes"),
+            "{error}"
+        );
         assert!(matches!(error, TorchError::OutOfMemory(_)), "{error:?}");
         let error = catching(|| Tensor::zeros([2], (Kind::Float, Device::Cpu)).view([3])).unwrap_err();
         assert!(matches!(error, TorchError::Other(_)), "{error:?}");

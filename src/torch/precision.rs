@@ -89,6 +89,16 @@ pub fn with_precision<T>(precision: Precision, body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Makes fp32 mean float32 for this process: cuDNN's convolutions would round to TF32 by default.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn forbid_tf32() -> Result<(), TorchError> {
+    let mut ignored = 0;
+    // SAFETY: the pointer outlives the call.
+    check(unsafe { px_allow_tf32(0, &raw mut ignored) })
+}
+
 /// Runs `body` in full float32: no autocast, no TF32.
 pub fn in_full_precision<T>(body: impl FnOnce() -> T) -> T {
     struct Tf32 {

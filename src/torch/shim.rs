@@ -12,7 +12,7 @@ unsafe extern "C" {
     pub(super) fn px_autocast(cuda: c_int, enabled: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_autocast_enter() -> *mut c_char;
     pub(super) fn px_autocast_leave() -> *mut c_char;
-    pub(super) fn px_allow_tf32(allow: c_int, previous: *mut c_int) -> *mut c_char;
+    pub(super) fn px_allow_tf32(bits: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_deterministic(on: c_int) -> *mut c_char;
     pub(super) fn px_fused_adamw(
         params: *mut *mut C_tensor,

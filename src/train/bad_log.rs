@@ -1,13 +1,13 @@
 //! `bad_samples.jsonl`: every file that could not be used, once, with its reason and the step that met it.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::data::{BadSample, BadSamples};
+use crate::data::{BadSample, BadSamples, TooManyBad};
 use crate::logger::cut_back;
 
 /// Which images a bad file belongs to.
@@ -16,6 +16,25 @@ use crate::logger::cut_back;
 pub(super) enum Part {
     Train,
     Val,
+}
+
+impl Part {
+    /// As in `data.train` and `data.val`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+        }
+    }
+}
+
+/// What [`BadLog::record`] did.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    /// Files that had not been met before.
+    pub new: usize,
+    /// Why the list could not be written; the rows wait for the next time.
+    pub unwritten: Option<io::Error>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +51,8 @@ pub(super) struct BadLog {
     path: PathBuf,
     train: BadSamples,
     val: BadSamples,
+    /// Rows that are not written yet.
+    pending: String,
 }
 
 impl BadLog {
@@ -39,7 +60,7 @@ impl BadLog {
     pub fn open(run: &Path, step: u64, train: BadSamples, val: BadSamples) -> Result<Self, TrainError> {
         let path = run.join("bad_samples.jsonl");
         cut_back(&path, step)?;
-        let mut log = Self { path, train, val };
+        let mut log = Self { path, train, val, pending: String::new() };
         // Missing until a file is bad.
         for line in fs::read_to_string(&log.path).unwrap_or_default().lines() {
             if let Ok(row) = serde_json::from_str::<Row>(line) {
@@ -56,27 +77,34 @@ impl BadLog {
         }
     }
 
-    /// Writes down the files that are new; returns how many are.
-    ///
-    /// # Errors
-    /// [`TrainError::TooManyBad`], after writing them down.
-    pub fn record(&mut self, step: u64, part: Part, samples: Vec<BadSample>) -> Result<usize, TrainError> {
-        let mut rows = String::new();
+    /// Writes down the files that are new.
+    pub fn record(&mut self, step: u64, part: Part, samples: Vec<BadSample>) -> Recorded {
         let mut new = 0;
         for sample in samples {
             if self.of(part).record(&sample) {
                 let row = serde_json::to_string(&Row { step, split: part, sample });
-                rows.extend(row.ok().map(|row| row + "\n"));
+                self.pending.extend(row.ok().map(|row| row + "\n"));
                 new += 1;
             }
         }
-        if new > 0 {
-            let file = OpenOptions::new().create(true).append(true).open(&self.path);
-            file.and_then(|mut file| file.write_all(rows.as_bytes()))
-                .map_err(|source| TrainError::Write { path: self.path.display().to_string(), source })?;
+        Recorded { new, unwritten: self.write_pending().err() }
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
+        if !self.pending.is_empty() {
+            let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            file.write_all(self.pending.as_bytes())?;
+            self.pending.clear();
         }
-        self.of(part).check()?;
-        Ok(new)
+        Ok(())
+    }
+
+    /// Whether the run may go on.
+    pub fn check(&self, part: Part) -> Result<(), TooManyBad> {
+        match part {
+            Part::Train => self.train.check(),
+            Part::Val => self.val.check(),
+        }
     }
 }
 
@@ -95,12 +123,15 @@ mod tests {
             BadLog::open(run.path(), step, BadSamples::new(100, 0.02), BadSamples::new(100, 0.02)).unwrap()
         };
         let mut log = open(0);
-        assert_eq!(log.record(1, Part::Train, vec![sample("a"), sample("a")]).unwrap(), 1);
-        assert_eq!(log.record(5, Part::Train, vec![sample("b"), sample("a")]).unwrap(), 1);
-        assert_eq!(log.record(5, Part::Val, vec![sample("a")]).unwrap(), 1);
-        assert!(matches!(log.record(6, Part::Train, vec![sample("c")]), Err(TrainError::TooManyBad(_))));
+        assert_eq!(log.record(1, Part::Train, vec![sample("a"), sample("a")]).new, 1);
+        assert_eq!(log.record(5, Part::Train, vec![sample("b"), sample("a")]).new, 1);
+        assert_eq!(log.record(5, Part::Val, vec![sample("a")]).new, 1);
+        log.check(Part::Train).unwrap();
+        assert_eq!(log.record(6, Part::Train, vec![sample("c")]).new, 1);
+        assert!(log.check(Part::Train).is_err());
+        log.check(Part::Val).unwrap();
         let mut resumed = open(5);
-        assert_eq!(resumed.record(6, Part::Train, vec![sample("b")]).unwrap(), 0);
+        assert_eq!(resumed.record(6, Part::Train, vec![sample("b")]).new, 0);
         let listed = fs::read_to_string(run.path().join("bad_samples.jsonl")).unwrap();
         assert_eq!(listed.lines().count(), 3);
         assert!(listed.contains(r#"{"step":1,"split":"train","name":"a","reason":"truncated"}"#));

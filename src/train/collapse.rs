@@ -61,3 +61,41 @@ impl Collapse {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::CodebookUse;
+    use tch::Tensor;
+
+    /// 1,000 tokens, spread evenly over `codes` of 100 codes.
+    fn figures(codes: i64) -> Figures {
+        let mut used = CodebookUse::new(1, 100);
+        used.add(&Tensor::from_slice(&(0..1000).map(|i| i % codes).collect::<Vec<i64>>()).view([1, 10, 100]));
+        Figures {
+            images: 1,
+            psnr_db: 20.0,
+            ssim: None,
+            l1: 1.0,
+            perfect_images: 0,
+            codebook_size: 100,
+            codebook: used.figures(),
+            bits_per_pixel: 1.0,
+        }
+    }
+
+    #[test]
+    fn warns_once_after_enough_evaluations_in_a_row() {
+        let collapse = Collapse { usage_below: 0.25, perplexity_below: 0.05, evaluations: 2 };
+        let mut count = CollapseCount::default();
+        let mut warned = |codes| collapse.watch(&mut count, &figures(codes), "try this").is_some();
+        assert_eq!([20, 50, 20, 20, 20].map(&mut warned), [false, false, false, true, false]);
+        let mut count = CollapseCount::default();
+        let by_perplexity = Collapse { usage_below: 0.0, perplexity_below: 0.05, evaluations: 1 };
+        assert!(by_perplexity.watch(&mut count, &figures(10), "").is_none());
+        let warning = by_perplexity.watch(&mut count, &figures(4), "try this").unwrap();
+        assert!(warning.contains("4 of 100") && warning.contains("try this"), "{warning}");
+        let never = Collapse { evaluations: 0, ..collapse };
+        assert!(never.watch(&mut CollapseCount::default(), &figures(2), "").is_none());
+    }
+}

@@ -8,7 +8,7 @@ use crate::quantizer::QuantizerError;
 use crate::torch::TorchError;
 use crate::{checkpoint, logger};
 
-/// An error of the loop; the variants that have an exit code of their own are matched by `main`.
+/// An error of the loop; some variants have an exit code of their own.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A setting is out of its range.
@@ -34,12 +34,6 @@ pub enum TrainError {
     /// The last checkpoint could not be saved.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// Memory ran out.
-    #[error(
-        "out of memory: {0}; lower train.batch_size, raise train.micro_batches (the same step in smaller parts), or \
-         lower data.image_size or model.channels"
-    )]
-    OutOfMemory(String),
     /// Saved state that does not fit this run.
     #[error(transparent)]
     State(#[from] super::StateError),
@@ -48,7 +42,7 @@ pub enum TrainError {
     Data(#[from] DataError),
     /// The evaluation failed.
     #[error(transparent)]
-    Evaluate(EvaluateError),
+    Evaluate(#[from] EvaluateError),
     /// From the quantizer's start.
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
@@ -61,9 +55,9 @@ pub enum TrainError {
     /// The logs cannot be opened.
     #[error(transparent)]
     Logger(#[from] logger::LoggerError),
-    /// From libtorch.
+    /// From libtorch, memory exhausted among others.
     #[error(transparent)]
-    Torch(TorchError),
+    Torch(#[from] TorchError),
     /// A file of the run folder that is neither log nor checkpoint.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -72,22 +66,4 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
-}
-
-impl From<TorchError> for TrainError {
-    fn from(error: TorchError) -> Self {
-        match error {
-            TorchError::OutOfMemory(detail) => Self::OutOfMemory(detail),
-            other => Self::Torch(other),
-        }
-    }
-}
-
-impl From<EvaluateError> for TrainError {
-    fn from(error: EvaluateError) -> Self {
-        match error {
-            EvaluateError::Torch(error) => error.into(),
-            other => Self::Evaluate(other),
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! The check that loss and gradients are numbers, which costs one host read a step, and none in mid-step on CUDA.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::TrainError;
 
@@ -63,7 +63,9 @@ impl FiniteCheck {
 
 impl Unread {
     fn read(self) -> Result<StepNumbers, TrainError> {
-        let [loss, grad_norm] = [0, 1].map(|i| self.numbers.double_value(&[i]));
+        // One copy to the host for both.
+        let numbers = self.numbers.to_device(Device::Cpu);
+        let [loss, grad_norm] = [0, 1].map(|i| numbers.double_value(&[i]));
         if loss.is_finite() && grad_norm.is_finite() {
             return Ok(StepNumbers { loss, grad_norm });
         }
@@ -79,7 +81,6 @@ impl Unread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn names() -> Vec<String> {
         vec!["a.jpg".into()]

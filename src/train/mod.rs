@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use collapse::Collapse;
 pub use error::TrainError;
-pub use objective::{Objective, OptimizerId, Reconstruction, StepOutput};
+pub use objective::{Objective, OptimizerId, PixelReconstruction, StepOutput};
 pub use persist::{Weights, load_model};
 pub use signals::Signals;
 pub use state::{State, StateError};

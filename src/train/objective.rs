@@ -53,13 +53,13 @@ pub trait Objective {
 
 /// Pixel reconstruction through the tokenizer: one optimizer over all its parameters.
 #[derive(Debug)]
-pub struct Reconstruction {
+pub struct PixelReconstruction {
     store: nn::VarStore,
     tokenizer: Tokenizer,
     loss: loss::Config,
 }
 
-impl Reconstruction {
+impl PixelReconstruction {
     /// Over a tokenizer whose variables are in `store`.
     #[must_use]
     pub fn new(store: nn::VarStore, tokenizer: Tokenizer, loss: loss::Config) -> Self {
@@ -67,7 +67,7 @@ impl Reconstruction {
     }
 }
 
-impl Objective for Reconstruction {
+impl Objective for PixelReconstruction {
     fn parameters(&self) -> Vec<Vec<Named>> {
         vec![self.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect()]
     }

@@ -2,12 +2,25 @@
 
 use std::path::PathBuf;
 
-use super::TrainError;
 use super::persist::Live;
 use super::trainer::Trainer;
+use super::{BestMetric, TrainError};
 use crate::evaluate;
 
 impl Trainer {
+    /// Whether these figures beat the best checkpoint's.
+    pub(super) fn is_best(&self, figures: &evaluate::Figures) -> bool {
+        let metric = self.parts.train.best_metric;
+        let Some(value) = value_of(figures, metric) else { return false };
+        // An unreadable record was reported when the run was opened; a save will say so again.
+        let best = self.parts.run.folder().best().ok().flatten().filter(|best| best.metric == metric.name());
+        best.is_none_or(
+            |best| {
+                if metric.higher_is_better() { value > best.value } else { value < best.value }
+            },
+        )
+    }
+
     /// Saves; a failure ends the training only when this was the last chance to save.
     pub(super) fn save(
         &mut self,
@@ -24,9 +37,7 @@ impl Trainer {
         let snapshot = live.snapshot(&self.state)?;
         let step = self.state.step;
         let metric = parts.train.best_metric;
-        let value = figures.and_then(|figures| {
-            figures.named().into_iter().find(|(name, _)| *name == metric.name()).map(|(_, value)| value)
-        });
+        let value = figures.and_then(|figures| value_of(&figures, metric));
         let saved = parts.run.save(step, &snapshot).and_then(|path| {
             if let Some(value) = value {
                 parts.run.offer_best(step, metric.name(), value, metric.higher_is_better())?;
@@ -44,6 +55,10 @@ impl Trainer {
             }
         }
     }
+}
+
+fn value_of(figures: &evaluate::Figures, metric: BestMetric) -> Option<f64> {
+    figures.named().into_iter().find(|(name, _)| *name == metric.name()).map(|(_, value)| value)
 }
 
 /// An error with its causes.

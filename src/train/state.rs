@@ -31,14 +31,16 @@ pub enum StateError {
     Unreadable(#[from] serde_json::Error),
     /// Another thread count.
     #[error(
-        "the run was trained with {saved} threads and would go on with {now}, which rounds differently; use \
-         --threads {saved}, or --accept-threads to go on all the same"
+        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
+         --accept-inexact to go on all the same"
     )]
-    Threads {
+    Inexact {
         /// Then.
-        saved: i32,
+        saved: String,
         /// Now.
-        now: i32,
+        now: String,
+        /// The flag that makes them the same.
+        remedy: String,
     },
     /// Another set of files.
     #[error(
@@ -71,24 +73,28 @@ impl State {
     pub fn resume(
         &mut self,
         saved: serde_json::Value,
-        accept_threads: bool,
+        accept_inexact: bool,
     ) -> Result<Vec<String>, StateError> {
         let saved: State = serde_json::from_value(saved)?;
-        let mut notes = vec![];
         if saved.data_fingerprint != self.data_fingerprint {
             return Err(StateError::Data);
         }
-        if saved.threads != self.threads {
-            if !accept_threads {
-                return Err(StateError::Threads { saved: saved.threads, now: self.threads });
+        let mut notes = vec![];
+        for (then, now, remedy) in [
+            (
+                format!("{} threads", saved.threads),
+                format!("{} threads", self.threads),
+                format!("--threads {}", saved.threads),
+            ),
+            (saved.device.clone(), self.device.clone(), format!("--device {}", saved.device)),
+        ] {
+            if then == now {
+                continue;
             }
-            notes.push(format!(
-                "going on with {} threads instead of {}: not bit for bit",
-                self.threads, saved.threads
-            ));
-        }
-        if saved.device != self.device {
-            notes.push(format!("going on on {} instead of {}: not bit for bit", self.device, saved.device));
+            if !accept_inexact {
+                return Err(StateError::Inexact { saved: then, now, remedy });
+            }
+            notes.push(format!("going on with {now} instead of {then}: not bit for bit"));
         }
         *self = State { threads: self.threads, device: self.device.clone(), ..saved };
         Ok(notes)
@@ -113,7 +119,7 @@ mod tests {
         assert!(same.resume(json(), false).unwrap().is_empty());
         assert_eq!(same, saved);
         assert!(matches!(state(2, "b").resume(json(), true), Err(StateError::Data)));
-        assert!(matches!(state(1, "a").resume(json(), false), Err(StateError::Threads { saved: 2, now: 1 })));
+        assert!(matches!(state(1, "a").resume(json(), false), Err(StateError::Inexact { .. })));
         let mut accepted = state(1, "a");
         assert_eq!(accepted.resume(json(), true).unwrap().len(), 1);
         assert_eq!((accepted.threads, accepted.step), (1, 7));

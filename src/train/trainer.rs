@@ -12,7 +12,7 @@ use super::start::{Source, start_quantizer};
 use super::window::Window;
 use super::{Config, Objective, Signals, State, TrainError};
 use crate::checkpoint::{Loaded, RunWriter};
-use crate::data::{self, BadSamples, Batch, Dataset, Loader};
+use crate::data::{self, BadSample, BadSamples, Batch, DataError, Dataset, Loader};
 use crate::evaluate;
 use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
@@ -51,8 +51,10 @@ pub struct Parts {
     pub loaded: Option<Loaded>,
     /// The counters of a run that has not begun, with this process's circumstances.
     pub state: State,
-    /// Go on with another thread count than the checkpoint's.
-    pub accept_threads: bool,
+    /// Go on with another thread count or kind of device than the checkpoint's.
+    pub accept_inexact: bool,
+    /// Save at step 0: what the run starts from is nowhere else in its folder.
+    pub save_first: bool,
     /// Ctrl-C and SIGTERM.
     pub signals: Signals,
 }
@@ -104,7 +106,7 @@ impl Trainer {
         if let Some(loaded) = parts.loaded.take() {
             let live =
                 Live { objective: &*parts.objective, optimizers: &optimizers, average: average.as_ref() };
-            notes = state.resume(loaded.snapshot.state.clone(), parts.accept_threads)?;
+            notes = state.resume(loaded.snapshot.state.clone(), parts.accept_inexact)?;
             live.restore(&loaded.snapshot)?;
         }
         let run = parts.run.folder().path();
@@ -117,7 +119,8 @@ impl Trainer {
         let count = |set: &Dataset| BadSamples::new(set.len(), parts.data.max_bad_fraction);
         let bad = BadLog::open(run, state.step, count(&parts.train_set), count(&parts.val_set))?;
         let finite = FiniteCheck::new(parts.device);
-        Ok(Self { parts, state, optimizers, average, logger, bad, finite, window: Window::new() })
+        let window = Window::new(&parts.objective.tokenizer().codebook());
+        Ok(Self { parts, state, optimizers, average, logger, bad, finite, window })
     }
 
     /// Trains to the last step, or until a signal.
@@ -127,9 +130,12 @@ impl Trainer {
     pub fn run(mut self) -> Result<Outcome, TrainError> {
         let text = self.parts.config_text.clone();
         let logged = self.logger.text("config", &text);
-        self.warn_once(logged);
+        self.warn_of(logged);
         if self.state.step == 0 {
             self.start()?;
+            if self.parts.save_first {
+                self.save(None, true)?;
+            }
         }
         let mut loader = Loader::train(
             Arc::clone(&self.parts.train_set),
@@ -140,7 +146,13 @@ impl Trainer {
         )?;
         let mut saved = None;
         while self.state.step < self.parts.train.steps {
-            let batch = self.next_batch(&mut loader)?;
+            let batch = match self.next_batch(&mut loader) {
+                Err(error @ TrainError::TooManyBad(_)) if self.state.step > 0 => {
+                    self.save(None, false)?;
+                    return Err(error);
+                }
+                other => other?,
+            };
             self.step(&batch)?;
             self.state.step += 1;
             self.state.cursor = batch.cursor;
@@ -150,7 +162,8 @@ impl Trainer {
                 self.log_window()?;
             }
             let figures = if self.due(self.parts.train.eval_every) || last { self.evaluate()? } else { None };
-            if self.due(self.parts.train.checkpoint_every) || last || signal.is_some() {
+            let best = figures.as_ref().is_some_and(|figures| self.is_best(figures));
+            if self.due(self.parts.train.checkpoint_every) || best || last || signal.is_some() {
                 saved = self.save(figures, last || signal.is_some())?.or(saved);
             }
             if let (Some(signal), Some(checkpoint)) = (signal, &saved) {
@@ -188,26 +201,44 @@ impl Trainer {
     }
 
     fn next_batch(&mut self, loader: &mut Loader) -> Result<Batch, TrainError> {
-        let mut batch = loader.next().ok_or_else(|| data::DataError::Loader("it ended".into()))??;
-        let bad = std::mem::take(&mut batch.bad);
-        let step = self.state.step + 1;
-        let new = self.bad.record(step, Part::Train, bad)?;
-        if new > 0 {
-            self.logger.warn(&format!("step {step}: skipped {new} bad image(s), see bad_samples.jsonl"));
-        }
+        let mut next = loader.next().ok_or_else(|| DataError::Loader("it ended".into()))?;
+        let bad = match &mut next {
+            Ok(batch) => std::mem::take(&mut batch.bad),
+            Err(DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. }) => bad.clone(),
+            Err(_) => vec![],
+        };
+        let counted = self.record_bad(Part::Train, bad);
+        let batch = next?;
+        counted?;
         Ok(batch)
+    }
+
+    /// Lists bad images; a list that cannot be written stops nothing.
+    pub(super) fn record_bad(&mut self, part: Part, bad: Vec<BadSample>) -> Result<(), TrainError> {
+        // The step under way, or the one just done.
+        let step = self.state.step + u64::from(part == Part::Train);
+        let recorded = self.bad.record(step, part, bad);
+        if recorded.new > 0 {
+            let (new, set) = (recorded.new, part.name());
+            self.logger
+                .warn(&format!("step {step}: skipped {new} bad {set} image(s), see bad_samples.jsonl"));
+        }
+        if let Some(error) = recorded.unwritten {
+            self.logger.warn(&format!("cannot write bad_samples.jsonl: {error}; it will be tried again"));
+        }
+        Ok(self.bad.check(part)?)
     }
 
     /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the quantizer, the average.
     fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
         let (numbers, monitors) = catching(|| self.step_on_device(batch))??;
+        self.window.images += batch.names.len();
         if let Some(numbers) = numbers {
             self.window.numbers = Some(numbers);
             let shown = [("loss", numbers.loss), ("images/s", self.window.images_per_sec())];
             self.logger.progress(self.state.step + 1, &shown);
         }
         self.window.monitors = monitors;
-        self.window.images += batch.names.len();
         Ok(())
     }
 
@@ -231,7 +262,7 @@ impl Trainer {
                 losses.push(share.detach());
             }
             self.window.add_terms(out.terms, micro_batches);
-            self.window.indices.push(out.indices);
+            self.window.add_indices(&out.indices);
             statistics.push(out.statistics);
             monitors = out.monitors;
         }
@@ -239,9 +270,10 @@ impl Trainer {
         let norms = self.optimizers.iter().map(Adamw::clip).collect::<Result<Vec<_>, _>>()?;
         let grad_norm = Tensor::stack(&norms, 0).norm();
         let (found_inf, numbers) = self.finite.take(step + 1, &loss, &grad_norm, &batch.names)?;
+        // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
+        // evaluated or saved before the check.
         let lr = self.learning_rate(step);
         for optimizer in &mut self.optimizers {
-            // On the CPU the check above has already stopped a bad step.
             optimizer.step(lr, self.parts.device.is_cuda().then_some(&found_inf))?;
         }
         if let Some(average) = &mut self.average {
@@ -269,14 +301,14 @@ impl Trainer {
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = Some(numbers);
         }
-        let mut row = self.window.finish(&self.parts.objective.tokenizer().codebook());
+        let mut row = self.window.finish();
         row.push(("optim/lr".into(), self.learning_rate(self.state.step - 1)));
         let logged = self.logger.log(self.state.step, &row);
-        self.warn_once(logged);
+        self.warn_of(logged);
         Ok(())
     }
 
-    pub(super) fn warn_once(&mut self, logged: Result<(), LoggerError>) {
+    pub(super) fn warn_of(&mut self, logged: Result<(), LoggerError>) {
         if let Err(error) = logged {
             self.logger.warn(&error.to_string());
         }

@@ -26,14 +26,14 @@ impl Trainer {
             row.extend(prefixed("val_ema", &averaged?.figures));
         }
         let logged = self.logger.log(step, &row);
-        self.warn_once(logged);
+        self.warn_of(logged);
         self.show(&evaluation);
         let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
         let collapse = &self.parts.train.collapse;
         if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, remedy) {
             self.logger.warn(&warning);
         }
-        self.bad.record(step, Part::Val, evaluation.bad)?;
+        self.record_bad(Part::Val, evaluation.bad)?;
         self.window.restart_clock();
         Ok(Some(evaluation.figures))
     }
@@ -60,9 +60,9 @@ impl Trainer {
             figures.psnr_db, figures.codebook.usage, figures.codebook.perplexity
         );
         self.logger.note(&line);
-        let counts: Vec<f64> = evaluation.counts.iter().map(|&(_, count)| count as f64).collect();
-        let logged = self.logger.histogram(step, "val/code_counts", &counts);
-        self.warn_once(logged);
+        let logged =
+            self.logger.histogram(step, "val/code_counts", figures.codebook_size, &evaluation.counts);
+        self.warn_of(logged);
         let samples = self.parts.run.folder().path().join("samples");
         let picture = sheet(&[evaluation.originals.clone(), evaluation.reconstructions.clone()]);
         let Ok(png) = picture.to_png() else { return };
@@ -72,7 +72,7 @@ impl Trainer {
             self.logger.warn(&format!("cannot write {}: {error}", path.display()));
         }
         let logged = self.logger.picture(step, "val/reconstructions", picture.width, picture.height, &png);
-        self.warn_once(logged);
+        self.warn_of(logged);
     }
 }
 

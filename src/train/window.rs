@@ -15,22 +15,24 @@ pub(super) struct Window {
     pub numbers: Option<StepNumbers>,
     /// Of the last step.
     pub monitors: Vec<Monitor>,
-    /// Of all steps.
-    pub indices: Vec<Tensor>,
     /// Trained on so far.
     pub images: usize,
     terms: Vec<(String, Tensor)>,
+    /// Of the tokens since the last row, or since the process began.
+    used: CodebookUse,
+    codebook: CodebookShape,
     since: Instant,
 }
 
 impl Window {
-    pub fn new() -> Self {
+    pub fn new(codebook: &CodebookShape) -> Self {
         Self {
             numbers: None,
             monitors: vec![],
-            indices: vec![],
             images: 0,
             terms: vec![],
+            used: CodebookUse::new(codebook.codebooks, codebook.size),
+            codebook: codebook.clone(),
             since: Instant::now(),
         }
     }
@@ -51,6 +53,11 @@ impl Window {
         }
     }
 
+    /// Counts the tokens of a micro-batch, on their device.
+    pub fn add_indices(&mut self, indices: &Tensor) {
+        tch::no_grad(|| self.used.add(indices));
+    }
+
     /// Since the last row; time spent on evaluations and checkpoints does not count.
     pub fn images_per_sec(&self) -> f64 {
         self.images as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
@@ -63,18 +70,15 @@ impl Window {
     }
 
     /// The row's values; waits for the device. The next window begins.
-    pub fn finish(&mut self, codebook: &CodebookShape) -> Vec<(String, f64)> {
+    pub fn finish(&mut self) -> Vec<(String, f64)> {
         let mut row = vec![];
         if let Some(numbers) = self.numbers {
             row.push(("loss/total".to_owned(), numbers.loss));
             row.push(("optim/grad_norm".to_owned(), numbers.grad_norm));
         }
         row.extend(self.terms.drain(..).map(|(name, value)| (name, value.double_value(&[]))));
-        let mut used = CodebookUse::new(codebook.codebooks, codebook.size);
-        for indices in self.indices.drain(..) {
-            used.add(&indices);
-        }
-        let figures = used.figures();
+        let fresh = CodebookUse::new(self.codebook.codebooks, self.codebook.size);
+        let figures = std::mem::replace(&mut self.used, fresh).figures();
         row.push(("codebook/usage".to_owned(), figures.usage));
         row.push(("codebook/perplexity".to_owned(), figures.perplexity));
         row.extend(self.monitors.drain(..).map(|monitor| (monitor.name, monitor.value.double_value(&[]))));

@@ -35,6 +35,10 @@ checkpoint_every = 100
 /// The same with a VQ that restarts, so that every kind of state is in its checkpoint.
 pub const VQ: &str = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,restart_threshold=1.0}";
 
+/// A codebook that the optimizer moves and that restarts: the moments of restarted rows are cleared.
+pub const VQ_GRADIENT: &str = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,\
+    codebook_update={kind=\"gradient\"},restart_threshold=1.0}";
+
 /// A scratch folder with ten training photographs, three for validation, and `tiny.toml`.
 pub struct Scratch {
     folder: tempfile::TempDir,

@@ -4,18 +4,6 @@ use super::*;
 use crate::seed::Seed;
 use crate::torch::{Precision, with_precision};
 
-/// The level sets that the paper recommends, from 2^4 to 2^16 codes.
-const RECOMMENDED: [&[i64]; 9] = [
-    &[5, 3],
-    &[8, 8],
-    &[8, 6, 5],
-    &[8, 8, 8],
-    &[8, 5, 5, 5],
-    &[8, 8, 6, 5],
-    &[7, 5, 5, 5, 5],
-    &[8, 8, 8, 6, 5],
-    &[8, 8, 8, 5, 5, 5],
-];
 const BOUNDS: [Bound; 3] = [Bound::Paper, Bound::Tanh, Bound::Sigmoid];
 
 fn config(levels: &[i64], bound: Bound) -> Config {
@@ -110,4 +98,11 @@ fn settings_out_of_range_are_named() {
     assert!(message(&[8], Bound::Tanh, Some(1.6)).contains("slope"));
     assert!(message(&[8], Bound::Sigmoid, Some(0.0)).contains("over 0"));
     assert!(config(&[1001], Bound::Sigmoid).check().is_ok());
+}
+
+#[test]
+fn few_levels_are_noted_unless_recommended() {
+    assert!(config(&[8, 3], Bound::Tanh).advice().is_some());
+    assert!(config(&[5, 3], Bound::Tanh).advice().is_none());
+    assert!(config(&[5, 5], Bound::Tanh).advice().is_none());
 }

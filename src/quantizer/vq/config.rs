@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::quantizer::{MAX_CODES, QuantizerError};
+use tch::nn;
+
+use super::Vq;
+use crate::quantizer::{MAX_CODES, Quantizer, QuantizerError, Settings};
 
 /// How the codebook learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,12 +85,8 @@ fn default_commitment() -> f64 {
     0.25
 }
 
-impl Config {
-    /// Refuses what cannot work.
-    ///
-    /// # Errors
-    /// Names the setting, its value and what is allowed.
-    pub fn check(&self) -> Result<(), QuantizerError> {
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
         let require = |holds: bool, key: &str, value: String, allowed: &str| {
             if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
         };
@@ -119,5 +118,13 @@ impl Config {
             threshold.to_string(),
             "it must be 0 (never restart) or more",
         )
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.codebook_dim
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(Vq::new(path, self, channels)?))
     }
 }
