@@ -31,28 +31,20 @@ def figures(name: str, config: str, extra: list[str], seed: int) -> dict:
     return json.loads(out.stdout)
 
 
-def speed(name: str, seed: int) -> float:
-    """Median images per second over the run's log rows."""
-    rows = map(json.loads, (RUNS / f"{name}-{seed}" / "metrics.jsonl").read_text().splitlines())
-    speeds = sorted(row["speed/images_per_sec"] for row in rows if "speed/images_per_sec" in row)
-    return speeds[len(speeds) // 2]
-
-
 def main() -> None:
     subprocess.run(["cargo", "build", "--quiet", "--locked"], check=True)
     seeds = " / ".join(map(str, SEEDS))
-    print(f"| arm | K | psnr_db, seeds {seeds} | mean | SE | usage | perplexity | ssim | images/s |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"| arm | K | psnr_db, seeds {seeds} | mean | SE | usage | perplexity | ssim |")
+    print("|---|---|---|---|---|---|---|---|")
     for arm, (name, config, extra) in ARMS.items():
         runs = [figures(name, config, extra, seed) for seed in SEEDS]
         each = lambda key, digits: " / ".join(f"{run[key]:.{digits}f}" for run in runs)
         psnr = [run["psnr_db"] for run in runs]
         mean = sum(psnr) / len(psnr)
         error = math.sqrt(sum((x - mean) ** 2 for x in psnr) / (len(psnr) - 1) / len(psnr))
-        speeds = " / ".join(f"{speed(name, seed):.0f}" for seed in SEEDS)
         print(
             f"| {arm} | {runs[0]['codebook_size']} | {each('psnr_db', 2)} | {mean:.2f} | {error:.2f} "
-            f"| {each('usage', 2)} | {each('perplexity', 0)} | {each('ssim', 3)} | {speeds} |",
+            f"| {each('usage', 2)} | {each('perplexity', 0)} | {each('ssim', 3)} |",
             flush=True,
         )
 

@@ -8,17 +8,18 @@ use anyhow::{Context, Result};
 use super::open::Opened;
 use super::{Misuse, note, open, print};
 use crate::cli::{ReconstructArgs, RunArgs};
-use crate::data::{BadSample, BadSamples, Dataset, Split};
+use crate::data::{Dataset, Split};
 use crate::evaluate::EvaluateError;
 use crate::metrics::to_8bit;
 use crate::model::images_from_bytes;
 use crate::picture::{Picture, read, sheet};
 use crate::quantizer::Mode;
 use crate::torch::{catching, with_precision};
-use crate::train::TrainError;
 
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
+/// The largest side of one of them, in pixels.
+const SHEET_SIDE: usize = 256;
 
 /// One image on its way.
 struct Task {
@@ -36,16 +37,12 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     }
     let opened = open::open(&args.tokenizer)?;
     let shown = SHEET_PICTURES.min(tasks.len());
-    let mut bad = BadSamples::new(tasks.len(), opened.config.data.max_bad_fraction);
-    let (mut originals, mut reconstructions) = (vec![], vec![]);
+    let (mut originals, mut reconstructions, mut written) = (vec![], vec![], 0);
     for (i, task) in tasks.iter().enumerate() {
         let original = match read_whole(&opened, &task.source) {
             Ok(original) => original,
             Err(error) if tasks.len() > 1 => {
-                let name = task.source.display().to_string();
-                note(&format!("left out {name}: {error}"));
-                bad.record(&BadSample { name, reason: error.to_string() });
-                bad.check().map_err(TrainError::from)?;
+                note(&format!("left out {}: {error}", task.source.display()));
                 continue;
             }
             Err(error) => return Err(error.context(format!("cannot use {}", task.source.display()))),
@@ -53,13 +50,17 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
         let recon = reconstruct(&opened, &args.tokenizer, &original)
             .with_context(|| format!("cannot reconstruct {}", task.source.display()))?;
         write_png(&task.target, &recon)?;
+        written += 1;
         // Spread over the whole folder rather than its first images.
         if args.sheet.is_some() && (i * shown) % tasks.len() < shown {
             originals.push(original);
             reconstructions.push(recon);
         }
     }
-    print(&format!("{} reconstruction(s) in {}\n", tasks.len() - bad.count(), out.display()))?;
+    if written == 0 {
+        return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
+    }
+    print(&format!("{written} reconstruction(s) in {}\n", out.display()))?;
     if let Some(path) = &args.sheet {
         write_png(path, &comparison(originals, reconstructions))?;
         print(&format!("originals above their reconstructions: {}\n", path.display()))?;
@@ -134,10 +135,10 @@ fn reconstruct(opened: &Opened, args: &RunArgs, original: &Picture) -> Result<Pi
     Ok(Picture::from_tensor(&recon.get(0))?)
 }
 
-/// Two rows, cut to the smallest picture.
+/// Two rows, cut to the smallest picture and to what a screen shows.
 fn comparison(originals: Vec<Picture>, reconstructions: Vec<Picture>) -> Picture {
-    let width = originals.iter().map(|picture| picture.width).min().unwrap_or(0);
-    let height = originals.iter().map(|picture| picture.height).min().unwrap_or(0);
+    let width = originals.iter().map(|picture| picture.width).min().unwrap_or(0).min(SHEET_SIDE);
+    let height = originals.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);
     let cut = |row: Vec<Picture>| row.iter().map(|picture| picture.centre_crop(width, height)).collect();
     sheet(&[cut(originals), cut(reconstructions)])
 }

@@ -83,4 +83,17 @@ mod tests {
         let (unique, _, _) = clusters.means.unique_dim(0, true, false, false);
         assert_eq!(unique.size(), [7, 2]);
     }
+
+    #[test]
+    fn agrees_with_vector_quantize_pytorch_from_given_means() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/vq.safetensors");
+        let numbers: std::collections::HashMap<_, _> =
+            Tensor::read_safetensors(path).unwrap().into_iter().collect();
+        let vectors = numbers["z1"].permute([0, 2, 3, 1]).reshape([-1, 8]);
+        let clusters = lloyd(&vectors, numbers["kmeans/initial"].copy(), 10);
+        assert_eq!(clusters.counts, numbers["kmeans/counts"].to_kind(Kind::Float));
+        let theirs = &numbers["kmeans/means"];
+        let worst = (&clusters.means - theirs).abs().max().double_value(&[]);
+        assert!(worst <= 1e-6 * theirs.abs().max().double_value(&[]), "differs by {worst:e}");
+    }
 }

@@ -98,7 +98,7 @@ fn named(variables: Vec<Named>) -> BTreeMap<String, Tensor> {
 fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {
     snapshot.ema.as_ref().ok_or_else(|| Error::Mismatch {
         what: "the checkpoint".into(),
-        differences: "it has no weight average (ema.safetensors): the run had train.ema_decay = 0".into(),
+        differences: "it has no ema.safetensors".into(),
     })
 }
 
