@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The README's results table: each arm of the yardstick with three seeds, trained, evaluated, averaged.
 
-Runs that are finished already (checkpoints/yardstick/ARM-SEED) are not run again. About an hour on two cores.
+Runs that are finished already (checkpoints/yardstick/ARM-SEED) are not run again. On one thread, so that any machine
+of one processor type gives the same bits; about an hour.
 """
 
 import json
@@ -23,7 +24,7 @@ ARMS = {
 def figures(name: str, config: str, extra: list[str], seed: int) -> dict:
     """Trains (or continues, or skips) one run and returns its `pixtok eval --json`."""
     run = RUNS / f"{name}-{seed}"
-    train = [PIXTOK, "train", config, "--run", str(run), "--set", f"seed={seed}", *extra]
+    train = [PIXTOK, "train", config, "--run", str(run), "--threads", "1", "--set", f"seed={seed}", *extra]
     if (run / "config.toml").exists():
         train.append("--resume")
     subprocess.run(train, check=True, stdout=sys.stderr)

@@ -1,7 +1,7 @@
 //! What a person watching sees on standard error: a progress bar, or, where that is no terminal, one plain line every
 //! so often. Nothing that fails here is an error: a closed terminal stops no training.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -110,6 +110,8 @@ impl Drop for Terminal {
         }
         if let Face::Bar(bar) = &self.face {
             bar.abandon();
+            // What is printed next starts on a line of its own; a closed terminal cannot be helped.
+            let _ = writeln!(io::stderr());
         }
     }
 }
