@@ -12,6 +12,7 @@ use super::transform::Transform;
 use super::{BadSample, Batch, Cursor, DataError, Dataset};
 use crate::picture::{self, DecodeOptions};
 use crate::seed::Seed;
+use crate::torch::TorchError;
 
 /// Makes batches, one at a time: [`Assembler::add`] until full, then [`Assembler::finish`].
 pub(super) struct Assembler {
@@ -37,10 +38,15 @@ impl Assembler {
         batch_size: usize,
         pool: ThreadPool,
         stop: Arc<AtomicBool>,
-    ) -> Self {
+    ) -> Result<Self, DataError> {
         // At most the data set fits, however large the batches of an evaluation are said to be.
-        let buffer = vec![0; batch_size.min(dataset.len()) * transform.image_bytes()];
-        Self { dataset, transform, decode, batch_size, pool, stop, buffer, good: Vec::new(), bad: Vec::new() }
+        let bytes = batch_size.min(dataset.len()) * transform.image_bytes();
+        // Asked for first: `vec!` ends the process when there is no room.
+        Vec::<u8>::new()
+            .try_reserve_exact(bytes)
+            .map_err(|_| TorchError::OutOfMemory(format!("{bytes} bytes for a batch of images")))?;
+        let (good, bad) = (Vec::new(), Vec::new());
+        Ok(Self { dataset, transform, decode, batch_size, pool, stop, buffer: vec![0; bytes], good, bad })
     }
 
     pub(super) fn images(&self) -> usize {
@@ -115,7 +121,9 @@ impl Assembler {
         let good = std::mem::take(&mut self.good);
         let filled = &self.buffer[..good.len() * self.transform.image_bytes()];
         let (height, width) = self.transform.size();
-        let images = Tensor::f_from_slice(filled)?.f_view([good.len() as i64, 3, height, width])?;
+        let images = Tensor::f_from_slice(filled)
+            .and_then(|flat| flat.f_view([good.len() as i64, 3, height, width]))
+            .map_err(TorchError::from)?;
         Ok(Batch {
             images,
             names: good.iter().map(|&image| self.dataset.name(image).into_owned()).collect(),

@@ -118,7 +118,7 @@ impl Loader {
             .map_err(|error| DataError::Loader(error.to_string()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let decode = config.decode_options();
-        let mut assembler = Assembler::new(dataset, transform, decode, batch_size, pool, Arc::clone(&stop));
+        let mut assembler = Assembler::new(dataset, transform, decode, batch_size, pool, Arc::clone(&stop))?;
         let (sender, batches) = sync_channel(config.queue);
         let thread = thread::Builder::new()
             .name("batches".to_owned())

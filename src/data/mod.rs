@@ -17,6 +17,8 @@ mod transform;
 use std::io;
 use std::path::PathBuf;
 
+use crate::torch::TorchError;
+
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use config::{Config, Crop, Filter, ImageSize};
 pub use loader::{Batch, Cursor, Loader};
@@ -37,7 +39,7 @@ pub enum DataError {
     },
     /// No such folder.
     #[error(
-        "the image folder {} does not exist; set data.train or data.val, or use --data or --val-data",
+        "{} does not exist; give a folder of images (of a training: data.train or --data, data.val or --val-data)",
         .0.display()
     )]
     Missing(PathBuf),
@@ -101,7 +103,7 @@ pub enum DataError {
     /// A thread that should load images could not be started, or is gone.
     #[error("the image loader stopped: {0}")]
     Loader(String),
-    /// libtorch refused a batch.
-    #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    /// libtorch refused a batch, or there is no memory for one.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
 }

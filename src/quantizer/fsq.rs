@@ -39,11 +39,17 @@ pub enum Bound {
     Sigmoid,
 }
 
+/// The paper's set for 2^10 codes.
+fn default_levels() -> Vec<i64> {
+    vec![8, 5, 5, 5]
+}
+
 /// Settings of FSQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Levels L_i per dimension; K is their product. At least 5 each is the advice.
+    #[serde(default = "default_levels")]
     pub levels: Vec<i64>,
     /// The bound.
     #[serde(default)]

@@ -52,6 +52,12 @@ impl TorchError {
     }
 }
 
+impl From<tch::TchError> for TorchError {
+    fn from(error: tch::TchError) -> Self {
+        Self::from_message(&error.to_string())
+    }
+}
+
 /// Runs `body` and turns a panic of tch, which is how its plain methods report libtorch's errors, into an error.
 /// What `body` was changing must be given up after an error.
 ///

@@ -6,7 +6,7 @@ use super::TrainError;
 use super::bad_log::Part;
 use super::trainer::Trainer;
 use crate::data::Loader;
-use crate::evaluate::{self, Evaluation, evaluate};
+use crate::evaluate::{self, EvaluateError, Evaluation, evaluate};
 use crate::picture::sheet;
 use crate::torch::Precision;
 
@@ -14,9 +14,19 @@ use crate::torch::Precision;
 const SHEET_PICTURES: usize = 8;
 
 impl Trainer {
-    /// Evaluates raw and averaged weights; returns the raw ones' figures.
+    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad validation images and the like end
+    /// the training, and what was trained until then is saved.
     pub(super) fn evaluate(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
         self.finite.finish()?;
+        self.measure().or_else(|error| {
+            if !matches!(error, TrainError::Evaluate(EvaluateError::NotFinite(_))) {
+                self.save(None, false)?;
+            }
+            Err(error)
+        })
+    }
+
+    fn measure(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
         let step = self.state.step;
         let evaluation = self.evaluate_weights()?;
         let mut row = prefixed("val", &evaluation.figures);

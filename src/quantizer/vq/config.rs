@@ -59,6 +59,7 @@ pub enum Start {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// K.
+    #[serde(default = "default_size")]
     pub codebook_size: i64,
     /// D.
     #[serde(default = "default_dim")]
@@ -75,6 +76,10 @@ pub struct Config {
     /// A code used fewer times a step than this, on moving average, is restarted at a random vector; 0 is never.
     #[serde(default)]
     pub restart_threshold: f64,
+}
+
+fn default_size() -> i64 {
+    1024
 }
 
 fn default_dim() -> i64 {

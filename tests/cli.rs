@@ -1,0 +1,487 @@
+//! What a user meets at the command line: bad input and bad luck each end in one clear sentence with the remedy and
+//! the right exit code, and nothing is lost.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{ROOT, Scratch, copy_run, device, pixtok, said};
+
+/// A checkpoint at every step, none of them deleted.
+const EVERY_STEP: [&str; 2] = ["--set=train.checkpoint_every=1", "--set=train.keep_checkpoints=100"];
+
+/// The program ended with `code`, in its own words, with each of `parts` among them.
+fn ended(output: &Output, code: i32, parts: &[&str]) {
+    let words = said(output);
+    assert_eq!(output.status.code(), Some(code), "{words}");
+    for foreign in ["panicked", "RUST_BACKTRACE", "unwrap()", "frame #"] {
+        assert!(!words.contains(foreign), "{foreign} in: {words}");
+    }
+    for part in parts {
+        assert!(words.contains(part), "{part:?} is missing in: {words}");
+    }
+}
+
+/// As [`ended`], after one error of one line.
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    ended(output, code, parts);
+    let words = said(output);
+    assert_eq!(words.matches("error: ").count(), 1, "{words}");
+    let error = words.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(
+        error.ends_with(words.trim_end().lines().last().unwrap()),
+        "the error is not the last line: {words}"
+    );
+}
+
+/// The tensors and counters of a checkpoint.
+fn bytes_at(run: &Path, step: u64) -> Vec<Vec<u8>> {
+    let folder = run.join(format!("step-{step:06}"));
+    ["model.safetensors", "optimizer.safetensors", "state.json"]
+        .map(|name| fs::read(folder.join(name)).unwrap())
+        .to_vec()
+}
+
+fn checkpoints(run: &Path) -> Vec<String> {
+    let names = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("step-")).collect();
+    names.sort();
+    names
+}
+
+/// `pixtok train …` in bash, after `limit`.
+fn train_limited(scratch: &Scratch, run: &str, limit: &str, device: &str, args: &[&str]) -> Output {
+    let script = format!("{limit}; exec \"$@\"");
+    Command::new("bash")
+        .args(["-c", &script, "bash", env!("CARGO_BIN_EXE_pixtok"), "train"])
+        .args([scratch.path("tiny.toml"), "--run".into(), scratch.path(run)])
+        .args(["--threads", "1", "--device", device])
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+/// A training in the background, of far more steps than a test waits for unless `args` say otherwise.
+fn start_training(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
+    let before = rows(&scratch.path(run));
+    let child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
+        .arg("train")
+        .args([scratch.path("tiny.toml"), "--run".into(), scratch.path(run)])
+        .args(["--threads", "1", "--device", &device()])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while rows(&scratch.path(run)) <= before {
+        assert!(began.elapsed() < Duration::from_secs(60), "the training does not begin");
+        sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn rows(run: &Path) -> usize {
+    fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default().lines().count()
+}
+
+fn kill(child: Child, signal: &str) -> Output {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn mistakes_in_the_config_are_named() {
+    let scratch = Scratch::new();
+    for (set, parts) in [
+        ("train.stepz=3", &["train.stepz", "did you mean \"steps\""][..]),
+        ("optimiser.lr=1", &["optimiser", "did you mean \"optimizer\""]),
+        ("train.steps=many", &["train.steps is \"many\"", "whole number"]),
+        ("train.steps=2.5", &["train.steps is 2.5", "whole number"]),
+        ("data.flip=1", &["data.flip is 1", "true or false"]),
+        ("train.steps", &["--set train.steps", "key=value"]),
+        ("train.precision=fp17", &["fp17", "allowed: fp32, bf16"]),
+        ("quantizer.kind=fqs", &["fqs", "did you mean \"fsq\""]),
+        ("quantizer.levels=[8,1]", &["quantizer.levels", "1", "2 levels or more"]),
+        ("quantizer.levels=[]", &["quantizer.levels is empty", "[8, 5, 5, 5]"]),
+        ("quantizer.levels=[256,256,256,256]", &["[256, 256, 256, 256]", "2^31", "fewer or smaller"]),
+        ("data.image_size=33", &["data.image_size 33", "32 or 34"]),
+        ("data.image_size=[32,35]", &["data.image_size 35", "34 or 36"]),
+        ("data.image_size=0", &["data.image_size", "from 1 to"]),
+        ("model.norm_groups=3", &["8 channels", "3 normalisation groups", "model.norm_groups"]),
+        ("train.batch_size=11", &["batch", "11", "10", "lower train.batch_size or add images"]),
+        ("train.batch_size=0", &["train.batch_size is 0", "1 or more"]),
+        ("train.steps=0", &["train.steps is 0", "1 or more"]),
+    ] {
+        refused(&scratch.try_train("run", &["--set", set]), 2, parts);
+        assert!(!scratch.path("run").exists(), "{set} left a run folder");
+    }
+    fs::write(scratch.path("torn.toml"), "[train]\nsteps = [\n").unwrap();
+    for (config, parts) in [
+        ("torn.toml", &["torn.toml:2:10", "unclosed array"][..]),
+        ("absent.toml", &["cannot read the config", "absent.toml"]),
+        ("train", &["cannot read the config", "Is a directory"]),
+    ] {
+        refused(&pixtok(&["train", scratch.path(config).to_str().unwrap()]), 2, parts);
+    }
+}
+
+#[test]
+fn folders_without_images_are_named() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("empty")).unwrap();
+    for (folder, parts) in [
+        ("absent", &["absent does not exist", "--data"][..]),
+        ("empty", &["no images in", "empty", "jpg"]),
+        ("tiny.toml", &["tiny.toml is a file", "folder"]),
+    ] {
+        let path = scratch.path(folder);
+        for flag in ["--data", "--val-data"] {
+            refused(&scratch.try_train("run", &[flag, path.to_str().unwrap()]), 2, parts);
+            assert!(!scratch.path("run").exists());
+        }
+    }
+}
+
+/// A folder of `good` photographs beside a truncated one and a file that cannot be read (a link that leads nowhere).
+fn with_bad_images(scratch: &Scratch, name: &str, good: usize) -> String {
+    let folder = scratch.path(name);
+    fs::create_dir(&folder).unwrap();
+    for i in 0..good {
+        let file = format!("{i:02}.jpg");
+        fs::copy(scratch.path("train").join(&file), folder.join(&file)).unwrap();
+    }
+    let whole = fs::read(scratch.path("train/09.jpg")).unwrap();
+    fs::write(folder.join("cut.jpg"), &whole[..whole.len() / 2]).unwrap();
+    symlink("nowhere.jpg", folder.join("link.jpg")).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn bad_images_are_skipped_and_listed_up_to_the_limit() {
+    let scratch = Scratch::new();
+    let folder = with_bad_images(&scratch, "mixed", 8);
+    let val = scratch.path("val");
+    let args = ["--data", &folder, "--val-data", val.to_str().unwrap()];
+    let listed = |run: &str| {
+        let text = fs::read_to_string(scratch.path(run).join("bad_samples.jsonl")).unwrap();
+        let mut rows: Vec<(String, String)> = text
+            .lines()
+            .map(|line| {
+                let row: serde_json::Value = serde_json::from_str(line).unwrap();
+                (row["name"].as_str().unwrap().to_owned(), row["reason"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        rows.sort();
+        rows
+    };
+    let lax: Vec<&str> = args.iter().copied().chain(["--set=data.max_bad_fraction=0.2"]).collect();
+    let output = scratch.try_train("lax", &lax);
+    ended(&output, 0, &["warning", "bad_samples.jsonl", "trained:"]);
+    let rows = listed("lax");
+    assert_eq!(rows.len(), 2, "several epochs list each file once: {rows:?}");
+    assert!(rows[0].0 == "cut.jpg" && rows[0].1.contains("cut short"), "{rows:?}");
+    assert!(rows[1].0 == "link.jpg" && rows[1].1.contains("No such file"), "{rows:?}");
+
+    let strict: Vec<&str> = args.iter().copied().chain(["--set=data.max_bad_fraction=0.05"]).collect();
+    let output = scratch.try_train("strict", &strict);
+    refused(&output, 6, &["of 10 images", "data.max_bad_fraction = 0.05", "repair or remove them"]);
+    assert!(!listed("strict").is_empty());
+
+    let batch: Vec<&str> = lax.iter().copied().chain(["--set=train.batch_size=9"]).collect();
+    let output = scratch.try_train("batch", &batch);
+    refused(&output, 2, &["a batch of 9", "8 of 10 images can be used", "lower train.batch_size"]);
+}
+
+#[test]
+fn without_one_good_image_there_is_no_training() {
+    let scratch = Scratch::new();
+    let (bad, good) = (with_bad_images(&scratch, "bad", 0), scratch.path("val"));
+    let parts = ["none of the 2 images can be used", "cut.jpg: ", "link.jpg: "];
+    let args = ["--data", &bad, "--val-data", good.to_str().unwrap(), "--set=train.batch_size=2"];
+    refused(&scratch.try_train("train-bad", &args), 6, &parts);
+    // Known at the first evaluation only; what was trained until then is kept.
+    refused(&scratch.try_train("val-bad", &["--val-data", &bad]), 6, &parts);
+    assert_eq!(checkpoints(&scratch.path("val-bad")), ["step-000012"]);
+}
+
+#[test]
+fn run_folders_are_not_overwritten() {
+    let scratch = Scratch::new();
+    refused(
+        &scratch.try_train("tiny.toml/run", &[]),
+        1,
+        &["cannot write to run folder", "choose another --run"],
+    );
+    scratch.train("run", &["--set=train.steps=1"]);
+    let before = bytes_at(&scratch.path("run"), 1);
+    refused(&scratch.try_train("run", &[]), 2, &["already holds a run", "--resume", "another --run"]);
+    assert!(before == bytes_at(&scratch.path("run"), 1));
+    refused(&scratch.try_train("absent", &["--resume"]), 2, &["absent is not a run folder"]);
+    ended(&scratch.try_train("new", &["--resume", "--init-from", "x"]), 2, &["cannot be used with"]);
+}
+
+#[test]
+fn a_resumed_run_keeps_its_config_and_can_go_on() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=3"]);
+    let changed = ["--resume", "--set=optimizer.lr=0.5", "--set=data.flip=false"];
+    let output = scratch.try_train("run", &changed);
+    ended(
+        &output,
+        2,
+        &["optimizer.lr: 0.002 -> 0.5", "data.flip: true -> false", "undo these changes", "--init-from"],
+    );
+    let output = scratch.try_train("run", &["--resume", "--set=train.steps=3"]);
+    ended(&output, 0, &["at its last step already", "raise train.steps"]);
+    let output = scratch.try_train("run", &["--resume", "--set=train.steps=5"]);
+    ended(&output, 0, &["going on from step 3", "trained:", "step-000005"]);
+    assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");
+
+    fs::create_dir(scratch.path("hollow")).unwrap();
+    let output = scratch.try_train("hollow", &["--resume", "--set=train.steps=1"]);
+    ended(&output, 0, &["no whole checkpoint", "beginning at step 0", "trained:"]);
+}
+
+#[test]
+fn damaged_checkpoints_are_stepped_over() {
+    let scratch = Scratch::new();
+    scratch.train("whole", &EVERY_STEP);
+    copy_run(&scratch.path("whole"), &scratch.path("hurt"), 9);
+    let hurt = |name: &str| scratch.path("hurt").join(name);
+    let model = fs::read(hurt("step-000009/model.safetensors")).unwrap();
+    fs::write(hurt("step-000009/model.safetensors"), &model[..model.len() / 2]).unwrap();
+    let mut moments = fs::read(hurt("step-000008/optimizer.safetensors")).unwrap();
+    *moments.last_mut().unwrap() ^= 1;
+    fs::write(hurt("step-000008/optimizer.safetensors"), moments).unwrap();
+
+    let output = pixtok(&["eval", hurt("").to_str().unwrap(), "--device", &device()]);
+    refused(
+        &output,
+        1,
+        &["step-000009 is damaged", "model.safetensors", "restore it from a copy or delete it"],
+    );
+
+    let args: Vec<&str> = EVERY_STEP.iter().copied().chain(["--resume"]).collect();
+    let output = scratch.try_train("hurt", &args);
+    ended(
+        &output,
+        0,
+        &["step-000009 is damaged", "step-000008 is damaged", "altered", "going on from step 7"],
+    );
+    assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&scratch.path("hurt"), 12));
+}
+
+#[test]
+fn a_full_disk_stops_no_training_and_nothing_is_called_saved() {
+    let scratch = Scratch::new();
+    let args = ["--set=train.checkpoint_every=4", "--set=train.keep_checkpoints=100"];
+    scratch.train("whole", &args);
+    copy_run(&scratch.path("whole"), &scratch.path("full"), 4);
+    let resumed: Vec<&str> = args.iter().copied().chain(["--resume"]).collect();
+    // Files of 60 KiB at most, where the model needs 65.
+    let output = train_limited(&scratch, "full", "trap '' XFSZ; ulimit -f 60", &device(), &resumed);
+    ended(
+        &output,
+        4,
+        &["step-000008 was not saved", "training goes on", "error: ", "step-000012 was not saved"],
+    );
+    assert!(!said(&output).contains("trained:"));
+    assert_eq!(checkpoints(&scratch.path("full")), ["step-000004"]);
+    ended(&scratch.try_train("full", &resumed), 0, &["going on from step 4"]);
+    assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&scratch.path("full"), 12));
+}
+
+#[test]
+fn memory_exhausted_says_what_to_lower() {
+    let scratch = Scratch::new();
+    // A limit that these sizes pass at once, so that no machine's memory is really filled.
+    let limit = "ulimit -v 6000000";
+    for sets in [
+        &["--set=model.channels=65536"][..],
+        &["--set=quantizer={kind=\"vq\",codebook_size=2147483648,codebook_dim=65536}"],
+        &["--set=data.image_size=16384", "--set=train.batch_size=10"],
+        &["--set=data.image_size=512", "--set=model.channels=1024"],
+    ] {
+        let output = train_limited(&scratch, "run", limit, "cpu", sets);
+        refused(&output, 1, &["out of memory", "bytes", "lower train.batch_size", "data.image_size"]);
+        let _ = fs::remove_dir_all(scratch.path("run"));
+    }
+}
+
+#[test]
+fn one_trainer_per_run_folder() {
+    let scratch = Scratch::new();
+    let endless = ["--set=train.steps=1000000", "--set=train.checkpoint_every=1000000"];
+    let trainer = start_training(&scratch, "run", &endless);
+    for args in [&[][..], &["--resume"]] {
+        refused(&scratch.try_train("run", args), 3, &["in use by another process", "choose another --run"]);
+    }
+    kill(trainer, "-KILL");
+    let output = scratch.try_train("run", &["--resume", "--set=train.steps=1"]);
+    ended(&output, 0, &["no whole checkpoint", "beginning at step 0"]);
+}
+
+#[test]
+fn signals_save_and_a_resume_ends_the_same() {
+    let scratch = Scratch::new();
+    let args = ["--set=train.steps=150", "--set=train.checkpoint_every=1000", "--set=train.eval_every=1000"];
+    scratch.train("whole", &args);
+    let resumed: Vec<&str> = args.iter().copied().chain(["--resume"]).collect();
+    for (args, signal, code) in [(&args[..], "-INT", 130), (&resumed, "-TERM", 143)] {
+        let output = kill(start_training(&scratch, "run", args), signal);
+        ended(&output, code, &["stopped by signal", "saved", "--resume"]);
+        assert_eq!(checkpoints(&scratch.path("run")).len(), if code == 130 { 1 } else { 2 });
+    }
+    ended(&scratch.try_train("run", &resumed), 0, &["going on from step"]);
+    assert!(bytes_at(&scratch.path("whole"), 150) == bytes_at(&scratch.path("run"), 150));
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_before_the_step() {
+    let scratch = Scratch::new();
+    let sets = ["--set=optimizer.lr=1e30", "--set=optimizer.clip_norm=0", "--set=train.checkpoint_every=1"];
+    let output = scratch.try_train("run", &sets);
+    refused(&output, 5, &["step 2", "NaN", "lower optimizer.lr", ".jpg"]);
+    assert_eq!(checkpoints(&scratch.path("run")), ["step-000001"]);
+}
+
+#[test]
+fn a_run_starts_from_another_that_fits() {
+    let scratch = Scratch::new();
+    scratch.train("first", &["--set=train.steps=2"]);
+    let first = scratch.path("first");
+    let from = ["--init-from", first.to_str().unwrap(), "--set=train.steps=1"];
+    let output = scratch.try_train("second", &from);
+    ended(&output, 0, &["starting from the weights of", "at step 2", "trained:"]);
+    let wider: Vec<&str> = from.iter().copied().chain(["--set=model.channels=16"]).collect();
+    let output = scratch.try_train("third", &wider);
+    refused(&output, 2, &["cannot start from", "does not fit", "decoder.head.weight", "the config"]);
+    refused(&scratch.try_train("third", &["--init-from", "absent"]), 2, &["absent is not a run folder"]);
+    scratch.train("third", &from);
+}
+
+#[test]
+fn another_kind_of_quantizer_drops_the_keys_it_lacks() {
+    let scratch = Scratch::new();
+    let output = scratch.try_train("run", &["--dry-run", "--set=quantizer.kind=vq"]);
+    ended(&output, 0, &["dropped quantizer.levels", "kind = \"vq\"", "codebook_size = 1024"]);
+    let vq = "configs/photos96-vq.toml";
+    let output = pixtok(&["train", vq, "--dry-run", "--device", "cpu", "--set=quantizer.kind=fsq"]);
+    ended(&output, 0, &["dropped quantizer.codebook_dim", "kind = \"fsq\"", "levels = [8, 5, 5, 5]"]);
+}
+
+#[test]
+fn checkpoints_and_weights_are_chosen_by_name() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=2", EVERY_STEP[0]]);
+    let (run, device) = (scratch.path("run"), device());
+    let eval = |args: &[&str]| {
+        pixtok(&[&["eval", run.to_str().unwrap(), "--threads", "1", "--device", &device], args].concat())
+    };
+    for (name, step) in
+        [("last", "step 2"), ("best", "step 2"), ("step-1", "step 1"), ("step-000001", "step 1")]
+    {
+        ended(&eval(&["--checkpoint", name]), 0, &[step, "psnr_db", "usage"]);
+    }
+    refused(
+        &eval(&["--checkpoint", "step-7"]),
+        2,
+        &["no checkpoint", "step-000007", "step-000001, step-000002"],
+    );
+    ended(&eval(&["--checkpoint", "newest"]), 2, &["\"newest\"", "last, best or step-N"]);
+    refused(&eval(&["--weights", "ema"]), 2, &["no weight average", "train.ema_decay", "--weights raw"]);
+    ended(&eval(&["--weights", "mean"]), 2, &["\"mean\"", "raw or ema"]);
+    refused(&eval(&["--data", "absent"]), 2, &["absent does not exist", "--data"]);
+    refused(&pixtok(&["eval", "absent"]), 2, &["absent is not a run folder"]);
+
+    let json = scratch.path("figures.json");
+    ended(&eval(&["--json", json.to_str().unwrap()]), 0, &["psnr_db"]);
+    let figures: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert!(figures.as_object().unwrap().values().all(|value| !value.is_object() && !value.is_array()));
+    let names = "psnr_db ssim l1 usage perplexity entropy_bits dead_codes bits_per_token bits_per_pixel \
+                 usage_expected_uniform images tokens codebook_size step";
+    for name in names.split_whitespace() {
+        assert!(figures[name].is_number(), "{name}: {figures}");
+    }
+    assert_eq!(
+        (&figures["images"], &figures["step"], &figures["codebook_size"]),
+        (&3.into(), &2.into(), &1000.into())
+    );
+    assert_eq!(figures["weights"], "raw");
+}
+
+#[test]
+fn images_and_folders_are_reconstructed() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=1"]);
+    let path = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
+    let (run, device) = (path("run"), device());
+    let reconstruct = |input: &str, args: &[&str]| {
+        let verb = ["reconstruct", &run, &path(input), "--threads", "1", "--device", &device];
+        pixtok(&[&verb, args].concat())
+    };
+    let files = |folder: &str| fs::read_dir(scratch.path(folder)).unwrap().count();
+    ended(&reconstruct("val/01.jpg", &["--out", &path("one")]), 0, &["1 reconstruction"]);
+    assert_eq!(files("one"), 1);
+    ended(
+        &reconstruct("val", &["--out", &path("all"), "--sheet", &path("sheet.png")]),
+        0,
+        &["3 reconstruction"],
+    );
+    assert_eq!(files("all"), 3);
+    assert!(fs::read(scratch.path("sheet.png")).unwrap().starts_with(b"\x89PNG"));
+    with_bad_images(&scratch, "bad", 0);
+    refused(&reconstruct("bad/cut.jpg", &[]), 1, &["bad/cut.jpg", "cut short"]);
+    refused(&reconstruct("absent.jpg", &[]), 2, &["absent.jpg does not exist"]);
+    refused(
+        &reconstruct("val", &["--out", &path("tiny.toml/x")]),
+        1,
+        &["cannot make the folder", "tiny.toml/x"],
+    );
+}
+
+#[test]
+fn a_device_that_is_not_there() {
+    let scratch = Scratch::new();
+    let config = scratch.path("tiny.toml");
+    let train = |device: &str| pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", device]);
+    ended(&train("gpu"), 2, &["\"gpu\"", "cpu, cuda, cuda:N or auto"]);
+    refused(&train("cuda:99"), 2, &["CUDA", "--device cpu"]);
+    if !pixtok::torch::cuda_devices().is_ok_and(|count| count > 0) {
+        refused(&train("cuda"), 2, &["CUDA", "--device cpu"]);
+        refused(&pixtok(&["doctor", "--device", "cuda"]), 2, &["CUDA", "--device cpu"]);
+    }
+}
+
+#[test]
+fn every_config_resolves_and_every_verb_explains_itself() {
+    let configs = fs::read_dir(Path::new(ROOT).join("configs")).unwrap().map(|entry| entry.unwrap().path());
+    for config in configs {
+        let output = pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", "cpu"]);
+        let parts = ["# parameters: ", "# latent grid: 16x16", "bits per token", "# images: ", "# memory: "];
+        ended(&output, 0, &parts);
+    }
+    let run = Path::new(ROOT).join("configs/photos96-fsq.toml");
+    ended(
+        &pixtok(&["train", run.to_str().unwrap(), "--dry-run"]),
+        0,
+        &["1040 for training", "32 steps per epoch"],
+    );
+    for (verb, parts) in [
+        ("train", &["--set", "--resume", "--dry-run", "--init-from", "Exit codes", "Examples"][..]),
+        ("eval", &["--checkpoint", "--weights", "--json", "Examples"]),
+        ("reconstruct", &["IMAGE_OR_FOLDER", "--out", "--sheet", "Examples"]),
+        ("doctor", &["--device"]),
+    ] {
+        ended(&pixtok(&[verb, "--help"]), 0, parts);
+    }
+    ended(&pixtok(&["trian"]), 2, &["trian", "train"]);
+}
