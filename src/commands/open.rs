@@ -5,13 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tch::{Device, nn};
 
-use super::Misuse;
 use crate::checkpoint::RunFolder;
 use crate::cli::{ComputeArgs, RunArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
 use crate::torch::forbid_tf32;
-use crate::train::{Weights, load_model};
+use crate::train::load_model;
 
 /// A trained tokenizer.
 pub(super) struct Opened {
@@ -48,13 +47,6 @@ pub(super) fn open(args: &RunArgs) -> Result<Opened> {
     let config = config_of(&args.run)?;
     let device = compute(&args.compute)?;
     let loaded = folder.load(step)?;
-    if args.weights == Weights::Ema && loaded.snapshot.ema.is_none() {
-        return Err(Misuse(format!(
-            "{} keeps no moving average of its weights (train.ema_decay is 0 there); use --weights raw",
-            args.run.display()
-        ))
-        .into());
-    }
     let store = nn::VarStore::new(device);
     let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
