@@ -80,6 +80,9 @@ pub enum Error {
         /// A few of the names and a count, for each way to differ.
         differences: String,
     },
+    /// Averaged weights were asked for where there are none.
+    #[error("the checkpoint has no weight average, since its run had train.ema_decay = 0; use --weights raw")]
+    NoAverage,
     /// Reading or tidying failed for a reason outside the files.
     #[error("cannot {action} {}", .path.display())]
     Io {

@@ -64,6 +64,7 @@ fn of_checkpoint(error: &checkpoint::Error) -> u8 {
         Error::Exists { .. }
         | Error::NotARun { .. }
         | Error::NoCheckpoint { .. }
+        | Error::NoAverage
         | Error::Mismatch { .. } => MISUSE,
         _ => FAILED,
     }

@@ -96,10 +96,7 @@ fn named(variables: Vec<Named>) -> BTreeMap<String, Tensor> {
 }
 
 fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {
-    snapshot.ema.as_ref().ok_or_else(|| Error::Mismatch {
-        what: "the checkpoint".into(),
-        differences: "it has no ema.safetensors".into(),
-    })
+    snapshot.ema.as_ref().ok_or(Error::NoAverage)
 }
 
 /// Writes a checkpoint's weights into `variables`, strictly: to evaluate them, or to start another run from them.
