@@ -77,6 +77,8 @@ char* px_allow_tf32(int bits, int* previous) {
 char* px_deterministic(int on) {
   return caught([&] {
     auto& context = at::globalContext();
+    // cuBLAS is deterministic only with a workspace of fixed size, which it reads before its first product.
+    if (on) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
     context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
     context.setDeterministicCuDNN(on != 0);
     context.setBenchmarkCuDNN(on == 0);

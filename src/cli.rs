@@ -129,6 +129,9 @@ pub struct EvalArgs {
     /// Folder of images, all of which are evaluated [default: the run's validation images]
     #[arg(long, value_name = "DIR", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
+    /// Images at a time, in place of the run's eval.batch_size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: Option<u32>,
     /// Also write the figures as one flat JSON object; - is standard output, in place of the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -37,7 +37,8 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let dataset = Arc::new(dataset);
     let eval = &opened.config.eval;
     let bound = if args.data.is_some() { None } else { eval.bound() };
-    let loader = Loader::eval(Arc::clone(&dataset), &opened.config.data, eval.batch_size, bound)?;
+    let batch_size = args.batch_size.map_or(eval.batch_size, |size| size as usize);
+    let loader = Loader::eval(Arc::clone(&dataset), &opened.config.data, batch_size, bound)?;
     let options = evaluate::Options {
         device: opened.device,
         precision: args.tokenizer.precision,

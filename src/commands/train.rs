@@ -34,6 +34,11 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     let path = run_folder(args);
     let run = if args.resume { RunWriter::resume(&path)? } else { RunWriter::create(&path)? };
     let loaded = if args.resume { checkpoint_to_resume(&run, &config)? } else { None };
+    if loaded.is_some() && device.is_cuda() && !config.train.deterministic {
+        note(
+            "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit",
+        );
+    }
     if let Some(other) = &args.init_from {
         init_from(other, &objective)?;
     }

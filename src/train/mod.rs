@@ -5,6 +5,7 @@ mod collapse;
 mod error;
 mod finite;
 mod objective;
+mod parts;
 mod persist;
 mod save;
 mod signals;
@@ -19,10 +20,11 @@ use serde::{Deserialize, Serialize};
 pub use collapse::Collapse;
 pub use error::TrainError;
 pub use objective::{Objective, OptimizerId, PixelReconstruction, StepOutput};
+pub use parts::{Outcome, Parts};
 pub use persist::{Weights, load_model};
 pub use signals::Signals;
 pub use state::{State, StateError};
-pub use trainer::{Outcome, Parts, Trainer};
+pub use trainer::Trainer;
 
 use crate::torch::Precision;
 

@@ -1,80 +1,22 @@
 //! The only training loop.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::bad_log::{BadLog, Part};
 use super::finite::{FiniteCheck, StepNumbers};
+use super::parts::{Outcome, Parts};
 use super::persist::Live;
 use super::start::{Source, start_quantizer};
 use super::window::Window;
-use super::{Config, Objective, Signals, State, TrainError};
-use crate::checkpoint::{Loaded, RunWriter};
-use crate::data::{self, BadSample, BadSamples, Batch, DataError, Dataset, Loader};
-use crate::evaluate;
+use super::{State, TrainError};
+use crate::data::{BadSample, BadSamples, Batch, DataError, Dataset, Loader};
 use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
-use crate::optim::{self, Adamw, WeightAverage};
+use crate::optim::{Adamw, WeightAverage};
 use crate::quantizer::{Monitor, merge};
-use crate::seed::Seed;
 use crate::torch::{catching, with_precision};
-
-/// Everything that a training is made of.
-pub struct Parts {
-    /// Of every random decision.
-    pub seed: Seed,
-    /// Of the loop.
-    pub train: Config,
-    /// Of the images.
-    pub data: data::Config,
-    /// Of the optimizers.
-    pub optimizer: optim::Config,
-    /// Of the evaluations.
-    pub eval: evaluate::Config,
-    /// The resolved config, for the logs.
-    pub config_text: String,
-    /// What is minimised, on `device`.
-    pub objective: Box<dyn Objective>,
-    /// Where it trains.
-    pub device: Device,
-    /// Training images.
-    pub train_set: Arc<Dataset>,
-    /// Validation images.
-    pub val_set: Arc<Dataset>,
-    /// The run folder, locked.
-    pub run: RunWriter,
-    /// The run was there before.
-    pub resumed: bool,
-    /// The checkpoint to go on from.
-    pub loaded: Option<Loaded>,
-    /// The counters of a run that has not begun, with this process's circumstances.
-    pub state: State,
-    /// Go on with another thread count or kind of device than the checkpoint's.
-    pub accept_inexact: bool,
-    /// Save at step 0: what the run starts from is nowhere else in its folder.
-    pub save_first: bool,
-    /// Ctrl-C and SIGTERM.
-    pub signals: Signals,
-}
-
-/// How a training ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// All steps are done.
-    Finished {
-        /// The last checkpoint.
-        checkpoint: PathBuf,
-    },
-    /// A signal came; everything is saved.
-    Interrupted {
-        /// Its number.
-        signal: i32,
-        /// The last checkpoint.
-        checkpoint: PathBuf,
-    },
-}
 
 /// A training under way.
 pub struct Trainer {
