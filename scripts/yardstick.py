@@ -13,6 +13,7 @@ import sys
 
 PIXTOK = "target/debug/pixtok"
 RUNS = pathlib.Path("checkpoints/yardstick")
+COMPUTE = ("--device", "cpu", "--threads", "1")
 SEEDS = (0, 1, 2)
 ARMS = {
     "FSQ [8,5,5,5]": ("fsq", "configs/photos96-fsq.toml", []),
@@ -24,11 +25,11 @@ ARMS = {
 def figures(name: str, config: str, extra: list[str], seed: int) -> dict:
     """Trains (or continues, or skips) one run and returns its `pixtok eval --json`."""
     run = RUNS / f"{name}-{seed}"
-    train = [PIXTOK, "train", config, "--run", str(run), "--threads", "1", "--set", f"seed={seed}", *extra]
+    train = [PIXTOK, "train", config, "--run", str(run), *COMPUTE, "--set", f"seed={seed}", *extra]
     if (run / "config.toml").exists():
         train.append("--resume")
     subprocess.run(train, check=True, stdout=sys.stderr)
-    out = subprocess.run([PIXTOK, "eval", str(run), "--json", "-"], check=True, capture_output=True, text=True)
+    out = subprocess.run([PIXTOK, "eval", str(run), *COMPUTE, "--json", "-"], check=True, capture_output=True, text=True)
     return json.loads(out.stdout)
 
 

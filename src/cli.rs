@@ -82,7 +82,7 @@ pub struct TrainArgs {
     /// Start from the last weights of another run, at step 0 with fresh optimizer moments
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
-    /// Check everything, print the resolved config and what the run will be, and stop
+    /// Check the config, print it resolved and what the run will be, and stop
     #[arg(long)]
     pub dry_run: bool,
     /// Where and how to compute

@@ -29,6 +29,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How many of `total` images are evaluated.
+    #[must_use]
+    pub fn images_of(&self, total: usize) -> usize {
+        self.bound().unwrap_or(total).min(total)
+    }
+
     /// `max_images`, where 0 means no bound.
     #[must_use]
     pub fn bound(&self) -> Option<usize> {

@@ -39,14 +39,11 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let bound = if args.data.is_some() { None } else { eval.bound() };
     let batch_size = args.batch_size.map_or(eval.batch_size, |size| size as usize);
     let loader = Loader::eval(Arc::clone(&dataset), &opened.config.data, batch_size, bound)?;
-    let options = evaluate::Options {
-        device: opened.device,
-        precision: args.tokenizer.precision,
-        pictures: 0,
-        images: dataset.len(),
-    };
+    let images = bound.unwrap_or(dataset.len()).min(dataset.len());
+    let options =
+        evaluate::Options { device: opened.device, precision: args.tokenizer.precision, pictures: 0, images };
     let evaluation = evaluate(&opened.tokenizer, loader, options)?;
-    let mut bad = BadSamples::new(dataset.len(), opened.config.data.max_bad_fraction);
+    let mut bad = BadSamples::new(images, opened.config.data.max_bad_fraction);
     for sample in &evaluation.bad {
         note(&format!("left out {}: {}", sample.name, sample.reason));
         bad.record(sample);
@@ -63,5 +60,11 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let heading = format!("{run}, step {}, {weights} weights, on {folder}\n", opened.step);
     print(&(heading + &figures.table()))?;
     let Some(path) = &args.json else { return Ok(()) };
-    write_atomic(path, json.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    // A pipe or a device is written to, a file is replaced whole.
+    let written = if path.exists() && !path.is_file() {
+        fs::write(path, &json).map_err(anyhow::Error::from)
+    } else {
+        write_atomic(path, json.as_bytes()).map_err(anyhow::Error::from)
+    };
+    written.with_context(|| format!("cannot write {}", path.display()))
 }

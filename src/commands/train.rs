@@ -67,7 +67,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
         save_first: args.init_from.is_some(),
         signals: Signals::listen().context("cannot listen for signals")?,
     })?;
-    // Only now: a resume that was refused leaves the run as it was.
+    // Only now: a resume that was refused leaves the config and the logs as they were.
     write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
     match trainer.run()? {
         Outcome::Finished { checkpoint } => {

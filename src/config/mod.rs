@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use diff::{Change, diff};
+use diff::{Change, diff};
 pub use error::ConfigError;
 
 use crate::quantizer::QuantizerConfig;

@@ -1,5 +1,5 @@
 //! Latent to indices and back. One file (or folder) per quantizer; adding one touches that file and the three
-//! adjacent places of this one: the `mod` line, the [`QuantizerConfig`] variant, the match arm of its `build`.
+//! adjacent places of this one: the `mod` line, the [`QuantizerConfig`] variant, the match arm of its `settings`.
 //!
 //! Nothing outside asks which quantizer it has: a quantizer names its own loss terms, registers its own variables
 //! under the path that it is given, and computes in full float32 whatever the autocast type.
@@ -66,7 +66,7 @@ pub struct LossTerm {
 /// A named scalar for the logs, detached and left on its device until log time.
 #[derive(Debug)]
 pub struct Monitor {
-    /// As logged, for instance `quantizer/restarts`.
+    /// As logged, for instance `codebook/restarts`.
     pub name: String,
     /// Scalar.
     pub value: Tensor,

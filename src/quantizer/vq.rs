@@ -134,8 +134,8 @@ impl Vq {
         self.codebook.copy_(&(&*sums / smoothed.unsqueeze(1)));
     }
 
-    /// Moves every code whose count is under the threshold to a vector of `pool`, with the threshold as its count, so
-    /// that it is not dead again at the next step.
+    /// Moves every code whose count is under the threshold to a vector of `pool`, with the threshold as its count: it
+    /// stays when at least as many vectors choose it at the next step.
     fn restart(&mut self, pool: &Tensor, seed: Seed) -> UpdateReport {
         let threshold = self.config.restart_threshold;
         let dead = self.counts.lt(threshold);

@@ -17,7 +17,7 @@ pub type OptimizerId = usize;
 pub struct StepOutput {
     /// A loss for each optimizer that steps, with gradient.
     pub groups: Vec<(OptimizerId, Tensor)>,
-    /// For the logs: named scalars, detached, unweighted.
+    /// For the logs: named scalars, detached; single terms are unweighted, `loss/recon` is their weighted sum.
     pub terms: Vec<(String, Tensor)>,
     /// For [`Objective::after_step`].
     pub statistics: Vec<Statistic>,

@@ -13,7 +13,12 @@ impl Trainer {
         let metric = self.parts.train.best_metric;
         let Some(value) = value_of(figures, metric) else { return false };
         // An unreadable record was reported when the run was opened; a save will say so again.
-        let best = self.parts.run.folder().best().ok().flatten().filter(|best| best.metric == metric.name());
+        let folder = self.parts.run.folder();
+        let best = folder
+            .best()
+            .ok()
+            .flatten()
+            .filter(|best| best.metric == metric.name() && folder.checkpoint_path(best.step).is_dir());
         best.is_none_or(
             |best| {
                 if metric.higher_is_better() { value > best.value } else { value < best.value }
@@ -38,13 +43,18 @@ impl Trainer {
         let step = self.state.step;
         let metric = parts.train.best_metric;
         let value = figures.and_then(|figures| value_of(&figures, metric));
-        let saved = parts.run.save(step, &snapshot).and_then(|path| {
-            if let Some(value) = value {
-                parts.run.offer_best(step, metric.name(), value, metric.higher_is_better())?;
-            }
-            parts.run.retain(parts.train.keep_checkpoints)?;
-            Ok(path)
+        let saved = parts.run.save(step, &snapshot);
+        // The checkpoint is whole: what follows only keeps the folder tidy.
+        let tidied = saved.as_ref().ok().map(|_| {
+            let best = value.map_or(Ok(false), |value| {
+                parts.run.offer_best(step, metric.name(), value, metric.higher_is_better())
+            });
+            let kept = parts.run.retain(parts.train.keep_checkpoints);
+            best.map(|_| ()).and(kept)
         });
+        if let Some(Err(error)) = tidied {
+            self.logger.warn(&format!("step {step}: {}", chain(&error)));
+        }
         self.window.restart_clock();
         match saved {
             Ok(path) => Ok(Some(path)),

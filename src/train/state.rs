@@ -44,10 +44,10 @@ pub enum StateError {
     },
     /// Another set of files.
     #[error(
-        "the training set is not the one that the run began with (its list of files changed); restore it, or start \
-         a new run with --init-from"
+        "the images in {0} are not those that the run began with (their list changed); name the run's own folder \
+         with --data and --val-data, restore the files, or start a new run with --init-from"
     )]
-    Data,
+    Data(String),
 }
 
 impl State {
@@ -65,8 +65,8 @@ impl State {
         }
     }
 
-    /// Takes over a saved state if a run under `self`'s circumstances would continue it exactly; returns what the
-    /// user should know.
+    /// Takes over a saved state if a run under `self`'s circumstances, on the images of `folder`, would continue it
+    /// exactly; returns what the user should know.
     ///
     /// # Errors
     /// See [`StateError`].
@@ -74,10 +74,11 @@ impl State {
         &mut self,
         saved: serde_json::Value,
         accept_inexact: bool,
+        folder: &str,
     ) -> Result<Vec<String>, StateError> {
         let saved: State = serde_json::from_value(saved)?;
         if saved.data_fingerprint != self.data_fingerprint {
-            return Err(StateError::Data);
+            return Err(StateError::Data(folder.to_owned()));
         }
         let mut notes = vec![];
         for (then, now, remedy) in [
@@ -88,7 +89,9 @@ impl State {
             ),
             (saved.device.clone(), self.device.clone(), format!("--device {}", saved.device)),
         ] {
-            if then == now {
+            // On CUDA the threads only load images.
+            let idle = then.ends_with("threads") && self.device == "cuda" && saved.device == "cuda";
+            if then == now || idle {
                 continue;
             }
             if !accept_inexact {
@@ -116,13 +119,13 @@ mod tests {
         saved.cursor = Cursor { epoch: 1, position: 32 };
         let json = || serde_json::to_value(&saved).unwrap();
         let mut same = state(2, "a");
-        assert!(same.resume(json(), false).unwrap().is_empty());
+        assert!(same.resume(json(), false, "photos").unwrap().is_empty());
         assert_eq!(same, saved);
-        assert!(matches!(state(2, "b").resume(json(), true), Err(StateError::Data)));
-        assert!(matches!(state(1, "a").resume(json(), false), Err(StateError::Inexact { .. })));
+        assert!(matches!(state(2, "b").resume(json(), true, "photos"), Err(StateError::Data(_))));
+        assert!(matches!(state(1, "a").resume(json(), false, "photos"), Err(StateError::Inexact { .. })));
         let mut accepted = state(1, "a");
-        assert_eq!(accepted.resume(json(), true).unwrap().len(), 1);
+        assert_eq!(accepted.resume(json(), true, "photos").unwrap().len(), 1);
         assert_eq!((accepted.threads, accepted.step), (1, 7));
-        assert!(state(2, "a").resume(serde_json::json!({"step": 1}), false).is_err());
+        assert!(state(2, "a").resume(serde_json::json!({"step": 1}), false, "photos").is_err());
     }
 }

@@ -11,7 +11,7 @@ use super::persist::Live;
 use super::start::{Source, start_quantizer};
 use super::window::Window;
 use super::{State, TrainError};
-use crate::data::{BadSample, BadSamples, Batch, DataError, Dataset, Loader};
+use crate::data::{BadSample, BadSamples, Batch, DataError, Loader};
 use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
 use crate::optim::{Adamw, WeightAverage};
@@ -48,7 +48,8 @@ impl Trainer {
         if let Some(loaded) = parts.loaded.take() {
             let live =
                 Live { objective: &*parts.objective, optimizers: &optimizers, average: average.as_ref() };
-            notes = state.resume(loaded.snapshot.state.clone(), parts.accept_inexact)?;
+            let saved = loaded.snapshot.state.clone();
+            notes = state.resume(saved, parts.accept_inexact, &parts.data.train)?;
             live.restore(&loaded.snapshot)?;
         }
         let run = parts.run.folder().path();
@@ -58,8 +59,9 @@ impl Trainer {
         for note in notes {
             logger.note(&note);
         }
-        let count = |set: &Dataset| BadSamples::new(set.len(), parts.data.max_bad_fraction);
-        let bad = BadLog::open(run, state.step, count(&parts.train_set), count(&parts.val_set))?;
+        let count = |total: usize| BadSamples::new(total, parts.data.max_bad_fraction);
+        let validated = parts.eval.images_of(parts.val_set.len());
+        let bad = BadLog::open(run, state.step, count(parts.train_set.len()), count(validated))?;
         let finite = FiniteCheck::new(parts.device);
         let window = Window::new(&parts.objective.tokenizer().codebook());
         Ok(Self { parts, state, optimizers, average, logger, bad, finite, window })
@@ -74,10 +76,11 @@ impl Trainer {
         let logged = self.logger.text("config", &text);
         self.warn_of(logged);
         if self.state.step == 0 {
-            self.start()?;
             if self.parts.save_first {
                 self.save(None, true)?;
             }
+            self.start()?;
+            self.window.restart_clock();
         }
         let mut loader = Loader::train(
             Arc::clone(&self.parts.train_set),
@@ -89,7 +92,7 @@ impl Trainer {
         let mut saved = None;
         while self.state.step < self.parts.train.steps {
             let batch = match self.next_batch(&mut loader) {
-                Err(error @ TrainError::TooManyBad(_)) if self.state.step > 0 => {
+                Err(error @ (TrainError::TooManyBad(_) | TrainError::Data(_))) if self.state.step > 0 => {
                     self.save(None, false)?;
                     return Err(error);
                 }
@@ -129,7 +132,13 @@ impl Trainer {
             seed: parts.seed,
             device: parts.device,
         };
-        if let Some(vectors) = start_quantizer(&mut *parts.objective, &source)? {
+        let started = start_quantizer(&mut *parts.objective, &source);
+        if let Err(TrainError::Data(error)) = &started {
+            // Listed; that they are too many is what the error says in its own words.
+            let _ = self.record_bad(Part::Train, bad_of(error));
+        }
+        let parts = &self.parts;
+        if let Some(vectors) = started? {
             self.logger.note(&format!("the codebook starts from {vectors} latent vectors"));
             // What the start wrote is no step of the average.
             if let Some(average) = &mut self.average {
@@ -144,11 +153,7 @@ impl Trainer {
 
     fn next_batch(&mut self, loader: &mut Loader) -> Result<Batch, TrainError> {
         let mut next = loader.next().ok_or_else(|| DataError::Loader("it ended".into()))?;
-        let bad = match &mut next {
-            Ok(batch) => std::mem::take(&mut batch.bad),
-            Err(DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. }) => bad.clone(),
-            Err(_) => vec![],
-        };
+        let bad = next.as_mut().map_or_else(|error| bad_of(error), |batch| std::mem::take(&mut batch.bad));
         let counted = self.record_bad(Part::Train, bad);
         let batch = next?;
         counted?;
@@ -254,5 +259,13 @@ impl Trainer {
         if let Err(error) = logged {
             self.logger.warn(&error.to_string());
         }
+    }
+}
+
+/// The bad images that a data error was about.
+pub(super) fn bad_of(error: &DataError) -> Vec<BadSample> {
+    match error {
+        DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. } => bad.clone(),
+        _ => vec![],
     }
 }

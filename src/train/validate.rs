@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::TrainError;
 use super::bad_log::Part;
-use super::trainer::Trainer;
+use super::trainer::{Trainer, bad_of};
 use crate::data::Loader;
 use crate::evaluate::{self, EvaluateError, Evaluation, evaluate};
 use crate::picture::sheet;
@@ -28,7 +28,14 @@ impl Trainer {
 
     fn measure(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
         let step = self.state.step;
-        let evaluation = self.evaluate_weights()?;
+        let evaluation = match self.evaluate_weights() {
+            Err(TrainError::Evaluate(EvaluateError::Data(error))) => {
+                // Listed; that they are too many is what the error says in its own words.
+                let _ = self.record_bad(Part::Val, bad_of(&error));
+                return Err(EvaluateError::Data(error).into());
+            }
+            other => other?,
+        };
         let mut row = prefixed("val", &evaluation.figures);
         if let Some(average) = self.average.take() {
             let averaged = average.in_place(|| self.evaluate_weights());
@@ -51,7 +58,7 @@ impl Trainer {
     fn evaluate_weights(&self) -> Result<Evaluation, TrainError> {
         let eval = &self.parts.eval;
         let val_set = Arc::clone(&self.parts.val_set);
-        let images = eval.bound().unwrap_or(usize::MAX).min(val_set.len());
+        let images = eval.images_of(val_set.len());
         let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
         let options = evaluate::Options {
             device: self.parts.device,
