@@ -210,6 +210,9 @@ fn without_one_good_image_there_is_no_training() {
     // Known at the first evaluation only; what was trained until then is kept.
     refused(&scratch.try_train("val-bad", &["--val-data", &bad]), 6, &parts);
     assert_eq!(checkpoints(&scratch.path("val-bad")), ["step-000012"]);
+    // Once the images are mended, a resume makes up for it.
+    let mended = ["--val-data", good.to_str().unwrap(), "--resume"];
+    ended(&scratch.try_train("val-bad", &mended), 0, &["step 12: val psnr_db"]);
     for run in ["train-bad", "val-bad"] {
         let listed = fs::read_to_string(scratch.path(run).join("bad_samples.jsonl")).unwrap();
         assert_eq!(listed.lines().count(), 2, "{run}: {listed}");

@@ -46,7 +46,6 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     let state = State::new(tch::get_num_threads(), device, train_set.fingerprint());
     if loaded.as_ref().is_some_and(|loaded| loaded.step >= config.train.steps) {
         note(&format!("{} is at its last step already; raise train.steps to go on", path.display()));
-        return Ok(0);
     }
     let trainer = Trainer::new(Parts {
         seed: Seed(config.seed),

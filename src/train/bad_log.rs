@@ -1,5 +1,6 @@
 //! `bad_samples.jsonl`: every file that could not be used, once, with its reason and the step that met it.
 
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,9 @@ pub(super) struct BadLog {
     path: PathBuf,
     train: BadSamples,
     val: BadSamples,
+    /// Validation files in the list of an earlier process. They are met again at the next evaluation and count then,
+    /// if they are still bad.
+    listed_val: HashSet<String>,
     /// Rows that are not written yet.
     pending: String,
 }
@@ -60,11 +64,18 @@ impl BadLog {
     pub fn open(run: &Path, step: u64, train: BadSamples, val: BadSamples) -> Result<Self, TrainError> {
         let path = run.join("bad_samples.jsonl");
         cut_back(&path, step)?;
-        let mut log = Self { path, train, val, pending: String::new() };
+        let mut log = Self { path, train, val, listed_val: HashSet::new(), pending: String::new() };
         // Missing until a file is bad.
         for line in fs::read_to_string(&log.path).unwrap_or_default().lines() {
             if let Ok(row) = serde_json::from_str::<Row>(line) {
-                log.of(row.split).record(&row.sample);
+                match row.split {
+                    Part::Train => {
+                        log.train.record(&row.sample);
+                    }
+                    Part::Val => {
+                        log.listed_val.insert(row.sample.name);
+                    }
+                }
             }
         }
         Ok(log)
@@ -81,10 +92,13 @@ impl BadLog {
     pub fn record(&mut self, step: u64, part: Part, samples: Vec<BadSample>) -> Recorded {
         let mut new = 0;
         for sample in samples {
-            if self.of(part).record(&sample) {
+            if !self.of(part).record(&sample) {
+                continue;
+            }
+            new += 1;
+            if part == Part::Train || !self.listed_val.contains(&sample.name) {
                 let row = serde_json::to_string(&Row { step, split: part, sample });
                 self.pending.extend(row.ok().map(|row| row + "\n"));
-                new += 1;
             }
         }
         Recorded { new, unwritten: self.write_pending().err() }

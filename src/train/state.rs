@@ -11,6 +11,8 @@ use crate::data::Cursor;
 pub struct State {
     /// Optimizer steps done.
     pub step: u64,
+    /// The step of the last evaluation that gave figures.
+    pub evaluated: u64,
     /// Where the data goes on.
     pub cursor: Cursor,
     /// Evaluations in a row with a collapsed codebook.
@@ -57,6 +59,7 @@ impl State {
         let device = if device.is_cuda() { "cuda" } else { "cpu" }.to_owned();
         Self {
             step: 0,
+            evaluated: 0,
             cursor: Cursor::default(),
             collapse: CollapseCount::default(),
             threads,

@@ -90,6 +90,10 @@ impl Trainer {
             self.state.cursor,
         )?;
         let mut saved = None;
+        if self.owes_evaluation() {
+            let figures = self.evaluate()?;
+            saved = self.save(figures, true)?;
+        }
         while self.state.step < self.parts.train.steps {
             let batch = match self.next_batch(&mut loader) {
                 Err(error @ (TrainError::TooManyBad(_) | TrainError::Data(_))) if self.state.step > 0 => {
@@ -117,6 +121,13 @@ impl Trainer {
         }
         let checkpoint = saved.unwrap_or_else(|| self.parts.run.folder().checkpoint_path(self.state.step));
         Ok(Outcome::Finished { checkpoint })
+    }
+
+    /// Whether the checkpoint was saved because its evaluation failed.
+    fn owes_evaluation(&self) -> bool {
+        let (state, train) = (&self.state, &self.parts.train);
+        let wanted = self.due(train.eval_every) || state.step == train.steps;
+        state.step > 0 && wanted && state.evaluated != state.step
     }
 
     fn due(&self, every: u64) -> bool {

@@ -51,6 +51,7 @@ impl Trainer {
             self.logger.warn(&warning);
         }
         self.record_bad(Part::Val, evaluation.bad)?;
+        self.state.evaluated = step;
         self.window.restart_clock();
         Ok(Some(evaluation.figures))
     }
