@@ -23,9 +23,10 @@ demo STEPS="600" RUN="checkpoints/demo": setup
         rm -rf "$2"
     fi
     {{ pixtok }} train configs/photos96-fsq.toml --run "$2" --set train.steps="$1"
-    {{ pixtok }} reconstruct "$2" data/photos96/val --sheet "$2/reconstructions.png"
+    {{ pixtok }} reconstruct "$2" data/photos96/val --sheet "$2/reconstructions.png" >/dev/null
     {{ pixtok }} eval "$2"
     echo "originals above their reconstructions: $2/reconstructions.png"
+    echo "next: just train configs/photos96-fsq.toml --data YOUR_PICTURES --run checkpoints/mine"
 
 # Run every test
 test *ARGS: setup
@@ -40,17 +41,21 @@ check: setup
     just demo 60 checkpoints/demo-check
 
 # Train a tokenizer: just train configs/photos96-vq.toml --run checkpoints/vq
+[no-exit-message]
 train CONFIG *ARGS: setup
-    {{ pixtok }} train "$@"
+    @{{ pixtok }} train "$@"
 
 # Measure a trained tokenizer: just eval checkpoints/vq
+[no-exit-message]
 eval RUN *ARGS: setup
-    {{ pixtok }} eval "$@"
+    @{{ pixtok }} eval "$@"
 
 # Print versions, device, threads, precision support, and what is missing
+[no-exit-message]
 doctor *ARGS: setup
-    {{ pixtok }} doctor "$@"
+    @{{ pixtok }} doctor "$@"
 
 # The results table of the README, seeds and all (about an hour on two cores)
+[no-exit-message]
 yardstick *ARGS: setup
-    scripts/yardstick.py "$@"
+    @scripts/yardstick.py "$@"

@@ -78,6 +78,13 @@ fn tasks(input: &Path, out: &Path) -> Result<Vec<Task>> {
         }
         Task { source, target: target.into() }
     };
+    if !input.exists() {
+        return Err(Misuse(format!(
+            "{} does not exist; give an image or a folder of images",
+            input.display()
+        ))
+        .into());
+    }
     let tasks: Vec<Task> = if input.is_file() {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {

@@ -227,7 +227,7 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
                 train.batch_size,
             )
         }
-        (Err(error), _) | (_, Err(error)) => format!("none here ({error:#})"),
+        (Err(error), _) | (_, Err(error)) => format!("none here: {error:#}"),
     };
     Ok(format!(
         "{}\n# parameters: {parameters} (encoder {}, quantizer {}, decoder {})\n\

@@ -39,7 +39,7 @@ pub enum DataError {
     },
     /// No such folder.
     #[error(
-        "{} does not exist; give a folder of images (of a training: data.train or --data, data.val or --val-data)",
+        "{} does not exist; give a folder of images with data.train or --data, data.val or --val-data",
         .0.display()
     )]
     Missing(PathBuf),
