@@ -1,14 +1,16 @@
 //! Agreement with stored numbers of scikit-image, vector-quantize-pytorch and PyTorch; `tests/reference/` has the
 //! numbers and the programs that made them. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
 
-use std::collections::HashMap;
+#[path = "common/numbers.rs"]
+mod numbers;
 
+use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::metrics::{L1, Psnr, Ssim};
 use pixtok::optim::{self, Adamw, Decayed, Schedule};
-use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer, QuantizerConfig};
+use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
 use pixtok::seed::Seed;
 use serde_json::json;
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 /// Most that a value may differ, relative to the largest of its tensor.
 const VALUES: f64 = 1e-6;
@@ -16,40 +18,6 @@ const VALUES: f64 = 1e-6;
 const GRADIENTS: f64 = 1e-5;
 /// No noise is drawn in these tests.
 const TRAIN: Mode = Mode::Train { seed: Seed(0) };
-
-/// The tensors of one file, on the device of the test.
-struct Numbers(HashMap<String, Tensor>);
-
-impl Numbers {
-    fn read(name: &str) -> Self {
-        let path = format!("{}/tests/reference/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let device = device();
-        let tensors = Tensor::read_safetensors(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        Self(tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device))).collect())
-    }
-
-    fn get(&self, key: &str) -> Tensor {
-        self.0.get(key).unwrap_or_else(|| panic!("no `{key}`")).shallow_clone()
-    }
-}
-
-fn device() -> Device {
-    match std::env::var("PIXTOK_TEST_DEVICE").as_deref() {
-        Err(_) | Ok("cpu") => Device::Cpu,
-        Ok("cuda") => Device::Cuda(0),
-        Ok(other) => panic!("PIXTOK_TEST_DEVICE is `{other}`: set it to cpu or cuda"),
-    }
-}
-
-/// |a − b| ≤ `relative` · max|b|, everywhere.
-fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, relative: f64) {
-    assert_eq!(ours.size(), theirs.size(), "{what}: shape");
-    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
-    let worst = (&ours - &theirs).abs().max().double_value(&[]);
-    let allowed = relative * theirs.abs().max().double_value(&[]);
-    // Written so that a value that is not a number fails.
-    assert!(worst <= allowed, "{what}: differs by {worst:e}, allowed are {allowed:e}");
-}
 
 #[test]
 fn metrics_agree_with_scikit_image() {
@@ -72,17 +40,6 @@ fn metrics_agree_with_scikit_image() {
             assert!((ours - theirs).abs() < VALUES, "pair {pair}, {name}: {ours} against {theirs}");
         }
     }
-}
-
-fn quantizer(config: serde_json::Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
-    let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
-    let store = nn::VarStore::new(device());
-    let quantizer = config.settings().build(&store.root(), channels).unwrap_or_else(|e| panic!("{e}"));
-    (store, quantizer)
-}
-
-fn leaf(value: &Tensor) -> Tensor {
-    value.copy().set_requires_grad(true)
 }
 
 #[test]
@@ -187,7 +144,7 @@ fn vq_restarts_the_codes_that_vector_quantize_pytorch_restarts() {
     let z = numbers.get("z1");
     let quantized = vq.quantize(&z, TRAIN);
     let report = vq.update(&quantized.statistics, Seed(0));
-    assert!(report.replaced_rows.is_none(), "a buffer has no optimizer moments");
+    assert!(report.replaced_rows.is_empty(), "a buffer has no optimizer moments");
 
     let replaced = theirs("replaced").nonzero().squeeze_dim(1);
     let kept = theirs("replaced").logical_not().nonzero().squeeze_dim(1);

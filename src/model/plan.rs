@@ -173,7 +173,10 @@ impl Config {
     ) -> Result<Plan, ModelError> {
         let settings = quantizer.settings();
         settings.check()?;
-        Plan::new(self, image_size, self.latent_channels.unwrap_or(settings.natural_width()))
+        let latent_channels = self.latent_channels.unwrap_or(settings.natural_width());
+        let plan = Plan::new(self, image_size, latent_channels)?;
+        settings.check_width(latent_channels)?;
+        Ok(plan)
     }
 
     fn check_ranges(&self) -> Result<(), ModelError> {

@@ -2,13 +2,15 @@
 //! to one of a few levels; their product is the implicit codebook. No codebook to learn, no auxiliary loss.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn};
 
+use super::digits::{MixedRadix, Order};
 use super::projection::Projection;
 use super::{
-    CodebookShape, MAX_CODES, Mode, Quantized, Quantizer, QuantizerError, Settings,
+    CodebookShape, MAX_CODES, Mode, Quantized, Quantizer, QuantizerError, Settings, require,
     straight_through::straight_through,
 };
+use crate::seed::Seed;
 use crate::torch::in_full_precision;
 
 /// The level sets that the paper recommends (its appendix A.4.1), from 2^4 to 2^16 codes.
@@ -51,12 +53,16 @@ pub struct Config {
     /// Levels L_i per dimension; K is their product. At least 5 each is the advice.
     #[serde(default = "default_levels")]
     pub levels: Vec<i64>,
-    /// The bound.
-    #[serde(default)]
-    pub bound: Bound,
+    /// The bound; absent: `tanh`. The stages of a residual quantizer have one of their own, and none to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<Bound>,
     /// Factor on z, for the sigmoid bound alone (1 when absent).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
+    /// In training, with this probability for each number, noise of up to half a step either way takes the place of
+    /// rounding (arXiv 2411.19842); 0 is never.
+    #[serde(default)]
+    pub noise_probability: f64,
 }
 
 impl Settings for Config {
@@ -80,14 +86,17 @@ impl Settings for Config {
             ));
         }
         let most = self.levels.iter().copied().max().unwrap_or(0);
-        if self.bound != Bound::Sigmoid && most > MAX_TANH_LEVELS {
+        let bound = self.bound.unwrap_or_default();
+        if bound != Bound::Sigmoid && most > MAX_TANH_LEVELS {
             return fail(format!(
                 "quantizer.levels has {most}; the paper and tanh bounds lose end levels above {MAX_TANH_LEVELS}, so \
                  use bound = \"sigmoid\" or fewer levels"
             ));
         }
+        let noise = self.noise_probability;
+        require((0.0..=1.0).contains(&noise), "noise_probability", noise, "it must be from 0 to 1")?;
         match self.slope {
-            Some(_) if self.bound != Bound::Sigmoid => {
+            Some(_) if bound != Bound::Sigmoid => {
                 fail("quantizer.slope belongs to bound = \"sigmoid\"; remove it or change the bound".into())
             }
             Some(slope) if !(slope.is_finite() && slope > 0.0) => {
@@ -102,7 +111,38 @@ impl Settings for Config {
     }
 
     fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
-        Ok(Box::new(Fsq::new(path, self, channels)?))
+        self.check()?;
+        let grid = Grid::bounded(self, path.device());
+        Ok(Box::new(Fsq::new(path, self, channels, grid)))
+    }
+
+    fn check_stage(&self) -> Result<(), QuantizerError> {
+        if let Some(key) = [("bound", self.bound.is_some()), ("slope", self.slope.is_some())]
+            .iter()
+            .find_map(|(key, given)| given.then_some(key))
+        {
+            return Err(QuantizerError(format!(
+                "quantizer.{key} is given for the stages of a residual quantizer, whose input is squashed before the \
+                 first stage and clamped to the symmetric grid in each; remove it"
+            )));
+        }
+        // The symmetric grid takes any number of levels.
+        Config { bound: Some(Bound::Sigmoid), ..self.clone() }.check()
+    }
+
+    fn build_stage(
+        &self,
+        path: &nn::Path,
+        channels: i64,
+        stage: i64,
+    ) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        self.check_stage()?;
+        Ok(Box::new(Fsq::new(path, self, channels, Grid::stage(self, stage, path.device()))))
+    }
+
+    fn stage_limits(&self) -> Option<Vec<f64>> {
+        // s = L/(L − 1): half a step beyond the outermost codes.
+        Some(self.levels.iter().map(|&level| level as f64 / (level - 1) as f64).collect())
     }
 
     fn advice(&self) -> Option<String> {
@@ -117,60 +157,87 @@ impl Settings for Config {
     }
 }
 
-/// The FSQ quantizer. Constants have shape `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
+/// How a latent number is bounded and where the codes lie: digit = round(bounded) + `digit_of_zero`, code =
+/// (digit − `centre`) / `half_width`. Constants have shape `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
+#[derive(Debug)]
+struct Grid {
+    squash: Squash,
+    digit_of_zero: Tensor,
+    centre: Tensor,
+    half_width: Tensor,
+}
+
+/// What bounds a number before it is rounded, in steps of one level.
+#[derive(Debug)]
+enum Squash {
+    /// tanh(z + shift) · scale − offset.
+    Tanh { shift: Tensor, scale: Tensor, offset: Tensor },
+    /// (L − 1) · σ(slope · z).
+    Sigmoid { slope: f64, top: Tensor },
+    /// (L − 1) · (clamp(z · zoom, −1, 1) + 1) / 2.
+    Clamp { zoom: Tensor, half: Tensor },
+}
+
+impl Grid {
+    fn bounded(config: &Config, device: Device) -> Self {
+        let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
+        let bound = config.bound.unwrap_or_default();
+        if bound == Bound::Sigmoid {
+            let half = |level: f64| (level - 1.0) / 2.0;
+            let slope = config.slope.unwrap_or(1.0);
+            let squash = Squash::Sigmoid { slope, top: each(&|level| level - 1.0) };
+            return Self { squash, digit_of_zero: each(&|_| 0.0), centre: each(&half), half_width: each(&half) };
+        }
+        let eps = if bound == Bound::Paper { -1e-3 } else { 1e-3 };
+        let inverse = if bound == Bound::Paper { f64::tan } else { f64::atanh };
+        let scale = |level: f64| (level - 1.0) * (1.0 + eps) / 2.0;
+        let offset = |level: f64| if level % 2.0 == 0.0 { 0.5 } else { 0.0 };
+        let half = |level: f64| (level / 2.0).floor();
+        let squash = Squash::Tanh {
+            shift: each(&|level| inverse(offset(level) / scale(level))),
+            scale: each(&scale),
+            offset: each(&offset),
+        };
+        Self { squash, digit_of_zero: each(&half), centre: each(&half), half_width: each(&half) }
+    }
+
+    /// Of residual stage `stage`: the symmetric grid, L^stage times as fine.
+    fn stage(config: &Config, stage: i64, device: Device) -> Self {
+        let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
+        let zoom = |level: f64| level.powf(stage as f64);
+        let half = |level: f64| (level - 1.0) / 2.0;
+        Self {
+            squash: Squash::Clamp { zoom: each(&zoom), half: each(&half) },
+            digit_of_zero: each(&|_| 0.0),
+            centre: each(&half),
+            half_width: each(&|level| half(level) * zoom(level)),
+        }
+    }
+}
+
+fn constant(levels: &[i64], device: Device, of_level: &dyn Fn(f64) -> f64) -> Tensor {
+    let values: Vec<f64> = levels.iter().map(|&level| of_level(level as f64)).collect();
+    Tensor::from_slice(&values).to_kind(Kind::Float).view([-1, 1, 1]).to_device(device)
+}
+
+/// The FSQ quantizer; the first dimension varies fastest.
 #[derive(Debug)]
 pub struct Fsq {
-    config: Config,
     projection: Projection,
-    levels: Tensor,
-    /// Largest digit per dimension, L − 1.
-    top: Tensor,
-    /// basis_i = L_1 … L_{i−1}: the first dimension varies fastest.
-    basis: Tensor,
-    /// Half the grid in digits: a code is digit / half_width − 1.
-    half_width: Tensor,
-    /// Scale, offset and shift of the tanh bounds.
-    scale: Tensor,
-    offset: Tensor,
-    shift: Tensor,
+    radix: MixedRadix,
+    grid: Grid,
+    noise_probability: f64,
 }
 
 impl Fsq {
     /// Registers a projection under `path` when `channels` differs from the number of levels.
-    ///
-    /// # Errors
-    /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
-        config.check()?;
-        let levels = &config.levels;
-        let bound = config.bound;
-        let constant = |f: &dyn Fn(f64) -> f64| {
-            let values: Vec<f64> = levels.iter().map(|&level| f(level as f64)).collect();
-            Tensor::from_slice(&values).to_kind(Kind::Float).view([-1, 1, 1]).to_device(path.device())
-        };
-        let integers = |values: &[i64]| Tensor::from_slice(values).view([-1, 1, 1]).to_device(path.device());
-        let basis: Vec<i64> = levels
-            .iter()
-            .scan(1, |product, &level| Some(std::mem::replace(product, *product * level)))
-            .collect();
-        let eps = if bound == Bound::Paper { -1e-3 } else { 1e-3 };
-        let scale = |level: f64| (level - 1.0) * (1.0 + eps) / 2.0;
-        let offset = |level: f64| if level % 2.0 == 0.0 { 0.5 } else { 0.0 };
-        let inverse = if bound == Bound::Paper { f64::tan } else { f64::atanh };
-        let half_width = |level: f64| {
-            if bound == Bound::Sigmoid { (level - 1.0) / 2.0 } else { (level / 2.0).floor() }
-        };
-        Ok(Self {
-            projection: Projection::new(path, channels, levels.len() as i64),
-            levels: integers(levels),
-            top: integers(&levels.iter().map(|level| level - 1).collect::<Vec<_>>()),
-            basis: integers(&basis),
-            half_width: constant(&half_width),
-            scale: constant(&scale),
-            offset: constant(&offset),
-            shift: constant(&|level| inverse(offset(level) / scale(level))),
-            config: config.clone(),
-        })
+    fn new(path: &nn::Path, config: &Config, channels: i64, grid: Grid) -> Self {
+        Self {
+            projection: Projection::new(path, channels, config.levels.len() as i64),
+            radix: MixedRadix::new(&config.levels, Order::FirstFastest, path.device()),
+            grid,
+            noise_probability: config.noise_probability,
+        }
     }
 
     /// The unrounded code, whose gradient the encoder gets, and the digits. Rounding is half to even (torch's).
@@ -178,47 +245,57 @@ impl Fsq {
     /// # Shapes
     /// `[B, D, h, w]` -> carrier `[B, D, h, w]` float, digits `[B, D, h, w]` int64.
     fn rounded(&self, z: &Tensor) -> (Tensor, Tensor) {
-        let (carrier, digits) = match self.config.bound {
-            Bound::Paper | Bound::Tanh => {
-                let bounded = (z + &self.shift).tanh() * &self.scale - &self.offset;
-                (&bounded / &self.half_width, bounded.detach().round() + &self.half_width)
+        let Grid { squash, digit_of_zero, centre, half_width } = &self.grid;
+        let (bounded, carrier) = match squash {
+            Squash::Tanh { shift, scale, offset } => {
+                let bounded = (z + shift).tanh() * scale - offset;
+                let carrier = &bounded / half_width;
+                (bounded, carrier)
             }
-            Bound::Sigmoid => {
-                let slope = self.config.slope.unwrap_or(1.0);
-                let bounded = (z * slope).sigmoid() * &self.top;
-                (&bounded / &self.half_width - 1.0, bounded.detach().round())
+            Squash::Sigmoid { slope, top } => {
+                let bounded = (z * *slope).sigmoid() * top;
+                let carrier = &bounded / half_width - 1.0;
+                (bounded, carrier)
+            }
+            Squash::Clamp { zoom, half } => {
+                let bounded = ((z * zoom).clamp(-1.0, 1.0) + 1.0) * half;
+                let carrier = (&bounded - centre) / half_width;
+                (bounded, carrier)
             }
         };
         // Clamped as integers, where a NaN has become one too.
-        let zero = self.top.zeros_like();
-        (carrier, digits.to_kind(Kind::Int64).clamp_tensor(Some(&zero), Some(&self.top)))
+        let digits = (bounded.detach().round() + digit_of_zero).to_kind(Kind::Int64);
+        (carrier, self.radix.clamped(&digits))
     }
 
     /// `[B, D, h, w]` int64 -> codes `[B, D, h, w]` in [−1, 1]; never −0.0.
     fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
-        (digits - &self.half_width) / &self.half_width
+        (digits - &self.grid.centre) / &self.grid.half_width
     }
 
-    /// index = Σ digit_i · basis_i, in integers.
-    fn indices_from_digits(&self, digits: &Tensor) -> Tensor {
-        (digits * &self.basis).sum_dim_intlist(1, false, Kind::Int64)
-    }
-
-    /// digit_i = ⌊index / basis_i⌋ mod L_i.
-    fn digits_from_indices(&self, indices: &Tensor) -> Tensor {
-        let clamped = indices.clamp(0, self.codebook().size - 1).unsqueeze(1);
-        clamped.divide_tensor_mode(&self.basis, "floor").remainder_tensor(&self.levels)
+    /// With the probability of the settings, the unrounded number plus uniform noise of half a step either way, in place
+    /// of the code. On the symmetric grid half a step is 1/(L − 1).
+    fn noisy(&self, codes: &Tensor, carrier: &Tensor, seed: Seed) -> Tensor {
+        seed.derive("fsq noise", &[]).reseed_torch();
+        let chosen = carrier.rand_like().detach().lt(self.noise_probability);
+        let half_steps = carrier.rand_like().detach() - 0.5;
+        let noisy = carrier.detach() + half_steps / &self.grid.half_width;
+        noisy.where_self(&chosen, codes)
     }
 }
 
 impl Quantizer for Fsq {
-    fn quantize(&self, z: &Tensor, _mode: Mode) -> Quantized {
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
             let (carrier, digits) = self.rounded(&self.projection.project_in(&z.to_kind(Kind::Float)));
-            let codes = straight_through(&self.codes_from_digits(&digits), &carrier);
+            let codes = self.codes_from_digits(&digits);
+            let value = match mode {
+                Mode::Train { seed } if self.noise_probability > 0.0 => self.noisy(&codes, &carrier, seed),
+                _ => codes,
+            };
             Quantized {
-                latent: self.projection.project_out(&codes),
-                indices: self.indices_from_digits(&digits),
+                latent: self.projection.project_out(&straight_through(&value, &carrier)),
+                indices: self.radix.indices_from_digits(&digits),
                 losses: vec![],
                 statistics: vec![],
                 monitors: vec![],
@@ -228,18 +305,20 @@ impl Quantizer for Fsq {
 
     fn lookup(&self, indices: &Tensor) -> Tensor {
         in_full_precision(|| {
-            let codes = self.codes_from_digits(&self.digits_from_indices(indices));
-            self.projection.project_out(&codes)
+            self.projection.project_out(&self.codes_from_digits(&self.radix.digits_from_indices(indices)))
         })
     }
 
     fn codebook(&self) -> CodebookShape {
-        let levels = &self.config.levels;
-        CodebookShape { codebooks: 1, size: levels.iter().product(), dim: levels.len() as i64 }
+        CodebookShape { codebooks: 1, size: self.radix.size(), dim: self.radix.levels().len() as i64 }
     }
 
-    fn collapse_remedy(&self) -> &'static str {
-        "lower optimizer.lr or lengthen the warm-up, or choose fewer levels (quantizer.levels)"
+    fn digits(&self) -> Option<&MixedRadix> {
+        Some(&self.radix)
+    }
+
+    fn collapse_remedy(&self) -> String {
+        "lower optimizer.lr or lengthen the warm-up, or choose fewer levels (quantizer.levels)".into()
     }
 }
 

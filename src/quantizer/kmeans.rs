@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::search::{assigned, nearest};
+use super::memory::MemoryBudget;
+use super::search::{Nearness, assigned, nearest};
 use crate::seed::Seed;
 
 /// Means and how many vectors each has.
@@ -27,19 +28,25 @@ pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
 }
 
 /// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a hundredth of their
-/// spread.
+/// spread. `placed` puts means where codes can be (on the unit sphere, or where they are).
 ///
 /// # Shapes
 /// `vectors [N, D]` -> means `[K, D]`, counts `[K]`.
 #[must_use]
-pub fn kmeans(vectors: &Tensor, k: i64, iterations: usize, seed: Seed) -> Clusters {
+pub fn kmeans(
+    vectors: &Tensor,
+    k: i64,
+    iterations: usize,
+    seed: Seed,
+    placed: impl Fn(Tensor) -> Tensor,
+) -> Clusters {
     let mut means = sample_rows(vectors, k, seed.derive("means", &[]));
     if vectors.size()[0] < k {
         seed.derive("jitter", &[]).reseed_torch();
         let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
         means += means.randn_like() * spread * 0.01;
     }
-    lloyd(vectors, means, iterations)
+    lloyd(vectors, placed(means), iterations, placed)
 }
 
 /// `iterations` of assignment and mean, from given means.
@@ -47,13 +54,20 @@ pub fn kmeans(vectors: &Tensor, k: i64, iterations: usize, seed: Seed) -> Cluste
 /// # Shapes
 /// `vectors [N, D]`, `means [K, D]`.
 #[must_use]
-pub fn lloyd(vectors: &Tensor, mut means: Tensor, iterations: usize) -> Clusters {
+pub fn lloyd(
+    vectors: &Tensor,
+    mut means: Tensor,
+    iterations: usize,
+    placed: impl Fn(Tensor) -> Tensor,
+) -> Clusters {
     let k = means.size()[0];
     let mut counts = Tensor::zeros([k], (Kind::Float, vectors.device()));
     for _ in 0..iterations {
         let sums;
-        (counts, sums) = assigned(vectors, &nearest(vectors, &means), k);
-        let filled = sums / counts.clamp_min(1.0).unsqueeze(1);
+        let block = |first, n| means.narrow(0, first, n);
+        let chosen = nearest(vectors, k, block, Nearness::Euclidean, MemoryBudget::default());
+        (counts, sums) = assigned(vectors, &chosen, k);
+        let filled = placed(sums / counts.clamp_min(1.0).unsqueeze(1));
         means = filled.where_self(&counts.gt(0.0).unsqueeze(1), &means);
     }
     Clusters { means, counts }
@@ -71,7 +85,7 @@ mod tests {
         let noise = Tensor::randn([300, 2], (Kind::Float, Device::Cpu));
         let vectors = centres.repeat([100, 1]) + noise;
         let start = &centres + 5.0;
-        let clusters = lloyd(&vectors, start, 10);
+        let clusters = lloyd(&vectors, start, 10, |means| means);
         assert_eq!(clusters.counts, Tensor::full([3], 100.0, (Kind::Float, Device::Cpu)));
         assert!((&clusters.means - &centres).abs().max().double_value(&[]) < 0.5);
     }
@@ -79,7 +93,7 @@ mod tests {
     #[test]
     fn fewer_vectors_than_means_gives_distinct_means() {
         let vectors = Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0, 5.0, 5.0]).view([3, 2]);
-        let clusters = kmeans(&vectors, 7, 0, Seed(2));
+        let clusters = kmeans(&vectors, 7, 0, Seed(2), |means| means);
         let (unique, _, _) = clusters.means.unique_dim(0, true, false, false);
         assert_eq!(unique.size(), [7, 2]);
     }
@@ -90,7 +104,7 @@ mod tests {
         let numbers: std::collections::HashMap<_, _> =
             Tensor::read_safetensors(path).unwrap().into_iter().collect();
         let vectors = numbers["z1"].permute([0, 2, 3, 1]).reshape([-1, 8]);
-        let clusters = lloyd(&vectors, numbers["kmeans/initial"].copy(), 10);
+        let clusters = lloyd(&vectors, numbers["kmeans/initial"].copy(), 10, |means| means);
         assert_eq!(clusters.counts, numbers["kmeans/counts"].to_kind(Kind::Float));
         let theirs = &numbers["kmeans/means"];
         let worst = (&clusters.means - theirs).abs().max().double_value(&[]);

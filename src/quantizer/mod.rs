@@ -4,12 +4,26 @@
 //! Nothing outside asks which quantizer it has: a quantizer names its own loss terms, registers its own variables
 //! under the path that it is given, and computes in full float32 whatever the autocast type.
 
+mod binary;
+pub mod bsq;
+mod codebook;
+pub mod digits;
+mod entropy;
+mod estimator;
 pub mod fsq;
+pub mod grouped;
+pub mod ibq;
 mod kmeans;
+pub mod lfq;
+mod memory;
+mod parts;
 mod projection;
+pub mod residual;
 mod search;
+pub mod simvq;
 mod statistic;
 mod straight_through;
+mod vectors;
 pub mod vq;
 
 use std::fmt::Debug;
@@ -17,6 +31,9 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
+use digits::MixedRadix;
+pub use estimator::GradientEstimator;
+pub use memory::MemoryBudget;
 pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
 
@@ -28,9 +45,9 @@ pub const MAX_CODES: i64 = 1 << 31;
 /// Whether statistics are taken and noise is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Deterministic; no statistics.
+    /// Deterministic; no losses, no statistics.
     Eval,
-    /// Statistics for [`Quantizer::update`]; noise, if any, from `seed`.
+    /// Losses, and statistics for [`Quantizer::update`]; noise, if any, from `seed`.
     Train {
         /// Of this micro-batch.
         seed: Seed,
@@ -40,11 +57,12 @@ pub enum Mode {
 /// What [`Quantizer::quantize`] makes.
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, C, h, w]`, equal to `lookup(indices)` bit for bit; its gradient is the straight-through estimate.
+    /// `[B, C, h, w]`, equal to `lookup(indices)` bit for bit (but for FSQ's noise in training); its gradient is an
+    /// estimate.
     pub latent: Tensor,
-    /// `[B, h, w]` int64 in `0..K` (one axis more for several codebooks).
+    /// `[B, h, w]` int64 in `0..K`; `[B, h, w, codebooks]` for several codebooks.
     pub indices: Tensor,
-    /// Auxiliary losses, to be added to the objective's own.
+    /// Auxiliary losses, to be added to the objective's own; empty in [`Mode::Eval`].
     pub losses: Vec<LossTerm>,
     /// For [`Quantizer::update`]; empty in [`Mode::Eval`]; detached.
     pub statistics: Vec<Statistic>,
@@ -96,7 +114,7 @@ impl CodebookShape {
 pub struct UpdateReport {
     /// Rows of a trainable tensor that were overwritten: the loop clears their optimizer moments and copies them
     /// into the weight average.
-    pub replaced_rows: Option<ReplacedRows>,
+    pub replaced_rows: Vec<ReplacedRows>,
     /// For the logs only.
     pub monitors: Vec<Monitor>,
 }
@@ -138,14 +156,14 @@ pub trait Quantizer: Debug + Send {
     /// Rounds a latent to codes. Pure: never changes `self`.
     ///
     /// # Shapes
-    /// `z`: `[B, C, h, w]` -> latent `[B, C, h, w]`, indices `[B, h, w]`.
+    /// `z`: `[B, C, h, w]` -> latent `[B, C, h, w]`, indices `[B, h, w]` or `[B, h, w, codebooks]`.
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized;
 
     /// Inverse of the indices; where `quantize` gets its forward value, so the two are equal bit for bit for the
     /// same shape, device and thread count.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` int64 -> `[B, C, h, w]`.
+    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64 -> `[B, C, h, w]`.
     fn lookup(&self, indices: &Tensor) -> Tensor;
 
     /// Codebook sizes.
@@ -156,8 +174,13 @@ pub trait Quantizer: Debug + Send {
         UpdateReport::default()
     }
 
+    /// How the indices of one codebook are made of digits, where they are.
+    fn digits(&self) -> Option<&MixedRadix> {
+        None
+    }
+
     /// What to try when the codebook collapses, for the warning.
-    fn collapse_remedy(&self) -> &'static str;
+    fn collapse_remedy(&self) -> String;
 }
 
 /// Which quantizer, with its settings; `kind` names it in the config.
@@ -168,6 +191,18 @@ pub enum QuantizerConfig {
     Fsq(fsq::Config),
     /// Vector quantization.
     Vq(vq::Config),
+    /// Vector quantization through one learned linear map of a frozen codebook.
+    Simvq(simvq::Config),
+    /// Lookup-free quantization: signs.
+    Lfq(lfq::Config),
+    /// Binary spherical quantization: signs on the unit sphere.
+    Bsq(bsq::Config),
+    /// Index backpropagation quantization.
+    Ibq(ibq::Config),
+    /// Several stages, each of what the stages before left over.
+    Residual(residual::Config),
+    /// The channels in groups, each quantized by itself.
+    Grouped(grouped::Config),
 }
 
 /// What the settings of every quantizer can do.
@@ -187,6 +222,54 @@ pub trait Settings {
     /// As [`Settings::check`].
     fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError>;
 
+    /// Refuses latents of a width that cannot be quantized.
+    ///
+    /// # Errors
+    /// Names both numbers.
+    fn check_width(&self, _channels: i64) -> Result<(), QuantizerError> {
+        Ok(())
+    }
+
+    /// Bytes that a training step over `vectors` positions keeps for its backward pass in tables of N×K.
+    fn saved_bytes(&self, _vectors: i64) -> i64 {
+        0
+    }
+
+    /// Refuses a training step whose tables of N×K are over the memory budget.
+    ///
+    /// # Errors
+    /// Names the bytes and the remedy.
+    fn check_step(&self, _vectors: i64) -> Result<(), QuantizerError> {
+        Ok(())
+    }
+
+    /// As [`Settings::check`], for a stage of a residual quantizer.
+    ///
+    /// # Errors
+    /// The same, and for what a stage cannot have.
+    fn check_stage(&self) -> Result<(), QuantizerError> {
+        self.check()
+    }
+
+    /// As [`Settings::build`], for a stage of a residual quantizer, the first being 0.
+    ///
+    /// # Errors
+    /// As [`Settings::check_stage`].
+    fn build_stage(
+        &self,
+        path: &nn::Path,
+        channels: i64,
+        _stage: i64,
+    ) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        self.build(path, channels)
+    }
+
+    /// For each channel the size s to which a residual quantizer squashes its input, s·tanh(z/s), before the first
+    /// stage; none leaves it as it is.
+    fn stage_limits(&self) -> Option<Vec<f64>> {
+        None
+    }
+
     /// What works and is not advised, in one sentence.
     fn advice(&self) -> Option<String> {
         None
@@ -200,6 +283,32 @@ impl QuantizerConfig {
         match self {
             Self::Fsq(config) => config,
             Self::Vq(config) => config,
+            Self::Simvq(config) => config,
+            Self::Lfq(config) => config,
+            Self::Bsq(config) => config,
+            Self::Ibq(config) => config,
+            Self::Residual(config) => config,
+            Self::Grouped(config) => config,
         }
     }
+}
+
+/// `Ok` when `holds`, else the error that `quantizer.key` has a `value` that is not `allowed`.
+fn require(
+    holds: bool,
+    key: &str,
+    value: impl std::fmt::Display,
+    allowed: &str,
+) -> Result<(), QuantizerError> {
+    if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
+}
+
+/// [`require`] that a weight is a number from 0 on.
+fn require_weight(key: &str, weight: f64) -> Result<(), QuantizerError> {
+    require(weight >= 0.0 && weight.is_finite(), key, weight, "it must be 0 or more")
+}
+
+/// [`require`] that a temperature is a number over 0.
+fn require_temperature(key: &str, temperature: f64) -> Result<(), QuantizerError> {
+    require(temperature > 0.0 && temperature.is_finite(), key, temperature, "it must be over 0")
 }

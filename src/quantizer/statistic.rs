@@ -21,6 +21,8 @@ pub enum Statistic {
         /// Most rows after merging.
         capacity: i64,
     },
+    /// Those of one of several quantizers.
+    Part(Vec<Statistic>),
 }
 
 /// Merges the lists of several micro-batches, which name the same statistics in the same order.
@@ -30,26 +32,39 @@ pub fn merge(micro_batches: Vec<Vec<Statistic>>) -> Vec<Statistic> {
     let mut merged = vec![];
     loop {
         let same: Vec<Statistic> = lists.iter_mut().filter_map(Iterator::next).collect();
-        match same.first() {
+        merged.push(match same.first() {
             None => return merged,
             Some(Statistic::Sum { name, .. }) => {
-                let value = same.iter().map(Statistic::tensor).sum();
-                merged.push(Statistic::Sum { name, value });
+                let value = tensors(&same).into_iter().sum();
+                Statistic::Sum { name, value }
             }
             Some(&Statistic::Pool { name, capacity, .. }) => {
-                let all: Vec<&Tensor> = same.iter().map(Statistic::tensor).collect();
-                let vectors = thinned(&Tensor::cat(&all, 0), capacity);
-                merged.push(Statistic::Pool { name, vectors, capacity });
+                let vectors = thinned(&Tensor::cat(&tensors(&same), 0), capacity);
+                Statistic::Pool { name, vectors, capacity }
             }
-        }
+            Some(Statistic::Part(_)) => Statistic::Part(merge(same.into_iter().map(Statistic::part).collect())),
+        });
     }
 }
 
+fn tensors(same: &[Statistic]) -> Vec<&Tensor> {
+    same.iter().filter_map(Statistic::tensor).collect()
+}
+
 impl Statistic {
-    fn tensor(&self) -> &Tensor {
+    fn tensor(&self) -> Option<&Tensor> {
         match self {
-            Self::Sum { value, .. } => value,
-            Self::Pool { vectors, .. } => vectors,
+            Self::Sum { value, .. } => Some(value),
+            Self::Pool { vectors, .. } => Some(vectors),
+            Self::Part(_) => None,
+        }
+    }
+
+    /// The statistics of a part; none of anything else.
+    pub(super) fn part(self) -> Vec<Statistic> {
+        match self {
+            Self::Part(statistics) => statistics,
+            _ => vec![],
         }
     }
 }
@@ -100,5 +115,8 @@ mod tests {
         assert_eq!(*sum(&merged, "counts").unwrap(), Tensor::from_slice(&[9f32, 3.0]));
         assert_eq!(*pool(&merged, "sample").unwrap(), Tensor::from_slice(&[0f32, 3.0, 6.0]).view([3, 1]));
         assert!(merge(vec![]).is_empty());
+        let nested = merge(vec![vec![Statistic::Part(micro_batch(0.0))], vec![Statistic::Part(micro_batch(3.0))]]);
+        let inside = nested.into_iter().next().unwrap().part();
+        assert_eq!(*sum(&inside, "counts").unwrap(), Tensor::from_slice(&[3f32, 2.0]));
     }
 }

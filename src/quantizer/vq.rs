@@ -6,15 +6,18 @@ mod config;
 
 use tch::{Kind, Tensor, nn};
 
-pub use config::{CodebookUpdate, Config, Start};
+pub use config::{CodebookUpdate, Config, Distance, Start};
 
+use super::codebook::{rows, unit_rows};
+use super::entropy::assignment_entropy;
 use super::kmeans::{kmeans, sample_rows};
 use super::projection::Projection;
-use super::search::{assigned, nearest};
+use super::search::{Nearness, assigned, nearest};
 use super::statistic::{Statistic, pool, sum};
+use super::vectors::{grid_from_vectors, mean_square, normalised, vectors_from_grid};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
-    UpdateReport, straight_through::straight_through,
+    UpdateReport,
 };
 use crate::seed::Seed;
 use crate::torch::in_full_precision;
@@ -55,15 +58,14 @@ impl Vq {
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let bound = 1.0 / k as f64;
         let init = nn::Init::Uniform { lo: -bound, up: bound };
-        let by_gradient = matches!(config.codebook_update, CodebookUpdate::Gradient { .. });
-        let codebook = if by_gradient {
+        let codebook = if config.by_gradient() {
             path.var("codebook", &[k, d], init)
         } else {
             let mut buffer = path.zeros_no_train("codebook", &[k, d]);
             let _ = tch::no_grad(|| buffer.uniform_(-bound, bound));
             buffer
         };
-        let sums = (!by_gradient).then(|| {
+        let sums = (!config.by_gradient()).then(|| {
             let mut sums = path.zeros_no_train("sums", &[k, d]);
             sums.copy_(&codebook);
             sums
@@ -79,25 +81,55 @@ impl Vq {
         })
     }
 
-    /// Codes of `indices [B, h, w]` -> `[B, D, h, w]`, with the codebook's gradient; never −0.0.
-    fn codes(&self, indices: &Tensor) -> Tensor {
-        let shape = indices.size();
-        let clamped = indices.clamp(0, self.config.codebook_size - 1).view([-1]);
-        let rows = self.codebook.index_select(0, &clamped) + 0.0;
-        rows.view([shape[0], shape[1], shape[2], -1]).permute([0, 3, 1, 2]).contiguous()
+    /// Rows of the table as codes: with the cosine distance, their direction.
+    fn as_codes(&self, rows: Tensor) -> Tensor {
+        match self.config.distance {
+            Distance::Euclidean => rows,
+            Distance::Cosine => unit_rows(&rows),
+        }
     }
 
-    fn losses(&self, z: &Tensor, codes: &Tensor) -> Vec<LossTerm> {
-        let mean_square = |a: &Tensor, b: &Tensor| (a - b).square().mean(Kind::Float);
-        let mut losses = vec![LossTerm {
-            name: "commitment",
-            value: mean_square(z, &codes.detach()),
-            weight: self.config.commitment_weight,
-        }];
-        if self.sums.is_none() {
-            losses.push(LossTerm { name: "codebook", value: mean_square(&z.detach(), codes), weight: 1.0 });
+    /// Codes of `indices [B, h, w]` -> `[B, D, h, w]`, with the codebook's gradient; never −0.0.
+    fn codes(&self, indices: &Tensor) -> Tensor {
+        grid_from_vectors(&self.as_codes(rows(&self.codebook, indices)), &indices.size())
+    }
+
+    /// The latent as codes are compared with it: projected, and with the cosine distance its direction.
+    fn comparable(&self, z: &Tensor) -> Tensor {
+        let z = self.projection.project_in(&z.to_kind(Kind::Float));
+        match self.config.distance {
+            Distance::Euclidean => z,
+            Distance::Cosine => normalised(&z),
         }
-        losses
+    }
+
+    /// Index of the nearest code of each of `vectors [N, D]`.
+    fn nearest(&self, vectors: &Tensor) -> Tensor {
+        let block = |first, n| self.as_codes(self.codebook.narrow(0, first, n));
+        let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
+        nearest(vectors, k, block, Nearness::Euclidean, budget)
+    }
+
+    fn losses(&self, z: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
+        let config = &self.config;
+        let (mut losses, mut monitors) = (vec![], vec![]);
+        if let Some(weight) = config.commitment() {
+            losses.push(LossTerm { name: "commitment", value: mean_square(z, &codes.detach()), weight });
+            if config.by_gradient() {
+                losses.push(LossTerm { name: "codebook", value: mean_square(&z.detach(), codes), weight: 1.0 });
+            }
+        }
+        if config.entropy_weight > 0.0 {
+            // −‖z − e‖²/τ = (2z·e − ‖e‖²)/τ but for what all codes share.
+            let table = self.as_codes(self.codebook.shallow_clone());
+            let products = &table * (2.0 / config.entropy_temperature);
+            let lengths = table.square().sum_dim_intlist(1, false, Kind::Float) / -config.entropy_temperature;
+            let entropies =
+                assignment_entropy(&vectors_from_grid(z), &products, Some(&lengths), config.memory_budget);
+            monitors = entropies.monitors();
+            losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
+        }
+        (losses, monitors)
     }
 
     fn statistics(&self, vectors: &Tensor, indices: &Tensor, seed: Seed) -> Vec<Statistic> {
@@ -127,11 +159,12 @@ impl Vq {
         let (Some(sums), Some(new_sums)) = (&mut self.sums, new_sums) else { return };
         // m ← γm + (1−γ)Σz.
         let _ = sums.lerp_(new_sums, 1.0 - decay);
-        // Ñ = (N + ε) / (ΣN + Kε) · ΣN; e = m / Ñ.
+        // Ñ = (N + ε) / (ΣN + Kε) · ΣN; e = m / Ñ, at length 1 for the cosine distance.
         let total = self.counts.sum(Kind::Float);
         let smoothed =
             (&self.counts + SMOOTHING) / (&total + self.config.codebook_size as f64 * SMOOTHING) * &total;
-        self.codebook.copy_(&(&*sums / smoothed.unsqueeze(1)));
+        let means = &*sums / smoothed.unsqueeze(1);
+        self.codebook.copy_(&self.as_codes(means));
     }
 
     /// Moves every code whose count is under the threshold to a vector of `pool`, with the threshold as its count: it
@@ -147,16 +180,13 @@ impl Vq {
         }
         let _ = self.counts.masked_fill_(&dead, threshold);
         let restarts = Monitor { name: "codebook/restarts".into(), value: dead.sum(Kind::Float) };
+        let mut report = UpdateReport { monitors: vec![restarts], ..UpdateReport::default() };
         // A buffer has no optimizer moments to clear.
-        let replaced_rows =
-            self.sums.is_none().then(|| ReplacedRows { variable: self.codebook_name.clone(), mask: dead });
-        UpdateReport { replaced_rows, monitors: vec![restarts] }
+        if self.config.by_gradient() {
+            report.replaced_rows.push(ReplacedRows { variable: self.codebook_name.clone(), mask: dead });
+        }
+        report
     }
-}
-
-/// `[B, D, h, w]` -> `[B·h·w, D]`, detached.
-fn as_vectors(z: &Tensor) -> Tensor {
-    z.detach().permute([0, 2, 3, 1]).contiguous().view([-1, z.size()[1]])
 }
 
 impl Quantizer for Vq {
@@ -168,7 +198,7 @@ impl Quantizer for Vq {
     fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
         tch::no_grad(|| {
             in_full_precision(|| {
-                let vectors = as_vectors(&self.projection.project_in(&z.to_kind(Kind::Float)));
+                let vectors = vectors_from_grid(&self.comparable(z));
                 if vectors.isfinite().all().int64_value(&[]) == 0 {
                     return Err(QuantizerError(
                         "the encoder's first latents are not finite, so k-means cannot start the codebook; \
@@ -176,7 +206,9 @@ impl Quantizer for Vq {
                             .into(),
                     ));
                 }
-                let clusters = kmeans(&vectors, self.config.codebook_size, KMEANS_ITERATIONS, seed);
+                let clusters = kmeans(&vectors, self.config.codebook_size, KMEANS_ITERATIONS, seed, |means| {
+                    self.as_codes(means)
+                });
                 self.codebook.copy_(&clusters.means);
                 if let Some(sums) = &mut self.sums {
                     sums.copy_(&(&clusters.means * clusters.counts.unsqueeze(1)));
@@ -190,22 +222,20 @@ impl Quantizer for Vq {
 
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
-            let z = self.projection.project_in(&z.to_kind(Kind::Float));
-            let vectors = as_vectors(&z);
-            let nearest = tch::no_grad(|| nearest(&vectors, &self.codebook));
+            let z = self.comparable(z);
+            let vectors = vectors_from_grid(&z.detach());
+            let nearest = self.nearest(&vectors);
             let shape = z.size();
             let indices = nearest.view([shape[0], shape[2], shape[3]]);
             let codes = self.codes(&indices);
-            Quantized {
-                latent: self.projection.project_out(&straight_through(&codes, &z)),
-                losses: self.losses(&z, &codes),
-                statistics: match mode {
-                    Mode::Eval => vec![],
-                    Mode::Train { seed } => self.statistics(&vectors, &nearest, seed),
-                },
-                indices,
-                monitors: vec![],
-            }
+            let ((losses, monitors), statistics) = match mode {
+                Mode::Eval => Default::default(),
+                Mode::Train { seed } => {
+                    (self.losses(&z, &codes), self.statistics(&vectors, &nearest, seed))
+                }
+            };
+            let latent = self.config.gradient_estimator.estimate(&codes, &z);
+            Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }
         })
     }
 
@@ -228,12 +258,13 @@ impl Quantizer for Vq {
         })
     }
 
-    fn collapse_remedy(&self) -> &'static str {
-        if self.config.restart_threshold > 0.0 {
-            "raise quantizer.restart_threshold, choose a smaller quantizer.codebook_size, or use kind = \"fsq\""
+    fn collapse_remedy(&self) -> String {
+        let first = if self.config.restart_threshold > 0.0 {
+            "raise quantizer.restart_threshold"
         } else {
-            "set quantizer.restart_threshold = 1.0, choose a smaller quantizer.codebook_size, or use kind = \"fsq\""
-        }
+            "set quantizer.restart_threshold = 1.0"
+        };
+        format!("{first}, choose a smaller quantizer.codebook_size, or use kind = \"fsq\"")
     }
 }
 

@@ -238,7 +238,7 @@ impl Trainer {
             average.update(step);
         }
         let update = self.parts.objective.after_step(&merge(statistics), seed.derive("update", &[]));
-        if let Some(rows) = update.replaced_rows {
+        for rows in update.replaced_rows {
             for optimizer in &mut self.optimizers {
                 optimizer.clear_rows(&rows.variable, &rows.mask);
             }

@@ -47,7 +47,7 @@ impl Trainer {
         self.show(&evaluation);
         let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
         let collapse = &self.parts.train.collapse;
-        if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, remedy) {
+        if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, &remedy) {
             self.logger.warn(&warning);
         }
         self.record_bad(Part::Val, evaluation.bad)?;

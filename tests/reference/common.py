@@ -35,5 +35,33 @@ def save(name, tensors):
     print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 
 
+def record(case, z, g, latent, indices, losses, parameters, after=None):
+    """What `tests/reference_quantizers.rs` compares, of one pass through a quantizer.
+
+    `z` and the `parameters` are leaves, `g` is the gradient that arrives at the latent, `losses` are unweighted. Keys:
+    `{case}/z`, `g`, `latent`, `indices`, `var/{parameter}`, `loss/{loss}`; `grad/latent/{input}` and
+    `grad/{loss}/{input}`, where an input is z or a parameter and what gets no gradient is left out; `after/{variable}`.
+    """
+    tensors = {"z": z, "g": g, "latent": latent, "indices": indices.long()}
+    tensors |= {f"var/{name}": value for name, value in parameters.items()}
+    tensors |= {f"loss/{name}": value for name, value in losses.items()}
+    inputs = {"z": z} | {name: value for name, value in parameters.items() if value.requires_grad}
+    for source, value in {"latent": (latent * g).sum(), **losses}.items():
+        gradients = torch.autograd.grad(value, list(inputs.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(inputs, gradients):
+            if gradient is not None and gradient.abs().sum() > 0:
+                tensors[f"grad/{source}/{name}"] = gradient
+    tensors |= {f"after/{name}": value for name, value in (after or {}).items()}
+    single = lambda value: value.float() if value.is_floating_point() else value
+    return {f"{case}/{key}": single(value) for key, value in tensors.items()}
+
+
+def clear_choice(distances, margin=1e-4):
+    """The least of `distances [N, K]`, or the refusal of a case in which rounding could decide an index."""
+    two = distances.topk(2, largest=False)
+    assert (two.values[:, 1] - two.values[:, 0]).min() > margin, "two codes are nearly as near: choose another seed"
+    return two.indices[:, 0]
+
+
 check_versions()
 torch.set_num_threads(1)

@@ -15,77 +15,25 @@ Every case has K = 32, D = 8 and latents of [3, 8, 5, 7]. Keys:
 
 import torch
 import torch.nn.functional as F
-from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
 
 from common import generator, save
+from library import state, vector_quantize, vectors
 
 SIZE, DIM, SHAPE = 32, 8, [3, 8, 5, 7]
-COMMITMENT, DECAY, EPS, THRESHOLD = 0.25, 0.99, 1e-5, 0.995
+COMMITMENT, THRESHOLD = 0.25, 0.995
 # The two nearest codes must differ this much in distance, so that rounding never decides an index.
 MARGIN = 1e-4
 
 
 def library(codebook, *, threshold=0, trained=False, commitment_weight=COMMITMENT):
-    vq = VectorQuantize(
-        dim=DIM,
-        codebook_size=SIZE,
-        codebook_dim=DIM,
-        heads=1,
-        separate_codebook_per_head=False,
-        decay=DECAY,
-        eps=EPS,
-        freeze_codebook=False,
-        kmeans_init=False,
-        kmeans_iters=10,
-        sync_kmeans=False,
-        use_cosine_sim=False,
-        layernorm_after_project_in=False,
+    return vector_quantize(
+        codebook,
         threshold_ema_dead_code=threshold,
-        channel_last=True,
-        accept_image_fmap=True,
-        accept_3d_fmap=False,
         commitment_weight=commitment_weight,
-        commitment_use_cross_entropy_loss=False,
-        orthogonal_reg_weight=0.0,
-        orthogonal_reg_active_codes_only=False,
-        orthogonal_reg_max_codes=None,
-        codebook_diversity_loss_weight=0.0,
-        codebook_diversity_temperature=100.0,
-        stochastic_sample_codes=False,
-        sample_codebook_temp=1.0,
-        straight_through=False,
-        rotation_trick=False,
-        directional_reparam=False,
-        directional_reparam_variance=5e-3,
-        sync_codebook=False,
-        sync_affine_param=False,
         ema_update=not trained,
-        vq_bridge=None,
-        manual_ema_update=False,
         learnable_codebook=trained,
-        in_place_codebook_optimizer=None,
-        manual_in_place_optimizer_update=False,
-        affine_param=False,
-        affine_param_batch_decay=0.99,
-        affine_param_codebook_decay=0.9,
-        sync_update_v=0.0,
-        return_zeros_for_masked_padding=True,
-        route_gradients_to_input=True,
     )
-    vq._codebook.embed.data.copy_(codebook[None])
-    vq._codebook.embed_avg.data.copy_(codebook[None])
-    return vq.train()
-
-
-def state(vq):
-    """Copies of the codebook and its averages, without the axis of codebooks."""
-    names = ["embed", "cluster_size", "embed_avg"]
-    return {name: getattr(vq._codebook, name).detach()[0].clone() for name in names}
-
-
-def vectors(z):
-    return z.permute(0, 2, 3, 1).reshape(-1, DIM)
 
 
 def assert_clear(z, codebook):

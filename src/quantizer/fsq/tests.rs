@@ -7,12 +7,16 @@ use crate::torch::{Precision, with_precision};
 const BOUNDS: [Bound; 3] = [Bound::Paper, Bound::Tanh, Bound::Sigmoid];
 
 fn config(levels: &[i64], bound: Bound) -> Config {
-    Config { levels: levels.to_vec(), bound, slope: None }
+    Config { levels: levels.to_vec(), bound: Some(bound), slope: None, noise_probability: 0.0 }
+}
+
+fn build(config: &Config, channels: i64) -> Fsq {
+    let vs = nn::VarStore::new(Device::Cpu);
+    Fsq::new(&vs.root(), config, channels, Grid::bounded(config, Device::Cpu))
 }
 
 fn fsq(levels: &[i64], bound: Bound) -> Fsq {
-    let vs = nn::VarStore::new(Device::Cpu);
-    Fsq::new(&vs.root(), &config(levels, bound), levels.len() as i64).unwrap()
+    build(&config(levels, bound), levels.len() as i64)
 }
 
 #[test]
@@ -22,8 +26,8 @@ fn every_index_has_one_code_and_back() {
             let fsq = fsq(levels, bound);
             let k = fsq.codebook().size;
             let all = Tensor::arange(k, (Kind::Int64, Device::Cpu)).view([1, 1, k]);
-            let digits = fsq.digits_from_indices(&all);
-            assert_eq!(fsq.indices_from_digits(&digits), all);
+            let digits = fsq.radix.digits_from_indices(&all);
+            assert_eq!(fsq.radix.indices_from_digits(&digits), all);
             let codes = fsq.lookup(&all);
             let (unique, _, _) = codes.view([levels.len() as i64, k]).unique_dim(1, true, false, false);
             assert_eq!(unique.size()[1], k, "{levels:?} {bound:?}: two indices share a code");
@@ -38,14 +42,16 @@ fn every_code_can_be_reached_and_comes_back() {
         for bound in BOUNDS {
             let fsq = fsq(levels, bound);
             let all = Tensor::arange(fsq.codebook().size, (Kind::Int64, Device::Cpu)).view([1, 1, -1]);
-            let digits = fsq.digits_from_indices(&all).to_kind(Kind::Float);
+            let digits = fsq.radix.digits_from_indices(&all).to_kind(Kind::Float);
+            let grid = &fsq.grid;
             // The z whose bounded value is the middle of each level; end levels, which are half open, a bit inside.
-            let z = match bound {
-                Bound::Sigmoid => (digits / &fsq.top).clamp(1e-3, 1.0 - 1e-3).logit(None::<f64>),
-                _ => {
-                    let inside = (digits - &fsq.half_width + &fsq.offset) / &fsq.scale;
-                    inside.clamp(-0.9995, 0.9995).atanh() - &fsq.shift
+            let z = match &grid.squash {
+                Squash::Tanh { shift, scale, offset } => {
+                    let inside = (digits - &grid.half_width + offset) / scale;
+                    inside.clamp(-0.9995, 0.9995).atanh() - shift
                 }
+                Squash::Sigmoid { top, .. } => (digits / top).clamp(1e-3, 1.0 - 1e-3).logit(None::<f64>),
+                Squash::Clamp { .. } => unreachable!("a stage's alone"),
             };
             let quantized = fsq.quantize(&z, Mode::Eval);
             assert_eq!(quantized.indices, all, "{levels:?} {bound:?}");
@@ -57,8 +63,7 @@ fn every_code_can_be_reached_and_comes_back() {
 fn lookup_is_the_latent_bit_for_bit() {
     for (channels, bound) in [(4, Bound::Tanh), (4, Bound::Sigmoid), (4, Bound::Paper), (9, Bound::Tanh)] {
         Seed(5).reseed_torch();
-        let vs = nn::VarStore::new(Device::Cpu);
-        let fsq = Fsq::new(&vs.root(), &config(&[8, 5, 5, 5], bound), channels).unwrap();
+        let fsq = build(&config(&[8, 5, 5, 5], bound), channels);
         let z = Tensor::randn([2, channels, 5, 7], (Kind::Float, Device::Cpu)) * 2.0;
         let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(0) });
         let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
@@ -89,7 +94,7 @@ fn not_a_number_stays_in_range() {
 #[test]
 fn settings_out_of_range_are_named() {
     let message = |levels: &[i64], bound, slope| {
-        Config { levels: levels.to_vec(), bound, slope }.check().unwrap_err().to_string()
+        Config { slope, ..config(levels, bound) }.check().unwrap_err().to_string()
     };
     assert!(message(&[], Bound::Tanh, None).contains("empty"));
     assert!(message(&[8, 1], Bound::Tanh, None).contains("has 1"));
@@ -98,6 +103,48 @@ fn settings_out_of_range_are_named() {
     assert!(message(&[8], Bound::Tanh, Some(1.6)).contains("slope"));
     assert!(message(&[8], Bound::Sigmoid, Some(0.0)).contains("over 0"));
     assert!(config(&[1001], Bound::Sigmoid).check().is_ok());
+    let noisy = Config { noise_probability: 1.5, ..config(&[8], Bound::Tanh) };
+    assert!(noisy.check().unwrap_err().to_string().contains("noise_probability is 1.5"));
+    // A stage of a residual has a bound of its own.
+    let stage = |bound| Config { bound, ..config(&[8, 5], Bound::Tanh) }.check_stage();
+    assert!(stage(None).is_ok());
+    assert!(stage(Some(Bound::Tanh)).unwrap_err().to_string().contains("quantizer.bound"));
+}
+
+/// arXiv 2411.19842, section 3.2: the unrounded code plus U(±1/(L − 1)), where noise takes the place of rounding.
+#[test]
+fn noise_takes_the_place_of_rounding_in_training_alone() {
+    for bound in BOUNDS {
+        let levels = [8, 5, 3];
+        let noisy = build(&Config { noise_probability: 0.5, ..config(&levels, bound) }, 3);
+        let plain = fsq(&levels, bound);
+        Seed(7).reseed_torch();
+        let z = Tensor::randn([4, 3, 25, 35], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let rounded = plain.quantize(&z, Mode::Eval);
+        assert_eq!(noisy.quantize(&z, Mode::Eval).latent, rounded.latent);
+        let train = Mode::Train { seed: Seed(8) };
+        let quantized = noisy.quantize(&z, train);
+        assert_eq!(quantized.indices, rounded.indices, "tokens are the rounded ones");
+        assert_eq!(quantized.latent, noisy.quantize(&z, train).latent, "one seed, one noise");
+        assert_ne!(quantized.latent, noisy.quantize(&z, Mode::Train { seed: Seed(9) }).latent);
+
+        let kept = quantized.latent.eq_tensor(&rounded.latent);
+        let share = kept.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        assert!((share - 0.5).abs() < 0.02, "{share} of the numbers are rounded");
+        // Where it is not rounded it is off by at most half a step, on either side, from the unrounded code.
+        let (carrier, _) = plain.rounded(&z);
+        let half_steps = (&quantized.latent - &carrier) * &plain.grid.half_width * 2.0;
+        let noise = half_steps.masked_select(&kept.logical_not());
+        assert!(noise.abs().max().double_value(&[]) < 1.0 + 1e-4);
+        assert!(noise.mean(Kind::Float).double_value(&[]).abs() < 0.03);
+        let variance = noise.square().mean(Kind::Float).double_value(&[]);
+        assert!((variance - 1.0 / 3.0).abs() < 0.02, "the variance of a uniform number in ±1, not {variance}");
+        // The gradient is the bound's, rounded or not.
+        let gradient = |latent: &Tensor| {
+            Tensor::run_backward(&[latent.sum(Kind::Float)], &[&z], true, false).remove(0)
+        };
+        assert_eq!(gradient(&quantized.latent), gradient(&rounded.latent));
+    }
 }
 
 #[test]

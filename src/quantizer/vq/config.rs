@@ -5,7 +5,12 @@ use serde::{Deserialize, Serialize};
 use tch::nn;
 
 use super::Vq;
-use crate::quantizer::{MAX_CODES, Quantizer, QuantizerError, Settings};
+use crate::quantizer::codebook::{check_entropy, check_sizes};
+use crate::quantizer::estimator::GradientEstimator;
+use crate::quantizer::memory::MemoryBudget;
+use crate::quantizer::{
+    Quantizer, QuantizerError, Settings, require, require_temperature, require_weight,
+};
 
 /// How the codebook learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,75 +59,119 @@ pub enum Start {
     Uniform,
 }
 
+/// What the nearest code is nearest in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Distance {
+    /// ‖z − e‖.
+    #[default]
+    Euclidean,
+    /// The angle: latents and codes are put at length 1 first (ViT-VQGAN, arXiv 2110.04627; LlamaGen).
+    Cosine,
+}
+
+/// Weight of ‖z − sg[e]‖² where the config says none.
+const COMMITMENT_WEIGHT: f64 = 0.25;
+
 /// Settings of VQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// K.
-    #[serde(default = "default_size")]
     pub codebook_size: i64,
     /// D.
-    #[serde(default = "default_dim")]
     pub codebook_dim: i64,
-    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
-    #[serde(default = "default_commitment")]
-    pub commitment_weight: f64,
+    /// What the nearest code is nearest in.
+    pub distance: Distance,
+    /// Which gradient the encoder (and with `diveq` the codebook) gets.
+    pub gradient_estimator: GradientEstimator,
+    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code; absent: 0.25, and none with `diveq`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commitment_weight: Option<f64>,
     /// How the codebook learns.
-    #[serde(default)]
     pub codebook_update: CodebookUpdate,
     /// Where the codes start.
-    #[serde(default)]
     pub start: Start,
     /// A code used fewer times a step than this, on moving average, is restarted at a random vector; 0 is never.
-    #[serde(default)]
     pub restart_threshold: f64,
+    /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, has 0.1); 0 is none.
+    pub entropy_weight: f64,
+    /// τ in p ∝ exp(−‖z − e‖²/τ), over which the entropies are taken.
+    pub entropy_temperature: f64,
+    /// Most memory for the distances of the search and the tables of the entropy loss.
+    pub memory_budget: MemoryBudget,
 }
 
-fn default_size() -> i64 {
-    1024
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            codebook_size: 1024,
+            codebook_dim: 8,
+            distance: Distance::default(),
+            gradient_estimator: GradientEstimator::default(),
+            commitment_weight: None,
+            codebook_update: CodebookUpdate::default(),
+            start: Start::default(),
+            restart_threshold: 0.0,
+            entropy_weight: 0.0,
+            entropy_temperature: 0.01,
+            memory_budget: MemoryBudget::default(),
+        }
+    }
 }
 
-fn default_dim() -> i64 {
-    8
-}
+impl Config {
+    /// The codebook is a parameter.
+    pub(super) fn by_gradient(&self) -> bool {
+        matches!(self.codebook_update, CodebookUpdate::Gradient { .. })
+    }
 
-fn default_commitment() -> f64 {
-    0.25
+    /// Weight of the commitment loss; `None` where the estimator does without auxiliary losses.
+    pub(super) fn commitment(&self) -> Option<f64> {
+        let has_losses = self.gradient_estimator != GradientEstimator::Diveq;
+        has_losses.then(|| self.commitment_weight.unwrap_or(COMMITMENT_WEIGHT))
+    }
+
+    fn check_diveq(&self) -> Result<(), QuantizerError> {
+        if self.gradient_estimator != GradientEstimator::Diveq {
+            return Ok(());
+        }
+        let refuse = |problem: &str| Err(QuantizerError(format!("quantizer.gradient_estimator is \"diveq\", {problem}")));
+        if !self.by_gradient() {
+            return refuse(
+                "which trains the codebook itself, so a moving average cannot; set quantizer.codebook_update = { kind = \
+                 \"gradient\" }",
+            );
+        }
+        if self.commitment_weight.is_some() {
+            return refuse("which has no auxiliary loss; remove quantizer.commitment_weight");
+        }
+        Ok(())
+    }
 }
 
 impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
-        let require = |holds: bool, key: &str, value: String, allowed: &str| {
-            if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
-        };
-        let (size, dim) = (self.codebook_size, self.codebook_dim);
-        require(
-            (2..=MAX_CODES).contains(&size),
-            "codebook_size",
-            size.to_string(),
-            "it must be from 2 to 2^31",
-        )?;
-        require((1..=65536).contains(&dim), "codebook_dim", dim.to_string(), "it must be from 1 to 65536")?;
-        let weight = self.commitment_weight;
-        require(
-            weight >= 0.0 && weight.is_finite(),
-            "commitment_weight",
-            weight.to_string(),
-            "it must be 0 or more",
-        )?;
+        check_sizes(self.codebook_size, self.codebook_dim)?;
+        if let Some(weight) = self.commitment_weight {
+            require_weight("commitment_weight", weight)?;
+        }
+        self.check_diveq()?;
         let decay = self.codebook_update.decay();
         let key = match self.codebook_update {
             CodebookUpdate::Ema { .. } => "codebook_update.decay",
             CodebookUpdate::Gradient { .. } => "codebook_update.usage_decay",
         };
-        require((0.0..1.0).contains(&decay), key, decay.to_string(), "it must be from 0 to under 1")?;
+        require((0.0..1.0).contains(&decay), key, decay, "it must be from 0 to under 1")?;
         let threshold = self.restart_threshold;
         require(
             threshold >= 0.0 && threshold.is_finite(),
             "restart_threshold",
-            threshold.to_string(),
+            threshold,
             "it must be 0 (never restart) or more",
-        )
+        )?;
+        require_temperature("entropy_temperature", self.entropy_temperature)?;
+        check_entropy(self.entropy_weight, self.codebook_size, self.memory_budget)
     }
 
     fn natural_width(&self) -> i64 {

@@ -1,14 +1,14 @@
-use super::*;
 use tch::Device;
+
+use super::*;
+use crate::quantizer::GradientEstimator;
 
 fn config() -> Config {
     Config {
         codebook_size: 16,
         codebook_dim: 8,
-        commitment_weight: 0.25,
-        codebook_update: CodebookUpdate::default(),
         start: Start::Uniform,
-        restart_threshold: 0.0,
+        ..Config::default()
     }
 }
 
@@ -114,11 +114,11 @@ fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
         let quantized = vq.quantize(&z, TRAIN);
         let report = vq.update(&quantized.statistics, Seed(0));
         assert_eq!(report.monitors[0].value.double_value(&[]), 31.0);
-        let distance = Tensor::cdist(&vq.codebook, &as_vectors(&z), 2.0, None).amin(1, false);
+        let distance = Tensor::cdist(&vq.codebook, &vectors_from_grid(&z), 2.0, None).amin(1, false);
         let at_a_vector = distance.lt(1e-2).sum(Kind::Int64).int64_value(&[]);
         assert!(at_a_vector >= 31, "{at_a_vector} codes are at vectors");
-        assert_eq!(report.replaced_rows.is_some(), by_gradient);
-        if let Some(rows) = report.replaced_rows {
+        assert_eq!(report.replaced_rows.len(), usize::from(by_gradient));
+        for rows in report.replaced_rows {
             assert_eq!(rows.variable, "quantizer.codebook");
             assert_eq!(rows.mask.sum(Kind::Int64).int64_value(&[]), 31);
         }
@@ -156,8 +156,16 @@ fn settings_out_of_range_are_named() {
     let message = |config: Config| config.check().unwrap_err().to_string();
     assert!(message(Config { codebook_size: 1, ..config() }).contains("codebook_size is 1"));
     assert!(message(Config { codebook_dim: 0, ..config() }).contains("codebook_dim is 0"));
-    assert!(message(Config { commitment_weight: -1.0, ..config() }).contains("commitment_weight is -1"));
+    assert!(message(Config { commitment_weight: Some(-1.0), ..config() }).contains("commitment_weight is -1"));
     let codebook_update = CodebookUpdate::Ema { decay: 1.0 };
     assert!(message(Config { codebook_update, ..config() }).contains("codebook_update.decay is 1"));
     assert!(message(Config { restart_threshold: -2.0, ..config() }).contains("restart_threshold is -2"));
+    let diveq = Config { gradient_estimator: GradientEstimator::Diveq, ..config() };
+    assert!(message(diveq.clone()).contains("moving average cannot"));
+    let diveq = Config { codebook_update: gradient(), ..diveq };
+    assert!(diveq.check().is_ok());
+    assert!(message(Config { commitment_weight: Some(0.25), ..diveq }).contains("no auxiliary loss"));
+    let entropy = Config { entropy_weight: 0.1, codebook_size: 1 << 26, ..config() };
+    assert!(message(entropy.clone()).contains("memory_budget is 256MiB"));
+    assert!(Config { codebook_size: 1 << 23, ..entropy }.check().is_ok());
 }

@@ -1,0 +1,154 @@
+//! The entropy loss: each vector should be sure of its code, and on average every code should be likely.
+
+use tch::{Kind, Tensor};
+
+use super::Monitor;
+use super::memory::MemoryBudget;
+use super::straight_through::straight_through;
+
+/// Tables of one chunk that exist at one time: logits, their logarithmic softmax, probabilities, gradient, product.
+const TABLES: i64 = 5;
+
+/// What [`assignment_entropy`] makes: three scalars.
+#[derive(Debug)]
+pub struct Entropies {
+    /// E[H(p)] − H(E[p]), in nats, with its gradient.
+    pub loss: Tensor,
+    /// E[H(p)], detached.
+    pub of_each: Tensor,
+    /// H(E[p]), detached.
+    pub of_mean: Tensor,
+}
+
+impl Entropies {
+    /// The two halves for the logs, in bits.
+    pub fn monitors(&self) -> Vec<Monitor> {
+        let bits = |name: &str, nats: &Tensor| Monitor {
+            name: format!("codebook/{name}"),
+            value: nats / std::f64::consts::LN_2,
+        };
+        vec![bits("entropy_of_each_bits", &self.of_each), bits("entropy_of_mean_bits", &self.of_mean)]
+    }
+}
+
+/// Bytes of one vector's tables over `codes` codes.
+pub fn row_bytes(codes: i64) -> i64 {
+    TABLES * 4 * codes
+}
+
+/// Of the soft assignment p = softmax(x·wᵀ + b) of N vectors to K codes (MAGVIT-2's entropy penalty, arXiv 2310.05737,
+/// equation 5).
+///
+/// The `[N, K]` table never exists whole. A first pass adds up E[p] and E[H(p)]; with them the derivative of the loss
+/// by each logit a is known, ∂L/∂a_nk = p_nk·(g_nk − Σ_j p_nj g_nj) with g_nk = (log E[p]_k − log p_nk)/N, and a second
+/// pass adds up the gradients of x, w and b, chunk by chunk. They enter the graph through a linear form.
+///
+/// # Shapes
+/// `x [N, D]`, `w [K, D]`, `b [K]`.
+pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: MemoryBudget) -> Entropies {
+    let (n, k) = (x.size()[0], w.size()[0]);
+    let rows = budget.rows(row_bytes(k));
+    let log_p = |chunk: &Tensor| {
+        let products = chunk.matmul(&w.detach().tr());
+        let logits = match b {
+            Some(b) => products + b.detach(),
+            None => products,
+        };
+        logits.log_softmax(-1, Kind::Float)
+    };
+    let chunks = || x.detach().split(rows, 0);
+    let (of_each, mean) = tch::no_grad(|| {
+        let mut of_each = Tensor::zeros([], (Kind::Float, x.device()));
+        let mut mean = Tensor::zeros([k], (Kind::Float, x.device()));
+        for chunk in chunks() {
+            let log_p = log_p(&chunk);
+            let p = log_p.exp();
+            mean += p.sum_dim_intlist(0, false, Kind::Float);
+            of_each -= (p * log_p).sum(Kind::Float);
+        }
+        (of_each / n as f64, mean / n as f64)
+    });
+    // The smallest float32 in place of 0, whose logarithm is none.
+    let log_mean = mean.clamp_min(f64::from(f32::MIN_POSITIVE)).log();
+    let of_mean = -(&mean * &log_mean).sum(Kind::Float);
+    let value = &of_each - &of_mean;
+    let wants_gradient = [Some(x), Some(w), b].into_iter().flatten().any(Tensor::requires_grad);
+    if !wants_gradient {
+        return Entropies { loss: value, of_each, of_mean };
+    }
+    let (dx, dw, db) = tch::no_grad(|| {
+        let (mut dx, mut dw, mut db) = (vec![], w.zeros_like(), mean.zeros_like());
+        for chunk in chunks() {
+            let log_p = log_p(&chunk);
+            let p = log_p.exp();
+            let g = (&log_mean - log_p) / n as f64;
+            // Divided by Σp, which rounding makes only nearly 1: the mean must cancel in full.
+            let total = |t: &Tensor| t.sum_dim_intlist(-1, true, Kind::Float);
+            let by_logit = &p * (&g - total(&(&p * &g)) / total(&p));
+            dx.push(by_logit.matmul(w));
+            dw += by_logit.tr().matmul(&chunk);
+            db += by_logit.sum_dim_intlist(0, false, Kind::Float);
+        }
+        (Tensor::cat(&dx, 0), dw, db)
+    });
+    let mut linear = (x * dx).sum(Kind::Float) + (w * dw).sum(Kind::Float);
+    if let Some(b) = b {
+        linear += (b * db).sum(Kind::Float);
+    }
+    Entropies { loss: straight_through(&value, &linear), of_each, of_mean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use tch::Device;
+
+    /// The formula as it is written, in float64, over the whole table.
+    fn plain(x: &Tensor, w: &Tensor, b: &Tensor) -> Tensor {
+        let log_p = (x.matmul(&w.tr()) + b).log_softmax(-1, Kind::Double);
+        let p = log_p.exp();
+        let mean = p.mean_dim(0, false, Kind::Double);
+        let of_each = -(&p * log_p).sum_dim_intlist(-1, false, Kind::Double).mean(Kind::Double);
+        of_each + (&mean * mean.log()).sum(Kind::Double)
+    }
+
+    #[test]
+    fn chunks_give_the_value_and_gradients_of_the_whole() {
+        Seed(5).reseed_torch();
+        let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        // 20,000 codes: a row takes 400 kB, so 1 MiB holds two.
+        let values = [draw(&[35, 3]), draw(&[20_000, 3]), draw(&[20_000])];
+        let ours = values.each_ref().map(|value| value.copy().set_requires_grad(true));
+        let wide = values.each_ref().map(|value| value.to_kind(Kind::Double).set_requires_grad(true));
+        let budget: MemoryBudget = "1MiB".parse().unwrap();
+        assert_eq!(budget.rows(row_bytes(20_000)), 2);
+        let entropies = assignment_entropy(&ours[0], &ours[1], Some(&ours[2]), budget);
+        let theirs = plain(&wide[0], &wide[1], &wide[2]);
+        let relative = |a: &Tensor, b: &Tensor| {
+            let b = b.to_kind(Kind::Double);
+            ((a - &b).abs().max() / b.abs().max()).double_value(&[])
+        };
+        assert!(relative(&entropies.loss, &theirs) < 1e-5);
+        assert!(relative(&(&entropies.of_each - &entropies.of_mean), &theirs) < 1e-5);
+        entropies.loss.backward();
+        theirs.backward();
+        for (ours, wide) in ours.iter().zip(&wide) {
+            let off = relative(&ours.grad(), &wide.grad());
+            assert!(off < 1e-5, "a gradient of shape {:?} is off by {off:e}", ours.size());
+        }
+    }
+
+    #[test]
+    fn even_and_certain_assignments_are_the_ends() {
+        let codes = Tensor::eye(4, (Kind::Float, Device::Cpu));
+        let loss = |x: &Tensor| {
+            assignment_entropy(x, &codes, None, MemoryBudget::default()).loss.double_value(&[])
+        };
+        // Each of four vectors sure of a code of its own: 0 − log 4.
+        assert!((loss(&(&codes * 1e3)) + 4f64.ln()).abs() < 1e-6);
+        // All sure of one code, and all undecided.
+        assert!(loss(&(codes.select(0, 0).repeat([3, 1]) * 1e3)).abs() < 1e-6);
+        assert!(loss(&Tensor::zeros([3, 4], (Kind::Float, Device::Cpu))).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,153 @@
+//! Grouped quantization (product quantization): the channels are split evenly, and each group has a quantizer of its
+//! own, with its own codebook and, where widths differ, its own projection.
+//!
+//! Losses are means over the groups, so that a mean over elements stays one over all elements of the latent.
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn};
+
+use super::digits::MixedRadix;
+use super::parts::{Gathered, Parts, error_inside, inside};
+use super::{
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Statistic,
+    UpdateReport, require,
+};
+use crate::seed::Seed;
+
+/// Settings of a grouped quantizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How many groups; they divide the latent's channels.
+    #[serde(default = "default_groups")]
+    pub groups: i64,
+    /// The quantizer of each group.
+    pub each: Box<QuantizerConfig>,
+}
+
+fn default_groups() -> i64 {
+    2
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
+        require((1..=1024).contains(&self.groups), "groups", self.groups, "it must be from 1 to 1024")?;
+        if matches!(*self.each, QuantizerConfig::Grouped(_)) {
+            return Err(QuantizerError(
+                "quantizer.each of a grouped quantizer is grouped too; raise quantizer.groups instead".into(),
+            ));
+        }
+        self.each.settings().check().map_err(error_inside)
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.groups * self.each.settings().natural_width()
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(Grouped::new(path, self, channels)?))
+    }
+
+    fn check_width(&self, channels: i64) -> Result<(), QuantizerError> {
+        let groups = self.groups;
+        require(
+            channels % groups == 0,
+            "groups",
+            groups,
+            &format!("it must divide the latent's {channels} channels (model.latent_channels)"),
+        )?;
+        self.each.settings().check_width(channels / groups).map_err(error_inside)
+    }
+
+    fn saved_bytes(&self, vectors: i64) -> i64 {
+        self.groups * self.each.settings().saved_bytes(vectors)
+    }
+
+    fn check_step(&self, vectors: i64) -> Result<(), QuantizerError> {
+        self.each.settings().check_step(self.groups * vectors).map_err(error_inside)
+    }
+
+    fn advice(&self) -> Option<String> {
+        self.each.settings().advice().map(|advice| inside(&advice))
+    }
+}
+
+/// The grouped quantizer.
+#[derive(Debug)]
+pub struct Grouped {
+    groups: Parts,
+}
+
+impl Grouped {
+    /// Registers the groups under `path`.
+    ///
+    /// # Errors
+    /// See [`Settings::check`] and [`Settings::check_width`].
+    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+        config.check()?;
+        config.check_width(channels)?;
+        let each = config.each.settings();
+        let groups: Result<Vec<_>, _> = (0..config.groups)
+            .map(|group| {
+                each.build(&(path / "groups" / group), channels / config.groups).map_err(error_inside)
+            })
+            .collect();
+        Ok(Self { groups: Parts(groups?) })
+    }
+
+    /// The channels of each group.
+    fn split(&self, z: &Tensor) -> Vec<Tensor> {
+        z.chunk(self.groups.count(), 1)
+    }
+}
+
+impl Quantizer for Grouped {
+    fn start_vectors(&self) -> Option<i64> {
+        self.groups.0[0].start_vectors()
+    }
+
+    fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
+        let channels = self.split(z);
+        for ((i, group), z) in (0..).zip(&mut self.groups.0).zip(&channels) {
+            group.start(z, seed.derive("part", &[i])).map_err(error_inside)?;
+        }
+        Ok(())
+    }
+
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        let mut gathered = Gathered::default();
+        let channels = self.split(z);
+        let groups = self.groups.0.iter().zip(&channels);
+        let latents: Vec<Tensor> = groups.map(|(group, z)| gathered.run(&**group, z, mode)).collect();
+        Quantized {
+            latent: Tensor::cat(&latents, 1),
+            indices: self.groups.joined_indices(&gathered),
+            losses: gathered.losses(1.0 / self.groups.count() as f64),
+            statistics: gathered.statistics(),
+            monitors: gathered.monitors(),
+        }
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        let by_group = self.groups.indices_by_part(indices);
+        let latents: Vec<Tensor> =
+            self.groups.0.iter().zip(&by_group).map(|(group, own)| group.lookup(own)).collect();
+        Tensor::cat(&latents, 1)
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        self.groups.codebook()
+    }
+
+    fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        self.groups.update(statistics, seed)
+    }
+
+    fn digits(&self) -> Option<&MixedRadix> {
+        self.groups.0[0].digits()
+    }
+
+    fn collapse_remedy(&self) -> String {
+        inside(&self.groups.0[0].collapse_remedy())
+    }
+}

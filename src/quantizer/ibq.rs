@@ -1,0 +1,210 @@
+//! Index backpropagation quantization (Shi et al. 2024, arXiv 2412.02692): the code is the one with the largest product
+//! with the latent, and the gradient goes to the whole codebook through the softmax of all products.
+//!
+//! The softmax, N×K numbers, is kept for the backward pass; [`Settings::check_step`] refuses it over the budget.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, nn};
+
+use super::codebook::{check_entropy, check_sizes, codes};
+use super::entropy::assignment_entropy;
+use super::memory::MemoryBudget;
+use super::projection::Projection;
+use super::search::{Nearness, nearest};
+use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
+use super::{
+    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, Settings,
+    require_temperature, require_weight, straight_through::straight_through,
+};
+use crate::torch::in_full_precision;
+
+/// Settings of IBQ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// K.
+    pub codebook_size: i64,
+    /// D.
+    pub codebook_dim: i64,
+    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
+    pub commitment_weight: f64,
+    /// Weight of ‖sg[z] − e‖², which moves the chosen codes.
+    pub codebook_weight: f64,
+    /// Weight of the entropy loss; 0 is none.
+    pub entropy_weight: f64,
+    /// τ in p ∝ exp(z·c/τ), over which the entropies are taken.
+    pub entropy_temperature: f64,
+    /// Most memory for the softmax over all codes that training keeps, and for the tables of the entropy loss.
+    pub memory_budget: MemoryBudget,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            codebook_size: 1024,
+            codebook_dim: 8,
+            commitment_weight: 1.0,
+            codebook_weight: 0.25,
+            entropy_weight: 0.05,
+            entropy_temperature: 0.01,
+            memory_budget: MemoryBudget::default(),
+        }
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
+        check_sizes(self.codebook_size, self.codebook_dim)?;
+        require_weight("commitment_weight", self.commitment_weight)?;
+        require_weight("codebook_weight", self.codebook_weight)?;
+        require_temperature("entropy_temperature", self.entropy_temperature)?;
+        check_entropy(self.entropy_weight, self.codebook_size, self.memory_budget)
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.codebook_dim
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(Ibq::new(path, self, channels)?))
+    }
+
+    fn saved_bytes(&self, vectors: i64) -> i64 {
+        vectors.saturating_mul(self.codebook_size).saturating_mul(4)
+    }
+
+    fn check_step(&self, vectors: i64) -> Result<(), QuantizerError> {
+        let needed = self.saved_bytes(vectors);
+        if needed <= self.memory_budget.bytes() {
+            return Ok(());
+        }
+        Err(QuantizerError(format!(
+            "ibq keeps {vectors} positions × {} codes × 4 bytes = {} MiB for the backward pass of a micro-batch, and \
+             quantizer.memory_budget is {}; raise it, raise train.micro_batches, or choose a smaller \
+             quantizer.codebook_size",
+            self.codebook_size,
+            (needed >> 20) + 1,
+            self.memory_budget
+        )))
+    }
+}
+
+/// The IBQ quantizer.
+#[derive(Debug)]
+pub struct Ibq {
+    config: Config,
+    projection: Projection,
+    /// C, `[K, D]`.
+    codebook: Tensor,
+}
+
+impl Ibq {
+    /// Registers the codebook, uniform within ±1/K as in the official code, and a projection under `path`.
+    ///
+    /// # Errors
+    /// See [`Settings::check`].
+    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+        config.check()?;
+        let (k, d) = (config.codebook_size, config.codebook_dim);
+        let bound = 1.0 / k as f64;
+        Ok(Self {
+            projection: Projection::new(path, channels, d),
+            codebook: path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound }),
+            config: config.clone(),
+        })
+    }
+
+    /// pᵀ·sg[C] with p = softmax(z·Cᵀ): what carries the gradient of the index to latent and codebook. Worked off in
+    /// parts, so that only p is kept of each.
+    ///
+    /// # Shapes
+    /// `vectors [N, D]` -> `[N, D]`.
+    fn soft_codes(&self, vectors: &Tensor) -> Tensor {
+        let rows = self.config.memory_budget.block_bytes(vectors.device()) / (4 * self.config.codebook_size);
+        let parts: Vec<Tensor> = vectors
+            .split(rows.max(1), 0)
+            .iter()
+            .map(|part| {
+                let p = part.matmul(&self.codebook.tr()).softmax(-1, Kind::Float);
+                p.matmul(&self.codebook.detach())
+            })
+            .collect();
+        Tensor::cat(&parts, 0)
+    }
+
+    /// y = Cᵀ(onehot + p − sg[p]): the code forward, the soft codes' gradient backward beside the code's own.
+    fn estimate(&self, codes: &Tensor, z: &Tensor) -> Tensor {
+        let shape = [z.size()[0], z.size()[2], z.size()[3]];
+        let soft = grid_from_vectors(&self.soft_codes(&vectors_from_grid(z)), &shape);
+        // The code's own gradient is that of the one-hot row times C.
+        straight_through(codes, &(codes + soft))
+    }
+
+    fn losses(&self, z: &Tensor, y: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
+        let config = &self.config;
+        let mut losses = vec![
+            LossTerm { name: "quantization", value: mean_square(y, z), weight: 1.0 },
+            LossTerm {
+                name: "commitment",
+                value: mean_square(z, &codes.detach()),
+                weight: config.commitment_weight,
+            },
+            LossTerm {
+                name: "codebook",
+                value: mean_square(&z.detach(), codes),
+                weight: config.codebook_weight,
+            },
+        ];
+        if config.entropy_weight == 0.0 {
+            return (losses, vec![]);
+        }
+        let sharpened = &self.codebook / config.entropy_temperature;
+        let entropies =
+            assignment_entropy(&vectors_from_grid(z), &sharpened, None, config.memory_budget);
+        let monitors = entropies.monitors();
+        losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
+        (losses, monitors)
+    }
+}
+
+impl Quantizer for Ibq {
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        in_full_precision(|| {
+            let z = self.projection.project_in(&z.to_kind(Kind::Float));
+            let shape = z.size();
+            let block = |first, n| self.codebook.narrow(0, first, n);
+            let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
+            let indices = nearest(&vectors_from_grid(&z), k, block, Nearness::Product, budget).view([
+                shape[0], shape[2], shape[3],
+            ]);
+            let codes = codes(&self.codebook, &indices);
+            let (latent, losses, monitors) = match mode {
+                Mode::Eval => (codes, vec![], vec![]),
+                Mode::Train { .. } => {
+                    let y = self.estimate(&codes, &z);
+                    let (losses, monitors) = self.losses(&z, &y, &codes);
+                    (y, losses, monitors)
+                }
+            };
+            Quantized {
+                latent: self.projection.project_out(&latent),
+                indices,
+                losses,
+                statistics: vec![],
+                monitors,
+            }
+        })
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        in_full_precision(|| self.projection.project_out(&codes(&self.codebook, indices).detach()))
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
+    }
+
+    fn collapse_remedy(&self) -> String {
+        "raise quantizer.entropy_weight, or choose a smaller quantizer.codebook_size".into()
+    }
+}

@@ -1,0 +1,120 @@
+//! Lookup-free quantization (MAGVIT-2, arXiv 2310.05737): each of d latent dimensions becomes its sign, so that K = 2^d
+//! and there is no codebook. An entropy loss keeps the codes in use.
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn};
+
+use super::binary::{REMEDY, Signs, Terms};
+use super::digits::{MixedRadix, Order};
+use super::memory::MemoryBudget;
+use super::{CodebookShape, Mode, Quantized, Quantizer, QuantizerError, Settings, require_temperature};
+
+/// Settings of LFQ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// d: dimensions of one bit each; K = 2^d.
+    pub bits: i64,
+    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
+    pub commitment_weight: f64,
+    /// Weight of the entropy loss; 0 is none.
+    pub entropy_weight: f64,
+    /// τ in p ∝ exp(−‖z − c‖²/τ), over which the entropies are taken.
+    pub entropy_temperature: f64,
+    /// The entropy of the mean is exact within this many bits and summed over such groups.
+    pub entropy_group_bits: i64,
+    /// Most memory for the tables of the entropy loss.
+    pub memory_budget: MemoryBudget,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bits: 10,
+            commitment_weight: 0.25,
+            entropy_weight: 0.1,
+            entropy_temperature: 0.01,
+            entropy_group_bits: 9,
+            memory_budget: MemoryBudget::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The losses for codes of ±`scale`.
+    fn terms(&self, scale: f64) -> Terms {
+        Terms {
+            commitment_weight: self.commitment_weight,
+            entropy_weight: self.entropy_weight,
+            entropy_factor: 1.0,
+            // ‖z − c‖² differs by 4·scale·z_i between the two signs of a bit.
+            log_odds: 4.0 * scale / self.entropy_temperature,
+            group_bits: self.entropy_group_bits,
+            budget: self.memory_budget,
+        }
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
+        require_temperature("entropy_temperature", self.entropy_temperature)?;
+        self.terms(1.0).check(self.bits)
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.bits
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        self.build_stage(path, channels, 0)
+    }
+
+    fn build_stage(
+        &self,
+        path: &nn::Path,
+        channels: i64,
+        stage: i64,
+    ) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(Lfq::new(path, self, channels, stage)?))
+    }
+}
+
+/// The LFQ quantizer; the first dimension is the least significant bit.
+#[derive(Debug)]
+pub struct Lfq(Signs);
+
+impl Lfq {
+    /// Registers a projection under `path` when `channels` differs from the number of bits. The codes of residual stage
+    /// i are ±2^-i (as in vector-quantize-pytorch).
+    ///
+    /// # Errors
+    /// See [`Settings::check`].
+    pub fn new(path: &nn::Path, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
+        config.check()?;
+        let scale = (-stage as f64).exp2();
+        let terms = config.terms(scale);
+        Ok(Self(Signs::new(path, channels, config.bits, Order::FirstFastest, scale, terms)?))
+    }
+}
+
+impl Quantizer for Lfq {
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        self.0.quantize(z, mode, Tensor::shallow_clone)
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        self.0.lookup(indices)
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        self.0.codebook()
+    }
+
+    fn digits(&self) -> Option<&MixedRadix> {
+        Some(self.0.radix())
+    }
+
+    fn collapse_remedy(&self) -> String {
+        REMEDY.into()
+    }
+}

@@ -1,0 +1,94 @@
+//! How much memory a quantizer may take for what grows with the codebook: distances, probabilities.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tch::Device;
+
+const MEBIBYTE: i64 = 1 << 20;
+/// What a CPU's cache holds beside its other work: blocks of this size are made and read without going to memory
+/// (65,536 codes: 1.4 s against 4.2 s for blocks of 64 MiB).
+const CACHE_BYTES: i64 = 8 * MEBIBYTE;
+
+/// `quantizer.memory_budget`: most bytes of the intermediate results of lookup and loss terms, whatever K. Written
+/// like `256MiB` or `1GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryBudget {
+    mebibytes: i64,
+}
+
+impl Default for MemoryBudget {
+    fn default() -> Self {
+        Self { mebibytes: 256 }
+    }
+}
+
+impl MemoryBudget {
+    /// The budget in bytes.
+    #[must_use]
+    pub fn bytes(self) -> i64 {
+        self.mebibytes * MEBIBYTE
+    }
+
+    /// How many rows of `row_bytes` fit at one time; at least 1.
+    pub(super) fn rows(self, row_bytes: i64) -> i64 {
+        (self.bytes() / row_bytes).max(1)
+    }
+
+    /// The size of a block that is worked on at one time.
+    pub(super) fn block_bytes(self, device: Device) -> i64 {
+        if device.is_cuda() { self.bytes() } else { self.bytes().min(CACHE_BYTES) }
+    }
+}
+
+impl fmt::Display for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}MiB", self.mebibytes)
+    }
+}
+
+impl FromStr for MemoryBudget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = [("MiB", 1), ("GiB", 1024)].iter().find_map(|(unit, mebibytes)| {
+            let number: i64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+            number.checked_mul(*mebibytes)
+        });
+        match parsed {
+            // The upper end keeps the number of bytes an i64.
+            Some(mebibytes) if (1..=1 << 40).contains(&mebibytes) => Ok(Self { mebibytes }),
+            _ => Err(format!("\"{text}\" is no memory budget; write it like \"256MiB\" or \"1GiB\"")),
+        }
+    }
+}
+
+impl Serialize for MemoryBudget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MemoryBudget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_with_its_unit() {
+        for (text, bytes) in [("1MiB", 1 << 20), ("256 MiB", 256 << 20), ("2GiB", 2 << 30)] {
+            let budget: MemoryBudget = text.parse().unwrap();
+            assert_eq!(budget.bytes(), bytes);
+            assert_eq!(budget.to_string().parse(), Ok(budget));
+        }
+        for text in ["", "256", "0MiB", "-1MiB", "1.5GiB", "9999999999999999GiB", "1TiB"] {
+            assert!(text.parse::<MemoryBudget>().unwrap_err().contains("256MiB"), "{text}");
+        }
+    }
+}

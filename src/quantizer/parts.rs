@@ -1,0 +1,127 @@
+//! What the quantizers made of several others share: indices with an axis more, statistics and reports by part.
+
+use tch::Tensor;
+
+use super::{CodebookShape, LossTerm, Mode, Monitor, Quantizer, QuantizerError, Statistic, UpdateReport};
+use crate::seed::Seed;
+
+/// The quantizers of the stages or groups, all of one kind and size.
+#[derive(Debug)]
+pub struct Parts(pub Vec<Box<dyn Quantizer>>);
+
+/// What the parts made in one pass, in their order.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    indices: Vec<Tensor>,
+    losses: Vec<Vec<LossTerm>>,
+    statistics: Vec<Statistic>,
+    monitors: Vec<Monitor>,
+}
+
+impl Parts {
+    /// How many.
+    pub fn count(&self) -> i64 {
+        self.0.len() as i64
+    }
+
+    /// One part's codebooks, and how often they are there.
+    pub fn codebook(&self) -> CodebookShape {
+        let mut shape = self.0[0].codebook();
+        shape.codebooks *= self.count();
+        shape
+    }
+
+    /// The indices of each part.
+    ///
+    /// # Shapes
+    /// `[B, h, w]` for a single codebook in all, else `[B, h, w, codebooks]`; each part's likewise.
+    pub fn indices_by_part(&self, indices: &Tensor) -> Vec<Tensor> {
+        let (all, each) = (self.codebook().codebooks, self.0[0].codebook().codebooks);
+        if all == 1 {
+            return vec![indices.shallow_clone()];
+        }
+        let of_part = |part: i64| match each {
+            1 => indices.select(3, part),
+            _ => indices.narrow(3, part * each, each),
+        };
+        (0..self.count()).map(of_part).collect()
+    }
+
+    /// Inverse of [`Parts::indices_by_part`].
+    pub fn joined_indices(&self, gathered: &Gathered) -> Tensor {
+        let indices = &gathered.indices;
+        match (indices.as_slice(), self.0[0].codebook().codebooks) {
+            ([only], _) => only.shallow_clone(),
+            (several, 1) => Tensor::stack(several, 3),
+            (several, _) => Tensor::cat(several, 3),
+        }
+    }
+
+    /// Updates each part with its own statistics.
+    pub fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        let mut report = UpdateReport::default();
+        for ((i, part), statistic) in (0..).zip(&mut self.0).zip(statistics) {
+            let Statistic::Part(own) = statistic else { continue };
+            let of_part = part.update(own, seed.derive("part", &[i]));
+            report.replaced_rows.extend(of_part.replaced_rows);
+            report.monitors.extend(numbered(of_part.monitors, i));
+        }
+        report
+    }
+}
+
+/// `codebook/restarts` of part 2 is `codebook/restarts/2`.
+fn numbered(monitors: Vec<Monitor>, part: u64) -> impl Iterator<Item = Monitor> {
+    monitors.into_iter().map(move |Monitor { name, value }| Monitor { name: format!("{name}/{part}"), value })
+}
+
+impl Gathered {
+    /// Runs the next part on its share of the latent and takes down all but the part's latent, which it returns.
+    pub fn run(&mut self, part: &dyn Quantizer, z: &Tensor, mode: Mode) -> Tensor {
+        let i = self.indices.len() as u64;
+        let mode = match mode {
+            Mode::Eval => Mode::Eval,
+            Mode::Train { seed } => Mode::Train { seed: seed.derive("part", &[i]) },
+        };
+        let quantized = part.quantize(z, mode);
+        self.indices.push(quantized.indices);
+        self.losses.push(quantized.losses);
+        if mode != Mode::Eval {
+            self.statistics.push(Statistic::Part(quantized.statistics));
+        }
+        self.monitors.extend(numbered(quantized.monitors, i));
+        quantized.latent
+    }
+
+    /// Terms of one name added up over the parts, times `share`.
+    pub fn losses(&mut self, share: f64) -> Vec<LossTerm> {
+        let mut merged: Vec<LossTerm> = vec![];
+        for term in self.losses.drain(..).flatten() {
+            match merged.iter_mut().find(|found| found.name == term.name) {
+                Some(found) => found.value = &found.value + term.value * share,
+                None => merged.push(LossTerm { value: term.value * share, ..term }),
+            }
+        }
+        merged
+    }
+
+    /// Of all parts.
+    pub fn statistics(&mut self) -> Vec<Statistic> {
+        std::mem::take(&mut self.statistics)
+    }
+
+    /// Of all parts.
+    pub fn monitors(&mut self) -> Vec<Monitor> {
+        std::mem::take(&mut self.monitors)
+    }
+}
+
+/// A text about `quantizer.…` of a part, about `quantizer.each.…` where the user finds it.
+pub fn inside(text: &str) -> String {
+    text.replace("quantizer.", "quantizer.each.")
+}
+
+/// The same for an error.
+pub fn error_inside(error: QuantizerError) -> QuantizerError {
+    QuantizerError(inside(&error.0))
+}

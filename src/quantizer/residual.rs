@@ -1,0 +1,178 @@
+//! Residual quantization (SoundStream, arXiv 2107.03312, algorithm 1): the first stage quantizes the latent, each
+//! further one what the stages before left over, r_{i+1} = r_i − sg[q_i]; the codes of all stages add up.
+//!
+//! As in vector-quantize-pytorch, each stage passes its gradient on to the latent, so the latent's is the sum over the
+//! stages; so are the losses.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, nn};
+
+use super::digits::MixedRadix;
+use super::parts::{Gathered, Parts, error_inside, inside};
+use super::projection::Projection;
+use super::{
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Statistic,
+    UpdateReport, require,
+};
+use crate::seed::Seed;
+use crate::torch::in_full_precision;
+
+/// Settings of a residual quantizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How many stages.
+    #[serde(default = "default_stages")]
+    pub stages: i64,
+    /// The quantizer of each stage.
+    pub each: Box<QuantizerConfig>,
+}
+
+fn default_stages() -> i64 {
+    4
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
+        require((1..=64).contains(&self.stages), "stages", self.stages, "it must be from 1 to 64")?;
+        if matches!(*self.each, QuantizerConfig::Residual(_) | QuantizerConfig::Grouped(_)) {
+            return Err(QuantizerError(
+                "quantizer.each of a residual quantizer is itself made of several; for groups of residuals use kind = \
+                 \"grouped\" with each = { kind = \"residual\", … }"
+                    .into(),
+            ));
+        }
+        self.each.settings().check_stage().map_err(error_inside)
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.each.settings().natural_width()
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(Residual::new(path, self, channels)?))
+    }
+
+    fn saved_bytes(&self, vectors: i64) -> i64 {
+        self.stages * self.each.settings().saved_bytes(vectors)
+    }
+
+    fn check_step(&self, vectors: i64) -> Result<(), QuantizerError> {
+        self.each.settings().check_step(self.stages * vectors).map_err(error_inside)
+    }
+
+    fn advice(&self) -> Option<String> {
+        self.each.settings().advice().map(|advice| inside(&advice))
+    }
+}
+
+/// The residual quantizer; its stages share one projection in and out.
+#[derive(Debug)]
+pub struct Residual {
+    projection: Projection,
+    stages: Parts,
+    /// `[D, 1, 1]`: the input is squashed to ±this, where the kind of the stages asks for it.
+    limits: Option<Tensor>,
+}
+
+impl Residual {
+    /// Registers the stages and a projection under `path`.
+    ///
+    /// # Errors
+    /// See [`Settings::check`].
+    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+        config.check()?;
+        let each = config.each.settings();
+        let width = each.natural_width();
+        let stages: Result<Vec<_>, _> = (0..config.stages)
+            .map(|stage| each.build_stage(&(path / "stages" / stage), width, stage).map_err(error_inside))
+            .collect();
+        let limits = each.stage_limits().map(|limits| {
+            Tensor::from_slice(&limits).to_kind(Kind::Float).view([-1, 1, 1]).to_device(path.device())
+        });
+        Ok(Self { projection: Projection::new(path, channels, width), stages: Parts(stages?), limits })
+    }
+
+    /// What the first stage gets.
+    fn input(&self, z: &Tensor) -> Tensor {
+        let z = self.projection.project_in(&z.to_kind(Kind::Float));
+        match &self.limits {
+            // s·tanh(z/s).
+            Some(limits) => (z / limits).tanh() * limits,
+            None => z,
+        }
+    }
+}
+
+impl Quantizer for Residual {
+    fn start_vectors(&self) -> Option<i64> {
+        self.stages.0[0].start_vectors()
+    }
+
+    /// Stage after stage, each on what the started ones leave over.
+    fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
+        tch::no_grad(|| {
+            in_full_precision(|| {
+                let mut rest = self.input(z);
+                for (i, stage) in (0..).zip(&mut self.stages.0) {
+                    stage.start(&rest, seed.derive("part", &[i])).map_err(error_inside)?;
+                    rest -= stage.quantize(&rest, Mode::Eval).latent;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        in_full_precision(|| {
+            let mut rest = self.input(z);
+            let mut sum: Option<Tensor> = None;
+            let mut gathered = Gathered::default();
+            for stage in &self.stages.0 {
+                let codes = gathered.run(&**stage, &rest, mode);
+                rest = &rest - codes.detach();
+                sum = Some(added(sum, codes));
+            }
+            Quantized {
+                latent: self.projection.project_out(&sum.unwrap_or(rest)),
+                indices: self.stages.joined_indices(&gathered),
+                losses: gathered.losses(1.0),
+                statistics: gathered.statistics(),
+                monitors: gathered.monitors(),
+            }
+        })
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        in_full_precision(|| {
+            let by_stage = self.stages.indices_by_part(indices);
+            let codes = self.stages.0.iter().zip(&by_stage).map(|(stage, own)| stage.lookup(own));
+            let sum = codes.fold(None, |sum, codes| Some(added(sum, codes)));
+            self.projection.project_out(&sum.unwrap_or_else(|| indices.to_kind(Kind::Float)))
+        })
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        self.stages.codebook()
+    }
+
+    fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        self.stages.update(statistics, seed)
+    }
+
+    fn digits(&self) -> Option<&MixedRadix> {
+        self.stages.0[0].digits()
+    }
+
+    fn collapse_remedy(&self) -> String {
+        format!("{}, or fewer quantizer.stages", inside(&self.stages.0[0].collapse_remedy()))
+    }
+}
+
+/// The sum so far and one stage more, in this order in `quantize` and `lookup`.
+fn added(sum: Option<Tensor>, codes: Tensor) -> Tensor {
+    match sum {
+        Some(sum) => sum + codes,
+        None => codes,
+    }
+}

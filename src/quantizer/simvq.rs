@@ -1,0 +1,166 @@
+//! SimVQ (Zhu et al. 2024, arXiv 2411.02038): the codes are a frozen random table C times one learned matrix W, so that
+//! every step moves every code and none dies. Otherwise as VQ with a codebook that learns by gradient.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, nn};
+
+use super::codebook::{check_sizes, rows};
+use super::estimator::GradientEstimator;
+use super::memory::MemoryBudget;
+use super::projection::Projection;
+use super::search::{Nearness, nearest};
+use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
+use super::{
+    CodebookShape, LossTerm, Mode, Quantized, Quantizer, QuantizerError, Settings, require, require_weight,
+};
+use crate::torch::in_full_precision;
+
+/// Settings of SimVQ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// K.
+    pub codebook_size: i64,
+    /// D.
+    pub codebook_dim: i64,
+    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
+    pub commitment_weight: f64,
+    /// Weight of ‖sg[z] − e‖², which moves W.
+    pub codebook_weight: f64,
+    /// Whether the linear map has a bias (the official code's has one, vector-quantize-pytorch's none).
+    pub bias: bool,
+    /// Which gradient the encoder gets.
+    pub gradient_estimator: GradientEstimator,
+    /// Most memory for the distances of the search.
+    pub memory_budget: MemoryBudget,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            codebook_size: 1024,
+            codebook_dim: 8,
+            commitment_weight: 0.25,
+            codebook_weight: 1.0,
+            bias: true,
+            gradient_estimator: GradientEstimator::default(),
+            memory_budget: MemoryBudget::default(),
+        }
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
+        check_sizes(self.codebook_size, self.codebook_dim)?;
+        require_weight("commitment_weight", self.commitment_weight)?;
+        require_weight("codebook_weight", self.codebook_weight)?;
+        require(
+            self.gradient_estimator != GradientEstimator::Diveq,
+            "gradient_estimator",
+            "\"diveq\"",
+            "simvq has \"straight-through\" and \"rotation\"; diveq goes with kind = \"vq\"",
+        )
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.codebook_dim
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        Ok(Box::new(SimVq::new(path, self, channels)?))
+    }
+}
+
+/// The SimVQ quantizer.
+#[derive(Debug)]
+pub struct SimVq {
+    config: Config,
+    projection: Projection,
+    /// C, `[K, D]`, a buffer.
+    frozen: Tensor,
+    /// W.
+    map: nn::Linear,
+}
+
+impl SimVq {
+    /// Registers the frozen table, the map and a projection under `path`.
+    ///
+    /// # Errors
+    /// See [`Settings::check`].
+    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+        config.check()?;
+        let (k, d) = (config.codebook_size, config.codebook_dim);
+        let deviation = (d as f64).powf(-0.5);
+        let mut frozen = path.zeros_no_train("frozen", &[k, d]);
+        let _ = tch::no_grad(|| frozen.normal_(0.0, deviation));
+        // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
+        let init = nn::Init::Uniform { lo: -deviation, up: deviation };
+        let linear = nn::LinearConfig { ws_init: init, bs_init: Some(init), bias: config.bias };
+        Ok(Self {
+            projection: Projection::new(path, channels, d),
+            frozen,
+            map: nn::linear(path / "map", d, d, linear),
+            config: config.clone(),
+        })
+    }
+
+    /// e = W·c of the codes at `indices [B, h, w]` alone, `[B, D, h, w]`, with the gradient of W; never −0.0.
+    fn codes(&self, indices: &Tensor) -> Tensor {
+        grid_from_vectors(&(rows(&self.frozen, indices).apply(&self.map) + 0.0), &indices.size())
+    }
+}
+
+impl Quantizer for SimVq {
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        in_full_precision(|| {
+            let z = self.projection.project_in(&z.to_kind(Kind::Float));
+            let shape = z.size();
+            let block = |first, n| self.frozen.narrow(0, first, n).apply(&self.map);
+            let indices = nearest(
+                &vectors_from_grid(&z),
+                self.config.codebook_size,
+                block,
+                Nearness::Euclidean,
+                self.config.memory_budget,
+            )
+            .view([shape[0], shape[2], shape[3]]);
+            let codes = self.codes(&indices);
+            let losses = match mode {
+                Mode::Eval => vec![],
+                Mode::Train { .. } => vec![
+                    LossTerm {
+                        name: "commitment",
+                        value: mean_square(&z, &codes.detach()),
+                        weight: self.config.commitment_weight,
+                    },
+                    LossTerm {
+                        name: "codebook",
+                        value: mean_square(&z.detach(), &codes),
+                        weight: self.config.codebook_weight,
+                    },
+                ],
+            };
+            Quantized {
+                latent: self
+                    .projection
+                    .project_out(&self.config.gradient_estimator.estimate(&codes, &z)),
+                indices,
+                losses,
+                statistics: vec![],
+                monitors: vec![],
+            }
+        })
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        in_full_precision(|| self.projection.project_out(&self.codes(indices).detach()))
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
+    }
+
+    fn collapse_remedy(&self) -> String {
+        "lower optimizer.lr, or choose a smaller quantizer.codebook_size or quantizer.codebook_dim".into()
+    }
+}
