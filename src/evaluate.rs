@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::data::{BadSample, DataError, Loader};
-use crate::metrics::{CodebookFigures, CodebookUse, L1, Psnr, Ssim, to_8bit};
+use crate::metrics::{CodebookFigures, CodebookUse, JointFigures, JointUse, L1, Psnr, Ssim, to_8bit};
 use crate::model::{Tokenizer, images_from_bytes};
 use crate::picture::{Picture, PictureError};
-use crate::quantizer::Mode;
+use crate::quantizer::{CodebookShape, Mode};
 use crate::torch::{Precision, TorchError, catching, with_precision};
 
 /// Settings of every evaluation of a run.
@@ -76,11 +76,16 @@ pub struct Figures {
     pub l1: f64,
     /// Images reconstructed without any error, whose PSNR counts as 100 dB.
     pub perfect_images: i64,
-    /// K.
+    /// Codebooks whose codes make one token together.
+    pub codebooks: i64,
+    /// K, of each.
     pub codebook_size: i64,
     /// Of the codebook over all tokens.
     #[serde(flatten)]
     pub codebook: CodebookFigures,
+    /// Of several codebooks together.
+    #[serde(flatten)]
+    pub joint: Option<JointFigures>,
     /// Bits of all tokens of an image over its pixels.
     pub bits_per_pixel: f64,
 }
@@ -88,17 +93,12 @@ pub struct Figures {
 impl Figures {
     /// Every figure with its name, for the logs.
     #[must_use]
-    pub fn named(&self) -> Vec<(&'static str, f64)> {
-        let codebook = &self.codebook;
-        let mut named = vec![
-            ("psnr_db", self.psnr_db),
-            ("l1", self.l1),
-            ("usage", codebook.usage),
-            ("perplexity", codebook.perplexity),
-            ("entropy_bits", codebook.entropy_bits),
-            ("dead_codes", codebook.dead_codes as f64),
-        ];
-        named.extend(self.ssim.map(|ssim| ("ssim", ssim)));
+    pub fn named(&self) -> Vec<(String, f64)> {
+        let mut named = vec![("psnr_db".to_owned(), self.psnr_db), ("l1".to_owned(), self.l1)];
+        named.extend(self.codebook.named());
+        named.push(("entropy_bits".to_owned(), self.codebook.entropy_bits));
+        named.extend(self.joint.as_ref().map(|joint| ("perplexity_joint".to_owned(), joint.perplexity_joint)));
+        named.extend(self.ssim.map(|ssim| ("ssim".to_owned(), ssim)));
         named
     }
 
@@ -107,13 +107,16 @@ impl Figures {
     pub fn table(&self) -> String {
         let codebook = &self.codebook;
         let ssim = self.ssim.map_or_else(|| "absent: images under 11 px".into(), |ssim| format!("{ssim:.4}"));
-        let rows = [
+        let list = |values: &[f64], digits: usize| {
+            values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(" ")
+        };
+        let mut rows = vec![
             ("images", self.images.to_string(), String::new()),
             ("psnr_db", format!("{:.2}", self.psnr_db), "dB, 8-bit, mean over images".into()),
             ("ssim", ssim, "mean over images".into()),
             ("l1", format!("{:.2}", self.l1), "levels of 255".into()),
             ("tokens", codebook.tokens.to_string(), String::new()),
-            ("codebook_size", self.codebook_size.to_string(), String::new()),
+            ("codebook_size", self.codebook_size.to_string(), self.codebooks_meaning()),
             (
                 "usage",
                 format!("{:.4}", codebook.usage),
@@ -122,13 +125,37 @@ impl Figures {
             ("perplexity", format!("{:.1}", codebook.perplexity), "codes in even use, 2^entropy_bits".into()),
             ("entropy_bits", format!("{:.3}", codebook.entropy_bits), "per token".into()),
             ("dead_codes", codebook.dead_codes.to_string(), String::new()),
+            ("largest_share", format!("{:.4}", codebook.largest_share), "of the most frequent code".into()),
             ("bits_per_token", format!("{:.3}", codebook.bits_per_token), "log2 of the codebook size".into()),
             ("bits_per_pixel", format!("{:.4}", self.bits_per_pixel), String::new()),
         ];
+        if let Some(joint) = &self.joint {
+            rows.extend([
+                ("usage_by_codebook", String::new(), list(&codebook.usage_by_codebook, 4)),
+                ("perplexity_by_codebook", String::new(), list(&codebook.perplexity_by_codebook, 1)),
+                (
+                    "codes_joint",
+                    joint.codes_joint.to_string(),
+                    format!(
+                        "different tuples: {:.2e} of all; {:.2e} were they drawn evenly",
+                        joint.usage_joint, joint.usage_joint_expected_uniform
+                    ),
+                ),
+                ("perplexity_joint", format!("{:.1}", joint.perplexity_joint), "tuples in even use".into()),
+            ]);
+        }
+        let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
         rows.iter().fold(String::new(), |mut table, (name, value, meaning)| {
-            let _ = writeln!(table, "{}", format!("  {name:<15} {value:>10}  {meaning}").trim_end());
+            let _ = writeln!(table, "{}", format!("  {name:<width$} {value:>10}  {meaning}").trim_end());
             table
         })
+    }
+
+    fn codebooks_meaning(&self) -> String {
+        match self.codebooks {
+            1 => String::new(),
+            several => format!("each of {several} codebooks; usage to entropy_bits are means over them"),
+        }
     }
 }
 
@@ -175,6 +202,7 @@ struct Accumulators {
     ssim: Ssim,
     l1: L1,
     codebook: CodebookUse,
+    joint: Option<JointUse>,
     images: usize,
     pixels: i64,
 }
@@ -194,6 +222,7 @@ pub fn evaluate(
         ssim: Ssim::new(),
         l1: L1::new(),
         codebook: CodebookUse::new(shape.codebooks, shape.size),
+        joint: (shape.codebooks > 1).then(|| JointUse::new(shape.codebooks, shape.size)),
         images: 0,
         pixels: 0,
     };
@@ -217,7 +246,7 @@ pub fn evaluate(
         }
     }
     let counts = sums.codebook.counts();
-    let figures = sums.figures(shape.size).ok_or_else(|| {
+    let figures = sums.figures(&shape).ok_or_else(|| {
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
         EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into()))
     })?;
@@ -240,6 +269,7 @@ impl Accumulators {
             self.ssim.add(bytes, recon);
             self.l1.add(bytes, recon);
             self.codebook.add(indices);
+            self.joint.iter_mut().for_each(|joint| joint.add(indices));
         });
         let size = bytes.size();
         self.images += size[0] as usize;
@@ -247,7 +277,7 @@ impl Accumulators {
     }
 
     /// `None` without images.
-    fn figures(&self, codebook_size: i64) -> Option<Figures> {
+    fn figures(&self, shape: &CodebookShape) -> Option<Figures> {
         let codebook = self.codebook.figures();
         Some(Figures {
             images: self.images,
@@ -255,7 +285,9 @@ impl Accumulators {
             ssim: self.ssim.value(),
             l1: self.l1.value()?,
             perfect_images: self.psnr.perfect(),
-            codebook_size,
+            codebooks: shape.codebooks,
+            codebook_size: shape.size,
+            joint: self.joint.as_ref().map(JointUse::figures),
             bits_per_pixel: codebook.bits_per_token * codebook.tokens as f64 / self.pixels as f64,
             codebook,
         })

@@ -210,12 +210,14 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
     let train = &config.train;
     let bytes_per_number = if train.precision == Precision::Bf16 { 2 } else { 4 };
     let micro_batch = (train.batch_size / train.micro_batches) as i64;
-    let memory = Footprint::new(&config.model, &config.quantizer, config.image_size())?.training_bytes(
-        micro_batch,
-        bytes_per_number,
-        parameters,
-        train.ema_decay > 0.0,
-    );
+    let saved = config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?);
+    let memory = saved
+        + Footprint::new(&config.model, &config.quantizer, config.image_size())?.training_bytes(
+            micro_batch,
+            bytes_per_number,
+            parameters,
+            train.ema_decay > 0.0,
+        );
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
@@ -232,17 +234,23 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
     Ok(format!(
         "{}\n# parameters: {parameters} (encoder {}, quantizer {}, decoder {})\n\
          # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
-         # codebook: {} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
+         # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
-         # memory: about {} for a training step, by estimate\n{}",
+         # memory: about {} for a training step, by estimate\n{}{}",
         config.to_toml()?,
         of("encoder."),
         of("quantizer."),
         of("decoder."),
+        if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
         codebook.size,
         codebook.dim,
         bits * (h * w) as f64 / (height * width) as f64,
         gibibytes(memory),
+        if saved > 0 {
+            format!("# of it: {saved} bytes of N×K probabilities that the quantizer keeps for the backward pass\n")
+        } else {
+            String::new()
+        },
         config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
     ))
 }

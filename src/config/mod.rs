@@ -113,7 +113,18 @@ impl Config {
         self.model.check(&self.quantizer, self.image_size())?;
         self.loss.check().map_err(TrainError::from)?;
         self.optimizer.check(self.train.steps).map_err(TrainError::from)?;
-        Ok(self.train.check()?)
+        self.train.check()?;
+        let step = self.quantizer.settings().check_step(self.vectors_of_a_micro_batch()?);
+        Ok(step.map_err(model::ModelError::from)?)
+    }
+
+    /// Latent vectors that the quantizer gets at one time in training.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn vectors_of_a_micro_batch(&self) -> Result<i64, ResolveError> {
+        let images = (self.train.batch_size / self.train.micro_batches) as i64;
+        Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images))
     }
 
     /// Height and width that the model sees.

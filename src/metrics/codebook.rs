@@ -47,6 +47,32 @@ pub struct CodebookFigures {
     pub tokens: i64,
     /// Share of the most frequent code, the largest over the codebooks.
     pub largest_share: f64,
+    /// `usage` of each codebook, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub usage_by_codebook: Vec<f64>,
+    /// `perplexity` of each codebook, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub perplexity_by_codebook: Vec<f64>,
+}
+
+impl CodebookFigures {
+    /// What is watched while training, by name: means over the codebooks, and each one's where there are several.
+    #[must_use]
+    pub fn named(&self) -> Vec<(String, f64)> {
+        let means = [
+            ("usage", self.usage),
+            ("perplexity", self.perplexity),
+            ("dead_codes", self.dead_codes as f64),
+            ("largest_share", self.largest_share),
+        ];
+        let of_each = |name: &str, values: &[f64]| -> Vec<(String, f64)> {
+            values.iter().enumerate().map(|(i, &value)| (format!("{name}/{i}"), value)).collect()
+        };
+        let mut named: Vec<_> = means.map(|(name, value)| (name.to_owned(), value)).into();
+        named.extend(of_each("usage", &self.usage_by_codebook));
+        named.extend(of_each("perplexity", &self.perplexity_by_codebook));
+        named
+    }
 }
 
 impl CodebookUse {
@@ -108,38 +134,56 @@ impl CodebookUse {
     /// The figures so far. Without tokens: no usage, no entropy, every code dead. Waits for the device.
     #[must_use]
     pub fn figures(&self) -> CodebookFigures {
-        let counts = self.counts();
-        let codes = (self.codebooks * self.size) as f64;
-        let tokens = self.tokens as f64;
-        let share = |count: i64| count as f64 / tokens;
-        // Summed over all codebooks, so divided by their number.
-        let entropy_bits = counts.iter().map(|&(_, count)| -share(count) * share(count).log2()).sum::<f64>()
-            / self.codebooks as f64;
-        // A single code gives −1·log2 1 = −0.
-        let entropy_bits = entropy_bits + 0.0;
+        let each = self.by_codebook();
+        let mean = |of: &dyn Fn(&One) -> f64| each.iter().map(of).sum::<f64>() / self.codebooks as f64;
+        let entropy_bits = mean(&|one| one.entropy_bits);
+        let hit: i64 = each.iter().map(|one| one.hit).sum();
+        let several = if self.codebooks > 1 { each.as_slice() } else { &[] };
         CodebookFigures {
-            usage: counts.len() as f64 / codes,
+            usage: hit as f64 / (self.codebooks * self.size) as f64,
             perplexity: entropy_bits.exp2(),
             entropy_bits,
-            dead_codes: self.codebooks * self.size - counts.len() as i64,
+            dead_codes: self.codebooks * self.size - hit,
             bits_per_token: self.codebooks as f64 * (self.size as f64).log2(),
-            usage_expected_uniform: usage_expected_uniform(self.size, self.tokens),
+            usage_expected_uniform: usage_expected_uniform(self.size as f64, self.tokens),
             tokens: self.tokens,
-            largest_share: counts.iter().map(|&(_, count)| share(count)).fold(0.0, f64::max),
+            largest_share: each.iter().map(|one| one.largest_share).fold(0.0, f64::max),
+            usage_by_codebook: several.iter().map(|one| one.hit as f64 / self.size as f64).collect(),
+            perplexity_by_codebook: several.iter().map(|one| one.entropy_bits.exp2()).collect(),
         }
     }
+
+    fn by_codebook(&self) -> Vec<One> {
+        let mut each = vec![One::default(); self.codebooks as usize];
+        for (number, count) in self.counts() {
+            let one = &mut each[(number / self.size) as usize];
+            let share = count as f64 / self.tokens as f64;
+            one.hit += 1;
+            one.entropy_bits -= share * share.log2();
+            one.largest_share = one.largest_share.max(share);
+        }
+        each
+    }
+}
+
+/// Of one codebook.
+#[derive(Debug, Clone, Default)]
+struct One {
+    hit: i64,
+    entropy_bits: f64,
+    largest_share: f64,
 }
 
 /// 1 − (1 − 1/K)^n, without the cancellation that the plain form has at large K.
-fn usage_expected_uniform(size: i64, tokens: i64) -> f64 {
+pub(super) fn usage_expected_uniform(size: f64, tokens: i64) -> f64 {
     if tokens == 0 {
         return 0.0;
     }
-    -(tokens as f64 * (-1.0 / size as f64).ln_1p()).exp_m1()
+    -(tokens as f64 * (-1.0 / size).ln_1p()).exp_m1()
 }
 
 /// Copies a one-dimensional int64 tensor to the host.
-fn host(values: &Tensor) -> Vec<i64> {
+pub(super) fn host(values: &Tensor) -> Vec<i64> {
     let values = values.to_device(Device::Cpu).contiguous();
     let mut out = vec![0; values.numel()];
     values.copy_data(&mut out, values.numel());
@@ -187,9 +231,9 @@ mod tests {
 
     #[test]
     fn few_tokens_over_many_codes_are_not_a_collapse() {
-        assert!((usage_expected_uniform(64_000, 1000) - 0.015_503).abs() < 1e-5);
-        assert!((usage_expected_uniform(1 << 31, 1) * (1u64 << 31) as f64 - 1.0).abs() < 1e-9);
-        assert_eq!(usage_expected_uniform(1, 3), 1.0);
+        assert!((usage_expected_uniform(64_000.0, 1000) - 0.015_503).abs() < 1e-5);
+        assert!((usage_expected_uniform(2f64.powi(31), 1) * (1u64 << 31) as f64 - 1.0).abs() < 1e-9);
+        assert_eq!(usage_expected_uniform(1.0, 3), 1.0);
     }
 
     #[test]
@@ -223,5 +267,7 @@ mod tests {
         assert!(close(figures.usage, 5.0 / 8.0) && close(figures.entropy_bits, 1.0));
         assert!(close(figures.bits_per_token, 4.0) && close(figures.largest_share, 1.0));
         assert!(close(figures.usage_expected_uniform, 1.0 - 0.75f64.powi(4)));
+        assert_eq!(figures.usage_by_codebook, [0.25, 1.0]);
+        assert_eq!(figures.perplexity_by_codebook, [1.0, 4.0]);
     }
 }

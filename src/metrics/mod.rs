@@ -5,6 +5,7 @@
 //! the device of the images: `add` doesn't wait for it, reading a figure does.
 
 mod codebook;
+mod joint;
 mod l1;
 mod psnr;
 mod ssim;
@@ -12,6 +13,7 @@ mod ssim;
 use tch::{Kind, Tensor};
 
 pub use codebook::{CodebookFigures, CodebookUse};
+pub use joint::{JointFigures, JointUse};
 pub use l1::L1;
 pub use psnr::Psnr;
 pub use ssim::Ssim;

@@ -165,6 +165,19 @@ impl Config {
         self.plan(quantizer, image_size).map(|_| ())
     }
 
+    /// Positions of the latent grid, h·w, of an image of `image_size` (height, width).
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn positions(
+        &self,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+    ) -> Result<i64, ModelError> {
+        let factor = self.plan(quantizer, image_size)?.downsample();
+        Ok((image_size.0 / factor) * (image_size.1 / factor))
+    }
+
     /// The whole network for images of `image_size` (height, width).
     pub(super) fn plan(
         &self,

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::entropy::row_bytes;
-use super::memory::MemoryBudget;
+use super::memory::{MemoryBudget, mebibytes};
 use super::vectors::{MIN_NORM, grid_from_vectors};
 use super::{MAX_CODES, QuantizerError, require, require_weight};
 
@@ -24,7 +24,7 @@ pub fn check_entropy(weight: f64, codes: i64, budget: MemoryBudget) -> Result<()
         &format!(
             "the entropy loss over {codes} codes needs {} MiB for a single vector; raise it or set \
              quantizer.entropy_weight = 0",
-            (needed >> 20) + 1
+            mebibytes(needed)
         ),
     )
 }

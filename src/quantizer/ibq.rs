@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, nn};
 
 use super::codebook::{check_entropy, check_sizes, codes};
 use super::entropy::assignment_entropy;
-use super::memory::MemoryBudget;
+use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
 use super::search::{Nearness, nearest};
 use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
@@ -83,7 +83,7 @@ impl Settings for Config {
              quantizer.memory_budget is {}; raise it, raise train.micro_batches, or choose a smaller \
              quantizer.codebook_size",
             self.codebook_size,
-            (needed >> 20) + 1,
+            mebibytes(needed),
             self.memory_budget
         )))
     }

@@ -11,6 +11,11 @@ const MEBIBYTE: i64 = 1 << 20;
 /// (65,536 codes: 1.4 s against 4.2 s for blocks of 64 MiB).
 const CACHE_BYTES: i64 = 8 * MEBIBYTE;
 
+/// Whole MiB that hold `bytes`.
+pub(super) fn mebibytes(bytes: i64) -> i64 {
+    bytes / MEBIBYTE + i64::from(bytes % MEBIBYTE > 0)
+}
+
 /// `quantizer.memory_budget`: most bytes of the intermediate results of lookup and loss terms, whatever K. Written
 /// like `256MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +77,19 @@ impl Serialize for MemoryBudget {
 
 impl<'de> Deserialize<'de> for MemoryBudget {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = MemoryBudget;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size like \"256MiB\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MemoryBudget, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

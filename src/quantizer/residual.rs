@@ -54,11 +54,11 @@ impl Settings for Config {
     }
 
     fn saved_bytes(&self, vectors: i64) -> i64 {
-        self.stages * self.each.settings().saved_bytes(vectors)
+        self.each.settings().saved_bytes(vectors).saturating_mul(self.stages)
     }
 
     fn check_step(&self, vectors: i64) -> Result<(), QuantizerError> {
-        self.each.settings().check_step(self.stages * vectors).map_err(error_inside)
+        self.each.settings().check_step(vectors.saturating_mul(self.stages)).map_err(error_inside)
     }
 
     fn advice(&self) -> Option<String> {

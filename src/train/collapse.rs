@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::evaluate::Figures;
+use crate::metrics::CodebookFigures;
 
-/// When to warn: usage or perplexity under a share for some evaluations in a row.
+/// When to warn: usage or perplexity under a share for some evaluations, or log rows of training, in a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Collapse {
@@ -13,17 +13,19 @@ pub struct Collapse {
     pub usage_below: f64,
     /// Of the codebook size (or of the number of tokens, where that is less).
     pub perplexity_below: f64,
-    /// In a row; 0 never warns.
+    /// Evaluations in a row; 0 never warns of them.
     pub evaluations: u64,
+    /// Log rows in a row, each over the training tokens since the one before; 0 never warns of them.
+    pub log_rows: u64,
 }
 
 impl Default for Collapse {
     fn default() -> Self {
-        Self { usage_below: 0.25, perplexity_below: 0.05, evaluations: 3 }
+        Self { usage_below: 0.25, perplexity_below: 0.05, evaluations: 3, log_rows: 30 }
     }
 }
 
-/// How many evaluations in a row were under.
+/// How many in a row were under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct CollapseCount(u64);
@@ -40,26 +42,47 @@ impl Collapse {
         Ok(())
     }
 
-    /// Counts one evaluation; a warning at the evaluation that fills the row, with `remedy`.
-    pub(super) fn watch(&self, count: &mut CollapseCount, figures: &Figures, remedy: &str) -> Option<String> {
-        let codebook = &figures.codebook;
-        let reachable = (figures.codebook_size as f64).min(codebook.tokens as f64);
+    /// Counts one evaluation or log row of codebooks of `size` codes; a warning, with `remedy`, at the one that fills the
+    /// row.
+    pub(super) fn watch(
+        &self,
+        count: &mut CollapseCount,
+        over: Over,
+        codebook: &CodebookFigures,
+        size: i64,
+        remedy: &str,
+    ) -> Option<String> {
+        let (limit, what) = match over {
+            Over::Evaluations => (self.evaluations, "evaluations"),
+            Over::LogRows => (self.log_rows, "log rows"),
+        };
+        let reachable = (size as f64).min(codebook.tokens as f64);
         let collapsed = codebook.usage < self.usage_below * codebook.usage_expected_uniform
             || codebook.perplexity < self.perplexity_below * reachable;
         count.0 = if collapsed { count.0 + 1 } else { 0 };
-        (self.evaluations > 0 && count.0 == self.evaluations).then(|| {
+        (limit > 0 && count.0 == limit).then(|| {
             format!(
-                "the codebook is collapsing: for {} evaluations usage has been under {} of what even use would show \
-                 or perplexity under {} of the codebook (now {:.3} and {:.0} of {}); {remedy}",
-                self.evaluations,
+                "the codebook is collapsing: for {limit} {what} in a row usage has been under {} of what even use would \
+                 show or perplexity under {} of the codebook (now usage {:.3}, perplexity {:.0} of {size}, {} dead codes, \
+                 {:.1} % of the tokens on one code); {remedy}",
                 self.usage_below,
                 self.perplexity_below,
                 codebook.usage,
                 codebook.perplexity,
-                figures.codebook_size,
+                codebook.dead_codes,
+                100.0 * codebook.largest_share,
             )
         })
     }
+}
+
+/// What is counted in a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Over {
+    /// Of the validation set.
+    Evaluations,
+    /// Of the training's tokens.
+    LogRows,
 }
 
 #[cfg(test)]
@@ -69,33 +92,32 @@ mod tests {
     use tch::Tensor;
 
     /// 1,000 tokens, spread evenly over `codes` of 100 codes.
-    fn figures(codes: i64) -> Figures {
+    fn figures(codes: i64) -> CodebookFigures {
         let mut used = CodebookUse::new(1, 100);
         used.add(&Tensor::from_slice(&(0..1000).map(|i| i % codes).collect::<Vec<i64>>()).view([1, 10, 100]));
-        Figures {
-            images: 1,
-            psnr_db: 20.0,
-            ssim: None,
-            l1: 1.0,
-            perfect_images: 0,
-            codebook_size: 100,
-            codebook: used.figures(),
-            bits_per_pixel: 1.0,
-        }
+        used.figures()
     }
 
     #[test]
-    fn warns_once_after_enough_evaluations_in_a_row() {
-        let collapse = Collapse { usage_below: 0.25, perplexity_below: 0.05, evaluations: 2 };
+    fn warns_once_after_enough_in_a_row() {
+        let collapse = Collapse { usage_below: 0.25, perplexity_below: 0.05, evaluations: 2, log_rows: 0 };
+        let watch = |collapse: &Collapse, count: &mut CollapseCount, codes| {
+            collapse.watch(count, Over::Evaluations, &figures(codes), 100, "try this")
+        };
         let mut count = CollapseCount::default();
-        let mut warned = |codes| collapse.watch(&mut count, &figures(codes), "try this").is_some();
+        let mut warned = |codes| watch(&collapse, &mut count, codes).is_some();
         assert_eq!([20, 50, 20, 20, 20].map(&mut warned), [false, false, false, true, false]);
         let mut count = CollapseCount::default();
-        let by_perplexity = Collapse { usage_below: 0.0, perplexity_below: 0.05, evaluations: 1 };
-        assert!(by_perplexity.watch(&mut count, &figures(10), "").is_none());
-        let warning = by_perplexity.watch(&mut count, &figures(4), "try this").unwrap();
-        assert!(warning.contains("4 of 100") && warning.contains("try this"), "{warning}");
-        let never = Collapse { evaluations: 0, ..collapse };
-        assert!(never.watch(&mut CollapseCount::default(), &figures(2), "").is_none());
+        let by_perplexity = Collapse { usage_below: 0.0, evaluations: 1, ..collapse.clone() };
+        assert!(watch(&by_perplexity, &mut count, 10).is_none());
+        let warning = watch(&by_perplexity, &mut count, 4).unwrap();
+        for part in ["1 evaluations", "4 of 100", "96 dead codes", "25.0 %", "try this"] {
+            assert!(warning.contains(part), "{part:?} is missing in: {warning}");
+        }
+        let never = Collapse { evaluations: 0, ..collapse.clone() };
+        assert!(watch(&never, &mut CollapseCount::default(), 2).is_none());
+        // Of log rows there is no warning at 0 in a row, whatever the evaluations do.
+        let mut count = CollapseCount::default();
+        assert!(collapse.watch(&mut count, Over::LogRows, &figures(2), 100, "").is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::bad_log::{BadLog, Part};
+use super::collapse::{CollapseCount, Over};
 use super::finite::{FiniteCheck, StepNumbers};
 use super::parts::{Outcome, Parts};
 use super::persist::Live;
@@ -28,6 +29,8 @@ pub struct Trainer {
     pub(super) bad: BadLog,
     pub(super) finite: FiniteCheck,
     pub(super) window: Window,
+    /// A resumed run counts anew: its first row holds fewer tokens than the undisturbed run's.
+    rows_collapsed: CollapseCount,
 }
 
 impl Trainer {
@@ -64,7 +67,7 @@ impl Trainer {
         let bad = BadLog::open(run, state.step, count(parts.train_set.len()), count(validated))?;
         let finite = FiniteCheck::new(parts.device);
         let window = Window::new(&parts.objective.tokenizer().codebook());
-        Ok(Self { parts, state, optimizers, average, logger, bad, finite, window })
+        Ok(Self { parts, state, optimizers, average, logger, bad, finite, window, rows_collapsed: CollapseCount::default() })
     }
 
     /// Trains to the last step, or until a signal.
@@ -196,7 +199,7 @@ impl Trainer {
             let shown = [("loss", numbers.loss), ("images/s", self.window.images_per_sec())];
             self.logger.progress(self.state.step + 1, &shown);
         }
-        self.window.monitors = monitors;
+        self.window.add_monitors(monitors);
         Ok(())
     }
 
@@ -259,10 +262,16 @@ impl Trainer {
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = Some(numbers);
         }
-        let mut row = self.window.finish();
+        let (mut row, codebook) = self.window.finish();
         row.push(("optim/lr".into(), self.learning_rate(self.state.step - 1)));
         let logged = self.logger.log(self.state.step, &row);
         self.warn_of(logged);
+        let quantizer = &self.parts.objective.tokenizer().quantizer;
+        let (size, remedy) = (quantizer.codebook().size, quantizer.collapse_remedy());
+        let collapse = &self.parts.train.collapse;
+        if let Some(warning) = collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy) {
+            self.logger.warn(&warning);
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::TrainError;
 use super::bad_log::Part;
+use super::collapse::Over;
 use super::trainer::{Trainer, bad_of};
 use crate::data::Loader;
 use crate::evaluate::{self, EvaluateError, Evaluation, evaluate};
@@ -47,7 +48,14 @@ impl Trainer {
         self.show(&evaluation);
         let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
         let collapse = &self.parts.train.collapse;
-        if let Some(warning) = collapse.watch(&mut self.state.collapse, &evaluation.figures, &remedy) {
+        let figures = &evaluation.figures;
+        if let Some(warning) = collapse.watch(
+            &mut self.state.collapse,
+            Over::Evaluations,
+            &figures.codebook,
+            figures.codebook_size,
+            &remedy,
+        ) {
             self.logger.warn(&warning);
         }
         self.record_bad(Part::Val, evaluation.bad)?;
@@ -70,7 +78,7 @@ impl Trainer {
         Ok(evaluate(self.parts.objective.tokenizer(), loader, options)?)
     }
 
-    /// A line, a sample sheet and a histogram of the codes. Pictures that cannot be written stop nothing.
+    /// A line, a sample sheet and histograms of codes and digits. Pictures that cannot be written stop nothing.
     fn show(&mut self, evaluation: &Evaluation) {
         let (step, figures) = (self.state.step, &evaluation.figures);
         let line = format!(
@@ -78,9 +86,10 @@ impl Trainer {
             figures.psnr_db, figures.codebook.usage, figures.codebook.perplexity
         );
         self.logger.note(&line);
-        let logged =
-            self.logger.histogram(step, "val/code_counts", figures.codebook_size, &evaluation.counts);
+        let codes = figures.codebooks * figures.codebook_size;
+        let logged = self.logger.histogram(step, "val/code_counts", codes, &evaluation.counts);
         self.warn_of(logged);
+        self.show_digits(evaluation);
         let samples = self.parts.run.folder().path().join("samples");
         let picture = sheet(&[evaluation.originals.clone(), evaluation.reconstructions.clone()]);
         let Ok(png) = picture.to_png() else { return };
@@ -91,6 +100,29 @@ impl Trainer {
         }
         let logged = self.logger.picture(step, "val/reconstructions", picture.width, picture.height, &png);
         self.warn_of(logged);
+    }
+
+    /// A histogram per latent dimension, where codes are made of digits.
+    fn show_digits(&mut self, evaluation: &Evaluation) {
+        let (step, figures) = (self.state.step, &evaluation.figures);
+        let Some(radix) = self.parts.objective.tokenizer().quantizer.digits() else { return };
+        let mut histograms = vec![];
+        for codebook in 0..figures.codebooks {
+            let first = codebook * figures.codebook_size;
+            let own = evaluation.counts.iter().map(|&(code, count)| (code - first, count));
+            let own: Vec<_> = own.filter(|(code, _)| (0..figures.codebook_size).contains(code)).collect();
+            for ((dimension, level), counts) in radix.levels().iter().enumerate().zip(radix.histograms(&own)) {
+                let tag = match figures.codebooks {
+                    1 => format!("val/digits/{dimension}"),
+                    _ => format!("val/digits/{codebook}/{dimension}"),
+                };
+                histograms.push((tag, *level, counts));
+            }
+        }
+        for (tag, level, counts) in histograms {
+            let logged = self.logger.histogram(step, &tag, level, &counts);
+            self.warn_of(logged);
+        }
     }
 }
 

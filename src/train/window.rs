@@ -5,7 +5,7 @@ use std::time::Instant;
 use tch::Tensor;
 
 use super::finite::StepNumbers;
-use crate::metrics::CodebookUse;
+use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::quantizer::{CodebookShape, Monitor};
 
 /// The steps since the last log row.
@@ -13,11 +13,11 @@ use crate::quantizer::{CodebookShape, Monitor};
 pub(super) struct Window {
     /// Of the last step that was read.
     pub numbers: Option<StepNumbers>,
-    /// Of the last step.
-    pub monitors: Vec<Monitor>,
     /// Trained on so far.
     pub images: usize,
     terms: Vec<(String, Tensor)>,
+    /// Sum of each monitor, and how many steps had it.
+    monitors: Vec<(Monitor, f64)>,
     /// Of the tokens since the last row, or since the process began.
     used: CodebookUse,
     codebook: CodebookShape,
@@ -28,9 +28,9 @@ impl Window {
     pub fn new(codebook: &CodebookShape) -> Self {
         Self {
             numbers: None,
-            monitors: vec![],
             images: 0,
             terms: vec![],
+            monitors: vec![],
             used: CodebookUse::new(codebook.codebooks, codebook.size),
             codebook: codebook.clone(),
             since: Instant::now(),
@@ -53,6 +53,19 @@ impl Window {
         }
     }
 
+    /// Adds a step's monitors, of which a row shows the mean over its steps.
+    pub fn add_monitors(&mut self, monitors: Vec<Monitor>) {
+        for monitor in monitors {
+            match self.monitors.iter_mut().find(|(found, _)| found.name == monitor.name) {
+                Some((sum, steps)) => {
+                    sum.value = &sum.value + monitor.value;
+                    *steps += 1.0;
+                }
+                None => self.monitors.push((monitor, 1.0)),
+            }
+        }
+    }
+
     /// Counts the tokens of a micro-batch, on their device.
     pub fn add_indices(&mut self, indices: &Tensor) {
         tch::no_grad(|| self.used.add(indices));
@@ -69,8 +82,8 @@ impl Window {
         self.images = 0;
     }
 
-    /// The row's values; waits for the device. The next window begins.
-    pub fn finish(&mut self) -> Vec<(String, f64)> {
+    /// The row's values and the use of the codebook; waits for the device. The next window begins.
+    pub fn finish(&mut self) -> (Vec<(String, f64)>, CodebookFigures) {
         let mut row = vec![];
         if let Some(numbers) = self.numbers {
             row.push(("loss/total".to_owned(), numbers.loss));
@@ -79,13 +92,13 @@ impl Window {
         row.extend(self.terms.drain(..).map(|(name, value)| (name, value.double_value(&[]))));
         let fresh = CodebookUse::new(self.codebook.codebooks, self.codebook.size);
         let figures = std::mem::replace(&mut self.used, fresh).figures();
-        row.push(("codebook/usage".to_owned(), figures.usage));
-        row.push(("codebook/perplexity".to_owned(), figures.perplexity));
-        row.extend(self.monitors.drain(..).map(|monitor| (monitor.name, monitor.value.double_value(&[]))));
+        row.extend(figures.named().into_iter().map(|(name, value)| (format!("codebook/{name}"), value)));
+        let means = self.monitors.drain(..).map(|(sum, steps)| (sum.name, sum.value.double_value(&[]) / steps));
+        row.extend(means);
         if self.images > 0 {
             row.push(("speed/images_per_sec".to_owned(), self.images_per_sec()));
         }
         self.restart_clock();
-        row
+        (row, figures)
     }
 }

@@ -1,0 +1,100 @@
+//! How the codes of several codebooks are used together.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use tch::Tensor;
+
+use super::codebook::{host, usage_expected_uniform};
+
+/// One histogram over the tuples of codes at every position: a sorted-out version of the K^n codes that n codebooks of
+/// K codes make together, of which only those that occur take memory.
+#[derive(Debug)]
+pub struct JointUse {
+    codebooks: i64,
+    size: i64,
+    /// By the first 16 bytes of the tuple's BLAKE3 hash, so that an entry is small whatever the number of codebooks.
+    counts: HashMap<[u8; 16], i64>,
+    tokens: i64,
+}
+
+/// What the histogram says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JointFigures {
+    /// Different tuples that occur.
+    pub codes_joint: usize,
+    /// Their share of all K^n.
+    pub usage_joint: f64,
+    /// The share that as many tokens, drawn evenly over all tuples, would have hit.
+    pub usage_joint_expected_uniform: f64,
+    /// −Σ p log2 p over the tuples.
+    pub entropy_bits_joint: f64,
+    /// 2^`entropy_bits_joint`.
+    pub perplexity_joint: f64,
+}
+
+impl JointUse {
+    /// With no tokens yet.
+    #[must_use]
+    pub fn new(codebooks: i64, size: i64) -> Self {
+        Self { codebooks, size, counts: HashMap::new(), tokens: 0 }
+    }
+
+    /// Counts a batch. Waits for the device.
+    ///
+    /// # Shapes
+    /// `indices`: `[B, h, w, codebooks]` int64.
+    pub fn add(&mut self, indices: &Tensor) {
+        for tuple in host(&indices.reshape([-1])).chunks_exact(self.codebooks as usize) {
+            let bytes: Vec<u8> = tuple.iter().flat_map(|code| code.to_le_bytes()).collect();
+            let mut key = [0; 16];
+            key.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+            *self.counts.entry(key).or_default() += 1;
+            self.tokens += 1;
+        }
+    }
+
+    /// The figures so far.
+    #[must_use]
+    pub fn figures(&self) -> JointFigures {
+        let tuples = (self.size as f64).powf(self.codebooks as f64);
+        // In the order of the counts: a map's own order differs from run to run, and so would the sum's last bits.
+        let mut counts: Vec<i64> = self.counts.values().copied().collect();
+        counts.sort_unstable();
+        let share = |count: i64| count as f64 / self.tokens as f64;
+        let entropy_bits = counts.iter().fold(0.0, |sum, &count| sum - share(count) * share(count).log2());
+        JointFigures {
+            codes_joint: counts.len(),
+            usage_joint: counts.len() as f64 / tuples,
+            usage_joint_expected_uniform: usage_expected_uniform(tuples, self.tokens),
+            entropy_bits_joint: entropy_bits,
+            perplexity_joint: entropy_bits.exp2(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tuples_are_counted_as_one_code() {
+        // Both codebooks use both codes, and yet only two of four tuples occur.
+        let mut joint = JointUse::new(2, 2);
+        joint.add(&Tensor::from_slice(&[0i64, 0, 1, 1]).view([1, 1, 2, 2]));
+        joint.add(&Tensor::from_slice(&[0i64, 0, 1, 1]).view([1, 1, 2, 2]));
+        let figures = joint.figures();
+        assert_eq!((figures.codes_joint, figures.usage_joint), (2, 0.5));
+        assert_eq!((figures.entropy_bits_joint, figures.perplexity_joint), (1.0, 2.0));
+        assert!((figures.usage_joint_expected_uniform - (1.0 - 0.75f64.powi(4))).abs() < 1e-12);
+    }
+
+    #[test]
+    fn more_tuples_than_any_integer_counts() {
+        let mut joint = JointUse::new(12, 1 << 31);
+        joint.add(&Tensor::ones([1, 2, 2, 12], (tch::Kind::Int64, tch::Device::Cpu)));
+        let figures = joint.figures();
+        assert_eq!((figures.codes_joint, figures.perplexity_joint), (1, 1.0));
+        assert!(figures.usage_joint > 0.0 && figures.usage_joint < 1e-100);
+    }
+}

@@ -1,0 +1,445 @@
+//! What every quantizer keeps, whichever it is: the round trip bit for bit, through a checkpoint too; gradients that
+//! reach what they should; indices in range whatever comes in; configs that are refused and never panic.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+#[path = "common/kinds.rs"]
+mod kinds;
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use std::collections::BTreeMap;
+
+use kinds::kinds;
+use numbers::{device, quantizer};
+use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot};
+use pixtok::model::{self, Tokenizer};
+use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig, Statistic, merge};
+use pixtok::seed::Seed;
+use pixtok::torch::{Precision, with_precision};
+use pixtok::train::{Weights, load_model};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tch::{Kind, Tensor, nn};
+
+const TRAIN: Mode = Mode::Train { seed: Seed(1) };
+
+fn parsed(config: &Value) -> QuantizerConfig {
+    serde_json::from_value(config.clone()).unwrap_or_else(|e| panic!("{config}: {e}"))
+}
+
+fn natural_width(config: &Value) -> i64 {
+    parsed(config).settings().natural_width()
+}
+
+/// Latents of which some numbers are exact zeros, and one is −0.0.
+fn latents(shape: &[i64], seed: u64) -> Tensor {
+    Seed(seed).reseed_torch();
+    let z = Tensor::randn(shape, (Kind::Float, device()));
+    let z = z.where_self(&z.abs().gt(0.05), &z.zeros_like());
+    let _ = z.view([-1]).get(0).fill_(-0.0);
+    z
+}
+
+/// A quantizer that has started and seen a step, so that its codes are where latents are.
+fn trained(config: &Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
+    Seed(2).reseed_torch();
+    let (store, mut quantizer) = quantizer(config.clone(), channels);
+    if quantizer.start_vectors().is_some() {
+        quantizer.start(&latents(&[3, channels, 5, 7], 3), Seed(3)).unwrap();
+        assert_eq!(quantizer.start_vectors(), None, "a second start");
+    }
+    let statistics = quantizer.quantize(&latents(&[3, channels, 5, 7], 4), TRAIN).statistics;
+    quantizer.update(&statistics, Seed(4));
+    (store, quantizer)
+}
+
+fn bits(t: &Tensor) -> Tensor {
+    t.contiguous().view_dtype(Kind::Int)
+}
+
+#[test]
+fn lookup_is_the_latent_bit_for_bit() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        // Its own width, and one that needs a projection (and divides into any number of groups here).
+        for channels in [width, 12 * width] {
+            let (_store, quantizer) = trained(&config, channels);
+            for (mode, shape) in [(TRAIN, [2, channels, 5, 7]), (Mode::Eval, [1, channels, 7, 3])] {
+                let quantized = quantizer.quantize(&(latents(&shape, 5) * 1.5), mode);
+                let looked_up = quantizer.lookup(&quantized.indices);
+                assert_eq!(bits(&looked_up), bits(&quantized.latent), "{name}, {channels} channels, {mode:?}");
+                assert_eq!(looked_up.size(), shape);
+            }
+        }
+    }
+}
+
+/// All codes of the codebook, or of each of several at the same time.
+fn all_indices(quantizer: &dyn Quantizer) -> Tensor {
+    let shape = quantizer.codebook();
+    let all = Tensor::arange(shape.size, (Kind::Int64, device())).view([1, 1, -1]);
+    if shape.codebooks == 1 { all } else { all.unsqueeze(3).repeat([1, 1, 1, shape.codebooks]) }
+}
+
+#[test]
+fn every_code_comes_back_as_it_is() {
+    for (name, config) in kinds() {
+        let (_store, quantizer) = trained(&config, natural_width(&config));
+        let all = all_indices(&*quantizer);
+        let codes = quantizer.lookup(&all);
+        let again = quantizer.quantize(&codes, Mode::Eval);
+        assert_eq!(bits(&quantizer.lookup(&again.indices)), bits(&again.latent), "{name}");
+        // Where a code is its own nearest, it is what its own latent becomes. FSQ bounds a latent before it rounds it
+        // (its own tests go through the inverse of the bound), IBQ takes the largest product, stages look at residues.
+        let own_nearest = ["vq", "simvq", "lfq", "bsq"].iter().any(|kind| name.starts_with(kind));
+        if own_nearest || name == "grouped vq" || name == "grouped simvq" {
+            assert_eq!(again.indices, all, "{name}");
+        }
+    }
+}
+
+#[test]
+fn indices_out_of_range_and_latents_that_are_no_numbers_stay_in_range() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        let (_store, quantizer) = trained(&config, width);
+        let shape = quantizer.codebook();
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e38] {
+            let z = Tensor::full([1, width, 2, 3], value, (Kind::Float, device()));
+            let indices = quantizer.quantize(&z, Mode::Eval).indices;
+            let (least, most) = (indices.min().int64_value(&[]), indices.max().int64_value(&[]));
+            assert!(least >= 0 && most < shape.size, "{name}: {value} becomes {least} to {most}");
+        }
+        let all = all_indices(&*quantizer);
+        let outside = [&all - shape.size, &all + shape.size].map(|indices| quantizer.lookup(&indices));
+        assert!(outside.iter().all(|codes| codes.isfinite().all().int64_value(&[]) == 1), "{name}");
+    }
+}
+
+#[test]
+fn autocast_changes_no_index() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        let (_store, quantizer) = trained(&config, width);
+        let z = latents(&[2, width, 5, 7], 6);
+        let plain = quantizer.quantize(&z, TRAIN);
+        let cast = with_precision(Precision::Bf16, || quantizer.quantize(&z, TRAIN));
+        assert_eq!(cast.indices, plain.indices, "{name}");
+        assert_eq!(bits(&cast.latent), bits(&plain.latent), "{name}");
+        let looked_up = with_precision(Precision::Bf16, || quantizer.lookup(&plain.indices));
+        assert_eq!(bits(&looked_up), bits(&plain.latent), "{name}");
+    }
+}
+
+fn state(store: &nn::VarStore) -> BTreeMap<String, Tensor> {
+    store.variables().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect()
+}
+
+#[test]
+fn quantize_is_pure() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        let (store, quantizer) = trained(&config, width);
+        let before = state(&store);
+        let first = quantizer.quantize(&latents(&[2, width, 5, 7], 7), TRAIN);
+        let second = quantizer.quantize(&latents(&[2, width, 5, 7], 7), TRAIN);
+        assert_eq!(state(&store), before, "{name}");
+        assert_eq!(first.latent, second.latent, "{name}");
+        let evaluated = quantizer.quantize(&latents(&[2, width, 5, 7], 7), Mode::Eval);
+        assert!(evaluated.losses.is_empty() && evaluated.statistics.is_empty(), "{name}");
+    }
+}
+
+/// Which losses a kind has, and which of them move the latent and which the codebook.
+fn expected_losses(name: &str) -> Vec<(&'static str, bool, bool)> {
+    let commitment = ("commitment", true, false);
+    let codebook = ("codebook", false, true);
+    match name {
+        "vq by gradient" | "vq cosine by gradient" | "simvq" | "simvq rotation" | "grouped vq"
+        | "grouped simvq" => vec![commitment, codebook],
+        "vq entropy" => vec![commitment, codebook, ("entropy", true, true)],
+        "lfq" | "bsq" | "residual lfq" | "residual bsq" => vec![commitment, ("entropy", true, false)],
+        "ibq" => vec![("quantization", true, true), commitment, codebook, ("entropy", true, true)],
+        "vq diveq" => vec![],
+        _ if name.contains("fsq") || name == "groups of residuals" => vec![],
+        _ => vec![commitment],
+    }
+}
+
+#[test]
+fn each_loss_moves_its_own_tensor() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        let (store, quantizer) = trained(&config, width);
+        let z = latents(&[2, width, 5, 7], 8).set_requires_grad(true);
+        let expected = expected_losses(name);
+        let found: Vec<&str> = quantizer.quantize(&z, TRAIN).losses.iter().map(|term| term.name).collect();
+        assert_eq!(found, expected.iter().map(|(term, ..)| *term).collect::<Vec<_>>(), "{name}");
+        let moved = |t: &Tensor| t.grad().defined() && t.grad().abs().max().double_value(&[]) > 0.0;
+        for (i, (term, moves_latent, moves_codes)) in expected.into_iter().enumerate() {
+            z.shallow_clone().zero_grad();
+            store.trainable_variables().iter_mut().for_each(Tensor::zero_grad);
+            quantizer.quantize(&z, TRAIN).losses[i].value.backward();
+            assert_eq!(moved(&z), moves_latent, "{name}: {term} and the latent");
+            let codes = store.trainable_variables();
+            assert_eq!(codes.iter().any(moved), moves_codes, "{name}: {term} and the codebook");
+        }
+    }
+}
+
+fn tokenizer(config: &Value) -> (nn::VarStore, Tokenizer) {
+    let store = nn::VarStore::new(device());
+    Seed(9).reseed_torch();
+    let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
+    let tokenizer = Tokenizer::new(&store.root(), &network, &parsed(config), (10, 14)).unwrap();
+    (store, tokenizer)
+}
+
+fn images() -> Tensor {
+    Seed(10).reseed_torch();
+    Tensor::rand([3, 3, 10, 14], (Kind::Float, device())) * 2.0 - 1.0
+}
+
+fn start_and_update(tokenizer: &mut Tokenizer) {
+    let z = tch::no_grad(|| tokenizer.latents(&images()));
+    if tokenizer.quantizer.start_vectors().is_some() {
+        tokenizer.quantizer.start(&z, Seed(11)).unwrap();
+    }
+    let statistics = tokenizer.quantizer.quantize(&z, TRAIN).statistics;
+    tokenizer.quantizer.update(&statistics, Seed(12));
+}
+
+#[test]
+fn the_reconstruction_reaches_the_encoder() {
+    for (name, config) in kinds() {
+        let (store, mut tokenizer) = tokenizer(&config);
+        start_and_update(&mut tokenizer);
+        (tokenizer.forward(&images(), TRAIN).recon - images()).square().mean(Kind::Float).backward();
+        for (variable, tensor) in store.variables() {
+            if variable.starts_with("encoder.") && variable.ends_with(".weight") {
+                let moved = tensor.grad().defined() && tensor.grad().abs().max().double_value(&[]) > 0.0;
+                assert!(moved, "{name}: no gradient reaches {variable}");
+            }
+        }
+    }
+}
+
+/// encode → save → load → decode, with the model in a checkpoint and the tokens in a file, as two processes would.
+#[test]
+fn tokens_decode_from_a_checkpoint_as_in_memory() {
+    for (name, config) in kinds() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (run, tokens) = (scratch.path().join("run"), scratch.path().join("tokens.safetensors"));
+        let (store, mut first) = tokenizer(&config);
+        start_and_update(&mut first);
+        let in_memory = tch::no_grad(|| first.forward(&images(), Mode::Eval));
+        let indices = tch::no_grad(|| first.encode(&images()));
+        assert_eq!(indices, in_memory.quantized.indices, "{name}");
+        Tensor::write_safetensors(&[("tokens", &indices)], &tokens).unwrap();
+        let snapshot =
+            Snapshot { model: state(&store), ema: None, optimizer: BTreeMap::new(), state: json!({}) };
+        RunWriter::create(&run).unwrap().save(1, &snapshot).unwrap();
+        drop((store, first));
+
+        let store = nn::VarStore::new(device());
+        Seed(99).reseed_torch();
+        let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
+        let second = Tokenizer::new(&store.root(), &network, &parsed(&config), (10, 14)).unwrap();
+        let loaded = RunFolder::open(&run).unwrap().load(1).unwrap();
+        load_model(store.variables().into_iter().collect(), &loaded.snapshot, Weights::Raw).unwrap();
+        assert_eq!(second.quantizer.start_vectors(), None, "{name}: a loaded codebook would start again");
+        let tokens = Tensor::read_safetensors(&tokens).unwrap().remove(0).1.to_device(device());
+        let decoded = tch::no_grad(|| second.decode(&tokens));
+        assert_eq!(bits(&decoded), bits(&in_memory.recon), "{name}");
+    }
+}
+
+#[test]
+fn micro_batches_update_like_one_batch() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        let z = latents(&[4, width, 5, 7], 13);
+        let updated = |parts: i64| {
+            // No restarts: they draw from the order in which vectors were seen.
+            let text = config.to_string().replace("\"restart_threshold\":1.0", "\"restart_threshold\":0.0");
+            let (store, mut quantizer) = trained(&serde_json::from_str(&text).unwrap(), width);
+            let lists: Vec<Vec<Statistic>> =
+                z.chunk(parts, 0).iter().map(|part| quantizer.quantize(part, TRAIN).statistics).collect();
+            quantizer.update(&merge(lists), Seed(14));
+            state(&store)
+        };
+        for ((variable, whole), parts) in updated(1).into_iter().zip(updated(2).into_values()) {
+            let off = (whole - parts).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{name}: {variable} differs by {off:e}");
+        }
+    }
+}
+
+#[test]
+fn restarts_are_counted_for_each_part() {
+    for (kind, names) in [
+        ("vq", &["codebook/restarts"][..]),
+        ("residual vq", &["codebook/restarts/0", "codebook/restarts/1"]),
+        ("grouped vq", &["codebook/restarts/0", "codebook/restarts/1"]),
+    ] {
+        let config = kinds().into_iter().find(|(name, _)| *name == kind).unwrap().1;
+        let width = natural_width(&config);
+        let (store, mut quantizer) = trained(&config, width);
+        // Latents all alike leave every code but one without a vector; the averages take many steps to follow.
+        let z = Tensor::ones([2, width, 5, 7], (Kind::Float, device()));
+        for name in store.variables().keys().filter(|name| name.ends_with("counts")) {
+            let _ = tch::no_grad(|| store.variables()[name].shallow_clone().zero_());
+        }
+        let report = quantizer.update(&quantizer.quantize(&z, TRAIN).statistics, Seed(15));
+        let found: Vec<&str> = report.monitors.iter().map(|monitor| monitor.name.as_str()).collect();
+        assert_eq!(found, names);
+        assert!(report.monitors.iter().all(|monitor| monitor.value.double_value(&[]) == 24.0), "{kind}");
+        for rows in &report.replaced_rows {
+            assert!(store.variables()[&rows.variable].requires_grad(), "{} is no parameter", rows.variable);
+        }
+        let by_gradient = kind == "grouped vq";
+        assert_eq!(report.replaced_rows.len(), if by_gradient { 2 } else { 0 });
+    }
+}
+
+/// A config of any kind with values that may be out of every range.
+fn any_config() -> impl Strategy<Value = Value> {
+    let integer = prop_oneof![
+        -3i64..40,
+        Just(i64::MIN),
+        Just(i64::MAX),
+        Just(1 << 31),
+        Just((1 << 31) + 1),
+        Just(65537)
+    ];
+    let number =
+        prop_oneof![0.0..2.0f64, Just(-1.0), Just(0.0), Just(f64::MAX), Just(f64::MIN_POSITIVE), Just(1e-40)];
+    let levels = prop::collection::vec(prop_oneof![-1i64..12, Just(1001), Just(i64::MAX)], 0..5);
+    let kind = prop_oneof![Just("fsq"), Just("vq"), Just("simvq"), Just("lfq"), Just("bsq"), Just("ibq")];
+    let word = |words: &'static [&'static str]| prop::sample::select(words.to_vec());
+    let values = (
+        levels,
+        prop::array::uniform4(integer),
+        prop::array::uniform4(number),
+        word(&["paper", "tanh", "sigmoid"]),
+        word(&["straight-through", "rotation", "diveq"]),
+        word(&["euclidean", "cosine"]),
+        word(&["ema", "gradient"]),
+        any::<u16>(),
+    );
+    let leaf = (kind, values).prop_map(|(kind, (levels, i, f, bound, estimator, distance, update, mask))| {
+        let all = match kind {
+            "fsq" => json!({ "levels": levels, "bound": bound, "slope": f[0], "noise_probability": f[1] }),
+            "vq" => json!({
+                "codebook_size": i[0], "codebook_dim": i[1], "distance": distance, "gradient_estimator": estimator,
+                "commitment_weight": f[0], "codebook_update": { "kind": update }, "restart_threshold": f[1],
+                "entropy_weight": f[2], "entropy_temperature": f[3], "start": "uniform",
+            }),
+            "simvq" => json!({
+                "codebook_size": i[0], "codebook_dim": i[1], "commitment_weight": f[0], "codebook_weight": f[1],
+                "gradient_estimator": estimator, "bias": mask % 2 == 0,
+            }),
+            "ibq" => json!({
+                "codebook_size": i[0], "codebook_dim": i[1], "commitment_weight": f[0], "entropy_weight": f[1],
+                "entropy_temperature": f[2],
+            }),
+            "lfq" => json!({
+                "bits": i[0], "commitment_weight": f[0], "entropy_weight": f[1], "entropy_temperature": f[2],
+                "entropy_group_bits": i[1],
+            }),
+            _ => json!({
+                "bits": i[0], "commitment_weight": f[0], "entropy_weight": f[1], "inverse_temperature": f[2],
+                "entropy_group_bits": i[1],
+            }),
+        };
+        // Any of the keys may be left out.
+        let kept = all.as_object().unwrap().iter().enumerate().filter(|(i, _)| mask >> i & 1 == 0);
+        let mut config = json!({ "kind": kind });
+        config.as_object_mut().unwrap().extend(kept.map(|(_, (key, value))| (key.clone(), value.clone())));
+        config
+    });
+    leaf.prop_recursive(3, 4, 1, |inner| {
+        (inner, -1i64..5, any::<bool>()).prop_map(|(each, n, residual)| match residual {
+            true => json!({ "kind": "residual", "stages": n, "each": each }),
+            false => json!({ "kind": "grouped", "groups": n, "each": each }),
+        })
+    })
+}
+
+proptest! {
+    // Deterministic, as all tests are.
+    #![proptest_config(ProptestConfig {
+        cases: 400, failure_persistence: None,
+        rng_seed: prop::test_runner::RngSeed::Fixed(16), ..ProptestConfig::default()
+    })]
+
+    /// A config is refused in words or works: it never panics.
+    #[test]
+    fn fuzzed_configs_never_panic(config in any_config(), channels in 1i64..7) {
+        let Ok(parsed) = serde_json::from_value::<QuantizerConfig>(config.clone()) else { return Ok(()) };
+        let settings = parsed.settings();
+        let checked = settings.check();
+        if let Err(error) = &checked {
+            prop_assert!(error.to_string().contains("quantizer."), "{config}: {error}");
+        }
+        let fits = checked.is_ok() && settings.check_width(channels).is_ok();
+        let _ = (settings.check_step(i64::MAX), settings.saved_bytes(1 << 40), settings.advice());
+        // Tables of many codes take long to make, and are no other case.
+        let small = !["2147483648", "65537", "1001"].iter().any(|large| config.to_string().contains(large));
+        if fits && small {
+            let store = nn::VarStore::new(device());
+            let quantizer = settings.build(&store.root(), channels).unwrap();
+            let quantized = quantizer.quantize(&latents(&[1, channels, 2, 3], 17), TRAIN);
+            prop_assert_eq!(quantized.latent.size(), [1, channels, 2, 3]);
+        } else if !fits && small {
+            let store = nn::VarStore::new(device());
+            prop_assert!(settings.build(&store.root(), channels).is_err(), "{}", config);
+        }
+    }
+
+    /// Over shapes (batch 1 and not square among them), level lists and code sizes: the round trip is exact, indices are
+    /// in range, and codes and digits are one to one.
+    #[test]
+    fn any_shape_and_size_makes_the_round_trip(
+        which in 0usize..8,
+        levels in prop::collection::vec(2i64..12, 1..5),
+        size in 2i64..80,
+        dim in 1i64..9,
+        parts in 1i64..4,
+        (b, h, w) in (1i64..4, 1i64..8, 1i64..8),
+        projected in any::<bool>(),
+    ) {
+        let bound = ["paper", "tanh", "sigmoid"][(size % 3) as usize];
+        let config = match which {
+            0 => json!({ "kind": "fsq", "levels": levels, "bound": bound }),
+            1 => json!({ "kind": "vq", "codebook_size": size, "codebook_dim": dim, "start": "uniform" }),
+            2 => json!({ "kind": "simvq", "codebook_size": size, "codebook_dim": dim }),
+            3 => json!({ "kind": "lfq", "bits": dim, "entropy_group_bits": parts }),
+            4 => json!({ "kind": "bsq", "bits": dim, "entropy_group_bits": parts }),
+            5 => json!({ "kind": "ibq", "codebook_size": size, "codebook_dim": dim }),
+            6 => json!({ "kind": "residual", "stages": parts, "each": { "kind": "fsq", "levels": levels } }),
+            _ => json!({
+                "kind": "grouped", "groups": parts,
+                "each": { "kind": "vq", "codebook_size": size, "codebook_dim": dim, "start": "uniform" },
+            }),
+        };
+        let width = natural_width(&config);
+        let channels = if projected { width * 2 } else { width };
+        let (_store, quantizer) = trained(&config, channels);
+        let quantized = quantizer.quantize(&latents(&[b, channels, h, w], 18), TRAIN);
+        prop_assert_eq!(bits(&quantizer.lookup(&quantized.indices)), bits(&quantized.latent), "{}", config);
+        let shape = quantizer.codebook();
+        let mut expected = vec![b, h, w];
+        if shape.codebooks > 1 {
+            expected.push(shape.codebooks);
+        }
+        prop_assert_eq!(quantized.indices.size(), expected);
+        let (least, most) =
+            (quantized.indices.min().int64_value(&[]), quantized.indices.max().int64_value(&[]));
+        prop_assert!(least >= 0 && most < shape.size);
+        if let Some(radix) = quantizer.digits().filter(|_| shape.codebooks == 1) {
+            let digits = radix.digits_from_indices(&quantized.indices);
+            prop_assert_eq!(radix.indices_from_digits(&digits), quantized.indices);
+        }
+    }
+}
