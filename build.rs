@@ -4,20 +4,20 @@
 use std::path::Path;
 
 fn main() {
-    println!("cargo:rerun-if-changed=csrc/shim.cpp");
+    println!("cargo:rerun-if-changed=csrc");
     // torch-sys has `links = "tch"` and tells its direct dependents where the library is.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency");
     let root = Path::new(&lib).parent().expect("the library folder has a parent").to_path_buf();
     cc::Build::new()
         .cpp(true)
         .std("c++20")
-        .opt_level(2)
+        .opt_level(3)
         // libtorch's headers are not ours to mend.
         .flag_if_supported("-Wno-unused-parameter")
         .flag_if_supported("-Wno-deprecated-declarations")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .file("csrc/shim.cpp")
+        .files(["csrc/shim.cpp", "csrc/nearest.cpp"])
         .compile("pixtok_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-search=native={lib}");

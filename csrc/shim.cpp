@@ -1,6 +1,5 @@
-// What tch does not bind. Every function returns nullptr when it worked, else a message that the caller frees
-// with px_free: no C++ exception may cross into Rust. Its one Rust face is src/torch/.
-#include <ATen/ATen.h>
+// What tch does not bind. Its one Rust face is src/torch/.
+#include "shim.h"
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_foreach_add.h>
@@ -8,23 +7,10 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <cstdlib>
-#include <cstring>
 #include <dlfcn.h>
 #include <vector>
 
 namespace {
-template <typename F> char* caught(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    return strdup(e.what_without_backtrace());
-  } catch (const std::exception& e) {
-    return strdup(e.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
 std::vector<at::Tensor> list(at::Tensor** tensors, int n) {
   std::vector<at::Tensor> out;
   out.reserve(n);

@@ -47,7 +47,7 @@ pub fn row_bytes(codes: i64) -> i64 {
 /// `x [N, D]`, `w [K, D]`, `b [K]`.
 pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: MemoryBudget) -> Entropies {
     let (n, k) = (x.size()[0], w.size()[0]);
-    let rows = budget.rows(row_bytes(k));
+    let rows = (budget.block_bytes(x.device()) / row_bytes(k)).max(1);
     let log_p = |chunk: &Tensor| {
         let products = chunk.matmul(&w.detach().tr());
         let logits = match b {
@@ -122,7 +122,7 @@ mod tests {
         let ours = values.each_ref().map(|value| value.copy().set_requires_grad(true));
         let wide = values.each_ref().map(|value| value.to_kind(Kind::Double).set_requires_grad(true));
         let budget: MemoryBudget = "1MiB".parse().unwrap();
-        assert_eq!(budget.rows(row_bytes(20_000)), 2);
+        assert_eq!(budget.bytes() / row_bytes(20_000), 2);
         let entropies = assignment_entropy(&ours[0], &ours[1], Some(&ours[2]), budget);
         let theirs = plain(&wide[0], &wide[1], &wide[2]);
         let relative = |a: &Tensor, b: &Tensor| {

@@ -36,11 +36,6 @@ impl MemoryBudget {
         self.mebibytes * MEBIBYTE
     }
 
-    /// How many rows of `row_bytes` fit at one time; at least 1.
-    pub(super) fn rows(self, row_bytes: i64) -> i64 {
-        (self.bytes() / row_bytes).max(1)
-    }
-
     /// The size of a block that is worked on at one time.
     pub(super) fn block_bytes(self, device: Device) -> i64 {
         if device.is_cuda() { self.bytes() } else { self.bytes().min(CACHE_BYTES) }

@@ -1,11 +1,15 @@
 //! Nearest code, and sums over the vectors that chose each code.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::memory::MemoryBudget;
+use crate::torch::least_scores;
 
 /// Most codes that are compared with at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
+
+/// Widest codes for which the search without a table is the faster one on a CPU.
+const MAX_NARROW_DIM: i64 = 32;
 
 /// What "nearest" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +37,10 @@ pub fn nearest(
 ) -> Tensor {
     tch::no_grad(|| {
         let at_once = size.min(MAX_CODES_AT_ONCE);
-        let rows = (budget.block_bytes(vectors.device()) / (4 * at_once)).max(1);
         let mut best: Option<(Tensor, Tensor)> = None;
         for first in (0..size).step_by(at_once as usize) {
             let block = codes(first, at_once.min(size - first));
-            let (distances, indices) = nearest_in_block(vectors, &block, nearness, rows);
+            let (distances, indices) = nearest_in_block(vectors, &block, nearness, budget);
             let indices = indices + first;
             best = Some(match best {
                 None => (distances, indices),
@@ -51,22 +54,41 @@ pub fn nearest(
     })
 }
 
-/// The least distance (up to what all codes share) and the index of its code in the block, `rows` vectors at a time.
-fn nearest_in_block(vectors: &Tensor, codes: &Tensor, nearness: Nearness, rows: i64) -> (Tensor, Tensor) {
-    let (squares, factor) = match nearness {
-        Nearness::Euclidean => (codes.square().sum_dim_intlist(1, false, Kind::Float).unsqueeze(0), -2.0),
-        Nearness::Product => (Tensor::zeros([1, 1], (Kind::Float, codes.device())), -1.0),
+/// The least distance (up to what all codes share) and the index of its code in the block.
+fn nearest_in_block(
+    vectors: &Tensor,
+    codes: &Tensor,
+    nearness: Nearness,
+    budget: MemoryBudget,
+) -> (Tensor, Tensor) {
+    let (bias, factor) = match nearness {
+        Nearness::Euclidean => (codes.square().sum_dim_intlist(1, false, Kind::Float), -2.0),
+        Nearness::Product => (Tensor::zeros([codes.size()[0]], (Kind::Float, codes.device())), -1.0),
     };
     let weights = codes.t_copy() * factor;
-    let (mut least, mut chosen) = (vec![], vec![]);
-    for chunk in vectors.split(rows, 0) {
-        let distances = squares.addmm(&chunk, &weights);
-        // Not `min` with its indices: argmin and a gather take a third of its time.
-        let indices = distances.argmin(1, true);
-        least.push(distances.gather(1, &indices, false).squeeze_dim(1));
-        chosen.push(indices.squeeze_dim(1));
+    let narrow = codes.size()[1] <= MAX_NARROW_DIM && codes.device() == Device::Cpu;
+    if narrow && let Ok(found) = least_scores(vectors, &weights, &bias) {
+        return found;
     }
-    (Tensor::cat(&least, 0), Tensor::cat(&chosen, 0))
+    by_products(vectors, &weights, &bias, budget)
+}
+
+/// The same by matrix products, in tables within the budget.
+fn by_products(vectors: &Tensor, weights: &Tensor, bias: &Tensor, budget: MemoryBudget) -> (Tensor, Tensor) {
+    let (n, codes, device) = (vectors.size()[0], weights.size()[1], weights.device());
+    let rows = (budget.block_bytes(device) / (4 * codes)).clamp(1, n.max(1));
+    // One table for all parts: a new one each time would be new pages each time, several times as slow.
+    let table = Tensor::empty([rows, codes], (Kind::Float, device));
+    let least = Tensor::empty([n, 1], (Kind::Float, device));
+    let chosen = Tensor::empty([n, 1], (Kind::Int64, device));
+    let bias = bias.unsqueeze(0);
+    for first in (0..n).step_by(rows as usize) {
+        let count = rows.min(n - first);
+        let scores = bias.addmm_out(&table.narrow(0, 0, count), &vectors.narrow(0, first, count), weights);
+        let indices = scores.argmin_out(&chosen.narrow(0, first, count), 1, true);
+        let _ = scores.gather_out(&least.narrow(0, first, count), 1, &indices, false);
+    }
+    (least.squeeze_dim(1), chosen.squeeze_dim(1))
 }
 
 /// How many vectors chose each code, and their sum.
@@ -86,7 +108,6 @@ pub fn assigned(vectors: &Tensor, indices: &Tensor, codes: i64) -> (Tensor, Tens
 mod tests {
     use super::*;
     use crate::seed::Seed;
-    use tch::Device;
 
     fn found(vectors: &Tensor, codes: &Tensor, nearness: Nearness) -> Tensor {
         let block = |first, n| codes.narrow(0, first, n);

@@ -1,13 +1,15 @@
-//! The safe face of `csrc/shim.cpp`: what tch does not bind. The only module with `unsafe` in it.
+//! The safe face of `csrc/`: what tch does not bind. The only module with `unsafe` in it.
 #![allow(unsafe_code)]
 
 mod device;
 mod fused;
+mod nearest;
 mod precision;
 mod shim;
 
 pub use device::{DeviceChoice, cuda_devices};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
+pub use nearest::least_scores;
 pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};
 
 use crate::panics;

@@ -1,4 +1,4 @@
-//! The functions of `csrc/shim.cpp`, as they are. Each returns null when it worked, else a message to free.
+//! The functions of `csrc/`, as they are. Each returns null when it worked, else a message to free.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -27,6 +27,13 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
         found_inf: *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn px_nearest(
+        vectors: *const C_tensor,
+        weights: *const C_tensor,
+        bias: *const C_tensor,
+        least: *mut C_tensor,
+        chosen: *mut C_tensor,
     ) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(
         grads: *mut *mut C_tensor,

@@ -1,0 +1,165 @@
+//! What a quantizer adds to a training step, by kind and codebook size, and the nearest-code search beside
+//! `torch.cdist` and `argmin`. `just bench-quantizers`; the README has the table.
+//!
+//! Everything that is compared is timed in turn, A B A B, and the medians are compared.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints and stops at the first error")]
+
+use std::time::Instant;
+
+use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
+use pixtok::seed::Seed;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor, nn};
+
+/// A batch of the yardstick: 32 images of 16×16 latent positions.
+const GRID: [i64; 3] = [32, 16, 16];
+const ROUNDS: usize = 15;
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn seconds(body: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    body();
+    start.elapsed().as_secs_f64()
+}
+
+/// Medians of the calls' times, which are made in turn.
+fn interleaved(calls: &mut [Box<dyn FnMut() + '_>], rounds: usize) -> Vec<f64> {
+    calls.iter_mut().for_each(|call| call());
+    let mut times = vec![vec![]; calls.len()];
+    for _ in 0..rounds {
+        for (call, times) in calls.iter_mut().zip(&mut times) {
+            times.push(seconds(call));
+        }
+    }
+    times.into_iter().map(median).collect()
+}
+
+/// A quantizer with latents of its natural width.
+struct Case {
+    quantizer: Box<dyn Quantizer>,
+    z: Tensor,
+    g: Tensor,
+    _store: nn::VarStore,
+}
+
+impl Case {
+    fn new(config: &Value) -> Self {
+        let config: QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
+        let width = config.settings().natural_width();
+        let store = nn::VarStore::new(Device::Cpu);
+        Seed(1).reseed_torch();
+        let mut quantizer = config.settings().build(&store.root(), width).unwrap();
+        let draw = || Tensor::randn([GRID[0], width, GRID[1], GRID[2]], (Kind::Float, Device::Cpu));
+        if quantizer.start_vectors().is_some() {
+            quantizer.start(&draw(), Seed(2)).unwrap();
+        }
+        Self { quantizer, z: draw().set_requires_grad(true), g: draw(), _store: store }
+    }
+
+    /// Forward with losses, backward from the latent and the losses, update.
+    fn step(&mut self) {
+        let quantized = self.quantizer.quantize(&self.z, Mode::Train { seed: Seed(3) });
+        let losses = quantized.losses.iter().map(|term| &term.value * term.weight);
+        let total = losses.fold((&quantized.latent * &self.g).sum(Kind::Float), |sum, term| sum + term);
+        total.backward();
+        self.quantizer.update(&quantized.statistics, Seed(4));
+    }
+}
+
+fn own_time() {
+    let levels: [(u32, &[i64]); 5] = [
+        (8, &[8, 6, 5]),
+        (10, &[8, 5, 5, 5]),
+        (12, &[7, 5, 5, 5, 5]),
+        (14, &[8, 8, 8, 6, 5]),
+        (16, &[8, 8, 8, 5, 5, 5]),
+    ];
+    let table = |kind: &str, bits: u32| json!({ "kind": kind, "codebook_size": 1i64 << bits, "codebook_dim": 8 });
+    let kinds: [(&str, Box<dyn Fn(u32, &[i64]) -> Value>); 4] = [
+        ("FSQ", Box::new(|_, levels| json!({ "kind": "fsq", "levels": levels }))),
+        ("LFQ", Box::new(|bits, _| json!({ "kind": "lfq", "bits": bits }))),
+        ("VQ", Box::new(move |bits, _| table("vq", bits))),
+        ("SimVQ", Box::new(move |bits, _| table("simvq", bits))),
+    ];
+    let mut cases: Vec<Case> = vec![];
+    for (_, config) in &kinds {
+        cases.extend(levels.iter().map(|(bits, levels)| Case::new(&config(*bits, levels))));
+    }
+    let mut calls: Vec<Box<dyn FnMut() + '_>> = vec![];
+    for case in &mut cases {
+        calls.push(Box::new(|| case.step()));
+    }
+    let medians = interleaved(&mut calls, ROUNDS);
+    println!("Milliseconds of forward, backward and update for {} latent vectors:\n", GRID.iter().product::<i64>());
+    println!("| kind | 2^8 | 2^10 | 2^12 | 2^14 | 2^16 | 2^16 / 2^8 |\n|---|---|---|---|---|---|---|");
+    for ((kind, _), times) in kinds.iter().zip(medians.chunks(levels.len())) {
+        let cells: Vec<String> = times.iter().map(|time| format!("{:.2}", time * 1e3)).collect();
+        println!("| {kind} | {} | {:.2} |", cells.join(" | "), times[levels.len() - 1] / times[0]);
+    }
+}
+
+/// The most memory that the process has had since the last call of [`forget_peak`], in bytes.
+fn peak_bytes() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<i64>().unwrap() << 10
+}
+
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+/// Through a VQ's `quantize`, which does little else in evaluation.
+fn search() {
+    let (k, d, n) = (65536, 8, 32768);
+    let config = json!({ "kind": "vq", "codebook_size": k, "codebook_dim": d, "start": "uniform" });
+    let config: QuantizerConfig = serde_json::from_value(config).unwrap();
+    let store = nn::VarStore::new(Device::Cpu);
+    let vq = config.settings().build(&store.root(), d).unwrap();
+    Seed(5).reseed_torch();
+    let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
+    tch::no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
+    let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));
+    let z = vectors.view([1, n, 1, d]).permute([0, 3, 1, 2]).contiguous();
+    let _guard = tch::no_grad_guard();
+    let ours = || vq.quantize(&z, Mode::Eval).indices.view([-1]);
+    let theirs = || Tensor::cdist(&vectors, &codes, 2.0, None::<i64>).argmin(1, false);
+
+    forget_peak();
+    let before = peak_bytes();
+    let found = ours();
+    let our_bytes = peak_bytes() - before;
+    forget_peak();
+    let before = peak_bytes();
+    let expected = theirs();
+    let their_bytes = peak_bytes() - before;
+    let mut calls: Vec<Box<dyn FnMut()>> = vec![Box::new(|| drop(ours())), Box::new(|| drop(theirs()))];
+    let medians = interleaved(&mut calls, 5);
+    println!("\nNearest of {k} codes of dimension {d} for {n} vectors:\n");
+    println!("| | seconds | MiB above the inputs |\n|---|---|---|");
+    println!("| pixtok | {:.2} | {} |", medians[0], our_bytes >> 20);
+    println!("| torch.cdist and argmin | {:.2} | {} |", medians[1], their_bytes >> 20);
+    println!("\nratio of the times {:.2}", medians[1] / medians[0]);
+
+    let differ = found.ne_tensor(&expected).nonzero().squeeze_dim(1);
+    let distance = |indices: &Tensor| {
+        let wide = |t: &Tensor| t.index_select(0, &differ).to_kind(Kind::Double);
+        let chosen = codes.index_select(0, &indices.index_select(0, &differ)).to_kind(Kind::Double);
+        (wide(&vectors) - chosen).square().sum_dim_intlist(1, false, Kind::Double).sqrt()
+    };
+    let (a, b) = (distance(&found), distance(&expected));
+    let relative = (&a - &b).abs() / &b;
+    let ties = relative.lt(1e-6).sum(Kind::Int64).int64_value(&[]);
+    println!("{} indices differ, {ties} of them ties (distances within 1e-6 in float64)", differ.size()[0]);
+}
+
+fn main() {
+    if std::env::args().any(|a| a=="s") { search(); return; }
+    println!("{} threads of libtorch\n", tch::get_num_threads());
+    own_time();
+    search();
+}

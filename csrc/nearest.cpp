@@ -1,0 +1,122 @@
+// The nearest code of each vector on the CPU, for narrow codes. Scores are made and compared in registers: the [N, K]
+// table of a matrix product, written and read again, takes most of its time (docs/performance.md).
+#include "shim.h"
+#include <ATen/Parallel.h>
+
+// One copy of the kernel for each instruction set, chosen when the program starts.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define PX_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PX_CLONES
+#endif
+
+namespace {
+constexpr int64_t LANES = 16; // codes at a time
+constexpr int64_t ROWS = 4;   // vectors that share each load of codes
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+
+constexpr int64_t TILES = 64; // groups of ROWS vectors that go through a part of the codes together
+constexpr int64_t PART_BYTES = 256 << 10; // of codes, to stay in the second-level cache meanwhile
+
+struct Codes {
+  const float* weights; // [dim, padded], a multiple of LANES codes
+  const float* bias;    // [padded], infinite beyond the last code
+  int64_t dim, padded;
+};
+
+// For each of ROWS vectors and each lane the least score so far, and its code.
+struct Best {
+  Floats score[ROWS];
+  Ints code[ROWS];
+};
+
+// Goes on with the codes from `begin` to `end`: bias_k + sum_d vectors_d * weights_dk.
+PX_CLONES void search(const Codes& codes, int64_t begin, int64_t end, const float* vectors, Best& best) {
+  Best local = best; // in registers
+  Ints lanes;
+  for (int l = 0; l < LANES; l++) lanes[l] = (int32_t)begin + l;
+  for (int64_t k = begin; k < end; k += LANES) {
+    Floats score[ROWS], bias;
+    memcpy(&bias, codes.bias + k, sizeof bias);
+    for (int r = 0; r < ROWS; r++) score[r] = bias;
+    for (int64_t d = 0; d < codes.dim; d++) {
+      Floats weight;
+      memcpy(&weight, codes.weights + d * codes.padded + k, sizeof weight);
+      for (int r = 0; r < ROWS; r++) score[r] += weight * vectors[r * codes.dim + d];
+    }
+    for (int r = 0; r < ROWS; r++) {
+      Ints nearer = score[r] < local.score[r];
+      local.score[r] = nearer ? score[r] : local.score[r];
+      local.code[r] = nearer ? lanes : local.code[r];
+    }
+    lanes += (int32_t)LANES;
+  }
+  best = local;
+}
+
+// The lane with the least score of one vector, and of equals the first code.
+int least_lane(const Floats& score, const Ints& code) {
+  int first = 0;
+  for (int l = 1; l < LANES; l++) {
+    if (score[l] < score[first] || (score[l] == score[first] && code[l] < code[first])) first = l;
+  }
+  return first;
+}
+
+// At most TILES * ROWS vectors, the last of which is repeated to fill up.
+void search_all(const Codes& codes, const float* vectors, int64_t n, float* least, int64_t* chosen) {
+  int64_t tiles = (n + ROWS - 1) / ROWS;
+  std::vector<float> rows(tiles * ROWS * codes.dim);
+  for (int64_t r = 0; r < tiles * ROWS; r++) {
+    std::copy_n(vectors + std::min(r, n - 1) * codes.dim, codes.dim, &rows[r * codes.dim]);
+  }
+  Best best[TILES];
+  for (auto& tile : best) {
+    for (int r = 0; r < ROWS; r++) {
+      tile.score[r] = Floats{} + std::numeric_limits<float>::infinity();
+      tile.code[r] = Ints{};
+    }
+  }
+  int64_t part = std::max(LANES, PART_BYTES / (4 * codes.dim) / LANES * LANES);
+  for (int64_t k = 0; k < codes.padded; k += part) {
+    for (int64_t t = 0; t < tiles; t++) {
+      search(codes, k, std::min(codes.padded, k + part), &rows[t * ROWS * codes.dim], best[t]);
+    }
+  }
+  for (int64_t r = 0; r < n; r++) {
+    const Best& tile = best[r / ROWS];
+    int lane = least_lane(tile.score[r % ROWS], tile.code[r % ROWS]);
+    least[r] = tile.score[r % ROWS][lane];
+    chosen[r] = tile.code[r % ROWS][lane];
+  }
+}
+} // namespace
+
+extern "C" {
+// For each of vectors [N, D] the index (int64) and value of the least bias_k + vectors . weights_k, the first of equals.
+// weights is [D, K'] and bias [K'] with K' a multiple of 16: a code that is only there to fill up has an infinite bias.
+// Float tensors on the CPU, contiguous; `least` and `chosen` are [N].
+char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, at::Tensor* least,
+                 at::Tensor* chosen) {
+  return caught([&] {
+    int64_t n = vectors->size(0), dim = vectors->size(1), padded = weights->size(1);
+    for (auto* t : {vectors, weights, bias, least}) {
+      TORCH_CHECK(t->is_cpu() && t->is_contiguous() && t->scalar_type() == at::kFloat, "px_nearest: a tensor's kind");
+    }
+    TORCH_CHECK(chosen->is_cpu() && chosen->is_contiguous() && chosen->scalar_type() == at::kLong, "px_nearest: indices");
+    TORCH_CHECK(weights->size(0) == dim && bias->numel() == padded && padded % LANES == 0, "px_nearest: shapes");
+    TORCH_CHECK(least->numel() == n && chosen->numel() == n, "px_nearest: shapes of the results");
+    const float* rows = vectors->const_data_ptr<float>();
+    Codes codes{weights->const_data_ptr<float>(), bias->const_data_ptr<float>(), dim, padded};
+    float* values = least->mutable_data_ptr<float>();
+    int64_t* indices = chosen->mutable_data_ptr<int64_t>();
+    constexpr int64_t AT_ONCE = TILES * ROWS;
+    at::parallel_for(0, (n + AT_ONCE - 1) / AT_ONCE, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t first = begin * AT_ONCE; first < std::min(n, end * AT_ONCE); first += AT_ONCE) {
+        search_all(codes, rows + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first);
+      }
+    });
+  });
+}
+} // extern "C"
