@@ -59,3 +59,7 @@ doctor *ARGS: setup
 [no-exit-message]
 yardstick *ARGS: setup
     @scripts/yardstick.py "$@"
+
+# Quantizers by kind and codebook size, and the search beside torch.cdist (the README's table)
+bench-quantizers: setup
+    @cargo bench --quiet --locked --profile dev --bench quantizers

@@ -2,7 +2,11 @@
 //! `torch.cdist` and `argmin`. `just bench-quantizers`; the README has the table.
 //!
 //! Everything that is compared is timed in turn, A B A B, and the medians are compared.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints and stops at the first error")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program that prints and stops at the first error"
+)]
 
 use std::time::Instant;
 
@@ -14,6 +18,8 @@ use tch::{Device, Kind, Tensor, nn};
 /// A batch of the yardstick: 32 images of 16×16 latent positions.
 const GRID: [i64; 3] = [32, 16, 16];
 const ROUNDS: usize = 15;
+/// What is timed takes at least this long.
+const SHORTEST_SECS: f64 = 0.02;
 
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
@@ -26,13 +32,19 @@ fn seconds(body: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Medians of the calls' times, which are made in turn.
+/// Medians of the calls' times, which are made in turn; of a short call each time is the mean of several.
 fn interleaved(calls: &mut [Box<dyn FnMut() + '_>], rounds: usize) -> Vec<f64> {
-    calls.iter_mut().for_each(|call| call());
+    let repeats: Vec<usize> = calls
+        .iter_mut()
+        .map(|call| {
+            call();
+            (SHORTEST_SECS / seconds(&mut *call)).ceil().clamp(1.0, 1000.0) as usize
+        })
+        .collect();
     let mut times = vec![vec![]; calls.len()];
     for _ in 0..rounds {
-        for (call, times) in calls.iter_mut().zip(&mut times) {
-            times.push(seconds(call));
+        for ((call, &repeats), times) in calls.iter_mut().zip(&repeats).zip(&mut times) {
+            times.push(seconds(|| (0..repeats).for_each(|_| call())) / repeats as f64);
         }
     }
     times.into_iter().map(median).collect()
@@ -70,6 +82,9 @@ impl Case {
     }
 }
 
+/// A config with about 2^bits codes, of these levels where the kind has levels.
+type Configure = fn(u32, &[i64]) -> Value;
+
 fn own_time() {
     let levels: [(u32, &[i64]); 5] = [
         (8, &[8, 6, 5]),
@@ -78,12 +93,11 @@ fn own_time() {
         (14, &[8, 8, 8, 6, 5]),
         (16, &[8, 8, 8, 5, 5, 5]),
     ];
-    let table = |kind: &str, bits: u32| json!({ "kind": kind, "codebook_size": 1i64 << bits, "codebook_dim": 8 });
-    let kinds: [(&str, Box<dyn Fn(u32, &[i64]) -> Value>); 4] = [
-        ("FSQ", Box::new(|_, levels| json!({ "kind": "fsq", "levels": levels }))),
-        ("LFQ", Box::new(|bits, _| json!({ "kind": "lfq", "bits": bits }))),
-        ("VQ", Box::new(move |bits, _| table("vq", bits))),
-        ("SimVQ", Box::new(move |bits, _| table("simvq", bits))),
+    let kinds: [(&str, Configure); 4] = [
+        ("FSQ", |_, levels| json!({ "kind": "fsq", "levels": levels })),
+        ("LFQ", |bits, _| json!({ "kind": "lfq", "bits": bits })),
+        ("VQ", |bits, _| json!({ "kind": "vq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
+        ("SimVQ", |bits, _| json!({ "kind": "simvq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
     ];
     let mut cases: Vec<Case> = vec![];
     for (_, config) in &kinds {
@@ -94,7 +108,10 @@ fn own_time() {
         calls.push(Box::new(|| case.step()));
     }
     let medians = interleaved(&mut calls, ROUNDS);
-    println!("Milliseconds of forward, backward and update for {} latent vectors:\n", GRID.iter().product::<i64>());
+    println!(
+        "Milliseconds of forward, backward and update for {} latent vectors:\n",
+        GRID.iter().product::<i64>()
+    );
     println!("| kind | 2^8 | 2^10 | 2^12 | 2^14 | 2^16 | 2^16 / 2^8 |\n|---|---|---|---|---|---|---|");
     for ((kind, _), times) in kinds.iter().zip(medians.chunks(levels.len())) {
         let cells: Vec<String> = times.iter().map(|time| format!("{:.2}", time * 1e3)).collect();
@@ -158,7 +175,6 @@ fn search() {
 }
 
 fn main() {
-    if std::env::args().any(|a| a=="s") { search(); return; }
     println!("{} threads of libtorch\n", tch::get_num_threads());
     own_time();
     search();

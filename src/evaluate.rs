@@ -97,7 +97,8 @@ impl Figures {
         let mut named = vec![("psnr_db".to_owned(), self.psnr_db), ("l1".to_owned(), self.l1)];
         named.extend(self.codebook.named());
         named.push(("entropy_bits".to_owned(), self.codebook.entropy_bits));
-        named.extend(self.joint.as_ref().map(|joint| ("perplexity_joint".to_owned(), joint.perplexity_joint)));
+        named
+            .extend(self.joint.as_ref().map(|joint| ("perplexity_joint".to_owned(), joint.perplexity_joint)));
         named.extend(self.ssim.map(|ssim| ("ssim".to_owned(), ssim)));
         named
     }

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Scratch, VQ, VQ_GRADIENT, copy_run};
+use common::{GROUPS, NOISY, SIMVQ, Scratch, VQ, VQ_GRADIENT, copy_run};
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
 const STEPS: u64 = 12;
@@ -41,8 +41,16 @@ fn rows(run: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn repeated_and_resumed_runs_are_identical() {
-    for (name, quantizer) in [("fsq", None), ("vq", Some(VQ)), ("vq by gradient", Some(VQ_GRADIENT))] {
-        for precision in ["fp32", "bf16"] {
+    let both = &["fp32", "bf16"][..];
+    for (name, quantizer, precisions) in [
+        ("fsq", None, both),
+        ("vq", Some(VQ), both),
+        ("vq by gradient", Some(VQ_GRADIENT), both),
+        ("groups of residuals", Some(GROUPS), &["bf16"]),
+        ("residual fsq with noise", Some(NOISY), &["bf16"]),
+        ("simvq", Some(SIMVQ), &["bf16"]),
+    ] {
+        for precision in precisions {
             let scratch = Scratch::new();
             let precision = format!("train.precision={precision}");
             let mut args: Vec<&str> = FULL.to_vec();

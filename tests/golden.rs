@@ -60,3 +60,54 @@ fn vq_by_moving_average() {
 fn vq_by_gradient() {
     check("vq-gradient", &["--set", GRADIENT], &["--set=quantizer.commitment_weight=0.2525"]);
 }
+
+#[test]
+fn simvq() {
+    let config = "quantizer={kind=\"simvq\",codebook_size=64,codebook_dim=4}";
+    check("simvq", &["--set", config], &["--set=quantizer.codebook_weight=1.01"]);
+}
+
+#[test]
+fn lfq() {
+    let config = "quantizer={kind=\"lfq\",bits=6,entropy_group_bits=4}";
+    check("lfq", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
+}
+
+#[test]
+fn bsq() {
+    let config = "quantizer={kind=\"bsq\",bits=6}";
+    check("bsq", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
+}
+
+#[test]
+fn ibq() {
+    let config = "quantizer={kind=\"ibq\",codebook_size=64,codebook_dim=4}";
+    check("ibq", &["--set", config], &["--set=quantizer.commitment_weight=1.01"]);
+}
+
+#[test]
+fn vq_with_rotation_cosine_distance_and_entropy() {
+    let config = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,distance=\"cosine\",\
+        gradient_estimator=\"rotation\",entropy_weight=0.1}";
+    check("vq-rotation-cosine", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
+}
+
+#[test]
+fn vq_by_diveq() {
+    let config = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,gradient_estimator=\"diveq\",\
+        codebook_update={kind=\"gradient\"}}";
+    check("vq-diveq", &["--set", config], &["--set=loss.mse=1.01"]);
+}
+
+#[test]
+fn residual_fsq_with_noise() {
+    let config =
+        "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5],noise_probability=0.2}}";
+    check("residual-fsq", &["--set", config], &["--set=loss.mse=1.01"]);
+}
+
+#[test]
+fn grouped_vq() {
+    let config = "quantizer={kind=\"grouped\",groups=2,each={kind=\"vq\",codebook_size=32,codebook_dim=2}}";
+    check("grouped-vq", &["--set", config], &["--set=quantizer.each.commitment_weight=0.2525"]);
+}

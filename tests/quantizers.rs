@@ -67,7 +67,11 @@ fn lookup_is_the_latent_bit_for_bit() {
             for (mode, shape) in [(TRAIN, [2, channels, 5, 7]), (Mode::Eval, [1, channels, 7, 3])] {
                 let quantized = quantizer.quantize(&(latents(&shape, 5) * 1.5), mode);
                 let looked_up = quantizer.lookup(&quantized.indices);
-                assert_eq!(bits(&looked_up), bits(&quantized.latent), "{name}, {channels} channels, {mode:?}");
+                assert_eq!(
+                    bits(&looked_up),
+                    bits(&quantized.latent),
+                    "{name}, {channels} channels, {mode:?}"
+                );
                 assert_eq!(looked_up.size(), shape);
             }
         }
@@ -155,7 +159,11 @@ fn expected_losses(name: &str) -> Vec<(&'static str, bool, bool)> {
     let commitment = ("commitment", true, false);
     let codebook = ("codebook", false, true);
     match name {
-        "vq by gradient" | "vq cosine by gradient" | "simvq" | "simvq rotation" | "grouped vq"
+        "vq by gradient"
+        | "vq cosine by gradient"
+        | "simvq"
+        | "simvq rotation"
+        | "grouped vq"
         | "grouped simvq" => vec![commitment, codebook],
         "vq entropy" => vec![commitment, codebook, ("entropy", true, true)],
         "lfq" | "bsq" | "residual lfq" | "residual bsq" => vec![commitment, ("entropy", true, false)],

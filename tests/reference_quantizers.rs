@@ -1,6 +1,7 @@
 //! Every quantizer against stored numbers of an independent source: values, indices, each loss, and the gradients of
 //! latent and losses with respect to the latent and every parameter. `tests/reference/` has the numbers and the programs
 //! that made them, which also say where a definition differs from the source's on purpose.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/numbers.rs"]
 mod numbers;
@@ -46,7 +47,12 @@ fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {
             None => (again.latent * &g).sum(Kind::Float),
         };
         if source != "latent" {
-            assert_close(&format!("{case}: loss {source}"), &value, &theirs(&format!("loss/{source}")), TOLERANCE);
+            assert_close(
+                &format!("{case}: loss {source}"),
+                &value,
+                &theirs(&format!("loss/{source}")),
+                TOLERANCE,
+            );
         }
         inputs.iter_mut().for_each(|(_, tensor)| tensor.zero_grad());
         value.backward();

@@ -247,7 +247,9 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
         bits * (h * w) as f64 / (height * width) as f64,
         gibibytes(memory),
         if saved > 0 {
-            format!("# of it: {saved} bytes of N×K probabilities that the quantizer keeps for the backward pass\n")
+            format!(
+                "# of it: {saved} bytes of N×K probabilities that the quantizer keeps for the backward pass\n"
+            )
         } else {
             String::new()
         },

@@ -169,11 +169,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::check`].
-    pub fn positions(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<i64, ModelError> {
+    pub fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
         let factor = self.plan(quantizer, image_size)?.downsample();
         Ok((image_size.0 / factor) * (image_size.1 / factor))
     }

@@ -216,12 +216,14 @@ mod tests {
         for bits in [1, 2, 7, 10] {
             Seed(bits as u64).reseed_torch();
             // At 10 bits and 1 MiB a chunk has 1,024 vectors.
-            let log_odds = Tensor::randn([5, bits, 20, 30], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let log_odds =
+                Tensor::randn([5, bits, 20, 30], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let table = all_bits(bits, Device::Cpu);
             let whole =
                 assignment_entropy(&vectors_from_grid(&log_odds), &table, None, MemoryBudget::default());
             let split = bits_entropy(&log_odds, bits, "1MiB".parse().unwrap());
-            let gradient = |loss: &Tensor| Tensor::run_backward(&[loss], &[&log_odds], false, false).remove(0);
+            let gradient =
+                |loss: &Tensor| Tensor::run_backward(&[loss], &[&log_odds], false, false).remove(0);
             for (what, ours, theirs) in [
                 ("loss", split.loss.detach(), whole.loss.detach()),
                 ("E[H]", split.of_each.shallow_clone(), whole.of_each.shallow_clone()),

@@ -56,7 +56,6 @@ impl MixedRadix {
     ///
     /// # Shapes
     /// `[B, D, h, w]` int64 -> the same.
-    #[must_use]
     pub fn clamped(&self, digits: &Tensor) -> Tensor {
         let zero = self.top_tensor.zeros_like();
         digits.clamp_tensor(Some(&zero), Some(&self.top_tensor))
@@ -66,7 +65,6 @@ impl MixedRadix {
     ///
     /// # Shapes
     /// `[B, D, h, w]` int64 -> `[B, h, w]` int64.
-    #[must_use]
     pub fn indices_from_digits(&self, digits: &Tensor) -> Tensor {
         (digits * &self.basis_tensor).sum_dim_intlist(1, false, Kind::Int64)
     }
@@ -75,7 +73,6 @@ impl MixedRadix {
     ///
     /// # Shapes
     /// `[B, h, w]` int64 -> `[B, D, h, w]` int64.
-    #[must_use]
     pub fn digits_from_indices(&self, indices: &Tensor) -> Tensor {
         let clamped = indices.clamp(0, self.size() - 1).unsqueeze(1);
         clamped.divide_tensor_mode(&self.basis_tensor, "floor").remainder_tensor(&self.level_tensor)
@@ -121,7 +118,8 @@ mod tests {
     fn the_order_says_which_digit_counts_in_ones() {
         let digits = |order| {
             let radix = MixedRadix::new(&[2, 3, 4], order, Device::Cpu);
-            Vec::<i64>::try_from(radix.digits_from_indices(&Tensor::from(5).view([1, 1, 1])).view([-1])).unwrap()
+            Vec::<i64>::try_from(radix.digits_from_indices(&Tensor::from(5).view([1, 1, 1])).view([-1]))
+                .unwrap()
         };
         assert_eq!(digits(Order::FirstFastest), [1, 2, 0]);
         assert_eq!(digits(Order::LastFastest), [0, 1, 1]);

@@ -142,9 +142,8 @@ mod tests {
     #[test]
     fn even_and_certain_assignments_are_the_ends() {
         let codes = Tensor::eye(4, (Kind::Float, Device::Cpu));
-        let loss = |x: &Tensor| {
-            assignment_entropy(x, &codes, None, MemoryBudget::default()).loss.double_value(&[])
-        };
+        let loss =
+            |x: &Tensor| assignment_entropy(x, &codes, None, MemoryBudget::default()).loss.double_value(&[]);
         // Each of four vectors sure of a code of its own: 0 − log 4.
         assert!((loss(&(&codes * 1e3)) + 4f64.ln()).abs() < 1e-6);
         // All sure of one code, and all undecided.

@@ -186,7 +186,12 @@ impl Grid {
             let half = |level: f64| (level - 1.0) / 2.0;
             let slope = config.slope.unwrap_or(1.0);
             let squash = Squash::Sigmoid { slope, top: each(&|level| level - 1.0) };
-            return Self { squash, digit_of_zero: each(&|_| 0.0), centre: each(&half), half_width: each(&half) };
+            return Self {
+                squash,
+                digit_of_zero: each(&|_| 0.0),
+                centre: each(&half),
+                half_width: each(&half),
+            };
         }
         let eps = if bound == Bound::Paper { -1e-3 } else { 1e-3 };
         let inverse = if bound == Bound::Paper { f64::tan } else { f64::atanh };

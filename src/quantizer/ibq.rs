@@ -26,6 +26,8 @@ pub struct Config {
     pub codebook_size: i64,
     /// D.
     pub codebook_dim: i64,
+    /// Weight of ‖y − z‖², through the estimator y, which moves latents and all codes.
+    pub quantization_weight: f64,
     /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
     pub commitment_weight: f64,
     /// Weight of ‖sg[z] − e‖², which moves the chosen codes.
@@ -43,6 +45,7 @@ impl Default for Config {
         Self {
             codebook_size: 1024,
             codebook_dim: 8,
+            quantization_weight: 1.0,
             commitment_weight: 1.0,
             codebook_weight: 0.25,
             entropy_weight: 0.05,
@@ -55,6 +58,7 @@ impl Default for Config {
 impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         check_sizes(self.codebook_size, self.codebook_dim)?;
+        require_weight("quantization_weight", self.quantization_weight)?;
         require_weight("commitment_weight", self.commitment_weight)?;
         require_weight("codebook_weight", self.codebook_weight)?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
@@ -143,7 +147,7 @@ impl Ibq {
     fn losses(&self, z: &Tensor, y: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
         let config = &self.config;
         let mut losses = vec![
-            LossTerm { name: "quantization", value: mean_square(y, z), weight: 1.0 },
+            LossTerm { name: "quantization", value: mean_square(y, z), weight: config.quantization_weight },
             LossTerm {
                 name: "commitment",
                 value: mean_square(z, &codes.detach()),
@@ -159,8 +163,7 @@ impl Ibq {
             return (losses, vec![]);
         }
         let sharpened = &self.codebook / config.entropy_temperature;
-        let entropies =
-            assignment_entropy(&vectors_from_grid(z), &sharpened, None, config.memory_budget);
+        let entropies = assignment_entropy(&vectors_from_grid(z), &sharpened, None, config.memory_budget);
         let monitors = entropies.monitors();
         losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
         (losses, monitors)
@@ -174,9 +177,8 @@ impl Quantizer for Ibq {
             let shape = z.size();
             let block = |first, n| self.codebook.narrow(0, first, n);
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest(&vectors_from_grid(&z), k, block, Nearness::Product, budget).view([
-                shape[0], shape[2], shape[3],
-            ]);
+            let indices = nearest(&vectors_from_grid(&z), k, block, Nearness::Product, budget)
+                .view([shape[0], shape[2], shape[3]]);
             let codes = codes(&self.codebook, &indices);
             let (latent, losses, monitors) = match mode {
                 Mode::Eval => (codes, vec![], vec![]),

@@ -141,9 +141,7 @@ impl Quantizer for SimVq {
                 ],
             };
             Quantized {
-                latent: self
-                    .projection
-                    .project_out(&self.config.gradient_estimator.estimate(&codes, &z)),
+                latent: self.projection.project_out(&self.config.gradient_estimator.estimate(&codes, &z)),
                 indices,
                 losses,
                 statistics: vec![],

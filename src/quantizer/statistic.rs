@@ -42,7 +42,9 @@ pub fn merge(micro_batches: Vec<Vec<Statistic>>) -> Vec<Statistic> {
                 let vectors = thinned(&Tensor::cat(&tensors(&same), 0), capacity);
                 Statistic::Pool { name, vectors, capacity }
             }
-            Some(Statistic::Part(_)) => Statistic::Part(merge(same.into_iter().map(Statistic::part).collect())),
+            Some(Statistic::Part(_)) => {
+                Statistic::Part(merge(same.into_iter().map(Statistic::part).collect()))
+            }
         });
     }
 }
@@ -115,7 +117,8 @@ mod tests {
         assert_eq!(*sum(&merged, "counts").unwrap(), Tensor::from_slice(&[9f32, 3.0]));
         assert_eq!(*pool(&merged, "sample").unwrap(), Tensor::from_slice(&[0f32, 3.0, 6.0]).view([3, 1]));
         assert!(merge(vec![]).is_empty());
-        let nested = merge(vec![vec![Statistic::Part(micro_batch(0.0))], vec![Statistic::Part(micro_batch(3.0))]]);
+        let nested =
+            merge(vec![vec![Statistic::Part(micro_batch(0.0))], vec![Statistic::Part(micro_batch(3.0))]]);
         let inside = nested.into_iter().next().unwrap().part();
         assert_eq!(*sum(&inside, "counts").unwrap(), Tensor::from_slice(&[3f32, 2.0]));
     }

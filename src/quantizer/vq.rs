@@ -116,7 +116,11 @@ impl Vq {
         if let Some(weight) = config.commitment() {
             losses.push(LossTerm { name: "commitment", value: mean_square(z, &codes.detach()), weight });
             if config.by_gradient() {
-                losses.push(LossTerm { name: "codebook", value: mean_square(&z.detach(), codes), weight: 1.0 });
+                losses.push(LossTerm {
+                    name: "codebook",
+                    value: mean_square(&z.detach(), codes),
+                    weight: 1.0,
+                });
             }
         }
         if config.entropy_weight > 0.0 {
@@ -206,9 +210,10 @@ impl Quantizer for Vq {
                             .into(),
                     ));
                 }
-                let clusters = kmeans(&vectors, self.config.codebook_size, KMEANS_ITERATIONS, seed, |means| {
-                    self.as_codes(means)
-                });
+                let clusters =
+                    kmeans(&vectors, self.config.codebook_size, KMEANS_ITERATIONS, seed, |means| {
+                        self.as_codes(means)
+                    });
                 self.codebook.copy_(&clusters.means);
                 if let Some(sums) = &mut self.sums {
                     sums.copy_(&(&clusters.means * clusters.counts.unsqueeze(1)));
@@ -230,9 +235,7 @@ impl Quantizer for Vq {
             let codes = self.codes(&indices);
             let ((losses, monitors), statistics) = match mode {
                 Mode::Eval => Default::default(),
-                Mode::Train { seed } => {
-                    (self.losses(&z, &codes), self.statistics(&vectors, &nearest, seed))
-                }
+                Mode::Train { seed } => (self.losses(&z, &codes), self.statistics(&vectors, &nearest, seed)),
             };
             let latent = self.config.gradient_estimator.estimate(&codes, &z);
             Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }

@@ -16,7 +16,11 @@ const LANES: i64 = 16;
 ///
 /// # Errors
 /// When shapes, types or devices are others.
-pub fn least_scores(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor), TorchError> {
+pub fn least_scores(
+    vectors: &Tensor,
+    weights: &Tensor,
+    bias: &Tensor,
+) -> Result<(Tensor, Tensor), TorchError> {
     let missing = (LANES - weights.size()[1] % LANES) % LANES;
     let weights = weights.constant_pad_nd([0, missing]);
     let never = Tensor::full([missing], f64::INFINITY, (Kind::Float, bias.device()));

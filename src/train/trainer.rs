@@ -67,7 +67,17 @@ impl Trainer {
         let bad = BadLog::open(run, state.step, count(parts.train_set.len()), count(validated))?;
         let finite = FiniteCheck::new(parts.device);
         let window = Window::new(&parts.objective.tokenizer().codebook());
-        Ok(Self { parts, state, optimizers, average, logger, bad, finite, window, rows_collapsed: CollapseCount::default() })
+        Ok(Self {
+            parts,
+            state,
+            optimizers,
+            average,
+            logger,
+            bad,
+            finite,
+            window,
+            rows_collapsed: CollapseCount::default(),
+        })
     }
 
     /// Trains to the last step, or until a signal.
@@ -269,7 +279,9 @@ impl Trainer {
         let quantizer = &self.parts.objective.tokenizer().quantizer;
         let (size, remedy) = (quantizer.codebook().size, quantizer.collapse_remedy());
         let collapse = &self.parts.train.collapse;
-        if let Some(warning) = collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy) {
+        if let Some(warning) =
+            collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
+        {
             self.logger.warn(&warning);
         }
         Ok(())

@@ -111,7 +111,8 @@ impl Trainer {
             let first = codebook * figures.codebook_size;
             let own = evaluation.counts.iter().map(|&(code, count)| (code - first, count));
             let own: Vec<_> = own.filter(|(code, _)| (0..figures.codebook_size).contains(code)).collect();
-            for ((dimension, level), counts) in radix.levels().iter().enumerate().zip(radix.histograms(&own)) {
+            for ((dimension, level), counts) in radix.levels().iter().enumerate().zip(radix.histograms(&own))
+            {
                 let tag = match figures.codebooks {
                     1 => format!("val/digits/{dimension}"),
                     _ => format!("val/digits/{codebook}/{dimension}"),

@@ -93,7 +93,8 @@ impl Window {
         let fresh = CodebookUse::new(self.codebook.codebooks, self.codebook.size);
         let figures = std::mem::replace(&mut self.used, fresh).figures();
         row.extend(figures.named().into_iter().map(|(name, value)| (format!("codebook/{name}"), value)));
-        let means = self.monitors.drain(..).map(|(sum, steps)| (sum.name, sum.value.double_value(&[]) / steps));
+        let means =
+            self.monitors.drain(..).map(|(sum, steps)| (sum.name, sum.value.double_value(&[]) / steps));
         row.extend(means);
         if self.images > 0 {
             row.push(("speed/images_per_sec".to_owned(), self.images_per_sec()));

@@ -1,5 +1,6 @@
 //! Every kind of quantizer with its variants, small enough for tests.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use serde_json::{Value, json};
 
@@ -33,7 +34,10 @@ pub fn kinds() -> Vec<(&'static str, Value)> {
         ("lfq", json!({ "kind": "lfq", "bits": 5, "entropy_group_bits": 3 })),
         ("bsq", json!({ "kind": "bsq", "bits": 4 })),
         ("ibq", json!({ "kind": "ibq", "codebook_size": 24, "codebook_dim": 5 })),
-        ("residual fsq", json!({ "kind": "residual", "stages": 3, "each": { "kind": "fsq", "levels": [8, 5] } })),
+        (
+            "residual fsq",
+            json!({ "kind": "residual", "stages": 3, "each": { "kind": "fsq", "levels": [8, 5] } }),
+        ),
         (
             "residual vq",
             json!({ "kind": "residual", "stages": 2, "each": vq(json!({ "restart_threshold": 1.0 })) }),
@@ -48,7 +52,10 @@ pub fn kinds() -> Vec<(&'static str, Value)> {
                 "each": vq(json!({ "codebook_update": by_gradient, "restart_threshold": 1.0 })),
             }),
         ),
-        ("grouped fsq", json!({ "kind": "grouped", "groups": 3, "each": { "kind": "fsq", "levels": [4, 3] } })),
+        (
+            "grouped fsq",
+            json!({ "kind": "grouped", "groups": 3, "each": { "kind": "fsq", "levels": [4, 3] } }),
+        ),
         (
             "groups of residuals",
             json!({

@@ -39,6 +39,17 @@ pub const VQ: &str = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,res
 pub const VQ_GRADIENT: &str = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,\
     codebook_update={kind=\"gradient\"},restart_threshold=1.0}";
 
+/// Groups of residual stages whose codebooks the optimizer moves and that restart: state at every level.
+pub const GROUPS: &str = "quantizer={kind=\"grouped\",groups=2,each={kind=\"residual\",stages=2,each={kind=\"vq\",\
+    codebook_size=16,codebook_dim=2,codebook_update={kind=\"gradient\"},restart_threshold=1.0}}}";
+
+/// Noise that must come back at the same steps, stage by stage.
+pub const NOISY: &str =
+    "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5],noise_probability=0.5}}";
+
+/// A frozen table and a learned map.
+pub const SIMVQ: &str = "quantizer={kind=\"simvq\",codebook_size=64,codebook_dim=4}";
+
 /// A scratch folder with ten training photographs, three for validation, and `tiny.toml`.
 pub struct Scratch {
     folder: tempfile::TempDir,

@@ -138,11 +138,13 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         assert!(noise.abs().max().double_value(&[]) < 1.0 + 1e-4);
         assert!(noise.mean(Kind::Float).double_value(&[]).abs() < 0.03);
         let variance = noise.square().mean(Kind::Float).double_value(&[]);
-        assert!((variance - 1.0 / 3.0).abs() < 0.02, "the variance of a uniform number in ±1, not {variance}");
+        assert!(
+            (variance - 1.0 / 3.0).abs() < 0.02,
+            "the variance of a uniform number in ±1, not {variance}"
+        );
         // The gradient is the bound's, rounded or not.
-        let gradient = |latent: &Tensor| {
-            Tensor::run_backward(&[latent.sum(Kind::Float)], &[&z], true, false).remove(0)
-        };
+        let gradient =
+            |latent: &Tensor| Tensor::run_backward(&[latent.sum(Kind::Float)], &[&z], true, false).remove(0);
         assert_eq!(gradient(&quantized.latent), gradient(&rounded.latent));
     }
 }

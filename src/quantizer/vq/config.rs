@@ -8,9 +8,7 @@ use super::Vq;
 use crate::quantizer::codebook::{check_entropy, check_sizes};
 use crate::quantizer::estimator::GradientEstimator;
 use crate::quantizer::memory::MemoryBudget;
-use crate::quantizer::{
-    Quantizer, QuantizerError, Settings, require, require_temperature, require_weight,
-};
+use crate::quantizer::{Quantizer, QuantizerError, Settings, require, require_temperature, require_weight};
 
 /// How the codebook learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,7 +134,9 @@ impl Config {
         if self.gradient_estimator != GradientEstimator::Diveq {
             return Ok(());
         }
-        let refuse = |problem: &str| Err(QuantizerError(format!("quantizer.gradient_estimator is \"diveq\", {problem}")));
+        let refuse = |problem: &str| {
+            Err(QuantizerError(format!("quantizer.gradient_estimator is \"diveq\", {problem}")))
+        };
         if !self.by_gradient() {
             return refuse(
                 "which trains the codebook itself, so a moving average cannot; set quantizer.codebook_update = { kind = \

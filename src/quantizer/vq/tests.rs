@@ -4,12 +4,7 @@ use super::*;
 use crate::quantizer::GradientEstimator;
 
 fn config() -> Config {
-    Config {
-        codebook_size: 16,
-        codebook_dim: 8,
-        start: Start::Uniform,
-        ..Config::default()
-    }
+    Config { codebook_size: 16, codebook_dim: 8, start: Start::Uniform, ..Config::default() }
 }
 
 fn gradient() -> CodebookUpdate {
@@ -156,7 +151,9 @@ fn settings_out_of_range_are_named() {
     let message = |config: Config| config.check().unwrap_err().to_string();
     assert!(message(Config { codebook_size: 1, ..config() }).contains("codebook_size is 1"));
     assert!(message(Config { codebook_dim: 0, ..config() }).contains("codebook_dim is 0"));
-    assert!(message(Config { commitment_weight: Some(-1.0), ..config() }).contains("commitment_weight is -1"));
+    assert!(
+        message(Config { commitment_weight: Some(-1.0), ..config() }).contains("commitment_weight is -1")
+    );
     let codebook_update = CodebookUpdate::Ema { decay: 1.0 };
     assert!(message(Config { codebook_update, ..config() }).contains("codebook_update.decay is 1"));
     assert!(message(Config { restart_threshold: -2.0, ..config() }).contains("restart_threshold is -2"));

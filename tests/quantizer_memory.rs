@@ -1,0 +1,73 @@
+//! Lookup and loss terms stay within `quantizer.memory_budget` whatever the number of codes.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use std::fs;
+
+use numbers::quantizer;
+use pixtok::quantizer::Mode;
+use pixtok::seed::Seed;
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+/// The most memory that the process has had since [`forget_peak`], in bytes.
+fn peak_bytes() -> i64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<i64>().unwrap() << 10
+}
+
+fn forget_peak() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+#[test]
+fn no_quantizer_takes_more_than_its_budget() {
+    if numbers::device() != Device::Cpu {
+        return;
+    }
+    let (codes, grid) = (1 << 16, [2, 32, 64]);
+    // The table of 4,096 vectors and 65,536 codes would be 1 GiB.
+    for config in [
+        json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "restart_threshold": 1.0 }),
+        json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 64, "start": "uniform" }),
+        json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "distance": "cosine" }),
+        json!({
+            "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "entropy_weight": 0.1,
+            "codebook_update": { "kind": "gradient" },
+        }),
+        json!({ "kind": "simvq", "codebook_size": 1 << 20, "codebook_dim": 8 }),
+        json!({ "kind": "lfq", "bits": 18 }),
+        json!({ "kind": "bsq", "bits": 31, "entropy_group_bits": 16 }),
+        json!({ "kind": "fsq", "levels": [8, 8, 8, 5, 5, 5] }),
+    ] {
+        let mut config = config;
+        let budget: i64 = 64 << 20;
+        if config["kind"] != "fsq" {
+            config["memory_budget"] = json!("64MiB");
+        }
+        let parsed: pixtok::quantizer::QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
+        let width = parsed.settings().natural_width();
+        let (_store, mut quantizer) = quantizer(config.clone(), width);
+        Seed(1).reseed_torch();
+        let z = Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
+        let z = z.set_requires_grad(true);
+        forget_peak();
+        let before = peak_bytes();
+        let quantized = quantizer.quantize(&z, Mode::Train { seed: Seed(2) });
+        let losses = quantized.losses.iter().map(|term| &term.value * term.weight);
+        losses.fold(quantized.latent.sum(Kind::Float), |sum, loss| sum + loss).backward();
+        let step = peak_bytes() - before;
+        drop(quantizer.update(&quantized.statistics, Seed(3)));
+        // Vectors, codes and gradients, which are there whatever the search does: a few times their own size.
+        let codebook = quantizer.codebook();
+        let unavoidable = 4
+            * 4
+            * (z.numel() as i64 + if codebook.size <= codes { codebook.size * codebook.dim } else { 0 });
+        println!("{config}: {} MiB in a step", step >> 20);
+        assert!(step < budget + unavoidable, "{config}: {} MiB", step >> 20);
+    }
+}
