@@ -67,9 +67,11 @@ fn simvq() {
     check("simvq", &["--set", config], &["--set=quantizer.codebook_weight=1.01"]);
 }
 
+// At the default temperature of 0.01 a last bit of the logits decides: two thread counts differ by a hundredth after 20
+// steps. At 1 they agree to 1e-6, so that the curve holds on other processors too.
 #[test]
 fn lfq() {
-    let config = "quantizer={kind=\"lfq\",bits=6,entropy_group_bits=4}";
+    let config = "quantizer={kind=\"lfq\",bits=6,entropy_group_bits=4,entropy_temperature=1.0}";
     check("lfq", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
 }
 
@@ -88,7 +90,7 @@ fn ibq() {
 #[test]
 fn vq_with_rotation_cosine_distance_and_entropy() {
     let config = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,distance=\"cosine\",\
-        gradient_estimator=\"rotation\",entropy_weight=0.1}";
+        gradient_estimator=\"rotation\",entropy_weight=0.1,entropy_temperature=1.0}";
     check("vq-rotation-cosine", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
 }
 

@@ -6,8 +6,8 @@ use super::Monitor;
 use super::memory::MemoryBudget;
 use super::straight_through::straight_through;
 
-/// Tables of one chunk that exist at one time: logits, their logarithmic softmax, probabilities, gradient, product.
-const TABLES: i64 = 5;
+/// Tables of a chunk: probabilities, their logarithms, products.
+const TABLES: i64 = 3;
 
 /// What [`assignment_entropy`] makes: three scalars.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Entropies {
     }
 }
 
-/// Bytes of one vector's tables over `codes` codes.
+/// Bytes of one vector's rows in the tables over `codes` codes.
 pub fn row_bytes(codes: i64) -> i64 {
     TABLES * 4 * codes
 }
@@ -47,24 +47,14 @@ pub fn row_bytes(codes: i64) -> i64 {
 /// `x [N, D]`, `w [K, D]`, `b [K]`.
 pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: MemoryBudget) -> Entropies {
     let (n, k) = (x.size()[0], w.size()[0]);
-    let rows = (budget.block_bytes(x.device()) / row_bytes(k)).max(1);
-    let log_p = |chunk: &Tensor| {
-        let products = chunk.matmul(&w.detach().tr());
-        let logits = match b {
-            Some(b) => products + b.detach(),
-            None => products,
-        };
-        logits.log_softmax(-1, Kind::Float)
-    };
-    let chunks = || x.detach().split(rows, 0);
+    let tables = Tables::new(x, w, b, budget);
     let (of_each, mean) = tch::no_grad(|| {
         let mut of_each = Tensor::zeros([], (Kind::Float, x.device()));
         let mut mean = Tensor::zeros([k], (Kind::Float, x.device()));
-        for chunk in chunks() {
-            let log_p = log_p(&chunk);
-            let p = log_p.exp();
+        for first in tables.chunks() {
+            let (p, log_p) = tables.of(first);
             mean += p.sum_dim_intlist(0, false, Kind::Float);
-            of_each -= (p * log_p).sum(Kind::Float);
+            of_each -= tables.dot_rows(&p, &log_p).sum(Kind::Float);
         }
         (of_each / n as f64, mean / n as f64)
     });
@@ -77,25 +67,74 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
         return Entropies { loss: value, of_each, of_mean };
     }
     let (dx, dw, db) = tch::no_grad(|| {
-        let (mut dx, mut dw, mut db) = (vec![], w.zeros_like(), mean.zeros_like());
-        for chunk in chunks() {
-            let log_p = log_p(&chunk);
-            let p = log_p.exp();
-            let g = (&log_mean - log_p) / n as f64;
-            // Divided by Σp, which rounding makes only nearly 1: the mean must cancel in full.
-            let total = |t: &Tensor| t.sum_dim_intlist(-1, true, Kind::Float);
-            let by_logit = &p * (&g - total(&(&p * &g)) / total(&p));
-            dx.push(by_logit.matmul(w));
+        let (dx, mut dw, mut db) = (x.zeros_like(), w.zeros_like(), mean.zeros_like());
+        for first in tables.chunks() {
+            let (p, mut by_logit) = tables.of(first);
+            let chunk = x.narrow(0, first, p.size()[0]);
+            // In place of log p: g, then ∂L/∂a. Divided by Σp, which rounding makes only nearly 1: the mean must
+            // cancel in full.
+            by_logit -= &log_mean;
+            by_logit /= -(n as f64);
+            let total = p.sum_dim_intlist(1, true, Kind::Float);
+            by_logit -= tables.dot_rows(&p, &by_logit) / total;
+            by_logit *= &p;
+            let _ = by_logit.matmul_out(&dx.narrow(0, first, p.size()[0]), w);
             dw += by_logit.tr().matmul(&chunk);
             db += by_logit.sum_dim_intlist(0, false, Kind::Float);
         }
-        (Tensor::cat(&dx, 0), dw, db)
+        (dx, dw, db)
     });
     let mut linear = (x * dx).sum(Kind::Float) + (w * dw).sum(Kind::Float);
     if let Some(b) = b {
         linear += (b * db).sum(Kind::Float);
     }
     Entropies { loss: straight_through(&value, &linear), of_each, of_mean }
+}
+
+/// The probabilities of one chunk at a time, always in the same memory: new tables for each chunk would be new pages
+/// each time, and between them the heap would fill with holes.
+struct Tables<'a> {
+    x: Tensor,
+    w: Tensor,
+    b: Option<&'a Tensor>,
+    p: Tensor,
+    log_p: Tensor,
+    products: Tensor,
+}
+
+impl<'a> Tables<'a> {
+    fn new(x: &Tensor, w: &Tensor, b: Option<&'a Tensor>, budget: MemoryBudget) -> Self {
+        let (n, k) = (x.size()[0], w.size()[0]);
+        let rows = (budget.block_bytes(x.device()) / row_bytes(k)).clamp(1, n.max(1));
+        let table = || Tensor::empty([rows, k], (Kind::Float, x.device()));
+        Self { x: x.detach(), w: w.detach().tr(), b, p: table(), log_p: table(), products: table() }
+    }
+
+    /// The first vector of each chunk.
+    fn chunks(&self) -> impl Iterator<Item = i64> {
+        (0..self.x.size()[0]).step_by(self.p.size()[0] as usize)
+    }
+
+    /// p and log p of the chunk that begins at `first`, until the next call.
+    fn of(&self, first: i64) -> (Tensor, Tensor) {
+        let count = self.p.size()[0].min(self.x.size()[0] - first);
+        let (p, log_p) = (self.p.narrow(0, 0, count), self.log_p.narrow(0, 0, count));
+        // First the logits, where the probabilities will be.
+        let mut logits = self.x.narrow(0, first, count).matmul_out(&p, &self.w);
+        if let Some(b) = self.b {
+            logits += b;
+        }
+        let log_p = logits.internal_log_softmax_out(&log_p, 1, false);
+        let p = log_p.exp_out(&p);
+        (p, log_p)
+    }
+
+    /// Σ_k a_nk·b_nk of two tables, `[rows, 1]`. Not a matrix product, whose plain sum of many thousand numbers is too
+    /// far off.
+    fn dot_rows(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        let products = a.multiply_out(&self.products.narrow(0, 0, a.size()[0]), b);
+        products.sum_dim_intlist(1, true, Kind::Float)
+    }
 }
 
 #[cfg(test)]
@@ -117,12 +156,12 @@ mod tests {
     fn chunks_give_the_value_and_gradients_of_the_whole() {
         Seed(5).reseed_torch();
         let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-        // 20,000 codes: a row takes 400 kB, so 1 MiB holds two.
+        // 20,000 codes: a row takes 240 kB, so 1 MiB holds four.
         let values = [draw(&[35, 3]), draw(&[20_000, 3]), draw(&[20_000])];
         let ours = values.each_ref().map(|value| value.copy().set_requires_grad(true));
         let wide = values.each_ref().map(|value| value.to_kind(Kind::Double).set_requires_grad(true));
         let budget: MemoryBudget = "1MiB".parse().unwrap();
-        assert_eq!(budget.bytes() / row_bytes(20_000), 2);
+        assert_eq!(budget.bytes() / row_bytes(20_000), 4);
         let entropies = assignment_entropy(&ours[0], &ours[1], Some(&ours[2]), budget);
         let theirs = plain(&wide[0], &wide[1], &wide[2]);
         let relative = |a: &Tensor, b: &Tensor| {

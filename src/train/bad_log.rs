@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::data::{BadSample, BadSamples, TooManyBad};
+use crate::data::{BadSample, BadSamples, DataError, TooManyBad};
 use crate::logger::cut_back;
 
 /// Which images a bad file belongs to.
@@ -119,6 +119,14 @@ impl BadLog {
             Part::Train => self.train.check(),
             Part::Val => self.val.check(),
         }
+    }
+}
+
+/// The bad images that a data error was about.
+pub(super) fn bad_of(error: &DataError) -> Vec<BadSample> {
+    match error {
+        DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. } => bad.clone(),
+        _ => vec![],
     }
 }
 

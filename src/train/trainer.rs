@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::bad_log::{BadLog, Part};
+use super::bad_log::{BadLog, Part, bad_of};
 use super::collapse::{CollapseCount, Over};
 use super::finite::{FiniteCheck, StepNumbers};
 use super::parts::{Outcome, Parts};
@@ -291,13 +291,5 @@ impl Trainer {
         if let Err(error) = logged {
             self.logger.warn(&error.to_string());
         }
-    }
-}
-
-/// The bad images that a data error was about.
-pub(super) fn bad_of(error: &DataError) -> Vec<BadSample> {
-    match error {
-        DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. } => bad.clone(),
-        _ => vec![],
     }
 }

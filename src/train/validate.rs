@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::TrainError;
-use super::bad_log::Part;
+use super::bad_log::{Part, bad_of};
 use super::collapse::Over;
-use super::trainer::{Trainer, bad_of};
+use super::trainer::Trainer;
 use crate::data::Loader;
 use crate::evaluate::{self, EvaluateError, Evaluation, evaluate};
 use crate::picture::sheet;

@@ -1,6 +1,9 @@
 use tch::Device;
 
+use super::config::RECOMMENDED;
+use super::grid::Squash;
 use super::*;
+use crate::quantizer::Settings;
 use crate::seed::Seed;
 use crate::torch::{Precision, with_precision};
 
@@ -132,7 +135,7 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         let share = kept.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         assert!((share - 0.5).abs() < 0.02, "{share} of the numbers are rounded");
         // Where it is not rounded it is off by at most half a step, on either side, from the unrounded code.
-        let (carrier, _) = plain.rounded(&z);
+        let (carrier, _) = plain.grid.rounded(&z);
         let half_steps = (&quantized.latent - &carrier) * &plain.grid.half_width * 2.0;
         let noise = half_steps.masked_select(&kept.logical_not());
         assert!(noise.abs().max().double_value(&[]) < 1.0 + 1e-4);

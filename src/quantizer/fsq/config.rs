@@ -1,0 +1,152 @@
+//! Settings of FSQ.
+
+use serde::{Deserialize, Serialize};
+use tch::nn;
+
+use super::Fsq;
+use super::grid::Grid;
+use crate::quantizer::{MAX_CODES, Quantizer, QuantizerError, Settings, require};
+
+/// The level sets that the paper recommends (its appendix A.4.1), from 2^4 to 2^16 codes.
+pub(super) const RECOMMENDED: [&[i64]; 9] = [
+    &[5, 3],
+    &[8, 8],
+    &[8, 6, 5],
+    &[8, 8, 8],
+    &[8, 5, 5, 5],
+    &[8, 8, 6, 5],
+    &[7, 5, 5, 5, 5],
+    &[8, 8, 8, 6, 5],
+    &[8, 8, 8, 5, 5, 5],
+];
+/// Most levels at which the tanh bounds still reach their end levels.
+const MAX_TANH_LEVELS: i64 = 1000;
+
+/// How a latent number is bounded before rounding. Tokens are **not** interchangeable between bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// tanh scaled by 1 − 1e-3, as in the paper's official notebook.
+    Paper,
+    /// tanh scaled by 1 + 1e-3, as in vector-quantize-pytorch, Cosmos and most public weights.
+    #[default]
+    Tanh,
+    /// (L − 1)·σ(slope·z): a symmetric grid without an offset (kexue.fm 9826; slope 1.6: arXiv 2601.17124).
+    Sigmoid,
+}
+
+/// The paper's set for 2^10 codes.
+fn default_levels() -> Vec<i64> {
+    vec![8, 5, 5, 5]
+}
+
+/// Settings of FSQ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Levels L_i per dimension; K is their product. At least 5 each is the advice.
+    #[serde(default = "default_levels")]
+    pub levels: Vec<i64>,
+    /// The bound; absent: `tanh`. The stages of a residual quantizer have one of their own, and none to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<Bound>,
+    /// Factor on z, for the sigmoid bound alone (1 when absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
+    /// In training, with this probability for each number, noise of up to half a step either way takes the place of
+    /// rounding (arXiv 2411.19842); 0 is never.
+    #[serde(default)]
+    pub noise_probability: f64,
+}
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), QuantizerError> {
+        let fail = |message: String| Err(QuantizerError(message));
+        if self.levels.is_empty() {
+            return fail(
+                "quantizer.levels is empty; give one level count per dimension, like [8, 5, 5, 5]".into(),
+            );
+        }
+        if let Some(level) = self.levels.iter().find(|&&level| level < 2) {
+            return fail(format!(
+                "quantizer.levels has {level}; each dimension needs 2 levels or more (5 advised)"
+            ));
+        }
+        let codes = self.levels.iter().try_fold(1i64, |k, &level| k.checked_mul(level));
+        if codes.is_none_or(|k| k > MAX_CODES) {
+            let levels = &self.levels;
+            return fail(format!(
+                "quantizer.levels {levels:?} make more than 2^31 codes; use fewer or smaller levels"
+            ));
+        }
+        let most = self.levels.iter().copied().max().unwrap_or(0);
+        let bound = self.bound.unwrap_or_default();
+        if bound != Bound::Sigmoid && most > MAX_TANH_LEVELS {
+            return fail(format!(
+                "quantizer.levels has {most}; the paper and tanh bounds lose end levels above {MAX_TANH_LEVELS}, so \
+                 use bound = \"sigmoid\" or fewer levels"
+            ));
+        }
+        let noise = self.noise_probability;
+        require((0.0..=1.0).contains(&noise), "noise_probability", noise, "it must be from 0 to 1")?;
+        match self.slope {
+            Some(_) if bound != Bound::Sigmoid => {
+                fail("quantizer.slope belongs to bound = \"sigmoid\"; remove it or change the bound".into())
+            }
+            Some(slope) if !(slope.is_finite() && slope > 0.0) => {
+                fail(format!("quantizer.slope is {slope}; it must be over 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn natural_width(&self) -> i64 {
+        self.levels.len() as i64
+    }
+
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        self.check()?;
+        let grid = Grid::bounded(self, path.device());
+        Ok(Box::new(Fsq::new(path, self, channels, grid)))
+    }
+
+    fn check_stage(&self) -> Result<(), QuantizerError> {
+        if let Some(key) = [("bound", self.bound.is_some()), ("slope", self.slope.is_some())]
+            .iter()
+            .find_map(|(key, given)| given.then_some(key))
+        {
+            return Err(QuantizerError(format!(
+                "quantizer.{key} is given for the stages of a residual quantizer, whose input is squashed before the \
+                 first stage and clamped to the symmetric grid in each; remove it"
+            )));
+        }
+        // The symmetric grid takes any number of levels.
+        Config { bound: Some(Bound::Sigmoid), ..self.clone() }.check()
+    }
+
+    fn build_stage(
+        &self,
+        path: &nn::Path,
+        channels: i64,
+        stage: i64,
+    ) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        self.check_stage()?;
+        Ok(Box::new(Fsq::new(path, self, channels, Grid::stage(self, stage, path.device()))))
+    }
+
+    fn stage_limits(&self) -> Option<Vec<f64>> {
+        // s = L/(L − 1): half a step beyond the outermost codes.
+        Some(self.levels.iter().map(|&level| level as f64 / (level - 1) as f64).collect())
+    }
+
+    fn advice(&self) -> Option<String> {
+        let few =
+            self.levels.iter().any(|&level| level < 5) && !RECOMMENDED.contains(&self.levels.as_slice());
+        few.then(|| {
+            format!(
+                "quantizer.levels {:?} has fewer than 5 in a dimension, which is not advised",
+                self.levels
+            )
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Where FSQ's codes lie, and what bounds a number before it is rounded to one.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Bound, Config};
+
+/// How a latent number is bounded and where the codes lie: digit = round(bounded) + `digit_of_zero`, code =
+/// (digit − `centre`) / `half_width`. Constants have shape `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
+#[derive(Debug)]
+pub struct Grid {
+    pub squash: Squash,
+    pub digit_of_zero: Tensor,
+    pub centre: Tensor,
+    pub half_width: Tensor,
+}
+
+/// What bounds a number before it is rounded, in steps of one level.
+#[derive(Debug)]
+pub enum Squash {
+    /// tanh(z + shift) · scale − offset.
+    Tanh { shift: Tensor, scale: Tensor, offset: Tensor },
+    /// (L − 1) · σ(slope · z).
+    Sigmoid { slope: f64, top: Tensor },
+    /// (L − 1) · (clamp(z · zoom, −1, 1) + 1) / 2.
+    Clamp { zoom: Tensor, half: Tensor },
+}
+
+impl Grid {
+    /// As the settings say.
+    pub fn bounded(config: &Config, device: Device) -> Self {
+        let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
+        let bound = config.bound.unwrap_or_default();
+        if bound == Bound::Sigmoid {
+            let half = |level: f64| (level - 1.0) / 2.0;
+            let slope = config.slope.unwrap_or(1.0);
+            let squash = Squash::Sigmoid { slope, top: each(&|level| level - 1.0) };
+            return Self {
+                squash,
+                digit_of_zero: each(&|_| 0.0),
+                centre: each(&half),
+                half_width: each(&half),
+            };
+        }
+        let eps = if bound == Bound::Paper { -1e-3 } else { 1e-3 };
+        let inverse = if bound == Bound::Paper { f64::tan } else { f64::atanh };
+        let scale = |level: f64| (level - 1.0) * (1.0 + eps) / 2.0;
+        let offset = |level: f64| if level % 2.0 == 0.0 { 0.5 } else { 0.0 };
+        let half = |level: f64| (level / 2.0).floor();
+        let squash = Squash::Tanh {
+            shift: each(&|level| inverse(offset(level) / scale(level))),
+            scale: each(&scale),
+            offset: each(&offset),
+        };
+        Self { squash, digit_of_zero: each(&half), centre: each(&half), half_width: each(&half) }
+    }
+
+    /// Of residual stage `stage`: the symmetric grid, L^stage times as fine.
+    pub fn stage(config: &Config, stage: i64, device: Device) -> Self {
+        let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
+        let zoom = |level: f64| level.powf(stage as f64);
+        let half = |level: f64| (level - 1.0) / 2.0;
+        Self {
+            squash: Squash::Clamp { zoom: each(&zoom), half: each(&half) },
+            digit_of_zero: each(&|_| 0.0),
+            centre: each(&half),
+            half_width: each(&|level| half(level) * zoom(level)),
+        }
+    }
+
+    /// The unrounded code, whose gradient the encoder gets, and the digits. Rounding is half to even (torch's).
+    ///
+    /// # Shapes
+    /// `[B, D, h, w]` -> carrier `[B, D, h, w]` float, digits `[B, D, h, w]` int64 (of a NaN: anything).
+    pub fn rounded(&self, z: &Tensor) -> (Tensor, Tensor) {
+        let Grid { squash, digit_of_zero, centre, half_width } = self;
+        let (bounded, carrier) = match squash {
+            Squash::Tanh { shift, scale, offset } => {
+                let bounded = (z + shift).tanh() * scale - offset;
+                let carrier = &bounded / half_width;
+                (bounded, carrier)
+            }
+            Squash::Sigmoid { slope, top } => {
+                let bounded = (z * *slope).sigmoid() * top;
+                let carrier = &bounded / half_width - 1.0;
+                (bounded, carrier)
+            }
+            Squash::Clamp { zoom, half } => {
+                let bounded = ((z * zoom).clamp(-1.0, 1.0) + 1.0) * half;
+                let carrier = (&bounded - centre) / half_width;
+                (bounded, carrier)
+            }
+        };
+        (carrier, (bounded.detach().round() + digit_of_zero).to_kind(Kind::Int64))
+    }
+
+    /// `[B, D, h, w]` int64 -> codes `[B, D, h, w]` in [−1, 1]; never −0.0.
+    pub fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
+        (digits - &self.centre) / &self.half_width
+    }
+}
+
+fn constant(levels: &[i64], device: Device, of_level: &dyn Fn(f64) -> f64) -> Tensor {
+    let values: Vec<f64> = levels.iter().map(|&level| of_level(level as f64)).collect();
+    Tensor::from_slice(&values).to_kind(Kind::Float).view([-1, 1, 1]).to_device(device)
+}

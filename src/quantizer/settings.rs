@@ -1,0 +1,96 @@
+//! What the settings of every quantizer can do, and how they refuse values.
+
+use tch::nn;
+
+use super::{Quantizer, QuantizerError};
+
+/// What the settings of every quantizer can do.
+pub trait Settings {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    fn check(&self) -> Result<(), QuantizerError>;
+
+    /// The channels that the quantizer works on without a projection.
+    fn natural_width(&self) -> i64;
+
+    /// Registers the variables under `path` for latents of `channels` and returns the quantizer.
+    ///
+    /// # Errors
+    /// As [`Settings::check`].
+    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError>;
+
+    /// Refuses latents of a width that cannot be quantized.
+    ///
+    /// # Errors
+    /// Names both numbers.
+    fn check_width(&self, _channels: i64) -> Result<(), QuantizerError> {
+        Ok(())
+    }
+
+    /// Bytes that a training step over `vectors` positions keeps for its backward pass in tables of N×K.
+    fn saved_bytes(&self, _vectors: i64) -> i64 {
+        0
+    }
+
+    /// Refuses a training step whose tables of N×K are over the memory budget.
+    ///
+    /// # Errors
+    /// Names the bytes and the remedy.
+    fn check_step(&self, _vectors: i64) -> Result<(), QuantizerError> {
+        Ok(())
+    }
+
+    /// As [`Settings::check`], for a stage of a residual quantizer.
+    ///
+    /// # Errors
+    /// The same, and for what a stage cannot have.
+    fn check_stage(&self) -> Result<(), QuantizerError> {
+        self.check()
+    }
+
+    /// As [`Settings::build`], for a stage of a residual quantizer, the first being 0.
+    ///
+    /// # Errors
+    /// As [`Settings::check_stage`].
+    fn build_stage(
+        &self,
+        path: &nn::Path,
+        channels: i64,
+        _stage: i64,
+    ) -> Result<Box<dyn Quantizer>, QuantizerError> {
+        self.build(path, channels)
+    }
+
+    /// For each channel the size s to which a residual quantizer squashes its input, s·tanh(z/s), before the first
+    /// stage; none leaves it as it is.
+    fn stage_limits(&self) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// What works and is not advised, in one sentence.
+    fn advice(&self) -> Option<String> {
+        None
+    }
+}
+
+/// `Ok` when `holds`, else the error that `quantizer.key` has a `value` that is not `allowed`.
+pub fn require(
+    holds: bool,
+    key: &str,
+    value: impl std::fmt::Display,
+    allowed: &str,
+) -> Result<(), QuantizerError> {
+    if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
+}
+
+/// [`require`] that a weight is a number from 0 on.
+pub fn require_weight(key: &str, weight: f64) -> Result<(), QuantizerError> {
+    require(weight >= 0.0 && weight.is_finite(), key, weight, "it must be 0 or more")
+}
+
+/// [`require`] that a temperature is a number over 0.
+pub fn require_temperature(key: &str, temperature: f64) -> Result<(), QuantizerError> {
+    require(temperature > 0.0 && temperature.is_finite(), key, temperature, "it must be over 0")
+}
