@@ -151,6 +151,12 @@ fn quantize_is_pure() {
         assert_eq!(first.latent, second.latent, "{name}");
         let evaluated = quantizer.quantize(&latents(&[2, width, 5, 7], 7), Mode::Eval);
         assert!(evaluated.losses.is_empty() && evaluated.statistics.is_empty(), "{name}");
+        // Neither the start nor a pass writes into the latents that it was given.
+        let (z, untouched) = (latents(&[2, width, 5, 7], 7), latents(&[2, width, 5, 7], 7));
+        let (_store, mut quantizer) = numbers::quantizer(config, width);
+        quantizer.start(&z, Seed(3)).unwrap();
+        quantizer.update(&quantizer.quantize(&z, TRAIN).statistics, Seed(4));
+        assert_eq!(bits(&z), bits(&untouched), "{name}");
     }
 }
 

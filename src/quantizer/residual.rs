@@ -116,7 +116,8 @@ impl Quantizer for Residual {
                 let mut rest = self.input(z);
                 for (i, stage) in (0..).zip(&mut self.stages.0) {
                     stage.start(&rest, seed.derive("part", &[i])).map_err(error_inside)?;
-                    rest -= stage.quantize(&rest, Mode::Eval).latent;
+                    // A new tensor: without a projection the first one is the caller's.
+                    rest = &rest - stage.quantize(&rest, Mode::Eval).latent;
                 }
                 Ok(())
             })
