@@ -2,6 +2,9 @@
 // table of a matrix product, written and read again, takes most of its time (docs/performance.md).
 #include "shim.h"
 #include <ATen/Parallel.h>
+#include <algorithm>
+#include <limits>
+#include <vector>
 
 // One copy of the kernel for each instruction set, chosen when the program starts.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -100,7 +103,9 @@ extern "C" {
 char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, at::Tensor* least,
                  at::Tensor* chosen) {
   return caught([&] {
+    TORCH_CHECK(vectors->dim() == 2 && weights->dim() == 2, "px_nearest: shapes");
     int64_t n = vectors->size(0), dim = vectors->size(1), padded = weights->size(1);
+    TORCH_CHECK(dim > 0 && padded <= std::numeric_limits<int32_t>::max() - LANES, "px_nearest: sizes");
     for (auto* t : {vectors, weights, bias, least}) {
       TORCH_CHECK(t->is_cpu() && t->is_contiguous() && t->scalar_type() == at::kFloat, "px_nearest: a tensor's kind");
     }

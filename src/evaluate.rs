@@ -97,8 +97,10 @@ impl Figures {
         let mut named = vec![("psnr_db".to_owned(), self.psnr_db), ("l1".to_owned(), self.l1)];
         named.extend(self.codebook.named());
         named.push(("entropy_bits".to_owned(), self.codebook.entropy_bits));
-        named
-            .extend(self.joint.as_ref().map(|joint| ("perplexity_joint".to_owned(), joint.perplexity_joint)));
+        if let Some(joint) = &self.joint {
+            named.push(("usage_joint".to_owned(), joint.usage_joint));
+            named.push(("perplexity_joint".to_owned(), joint.perplexity_joint));
+        }
         named.extend(self.ssim.map(|ssim| ("ssim".to_owned(), ssim)));
         named
     }
@@ -124,16 +126,20 @@ impl Figures {
                 format!("share of codes hit; {:.4} were they drawn evenly", codebook.usage_expected_uniform),
             ),
             ("perplexity", format!("{:.1}", codebook.perplexity), "codes in even use, 2^entropy_bits".into()),
-            ("entropy_bits", format!("{:.3}", codebook.entropy_bits), "per token".into()),
+            ("entropy_bits", format!("{:.3}", codebook.entropy_bits), "of a code".into()),
             ("dead_codes", codebook.dead_codes.to_string(), String::new()),
             ("largest_share", format!("{:.4}", codebook.largest_share), "of the most frequent code".into()),
-            ("bits_per_token", format!("{:.3}", codebook.bits_per_token), "log2 of the codebook size".into()),
+            (
+                "bits_per_token",
+                format!("{:.3}", codebook.bits_per_token),
+                "log2 K, summed over codebooks".into(),
+            ),
             ("bits_per_pixel", format!("{:.4}", self.bits_per_pixel), String::new()),
         ];
         if let Some(joint) = &self.joint {
             rows.extend([
-                ("usage_by_codebook", String::new(), list(&codebook.usage_by_codebook, 4)),
-                ("perplexity_by_codebook", String::new(), list(&codebook.perplexity_by_codebook, 1)),
+                ("usage_by_codebook", list(&codebook.usage_by_codebook, 4), String::new()),
+                ("perplexity_by_codebook", list(&codebook.perplexity_by_codebook, 1), String::new()),
                 (
                     "codes_joint",
                     joint.codes_joint.to_string(),

@@ -112,6 +112,46 @@ fn mistakes_in_the_config_are_named() {
         ("quantizer.levels=[8,1]", &["quantizer.levels", "1", "2 levels or more"]),
         ("quantizer.levels=[]", &["quantizer.levels is empty", "[8, 5, 5, 5]"]),
         ("quantizer.levels=[256,256,256,256]", &["[256, 256, 256, 256]", "2^31", "fewer or smaller"]),
+        (
+            "quantizer={kind=\"vq\",distance=\"cosine\",codebook_dim=0}",
+            &["quantizer.codebook_dim is 0", "from 1"],
+        ),
+        ("quantizer={kind=\"vq\",codebook_size=3000000000}", &["codebook_size is 3000000000", "2^31"]),
+        (
+            "quantizer={kind=\"vq\",gradient_estimator=\"diveq\"}",
+            &["diveq", "moving average", "codebook_update"],
+        ),
+        (
+            "quantizer={kind=\"vq\",memory_budget=\"12kB\"}",
+            &["quantizer.memory_budget is \"12kB\"", "256MiB"],
+        ),
+        ("quantizer={kind=\"lfq\",bits=32}", &["quantizer.bits is 32", "31"]),
+        ("quantizer={kind=\"residual\"}", &["quantizer.each is missing"]),
+        ("quantizer={kind=\"residual\",stages=0,each={kind=\"fsq\"}}", &["quantizer.stages is 0", "from 1"]),
+        (
+            "quantizer={kind=\"residual\",stages=60,each={kind=\"fsq\"}}",
+            &["quantizer.stages is 60", "9 of them"],
+        ),
+        (
+            "quantizer={kind=\"residual\",each={kind=\"fsq\",bound=\"tanh\"}}",
+            &["quantizer.each.bound", "remove it"],
+        ),
+        (
+            "quantizer={kind=\"residual\",each={kind=\"grouped\",each={kind=\"fsq\"}}}",
+            &["quantizer.each", "kind = \"grouped\""],
+        ),
+        (
+            "quantizer={kind=\"grouped\",each={kind=\"grouped\",each={kind=\"fsq\"}}}",
+            &["raise quantizer.groups"],
+        ),
+        (
+            "quantizer={kind=\"grouped\",groups=2,each={kind=\"vq\",codebok_size=9}}",
+            &["quantizer.each.codebok_size", "codebook_size"],
+        ),
+        (
+            "quantizer={kind=\"ibq\",codebook_size=1000000}",
+            &["ibq keeps 1024 vectors × 1000000 codes", "3907 MiB", "train.micro_batches"],
+        ),
         ("data.image_size=33", &["data.image_size 33", "32 or 34"]),
         ("data.image_size=[32,35]", &["data.image_size 35", "34 or 36"]),
         ("data.image_size=0", &["data.image_size", "from 1 to"]),
@@ -123,6 +163,13 @@ fn mistakes_in_the_config_are_named() {
         refused(&scratch.try_train("run", &["--set", set]), 2, parts);
         assert!(!scratch.path("run").exists(), "{set} left a run folder");
     }
+    let groups = [
+        "--set",
+        "quantizer={kind=\"grouped\",groups=2,each={kind=\"vq\"}}",
+        "--set",
+        "model.latent_channels=9",
+    ];
+    refused(&scratch.try_train("run", &groups), 2, &["quantizer.groups is 2", "9 channels"]);
     fs::write(scratch.path("torn.toml"), "[train]\nsteps = [\n").unwrap();
     for (config, parts) in [
         ("torn.toml", &["torn.toml:2:10", "unclosed array"][..]),
@@ -131,6 +178,21 @@ fn mistakes_in_the_config_are_named() {
     ] {
         refused(&pixtok(&["train", scratch.path(config).to_str().unwrap()]), 2, parts);
     }
+}
+
+#[test]
+fn a_dry_run_says_everything_that_would_be_used() {
+    let scratch = Scratch::new();
+    let dry_run = |set: &str| said(&scratch.try_train("run", &["--dry-run", "--set", set]));
+    let words = dry_run("quantizer={kind=\"ibq\",codebook_size=512}");
+    // 4 images of 16×16 positions, 512 codes, 4 bytes.
+    assert!(words.contains(&format!("# of it: {} bytes", 4 * 256 * 512 * 4)), "{words}");
+    assert!(dry_run("quantizer={kind=\"fsq\"}").contains("bound = \"tanh\""));
+    assert!(dry_run("quantizer={kind=\"fsq\",bound=\"sigmoid\"}").contains("slope = 1.0"));
+    assert!(dry_run("quantizer={kind=\"vq\"}").contains("commitment_weight = 0.25"));
+    let words = dry_run("quantizer={kind=\"residual\",stages=2,each={kind=\"vq\",codebook_size=32}}");
+    assert!(words.contains("commitment_weight = 0.25"), "{words}");
+    assert!(words.contains("2 of 32 codes of dimension 8; 10.000 bits per token"), "{words}");
 }
 
 #[test]

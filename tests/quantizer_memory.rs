@@ -42,11 +42,16 @@ fn no_quantizer_takes_more_than_its_budget() {
         json!({ "kind": "simvq", "codebook_size": 1 << 20, "codebook_dim": 8 }),
         json!({ "kind": "lfq", "bits": 18 }),
         json!({ "kind": "bsq", "bits": 31, "entropy_group_bits": 16 }),
+        json!({ "kind": "ibq", "codebook_size": 2048, "codebook_dim": 8 }),
+        json!({
+            "kind": "grouped", "groups": 2,
+            "each": { "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "memory_budget": "64MiB" },
+        }),
         json!({ "kind": "fsq", "levels": [8, 8, 8, 5, 5, 5] }),
     ] {
         let mut config = config;
         let budget: i64 = 64 << 20;
-        if config["kind"] != "fsq" {
+        if config["kind"] != "fsq" && config["kind"] != "grouped" {
             config["memory_budget"] = json!("64MiB");
         }
         let parsed: pixtok::quantizer::QuantizerConfig = serde_json::from_value(config.clone()).unwrap();

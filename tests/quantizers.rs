@@ -96,7 +96,7 @@ fn every_code_comes_back_as_it_is() {
         // Where a code is its own nearest, it is what its own latent becomes. FSQ bounds a latent before it rounds it
         // (its own tests go through the inverse of the bound), IBQ takes the largest product, stages look at residues.
         let own_nearest = ["vq", "simvq", "lfq", "bsq"].iter().any(|kind| name.starts_with(kind));
-        if own_nearest || name == "grouped vq" || name == "grouped simvq" {
+        if own_nearest || (name.starts_with("grouped") && name != "grouped fsq") {
             assert_eq!(again.indices, all, "{name}");
         }
     }
@@ -117,6 +117,9 @@ fn indices_out_of_range_and_latents_that_are_no_numbers_stay_in_range() {
         let all = all_indices(&*quantizer);
         let outside = [&all - shape.size, &all + shape.size].map(|indices| quantizer.lookup(&indices));
         assert!(outside.iter().all(|codes| codes.isfinite().all().int64_value(&[]) == 1), "{name}");
+        // Indices may lie in memory in any order.
+        let turned = all.transpose(1, 2);
+        assert_eq!(quantizer.lookup(&turned), quantizer.lookup(&turned.contiguous()), "{name}");
     }
 }
 
@@ -130,6 +133,9 @@ fn autocast_changes_no_index() {
         let cast = with_precision(Precision::Bf16, || quantizer.quantize(&z, TRAIN));
         assert_eq!(cast.indices, plain.indices, "{name}");
         assert_eq!(bits(&cast.latent), bits(&plain.latent), "{name}");
+        for (cast, plain) in cast.losses.iter().zip(&plain.losses) {
+            assert_eq!(cast.value, plain.value, "{name}: {}", plain.name);
+        }
         let looked_up = with_precision(Precision::Bf16, || quantizer.lookup(&plain.indices));
         assert_eq!(bits(&looked_up), bits(&plain.latent), "{name}");
     }
@@ -170,10 +176,15 @@ fn expected_losses(name: &str) -> Vec<(&'static str, bool, bool)> {
         | "simvq"
         | "simvq rotation"
         | "grouped vq"
-        | "grouped simvq" => vec![commitment, codebook],
+        | "grouped simvq"
+        | "residual simvq" => vec![commitment, codebook],
         "vq entropy" => vec![commitment, codebook, ("entropy", true, true)],
-        "lfq" | "bsq" | "residual lfq" | "residual bsq" => vec![commitment, ("entropy", true, false)],
-        "ibq" => vec![("quantization", true, true), commitment, codebook, ("entropy", true, true)],
+        "lfq" | "bsq" | "residual lfq" | "residual bsq" | "grouped lfq" | "grouped bsq" => {
+            vec![commitment, ("entropy", true, false)]
+        }
+        "ibq" | "residual ibq" => {
+            vec![("quantization", true, true), commitment, codebook, ("entropy", true, true)]
+        }
         "vq diveq" => vec![],
         _ if name.contains("fsq") || name == "groups of residuals" => vec![],
         _ => vec![commitment],
@@ -397,14 +408,25 @@ proptest! {
             prop_assert!(error.to_string().contains("quantizer."), "{config}: {error}");
         }
         let fits = checked.is_ok() && settings.check_width(channels).is_ok();
-        let _ = (settings.check_step(i64::MAX), settings.saved_bytes(1 << 40), settings.advice());
+        let (saved, step) = (settings.saved_bytes(i64::MAX), settings.check_step(i64::MAX));
+        if checked.is_ok() {
+            prop_assert_eq!(saved == 0, step.is_ok(), "{}", config);
+        }
+        let _ = settings.advice();
+        let written = serde_json::to_value(parsed.clone().resolved()).unwrap();
+        prop_assert_eq!(serde_json::from_value::<QuantizerConfig>(written).unwrap(), parsed.clone().resolved());
         // Tables of many codes take long to make, and are no other case.
         let small = !["2147483648", "65537", "1001"].iter().any(|large| config.to_string().contains(large));
         if fits && small {
             let store = nn::VarStore::new(device());
-            let quantizer = settings.build(&store.root(), channels).unwrap();
-            let quantized = quantizer.quantize(&latents(&[1, channels, 2, 3], 17), TRAIN);
+            let mut quantizer = settings.build(&store.root(), channels).unwrap();
+            let z = latents(&[1, channels, 2, 3], 17).set_requires_grad(true);
+            let quantized = quantizer.quantize(&z, TRAIN);
             prop_assert_eq!(quantized.latent.size(), [1, channels, 2, 3]);
+            prop_assert_eq!(quantizer.lookup(&quantized.indices).size(), [1, channels, 2, 3]);
+            let losses = quantized.losses.iter().map(|term| &term.value * term.weight);
+            losses.fold(quantized.latent.sum(Kind::Float), |sum, loss| sum + loss).backward();
+            quantizer.update(&quantized.statistics, Seed(1));
         } else if !fits && small {
             let store = nn::VarStore::new(device());
             prop_assert!(settings.build(&store.root(), channels).is_err(), "{}", config);

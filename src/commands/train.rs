@@ -208,16 +208,6 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
         named.map(|(_, tensor)| count(&tensor)).sum()
     };
     let train = &config.train;
-    let bytes_per_number = if train.precision == Precision::Bf16 { 2 } else { 4 };
-    let micro_batch = (train.batch_size / train.micro_batches) as i64;
-    let saved = config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?);
-    let memory = saved
-        + Footprint::new(&config.model, &config.quantizer, config.image_size())?.training_bytes(
-            micro_batch,
-            bytes_per_number,
-            parameters,
-            train.ema_decay > 0.0,
-        );
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
@@ -236,7 +226,7 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
          # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
-         # memory: about {} for a training step, by estimate\n{}{}",
+         {}{}",
         config.to_toml()?,
         of("encoder."),
         of("quantizer."),
@@ -245,16 +235,36 @@ fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
         codebook.size,
         codebook.dim,
         bits * (h * w) as f64 / (height * width) as f64,
-        gibibytes(memory),
-        if saved > 0 {
-            format!(
-                "# of it: {saved} bytes of N×K probabilities that the quantizer keeps for the backward pass\n"
-            )
-        } else {
-            String::new()
-        },
+        memory(config, objective)?,
         config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
     ))
+}
+
+/// What a training step takes, in words.
+fn memory(config: &Config, objective: &PixelReconstruction) -> Result<String> {
+    let train = &config.train;
+    let bytes_per_number = if train.precision == Precision::Bf16 { 2 } else { 4 };
+    let images = (train.batch_size / train.micro_batches) as i64;
+    let sizes = |trained: bool| -> i64 {
+        let variables = objective.variables().into_iter();
+        variables
+            .filter(|(_, tensor)| tensor.requires_grad() == trained)
+            .map(|(_, tensor)| count(&tensor))
+            .sum()
+    };
+    let saved = config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?);
+    let network = Footprint::new(&config.model, &config.quantizer, config.image_size())?;
+    let step = network.training_bytes(images, bytes_per_number, sizes(true), train.ema_decay > 0.0);
+    // Buffers: a codebook that follows a moving average, with its sums.
+    let all = step + 4 * sizes(false) + saved;
+    let mut words = format!("# memory: about {} for a training step, by estimate\n", gibibytes(all));
+    if saved > 0 {
+        let _ = writeln!(
+            words,
+            "# of it: {saved} bytes of N×K probabilities that the quantizer keeps for the backward pass"
+        );
+    }
+    Ok(words)
 }
 
 fn count(tensor: &Tensor) -> i64 {

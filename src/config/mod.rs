@@ -87,7 +87,8 @@ pub enum ResolveError {
 }
 
 impl Config {
-    /// Reads a file and applies `key=value` overrides; no check yet beyond types and names. Also returns notes.
+    /// Reads a file, applies `key=value` overrides and writes out what stands for absent keys; no check yet beyond types
+    /// and names. Also returns notes.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
@@ -95,7 +96,9 @@ impl Config {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable { origin: origin.clone(), reason: error.to_string() })?;
-        layers::read(&text, &origin, overrides)
+        let (mut config, notes) = layers::read::<Self>(&text, &origin, overrides)?;
+        config.quantizer = config.quantizer.resolved();
+        Ok((config, notes))
     }
 
     /// Checks every value, and that the parts fit each other. Reads nothing.

@@ -8,6 +8,9 @@ use tch::{Device, Kind, Tensor};
 /// Above this many codes the counts are a map of the codes that occur: a dense table would take 128 MiB and more.
 const DENSE_CODES: i64 = 1 << 24;
 
+/// Batches that wait on their device to be counted by occurrence.
+const MOST_WAITING: usize = 256;
+
 /// One histogram over every token of an evaluated set.
 ///
 /// Several codebooks are counted apart: code k of codebook c has the number c·K + k.
@@ -24,7 +27,8 @@ pub struct CodebookUse {
 enum Counts {
     /// `[codebooks * K]` int64, on the device of the first indices.
     Dense(Option<Tensor>),
-    Sparse(BTreeMap<i64, i64>),
+    /// What has been counted, and batches that are still on their device.
+    Sparse(BTreeMap<i64, i64>, Vec<Tensor>),
 }
 
 /// What a histogram of codes says. Of several codebooks: means over them, unless said otherwise.
@@ -80,11 +84,11 @@ impl CodebookUse {
     #[must_use]
     pub fn new(codebooks: i64, size: i64) -> Self {
         let dense = codebooks.checked_mul(size).is_some_and(|codes| codes <= DENSE_CODES);
-        let counts = if dense { Counts::Dense(None) } else { Counts::Sparse(BTreeMap::new()) };
+        let counts = if dense { Counts::Dense(None) } else { Counts::Sparse(BTreeMap::new(), vec![]) };
         Self { codebooks, size, counts, tokens: 0 }
     }
 
-    /// Counts a batch. Waits for the device above 2^24 codes only.
+    /// Counts a batch. Does not wait for the device, but once in many batches above 2^24 codes.
     ///
     /// # Shapes
     /// `indices`: `[B, h, w]` int64 in `0..K`, with a last axis of one entry per codebook when there are several.
@@ -112,9 +116,11 @@ impl CodebookUse {
                 // Not bincount, which waits for the device to learn its own output's length.
                 let _ = counts.index_add_(0, &numbers, &numbers.ones_like());
             }
-            Counts::Sparse(counts) => {
-                for number in host(&numbers) {
-                    *counts.entry(number).or_default() += 1;
+            Counts::Sparse(counts, waiting) => {
+                waiting.push(numbers);
+                if waiting.len() >= MOST_WAITING {
+                    count_into(counts, waiting);
+                    waiting.clear();
                 }
             }
         }
@@ -127,7 +133,11 @@ impl CodebookUse {
         match &self.counts {
             Counts::Dense(None) => Vec::new(),
             Counts::Dense(Some(counts)) => (0..).zip(host(counts)).filter(|&(_, count)| count > 0).collect(),
-            Counts::Sparse(counts) => counts.iter().map(|(&code, &count)| (code, count)).collect(),
+            Counts::Sparse(counts, waiting) => {
+                let mut counts = counts.clone();
+                count_into(&mut counts, waiting);
+                counts.into_iter().collect()
+            }
         }
     }
 
@@ -180,6 +190,12 @@ pub(super) fn usage_expected_uniform(size: f64, tokens: i64) -> f64 {
         return 0.0;
     }
     -(tokens as f64 * (-1.0 / size).ln_1p()).exp_m1()
+}
+
+fn count_into(counts: &mut BTreeMap<i64, i64>, batches: &[Tensor]) {
+    for number in batches.iter().flat_map(host) {
+        *counts.entry(number).or_default() += 1;
+    }
 }
 
 /// Copies a one-dimensional int64 tensor to the host.
@@ -240,7 +256,8 @@ mod tests {
     fn batches_add_up_and_the_sparse_form_agrees_with_the_dense() {
         let (first, second) = (Tensor::from_slice(&[5i64, 5, 0]), Tensor::from_slice(&[9i64, 5]));
         let mut dense = CodebookUse::new(1, 10);
-        let mut sparse = CodebookUse { counts: Counts::Sparse(BTreeMap::new()), ..CodebookUse::new(1, 10) };
+        let mut sparse =
+            CodebookUse { counts: Counts::Sparse(BTreeMap::new(), vec![]), ..CodebookUse::new(1, 10) };
         for batch in [&first, &second] {
             dense.add(&batch.view([1, 1, -1]));
             sparse.add(&batch.view([1, 1, -1]));
@@ -254,7 +271,7 @@ mod tests {
     fn a_codebook_too_large_for_a_table_is_counted_by_occurrence() {
         let last = (1i64 << 31) - 1;
         let huge = used(1, 1 << 31, &[last, 3, last], &[1, 1, 3]);
-        assert!(matches!(huge.counts, Counts::Sparse(_)));
+        assert!(matches!(huge.counts, Counts::Sparse(..)));
         assert_eq!(huge.counts(), [(3, 1), (last, 2)]);
         assert_eq!(huge.figures().bits_per_token, 31.0);
     }

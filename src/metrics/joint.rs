@@ -7,8 +7,8 @@ use tch::Tensor;
 
 use super::codebook::{host, usage_expected_uniform};
 
-/// One histogram over the tuples of codes at every position: a sorted-out version of the K^n codes that n codebooks of
-/// K codes make together, of which only those that occur take memory.
+/// One histogram over the tuples of codes at every position: n codebooks of K codes make K^n of them, and only those that
+/// occur take memory.
 #[derive(Debug)]
 pub struct JointUse {
     codebooks: i64,

@@ -4,11 +4,11 @@ use tch::{Device, Kind, Tensor, nn};
 
 use super::digits::{MixedRadix, Order};
 use super::entropy::Entropies;
-use super::memory::MemoryBudget;
+use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
 use super::vectors::{mean_square, vectors_from_grid};
 use super::{
-    CodebookShape, LossTerm, Mode, Monitor, Quantized, QuantizerError, codebook, require, require_weight,
+    CodebookShape, LossTerm, Mode, Monitor, Quantized, QuantizerError, require, require_weight,
     straight_through::straight_through,
 };
 use crate::torch::in_full_precision;
@@ -42,7 +42,20 @@ impl Terms {
             group_bits,
             "it must be from 1 to 20 (the loss is over 2^entropy_group_bits codes at a time)",
         )?;
-        codebook::check_entropy(self.entropy_weight, 1 << bits.min(group_bits), self.budget)
+        require_weight("entropy_weight", self.entropy_weight)?;
+        // E[p], its logarithm, products and the slope.
+        let needed = 16 << bits.min(group_bits);
+        require(
+            self.entropy_weight == 0.0 || needed <= self.budget.bytes(),
+            "entropy_group_bits",
+            group_bits,
+            &format!(
+                "the entropy over 2^{group_bits} combinations needs {} MiB and quantizer.memory_budget is {}; lower the one \
+                 or raise the other",
+                mebibytes(needed),
+                self.budget
+            ),
+        )
     }
 }
 

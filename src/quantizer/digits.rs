@@ -1,5 +1,7 @@
 //! A token as digits: one small number for each latent dimension, in a mixed radix.
 
+use std::collections::BTreeMap;
+
 use tch::{Device, Kind, Tensor};
 
 /// Which digit an index counts in ones.
@@ -83,11 +85,11 @@ impl MixedRadix {
     #[must_use]
     pub fn histograms(&self, counts: &[(i64, i64)]) -> Vec<Vec<(i64, i64)>> {
         let of = |(&level, &basis): (&i64, &i64)| {
-            let mut totals = vec![0; level as usize];
+            let mut totals = BTreeMap::new();
             for &(index, count) in counts {
-                totals[(index / basis % level) as usize] += count;
+                *totals.entry(index / basis % level).or_default() += count;
             }
-            (0..).zip(totals).filter(|&(_, count)| count > 0).collect()
+            totals.into_iter().collect()
         };
         self.levels.iter().zip(&self.basis).map(of).collect()
     }

@@ -32,8 +32,14 @@ impl Entropies {
 }
 
 /// Bytes of one vector's rows in the tables over `codes` codes.
-pub fn row_bytes(codes: i64) -> i64 {
+fn row_bytes(codes: i64) -> i64 {
     TABLES * 4 * codes
+}
+
+/// Least bytes that the loss over codes `[K, D]` takes: the tables of one vector, and logits' weights, their gradient and
+/// two products of the size of the codes.
+pub fn least_bytes(size: i64, dim: i64) -> i64 {
+    row_bytes(size).saturating_add(size.saturating_mul(dim).saturating_mul(16))
 }
 
 /// Of the soft assignment p = softmax(x·wᵀ + b) of N vectors to K codes (MAGVIT-2's entropy penalty, arXiv 2310.05737,
@@ -44,7 +50,7 @@ pub fn row_bytes(codes: i64) -> i64 {
 /// pass adds up the gradients of x, w and b, chunk by chunk. They enter the graph through a linear form.
 ///
 /// # Shapes
-/// `x [N, D]`, `w [K, D]`, `b [K]`.
+/// `x [N, D]`, `w [K, D]`, `b [K]`, which learns when `w` does.
 pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: MemoryBudget) -> Entropies {
     let (n, k) = (x.size()[0], w.size()[0]);
     let tables = Tables::new(x, w, b, budget);
@@ -62,8 +68,7 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
     let log_mean = mean.clamp_min(f64::from(f32::MIN_POSITIVE)).log();
     let of_mean = -(&mean * &log_mean).sum(Kind::Float);
     let value = &of_each - &of_mean;
-    let wants_gradient = [Some(x), Some(w), b].into_iter().flatten().any(Tensor::requires_grad);
-    if !wants_gradient {
+    if !x.requires_grad() && !w.requires_grad() {
         return Entropies { loss: value, of_each, of_mean };
     }
     let (dx, dw, db) = tch::no_grad(|| {
@@ -79,14 +84,18 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
             by_logit -= tables.dot_rows(&p, &by_logit) / total;
             by_logit *= &p;
             let _ = by_logit.matmul_out(&dx.narrow(0, first, p.size()[0]), w);
-            dw += by_logit.tr().matmul(&chunk);
-            db += by_logit.sum_dim_intlist(0, false, Kind::Float);
+            // Codes that follow a moving average want no gradient.
+            if w.requires_grad() {
+                let _ = dw.addmm_(&by_logit.tr(), &chunk);
+                db += by_logit.sum_dim_intlist(0, false, Kind::Float);
+            }
         }
         (dx, dw, db)
     });
-    let mut linear = (x * dx).sum(Kind::Float) + (w * dw).sum(Kind::Float);
-    if let Some(b) = b {
-        linear += (b * db).sum(Kind::Float);
+    let mut linear = (x * dx).sum(Kind::Float);
+    if w.requires_grad() {
+        linear += (w * dw).sum(Kind::Float);
+        linear += b.map_or_else(|| Tensor::from(0f32).to_device(x.device()), |b| (b * db).sum(Kind::Float));
     }
     Entropies { loss: straight_through(&value, &linear), of_each, of_mean }
 }

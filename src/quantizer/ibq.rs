@@ -18,6 +18,21 @@ use super::{
 };
 use crate::torch::in_full_precision;
 
+/// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
+const TABLES: i64 = 3;
+
+/// Where the codes are before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// Uniform within ±1/K, as in the official code. The softmax of so small products is flat, and it takes many steps
+    /// until its gradient is more than nothing.
+    #[default]
+    Uniform,
+    /// Normal with standard deviation D^-½: about as long as latents are.
+    Normal,
+}
+
 /// Settings of IBQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +41,8 @@ pub struct Config {
     pub codebook_size: i64,
     /// D.
     pub codebook_dim: i64,
+    /// Where the codes start.
+    pub start: Start,
     /// Weight of ‖y − z‖², through the estimator y, which moves latents and all codes.
     pub quantization_weight: f64,
     /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
@@ -45,6 +62,7 @@ impl Default for Config {
         Self {
             codebook_size: 1024,
             codebook_dim: 8,
+            start: Start::default(),
             quantization_weight: 1.0,
             commitment_weight: 1.0,
             codebook_weight: 0.25,
@@ -62,7 +80,7 @@ impl Settings for Config {
         require_weight("commitment_weight", self.commitment_weight)?;
         require_weight("codebook_weight", self.codebook_weight)?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
-        check_entropy(self.entropy_weight, self.codebook_size, self.memory_budget)
+        check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
     }
 
     fn natural_width(&self) -> i64 {
@@ -83,7 +101,7 @@ impl Settings for Config {
             return Ok(());
         }
         Err(QuantizerError(format!(
-            "ibq keeps {vectors} positions × {} codes × 4 bytes = {} MiB for the backward pass of a micro-batch, and \
+            "ibq keeps {vectors} vectors × {} codes × 4 bytes = {} MiB for the backward pass of a micro-batch, and \
              quantizer.memory_budget is {}; raise it, raise train.micro_batches, or choose a smaller \
              quantizer.codebook_size",
             self.codebook_size,
@@ -103,7 +121,7 @@ pub struct Ibq {
 }
 
 impl Ibq {
-    /// Registers the codebook, uniform within ±1/K as in the official code, and a projection under `path`.
+    /// Registers the codebook and a projection under `path`.
     ///
     /// # Errors
     /// See [`Settings::check`].
@@ -111,9 +129,13 @@ impl Ibq {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let bound = 1.0 / k as f64;
+        let init = match config.start {
+            Start::Uniform => nn::Init::Uniform { lo: -bound, up: bound },
+            Start::Normal => nn::Init::Randn { mean: 0.0, stdev: (d as f64).powf(-0.5) },
+        };
         Ok(Self {
             projection: Projection::new(path, channels, d),
-            codebook: path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound }),
+            codebook: path.var("codebook", &[k, d], init),
             config: config.clone(),
         })
     }
@@ -124,7 +146,8 @@ impl Ibq {
     /// # Shapes
     /// `vectors [N, D]` -> `[N, D]`.
     fn soft_codes(&self, vectors: &Tensor) -> Tensor {
-        let rows = self.config.memory_budget.block_bytes(vectors.device()) / (4 * self.config.codebook_size);
+        let rows = self.config.memory_budget.block_bytes(vectors.device())
+            / (TABLES * 4 * self.config.codebook_size);
         let parts: Vec<Tensor> = vectors
             .split(rows.max(1), 0)
             .iter()

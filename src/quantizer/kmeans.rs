@@ -22,9 +22,8 @@ pub struct Clusters {
 pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
     let n = vectors.size()[0];
     seed.reseed_torch();
-    // Drawn on the CPU: the same on every device, and no wait for one.
-    let order = Tensor::randperm(n.max(rows), (Kind::Int64, tch::Device::Cpu)).narrow(0, 0, rows);
-    vectors.index_select(0, &order.remainder(n).to_device(vectors.device()))
+    let order = Tensor::randperm(n.max(rows), (Kind::Int64, vectors.device())).narrow(0, 0, rows);
+    vectors.index_select(0, &order.remainder(n))
 }
 
 /// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a hundredth of their
@@ -38,6 +37,7 @@ pub fn kmeans(
     k: i64,
     iterations: usize,
     seed: Seed,
+    budget: MemoryBudget,
     placed: impl Fn(Tensor) -> Tensor,
 ) -> Clusters {
     let mut means = sample_rows(vectors, k, seed.derive("means", &[]));
@@ -46,7 +46,7 @@ pub fn kmeans(
         let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
         means += means.randn_like() * spread * 0.01;
     }
-    lloyd(vectors, placed(means), iterations, placed)
+    lloyd(vectors, placed(means), iterations, budget, placed)
 }
 
 /// `iterations` of assignment and mean, from given means.
@@ -58,6 +58,7 @@ pub fn lloyd(
     vectors: &Tensor,
     mut means: Tensor,
     iterations: usize,
+    budget: MemoryBudget,
     placed: impl Fn(Tensor) -> Tensor,
 ) -> Clusters {
     let k = means.size()[0];
@@ -65,7 +66,7 @@ pub fn lloyd(
     for _ in 0..iterations {
         let sums;
         let block = |first, n| means.narrow(0, first, n);
-        let chosen = nearest(vectors, k, block, Nearness::Euclidean, MemoryBudget::default());
+        let chosen = nearest(vectors, k, block, Nearness::Euclidean, budget);
         (counts, sums) = assigned(vectors, &chosen, k);
         let filled = placed(sums / counts.clamp_min(1.0).unsqueeze(1));
         means = filled.where_self(&counts.gt(0.0).unsqueeze(1), &means);
@@ -85,7 +86,7 @@ mod tests {
         let noise = Tensor::randn([300, 2], (Kind::Float, Device::Cpu));
         let vectors = centres.repeat([100, 1]) + noise;
         let start = &centres + 5.0;
-        let clusters = lloyd(&vectors, start, 10, |means| means);
+        let clusters = lloyd(&vectors, start, 10, MemoryBudget::default(), |means| means);
         assert_eq!(clusters.counts, Tensor::full([3], 100.0, (Kind::Float, Device::Cpu)));
         assert!((&clusters.means - &centres).abs().max().double_value(&[]) < 0.5);
     }
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn fewer_vectors_than_means_gives_distinct_means() {
         let vectors = Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0, 5.0, 5.0]).view([3, 2]);
-        let clusters = kmeans(&vectors, 7, 0, Seed(2), |means| means);
+        let clusters = kmeans(&vectors, 7, 0, Seed(2), MemoryBudget::default(), |means| means);
         let (unique, _, _) = clusters.means.unique_dim(0, true, false, false);
         assert_eq!(unique.size(), [7, 2]);
     }
@@ -104,7 +105,8 @@ mod tests {
         let numbers: std::collections::HashMap<_, _> =
             Tensor::read_safetensors(path).unwrap().into_iter().collect();
         let vectors = numbers["z1"].permute([0, 2, 3, 1]).reshape([-1, 8]);
-        let clusters = lloyd(&vectors, numbers["kmeans/initial"].copy(), 10, |means| means);
+        let clusters =
+            lloyd(&vectors, numbers["kmeans/initial"].copy(), 10, MemoryBudget::default(), |means| means);
         assert_eq!(clusters.counts, numbers["kmeans/counts"].to_kind(Kind::Float));
         let theirs = &numbers["kmeans/means"];
         let worst = (&clusters.means - theirs).abs().max().double_value(&[]);

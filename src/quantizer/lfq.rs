@@ -69,6 +69,10 @@ impl Settings for Config {
         self.build_stage(path, channels, 0)
     }
 
+    fn stage_ratio(&self) -> f64 {
+        2.0
+    }
+
     fn build_stage(
         &self,
         path: &nn::Path,

@@ -209,6 +209,26 @@ pub enum QuantizerConfig {
 }
 
 impl QuantizerConfig {
+    /// The settings with what stands for absent keys written out, so that a saved config says all that was used.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        self.resolved_as(false)
+    }
+
+    fn resolved_as(self, stage: bool) -> Self {
+        match self {
+            Self::Fsq(config) => Self::Fsq(config.resolved(stage)),
+            Self::Vq(config) => Self::Vq(config.resolved()),
+            Self::Residual(config) => {
+                Self::Residual(residual::Config { each: Box::new(config.each.resolved_as(true)), ..config })
+            }
+            Self::Grouped(config) => {
+                Self::Grouped(grouped::Config { each: Box::new(config.each.resolved_as(false)), ..config })
+            }
+            other => other,
+        }
+    }
+
     /// The settings of whichever quantizer it is.
     #[must_use]
     pub fn settings(&self) -> &dyn Settings {

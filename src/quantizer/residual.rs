@@ -17,6 +17,9 @@ use super::{
 use crate::seed::Seed;
 use crate::torch::in_full_precision;
 
+/// How much finer than the first stage's the codes of the last may be: float32 has 24 bits.
+const FINEST: f64 = (1 << 24) as f64;
+
 /// Settings of a residual quantizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +45,17 @@ impl Settings for Config {
                     .into(),
             ));
         }
-        self.each.settings().check_stage().map_err(error_inside)
+        self.each.settings().check_stage().map_err(error_inside)?;
+        let ratio = self.each.settings().stage_ratio();
+        let most = if ratio > 1.0 { 1 + (FINEST.ln() / ratio.ln()) as i64 } else { i64::MAX };
+        require(
+            self.stages <= most,
+            "stages",
+            self.stages,
+            &format!(
+                "each stage is {ratio} times finer than the one before, and float32 tells {most} of them apart at most"
+            ),
+        )
     }
 
     fn natural_width(&self) -> i64 {
@@ -127,15 +140,15 @@ impl Quantizer for Residual {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
             let mut rest = self.input(z);
-            let mut sum: Option<Tensor> = None;
             let mut gathered = Gathered::default();
+            let mut codes = vec![];
             for stage in &self.stages.0 {
-                let codes = gathered.run(&**stage, &rest, mode);
-                rest = &rest - codes.detach();
-                sum = Some(added(sum, codes));
+                let of_stage = gathered.run(&**stage, &rest, mode);
+                rest = &rest - of_stage.detach();
+                codes.push(of_stage);
             }
             Quantized {
-                latent: self.projection.project_out(&sum.unwrap_or(rest)),
+                latent: self.projection.project_out(&sum(codes)),
                 indices: self.stages.joined_indices(&gathered),
                 losses: gathered.losses(1.0),
                 statistics: gathered.statistics(),
@@ -148,8 +161,7 @@ impl Quantizer for Residual {
         in_full_precision(|| {
             let by_stage = self.stages.indices_by_part(indices);
             let codes = self.stages.0.iter().zip(&by_stage).map(|(stage, own)| stage.lookup(own));
-            let sum = codes.fold(None, |sum, codes| Some(added(sum, codes)));
-            self.projection.project_out(&sum.unwrap_or_else(|| indices.to_kind(Kind::Float)))
+            self.projection.project_out(&sum(codes.collect()))
         })
     }
 
@@ -170,10 +182,7 @@ impl Quantizer for Residual {
     }
 }
 
-/// The sum so far and one stage more, in this order in `quantize` and `lookup`.
-fn added(sum: Option<Tensor>, codes: Tensor) -> Tensor {
-    match sum {
-        Some(sum) => sum + codes,
-        None => codes,
-    }
+/// The codes of all stages added up from the first on, in the same order in `quantize` and `lookup`.
+fn sum(codes: Vec<Tensor>) -> Tensor {
+    codes.into_iter().reduce(|sum, codes| sum + codes).unwrap_or_default()
 }

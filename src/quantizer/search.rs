@@ -8,6 +8,9 @@ use crate::torch::least_scores;
 /// Most codes that are compared with at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
 
+/// Copies of a block of codes that exist at one time.
+const CODE_COPIES: i64 = 8;
+
 /// Widest codes for which the search without a table is the faster one on a CPU.
 const MAX_NARROW_DIM: i64 = 32;
 
@@ -36,7 +39,9 @@ pub fn nearest(
     budget: MemoryBudget,
 ) -> Tensor {
     tch::no_grad(|| {
-        let at_once = size.min(MAX_CODES_AT_ONCE);
+        // The codes themselves, their squares and transposed copies take memory too.
+        let dim = vectors.size()[1].max(1);
+        let at_once = size.min(MAX_CODES_AT_ONCE).min(budget.bytes() / (CODE_COPIES * 4 * dim)).max(1);
         let mut best: Option<(Tensor, Tensor)> = None;
         for first in (0..size).step_by(at_once as usize) {
             let block = codes(first, at_once.min(size - first));
@@ -66,12 +71,11 @@ fn nearest_in_block(
         Nearness::Product => (Tensor::zeros([codes.size()[0]], (Kind::Float, codes.device())), -1.0),
     };
     let weights = codes.t_copy() * factor;
-    let narrow = codes.size()[1] <= MAX_NARROW_DIM && codes.device() == Device::Cpu;
-    // Should the shim refuse these tensors, the products find the same.
-    if narrow && let Ok(found) = least_scores(vectors, &weights, &bias) {
-        return found;
+    if codes.size()[1] <= MAX_NARROW_DIM && codes.device() == Device::Cpu {
+        least_scores(vectors, &weights, &bias)
+    } else {
+        by_products(vectors, &weights, &bias, budget)
     }
-    by_products(vectors, &weights, &bias, budget)
 }
 
 /// The same by matrix products, in tables within the budget.
@@ -131,13 +135,51 @@ mod tests {
     fn agrees_with_float64_over_several_blocks() {
         Seed(3).reseed_torch();
         let size = MAX_CODES_AT_ONCE + 777;
-        let vectors = Tensor::randn([100, 5], (Kind::Float, Device::Cpu));
-        let codes = Tensor::randn([size, 5], (Kind::Float, Device::Cpu));
-        let wide = |t: &Tensor| t.to_kind(Kind::Double);
-        let distances = Tensor::cdist(&wide(&vectors), &wide(&codes), 2.0, 2);
-        assert_nearest(&found(&vectors, &codes, Nearness::Euclidean), &distances);
-        let products = wide(&vectors).matmul(&wide(&codes).tr());
-        assert_nearest(&found(&vectors, &codes, Nearness::Product), &-products);
+        // In registers, and by products.
+        for dim in [5, MAX_NARROW_DIM + 1] {
+            let vectors = Tensor::randn([100, dim], (Kind::Float, Device::Cpu));
+            let codes = Tensor::randn([size, dim], (Kind::Float, Device::Cpu));
+            let wide = |t: &Tensor| t.to_kind(Kind::Double);
+            let distances = Tensor::cdist(&wide(&vectors), &wide(&codes), 2.0, 2);
+            assert_nearest(&found(&vectors, &codes, Nearness::Euclidean), &distances);
+            let products = wide(&vectors).matmul(&wide(&codes).tr());
+            assert_nearest(&found(&vectors, &codes, Nearness::Product), &-products);
+        }
+    }
+
+    #[test]
+    fn products_and_registers_find_the_same() {
+        Seed(6).reseed_torch();
+        // Small integers: exact in either order of summation, and full of ties.
+        let draw = |shape: &[i64]| Tensor::randint(4, shape, (Kind::Float, Device::Cpu)) - 2.0;
+        let (vectors, weights, bias) = (draw(&[301, 6]), draw(&[6, 5000]), draw(&[5000]));
+        // 1 MiB: 26 vectors at a time, and a smaller last part.
+        let (least, chosen) = by_products(&vectors, &weights, &bias, "1MiB".parse().unwrap());
+        assert_eq!(
+            (&least, &chosen),
+            (&least_scores(&vectors, &weights, &bias).0, &least_scores(&vectors, &weights, &bias).1)
+        );
+        let scores = vectors.matmul(&weights) + &bias;
+        assert_eq!(least, scores.amin([1], false));
+        for row in 0..301 {
+            let of_row = Vec::<f32>::try_from(scores.get(row)).unwrap();
+            let first = of_row.iter().position(|&score| f64::from(score) == least.double_value(&[row]));
+            assert_eq!(chosen.int64_value(&[row]), first.unwrap() as i64);
+        }
+    }
+
+    #[test]
+    fn a_small_budget_takes_the_codes_in_small_blocks() {
+        let calls = std::cell::Cell::new(0);
+        let codes = Tensor::randn([3000, 100], (Kind::Float, Device::Cpu));
+        let block = |first, n| {
+            assert!(n * 100 * 4 <= (1 << 20) / CODE_COPIES, "{n} codes at once");
+            calls.set(calls.get() + 1);
+            codes.narrow(0, first, n)
+        };
+        let found = nearest(&codes, 3000, block, Nearness::Euclidean, "1MiB".parse().unwrap());
+        assert_eq!(found, Tensor::arange(3000, (Kind::Int64, Device::Cpu)));
+        assert!(calls.get() > 9);
     }
 
     #[test]

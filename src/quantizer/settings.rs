@@ -63,6 +63,12 @@ pub trait Settings {
         self.build(path, channels)
     }
 
+    /// How many times finer the codes of a residual quantizer's stage are than those of the stage before, where the
+    /// kind makes them so.
+    fn stage_ratio(&self) -> f64 {
+        1.0
+    }
+
     /// For each channel the size s to which a residual quantizer squashes its input, s·tanh(z/s), before the first
     /// stage; none leaves it as it is.
     fn stage_limits(&self) -> Option<Vec<f64>> {

@@ -78,8 +78,10 @@ pub struct SimVq {
     projection: Projection,
     /// C, `[K, D]`, a buffer.
     frozen: Tensor,
-    /// W.
-    map: nn::Linear,
+    /// W, `[D, D]`: the codebook is C·Wᵀ.
+    map: Tensor,
+    /// `[D]`.
+    bias: Option<Tensor>,
 }
 
 impl SimVq {
@@ -95,18 +97,24 @@ impl SimVq {
         let _ = tch::no_grad(|| frozen.normal_(0.0, deviation));
         // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
         let init = nn::Init::Uniform { lo: -deviation, up: deviation };
-        let linear = nn::LinearConfig { ws_init: init, bs_init: Some(init), bias: config.bias };
         Ok(Self {
             projection: Projection::new(path, channels, d),
             frozen,
-            map: nn::linear(path / "map", d, d, linear),
+            // Named as a codebook is, and not as a layer: it gets no weight decay by default.
+            map: path.var("map", &[d, d], init),
+            bias: config.bias.then(|| path.var("map_bias", &[d], init)),
             config: config.clone(),
         })
     }
 
+    /// W·c + b of rows c of the frozen table.
+    fn mapped(&self, rows: &Tensor) -> Tensor {
+        rows.linear(&self.map, self.bias.as_ref())
+    }
+
     /// e = W·c of the codes at `indices [B, h, w]` alone, `[B, D, h, w]`, with the gradient of W; never −0.0.
     fn codes(&self, indices: &Tensor) -> Tensor {
-        grid_from_vectors(&(rows(&self.frozen, indices).apply(&self.map) + 0.0), &indices.size())
+        grid_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), &indices.size())
     }
 }
 
@@ -115,7 +123,7 @@ impl Quantizer for SimVq {
         in_full_precision(|| {
             let z = self.projection.project_in(&z.to_kind(Kind::Float));
             let shape = z.size();
-            let block = |first, n| self.frozen.narrow(0, first, n).apply(&self.map);
+            let block = |first, n| self.mapped(&self.frozen.narrow(0, first, n));
             let indices = nearest(
                 &vectors_from_grid(&z),
                 self.config.codebook_size,

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, nn};
 
 pub use config::{CodebookUpdate, Config, Distance, Start};
 
-use super::codebook::{rows, unit_rows};
+use super::codebook::rows;
 use super::entropy::assignment_entropy;
 use super::kmeans::{kmeans, sample_rows};
 use super::projection::Projection;
@@ -85,7 +85,7 @@ impl Vq {
     fn as_codes(&self, rows: Tensor) -> Tensor {
         match self.config.distance {
             Distance::Euclidean => rows,
-            Distance::Cosine => unit_rows(&rows),
+            Distance::Cosine => normalised(&rows),
         }
     }
 
@@ -210,10 +210,15 @@ impl Quantizer for Vq {
                             .into(),
                     ));
                 }
-                let clusters =
-                    kmeans(&vectors, self.config.codebook_size, KMEANS_ITERATIONS, seed, |means| {
-                        self.as_codes(means)
-                    });
+                let config = &self.config;
+                let clusters = kmeans(
+                    &vectors,
+                    config.codebook_size,
+                    KMEANS_ITERATIONS,
+                    seed,
+                    config.memory_budget,
+                    |means| self.as_codes(means),
+                );
                 self.codebook.copy_(&clusters.means);
                 if let Some(sums) = &mut self.sums {
                     sums.copy_(&(&clusters.means * clusters.counts.unsqueeze(1)));
@@ -237,7 +242,10 @@ impl Quantizer for Vq {
                 Mode::Eval => Default::default(),
                 Mode::Train { seed } => (self.losses(&z, &codes), self.statistics(&vectors, &nearest, seed)),
             };
-            let latent = self.config.gradient_estimator.estimate(&codes, &z);
+            let latent = match mode {
+                Mode::Eval => codes,
+                Mode::Train { .. } => self.config.gradient_estimator.estimate(&codes, &z),
+            };
             Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }
         })
     }
@@ -265,7 +273,7 @@ impl Quantizer for Vq {
         let first = if self.config.restart_threshold > 0.0 {
             "raise quantizer.restart_threshold"
         } else {
-            "set quantizer.restart_threshold = 1.0"
+            "set quantizer.restart_threshold (1.0, or a fifth of a step's vectors per code where that is less)"
         };
         format!("{first}, choose a smaller quantizer.codebook_size, or use kind = \"fsq\"")
     }

@@ -2,7 +2,6 @@
 
 use tch::{Kind, Tensor};
 
-use super::TorchError;
 use super::shim::{check, px_nearest};
 
 /// Codes come in multiples of this.
@@ -14,13 +13,9 @@ const LANES: i64 = 16;
 /// # Shapes
 /// `vectors [N, D]`, `weights [D, K]`, `bias [K]`, all float32 -> least `[N]` float32, indices `[N]` int64.
 ///
-/// # Errors
-/// When shapes, types or devices are others.
-pub fn least_scores(
-    vectors: &Tensor,
-    weights: &Tensor,
-    bias: &Tensor,
-) -> Result<(Tensor, Tensor), TorchError> {
+/// # Panics
+/// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
+pub fn least_scores(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
     let missing = (LANES - weights.size()[1] % LANES) % LANES;
     let weights = weights.constant_pad_nd([0, missing]);
     let never = Tensor::full([missing], f64::INFINITY, (Kind::Float, bias.device()));
@@ -30,7 +25,7 @@ pub fn least_scores(
     let chosen = Tensor::empty([n], (Kind::Int64, vectors.device()));
     let vectors = vectors.contiguous();
     // SAFETY: five live tensors; the shim checks their shapes, types and devices before it touches their memory.
-    check(unsafe {
+    let checked = check(unsafe {
         px_nearest(
             vectors.as_ptr(),
             weights.as_ptr(),
@@ -38,13 +33,17 @@ pub fn least_scores(
             least.as_ptr().cast_mut(),
             chosen.as_ptr().cast_mut(),
         )
-    })?;
-    Ok((least, chosen))
+    });
+    if let Err(error) = checked {
+        panic!("{error}");
+    }
+    (least, chosen)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torch::catching;
     use tch::Device;
 
     #[test]
@@ -54,7 +53,7 @@ mod tests {
             // Few different numbers, so that there are ties, in one lane and across lanes.
             let draw = |shape: &[i64]| Tensor::randint(3, shape, (Kind::Float, Device::Cpu)) - 1.0;
             let (vectors, weights, bias) = (draw(&[n, d]), draw(&[d, k]), draw(&[k]));
-            let (least, chosen) = least_scores(&vectors, &weights, &bias).unwrap();
+            let (least, chosen) = least_scores(&vectors, &weights, &bias);
             let scores = vectors.matmul(&weights) + &bias;
             assert_eq!(least, scores.amin([1], false), "{n} {k} {d}");
             for row in 0..n {
@@ -72,10 +71,12 @@ mod tests {
         for (vectors, weights) in [
             (ones(&[3, 2], Kind::Double), ones(&[2, 4], Kind::Float)),
             (ones(&[3, 2], Kind::Float), ones(&[5, 4], Kind::Float)),
+            (ones(&[3, 0], Kind::Float), ones(&[0, 4], Kind::Float)),
         ] {
-            assert!(least_scores(&vectors, &weights, &bias).is_err());
+            let refused = catching(|| least_scores(&vectors, &weights, &bias)).unwrap_err().to_string();
+            assert!(refused.contains("px_nearest"), "{refused}");
         }
-        let nothing = least_scores(&ones(&[0, 2], Kind::Float), &ones(&[2, 4], Kind::Float), &bias).unwrap();
+        let nothing = least_scores(&ones(&[0, 2], Kind::Float), &ones(&[2, 4], Kind::Float), &bias);
         assert_eq!(nothing.1.size(), [0]);
     }
 }

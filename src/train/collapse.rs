@@ -53,22 +53,34 @@ impl Collapse {
         remedy: &str,
     ) -> Option<String> {
         let (limit, what) = match over {
-            Over::Evaluations => (self.evaluations, "evaluations"),
-            Over::LogRows => (self.log_rows, "log rows"),
+            Over::Evaluations => (self.evaluations, "evaluation(s)"),
+            Over::LogRows => (self.log_rows, "log row(s)"),
         };
         let reachable = (size as f64).min(codebook.tokens as f64);
-        let collapsed = codebook.usage < self.usage_below * codebook.usage_expected_uniform
-            || codebook.perplexity < self.perplexity_below * reachable;
-        count.0 = if collapsed { count.0 + 1 } else { 0 };
+        // Each codebook by itself: the mean of several hides one that is dead.
+        let each: Vec<(f64, f64)> = match codebook.usage_by_codebook.len() {
+            0 => vec![(codebook.usage, codebook.perplexity)],
+            _ => codebook
+                .usage_by_codebook
+                .iter()
+                .copied()
+                .zip(codebook.perplexity_by_codebook.iter().copied())
+                .collect(),
+        };
+        let worst = each.iter().position(|(usage, perplexity)| {
+            *usage < self.usage_below * codebook.usage_expected_uniform
+                || *perplexity < self.perplexity_below * reachable
+        });
+        count.0 = if worst.is_some() { count.0 + 1 } else { 0 };
+        let (i, (usage, perplexity)) = worst.map(|i| (i, each[i]))?;
+        let which = if each.len() > 1 { format!("codebook {i}") } else { "the codebook".to_owned() };
         (limit > 0 && count.0 == limit).then(|| {
             format!(
-                "the codebook is collapsing: for {limit} {what} in a row usage has been under {} of what even use would \
-                 show or perplexity under {} of the codebook (now usage {:.3}, perplexity {:.0} of {size}, {} dead codes, \
-                 {:.1} % of the tokens on one code); {remedy}",
+                "{which} is collapsing: for {limit} {what} in a row usage has been under {} of what even use would show or \
+                 perplexity under {} of the codebook (now usage {usage:.3}, perplexity {perplexity:.0} of {size}, {} dead \
+                 codes, {:.1} % of the tokens on one code); {remedy}",
                 self.usage_below,
                 self.perplexity_below,
-                codebook.usage,
-                codebook.perplexity,
                 codebook.dead_codes,
                 100.0 * codebook.largest_share,
             )
@@ -111,11 +123,19 @@ mod tests {
         let by_perplexity = Collapse { usage_below: 0.0, evaluations: 1, ..collapse.clone() };
         assert!(watch(&by_perplexity, &mut count, 10).is_none());
         let warning = watch(&by_perplexity, &mut count, 4).unwrap();
-        for part in ["1 evaluations", "4 of 100", "96 dead codes", "25.0 %", "try this"] {
+        for part in ["1 evaluation(s)", "4 of 100", "96 dead codes", "25.0 %", "try this"] {
             assert!(warning.contains(part), "{part:?} is missing in: {warning}");
         }
         let never = Collapse { evaluations: 0, ..collapse.clone() };
         assert!(watch(&never, &mut CollapseCount::default(), 2).is_none());
+        // One of two codebooks is on a single code, and their mean usage is over a half.
+        let mut used = CodebookUse::new(2, 4);
+        let tuples: Vec<i64> = (0..400).flat_map(|i| [i % 4, 0]).collect();
+        used.add(&Tensor::from_slice(&tuples).view([1, 20, 20, 2]));
+        let once = Collapse { usage_below: 0.5, evaluations: 1, ..collapse.clone() };
+        let warning =
+            once.watch(&mut CollapseCount::default(), Over::Evaluations, &used.figures(), 4, "").unwrap();
+        assert!(warning.contains("codebook 1 is collapsing") && warning.contains("usage 0.250"), "{warning}");
         // Of log rows there is no warning at 0 in a row, whatever the evaluations do.
         let mut count = CollapseCount::default();
         assert!(collapse.watch(&mut count, Over::LogRows, &figures(2), 100, "").is_none());

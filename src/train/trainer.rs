@@ -235,7 +235,7 @@ impl Trainer {
             self.window.add_terms(out.terms, micro_batches);
             self.window.add_indices(&out.indices);
             statistics.push(out.statistics);
-            monitors = out.monitors;
+            monitors.extend(out.monitors);
         }
         let loss = Tensor::stack(&losses, 0).sum(tch::Kind::Float);
         let norms = self.optimizers.iter().map(Adamw::clip).collect::<Result<Vec<_>, _>>()?;

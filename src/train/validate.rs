@@ -107,10 +107,13 @@ impl Trainer {
         let (step, figures) = (self.state.step, &evaluation.figures);
         let Some(radix) = self.parts.objective.tokenizer().quantizer.digits() else { return };
         let mut histograms = vec![];
-        for codebook in 0..figures.codebooks {
-            let first = codebook * figures.codebook_size;
-            let own = evaluation.counts.iter().map(|&(code, count)| (code - first, count));
-            let own: Vec<_> = own.filter(|(code, _)| (0..figures.codebook_size).contains(code)).collect();
+        // In the order of the codes, so each codebook's are together.
+        for of_codebook in
+            evaluation.counts.chunk_by(|a, b| a.0 / figures.codebook_size == b.0 / figures.codebook_size)
+        {
+            let codebook = of_codebook[0].0 / figures.codebook_size;
+            let own: Vec<_> =
+                of_codebook.iter().map(|&(code, count)| (code % figures.codebook_size, count)).collect();
             for ((dimension, level), counts) in radix.levels().iter().enumerate().zip(radix.histograms(&own))
             {
                 let tag = match figures.codebooks {

@@ -44,6 +44,16 @@ pub fn kinds() -> Vec<(&'static str, Value)> {
         ),
         ("residual lfq", json!({ "kind": "residual", "stages": 2, "each": { "kind": "lfq", "bits": 3 } })),
         ("residual bsq", json!({ "kind": "residual", "stages": 2, "each": { "kind": "bsq", "bits": 3 } })),
+        (
+            "residual ibq",
+            json!({ "kind": "residual", "stages": 2, "each": { "kind": "ibq", "codebook_size": 12, "codebook_dim": 3 } }),
+        ),
+        (
+            "residual simvq",
+            json!({ "kind": "residual", "stages": 2, "each": { "kind": "simvq", "codebook_size": 12, "codebook_dim": 3 } }),
+        ),
+        ("grouped lfq", json!({ "kind": "grouped", "groups": 2, "each": { "kind": "lfq", "bits": 3 } })),
+        ("grouped bsq", json!({ "kind": "grouped", "groups": 2, "each": { "kind": "bsq", "bits": 3 } })),
         ("residual of one", json!({ "kind": "residual", "stages": 1, "each": vq(json!({})) })),
         (
             "grouped vq",

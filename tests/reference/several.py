@@ -38,20 +38,27 @@ def assert_clear_stages(z, codebooks):
         rest = rest - codebook.double()[clear_choice(torch.cdist(rest, codebook.double()))]
 
 
-def residual_vq(z, g, codebooks):
-    residual = ResidualVQ(
-        dim=DIM,
-        num_quantizers=len(codebooks),
+def residual_arguments():
+    own = dict(
         codebook_size=SIZE,
         codebook_dim=DIM,
         shared_codebook=False,
         diveq=False,
         quantize_dropout=False,
+        quantize_dropout_cutoff_index=0,
+        quantize_dropout_multiple_of=1,
         implicit_neural_codebook=False,
+        mlp_kwargs={},
         beam_size=None,
+        eval_beam_size=None,
+        beam_score_quantizer_weights=None,
         quant_grad_frac=0.0,
-        **arguments(accept_image_fmap=False),
     )
+    return own | arguments(accept_image_fmap=False)
+
+
+def residual_vq(z, g, codebooks):
+    residual = ResidualVQ(dim=DIM, num_quantizers=len(codebooks), **residual_arguments())
     for vq, codebook in zip(residual.layers, codebooks):
         start_from(vq, codebook)
     assert_clear_stages(z, codebooks)
@@ -76,9 +83,7 @@ def grouped_vq(z, g, codebooks):
         dim=2 * DIM,
         groups=2,
         num_quantizers=1,
-        codebook_size=SIZE,
-        codebook_dim=DIM,
-        **arguments(accept_image_fmap=False),
+        **residual_arguments(),
     )
     layers = [residual.layers[0] for residual in grouped.rvqs]
     for vq, codebook, part in zip(layers, codebooks, z.chunk(2, dim=1)):
@@ -108,6 +113,12 @@ def residual_fsq(z, g):
         dim=len(LEVELS),
         is_channel_first=False,
         quantize_dropout=False,
+        quantize_dropout_cutoff_index=0,
+        quantize_dropout_multiple_of=1,
+        num_codebooks=1,
+        keep_num_codebooks_dim=False,
+        allowed_dtypes=(torch.float32, torch.float64),
+        channel_first=False,
         soft_clamp_input_value=None,
         bound_hard_clamp=True,
         scale=None,
@@ -166,10 +177,26 @@ def residual_lfq(z, g):
             num_quantizers=2,
             codebook_size=2**bits,
             quantize_dropout=False,
+            quantize_dropout_cutoff_index=0,
+            quantize_dropout_multiple_of=1,
+            soft_clamp_input_value=None,
             entropy_loss_weight=entropy_weight,
             commitment_loss_weight=commitment_weight,
             diversity_gamma=1.0,
-            soft_clamp_input_value=None,
+            straight_through_activation=torch.nn.Identity(),
+            num_codebooks=1,
+            keep_num_codebooks_dim=False,
+            frac_per_sample_entropy=1.0,
+            has_projections=False,
+            projection_has_bias=True,
+            cosine_sim_project_in=False,
+            cosine_sim_project_in_scale=None,
+            channel_first=False,
+            experimental_softplus_entropy_loss=False,
+            entropy_loss_offset=5.0,
+            spherical=False,
+            force_quantization_f32=True,
+            orthogonal_rotation=False,
         ).train()
         latent, indices, losses = residual(z.permute(0, 2, 3, 1).reshape(2, 35, -1))
         return latent.view(2, 5, 7, -1).permute(0, 3, 1, 2), indices, losses.sum()

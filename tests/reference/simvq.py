@@ -35,9 +35,9 @@ def run(case, z, g, *, rotation_trick, bias):
     codes = sim.indices_to_codes(indices)
     losses = {"codebook": F.mse_loss(z.detach(), codes), "commitment": F.mse_loss(z, codes.detach())}
     torch.testing.assert_close(losses["codebook"] + 0.25 * losses["commitment"], loss)
-    parameters = {"frozen": sim.frozen_codebook, "map.weight": sim.code_transform.weight}
+    parameters = {"frozen": sim.frozen_codebook, "map": sim.code_transform.weight}
     if bias:
-        parameters["map.bias"] = sim.code_transform.bias
+        parameters["map_bias"] = sim.code_transform.bias
     return record(case, z, g, latent, indices, losses, parameters)
 
 

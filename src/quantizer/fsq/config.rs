@@ -59,6 +59,20 @@ pub struct Config {
     pub noise_probability: f64,
 }
 
+impl Config {
+    /// The settings with what stands for an absent key written out; a `stage` of a residual has no such keys.
+    #[must_use]
+    pub fn resolved(mut self, stage: bool) -> Self {
+        if !stage {
+            let bound = *self.bound.get_or_insert_default();
+            if bound == Bound::Sigmoid {
+                self.slope.get_or_insert(1.0);
+            }
+        }
+        self
+    }
+}
+
 impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         let fail = |message: String| Err(QuantizerError(message));
@@ -132,6 +146,10 @@ impl Settings for Config {
     ) -> Result<Box<dyn Quantizer>, QuantizerError> {
         self.check_stage()?;
         Ok(Box::new(Fsq::new(path, self, channels, Grid::stage(self, stage, path.device()))))
+    }
+
+    fn stage_ratio(&self) -> f64 {
+        self.levels.iter().copied().max().unwrap_or(1) as f64
     }
 
     fn stage_limits(&self) -> Option<Vec<f64>> {

@@ -145,6 +145,10 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
             (variance - 1.0 / 3.0).abs() < 0.02,
             "the variance of a uniform number in ±1, not {variance}"
         );
+        if bound == Bound::Sigmoid {
+            let off = (&quantized.latent - transcribed_noise(&z, &levels, Seed(8))).abs().max();
+            assert!(off.double_value(&[]) < 1e-6);
+        }
         // The gradient is the bound's, rounded or not.
         let gradient =
             |latent: &Tensor| Tensor::run_backward(&[latent.sum(Kind::Float)], &[&z], true, false).remove(0);
@@ -157,4 +161,16 @@ fn few_levels_are_noted_unless_recommended() {
     assert!(config(&[8, 3], Bound::Tanh).advice().is_some());
     assert!(config(&[5, 3], Bound::Tanh).advice().is_none());
     assert!(config(&[5, 5], Bound::Tanh).advice().is_none());
+}
+
+/// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1, and where noise was chosen
+/// ẑ + U(±1/(L − 1)), else ẑ rounded to the nearest of the L evenly spaced codes in [−1, 1].
+fn transcribed_noise(z: &Tensor, levels: &[i64], seed: Seed) -> Tensor {
+    seed.derive("fsq noise", &[]).reseed_torch();
+    let (chosen, uniform) = (z.rand_like().lt(0.5), z.rand_like() * 2.0 - 1.0);
+    let tops: Vec<f32> = levels.iter().map(|&level| (level - 1) as f32).collect();
+    let top = Tensor::from_slice(&tops).view([-1, 1, 1]);
+    let bounded = z.detach().sigmoid() * 2.0 - 1.0;
+    let rounded = ((&bounded + 1.0) * &top / 2.0).round() * 2.0 / &top - 1.0;
+    (&bounded + uniform / &top).where_self(&chosen, &rounded)
 }

@@ -124,6 +124,13 @@ impl Config {
         matches!(self.codebook_update, CodebookUpdate::Gradient { .. })
     }
 
+    /// The settings with what stands for an absent key written out.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        self.commitment_weight = self.commitment();
+        self
+    }
+
     /// Weight of the commitment loss; `None` where the estimator does without auxiliary losses.
     pub(super) fn commitment(&self) -> Option<f64> {
         let has_losses = self.gradient_estimator != GradientEstimator::Diveq;
@@ -171,7 +178,7 @@ impl Settings for Config {
             "it must be 0 (never restart) or more",
         )?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
-        check_entropy(self.entropy_weight, self.codebook_size, self.memory_budget)
+        check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
     }
 
     fn natural_width(&self) -> i64 {
