@@ -17,6 +17,8 @@ use tch::{Device, Kind, Tensor, nn};
 
 /// A batch of the yardstick: 32 images of 16×16 latent positions.
 const GRID: [i64; 3] = [32, 16, 16];
+/// Sixteen times as many.
+const LARGE_GRID: [i64; 3] = [128, 32, 32];
 const ROUNDS: usize = 15;
 /// What is timed takes at least this long.
 const SHORTEST_SECS: f64 = 0.02;
@@ -59,13 +61,13 @@ struct Case {
 }
 
 impl Case {
-    fn new(config: &Value) -> Self {
+    fn new(config: &Value, grid: [i64; 3]) -> Self {
         let config: QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
         let width = config.settings().natural_width();
         let store = nn::VarStore::new(Device::Cpu);
         Seed(1).reseed_torch();
         let mut quantizer = config.settings().build(&store.root(), width).unwrap();
-        let draw = || Tensor::randn([GRID[0], width, GRID[1], GRID[2]], (Kind::Float, Device::Cpu));
+        let draw = || Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
         if quantizer.start_vectors().is_some() {
             quantizer.start(&draw(), Seed(2)).unwrap();
         }
@@ -99,10 +101,12 @@ fn own_time() {
         ("VQ", |bits, _| json!({ "kind": "vq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
         ("SimVQ", |bits, _| json!({ "kind": "simvq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
     ];
+    let rows = kinds.iter().map(|(kind, _)| *kind).chain(["FSQ, 131,072 vectors"]);
     let mut cases: Vec<Case> = vec![];
     for (_, config) in &kinds {
-        cases.extend(levels.iter().map(|(bits, levels)| Case::new(&config(*bits, levels))));
+        cases.extend(levels.iter().map(|(bits, levels)| Case::new(&config(*bits, levels), GRID)));
     }
+    cases.extend(levels.iter().map(|(bits, levels)| Case::new(&kinds[0].1(*bits, levels), LARGE_GRID)));
     let mut calls: Vec<Box<dyn FnMut() + '_>> = vec![];
     for case in &mut cases {
         calls.push(Box::new(|| case.step()));
@@ -113,7 +117,7 @@ fn own_time() {
         GRID.iter().product::<i64>()
     );
     println!("| kind | 2^8 | 2^10 | 2^12 | 2^14 | 2^16 | 2^16 / 2^8 |\n|---|---|---|---|---|---|---|");
-    for ((kind, _), times) in kinds.iter().zip(medians.chunks(levels.len())) {
+    for (kind, times) in rows.zip(medians.chunks(levels.len())) {
         let cells: Vec<String> = times.iter().map(|time| format!("{:.2}", time * 1e3)).collect();
         println!("| {kind} | {} | {:.2} |", cells.join(" | "), times[levels.len() - 1] / times[0]);
     }
@@ -132,7 +136,17 @@ fn forget_peak() {
 
 /// Through a VQ's `quantize`, which does little else in evaluation.
 fn search() {
-    let (k, d, n) = (65536, 8, 32768);
+    println!("Nearest code:\n");
+    println!(
+        "| K | D | vectors | seconds | torch.cdist and argmin | ratio | MiB above the inputs | cdist's | differ | ties |"
+    );
+    println!("|{}", "---|".repeat(10));
+    for (k, d, n) in [(65536, 8, 32768), (16384, 32, 8192), (16384, 64, 8192), (16384, 256, 8192)] {
+        search_beside_cdist(k, d, n);
+    }
+}
+
+fn search_beside_cdist(k: i64, d: i64, n: i64) {
     let config = json!({ "kind": "vq", "codebook_size": k, "codebook_dim": d, "start": "uniform" });
     let config: QuantizerConfig = serde_json::from_value(config).unwrap();
     let store = nn::VarStore::new(Device::Cpu);
@@ -146,32 +160,37 @@ fn search() {
     let ours = || vq.quantize(&z, Mode::Eval).indices.view([-1]);
     let theirs = || Tensor::cdist(&vectors, &codes, 2.0, None::<i64>).argmin(1, false);
 
-    forget_peak();
-    let before = peak_bytes();
-    let found = ours();
-    let our_bytes = peak_bytes() - before;
-    forget_peak();
-    let before = peak_bytes();
-    let expected = theirs();
-    let their_bytes = peak_bytes() - before;
+    let (found, our_bytes) = with_peak(ours);
+    let (expected, their_bytes) = with_peak(theirs);
     let mut calls: Vec<Box<dyn FnMut()>> = vec![Box::new(|| drop(ours())), Box::new(|| drop(theirs()))];
     let medians = interleaved(&mut calls, 5);
-    println!("Nearest of {k} codes of dimension {d} for {n} vectors:\n");
-    println!("| | seconds | MiB above the inputs |\n|---|---|---|");
-    println!("| pixtok | {:.2} | {} |", medians[0], our_bytes >> 20);
-    println!("| torch.cdist and argmin | {:.2} | {} |", medians[1], their_bytes >> 20);
-    println!("\nratio of the times {:.2}", medians[1] / medians[0]);
 
     let differ = found.ne_tensor(&expected).nonzero().squeeze_dim(1);
     let distance = |indices: &Tensor| {
-        let wide = |t: &Tensor| t.index_select(0, &differ).to_kind(Kind::Double);
         let chosen = codes.index_select(0, &indices.index_select(0, &differ)).to_kind(Kind::Double);
-        (wide(&vectors) - chosen).square().sum_dim_intlist(1, false, Kind::Double).sqrt()
+        let vectors = vectors.index_select(0, &differ).to_kind(Kind::Double);
+        (vectors - chosen).square().sum_dim_intlist(1, false, Kind::Double).sqrt()
     };
     let (a, b) = (distance(&found), distance(&expected));
-    let relative = (&a - &b).abs() / &b;
-    let ties = relative.lt(1e-6).sum(Kind::Int64).int64_value(&[]);
-    println!("{} indices differ, {ties} of them ties (distances within 1e-6 in float64)", differ.size()[0]);
+    // Equally near in float64, but for a millionth.
+    let ties = ((&a - &b).abs() / &b).lt(1e-6).sum(Kind::Int64).int64_value(&[]);
+    println!(
+        "| {k} | {d} | {n} | {:.3} | {:.3} | {:.1} | {} | {} | {} | {ties} |",
+        medians[0],
+        medians[1],
+        medians[1] / medians[0],
+        our_bytes >> 20,
+        their_bytes >> 20,
+        differ.size()[0],
+    );
+}
+
+/// The result, and how much memory the process had at most above what it had before.
+fn with_peak(body: impl FnOnce() -> Tensor) -> (Tensor, i64) {
+    forget_peak();
+    let before = peak_bytes();
+    let result = body();
+    (result, peak_bytes() - before)
 }
 
 fn main() {
