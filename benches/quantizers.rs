@@ -8,7 +8,12 @@
     reason = "a program that prints and stops at the first error"
 )]
 
+#[path = "../tests/common/peak.rs"]
+mod peak;
+
 use std::time::Instant;
+
+use peak::{forget_peak, peak_bytes};
 
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
 use pixtok::seed::Seed;
@@ -121,17 +126,6 @@ fn own_time() {
         let cells: Vec<String> = times.iter().map(|time| format!("{:.2}", time * 1e3)).collect();
         println!("| {kind} | {} | {:.2} |", cells.join(" | "), times[levels.len() - 1] / times[0]);
     }
-}
-
-/// The most memory that the process has had since the last call of [`forget_peak`], in bytes.
-fn peak_bytes() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<i64>().unwrap() << 10
-}
-
-fn forget_peak() {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
 /// Through a VQ's `quantize`, which does little else in evaluation.

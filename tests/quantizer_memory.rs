@@ -4,25 +4,15 @@
 
 #[path = "common/numbers.rs"]
 mod numbers;
-
-use std::fs;
+#[path = "common/peak.rs"]
+mod peak;
 
 use numbers::quantizer;
+use peak::{forget_peak, peak_bytes};
 use pixtok::quantizer::Mode;
 use pixtok::seed::Seed;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
-
-/// The most memory that the process has had since [`forget_peak`], in bytes.
-fn peak_bytes() -> i64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<i64>().unwrap() << 10
-}
-
-fn forget_peak() {
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-}
 
 #[test]
 fn no_quantizer_takes_more_than_its_budget() {

@@ -4,8 +4,9 @@ use tch::Tensor;
 
 use super::entropy::least_bytes;
 use super::memory::{MemoryBudget, mebibytes};
-use super::vectors::grid_from_vectors;
-use super::{MAX_CODES, QuantizerError, require, require_weight};
+use super::search::{Nearness, nearest};
+use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
+use super::{LossTerm, MAX_CODES, QuantizerError, require, require_weight};
 
 /// Refuses sizes that no codebook can have.
 pub fn check_sizes(size: i64, dim: i64) -> Result<(), QuantizerError> {
@@ -27,6 +28,33 @@ pub fn check_entropy(weight: f64, size: i64, dim: i64, budget: MemoryBudget) -> 
             mebibytes(needed)
         ),
     )
+}
+
+/// Index of the nearest of `size` codes at each position; `codes` and the rest as for [`nearest`].
+///
+/// # Shapes
+/// `z`: `[B, D, h, w]` -> `[B, h, w]` int64.
+pub fn nearest_on_grid(
+    z: &Tensor,
+    size: i64,
+    codes: impl Fn(i64, i64) -> Tensor,
+    nearness: Nearness,
+    budget: MemoryBudget,
+) -> Tensor {
+    let shape = z.size();
+    let indices = nearest(&vectors_from_grid(&z.detach()), size, codes, nearness, budget);
+    indices.view([shape[0], shape[2], shape[3]])
+}
+
+/// ‖z − sg[e]‖², which moves latents to their codes, and ‖sg[z] − e‖², which moves codes to their latents: means over
+/// elements.
+pub fn distance_losses(z: &Tensor, codes: &Tensor, commitment: f64, codebook: Option<f64>) -> Vec<LossTerm> {
+    let mut losses =
+        vec![LossTerm { name: "commitment", value: mean_square(z, &codes.detach()), weight: commitment }];
+    if let Some(weight) = codebook {
+        losses.push(LossTerm { name: "codebook", value: mean_square(&z.detach(), codes), weight });
+    }
+    losses
 }
 
 /// Rows of `table [K, D]` that `indices [B, h, w]` name, out-of-range ones clamped, `[B·h·w, D]`; with the table's

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
-use super::codebook::{check_entropy, check_sizes, codes};
+use super::codebook::{check_entropy, check_sizes, codes, distance_losses, nearest_on_grid};
 use super::entropy::assignment_entropy;
 use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
-use super::search::{Nearness, nearest};
+use super::search::Nearness;
 use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, Settings,
@@ -169,19 +169,12 @@ impl Ibq {
 
     fn losses(&self, z: &Tensor, y: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
         let config = &self.config;
-        let mut losses = vec![
-            LossTerm { name: "quantization", value: mean_square(y, z), weight: config.quantization_weight },
-            LossTerm {
-                name: "commitment",
-                value: mean_square(z, &codes.detach()),
-                weight: config.commitment_weight,
-            },
-            LossTerm {
-                name: "codebook",
-                value: mean_square(&z.detach(), codes),
-                weight: config.codebook_weight,
-            },
-        ];
+        let mut losses = vec![LossTerm {
+            name: "quantization",
+            value: mean_square(y, z),
+            weight: config.quantization_weight,
+        }];
+        losses.extend(distance_losses(z, codes, config.commitment_weight, Some(config.codebook_weight)));
         if config.entropy_weight == 0.0 {
             return (losses, vec![]);
         }
@@ -197,11 +190,9 @@ impl Quantizer for Ibq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
             let z = self.projection.project_in(&z.to_kind(Kind::Float));
-            let shape = z.size();
             let block = |first, n| self.codebook.narrow(0, first, n);
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest(&vectors_from_grid(&z), k, block, Nearness::Product, budget)
-                .view([shape[0], shape[2], shape[3]]);
+            let indices = nearest_on_grid(&z, k, block, Nearness::Product, budget);
             let codes = codes(&self.codebook, &indices);
             let (latent, losses, monitors) = match mode {
                 Mode::Eval => (codes, vec![], vec![]),

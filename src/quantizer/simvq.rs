@@ -4,15 +4,13 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
-use super::codebook::{check_sizes, rows};
+use super::codebook::{check_sizes, distance_losses, nearest_on_grid, rows};
 use super::estimator::GradientEstimator;
 use super::memory::MemoryBudget;
 use super::projection::Projection;
-use super::search::{Nearness, nearest};
-use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
-use super::{
-    CodebookShape, LossTerm, Mode, Quantized, Quantizer, QuantizerError, Settings, require, require_weight,
-};
+use super::search::Nearness;
+use super::vectors::grid_from_vectors;
+use super::{CodebookShape, Mode, Quantized, Quantizer, QuantizerError, Settings, require, require_weight};
 use crate::torch::in_full_precision;
 
 /// Settings of SimVQ.
@@ -122,34 +120,24 @@ impl Quantizer for SimVq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
             let z = self.projection.project_in(&z.to_kind(Kind::Float));
-            let shape = z.size();
             let block = |first, n| self.mapped(&self.frozen.narrow(0, first, n));
-            let indices = nearest(
-                &vectors_from_grid(&z),
-                self.config.codebook_size,
-                block,
-                Nearness::Euclidean,
-                self.config.memory_budget,
-            )
-            .view([shape[0], shape[2], shape[3]]);
+            let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
+            let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
             let codes = self.codes(&indices);
-            let losses = match mode {
-                Mode::Eval => vec![],
-                Mode::Train { .. } => vec![
-                    LossTerm {
-                        name: "commitment",
-                        value: mean_square(&z, &codes.detach()),
-                        weight: self.config.commitment_weight,
-                    },
-                    LossTerm {
-                        name: "codebook",
-                        value: mean_square(&z.detach(), &codes),
-                        weight: self.config.codebook_weight,
-                    },
-                ],
+            let (latent, losses) = match mode {
+                Mode::Eval => (codes, vec![]),
+                Mode::Train { .. } => (
+                    self.config.gradient_estimator.estimate(&codes, &z),
+                    distance_losses(
+                        &z,
+                        &codes,
+                        self.config.commitment_weight,
+                        Some(self.config.codebook_weight),
+                    ),
+                ),
             };
             Quantized {
-                latent: self.projection.project_out(&self.config.gradient_estimator.estimate(&codes, &z)),
+                latent: self.projection.project_out(&latent),
                 indices,
                 losses,
                 statistics: vec![],

@@ -8,13 +8,13 @@ use tch::{Kind, Tensor, nn};
 
 pub use config::{CodebookUpdate, Config, Distance, Start};
 
-use super::codebook::rows;
+use super::codebook::{distance_losses, nearest_on_grid, rows};
 use super::entropy::assignment_entropy;
 use super::kmeans::{kmeans, sample_rows};
 use super::projection::Projection;
-use super::search::{Nearness, assigned, nearest};
+use super::search::{Nearness, assigned};
 use super::statistic::{Statistic, pool, sum};
-use super::vectors::{grid_from_vectors, mean_square, normalised, vectors_from_grid};
+use super::vectors::{grid_from_vectors, normalised, vectors_from_grid};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
     UpdateReport,
@@ -103,26 +103,13 @@ impl Vq {
         }
     }
 
-    /// Index of the nearest code of each of `vectors [N, D]`.
-    fn nearest(&self, vectors: &Tensor) -> Tensor {
-        let block = |first, n| self.as_codes(self.codebook.narrow(0, first, n));
-        let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-        nearest(vectors, k, block, Nearness::Euclidean, budget)
-    }
-
     fn losses(&self, z: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
         let config = &self.config;
-        let (mut losses, mut monitors) = (vec![], vec![]);
-        if let Some(weight) = config.commitment() {
-            losses.push(LossTerm { name: "commitment", value: mean_square(z, &codes.detach()), weight });
-            if config.by_gradient() {
-                losses.push(LossTerm {
-                    name: "codebook",
-                    value: mean_square(&z.detach(), codes),
-                    weight: 1.0,
-                });
-            }
-        }
+        let codebook = config.by_gradient().then_some(1.0);
+        let mut losses = config
+            .commitment()
+            .map_or_else(Vec::new, |commitment| distance_losses(z, codes, commitment, codebook));
+        let mut monitors = vec![];
         if config.entropy_weight > 0.0 {
             // −‖z − e‖²/τ = (2z·e − ‖e‖²)/τ but for what all codes share.
             let table = self.as_codes(self.codebook.shallow_clone());
@@ -233,18 +220,17 @@ impl Quantizer for Vq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
             let z = self.comparable(z);
-            let vectors = vectors_from_grid(&z.detach());
-            let nearest = self.nearest(&vectors);
-            let shape = z.size();
-            let indices = nearest.view([shape[0], shape[2], shape[3]]);
+            let block = |first, n| self.as_codes(self.codebook.narrow(0, first, n));
+            let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
+            let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
             let codes = self.codes(&indices);
-            let ((losses, monitors), statistics) = match mode {
-                Mode::Eval => Default::default(),
-                Mode::Train { seed } => (self.losses(&z, &codes), self.statistics(&vectors, &nearest, seed)),
-            };
-            let latent = match mode {
-                Mode::Eval => codes,
-                Mode::Train { .. } => self.config.gradient_estimator.estimate(&codes, &z),
+            let (latent, (losses, monitors), statistics) = match mode {
+                Mode::Eval => (codes, Default::default(), vec![]),
+                Mode::Train { seed } => (
+                    self.config.gradient_estimator.estimate(&codes, &z),
+                    self.losses(&z, &codes),
+                    self.statistics(&vectors_from_grid(&z.detach()), &indices.view([-1]), seed),
+                ),
             };
             Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }
         })

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-/// A name and a config for each, all with a natural width that is not that of the others.
+/// A name and a config for each. One list, however long, shows what is covered.
 pub fn kinds() -> Vec<(&'static str, Value)> {
     let vq = |changed: Value| {
         let mut config = json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 5 });
