@@ -1,7 +1,7 @@
 //! Layers with PyTorch's default initialisation, so that a network here starts from the same distribution as its
 //! published Python original (tch's own defaults differ).
 
-use tch::nn;
+use tch::{Tensor, nn};
 
 /// A convolution with odd `kernel`, padded so that stride 1 keeps the size.
 ///
@@ -21,4 +21,25 @@ pub fn conv(path: &nn::Path, channels_in: i64, channels_out: i64, kernel: i64, s
 #[must_use]
 pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm {
     nn::group_norm(path, groups, channels, nn::GroupNormConfig::default())
+}
+
+/// The same numbers, contiguous and with the strides of their shape. An axis of length 1 may have any stride and still count
+/// as contiguous; libtorch then takes the tensor for channels_last and convolves it in another order, with other last bits.
+pub fn plain_layout(x: &Tensor) -> Tensor {
+    x.contiguous().view([-1]).view(x.size().as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn plain_strides_are_those_of_the_shape() {
+        let odd = Tensor::randn([2, 5, 7, 1], (Kind::Float, Device::Cpu)).permute([0, 3, 1, 2]);
+        assert!(odd.is_contiguous() && odd.stride() != [35, 35, 7, 1], "{:?}", odd.stride());
+        let plain = plain_layout(&odd);
+        assert_eq!(plain.stride(), [35, 35, 7, 1]);
+        assert_eq!(plain, odd);
+    }
 }

@@ -21,8 +21,6 @@ pub struct MixedRadix {
     /// `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
     level_tensor: Tensor,
     basis_tensor: Tensor,
-    /// L − 1.
-    top_tensor: Tensor,
 }
 
 impl MixedRadix {
@@ -38,8 +36,7 @@ impl MixedRadix {
         };
         let column = |values: &[i64]| Tensor::from_slice(values).view([-1, 1, 1]).to_device(device);
         let level_tensor = column(levels);
-        let top_tensor = &level_tensor - 1;
-        Self { levels: levels.to_vec(), basis_tensor: column(&basis), basis, level_tensor, top_tensor }
+        Self { levels: levels.to_vec(), basis_tensor: column(&basis), basis, level_tensor }
     }
 
     /// L_i: how many digits each dimension has.
@@ -52,15 +49,6 @@ impl MixedRadix {
     #[must_use]
     pub fn size(&self) -> i64 {
         self.levels.iter().product()
-    }
-
-    /// Digits within their range.
-    ///
-    /// # Shapes
-    /// `[B, D, h, w]` int64 -> the same.
-    pub fn clamped(&self, digits: &Tensor) -> Tensor {
-        let zero = self.top_tensor.zeros_like();
-        digits.clamp_tensor(Some(&zero), Some(&self.top_tensor))
     }
 
     /// index = Σ digit_i · basis_i.
@@ -111,7 +99,6 @@ mod tests {
                 let (indices, digits) = (all(&radix), radix.digits_from_indices(&all(&radix)));
                 assert_eq!(digits.size(), [1, levels.len() as i64, 1, radix.size()]);
                 assert_eq!(radix.indices_from_digits(&digits), indices, "{levels:?} {order:?}");
-                assert_eq!(radix.clamped(&digits), digits);
             }
         }
     }

@@ -50,8 +50,6 @@ impl Quantizer for Fsq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
             let (carrier, digits) = self.grid.rounded(&self.projection.project_in(&z.to_kind(Kind::Float)));
-            // Clamped as integers, where a NaN has become one too.
-            let digits = self.radix.clamped(&digits);
             let codes = self.grid.codes_from_digits(&digits);
             let value = match mode {
                 Mode::Train { seed } if self.noise_probability > 0.0 => self.noisy(&codes, &carrier, seed),
@@ -59,7 +57,11 @@ impl Quantizer for Fsq {
             };
             Quantized {
                 latent: self.projection.project_out(&straight_through(&value, &carrier)),
-                indices: self.radix.indices_from_digits(&digits),
+                // Clamped as an integer, where a NaN has become one too; all else is in range.
+                indices: self
+                    .radix
+                    .indices_from_digits(&digits.to_kind(Kind::Int64))
+                    .clamp(0, self.radix.size() - 1),
                 losses: vec![],
                 statistics: vec![],
                 monitors: vec![],

@@ -1,6 +1,6 @@
 use tch::{Tensor, nn, nn::Module};
 
-use crate::layers::conv;
+use crate::layers::{conv, plain_layout};
 
 /// A learned 1×1 convolution into the quantizer's own width and one out of it; nothing where the widths agree.
 #[derive(Debug)]
@@ -30,6 +30,6 @@ impl Projection {
     pub fn project_out(&self, codes: &Tensor) -> Tensor {
         self.layers
             .as_ref()
-            .map_or_else(|| codes.shallow_clone(), |(_, out)| out.forward(&codes.contiguous()))
+            .map_or_else(|| codes.shallow_clone(), |(_, out)| out.forward(&plain_layout(codes)))
     }
 }

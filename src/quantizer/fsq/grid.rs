@@ -70,7 +70,7 @@ impl Grid {
     /// The unrounded code, whose gradient the encoder gets, and the digits. Rounding is half to even (torch's).
     ///
     /// # Shapes
-    /// `[B, D, h, w]` -> carrier `[B, D, h, w]` float, digits `[B, D, h, w]` int64 (of a NaN: anything).
+    /// `[B, D, h, w]` -> carrier and digits `[B, D, h, w]`, float32; a NaN stays one.
     pub fn rounded(&self, z: &Tensor) -> (Tensor, Tensor) {
         let Grid { squash, digit_of_zero, centre, half_width } = self;
         let (bounded, carrier) = match squash {
@@ -90,10 +90,10 @@ impl Grid {
                 (bounded, carrier)
             }
         };
-        (carrier, (bounded.detach().round() + digit_of_zero).to_kind(Kind::Int64))
+        (carrier, bounded.detach().round() + digit_of_zero)
     }
 
-    /// `[B, D, h, w]` int64 -> codes `[B, D, h, w]` in [−1, 1]; never −0.0.
+    /// Digits of either type, `[B, D, h, w]` -> codes `[B, D, h, w]` in [−1, 1]; never −0.0.
     pub fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
         (digits - &self.centre) / &self.half_width
     }
