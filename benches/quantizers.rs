@@ -92,39 +92,32 @@ impl Case {
 /// A config with about 2^bits codes, of these levels where the kind has levels.
 type Configure = fn(u32, &[i64]) -> Value;
 
-fn own_time() {
-    let levels: [(u32, &[i64]); 5] = [
-        (8, &[8, 6, 5]),
-        (10, &[8, 5, 5, 5]),
-        (12, &[7, 5, 5, 5, 5]),
-        (14, &[8, 8, 8, 6, 5]),
-        (16, &[8, 8, 8, 5, 5, 5]),
-    ];
-    let kinds: [(&str, Configure); 4] = [
-        ("FSQ", |_, levels| json!({ "kind": "fsq", "levels": levels })),
-        ("LFQ", |bits, _| json!({ "kind": "lfq", "bits": bits })),
-        ("VQ", |bits, _| json!({ "kind": "vq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
-        ("SimVQ", |bits, _| json!({ "kind": "simvq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
-    ];
-    let rows = kinds.iter().map(|(kind, _)| *kind).chain(["FSQ, 131,072 vectors"]);
+/// Level sets with about 2^bits codes.
+const LEVELS: [(u32, &[i64]); 5] = [
+    (8, &[8, 6, 5]),
+    (10, &[8, 5, 5, 5]),
+    (12, &[7, 5, 5, 5, 5]),
+    (14, &[8, 8, 8, 6, 5]),
+    (16, &[8, 8, 8, 5, 5, 5]),
+];
+
+/// One row for each kind, one column for each size, all timed in turn.
+fn own_time(kinds: &[(&str, Configure)], grid: [i64; 3]) {
     let mut cases: Vec<Case> = vec![];
-    for (_, config) in &kinds {
-        cases.extend(levels.iter().map(|(bits, levels)| Case::new(&config(*bits, levels), GRID)));
+    for (_, config) in kinds {
+        cases.extend(LEVELS.iter().map(|(bits, levels)| Case::new(&config(*bits, levels), grid)));
     }
-    cases.extend(levels.iter().map(|(bits, levels)| Case::new(&kinds[0].1(*bits, levels), LARGE_GRID)));
     let mut calls: Vec<Box<dyn FnMut() + '_>> = vec![];
     for case in &mut cases {
         calls.push(Box::new(|| case.step()));
     }
     let medians = interleaved(&mut calls, ROUNDS);
-    println!(
-        "Milliseconds of forward, backward and update for {} latent vectors:\n",
-        GRID.iter().product::<i64>()
-    );
+    let vectors: i64 = grid.iter().product();
+    println!("\nMilliseconds of forward, backward and update for {vectors} latent vectors:\n");
     println!("| kind | 2^8 | 2^10 | 2^12 | 2^14 | 2^16 | 2^16 / 2^8 |\n|---|---|---|---|---|---|---|");
-    for (kind, times) in rows.zip(medians.chunks(levels.len())) {
+    for ((kind, _), times) in kinds.iter().zip(medians.chunks(LEVELS.len())) {
         let cells: Vec<String> = times.iter().map(|time| format!("{:.2}", time * 1e3)).collect();
-        println!("| {kind} | {} | {:.2} |", cells.join(" | "), times[levels.len() - 1] / times[0]);
+        println!("| {kind} | {} | {:.2} |", cells.join(" | "), times[LEVELS.len() - 1] / times[0]);
     }
 }
 
@@ -189,7 +182,14 @@ fn with_peak(body: impl FnOnce() -> Tensor) -> (Tensor, i64) {
 
 fn main() {
     println!("{} threads of libtorch\n", tch::get_num_threads());
-    // First, while no memory of earlier work is left to use again.
+    let kinds: [(&str, Configure); 4] = [
+        ("FSQ", |_, levels| json!({ "kind": "fsq", "levels": levels })),
+        ("LFQ", |bits, _| json!({ "kind": "lfq", "bits": bits })),
+        ("VQ", |bits, _| json!({ "kind": "vq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
+        ("SimVQ", |bits, _| json!({ "kind": "simvq", "codebook_size": 1i64 << bits, "codebook_dim": 8 })),
+    ];
+    // What takes memory first, while there is none of earlier work to use again.
     search();
-    own_time();
+    own_time(&kinds[..1], LARGE_GRID);
+    own_time(&kinds, GRID);
 }

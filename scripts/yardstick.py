@@ -27,7 +27,7 @@ ARMS = (
     ("simvq", "SimVQ 1024", "simvq", []),
     ("lfq", "LFQ 10 bits", "lfq", []),
     ("bsq", "BSQ 10 bits", "bsq", []),
-    ("ibq", "IBQ 1024", "ibq", []),
+    ("ibq", "IBQ 512", "ibq", []),
     ("residual-fsq", "residual FSQ 2 × [8,5,5,5]", "residual-fsq", []),
     ("grouped-vq", "grouped VQ 2 × 1024", "grouped-vq", []),
     ("vq-16384", "VQ 16384, restart", "vq-16384", []),

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor, nn};
 
 use super::digits::{MixedRadix, Order};
-use super::entropy::Entropies;
+use super::entropy::{Entropies, LEAST_LOG};
 use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
 use super::vectors::{mean_square, vectors_from_grid};
@@ -180,19 +180,19 @@ fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
     let (n, bits, device) = (log_odds.size()[0], log_odds.size()[1], log_odds.device());
     let halves = [(0, bits - bits / 2), (bits - bits / 2, bits / 2)];
     let combinations = halves.map(|(_, bits)| all_bits(bits, device).tr());
-    // [N, 2^a] and [N, 2^b] -> sum over the vectors, [2^a, 2^b].
+    // [N, 2^a] and [N, 2^b], whose products stay over the least probability -> sum over the vectors, [2^a, 2^b].
     let joint = |chunk: &Tensor| {
         let [first, second] = [0, 1].map(|i| {
             let (from, bits) = halves[i];
-            chunk.narrow(1, from, bits).matmul(&combinations[i]).softmax(-1, Kind::Float)
+            let logits = chunk.narrow(1, from, bits).matmul(&combinations[i]);
+            logits.log_softmax(-1, Kind::Float).clamp_min(LEAST_LOG / 2.0).exp()
         });
         first.tr().matmul(&second)
     };
     let row_bytes = 16 * combinations.iter().map(|table| table.size()[1]).sum::<i64>();
     let chunks = log_odds.detach().split((budget.block_bytes(device) / row_bytes).max(1), 0);
     let mean = tch::no_grad(|| chunks.iter().map(joint).sum::<Tensor>() / n as f64);
-    // The smallest float32 in place of 0, whose logarithm is none.
-    let log_mean = mean.clamp_min(f64::from(f32::MIN_POSITIVE)).log();
+    let log_mean = mean.log();
     let value = -(&mean * &log_mean).sum(Kind::Float);
     if !log_odds.requires_grad() {
         return value;

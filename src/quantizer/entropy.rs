@@ -9,6 +9,10 @@ use super::straight_through::straight_through;
 /// Tables of a chunk: probabilities, their logarithms, products.
 const TABLES: i64 = 3;
 
+/// The logarithm of the least probability that is told from a smaller one, 3e-33: below are numbers that float32 holds with
+/// fewer bits, and processors take many times as long for them. It also keeps 0 from the logarithm of a mean.
+pub const LEAST_LOG: f64 = -75.0;
+
 /// What [`assignment_entropy`] makes: three scalars.
 #[derive(Debug)]
 pub struct Entropies {
@@ -64,8 +68,7 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
         }
         (of_each / n as f64, mean / n as f64)
     });
-    // The smallest float32 in place of 0, whose logarithm is none.
-    let log_mean = mean.clamp_min(f64::from(f32::MIN_POSITIVE)).log();
+    let log_mean = mean.log();
     let of_mean = -(&mean * &log_mean).sum(Kind::Float);
     let value = &of_each - &of_mean;
     if !x.requires_grad() && !w.requires_grad() {
@@ -133,7 +136,7 @@ impl<'a> Tables<'a> {
         if let Some(b) = self.b {
             logits += b;
         }
-        let log_p = logits.internal_log_softmax_out(&log_p, 1, false);
+        let log_p = logits.internal_log_softmax_out(&log_p, 1, false).clamp_min_(LEAST_LOG);
         let p = log_p.exp_out(&p);
         (p, log_p)
     }
