@@ -17,8 +17,9 @@ pub struct Grid {
 /// What bounds a number before it is rounded, in steps of one level.
 #[derive(Debug)]
 pub enum Squash {
-    /// tanh(z + shift) · scale − offset.
-    Tanh { shift: Tensor, scale: Tensor, offset: Tensor },
+    /// tanh(z + shift) · scale − offset as σ(2z + `twice_shift`) · `twice_scale` − `scale_and_offset`: the same but for
+    /// the last bit, and libtorch's σ takes a third of the time of its tanh.
+    Tanh { twice_shift: Tensor, twice_scale: Tensor, scale_and_offset: Tensor },
     /// (L − 1) · σ(slope · z).
     Sigmoid { slope: f64, top: Tensor },
     /// (L − 1) · (clamp(z · zoom, −1, 1) + 1) / 2.
@@ -47,9 +48,9 @@ impl Grid {
         let offset = |level: f64| if level % 2.0 == 0.0 { 0.5 } else { 0.0 };
         let half = |level: f64| (level / 2.0).floor();
         let squash = Squash::Tanh {
-            shift: each(&|level| inverse(offset(level) / scale(level))),
-            scale: each(&scale),
-            offset: each(&offset),
+            twice_shift: each(&|level| 2.0 * inverse(offset(level) / scale(level))),
+            twice_scale: each(&|level| 2.0 * scale(level)),
+            scale_and_offset: each(&|level| scale(level) + offset(level)),
         };
         Self { squash, digit_of_zero: each(&half), centre: each(&half), half_width: each(&half) }
     }
@@ -74,8 +75,8 @@ impl Grid {
     pub fn rounded(&self, z: &Tensor) -> (Tensor, Tensor) {
         let Grid { squash, digit_of_zero, centre, half_width } = self;
         let (bounded, carrier) = match squash {
-            Squash::Tanh { shift, scale, offset } => {
-                let bounded = (z + shift).tanh() * scale - offset;
+            Squash::Tanh { twice_shift, twice_scale, scale_and_offset } => {
+                let bounded = (z * 2.0 + twice_shift).sigmoid() * twice_scale - scale_and_offset;
                 let carrier = &bounded / half_width;
                 (bounded, carrier)
             }

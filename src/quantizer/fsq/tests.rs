@@ -49,9 +49,9 @@ fn every_code_can_be_reached_and_comes_back() {
             let grid = &fsq.grid;
             // The z whose bounded value is the middle of each level; end levels, which are half open, a bit inside.
             let z = match &grid.squash {
-                Squash::Tanh { shift, scale, offset } => {
-                    let inside = (digits - &grid.half_width + offset) / scale;
-                    inside.clamp(-0.9995, 0.9995).atanh() - shift
+                Squash::Tanh { twice_shift, twice_scale, scale_and_offset } => {
+                    let inside = (digits - &grid.half_width + scale_and_offset) / twice_scale;
+                    (inside.clamp(2.5e-4, 1.0 - 2.5e-4).logit(None::<f64>) - twice_shift) / 2.0
                 }
                 Squash::Sigmoid { top, .. } => (digits / top).clamp(1e-3, 1.0 - 1e-3).logit(None::<f64>),
                 Squash::Clamp { .. } => unreachable!("a stage's alone"),
