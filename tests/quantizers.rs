@@ -329,17 +329,26 @@ fn restarts_are_counted_for_each_part() {
 
 /// A config of any kind with values that may be out of every range.
 fn any_config() -> impl Strategy<Value = Value> {
+    // Mostly what works, so that most configs are built and used.
     let integer = prop_oneof![
-        -3i64..40,
-        Just(i64::MIN),
-        Just(i64::MAX),
-        Just(1 << 31),
-        Just((1 << 31) + 1),
-        Just(65537)
+        40 => 1i64..13,
+        3 => -3i64..40,
+        1 => Just(i64::MIN),
+        1 => Just(i64::MAX),
+        1 => Just(1 << 31),
+        1 => Just((1 << 31) + 1),
+        1 => Just(65537)
     ];
-    let number =
-        prop_oneof![0.0..2.0f64, Just(-1.0), Just(0.0), Just(f64::MAX), Just(f64::MIN_POSITIVE), Just(1e-40)];
-    let levels = prop::collection::vec(prop_oneof![-1i64..12, Just(1001), Just(i64::MAX)], 0..5);
+    let number = prop_oneof![
+        40 => 0.01..1.0f64,
+        1 => Just(-1.0),
+        2 => Just(0.0),
+        1 => Just(f64::MAX),
+        1 => Just(f64::MIN_POSITIVE),
+        1 => Just(1e-40)
+    ];
+    let level = prop_oneof![40 => 2i64..9, 1 => -1i64..2, 1 => Just(1001), 1 => Just(i64::MAX)];
+    let levels = prop_oneof![20 => prop::collection::vec(level, 1..5), 1 => Just(vec![])];
     let kind = prop_oneof![Just("fsq"), Just("vq"), Just("simvq"), Just("lfq"), Just("bsq"), Just("ibq")];
     let word = |words: &'static [&'static str]| prop::sample::select(words.to_vec());
     let values = (
@@ -383,11 +392,15 @@ fn any_config() -> impl Strategy<Value = Value> {
         config.as_object_mut().unwrap().extend(kept.map(|(_, (key, value))| (key.clone(), value.clone())));
         config
     });
-    leaf.prop_recursive(3, 4, 1, |inner| {
-        (inner, -1i64..5, any::<bool>()).prop_map(|(each, n, residual)| match residual {
-            true => json!({ "kind": "residual", "stages": n, "each": each }),
-            false => json!({ "kind": "grouped", "groups": n, "each": each }),
-        })
+    let leaf = leaf.boxed();
+    prop_oneof![6 => leaf.clone(), 3 => wrapped(leaf.clone()), 1 => wrapped(wrapped(leaf).boxed())]
+}
+
+fn wrapped(each: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
+    let parts = prop_oneof![8 => 1i64..4, 1 => -1i64..1];
+    (each, parts, any::<bool>()).prop_map(|(each, n, residual)| match residual {
+        true => json!({ "kind": "residual", "stages": n, "each": each }),
+        false => json!({ "kind": "grouped", "groups": n, "each": each }),
     })
 }
 
