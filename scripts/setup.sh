@@ -70,7 +70,7 @@ install() { # KIND
     local options=(--quiet --disable-pip-version-check) size="4.8 GB on disk" platlib
     if [ "$1" = cpu ]; then
         options+=(--no-deps)
-        size="600 MB or less"
+        size="1.2 GB on disk or less"
     fi
     if [ -e .libtorch ] && [ ! -L .libtorch ]; then
         fail ".libtorch is no link of this script's making: move it away"

@@ -130,7 +130,7 @@ fn mistakes_in_the_config_are_named() {
         ("quantizer={kind=\"residual\",stages=0,each={kind=\"fsq\"}}", &["quantizer.stages is 0", "from 1"]),
         (
             "quantizer={kind=\"residual\",stages=60,each={kind=\"fsq\"}}",
-            &["quantizer.stages is 60", "9 of them"],
+            &["quantizer.stages is 60", "9 or fewer"],
         ),
         (
             "quantizer={kind=\"residual\",each={kind=\"fsq\",bound=\"tanh\"}}",

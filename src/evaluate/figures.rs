@@ -105,7 +105,9 @@ impl Figures {
     fn codebooks_meaning(&self) -> String {
         match self.codebooks {
             1 => String::new(),
-            several => format!("each of {several} codebooks; usage to entropy_bits are means over them"),
+            several => format!(
+                "each of {several} codebooks: usage and entropy_bits are means, dead_codes a sum, largest_share the most"
+            ),
         }
     }
 }

@@ -24,7 +24,7 @@ const TABLES: i64 = 3;
 /// Where the codes are before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
-pub enum Start {
+pub enum InitialCodes {
     /// Uniform within ±1/K, as in the official code. The softmax of so small products is flat, and it takes many steps
     /// until its gradient is more than nothing.
     #[default]
@@ -42,7 +42,7 @@ pub struct Config {
     /// D.
     pub codebook_dim: i64,
     /// Where the codes start.
-    pub start: Start,
+    pub initial_codes: InitialCodes,
     /// Weight of ‖y − z‖², through the estimator y, which moves latents and all codes.
     pub quantization_weight: f64,
     /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
@@ -62,7 +62,7 @@ impl Default for Config {
         Self {
             codebook_size: 1024,
             codebook_dim: 8,
-            start: Start::default(),
+            initial_codes: InitialCodes::default(),
             quantization_weight: 1.0,
             commitment_weight: 1.0,
             codebook_weight: 0.25,
@@ -129,9 +129,9 @@ impl Ibq {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let bound = 1.0 / k as f64;
-        let init = match config.start {
-            Start::Uniform => nn::Init::Uniform { lo: -bound, up: bound },
-            Start::Normal => nn::Init::Randn { mean: 0.0, stdev: (d as f64).powf(-0.5) },
+        let init = match config.initial_codes {
+            InitialCodes::Uniform => nn::Init::Uniform { lo: -bound, up: bound },
+            InitialCodes::Normal => nn::Init::Randn { mean: 0.0, stdev: (d as f64).powf(-0.5) },
         };
         Ok(Self {
             projection: Projection::new(path, channels, d),

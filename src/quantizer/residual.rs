@@ -53,7 +53,7 @@ impl Settings for Config {
             "stages",
             self.stages,
             &format!(
-                "each stage is {ratio} times finer than the one before, and float32 tells {most} of them apart at most"
+                "each stage is {ratio} times finer than the one before, and float32 tells no more apart: use {most} or fewer"
             ),
         )
     }
