@@ -388,8 +388,10 @@ fn memory_exhausted_says_what_to_lower() {
 #[test]
 fn one_trainer_per_run_folder() {
     let scratch = Scratch::new();
-    let endless = ["--set=train.steps=1000000", "--set=train.checkpoint_every=1000000"];
-    let trainer = start_training(&scratch, "run", &endless);
+    // An evaluation would save the best checkpoint, if the machine is slow enough for the trainer to get there.
+    let endless = ["train.steps", "train.checkpoint_every", "train.eval_every"]
+        .map(|key| format!("--set={key}=1000000"));
+    let trainer = start_training(&scratch, "run", &endless.each_ref().map(String::as_str));
     for args in [&[][..], &["--resume"]] {
         refused(&scratch.try_train("run", args), 3, &["in use by another process", "choose another --run"]);
     }
