@@ -41,6 +41,8 @@ pub mod train;
 
 pub mod config;
 
+pub mod report;
+
 pub mod cli;
 
 pub mod commands;

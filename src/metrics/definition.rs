@@ -1,0 +1,118 @@
+//! What each figure means, said once for tables, reports and docs.
+
+/// Whether a larger value of a figure is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Larger is better.
+    Higher,
+    /// Smaller is better.
+    Lower,
+    /// It describes, and ranks nothing: the usage of a small codebook beats that of a large one by its size alone.
+    Neither,
+}
+
+/// A figure by its name in JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition {
+    /// As in JSON, logs and tables.
+    pub name: &'static str,
+    /// What ranks.
+    pub better: Better,
+    /// Digits after the point that mean something.
+    pub digits: usize,
+    /// Unit and definition, in one line.
+    pub text: &'static str,
+}
+
+/// Every figure of an evaluation that is one number, in the order of the tables.
+pub const DEFINITIONS: &[Definition] = &[
+    figure("images", Better::Neither, 0, "images evaluated"),
+    figure(
+        "psnr_db",
+        Better::Higher,
+        2,
+        "dB; 10·log10(255²/MSE) per image, 100 for a perfect copy, mean over images",
+    ),
+    figure(
+        "ssim",
+        Better::Higher,
+        4,
+        "structural similarity: Gaussian window 11×11, σ 1.5, per channel, data range 255, valid region, mean over images",
+    ),
+    figure("ms_ssim", Better::Higher, 4, "multi-scale SSIM, the five standard weights, mean over images"),
+    figure("l1", Better::Lower, 2, "mean absolute error in levels of 255, mean over images"),
+    figure(
+        "ssimulacra2",
+        Better::Higher,
+        2,
+        "SSIMULACRA 2: 100 is a perfect copy, 90 is hard to tell, mean over images",
+    ),
+    figure("lpips_alex", Better::Lower, 4, "LPIPS 0.1 with AlexNet, inputs in [−1, 1], mean over images"),
+    figure("lpips_vgg", Better::Lower, 4, "LPIPS 0.1 with VGG16, inputs in [−1, 1], mean over images"),
+    figure(
+        "rfid",
+        Better::Lower,
+        2,
+        "Fréchet distance of 2048 Inception features between the reconstructions and the originals evaluated",
+    ),
+    figure(
+        "tokens",
+        Better::Neither,
+        0,
+        "positions of all images: several codebooks at one position are one token",
+    ),
+    figure("codebook_size", Better::Neither, 0, "K, of each codebook"),
+    figure("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
+    figure(
+        "usage_expected_uniform",
+        Better::Neither,
+        4,
+        "the usage of as many tokens drawn evenly: 1 − (1 − 1/K)^tokens",
+    ),
+    figure("usage_batch", Better::Neither, 4, "share of codes that occur in a batch, mean over batches"),
+    figure("usage_64k", Better::Neither, 4, "share of codes that occur among the last 65,536 tokens"),
+    figure("perplexity", Better::Neither, 1, "codes in even use: 2^entropy_bits"),
+    figure("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
+    figure("dead_codes", Better::Neither, 0, "codes that never occur"),
+    figure("largest_share", Better::Neither, 4, "share of the most frequent code"),
+    figure("bits_per_token", Better::Neither, 3, "log2 K, summed over codebooks"),
+    figure(
+        "bits_per_token_zstd",
+        Better::Neither,
+        3,
+        "bits a token takes in a file of all tokens under zstd",
+    ),
+    figure("bits_per_pixel", Better::Neither, 4, "bits_per_token × tokens / pixels"),
+    figure("bits_per_pixel_zstd", Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
+    figure(
+        "stability_shift",
+        Better::Higher,
+        4,
+        "share of tokens unchanged when the image moves by one pixel",
+    ),
+    figure("stability_jpeg75", Better::Higher, 4, "share of tokens unchanged after JPEG of quality 75"),
+    figure(
+        "stability_flip",
+        Better::Higher,
+        4,
+        "share of tokens unchanged under a horizontal flip, tokens flipped back",
+    ),
+    figure(
+        "stability_reencode",
+        Better::Higher,
+        4,
+        "share of tokens unchanged when the reconstruction is encoded",
+    ),
+    figure("encode_images_per_sec", Better::Higher, 1, "images to tokens, without reading files"),
+    figure("decode_images_per_sec", Better::Higher, 1, "tokens to images, without writing files"),
+];
+
+const fn figure(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
+    Definition { name, better, digits, text }
+}
+
+/// The definition of a figure, if it has one.
+#[must_use]
+pub fn definition(name: &str) -> Option<&'static Definition> {
+    DEFINITIONS.iter().find(|definition| definition.name == name)
+}
