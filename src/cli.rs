@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::checkpoint::Which;
+use crate::evaluate::Metric;
 use crate::torch::{DeviceChoice, Precision};
 use crate::train::Weights;
 
@@ -23,9 +24,12 @@ pub enum Command {
     /// Train a tokenizer as a config says
     #[command(after_help = TRAIN_HELP)]
     Train(TrainArgs),
-    /// Measure a trained tokenizer on a folder of images
+    /// Measure a tokenizer, ours or another's, on a folder of images
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
+    /// Train and measure several tokenizers on equal terms, and make a report of it
+    #[command(after_help = COMPARE_HELP)]
+    Compare(CompareArgs),
     /// Pass images through a trained tokenizer and write what comes back
     #[command(after_help = RECONSTRUCT_HELP)]
     Reconstruct(ReconstructArgs),
@@ -47,7 +51,18 @@ Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a s
 const EVAL_HELP: &str = "\
 Examples:
   pixtok eval checkpoints/photos96-fsq
-  pixtok eval checkpoints/photos96-fsq --data ~/pictures --checkpoint best --json figures.json";
+  pixtok eval checkpoints/photos96-fsq --data ~/pictures --checkpoint best --json figures.json
+  pixtok eval checkpoints/photos96-fsq --stability --per-image images.csv
+  pixtok eval cosmos.toml --data ~/pictures
+  pixtok eval reconstructed --data originals";
+
+const COMPARE_HELP: &str = "\
+Examples:
+  pixtok compare configs/compare/fsq-vs-vq.toml --dry-run
+  pixtok compare configs/compare/fsq-vs-vq.toml
+  pixtok compare mine.toml --out checkpoints/mine --devices cuda:0,cuda:1
+
+The same command again goes on where it was stopped; what is finished is not run again.";
 
 const RECONSTRUCT_HELP: &str = "\
 Examples:
@@ -101,15 +116,13 @@ pub struct ComputeArgs {
     pub threads: Option<i32>,
 }
 
-/// Of every command that takes a trained tokenizer.
+/// How a trained tokenizer is used.
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// A run folder that `pixtok train` wrote
-    pub run: PathBuf,
-    /// last, best or step-N
+pub struct ModelArgs {
+    /// Of a run: last, best or step-N
     #[arg(long, default_value = "last")]
     pub checkpoint: Which,
-    /// raw, or ema for the moving average (with train.ema_decay)
+    /// Of a run: raw, or ema for the moving average (with train.ema_decay)
     #[arg(long, default_value = "raw")]
     pub weights: Weights,
     /// fp32 or bf16
@@ -120,29 +133,86 @@ pub struct RunArgs {
     pub compute: ComputeArgs,
 }
 
+/// What is measured.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// What to measure of the images, separated by commas [default: all that can be]. Codebook figures always are
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub metrics: Vec<Metric>,
+    /// Also count the tokens that stay when the image is shifted by a pixel, saved as JPEG, flipped, or replaced by its
+    /// reconstruction
+    #[arg(long)]
+    pub stability: bool,
+}
+
 /// Of `pixtok eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// The tokenizer
+    /// A run folder, a folder with a config.toml and a model.safetensors, an adapter (.toml) of a TorchScript pair,
+    /// or a folder of reconstructions made elsewhere, named as the originals in --data
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used
     #[command(flatten)]
-    pub tokenizer: RunArgs,
+    pub model: ModelArgs,
     /// Folder of images, all of which are evaluated [default: the run's validation images]
     #[arg(long, value_name = "DIR", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
-    /// Images at a time, in place of the run's eval.batch_size
+    /// Prepare images, and choose them where --data does not, as this config says in place of the tokenizer's own
+    #[arg(long, value_name = "CONFIG")]
+    pub protocol: Option<PathBuf>,
+    /// Images at a time, in place of the config's eval.batch_size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
+    /// What is measured
+    #[command(flatten)]
+    pub measures: MeasureArgs,
     /// Also write the figures as one flat JSON object; - is standard output, in place of the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Also write the values of each image, as .csv or .parquet
+    #[arg(long, value_name = "FILE")]
+    pub per_image: Option<PathBuf>,
+    /// Also write how often each code that occurs was hit, as .csv
+    #[arg(long, value_name = "FILE")]
+    pub code_counts: Option<PathBuf>,
+    /// Also write some originals and reconstructions into originals/ and reconstructions/ of this folder
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
+}
+
+/// Of `pixtok compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The sweep: a base config, arms, seeds
+    pub sweep: PathBuf,
+    /// Folder of the comparison [default: checkpoints/ and the sweep's name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Check everything, print what would be run, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Trainings at a time, each a process of its own [default: one per device]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: Option<u32>,
+    /// Devices that the trainings are spread over, separated by commas
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto")]
+    pub devices: Vec<DeviceChoice>,
+    /// Threads of libtorch on the CPU for each training [default: the processors over the jobs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+    /// What is measured
+    #[command(flatten)]
+    pub measures: MeasureArgs,
 }
 
 /// Of `pixtok reconstruct`.
 #[derive(Debug, Args)]
 pub struct ReconstructArgs {
-    /// The tokenizer
+    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a model.safetensors
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used
     #[command(flatten)]
-    pub tokenizer: RunArgs,
+    pub model: ModelArgs,
     /// An image, or a folder of them. Each is taken whole, cut at its borders to a multiple of the downsampling
     #[arg(value_name = "IMAGE_OR_FOLDER")]
     pub input: PathBuf,

@@ -1,18 +1,32 @@
 //! The only evaluation loop: the trainer and `pixtok eval` both call it.
+//!
+//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of folders; `measures` says
+//! what is measured of them, `scores` holds the values of each image, `sums` what adds up over batches, `figures` what
+//! comes of it all.
 
 mod figures;
+mod measures;
+mod pairs;
+mod passes;
+mod scores;
+mod stability;
+mod sums;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 pub use figures::Figures;
+pub use measures::{Measures, Metric};
+pub use pairs::Pairs;
+pub use passes::{Passed, Subject, Tokens};
+pub use scores::{Column, Extremes, Scores};
 
-use crate::data::{BadSample, DataError, Loader};
-use crate::metrics::{CodebookUse, JointUse, L1, Psnr, Ssim, to_8bit};
-use crate::model::{Tokenizer, images_from_bytes};
+use crate::codec::{CodecError, Vocabulary};
+use crate::data::{BadSample, DataError};
+use crate::metrics::CodebookFigures;
 use crate::picture::{Picture, PictureError};
-use crate::quantizer::{CodebookShape, Mode};
-use crate::torch::{Precision, TorchError, catching, with_precision};
+use crate::torch::TorchError;
+use sums::Sums;
 
 /// Settings of every evaluation of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,26 +67,57 @@ pub enum EvaluateError {
     /// No image could be read.
     #[error("no image to evaluate: {0}")]
     NoImages(String),
-    /// The model makes numbers that are not finite.
-    #[error("the encoder's latents are not finite for a batch with {0}; these weights are of no use")]
-    NotFinite(String),
+    /// Originals and reconstructions do not belong together.
+    #[error("{0}")]
+    Pairs(String),
+    /// The tokenizer failed on a batch.
+    #[error("the batch of {first}: {source}")]
+    Codec {
+        /// The first image of the batch.
+        first: String,
+        /// How.
+        source: CodecError,
+    },
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Bare(#[from] CodecError),
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
     /// A picture of the reconstructions could not be made.
     #[error(transparent)]
     Picture(#[from] PictureError),
+    /// Tokens could not be compressed.
+    #[error("cannot compress the tokens")]
+    Compress(#[from] std::io::Error),
 }
 
-/// Figures, the use of each code, pictures, and the images that could not be read.
+impl EvaluateError {
+    /// The same, with the batch that it happened in.
+    fn of_batch(self, first: &str) -> Self {
+        match self {
+            Self::Bare(CodecError::Torch(error)) => Self::Torch(error),
+            Self::Bare(source) => Self::Codec { first: first.to_owned(), source },
+            other => other,
+        }
+    }
+}
+
+/// Figures, the values behind them, pictures, and the images that could not be read.
 #[derive(Debug)]
 pub struct Evaluation {
     /// The figures.
     pub figures: Figures,
+    /// The use of the codes, where there are tokens.
+    pub codebook: Option<CodebookFigures>,
+    /// Sizes of the codebooks, where there are tokens.
+    pub vocabulary: Option<Vocabulary>,
     /// `(code, count)` for each code hit.
     pub counts: Vec<(i64, i64)>,
-    /// Some images as the model saw them.
-    pub originals: Vec<Picture>,
+    /// The values of each image.
+    pub scores: Scores,
+    /// Some images as the model saw them, each with its name.
+    pub originals: Vec<(String, Picture)>,
     /// Their reconstructions.
     pub reconstructions: Vec<Picture>,
     /// Images that were left out.
@@ -84,8 +129,6 @@ pub struct Evaluation {
 pub struct Options {
     /// Where the model is.
     pub device: Device,
-    /// Of encoder and decoder.
-    pub precision: Precision,
     /// How many pictures to keep, spread evenly over the images.
     pub pictures: usize,
     /// How many images there are to evaluate, unless some are bad.
@@ -101,102 +144,38 @@ impl Options {
     }
 }
 
-/// The sums over batches.
-struct Accumulators {
-    psnr: Psnr,
-    ssim: Ssim,
-    l1: L1,
-    codebook: CodebookUse,
-    joint: Option<JointUse>,
-    images: usize,
-    pixels: i64,
-}
-
-/// Reconstructs every image of `loader` once, without gradient.
+/// Passes every image of `subject` once, without gradient.
 ///
 /// # Errors
 /// See [`EvaluateError`].
 pub fn evaluate(
-    tokenizer: &Tokenizer,
-    loader: Loader,
+    subject: Subject,
+    measures: &Measures,
     options: Options,
 ) -> Result<Evaluation, EvaluateError> {
-    let shape = tokenizer.codebook();
-    let mut sums = Accumulators {
-        psnr: Psnr::new(),
-        ssim: Ssim::new(),
-        l1: L1::new(),
-        codebook: CodebookUse::new(shape.codebooks, shape.size),
-        joint: (shape.codebooks > 1).then(|| JointUse::new(shape.codebooks, shape.size)),
-        images: 0,
-        pixels: 0,
-    };
+    let vocabulary = subject.vocabulary();
+    let mut sums = Sums::new(vocabulary)?;
+    let mut scores = Scores::new(&measures.images);
     let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
-    for batch in loader {
-        let batch = batch?;
-        bad.extend(batch.bad);
-        if batch.names.is_empty() {
-            continue;
+    for passed in subject.passes(options.device) {
+        let passed = passed?;
+        bad.extend(passed.bad);
+        let Some((images, recons)) = passed.images else { continue };
+        let first = scores.names.len();
+        for (i, name) in passed.names.iter().enumerate().filter(|(i, _)| options.keeps(first + i)) {
+            originals.push((name.clone(), Picture::from_tensor(&images.get(i as i64))?));
+            reconstructions.push(Picture::from_tensor(&recons.get(i as i64))?);
         }
-        let bytes = batch.images.to_device(options.device);
-        let (recon, indices, finite) = catching(|| reconstruct(tokenizer, &bytes, options.precision))?;
-        if !finite {
-            return Err(EvaluateError::NotFinite(batch.names[0].clone()));
-        }
-        sums.add(&bytes, &recon, &indices);
-        let first = sums.images - batch.names.len();
-        for i in (0..batch.names.len()).filter(|i| options.keeps(first + i)) {
-            originals.push(Picture::from_tensor(&bytes.get(i as i64))?);
-            reconstructions.push(Picture::from_tensor(&recon.get(i as i64))?);
-        }
+        scores.add(&measures.images, passed.names, &images, &recons);
+        sums.add(&images, &recons, passed.tokens.as_ref())?;
     }
-    let counts = sums.codebook.counts();
-    let figures = sums.figures(&shape).ok_or_else(|| {
+    if scores.names.is_empty() {
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
-        EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into()))
-    })?;
-    Ok(Evaluation { figures, counts, originals, reconstructions, bad })
-}
-
-/// `[B, 3, H, W]` bytes -> reconstruction in bytes, indices, and whether the latents are finite.
-fn reconstruct(tokenizer: &Tokenizer, bytes: &Tensor, precision: Precision) -> (Tensor, Tensor, bool) {
-    tch::no_grad(|| {
-        let out = with_precision(precision, || tokenizer.forward(&images_from_bytes(bytes), Mode::Eval));
-        let finite = out.latents.isfinite().all().int64_value(&[]) == 1;
-        (to_8bit(&out.recon), out.quantized.indices, finite)
-    })
-}
-
-impl Accumulators {
-    fn add(&mut self, bytes: &Tensor, recon: &Tensor, indices: &Tensor) {
-        tch::no_grad(|| {
-            self.psnr.add(bytes, recon);
-            self.ssim.add(bytes, recon);
-            self.l1.add(bytes, recon);
-            self.codebook.add(indices);
-            self.joint.iter_mut().for_each(|joint| joint.add(indices));
-        });
-        let size = bytes.size();
-        self.images += size[0] as usize;
-        self.pixels += size[0] * size[2] * size[3];
+        return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
-
-    /// `None` without images.
-    fn figures(&self, shape: &CodebookShape) -> Option<Figures> {
-        let codebook = self.codebook.figures();
-        Some(Figures {
-            images: self.images,
-            psnr_db: self.psnr.value()?,
-            ssim: self.ssim.value(),
-            l1: self.l1.value()?,
-            perfect_images: self.psnr.perfect(),
-            codebooks: shape.codebooks,
-            codebook_size: shape.size,
-            joint: self.joint.as_ref().map(JointUse::figures),
-            bits_per_pixel: codebook.bits_per_token * codebook.tokens as f64 / self.pixels as f64,
-            codebook,
-        })
-    }
+    let counts = sums.counts();
+    let (figures, codebook) = sums.finish(&scores, measures)?;
+    Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad })
 }
 
 #[cfg(test)]
@@ -206,7 +185,7 @@ mod tests {
     #[test]
     fn pictures_are_spread_over_the_images() {
         let kept = |pictures, images| {
-            let options = Options { device: Device::Cpu, precision: Precision::Fp32, pictures, images };
+            let options = Options { device: Device::Cpu, pictures, images };
             (0..images).filter(|&place| options.keeps(place)).collect::<Vec<_>>()
         };
         assert_eq!(kept(3, 10), [0, 4, 7]);

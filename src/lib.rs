@@ -31,6 +31,8 @@ pub mod optim;
 
 pub mod metrics;
 
+pub mod codec;
+
 pub mod logger;
 
 pub mod checkpoint;
@@ -40,6 +42,8 @@ pub mod evaluate;
 pub mod train;
 
 pub mod config;
+
+pub mod sweep;
 
 pub mod report;
 

@@ -1,4 +1,4 @@
-//! One trainer per run folder: an advisory lock on a file in it, which the system drops when the process ends,
+//! One trainer per run folder, one comparison per its own: an advisory lock on a file in it, which the system drops when the process ends,
 //! however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,7 +10,7 @@ const FILE: &str = ".lock";
 
 /// Held as long as the value lives.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
@@ -20,7 +20,7 @@ impl Lock {
     /// # Errors
     /// [`Error::InUse`] when another process (or another value in this one) holds it, [`Error::NotWritable`] when
     /// the lock's file cannot be created, [`Error::Io`] when the file system has no locks.
-    pub(super) fn take(folder: &Path) -> Result<Lock, Error> {
+    pub fn take(folder: &Path) -> Result<Lock, Error> {
         let path = folder.join(FILE);
         let file = OpenOptions::new()
             .create(true)

@@ -29,6 +29,7 @@ mod writer;
 
 pub use atomic::write_atomic;
 pub use error::{Error, SaveCause};
+pub use lock::Lock;
 pub use retention::Best;
 pub use run_folder::RunFolder;
 pub use snapshot::{Loaded, Snapshot};

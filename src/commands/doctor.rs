@@ -3,13 +3,13 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
+use super::machine::{Cpu, libtorch};
 use crate::torch::{self, DeviceChoice, Precision, TorchError};
 
 /// Prints the report on standard output. What is missing is part of the report, not an error, unless the device asked
@@ -19,7 +19,7 @@ use crate::torch::{self, DeviceChoice, Precision, TorchError};
 /// When `device` is asked for and absent or cannot compute, and when the report cannot be written.
 pub fn run(device: DeviceChoice) -> Result<()> {
     let mut report = Report::default();
-    let cpu = Cpu::of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+    let cpu = Cpu::here();
     report.fact("pixtok", env!("CARGO_PKG_VERSION"));
     report.fact("libtorch", libtorch());
     report.fact("cpu", format!("{} ({})", cpu.model, cpu.capability()));
@@ -65,44 +65,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// What Linux tells about the processor; elsewhere nothing is known, and nothing is wrong with that.
-struct Cpu {
-    model: String,
-    flags: Vec<String>,
-}
-
-impl Cpu {
-    /// `cpuinfo` is the text of `/proc/cpuinfo`, whose flags line is called `Features` on ARM.
-    fn of(cpuinfo: &str) -> Self {
-        let field = |names: [&str; 2]| {
-            let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-            fields.find(|(name, _)| names.contains(&name.trim())).map(|(_, value)| value.trim())
-        };
-        let model = field(["model name", "Model"]).unwrap_or(std::env::consts::ARCH).to_owned();
-        let flags = field(["flags", "Features"]).unwrap_or_default();
-        Self { model, flags: flags.split_whitespace().map(str::to_owned).collect() }
-    }
-
-    fn has(&self, flag: &str) -> bool {
-        self.flags.iter().any(|known| known == flag)
-    }
-
-    /// The widest vector instructions, which set the speed of fp32.
-    fn capability(&self) -> &'static str {
-        let known = [("avx512f", "AVX-512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON")];
-        known.iter().find(|(flag, _)| self.has(flag)).map_or("vector instructions unknown", |(_, name)| name)
-    }
-
-    fn bf16_speed(&self) -> &'static str {
-        let known = [("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512"), ("bf16", "ARM")];
-        match known.iter().find(|(flag, _)| self.has(flag)) {
-            Some((_, "AMX")) => "works, the processor has AMX for it: several times as fast as fp32",
-            Some(_) => "works, the processor has instructions for it: about twice as fast as fp32",
-            None => "works, without instructions of the processor's for it: fp32 may be as fast",
-        }
-    }
-}
-
 fn threads(report: &mut Report) {
     let processors = available_parallelism().map_or(1, usize::from);
     let (within, between) = (tch::get_num_threads(), tch::get_num_interop_threads());
@@ -113,30 +75,6 @@ fn threads(report: &mut Report) {
         "threads",
         format!("{within} within an operation{asked}, {between} between, {processors} processors"),
     );
-}
-
-fn libtorch() -> String {
-    // The file that this process has mapped, not where one ought to be.
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let Some(lib) = library_folder(&maps) else { return "loaded, from a place unknown".to_owned() };
-    let version = lib.parent().and_then(version_of).unwrap_or_else(|| "of unknown version".to_owned());
-    format!("{version} in {}", lib.display())
-}
-
-/// The folder of `libtorch_cpu` in the text of `/proc/self/maps`, whose lines end with a path.
-fn library_folder(maps: &str) -> Option<PathBuf> {
-    let line = maps.lines().find(|line| line.contains("/libtorch_cpu."))?;
-    Path::new(&line[line.find('/')?..]).parent().map(Path::to_path_buf)
-}
-
-/// The wheel has a `version.py`, the plain archive a `build-version`.
-fn version_of(root: &Path) -> Option<String> {
-    if let Ok(version) = fs::read_to_string(root.join("build-version")) {
-        return Some(version.trim().to_owned());
-    }
-    let python = fs::read_to_string(root.join("version.py")).ok()?;
-    let quoted = python.lines().find_map(|line| line.strip_prefix("__version__ = '"))?;
-    Some(quoted.trim_end_matches('\'').to_owned())
 }
 
 fn cuda(report: &mut Report) {
@@ -221,38 +159,6 @@ fn product(device: Device, precision: Precision) -> Result<(), TorchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processors_are_told_apart() {
-        let intel =
-            Cpu::of("processor\t: 0\nmodel name\t: Xeon: a\nflags\t\t: avx2 avx512f amx_bf16 avx512_bf16\n");
-        assert_eq!((intel.model.as_str(), intel.capability()), ("Xeon: a", "AVX-512"));
-        assert!(intel.bf16_speed().contains("AMX"));
-        let arm = Cpu::of("processor\t: 0\nFeatures\t: fp asimd bf16\n");
-        assert_eq!(arm.capability(), "NEON");
-        assert!(arm.bf16_speed().contains("twice"));
-        let unknown = Cpu::of("");
-        assert_eq!(unknown.model, std::env::consts::ARCH);
-        assert!(unknown.bf16_speed().contains("fp32 may be as fast"));
-    }
-
-    #[test]
-    fn the_library_is_found_where_it_is_mapped() {
-        let maps = "55d0-55d1 r--p 00000000 08:01 12 /usr/bin/x\n\
-                    7f00-7f01 r-xp 00000000 08:01 13   /a b/torch/lib/libtorch_cpu.so\n";
-        assert_eq!(library_folder(maps), Some(PathBuf::from("/a b/torch/lib")));
-        assert_eq!(library_folder(""), None);
-    }
-
-    #[test]
-    fn the_version_is_read_from_either_file() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(version_of(root.path()), None);
-        fs::write(root.path().join("version.py"), "x = 1\n__version__ = '2.13.0+cu130'\n").unwrap();
-        assert_eq!(version_of(root.path()).as_deref(), Some("2.13.0+cu130"));
-        fs::write(root.path().join("build-version"), "2.13.0+cpu\n").unwrap();
-        assert_eq!(version_of(root.path()).as_deref(), Some("2.13.0+cpu"));
-    }
 
     #[test]
     fn the_cpu_computes_in_both_precisions() {

@@ -1,70 +1,166 @@
-//! `pixtok eval`: figures of a trained tokenizer, as a table and as JSON.
+//! `pixtok eval`: figures of a tokenizer, as a table and as JSON.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tch::Device;
 
-use super::{note, open, print};
-use crate::checkpoint::write_atomic;
+use super::subject::{Images, Measured};
+use super::write::{write, write_png};
+use super::{note, open, print, subject};
 use crate::cli::EvalArgs;
-use crate::data::{BadSamples, Dataset, Loader};
-use crate::evaluate::{self, Figures, evaluate};
+use crate::codec::{Codec, Own};
+use crate::data::{BadSamples, Loader};
+use crate::evaluate::{self, Evaluation, Measures, Metric, Pairs, Subject, evaluate};
 use crate::train::TrainError;
 
-/// The flat object of `--json`.
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(flatten)]
-    figures: &'a Figures,
-    step: u64,
-    weights: &'a str,
-}
+/// Images listed at both ends of the ranking.
+const EXTREMES: usize = 5;
+/// Pictures that `--pictures` writes.
+const PICTURES: usize = 8;
 
-/// Evaluates, prints the table, writes the JSON.
+/// Evaluates, prints the table, writes the files.
 pub(super) fn run(args: &EvalArgs) -> Result<()> {
-    if let Some(parent) = args.json.as_deref().and_then(Path::parent) {
-        // Before the long work.
-        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
-    }
-    let opened = open::open(&args.tokenizer)?;
-    let (folder, dataset) = match &args.data {
-        Some(folder) => (folder.display().to_string(), Dataset::open(folder, crate::data::Split::All)?),
-        None => super::train::validation_set(&opened.config)?,
-    };
-    let dataset = Arc::new(dataset);
-    let eval = &opened.config.eval;
-    let bound = if args.data.is_some() { None } else { eval.bound() };
-    let batch_size = args.batch_size.map_or(eval.batch_size, |size| size as usize);
-    let loader = Loader::eval(Arc::clone(&dataset), &opened.config.data, batch_size, bound)?;
-    let images = bound.unwrap_or(dataset.len()).min(dataset.len());
-    let options =
-        evaluate::Options { device: opened.device, precision: args.tokenizer.precision, pictures: 0, images };
-    let evaluation = evaluate(&opened.tokenizer, loader, options)?;
-    let mut bad = BadSamples::new(images, opened.config.data.max_bad_fraction);
+    prepare(args)?;
+    let device = open::compute(&args.model.compute)?;
+    let measured = subject::open(&args.tokenizer, &args.model, device)?;
+    let images = Images::of(&measured, args)?;
+    let metrics =
+        if args.measures.metrics.is_empty() { Metric::ALL.to_vec() } else { args.measures.metrics.clone() };
+    let evaluation = measure(&measured, &images, &Measures::of(&metrics), args, device)?;
+    let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
         note(&format!("left out {}: {}", sample.name, sample.reason));
         bad.record(sample);
     }
     bad.check().map_err(TrainError::from)?;
-    let figures = &evaluation.figures;
-    let weights = args.tokenizer.weights.name();
-    let report = Report { figures, step: opened.step, weights };
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    write_files(args, &evaluation)?;
+    let json = serde_json::to_string_pretty(&flat(args, &measured, &images, &evaluation))? + "\n";
     if args.json.as_deref() == Some(Path::new("-")) {
         return print(&json);
     }
-    let run = args.tokenizer.run.display();
-    let heading = format!("{run}, step {}, {weights} weights, on {folder}\n", opened.step);
-    print(&(heading + &figures.table()))?;
-    let Some(path) = &args.json else { return Ok(()) };
-    // A pipe or a device is written to, a file is replaced whole.
-    let written = if path.exists() && !path.is_file() {
-        fs::write(path, &json).map_err(anyhow::Error::from)
-    } else {
-        write_atomic(path, json.as_bytes()).map_err(anyhow::Error::from)
+    print(&text(args, &measured, &images, &evaluation))?;
+    args.json.as_ref().map_or(Ok(()), |path| write(path, json.as_bytes()))
+}
+
+/// Before the long work: can the outputs be written, and are they of kinds that there are?
+fn prepare(args: &EvalArgs) -> Result<()> {
+    for (path, endings) in [(&args.per_image, &["csv", "parquet"][..]), (&args.code_counts, &["csv"])] {
+        let Some(path) = path else { continue };
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if !endings.contains(&ending) {
+            let known = endings.join(" or .");
+            return Err(super::Misuse(format!("{}: the name must end in .{known}", path.display())).into());
+        }
+    }
+    let files = [&args.json, &args.per_image, &args.code_counts];
+    let parents = files.into_iter().flatten().filter_map(|path| path.parent());
+    for folder in parents.chain(args.pictures.as_deref()) {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn measure(
+    measured: &Measured,
+    images: &Images,
+    measures: &Measures,
+    args: &EvalArgs,
+    device: Device,
+) -> Result<Evaluation> {
+    let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
+    let options = evaluate::Options { device, pictures, images: images.count() };
+    let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
+        let loader =
+            Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound)?;
+        Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)
     };
-    written.with_context(|| format!("cannot write {}", path.display()))
+    match measured {
+        Measured::Own(opened) => {
+            of_codec(&Own { tokenizer: &opened.tokenizer, precision: args.model.precision })
+        }
+        Measured::Foreign(pair) => of_codec(&**pair),
+        Measured::Reconstructions(folder) => {
+            let pairs = Pairs::open(&images.dataset, folder, images.data.decode_options(), device)?;
+            if pairs.unmatched() > 0 {
+                note(&format!(
+                    "{} image(s) in {} have no original and are left out",
+                    pairs.unmatched(),
+                    folder.display()
+                ));
+            }
+            Ok(evaluate(Subject::Pairs(pairs), measures, options)?)
+        }
+    }
+}
+
+/// Which tokenizer, on which images.
+fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
+    let path = args.tokenizer.display();
+    match measured {
+        Measured::Own(opened) => {
+            format!("{path}, {}, on {}", opened.weights(args.model.weights), images.words)
+        }
+        Measured::Foreign(_) => format!("{path} (TorchScript), on {}", images.words),
+        Measured::Reconstructions(_) => format!("{path} (reconstructions), of {}", images.words),
+    }
+}
+
+fn text(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Evaluation) -> String {
+    let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
+    let Some(extremes) = evaluation.scores.extremes(EXTREMES) else { return text };
+    let _ = writeln!(text, "intervals: bootstrap, 95 %, over images");
+    for (end, images) in [("least", &extremes.least), ("most", &extremes.most)] {
+        let list: Vec<String> = images.iter().map(|(name, value)| format!("{name} ({value:.2})")).collect();
+        let _ = writeln!(text, "{end} {}: {}", extremes.metric, list.join(", "));
+    }
+    text
+}
+
+/// The object of `--json`.
+fn flat(
+    args: &EvalArgs,
+    measured: &Measured,
+    images: &Images,
+    evaluation: &Evaluation,
+) -> Map<String, Value> {
+    let mut object = evaluation.figures.flat();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    put("tokenizer", json!(args.tokenizer));
+    put("data", json!(images.words));
+    put("batch_size", json!(images.batch_size));
+    if let Measured::Own(opened) = measured {
+        put("step", json!(opened.step));
+        put("weights", json!(args.model.weights.name()));
+        put("parameters", json!(opened.parameters));
+        put("precision", json!(args.model.precision));
+    }
+    if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
+        let names = |images: &[(&str, f64)]| json!(images.iter().map(|(name, _)| name).collect::<Vec<_>>());
+        put("ranked_by", json!(extremes.metric));
+        put("least_images", names(&extremes.least));
+        put("most_images", names(&extremes.most));
+    }
+    object
+}
+
+fn write_files(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
+    if let Some(path) = &args.per_image {
+        write(path, &evaluation.scores.to_csv()?)?;
+    }
+    if let Some(path) = &args.code_counts {
+        let rows = evaluation.counts.iter().map(|(code, count)| format!("{code},{count}\n"));
+        write(path, ("code,count\n".to_owned() + &rows.collect::<String>()).as_bytes())?;
+    }
+    let Some(folder) = &args.pictures else { return Ok(()) };
+    for ((name, original), recon) in evaluation.originals.iter().zip(&evaluation.reconstructions) {
+        for (part, picture) in [("originals", original), ("reconstructions", recon)] {
+            write_png(&folder.join(part).join(format!("{name}.png")), picture)?;
+        }
+    }
+    Ok(())
 }

@@ -2,10 +2,12 @@
 //! 5 non-finite loss, 6 too many bad images, 128 + n after signal n.
 
 use crate::checkpoint;
+use crate::codec::{AdapterError, CodecError};
 use crate::config::{ConfigError, ResolveError};
 use crate::data::DataError;
 use crate::evaluate::EvaluateError;
 use crate::model::ModelError;
+use crate::sweep::SweepError;
 use crate::torch::TorchError;
 use crate::train::TrainError;
 
@@ -29,6 +31,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         .find_map(|cause| {
             if cause.is::<Misuse>()
                 || cause.is::<ConfigError>()
+                || cause.is::<AdapterError>()
+                || cause.is::<SweepError>()
                 || cause.is::<ModelError>()
                 || cause.is::<ResolveError>()
             {
@@ -87,7 +91,9 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
     match error {
         EvaluateError::Data(error) => of_data(error),
         EvaluateError::NoImages(_) => TOO_MANY_BAD,
-        EvaluateError::NotFinite(_) => NOT_FINITE,
+        EvaluateError::Pairs(_) => MISUSE,
+        EvaluateError::Codec { source: CodecError::NotFinite, .. } => NOT_FINITE,
+        EvaluateError::Codec { source: CodecError::Disagrees(_), .. } => MISUSE,
         _ => FAILED,
     }
 }

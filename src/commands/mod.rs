@@ -1,11 +1,15 @@
 //! One verb per file; this one calls them and turns errors into exit codes.
 
+mod compare;
 mod doctor;
 mod eval;
 mod exit_code;
+mod machine;
 mod open;
 mod reconstruct;
+mod subject;
 mod train;
+mod write;
 
 use std::io::{self, Write as _};
 
@@ -21,10 +25,12 @@ use crate::torch::catching;
 /// # Errors
 /// Whatever stopped it; [`exit_code`] has the code.
 pub fn run(command: Command) -> Result<u8> {
+    compare::follow_parent();
     // Memory can run out wherever a tensor is made.
     catching(|| match command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args).map(|()| 0),
+        Command::Compare(args) => compare::run(&args),
         Command::Reconstruct(args) => reconstruct::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(args.device).map(|()| 0),
     })?

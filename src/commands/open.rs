@@ -1,23 +1,30 @@
-//! From a run folder to a tokenizer with its weights.
+//! From a path on the command line to a tokenizer with its weights.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use tch::{Device, nn};
 
-use crate::checkpoint::RunFolder;
-use crate::cli::{ComputeArgs, RunArgs};
+use crate::checkpoint::{RunFolder, tensors};
+use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
 use crate::torch::forbid_tf32;
-use crate::train::load_model;
+use crate::train::{Weights, load_model};
+
+/// The config of a run or a model folder.
+const CONFIG: &str = "config.toml";
+/// The weights of a model folder.
+const MODEL: &str = "model.safetensors";
 
 /// A trained tokenizer.
 pub(super) struct Opened {
     pub config: Config,
     pub tokenizer: Tokenizer,
-    pub step: u64,
-    pub device: Device,
+    /// Absent for a model folder, which does not say.
+    pub step: Option<u64>,
+    /// Trained numbers.
+    pub parameters: usize,
     /// Owns the variables.
     _store: nn::VarStore,
 }
@@ -34,21 +41,50 @@ pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
 
 /// The config that a run was trained with.
 pub(super) fn config_of(run: &Path) -> Result<Config> {
-    let (config, _) = Config::read(&run.join("config.toml"), &[])
+    let (config, _) = Config::read(&run.join(CONFIG), &[])
         .with_context(|| format!("{} holds no usable run", run.display()))?;
     config.check()?;
     Ok(config)
 }
 
-/// Builds the tokenizer of a run and loads the weights that were asked for.
-pub(super) fn open(args: &RunArgs) -> Result<Opened> {
-    let folder = RunFolder::open(&args.run)?;
-    let step = folder.select(args.checkpoint)?;
-    let config = config_of(&args.run)?;
-    let device = compute(&args.compute)?;
-    let loaded = folder.load(step)?;
+/// Whether it is a folder of ours, of a run or of a model.
+pub(super) fn is_ours(path: &Path) -> bool {
+    path.join(CONFIG).is_file()
+}
+
+/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for.
+pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Opened> {
+    let build = |config: &Config, store: &nn::VarStore| {
+        Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
+    };
     let store = nn::VarStore::new(device);
-    let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
+    if is_ours(path) && path.join(MODEL).is_file() {
+        let config = config_of(path)?;
+        let tokenizer = build(&config, &store)?;
+        let weights = tensors::read(&path.join(MODEL))?;
+        let variables = store.variables().into_iter().collect();
+        tensors::copy_into(&variables, &weights, &path.join(MODEL).display().to_string())?;
+        return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), _store: store });
+    }
+    let folder = RunFolder::open(path)?;
+    let step = folder.select(args.checkpoint)?;
+    let config = config_of(path)?;
+    let loaded = folder.load(step)?;
+    let tokenizer = build(&config, &store)?;
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
-    Ok(Opened { config, tokenizer, step, device, _store: store })
+    Ok(Opened { config, tokenizer, step: Some(step), parameters: parameters(&store), _store: store })
+}
+
+impl Opened {
+    /// Which weights these are, in words.
+    pub fn weights(&self, asked: Weights) -> String {
+        match self.step {
+            Some(step) => format!("step {step}, {} weights", asked.name()),
+            None => MODEL.into(),
+        }
+    }
+}
+
+fn parameters(store: &nn::VarStore) -> usize {
+    store.trainable_variables().iter().map(tch::Tensor::numel).sum()
 }

@@ -4,17 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tch::Device;
 
 use super::open::Opened;
+use super::write::write_png;
 use super::{Misuse, note, open, print};
-use crate::cli::{ReconstructArgs, RunArgs};
+use crate::cli::ReconstructArgs;
+use crate::codec::{Codec, Own};
 use crate::data::{Dataset, Split};
 use crate::evaluate::EvaluateError;
-use crate::metrics::to_8bit;
-use crate::model::images_from_bytes;
 use crate::picture::{Picture, read, sheet};
-use crate::quantizer::Mode;
-use crate::torch::{catching, with_precision};
 
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
@@ -29,13 +28,15 @@ struct Task {
 
 /// Writes a PNG for each image, and the sheet when asked for.
 pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
-    let out = args.out.clone().unwrap_or_else(|| args.tokenizer.run.join("reconstructions"));
+    let out = args.out.clone().unwrap_or_else(|| args.tokenizer.join("reconstructions"));
     let tasks = tasks(&args.input, &out)?;
     for folder in [Some(out.as_path()), args.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
         // Before the long work.
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    let opened = open::open(&args.tokenizer)?;
+    let device = open::compute(&args.model.compute)?;
+    let opened = open::open(&args.tokenizer, &args.model, device)?;
+    let codec = Own { tokenizer: &opened.tokenizer, precision: args.model.precision };
     let shown = SHEET_PICTURES.min(tasks.len());
     let (mut originals, mut reconstructions, mut written) = (vec![], vec![], 0);
     for (i, task) in tasks.iter().enumerate() {
@@ -47,7 +48,7 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
             }
             Err(error) => return Err(error.context(format!("cannot use {}", task.source.display()))),
         };
-        let recon = reconstruct(&opened, &args.tokenizer, &original)
+        let recon = reconstruct(&codec, &original, device)
             .with_context(|| format!("cannot reconstruct {}", task.source.display()))?;
         write_png(&task.target, &recon)?;
         written += 1;
@@ -127,18 +128,9 @@ fn read_whole(opened: &Opened, path: &Path) -> Result<Picture> {
 }
 
 /// Through the tokens and back.
-fn reconstruct(opened: &Opened, args: &RunArgs, original: &Picture) -> Result<Picture> {
-    let bytes = original.to_tensor()?.unsqueeze(0);
-    let (recon, finite) = catching(|| {
-        tch::no_grad(|| {
-            let images = images_from_bytes(&bytes.to_device(opened.device));
-            let out = with_precision(args.precision, || opened.tokenizer.forward(&images, Mode::Eval));
-            (to_8bit(&out.recon), out.latents.isfinite().all().int64_value(&[]) == 1)
-        })
-    })?;
-    if !finite {
-        return Err(EvaluateError::NotFinite("this image".into()).into());
-    }
+fn reconstruct(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
+    let bytes = original.to_tensor()?.unsqueeze(0).to_device(device);
+    let recon = codec.decode(&codec.encode(&bytes)?)?;
     Ok(Picture::from_tensor(&recon.get(0))?)
 }
 
@@ -148,10 +140,4 @@ fn comparison(originals: Vec<Picture>, reconstructions: Vec<Picture>) -> Picture
     let height = originals.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);
     let cut = |row: Vec<Picture>| row.iter().map(|picture| picture.centre_crop(width, height)).collect();
     sheet(&[cut(originals), cut(reconstructions)])
-}
-
-fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let png = picture.to_png()?;
-    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, png));
-    written.with_context(|| format!("cannot write {}", path.display()))
 }

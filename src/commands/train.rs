@@ -109,7 +109,8 @@ fn run_folder(args: &TrainArgs) -> PathBuf {
     args.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name))
 }
 
-fn training_set(config: &Config) -> Result<Dataset> {
+/// The training images of a config.
+pub(super) fn training_set(config: &Config) -> Result<Dataset> {
     let split = match config.data.val {
         Some(_) => Split::All,
         None => Split::Train { val_share: config.data.val_share },
@@ -131,7 +132,7 @@ pub(super) fn validation_set(config: &Config) -> Result<(String, Dataset)> {
 }
 
 /// Known before the first image is decoded.
-fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
+pub(super) fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
     let (batch_size, total) = (config.train.batch_size, train_set.len());
     if batch_size > total {
         return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());

@@ -13,9 +13,11 @@ mod suggest;
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use diff::{Change, diff};
+pub use diff::Change;
+use diff::diff;
 pub use error::ConfigError;
 
 use crate::quantizer::QuantizerConfig;
@@ -93,10 +95,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<(Self, Vec<String>), ConfigError> {
-        let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable { origin: origin.clone(), reason: error.to_string() })?;
-        let (mut config, notes) = layers::read::<Self>(&text, &origin, overrides)?;
+        let (mut config, notes) = read_layers::<Self>(path, overrides)?;
         config.quantizer = config.quantizer.resolved();
         Ok((config, notes))
     }
@@ -145,17 +144,62 @@ impl Config {
         toml::to_string(self)
     }
 
+    /// All that differs from `earlier`.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn changes(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
+        Ok(diff(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
+    }
+
+    /// The same for people: a table of another kind is one difference, not one for each of its keys.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn differences(&self, earlier: &Config) -> Result<Vec<String>, toml::ser::Error> {
+        let changes = self.changes(earlier)?;
+        let replaced: Vec<&str> =
+            changes.iter().filter_map(|change| change.key.strip_suffix(".kind")).collect();
+        let inside = |key: &str| replaced.iter().find(|table| key.starts_with(&format!("{table}.")));
+        let own = toml::Table::try_from(self)?;
+        let whole = replaced.iter().filter(|table| inside(table).is_none()).map(|table| {
+            let names: Vec<String> = table.split('.').map(str::to_owned).collect();
+            let value = keys::value_at(&own, &names).map_or_else(String::new, ToString::to_string);
+            format!("{table}: {value}")
+        });
+        let single = changes.iter().filter(|change| inside(&change.key).is_none()).map(ToString::to_string);
+        Ok(whole.chain(single).collect())
+    }
+
     /// What differs from `earlier` that would break the exactness of a resumed run.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
     pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
-        let changes = diff(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?);
+        let changes = self.changes(earlier)?;
         let free = |key: &str| {
             FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
         };
         Ok(changes.into_iter().filter(|change| !free(&change.key)).collect())
     }
+}
+
+/// Reads another of our TOML files as strictly as a config.
+///
+/// # Errors
+/// [`ConfigError`], which names the key.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    Ok(read_layers(path, &[])?.0)
+}
+
+fn read_layers<T: DeserializeOwned>(
+    path: &Path,
+    overrides: &[String],
+) -> Result<(T, Vec<String>), ConfigError> {
+    let origin = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { origin: origin.clone(), reason: error.to_string() })?;
+    layers::read(&text, &origin, overrides)
 }
 
 #[cfg(test)]

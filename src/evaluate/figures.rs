@@ -1,100 +1,152 @@
-//! The figures of an evaluation: as named values for the logs, as a table for people, as JSON.
+//! The figures of an evaluation: named values for the logs, a table for people, a flat object for programs.
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
 
-use crate::metrics::{CodebookFigures, JointFigures};
+use crate::metrics::{CodebookFigures, DEFINITIONS, JointFigures, StreamFigures, definition};
 
-/// What an evaluation measures; the names are those of `pixtok eval --json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What moves while a model trains; the rest is for the end.
+const WATCHED: [&str; 10] = [
+    "psnr_db",
+    "l1",
+    "usage",
+    "perplexity",
+    "dead_codes",
+    "largest_share",
+    "entropy_bits",
+    "usage_joint",
+    "perplexity_joint",
+    "ssim",
+];
+
+/// What an evaluation found.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
-    /// Images evaluated.
-    pub images: usize,
-    /// Mean over images of the peak signal-to-noise ratio of 8-bit values, in dB.
-    pub psnr_db: f64,
-    /// Mean structural similarity; absent for images under 11 pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ssim: Option<f64>,
-    /// Mean absolute error in 8-bit levels (0 to 255).
-    pub l1: f64,
-    /// Images reconstructed without any error, whose PSNR counts as 100 dB.
-    pub perfect_images: i64,
-    /// Codebooks whose codes make one token together.
-    pub codebooks: i64,
-    /// K, of each.
-    pub codebook_size: i64,
-    /// Of the codebook over all tokens.
-    #[serde(flatten)]
-    pub codebook: CodebookFigures,
-    /// Of several codebooks together.
-    #[serde(flatten)]
-    pub joint: Option<JointFigures>,
-    /// Bits of all tokens of an image over its pixels.
-    pub bits_per_pixel: f64,
+    figures: Vec<Figure>,
+    /// Several values under one name: of each codebook.
+    lists: Vec<(&'static str, Vec<f64>)>,
+    codebooks: i64,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+struct Figure {
+    name: &'static str,
+    /// Or why there is none.
+    value: Result<f64, String>,
+    /// Bootstrap 95 % interval over images.
+    interval: Option<(f64, f64)>,
+    /// What a reader must know of it.
+    note: Option<String>,
 }
 
 impl Figures {
-    /// Every figure with its name, for the logs.
-    #[must_use]
-    pub fn named(&self) -> Vec<(String, f64)> {
-        let mut named = vec![("psnr_db".to_owned(), self.psnr_db), ("l1".to_owned(), self.l1)];
-        named.extend(self.codebook.named());
-        named.push(("entropy_bits".to_owned(), self.codebook.entropy_bits));
-        if let Some(joint) = &self.joint {
-            named.push(("usage_joint".to_owned(), joint.usage_joint));
-            named.push(("perplexity_joint".to_owned(), joint.perplexity_joint));
+    pub(super) fn push(&mut self, name: &'static str, value: f64) {
+        self.figures.push(Figure { name, value: Ok(value), interval: None, note: None });
+    }
+
+    pub(super) fn push_mean(&mut self, name: &'static str, value: f64, interval: Option<(f64, f64)>) {
+        self.figures.push(Figure { name, value: Ok(value), interval, note: None });
+    }
+
+    pub(super) fn push_noted(&mut self, name: &'static str, value: f64, note: Option<String>) {
+        self.figures.push(Figure { name, value: Ok(value), interval: None, note });
+    }
+
+    pub(super) fn push_absent(&mut self, name: &'static str, reason: String) {
+        self.figures.push(Figure { name, value: Err(reason), interval: None, note: None });
+    }
+
+    pub(super) fn push_codebook(&mut self, codebooks: i64, size: i64, figures: &CodebookFigures) {
+        self.codebooks = codebooks;
+        self.push("codebook_size", size as f64);
+        self.push("tokens", figures.tokens as f64);
+        self.push("usage", figures.usage);
+        self.push("usage_expected_uniform", figures.usage_expected_uniform);
+        self.push("perplexity", figures.perplexity);
+        self.push("entropy_bits", figures.entropy_bits);
+        self.push("dead_codes", figures.dead_codes as f64);
+        self.push("largest_share", figures.largest_share);
+        self.push("bits_per_token", figures.bits_per_token);
+        if codebooks > 1 {
+            self.lists.push(("usage_by_codebook", figures.usage_by_codebook.clone()));
+            self.lists.push(("perplexity_by_codebook", figures.perplexity_by_codebook.clone()));
         }
-        named.extend(self.ssim.map(|ssim| ("ssim".to_owned(), ssim)));
-        named
+    }
+
+    pub(super) fn push_joint(&mut self, figures: &JointFigures) {
+        self.push("codes_joint", figures.codes_joint as f64);
+        self.push("usage_joint", figures.usage_joint);
+        self.push("usage_joint_expected_uniform", figures.usage_joint_expected_uniform);
+        self.push("entropy_bits_joint", figures.entropy_bits_joint);
+        self.push("perplexity_joint", figures.perplexity_joint);
+    }
+
+    pub(super) fn push_stream(&mut self, figures: &StreamFigures) {
+        self.push("usage_batch", figures.usage_batch);
+        self.push("usage_64k", figures.usage_64k);
+        self.push("bits_per_token_zstd", figures.bits_per_token_zstd);
+    }
+
+    /// In the order of the definitions.
+    pub(super) fn in_order(mut self) -> Self {
+        let place = |name: &str| DEFINITIONS.iter().position(|definition| definition.name == name);
+        self.figures.sort_by_key(|figure| place(figure.name).unwrap_or(usize::MAX));
+        self
+    }
+
+    /// A figure, if there is one of this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.name == name)?.value.clone().ok()
+    }
+
+    /// What is watched while training, by name.
+    #[must_use]
+    pub fn watched(&self) -> Vec<(String, f64)> {
+        let single = WATCHED.iter().filter_map(|&name| Some((name.to_owned(), self.value(name)?)));
+        let each = self.lists.iter().flat_map(|(name, values)| {
+            let name = name.trim_end_matches("_by_codebook");
+            values.iter().enumerate().map(move |(i, &value)| (format!("{name}/{i}"), value))
+        });
+        single.chain(each).collect()
+    }
+
+    /// As one flat object. An absent figure is null, with the reason under `NAME_note`; the ends of an interval are
+    /// `NAME_low` and `NAME_high`.
+    #[must_use]
+    pub fn flat(&self) -> Map<String, Value> {
+        let mut object = Map::new();
+        for figure in &self.figures {
+            let name = figure.name;
+            match &figure.value {
+                Ok(value) => object.insert(name.into(), number(name, *value)),
+                Err(_) => object.insert(name.into(), Value::Null),
+            };
+            if let Some((low, high)) = figure.interval {
+                object.insert(format!("{name}_low"), json!(low));
+                object.insert(format!("{name}_high"), json!(high));
+            }
+            if let Some(note) = figure.value.as_ref().err().or(figure.note.as_ref()) {
+                object.insert(format!("{name}_note"), json!(note));
+            }
+        }
+        for (name, values) in &self.lists {
+            object.insert((*name).into(), json!(values));
+        }
+        if self.codebooks > 0 {
+            object.insert("codebooks".into(), json!(self.codebooks));
+        }
+        object
     }
 
     /// A table for people, one figure a line.
     #[must_use]
     pub fn table(&self) -> String {
-        let codebook = &self.codebook;
-        let ssim = self.ssim.map_or_else(|| "absent: images under 11 px".into(), |ssim| format!("{ssim:.4}"));
-        let list = |values: &[f64], digits: usize| {
-            values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(" ")
-        };
-        let mut rows = vec![
-            ("images", self.images.to_string(), String::new()),
-            ("psnr_db", format!("{:.2}", self.psnr_db), "dB, 8-bit, mean over images".into()),
-            ("ssim", ssim, "mean over images".into()),
-            ("l1", format!("{:.2}", self.l1), "levels of 255".into()),
-            ("tokens", codebook.tokens.to_string(), String::new()),
-            ("codebook_size", self.codebook_size.to_string(), self.codebooks_meaning()),
-            (
-                "usage",
-                format!("{:.4}", codebook.usage),
-                format!("share of codes hit; {:.4} were they drawn evenly", codebook.usage_expected_uniform),
-            ),
-            ("perplexity", format!("{:.1}", codebook.perplexity), "codes in even use, 2^entropy_bits".into()),
-            ("entropy_bits", format!("{:.3}", codebook.entropy_bits), "of a code".into()),
-            ("dead_codes", codebook.dead_codes.to_string(), String::new()),
-            ("largest_share", format!("{:.4}", codebook.largest_share), "of the most frequent code".into()),
-            (
-                "bits_per_token",
-                format!("{:.3}", codebook.bits_per_token),
-                "log2 K, summed over codebooks".into(),
-            ),
-            ("bits_per_pixel", format!("{:.4}", self.bits_per_pixel), String::new()),
-        ];
-        if let Some(joint) = &self.joint {
-            rows.extend([
-                ("usage_by_codebook", list(&codebook.usage_by_codebook, 4), String::new()),
-                ("perplexity_by_codebook", list(&codebook.perplexity_by_codebook, 1), String::new()),
-                (
-                    "codes_joint",
-                    joint.codes_joint.to_string(),
-                    format!(
-                        "different tuples: {:.2e} of all; {:.2e} were they drawn evenly",
-                        joint.usage_joint, joint.usage_joint_expected_uniform
-                    ),
-                ),
-                ("perplexity_joint", format!("{:.1}", joint.perplexity_joint), "tuples in even use".into()),
-            ]);
-        }
+        let rows: Vec<(&str, String, String)> =
+            self.figures.iter().map(row).chain(self.list_rows()).collect();
         let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
         rows.iter().fold(String::new(), |mut table, (name, value, meaning)| {
             let _ = writeln!(table, "{}", format!("  {name:<width$} {value:>10}  {meaning}").trim_end());
@@ -102,12 +154,65 @@ impl Figures {
         })
     }
 
-    fn codebooks_meaning(&self) -> String {
-        match self.codebooks {
-            1 => String::new(),
-            several => format!(
-                "each of {several} codebooks: usage and entropy_bits are means, dead_codes a sum, largest_share the most"
-            ),
+    fn list_rows(&self) -> impl Iterator<Item = (&str, String, String)> {
+        self.lists.iter().map(|(name, values)| {
+            let digits = if values.iter().any(|&value| value > 1.0) { 1 } else { 4 };
+            let list = values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(" ");
+            (*name, String::new(), list)
+        })
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.flat().serialize(serializer)
+    }
+}
+
+/// Name, value, meaning.
+fn row(figure: &Figure) -> (&str, String, String) {
+    let known = definition(figure.name);
+    let digits = known.map_or(4, |known| known.digits);
+    let text = known.map_or("", |known| known.text);
+    match &figure.value {
+        Err(reason) => (figure.name, "absent".into(), reason.clone()),
+        Ok(value) => {
+            let interval = figure.interval.map(|(low, high)| format!("[{low:.digits$}, {high:.digits$}]"));
+            let parts =
+                [interval, figure.note.clone(), Some(text.to_owned()).filter(|text| !text.is_empty())];
+            let meaning = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+            (figure.name, format!("{value:.digits$}"), meaning)
         }
+    }
+}
+
+/// Counts as whole numbers.
+fn number(name: &str, value: f64) -> Value {
+    let whole = definition(name).is_some_and(|known| known.digits == 0);
+    if whole { json!(value as i64) } else { json!(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_figure_says_why_everywhere() {
+        let mut figures = Figures::default();
+        figures.push_absent("ms_ssim", "images under 176 px a side".into());
+        figures.push_mean("psnr_db", 27.123_456, Some((26.0, 28.0)));
+        figures.push("images", 129.0);
+        let figures = figures.in_order();
+        let flat = figures.flat();
+        assert_eq!(flat["images"], json!(129));
+        assert_eq!(flat["ms_ssim"], Value::Null);
+        assert_eq!(flat["ms_ssim_note"], "images under 176 px a side");
+        assert_eq!((&flat["psnr_db_low"], &flat["psnr_db_high"]), (&json!(26.0), &json!(28.0)));
+        let table = figures.table();
+        assert!(table.contains("ms_ssim     absent  images under 176 px a side"), "{table}");
+        assert!(table.contains("psnr_db      27.12  [26.00, 28.00]; dB"), "{table}");
+        assert!(table.find("images") < table.find("psnr_db"), "{table}");
+        assert_eq!(figures.watched(), [("psnr_db".to_owned(), 27.123_456)]);
+        assert_eq!((figures.value("psnr_db"), figures.value("ms_ssim")), (Some(27.123_456), None));
     }
 }

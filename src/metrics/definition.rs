@@ -75,6 +75,16 @@ pub const DEFINITIONS: &[Definition] = &[
     figure("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
     figure("dead_codes", Better::Neither, 0, "codes that never occur"),
     figure("largest_share", Better::Neither, 4, "share of the most frequent code"),
+    figure("codes_joint", Better::Neither, 0, "different tuples of codes, over several codebooks"),
+    figure("usage_joint", Better::Neither, 6, "their share of all tuples"),
+    figure(
+        "usage_joint_expected_uniform",
+        Better::Neither,
+        6,
+        "the same of as many tokens drawn evenly over all tuples",
+    ),
+    figure("entropy_bits_joint", Better::Neither, 3, "−Σ p·log2 p over the tuples"),
+    figure("perplexity_joint", Better::Neither, 1, "tuples in even use: 2^entropy_bits_joint"),
     figure("bits_per_token", Better::Neither, 3, "log2 K, summed over codebooks"),
     figure(
         "bits_per_token_zstd",
@@ -105,6 +115,12 @@ pub const DEFINITIONS: &[Definition] = &[
     ),
     figure("encode_images_per_sec", Better::Higher, 1, "images to tokens, without reading files"),
     figure("decode_images_per_sec", Better::Higher, 1, "tokens to images, without writing files"),
+    figure(
+        "train_images_per_sec",
+        Better::Higher,
+        1,
+        "training, reading files included; median over the log",
+    ),
 ];
 
 const fn figure(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {

@@ -2,51 +2,33 @@
 
 use tch::Tensor;
 
-use super::{ImageMean, differences, image_means};
+use super::{Absent, ImageMetric, differences, image_means};
 
-/// Mean absolute difference per image, then the mean over images, in 8-bit levels (0 to 255).
-#[derive(Debug, Default)]
-pub struct L1 {
-    mean: ImageMean,
-}
+/// Mean absolute difference in 8-bit levels (0 to 255).
+#[derive(Debug, Clone, Copy)]
+pub struct L1;
 
-impl L1 {
-    /// With no images yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+impl ImageMetric for L1 {
+    fn name(&self) -> &'static str {
+        "l1"
     }
 
-    /// Adds a batch of pairs.
-    ///
-    /// # Shapes
-    /// `a`, `b`: `[B, 3, H, W]` uint8.
-    ///
-    /// # Panics
-    /// When the shapes differ.
-    pub fn add(&mut self, a: &Tensor, b: &Tensor) {
-        self.mean.add(&image_means(&differences(a, b).abs()));
-    }
-
-    /// Mean in 8-bit levels; `None` without images. Waits for the device.
-    #[must_use]
-    pub fn value(&self) -> Option<f64> {
-        self.mean.value()
+    fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent> {
+        Ok(image_means(&differences(originals, recons).abs()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tch::{Device, Kind};
 
+    use super::*;
+
     #[test]
-    fn counts_levels_in_either_direction() {
-        let flat = |level: i64| Tensor::full([2, 3, 5, 7], level, (Kind::Uint8, Device::Cpu));
-        let mut l1 = L1::new();
-        assert_eq!(l1.value(), None);
-        l1.add(&flat(0), &flat(255));
-        l1.add(&flat(10), &flat(7));
-        assert_eq!(l1.value(), Some(129.0));
+    fn the_sign_does_not_matter_and_images_are_apart() {
+        let flat = |level: i64| Tensor::full([1, 3, 5, 7], level, (Kind::Uint8, Device::Cpu));
+        let a = Tensor::cat(&[flat(10), flat(200), flat(0)], 0);
+        let b = Tensor::cat(&[flat(13), flat(198), flat(255)], 0);
+        assert_eq!(Vec::<f64>::try_from(L1.measure(&a, &b).unwrap()).unwrap(), [3.0, 2.0, 255.0]);
     }
 }

@@ -1,24 +1,31 @@
-//! Pure accumulators of quality figures: feed batches with `add`, read the figure once at the end.
+//! Quality of images, each by itself ([`ImageMetric`]), and what is accumulated over a set: the use of codes.
 //!
-//! Images enter as 8-bit values (see [`to_8bit`]), for that is what a viewer shows and what papers compare. Sums and
-//! counts are accumulated and divided once, so a figure doesn't depend on how the images were batched. Sums stay on
-//! the device of the images: `add` doesn't wait for it, reading a figure does.
+//! Images enter as 8-bit values (see [`to_8bit`]), for that is what a viewer shows and what papers compare. A figure is
+//! a mean over images, so it doesn't depend on how they were batched.
 
+mod bootstrap;
 mod codebook;
 mod definition;
 mod joint;
 mod l1;
+mod ms_ssim;
 mod psnr;
 mod ssim;
+mod ssimulacra2;
+mod stream;
 
 use tch::{Kind, Tensor};
 
+pub use bootstrap::interval;
 pub use codebook::{CodebookFigures, CodebookUse};
 pub use definition::{Better, DEFINITIONS, Definition, definition};
 pub use joint::{JointFigures, JointUse};
 pub use l1::L1;
+pub use ms_ssim::MsSsim;
 pub use psnr::Psnr;
 pub use ssim::Ssim;
+pub use ssimulacra2::Ssimulacra2;
+pub use stream::{StreamFigures, TokenStream};
 
 /// 8-bit values of an image in -1..1: round((x + 1) * 127.5), clamped to 0..=255, ties to even.
 ///
@@ -32,29 +39,36 @@ pub fn to_8bit(x: &Tensor) -> Tensor {
     levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
-/// Mean of one float64 value per image.
-#[derive(Debug, Default)]
-struct ImageMean {
-    /// Scalar float64, on the device of the first batch.
-    sum: Option<Tensor>,
-    images: i64,
+/// The quality of each image by itself; its mean over images is the figure.
+pub trait ImageMetric {
+    /// As in logs, tables and JSON.
+    fn name(&self) -> &'static str;
+
+    /// One value for each pair. Does not wait for the device.
+    ///
+    /// # Shapes
+    /// `originals`, `recons`: `[B, 3, H, W]` uint8 -> `[B]` float64.
+    ///
+    /// # Errors
+    /// Why images like these have no value.
+    ///
+    /// # Panics
+    /// When the shapes differ: broadcasting would compare one image with a whole batch.
+    fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent>;
 }
 
-impl ImageMean {
-    /// `values`: `[B]` float64.
-    fn add(&mut self, values: &Tensor) {
-        let batch_sum = values.sum(Kind::Double);
-        self.sum = Some(match self.sum.take() {
-            Some(sum) => sum + batch_sum,
-            None => batch_sum,
-        });
-        self.images += values.size()[0];
-    }
+/// Why there is no value, in words that complete "absent: ".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent(pub String);
 
-    /// `None` without images. Waits for the device.
-    fn value(&self) -> Option<f64> {
-        let sum = self.sum.as_ref().filter(|_| self.images > 0)?;
-        Some(sum.double_value(&[]) / self.images as f64)
+impl Absent {
+    /// Refuses `images` `[B, 3, H, W]` with a side under `least` pixels.
+    fn under(least: i64, images: &Tensor) -> Result<(), Self> {
+        let size = images.size();
+        if size[2].min(size[3]) < least {
+            return Err(Self(format!("images under {least} px a side")));
+        }
+        Ok(())
     }
 }
 
@@ -96,18 +110,6 @@ mod tests {
         let x = Tensor::from_slice(&[-2.0f32, -1.0, 0.0, 1.0, 2.0]);
         assert_eq!(Vec::<u8>::try_from(to_8bit(&x)).unwrap(), [0, 0, 128, 255, 255]);
         assert_eq!(Vec::<u8>::try_from(to_8bit(&x.to_kind(Kind::BFloat16))).unwrap(), [0, 0, 128, 255, 255]);
-    }
-
-    #[test]
-    fn a_mean_does_not_depend_on_the_batches() {
-        let values = Tensor::from_slice(&[1.0f64, 2.0, 6.0]);
-        let (mut whole, mut parts) = (ImageMean::default(), ImageMean::default());
-        assert_eq!(whole.value(), None);
-        whole.add(&values);
-        parts.add(&values.narrow(0, 0, 2));
-        parts.add(&values.narrow(0, 2, 1));
-        assert_eq!(whole.value(), Some(3.0));
-        assert_eq!(parts.value(), whole.value());
     }
 
     #[test]

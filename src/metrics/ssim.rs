@@ -2,10 +2,10 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::ImageMean;
+use super::{Absent, ImageMetric};
 
 /// Side of the Gaussian window, in pixels.
-const WINDOW: i64 = 11;
+pub(super) const WINDOW: i64 = 11;
 /// Standard deviation of the window, in pixels.
 const SIGMA: f64 = 1.5;
 /// (K1 · 255)² with K1 = 0.01.
@@ -14,59 +14,52 @@ const C1: f64 = 2.55 * 2.55;
 const C2: f64 = 7.65 * 7.65;
 
 /// Structural similarity (Wang et al. 2004) with a Gaussian window of 11×11, σ 1.5: mean over the positions where the
-/// window lies inside the image, over the channels, then over the images.
+/// window lies inside the image, and over the channels.
 ///
 /// Equal to scikit-image's `structural_similarity` with `gaussian_weights=True, sigma=1.5,
 /// use_sample_covariance=False, data_range=255`.
-#[derive(Debug, Default)]
-pub struct Ssim {
-    mean: ImageMean,
-    /// An image was smaller than the window.
-    too_small: bool,
-}
+#[derive(Debug, Clone, Copy)]
+pub struct Ssim;
 
-impl Ssim {
-    /// With no images yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+impl ImageMetric for Ssim {
+    fn name(&self) -> &'static str {
+        "ssim"
     }
 
-    /// Adds a batch of pairs.
-    ///
-    /// # Shapes
-    /// `a`, `b`: `[B, 3, H, W]` uint8.
-    ///
-    /// # Panics
-    /// When the shapes differ.
-    pub fn add(&mut self, a: &Tensor, b: &Tensor) {
-        assert_eq!(a.size(), b.size(), "images and reconstructions differ in shape");
-        let size = a.size();
-        if size[2].min(size[3]) < WINDOW {
-            self.too_small = true;
-            return;
-        }
-        let map = similarity(&a.to_kind(Kind::Double), &b.to_kind(Kind::Double));
-        self.mean.add(&map.mean_dim([1, 2, 3].as_slice(), false, Kind::Double));
-    }
-
-    /// Mean, at most 1; `None` without images, and when any had a side under 11 pixels: a mean over the others would
-    /// pass for one over all. Waits for the device.
-    #[must_use]
-    pub fn value(&self) -> Option<f64> {
-        if self.too_small { None } else { self.mean.value() }
+    fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent> {
+        Absent::under(WINDOW, originals)?;
+        let Maps { luminance, contrast } =
+            maps(&originals.to_kind(Kind::Double), &recons.to_kind(Kind::Double));
+        Ok(image_mean(&(luminance * contrast)))
     }
 }
 
-/// SSIM of every position: `[B, 3, H, W]` twice -> `[B, 3, H - 10, W - 10]`, all float64: in float32 the variances of
-/// flat regions, differences of numbers near 255², would be rounding noise that C2 doesn't hide.
-fn similarity(x: &Tensor, y: &Tensor) -> Tensor {
+/// The two factors of the similarity at every position.
+pub(super) struct Maps {
+    /// (2 μx μy + C1) / (μx² + μy² + C1).
+    pub luminance: Tensor,
+    /// (2 σxy + C2) / (σx² + σy² + C2), contrast and structure in one.
+    pub contrast: Tensor,
+}
+
+/// `[B, 3, H, W]` twice -> maps `[B, 3, H - 10, W - 10]`, all float64: in float32 the variances of flat regions,
+/// differences of numbers near 255², would be rounding noise that C2 doesn't hide.
+pub(super) fn maps(x: &Tensor, y: &Tensor) -> Maps {
+    assert_eq!(x.size(), y.size(), "images and reconstructions differ in shape");
     let window = window(x.device());
     let (mean_x, mean_y) = (blur(x, &window), blur(y, &window));
-    let (xx, yy, xy) = (mean_x.square(), mean_y.square(), &mean_x * &mean_y);
-    let variances = blur(&(x.square() + y.square()), &window) - &xx - &yy;
-    let covariance = blur(&(x * y), &window) - &xy;
-    ((xy * 2.0 + C1) * (covariance * 2.0 + C2)) / ((xx + yy + C1) * (variances + C2))
+    let (squares, product) = (mean_x.square() + mean_y.square(), &mean_x * &mean_y);
+    let variances = blur(&(x.square() + y.square()), &window) - &squares;
+    let covariance = blur(&(x * y), &window) - &product;
+    Maps {
+        luminance: (product * 2.0 + C1) / (squares + C1),
+        contrast: (covariance * 2.0 + C2) / (variances + C2),
+    }
+}
+
+/// Mean over channels and positions: `[B, 3, H, W]` -> `[B]`.
+pub(super) fn image_mean(map: &Tensor) -> Tensor {
+    map.mean_dim([1, 2, 3].as_slice(), false, Kind::Double)
 }
 
 /// The window along one axis, `[11]` float64, with sum 1.
@@ -99,30 +92,28 @@ mod tests {
         Tensor::full([2, 3, height, width], level, (Kind::Uint8, Device::Cpu))
     }
 
+    fn ssim(a: &Tensor, b: &Tensor) -> Vec<f64> {
+        Ssim.measure(a, b).unwrap().try_into().unwrap()
+    }
+
     #[test]
     fn equal_images_score_one() {
-        let mut ssim = Ssim::new();
         let image = Tensor::randint(256, [2, 3, 12, 17], (Kind::Uint8, Device::Cpu));
-        ssim.add(&image, &image);
-        assert!((ssim.value().unwrap() - 1.0).abs() < 1e-12);
+        assert!(ssim(&image, &image).iter().all(|value| (value - 1.0).abs() < 1e-12));
     }
 
     #[test]
     fn flat_images_score_by_their_means_alone() {
         // Without variance the second factor is 1: (2 * 0 * 255 + C1) / (0 + 255² + C1).
-        let mut ssim = Ssim::new();
-        ssim.add(&flat(0, 11, 13), &flat(255, 11, 13));
-        assert!((ssim.value().unwrap() - C1 / (65025.0 + C1)).abs() < 1e-9);
+        let found = ssim(&flat(0, 11, 13), &flat(255, 11, 13));
+        assert!(found.iter().all(|value| (value - C1 / (65025.0 + C1)).abs() < 1e-9), "{found:?}");
     }
 
     #[test]
-    fn absent_under_the_window_even_among_larger_images() {
-        let mut ssim = Ssim::new();
-        assert_eq!(ssim.value(), None);
-        ssim.add(&flat(0, 11, 11), &flat(0, 11, 11));
-        assert!(ssim.value().is_some());
-        ssim.add(&flat(0, 10, 20), &flat(0, 10, 20));
-        assert_eq!(ssim.value(), None);
+    fn absent_under_the_window() {
+        assert!(Ssim.measure(&flat(0, 11, 11), &flat(0, 11, 11)).is_ok());
+        let absent = Ssim.measure(&flat(0, 10, 20), &flat(0, 10, 20)).unwrap_err();
+        assert_eq!(absent.0, "images under 11 px a side");
     }
 
     #[test]

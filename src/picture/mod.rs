@@ -1,4 +1,4 @@
-//! 8-bit RGB pictures, in and out: decode any supported file, encode PNG, lay out contact sheets.
+//! 8-bit RGB pictures, in and out: decode any supported file, encode PNG and JPEG, lay out contact sheets.
 //!
 //! What a file decodes to is decided here and nowhere else: by its content, never by its name; turned upright
 //! by its EXIF orientation; transparency laid over a background colour; 16 bits rounded to 8; the first frame
@@ -15,6 +15,7 @@ use std::{fs, io};
 use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
 use image::{ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
+use jpeg_encoder::{ColorType, SamplingFactor};
 use tch::{Device, Kind, TchError, Tensor};
 
 pub use sheet::sheet;
@@ -79,9 +80,11 @@ pub enum PictureError {
         /// The tensor's shape.
         shape: Vec<i64>,
     },
-    /// PNG encoding failed.
-    #[error("cannot encode a {width}x{height} picture as PNG: {reason}")]
+    /// Encoding failed.
+    #[error("cannot encode a {width}x{height} picture as {format}: {reason}")]
     Encode {
+        /// The format's name.
+        format: &'static str,
         /// Width in pixels.
         width: usize,
         /// Height in pixels.
@@ -183,7 +186,8 @@ impl Picture {
     /// # Errors
     /// When the encoder refuses, for instance because `rgb` does not have 3 * width * height bytes.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
-        let fail = |reason| PictureError::Encode { width: self.width, height: self.height, reason };
+        let fail =
+            |reason| PictureError::Encode { format: "PNG", width: self.width, height: self.height, reason };
         let side = |pixels| u32::try_from(pixels).map_err(|_| fail("a side is over 2^32".to_owned()));
         let (width, height) = (side(self.width)?, side(self.height)?);
         if self.rgb.len() != 3 * self.width * self.height {
@@ -194,6 +198,23 @@ impl Picture {
             .write_image(&self.rgb, width, height, ExtendedColorType::Rgb8)
             .map_err(|error| fail(error.to_string()))?;
         Ok(png)
+    }
+
+    /// The picture as the bytes of a JPEG file, with colours at half resolution as most writers do.
+    ///
+    /// # Errors
+    /// When the encoder refuses, for instance because a side is over 65,535.
+    pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, PictureError> {
+        let fail =
+            |reason| PictureError::Encode { format: "JPEG", width: self.width, height: self.height, reason };
+        let side = |pixels| u16::try_from(pixels).map_err(|_| fail("a side is over 65535".to_owned()));
+        let mut jpeg = Vec::new();
+        let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, quality);
+        encoder.set_sampling_factor(SamplingFactor::F_2_2);
+        encoder
+            .encode(&self.rgb, side(self.width)?, side(self.height)?, ColorType::Rgb)
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(jpeg)
     }
 
     /// The picture in a tensor.

@@ -8,7 +8,10 @@ use super::binary::{REMEDY, Signs, Terms};
 use super::digits::{MixedRadix, Order};
 use super::memory::MemoryBudget;
 use super::vectors::normalised;
-use super::{CodebookShape, Mode, Quantized, Quantizer, QuantizerError, Settings, require_temperature};
+use super::{
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, bits_of,
+    require_temperature,
+};
 
 /// Settings of BSQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,14 @@ impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         require_temperature("inverse_temperature", self.inverse_temperature)?;
         self.terms(1.0).check(self.bits)
+    }
+
+    fn codes(&self) -> (i64, i64) {
+        (1, 1 << self.bits)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        Ok(QuantizerConfig::Bsq(Self { bits: bits_of(codes)?, ..self.clone() }))
     }
 
     fn natural_width(&self) -> i64 {

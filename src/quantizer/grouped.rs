@@ -40,6 +40,16 @@ impl Settings for Config {
         self.each.settings().check().map_err(error_inside)
     }
 
+    fn codes(&self) -> (i64, i64) {
+        let (codebooks, size) = self.each.settings().codes();
+        (self.groups * codebooks, size)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        let each = Box::new(self.each.settings().sized(codes)?);
+        Ok(QuantizerConfig::Grouped(Self { each, ..self.clone() }))
+    }
+
     fn natural_width(&self) -> i64 {
         self.groups * self.each.settings().natural_width()
     }

@@ -13,7 +13,7 @@ use super::projection::Projection;
 use super::search::Nearness;
 use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
 use super::{
-    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, Settings,
+    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings,
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::torch::in_full_precision;
@@ -81,6 +81,14 @@ impl Settings for Config {
         require_weight("codebook_weight", self.codebook_weight)?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
         check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
+    }
+
+    fn codes(&self) -> (i64, i64) {
+        (1, self.codebook_size)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        Ok(QuantizerConfig::Ibq(Self { codebook_size: codes, ..self.clone() }))
     }
 
     fn natural_width(&self) -> i64 {

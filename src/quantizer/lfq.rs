@@ -7,7 +7,10 @@ use tch::{Tensor, nn};
 use super::binary::{REMEDY, Signs, Terms};
 use super::digits::{MixedRadix, Order};
 use super::memory::MemoryBudget;
-use super::{CodebookShape, Mode, Quantized, Quantizer, QuantizerError, Settings, require_temperature};
+use super::{
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, bits_of,
+    require_temperature,
+};
 
 /// Settings of LFQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +62,14 @@ impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         require_temperature("entropy_temperature", self.entropy_temperature)?;
         self.terms(1.0).check(self.bits)
+    }
+
+    fn codes(&self) -> (i64, i64) {
+        (1, 1 << self.bits)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        Ok(QuantizerConfig::Lfq(Self { bits: bits_of(codes)?, ..self.clone() }))
     }
 
     fn natural_width(&self) -> i64 {

@@ -36,7 +36,7 @@ use digits::MixedRadix;
 pub use estimator::GradientEstimator;
 pub use memory::MemoryBudget;
 pub use settings::Settings;
-use settings::{require, require_temperature, require_weight};
+use settings::{bits_of, require, require_temperature, require_weight};
 pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
 
@@ -227,6 +227,13 @@ impl QuantizerConfig {
             }
             other => other,
         }
+    }
+
+    /// Its name in configs.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        let tagged = serde_json::to_value(self).unwrap_or_default();
+        tagged["kind"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The settings of whichever quantizer it is.

@@ -58,6 +58,15 @@ impl Settings for Config {
         )
     }
 
+    fn codes(&self) -> (i64, i64) {
+        (self.stages, self.each.settings().codes().1)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        let each = Box::new(self.each.settings().sized(codes)?);
+        Ok(QuantizerConfig::Residual(Self { each, ..self.clone() }))
+    }
+
     fn natural_width(&self) -> i64 {
         self.each.settings().natural_width()
     }

@@ -2,7 +2,7 @@
 
 use tch::nn;
 
-use super::{Quantizer, QuantizerError};
+use super::{Quantizer, QuantizerConfig, QuantizerError};
 
 /// What the settings of every quantizer can do.
 pub trait Settings {
@@ -14,6 +14,15 @@ pub trait Settings {
 
     /// The channels that the quantizer works on without a projection.
     fn natural_width(&self) -> i64;
+
+    /// How many codebooks there are, and K, the codes of each.
+    fn codes(&self) -> (i64, i64);
+
+    /// The same settings with about `codes` codes, where the kind has a usual way to get them.
+    ///
+    /// # Errors
+    /// Names the sizes that there are.
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError>;
 
     /// Registers the variables under `path` for latents of `channels` and returns the quantizer.
     ///
@@ -99,4 +108,13 @@ pub fn require_weight(key: &str, weight: f64) -> Result<(), QuantizerError> {
 /// [`require`] that a temperature is a number over 0.
 pub fn require_temperature(key: &str, temperature: f64) -> Result<(), QuantizerError> {
     require(temperature > 0.0 && temperature.is_finite(), key, temperature, "it must be over 0")
+}
+
+/// The number of bits that make `codes` codes.
+///
+/// # Errors
+/// When it is no power of two.
+pub fn bits_of(codes: i64) -> Result<i64, QuantizerError> {
+    require(codes > 1 && codes & (codes - 1) == 0, "bits", format!("log2 {codes}"), "take a power of two")?;
+    Ok(i64::from(codes.trailing_zeros()))
 }

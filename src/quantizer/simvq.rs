@@ -10,7 +10,10 @@ use super::memory::MemoryBudget;
 use super::projection::Projection;
 use super::search::Nearness;
 use super::vectors::grid_from_vectors;
-use super::{CodebookShape, Mode, Quantized, Quantizer, QuantizerError, Settings, require, require_weight};
+use super::{
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, require,
+    require_weight,
+};
 use crate::torch::in_full_precision;
 
 /// Settings of SimVQ.
@@ -58,6 +61,14 @@ impl Settings for Config {
             "\"diveq\"",
             "simvq has \"straight-through\" and \"rotation\"; diveq goes with kind = \"vq\"",
         )
+    }
+
+    fn codes(&self) -> (i64, i64) {
+        (1, self.codebook_size)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        Ok(QuantizerConfig::Simvq(Self { codebook_size: codes, ..self.clone() }))
     }
 
     fn natural_width(&self) -> i64 {

@@ -1,5 +1,6 @@
 //! Which device, and loading libtorch's CUDA half for it.
 
+use std::fmt;
 use std::str::FromStr;
 
 use tch::{Cuda, Device};
@@ -31,6 +32,16 @@ impl FromStr for DeviceChoice {
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
                 .ok_or_else(|| format!("\"{text}\" is no device; use cpu, cuda, cuda:N or auto")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
 }
@@ -72,6 +83,13 @@ pub fn cuda_devices() -> Result<usize, String> {
         )
     })?;
     Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
+}
+
+/// Waits until the device has done all that was asked of it; a CPU has.
+pub fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
 }
 
 #[cfg(test)]

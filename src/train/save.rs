@@ -68,7 +68,7 @@ impl Trainer {
 }
 
 fn value_of(figures: &evaluate::Figures, metric: BestMetric) -> Option<f64> {
-    figures.named().into_iter().find(|(name, _)| *name == metric.name()).map(|(_, value)| value)
+    figures.watched().into_iter().find(|(name, _)| *name == metric.name()).map(|(_, value)| value)
 }
 
 /// An error with its causes.

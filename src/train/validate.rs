@@ -6,8 +6,9 @@ use super::TrainError;
 use super::bad_log::{Part, bad_of};
 use super::collapse::Over;
 use super::trainer::Trainer;
+use crate::codec::{CodecError, Own, Vocabulary};
 use crate::data::Loader;
-use crate::evaluate::{self, EvaluateError, Evaluation, evaluate};
+use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Subject, evaluate};
 use crate::picture::sheet;
 use crate::torch::Precision;
 
@@ -20,7 +21,10 @@ impl Trainer {
     pub(super) fn evaluate(&mut self) -> Result<Option<evaluate::Figures>, TrainError> {
         self.finite.finish()?;
         self.measure().or_else(|error| {
-            if !matches!(error, TrainError::Evaluate(EvaluateError::NotFinite(_))) {
+            if !matches!(
+                error,
+                TrainError::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite, .. })
+            ) {
                 self.save(None, false)?;
             }
             Err(error)
@@ -48,14 +52,10 @@ impl Trainer {
         self.show(&evaluation);
         let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
         let collapse = &self.parts.train.collapse;
-        let figures = &evaluation.figures;
-        if let Some(warning) = collapse.watch(
-            &mut self.state.collapse,
-            Over::Evaluations,
-            &figures.codebook,
-            figures.codebook_size,
-            &remedy,
-        ) {
+        if let (Some(codebook), Some(Vocabulary { size, .. })) = (&evaluation.codebook, evaluation.vocabulary)
+            && let Some(warning) =
+                collapse.watch(&mut self.state.collapse, Over::Evaluations, codebook, size, &remedy)
+        {
             self.logger.warn(&warning);
         }
         self.record_bad(Part::Val, evaluation.bad)?;
@@ -69,29 +69,32 @@ impl Trainer {
         let val_set = Arc::clone(&self.parts.val_set);
         let images = eval.images_of(val_set.len());
         let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
-        let options = evaluate::Options {
-            device: self.parts.device,
-            precision: Precision::Fp32,
-            pictures: SHEET_PICTURES,
-            images,
-        };
-        Ok(evaluate(self.parts.objective.tokenizer(), loader, options)?)
+        let codec = Own { tokenizer: self.parts.objective.tokenizer(), precision: Precision::Fp32 };
+        let subject = Subject::Codec { codec: &codec, loader, stability: false };
+        let options = evaluate::Options { device: self.parts.device, pictures: SHEET_PICTURES, images };
+        Ok(evaluate(subject, &Measures::cheap(), options)?)
     }
 
     /// A line, a sample sheet and histograms of codes and digits. Pictures that cannot be written stop nothing.
     fn show(&mut self, evaluation: &Evaluation) {
-        let (step, figures) = (self.state.step, &evaluation.figures);
+        let step = self.state.step;
+        let value = |name| evaluation.figures.value(name).unwrap_or(f64::NAN);
         let line = format!(
             "step {step}: val psnr_db {:.2}, usage {:.3}, perplexity {:.1}",
-            figures.psnr_db, figures.codebook.usage, figures.codebook.perplexity
+            value("psnr_db"),
+            value("usage"),
+            value("perplexity")
         );
         self.logger.note(&line);
-        let codes = figures.codebooks * figures.codebook_size;
-        let logged = self.logger.histogram(step, "val/code_counts", codes, &evaluation.counts);
-        self.warn_of(logged);
-        self.show_digits(evaluation);
+        if let Some(vocabulary) = evaluation.vocabulary {
+            let codes = vocabulary.codebooks * vocabulary.size;
+            let logged = self.logger.histogram(step, "val/code_counts", codes, &evaluation.counts);
+            self.warn_of(logged);
+            self.show_digits(evaluation, vocabulary);
+        }
         let samples = self.parts.run.folder().path().join("samples");
-        let picture = sheet(&[evaluation.originals.clone(), evaluation.reconstructions.clone()]);
+        let originals = evaluation.originals.iter().map(|(_, picture)| picture.clone()).collect();
+        let picture = sheet(&[originals, evaluation.reconstructions.clone()]);
         let Ok(png) = picture.to_png() else { return };
         let path = samples.join(format!("step-{step:06}.png"));
         let written = std::fs::create_dir_all(&samples).and_then(|()| std::fs::write(&path, &png));
@@ -103,20 +106,17 @@ impl Trainer {
     }
 
     /// A histogram per latent dimension, where codes are made of digits.
-    fn show_digits(&mut self, evaluation: &Evaluation) {
-        let (step, figures) = (self.state.step, &evaluation.figures);
+    fn show_digits(&mut self, evaluation: &Evaluation, Vocabulary { codebooks, size }: Vocabulary) {
+        let step = self.state.step;
         let Some(radix) = self.parts.objective.tokenizer().quantizer.digits() else { return };
         let mut histograms = vec![];
         // In the order of the codes, so each codebook's are together.
-        for of_codebook in
-            evaluation.counts.chunk_by(|a, b| a.0 / figures.codebook_size == b.0 / figures.codebook_size)
-        {
-            let codebook = of_codebook[0].0 / figures.codebook_size;
-            let own: Vec<_> =
-                of_codebook.iter().map(|&(code, count)| (code % figures.codebook_size, count)).collect();
+        for of_codebook in evaluation.counts.chunk_by(|a, b| a.0 / size == b.0 / size) {
+            let codebook = of_codebook[0].0 / size;
+            let own: Vec<_> = of_codebook.iter().map(|&(code, count)| (code % size, count)).collect();
             for ((dimension, level), counts) in radix.levels().iter().enumerate().zip(radix.histograms(&own))
             {
-                let tag = match figures.codebooks {
+                let tag = match codebooks {
                     1 => format!("val/digits/{dimension}"),
                     _ => format!("val/digits/{codebook}/{dimension}"),
                 };
@@ -131,5 +131,5 @@ impl Trainer {
 }
 
 fn prefixed(prefix: &str, figures: &evaluate::Figures) -> Vec<(String, f64)> {
-    figures.named().into_iter().map(|(name, value)| (format!("{prefix}/{name}"), value)).collect()
+    figures.watched().into_iter().map(|(name, value)| (format!("{prefix}/{name}"), value)).collect()
 }

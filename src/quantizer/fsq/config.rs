@@ -5,19 +5,19 @@ use tch::nn;
 
 use super::Fsq;
 use super::grid::Grid;
-use crate::quantizer::{MAX_CODES, Quantizer, QuantizerError, Settings, require};
+use crate::quantizer::{MAX_CODES, Quantizer, QuantizerConfig, QuantizerError, Settings, require};
 
-/// The level sets that the paper recommends (its appendix A.4.1), from 2^4 to 2^16 codes.
-pub(super) const RECOMMENDED: [&[i64]; 9] = [
-    &[5, 3],
-    &[8, 8],
-    &[8, 6, 5],
-    &[8, 8, 8],
-    &[8, 5, 5, 5],
-    &[8, 8, 6, 5],
-    &[7, 5, 5, 5, 5],
-    &[8, 8, 8, 6, 5],
-    &[8, 8, 8, 5, 5, 5],
+/// The level sets that the paper recommends (its appendix A.4.1), each for about 2^bits codes.
+pub(super) const RECOMMENDED: [(u32, &[i64]); 9] = [
+    (4, &[5, 3]),
+    (6, &[8, 8]),
+    (8, &[8, 6, 5]),
+    (9, &[8, 8, 8]),
+    (10, &[8, 5, 5, 5]),
+    (11, &[8, 8, 6, 5]),
+    (12, &[7, 5, 5, 5, 5]),
+    (14, &[8, 8, 8, 6, 5]),
+    (16, &[8, 8, 8, 5, 5, 5]),
 ];
 /// Most levels at which the tanh bounds still reach their end levels.
 const MAX_TANH_LEVELS: i64 = 1000;
@@ -114,6 +114,21 @@ impl Settings for Config {
         }
     }
 
+    fn codes(&self) -> (i64, i64) {
+        (1, self.levels.iter().product())
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        let known = RECOMMENDED.iter().find(|(bits, _)| codes == 1 << bits);
+        let (_, levels) = known.ok_or_else(|| {
+            let sizes = RECOMMENDED.map(|(bits, _)| (1i64 << bits).to_string()).join(", ");
+            QuantizerError(format!(
+                "fsq has recommended levels for about {sizes} codes, not for {codes}; choose one of these, or give levels"
+            ))
+        })?;
+        Ok(QuantizerConfig::Fsq(Self { levels: levels.to_vec(), ..self.clone() }))
+    }
+
     fn natural_width(&self) -> i64 {
         self.levels.len() as i64
     }
@@ -158,8 +173,8 @@ impl Settings for Config {
     }
 
     fn advice(&self) -> Option<String> {
-        let few =
-            self.levels.iter().any(|&level| level < 5) && !RECOMMENDED.contains(&self.levels.as_slice());
+        let few = self.levels.iter().any(|&level| level < 5)
+            && !RECOMMENDED.iter().any(|(_, levels)| *levels == self.levels);
         few.then(|| {
             format!(
                 "quantizer.levels {:?} has fewer than 5 in a dimension, which is not advised",

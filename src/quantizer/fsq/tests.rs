@@ -24,7 +24,7 @@ fn fsq(levels: &[i64], bound: Bound) -> Fsq {
 
 #[test]
 fn every_index_has_one_code_and_back() {
-    for levels in RECOMMENDED {
+    for (_, levels) in RECOMMENDED {
         for bound in BOUNDS {
             let fsq = fsq(levels, bound);
             let k = fsq.codebook().size;
@@ -41,7 +41,7 @@ fn every_index_has_one_code_and_back() {
 
 #[test]
 fn every_code_can_be_reached_and_comes_back() {
-    for levels in RECOMMENDED {
+    for (_, levels) in RECOMMENDED {
         for bound in BOUNDS {
             let fsq = fsq(levels, bound);
             let all = Tensor::arange(fsq.codebook().size, (Kind::Int64, Device::Cpu)).view([1, 1, -1]);

@@ -8,7 +8,9 @@ use super::Vq;
 use crate::quantizer::codebook::{check_entropy, check_sizes};
 use crate::quantizer::estimator::GradientEstimator;
 use crate::quantizer::memory::MemoryBudget;
-use crate::quantizer::{Quantizer, QuantizerError, Settings, require, require_temperature, require_weight};
+use crate::quantizer::{
+    Quantizer, QuantizerConfig, QuantizerError, Settings, require, require_temperature, require_weight,
+};
 
 /// How the codebook learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -179,6 +181,14 @@ impl Settings for Config {
         )?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
         check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
+    }
+
+    fn codes(&self) -> (i64, i64) {
+        (1, self.codebook_size)
+    }
+
+    fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
+        Ok(QuantizerConfig::Vq(Self { codebook_size: codes, ..self.clone() }))
     }
 
     fn natural_width(&self) -> i64 {

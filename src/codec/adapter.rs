@@ -1,0 +1,163 @@
+//! What must be said of a TorchScript pair before it can be used: a small TOML file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+/// A foreign tokenizer's description. Paths are relative to the adapter's file.
+///
+/// ```toml
+/// encoder = "encoder.jit"
+/// decoder = "decoder.jit"
+/// codebook_size = 64000
+/// downsample = 16
+/// image_size = 256
+/// input_range = [-1.0, 1.0]
+/// indices_output = 0
+/// number = "bfloat16"
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adapter {
+    /// TorchScript file: images -> indices, or a tuple with the indices in it.
+    pub encoder: PathBuf,
+    /// TorchScript file: indices, in the encoder's own shape, -> images.
+    pub decoder: PathBuf,
+    /// K, of each codebook.
+    pub codebook_size: i64,
+    /// Codebooks; with more than one the indices' last axis has one entry for each.
+    #[serde(default = "one")]
+    pub codebooks: i64,
+    /// Pixels per token along each axis.
+    pub downsample: i64,
+    /// Side in pixels of the images it is evaluated on: the short side is resized to it, and the centre cut out.
+    pub image_size: u32,
+    /// Values of black and white where images enter.
+    #[serde(default = "unit")]
+    pub input_range: [f64; 2],
+    /// Values of black and white where images come out; absent: as they enter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_range: Option<[f64; 2]>,
+    /// Order of the axes of images.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Which of the encoder's outputs holds the indices, from 0; a single tensor is output 0.
+    #[serde(default)]
+    pub indices_output: usize,
+    /// The number format that images enter in.
+    #[serde(default)]
+    pub number: Number,
+}
+
+/// Order of the axes of images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// `[B, 3, H, W]`.
+    #[default]
+    Nchw,
+    /// `[B, H, W, 3]`.
+    Nhwc,
+}
+
+/// A number format of tensors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Number {
+    /// 32 bits.
+    #[default]
+    Float32,
+    /// Brain float, 16 bits.
+    Bfloat16,
+    /// IEEE half, 16 bits.
+    Float16,
+}
+
+impl Number {
+    /// libtorch's name of it.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Float32 => Kind::Float,
+            Self::Bfloat16 => Kind::BFloat16,
+            Self::Float16 => Kind::Half,
+        }
+    }
+}
+
+/// Why a foreign tokenizer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// A value out of its range.
+    #[error("{}: {key} is {value}; it must be {allowed}", .path.display())]
+    Setting {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The key in it.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// A file that is not there or is no TorchScript.
+    #[error("{} is no TorchScript file that this libtorch reads ({reason}); save it with torch.jit.save", .path.display())]
+    NotTorchScript {
+        /// The file.
+        path: PathBuf,
+        /// In libtorch's or the system's words.
+        reason: String,
+    },
+    /// What it does on a grey image is not what the adapter says.
+    #[error("{}: {disagreement}", .path.display())]
+    Disagrees {
+        /// The adapter's file.
+        path: PathBuf,
+        /// How they differ, and what to change.
+        disagreement: String,
+    },
+}
+
+impl Adapter {
+    /// Checks values, opens nothing. `path` is the adapter's file.
+    ///
+    /// # Errors
+    /// [`AdapterError::Setting`].
+    pub fn check(&self, path: &Path) -> Result<(), AdapterError> {
+        let sides = [
+            ("codebook_size", self.codebook_size, self.codebook_size >= 2, "2 or more"),
+            ("codebooks", self.codebooks, self.codebooks >= 1, "1 or more"),
+            ("downsample", self.downsample, self.downsample >= 1, "1 or more"),
+            ("image_size", self.image_size.into(), self.fits_downsample(), "a multiple of downsample"),
+        ];
+        if let Some((key, value, _, allowed)) = sides.into_iter().find(|(_, _, holds, _)| !holds) {
+            let value = value.to_string();
+            return Err(AdapterError::Setting { path: path.to_owned(), key, value, allowed });
+        }
+        for (key, range) in [("input_range", Some(self.input_range)), ("output_range", self.output_range)] {
+            let Some([black, white]) = range else { continue };
+            if !(black.is_finite() && white.is_finite() && black != white) {
+                return Err(AdapterError::Setting {
+                    path: path.to_owned(),
+                    key,
+                    value: format!("[{black}, {white}]"),
+                    allowed: "the values of black and white, for instance [-1.0, 1.0]",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn fits_downsample(&self) -> bool {
+        self.image_size > 0 && i64::from(self.image_size).checked_rem(self.downsample) == Some(0)
+    }
+}
+
+fn one() -> i64 {
+    1
+}
+
+fn unit() -> [f64; 2] {
+    [-1.0, 1.0]
+}

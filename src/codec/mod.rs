@@ -1,0 +1,62 @@
+//! Images to tokens and back, whoever made the tokenizer: ours, or a TorchScript pair behind an adapter.
+//!
+//! What is measured or exported goes through [`Codec`], so that nothing above asks whose it is.
+
+mod adapter;
+mod own;
+mod torchscript;
+
+use tch::Tensor;
+
+pub use adapter::{Adapter, AdapterError, Layout, Number};
+pub use own::Own;
+pub use torchscript::TorchScript;
+
+use crate::torch::TorchError;
+
+/// How many codes there are to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// Number of codebooks; the indices have an extra axis when it is over 1.
+    pub codebooks: i64,
+    /// K, codes in each codebook.
+    pub size: i64,
+}
+
+/// A tokenizer between 8-bit images and indices.
+pub trait Codec {
+    /// Sizes of the codebooks.
+    fn vocabulary(&self) -> Vocabulary;
+
+    /// The indices of a batch, without gradient.
+    ///
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` uint8 -> `[B, h, w]` int64 in `0..K` (one axis more for several codebooks).
+    ///
+    /// # Errors
+    /// See [`CodecError`].
+    fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError>;
+
+    /// The images of a batch of indices, without gradient.
+    ///
+    /// # Shapes
+    /// `indices`: as [`Codec::encode`] makes them -> `[B, 3, H, W]` uint8.
+    ///
+    /// # Errors
+    /// See [`CodecError`].
+    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError>;
+}
+
+/// Why a batch gave no tokens or no images.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The model makes numbers that are not finite.
+    #[error("its latents are not finite; these weights are of no use")]
+    NotFinite,
+    /// A foreign tokenizer does not do what its adapter says.
+    #[error("{0}")]
+    Disagrees(String),
+    /// From libtorch, memory exhausted among others.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+}

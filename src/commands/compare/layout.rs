@@ -1,0 +1,47 @@
+//! What lies where in the folder of a comparison.
+//!
+//! ```text
+//! OUT/
+//!   protocol.toml              the base config: images, preparation and budget of all arms
+//!   arms/NAME/seed-0.toml      the config of a training
+//!   arms/NAME/seed-0.log       what the training and the evaluation said
+//!   arms/NAME/seed-0/          its run folder
+//!   arms/NAME/seed-0/evaluation/
+//!     figures.json  per_image.csv  code_counts.csv  originals/  reconstructions/
+//!     done.json                written last
+//!   results.json  results.csv  results.md  report.html
+//! ```
+//!
+//! An arm that was there already has `arms/NAME/existing/evaluation/`.
+
+use std::path::{Path, PathBuf};
+
+/// Paths in a comparison's folder.
+pub(super) struct Layout {
+    out: PathBuf,
+}
+
+impl Layout {
+    pub fn new(out: PathBuf) -> Self {
+        Self { out }
+    }
+
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    pub fn protocol(&self) -> PathBuf {
+        self.out.join("protocol.toml")
+    }
+
+    /// The run folder of an arm and a seed, or where the evaluation of one without a seed lies.
+    pub fn run(&self, arm: &str, seed: Option<u64>) -> PathBuf {
+        let name = seed.map_or_else(|| "existing".to_owned(), |seed| format!("seed-{seed}"));
+        self.out.join("arms").join(arm).join(name)
+    }
+}
+
+/// Where the evaluation of a run folder lies.
+pub(super) fn evaluation(run: &Path) -> PathBuf {
+    run.join("evaluation")
+}

@@ -1,0 +1,117 @@
+//! `pixtok compare`: tokenizers on equal terms.
+//!
+//! `layout` says what lies where in the comparison's folder, `job` trains and evaluates one arm with one seed in
+//! processes of their own, `queue` runs the jobs, `collect` makes the results of what they left.
+
+mod child;
+mod collect;
+mod job;
+mod layout;
+mod queue;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub(super) use child::follow_parent;
+
+use super::{note, print, subject, train};
+use crate::checkpoint::{Lock, write_atomic};
+use crate::cli::CompareArgs;
+use crate::sweep::{Plan, PlannedArm, Source, SweepError};
+use crate::train::Signals;
+use layout::Layout;
+
+/// Runs what is not finished, then reports on all; the exit code is 1 when an arm failed.
+pub(super) fn run(args: &CompareArgs) -> Result<u8> {
+    let plan = Plan::read(&args.sweep)?;
+    if args.dry_run {
+        return print(&describe(&plan)?).map(|()| 0);
+    }
+    check_images(&plan)?;
+    for arm in &plan.arms {
+        check_existing(arm)?;
+    }
+    for device in &args.devices {
+        device.resolve()?;
+    }
+    let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
+    fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let _lock = Lock::take(&out)?;
+    let layout = Layout::new(out);
+    write_atomic(&layout.protocol(), plan.base.to_toml()?.as_bytes())?;
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let jobs = job::jobs(&plan, &layout)?;
+    let outcomes = queue::run(&jobs, args, &signals)?;
+    if let Some(signal) = signals.came() {
+        note(&format!("stopped by signal {signal}; the same command goes on from here"));
+        return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+    }
+    let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
+    let devices = args.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let threads =
+        args.threads.map_or_else(|| "libtorch's own choice".to_owned(), |threads| threads.to_string());
+    let environment = collect::environment(&devices, &threads);
+    let written = collect::report(&plan, &layout, &jobs, &outcomes, environment)?;
+    print(&written)?;
+    Ok(u8::from(failed > 0))
+}
+
+/// Before any training: are the images there?
+fn check_images(plan: &Plan) -> Result<()> {
+    let trained = plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)));
+    if trained {
+        train::check_batch(&plan.base, &train::training_set(&plan.base)?)?;
+    }
+    train::validation_set(&plan.base)?;
+    Ok(())
+}
+
+/// Before any training: can what is taken as it is be opened?
+fn check_existing(arm: &PlannedArm) -> Result<()> {
+    let Source::Existing { path, codebook_size } = &arm.source else { return Ok(()) };
+    let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
+    let codes = subject::codes(path).map_err(|error| fail(format!("{error:#}")))?;
+    match codebook_size {
+        Some(wanted) if *wanted != codes => {
+            Err(fail(format!("codebook_size is {wanted}, and {} has {codes} codes", path.display())).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What would be run.
+fn describe(plan: &Plan) -> Result<String> {
+    let mut text = format!("# the base, with what the sweep changes for all\n{}\n", plan.base.to_toml()?);
+    let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let trained = plan.arms.iter().filter(|arm| matches!(arm.source, Source::Trained(_))).count();
+    let _ = writeln!(
+        text,
+        "# {} arms, {trained} of them trained with each of the seeds {seeds}: {} trainings of {} steps",
+        plan.arms.len(),
+        trained * plan.seeds.len(),
+        plan.base.train.steps
+    );
+    for arm in &plan.arms {
+        match &arm.source {
+            Source::Existing { path, .. } => {
+                let _ = writeln!(text, "# {}: {} as it is", arm.name, path.display());
+            }
+            Source::Trained(config) => {
+                let (codebooks, size) = config.quantizer.settings().codes();
+                let several = if codebooks > 1 { format!("{codebooks} × ") } else { String::new() };
+                let changes: Vec<String> =
+                    config.changes(&plan.base)?.iter().map(ToString::to_string).collect();
+                let _ = writeln!(
+                    text,
+                    "# {}: {several}{size} codes; {}",
+                    arm.name,
+                    collect::or_base(&changes).join("; ")
+                );
+            }
+        }
+    }
+    Ok(text)
+}

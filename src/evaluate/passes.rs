@@ -1,0 +1,119 @@
+//! What an evaluation goes through: batches of images with what came back.
+
+use std::time::Instant;
+
+use tch::{Device, Tensor};
+
+use super::pairs::Pairs;
+use super::{EvaluateError, stability};
+use crate::codec::{Codec, CodecError, Vocabulary};
+use crate::data::{BadSample, Loader};
+use crate::torch::synchronize;
+
+/// What is evaluated.
+pub enum Subject<'a> {
+    /// A tokenizer, on images.
+    Codec {
+        /// The tokenizer.
+        codec: &'a dyn Codec,
+        /// The images.
+        loader: Loader,
+        /// Whether tokens are compared with those of changed images too, which takes four more encodings.
+        stability: bool,
+    },
+    /// Reconstructions that are there already.
+    Pairs(Pairs),
+}
+
+/// A batch and what became of it.
+#[derive(Debug)]
+pub struct Passed {
+    /// Of the images, B of them.
+    pub names: Vec<String>,
+    /// Originals and reconstructions, `[B, 3, H, W]` uint8 each; absent when B is 0.
+    pub images: Option<(Tensor, Tensor)>,
+    /// Where there are tokens.
+    pub tokens: Option<Tokens>,
+    /// Images that were left out since the batch before.
+    pub bad: Vec<BadSample>,
+}
+
+/// What a tokenizer made of a batch.
+#[derive(Debug)]
+pub struct Tokens {
+    /// `[B, h, w]` int64, with an axis more for several codebooks.
+    pub indices: Tensor,
+    /// Seconds for encoding the batch.
+    pub encode_secs: f64,
+    /// Seconds for decoding it.
+    pub decode_secs: f64,
+    /// Unchanged tokens for each change, when asked for.
+    pub unchanged: Option<[i64; 4]>,
+}
+
+impl<'a> Subject<'a> {
+    /// Of its tokens, if it has any.
+    #[must_use]
+    pub fn vocabulary(&self) -> Option<Vocabulary> {
+        match self {
+            Self::Codec { codec, .. } => Some(codec.vocabulary()),
+            Self::Pairs(_) => None,
+        }
+    }
+
+    /// One batch after the other.
+    pub(super) fn passes(
+        self,
+        device: Device,
+    ) -> Box<dyn Iterator<Item = Result<Passed, EvaluateError>> + 'a> {
+        match self {
+            Self::Pairs(pairs) => Box::new(pairs),
+            Self::Codec { codec, loader, stability } => Box::new(loader.map(move |batch| {
+                let batch = batch?;
+                if batch.names.is_empty() {
+                    return Ok(Passed { names: vec![], images: None, tokens: None, bad: batch.bad });
+                }
+                let originals = batch.images.to_device(device);
+                let (recons, tokens) = pass(codec, &originals, stability, device)
+                    .map_err(|error| error.of_batch(&batch.names[0]))?;
+                Ok(Passed {
+                    names: batch.names,
+                    images: Some((originals, recons)),
+                    tokens: Some(tokens),
+                    bad: batch.bad,
+                })
+            })),
+        }
+    }
+}
+
+/// `[B, 3, H, W]` uint8 -> the same, through the tokens.
+fn pass(
+    codec: &dyn Codec,
+    originals: &Tensor,
+    stability: bool,
+    device: Device,
+) -> Result<(Tensor, Tokens), EvaluateError> {
+    let (indices, encode_secs) = timed(device, || codec.encode(originals))?;
+    let (recons, decode_secs) = timed(device, || codec.decode(&indices))?;
+    if recons.size() != originals.size() {
+        return Err(CodecError::Disagrees(format!(
+            "images {:?} came back as {:?}; use images whose sides are multiples of the downsampling",
+            originals.size(),
+            recons.size()
+        ))
+        .into());
+    }
+    let unchanged =
+        if stability { Some(stability::unchanged(codec, originals, &recons, &indices)?) } else { None };
+    Ok((recons, Tokens { indices, encode_secs, decode_secs, unchanged }))
+}
+
+/// The seconds until the device has done what `body` asks for.
+fn timed<T>(device: Device, body: impl FnOnce() -> Result<T, CodecError>) -> Result<(T, f64), CodecError> {
+    synchronize(device);
+    let began = Instant::now();
+    let made = body()?;
+    synchronize(device);
+    Ok((made, began.elapsed().as_secs_f64()))
+}

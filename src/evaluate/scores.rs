@@ -1,0 +1,141 @@
+//! The values of each image.
+
+use tch::{Kind, Tensor};
+
+use crate::metrics::{Absent, ImageMetric};
+
+/// One column per metric, one row per image.
+#[derive(Debug, Clone, Default)]
+pub struct Scores {
+    /// The images' names.
+    pub names: Vec<String>,
+    /// In the order of the metrics.
+    pub columns: Vec<Column>,
+}
+
+/// The values of one metric.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// The metric's.
+    pub name: &'static str,
+    /// Not a number for an image that has none.
+    pub values: Vec<f64>,
+    /// Why images have none, and how many.
+    absent: Option<(Absent, usize)>,
+}
+
+impl Scores {
+    pub(super) fn new(metrics: &[Box<dyn ImageMetric>]) -> Self {
+        let column =
+            |metric: &Box<dyn ImageMetric>| Column { name: metric.name(), values: vec![], absent: None };
+        Self { names: vec![], columns: metrics.iter().map(column).collect() }
+    }
+
+    /// Measures a batch of pairs, `[B, 3, H, W]` uint8 each. Waits for the device once.
+    pub(super) fn add(
+        &mut self,
+        metrics: &[Box<dyn ImageMetric>],
+        names: Vec<String>,
+        originals: &Tensor,
+        recons: &Tensor,
+    ) {
+        let images = names.len();
+        self.names.extend(names);
+        let measured: Vec<_> = metrics.iter().map(|metric| metric.measure(originals, recons)).collect();
+        for (column, values) in self.columns.iter_mut().zip(measured) {
+            match values {
+                Ok(values) => column.values.extend(host(&values)),
+                Err(absent) => {
+                    column.values.extend(vec![f64::NAN; images]);
+                    column.absent.get_or_insert((absent, 0)).1 += images;
+                }
+            }
+        }
+    }
+
+    /// As CSV: a row per image, an empty field where it has no value.
+    ///
+    /// # Errors
+    /// When a row cannot be written.
+    pub fn to_csv(&self) -> Result<Vec<u8>, csv::Error> {
+        let mut writer = csv::Writer::from_writer(vec![]);
+        let header = std::iter::once("image").chain(self.columns.iter().map(|column| column.name));
+        writer.write_record(header)?;
+        for (row, name) in self.names.iter().enumerate() {
+            let values = self.columns.iter().map(|column| column.values[row]);
+            let fields = values.map(|value| if value.is_nan() { String::new() } else { value.to_string() });
+            writer.write_record(std::iter::once(name.clone()).chain(fields))?;
+        }
+        writer.into_inner().map_err(|error| error.into_error().into())
+    }
+
+    /// The `count` images with the least and with the largest value of the first metric that all images have, each
+    /// with the value.
+    #[must_use]
+    pub fn extremes(&self, count: usize) -> Option<Extremes<'_>> {
+        let column =
+            self.columns.iter().find(|column| column.absent.is_none() && !column.values.is_empty())?;
+        let mut ranked: Vec<_> =
+            self.names.iter().map(String::as_str).zip(column.values.iter().copied()).collect();
+        ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let least = ranked.iter().take(count).copied().collect();
+        let most = ranked.iter().rev().take(count).copied().collect();
+        Some(Extremes { metric: column.name, least, most })
+    }
+}
+
+/// The images at both ends of a ranking.
+#[derive(Debug, PartialEq)]
+pub struct Extremes<'a> {
+    /// What ranks them.
+    pub metric: &'static str,
+    /// From the least value up.
+    pub least: Vec<(&'a str, f64)>,
+    /// From the largest value down.
+    pub most: Vec<(&'a str, f64)>,
+}
+
+impl Column {
+    /// Mean over all images; where an image has no value there is none, since a mean over the others would pass for
+    /// one over all.
+    pub(super) fn mean(&self) -> Result<f64, String> {
+        let images = self.values.len();
+        match &self.absent {
+            None => Ok(self.values.iter().sum::<f64>() / images as f64),
+            Some((absent, count)) if *count == images => Err(absent.0.clone()),
+            Some((absent, count)) => Err(format!("{} ({count} of {images})", absent.0)),
+        }
+    }
+}
+
+fn host(values: &Tensor) -> Vec<f64> {
+    Vec::try_from(values.to_kind(Kind::Double)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::metrics::{Psnr, Ssim};
+
+    #[test]
+    fn one_image_without_a_value_leaves_no_mean() {
+        let metrics: Vec<Box<dyn ImageMetric>> = vec![Box::new(Ssim), Box::new(Psnr)];
+        let mut scores = Scores::new(&metrics);
+        let image =
+            |side: i64, level: i64| Tensor::full([1, 3, side, side], level, (Kind::Uint8, Device::Cpu));
+        for (name, side, level) in [("large", 16, 9), ("small", 10, 8), ("middle", 12, 7)] {
+            scores.add(&metrics, vec![name.into()], &image(side, 7), &image(side, level));
+        }
+        assert_eq!(scores.columns[0].mean(), Err("images under 11 px a side (1 of 3)".into()));
+        assert!(scores.columns[1].mean().is_ok());
+        assert!(scores.columns[0].values[1].is_nan());
+        let extremes = scores.extremes(2).unwrap();
+        assert_eq!(
+            (extremes.metric, extremes.least[0].0, extremes.most[0].0),
+            ("psnr_db", "large", "middle")
+        );
+        assert_eq!(extremes.most[0].1, 100.0);
+    }
+}

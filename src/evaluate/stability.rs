@@ -1,0 +1,100 @@
+//! Whether tokens stay what they are when the image changes a little.
+
+use rayon::prelude::*;
+use tch::{Kind, Tensor};
+
+use super::EvaluateError;
+use crate::codec::Codec;
+use crate::picture::{DecodeOptions, Picture, decode};
+
+/// The changes, each by the name of its figure.
+pub(super) const NAMES: [&str; 4] =
+    ["stability_shift", "stability_jpeg75", "stability_flip", "stability_reencode"];
+/// Of the JPEG files.
+const QUALITY: u8 = 75;
+
+/// How many tokens of a batch are unchanged, for each of [`NAMES`].
+pub(super) fn unchanged(
+    codec: &dyn Codec,
+    images: &Tensor,
+    recons: &Tensor,
+    indices: &Tensor,
+) -> Result<[i64; 4], EvaluateError> {
+    let several = codec.vocabulary().codebooks > 1;
+    let count = |other: &Tensor| {
+        let same = indices.eq_tensor(other);
+        let same = if several { same.all_dim(-1, false) } else { same };
+        same.sum(Kind::Int64).int64_value(&[])
+    };
+    // Indices are [B, h, w, …]: their axis 2 is the width, as is the images' axis 3.
+    let flipped = codec.encode(&images.flip([3]))?.flip([2]);
+    Ok([
+        count(&codec.encode(&shifted(images))?),
+        count(&codec.encode(&recompressed(images)?)?),
+        count(&flipped),
+        count(&codec.encode(recons)?),
+    ])
+}
+
+/// One pixel to the right; the first column stands twice and the last is gone.
+fn shifted(images: &Tensor) -> Tensor {
+    let width = images.size()[3];
+    Tensor::cat(&[images.narrow(3, 0, 1), images.narrow(3, 0, width - 1)], 3)
+}
+
+/// Through a JPEG file and back.
+fn recompressed(images: &Tensor) -> Result<Tensor, EvaluateError> {
+    let originals: Result<Vec<Picture>, _> =
+        (0..images.size()[0]).map(|i| Picture::from_tensor(&images.get(i))).collect();
+    let back: Result<Vec<Picture>, _> = originals?
+        .into_par_iter()
+        .map(|picture| decode(&picture.to_jpeg(QUALITY)?, &DecodeOptions::default()))
+        .collect();
+    let tensors: Result<Vec<Tensor>, _> = back?.iter().map(Picture::to_tensor).collect();
+    Ok(Tensor::stack(&tensors?, 0).to_device(images.device()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::codec::{CodecError, Vocabulary};
+
+    /// Tokens are the sums of 2×2 pixels of the first channel, thresholded: simple enough to count by hand.
+    struct Threshold;
+
+    impl Codec for Threshold {
+        fn vocabulary(&self) -> Vocabulary {
+            Vocabulary { codebooks: 1, size: 2 }
+        }
+
+        fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
+            let means = images.narrow(1, 0, 1).to_kind(Kind::Float).avg_pool2d(
+                [2, 2],
+                [2, 2],
+                [0, 0],
+                false,
+                true,
+                None::<i64>,
+            );
+            Ok(means.squeeze_dim(1).gt(127.0).to_kind(Kind::Int64))
+        }
+
+        fn decode(&self, _indices: &Tensor) -> Result<Tensor, CodecError> {
+            Err(CodecError::NotFinite)
+        }
+    }
+
+    #[test]
+    fn each_change_is_counted_against_the_tokens_in_place() {
+        // The left half of 6×8 pixels is white: tokens of a row are 1 1 0 0. Shifted by a pixel the third 2×2 square
+        // is half white, above the threshold; flipped and flipped back nothing changes; the reconstruction is black.
+        let image = Tensor::zeros([1, 3, 6, 8], (Kind::Uint8, Device::Cpu));
+        let _ = image.narrow(3, 0, 4).fill_(255);
+        let indices = Threshold.encode(&image).unwrap();
+        let black = image.zeros_like();
+        let counts = unchanged(&Threshold, &image, &black, &indices).unwrap();
+        assert_eq!(counts, [9, 12, 12, 6]);
+    }
+}

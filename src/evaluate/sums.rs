@@ -1,0 +1,175 @@
+//! What adds up over batches, and the figures that come of it.
+
+use tch::{Kind, Tensor};
+
+use super::passes::Tokens;
+use super::{EvaluateError, Figures, Measures, Scores, stability};
+use crate::codec::Vocabulary;
+use crate::metrics::{CodebookFigures, CodebookUse, JointUse, TokenStream, interval};
+
+/// The sums.
+pub(super) struct Sums {
+    images: usize,
+    pixels: i64,
+    /// Scalar int64 on the images' device: reconstructions that are equal in every value.
+    perfect: Option<Tensor>,
+    tokens: Option<TokenSums>,
+}
+
+/// Of the tokens.
+struct TokenSums {
+    vocabulary: Vocabulary,
+    used: CodebookUse,
+    joint: Option<JointUse>,
+    stream: TokenStream,
+    unchanged: Option<[i64; 4]>,
+    /// Of encoding and decoding, with the images they were taken over.
+    speed: Speed,
+}
+
+#[derive(Default)]
+struct Speed {
+    /// The first batch, which pays for allocations and kernels' choice, counts only where it is the only one.
+    first: Option<(f64, f64, usize)>,
+    rest: (f64, f64, usize),
+}
+
+impl Sums {
+    pub(super) fn new(vocabulary: Option<Vocabulary>) -> Result<Self, EvaluateError> {
+        let tokens = match vocabulary {
+            None => None,
+            Some(vocabulary) => {
+                let Vocabulary { codebooks, size } = vocabulary;
+                Some(TokenSums {
+                    vocabulary,
+                    used: CodebookUse::new(codebooks, size),
+                    joint: (codebooks > 1).then(|| JointUse::new(codebooks, size)),
+                    stream: TokenStream::new(codebooks, size)?,
+                    unchanged: None,
+                    speed: Speed::default(),
+                })
+            }
+        };
+        Ok(Self { images: 0, pixels: 0, perfect: None, tokens })
+    }
+
+    /// Adds a batch of originals and reconstructions, `[B, 3, H, W]` uint8, and its tokens.
+    pub(super) fn add(
+        &mut self,
+        images: &Tensor,
+        recons: &Tensor,
+        tokens: Option<&Tokens>,
+    ) -> Result<(), EvaluateError> {
+        let size = images.size();
+        self.images += size[0] as usize;
+        self.pixels += size[0] * size[2] * size[3];
+        let perfect = images.eq_tensor(recons).flatten(1, -1).all_dim(1, false).sum(Kind::Int64);
+        self.perfect = Some(match self.perfect.take() {
+            Some(before) => before + perfect,
+            None => perfect,
+        });
+        if let (Some(sums), Some(tokens)) = (&mut self.tokens, tokens) {
+            sums.add(tokens, size[0] as usize)?;
+        }
+        Ok(())
+    }
+
+    /// `(code, count)` for each code hit.
+    pub(super) fn counts(&self) -> Vec<(i64, i64)> {
+        self.tokens.as_ref().map(|tokens| tokens.used.counts()).unwrap_or_default()
+    }
+
+    /// All figures, with those of the images' own values, and the use of the codes.
+    pub(super) fn finish(
+        self,
+        scores: &Scores,
+        measures: &Measures,
+    ) -> Result<(Figures, Option<CodebookFigures>), EvaluateError> {
+        let mut figures = Figures::default();
+        figures.push("images", self.images as f64);
+        for column in &scores.columns {
+            match column.mean() {
+                Ok(mean) => figures.push_mean(column.name, mean, interval(&column.values)),
+                Err(reason) => figures.push_absent(column.name, reason),
+            }
+        }
+        for (name, reason) in &measures.missing {
+            figures.push_absent(name, reason.clone());
+        }
+        let perfect = self.perfect.map_or(0, |count| count.int64_value(&[]));
+        figures.push("perfect_images", perfect as f64);
+        let codebook = match self.tokens {
+            Some(tokens) => Some(tokens.finish(&mut figures, self.pixels)?),
+            None => None,
+        };
+        Ok((figures.in_order(), codebook))
+    }
+}
+
+impl TokenSums {
+    fn add(&mut self, tokens: &Tokens, images: usize) -> Result<(), EvaluateError> {
+        self.used.add(&tokens.indices);
+        self.joint.iter_mut().for_each(|joint| joint.add(&tokens.indices));
+        self.stream.add(&tokens.indices)?;
+        if let Some(unchanged) = tokens.unchanged {
+            let before = self.unchanged.get_or_insert([0; 4]);
+            before.iter_mut().zip(unchanged).for_each(|(sum, count)| *sum += count);
+        }
+        self.speed.add(tokens.encode_secs, tokens.decode_secs, images);
+        Ok(())
+    }
+
+    fn finish(self, figures: &mut Figures, pixels: i64) -> Result<CodebookFigures, EvaluateError> {
+        let codebook = self.used.figures();
+        let tokens = codebook.tokens as f64;
+        figures.push_codebook(self.vocabulary.codebooks, self.vocabulary.size, &codebook);
+        if let Some(joint) = &self.joint {
+            figures.push_joint(&joint.figures());
+        }
+        figures.push("bits_per_pixel", codebook.bits_per_token * tokens / pixels as f64);
+        if let Some(stream) = self.stream.finish()? {
+            figures.push_stream(&stream);
+            figures.push("bits_per_pixel_zstd", stream.bits_per_token_zstd * tokens / pixels as f64);
+        }
+        for (name, count) in stability::NAMES.iter().zip(self.unchanged.into_iter().flatten()) {
+            figures.push(name, count as f64 / tokens);
+        }
+        if let Some((encode_secs, decode_secs, images)) = self.speed.total() {
+            figures.push("encode_images_per_sec", images as f64 / encode_secs);
+            figures.push("decode_images_per_sec", images as f64 / decode_secs);
+        }
+        Ok(codebook)
+    }
+}
+
+impl Speed {
+    fn add(&mut self, encode_secs: f64, decode_secs: f64, images: usize) {
+        if self.first.is_none() {
+            self.first = Some((encode_secs, decode_secs, images));
+        } else {
+            self.rest.0 += encode_secs;
+            self.rest.1 += decode_secs;
+            self.rest.2 += images;
+        }
+    }
+
+    fn total(&self) -> Option<(f64, f64, usize)> {
+        if self.rest.2 > 0 { Some(self.rest) } else { self.first }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_batch_is_left_out_of_the_speed_where_there_are_more() {
+        let mut speed = Speed::default();
+        assert_eq!(speed.total(), None);
+        speed.add(9.0, 9.0, 4);
+        assert_eq!(speed.total(), Some((9.0, 9.0, 4)));
+        speed.add(1.0, 2.0, 4);
+        speed.add(1.0, 2.0, 3);
+        assert_eq!(speed.total(), Some((2.0, 4.0, 7)));
+    }
+}

@@ -1,0 +1,171 @@
+//! Tokens in the order in which they were made: what they cost compressed, and usage over parts of them.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{self, Write};
+
+use tch::Tensor;
+use zstd::stream::write::Encoder;
+
+use super::codebook::host;
+
+/// Tokens that `usage_64k` looks at, as papers do.
+const TAIL: usize = 1 << 16;
+/// zstd's level: its highest without an extraordinary window.
+const LEVEL: i32 = 19;
+/// Below this many ids a token file holds u16, else i32.
+const U16_IDS: i64 = 65_500;
+
+/// All tokens of a set as a file of them would hold them, and the codes that parts of them use. Memory does not grow
+/// with the number of tokens.
+pub struct TokenStream {
+    codebooks: i64,
+    size: i64,
+    batches: u64,
+    /// Sum over batches of the share of codes that occur.
+    usage_of_batches: f64,
+    /// The last codes, each with its codebook: c·K + k.
+    tail: VecDeque<i64>,
+    compressor: Encoder<'static, Counter>,
+    tokens: i64,
+}
+
+/// What the stream says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StreamFigures {
+    /// Share of codes that occur in a batch, mean over batches.
+    pub usage_batch: f64,
+    /// Share of codes that occur among the last 65,536 tokens.
+    pub usage_64k: f64,
+    /// Bits that zstd takes for a token.
+    pub bits_per_token_zstd: f64,
+}
+
+/// Counts bytes and keeps none.
+#[derive(Default)]
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TokenStream {
+    /// With no tokens yet, of `codebooks` codebooks of `size` codes each.
+    ///
+    /// # Errors
+    /// When zstd cannot get its memory.
+    pub fn new(codebooks: i64, size: i64) -> io::Result<Self> {
+        Ok(Self {
+            codebooks,
+            size,
+            batches: 0,
+            usage_of_batches: 0.0,
+            tail: VecDeque::new(),
+            compressor: Encoder::new(Counter::default(), LEVEL)?,
+            tokens: 0,
+        })
+    }
+
+    /// Takes a batch. Waits for the device.
+    ///
+    /// # Shapes
+    /// `indices`: `[B, h, w]` int64, with a last axis of one entry per codebook when there are several.
+    ///
+    /// # Errors
+    /// When zstd fails.
+    pub fn add(&mut self, indices: &Tensor) -> io::Result<()> {
+        let codes = host(&indices.reshape([-1]));
+        self.compressor.write_all(&bytes_of(&codes, self.size))?;
+        let numbers: Vec<i64> = codes
+            .chunks_exact(self.codebooks as usize)
+            .flat_map(|token| token.iter().zip(0..).map(|(code, codebook)| codebook * self.size + code))
+            .collect();
+        self.usage_of_batches += self.usage(numbers.iter());
+        self.batches += 1;
+        self.tokens += (numbers.len() / self.codebooks as usize) as i64;
+        self.tail.extend(numbers);
+        let over = self.tail.len().saturating_sub(TAIL * self.codebooks as usize);
+        self.tail.drain(..over);
+        Ok(())
+    }
+
+    /// The figures of all tokens; `None` without any.
+    ///
+    /// # Errors
+    /// When zstd fails.
+    pub fn finish(self) -> io::Result<Option<StreamFigures>> {
+        if self.tokens == 0 {
+            return Ok(None);
+        }
+        let usage_64k = self.usage(self.tail.iter());
+        let bytes = self.compressor.finish()?.0;
+        Ok(Some(StreamFigures {
+            usage_batch: self.usage_of_batches / self.batches as f64,
+            usage_64k,
+            bits_per_token_zstd: 8.0 * bytes as f64 / self.tokens as f64,
+        }))
+    }
+
+    /// Share of all codes that occur among these.
+    fn usage<'a>(&self, numbers: impl Iterator<Item = &'a i64>) -> f64 {
+        numbers.collect::<HashSet<_>>().len() as f64 / (self.codebooks * self.size) as f64
+    }
+}
+
+/// As a token file holds them: little endian, u16 where all ids fit.
+fn bytes_of(codes: &[i64], size: i64) -> Vec<u8> {
+    if size < U16_IDS {
+        codes.iter().flat_map(|&code| (code as u16).to_le_bytes()).collect()
+    } else {
+        codes.iter().flat_map(|&code| (code as i32).to_le_bytes()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(codebooks: i64, size: i64, batches: &[Vec<i64>]) -> StreamFigures {
+        let mut stream = TokenStream::new(codebooks, size).unwrap();
+        for batch in batches {
+            let shape = if codebooks > 1 { vec![1, 1, -1, codebooks] } else { vec![1, 1, -1] };
+            stream.add(&Tensor::from_slice(batch).view(shape.as_slice())).unwrap();
+        }
+        stream.finish().unwrap().unwrap()
+    }
+
+    #[test]
+    fn usage_of_batches_and_of_the_tail() {
+        let figures = stream(1, 4, &[vec![0, 0], vec![1, 2]]);
+        assert_eq!((figures.usage_batch, figures.usage_64k), (0.375, 0.75));
+        // Code 3 occurs once, before the last 65,536 tokens.
+        let figures = stream(1, 4, &[vec![3], vec![0; TAIL]]);
+        assert_eq!(figures.usage_64k, 0.25);
+        // Two codebooks: codes 0 of the first, 0 and 1 of the second.
+        let figures = stream(2, 2, &[vec![0, 0, 0, 1]]);
+        assert_eq!((figures.usage_batch, figures.usage_64k), (0.75, 0.75));
+    }
+
+    #[test]
+    fn what_repeats_costs_nothing_and_noise_its_bits() {
+        assert!(stream(1, 256, &[vec![7; 10_000]]).bits_per_token_zstd < 0.1);
+        let mut state = 1u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as i64 % 256
+        };
+        let figures = stream(1, 256, &[(0..50_000).map(|_| noise()).collect()]);
+        assert!((8.0..9.5).contains(&figures.bits_per_token_zstd), "{figures:?}");
+    }
+
+    #[test]
+    fn no_tokens_are_no_figures() {
+        assert_eq!(TokenStream::new(1, 8).unwrap().finish().unwrap(), None);
+    }
+}
