@@ -14,7 +14,8 @@ const LEAST_SIDE: i64 = WINDOW << (WEIGHTS.len() - 1);
 /// each a mean over channels and positions, 0 where negative, to the power of its weight. A scale is half the one
 /// before, by the mean of 2×2 pixels; an odd last row or column is left out.
 ///
-/// Equal to torchmetrics' `MultiScaleStructuralSimilarityIndexMeasure` with `data_range=255`.
+/// Equal to torchmetrics' `MultiScaleStructuralSimilarityIndexMeasure` with `data_range=255`, which takes the fifth
+/// scale over the whole image, mirrored beyond its border, and the others where the window lies inside.
 #[derive(Debug, Clone, Copy)]
 pub struct MsSsim;
 
@@ -29,16 +30,23 @@ impl ImageMetric for MsSsim {
         let (mut x, mut y) = (originals.to_kind(Kind::Double), recons.to_kind(Kind::Double));
         let mut product = Tensor::ones([x.size()[0]], (Kind::Double, x.device()));
         for (scale, weight) in WEIGHTS.iter().enumerate() {
-            let Maps { luminance, contrast } = maps(&x, &y);
-            let last = scale + 1 == WEIGHTS.len();
-            let factor = image_mean(&if last { luminance * contrast } else { contrast });
-            product *= factor.relu().pow_tensor_scalar(*weight);
-            if !last {
+            let factor = if scale + 1 < WEIGHTS.len() {
+                let contrast = maps(&x, &y).contrast;
                 (x, y) = (halved(&x), halved(&y));
-            }
+                image_mean(&contrast)
+            } else {
+                let Maps { luminance, contrast } = maps(&mirrored(&x), &mirrored(&y));
+                image_mean(&(luminance * contrast))
+            };
+            product *= factor.relu().pow_tensor_scalar(*weight);
         }
         Ok(product)
     }
+}
+
+/// With half a window of mirrored pixels around it.
+fn mirrored(x: &Tensor) -> Tensor {
+    x.reflection_pad2d([WINDOW / 2; 4])
 }
 
 #[cfg(test)]

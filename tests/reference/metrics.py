@@ -1,15 +1,19 @@
-"""PSNR, SSIM and L1 of twenty pairs of 8-bit images, by scikit-image and numpy.
+"""PSNR, SSIM, L1 and MS-SSIM of 25 pairs of 8-bit images, by scikit-image, numpy and torchmetrics.
 
-Keys: `{pair}/{a,b}` [3, H, W] uint8 and `{psnr,ssim,l1}` [20] float64. No pair is a perfect copy, whose PSNR is infinite.
+Keys: `{pair}/{a,b}` [3, H, W] uint8 and `{psnr,ssim,l1,ms_ssim}` [25] float64; the last is not a number but for the five
+pairs that are large enough. No pair is a perfect copy, whose PSNR is infinite.
 """
 
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from common import save
 
 SIZES = [(37, 53), (53, 37), (11, 11), (11, 40), (24, 19)]
+# The coarsest of five scales is a sixteenth: 176 pixels at least.
+LARGE_SIZES = [(176, 179), (191, 177), (183, 200), (177, 177), (200, 181)]
 NOISE = [1, 6, 25, 80]
 
 
@@ -29,9 +33,9 @@ def to_8bit(image):
 
 def main():
     random = np.random.default_rng(5)
-    tensors, psnr, ssim, l1 = {}, [], [], []
-    for pair in range(20):
-        height, width = SIZES[pair % len(SIZES)]
+    tensors, psnr, ssim, l1, ms_ssim = {}, [], [], [], []
+    sizes = 4 * SIZES + LARGE_SIZES
+    for pair, (height, width) in enumerate(sizes):
         image = photograph(random, height, width)
         a = to_8bit(image)
         b = to_8bit(image + random.normal(0, NOISE[pair % len(NOISE)], image.shape))
@@ -42,11 +46,14 @@ def main():
             )
         )
         l1.append(np.abs(a.astype(float) - b).mean())
+        batch = [torch.from_numpy(x).permute(2, 0, 1).unsqueeze(0).double() for x in (a, b)]
+        large = min(height, width) >= 176
+        ms_ssim.append(multiscale_structural_similarity_index_measure(*batch, data_range=255.0).item() if large else np.nan)
         for name, x in [("a", a), ("b", b)]:
             tensors[f"{pair}/{name}"] = torch.from_numpy(x).permute(2, 0, 1)
-    for name, values in [("psnr", psnr), ("ssim", ssim), ("l1", l1)]:
+    for name, values in [("psnr", psnr), ("ssim", ssim), ("l1", l1), ("ms_ssim", ms_ssim)]:
         tensors[name] = torch.tensor(values, dtype=torch.float64)
-    print("psnr", np.round(psnr, 2), "ssim", np.round(ssim, 3), sep="\n")
+    print("psnr", np.round(psnr, 2), "ssim", np.round(ssim, 3), "ms_ssim", np.round(ms_ssim, 3), sep="\n")
     save("metrics", tensors)
 
 
