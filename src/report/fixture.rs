@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Arm, Comparison, FORMAT_VERSION, Run, Summary};
+use super::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};
+use crate::picture::Picture;
 
 /// Arms of `(name, series, figures of each seed)`.
 pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
@@ -34,4 +35,32 @@ pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
         base_config: "[train]\nsteps = 600\n".to_owned(),
         arms: arms.iter().map(arm).collect(),
     }
+}
+
+/// Curves, codes and reconstructions that agree with nothing.
+pub(super) fn exhibit(comparison: &Comparison, arm: usize, originals: &[Picture]) -> Exhibit {
+    let curve = |name: &str, scale: f64, run: usize| Curve {
+        name: name.to_owned(),
+        points: (1..=40u64)
+            .map(|at| (10 * at, scale * (1.0 + (run + arm) as f64 / 10.0) / at as f64))
+            .collect(),
+    };
+    let run = |run| {
+        vec![curve("loss/total", 0.3, run), curve("val/psnr_db", 27.0, run), curve("val/usage", 0.9, run)]
+    };
+    let darker = |picture: &Picture| Picture {
+        rgb: picture.rgb.iter().map(|value| value.saturating_sub(arm as u8 + 1)).collect(),
+        ..*picture
+    };
+    Exhibit {
+        curves: (0..comparison.arms[arm].runs.len()).map(run).collect(),
+        code_counts: (1..=200).rev().collect(),
+        reconstructions: originals.iter().map(darker).collect(),
+    }
+}
+
+/// A picture of one's own for each `seed`.
+pub(super) fn picture(width: usize, height: usize, seed: usize) -> Picture {
+    let rgb = (0..3 * width * height).map(|at| ((at + seed) * 7 % 251) as u8).collect();
+    Picture { width, height, rgb }
 }
