@@ -55,6 +55,7 @@ pub const DEFINITIONS: &[Definition] = &[
         2,
         "Fréchet distance of 2048 Inception features between the reconstructions and the originals evaluated",
     ),
+    figure("perfect_images", Better::Neither, 0, "images that came back equal in every value"),
     figure(
         "tokens",
         Better::Neither,

@@ -70,6 +70,28 @@ pub struct Summary {
     pub seeds: usize,
 }
 
+impl Summary {
+    /// Every figure that is a number in at least one of `runs`, over the runs that have it.
+    #[must_use]
+    pub fn of(runs: &[Run]) -> BTreeMap<String, Self> {
+        let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (name, value) in runs.iter().flat_map(|run| &run.figures) {
+            if let Some(value) = value.as_f64() {
+                values.entry(name).or_default().push(value);
+            }
+        }
+        values.into_iter().map(|(name, values)| (name.to_owned(), Self::over(&values))).collect()
+    }
+
+    fn over(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
+        Self { mean, deviation, seeds: values.len() }
+    }
+}
+
 /// What the page shows of an arm beyond its figures.
 #[derive(Debug, Clone, Default)]
 pub struct Exhibit {
@@ -88,4 +110,29 @@ pub struct Curve {
     pub name: String,
     /// `(step, value)`.
     pub points: Vec<(u64, f64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(figures: &Value) -> Run {
+        let figures = figures.as_object().unwrap().clone();
+        Run { seed: None, path: String::new(), figures, failure: None }
+    }
+
+    #[test]
+    fn a_summary_is_over_the_runs_that_have_the_figure() {
+        let runs = [
+            run(&json!({"psnr_db": 27.0, "usage": 0.5, "ms_ssim": null, "ms_ssim_note": "too small"})),
+            run(&json!({"psnr_db": 28.0, "usage": null})),
+            run(&json!({"psnr_db": 29.0})),
+            run(&json!({})),
+        ];
+        let summary = Summary::of(&runs);
+        assert_eq!(summary["psnr_db"], Summary { mean: 28.0, deviation: Some(1.0), seeds: 3 });
+        assert_eq!(summary["usage"], Summary { mean: 0.5, deviation: None, seeds: 1 });
+        assert_eq!(summary.len(), 2);
+    }
 }

@@ -1,0 +1,132 @@
+//! What a comparison says in sentences, made from its data.
+
+use super::columns::{number, summary};
+use super::{Comparison, Run, Summary};
+
+/// A run without figures.
+pub(super) struct Failure<'a> {
+    pub arm: &'a str,
+    pub run: &'a Run,
+    pub reason: &'a str,
+}
+
+/// The runs that failed, in the order of the arms.
+pub(super) fn failures(comparison: &Comparison) -> Vec<Failure<'_>> {
+    let runs = comparison.arms.iter().flat_map(|arm| arm.runs.iter().map(move |run| (arm, run)));
+    runs.filter_map(|(arm, run)| Some(Failure { arm: &arm.name, run, reason: run.failure.as_deref()? }))
+        .collect()
+}
+
+/// What was compared, what came out best, what failed; plain text.
+pub(super) fn in_short(comparison: &Comparison) -> String {
+    let sentences = [Some(scope(comparison)), best(comparison), failed(comparison)];
+    sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn scope(comparison: &Comparison) -> String {
+    let arms = &comparison.arms;
+    let series: std::collections::BTreeSet<&str> = arms.iter().map(|arm| arm.series.as_str()).collect();
+    let mut words = count(arms.len(), "arm");
+    if series.len() < arms.len() {
+        words += &format!(" in {} series", series.len());
+    }
+    let seeded = arms.iter().flat_map(|arm| &arm.runs).all(|run| run.seed.is_some());
+    let runs = span(arms.iter().map(|arm| arm.runs.len() as f64), if seeded { "seed" } else { "run" });
+    words += &runs.map(|runs| format!(", {runs} each")).unwrap_or_default();
+    let images =
+        (0..arms.len()).filter_map(|arm| summary(comparison, arm, "images")).map(|images| images.mean);
+    words += &span(images, "image").map(|images| format!(", evaluated on {images}")).unwrap_or_default();
+    words + "."
+}
+
+/// `4 images`, or `3 to 4 images`; nothing for no values.
+fn span(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Option<String> {
+    let (low, high) = (values.clone().reduce(f64::min)?, values.reduce(f64::max)?);
+    let words = count(high as usize, unit);
+    Some(if low < high { format!("{} to {words}", number(low, 0)) } else { words })
+}
+
+fn count(count: usize, unit: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {unit}{plural}", number(count as f64, 0))
+}
+
+fn best(comparison: &Comparison) -> Option<String> {
+    let figure = |arm| Some((arm, summary(comparison, arm, "psnr_db")?));
+    let mut ranked: Vec<(usize, Summary)> = (0..comparison.arms.len()).filter_map(figure).collect();
+    ranked.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
+    let said = |(arm, summary): &(usize, Summary)| {
+        let spread = summary.deviation.map(|value| format!(" ± {}", number(value, 2))).unwrap_or_default();
+        format!("{} with {}{spread} dB", comparison.arms[*arm].name, number(summary.mean, 2))
+    };
+    let first = ranked.first()?;
+    let Some(second) = ranked.get(1) else { return Some(format!("psnr_db: {}.", said(first))) };
+    let mut words = format!("Best mean psnr_db: {}, then {}", said(first), said(second));
+    let gap = first.1.mean - second.1.mean;
+    match first.1.deviation.into_iter().chain(second.1.deviation).reduce(f64::max) {
+        Some(spread) if gap <= spread => {
+            words += &format!("; the {} dB between them are within the spread over seeds", number(gap, 2));
+        }
+        Some(_) => {}
+        None => words += "; one seed each shows no spread, so small differences may be chance",
+    }
+    Some(words + ".")
+}
+
+fn failed(comparison: &Comparison) -> Option<String> {
+    let failures = failures(comparison).len();
+    if failures == 0 {
+        return None;
+    }
+    let runs: usize = comparison.arms.iter().map(|arm| arm.runs.len()).sum();
+    let wholly = comparison.arms.iter().filter(|arm| arm.runs.iter().all(|run| run.failure.is_some()));
+    let wholly: Vec<&str> = wholly.map(|arm| arm.name.as_str()).collect();
+    let mut words = format!("{failures} of {} failed", count(runs, "run"));
+    if !wholly.is_empty() {
+        words += &format!(", among them all of {}", wholly.join(", "));
+    }
+    Some(words + ".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_summary_counts_and_ranks() {
+        let figures = |db: f64| json!({"psnr_db": db, "images": 1290});
+        let comparison = fixture::comparison(&[
+            ("a", "s", &[figures(27.0), figures(27.4)]),
+            ("b", "s", &[figures(27.2), figures(27.3)]),
+            ("c", "t", &[figures(20.0), figures(20.1)]),
+        ]);
+        assert_eq!(
+            in_short(&comparison),
+            "3 arms in 2 series, 2 seeds each, evaluated on 1,290 images. Best mean psnr_db: b with 27.25 ± 0.07 dB, \
+             then a with 27.20 ± 0.28 dB; the 0.05 dB between them are within the spread over seeds."
+        );
+    }
+
+    #[test]
+    fn one_arm_of_one_seed_ranks_nothing() {
+        let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0, "images": 1})])]);
+        assert_eq!(
+            in_short(&comparison),
+            "1 arm, 1 seed each, evaluated on 1 image. psnr_db: a with 27.00 dB."
+        );
+    }
+
+    #[test]
+    fn failures_are_counted() {
+        let none: &[Value] = &[json!({})];
+        let mut comparison =
+            fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0}), json!({})]), ("b", "s", none)]);
+        comparison.arms[0].runs[1].failure = Some("loss is NaN".into());
+        comparison.arms[1].runs[0].failure = Some("out of memory".into());
+        let words = in_short(&comparison);
+        assert!(words.starts_with("2 arms in 1 series, 1 to 2 seeds each."), "{words}");
+        assert!(words.ends_with("2 of 3 runs failed, among them all of b."), "{words}");
+    }
+}
