@@ -36,7 +36,7 @@ pub(super) struct Ended {
 }
 
 impl Children {
-    /// Runs `pixtok ARGS`, hands each line that it says to `tell` and adds it to the file `log`.
+    /// Runs `pixtok ARGS`, hands each line that it says, but for its error, to `tell` and adds it to the file `log`.
     pub fn run(&self, args: &[String], log: &Path, tell: impl Fn(&str)) -> Result<Ended> {
         let program = env::current_exe().context("cannot find this program's own file")?;
         let mut log = fs::File::options()
@@ -60,10 +60,10 @@ impl Children {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 // What is said is worth less than the work: a full disk shows where something is saved.
                 let _ = writeln!(log, "{line}");
-                if let Some(message) = line.strip_prefix("error: ") {
-                    error = Some(message.to_owned());
+                match line.strip_prefix("error: ") {
+                    Some(message) => error = Some(message.to_owned()),
+                    None => tell(&line),
                 }
-                tell(&line);
             }
         }
         let status = child.wait().context("cannot wait for a child process");

@@ -203,7 +203,9 @@ fn failure(what: &str, ended: &Ended, log: &Path) -> Option<String> {
         None => "killed".into(),
     };
     let error = ended.error.as_deref().unwrap_or("it gave no reason");
-    Some(format!("{what} failed ({code}): {error}; see {}", log.display()))
+    // The file's place is the same in every folder of this comparison.
+    let log = log.iter().rev().take(2).map(|part| part.to_string_lossy()).collect::<Vec<_>>();
+    Some(format!("{what} failed ({code}): {error}; see arms/{}/{}", log[1], log[0]))
 }
 
 fn text(path: &Path) -> String {

@@ -56,6 +56,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let environment = collect::environment(&devices, &threads);
     let written = collect::report(&plan, &layout, &jobs, &outcomes, environment)?;
     print(&written)?;
+    if failed > 0 {
+        note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
+    }
     Ok(u8::from(failed > 0))
 }
 

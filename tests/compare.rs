@@ -1,0 +1,156 @@
+//! `pixtok compare`: the same results however often it was stopped, and a failure of one arm that stops no other.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::{Scratch, device, pixtok, said};
+use serde_json::Value;
+
+const SWEEP: &str = "base = \"tiny.toml\"\nseeds = [0, 1]\nset = { train.checkpoint_every = 4 }\n\
+    [[arms]]\nname = \"fsq\"\n[[arms]]\nname = \"vq\"\nset = { quantizer = { kind = \"vq\", codebook_size = 64 } }\n";
+
+fn sweep(scratch: &Scratch, name: &str, text: &str) -> String {
+    let path = scratch.path(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn compare(scratch: &Scratch, sweep: &str, out: &str) -> Output {
+    let device = device();
+    let out = scratch.path(out);
+    pixtok(&["compare", sweep, "--out", out.to_str().unwrap(), "--threads", "1", "--devices", &device])
+}
+
+/// `results.json` without what the clock decides.
+fn results(scratch: &Scratch, out: &str) -> Value {
+    fn timeless(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.retain(|name, _| !name.ends_with("_per_sec") && !name.ends_with("_secs"));
+                object.values_mut().for_each(timeless);
+            }
+            Value::Array(array) => array.iter_mut().for_each(timeless),
+            _ => {}
+        }
+    }
+    let text = fs::read_to_string(scratch.path(out).join("results.json")).unwrap();
+    let mut value = serde_json::from_str(&text).unwrap();
+    timeless(&mut value);
+    value
+}
+
+fn saved_at(out: &Path, arm: &str) -> SystemTime {
+    fs::metadata(out.join("arms").join(arm).join("seed-0/step-000012/model.safetensors"))
+        .unwrap()
+        .modified()
+        .unwrap()
+}
+
+#[test]
+fn a_comparison_that_was_killed_ends_as_one_that_was_not() {
+    let scratch = Scratch::new();
+    let sweep = sweep(&scratch, "sweep.toml", SWEEP);
+    let output = compare(&scratch, &sweep, "whole");
+    assert!(output.status.success(), "{}", said(&output));
+    let whole = results(&scratch, "whole");
+    assert_eq!(whole["arms"].as_array().unwrap().len(), 2);
+    assert_eq!(whole["arms"][1]["runs"].as_array().unwrap().len(), 2);
+    assert!(whole["arms"][0]["summary"]["psnr_db"]["deviation"].as_f64().unwrap() > 0.0);
+    let page = fs::read_to_string(scratch.path("whole/report.html")).unwrap();
+    assert!(page.contains("fsq") && !page.contains("http://"));
+    for name in ["results.csv", "results.md"] {
+        assert!(fs::read_to_string(scratch.path("whole").join(name)).unwrap().contains("vq"));
+    }
+
+    // Killed as soon as the first arm is finished, so that it cannot even pass the signal on.
+    let out = scratch.path("killed");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
+        .args(["compare", &sweep, "--out", out.to_str().unwrap(), "--threads", "1", "--devices", &device()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !out.join("arms/fsq/seed-0/evaluation/done.json").exists() {
+        assert!(began.elapsed() < Duration::from_secs(120), "the first arm does not end");
+        sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let finished = saved_at(&out, "fsq");
+    let output = compare(&scratch, &sweep, "killed");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("fsq seed 0: finished earlier"), "{}", said(&output));
+    assert_eq!(saved_at(&out, "fsq"), finished, "a finished arm was trained again");
+    assert_eq!(results(&scratch, "killed"), whole);
+    assert_eq!(fs::read(out.join("results.csv")).unwrap().len() > 0, true);
+}
+
+#[test]
+fn a_failed_arm_is_reported_and_the_others_are_not_lost() {
+    let scratch = Scratch::new();
+    let text = "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n[[arms]]\nname = \"diverges\"\nset.optimizer.lr = 1e30\n";
+    let sweep = sweep(&scratch, "sweep.toml", text);
+    let output = compare(&scratch, &sweep, "out");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("1 of 2 runs failed"), "{}", said(&output));
+    let results = results(&scratch, "out");
+    assert!(results["arms"][0]["runs"][0]["figures"]["psnr_db"].as_f64().is_some());
+    let failure = results["arms"][1]["runs"][0]["failure"].as_str().unwrap();
+    assert!(failure.contains("exit code 5") && failure.contains("optimizer.lr"), "{failure}");
+    assert!(fs::read_to_string(scratch.path("out/report.html")).unwrap().contains("exit code 5"));
+}
+
+#[test]
+fn what_is_there_already_can_be_an_arm() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let text = "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n[[arms]]\nname = \"there\"\npath = \"run\"\ncodebook_size = 1000\n";
+    let path = sweep(&scratch, "sweep.toml", text);
+    let output = compare(&scratch, &path, "out");
+    assert!(output.status.success(), "{}", said(&output));
+    let results = results(&scratch, "out");
+    let figure = |arm: usize| results["arms"][arm]["runs"][0]["figures"]["psnr_db"].clone();
+    assert_eq!(figure(0), figure(1), "the same config and seed");
+    assert_eq!(results["arms"][1]["runs"][0]["seed"], Value::Null);
+}
+
+#[test]
+fn mistakes_are_named_before_anything_is_trained() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("empty")).unwrap();
+    fs::write(scratch.path("no.toml"), "encoder = \"absent.pt\"\ndecoder = \"absent.pt\"\ncodebook_size = 9\ndownsample = 2\nimage_size = 32\n").unwrap();
+    for (text, parts) in [
+        ("[[arms]]\nname = \"a\"\nsets = {}\n", &["arms", "sets", "did you mean \"set\""][..]),
+        ("[[arms]]\nname = \"a\"\n[[arms]]\nname = \"a\"\n", &["two arms are called \"a\""]),
+        ("[[arms]]\nname = \"a\"\ncodebook_size = 1024\n", &["codebook_size is 1024", "1000 codes"]),
+        ("[[arms]]\nname = \"a\"\npath = \"no.toml\"\n", &["arm \"a\"", "absent.pt is no TorchScript file"]),
+        ("[[arms]]\nname = \"a\"\npath = \"empty\"\n", &["arm \"a\"", "empty"]),
+        ("set.data.val = \"empty\"\n[[arms]]\nname = \"a\"\n", &["no images in empty"]),
+        ("set.train.batch_size = 11\n[[arms]]\nname = \"a\"\n", &["batch of 11", "10 of 10"]),
+    ] {
+        let path = sweep(&scratch, "sweep.toml", &format!("base = \"tiny.toml\"\n{text}"));
+        let output = compare(&scratch, &path, "out");
+        let words = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}: {words}");
+        assert!(parts.iter().all(|part| words.contains(part)), "{text}: {words}");
+        assert!(!scratch.path("out").exists(), "{text}");
+    }
+}
+
+#[test]
+fn the_repositorys_comparisons_resolve() {
+    let folder = Path::new(common::ROOT).join("configs/compare");
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 3);
+    for file in files {
+        let output = pixtok(&["compare", file.to_str().unwrap(), "--dry-run"]);
+        assert!(output.status.success(), "{}: {}", file.display(), said(&output));
+    }
+}

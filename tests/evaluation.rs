@@ -1,0 +1,195 @@
+//! `pixtok eval` on everything that it can measure: the same figures for the same tokenizer, whoever holds it.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::{Scratch, device, pixtok, said};
+use pixtok::checkpoint::tensors;
+use pixtok::config::Config;
+use pixtok::model::Tokenizer;
+use serde_json::{Map, Value};
+use tch::{CModule, Device, Kind, Tensor, nn};
+
+fn eval(args: &[&str]) -> Output {
+    let device = device();
+    pixtok(&[&["eval", "--threads", "1", "--device", &device], args].concat())
+}
+
+/// The object of `--json -`.
+fn figures(args: &[&str]) -> Map<String, Value> {
+    let output = eval(&[args, &["--json", "-"]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// Image names and one column of a `--per-image` CSV.
+fn column(csv: &Path, name: &str) -> Vec<(String, f64)> {
+    let lines = fs::read_to_string(csv).unwrap();
+    let mut rows = lines.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let place = rows.next().unwrap().iter().position(|field| *field == name).unwrap();
+    rows.map(|row| (row[0].to_owned(), row[place].parse().unwrap_or(f64::NAN))).collect()
+}
+
+#[test]
+fn figures_stand_on_the_values_of_the_images() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let (run, csv) = (text(&scratch.path("run")), scratch.path("images.csv"));
+    let counts = scratch.path("counts.csv");
+    let all = figures(&[&run, "--stability", "--per-image", &text(&csv), "--code-counts", &text(&counts)]);
+    let psnr = column(&csv, "psnr_db");
+    let mean = psnr.iter().map(|(_, value)| value).sum::<f64>() / psnr.len() as f64;
+    assert!((all["psnr_db"].as_f64().unwrap() - mean).abs() < 1e-9);
+    assert_eq!(all["images"], 3);
+    let value = |name: &str| all[name].as_f64().unwrap_or_else(|| panic!("{name} is {}", all[name]));
+    assert!(value("psnr_db_low") <= mean && mean <= value("psnr_db_high"));
+    let least = psnr.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    assert_eq!(all["least_images"][0], least.0.as_str());
+    // Nothing is left out silently.
+    assert_eq!(all["ms_ssim"], Value::Null);
+    assert_eq!(all["ms_ssim_note"], "images under 176 px a side");
+    for share in ["shift", "jpeg75", "flip", "reencode"].map(|change| format!("stability_{change}")) {
+        assert!((0.0..=1.0).contains(&value(&share)), "{share}");
+    }
+    for name in [
+        "ssim",
+        "l1",
+        "ssimulacra2",
+        "usage_batch",
+        "usage_64k",
+        "bits_per_token_zstd",
+        "encode_images_per_sec",
+    ] {
+        value(name);
+    }
+    let hits = fs::read_to_string(&counts).unwrap();
+    let total: i64 =
+        hits.lines().skip(1).map(|line| line.split_once(',').unwrap().1.parse::<i64>().unwrap()).sum();
+    assert_eq!(Some(total), all["tokens"].as_i64());
+
+    let few = figures(&[&run, "--metrics", "ssim,psnr_db"]);
+    assert!(few.contains_key("ssim") && !few.contains_key("l1") && !few.contains_key("ms_ssim_note"));
+    assert_eq!(few["psnr_db"], all["psnr_db"]);
+}
+
+#[test]
+fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let (pictures, own, theirs) =
+        (scratch.path("pictures"), scratch.path("own.csv"), scratch.path("theirs.csv"));
+    let originals = text(&pictures.join("originals"));
+    figures(&[&text(&scratch.path("run")), "--pictures", &text(&pictures), "--per-image", &text(&own)]);
+    let reconstructions = text(&pictures.join("reconstructions"));
+    let found = figures(&[&reconstructions, "--data", &originals, "--per-image", &text(&theirs)]);
+    for metric in ["psnr_db", "ssim", "l1", "ssimulacra2"] {
+        let values = |csv| column(csv, metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(values(&own), values(&theirs), "{metric}");
+    }
+    assert!(!found.contains_key("usage"), "there are no tokens");
+    let refused = eval(&[&reconstructions]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("--data"), "{}", said(&refused));
+    fs::remove_file(Path::new(&reconstructions).join("00.jpg.png")).unwrap();
+    let refused = eval(&[&reconstructions, "--data", &originals]);
+    assert!(said(&refused).contains("00.jpg.png has no reconstruction"), "{}", said(&refused));
+}
+
+/// The run's tokenizer as `encoder.pt` and `decoder.pt`, with an adapter; `keys` go into the adapter.
+fn traced(scratch: &Scratch, keys: &str) -> PathBuf {
+    let run = scratch.path("run");
+    let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
+    let store = nn::VarStore::new(Device::Cpu);
+    let tokenizer =
+        Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
+    let weights = tensors::read(&run.join("step-000012/model.safetensors")).unwrap();
+    tensors::copy_into(&store.variables().into_iter().collect(), &weights, "the run").unwrap();
+    store.variables().values_mut().for_each(|variable| {
+        let _ = variable.requires_grad_(false);
+    });
+    let image = Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu));
+    let tokens = tch::no_grad(|| tokenizer.encode(&image));
+    let mut encode = |inputs: &[Tensor]| vec![tokenizer.encode(&inputs[0])];
+    let mut decode = |inputs: &[Tensor]| vec![tokenizer.decode(&inputs[0])];
+    let modules = [
+        ("encoder.pt", CModule::create_by_tracing("Encoder", "forward", &[image], &mut encode)),
+        ("decoder.pt", CModule::create_by_tracing("Decoder", "forward", &[tokens], &mut decode)),
+    ];
+    for (name, module) in modules {
+        module.unwrap().save(scratch.path(name)).unwrap();
+    }
+    let adapter = scratch.path("foreign.toml");
+    let text = format!("encoder = \"encoder.pt\"\ndecoder = \"decoder.pt\"\nimage_size = 32\n{keys}");
+    fs::write(&adapter, text).unwrap();
+    adapter
+}
+
+#[test]
+fn a_traced_pair_has_the_figures_of_its_origin() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let adapter = traced(&scratch, "codebook_size = 1000\ndownsample = 2\n");
+    let (run, val) = (text(&scratch.path("run")), text(&scratch.path("val")));
+    let (own, foreign) = (figures(&[&run, "--data", &val]), figures(&[&text(&adapter), "--data", &val]));
+    for name in ["images", "tokens", "usage", "entropy_bits", "bits_per_token_zstd", "codebook_size"] {
+        assert_eq!(own[name], foreign[name], "{name}");
+    }
+    for name in ["psnr_db", "ssim", "l1", "ssimulacra2"] {
+        let (a, b) = (own[name].as_f64().unwrap(), foreign[name].as_f64().unwrap());
+        // 8-bit values that rounding turns over.
+        assert!((a - b).abs() < 1e-3 * a.abs(), "{name}: {a} and {b}");
+    }
+    let by_protocol = figures(&[&text(&adapter), "--protocol", &text(&scratch.path("tiny.toml"))]);
+    assert_eq!(by_protocol["psnr_db"], foreign["psnr_db"]);
+}
+
+#[test]
+fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let val = text(&scratch.path("val"));
+    for (keys, parts) in [
+        ("codebook_size = 1000\ndownsample = 4\n", &["[1, 16, 16]", "downsample 4"][..]),
+        ("codebook_size = 1000\ndownsample = 3\n", &["image_size is 32", "multiple of downsample"]),
+        ("codebook_size = 1\ndownsample = 2\n", &["codebook_size is 1", "2 or more"]),
+        ("codebook_size = 7\ndownsample = 2\n", &["indices from", "codebook_size 7"]),
+        ("codebook_size = 1000\ndownsample = 2\nindices_output = 1\n", &["indices_output is 1", "1 output"]),
+        ("codebook_size = 1000\ndownsample = 2\ninput_range = [1, 1]\n", &["input_range", "black and white"]),
+        ("codebook_size = 1000\ndownsample = 2\nlayuot = \"nchw\"\n", &["layuot", "did you mean \"layout\""]),
+        ("codebook_size = 1000\ndownsample = 2\nlayout = \"nhwc\"\n", &["the encoder refuses the image"]),
+    ] {
+        let adapter = traced(&scratch, keys);
+        let output = eval(&[&text(&adapter), "--data", &val]);
+        let words = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{keys}: {words}");
+        assert!(parts.iter().all(|part| words.contains(part)), "{keys}: {words}");
+    }
+    let adapter = traced(&scratch, "codebook_size = 1000\ndownsample = 2\n");
+    fs::write(scratch.path("decoder.pt"), "no script").unwrap();
+    let output = eval(&[&text(&adapter), "--data", &val]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("decoder.pt is no TorchScript file"), "{}", said(&output));
+    fs::remove_file(scratch.path("encoder.pt")).unwrap();
+    assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("No such file"));
+}
+
+#[test]
+fn a_model_folder_is_a_config_beside_its_weights() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let (run, model) = (scratch.path("run"), scratch.path("model"));
+    fs::create_dir(&model).unwrap();
+    fs::copy(run.join("config.toml"), model.join("config.toml")).unwrap();
+    fs::copy(run.join("step-000012/model.safetensors"), model.join("model.safetensors")).unwrap();
+    let (own, copied) = (figures(&[&text(&run)]), figures(&[&text(&model)]));
+    assert_eq!(own["psnr_db"], copied["psnr_db"]);
+    assert_eq!(copied["step"], Value::Null);
+}
