@@ -15,6 +15,8 @@ pub mod panics;
 pub mod seed;
 pub mod torch;
 
+pub mod tensors;
+
 pub mod picture;
 
 pub mod data;
