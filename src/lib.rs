@@ -25,6 +25,8 @@ pub mod layers;
 
 pub mod quantizer;
 
+pub mod nets;
+
 pub mod model;
 
 pub mod loss;

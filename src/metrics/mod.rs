@@ -5,6 +5,7 @@
 //! the device of the images: `add` doesn't wait for it, reading a figure does.
 
 mod codebook;
+mod fid;
 mod joint;
 mod l1;
 mod psnr;
@@ -13,6 +14,7 @@ mod ssim;
 use tch::{Kind, Tensor};
 
 pub use codebook::{CodebookFigures, CodebookUse};
+pub use fid::{FeatureStatistics, FrechetError, frechet_distance};
 pub use joint::{JointFigures, JointUse};
 pub use l1::L1;
 pub use psnr::Psnr;
