@@ -139,6 +139,14 @@ pub struct MeasureArgs {
     /// What to measure of the images, separated by commas [default: all that can be]. Codebook figures always are
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metrics: Vec<Metric>,
+    /// Weights of LPIPS, for AlexNet or VGG16, as scripts/convert_weights.py makes them; give it twice for both [default:
+    /// lpips-alex.safetensors and lpips-vgg.safetensors in the folder that PIXTOK_WEIGHTS names]
+    #[arg(long, value_name = "FILE")]
+    pub lpips_weights: Vec<PathBuf>,
+    /// Weights of the Inception of rfid, as scripts/convert_weights.py makes them [default: inception-fid.safetensors in
+    /// the folder that PIXTOK_WEIGHTS names]
+    #[arg(long, value_name = "FILE")]
+    pub fid_weights: Option<PathBuf>,
     /// Also count the tokens that stay when the image is shifted by a pixel, saved as JPEG, flipped, or replaced by its
     /// reconstruction
     #[arg(long)]

@@ -1,9 +1,10 @@
 //! The only evaluation loop: the trainer and `pixtok eval` both call it.
 //!
 //! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of folders; `measures` says
-//! what is measured of them, `scores` holds the values of each image, `sums` what adds up over batches, `figures` what
-//! comes of it all.
+//! what is measured of them, `scores` holds the values of each image, `sums` and `features` what adds up over
+//! batches, `figures` what comes of it all.
 
+mod features;
 mod figures;
 mod measures;
 mod pairs;
@@ -15,17 +16,19 @@ mod sums;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
-pub use measures::{Measures, Metric};
+pub use measures::{Measures, Metric, Networks};
 pub use pairs::Pairs;
 pub use passes::{Passed, Subject, Tokens};
 pub use scores::{Column, Extremes, Scores};
 
 use crate::codec::{CodecError, Vocabulary};
 use crate::data::{BadSample, DataError};
-use crate::metrics::CodebookFigures;
+use crate::metrics::{CodebookFigures, FrechetError};
 use crate::picture::{Picture, PictureError};
 use crate::torch::TorchError;
+use features::Features;
 use sums::Sums;
 
 /// Settings of every evaluation of a run.
@@ -84,6 +87,9 @@ pub enum EvaluateError {
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// The Fréchet distance cannot be taken.
+    #[error("rfid: {0}")]
+    Frechet(#[from] FrechetError),
     /// A picture of the reconstructions could not be made.
     #[error(transparent)]
     Picture(#[from] PictureError),
@@ -156,6 +162,7 @@ pub fn evaluate(
     let vocabulary = subject.vocabulary();
     let mut sums = Sums::new(vocabulary)?;
     let mut scores = Scores::new(&measures.images);
+    let mut features = measures.inception.as_ref().map(Features::new);
     let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
     for passed in subject.passes(options.device) {
         let passed = passed?;
@@ -168,13 +175,18 @@ pub fn evaluate(
         }
         scores.add(&measures.images, passed.names, &images, &recons);
         sums.add(&images, &recons, passed.tokens.as_ref())?;
+        features.iter_mut().for_each(|features| features.add(&images, &recons));
     }
     if scores.names.is_empty() {
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
         return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
     let counts = sums.counts();
-    let (figures, codebook) = sums.finish(&scores, measures)?;
+    let (mut figures, codebook) = sums.finish(&scores, measures)?;
+    if let Some(features) = features {
+        features.finish(&mut figures)?;
+    }
+    let figures = figures.in_order();
     Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad })
 }
 

@@ -15,6 +15,8 @@ pub mod panics;
 pub mod seed;
 pub mod torch;
 
+pub mod tensors;
+
 pub mod picture;
 
 pub mod data;
@@ -22,6 +24,8 @@ pub mod data;
 pub mod layers;
 
 pub mod quantizer;
+
+pub mod nets;
 
 pub mod model;
 

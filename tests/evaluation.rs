@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{Scratch, device, pixtok, said};
-use pixtok::checkpoint::tensors;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
+use pixtok::tensors;
 use serde_json::{Map, Value};
 use tch::{CModule, Device, Kind, Tensor, nn};
 
@@ -110,8 +110,8 @@ fn traced(scratch: &Scratch, keys: &str) -> PathBuf {
     let store = nn::VarStore::new(Device::Cpu);
     let tokenizer =
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
-    let weights = tensors::read(&run.join("step-000012/model.safetensors")).unwrap();
-    tensors::copy_into(&store.variables().into_iter().collect(), &weights, "the run").unwrap();
+    let weights = tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
+    tensors::copy_into(&store.variables().into_iter().collect(), &weights).unwrap();
     store.variables().values_mut().for_each(|variable| {
         let _ = variable.requires_grad_(false);
     });

@@ -107,7 +107,7 @@ fn each_library_is_named_where_it_belongs() {
         ("image::", &["picture", "data"]),
         ("tensorboard_rs", &["logger"]),
         ("clap::", &["cli", "main"]),
-        ("safetensors::", &["checkpoint"]),
+        ("safetensors::", &["tensors"]),
         ("torch_sys::", &["torch"]),
     ];
     for (file, text) in sources() {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::tensors::WriteError;
+
 /// A failure around a run folder. Variants that a caller treats specially: [`Error::InUse`] and
 /// [`Error::SaveFailed`], which have exit codes of their own and the latter of which need not end a training.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +127,15 @@ pub enum SaveCause {
         /// Why not.
         reason: String,
     },
+}
+
+impl From<WriteError> for SaveCause {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Io(source) => Self::Write(source),
+            WriteError::Tensor { name, reason } => Self::Tensor { name, reason },
+        }
+    }
 }
 
 impl SaveCause {

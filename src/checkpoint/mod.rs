@@ -23,7 +23,6 @@ mod manifest;
 mod retention;
 mod run_folder;
 mod snapshot;
-pub mod tensors;
 mod which;
 mod writer;
 
@@ -32,6 +31,6 @@ pub use error::{Error, SaveCause};
 pub use lock::Lock;
 pub use retention::Best;
 pub use run_folder::RunFolder;
-pub use snapshot::{Loaded, Snapshot};
+pub use snapshot::{Loaded, Snapshot, copy_into};
 pub use which::{Which, WhichError};
 pub use writer::{Resumed, RunWriter};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::atomic::sync_folder;
 use super::error::{Error, SaveCause};
 use super::manifest::{self, FORMAT_VERSION, Manifest, Recorder};
-use super::tensors::{self, Tensors};
+use crate::tensors::{self, CopyError, Tensors};
 
 const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
@@ -110,6 +110,17 @@ impl Snapshot {
             state: state.state,
         })
     }
+}
+
+/// Copies saved tensors into live ones, as [`tensors::copy_into`] does. `what` names the saved ones in errors.
+///
+/// # Errors
+/// [`Error::Mismatch`] names what is missing, unexpected and different; [`Error::Torch`] when a copy fails.
+pub fn copy_into(live: &Tensors, saved: &Tensors, what: &str) -> Result<(), Error> {
+    tensors::copy_into(live, saved).map_err(|error| match error {
+        CopyError::Mismatch(differences) => Error::Mismatch { what: what.to_owned(), differences },
+        CopyError::Torch { name, source } => Error::Torch { name, source },
+    })
 }
 
 /// Writes out what is buffered and waits for the disk.

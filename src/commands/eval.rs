@@ -11,11 +11,11 @@ use tch::Device;
 
 use super::subject::{Images, Measured};
 use super::write::{write, write_png};
-use super::{note, open, print, subject};
+use super::{measures, note, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
 use crate::data::{BadSamples, Loader};
-use crate::evaluate::{self, Evaluation, Measures, Metric, Pairs, Subject, evaluate};
+use crate::evaluate::{self, Evaluation, Measures, Pairs, Subject, evaluate};
 use crate::train::TrainError;
 
 /// Images listed at both ends of the ranking.
@@ -29,9 +29,8 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let device = open::compute(&args.model.compute)?;
     let measured = subject::open(&args.tokenizer, &args.model, device)?;
     let images = Images::of(&measured, args)?;
-    let metrics =
-        if args.measures.metrics.is_empty() { Metric::ALL.to_vec() } else { args.measures.metrics.clone() };
-    let evaluation = measure(&measured, &images, &Measures::of(&metrics), args, device)?;
+    let measures = measures::measures(&args.measures, images.count(), device)?;
+    let evaluation = measure(&measured, &images, &measures, args, device)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
         note(&format!("left out {}: {}", sample.name, sample.reason));

@@ -7,6 +7,7 @@ use crate::config::{ConfigError, ResolveError};
 use crate::data::DataError;
 use crate::evaluate::EvaluateError;
 use crate::model::ModelError;
+use crate::nets::NetError;
 use crate::sweep::SweepError;
 use crate::torch::TorchError;
 use crate::train::TrainError;
@@ -33,6 +34,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
                 || cause.is::<ConfigError>()
                 || cause.is::<AdapterError>()
                 || cause.is::<SweepError>()
+                || cause.is::<NetError>()
                 || cause.is::<ModelError>()
                 || cause.is::<ResolveError>()
             {

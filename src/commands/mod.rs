@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod exit_code;
 mod machine;
+mod measures;
 mod open;
 mod reconstruct;
 mod subject;

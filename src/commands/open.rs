@@ -1,14 +1,17 @@
 //! From a path on the command line to a tokenizer with its weights.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use tch::{Device, nn};
 
-use crate::checkpoint::{RunFolder, tensors};
+use super::Misuse;
+use crate::checkpoint::{RunFolder, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
+use crate::tensors;
 use crate::torch::forbid_tf32;
 use crate::train::{Weights, load_model};
 
@@ -61,9 +64,11 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     if is_ours(path) && path.join(MODEL).is_file() {
         let config = config_of(path)?;
         let tokenizer = build(&config, &store)?;
-        let weights = tensors::read(&path.join(MODEL))?;
-        let variables = store.variables().into_iter().collect();
-        tensors::copy_into(&variables, &weights, &path.join(MODEL).display().to_string())?;
+        let file = path.join(MODEL);
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let weights = tensors::from_bytes(&bytes)
+            .map_err(|reason| Misuse(format!("{} is no whole safetensors file: {reason}", file.display())))?;
+        copy_into(&store.variables().into_iter().collect(), &weights, &file.display().to_string())?;
         return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), _store: store });
     }
     let folder = RunFolder::open(path)?;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::metrics::{ImageMetric, L1, MsSsim, Psnr, Ssim, Ssimulacra2};
+use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
+use crate::nets::{Backbone, Inception, Lpips};
 
 /// A quality of images by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +19,26 @@ pub enum Metric {
     L1,
     /// SSIMULACRA 2.
     Ssimulacra2,
+    /// LPIPS with AlexNet, which needs weights.
+    LpipsAlex,
+    /// LPIPS with VGG16, which needs weights.
+    LpipsVgg,
+    /// Fréchet distance to the originals, which needs weights.
+    Rfid,
 }
 
 impl Metric {
     /// In the order of the tables.
-    pub const ALL: [Self; 5] = [Self::PsnrDb, Self::Ssim, Self::MsSsim, Self::L1, Self::Ssimulacra2];
+    pub const ALL: [Self; 8] = [
+        Self::PsnrDb,
+        Self::Ssim,
+        Self::MsSsim,
+        Self::L1,
+        Self::Ssimulacra2,
+        Self::LpipsAlex,
+        Self::LpipsVgg,
+        Self::Rfid,
+    ];
 
     /// As in JSON.
     #[must_use]
@@ -33,6 +49,9 @@ impl Metric {
             Self::MsSsim => "ms_ssim",
             Self::L1 => "l1",
             Self::Ssimulacra2 => "ssimulacra2",
+            Self::LpipsAlex => "lpips_alex",
+            Self::LpipsVgg => "lpips_vgg",
+            Self::Rfid => "rfid",
         }
     }
 }
@@ -59,29 +78,54 @@ impl FromStr for Metric {
 pub struct Measures {
     /// Of each image.
     pub images: Vec<Box<dyn ImageMetric>>,
+    /// For the Fréchet distance, if it is asked for.
+    pub inception: Option<Inception>,
     /// What cannot be measured, and why.
     pub missing: Vec<(&'static str, String)>,
+}
+
+/// Networks that some metrics need.
+#[derive(Debug, Default)]
+pub struct Networks {
+    /// Of LPIPS, at most one for each backbone.
+    pub lpips: Vec<Lpips>,
+    /// Of the Fréchet distance.
+    pub inception: Option<Inception>,
 }
 
 impl Measures {
     /// What costs next to nothing beside encoding and decoding: for evaluations while training.
     #[must_use]
     pub fn cheap() -> Self {
-        Self { images: vec![Box::new(Psnr), Box::new(Ssim), Box::new(L1)], missing: vec![] }
+        Self { images: vec![Box::new(Psnr), Box::new(Ssim), Box::new(L1)], ..Self::default() }
     }
 
-    /// These metrics.
+    /// These metrics, as far as their networks are there.
     #[must_use]
-    pub fn of(metrics: &[Metric]) -> Self {
-        let image_metric = |metric: &Metric| -> Box<dyn ImageMetric> {
+    pub fn of(metrics: &[Metric], mut networks: Networks) -> Self {
+        let mut measures = Self::default();
+        for metric in metrics {
             match metric {
-                Metric::PsnrDb => Box::new(Psnr),
-                Metric::Ssim => Box::new(Ssim),
-                Metric::MsSsim => Box::new(MsSsim),
-                Metric::L1 => Box::new(L1),
-                Metric::Ssimulacra2 => Box::new(Ssimulacra2),
+                Metric::PsnrDb => measures.images.push(Box::new(Psnr)),
+                Metric::Ssim => measures.images.push(Box::new(Ssim)),
+                Metric::MsSsim => measures.images.push(Box::new(MsSsim)),
+                Metric::L1 => measures.images.push(Box::new(L1)),
+                Metric::Ssimulacra2 => measures.images.push(Box::new(Ssimulacra2)),
+                Metric::LpipsAlex => measures.lpips(*metric, Backbone::Alex, &mut networks),
+                Metric::LpipsVgg => measures.lpips(*metric, Backbone::Vgg, &mut networks),
+                Metric::Rfid => match networks.inception.take() {
+                    Some(inception) => measures.inception = Some(inception),
+                    None => measures.missing.push((metric.name(), "no weights: --fid-weights gives them".into())),
+                },
             }
-        };
-        Self { images: metrics.iter().map(image_metric).collect(), missing: vec![] }
+        }
+        measures
+    }
+
+    fn lpips(&mut self, metric: Metric, backbone: Backbone, networks: &mut Networks) {
+        match networks.lpips.iter().position(|lpips| lpips.backbone() == backbone) {
+            Some(place) => self.images.push(Box::new(PerceptualDistance(networks.lpips.swap_remove(place)))),
+            None => self.missing.push((metric.name(), "no weights: --lpips-weights gives them".into())),
+        }
     }
 }

@@ -102,7 +102,7 @@ impl Sums {
             Some(tokens) => Some(tokens.finish(&mut figures, self.pixels)?),
             None => None,
         };
-        Ok((figures.in_order(), codebook))
+        Ok((figures, codebook))
     }
 }
 

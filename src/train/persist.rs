@@ -7,9 +7,9 @@ use tch::Tensor;
 
 use super::state::{State, StateError};
 use super::{Objective, TrainError};
-use crate::checkpoint::tensors::{Tensors, copy_into};
-use crate::checkpoint::{Error, Snapshot};
+use crate::checkpoint::{Error, Snapshot, copy_into};
 use crate::optim::{Adamw, Named, WeightAverage};
+use crate::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,8 +14,8 @@ VERSIONS = {
 }
 
 
-def check_versions():
-    for package, wanted in VERSIONS.items():
+def check_versions(versions=VERSIONS):
+    for package, wanted in versions.items():
         found = version(package).split("+")[0]
         if found != wanted:
             raise SystemExit(f"{package} is {found}, the numbers are made with {wanted}")
@@ -25,12 +25,12 @@ def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def save(name, tensors):
+def save(name, tensors, versions=VERSIONS):
     """Writes `name`.safetensors beside the programs."""
     tensors = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
     path = Path(__file__).parent / f"{name}.safetensors"
     # One key: the order of several would differ from run to run, and with it the file.
-    made_with = ", ".join(f"{package} {found}" for package, found in VERSIONS.items())
+    made_with = ", ".join(f"{package} {found}" for package, found in versions.items())
     save_file(tensors, path, metadata={"made_with": made_with})
     print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 

@@ -188,6 +188,12 @@ impl MeasureArgs {
             let names: Vec<&str> = self.metrics.iter().map(|metric| metric.name()).collect();
             words.extend(["--metrics".into(), names.join(",")]);
         }
+        for path in &self.lpips_weights {
+            words.extend(["--lpips-weights".into(), text(path)]);
+        }
+        if let Some(path) = &self.fid_weights {
+            words.extend(["--fid-weights".into(), text(path)]);
+        }
         if self.stability {
             words.push("--stability".into());
         }

@@ -2,38 +2,65 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Kind, Tensor};
 
-use super::error::{Error, SaveCause};
-
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Writes `tensors` to a new file at `path`, with `{"format": "pt"}` in the metadata. Tensors of any device are
-/// written from host memory, contiguous. Not atomic: the run folder is, and [`super::write_atomic`].
-///
-/// # Errors
-/// [`Error::SaveFailed`], also for a tensor type that is not f32, f64, bf16, f16, i64, i32, u8 or bool.
-pub fn write(path: &Path, tensors: &Tensors) -> Result<(), Error> {
-    let write_file = || -> Result<(), SaveCause> {
-        let mut writer = BufWriter::new(File::create(path)?);
-        write_to(&mut writer, tensors)?;
-        writer.flush()?;
-        Ok(writer.get_ref().sync_all()?)
-    };
-    write_file().map_err(|cause| Error::SaveFailed {
-        path: path.to_owned(),
-        cause: cause.or_disk_full(size_bytes(tensors)),
-    })
+/// Why tensors were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The system refused.
+    #[error("writing failed")]
+    Io(#[from] io::Error),
+    /// A tensor of a type that the format lacks, or that libtorch cannot hand out.
+    #[error("tensor {name:?} cannot be saved: {reason}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
-/// Streams the file's bytes, one tensor in host memory at a time. Equal tensors make equal bytes.
-pub(super) fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(), SaveCause> {
+/// Why tensors were not copied into others.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Names, shapes or types differ.
+    #[error("the tensors differ: {0}")]
+    Mismatch(String),
+    /// libtorch refused a copy.
+    #[error("cannot copy tensor {name:?}")]
+    Torch {
+        /// The tensor.
+        name: String,
+        /// What libtorch said.
+        source: tch::TchError,
+    },
+}
+
+/// Writes `tensors` to a new file at `path`, as [`write_to`] does, and waits for the disk. Not atomic.
+///
+/// # Errors
+/// As [`write_to`].
+pub fn write(path: &Path, tensors: &Tensors) -> Result<(), WriteError> {
+    let mut writer = BufWriter::new(File::create(path)?);
+    write_to(&mut writer, tensors)?;
+    writer.flush()?;
+    Ok(writer.get_ref().sync_all()?)
+}
+
+/// Streams a file's bytes, with `{"format": "pt"}` in the metadata. Tensors of any device are written from host memory,
+/// contiguous, one in host memory at a time. Equal tensors make equal bytes.
+///
+/// # Errors
+/// [`WriteError`], also for a tensor type that is not f32, f64, bf16, f16, i64, i32, u8 or bool.
+pub fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(), WriteError> {
     let mut typed = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         typed.push((name, tensor, dtype_of(name, tensor)?));
@@ -50,7 +77,7 @@ pub(super) fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(),
     });
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos.collect())
-        .map_err(|error| SaveCause::Tensor { name: "(header)".to_owned(), reason: error.to_string() })?;
+        .map_err(|error| WriteError::Tensor { name: "(header)".to_owned(), reason: error.to_string() })?;
     let mut header = serde_json::to_vec(&metadata).map_err(std::io::Error::from)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     writer.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -60,25 +87,17 @@ pub(super) fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(),
         let mut bytes = vec![0; tensor_bytes(tensor)];
         tensor
             .f_copy_data_u8(&mut bytes, tensor.numel())
-            .map_err(|error| SaveCause::Tensor { name: name.clone(), reason: error.to_string() })?;
+            .map_err(|error| WriteError::Tensor { name: name.clone(), reason: error.to_string() })?;
         writer.write_all(&bytes)?;
     }
     Ok(())
 }
 
-/// Reads all tensors of a file into host memory.
+/// The tensors of a whole file in memory, in host memory.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::Damaged`] when it is not a whole safetensors file of types
-/// that [`write`] writes.
-pub fn read(path: &Path) -> Result<Tensors, Error> {
-    let bytes =
-        fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
-    from_bytes(&bytes).map_err(|reason| Error::Damaged { path: path.to_owned(), reason })
-}
-
-/// The tensors of a whole file in memory, or what is wrong with it.
-pub(super) fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
+/// What is wrong, in words, with bytes that are not a whole safetensors file of types that [`write_to`] writes.
+pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter() {
@@ -93,21 +112,21 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
 }
 
 /// Copies `source` into the storage of `target`, on whatever device that is, without gradient. Strict: the same
-/// names, shapes and types, or nothing is copied. `what` names the source in errors.
+/// names, shapes and types, or nothing is copied.
 ///
 /// # Errors
-/// [`Error::Mismatch`] names what is missing, unexpected and different; [`Error::Torch`] when a copy fails.
-pub fn copy_into(target: &Tensors, source: &Tensors, what: &str) -> Result<(), Error> {
+/// [`CopyError::Mismatch`] names what is missing, unexpected and different; [`CopyError::Torch`] when a copy fails.
+pub fn copy_into(target: &Tensors, source: &Tensors) -> Result<(), CopyError> {
     let differences = differences(target, source);
     if !differences.is_empty() {
-        return Err(Error::Mismatch { what: what.to_owned(), differences });
+        return Err(CopyError::Mismatch(differences));
     }
     tch::no_grad(|| {
         for (name, tensor) in target {
             tensor
                 .shallow_clone()
                 .f_copy_(&source[name])
-                .map_err(|source| Error::Torch { name: name.clone(), source })?;
+                .map_err(|source| CopyError::Torch { name: name.clone(), source })?;
         }
         Ok(())
     })
@@ -146,7 +165,8 @@ fn in_words(tensor: &Tensor) -> String {
 }
 
 /// Bytes of the tensors' data in a file.
-pub(super) fn size_bytes(tensors: &Tensors) -> u64 {
+#[must_use]
+pub fn size_bytes(tensors: &Tensors) -> u64 {
     tensors.values().map(|tensor| tensor_bytes(tensor) as u64).sum()
 }
 
@@ -154,7 +174,7 @@ fn tensor_bytes(tensor: &Tensor) -> usize {
     tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
-/// The types that checkpoints hold, on both sides.
+/// The types that files hold, on both sides.
 const TYPES: [(Kind, Dtype); 8] = [
     (Kind::Float, Dtype::F32),
     (Kind::Double, Dtype::F64),
@@ -166,10 +186,10 @@ const TYPES: [(Kind, Dtype); 8] = [
     (Kind::Bool, Dtype::BOOL),
 ];
 
-fn dtype_of(name: &str, tensor: &Tensor) -> Result<Dtype, SaveCause> {
+fn dtype_of(name: &str, tensor: &Tensor) -> Result<Dtype, WriteError> {
     let kind = tensor.kind();
     let found = TYPES.iter().find(|(ours, _)| *ours == kind).map(|(_, dtype)| *dtype);
-    found.ok_or_else(|| SaveCause::Tensor {
+    found.ok_or_else(|| WriteError::Tensor {
         name: name.to_owned(),
         reason: format!("its type {kind:?} is none that checkpoints hold"),
     })
@@ -181,6 +201,8 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tch::Device;
 
     use super::*;
@@ -216,7 +238,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("all.safetensors");
         write(&path, &all).unwrap();
-        let back = read(&path).unwrap();
+        let back = from_bytes(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(back.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());
         for (name, tensor) in &all {
             assert_eq!(back[name].size(), tensor.size(), "{name}");
@@ -234,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("none.safetensors");
         write(&path, &Tensors::new()).unwrap();
-        assert!(read(&path).unwrap().is_empty());
+        assert!(from_bytes(&fs::read(&path).unwrap()).unwrap().is_empty());
     }
 
     #[test]
@@ -251,18 +273,18 @@ mod tests {
         let weight = ones(&[5, 7]).set_requires_grad(true);
         let target = named(vec![("a", weight.shallow_clone()), ("b", ones(&[3]))]);
         let source = named(vec![("a", ones(&[5, 7]) * 2.0), ("b", ones(&[3]) * 3.0)]);
-        copy_into(&target, &source, "model.safetensors").unwrap();
+        copy_into(&target, &source).unwrap();
         assert_eq!(weight.double_value(&[4, 6]), 2.0);
         assert!(weight.requires_grad());
 
         let source = named(vec![("a", ones(&[7, 5]) * 9.0), ("c", ones(&[3]))]);
-        let message = copy_into(&target, &source, "model.safetensors").unwrap_err().to_string();
-        for part in ["model.safetensors", "1 missing (\"b\")", "1 unexpected (\"c\")", "[7, 5]", "[5, 7]"] {
+        let message = copy_into(&target, &source).unwrap_err().to_string();
+        for part in ["1 missing (\"b\")", "1 unexpected (\"c\")", "[7, 5]", "[5, 7]"] {
             assert!(message.contains(part), "{part}: {message}");
         }
         assert_eq!(weight.double_value(&[4, 6]), 2.0, "nothing is copied in part");
 
         let source = named(vec![("a", ones(&[5, 7]).to_kind(Kind::BFloat16)), ("b", ones(&[3]))]);
-        assert!(matches!(copy_into(&target, &source, "x"), Err(Error::Mismatch { .. })), "types count");
+        assert!(matches!(copy_into(&target, &source), Err(CopyError::Mismatch(_))), "types count");
     }
 }

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""From published PyTorch weights to the safetensors files that pixtok reads.
+
+    scripts/convert_weights.py lpips-alex --trunk alexnet-owt-7be5be79.pth --heads alex.pth [--out lpips-alex.safetensors]
+    scripts/convert_weights.py lpips-vgg --trunk vgg16-397923af.pth --heads vgg.pth [--out lpips-vgg.safetensors]
+    scripts/convert_weights.py inception --weights pt_inception-2015-12-05-6726825d.pth [--out inception-fid.safetensors]
+
+Where the files come from:
+
+- --trunk: torchvision's model zoo, the ImageNet weights IMAGENET1K_V1 of `alexnet` (alexnet-owt-7be5be79.pth) and of
+  `vgg16` (vgg16-397923af.pth). `torchvision.models.alexnet(weights="IMAGENET1K_V1")` leaves the file in torch's cache.
+- --heads: the lpips package, version 0.1.4, holds them in its folder `lpips/weights/v0.1`: alex.pth and vgg.pth.
+- --weights: the pytorch-fid project's release `fid_weights`. The package pytorch-fid leaves the file in torch's cache.
+
+Needs torch and safetensors. Classifiers, which neither metric uses, are left out. pixtok checks every name, shape and
+type when it loads the file.
+"""
+
+import argparse
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+# Places of the convolutions in torchvision's `features`, and the channels after the five that LPIPS compares.
+TRUNKS = {
+    "lpips-alex": ((0, 3, 6, 8, 10), (64, 3, 11, 11)),
+    "lpips-vgg": ((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (64, 3, 3, 3)),
+}
+CHANNELS = {"lpips-alex": (64, 192, 384, 256, 256), "lpips-vgg": (64, 128, 256, 512, 512)}
+# Parts of Inception that only its classifiers use.
+CLASSIFIERS = ("fc.", "AuxLogits.")
+DEFAULT_OUT = {"inception": "inception-fid.safetensors"} | {name: f"{name}.safetensors" for name in TRUNKS}
+
+
+class Unfit(Exception):
+    """A file that is not the published one."""
+
+
+def get(state, name, what):
+    if name not in state:
+        raise Unfit(f"{what} has no tensor {name!r}; give the published file that `--help` names")
+    return state[name]
+
+
+def lpips(net, trunk, heads):
+    """Tensors of LPIPS with `net`, of torchvision's state dict `trunk` and the lpips package's `heads`. Copies nothing."""
+    places, first = TRUNKS[net]
+    tensors = {}
+    for place in places:
+        for part in ("weight", "bias"):
+            tensors[f"features.{place}.{part}"] = get(trunk, f"features.{place}.{part}", "--trunk")
+    if tuple(tensors["features.0.weight"].shape) != first:
+        raise Unfit(f"--trunk is not that of {net}: its first convolution is {list(tensors['features.0.weight'].shape)}")
+    for i, channels in enumerate(CHANNELS[net]):
+        head = get(heads, f"lin{i}.model.1.weight", "--heads")
+        if tuple(head.shape) != (1, channels, 1, 1):
+            raise Unfit(f"--heads is not that of {net}: its head {i} is {list(head.shape)}, not [1, {channels}, 1, 1]")
+        tensors[f"lin.{i}.weight"] = head
+    return tensors
+
+
+def inception(state):
+    """Tensors of pytorch-fid's Inception up to its last pooling. Copies nothing."""
+    get(state, "Mixed_7c.branch_pool.conv.weight", "--weights")
+    used = lambda name: not name.startswith(CLASSIFIERS) and not name.endswith(".num_batches_tracked")
+    return {name: tensor for name, tensor in state.items() if used(name)}
+
+
+def load(path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise Unfit(f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+
+
+def arguments(args):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for net in TRUNKS:
+        kind = kinds.add_parser(net)
+        kind.add_argument("--trunk", type=Path, required=True, help="torchvision's state dict")
+        kind.add_argument("--heads", type=Path, required=True, help="the lpips package's linear heads, v0.1")
+    kinds.add_parser("inception").add_argument("--weights", type=Path, required=True, help="pytorch-fid's state dict")
+    for name, kind in kinds.choices.items():
+        kind.add_argument("--out", type=Path, default=DEFAULT_OUT[name], help="file to write (%(default)s)")
+    return parser.parse_args(args)
+
+
+def main(args=None):
+    args = arguments(args)
+    try:
+        if args.kind == "inception":
+            tensors = inception(load(args.weights))
+        else:
+            tensors = lpips(args.kind, load(args.trunk), load(args.heads))
+    except Unfit as error:
+        raise SystemExit(f"error: {error}") from None
+    tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, args.out, metadata={"format": "pt"})
+    print(f"{args.out}: {len(tensors)} tensors, {Path(args.out).stat().st_size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+//! Inception features of both sides, for the Fréchet distance.
+
+use tch::Tensor;
+
+use super::{EvaluateError, Figures};
+use crate::metrics::{FeatureStatistics, frechet_distance};
+use crate::nets::Inception;
+
+/// Under as many images the covariance of 2048 features has not full rank, and the distance is biased upwards.
+pub const ENOUGH_IMAGES: usize = 2048;
+/// Images at a time, each 299×299 in the network whatever its size.
+const CHUNK: i64 = 16;
+
+/// Statistics of the features of originals and reconstructions.
+pub(super) struct Features<'a> {
+    inception: &'a Inception,
+    originals: FeatureStatistics,
+    recons: FeatureStatistics,
+}
+
+impl<'a> Features<'a> {
+    pub(super) fn new(inception: &'a Inception) -> Self {
+        Self { inception, originals: FeatureStatistics::new(), recons: FeatureStatistics::new() }
+    }
+
+    /// Adds a batch, `[B, 3, H, W]` uint8 each.
+    pub(super) fn add(&mut self, originals: &Tensor, recons: &Tensor) {
+        tch::no_grad(|| {
+            for (images, statistics) in [(originals, &mut self.originals), (recons, &mut self.recons)] {
+                let total = images.size()[0];
+                for start in (0..total).step_by(CHUNK as usize) {
+                    let part = images.narrow(0, start, CHUNK.min(total - start));
+                    statistics.add(&self.inception.features(&part));
+                }
+            }
+        });
+    }
+
+    pub(super) fn finish(self, figures: &mut Figures) -> Result<(), EvaluateError> {
+        let images = self.originals.vectors() as usize;
+        let few = || format!("of {images} images alone, and biased upwards under {ENOUGH_IMAGES}");
+        let note = (images < ENOUGH_IMAGES).then(few);
+        figures.push_noted("rfid", frechet_distance(&self.originals, &self.recons)?, note);
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Fréchet distance between two sets of feature vectors.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::torch::{TorchError, catching};
+
+/// Mean and covariance of feature vectors, of which none is kept: memory is that of one covariance, whatever the number.
+#[derive(Debug, Default)]
+pub struct FeatureStatistics {
+    sums: Option<Sums>,
+    vectors: i64,
+}
+
+/// Sums over the vectors less `shift`, float64, on the device of the first batch.
+#[derive(Debug)]
+struct Sums {
+    /// Mean of the first batch, `[D]`. Σxxᵀ − n·mean·meanᵀ cancels where the mean is large beside the spread.
+    shift: Tensor,
+    /// Σx, `[D]`.
+    sum: Tensor,
+    /// Σxxᵀ, `[D, D]`.
+    products: Tensor,
+}
+
+/// Why two sets have no distance.
+#[derive(Debug, thiserror::Error)]
+pub enum FrechetError {
+    /// A covariance needs two vectors.
+    #[error("a Fréchet distance needs at least 2 images in each set, and one has {0}; evaluate more images")]
+    TooFew(i64),
+    /// The vectors come from different networks.
+    #[error("features of {0} and of {1} dimensions have no distance; take both from one network")]
+    Dimensions(i64, i64),
+    /// A feature is infinite or no number.
+    #[error("a feature is not finite, so there is no Fréchet distance; check the network's weights")]
+    NotFinite,
+    /// The decomposition failed.
+    #[error("the covariances cannot be decomposed")]
+    Torch(#[from] TorchError),
+}
+
+impl FeatureStatistics {
+    /// With no vectors yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a batch.
+    ///
+    /// # Shapes
+    /// `features`: `[B, D]` floating point, the same D each time.
+    ///
+    /// # Panics
+    /// When D differs from that of the first batch.
+    pub fn add(&mut self, features: &Tensor) {
+        let vectors = features.size()[0];
+        if vectors == 0 {
+            return;
+        }
+        let x = features.detach().to_kind(Kind::Double);
+        let sums = self.sums.get_or_insert_with(|| {
+            let shift = x.mean_dim([0].as_slice(), false, Kind::Double);
+            let dimensions = shift.numel() as i64;
+            let products = Tensor::zeros([dimensions, dimensions], (Kind::Double, x.device()));
+            Sums { sum: shift.zeros_like(), products, shift }
+        });
+        let x = x - &sums.shift;
+        let _ = sums.sum.g_add_(&x.sum_dim_intlist([0].as_slice(), false, Kind::Double));
+        let _ = sums.products.addmm_(&x.tr(), &x);
+        self.vectors += vectors;
+    }
+
+    /// Number of vectors added.
+    #[must_use]
+    pub fn vectors(&self) -> i64 {
+        self.vectors
+    }
+
+    /// Mean; `None` without vectors.
+    ///
+    /// # Shapes
+    /// `[D]` float64.
+    #[must_use]
+    pub fn mean(&self) -> Option<Tensor> {
+        let Sums { shift, sum, .. } = self.sums.as_ref()?;
+        Some(shift + sum / self.vectors as f64)
+    }
+
+    /// Covariance, divided by the number of vectors less one; `None` under two vectors.
+    ///
+    /// # Shapes
+    /// `[D, D]` float64.
+    #[must_use]
+    pub fn covariance(&self) -> Option<Tensor> {
+        let Sums { sum, products, .. } = self.sums.as_ref().filter(|_| self.vectors > 1)?;
+        let n = self.vectors as f64;
+        Some((products - sum.outer(sum) / n) / (n - 1.0))
+    }
+
+    /// Mean and covariance in host memory.
+    fn moments(&self) -> Result<(Tensor, Tensor), FrechetError> {
+        let both = self.mean().zip(self.covariance()).ok_or(FrechetError::TooFew(self.vectors))?;
+        Ok((both.0.to_device(Device::Cpu), both.1.to_device(Device::Cpu)))
+    }
+}
+
+/// Fréchet distance of two normal distributions with these means and covariances, ‖μa − μb‖² + tr(Σa + Σb − 2(ΣaΣb)^½)
+/// (Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500). Waits for the device.
+///
+/// # Errors
+/// [`FrechetError`], also for fewer than two vectors on a side.
+pub fn frechet_distance(a: &FeatureStatistics, b: &FeatureStatistics) -> Result<f64, FrechetError> {
+    let ((mean_a, cov_a), (mean_b, cov_b)) = (a.moments()?, b.moments()?);
+    let (dim_a, dim_b) = (mean_a.numel() as i64, mean_b.numel() as i64);
+    if dim_a != dim_b {
+        return Err(FrechetError::Dimensions(dim_a, dim_b));
+    }
+    let means = (mean_a - mean_b).square().sum(Kind::Double).double_value(&[]);
+    let traces = (cov_a.trace() + cov_b.trace()).double_value(&[]);
+    if !(means + traces).is_finite() {
+        return Err(FrechetError::NotFinite);
+    }
+    let root = catching(|| trace_of_root(&cov_a, &cov_b))?;
+    // Of equal sets rounding may leave less than nothing.
+    Ok((means + traces - 2.0 * root).max(0.0))
+}
+
+/// tr((AB)^½) for symmetric A = FFᵀ and B = GGᵀ: AB has the eigenvalues of (FᵀG)(FᵀG)ᵀ, whose roots are the singular
+/// values of FᵀG. No eigenvalue of a product is taken, for the root of its rounding error is large: in covariances of
+/// few vectors, which have as many zero eigenvalues as dimensions are left over, they would add up.
+fn trace_of_root(a: &Tensor, b: &Tensor) -> f64 {
+    let product = factor(a).tr().matmul(&factor(b));
+    product.linalg_norm_ord_str("nuc", [0, 1].as_slice(), false, Kind::Double).double_value(&[])
+}
+
+/// F with FFᵀ = `covariance`, `[D, D]`.
+fn factor(covariance: &Tensor) -> Tensor {
+    let (values, vectors) = covariance.linalg_eigh("L");
+    vectors * values.clamp_min(0.0).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(vectors: i64, dimensions: i64) -> Tensor {
+        Tensor::randn([vectors, dimensions], (Kind::Double, Device::Cpu))
+    }
+
+    fn of(features: &Tensor) -> FeatureStatistics {
+        let mut statistics = FeatureStatistics::new();
+        statistics.add(features);
+        statistics
+    }
+
+    fn far(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn moments_do_not_depend_on_the_batches_and_survive_a_large_mean() {
+        let features = random(23, 5) + 1e6;
+        let mut parts = FeatureStatistics::new();
+        assert!(parts.mean().is_none() && parts.covariance().is_none());
+        for (start, length) in [(0, 1), (1, 0), (1, 15), (16, 7)] {
+            parts.add(&features.narrow(0, start, length));
+        }
+        let mean = features.mean_dim([0].as_slice(), false, Kind::Double);
+        let centred = &features - &mean;
+        let covariance = centred.tr().matmul(&centred) / 22.0;
+        assert_eq!(parts.vectors(), 23);
+        for statistics in [&parts, &of(&features)] {
+            assert!(far(&statistics.mean().unwrap(), &mean) < 1e-8);
+            assert!(far(&statistics.covariance().unwrap(), &covariance) < 1e-8);
+        }
+    }
+
+    #[test]
+    fn normal_distributions_along_a_line_are_as_far_as_the_formula_says() {
+        // Of one dimension: (μa − μb)² + (σa − σb)².
+        let a = of(&Tensor::from_slice(&[0.0f64, 2.0]).view([2, 1]));
+        let b = of(&Tensor::from_slice(&[3.0f64, 9.0, 6.0]).view([3, 1]));
+        let expected = 25.0 + (2f64.sqrt() - 3.0).powi(2);
+        assert!((frechet_distance(&a, &b).unwrap() - expected).abs() < 1e-12);
+        assert!((frechet_distance(&b, &a).unwrap() - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn few_vectors_of_many_dimensions_are_exact() {
+        // Scaled by 3 about a mean that stays: tr Σ (1 + 9 − 2·3).
+        let (base, shift) = (random(4, 64), random(1, 64));
+        let mean = base.mean_dim([0].as_slice(), true, Kind::Double);
+        let (a, b) = (of(&(&base + &shift)), of(&((&base - &mean) * 3.0 + &mean + &shift)));
+        let trace = a.covariance().unwrap().trace().double_value(&[]);
+        let distance = frechet_distance(&a, &b).unwrap();
+        assert!((distance / (4.0 * trace) - 1.0).abs() < 1e-10, "{distance} against {}", 4.0 * trace);
+        let none = frechet_distance(&a, &a).unwrap();
+        assert!((0.0..1e-10 * trace).contains(&none), "{none:e}");
+    }
+
+    #[test]
+    fn what_has_no_distance_is_told() {
+        let whole = of(&random(5, 3));
+        let said = |other: &FeatureStatistics| frechet_distance(&whole, other).unwrap_err().to_string();
+        assert!(said(&of(&random(1, 3))).contains("at least 2 images in each set, and one has 1"));
+        assert!(said(&FeatureStatistics::new()).contains("one has 0"));
+        assert!(said(&of(&random(5, 4))).contains("of 3 and of 4 dimensions"));
+        assert!(said(&of(&(random(5, 3) * f64::NAN))).contains("not finite"));
+    }
+}

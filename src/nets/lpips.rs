@@ -1,0 +1,211 @@
+//! Learned perceptual image patch similarity (Zhang et al. 2018, arXiv 1801.03924), version 0.1.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor, nn};
+
+use super::NetError;
+use super::alexnet::{self, AlexNet};
+use super::vgg16::{self, Vgg16};
+use super::weights::{Network, Weights};
+use crate::torch::in_full_precision;
+
+const WANTED: &str = "weights of LPIPS (AlexNet or VGG16)";
+
+/// Mean of ImageNet's channels, for images in -1..1.
+const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
+/// Their standard deviation.
+const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
+
+/// What keeps a vector of zeros from being divided by zero.
+const EPS: f64 = 1e-10;
+
+/// Which network's features are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backbone {
+    /// AlexNet: the usual one of tables.
+    Alex,
+    /// VGG16: the usual one of losses.
+    Vgg,
+}
+
+impl Backbone {
+    /// The least height and width of images, in pixels.
+    #[must_use]
+    pub fn min_side(self) -> i64 {
+        match self {
+            Self::Alex => alexnet::MIN_SIDE,
+            Self::Vgg => vgg16::MIN_SIDE,
+        }
+    }
+}
+
+/// LPIPS with fixed weights.
+#[derive(Debug)]
+pub struct Lpips {
+    trunk: Trunk,
+    /// One weight per channel of each tap, in the shape of the published 1×1 convolution: `[1, C, 1, 1]`.
+    heads: Vec<Tensor>,
+    /// `[3, 1, 1]`
+    shift: Tensor,
+    /// `[3, 1, 1]`
+    scale: Tensor,
+}
+
+#[derive(Debug)]
+enum Trunk {
+    Alex(AlexNet),
+    Vgg(Vgg16),
+}
+
+impl Lpips {
+    /// Loads weights to `device`; the file tells which backbone they are for.
+    ///
+    /// # Errors
+    /// [`NetError`], when the file is not there, is of another network or has not all its tensors, as float32.
+    pub fn load(path: &Path, device: Device) -> Result<Self, NetError> {
+        let weights = Weights::read(path, WANTED)?;
+        let backbone = match weights.network() {
+            Network::LpipsAlex => Backbone::Alex,
+            Network::LpipsVgg => Backbone::Vgg,
+            Network::Inception => return Err(weights.of_another()),
+        };
+        weights.fill(device, |path| Self::new(path, backbone))
+    }
+
+    fn new(path: &nn::Path, backbone: Backbone) -> Self {
+        let (trunk, channels) = match backbone {
+            Backbone::Alex => (Trunk::Alex(AlexNet::new(path)), alexnet::CHANNELS),
+            Backbone::Vgg => (Trunk::Vgg(Vgg16::new(path)), vgg16::CHANNELS),
+        };
+        let head = |(i, channels): (usize, i64)| (path / "lin" / i).zeros("weight", &[1, channels, 1, 1]);
+        let per_channel = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]).to(path.device());
+        Self {
+            trunk,
+            heads: channels.into_iter().enumerate().map(head).collect(),
+            shift: per_channel(SHIFT),
+            scale: per_channel(SCALE),
+        }
+    }
+
+    /// Which network's features are compared.
+    #[must_use]
+    pub fn backbone(&self) -> Backbone {
+        match self.trunk {
+            Trunk::Alex(_) => Backbone::Alex,
+            Trunk::Vgg(_) => Backbone::Vgg,
+        }
+    }
+
+    /// Distance of each image from its partner: 0 for equal ones, about 1 for unrelated ones. Gradients flow to both.
+    ///
+    /// # Shapes
+    /// `a`, `b`: `[B, 3, H, W]` floating point in -1..1 -> `[B]` float32.
+    ///
+    /// # Panics
+    /// When the shapes differ or a side is under [`Backbone::min_side`].
+    #[must_use]
+    pub fn distance(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        let size = a.size();
+        assert_eq!(size, b.size(), "images and reconstructions differ in shape");
+        let least = self.backbone().min_side();
+        assert!(size[2].min(size[3]) >= least, "LPIPS needs images of {least} pixels a side, not {size:?}");
+        in_full_precision(|| {
+            // One pass each and not one for both: the one that needs no gradient then keeps no activations.
+            let (of_a, of_b) = (self.features(a), self.features(b));
+            let taps = of_a.iter().zip(&of_b).zip(&self.heads);
+            taps.map(|((a, b), head)| {
+                let difference = (unit(a) - unit(b)).square();
+                // The head is linear, so the mean over positions may come first: one product per image is left.
+                difference.mean_dim([2, 3].as_slice(), false, Kind::Float).mv(&head.view([-1]))
+            })
+            .sum()
+        })
+    }
+
+    fn features(&self, images: &Tensor) -> Vec<Tensor> {
+        let x = (images.to_kind(Kind::Float) - &self.shift) / &self.scale;
+        match &self.trunk {
+            Trunk::Alex(net) => net.features(&x),
+            Trunk::Vgg(net) => net.features(&x),
+        }
+    }
+}
+
+/// Each position's channels as a vector of length 1: `[B, C, h, w]` -> the same.
+fn unit(x: &Tensor) -> Tensor {
+    let squares = x.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
+    // The clamp moves no value that EPS leaves visible. Without it a position where no channel fires has the gradient
+    // 0 / 0, and one such position makes every gradient of the image NaN.
+    x / (squares.clamp_min(EPS * EPS).sqrt() + EPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::weights::write_file;
+    use super::*;
+    use crate::torch::{Precision, with_precision};
+
+    fn filled(backbone: Backbone, fill: impl Fn(&mut Tensor)) -> Lpips {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lpips.safetensors");
+        write_file(&path, |path| Lpips::new(path, backbone), fill);
+        Lpips::load(&path, Device::Cpu).unwrap()
+    }
+
+    fn random(backbone: Backbone) -> Lpips {
+        tch::manual_seed(3);
+        filled(backbone, |tensor| drop(tensor.uniform_(-0.1, 0.15)))
+    }
+
+    fn images(size: [i64; 4]) -> Tensor {
+        Tensor::rand(size, (Kind::Float, Device::Cpu)) * 2.0 - 1.0
+    }
+
+    #[test]
+    fn each_image_is_compared_with_its_partner() {
+        for backbone in [Backbone::Alex, Backbone::Vgg] {
+            let lpips = random(backbone);
+            assert_eq!(lpips.backbone(), backbone);
+            let (a, b) = (images([2, 3, 35, 41]), images([2, 3, 35, 41]));
+            let both = lpips.distance(&a, &b);
+            assert_eq!((both.size(), both.kind(), both.requires_grad()), (vec![2], Kind::Float, false));
+            let second = lpips.distance(&b.narrow(0, 1, 1), &a.narrow(0, 1, 1)).double_value(&[0]);
+            assert!((second / both.double_value(&[1]) - 1.0).abs() < 1e-4, "symmetric, and image by image");
+            assert!(both.double_value(&[0]) != both.double_value(&[1]));
+            assert_eq!(lpips.distance(&a, &a).abs().max().double_value(&[]), 0.0);
+        }
+    }
+
+    #[test]
+    fn the_least_side_is_enough_and_one_less_is_not() {
+        for backbone in [Backbone::Alex, Backbone::Vgg] {
+            let (lpips, least) = (random(backbone), backbone.min_side());
+            let narrow = images([1, 3, 50, least]);
+            assert!(lpips.distance(&narrow, &-&narrow).double_value(&[0]).is_finite());
+            let too_small = narrow.narrow(3, 0, least - 1);
+            let refused = crate::panics::catch(|| lpips.distance(&too_small, &too_small)).unwrap_err();
+            assert!(refused.message.contains(&format!("{least} pixels")), "{}", refused.message);
+            // The limit is the network's own.
+            assert!(crate::torch::catching(|| lpips.features(&too_small)).is_err());
+        }
+    }
+
+    #[test]
+    fn autocast_changes_nothing() {
+        let lpips = random(Backbone::Alex);
+        let (a, b) = (images([1, 3, 33, 47]), images([1, 3, 33, 47]));
+        let plain = lpips.distance(&a, &b);
+        with_precision(Precision::Bf16, || assert_eq!(lpips.distance(&a, &b), plain));
+        let narrow = lpips.distance(&a.to_kind(Kind::BFloat16), &b.to_kind(Kind::BFloat16));
+        assert_eq!(narrow.kind(), Kind::Float);
+    }
+
+    #[test]
+    fn features_of_zero_leave_gradients_finite() {
+        let blank = filled(Backbone::Alex, |_| ());
+        let (a, b) = (images([1, 3, 31, 33]).set_requires_grad(true), images([1, 3, 31, 33]));
+        blank.distance(&a, &b).sum(Kind::Float).backward();
+        assert_eq!(a.grad().abs().max().double_value(&[]), 0.0);
+    }
+}
