@@ -32,7 +32,8 @@ fn scope(comparison: &Comparison) -> String {
     }
     let seeded = arms.iter().flat_map(|arm| &arm.runs).all(|run| run.seed.is_some());
     let runs = span(arms.iter().map(|arm| arm.runs.len() as f64), if seeded { "seed" } else { "run" });
-    words += &runs.map(|runs| format!(", {runs} each")).unwrap_or_default();
+    let each = if arms.len() > 1 { " each" } else { "" };
+    words += &runs.map(|runs| format!(", {runs}{each}")).unwrap_or_default();
     let images =
         (0..arms.len()).filter_map(|arm| summary(comparison, arm, "images")).map(|images| images.mean);
     words += &span(images, "image").map(|images| format!(", evaluated on {images}")).unwrap_or_default();
@@ -68,7 +69,7 @@ fn best(comparison: &Comparison) -> Option<String> {
             words += &format!("; the {} dB between them are within the spread over seeds", number(gap, 2));
         }
         Some(_) => {}
-        None => words += "; one seed each shows no spread, so small differences may be chance",
+        None => words += "; one run each shows no spread, so small differences may be chance",
     }
     Some(words + ".")
 }
@@ -112,10 +113,7 @@ mod tests {
     #[test]
     fn one_arm_of_one_seed_ranks_nothing() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0, "images": 1})])]);
-        assert_eq!(
-            in_short(&comparison),
-            "1 arm, 1 seed each, evaluated on 1 image. psnr_db: a with 27.00 dB."
-        );
+        assert_eq!(in_short(&comparison), "1 arm, 1 seed, evaluated on 1 image. psnr_db: a with 27.00 dB.");
     }
 
     #[test]

@@ -84,10 +84,11 @@ fn figure(
         words: &words,
     };
     let panels = panels(comparison, looks, &lines, &setting);
-    let mut caption = String::from("Lines are means over seeds");
-    if lines.iter().any(|line| !line.band.is_empty()) {
-        caption += ", bands reach from the lowest to the highest seed";
-    }
+    let several = lines.iter().any(|line| !line.band.is_empty());
+    let mut caption = String::from(match several {
+        true => "Lines are means over seeds, bands reach from the lowest to the highest seed",
+        false => "One line for each arm",
+    });
     if panels.len() > 1 {
         caption += "; grey are the other series, on the same axes";
     }

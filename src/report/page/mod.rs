@@ -34,6 +34,8 @@ struct Page<'a> {
     absences: Vec<String>,
     sizes: Vec<Panel>,
     curves: Vec<Figure>,
+    /// Whether the curves are of one series, so that they stand side by side.
+    single: bool,
     codes: Option<Figure>,
     scenes: Vec<Scene>,
     factor: u32,
@@ -57,6 +59,7 @@ pub fn html(
     let looks = Looks::of(comparison);
     let columns = columns(comparison);
     let (scenes, factor) = pictures::scenes(comparison, exhibits, originals)?;
+    let curves = curves::curves(comparison, &looks, exhibits);
     let cells = || columns.iter().flat_map(|column| column.cells.iter().flatten());
     let page = Page {
         comparison,
@@ -69,7 +72,8 @@ pub fn html(
         ranked: cells().any(|cell| cell.best),
         absences: absences(comparison).iter().map(absence_words).collect(),
         sizes: sizes::sizes(comparison, &looks).into_iter().chain(sizes::rate(comparison, &looks)).collect(),
-        curves: curves::curves(comparison, &looks, exhibits),
+        single: curves.iter().all(|figure| figure.panels.len() == 1),
+        curves,
         codes: curves::histograms(comparison, &looks, exhibits),
         scenes,
         factor,

@@ -72,7 +72,7 @@ fn the_page_stands_alone_and_repeats_itself() {
     assert_eq!(plots, 3 * 3 + 3 + 3, "three curves and the codes of three series, two sizes and the rate");
     assert_eq!(page.matches("<img").count(), 2 * (1 + 12 * 2));
     for part in [
-        "<caption>Fidelity</caption>",
+        "<caption><span>Fidelity</span></caption>",
         "<th scope=\"row\">",
         "<b class=\"best\">27.64</b>",
         "± 0.10</span>",
