@@ -74,7 +74,7 @@ pub enum EvaluateError {
     #[error("{0}")]
     Pairs(String),
     /// The tokenizer failed on a batch.
-    #[error("the batch of {first}: {source}")]
+    #[error("the batch of {first}")]
     Codec {
         /// The first image of the batch.
         first: String,

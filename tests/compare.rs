@@ -132,10 +132,10 @@ fn mistakes_are_named_before_anything_is_trained() {
         ("[[arms]]\nname = \"a\"\ncodebook_size = 1024\n", &["codebook_size is 1024", "1000 codes"]),
         ("[[arms]]\nname = \"a\"\npath = \"no.toml\"\n", &["arm \"a\"", "absent.pt is no TorchScript file"]),
         ("[[arms]]\nname = \"a\"\npath = \"empty\"\n", &["arm \"a\"", "empty"]),
-        ("set.data.val = \"empty\"\n[[arms]]\nname = \"a\"\n", &["no images in empty"]),
+        ("set.data.val = \"EMPTY\"\n[[arms]]\nname = \"a\"\n", &["no images in", "empty"]),
         ("set.train.batch_size = 11\n[[arms]]\nname = \"a\"\n", &["batch of 11", "10 of 10"]),
     ] {
-        let path = sweep(&scratch, "sweep.toml", &format!("base = \"tiny.toml\"\n{text}"));
+        let path = sweep(&scratch, "sweep.toml", &format!("base = \"tiny.toml\"\n{text}").replace("EMPTY", scratch.path("empty").to_str().unwrap()));
         let output = compare(&scratch, &path, "out");
         let words = said(&output);
         assert_eq!(output.status.code(), Some(2), "{text}: {words}");

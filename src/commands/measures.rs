@@ -28,7 +28,11 @@ pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Res
     for path in given_or_found(&args.lpips_weights, &LPIPS) {
         let lpips = Lpips::load(&path, device)?;
         if networks.lpips.iter().any(|other: &Lpips| other.backbone() == lpips.backbone()) {
-            return Err(Misuse(format!("{} has the weights of a network that is given already", path.display())).into());
+            return Err(Misuse(format!(
+                "{} has the weights of a network that is given already",
+                path.display()
+            ))
+            .into());
         }
         networks.lpips.push(lpips);
     }
@@ -44,11 +48,18 @@ pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Res
         .into());
     }
     let measures = Measures::of(&wanted, networks);
-    if let Some((name, reason)) = measures.missing.iter().find(|(name, _)| args.metrics.iter().any(|m| m.name() == *name)) {
-        return Err(Misuse(format!("{name} was asked for and has {reason}, or a folder that {FOLDER} names (see README.md)")).into());
+    if let Some((name, reason)) =
+        measures.missing.iter().find(|(name, _)| args.metrics.iter().any(|m| m.name() == *name))
+    {
+        return Err(Misuse(format!(
+            "{name} was asked for and has {reason}, or a folder that {FOLDER} names (see README.md)"
+        ))
+        .into());
     }
     if measures.inception.is_some() && images < ENOUGH_FID_IMAGES {
-        note(&format!("rfid of {images} images is biased upwards: compare it with nothing but itself, or give {ENOUGH_FID_IMAGES} and more"));
+        note(&format!(
+            "rfid of {images} images is biased upwards: compare it with nothing but itself, or give {ENOUGH_FID_IMAGES} and more"
+        ));
     }
     Ok(measures)
 }

@@ -115,7 +115,9 @@ impl Measures {
                 Metric::LpipsVgg => measures.lpips(*metric, Backbone::Vgg, &mut networks),
                 Metric::Rfid => match networks.inception.take() {
                     Some(inception) => measures.inception = Some(inception),
-                    None => measures.missing.push((metric.name(), "no weights: --fid-weights gives them".into())),
+                    None => {
+                        measures.missing.push((metric.name(), "no weights: --fid-weights gives them".into()))
+                    }
                 },
             }
         }

@@ -14,10 +14,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tch::Device;
 
 pub(super) use child::follow_parent;
 
-use super::{note, print, subject, train};
+use super::{measures, note, print, subject, train};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
 use crate::sweep::{Plan, PlannedArm, Source, SweepError};
@@ -30,7 +31,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     if args.dry_run {
         return print(&describe(&plan)?).map(|()| 0);
     }
-    check_images(&plan)?;
+    let images = check_images(&plan)?;
+    measures::measures(&args.measures, images, Device::Cpu)?;
     for arm in &plan.arms {
         check_existing(arm)?;
     }
@@ -62,14 +64,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     Ok(u8::from(failed > 0))
 }
 
-/// Before any training: are the images there?
-fn check_images(plan: &Plan) -> Result<()> {
+/// Before any training: are the images there? Also says how many are evaluated.
+fn check_images(plan: &Plan) -> Result<usize> {
     let trained = plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)));
     if trained {
         train::check_batch(&plan.base, &train::training_set(&plan.base)?)?;
     }
-    train::validation_set(&plan.base)?;
-    Ok(())
+    Ok(plan.base.eval.images_of(train::validation_set(&plan.base)?.1.len()))
 }
 
 /// Before any training: can what is taken as it is be opened?
