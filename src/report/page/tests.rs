@@ -48,8 +48,10 @@ fn check(page: &str) {
         let target = &page[at + "href=\"".len()..];
         assert!(target.starts_with('#') || target.starts_with("data:"), "{}", &target[..40]);
     }
+    // Pictures may spell any word by chance.
+    let words: String = page.split('"').filter(|part| !part.starts_with("data:")).collect();
     for word in ["url(", "@import", "NaN", ">inf"] {
-        assert!(!page.contains(word), "the page has {word}");
+        assert!(!words.contains(word), "the page has {word}");
     }
     let ids: Vec<_> =
         page.match_indices(" id=\"").map(|(at, _)| page[at..].split('"').nth(1).unwrap()).collect();
