@@ -71,8 +71,11 @@ def inception(state):
 def load(path):
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise Unfit(f"{path} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from error
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        # Not PyTorch's words, which advise to run what the file holds.
+        raise Unfit(f"{path} is no state dict that PyTorch saved; give the published file that `--help` names") from error
 
 
 def arguments(args):

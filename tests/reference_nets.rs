@@ -1,6 +1,7 @@
 //! Agreement of the fixed networks and of the Fréchet distance with stored numbers of the lpips package and of
 //! pytorch-fid; `tests/reference/nets.py` made them. Weights come from one formula on both sides.
 //! `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/numbers.rs"]
 mod numbers;
@@ -146,6 +147,6 @@ fn frechet_distance_agrees_with_pytorch_fid() {
     assert!((ours / theirs - 1.0).abs() < 1e-9, "{ours} against {theirs}");
     for case in FEW {
         let [a, b] = sets(case);
-        assert_distance(&numbers, case.0, &a, &b, 1e-8);
+        assert_distance(&numbers, case.0, &a, &b, 1e-6);
     }
 }

@@ -187,16 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn few_vectors_of_many_dimensions_are_exact() {
+    fn few_vectors_of_many_dimensions_are_enough() {
         // Scaled by 3 about a mean that stays: tr Σ (1 + 9 − 2·3).
         let (base, shift) = (random(4, 64), random(1, 64));
         let mean = base.mean_dim([0].as_slice(), true, Kind::Double);
         let (a, b) = (of(&(&base + &shift)), of(&((&base - &mean) * 3.0 + &mean + &shift)));
         let trace = a.covariance().unwrap().trace().double_value(&[]);
         let distance = frechet_distance(&a, &b).unwrap();
-        assert!((distance / (4.0 * trace) - 1.0).abs() < 1e-10, "{distance} against {}", 4.0 * trace);
+        assert!((distance / (4.0 * trace) - 1.0).abs() < 1e-7, "{distance} against {}", 4.0 * trace);
         let none = frechet_distance(&a, &a).unwrap();
-        assert!((0.0..1e-10 * trace).contains(&none), "{none:e}");
+        assert!((0.0..1e-7 * trace).contains(&none), "{none:e}");
     }
 
     #[test]

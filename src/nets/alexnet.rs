@@ -13,7 +13,7 @@ pub(super) const MIN_SIDE: i64 = 31;
 
 #[derive(Debug)]
 pub(super) struct AlexNet {
-    convs: [nn::Conv2D; 5],
+    convs: Vec<nn::Conv2D>,
 }
 
 impl AlexNet {
@@ -21,7 +21,7 @@ impl AlexNet {
         let features = path / "features";
         let [c1, c2, c3, c4, c5] = CHANNELS;
         Self {
-            convs: [
+            convs: vec![
                 conv(&(&features / 0), (3, c1), 11, 4, 2),
                 conv(&(&features / 3), (c1, c2), 5, 1, 2),
                 conv(&(&features / 6), (c2, c3), 3, 1, 1),

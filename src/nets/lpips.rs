@@ -104,7 +104,6 @@ impl Lpips {
     ///
     /// # Panics
     /// When the shapes differ or a side is under [`Backbone::min_side`].
-    #[must_use]
     pub fn distance(&self, a: &Tensor, b: &Tensor) -> Tensor {
         let size = a.size();
         assert_eq!(size, b.size(), "images and reconstructions differ in shape");

@@ -42,7 +42,8 @@ import convert_weights
 OWN_VERSIONS = {"torchvision": "0.28.0", "lpips": "0.1.4", "pytorch-fid": "0.3.0", "scipy": "1.17.1"}
 
 PAIRS = [(2, 37, 53), (1, 64, 45), (1, 31, 40)]
-IMAGES = {"a": (6, 48, 67), "b": (6, 67, 40)}
+# The network resizes to 299: one set grows in both directions, one shrinks in one.
+IMAGES = {"a": (6, 48, 67), "b": (6, 400, 17)}
 # Vectors and dimensions of the sets a and b: more vectors than dimensions, fewer in one set, fewer in both.
 SETS = {"full": ((200, 300), 8), "one": ((40, 300), 96), "both": ((40, 50), 96)}
 

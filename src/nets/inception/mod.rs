@@ -86,7 +86,6 @@ impl Inception {
     ///
     /// # Panics
     /// When the images are not uint8.
-    #[must_use]
     pub fn features(&self, images: &Tensor) -> Tensor {
         assert_eq!(images.kind(), Kind::Uint8, "Inception takes 8-bit images");
         tch::no_grad(|| {
