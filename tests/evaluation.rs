@@ -2,12 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/weights.rs"]
+mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{Scratch, device, pixtok, said};
+use numbers::Numbers;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
 use pixtok::tensors;
@@ -140,7 +145,8 @@ fn a_traced_pair_has_the_figures_of_its_origin() {
     let (run, val) = (text(&scratch.path("run")), text(&scratch.path("val")));
     // A trace keeps the batch size that it was made with.
     let one = ["--data", &val, "--batch-size", "1"];
-    let (own, foreign) = (figures(&[&[run.as_str()][..], &one].concat()), figures(&[&[&*text(&adapter)][..], &one].concat()));
+    let (own, foreign) =
+        (figures(&[&[run.as_str()][..], &one].concat()), figures(&[&[&*text(&adapter)][..], &one].concat()));
     for name in ["images", "tokens", "usage", "entropy_bits", "bits_per_token_zstd", "codebook_size"] {
         assert_eq!(own[name], foreign[name], "{name}");
     }
@@ -149,7 +155,8 @@ fn a_traced_pair_has_the_figures_of_its_origin() {
         // 8-bit values that rounding turns over.
         assert!((a - b).abs() < 1e-3 * a.abs(), "{name}: {a} and {b}");
     }
-    let by_protocol = figures(&[&text(&adapter), "--protocol", &text(&scratch.path("tiny.toml")), "--batch-size", "1"]);
+    let by_protocol =
+        figures(&[&text(&adapter), "--protocol", &text(&scratch.path("tiny.toml")), "--batch-size", "1"]);
     assert_eq!(by_protocol["psnr_db"], foreign["psnr_db"]);
 }
 
@@ -181,6 +188,44 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     assert!(said(&output).contains("decoder.pt is no TorchScript file"), "{}", said(&output));
     fs::remove_file(scratch.path("encoder.pt")).unwrap();
     assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("No such file"));
+}
+
+#[test]
+fn metrics_with_weights_are_measured_or_say_what_they_lack() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    let (run, all) = (text(&scratch.path("run")), Numbers::read("nets"));
+    let (alex, inception) =
+        (scratch.path("lpips-alex.safetensors"), scratch.path("inception-fid.safetensors"));
+    weights::write(&all, "alex", &alex);
+    weights::write(&all, "inception", &inception);
+    let (alex, inception) = (text(&alex), text(&inception));
+
+    let found = figures(&[&run, "--lpips-weights", &alex, "--fid-weights", &inception]);
+    assert!(found["lpips_alex"].as_f64().unwrap() > 0.0 && found["rfid"].as_f64().unwrap() > 0.0);
+    assert!(found["rfid_note"].as_str().unwrap().contains("of 3 images"));
+    assert_eq!(
+        (&found["lpips_vgg"], found["lpips_vgg_note"].as_str().unwrap().contains("--lpips-weights")),
+        (&Value::Null, true)
+    );
+
+    fs::create_dir(scratch.path("one")).unwrap();
+    fs::copy(scratch.path("val/00.jpg"), scratch.path("one/00.jpg")).unwrap();
+    let one = text(&scratch.path("one"));
+    for (args, parts) in [
+        (vec!["--fid-weights", &*alex], &["AlexNet", "Inception", "convert_weights.py"][..]),
+        (vec!["--lpips-weights", &inception], &["Inception", "LPIPS"]),
+        (vec!["--lpips-weights", &alex, "--lpips-weights", &alex], &["given already"]),
+        (vec!["--lpips-weights", "absent"], &["absent", "check the path"]),
+        (vec!["--metrics", "rfid"], &["rfid", "--fid-weights", "PIXTOK_WEIGHTS"]),
+        (vec!["--metrics", "lpips"], &["\"lpips\" is no metric", "lpips_alex"]),
+        (vec!["--data", &one, "--fid-weights", &inception], &["rfid", "2 images or more", "there is 1"]),
+    ] {
+        let output = eval(&[&[run.as_str()][..], &args].concat());
+        let words = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {words}");
+        assert!(parts.iter().all(|part| words.contains(part)), "{args:?}: {words}");
+    }
 }
 
 #[test]

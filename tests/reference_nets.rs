@@ -5,64 +5,24 @@
 
 #[path = "common/numbers.rs"]
 mod numbers;
+#[path = "common/weights.rs"]
+mod weights;
 
 use numbers::{Numbers, assert_close, device, leaf};
 use pixtok::metrics::{FeatureStatistics, frechet_distance};
 use pixtok::nets::{Backbone, Inception, Lpips};
-use pixtok::tensors::{self, Tensors};
 use tch::{Kind, Tensor};
+use weights::uniform;
 
 /// The case of `nets.py` with more vectors than dimensions, and those with fewer; vectors of a and b, dimensions.
 const FULL: (&str, [i64; 2], i64) = ("full", [200, 300], 8);
 const FEW: [(&str, [i64; 2], i64); 2] = [("one", [40, 300], 96), ("both", [40, 50], 96)];
 
-/// `uniform` of `nets.py`: float64 in 0..1 from the name (FNV-1a) and the place of each value (splitmix64).
-fn uniform(name: &str, shape: &[i64]) -> Tensor {
-    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
-        (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
-    let value = |place: u64| {
-        let x = place.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(seed);
-        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) >> 11) as f64 * 2f64.powi(-53)
-    };
-    let count: i64 = shape.iter().product();
-    let values: Vec<f64> = (1..=count as u64).map(value).collect();
-    Tensor::from_slice(&values).view(shape)
-}
-
-/// `formula` of `nets.py`: values of a tensor of weights.
-fn formula(name: &str, shape: &[i64]) -> Tensor {
-    let u = uniform(name, shape);
-    let values = if name.ends_with("running_var") {
-        u + 0.5
-    } else if name.starts_with("lin.") {
-        u
-    } else if name.ends_with("bn.weight") {
-        u * 0.5 + 0.75
-    } else if shape.len() == 1 {
-        u * 0.2 - 0.1
-    } else {
-        let fan_in: i64 = shape[1..].iter().product();
-        (u * 2.0 - 1.0) * (6.0 / fan_in as f64).sqrt()
-    };
-    values.to_kind(Kind::Float)
-}
-
 /// Writes the weights of a network to a file and loads it from there.
 fn loaded<N>(numbers: &Numbers, net: &str, load: impl FnOnce(&std::path::Path) -> N) -> N {
-    let shapes = numbers.under(&format!("shape/{net}/"));
-    let weights: Tensors = shapes
-        .into_iter()
-        .map(|(name, shape)| {
-            let values = formula(&name, &Vec::<i64>::try_from(shape).unwrap());
-            (name, values)
-        })
-        .collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
-    tensors::write(&path, &weights).unwrap();
+    weights::write(numbers, net, &path);
     load(&path)
 }
 

@@ -149,7 +149,9 @@ fn flat(
 
 fn write_files(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
     if let Some(path) = &args.per_image {
-        write(path, &evaluation.scores.to_csv()?)?;
+        let parquet = path.extension().is_some_and(|ending| ending == "parquet");
+        let scores = &evaluation.scores;
+        write(path, &if parquet { scores.to_parquet()? } else { scores.to_csv()? })?;
     }
     if let Some(path) = &args.code_counts {
         let rows = evaluation.counts.iter().map(|(code, count)| format!("{code},{count}\n"));

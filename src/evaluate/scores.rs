@@ -26,9 +26,8 @@ pub struct Column {
 
 impl Scores {
     pub(super) fn new(metrics: &[Box<dyn ImageMetric>]) -> Self {
-        let column =
-            |metric: &Box<dyn ImageMetric>| Column { name: metric.name(), values: vec![], absent: None };
-        Self { names: vec![], columns: metrics.iter().map(column).collect() }
+        let column = |name| Column { name, values: vec![], absent: None };
+        Self { names: vec![], columns: metrics.iter().map(|metric| column(metric.name())).collect() }
     }
 
     /// Measures a batch of pairs, `[B, 3, H, W]` uint8 each. Waits for the device once.
@@ -51,22 +50,6 @@ impl Scores {
                 }
             }
         }
-    }
-
-    /// As CSV: a row per image, an empty field where it has no value.
-    ///
-    /// # Errors
-    /// When a row cannot be written.
-    pub fn to_csv(&self) -> Result<Vec<u8>, csv::Error> {
-        let mut writer = csv::Writer::from_writer(vec![]);
-        let header = std::iter::once("image").chain(self.columns.iter().map(|column| column.name));
-        writer.write_record(header)?;
-        for (row, name) in self.names.iter().enumerate() {
-            let values = self.columns.iter().map(|column| column.values[row]);
-            let fields = values.map(|value| if value.is_nan() { String::new() } else { value.to_string() });
-            writer.write_record(std::iter::once(name.clone()).chain(fields))?;
-        }
-        writer.into_inner().map_err(|error| error.into_error().into())
     }
 
     /// The `count` images with the least and with the largest value of the first metric that all images have, each

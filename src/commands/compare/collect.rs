@@ -1,6 +1,5 @@
 //! From what the jobs left to the results and the report.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -82,7 +81,7 @@ fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option
         codebook_size: first("codebook_size"),
         parameters: first("parameters"),
         differences: or_base(&differences),
-        summary: summary(&runs),
+        summary: Summary::of(&runs),
         runs,
     })
 }
@@ -104,23 +103,6 @@ fn run(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Run> {
         run.figures.insert("train_images_per_sec".into(), json!(median));
     }
     Ok(run)
-}
-
-/// Mean and deviation over the runs that have the figure.
-fn summary(runs: &[Run]) -> BTreeMap<String, Summary> {
-    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for (name, value) in runs.iter().flat_map(|run| &run.figures) {
-        values.entry(name.clone()).or_default().extend(value.as_f64());
-    }
-    values.retain(|_, values| !values.is_empty());
-    let summarised = |values: Vec<f64>| {
-        let seeds = values.len();
-        let mean = values.iter().sum::<f64>() / seeds as f64;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let deviation = (seeds > 1).then(|| (squares / (seeds - 1) as f64).sqrt());
-        Summary { mean, deviation, seeds }
-    };
-    values.into_iter().map(|(name, values)| (name, summarised(values))).collect()
 }
 
 fn exhibit(own: &[(&Job, &Option<String>)]) -> Result<Exhibit> {
@@ -205,26 +187,4 @@ pub(super) fn environment(devices: &str, threads: &str) -> Vec<(String, String)>
         ("threads", threads.to_owned()),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run_with(figures: Value) -> Run {
-        let Value::Object(figures) = figures else { unreachable!() };
-        Run { seed: Some(0), path: String::new(), figures, failure: None }
-    }
-
-    #[test]
-    fn a_summary_is_over_the_runs_that_have_the_figure() {
-        let runs = [
-            run_with(json!({ "psnr_db": 1.0, "ssim": 0.5, "ms_ssim": null, "weights": "raw" })),
-            run_with(json!({ "psnr_db": 3.0, "ms_ssim": null })),
-        ];
-        let summary = summary(&runs);
-        assert_eq!(summary.keys().collect::<Vec<_>>(), ["psnr_db", "ssim"]);
-        assert_eq!(summary["psnr_db"], Summary { mean: 2.0, deviation: Some(2f64.sqrt()), seeds: 2 });
-        assert_eq!(summary["ssim"], Summary { mean: 0.5, deviation: None, seeds: 1 });
-    }
 }
