@@ -50,6 +50,11 @@ train CONFIG *ARGS: setup
 eval RUN *ARGS: setup
     @{{ pixtok }} eval "$@"
 
+# Train and measure several tokenizers alike: just compare configs/compare/fsq-vs-vq.toml
+[no-exit-message]
+compare SWEEP *ARGS: setup
+    @{{ pixtok }} compare "$@"
+
 # Print versions, device, threads, precision support, and what is missing
 [no-exit-message]
 doctor *ARGS: setup
@@ -59,6 +64,11 @@ doctor *ARGS: setup
 [no-exit-message]
 yardstick *ARGS: setup
     @scripts/yardstick.py "$@"
+
+# What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (20 minutes on two cores)
+bench-eval *ARGS: setup
+    cargo build --quiet --locked
+    @scripts/bench_eval.py "$@"
 
 # Quantizers by kind and codebook size, and the search beside torch.cdist (the README's table)
 bench-quantizers: setup

@@ -113,9 +113,9 @@ fn text(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Eval
     let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
     let Some(extremes) = evaluation.scores.extremes(EXTREMES) else { return text };
     let _ = writeln!(text, "intervals: bootstrap, 95 %, over images");
-    for (end, images) in [("least", &extremes.least), ("most", &extremes.most)] {
+    for (end, images) in [("worst", &extremes.worst), ("best", &extremes.best)] {
         let list: Vec<String> = images.iter().map(|(name, value)| format!("{name} ({value:.2})")).collect();
-        let _ = writeln!(text, "{end} {}: {}", extremes.metric, list.join(", "));
+        let _ = writeln!(text, "{end} by {}: {}", extremes.metric, list.join(", "));
     }
     text
 }
@@ -141,8 +141,8 @@ fn flat(
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         let names = |images: &[(&str, f64)]| json!(images.iter().map(|(name, _)| name).collect::<Vec<_>>());
         put("ranked_by", json!(extremes.metric));
-        put("least_images", names(&extremes.least));
-        put("most_images", names(&extremes.most));
+        put("worst_images", names(&extremes.worst));
+        put("best_images", names(&extremes.best));
     }
     object
 }

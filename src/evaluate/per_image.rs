@@ -72,9 +72,9 @@ mod tests {
         let mut scores = Scores::new(&metrics);
         let image = |level: i64| Tensor::full([1, 3, 5, 7], level, (Kind::Uint8, Device::Cpu));
         scores.add(&metrics, vec!["a, b.png".into()], &image(7), &image(9));
-        scores.add(&metrics, vec!["c.png".into()], &image(7), &image(7));
+        scores.add(&metrics, vec!["c.png".into()], &image(7), &image(8));
         let csv = String::from_utf8(scores.to_csv().unwrap()).unwrap();
-        assert_eq!(csv, "image,l1,ssim\n\"a, b.png\",2,\nc.png,0,\n");
+        assert_eq!(csv, "image,l1,ssim\n\"a, b.png\",2,\nc.png,1,\n");
 
         let bytes = bytes::Bytes::from(scores.to_parquet().unwrap());
         let reader = SerializedFileReader::new(bytes).unwrap();
@@ -82,7 +82,7 @@ mod tests {
             reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
         assert_eq!(
             rows,
-            ["{image: \"a, b.png\", l1: 2.0, ssim: null}", "{image: \"c.png\", l1: 0.0, ssim: null}"]
+            ["{image: \"a, b.png\", l1: 2.0, ssim: null}", "{image: \"c.png\", l1: 1.0, ssim: null}"]
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::metrics::{Absent, ImageMetric};
+use crate::metrics::{Absent, Better, ImageMetric, definition};
 
 /// One column per metric, one row per image.
 #[derive(Debug, Clone, Default)]
@@ -52,8 +52,7 @@ impl Scores {
         }
     }
 
-    /// The `count` images with the least and with the largest value of the first metric that all images have, each
-    /// with the value.
+    /// The `count` worst and best images by the first metric that all images have.
     #[must_use]
     pub fn extremes(&self, count: usize) -> Option<Extremes<'_>> {
         let column =
@@ -61,21 +60,24 @@ impl Scores {
         let mut ranked: Vec<_> =
             self.names.iter().map(String::as_str).zip(column.values.iter().copied()).collect();
         ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
-        let least = ranked.iter().take(count).copied().collect();
-        let most = ranked.iter().rev().take(count).copied().collect();
-        Some(Extremes { metric: column.name, least, most })
+        if definition(column.name).is_some_and(|known| known.better == Better::Lower) {
+            ranked.reverse();
+        }
+        let worst = ranked.iter().take(count).copied().collect();
+        let best = ranked.iter().rev().take(count).copied().collect();
+        Some(Extremes { metric: column.name, worst, best })
     }
 }
 
-/// The images at both ends of a ranking.
+/// The images at both ends of a ranking, each with its value.
 #[derive(Debug, PartialEq)]
 pub struct Extremes<'a> {
     /// What ranks them.
     pub metric: &'static str,
-    /// From the least value up.
-    pub least: Vec<(&'a str, f64)>,
-    /// From the largest value down.
-    pub most: Vec<(&'a str, f64)>,
+    /// From the worst up.
+    pub worst: Vec<(&'a str, f64)>,
+    /// From the best down.
+    pub best: Vec<(&'a str, f64)>,
 }
 
 impl Column {
@@ -116,9 +118,9 @@ mod tests {
         assert!(scores.columns[0].values[1].is_nan());
         let extremes = scores.extremes(2).unwrap();
         assert_eq!(
-            (extremes.metric, extremes.least[0].0, extremes.most[0].0),
+            (extremes.metric, extremes.worst[0].0, extremes.best[0].0),
             ("psnr_db", "large", "middle")
         );
-        assert_eq!(extremes.most[0].1, 100.0);
+        assert_eq!(extremes.best[0].1, 100.0);
     }
 }

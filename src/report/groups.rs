@@ -23,8 +23,18 @@ pub(super) const GROUPS: &[Group] = &[
     group("Codebook balance", &["perplexity", "entropy_bits", "dead_codes", "largest_share"]),
     group("Rate", &["bits_per_token", "bits_per_token_zstd", "bits_per_pixel", "bits_per_pixel_zstd"]),
     group("Stability", &["stability_shift", "stability_jpeg75", "stability_flip", "stability_reencode"]),
-    group("Speed", &["encode_images_per_sec", "decode_images_per_sec"]),
-    group("What was evaluated", &["images", "tokens", "codebook_size"]),
+    group("Speed", &["encode_images_per_sec", "decode_images_per_sec", "train_images_per_sec"]),
+    group(
+        "Several codebooks together",
+        &[
+            "codes_joint",
+            "usage_joint",
+            "usage_joint_expected_uniform",
+            "entropy_bits_joint",
+            "perplexity_joint",
+        ],
+    ),
+    group("What was evaluated", &["images", "perfect_images", "tokens", "codebook_size"]),
 ];
 
 const fn group(title: &'static str, names: &'static [&'static str]) -> Group {

@@ -178,13 +178,13 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
 }
 
 /// Versions and machine.
-pub(super) fn environment(devices: &str, threads: &str) -> Vec<(String, String)> {
+pub(super) fn environment(devices: &str, threads: u32) -> Vec<(String, String)> {
     let rows = [
         ("pixtok", env!("CARGO_PKG_VERSION").to_owned()),
         ("libtorch", libtorch_version()),
         ("processor", Cpu::here().model),
         ("devices", devices.to_owned()),
-        ("threads", threads.to_owned()),
+        ("threads", format!("{threads} a training")),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -22,6 +22,7 @@ use super::{measures, note, print, subject, train};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
 use crate::sweep::{Plan, PlannedArm, Source, SweepError};
+use crate::torch::DeviceChoice;
 use crate::train::Signals;
 use layout::Layout;
 
@@ -36,9 +37,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     for arm in &plan.arms {
         check_existing(arm)?;
     }
-    for device in &args.devices {
-        device.resolve()?;
-    }
+    let devices = resolved(&args.devices)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
     fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock = Lock::take(&out)?;
@@ -52,16 +51,29 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
     }
     let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
-    let devices = args.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let threads =
-        args.threads.map_or_else(|| "libtorch's own choice".to_owned(), |threads| threads.to_string());
-    let environment = collect::environment(&devices, &threads);
+    let threads = queue::threads(args).unwrap_or_else(|| tch::get_num_threads().unsigned_abs());
+    let environment = collect::environment(&devices, threads);
     let written = collect::report(&plan, &layout, &jobs, &outcomes, environment)?;
     print(&written)?;
     if failed > 0 {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }
     Ok(u8::from(failed > 0))
+}
+
+/// The devices that are meant, each once, in words.
+fn resolved(choices: &[DeviceChoice]) -> Result<String> {
+    let mut names: Vec<String> = vec![];
+    for choice in choices {
+        let name = match choice.resolve()? {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names.join(", "))
 }
 
 /// Before any training: are the images there? Also says how many are evaluated.

@@ -28,7 +28,7 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
             waiting.push_back(i);
         }
     }
-    let workers = args.jobs.map_or(args.devices.len(), |jobs| jobs as usize);
+    let workers = workers(args);
     let (total, began) = (waiting.len(), Instant::now());
     let (waiting, children, over) = (Mutex::new(waiting), Children::default(), AtomicBool::new(false));
     let outcomes: Mutex<Vec<Option<String>>> = Mutex::new(vec![None; jobs.len()]);
@@ -40,7 +40,8 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
         job.map(|job| (job, total - waiting.len()))
     };
     let work = |worker: usize| {
-        let place = place(args, worker, workers);
+        let device = args.devices[worker % args.devices.len()];
+        let place = Place { device, threads: threads(args) };
         while let Some((i, number)) = next() {
             let job = &jobs[i];
             let spent = began.elapsed().as_secs_f64();
@@ -82,14 +83,16 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
     }
 }
 
-/// The device and the threads of a worker.
-fn place(args: &CompareArgs, worker: usize, workers: usize) -> Place {
-    let share = || {
-        let processors = available_parallelism().map_or(1, usize::from);
-        u32::try_from((processors / workers).max(1)).unwrap_or(1)
-    };
-    let threads = args.threads.or_else(|| (workers > 1).then(share));
-    Place { device: args.devices[worker % args.devices.len()], threads }
+/// How many run at a time.
+fn workers(args: &CompareArgs) -> usize {
+    args.jobs.map_or(args.devices.len(), |jobs| jobs as usize)
+}
+
+/// Threads of each job, where libtorch is not to choose: several jobs share the processors.
+pub(super) fn threads(args: &CompareArgs) -> Option<u32> {
+    let processors = available_parallelism().map_or(1, usize::from);
+    let share = u32::try_from(processors / workers(args)).unwrap_or(1).max(1);
+    args.threads.or_else(|| (workers(args) > 1).then_some(share))
 }
 
 /// How long the rest takes if it is like what was done.
