@@ -60,11 +60,6 @@ compare SWEEP *ARGS: setup
 doctor *ARGS: setup
     @{{ pixtok }} doctor "$@"
 
-# The results table of the README, seeds and all (about an hour on two cores)
-[no-exit-message]
-yardstick *ARGS: setup
-    @scripts/yardstick.py "$@"
-
 # What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (20 minutes on two cores)
 bench-eval *ARGS: setup
     cargo build --quiet --locked

@@ -534,8 +534,8 @@ fn a_device_that_is_not_there() {
 
 #[test]
 fn every_config_resolves_and_every_verb_explains_itself() {
-    let configs = fs::read_dir(Path::new(ROOT).join("configs")).unwrap().map(|entry| entry.unwrap().path());
-    for config in configs {
+    let entries = fs::read_dir(Path::new(ROOT).join("configs")).unwrap().map(|entry| entry.unwrap().path());
+    for config in entries.filter(|path| path.is_file()) {
         let output = pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", "cpu"]);
         let parts = ["# parameters: ", "# latent grid: 16x16", "bits per token", "# images: ", "# memory: "];
         ended(&output, 0, &parts);
@@ -549,6 +549,7 @@ fn every_config_resolves_and_every_verb_explains_itself() {
     for (verb, parts) in [
         ("train", &["--set", "--resume", "--dry-run", "--init-from", "Exit codes", "Examples"][..]),
         ("eval", &["--checkpoint", "--weights", "--json", "Examples"]),
+        ("compare", &["--devices", "--jobs", "--dry-run", "Examples"]),
         ("reconstruct", &["IMAGE_OR_FOLDER", "--out", "--sheet", "Examples"]),
         ("doctor", &["--device"]),
     ] {

@@ -139,10 +139,9 @@ fn flat(
         put("precision", json!(args.model.precision));
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
-        let names = |images: &[(&str, f64)]| json!(images.iter().map(|(name, _)| name).collect::<Vec<_>>());
         put("ranked_by", json!(extremes.metric));
-        put("worst_images", names(&extremes.worst));
-        put("best_images", names(&extremes.best));
+        put("worst_image", json!(extremes.worst.first().map(|(name, _)| name)));
+        put("best_image", json!(extremes.best.first().map(|(name, _)| name)));
     }
     object
 }

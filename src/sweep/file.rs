@@ -46,7 +46,10 @@ pub struct ArmEntry {
     /// Which arms are joined in the plots over the codebook size; absent: the quantizer's kind.
     #[serde(default)]
     pub series: Option<String>,
-    /// Changes of the base, keys as of `--set`.
+    /// A config of its own in place of the base; relative to the sweep's file.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
+    /// Changes of the base or of its own config, keys as of `--set`.
     #[serde(default)]
     pub set: Table,
     /// A tokenizer that is there already, in place of a training; relative to the sweep's file.

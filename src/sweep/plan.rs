@@ -178,19 +178,22 @@ fn of_entry(
     common: &[String],
     folder: &Path,
 ) -> Result<PlannedArm, SweepError> {
-    let ArmEntry { name, series, set, path, codebook_size } = entry;
+    let ArmEntry { name, series, config, set, path, codebook_size } = entry;
     let fail = |reason: String| SweepError::Arm { name: name.clone(), reason };
     if let Some(path) = path {
-        if !set.is_empty() {
-            return Err(fail("it has both path and set; what is there already cannot be changed".into()));
+        if !set.is_empty() || config.is_some() {
+            return Err(fail(
+                "it has path beside set or config; what is there already cannot be changed".into(),
+            ));
         }
         let source = Source::Existing { path: folder.join(path), codebook_size };
         let series = series.unwrap_or_else(|| name.clone());
         return Ok(PlannedArm { name, series, source });
     }
+    let start = config.map_or_else(|| base_path.to_owned(), |path| folder.join(path));
     let own = overrides(&set);
     let (config, _) =
-        Config::read(base_path, &[common, &own].concat()).map_err(|error| fail(error.to_string()))?;
+        Config::read(&start, &[common, &own].concat()).map_err(|error| fail(error.to_string()))?;
     let changes = config.changes(base).map_err(|error| fail(error.to_string()))?;
     let of_all =
         |key: &str| COMMON.iter().any(|common| key == *common || key.starts_with(&format!("{common}.")));
@@ -244,6 +247,7 @@ mod tests {
     fn plan(sweep: &str) -> Result<Plan, SweepError> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), BASE).unwrap();
+        std::fs::write(folder.path().join("other.toml"), BASE.replace("32", "64")).unwrap();
         let path = folder.path().join("sweep.toml");
         std::fs::write(&path, format!("base = \"base.toml\"\n{sweep}")).unwrap();
         Plan::read(&path)
@@ -300,7 +304,8 @@ mod tests {
             (arm("set.seed = 3"), &["arm \"a\"", "seed", "same for all"]),
             (arm("set.quantizer.levels = [8, 1]"), &["arm \"a\"", "quantizer.levels", "2 levels or more"]),
             (arm("codebook_size = 1024"), &["arm \"a\"", "codebook_size is 1024", "1000 codes"]),
-            (arm("path = \"x\"\nset.train.ema_decay = 0.5"), &["both path and set"]),
+            (arm("path = \"x\"\nset.train.ema_decay = 0.5"), &["path beside set"]),
+            (arm("config = \"other.toml\""), &["arm \"a\"", "data.image_size", "same for all"]),
             ("[[arms]]\nname = \"a/b\"\n".into(), &["a/b", "folder"]),
             (
                 "[grid]\ncodebook_sizes = [1000]\nquantizers.fsq.kind = \"fsq\"\n".into(),
