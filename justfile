@@ -60,7 +60,7 @@ compare SWEEP *ARGS: setup
 doctor *ARGS: setup
     @{{ pixtok }} doctor "$@"
 
-# What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (20 minutes on two cores)
+# What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (3 minutes on two cores)
 bench-eval *ARGS: setup
     cargo build --quiet --locked
     @scripts/bench_eval.py "$@"
