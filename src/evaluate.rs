@@ -21,7 +21,7 @@ use tch::Device;
 pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Metric, Networks};
-pub use pairs::Pairs;
+pub use pairs::{Pairs, Reconstructions};
 pub use passes::{Passed, Subject, Tokens};
 pub use scores::{Column, Extremes, Scores};
 

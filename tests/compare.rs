@@ -110,20 +110,30 @@ fn a_failed_arm_is_reported_and_the_others_are_not_lost() {
 fn what_is_there_already_can_be_an_arm() {
     let scratch = Scratch::new();
     scratch.train("run", &[]);
-    let text = "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n[[arms]]\nname = \"there\"\npath = \"run\"\ncodebook_size = 1000\n";
+    let pictures = scratch.path("pictures");
+    let run = scratch.path("run");
+    let output =
+        pixtok(&["eval", run.to_str().unwrap(), "--threads", "1", "--pictures", pictures.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n[[arms]]\nname = \"there\"\npath = \"run\"\ncodebook_size = 1000\n\
+        [[arms]]\nname = \"elsewhere\"\npath = \"pictures/reconstructions\"\n";
     let path = sweep(&scratch, "sweep.toml", text);
     let output = compare(&scratch, &path, "out");
     assert!(output.status.success(), "{}", said(&output));
     let results = results(&scratch, "out");
     let figure = |arm: usize| results["arms"][arm]["runs"][0]["figures"]["psnr_db"].clone();
     assert_eq!(figure(0), figure(1), "the same config and seed");
+    assert_eq!(figure(1), figure(2), "its reconstructions in a folder");
     assert_eq!(results["arms"][1]["runs"][0]["seed"], Value::Null);
+    assert_eq!(results["arms"][2]["codebook_size"], Value::Null);
 }
 
 #[test]
 fn mistakes_are_named_before_anything_is_trained() {
     let scratch = Scratch::new();
     fs::create_dir(scratch.path("empty")).unwrap();
+    fs::create_dir(scratch.path("few")).unwrap();
+    fs::copy(scratch.path("val/00.jpg"), scratch.path("few/00.jpg")).unwrap();
     fs::write(scratch.path("no.toml"), "encoder = \"absent.pt\"\ndecoder = \"absent.pt\"\ncodebook_size = 9\ndownsample = 2\nimage_size = 32\n").unwrap();
     for (text, parts) in [
         ("[[arms]]\nname = \"a\"\nsets = {}\n", &["arms", "sets", "did you mean \"set\""][..]),
@@ -131,6 +141,7 @@ fn mistakes_are_named_before_anything_is_trained() {
         ("[[arms]]\nname = \"a\"\ncodebook_size = 1024\n", &["codebook_size is 1024", "1000 codes"]),
         ("[[arms]]\nname = \"a\"\npath = \"no.toml\"\n", &["arm \"a\"", "absent.pt is no TorchScript file"]),
         ("[[arms]]\nname = \"a\"\npath = \"empty\"\n", &["arm \"a\"", "empty"]),
+        ("[[arms]]\nname = \"a\"\npath = \"few\"\n", &["arm \"a\"", "01.jpg has no reconstruction"]),
         ("set.data.val = \"EMPTY\"\n[[arms]]\nname = \"a\"\n", &["no images in", "empty"]),
         ("set.train.batch_size = 11\n[[arms]]\nname = \"a\"\n", &["batch of 11", "10 of 10"]),
     ] {

@@ -100,6 +100,15 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
         assert_eq!(values(&own), values(&theirs), "{metric}");
     }
     assert!(!found.contains_key("usage"), "there are no tokens");
+    // The originals are cut to 32×32 by the protocol, as those beside the reconstructions were.
+    let renamed = scratch.path("renamed");
+    fs::create_dir(&renamed).unwrap();
+    for name in ["00", "01", "02"] {
+        let file = format!("{name}.jpg.png");
+        fs::copy(Path::new(&reconstructions).join(&file), renamed.join(&file)).unwrap();
+    }
+    let prepared = figures(&[&text(&renamed), "--protocol", &text(&scratch.path("tiny.toml"))]);
+    assert_eq!(prepared["psnr_db"], found["psnr_db"]);
     let refused = eval(&[&reconstructions]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("--data"), "{}", said(&refused));

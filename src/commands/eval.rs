@@ -73,9 +73,9 @@ fn measure(
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let options = evaluate::Options { device, pictures, images: images.count() };
+    let loader = || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound);
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
-        let loader =
-            Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound)?;
+        let loader = loader()?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)
     };
     match measured {
@@ -83,15 +83,19 @@ fn measure(
             of_codec(&Own { tokenizer: &opened.tokenizer, precision: args.model.precision })
         }
         Measured::Foreign(pair) => of_codec(&**pair),
-        Measured::Reconstructions(folder) => {
-            let pairs = Pairs::open(&images.dataset, folder, images.data.decode_options(), device)?;
-            if pairs.unmatched() > 0 {
-                note(&format!(
-                    "{} image(s) in {} have no original and are left out",
-                    pairs.unmatched(),
-                    folder.display()
-                ));
-            }
+        Measured::Reconstructions(found) => {
+            let options_of = images.data.decode_options();
+            let pairs = if args.protocol.is_some() {
+                Pairs::prepared(loader()?, found, options_of, device)
+            } else {
+                if found.len() > images.count() {
+                    note(&format!(
+                        "{} of the reconstructions have no original",
+                        found.len() - images.count()
+                    ));
+                }
+                Pairs::whole(&images.dataset, found, options_of, device)?
+            };
             Ok(evaluate(Subject::Pairs(pairs), measures, options)?)
         }
     }

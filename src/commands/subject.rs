@@ -1,6 +1,6 @@
 //! What `pixtok eval` can measure, and on which images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
 use crate::codec::{Adapter, Codec as _, TorchScript};
 use crate::config::{Config, read_toml};
 use crate::data::{self, Dataset, ImageSize, Split};
-use crate::evaluate;
+use crate::evaluate::{self, Reconstructions};
 use crate::torch::{DeviceChoice, Precision};
 use crate::train::Weights;
 
@@ -24,7 +24,7 @@ pub(super) enum Measured {
     /// A TorchScript pair.
     Foreign(Box<TorchScript>),
     /// A folder of reconstructions.
-    Reconstructions(PathBuf),
+    Reconstructions(Reconstructions),
 }
 
 /// The images of an evaluation.
@@ -52,28 +52,28 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
         let adapter: Adapter = read_toml(path)?;
         return Ok(Measured::Foreign(Box::new(TorchScript::load(adapter, path, device)?)));
     }
-    let images =
-        !open::is_ours(path) && !path.join("best.json").exists() && Dataset::open(path, Split::All).is_ok();
-    if images {
-        return Ok(Measured::Reconstructions(path.to_owned()));
+    if !open::is_ours(path)
+        && !path.join("best.json").exists()
+        && let Ok(found) = Reconstructions::open(path)
+    {
+        return Ok(Measured::Reconstructions(found));
     }
     Ok(Measured::Own(Box::new(open::open(path, args, device)?)))
 }
 
-/// Opens a tokenizer on the CPU to see that it can be, and says how many codes each of its codebooks has.
-pub(super) fn codes(path: &Path) -> Result<i64> {
+/// Opens something on the CPU to see that it can be, and that it has the images of `dataset` where it must have them;
+/// says how many codes each of its codebooks has, if it has any.
+pub(super) fn try_out(path: &Path, dataset: &Dataset) -> Result<Option<i64>> {
     let compute = ComputeArgs { device: DeviceChoice::Cpu, threads: None };
     let args =
         ModelArgs { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32, compute };
     match open(path, &args, Device::Cpu)? {
-        Measured::Own(opened) => Ok(opened.tokenizer.codebook().size),
-        Measured::Foreign(pair) => Ok(pair.vocabulary().size),
-        Measured::Reconstructions(folder) => Err(Misuse(format!(
-            "{} holds reconstructions, which cannot be made of this comparison's images; give a run, a model folder or an \
-             adapter",
-            folder.display()
-        ))
-        .into()),
+        Measured::Own(opened) => Ok(Some(opened.tokenizer.codebook().size)),
+        Measured::Foreign(pair) => Ok(Some(pair.vocabulary().size)),
+        Measured::Reconstructions(found) => {
+            (0..dataset.len()).try_for_each(|i| found.find(&dataset.name(i)).map(|_| ()))?;
+            Ok(None)
+        }
     }
 }
 

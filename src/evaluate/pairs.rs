@@ -9,100 +9,166 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::Passed;
-use crate::data::{BadSample, Dataset, Split};
-use crate::picture::{DecodeOptions, Picture, read};
+use crate::data::{BadSample, Dataset, Loader, Split};
+use crate::picture::{DecodeOptions, Picture, PictureError, read};
 
 /// Pairs that are decoded at a time.
 const CHUNK: usize = 32;
 
-/// Two folders whose images belong together by name, at their own sizes.
+/// A folder of reconstructions, to be found by the names of their originals.
 #[derive(Debug)]
-pub struct Pairs {
-    originals: Arc<Dataset>,
-    /// One for each original.
-    reconstructions: Vec<PathBuf>,
-    unmatched: usize,
+pub struct Reconstructions {
+    folder: PathBuf,
+    by_name: HashMap<String, PathBuf>,
+    /// Those that differ in their ending alone are together.
+    by_stem: HashMap<PathBuf, Vec<PathBuf>>,
+}
+
+impl Reconstructions {
+    /// Lists a folder; reads no file.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn open(folder: &Path) -> Result<Self, EvaluateError> {
+        let files = Dataset::open(folder, Split::All)?;
+        let (mut by_name, mut by_stem) = (HashMap::new(), HashMap::new());
+        for i in 0..files.len() {
+            let name = files.name(i).into_owned();
+            by_stem.entry(Path::new(&name).with_extension("")).or_insert_with(Vec::new).push(files.path(i));
+            by_name.insert(name, files.path(i));
+        }
+        Ok(Self { folder: folder.to_owned(), by_name, by_stem })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none; never so after [`Reconstructions::open`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// That of the original called `name`: under the same relative name, with `.png` after it, or with another ending.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn find(&self, name: &str) -> Result<&Path, EvaluateError> {
+        if let Some(found) = self.by_name.get(name).or_else(|| self.by_name.get(&format!("{name}.png"))) {
+            return Ok(found);
+        }
+        let folder = self.folder.display();
+        match self.by_stem.get(&Path::new(name).with_extension("")).map(Vec::as_slice) {
+            Some([found]) => Ok(found),
+            Some(several) => Err(EvaluateError::Pairs(format!(
+                "{name} has {} reconstructions in {folder}; keep one",
+                several.len()
+            ))),
+            None => Err(EvaluateError::Pairs(format!(
+                "{name} has no reconstruction in {folder}; put it there under the same name, with any image ending"
+            ))),
+        }
+    }
+}
+
+/// Originals with their reconstructions.
+#[derive(Debug)]
+pub struct Pairs<'a> {
+    originals: Originals,
+    reconstructions: &'a Reconstructions,
     options: DecodeOptions,
     device: Device,
-    next: usize,
     ready: VecDeque<Passed>,
 }
 
-impl Pairs {
-    /// Finds in a folder the reconstruction of every image in `originals`: under the same relative name, with `.png` after it, or
-    /// with another ending. Reads no file.
+/// Where the originals come from.
+#[derive(Debug)]
+enum Originals {
+    /// From their files, at their own sizes.
+    Whole {
+        dataset: Arc<Dataset>,
+        /// The next one's place.
+        next: usize,
+    },
+    /// Resized and cut as for a tokenizer.
+    Prepared(Loader),
+}
+
+impl<'a> Pairs<'a> {
+    /// Images at their own sizes.
     ///
     /// # Errors
-    /// When a folder cannot be used, or an original has no reconstruction or several.
-    pub fn open(
-        originals: &Arc<Dataset>,
-        reconstructions: &Path,
+    /// When one has no reconstruction, or several.
+    pub fn whole(
+        dataset: &Arc<Dataset>,
+        reconstructions: &'a Reconstructions,
         options: DecodeOptions,
         device: Device,
     ) -> Result<Self, EvaluateError> {
-        let recons = Dataset::open(reconstructions, Split::All)?;
-        let names: HashMap<String, usize> =
-            (0..recons.len()).map(|i| (recons.name(i).into_owned(), i)).collect();
-        let mut by_stem: HashMap<PathBuf, Vec<usize>> = HashMap::new();
-        for (name, &i) in &names {
-            by_stem.entry(Path::new(name).with_extension("")).or_default().push(i);
-        }
-        let find = |i: usize| {
-            let name = originals.name(i);
-            if let Some(&found) = names.get(&*name).or_else(|| names.get(&format!("{name}.png"))) {
-                return Ok(recons.path(found));
+        (0..dataset.len()).try_for_each(|i| reconstructions.find(&dataset.name(i)).map(|_| ()))?;
+        let originals = Originals::Whole { dataset: Arc::clone(dataset), next: 0 };
+        Ok(Self { originals, reconstructions, options, device, ready: VecDeque::new() })
+    }
+
+    /// Images as a loader prepares them; the reconstructions are of that size.
+    #[must_use]
+    pub fn prepared(
+        loader: Loader,
+        reconstructions: &'a Reconstructions,
+        options: DecodeOptions,
+        device: Device,
+    ) -> Self {
+        let originals = Originals::Prepared(loader);
+        Self { originals, reconstructions, options, device, ready: VecDeque::new() }
+    }
+
+    /// Makes the next batches ready, if there are any.
+    fn fill(&mut self) -> Result<(), EvaluateError> {
+        let (originals, bad) = match &mut self.originals {
+            Originals::Whole { dataset, next } => {
+                let chunk = *next..(*next + CHUNK).min(dataset.len());
+                *next = chunk.end;
+                if chunk.is_empty() {
+                    return Ok(());
+                }
+                let (dataset, options) = (&*dataset, &self.options);
+                let decoded: Vec<_> = chunk
+                    .into_par_iter()
+                    .map(|i| (dataset.name(i).into_owned(), read(&dataset.path(i), options)))
+                    .collect();
+                apart(decoded)
             }
-            let folder = reconstructions.display();
-            match by_stem.get(&Path::new(&*name).with_extension("")).map(Vec::as_slice) {
-                Some(&[found]) => Ok(recons.path(found)),
-                Some(several) => Err(EvaluateError::Pairs(format!(
-                    "{name} has {} reconstructions in {folder}; keep one",
-                    several.len()
-                ))),
-                None => Err(EvaluateError::Pairs(format!(
-                    "{name} has no reconstruction in {folder}; put it there under the same name, with any image ending"
-                ))),
+            Originals::Prepared(loader) => {
+                let Some(batch) = loader.next() else { return Ok(()) };
+                let batch = batch?;
+                let pictures =
+                    (0..batch.names.len()).map(|i| Picture::from_tensor(&batch.images.get(i as i64)));
+                let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
+                (batch.names.into_iter().zip(pictures).collect(), batch.bad)
             }
         };
-        let reconstructions: Vec<PathBuf> = (0..originals.len()).map(find).collect::<Result<_, _>>()?;
-        let unmatched = recons.len().saturating_sub(originals.len());
-        let originals = Arc::clone(originals);
-        Ok(Self { originals, reconstructions, unmatched, options, device, next: 0, ready: VecDeque::new() })
+        self.pair(originals, bad)
     }
 
-    /// How many.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.reconstructions.len()
-    }
-
-    /// Whether there are none; never so after [`Pairs::open`].
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.reconstructions.is_empty()
-    }
-
-    /// Reconstructions whose originals are not there.
-    #[must_use]
-    pub fn unmatched(&self) -> usize {
-        self.unmatched
-    }
-
-    /// Decodes the next pairs, in batches of one size.
-    fn fill(&mut self) -> Result<(), EvaluateError> {
-        let chunk = self.next..(self.next + CHUNK).min(self.len());
-        self.next = chunk.end;
-        let (originals, recons, options) = (&self.originals, &self.reconstructions, &self.options);
-        let decode =
-            |i: usize| (originals.name(i).into_owned(), pair(&originals.path(i), &recons[i], options));
-        let decoded: Vec<_> = chunk.into_par_iter().map(decode).collect();
-        let mut bad = vec![];
+    /// Reads the reconstructions of these originals, and puts batches of one size on the queue.
+    fn pair(
+        &mut self,
+        originals: Vec<(String, Picture)>,
+        mut bad: Vec<BadSample>,
+    ) -> Result<(), EvaluateError> {
+        let (recons, options) = (self.reconstructions, &self.options);
+        let paths: Vec<&Path> =
+            originals.iter().map(|(name, _)| recons.find(name)).collect::<Result<_, _>>()?;
+        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options)).collect();
         let mut batch: Vec<(String, Picture, Picture)> = vec![];
-        for (name, pair) in decoded {
-            let (original, recon) = match pair {
-                Ok(pair) => pair,
-                Err(reason) => {
-                    bad.push(BadSample { name, reason });
+        for ((name, original), recon) in originals.into_iter().zip(recons) {
+            let recon = match recon {
+                Ok(recon) => recon,
+                Err(error) => {
+                    bad.push(BadSample { name, reason: format!("its reconstruction: {error}") });
                     continue;
                 }
             };
@@ -115,51 +181,50 @@ impl Pairs {
                 )));
             }
             if batch.first().is_some_and(|(_, first, _)| size(first) != size(&original)) {
-                self.ready.push_back(self.passed(std::mem::take(&mut batch), vec![])?);
+                self.ready.push_back(passed(std::mem::take(&mut batch), vec![], self.device)?);
             }
             batch.push((name, original, recon));
         }
-        self.ready.push_back(self.passed(batch, bad)?);
+        self.ready.push_back(passed(batch, bad, self.device)?);
         Ok(())
     }
+}
 
-    fn passed(
-        &self,
-        batch: Vec<(String, Picture, Picture)>,
-        bad: Vec<BadSample>,
-    ) -> Result<Passed, EvaluateError> {
-        let (mut names, mut originals, mut recons) = (vec![], vec![], vec![]);
-        for (name, original, recon) in batch {
-            names.push(name);
-            originals.push(original.to_tensor()?);
-            recons.push(recon.to_tensor()?);
+/// What was decoded, and what was not.
+fn apart(decoded: Vec<(String, Result<Picture, PictureError>)>) -> (Vec<(String, Picture)>, Vec<BadSample>) {
+    let (mut good, mut bad) = (vec![], vec![]);
+    for (name, picture) in decoded {
+        match picture {
+            Ok(picture) => good.push((name, picture)),
+            Err(error) => bad.push(BadSample { name, reason: error.to_string() }),
         }
-        let images = if names.is_empty() {
-            None
-        } else {
-            let stacked = |pictures: &[Tensor]| Tensor::stack(pictures, 0).to_device(self.device);
-            Some((stacked(&originals), stacked(&recons)))
-        };
-        Ok(Passed { names, images, tokens: None, bad })
     }
+    (good, bad)
 }
 
-/// Both pictures, or why there is no pair.
-fn pair(original: &Path, recon: &Path, options: &DecodeOptions) -> Result<(Picture, Picture), String> {
-    let original = read(original, options).map_err(|error| error.to_string())?;
-    let recon = read(recon, options).map_err(|error| format!("its reconstruction: {error}"))?;
-    Ok((original, recon))
+fn passed(
+    batch: Vec<(String, Picture, Picture)>,
+    bad: Vec<BadSample>,
+    device: Device,
+) -> Result<Passed, EvaluateError> {
+    let (mut names, mut originals, mut recons) = (vec![], vec![], vec![]);
+    for (name, original, recon) in batch {
+        names.push(name);
+        originals.push(original.to_tensor()?);
+        recons.push(recon.to_tensor()?);
+    }
+    let stacked = |pictures: &[Tensor]| Tensor::stack(pictures, 0).to_device(device);
+    let images = (!names.is_empty()).then(|| (stacked(&originals), stacked(&recons)));
+    Ok(Passed { names, images, tokens: None, bad })
 }
 
-impl Iterator for Pairs {
+impl Iterator for Pairs<'_> {
     type Item = Result<Passed, EvaluateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty()
-            && self.next < self.len()
             && let Err(error) = self.fill()
         {
-            self.next = self.len();
             return Some(Err(error));
         }
         self.ready.pop_front().map(Ok)
@@ -189,25 +254,25 @@ mod tests {
         write(recons.join("b.png.png"), 7, 5);
         write(recons.join("deep/c.bmp"), 9, 5);
         write(recons.join("stray.png"), 9, 5);
-        let open = || {
-            Pairs::open(
-                &Arc::new(Dataset::open(&originals, Split::All).unwrap()),
-                &recons,
-                DecodeOptions::default(),
-                Device::Cpu,
-            )
-        };
-        let pairs = open().unwrap();
-        assert_eq!((pairs.len(), pairs.unmatched()), (3, 1));
+        let dataset = || Arc::new(Dataset::open(&originals, Split::All).unwrap());
+        let found = || Reconstructions::open(&recons).unwrap();
+        let (all, options, device) = (found(), DecodeOptions::default, Device::Cpu);
+        let pairs = Pairs::whole(&dataset(), &all, options(), device).unwrap();
+        assert_eq!(pairs.reconstructions.len(), 4);
         let batches: Vec<Passed> = pairs.map(Result::unwrap).collect();
         let names: Vec<_> = batches.iter().map(|batch| batch.names.join(" ")).collect();
         assert_eq!(names, ["a.png b.png", "deep/c.png"]);
         assert_eq!(batches[1].images.as_ref().unwrap().1.size(), [1, 3, 5, 9]);
 
         write(recons.join("a.png"), 8, 5);
-        let error = open().unwrap().find_map(Result::err).unwrap().to_string();
+        let error = Pairs::whole(&dataset(), &all, options(), device)
+            .unwrap()
+            .find_map(Result::err)
+            .unwrap()
+            .to_string();
         assert!(error.contains("a.png is 7×5 pixels and its reconstruction 8×5"), "{error}");
         fs::remove_file(recons.join("a.png")).unwrap();
-        assert!(open().unwrap_err().to_string().contains("a.png has no reconstruction"));
+        let error = Pairs::whole(&dataset(), &found(), options(), device).unwrap_err().to_string();
+        assert!(error.contains("a.png has no reconstruction"));
     }
 }

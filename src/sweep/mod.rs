@@ -13,7 +13,7 @@
 //! name = "vq-restart"
 //! set = { quantizer = { kind = "vq", restart_threshold = 1.0 } }
 //!
-//! [[arms]]                                # taken as it is: a run, a model folder, or an adapter
+//! [[arms]]                                # taken as it is: whatever `pixtok eval` measures
 //! name = "cosmos"
 //! path = "../cosmos.toml"
 //! ```

@@ -21,6 +21,7 @@ pub(super) use child::follow_parent;
 use super::{measures, note, print, subject, train};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
+use crate::data::Dataset;
 use crate::sweep::{Plan, PlannedArm, Source, SweepError};
 use crate::torch::DeviceChoice;
 use crate::train::Signals;
@@ -32,10 +33,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     if args.dry_run {
         return print(&describe(&plan)?).map(|()| 0);
     }
-    let images = check_images(&plan)?;
-    measures::measures(&args.measures, images, Device::Cpu)?;
+    let val_set = check_images(&plan)?;
+    measures::measures(&args.measures, plan.base.eval.images_of(val_set.len()), Device::Cpu)?;
     for arm in &plan.arms {
-        check_existing(arm)?;
+        check_existing(arm, &val_set)?;
     }
     let devices = resolved(&args.devices)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
@@ -76,26 +77,26 @@ fn resolved(choices: &[DeviceChoice]) -> Result<String> {
     Ok(names.join(", "))
 }
 
-/// Before any training: are the images there? Also says how many are evaluated.
-fn check_images(plan: &Plan) -> Result<usize> {
+/// Before any training: are the images there? Returns those that are evaluated.
+fn check_images(plan: &Plan) -> Result<Dataset> {
     let trained = plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)));
     if trained {
         train::check_batch(&plan.base, &train::training_set(&plan.base)?)?;
     }
-    Ok(plan.base.eval.images_of(train::validation_set(&plan.base)?.1.len()))
+    Ok(train::validation_set(&plan.base)?.1)
 }
 
 /// Before any training: can what is taken as it is be opened?
-fn check_existing(arm: &PlannedArm) -> Result<()> {
+fn check_existing(arm: &PlannedArm, val_set: &Dataset) -> Result<()> {
     let Source::Existing { path, codebook_size } = &arm.source else { return Ok(()) };
     let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
-    let codes = subject::codes(path).map_err(|error| fail(format!("{error:#}")))?;
-    match codebook_size {
-        Some(wanted) if *wanted != codes => {
-            Err(fail(format!("codebook_size is {wanted}, and {} has {codes} codes", path.display())).into())
-        }
-        _ => Ok(()),
+    let codes = subject::try_out(path, val_set).map_err(|error| fail(format!("{error:#}")))?;
+    if codebook_size.is_some() && *codebook_size != codes {
+        let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
+        let found = codes.map_or_else(|| "no tokens".to_owned(), |codes| format!("{codes} codes"));
+        return Err(fail(format!("codebook_size is {wanted}, and {path} has {found}")).into());
     }
+    Ok(())
 }
 
 /// What would be run.
