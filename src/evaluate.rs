@@ -27,7 +27,7 @@ pub use scores::{Column, Extremes, Scores};
 
 use crate::codec::{CodecError, Vocabulary};
 use crate::data::{BadSample, DataError};
-use crate::metrics::{CodebookFigures, FrechetError};
+use crate::metrics::CodebookFigures;
 use crate::picture::{Picture, PictureError};
 use crate::torch::TorchError;
 use features::Features;
@@ -89,9 +89,6 @@ pub enum EvaluateError {
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
-    /// The Fréchet distance cannot be taken.
-    #[error("rfid: {0}")]
-    Frechet(#[from] FrechetError),
     /// A picture of the reconstructions could not be made.
     #[error(transparent)]
     Picture(#[from] PictureError),
@@ -162,7 +159,7 @@ pub fn evaluate(
     options: Options,
 ) -> Result<Evaluation, EvaluateError> {
     let vocabulary = subject.vocabulary();
-    let mut sums = Sums::new(vocabulary)?;
+    let mut sums = Sums::new(vocabulary, measures)?;
     let mut scores = Scores::new(&measures.images);
     let mut features = measures.inception.as_ref().map(Features::new);
     let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
@@ -186,7 +183,7 @@ pub fn evaluate(
     let counts = sums.counts();
     let (mut figures, codebook) = sums.finish(&scores, measures)?;
     if let Some(features) = features {
-        features.finish(&mut figures)?;
+        features.finish(&mut figures);
     }
     let figures = figures.in_order();
     Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad })

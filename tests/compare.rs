@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,8 +52,25 @@ fn saved_at(out: &Path, arm: &str) -> SystemTime {
         .unwrap()
 }
 
+/// Starts a comparison in the background and waits until `path` of its folder is there.
+fn started(scratch: &Scratch, sweep: &str, out: &str, path: &str) -> Child {
+    let folder = scratch.path(out);
+    let child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
+        .args(["compare", sweep, "--out", folder.to_str().unwrap(), "--threads", "1", "--devices", &device()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !folder.join(path).exists() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{path} does not come");
+        sleep(Duration::from_millis(2));
+    }
+    child
+}
+
 #[test]
-fn a_comparison_that_was_killed_ends_as_one_that_was_not() {
+fn a_comparison_that_was_stopped_ends_as_one_that_was_not() {
     let scratch = Scratch::new();
     let sweep = sweep(&scratch, "sweep.toml", SWEEP);
     let output = compare(&scratch, &sweep, "whole");
@@ -68,27 +85,75 @@ fn a_comparison_that_was_killed_ends_as_one_that_was_not() {
         assert!(fs::read_to_string(scratch.path("whole").join(name)).unwrap().contains("vq"));
     }
 
-    // Killed as soon as the first arm is finished, so that it cannot even pass the signal on.
-    let out = scratch.path("killed");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
-        .args(["compare", &sweep, "--out", out.to_str().unwrap(), "--threads", "1", "--devices", &device()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let began = Instant::now();
-    while !out.join("arms/fsq/seed-0/evaluation/done.json").exists() {
-        assert!(began.elapsed() < Duration::from_secs(120), "the first arm does not end");
-        sleep(Duration::from_millis(5));
-    }
+    // Killed in the middle of the second training, so that it cannot even pass the signal on.
+    let mut child = started(&scratch, &sweep, "stopped", "arms/vq/seed-0/step-000004");
     child.kill().unwrap();
     child.wait().unwrap();
-    let finished = saved_at(&out, "fsq");
-    let output = compare(&scratch, &sweep, "killed");
+    let finished = saved_at(&scratch.path("stopped"), "fsq");
+    // Then by Ctrl-C in the middle of the third.
+    let mut child = started(&scratch, &sweep, "stopped", "arms/fsq/seed-1/step-000004");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let output = compare(&scratch, &sweep, "stopped");
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("fsq seed 0: finished earlier"), "{}", said(&output));
-    assert_eq!(saved_at(&out, "fsq"), finished, "a finished arm was trained again");
-    assert_eq!(results(&scratch, "killed"), whole);
+    assert_eq!(saved_at(&scratch.path("stopped"), "fsq"), finished, "a finished arm was trained again");
+    assert_eq!(results(&scratch, "stopped"), whole);
+
+    // Nothing is left to do, and the results are the same again.
+    let output = compare(&scratch, &sweep, "stopped");
+    assert_eq!(said(&output).matches("finished earlier").count(), 4, "{}", said(&output));
+    assert_eq!(results(&scratch, "stopped"), whole);
+}
+
+#[test]
+fn an_edited_sweep_does_not_pass_off_what_was_trained_before() {
+    let scratch = Scratch::new();
+    let text = "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n";
+    let path = sweep(&scratch, "sweep.toml", text);
+    assert!(compare(&scratch, &path, "out").status.success());
+    for steps in [4, 24] {
+        sweep(&scratch, "sweep.toml", &format!("{text}[set]\ntrain.steps = {steps}\n"));
+        let output = compare(&scratch, &path, "out");
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let words = said(&output);
+        assert!(words.contains(&format!("train.steps: 12 -> {steps}")) && words.contains("--out"), "{words}");
+    }
+    // Another evaluation of the same training is made, and nothing of the old one is left.
+    sweep(&scratch, "sweep.toml", &format!("{text}[set]\neval.batch_size = 2\n"));
+    let output = compare(&scratch, &path, "other");
+    assert!(output.status.success(), "{}", said(&output));
+    let out = scratch.path("other");
+    let again = pixtok(&[
+        "compare",
+        &path,
+        "--out",
+        out.to_str().unwrap(),
+        "--threads",
+        "1",
+        "--devices",
+        &device(),
+        "--metrics",
+        "ssim",
+    ]);
+    assert!(again.status.success() && !said(&again).contains("finished earlier"), "{}", said(&again));
+    let results = results(&scratch, "other");
+    assert_eq!(results["arms"][0]["runs"][0]["figures"]["psnr_db"], Value::Null);
+    let output = pixtok(&["compare", &path, "--out", scratch.path("train").to_str().unwrap()]);
+    assert!(said(&output).contains("something else than a comparison"), "{}", said(&output));
+}
+
+#[test]
+fn several_at_a_time_give_the_same_results() {
+    let scratch = Scratch::new();
+    let sweep = sweep(&scratch, "sweep.toml", SWEEP);
+    assert!(compare(&scratch, &sweep, "one").status.success());
+    let out = scratch.path("two");
+    let args = ["compare", &sweep, "--out", out.to_str().unwrap(), "--jobs", "2", "--threads", "1"];
+    let output = pixtok(&[&args[..], &["--devices", &device()]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(results(&scratch, "one"), results(&scratch, "two"));
 }
 
 #[test]

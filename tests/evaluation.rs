@@ -228,6 +228,8 @@ fn metrics_with_weights_are_measured_or_say_what_they_lack() {
         (vec!["--lpips-weights", "absent"], &["absent", "check the path"]),
         (vec!["--metrics", "rfid"], &["rfid", "--fid-weights", "PIXTOK_WEIGHTS"]),
         (vec!["--metrics", "lpips"], &["\"lpips\" is no metric", "lpips_alex"]),
+        (vec!["--metrics", "ssim", "--fid-weights", &inception], &["--fid-weights", "--metrics"]),
+        (vec!["--json", &one], &["is a folder", "give a file"]),
         (vec!["--data", &one, "--fid-weights", &inception], &["rfid", "2 images or more", "there is 1"]),
     ] {
         let output = eval(&[&[run.as_str()][..], &args].concat());

@@ -15,7 +15,7 @@ use super::{measures, note, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
 use crate::data::{BadSamples, Loader};
-use crate::evaluate::{self, Evaluation, Measures, Pairs, Subject, evaluate};
+use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject, evaluate};
 use crate::train::TrainError;
 
 /// Images listed at both ends of the ranking.
@@ -57,6 +57,9 @@ fn prepare(args: &EvalArgs) -> Result<()> {
         }
     }
     let files = [&args.json, &args.per_image, &args.code_counts];
+    if let Some(folder) = files.into_iter().flatten().find(|path| path.is_dir()) {
+        return Err(super::Misuse(format!("{} is a folder; give a file", folder.display())).into());
+    }
     let parents = files.into_iter().flatten().filter_map(|path| path.parent());
     for folder in parents.chain(args.pictures.as_deref()) {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -83,18 +86,16 @@ fn measure(
             of_codec(&Own { tokenizer: &opened.tokenizer, precision: args.model.precision })
         }
         Measured::Foreign(pair) => of_codec(&**pair),
-        Measured::Reconstructions(found) => {
-            let options_of = images.data.decode_options();
+        Measured::Reconstructions(folder) => {
+            let found = Reconstructions::find(folder, &images.dataset)?;
+            if found.unused() > 0 {
+                note(&format!("{} image(s) in {} are no original's", found.unused(), folder.display()));
+            }
+            let decode = images.data.decode_options();
             let pairs = if args.protocol.is_some() {
-                Pairs::prepared(loader()?, found, options_of, device)
+                Pairs::prepared(loader()?, found, decode, device)
             } else {
-                if found.len() > images.count() {
-                    note(&format!(
-                        "{} of the reconstructions have no original",
-                        found.len() - images.count()
-                    ));
-                }
-                Pairs::whole(&images.dataset, found, options_of, device)?
+                Pairs::whole(&images.dataset, images.batch_size, found, decode, device)
             };
             Ok(evaluate(Subject::Pairs(pairs), measures, options)?)
         }
@@ -116,7 +117,9 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
 fn text(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Evaluation) -> String {
     let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
     let Some(extremes) = evaluation.scores.extremes(EXTREMES) else { return text };
-    let _ = writeln!(text, "intervals: bootstrap, 95 %, over images");
+    if evaluation.scores.names.len() > 1 {
+        let _ = writeln!(text, "intervals: bootstrap, 95 %, over images");
+    }
     for (end, images) in [("worst", &extremes.worst), ("best", &extremes.best)] {
         let list: Vec<String> = images.iter().map(|(name, value)| format!("{name} ({value:.2})")).collect();
         let _ = writeln!(text, "{end} by {}: {}", extremes.metric, list.join(", "));

@@ -13,63 +13,108 @@ use crate::nets::{Inception, Lpips};
 
 /// A folder with weights, for those who do not want to name them each time.
 const FOLDER: &str = "PIXTOK_WEIGHTS";
-/// The names that `scripts/convert_weights.py` gives.
-const LPIPS: [&str; 2] = ["lpips-alex.safetensors", "lpips-vgg.safetensors"];
-const INCEPTION: &str = "inception-fid.safetensors";
+/// The metrics with weights, and the names that `scripts/convert_weights.py` gives to them.
+const FILES: [(Metric, &str); 3] = [
+    (Metric::LpipsAlex, "lpips-alex.safetensors"),
+    (Metric::LpipsVgg, "lpips-vgg.safetensors"),
+    (Metric::Rfid, "inception-fid.safetensors"),
+];
 /// With fewer there is no covariance.
 const LEAST_FID_IMAGES: usize = 2;
 
 /// What the flags ask for, on a set of `images`. A metric that is asked for by name, or by its weights, and cannot be had
 /// is an error; one that is only part of the default is absent with its reason.
 pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Result<Measures> {
-    let wanted = if args.metrics.is_empty() { Metric::ALL.to_vec() } else { args.metrics.clone() };
-    let asked = |metric: Metric| args.metrics.contains(&metric);
+    let wanted = wanted(args);
     let mut networks = Networks::default();
-    for path in given_or_found(&args.lpips_weights, &LPIPS) {
+    for path in lpips_files(args)? {
         let lpips = Lpips::load(&path, device)?;
         if networks.lpips.iter().any(|other: &Lpips| other.backbone() == lpips.backbone()) {
-            return Err(Misuse(format!(
-                "{} has the weights of a network that is given already",
-                path.display()
-            ))
-            .into());
+            let path = path.display();
+            return Err(Misuse(format!("{path} has the weights of a network that is given already")).into());
         }
         networks.lpips.push(lpips);
     }
-    let fid = args.fid_weights.as_ref().map(|path| vec![path.clone()]).unwrap_or_default();
     if images >= LEAST_FID_IMAGES {
-        let path = given_or_found(&fid, &[INCEPTION]).into_iter().next();
+        let path = fid_file(args)?;
         networks.inception = path.map(|path| Inception::load(&path, device)).transpose()?;
-    } else if asked(Metric::Rfid) || args.fid_weights.is_some() {
+    } else if args.metrics.contains(&Metric::Rfid) || args.fid_weights.is_some() {
         return Err(Misuse(format!(
             "rfid compares distributions and needs {LEAST_FID_IMAGES} images or more, and there is {images}; give more, or \
              leave rfid out"
         ))
         .into());
     }
-    let measures = Measures::of(&wanted, networks);
-    if let Some((name, reason)) =
-        measures.missing.iter().find(|(name, _)| args.metrics.iter().any(|m| m.name() == *name))
-    {
-        return Err(Misuse(format!(
-            "{name} was asked for and has {reason}, or a folder that {FOLDER} names (see README.md)"
-        ))
-        .into());
+    let mut measures = Measures::of(&wanted, networks);
+    for (name, reason) in &mut measures.missing {
+        if *name == Metric::Rfid.name() && images < LEAST_FID_IMAGES {
+            *reason = format!("it needs {LEAST_FID_IMAGES} images or more");
+        }
+        if args.metrics.iter().any(|metric| metric.name() == *name) {
+            return Err(Misuse(format!(
+                "{name} was asked for and has {reason}, or a folder that {FOLDER} names (see docs/evaluation.md)"
+            ))
+            .into());
+        }
     }
     if measures.inception.is_some() && images < ENOUGH_FID_IMAGES {
         note(&format!(
-            "rfid of {images} images is biased upwards: compare it with nothing but itself, or give {ENOUGH_FID_IMAGES} and more"
+            "rfid of {images} images is biased upwards: compare it with that of as many images alone, or give \
+             {ENOUGH_FID_IMAGES} and more"
         ));
     }
     Ok(measures)
 }
 
-/// The files that the flags name, else those of these names in the folder of weights.
-fn given_or_found(given: &[PathBuf], names: &[&str]) -> Vec<PathBuf> {
-    if !given.is_empty() {
-        return given.to_vec();
+/// The files whose weights a measurement takes.
+pub(super) fn weight_files(args: &MeasureArgs) -> Result<Vec<PathBuf>> {
+    Ok(lpips_files(args)?.into_iter().chain(fid_file(args)?).collect())
+}
+
+/// The metrics, each once.
+fn wanted(args: &MeasureArgs) -> Vec<Metric> {
+    let mut wanted = if args.metrics.is_empty() { Metric::ALL.to_vec() } else { args.metrics.clone() };
+    let mut seen = vec![];
+    wanted.retain(|metric| {
+        !seen.contains(metric) && {
+            seen.push(*metric);
+            true
+        }
+    });
+    wanted
+}
+
+fn lpips_files(args: &MeasureArgs) -> Result<Vec<PathBuf>> {
+    let lpips = [Metric::LpipsAlex, Metric::LpipsVgg].map(|metric| found(args, metric));
+    if args.lpips_weights.is_empty() {
+        return lpips.into_iter().filter_map(Result::transpose).collect();
     }
-    let Some(folder) = env::var_os(FOLDER) else { return vec![] };
-    let paths = names.iter().map(|name| Path::new(&folder).join(name));
-    paths.filter(|path| path.exists()).collect()
+    let any = [Metric::LpipsAlex, Metric::LpipsVgg].iter().any(|metric| wanted(args).contains(metric));
+    unused("--lpips-weights", any)?;
+    Ok(args.lpips_weights.clone())
+}
+
+fn fid_file(args: &MeasureArgs) -> Result<Option<PathBuf>> {
+    let Some(given) = &args.fid_weights else { return found(args, Metric::Rfid) };
+    unused("--fid-weights", wanted(args).contains(&Metric::Rfid))?;
+    Ok(Some(given.clone()))
+}
+
+/// Refuses weights that no metric takes.
+fn unused(flag: &str, wanted: bool) -> Result<()> {
+    if wanted {
+        return Ok(());
+    }
+    Err(Misuse(format!("{flag} is given and --metrics has no metric for it; leave one of them out")).into())
+}
+
+/// A wanted metric's file in the folder of weights, if it is there.
+fn found(args: &MeasureArgs, metric: Metric) -> Result<Option<PathBuf>> {
+    let (Some(folder), true) = (env::var_os(FOLDER), wanted(args).contains(&metric)) else { return Ok(None) };
+    if !Path::new(&folder).is_dir() {
+        let folder = Path::new(&folder).display();
+        return Err(Misuse(format!("{FOLDER} is {folder}, which is no folder; correct or unset it")).into());
+    }
+    let file = FILES.iter().find(|(of, _)| *of == metric).map(|(_, file)| Path::new(&folder).join(file));
+    Ok(file.filter(|file| file.exists()))
 }

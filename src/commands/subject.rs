@@ -1,16 +1,16 @@
 //! What `pixtok eval` can measure, and on which images.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use super::open::{self, Opened};
 use super::{Misuse, train};
 use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
-use crate::codec::{Adapter, Codec as _, TorchScript};
+use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
 use crate::data::{self, Dataset, ImageSize, Split};
 use crate::evaluate::{self, Reconstructions};
@@ -24,7 +24,7 @@ pub(super) enum Measured {
     /// A TorchScript pair.
     Foreign(Box<TorchScript>),
     /// A folder of reconstructions.
-    Reconstructions(Reconstructions),
+    Reconstructions(PathBuf),
 }
 
 /// The images of an evaluation.
@@ -49,29 +49,51 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
             ))
             .into());
         }
-        let adapter: Adapter = read_toml(path)?;
+        let adapter: Adapter = read_toml(path)
+            .with_context(|| format!("{} is read as the adapter of a TorchScript pair", path.display()))?;
         return Ok(Measured::Foreign(Box::new(TorchScript::load(adapter, path, device)?)));
     }
-    if !open::is_ours(path)
-        && !path.join("best.json").exists()
-        && let Ok(found) = Reconstructions::open(path)
-    {
-        return Ok(Measured::Reconstructions(found));
+    // A run folder may hold pictures too.
+    if open::is_ours(path) || path.join("best.json").exists() || !path.is_dir() {
+        return Ok(Measured::Own(Box::new(open::open(path, args, device)?)));
     }
-    Ok(Measured::Own(Box::new(open::open(path, args, device)?)))
+    match Dataset::open(path, Split::All) {
+        Ok(_) => Ok(Measured::Reconstructions(path.to_owned())),
+        Err(_) => {
+            Err(Misuse(format!("{} holds neither a run nor a model nor images", path.display())).into())
+        }
+    }
 }
 
-/// Opens something on the CPU to see that it can be, and that it has the images of `dataset` where it must have them;
-/// says how many codes each of its codebooks has, if it has any.
-pub(super) fn try_out(path: &Path, dataset: &Dataset) -> Result<Option<i64>> {
-    let compute = ComputeArgs { device: DeviceChoice::Cpu, threads: None };
+/// Opens something to see that it can be, passes a grey image of this (height, width) through it, or looks for the
+/// reconstructions of `dataset`; says how many codes each of its codebooks has, if it has any.
+pub(super) fn try_out(
+    path: &Path,
+    dataset: Option<&Dataset>,
+    (height, width): (i64, i64),
+    device: Device,
+) -> Result<Option<i64>> {
+    let compute = ComputeArgs { device: DeviceChoice::Auto, threads: None };
     let args =
         ModelArgs { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32, compute };
-    match open(path, &args, Device::Cpu)? {
-        Measured::Own(opened) => Ok(Some(opened.tokenizer.codebook().size)),
-        Measured::Foreign(pair) => Ok(Some(pair.vocabulary().size)),
-        Measured::Reconstructions(found) => {
-            (0..dataset.len()).try_for_each(|i| found.find(&dataset.name(i)).map(|_| ()))?;
+    let through = |codec: &dyn Codec| -> Result<Option<i64>> {
+        let grey = Tensor::full([1, 3, height, width], 128, (Kind::Uint8, device));
+        let recon = codec.decode(&codec.encode(&grey)?)?;
+        if recon.size() != grey.size() {
+            let size = recon.size();
+            return Err(Misuse(format!(
+                "it makes {}×{} pixels of this comparison's {height}×{width}; choose a data.image_size that suits it",
+                size[2], size[3]
+            ))
+            .into());
+        }
+        Ok(Some(codec.vocabulary().size))
+    };
+    match open(path, &args, device)? {
+        Measured::Own(opened) => through(&Own { tokenizer: &opened.tokenizer, precision: args.precision }),
+        Measured::Foreign(pair) => through(&*pair),
+        Measured::Reconstructions(folder) => {
+            dataset.map(|dataset| Reconstructions::find(&folder, dataset)).transpose()?;
             Ok(None)
         }
     }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{EvaluateError, Figures};
+use super::Figures;
 use crate::metrics::{FeatureStatistics, frechet_distance};
 use crate::nets::Inception;
 
@@ -36,11 +36,15 @@ impl<'a> Features<'a> {
         });
     }
 
-    pub(super) fn finish(self, figures: &mut Figures) -> Result<(), EvaluateError> {
+    pub(super) fn finish(self, figures: &mut Figures) {
         let images = self.originals.vectors() as usize;
         let few = || format!("of {images} images alone, and biased upwards under {ENOUGH_IMAGES}");
-        let note = (images < ENOUGH_IMAGES).then(few);
-        figures.push_noted("rfid", frechet_distance(&self.originals, &self.recons)?, note);
-        Ok(())
+        match frechet_distance(&self.originals, &self.recons) {
+            Ok(distance) => {
+                figures.push_noted("rfid", distance, (images < ENOUGH_IMAGES).then(few));
+            }
+            // Hours of other figures must not be lost with it.
+            Err(error) => figures.push_absent("rfid", error.to_string()),
+        }
     }
 }

@@ -44,11 +44,13 @@ struct Figure {
 
 impl Figures {
     pub(super) fn push(&mut self, name: &'static str, value: f64) {
-        self.figures.push(Figure { name, value: Ok(value), interval: None, note: None });
+        self.push_mean(name, value, None);
     }
 
     pub(super) fn push_mean(&mut self, name: &'static str, value: f64, interval: Option<(f64, f64)>) {
-        self.figures.push(Figure { name, value: Ok(value), interval, note: None });
+        // JSON has no such number, and nobody would know why it is missing.
+        let value = if value.is_finite() { Ok(value) } else { Err(format!("its value is {value}")) };
+        self.figures.push(Figure { name, value, interval, note: None });
     }
 
     pub(super) fn push_noted(&mut self, name: &'static str, value: f64, note: Option<String>) {

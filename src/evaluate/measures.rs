@@ -82,6 +82,8 @@ pub struct Measures {
     pub inception: Option<Inception>,
     /// What cannot be measured, and why.
     pub missing: Vec<(&'static str, String)>,
+    /// Whether intervals, and what tokens cost compressed, are wanted too.
+    pub thorough: bool,
 }
 
 /// Networks that some metrics need.
@@ -103,7 +105,7 @@ impl Measures {
     /// These metrics, as far as their networks are there.
     #[must_use]
     pub fn of(metrics: &[Metric], mut networks: Networks) -> Self {
-        let mut measures = Self::default();
+        let mut measures = Self { thorough: true, ..Self::default() };
         for metric in metrics {
             match metric {
                 Metric::PsnrDb => measures.images.push(Box::new(Psnr)),

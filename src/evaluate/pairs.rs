@@ -1,6 +1,6 @@
 //! Reconstructions that were made elsewhere, beside their originals.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,73 +12,84 @@ use super::passes::Passed;
 use crate::data::{BadSample, Dataset, Loader, Split};
 use crate::picture::{DecodeOptions, Picture, PictureError, read};
 
-/// Pairs that are decoded at a time.
-const CHUNK: usize = 32;
-
-/// A folder of reconstructions, to be found by the names of their originals.
+/// The reconstructions of a set of originals, by the originals' names.
 #[derive(Debug)]
 pub struct Reconstructions {
-    folder: PathBuf,
-    by_name: HashMap<String, PathBuf>,
-    /// Those that differ in their ending alone are together.
-    by_stem: HashMap<PathBuf, Vec<PathBuf>>,
+    by_original: HashMap<String, PathBuf>,
+    unused: usize,
 }
 
 impl Reconstructions {
-    /// Lists a folder; reads no file.
+    /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png` after it, or with
+    /// another ending. Each is taken once, in this order. Reads no file.
     ///
     /// # Errors
-    /// When it cannot be used.
-    pub fn open(folder: &Path) -> Result<Self, EvaluateError> {
+    /// When the folder cannot be used, or an original has no reconstruction or several.
+    pub fn find(folder: &Path, originals: &Dataset) -> Result<Self, EvaluateError> {
         let files = Dataset::open(folder, Split::All)?;
-        let (mut by_name, mut by_stem) = (HashMap::new(), HashMap::new());
-        for i in 0..files.len() {
-            let name = files.name(i).into_owned();
-            by_stem.entry(Path::new(&name).with_extension("")).or_insert_with(Vec::new).push(files.path(i));
-            by_name.insert(name, files.path(i));
+        let mut left: BTreeMap<String, PathBuf> =
+            (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
+        let mut by_original = HashMap::new();
+        let exact: [fn(&str) -> String; 2] = [str::to_owned, |name| format!("{name}.png")];
+        for other_name in exact {
+            for name in (0..originals.len()).map(|i| originals.name(i)) {
+                if !by_original.contains_key(&*name)
+                    && let Some(path) = left.remove(&other_name(&name))
+                {
+                    by_original.insert(name.into_owned(), path);
+                }
+            }
         }
-        Ok(Self { folder: folder.to_owned(), by_name, by_stem })
+        let mut by_stem: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
+        for (name, path) in left {
+            by_stem.entry(Path::new(&name).with_extension("")).or_default().push(path);
+        }
+        for name in (0..originals.len()).map(|i| originals.name(i)) {
+            if by_original.contains_key(&*name) {
+                continue;
+            }
+            let several = by_stem.remove(&Path::new(&*name).with_extension("")).unwrap_or_default();
+            let path = match <[PathBuf; 1]>::try_from(several) {
+                Ok([path]) => path,
+                Err(several) => return Err(not_one(&name, folder, several.len())),
+            };
+            by_original.insert(name.into_owned(), path);
+        }
+        Ok(Self { by_original, unused: by_stem.values().map(Vec::len).sum() })
     }
 
-    /// How many there are.
+    /// Files that are no original's.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.by_name.len()
+    pub fn unused(&self) -> usize {
+        self.unused
     }
 
-    /// Whether there are none; never so after [`Reconstructions::open`].
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+    fn of(&self, name: &str) -> Result<&Path, EvaluateError> {
+        let path = self.by_original.get(name).map(PathBuf::as_path);
+        path.ok_or_else(|| {
+            EvaluateError::Pairs(format!("{name} was not among the originals that were looked for"))
+        })
     }
+}
 
-    /// That of the original called `name`: under the same relative name, with `.png` after it, or with another ending.
-    ///
-    /// # Errors
-    /// When there is none, or several.
-    pub fn find(&self, name: &str) -> Result<&Path, EvaluateError> {
-        if let Some(found) = self.by_name.get(name).or_else(|| self.by_name.get(&format!("{name}.png"))) {
-            return Ok(found);
-        }
-        let folder = self.folder.display();
-        match self.by_stem.get(&Path::new(name).with_extension("")).map(Vec::as_slice) {
-            Some([found]) => Ok(found),
-            Some(several) => Err(EvaluateError::Pairs(format!(
-                "{name} has {} reconstructions in {folder}; keep one",
-                several.len()
-            ))),
-            None => Err(EvaluateError::Pairs(format!(
-                "{name} has no reconstruction in {folder}; put it there under the same name, with any image ending"
-            ))),
-        }
-    }
+fn not_one(name: &str, folder: &Path, several: usize) -> EvaluateError {
+    let folder = folder.display();
+    EvaluateError::Pairs(if several == 0 {
+        format!(
+            "{name} has no reconstruction in {folder}; put it there under the same name, with any image ending"
+        )
+    } else {
+        format!(
+            "{name} has {several} reconstructions in {folder}; keep one, or give each the name of its original"
+        )
+    })
 }
 
 /// Originals with their reconstructions.
 #[derive(Debug)]
-pub struct Pairs<'a> {
+pub struct Pairs {
     originals: Originals,
-    reconstructions: &'a Reconstructions,
+    reconstructions: Reconstructions,
     options: DecodeOptions,
     device: Device,
     ready: VecDeque<Passed>,
@@ -90,6 +101,7 @@ enum Originals {
     /// From their files, at their own sizes.
     Whole {
         dataset: Arc<Dataset>,
+        batch_size: usize,
         /// The next one's place.
         next: usize,
     },
@@ -97,27 +109,25 @@ enum Originals {
     Prepared(Loader),
 }
 
-impl<'a> Pairs<'a> {
-    /// Images at their own sizes.
-    ///
-    /// # Errors
-    /// When one has no reconstruction, or several.
+impl Pairs {
+    /// Images at their own sizes, up to `batch_size` at a time.
+    #[must_use]
     pub fn whole(
         dataset: &Arc<Dataset>,
-        reconstructions: &'a Reconstructions,
+        batch_size: usize,
+        reconstructions: Reconstructions,
         options: DecodeOptions,
         device: Device,
-    ) -> Result<Self, EvaluateError> {
-        (0..dataset.len()).try_for_each(|i| reconstructions.find(&dataset.name(i)).map(|_| ()))?;
-        let originals = Originals::Whole { dataset: Arc::clone(dataset), next: 0 };
-        Ok(Self { originals, reconstructions, options, device, ready: VecDeque::new() })
+    ) -> Self {
+        let originals = Originals::Whole { dataset: Arc::clone(dataset), batch_size, next: 0 };
+        Self { originals, reconstructions, options, device, ready: VecDeque::new() }
     }
 
     /// Images as a loader prepares them; the reconstructions are of that size.
     #[must_use]
     pub fn prepared(
         loader: Loader,
-        reconstructions: &'a Reconstructions,
+        reconstructions: Reconstructions,
         options: DecodeOptions,
         device: Device,
     ) -> Self {
@@ -128,8 +138,8 @@ impl<'a> Pairs<'a> {
     /// Makes the next batches ready, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
         let (originals, bad) = match &mut self.originals {
-            Originals::Whole { dataset, next } => {
-                let chunk = *next..(*next + CHUNK).min(dataset.len());
+            Originals::Whole { dataset, batch_size, next } => {
+                let chunk = *next..(*next + *batch_size).min(dataset.len());
                 *next = chunk.end;
                 if chunk.is_empty() {
                     return Ok(());
@@ -159,9 +169,9 @@ impl<'a> Pairs<'a> {
         originals: Vec<(String, Picture)>,
         mut bad: Vec<BadSample>,
     ) -> Result<(), EvaluateError> {
-        let (recons, options) = (self.reconstructions, &self.options);
+        let (recons, options) = (&self.reconstructions, &self.options);
         let paths: Vec<&Path> =
-            originals.iter().map(|(name, _)| recons.find(name)).collect::<Result<_, _>>()?;
+            originals.iter().map(|(name, _)| recons.of(name)).collect::<Result<_, _>>()?;
         let recons: Vec<_> = paths.par_iter().map(|path| read(path, options)).collect();
         let mut batch: Vec<(String, Picture, Picture)> = vec![];
         for ((name, original), recon) in originals.into_iter().zip(recons) {
@@ -218,7 +228,7 @@ fn passed(
     Ok(Passed { names, images, tokens: None, bad })
 }
 
-impl Iterator for Pairs<'_> {
+impl Iterator for Pairs {
     type Item = Result<Passed, EvaluateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -254,25 +264,36 @@ mod tests {
         write(recons.join("b.png.png"), 7, 5);
         write(recons.join("deep/c.bmp"), 9, 5);
         write(recons.join("stray.png"), 9, 5);
-        let dataset = || Arc::new(Dataset::open(&originals, Split::All).unwrap());
-        let found = || Reconstructions::open(&recons).unwrap();
-        let (all, options, device) = (found(), DecodeOptions::default, Device::Cpu);
-        let pairs = Pairs::whole(&dataset(), &all, options(), device).unwrap();
-        assert_eq!(pairs.reconstructions.len(), 4);
+        let dataset = Arc::new(Dataset::open(&originals, Split::All).unwrap());
+        let found = || Reconstructions::find(&recons, &dataset);
+        let (options, device) = (DecodeOptions::default, Device::Cpu);
+        assert_eq!(found().unwrap().unused(), 1);
+        let pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device);
         let batches: Vec<Passed> = pairs.map(Result::unwrap).collect();
         let names: Vec<_> = batches.iter().map(|batch| batch.names.join(" ")).collect();
         assert_eq!(names, ["a.png b.png", "deep/c.png"]);
         assert_eq!(batches[1].images.as_ref().unwrap().1.size(), [1, 3, 5, 9]);
 
         write(recons.join("a.png"), 8, 5);
-        let error = Pairs::whole(&dataset(), &all, options(), device)
-            .unwrap()
-            .find_map(Result::err)
-            .unwrap()
-            .to_string();
+        let mut pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device);
+        let error = pairs.find_map(Result::err).unwrap().to_string();
         assert!(error.contains("a.png is 7×5 pixels and its reconstruction 8×5"), "{error}");
         fs::remove_file(recons.join("a.png")).unwrap();
-        let error = Pairs::whole(&dataset(), &found(), options(), device).unwrap_err().to_string();
-        assert!(error.contains("a.png has no reconstruction"));
+        assert!(found().unwrap_err().to_string().contains("a.png has no reconstruction"));
+    }
+
+    #[test]
+    fn a_reconstruction_belongs_to_one_original() {
+        let folder = tempfile::tempdir().unwrap();
+        let (originals, recons) = (folder.path().join("originals"), folder.path().join("recons"));
+        for name in ["a.bmp", "a.png"] {
+            write(originals.join(name), 7, 5);
+        }
+        write(recons.join("a.png"), 7, 5);
+        let dataset = Dataset::open(&originals, Split::All).unwrap();
+        let error = Reconstructions::find(&recons, &dataset).unwrap_err().to_string();
+        assert!(error.contains("a.bmp has no reconstruction"), "{error}");
+        write(recons.join("a.bmp.png"), 7, 5);
+        assert!(Reconstructions::find(&recons, &dataset).is_ok());
     }
 }

@@ -22,7 +22,7 @@ pub enum Subject<'a> {
         stability: bool,
     },
     /// Reconstructions that are there already.
-    Pairs(Pairs<'a>),
+    Pairs(Pairs),
 }
 
 /// A batch and what became of it.

@@ -21,7 +21,8 @@ struct TokenSums {
     vocabulary: Vocabulary,
     used: CodebookUse,
     joint: Option<JointUse>,
-    stream: TokenStream,
+    /// Where what tokens cost is wanted.
+    stream: Option<TokenStream>,
     unchanged: Option<[i64; 4]>,
     /// Of encoding and decoding, with the images they were taken over.
     speed: Speed,
@@ -35,7 +36,7 @@ struct Speed {
 }
 
 impl Sums {
-    pub(super) fn new(vocabulary: Option<Vocabulary>) -> Result<Self, EvaluateError> {
+    pub(super) fn new(vocabulary: Option<Vocabulary>, measures: &Measures) -> Result<Self, EvaluateError> {
         let tokens = match vocabulary {
             None => None,
             Some(vocabulary) => {
@@ -44,7 +45,7 @@ impl Sums {
                     vocabulary,
                     used: CodebookUse::new(codebooks, size),
                     joint: (codebooks > 1).then(|| JointUse::new(codebooks, size)),
-                    stream: TokenStream::new(codebooks, size)?,
+                    stream: measures.thorough.then(|| TokenStream::new(codebooks, size)).transpose()?,
                     unchanged: None,
                     speed: Speed::default(),
                 })
@@ -89,7 +90,10 @@ impl Sums {
         figures.push("images", self.images as f64);
         for column in &scores.columns {
             match column.mean() {
-                Ok(mean) => figures.push_mean(column.name, mean, interval(&column.values)),
+                Ok(mean) => {
+                    let interval = if measures.thorough { interval(&column.values) } else { None };
+                    figures.push_mean(column.name, mean, interval);
+                }
                 Err(reason) => figures.push_absent(column.name, reason),
             }
         }
@@ -110,7 +114,7 @@ impl TokenSums {
     fn add(&mut self, tokens: &Tokens, images: usize) -> Result<(), EvaluateError> {
         self.used.add(&tokens.indices);
         self.joint.iter_mut().for_each(|joint| joint.add(&tokens.indices));
-        self.stream.add(&tokens.indices)?;
+        self.stream.iter_mut().try_for_each(|stream| stream.add(&tokens.indices))?;
         if let Some(unchanged) = tokens.unchanged {
             let before = self.unchanged.get_or_insert([0; 4]);
             before.iter_mut().zip(unchanged).for_each(|(sum, count)| *sum += count);
@@ -127,7 +131,7 @@ impl TokenSums {
             figures.push_joint(&joint.figures());
         }
         figures.push("bits_per_pixel", codebook.bits_per_token * tokens / pixels as f64);
-        if let Some(stream) = self.stream.finish()? {
+        if let Some(stream) = self.stream.map(TokenStream::finish).transpose()?.flatten() {
             figures.push_stream(&stream);
             figures.push("bits_per_pixel_zstd", stream.bits_per_token_zstd * tokens / pixels as f64);
         }

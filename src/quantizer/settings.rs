@@ -115,6 +115,10 @@ pub fn require_temperature(key: &str, temperature: f64) -> Result<(), QuantizerE
 /// # Errors
 /// When it is no power of two.
 pub fn bits_of(codes: i64) -> Result<i64, QuantizerError> {
-    require(codes > 1 && codes & (codes - 1) == 0, "bits", format!("log2 {codes}"), "take a power of two")?;
+    if codes < 2 || codes & (codes - 1) != 0 {
+        return Err(QuantizerError(format!(
+            "{codes} codes are no power of two, and bits make one, for instance 1024"
+        )));
+    }
     Ok(i64::from(codes.trailing_zeros()))
 }

@@ -31,7 +31,7 @@ pub struct SweepFile {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
-    /// About how many codes; FSQ takes the recommended levels nearest to it.
+    /// How many codes; for FSQ a power of two that it has recommended levels for, which make about as many.
     pub codebook_sizes: Vec<i64>,
     /// By the name of the series that the sizes of a quantizer make in the plots.
     pub quantizers: std::collections::BTreeMap<String, QuantizerConfig>,
@@ -55,7 +55,7 @@ pub struct ArmEntry {
     /// A tokenizer that is there already, in place of a training; relative to the sweep's file.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// How many codes the arm must have, where that is the point of the comparison.
+    /// K, of each codebook, that the arm must have, where that is the point of the comparison.
     #[serde(default)]
     pub codebook_size: Option<i64>,
 }

@@ -80,7 +80,7 @@ pub enum SweepError {
 }
 
 /// What an arm may not change: a comparison gives all arms the same images, budget and evaluation.
-const COMMON: [&str; 5] = ["seed", "data", "eval", "train.steps", "train.batch_size"];
+const COMMON: [&str; 6] = ["seed", "data", "eval", "train.steps", "train.batch_size", "train.precision"];
 
 impl Plan {
     /// Reads a sweep's file and checks all that can be checked without images and weights.
@@ -204,6 +204,7 @@ fn of_entry(
             if change.key == "seed" { " of seeds" } else { "" }
         )));
     }
+    config.check().map_err(|error| fail(error.to_string()))?;
     let (_, codes) = config.quantizer.settings().codes();
     if let Some(wanted) = codebook_size.filter(|&wanted| wanted != codes) {
         return Err(fail(format!(
@@ -301,6 +302,9 @@ mod tests {
             (arm("serie = \"x\""), &["arms", "serie", "series"]),
             (arm("set.train.stepz = 3"), &["arm \"a\"", "train.stepz", "steps"]),
             (arm("set.train.steps = 3"), &["arm \"a\"", "train.steps", "same for all"]),
+            (arm("set.train.precision = \"fp32\""), &["train.precision", "same for all"]),
+            (arm("set.quantizer = { kind = \"lfq\", bits = 64 }"), &["arm \"a\"", "quantizer.bits is 64"]),
+            (arm("set.quantizer.levels = [999999, 999999, 999999, 999999]"), &["arm \"a\"", "2^31"]),
             (arm("set.seed = 3"), &["arm \"a\"", "seed", "same for all"]),
             (arm("set.quantizer.levels = [8, 1]"), &["arm \"a\"", "quantizer.levels", "2 levels or more"]),
             (arm("codebook_size = 1024"), &["arm \"a\"", "codebook_size is 1024", "1000 codes"]),

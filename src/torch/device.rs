@@ -85,6 +85,15 @@ pub fn cuda_devices() -> Result<usize, String> {
     Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
 }
 
+/// As the user writes it.
+#[must_use]
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
 /// Waits until the device has done all that was asked of it; a CPU has.
 pub fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {

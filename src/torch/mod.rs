@@ -7,7 +7,7 @@ mod nearest;
 mod precision;
 mod shim;
 
-pub use device::{DeviceChoice, cuda_devices, synchronize};
+pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
 pub use nearest::least_scores;
 pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};

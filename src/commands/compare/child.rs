@@ -3,33 +3,45 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::{env, fs};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{env, fs, process};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Set for children.
-const CHILD: &str = "PIXTOK_COMPARE_CHILD";
+/// Holds the comparison's process, for children.
+const PARENT: &str = "PIXTOK_COMPARE_PARENT";
 
 /// Asks the system to end this process as by SIGTERM when the comparison that started it is gone, so that nothing
 /// trains unseen. Other systems than Linux have no such request.
 pub(in crate::commands) fn follow_parent() {
     #[cfg(target_os = "linux")]
-    if env::var_os(CHILD).is_some() {
+    if let Ok(parent) = env::var(PARENT) {
         // Without it a training that lost its comparison runs to its end, which harms nothing.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+        let found = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+        if found.as_deref() != Some(&parent) {
+            // It went before the request.
+            process::exit(128 + Signal::TERM.as_raw());
+        }
     }
 }
 
 /// The children that run now.
 #[derive(Default)]
-pub(super) struct Children(Mutex<Vec<u32>>);
+pub(super) struct Children(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    running: Vec<u32>,
+    /// No other may begin.
+    stopped: bool,
+}
 
 /// How a child ended.
 pub(super) struct Ended {
-    /// Absent when a signal ended it.
+    /// Absent when a signal ended it, or kept it from beginning.
     pub code: Option<i32>,
     /// Its last error, without the word.
     pub error: Option<String>,
@@ -38,15 +50,41 @@ pub(super) struct Ended {
 impl Children {
     /// Runs `pixtok ARGS`, hands each line that it says, but for its error, to `tell` and adds it to the file `log`.
     pub fn run(&self, args: &[String], log: &Path, tell: impl Fn(&str)) -> Result<Ended> {
-        let program = env::current_exe().context("cannot find this program's own file")?;
         let mut log = fs::File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut child = Command::new(program)
+        let Some(mut child) = self.spawn(args)? else { return Ok(Ended { code: None, error: None }) };
+        let mut error: Option<String> = None;
+        if let Some(stderr) = child.stderr.take() {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // What is said is worth less than the work: a full disk shows where something is saved.
+                let _ = writeln!(log, "{line}");
+                match (line.strip_prefix("error: "), &mut error) {
+                    (Some(message), _) => error = Some(message.to_owned()),
+                    // An error of several lines, the last thing that is said.
+                    (None, Some(error)) => *error = format!("{error} {}", line.trim()),
+                    (None, None) => tell(&line),
+                }
+            }
+        }
+        let status = child.wait().context("cannot wait for a child process");
+        self.locked().running.retain(|&id| id != child.id());
+        Ok(Ended { code: status?.code(), error })
+    }
+
+    /// Starts the program, unless all is to stop.
+    fn spawn(&self, args: &[String]) -> Result<Option<Child>> {
+        let program = env::current_exe().context("cannot find this program's own file")?;
+        // Held until the child is known, so that a signal finds every one.
+        let mut state = self.locked();
+        if state.stopped {
+            return Ok(None);
+        }
+        let child = Command::new(program)
             .args(args)
-            .env(CHILD, "1")
+            .env(PARENT, process::id().to_string())
             // Ctrl-C reaches the comparison alone, which passes it on once: a second one would end a training unsaved.
             .process_group(0)
             .stdin(Stdio::null())
@@ -54,35 +92,22 @@ impl Children {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start this program again")?;
-        self.with(|running| running.push(child.id()));
-        let mut error = None;
-        if let Some(stderr) = child.stderr.take() {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                // What is said is worth less than the work: a full disk shows where something is saved.
-                let _ = writeln!(log, "{line}");
-                match line.strip_prefix("error: ") {
-                    Some(message) => error = Some(message.to_owned()),
-                    None => tell(&line),
-                }
-            }
-        }
-        let status = child.wait().context("cannot wait for a child process");
-        self.with(|running| running.retain(|&id| id != child.id()));
-        Ok(Ended { code: status?.code(), error })
+        state.running.push(child.id());
+        Ok(Some(child))
     }
 
-    /// Passes a signal on to all of them.
-    pub fn signal(&self, signal: i32) {
+    /// Passes a signal on to all of them, and lets no other begin.
+    pub fn stop(&self, signal: i32) {
+        let mut state = self.locked();
+        state.stopped = true;
         let Some(signal) = Signal::from_named_raw(signal) else { return };
-        self.with(|running| {
-            for pid in running.iter().filter_map(|&id| Pid::from_raw(id.cast_signed())) {
-                // One that has just ended needs none.
-                let _ = kill_process(pid, signal);
-            }
-        });
+        for pid in state.running.iter().filter_map(|&id| Pid::from_raw(id.cast_signed())) {
+            // One that has just ended needs none.
+            let _ = kill_process(pid, signal);
+        }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Vec<u32>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::job::Job;
+use super::job::{Done, Job};
 use super::layout::{self, Layout};
 use crate::checkpoint::write_atomic;
-use crate::commands::machine::{Cpu, libtorch_version};
+use crate::commands::machine::Cpu;
 use crate::data::{Dataset, Split};
 use crate::picture::{DecodeOptions, Picture, read};
 use crate::report::{self, Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};
@@ -26,7 +26,6 @@ pub(super) fn report(
     layout: &Layout,
     jobs: &[Job],
     outcomes: &[Option<String>],
-    environment: Vec<(String, String)>,
 ) -> Result<String> {
     let (mut arms, mut exhibits, mut originals) = (vec![], vec![], vec![]);
     for (i, planned) in plan.arms.iter().enumerate() {
@@ -39,25 +38,30 @@ pub(super) fn report(
         }
         exhibits.push(exhibit(&own)?);
     }
+    // An arm that was evaluated at another size has no place in the grid of pictures.
+    let size = |picture: &Picture| (picture.width, picture.height);
+    for exhibit in &mut exhibits {
+        let shown = &mut exhibit.reconstructions;
+        if shown.len() != originals.len() || shown.iter().zip(&originals).any(|(a, b)| size(a) != size(b)) {
+            shown.clear();
+        }
+    }
     let comparison = Comparison {
         format_version: FORMAT_VERSION,
         name: plan.name.clone(),
         protocol: protocol(plan)?,
-        environment,
+        environment: environment(jobs),
         base_config: plan.base.to_toml()?,
         arms,
     };
     let markdown = report::markdown(&comparison);
-    let page = report::html(&comparison, &exhibits, &originals)?;
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
-    for (name, content) in [
-        ("results.json", &json),
-        ("results.csv", &report::csv(&comparison)),
-        ("results.md", &markdown),
-        ("report.html", &page),
-    ] {
-        write_atomic(&layout.out().join(name), content.as_bytes())?;
-    }
+    let write = |name: &str, content: &str| write_atomic(&layout.out().join(name), content.as_bytes());
+    write("results.json", &json)?;
+    write("results.csv", &report::csv(&comparison))?;
+    write("results.md", &markdown)?;
+    // Last: whatever is wrong with a picture, the figures are there.
+    write("report.html", &report::html(&comparison, &exhibits, &originals)?)?;
     let out = layout.out().display();
     Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
 }
@@ -106,15 +110,15 @@ fn run(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Run> {
 }
 
 fn exhibit(own: &[(&Job, &Option<String>)]) -> Result<Exhibit> {
-    let done = || own.iter().filter(|(_, failure)| failure.is_none()).map(|(job, _)| job);
     let mut exhibit = Exhibit::default();
-    for job in done() {
+    // Those of a failed training too: they show how it failed.
+    for (job, _) in own {
         let curve = |name: &str| -> Result<Curve> {
             Ok(Curve { name: name.to_owned(), points: logged(&job.folder, name)? })
         };
         exhibit.curves.push(CURVES.into_iter().map(curve).collect::<Result<_>>()?);
     }
-    if let Some(job) = done().next() {
+    if let Some((job, _)) = own.iter().find(|(_, failure)| failure.is_none()) {
         let folder = layout::evaluation(&job.folder);
         exhibit.code_counts = code_counts(&folder.join("code_counts.csv"))?;
         exhibit.reconstructions = pictures(&folder.join("reconstructions"))?;
@@ -133,7 +137,9 @@ fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
     let mut points = vec![];
     for row in rows {
         let row = row.with_context(|| format!("{} is damaged", path.display()))?;
-        if let (Some(step), Some(value)) = (row["step"].as_u64(), row.get(name).and_then(Value::as_f64)) {
+        if let (Some(step), Some(value)) =
+            (row.get("step").and_then(Value::as_u64), row.get(name).and_then(Value::as_f64))
+        {
             points.push((step, value));
         }
     }
@@ -143,8 +149,11 @@ fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
 /// In descending order.
 fn code_counts(path: &Path) -> Result<Vec<i64>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let count = |line: &str| line.split_once(',').and_then(|(_, count)| count.parse().ok());
-    let mut counts: Vec<i64> = text.lines().skip(1).filter_map(count).collect();
+    let count = |line: &str| -> Result<i64> {
+        let count = line.split_once(',').and_then(|(_, count)| count.parse().ok());
+        count.with_context(|| format!("{} is damaged: {line:?}", path.display()))
+    };
+    let mut counts: Vec<i64> = text.lines().skip(1).map(count).collect::<Result<_>>()?;
     counts.sort_unstable_by(|a, b| b.cmp(a));
     Ok(counts)
 }
@@ -177,14 +186,23 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
     Ok(rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// Versions and machine.
-pub(super) fn environment(devices: &str, threads: u32) -> Vec<(String, String)> {
+/// Versions and machine, as the runs themselves were made: several values where they differ.
+fn environment(jobs: &[Job]) -> Vec<(String, String)> {
+    let done: Vec<_> = jobs.iter().filter_map(Job::done).collect();
+    let values = |of: &dyn Fn(&Done) -> String| {
+        let mut values: Vec<String> = done.iter().map(of).collect();
+        values.sort();
+        values.dedup();
+        values.join(", ")
+    };
+    let threads =
+        |done: &Done| done.threads.map_or_else(|| "libtorch's choice".into(), |threads| threads.to_string());
     let rows = [
-        ("pixtok", env!("CARGO_PKG_VERSION").to_owned()),
-        ("libtorch", libtorch_version()),
+        ("pixtok", values(&|done| done.pixtok.clone())),
+        ("libtorch", values(&|done| done.libtorch.clone())),
         ("processor", Cpu::here().model),
-        ("devices", devices.to_owned()),
-        ("threads", format!("{threads} a training")),
+        ("devices", values(&|done| done.device.clone())),
+        ("threads", values(&threads)),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

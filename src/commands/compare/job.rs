@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::child::{Children, Ended};
 use super::layout::{self, Layout};
 use crate::checkpoint::write_atomic;
-use crate::cli::{CompareArgs, MeasureArgs};
+use crate::cli::MeasureArgs;
+use crate::commands::Misuse;
+use crate::commands::machine::libtorch_version;
+use crate::config::Config;
 use crate::sweep::{Plan, Source};
-use crate::torch::DeviceChoice;
+use crate::torch::{DeviceChoice, device_name};
 
 /// Exit code of a run folder that another process still holds.
 const IN_USE: i32 = 3;
@@ -30,11 +33,13 @@ pub(super) struct Job {
     pub label: String,
     /// The run folder, or where the evaluation lies.
     pub folder: PathBuf,
-    /// The training's config as TOML; absent where there is none.
-    config: Option<String>,
+    /// The training's; absent where there is none.
+    config: Option<Config>,
     /// The tokenizer that is evaluated.
     tokenizer: PathBuf,
     protocol: PathBuf,
+    /// Of all that decides the figures.
+    fingerprint: String,
 }
 
 /// Where and how.
@@ -44,100 +49,140 @@ pub(super) struct Place {
 }
 
 /// `done.json`.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Done {
+pub(super) struct Done {
     format_version: u32,
-    /// Of the config, the protocol and what is measured.
     fingerprint: String,
+    /// Where it was trained and evaluated.
+    pub device: String,
+    /// Of libtorch; absent: its own choice.
+    pub threads: Option<u32>,
+    pub pixtok: String,
+    pub libtorch: String,
 }
 
-/// All jobs, seed by seed, so that a whole table is there as early as can be.
-pub(super) fn jobs(plan: &Plan, layout: &Layout) -> Result<Vec<Job>> {
+/// All jobs, seed by seed, so that a whole table is there as early as can be. `identity` stands for the evaluation:
+/// what is measured, with which weights, on which images.
+pub(super) fn jobs(plan: &Plan, layout: &Layout, identity: &str) -> Result<Vec<Job>> {
     let mut jobs = vec![];
     for (i, &seed) in plan.seeds.iter().enumerate() {
         for (arm, planned) in plan.arms.iter().enumerate() {
             let name = &planned.name;
-            match &planned.source {
+            let (seed, label, tokenizer) = match &planned.source {
                 Source::Trained(_) => {
-                    let folder = layout.run(name, Some(seed));
-                    let config = planned.config(seed).map(|config| config.to_toml()).transpose()?;
-                    jobs.push(Job {
-                        arm,
-                        seed: Some(seed),
-                        label: format!("{name} seed {seed}"),
-                        tokenizer: folder.clone(),
-                        folder,
-                        config,
-                        protocol: layout.protocol(),
-                    });
+                    (Some(seed), format!("{name} seed {seed}"), layout.run(name, Some(seed)))
                 }
                 // Once, whatever the seeds.
-                Source::Existing { path, .. } if i == 0 => jobs.push(Job {
-                    arm,
-                    seed: None,
-                    label: name.clone(),
-                    tokenizer: path.clone(),
-                    folder: layout.run(name, None),
-                    config: None,
-                    protocol: layout.protocol(),
-                }),
-                Source::Existing { .. } => {}
-            }
+                Source::Existing { path, .. } if i == 0 => (None, name.clone(), path.clone()),
+                Source::Existing { .. } => continue,
+            };
+            let config = seed.and_then(|seed| planned.config(seed));
+            let text = config.as_ref().map(Config::to_toml).transpose()?.unwrap_or_default();
+            let fingerprint = blake3::hash(format!("{text}\0{identity}").as_bytes()).to_hex().to_string();
+            let (folder, protocol) = (layout.run(name, seed), layout.protocol());
+            jobs.push(Job { arm, seed, label, folder, config, tokenizer, protocol, fingerprint });
         }
     }
     Ok(jobs)
 }
 
 impl Job {
+    /// Refuses a run folder that another config was trained in: going on with it would give figures of neither.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let (Some(config), path) = (&self.config, self.folder.join("config.toml")) else { return Ok(()) };
+        if !path.exists() {
+            return Ok(());
+        }
+        let (earlier, _) = Config::read(&path, &[])?;
+        let differences = config.differences(&earlier)?;
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Misuse(format!(
+            "{} was trained with another config ({}); give another --out, or remove that folder",
+            self.folder.display(),
+            differences.join("; ")
+        ))
+        .into())
+    }
+
     /// Whether a training and its evaluation are there, whole and as now asked for. What is not trained here is always
     /// evaluated again: it may have changed.
-    pub fn is_done(&self, measures: &MeasureArgs) -> Result<bool> {
-        if self.config.is_none() {
-            return Ok(false);
-        }
-        let Ok(text) = fs::read_to_string(self.marker()) else { return Ok(false) };
-        Ok(serde_json::from_str::<Done>(&text).ok() == Some(self.done(measures)?))
+    pub fn is_done(&self) -> bool {
+        let figures = layout::evaluation(&self.folder).join("figures.json");
+        self.config.is_some()
+            && figures.exists()
+            && self.done().is_some_and(|done| done.fingerprint == self.fingerprint)
+    }
+
+    /// What its marker says.
+    pub fn done(&self) -> Option<Done> {
+        serde_json::from_str(&fs::read_to_string(self.marker()).ok()?).ok()
     }
 
     /// Does it; in words why it failed, if it did.
     pub fn run(
         &self,
         place: &Place,
-        args: &CompareArgs,
+        measures: &MeasureArgs,
         children: &Children,
         tell: &dyn Fn(&str),
     ) -> Result<Option<String>> {
         let parent = self.folder.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let log = self.folder.with_extension("log");
-        if let Some(config) = &self.config {
-            let path = self.folder.with_extension("toml");
-            write_atomic(&path, config.as_bytes())?;
-            let mut words = vec!["train".into(), text(&path), "--run".into(), text(&self.folder)];
-            if self.folder.exists() {
-                words.push("--resume".into());
-            }
-            words.extend(place.words());
-            let mut ended = children.run(&words, &log, tell)?;
-            for _ in 0..PATIENCE_SECS {
-                if ended.code != Some(IN_USE) {
-                    break;
-                }
-                sleep(Duration::from_secs(1));
-                ended = children.run(&words, &log, |_| {})?;
-            }
-            if let Some(failure) = failure("training", &ended, &log) {
-                return Ok(Some(failure));
-            }
+        if let Some(config) = &self.config
+            && let Some(failure) = self.train(config, place, children, &log, tell)?
+        {
+            return Ok(Some(failure));
         }
-        let ended = children.run(&self.eval_words(place, &args.measures), &log, tell)?;
+        // An earlier evaluation, of other images perhaps, must not mix with this one.
+        let evaluation = layout::evaluation(&self.folder);
+        if evaluation.exists() {
+            fs::remove_dir_all(&evaluation)
+                .with_context(|| format!("cannot remove {}", evaluation.display()))?;
+        }
+        let ended = children.run(&self.eval_words(place, measures), &log, tell)?;
         if let Some(failure) = failure("evaluation", &ended, &log) {
             return Ok(Some(failure));
         }
-        let marker = serde_json::to_string_pretty(&self.done(&args.measures)?)? + "\n";
-        write_atomic(&self.marker(), marker.as_bytes())?;
+        let done = Done {
+            format_version: 1,
+            fingerprint: self.fingerprint.clone(),
+            device: device_name(place.device.resolve()?),
+            threads: place.threads,
+            pixtok: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: libtorch_version(),
+        };
+        write_atomic(&self.marker(), (serde_json::to_string_pretty(&done)? + "\n").as_bytes())?;
         Ok(None)
+    }
+
+    fn train(
+        &self,
+        config: &Config,
+        place: &Place,
+        children: &Children,
+        log: &Path,
+        tell: &dyn Fn(&str),
+    ) -> Result<Option<String>> {
+        let path = self.folder.with_extension("toml");
+        write_atomic(&path, config.to_toml()?.as_bytes())?;
+        let mut words = vec!["train".into(), text(&path), "--run".into(), text(&self.folder)];
+        if self.folder.exists() {
+            words.push("--resume".into());
+        }
+        words.extend(place.words());
+        let mut ended = children.run(&words, log, tell)?;
+        for _ in 0..PATIENCE_SECS {
+            if ended.code != Some(IN_USE) {
+                break;
+            }
+            sleep(Duration::from_secs(1));
+            ended = children.run(&words, log, tell)?;
+        }
+        Ok(failure("training", &ended, log))
     }
 
     /// `pixtok eval …` with all that the report shows.
@@ -157,14 +202,6 @@ impl Job {
         words
     }
 
-    fn done(&self, measures: &MeasureArgs) -> Result<Done> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.config.as_deref().unwrap_or_default().as_bytes());
-        hasher.update(&fs::read(&self.protocol).context("cannot read the protocol")?);
-        hasher.update(measures.words().join("\n").as_bytes());
-        Ok(Done { format_version: 1, fingerprint: hasher.finalize().to_hex().to_string() })
-    }
-
     fn marker(&self) -> PathBuf {
         layout::evaluation(&self.folder).join("done.json")
     }
@@ -182,7 +219,7 @@ impl Place {
 
 impl MeasureArgs {
     /// The flags that say the same.
-    fn words(&self) -> Vec<String> {
+    pub(super) fn words(&self) -> Vec<String> {
         let mut words = vec![];
         if !self.metrics.is_empty() {
             let names: Vec<&str> = self.metrics.iter().map(|metric| metric.name()).collect();
@@ -206,7 +243,7 @@ fn failure(what: &str, ended: &Ended, log: &Path) -> Option<String> {
     let code = match ended.code {
         Some(0) => return None,
         Some(code) => format!("exit code {code}"),
-        None => "killed".into(),
+        None => "stopped".into(),
     };
     let error = ended.error.as_deref().unwrap_or("it gave no reason");
     // The file's place is the same in every folder of this comparison.

@@ -18,99 +18,120 @@ use tch::Device;
 
 pub(super) use child::follow_parent;
 
-use super::{measures, note, print, subject, train};
+use super::{Misuse, measures, note, print, subject, train};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
 use crate::data::Dataset;
-use crate::sweep::{Plan, PlannedArm, Source, SweepError};
-use crate::torch::DeviceChoice;
+use crate::sweep::{Plan, Source, SweepError};
 use crate::train::Signals;
+use job::Job;
 use layout::Layout;
 
 /// Runs what is not finished, then reports on all; the exit code is 1 when an arm failed.
 pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let plan = Plan::read(&args.sweep)?;
+    let images = val_images(&plan);
+    let device = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?[0];
     if args.dry_run {
-        return print(&describe(&plan)?).map(|()| 0);
+        check(&plan, images.as_ref().ok(), args, device)?;
+        return print(&describe(&plan, &images)?).map(|()| 0);
     }
-    let val_set = check_images(&plan)?;
-    measures::measures(&args.measures, plan.base.eval.images_of(val_set.len()), Device::Cpu)?;
-    for arm in &plan.arms {
-        check_existing(arm, &val_set)?;
-    }
-    let devices = resolved(&args.devices)?;
-    let out = args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
-    fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let _lock = Lock::take(&out)?;
-    let layout = Layout::new(out);
-    write_atomic(&layout.protocol(), plan.base.to_toml()?.as_bytes())?;
+    let val_set = images?;
+    check(&plan, Some(&val_set), args, device)?;
+    let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
+    let _lock = prepare(&layout)?;
+    let protocol = plan.base.to_toml()?;
+    let identity = identity(&protocol, &val_set, args)?;
+    let jobs = job::jobs(&plan, &layout, &identity)?;
+    jobs.iter().try_for_each(Job::check_unchanged)?;
+    write_atomic(&layout.protocol(), protocol.as_bytes())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
-    let jobs = job::jobs(&plan, &layout)?;
     let outcomes = queue::run(&jobs, args, &signals)?;
     if let Some(signal) = signals.came() {
         note(&format!("stopped by signal {signal}; the same command goes on from here"));
         return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
     }
     let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
-    let threads = queue::threads(args).unwrap_or_else(|| tch::get_num_threads().unsigned_abs());
-    let environment = collect::environment(&devices, threads);
-    let written = collect::report(&plan, &layout, &jobs, &outcomes, environment)?;
-    print(&written)?;
+    print(&collect::report(&plan, &layout, &jobs, &outcomes)?)?;
     if failed > 0 {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }
     Ok(u8::from(failed > 0))
 }
 
-/// The devices that are meant, each once, in words.
-fn resolved(choices: &[DeviceChoice]) -> Result<String> {
-    let mut names: Vec<String> = vec![];
-    for choice in choices {
-        let name = match choice.resolve()? {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            _ => "cpu".to_owned(),
-        };
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(names.join(", "))
-}
-
-/// Before any training: are the images there? Returns those that are evaluated.
-fn check_images(plan: &Plan) -> Result<Dataset> {
-    let trained = plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)));
-    if trained {
+/// The images that all arms are evaluated on; those that they are trained on are there too.
+fn val_images(plan: &Plan) -> Result<Dataset> {
+    if plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_))) {
         train::check_batch(&plan.base, &train::training_set(&plan.base)?)?;
     }
     Ok(train::validation_set(&plan.base)?.1)
 }
 
-/// Before any training: can what is taken as it is be opened?
-fn check_existing(arm: &PlannedArm, val_set: &Dataset) -> Result<()> {
-    let Source::Existing { path, codebook_size } = &arm.source else { return Ok(()) };
-    let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
-    let codes = subject::try_out(path, val_set).map_err(|error| fail(format!("{error:#}")))?;
-    if codebook_size.is_some() && *codebook_size != codes {
-        let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
-        let found = codes.map_or_else(|| "no tokens".to_owned(), |codes| format!("{codes} codes"));
-        return Err(fail(format!("codebook_size is {wanted}, and {path} has {found}")).into());
+/// Before any training: are weights and what is taken as it is what they should be?
+fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Device) -> Result<()> {
+    if let Some(val_set) = val_set {
+        measures::measures(&args.measures, plan.base.eval.images_of(val_set.len()), device)?;
+    }
+    for arm in &plan.arms {
+        let Source::Existing { path, codebook_size } = &arm.source else { continue };
+        let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
+        let codes = subject::try_out(path, val_set, plan.base.image_size(), device);
+        let codes = codes.map_err(|error| fail(format!("{error:#}")))?;
+        if codebook_size.is_some() && *codebook_size != codes {
+            let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
+            let found = codes.map_or_else(|| "no tokens".to_owned(), |codes| format!("{codes} codes"));
+            return Err(fail(format!("codebook_size is {wanted}, and {path} has {found}")).into());
+        }
     }
     Ok(())
 }
 
+/// Makes the comparison's folder and takes it, unless it is another's.
+fn prepare(layout: &Layout) -> Result<Lock> {
+    let out = layout.out();
+    let other = out.exists()
+        && !layout.protocol().exists()
+        && fs::read_dir(out).is_ok_and(|mut files| files.next().is_some());
+    if other {
+        return Err(Misuse(format!(
+            "{} holds something else than a comparison; give another --out",
+            out.display()
+        ))
+        .into());
+    }
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    Ok(Lock::take(out)?)
+}
+
+/// Of the evaluation: the same value means the same figures of the same weights.
+fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<String> {
+    let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), protocol.to_owned(), val_set.fingerprint()];
+    parts.extend(args.measures.words());
+    for path in measures::weight_files(&args.measures)? {
+        let mut hasher = blake3::Hasher::new();
+        let hashed = fs::File::open(&path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+        hashed.with_context(|| format!("cannot read {}", path.display()))?;
+        parts.push(hasher.finalize().to_hex().to_string());
+    }
+    Ok(parts.join("\0"))
+}
+
 /// What would be run.
-fn describe(plan: &Plan) -> Result<String> {
+fn describe(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
     let mut text = format!("# the base, with what the sweep changes for all\n{}\n", plan.base.to_toml()?);
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let trained = plan.arms.iter().filter(|arm| matches!(arm.source, Source::Trained(_))).count();
     let _ = writeln!(
         text,
-        "# {} arms, {trained} of them trained with each of the seeds {seeds}: {} trainings of {} steps",
+        "# arms: {}, {trained} of them trained with each of the seeds {seeds}: {} trainings of {} steps",
         plan.arms.len(),
         trained * plan.seeds.len(),
         plan.base.train.steps
     );
+    let _ = match images {
+        Ok(val_set) => writeln!(text, "# images: {} for evaluation", plan.base.eval.images_of(val_set.len())),
+        Err(error) => writeln!(text, "# images: none here: {error:#}"),
+    };
     for arm in &plan.arms {
         match &arm.source {
             Source::Existing { path, .. } => {
@@ -119,8 +140,7 @@ fn describe(plan: &Plan) -> Result<String> {
             Source::Trained(config) => {
                 let (codebooks, size) = config.quantizer.settings().codes();
                 let several = if codebooks > 1 { format!("{codebooks} × ") } else { String::new() };
-                let changes: Vec<String> =
-                    config.changes(&plan.base)?.iter().map(ToString::to_string).collect();
+                let changes = config.differences(&plan.base)?;
                 let _ = writeln!(
                     text,
                     "# {}: {several}{size} codes; {}",

@@ -1,8 +1,9 @@
 //! The jobs of a comparison, some at a time.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism, sleep};
 use std::time::{Duration, Instant};
 
@@ -17,69 +18,99 @@ use crate::train::Signals;
 /// How often signals are looked for.
 const POLL: Duration = Duration::from_millis(100);
 
+/// What the workers share.
+struct Queue<'a> {
+    jobs: &'a [Job],
+    args: &'a CompareArgs,
+    signals: &'a Signals,
+    children: Children,
+    /// Places in `jobs`.
+    waiting: Mutex<VecDeque<usize>>,
+    /// Why each job failed, if it did.
+    outcomes: Mutex<Vec<Option<String>>>,
+    /// What ends the comparison: something beside the arms failed.
+    fatal: Mutex<Option<anyhow::Error>>,
+    total: usize,
+    began: Instant,
+}
+
 /// Runs all jobs that are not done; for each job, why it failed if it did. After a signal the running trainings save,
 /// and no other begins.
 pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result<Vec<Option<String>>> {
-    let mut waiting = VecDeque::new();
-    for (i, job) in jobs.iter().enumerate() {
-        if job.is_done(&args.measures)? {
-            note(&format!("{}: finished earlier", job.label));
-        } else {
-            waiting.push_back(i);
-        }
+    let waiting: VecDeque<usize> = (0..jobs.len()).filter(|&i| !jobs[i].is_done()).collect();
+    for job in jobs.iter().filter(|job| job.is_done()) {
+        note(&format!("{}: finished earlier", job.label));
     }
-    let workers = workers(args);
-    let (total, began) = (waiting.len(), Instant::now());
-    let (waiting, children, over) = (Mutex::new(waiting), Children::default(), AtomicBool::new(false));
-    let outcomes: Mutex<Vec<Option<String>>> = Mutex::new(vec![None; jobs.len()]);
-    let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let next = || {
-        let mut waiting = locked(&waiting);
-        let stopped = signals.came().is_some() || locked(&failure).is_some();
-        let job = if stopped { None } else { waiting.pop_front() };
-        job.map(|job| (job, total - waiting.len()))
+    let queue = Queue {
+        jobs,
+        args,
+        signals,
+        children: Children::default(),
+        total: waiting.len(),
+        waiting: Mutex::new(waiting),
+        outcomes: Mutex::new(vec![None; jobs.len()]),
+        fatal: Mutex::new(None),
+        began: Instant::now(),
     };
-    let work = |worker: usize| {
-        let device = args.devices[worker % args.devices.len()];
-        let place = Place { device, threads: threads(args) };
-        while let Some((i, number)) = next() {
-            let job = &jobs[i];
-            let spent = began.elapsed().as_secs_f64();
-            note(&format!("[{number}/{total}] {}{}", job.label, remaining(spent, number - 1, total)));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let queue = &queue;
+        let running: Vec<_> =
+            (0..workers(args)).map(|worker| scope.spawn(move || queue.work(worker))).collect();
+        scope.spawn(|| queue.watch(&over));
+        let ends: Vec<_> = running.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        over.store(true, Ordering::Relaxed);
+        if let Some(panicked) = ends.into_iter().find_map(Result::err) {
+            panic::resume_unwind(panicked);
+        }
+    });
+    match queue.fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(queue.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    }
+}
+
+impl Queue<'_> {
+    /// Does one job after the other.
+    fn work(&self, worker: usize) {
+        let device = self.args.devices[worker % self.args.devices.len()];
+        let place = Place { device, threads: threads(self.args) };
+        while let Some((i, number)) = self.next() {
+            let job = &self.jobs[i];
+            let left = remaining(self.began.elapsed().as_secs_f64(), number - 1, self.total);
+            note(&format!("[{number}/{}] {}{left}", self.total, job.label));
             let told = |line: &str| note(&format!("{}: {line}", job.label));
-            match job.run(&place, args, &children, &told) {
-                Ok(Some(reason)) if signals.came().is_none() => {
+            match job.run(&place, &self.args.measures, &self.children, &told) {
+                Ok(Some(reason)) if self.signals.came().is_none() => {
                     note(&format!("{}: {reason}; going on with the others", job.label));
-                    locked(&outcomes)[i] = Some(reason);
+                    locked(&self.outcomes)[i] = Some(reason);
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    locked(&failure).get_or_insert(error);
+                    locked(&self.fatal).get_or_insert(error);
                 }
             }
         }
-    };
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
-        let watch = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                if let Some(signal) = signals.came() {
-                    children.signal(signal);
-                    return;
-                }
-                sleep(POLL);
-            }
-        });
-        for worker in running {
-            // A panic of a worker goes on in this thread when the scope ends.
-            let _ = worker.join();
+    }
+
+    /// The next job, and its number from 1 on.
+    fn next(&self) -> Option<(usize, usize)> {
+        let mut waiting = locked(&self.waiting);
+        if self.signals.came().is_some() || locked(&self.fatal).is_some() {
+            return None;
         }
-        over.store(true, Ordering::Relaxed);
-        let _ = watch.join();
-    });
-    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)),
+        waiting.pop_front().map(|job| (job, self.total - waiting.len()))
+    }
+
+    /// Passes a signal on to the children.
+    fn watch(&self, over: &AtomicBool) {
+        while !over.load(Ordering::Relaxed) {
+            if let Some(signal) = self.signals.came() {
+                self.children.stop(signal);
+                return;
+            }
+            sleep(POLL);
+        }
     }
 }
 
@@ -89,7 +120,7 @@ fn workers(args: &CompareArgs) -> usize {
 }
 
 /// Threads of each job, where libtorch is not to choose: several jobs share the processors.
-pub(super) fn threads(args: &CompareArgs) -> Option<u32> {
+fn threads(args: &CompareArgs) -> Option<u32> {
     let processors = available_parallelism().map_or(1, usize::from);
     let share = u32::try_from(processors / workers(args)).unwrap_or(1).max(1);
     args.threads.or_else(|| (workers(args) > 1).then_some(share))
@@ -104,6 +135,6 @@ fn remaining(spent_secs: f64, done: usize, total: usize) -> String {
     format!(", about {minutes:.0} min left")
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
