@@ -1,9 +1,8 @@
 //! The only evaluation loop: the trainer and `pixtok eval` both call it.
 //!
-//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of folders; `measures` says
-//! what is measured of them, `scores` holds the values of each image, which
-//! `per_image` writes as a table, `sums` and `features` what adds up over
-//! batches, `figures` what comes of it all.
+//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of folders. `measures` says
+//! what is measured of them. `scores` holds the values of each image, which `per_image` writes as a table; `sums` and
+//! `features` hold what adds up over batches. `figures` is what comes of it all.
 
 mod features;
 mod figures;

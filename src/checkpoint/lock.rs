@@ -1,5 +1,5 @@
-//! One trainer per run folder, one comparison per its own: an advisory lock on a file in it, which the system drops when the process ends,
-//! however it ends.
+//! One trainer per run folder, one comparison per its own: an advisory lock on a file in it, which the system drops
+//! when the process ends, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;

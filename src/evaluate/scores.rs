@@ -30,7 +30,7 @@ impl Scores {
         Self { names: vec![], columns: metrics.iter().map(|metric| column(metric.name())).collect() }
     }
 
-    /// Measures a batch of pairs, `[B, 3, H, W]` uint8 each. Waits for the device once.
+    /// Measures a batch of pairs, `[B, 3, H, W]` uint8 each. Waits for the device.
     pub(super) fn add(
         &mut self,
         metrics: &[Box<dyn ImageMetric>],
@@ -52,7 +52,7 @@ impl Scores {
         }
     }
 
-    /// The `count` worst and best images by the first metric that all images have.
+    /// The `count` worst and best images, or half of all each, by the first metric that all images have.
     #[must_use]
     pub fn extremes(&self, count: usize) -> Option<Extremes<'_>> {
         let column =
@@ -63,6 +63,7 @@ impl Scores {
         if definition(column.name).is_some_and(|known| known.better == Better::Lower) {
             ranked.reverse();
         }
+        let count = count.min(ranked.len().div_ceil(2));
         let worst = ranked.iter().take(count).copied().collect();
         let best = ranked.iter().rev().take(count).copied().collect();
         Some(Extremes { metric: column.name, worst, best })

@@ -48,7 +48,7 @@ pub trait ImageMetric {
     /// As in logs, tables and JSON.
     fn name(&self) -> &'static str;
 
-    /// One value for each pair. Does not wait for the device.
+    /// One value for each pair. Does not wait for the device, unless the metric is worked out on the CPU.
     ///
     /// # Shapes
     /// `originals`, `recons`: `[B, 3, H, W]` uint8 -> `[B]` float64.

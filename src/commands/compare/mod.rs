@@ -100,7 +100,7 @@ fn prepare(layout: &Layout) -> Result<Lock> {
         .into());
     }
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    Ok(Lock::take(out)?)
+    Lock::take(out).context("another comparison works there; wait for it, or give another --out")
 }
 
 /// Of the evaluation: the same value means the same figures of the same weights.
