@@ -310,6 +310,8 @@ fn a_resumed_run_keeps_its_config_and_can_go_on() {
     );
     let output = scratch.try_train("run", &["--resume", "--set=train.steps=3"]);
     ended(&output, 0, &["at its last step already", "raise train.steps"]);
+    let fewer = scratch.try_train("run", &["--resume", "--set=train.steps=1"]);
+    refused(&fewer, 2, &["train.steps is 1", "already", "or more"]);
     let output = scratch.try_train("run", &["--resume", "--set=train.steps=5"]);
     ended(&output, 0, &["going on from step 3", "trained:", "step-000005"]);
     assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");

@@ -44,8 +44,8 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     }
     let config_text = config.to_toml()?;
     let state = State::new(tch::get_num_threads(), device, train_set.fingerprint());
-    if loaded.as_ref().is_some_and(|loaded| loaded.step >= config.train.steps) {
-        note(&format!("{} is at its last step already; raise train.steps to go on", path.display()));
+    if let Some(loaded) = &loaded {
+        check_steps(loaded.step, &config, &path)?;
     }
     let trainer = Trainer::new(Parts {
         seed: Seed(config.seed),
@@ -181,6 +181,21 @@ fn checkpoint_to_resume(run: &RunWriter, config: &Config) -> Result<Option<Loade
     }
     note(&format!("going on from step {} of {}", loaded.step, path.display()));
     Ok(Some(loaded))
+}
+
+/// Refuses fewer steps than a run already has, which its config would then deny.
+fn check_steps(step: u64, config: &Config, path: &Path) -> Result<()> {
+    let (steps, path) = (config.train.steps, path.display());
+    if step > steps {
+        return Err(Misuse(format!(
+            "train.steps is {steps}, and {path} is at step {step} already; give {step} or more"
+        ))
+        .into());
+    }
+    if step == steps {
+        note(&format!("{path} is at its last step already; raise train.steps to go on"));
+    }
+    Ok(())
 }
 
 fn init_from(other: &Path, objective: &PixelReconstruction) -> Result<()> {
