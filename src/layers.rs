@@ -26,7 +26,8 @@ pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm 
 /// The same numbers, contiguous and with the strides of their shape. An axis of length 1 may have any stride and still count
 /// as contiguous; libtorch then takes the tensor for channels_last and convolves it in another order, with other last bits.
 pub fn plain_layout(x: &Tensor) -> Tensor {
-    x.contiguous().view([-1]).view(x.size().as_slice())
+    // `view_as` rather than a view with these sizes, which a trace would keep for images of any size.
+    x.contiguous().view([-1]).view_as(x)
 }
 
 #[cfg(test)]

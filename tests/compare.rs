@@ -120,28 +120,41 @@ fn an_edited_sweep_does_not_pass_off_what_was_trained_before() {
         let words = said(&output);
         assert!(words.contains(&format!("train.steps: 12 -> {steps}")) && words.contains("--out"), "{words}");
     }
-    // Another evaluation of the same training is made, and nothing of the old one is left.
-    sweep(&scratch, "sweep.toml", &format!("{text}[set]\neval.batch_size = 2\n"));
-    let output = compare(&scratch, &path, "other");
-    assert!(output.status.success(), "{}", said(&output));
-    let out = scratch.path("other");
-    let again = pixtok(&[
-        "compare",
-        &path,
-        "--out",
-        out.to_str().unwrap(),
-        "--threads",
-        "1",
-        "--devices",
-        &device(),
-        "--metrics",
-        "ssim",
-    ]);
-    assert!(again.status.success() && !said(&again).contains("finished earlier"), "{}", said(&again));
-    let results = results(&scratch, "other");
-    assert_eq!(results["arms"][0]["runs"][0]["figures"]["psnr_db"], Value::Null);
+    // Other files to train on are another training, too.
+    sweep(&scratch, "sweep.toml", text);
+    fs::copy(scratch.path("train/00.jpg"), scratch.path("train/new.jpg")).unwrap();
+    let output = compare(&scratch, &path, "out");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("other files in"), "{}", said(&output));
     let output = pixtok(&["compare", &path, "--out", scratch.path("train").to_str().unwrap()]);
     assert!(said(&output).contains("something else than a comparison"), "{}", said(&output));
+}
+
+#[test]
+fn another_evaluation_of_a_finished_training_is_made_afresh() {
+    let scratch = Scratch::new();
+    let path = sweep(&scratch, "sweep.toml", "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n");
+    // What a comparison leaves that was killed at once.
+    fs::create_dir(scratch.path("out")).unwrap();
+    fs::write(scratch.path("out/.lock"), "").unwrap();
+    let output = compare(&scratch, &path, "out");
+    assert!(output.status.success(), "{}", said(&output));
+    let (out, trained) = (scratch.path("out"), saved_at(&scratch.path("out"), "fsq"));
+    let stray = out.join("arms/fsq/seed-0/evaluation/originals/stray.png");
+    fs::copy(out.join("arms/fsq/seed-0/evaluation/originals/00.jpg.png"), &stray).unwrap();
+    // Two threads would train otherwise, but nothing is left to train.
+    let args = ["compare", &path, "--out", out.to_str().unwrap(), "--threads", "2", "--devices", &device()];
+    let output = pixtok(&[&args[..], &["--metrics", "ssim"]].concat());
+    assert!(output.status.success() && !said(&output).contains("finished earlier"), "{}", said(&output));
+    assert_eq!(saved_at(&out, "fsq"), trained);
+    assert!(!stray.exists());
+    let results = results(&scratch, "out");
+    assert_eq!(results["arms"][0]["runs"][0]["figures"].get("psnr_db"), None);
+    assert!(results["environment"].to_string().contains("[\"threads\",\"2\"]"), "{}", results["environment"]);
+    // A validation image that changed under its name.
+    fs::copy(scratch.path("train/05.jpg"), scratch.path("val/00.jpg")).unwrap();
+    let output = pixtok(&[&args[..], &["--metrics", "ssim"]].concat());
+    assert!(!said(&output).contains("finished earlier"), "{}", said(&output));
 }
 
 #[test]

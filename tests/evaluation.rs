@@ -99,7 +99,8 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
         let values = |csv| column(csv, metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
         assert_eq!(values(&own), values(&theirs), "{metric}");
     }
-    assert!(!found.contains_key("usage"), "there are no tokens");
+    assert_eq!(found["usage"], Value::Null);
+    assert!(found["usage_note"].as_str().unwrap().contains("no tokens"));
     // The originals are cut to 32×32 by the protocol, as those beside the reconstructions were.
     let renamed = scratch.path("renamed");
     fs::create_dir(&renamed).unwrap();
@@ -152,10 +153,12 @@ fn a_traced_pair_has_the_figures_of_its_origin() {
     scratch.train("run", &[]);
     let adapter = traced(&scratch, "codebook_size = 1000\ndownsample = 2\n");
     let (run, val) = (text(&scratch.path("run")), text(&scratch.path("val")));
-    // A trace keeps the batch size that it was made with.
-    let one = ["--data", &val, "--batch-size", "1"];
-    let (own, foreign) =
-        (figures(&[&[run.as_str()][..], &one].concat()), figures(&[&[&*text(&adapter)][..], &one].concat()));
+    // Three images at a time, where the trace was made with one.
+    let images = ["--data", &val];
+    let (own, foreign) = (
+        figures(&[&[run.as_str()][..], &images].concat()),
+        figures(&[&[&*text(&adapter)][..], &images].concat()),
+    );
     for name in ["images", "tokens", "usage", "entropy_bits", "bits_per_token_zstd", "codebook_size"] {
         assert_eq!(own[name], foreign[name], "{name}");
     }
@@ -164,8 +167,7 @@ fn a_traced_pair_has_the_figures_of_its_origin() {
         // 8-bit values that rounding turns over.
         assert!((a - b).abs() < 1e-3 * a.abs(), "{name}: {a} and {b}");
     }
-    let by_protocol =
-        figures(&[&text(&adapter), "--protocol", &text(&scratch.path("tiny.toml")), "--batch-size", "1"]);
+    let by_protocol = figures(&[&text(&adapter), "--protocol", &text(&scratch.path("tiny.toml"))]);
     assert_eq!(by_protocol["psnr_db"], foreign["psnr_db"]);
 }
 

@@ -51,12 +51,17 @@ pub trait Codec {
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The model makes numbers that are not finite.
-    #[error("its latents are not finite; these weights are of no use")]
-    NotFinite,
+    #[error("its {0} are not finite; these weights are of no use")]
+    NotFinite(&'static str),
     /// A foreign tokenizer does not do what its adapter says.
     #[error("{0}")]
     Disagrees(String),
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+/// Whether all numbers are. Waits for the device.
+fn is_finite(x: &Tensor) -> bool {
+    x.isfinite().all().int64_value(&[]) == 1
 }

@@ -1,8 +1,8 @@
 //! Our own tokenizer as a codec.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::{Codec, CodecError, Vocabulary};
+use super::{Codec, CodecError, Vocabulary, is_finite};
 use crate::metrics::to_8bit;
 use crate::model::{Tokenizer, images_from_bytes};
 use crate::quantizer::Mode;
@@ -29,14 +29,19 @@ impl Codec for Own<'_> {
                 let latents =
                     with_precision(self.precision, || self.tokenizer.latents(&images_from_bytes(images)));
                 let indices = self.tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
-                (indices, latents.isfinite().all().to_kind(Kind::Int64).int64_value(&[]) == 1)
+                (indices, is_finite(&latents))
             })
         })?;
-        if finite { Ok(indices) } else { Err(CodecError::NotFinite) }
+        if finite { Ok(indices) } else { Err(CodecError::NotFinite("latents")) }
     }
 
     fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
-        let decoded = || with_precision(self.precision, || self.tokenizer.decode(indices));
-        Ok(catching(|| tch::no_grad(|| to_8bit(&decoded())))?)
+        let (images, finite) = catching(|| {
+            tch::no_grad(|| {
+                let images = with_precision(self.precision, || self.tokenizer.decode(indices));
+                (to_8bit(&images), is_finite(&images))
+            })
+        })?;
+        if finite { Ok(images) } else { Err(CodecError::NotFinite("reconstructions")) }
     }
 }

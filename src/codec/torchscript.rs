@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary};
+use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite};
 use crate::torch::catching;
 
 /// Both modules on a device, tried on one grey image.
@@ -135,6 +135,9 @@ impl Codec for TorchScript {
         };
         if images.dim() != 4 {
             return Err(CodecError::Disagrees(format!("the decoder makes {:?}, not images", images.size())));
+        }
+        if !is_finite(&images) {
+            return Err(CodecError::NotFinite("reconstructions"));
         }
         let images = match self.adapter.layout {
             Layout::Nchw => images,

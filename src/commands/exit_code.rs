@@ -94,7 +94,7 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
         EvaluateError::Data(error) => of_data(error),
         EvaluateError::NoImages(_) => TOO_MANY_BAD,
         EvaluateError::Pairs(_) => MISUSE,
-        EvaluateError::Codec { source: CodecError::NotFinite, .. } => NOT_FINITE,
+        EvaluateError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
         EvaluateError::Codec { source: CodecError::Disagrees(_), .. } => MISUSE,
         _ => FAILED,
     }

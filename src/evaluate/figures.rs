@@ -27,7 +27,6 @@ pub struct Figures {
     figures: Vec<Figure>,
     /// Several values under one name: of each codebook.
     lists: Vec<(&'static str, Vec<f64>)>,
-    codebooks: i64,
 }
 
 /// One of them.
@@ -62,7 +61,7 @@ impl Figures {
     }
 
     pub(super) fn push_codebook(&mut self, codebooks: i64, size: i64, figures: &CodebookFigures) {
-        self.codebooks = codebooks;
+        self.push("codebooks", codebooks as f64);
         self.push("codebook_size", size as f64);
         self.push("tokens", figures.tokens as f64);
         self.push("usage", figures.usage);
@@ -137,9 +136,6 @@ impl Figures {
         }
         for (name, values) in &self.lists {
             object.insert((*name).into(), json!(values));
-        }
-        if self.codebooks > 0 {
-            object.insert("codebooks".into(), json!(self.codebooks));
         }
         object
     }

@@ -82,7 +82,7 @@ mod tests {
         }
 
         fn decode(&self, _indices: &Tensor) -> Result<Tensor, CodecError> {
-            Err(CodecError::NotFinite)
+            Err(CodecError::NotFinite("images"))
         }
     }
 

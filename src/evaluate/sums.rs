@@ -104,7 +104,12 @@ impl Sums {
         figures.push("perfect_images", perfect as f64);
         let codebook = match self.tokens {
             Some(tokens) => Some(tokens.finish(&mut figures, self.pixels)?),
-            None => None,
+            None => {
+                for name in ["usage", "perplexity", "bits_per_token", "bits_per_pixel"] {
+                    figures.push_absent(name, "reconstructions alone have no tokens".into());
+                }
+                None
+            }
         };
         Ok((figures, codebook))
     }

@@ -62,6 +62,7 @@ pub const DEFINITIONS: &[Definition] = &[
         0,
         "positions of all images: several codebooks at one position are one token",
     ),
+    figure("codebooks", Better::Neither, 0, "codebooks, whose codes make one token together"),
     figure("codebook_size", Better::Neither, 0, "K, of each codebook"),
     figure("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
     figure(

@@ -34,7 +34,7 @@ pub(super) const GROUPS: &[Group] = &[
             "perplexity_joint",
         ],
     ),
-    group("What was evaluated", &["images", "perfect_images", "tokens", "codebook_size"]),
+    group("What was evaluated", &["images", "perfect_images", "tokens", "codebooks", "codebook_size"]),
 ];
 
 const fn group(title: &'static str, names: &'static [&'static str]) -> Group {

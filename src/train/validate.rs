@@ -23,7 +23,7 @@ impl Trainer {
         self.measure().or_else(|error| {
             if !matches!(
                 error,
-                TrainError::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite, .. })
+                TrainError::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. })
             ) {
                 self.save(None, false)?;
             }

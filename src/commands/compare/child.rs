@@ -58,7 +58,8 @@ impl Children {
         let Some(mut child) = self.spawn(args)? else { return Ok(Ended { code: None, error: None }) };
         let mut error: Option<String> = None;
         if let Some(stderr) = child.stderr.take() {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
                 // What is said is worth less than the work: a full disk shows where something is saved.
                 let _ = writeln!(log, "{line}");
                 match (line.strip_prefix("error: "), &mut error) {
@@ -69,9 +70,10 @@ impl Children {
                 }
             }
         }
-        let status = child.wait().context("cannot wait for a child process");
+        // It has said its last, and its number may be another's once it is waited for.
         self.locked().running.retain(|&id| id != child.id());
-        Ok(Ended { code: status?.code(), error })
+        let status = child.wait().context("cannot wait for a child process")?;
+        Ok(Ended { code: status.code(), error })
     }
 
     /// Starts the program, unless all is to stop.

@@ -1,22 +1,17 @@
 //! From what the jobs left to the results and the report.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
+use super::exhibits::{self, logged};
 use super::job::{Done, Job};
 use super::layout::{self, Layout};
 use crate::checkpoint::write_atomic;
-use crate::commands::machine::Cpu;
-use crate::data::{Dataset, Split};
-use crate::picture::{DecodeOptions, Picture, read};
-use crate::report::{self, Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};
+use crate::report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
 
-/// What the curves show, as the trainer logs it.
-const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];
 /// How fast it trained, as the trainer logs it.
 const SPEED: &str = "speed/images_per_sec";
 
@@ -27,32 +22,17 @@ pub(super) fn report(
     jobs: &[Job],
     outcomes: &[Option<String>],
 ) -> Result<String> {
-    let (mut arms, mut exhibits, mut originals) = (vec![], vec![], vec![]);
-    for (i, planned) in plan.arms.iter().enumerate() {
-        let own: Vec<(&Job, &Option<String>)> =
-            jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == i).collect();
-        arms.push(arm(plan, planned, layout, &own)?);
-        let shown = own.iter().find(|(_, failure)| failure.is_none());
-        if let Some((job, _)) = shown.filter(|_| originals.is_empty()) {
-            originals = pictures(&layout::evaluation(&job.folder).join("originals"))?;
-        }
-        exhibits.push(exhibit(&own)?);
-    }
-    // An arm that was evaluated at another size has no place in the grid of pictures.
-    let size = |picture: &Picture| (picture.width, picture.height);
-    for exhibit in &mut exhibits {
-        let shown = &mut exhibit.reconstructions;
-        if shown.len() != originals.len() || shown.iter().zip(&originals).any(|(a, b)| size(a) != size(b)) {
-            shown.clear();
-        }
-    }
+    let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
+        jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == arm).collect()
+    };
+    let arms = plan.arms.iter().enumerate().map(|(i, planned)| arm(plan, planned, layout, &own(i)));
     let comparison = Comparison {
         format_version: FORMAT_VERSION,
         name: plan.name.clone(),
         protocol: protocol(plan)?,
         environment: environment(jobs),
         base_config: plan.base.to_toml()?,
-        arms,
+        arms: arms.collect::<Result<_>>()?,
     };
     let markdown = report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
@@ -60,7 +40,9 @@ pub(super) fn report(
     write("results.json", &json)?;
     write("results.csv", &report::csv(&comparison))?;
     write("results.md", &markdown)?;
-    // Last: whatever is wrong with a picture, the figures are there.
+    // Last: whatever is wrong with a picture or a log, the figures are there.
+    let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
+    let (exhibits, originals) = exhibits::exhibits(&arms);
     write("report.html", &report::html(&comparison, &exhibits, &originals)?)?;
     let out = layout.out().display();
     Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
@@ -109,62 +91,6 @@ fn run(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Run> {
     Ok(run)
 }
 
-fn exhibit(own: &[(&Job, &Option<String>)]) -> Result<Exhibit> {
-    let mut exhibit = Exhibit::default();
-    // Those of a failed training too: they show how it failed.
-    for (job, _) in own {
-        let curve = |name: &str| -> Result<Curve> {
-            Ok(Curve { name: name.to_owned(), points: logged(&job.folder, name)? })
-        };
-        exhibit.curves.push(CURVES.into_iter().map(curve).collect::<Result<_>>()?);
-    }
-    if let Some((job, _)) = own.iter().find(|(_, failure)| failure.is_none()) {
-        let folder = layout::evaluation(&job.folder);
-        exhibit.code_counts = code_counts(&folder.join("code_counts.csv"))?;
-        exhibit.reconstructions = pictures(&folder.join("reconstructions"))?;
-    }
-    Ok(exhibit)
-}
-
-/// `(step, value)` of every row of a run's `metrics.jsonl` that has the name; none for what was not trained here.
-fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
-    let path = run.join("metrics.jsonl");
-    if !path.exists() {
-        return Ok(vec![]);
-    }
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let rows = text.lines().map(serde_json::from_str::<Map<String, Value>>);
-    let mut points = vec![];
-    for row in rows {
-        let row = row.with_context(|| format!("{} is damaged", path.display()))?;
-        if let (Some(step), Some(value)) =
-            (row.get("step").and_then(Value::as_u64), row.get(name).and_then(Value::as_f64))
-        {
-            points.push((step, value));
-        }
-    }
-    Ok(points)
-}
-
-/// In descending order.
-fn code_counts(path: &Path) -> Result<Vec<i64>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let count = |line: &str| -> Result<i64> {
-        let count = line.split_once(',').and_then(|(_, count)| count.parse().ok());
-        count.with_context(|| format!("{} is damaged: {line:?}", path.display()))
-    };
-    let mut counts: Vec<i64> = text.lines().skip(1).map(count).collect::<Result<_>>()?;
-    counts.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(counts)
-}
-
-/// In the order of their names, which is the same for all arms.
-fn pictures(folder: &Path) -> Result<Vec<Picture>> {
-    let files = Dataset::open(folder, Split::All)?;
-    let pictures = (0..files.len()).map(|i| Ok(read(&files.path(i), &DecodeOptions::default())?));
-    pictures.collect()
-}
-
 /// What is the same for all arms, in words.
 fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
@@ -188,21 +114,19 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
 
 /// Versions and machine, as the runs themselves were made: several values where they differ.
 fn environment(jobs: &[Job]) -> Vec<(String, String)> {
-    let done: Vec<_> = jobs.iter().filter_map(Job::done).collect();
+    let done: Vec<_> = jobs.iter().filter_map(Job::current).collect();
     let values = |of: &dyn Fn(&Done) -> String| {
         let mut values: Vec<String> = done.iter().map(of).collect();
         values.sort();
         values.dedup();
         values.join(", ")
     };
-    let threads =
-        |done: &Done| done.threads.map_or_else(|| "libtorch's choice".into(), |threads| threads.to_string());
     let rows = [
         ("pixtok", values(&|done| done.pixtok.clone())),
         ("libtorch", values(&|done| done.libtorch.clone())),
-        ("processor", Cpu::here().model),
+        ("processor", values(&|done| done.processor.clone())),
         ("devices", values(&|done| done.device.clone())),
-        ("threads", values(&threads)),
+        ("threads", values(&|done| done.threads.to_string())),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

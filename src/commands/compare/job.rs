@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::child::{Children, Ended};
 use super::layout::{self, Layout};
-use crate::checkpoint::write_atomic;
+use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::Misuse;
-use crate::commands::machine::libtorch_version;
+use crate::commands::machine::{Cpu, libtorch_version};
 use crate::config::Config;
+use crate::data::Dataset;
 use crate::sweep::{Plan, Source};
 use crate::torch::{DeviceChoice, device_name};
 
@@ -40,6 +41,8 @@ pub(super) struct Job {
     protocol: PathBuf,
     /// Of all that decides the figures.
     fingerprint: String,
+    /// Fingerprint of the training images' names.
+    train_set: Option<String>,
 }
 
 /// Where and how.
@@ -54,17 +57,25 @@ pub(super) struct Place {
 pub(super) struct Done {
     format_version: u32,
     fingerprint: String,
-    /// Where it was trained and evaluated.
+    /// Fingerprint of the training images' names.
+    train_set: Option<String>,
+    /// Where it was evaluated, and trained if it was not there before.
     pub device: String,
-    /// Of libtorch; absent: its own choice.
-    pub threads: Option<u32>,
+    pub threads: u32,
+    pub processor: String,
     pub pixtok: String,
     pub libtorch: String,
 }
 
 /// All jobs, seed by seed, so that a whole table is there as early as can be. `identity` stands for the evaluation:
 /// what is measured, with which weights, on which images.
-pub(super) fn jobs(plan: &Plan, layout: &Layout, identity: &str) -> Result<Vec<Job>> {
+pub(super) fn jobs(
+    plan: &Plan,
+    layout: &Layout,
+    identity: &str,
+    train_set: Option<&Dataset>,
+) -> Result<Vec<Job>> {
+    let train_set = train_set.map(Dataset::fingerprint);
     let mut jobs = vec![];
     for (i, &seed) in plan.seeds.iter().enumerate() {
         for (arm, planned) in plan.arms.iter().enumerate() {
@@ -81,26 +92,31 @@ pub(super) fn jobs(plan: &Plan, layout: &Layout, identity: &str) -> Result<Vec<J
             let text = config.as_ref().map(Config::to_toml).transpose()?.unwrap_or_default();
             let fingerprint = blake3::hash(format!("{text}\0{identity}").as_bytes()).to_hex().to_string();
             let (folder, protocol) = (layout.run(name, seed), layout.protocol());
-            jobs.push(Job { arm, seed, label, folder, config, tokenizer, protocol, fingerprint });
+            let train_set = config.as_ref().and_then(|_| train_set.clone());
+            jobs.push(Job { arm, seed, label, folder, config, tokenizer, protocol, fingerprint, train_set });
         }
     }
     Ok(jobs)
 }
 
 impl Job {
-    /// Refuses a run folder that another config was trained in: going on with it would give figures of neither.
+    /// Refuses a run folder that another config, or other images, were trained in: going on with it would give figures of
+    /// neither.
     pub fn check_unchanged(&self) -> Result<()> {
         let (Some(config), path) = (&self.config, self.folder.join("config.toml")) else { return Ok(()) };
         if !path.exists() {
             return Ok(());
         }
         let (earlier, _) = Config::read(&path, &[])?;
-        let differences = config.differences(&earlier)?;
+        let mut differences = config.differences(&earlier)?;
+        if self.done().is_some_and(|done| done.train_set != self.train_set) {
+            differences.push(format!("other files in {}", config.data.train));
+        }
         if differences.is_empty() {
             return Ok(());
         }
         Err(Misuse(format!(
-            "{} was trained with another config ({}); give another --out, or remove that folder",
+            "{} was trained otherwise ({}); give another --out, or remove that folder",
             self.folder.display(),
             differences.join("; ")
         ))
@@ -111,14 +127,22 @@ impl Job {
     /// evaluated again: it may have changed.
     pub fn is_done(&self) -> bool {
         let figures = layout::evaluation(&self.folder).join("figures.json");
-        self.config.is_some()
-            && figures.exists()
-            && self.done().is_some_and(|done| done.fingerprint == self.fingerprint)
+        self.config.is_some() && figures.exists() && self.current().is_some()
     }
 
-    /// What its marker says.
-    pub fn done(&self) -> Option<Done> {
+    /// What its marker says, if that is of this evaluation.
+    pub fn current(&self) -> Option<Done> {
+        self.done().filter(|done| done.fingerprint == self.fingerprint)
+    }
+
+    fn done(&self) -> Option<Done> {
         serde_json::from_str(&fs::read_to_string(self.marker()).ok()?).ok()
+    }
+
+    /// Whether the last step is saved: only an evaluation is owed.
+    fn is_trained(&self, config: &Config) -> bool {
+        let last = RunFolder::open(&self.folder).and_then(|run| run.select(Which::Last));
+        last.is_ok_and(|step| step == config.train.steps)
     }
 
     /// Does it; in words why it failed, if it did.
@@ -133,6 +157,7 @@ impl Job {
         fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let log = self.folder.with_extension("log");
         if let Some(config) = &self.config
+            && !self.is_trained(config)
             && let Some(failure) = self.train(config, place, children, &log, tell)?
         {
             return Ok(Some(failure));
@@ -140,6 +165,8 @@ impl Job {
         // An earlier evaluation, of other images perhaps, must not mix with this one.
         let evaluation = layout::evaluation(&self.folder);
         if evaluation.exists() {
+            // First of all, so that nothing in part passes for done.
+            let _ = fs::remove_file(self.marker());
             fs::remove_dir_all(&evaluation)
                 .with_context(|| format!("cannot remove {}", evaluation.display()))?;
         }
@@ -151,7 +178,9 @@ impl Job {
             format_version: 1,
             fingerprint: self.fingerprint.clone(),
             device: device_name(place.device.resolve()?),
-            threads: place.threads,
+            train_set: self.train_set.clone(),
+            threads: place.threads.unwrap_or_else(|| tch::get_num_threads().unsigned_abs()),
+            processor: Cpu::here().model,
             pixtok: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: libtorch_version(),
         };

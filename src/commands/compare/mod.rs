@@ -1,10 +1,12 @@
 //! `pixtok compare`: tokenizers on equal terms.
 //!
 //! `layout` says what lies where in the comparison's folder, `job` trains and evaluates one arm with one seed in
-//! processes of their own, `queue` runs the jobs, `collect` makes the results of what they left.
+//! processes of their own, `queue` runs the jobs, `collect` makes the results of what they left, with `exhibits` for the
+//! page.
 
 mod child;
 mod collect;
+mod exhibits;
 mod job;
 mod layout;
 mod queue;
@@ -18,6 +20,7 @@ use tch::Device;
 
 pub(super) use child::follow_parent;
 
+use super::machine::libtorch_version;
 use super::{Misuse, measures, note, print, subject, train};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
@@ -39,10 +42,11 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let val_set = images?;
     check(&plan, Some(&val_set), args, device)?;
     let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
-    let _lock = prepare(&layout)?;
     let protocol = plan.base.to_toml()?;
     let identity = identity(&protocol, &val_set, args)?;
-    let jobs = job::jobs(&plan, &layout, &identity)?;
+    let train_set = trains(&plan).then(|| train::training_set(&plan.base)).transpose()?;
+    let _lock = prepare(&layout)?;
+    let jobs = job::jobs(&plan, &layout, &identity, train_set.as_ref())?;
     jobs.iter().try_for_each(Job::check_unchanged)?;
     write_atomic(&layout.protocol(), protocol.as_bytes())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
@@ -59,9 +63,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     Ok(u8::from(failed > 0))
 }
 
+fn trains(plan: &Plan) -> bool {
+    plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)))
+}
+
 /// The images that all arms are evaluated on; those that they are trained on are there too.
 fn val_images(plan: &Plan) -> Result<Dataset> {
-    if plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_))) {
+    if trains(plan) {
         train::check_batch(&plan.base, &train::training_set(&plan.base)?)?;
     }
     Ok(train::validation_set(&plan.base)?.1)
@@ -70,7 +78,8 @@ fn val_images(plan: &Plan) -> Result<Dataset> {
 /// Before any training: are weights and what is taken as it is what they should be?
 fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Device) -> Result<()> {
     if let Some(val_set) = val_set {
-        measures::measures(&args.measures, plan.base.eval.images_of(val_set.len()), device)?;
+        // On the CPU: this process keeps no memory of the trainings' devices.
+        measures::measures(&args.measures, plan.base.eval.images_of(val_set.len()), Device::Cpu)?;
     }
     for arm in &plan.arms {
         let Source::Existing { path, codebook_size } = &arm.source else { continue };
@@ -89,9 +98,12 @@ fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Dev
 /// Makes the comparison's folder and takes it, unless it is another's.
 fn prepare(layout: &Layout) -> Result<Lock> {
     let out = layout.out();
-    let other = out.exists()
-        && !layout.protocol().exists()
-        && fs::read_dir(out).is_ok_and(|mut files| files.next().is_some());
+    // Hidden files are the lock and what a kill left of the protocol.
+    let shown = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+    };
+    let holds_something = fs::read_dir(out).is_ok_and(|mut entries| entries.any(shown));
+    let other = holds_something && !layout.protocol().exists();
     if other {
         return Err(Misuse(format!(
             "{} holds something else than a comparison; give another --out",
@@ -103,9 +115,10 @@ fn prepare(layout: &Layout) -> Result<Lock> {
     Lock::take(out).context("another comparison works there; wait for it, or give another --out")
 }
 
-/// Of the evaluation: the same value means the same figures of the same weights.
+/// Of the evaluation: program, protocol, images (by name, size and time), metrics and their weights.
 fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<String> {
-    let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), protocol.to_owned(), val_set.fingerprint()];
+    let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
+    parts.push(val_set.files_fingerprint());
     parts.extend(args.measures.words());
     for path in measures::weight_files(&args.measures)? {
         let mut hasher = blake3::Hasher::new();
