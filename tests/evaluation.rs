@@ -184,7 +184,7 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
         ("codebook_size = 1000\ndownsample = 2\nindices_output = 1\n", &["indices_output is 1", "1 output"]),
         ("codebook_size = 1000\ndownsample = 2\ninput_range = [1, 1]\n", &["input_range", "black and white"]),
         ("codebook_size = 1000\ndownsample = 2\nlayuot = \"nchw\"\n", &["layuot", "did you mean \"layout\""]),
-        ("codebook_size = 1000\ndownsample = 2\nlayout = \"nhwc\"\n", &["correct layout"]),
+        ("codebook_size = 1000\ndownsample = 2\nlayout = \"nhwc\"\n", &["the encoder refuses the image"]),
     ] {
         let adapter = traced(&scratch, keys);
         let output = eval(&[&text(&adapter), "--data", &val]);
