@@ -60,7 +60,7 @@ const COMPARE_HELP: &str = "\
 Examples:
   pixtok compare configs/compare/fsq-vs-vq.toml --dry-run
   pixtok compare configs/compare/fsq-vs-vq.toml
-  pixtok compare mine.toml --out checkpoints/mine --devices cuda:0,cuda:1
+  pixtok compare mine.toml --out checkpoints/mine-compared --devices cuda:0,cuda:1
 
 The same command again goes on where it was stopped; what is finished is not run again.";
 

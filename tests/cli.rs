@@ -473,7 +473,9 @@ fn checkpoints_and_weights_are_chosen_by_name() {
     refused(&eval(&["--weights", "ema"]), 2, &["no weight average", "train.ema_decay", "--weights raw"]);
     ended(&eval(&["--weights", "mean"]), 2, &["\"mean\"", "raw or ema"]);
     refused(&eval(&["--data", "absent"]), 2, &["absent does not exist", "--data"]);
-    refused(&pixtok(&["eval", "absent"]), 2, &["absent is not a run folder"]);
+    refused(&pixtok(&["eval", "absent"]), 2, &["absent does not exist", "run folder"]);
+    let step = run.join("step-000001");
+    refused(&pixtok(&["eval", step.to_str().unwrap()]), 2, &["is a checkpoint", "--checkpoint"]);
 
     let json = scratch.path("figures.json");
     ended(&eval(&["--json", json.to_str().unwrap()]), 0, &["psnr_db"]);

@@ -128,6 +128,9 @@ fn an_edited_sweep_does_not_pass_off_what_was_trained_before() {
     assert!(said(&output).contains("other files in"), "{}", said(&output));
     let output = pixtok(&["compare", &path, "--out", scratch.path("train").to_str().unwrap()]);
     assert!(said(&output).contains("something else than a comparison"), "{}", said(&output));
+    let out = scratch.path("train");
+    let dry = pixtok(&["compare", &path, "--out", out.to_str().unwrap(), "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(2), "a dry run refuses what the run would: {}", said(&dry));
 }
 
 #[test]
@@ -217,7 +220,7 @@ fn mistakes_are_named_before_anything_is_trained() {
         ("[[arms]]\nname = \"a\"\nsets = {}\n", &["arms", "sets", "did you mean \"set\""][..]),
         ("[[arms]]\nname = \"a\"\n[[arms]]\nname = \"a\"\n", &["two arms are called \"a\""]),
         ("[[arms]]\nname = \"a\"\ncodebook_size = 1024\n", &["codebook_size is 1024", "1000 codes"]),
-        ("[[arms]]\nname = \"a\"\npath = \"no.toml\"\n", &["arm \"a\"", "absent.pt is no TorchScript file"]),
+        ("[[arms]]\nname = \"a\"\npath = \"no.toml\"\n", &["arm \"a\"", "absent.pt does not exist"]),
         ("[[arms]]\nname = \"a\"\npath = \"empty\"\n", &["arm \"a\"", "empty"]),
         ("[[arms]]\nname = \"a\"\npath = \"few\"\n", &["arm \"a\"", "01.jpg has no reconstruction"]),
         ("set.data.val = \"EMPTY\"\n[[arms]]\nname = \"a\"\n", &["no images in", "empty"]),
@@ -239,11 +242,14 @@ fn mistakes_are_named_before_anything_is_trained() {
 
 #[test]
 fn the_repositorys_comparisons_resolve() {
+    let scratch = Scratch::new();
     let folder = Path::new(common::ROOT).join("configs/compare");
     let files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     assert!(files.len() >= 3);
     for file in files {
-        let output = pixtok(&["compare", file.to_str().unwrap(), "--dry-run"]);
+        let out = scratch.path("out");
+        let output =
+            pixtok(&["compare", file.to_str().unwrap(), "--dry-run", "--out", out.to_str().unwrap()]);
         assert!(output.status.success(), "{}: {}", file.display(), said(&output));
     }
 }

@@ -110,6 +110,8 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
     }
     let prepared = figures(&[&text(&renamed), "--protocol", &text(&scratch.path("tiny.toml"))]);
     assert_eq!(prepared["psnr_db"], found["psnr_db"]);
+    let refused = eval(&[&reconstructions, "--data", &reconstructions]);
+    assert!(said(&refused).contains("give two folders"), "{}", said(&refused));
     let refused = eval(&[&reconstructions]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(said(&refused).contains("--data"), "{}", said(&refused));
@@ -198,7 +200,7 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("decoder.pt is no TorchScript file"), "{}", said(&output));
     fs::remove_file(scratch.path("encoder.pt")).unwrap();
-    assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("No such file"));
+    assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("encoder.pt does not exist"));
 }
 
 #[test]

@@ -101,7 +101,10 @@ pub enum AdapterError {
         /// What it may be.
         allowed: &'static str,
     },
-    /// A file that is not there or is no TorchScript.
+    /// A file that is not there.
+    #[error("{} does not exist; the adapter's paths are relative to its own folder", .0.display())]
+    Missing(PathBuf),
+    /// A file that is no TorchScript.
     #[error("{} is no TorchScript file that this libtorch reads ({reason}); save it with torch.jit.save", .path.display())]
     NotTorchScript {
         /// The file.

@@ -152,7 +152,9 @@ impl Codec for TorchScript {
 fn load_module(path: &PathBuf, device: Device) -> Result<CModule, AdapterError> {
     let failed = |reason: String| AdapterError::NotTorchScript { path: path.clone(), reason };
     // libtorch's own words for a missing file name a line of its source.
-    std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if !path.exists() {
+        return Err(AdapterError::Missing(path.clone()));
+    }
     let mut module =
         CModule::load_on_device(path, device).map_err(|error| failed(first_line(&error).to_owned()))?;
     module.set_eval();
@@ -179,5 +181,7 @@ fn first_line(error: &tch::TchError) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     // An error inside a script ends with its cause, after the script's own trace.
     let cause = lines.iter().find_map(|line| line.strip_prefix("RuntimeError: "));
-    cause.or(lines.first().copied()).unwrap_or_default().to_owned()
+    let line = cause.or(lines.first().copied()).unwrap_or_default();
+    // Guesses at the reason follow its first sentence.
+    line.split(". ").next().unwrap_or(line).trim_end_matches('.').to_owned()
 }

@@ -11,7 +11,7 @@ use tch::Device;
 
 use super::subject::{Images, Measured};
 use super::write::{write, write_png};
-use super::{measures, note, open, print, subject};
+use super::{Misuse, measures, note, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
 use crate::data::{BadSamples, Loader};
@@ -53,12 +53,12 @@ fn prepare(args: &EvalArgs) -> Result<()> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         if !endings.contains(&ending) {
             let known = endings.join(" or .");
-            return Err(super::Misuse(format!("{}: the name must end in .{known}", path.display())).into());
+            return Err(Misuse(format!("{}: the name must end in .{known}", path.display())).into());
         }
     }
     let files = [&args.json, &args.per_image, &args.code_counts];
     if let Some(folder) = files.into_iter().flatten().find(|path| path.is_dir()) {
-        return Err(super::Misuse(format!("{} is a folder; give a file", folder.display())).into());
+        return Err(Misuse(format!("{} is a folder; give a file", folder.display())).into());
     }
     let parents = files.into_iter().flatten().filter_map(|path| path.parent());
     for folder in parents.chain(args.pictures.as_deref()) {
@@ -87,6 +87,19 @@ fn measure(
         }
         Measured::Foreign(pair) => of_codec(&**pair),
         Measured::Reconstructions(folder) => {
+            let same = args.data.as_ref().is_some_and(
+                |data| matches!((data.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b),
+            );
+            if same {
+                let folder = folder.display();
+                return Err(Misuse(format!(
+                    "{folder} is given as originals and reconstructions both; give two folders"
+                ))
+                .into());
+            }
+            if args.measures.stability {
+                note("stability is of tokens, which reconstructions alone do not have; it is left out");
+            }
             let found = Reconstructions::find(folder, &images.dataset)?;
             if found.unused() > 0 {
                 note(&format!("{} image(s) in {} are no original's", found.unused(), folder.display()));

@@ -53,6 +53,21 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
             .with_context(|| format!("{} is read as the adapter of a TorchScript pair", path.display()))?;
         return Ok(Measured::Foreign(Box::new(TorchScript::load(adapter, path, device)?)));
     }
+    let path_words = path.display();
+    if !path.exists() {
+        return Err(Misuse(format!(
+            "{path_words} does not exist; give a run folder, a model folder, an adapter or a folder of reconstructions"
+        ))
+        .into());
+    }
+    if path.join("protocol.toml").is_file() {
+        return Err(Misuse(format!("{path_words} is a comparison; give one of the runs in its arms/")).into());
+    }
+    if path.join("manifest.json").is_file() {
+        return Err(
+            Misuse(format!("{path_words} is a checkpoint; give its run folder, with --checkpoint")).into()
+        );
+    }
     // A run folder may hold pictures too.
     if open::is_ours(path) || path.join("best.json").exists() || !path.is_dir() {
         return Ok(Measured::Own(Box::new(open::open(path, args, device)?)));

@@ -186,7 +186,7 @@ impl Pairs {
             if size(&original) != size(&recon) {
                 return Err(EvaluateError::Pairs(format!(
                     "{name} is {}×{} pixels and its reconstruction {}×{}; give the originals as they were \
-                     reconstructed, cropped and resized alike",
+                     reconstructed, cropped and resized alike (without --protocol images keep their own sizes)",
                     original.width, original.height, recon.width, recon.height
                 )));
             }

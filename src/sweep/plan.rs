@@ -99,7 +99,8 @@ impl Plan {
         }
         let base_path = folder.join(&file.base);
         let common = [overrides(&file.set), vec![format!("seed={first}")]].concat();
-        let (base, _) = Config::read(&base_path, &common)?;
+        let of_base = |error: ConfigError| whole(format!("its base with its set: {}", as_in_a_sweep(&error)));
+        let (base, _) = Config::read(&base_path, &common).map_err(of_base)?;
         base.check().map_err(|source| SweepError::Base { path: base_path.clone(), source })?;
         let mut arms = file.grid.as_ref().map_or(Ok(vec![]), |grid| of_grid(grid, &base, &whole))?;
         for entry in file.arms {
@@ -193,7 +194,7 @@ fn of_entry(
     let start = config.map_or_else(|| base_path.to_owned(), |path| folder.join(path));
     let own = overrides(&set);
     let (config, _) =
-        Config::read(&start, &[common, &own].concat()).map_err(|error| fail(error.to_string()))?;
+        Config::read(&start, &[common, &own].concat()).map_err(|error| fail(as_in_a_sweep(&error)))?;
     let changes = config.changes(base).map_err(|error| fail(error.to_string()))?;
     let of_all =
         |key: &str| COMMON.iter().any(|common| key == *common || key.starts_with(&format!("{common}.")));
@@ -232,6 +233,11 @@ fn overrides(set: &Table) -> Vec<String> {
     let mut list = vec![];
     collect("", set, &mut list);
     list
+}
+
+/// A config's error in a sweep's words: changes stand under `set` there.
+fn as_in_a_sweep(error: &ConfigError) -> String {
+    error.to_string().replacen("--set ", "set ", 1)
 }
 
 fn first_twice(seeds: &[u64]) -> Option<u64> {

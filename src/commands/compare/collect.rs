@@ -59,7 +59,11 @@ fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option
     let first = |name: &str| runs.iter().find_map(|run| run.figures.get(name)?.as_i64());
     let differences = match &planned.source {
         Source::Trained(config) => config.differences(&plan.base)?,
-        Source::Existing { path, .. } => vec![format!("taken as it is: {}", path.display())],
+        Source::Existing { path, .. } => {
+            let step = runs.first().and_then(|run| run.figures.get("step")?.as_u64());
+            let steps = step.map_or_else(String::new, |step| format!(", trained for {step} steps"));
+            vec![format!("taken as it is: {}{steps}", path.display())]
+        }
     };
     Ok(Arm {
         name: planned.name.clone(),
@@ -109,7 +113,15 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
         ("evaluation", format!("fp32, batches of {}, raw weights of the last checkpoint", eval.batch_size)),
         ("values", "8 bits: round((x + 1)·127.5), clamped to 0 to 255".to_owned()),
     ];
-    Ok(rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    let mut rows: Vec<_> = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let existing = plan.arms.iter().filter(|arm| matches!(arm.source, Source::Existing { .. }));
+    let names: Vec<&str> = existing.map(|arm| arm.name.as_str()).collect();
+    if !names.is_empty() {
+        let words =
+            format!("{}: with a training of their own; evaluation alone is the same", names.join(", "));
+        rows.insert(0, ("taken as they are".to_owned(), words));
+    }
+    Ok(rows)
 }
 
 /// Versions and machine, as the runs themselves were made: several values where they differ.

@@ -156,11 +156,14 @@ impl Job {
         let parent = self.folder.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let log = self.folder.with_extension("log");
-        if let Some(config) = &self.config
-            && !self.is_trained(config)
-            && let Some(failure) = self.train(config, place, children, &log, tell)?
-        {
-            return Ok(Some(failure));
+        match &self.config {
+            Some(config) if self.is_trained(config) => tell("trained earlier; evaluating"),
+            Some(config) => {
+                if let Some(failure) = self.train(config, place, children, &log, tell)? {
+                    return Ok(Some(failure));
+                }
+            }
+            None => {}
         }
         // An earlier evaluation, of other images perhaps, must not mix with this one.
         let evaluation = layout::evaluation(&self.folder);

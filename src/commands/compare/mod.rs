@@ -21,7 +21,7 @@ use tch::Device;
 pub(super) use child::follow_parent;
 
 use super::machine::libtorch_version;
-use super::{Misuse, measures, note, print, subject, train};
+use super::{Misuse, measures, note, open, print, subject, train};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
 use crate::data::Dataset;
@@ -35,19 +35,23 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let plan = Plan::read(&args.sweep)?;
     let images = val_images(&plan);
     let device = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?[0];
+    check(&plan, images.as_ref().ok(), args, device)?;
+    let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
+    check_folder(&layout)?;
     if args.dry_run {
-        check(&plan, images.as_ref().ok(), args, device)?;
+        // Without images there is no saying whether earlier trainings were of the same.
+        if let Ok(val_set) = &images {
+            jobs(&plan, &layout, val_set, args)?;
+        }
         return print(&describe(&plan, &images)?).map(|()| 0);
     }
     let val_set = images?;
-    check(&plan, Some(&val_set), args, device)?;
-    let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
+    let jobs = jobs(&plan, &layout, &val_set, args)?;
+    let out = layout.out();
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let _lock =
+        Lock::take(out).context("another comparison works there; wait for it, or give another --out")?;
     let protocol = plan.base.to_toml()?;
-    let identity = identity(&protocol, &val_set, args)?;
-    let train_set = trains(&plan).then(|| train::training_set(&plan.base)).transpose()?;
-    let _lock = prepare(&layout)?;
-    let jobs = job::jobs(&plan, &layout, &identity, train_set.as_ref())?;
-    jobs.iter().try_for_each(Job::check_unchanged)?;
     write_atomic(&layout.protocol(), protocol.as_bytes())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
     let outcomes = queue::run(&jobs, args, &signals)?;
@@ -95,24 +99,28 @@ fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Dev
     Ok(())
 }
 
-/// Makes the comparison's folder and takes it, unless it is another's.
-fn prepare(layout: &Layout) -> Result<Lock> {
+/// All jobs; refuses earlier trainings of the same names that were others.
+fn jobs(plan: &Plan, layout: &Layout, val_set: &Dataset, args: &CompareArgs) -> Result<Vec<Job>> {
+    let identity = identity(&plan.base.to_toml()?, val_set, args)?;
+    let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
+    let jobs = job::jobs(plan, layout, &identity, train_set.as_ref())?;
+    jobs.iter().try_for_each(Job::check_unchanged)?;
+    Ok(jobs)
+}
+
+/// Refuses a folder that is another's.
+fn check_folder(layout: &Layout) -> Result<()> {
     let out = layout.out();
     // Hidden files are the lock and what a kill left of the protocol.
     let shown = |entry: std::io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
     };
     let holds_something = fs::read_dir(out).is_ok_and(|mut entries| entries.any(shown));
-    let other = holds_something && !layout.protocol().exists();
-    if other {
-        return Err(Misuse(format!(
-            "{} holds something else than a comparison; give another --out",
-            out.display()
-        ))
-        .into());
+    if holds_something && !layout.protocol().exists() {
+        let what = if open::is_ours(out) { "a training run" } else { "something else than a comparison" };
+        return Err(Misuse(format!("{} holds {what}; give another --out", out.display())).into());
     }
-    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    Lock::take(out).context("another comparison works there; wait for it, or give another --out")
+    Ok(())
 }
 
 /// Of the evaluation: program, protocol, images (by name, size and time), metrics and their weights.
