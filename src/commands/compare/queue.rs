@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism, sleep};
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ struct Queue<'a> {
     /// What ends the comparison: something beside the arms failed.
     fatal: Mutex<Option<anyhow::Error>>,
     total: usize,
+    finished: AtomicUsize,
     began: Instant,
 }
 
@@ -50,6 +51,7 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
         waiting: Mutex::new(waiting),
         outcomes: Mutex::new(vec![None; jobs.len()]),
         fatal: Mutex::new(None),
+        finished: AtomicUsize::new(0),
         began: Instant::now(),
     };
     let over = AtomicBool::new(false);
@@ -77,7 +79,8 @@ impl Queue<'_> {
         let place = Place { device, threads: threads(self.args) };
         while let Some((i, number)) = self.next() {
             let job = &self.jobs[i];
-            let left = remaining(self.began.elapsed().as_secs_f64(), number - 1, self.total);
+            let finished = self.finished.load(Ordering::Relaxed);
+            let left = remaining(self.began.elapsed().as_secs_f64(), finished, self.total);
             note(&format!("[{number}/{}] {}{left}", self.total, job.label));
             let told = |line: &str| note(&format!("{}: {line}", job.label));
             match job.run(&place, &self.args.measures, &self.children, &told) {
@@ -90,6 +93,7 @@ impl Queue<'_> {
                     locked(&self.fatal).get_or_insert(error);
                 }
             }
+            self.finished.fetch_add(1, Ordering::Relaxed);
         }
     }
 
