@@ -7,22 +7,26 @@ use crate::metrics::DEFINITIONS;
 
 /// One row per run: arm, series, seed, every figure that occurs in the order of the definitions, why it failed. What is
 /// absent is empty; numbers have all their digits.
-#[must_use]
-pub fn csv(comparison: &Comparison) -> String {
+///
+/// # Errors
+/// When a row cannot be written.
+pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, ::csv::Error> {
     let runs = || comparison.arms.iter().flat_map(|arm| &arm.runs);
     let occurs = |name: &&str| runs().any(|run| run.figures.contains_key(*name));
     let names: Vec<&str> = DEFINITIONS.iter().map(|definition| definition.name).filter(occurs).collect();
-    let head = ["arm", "series", "seed"].into_iter().chain(names.iter().copied()).chain(["failure"]);
-    let mut text = line(head.map(str::to_owned));
+    let mut writer = ::csv::Writer::from_writer(vec![]);
+    writer.write_record(
+        ["arm", "series", "seed"].into_iter().chain(names.iter().copied()).chain(["failure"]),
+    )?;
     for arm in &comparison.arms {
         for run in &arm.runs {
             let seed = run.seed.map_or_else(String::new, |seed| seed.to_string());
             let figures = names.iter().map(|name| figure(run, name));
             let cells = [arm.name.clone(), arm.series.clone(), seed].into_iter().chain(figures);
-            text += &line(cells.chain([run.failure.clone().unwrap_or_default()]));
+            writer.write_record(cells.chain([run.failure.clone().unwrap_or_default()]))?;
         }
     }
-    text
+    writer.into_inner().map_err(|error| error.into_error().into())
 }
 
 fn figure(run: &Run, name: &str) -> String {
@@ -32,23 +36,15 @@ fn figure(run: &Run, name: &str) -> String {
     }
 }
 
-/// RFC 4180, but for the line's end, which is that of every other text here.
-fn line(cells: impl Iterator<Item = String>) -> String {
-    let quote = |cell: String| {
-        if cell.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", cell.replace('"', "\"\""))
-        } else {
-            cell
-        }
-    };
-    cells.map(quote).collect::<Vec<_>>().join(",") + "\n"
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture;
     use super::*;
     use serde_json::json;
+
+    fn text(comparison: &Comparison) -> String {
+        String::from_utf8(csv(comparison).unwrap()).unwrap()
+    }
 
     #[test]
     fn runs_are_rows_and_what_is_absent_is_empty() {
@@ -58,7 +54,7 @@ mod tests {
         ]);
         comparison.arms[1].runs[0].seed = None;
         assert_eq!(
-            csv(&comparison),
+            text(&comparison),
             "arm,series,seed,psnr_db,usage,failure\na,s,0,27.125,0.25,\na,s,1,,,\nb,t,,26,,\n"
         );
     }
@@ -67,7 +63,7 @@ mod tests {
     fn commas_quotes_and_line_ends_are_quoted() {
         let mut comparison = fixture::comparison(&[("a,b \"c\"", "s", &[json!({})])]);
         comparison.arms[0].runs[0].failure = Some("step 3:\nloss is NaN".into());
-        let text = csv(&comparison);
+        let text = text(&comparison);
         assert!(text.ends_with("\n\"a,b \"\"c\"\"\",s,0,\"step 3:\nloss is NaN\"\n"), "{text}");
     }
 }

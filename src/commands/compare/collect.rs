@@ -36,14 +36,14 @@ pub(super) fn report(
     };
     let markdown = report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
-    let write = |name: &str, content: &str| write_atomic(&layout.out().join(name), content.as_bytes());
-    write("results.json", &json)?;
-    write("results.csv", &report::csv(&comparison))?;
-    write("results.md", &markdown)?;
+    let write = |name: &str, content: &[u8]| write_atomic(&layout.out().join(name), content);
+    write("results.json", json.as_bytes())?;
+    write("results.csv", &report::csv(&comparison)?)?;
+    write("results.md", markdown.as_bytes())?;
     // Last: whatever is wrong with a picture or a log, the figures are there.
     let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
     let (exhibits, originals) = exhibits::exhibits(&arms);
-    write("report.html", &report::html(&comparison, &exhibits, &originals)?)?;
+    write("report.html", report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
     let out = layout.out().display();
     Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
 }
