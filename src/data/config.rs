@@ -9,7 +9,7 @@ use super::DataError;
 use crate::picture::DecodeOptions;
 
 /// The largest image side: a picture of this size has 2^28 pixels, as many as are decoded at most.
-const MAX_SIDE: u32 = 1 << 14;
+pub const MAX_SIDE: u32 = 1 << 14;
 
 /// Which images, and how they are prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 //!
 //! `source` finds the files, `pass` decides which come next, `transform` crops and resizes a picture,
 //! `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
-//! cannot be used, `config` holds the settings. The order of the images and what is done to each are pure
+//! cannot be used, `config` holds the settings; `samples` reads the inputs of an export from first to last,
+//! without batches and without an order of its own. The order of the images and what is done to each are pure
 //! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
 //! threads. Nothing here knows of models or training.
 
@@ -11,6 +12,8 @@ mod bad;
 mod config;
 mod loader;
 mod pass;
+mod prepare;
+mod samples;
 mod source;
 mod transform;
 
@@ -20,8 +23,11 @@ use std::path::PathBuf;
 use crate::torch::TorchError;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
-pub use config::{Config, Crop, Filter, ImageSize};
+pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
 pub use loader::{Batch, Cursor, Loader};
+pub use prepare::{Fit, Prepare, Prepared};
+pub use samples::key::digest;
+pub use samples::{Encoded, Sample, SampleSet, SampleStream};
 pub use source::{Dataset, EXTENSIONS, Split};
 
 /// Why there are no images to be had.
@@ -99,6 +105,96 @@ pub enum DataError {
         total: usize,
         /// All of them, with their reasons.
         bad: Vec<BadSample>,
+    },
+    /// Nothing where the images for an export should be.
+    #[error("{} does not exist; give {}", .0.display(), samples::INPUTS)]
+    NoInput(PathBuf),
+    /// A file of a kind that is not read.
+    #[error("{} is no input for an export; give {}", .0.display(), samples::INPUTS)]
+    UnknownInput(PathBuf),
+    /// A compressed archive: nothing in it can be skipped without reading it.
+    #[error("{} is compressed; decompress it to a .tar file, or unpack it to a folder, first", .0.display())]
+    Compressed(PathBuf),
+    /// A folder that could be meant in several ways.
+    #[error("{} holds {found}, so it is ambiguous; give {remedy}", path.display())]
+    Ambiguous {
+        /// The folder.
+        path: PathBuf,
+        /// The kinds that are in it.
+        found: String,
+        /// What to give for each.
+        remedy: String,
+    },
+    /// An input file that the system does not let be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A Parquet file without images in the place where they are looked for.
+    #[error(
+        "{} has no column `image` with a binary field `bytes`; it has {columns}; rename the column with the \
+         images",
+        path.display()
+    )]
+    NoImageColumn {
+        /// The file.
+        path: PathBuf,
+        /// The columns that it has.
+        columns: String,
+    },
+    /// Parquet files that do not belong together.
+    #[error(
+        "the columns of {} differ from those of {}: {difference}; give only files of one data set",
+        path.display(), first.display()
+    )]
+    SchemaDiffers {
+        /// The file.
+        path: PathBuf,
+        /// The first file.
+        first: PathBuf,
+        /// What would be read of each.
+        difference: String,
+    },
+    /// A name that could lead outside the output, or that names nothing.
+    #[error("{}, {place}: {reason}; keys become file names, so give another", path.display())]
+    UnsafeKey {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where in it.
+        place: String,
+        /// The name, and what is wrong with it.
+        reason: String,
+    },
+    /// Two samples that would have the same name.
+    #[error("keys clash in {}: {reason}", path.display())]
+    KeysClash {
+        /// The file or folder.
+        path: PathBuf,
+        /// Which, and what to do.
+        reason: String,
+    },
+    /// A line of a list that is not what it should be.
+    #[error("{}, line {line}: {reason}", path.display())]
+    BadLine {
+        /// The list.
+        path: PathBuf,
+        /// Counted from one.
+        line: u64,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// An input file that is cut short or broken.
+    #[error("{} cannot be read {}: {reason}; fetch or write the file again", path.display(), samples::beyond(last))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The key of the last whole sample before the damage.
+        last: Option<String>,
+        /// How one can tell.
+        reason: String,
     },
     /// A thread that should load images could not be started, or is gone.
     #[error("the image loader stopped: {0}")]

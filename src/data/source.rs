@@ -237,11 +237,11 @@ fn image_path(entry: walkdir::Result<DirEntry>, root: &Path) -> Result<Option<Pa
     }
 }
 
-fn is_hidden(name: &OsStr) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b".")
 }
 
-fn has_extension(path: &Path) -> bool {
+pub(super) fn has_extension(path: &Path) -> bool {
     let Some(extension) = path.extension() else { return false };
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }

@@ -36,18 +36,30 @@ pub(super) struct Transform {
     filter: Filter,
     crop: Crop,
     flip: bool,
+    /// Take the whole picture, whatever its shape, in place of a crop.
+    stretch: bool,
 }
 
 impl Transform {
     /// With the random choices of training.
     pub(super) fn train(config: &Config) -> Self {
         let Config { image_size: size, resize, filter, crop, flip, .. } = *config;
-        Self { size, resize, filter, crop, flip }
+        Self { size, resize, filter, crop, flip, stretch: false }
     }
 
     /// Resize and centre crop.
     pub(super) fn eval(config: &Config) -> Self {
         Self { crop: Crop::Centre {}, flip: false, ..Self::train(config) }
+    }
+
+    /// The same for whole pictures and images of another size, each side scaled by itself.
+    pub(super) fn stretched_to(&self, size: ImageSize) -> Self {
+        Self { size, stretch: true, ..self.clone() }
+    }
+
+    /// Of the images.
+    pub(super) fn image_size(&self) -> ImageSize {
+        self.size
     }
 
     /// Bytes of one image.
@@ -82,6 +94,9 @@ impl Transform {
 
     /// Draws always in the same order: the place, then the mirror.
     fn window(&self, width: f64, height: f64, seed: Seed) -> Window {
+        if self.stretch {
+            return Window { left: 0.0, top: 0.0, width, height, mirrored: false };
+        }
         let mut rng = seed.rng();
         let mut window = match self.crop {
             Crop::Random {} => self.of_resized(width, height, |room| rng.random_range(0..=room)),

@@ -19,7 +19,7 @@ fn transform(
     crop: Crop,
     flip: bool,
 ) -> Transform {
-    Transform { size: ImageSize { height, width }, resize, filter, crop, flip }
+    Transform { size: ImageSize { height, width }, resize, filter, crop, flip, stretch: false }
 }
 
 fn picture(height: usize, width: usize) -> Picture {

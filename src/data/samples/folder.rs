@@ -1,0 +1,158 @@
+//! A folder of images, sorted; the first-level folders are the classes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{DataError, Encoded, Input, Sample, SampleStream, key};
+use crate::data::{Dataset, Split};
+
+/// An image folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dataset: Arc<Dataset>,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> Result<Folder, DataError> {
+        let dataset = Dataset::open(path, Split::All)?;
+        check_keys(path, &dataset)?;
+        Ok(Folder { dataset: Arc::new(dataset) })
+    }
+}
+
+impl Input for Folder {
+    fn kind(&self) -> &'static str {
+        "folder"
+    }
+
+    fn classes(&self) -> &[String] {
+        self.dataset.labels()
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.dataset.len() as u64)
+    }
+
+    fn fingerprint(&self) -> String {
+        self.dataset.fingerprint()
+    }
+
+    fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
+        Ok(Box::new(Stream { dataset: Arc::clone(&self.dataset), next: 0 }))
+    }
+}
+
+struct Stream {
+    dataset: Arc<Dataset>,
+    next: usize,
+}
+
+impl SampleStream for Stream {
+    fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
+        while self.next < self.dataset.len() {
+            let index = self.next;
+            self.next += 1;
+            let image = self.dataset.path(index);
+            let key = match key_of(&self.dataset, index) {
+                Ok(key) => key,
+                // `open` has tried all keys.
+                Err(reason) => return Err(unsafe_key(&image, &self.dataset.name(index), reason)),
+            };
+            if wanted(&key) {
+                let label = self.dataset.label(index).map(|label| label as i64);
+                let image = Ok(Encoded::File(image));
+                return Ok(Some(Sample { key, image, label, text: None, json: None }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn key_of(dataset: &Dataset, index: usize) -> Result<String, &'static str> {
+    key::key(key::without_extension(&dataset.name(index)))
+}
+
+fn unsafe_key(path: &Path, name: &str, reason: &str) -> DataError {
+    key::refusal(path, "the name of an image".to_owned(), name, reason)
+}
+
+/// Tries all keys, so that two of a name are noticed before the work begins: `a.jpg` beside `a.png`, `b.c.jpg` beside
+/// `b_c.jpg`.
+fn check_keys(path: &Path, dataset: &Dataset) -> Result<(), DataError> {
+    // A data set has at most 2^32 images.
+    let mut digests: Vec<(u128, u32)> = Vec::with_capacity(dataset.len());
+    for index in 0..dataset.len() {
+        let key = key_of(dataset, index)
+            .map_err(|reason| unsafe_key(&dataset.path(index), &dataset.name(index), reason))?;
+        digests.push((key::digest(&key), index as u32));
+    }
+    digests.sort_unstable();
+    match digests.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => {
+            let [first, second] = [pair[0].1, pair[1].1].map(|index| dataset.name(index as usize));
+            let key = key_of(dataset, pair[0].1 as usize).unwrap_or_default();
+            let reason = format!("{first} and {second} would both be {key}; rename or move one of them");
+            Err(DataError::KeysClash { path: path.to_owned(), reason })
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::{all, folder, keys};
+    use super::*;
+    use crate::data::SampleSet;
+
+    #[test]
+    fn images_come_sorted_with_their_classes() {
+        let root = folder(&["b/x.1.PNG", "a.b/y.jpg", "top.webp", "b/notes.txt", ".hidden.png"]);
+        let set = SampleSet::open(root.path()).unwrap();
+        assert_eq!((set.kind(), set.len()), ("folder", Some(3)));
+        assert_eq!(set.classes(), ["a.b", "b"]);
+        let samples = all(&set);
+        let found: Vec<_> = samples.iter().map(|sample| (sample.key.as_str(), sample.label)).collect();
+        assert_eq!(found, [("a.b/y", Some(0)), ("b/x_1", Some(1)), ("top", None)]);
+        assert_eq!(samples[1].image, Ok(Encoded::File(root.path().join("b/x.1.PNG"))));
+        assert!(samples.iter().all(|sample| sample.text.is_none() && sample.json.is_none()));
+    }
+
+    #[test]
+    fn names_alone_are_the_fingerprint() {
+        let root = folder(&["a.png", "b.png"]);
+        let before = SampleSet::open(root.path()).unwrap().fingerprint();
+        fs::write(root.path().join("a.png"), b"longer").unwrap();
+        assert_eq!(SampleSet::open(root.path()).unwrap().fingerprint(), before);
+        fs::write(root.path().join("c.png"), b"").unwrap();
+        assert_ne!(SampleSet::open(root.path()).unwrap().fingerprint(), before);
+    }
+
+    #[test]
+    fn two_images_of_a_key_are_refused_at_once() {
+        for names in [["c/a.jpg", "c/a.png"], ["a.b.jpg", "a_b.jpg"]] {
+            let mut files = names.to_vec();
+            files.extend(["a-b.jpg", "c/a-b.jpg", "z.jpg"]);
+            let message = SampleSet::open(folder(&files).path()).unwrap_err().to_string();
+            for name in names {
+                assert!(message.contains(name), "{message}");
+            }
+            assert!(message.starts_with("keys clash in "), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_backslash_in_a_name_is_refused() {
+        let message = SampleSet::open(folder(&["a\\b.jpg"]).path()).unwrap_err().to_string();
+        assert!(message.contains("since it has a backslash"), "{message}");
+    }
+
+    #[test]
+    fn refused_images_are_asked_for_once_and_left_out() {
+        let root = folder(&["a.png", "b.png", "c.png"]);
+        let set = SampleSet::open(root.path()).unwrap();
+        let (asked, got) = keys(&set, |key| key != "b");
+        assert_eq!((asked, got), (vec!["a".into(), "b".into(), "c".into()], vec!["a".into(), "c".into()]));
+    }
+}

@@ -1,0 +1,107 @@
+//! What may name a sample. Keys become file names and names inside archives, so none may lead elsewhere.
+
+use std::path::Path;
+
+use super::DataError;
+
+/// `raw` without empty and `.` parts.
+///
+/// # Errors
+/// What is wrong with it, as in "since it …": it names nothing, or could lead outside a folder.
+pub(super) fn normalised(raw: &str) -> Result<String, &'static str> {
+    if raw.starts_with('/') {
+        return Err("is absolute");
+    }
+    if raw.contains('\0') {
+        return Err("has a NUL byte");
+    }
+    if raw.contains('\\') {
+        return Err("has a backslash");
+    }
+    if raw.split('/').any(|part| part == "..") {
+        return Err("has a part `..`");
+    }
+    let mut name = String::with_capacity(raw.len());
+    for part in raw.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if !name.is_empty() {
+            name.push('/');
+        }
+        name.push_str(part);
+    }
+    if name.is_empty() { Err("is empty") } else { Ok(name) }
+}
+
+/// `raw` as a key: normalised, with `_` for the dots of its base name, since formats that put an ending there (WebDataset)
+/// take the first dot for its start.
+///
+/// # Errors
+/// As [`normalised`].
+pub(super) fn key(raw: &str) -> Result<String, &'static str> {
+    let name = normalised(raw)?;
+    let (folders, base) = split(&name);
+    Ok(format!("{folders}{}", base.replace('.', "_")))
+}
+
+/// The error for a `key` that [`key`] refuses for `reason`, found at a `place` in `path`.
+pub(super) fn refusal(path: &Path, place: String, key: &str, reason: &str) -> DataError {
+    let reason = format!("{key:?} cannot be a key, since it {reason}");
+    DataError::UnsafeKey { path: path.to_owned(), place, reason }
+}
+
+/// The folders of `name`, with the last `/`, and its base name.
+pub(super) fn split(name: &str) -> (&str, &str) {
+    name.split_at(name.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+/// `name` up to the last dot of its base name; a name that begins with its only dot is left whole.
+pub(super) fn without_extension(name: &str) -> &str {
+    let (folders, base) = split(name);
+    match base.rfind('.') {
+        Some(dot) if dot > 0 => &name[..folders.len() + dot],
+        _ => name,
+    }
+}
+
+/// A hash of a key, to tell any number of them apart in 16 bytes each.
+#[must_use]
+pub fn digest(key: &str) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&blake3::hash(key.as_bytes()).as_bytes()[..16]);
+    u128::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_no_dot_in_the_base_name() {
+        assert_eq!(key("a.b/c.d.e").unwrap(), "a.b/c_d_e");
+        assert_eq!(key("./a//b/./c").unwrap(), "a/b/c");
+        assert_eq!(key("...").unwrap(), "___");
+        assert_eq!(key("é/ü 1").unwrap(), "é/ü 1");
+    }
+
+    #[test]
+    fn keys_that_lead_elsewhere_are_refused() {
+        for (raw, reason) in [
+            ("", "is empty"),
+            ("./.", "is empty"),
+            ("/etc/passwd", "is absolute"),
+            ("a/../b", "has a part `..`"),
+            ("..", "has a part `..`"),
+            ("a\\b", "has a backslash"),
+            ("a\0b", "has a NUL byte"),
+        ] {
+            assert_eq!(key(raw), Err(reason), "{raw:?}");
+        }
+        assert_eq!(key("..a/b..").unwrap(), "..a/b__");
+    }
+
+    #[test]
+    fn extensions_end_at_the_last_dot() {
+        assert_eq!(without_extension("a.b/c.d.jpg"), "a.b/c.d");
+        assert_eq!(without_extension("a.b/c"), "a.b/c");
+        assert_eq!(without_extension("a/.jpg"), "a/.jpg");
+    }
+}

@@ -1,0 +1,167 @@
+//! Inputs of an export, one image at a time in a fixed order, with what came along: a folder, WebDataset shards, Parquet, a
+//! JSONL list.
+//!
+//! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need not fit in memory.
+//! `open` tells the kinds apart, each kind is a file, `key` says what may name a sample.
+
+mod folder;
+pub(super) mod key;
+mod list;
+mod members;
+mod open;
+mod parquet;
+mod webdataset;
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::DataError;
+
+/// One image of an input, with what came along.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Names the image within the input; folders apart by `/`, no dot after the last of them.
+    pub key: String,
+    /// Where the image is, or why this sample has none.
+    pub image: Result<Encoded, String>,
+    /// Its class.
+    pub label: Option<i64>,
+    /// Its caption.
+    pub text: Option<String>,
+    /// What else is said of it.
+    pub json: Option<Map<String, Value>>,
+}
+
+/// The content of an image file, not yet decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Encoded {
+    /// In a file of its own.
+    File(PathBuf),
+    /// In memory.
+    Bytes(Vec<u8>),
+}
+
+/// The samples of an input, from first to last.
+pub trait SampleStream: Send {
+    /// The next sample whose key `wanted` accepts. `wanted` is asked once for each sample in turn, and of those that it
+    /// refuses no image is kept.
+    ///
+    /// # Errors
+    /// When the input is damaged or not what it should be; the error names the file and the sample. There is nothing to
+    /// come after it.
+    fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError>;
+}
+
+/// What may be given, as error messages list it.
+pub(super) const INPUTS: &str = "a folder of images, a .tar file or a folder of them, a .parquet file or a folder of them, or a .jsonl list";
+
+/// Where damage begins, for an error message.
+pub(super) fn beyond(last: &Option<String>) -> String {
+    match last {
+        Some(key) => format!("beyond the sample {key}"),
+        None => "even to its first sample".to_owned(),
+    }
+}
+
+/// A kind of input.
+trait Input: Debug + Send + Sync {
+    /// As [`SampleSet::kind`].
+    fn kind(&self) -> &'static str;
+    /// As [`SampleSet::classes`].
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+    /// As [`SampleSet::len`].
+    fn len(&self) -> Option<u64>;
+    /// As [`SampleSet::fingerprint`].
+    fn fingerprint(&self) -> String;
+    /// As [`SampleSet::stream`]; after an error it is not asked again.
+    fn stream(&self) -> Result<Box<dyn SampleStream>, DataError>;
+}
+
+/// An input, opened: what it is and how to read it from its start.
+#[derive(Debug)]
+pub struct SampleSet {
+    input: Box<dyn Input>,
+}
+
+impl SampleSet {
+    /// Tells what kind of input `path` is, by what is there. Reads no image.
+    ///
+    /// # Errors
+    /// When nothing is there, when it is of no known kind or of several, and when the names in it, the columns of a Parquet
+    /// file or the like show already that it cannot be read.
+    pub fn open(path: &Path) -> Result<SampleSet, DataError> {
+        Ok(SampleSet { input: open::open(path)? })
+    }
+
+    /// `folder`, `webdataset`, `parquet` or `list`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.input.kind()
+    }
+
+    /// The names of the classes that the labels of a folder's samples count: see [`super::Dataset::labels`]. Empty for other
+    /// kinds, whose labels are the input's own.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        self.input.classes()
+    }
+
+    /// The number of samples where it is known without reading everything: not for WebDataset.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "whether a tar is empty only reading it tells")]
+    pub fn len(&self) -> Option<u64> {
+        self.input.len()
+    }
+
+    /// A hash (blake3, hexadecimal) to notice that a resumed job meets other files: over the names in a folder, over the names
+    /// and sizes of shards, over the name and the content of a list. Where they lie is left out.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.input.fingerprint()
+    }
+
+    /// The samples from the first on; each call begins anew. The stream ends with its first error.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
+        Ok(Box::new(Ending { inner: Some(self.input.stream()?) }))
+    }
+}
+
+/// Nothing comes after an error, nor after the end.
+struct Ending {
+    inner: Option<Box<dyn SampleStream>>,
+}
+
+impl SampleStream for Ending {
+    fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
+        let Some(inner) = &mut self.inner else { return Ok(None) };
+        let found = inner.next(wanted);
+        if !matches!(found, Ok(Some(_))) {
+            self.inner = None;
+        }
+        found
+    }
+}
+
+/// A hash over the names and sizes of an input's files.
+fn fingerprint(files: &[PathBuf]) -> Result<String, DataError> {
+    let mut hasher = blake3::Hasher::new();
+    for path in files {
+        let size = fs::metadata(path).map_err(|source| DataError::File { path: path.clone(), source })?.len();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        hasher.update(&size.to_le_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What kind of input a path is.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::folder::Folder;
+use super::list::List;
+use super::parquet::Parquet;
+use super::webdataset::WebDataset;
+use super::{DataError, Input};
+use crate::data::source::{has_extension, is_hidden};
+
+/// The endings of compressed archives, without a dot.
+const COMPRESSED: [&str; 10] =
+    ["tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "tzst", "tar.lz4", "zip"];
+
+/// Opens `path` as what it is.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Input>, DataError> {
+    let meta = fs::metadata(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DataError::NoInput(path.to_owned()),
+        _ => DataError::File { path: path.to_owned(), source },
+    })?;
+    if meta.is_dir() {
+        return open_folder(path);
+    }
+    let name = path.file_name().unwrap_or_default();
+    if ends_in(name, "tar") {
+        Ok(Box::new(WebDataset::open(vec![path.to_owned()])?))
+    } else if ends_in(name, "parquet") {
+        Ok(Box::new(Parquet::open(vec![path.to_owned()])?))
+    } else if ends_in(name, "jsonl") {
+        Ok(Box::new(List::open(path)?))
+    } else if is_compressed(name) {
+        Err(DataError::Compressed(path.to_owned()))
+    } else {
+        Err(DataError::UnknownInput(path.to_owned()))
+    }
+}
+
+fn open_folder(path: &Path) -> Result<Box<dyn Input>, DataError> {
+    let top = Survey::of(path)?;
+    let data = path.join("data");
+    // Where Hugging Face's hub keeps them.
+    let parquets =
+        if top.parquets.is_empty() && data.is_dir() { Survey::of(&data)?.parquets } else { top.parquets };
+    match (top.images, top.tars.is_empty(), parquets.is_empty()) {
+        (_, true, true) => match (Folder::open(path), top.compressed) {
+            (Err(DataError::Empty(_)), Some(archive)) => Err(DataError::Compressed(archive)),
+            (folder, _) => Ok(Box::new(folder?)),
+        },
+        (false, false, true) => match top.compressed {
+            // Left out in silence it would be missing in the output.
+            Some(archive) => Err(DataError::Compressed(archive)),
+            None => Ok(Box::new(WebDataset::open(top.tars)?)),
+        },
+        (false, true, false) => Ok(Box::new(Parquet::open(parquets)?)),
+        _ => Err(ambiguous(path, top.images, &top.tars, &parquets)),
+    }
+}
+
+fn ambiguous(path: &Path, images: bool, tars: &[PathBuf], parquets: &[PathBuf]) -> DataError {
+    let (mut found, mut remedy) = (vec![], vec![]);
+    if images {
+        found.push("images");
+        remedy.push("a folder with nothing but images for those".to_owned());
+    }
+    for (kind, files) in [(".tar files", tars), (".parquet files", parquets)] {
+        let Some(first) = files.first() else { continue };
+        let folder = first.parent().filter(|&folder| folder != path);
+        found.push(kind);
+        remedy.push(match folder {
+            Some(folder) => format!("{} for the {kind}", folder.display()),
+            None => format!("{} (or a folder with nothing but such) for the {kind}", first.display()),
+        });
+    }
+    DataError::Ambiguous { path: path.to_owned(), found: found.join(" and "), remedy: remedy.join(", ") }
+}
+
+/// What lies right in a folder.
+struct Survey {
+    images: bool,
+    /// Sorted by name.
+    tars: Vec<PathBuf>,
+    /// Sorted by name.
+    parquets: Vec<PathBuf>,
+    /// One of the compressed archives.
+    compressed: Option<PathBuf>,
+}
+
+impl Survey {
+    fn of(folder: &Path) -> Result<Survey, DataError> {
+        let unreadable = |source| DataError::Unreadable { path: folder.to_owned(), source };
+        let mut survey = Survey { images: false, tars: vec![], parquets: vec![], compressed: None };
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            if is_hidden(&name) || is_folder(&entry) {
+                continue;
+            }
+            if ends_in(&name, "tar") {
+                survey.tars.push(entry.path());
+            } else if ends_in(&name, "parquet") {
+                survey.parquets.push(entry.path());
+            } else if is_compressed(&name) {
+                survey.compressed = Some(entry.path());
+            } else {
+                survey.images |= has_extension(Path::new(&name));
+            }
+        }
+        survey.tars.sort();
+        survey.parquets.sort();
+        Ok(survey)
+    }
+}
+
+/// Links are followed; what leads nowhere is no folder.
+fn is_folder(entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
+        Ok(kind) => kind.is_dir(),
+        Err(_) => false,
+    }
+}
+
+/// Whether `name` ends in a dot and `ending`, in any case.
+fn ends_in(name: &OsStr, ending: &str) -> bool {
+    let name = name.as_encoded_bytes();
+    let Some(start) = name.len().checked_sub(ending.len()) else { return false };
+    name[start..].eq_ignore_ascii_case(ending.as_bytes()) && name[..start].ends_with(b".")
+}
+
+fn is_compressed(name: &OsStr) -> bool {
+    COMPRESSED.iter().any(|ending| ends_in(name, ending))
+}

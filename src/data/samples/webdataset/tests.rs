@@ -1,0 +1,298 @@
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+use tar::{Builder, EntryType, Header};
+
+use super::super::tests::{all, failure, keys};
+use super::*;
+use crate::data::SampleSet;
+
+/// A tar of these members.
+fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = Builder::new(vec![]);
+    for (name, content) in members {
+        append(&mut builder, EntryType::Regular, name, content);
+    }
+    builder.into_inner().unwrap()
+}
+
+fn append(builder: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, content: &[u8]) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, name, content).unwrap();
+}
+
+/// A header as hostile writers make them: the library would refuse the name.
+fn raw_header(name: &[u8], kind: u8, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+    header.as_mut_bytes()[156] = kind;
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header
+}
+
+/// A tar with that content, opened.
+fn shard(content: &[u8]) -> (tempfile::TempDir, SampleSet) {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.tar");
+    fs::write(&path, content).unwrap();
+    let set = SampleSet::open(&path).unwrap();
+    (root, set)
+}
+
+fn keys_of(samples: &[Sample]) -> Vec<&str> {
+    samples.iter().map(|sample| sample.key.as_str()).collect()
+}
+
+fn bytes(content: &[u8]) -> Result<Encoded, String> {
+    Ok(Encoded::Bytes(content.to_vec()))
+}
+
+#[test]
+fn adjacent_members_of_a_key_are_a_sample() {
+    let (_root, set) = shard(&tar(&[
+        ("a/b.c/1.jpg", b"one"),
+        ("a/b.c/1.cls", b" 7\n"),
+        ("a/b.c/1.txt", b"two\nlines\r\n"),
+        ("a/b.c/1.json", b"{\"w\": 5}"),
+        ("a/b.c/1.npy", b"ignored"),
+        ("a/b.c/1.caption.txt", b"ignored too"),
+        ("./2.TXT", b"before the image"),
+        ("./2.seg.PNG", b"two"),
+        ("README", b"no ending, no key"),
+        ("3.webp", b""),
+    ]));
+    assert_eq!((set.kind(), set.len(), set.classes().len()), ("webdataset", None, 0));
+    let samples = all(&set);
+    let expected = Sample {
+        key: "a/b.c/1".into(),
+        image: bytes(b"one"),
+        label: Some(7),
+        text: Some("two\nlines".into()),
+        json: json!({"w": 5}).as_object().cloned(),
+    };
+    assert_eq!(samples[0], expected);
+    assert_eq!((samples[1].key.as_str(), samples[1].text.as_deref()), ("2", Some("before the image")));
+    assert_eq!(samples[1].image, bytes(b"two"));
+    assert_eq!((samples[2].key.as_str(), &samples[2].image), ("3", &bytes(b"")));
+    assert_eq!(samples.len(), 3);
+    assert_eq!(all(&set), samples, "a second stream begins anew");
+}
+
+#[test]
+fn shards_come_by_name_and_have_their_own_keys() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("b.tar"), tar(&[("0.jpg", b"of b"), ("1.jpg", b"")])).unwrap();
+    fs::write(root.path().join("a.tar"), tar(&[("1.jpg", b""), ("0.jpg", b"of a")])).unwrap();
+    fs::write(root.path().join("._a.tar"), b"no tar").unwrap();
+    fs::write(root.path().join("c.tar"), tar(&[])).unwrap();
+    let set = SampleSet::open(root.path()).unwrap();
+    let samples = all(&set);
+    assert_eq!(keys_of(&samples), ["1", "0", "0", "1"]);
+    assert_eq!((&samples[1].image, &samples[2].image), (&bytes(b"of a"), &bytes(b"of b")));
+}
+
+#[test]
+fn folders_long_names_and_hidden_files_are_fine() {
+    let mut builder = Builder::new(vec![]);
+    let long = format!("{}/{}", "d".repeat(90), "n".repeat(200));
+    append(&mut builder, EntryType::Directory, "a.b/", b"");
+    append(&mut builder, EntryType::XGlobalHeader, "pax_global_header", b"13 comment=x\n");
+    append(&mut builder, EntryType::Regular, "a.b/._1.jpg", b"resource fork");
+    append(&mut builder, EntryType::Regular, "a.b/.DS_Store", b"junk");
+    append(&mut builder, EntryType::Regular, "a.b/1.jpg", b"one");
+    append(&mut builder, EntryType::Regular, "a.b/._1.txt", b"resource fork");
+    append(&mut builder, EntryType::Regular, "a.b/1.txt", b"text");
+    append(&mut builder, EntryType::Symlink, "link.jpg", b"");
+    append(&mut builder, EntryType::Regular, &format!("{long}.jpg"), b"two");
+    let pax = "25 path=pax/\u{e9}/three.jpg\n";
+    append(&mut builder, EntryType::XHeader, "PaxHeaders/three", pax.as_bytes());
+    append(&mut builder, EntryType::Regular, "three", b"three");
+    let (_root, set) = shard(&builder.into_inner().unwrap());
+    let samples = all(&set);
+    assert_eq!(keys_of(&samples), ["a.b/1", long.as_str(), "pax/\u{e9}/three"]);
+    assert_eq!((samples[0].text.as_deref(), &samples[0].image), (Some("text"), &bytes(b"one")));
+    assert_eq!((&samples[1].image, &samples[2].image), (&bytes(b"two"), &bytes(b"three")));
+}
+
+#[test]
+fn broken_companions_and_missing_images_are_bad_samples() {
+    let (_root, set) = shard(&tar(&[
+        ("none.txt", b"x"),
+        ("cls.cls", b"cat"),
+        ("cls.jpg", b"x"),
+        ("txt.jpg", b"x"),
+        ("txt.txt", b"\xff"),
+        ("json.jpg", b"x"),
+        ("json.json", b"{"),
+        ("array.json", b"[1]"),
+        ("array.jpg", b"x"),
+        ("other.npy", b"x"),
+        ("good.jpg", b"x"),
+    ]));
+    let samples = all(&set);
+    for (sample, part) in samples.iter().zip([
+        "no image member",
+        "the class is no",
+        "the text is not UTF-8",
+        "broken JSON",
+        "the JSON is no object",
+        "no image member",
+    ]) {
+        let reason = sample.image.as_ref().unwrap_err();
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!((samples.len(), samples[6].image.is_ok()), (7, true));
+}
+
+#[test]
+fn clashing_keys_are_refused() {
+    for (members, parts) in [
+        (&["a.jpg", "b.jpg", "b.png"][..], ["b.jpg and b.png are two images of b", "rename"]),
+        (&["a.jpg", "b.0.jpg", "b.1.jpg"], ["b.0.jpg and b.1.jpg", "first dot"]),
+        (&["a.jpg", "b.txt", "b.TXT"], ["b.txt and b.TXT are two parts of one kind of b", "rename"]),
+        (&["a.jpg", "b.jpg", "a.txt", "c.jpg"], ["a.txt belongs to a, which other", "sort the members"]),
+    ] {
+        let members: Vec<(&str, &[u8])> = members.iter().map(|&name| (name, &b"x"[..])).collect();
+        let (_root, set) = shard(&tar(&members));
+        let (_, error) = failure(&set);
+        let message = error.to_string();
+        for part in [parts[0], parts[1], "keys clash in ", "x.tar"] {
+            assert!(message.contains(part), "{message}");
+        }
+        // It is so even where nothing is wanted.
+        let mut stream = set.stream().unwrap();
+        assert!(stream.next(&mut |_| false).is_err());
+    }
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    for (name, reason) in [
+        (&b"/abs/a.jpg"[..], "is absolute"),
+        (b"../a.jpg", "`..`"),
+        (b"x/../../a.txt", "`..`"),
+        (b"x\\a.jpg", "backslash"),
+        (b"\xff.jpg", "not UTF-8"),
+    ] {
+        let mut builder = Builder::new(vec![]);
+        append(&mut builder, EntryType::Regular, "good.jpg", b"x");
+        append(&mut builder, EntryType::Regular, "next.jpg", b"x");
+        builder.append(&raw_header(name, b'0', 1), &b"x"[..]).unwrap();
+        let (_root, set) = shard(&builder.into_inner().unwrap());
+        let (samples, error) = failure(&set);
+        assert_eq!(keys_of(&samples), ["good"]);
+        let message = error.to_string();
+        let shown = String::from_utf8_lossy(name).replace('\\', "\\\\");
+        for part in [reason, &shown, "x.tar, the name of a member"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_tar_that_is_cut_short_names_the_last_whole_key() {
+    let whole = tar(&[("a.jpg", &[1; 700]), ("a.cls", b"1"), ("b.jpg", &[2; 700]), ("b.cls", b"2")]);
+    // Header and content of each member in blocks: a.jpg 0-2, a.cls 3-4, b.jpg 5-7, b.cls 8-9, end mark 10-11.
+    for (length, before) in [
+        (0, &[][..]),
+        (100, &[]),
+        (512, &[]),
+        (1536, &[]),
+        (5 * 512, &[]),
+        (5 * 512 + 100, &[]),
+        (6 * 512, &["a"]),
+        (8 * 512, &["a"]),
+        (8 * 512 - 10, &["a"]),
+        (9 * 512, &["a"]),
+        (10 * 512, &["a"]),
+        (11 * 512, &["a", "b"]),
+        (12 * 512, &["a", "b"]),
+    ] {
+        let (_root, set) = shard(&whole[..length]);
+        if length >= 11 * 512 {
+            assert_eq!(keys_of(&all(&set)), before, "one block of zeros ends a tar as well");
+            continue;
+        }
+        // What is cut is noticed by those as well who want nothing of it.
+        assert!(set.stream().unwrap().next(&mut |_| false).is_err());
+        let (samples, error) = failure(&set);
+        assert_eq!(keys_of(&samples), before, "{length}");
+        let message = error.to_string();
+        let place = before.last().map_or("even to its first sample".into(), |key| format!("sample {key}"));
+        for part in ["x.tar cannot be read ", &place, "cut short", "fetch or write the file again"] {
+            assert!(message.contains(part), "{length}: {message}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tar_and_what_is_sparse_is_refused() {
+    let (_root, set) = shard(&[b'x'; 2048]);
+    assert!(failure(&set).1.to_string().contains("x.tar cannot be read even to its first sample"));
+
+    let mut builder = Builder::new(vec![]);
+    append(&mut builder, EntryType::Regular, "a.jpg", b"x");
+    append(&mut builder, EntryType::Regular, "b.jpg", b"x");
+    let mut sparse = raw_header(b"c.jpg", b'S', 0);
+    sparse.as_gnu_mut().unwrap().realsize = *b"00000000000\0";
+    sparse.set_cksum();
+    builder.append(&sparse, &b""[..]).unwrap();
+    let (_root, set) = shard(&builder.into_inner().unwrap());
+    let (samples, error) = failure(&set);
+    assert_eq!(keys_of(&samples), ["a"]);
+    assert!(error.to_string().contains("c.jpg is stored as a sparse file"), "{error}");
+
+    let mut builder = Builder::new(vec![]);
+    append(&mut builder, EntryType::XHeader, "PaxHeaders/a", b"22 GNU.sparse.major=1\n");
+    append(&mut builder, EntryType::Regular, "GNUSparseFile.0/a.jpg", b"x");
+    let (_root, set) = shard(&builder.into_inner().unwrap());
+    assert!(failure(&set).1.to_string().contains("a.jpg is stored as a sparse file"));
+}
+
+/// A tar with `small.jpg` after members that claim `size` bytes each, of which the disk stores none.
+fn shard_with_big_members(path: &Path, names: &[String], size: u64) {
+    fs::write(path, b"").unwrap();
+    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+    for name in names {
+        file.write_all(raw_header(name.as_bytes(), b'0', size).as_bytes()).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length + size.next_multiple_of(512)).unwrap();
+    }
+    file.write_all(&tar(&[("small.jpg", b"x")])).unwrap();
+}
+
+#[test]
+fn a_member_over_the_limit_is_a_bad_sample_and_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.tar");
+    shard_with_big_members(&path, &["big.jpg".to_owned()], MEMBER_LIMIT + 1);
+    let samples = all(&SampleSet::open(&path).unwrap());
+    assert_eq!(keys_of(&samples), ["big", "small"]);
+    let reason = samples[0].image.as_ref().unwrap_err();
+    assert!(reason.contains("more bytes than the limit of 2147483648"), "{reason}");
+    assert_eq!(samples[1].image, bytes(b"x"));
+}
+
+#[test]
+fn refused_samples_are_asked_for_once_and_their_images_skipped() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.tar");
+    let names: Vec<String> = (0..16).map(|n| format!("big{n:02}.jpg")).collect();
+    shard_with_big_members(&path, &names, 1 << 30);
+    fs::write(root.path().join("y.tar"), tar(&[("y.jpg", b"x"), ("y.json", b"{"), ("z.jpg", b"x")])).unwrap();
+    let set = SampleSet::open(root.path()).unwrap();
+    let started = std::time::Instant::now();
+    let (asked, got) = keys(&set, |key| key == "small" || key == "z");
+    // Reading 16 GiB would take longer on any machine.
+    assert!(started.elapsed().as_secs_f64() < 1.5, "{:?}", started.elapsed());
+    let expected: Vec<&str> = names.iter().map(|name| &name[..5]).chain(["small", "y", "z"]).collect();
+    assert_eq!(asked, expected);
+    assert_eq!(got, ["small", "z"]);
+}
