@@ -6,9 +6,14 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <climits>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <torch/csrc/jit/frontend/tracer.h>
 #include <vector>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace {
 std::vector<at::Tensor> list(at::Tensor** tensors, int n) {
@@ -22,6 +27,20 @@ at::DeviceType type_of(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
 extern "C" {
 void px_free(char* message) { std::free(message); }
+
+// Memory that was freed stays with the process and is used again. glibc otherwise gives a tensor of some megabytes back to the
+// system with every operation and gets it again as empty pages, which takes longer than the operation. Elsewhere nothing
+// changes.
+char* px_keep_freed_memory() {
+  return caught([&] {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    // The heaps of other arenas are too small for tensors.
+    mallopt(M_ARENA_MAX, 1);
+#endif
+  });
+}
 
 // Links made with --as-needed drop libtorch_cuda. Must run before the first CUDA query: one query without it
 // makes libtorch keep its stub for good.
@@ -58,6 +77,14 @@ char* px_allow_tf32(int bits, int* previous) {
     context.setAllowTF32CuBLAS((bits & 1) != 0);
     context.setAllowTF32CuDNN((bits & 2) != 0);
   });
+}
+
+// Whether this thread's operations are being written down; and the end of a trace that failed.
+char* px_is_tracing(int* tracing) {
+  return caught([&] { *tracing = torch::jit::tracer::isTracing() ? 1 : 0; });
+}
+char* px_abandon_trace() {
+  return caught([&] { torch::jit::tracer::abandon(); });
 }
 
 char* px_deterministic(int on) {

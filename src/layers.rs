@@ -1,7 +1,7 @@
 //! Layers with PyTorch's default initialisation, so that a network here starts from the same distribution as its
 //! published Python original (tch's own defaults differ).
 
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 /// A convolution with odd `kernel`, padded so that stride 1 keeps the size.
 ///
@@ -23,17 +23,22 @@ pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm 
     nn::group_norm(path, groups, channels, nn::GroupNormConfig::default())
 }
 
+/// The same numbers as `kind`. `to_kind` names the device beside the type, and a trace would move its tensors there for ever.
+pub fn as_kind(x: &Tensor, kind: Kind) -> Tensor {
+    x.to_dtype(kind, false, false)
+}
+
 /// The same numbers, contiguous and with the strides of their shape. An axis of length 1 may have any stride and still count
 /// as contiguous; libtorch then takes the tensor for channels_last and convolves it in another order, with other last bits.
 pub fn plain_layout(x: &Tensor) -> Tensor {
     // `view_as` rather than a view with these sizes, which a trace would keep for images of any size.
-    x.contiguous().view([-1]).view_as(x)
+    x.reshape([-1]).view_as(x)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Device;
 
     #[test]
     fn plain_strides_are_those_of_the_shape() {

@@ -13,11 +13,12 @@ use std::process::Output;
 
 use common::{Scratch, device, pixtok, said};
 use numbers::Numbers;
+use pixtok::codec::trace;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
 use pixtok::tensors;
 use serde_json::{Map, Value};
-use tch::{CModule, Device, Kind, Tensor, nn};
+use tch::{Device, nn};
 
 fn eval(args: &[&str]) -> Output {
     let device = device();
@@ -124,25 +125,15 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
 fn traced(scratch: &Scratch, keys: &str) -> PathBuf {
     let run = scratch.path("run");
     let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
-    let store = nn::VarStore::new(Device::Cpu);
+    let mut store = nn::VarStore::new(Device::Cpu);
     let tokenizer =
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
     let weights = tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
     tensors::copy_into(&store.variables().into_iter().collect(), &weights).unwrap();
-    store.variables().values_mut().for_each(|variable| {
-        let _ = variable.requires_grad_(false);
-    });
-    let image = Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu));
-    let tokens = tch::no_grad(|| tokenizer.encode(&image));
-    let mut encode = |inputs: &[Tensor]| vec![tokenizer.encode(&inputs[0])];
-    let mut decode = |inputs: &[Tensor]| vec![tokenizer.decode(&inputs[0])];
-    let modules = [
-        ("encoder.pt", CModule::create_by_tracing("Encoder", "forward", &[image], &mut encode)),
-        ("decoder.pt", CModule::create_by_tracing("Decoder", "forward", &[tokens], &mut decode)),
-    ];
-    for (name, module) in modules {
-        module.unwrap().save(scratch.path(name)).unwrap();
-    }
+    store.freeze();
+    let size = config.image_size();
+    trace::encoder(&tokenizer, size).unwrap().save(scratch.path("encoder.pt")).unwrap();
+    trace::decoder(&tokenizer, size).unwrap().save(scratch.path("decoder.pt")).unwrap();
     let adapter = scratch.path("foreign.toml");
     let text = format!("encoder = \"encoder.pt\"\ndecoder = \"decoder.pt\"\nimage_size = 32\n{keys}");
     fs::write(&adapter, text).unwrap();

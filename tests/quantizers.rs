@@ -85,6 +85,48 @@ fn all_indices(quantizer: &dyn Quantizer) -> Tensor {
     if shape.codebooks == 1 { all } else { all.unsqueeze(3).repeat([1, 1, 1, shape.codebooks]) }
 }
 
+/// What a projection makes of codes, with its layer's own variables; nothing where the widths agree.
+fn projected(store: &nn::VarStore, part: &str, codes: Tensor) -> Tensor {
+    let variables = store.variables();
+    let layer = |name: &str| variables.get(&format!("{part}project_out.{name}"));
+    let Some(weight) = layer("weight") else { return codes };
+    codes.conv2d(weight, layer("bias"), [1, 1], [0, 0], [1, 1], 1)
+}
+
+#[test]
+fn lookup_is_of_the_codes() {
+    for (name, config) in kinds() {
+        let width = natural_width(&config);
+        for channels in [width, 12 * width] {
+            let (store, quantizer) = trained(&config, channels);
+            let (shape, all) = (quantizer.codebook(), all_indices(&*quantizer));
+            let one = Tensor::arange(shape.size, (Kind::Int64, device())).view([1, 1, -1]);
+            let codes: Vec<Tensor> =
+                (0..shape.codebooks).map(|codebook| quantizer.codes(codebook, &one)).collect();
+            assert!(codes.iter().all(|codes| codes.size() == [1, shape.dim, 1, shape.size]), "{name}");
+            let sum =
+                |codes: &[Tensor]| codes[1..].iter().fold(codes[0].shallow_clone(), |sum, code| sum + code);
+            let grouped = config["kind"] == "grouped";
+            let expected = if grouped {
+                let groups = config["groups"].as_i64().unwrap();
+                let of_group = |(group, codes): (usize, &[Tensor])| {
+                    projected(&store, &format!("groups.{group}."), sum(codes))
+                };
+                let parts: Vec<Tensor> =
+                    codes.chunks((shape.codebooks / groups) as usize).enumerate().map(of_group).collect();
+                Tensor::cat(&parts, 1)
+            } else {
+                projected(&store, "", sum(&codes))
+            };
+            let looked_up = quantizer.lookup(&all);
+            let off = (&looked_up - &expected).abs().max().double_value(&[]);
+            // A convolution may add up in another order.
+            let allowed = if channels == width { 0.0 } else { 1e-6 * expected.abs().max().double_value(&[]) };
+            assert!(off <= allowed, "{name}, {channels} channels: {off:e}");
+        }
+    }
+}
+
 #[test]
 fn every_code_comes_back_as_it_is() {
     for (name, config) in kinds() {

@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, SaveCause};
@@ -17,26 +17,81 @@ use super::error::{Error, SaveCause};
 /// # Errors
 /// [`Error::SaveFailed`]; `path` is then as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    write_atomic_with(path, bytes.len() as u64, |file| Ok(file.write_all(bytes)?))
+}
+
+/// The same for what `fill` writes, about `needed_bytes`.
+///
+/// # Errors
+/// [`Error::SaveFailed`]; `path` is then as it was.
+pub fn write_atomic_with(
+    path: &Path,
+    needed_bytes: u64,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), SaveCause>,
+) -> Result<(), Error> {
     let temporary = sibling(path, "tmp");
-    let written = write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| sync_folder(folder_of(path)));
-    written.map_err(|source| {
+    let written = write_synced(&temporary, fill).and_then(|()| {
+        fs::rename(&temporary, path)?;
+        Ok(sync_folder(folder_of(path))?)
+    });
+    written.map_err(|cause| {
         // The write's own error is the one to tell; a leftover is cleaned at the next resume.
         let _ = fs::remove_file(&temporary);
-        let cause = SaveCause::from(source).or_disk_full(bytes.len() as u64);
-        Error::SaveFailed { path: path.to_owned(), cause }
+        Error::SaveFailed { path: path.to_owned(), cause: cause.or_disk_full(needed_bytes) }
     })
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_synced(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), SaveCause>,
+) -> Result<(), SaveCause> {
+    let mut file = BufWriter::new(File::create(path)?);
+    fill(&mut file)?;
+    file.flush()?;
+    Ok(file.get_ref().sync_all()?)
+}
+
+/// Makes the folder `path`, where there is nothing or an empty folder: `fill` writes files into a temporary one beside it.
+///
+/// # Errors
+/// Those of `fill`, and [`Error::SaveFailed`]; nothing is left then.
+pub fn create_folder<E: From<Error>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let temporary = sibling(path, "tmp");
+    let failed = |source: io::Error| Error::SaveFailed { path: path.to_owned(), cause: source.into() };
+    let made = make_empty(&temporary)
+        .map_err(|source| failed(source).into())
+        .and_then(|()| fill(&temporary))
+        .and_then(|()| put_in_place(&temporary, path).map_err(|source| failed(source).into()));
+    if made.is_err() {
+        // As in `write_atomic_with`.
+        let _ = remove_folder(&temporary);
+    }
+    made
+}
+
+fn make_empty(folder: &Path) -> io::Result<()> {
+    remove_folder(folder)?;
+    fs::create_dir_all(folder)
+}
+
+fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(temporary)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    sync_folder(temporary)?;
+    // Over an empty folder too, and over no other.
+    fs::rename(temporary, path)?;
+    sync_folder(folder_of(path))
 }
 
 /// Makes the names in `folder` durable: a rename lives in the folder, not in the file.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
@@ -129,6 +184,31 @@ mod tests {
         let error = write_atomic(&path, b"three").unwrap_err();
         assert!(matches!(error, Error::SaveFailed { .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_folder_is_there_whole_or_not_at_all() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("new/folder");
+        let fill = |folder: &Path| -> Result<(), Error> {
+            fs::write(folder.join("file"), b"whole").unwrap();
+            Ok(())
+        };
+        create_folder(&path, fill).unwrap();
+        assert_eq!(fs::read(path.join("file")).unwrap(), b"whole");
+        // Not over a folder that holds something.
+        assert!(matches!(create_folder(&path, |_| Ok(())), Err(Error::SaveFailed { .. })));
+        let other = parent.path().join("other");
+        let failed = create_folder(&other, |folder| {
+            fs::write(folder.join("file"), b"half").unwrap();
+            Err(Error::NoAverage)
+        });
+        assert!(matches!(failed, Err(Error::NoAverage)));
+        let left = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["new"]);
+        fs::create_dir(&other).unwrap();
+        create_folder(&other, fill).unwrap();
+        assert_eq!(fs::read(other.join("file")).unwrap(), b"whole");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::tensors::WriteError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process trains in the folder.
-    #[error("run folder {} is in use by another process; wait for it to end or choose another --run", .folder.display())]
+    #[error("{} is in use by another process; wait for it to end or choose another folder", .folder.display())]
     InUse {
         /// The run folder.
         folder: PathBuf,

@@ -26,7 +26,7 @@ mod snapshot;
 mod which;
 mod writer;
 
-pub use atomic::write_atomic;
+pub use atomic::{create_folder, sync_folder, write_atomic, write_atomic_with};
 pub use error::{Error, SaveCause};
 pub use lock::Lock;
 pub use retention::Best;

@@ -5,6 +5,7 @@
 mod adapter;
 mod own;
 mod torchscript;
+pub mod trace;
 
 use tch::Tensor;
 
@@ -45,6 +46,20 @@ pub trait Codec {
     /// # Errors
     /// See [`CodecError`].
     fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError>;
+}
+
+impl<T: Codec> Codec for &T {
+    fn vocabulary(&self) -> Vocabulary {
+        (**self).vocabulary()
+    }
+
+    fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
+        (**self).encode(images)
+    }
+
+    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
+        (**self).decode(indices)
+    }
 }
 
 /// Why a batch gave no tokens or no images.

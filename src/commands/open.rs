@@ -11,14 +11,14 @@ use crate::checkpoint::{RunFolder, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
-use crate::tensors;
-use crate::torch::forbid_tf32;
+use crate::tensors::{self, Tensors};
+use crate::torch::{Precision, forbid_tf32};
 use crate::train::{Weights, load_model};
 
 /// The config of a run or a model folder.
-const CONFIG: &str = "config.toml";
+pub(super) const CONFIG: &str = "config.toml";
 /// The weights of a model folder.
-const MODEL: &str = "model.safetensors";
+pub(super) const MODEL: &str = "model.safetensors";
 
 /// A trained tokenizer.
 pub(super) struct Opened {
@@ -29,7 +29,7 @@ pub(super) struct Opened {
     /// Trained numbers.
     pub parameters: usize,
     /// Owns the variables.
-    _store: nn::VarStore,
+    store: nn::VarStore,
 }
 
 /// Finds the device and sets the thread count.
@@ -40,6 +40,14 @@ pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
         tch::set_num_threads(threads);
     }
     Ok(device)
+}
+
+/// Refuses another precision where there is none to choose, for the reason `why`.
+pub(super) fn require_fp32(args: &ModelArgs, why: &str) -> Result<()> {
+    if args.precision == Precision::Fp32 {
+        return Ok(());
+    }
+    Err(Misuse(format!("--precision is {}; {why}, so leave it out", args.precision)).into())
 }
 
 /// The config that a run was trained with.
@@ -55,12 +63,12 @@ pub(super) fn is_ours(path: &Path) -> bool {
     path.join(CONFIG).is_file()
 }
 
-/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for.
+/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They want no gradients.
 pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Opened> {
     let build = |config: &Config, store: &nn::VarStore| {
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
     };
-    let store = nn::VarStore::new(device);
+    let mut store = nn::VarStore::new(device);
     if is_ours(path) && path.join(MODEL).is_file() {
         let config = config_of(path)?;
         let tokenizer = build(&config, &store)?;
@@ -69,7 +77,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         let weights = tensors::from_bytes(&bytes)
             .map_err(|reason| Misuse(format!("{} is no whole safetensors file: {reason}", file.display())))?;
         copy_into(&store.variables().into_iter().collect(), &weights, &file.display().to_string())?;
-        return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), _store: store });
+        store.freeze();
+        return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), store });
     }
     let folder = RunFolder::open(path)?;
     let step = folder.select(args.checkpoint)?;
@@ -77,7 +86,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     let loaded = folder.load(step)?;
     let tokenizer = build(&config, &store)?;
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
-    Ok(Opened { config, tokenizer, step: Some(step), parameters: parameters(&store), _store: store })
+    store.freeze();
+    Ok(Opened { config, tokenizer, step: Some(step), parameters: parameters(&store), store })
 }
 
 impl Opened {
@@ -87,6 +97,19 @@ impl Opened {
             Some(step) => format!("step {step}, {} weights", asked.name()),
             None => MODEL.into(),
         }
+    }
+
+    /// Parameters and buffers by name.
+    pub fn tensors(&self) -> Tensors {
+        self.store.variables().into_iter().collect()
+    }
+
+    /// Which weights these are, as a number: the blake3 hash, in hex, of the safetensors file that they make. Of a run's raw
+    /// weights that is the checkpoint's own `model.safetensors`.
+    pub fn weights_blake3(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        tensors::write_to(&mut hasher, &self.tensors()).context("cannot hash the weights")?;
+        Ok(hasher.finalize().to_hex().to_string())
     }
 }
 

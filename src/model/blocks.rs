@@ -55,9 +55,9 @@ impl Attention {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let (b, c, h, w) = (x.size()[0], x.size()[1], x.size()[2], x.size()[3]);
         // [B, 3C, h, w] -> three of [B, 1, h·w, C].
-        let qkv = self.qkv.forward(&self.norm.forward(x)).view([b, 3, c, h * w]).transpose(2, 3);
+        let qkv = self.qkv.forward(&self.norm.forward(x));
+        let qkv = qkv.unflatten(1, [3, x.size()[1]]).flatten(3, 4).transpose(2, 3);
         let part = |i: i64| qkv.select(1, i).unsqueeze(1);
         let attended = Tensor::scaled_dot_product_attention(
             &part(0),
@@ -69,7 +69,7 @@ impl Attention {
             None,
             false,
         );
-        x + self.out.forward(&attended.squeeze_dim(1).transpose(1, 2).reshape([b, c, h, w]))
+        x + self.out.forward(&attended.squeeze_dim(1).transpose(1, 2).reshape_as(x))
     }
 }
 

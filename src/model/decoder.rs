@@ -54,8 +54,7 @@ impl Decoder {
         let x = self.stages.iter().fold(x, |x, stage| {
             let x = stage.blocks.forward(x);
             let Some((factor, conv)) = &stage.up else { return x };
-            let (h, w) = (x.size()[2] * factor, x.size()[3] * factor);
-            conv.forward(&x.upsample_nearest2d([h, w], None, None))
+            conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [*factor as f64; 2]))
         });
         self.head.forward(&self.norm.forward(&x).silu())
     }

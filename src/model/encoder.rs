@@ -1,6 +1,6 @@
 //! Images to latents.
 
-use tch::{Tensor, nn, nn::Module};
+use tch::{Device, Tensor, nn, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
@@ -39,6 +39,11 @@ impl Encoder {
             norm: group_norm(&(path / "norm"), plan.groups(channels), channels),
             head: conv(&(path / "head"), channels, plan.latent_channels, 1, 1),
         }
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.stem.ws.device()
     }
 
     /// `[B, 3, H, W]` -> `[B, C, h, w]`.

@@ -2,12 +2,14 @@
 
 mod blocks;
 mod decoder;
+mod description;
 mod encoder;
 mod footprint;
 mod plan;
 
 use tch::{Device, Kind, Tensor, nn};
 
+pub use description::{Description, StageDescription, Width};
 pub use footprint::Footprint;
 pub use plan::{Config, ModelError};
 
@@ -22,6 +24,9 @@ pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
 }
 
 /// Encoder, quantizer and decoder: images to a grid of indices and back.
+///
+/// A trace (`codec::trace`) keeps every number that is read from a tensor's size, so nothing on the way from
+/// images to indices and back takes B, H, W, h or w from `size()`.
 #[derive(Debug)]
 pub struct Tokenizer {
     encoder: Encoder,
@@ -66,6 +71,12 @@ impl Tokenizer {
     #[must_use]
     pub fn downsample(&self) -> i64 {
         self.downsample
+    }
+
+    /// Where its weights are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.encoder.device()
     }
 
     /// Sizes of the codebook.

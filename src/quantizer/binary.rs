@@ -11,6 +11,7 @@ use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, QuantizerError, require, require_weight,
     straight_through::straight_through,
 };
+use crate::layers::as_kind;
 use crate::torch::in_full_precision;
 
 /// The losses of a quantizer by sign, and what their settings must be.
@@ -90,10 +91,10 @@ impl Signs {
     /// `u_from_z` turns the projected latent into what the codes are compared with.
     pub fn quantize(&self, z: &Tensor, mode: Mode, u_from_z: impl Fn(&Tensor) -> Tensor) -> Quantized {
         in_full_precision(|| {
-            let u = u_from_z(&self.projection.project_in(&z.to_kind(Kind::Float)));
+            let u = u_from_z(&self.projection.project_in(&as_kind(z, Kind::Float)));
             // 0 goes with the negative numbers: torch's own sign of 0 is no code.
-            let digits = u.gt(0.0).to_kind(Kind::Int64);
-            let codes = self.codes(&digits);
+            let digits = as_kind(&u.gt(0.0), Kind::Int64);
+            let codes = self.codes_from_digits(&digits);
             let (losses, monitors) = match mode {
                 Mode::Eval => (vec![], vec![]),
                 Mode::Train { .. } => self.losses(&u, &codes),
@@ -110,14 +111,17 @@ impl Signs {
 
     /// `[B, h, w]` -> `[B, C, h, w]`.
     pub fn lookup(&self, indices: &Tensor) -> Tensor {
-        in_full_precision(|| {
-            self.projection.project_out(&self.codes(&self.radix.digits_from_indices(indices)))
-        })
+        in_full_precision(|| self.projection.project_out(&self.codes(indices)))
+    }
+
+    /// `[B, h, w]` -> `[B, D, h, w]`, before the projection.
+    pub fn codes(&self, indices: &Tensor) -> Tensor {
+        self.codes_from_digits(&self.radix.digits_from_indices(indices))
     }
 
     /// Digits 0 and 1 as ∓`scale`.
-    fn codes(&self, digits: &Tensor) -> Tensor {
-        (digits.to_kind(Kind::Float) * 2.0 - 1.0) * self.scale
+    fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
+        (as_kind(digits, Kind::Float) * 2.0 - 1.0) * self.scale
     }
 
     fn losses(&self, u: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {

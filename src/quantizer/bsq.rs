@@ -127,6 +127,10 @@ impl Quantizer for Bsq {
         self.signs.lookup(indices)
     }
 
+    fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
+        self.signs.codes(indices)
+    }
+
     fn codebook(&self) -> CodebookShape {
         self.signs.codebook()
     }

@@ -41,9 +41,8 @@ pub fn nearest_on_grid(
     nearness: Nearness,
     budget: MemoryBudget,
 ) -> Tensor {
-    let shape = z.size();
     let indices = nearest(&vectors_from_grid(&z.detach()), size, codes, nearness, budget);
-    indices.view([shape[0], shape[2], shape[3]])
+    indices.view_as(&z.select(1, 0))
 }
 
 /// ‖z − sg[e]‖², which moves latents to their codes, and ‖sg[z] − e‖², which moves codes to their latents: means over
@@ -65,6 +64,6 @@ pub fn rows(table: &Tensor, indices: &Tensor) -> Tensor {
 }
 
 /// [`rows`] as a grid, `[B, D, h, w]`.
-pub fn codes(table: &Tensor, indices: &Tensor) -> Tensor {
-    grid_from_vectors(&rows(table, indices), &indices.size())
+pub fn grid_of_rows(table: &Tensor, indices: &Tensor) -> Tensor {
+    grid_from_vectors(&rows(table, indices), indices)
 }

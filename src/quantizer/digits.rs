@@ -13,9 +13,21 @@ pub enum Order {
     LastFastest,
 }
 
+impl Order {
+    /// As token files state it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FirstFastest => "first-fastest",
+            Self::LastFastest => "last-fastest",
+        }
+    }
+}
+
 /// index = Σ digit_i · basis_i, in integers.
 #[derive(Debug)]
 pub struct MixedRadix {
+    order: Order,
     levels: Vec<i64>,
     basis: Vec<i64>,
     /// `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
@@ -36,13 +48,19 @@ impl MixedRadix {
         };
         let column = |values: &[i64]| Tensor::from_slice(values).view([-1, 1, 1]).to_device(device);
         let level_tensor = column(levels);
-        Self { levels: levels.to_vec(), basis_tensor: column(&basis), basis, level_tensor }
+        Self { order, levels: levels.to_vec(), basis_tensor: column(&basis), basis, level_tensor }
     }
 
     /// L_i: how many digits each dimension has.
     #[must_use]
     pub fn levels(&self) -> &[i64] {
         &self.levels
+    }
+
+    /// Which digit counts in ones.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.order
     }
 
     /// K, the product of the levels.

@@ -12,6 +12,7 @@ use grid::Grid;
 use super::digits::{MixedRadix, Order};
 use super::projection::Projection;
 use super::{CodebookShape, Mode, Quantized, Quantizer, straight_through::straight_through};
+use crate::layers::as_kind;
 use crate::seed::Seed;
 use crate::torch::in_full_precision;
 
@@ -49,7 +50,7 @@ impl Fsq {
 impl Quantizer for Fsq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
-            let (carrier, digits) = self.grid.rounded(&self.projection.project_in(&z.to_kind(Kind::Float)));
+            let (carrier, digits) = self.grid.rounded(&self.projection.project_in(&as_kind(z, Kind::Float)));
             let codes = self.grid.codes_from_digits(&digits);
             let value = match mode {
                 Mode::Train { seed } if self.noise_probability > 0.0 => self.noisy(&codes, &carrier, seed),
@@ -60,7 +61,7 @@ impl Quantizer for Fsq {
                 // Clamped as an integer, where a NaN has become one too; all else is in range.
                 indices: self
                     .radix
-                    .indices_from_digits(&digits.to_kind(Kind::Int64))
+                    .indices_from_digits(&as_kind(&digits, Kind::Int64))
                     .clamp(0, self.radix.size() - 1),
                 losses: vec![],
                 statistics: vec![],
@@ -70,10 +71,11 @@ impl Quantizer for Fsq {
     }
 
     fn lookup(&self, indices: &Tensor) -> Tensor {
-        in_full_precision(|| {
-            self.projection
-                .project_out(&self.grid.codes_from_digits(&self.radix.digits_from_indices(indices)))
-        })
+        in_full_precision(|| self.projection.project_out(&self.codes(0, indices)))
+    }
+
+    fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
+        self.grid.codes_from_digits(&self.radix.digits_from_indices(indices))
     }
 
     fn codebook(&self) -> CodebookShape {

@@ -77,6 +77,10 @@ impl Settings for Config {
         self.each.settings().check_step(vectors.saturating_mul(self.groups)).map_err(error_inside)
     }
 
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        self.each.settings().constants()
+    }
+
     fn advice(&self) -> Option<String> {
         self.each.settings().advice().map(|advice| inside(&advice))
     }
@@ -143,6 +147,10 @@ impl Quantizer for Grouped {
         let latents: Vec<Tensor> =
             self.groups.0.iter().zip(&by_group).map(|(group, own)| group.lookup(own)).collect();
         Tensor::cat(&latents, 1)
+    }
+
+    fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {
+        self.groups.codes(codebook, indices)
     }
 
     fn codebook(&self) -> CodebookShape {

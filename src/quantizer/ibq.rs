@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
-use super::codebook::{check_entropy, check_sizes, codes, distance_losses, nearest_on_grid};
+use super::codebook::{check_entropy, check_sizes, distance_losses, grid_of_rows, nearest_on_grid};
 use super::entropy::assignment_entropy;
 use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
@@ -16,6 +16,7 @@ use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings,
     require_temperature, require_weight, straight_through::straight_through,
 };
+use crate::layers::as_kind;
 use crate::torch::in_full_precision;
 
 /// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
@@ -169,8 +170,7 @@ impl Ibq {
 
     /// y = Cᵀ(onehot + p − sg[p]): the code forward, the soft codes' gradient backward beside the code's own.
     fn estimate(&self, codes: &Tensor, z: &Tensor) -> Tensor {
-        let shape = [z.size()[0], z.size()[2], z.size()[3]];
-        let soft = grid_from_vectors(&self.soft_codes(&vectors_from_grid(z)), &shape);
+        let soft = grid_from_vectors(&self.soft_codes(&vectors_from_grid(z)), &z.select(1, 0));
         // The code's own gradient is that of the one-hot row times C.
         straight_through(codes, &(codes + soft))
     }
@@ -197,11 +197,11 @@ impl Ibq {
 impl Quantizer for Ibq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
-            let z = self.projection.project_in(&z.to_kind(Kind::Float));
+            let z = self.projection.project_in(&as_kind(z, Kind::Float));
             let block = |first, n| self.codebook.narrow(0, first, n);
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
             let indices = nearest_on_grid(&z, k, block, Nearness::Product, budget);
-            let codes = codes(&self.codebook, &indices);
+            let codes = self.codes(0, &indices);
             let (latent, losses, monitors) = match mode {
                 Mode::Eval => (codes, vec![], vec![]),
                 Mode::Train { .. } => {
@@ -221,7 +221,11 @@ impl Quantizer for Ibq {
     }
 
     fn lookup(&self, indices: &Tensor) -> Tensor {
-        in_full_precision(|| self.projection.project_out(&codes(&self.codebook, indices).detach()))
+        in_full_precision(|| self.projection.project_out(&self.codes(0, indices).detach()))
+    }
+
+    fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
+        grid_of_rows(&self.codebook, indices)
     }
 
     fn codebook(&self) -> CodebookShape {

@@ -121,6 +121,10 @@ impl Quantizer for Lfq {
         self.0.lookup(indices)
     }
 
+    fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
+        self.0.codes(indices)
+    }
+
     fn codebook(&self) -> CodebookShape {
         self.0.codebook()
     }

@@ -169,6 +169,13 @@ pub trait Quantizer: Debug + Send {
     /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64 -> `[B, C, h, w]`.
     fn lookup(&self, indices: &Tensor) -> Tensor;
 
+    /// Codes of one codebook, counted from 0, before a projection out of the quantizer and before those of several
+    /// codebooks come together: what [`Quantizer::lookup`] looks up. With the codebook's gradient.
+    ///
+    /// # Shapes
+    /// `indices`: `[B, h, w]` int64 -> `[B, D, h, w]` float32.
+    fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor;
+
     /// Codebook sizes.
     fn codebook(&self) -> CodebookShape;
 

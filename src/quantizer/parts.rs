@@ -31,6 +31,12 @@ impl Parts {
         shape
     }
 
+    /// Codes of the part that has this codebook, of all parts' codebooks in order.
+    pub fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {
+        let each = self.0[0].codebook().codebooks;
+        self.0[(codebook / each) as usize].codes(codebook % each, indices)
+    }
+
     /// The indices of each part.
     ///
     /// # Shapes

@@ -14,6 +14,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Statistic,
     UpdateReport, require,
 };
+use crate::layers::as_kind;
 use crate::seed::Seed;
 use crate::torch::in_full_precision;
 
@@ -117,7 +118,7 @@ impl Residual {
 
     /// What the first stage gets.
     fn input(&self, z: &Tensor) -> Tensor {
-        let z = self.projection.project_in(&z.to_kind(Kind::Float));
+        let z = self.projection.project_in(&as_kind(z, Kind::Float));
         match &self.limits {
             // s·tanh(z/s).
             Some(limits) => (z / limits).tanh() * limits,
@@ -172,6 +173,10 @@ impl Quantizer for Residual {
             let codes = self.stages.0.iter().zip(&by_stage).map(|(stage, own)| stage.lookup(own));
             self.projection.project_out(&sum(codes.collect()))
         })
+    }
+
+    fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {
+        self.stages.codes(codebook, indices)
     }
 
     fn codebook(&self) -> CodebookShape {

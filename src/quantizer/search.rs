@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::memory::MemoryBudget;
-use crate::torch::least_scores;
+use crate::torch::{is_tracing, least_scores};
 
 /// Most codes that are compared with at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
@@ -68,10 +68,12 @@ fn nearest_in_block(
 ) -> (Tensor, Tensor) {
     let (bias, factor) = match nearness {
         Nearness::Euclidean => (codes.square().sum_dim_intlist(1, false, Kind::Float), -2.0),
-        Nearness::Product => (Tensor::zeros([codes.size()[0]], (Kind::Float, codes.device())), -1.0),
+        Nearness::Product => (codes.select(1, 0).zeros_like(), -1.0),
     };
     let weights = codes.t_copy() * factor;
-    if codes.size()[1] <= MAX_NARROW_DIM && codes.device() == Device::Cpu {
+    if is_tracing() {
+        in_one_table(vectors, &weights, &bias)
+    } else if codes.size()[1] <= MAX_NARROW_DIM && codes.device() == Device::Cpu {
         least_scores(vectors, &weights, &bias)
     } else {
         by_products(vectors, &weights, &bias, budget)
@@ -94,6 +96,14 @@ fn by_products(vectors: &Tensor, weights: &Tensor, bias: &Tensor, budget: Memory
         let _ = scores.gather_out(&least.narrow(0, first, count), 1, &indices, false);
     }
     (least.squeeze_dim(1), chosen.squeeze_dim(1))
+}
+
+/// The same in operations that a trace can hold, for any number of vectors: no kernel of ours, no loop over vectors, and so
+/// the whole table.
+fn in_one_table(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
+    let scores = bias.unsqueeze(0).addmm(vectors, weights);
+    let indices = scores.argmin(1, true);
+    (scores.gather(1, &indices, false).squeeze_dim(1), indices.squeeze_dim(1))
 }
 
 /// How many vectors chose each code, and their sum.
@@ -148,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn products_and_registers_find_the_same() {
+    fn products_registers_and_one_table_find_the_same() {
         Seed(6).reseed_torch();
         // Small integers: exact in either order of summation, and full of ties.
         let draw = |shape: &[i64]| Tensor::randint(4, shape, (Kind::Float, Device::Cpu)) - 2.0;
@@ -159,6 +169,7 @@ mod tests {
             (&least, &chosen),
             (&least_scores(&vectors, &weights, &bias).0, &least_scores(&vectors, &weights, &bias).1)
         );
+        assert_eq!(in_one_table(&vectors, &weights, &bias).0, least);
         let scores = vectors.matmul(&weights) + &bias;
         assert_eq!(least, scores.amin([1], false));
         for row in 0..301 {

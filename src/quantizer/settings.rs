@@ -84,6 +84,11 @@ pub trait Settings {
         None
     }
 
+    /// Constants that tokens depend on and that are no settings, by name.
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        vec![]
+    }
+
     /// What works and is not advised, in one sentence.
     fn advice(&self) -> Option<String> {
         None

@@ -14,6 +14,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, require,
     require_weight,
 };
+use crate::layers::as_kind;
 use crate::torch::in_full_precision;
 
 /// Settings of SimVQ.
@@ -120,21 +121,16 @@ impl SimVq {
     fn mapped(&self, rows: &Tensor) -> Tensor {
         rows.linear(&self.map, self.bias.as_ref())
     }
-
-    /// e = W·c of the codes at `indices [B, h, w]` alone, `[B, D, h, w]`, with the gradient of W; never −0.0.
-    fn codes(&self, indices: &Tensor) -> Tensor {
-        grid_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), &indices.size())
-    }
 }
 
 impl Quantizer for SimVq {
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
         in_full_precision(|| {
-            let z = self.projection.project_in(&z.to_kind(Kind::Float));
+            let z = self.projection.project_in(&as_kind(z, Kind::Float));
             let block = |first, n| self.mapped(&self.frozen.narrow(0, first, n));
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
             let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
-            let codes = self.codes(&indices);
+            let codes = self.codes(0, &indices);
             let (latent, losses) = match mode {
                 Mode::Eval => (codes, vec![]),
                 Mode::Train { .. } => (
@@ -158,7 +154,12 @@ impl Quantizer for SimVq {
     }
 
     fn lookup(&self, indices: &Tensor) -> Tensor {
-        in_full_precision(|| self.projection.project_out(&self.codes(indices).detach()))
+        in_full_precision(|| self.projection.project_out(&self.codes(0, indices).detach()))
+    }
+
+    /// e = W·c of the codes at `indices` alone; never −0.0.
+    fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
+        in_full_precision(|| grid_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), indices))
     }
 
     fn codebook(&self) -> CodebookShape {

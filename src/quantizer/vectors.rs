@@ -10,9 +10,11 @@ pub fn vectors_from_grid(z: &Tensor) -> Tensor {
     z.permute([0, 2, 3, 1]).contiguous().view([-1, z.size()[1]])
 }
 
-/// `[B·h·w, D]` -> `[B, D, h, w]`, for indices of shape `[B, h, w]`.
-pub fn grid_from_vectors(vectors: &Tensor, shape: &[i64]) -> Tensor {
-    vectors.view([shape[0], shape[1], shape[2], -1]).permute([0, 3, 1, 2]).contiguous()
+/// `[B·h·w, D]` -> `[B, D, h, w]`, with B, h and w of `grid`, `[B, h, w]`; of a tensor rather than of numbers, which a
+/// trace would keep for images of any size.
+pub fn grid_from_vectors(vectors: &Tensor, grid: &Tensor) -> Tensor {
+    let places = grid.unsqueeze(3).expand([-1, -1, -1, vectors.size()[1]], false);
+    vectors.view_as(&places).permute([0, 3, 1, 2]).contiguous()
 }
 
 /// Length of the vectors along axis 1 (of a grid, or of a list of vectors), which is kept. Its gradient at 0 is 0.
@@ -48,6 +50,6 @@ mod tests {
     #[test]
     fn a_grid_and_its_vectors_are_inverse() {
         let z = Tensor::randn([2, 3, 5, 7], (Kind::Float, Device::Cpu));
-        assert_eq!(grid_from_vectors(&vectors_from_grid(&z), &[2, 5, 7]), z);
+        assert_eq!(grid_from_vectors(&vectors_from_grid(&z), &z.select(1, 0)), z);
     }
 }

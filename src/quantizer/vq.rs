@@ -19,6 +19,7 @@ use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
     UpdateReport,
 };
+use crate::layers::as_kind;
 use crate::seed::Seed;
 use crate::torch::in_full_precision;
 
@@ -89,14 +90,9 @@ impl Vq {
         }
     }
 
-    /// Codes of `indices [B, h, w]` -> `[B, D, h, w]`, with the codebook's gradient; never −0.0.
-    fn codes(&self, indices: &Tensor) -> Tensor {
-        grid_from_vectors(&self.as_codes(rows(&self.codebook, indices)), &indices.size())
-    }
-
     /// The latent as codes are compared with it: projected, and with the cosine distance its direction.
     fn comparable(&self, z: &Tensor) -> Tensor {
-        let z = self.projection.project_in(&z.to_kind(Kind::Float));
+        let z = self.projection.project_in(&as_kind(z, Kind::Float));
         match self.config.distance {
             Distance::Euclidean => z,
             Distance::Cosine => normalised(&z),
@@ -223,7 +219,7 @@ impl Quantizer for Vq {
             let block = |first, n| self.as_codes(self.codebook.narrow(0, first, n));
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
             let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
-            let codes = self.codes(&indices);
+            let codes = self.codes(0, &indices);
             let (latent, (losses, monitors), statistics) = match mode {
                 Mode::Eval => (codes, Default::default(), vec![]),
                 Mode::Train { seed } => (
@@ -237,7 +233,11 @@ impl Quantizer for Vq {
     }
 
     fn lookup(&self, indices: &Tensor) -> Tensor {
-        in_full_precision(|| self.projection.project_out(&self.codes(indices).detach()))
+        in_full_precision(|| self.projection.project_out(&self.codes(0, indices).detach()))
+    }
+
+    fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
+        grid_from_vectors(&self.as_codes(rows(&self.codebook, indices)), indices)
     }
 
     fn codebook(&self) -> CodebookShape {

@@ -8,11 +8,14 @@ use super::TorchError;
 
 unsafe extern "C" {
     fn px_free(message: *mut c_char);
+    pub(super) fn px_keep_freed_memory() -> *mut c_char;
     pub(super) fn px_load_cuda() -> *mut c_char;
     pub(super) fn px_autocast(cuda: c_int, enabled: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_autocast_enter() -> *mut c_char;
     pub(super) fn px_autocast_leave() -> *mut c_char;
     pub(super) fn px_allow_tf32(bits: c_int, previous: *mut c_int) -> *mut c_char;
+    pub(super) fn px_is_tracing(tracing: *mut c_int) -> *mut c_char;
+    pub(super) fn px_abandon_trace() -> *mut c_char;
     pub(super) fn px_deterministic(on: c_int) -> *mut c_char;
     pub(super) fn px_fused_adamw(
         params: *mut *mut C_tensor,

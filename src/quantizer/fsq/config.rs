@@ -35,6 +35,18 @@ pub enum Bound {
     Sigmoid,
 }
 
+impl Bound {
+    /// By how much the bound's scale is over (L − 1)/2, as a share of it; none for a bound without.
+    #[must_use]
+    pub fn epsilon(self) -> Option<f64> {
+        match self {
+            Self::Paper => Some(-1e-3),
+            Self::Tanh => Some(1e-3),
+            Self::Sigmoid => None,
+        }
+    }
+}
+
 /// The paper's set for 2^10 codes.
 fn default_levels() -> Vec<i64> {
     vec![8, 5, 5, 5]
@@ -170,6 +182,10 @@ impl Settings for Config {
     fn stage_limits(&self) -> Option<Vec<f64>> {
         // s = L/(L − 1): half a step beyond the outermost codes.
         Some(self.levels.iter().map(|&level| level as f64 / (level - 1) as f64).collect())
+    }
+
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        self.bound.unwrap_or_default().epsilon().map(|epsilon| ("epsilon", epsilon)).into_iter().collect()
     }
 
     fn advice(&self) -> Option<String> {

@@ -31,7 +31,7 @@ impl Grid {
     pub fn bounded(config: &Config, device: Device) -> Self {
         let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
         let bound = config.bound.unwrap_or_default();
-        if bound == Bound::Sigmoid {
+        let Some(eps) = bound.epsilon() else {
             let half = |level: f64| (level - 1.0) / 2.0;
             let slope = config.slope.unwrap_or(1.0);
             let squash = Squash::Sigmoid { slope, top: each(&|level| level - 1.0) };
@@ -41,8 +41,7 @@ impl Grid {
                 centre: each(&half),
                 half_width: each(&half),
             };
-        }
-        let eps = if bound == Bound::Paper { -1e-3 } else { 1e-3 };
+        };
         let inverse = if bound == Bound::Paper { f64::tan } else { f64::atanh };
         let scale = |level: f64| (level - 1.0) * (1.0 + eps) / 2.0;
         let offset = |level: f64| if level % 2.0 == 0.0 { 0.5 } else { 0.0 };

@@ -1,0 +1,130 @@
+//! Our own tokenizer as a TorchScript pair, for whoever has PyTorch and not pixtok.
+//!
+//! A trace is the list of libtorch's operations on one example. It is good for images of any number and size as long as
+//! nothing in it came from a size or from outside libtorch; see [`Tokenizer`].
+
+use tch::{CModule, Kind, Tensor};
+
+use crate::model::Tokenizer;
+use crate::quantizer::Mode;
+use crate::seed::Seed;
+use crate::torch::{Precision, TorchError, abandon_trace, catching, with_precision};
+
+/// How near to the edge between two codes a latent has no certain code: what of the largest number among the latents
+/// moves it across.
+const TIE: f64 = 1e-5;
+
+/// Directions in which a latent is moved to see whether it is at an edge.
+const DIRECTIONS: u64 = 32;
+
+/// The encoder and the quantizer, in float32. The weights must not want gradients.
+///
+/// # Shapes
+/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` int64 (one axis more for several
+/// codebooks). `image_size`, (height, width), is that of the example.
+///
+/// # Errors
+/// [`TorchError`], also where weights want gradients.
+pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
+    traced("Encoder", &example(tokenizer, image_size), |images| tokenizer.encode(images))
+}
+
+/// The codes and the decoder, in float32. The weights must not want gradients.
+///
+/// # Shapes
+/// The module: indices as [`encoder`] makes them -> images `[B, 3, H, W]` float32, about [−1, 1] and not clamped.
+///
+/// # Errors
+/// As [`encoder`].
+pub fn decoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
+    let indices = catching(|| tch::no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))?;
+    traced("Decoder", &indices, |indices| tokenizer.decode(indices))
+}
+
+/// A grey image.
+fn example(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
+    Tensor::zeros([1, 3, height, width], (Kind::Float, tokenizer.device()))
+}
+
+fn traced(name: &str, input: &Tensor, run: impl Fn(&Tensor) -> Tensor) -> Result<CModule, TorchError> {
+    let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
+    let made = catching(|| {
+        let trace = || CModule::create_by_tracing(name, "forward", &[input.shallow_clone()], &mut forward);
+        tch::no_grad(|| with_precision(Precision::Fp32, trace))
+    });
+    let made = made.and_then(|made| made.map_err(TorchError::from));
+    if made.is_err() {
+        abandon_trace();
+    }
+    let mut module = made?;
+    module.set_eval();
+    Ok(module)
+}
+
+/// How a traced pair's work compares with that of the tokenizer.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Agreement {
+    /// Positions of all images.
+    pub positions: i64,
+    /// Those with other indices, where the latent lies so near to the edge between both codes that rounding decides: moving
+    /// it by 10⁻⁵ of the largest latent gives the pair's.
+    pub ties: i64,
+    /// Those with other indices for no such reason.
+    pub wrong: i64,
+    /// The largest difference between the images of the same indices, as a part of the largest magnitude there.
+    pub image_difference: f64,
+}
+
+/// Passes `images` through the pair and through the tokenizer.
+///
+/// # Shapes
+/// `images`: `[B, 3, H, W]` float32 in [−1, 1].
+///
+/// # Errors
+/// [`TorchError`], also where the pair does not take or make these shapes.
+pub fn compare(
+    tokenizer: &Tokenizer,
+    (encoder, decoder): (&CModule, &CModule),
+    images: &Tensor,
+) -> Result<Agreement, TorchError> {
+    catching(|| {
+        tch::no_grad(|| {
+            let latents = tokenizer.latents(images);
+            let own = tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
+            let theirs = encoder.forward_ts(&[images])?;
+            let recon = tokenizer.decode(&own);
+            let difference = (&recon - decoder.forward_ts(&[&own])?).abs().max() / recon.abs().max();
+            let mut unexplained = differing(&theirs, &own);
+            let positions = unexplained.numel() as i64;
+            let differ = count(&unexplained);
+            if differ > 0 {
+                unexplained = without_ties(tokenizer, &latents, &theirs, unexplained);
+            }
+            let wrong = count(&unexplained);
+            let image_difference = difference.double_value(&[]);
+            Ok(Agreement { positions, ties: differ - wrong, wrong, image_difference })
+        })
+    })?
+}
+
+/// Where a position has not the same index in all codebooks, `[B, h, w]` bool.
+fn differing(a: &Tensor, b: &Tensor) -> Tensor {
+    let differ = a.ne_tensor(b);
+    if differ.dim() == 4 { differ.any_dim(3, false) } else { differ }
+}
+
+fn count(positions: &Tensor) -> i64 {
+    positions.sum(Kind::Int64).int64_value(&[])
+}
+
+/// The positions that are not `theirs` in any direction that the latents are moved in a little. Across an edge it is every
+/// second direction, whatever the kind of quantizer.
+fn without_ties(tokenizer: &Tokenizer, latents: &Tensor, theirs: &Tensor, positions: Tensor) -> Tensor {
+    let reach = latents.abs().max() * TIE;
+    (0..DIRECTIONS).fold(positions, |left, direction| {
+        Seed(direction).derive("ties", &[]).reseed_torch();
+        let moved = latents + (latents.rand_like() * 2.0 - 1.0) * &reach;
+        let found = tokenizer.quantizer.quantize(&moved, Mode::Eval).indices;
+        left.logical_and(&differing(&found, theirs))
+    })
+}

@@ -1,0 +1,137 @@
+//! Traces of our tokenizer: every kind of quantizer, saved and loaded, on images of other numbers and sizes.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+#[path = "common/kinds.rs"]
+mod kinds;
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use kinds::kinds;
+use numbers::device;
+use pixtok::codec::trace::{self, Agreement};
+use pixtok::model::{Config, Tokenizer};
+use pixtok::quantizer::QuantizerConfig;
+use pixtok::seed::Seed;
+use pixtok::torch::is_tracing;
+use serde_json::{Value, json};
+use tch::{CModule, Kind, Tensor, nn};
+
+/// Of the example.
+const SIZE: (i64, i64) = (24, 36);
+
+fn images(batch: i64, (height, width): (i64, i64)) -> Tensor {
+    Seed(7).reseed_torch();
+    Tensor::rand([batch, 3, height, width], (Kind::Float, device())) * 2.0 - 1.0
+}
+
+/// A tokenizer whose codebook, if it learns one, lies among its latents.
+fn build(model: &Config, quantizer: Value) -> (nn::VarStore, Tokenizer) {
+    let quantizer: QuantizerConfig = serde_json::from_value(quantizer).unwrap();
+    let store = nn::VarStore::new(device());
+    Seed(1).reseed_torch();
+    let mut tokenizer = Tokenizer::new(&store.root(), model, &quantizer, SIZE).unwrap();
+    let latents = tch::no_grad(|| tokenizer.latents(&images(4, SIZE)));
+    if tokenizer.quantizer.start_vectors().is_some() {
+        tokenizer.quantizer.start(&latents, Seed(2)).unwrap();
+    }
+    (store, tokenizer)
+}
+
+/// What a saved and loaded pair makes of images of two other numbers and sizes, twice each: libtorch specialises a
+/// function after its first run.
+fn agreement(tokenizer: &Tokenizer) -> Agreement {
+    let folder = tempfile::tempdir().unwrap();
+    let loaded = |name: &str, module: CModule| {
+        let path = folder.path().join(name);
+        module.save(&path).unwrap();
+        CModule::load_on_device(&path, device()).unwrap()
+    };
+    let encoder = loaded("encoder.pt", trace::encoder(tokenizer, SIZE).unwrap());
+    let decoder = loaded("decoder.pt", trace::decoder(tokenizer, SIZE).unwrap());
+    let mut all = Agreement::default();
+    for (batch, size) in [(3, (12, 30)), (2, (36, 18)), (3, (12, 30)), (2, (36, 18))] {
+        let found = trace::compare(tokenizer, (&encoder, &decoder), &images(batch, size)).unwrap();
+        all.positions += found.positions;
+        all.ties += found.ties;
+        all.wrong += found.wrong;
+        all.image_difference = all.image_difference.max(found.image_difference);
+    }
+    all
+}
+
+#[test]
+fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
+    let plain = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
+    let full = Config {
+        strides: Some(vec![3]),
+        attention: vec![24],
+        mid_attention: true,
+        latent_channels: Some(12),
+        ..plain.clone()
+    };
+    let mut all = kinds();
+    let wide = json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 40 });
+    // 1 MiB: 819 codes at a time.
+    let blocks = json!({ "kind": "vq", "codebook_size": 2000, "codebook_dim": 40, "memory_budget": "1MiB" });
+    all.extend([("vq of wide codes", wide), ("vq in blocks of codes", blocks)]);
+    let (mut positions, mut ties, mut difference) = (0, 0, 0f64);
+    for (name, quantizer) in all {
+        for (what, model) in [("plain", &plain), ("attention and projection", &full)] {
+            let (mut store, tokenizer) = build(model, quantizer.clone());
+            store.freeze();
+            let found = agreement(&tokenizer);
+            assert_eq!(found.wrong, 0, "{name}, {what}: {found:?}");
+            assert!(found.image_difference <= 1e-5, "{name}, {what}: {found:?}");
+            // Otherwise equal indices say nothing.
+            let indices = tokenizer.encode(&images(4, SIZE));
+            assert!(indices.max().int64_value(&[]) > indices.min().int64_value(&[]), "{name}, {what}");
+            positions += found.positions;
+            ties += found.ties;
+            difference = difference.max(found.image_difference);
+        }
+    }
+    println!("{positions} positions, {ties} ties, images differ by {difference:e} at most");
+    assert!(ties * 1000 <= positions, "{ties} of {positions} positions are ties");
+}
+
+#[test]
+fn a_trace_that_fails_leaves_no_tracing_behind() {
+    let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
+    let (_store, tokenizer) = build(&model, json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 5 }));
+    let refused = trace::encoder(&tokenizer, SIZE).unwrap_err().to_string();
+    assert!(refused.contains("requires grad"), "{refused}");
+    assert!(!is_tracing());
+}
+
+#[test]
+fn what_rounding_decides_is_called_a_tie() {
+    let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
+    // Latents that are the same everywhere, their first bit on either side of the edge at 0.
+    let at_the_edge = |first: f32| {
+        let (mut store, tokenizer) = build(&model, json!({ "kind": "lfq", "bits": 5 }));
+        store.freeze();
+        let mut variables = store.variables();
+        let _ = variables.get_mut("encoder.head.weight").unwrap().zero_();
+        let bias = Tensor::from_slice(&[first, 1.0, -1.0, 1.0, -1.0]);
+        variables.get_mut("encoder.head.bias").unwrap().copy_(&bias);
+        tokenizer
+    };
+    let (ours, other) = (at_the_edge(1e-7), at_the_edge(-1e-7));
+    let pair = (trace::encoder(&other, SIZE).unwrap(), trace::decoder(&other, SIZE).unwrap());
+    let found = trace::compare(&ours, (&pair.0, &pair.1), &images(2, SIZE)).unwrap();
+    assert_eq!((found.ties, found.wrong), (found.positions, 0), "{found:?}");
+}
+
+#[test]
+fn what_is_no_tie_is_called_wrong() {
+    let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
+    let fsq = json!({ "kind": "fsq", "levels": [8, 5, 3] });
+    let [(mut a, ours), (mut b, other)] = [fsq.clone(), fsq].map(|fsq| build(&model, fsq));
+    a.freeze();
+    b.freeze();
+    let _ = b.variables().get_mut("encoder.stem.bias").unwrap().fill_(0.5);
+    let encoder = trace::encoder(&other, SIZE).unwrap();
+    let decoder = trace::decoder(&other, SIZE).unwrap();
+    let found = trace::compare(&ours, (&encoder, &decoder), &images(2, SIZE)).unwrap();
+    assert!(found.wrong > found.positions / 10 && found.image_difference <= 1e-5, "{found:?}");
+}
