@@ -1,0 +1,181 @@
+//! Names of a shard's files, and files that are written from first to last and read as if they were hostile.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Place, TokensError, io_error};
+
+/// `STEM-00003.EXT` while a set is written; in a finished set `STEM-00003-of-00010.EXT`, or `STEM.EXT` when it is the only one.
+pub(super) fn name(stem: &str, extension: &str, place: Place) -> String {
+    let number = place.number;
+    match place.total {
+        None => format!("{stem}-{number:05}.{extension}"),
+        Some(1) => format!("{stem}.{extension}"),
+        Some(total) => format!("{stem}-{number:05}-of-{total:05}.{extension}"),
+    }
+}
+
+/// A file being written.
+pub(super) struct Output {
+    writer: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl Output {
+    /// Starts the file, in place of one of that name.
+    pub fn create(path: PathBuf) -> Result<Self, TokensError> {
+        let file = File::create(&path).map_err(io_error("create", &path))?;
+        Ok(Self { writer: BufWriter::with_capacity(1 << 16, file), path })
+    }
+
+    /// Adds bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), TokensError> {
+        self.writer.write_all(bytes).map_err(io_error("write", &self.path))
+    }
+
+    /// Adds all that is left in `file`.
+    pub fn copy(&mut self, file: &mut File) -> Result<(), TokensError> {
+        io::copy(file, &mut self.writer).map(drop).map_err(io_error("write", &self.path))
+    }
+
+    /// Adds `value` as JSON on a line of its own.
+    pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<(), TokensError> {
+        serde_json::to_writer(&mut self.writer, value)
+            .map_err(io::Error::from)
+            .and_then(|()| self.writer.write_all(b"\n"))
+            .map_err(io_error("write", &self.path))
+    }
+
+    /// Ends the file, with `start` in place of its first bytes.
+    pub fn finish_with(mut self, start: &[u8]) -> Result<(), TokensError> {
+        // Seeking writes out what is buffered.
+        let sought = self.writer.seek(SeekFrom::Start(0));
+        sought.map_err(io_error("write", &self.path))?;
+        self.write(start)?;
+        self.finish()
+    }
+
+    /// Ends the file.
+    pub fn finish(mut self) -> Result<(), TokensError> {
+        self.writer.flush().map_err(io_error("write", &self.path))
+    }
+}
+
+/// A file being read. Nothing is taken that the file is too short to hold, so no number in it can ask for more memory than
+/// its size.
+pub(super) struct Input {
+    reader: BufReader<File>,
+    path: PathBuf,
+    left: u64,
+}
+
+impl Input {
+    /// Opens the file at its start.
+    pub fn open(path: PathBuf) -> Result<Self, TokensError> {
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let left = file.metadata().map_err(io_error("read", &path))?.len();
+        Ok(Self { reader: BufReader::with_capacity(1 << 16, file), path, left })
+    }
+
+    /// Opens the file at a byte of it.
+    pub fn open_at(path: &Path, byte: u64) -> Result<Self, TokensError> {
+        let mut input = Self::open(path.to_owned())?;
+        let Some(left) = input.left.checked_sub(byte) else {
+            return Err(
+                input.damaged(format!("it has {} bytes and should have more than {byte}", input.left))
+            );
+        };
+        input.reader.seek(SeekFrom::Start(byte)).map_err(io_error("read", path))?;
+        input.left = left;
+        Ok(input)
+    }
+
+    /// Bytes from here to the end.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// The file is damaged.
+    pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
+        TokensError::Damaged { path: self.path.clone(), reason: reason.into() }
+    }
+
+    /// The next bytes.
+    pub fn take(&mut self, bytes: u64) -> Result<Vec<u8>, TokensError> {
+        if bytes > self.left {
+            return Err(self.damaged(format!("it ends {} bytes too early", bytes - self.left)));
+        }
+        let mut taken = vec![0; bytes as usize];
+        self.fill(&mut taken)?;
+        Ok(taken)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), TokensError> {
+        let count = bytes.len() as u64;
+        if count > self.left {
+            return Err(self.damaged(format!("it ends {} bytes too early", count - self.left)));
+        }
+        self.reader.read_exact(bytes).map_err(io_error("read", &self.path))?;
+        self.left -= count;
+        Ok(())
+    }
+
+    /// The next bytes, as many as a number has.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], TokensError> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The next number.
+    pub fn u32(&mut self) -> Result<u32, TokensError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// The next number.
+    pub fn u64(&mut self) -> Result<u64, TokensError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// The next line, without its end; none at the end of the file.
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>, TokensError> {
+        let mut line = vec![];
+        self.reader.read_until(b'\n', &mut line).map_err(io_error("read", &self.path))?;
+        self.left = self.left.saturating_sub(line.len() as u64);
+        match line.pop() {
+            None => Ok(None),
+            Some(b'\n') => Ok(Some(line)),
+            Some(_) => Err(self.damaged("its last line is cut off")),
+        }
+    }
+
+    /// Checks that nothing is left.
+    pub fn end(&self) -> Result<(), TokensError> {
+        match self.left {
+            0 => Ok(()),
+            left => Err(self.damaged(format!("{left} bytes are left after its last row"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_beyond_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, [1, 0, 0, 0, 7, b'\n', 8]).unwrap();
+        let mut input = Input::open(path.clone()).unwrap();
+        assert_eq!(input.u32().unwrap(), 1);
+        assert!(input.take(u64::MAX).unwrap_err().to_string().contains("too early"));
+        assert!(input.u64().is_err());
+        assert!(input.end().unwrap_err().to_string().contains("3 bytes are left"));
+        assert_eq!(input.line().unwrap().unwrap(), [7]);
+        assert!(input.line().unwrap_err().to_string().contains("cut off"));
+        assert!(Input::open_at(&path, 8).is_err());
+        Input::open_at(&path, 7).unwrap().end().unwrap();
+    }
+}

@@ -1,0 +1,153 @@
+//! jsonl: `tokens.jsonl`, a JSON object a line, with key, h, w, width, height, tokens, then label, text and json where an
+//! image has them.
+//!
+//! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then `added_tokens.json` maps every
+//! name to its id, for a Hugging Face tokenizer.
+
+use std::path::Path;
+
+use super::companion::{Line, Tokens, read_line};
+use super::files::{Input, Output, name};
+use super::reading::{self, Source};
+use super::{Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+
+/// A JSON object a row: `tokens.jsonl`.
+pub struct Jsonl;
+
+impl Format for Jsonl {
+    fn check(&self, layout: &Layout) -> Result<(), TokensError> {
+        // Names may come from a file; of none at all it can be said whether they are valid.
+        layout.names.as_ref().map_or(Ok(()), |names| names.format(&[]).map(drop))
+    }
+
+    fn files(&self, place: Place, _layout: &Layout) -> Vec<String> {
+        vec![name("tokens", "jsonl", place)]
+    }
+
+    fn writer(
+        &self,
+        folder: &Path,
+        place: Place,
+        layout: &Layout,
+    ) -> Result<Box<dyn ShardWriter>, TokensError> {
+        self.check(layout)?;
+        let out = Output::create(folder.join(name("tokens", "jsonl", place)))?;
+        Ok(Box::new(Writer { out, layout: layout.clone() }))
+    }
+
+    fn index(
+        &self,
+        _folder: &Path,
+        _shards: &[Shard],
+        layout: &Layout,
+    ) -> Result<Vec<(String, Vec<u8>)>, TokensError> {
+        let names = layout.names.iter();
+        names.map(|names| Ok(("added_tokens.json".into(), names.added_tokens()?))).collect()
+    }
+
+    fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
+        let input = Input::open(folder.join(name("tokens", "jsonl", shard.place)))?;
+        Ok(reading::rows(Reader { input, layout: layout.clone() }, shard.rows, layout))
+    }
+}
+
+struct Writer {
+    out: Output,
+    layout: Layout,
+}
+
+impl ShardWriter for Writer {
+    fn push(&mut self, row: &Row) -> Result<(), TokensError> {
+        self.layout.admit(row)?;
+        let tokens = match &self.layout.names {
+            None => Tokens::Ids((&row.ids).into()),
+            Some(names) => {
+                let text = names.format(&row.ids);
+                let named = |error| TokensError::Unsuitable(format!("{}: {error}", row.key));
+                Tokens::Names(text.map_err(named)?.into())
+            }
+        };
+        self.out.json_line(&Line::new(row, Some(tokens)))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), TokensError> {
+        self.out.finish()
+    }
+}
+
+struct Reader {
+    input: Input,
+    layout: Layout,
+}
+
+impl Source for Reader {
+    fn next(&mut self, number: u64) -> Result<Row, TokensError> {
+        let mut line = read_line(&mut self.input, number)?;
+        let ids = match (line.tokens.take(), &self.layout.names) {
+            (Some(Tokens::Ids(ids)), None) => Ok(ids.into_owned()),
+            (Some(Tokens::Names(text)), Some(names)) => names.parse(&text).map_err(|error| error.to_string()),
+            (None, _) => Err("it has no tokens".into()),
+            (Some(_), None) => Err("its tokens are not an array of ids".into()),
+            (Some(_), Some(_)) => Err("its tokens are not a string of names".into()),
+        };
+        let ids = ids.map_err(|reason| self.input.damaged(format!("line {}: {reason}", number + 1)))?;
+        Ok(line.row(ids))
+    }
+
+    fn end(&mut self) -> Result<(), TokensError> {
+        self.input.end()
+    }
+
+    fn damaged(&self, reason: String) -> TokensError {
+        self.input.damaged(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{TokenNames, fixture};
+    use super::*;
+
+    fn named() -> Layout {
+        let names = TokenNames::new("<|visual token {:06}|>", 0, 65_536).unwrap();
+        Layout { names: Some(names), ..fixture::layouts()[0].clone() }
+    }
+
+    #[test]
+    fn rows_come_back() {
+        fixture::round_trips(&Jsonl);
+        fixture::ragged_layouts().iter().for_each(|layout| fixture::round_trip(&Jsonl, layout));
+        fixture::damage_is_noticed(&Jsonl);
+        fixture::round_trip(&Jsonl, &named());
+        fixture::damage_to(&Jsonl, &named());
+    }
+
+    #[test]
+    fn lines_are_compact_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut layout = fixture::layouts()[0].clone();
+        let mut rows = fixture::rows(&layout, 2);
+        fixture::write(&Jsonl, folder.path(), &layout, &rows, 2);
+        let text = std::fs::read_to_string(folder.path().join("tokens.jsonl")).unwrap();
+        let start = r#"{"key":"a","h":5,"w":7,"width":70,"height":50,"tokens":[0,65535,"#;
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.lines().nth(1).unwrap().contains(r#"],"label":-7,"text":"two\n\"lines\"","json":{"#));
+
+        layout = named();
+        let shards = fixture::write(&Jsonl, folder.path(), &layout, &rows, 2);
+        let text = std::fs::read_to_string(folder.path().join("tokens.jsonl")).unwrap();
+        assert!(text.contains(r#""tokens":"<|visual token 000000|><|visual token 065535|>"#), "{text}");
+        let index = Jsonl.index(folder.path(), &shards, &layout).unwrap();
+        assert_eq!(index[0].0, "added_tokens.json");
+
+        // An id of no code is refused with the image's key.
+        layout.names = Some(TokenNames::new("i{} ", 1, 65_535).unwrap());
+        rows.truncate(1);
+        let place = shards[0].place;
+        let mut writer = Jsonl.writer(folder.path(), place, &layout).unwrap();
+        assert_eq!(
+            writer.push(&rows[0]).unwrap_err().to_string(),
+            "a: id 0 has no name: those of codes are 1 to 65535"
+        );
+    }
+}

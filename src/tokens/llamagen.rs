@@ -1,0 +1,234 @@
+//! llamagen: `imagenet{S}_codes/{i}.npy` and `imagenet{S}_labels/{i}.npy`, as LlamaGen's trainers read them, and the companion
+//! `keys.jsonl`.
+//!
+//! Files are named by the image's number in the whole set; S is the side in pixels. Codes are `<i8` `[1, views, ids of a
+//! view]`, the label `<i8` `[1]`, -1 for an image without one.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::companion::{self, Keys, KeysWriter};
+use super::files::{Input, Output};
+use super::npy;
+use super::reading::{self, Source};
+use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError, io_error};
+
+/// A pair of arrays an image: `imagenet256_codes/0.npy`.
+pub struct Llamagen;
+
+/// The two folders, and how images are laid out in their files.
+struct Images {
+    codes: PathBuf,
+    labels: PathBuf,
+    first: u64,
+    views: u64,
+    length: u64,
+}
+
+impl Images {
+    fn new(folder: &Path, place: Place, layout: &Layout) -> Result<Self, TokensError> {
+        let views = u64::from(layout.views.max(1));
+        if !place.first_row.is_multiple_of(views) {
+            let first = place.first_row;
+            return Err(TokensError::Unsuitable(format!(
+                "a shard of llamagen begins with an image's first view, not at row {first} of {views} views an image"
+            )));
+        }
+        let [codes, labels] = folders(layout).map(|name| folder.join(name));
+        let length = layout.one_length("llamagen")?.into();
+        Ok(Self { codes, labels, first: place.first_row / views, views, length })
+    }
+
+    fn file(&self, folder: &Path, image: u64) -> PathBuf {
+        folder.join(format!("{}.npy", self.first.saturating_add(image)))
+    }
+}
+
+fn folders(layout: &Layout) -> [String; 2] {
+    ["codes", "labels"].map(|what| format!("imagenet{}_{what}/", layout.image_side))
+}
+
+/// Ids are i64 here; what they are in other formats is the set's own.
+fn as_written(layout: &Layout) -> Layout {
+    Layout { dtype: Dtype::I32, ..layout.clone() }
+}
+
+impl Format for Llamagen {
+    fn check(&self, layout: &Layout) -> Result<(), TokensError> {
+        layout.one_length("llamagen").map(drop)
+    }
+
+    fn files(&self, place: Place, layout: &Layout) -> Vec<String> {
+        let mut files = folders(layout).to_vec();
+        files.push(companion::file(place));
+        files
+    }
+
+    fn writer(
+        &self,
+        folder: &Path,
+        place: Place,
+        layout: &Layout,
+    ) -> Result<Box<dyn ShardWriter>, TokensError> {
+        let images = Images::new(folder, place, layout)?;
+        for folder in [&images.codes, &images.labels] {
+            fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+        }
+        let keys = KeysWriter::create(folder, place)?;
+        Ok(Box::new(Writer { images, keys, layout: as_written(layout), views: vec![], image: 0 }))
+    }
+
+    fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
+        let images = Images::new(folder, shard.place, layout)?;
+        let keys = Keys::open(folder, shard, layout)?;
+        let reader = Reader { images, keys, views: VecDeque::new(), label: None, image: 0 };
+        if !shard.rows.is_multiple_of(reader.images.views) {
+            return Err(reader.damaged(format!("{} rows are not all views of images", shard.rows)));
+        }
+        Ok(reading::rows(reader, shard.rows, &as_written(layout)))
+    }
+}
+
+struct Writer {
+    images: Images,
+    keys: KeysWriter,
+    layout: Layout,
+    /// Those of the image that is not complete.
+    views: Vec<Vec<u32>>,
+    image: u64,
+}
+
+impl ShardWriter for Writer {
+    fn push(&mut self, row: &Row) -> Result<(), TokensError> {
+        self.layout.admit(row)?;
+        self.views.push(row.ids.clone());
+        if self.views.len() as u64 == self.images.views {
+            let Images { views, length, .. } = self.images;
+            let mut codes = Output::create(self.images.file(&self.images.codes, self.image))?;
+            codes.write(&npy::header("<i8", &[1, views, length]))?;
+            for id in self.views.drain(..).flatten() {
+                codes.write(&i64::from(id).to_le_bytes())?;
+            }
+            codes.finish()?;
+            let mut label = Output::create(self.images.file(&self.images.labels, self.image))?;
+            label.write(&npy::header("<i8", &[1]))?;
+            label.write(&row.label.unwrap_or(-1).to_le_bytes())?;
+            label.finish()?;
+            self.image += 1;
+        }
+        self.keys.push(row)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), TokensError> {
+        if !self.views.is_empty() {
+            let (has, needs) = (self.views.len(), self.images.views);
+            return Err(TokensError::Unsuitable(format!(
+                "the shard's last image has {has} of its {needs} views; end shards after the last view of an image"
+            )));
+        }
+        self.keys.finish()
+    }
+}
+
+struct Reader {
+    images: Images,
+    keys: Keys,
+    /// What is still to come of an image.
+    views: VecDeque<Vec<u32>>,
+    label: Option<i64>,
+    image: u64,
+}
+
+impl Reader {
+    fn read_image(&mut self) -> Result<(), TokensError> {
+        let Images { views, length, .. } = self.images;
+        let mut codes = Input::open(self.images.file(&self.images.codes, self.image))?;
+        let wanted = npy::Header { descr: "<i8".into(), shape: vec![1, views, length] };
+        npy::expect(&mut codes, &wanted, views.checked_mul(length).and_then(|ids| ids.checked_mul(8)))?;
+        for _ in 0..views {
+            let bytes = codes.take(length * 8)?;
+            let ids = bytes.as_chunks().0.iter().map(|&id| u32::try_from(i64::from_le_bytes(id)));
+            let ids: Result<_, _> = ids.collect();
+            self.views.push_back(ids.map_err(|_| codes.damaged("an id in it is out of range"))?);
+        }
+        let mut label = Input::open(self.images.file(&self.images.labels, self.image))?;
+        npy::expect(&mut label, &npy::Header { descr: "<i8".into(), shape: vec![1] }, Some(8))?;
+        self.label = Some(i64::from_le_bytes(label.array()?)).filter(|&label| label != -1);
+        self.image += 1;
+        Ok(())
+    }
+}
+
+impl Source for Reader {
+    fn next(&mut self, number: u64) -> Result<Row, TokensError> {
+        if self.views.is_empty() {
+            self.read_image()?;
+        }
+        let ids = self.views.pop_front().unwrap_or_default();
+        let mut row = self.keys.next(number)?;
+        let told = row.label.filter(|&label| label != -1);
+        if matches!(self.keys, Keys::There { .. }) && told != self.label {
+            return Err(self.damaged(format!(
+                "row {number} ({}) has label {:?} there and {:?} in its companion",
+                row.key, self.label, row.label
+            )));
+        }
+        row.label = row.label.or(self.label);
+        Ok(Row { ids, ..row })
+    }
+
+    fn end(&mut self) -> Result<(), TokensError> {
+        self.keys.end()
+    }
+
+    fn damaged(&self, reason: String) -> TokensError {
+        let image = self.image.saturating_sub(1);
+        TokensError::Damaged { path: self.images.file(&self.images.codes, image), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        fixture::round_trips(&Llamagen);
+        fixture::comes_back_without_companion(&Llamagen);
+        fixture::damage_is_noticed(&Llamagen);
+        assert!(Llamagen.check(&fixture::ragged_layouts()[0]).is_err());
+    }
+
+    #[test]
+    fn an_image_is_two_arrays_with_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout { views: 2, image_side: 384, ..fixture::layouts()[1].clone() };
+        let mut rows = fixture::rows(&layout, 6);
+        for (at, row) in rows.iter_mut().enumerate() {
+            row.label = Some(at as i64 / 2);
+        }
+        let shards = fixture::write(&Llamagen, folder.path(), &layout, &rows, 4);
+        assert_eq!(fixture::read(&Llamagen, folder.path(), &shards, &layout).unwrap(), rows);
+        let codes = fs::read(folder.path().join("imagenet384_codes/2.npy")).unwrap();
+        let (header, data) = npy::split(&codes).unwrap();
+        assert_eq!((header.descr.as_str(), &header.shape[..]), ("<i8", &[1, 2, 35][..]));
+        assert_eq!(data[35 * 8..36 * 8], i64::from(rows[5].ids[0]).to_le_bytes());
+        let label = fs::read(folder.path().join("imagenet384_labels/2.npy")).unwrap();
+        assert_eq!(npy::split(&label).unwrap().1, 2_i64.to_le_bytes());
+        assert!(folder.path().join("keys-00001-of-00002.jsonl").exists());
+
+        // Half an image is refused at the end of a shard and at its start.
+        let place = Place { number: 0, first_row: 0, total: None };
+        let mut writer = Llamagen.writer(folder.path(), place, &layout).unwrap();
+        writer.push(&rows[0]).unwrap();
+        assert!(writer.finish().unwrap_err().to_string().contains("1 of its 2 views"));
+        assert!(Llamagen.writer(folder.path(), Place { first_row: 1, ..place }, &layout).is_err());
+
+        // A label that the companion does not know is not taken for true.
+        fs::write(folder.path().join("imagenet384_labels/0.npy"), label).unwrap();
+        let error = fixture::read(&Llamagen, folder.path(), &shards, &layout).unwrap_err();
+        assert!(error.to_string().contains("in its companion"), "{error}");
+    }
+}

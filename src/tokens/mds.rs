@@ -1,0 +1,349 @@
+//! mds: `shard.00003.mds` and `index.json`, MosaicML's StreamingDataset, version 2.
+//!
+//! A shard is `u32 n | u32[n + 1] offsets from its start | its config in JSON | samples`. A sample has the u32 length of each
+//! column that has no fixed size, then the columns, both in the order of names: h, height, json, key, label, text, tokens, w,
+//! width. Whole numbers are i64; strings UTF-8. Tokens are `ndarray:uint16:5,7`, bare values, when all rows have one shape,
+//! else `ndarray:uint16`: a byte (axes · 4 + 0, 1 or 2), each axis as u8, u16 or u32, then the values. An image without label
+//! has -1, one without text or json the empty string.
+//!
+//! `index.json` has for each shard the same config, its file's name and size, and its number of samples.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::files::Input;
+use super::indexed::{Items, ItemsWriter};
+use super::reading::{self, Source};
+use super::{Dtype, Format, Grid, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+
+/// MosaicML's streaming shards: `shard.00003.mds`.
+pub struct Mds;
+
+fn file(place: Place) -> String {
+    format!("shard.{:05}.mds", place.number)
+}
+
+/// What a shard and the index say of the columns.
+fn config(layout: &Layout) -> Map<String, Value> {
+    let dtype = layout.dtype.name();
+    let (tokens, bytes) = match layout.constant_shape() {
+        Some(shape) => {
+            let axes: Vec<String> = shape.iter().map(u64::to_string).collect();
+            let length = layout.length.unwrap_or(0) as usize;
+            (format!("ndarray:{dtype}:{}", axes.join(",")), Some(length * layout.dtype.bytes()))
+        }
+        None => (format!("ndarray:{dtype}"), None),
+    };
+    let text: Option<usize> = None;
+    let config = json!({
+        "column_encodings": ["int", "int", "str", "str", "int", "str", tokens, "int", "int"],
+        "column_names": ["h", "height", "json", "key", "label", "text", "tokens", "w", "width"],
+        "column_sizes": [8, 8, text, text, 8, text, bytes, 8, 8],
+        "compression": null,
+        "format": "mds",
+        "hashes": [],
+        "size_limit": null,
+        "version": 2,
+    });
+    match config {
+        Value::Object(config) => config,
+        _ => Map::new(),
+    }
+}
+
+impl Format for Mds {
+    fn files(&self, place: Place, _layout: &Layout) -> Vec<String> {
+        vec![file(place)]
+    }
+
+    fn writer(
+        &self,
+        folder: &Path,
+        place: Place,
+        layout: &Layout,
+    ) -> Result<Box<dyn ShardWriter>, TokensError> {
+        let text = Value::from(config(layout)).to_string().into_bytes();
+        let items = ItemsWriter::create(folder.join(file(place)), text)?;
+        Ok(Box::new(Writer { items, layout: layout.clone(), constant: layout.constant_shape().is_some() }))
+    }
+
+    fn index(
+        &self,
+        folder: &Path,
+        shards: &[Shard],
+        layout: &Layout,
+    ) -> Result<Vec<(String, Vec<u8>)>, TokensError> {
+        let mut listed = vec![];
+        for shard in shards {
+            let bytes = Input::open(folder.join(file(shard.place)))?.left();
+            let mut entry = config(layout);
+            entry.insert(
+                "raw_data".into(),
+                json!({"basename": file(shard.place), "bytes": bytes, "hashes": {}}),
+            );
+            entry.insert("samples".into(), shard.rows.into());
+            entry.insert("zip_data".into(), Value::Null);
+            listed.push(Value::from(entry));
+        }
+        let index = json!({"shards": listed, "version": 2});
+        Ok(vec![("index.json".into(), index.to_string().into_bytes())])
+    }
+
+    fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
+        let items = Items::open(folder.join(file(shard.place)), shard.rows)?;
+        let wanted = config(layout);
+        let found: Map<String, Value> = serde_json::from_slice(&items.text)
+            .map_err(|error| items.damaged(format!("its config is not JSON: {error}")))?;
+        for (name, value) in &wanted {
+            // What does not change how samples are read may be otherwise.
+            if !["hashes", "size_limit"].contains(&name.as_str()) && found.get(name) != Some(value) {
+                let found = found.get(name).unwrap_or(&Value::Null);
+                return Err(items.damaged(format!("its config says {name} {found} and should say {value}")));
+            }
+        }
+        let shape = layout.constant_shape();
+        Ok(reading::rows(Reader { items, layout: layout.clone(), shape }, shard.rows, layout))
+    }
+}
+
+struct Writer {
+    items: ItemsWriter,
+    layout: Layout,
+    constant: bool,
+}
+
+impl ShardWriter for Writer {
+    fn push(&mut self, row: &Row) -> Result<(), TokensError> {
+        self.layout.admit(row)?;
+        let mut tokens = vec![];
+        if !self.constant {
+            tokens = shape_bytes(&self.layout.shape(row));
+        }
+        tokens.extend(self.layout.dtype.to_bytes(&row.ids));
+        let json = row.json.as_ref().map(|json| Value::from(json.clone()).to_string()).unwrap_or_default();
+        let text = row.text.as_deref().unwrap_or_default();
+        let mut sample = vec![];
+        let texts = [json.as_bytes(), row.key.as_bytes(), text.as_bytes()];
+        let sized = texts.into_iter().chain((!self.constant).then_some(&tokens[..]));
+        for column in sized {
+            let length = u32::try_from(column.len()).map_err(|_| {
+                TokensError::Unsuitable(format!("{}: mds holds less than 4 GiB of one thing", row.key))
+            })?;
+            sample.extend(length.to_le_bytes());
+        }
+        let whole = |sample: &mut Vec<u8>, number: i64| sample.extend(number.to_le_bytes());
+        whole(&mut sample, row.grid.h.into());
+        whole(&mut sample, row.height.into());
+        sample.extend(json.as_bytes());
+        sample.extend(row.key.as_bytes());
+        whole(&mut sample, row.label.unwrap_or(-1));
+        sample.extend(text.as_bytes());
+        sample.extend(tokens);
+        whole(&mut sample, row.grid.w.into());
+        whole(&mut sample, row.width.into());
+        self.items.push(&row.key, &sample)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), TokensError> {
+        self.items.finish()
+    }
+}
+
+/// An array's shape in the smallest type that holds it.
+fn shape_bytes(shape: &[usize]) -> Vec<u8> {
+    let code = match shape.iter().max().copied().unwrap_or(0) {
+        0..=0xff => 0,
+        0x100..=0xffff => 1,
+        _ => 2,
+    };
+    let mut bytes = vec![(shape.len() << 2) as u8 | code];
+    for &axis in shape {
+        bytes.extend(&(axis as u32).to_le_bytes()[..1 << code]);
+    }
+    bytes
+}
+
+/// Takes an array apart into its shape and its values.
+fn split_shape(array: &[u8]) -> Option<(Vec<u64>, &[u8])> {
+    let (&first, rest) = array.split_first()?;
+    let (axes, bytes) = (usize::from(first >> 2), 1 << (first & 3));
+    let (shape, values) = rest.split_at_checked(axes * bytes)?;
+    let shape = shape.chunks_exact(bytes).map(|axis| {
+        let mut number = [0; 8];
+        number[..bytes].copy_from_slice(axis);
+        u64::from_le_bytes(number)
+    });
+    Some((shape.collect(), values))
+}
+
+struct Reader {
+    items: Items,
+    layout: Layout,
+    shape: Option<Vec<u64>>,
+}
+
+impl Reader {
+    fn row(&self, sample: &[u8]) -> Result<Row, &'static str> {
+        let mut columns = Columns(sample);
+        let lengths = [columns.length()?, columns.length()?, columns.length()?];
+        let dtype = self.layout.dtype;
+        let tokens = match self.shape {
+            Some(_) => self.layout.length.unwrap_or(0) as usize * dtype.bytes(),
+            None => columns.length()?,
+        };
+        let (h, height) = (columns.count()?, columns.count()?);
+        let (json, key) = (columns.text(lengths[0])?, columns.text(lengths[1])?);
+        let label = columns.whole()?;
+        let text = columns.text(lengths[2])?;
+        let tokens = columns.take(tokens)?;
+        let grid = Grid { h, w: columns.count()? };
+        let width = columns.count()?;
+        if !columns.0.is_empty() {
+            return Err("bytes are left after its columns");
+        }
+        let json = match json.as_str() {
+            "" => None,
+            json => Some(serde_json::from_str(json).map_err(|_| "its json is not a JSON object")?),
+        };
+        let label = (label != -1).then_some(label);
+        let text = (!text.is_empty()).then_some(text);
+        let (shape, values) = match &self.shape {
+            Some(shape) => (shape.clone(), tokens),
+            None => split_shape(tokens).ok_or("its array has no shape")?,
+        };
+        let row = Row { key, grid, width, height, ids: whole_ids(dtype, values)?, label, text, json };
+        let own = self.layout.shape(&row);
+        if !own.iter().map(|&axis| axis as u64).eq(shape) {
+            return Err("its array's shape is not that of its grid");
+        }
+        Ok(row)
+    }
+}
+
+fn whole_ids(dtype: Dtype, values: &[u8]) -> Result<Vec<u32>, &'static str> {
+    match values.len() % dtype.bytes() {
+        0 => Ok(dtype.ids_from_bytes(values)),
+        _ => Err("its array ends within an id"),
+    }
+}
+
+/// A sample's bytes, taken from the front.
+struct Columns<'a>(&'a [u8]);
+
+impl<'a> Columns<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], &'static str> {
+        let (taken, rest) = self.0.split_at_checked(bytes).ok_or("it ends within a column")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or("it ends within a column")?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn length(&mut self) -> Result<usize, &'static str> {
+        self.array().map(|bytes| u32::from_le_bytes(bytes) as usize)
+    }
+
+    fn whole(&mut self) -> Result<i64, &'static str> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    fn count(&mut self) -> Result<u32, &'static str> {
+        u32::try_from(self.whole()?).map_err(|_| "a size is out of range")
+    }
+
+    fn text(&mut self, bytes: usize) -> Result<String, &'static str> {
+        String::from_utf8(self.take(bytes)?.to_vec()).map_err(|_| "a text is not UTF-8")
+    }
+}
+
+impl Source for Reader {
+    fn next(&mut self, number: u64) -> Result<Row, TokensError> {
+        let sample = self.items.next(number)?;
+        self.row(&sample).map_err(|reason| self.damaged(format!("row {number}: {reason}")))
+    }
+
+    fn end(&mut self) -> Result<(), TokensError> {
+        self.items.end()
+    }
+
+    fn damaged(&self, reason: String) -> TokensError {
+        self.items.damaged(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        fixture::round_trips(&Mds);
+        fixture::ragged_layouts().iter().for_each(|layout| fixture::round_trip(&Mds, layout));
+        fixture::damage_is_noticed(&Mds);
+        fixture::damage_to(&Mds, &fixture::ragged_layouts()[0]);
+    }
+
+    #[test]
+    fn a_shard_is_as_its_writer_makes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = fixture::layouts()[0].clone();
+        let rows = fixture::rows(&layout, 2);
+        let shards = fixture::write(&Mds, folder.path(), &layout, &rows, 2);
+        let bytes = fs::read(folder.path().join("shard.00000.mds")).unwrap();
+        let config = Value::from(config(&layout)).to_string();
+        assert!(
+            config.contains(r#""ndarray:uint16:5,7""#) && config.contains("[8,8,null,null,8,null,70,8,8]")
+        );
+        assert_eq!(bytes[..4], 2_u32.to_le_bytes());
+        let first = 4 + 4 * 3 + config.len();
+        assert_eq!(bytes[4..8], (first as u32).to_le_bytes());
+        assert_eq!(bytes[12..16], (bytes.len() as u32).to_le_bytes());
+        assert_eq!(&bytes[16..first], config.as_bytes());
+        let mut wanted: Vec<u8> = [0_u32, 1, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
+        wanted.extend([5_i64, 50].iter().flat_map(|n| n.to_le_bytes()));
+        wanted.push(b'a');
+        wanted.extend((-1_i64).to_le_bytes());
+        wanted.extend(layout.dtype.to_bytes(&rows[0].ids));
+        wanted.extend([7_i64, 70].iter().flat_map(|n| n.to_le_bytes()));
+        assert_eq!(bytes[first..first + wanted.len()], wanted);
+
+        let (name, index) = Mds.index(folder.path(), &shards, &layout).unwrap().remove(0);
+        assert_eq!(name, "index.json");
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let raw = json!({"basename": "shard.00000.mds", "bytes": bytes.len(), "hashes": {}});
+        assert_eq!(index["shards"][0]["raw_data"], raw);
+        let keys: Vec<&String> = index["shards"][0].as_object().unwrap().keys().collect();
+        let needed = [
+            "column_encodings",
+            "column_names",
+            "column_sizes",
+            "compression",
+            "format",
+            "hashes",
+            "raw_data",
+        ];
+        assert_eq!(keys[..7], needed);
+        assert_eq!(keys[7..], ["samples", "size_limit", "version", "zip_data"]);
+    }
+
+    #[test]
+    fn shapes_take_the_smallest_type() {
+        assert_eq!(shape_bytes(&[5, 7]), [8, 5, 7]);
+        assert_eq!(shape_bytes(&[5, 256]), [9, 5, 0, 0, 1]);
+        assert_eq!(shape_bytes(&[65_536]), [6, 0, 0, 1, 0]);
+        for shape in [vec![5_usize, 7], vec![2, 256, 3], vec![70_000]] {
+            let bytes = shape_bytes(&shape);
+            let wide: Vec<u64> = shape.iter().map(|&axis| axis as u64).collect();
+            assert_eq!(split_shape(&bytes).unwrap(), (wide, &[][..]));
+            assert_eq!(split_shape(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+}

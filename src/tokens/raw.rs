@@ -1,0 +1,170 @@
+//! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion `keys.jsonl`; and on request
+//! `tokens.index`.
+//!
+//! Ids are u16 or u32, little endian, without header. The index has a u64 for each row: how many ids there are up to the
+//! row's end (datatrove's document ends, counted in tokens).
+
+use std::path::Path;
+
+use super::companion::{self, Keys, KeysWriter};
+use super::files::{Input, Output, name};
+use super::reading::{self, Source};
+use super::{Axes, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+
+/// A bare stream of ids: `tokens.bin`.
+pub struct Raw;
+
+impl Format for Raw {
+    fn check(&self, layout: &Layout) -> Result<(), TokensError> {
+        if layout.length.is_none() && layout.axes == Axes::Sequence && !layout.document_index {
+            return Err(TokensError::Unsuitable(
+                "raw does not tell where an image's framed tokens end when images have different sizes; ask for \
+                 the document index, or take jsonl, parquet or megatron"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn files(&self, place: Place, layout: &Layout) -> Vec<String> {
+        let mut files = vec![name("tokens", "bin", place)];
+        if layout.document_index {
+            files.push(name("tokens", "index", place));
+        }
+        files.push(companion::file(place));
+        files
+    }
+
+    fn writer(
+        &self,
+        folder: &Path,
+        place: Place,
+        layout: &Layout,
+    ) -> Result<Box<dyn ShardWriter>, TokensError> {
+        self.check(layout)?;
+        let out = Output::create(folder.join(name("tokens", "bin", place)))?;
+        let index =
+            layout.document_index.then(|| Output::create(folder.join(name("tokens", "index", place))));
+        let keys = KeysWriter::create(folder, place)?;
+        Ok(Box::new(Writer { out, index: index.transpose()?, keys, layout: layout.clone(), end: 0 }))
+    }
+
+    fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
+        self.check(layout)?;
+        let input = Input::open(folder.join(name("tokens", "bin", shard.place)))?;
+        let index =
+            layout.document_index.then(|| Input::open(folder.join(name("tokens", "index", shard.place))));
+        let keys = Keys::open(folder, shard, layout)?;
+        let reader = Reader { input, index: index.transpose()?, keys, layout: layout.clone(), end: 0 };
+        Ok(reading::rows(reader, shard.rows, layout))
+    }
+}
+
+struct Writer {
+    out: Output,
+    index: Option<Output>,
+    keys: KeysWriter,
+    layout: Layout,
+    end: u64,
+}
+
+impl ShardWriter for Writer {
+    fn push(&mut self, row: &Row) -> Result<(), TokensError> {
+        self.layout.admit(row)?;
+        self.out.write(&self.layout.dtype.to_bytes(&row.ids))?;
+        self.end += row.ids.len() as u64;
+        if let Some(index) = &mut self.index {
+            index.write(&self.end.to_le_bytes())?;
+        }
+        self.keys.push(row)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), TokensError> {
+        self.out.finish()?;
+        self.index.map_or(Ok(()), Output::finish)?;
+        self.keys.finish()
+    }
+}
+
+struct Reader {
+    input: Input,
+    index: Option<Input>,
+    keys: Keys,
+    layout: Layout,
+    end: u64,
+}
+
+impl Source for Reader {
+    fn next(&mut self, number: u64) -> Result<Row, TokensError> {
+        let row = self.keys.next(number)?;
+        let length = match &mut self.index {
+            Some(index) => {
+                let end = index.u64()?;
+                let Some(length) = end.checked_sub(self.end) else {
+                    return Err(index.damaged(format!("row {number} ends before it begins")));
+                };
+                self.end = end;
+                Some(length)
+            }
+            None => self.layout.length_of(row.grid),
+        };
+        let bytes = length.and_then(|length| length.checked_mul(self.layout.dtype.bytes() as u64));
+        let ids = self.layout.dtype.ids_from_bytes(&self.input.take(bytes.unwrap_or(u64::MAX))?);
+        Ok(Row { ids, ..row })
+    }
+
+    fn end(&mut self) -> Result<(), TokensError> {
+        self.keys.end()?;
+        if let Some(index) = &self.index {
+            index.end()?;
+        }
+        self.input.end()
+    }
+
+    fn damaged(&self, reason: String) -> TokensError {
+        self.input.damaged(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Dtype, fixture};
+    use super::*;
+
+    fn indexed(layout: Layout) -> Layout {
+        Layout { document_index: true, ..layout }
+    }
+
+    #[test]
+    fn rows_come_back() {
+        fixture::round_trips(&Raw);
+        fixture::comes_back_without_companion(&Raw);
+        fixture::damage_is_noticed(&Raw);
+        for layout in fixture::ragged_layouts() {
+            if layout.axes == Axes::Sequence {
+                assert!(Raw.check(&layout).unwrap_err().to_string().contains("document index"));
+            } else {
+                fixture::round_trip(&Raw, &layout);
+            }
+            fixture::round_trip(&Raw, &indexed(layout.clone()));
+            fixture::damage_to(&Raw, &indexed(layout));
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_ids_and_the_index_their_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        for layout in fixture::layouts() {
+            let layout = indexed(layout);
+            let rows = fixture::rows(&layout, 2);
+            fixture::write(&Raw, folder.path(), &layout, &rows, 2);
+            let bytes = std::fs::read(folder.path().join("tokens.bin")).unwrap();
+            let ids: Vec<u32> = rows.iter().flat_map(|row| row.ids.clone()).collect();
+            assert_eq!(bytes, layout.dtype.to_bytes(&ids));
+            let index = std::fs::read(folder.path().join("tokens.index")).unwrap();
+            let length = rows[0].ids.len() as u64;
+            assert_eq!(index, [length.to_le_bytes(), (2 * length).to_le_bytes()].concat());
+            assert_eq!(layout.dtype == Dtype::U16, bytes.len() as u64 == 4 * length);
+        }
+    }
+}

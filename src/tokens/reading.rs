@@ -1,0 +1,57 @@
+//! What reading a shard is in every format: as many rows as it has, each as the layout says, and then the end.
+
+use super::{Layout, Row, Rows, TokensError};
+
+/// The rows of a shard in one format.
+pub(super) trait Source: Send {
+    /// The next row, `number` of the shard.
+    fn next(&mut self, number: u64) -> Result<Row, TokensError>;
+
+    /// Checks, after the last row, that the files end there.
+    fn end(&mut self) -> Result<(), TokensError>;
+
+    /// The file with the rows is damaged.
+    fn damaged(&self, reason: String) -> TokensError;
+}
+
+/// `rows` rows of `source`, each checked.
+pub(super) fn rows(source: impl Source + 'static, rows: u64, layout: &Layout) -> Rows {
+    Box::new(Reading { source, layout: layout.clone(), number: 0, rows, over: false })
+}
+
+struct Reading<S> {
+    source: S,
+    layout: Layout,
+    number: u64,
+    rows: u64,
+    over: bool,
+}
+
+impl<S: Source> Reading<S> {
+    fn step(&mut self) -> Result<Option<Row>, TokensError> {
+        let number = self.number;
+        if number == self.rows {
+            self.source.end()?;
+            return Ok(None);
+        }
+        let row = self.source.next(number)?;
+        if let Some(reason) = self.layout.mismatch(&row) {
+            return Err(self.source.damaged(format!("row {number} ({}): {reason}", row.key)));
+        }
+        self.number += 1;
+        Ok(Some(row))
+    }
+}
+
+impl<S: Source> Iterator for Reading<S> {
+    type Item = Result<Row, TokensError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let item = self.step().transpose();
+        self.over = !matches!(item, Some(Ok(_)));
+        item
+    }
+}

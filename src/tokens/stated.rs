@@ -1,0 +1,126 @@
+//! The parts of a sidecar.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Grid;
+
+/// A tokenizer as far as its tokens need it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatedTokenizer {
+    /// Of the quantizer.
+    pub kind: String,
+    /// Of the weights as `model.safetensors` (or of the encoder's and decoder's files).
+    pub weights_blake3: String,
+    /// Codebooks, each with the same number of codes.
+    pub codebooks: u32,
+    /// K, codes in each.
+    pub codebook_size: u64,
+    /// Whether the numbers are the digits of indices rather than indices.
+    pub digits: bool,
+    /// Digits of each dimension, where indices are made of digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Vec<i64>>,
+    /// Which digit counts in ones: `first-fastest` or `last-fastest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digit_order: Option<String>,
+    /// Numbers at one position of the grid: codebooks, times digits if these are stored.
+    pub numbers: u32,
+    /// Their order, where there are several.
+    pub arrangement: Arrangement,
+    /// The quantizer's settings, all written out; constants that are no settings too.
+    pub quantizer: Value,
+}
+
+/// The order of several numbers at each position.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrangement {
+    /// Those of a position side by side.
+    #[default]
+    Interleaved,
+    /// One grid after the other.
+    Stacked,
+}
+
+impl std::str::FromStr for Arrangement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "interleaved" => Ok(Self::Interleaved),
+            "stacked" => Ok(Self::Stacked),
+            _ => Err(format!("\"{text}\" is no order; use interleaved or stacked")),
+        }
+    }
+}
+
+/// The latent grid of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedGrid {
+    /// Rows of positions; none when each image has its own.
+    pub h: Option<u32>,
+    /// Positions in a row.
+    pub w: Option<u32>,
+    /// Pixels to a position along each axis.
+    pub downsample: u32,
+}
+
+/// How pictures became images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// The short side in pixels that a picture is resized to before anything is cut; none: as small as covers the image.
+    pub resize: Option<u32>,
+    /// The resampling filter, antialiased.
+    pub filter: String,
+    /// `centre`: cut to the size of images; `whole`: each at its own shape, sides at multiples of the downsampling.
+    pub crop: String,
+    /// Pictures are turned upright as their EXIF says.
+    pub exif: String,
+    /// The colour under transparent pixels.
+    pub background: [u8; 3],
+    /// Whether JPEGs that are cut short are taken with what there is of them.
+    pub lenient_jpeg: bool,
+    /// From bytes to what the encoder gets.
+    pub normalisation: String,
+}
+
+/// Where the images came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// `folder`, `webdataset`, `parquet` or `list`.
+    pub kind: String,
+    /// As it was given.
+    pub path: String,
+    /// Of the list of files.
+    pub blake3: String,
+    /// Which part of it, as `i/n`; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// Names of the classes that labels count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+}
+
+/// What a set holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Images that were encoded.
+    pub images: u64,
+    /// Rows: images times views.
+    pub rows: u64,
+    /// Ids in all rows, framing included.
+    pub tokens: u64,
+    /// Images that could not be used, by reason; `skipped.jsonl` lists them.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+impl StatedGrid {
+    /// The grid of all rows, when they have the same.
+    #[must_use]
+    pub fn constant(&self) -> Option<Grid> {
+        Some(Grid { h: self.h?, w: self.w? })
+    }
+}
