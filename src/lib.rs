@@ -41,6 +41,10 @@ pub mod logger;
 
 pub mod checkpoint;
 
+pub mod tokens;
+
+pub mod export;
+
 pub mod evaluate;
 
 pub mod train;

@@ -1,0 +1,67 @@
+//! Why an export stopped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint;
+use crate::codec::CodecError;
+use crate::data::DataError;
+use crate::tokens::TokensError;
+
+/// A failure of an export.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The output's folder cannot be used for this job: what is in it, and what to do.
+    #[error("{0}")]
+    Output(String),
+    /// Two samples of one key.
+    #[error(
+        "two images have the key {0:?} (a key is the name without its ending, dots replaced by _); rename one of them, or export them \
+         apart"
+    )]
+    KeysClash(String),
+    /// Not one image can be used.
+    #[error("none of the {total} images can be used; for instance {example}")]
+    NoImages {
+        /// Images that were tried.
+        total: u64,
+        /// One of them with its reason.
+        example: String,
+    },
+    /// A row that was read back is not what is made of its image now.
+    #[error("verification failed: {0}")]
+    Differs(String),
+    /// The system refused.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// A verb, as in "cannot read".
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The input.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The token files.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The tokenizer, on the row named.
+    #[error("cannot encode the batch that begins with {key:?}: {source}")]
+    Codec {
+        /// Of the batch's first row.
+        key: String,
+        /// Why not.
+        source: CodecError,
+    },
+    /// A file that must be there whole.
+    #[error(transparent)]
+    Saved(#[from] checkpoint::Error),
+}
+
+/// `path` with what the system said of it.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+    let path = path.to_owned();
+    move |source| ExportError::Io { action, path, source }
+}

@@ -1,0 +1,147 @@
+//! Batches to shards: the loop of an export.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Tensor};
+
+use super::feed::{Batch, Meta, mirrored};
+use super::shard::OpenShard;
+use super::skipped::Skipped;
+use super::{ExportError, Feed, Finished, Output};
+use crate::codec::Codec;
+use crate::tokens::{Coder, Dtype, Row, TokensError};
+
+/// What an export does with each batch.
+pub struct Job<'a> {
+    /// Images to indices.
+    pub codec: &'a dyn Codec,
+    /// Indices to stored ids.
+    pub coder: Coder<'a>,
+    /// Where the codec computes.
+    pub device: Device,
+    /// Of ids.
+    pub dtype: Dtype,
+    /// Views of each image: 1, or 2 with its mirror image.
+    pub views: u32,
+}
+
+/// How far an export is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Samples of the input that are done with, those of other parts and of an earlier call included.
+    pub samples: u64,
+    /// Images that this call has encoded.
+    pub images: u64,
+    /// Ids that this call has written.
+    pub tokens: u64,
+    /// Samples that this call has skipped.
+    pub skipped: u64,
+    /// Since this call began to read.
+    pub elapsed: Duration,
+}
+
+/// How an export ended.
+#[derive(Debug)]
+pub enum Stopped {
+    /// With every shard whole.
+    Finished(Box<Finished>),
+    /// Before the end, since it was asked to; finished shards stay.
+    Early,
+}
+
+impl Job<'_> {
+    /// Encodes what is left of the input into shards. `look` is told of every batch, and ends the export early by returning
+    /// false.
+    ///
+    /// # Errors
+    /// [`ExportError`]; finished shards stay.
+    pub fn run(
+        &self,
+        feed: Feed,
+        output: &mut Output,
+        look: &mut dyn FnMut(&Progress) -> bool,
+    ) -> Result<Stopped, ExportError> {
+        let start = Instant::now();
+        let samples = output.input_end();
+        let mut progress = Progress { samples, images: 0, tokens: 0, skipped: 0, elapsed: Duration::ZERO };
+        let (mut shard, mut skipped): (Option<OpenShard>, Vec<Skipped>) = (None, vec![]);
+        for batch in feed {
+            let mut batch = batch?;
+            progress.skipped += batch.skipped.len() as u64;
+            progress.images += batch.rows.len() as u64;
+            progress.samples = batch.input_end;
+            skipped.append(&mut batch.skipped);
+            if !batch.rows.is_empty() {
+                let open = match &mut shard {
+                    Some(open) => open,
+                    None => shard.insert(OpenShard::new(output)?),
+                };
+                open.entry.skipped.append(&mut skipped);
+                open.entry.input_end = batch.input_end;
+                for row in self.rows(&batch)? {
+                    progress.tokens += row.ids.len() as u64;
+                    open.push(&row, self.dtype)?;
+                }
+                // At the end of the input the last batch has seen the bad samples after its last row too.
+                if batch.ends_shard
+                    && let Some(open) = shard.take()
+                {
+                    open.close(output)?;
+                }
+            }
+            progress.elapsed = start.elapsed();
+            if !look(&progress) {
+                return Ok(Stopped::Early);
+            }
+        }
+        if let Some(open) = shard.take() {
+            open.close(output)?;
+        }
+        // A part of an input may well have nothing in it, the whole may not.
+        if output.images() == 0 && skipped.is_empty() && output.is_whole() {
+            return Err(ExportError::Output("the input has no images; give another with --data".into()));
+        }
+        if output.images() == 0
+            && let Some(bad) = skipped.first()
+        {
+            let example = format!("{}: {}", bad.key, bad.reason);
+            return Err(ExportError::NoImages { total: skipped.len() as u64, example });
+        }
+        Ok(Stopped::Finished(Box::new(output.complete(skipped)?)))
+    }
+
+    /// The rows of a batch, views of one image in succession.
+    pub(super) fn rows(&self, batch: &Batch) -> Result<Vec<Row>, ExportError> {
+        let mut views: Vec<Vec<Vec<u32>>> = vec![vec![]; batch.rows.len()];
+        for group in &batch.groups {
+            let images = group.images.to_device(self.device);
+            for view in 0..self.views {
+                let seen = if view == 0 { images.shallow_clone() } else { images.flip([3]) };
+                let ids = self.encode(&seen, &batch.rows[group.places[0]].key)?;
+                for (&place, ids) in group.places.iter().zip(ids) {
+                    views[place].push(ids);
+                }
+            }
+        }
+        let rows = batch.rows.iter().zip(views);
+        Ok(rows.flat_map(|(meta, views)| (0..).zip(views).map(|(view, ids)| row(meta, view, ids))).collect())
+    }
+
+    fn encode(&self, images: &Tensor, first_key: &str) -> Result<Vec<Vec<u32>>, ExportError> {
+        let indices = self.codec.encode(images);
+        let indices = indices.map_err(|source| ExportError::Codec { key: first_key.to_owned(), source })?;
+        // What cannot be stored is told by the first row it may be.
+        self.coder.ids(&indices).map_err(|error| match error {
+            TokensError::Unsuitable(words) => {
+                TokensError::Unsuitable(format!("{words} (in the batch of {first_key})")).into()
+            }
+            other => other.into(),
+        })
+    }
+}
+
+fn row(meta: &Meta, view: u32, ids: Vec<u32>) -> Row {
+    let Meta { key, label, text, json, width, height, grid } = meta.clone();
+    let key = if view == 0 { key } else { mirrored(&key) };
+    Row { key, grid, width, height, ids, label, text, json }
+}

@@ -1,0 +1,135 @@
+//! `manifest.jsonl`: one line for each finished shard. A line that is there whole says that the shard's files are too.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::ExportError;
+use super::error::io_error;
+use super::skipped::Skipped;
+
+/// Its name in an output's folder.
+pub(super) const MANIFEST: &str = "manifest.jsonl";
+
+/// A finished shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// From 0.
+    pub shard: u32,
+    /// Rows in it.
+    pub rows: u64,
+    pub first_key: String,
+    pub last_key: String,
+    /// Ids in it, framing included.
+    pub tokens: u64,
+    /// Its files; a folder of single files is one.
+    pub files: Vec<FileEntry>,
+    /// Bytes of its ids under zstd.
+    pub zstd_bytes: u64,
+    /// Samples of the input that were done with when it ended.
+    pub input_end: u64,
+    /// Samples met while it was made that gave no image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileEntry {
+    pub name: String,
+    pub bytes: u64,
+    /// Of the file; of a folder, of its files' contents in the order of their numbers.
+    pub blake3: String,
+}
+
+/// The lines that are there whole. What a killed process left of another is cut off.
+pub(super) fn read(folder: &Path) -> Result<Vec<Entry>, ExportError> {
+    let path = folder.join(MANIFEST);
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    if whole < text.len() {
+        let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
+        file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(io_error("write", &path))?;
+    }
+    let mut entries: Vec<Entry> = vec![];
+    for (number, line) in text[..whole].lines().enumerate() {
+        let entry: Entry =
+            serde_json::from_str(line).map_err(|error| damaged(&path, number, &error.to_string()))?;
+        if entry.shard as usize != number {
+            return Err(damaged(&path, number, "it is of another shard"));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn damaged(path: &Path, line: usize, reason: &str) -> ExportError {
+    ExportError::Output(format!(
+        "{} is damaged in line {}: {reason}; remove the folder and export again",
+        path.display(),
+        line + 1
+    ))
+}
+
+/// Adds a line and waits for the disk.
+pub(super) fn append(folder: &Path, entry: &Entry) -> Result<(), ExportError> {
+    let path = folder.join(MANIFEST);
+    let written = OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| {
+        file.write_all(&line(entry)?)?;
+        file.sync_all()?;
+        File::open(folder)?.sync_all()
+    });
+    written.map_err(io_error("write", &path))
+}
+
+/// The whole file of these lines.
+pub(super) fn text(entries: &[Entry]) -> Result<Vec<u8>, ExportError> {
+    let lines: Result<Vec<Vec<u8>>, std::io::Error> = entries.iter().map(line).collect();
+    Ok(lines.map_err(io_error("write", Path::new(MANIFEST)))?.concat())
+}
+
+fn line(entry: &Entry) -> Result<Vec<u8>, std::io::Error> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(shard: u32) -> Entry {
+        Entry {
+            shard,
+            rows: 3,
+            first_key: "a".into(),
+            last_key: "c".into(),
+            tokens: 12,
+            files: vec![FileEntry { name: format!("{shard}.bin"), bytes: 24, blake3: "00".into() }],
+            zstd_bytes: 20,
+            input_end: 4,
+            skipped: vec![Skipped { key: "b".into(), reason: "broken".into() }],
+        }
+    }
+
+    #[test]
+    fn lines_come_back_and_a_torn_one_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), []);
+        append(folder.path(), &entry(0)).unwrap();
+        append(folder.path(), &entry(1)).unwrap();
+        let path = folder.path().join(MANIFEST);
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(whole, text(&[entry(0), entry(1)]).unwrap());
+        fs::write(&path, [&whole[..], b"{\"shard\":2,\"ro"].concat()).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), [entry(0), entry(1)]);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        fs::write(&path, text(&[entry(1)]).unwrap()).unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("line 1: it is of another shard"));
+    }
+}

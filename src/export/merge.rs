@@ -1,0 +1,108 @@
+//! One set out of several, for formats whose readers need one index.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::error::io_error;
+use super::shard::OpenShard;
+use super::skipped::{Skipped, read_skipped};
+use super::{ExportError, Finished, Output};
+use crate::data::digest;
+use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet};
+
+/// Joins the sets of one job's parts into the new set `folder`: their rows in the order given, in shards of
+/// `shard_rows` rows (all in one when absent).
+///
+/// # Errors
+/// When the sets do not agree in what their numbers mean; says in what.
+pub fn merge(sets: &[TokenSet], folder: &Path, shard_rows: Option<u64>) -> Result<Finished, ExportError> {
+    let Some(first) = sets.first() else {
+        return Err(ExportError::Output("nothing to merge; give the folders of parts".into()));
+    };
+    for set in sets {
+        agree(first, set)?;
+    }
+    let mut sidecar = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
+    sidecar.source.part = None;
+    let sources: Result<Vec<Value>, ExportError> = sets.iter().map(identity).collect();
+    let job = json!({ "merge": sources?, "shard_rows": shard_rows, "set": sidecar });
+    let map = first.sidecar.map(&first.folder)?;
+    let output = Output::open(folder, &job, sidecar, map.as_deref())?;
+    if let Some(finished) = output.finished()? {
+        return Ok(finished);
+    }
+    let mut keys = HashSet::new();
+    let rows = sets.iter().flat_map(TokenSet::rows).map(|row| {
+        let row: Row = row?;
+        if keys.insert(digest(&row.key)) { Ok(row) } else { Err(ExportError::KeysClash(row.key)) }
+    });
+    let skipped: Result<Vec<Vec<Skipped>>, ExportError> =
+        sets.iter().map(|set| read_skipped(&set.folder)).collect();
+    copy(rows, output, first.sidecar.dtype, shard_rows, skipped?.concat())
+}
+
+/// Writes the rows that are not there yet.
+fn copy(
+    rows: impl Iterator<Item = Result<Row, ExportError>>,
+    mut output: Output,
+    dtype: Dtype,
+    shard_rows: Option<u64>,
+    skipped: Vec<Skipped>,
+) -> Result<Finished, ExportError> {
+    let mut shard: Option<OpenShard> = None;
+    let done = output.input_end();
+    for (number, row) in (1..).zip(rows) {
+        let row = row?;
+        if number <= done {
+            continue;
+        }
+        let open = match &mut shard {
+            Some(open) => open,
+            None => shard.insert(OpenShard::new(&output)?),
+        };
+        open.push(&row, dtype)?;
+        open.entry.input_end = number;
+        if shard_rows == Some(open.entry.rows)
+            && let Some(open) = shard.take()
+        {
+            open.close(&mut output)?;
+        }
+    }
+    if let Some(open) = shard.take() {
+        open.close(&mut output)?;
+    }
+    output.complete(skipped)
+}
+
+/// What tells a set from another in its place.
+fn identity(set: &TokenSet) -> Result<Value, ExportError> {
+    let text = set.sidecar.to_json().map_err(|error| io_error("read", &set.folder)(error.into()))?;
+    Ok(
+        json!({ "path": set.folder.display().to_string(), "blake3": blake3::hash(&text).to_hex().to_string() }),
+    )
+}
+
+/// Refuses sets whose numbers do not mean the same.
+fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
+    let (a, b) = (&first.sidecar, &other.sidecar);
+    let pairs = [
+        ("format", a.format == b.format),
+        ("tokenizer", a.tokenizer == b.tokenizer),
+        ("dtype", a.dtype == b.dtype),
+        ("vocabulary", a.vocabulary == b.vocabulary),
+        ("specials", a.specials == b.specials),
+        ("layout", a.layout() == b.layout()),
+        ("preprocessing", a.preprocessing == b.preprocessing),
+        ("source", a.source.blake3 == b.source.blake3 && a.source.classes == b.source.classes),
+    ];
+    match pairs.iter().find(|(_, same)| !same) {
+        None => Ok(()),
+        Some((what, _)) => Err(ExportError::Output(format!(
+            "{} and {} differ in {what}; merge parts of one job",
+            first.folder.display(),
+            other.folder.display()
+        ))),
+    }
+}

@@ -1,0 +1,266 @@
+//! The folder of an export: whose it is, which shards are whole, how one becomes so.
+//!
+//! ```text
+//! OUT/
+//!   .lock              held by the process that writes
+//!   job.json           all that decides what the files hold; another job does not get in
+//!   manifest.jsonl     the finished shards
+//!   .shard-00003.tmp/  the files of the shard at hand, moved out when they are whole
+//!   …                  the files of finished shards
+//!   tokens.json        the sidecar, written last
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::ExportError;
+use super::error::io_error;
+use super::manifest::{self, Entry, FileEntry};
+use super::place::{place_file, refuse_others};
+use super::sameness::{differences, earlier_job, refuse_another, write_job};
+use super::skipped::{SKIPPED, Skipped, lines};
+use crate::checkpoint::{Lock, sync_folder, write_atomic};
+use crate::tokens::{Counts, Layout, Place, SIDECAR, Shard, ShardWriter, Sidecar};
+
+/// An export's folder, held by this process.
+#[derive(Debug)]
+pub struct Output {
+    folder: PathBuf,
+    /// The sidecar as far as it is known before the first image.
+    sidecar: Sidecar,
+    layout: Layout,
+    entries: Vec<Entry>,
+    _lock: Lock,
+}
+
+/// A finished export, for the summary.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// As written.
+    pub sidecar: Sidecar,
+    /// Bytes of all files of shards.
+    pub bytes: u64,
+    /// Bytes of all ids under zstd, shard by shard.
+    pub zstd_bytes: u64,
+}
+
+impl Output {
+    /// Takes `folder` for the job that `job` describes: a new folder, an empty one, or one in which this job was stopped. `map`
+    /// is the vocabulary's, if it has one.
+    ///
+    /// # Errors
+    /// When it holds something else; says what, or how the jobs differ. When files of finished shards are not there.
+    pub fn open(
+        folder: &Path,
+        job: &Value,
+        mut sidecar: Sidecar,
+        map: Option<&[u8]>,
+    ) -> Result<Self, ExportError> {
+        fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
+        let lock = Lock::take(folder)?;
+        let entries = manifest::read(folder)?;
+        let begun = !entries.is_empty() || folder.join(SIDECAR).is_file();
+        match earlier_job(folder)? {
+            Some(earlier) if begun => {
+                // Where the images lie may change; that they are the same their list tells.
+                let mut job = job.clone();
+                if let Some(path) = earlier["set"]["source"]["path"].as_str() {
+                    job["set"]["source"]["path"] = path.into();
+                    sidecar.source.path = path.to_owned();
+                }
+                refuse_another(folder, &differences(&earlier, &job))?;
+            }
+            // Of a job that came to nothing only its description is there.
+            Some(_) => write_job(folder, job, map)?,
+            None => {
+                refuse_others(folder)?;
+                write_job(folder, job, map)?;
+            }
+        }
+        let layout = sidecar.layout();
+        let output = Self { folder: folder.to_owned(), sidecar, layout, entries, _lock: lock };
+        output.remove_unfinished()?;
+        output.check_files()?;
+        Ok(output)
+    }
+
+    /// The files of finished shards are there, under the names of an unfinished set or of a finished one.
+    fn check_files(&self) -> Result<(), ExportError> {
+        let total = Some(self.entries.len() as u32);
+        for (number, entry) in self.entries.iter().enumerate() {
+            let named = self.sidecar.format.format().files(self.shard(number, total).place, &self.layout);
+            for (file, name) in entry.files.iter().zip(named) {
+                let there = [&file.name, &name].into_iter().any(|name| {
+                    let meta = fs::metadata(self.folder.join(name));
+                    meta.is_ok_and(|meta| meta.is_dir() || meta.len() == file.bytes)
+                });
+                if !there {
+                    return Err(ExportError::Output(format!(
+                        "{} is gone from {} or has another size, and {} lists it as finished; restore it, or remove the folder and export \
+                         again",
+                        file.name,
+                        self.folder.display(),
+                        manifest::MANIFEST
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The export in it, if that is finished.
+    ///
+    /// # Errors
+    /// When its sidecar cannot be read.
+    pub fn finished(&self) -> Result<Option<Finished>, ExportError> {
+        if !self.folder.join(SIDECAR).is_file() {
+            return Ok(None);
+        }
+        Ok(Some(self.summary(Sidecar::read(&self.folder)?)))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Samples of the input that the finished shards are done with.
+    #[must_use]
+    pub fn input_end(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.input_end)
+    }
+
+    /// Whether it is of a whole input and not of a part.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sidecar.source.part.is_none()
+    }
+
+    /// Images in the finished shards.
+    #[must_use]
+    pub fn images(&self) -> u64 {
+        self.rows() / u64::from(self.layout.views)
+    }
+
+    /// Where the shards begin: the number of samples of the input before each.
+    #[must_use]
+    pub(super) fn shard_starts(&self) -> Vec<u64> {
+        std::iter::once(0)
+            .chain(self.entries.iter().map(|entry| entry.input_end))
+            .take(self.entries.len())
+            .collect()
+    }
+
+    fn rows(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.rows).sum()
+    }
+
+    fn remove_unfinished(&self) -> Result<(), ExportError> {
+        let entries = fs::read_dir(&self.folder).map_err(io_error("list", &self.folder))?;
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if name.starts_with(".shard-") {
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            } else if name.starts_with('.') && name.contains(".tmp-") {
+                // A small file that was about to take its place.
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_place(&self) -> Place {
+        Place { number: self.entries.len() as u32, first_row: self.rows(), total: None }
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.folder.join(format!(".shard-{:05}.tmp", self.entries.len()))
+    }
+
+    /// Starts the next shard.
+    pub(super) fn begin(&self) -> Result<Box<dyn ShardWriter>, ExportError> {
+        let folder = self.temporary();
+        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        Ok(self.sidecar.format.format().writer(&folder, self.next_place(), &self.layout)?)
+    }
+
+    /// Makes the shard that [`Output::begin`] started a finished one: its files take their places, then the manifest has it.
+    pub(super) fn commit(
+        &mut self,
+        writer: Box<dyn ShardWriter>,
+        mut entry: Entry,
+    ) -> Result<(), ExportError> {
+        writer.finish()?;
+        let temporary = self.temporary();
+        entry.shard = self.entries.len() as u32;
+        for name in self.sidecar.format.format().files(self.next_place(), &self.layout) {
+            entry.files.push(place_file(&temporary, &self.folder, &name)?);
+        }
+        sync_folder(&self.folder).map_err(io_error("write", &self.folder))?;
+        fs::remove_dir_all(&temporary).map_err(io_error("remove", &temporary))?;
+        manifest::append(&self.folder, &entry)?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Gives the files the names of a finished set, and writes the index, the list of skipped samples, and last of all the
+    /// sidecar. May be repeated after a kill. `trailing` are the samples after the last shard that gave no image.
+    pub(super) fn complete(&mut self, trailing: Vec<Skipped>) -> Result<Finished, ExportError> {
+        let format = self.sidecar.format.format();
+        self.sidecar.shard_rows = self.entries.iter().map(|entry| entry.rows).collect();
+        let shards = self.sidecar.shards();
+        for (shard, entry) in shards.iter().zip(&mut self.entries) {
+            let working = format.files(Place { total: None, ..shard.place }, &self.layout);
+            let named = format.files(shard.place, &self.layout);
+            for ((from, to), file) in working.iter().zip(named).zip(&mut entry.files) {
+                let source = self.folder.join(from);
+                if *from != to && source.exists() {
+                    fs::rename(&source, self.folder.join(&to)).map_err(io_error("rename", &source))?;
+                }
+                file.name = to;
+            }
+        }
+        sync_folder(&self.folder).map_err(io_error("write", &self.folder))?;
+        for (name, bytes) in format.index(&self.folder, &shards, &self.layout)? {
+            write_atomic(&self.folder.join(name), &bytes)?;
+        }
+        let skipped: Vec<&Skipped> =
+            self.entries.iter().flat_map(|entry| &entry.skipped).chain(&trailing).collect();
+        if !skipped.is_empty() {
+            write_atomic(&self.folder.join(SKIPPED), &lines(&skipped)?)?;
+        }
+        write_atomic(&self.folder.join(manifest::MANIFEST), &manifest::text(&self.entries)?)?;
+        let rows = self.rows();
+        let mut by_reason = BTreeMap::new();
+        for sample in skipped {
+            *by_reason.entry(sample.reason.clone()).or_default() += 1;
+        }
+        let tokens = self.entries.iter().map(|entry| entry.tokens).sum();
+        let images = rows / u64::from(self.layout.views);
+        let counts = Counts { images, rows, tokens, skipped: by_reason };
+        let sidecar = Sidecar { counts, ..self.sidecar.clone() };
+        let path = self.folder.join(SIDECAR);
+        let text = sidecar.to_json().map_err(|error| io_error("write", &path)(error.into()))?;
+        write_atomic(&path, &text)?;
+        Ok(self.summary(sidecar))
+    }
+
+    fn summary(&self, sidecar: Sidecar) -> Finished {
+        let bytes = self.entries.iter().flat_map(|entry| &entry.files).map(|file| file.bytes).sum();
+        Finished { sidecar, bytes, zstd_bytes: self.entries.iter().map(|entry| entry.zstd_bytes).sum() }
+    }
+
+    /// What the manifest says of the files of shard `number`.
+    pub(super) fn files(&self, number: usize) -> &[FileEntry] {
+        &self.entries[number].files
+    }
+
+    /// The shard `number` of an export that has not been completed or has; to be read back.
+    pub(super) fn shard(&self, number: usize, total: Option<u32>) -> Shard {
+        let first_row = self.entries[..number].iter().map(|entry| entry.rows).sum();
+        Shard { place: Place { number: number as u32, first_row, total }, rows: self.entries[number].rows }
+    }
+}

@@ -1,0 +1,162 @@
+//! Which share of an input a process takes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::data::digest;
+
+/// Part `index` of `count`, by a hash of the key: every sample is in exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// From 0.
+    pub index: u32,
+    /// At least 1.
+    pub count: u32,
+}
+
+/// Set in every part of a Slurm job, and in those of its steps, which srun starts.
+const SLURM: [&str; 2] = ["SLURM_JOB_ID", "SLURM_STEP_ID"];
+
+/// Environment variables that say a process's number, and how many there are, by launcher.
+const LAUNCHERS: [(&str, &str, &str); 5] = [
+    ("torchrun", "RANK", "WORLD_SIZE"),
+    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("mpirun", "PMI_RANK", "PMI_SIZE"),
+    ("srun", "SLURM_PROCID", "SLURM_NTASKS"),
+    // Kubernetes sets the index alone; the number is for the job's manifest to set.
+    ("an indexed Kubernetes job", "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+];
+
+impl Part {
+    /// The whole input.
+    pub const ALL: Self = Self { index: 0, count: 1 };
+
+    /// Whether a sample of this key belongs to it.
+    #[must_use]
+    pub fn takes(self, key: &str) -> bool {
+        digest(key) % u128::from(self.count) == u128::from(self.index)
+    }
+
+    /// The folder of this part in an output that has several; none for the whole.
+    #[must_use]
+    pub fn folder(self) -> Option<String> {
+        (self.count > 1).then(|| format!("part-{:05}-of-{:05}", self.index, self.count))
+    }
+
+    /// What the launcher of this process says in its environment, with the launcher's name; `variable` looks a variable up.
+    ///
+    /// # Errors
+    /// Names the variable that is missing or is no number.
+    pub fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<(Self, &'static str)>, String> {
+        for (launcher, index, count) in LAUNCHERS {
+            let Some(own) = variable(index) else { continue };
+            // A batch script itself has the numbers of its job, and is the only one of its kind.
+            if launcher == "srun" && variable(SLURM[0]).is_some() && variable(SLURM[1]).is_none() {
+                continue;
+            }
+            let Some(all) = variable(count) else {
+                // Some shells of a cluster have the one without being one of several.
+                if launcher != "an indexed Kubernetes job" {
+                    continue;
+                }
+                return Err(format!(
+                    "{index} is {own}, and {count} is not set; set it to the number of completions in the job's manifest, or give --shard {own}/N"
+                ));
+            };
+            let part = format!("{own}/{all}").parse::<Self>();
+            let part = part.map_err(|_| {
+                format!("{index} is {own:?} and {count} is {all:?}, which is no part of a whole; correct them, or give --shard i/n")
+            })?;
+            return Ok(Some((part, launcher)));
+        }
+        Ok(None)
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers =
+            text.split_once('/').and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
+        match numbers {
+            Some((index, count)) if index < count => Ok(Self { index, count }),
+            _ => Err(format!("\"{text}\" is no part; use i/n with i from 0 to n - 1, for instance 0/8")),
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(variables: &[(&str, &str)]) -> Result<Option<(Part, &'static str)>, String> {
+        Part::from_environment(|name| {
+            variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn launchers_are_told_by_their_variables() {
+        let part = |index, count| Part { index, count };
+        for (variables, expected) in [
+            (&[][..], None),
+            (&[("RANK", "3"), ("WORLD_SIZE", "8")], Some((part(3, 8), "torchrun"))),
+            (&[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "2")], Some((part(1, 2), "srun"))),
+            (&[("PMI_RANK", "0"), ("PMI_SIZE", "4")], Some((part(0, 4), "mpirun"))),
+            (
+                &[
+                    ("OMPI_COMM_WORLD_RANK", "2"),
+                    ("OMPI_COMM_WORLD_SIZE", "3"),
+                    ("SLURM_PROCID", "0"),
+                    ("SLURM_NTASKS", "1"),
+                ],
+                Some((part(2, 3), "mpirun")),
+            ),
+            (&[("SLURM_PROCID", "0")], None),
+            (&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "7")], None),
+            (
+                &[
+                    ("SLURM_PROCID", "3"),
+                    ("SLURM_NTASKS", "4"),
+                    ("SLURM_JOB_ID", "7"),
+                    ("SLURM_STEP_ID", "0"),
+                ],
+                Some((part(3, 4), "srun")),
+            ),
+            (
+                &[("JOB_COMPLETION_INDEX", "4"), ("JOB_COMPLETIONS", "5")],
+                Some((part(4, 5), "an indexed Kubernetes job")),
+            ),
+        ] {
+            assert_eq!(found(variables), Ok(expected), "{variables:?}");
+        }
+        assert!(found(&[("JOB_COMPLETION_INDEX", "4")]).unwrap_err().contains("--shard 4/N"));
+        assert!(found(&[("RANK", "8"), ("WORLD_SIZE", "8")]).unwrap_err().contains("no part of a whole"));
+    }
+
+    #[test]
+    fn parts_are_read_and_share_the_keys_without_rest() {
+        for wrong in ["", "1", "3/3", "-1/2", "a/b", "1/0"] {
+            assert!(wrong.parse::<Part>().unwrap_err().contains("0/8"), "{wrong}");
+        }
+        let parts: Vec<Part> = (0..3).map(|i| format!("{i}/3").parse().unwrap()).collect();
+        let mut taken = [0; 3];
+        for key in (0..3000).map(|i| format!("folder/{i}")) {
+            let takers: Vec<usize> = (0..3).filter(|&i| parts[i].takes(&key)).collect();
+            assert_eq!(takers.len(), 1);
+            taken[takers[0]] += 1;
+        }
+        assert!(taken.iter().all(|&count| count > 900), "{taken:?}");
+        assert!(Part::ALL.takes("anything") && Part::ALL.folder().is_none());
+        assert_eq!(parts[1].folder().as_deref(), Some("part-00001-of-00003"));
+    }
+}

@@ -1,0 +1,77 @@
+//! What may be in an export's folder, and how finished files get there.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::ExportError;
+use super::error::io_error;
+use super::manifest::FileEntry;
+use crate::checkpoint::sync_folder;
+use crate::tokens::VOCABULARY_MAP;
+
+/// Moves a finished file, or the files of a folder, to its place; what was there before is a copy that a killed process left.
+pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry, ExportError> {
+    let mut hasher = blake3::Hasher::new();
+    let Some(folder) = name.strip_suffix('/') else {
+        let bytes = hash_and_sync(&from.join(name), &mut hasher)?;
+        fs::rename(from.join(name), to.join(name)).map_err(io_error("rename", &from.join(name)))?;
+        return Ok(FileEntry {
+            name: name.to_owned(),
+            bytes,
+            blake3: hasher.finalize().to_hex().to_string(),
+        });
+    };
+    let (source, target) = (from.join(folder), to.join(folder));
+    fs::create_dir_all(&target).map_err(io_error("make the folder", &target))?;
+    let mut files: Vec<PathBuf> = fs::read_dir(&source)
+        .map_err(io_error("list", &source))?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    // By number: names are of different lengths.
+    files.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    let mut bytes = 0;
+    for path in files {
+        bytes += hash_and_sync(&path, &mut hasher)?;
+        let place = target.join(path.file_name().unwrap_or_default());
+        fs::rename(&path, place).map_err(io_error("rename", &path))?;
+    }
+    sync_folder(&target).map_err(io_error("write", &target))?;
+    Ok(FileEntry { name: name.to_owned(), bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// Bytes of a file and, in hexadecimal, its blake3.
+pub(super) fn hash_of(path: &Path) -> Result<(u64, String), ExportError> {
+    let mut hasher = blake3::Hasher::new();
+    let file = File::open(path).map_err(io_error("read", path))?;
+    hasher.update_reader(&file).map_err(io_error("read", path))?;
+    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
+}
+
+fn hash_and_sync(path: &Path, hasher: &mut blake3::Hasher) -> Result<u64, ExportError> {
+    let before = hasher.count();
+    let file = File::open(path).map_err(io_error("read", path))?;
+    hasher.update_reader(&file).map_err(io_error("read", path))?;
+    file.sync_all().map_err(io_error("write", path))?;
+    Ok(hasher.count() - before)
+}
+
+/// A folder that is not ours must be empty.
+pub(super) fn refuse_others(folder: &Path) -> Result<(), ExportError> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .map_err(io_error("list", folder))?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        // A killed process may have left the map alone.
+        .filter(|name| !name.starts_with('.') && name != VOCABULARY_MAP)
+        .collect();
+    names.sort();
+    match names.first() {
+        None => Ok(()),
+        Some(first) => Err(ExportError::Output(format!(
+            "{} is not empty ({first}{}) and holds no export; choose another --out",
+            folder.display(),
+            if names.len() > 1 { ", …" } else { "" }
+        ))),
+    }
+}

@@ -1,0 +1,96 @@
+//! `job.json`: all that decides what an export's files hold, and whether two jobs are one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::ExportError;
+use super::error::io_error;
+use crate::checkpoint::write_atomic;
+use crate::tokens::VOCABULARY_MAP;
+
+const JOB: &str = "job.json";
+
+/// How two jobs differ, key by key.
+#[must_use]
+pub fn differences(earlier: &Value, job: &Value) -> Vec<String> {
+    let (mut before, mut now) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", earlier, &mut before);
+    flatten("", job, &mut now);
+    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let shown = |value: Option<&String>| value.cloned().unwrap_or_else(|| "absent".into());
+    keys.into_iter()
+        .filter(|key| before.get(*key) != now.get(*key))
+        .map(|key| format!("{key} was {} and is {}", shown(before.get(key)), shown(now.get(key))))
+        .collect()
+}
+
+fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&name, value, into);
+            }
+        }
+        other => {
+            into.insert(prefix.to_owned(), other.to_string());
+        }
+    }
+}
+
+/// The description of the job that `folder` was made for, if there is one.
+pub(super) fn earlier_job(folder: &Path) -> Result<Option<Value>, ExportError> {
+    let path = folder.join(JOB);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
+            ExportError::Output(format!("{} is damaged ({error}); choose another --out", path.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+/// How `folder`'s job differs from the one at hand, as an error.
+pub(super) fn refuse_another(folder: &Path, differences: &[String]) -> Result<(), ExportError> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(ExportError::Output(format!(
+        "{} holds another job: {}; choose another --out, or the same settings to go on with that one",
+        folder.display(),
+        differences.join("; ")
+    )))
+}
+
+/// The map before the job: where there is a job, all that it needs is there.
+pub(super) fn write_job(folder: &Path, job: &Value, map: Option<&[u8]>) -> Result<(), ExportError> {
+    if let Some(map) = map {
+        write_atomic(&folder.join(VOCABULARY_MAP), map)?;
+    }
+    let path = folder.join(JOB);
+    let text = serde_json::to_vec_pretty(job).map_err(|error| io_error("write", &path)(error.into()))?;
+    Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_differs_is_told_by_its_key() {
+        let job = |size: u64| json!({ "set": { "format": "npy", "sizes": [1, 2] }, "batch_size": size });
+        assert!(differences(&job(4), &job(4)).is_empty());
+        assert_eq!(differences(&job(4), &job(5)), ["batch_size was 4 and is 5"]);
+        let other = json!({ "set": { "format": "raw", "sizes": [1, 2], "part": "0/2" }, "batch_size": 4 });
+        assert_eq!(
+            differences(&job(4), &other),
+            ["set.format was \"npy\" and is \"raw\"", "set.part was absent and is \"0/2\""]
+        );
+    }
+}

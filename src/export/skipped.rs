@@ -1,0 +1,45 @@
+//! Samples that gave no image, and their list in a finished set.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::ExportError;
+use super::error::io_error;
+
+/// The list's name.
+pub(super) const SKIPPED: &str = "skipped.jsonl";
+
+/// A sample that gave no image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its key.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The list's text.
+pub(super) fn lines(skipped: &[&Skipped]) -> Result<Vec<u8>, ExportError> {
+    let mut text = vec![];
+    for sample in skipped {
+        serde_json::to_writer(&mut text, sample)
+            .map_err(|error| io_error("write", Path::new(SKIPPED))(error.into()))?;
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
+/// The samples that a finished set in `folder` lists as skipped.
+pub(super) fn read_skipped(folder: &Path) -> Result<Vec<Skipped>, ExportError> {
+    let path = folder.join(SKIPPED);
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    let parse =
+        |line| serde_json::from_str(line).map_err(|error| io_error("read", &path)(io::Error::from(error)));
+    text.lines().map(parse).collect()
+}

@@ -1,0 +1,93 @@
+//! Reads rows of a finished export back and compares them with what their images give now.
+
+use tch::Tensor;
+
+use super::feed::Batch;
+use super::place::hash_of;
+use super::{Batching, ExportError, Feed, Job, Output};
+use crate::data::{Prepare, SampleSet};
+use crate::tokens::{Row, Sidecar};
+
+/// Shards of which the first batch is verified.
+const SHARDS: usize = 8;
+
+/// Encodes the first batch of some shards again, spread over all, and compares with the finished files: every row with every
+/// id, and the images that are decoded from both. Returns the number of rows.
+///
+/// # Errors
+/// [`ExportError::Differs`] names the first row that differs, and how; else as an export.
+pub fn verify(
+    job: &Job,
+    set: &SampleSet,
+    prepare: &Prepare,
+    batching: &Batching,
+    output: &Output,
+    sidecar: &Sidecar,
+) -> Result<u64, ExportError> {
+    let starts = output.shard_starts();
+    let total = starts.len();
+    let shown = total.min(SHARDS);
+    let mut verified = 0;
+    for shard in (0..shown).map(|i| i * total / shown) {
+        let mut feed = Feed::start(set, prepare.clone(), batching.clone(), starts[shard])?;
+        let Some(batch) = feed.next().transpose()? else { continue };
+        for file in output.files(shard).iter().filter(|file| !file.name.ends_with('/')) {
+            if hash_of(&output.folder().join(&file.name))? != (file.bytes, file.blake3.clone()) {
+                return Err(ExportError::Differs(format!("{} is not what the manifest lists", file.name)));
+            }
+        }
+        let place = output.shard(shard, Some(total as u32));
+        let stored = sidecar.format.format().rows(output.folder(), place, &sidecar.layout())?;
+        verified += compare(job, &batch, stored, shard)?;
+    }
+    Ok(verified)
+}
+
+fn compare(
+    job: &Job,
+    batch: &Batch,
+    mut stored: crate::tokens::Rows,
+    shard: usize,
+) -> Result<u64, ExportError> {
+    let mut count = 0;
+    for made in job.rows(batch)? {
+        let differs = |what: String| ExportError::Differs(format!("{} in shard {shard}: {what}", made.key));
+        let read = stored.next().transpose()?.ok_or_else(|| differs("the row is not there".into()))?;
+        if let Some(what) = difference(&made, &read) {
+            return Err(differs(what));
+        }
+        let image = |row: &Row| -> Result<Tensor, ExportError> {
+            let indices = job.coder.indices(row.grid, &row.ids).map_err(&differs)?;
+            let decoded = job.codec.decode(&indices.to_device(job.device));
+            decoded.map_err(|source| ExportError::Codec { key: row.key.clone(), source })
+        };
+        if image(&made)? != image(&read)? {
+            return Err(differs("the decoded images differ".into()));
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn difference(made: &Row, read: &Row) -> Option<String> {
+    if made.key != read.key {
+        return Some(format!("the file has {} in its place", read.key));
+    }
+    let first = made.ids.iter().zip(&read.ids).position(|(a, b)| a != b);
+    if let Some(at) = first {
+        return Some(format!("token {at} is {} in the file and {} now", read.ids[at], made.ids[at]));
+    }
+    // Some formats have an empty text and a label of -1 for none.
+    let label = |row: &Row| row.label.filter(|&label| label != -1);
+    let text = |row: &Row| row.text.clone().filter(|text| !text.is_empty());
+    let json = |row: &Row| row.json.clone().filter(|json| !json.is_empty());
+    let size = |row: &Row| (row.ids.len(), row.grid, row.width, row.height);
+    [
+        ("size", size(made) == size(read)),
+        ("label", label(made) == label(read)),
+        ("text", text(made) == text(read)),
+        ("json", json(made) == json(read)),
+    ]
+    .into_iter()
+    .find_map(|(what, same)| (!same).then(|| format!("its {what} is another")))
+}
