@@ -395,7 +395,7 @@ fn one_trainer_per_run_folder() {
         .map(|key| format!("--set={key}=1000000"));
     let trainer = start_training(&scratch, "run", &endless.each_ref().map(String::as_str));
     for args in [&[][..], &["--resume"]] {
-        refused(&scratch.try_train("run", args), 3, &["in use by another process", "choose another --run"]);
+        refused(&scratch.try_train("run", args), 3, &["in use by another process", "choose another folder"]);
     }
     kill(trainer, "-KILL");
     let output = scratch.try_train("run", &["--resume", "--set=train.steps=1"]);
@@ -555,6 +555,8 @@ fn every_config_resolves_and_every_verb_explains_itself() {
         ("eval", &["--checkpoint", "--weights", "--json", "Examples"]),
         ("compare", &["--devices", "--jobs", "--dry-run", "Examples"]),
         ("reconstruct", &["IMAGE_OR_FOLDER", "--out", "--sheet", "Examples"]),
+        ("export", &["--out", "--weights", "Examples"]),
+        ("codebook", &["--out", ".npy", "Examples"]),
         ("doctor", &["--device"]),
     ] {
         ended(&pixtok(&[verb, "--help"]), 0, parts);

@@ -103,14 +103,15 @@ fn imports_go_up_the_list_alone() {
 
 #[test]
 fn each_library_is_named_where_it_belongs() {
-    let homes: [(&str, &[&str]); 8] = [
+    let homes: [(&str, &[&str]); 9] = [
         ("image::", &["picture", "data"]),
         ("tensorboard_rs", &["logger"]),
         ("clap::", &["cli", "main"]),
         ("safetensors::", &["tensors"]),
         ("torch_sys::", &["torch"]),
         ("askama::", &["report"]),
-        ("parquet::", &["evaluate"]),
+        ("parquet::", &["evaluate", "data", "tokens"]),
+        ("tar::", &["data", "tokens"]),
         ("jpeg_encoder::", &["picture"]),
     ];
     for (file, text) in sources() {

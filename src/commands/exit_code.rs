@@ -6,9 +6,11 @@ use crate::codec::{AdapterError, CodecError};
 use crate::config::{ConfigError, ResolveError};
 use crate::data::DataError;
 use crate::evaluate::EvaluateError;
+use crate::export::ExportError;
 use crate::model::ModelError;
 use crate::nets::NetError;
 use crate::sweep::SweepError;
+use crate::tokens::TokensError;
 use crate::torch::TorchError;
 use crate::train::TrainError;
 
@@ -18,6 +20,9 @@ const IN_USE: u8 = 3;
 const SAVE_FAILED: u8 = 4;
 const NOT_FINITE: u8 = 5;
 const TOO_MANY_BAD: u8 = 6;
+
+/// What is done to files that are being written.
+const WRITING: [&str; 4] = ["create", "write", "make the folder", "rename"];
 
 /// A request that cannot be meant as it was made.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
                 .or_else(|| cause.downcast_ref().map(of_checkpoint))
                 .or_else(|| cause.downcast_ref().map(of_data))
                 .or_else(|| cause.downcast_ref().map(of_evaluation))
+                .or_else(|| cause.downcast_ref().map(of_export))
+                .or_else(|| cause.downcast_ref().map(of_tokens))
                 .or_else(|| cause.downcast_ref().map(of_torch))
         })
         .unwrap_or(FAILED)
@@ -83,7 +90,16 @@ fn of_data(error: &DataError) -> u8 {
         | DataError::NotAFolder(_)
         | DataError::Empty(_)
         | DataError::EmptySplit { .. }
-        | DataError::BatchTooLarge { .. } => MISUSE,
+        | DataError::BatchTooLarge { .. }
+        | DataError::NoInput(_)
+        | DataError::UnknownInput(_)
+        | DataError::Compressed(_)
+        | DataError::Ambiguous { .. }
+        | DataError::NoImageColumn { .. }
+        | DataError::SchemaDiffers { .. }
+        | DataError::UnsafeKey { .. }
+        | DataError::KeysClash { .. }
+        | DataError::BadLine { .. } => MISUSE,
         DataError::NoGoodImages { .. } => TOO_MANY_BAD,
         _ => FAILED,
     }
@@ -96,6 +112,28 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
         EvaluateError::Pairs(_) => MISUSE,
         EvaluateError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
         EvaluateError::Codec { source: CodecError::Disagrees(_), .. } => MISUSE,
+        _ => FAILED,
+    }
+}
+
+fn of_export(error: &ExportError) -> u8 {
+    match error {
+        ExportError::Output(_) | ExportError::KeysClash(_) => MISUSE,
+        ExportError::NoImages { .. } => TOO_MANY_BAD,
+        ExportError::Data(error) => of_data(error),
+        ExportError::Tokens(error) => of_tokens(error),
+        ExportError::Saved(error) => of_checkpoint(error),
+        ExportError::Io { action, .. } if WRITING.contains(action) => SAVE_FAILED,
+        ExportError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
+        ExportError::Codec { source: CodecError::Disagrees(_), .. } => MISUSE,
+        _ => FAILED,
+    }
+}
+
+fn of_tokens(error: &TokensError) -> u8 {
+    match error {
+        TokensError::Unsuitable(_) => MISUSE,
+        TokensError::Io { action, .. } if WRITING.contains(action) => SAVE_FAILED,
         _ => FAILED,
     }
 }

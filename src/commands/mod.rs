@@ -1,15 +1,22 @@
 //! One verb per file; this one calls them and turns errors into exit codes.
 
+mod codebook;
 mod compare;
+mod decode;
 mod doctor;
+mod encode;
 mod eval;
 mod exit_code;
+mod export;
+mod inspect;
 mod machine;
 mod measures;
+mod merge;
 mod open;
 mod reconstruct;
 mod subject;
 mod train;
+mod usable;
 mod write;
 
 use std::io::{self, Write as _};
@@ -33,6 +40,12 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Eval(args) => eval::run(&args).map(|()| 0),
         Command::Compare(args) => compare::run(&args),
         Command::Reconstruct(args) => reconstruct::run(&args).map(|()| 0),
+        Command::Encode(args) => encode::run(&args),
+        Command::Decode(args) => decode::run(&args).map(|()| 0),
+        Command::Inspect(args) => inspect::run(&args).map(|()| 0),
+        Command::Merge(args) => merge::run(&args).map(|()| 0),
+        Command::Export(args) => export::run(&args).map(|()| 0),
+        Command::Codebook(args) => codebook::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(args.device).map(|()| 0),
     })?
 }

@@ -1,8 +1,16 @@
 //! The command line: types alone, no logic.
 
+mod share;
+mod tokens;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use share::{CODEBOOK_HELP, EXPORT_HELP};
+pub use share::{CodebookArgs, ExportArgs};
+use tokens::{DECODE_HELP, ENCODE_HELP};
+pub use tokens::{DecodeArgs, EncodeArgs, FitChoice, IdArgs, ImageArgs, InspectArgs, MergeArgs};
 
 use crate::checkpoint::Which;
 use crate::evaluate::Metric;
@@ -33,6 +41,22 @@ pub enum Command {
     /// Pass images through a trained tokenizer and write what comes back
     #[command(after_help = RECONSTRUCT_HELP)]
     Reconstruct(ReconstructArgs),
+    /// Turn images into token files that training stacks read
+    #[command(after_help = ENCODE_HELP)]
+    Encode(EncodeArgs),
+    /// Turn token files back into images
+    #[command(after_help = DECODE_HELP)]
+    Decode(DecodeArgs),
+    /// Say what a token file is
+    Inspect(InspectArgs),
+    /// Join the token files of a divided job into one set with one index
+    Merge(MergeArgs),
+    /// Write a trained tokenizer as a folder to share: weights, TorchScript, configs, a model card
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
+    /// Write the codes of a trained tokenizer as a table
+    #[command(after_help = CODEBOOK_HELP)]
+    Codebook(CodebookArgs),
     /// Say what this machine offers, what is missing and how to mend it
     Doctor(DoctorArgs),
 }

@@ -1,0 +1,213 @@
+//! `pixtok decode`: token files back to images.
+
+use std::fs;
+use std::path::{Component, Path};
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::json;
+use tch::{Device, Tensor};
+
+use super::usable::Usable;
+use super::write::write_png;
+use super::{Misuse, note, open, print};
+use crate::cli::DecodeArgs;
+use crate::export::{self, padded};
+use crate::picture::{Picture, sheet};
+use crate::tokens::{Coder, Grid, Row, StatedTokenizer, TokenSet};
+
+/// Images along each side of a contact sheet.
+const SHEET_SIDE: usize = 8;
+
+/// Writes the images of a set's rows.
+pub(super) fn run(args: &DecodeArgs) -> Result<()> {
+    let sets = TokenSet::find(&args.tokens)?;
+    let device = open::compute(&args.model.compute)?;
+    let usable = Usable::open(&args.tokenizer, &args.model, device)?;
+    for set in &sets {
+        check(set, &usable, args)?;
+    }
+    make_empty(&args.out)?;
+    let mut pictures =
+        Pictures { out: &args.out, sheets: args.sheets, waiting: vec![], written: 0, sheet: 0 };
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    for set in &sets {
+        let batch_size = args.batch_size.map_or(usable.batch_size(), |size| size as usize);
+        let decoder = Decoder { usable: &usable, coder: coder(set, &usable)?, batch_size, device };
+        left -= decoder.decode(set, left, &mut pictures)?;
+    }
+    pictures.finish()?;
+    print(&format!("{} image(s) in {}\n", pictures.written, args.out.display()))
+}
+
+/// Keys are often those of the originals, which nothing must replace.
+fn make_empty(out: &Path) -> Result<()> {
+    let context = || format!("cannot make the folder {}", out.display());
+    fs::create_dir_all(out).with_context(context)?;
+    if fs::read_dir(out).with_context(context)?.next().is_some() {
+        return Err(
+            Misuse(format!("{} is not empty; give a new folder for the images", out.display())).into()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses tokens of another tokenizer, or says what may be wrong with them.
+fn check(set: &TokenSet, usable: &Usable, args: &DecodeArgs) -> Result<()> {
+    let stated = &set.sidecar.tokenizer;
+    let own = usable.stated(stated.digits, stated.numbers, stated.arrangement)?;
+    let differences = differences(stated, &own);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    if stated.codebooks != own.codebooks {
+        return Err(Misuse(format!(
+            "{} has tokens of {} codebook(s), and this tokenizer has {}; nothing can be decoded",
+            set.folder.display(),
+            stated.codebooks,
+            own.codebooks
+        ))
+        .into());
+    }
+    let (tokens, tokenizer, differences) =
+        (set.folder.display(), args.tokenizer.display(), differences.join("; "));
+    if args.force {
+        note(&format!(
+            "decoding although {tokens} were made by another tokenizer, so the images may be wrong: {differences}"
+        ));
+        return Ok(());
+    }
+    Err(Misuse(format!(
+        "{tokens} was made by another tokenizer than {tokenizer}: {differences}; give that tokenizer (and its --checkpoint and --weights), or \
+         --force to decode anyway"
+    ))
+    .into())
+}
+
+/// In what two tokenizers differ that their tokens depend on.
+fn differences(made_by: &StatedTokenizer, own: &StatedTokenizer) -> Vec<String> {
+    let facts = |tokenizer: &StatedTokenizer| {
+        let hash: String = tokenizer.weights_blake3.chars().take(12).collect();
+        json!({
+            "weights": hash,
+            "kind": tokenizer.kind,
+            "codebooks": tokenizer.codebooks,
+            "codebook_size": tokenizer.codebook_size,
+            "digit_order": tokenizer.digit_order,
+            "quantizer": tokenizer.quantizer,
+        })
+    };
+    export::differences(&facts(made_by), &facts(own))
+}
+
+/// How the set's ids become indices.
+fn coder<'a>(set: &TokenSet, usable: &'a Usable) -> Result<Coder<'a>> {
+    let stated = &set.sidecar.tokenizer;
+    let radix = if stated.digits {
+        let radix = usable.radix();
+        Some(radix.ok_or_else(|| {
+            Misuse("the tokens are digits, and this tokenizer's indices are not made of any".into())
+        })?)
+    } else {
+        None
+    };
+    Ok(Coder {
+        codebooks: stated.codebooks,
+        radix,
+        arrangement: stated.arrangement,
+        vocabulary: set.sidecar.vocabulary(&set.folder)?,
+        framing: set.sidecar.specials.clone(),
+    })
+}
+
+struct Decoder<'a> {
+    usable: &'a Usable,
+    coder: Coder<'a>,
+    batch_size: usize,
+    device: Device,
+}
+
+impl Decoder<'_> {
+    /// Decodes up to `most` rows; how many it was.
+    fn decode(&self, set: &TokenSet, most: u64, pictures: &mut Pictures) -> Result<u64> {
+        let (mut batch, mut count): (Vec<(Row, Tensor)>, u64) = (vec![], 0);
+        for row in set.rows().take(usize::try_from(most).unwrap_or(usize::MAX)) {
+            let row = row?;
+            let indices = self.indices(&row).map_err(|words| {
+                anyhow!("row {count} ({}) of {} cannot be decoded: {words}", row.key, set.folder.display())
+            })?;
+            let another_size = batch.first().is_some_and(|(first, _)| first.grid != row.grid);
+            if another_size || batch.len() == self.batch_size {
+                self.flush(set, &mut batch, pictures)?;
+            }
+            batch.push((row, indices));
+            count += 1;
+        }
+        self.flush(set, &mut batch, pictures)?;
+        Ok(count)
+    }
+
+    fn indices(&self, row: &Row) -> Result<Tensor, String> {
+        let indices = self.coder.indices(row.grid, &row.ids)?;
+        let (largest, codes) = (indices.max().int64_value(&[]), self.usable.codec().vocabulary().size);
+        if largest < codes {
+            return Ok(indices);
+        }
+        Err(format!("it has code {largest}, and this tokenizer has {codes} codes"))
+    }
+
+    /// Decodes images of one size together, in batches padded as those of an export.
+    fn flush(&self, set: &TokenSet, batch: &mut Vec<(Row, Tensor)>, pictures: &mut Pictures) -> Result<()> {
+        let Some((first, _)) = batch.first() else { return Ok(()) };
+        let one_size: Option<Grid> = set.sidecar.grid.constant();
+        let missing = padded(batch.len(), self.batch_size, one_size.is_some()) - batch.len();
+        let rows: Vec<&Tensor> = batch.iter().map(|(_, indices)| indices).collect();
+        let last = rows[rows.len() - 1];
+        let all: Vec<&Tensor> = rows.iter().copied().chain(std::iter::repeat_n(last, missing)).collect();
+        let indices = Tensor::cat(&all, 0).to_device(self.device);
+        let images = self.usable.codec().decode(&indices);
+        let images =
+            images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
+        for (place, (row, _)) in (0..).zip(batch.drain(..)) {
+            pictures.add(&row.key, Picture::from_tensor(&images.get(place))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the images go.
+struct Pictures<'a> {
+    out: &'a Path,
+    sheets: bool,
+    waiting: Vec<Picture>,
+    written: u64,
+    sheet: u64,
+}
+
+impl Pictures<'_> {
+    fn add(&mut self, key: &str, picture: Picture) -> Result<()> {
+        self.written += 1;
+        if self.sheets {
+            self.waiting.push(picture);
+            return if self.waiting.len() == SHEET_SIDE * SHEET_SIDE { self.finish() } else { Ok(()) };
+        }
+        let inside = Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
+        if key.is_empty() || !inside || key.contains('\\') {
+            return Err(anyhow!(
+                "the key {key:?} leads out of the folder for images; the token file is not one of pixtok's"
+            ));
+        }
+        write_png(&self.out.join(format!("{key}.png")), &picture)
+    }
+
+    /// Writes what waits for a sheet to be full.
+    fn finish(&mut self) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<Vec<Picture>> = waiting.chunks(SHEET_SIDE).map(<[Picture]>::to_vec).collect();
+        let path = self.out.join(format!("sheet-{:05}.png", self.sheet));
+        self.sheet += 1;
+        write_png(&path, &sheet(&rows))
+    }
+}

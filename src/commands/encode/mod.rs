@@ -1,0 +1,114 @@
+//! `pixtok encode`: images to token files.
+
+mod ids;
+mod plan;
+mod progress;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use plan::Plan;
+use progress::Bar;
+
+use super::usable::Usable;
+use super::write::size_in_words;
+use super::{Misuse, note, open, print};
+use crate::cli::EncodeArgs;
+use crate::data::SampleSet;
+use crate::export::{Feed, Finished, Job, Output, Part, Stopped, verify};
+use crate::tokens::SIDECAR;
+use crate::torch::keep_freed_memory;
+use crate::train::Signals;
+
+/// Encodes what has not been encoded yet; the exit code.
+pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
+    let part = part(args)?;
+    let out = part.folder().map_or_else(|| args.out.clone(), |folder| args.out.join(folder));
+    let device = open::compute(&args.model.compute)?;
+    keep_freed_memory()?;
+    let usable = Usable::open(&args.tokenizer, &args.model, device)?;
+    let set = SampleSet::open(&args.data)?;
+    let plan = Plan::new(args, &usable, &set, part, device)?;
+    let mut output = Output::open(&out, &plan.job, plan.sidecar.clone(), plan.map.as_deref())?;
+    let codec = usable.codec();
+    let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
+    let job = Job { codec: &*codec, coder: plan.coder, device, dtype, views };
+    let finished = match output.finished()? {
+        Some(finished) => {
+            note(&format!("{} is finished already; nothing is encoded again", out.display()));
+            finished
+        }
+        None => {
+            if output.images() > 0 {
+                note(&format!("{} images are in finished shards; going on after them", output.images()));
+            }
+            let signals = Signals::listen().context("cannot listen for signals")?;
+            let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
+            let mut bar = Bar::new(set.len(), output.input_end());
+            let stopped = job.run(feed, &mut output, &mut |progress| {
+                bar.show(progress);
+                signals.came().is_none()
+            })?;
+            bar.end();
+            match stopped {
+                Stopped::Finished(finished) => *finished,
+                Stopped::Early => {
+                    note("stopped; the same command goes on after the last whole shard");
+                    return Ok(signals.came().map_or(1, |signal| 128 + signal as u8));
+                }
+            }
+        }
+    };
+    if args.verify {
+        let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
+        note(&format!("verified: {rows} rows read back from the files are what their images give"));
+    }
+    print(&summary(&out, &finished))?;
+    Ok(0)
+}
+
+/// By the flag, else by the environment of a launcher.
+fn part(args: &EncodeArgs) -> Result<Part> {
+    if let Some(part) = args.shard {
+        return Ok(part);
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    match Part::from_environment(variable).map_err(Misuse)? {
+        Some((part, launcher)) if part.count > 1 => {
+            note(&format!(
+                "part {part}, as the environment of {launcher} says (--shard 0/1 takes everything)"
+            ));
+            Ok(part)
+        }
+        _ => Ok(Part::ALL),
+    }
+}
+
+fn summary(out: &Path, finished: &Finished) -> String {
+    let counts = &finished.sidecar.counts;
+    let rows = if finished.sidecar.views > 1 { format!(" ({} rows)", counts.rows) } else { String::new() };
+    let skipped: u64 = counts.skipped.values().sum();
+    let listed = if skipped > 0 {
+        format!(
+            "skipped    {skipped} images that could not be used, listed in {}\n",
+            out.join("skipped.jsonl").display()
+        )
+    } else {
+        String::new()
+    };
+    let per_image = |bytes: u64| bytes as f64 / counts.images.max(1) as f64;
+    format!(
+        "images     {}{rows}\ntokens     {}\nfiles      {} in {} shard(s), {:.0} bytes an image\nzstd       {} of ids, {:.0} bytes an image, {:.2} \
+         bits a token\n{listed}sidecar    {}\n",
+        counts.images,
+        counts.tokens,
+        size_in_words(finished.bytes),
+        finished.sidecar.shard_rows.len(),
+        per_image(finished.bytes),
+        size_in_words(finished.zstd_bytes),
+        per_image(finished.zstd_bytes),
+        8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
+        out.join(SIDECAR).display(),
+    )
+}

@@ -1,0 +1,76 @@
+//! What a person watching an export sees: a bar on a terminal, a line every so often elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::commands::note;
+use crate::export::Progress;
+
+/// Lines come at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// The bar, or what stands for it.
+pub(super) struct Bar {
+    bar: Option<ProgressBar>,
+    total: Option<u64>,
+    spoke: Instant,
+    last: Option<Progress>,
+}
+
+impl Bar {
+    /// Of an input with `total` samples, where that is known, of which `done` are done with.
+    pub fn new(total: Option<u64>, done: u64) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+            let template = if total.is_some() {
+                "{wide_bar} {pos}/{len} {msg}, {eta} left"
+            } else {
+                "{spinner} {pos} {msg}"
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.with_position(done).with_message("starting")
+        });
+        Self { bar, total, spoke: Instant::now(), last: None }
+    }
+
+    /// Shows where the export is.
+    pub fn show(&mut self, progress: &Progress) {
+        let speed = speed(progress);
+        self.last = Some(*progress);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(progress.samples);
+                bar.set_message(speed);
+            }
+            None if self.spoke.elapsed() >= LINE_EVERY => {
+                let of = self.total.map_or(String::new(), |total| format!(" of {total}"));
+                note(&format!("{}{of}: {speed}", progress.samples));
+                self.spoke = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the bar away and says what this call did.
+    pub fn end(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if let Some(progress) = &self.last {
+            let (images, seconds) = (progress.images, progress.elapsed.as_secs_f64());
+            note(&format!("{images} images in {seconds:.1} s: {}", speed(progress)));
+        }
+    }
+}
+
+fn speed(progress: &Progress) -> String {
+    let seconds = progress.elapsed.as_secs_f64().max(1e-3);
+    let (images, tokens) = (progress.images as f64 / seconds, progress.tokens as f64 / seconds);
+    let skipped =
+        if progress.skipped > 0 { format!(", {} skipped", progress.skipped) } else { String::new() };
+    format!("{images:.1} images/s, {tokens:.0} tokens/s{skipped}")
+}

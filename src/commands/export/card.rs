@@ -1,0 +1,157 @@
+//! `README.md` of an exported tokenizer: a model card as Hugging Face reads them, filled from the run.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use super::validation::Validation;
+use super::{DECODER, ENCODER};
+use crate::cli::ExportArgs;
+use crate::commands::open::Opened;
+use crate::config::Config;
+use crate::metrics::Better;
+use crate::train::Weights;
+
+/// The whole card.
+pub(super) fn markdown(opened: &Opened, args: &ExportArgs, validation: &Validation) -> Result<String> {
+    let name = args.out.file_name().map_or_else(|| "tokenizer".into(), |name| name.to_string_lossy());
+    let kind = opened.config.quantizer.kind();
+    Ok([
+        front_matter(&kind),
+        format!("# {name}\n"),
+        what_it_is(opened, &kind),
+        measurements(opened, args.model.weights, validation),
+        training(opened, args.model.weights)?,
+        use_with_pixtok(),
+        use_with_python(opened),
+        files(),
+    ]
+    .join("\n"))
+}
+
+fn front_matter(kind: &str) -> String {
+    format!(
+        "---\n# Yours to choose: nothing in the weights says it. See huggingface.co/docs/hub/repositories-licenses.\nlicense: \
+         unknown\nlibrary_name: pixtok\ntags:\n- pixtok\n- image-tokenizer\n- discrete-tokens\n- {kind}\n- torchscript\n---\n"
+    )
+}
+
+fn what_it_is(opened: &Opened, kind: &str) -> String {
+    let (config, shape) = (&opened.config, opened.tokenizer.codebook());
+    let factor = opened.tokenizer.downsample();
+    let (height, width) = config.image_size();
+    let mut codes = format!("{} codes of {} numbers", shape.size, shape.dim);
+    if shape.codebooks > 1 {
+        codes = format!("{} codebooks of {codes}", shape.codebooks);
+    }
+    let axis = if shape.codebooks > 1 { format!(", {}", shape.codebooks) } else { String::new() };
+    format!(
+        "A discrete image tokenizer: an encoder turns an image into a small grid of integers, and a decoder turns them back \
+         into an image. Made with pixtok {}.\n\n\
+         | | |\n|---|---|\n\
+         | quantizer | {kind}, {codes} |\n\
+         | tokens | one for each {factor}×{factor} pixels, {:.2} bits each ({:.3} bits per pixel) |\n\
+         | images | trained at {height}×{width}; any height and width that {factor} divides |\n\
+         | indices | int64, `[B, H/{factor}, W/{factor}{axis}]`, from 0 to {} |\n\
+         | parameters | {} |\n",
+        env!("CARGO_PKG_VERSION"),
+        shape.bits_per_token(),
+        shape.bits_per_token() / (factor * factor) as f64,
+        shape.size - 1,
+        opened.parameters,
+    )
+}
+
+fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> String {
+    let mut text = "## Measurements\n\n".to_owned();
+    let Some(step) = opened.step.filter(|_| !validation.figures.is_empty()) else {
+        text += "The run did not measure these weights. `pixtok eval` on this folder does.\n";
+        return text;
+    };
+    let data = &opened.config.data;
+    let images = data.val.as_ref().map_or_else(
+        || format!("{} of the images in `{}`, kept from training", data.val_share, data.train),
+        |folder| format!("the images in `{folder}`"),
+    );
+    let _ = writeln!(
+        text,
+        "By the run itself at step {step}, {} weights, in float32, on {images}. Usage and perplexity depend on how many tokens \
+         are looked at.\n\n| figure | value | better | meaning |\n|---|---|---|---|",
+        weights.name()
+    );
+    for (definition, value) in &validation.figures {
+        let better = match definition.better {
+            Better::Higher => "higher",
+            Better::Lower => "lower",
+            Better::Neither => "",
+        };
+        let digits = definition.digits;
+        let _ = writeln!(text, "| {} | {value:.digits$} | {better} | {} |", definition.name, definition.text);
+    }
+    if let Some(best) = &validation.best {
+        let _ = writeln!(text, "\nOf the run's checkpoints it is the best by `{}`.", best.metric);
+    }
+    text
+}
+
+fn training(opened: &Opened, weights: Weights) -> Result<String> {
+    let Config { data, train, seed, .. } = &opened.config;
+    let done = opened.step.map_or_else(
+        || format!("for up to {} steps", train.steps),
+        |step| format!("for {step} of {} steps, {} weights,", train.steps, weights.name()),
+    );
+    // Where images lay is said in words; how they are evaluated is another matter.
+    let mut settings = toml::Table::try_from(&opened.config)?;
+    settings.retain(|section, _| section != "data" && section != "eval");
+    Ok(format!(
+        "## Training\n\nOn `{}`, {done} with {} images of {}×{} pixels a step, in {}, seed {seed}. The settings (all of them \
+         are in `config.toml`):\n\n```toml\n{}```\n",
+        data.train,
+        train.batch_size,
+        data.image_size.height,
+        data.image_size.width,
+        train.precision,
+        toml::to_string(&settings)?,
+    ))
+}
+
+fn use_with_pixtok() -> String {
+    "## With pixtok\n\nThis folder stands where pixtok takes a run:\n\n```\npixtok eval THIS_FOLDER --data PICTURES\npixtok reconstruct \
+     THIS_FOLDER photo.jpg --out reconstructed\npixtok codebook THIS_FOLDER --out codes.npy\n```\n"
+        .to_owned()
+}
+
+fn use_with_python(opened: &Opened) -> String {
+    let factor = opened.tokenizer.downsample();
+    // Digits are rounded, all other codes searched for.
+    let search = if opened.tokenizer.quantizer.digits().is_none() {
+        "\nThe encoder compares every position with every code in one table of B·h·w·K float32 numbers: keep batches small where K \
+         is large.\n"
+    } else {
+        ""
+    };
+    format!(
+        "## With PyTorch alone\n\n```python\nimport numpy, torch\nfrom PIL import Image\n\n\
+         encoder = torch.jit.load(\"{ENCODER}\")  # map_location=\"cuda\" for a GPU\n\
+         decoder = torch.jit.load(\"{DECODER}\")\n\
+         pixels = numpy.array(Image.open(\"photo.png\").convert(\"RGB\"))  # height and width: multiples of {factor}\n\
+         images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1  # [B, 3, H, W] in [-1, 1]\n\
+         with torch.no_grad():\n    indices = encoder(images)\n    recon = decoder(indices)  # not clamped\n\
+         pixels = ((recon + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n```\n{search}\n\
+         As a module with its parts, from pixtok's `python/pixtok_reader` (`model.py`, one file to copy, which reads \
+         `config.json` and `model.safetensors`):\n\n\
+         ```python\nfrom pixtok_reader.model import load\n\ntokenizer = load(\"THIS_FOLDER\")\nindices = tokenizer.encode(images)\n\
+         recon = tokenizer.decode(indices)\n```\n"
+    )
+}
+
+fn files() -> String {
+    format!(
+        "## Files\n\n| file | |\n|---|---|\n\
+         | `model.safetensors` | weights and the quantizer's buffers |\n\
+         | `config.json` | sizes, the network with every number worked out, the quantizer, how images are prepared; \
+         `weights_blake3` is the blake3 hash of `model.safetensors` |\n\
+         | `config.toml` | the run's whole config, for pixtok |\n\
+         | `{ENCODER}`, `{DECODER}` | TorchScript, float32, for any batch and image size |\n"
+    )
+}

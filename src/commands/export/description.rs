@@ -1,0 +1,38 @@
+//! `config.json`: what a reader that knows nothing of our defaults needs.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::commands::open::Opened;
+use crate::train::Weights;
+
+/// The whole file.
+pub(super) fn json(opened: &Opened, weights: Weights) -> Result<Value> {
+    let (config, shape) = (&opened.config, opened.tokenizer.codebook());
+    let (height, width) = config.image_size();
+    let data = &config.data;
+    Ok(json!({
+        "model_type": "pixtok",
+        "pixtok_version": env!("CARGO_PKG_VERSION"),
+        "image_size": [height, width],
+        "downsample": opened.tokenizer.downsample(),
+        "codebooks": shape.codebooks,
+        "codebook_size": shape.size,
+        "codebook_dim": shape.dim,
+        "bits_per_token": shape.bits_per_token(),
+        "parameters": opened.parameters,
+        "step": opened.step,
+        "weights": opened.step.map(|_| weights.name()),
+        "weights_blake3": opened.weights_blake3()?,
+        "model": config.model.describe(&config.quantizer, config.image_size())?,
+        "quantizer": config.quantizer,
+        "preprocessing": {
+            // Absent: the smallest size that covers the crop.
+            "resize": data.resize,
+            "filter": data.filter,
+            "crop": { "kind": "centre", "size": [height, width] },
+            "background": data.background,
+            "normalisation": "x / 127.5 - 1",
+        },
+    }))
+}

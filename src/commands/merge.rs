@@ -1,0 +1,30 @@
+//! `pixtok merge`: the parts of a divided job as one set.
+
+use anyhow::Result;
+
+use super::print;
+use crate::cli::MergeArgs;
+use crate::export::{SHARD_ROWS, merge};
+use crate::tokens::{FormatKind, TokenSet};
+
+/// Joins the sets in the order given.
+pub(super) fn run(args: &MergeArgs) -> Result<()> {
+    let mut sets = vec![];
+    for path in &args.parts {
+        sets.extend(TokenSet::find(path)?);
+    }
+    let in_one = |format| {
+        matches!(format, FormatKind::Npy | FormatKind::Raw | FormatKind::Jsonl | FormatKind::Megatron)
+    };
+    let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
+    let finished = merge(&sets, &args.out, args.shard_rows.or(usual))?;
+    let counts = &finished.sidecar.counts;
+    print(&format!(
+        "{} rows, {} tokens of {} sets in {} ({} shard(s))\n",
+        counts.rows,
+        counts.tokens,
+        sets.len(),
+        args.out.display(),
+        finished.sidecar.shard_rows.len()
+    ))
+}
