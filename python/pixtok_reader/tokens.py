@@ -1,0 +1,499 @@
+"""Token files that `pixtok encode` wrote, as arrays.
+
+    for row in read_tokens("tokens"):               # a folder with a tokens.json
+        row["key"], row["indices"]                  # a name, and int64 [h, w] for `model.py` or your own use
+
+One file, however long, that needs numpy and nothing else (Parquet sets need pyarrow too): copy it where you
+need it. It
+reads every format, shard by shard, and checks what it reads: a file that is not what was written is a
+`TokensError` that names the file and the row.
+"""
+
+import json
+import re
+import struct
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+DTYPES = {"u16": np.dtype("<u2"), "i32": np.dtype("<i4")}
+# Types in Megatron's index.
+MEGATRON_TYPES = {"u16": 8, "i32": 4}
+# What is known of every image.
+FIELDS = ("key", "h", "w", "width", "height")
+INT32 = np.dtype("<i4")
+INT64 = np.dtype("<i8")
+
+
+class TokensError(ValueError):
+    """A file of a set is missing, damaged or of a kind that is not known here."""
+
+
+def read_sidecar(folder: str | Path) -> dict:
+    """What `tokens.json` in `folder` says of the set."""
+    path = Path(folder) / "tokens.json"
+    try:
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TokensError(
+            f"cannot read {path}: {error.strerror}; give a folder of finished tokens"
+        ) from error
+    except ValueError as error:
+        raise TokensError(f"{path} is damaged: {error}") from error
+    version = sidecar.get("format_version")
+    if version != 1:
+        raise TokensError(
+            f"{path} has format_version {version} and this file reads 1; use the tokens.py of its pixtok"
+        )
+    if sidecar["format"] not in READERS:
+        raise TokensError(f"{path} names the format {sidecar['format']!r}; there are {', '.join(READERS)}")
+    if sum(sidecar["shard_rows"]) != sidecar["counts"]["rows"]:
+        raise TokensError(f"{path} is damaged: its shards and its counts do not agree")
+    return sidecar
+
+
+def read_tokens(folder: str | Path) -> Iterator[dict]:
+    """The rows of the set in `folder`, in order, one dict each:
+
+    - key: str; label: int or None; text: str or None; json: dict or None
+    - h, w: of the latent grid; width, height: in pixels, of the picture as it came
+    - ids: as stored, flat
+    - indices: int64 [h, w], or [h, w, codebooks] for several; framing, offset or map, and digits are undone
+    """
+    folder = Path(folder)
+    sidecar = read_sidecar(folder)
+    coder = Coder(folder, sidecar)
+    first_row = 0
+    for number, rows in enumerate(sidecar["shard_rows"]):
+        shard = Shard(folder, sidecar, number, rows, first_row)
+        source = READERS[sidecar["format"]](shard)
+        for at in range(rows + 1):
+            with explained(f"{folder}, shard {number}, row {at}"):
+                row = next(source, None)
+                if (row is None) != (at == rows):
+                    raise ValueError(
+                        f"the files {'end' if row is None else 'go on'} here, not after {rows} rows"
+                    )
+                if row is None:
+                    break
+                shard.check(row)
+                row["indices"] = coder.indices(row["h"], row["w"], row["ids"])
+            yield row
+        first_row += rows
+
+
+@contextmanager
+def explained(place: str) -> Iterator[None]:
+    """Whatever is wrong with files, as a TokensError that says where."""
+    try:
+        yield
+    except KeyError as error:
+        raise TokensError(f"{place}: there is no {error}") from error
+    # A damaged file can make the libraries raise anything.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TokensError(f"{place}: {reason}") from error
+
+
+class Shard:
+    """One shard: where its files are, and what its rows have in common."""
+
+    def __init__(self, folder: Path, sidecar: dict, number: int, rows: int, first_row: int) -> None:
+        self.folder, self.number, self.rows, self.first_row = folder, number, rows, first_row
+        self.total = len(sidecar["shard_rows"])
+        self.dtype_name = sidecar["dtype"]
+        self.dtype = DTYPES[sidecar["dtype"]]
+        self.grid = (sidecar["grid"]["h"], sidecar["grid"]["w"])
+        self.axes, self.numbers = sidecar["axes"]["kind"], sidecar["axes"].get("n", 1)
+        self.length, self.views = sidecar["length"], sidecar["views"]
+        self.image_size = sidecar["image_size"]
+        self.names = sidecar.get("names")
+        self.document_index = sidecar.get("document_index", False)
+
+    def file(self, stem: str, extension: str) -> Path:
+        """`stem.extension` of the only shard, `stem-00003-of-00010.extension` of one of several."""
+        part = "" if self.total == 1 else f"-{self.number:05}-of-{self.total:05}"
+        return self.folder / f"{stem}{part}.{extension}"
+
+    def shape(self, h: int, w: int, length: int) -> tuple[int, ...]:
+        """Of a row's ids as an array."""
+        shapes = {"grid": (h, w), "interleaved": (h, w, self.numbers), "stacked": (self.numbers, h, w)}
+        return shapes.get(self.axes, (length,))
+
+    def constant_shape(self) -> tuple[int, ...] | None:
+        """Of all rows' ids, when it is the same."""
+        if self.length is None or (self.axes != "sequence" and None in self.grid):
+            return None
+        return self.shape(*self.grid, self.length)
+
+    def row(self, line: dict, ids: np.ndarray) -> dict:
+        """A row of what is known of it beside its ids."""
+        known = {name: line[name] for name in FIELDS}
+        return known | {name: line.get(name) for name in ("label", "text", "json")} | {"ids": ids}
+
+    def check(self, row: dict) -> None:
+        """Raises ValueError when `row` is not as the sidecar says."""
+        h, w, ids = row["h"], row["w"], row["ids"]
+        if not all(isinstance(side, int) and side > 0 for side in (h, w)):
+            raise ValueError(f"its grid is {h} x {w}")
+        if None not in self.grid and (h, w) != self.grid:
+            raise ValueError(f"its grid is {h} x {w} where all have {self.grid[0]} x {self.grid[1]}")
+        length = self.length or np.prod(self.shape(h, w, len(ids)))
+        if len(ids) != length:
+            raise ValueError(f"it has {len(ids)} ids and should have {length}")
+
+    def keys(self) -> Iterator[dict]:
+        """The lines of keys.jsonl, one for each row."""
+        path = self.file("keys", "jsonl")
+        for number, line in enumerate(lines(path)):
+            if number == self.rows:
+                raise TokensError(f"{path.name} has more than {self.rows} lines")
+            yield line
+
+
+class Coder:
+    """From stored ids back to indices."""
+
+    def __init__(self, folder: Path, sidecar: dict) -> None:
+        tokenizer = sidecar["tokenizer"]
+        self.frame, self.vocabulary = sidecar["specials"], sidecar["vocabulary"]
+        self.codebooks, self.numbers = tokenizer["codebooks"], tokenizer["numbers"]
+        self.stacked = tokenizer["arrangement"] == "stacked"
+        self.levels, self.codes = None, tokenizer["codebook_size"]
+        if tokenizer["digits"]:
+            self.levels, self.codes = np.array(tokenizer["levels"]), max(tokenizer["levels"])
+            # The digits of each dimension count in the product of the levels of the faster ones.
+            turn = -1 if tokenizer["digit_order"] == "last-fastest" else 1
+            self.basis = np.cumprod(np.append(1, self.levels[::turn][:-1]))[::turn]
+        self.id_of, self.code_of = None, None
+        if "map" in self.vocabulary:
+            self.read_map(folder / self.vocabulary["map"])
+
+    def read_map(self, path: Path) -> None:
+        """Takes the ids of the codes from a JSON array."""
+        try:
+            ids = np.array(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise TokensError(f"cannot read {path}, the map from codes to ids: {error}") from error
+        if ids.shape != (self.codes,) or ids.dtype.kind != "i" or len(np.unique(ids)) != len(ids):
+            raise TokensError(f"{path} is no array of {self.codes} different ids")
+        self.code_of = np.argsort(ids)
+        self.id_of = ids[self.code_of]
+
+    def before(self, h: int, w: int) -> list[int]:
+        """The ids in front of the first code."""
+        size = self.frame.get("size", {"kind": "none"})
+        spelt = []
+        if size["kind"] == "grid":
+            spelt = [size["base"] + side // size["div"] for side in (h, w)]
+        elif size["kind"] == "text":
+            spelt = [size["ids"]["0123456789*".index(letter)] for letter in f"{h}*{w}"]
+        return self.named("bos", "boi") + spelt + self.named("img")
+
+    def named(self, *names: str) -> list[int]:
+        return [self.frame[name] for name in names if self.frame.get(name) is not None]
+
+    def unframe(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
+        """Takes the ids of the frame off, [length] -> [h * w * numbers]."""
+        before, eol, after = self.before(h, w), self.named("eol"), self.named("eof", "eoi", "eos", "eod")
+        rows, width = (h * self.numbers, w) if self.stacked else (h, w * self.numbers)
+        expected = len(before) + rows * (width + len(eol)) + len(after)
+        if len(ids) != expected:
+            raise ValueError(f"it has {len(ids)} ids, and with its frame a grid of {h} x {w} has {expected}")
+        body = ids[len(before) : len(ids) - len(after)].reshape(rows, width + len(eol))
+        parts = [(ids[: len(before)], before), (body[:, width:], eol), (ids[len(ids) - len(after) :], after)]
+        for found, meant in parts:
+            if (found != np.array(meant, dtype=np.int64)).any():
+                raise ValueError(f"its frame has the ids {found.ravel().tolist()[:8]} where {meant} belong")
+        return body[:, :width].ravel()
+
+    def codes_from_ids(self, ids: np.ndarray) -> np.ndarray:
+        if self.id_of is None:
+            codes = ids - self.vocabulary["offset"]
+            wrong = (codes < 0) | (codes >= self.codes)
+        else:
+            places = np.searchsorted(self.id_of, ids).clip(max=len(self.id_of) - 1)
+            codes, wrong = self.code_of[places], self.id_of[places] != ids
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise ValueError(f"its token {at} is id {ids[at]}, which is none of the {self.codes} codes")
+        return codes
+
+    def indices(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
+        """Stored ids, flat -> int64 [h, w] or [h, w, codebooks]."""
+        codes = self.codes_from_ids(self.unframe(h, w, ids.astype(np.int64)))
+        if self.stacked:
+            numbers = codes.reshape(self.numbers, h, w).transpose(1, 2, 0)
+        else:
+            numbers = codes.reshape(h, w, self.numbers)
+        if self.levels is not None:
+            digits = numbers.reshape(h, w, self.codebooks, len(self.levels))
+            if (digits >= self.levels).any():
+                raise ValueError(f"a digit is beyond its levels {self.levels.tolist()}")
+            numbers = digits @ self.basis
+        return np.ascontiguousarray(numbers[:, :, 0] if self.codebooks == 1 else numbers)
+
+
+def lines(path: Path) -> Iterator[dict]:
+    """The objects of a file with one in each line."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise TokensError(f"{path.name} is damaged in line {number + 1}: {error}") from error
+
+
+def mapped(path: Path, dtype: np.dtype) -> np.ndarray:
+    """A file's numbers, read when they are looked at."""
+    bytes_ = path.stat().st_size
+    if bytes_ == 0 or bytes_ % dtype.itemsize:
+        raise ValueError(
+            f"{path.name} has {bytes_} bytes, which are no numbers of {dtype.itemsize} bytes each"
+        )
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def narrowed(ids: list[int] | np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Whole numbers in the type of the set, which must hold them."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() > np.iinfo(dtype).max:
+        raise ValueError(f"its tokens are not ids of type {dtype}")
+    return ids.astype(dtype)
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """A copy that keeps no file open."""
+    return np.array(array).reshape(-1)
+
+
+# ---- One generator of rows for each format ----
+
+
+def npy(shard: Shard) -> Iterator[dict]:
+    path = shard.file("tokens", "npy")
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    expected = (shard.rows, *(shard.constant_shape() or ()))
+    if array.dtype != shard.dtype or array.shape != expected:
+        raise ValueError(f"{path.name} is {array.dtype} {array.shape} and should be {shard.dtype} {expected}")
+    if path.stat().st_size != array.offset + array.nbytes:
+        raise ValueError(f"{path.name} goes on after its array")
+    for number, line in enumerate(shard.keys()):
+        yield shard.row(line, flat(array[number]))
+
+
+def raw(shard: Shard) -> Iterator[dict]:
+    path = shard.file("tokens", "bin")
+    stream = mapped(path, shard.dtype)
+    ends = mapped(shard.file("tokens", "index"), np.dtype("<u8")) if shard.document_index else None
+    if ends is not None and len(ends) != shard.rows:
+        raise ValueError(f"the index of {path.name} has {len(ends)} rows, and the shard {shard.rows}")
+    begin = 0
+    for number, line in enumerate(shard.keys()):
+        # Without an index only framing makes lengths that the grid does not tell, and then all have the same.
+        told = shard.length or line["h"] * line["w"] * shard.numbers
+        end = begin + told if ends is None else int(ends[number])
+        yield shard.row(line, flat(stream[begin:end]))
+        begin = end
+    if begin != len(stream):
+        raise ValueError(f"{path.name} has {len(stream)} ids, and its rows have {begin}")
+
+
+def jsonl(shard: Shard) -> Iterator[dict]:
+    for line in lines(shard.file("tokens", "jsonl")):
+        tokens = line["tokens"]
+        if isinstance(tokens, str):
+            tokens = ids_from_names(tokens, shard.names)
+        yield shard.row(line, narrowed(tokens, shard.dtype))
+
+
+def ids_from_names(text: str, names: dict) -> list[int]:
+    """Ids of special tokens whose names follow each other, by a pattern like `<|visual token {:06}|>`."""
+    before, after = re.split(r"\{.*\}", names["pattern"])
+    name = re.escape(before) + "([0-9]+)" + re.escape(after)
+    if not re.fullmatch(f"(?:{name})*", text):
+        raise ValueError(f"its tokens {text[:40]!r} are not names like {names['pattern']!r}")
+    return [names["offset"] + int(code) for code in re.findall(name, text)]
+
+
+def parquet(shard: Shard) -> Iterator[dict]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise TokensError("Parquet needs pyarrow: pip install pyarrow, or export as npy or jsonl") from error
+    part = f"-{shard.number:05}-of-{shard.total:05}"
+    with pyarrow.parquet.ParquetFile(shard.folder / f"train{part}.parquet") as file:
+        for batch in file.iter_batches():
+            tokens = batch.column("tokens")
+            values, offsets = tokens.values.to_numpy(), tokens.offsets.to_numpy()
+            for at, line in enumerate(batch.drop_columns("tokens").to_pylist()):
+                line["json"] = json.loads(line["json"]) if line.get("json") else None
+                yield shard.row(line, narrowed(values[offsets[at] : offsets[at + 1]], shard.dtype))
+
+
+def webdataset(shard: Shard) -> Iterator[dict]:
+    path = shard.folder / f"tokens-{shard.number:06}.tar"
+    with tarfile.open(path, "r:") as tar:
+        for key, members in samples(tar):
+            # What came with the image, and an object of ours.
+            own = json.loads(members["json"])
+            line = own.pop("pixtok")
+            array = np.load(BytesIO(members["tokens.npy"]), allow_pickle=False)
+            expected = shard.shape(line["h"], line["w"], array.size)
+            if array.dtype != shard.dtype or array.shape != expected:
+                raise ValueError(
+                    f"{key}.tokens.npy is {array.dtype} {array.shape}, not {shard.dtype} {expected}"
+                )
+            line["json"] = own or None
+            if line["key"] != key:
+                raise ValueError(f"{key}.json has the key {line['key']!r}")
+            line["text"] = members["txt"].decode() if "txt" in members else None
+            line["label"] = int(members["cls"]) if "cls" in members else None
+            yield shard.row(line, array.reshape(-1))
+
+
+def samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Neighbouring members with one name up to its first dot, by what comes after the dot."""
+    key, members = None, {}
+    for member in tar:
+        folder, slash, name = member.name.rpartition("/")
+        stem, _, extension = name.partition(".")
+        if folder + slash + stem != key and members:
+            yield key, members
+            members = {}
+        key = folder + slash + stem
+        members[extension] = tar.extractfile(member).read()
+    if members:
+        yield key, members
+
+
+def megatron(shard: Shard) -> Iterator[dict]:
+    path = shard.file("tokens", "idx")
+    index = path.read_bytes()
+    rows = shard.rows
+    header = struct.pack("<9sQBQQ", b"MMIDIDX\0\0", 1, MEGATRON_TYPES[shard.dtype_name], rows, rows + 1)
+    if len(index) != len(header) + 20 * rows + 8 or not index.startswith(header):
+        raise ValueError(f"{path.name} is not the index of {rows} rows of {shard.dtype}")
+    lengths = np.frombuffer(index, INT32, rows, len(header))
+    starts = np.frombuffer(index, INT64, rows, len(header) + 4 * rows)
+    documents = np.frombuffer(index, INT64, rows + 1, len(header) + 12 * rows)
+    stream = mapped(shard.file("tokens", "bin"), shard.dtype)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if (starts != (ends - lengths) * shard.dtype.itemsize).any() or (documents != np.arange(rows + 1)).any():
+        raise ValueError(f"{path.name} does not have a document of one sequence for each row, in order")
+    if ends[-1] != len(stream):
+        raise ValueError(f"{path.name} counts {ends[-1]} ids, and the .bin has {len(stream)}")
+    for line, start, end in zip(shard.keys(), ends - lengths, ends):
+        yield shard.row(line, flat(stream[start:end]))
+
+
+def items(path: Path, rows: int) -> tuple[bytes, Iterator[bytes]]:
+    """The text and the items of `u32 n | u32[n + 1] offsets | text | items`."""
+    data = mapped(path, np.dtype("u1"))
+    table = 4 * (rows + 2)
+    if len(data) < table or int.from_bytes(data[:4], "little") != rows:
+        raise ValueError(f"{path.name} does not begin with a table of {rows} rows")
+    offsets = data[4:table].view("<u4").astype(np.int64)
+    if offsets[0] < table or (np.diff(offsets) < 0).any() or offsets[-1] != len(data):
+        raise ValueError(
+            f"{path.name} has offsets that are out of order or not those of its {len(data)} bytes"
+        )
+    return data[table : offsets[0]].tobytes(), (data[a:b].tobytes() for a, b in zip(offsets, offsets[1:]))
+
+
+def mds(shard: Shard) -> Iterator[dict]:
+    name = f"shard.{shard.number:05}.mds"
+    entry = json.loads((shard.folder / "index.json").read_text(encoding="utf-8"))["shards"][shard.number]
+    if (entry["raw_data"]["basename"], entry["samples"]) != (name, shard.rows):
+        raise ValueError(f"index.json does not say that {name} has {shard.rows} rows")
+    text, samples = items(shard.folder / name, shard.rows)
+    config = json.loads(text)
+    for sample in samples:
+        line = mds_columns(config, sample)
+        tokens = line.pop("tokens")
+        expected = shard.shape(line["h"], line["w"], tokens.size)
+        if tokens.dtype != shard.dtype or tokens.shape != expected:
+            raise ValueError(f"its tokens are {tokens.dtype} {tokens.shape}, not {shard.dtype} {expected}")
+        line["label"] = None if line["label"] == -1 else line["label"]
+        line["json"] = json.loads(line["json"]) if line["json"] else None
+        yield shard.row(line | {"text": line["text"] or None}, tokens.reshape(-1))
+
+
+def mds_columns(config: dict, sample: bytes) -> dict:
+    """Lengths of the columns of no fixed size, then all columns."""
+    sizes = config["column_sizes"]
+    at = 4 * sizes.count(None)
+    lengths = iter(struct.unpack(f"<{sizes.count(None)}I", sample[:at]))
+    line = {}
+    for name, encoding, size in zip(config["column_names"], config["column_encodings"], sizes):
+        length = next(lengths) if size is None else size
+        value, at = sample[at : at + length], at + length
+        if len(value) != length:
+            raise ValueError(f"it ends within its column {name}")
+        line[name] = mds_value(encoding, value)
+    if at != len(sample):
+        raise ValueError("bytes are left after its columns")
+    return line
+
+
+def mds_value(encoding: str, value: bytes) -> int | str | np.ndarray:
+    """A column's value: `int`, `str`, `ndarray:uint16:16,16`, or `ndarray:uint16` with its shape in front."""
+    kind, *rest = encoding.split(":")
+    if kind == "int":
+        return int.from_bytes(value, "little", signed=True)
+    if kind == "str":
+        return value.decode()
+    if kind != "ndarray":
+        raise ValueError(f"the encoding {encoding!r} is not known here")
+    dtype = np.dtype(rest[0]).newbyteorder("<")
+    if len(rest) == 2:
+        return np.frombuffer(value, dtype).reshape([int(axis) for axis in rest[1].split(",")])
+    axes, code = value[0] >> 2, value[0] & 3
+    begin = 1 + (axes << code)
+    shape = np.frombuffer(value[1:begin], f"<u{1 << code}").tolist()
+    return np.frombuffer(value[begin:], dtype).reshape(shape)
+
+
+def litdata(shard: Shard) -> Iterator[dict]:
+    name = f"chunk-0-{shard.number}.bin"
+    index = json.loads((shard.folder / "index.json").read_text(encoding="utf-8"))
+    entry = index["chunks"][shard.number]
+    if (entry["filename"], entry["chunk_size"]) != (name, shard.rows):
+        raise ValueError(f"index.json does not say that {name} has {shard.rows} rows")
+    if index["config"]["data_format"] != ["no_header_tensor:15"]:
+        raise ValueError(f"index.json has the data_format {index['config']['data_format']}, not int32 tokens")
+    text, rows = items(shard.folder / name, shard.rows)
+    if text:
+        raise ValueError(f"{name} has {len(text)} bytes between its table and its first row")
+    for line, row in zip(shard.keys(), rows):
+        yield shard.row(line, np.frombuffer(row, INT32))
+
+
+def llamagen(shard: Shard) -> Iterator[dict]:
+    codes, labels = (f"imagenet{min(shard.image_size)}_{what}" for what in ("codes", "labels"))
+    for number, line in enumerate(shard.keys()):
+        image, view = divmod(shard.first_row + number, shard.views)
+        array = np.load(shard.folder / codes / f"{image}.npy", allow_pickle=False)
+        label = np.load(shard.folder / labels / f"{image}.npy", allow_pickle=False)
+        if array.dtype != INT64 or array.shape != (1, shard.views, shard.length):
+            raise ValueError(f"{codes}/{image}.npy is {array.dtype} {array.shape}")
+        if label.dtype != INT64 or label.shape != (1,) or label[0] != line.get("label", -1):
+            raise ValueError(f"{labels}/{image}.npy is not the label {line.get('label', -1)}")
+        yield shard.row(line, array[0, view])
+
+
+READERS = {
+    "npy": npy,
+    "raw": raw,
+    "jsonl": jsonl,
+    "parquet": parquet,
+    "webdataset": webdataset,
+    "megatron": megatron,
+    "mds": mds,
+    "litdata": litdata,
+    "llamagen": llamagen,
+}

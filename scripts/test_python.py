@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Exports tiny tokenizers and compares what Python makes of them with what pixtok makes.
+
+    just test-python
+
+For each kind, on 100 photographs: encoder.pt and python/pixtok_reader/model.py must give the indices of
+`pixtok encode`, but for ties; decoder.pt and model.py must give images within 1e-4 of each other, and these,
+in 8 bits, must be within 1 level of the pictures of `pixtok decode`.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from tiny import image, model, photographs, pixtok, ties, train
+
+from pixtok_reader import tokens
+
+COUNT = 100
+KINDS = {
+    "fsq": ("fsq", []),
+    "fsq-wide": ("fsq", ['quantizer.bound="sigmoid"', "model.latent_channels=9"]),
+    "vq": ("vq", []),
+    "vq-cosine": ("vq", ['quantizer.distance="cosine"']),
+    "simvq": ("simvq", []),
+    "ibq": ("ibq", []),
+    "lfq": ("lfq", []),
+    "bsq": ("bsq", []),
+    "residual": ("residual-fsq", []),
+    "grouped": ("grouped-vq", []),
+    "attention": ("fsq", ["model.attention=[32]", "model.mid_attention=true", "model.strides=[2,4]"]),
+}
+
+
+def levels(images: torch.Tensor) -> torch.Tensor:
+    """[-1, 1] -> 8 bits, as numbers that can be subtracted."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().int()
+
+
+def check(name: str, folder: Path, data: Path) -> bool:
+    """One kind of tokenizer; says what was found."""
+    config, settings = KINDS[name]
+    exported, stored, pictures = folder / "model", folder / "tokens", folder / "pictures"
+    train(folder / "run", config, *settings)
+    pixtok("export", folder / "run", "--out", exported)
+    compute = ["--threads", "1"]
+    pixtok("encode", folder / "run", "--data", data, "--out", stored, "--format", "npy", *compute)
+    pixtok("decode", folder / "run", "--tokens", stored, "--out", pictures, *compute)
+
+    tokenizer = model.load(exported)
+    encoder, decoder = (torch.jit.load(exported / f"{half}.pt") for half in ("encoder", "decoder"))
+    tied = wrong = count = 0
+    farthest, off = 0.0, 0
+    for row in tokens.read_tokens(stored):
+        pixels = image(data / f"{row['key']}.png")
+        indices = torch.from_numpy(row["indices"])[None]
+        ours = tokenizer.encode(pixels)
+        for other in indices, encoder(pixels):
+            found = ties(tokenizer, pixels, ours, other)
+            tied, wrong = tied + found[0], wrong + found[1]
+        recon, traced = tokenizer.decode(indices), decoder(indices)
+        decoded = levels(image(pictures / f"{row['key']}.png"))
+        farthest = max(farthest, (recon - traced).abs().max().item())
+        off = max(off, (levels(recon) - decoded).abs().max().item())
+        count += 1
+    fine = count == COUNT and wrong == 0 and farthest <= 1e-4 and off <= 1
+    print(
+        f"{'OK' if fine else 'DIFFERS':8} {name:10} {count} images, {tied} ties, {wrong} other indices;"
+        f" reconstructions within {farthest:.1e}, in 8 bits within {off}",
+        flush=True,
+    )
+    return fine
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="pixtok-python-") as scratch:
+        data = Path(scratch) / "data"
+        photographs(data, COUNT, [(64, 64)])
+        wrong = [name for name in KINDS if not check(name, Path(scratch) / name, data)]
+    sys.exit(f"other in Python: {', '.join(wrong)}" if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
