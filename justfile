@@ -68,3 +68,21 @@ bench-eval *ARGS: setup
 # Quantizers by kind and codebook size, and the search beside torch.cdist (the README's table)
 bench-quantizers: setup
     @cargo bench --quiet --locked --profile dev --bench quantizers
+
+# Images to tokens beside a PyTorch script, on photographs (bench-encode --data DIR; some minutes, and the packages of test-python)
+bench-encode *ARGS: setup
+    cargo build --quiet --locked
+    @scripts/venv.sh
+    @scripts/bench_encode.py "$@"
+
+# Read token files of every format with the programs that they are made for (5.3 GB of Python packages, once)
+test-readers: setup
+    cargo build --quiet --locked
+    @scripts/venv.sh
+    @.venv-readers/bin/python scripts/test_readers.py
+
+# Compare exported tokenizers in Python with pixtok (the same packages)
+test-python: setup
+    cargo build --quiet --locked
+    @scripts/venv.sh
+    @.venv-readers/bin/python scripts/test_python.py
