@@ -26,7 +26,7 @@ fn many(export: &Export, count: usize) -> String {
 fn killed_jobs_end_with_the_bytes_of_an_undisturbed_one() {
     let export = Export::new();
     export.scratch.train("fsq", &[]);
-    let data = many(&export, 300);
+    let data = many(&export, 500);
     for format in FORMATS {
         let args = ["--data", &data, "--format", format, "--shard-rows", "20"];
         let (whole, killed) = (format!("{format}-whole"), format!("{format}-killed"));
