@@ -1,6 +1,7 @@
 //! Panics of libraries as values: how tch's plain methods report errors, and what decoders do with hostile files.
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -50,6 +51,17 @@ pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
+/// Runs what a library makes of a file that may be hostile: its error and its panic alike in words.
+///
+/// # Errors
+/// Either.
+pub fn in_words<T, E: Display>(body: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch(body) {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("its reader gave up: {}", panic.message)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +72,13 @@ mod tests {
         let caught = catch(|| catch(|| panic!("inner {}", 1)).map_err(|_| panic!("outer"))).unwrap_err();
         assert_eq!(caught.message, "outer");
         assert!(caught.location.starts_with("src/panics.rs:"), "{}", caught.location);
+    }
+
+    #[test]
+    fn errors_and_panics_become_words() {
+        assert_eq!(in_words(|| Ok::<_, String>(3)), Ok(3));
+        assert_eq!(in_words(|| Err::<(), _>("no")), Err("no".to_owned()));
+        let gave_up = in_words::<(), String>(|| panic!("at once")).unwrap_err();
+        assert_eq!(gave_up, "its reader gave up: at once");
     }
 }

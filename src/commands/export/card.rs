@@ -31,7 +31,7 @@ pub(super) fn markdown(opened: &Opened, args: &ExportArgs, validation: &Validati
 
 fn front_matter(kind: &str) -> String {
     format!(
-        "---\n# Yours to choose: nothing in the weights says it. See huggingface.co/docs/hub/repositories-licenses.\nlicense: \
+        "---\n# Yours to choose: nothing in the weights says it..\nlicense: \
          unknown\nlibrary_name: pixtok\ntags:\n- pixtok\n- image-tokenizer\n- discrete-tokens\n- {kind}\n- torchscript\n---\n"
     )
 }

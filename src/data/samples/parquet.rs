@@ -16,7 +16,7 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 
 use self::columns::{Columns, Group};
 use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key};
-use crate::panics;
+use crate::panics::in_words;
 
 /// Parquet files with the same columns, in order.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ struct Table {
 impl Table {
     fn open(path: &Path) -> Result<Table, DataError> {
         let file = File::open(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
-        let reader = guarded(|| SerializedFileReader::new(file)).map_err(|reason| DataError::Damaged {
+        let reader = in_words(|| SerializedFileReader::new(file)).map_err(|reason| DataError::Damaged {
             path: path.to_owned(),
             last: None,
             reason,
@@ -161,7 +161,7 @@ impl Table {
             if self.next_group == self.reader.num_row_groups() {
                 return Ok(None);
             }
-            let group = guarded(|| Group::open(&self.reader, self.next_group, &self.columns))
+            let group = in_words(|| Group::open(&self.reader, self.next_group, &self.columns))
                 .map_err(|reason| self.damaged(reason))?;
             self.next_group += 1;
             self.group = Some(group);
@@ -185,7 +185,7 @@ impl Table {
         if !self.columns.has_key() {
             return Ok(format!("{}/{:08}", self.stem, self.row));
         }
-        let raw = guarded(|| group.key()).map_err(|reason| self.damaged(reason))?;
+        let raw = in_words(|| group.key()).map_err(|reason| self.damaged(reason))?;
         let text = match &raw {
             Some(bytes) => str::from_utf8(bytes).map_err(|_| "is not UTF-8"),
             None => Err("is null"),
@@ -197,8 +197,9 @@ impl Table {
     }
 
     fn sample(&self, group: &mut Group, key: String) -> Result<Sample, DataError> {
-        let (image, label, text) = guarded(|| Ok((group.image()?, group.label()?, group.text()?)))
-            .map_err(|reason| self.damaged(reason))?;
+        let (image, label, text) =
+            in_words(|| Ok::<_, ParquetError>((group.image()?, group.label()?, group.text()?)))
+                .map_err(|reason| self.damaged(reason))?;
         let image = image.map(Encoded::Bytes).ok_or_else(|| "the image's `bytes` are null".to_owned());
         let mut sample = Sample { key, image, label: None, text: None, json: None };
         match label.map(i64::try_from).transpose() {
@@ -214,14 +215,6 @@ impl Table {
 
     fn damaged(&self, reason: String) -> DataError {
         DataError::Damaged { path: self.path.clone(), last: self.last.clone(), reason }
-    }
-}
-
-/// The reader's errors and, since a broken file can make it panic, its panics, in words.
-fn guarded<T>(body: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    match panics::catch(body) {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("the Parquet reader failed: {}", panic.message)),
     }
 }
 

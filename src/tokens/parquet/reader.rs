@@ -14,19 +14,10 @@ use parquet::schema::types::SchemaDescriptor;
 use super::super::reading::Source;
 use super::super::{Dtype, Grid, Row, TokensError, io_error};
 use super::schema;
-use crate::panics;
+use crate::panics::in_words;
 
 /// Rows that are read at once.
 const BATCH_ROWS: usize = 256;
-
-/// What a library's reader makes of a hostile file, a panic too.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    match panics::catch(read) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Err(panic.message),
-    }
-}
 
 /// The columns of a row group, each read as far as the others.
 struct Columns {
@@ -160,7 +151,7 @@ impl Reader {
     pub fn open(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Self, TokensError> {
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
-        let reader = guarded(|| SerializedFileReader::new(file)).map_err(damaged)?;
+        let reader = in_words(|| SerializedFileReader::new(file)).map_err(damaged)?;
         let wanted = schema(dtype).map_err(|error| damaged(error.to_string()))?;
         let wanted = SchemaDescriptor::new(Arc::new(wanted));
         let meta = reader.metadata();
@@ -191,7 +182,7 @@ impl Reader {
 impl Source for Reader {
     fn next(&mut self, number: u64) -> Result<Row, TokensError> {
         if self.batch.is_empty() {
-            let batch = guarded(|| self.read_batch());
+            let batch = in_words(|| self.read_batch());
             self.batch = batch.map_err(|reason| self.damaged(format!("from row {number} on: {reason}")))?;
         }
         self.batch.pop_front().ok_or_else(|| self.damaged(format!("it ends after {number} rows")))
