@@ -228,6 +228,16 @@ fn threads() -> usize {
         .count()
 }
 
+/// Waits until so many of the loader's own threads are there: a thread takes its name, by which it is counted,
+/// only once it runs.
+fn wait_for_threads(expected: usize) {
+    let started = Instant::now();
+    while threads() != expected {
+        assert!(started.elapsed() < Duration::from_secs(30), "{} threads, not {expected}", threads());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn dropping_a_loader_stops_its_threads() {
@@ -235,13 +245,9 @@ fn dropping_a_loader_stops_its_threads() {
     // More threads than any other test has, so that the last ones can be told from theirs.
     let mut loader = train(&dataset, 78, 4, START);
     loader.next().unwrap().unwrap();
-    assert_eq!(threads(), 1);
-    let started = Instant::now();
+    wait_for_threads(1);
     drop(loader);
-    while threads() > 0 {
-        assert!(started.elapsed() < Duration::from_secs(5), "threads left");
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_threads(0);
 }
 
 #[test]
