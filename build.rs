@@ -14,10 +14,12 @@ fn main() {
         .opt_level(3)
         // libtorch's headers are not ours to mend.
         .flag_if_supported("-Wno-unused-parameter")
+        // Vectors wider than the oldest processor's only go between functions that are inlined.
+        .flag_if_supported("-Wno-psabi")
         .flag_if_supported("-Wno-deprecated-declarations")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .files(["csrc/shim.cpp", "csrc/nearest.cpp"])
+        .files(["csrc/shim.cpp", "csrc/nearest.cpp", "csrc/norm.cpp"])
         .compile("pixtok_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-search=native={lib}");

@@ -1,23 +1,14 @@
 // The nearest code of each vector on the CPU, for narrow codes. Scores are made and compared in registers: the [N, K]
 // table of a matrix product, written and read again, takes most of its time (docs/performance.md).
 #include "shim.h"
+#include "vectors.h"
 #include <ATen/Parallel.h>
 #include <algorithm>
 #include <limits>
 #include <vector>
 
-// One copy of the kernel for each instruction set, chosen when the program starts.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define PX_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define PX_CLONES
-#endif
-
 namespace {
-constexpr int64_t LANES = 16; // codes at a time
-constexpr int64_t ROWS = 4;   // vectors that share each load of codes
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+constexpr int64_t ROWS = 4; // vectors that share each load of 16 codes
 
 constexpr int64_t TILES = 64; // groups of ROWS vectors that go through a part of the codes together
 constexpr int64_t PART_BYTES = 256 << 10; // of codes, to stay in the second-level cache meanwhile

@@ -1,7 +1,12 @@
 //! Layers with PyTorch's default initialisation, so that a network here starts from the same distribution as its
 //! published Python original (tch's own defaults differ).
 
-use tch::{Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor, nn, nn::Module};
+
+use crate::torch::group_norm_silu;
+
+/// Added to a group's variance.
+const GROUP_NORM_EPS: f64 = 1e-5;
 
 /// A convolution with odd `kernel`, padded so that stride 1 keeps the size.
 ///
@@ -20,7 +25,27 @@ pub fn conv(path: &nn::Path, channels_in: i64, channels_out: i64, kernel: i64, s
 /// Group normalisation with learned scale (1) and shift (0).
 #[must_use]
 pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm {
-    nn::group_norm(path, groups, channels, nn::GroupNormConfig::default())
+    let config = nn::GroupNormConfig { eps: GROUP_NORM_EPS, ..Default::default() };
+    nn::group_norm(path, groups, channels, config)
+}
+
+/// silu(norm(`x`)), as one operation where a training step runs on the CPU. Without a gradient it is always libtorch's two, so
+/// that what is evaluated, encoded and exported is the network that others run, to the last bit.
+///
+/// # Shapes
+/// `[B, C, H, W]` -> the same.
+#[must_use]
+pub fn norm_silu(norm: &nn::GroupNorm, x: &Tensor) -> Tensor {
+    match (&norm.ws, &norm.bs) {
+        (Some(weight), Some(bias)) if trains_on_cpu(x) => {
+            group_norm_silu(x, weight, bias, norm.num_groups, GROUP_NORM_EPS)
+        }
+        _ => norm.forward(x).silu(),
+    }
+}
+
+fn trains_on_cpu(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && x.requires_grad() && matches!(x.kind(), Kind::Float | Kind::BFloat16)
 }
 
 /// The same numbers as `kind`. `to_kind` names the device beside the type, and a trace would move its tensors there for ever.
@@ -38,7 +63,6 @@ pub fn plain_layout(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     #[test]
     fn plain_strides_are_those_of_the_shape() {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::data::{DataError, Dataset, Split};
 use crate::model::{Footprint, Tokenizer};
 use crate::seed::Seed;
-use crate::torch::{Precision, set_deterministic};
+use crate::torch::{Precision, keep_freed_memory, set_deterministic};
 use crate::train::{
     Objective, Outcome, Parts, PixelReconstruction, Signals, State, Trainer, Weights, load_model,
 };
@@ -23,6 +23,7 @@ use crate::train::{
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     let config = resolve(args)?;
     let device = open::compute(&args.compute)?;
+    keep_freed_memory()?;
     if args.dry_run {
         return print(&dry_run(&config, &build(&config, device)?)?).map(|()| 0);
     }

@@ -3,7 +3,7 @@
 use tch::{Tensor, nn, nn::Module};
 
 use super::plan::Plan;
-use crate::layers::{conv, group_norm};
+use crate::layers::{conv, group_norm, norm_silu};
 
 /// GroupNorm, SiLU, 3×3 convolution, twice, beside a shortcut (1×1 where the widths differ).
 #[derive(Debug)]
@@ -28,8 +28,8 @@ impl ResBlock {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let h = self.conv1.forward(&norm_silu(&self.norm1, x));
+        let h = self.conv2.forward(&norm_silu(&self.norm2, &h));
         match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + h,
             None => x + h,

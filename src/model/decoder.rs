@@ -4,7 +4,7 @@ use tch::{Tensor, nn, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
-use crate::layers::{conv, group_norm};
+use crate::layers::{conv, group_norm, norm_silu};
 
 /// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
 /// convolution between them, head.
@@ -56,6 +56,6 @@ impl Decoder {
             let Some((factor, conv)) = &stage.up else { return x };
             conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [*factor as f64; 2]))
         });
-        self.head.forward(&self.norm.forward(&x).silu())
+        self.head.forward(&norm_silu(&self.norm, &x))
     }
 }

@@ -4,7 +4,7 @@ use tch::{Device, Tensor, nn, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
-use crate::layers::{conv, group_norm};
+use crate::layers::{conv, group_norm, norm_silu};
 
 /// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
 #[derive(Debug)]
@@ -52,6 +52,6 @@ impl Encoder {
             let x = blocks.forward(x);
             down.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(&x))
         });
-        self.head.forward(&self.norm.forward(&self.middle.forward(x)).silu())
+        self.head.forward(&norm_silu(&self.norm, &self.middle.forward(x)))
     }
 }

@@ -87,7 +87,7 @@ impl Tokenizer {
 
     /// `[B, 3, H, W]` in [−1, 1] -> z `[B, C, h, w]`.
     pub fn latents(&self, images: &Tensor) -> Tensor {
-        self.encoder.forward(&preferred_layout(images))
+        self.encoder.forward(&preferred_layout(images, Mode::Eval))
     }
 
     /// `[B, 3, H, W]` in [−1, 1] -> indices `[B, h, w]` (one axis more for several codebooks).
@@ -97,23 +97,27 @@ impl Tokenizer {
 
     /// Indices `[B, h, w]` -> images `[B, 3, H, W]`.
     pub fn decode(&self, indices: &Tensor) -> Tensor {
-        self.decoder.forward(&preferred_layout(&self.quantizer.lookup(indices)))
+        self.decoder.forward(&preferred_layout(&self.quantizer.lookup(indices), Mode::Eval))
     }
 
     /// `[B, 3, H, W]` in [−1, 1] -> reconstruction and everything the quantizer made.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
-        let latents = self.latents(images);
+        let latents = self.encoder.forward(&preferred_layout(images, mode));
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.decoder.forward(&preferred_layout(&quantized.latent));
+        let recon = self.decoder.forward(&preferred_layout(&quantized.latent, mode));
         Reconstruction { recon, latents, quantized }
     }
 }
 
-/// channels_last on CUDA, where PyTorch advises it for bf16 convolutions; the plain layout elsewhere (measured 1.3 times
-/// faster on a CPU). Either way the same for a latent and for what is looked up from its indices.
-fn preferred_layout(x: &Tensor) -> Tensor {
-    match x.device() {
-        Device::Cuda(_) => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+/// channels_last for a step of training, in which convolutions are fastest: on a CPU once normalisation is ours
+/// ([`norm_silu`](crate::layers::norm_silu); libtorch's takes longer in this layout than they gain), on CUDA by PyTorch's
+/// advice for bf16, and there always. Without training the plain layout on a CPU. Either way the same for a latent and for
+/// what is looked up from its indices.
+fn preferred_layout(x: &Tensor, mode: Mode) -> Tensor {
+    match (x.device(), mode) {
+        (Device::Cuda(_), _) | (_, Mode::Train { .. }) => {
+            x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+        }
         _ => plain_layout(x),
     }
 }

@@ -5,6 +5,7 @@ mod device;
 mod fused;
 mod memory;
 mod nearest;
+mod norm;
 mod precision;
 mod shim;
 mod trace;
@@ -13,6 +14,7 @@ pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
 pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
+pub use norm::group_norm_silu;
 pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};
 pub use trace::{abandon_trace, is_tracing};
 

@@ -38,6 +38,14 @@ unsafe extern "C" {
         least: *mut C_tensor,
         chosen: *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn px_group_norm_silu(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        groups: i64,
+        eps: f64,
+        y: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(
         grads: *mut *mut C_tensor,
         n: c_int,

@@ -1,0 +1,271 @@
+// Group normalisation and SiLU in one pass forward and one backward, on the CPU, in the channels_last layout. libtorch's four
+// kernels read and write the activations several times as often, and are slowest in this layout, in which convolutions are
+// fastest (docs/performance.md).
+#include "shim.h"
+#include "vectors.h"
+#include <ATen/Parallel.h>
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <torch/csrc/autograd/custom_function.h>
+#include <vector>
+
+#define PX_INLINED __attribute__((always_inline))
+
+namespace {
+// What the images of a batch share. An image is pixels * channels numbers, the channels of a pixel next to each other. Vectors
+// that are `period` apart hold the same channels, lane by lane.
+struct Plan {
+  int64_t images, channels, groups, pixels;
+  const float *weight, *bias; // [channels]
+  int64_t numbers, period, of_group;
+
+  Plan(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t groups)
+      : images(x.size(0)), channels(x.size(1)), groups(groups), pixels(x.size(2) * x.size(3)),
+        weight(weight.const_data_ptr<float>()), bias(bias.const_data_ptr<float>()), numbers(pixels * channels),
+        period(std::lcm(channels, LANES)), of_group(channels / groups) {}
+};
+
+struct Moments {
+  float mean, rstd; // and 1 / sqrt(variance + eps)
+};
+
+// Room for the sums and factors of one image; each thread keeps one.
+struct Scratch {
+  std::vector<double> first, second;                     // [channels]
+  std::vector<float> weight, bias, rstd, offset, slope, level; // [period]
+
+  static Scratch& of(const Plan& plan) {
+    static thread_local Scratch scratch;
+    for (auto* sums : {&scratch.first, &scratch.second}) sums->assign(plan.channels, 0.0);
+    for (auto* factors : {&scratch.weight, &scratch.bias, &scratch.rstd, &scratch.offset, &scratch.slope, &scratch.level}) {
+      factors->resize(plan.period);
+    }
+    return scratch;
+  }
+
+  // x̂ = x * rstd + offset, and the SiLU's input is x̂ * weight + bias.
+  void spread(const Plan& plan, const Moments* moments) {
+    for (int64_t lane = 0; lane < plan.period; lane++) {
+      int64_t c = lane % plan.channels;
+      const Moments& of = moments[c / plan.of_group];
+      weight[lane] = plan.weight[c];
+      bias[lane] = plan.bias[c];
+      rstd[lane] = of.rstd;
+      offset[lane] = -of.mean * of.rstd;
+    }
+  }
+};
+
+PX_INLINE Floats full(const float* from) { return load(from, LANES); }
+
+// Zeros in place of all but the first `left`.
+PX_INLINE Floats first_of(int64_t left, const Floats& x) {
+  Ints lanes;
+  for (int l = 0; l < LANES; l++) lanes[l] = l;
+  return lanes < (int32_t)std::min(LANES, left) ? x : Floats{};
+}
+
+// How many vectors are added up in single precision before their sum is added to another.
+constexpr int64_t RUN = 256;
+
+// Adds up two things by channel over an image: terms(lane) gives the function that adds those of a vector to two sums, told
+// where the vector begins and how many numbers are left from there.
+template <typename F> PX_INLINE void sum_by_channel(const Plan& plan, F&& terms, Scratch& scratch) {
+  for (int64_t lane = 0; lane < plan.period; lane += LANES) {
+    auto add = terms(lane);
+    Floats first = {}, second = {};
+    for (int64_t begin = lane; begin < plan.numbers; begin += RUN * plan.period) {
+      Floats run_first = {}, run_second = {};
+      int64_t end = std::min(plan.numbers, begin + RUN * plan.period);
+      for (int64_t at = begin; at < end; at += plan.period) add(at, plan.numbers - at, run_first, run_second);
+      first += run_first;
+      second += run_second;
+    }
+    for (int l = 0; l < LANES; l++) {
+      scratch.first[(lane + l) % plan.channels] += first[l];
+      scratch.second[(lane + l) % plan.channels] += second[l];
+    }
+  }
+}
+
+template <typename T> PX_INLINE void moments_of(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments) {
+  // Distances from the first pixel instead of from zero: a mean far from zero costs no digits.
+  auto& pivot = scratch.level;
+  for (int64_t lane = 0; lane < plan.period; lane++) pivot[lane] = (float)x[lane % plan.channels];
+  auto terms = [&](int64_t lane) PX_INLINED {
+    return [x, from = full(&pivot[lane])](int64_t at, int64_t left, Floats& sum, Floats& squares) PX_INLINED {
+      Floats apart = first_of(left, load(x + at, left) - from);
+      sum += apart;
+      squares += apart * apart;
+    };
+  };
+  sum_by_channel(plan, terms, scratch);
+  double pixels = (double)plan.pixels, n = pixels * plan.of_group;
+  for (int64_t g = 0; g < plan.groups; g++) {
+    int64_t begin = g * plan.of_group, end = begin + plan.of_group;
+    double mean = 0, squares = 0;
+    for (int64_t c = begin; c < end; c++) mean += (scratch.first[c] + pixels * pivot[c]) / n;
+    for (int64_t c = begin; c < end; c++) {
+      double off = mean - pivot[c];
+      squares += scratch.second[c] - 2 * off * scratch.first[c] + off * off * pixels;
+    }
+    moments[g] = {(float)mean, (float)(1 / std::sqrt(std::max(squares, 0.0) / n + eps))};
+  }
+}
+
+// y = silu(x̂ * weight + bias), and the moments, [groups].
+template <typename T>
+PX_INLINE void forward(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments, T* y) {
+  moments_of(plan, scratch, x, eps, moments);
+  scratch.spread(plan, moments);
+  for (int64_t lane = 0; lane < plan.period; lane += LANES) {
+    Floats weight = full(&scratch.weight[lane]);
+    Floats scale = full(&scratch.rstd[lane]) * weight;
+    Floats shift = full(&scratch.offset[lane]) * weight + full(&scratch.bias[lane]);
+    for (int64_t at = lane; at < plan.numbers; at += plan.period) {
+      Floats u = load(x + at, plan.numbers - at) * scale + shift;
+      store(y + at, plan.numbers - at, u * sigmoid_of(u));
+    }
+  }
+}
+
+// dx, and this image's share of the derivatives by weight and bias, [channels] each.
+template <typename T>
+PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T* dy, const Moments* moments, T* dx, float* dweight,
+                        float* dbias) {
+  scratch.spread(plan, moments);
+  // dx holds d meanwhile, the derivative by the SiLU's input.
+  auto terms = [&](int64_t lane) PX_INLINED {
+    return [x, dy, dx, rstd = full(&scratch.rstd[lane]), offset = full(&scratch.offset[lane]), weight = full(&scratch.weight[lane]),
+            bias = full(&scratch.bias[lane])](int64_t at, int64_t left, Floats& sum, Floats& products) PX_INLINED {
+      Floats normed = load(x + at, left) * rstd + offset;
+      Floats u = normed * weight + bias;
+      Floats s = sigmoid_of(u);
+      // silu'(u) = s (1 + u (1 - s)).
+      Floats d = load(dy + at, left) * (s * (1.0f + u * (1.0f - s)));
+      store(dx + at, left, d);
+      sum += d;
+      products += d * normed;
+    };
+  };
+  sum_by_channel(plan, terms, scratch);
+  // With N numbers in a group and sums over it: dx = rstd (weight d - (Σ weight d + x̂ Σ weight d x̂) / N).
+  double n = (double)(plan.pixels * plan.of_group);
+  for (int64_t g = 0; g < plan.groups; g++) {
+    int64_t begin = g * plan.of_group, end = begin + plan.of_group;
+    double of_d = 0, of_products = 0;
+    for (int64_t c = begin; c < end; c++) {
+      of_d += plan.weight[c] * scratch.first[c];
+      of_products += plan.weight[c] * scratch.second[c];
+      dbias[c] = (float)scratch.first[c];
+      dweight[c] = (float)scratch.second[c];
+    }
+    for (int64_t lane = 0; lane < plan.period; lane++) {
+      if (lane % plan.channels / plan.of_group != g) continue;
+      scratch.slope[lane] = (float)(of_products / n);
+      scratch.level[lane] = (float)(of_d / n);
+    }
+  }
+  for (int64_t lane = 0; lane < plan.period; lane += LANES) {
+    Floats rstd = full(&scratch.rstd[lane]), offset = full(&scratch.offset[lane]), weight = full(&scratch.weight[lane]);
+    Floats slope = full(&scratch.slope[lane]), level = full(&scratch.level[lane]);
+    for (int64_t at = lane; at < plan.numbers; at += plan.period) {
+      int64_t left = plan.numbers - at;
+      Floats normed = load(x + at, left) * rstd + offset;
+      store(dx + at, left, rstd * (weight * load(dx + at, left) - (level + normed * slope)));
+    }
+  }
+}
+
+using Half = c10::BFloat16;
+PX_CLONES void forward_of(const Plan& plan, Scratch& scratch, const float* x, float eps, Moments* moments, float* y) {
+  forward(plan, scratch, x, eps, moments, y);
+}
+PX_CLONES void forward_of(const Plan& plan, Scratch& scratch, const Half* x, float eps, Moments* moments, Half* y) {
+  forward(plan, scratch, x, eps, moments, y);
+}
+PX_CLONES void backward_of(const Plan& plan, Scratch& scratch, const float* x, const float* dy, const Moments* moments, float* dx,
+                           float* dweight, float* dbias) {
+  backward(plan, scratch, x, dy, moments, dx, dweight, dbias);
+}
+PX_CLONES void backward_of(const Plan& plan, Scratch& scratch, const Half* x, const Half* dy, const Moments* moments, Half* dx,
+                           float* dweight, float* dbias) {
+  backward(plan, scratch, x, dy, moments, dx, dweight, dbias);
+}
+
+// body(image), in parallel.
+template <typename F> void each_image(const Plan& plan, F&& body) {
+  at::parallel_for(0, plan.images, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin; image < end; image++) body(image);
+  });
+}
+
+template <typename T> void run_forward(const Plan& plan, const at::Tensor& x, float eps, Moments* moments, at::Tensor& y) {
+  const T* from = x.const_data_ptr<T>();
+  T* to = y.mutable_data_ptr<T>();
+  each_image(plan, [&](int64_t image) {
+    int64_t at = image * plan.numbers;
+    forward_of(plan, Scratch::of(plan), from + at, eps, moments + image * plan.groups, to + at);
+  });
+}
+
+template <typename T>
+void run_backward(const Plan& plan, const at::Tensor& x, const at::Tensor& dy, const Moments* moments, at::Tensor& dx,
+                  at::Tensor& dweight, at::Tensor& dbias) {
+  const T *from = x.const_data_ptr<T>(), *gradient = dy.const_data_ptr<T>();
+  T* to = dx.mutable_data_ptr<T>();
+  float *weights = dweight.mutable_data_ptr<float>(), *biases = dbias.mutable_data_ptr<float>();
+  each_image(plan, [&](int64_t image) {
+    int64_t at = image * plan.numbers, c = image * plan.channels;
+    backward_of(plan, Scratch::of(plan), from + at, gradient + at, moments + image * plan.groups, to + at, weights + c, biases + c);
+  });
+}
+
+struct GroupNormSilu : torch::autograd::Function<GroupNormSilu> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
+                            const at::Tensor& bias, int64_t groups, double eps) {
+    auto x = input.contiguous(at::MemoryFormat::ChannelsLast);
+    Plan plan(x, weight, bias, groups);
+    auto y = at::empty_like(x);
+    auto stored = at::empty({plan.images, groups, 2}, x.options().dtype(at::kFloat));
+    auto* moments = (Moments*)stored.mutable_data_ptr<float>();
+    if (x.scalar_type() == at::kFloat) run_forward<float>(plan, x, (float)eps, moments, y);
+    else run_forward<Half>(plan, x, (float)eps, moments, y);
+    context->save_for_backward({x, weight, bias, stored});
+    context->saved_data["groups"] = groups;
+    return y;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    auto saved = context->get_saved_variables();
+    auto &x = saved[0], &weight = saved[1];
+    Plan plan(x, weight, saved[2], context->saved_data["groups"].toInt());
+    const auto* moments = (const Moments*)saved[3].const_data_ptr<float>();
+    auto dy = gradients[0].to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
+    auto dx = at::empty_like(x);
+    auto dweight = at::empty({plan.images, plan.channels}, weight.options()), dbias = at::empty_like(dweight);
+    if (x.scalar_type() == at::kFloat) run_backward<float>(plan, x, dy, moments, dx, dweight, dbias);
+    else run_backward<Half>(plan, x, dy, moments, dx, dweight, dbias);
+    return {dx, dweight.sum(0), dbias.sum(0), at::Tensor(), at::Tensor()};
+  }
+};
+} // namespace
+
+extern "C" {
+// silu(group_norm(x)) with its derivative. x is [B, C, H, W], bfloat16 or float; weight and bias are [C], float; all on the CPU.
+// The result is channels_last.
+char* px_group_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t groups, double eps, at::Tensor** y) {
+  return caught([&] {
+    auto kind = x->scalar_type();
+    TORCH_CHECK(x->is_cpu() && (kind == at::kFloat || kind == at::kBFloat16), "px_group_norm_silu: the input's kind");
+    TORCH_CHECK(x->dim() == 4 && x->numel() > 0 && groups > 0 && x->size(1) % groups == 0, "px_group_norm_silu: the input's shape");
+    for (auto* t : {weight, bias}) {
+      TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat && t->is_contiguous() && t->numel() == x->size(1),
+                  "px_group_norm_silu: weight or bias");
+    }
+    *y = new at::Tensor(GroupNormSilu::apply(*x, *weight, *bias, groups, eps));
+  });
+}
+} // extern "C"
