@@ -72,6 +72,10 @@ bench-full *ARGS: setup
     @scripts/venv.sh
     @bench/run.py --full "$@"
 
+# The inner parts of training one by one: just bench-hot norm_silu
+bench-hot *ARGS: setup
+    @cargo bench --quiet --locked --profile dev --bench hot_paths -- "$@"
+
 # What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (3 minutes on two cores)
 bench-eval *ARGS: setup
     cargo build --quiet --locked
