@@ -76,6 +76,11 @@ bench-full *ARGS: setup
 bench-hot *ARGS: setup
     @cargo bench --quiet --locked --profile dev --bench hot_paths -- "$@"
 
+# A flame graph of a short training run, target/profile.svg (needs perf): just profile configs/photos96-vq.toml --set train.steps=50
+profile *ARGS: setup
+    cargo build --quiet --locked
+    @scripts/profile.sh "$@"
+
 # What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (3 minutes on two cores)
 bench-eval *ARGS: setup
     cargo build --quiet --locked
