@@ -58,9 +58,12 @@ class Child:
         return self.process.poll() is None
 
     def failed(self) -> Failed:
+        """With what it said was the error; the last line if it did not name one."""
         self.errors.seek(0)
-        said = self.errors.read().strip().splitlines()
-        return Failed(f"{' '.join(self.command)} stopped with {self.process.returncode}: {said[-1] if said else 'in silence'}")
+        said = [line.strip() for line in self.errors if line.strip()] or ["it said nothing"]
+        error = next((line for line in said if line.lower().startswith("error")), said[-1])
+        program = " ".join(Path(word).name for word in self.command[:2])
+        return Failed(f"{program} stopped with {self.process.returncode}: {error}")
 
     def first_line(self) -> str:
         line = self.process.stdout.readline()

@@ -69,6 +69,8 @@ class Autoencoder(nn.Module):
         self.encoder = encoder(channels, latent_channels)
         self.quantizer = quantizer
         self.decoder = decoder(channels, latent_channels)
+        # The quantizers transpose their input, and the decoder computes in the layout that it is given.
+        self.plain_latent = False
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]:
         """[B, 3, H, W] -> the reconstruction, the indices [B, h, w], the quantizer's own loss."""
@@ -76,6 +78,8 @@ class Autoencoder(nn.Module):
         # Index arithmetic and distances are wrong in bf16.
         with torch.autocast("cpu", enabled=False):
             latent, indices, *losses = self.quantizer(z.float())
+        if self.plain_latent:
+            latent = latent.contiguous()
         return self.decoder(latent), indices, losses[0].sum() if losses else 0.0
 
 

@@ -22,6 +22,10 @@ from autoencoder import fsq, vq
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+# Of the activations: as the layers leave them (after the quantizer, whose latent is a transposed one, that is channels_last),
+# the plain one everywhere, or channels_last everywhere. Which is faster depends on the processor.
+LAYOUTS = ["default", "plain", "channels-last"]
+
 PHOTOS = Path(__file__).resolve().parents[2] / "data/photos96"
 
 
@@ -72,7 +76,7 @@ def train(model: torch.nn.Module, args: argparse.Namespace) -> list[float]:
     seconds = []
     last = time.perf_counter()
     for step, images in zip(range(args.steps), endless(loader)):
-        if args.channels_last:
+        if args.layout == "channels-last":
             images = images.to(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(args, step)
@@ -120,7 +124,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--layout", choices=LAYOUTS, default="default")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -140,7 +144,8 @@ def main() -> None:
         model, codes = fsq(args.channels, args.levels)
     else:
         model, codes = vq(args.channels, args.codebook_size)
-    if args.channels_last:
+    model.plain_latent = args.layout == "plain"
+    if args.layout == "channels-last":
         model = model.to(memory_format=torch.channels_last)
     seconds = train(model, args)
     figures = {
