@@ -29,13 +29,19 @@ class Failed(Exception):
 class Child:
     """A process in a group of its own, of which nothing is left at the end of the `with`."""
 
-    def __init__(self, command: list):
+    def __init__(self, command: list, env: dict[str, str] | None = None):
         self.command = list(map(str, command))
         # A file, not a pipe: nobody reads it while the program runs.
         self.errors = tempfile.TemporaryFile("w+")
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            self.command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True
+            self.command,
+            cwd=ROOT,
+            env=os.environ | (env or {}),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            start_new_session=True,
         )
 
     def __enter__(self) -> "Child":
@@ -89,9 +95,9 @@ def last_json(printed: str) -> dict:
     return json.loads(lines[-1])
 
 
-def peer(script: str, *args) -> Figures:
+def peer(script: str, *args, env: dict[str, str] | None = None) -> Figures:
     """Runs a program in `peers` to its end."""
-    with Child([PYTHON, PEERS / script, *args]) as child:
+    with Child([PYTHON, PEERS / script, *args], env) as child:
         printed, usage = child.finish()
         return usage | last_json(printed)
 

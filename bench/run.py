@@ -78,6 +78,8 @@ def progress(words: str) -> None:
 
 def figure(values: list[float], unit: str) -> str:
     value = statistics.median(values)
+    if math.isinf(value):
+        return "never"
     if unit == "bytes":
         return f"{value / 2**20:.1f} MiB"
     digits = 3 if abs(value) < 1 else 1 if abs(value) < 1000 else 0
