@@ -60,6 +60,27 @@ compare SWEEP *ARGS: setup
 doctor *ARGS: setup
     @{{ pixtok }} doctor "$@"
 
+# Speed and memory beside PyTorch, in turn with it (40 minutes on two cores; --only ROWS, --quick, --data JPEGS; docs/performance.md)
+bench *ARGS: setup
+    cargo build --quiet --locked
+    @scripts/venv.sh
+    @bench/run.py "$@"
+
+# The same and whole runs, with the time to PyTorch's quality (two hours more)
+bench-full *ARGS: setup
+    cargo build --quiet --locked
+    @scripts/venv.sh
+    @bench/run.py --full "$@"
+
+# The inner parts of training one by one: just bench-hot norm_silu
+bench-hot *ARGS: setup
+    @cargo bench --quiet --locked --profile dev --bench hot_paths -- "$@"
+
+# A flame graph of a short training run, target/profile.svg (needs perf): just profile configs/photos96-vq.toml --set train.steps=50
+profile *ARGS: setup
+    cargo build --quiet --locked
+    @scripts/profile.sh "$@"
+
 # What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (3 minutes on two cores)
 bench-eval *ARGS: setup
     cargo build --quiet --locked

@@ -1,5 +1,6 @@
 //! What a quantizer adds to a training step, by kind and codebook size, and the nearest-code search beside
-//! `torch.cdist` and `argmin`. `just bench-quantizers`; the README has the table.
+//! `torch.cdist` and `argmin`. `just bench-quantizers`; the README has the table. With `--search K,D,VECTORS` the search
+//! alone, as JSON (`just bench`).
 //!
 //! Everything that is compared is timed in turn, A B A B, and the medians are compared.
 #![allow(
@@ -25,6 +26,7 @@ const GRID: [i64; 3] = [32, 16, 16];
 /// Sixteen times as many.
 const LARGE_GRID: [i64; 3] = [128, 32, 32];
 const ROUNDS: usize = 15;
+const SEARCH_ROUNDS: usize = 5;
 /// What is timed takes at least this long.
 const SHORTEST_SECS: f64 = 0.02;
 
@@ -133,24 +135,55 @@ fn search() {
     }
 }
 
-fn search_beside_cdist(k: i64, d: i64, n: i64) {
-    let config = json!({ "kind": "vq", "codebook_size": k, "codebook_dim": d, "start": "uniform" });
-    let config: QuantizerConfig = serde_json::from_value(config).unwrap();
-    let store = nn::VarStore::new(Device::Cpu);
-    let vq = config.settings().build(&store.root(), d).unwrap();
-    Seed(5).reseed_torch();
-    let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
-    tch::no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
-    let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));
-    let z = vectors.view([1, n, 1, d]).permute([0, 3, 1, 2]).contiguous();
+/// A VQ with drawn codes, and vectors to look up.
+struct Lookup {
+    vq: Box<dyn Quantizer>,
+    codes: Tensor,
+    vectors: Tensor,
+    z: Tensor,
+    _store: nn::VarStore,
+}
+
+impl Lookup {
+    fn new([k, d, n]: [i64; 3]) -> Self {
+        let config = json!({ "kind": "vq", "codebook_size": k, "codebook_dim": d, "start": "uniform" });
+        let config: QuantizerConfig = serde_json::from_value(config).unwrap();
+        let store = nn::VarStore::new(Device::Cpu);
+        let vq = config.settings().build(&store.root(), d).unwrap();
+        Seed(5).reseed_torch();
+        let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
+        tch::no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
+        let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));
+        let z = vectors.view([1, n, 1, d]).permute([0, 3, 1, 2]).contiguous();
+        Self { vq, codes, vectors, z, _store: store }
+    }
+
+    fn indices(&self) -> Tensor {
+        self.vq.quantize(&self.z, Mode::Eval).indices.view([-1])
+    }
+}
+
+/// Alone, for `just bench`, whose peers are measured in Python: one line of JSON.
+fn search_alone(shape: [i64; 3]) {
+    let lookup = Lookup::new(shape);
     let _guard = tch::no_grad_guard();
-    let ours = || vq.quantize(&z, Mode::Eval).indices.view([-1]);
-    let theirs = || Tensor::cdist(&vectors, &codes, 2.0, None::<i64>).argmin(1, false);
+    let (_, extra_bytes) = with_peak(|| lookup.indices());
+    let mut calls: Vec<Box<dyn FnMut()>> = vec![Box::new(|| drop(lookup.indices()))];
+    let seconds = interleaved(&mut calls, SEARCH_ROUNDS)[0];
+    println!("{}", json!({ "seconds": seconds, "extra_bytes": extra_bytes }));
+}
+
+fn search_beside_cdist(k: i64, d: i64, n: i64) {
+    let lookup = Lookup::new([k, d, n]);
+    let Lookup { codes, vectors, .. } = &lookup;
+    let _guard = tch::no_grad_guard();
+    let ours = || lookup.indices();
+    let theirs = || Tensor::cdist(vectors, codes, 2.0, None::<i64>).argmin(1, false);
 
     let (found, our_bytes) = with_peak(ours);
     let (expected, their_bytes) = with_peak(theirs);
     let mut calls: Vec<Box<dyn FnMut()>> = vec![Box::new(|| drop(ours())), Box::new(|| drop(theirs()))];
-    let medians = interleaved(&mut calls, 5);
+    let medians = interleaved(&mut calls, SEARCH_ROUNDS);
 
     let differ = found.ne_tensor(&expected).nonzero().squeeze_dim(1);
     let distance = |indices: &Tensor| {
@@ -180,7 +213,17 @@ fn with_peak(body: impl FnOnce() -> Tensor) -> (Tensor, i64) {
     (result, peak_bytes() - before)
 }
 
+/// K, D and vectors after `--search`, if it is there; cargo adds a `--bench` of its own.
+fn search_argument() -> Option<[i64; 3]> {
+    let shape = std::env::args().skip_while(|argument| argument != "--search").nth(1)?;
+    let numbers: Vec<i64> = shape.split(',').map(|number| number.parse().unwrap()).collect();
+    Some(numbers.try_into().unwrap())
+}
+
 fn main() {
+    if let Some(shape) = search_argument() {
+        return search_alone(shape);
+    }
     println!("{} threads of libtorch\n", tch::get_num_threads());
     let kinds: [(&str, Configure); 4] = [
         ("FSQ", |_, levels| json!({ "kind": "fsq", "levels": levels })),

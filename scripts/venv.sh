@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that read our files, with PyTorch, into .venv-readers (5.3 GB, about two minutes), unless that is done.
+# Installs the programs that read our files, and those that are measured beside ours, with PyTorch, into .venv-readers (5.3 GB, about two minutes), unless that is done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     say "$(python3 --version) is too old: put python3.11 or newer first in PATH"
     exit 1
 }
-say "installing the readers of $WANTED (5.3 GB on disk) into $VENV"
+say "installing $WANTED (5.3 GB on disk) into $VENV"
 python3 -m venv --clear "$VENV"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$WANTED" || {
     say "pip could not install them (its message is above); mend that and run again"

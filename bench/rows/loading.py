@@ -1,0 +1,79 @@
+"""JPEGs to batches of bytes: our loader beside a DataLoader, from files, from tar shards, and from its cache."""
+
+import tarfile
+from pathlib import Path
+
+from programs import Figures, bench, peer
+from rows.plan import Plan
+from turns import Group, Kind, Row, compare
+
+SIZE, BATCH, SHARDS = 256, 32, 4
+EPOCHS = 3
+# 160 photographs make 1,280 images an epoch.
+REPEAT = 8
+CACHE_GIB = 2
+
+
+def photographs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+
+
+def shards_of(plan: Plan) -> Path:
+    """The photographs as tar shards, one sample a file, dealt out so that every worker has as many."""
+    folder = plan.scratch / "shards"
+    if not folder.exists():
+        folder.mkdir()
+        files = photographs(plan.data)
+        for shard in range(SHARDS):
+            with tarfile.open(folder / f"{shard:04}.tar", "w") as tar:
+                for number in range(shard, len(files), SHARDS):
+                    tar.add(files[number], f"{number:06}.jpg")
+    return folder
+
+
+def group(plan: Plan) -> Group:
+    repeat = 1 if plan.quick else REPEAT
+
+    def steady(rates: list[float]) -> Figures:
+        # The first epoch starts the workers.
+        later = sorted(rates[1:])
+        return {"images_per_sec": later[len(later) // 2], "first_epoch": rates[0]}
+
+    def ours(folder: Path, *more: str) -> Figures:
+        size = ["--size", SIZE, "--filter", "bicubic"]
+        return steady(bench("loader", "--data", folder, *size, "--epochs", EPOCHS, "--repeat", repeat, *more)["images_per_sec"])
+
+    def theirs(folder: Path, *more: str) -> Figures:
+        size = ["--size", SIZE, "--batch", BATCH, "--workers", plan.threads]
+        return steady(peer("load.py", folder.resolve(), *size, "--epochs", EPOCHS, "--repeat", repeat, *more)["images_per_sec"])
+
+    work = f"JPEG to {SIZE}×{SIZE}"
+    return Group(
+        "loading",
+        {
+            "loader": lambda _: ours(plan.data.resolve()),
+            "dataloader-pil": lambda _: theirs(plan.data),
+            "dataloader-torchvision": lambda _: theirs(plan.data, "--decoder", "torchvision"),
+            "loader-shards": lambda _: ours(shards_of(plan)),
+            "webdataset-pil": lambda _: theirs(shards_of(plan)),
+            "webdataset-torchvision": lambda _: theirs(shards_of(plan), "--decoder", "torchvision"),
+            "loader-cached": lambda _: ours(plan.data.resolve(), "--cache-gib", str(CACHE_GIB)),
+        },
+        [
+            compare("loader", f"{work}, DataLoader with PIL", "loader", "dataloader-pil", 3.5),
+            compare("loader-fast", f"{work}, DataLoader with torchvision's decoder", "loader", "dataloader-torchvision", None),
+            compare("shards", f"{work} from tars, webdataset with PIL", "loader-shards", "webdataset-pil", 3.5),
+            compare(
+                "shards-fast", f"{work} from tars, webdataset with torchvision's decoder", "loader-shards", "webdataset-torchvision", None
+            ),
+            Row(
+                "cache",
+                "second epoch from the cache, first epoch without one",
+                "images/s",
+                Kind.MORE,
+                8.0,
+                ["loader-cached", "loader"],
+                lambda turns: [(turn["loader-cached"]["images_per_sec"], turn["loader"]["first_epoch"]) for turn in turns],
+            ),
+        ],
+    )

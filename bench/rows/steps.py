@@ -1,0 +1,138 @@
+"""A training step of the yardstick, its loader included: ours beside PyTorch's."""
+
+import statistics
+
+from cost import operations_per_image
+from programs import Child, Failed, Figures, peer, rows_of, train_command
+from rows.plan import Plan
+from turns import Arm, Group, Kind, Row, Turn, compare
+
+# Our speed is the median over windows of so many steps.
+WINDOW = 10
+FSQ, VQ = "configs/photos96-fsq.toml", "configs/photos96-vq.toml"
+# A step on 8×8 pixels, whose time is that of the calls.
+TINY = ["data.image_size=8", "train.batch_size=1", 'train.precision="fp32"']
+EAGER = ["torch-fsq", "torch-fsq-kept", "torch-fsq-plain", "torch-fsq-channels-last"]
+# glibc keeps the memory that large tensors leave, instead of giving it back with every operation.
+KEEP = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "100000000"}
+# Steps of vector-quantize-pytorch, which takes seconds for one at the largest size, and those at the beginning that do not count.
+VQ_STEPS = {1024: (40, 10), 4096: (15, 5), 16384: (5, 2)}
+VQ_BARS = {1024: 1.6, 4096: 3.5, 16384: 12.0}
+
+
+def ours(plan: Plan, name: str, config: str, steps: int, settings: list[str] = [], window: int = WINDOW) -> Arm:
+    """`pixtok train`, as anyone runs it; it also evaluates and saves at the end, which counts in its memory alone."""
+    steps = plan.steps(steps)
+    window = min(window, steps // 2)
+    # The rate does not depend on the schedule, whose warm-up is longer than some of these runs.
+    every = ["train.eval_every=100000", "train.checkpoint_every=100000", "optimizer.schedule.warmup_steps=0"]
+
+    def arm(turn: int) -> Figures:
+        run = plan.folder(name, turn)
+        count = [f"train.steps={steps}", f"train.log_every={window}"]
+        with Child(train_command(config, run, plan.threads, [*every, *count, *settings])) as child:
+            _, usage = child.finish()
+        rates = [row["speed/images_per_sec"] for row in rows_of(run) if "speed/images_per_sec" in row]
+        if len(rates) < 2:
+            raise Failed(f"{run}/metrics.jsonl has {len(rates)} rows with a speed")
+        # The first has the start of the loader in it.
+        return usage | {"images_per_sec": statistics.median(rates[1:])}
+
+    return arm
+
+
+def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] | None = None) -> Arm:
+    steps = plan.steps(steps)
+    counted = ["--steps", steps, "--skip", min(skip, steps - 1), "--threads", plan.threads]
+    return lambda _: peer("train.py", *counted, *args, env=env)
+
+
+def fsq(plan: Plan) -> Group:
+    return Group(
+        "fsq",
+        {
+            "fsq": ours(plan, "fsq", FSQ, 60),
+            "torch-fsq": theirs(plan, 60),
+            "torch-fsq-kept": theirs(plan, 60, env=KEEP),
+            "torch-fsq-plain": theirs(plan, 60, "--layout", "plain"),
+            "torch-fsq-channels-last": theirs(plan, 60, "--layout", "channels-last"),
+            "torch-fsq-fp32": theirs(plan, 40, "--precision", "fp32"),
+            "torch-fsq-compiled": theirs(plan, 60, "--compile"),
+        },
+        [
+            compare("step-fsq", "FSQ step, the best of four settings of eager bf16 PyTorch", "fsq", EAGER, 1.0),
+            compare("step-fsq-fp32", "FSQ step, default eager fp32 PyTorch", "fsq", "torch-fsq-fp32", 1.5),
+            compare("step-fsq-compile", "FSQ step, torch.compile bf16", "fsq", "torch-fsq-compiled", 1.1),
+            compare("memory", "peak memory of training, eager bf16", "fsq", "torch-fsq", 0.8, "peak_mib", "MiB", Kind.AT_MOST),
+        ],
+    )
+
+
+def vq(plan: Plan, codes: int) -> Group:
+    steps, skip = VQ_STEPS[codes]
+    name = f"vq-{codes}"
+    arms = {
+        name: ours(plan, name, VQ, 40, [f"quantizer.codebook_size={codes}"]),
+        f"torch-{name}": theirs(plan, steps, "--quantizer", "vq", "--codebook-size", codes, skip=skip),
+    }
+    rows = [compare(f"step-{name}", f"VQ {codes} step, vector-quantize-pytorch", name, f"torch-{name}", VQ_BARS[codes])]
+    if codes == 16384:
+        arms["fsq"] = ours(plan, f"{name}-fsq", FSQ, 40)
+        rows.append(
+            Row(
+                "vq-16384-over-fsq",
+                "VQ 16384 step, FSQ step, both ours",
+                "ms",
+                Kind.AT_MOST,
+                1.3,
+                [name, "fsq"],
+                lambda turns: [(step_ms(turn[name]), step_ms(turn["fsq"])) for turn in turns],
+            )
+        )
+    return Group(name, arms, rows)
+
+
+def step_ms(figures: Figures, batch: int = 32) -> float:
+    return 1e3 * batch / figures["images_per_sec"]
+
+
+def dispatch(plan: Plan) -> Group:
+    tiny = ["--size", 8, "--batch", 1, "--precision", "fp32"]
+    return Group(
+        "dispatch",
+        {
+            "tiny": ours(plan, "tiny", FSQ, 1000, TINY, window=100),
+            "torch-tiny": theirs(plan, 1000, *tiny, skip=100),
+        },
+        [compare("step-dispatch", "FSQ step of one 8×8 image, fp32, eager PyTorch", "tiny", "torch-tiny", 1.4)],
+    )
+
+
+def share(plan: Plan) -> Group:
+    """How much of the machine's rate a step reaches; FSQ with 16 and with 32 channels."""
+
+    def row(channels: int, bar: str) -> Row:
+        def pair(turn: Turn) -> tuple[float, float]:
+            percent = 100 * operations_per_image(channels) / turn["matmul"]["operations_per_sec"]
+            mine, other = (turn[arm]["images_per_sec"] for arm in (f"fsq-{channels}", f"torch-fsq-{channels}"))
+            return percent * mine, percent * other
+
+        what = f"share of the bf16 matrix rate, {channels} channels (aim {bar})"
+        arms = ["matmul", f"fsq-{channels}", f"torch-fsq-{channels}"]
+        return Row(f"share-{channels}", what, "%", Kind.MORE, 1.0, arms, lambda turns: list(map(pair, turns)))
+
+    return Group(
+        "share",
+        {
+            "matmul": lambda _: peer("matmul.py", "--threads", plan.threads),
+            "fsq-16": ours(plan, "share-16", FSQ, 40),
+            "torch-fsq-16": theirs(plan, 40),
+            "fsq-32": ours(plan, "share-32", FSQ, 20, ["model.channels=32"], window=5),
+            "torch-fsq-32": theirs(plan, 20, "--channels", 32, skip=5),
+        },
+        [row(16, "50 %"), row(32, "75 %")],
+    )
+
+
+def groups(plan: Plan) -> list[Group]:
+    return [fsq(plan), *(vq(plan, codes) for codes in VQ_STEPS), dispatch(plan), share(plan)]
