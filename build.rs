@@ -19,7 +19,7 @@ fn main() {
         .flag_if_supported("-Wno-deprecated-declarations")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .files(["csrc/shim.cpp", "csrc/nearest.cpp", "csrc/norm.cpp"])
+        .files(["csrc/shim.cpp", "csrc/nearest.cpp", "csrc/norm.cpp", "csrc/upsample.cpp"])
         .compile("pixtok_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-search=native={lib}");

@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
-use crate::torch::group_norm_silu;
+use crate::torch::{group_norm_silu, upsample_conv};
 
 /// Added to a group's variance.
 const GROUP_NORM_EPS: f64 = 1e-5;
@@ -34,13 +34,23 @@ pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm 
 ///
 /// # Shapes
 /// `[B, C, H, W]` -> the same.
-#[must_use]
 pub fn norm_silu(norm: &nn::GroupNorm, x: &Tensor) -> Tensor {
     match (&norm.ws, &norm.bs) {
         (Some(weight), Some(bias)) if trains_on_cpu(x) => {
             group_norm_silu(x, weight, bias, norm.num_groups, GROUP_NORM_EPS)
         }
         _ => norm.forward(x).silu(),
+    }
+}
+
+/// `conv`, 3×3, of `x` enlarged by nearest neighbours; as one operation where [`norm_silu`] is one and the factor is 2.
+///
+/// # Shapes
+/// `[B, in, h, w]` -> `[B, out, factor · h, factor · w]`.
+pub fn upsample(factor: i64, conv: &nn::Conv2D, x: &Tensor) -> Tensor {
+    match &conv.bs {
+        Some(bias) if factor == 2 && trains_on_cpu(x) => upsample_conv(x, &conv.ws, bias),
+        _ => conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [factor as f64; 2])),
     }
 }
 

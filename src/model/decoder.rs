@@ -4,7 +4,7 @@ use tch::{Tensor, nn, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
-use crate::layers::{conv, group_norm, norm_silu};
+use crate::layers::{conv, group_norm, norm_silu, upsample};
 
 /// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
 /// convolution between them, head.
@@ -54,7 +54,7 @@ impl Decoder {
         let x = self.stages.iter().fold(x, |x, stage| {
             let x = stage.blocks.forward(x);
             let Some((factor, conv)) = &stage.up else { return x };
-            conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [*factor as f64; 2]))
+            upsample(*factor, conv, &x)
         });
         self.head.forward(&norm_silu(&self.norm, &x))
     }

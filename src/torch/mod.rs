@@ -9,6 +9,7 @@ mod norm;
 mod precision;
 mod shim;
 mod trace;
+mod upsample;
 
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
@@ -17,6 +18,7 @@ pub use nearest::least_scores;
 pub use norm::group_norm_silu;
 pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};
 pub use trace::{abandon_trace, is_tracing};
+pub use upsample::upsample_conv;
 
 use crate::panics;
 

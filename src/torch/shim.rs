@@ -46,6 +46,12 @@ unsafe extern "C" {
         eps: f64,
         y: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn px_upsample_conv(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(
         grads: *mut *mut C_tensor,
         n: c_int,
