@@ -42,20 +42,21 @@ fn rows(run: &Path) -> Vec<serde_json::Value> {
 #[test]
 fn repeated_and_resumed_runs_are_identical() {
     let both = &["fp32", "bf16"][..];
-    for (name, quantizer, precisions) in [
+    for (name, setting, precisions) in [
         ("fsq", None, both),
         ("vq", Some(VQ), both),
         ("vq by gradient", Some(VQ_GRADIENT), both),
         ("groups of residuals", Some(GROUPS), &["bf16"]),
         ("residual fsq with noise", Some(NOISY), &["bf16"]),
         ("simvq", Some(SIMVQ), &["bf16"]),
+        ("fsq by muon", Some("optimizer.muon={}"), &["bf16"]),
     ] {
         for precision in precisions {
             let scratch = Scratch::new();
             let precision = format!("train.precision={precision}");
             let mut args: Vec<&str> = FULL.to_vec();
             args.extend(["--set", &precision]);
-            args.extend(quantizer.iter().flat_map(|quantizer| ["--set", quantizer]));
+            args.extend(setting.iter().flat_map(|setting| ["--set", setting]));
             scratch.train("whole", &args);
             let whole = files_at_the_end(&scratch.path("whole"));
             // Another number of decoding threads must not matter.

@@ -52,6 +52,11 @@ fn fsq() {
 }
 
 #[test]
+fn fsq_by_muon() {
+    check("fsq-muon", &["--set", "optimizer.muon={lr=0.01}"], &["--set=loss.mse=1.01"]);
+}
+
+#[test]
 fn vq_by_moving_average() {
     check("vq-ema", &["--set", VQ], &["--set=quantizer.commitment_weight=0.2525"]);
 }

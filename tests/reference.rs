@@ -6,7 +6,7 @@ mod numbers;
 
 use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::metrics::{ImageMetric, L1, MsSsim, Psnr, Ssim};
-use pixtok::optim::{self, Adamw, Decayed, Schedule};
+use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, muon};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
 use pixtok::seed::Seed;
 use serde_json::json;
@@ -229,7 +229,9 @@ fn adamw_agrees_with_pytorch_step_for_step() {
         for step in 0..10 {
             set_gradients(&parameters, |i| numbers.get(&format!("gradient/{step}/{i}")));
             adamw.step(config.lr * config.schedule.factor(step, 10), None).unwrap();
-            adamw.zero_grad();
+            for parameter in &parameters {
+                parameter.shallow_clone().zero_grad();
+            }
             let state = adamw.state();
             for (i, parameter) in parameters.iter().enumerate() {
                 let key = |name: &str| format!("{run}/{step}/{i}/{name}");
@@ -248,14 +250,36 @@ fn adamw_agrees_with_pytorch_step_for_step() {
 }
 
 #[test]
+fn muon_agrees_with_pytorch_step_for_step() {
+    let numbers = Numbers::read("muon");
+    let parameters = [0, 1, 2].map(|i| leaf(&numbers.get(&format!("{i}/initial"))));
+    let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
+    let mut muon = Muon::new(&muon::Config { lr: 0.04, momentum: 0.95 }, 0.1, named.collect());
+    for step in 0..6 {
+        set_gradients(&parameters, |i| numbers.get(&format!("gradient/{step}/{i}")));
+        muon.step(0.5, None);
+        let state = muon.state();
+        for (i, parameter) in parameters.iter().enumerate() {
+            parameter.shallow_clone().zero_grad();
+            let key = |name: &str| format!("{step}/{i}/{name}");
+            assert_close(&key("value"), parameter, &numbers.get(&key("value")), VALUES);
+            let momentum = &state[&format!("{i}.momentum_buffer")];
+            assert_close(&key("momentum"), momentum, &numbers.get(&key("momentum_buffer")), VALUES);
+        }
+    }
+}
+
+#[test]
 fn clipping_agrees_with_pytorch() {
     let numbers = Numbers::read("adamw");
     for case in ["over", "under"] {
         let gradient = |i: usize| numbers.get(&format!("clip/{case}/gradient/{i}"));
         let config = optim::Config { clip_norm: 1.0, ..optim::Config::default() };
-        let (parameters, adamw) = adamw(&config, &[0, 1, 2].map(gradient));
+        let parameters = [0, 1, 2].map(|i| leaf(&gradient(i)));
+        let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
+        let optimizer = Optimizer::new(&config, named.collect());
         set_gradients(&parameters, gradient);
-        let norm = adamw.clip().unwrap();
+        let norm = optimizer.clip().unwrap();
         assert_close(&format!("{case}: norm"), &norm, &numbers.get(&format!("clip/{case}/norm")), VALUES);
         for (i, parameter) in parameters.iter().enumerate() {
             let key = format!("clip/{case}/{i}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Config, Decayed, OptimError};
-use crate::torch::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
+use super::{Config, Decayed, OptimError, gradient};
+use crate::torch::{AdamwStep, AdamwTensors, fused_adamw};
 
 /// A parameter or other tensor with its full name.
 pub type Named = (String, Tensor);
@@ -52,13 +52,9 @@ impl Adamw {
         Self { config: config.clone(), groups }
     }
 
-    /// Clips the gradients together and returns their norm before that (a scalar, left on the device).
-    ///
-    /// # Errors
-    /// From libtorch.
-    pub fn clip(&self) -> Result<Tensor, OptimError> {
-        let grads: Vec<Tensor> = self.groups.iter().flat_map(Group::grads).collect();
-        Ok(clip_grad_norm(&grads, self.config.clip_norm)?)
+    /// The parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().flat_map(|group| &group.params)
     }
 
     /// One step with `lr` (the schedule's factor included), skipped on the device where `found_inf` is not 0.
@@ -83,13 +79,6 @@ impl Adamw {
             fused_adamw(&tensors, step, found_inf)?;
         }
         Ok(())
-    }
-
-    /// Forgets all gradients.
-    pub fn zero_grad(&mut self) {
-        for param in self.groups.iter_mut().flat_map(|group| &mut group.params) {
-            param.zero_grad();
-        }
     }
 
     /// Clears the moments of the rows of parameter `name` where `mask` (`[rows]` bool) holds.
@@ -120,15 +109,8 @@ impl Adamw {
 }
 
 impl Group {
-    /// The gradients; zero for a parameter that the loss does not reach.
     fn grads(&self) -> Vec<Tensor> {
-        self.params
-            .iter()
-            .map(|param| {
-                let grad = param.grad();
-                if grad.defined() { grad } else { param.zeros_like().set_requires_grad(false) }
-            })
-            .collect()
+        self.params.iter().map(gradient).collect()
     }
 }
 
@@ -159,7 +141,9 @@ mod tests {
             reference.zero_grad();
             loss(&a, &b).backward();
             reference.step();
-            ours.zero_grad();
+            for param in [&our_a, &our_b] {
+                param.shallow_clone().zero_grad();
+            }
             loss(&our_a, &our_b).backward();
             ours.step(1e-3, None).unwrap();
             for (x, y) in [(&a, &our_a), (&b, &our_b)] {

@@ -1,13 +1,18 @@
-//! From gradients to new weights: AdamW with named, saveable moments, clipping, schedules, weight averages.
+//! From gradients to new weights: AdamW and Muon with named, saveable moments, clipping, schedules, weight averages.
 
 mod adamw;
 mod average;
+pub mod muon;
+mod optimizer;
 mod schedule;
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 pub use adamw::{Adamw, Named};
 pub use average::WeightAverage;
+pub use muon::Muon;
+pub use optimizer::Optimizer;
 pub use schedule::Schedule;
 
 /// Settings of the optimizer.
@@ -26,8 +31,11 @@ pub struct Config {
     pub decayed: Decayed,
     /// Largest l2 norm of all gradients together; 0 is no clipping.
     pub clip_norm: f64,
-    /// How the learning rate changes over the steps.
+    /// How the learning rates change over the steps.
     pub schedule: Schedule,
+    /// Muon for the convolutions between feature maps; absent: AdamW for them too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muon: Option<muon::Config>,
 }
 
 /// Which parameters the weight decay acts on.
@@ -51,6 +59,7 @@ impl Default for Config {
             decayed: Decayed::default(),
             clip_norm: 1.0,
             schedule: Schedule::default(),
+            muon: None,
         }
     }
 }
@@ -87,6 +96,17 @@ impl Config {
         let decay = self.weight_decay;
         require(decay >= 0.0 && decay.is_finite(), "weight_decay", decay, "0 or more")?;
         require(self.clip_norm >= 0.0, "clip_norm", self.clip_norm, "0 (no clipping) or more")?;
+        if let Some(muon) = &self.muon {
+            require(muon.lr > 0.0 && muon.lr.is_finite(), "muon.lr", muon.lr, "over 0")?;
+            let momentum = muon.momentum;
+            require((0.0..1.0).contains(&momentum), "muon.momentum", momentum, "from 0 to under 1")?;
+        }
         self.schedule.check(steps)
     }
+}
+
+/// A parameter's gradient; zero where the loss does not reach it.
+fn gradient(param: &Tensor) -> Tensor {
+    let grad = param.grad();
+    if grad.defined() { grad } else { param.zeros_like().set_requires_grad(false) }
 }

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::state::{State, StateError};
 use super::{Objective, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
-use crate::optim::{Adamw, Named, WeightAverage};
+use crate::optim::{Named, Optimizer, WeightAverage};
 use crate::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
@@ -47,7 +47,7 @@ impl FromStr for Weights {
 /// What trains, with everything that a checkpoint holds.
 pub(super) struct Live<'a> {
     pub objective: &'a dyn Objective,
-    pub optimizers: &'a [Adamw],
+    pub optimizers: &'a [Optimizer],
     pub average: Option<&'a WeightAverage>,
 }
 
@@ -58,7 +58,7 @@ impl Live<'_> {
 
     /// Moments of all optimizers; the parameters' names keep them apart.
     fn moments(&self) -> Tensors {
-        self.optimizers.iter().flat_map(Adamw::state).collect()
+        self.optimizers.iter().flat_map(Optimizer::state).collect()
     }
 
     /// The present state, sharing the live tensors' storage.

@@ -15,7 +15,7 @@ use super::{State, TrainError};
 use crate::data::{BadSample, BadSamples, Batch, DataError, Loader};
 use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
-use crate::optim::{Adamw, WeightAverage};
+use crate::optim::{Optimizer, WeightAverage};
 use crate::quantizer::{Monitor, merge};
 use crate::torch::{catching, with_precision};
 
@@ -23,7 +23,7 @@ use crate::torch::{catching, with_precision};
 pub struct Trainer {
     pub(super) parts: Parts,
     pub(super) state: State,
-    pub(super) optimizers: Vec<Adamw>,
+    pub(super) optimizers: Vec<Optimizer>,
     pub(super) average: Option<WeightAverage>,
     pub(super) logger: Logger,
     pub(super) bad: BadLog,
@@ -44,8 +44,8 @@ impl Trainer {
             let all = parts.objective.parameters().into_iter().flatten().collect();
             WeightAverage::new(parts.train.ema_decay, all)
         });
-        let optimizers: Vec<Adamw> =
-            parameters.into_iter().map(|group| Adamw::new(&parts.optimizer, group)).collect();
+        let optimizers: Vec<Optimizer> =
+            parameters.into_iter().map(|group| Optimizer::new(&parts.optimizer, group)).collect();
         let mut state = parts.state.clone();
         let mut notes = vec![];
         if let Some(loaded) = parts.loaded.take() {
@@ -238,14 +238,14 @@ impl Trainer {
             monitors.extend(out.monitors);
         }
         let loss = Tensor::stack(&losses, 0).sum(tch::Kind::Float);
-        let norms = self.optimizers.iter().map(Adamw::clip).collect::<Result<Vec<_>, _>>()?;
+        let norms = self.optimizers.iter().map(Optimizer::clip).collect::<Result<Vec<_>, _>>()?;
         let grad_norm = Tensor::stack(&norms, 0).norm();
         let (found_inf, numbers) = self.finite.take(step + 1, &loss, &grad_norm, &batch.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
-        let lr = self.learning_rate(step);
+        let factor = self.rate_factor(step);
         for optimizer in &mut self.optimizers {
-            optimizer.step(lr, self.parts.device.is_cuda().then_some(&found_inf))?;
+            optimizer.step(factor, self.parts.device.is_cuda().then_some(&found_inf))?;
         }
         if let Some(average) = &mut self.average {
             average.update(step);
@@ -263,9 +263,8 @@ impl Trainer {
         Ok((numbers, monitors))
     }
 
-    fn learning_rate(&self, step: u64) -> f64 {
-        let optimizer = &self.parts.optimizer;
-        optimizer.lr * optimizer.schedule.factor(step, self.parts.train.steps)
+    fn rate_factor(&self, step: u64) -> f64 {
+        self.parts.optimizer.schedule.factor(step, self.parts.train.steps)
     }
 
     fn log_window(&mut self) -> Result<(), TrainError> {
@@ -273,7 +272,8 @@ impl Trainer {
             self.window.numbers = Some(numbers);
         }
         let (mut row, codebook) = self.window.finish();
-        row.push(("optim/lr".into(), self.learning_rate(self.state.step - 1)));
+        let lr = self.parts.optimizer.lr * self.rate_factor(self.state.step - 1);
+        row.push(("optim/lr".into(), lr));
         let logged = self.logger.log(self.state.step, &row);
         self.warn_of(logged);
         let quantizer = &self.parts.objective.tokenizer().quantizer;

@@ -1,0 +1,189 @@
+//! Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"): the momentum of a weight matrix, made
+//! nearly orthogonal, so that every direction of the matrix learns at the same rate.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::Named;
+
+/// Settings of Muon; its weights decay by `optimizer.weight_decay`, and its rate follows the same schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Learning rate at the schedule's peak: about the root mean square of a step's singular values.
+    pub lr: f64,
+    /// Decay rate of the momentum (Nesterov's).
+    pub momentum: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { lr: 0.02, momentum: 0.95 }
+    }
+}
+
+/// Whether Muon is for a parameter: convolutions from feature maps to feature maps. Pixels are what the first and the last
+/// convolution have on one side, and the quantizer's own weights are a codebook or project to one.
+#[must_use]
+pub fn is_hidden(name: &str, parameter: &Tensor) -> bool {
+    let of_pixels = ["encoder.stem.weight", "decoder.head.weight"].contains(&name);
+    parameter.dim() == 4 && !of_pixels && !name.starts_with("quantizer.")
+}
+
+/// Weights of one shape, worked on together.
+#[derive(Debug)]
+struct Same {
+    names: Vec<String>,
+    params: Vec<Tensor>,
+    /// `[weights, out, in · kernel]`.
+    momentum: Tensor,
+}
+
+/// Muon over named weights, whose momentum is saved and loaded by name.
+#[derive(Debug)]
+pub struct Muon {
+    config: Config,
+    weight_decay: f64,
+    groups: Vec<Same>,
+}
+
+impl Muon {
+    /// Over `parameters` of two axes or more, with zero momentum. The first axis is the matrix's rows, the others together are
+    /// its columns.
+    #[must_use]
+    pub fn new(config: &Config, weight_decay: f64, parameters: Vec<Named>) -> Self {
+        let mut by_shape: BTreeMap<(i64, i64), Vec<Named>> = BTreeMap::new();
+        for (name, param) in parameters {
+            let rows = param.size()[0];
+            by_shape.entry((rows, param.numel() as i64 / rows)).or_default().push((name, param));
+        }
+        let groups = by_shape.into_iter().map(|((rows, columns), mut named)| {
+            named.sort_by(|a, b| a.0.cmp(&b.0));
+            let momentum =
+                Tensor::zeros([named.len() as i64, rows, columns], (Kind::Float, named[0].1.device()));
+            let (names, params) = named.into_iter().unzip();
+            Same { names, params, momentum }
+        });
+        Self { config: config.clone(), weight_decay, groups: groups.collect() }
+    }
+
+    /// One step with `factor` times the learning rate, skipped on the device where `found_inf` is not 0.
+    pub fn step(&mut self, factor: f64, found_inf: Option<&Tensor>) {
+        let lr = self.config.lr * factor;
+        let bad = found_inf.map(|found| found.gt(0.0));
+        let unless_bad = |x: Tensor| bad.as_ref().map_or(x.shallow_clone(), |bad| x.masked_fill(bad, 0.0));
+        tch::no_grad(|| {
+            for group in &mut self.groups {
+                let gradients = unless_bad(group.gradients());
+                // m ← μm + (1 − μ)g, and the step is along μm + (1 − μ)g.
+                let momentum = self.config.momentum;
+                let _ = group.momentum.lerp_(&gradients, 1.0 - momentum);
+                let ahead = gradients.lerp(&group.momentum, momentum);
+                let (rows, columns) = (ahead.size()[1] as f64, ahead.size()[2] as f64);
+                // A tall matrix turns its input into more numbers than it had; each keeps its size.
+                let step = unless_bad(orthogonal(&ahead)) * (-lr * (rows / columns).max(1.0).sqrt());
+                for (param, step) in group.params.iter_mut().zip(step.unbind(0)) {
+                    let _ = param.g_mul_scalar_(1.0 - lr * self.weight_decay).g_add_(&step.view_as(param));
+                }
+            }
+        });
+    }
+
+    /// The momentum under names made of the parameter's and PyTorch's (`momentum_buffer`), each in the shape of its matrix;
+    /// they share their storage with the optimizer's, so that a load writes into them.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let entries = self.groups.iter().flat_map(|group| {
+            let buffers = group.momentum.unbind(0);
+            group.names.iter().map(|name| format!("{name}.momentum_buffer")).zip(buffers)
+        });
+        entries.collect()
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().flat_map(|group| &group.params)
+    }
+}
+
+impl Same {
+    /// `[weights, out, in · kernel]`; zero for a weight that the loss does not reach.
+    fn gradients(&self) -> Tensor {
+        let matrices: Vec<Tensor> =
+            self.params.iter().map(|param| super::gradient(param).flatten(1, -1)).collect();
+        Tensor::stack(&matrices, 0)
+    }
+}
+
+/// Steps of the iteration.
+const ITERATIONS: usize = 5;
+
+/// Matrices with the singular vectors of `x`'s and singular values between 0.7 and 1.2, by the quintic Newton-Schulz iteration
+/// X ← aX + (bA + cA²)X with A = XXᵀ. In bfloat16 on CUDA, which it tolerates.
+///
+/// # Shapes
+/// `[n, rows, columns]` -> the same, float32.
+fn orthogonal(x: &Tensor) -> Tensor {
+    let (a, b, c) = (3.4445, -4.7750, 2.0315);
+    // A is the smaller of the two products.
+    let tall = x.size()[1] > x.size()[2];
+    let wide = if tall { x.transpose(1, 2) } else { x.shallow_clone() };
+    let length = wide.square().sum_dim_intlist([1, 2].as_slice(), true, Kind::Float).sqrt();
+    let mut wide = wide / length.clamp_min(1e-7);
+    if wide.device().is_cuda() {
+        wide = wide.to_kind(Kind::BFloat16);
+    }
+    for _ in 0..ITERATIONS {
+        let products = wide.bmm(&wide.transpose(1, 2));
+        let mixed = products.baddbmm(&products, &products, b, c);
+        wide = wide.baddbmm(&mixed, &wide, a, 1.0);
+    }
+    let wide = wide.to_kind(Kind::Float);
+    if tall { wide.transpose(1, 2) } else { wide }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    #[test]
+    fn singular_values_are_near_one() {
+        tch::manual_seed(1);
+        for shape in [[2, 5, 40], [3, 40, 5], [1, 16, 16]] {
+            let (_, values, _) = orthogonal(&Tensor::randn(shape, CPU)).svd(true, true);
+            let (least, most) = (values.min().double_value(&[]), values.max().double_value(&[]));
+            assert!(least > 0.2 && most < 1.3, "{shape:?}: from {least} to {most}");
+        }
+    }
+
+    #[test]
+    fn a_bad_step_moves_nothing_and_does_not_spread() {
+        let weight = Tensor::ones([4, 3, 1, 1], CPU).set_requires_grad(true);
+        let mut muon =
+            Muon::new(&Config::default(), 0.0, vec![("conv.weight".into(), weight.shallow_clone())]);
+        (&weight * f64::NAN).sum(Kind::Float).backward();
+        muon.step(1.0, Some(&Tensor::from(1f32)));
+        assert_eq!(weight, Tensor::ones([4, 3, 1, 1], CPU));
+        weight.shallow_clone().zero_grad();
+        (&weight * 1.0).sum(Kind::Float).backward();
+        muon.step(1.0, Some(&Tensor::from(0f32)));
+        assert!(weight.max().double_value(&[]) < 1.0);
+    }
+
+    #[test]
+    fn hidden_are_the_convolutions_between_feature_maps() {
+        let of = |name, shape: &[i64]| is_hidden(name, &Tensor::zeros(shape, CPU));
+        assert!(of("encoder.stage0.res0.conv1.weight", &[4, 4, 3, 3]));
+        assert!(of("decoder.stem.weight", &[4, 4, 3, 3]));
+        assert!(!of("encoder.stem.weight", &[4, 3, 3, 3]));
+        assert!(!of("decoder.head.weight", &[3, 4, 3, 3]));
+        assert!(!of("encoder.norm.weight", &[4]));
+        assert!(!of("quantizer.project_in.weight", &[4, 4, 1, 1]));
+        assert!(!of("quantizer.codebook", &[4, 4]));
+    }
+}

@@ -1,0 +1,74 @@
+//! The optimizer of one group of parameters: AdamW, and Muon for those that it is for.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::muon::is_hidden;
+use super::{Adamw, Config, Muon, Named, OptimError, gradient};
+use crate::torch::clip_grad_norm;
+
+/// Takes the steps, with named state to save.
+#[derive(Debug)]
+pub struct Optimizer {
+    config: Config,
+    adamw: Adamw,
+    /// Without weights unless the config asks for it.
+    muon: Muon,
+}
+
+impl Optimizer {
+    /// Over `parameters`, at rest.
+    #[must_use]
+    pub fn new(config: &Config, parameters: Vec<Named>) -> Self {
+        let muon = config.muon.clone();
+        let (hidden, others): (Vec<Named>, Vec<Named>) =
+            parameters.into_iter().partition(|(name, param)| muon.is_some() && is_hidden(name, param));
+        Self {
+            adamw: Adamw::new(config, others),
+            muon: Muon::new(&muon.unwrap_or_default(), config.weight_decay, hidden),
+            config: config.clone(),
+        }
+    }
+
+    /// Clips the gradients together and returns their norm before that (a scalar, left on the device).
+    ///
+    /// # Errors
+    /// From libtorch.
+    pub fn clip(&self) -> Result<Tensor, OptimError> {
+        let grads: Vec<Tensor> = self.parameters().map(gradient).collect();
+        Ok(clip_grad_norm(&grads, self.config.clip_norm)?)
+    }
+
+    /// One step with `factor` (the schedule's) times the learning rates, skipped on the device where `found_inf` is not 0.
+    ///
+    /// # Errors
+    /// From libtorch.
+    pub fn step(&mut self, factor: f64, found_inf: Option<&Tensor>) -> Result<(), OptimError> {
+        self.muon.step(factor, found_inf);
+        self.adamw.step(self.config.lr * factor, found_inf)
+    }
+
+    /// Forgets all gradients.
+    pub fn zero_grad(&mut self) {
+        for param in self.parameters() {
+            param.shallow_clone().zero_grad();
+        }
+    }
+
+    /// Clears the moments of the rows of parameter `name` where `mask` (`[rows]` bool) holds. Rows are replaced in codebooks
+    /// alone, which are AdamW's.
+    pub fn clear_rows(&mut self, name: &str, mask: &Tensor) {
+        self.adamw.clear_rows(name, mask);
+    }
+
+    /// Every moment by the name of its parameter and its own; they share their storage with the optimizer's.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        self.adamw.state().into_iter().chain(self.muon.state()).collect()
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.adamw.parameters().chain(self.muon.parameters())
+    }
+}
