@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::transform::Transform;
 use super::{BadSample, Batch, Cursor, DataError, Dataset};
-use crate::picture::{self, DecodeOptions};
+use crate::picture::DecodeOptions;
 use crate::seed::Seed;
 use crate::torch::TorchError;
 
@@ -47,6 +47,10 @@ impl Assembler {
             .map_err(|_| TorchError::OutOfMemory(format!("{bytes} bytes for a batch of images")))?;
         let (good, bad) = (Vec::new(), Vec::new());
         Ok(Self { dataset, transform, decode, batch_size, pool, stop, buffer: vec![0; bytes], good, bad })
+    }
+
+    pub(super) fn dataset(&self) -> &Dataset {
+        &self.dataset
     }
 
     pub(super) fn images(&self) -> usize {
@@ -143,6 +147,5 @@ fn load(
     seed: Seed,
     planes: &mut [u8],
 ) -> Result<(), String> {
-    let picture = picture::read(&dataset.path(image), decode_options).map_err(|error| error.to_string())?;
-    transform.apply(&picture, seed, planes)
+    transform.apply(&dataset.picture(image, decode_options)?, seed, planes)
 }

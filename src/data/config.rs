@@ -15,14 +15,18 @@ pub const MAX_SIDE: u32 = 1 << 14;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The folder of the training images.
+    /// The training images: their folder, a .tar file of WebDataset's kind, or a folder of such.
     pub train: String,
-    /// The folder of the validation images. Absent: `val_share` of the training folder.
+    /// The validation images, as `train`. Absent: `val_share` of the training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
-    /// The share of the training folder that is kept for validation when `val` is absent, chosen by a hash of
-    /// the relative path: in (0, 1).
+    /// The share of the training images that is kept for validation when `val` is absent, chosen by a hash of
+    /// the relative path, or of the names of tar and member: in (0, 1).
     pub val_share: f64,
+    /// How many images are mixed at a time when they come from tars, whose order is drawn in each epoch and which are
+    /// read one after the other. At most as many need to be at hand for a disk that reads only onwards; where disks
+    /// read anywhere as fast, the size of the data set mixes best. Of no effect on a folder, which is mixed as a whole.
+    pub shuffle_window: usize,
     /// Pixels of the images that the model sees.
     pub image_size: ImageSize,
     /// The short side in pixels to which a picture is resized before the crop. Absent: the smallest size that
@@ -55,6 +59,7 @@ impl Default for Config {
             // `train`.
             val: None,
             val_share: 0.05,
+            shuffle_window: 10_000,
             image_size: ImageSize { height: 64, width: 64 },
             resize: None,
             filter: Filter::Lanczos,
@@ -94,6 +99,9 @@ impl Config {
                 format!("from {least} (the larger side of data.image_size) to {MAX_SIDE}")
             })?;
         }
+        require(self.shuffle_window >= 1, "data.shuffle_window", self.shuffle_window, || {
+            "at least 1".to_owned()
+        })?;
         let fraction = self.max_bad_fraction;
         require((0.0..=1.0).contains(&fraction), "data.max_bad_fraction", fraction, || {
             "from 0 to 1".to_owned()

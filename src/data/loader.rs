@@ -77,7 +77,7 @@ impl Loader {
             let total = dataset.len();
             return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: Vec::new() });
         }
-        let pass = TrainPass::new(seed, start);
+        let pass = TrainPass::new(seed, config.shuffle_window, start);
         Self::start(dataset, config, batch_size, Transform::train(config), pass)
     }
 
