@@ -3,6 +3,7 @@
 
 mod device;
 mod fused;
+mod host;
 mod memory;
 mod nearest;
 mod precision;
@@ -11,6 +12,7 @@ mod trace;
 
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
+pub use host::{HostBytes, to_device_async};
 pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
 pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};
