@@ -8,6 +8,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 use rayon::slice::ParallelSliceMut;
 use tch::Device;
 
+use super::cache::Kept;
 use super::transform::Transform;
 use super::{BadSample, Batch, Cursor, DataError, Dataset};
 use crate::picture::DecodeOptions;
@@ -78,6 +79,7 @@ impl Assembler {
         let bytes = self.transform.image_bytes();
         let start = self.good.len();
         let Self { dataset, transform, decode, pool, stop, buffer, .. } = &mut *self;
+        let kept = dataset.kept(transform.form(), decode);
         let outcomes: Vec<Result<(), String>> = pool.install(|| {
             images
                 .par_iter()
@@ -86,7 +88,7 @@ impl Assembler {
                     if stop.load(Ordering::Relaxed) {
                         return Err("the loader is being stopped".to_owned());
                     }
-                    load(dataset, image, decode, transform, seed(image), planes)
+                    load(dataset, kept, image, decode, transform, seed(image), planes)
                 })
                 .collect()
         });
@@ -143,14 +145,28 @@ fn buffer(
     HostBytes::new(&[batch_size.min(dataset.len()) as i64, 3, height, width], device)
 }
 
-/// Reads image `image` into `planes`, or says why it is bad.
+/// Makes image `image` into `planes`, or says why it is bad.
 fn load(
     dataset: &Dataset,
+    kept: Option<&Kept>,
     image: usize,
     decode_options: &DecodeOptions,
     transform: &Transform,
     seed: Seed,
     planes: &mut [u8],
 ) -> Result<(), String> {
-    transform.apply(&dataset.picture(image, decode_options)?, seed, planes)
+    let Some(kept) = kept else {
+        return transform.apply(&dataset.picture(image, decode_options)?, seed, planes);
+    };
+    if let Some(whole) = kept.get(image) {
+        return transform.finish(whole, seed, planes);
+    }
+    let picture = dataset.picture(image, decode_options)?;
+    if !transform.keeps(&picture) {
+        return transform.apply(&picture, seed, planes);
+    }
+    // What does not fit goes the same way, so an image is the same whether it was kept or not.
+    let whole = transform.whole(picture)?;
+    kept.put(image, whole.view());
+    transform.finish(whole.view(), seed, planes)
 }

@@ -45,6 +45,13 @@ pub struct Config {
     pub lenient_jpeg: bool,
     /// Stop when more than this fraction of the images is bad: in [0, 1].
     pub max_bad_fraction: f64,
+    /// Decoded images, resized where the crop is `random` or `centre`, are kept for the epochs to come: at most so many GiB,
+    /// of training and validation images together; 0 for none. They lie in a file without a name in the folder of temporary
+    /// files (TMPDIR, else /tmp), which must have the room when a run begins, and goes with the process. What does not fit is
+    /// decoded each time. To be kept, a picture is resized as a whole, not only the part that is cut from it, which moves
+    /// values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge falls on the middle of a pixel); they
+    /// are the same whether an image was kept or did not fit.
+    pub cache_gib: f64,
     /// Threads that decode; 0 for one per core.
     pub workers: usize,
     /// Batches kept ready ahead of the consumer.
@@ -68,6 +75,7 @@ impl Default for Config {
             background: [255; 3],
             lenient_jpeg: false,
             max_bad_fraction: 0.01,
+            cache_gib: 0.0,
             workers: 0,
             queue: 4,
         }
@@ -106,6 +114,8 @@ impl Config {
         require((0.0..=1.0).contains(&fraction), "data.max_bad_fraction", fraction, || {
             "from 0 to 1".to_owned()
         })?;
+        let gib = self.cache_gib;
+        require((0.0..=1e6).contains(&gib), "data.cache_gib", gib, || "from 0 to 1000000".to_owned())?;
         require((1..=1024).contains(&self.queue), "data.queue", self.queue, || "from 1 to 1024".to_owned())?;
         require(self.workers <= 1024, "data.workers", self.workers, || "from 0 to 1024".to_owned())?;
         self.check_crop()
@@ -311,6 +321,8 @@ mod tests {
             (Config { image_size: ImageSize { height: 0, width: 8 }, ..Config::default() }, "[0, 8]"),
             (Config { max_bad_fraction: f64::NAN, ..Config::default() }, "data.max_bad_fraction = NaN"),
             (Config { queue: 0, ..Config::default() }, "data.queue = 0"),
+            (Config { cache_gib: -1.0, ..Config::default() }, "data.cache_gib = -1: must be from 0"),
+            (Config { shuffle_window: 0, ..Config::default() }, "data.shuffle_window = 0"),
             (Config { crop: resized([0.0, 1.0], [1.0, 1.0]), ..Config::default() }, "data.crop.scale"),
             (Config { crop: resized([0.5, 1.0], [2.0, 1.0]), ..Config::default() }, "data.crop.ratio"),
             (

@@ -1,8 +1,8 @@
 //! From a folder of image files, or from tar shards, to batches of uint8 tensors.
 //!
 //! `source` says which images there are: those of a `folder` or of `shards`. `order` shuffles them for an epoch, `pass`
-//! decides which come next, `transform` crops and resizes a picture,
-//! `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
+//! decides which come next, `transform` crops and resizes a picture by means of `resample`,
+//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
 //! cannot be used, `config` holds the settings; `samples` reads the inputs of an export from first to last,
 //! without batches and without an order of its own. The order of the images and what is done to each are pure
 //! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
@@ -10,6 +10,7 @@
 
 mod assemble;
 mod bad;
+mod cache;
 mod config;
 mod folder;
 mod index;
@@ -17,6 +18,7 @@ mod loader;
 mod order;
 mod pass;
 mod prepare;
+mod resample;
 mod samples;
 mod shards;
 mod source;
@@ -28,6 +30,7 @@ use std::path::PathBuf;
 use crate::torch::TorchError;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
+pub use cache::Cache;
 pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
@@ -207,6 +210,20 @@ pub enum DataError {
         /// The key of the last whole sample before the damage.
         last: Option<String>,
         /// How one can tell.
+        reason: String,
+    },
+    /// A cache that cannot be had.
+    #[error(
+        "cannot keep decoded images in {} (data.cache_gib = {gib}): {reason}; set TMPDIR to a folder on a disk with \
+         room, or lower data.cache_gib",
+        path.display()
+    )]
+    Cache {
+        /// What was asked for.
+        gib: f64,
+        /// The folder of temporary files.
+        path: PathBuf,
+        /// What is in the way.
         reason: String,
     },
     /// A thread that should load images could not be started, or is gone.

@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::DataError;
+use super::cache::{Cache, Kept};
 use super::folder::ImageFolder;
 use super::samples::{Found, recognise};
 use super::shards::Shards;
+use super::transform::Form;
 use crate::picture::{self, DecodeOptions, Picture};
 
 /// Which part of the images. The part of an image depends on its name alone, so it stays what it is
@@ -58,6 +61,7 @@ impl Split {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -86,7 +90,19 @@ impl Dataset {
             Found::Tars(tars) => Source::Shards(Shards::open(path, tars, split)?),
             Found::Parquets(_) | Found::List => return Err(DataError::NotImages(path.to_owned())),
         };
-        Ok(Dataset { source })
+        Ok(Dataset { source, kept: None })
+    }
+
+    /// The same, with what has been decoded of it kept in `cache`, if there is one.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<Arc<Cache>>) -> Dataset {
+        let kept = cache.map(|cache| Kept::new(cache, self.len()));
+        Dataset { kept, ..self }
+    }
+
+    /// What is kept, if it is kept in this form.
+    pub(super) fn kept(&self, form: Form, decode: &DecodeOptions) -> Option<&Kept> {
+        self.kept.as_ref().filter(|kept| kept.is_of(form, decode))
     }
 
     /// The number of images.

@@ -261,3 +261,41 @@ fn a_loader_that_nobody_reads_can_be_dropped() {
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
+    let (root, _) = folder(20, &[3]);
+    let batches = |cache_gib: f64, crop| {
+        let config = Config { cache_gib, crop, resize: None, ..config(2) };
+        let cache = crate::data::Cache::new(&config).unwrap();
+        let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
+        let start =
+            |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, Device::Cpu).unwrap();
+        let batches = contents(start(START), 12);
+        // A resumed run, whose cache has other images in it.
+        assert_eq!(contents(start(batches[5].2), 6), batches[6..]);
+        batches
+    };
+    let resized = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
+    for crop in [Crop::Random {}, Crop::Centre {}, resized] {
+        // Room for all, for seven, for none.
+        let kept = batches(1e-3, crop);
+        assert_eq!(batches(1500.0 / 1_073_741_824.0, crop), kept);
+        assert_eq!(batches(1e-9, crop), kept);
+    }
+    assert_eq!(batches(1e-3, resized), batches(0.0, resized));
+}
+
+#[test]
+fn kept_images_are_not_read_again() {
+    let (root, _) = folder(8, &[]);
+    let config = Config { cache_gib: 1e-3, ..config(1) };
+    let cache = crate::data::Cache::new(&config).unwrap();
+    let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
+    let mut loader = Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, Device::Cpu).unwrap();
+    loader.next().unwrap().unwrap();
+    drop(root);
+    let after: Vec<Batch> =
+        Loader::eval(dataset, &config, 8, None, Device::Cpu).unwrap().map(Result::unwrap).collect();
+    assert_eq!((after[0].names.len(), after[0].bad.len()), (8, 0));
+}
