@@ -6,6 +6,7 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/zeros.h>
 #include <climits>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -76,6 +77,14 @@ char* px_allow_tf32(int bits, int* previous) {
     *previous = (context.allowTF32CuBLAS() ? 1 : 0) | (context.allowTF32CuDNN() ? 2 : 0);
     context.setAllowTF32CuBLAS((bits & 1) != 0);
     context.setAllowTF32CuDNN((bits & 2) != 0);
+  });
+}
+
+// Bytes on the host, all zero, which a CUDA device can fetch by itself if they are pinned.
+char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
+  return caught([&] {
+    auto options = at::TensorOptions().dtype(at::kByte).pinned_memory(pinned != 0);
+    *out = new at::Tensor(at::zeros(at::IntArrayRef(shape, n), options));
   });
 }
 

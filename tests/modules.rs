@@ -125,6 +125,7 @@ fn each_library_is_named_where_it_belongs() {
             let code = line.trim_start();
             !code.starts_with("//") && code.contains("unsafe ")
         });
-        assert!(!unsafe_code || module_of(&file) == "torch", "{file} has unsafe code");
+        let may = module_of(&file) == "torch" || file == "data/cache.rs";
+        assert!(!unsafe_code || may, "{file} has unsafe code");
     }
 }

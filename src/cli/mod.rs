@@ -32,7 +32,7 @@ pub enum Command {
     /// Train a tokenizer as a config says
     #[command(after_help = TRAIN_HELP)]
     Train(TrainArgs),
-    /// Measure a tokenizer, ours or another's, on a folder of images
+    /// Measure a tokenizer, ours or another's, on images
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
     /// Train and measure several tokenizers on equal terms, and make a report of it
@@ -102,12 +102,12 @@ pub struct TrainArgs {
     /// Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Folder of training images, in place of data.train. Without --val-data, a share of it (data.val_share) is
-    /// kept for validation
-    #[arg(long, value_name = "DIR")]
+    /// Training images, in place of data.train: a folder, a WebDataset .tar or a folder of them. Without --val-data, a share
+    /// of them (data.val_share) is kept for validation
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Folder of validation images, in place of data.val
-    #[arg(long, value_name = "DIR")]
+    /// Validation images, in place of data.val
+    #[arg(long, value_name = "PATH")]
     pub val_data: Option<PathBuf>,
     /// Run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR")]
@@ -186,8 +186,9 @@ pub struct EvalArgs {
     /// How the tokenizer is used
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Folder of images, all of which are evaluated [default: the run's validation images]
-    #[arg(long, value_name = "DIR", visible_alias = "val-data")]
+    /// Images, all of which are evaluated: a folder, a WebDataset .tar or a folder of them [default: the run's validation
+    /// images]
+    #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
     /// Prepare images, and choose them where --data does not, as this config says in place of the tokenizer's own
     #[arg(long, value_name = "CONFIG")]

@@ -76,7 +76,8 @@ fn measure(
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let options = evaluate::Options { device, pictures, images: images.count() };
-    let loader = || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound);
+    let loader =
+        || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound, device);
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = loader()?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)

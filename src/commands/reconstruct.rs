@@ -11,7 +11,7 @@ use super::write::write_png;
 use super::{Misuse, note, open, print};
 use crate::cli::ReconstructArgs;
 use crate::codec::{Codec, Own};
-use crate::data::{Dataset, Split};
+use crate::data::{ImageFolder, Split};
 use crate::evaluate::EvaluateError;
 use crate::picture::{Picture, read, sheet};
 
@@ -89,7 +89,7 @@ fn tasks(input: &Path, out: &Path) -> Result<Vec<Task>> {
     let tasks: Vec<Task> = if input.is_file() {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
-        let dataset = Dataset::open(input, Split::All)?;
+        let dataset = ImageFolder::open(input, Split::All)?;
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
             task(path, &name)

@@ -12,7 +12,7 @@ use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, ImageSize, Split};
+use crate::data::{self, Dataset, ImageFolder, ImageSize, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::torch::{DeviceChoice, Precision};
 use crate::train::Weights;
@@ -72,7 +72,7 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     if open::is_ours(path) || path.join("best.json").exists() || !path.is_dir() {
         return Ok(Measured::Own(Box::new(open::open(path, args, device)?)));
     }
-    match Dataset::open(path, Split::All) {
+    match ImageFolder::open(path, Split::All) {
         Ok(_) => Ok(Measured::Reconstructions(path.to_owned())),
         Err(_) => {
             Err(Misuse(format!("{} holds neither a run nor a model nor images", path.display())).into())

@@ -11,7 +11,7 @@ use super::{Misuse, note, open, print};
 use crate::checkpoint::{Loaded, RunFolder, RunWriter, Which, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
-use crate::data::{DataError, Dataset, Split};
+use crate::data::{Cache, DataError, Dataset, Split};
 use crate::model::{Footprint, Tokenizer};
 use crate::seed::Seed;
 use crate::torch::{Precision, keep_freed_memory, set_deterministic};
@@ -27,9 +27,10 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     if args.dry_run {
         return print(&dry_run(&config, &build(&config, device)?)?).map(|()| 0);
     }
-    let train_set = Arc::new(training_set(&config)?);
+    let cache = Cache::new(&config.data)?;
+    let train_set = Arc::new(training_set(&config)?.with_cache(cache.clone()));
     check_batch(&config, &train_set)?;
-    let val_set = Arc::new(validation_set(&config)?.1);
+    let val_set = Arc::new(validation_set(&config)?.1.with_cache(cache));
     let objective = build(&config, device)?;
     set_deterministic(config.train.deterministic)?;
     let path = run_folder(args);

@@ -1,4 +1,4 @@
-//! One batch: decode its images in parallel into one buffer, closing the gaps that bad ones leave.
+//! One batch: decode its images in parallel into the memory of its tensor, closing the gaps that bad ones leave.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::ThreadPool;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
-use tch::Tensor;
+use tch::Device;
 
+use super::cache::Kept;
 use super::transform::Transform;
 use super::{BadSample, Batch, Cursor, DataError, Dataset};
-use crate::picture::{self, DecodeOptions};
+use crate::picture::DecodeOptions;
 use crate::seed::Seed;
-use crate::torch::TorchError;
+use crate::torch::{HostBytes, TorchError};
 
 /// Makes batches, one at a time: [`Assembler::add`] until full, then [`Assembler::finish`].
 pub(super) struct Assembler {
@@ -22,8 +23,9 @@ pub(super) struct Assembler {
     batch_size: usize,
     pool: ThreadPool,
     stop: Arc<AtomicBool>,
+    device: Device,
     /// [batch_size, 3, H, W]; the first `good.len()` images are there.
-    buffer: Vec<u8>,
+    buffer: HostBytes,
     /// The images in the buffer.
     good: Vec<usize>,
     /// The bad ones since the last batch.
@@ -38,15 +40,15 @@ impl Assembler {
         batch_size: usize,
         pool: ThreadPool,
         stop: Arc<AtomicBool>,
+        device: Device,
     ) -> Result<Self, DataError> {
-        // At most the data set fits, however large the batches of an evaluation are said to be.
-        let bytes = batch_size.min(dataset.len()) * transform.image_bytes();
-        // Asked for first: `vec!` ends the process when there is no room.
-        Vec::<u8>::new()
-            .try_reserve_exact(bytes)
-            .map_err(|_| TorchError::OutOfMemory(format!("{bytes} bytes for a batch of images")))?;
+        let buffer = buffer(&dataset, &transform, batch_size, device)?;
         let (good, bad) = (Vec::new(), Vec::new());
-        Ok(Self { dataset, transform, decode, batch_size, pool, stop, buffer: vec![0; bytes], good, bad })
+        Ok(Self { dataset, transform, decode, batch_size, pool, stop, device, buffer, good, bad })
+    }
+
+    pub(super) fn dataset(&self) -> &Dataset {
+        &self.dataset
     }
 
     pub(super) fn images(&self) -> usize {
@@ -77,15 +79,16 @@ impl Assembler {
         let bytes = self.transform.image_bytes();
         let start = self.good.len();
         let Self { dataset, transform, decode, pool, stop, buffer, .. } = &mut *self;
+        let kept = dataset.kept(transform.form(), decode);
         let outcomes: Vec<Result<(), String>> = pool.install(|| {
             images
                 .par_iter()
-                .zip(buffer[start * bytes..].par_chunks_exact_mut(bytes))
+                .zip(buffer.bytes_mut()[start * bytes..].par_chunks_exact_mut(bytes))
                 .map(|(&image, planes)| {
                     if stop.load(Ordering::Relaxed) {
                         return Err("the loader is being stopped".to_owned());
                     }
-                    load(dataset, image, decode, transform, seed(image), planes)
+                    load(dataset, kept, image, decode, transform, seed(image), planes)
                 })
                 .collect()
         });
@@ -94,7 +97,7 @@ impl Assembler {
                 Ok(()) => {
                     let (from, to) = (start + offset, self.good.len());
                     if from != to {
-                        self.buffer.copy_within(from * bytes..(from + 1) * bytes, to * bytes);
+                        self.buffer.bytes_mut().copy_within(from * bytes..(from + 1) * bytes, to * bytes);
                     }
                     self.good.push(image);
                 }
@@ -119,13 +122,10 @@ impl Assembler {
     /// The batch of what has been added.
     pub(super) fn finish(&mut self, cursor: Cursor) -> Result<Batch, DataError> {
         let good = std::mem::take(&mut self.good);
-        let filled = &self.buffer[..good.len() * self.transform.image_bytes()];
-        let (height, width) = self.transform.size();
-        let images = Tensor::f_from_slice(filled)
-            .and_then(|flat| flat.f_view([good.len() as i64, 3, height, width]))
-            .map_err(TorchError::from)?;
+        let next = buffer(&self.dataset, &self.transform, self.batch_size, self.device)?;
+        let filled = std::mem::replace(&mut self.buffer, next);
         Ok(Batch {
-            images,
+            images: filled.into_rows(good.len() as i64)?,
             names: good.iter().map(|&image| self.dataset.name(image).into_owned()).collect(),
             labels: good.iter().map(|&image| self.dataset.label(image)).collect(),
             cursor,
@@ -134,15 +134,39 @@ impl Assembler {
     }
 }
 
-/// Reads image `image` into `planes`, or says why it is bad.
+/// Room for a batch; at most the data set fits, however large the batches of an evaluation are said to be.
+fn buffer(
+    dataset: &Dataset,
+    transform: &Transform,
+    batch_size: usize,
+    device: Device,
+) -> Result<HostBytes, TorchError> {
+    let (height, width) = transform.size();
+    HostBytes::new(&[batch_size.min(dataset.len()) as i64, 3, height, width], device)
+}
+
+/// Makes image `image` into `planes`, or says why it is bad.
 fn load(
     dataset: &Dataset,
+    kept: Option<&Kept>,
     image: usize,
     decode_options: &DecodeOptions,
     transform: &Transform,
     seed: Seed,
     planes: &mut [u8],
 ) -> Result<(), String> {
-    let picture = picture::read(&dataset.path(image), decode_options).map_err(|error| error.to_string())?;
-    transform.apply(&picture, seed, planes)
+    let Some(kept) = kept else {
+        return transform.apply(&dataset.picture(image, decode_options)?, seed, planes);
+    };
+    if let Some(whole) = kept.get(image) {
+        return transform.finish(whole, seed, planes);
+    }
+    let picture = dataset.picture(image, decode_options)?;
+    if !transform.keeps(&picture) {
+        return transform.apply(&picture, seed, planes);
+    }
+    // What does not fit goes the same way, so an image is the same whether it was kept or not.
+    let whole = transform.whole(picture)?;
+    kept.put(image, whole.view());
+    transform.finish(whole.view(), seed, planes)
 }

@@ -15,14 +15,18 @@ pub const MAX_SIDE: u32 = 1 << 14;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The folder of the training images.
+    /// The training images: their folder, a .tar file of WebDataset's kind, or a folder of such.
     pub train: String,
-    /// The folder of the validation images. Absent: `val_share` of the training folder.
+    /// The validation images, as `train`. Absent: `val_share` of the training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
-    /// The share of the training folder that is kept for validation when `val` is absent, chosen by a hash of
-    /// the relative path: in (0, 1).
+    /// The share of the training images that is kept for validation when `val` is absent, chosen by a hash of
+    /// the relative path, or of the names of tar and member: in (0, 1).
     pub val_share: f64,
+    /// How many images are mixed at a time when they come from tars, whose order is drawn in each epoch and which are
+    /// read one after the other. At most as many need to be at hand for a disk that reads only onwards; where disks
+    /// read anywhere as fast, the size of the data set mixes best. Of no effect on a folder, which is mixed as a whole.
+    pub shuffle_window: usize,
     /// Pixels of the images that the model sees.
     pub image_size: ImageSize,
     /// The short side in pixels to which a picture is resized before the crop. Absent: the smallest size that
@@ -41,6 +45,13 @@ pub struct Config {
     pub lenient_jpeg: bool,
     /// Stop when more than this fraction of the images is bad: in [0, 1].
     pub max_bad_fraction: f64,
+    /// Decoded images, resized where the crop is `random` or `centre`, are kept for the epochs to come: at most so many GiB,
+    /// of training and validation images together; 0 for none. They lie in a file without a name in the folder of temporary
+    /// files (TMPDIR, else /tmp), which must have the room when a run begins, and goes with the process. What does not fit is
+    /// decoded each time. To be kept, a picture is resized as a whole, not only the part that is cut from it, which moves
+    /// values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge falls on the middle of a pixel); they
+    /// are the same whether an image was kept or did not fit.
+    pub cache_gib: f64,
     /// Threads that decode; 0 for one per core.
     pub workers: usize,
     /// Batches kept ready ahead of the consumer.
@@ -55,6 +66,7 @@ impl Default for Config {
             // `train`.
             val: None,
             val_share: 0.05,
+            shuffle_window: 10_000,
             image_size: ImageSize { height: 64, width: 64 },
             resize: None,
             filter: Filter::Lanczos,
@@ -63,6 +75,7 @@ impl Default for Config {
             background: [255; 3],
             lenient_jpeg: false,
             max_bad_fraction: 0.01,
+            cache_gib: 0.0,
             workers: 0,
             queue: 4,
         }
@@ -94,10 +107,15 @@ impl Config {
                 format!("from {least} (the larger side of data.image_size) to {MAX_SIDE}")
             })?;
         }
+        require(self.shuffle_window >= 1, "data.shuffle_window", self.shuffle_window, || {
+            "at least 1".to_owned()
+        })?;
         let fraction = self.max_bad_fraction;
         require((0.0..=1.0).contains(&fraction), "data.max_bad_fraction", fraction, || {
             "from 0 to 1".to_owned()
         })?;
+        let gib = self.cache_gib;
+        require((0.0..=1e6).contains(&gib), "data.cache_gib", gib, || "from 0 to 1000000".to_owned())?;
         require((1..=1024).contains(&self.queue), "data.queue", self.queue, || "from 1 to 1024".to_owned())?;
         require(self.workers <= 1024, "data.workers", self.workers, || "from 0 to 1024".to_owned())?;
         self.check_crop()
@@ -303,6 +321,8 @@ mod tests {
             (Config { image_size: ImageSize { height: 0, width: 8 }, ..Config::default() }, "[0, 8]"),
             (Config { max_bad_fraction: f64::NAN, ..Config::default() }, "data.max_bad_fraction = NaN"),
             (Config { queue: 0, ..Config::default() }, "data.queue = 0"),
+            (Config { cache_gib: -1.0, ..Config::default() }, "data.cache_gib = -1: must be from 0"),
+            (Config { shuffle_window: 0, ..Config::default() }, "data.shuffle_window = 0"),
             (Config { crop: resized([0.0, 1.0], [1.0, 1.0]), ..Config::default() }, "data.crop.scale"),
             (Config { crop: resized([0.5, 1.0], [2.0, 1.0]), ..Config::default() }, "data.crop.ratio"),
             (

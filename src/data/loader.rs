@@ -1,5 +1,5 @@
 //! Batches, made in the background: one thread drives a pool of its own that decodes the images of a batch in
-//! parallel, straight into the batch's buffer; a bounded channel holds the batches that are ready.
+//! parallel, straight into the batch's tensor; a bounded channel holds the batches that are ready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::assemble::Assembler;
 use super::pass::{EvalPass, Pass, TrainPass};
@@ -29,7 +29,7 @@ pub struct Cursor {
 /// Images of one size, and where they come from.
 #[derive(Debug)]
 pub struct Batch {
-    /// [B, 3, H, W] uint8 on the CPU.
+    /// [B, 3, H, W] uint8 on the CPU, in pinned memory if the loader's device is CUDA.
     pub images: Tensor,
     /// The images' names in the data set, B of them.
     pub names: Vec<String>,
@@ -58,7 +58,7 @@ impl Loader {
     /// Endless batches for training, from `start` on. A batch is the next `batch_size` good images of the
     /// epoch's order; what remains of an epoch below one batch is dropped. The order depends on (seed,
     /// epoch), the crop and the mirroring of an image on (seed, epoch, image), neither on the number of
-    /// threads nor on the batch size.
+    /// threads nor on the batch size. `device` is where the batches go; they are made on the CPU.
     ///
     /// An epoch without a full batch is an error, [`DataError::BatchTooLarge`] or
     /// [`DataError::NoGoodImages`], as an item.
@@ -72,17 +72,18 @@ impl Loader {
         batch_size: usize,
         seed: Seed,
         start: Cursor,
+        device: Device,
     ) -> Result<Loader, DataError> {
         if batch_size > dataset.len() {
             let total = dataset.len();
             return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: Vec::new() });
         }
-        let pass = TrainPass::new(seed, start);
-        Self::start(dataset, config, batch_size, Transform::train(config), pass)
+        let pass = TrainPass::new(seed, config.shuffle_window, start);
+        Self::start(dataset, config, batch_size, device, Transform::train(config), pass)
     }
 
     /// One pass for evaluation: every image in index order, resized and cropped at the centre, the last batch
-    /// partial. With `max_images`, that many images spread evenly over the data set, bad ones included.
+    /// partial, for a model on `device`. With `max_images`, that many images spread evenly over the data set, bad ones included.
     ///
     /// A pass without one good image is an error, [`DataError::NoGoodImages`], as an item.
     ///
@@ -93,15 +94,17 @@ impl Loader {
         config: &Config,
         batch_size: usize,
         max_images: Option<usize>,
+        device: Device,
     ) -> Result<Loader, DataError> {
         let images = max_images.unwrap_or(usize::MAX).min(dataset.len());
-        Self::start(dataset, config, batch_size, Transform::eval(config), EvalPass::new(images))
+        Self::start(dataset, config, batch_size, device, Transform::eval(config), EvalPass::new(images))
     }
 
     fn start(
         dataset: Arc<Dataset>,
         config: &Config,
         batch_size: usize,
+        device: Device,
         transform: Transform,
         mut pass: impl Pass,
     ) -> Result<Loader, DataError> {
@@ -118,7 +121,8 @@ impl Loader {
             .map_err(|error| DataError::Loader(error.to_string()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let decode = config.decode_options();
-        let mut assembler = Assembler::new(dataset, transform, decode, batch_size, pool, Arc::clone(&stop))?;
+        let mut assembler =
+            Assembler::new(dataset, transform, decode, batch_size, pool, Arc::clone(&stop), device)?;
         let (sender, batches) = sync_channel(config.queue);
         let thread = thread::Builder::new()
             .name("batches".to_owned())

@@ -1,7 +1,8 @@
-//! From a folder of image files to batches of uint8 tensors.
+//! From a folder of image files, or from tar shards, to batches of uint8 tensors.
 //!
-//! `source` finds the files, `pass` decides which come next, `transform` crops and resizes a picture,
-//! `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
+//! `source` says which images there are: those of a `folder` or of `shards`. `order` shuffles them for an epoch, `pass`
+//! decides which come next, `transform` crops and resizes a picture by means of `resample`,
+//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
 //! cannot be used, `config` holds the settings; `samples` reads the inputs of an export from first to last,
 //! without batches and without an order of its own. The order of the images and what is done to each are pure
 //! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
@@ -9,11 +10,17 @@
 
 mod assemble;
 mod bad;
+mod cache;
 mod config;
+mod folder;
+mod index;
 mod loader;
+mod order;
 mod pass;
 mod prepare;
+mod resample;
 mod samples;
+mod shards;
 mod source;
 mod transform;
 
@@ -23,12 +30,14 @@ use std::path::PathBuf;
 use crate::torch::TorchError;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
+pub use cache::Cache;
 pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
+pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::digest;
 pub use samples::{Encoded, Sample, SampleSet, SampleStream};
-pub use source::{Dataset, EXTENSIONS, Split};
+pub use source::{Dataset, Split};
 
 /// Why there are no images to be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +52,22 @@ pub enum DataError {
         /// What it may be.
         allowed: String,
     },
-    /// No such folder.
+    /// Nothing where the images should be.
     #[error(
-        "{} does not exist; give a folder of images with data.train or --data, data.val or --val-data",
+        "{} does not exist; give a folder of images or tar shards with data.train or --data, data.val or --val-data",
         .0.display()
     )]
     Missing(PathBuf),
     /// A file where a folder is needed.
     #[error("{} is a file; an image folder is needed", .0.display())]
     NotAFolder(PathBuf),
+    /// What is there is nothing to train on or to evaluate with.
+    #[error(
+        "{} is neither images nor tar shards; give a folder of images, a .tar file or a folder of them (`pixtok \
+         encode` alone reads Parquet and lists)",
+        .0.display()
+    )]
+    NotImages(PathBuf),
     /// A folder, or the entries of one, that cannot be read.
     #[error("cannot read the folder {}: {source}", path.display())]
     Unreadable {
@@ -60,14 +76,14 @@ pub enum DataError {
         /// What the system says.
         source: io::Error,
     },
-    /// No file with a known extension below the folder.
+    /// No file with a known extension below the folder, or in its tars.
     #[error(
-        "no images in {} or its subfolders; files that end in {} are looked for",
+        "no images in {} or its subfolders; files, or members of a tar, that end in {} are looked for",
         .0.display(),
         EXTENSIONS.join(", ")
     )]
     Empty(PathBuf),
-    /// More files than a 32-bit index can tell apart.
+    /// More images than a 32-bit index can tell apart.
     #[error("{} holds more than 2^32 images; split it", .0.display())]
     TooManyFiles(PathBuf),
     /// A share of the folder without a single image in it.
@@ -196,10 +212,34 @@ pub enum DataError {
         /// How one can tell.
         reason: String,
     },
+    /// A cache that cannot be had.
+    #[error(
+        "cannot keep decoded images in {} (data.cache_gib = {gib}): {reason}; set TMPDIR to a folder on a disk with \
+         room, or lower data.cache_gib",
+        path.display()
+    )]
+    Cache {
+        /// What was asked for.
+        gib: f64,
+        /// The folder of temporary files.
+        path: PathBuf,
+        /// What is in the way.
+        reason: String,
+    },
     /// A thread that should load images could not be started, or is gone.
     #[error("the image loader stopped: {0}")]
     Loader(String),
     /// libtorch refused a batch, or there is no memory for one.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+impl DataError {
+    /// The same; but where there is no image and an archive, that is what is wrong.
+    fn explained_by(self, archive: Option<PathBuf>) -> DataError {
+        match (self, archive) {
+            (DataError::Empty(_), Some(archive)) => DataError::Compressed(archive),
+            (error, _) => error,
+        }
+    }
 }

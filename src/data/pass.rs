@@ -1,8 +1,7 @@
 //! Which images come next: an endless shuffled order, or one pass from first to last.
 
-use rand::seq::SliceRandom;
-
 use super::assemble::Assembler;
+use super::order::order;
 use super::{Batch, Cursor, DataError};
 use crate::seed::Seed;
 
@@ -15,6 +14,8 @@ pub(super) trait Pass: Send + 'static {
 /// Epoch after epoch, each in its own order.
 pub(super) struct TrainPass {
     seed: Seed,
+    /// Of the order of tars.
+    window: usize,
     cursor: Cursor,
     /// The order of `cursor.epoch`; empty until it is needed.
     order: Vec<u32>,
@@ -23,8 +24,8 @@ pub(super) struct TrainPass {
 }
 
 impl TrainPass {
-    pub(super) fn new(seed: Seed, start: Cursor) -> Self {
-        Self { seed, cursor: start, order: Vec::new(), fruitless: start.position == 0 }
+    pub(super) fn new(seed: Seed, window: usize, start: Cursor) -> Self {
+        Self { seed, window, cursor: start, order: Vec::new(), fruitless: start.position == 0 }
     }
 
     /// Loads the next images of the epoch's order, `count` at most.
@@ -46,7 +47,7 @@ impl Pass for TrainPass {
     fn next(&mut self, assembler: &mut Assembler) -> Option<Result<Batch, DataError>> {
         loop {
             if self.order.is_empty() {
-                self.order = order(self.seed, self.cursor.epoch, assembler.images());
+                self.order = order(assembler.dataset(), self.window, self.seed, self.cursor.epoch);
             }
             while assembler.room() > 0 && self.remaining() >= assembler.room() {
                 self.advance(assembler, assembler.room());
@@ -69,13 +70,6 @@ impl Pass for TrainPass {
             self.fruitless = true;
         }
     }
-}
-
-/// The order of the images in an epoch, a function of (seed, epoch).
-fn order(seed: Seed, epoch: u64, images: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..images as u32).collect();
-    order.shuffle(&mut seed.derive("order", &[epoch]).rng());
-    order
 }
 
 fn too_few(assembler: &mut Assembler) -> DataError {
@@ -143,21 +137,5 @@ impl Pass for EvalPass {
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn orders_are_permutations_that_differ() {
-        let first = order(Seed(5), 0, 1000);
-        let mut sorted = first.clone();
-        sorted.sort_unstable();
-        assert!(sorted.into_iter().eq(0..1000));
-        assert_eq!(first, order(Seed(5), 0, 1000));
-        assert_ne!(first, order(Seed(5), 1, 1000));
-        assert_ne!(first, order(Seed(6), 0, 1000));
     }
 }

@@ -1,26 +1,20 @@
-//! Which files make up a data set: a folder tree, in a compact index.
+//! Which images make up a data set, and which part of them is meant.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
-use std::{fs, io};
-
-use walkdir::{DirEntry, WalkDir};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::DataError;
+use super::cache::{Cache, Kept};
+use super::folder::ImageFolder;
+use super::samples::{Found, recognise};
+use super::shards::Shards;
+use super::transform::Form;
+use crate::picture::{self, DecodeOptions, Picture};
 
-/// The endings of the files that are taken for images, in any case. What a file really is its content
-/// decides.
-pub const EXTENSIONS: [&str; 16] = [
-    "jpg", "jpeg", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
-    "ppm", "pam",
-];
-
-/// Which part of a folder's images. A file's part depends on its relative path alone, so it stays what it is
-/// when files are added.
+/// Which part of the images. The part of an image depends on its name alone, so it stays what it is
+/// when others are added.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Split {
     /// All of them.
@@ -38,7 +32,7 @@ pub enum Split {
 }
 
 impl Split {
-    fn takes(self, relative: &[u8]) -> bool {
+    pub(super) fn takes(self, relative: &[u8]) -> bool {
         let in_val = |share: f64| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&blake3::hash(relative).as_bytes()[..8]);
@@ -51,322 +45,150 @@ impl Split {
             Self::Val { val_share } => in_val(val_share),
         }
     }
-}
 
-/// Paths in one buffer: 16 bytes for each, plus the path.
-#[derive(Debug, Default)]
-struct Index {
-    arena: Vec<u8>,
-    /// Start and length of each path in the arena.
-    spans: Vec<(u64, u32)>,
-}
-
-impl Index {
-    fn push(&mut self, path: &[u8]) {
-        self.spans.push((self.arena.len() as u64, path.len() as u32));
-        self.arena.extend_from_slice(path);
-    }
-
-    fn get(&self, index: usize) -> &[u8] {
-        slice(&self.arena, self.spans[index])
-    }
-
-    /// Sorts by bytes, which for UTF-8 is the order of code points.
-    fn sort(&mut self) {
-        let Self { arena, spans } = self;
-        spans.sort_unstable_by(|&a, &b| slice(arena, a).cmp(slice(arena, b)));
-        spans.shrink_to_fit();
-        arena.shrink_to_fit();
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.spans.iter().map(|&span| slice(&self.arena, span))
+    /// The error for a part of `images` in which there is none.
+    pub(super) fn empty(self, images: usize) -> DataError {
+        match self {
+            Self::Train { val_share: share } => DataError::EmptySplit { share, images, part: "training" },
+            Self::Val { val_share: share } => DataError::EmptySplit { share, images, part: "validation" },
+            // Reached by no caller: `All` takes every image found.
+            Self::All => DataError::EmptySplit { share: 0.0, images, part: "training" },
+        }
     }
 }
 
-fn slice(arena: &[u8], (start, length): (u64, u32)) -> &[u8] {
-    &arena[start as usize..][..length as usize]
-}
-
-/// The image files below a folder, sorted by the code points of their relative paths.
+/// The images of a data set, each with an index: a folder tree, or tar shards.
 #[derive(Debug)]
 pub struct Dataset {
-    root: PathBuf,
-    index: Index,
-    labels: Vec<String>,
+    source: Source,
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Folder(ImageFolder),
+    Shards(Shards),
 }
 
 impl Dataset {
-    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through symbolic
-    /// links, without hidden files and folders. Reads no file.
+    /// Lists the images of `path`, told apart as the input of an export is: those in a folder and its subfolders, or
+    /// those in a .tar file or in the .tar files of a folder. Of a folder it reads no file, of tars the headers and the
+    /// classes.
     ///
     /// # Errors
-    /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
-    /// part.
-    pub fn open(root: &Path, split: Split) -> Result<Dataset, DataError> {
-        match fs::metadata(root) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(_) => return Err(DataError::NotAFolder(root.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(DataError::Missing(root.to_owned()));
-            }
-            Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
-        }
-        let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
-        let walk = WalkDir::new(root).follow_links(true).into_iter();
-        for entry in walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
-            let Some(path) = image_path(entry, root)? else { continue };
-            let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
-            found += 1;
-            if let Some(folder) = first_folder(relative).map(String::from_utf8_lossy)
-                && !labels.contains(folder.as_ref())
-            {
-                labels.insert(folder.into_owned());
-            }
-            if split.takes(relative) {
-                index.push(relative);
-            }
-        }
-        if found == 0 {
-            return Err(DataError::Empty(root.to_owned()));
-        }
-        if index.spans.len() > u32::MAX as usize {
-            return Err(DataError::TooManyFiles(root.to_owned()));
-        }
-        if index.spans.is_empty() {
-            return Err(empty_split(split, found));
-        }
-        index.sort();
-        Ok(Dataset { root: root.to_owned(), index, labels: labels.into_iter().collect() })
+    /// When there is nothing, nothing that can be trained on, a tar is damaged, or no image of that part.
+    pub fn open(path: &Path, split: Split) -> Result<Dataset, DataError> {
+        let found = recognise(path).map_err(|error| match error {
+            DataError::NoInput(path) => DataError::Missing(path),
+            DataError::UnknownInput(path) => DataError::NotImages(path),
+            other => other,
+        })?;
+        let source = match found {
+            Found::Folder { compressed } => Source::Folder(
+                ImageFolder::open(path, split).map_err(|error| error.explained_by(compressed))?,
+            ),
+            Found::Tars(tars) => Source::Shards(Shards::open(path, tars, split)?),
+            Found::Parquets(_) | Found::List => return Err(DataError::NotImages(path.to_owned())),
+        };
+        Ok(Dataset { source, kept: None })
+    }
+
+    /// The same, with what has been decoded of it kept in `cache`, if there is one.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<Arc<Cache>>) -> Dataset {
+        let kept = cache.map(|cache| Kept::new(cache, self.len()));
+        Dataset { kept, ..self }
+    }
+
+    /// What is kept, if it is kept in this form.
+    pub(super) fn kept(&self, form: Form, decode: &DecodeOptions) -> Option<&Kept> {
+        self.kept.as_ref().filter(|kept| kept.is_of(form, decode))
     }
 
     /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.index.spans.len()
+        match &self.source {
+            Source::Folder(folder) => folder.len(),
+            Source::Shards(shards) => shards.len(),
+        }
     }
 
     /// Whether there is no image; never so after [`Dataset::open`].
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.index.spans.is_empty()
+        self.len() == 0
     }
 
-    /// The path of image `index` relative to the folder, with `/` between its parts. Bytes that are not UTF-8
-    /// are replaced.
+    /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/` and its name in there.
+    /// Bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.index.get(index))
+        match &self.source {
+            Source::Folder(folder) => folder.name(index),
+            Source::Shards(shards) => shards.name(index).into(),
+        }
     }
 
-    /// Where image `index` lies.
-    #[must_use]
-    pub fn path(&self, index: usize) -> PathBuf {
-        self.root.join(OsStr::from_bytes(self.index.get(index)))
+    /// Reads and decodes image `index`.
+    ///
+    /// # Errors
+    /// Why it gives no picture, in words.
+    pub fn picture(&self, index: usize, options: &DecodeOptions) -> Result<Picture, String> {
+        match &self.source {
+            Source::Folder(folder) => {
+                picture::read(&folder.path(index), options).map_err(|error| error.to_string())
+            }
+            Source::Shards(shards) => {
+                picture::decode(&shards.read(index)?, options).map_err(|error| error.to_string())
+            }
+        }
     }
 
-    /// The class of image `index`, a position in [`Dataset::labels`]; none if it lies right in the folder.
+    /// The class of image `index`, a position in [`Dataset::labels`]; none if it lies right in the folder, or has none
+    /// in its tar.
     #[must_use]
     pub fn label(&self, index: usize) -> Option<usize> {
-        let folder = String::from_utf8_lossy(first_folder(self.index.get(index))?);
-        self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
+        match &self.source {
+            Source::Folder(folder) => folder.label(index),
+            Source::Shards(shards) => shards.label(index),
+        }
     }
 
-    /// The class names: the first-level folders with images in them, sorted; the same for every split.
+    /// The class names, the same for every split: the first-level folders with images in them, sorted; or the numbers
+    /// that are classes in tars, by size.
     #[must_use]
     pub fn labels(&self) -> &[String] {
-        &self.labels
+        match &self.source {
+            Source::Folder(folder) => folder.labels(),
+            Source::Shards(shards) => shards.labels(),
+        }
     }
 
-    /// A hash (blake3, hexadecimal) over the relative paths in order, to notice that a resumed run meets
-    /// other files. Contents and sizes are left out: asking for a million of them takes minutes on a network
-    /// disk.
+    /// A hash (blake3, hexadecimal) to notice that a resumed run meets other images: see [`ImageFolder::fingerprint`];
+    /// of tars over names, places and sizes of the images.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for path in self.index.iter() {
-            hasher.update(&(path.len() as u64).to_le_bytes());
-            hasher.update(path);
+        match &self.source {
+            Source::Folder(folder) => folder.fingerprint(),
+            Source::Shards(shards) => shards.fingerprint(),
         }
-        hasher.finalize().to_hex().to_string()
     }
-}
 
-impl Dataset {
     /// As [`Dataset::fingerprint`], with the files' sizes and times of change, which are asked for one by one.
     #[must_use]
     pub fn files_fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.fingerprint().as_bytes());
-        for path in (0..self.len()).map(|i| self.path(i)) {
-            // A link that leads nowhere is a bad image, not a bad folder.
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            hasher.update(&meta.len().to_le_bytes());
-            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-}
-
-fn empty_split(split: Split, images: usize) -> DataError {
-    match split {
-        Split::Train { val_share: share } => DataError::EmptySplit { share, images, part: "training" },
-        Split::Val { val_share: share } => DataError::EmptySplit { share, images, part: "validation" },
-        // Reached by no caller: `All` takes every file found.
-        Split::All => DataError::EmptySplit { share: 0.0, images, part: "training" },
-    }
-}
-
-/// The path of a walk's entry if it is an image file.
-fn image_path(entry: walkdir::Result<DirEntry>, root: &Path) -> Result<Option<PathBuf>, DataError> {
-    match entry {
-        Ok(entry) if entry.file_type().is_file() && has_extension(entry.path()) => {
-            Ok(Some(entry.into_path()))
-        }
-        Ok(_) => Ok(None),
-        Err(error) => {
-            let path = error.path().unwrap_or(root).to_owned();
-            // A link that leads nowhere: listed like any other file, so that it is reported as a bad image.
-            let dangling = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) && !path.exists();
-            if dangling && error.loop_ancestor().is_none() {
-                return Ok((has_extension(&path) && !path.file_name().is_some_and(is_hidden)).then_some(path));
-            }
-            Err(DataError::Unreadable { path, source: error.into() })
+        match &self.source {
+            Source::Folder(folder) => folder.files_fingerprint(),
+            Source::Shards(shards) => shards.files_fingerprint(),
         }
     }
-}
 
-pub(super) fn is_hidden(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(b".")
-}
-
-pub(super) fn has_extension(path: &Path) -> bool {
-    let Some(extension) = path.extension() else { return false };
-    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-fn first_folder(relative: &[u8]) -> Option<&[u8]> {
-    relative.iter().position(|&byte| byte == b'/').map(|end| &relative[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    fn folder(files: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, b"").unwrap();
+    /// The images of each tar, which lie in it in this order; none for a folder, where files lie anywhere.
+    pub(super) fn shards(&self) -> Option<Vec<Range<u32>>> {
+        match &self.source {
+            Source::Folder(_) => None,
+            Source::Shards(shards) => Some(shards.ranges()),
         }
-        root
-    }
-
-    fn names(dataset: &Dataset) -> Vec<String> {
-        (0..dataset.len()).map(|index| dataset.name(index).into_owned()).collect()
-    }
-
-    #[test]
-    fn files_are_found_and_sorted_by_code_point() {
-        let root = folder(&[
-            "b/two.PNG",
-            "b/Z.jpeg",
-            "b/é.gif",
-            "a-b/x.webp",
-            "a/x.tiff",
-            "top.ppm",
-            "notes.txt",
-            ".hidden.png",
-            ".git/x.png",
-            "a/.DS_Store",
-            "jpg",
-        ]);
-        let dataset = Dataset::open(root.path(), Split::All).unwrap();
-        let expected = ["a-b/x.webp", "a/x.tiff", "b/Z.jpeg", "b/two.PNG", "b/é.gif", "top.ppm"];
-        assert_eq!(names(&dataset), expected);
-        assert_eq!(dataset.labels(), ["a", "a-b", "b"]);
-        let labels: Vec<_> = (0..6).map(|index| dataset.label(index)).collect();
-        assert_eq!(labels, [Some(1), Some(0), Some(2), Some(2), Some(2), None]);
-        assert_eq!(dataset.path(4), root.path().join("b/é.gif"));
-    }
-
-    #[test]
-    fn links_are_followed_and_broken_ones_kept() {
-        let root = folder(&["real/a.png"]);
-        let elsewhere = folder(&["b.png"]);
-        symlink(elsewhere.path().join("b.png"), root.path().join("link.png")).unwrap();
-        symlink(elsewhere.path(), root.path().join("folder")).unwrap();
-        symlink("nowhere.png", root.path().join("broken.png")).unwrap();
-        symlink("nowhere.txt", root.path().join("broken.txt")).unwrap();
-        let dataset = Dataset::open(root.path(), Split::All).unwrap();
-        assert_eq!(names(&dataset), ["broken.png", "folder/b.png", "link.png", "real/a.png"]);
-        symlink(root.path(), root.path().join("real/loop")).unwrap();
-        let message = Dataset::open(root.path(), Split::All).unwrap_err().to_string();
-        assert!(message.contains("real/loop") && message.contains("loop"), "{message}");
-    }
-
-    #[test]
-    fn names_that_are_not_utf8_have_a_path() {
-        let root = folder(&["a.png"]);
-        let odd = root.path().join(OsStr::from_bytes(b"\xFF.png"));
-        fs::write(&odd, b"").unwrap();
-        let dataset = Dataset::open(root.path(), Split::All).unwrap();
-        assert_eq!(dataset.path(1), odd);
-        assert_eq!(dataset.name(1), "\u{FFFD}.png");
-    }
-
-    #[test]
-    fn splits_are_disjoint_and_stable() {
-        let files: Vec<String> = (0..1000).map(|i| format!("c{}/{i}.jpg", i % 3)).collect();
-        let root = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
-        let open = |split| names(&Dataset::open(root.path(), split).unwrap());
-        let (train, val) = (open(Split::Train { val_share: 0.1 }), open(Split::Val { val_share: 0.1 }));
-        assert!((70..=130).contains(&val.len()), "{}", val.len());
-        let mut both = [train, val.clone()].concat();
-        both.sort();
-        assert_eq!(both, open(Split::All));
-        let more = open(Split::Val { val_share: 0.2 });
-        assert!(val.iter().all(|name| more.contains(name)));
-        let message = Dataset::open(root.path(), Split::Val { val_share: 1e-9 }).unwrap_err().to_string();
-        assert!(message.contains("of 1000 for validation"), "{message}");
-    }
-
-    #[test]
-    fn folders_without_images_are_explained() {
-        let root = folder(&["notes.txt"]);
-        let open = |path: &Path| Dataset::open(path, Split::All).unwrap_err().to_string();
-        let message = open(root.path());
-        assert!(message.contains("no images") && message.contains("jpeg, jfif"), "{message}");
-        assert!(open(&root.path().join("gone")).contains("does not exist"));
-        assert!(open(&root.path().join("notes.txt")).contains("is a file"));
-    }
-
-    #[test]
-    fn the_fingerprint_tells_file_sets_apart() {
-        let fingerprint = |files: &[&str]| {
-            let root = folder(files);
-            Dataset::open(root.path(), Split::All).unwrap().fingerprint()
-        };
-        assert_eq!(fingerprint(&["a.png", "b.png"]), fingerprint(&["b.png", "a.png"]));
-        assert_ne!(fingerprint(&["a.png", "b.png"]), fingerprint(&["a.png", "c.png"]));
-    }
-
-    #[test]
-    fn the_index_is_compact() {
-        let mut index = Index::default();
-        let mut path_bytes = 0;
-        for i in 0..100_000 {
-            let path = format!("class-{}/picture-{i}.jpg", i % 1000);
-            path_bytes += path.len();
-            index.push(path.as_bytes());
-        }
-        index.sort();
-        let bytes = index.arena.capacity() + index.spans.capacity() * size_of::<(u64, u32)>();
-        // And 4 bytes a file for the order of an epoch; 200 are allowed.
-        assert!(bytes + 4 * 100_000 <= path_bytes + 20 * 100_000, "{bytes}");
     }
 }

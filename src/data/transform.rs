@@ -1,31 +1,24 @@
-//! From a picture of any size to one of the model's size: crop, resize and mirror in one step.
+//! From a picture of any size to one of the model's size: crop, resize and mirror in one step; or in two, with what can be
+//! kept from one epoch to the next between them.
 
-use std::cell::RefCell;
-
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use rand::RngExt;
 
+use super::resample::{View, Window, resample};
 use super::{Config, Crop, Filter, ImageSize};
 use crate::picture::Picture;
 use crate::seed::Seed;
 
 /// Tries of a random-resized crop before it settles for the centre.
 const TRIES: usize = 10;
+/// A picture that is longer than wide, or wider than long, by more than this is never resized as a whole: it would take
+/// memory without bound.
+const LONGEST: f64 = 8.0;
 
-thread_local! {
-    /// The resizer and an interleaved picture, kept from one picture to the next.
-    static SCRATCH: RefCell<(Resizer, Vec<u8>)> = RefCell::new((Resizer::new(), Vec::new()));
-}
-
-/// What is cut out of a picture: a box in its pixels, which need not be whole ones.
+/// What of a transform what is kept depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Window {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
-    mirrored: bool,
+pub(super) struct Form {
+    /// Absent where nothing is resized before the crop.
+    resized: Option<(ImageSize, Option<u32>, Filter)>,
 }
 
 /// The picture-to-image step of a data set.
@@ -76,20 +69,63 @@ impl Transform {
     /// `seed` alone.
     pub(super) fn apply(&self, picture: &Picture, seed: Seed, planes: &mut [u8]) -> Result<(), String> {
         let window = self.window(picture.width as f64, picture.height as f64, seed);
+        resample(View::of(picture), window, self.size, self.filter, planes)
+    }
+
+    /// What has to agree for what was kept to be of use.
+    pub(super) fn form(&self) -> Form {
+        let Self { size, resize, filter, .. } = *self;
+        Form { resized: (!self.cuts_first()).then_some((size, resize, filter)) }
+    }
+
+    /// Whether `picture` is one for [`Transform::whole`].
+    pub(super) fn keeps(&self, picture: &Picture) -> bool {
+        let (width, height) = (picture.width as f64, picture.height as f64);
+        self.cuts_first() || width.max(height) <= LONGEST * width.min(height)
+    }
+
+    /// What is worth keeping of `picture`: all of it resized, as planes, from which [`Transform::finish`] cuts; itself,
+    /// interleaved, where it is cut at its own size.
+    pub(super) fn whole(&self, picture: Picture) -> Result<Whole, String> {
+        if self.cuts_first() {
+            return Ok(Whole { width: picture.width, height: picture.height, bytes: picture.rgb });
+        }
+        let (width, height) = (picture.width as f64, picture.height as f64);
+        let [to_width, to_height] = self.resized(width, height);
+        let size = ImageSize { height: to_height as u32, width: to_width as u32 };
+        let mut bytes = vec![0; 3 * to_width as usize * to_height as usize];
+        let all = Window { left: 0.0, top: 0.0, width, height, mirrored: false };
+        resample(View::of(&picture), all, size, self.filter, &mut bytes)?;
+        Ok(Whole { width: to_width as usize, height: to_height as usize, bytes })
+    }
+
+    /// As [`Transform::apply`], from what [`Transform::whole`] made of the picture. Where that was resized, values differ by
+    /// a rounding here and there from those that are resized once they are cut.
+    pub(super) fn finish(&self, whole: View, seed: Seed, planes: &mut [u8]) -> Result<(), String> {
+        if self.cuts_first() {
+            let window = self.window(whole.width as f64, whole.height as f64, seed);
+            return resample(whole, window, self.size, self.filter, planes);
+        }
+        let mut rng = seed.rng();
+        let [left, top] = self.place([whole.width as f64, whole.height as f64], &mut rng);
+        let mirrored = self.flip && rng.random();
         let (height, width) = (self.size.height as usize, self.size.width as usize);
-        SCRATCH.with_borrow_mut(|(resizer, interleaved)| {
-            interleaved.resize(3 * height * width, 0);
-            cut(picture, window, self.size, self.filter, resizer, interleaved)?;
-            let (red, rest) = planes.split_at_mut(height * width);
-            let (green, blue) = rest.split_at_mut(height * width);
-            for (y, row) in interleaved.chunks_exact(3 * width).enumerate() {
-                for (x, pixel) in row.as_chunks::<3>().0.iter().enumerate() {
-                    let at = y * width + if window.mirrored { width - 1 - x } else { x };
-                    [red[at], green[at], blue[at]] = *pixel;
+        let from = whole.bytes.chunks_exact(whole.width * whole.height);
+        for (from, to) in from.zip(planes.chunks_exact_mut(height * width)) {
+            let rows = from.chunks_exact(whole.width).skip(top as usize);
+            for (from, to) in rows.zip(to.chunks_exact_mut(width)) {
+                to.copy_from_slice(&from[left as usize..][..width]);
+                if mirrored {
+                    to.reverse();
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
+    }
+
+    /// Whether the crop is of the picture at its own size.
+    fn cuts_first(&self) -> bool {
+        matches!(self.crop, Crop::RandomResized { .. })
     }
 
     /// Draws always in the same order: the place, then the mirror.
@@ -99,8 +135,10 @@ impl Transform {
         }
         let mut rng = seed.rng();
         let mut window = match self.crop {
-            Crop::Random {} => self.of_resized(width, height, |room| rng.random_range(0..=room)),
-            Crop::Centre {} => self.of_resized(width, height, |room| room / 2),
+            Crop::Random {} | Crop::Centre {} => {
+                let resized = self.resized(width, height);
+                self.of_resized([width, height], resized, self.place(resized, &mut rng))
+            }
             Crop::RandomResized { scale, ratio } => {
                 random_resized(width, height, scale, ratio, || rng.random())
             }
@@ -109,23 +147,50 @@ impl Transform {
         window
     }
 
-    /// The window that gives what resizing the whole picture to whole pixels, then cutting at the offset that
-    /// `offset(room)` picks on each axis, would give.
-    fn of_resized(&self, width: f64, height: f64, mut offset: impl FnMut(u64) -> u64) -> Window {
+    /// Width and height, in whole pixels, of a picture once it is resized.
+    fn resized(&self, width: f64, height: f64) -> [f64; 2] {
         let (to_width, to_height) = (f64::from(self.size.width), f64::from(self.size.height));
         let scale = match self.resize {
             Some(short) => f64::from(short) / width.min(height),
             None => (to_width / width).max(to_height / height),
         };
-        let mut axis = |source: f64, target: f64| {
-            let resized = (source * scale).round().max(target);
-            let start = offset((resized - target) as u64) as f64 * source / resized;
+        [(width * scale).round().max(to_width), (height * scale).round().max(to_height)]
+    }
+
+    /// Left and top of the image in the resized picture.
+    fn place(&self, resized: [f64; 2], rng: &mut impl RngExt) -> [u64; 2] {
+        let sides = [(resized[0], self.size.width), (resized[1], self.size.height)];
+        sides.map(|(side, target)| {
+            let room = (side - f64::from(target)) as u64;
+            if self.crop == (Crop::Random {}) { rng.random_range(0..=room) } else { room / 2 }
+        })
+    }
+
+    /// The window that gives what resizing the whole picture, then cutting at `place`, would give.
+    fn of_resized(&self, picture: [f64; 2], resized: [f64; 2], place: [u64; 2]) -> Window {
+        let axis = |at: usize, target: u32| {
+            let (source, resized) = (picture[at], resized[at]);
+            let start = place[at] as f64 * source / resized;
             // Rounding must not carry the window over the edge.
-            (start, (target * source / resized).min(source - start))
+            (start, (f64::from(target) * source / resized).min(source - start))
         };
-        let (left, width) = axis(width, to_width);
-        let (top, height) = axis(height, to_height);
+        let (left, width) = axis(0, self.size.width);
+        let (top, height) = axis(1, self.size.height);
         Window { left, top, width, height, mirrored: false }
+    }
+}
+
+/// A picture, or what is kept of it.
+#[derive(Debug)]
+pub(super) struct Whole {
+    width: usize,
+    height: usize,
+    bytes: Vec<u8>,
+}
+
+impl Whole {
+    pub(super) fn view(&self) -> View<'_> {
+        View { width: self.width, height: self.height, bytes: &self.bytes }
     }
 }
 
@@ -156,35 +221,6 @@ fn random_resized(
     let (part_width, part_height) = (width.min(height * shape), height.min(width / shape));
     let (left, top) = ((width - part_width) / 2.0, (height - part_height) / 2.0);
     Window { left, top, width: part_width, height: part_height, mirrored: false }
-}
-
-/// Resamples `window` of `picture` to `size`, interleaved. At scale 1 and whole offsets this is a copy.
-fn cut(
-    picture: &Picture,
-    window: Window,
-    size: ImageSize,
-    filter: Filter,
-    resizer: &mut Resizer,
-    interleaved: &mut [u8],
-) -> Result<(), String> {
-    let fail = |error: &dyn std::error::Error| format!("cannot resize: {error}");
-    let source = ImageRef::new(picture.width as u32, picture.height as u32, &picture.rgb, PixelType::U8x3)
-        .map_err(|error| fail(&error))?;
-    let mut target = Image::from_slice_u8(size.width, size.height, interleaved, PixelType::U8x3)
-        .map_err(|error| fail(&error))?;
-    let filter = match filter {
-        Filter::Lanczos => FilterType::Lanczos3,
-        Filter::Bicubic => FilterType::CatmullRom,
-        Filter::Bilinear => FilterType::Bilinear,
-        Filter::Box => FilterType::Box,
-    };
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
-        window.left,
-        window.top,
-        window.width,
-        window.height,
-    );
-    resizer.resize(&source, &mut target, &options).map_err(|error| fail(&error))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::Passed;
-use crate::data::{BadSample, Dataset, Loader, Split};
-use crate::picture::{DecodeOptions, Picture, PictureError, read};
+use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split};
+use crate::picture::{DecodeOptions, Picture, read};
 
 /// The reconstructions of a set of originals, by the originals' names.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Reconstructions {
     /// # Errors
     /// When the folder cannot be used, or an original has no reconstruction or several.
     pub fn find(folder: &Path, originals: &Dataset) -> Result<Self, EvaluateError> {
-        let files = Dataset::open(folder, Split::All)?;
+        let files = ImageFolder::open(folder, Split::All)?;
         let mut left: BTreeMap<String, PathBuf> =
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
         let mut by_original = HashMap::new();
@@ -147,7 +147,7 @@ impl Pairs {
                 let (dataset, options) = (&*dataset, &self.options);
                 let decoded: Vec<_> = chunk
                     .into_par_iter()
-                    .map(|i| (dataset.name(i).into_owned(), read(&dataset.path(i), options)))
+                    .map(|i| (dataset.name(i).into_owned(), dataset.picture(i, options)))
                     .collect();
                 apart(decoded)
             }
@@ -201,12 +201,12 @@ impl Pairs {
 }
 
 /// What was decoded, and what was not.
-fn apart(decoded: Vec<(String, Result<Picture, PictureError>)>) -> (Vec<(String, Picture)>, Vec<BadSample>) {
+fn apart(decoded: Vec<(String, Result<Picture, String>)>) -> (Vec<(String, Picture)>, Vec<BadSample>) {
     let (mut good, mut bad) = (vec![], vec![]);
     for (name, picture) in decoded {
         match picture {
             Ok(picture) => good.push((name, picture)),
-            Err(error) => bad.push(BadSample { name, reason: error.to_string() }),
+            Err(reason) => bad.push(BadSample { name, reason }),
         }
     }
     (good, bad)

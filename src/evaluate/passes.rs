@@ -8,7 +8,7 @@ use super::pairs::Pairs;
 use super::{EvaluateError, stability};
 use crate::codec::{Codec, CodecError, Vocabulary};
 use crate::data::{BadSample, Loader};
-use crate::torch::synchronize;
+use crate::torch::{synchronize, to_device_async};
 
 /// What is evaluated.
 pub enum Subject<'a> {
@@ -73,7 +73,7 @@ impl<'a> Subject<'a> {
                 if batch.names.is_empty() {
                     return Ok(Passed { names: vec![], images: None, tokens: None, bad: batch.bad });
                 }
-                let originals = batch.images.to_device(device);
+                let originals = to_device_async(&batch.images, device);
                 let (recons, tokens) = pass(codec, &originals, stability, device)
                     .map_err(|error| error.of_batch(&batch.names[0]))?;
                 Ok(Passed {

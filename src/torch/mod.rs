@@ -3,6 +3,7 @@
 
 mod device;
 mod fused;
+mod host;
 mod memory;
 mod nearest;
 mod norm;
@@ -13,6 +14,7 @@ mod upsample;
 
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
+pub use host::{HostBytes, to_device_async};
 pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
 pub use norm::group_norm_silu;

@@ -16,6 +16,12 @@ unsafe extern "C" {
     pub(super) fn px_allow_tf32(bits: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_is_tracing(tracing: *mut c_int) -> *mut c_char;
     pub(super) fn px_abandon_trace() -> *mut c_char;
+    pub(super) fn px_host_bytes(
+        shape: *const i64,
+        n: c_int,
+        pinned: c_int,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn px_deterministic(on: c_int) -> *mut c_char;
     pub(super) fn px_fused_adamw(
         params: *mut *mut C_tensor,

@@ -8,7 +8,7 @@ use super::{Objective, TrainError};
 use crate::data::{Cursor, Dataset, Loader};
 use crate::model::images_from_bytes;
 use crate::seed::Seed;
-use crate::torch::{catching, with_precision};
+use crate::torch::{catching, to_device_async, with_precision};
 
 /// Where the latents come from.
 pub(super) struct Source<'a> {
@@ -32,16 +32,19 @@ pub(super) fn start_quantizer(
         source.train.batch_size,
         source.seed,
         Cursor::default(),
+        source.device,
     )?;
     let mut latents: Vec<Tensor> = vec![];
     let mut vectors = 0;
     for batch in loader {
         let images = batch?.images;
-        for part in images.chunk(source.train.micro_batches as i64, 0) {
+        for part in &images.chunk(source.train.micro_batches as i64, 0) {
             let z = catching(|| {
                 tch::no_grad(|| {
                     with_precision(source.train.precision, || {
-                        objective.tokenizer().latents(&images_from_bytes(&part.to_device(source.device)))
+                        objective
+                            .tokenizer()
+                            .latents(&images_from_bytes(&to_device_async(part, source.device)))
                     })
                 })
             })?;

@@ -17,7 +17,7 @@ use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
 use crate::optim::{Optimizer, WeightAverage};
 use crate::quantizer::{Monitor, merge};
-use crate::torch::{catching, with_precision};
+use crate::torch::{catching, to_device_async, with_precision};
 
 /// A training under way.
 pub struct Trainer {
@@ -101,6 +101,7 @@ impl Trainer {
             self.parts.train.batch_size,
             self.parts.seed,
             self.state.cursor,
+            self.parts.device,
         )?;
         let mut saved = None;
         if self.owes_evaluation() {
@@ -223,7 +224,7 @@ impl Trainer {
         let (mut losses, mut statistics, mut monitors) = (vec![], vec![], vec![]);
         self.window.begin_step();
         for (i, bytes) in batch.images.chunk(train.micro_batches as i64, 0).iter().enumerate() {
-            let images = images_from_bytes(&bytes.to_device(self.parts.device));
+            let images = images_from_bytes(&to_device_async(bytes, self.parts.device));
             let objective = &mut self.parts.objective;
             let seed = seed.derive("micro-batch", &[i as u64]);
             let out = with_precision(train.precision, || objective.step(&images, seed));

@@ -68,7 +68,8 @@ impl Trainer {
         let eval = &self.parts.eval;
         let val_set = Arc::clone(&self.parts.val_set);
         let images = eval.images_of(val_set.len());
-        let loader = Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound())?;
+        let loader =
+            Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound(), self.parts.device)?;
         let codec = Own { tokenizer: self.parts.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
         let options = evaluate::Options { device: self.parts.device, pictures: SHEET_PICTURES, images };

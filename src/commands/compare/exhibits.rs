@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::job::Job;
 use super::{layout, note};
-use crate::data::{Dataset, Split};
+use crate::data::{ImageFolder, Split};
 use crate::picture::{DecodeOptions, Picture, read};
 use crate::report::{Curve, Exhibit};
 
@@ -98,7 +98,7 @@ fn code_counts(path: &Path) -> Result<Vec<i64>> {
 
 /// In the order of their names.
 fn pictures(folder: &Path) -> Result<Vec<(String, Picture)>> {
-    let files = Dataset::open(folder, Split::All)?;
+    let files = ImageFolder::open(folder, Split::All)?;
     let picture = |i| Ok((files.name(i).into_owned(), read(&files.path(i), &DecodeOptions::default())?));
     (0..files.len()).map(picture).collect()
 }

@@ -41,7 +41,7 @@ fn config(workers: usize) -> Config {
 }
 
 fn train(dataset: &Arc<Dataset>, workers: usize, batch: usize, start: Cursor) -> Loader {
-    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start).unwrap()
+    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start, Device::Cpu).unwrap()
 }
 
 /// All of a batch but the bad images, for comparison.
@@ -92,7 +92,7 @@ fn any_number_of_threads_gives_the_same_batches() {
     let (_root, dataset) = folder(20, &[3, 4, 17]);
     let one = contents(train(&dataset, 1, 4, START), 15);
     assert_eq!(one, contents(train(&dataset, 4, 4, START), 15));
-    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START).unwrap();
+    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START, Device::Cpu).unwrap();
     assert_ne!(one, contents(other, 15));
 }
 
@@ -163,20 +163,21 @@ fn too_few_good_images_are_an_error() {
     };
     let DataError::BatchTooLarge { good: 6, total: 9, bad, .. } = fail(7) else { panic!() };
     assert_eq!(bad.len(), 3);
-    let larger = Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START).unwrap_err();
+    let larger =
+        Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, Device::Cpu).unwrap_err();
     assert!(larger.to_string().contains("9 of 9 images"), "{larger}");
-    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START).unwrap_err();
+    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, Device::Cpu).unwrap_err();
     assert!(zero.to_string().contains("at least 1"), "{zero}");
     let (_root, none) = folder(9, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let error = train(&none, 2, 4, START).next().unwrap().unwrap_err();
     assert!(matches!(&error, DataError::NoGoodImages { total: 9, bad } if bad.len() == 9));
     assert!(error.to_string().contains("none of the 9 images can be used; for instance c0/00"), "{error}");
-    let eval = Loader::eval(none, &config(1), 4, None).unwrap().next().unwrap();
+    let eval = Loader::eval(none, &config(1), 4, None, Device::Cpu).unwrap().next().unwrap();
     assert!(matches!(eval, Err(DataError::NoGoodImages { .. })));
 }
 
 fn eval(dataset: &Arc<Dataset>, batch_size: usize, max_images: Option<usize>) -> Vec<Batch> {
-    let loader = Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images).unwrap();
+    let loader = Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images, Device::Cpu).unwrap();
     loader.map(Result::unwrap).collect()
 }
 
@@ -215,7 +216,8 @@ fn a_random_resized_crop_is_reproducible() {
     let (_root, dataset) = folder(12, &[]);
     let crop = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
     let config = Config { crop, resize: None, ..config(2) };
-    let batches = || contents(Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START).unwrap(), 6);
+    let loader = || Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START, Device::Cpu).unwrap();
+    let batches = || contents(loader(), 6);
     assert_eq!(batches(), batches());
 }
 
@@ -258,4 +260,42 @@ fn a_loader_that_nobody_reads_can_be_dropped() {
         drop(train(&dataset, 2, 4, START));
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
+    let (root, _) = folder(20, &[3]);
+    let batches = |cache_gib: f64, crop| {
+        let config = Config { cache_gib, crop, resize: None, ..config(2) };
+        let cache = crate::data::Cache::new(&config).unwrap();
+        let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
+        let start =
+            |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, Device::Cpu).unwrap();
+        let batches = contents(start(START), 12);
+        // A resumed run, whose cache has other images in it.
+        assert_eq!(contents(start(batches[5].2), 6), batches[6..]);
+        batches
+    };
+    let resized = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
+    for crop in [Crop::Random {}, Crop::Centre {}, resized] {
+        // Room for all, for seven, for none.
+        let kept = batches(1e-3, crop);
+        assert_eq!(batches(1500.0 / 1_073_741_824.0, crop), kept);
+        assert_eq!(batches(1e-9, crop), kept);
+    }
+    assert_eq!(batches(1e-3, resized), batches(0.0, resized));
+}
+
+#[test]
+fn kept_images_are_not_read_again() {
+    let (root, _) = folder(8, &[]);
+    let config = Config { cache_gib: 1e-3, ..config(1) };
+    let cache = crate::data::Cache::new(&config).unwrap();
+    let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
+    let mut loader = Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, Device::Cpu).unwrap();
+    loader.next().unwrap().unwrap();
+    drop(root);
+    let after: Vec<Batch> =
+        Loader::eval(dataset, &config, 8, None, Device::Cpu).unwrap().map(Result::unwrap).collect();
+    assert_eq!((after[0].names.len(), after[0].bad.len()), (8, 0));
 }

@@ -4,17 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{DataError, Encoded, Input, Sample, SampleStream, key};
-use crate::data::{Dataset, Split};
+use crate::data::{ImageFolder, Split};
 
 /// An image folder.
 #[derive(Debug)]
 pub(super) struct Folder {
-    dataset: Arc<Dataset>,
+    dataset: Arc<ImageFolder>,
 }
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Folder, DataError> {
-        let dataset = Dataset::open(path, Split::All)?;
+        let dataset = ImageFolder::open(path, Split::All)?;
         check_keys(path, &dataset)?;
         Ok(Folder { dataset: Arc::new(dataset) })
     }
@@ -43,7 +43,7 @@ impl Input for Folder {
 }
 
 struct Stream {
-    dataset: Arc<Dataset>,
+    dataset: Arc<ImageFolder>,
     next: usize,
 }
 
@@ -68,7 +68,7 @@ impl SampleStream for Stream {
     }
 }
 
-fn key_of(dataset: &Dataset, index: usize) -> Result<String, &'static str> {
+fn key_of(dataset: &ImageFolder, index: usize) -> Result<String, &'static str> {
     key::key(key::without_extension(&dataset.name(index)))
 }
 
@@ -78,7 +78,7 @@ fn unsafe_key(path: &Path, name: &str, reason: &str) -> DataError {
 
 /// Tries all keys, so that two of a name are noticed before the work begins: `a.jpg` beside `a.png`, `b.c.jpg` beside
 /// `b_c.jpg`.
-fn check_keys(path: &Path, dataset: &Dataset) -> Result<(), DataError> {
+fn check_keys(path: &Path, dataset: &ImageFolder) -> Result<(), DataError> {
     // A data set has at most 2^32 images.
     let mut digests: Vec<(u128, u32)> = Vec::with_capacity(dataset.len());
     for index in 0..dataset.len() {

@@ -14,7 +14,7 @@ pub(super) struct Member {
     /// Its name: relative, without `..` and without empty parts.
     pub(super) name: String,
     /// Its content's first byte in the tar.
-    start: u64,
+    pub(super) start: u64,
     /// Bytes of its content.
     pub(super) size: u64,
 }

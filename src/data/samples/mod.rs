@@ -10,7 +10,7 @@ mod list;
 mod members;
 mod open;
 mod parquet;
-mod webdataset;
+pub(super) mod webdataset;
 
 use std::fmt::Debug;
 use std::fs;
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::DataError;
+pub(super) use open::{Found, recognise};
 
 /// One image of an input, with what came along.
 #[derive(Debug, Clone, PartialEq)]

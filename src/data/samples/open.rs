@@ -10,28 +10,58 @@ use super::list::List;
 use super::parquet::Parquet;
 use super::webdataset::WebDataset;
 use super::{DataError, Input};
-use crate::data::source::{has_extension, is_hidden};
+use crate::data::folder::{has_extension, is_hidden};
 
 /// The endings of compressed archives, without a dot.
 const COMPRESSED: [&str; 10] =
     ["tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "tzst", "tar.lz4", "zip"];
 
+/// What a path is, by what is there.
+pub(in crate::data) enum Found {
+    /// A folder without shards.
+    Folder {
+        /// An archive in it, which is what was meant if it has no image.
+        compressed: Option<PathBuf>,
+    },
+    /// WebDataset shards, sorted.
+    Tars(Vec<PathBuf>),
+    /// Parquet files, sorted.
+    Parquets(Vec<PathBuf>),
+    /// A JSONL list.
+    List,
+}
+
 /// Opens `path` as what it is.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Input>, DataError> {
+    Ok(match recognise(path)? {
+        Found::Folder { compressed } => {
+            Box::new(Folder::open(path).map_err(|error| error.explained_by(compressed))?)
+        }
+        Found::Tars(tars) => Box::new(WebDataset::open(tars)?),
+        Found::Parquets(files) => Box::new(Parquet::open(files)?),
+        Found::List => Box::new(List::open(path)?),
+    })
+}
+
+/// Tells what `path` is.
+///
+/// # Errors
+/// When nothing is there, nothing that is known, or several things at once.
+pub(in crate::data) fn recognise(path: &Path) -> Result<Found, DataError> {
     let meta = fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DataError::NoInput(path.to_owned()),
         _ => DataError::File { path: path.to_owned(), source },
     })?;
     if meta.is_dir() {
-        return open_folder(path);
+        return recognise_folder(path);
     }
     let name = path.file_name().unwrap_or_default();
     if ends_in(name, "tar") {
-        Ok(Box::new(WebDataset::open(vec![path.to_owned()])?))
+        Ok(Found::Tars(vec![path.to_owned()]))
     } else if ends_in(name, "parquet") {
-        Ok(Box::new(Parquet::open(vec![path.to_owned()])?))
+        Ok(Found::Parquets(vec![path.to_owned()]))
     } else if ends_in(name, "jsonl") {
-        Ok(Box::new(List::open(path)?))
+        Ok(Found::List)
     } else if is_compressed(name) {
         Err(DataError::Compressed(path.to_owned()))
     } else {
@@ -39,23 +69,20 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn Input>, DataError> {
     }
 }
 
-fn open_folder(path: &Path) -> Result<Box<dyn Input>, DataError> {
+fn recognise_folder(path: &Path) -> Result<Found, DataError> {
     let top = Survey::of(path)?;
     let data = path.join("data");
     // Where Hugging Face's hub keeps them.
     let parquets =
         if top.parquets.is_empty() && data.is_dir() { Survey::of(&data)?.parquets } else { top.parquets };
     match (top.images, top.tars.is_empty(), parquets.is_empty()) {
-        (_, true, true) => match (Folder::open(path), top.compressed) {
-            (Err(DataError::Empty(_)), Some(archive)) => Err(DataError::Compressed(archive)),
-            (folder, _) => Ok(Box::new(folder?)),
-        },
+        (_, true, true) => Ok(Found::Folder { compressed: top.compressed }),
         (false, false, true) => match top.compressed {
             // Left out in silence it would be missing in the output.
             Some(archive) => Err(DataError::Compressed(archive)),
-            None => Ok(Box::new(WebDataset::open(top.tars)?)),
+            None => Ok(Found::Tars(top.tars)),
         },
-        (false, true, false) => Ok(Box::new(Parquet::open(parquets)?)),
+        (false, true, false) => Ok(Found::Parquets(parquets)),
         _ => Err(ambiguous(path, top.images, &top.tars, &parquets)),
     }
 }

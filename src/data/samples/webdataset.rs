@@ -4,10 +4,10 @@
 //! part, in any case; `txt` a caption; `cls` the number of a class; `json` an object. Anything else is ignored.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::vec;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::members::{Member, Members};
 use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key};
@@ -15,6 +15,8 @@ use crate::data::EXTENSIONS;
 
 /// The longest member that is read: the longest image that is decoded.
 const MEMBER_LIMIT: u64 = 1 << 31;
+/// The longest class that is read when only its place is looked for; a number is shorter.
+const LABEL_LIMIT: u64 = 64;
 
 /// Tars, in order.
 #[derive(Debug)]
@@ -64,8 +66,7 @@ impl SampleStream for Stream {
                 self.shard = None;
             }
             let Some(path) = self.shards.next() else { return Ok(None) };
-            let members = Members::open(&path)?;
-            self.shard = Some(Shard { members, ahead: None, seen: HashSet::new() });
+            self.shard = Some(Shard::open(&path)?);
         }
     }
 }
@@ -103,7 +104,7 @@ struct Part {
 }
 
 /// A tar being read.
-struct Shard {
+pub(in crate::data) struct Shard {
     members: Members,
     /// The first member of the next sample, which showed that the one before is whole.
     ahead: Option<Part>,
@@ -111,39 +112,67 @@ struct Shard {
     seen: HashSet<u128>,
 }
 
+/// Where a sample's image lies.
+pub(in crate::data) struct Located {
+    /// Of the image, else the sample's key.
+    pub name: String,
+    /// The image's first byte in the tar and its length, or why it cannot be used; none if there is no image.
+    pub image: Option<Result<(u64, u64), String>>,
+    /// The number of its class.
+    pub label: Option<i64>,
+}
+
 impl Shard {
+    pub(in crate::data) fn open(path: &Path) -> Result<Shard, DataError> {
+        Ok(Shard { members: Members::open(path)?, ahead: None, seen: HashSet::new() })
+    }
+
+    /// Where the next sample's image is; none at the tar's end. Reads headers and the class alone.
+    pub(in crate::data) fn locate(&mut self) -> Result<Option<Located>, DataError> {
+        let Some(group) = self.group()? else { return Ok(None) };
+        let located = group.locate(&mut self.members)?;
+        self.members.last_whole = Some(group.key);
+        Ok(Some(located))
+    }
+
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
-        loop {
-            let first = match self.ahead.take() {
-                Some(part) => part,
-                None => match self.next_part()? {
-                    Some(part) => part,
-                    None => return Ok(None),
-                },
-            };
-            if !self.seen.insert(key::digest(&first.key)) {
-                let reason = format!(
-                    "{} belongs to {}, which other samples stand after; sort the members by name",
-                    first.member.name, first.key
-                );
-                return Err(DataError::KeysClash { path: self.members.path().to_owned(), reason });
-            }
-            let key = first.key.clone();
-            let mut group = Group { wanted: wanted(&key), ..Group::default() };
-            let mut current = Some(first);
-            while let Some(part) = current {
-                if part.key != key {
-                    self.ahead = Some(part);
-                    break;
-                }
-                group.add(part, &mut self.members)?;
-                current = self.next_part()?;
-            }
-            self.members.last_whole = Some(key.clone());
-            if group.wanted {
-                return Ok(Some(group.into_sample(key)));
+        while let Some(group) = self.group()? {
+            let sample = if wanted(&group.key) { Some(group.read(&mut self.members)?) } else { None };
+            self.members.last_whole = Some(group.key);
+            if sample.is_some() {
+                return Ok(sample);
             }
         }
+        Ok(None)
+    }
+
+    /// The members of the next sample, none of them read.
+    fn group(&mut self) -> Result<Option<Group>, DataError> {
+        let first = match self.ahead.take() {
+            Some(part) => part,
+            None => match self.next_part()? {
+                Some(part) => part,
+                None => return Ok(None),
+            },
+        };
+        if !self.seen.insert(key::digest(&first.key)) {
+            let reason = format!(
+                "{} belongs to {}, which other samples stand after; sort the members by name",
+                first.member.name, first.key
+            );
+            return Err(DataError::KeysClash { path: self.members.path().to_owned(), reason });
+        }
+        let mut group = Group { key: first.key.clone(), parts: vec![] };
+        let mut current = Some(first);
+        while let Some(part) = current {
+            if part.key != group.key {
+                self.ahead = Some(part);
+                break;
+            }
+            group.add(part, &self.members)?;
+            current = self.next_part()?;
+        }
+        Ok(Some(group))
     }
 
     /// The next member that has a key and an ending.
@@ -159,86 +188,107 @@ impl Shard {
     }
 }
 
-/// The members of one key, as far as they are read.
-#[derive(Default)]
+/// The members of one key that are of use, one of each role.
 struct Group {
-    wanted: bool,
-    /// The roles that are taken, and by whom.
-    taken: Vec<(Role, String)>,
-    image: Option<Vec<u8>>,
-    label: Option<i64>,
-    text: Option<String>,
-    json: Option<Map<String, Value>>,
-    /// The first thing that is wrong with the sample.
-    fault: Option<String>,
+    key: String,
+    parts: Vec<(Role, Member)>,
 }
 
 impl Group {
-    fn add(&mut self, part: Part, members: &mut Members) -> Result<(), DataError> {
+    fn add(&mut self, part: Part, members: &Members) -> Result<(), DataError> {
         let Part { key, role, member } = part;
         members.check(&member)?;
         if role == Role::Other {
             return Ok(());
         }
-        if let Some((_, other)) = self.taken.iter().find(|(taken, _)| *taken == role) {
+        if let Some((_, other)) = self.parts.iter().find(|(taken, _)| *taken == role) {
             let what = if role == Role::Image { "images" } else { "parts of one kind" };
             let reason = format!(
-                "{other} and {} are two {what} of {key}, since a key ends at the first dot; rename one of them",
-                member.name
+                "{} and {} are two {what} of {key}, since a key ends at the first dot; rename one of them",
+                other.name, member.name
             );
             return Err(DataError::KeysClash { path: members.path().to_owned(), reason });
         }
-        self.taken.push((role, member.name.clone()));
-        if !self.wanted {
-            return Ok(());
-        }
-        if member.size > MEMBER_LIMIT {
-            self.blame(format!("a member has more bytes than the limit of {MEMBER_LIMIT}"));
-            return Ok(());
-        }
-        let bytes = members.read(&member)?;
-        if let Err(reason) = self.take(role, bytes) {
-            self.blame(reason);
-        }
+        self.parts.push((role, member));
         Ok(())
     }
 
-    fn blame(&mut self, reason: String) {
-        self.fault.get_or_insert(reason);
-    }
-
-    fn take(&mut self, role: Role, bytes: Vec<u8>) -> Result<(), String> {
-        let text = |bytes| String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned());
-        match role {
-            Role::Image => self.image = Some(bytes),
-            Role::Text => {
-                let mut text = text(bytes)?;
-                text.truncate(text.trim_end_matches(['\r', '\n']).len());
-                self.text = Some(text);
-            }
-            Role::Label => {
-                let text = text(bytes)?;
-                let label = text.trim().parse().map_err(|_| "the class is no 64-bit integer".to_owned())?;
-                self.label = Some(label);
-            }
-            Role::Json => match serde_json::from_slice(&bytes) {
-                Ok(Value::Object(object)) => self.json = Some(object),
-                Ok(_) => return Err("the JSON is no object".to_owned()),
-                Err(error) => return Err(format!("broken JSON: {error}")),
-            },
-            Role::Other => {}
-        }
-        Ok(())
-    }
-
-    fn into_sample(self, key: String) -> Sample {
-        let image = match (self.fault, self.image) {
-            (Some(reason), _) => Err(reason),
-            (None, Some(bytes)) => Ok(Encoded::Bytes(bytes)),
-            (None, None) => Err(format!("no image member; one ends in {}", EXTENSIONS.join(", "))),
+    fn locate(&self, members: &mut Members) -> Result<Located, DataError> {
+        let image = self.parts.iter().find(|(role, _)| *role == Role::Image).map(|(_, member)| member);
+        let mut found = Located {
+            name: image.map_or_else(|| self.key.clone(), |image| image.name.clone()),
+            image: image.map(|image| match image.size {
+                0..=MEMBER_LIMIT => Ok((image.start, image.size)),
+                _ => Err(too_long()),
+            }),
+            label: None,
         };
-        Sample { key, image, label: self.label, text: self.text, json: self.json }
+        if let Some((_, member)) = self.parts.iter().find(|(role, _)| *role == Role::Label) {
+            // What is longer is no number, and not worth reading.
+            let bytes = if member.size > LABEL_LIMIT { vec![] } else { members.read(member)? };
+            match label(bytes) {
+                Ok(label) => found.label = Some(label),
+                Err(reason) => found.image = found.image.map(|image| image.and(Err(reason))),
+            }
+        }
+        Ok(found)
     }
+
+    fn read(&self, members: &mut Members) -> Result<Sample, DataError> {
+        let mut sample =
+            Sample { key: self.key.clone(), image: Err(no_image()), label: None, text: None, json: None };
+        // The first thing that is wrong with the sample.
+        let mut fault = None;
+        for (role, member) in &self.parts {
+            let taken = if member.size > MEMBER_LIMIT {
+                Err(too_long())
+            } else {
+                take(&mut sample, *role, members.read(member)?)
+            };
+            fault = fault.or(taken.err());
+        }
+        if let Some(reason) = fault {
+            sample.image = Err(reason);
+        }
+        Ok(sample)
+    }
+}
+
+/// Puts a member's content in its place.
+fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
+    match role {
+        Role::Image => sample.image = Ok(Encoded::Bytes(bytes)),
+        Role::Text => {
+            let mut text = text(bytes)?;
+            text.truncate(text.trim_end_matches(['\r', '\n']).len());
+            sample.text = Some(text);
+        }
+        Role::Label => sample.label = Some(label(bytes)?),
+        Role::Json => match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(object)) => sample.json = Some(object),
+            Ok(_) => return Err("the JSON is no object".to_owned()),
+            Err(error) => return Err(format!("broken JSON: {error}")),
+        },
+        Role::Other => {}
+    }
+    Ok(())
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned())
+}
+
+fn label(bytes: Vec<u8>) -> Result<i64, String> {
+    text(bytes)?.trim().parse().map_err(|_| "the class is no 64-bit integer".to_owned())
+}
+
+/// What is wrong with a sample that has none.
+pub(in crate::data) fn no_image() -> String {
+    format!("no image member; one ends in {}", EXTENSIONS.join(", "))
+}
+
+fn too_long() -> String {
+    format!("a member has more bytes than the limit of {MEMBER_LIMIT}")
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fast_image_resize::Resizer;
+
+use super::super::resample::cut;
 use super::*;
 use crate::picture::{DecodeOptions, decode};
 
@@ -99,8 +102,15 @@ fn values_agree_with_pillow() {
         for (filter, filter_name) in FILTERS {
             let expected = read(format!("{name}-{filter_name}.png"));
             let mut got = vec![0; expected.rgb.len()];
-            cut(&picture, window, ImageSize { height, width }, filter, &mut Resizer::new(), &mut got)
-                .unwrap();
+            cut(
+                View::of(&picture),
+                window,
+                ImageSize { height, width },
+                filter,
+                &mut Resizer::new(),
+                &mut got,
+            )
+            .unwrap();
             let largest = got.iter().zip(&expected.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
             assert!(largest <= 2, "{name} {filter_name}: {largest}");
         }
@@ -118,7 +128,7 @@ fn resized_then_cut(picture: &Picture, filter: Filter, to: ImageSize, top: usize
         mirrored: false,
     };
     let mut rgb = vec![0; 3 * height * width];
-    cut(picture, whole, to, filter, &mut Resizer::new(), &mut rgb).unwrap();
+    cut(View::of(picture), whole, to, filter, &mut Resizer::new(), &mut rgb).unwrap();
     part(&Picture { width, height, rgb }, top, left, 16, 20)
 }
 
@@ -198,4 +208,62 @@ fn resized_crops_keep_to_their_ranges() {
     // No part of a strip has such an area and shape: the centre.
     let window = resized.window(1000.0, 1.0, Seed(0));
     assert_eq!((window.left, window.top, window.width, window.height), (499.0, 0.0, 2.0, 1.0));
+}
+
+#[test]
+fn enlarged_parts_that_begin_on_a_whole_pixel_are_read_inside_the_picture() {
+    let picture = picture(9, 11);
+    for (filter, name) in FILTERS {
+        // Three pixels for one: each third offset begins, or ends, right on one of the picture's.
+        let enlarged = transform(16, 20, Some(27), filter, Crop::Random {}, false);
+        for seed in 0..100 {
+            let window = enlarged.window(11.0, 9.0, Seed(seed));
+            let (top, left) = ((window.top * 3.0).round() as usize, (window.left * 3.0).round() as usize);
+            let to = ImageSize { height: 27, width: 33 };
+            let expected = resized_then_cut(&picture, filter, to, top, left);
+            let got = image(&enlarged, &picture, seed);
+            let largest = got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(largest <= 1, "{name} at {top}, {left}: {largest}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_gives_nearly_the_same_image_and_the_same_whenever() {
+    let mut largest = [0; 4];
+    for (height, width) in [(53, 73), (73, 53), (41, 200), (16, 20), (375, 500), (9, 11)] {
+        let picture = picture(height, width);
+        for ((filter, _), largest) in FILTERS.into_iter().zip(&mut largest) {
+            for resize in [None, Some(27), Some(64)] {
+                let random = transform(16, 20, resize, filter, Crop::Random {}, true);
+                assert!(random.keeps(&picture));
+                let whole = random.whole(picture.clone()).unwrap();
+                for seed in 0..20 {
+                    let mut planes = vec![0; random.image_bytes()];
+                    random.finish(whole.view(), Seed(seed), &mut planes).unwrap();
+                    let direct = image(&random, &picture, seed);
+                    let difference = planes.iter().zip(&direct).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                    *largest = difference.max(*largest);
+                }
+            }
+        }
+    }
+    // As the config's `cache_gib` says. A box's edge can fall on the middle of a pixel, see above.
+    assert!(largest[..3].iter().all(|&difference| difference <= 2), "{largest:?}");
+}
+
+#[test]
+fn a_picture_that_is_cut_first_is_kept_as_it_is() {
+    let crop = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
+    let resized = transform(16, 20, None, Filter::Bicubic, crop, true);
+    let picture = picture(53, 973);
+    assert!(resized.keeps(&picture));
+    let whole = resized.whole(picture.clone()).unwrap();
+    for seed in 0..20 {
+        let mut planes = vec![0; resized.image_bytes()];
+        resized.finish(whole.view(), Seed(seed), &mut planes).unwrap();
+        assert_eq!(planes, image(&resized, &picture, seed));
+    }
+    let random = transform(16, 20, Some(64), Filter::Bicubic, Crop::Random {}, true);
+    assert!(!random.keeps(&picture), "its resized form would be 18 times as wide as high");
 }

@@ -1,0 +1,280 @@
+//! A folder tree of images.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+use std::{fs, io};
+
+use walkdir::{DirEntry, WalkDir};
+
+use super::index::Index;
+use super::{DataError, Split};
+
+/// The endings of the files that are taken for images, in any case. What a file really is its content
+/// decides.
+pub const EXTENSIONS: [&str; 16] = [
+    "jpg", "jpeg", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
+    "ppm", "pam",
+];
+
+/// The image files below a folder, sorted by the code points of their relative paths.
+#[derive(Debug)]
+pub struct ImageFolder {
+    root: PathBuf,
+    index: Index,
+    labels: Vec<String>,
+}
+
+impl ImageFolder {
+    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through symbolic
+    /// links, without hidden files and folders. Reads no file.
+    ///
+    /// # Errors
+    /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
+    /// part.
+    pub fn open(root: &Path, split: Split) -> Result<ImageFolder, DataError> {
+        match fs::metadata(root) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => return Err(DataError::NotAFolder(root.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DataError::Missing(root.to_owned()));
+            }
+            Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
+        }
+        let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
+        let walk = WalkDir::new(root).follow_links(true).into_iter();
+        for entry in walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
+            let Some(path) = image_path(entry, root)? else { continue };
+            let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
+            found += 1;
+            if let Some(folder) = first_folder(relative).map(String::from_utf8_lossy)
+                && !labels.contains(folder.as_ref())
+            {
+                labels.insert(folder.into_owned());
+            }
+            if split.takes(relative) {
+                index.push(relative);
+            }
+        }
+        if found == 0 {
+            return Err(DataError::Empty(root.to_owned()));
+        }
+        if index.len() > u32::MAX as usize {
+            return Err(DataError::TooManyFiles(root.to_owned()));
+        }
+        if index.is_empty() {
+            return Err(split.empty(found));
+        }
+        index.sort();
+        Ok(ImageFolder { root: root.to_owned(), index, labels: labels.into_iter().collect() })
+    }
+
+    /// The number of images.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is no image; never so after [`ImageFolder::open`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The path of image `index` relative to the folder, with `/` between its parts. Bytes that are not UTF-8
+    /// are replaced.
+    #[must_use]
+    pub fn name(&self, index: usize) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.index.get(index))
+    }
+
+    /// Where image `index` lies.
+    #[must_use]
+    pub fn path(&self, index: usize) -> PathBuf {
+        self.root.join(OsStr::from_bytes(self.index.get(index)))
+    }
+
+    /// The class of image `index`, a position in [`ImageFolder::labels`]; none if it lies right in the folder.
+    #[must_use]
+    pub fn label(&self, index: usize) -> Option<usize> {
+        let folder = String::from_utf8_lossy(first_folder(self.index.get(index))?);
+        self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
+    }
+
+    /// The class names: the first-level folders with images in them, sorted; the same for every split.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// A hash (blake3, hexadecimal) over the relative paths in order, to notice that a resumed run meets
+    /// other files. Contents and sizes are left out: asking for a million of them takes minutes on a network
+    /// disk.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for path in self.index.iter() {
+            hasher.update(&(path.len() as u64).to_le_bytes());
+            hasher.update(path);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+impl ImageFolder {
+    /// As [`ImageFolder::fingerprint`], with the files' sizes and times of change, which are asked for one by one.
+    #[must_use]
+    pub fn files_fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.fingerprint().as_bytes());
+        for path in (0..self.len()).map(|i| self.path(i)) {
+            // A link that leads nowhere is a bad image, not a bad folder.
+            let Ok(meta) = fs::metadata(&path) else { continue };
+            let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            hasher.update(&meta.len().to_le_bytes());
+            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// The path of a walk's entry if it is an image file.
+fn image_path(entry: walkdir::Result<DirEntry>, root: &Path) -> Result<Option<PathBuf>, DataError> {
+    match entry {
+        Ok(entry) if entry.file_type().is_file() && has_extension(entry.path()) => {
+            Ok(Some(entry.into_path()))
+        }
+        Ok(_) => Ok(None),
+        Err(error) => {
+            let path = error.path().unwrap_or(root).to_owned();
+            // A link that leads nowhere: listed like any other file, so that it is reported as a bad image.
+            let dangling = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) && !path.exists();
+            if dangling && error.loop_ancestor().is_none() {
+                return Ok((has_extension(&path) && !path.file_name().is_some_and(is_hidden)).then_some(path));
+            }
+            Err(DataError::Unreadable { path, source: error.into() })
+        }
+    }
+}
+
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b".")
+}
+
+pub(super) fn has_extension(path: &Path) -> bool {
+    let Some(extension) = path.extension() else { return false };
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn first_folder(relative: &[u8]) -> Option<&[u8]> {
+    relative.iter().position(|&byte| byte == b'/').map(|end| &relative[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        root
+    }
+
+    fn names(dataset: &ImageFolder) -> Vec<String> {
+        (0..dataset.len()).map(|index| dataset.name(index).into_owned()).collect()
+    }
+
+    #[test]
+    fn files_are_found_and_sorted_by_code_point() {
+        let root = folder(&[
+            "b/two.PNG",
+            "b/Z.jpeg",
+            "b/é.gif",
+            "a-b/x.webp",
+            "a/x.tiff",
+            "top.ppm",
+            "notes.txt",
+            ".hidden.png",
+            ".git/x.png",
+            "a/.DS_Store",
+            "jpg",
+        ]);
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        let expected = ["a-b/x.webp", "a/x.tiff", "b/Z.jpeg", "b/two.PNG", "b/é.gif", "top.ppm"];
+        assert_eq!(names(&dataset), expected);
+        assert_eq!(dataset.labels(), ["a", "a-b", "b"]);
+        let labels: Vec<_> = (0..6).map(|index| dataset.label(index)).collect();
+        assert_eq!(labels, [Some(1), Some(0), Some(2), Some(2), Some(2), None]);
+        assert_eq!(dataset.path(4), root.path().join("b/é.gif"));
+    }
+
+    #[test]
+    fn links_are_followed_and_broken_ones_kept() {
+        let root = folder(&["real/a.png"]);
+        let elsewhere = folder(&["b.png"]);
+        symlink(elsewhere.path().join("b.png"), root.path().join("link.png")).unwrap();
+        symlink(elsewhere.path(), root.path().join("folder")).unwrap();
+        symlink("nowhere.png", root.path().join("broken.png")).unwrap();
+        symlink("nowhere.txt", root.path().join("broken.txt")).unwrap();
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(names(&dataset), ["broken.png", "folder/b.png", "link.png", "real/a.png"]);
+        symlink(root.path(), root.path().join("real/loop")).unwrap();
+        let message = ImageFolder::open(root.path(), Split::All).unwrap_err().to_string();
+        assert!(message.contains("real/loop") && message.contains("loop"), "{message}");
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_have_a_path() {
+        let root = folder(&["a.png"]);
+        let odd = root.path().join(OsStr::from_bytes(b"\xFF.png"));
+        fs::write(&odd, b"").unwrap();
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(dataset.path(1), odd);
+        assert_eq!(dataset.name(1), "\u{FFFD}.png");
+    }
+
+    #[test]
+    fn splits_are_disjoint_and_stable() {
+        let files: Vec<String> = (0..1000).map(|i| format!("c{}/{i}.jpg", i % 3)).collect();
+        let root = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let open = |split| names(&ImageFolder::open(root.path(), split).unwrap());
+        let (train, val) = (open(Split::Train { val_share: 0.1 }), open(Split::Val { val_share: 0.1 }));
+        assert!((70..=130).contains(&val.len()), "{}", val.len());
+        let mut both = [train, val.clone()].concat();
+        both.sort();
+        assert_eq!(both, open(Split::All));
+        let more = open(Split::Val { val_share: 0.2 });
+        assert!(val.iter().all(|name| more.contains(name)));
+        let message = ImageFolder::open(root.path(), Split::Val { val_share: 1e-9 }).unwrap_err().to_string();
+        assert!(message.contains("of 1000 for validation"), "{message}");
+    }
+
+    #[test]
+    fn folders_without_images_are_explained() {
+        let root = folder(&["notes.txt"]);
+        let open = |path: &Path| ImageFolder::open(path, Split::All).unwrap_err().to_string();
+        let message = open(root.path());
+        assert!(message.contains("no images") && message.contains("jpeg, jfif"), "{message}");
+        assert!(open(&root.path().join("gone")).contains("does not exist"));
+        assert!(open(&root.path().join("notes.txt")).contains("is a file"));
+    }
+
+    #[test]
+    fn the_fingerprint_tells_file_sets_apart() {
+        let fingerprint = |files: &[&str]| {
+            let root = folder(files);
+            ImageFolder::open(root.path(), Split::All).unwrap().fingerprint()
+        };
+        assert_eq!(fingerprint(&["a.png", "b.png"]), fingerprint(&["b.png", "a.png"]));
+        assert_ne!(fingerprint(&["a.png", "b.png"]), fingerprint(&["a.png", "c.png"]));
+    }
+}

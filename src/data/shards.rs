@@ -1,0 +1,201 @@
+//! WebDataset shards as a data set: where each image lies in its tar, so that it is read there and nothing is unpacked.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use rayon::prelude::*;
+
+use super::index::Index;
+use super::samples::webdataset::{Located, Shard, no_image};
+use super::{DataError, Split};
+
+/// Tars that are kept open at a time. A process may have 1024 files open on most systems, and an epoch's order is in few
+/// tars at a time.
+const OPEN_FILES: usize = 128;
+/// In place of a label.
+const NO_LABEL: u32 = u32::MAX;
+
+/// The images in tars, in the order in which they lie there.
+#[derive(Debug)]
+pub(super) struct Shards {
+    tars: Vec<Tar>,
+    /// The images' names in their tars.
+    index: Index,
+    places: Vec<Place>,
+    /// Why an image cannot be used.
+    faults: HashMap<u32, String>,
+    labels: Vec<String>,
+    /// Those read last, at the end the very last.
+    open: Mutex<VecDeque<(PathBuf, Arc<File>)>>,
+}
+
+#[derive(Debug)]
+struct Tar {
+    path: PathBuf,
+    /// Of the file.
+    name: String,
+    images: Range<u32>,
+}
+
+/// 16 bytes for each image.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u64,
+    /// At most the longest member that is read, 2^31.
+    size: u32,
+    /// A position in the labels, or [`NO_LABEL`].
+    label: u32,
+}
+
+impl Shards {
+    /// Indexes the tars of `path` by their headers, all at once.
+    pub(super) fn open(path: &Path, tars: Vec<PathBuf>, split: Split) -> Result<Shards, DataError> {
+        let scans: Vec<Result<Vec<Located>, DataError>> = tars.par_iter().map(|tar| scan(tar)).collect();
+        let scans: Vec<Vec<Located>> = scans.into_iter().collect::<Result<_, _>>()?;
+        let numbers: BTreeSet<i64> = scans.iter().flatten().filter_map(|sample| sample.label).collect();
+        let numbers: Vec<i64> = numbers.into_iter().collect();
+        let mut shards = Shards {
+            tars: vec![],
+            index: Index::default(),
+            places: vec![],
+            faults: HashMap::new(),
+            labels: numbers.iter().map(i64::to_string).collect(),
+            open: Mutex::default(),
+        };
+        let (mut found, mut images) = (0, 0);
+        for (tar, samples) in tars.into_iter().zip(scans) {
+            found += samples.len();
+            images += samples.iter().filter(|sample| sample.image.is_some()).count();
+            if found > u32::MAX as usize {
+                return Err(DataError::TooManyFiles(path.to_owned()));
+            }
+            shards.add(tar, samples, split, &numbers);
+        }
+        if images == 0 {
+            return Err(DataError::Empty(path.to_owned()));
+        }
+        if shards.places.is_empty() {
+            return Err(split.empty(found));
+        }
+        Ok(shards)
+    }
+
+    fn add(&mut self, path: PathBuf, samples: Vec<Located>, split: Split, numbers: &[i64]) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let first = self.places.len() as u32;
+        for sample in samples {
+            if !split.takes(format!("{name}/{}", sample.name).as_bytes()) {
+                continue;
+            }
+            let image = sample.image.unwrap_or_else(|| Err(no_image()));
+            let (start, size) = image.unwrap_or_else(|reason| {
+                self.faults.insert(self.places.len() as u32, reason);
+                (0, 0)
+            });
+            let label = sample.label.and_then(|label| numbers.binary_search(&label).ok());
+            let label = label.map_or(NO_LABEL, |label| label as u32);
+            self.index.push(sample.name.as_bytes());
+            self.places.push(Place { start, size: size as u32, label });
+        }
+        self.tars.push(Tar { path, name, images: first..self.places.len() as u32 });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    pub(super) fn label(&self, index: usize) -> Option<usize> {
+        Some(self.places[index].label).filter(|&label| label != NO_LABEL).map(|label| label as usize)
+    }
+
+    /// The images of each tar.
+    pub(super) fn ranges(&self) -> Vec<Range<u32>> {
+        self.tars.iter().map(|tar| tar.images.clone()).collect()
+    }
+
+    fn tar(&self, index: usize) -> &Tar {
+        &self.tars[self.tars.partition_point(|tar| tar.images.end as usize <= index)]
+    }
+
+    pub(super) fn name(&self, index: usize) -> String {
+        format!("{}/{}", self.tar(index).name, String::from_utf8_lossy(self.index.get(index)))
+    }
+
+    /// The content of image `index`, or why it cannot be had.
+    pub(super) fn read(&self, index: usize) -> Result<Vec<u8>, String> {
+        if let Some(reason) = self.faults.get(&(index as u32)) {
+            return Err(reason.clone());
+        }
+        let Place { start, size, .. } = self.places[index];
+        let mut bytes = vec![0; size as usize];
+        self.file(&self.tar(index).path)
+            .and_then(|file| file.read_exact_at(&mut bytes, start))
+            .map_err(|error| format!("cannot read it: {error}"))?;
+        Ok(bytes)
+    }
+
+    fn file(&self, path: &Path) -> io::Result<Arc<File>> {
+        // Nothing in here leaves the list half changed.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = open.iter().position(|(other, _)| other == path);
+        let (path, file) = match at.and_then(|at| open.remove(at)) {
+            Some(found) => found,
+            None => (path.to_owned(), Arc::new(File::open(path)?)),
+        };
+        if open.len() == OPEN_FILES {
+            open.pop_front();
+        }
+        open.push_back((path, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    /// Over names, places and sizes of the images.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for tar in &self.tars {
+            hasher.update(&(tar.name.len() as u64).to_le_bytes());
+            hasher.update(tar.name.as_bytes());
+            hasher.update(&(tar.images.len() as u64).to_le_bytes());
+        }
+        for (name, place) in self.index.iter().zip(&self.places) {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            hasher.update(&place.start.to_le_bytes());
+            hasher.update(&place.size.to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// As [`Shards::fingerprint`], with the tars' times of change.
+    pub(super) fn files_fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.fingerprint().as_bytes());
+        for tar in &self.tars {
+            let changed = fs::metadata(&tar.path).and_then(|meta| meta.modified()).ok();
+            let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+fn scan(tar: &Path) -> Result<Vec<Located>, DataError> {
+    let (mut shard, mut samples) = (Shard::open(tar)?, vec![]);
+    while let Some(sample) = shard.locate()? {
+        samples.push(sample);
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests;
