@@ -90,12 +90,6 @@ bench-eval *ARGS: setup
 bench-quantizers: setup
     @cargo bench --quiet --locked --profile dev --bench quantizers
 
-# Images a second from files to batches, beside PyTorch's DataLoader and webdataset (bench-loader --data DIR; some minutes, and the packages of test-python)
-bench-loader *ARGS: setup
-    @cargo bench --quiet --locked --profile dev --bench loader --no-run
-    @scripts/venv.sh
-    @scripts/bench_loader.py "$@"
-
 # Images to tokens beside a PyTorch script, on photographs (bench-encode --data DIR; some minutes, and the packages of test-python)
 bench-encode *ARGS: setup
     cargo build --quiet --locked

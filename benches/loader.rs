@@ -1,4 +1,4 @@
-//! Images a second from files to batches, epoch by epoch; `scripts/bench_loader.py` runs it beside PyTorch.
+//! Images a second from files to batches, epoch by epoch; `bench/run.py` runs it beside PyTorch.
 //!
 //! Centre crops in batches of 32, turned into floats as a training does unless told otherwise. Prints one line of JSON.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]

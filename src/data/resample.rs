@@ -82,7 +82,7 @@ pub(super) fn cut(
         window.width,
         window.height,
     );
-    resizer.resize(&source, &mut target, &options).map_err(|error| fail(&error))
+    pixtok_pixels::resize(resizer, &source, &mut target, &options).map_err(|error| fail(&error))
 }
 
 /// As the library's own (Keys 1981, a = -0.5), but for the zeros at whole pixels, which here are not quite zero. The library

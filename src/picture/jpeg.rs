@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use image::{DynamicImage, RgbImage};
-use zune_jpeg::JpegDecoder;
+use pixtok_pixels::{Jpeg, decode_headers, decode_into};
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
@@ -37,8 +37,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, P
         .set_max_width(MAX_SIDE)
         .set_max_height(MAX_SIDE)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*bytes), zune);
-    decoder.decode_headers().map_err(error)?;
+    let mut decoder = Jpeg::new_with_options(ZCursor::new(&*bytes), zune);
+    decode_headers(&mut decoder).map_err(error)?;
     let info = decoder.info().ok_or_else(|| broken("no header".to_owned()))?;
     options.check_size(u64::from(info.width), u64::from(info.height))?;
     if !matches!(info.components, 1 | 3 | 4) {
@@ -49,7 +49,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, P
     // them.
     let (width, height) = (u32::from(info.width), u32::from(info.height));
     let mut rgb = RgbImage::new(width, height);
-    decoder.decode_into(&mut rgb).map_err(error)?;
+    decode_into(&mut decoder, &mut rgb).map_err(error)?;
     let mut image = DynamicImage::ImageRgb8(rgb);
     if let Some(exif) = &info.exif_data {
         image.apply_orientation(orientation(exif));
