@@ -202,7 +202,7 @@ fn folders_without_images_are_named() {
     for (folder, parts) in [
         ("absent", &["absent does not exist", "--data"][..]),
         ("empty", &["no images in", "empty", "jpg"]),
-        ("tiny.toml", &["tiny.toml is a file", "folder"]),
+        ("tiny.toml", &["tiny.toml is neither images nor tar shards", "folder"]),
     ] {
         let path = scratch.path(folder);
         for flag in ["--data", "--val-data"] {

@@ -88,6 +88,7 @@ fn of_data(error: &DataError) -> u8 {
         DataError::Setting { .. }
         | DataError::Missing(_)
         | DataError::NotAFolder(_)
+        | DataError::NotImages(_)
         | DataError::Empty(_)
         | DataError::EmptySplit { .. }
         | DataError::BatchTooLarge { .. }

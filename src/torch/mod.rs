@@ -18,7 +18,9 @@ pub use host::{HostBytes, to_device_async};
 pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
 pub use norm::group_norm_silu;
-pub use precision::{Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision};
+pub use precision::{
+    Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision, with_tf32,
+};
 pub use trace::{abandon_trace, is_tracing};
 pub use upsample::upsample_conv;
 

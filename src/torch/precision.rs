@@ -99,24 +99,40 @@ pub fn forbid_tf32() -> Result<(), TorchError> {
     check(unsafe { px_allow_tf32(0, &raw mut ignored) })
 }
 
+/// Lets float32 products and convolutions be rounded to TF32, or not, until dropped.
+struct Tf32 {
+    previous: c_int,
+}
+
+impl Tf32 {
+    fn set(on: bool) -> Self {
+        let mut previous = 0;
+        // SAFETY: the pointer outlives the call. Setting a flag cannot fail.
+        let set = check(unsafe { px_allow_tf32(if on { 3 } else { 0 }, &raw mut previous) });
+        debug_assert!(set.is_ok());
+        Self { previous }
+    }
+}
+
+impl Drop for Tf32 {
+    fn drop(&mut self) {
+        let mut ignored = 0;
+        // SAFETY: as in `set`.
+        let restored = check(unsafe { px_allow_tf32(self.previous, &raw mut ignored) });
+        debug_assert!(restored.is_ok());
+    }
+}
+
 /// Runs `body` in full float32: no autocast, no TF32.
 pub fn in_full_precision<T>(body: impl FnOnce() -> T) -> T {
-    struct Tf32 {
-        previous: c_int,
-    }
-    impl Drop for Tf32 {
-        fn drop(&mut self) {
-            let mut ignored = 0;
-            // SAFETY: the pointer outlives the call.
-            let restored = check(unsafe { px_allow_tf32(self.previous, &raw mut ignored) });
-            debug_assert!(restored.is_ok());
-        }
-    }
-    let mut tf32 = Tf32 { previous: 0 };
-    // SAFETY: the pointer outlives the call.
-    let set = check(unsafe { px_allow_tf32(0, &raw mut tf32.previous) });
-    debug_assert!(set.is_ok());
+    let _tf32 = Tf32::set(false);
     let _state = AutocastState::set(false);
+    body()
+}
+
+/// Runs `body` with TF32 allowed on CUDA, or not; what is [`in_full_precision`] inside stays so.
+pub fn with_tf32<T>(on: bool, body: impl FnOnce() -> T) -> T {
+    let _tf32 = Tf32::set(on);
     body()
 }
 
@@ -148,5 +164,17 @@ mod tests {
             assert_eq!(product_kind(), Kind::BFloat16);
         });
         assert_eq!(product_kind(), Kind::Float);
+    }
+
+    #[test]
+    fn tf32_is_allowed_inside_alone() {
+        let allowed = || Tf32::set(false).previous;
+        forbid_tf32().unwrap();
+        with_tf32(true, || {
+            let inside = Tf32::set(true);
+            assert_eq!(inside.previous, 3);
+            in_full_precision(|| assert_eq!(allowed(), 0));
+        });
+        assert_eq!(allowed(), 0);
     }
 }

@@ -40,6 +40,9 @@ pub struct Config {
     pub micro_batches: usize,
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always.
     pub precision: Precision,
+    /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
+    /// evaluations stay full float32.
+    pub tf32: bool,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.
     pub ema_decay: f64,
     /// Deterministic kernels on CUDA, slower; the CPU is deterministic anyway.
@@ -96,6 +99,7 @@ impl Default for Config {
             batch_size: 32,
             micro_batches: 1,
             precision: Precision::default(),
+            tf32: false,
             ema_decay: 0.0,
             deterministic: false,
             log_every: 10,

@@ -17,7 +17,7 @@ use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
 use crate::optim::{Optimizer, WeightAverage};
 use crate::quantizer::{Monitor, merge};
-use crate::torch::{catching, to_device_async, with_precision};
+use crate::torch::{catching, to_device_async, with_precision, with_tf32};
 
 /// A training under way.
 pub struct Trainer {
@@ -203,7 +203,8 @@ impl Trainer {
 
     /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the quantizer, the average.
     fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
-        let (numbers, monitors) = catching(|| self.step_on_device(batch))??;
+        let tf32 = self.parts.train.tf32;
+        let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(batch)))??;
         self.window.images += batch.names.len();
         if let Some(numbers) = numbers {
             self.window.numbers = Some(numbers);
