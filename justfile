@@ -12,7 +12,7 @@ setup KIND="auto":
     @scripts/setup.sh "$1"
 
 # Train on the embedded photographs, evaluate, leave pictures to look at
-demo STEPS="600" RUN="checkpoints/demo": setup
+demo STEPS="800" RUN="checkpoints/demo": setup
     #!/usr/bin/env bash
     set -euo pipefail
     cargo build --locked
@@ -22,11 +22,11 @@ demo STEPS="600" RUN="checkpoints/demo": setup
         echo "demo: removing the earlier $2" >&2
         rm -rf "$2"
     fi
-    {{ pixtok }} train configs/photos96-fsq.toml --run "$2" --set train.steps="$1"
+    {{ pixtok }} train configs/quickstart-fsq.toml --run "$2" --set train.steps="$1"
     {{ pixtok }} reconstruct "$2" data/photos96/val --sheet "$2/reconstructions.png" >/dev/null
     {{ pixtok }} eval "$2"
     echo "originals above their reconstructions: $2/reconstructions.png"
-    echo "next: just train configs/photos96-fsq.toml --data YOUR_PICTURES --run checkpoints/mine"
+    echo "next: just train configs/quickstart-fsq.toml --data YOUR_PICTURES --run checkpoints/mine"
 
 # Run every test
 test *ARGS: setup

@@ -1,6 +1,6 @@
 //! Images a second from files to batches, epoch by epoch; `bench/run.py` runs it beside PyTorch.
 //!
-//! Centre crops in batches of 32, turned into floats as a training does unless told otherwise. Prints one line of JSON.
+//! Centre crops in batches of 32, of bytes as on their way to the device. Prints one line of JSON.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 use std::fs;
@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use clap::Parser;
 use pixtok::data::{Cache, Config, Crop, Cursor, Dataset, Filter, ImageSize, Loader, Split};
-use pixtok::model::images_from_bytes;
 use pixtok::seed::Seed;
 use serde_json::json;
 use tch::Device;
@@ -38,9 +37,6 @@ struct Args {
     workers: usize,
     #[arg(long, default_value_t = 0.0)]
     cache_gib: f64,
-    /// Leave the batches as bytes
-    #[arg(long)]
-    bytes: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -90,8 +86,7 @@ fn main() {
         .map(|_| {
             let start = Instant::now();
             for batch in loader.by_ref().take(batches) {
-                let images = batch.unwrap().images;
-                drop(std::hint::black_box(if args.bytes { images } else { images_from_bytes(&images) }));
+                drop(std::hint::black_box(batch.unwrap().images));
             }
             (batches * BATCH) as f64 / start.elapsed().as_secs_f64()
         })

@@ -194,9 +194,10 @@ PX_CLONES void backward_of(const Plan& plan, Scratch& scratch, const Half* x, co
   backward(plan, scratch, x, dy, moments, dx, dweight, dbias);
 }
 
-// body(image), in parallel.
+// body(image), in parallel where there is enough to do.
 template <typename F> void each_image(const Plan& plan, F&& body) {
-  at::parallel_for(0, plan.images, 1, [&](int64_t begin, int64_t end) {
+  int64_t at_once = std::max<int64_t>(1, at::internal::GRAIN_SIZE / plan.numbers);
+  at::parallel_for(0, plan.images, at_once, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; image++) body(image);
   });
 }

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/convolution_backward.h>
+#include <algorithm>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace {
@@ -55,9 +56,11 @@ at::Tensor unfolded(const at::Tensor& kinds, at::IntArrayRef shape) {
 struct Interleaving {
   int64_t images, height, width, pixel; // h, w, bytes of C numbers
 
-  // body(bytes in the first, bytes in the second, or -1 where the second has no such pixel).
+  // body(bytes in the first, bytes in the second, or -1 where the second has no such pixel), in parallel where there is enough
+  // to do.
   template <typename F> void each(F&& body) const {
-    at::parallel_for(0, images * (height + 1), 1, [&](int64_t begin, int64_t end) {
+    int64_t at_once = std::max<int64_t>(1, at::internal::GRAIN_SIZE / ((width + 1) * KINDS * pixel));
+    at::parallel_for(0, images * (height + 1), at_once, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         int64_t image = row / (height + 1), top = row % (height + 1);
         for (int64_t left = 0; left <= width; left++) {

@@ -8,6 +8,7 @@ first step, and at the end one of JSON: the median step's images per second, and
 """
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -73,9 +74,10 @@ def train(model: torch.nn.Module, args: argparse.Namespace) -> list[float]:
         persistent_workers=args.workers > 0,
     )
     model.train()
+    batches = itertools.repeat(next(iter(loader))) if args.one_batch else endless(loader)
     seconds = []
     last = time.perf_counter()
-    for step, images in zip(range(args.steps), endless(loader)):
+    for step, images in zip(range(args.steps), batches):
         if args.layout == "channels-last":
             images = images.to(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
@@ -126,6 +128,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--layout", choices=LAYOUTS, default="default")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--one-batch", action="store_true", help="the same one at every step: no loader in the step's time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skip", type=int, default=10, help="steps at the beginning that do not count")
