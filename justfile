@@ -35,8 +35,8 @@ test *ARGS: setup
 
 # Everything the CI checks: format, lints, tests, a tiny demo
 check: setup
-    cargo fmt --check
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
     just test
     just demo 60 checkpoints/demo-check
 

@@ -172,7 +172,7 @@ def main() -> int:
     progress(f"written to {out}")
     if "interrupted" in document:
         return 130
-    return int(any("failed" in row for row in document["rows"]))
+    return int(any("failed" in row or "failed_later" in row for row in document["rows"]))
 
 
 if __name__ == "__main__":

@@ -105,5 +105,6 @@ class Measured:
         whole = [turn for turn in self.turns if all(arm in turn for arm in row.arms)]
         failed = [f"{arm}: {self.failures[arm]}" for arm in row.arms if arm in self.failures]
         if whole:
-            return row.result(whole)
+            cut_short = {"failed_later": "; ".join(failed)} if failed else {}
+            return row.result(whole) | {"turns": len(whole)} | cut_short
         return {"name": row.name, "what": row.what, "failed": "; ".join(failed) or "not measured"}

@@ -6,9 +6,12 @@ use std::path::Path;
 
 use divan::Bencher;
 use pixtok::data::{Config, Encoded, Filter, Fit, ImageSize, Prepare};
+use pixtok::layers;
+use pixtok::optim::{Muon, muon};
 use pixtok::picture::{DecodeOptions, Picture, read};
 use pixtok::quantizer::{Mode, QuantizerConfig};
 use pixtok::seed::Seed;
+use pixtok::torch::{Precision, with_precision};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -20,18 +23,44 @@ fn normal(shape: &[i64], kind: Kind) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
 }
 
-/// GroupNorm and SiLU of a batch in bf16, forward and backward, at each resolution of the network.
+/// [32, channels, side, side] in bf16 as a step of training has it.
+fn activations(channels: i64, side: i64) -> Tensor {
+    let plain = normal(&[32, side, side, channels], Kind::BFloat16);
+    plain.permute([0, 3, 1, 2]).set_requires_grad(true)
+}
+
+/// Normalisation and SiLU, forward and backward, at each resolution of the network.
 #[divan::bench(args = [(16, 64), (32, 32), (64, 16)])]
 fn norm_silu(bencher: Bencher, (channels, side): (i64, i64)) {
-    let shape = [32, channels, side, side];
-    let x = normal(&shape, Kind::BFloat16).set_requires_grad(true);
-    let gradient = normal(&shape, Kind::BFloat16);
-    let affine = || normal(&[channels], Kind::Float).set_requires_grad(true);
-    let (weight, bias) = (affine(), affine());
+    let (store, x) = (nn::VarStore::new(Device::Cpu), activations(channels, side));
+    let norm = layers::group_norm(&store.root(), channels / 4, channels);
     bencher.bench_local(|| {
-        let y = x.group_norm(channels / 4, Some(&weight), Some(&bias), 1e-5, false).silu();
-        Tensor::run_backward(&[(y * &gradient).sum(Kind::Float)], &[&x, &weight, &bias], false, false)
+        let y = layers::norm_silu(&norm, &x);
+        Tensor::run_backward(&[y.sum(Kind::Float)], &[&x], false, false)
     });
+}
+
+/// Upsampling and its convolution, forward and backward, at both resolutions of the network.
+#[divan::bench(args = [(64, 16), (32, 32)])]
+fn upsample(bencher: Bencher, (channels, side): (i64, i64)) {
+    let (store, x) = (nn::VarStore::new(Device::Cpu), activations(channels, side));
+    let conv = layers::conv(&store.root(), channels, channels, 3, 1);
+    bencher.bench_local(|| {
+        let y = with_precision(Precision::Bf16, || layers::upsample(2, &conv, &x));
+        Tensor::run_backward(&[y.sum(Kind::Float)], &[&x, &conv.ws], false, false)
+    });
+}
+
+/// A step of Muon over eight weights of the network.
+#[divan::bench(args = [16, 64])]
+fn muon(bencher: Bencher, channels: i64) {
+    let weight = || normal(&[channels, channels, 3, 3], Kind::Float).set_requires_grad(true);
+    let named: Vec<(String, Tensor)> = (0..8).map(|i| (format!("conv{i}.weight"), weight())).collect();
+    for (_, weight) in &named {
+        weight.sum(Kind::Float).backward();
+    }
+    let mut muon = Muon::new(&muon::Config::default(), 0.0, named);
+    bencher.bench_local(|| muon.step(1.0, None));
 }
 
 /// Forward and backward of a batch's latents.

@@ -68,9 +68,3 @@ PX_INLINE Floats exp_of(Floats x) {
 }
 
 PX_INLINE Floats sigmoid_of(const Floats& x) { return 1.0f / (1.0f + exp_of(-x)); }
-
-PX_INLINE double total(const Floats& x) {
-  double sum = 0;
-  for (int l = 0; l < LANES; l++) sum += x[l];
-  return sum;
-}

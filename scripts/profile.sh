@@ -40,7 +40,7 @@ trap 'rm -rf "$run" "$DATA" "$map"' EXIT
 ONEDNN_JIT_PROFILE=2 perf record --quiet --freq 199 --call-graph dwarf,16384 --output "$DATA" -- \
     target/debug/pixtok train "$config" --run "$run/run" --device cpu \
     --set train.steps=20 --set train.eval_every=100000 --set optimizer.schedule.warmup_steps=0 "$@"
-map=/tmp/perf-$(perf script --input "$DATA" --fields pid 2>/dev/null | awk 'NF { print $1; exit }').map
+map=/tmp/perf-$(perf script --input "$DATA" --fields pid 2>/dev/null | awk 'NF && !pid { pid = $1 } END { print pid }').map
 perf script --no-inline --input "$DATA" 2>/dev/null |
     "$TOOLS/bin/inferno-collapse-perf" |
     "$TOOLS/bin/inferno-flamegraph" --title "pixtok train $config $*" >"$OUT"

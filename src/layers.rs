@@ -75,6 +75,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn without_a_gradient_layers_are_libtorchs_own() {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let norm = group_norm(&(vs.root() / "norm"), 2, 8);
+        let conv = conv(&(vs.root() / "conv"), 8, 6, 3, 1);
+        tch::manual_seed(1);
+        let x = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));
+        let twice = |x: &Tensor| conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [2.0; 2]));
+        tch::no_grad(|| {
+            assert_eq!(norm_silu(&norm, &x), norm.forward(&x).silu());
+            assert_eq!(upsample(2, &conv, &x), twice(&x));
+        });
+        let x = x.set_requires_grad(true);
+        for (ours, theirs) in
+            [(norm_silu(&norm, &x), norm.forward(&x).silu()), (upsample(2, &conv, &x), twice(&x))]
+        {
+            assert!((&ours - &theirs).abs().max().double_value(&[]) < 1e-5);
+            // Another order of sums: the fused operation was taken.
+            assert_ne!(ours, theirs);
+        }
+    }
+
+    #[test]
     fn plain_strides_are_those_of_the_shape() {
         let odd = Tensor::randn([2, 5, 7, 1], (Kind::Float, Device::Cpu)).permute([0, 3, 1, 2]);
         assert!(odd.is_contiguous() && odd.stride() != [35, 35, 7, 1], "{:?}", odd.stride());

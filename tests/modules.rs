@@ -103,7 +103,7 @@ fn imports_go_up_the_list_alone() {
 
 #[test]
 fn each_library_is_named_where_it_belongs() {
-    let homes: [(&str, &[&str]); 9] = [
+    let homes: [(&str, &[&str]); 13] = [
         ("image::", &["picture", "data"]),
         ("tensorboard_rs", &["logger"]),
         ("clap::", &["cli", "main"]),
@@ -113,6 +113,10 @@ fn each_library_is_named_where_it_belongs() {
         ("parquet::", &["evaluate", "data", "tokens"]),
         ("tar::", &["data", "tokens"]),
         ("jpeg_encoder::", &["picture"]),
+        ("zune_jpeg::", &["picture"]),
+        ("fast_image_resize::", &["data"]),
+        ("pixtok_pixels::", &["picture", "data"]),
+        ("memmap2::", &["data"]),
     ];
     for (file, text) in sources() {
         for (library, modules) in homes {

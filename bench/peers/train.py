@@ -87,7 +87,7 @@ def train(model: torch.nn.Module, args: argparse.Namespace) -> list[float]:
             loss = F.mse_loss(recon.float(), images) + quantizer_loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()
         now = time.perf_counter()
         seconds.append(now - last)

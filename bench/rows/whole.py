@@ -4,7 +4,7 @@ import statistics
 
 from programs import Child, Figures, peer, train_command, watch
 from rows.plan import Plan
-from rows.steps import FSQ, VQ
+from rows.steps import FSQ, KEEP, VQ
 from turns import Arm, Group, Kind, Row, Turn, compare
 
 # A turn has the seed of its number.
@@ -72,7 +72,7 @@ def group(plan: Plan, quantizer: str) -> Group:
     def theirs(turn: int) -> Figures:
         steps = plan.steps(600)
         args = ["--quantizer", quantizer, "--steps", steps, "--schedule-steps", steps, "--seed", turn, "--threads", plan.threads]
-        return peer("train.py", *args, "--evaluate")
+        return peer("train.py", *args, "--evaluate", env=KEEP)
 
     what = f"{quantizer.upper()}: the quick-start run, wall time, eager bf16 PyTorch"
     names = [f"whole-{quantizer}", f"torch-whole-{quantizer}", f"quality-{quantizer}"]

@@ -23,14 +23,16 @@ use crate::train::{
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     let config = resolve(args)?;
     let device = open::compute(&args.compute)?;
-    keep_freed_memory()?;
     if args.dry_run {
         return print(&dry_run(&config, &build(&config, device)?)?).map(|()| 0);
     }
-    let cache = Cache::new(&config.data)?;
-    let train_set = Arc::new(training_set(&config)?.with_cache(cache.clone()));
+    if !device.is_cuda() {
+        keep_freed_memory()?;
+    }
+    let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
-    let val_set = Arc::new(validation_set(&config)?.1.with_cache(cache));
+    // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
+    let val_set = Arc::new(validation_set(&config)?.1);
     let objective = build(&config, device)?;
     set_deterministic(config.train.deterministic)?;
     let path = run_folder(args);

@@ -72,20 +72,25 @@ impl Muon {
     /// One step with `factor` times the learning rate, skipped on the device where `found_inf` is not 0.
     pub fn step(&mut self, factor: f64, found_inf: Option<&Tensor>) {
         let lr = self.config.lr * factor;
+        let momentum = self.config.momentum;
         let bad = found_inf.map(|found| found.gt(0.0));
-        let unless_bad = |x: Tensor| bad.as_ref().map_or(x.shallow_clone(), |bad| x.masked_fill(bad, 0.0));
+        let unless_bad = |new: Tensor, old: &Tensor| match &bad {
+            Some(bad) => old.where_self(bad, &new),
+            None => new,
+        };
         tch::no_grad(|| {
             for group in &mut self.groups {
-                let gradients = unless_bad(group.gradients());
+                let gradients = group.gradients();
                 // m ← μm + (1 − μ)g, and the step is along μm + (1 − μ)g.
-                let momentum = self.config.momentum;
-                let _ = group.momentum.lerp_(&gradients, 1.0 - momentum);
-                let ahead = gradients.lerp(&group.momentum, momentum);
-                let (rows, columns) = (ahead.size()[1] as f64, ahead.size()[2] as f64);
+                let ahead = group.momentum.lerp(&gradients, 1.0 - momentum);
+                let step = gradients.lerp(&ahead, momentum);
+                group.momentum.copy_(&unless_bad(ahead, &group.momentum));
+                let (rows, columns) = (step.size()[1] as f64, step.size()[2] as f64);
                 // A tall matrix turns its input into more numbers than it had; each keeps its size.
-                let step = unless_bad(orthogonal(&ahead)) * (-lr * (rows / columns).max(1.0).sqrt());
+                let step = orthogonal(&step) * (-lr * (rows / columns).max(1.0).sqrt());
                 for (param, step) in group.params.iter_mut().zip(step.unbind(0)) {
-                    let _ = param.g_mul_scalar_(1.0 - lr * self.weight_decay).g_add_(&step.view_as(param));
+                    let moved = &*param * (1.0 - lr * self.weight_decay) + step.view_as(param);
+                    param.copy_(&unless_bad(moved, param));
                 }
             }
         });
@@ -162,17 +167,20 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_step_moves_nothing_and_does_not_spread() {
+    fn a_bad_step_changes_nothing() {
         let weight = Tensor::ones([4, 3, 1, 1], CPU).set_requires_grad(true);
         let mut muon =
-            Muon::new(&Config::default(), 0.0, vec![("conv.weight".into(), weight.shallow_clone())]);
-        (&weight * f64::NAN).sum(Kind::Float).backward();
-        muon.step(1.0, Some(&Tensor::from(1f32)));
-        assert_eq!(weight, Tensor::ones([4, 3, 1, 1], CPU));
-        weight.shallow_clone().zero_grad();
-        (&weight * 1.0).sum(Kind::Float).backward();
-        muon.step(1.0, Some(&Tensor::from(0f32)));
-        assert!(weight.max().double_value(&[]) < 1.0);
+            Muon::new(&Config::default(), 0.1, vec![("conv.weight".into(), weight.shallow_clone())]);
+        let mut step = |slope: f64, found_inf: f32| {
+            weight.shallow_clone().zero_grad();
+            (&weight * slope).sum(Kind::Float).backward();
+            muon.step(1.0, Some(&Tensor::from(found_inf)));
+            (weight.detach().copy(), muon.state()["conv.weight.momentum_buffer"].copy())
+        };
+        let good = step(1.0, 0.0);
+        assert!(good.0.max().double_value(&[]) < 1.0 && good.1.min().double_value(&[]) > 0.0);
+        assert_eq!(step(f64::NAN, 1.0), good);
+        assert_ne!(step(1.0, 0.0), good);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use tch::Tensor;
 
-use super::shim::{check, px_group_norm_silu};
+use super::shim::{made, px_group_norm_silu};
 
-/// silu(group_norm(`x`)) with its derivative, in float32 inside, rounded once at the end to `x`'s type. Each image is worked on
-/// by itself, so the result depends on neither the batch nor the number of threads.
+/// silu(group_norm(`x`)) with its derivative, in float32 inside. The result is rounded to `x`'s type once, its derivative once
+/// more between the two operations, as between libtorch's. Each image is worked on by itself, so the result depends on neither
+/// the batch nor the number of threads.
 ///
 /// # Shapes
 /// `x`: `[B, C, H, W]` float32 or bfloat16; `weight`, `bias`: `[C]` float32 -> as `x`, channels_last.
@@ -13,17 +14,9 @@ use super::shim::{check, px_group_norm_silu};
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
 pub fn group_norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64) -> Tensor {
-    let mut y = std::ptr::null_mut();
-    // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; `y`
-    // receives a new tensor when the call succeeds.
-    let made = check(unsafe {
-        px_group_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, &raw mut y)
-    });
-    if let Err(error) = made {
-        panic!("{error}");
-    }
-    // SAFETY: success means that `y` points to a tensor that is ours.
-    unsafe { Tensor::from_ptr(y) }
+    // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; when it
+    // succeeds it has written a new tensor.
+    unsafe { made(|y| px_group_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, y)) }
 }
 
 #[cfg(test)]
@@ -94,10 +87,24 @@ mod tests {
     #[test]
     fn threads_and_batch_do_not_show() {
         tch::manual_seed(1);
-        let x = Tensor::randn([6, 8, 5, 7], CPU);
+        // Enough for several threads.
+        let x = Tensor::randn([6, 8, 50, 70], CPU);
         let [weight, bias] = [0, 1].map(|_| Tensor::randn([8], CPU));
-        let of = |x: &Tensor| group_norm_silu(x, &weight, &bias, 4, 1e-5);
-        assert_eq!(of(&x).narrow(0, 2, 1), of(&x.narrow(0, 2, 1)));
+        let dy = Tensor::randn(x.size(), CPU);
+        let of = |x: &Tensor, dy: &Tensor| {
+            with_derivatives(Kind::Float, [x, &weight, &bias, dy], |x, weight, bias| {
+                group_norm_silu(x, weight, bias, 4, 1e-5)
+            })
+        };
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(1);
+        let [y, dx, dweight, _] = of(&x, &dy);
+        tch::set_num_threads(3);
+        let [other_y, other_dx, other_dweight, _] = of(&x, &dy);
+        tch::set_num_threads(threads);
+        assert_eq!((&y, &dx, &dweight), (&other_y, &other_dx, &other_dweight));
+        let [part_y, part_dx, ..] = of(&x.narrow(0, 2, 1), &dy.narrow(0, 2, 1));
+        assert_eq!((y.narrow(0, 2, 1), dx.narrow(0, 2, 1)), (part_y, part_dx));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
+use tch::Tensor;
 use torch_sys::C_tensor;
 
 use super::TorchError;
@@ -64,6 +65,19 @@ unsafe extern "C" {
         max_norm: f64,
         total: *mut *mut C_tensor,
     ) -> *mut c_char;
+}
+
+/// The tensor that `call` makes. It panics with what the shim says, as tch's own methods do.
+///
+/// # Safety
+/// When it succeeds `call` must have written a pointer to a tensor that is the caller's.
+pub(super) unsafe fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
+    let mut tensor = std::ptr::null_mut();
+    if let Err(error) = check(call(&raw mut tensor)) {
+        panic!("{error}");
+    }
+    // SAFETY: by this function's contract.
+    unsafe { Tensor::from_ptr(tensor) }
 }
 
 /// Takes over the message of a call.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::shim::{check, px_upsample_conv};
+use super::shim::{made, px_upsample_conv};
 
 /// conv2d(upsample_nearest(`x`, 2), `weight`, `bias`, padding 1) with its derivative, in `x`'s type, without the doubled image
 /// and with less than half of its products. Sums are rounded otherwise than in two operations.
@@ -14,15 +14,9 @@ use super::shim::{check, px_upsample_conv};
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
 pub fn upsample_conv(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-    let mut y = std::ptr::null_mut();
-    // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; `y`
-    // receives a new tensor when the call succeeds.
-    let made = check(unsafe { px_upsample_conv(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), &raw mut y) });
-    if let Err(error) = made {
-        panic!("{error}");
-    }
-    // SAFETY: success means that `y` points to a tensor that is ours.
-    unsafe { Tensor::from_ptr(y) }
+    // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; when it
+    // succeeds it has written a new tensor.
+    unsafe { made(|y| px_upsample_conv(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), y)) }
 }
 
 #[cfg(test)]

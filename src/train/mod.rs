@@ -41,7 +41,7 @@ pub struct Config {
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always.
     pub precision: Precision,
     /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
-    /// evaluations stay full float32.
+    /// evaluations alone stay full float32 then.
     pub tf32: bool,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.
     pub ema_decay: f64,

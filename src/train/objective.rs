@@ -108,3 +108,28 @@ impl Objective for PixelReconstruction {
         variables
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model;
+    use crate::optim::muon::is_hidden;
+
+    #[test]
+    fn muon_is_for_the_convolutions_between_feature_maps() {
+        let store = nn::VarStore::new(tch::Device::Cpu);
+        let network =
+            model::Config { latent_channels: Some(9), mid_attention: true, ..model::Config::default() };
+        let quantizer = toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap();
+        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
+        let objective = PixelReconstruction::new(store, tokenizer, loss::Config::default());
+        let convolutions = objective.variables().into_iter().filter(|(_, tensor)| tensor.dim() == 4);
+        let (hidden, others): (Vec<Named>, Vec<Named>) =
+            convolutions.partition(|(name, tensor)| is_hidden(name, tensor));
+        assert!(hidden.len() > 20);
+        let mut others: Vec<String> = others.into_iter().map(|(name, _)| name).collect();
+        others.sort();
+        let quantizers = ["quantizer.project_in.weight", "quantizer.project_out.weight"];
+        assert_eq!(others, [&["decoder.head.weight", "encoder.stem.weight"], &quantizers[..]].concat());
+    }
+}
