@@ -28,8 +28,10 @@ pub(super) struct Shards {
     /// The images' names in their tars.
     index: Index,
     places: Vec<Place>,
-    /// Why an image cannot be used.
-    faults: HashMap<u32, String>,
+    /// Why an image cannot be used: a position in `reasons`, of which there are a handful. A set of captions may have an
+    /// image for few of its samples.
+    faults: HashMap<u32, usize>,
+    reasons: Vec<String>,
     labels: Vec<String>,
     /// Those read last.
     open: Mutex<OpenTars>,
@@ -68,6 +70,7 @@ impl Shards {
             index: Index::default(),
             places: vec![],
             faults: HashMap::new(),
+            reasons: vec![],
             labels: numbers.iter().map(i64::to_string).collect(),
             open: Mutex::default(),
         };
@@ -98,7 +101,12 @@ impl Shards {
             }
             let image = sample.image.unwrap_or_else(|| Err(no_image()));
             let (start, size) = image.unwrap_or_else(|reason| {
-                self.faults.insert(self.places.len() as u32, reason);
+                let known = self.reasons.iter().position(|known| *known == reason);
+                let at = known.unwrap_or(self.reasons.len());
+                if known.is_none() {
+                    self.reasons.push(reason);
+                }
+                self.faults.insert(self.places.len() as u32, at);
                 (0, 0)
             });
             let label = sample.label.and_then(|label| numbers.binary_search(&label).ok());
@@ -137,8 +145,8 @@ impl Shards {
 
     /// The content of image `index`, or why it cannot be had.
     pub(super) fn read(&self, index: usize) -> Result<Vec<u8>, String> {
-        if let Some(reason) = self.faults.get(&(index as u32)) {
-            return Err(reason.clone());
+        if let Some(&reason) = self.faults.get(&(index as u32)) {
+            return Err(self.reasons[reason].clone());
         }
         let Place { start, size, .. } = self.places[index];
         let mut bytes = vec![0; size as usize];
