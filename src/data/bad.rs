@@ -10,7 +10,7 @@ const EXAMPLES: usize = 3;
 /// A file that gives no picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadSample {
-    /// Its path relative to the data set's folder.
+    /// Its name in the data set: the path relative to its folder, or the file name of its tar, `/` and its name in there.
     pub name: String,
     /// Why it gives no picture.
     pub reason: String,

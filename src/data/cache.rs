@@ -2,7 +2,6 @@
 //!
 //! The file is written with plain calls, which fail when the disk is full, and read through a memory map, which spares a copy.
 //! Each image has a place of its own there, written once and before anyone knows of it.
-#![allow(unsafe_code, reason = "a view into a memory map, in `Kept::get`")]
 
 use std::env;
 use std::fs::File;
@@ -108,6 +107,7 @@ impl Kept {
         // SAFETY: `start` and the length are of a range within the map, since `write` gave it away. It was written before
         // its place was set, and is never written again: no other image is given the range. The file has no name and its
         // handle does not leave the cache, so nobody else changes or shortens it.
+        #[allow(unsafe_code, reason = "a view into a memory map")]
         let bytes = unsafe {
             std::slice::from_raw_parts(self.cache.map.as_ptr().add(start as usize), 3 * width * height)
         };

@@ -48,9 +48,10 @@ pub struct Config {
     /// Decoded images, resized where the crop is `random` or `centre`, are kept for the epochs to come: at most so many GiB,
     /// of training and validation images together; 0 for none. They lie in a file without a name in the folder of temporary
     /// files (TMPDIR, else /tmp), which must have the room when a run begins, and goes with the process. What does not fit is
-    /// decoded each time. To be kept, a picture is resized as a whole, not only the part that is cut from it, which moves
-    /// values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge falls on the middle of a pixel); they
-    /// are the same whether an image was kept or did not fit.
+    /// decoded each time, and so is a picture whose long side is more than 8 times its short one, unless the crop is
+    /// `random-resized`: resized whole it would be too large. To be kept, a picture is resized as a whole, not only the part
+    /// that is cut from it, which moves values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge
+    /// falls on the middle of a pixel); they are the same whether an image was kept or did not fit.
     pub cache_gib: f64,
     /// Threads that decode; 0 for one per core.
     pub workers: usize,

@@ -45,8 +45,7 @@ impl ImageFolder {
             Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
         }
         let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
-        let walk = WalkDir::new(root).follow_links(true).into_iter();
-        for entry in walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name())) {
+        for entry in walk(root) {
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             found += 1;
@@ -139,6 +138,19 @@ impl ImageFolder {
         }
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// Everything in `root` and its subfolders that is not hidden, links followed.
+fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
+    let walk = WalkDir::new(root).follow_links(true).into_iter();
+    walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name()))
+}
+
+/// An image in `root` or its subfolders, relative to it: the first that is met. What cannot be read shows none; where images
+/// are only looked for, that is no error (a disk of tars has its `lost+found`).
+pub(super) fn any_image(root: &Path) -> Option<PathBuf> {
+    let path = walk(root).find_map(|entry| image_path(entry, root).ok().flatten())?;
+    path.strip_prefix(root).map(Path::to_owned).ok()
 }
 
 /// The path of a walk's entry if it is an image file.

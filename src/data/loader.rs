@@ -34,7 +34,7 @@ pub struct Batch {
     /// The images' names in the data set, B of them.
     pub names: Vec<String>,
     /// Their classes, B of them: positions in [`Dataset::labels`], none for an image outside every class
-    /// folder.
+    /// folder, or without a class in its tar.
     pub labels: Vec<Option<usize>>,
     /// Where to go on after this batch.
     pub cursor: Cursor,

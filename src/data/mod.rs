@@ -86,15 +86,15 @@ pub enum DataError {
     /// More images than a 32-bit index can tell apart.
     #[error("{} holds more than 2^32 images; split it", .0.display())]
     TooManyFiles(PathBuf),
-    /// A share of the folder without a single image in it.
+    /// A share of the data set without a single image in it.
     #[error(
-        "data.val_share = {share} leaves no image of {images} for {part}; set data.val to a folder, or \
-         choose another share"
+        "data.val_share = {share} leaves no image of {images} for {part}; set data.val to a folder or tar \
+         shards, or choose another share"
     )]
     EmptySplit {
         /// The share for validation.
         share: f64,
-        /// Images in the whole folder.
+        /// Images in the whole data set.
         images: usize,
         /// `training` or `validation`.
         part: &'static str,

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
@@ -28,12 +28,17 @@ pub(super) struct Shards {
     /// The images' names in their tars.
     index: Index,
     places: Vec<Place>,
-    /// Why an image cannot be used.
-    faults: HashMap<u32, String>,
+    /// Why an image cannot be used: a position in `reasons`, of which there are a handful. A set of captions may have an
+    /// image for few of its samples.
+    faults: HashMap<u32, usize>,
+    reasons: Vec<String>,
     labels: Vec<String>,
-    /// Those read last, at the end the very last.
-    open: Mutex<VecDeque<(PathBuf, Arc<File>)>>,
+    /// Those read last.
+    open: Mutex<OpenTars>,
 }
+
+/// Files by the positions of their tars, at the end the one read last.
+type OpenTars = VecDeque<(usize, Arc<File>)>;
 
 #[derive(Debug)]
 struct Tar {
@@ -65,6 +70,7 @@ impl Shards {
             index: Index::default(),
             places: vec![],
             faults: HashMap::new(),
+            reasons: vec![],
             labels: numbers.iter().map(i64::to_string).collect(),
             open: Mutex::default(),
         };
@@ -95,7 +101,12 @@ impl Shards {
             }
             let image = sample.image.unwrap_or_else(|| Err(no_image()));
             let (start, size) = image.unwrap_or_else(|reason| {
-                self.faults.insert(self.places.len() as u32, reason);
+                let known = self.reasons.iter().position(|known| *known == reason);
+                let at = known.unwrap_or(self.reasons.len());
+                if known.is_none() {
+                    self.reasons.push(reason);
+                }
+                self.faults.insert(self.places.len() as u32, at);
                 (0, 0)
             });
             let label = sample.label.and_then(|label| numbers.binary_search(&label).ok());
@@ -123,40 +134,49 @@ impl Shards {
         self.tars.iter().map(|tar| tar.images.clone()).collect()
     }
 
-    fn tar(&self, index: usize) -> &Tar {
-        &self.tars[self.tars.partition_point(|tar| tar.images.end as usize <= index)]
+    /// The position in `tars` of that in which image `index` lies.
+    fn tar_of(&self, index: usize) -> usize {
+        self.tars.partition_point(|tar| tar.images.end as usize <= index)
     }
 
     pub(super) fn name(&self, index: usize) -> String {
-        format!("{}/{}", self.tar(index).name, String::from_utf8_lossy(self.index.get(index)))
+        format!("{}/{}", self.tars[self.tar_of(index)].name, String::from_utf8_lossy(self.index.get(index)))
     }
 
     /// The content of image `index`, or why it cannot be had.
     pub(super) fn read(&self, index: usize) -> Result<Vec<u8>, String> {
-        if let Some(reason) = self.faults.get(&(index as u32)) {
-            return Err(reason.clone());
+        if let Some(&reason) = self.faults.get(&(index as u32)) {
+            return Err(self.reasons[reason].clone());
         }
         let Place { start, size, .. } = self.places[index];
         let mut bytes = vec![0; size as usize];
-        self.file(&self.tar(index).path)
+        self.file(self.tar_of(index))
             .and_then(|file| file.read_exact_at(&mut bytes, start))
             .map_err(|error| format!("cannot read it: {error}"))?;
         Ok(bytes)
     }
 
-    fn file(&self, path: &Path) -> io::Result<Arc<File>> {
-        // Nothing in here leaves the list half changed.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = open.iter().position(|(other, _)| other == path);
-        let (path, file) = match at.and_then(|at| open.remove(at)) {
-            Some(found) => found,
-            None => (path.to_owned(), Arc::new(File::open(path)?)),
-        };
+    fn file(&self, tar: usize) -> io::Result<Arc<File>> {
+        if let Some(file) = known(&mut self.lock(), tar) {
+            return Ok(file);
+        }
+        // Without the lock: opening may take long, and the other threads have files of their own to read.
+        let file = Arc::new(File::open(&self.tars[tar].path)?);
+        let mut open = self.lock();
+        if let Some(file) = known(&mut open, tar) {
+            // Another thread was faster.
+            return Ok(file);
+        }
         if open.len() == OPEN_FILES {
             open.pop_front();
         }
-        open.push_back((path, Arc::clone(&file)));
+        open.push_back((tar, Arc::clone(&file)));
         Ok(file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, OpenTars> {
+        // Nothing that holds it leaves the list half changed.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Over names, places and sizes of the images.
@@ -187,6 +207,16 @@ impl Shards {
         }
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// The file of `tar` if it is open; it becomes the one read last, which it mostly is already.
+fn known(open: &mut OpenTars, tar: usize) -> Option<Arc<File>> {
+    let at = open.iter().rposition(|&(other, _)| other == tar)?;
+    if at + 1 < open.len() {
+        let found = open.remove(at)?;
+        open.push_back(found);
+    }
+    open.back().map(|(_, file)| Arc::clone(file))
 }
 
 fn scan(tar: &Path) -> Result<Vec<Located>, DataError> {

@@ -2,11 +2,20 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use tar::{Archive, EntryType};
+use tar::{Archive, EntryType, Header};
 
 use super::{DataError, key};
+
+/// Bytes of a header, and what all sizes are rounded up to.
+const BLOCK: u64 = 512;
+/// The longest extension that is read. A path has 4096 bytes at most; what else tars say of a file is not much longer.
+const EXTENSION_LIMIT: u64 = 1 << 20;
+/// Extensions that the `tar` crate accepts before a member: a long name, the long name of a link and one of pax. After another
+/// it fails, or it takes it for a member of its own, which may be the fourth.
+const EXTENSIONS: usize = 4;
 
 /// A regular file in a tar.
 #[derive(Debug)]
@@ -102,11 +111,12 @@ impl Members {
     /// Whatever comes next, long names and other extensions resolved.
     fn next_raw(&mut self) -> Result<Option<Raw>, DataError> {
         // Not even a header is left, nor the block of zeros that ends a tar.
-        if self.length.saturating_sub(self.next) < 512 {
+        if self.length.saturating_sub(self.next) < BLOCK {
             return Err(
                 self.damaged("it is cut short: its end mark, a block of zeros, is missing".to_owned())
             );
         }
+        self.check_extensions()?;
         let raw = self.header().map_err(|error| self.damaged(error.to_string()))?;
         let Some(raw) = raw else { return Ok(None) };
         let name = String::from_utf8_lossy(&raw.name);
@@ -115,8 +125,36 @@ impl Members {
         }
         // Where a member is cut short, its header still shows that the sample before it is whole: see `check`.
         let end = raw.start.saturating_add(raw.size);
-        self.next = end.checked_next_multiple_of(512).unwrap_or(u64::MAX);
+        self.next = end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         Ok(Some(raw))
+    }
+
+    /// Whether the extensions before the next member are of a size that can be read: the `tar` crate reads them whole, so
+    /// that a sparse file of a few blocks could claim all memory.
+    fn check_extensions(&self) -> Result<(), DataError> {
+        let (mut at, mut header) = (self.next, Header::new_old());
+        for _ in 0..EXTENSIONS {
+            let left = self.length.saturating_sub(at).saturating_sub(BLOCK);
+            // Where a header is missing or broken, `header` says so.
+            if self.file.read_exact_at(header.as_mut_bytes(), at).is_err() {
+                break;
+            }
+            let (kind, Ok(size)) = (header.entry_type(), header.entry_size()) else { break };
+            let what = match kind {
+                EntryType::GNULongName | EntryType::GNULongLink => "a long name",
+                EntryType::XHeader | EntryType::XGlobalHeader => "a pax header",
+                _ => break,
+            };
+            if size > EXTENSION_LIMIT {
+                let reason = format!("{what} claims {size} bytes, more than the limit of {EXTENSION_LIMIT}");
+                return Err(self.damaged(reason));
+            }
+            if size > left {
+                return Err(self.damaged(format!("it is cut short within {what}")));
+            }
+            at = at.saturating_add(BLOCK + size.next_multiple_of(BLOCK));
+        }
+        Ok(())
     }
 
     /// What the header at `next` says; none if it is the end mark.

@@ -10,7 +10,7 @@ use super::list::List;
 use super::parquet::Parquet;
 use super::webdataset::WebDataset;
 use super::{DataError, Input};
-use crate::data::folder::{has_extension, is_hidden};
+use crate::data::folder::{any_image, has_extension, is_hidden};
 
 /// The endings of compressed archives, without a dot.
 const COMPRESSED: [&str; 10] =
@@ -75,28 +75,37 @@ fn recognise_folder(path: &Path) -> Result<Found, DataError> {
     // Where Hugging Face's hub keeps them.
     let parquets =
         if top.parquets.is_empty() && data.is_dir() { Survey::of(&data)?.parquets } else { top.parquets };
-    match (top.images, top.tars.is_empty(), parquets.is_empty()) {
-        (_, true, true) => Ok(Found::Folder { compressed: top.compressed }),
-        (false, false, true) => match top.compressed {
+    if top.tars.is_empty() && parquets.is_empty() {
+        return Ok(Found::Folder { compressed: top.compressed });
+    }
+    // Classes of images would be left out in silence where a stray shard lies beside their folders.
+    let image = if top.images { Some("images".to_owned()) } else { any_image(path).map(below) };
+    match (image, top.tars.is_empty(), parquets.is_empty()) {
+        (None, false, true) => match top.compressed {
             // Left out in silence it would be missing in the output.
             Some(archive) => Err(DataError::Compressed(archive)),
             None => Ok(Found::Tars(top.tars)),
         },
-        (false, true, false) => Ok(Found::Parquets(parquets)),
-        _ => Err(ambiguous(path, top.images, &top.tars, &parquets)),
+        (None, true, false) => Ok(Found::Parquets(parquets)),
+        (image, ..) => Err(ambiguous(path, image, &top.tars, &parquets)),
     }
 }
 
-fn ambiguous(path: &Path, images: bool, tars: &[PathBuf], parquets: &[PathBuf]) -> DataError {
+fn below(image: PathBuf) -> String {
+    format!("images in subfolders ({})", image.display())
+}
+
+/// `images` says what there is of those.
+fn ambiguous(path: &Path, images: Option<String>, tars: &[PathBuf], parquets: &[PathBuf]) -> DataError {
     let (mut found, mut remedy) = (vec![], vec![]);
-    if images {
-        found.push("images");
+    if let Some(images) = images {
+        found.push(images);
         remedy.push("a folder with nothing but images for those".to_owned());
     }
     for (kind, files) in [(".tar files", tars), (".parquet files", parquets)] {
         let Some(first) = files.first() else { continue };
         let folder = first.parent().filter(|&folder| folder != path);
-        found.push(kind);
+        found.push(kind.to_owned());
         remedy.push(match folder {
             Some(folder) => format!("{} for the {kind}", folder.display()),
             None => format!("{} (or a folder with nothing but such) for the {kind}", first.display()),

@@ -62,11 +62,13 @@ fn refusal(path: &Path) -> String {
 #[test]
 fn what_is_there_tells_the_kind() {
     let kind = |path: &Path| SampleSet::open(path).unwrap().kind();
-    let root = folder(&["x.TAR", "y.tar", ".hidden.tar", "._y.tar", "notes.txt", "sub/a.png", "list.jsonl"]);
+    let root = folder(&["x.TAR", "y.tar", ".hidden.tar", "._y.tar", "notes.txt", "sub/a.txt", "list.jsonl"]);
     assert_eq!(kind(root.path()), "webdataset");
     assert_eq!(kind(&root.path().join("x.TAR")), "webdataset");
     assert_eq!(kind(&root.path().join("list.jsonl")), "list");
-    assert_eq!(kind(&root.path().join("sub")), "folder");
+    // Images in a hidden folder are not looked for anywhere.
+    assert_eq!(kind(folder(&["x.tar", ".thumbs/a.png", "sub/.b/a.png"]).path()), "webdataset");
+    assert_eq!(kind(folder(&["sub/a.png"]).path()), "folder");
     // A folder is no file, whatever its name; nor is the list beside the images an input then.
     let root =
         folder(&["a.png", "shards.tar/b.png", "metadata.jsonl", ".c.parquet", "old.tar.gz", "data/x.txt"]);
@@ -111,6 +113,32 @@ fn several_kinds_in_a_folder_are_ambiguous() {
             assert!(message.contains(remedy), "{message}");
         }
     }
+}
+
+#[test]
+fn class_folders_beside_a_shard_are_ambiguous() {
+    for (files, found, remedy) in [
+        (&["cat/deep/a.png", "cat/b.txt", "stray.tar"][..], "deep/a.png) and .tar files", "/stray.tar (or"),
+        (&["cat/deep/a.png", "stray.parquet"], "a.png) and .parquet files", "/stray.parquet (or"),
+        (&["cat/a.png", "data/x.parquet"], "a.png) and .parquet files", "/data for the .parquet files"),
+        (
+            &["data/a.png", "data/x.parquet"],
+            "(data/a.png) and .parquet files",
+            "/data for the .parquet files",
+        ),
+    ] {
+        let message = refusal(folder(files).path());
+        for part in ["holds images in subfolders (", found, "so it is ambiguous; give a folder with", remedy]
+        {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    // Links are followed, as in a folder of images; what cannot be read, here a link to itself, shows none.
+    let (root, classes) = (folder(&["x.tar"]), folder(&["a.png"]));
+    symlink("self", root.path().join("self")).unwrap();
+    assert_eq!(SampleSet::open(root.path()).unwrap().kind(), "webdataset");
+    symlink(classes.path(), root.path().join("cat")).unwrap();
+    assert!(refusal(root.path()).contains("(cat/a.png) and .tar files"), "{}", refusal(root.path()));
 }
 
 #[test]

@@ -296,3 +296,34 @@ fn refused_samples_are_asked_for_once_and_their_images_skipped() {
     assert_eq!(asked, expected);
     assert_eq!(got, ["small", "z"]);
 }
+
+#[test]
+fn an_extension_that_claims_too_much_is_refused_unread() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.tar");
+    let whole = tar(&[("a.jpg", b"x"), ("b.jpg", b"x")]);
+    let members = &whole[..whole.len() - 1024];
+    let extension = |kind: u8, size: u64| raw_header(b"extension", kind, size).as_bytes().to_vec();
+    let long_name = [extension(b'L', 6), b"c.jpg\0".to_vec(), vec![0; 506]].concat();
+    let (pax, huge) = ([extension(b'x', 13), b"13 comment=x\n".to_vec(), vec![0; 499]].concat(), 100 << 30);
+    for kind in [b'L', b'K', b'x', b'g'] {
+        for before in [vec![], long_name.clone(), [pax.clone(), long_name.clone()].concat()] {
+            // The disk stores next to nothing of it.
+            fs::write(&path, [members, &before, &extension(kind, huge)].concat()).unwrap();
+            let file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.set_len(file.metadata().unwrap().len() + huge + 1024).unwrap();
+            let (samples, error) = failure(&SampleSet::open(&path).unwrap());
+            assert_eq!(keys_of(&samples), ["a"]);
+            assert!(
+                error.to_string().contains("claims 107374182400 bytes, more than the limit of"),
+                "{error}"
+            );
+        }
+    }
+    fs::write(&path, [members, &extension(b'L', 1 << 20), &[b'x'; 512]].concat()).unwrap();
+    let error = failure(&SampleSet::open(&path).unwrap()).1.to_string();
+    assert!(error.contains("beyond the sample a: it is cut short within a long name"), "{error}");
+    let rest = tar(&[("d.jpg", b"x"), ("e.jpg", b"x")]);
+    fs::write(&path, [members, &pax, &long_name, &rest].concat()).unwrap();
+    assert_eq!(keys_of(&all(&SampleSet::open(&path).unwrap())), ["a", "b", "c", "e"]);
+}
