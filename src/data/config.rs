@@ -45,8 +45,8 @@ pub struct Config {
     pub lenient_jpeg: bool,
     /// Stop when more than this fraction of the images is bad: in [0, 1].
     pub max_bad_fraction: f64,
-    /// Decoded images, resized where the crop is `random` or `centre`, are kept for the epochs to come: at most so many GiB,
-    /// of training and validation images together; 0 for none. They lie in a file without a name in the folder of temporary
+    /// Decoded training images, resized where the crop is `random` or `centre`, are kept for the epochs to come: at most so many
+    /// GiB; 0 for none. They lie in a file without a name in the folder of temporary
     /// files (TMPDIR, else /tmp), which must have the room when a run begins, and goes with the process. What does not fit is
     /// decoded each time, and so is a picture whose long side is more than 8 times its short one, unless the crop is
     /// `random-resized`: resized whole it would be too large. To be kept, a picture is resized as a whole, not only the part
