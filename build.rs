@@ -12,6 +12,8 @@ fn main() {
         .cpp(true)
         .std("c++20")
         .opt_level(3)
+        // at::parallel_for is a template: without this flag its body runs on one thread.
+        .flag_if_supported("-fopenmp")
         // libtorch's headers are not ours to mend.
         .flag_if_supported("-Wno-unused-parameter")
         // Vectors wider than the oldest processor's only go between functions that are inlined.
@@ -24,5 +26,9 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-search=native={lib}");
     println!("cargo:rustc-link-lib=torch_cpu");
+    // The OpenMP that libtorch brings and uses, so that there is one pool of threads. Apple's compiler has none.
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo:rustc-link-arg=-l:libgomp.so.1");
+    }
     println!("cargo:rustc-link-lib=c10");
 }
