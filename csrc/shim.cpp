@@ -128,6 +128,13 @@ char* px_fused_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** first
   });
 }
 
+// Leaves the parameters without gradients, so that the next one is taken over instead of added to zeros.
+char* px_drop_grads(at::Tensor** params, int n) {
+  return caught([&] {
+    for (int i = 0; i < n; i++) params[i]->mutable_grad().reset();
+  });
+}
+
 // The l2 norm over all gradients together, written to `total` (a new float scalar); gradients are scaled in place
 // so that it is at most max_norm when max_norm > 0.
 char* px_clip_grad_norm(at::Tensor** grads, int n, double max_norm, at::Tensor** total) {

@@ -6,49 +6,56 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/convolution_backward.h>
 #include <algorithm>
+#include <array>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace {
 constexpr int64_t KINDS = 4, TAPS = 2;
 
+constexpr int64_t NUMBERS = 9, SUMS = KINDS * TAPS * TAPS; // of 3×3, and of the four kernels
+
 // Along one axis: which of the 2 taps of the kind of pixel the number `k` of 3 belongs to. Of an even output pixel 2i the
 // neighbours i-1, i, i; of an odd one i, i, i+1.
-int64_t tap(int64_t odd, int64_t k) { return odd ? k / 2 : (k + 1) / 2; }
+constexpr int64_t tap(int64_t odd, int64_t k) { return odd ? k / 2 : (k + 1) / 2; }
 
-// Calls body(number of 3×3, number of [KINDS, 2, 2]) for every one of the sums' terms.
-template <typename F> void each_term(F&& body) {
-  for (int64_t kind = 0; kind < KINDS; kind++) {
-    for (int64_t ky = 0; ky < 3; ky++) {
-      for (int64_t kx = 0; kx < 3; kx++) {
-        body(ky * 3 + kx, kind * 4 + tap(kind / 2, ky) * TAPS + tap(kind % 2, kx));
-      }
-    }
+struct Term {
+  int64_t number, sum; // of NUMBERS, to SUMS
+};
+
+constexpr std::array<Term, KINDS * NUMBERS> terms() {
+  std::array<Term, KINDS * NUMBERS> all{};
+  for (int64_t i = 0; i < KINDS * NUMBERS; i++) {
+    int64_t kind = i / NUMBERS, y = i % NUMBERS / 3, x = i % 3;
+    all[i] = {i % NUMBERS, (kind * TAPS + tap(kind / 2, y)) * TAPS + tap(kind % 2, x)};
   }
+  return all;
 }
+constexpr auto TERMS = terms();
 
 // [O, I, 3, 3] -> [KINDS * O, I, 2, 2].
 at::Tensor folded(const at::Tensor& weight) {
-  auto rows = weight.reshape({-1, 9});
-  auto sums = at::zeros({rows.size(0), KINDS * 4}, rows.options());
-  auto from = rows.accessor<float, 2>();
-  auto to = sums.accessor<float, 2>();
-  for (int64_t row = 0; row < rows.size(0); row++) {
-    each_term([&](int64_t k, int64_t sum) { to[row][sum] += from[row][k]; });
+  auto numbers = weight.contiguous();
+  int64_t rows = numbers.numel() / NUMBERS;
+  auto sums = at::zeros({weight.size(0), weight.size(1), KINDS, TAPS, TAPS}, numbers.options());
+  const float* from = numbers.const_data_ptr<float>();
+  float* to = sums.mutable_data_ptr<float>();
+  for (int64_t row = 0; row < rows; row++, from += NUMBERS, to += SUMS) {
+    for (auto [number, sum] : TERMS) to[sum] += from[number];
   }
-  auto kinds = sums.view({weight.size(0), weight.size(1), KINDS, TAPS, TAPS}).permute({2, 0, 1, 3, 4});
-  return kinds.reshape({KINDS * weight.size(0), weight.size(1), TAPS, TAPS});
+  return sums.permute({2, 0, 1, 3, 4}).reshape({KINDS * weight.size(0), weight.size(1), TAPS, TAPS});
 }
 
-// The derivative by the weight from that by `folded(weight)`.
+// The derivative by the weight, of `shape`, from that by `folded(weight)`.
 at::Tensor unfolded(const at::Tensor& kinds, at::IntArrayRef shape) {
-  auto sums = kinds.to(at::kFloat).view({KINDS, shape[0], shape[1], TAPS, TAPS}).permute({1, 2, 0, 3, 4}).reshape({-1, KINDS * 4});
-  auto rows = at::zeros({sums.size(0), 9}, sums.options());
-  auto from = sums.accessor<float, 2>();
-  auto to = rows.accessor<float, 2>();
-  for (int64_t row = 0; row < rows.size(0); row++) {
-    each_term([&](int64_t k, int64_t sum) { to[row][k] += from[row][sum]; });
+  auto by_kind = kinds.to(at::kFloat).view({KINDS, shape[0], shape[1], TAPS, TAPS});
+  auto sums = by_kind.permute({1, 2, 0, 3, 4}).contiguous();
+  auto numbers = at::zeros(shape, sums.options());
+  const float* from = sums.const_data_ptr<float>();
+  float* to = numbers.mutable_data_ptr<float>();
+  for (int64_t row = 0; row < shape[0] * shape[1]; row++, from += SUMS, to += NUMBERS) {
+    for (auto [number, sum] : TERMS) to[number] += from[sum];
   }
-  return rows.view(shape);
+  return numbers;
 }
 
 // Bytes of the pixels of [B, KINDS * C, h + 1, w + 1] and [B, C, 2h, 2w], both channels_last, that belong together. Pixel (y, x)

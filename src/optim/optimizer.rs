@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::muon::is_hidden;
 use super::{Adamw, Config, Muon, Named, OptimError, gradient};
-use crate::torch::clip_grad_norm;
+use crate::torch::{clip_grad_norm, drop_grads};
 
 /// Takes the steps, with named state to save.
 #[derive(Debug)]
@@ -50,10 +50,12 @@ impl Optimizer {
     }
 
     /// Forgets all gradients.
-    pub fn zero_grad(&mut self) {
-        for param in self.parameters() {
-            param.shallow_clone().zero_grad();
-        }
+    ///
+    /// # Errors
+    /// From libtorch.
+    pub fn drop_grads(&mut self) -> Result<(), OptimError> {
+        let params: Vec<Tensor> = self.parameters().map(Tensor::shallow_clone).collect();
+        Ok(drop_grads(&params)?)
     }
 
     /// Clears the moments of the rows of parameter `name` where `mask` (`[rows]` bool) holds. Rows are replaced in codebooks

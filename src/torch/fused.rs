@@ -6,7 +6,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 use super::TorchError;
-use super::shim::{check, px_clip_grad_norm, px_fused_adamw};
+use super::shim::{check, px_clip_grad_norm, px_drop_grads, px_fused_adamw};
 
 /// What [`fused_adamw`] works on, one entry per parameter, all on one device.
 #[derive(Debug)]
@@ -76,6 +76,16 @@ pub fn fused_adamw(
     })
 }
 
+/// Leaves `params` without gradients.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn drop_grads(params: &[Tensor]) -> Result<(), TorchError> {
+    let mut pointers = pointers(params);
+    // SAFETY: the array holds live tensors.
+    check(unsafe { px_drop_grads(pointers.as_mut_ptr(), params.len() as c_int) })
+}
+
 /// The l2 norm over all gradients together (a float scalar, left on the device); when `max_norm` > 0 the gradients
 /// are scaled in place by min(1, max_norm / (norm + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does.
 ///
@@ -96,6 +106,17 @@ pub fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<Tensor, TorchEr
 mod tests {
     use super::*;
     use tch::{Device, Kind};
+
+    #[test]
+    fn dropped_gradients_are_gone() {
+        let param = Tensor::ones([2, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        for _ in 0..2 {
+            param.sum(Kind::Float).backward();
+            assert_eq!(param.grad(), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+            drop_grads(&[param.shallow_clone()]).unwrap();
+            assert!(!param.grad().defined());
+        }
+    }
 
     #[test]
     fn found_inf_skips_the_step() {

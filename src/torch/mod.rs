@@ -13,7 +13,7 @@ mod trace;
 mod upsample;
 
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
-pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, fused_adamw};
+pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use host::{HostBytes, to_device_async};
 pub use memory::keep_freed_memory;
 pub use nearest::least_scores;

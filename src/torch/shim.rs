@@ -59,6 +59,7 @@ unsafe extern "C" {
         bias: *const C_tensor,
         y: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn px_drop_grads(params: *mut *mut C_tensor, n: c_int) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(
         grads: *mut *mut C_tensor,
         n: c_int,

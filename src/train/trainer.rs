@@ -219,7 +219,7 @@ impl Trainer {
         let (train, step) = (&self.parts.train, self.state.step);
         let seed = self.parts.seed.derive("step", &[step]);
         for optimizer in &mut self.optimizers {
-            optimizer.zero_grad();
+            optimizer.drop_grads()?;
         }
         let micro_batches = train.micro_batches as f64;
         let (mut losses, mut statistics, mut monitors) = (vec![], vec![], vec![]);
