@@ -6,8 +6,7 @@
 
 Prints a table: medians over the turns, the median ratio and the smallest and largest, and the bar that the ratio is held to.
 The training steps are those of the embedded photographs; the default pictures for the loaders lie beside the repository where it
-is developed, so give any folder of JPEGs. A whole measurement is written to bench/results.json, which is kept in git: the
-tables in docs/performance.md come from it. Part of one goes to target/bench.json. Leave the machine alone meanwhile. Ctrl-C stops,
+is developed, so give any folder of JPEGs. A whole measurement is written to bench/results.json. Part of one goes to target/bench.json. Leave the machine alone meanwhile. Ctrl-C stops,
 and shows what there is.
 """
 
