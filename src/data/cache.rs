@@ -18,7 +18,7 @@ use crate::picture::DecodeOptions;
 
 const GIB: f64 = 1_073_741_824.0;
 
-/// Room for decoded images, for several data sets together.
+/// Room for decoded images.
 #[derive(Debug)]
 pub struct Cache {
     file: File,
