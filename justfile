@@ -31,7 +31,7 @@ demo STEPS="800" RUN="checkpoints/demo": setup
 # Run every test
 test *ARGS: setup
     # One thread in libtorch: the same sums everywhere, and none that wait for each other on a busy machine.
-    OMP_NUM_THREADS=1 cargo test --locked "$@"
+    OMP_NUM_THREADS=1 cargo test --locked --workspace "$@"
 
 # Everything the CI checks: format, lints, tests, a tiny demo
 check: setup

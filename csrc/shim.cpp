@@ -80,11 +80,11 @@ char* px_allow_tf32(int bits, int* previous) {
   });
 }
 
-// Bytes on the host, all zero, which a CUDA device can fetch by itself if they are pinned.
+// Bytes on the host, whatever they are, which a CUDA device can fetch by itself if they are pinned.
 char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
   return caught([&] {
     auto options = at::TensorOptions().dtype(at::kByte).pinned_memory(pinned != 0);
-    *out = new at::Tensor(at::zeros(at::IntArrayRef(shape, n), options));
+    *out = new at::Tensor(at::empty(at::IntArrayRef(shape, n), options));
   });
 }
 

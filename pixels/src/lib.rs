@@ -1,10 +1,11 @@
-//! The calls in which almost all of the time of reading a picture goes. Both libraries are generic, so that their inner loops are
+//! The work in which almost all of the time of reading a picture goes. Both libraries are generic, so that their inner loops are
 //! compiled in the crate that names the types: here, at the highest level, while the rest of pixtok is compiled quickly
 //! (`docs/performance.md`).
 #![warn(missing_docs)]
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{ResizeError, ResizeOptions, Resizer};
+use multiversion::multiversion;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -42,4 +43,31 @@ pub fn resize(
     options: &ResizeOptions,
 ) -> Result<(), ResizeError> {
     resizer.resize(source, target, options)
+}
+
+/// A row of interleaved pixels, one byte for each of three channels, to a row of each channel. They are as long as the shortest.
+// Wide vectors have the shuffles that this is made of; what the processor lacks is not used.
+#[multiversion(targets("x86_64+avx+avx2"))]
+pub fn split_channels(pixels: &[[u8; 3]], [red, green, blue]: [&mut [u8]; 3]) {
+    for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
+        [*red, *green, *blue] = *pixel;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_come_apart_in_rows_of_any_length() {
+        for width in 0..200 {
+            let pixels: Vec<[u8; 3]> =
+                (0..width).map(|x| [0, 1, 2].map(|c| (x * 7 + c * 85) as u8)).collect();
+            let mut rows = [0, 1, 2].map(|_| vec![0; width]);
+            split_channels(&pixels, rows.each_mut().map(Vec::as_mut_slice));
+            for (channel, row) in rows.iter().enumerate() {
+                assert!(row.iter().eq(pixels.iter().map(|pixel| &pixel[channel])), "{width} pixels");
+            }
+        }
+    }
 }

@@ -107,10 +107,7 @@ fn to_planes(interleaved: &[u8], size: ImageSize, mirrored: bool, planes: &mut [
     let planes =
         red.chunks_exact_mut(width).zip(green.chunks_exact_mut(width)).zip(blue.chunks_exact_mut(width));
     for (row, ((red, green), blue)) in rows.zip(planes) {
-        let pixels = row.as_chunks::<3>().0.iter();
-        for (((pixel, red), green), blue) in pixels.zip(&mut *red).zip(&mut *green).zip(&mut *blue) {
-            [*red, *green, *blue] = *pixel;
-        }
+        pixtok_pixels::split_channels(row.as_chunks().0, [&mut *red, &mut *green, &mut *blue]);
         if mirrored {
             for row in [red, green, blue] {
                 row.reverse();

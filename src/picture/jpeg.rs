@@ -81,7 +81,7 @@ fn find_end(bytes: &[u8]) -> Result<usize, usize> {
         // The next marker: 0xFF, any number of 0xFF to fill, then a byte that is neither 0xFF nor the 0x00
         // that stands for a literal 0xFF in the coded data.
         let rest = bytes.get(at..).ok_or(segment)?;
-        at += rest.iter().position(|&byte| byte == 0xFF).ok_or(bytes.len())?;
+        at += memchr::memchr(0xFF, rest).ok_or(bytes.len())?;
         segment = at;
         at += 1;
         match bytes.get(at).ok_or(segment)? {
