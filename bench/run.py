@@ -128,10 +128,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=cores, help="of libtorch on both sides, and workers of a DataLoader (%(default)s)")
     parser.add_argument("--only", default="", metavar="ROWS", help="only these rows, separated by commas")
     parser.add_argument("--quick", action="store_true", help="one turn of little work: whether everything runs")
-    parser.add_argument("--full", action="store_true", help="whole runs too: about two hours more")
+    parser.add_argument("--full", action="store_true", help="whole runs too: half an hour more")
     quality = "whose time to PyTorch's quality is measured with --full (%(default)s)"
-    parser.add_argument("--quality-fsq", type=Path, default=steps.FSQ, metavar="CONFIG", help=quality)
-    parser.add_argument("--quality-vq", type=Path, default=steps.VQ, metavar="CONFIG", help=quality)
+    parser.add_argument("--quality-fsq", type=Path, default=steps.QUICK_FSQ, metavar="CONFIG", help=quality)
+    parser.add_argument("--quality-vq", type=Path, default=steps.QUICK_VQ, metavar="CONFIG", help=quality)
     parser.add_argument("--out", type=Path, help="where the measurement is written")
     return parser.parse_args()
 

@@ -10,6 +10,8 @@ from turns import Arm, Group, Kind, Row, Turn, compare
 # Our speed is the median over windows of so many steps.
 WINDOW = 10
 FSQ, VQ = "configs/photos96-fsq.toml", "configs/photos96-vq.toml"
+# The recipes that reach a quality soonest.
+QUICK_FSQ, QUICK_VQ = "configs/quickstart-fsq.toml", "configs/quickstart-vq.toml"
 # A step on 8×8 pixels, whose time is that of the calls.
 TINY = ["data.image_size=8", "train.batch_size=1", 'train.precision="fp32"']
 EAGER = ["torch-fsq", "torch-fsq-plain", "torch-fsq-channels-last", "torch-fsq-glibc"]
