@@ -33,7 +33,7 @@ fn activations(channels: i64, side: i64) -> Tensor {
 #[divan::bench(args = [(16, 64), (32, 32), (64, 16)])]
 fn norm_silu(bencher: Bencher, (channels, side): (i64, i64)) {
     let (store, x) = (nn::VarStore::new(Device::Cpu), activations(channels, side));
-    let norm = layers::group_norm(&store.root(), channels / 4, channels);
+    let norm = layers::GroupNorm::new(&store.root(), channels / 4, channels, layers::GROUP_NORM_EPS);
     bencher.bench_local(|| {
         let y = layers::norm_silu(&norm, &x);
         Tensor::run_backward(&[y.sum(Kind::Float)], &[&x], false, false)

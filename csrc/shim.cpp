@@ -80,6 +80,11 @@ char* px_allow_tf32(int bits, int* previous) {
   });
 }
 
+// max(x, slope · x).
+char* px_leaky_relu(at::Tensor* x, double slope, at::Tensor** out) {
+  return caught([&] { *out = new at::Tensor(at::leaky_relu(*x, slope)); });
+}
+
 // Bytes on the host, whatever they are, which a CUDA device can fetch by itself if they are pinned.
 char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
   return caught([&] {

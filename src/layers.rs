@@ -5,8 +5,8 @@ use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 use crate::torch::{group_norm_silu, upsample_conv};
 
-/// Added to a group's variance.
-const GROUP_NORM_EPS: f64 = 1e-5;
+/// Added to a group's variance, as PyTorch does by default.
+pub const GROUP_NORM_EPS: f64 = 1e-5;
 
 /// A convolution with odd `kernel`, padded so that stride 1 keeps the size.
 ///
@@ -14,19 +14,49 @@ const GROUP_NORM_EPS: f64 = 1e-5;
 /// `[B, in, H, W]` -> `[B, out, H / stride, W / stride]` when `stride` divides H and W.
 #[must_use]
 pub fn conv(path: &nn::Path, channels_in: i64, channels_out: i64, kernel: i64, stride: i64) -> nn::Conv2D {
+    padded_conv(path, (channels_in, channels_out), kernel, stride, kernel / 2)
+}
+
+/// A convolution with zeros around its input.
+///
+/// # Shapes
+/// `[B, in, H, W]` -> `[B, out, (H + 2 · padding - kernel) / stride + 1, …]`.
+#[must_use]
+pub fn padded_conv(
+    path: &nn::Path,
+    (channels_in, channels_out): (i64, i64),
+    kernel: i64,
+    stride: i64,
+    padding: i64,
+) -> nn::Conv2D {
     // torch.nn.Conv2d: kaiming_uniform_(a = sqrt 5) is uniform within 1 / sqrt(fan_in), the bias likewise.
     let bound = 1.0 / ((channels_in * kernel * kernel) as f64).sqrt();
     let init = nn::Init::Uniform { lo: -bound, up: bound };
-    let config =
-        nn::ConvConfig { stride, padding: kernel / 2, ws_init: init, bs_init: init, ..Default::default() };
+    let config = nn::ConvConfig { stride, padding, ws_init: init, bs_init: init, ..Default::default() };
     nn::conv2d(path, channels_in, channels_out, kernel, config)
 }
 
-/// Group normalisation with learned scale (1) and shift (0).
-#[must_use]
-pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm {
-    let config = nn::GroupNormConfig { eps: GROUP_NORM_EPS, ..Default::default() };
-    nn::group_norm(path, groups, channels, config)
+/// Group normalisation with learned scale and shift.
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// With scale 1 and shift 0; `eps` is added to a group's variance.
+    #[must_use]
+    pub fn new(path: &nn::Path, groups: i64, channels: i64, eps: f64) -> Self {
+        Self { weight: path.ones("weight", &[channels]), bias: path.zeros("bias", &[channels]), groups, eps }
+    }
+}
+
+impl Module for GroupNorm {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
 }
 
 /// silu(norm(`x`)), as one operation where a training step runs on the CPU. Without a gradient it is always libtorch's two, so
@@ -34,13 +64,11 @@ pub fn group_norm(path: &nn::Path, groups: i64, channels: i64) -> nn::GroupNorm 
 ///
 /// # Shapes
 /// `[B, C, H, W]` -> the same.
-pub fn norm_silu(norm: &nn::GroupNorm, x: &Tensor) -> Tensor {
-    match (&norm.ws, &norm.bs) {
-        (Some(weight), Some(bias)) if trains_on_cpu(x) => {
-            group_norm_silu(x, weight, bias, norm.num_groups, GROUP_NORM_EPS)
-        }
-        _ => norm.forward(x).silu(),
+pub fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Tensor {
+    if trains_on_cpu(x) {
+        return group_norm_silu(x, &norm.weight, &norm.bias, norm.groups, norm.eps);
     }
+    norm.forward(x).silu()
 }
 
 /// `conv`, 3×3, of `x` enlarged by nearest neighbours; as one operation where [`norm_silu`] is one and the factor is 2.
@@ -77,7 +105,7 @@ mod tests {
     #[test]
     fn without_a_gradient_layers_are_libtorchs_own() {
         let vs = nn::VarStore::new(Device::Cpu);
-        let norm = group_norm(&(vs.root() / "norm"), 2, 8);
+        let norm = GroupNorm::new(&(vs.root() / "norm"), 2, 8, GROUP_NORM_EPS);
         let conv = conv(&(vs.root() / "conv"), 8, 6, 3, 1);
         tch::manual_seed(1);
         let x = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));

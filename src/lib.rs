@@ -23,6 +23,8 @@ pub mod data;
 
 pub mod layers;
 
+pub mod similarity;
+
 pub mod quantizer;
 
 pub mod nets;
@@ -32,6 +34,8 @@ pub mod model;
 pub mod loss;
 
 pub mod optim;
+
+pub mod adversarial;
 
 pub mod metrics;
 

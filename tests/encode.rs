@@ -4,6 +4,8 @@
 #[path = "encode/bad_input.rs"]
 mod bad_input;
 mod common;
+#[path = "encode/fine_tuning.rs"]
+mod fine_tuning;
 #[path = "encode/inputs.rs"]
 mod inputs;
 #[path = "encode/job.rs"]

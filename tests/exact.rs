@@ -6,13 +6,15 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{GROUPS, NOISY, SIMVQ, Scratch, VQ, VQ_GRADIENT, copy_run};
+use common::{ADVERSARY, GROUPS, NOISY, SIMVQ, Scratch, VQ, VQ_GRADIENT, copy_run};
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
 const STEPS: u64 = 12;
 /// Ten images in batches of four: an epoch ends after every second step.
 const RESUMED_AT: [u64; 4] = [1, 7, 8, 11];
 const FILES: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
+/// There in adversarial runs alone.
+const COMPANIONS: &str = "companions.safetensors";
 
 /// A checkpoint at every step, an evaluation in between, and a weight average.
 const FULL: [&str; 6] = [
@@ -25,7 +27,9 @@ const FULL: [&str; 6] = [
 ];
 
 fn files_at_the_end(run: &Path) -> Vec<Vec<u8>> {
-    FILES.iter().map(|name| fs::read(run.join(format!("step-{STEPS:06}")).join(name)).unwrap()).collect()
+    let folder = run.join(format!("step-{STEPS:06}"));
+    let companions = fs::read(folder.join(COMPANIONS)).ok();
+    FILES.iter().map(|name| fs::read(folder.join(name)).unwrap()).chain(companions).collect()
 }
 
 /// The rows of a log without the speeds, which no two runs share.
@@ -50,6 +54,7 @@ fn repeated_and_resumed_runs_are_identical() {
         ("residual fsq with noise", Some(NOISY), &["bf16"]),
         ("simvq", Some(SIMVQ), &["bf16"]),
         ("fsq by muon", Some("optimizer.muon={}"), &["bf16"]),
+        ("fsq with an adversary from step 7", Some(ADVERSARY), both),
     ] {
         for precision in precisions {
             let scratch = Scratch::new();

@@ -57,6 +57,13 @@ fn fsq_by_muon() {
 }
 
 #[test]
+fn fsq_with_an_adversary() {
+    let adversary = "adversarial={start=7,weight=0.01,lecam={weight=0.01},discriminator={kind=\"patch\",channels=8,layers=1,\
+        norm=\"group\"}}";
+    check("fsq-adversary", &["--set", adversary, "--set=loss.ms_ssim=0.2"], &["--set=loss.ms_ssim=0.202"]);
+}
+
+#[test]
 fn vq_by_moving_average() {
     check("vq-ema", &["--set", VQ], &["--set=quantizer.commitment_weight=0.2525"]);
 }

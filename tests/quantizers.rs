@@ -303,8 +303,13 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         let indices = tch::no_grad(|| first.encode(&images()));
         assert_eq!(indices, in_memory.quantized.indices, "{name}");
         Tensor::write_safetensors(&[("tokens", &indices)], &tokens).unwrap();
-        let snapshot =
-            Snapshot { model: state(&store), ema: None, optimizer: BTreeMap::new(), state: json!({}) };
+        let snapshot = Snapshot {
+            model: state(&store),
+            ema: None,
+            companions: None,
+            optimizer: BTreeMap::new(),
+            state: json!({}),
+        };
         RunWriter::create(&run).unwrap().save(1, &snapshot).unwrap();
         drop((store, first));
 

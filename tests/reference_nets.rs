@@ -40,6 +40,15 @@ fn lpips_agrees_with_the_lpips_package() {
             distance.sum(Kind::Float).backward();
             assert_close(&format!("{net} {pair}: distance"), &distance.detach(), &theirs("distance"), 1e-5);
             assert_close(&format!("{net} {pair}: gradient"), &a.grad(), &theirs("gradient"), 1e-4);
+
+            // What a training minimises is the mean over the images.
+            let (recon, images) = (leaf(&image("a")), image("b").size()[0] as f64);
+            let loss = lpips.differences(&recon, &image("b"), true, false).lpips.unwrap();
+            loss.backward();
+            let mean = theirs("distance").mean(Kind::Float);
+            assert_close(&format!("{net} {pair}: loss"), &loss.detach(), &mean, 1e-5);
+            let gradient = theirs("gradient") / images;
+            assert_close(&format!("{net} {pair}: gradient of the loss"), &recon.grad(), &gradient, 1e-4);
         }
     }
 }

@@ -14,6 +14,9 @@ FSQ, VQ = "configs/photos96-fsq.toml", "configs/photos96-vq.toml"
 QUICK_FSQ, QUICK_VQ = "configs/quickstart-fsq.toml", "configs/quickstart-vq.toml"
 # A step on 8×8 pixels, whose time is that of the calls.
 TINY = ["data.image_size=8", "train.batch_size=1", 'train.precision="fp32"']
+# The discriminator of `peers/adversarial.py`.
+ADVERSARY = """{weight=0.1,weighting={kind="adaptive"},discriminator={kind="patch",channels=16,layers=2,norm="group"},\
+optimizer={lr=1e-3,betas=[0.5,0.9],weight_decay=0.0,schedule={kind="constant"}}}"""
 EAGER = ["torch-fsq", "torch-fsq-plain", "torch-fsq-channels-last", "torch-fsq-glibc"]
 # glibc keeps the memory that large tensors leave, instead of giving it back with every operation: some percent faster, and ours
 # does so by itself. Every peer has it but one.
@@ -44,10 +47,10 @@ def ours(plan: Plan, name: str, config: str, steps: int, settings: list[str] = [
     return arm
 
 
-def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] = KEEP) -> Arm:
+def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] = KEEP, program: str = "train.py") -> Arm:
     steps = plan.steps(steps)
     counted = ["--steps", steps, "--skip", min(skip, steps - 1), "--threads", plan.threads]
-    return lambda _: peer("train.py", *counted, *args, env=env)
+    return lambda _: peer(program, *counted, *args, env=env)
 
 
 def fsq(plan: Plan) -> Group:
@@ -112,6 +115,27 @@ def dispatch(plan: Plan) -> Group:
     )
 
 
+def adversarial(plan: Plan) -> Group:
+    """With a discriminator from the first step on."""
+    return Group(
+        "adversarial",
+        {
+            "adversarial": ours(plan, "adversarial", FSQ, 40, [f"adversarial={ADVERSARY}"]),
+            "torch-adversarial": theirs(plan, 40, program="adversarial.py"),
+            "torch-adversarial-channels-last": theirs(plan, 40, "--layout", "channels-last", program="adversarial.py"),
+        },
+        [
+            compare(
+                "step-adversarial",
+                "FSQ step with a discriminator, the best of two settings of eager bf16 PyTorch",
+                "adversarial",
+                ["torch-adversarial", "torch-adversarial-channels-last"],
+                1 / 1.05,
+            )
+        ],
+    )
+
+
 def share(plan: Plan) -> Group:
     """How much of the machine's rate a step reaches; FSQ with 16 and with 32 channels. Operations are those of the network as it is
     written, on both sides: what is saved by not doing some of them counts as speed."""
@@ -140,4 +164,4 @@ def share(plan: Plan) -> Group:
 
 
 def groups(plan: Plan) -> list[Group]:
-    return [fsq(plan), *(vq(plan, codes) for codes in VQ_STEPS), dispatch(plan), share(plan)]
+    return [fsq(plan), *(vq(plan, codes) for codes in VQ_STEPS), adversarial(plan), dispatch(plan), share(plan)]

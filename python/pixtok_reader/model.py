@@ -60,7 +60,7 @@ class Tokenizer(nn.Module):
 
     def __init__(self, model: dict, quantizer: dict, image_size: list[int]) -> None:
         super().__init__()
-        plan = Plan(model, image_size, model.get("latent_channels") or natural_width(quantizer))
+        plan = Plan(model, image_size, natural_width(quantizer))
         self.encoder = encoder(plan)
         self.quantizer = build_quantizer(quantizer, plan.latent_channels)
         self.decoder = decoder(plan)
@@ -102,7 +102,7 @@ class Tokenizer(nn.Module):
 class Plan:
     """The widths and resolutions of the network."""
 
-    def __init__(self, model: dict, image_size: list[int], latent_channels: int) -> None:
+    def __init__(self, model: dict, image_size: list[int], natural_width: int) -> None:
         self.stem = model["channels"]
         self.widths = [self.stem * multiplier for multiplier in model["multipliers"]]
         # Downsampling after each stage but the last.
@@ -111,12 +111,18 @@ class Plan:
         self.decoder_res_blocks = model.get("decoder_res_blocks") or self.res_blocks
         self.mid_attention = model["mid_attention"]
         self.norm_groups = model.get("norm_groups")
-        self.latent_channels = latent_channels
+        # The details of VQGAN's published network.
+        self.published = model.get("variant") == "vqgan"
+        width = model.get("latent_channels") or natural_width
+        self.latent_channels = natural_width if self.published else width
+        # Between the quantizer and this width stand 1x1 convolutions.
+        self.outer_channels = width if self.published else None
         sides = [min(image_size) // math.prod(self.strides[:i]) for i in range(len(self.widths))]
         self.attention = [side in model["attention"] for side in sides]
 
     def norm(self, channels: int) -> nn.GroupNorm:
-        return nn.GroupNorm(self.norm_groups or min(max(channels // 4, 1), 32), channels)
+        groups = self.norm_groups or min(max(channels // 4, 1), 32)
+        return nn.GroupNorm(groups, channels, eps=1e-6 if self.published else 1e-5)
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -155,6 +161,16 @@ class Attention(nn.Module):
         q, k, v = self.qkv(self.norm(x)).view(b, 3, c, h * w).transpose(2, 3).unsqueeze(2).unbind(1)
         attended = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(attended.squeeze(1).transpose(1, 2).reshape(b, c, h, w))
+
+
+class OneSidedDown(nn.Conv2d):
+    """A 3x3 convolution of stride 2, padded on the right and below alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
 class Up(nn.Conv2d):
@@ -196,17 +212,26 @@ def encoder(plan: Plan) -> nn.Sequential:
         blocks = stage_blocks(plan, channels, i, plan.res_blocks)
         channels = width
         if stride > 1:
-            blocks["down"] = conv(width, width, max(stride | 1, 3), stride)
+            down = OneSidedDown(width) if plan.published else conv(width, width, max(stride | 1, 3), stride)
+            blocks["down"] = down
         layers[f"stage{i}"] = nn.Sequential(blocks)
     layers |= dict(middle=middle(plan), norm=plan.norm(channels), silu=nn.SiLU())
-    layers["head"] = conv(channels, plan.latent_channels, 1)
+    if plan.outer_channels is None:
+        layers["head"] = conv(channels, plan.latent_channels, 1)
+    else:
+        layers["head"] = conv(channels, plan.outer_channels, 3)
+        layers["to_quantizer"] = conv(plan.outer_channels, plan.latent_channels, 1)
     return nn.Sequential(layers)
 
 
 def decoder(plan: Plan) -> nn.Sequential:
     """[B, C, h, w] -> [B, 3, H, W]."""
     channels = plan.widths[-1]
-    layers = OrderedDict(stem=conv(plan.latent_channels, channels, 3), middle=middle(plan))
+    layers = OrderedDict()
+    if plan.outer_channels is not None:
+        layers["from_quantizer"] = conv(plan.latent_channels, plan.outer_channels, 1)
+    layers["stem"] = conv(plan.outer_channels or plan.latent_channels, channels, 3)
+    layers["middle"] = middle(plan)
     for i in reversed(range(len(plan.widths))):
         blocks = stage_blocks(plan, channels, i, plan.decoder_res_blocks)
         channels = plan.widths[i]

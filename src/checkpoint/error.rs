@@ -85,6 +85,11 @@ pub enum Error {
     /// Averaged weights were asked for where there are none.
     #[error("the checkpoint has no weight average, since its run had train.ema_decay = 0; use --weights raw")]
     NoAverage,
+    /// An adversarial run goes on from a checkpoint of one without an adversary.
+    #[error(
+        "the checkpoint has no discriminator, since its run had no [adversarial]; start a new run with --init-from"
+    )]
+    NoCompanions,
     /// Reading or tidying failed for a reason outside the files.
     #[error("cannot {action} {}", .path.display())]
     Io {

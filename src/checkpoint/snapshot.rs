@@ -14,6 +14,7 @@ use crate::tensors::{self, CopyError, Tensors};
 
 const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
+const COMPANIONS: &str = "companions.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// Room for headers, state and folder blocks beside the tensors.
@@ -26,7 +27,9 @@ pub struct Snapshot {
     pub model: Tensors,
     /// The averaged weights, when the run keeps them.
     pub ema: Option<Tensors>,
-    /// The optimizer's moments.
+    /// What trains beside the model: a discriminator with its moving averages.
+    pub companions: Option<Tensors>,
+    /// The optimizers' moments.
     pub optimizer: Tensors,
     /// Counters, seeds and whatever else the trainer keeps; opaque here.
     pub state: serde_json::Value,
@@ -52,8 +55,9 @@ struct StateFile<State> {
 impl Snapshot {
     /// About what a save takes on disk.
     pub(super) fn needed_bytes(&self) -> u64 {
-        let ema = self.ema.as_ref().map_or(0, tensors::size_bytes);
-        tensors::size_bytes(&self.model) + ema + tensors::size_bytes(&self.optimizer) + OVERHEAD_BYTES
+        let optional = [&self.ema, &self.companions].into_iter().flatten();
+        let bytes = [&self.model, &self.optimizer].into_iter().chain(optional).map(tensors::size_bytes);
+        bytes.sum::<u64>() + OVERHEAD_BYTES
     }
 
     /// Writes all files into the empty `folder`, the manifest last, each flushed to the disk. `create` opens a new
@@ -65,8 +69,12 @@ impl Snapshot {
         create: &dyn Fn(&Path) -> io::Result<File>,
     ) -> Result<(), SaveCause> {
         let mut files = BTreeMap::new();
-        let named =
-            [(MODEL, Some(&self.model)), (EMA, self.ema.as_ref()), (OPTIMIZER, Some(&self.optimizer))];
+        let named = [
+            (MODEL, Some(&self.model)),
+            (EMA, self.ema.as_ref()),
+            (COMPANIONS, self.companions.as_ref()),
+            (OPTIMIZER, Some(&self.optimizer)),
+        ];
         for (name, tensors) in named {
             let Some(tensors) = tensors else { continue };
             let mut recorder = Recorder::new(BufWriter::new(create(&folder.join(name))?));
@@ -93,7 +101,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
     pub(super) fn read_files(folder: &Path, step: u64) -> Result<Snapshot, Error> {
-        let manifest = Manifest::read(folder, step, &[MODEL, EMA, OPTIMIZER, STATE])?;
+        let manifest = Manifest::read(folder, step, &[MODEL, EMA, COMPANIONS, OPTIMIZER, STATE])?;
         let read = |name: &str| {
             let bytes = manifest.read_verified(folder, name)?;
             tensors::from_bytes(&bytes).map_err(|reason| Error::Damaged {
@@ -103,9 +111,11 @@ impl Snapshot {
         };
         let state: StateFile<serde_json::Value> =
             manifest::parse(&manifest.read_verified(folder, STATE)?, &folder.join(STATE))?;
+        let optional = |name: &str| if manifest.has(name) { read(name).map(Some) } else { Ok(None) };
         Ok(Snapshot {
             model: read(MODEL)?,
-            ema: if manifest.has(EMA) { Some(read(EMA)?) } else { None },
+            ema: optional(EMA)?,
+            companions: optional(COMPANIONS)?,
             optimizer: read(OPTIMIZER)?,
             state: state.state,
         })

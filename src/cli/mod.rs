@@ -121,6 +121,10 @@ pub struct TrainArgs {
     /// Start from the last weights of another run, at step 0 with fresh optimizer moments
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
+    /// Weights of LPIPS for loss.lpips and loss.features, as scripts/convert_weights.py makes them [default:
+    /// lpips-vgg.safetensors or lpips-alex.safetensors, by loss.network, in the folder that PIXTOK_WEIGHTS names]
+    #[arg(long, value_name = "FILE")]
+    pub lpips_weights: Option<PathBuf>,
     /// Check the config, print it resolved and what the run will be, and stop
     #[arg(long)]
     pub dry_run: bool,

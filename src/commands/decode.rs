@@ -86,7 +86,7 @@ fn check(set: &TokenSet, usable: &Usable, args: &DecodeArgs) -> Result<()> {
 /// In what two tokenizers differ that their tokens depend on.
 fn differences(made_by: &StatedTokenizer, own: &StatedTokenizer) -> Vec<String> {
     let facts = |tokenizer: &StatedTokenizer| {
-        let hash: String = tokenizer.weights_blake3.chars().take(12).collect();
+        let hash: String = tokenizer.tokens_blake3().chars().take(12).collect();
         json!({
             "weights": hash,
             "kind": tokenizer.kind,

@@ -1,24 +1,16 @@
 //! From the flags of a measurement to metrics with their networks.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use tch::Device;
 
+use super::weights::{self, FOLDER};
 use super::{Misuse, note};
 use crate::cli::MeasureArgs;
 use crate::evaluate::{ENOUGH_FID_IMAGES, Measures, Metric, Networks};
-use crate::nets::{Inception, Lpips};
+use crate::nets::{Backbone, Inception, Lpips};
 
-/// A folder with weights, for those who do not want to name them each time.
-const FOLDER: &str = "PIXTOK_WEIGHTS";
-/// The metrics with weights, and the names that `scripts/convert_weights.py` gives to them.
-const FILES: [(Metric, &str); 3] = [
-    (Metric::LpipsAlex, "lpips-alex.safetensors"),
-    (Metric::LpipsVgg, "lpips-vgg.safetensors"),
-    (Metric::Rfid, "inception-fid.safetensors"),
-];
 /// With fewer there is no covariance.
 const LEAST_FID_IMAGES: usize = 2;
 
@@ -110,11 +102,11 @@ fn unused(flag: &str, wanted: bool) -> Result<()> {
 
 /// A wanted metric's file in the folder of weights, if it is there.
 fn found(args: &MeasureArgs, metric: Metric) -> Result<Option<PathBuf>> {
-    let (Some(folder), true) = (env::var_os(FOLDER), wanted(args).contains(&metric)) else { return Ok(None) };
-    if !Path::new(&folder).is_dir() {
-        let folder = Path::new(&folder).display();
-        return Err(Misuse(format!("{FOLDER} is {folder}, which is no folder; correct or unset it")).into());
-    }
-    let file = FILES.iter().find(|(of, _)| *of == metric).map(|(_, file)| Path::new(&folder).join(file));
-    Ok(file.filter(|file| file.exists()))
+    let file = match metric {
+        Metric::LpipsAlex => weights::lpips_file(Backbone::Alex),
+        Metric::LpipsVgg => weights::lpips_file(Backbone::Vgg),
+        Metric::Rfid => weights::INCEPTION_FILE,
+        _ => return Ok(None),
+    };
+    if wanted(args).contains(&metric) { weights::in_folder(file) } else { Ok(None) }
 }

@@ -17,6 +17,7 @@ mod reconstruct;
 mod subject;
 mod train;
 mod usable;
+mod weights;
 mod write;
 
 use std::io::{self, Write as _};

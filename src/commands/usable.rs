@@ -120,6 +120,10 @@ impl Usable {
         Ok(StatedTokenizer {
             kind,
             weights_blake3: self.weights_blake3()?,
+            keeps_tokens_of: match self {
+                Self::Own(opened, _) => opened.config.train.keeps_tokens_of.clone(),
+                Self::Foreign(..) => None,
+            },
             codebooks: vocabulary.codebooks as u32,
             codebook_size: vocabulary.size as u64,
             digits,

@@ -22,7 +22,7 @@ pub use error::ConfigError;
 
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
-use crate::{data, evaluate, loss, model, optim, train};
+use crate::{adversarial, data, evaluate, loss, model, optim, train};
 
 /// Everything that defines a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Config {
     /// What is minimised.
     #[serde(default)]
     pub loss: loss::Config,
+    /// Who tells reconstructions from images; absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<adversarial::Config>,
     /// How.
     #[serde(default)]
     pub optimizer: optim::Config,
@@ -55,7 +58,7 @@ pub struct Config {
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [&str; 13] = [
+const FREE_ON_RESUME: [&str; 14] = [
     "data.train",
     "data.val",
     "data.workers",
@@ -67,6 +70,7 @@ const FREE_ON_RESUME: [&str; 13] = [
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.best_metric",
+    "train.keeps_tokens_of",
     "train.collapse.",
     "eval.",
 ];
@@ -83,6 +87,9 @@ pub enum ResolveError {
     /// In `[train]`, `[loss]` or `[optimizer]`.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// In `[adversarial]`.
+    #[error(transparent)]
+    Adversarial(#[from] adversarial::AdversarialError),
     /// In `[eval]` or at the root.
     #[error("{0}")]
     Other(String),
@@ -113,7 +120,19 @@ impl Config {
         }
         self.data.check()?;
         self.model.check(&self.quantizer, self.image_size())?;
-        self.loss.check().map_err(TrainError::from)?;
+        self.loss.check(self.image_size()).map_err(TrainError::from)?;
+        if let Some(adversarial) = &self.adversarial {
+            adversarial.check(self.image_size())?;
+            adversarial.check_steps(self.train.steps)?;
+            let adaptive = matches!(adversarial.weighting, adversarial::Weighting::Adaptive { .. });
+            if adaptive && self.train.freeze.contains(&train::Part::Decoder) {
+                return Err(ResolveError::Other(
+                    "adversarial.weighting is adaptive, which measures the decoder's gradients, and train.freeze names the \
+                     decoder; choose kind = \"fixed\", or let the decoder train"
+                        .into(),
+                ));
+            }
+        }
         self.optimizer.check(self.train.steps).map_err(TrainError::from)?;
         self.train.check()?;
         let step = self.quantizer.settings().check_step(self.vectors_of_a_micro_batch()?);

@@ -89,7 +89,7 @@ fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
     let (a, b) = (&first.sidecar, &other.sidecar);
     let pairs = [
         ("format", a.format == b.format),
-        ("tokenizer", a.tokenizer == b.tokenizer),
+        ("tokenizer", a.tokenizer.agrees_with(&b.tokenizer)),
         ("dtype", a.dtype == b.dtype),
         ("vocabulary", a.vocabulary == b.vocabulary),
         ("specials", a.specials == b.specials),

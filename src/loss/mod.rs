@@ -1,11 +1,44 @@
 //! What training minimises: named terms and their weighted sum.
 
+mod config;
+mod perceptual;
 mod reconstruction;
 
 use tch::Tensor;
 
+use crate::nets::Lpips;
 pub use crate::quantizer::LossTerm;
-pub use reconstruction::{Config, LossError};
+pub use config::{Backbone, Config, LossError};
+
+/// The terms that compare a reconstruction with its image, and the network that some of them need.
+#[derive(Debug)]
+pub struct Loss {
+    config: Config,
+    network: Option<Lpips>,
+}
+
+impl Loss {
+    /// By checked settings.
+    ///
+    /// # Errors
+    /// When a term needs a network that is not given, or another one.
+    pub fn new(config: Config, network: Option<Lpips>) -> Result<Self, LossError> {
+        config.check_network(network.as_ref().map(Lpips::backbone))?;
+        Ok(Self { config, network })
+    }
+
+    /// The terms with a weight, in float32. Between pixels they are computed in float32; networks follow the caller's autocast.
+    ///
+    /// # Shapes
+    /// `recon`, `images`: `[B, 3, H, W]` in about [−1, 1] -> scalars.
+    #[must_use]
+    pub fn terms(&self, recon: &Tensor, images: &Tensor) -> Vec<LossTerm> {
+        let recon = recon.to_kind(tch::Kind::Float);
+        let mut terms = reconstruction::terms(&self.config, &recon, images);
+        terms.extend(perceptual::terms(&self.config, self.network.as_ref(), &recon, images));
+        terms
+    }
+}
 
 /// Σ weight · value.
 ///

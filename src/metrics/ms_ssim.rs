@@ -2,20 +2,16 @@
 
 use tch::{Kind, Tensor};
 
-use super::ssim::{Maps, WINDOW, image_mean, maps};
+use super::ssim::RANGE;
 use super::{Absent, ImageMetric};
+use crate::similarity::{SCALES, WINDOW, multi_scale};
 
-/// Exponents from the finest scale to the coarsest (Wang et al. 2003).
-const WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 /// The least side whose coarsest scale, a sixteenth of it, still holds a window.
-const LEAST_SIDE: i64 = WINDOW << (WEIGHTS.len() - 1);
+const LEAST_SIDE: i64 = WINDOW << (SCALES.len() - 1);
 
-/// Multi-scale structural similarity (Wang et al. 2003): the contrast of four scales and the similarity of the fifth,
-/// each a mean over channels and positions, 0 where negative, to the power of its weight. A scale is half the one
-/// before, by the mean of 2×2 pixels; an odd last row or column is left out.
+/// Multi-scale structural similarity (Wang et al. 2003) over five scales: see [`multi_scale`]; what is negative counts as 0.
 ///
-/// Equal to torchmetrics' `MultiScaleStructuralSimilarityIndexMeasure` with `data_range=255`, which takes the fifth
-/// scale over the whole image, mirrored beyond its border, and the others where the window lies inside.
+/// Equal to torchmetrics' `MultiScaleStructuralSimilarityIndexMeasure` with `data_range=255`.
 #[derive(Debug, Clone, Copy)]
 pub struct MsSsim;
 
@@ -26,27 +22,9 @@ impl ImageMetric for MsSsim {
 
     fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent> {
         Absent::under(LEAST_SIDE, originals)?;
-        let halved = |x: &Tensor| x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>);
-        let (mut x, mut y) = (originals.to_kind(Kind::Double), recons.to_kind(Kind::Double));
-        let mut product = Tensor::ones([x.size()[0]], (Kind::Double, x.device()));
-        for (scale, weight) in WEIGHTS.iter().enumerate() {
-            let factor = if scale + 1 < WEIGHTS.len() {
-                let contrast = maps(&x, &y).contrast;
-                (x, y) = (halved(&x), halved(&y));
-                image_mean(&contrast)
-            } else {
-                let Maps { luminance, contrast } = maps(&mirrored(&x), &mirrored(&y));
-                image_mean(&(luminance * contrast))
-            };
-            product *= factor.relu().pow_tensor_scalar(*weight);
-        }
-        Ok(product)
+        let double = |images: &Tensor| images.to_kind(Kind::Double);
+        Ok(multi_scale(&double(originals), &double(recons), RANGE, SCALES.len(), 0.0))
     }
-}
-
-/// With half a window of mirrored pixels around it.
-fn mirrored(x: &Tensor) -> Tensor {
-    x.reflection_pad2d([WINDOW / 2; 4])
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 use tch::{Tensor, nn, nn::Module};
 
 use super::plan::Plan;
-use crate::layers::{conv, group_norm, norm_silu};
+use crate::layers::{GroupNorm, conv, norm_silu};
 
 /// GroupNorm, SiLU, 3×3 convolution, twice, beside a shortcut (1×1 where the widths differ).
 #[derive(Debug)]
 struct ResBlock {
-    norm1: nn::GroupNorm,
+    norm1: GroupNorm,
     conv1: nn::Conv2D,
-    norm2: nn::GroupNorm,
+    norm2: GroupNorm,
     conv2: nn::Conv2D,
     shortcut: Option<nn::Conv2D>,
 }
@@ -18,9 +18,9 @@ struct ResBlock {
 impl ResBlock {
     fn new(path: &nn::Path, plan: &Plan, channels_in: i64, channels_out: i64) -> Self {
         Self {
-            norm1: group_norm(&(path / "norm1"), plan.groups(channels_in), channels_in),
+            norm1: plan.norm(&(path / "norm1"), channels_in),
             conv1: conv(&(path / "conv1"), channels_in, channels_out, 3, 1),
-            norm2: group_norm(&(path / "norm2"), plan.groups(channels_out), channels_out),
+            norm2: plan.norm(&(path / "norm2"), channels_out),
             conv2: conv(&(path / "conv2"), channels_out, channels_out, 3, 1),
             shortcut: (channels_in != channels_out)
                 .then(|| conv(&(path / "shortcut"), channels_in, channels_out, 1, 1)),
@@ -40,7 +40,7 @@ impl ResBlock {
 /// Single-head self-attention over all positions, added to its input.
 #[derive(Debug)]
 struct Attention {
-    norm: nn::GroupNorm,
+    norm: GroupNorm,
     qkv: nn::Conv2D,
     out: nn::Conv2D,
 }
@@ -48,7 +48,7 @@ struct Attention {
 impl Attention {
     fn new(path: &nn::Path, plan: &Plan, channels: i64) -> Self {
         Self {
-            norm: group_norm(&(path / "norm"), plan.groups(channels), channels),
+            norm: plan.norm(&(path / "norm"), channels),
             qkv: conv(&(path / "qkv"), channels, 3 * channels, 1, 1),
             out: conv(&(path / "out"), channels, channels, 1, 1),
         }

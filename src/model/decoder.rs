@@ -4,16 +4,18 @@ use tch::{Tensor, nn, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
-use crate::layers::{conv, group_norm, norm_silu, upsample};
+use crate::layers::{GroupNorm, conv, norm_silu, upsample};
 
 /// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
 /// convolution between them, head.
 #[derive(Debug)]
 pub(super) struct Decoder {
+    /// From the quantizer's width, where the stem has another.
+    from_quantizer: Option<nn::Conv2D>,
     stem: nn::Conv2D,
     middle: Blocks,
     stages: Vec<DecoderStage>,
-    norm: nn::GroupNorm,
+    norm: GroupNorm,
     head: nn::Conv2D,
 }
 
@@ -27,7 +29,10 @@ struct DecoderStage {
 impl Decoder {
     pub fn new(path: &nn::Path, plan: &Plan) -> Self {
         let mut channels = plan.coarsest_channels();
-        let stem = conv(&(path / "stem"), plan.latent_channels, channels, 3, 1);
+        let outer = plan.outer_channels;
+        let from_quantizer =
+            outer.map(|outer| conv(&(path / "from_quantizer"), plan.latent_channels, outer, 1, 1));
+        let stem = conv(&(path / "stem"), outer.unwrap_or(plan.latent_channels), channels, 3, 1);
         let middle = Blocks::middle(&(path / "middle"), plan);
         let stages = plan.stages.iter().enumerate().rev().map(|(i, stage)| {
             let path = path / format!("stage{i}");
@@ -40,17 +45,25 @@ impl Decoder {
         });
         let stages = stages.collect();
         Self {
+            from_quantizer,
             stem,
             middle,
             stages,
-            norm: group_norm(&(path / "norm"), plan.groups(channels), channels),
+            norm: plan.norm(&(path / "norm"), channels),
             head: conv(&(path / "head"), channels, 3, 3, 1),
         }
     }
 
+    /// The weight of the last convolution.
+    pub fn last_layer(&self) -> &Tensor {
+        &self.head.ws
+    }
+
     /// `[B, C, h, w]` -> `[B, 3, H, W]`.
     pub fn forward(&self, latent: &Tensor) -> Tensor {
-        let x = self.middle.forward(self.stem.forward(latent));
+        let latent =
+            self.from_quantizer.as_ref().map_or_else(|| latent.shallow_clone(), |conv| conv.forward(latent));
+        let x = self.middle.forward(self.stem.forward(&latent));
         let x = self.stages.iter().fold(x, |x, stage| {
             let x = stage.blocks.forward(x);
             let Some((factor, conv)) = &stage.up else { return x };

@@ -55,7 +55,7 @@ impl Config {
             settings: Config {
                 strides: Some(strides.collect()),
                 decoder_res_blocks: Some(plan.decoder_res_blocks),
-                latent_channels: Some(plan.latent_channels),
+                latent_channels: Some(plan.outer_channels.unwrap_or(plan.latent_channels)),
                 ..self.clone()
             },
             stem: width(plan.stem_channels),

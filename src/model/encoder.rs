@@ -3,17 +3,45 @@
 use tch::{Device, Tensor, nn, nn::Module};
 
 use super::blocks::Blocks;
-use super::plan::Plan;
-use crate::layers::{conv, group_norm, norm_silu};
+use super::plan::{Plan, Variant};
+use crate::layers::{GroupNorm, conv, norm_silu, padded_conv};
 
 /// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
 #[derive(Debug)]
 pub(super) struct Encoder {
     stem: nn::Conv2D,
-    stages: Vec<(Blocks, Option<nn::Conv2D>)>,
+    stages: Vec<(Blocks, Option<Down>)>,
     middle: Blocks,
-    norm: nn::GroupNorm,
+    norm: GroupNorm,
     head: nn::Conv2D,
+    /// To the quantizer's width, where the head has another.
+    to_quantizer: Option<nn::Conv2D>,
+}
+
+/// A strided convolution.
+#[derive(Debug)]
+struct Down {
+    conv: nn::Conv2D,
+    /// Padded on the right and below alone.
+    one_sided: bool,
+}
+
+impl Down {
+    fn new(path: &nn::Path, plan: &Plan, channels: i64, stride: i64) -> Self {
+        // An odd kernel of at least the stride sees every pixel.
+        let kernel = (stride | 1).max(3);
+        let one_sided = plan.variant == Variant::Vqgan;
+        let padding = if one_sided { 0 } else { kernel / 2 };
+        Self { conv: padded_conv(path, (channels, channels), kernel, stride, padding), one_sided }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        if self.one_sided {
+            self.conv.forward(&x.constant_pad_nd([0, 1, 0, 1]))
+        } else {
+            self.conv.forward(x)
+        }
+    }
 }
 
 impl Encoder {
@@ -25,10 +53,7 @@ impl Encoder {
             let widths = (channels, stage.channels);
             channels = stage.channels;
             let blocks = Blocks::stage(&path, plan, widths, plan.res_blocks, stage.attention);
-            // An odd kernel of at least the stride sees every pixel.
-            let down = (stage.stride > 1).then(|| {
-                conv(&(&path / "down"), channels, channels, (stage.stride | 1).max(3), stage.stride)
-            });
+            let down = (stage.stride > 1).then(|| Down::new(&(&path / "down"), plan, channels, stage.stride));
             (blocks, down)
         });
         let stages = stages.collect();
@@ -36,8 +61,14 @@ impl Encoder {
             stem,
             stages,
             middle: Blocks::middle(&(path / "middle"), plan),
-            norm: group_norm(&(path / "norm"), plan.groups(channels), channels),
-            head: conv(&(path / "head"), channels, plan.latent_channels, 1, 1),
+            norm: plan.norm(&(path / "norm"), channels),
+            head: match plan.outer_channels {
+                None => conv(&(path / "head"), channels, plan.latent_channels, 1, 1),
+                Some(outer) => conv(&(path / "head"), channels, outer, 3, 1),
+            },
+            to_quantizer: plan
+                .outer_channels
+                .map(|outer| conv(&(path / "to_quantizer"), outer, plan.latent_channels, 1, 1)),
         }
     }
 
@@ -52,6 +83,7 @@ impl Encoder {
             let x = blocks.forward(x);
             down.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(&x))
         });
-        self.head.forward(&norm_silu(&self.norm, &self.middle.forward(x)))
+        let x = self.head.forward(&norm_silu(&self.norm, &self.middle.forward(x)));
+        self.to_quantizer.as_ref().map_or_else(|| x.shallow_clone(), |conv| conv.forward(&x))
     }
 }

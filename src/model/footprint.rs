@@ -1,5 +1,7 @@
 //! What a training step keeps in memory, estimated from the plan alone.
 
+use tch::Device;
+
 use super::plan::{Config, ModelError};
 use crate::quantizer::QuantizerConfig;
 
@@ -12,15 +14,14 @@ pub struct Footprint {
     pub largest_per_image: i64,
 }
 
-/// What a residual block keeps per element of its width: the inputs of both norms, SiLUs and convolutions.
-const SAVED_BY_RES_BLOCK: i64 = 6;
+/// What a norm, SiLU and convolution after each other keep per element: their inputs. Where norm and SiLU are one operation, on the
+/// CPU, there is one input fewer.
+const SAVED_BY_LAYER: i64 = 3;
 /// What an attention keeps: the norm's input and output, query, key, value, and the result.
 const SAVED_BY_ATTENTION: i64 = 6;
-/// What norm, SiLU and the last convolution keep.
-const SAVED_BY_HEAD: i64 = 3;
 
 impl Footprint {
-    /// Of a network on images of `image_size` (height, width).
+    /// Of a network on `device`, for images of `image_size` (height, width).
     ///
     /// # Errors
     /// As building the network.
@@ -28,8 +29,11 @@ impl Footprint {
         model: &Config,
         quantizer: &QuantizerConfig,
         image_size: (i64, i64),
+        device: Device,
     ) -> Result<Self, ModelError> {
         let plan = model.plan(quantizer, image_size)?;
+        let layer = if device == Device::Cpu { SAVED_BY_LAYER - 1 } else { SAVED_BY_LAYER };
+        let res_block = 2 * layer;
         let mut count = Footprint { saved_per_image: 0, largest_per_image: 0 };
         let mut pixels = image_size.0 * image_size.1;
         let finest = pixels;
@@ -37,7 +41,7 @@ impl Footprint {
         for stage in &plan.stages {
             let elements = stage.channels * pixels;
             let attention = if stage.attention { SAVED_BY_ATTENTION } else { 0 };
-            count.add(elements, both_halves * (SAVED_BY_RES_BLOCK + attention));
+            count.add(elements, both_halves * (res_block + attention));
             // The inputs of the convolutions around a change of resolution: here going down, at the coarser width
             // and this resolution coming up.
             if stage.stride > 1 {
@@ -46,10 +50,10 @@ impl Footprint {
             pixels /= stage.stride * stage.stride;
         }
         if plan.mid_attention {
-            count.add(plan.coarsest_channels() * pixels, 2 * (2 * SAVED_BY_RES_BLOCK + SAVED_BY_ATTENTION));
+            count.add(plan.coarsest_channels() * pixels, 2 * (2 * res_block + SAVED_BY_ATTENTION));
         }
-        count.add(plan.coarsest_channels() * pixels, SAVED_BY_HEAD);
-        count.add(plan.stages.first().map_or(1, |stage| stage.channels) * finest, SAVED_BY_HEAD);
+        count.add(plan.coarsest_channels() * pixels, layer);
+        count.add(plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
         Ok(count)
     }
 
@@ -58,11 +62,9 @@ impl Footprint {
         self.largest_per_image = self.largest_per_image.max(elements);
     }
 
-    /// Bytes of a training step: activations of one micro-batch at `bytes_per_number`, and weights, gradients and two
-    /// moments (and the average) of `parameters` in float32.
+    /// Bytes of a micro-batch of `images` at `bytes_per_number`.
     #[must_use]
-    pub fn training_bytes(&self, images: i64, bytes_per_number: i64, parameters: i64, averaged: bool) -> i64 {
-        let activations = (self.saved_per_image + 4 * self.largest_per_image) * images * bytes_per_number;
-        activations + parameters * 4 * if averaged { 5 } else { 4 }
+    pub fn activation_bytes(&self, images: i64, bytes_per_number: i64) -> i64 {
+        (self.saved_per_image + 4 * self.largest_per_image) * images * bytes_per_number
     }
 }

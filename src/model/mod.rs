@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 pub use description::{Description, StageDescription, Width};
 pub use footprint::Footprint;
-pub use plan::{Config, ModelError};
+pub use plan::{Config, ModelError, Variant};
 
 use crate::layers::plain_layout;
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
@@ -73,6 +73,11 @@ impl Tokenizer {
         self.downsample
     }
 
+    /// The weight of the convolution that makes pixels.
+    pub fn last_layer(&self) -> &Tensor {
+        self.decoder.last_layer()
+    }
+
     /// Where its weights are.
     #[must_use]
     pub fn device(&self) -> Device {
@@ -104,8 +109,13 @@ impl Tokenizer {
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
         let latents = self.encoder.forward(&preferred_layout(images, mode));
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.decoder.forward(&preferred_layout(&quantized.latent, mode));
+        let recon = self.reconstruct(&quantized.latent, mode);
         Reconstruction { recon, latents, quantized }
+    }
+
+    /// What the decoder makes of a quantized latent: `[B, C, h, w]` -> `[B, 3, H, W]`.
+    pub fn reconstruct(&self, latent: &Tensor, mode: Mode) -> Tensor {
+        self.decoder.forward(&preferred_layout(latent, mode))
     }
 }
 

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use tch::nn;
+
+use crate::layers::{GROUP_NORM_EPS, GroupNorm};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
+
+/// Added to a variance in [`Variant::Vqgan`].
+const VQGAN_EPS: f64 = 1e-6;
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +36,21 @@ pub struct Config {
     /// Width C of the latent; absent: the quantizer's own, without a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
+    /// Details in which published networks differ from ours.
+    pub variant: Variant,
+}
+
+/// Details in which published networks differ from ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Ours.
+    #[default]
+    Plain,
+    /// As in taming-transformers and what came of it, so that their weights can be used: 1e-6 is added to variances; images are
+    /// padded on the right and below alone before a strided convolution; the encoder ends in a 3×3 convolution; 1×1 convolutions
+    /// stand between `latent_channels` and the quantizer's own width, on both sides.
+    Vqgan,
 }
 
 impl Default for Config {
@@ -44,6 +65,7 @@ impl Default for Config {
             mid_attention: false,
             norm_groups: None,
             latent_channels: None,
+            variant: Variant::default(),
         }
     }
 }
@@ -77,12 +99,21 @@ pub(super) struct Plan {
     pub decoder_res_blocks: i64,
     pub mid_attention: bool,
     pub norm_groups: Option<i64>,
+    /// Of what enters the quantizer and leaves it.
     pub latent_channels: i64,
+    /// On the other side of the 1×1 convolutions around the quantizer, where the variant has them.
+    pub outer_channels: Option<i64>,
+    pub variant: Variant,
 }
 
 impl Plan {
-    pub fn new(config: &Config, image_size: (i64, i64), latent_channels: i64) -> Result<Self, ModelError> {
+    pub fn new(config: &Config, image_size: (i64, i64), natural_width: i64) -> Result<Self, ModelError> {
         config.check_ranges()?;
+        let width = config.latent_channels.unwrap_or(natural_width);
+        let (latent_channels, outer_channels) = match config.variant {
+            Variant::Plain => (width, None),
+            Variant::Vqgan => (natural_width, Some(width)),
+        };
         let strides = config.strides.clone().unwrap_or_else(|| vec![2; config.multipliers.len() - 1]);
         let mut short_side = image_size.0.min(image_size.1);
         let mut attended = vec![];
@@ -101,6 +132,8 @@ impl Plan {
             mid_attention: config.mid_attention,
             norm_groups: config.norm_groups,
             latent_channels,
+            outer_channels,
+            variant: config.variant,
         };
         plan.check_image_size(image_size)?;
         plan.check_groups()?;
@@ -110,6 +143,15 @@ impl Plan {
             )));
         }
         Ok(plan)
+    }
+
+    /// A normalisation over `channels`.
+    pub fn norm(&self, path: &nn::Path, channels: i64) -> GroupNorm {
+        let eps = match self.variant {
+            Variant::Plain => GROUP_NORM_EPS,
+            Variant::Vqgan => VQGAN_EPS,
+        };
+        GroupNorm::new(path, self.groups(channels), channels, eps)
     }
 
     pub fn downsample(&self) -> i64 {
@@ -182,9 +224,8 @@ impl Config {
     ) -> Result<Plan, ModelError> {
         let settings = quantizer.settings();
         settings.check()?;
-        let latent_channels = self.latent_channels.unwrap_or(settings.natural_width());
-        let plan = Plan::new(self, image_size, latent_channels)?;
-        settings.check_width(latent_channels)?;
+        let plan = Plan::new(self, image_size, settings.natural_width())?;
+        settings.check_width(plan.latent_channels)?;
         Ok(plan)
     }
 
@@ -206,6 +247,9 @@ impl Config {
             if let Some(value) = values.iter().find(|value| !(1..=most).contains(*value)) {
                 return fail(format!("model.{key} has {value}; it must be from 1 to {most}"));
             }
+        }
+        if self.variant == Variant::Vqgan && self.strides.iter().flatten().any(|&stride| stride > 2) {
+            return fail("model.strides has one over 2, and model.variant is vqgan, whose padding is for 2; leave one out".into());
         }
         let gaps = self.multipliers.len() - 1;
         match &self.strides {

@@ -63,6 +63,26 @@ fn decode_of_the_indices_is_the_reconstruction() {
 }
 
 #[test]
+fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
+    let config = Config {
+        multipliers: vec![1, 2, 2],
+        latent_channels: Some(9),
+        variant: Variant::Vqgan,
+        ..Config::default()
+    };
+    let (vs, tokenizer) = build(&config, (20, 28)).unwrap();
+    let shape = |name: &str| vs.variables()[name].size();
+    assert_eq!(shape("encoder.head.weight"), [9, 32, 3, 3]);
+    assert_eq!(shape("encoder.to_quantizer.weight"), [4, 9, 1, 1]);
+    assert_eq!(shape("decoder.from_quantizer.weight"), [9, 4, 1, 1]);
+    assert!(!vs.variables().contains_key("quantizer.project_in.weight"));
+    let out = tokenizer.forward(&images(20, 28), Mode::Eval);
+    assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 5, 7], vec![2, 3, 20, 28]));
+    let wide = Config { multipliers: vec![1, 1], strides: Some(vec![4]), ..config };
+    assert!(build(&wide, (20, 28)).map(|_| ()).unwrap_err().to_string().contains("model.variant is vqgan"));
+}
+
+#[test]
 fn settings_that_do_not_fit_say_so() {
     let message = |config: Config, size| build(&config, size).map(|_| ()).unwrap_err().to_string();
     assert!(message(Config::default(), (63, 64)).contains("60 or 64"));

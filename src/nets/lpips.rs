@@ -1,8 +1,9 @@
 //! Learned perceptual image patch similarity (Zhang et al. 2018, arXiv 1801.03924), version 0.1.
 
+use std::fmt;
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Reduction, Tensor, nn};
 
 use super::NetError;
 use super::alexnet::{self, AlexNet};
@@ -29,6 +30,15 @@ pub enum Backbone {
     Vgg,
 }
 
+impl fmt::Display for Backbone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alex => "AlexNet",
+            Self::Vgg => "VGG16",
+        })
+    }
+}
+
 impl Backbone {
     /// The least height and width of images, in pixels.
     #[must_use]
@@ -38,7 +48,32 @@ impl Backbone {
             Self::Vgg => vgg16::MIN_SIDE,
         }
     }
+
+    /// Numbers in the network's weights.
+    #[must_use]
+    pub fn parameters(self) -> i64 {
+        match self {
+            Self::Alex => 2_470_848,
+            Self::Vgg => 14_716_160,
+        }
+    }
+
+    /// About what comparing an image of `size` (height, width) with another keeps for the backward pass, in bytes, if the network
+    /// computes in numbers of `bytes` each.
+    #[must_use]
+    pub fn saved_bytes(self, (height, width): (i64, i64), bytes: i64) -> i64 {
+        // For each pixel: results of convolutions and poolings, the places that poolings chose, and float32 numbers of the taps.
+        let (results, chosen, taps) = match self {
+            Self::Alex => (9.0, 1.5, 8.0),
+            Self::Vgg => (300.0, 30.0, 122.0),
+        };
+        let of_pixel = results * bytes as f64 + chosen * 8.0 + taps * 4.0 * TAP_COPIES;
+        (of_pixel * (height * width) as f64) as i64
+    }
 }
+
+/// Of both images' taps, their unit vectors, and what comes on the way.
+const TAP_COPIES: f64 = 6.0;
 
 /// LPIPS with fixed weights.
 #[derive(Debug)]
@@ -97,7 +132,8 @@ impl Lpips {
         }
     }
 
-    /// Distance of each image from its partner: 0 for equal ones, about 1 for unrelated ones. Gradients flow to both.
+    /// Distance of each image from its partner: 0 for equal ones, about 1 for unrelated ones. In float32, whatever the caller's
+    /// autocast.
     ///
     /// # Shapes
     /// `a`, `b`: `[B, 3, H, W]` floating point in -1..1 -> `[B]` float32.
@@ -105,30 +141,70 @@ impl Lpips {
     /// # Panics
     /// When the shapes differ or a side is under [`Backbone::min_side`].
     pub fn distance(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        self.check(a, b);
+        // One pass each and not one for both: the one that needs no gradient then keeps no activations.
+        in_full_precision(|| self.distance_of(&self.features(a), &self.features(b)))
+    }
+
+    /// What a training minimises, with gradients for `recon` alone; the network follows the caller's autocast, and what it gives is
+    /// compared in float32.
+    ///
+    /// # Shapes
+    /// `recon`, `images`: `[B, 3, H, W]` floating point in -1..1 -> scalars, float32.
+    ///
+    /// # Panics
+    /// As [`Lpips::distance`].
+    pub fn differences(&self, recon: &Tensor, images: &Tensor, lpips: bool, features: bool) -> Differences {
+        self.check(recon, images);
+        let of_recon = self.features(recon);
+        let of_images = tch::no_grad(|| self.features(images));
+        let mean_square = |(a, b): (&Tensor, &Tensor)| a.mse_loss(b, Reduction::Mean);
+        Differences {
+            lpips: lpips.then(|| self.distance_of(&of_recon, &of_images).mean(Kind::Float)),
+            features: features.then(|| {
+                let taps = of_recon.iter().zip(&of_images).map(mean_square);
+                taps.sum::<Tensor>() / of_recon.len() as f64
+            }),
+        }
+    }
+
+    fn check(&self, a: &Tensor, b: &Tensor) {
         let size = a.size();
         assert_eq!(size, b.size(), "images and reconstructions differ in shape");
         let least = self.backbone().min_side();
         assert!(size[2].min(size[3]) >= least, "LPIPS needs images of {least} pixels a side, not {size:?}");
-        in_full_precision(|| {
-            // One pass each and not one for both: the one that needs no gradient then keeps no activations.
-            let (of_a, of_b) = (self.features(a), self.features(b));
-            let taps = of_a.iter().zip(&of_b).zip(&self.heads);
-            taps.map(|((a, b), head)| {
-                let difference = (unit(a) - unit(b)).square();
-                // The head is linear, so the mean over positions may come first: one product per image is left.
-                difference.mean_dim([2, 3].as_slice(), false, Kind::Float).mv(&head.view([-1]))
-            })
-            .sum()
-        })
     }
 
+    fn distance_of(&self, a: &[Tensor], b: &[Tensor]) -> Tensor {
+        let taps = a.iter().zip(b).zip(&self.heads);
+        taps.map(|((a, b), head)| {
+            let difference = (unit(a) - unit(b)).square();
+            // The head is linear, so the mean over positions may come first: one product per image is left, which autocast
+            // would make in bf16.
+            let mean = difference.mean_dim([2, 3].as_slice(), false, Kind::Float);
+            (mean * head.view([1, -1])).sum_dim_intlist([1].as_slice(), false, Kind::Float)
+        })
+        .sum()
+    }
+
+    /// The taps, in float32: `[B, 3, H, W]` -> five times `[B, C, h, w]`.
     fn features(&self, images: &Tensor) -> Vec<Tensor> {
         let x = (images.to_kind(Kind::Float) - &self.shift) / &self.scale;
-        match &self.trunk {
+        let taps = match &self.trunk {
             Trunk::Alex(net) => net.features(&x),
             Trunk::Vgg(net) => net.features(&x),
-        }
+        };
+        taps.into_iter().map(|tap| tap.to_kind(Kind::Float)).collect()
     }
+}
+
+/// What [`Lpips::differences`] was asked for, each a mean over the images.
+#[derive(Debug)]
+pub struct Differences {
+    /// [`Lpips::distance`].
+    pub lpips: Option<Tensor>,
+    /// Mean squared difference of the features, the mean over the taps.
+    pub features: Option<Tensor>,
 }
 
 /// Each position's channels as a vector of length 1: `[B, C, h, w]` -> the same.
@@ -177,6 +253,16 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_counted_right() {
+        for backbone in [Backbone::Alex, Backbone::Vgg] {
+            let store = nn::VarStore::new(Device::Cpu);
+            let _network = Lpips::new(&store.root(), backbone);
+            let counted: usize = store.variables().values().map(Tensor::numel).sum();
+            assert_eq!(backbone.parameters(), counted as i64);
+        }
+    }
+
+    #[test]
     fn the_least_side_is_enough_and_one_less_is_not() {
         for backbone in [Backbone::Alex, Backbone::Vgg] {
             let (lpips, least) = (random(backbone), backbone.min_side());
@@ -198,6 +284,38 @@ mod tests {
         with_precision(Precision::Bf16, || assert_eq!(lpips.distance(&a, &b), plain));
         let narrow = lpips.distance(&a.to_kind(Kind::BFloat16), &b.to_kind(Kind::BFloat16));
         assert_eq!(narrow.kind(), Kind::Float);
+    }
+
+    #[test]
+    fn a_trainings_differences_are_the_distance_and_the_features() {
+        for backbone in [Backbone::Alex, Backbone::Vgg] {
+            let lpips = random(backbone);
+            let (recon, images) = (images([2, 3, 35, 41]).set_requires_grad(true), images([2, 3, 35, 41]));
+            let Differences { lpips: Some(distance), features: Some(features) } =
+                lpips.differences(&recon, &images, true, true)
+            else {
+                panic!("one is missing")
+            };
+            assert_eq!(distance, lpips.distance(&recon, &images).mean(Kind::Float));
+            let taps = lpips.features(&recon).into_iter().zip(lpips.features(&images));
+            let expected: Tensor =
+                taps.map(|(a, b)| (a - b).square().mean(Kind::Float)).sum::<Tensor>() / 5.0;
+            assert!((&features / expected - 1.0).abs().double_value(&[]) < 1e-5);
+            (distance + features).backward();
+            assert!(recon.grad().abs().max().double_value(&[]) > 0.0 && !images.requires_grad());
+            let none = lpips.differences(&recon, &images, false, false);
+            assert!(none.lpips.is_none() && none.features.is_none());
+        }
+    }
+
+    #[test]
+    fn a_trainings_network_follows_autocast() {
+        let lpips = random(Backbone::Alex);
+        let (recon, images) = (images([1, 3, 33, 47]), images([1, 3, 33, 47]));
+        let of = || lpips.differences(&recon, &images, true, false).lpips.unwrap();
+        let (full, half) = (of(), with_precision(Precision::Bf16, of));
+        assert_ne!(full, half);
+        assert!((half / full - 1.0).abs().double_value(&[]) < 0.03);
     }
 
     #[test]

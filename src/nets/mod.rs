@@ -1,8 +1,8 @@
 //! Fixed published networks, with weights from files that the user gives: AlexNet and VGG16 as LPIPS compares images
 //! with them, and the Inception of the Fréchet distance.
 //!
-//! Nothing is trained here: weights get no gradients, while images may. Everything is computed in full float32,
-//! whatever the caller's autocast. The files are safetensors that `scripts/convert_weights.py` makes of the published
+//! Nothing is trained here: weights get no gradients, while images may. What measures computes in full float32, whatever
+//! the caller's autocast; what a training minimises follows it. The files are safetensors that `scripts/convert_weights.py` makes of the published
 //! PyTorch ones; they are read strictly, by name, shape and type.
 
 mod alexnet;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use crate::torch::TorchError;
 
 pub use inception::Inception;
-pub use lpips::{Backbone, Lpips};
+pub use lpips::{Backbone, Differences, Lpips};
 
 /// Why a network was not loaded.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,9 @@ pub struct StatedTokenizer {
     pub kind: String,
     /// Of the weights as `model.safetensors` (or of the encoder's and decoder's files).
     pub weights_blake3: String,
+    /// The same of the tokenizer whose encoder and quantizer these still are, where the decoder alone was trained further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps_tokens_of: Option<String>,
     /// Codebooks, each with the same number of codes.
     pub codebooks: u32,
     /// K, codes in each.
@@ -32,6 +35,25 @@ pub struct StatedTokenizer {
     pub arrangement: Arrangement,
     /// The quantizer's settings, all written out; constants that are no settings too.
     pub quantizer: Value,
+}
+
+impl StatedTokenizer {
+    /// What tokenizers whose tokens are the same have in common.
+    #[must_use]
+    pub fn tokens_blake3(&self) -> &str {
+        self.keeps_tokens_of.as_ref().unwrap_or(&self.weights_blake3)
+    }
+
+    /// Whether the other's tokens mean the same, and are written the same way.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let plain = |of: &Self| Self {
+            weights_blake3: of.tokens_blake3().to_owned(),
+            keeps_tokens_of: None,
+            ..of.clone()
+        };
+        plain(self) == plain(other)
+    }
 }
 
 /// The order of several numbers at each position.

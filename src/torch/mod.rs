@@ -1,6 +1,7 @@
 //! The safe face of `csrc/`: what tch does not bind. The only module with `unsafe` in it.
 #![allow(unsafe_code)]
 
+mod activation;
 mod device;
 mod fused;
 mod host;
@@ -12,6 +13,7 @@ mod shim;
 mod trace;
 mod upsample;
 
+pub use activation::leaky_relu;
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use host::{HostBytes, to_device_async};
@@ -19,7 +21,7 @@ pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
 pub use norm::group_norm_silu;
 pub use precision::{
-    Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision, with_tf32,
+    Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision, with_tf32, without_autocast,
 };
 pub use trace::{abandon_trace, is_tracing};
 pub use upsample::upsample_conv;

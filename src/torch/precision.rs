@@ -89,6 +89,12 @@ pub fn with_precision<T>(precision: Precision, body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Runs `body`, which autocast has no part in.
+pub fn without_autocast<T>(body: impl FnOnce() -> T) -> T {
+    let _state = AutocastState::set(false);
+    body()
+}
+
 /// Makes fp32 mean float32 for this process: cuDNN's convolutions would round to TF32 by default.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ unsafe extern "C" {
     pub(super) fn px_allow_tf32(bits: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_is_tracing(tracing: *mut c_int) -> *mut c_char;
     pub(super) fn px_abandon_trace() -> *mut c_char;
+    pub(super) fn px_leaky_relu(x: *const C_tensor, slope: f64, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn px_host_bytes(
         shape: *const i64,
         n: c_int,

@@ -4,18 +4,28 @@ use tch::{Device, Kind, Tensor};
 
 use super::TrainError;
 
+/// What a group of parameters came to in a step: scalars on their device.
+#[derive(Debug)]
+pub(super) struct GroupTensors {
+    pub name: &'static str,
+    pub loss: Tensor,
+    pub grad_norm: Tensor,
+}
+
 /// A step whose numbers have not been read yet.
 #[derive(Debug)]
 struct Unread {
     step: u64,
-    /// `[2]`: loss and gradient norm.
+    groups: Vec<&'static str>,
+    /// `[groups, 2]`: loss and gradient norm of each.
     numbers: Tensor,
     names: Vec<String>,
 }
 
-/// Loss and gradient norm of one step, on the host.
+/// Loss and gradient norm of one step and group, on the host.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StepNumbers {
+pub(super) struct GroupNumbers {
+    pub name: &'static str,
     pub loss: f64,
     pub grad_norm: f64,
 }
@@ -33,21 +43,23 @@ impl FiniteCheck {
         Self { late: device.is_cuda(), unread: None }
     }
 
-    /// Takes the scalars of `step` (counted from 1). The returned flag, a float scalar, is 1 when they are not
-    /// finite: the optimizer's `found_inf`.
+    /// Takes the scalars of `step` (counted from 1), at least one group's. The returned flag, a float scalar, is 1 when they are
+    /// not finite: the optimizers' `found_inf`.
     ///
     /// # Errors
     /// [`TrainError::NotFinite`] for this step on the CPU, for the one before on CUDA.
     pub fn take(
         &mut self,
         step: u64,
-        loss: &Tensor,
-        grad_norm: &Tensor,
+        groups: &[GroupTensors],
         names: &[String],
-    ) -> Result<(Tensor, Option<StepNumbers>), TrainError> {
-        let numbers = Tensor::stack(&[loss.detach().to_kind(Kind::Float), grad_norm.detach()], 0);
+    ) -> Result<(Tensor, Option<Vec<GroupNumbers>>), TrainError> {
+        let scalars = groups.iter().flat_map(|group| [&group.loss, &group.grad_norm]);
+        let scalars: Vec<Tensor> = scalars.map(|scalar| scalar.detach().to_kind(Kind::Float)).collect();
+        let numbers = Tensor::stack(&scalars, 0).view([-1, 2]);
         let found_inf = numbers.isfinite().all().logical_not().to_kind(Kind::Float);
-        let unread = Unread { step, numbers, names: names.to_vec() };
+        let of_groups = groups.iter().map(|group| group.name).collect();
+        let unread = Unread { step, groups: of_groups, numbers, names: names.to_vec() };
         let due = if self.late { self.unread.replace(unread) } else { Some(unread) };
         Ok((found_inf, due.map(Unread::read).transpose()?))
     }
@@ -56,23 +68,27 @@ impl FiniteCheck {
     ///
     /// # Errors
     /// As [`FiniteCheck::take`].
-    pub fn finish(&mut self) -> Result<Option<StepNumbers>, TrainError> {
+    pub fn finish(&mut self) -> Result<Option<Vec<GroupNumbers>>, TrainError> {
         self.unread.take().map(Unread::read).transpose()
     }
 }
 
 impl Unread {
-    fn read(self) -> Result<StepNumbers, TrainError> {
-        // One copy to the host for both.
+    fn read(self) -> Result<Vec<GroupNumbers>, TrainError> {
+        // One copy to the host for all.
         let numbers = self.numbers.to_device(Device::Cpu);
-        let [loss, grad_norm] = [0, 1].map(|i| numbers.double_value(&[i]));
-        if loss.is_finite() && grad_norm.is_finite() {
-            return Ok(StepNumbers { loss, grad_norm });
-        }
-        let (name, value) = if loss.is_finite() { ("gradient norm", grad_norm) } else { ("loss", loss) };
+        let read = |(i, &name): (usize, &&'static str)| {
+            let [loss, grad_norm] = [0, 1].map(|column| numbers.double_value(&[i as i64, column]));
+            GroupNumbers { name, loss, grad_norm }
+        };
+        let groups: Vec<GroupNumbers> = self.groups.iter().enumerate().map(read).collect();
+        let bad = |group: &&GroupNumbers| !(group.loss.is_finite() && group.grad_norm.is_finite());
+        let Some(group) = groups.iter().find(bad) else { return Ok(groups) };
+        let (what, value) =
+            if group.loss.is_finite() { ("gradient norm", group.grad_norm) } else { ("loss", group.loss) };
         Err(TrainError::NotFinite {
             step: self.step,
-            what: format!("the {name} is {value}"),
+            what: format!("the {}'s {what} is {value}", group.name),
             names: self.names,
         })
     }
@@ -88,21 +104,28 @@ mod tests {
 
     #[test]
     fn at_once_or_one_step_later() {
-        let number = |value: f32| Tensor::from(value);
+        let numbers_of = |loss: f32, grad_norm: f32| {
+            let fine =
+                GroupTensors { name: "tokenizer", loss: Tensor::from(1f32), grad_norm: Tensor::from(2f32) };
+            let (loss, grad_norm) = (Tensor::from(loss), Tensor::from(grad_norm));
+            [fine, GroupTensors { name: "discriminator", loss, grad_norm }]
+        };
         let mut check = FiniteCheck::new(Device::Cpu);
-        let (found_inf, numbers) = check.take(1, &number(0.5), &number(2.0), &names()).unwrap();
+        let (found_inf, numbers) = check.take(1, &numbers_of(0.5, 3.0), &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 0.0);
-        assert_eq!(numbers.unwrap().grad_norm, 2.0);
-        let error = check.take(2, &number(0.5), &number(f32::INFINITY), &names()).unwrap_err().to_string();
+        assert_eq!(numbers.unwrap().iter().map(|group| group.grad_norm).collect::<Vec<_>>(), [2.0, 3.0]);
+        let error = check.take(2, &numbers_of(0.5, f32::INFINITY), &names()).unwrap_err().to_string();
         assert!(
-            error.contains("step 2") && error.contains("gradient norm is inf") && error.contains("a.jpg")
+            error.contains("step 2")
+                && error.contains("the discriminator's gradient norm is inf")
+                && error.contains("a.jpg")
         );
 
         let mut late = FiniteCheck { late: true, unread: None };
-        let (found_inf, numbers) = late.take(1, &number(f32::NAN), &number(1.0), &names()).unwrap();
+        let (found_inf, numbers) = late.take(1, &numbers_of(f32::NAN, 1.0), &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 1.0);
         assert!(numbers.is_none());
-        let error = late.take(2, &number(0.5), &number(1.0), &names()).unwrap_err().to_string();
+        let error = late.take(2, &numbers_of(0.5, 1.0), &names()).unwrap_err().to_string();
         assert!(error.contains("step 1") && error.contains("loss is NaN"));
         assert!(late.finish().unwrap().is_some(), "step 2 is still to be read");
     }

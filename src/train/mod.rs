@@ -1,12 +1,16 @@
 //! Training: the objective says what is minimised, the trainer is the only loop.
 
+mod adversarial;
 mod bad_log;
 mod collapse;
+mod duel;
 mod error;
 mod finite;
+mod group;
 mod objective;
 mod parts;
 mod persist;
+mod reconstruction;
 mod save;
 mod signals;
 mod start;
@@ -15,13 +19,17 @@ mod trainer;
 mod validate;
 mod window;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+pub use adversarial::AdversarialReconstruction;
 pub use collapse::Collapse;
 pub use error::TrainError;
-pub use objective::{Objective, OptimizerId, PixelReconstruction, StepOutput};
+pub use objective::{At, GroupId, Objective, ParameterGroup, StepOutput};
 pub use parts::{Outcome, Parts};
 pub use persist::{Weights, load_model};
+pub use reconstruction::Reconstruction;
 pub use signals::Signals;
 pub use state::{State, StateError};
 pub use trainer::Trainer;
@@ -43,6 +51,13 @@ pub struct Config {
     /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
     /// evaluations alone stay full float32 then.
     pub tf32: bool,
+    /// Parts of the tokenizer that stay as they are, with `--init-from`. With `["encoder", "quantizer"]` its tokens do too, and the
+    /// decoder alone is tuned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<Part>,
+    /// Hash of the weights whose tokens these are, where both stay as they are: a fact that the run notes, not a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keeps_tokens_of: Option<String>,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.
     pub ema_decay: f64,
     /// Deterministic kernels on CUDA, slower; the CPU is deterministic anyway.
@@ -59,6 +74,39 @@ pub struct Config {
     pub best_metric: BestMetric,
     /// When to warn of a collapsing codebook.
     pub collapse: Collapse,
+}
+
+/// A part of the tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Images to latents.
+    Encoder,
+    /// Latents to codes.
+    Quantizer,
+    /// Codes to images.
+    Decoder,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoder => "encoder",
+            Self::Quantizer => "quantizer",
+            Self::Decoder => "decoder",
+        })
+    }
+}
+
+impl Part {
+    /// In the order of the data's way.
+    pub const ALL: [Self; 3] = [Self::Encoder, Self::Quantizer, Self::Decoder];
+
+    /// Whether it has the variable `name`.
+    #[must_use]
+    pub fn has(self, name: &str) -> bool {
+        name.strip_prefix(&self.to_string()).is_some_and(|rest| rest.starts_with('.'))
+    }
 }
 
 /// A figure to choose a checkpoint by.
@@ -100,6 +148,8 @@ impl Default for Config {
             micro_batches: 1,
             precision: Precision::default(),
             tf32: false,
+            freeze: vec![],
+            keeps_tokens_of: None,
             ema_decay: 0.0,
             deterministic: false,
             log_every: 10,
@@ -143,6 +193,17 @@ impl Config {
                 self.ema_decay
             ));
         }
+        if Part::ALL.iter().all(|part| self.freeze.contains(part)) {
+            return fail(
+                "train.freeze names every part, so nothing is left to train; take one out".to_owned(),
+            );
+        }
         self.collapse.check()
+    }
+
+    /// Whether what makes tokens stays as it is.
+    #[must_use]
+    pub fn keeps_tokens(&self) -> bool {
+        [Part::Encoder, Part::Quantizer].iter().all(|part| self.freeze.contains(part))
     }
 }

@@ -8,8 +8,9 @@ use tch::Device;
 use super::{Config, Objective, Signals, State};
 use crate::checkpoint::{Loaded, RunWriter};
 use crate::data::{self, Dataset};
+use crate::evaluate;
+use crate::optim::WeightAverage;
 use crate::seed::Seed;
-use crate::{evaluate, optim};
 
 /// Everything that a training is made of.
 pub struct Parts {
@@ -19,8 +20,6 @@ pub struct Parts {
     pub train: Config,
     /// Of the images.
     pub data: data::Config,
-    /// Of the optimizers.
-    pub optimizer: optim::Config,
     /// Of the evaluations.
     pub eval: evaluate::Config,
     /// The resolved config, for the logs.
@@ -47,6 +46,14 @@ pub struct Parts {
     pub save_first: bool,
     /// Ctrl-C and SIGTERM.
     pub signals: Signals,
+}
+
+impl Parts {
+    /// The average of the tokenizer's parameters, at their present values.
+    pub(super) fn weight_average(&self) -> WeightAverage {
+        let tokenizer = self.objective.groups().swap_remove(0);
+        WeightAverage::new(self.train.ema_decay, tokenizer.parameters)
+    }
 }
 
 /// How a training ended.

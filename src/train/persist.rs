@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use tch::Tensor;
 
+use super::group::Group;
 use super::state::{State, StateError};
 use super::{Objective, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
-use crate::optim::{Named, Optimizer, WeightAverage};
+use crate::optim::{Named, WeightAverage};
 use crate::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
@@ -47,7 +48,7 @@ impl FromStr for Weights {
 /// What trains, with everything that a checkpoint holds.
 pub(super) struct Live<'a> {
     pub objective: &'a dyn Objective,
-    pub optimizers: &'a [Optimizer],
+    pub groups: &'a [Group],
     pub average: Option<&'a WeightAverage>,
 }
 
@@ -56,9 +57,15 @@ impl Live<'_> {
         named(self.objective.variables())
     }
 
+    /// What trains beside the model, if anything does.
+    fn companions(&self) -> Option<Tensors> {
+        let companions = named(self.objective.companions());
+        (!companions.is_empty()).then_some(companions)
+    }
+
     /// Moments of all optimizers; the parameters' names keep them apart.
     fn moments(&self) -> Tensors {
-        self.optimizers.iter().flat_map(Optimizer::state).collect()
+        self.groups.iter().flat_map(|group| group.optimizer.state()).collect()
     }
 
     /// The present state, sharing the live tensors' storage.
@@ -70,12 +77,22 @@ impl Live<'_> {
             tensors
         });
         let state = serde_json::to_value(state).map_err(StateError::Unreadable)?;
-        Ok(Snapshot { model: self.model(), ema, optimizer: self.moments(), state })
+        Ok(Snapshot {
+            model: self.model(),
+            ema,
+            companions: self.companions(),
+            optimizer: self.moments(),
+            state,
+        })
     }
 
     /// Writes a snapshot's tensors into the live ones, strictly.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), TrainError> {
         copy_into(&self.model(), &snapshot.model, "the checkpoint's model")?;
+        if let Some(companions) = self.companions() {
+            let saved = snapshot.companions.as_ref().ok_or(Error::NoCompanions)?;
+            copy_into(&companions, saved, "the checkpoint's discriminator")?;
+        }
         copy_into(&self.moments(), &snapshot.optimizer, "the checkpoint's optimizer")?;
         if let Some(average) = self.average {
             let saved = averaged(snapshot)?;

@@ -34,11 +34,8 @@ impl Trainer {
     ) -> Result<Option<PathBuf>, TrainError> {
         self.finite.finish()?;
         let parts = &self.parts;
-        let live = Live {
-            objective: &*parts.objective,
-            optimizers: &self.optimizers,
-            average: self.average.as_ref(),
-        };
+        let live =
+            Live { objective: &*parts.objective, groups: &self.groups, average: self.average.as_ref() };
         let snapshot = live.snapshot(&self.state)?;
         let step = self.state.step;
         let metric = parts.train.best_metric;

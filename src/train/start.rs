@@ -25,7 +25,8 @@ pub(super) fn start_quantizer(
     objective: &mut dyn Objective,
     source: &Source,
 ) -> Result<Option<i64>, TrainError> {
-    let Some(wanted) = objective.tokenizer().quantizer.start_vectors() else { return Ok(None) };
+    let wanted = objective.tokenizer().quantizer.start_vectors();
+    let Some(wanted) = wanted.filter(|_| objective.starts_quantizer()) else { return Ok(None) };
     let loader = Loader::train(
         Arc::clone(source.dataset),
         source.data,

@@ -23,6 +23,9 @@ pub struct State {
     pub device: String,
     /// Of the training set's file list.
     pub data_fingerprint: String,
+    /// Hash of the weights that the loss takes from a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weights: Option<String>,
 }
 
 /// The saved state belongs to other circumstances.
@@ -50,12 +53,23 @@ pub enum StateError {
          with --data and --val-data, restore the files, or start a new run with --init-from"
     )]
     Data(String),
+    /// Other weights of the loss.
+    #[error(
+        "the run began with other weights of loss.network than these; give the file it began with by --lpips-weights, or start a \
+         new run with --init-from"
+    )]
+    LossWeights,
 }
 
 impl State {
     /// Of a run that has not begun.
     #[must_use]
-    pub fn new(threads: i32, device: tch::Device, data_fingerprint: String) -> Self {
+    pub fn new(
+        threads: i32,
+        device: tch::Device,
+        data_fingerprint: String,
+        loss_weights: Option<String>,
+    ) -> Self {
         let device = if device.is_cuda() { "cuda" } else { "cpu" }.to_owned();
         Self {
             step: 0,
@@ -65,6 +79,7 @@ impl State {
             threads,
             device,
             data_fingerprint,
+            loss_weights,
         }
     }
 
@@ -82,6 +97,9 @@ impl State {
         let saved: State = serde_json::from_value(saved)?;
         if saved.data_fingerprint != self.data_fingerprint {
             return Err(StateError::Data(folder.to_owned()));
+        }
+        if saved.loss_weights != self.loss_weights {
+            return Err(StateError::LossWeights);
         }
         let mut notes = vec![];
         for (then, now, remedy) in [
@@ -112,7 +130,7 @@ mod tests {
     use super::*;
 
     fn state(threads: i32, data: &str) -> State {
-        State::new(threads, tch::Device::Cpu, data.into())
+        State::new(threads, tch::Device::Cpu, data.into(), None)
     }
 
     #[test]
@@ -125,6 +143,8 @@ mod tests {
         assert!(same.resume(json(), false, "photos").unwrap().is_empty());
         assert_eq!(same, saved);
         assert!(matches!(state(2, "b").resume(json(), true, "photos"), Err(StateError::Data(_))));
+        let other = State { loss_weights: Some("b".into()), ..state(2, "a") }.resume(json(), true, "photos");
+        assert!(matches!(other, Err(StateError::LossWeights)));
         assert!(matches!(state(1, "a").resume(json(), false, "photos"), Err(StateError::Inexact { .. })));
         let mut accepted = state(1, "a");
         assert_eq!(accepted.resume(json(), true, "photos").unwrap().len(), 1);

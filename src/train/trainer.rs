@@ -6,16 +6,19 @@ use tch::Tensor;
 
 use super::bad_log::{BadLog, Part, bad_of};
 use super::collapse::{CollapseCount, Over};
-use super::finite::{FiniteCheck, StepNumbers};
+use super::duel::Duel;
+use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
+use super::group::Group;
+use super::objective::At;
 use super::parts::{Outcome, Parts};
 use super::persist::Live;
 use super::start::{Source, start_quantizer};
-use super::window::Window;
+use super::window::{Window, of_group};
 use super::{State, TrainError};
 use crate::data::{BadSample, BadSamples, Batch, DataError, Loader};
 use crate::logger::{Logger, LoggerError, LoggerOptions};
 use crate::model::images_from_bytes;
-use crate::optim::{Optimizer, WeightAverage};
+use crate::optim::WeightAverage;
 use crate::quantizer::{Monitor, merge};
 use crate::torch::{catching, to_device_async, with_precision, with_tf32};
 
@@ -23,7 +26,7 @@ use crate::torch::{catching, to_device_async, with_precision, with_tf32};
 pub struct Trainer {
     pub(super) parts: Parts,
     pub(super) state: State,
-    pub(super) optimizers: Vec<Optimizer>,
+    pub(super) groups: Vec<Group>,
     pub(super) average: Option<WeightAverage>,
     pub(super) logger: Logger,
     pub(super) bad: BadLog,
@@ -31,6 +34,8 @@ pub struct Trainer {
     pub(super) window: Window,
     /// A resumed run counts anew: its first row holds fewer tokens than the undisturbed run's.
     rows_collapsed: CollapseCount,
+    /// The same.
+    duel: Duel,
 }
 
 impl Trainer {
@@ -39,18 +44,12 @@ impl Trainer {
     /// # Errors
     /// A checkpoint that does not fit, or logs that cannot be opened.
     pub fn new(mut parts: Parts) -> Result<Self, TrainError> {
-        let parameters = parts.objective.parameters();
-        let average = (parts.train.ema_decay > 0.0).then(|| {
-            let all = parts.objective.parameters().into_iter().flatten().collect();
-            WeightAverage::new(parts.train.ema_decay, all)
-        });
-        let optimizers: Vec<Optimizer> =
-            parameters.into_iter().map(|group| Optimizer::new(&parts.optimizer, group)).collect();
+        let groups: Vec<Group> = parts.objective.groups().into_iter().map(Group::new).collect();
+        let average = (parts.train.ema_decay > 0.0).then(|| parts.weight_average());
         let mut state = parts.state.clone();
         let mut notes = vec![];
         if let Some(loaded) = parts.loaded.take() {
-            let live =
-                Live { objective: &*parts.objective, optimizers: &optimizers, average: average.as_ref() };
+            let live = Live { objective: &*parts.objective, groups: &groups, average: average.as_ref() };
             let saved = loaded.snapshot.state.clone();
             notes = state.resume(saved, parts.accept_inexact, &parts.data.train)?;
             live.restore(&loaded.snapshot)?;
@@ -70,13 +69,14 @@ impl Trainer {
         Ok(Self {
             parts,
             state,
-            optimizers,
+            groups,
             average,
             logger,
             bad,
             finite,
             window,
             rows_collapsed: CollapseCount::default(),
+            duel: Duel::default(),
         })
     }
 
@@ -167,10 +167,7 @@ impl Trainer {
             self.logger.note(&format!("the codebook starts from {vectors} latent vectors"));
             // What the start wrote is no step of the average.
             if let Some(average) = &mut self.average {
-                *average = WeightAverage::new(
-                    parts.train.ema_decay,
-                    parts.objective.parameters().into_iter().flatten().collect(),
-                );
+                *average = parts.weight_average();
             }
         }
         Ok(())
@@ -207,55 +204,60 @@ impl Trainer {
         let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(batch)))??;
         self.window.images += batch.names.len();
         if let Some(numbers) = numbers {
-            self.window.numbers = Some(numbers);
-            let shown = [("loss", numbers.loss), ("images/s", self.window.images_per_sec())];
+            let shown = [("loss", numbers[0].loss), ("images/s", self.window.images_per_sec())];
             self.logger.progress(self.state.step + 1, &shown);
+            self.window.numbers = numbers;
         }
         self.window.add_monitors(monitors);
         Ok(())
     }
 
-    fn step_on_device(&mut self, batch: &Batch) -> Result<(Option<StepNumbers>, Vec<Monitor>), TrainError> {
+    fn step_on_device(
+        &mut self,
+        batch: &Batch,
+    ) -> Result<(Option<Vec<GroupNumbers>>, Vec<Monitor>), TrainError> {
         let (train, step) = (&self.parts.train, self.state.step);
         let seed = self.parts.seed.derive("step", &[step]);
-        for optimizer in &mut self.optimizers {
-            optimizer.drop_grads()?;
+        for group in &mut self.groups {
+            group.optimizer.drop_grads()?;
         }
         let micro_batches = train.micro_batches as f64;
-        let (mut losses, mut statistics, mut monitors) = (vec![], vec![], vec![]);
+        let mut losses: Vec<Vec<Tensor>> = self.groups.iter().map(|_| vec![]).collect();
+        let (mut statistics, mut monitors) = (vec![], vec![]);
         self.window.begin_step();
         for (i, bytes) in batch.images.chunk(train.micro_batches as i64, 0).iter().enumerate() {
             let images = images_from_bytes(&to_device_async(bytes, self.parts.device));
             let objective = &mut self.parts.objective;
-            let seed = seed.derive("micro-batch", &[i as u64]);
-            let out = with_precision(train.precision, || objective.step(&images, seed));
-            for (_, loss) in &out.groups {
+            let at = At { step, micro_batch: i, seed: seed.derive("micro-batch", &[i as u64]) };
+            let out = with_precision(train.precision, || objective.step(&images, at));
+            for (group, loss) in out.groups {
                 let share = loss / micro_batches;
                 share.backward();
-                losses.push(share.detach());
+                losses[group].push(share.detach());
             }
             self.window.add_terms(out.terms, micro_batches);
             self.window.add_indices(&out.indices);
             statistics.push(out.statistics);
             monitors.extend(out.monitors);
         }
-        let loss = Tensor::stack(&losses, 0).sum(tch::Kind::Float);
-        let norms = self.optimizers.iter().map(Optimizer::clip).collect::<Result<Vec<_>, _>>()?;
-        let grad_norm = Tensor::stack(&norms, 0).norm();
-        let (found_inf, numbers) = self.finite.take(step + 1, &loss, &grad_norm, &batch.names)?;
+        let mut learning = vec![];
+        for (group, losses) in self.groups.iter().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
+            let loss = Tensor::stack(losses, 0).sum(tch::Kind::Float);
+            learning.push(GroupTensors { name: group.name, loss, grad_norm: group.optimizer.clip()? });
+        }
+        let (found_inf, numbers) = self.finite.take(step + 1, &learning, &batch.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
-        let factor = self.rate_factor(step);
-        for optimizer in &mut self.optimizers {
-            optimizer.step(factor, self.parts.device.is_cuda().then_some(&found_inf))?;
+        for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
+            group.step(step, train.steps, self.parts.device.is_cuda().then_some(&found_inf))?;
         }
         if let Some(average) = &mut self.average {
             average.update(step);
         }
         let update = self.parts.objective.after_step(&merge(statistics), seed.derive("update", &[]));
         for rows in update.replaced_rows {
-            for optimizer in &mut self.optimizers {
-                optimizer.clear_rows(&rows.variable, &rows.mask);
+            for group in &mut self.groups {
+                group.optimizer.clear_rows(&rows.variable, &rows.mask);
             }
             if let Some(average) = &mut self.average {
                 average.copy_rows(&rows.variable, &rows.mask);
@@ -265,17 +267,15 @@ impl Trainer {
         Ok((numbers, monitors))
     }
 
-    fn rate_factor(&self, step: u64) -> f64 {
-        self.parts.optimizer.schedule.factor(step, self.parts.train.steps)
-    }
-
     fn log_window(&mut self) -> Result<(), TrainError> {
         if let Some(numbers) = self.finite.finish()? {
-            self.window.numbers = Some(numbers);
+            self.window.numbers = numbers;
         }
         let (mut row, codebook) = self.window.finish();
-        let lr = self.parts.optimizer.lr * self.rate_factor(self.state.step - 1);
-        row.push(("optim/lr".into(), lr));
+        let step = self.state.step - 1;
+        for (i, group) in self.groups.iter().enumerate().filter(|(_, group)| step >= group.start) {
+            row.push((of_group("optim/lr", i, group.name), group.lr(step, self.parts.train.steps)));
+        }
         let logged = self.logger.log(self.state.step, &row);
         self.warn_of(logged);
         let quantizer = &self.parts.objective.tokenizer().quantizer;
@@ -284,6 +284,9 @@ impl Trainer {
         if let Some(warning) =
             collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
         {
+            self.logger.warn(&warning);
+        }
+        if let Some(warning) = self.duel.watch(&row) {
             self.logger.warn(&warning);
         }
         Ok(())

@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use tch::Tensor;
 
-use super::finite::StepNumbers;
+use super::finite::GroupNumbers;
 use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::quantizer::{CodebookShape, Monitor};
 
 /// The steps since the last log row.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Of the last step that was read.
-    pub numbers: Option<StepNumbers>,
+    /// Of the last step that was read, the tokenizer's first.
+    pub numbers: Vec<GroupNumbers>,
     /// Trained on so far.
     pub images: usize,
     terms: Vec<(String, Tensor)>,
@@ -27,7 +27,7 @@ pub(super) struct Window {
 impl Window {
     pub fn new(codebook: &CodebookShape) -> Self {
         Self {
-            numbers: None,
+            numbers: vec![],
             images: 0,
             terms: vec![],
             monitors: vec![],
@@ -85,9 +85,11 @@ impl Window {
     /// The row's values and the use of the codebook; waits for the device. The next window begins.
     pub fn finish(&mut self) -> (Vec<(String, f64)>, CodebookFigures) {
         let mut row = vec![];
-        if let Some(numbers) = self.numbers {
-            row.push(("loss/total".to_owned(), numbers.loss));
-            row.push(("optim/grad_norm".to_owned(), numbers.grad_norm));
+        for (i, group) in self.numbers.iter().enumerate() {
+            if i == 0 {
+                row.push(("loss/total".to_owned(), group.loss));
+            }
+            row.push((of_group("optim/grad_norm", i, group.name), group.grad_norm));
         }
         row.extend(self.terms.drain(..).map(|(name, value)| (name, value.double_value(&[]))));
         let fresh = CodebookUse::new(self.codebook.codebooks, self.codebook.size);
@@ -102,4 +104,9 @@ impl Window {
         self.restart_clock();
         (row, figures)
     }
+}
+
+/// The name of a figure of group `i`: the tokenizer's, the first, goes without its name.
+pub(super) fn of_group(figure: &str, i: usize, name: &str) -> String {
+    if i == 0 { figure.to_owned() } else { format!("{figure}_{name}") }
 }

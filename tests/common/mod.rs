@@ -50,6 +50,11 @@ pub const NOISY: &str =
 /// A frozen table and a learned map.
 pub const SIMVQ: &str = "quantizer={kind=\"simvq\",codebook_size=64,codebook_dim=4}";
 
+/// Everything that an adversary can have, from step 7 on.
+pub const ADVERSARY: &str = "adversarial={start=7,ramp_steps=3,weighting={kind=\"adaptive\"},r1={weight=0.1,every=2},\
+    lecam={weight=0.01,decay=0.9},augment=[\"color\",\"translation\",\"cutout\"],\
+    discriminator={kind=\"patch\",channels=4,layers=1,norm=\"actnorm\"}}";
+
 /// A scratch folder with ten training photographs, three for validation, and `tiny.toml`.
 pub struct Scratch {
     folder: tempfile::TempDir,
@@ -115,7 +120,9 @@ pub fn photographs(part: &str) -> Vec<PathBuf> {
 
 /// Runs the program from the root of the repository.
 pub fn pixtok(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pixtok")).args(args).current_dir(ROOT).output().unwrap()
+    // A developer's own weights change no test.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixtok"));
+    command.args(args).current_dir(ROOT).env_remove("PIXTOK_WEIGHTS").output().unwrap()
 }
 
 /// All that a program printed.

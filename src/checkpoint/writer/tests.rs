@@ -12,6 +12,7 @@ fn snapshot(value: f64) -> Snapshot {
     Snapshot {
         model: [("conv.weight".to_owned(), filled(&[5, 7])), ("conv.bias".to_owned(), filled(&[5]))].into(),
         ema: None,
+        companions: Some([("discriminator.bias".to_owned(), filled(&[3]))].into()),
         optimizer: [("conv.weight.m".to_owned(), filled(&[5, 7]))].into(),
         state: json!({ "step": 1, "loss": 0.1 + value }),
     }
@@ -50,7 +51,14 @@ fn what_is_saved_comes_back() {
     assert_eq!(path, run.folder().path().join("step-000600"));
     assert_eq!(
         names_in(&path),
-        ["ema.safetensors", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
+        [
+            "companions.safetensors",
+            "ema.safetensors",
+            "manifest.json",
+            "model.safetensors",
+            "optimizer.safetensors",
+            "state.json"
+        ]
     );
     let back = run.folder().load(600).unwrap();
     assert_eq!(back.step, 600);

@@ -1,39 +1,42 @@
 //! `pixtok train`: from a config and flags to a finished run.
 
+mod dry_run;
+mod init;
+mod memory;
+mod networks;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tch::{Device, Tensor, nn};
 
 use super::{Misuse, note, open, print};
-use crate::checkpoint::{Loaded, RunFolder, RunWriter, Which, write_atomic};
+use crate::checkpoint::{Loaded, RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::{Cache, DataError, Dataset, Split};
-use crate::model::{Footprint, Tokenizer};
 use crate::seed::Seed;
-use crate::torch::{Precision, keep_freed_memory, set_deterministic};
-use crate::train::{
-    Objective, Outcome, Parts, PixelReconstruction, Signals, State, Trainer, Weights, load_model,
-};
+use crate::torch::{keep_freed_memory, set_deterministic};
+use crate::train::{Outcome, Parts, Signals, State, Trainer};
+use networks::Networks;
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
-    let config = resolve(args)?;
+    let mut config = resolve(args)?;
     let device = open::compute(&args.compute)?;
     if args.dry_run {
-        return print(&dry_run(&config, &build(&config, device)?)?).map(|()| 0);
+        return print(&dry_run::words(&config, &Networks::build(&config, device)?)?).map(|()| 0);
     }
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
+    let (loss, loss_weights) = networks::loss(&config.loss, args.lpips_weights.as_deref(), device)?;
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
-    let objective = build(&config, device)?;
+    let objective = Networks::build(&config, device)?.objective(&config, loss)?;
     set_deterministic(config.train.deterministic)?;
     let path = run_folder(args);
     let run = if args.resume { RunWriter::resume(&path)? } else { RunWriter::create(&path)? };
@@ -43,11 +46,13 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
             "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit",
         );
     }
-    if let Some(other) = &args.init_from {
-        init_from(other, &objective)?;
-    }
+    config.train.keeps_tokens_of = match (&args.init_from, &loaded) {
+        (Some(other), _) => init::from_run(other, &config, &*objective)?,
+        (None, Some(_)) => open::config_of(&path)?.train.keeps_tokens_of,
+        (None, None) => init::from_nothing(&config)?,
+    };
     let config_text = config.to_toml()?;
-    let state = State::new(tch::get_num_threads(), device, train_set.fingerprint());
+    let state = State::new(tch::get_num_threads(), device, train_set.fingerprint(), loss_weights);
     if let Some(loaded) = &loaded {
         check_steps(loaded.step, &config, &path)?;
     }
@@ -55,10 +60,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
         seed: Seed(config.seed),
         train: config.train.clone(),
         data: config.data.clone(),
-        optimizer: config.optimizer.clone(),
         eval: config.eval.clone(),
         config_text: config_text.clone(),
-        objective: Box::new(objective),
+        objective,
         device,
         train_set,
         val_set,
@@ -72,7 +76,12 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     })?;
     // Only now: a resume that was refused leaves the config and the logs as they were.
     write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
-    match trainer.run()? {
+    report(trainer.run()?)
+}
+
+/// Says how a training ended; the exit code.
+fn report(outcome: Outcome) -> Result<u8> {
+    match outcome {
         Outcome::Finished { checkpoint } => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
         }
@@ -98,6 +107,9 @@ fn resolve(args: &TrainArgs) -> Result<Config> {
         config.data.val = Some(text_of(folder)?);
     }
     config.check()?;
+    if args.init_from.is_none() && !args.resume && !args.dry_run {
+        init::from_nothing(&config)?;
+    }
     Ok(config)
 }
 
@@ -142,13 +154,6 @@ pub(super) fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
         return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
     }
     Ok(())
-}
-
-fn build(config: &Config, device: Device) -> Result<PixelReconstruction> {
-    let store = nn::VarStore::new(device);
-    Seed(config.seed).derive("initialisation", &[]).reseed_torch();
-    let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
-    Ok(PixelReconstruction::new(store, tokenizer, config.loss.clone()))
 }
 
 /// The newest whole checkpoint of a run whose config agrees with this one.
@@ -200,97 +205,4 @@ fn check_steps(step: u64, config: &Config, path: &Path) -> Result<()> {
         note(&format!("{path} is at its last step already; raise train.steps to go on"));
     }
     Ok(())
-}
-
-fn init_from(other: &Path, objective: &PixelReconstruction) -> Result<()> {
-    let folder = RunFolder::open(other)?;
-    let loaded = folder.load(folder.select(Which::Last)?)?;
-    load_model(objective.variables(), &loaded.snapshot, Weights::Raw)
-        .with_context(|| format!("cannot start from {}", other.display()))?;
-    note(&format!("starting from the weights of {} at step {}", other.display(), loaded.step));
-    Ok(())
-}
-
-/// What the run will be, in words. The images may be missing: a config can be checked on another machine.
-fn dry_run(config: &Config, objective: &PixelReconstruction) -> Result<String> {
-    let tokenizer = objective.tokenizer();
-    let (height, width) = config.image_size();
-    let factor = tokenizer.downsample();
-    let (h, w) = (height / factor, width / factor);
-    let codebook = tokenizer.codebook();
-    let bits = codebook.bits_per_token();
-    let parameters: i64 = objective.parameters().iter().flatten().map(|(_, tensor)| count(tensor)).sum();
-    let of = |part: &str| -> i64 {
-        let named = objective
-            .variables()
-            .into_iter()
-            .filter(|(name, tensor)| name.starts_with(part) && tensor.requires_grad());
-        named.map(|(_, tensor)| count(&tensor)).sum()
-    };
-    let train = &config.train;
-    let images = match (training_set(config), validation_set(config)) {
-        (Ok(train_set), Ok((_, val_set))) => {
-            check_batch(config, &train_set)?;
-            format!(
-                "{} for training, {} for validation; {} steps per epoch of batches of {}",
-                train_set.len(),
-                val_set.len(),
-                train_set.len() / train.batch_size,
-                train.batch_size,
-            )
-        }
-        (Err(error), _) | (_, Err(error)) => format!("none here: {error:#}"),
-    };
-    Ok(format!(
-        "{}\n# parameters: {parameters} (encoder {}, quantizer {}, decoder {})\n\
-         # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
-         # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
-         # images: {images}\n\
-         {}{}",
-        config.to_toml()?,
-        of("encoder."),
-        of("quantizer."),
-        of("decoder."),
-        if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
-        codebook.size,
-        codebook.dim,
-        bits * (h * w) as f64 / (height * width) as f64,
-        memory(config, objective)?,
-        config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
-    ))
-}
-
-/// What a training step takes, in words.
-fn memory(config: &Config, objective: &PixelReconstruction) -> Result<String> {
-    let train = &config.train;
-    let bytes_per_number = if train.precision == Precision::Bf16 { 2 } else { 4 };
-    let images = (train.batch_size / train.micro_batches) as i64;
-    let sizes = |trained: bool| -> i64 {
-        let variables = objective.variables().into_iter();
-        variables
-            .filter(|(_, tensor)| tensor.requires_grad() == trained)
-            .map(|(_, tensor)| count(&tensor))
-            .sum()
-    };
-    let saved = config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?);
-    let network = Footprint::new(&config.model, &config.quantizer, config.image_size())?;
-    let step = network.training_bytes(images, bytes_per_number, sizes(true), train.ema_decay > 0.0);
-    // Buffers: a codebook that follows a moving average, with its sums.
-    let all = step + 4 * sizes(false) + saved;
-    let mut words = format!("# memory: about {} for a training step, by estimate\n", gibibytes(all));
-    if saved > 0 {
-        let _ = writeln!(
-            words,
-            "# of it: {saved} bytes of N×K probabilities that the quantizer keeps for the backward pass"
-        );
-    }
-    Ok(words)
-}
-
-fn count(tensor: &Tensor) -> i64 {
-    tensor.numel() as i64
-}
-
-fn gibibytes(bytes: i64) -> String {
-    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }

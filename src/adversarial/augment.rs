@@ -1,0 +1,143 @@
+//! Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738) of all that a discriminator sees, so that it cannot learn a
+//! small data set by heart.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::seed::Seed;
+
+/// Largest shift, as a share of a side.
+const SHIFT: f64 = 0.125;
+/// Side of the hole, as a share of the image's.
+const HOLE: f64 = 0.5;
+
+/// One kind of augmentation, drawn anew for each image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Augmentation {
+    /// Brightness, saturation, contrast.
+    Color,
+    /// A shift by up to an eighth of each side; zeros move in.
+    Translation,
+    /// A hole of zeros, half as high and as wide as the image.
+    Cutout,
+}
+
+/// Augments `images` in the order of `policy`.
+///
+/// # Shapes
+/// `[B, 3, H, W]` -> the same.
+pub(super) fn augment(images: &Tensor, policy: &[Augmentation], seed: Seed) -> Tensor {
+    if policy.is_empty() {
+        return images.shallow_clone();
+    }
+    seed.derive("augmentation", &[]).reseed_torch();
+    policy.iter().fold(images.shallow_clone(), |x, kind| match kind {
+        Augmentation::Color => color(&x),
+        Augmentation::Translation => translation(&x),
+        Augmentation::Cutout => cutout(&x),
+    })
+}
+
+/// A uniform number in 0..1 for each image: `[B, 1, 1, 1]`.
+fn draw(x: &Tensor) -> Tensor {
+    Tensor::rand([x.size()[0], 1, 1, 1], (Kind::Float, x.device()))
+}
+
+/// A whole number in `0..below` for each image: `[B, 1, 1, 1]`.
+fn draw_whole(x: &Tensor, below: i64) -> Tensor {
+    Tensor::randint(below, [x.size()[0], 1, 1, 1], (Kind::Int64, x.device()))
+}
+
+fn color(x: &Tensor) -> Tensor {
+    let x = x + (draw(x) - 0.5);
+    let grey = x.mean_dim([1].as_slice(), true, Kind::Float);
+    let x = (&x - &grey) * (draw(&x) * 2.0) + grey;
+    let mean = x.mean_dim([1, 2, 3].as_slice(), true, Kind::Float);
+    (&x - &mean) * (draw(&x) + 0.5) + mean
+}
+
+fn translation(x: &Tensor) -> Tensor {
+    [2, 3].into_iter().fold(x.shallow_clone(), |x, axis| {
+        let side = x.size()[axis];
+        let most = (side as f64 * SHIFT + 0.5) as i64;
+        let mut along = [1; 4];
+        along[axis] = side;
+        let places = Tensor::arange(side, (Kind::Int64, x.device())).view(along);
+        // [B, 1, H, 1] or [B, 1, 1, W]: from where each row or column comes.
+        let from = places + draw_whole(&x, 2 * most + 1) - most;
+        let inside = from.ge(0).logical_and(&from.lt(side));
+        let from = from.clamp(0, side - 1).expand_as(&x);
+        x.gather(axis as i64, &from, false) * inside
+    })
+}
+
+fn cutout(x: &Tensor) -> Tensor {
+    let within = |axis: usize| {
+        let side = x.size()[axis];
+        let hole = (side as f64 * HOLE + 0.5) as i64;
+        let mut along = [1; 4];
+        along[axis] = side;
+        let places = Tensor::arange(side, (Kind::Int64, x.device())).view(along);
+        // The hole's middle is any pixel, so a part of it may lie outside.
+        let start = draw_whole(x, side + 1 - hole % 2) - hole / 2;
+        let offset = places - start;
+        offset.ge(0).logical_and(&offset.lt(hole))
+    };
+    x * within(2).logical_and(&within(3)).logical_not()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn ramp() -> Tensor {
+        let x = Tensor::arange(3 * 16 * 24, (Kind::Float, Device::Cpu)) + 1.0;
+        x.view([1, 3, 16, 24]).repeat([64, 1, 1, 1])
+    }
+
+    #[test]
+    fn a_seed_decides_and_nothing_else() {
+        let all = [Augmentation::Color, Augmentation::Translation, Augmentation::Cutout];
+        let x = ramp();
+        let once = augment(&x, &all, Seed(1));
+        assert_eq!(once, augment(&x, &all, Seed(1)));
+        assert_ne!(once, augment(&x, &all, Seed(2)));
+        assert_eq!(augment(&x, &[], Seed(1)), x);
+        assert_ne!(once.select(0, 0), once.select(0, 1), "each image is augmented its own way");
+    }
+
+    #[test]
+    fn a_shift_moves_pixels_and_fills_with_zeros() {
+        let (x, y) = (ramp(), augment(&ramp(), &[Augmentation::Translation], Seed(3)));
+        for image in 0..64 {
+            // Red at the middle, which no shift of 2 and 3 pixels moves out, tells the shift.
+            let middle = y.double_value(&[image, 0, 8, 12]) as i64 - 1;
+            let (down, across) = (middle / 24 - 8, middle % 24 - 12);
+            assert!(down.abs() <= 2 && across.abs() <= 3, "{down}, {across}");
+            for (row, column) in [(0, 0), (15, 23), (5, 20)] {
+                let (r, c) = (row + down, column + across);
+                let inside = (0..16).contains(&r) && (0..24).contains(&c);
+                let expected = if inside { x.double_value(&[0, 2, r, c]) } else { 0.0 };
+                assert_eq!(y.double_value(&[image, 2, row, column]), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_is_a_quarter_of_the_image_at_most() {
+        let holes = augment(&ramp(), &[Augmentation::Cutout], Seed(4)).eq(0.0).to_kind(Kind::Float);
+        let share = holes.mean_dim([1, 2, 3].as_slice(), false, Kind::Float);
+        assert!((share.max().double_value(&[]) - 0.25).abs() < 1e-6);
+        assert!(share.min().double_value(&[]) >= 0.25 / 4.0);
+    }
+
+    #[test]
+    fn colours_change_and_gradients_pass() {
+        let x = (ramp() / 600.0 - 1.0).set_requires_grad(true);
+        let y = augment(&x, &[Augmentation::Color, Augmentation::Translation, Augmentation::Cutout], Seed(5));
+        y.square().sum(Kind::Float).backward();
+        assert!(x.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
+    }
+}

@@ -1,0 +1,170 @@
+//! Settings of adversarial training.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Augmentation, DiscriminatorConfig, GanLoss, LecamConfig, R1Config};
+use crate::optim::{self, OptimError};
+
+/// Settings of adversarial training, of which all but the table itself may be absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Of the adversarial loss in the tokenizer's.
+    pub weight: f64,
+    /// What the weight is a factor of.
+    pub weighting: Weighting,
+    /// What both sides minimise.
+    pub loss: GanLoss,
+    /// The optimizer step, counted from 0, from which the adversary takes part. Before it there is no trace of it: a decoder that
+    /// cannot draw yet is easily told apart, and learns to hide rather than to draw.
+    pub start: u64,
+    /// Steps from `start` over which the weight rises to its full size. The discriminator learns from `start` on.
+    pub ramp_steps: u64,
+    /// Gradient penalty on images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r1: Option<R1Config>,
+    /// Regularisation towards the moving averages of the logits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lecam: Option<LecamConfig>,
+    /// What happens to all that the discriminator sees, for small data sets.
+    pub augment: Vec<Augmentation>,
+    /// The network.
+    pub discriminator: DiscriminatorConfig,
+    /// Of the discriminator, with the defaults of `[optimizer]`; its schedule spans the steps from `start` on.
+    pub optimizer: optim::Config,
+}
+
+/// What the weight of the adversarial loss is a factor of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Weighting {
+    /// Nothing: it is the weight.
+    Fixed {},
+    /// The ratio at which the gradients of the reconstruction's terms and of the adversary are of one size at the decoder's last
+    /// layer: [`super::adaptive_weight`].
+    Adaptive {
+        /// The largest ratio.
+        #[serde(default = "most")]
+        most: f64,
+    },
+}
+
+fn most() -> f64 {
+    1e4
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            weight: 0.5,
+            weighting: Weighting::Fixed {},
+            loss: GanLoss::default(),
+            start: 0,
+            ramp_steps: 0,
+            r1: None,
+            lecam: None,
+            augment: vec![],
+            discriminator: DiscriminatorConfig::default(),
+            optimizer: optim::Config::default(),
+        }
+    }
+}
+
+/// The settings of the adversary are out of range or do not fit the images.
+#[derive(Debug, thiserror::Error)]
+pub enum AdversarialError {
+    /// Names the setting, its value and what is allowed.
+    #[error("{0}")]
+    Config(String),
+    /// Of its optimizer.
+    #[error("adversarial.{0}")]
+    Optimizer(OptimError),
+}
+
+impl Config {
+    /// Refuses what cannot work on images of `image_size` (height, width).
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn check(&self, image_size: (i64, i64)) -> Result<(), AdversarialError> {
+        let at_least = |key: &str, value: f64, least: f64, allowed: &str| {
+            if value.is_finite() && value >= least {
+                return Ok(());
+            }
+            Err(AdversarialError::Config(format!("adversarial.{key} is {value}; it must be {allowed}")))
+        };
+        at_least("weight", self.weight, 0.0, "0 or more")?;
+        if let Weighting::Adaptive { most } = self.weighting {
+            at_least("weighting.most", most, f64::MIN_POSITIVE, "over 0")?;
+        }
+        if let Some(R1Config { weight, every }) = self.r1 {
+            at_least("r1.weight", weight, f64::MIN_POSITIVE, "over 0 (leave r1 out for none)")?;
+            at_least("r1.every", every as f64, 1.0, "1 or more")?;
+        }
+        if let Some(LecamConfig { weight, decay }) = self.lecam {
+            at_least("lecam.weight", weight, f64::MIN_POSITIVE, "over 0 (leave lecam out for none)")?;
+            if !(0.0..1.0).contains(&decay) {
+                return Err(AdversarialError::Config(format!(
+                    "adversarial.lecam.decay is {decay}; it must be from 0 to under 1"
+                )));
+            }
+        }
+        if self.optimizer.muon.is_some() {
+            return Err(AdversarialError::Config(
+                "adversarial.optimizer.muon is for the tokenizer alone; leave it out".to_owned(),
+            ));
+        }
+        self.discriminator.check(image_size)
+    }
+
+    /// The same for a run of `steps`.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn check_steps(&self, steps: u64) -> Result<(), AdversarialError> {
+        self.optimizer.check(steps.saturating_sub(self.start).max(1)).map_err(AdversarialError::Optimizer)
+    }
+
+    /// The weight at `step`, before its ratio; `None` before the start.
+    #[must_use]
+    pub fn weight_at(&self, step: u64) -> Option<f64> {
+        let done = step.checked_sub(self.start)? + 1;
+        Some(self.weight * (done as f64 / self.ramp_steps.max(1) as f64).min(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weight_starts_and_rises_when_it_is_told_to() {
+        let config = Config { weight: 0.8, start: 100, ramp_steps: 4, ..Config::default() };
+        assert_eq!([0, 99].map(|step| config.weight_at(step)), [None, None]);
+        assert_eq!([100, 101, 103, 500].map(|step| config.weight_at(step)), [0.2, 0.4, 0.8, 0.8].map(Some));
+        assert_eq!(Config { ramp_steps: 0, ..config }.weight_at(100), Some(0.8));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let refused = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            let outcome = config.check((64, 64)).and_then(|()| config.check_steps(100));
+            outcome.unwrap_err().to_string()
+        };
+        for (text, expected) in [
+            ("weight = -1", "adversarial.weight is -1"),
+            ("weighting = { kind = \"adaptive\", most = 0 }", "adversarial.weighting.most is 0"),
+            ("r1 = { weight = 0, every = 4 }", "adversarial.r1.weight is 0"),
+            ("r1 = { weight = 1, every = 0 }", "adversarial.r1.every is 0"),
+            ("lecam = { weight = 1, decay = 1 }", "adversarial.lecam.decay is 1"),
+            ("optimizer = { lr = 0 }", "adversarial.optimizer.lr is 0"),
+            ("optimizer = { muon = {} }", "adversarial.optimizer.muon"),
+            ("discriminator = { kind = \"patch\", layers = 5 }", "adversarial.discriminator.layers is 5"),
+        ] {
+            let message = refused(text);
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        Config::default().check((64, 64)).unwrap();
+    }
+}

@@ -1,0 +1,84 @@
+//! The networks that tell reconstructions from images.
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn};
+
+use super::AdversarialError;
+use super::patch::{self, Patch};
+use super::stylegan::{self, Stylegan};
+
+/// A network that tells reconstructions from images.
+pub trait Discriminator: Debug + Send {
+    /// Positive where it takes what it sees for an image.
+    ///
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` in about [−1, 1] -> `[B, …]`.
+    fn logits(&self, images: &Tensor) -> Tensor;
+
+    /// Once, before its first step, on its first images.
+    fn start(&self, _images: &Tensor) {}
+}
+
+/// Which network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DiscriminatorConfig {
+    /// PatchGAN: each logit judges a patch.
+    Patch(patch::Config),
+    /// As StyleGAN2's: one logit judges the image.
+    Stylegan(stylegan::Config),
+}
+
+impl Default for DiscriminatorConfig {
+    fn default() -> Self {
+        Self::Patch(patch::Config::default())
+    }
+}
+
+impl DiscriminatorConfig {
+    /// Refuses what cannot work on images of `image_size` (height, width).
+    pub(super) fn check(&self, image_size: (i64, i64)) -> Result<(), AdversarialError> {
+        match self {
+            Self::Patch(config) => config.check(image_size),
+            Self::Stylegan(config) => config.check(image_size),
+        }
+    }
+
+    /// By checked settings.
+    pub(super) fn build(&self, path: &nn::Path, image_size: (i64, i64)) -> Box<dyn Discriminator> {
+        match self {
+            Self::Patch(config) => Box::new(Patch::new(path, config)),
+            Self::Stylegan(config) => Box::new(Stylegan::new(path, config, image_size)),
+        }
+    }
+
+    /// Numbers that the judgement of one image leaves behind for the backward pass.
+    #[must_use]
+    pub fn saved_per_image(&self, image_size: (i64, i64)) -> i64 {
+        match self {
+            Self::Patch(config) => config.saved_per_image(image_size),
+            Self::Stylegan(config) => config.saved_per_image(image_size),
+        }
+    }
+}
+
+/// `value` of `adversarial.discriminator.<key>`, which must lie in a range.
+pub(super) fn in_range(
+    key: &str,
+    value: i64,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<(), AdversarialError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(AdversarialError::Config(format!(
+        "adversarial.discriminator.{key} is {value}; it must be from {} to {}",
+        range.start(),
+        range.end()
+    )))
+}
+
+/// Slope of both networks' rectifiers where their input is negative.
+pub(super) const SLOPE: f64 = 0.2;

@@ -1,0 +1,110 @@
+//! The normalisations of a discriminator.
+
+use serde::{Deserialize, Serialize};
+use tch::nn::{self, Module};
+use tch::{Kind, Tensor};
+
+use crate::layers::{GROUP_NORM_EPS, GroupNorm};
+
+/// Added to a batch's variance.
+const EPS: f64 = 1e-5;
+/// Added to a channel's deviation (Glow's, as taming-transformers has it).
+const ACTNORM_EPS: f64 = 1e-6;
+
+/// How a discriminator's features are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum NormKind {
+    /// Over the batch, images and reconstructions each by themselves (Ioffe & Szegedy 2015). There are no running averages: a
+    /// discriminator is never evaluated.
+    #[default]
+    Batch,
+    /// Over groups of channels of each image.
+    Group,
+    /// A scale and a shift of each channel, which start as the normalisation of the first images (Kingma & Dhariwal 2018,
+    /// arXiv 1807.03039) and are learned from then on.
+    Actnorm,
+}
+
+/// Groups of a normalisation over `channels`.
+pub(super) fn groups(channels: i64) -> i64 {
+    (channels / 4).clamp(1, 32)
+}
+
+#[derive(Debug)]
+pub(super) enum Norm {
+    Batch { weight: Tensor, bias: Tensor },
+    Group(GroupNorm),
+    Actnorm { location: Tensor, scale: Tensor },
+}
+
+impl Norm {
+    pub fn new(path: &nn::Path, kind: NormKind, channels: i64) -> Self {
+        match kind {
+            // The start is pix2pix's.
+            NormKind::Batch => Self::Batch {
+                weight: path.randn("weight", &[channels], 1.0, 0.02),
+                bias: path.zeros("bias", &[channels]),
+            },
+            NormKind::Group => Self::Group(GroupNorm::new(path, groups(channels), channels, GROUP_NORM_EPS)),
+            NormKind::Actnorm => Self::Actnorm {
+                location: path.zeros("location", &[channels, 1, 1]),
+                scale: path.ones("scale", &[channels, 1, 1]),
+            },
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Batch { weight, bias } => x.batch_norm(
+                Some(weight),
+                Some(bias),
+                None::<&Tensor>,
+                None::<&Tensor>,
+                /* training */ true,
+                /* momentum */ 0.0,
+                EPS,
+                /* cudnn_enabled */ true,
+            ),
+            Self::Group(norm) => norm.forward(x),
+            Self::Actnorm { location, scale } => scale * (x + location),
+        }
+    }
+
+    /// Before the first step: what looks at data first takes `x` for its start.
+    pub fn start(&self, x: &Tensor) {
+        let Self::Actnorm { location, scale } = self else { return };
+        let by_channel = x.to_kind(Kind::Float).transpose(0, 1).flatten(1, -1);
+        let moments = |value: Tensor| value.view([-1, 1, 1]);
+        tch::no_grad(|| {
+            location.shallow_clone().copy_(&moments(-by_channel.mean_dim(
+                [1].as_slice(),
+                false,
+                Kind::Float,
+            )));
+            let deviation = by_channel.std_dim([1].as_slice(), true, false);
+            scale.shallow_clone().copy_(&moments(1.0 / (deviation + ACTNORM_EPS)));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn each_kind_normalises_at_its_start() {
+        tch::manual_seed(4);
+        let x = Tensor::randn([3, 8, 5, 7], (Kind::Float, Device::Cpu)) * 3.0 + 2.0;
+        for kind in [NormKind::Batch, NormKind::Group, NormKind::Actnorm] {
+            let store = nn::VarStore::new(Device::Cpu);
+            let norm = Norm::new(&store.root(), kind, 8);
+            norm.start(&x);
+            let y = norm.forward(&x);
+            assert_eq!(y.size(), x.size());
+            assert!(y.mean(Kind::Float).abs().double_value(&[]) < 0.01, "{kind:?}");
+            assert!((y.std(false).double_value(&[]) - 1.0).abs() < 0.05, "{kind:?}");
+        }
+    }
+}

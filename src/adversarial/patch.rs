@@ -1,0 +1,182 @@
+//! PatchGAN (Isola et al. 2017, arXiv 1611.07004), as VQGAN has it.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use tch::nn::{self, Module};
+
+use super::AdversarialError;
+use super::discriminator::{Discriminator, SLOPE, in_range};
+use super::norm::{Norm, NormKind, groups};
+use crate::torch::{in_full_precision, leaky_relu};
+
+/// Of every convolution.
+const KERNEL: i64 = 4;
+/// Channels at most, as a multiple of the first layer's.
+const WIDEST: i64 = 8;
+/// Positions that the last two convolutions, which have no stride, take away.
+const LOST: i64 = 2;
+
+/// Settings of a PatchGAN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Of the first layer; each further one has twice as many, up to eight times.
+    pub channels: i64,
+    /// Convolutions with stride 2. A patch has about 16 pixels a side with one, 70 with three.
+    pub layers: i64,
+    /// After all convolutions but the first and the last.
+    pub norm: NormKind,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { channels: 64, layers: 3, norm: NormKind::default() }
+    }
+}
+
+impl Config {
+    pub(super) fn check(&self, (height, width): (i64, i64)) -> Result<(), AdversarialError> {
+        in_range("channels", self.channels, 4..=4096)?;
+        in_range("layers", self.layers, 1..=16)?;
+        let undivided = |channels: &&i64| **channels % groups(**channels) != 0;
+        if self.norm == NormKind::Group
+            && let Some(channels) = self.widths().iter().find(undivided)
+        {
+            return Err(AdversarialError::Config(format!(
+                "adversarial.discriminator.channels is {}, which makes layers of {channels}, and {} groups do not divide them; take a \
+                 multiple of 32, or a power of two",
+                self.channels,
+                groups(*channels)
+            )));
+        }
+        let side = height.min(width);
+        if side >> self.layers <= LOST {
+            let most = (1..=16_i64).take_while(|layers| side >> layers > LOST).count();
+            let remedy = match most {
+                0 => format!("images need {} pixels a side for the least", 2 * (LOST + 1)),
+                _ => format!("set it to {most} or less"),
+            };
+            return Err(AdversarialError::Config(format!(
+                "adversarial.discriminator.layers is {}, after which images of {side} pixels have no patch left; {remedy}",
+                self.layers
+            )));
+        }
+        Ok(())
+    }
+
+    /// Channels after each convolution but the last.
+    fn widths(&self) -> Vec<i64> {
+        (0..=self.layers).map(|layer| self.channels * (1 << layer.min(16)).min(WIDEST)).collect()
+    }
+
+    /// Of a normalised layer: the convolution's result, the norm's and the rectifier's two inputs.
+    pub(super) fn saved_per_image(&self, (height, width): (i64, i64)) -> i64 {
+        let positions = |layer: usize| (height >> layer) * (width >> layer);
+        let of_layer = |(layer, channels): (usize, i64)| {
+            let size = positions((layer + 1).min(self.layers as usize));
+            channels * size * if layer == 0 { 2 } else { 3 }
+        };
+        3 * height * width + self.widths().into_iter().enumerate().map(of_layer).sum::<i64>()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Patch {
+    layers: Vec<(nn::Conv2D, Option<Norm>)>,
+    last: nn::Conv2D,
+    looks_at_data: bool,
+}
+
+impl Patch {
+    pub fn new(path: &nn::Path, config: &Config) -> Self {
+        let mut from = 3;
+        let layers = config.widths().into_iter().enumerate().map(|(layer, to)| {
+            let path = path / format!("layer{layer}");
+            let normed = layer > 0;
+            let stride = if (layer as i64) < config.layers { 2 } else { 1 };
+            // A shift of its own is all that a bias would give a batch norm.
+            let bias = !(normed && config.norm == NormKind::Batch);
+            let conv = conv(&(&path / "conv"), (from, to), stride, bias);
+            from = to;
+            (conv, normed.then(|| Norm::new(&(&path / "norm"), config.norm, to)))
+        });
+        let layers = layers.collect();
+        let last = conv(&(path / "last"), (from, 1), 1, true);
+        Self { layers, last, looks_at_data: config.norm == NormKind::Actnorm }
+    }
+
+    fn run(&self, images: &Tensor, seen: impl Fn(&Norm, &Tensor)) -> Tensor {
+        let x = self.layers.iter().fold(images.shallow_clone(), |x, (conv, norm)| {
+            let x = conv.forward(&x);
+            let Some(norm) = norm else { return leaky_relu(&x, SLOPE) };
+            seen(norm, &x);
+            leaky_relu(&norm.forward(&x), SLOPE)
+        });
+        self.last.forward(&x)
+    }
+}
+
+impl Discriminator for Patch {
+    fn logits(&self, images: &Tensor) -> Tensor {
+        self.run(images, |_, _| ())
+    }
+
+    /// In float32: under autocast, weights that were cast without a graph would be taken again by the step that follows.
+    fn start(&self, images: &Tensor) {
+        if self.looks_at_data {
+            tch::no_grad(|| in_full_precision(|| drop(self.run(images, Norm::start))));
+        }
+    }
+}
+
+/// 4×4, with the start of pix2pix: weights of deviation 0.02.
+fn conv(path: &nn::Path, (from, to): (i64, i64), stride: i64, bias: bool) -> nn::Conv2D {
+    let bound = 1.0 / ((from * KERNEL * KERNEL) as f64).sqrt();
+    let config = nn::ConvConfig {
+        stride,
+        padding: 1,
+        bias,
+        ws_init: nn::Init::Randn { mean: 0.0, stdev: 0.02 },
+        bs_init: nn::Init::Uniform { lo: -bound, up: bound },
+        ..Default::default()
+    };
+    nn::conv2d(path, from, to, KERNEL, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    fn images(height: i64, width: i64) -> Tensor {
+        Tensor::rand([2, 3, height, width], (Kind::Float, Device::Cpu)) * 2.0 - 1.0
+    }
+
+    #[test]
+    fn the_published_size() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let patch = Patch::new(&store.root(), &Config::default());
+        // taming-transformers' NLayerDiscriminator() has as many parameters.
+        let parameters: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
+        assert_eq!(parameters, 2_765_633);
+        assert_eq!(patch.logits(&images(64, 96)).size(), [2, 1, 6, 10]);
+    }
+
+    #[test]
+    fn as_many_layers_as_fit_and_no_more() {
+        for norm in [NormKind::Batch, NormKind::Group, NormKind::Actnorm] {
+            let deepest = Config { channels: 8, layers: 3, norm };
+            deepest.check((24, 40)).unwrap();
+            let store = nn::VarStore::new(Device::Cpu);
+            let patch = Patch::new(&store.root(), &deepest);
+            patch.start(&images(24, 40));
+            let logits = patch.logits(&images(24, 40));
+            assert_eq!(logits.size(), [2, 1, 1, 3]);
+            assert!(logits.isfinite().all().int64_value(&[]) == 1);
+        }
+        let message = Config { layers: 4, ..Config::default() }.check((24, 40)).unwrap_err().to_string();
+        assert!(message.contains("layers is 4") && message.ends_with("set it to 3 or less"), "{message}");
+        let message = Config::default().check((4, 40)).unwrap_err().to_string();
+        assert!(message.contains("need 6 pixels"), "{message}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What a training step keeps in memory, estimated from the config and the networks.
+
+use anyhow::Result;
+
+use super::networks::Networks;
+use crate::config::Config;
+use crate::model::Footprint;
+use crate::torch::Precision;
+
+/// Bytes of a number that is trained: of float32.
+const FLOAT: i64 = 4;
+/// The program with libtorch's libraries and what its allocations leave between them, measured on a CPU.
+const PROGRAM_BYTES: i64 = 300 << 20;
+/// What autocast keeps: a weight in bf16.
+const CAST: i64 = 2;
+
+/// Bytes, by what takes them.
+struct Estimate {
+    /// Weights, moments and averages, also of the discriminator and of the loss's network.
+    weights: i64,
+    gradients: i64,
+    /// What the tokenizer keeps for the backward pass, with weights in bf16.
+    tokenizer: i64,
+    /// What the loss's network keeps, and the discriminator after it: not at the same time.
+    loss: i64,
+    discriminator: i64,
+    /// Tables of the quantizer.
+    tables: i64,
+}
+
+impl Estimate {
+    fn new(config: &Config, networks: &Networks) -> Result<Self> {
+        let train = &config.train;
+        let halves = train.precision == Precision::Bf16;
+        let (images, bytes) =
+            ((train.batch_size / train.micro_batches) as i64, if halves { CAST } else { FLOAT });
+        let (size, numbers) = (config.image_size(), networks.numbers(config));
+        let network = Footprint::new(&config.model, &config.quantizer, size, networks.device())?;
+        let loss = config.loss.needed_network().map(|backbone| backbone.of_lpips());
+        let weights_of_loss = loss.map_or(0, |backbone| backbone.parameters());
+        let learned = numbers.trained + numbers.discriminator;
+        let averaged = if train.ema_decay > 0.0 { numbers.trained } else { 0 };
+        let all = numbers.trained + numbers.fixed + numbers.discriminator + weights_of_loss;
+        let adversary = config.adversarial.as_ref().map(|config| &config.discriminator);
+        Ok(Self {
+            weights: FLOAT * (all + numbers.moments + averaged),
+            gradients: FLOAT * learned,
+            tokenizer: network.activation_bytes(images, bytes) + if halves { CAST * all } else { 0 },
+            loss: loss.map_or(0, |backbone| backbone.saved_bytes(size, bytes) * images),
+            // Of images and of reconstructions.
+            discriminator: adversary.map_or(0, |config| 2 * config.saved_per_image(size) * images * bytes),
+            tables: config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?),
+        })
+    }
+
+    /// At the most: before the backward pass, or after it, when gradients have taken the place of what was kept.
+    fn peak(&self) -> i64 {
+        let kept = self.tokenizer + self.tables + self.loss.max(self.discriminator);
+        PROGRAM_BYTES + self.weights + self.gradients.max(kept)
+    }
+}
+
+/// A line of what a training step takes, and one of its largest parts.
+pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
+    let estimate = Estimate::new(config, networks)?;
+    let parts = [
+        ("weights and moments", estimate.weights),
+        ("gradients", estimate.gradients),
+        ("kept for the backward pass", estimate.tokenizer),
+        ("the loss's network", estimate.loss),
+        ("the discriminator", estimate.discriminator),
+        ("N×K tables of the quantizer", estimate.tables),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, bytes)| *bytes > 0)
+        .map(|(name, bytes)| format!("{name} {}", in_words(bytes)))
+        .collect();
+    Ok(format!(
+        "# memory: about {} for a training step, by estimate\n# of it, not all at once: {}\n",
+        in_words(estimate.peak()),
+        parts.join(", ")
+    ))
+}
+
+/// In the larger unit from 1 GiB on.
+fn in_words(bytes: i64) -> String {
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    if mebibytes < 1024.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.2} GiB", mebibytes / 1024.0) }
+}

@@ -1,0 +1,154 @@
+//! From a config to the networks of a training.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tch::{Device, nn};
+
+use crate::adversarial::Adversary;
+use crate::commands::{Misuse, weights};
+use crate::config::Config;
+use crate::loss::{self, Loss};
+use crate::model::Tokenizer;
+use crate::nets::Lpips;
+use crate::optim::muon::is_hidden;
+use crate::seed::Seed;
+use crate::train::{AdversarialReconstruction, Objective, Reconstruction};
+
+/// What trains, with fresh weights.
+pub(super) struct Networks {
+    store: nn::VarStore,
+    pub tokenizer: Tokenizer,
+    /// The discriminator, in a store of its own.
+    pub adversary: Option<(nn::VarStore, Adversary)>,
+}
+
+impl Networks {
+    /// By a checked config.
+    pub fn build(config: &Config, device: Device) -> Result<Self> {
+        let (store, seed) = (nn::VarStore::new(device), Seed(config.seed));
+        seed.derive("initialisation", &[]).reseed_torch();
+        let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
+        let adversary = config.adversarial.as_ref().map(|adversarial| {
+            let store = nn::VarStore::new(device);
+            seed.derive("initialisation of the discriminator", &[]).reseed_torch();
+            Adversary::new(&store.root(), adversarial, config.image_size())
+                .map(|adversary| (store, adversary))
+        });
+        Ok(Self { store, tokenizer, adversary: adversary.transpose()? })
+    }
+
+    /// Ready to be trained.
+    pub fn objective(self, config: &Config, loss: Loss) -> Result<Box<dyn Objective>> {
+        let reconstruction = Reconstruction::new(
+            self.store,
+            self.tokenizer,
+            loss,
+            config.optimizer.clone(),
+            config.train.freeze.clone(),
+        );
+        if reconstruction.groups()[0].parameters.is_empty() {
+            return Err(Misuse(
+                "train.freeze names every part that has weights, so nothing is left to train; take one out"
+                    .into(),
+            )
+            .into());
+        }
+        Ok(match self.adversary {
+            Some((store, adversary)) => {
+                Box::new(AdversarialReconstruction::new(reconstruction, store, adversary))
+            }
+            None => Box::new(reconstruction),
+        })
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> Device {
+        self.store.device()
+    }
+
+    /// Trained numbers of the tokenizer, in variables with names that begin so.
+    pub fn parameters(&self, prefix: &str) -> i64 {
+        let variables = self.store.variables().into_iter();
+        let counted = variables.filter(|(name, tensor)| name.starts_with(prefix) && tensor.requires_grad());
+        counted.map(|(_, tensor)| tensor.numel() as i64).sum()
+    }
+
+    /// How many there are, by what becomes of them.
+    pub fn numbers(&self, config: &Config) -> Numbers {
+        let mut numbers = Numbers { trained: 0, fixed: 0, discriminator: 0, moments: 0 };
+        for (name, tensor) in self.store.variables() {
+            let count = tensor.numel() as i64;
+            let frozen = config.train.freeze.iter().any(|part| part.has(&name));
+            if frozen || !tensor.requires_grad() {
+                numbers.fixed += count;
+                continue;
+            }
+            numbers.trained += count;
+            let muon = config.optimizer.muon.is_some() && is_hidden(&name, &tensor);
+            numbers.moments += count * if muon { 1 } else { 2 };
+        }
+        if let Some((store, _)) = &self.adversary {
+            let trained = store.trainable_variables();
+            numbers.discriminator = trained.iter().map(|tensor| tensor.numel() as i64).sum();
+            numbers.moments += 2 * numbers.discriminator;
+        }
+        numbers
+    }
+}
+
+/// How many numbers there are, by what becomes of them.
+pub(super) struct Numbers {
+    /// Of the tokenizer, by gradient.
+    pub trained: i64,
+    /// Of the tokenizer, buffers and frozen parts.
+    pub fixed: i64,
+    /// Of the discriminator, by gradient.
+    pub discriminator: i64,
+    /// Of both optimizers.
+    pub moments: i64,
+}
+
+/// The loss with the network that it needs, and a digest of that network's weights.
+pub(super) fn loss(
+    config: &loss::Config,
+    given: Option<&Path>,
+    device: Device,
+) -> Result<(Loss, Option<String>)> {
+    let Some(backbone) = config.needed_network() else {
+        if let Some(given) = given {
+            return Err(Misuse(format!(
+                "--lpips-weights is {}, and no term of [loss] needs weights; leave it out, or set loss.lpips",
+                given.display()
+            ))
+            .into());
+        }
+        return Ok((Loss::new(config.clone(), None)?, None));
+    };
+    let file = weights::lpips_file(backbone.of_lpips());
+    let found = match given {
+        Some(given) => Some(given.to_owned()),
+        None => weights::in_folder(file)?,
+    };
+    let (keys, network) = (config.network_keys(), backbone.of_lpips());
+    let path = found.ok_or_else(|| {
+        Misuse(format!(
+            "{keys} needs the weights of LPIPS with {network}: make {file} of the published files with \
+             scripts/convert_weights.py (docs/evaluation.md says how), and name it with --lpips-weights or its folder in {}; \
+             or train without, with {keys} = 0",
+            weights::FOLDER
+        ))
+    })?;
+    let lpips = Lpips::load(&path, device)?;
+    if lpips.backbone() != network {
+        return Err(Misuse(format!(
+            "{} has the weights of LPIPS with {}, and loss.network is that with {network}; give {file}, or set loss.network",
+            path.display(),
+            lpips.backbone()
+        ))
+        .into());
+    }
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((Loss::new(config.clone(), Some(lpips))?, Some(blake3::hash(&bytes).to_hex().to_string())))
+}

@@ -1,0 +1,33 @@
+//! Where the weights of published networks lie.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::Misuse;
+use crate::nets::Backbone;
+
+/// A folder with weights, for those who do not want to name them each time.
+pub(super) const FOLDER: &str = "PIXTOK_WEIGHTS";
+/// As `scripts/convert_weights.py` names the Inception of the Fréchet distance.
+pub(super) const INCEPTION_FILE: &str = "inception-fid.safetensors";
+
+/// As `scripts/convert_weights.py` names LPIPS.
+pub(super) fn lpips_file(backbone: Backbone) -> &'static str {
+    match backbone {
+        Backbone::Alex => "lpips-alex.safetensors",
+        Backbone::Vgg => "lpips-vgg.safetensors",
+    }
+}
+
+/// `file` in the folder of weights, if both are there.
+pub(super) fn in_folder(file: &str) -> Result<Option<PathBuf>> {
+    let Some(folder) = env::var_os(FOLDER) else { return Ok(None) };
+    if !Path::new(&folder).is_dir() {
+        let folder = Path::new(&folder).display();
+        return Err(Misuse(format!("{FOLDER} is {folder}, which is no folder; correct or unset it")).into());
+    }
+    let path = Path::new(&folder).join(file);
+    Ok(path.exists().then_some(path))
+}

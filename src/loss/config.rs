@@ -1,0 +1,182 @@
+//! Which terms there are, with what weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::nets;
+use crate::similarity::WINDOW;
+
+/// Weights of the terms; one of weight 0 is not computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Of the mean absolute error.
+    pub l1: f64,
+    /// Of the mean squared error.
+    pub mse: f64,
+    /// Of the Charbonnier error √(d² + ε²) (Charbonnier et al. 1994): l2 near 0, l1 far from it.
+    pub charbonnier: f64,
+    /// Where the Charbonnier error turns, in units of [−1, 1].
+    pub charbonnier_epsilon: f64,
+    /// Of 1 − MS-SSIM, over as many scales as fit the image (Zhao et al. 2017, arXiv 1511.08861): needs no weights.
+    pub ms_ssim: f64,
+    /// Of the learned perceptual distance (Zhang et al. 2018, arXiv 1801.03924), whose network needs weights.
+    pub lpips: f64,
+    /// Of the mean squared difference of the same network's features (Johnson et al. 2016, arXiv 1603.08155).
+    pub features: f64,
+    /// Of `lpips` and `features`.
+    pub network: Backbone,
+}
+
+/// Which network's features are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Backbone {
+    /// VGG16, the usual one of losses.
+    #[default]
+    Vgg,
+    /// AlexNet, an eighth of the work.
+    Alex,
+}
+
+impl Backbone {
+    /// As the network calls it.
+    #[must_use]
+    pub fn of_lpips(self) -> nets::Backbone {
+        match self {
+            Self::Vgg => nets::Backbone::Vgg,
+            Self::Alex => nets::Backbone::Alex,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            l1: 0.0,
+            mse: 1.0,
+            charbonnier: 0.0,
+            charbonnier_epsilon: 1e-3,
+            ms_ssim: 0.0,
+            lpips: 0.0,
+            features: 0.0,
+            network: Backbone::default(),
+        }
+    }
+}
+
+/// The loss settings leave nothing to minimise or are out of range.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LossError(String);
+
+impl Config {
+    /// Refuses what cannot work on images of `image_size` (height, width).
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn check(&self, image_size: (i64, i64)) -> Result<(), LossError> {
+        let fail = |message: String| Err(LossError(message));
+        let weights = self.weights();
+        for (key, weight) in weights {
+            if !(weight.is_finite() && weight >= 0.0) {
+                return fail(format!("loss.{key} is {weight}; a weight must be 0 or more"));
+            }
+        }
+        let epsilon = self.charbonnier_epsilon;
+        if !(epsilon.is_finite() && epsilon > 0.0) {
+            return fail(format!("loss.charbonnier_epsilon is {epsilon}; it must be over 0"));
+        }
+        if weights.iter().all(|(_, weight)| *weight == 0.0) {
+            let names = weights.map(|(key, _)| format!("loss.{key}")).join(", ");
+            return fail(format!("{names} are all 0; give one of them a weight, like mse = 1.0"));
+        }
+        let side = image_size.0.min(image_size.1);
+        let network = self.network.of_lpips().min_side();
+        for (key, weight, least) in [
+            ("ms_ssim", self.ms_ssim, WINDOW),
+            ("lpips", self.lpips, network),
+            ("features", self.features, network),
+        ] {
+            if weight > 0.0 && side < least {
+                return fail(format!(
+                    "loss.{key} needs images of {least} pixels a side or more, and data.image_size has {side}; set \
+                     loss.{key} = 0 or raise data.image_size"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The network that the terms need.
+    #[must_use]
+    pub fn needed_network(&self) -> Option<Backbone> {
+        (self.lpips > 0.0 || self.features > 0.0).then_some(self.network)
+    }
+
+    /// The keys of the terms that need a network, as a sentence has them.
+    #[must_use]
+    pub fn network_keys(&self) -> String {
+        let keys = [("loss.lpips", self.lpips), ("loss.features", self.features)];
+        let used: Vec<&str> =
+            keys.into_iter().filter(|(_, weight)| *weight > 0.0).map(|(key, _)| key).collect();
+        used.join(" and ")
+    }
+
+    pub(super) fn check_network(&self, given: Option<nets::Backbone>) -> Result<(), LossError> {
+        let needed = self.needed_network().map(Backbone::of_lpips);
+        if needed.is_none() || needed == given {
+            return Ok(());
+        }
+        let found = given.map_or_else(|| "none".to_owned(), |given| given.to_string());
+        Err(LossError(format!(
+            "{} of network {} needs the weights of it, and {found} are given",
+            self.network_keys(),
+            self.network.of_lpips()
+        )))
+    }
+
+    fn weights(&self) -> [(&'static str, f64); 6] {
+        [
+            ("l1", self.l1),
+            ("mse", self.mse),
+            ("charbonnier", self.charbonnier),
+            ("ms_ssim", self.ms_ssim),
+            ("lpips", self.lpips),
+            ("features", self.features),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let message = |config: Config| config.check((64, 64)).unwrap_err().to_string();
+        assert!(message(Config { mse: -1.0, ..Config::default() }).contains("loss.mse is -1"));
+        assert!(message(Config { mse: 0.0, ..Config::default() }).contains("all 0"));
+        assert!(message(Config { charbonnier_epsilon: 0.0, ..Config::default() }).contains("epsilon is 0"));
+    }
+
+    #[test]
+    fn images_too_small_for_a_term_are_refused() {
+        let message = |config: &Config, side| config.check((64, side)).unwrap_err().to_string();
+        let ssim = Config { ms_ssim: 0.1, ..Config::default() };
+        ssim.check((64, 11)).unwrap();
+        assert!(message(&ssim, 10).contains("loss.ms_ssim needs images of 11 pixels"));
+        let alex = Config { lpips: 1.0, network: Backbone::Alex, ..Config::default() };
+        alex.check((64, 31)).unwrap();
+        assert!(message(&alex, 30).contains("loss.lpips needs images of 31 pixels"));
+    }
+
+    #[test]
+    fn a_term_without_its_network_is_refused() {
+        let config = Config { lpips: 1.0, features: 0.5, ..Config::default() };
+        let message = |given| config.check_network(given).unwrap_err().to_string();
+        assert!(message(None).contains("loss.lpips and loss.features of network VGG16"));
+        assert!(message(Some(nets::Backbone::Alex)).contains("AlexNet are given"));
+        config.check_network(Some(nets::Backbone::Vgg)).unwrap();
+        Config::default().check_network(None).unwrap();
+    }
+}

@@ -1,0 +1,335 @@
+//! Reconstruction against an adversary: a second group, whose discriminator learns beside the tokenizer.
+
+use tch::{Kind, Tensor, nn};
+
+use super::Reconstruction;
+use super::objective::{At, Objective, ParameterGroup, StepOutput, shares, sorted};
+use super::reconstruction::{logged, weighted};
+use crate::adversarial::{Adversary, Weighting, adaptive_weight, gradient_penalty};
+use crate::loss::total;
+use crate::model::Tokenizer;
+use crate::optim::Named;
+use crate::quantizer::{Monitor, Statistic, UpdateReport};
+use crate::seed::Seed;
+use crate::torch::{in_full_precision, without_autocast};
+
+/// The place of the discriminator's group.
+const DISCRIMINATOR: usize = 1;
+/// Its name in the logs.
+pub(super) const DISCRIMINATOR_NAME: &str = "discriminator";
+/// The share of images and reconstructions that it tells apart, as logged.
+pub(super) const ACCURACY: &str = "discriminator/accuracy";
+
+/// Reconstruction through the tokenizer, with what an adversary thinks of it from some step on.
+#[derive(Debug)]
+pub struct AdversarialReconstruction {
+    reconstruction: Reconstruction,
+    /// The discriminator's variables.
+    store: nn::VarStore,
+    adversary: Adversary,
+}
+
+impl AdversarialReconstruction {
+    /// With an adversary whose variables are in `store`.
+    #[must_use]
+    pub fn new(reconstruction: Reconstruction, store: nn::VarStore, adversary: Adversary) -> Self {
+        Self { reconstruction, store, adversary }
+    }
+
+    /// How much the adversary's loss weighs: `full`, or what makes the gradients of both parts at the decoder's last layer alike
+    /// times that. Takes the gradients of both at the pixels of `recon`.
+    fn weight(&self, full: f64, recon: &Tensor, of_terms: &Tensor, of_adversary: &Tensor) -> Tensor {
+        let Weighting::Adaptive { most } = self.adversary.config.weighting else {
+            return Tensor::full([], full, (Kind::Float, recon.device()));
+        };
+        let last = self.tokenizer().last_layer();
+        let at_last_layer = |of_pixels: &Tensor| {
+            let carrier = (recon * of_pixels).sum(Kind::Float);
+            gradient(&carrier, last, true)
+        };
+        adaptive_weight(&at_last_layer(of_terms), &at_last_layer(of_adversary), most) * full
+    }
+
+    /// The discriminator's loss from the logits of images and of reconstructions, its parts for the logs beside it: those of every
+    /// step, and the gradient penalty as a monitor, since it is not taken at every step.
+    fn discriminator_loss(
+        &mut self,
+        images: &Tensor,
+        [real, fake]: [&Tensor; 2],
+        step: u64,
+    ) -> OfDiscriminator {
+        let config = &self.adversary.config;
+        let mut parts = vec![config.loss.of_discriminator(real, fake)];
+        let mut terms = vec![(format!("loss/{DISCRIMINATOR_NAME}"), parts[0].detach())];
+        let mut monitors = self.monitors(real, fake);
+        if let Some(r1) = config.r1.filter(|r1| (step - config.start).is_multiple_of(r1.every)) {
+            let images = images.detach().set_requires_grad(true);
+            // Its gradient of a gradient would drown in bf16's rounding.
+            let penalty = in_full_precision(|| {
+                gradient_penalty(&self.adversary.discriminator.logits(&images), &images)
+            });
+            monitors.push(Monitor { name: "loss/r1".to_owned(), value: penalty.detach() });
+            parts.push(penalty * (r1.weight * r1.every as f64));
+        }
+        let weight = config.lecam.map_or(0.0, |lecam| lecam.weight);
+        if let Some(lecam) = &mut self.adversary.lecam {
+            let regularization = lecam.regularization(real, fake);
+            terms.push(("loss/lecam".to_owned(), regularization.detach()));
+            parts.push(regularization * weight);
+        }
+        OfDiscriminator { loss: Tensor::stack(&parts, 0).sum(Kind::Float), terms, monitors }
+    }
+
+    /// What the discriminator thinks, for the logs.
+    fn monitors(&self, real: &Tensor, fake: &Tensor) -> Vec<Monitor> {
+        let boundary = self.adversary.config.loss.boundary();
+        let mean = |x: &Tensor| x.detach().to_kind(Kind::Float).mean(Kind::Float);
+        let accuracy = (mean(&real.gt(boundary)) + mean(&fake.lt(boundary))) * 0.5;
+        let named = [
+            ("discriminator/logits_real", mean(real)),
+            ("discriminator/logits_fake", mean(fake)),
+            (ACCURACY, accuracy),
+        ];
+        named.into_iter().map(|(name, value)| Monitor { name: name.to_owned(), value }).collect()
+    }
+}
+
+impl Objective for AdversarialReconstruction {
+    fn groups(&self) -> Vec<ParameterGroup> {
+        let parameters = self.companions().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
+        let config = &self.adversary.config;
+        let discriminator = ParameterGroup {
+            name: DISCRIMINATOR_NAME,
+            parameters,
+            optimizer: config.optimizer.clone(),
+            start: config.start,
+        };
+        self.reconstruction.groups().into_iter().chain([discriminator]).collect()
+    }
+
+    /// The gradients of the terms and of the adversary are taken at the reconstruction's pixels, each through its own network
+    /// once; what goes backward through the tokenizer is their sum. The logits of the reconstructions serve both sides.
+    fn step(&mut self, images: &Tensor, at: At) -> StepOutput {
+        let Some(full_weight) = self.adversary.config.weight_at(at.step) else {
+            return self.reconstruction.step(images, at);
+        };
+        if at.step == self.adversary.config.start && at.micro_batch == 0 {
+            self.adversary.discriminator.start(images);
+        }
+        let out = self.reconstruction.forward(images, at.seed);
+        let recon = out.recon.to_kind(Kind::Float);
+        let pixels = recon.detach().set_requires_grad(true);
+
+        let reconstruction = self.reconstruction.loss.terms(&pixels, images);
+        // At once, so that what a network of the loss keeps is freed before the discriminator needs memory.
+        let of_terms = total(&reconstruction)
+            .map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
+        let fake = self.adversary.judge(&pixels, at.seed.derive("fake", &[]));
+        let real = self.adversary.judge(images, at.seed.derive("real", &[]));
+        let adversarial = self.adversary.config.loss.of_tokenizer(&fake);
+        let of_adversary = gradient(&adversarial, &pixels, true);
+        let weight = self.weight(full_weight, &recon, &of_terms, &of_adversary);
+
+        let mut parts = weighted(reconstruction.iter().chain(&out.quantized.losses));
+        parts.push(("adversarial".to_owned(), adversarial.detach() * &weight));
+        // The value of the whole loss, with the gradient of the pixels' sum beside that of the quantizer's terms.
+        let carrier = (&recon * (of_terms + of_adversary * &weight)).sum(Kind::Float);
+        let mut loss = &carrier - carrier.detach();
+        if let Some(quantizer) = total(&out.quantized.losses) {
+            loss = loss + &quantizer - quantizer.detach();
+        }
+        let loss = parts.iter().fold(loss, |loss, (_, value)| loss + value);
+        let of_discriminator = self.discriminator_loss(images, [&real, &fake], at.step);
+
+        let mut terms = logged(&reconstruction, &out.quantized.losses);
+        terms.push(("loss/adversarial".to_owned(), adversarial.detach()));
+        terms.extend(of_discriminator.terms);
+        let mut monitors = out.quantized.monitors;
+        monitors.extend(shares(&parts));
+        monitors.extend(of_discriminator.monitors);
+        monitors.push(Monitor { name: "adversarial/weight".to_owned(), value: weight });
+        StepOutput {
+            groups: vec![(0, loss), (DISCRIMINATOR, of_discriminator.loss)],
+            terms,
+            statistics: out.quantized.statistics,
+            monitors,
+            indices: out.quantized.indices,
+        }
+    }
+
+    fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        if let Some(lecam) = &mut self.adversary.lecam {
+            lecam.update();
+        }
+        self.reconstruction.after_step(statistics, seed)
+    }
+
+    fn starts_quantizer(&self) -> bool {
+        self.reconstruction.starts_quantizer()
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        self.reconstruction.tokenizer()
+    }
+
+    fn tokenizer_mut(&mut self) -> &mut Tokenizer {
+        self.reconstruction.tokenizer_mut()
+    }
+
+    fn variables(&self) -> Vec<Named> {
+        self.reconstruction.variables()
+    }
+
+    fn companions(&self) -> Vec<Named> {
+        sorted(&self.store)
+    }
+}
+
+/// Of `value` with respect to one tensor. The graph in between is freed unless it is to be kept.
+fn gradient(value: &Tensor, of: &Tensor, keep_graph: bool) -> Tensor {
+    // Backward formulas compute in the types of the forward pass, not in those of autocast.
+    without_autocast(|| Tensor::run_backward(&[value], &[of], keep_graph, false).remove(0))
+}
+
+/// What the discriminator minimises, and its parts for the logs.
+struct OfDiscriminator {
+    loss: Tensor,
+    terms: Vec<(String, Tensor)>,
+    monitors: Vec<Monitor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adversarial::Config;
+    use crate::loss::{self, Loss};
+    use crate::quantizer::Mode;
+    use crate::torch::{Precision, with_precision};
+    use crate::{model, optim};
+
+    fn objective(adversarial: &str) -> AdversarialReconstruction {
+        let (store, companions) = (nn::VarStore::new(tch::Device::Cpu), nn::VarStore::new(tch::Device::Cpu));
+        tch::manual_seed(3);
+        let network = model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() };
+        let quantizer =
+            toml::from_str("kind = \"vq\"\ncodebook_size = 8\ncodebook_dim = 4\nstart = \"uniform\"")
+                .unwrap();
+        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (16, 24)).unwrap();
+        let loss = loss::Config { l1: 0.5, ms_ssim: 0.3, ..loss::Config::default() };
+        let loss = Loss::new(loss, None).unwrap();
+        let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
+        let config: Config = toml::from_str(adversarial).unwrap();
+        let adversary = Adversary::new(&companions.root(), &config, (16, 24)).unwrap();
+        AdversarialReconstruction::new(reconstruction, companions, adversary)
+    }
+
+    const SMALL: &str = "discriminator = { kind = \"patch\", channels = 4, layers = 2, norm = \"group\" }\n";
+
+    fn images() -> Tensor {
+        Tensor::rand([2, 3, 16, 24], (Kind::Float, tch::Device::Cpu)) * 2.0 - 1.0
+    }
+
+    fn at(step: u64) -> At {
+        At { step, micro_batch: 0, seed: Seed(5) }
+    }
+
+    fn gradients(parameters: &[Named]) -> Vec<Tensor> {
+        parameters.iter().map(|(_, parameter)| parameter.grad().copy()).collect()
+    }
+
+    #[test]
+    fn each_group_gets_the_gradient_of_its_own_loss() {
+        let mut objective = objective(&format!("weight = 0.7\n{SMALL}"));
+        let images = images();
+        let groups = objective.groups();
+        let out = objective.step(&images, at(0));
+        let value = out.groups[0].1.double_value(&[]);
+        out.groups[0].1.backward();
+        let tokenizers = gradients(&groups[0].parameters);
+        assert!(groups[1].parameters.iter().all(|(_, parameter)| !parameter.grad().defined()));
+        out.groups[1].1.backward();
+        let discriminators = gradients(&groups[1].parameters);
+        for (gradient, (_, parameter)) in tokenizers.iter().zip(&groups[0].parameters) {
+            assert_eq!(*gradient, parameter.grad(), "the discriminator's loss leaves the tokenizer alone");
+        }
+
+        // The same as one plain sum, which goes backward through everything at once.
+        for (_, parameter) in groups.iter().flat_map(|group| &group.parameters) {
+            parameter.shallow_clone().zero_grad();
+        }
+        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
+        let fake = objective.adversary.judge(&plain.recon, Seed(0));
+        let terms = objective.reconstruction.loss.terms(&plain.recon, &images);
+        let sum = total(&terms).unwrap()
+            + total(&plain.quantized.losses).unwrap()
+            + objective.adversary.config.loss.of_tokenizer(&fake) * 0.7;
+        assert!((sum.double_value(&[]) / value - 1.0).abs() < 1e-5);
+        sum.backward();
+        for (gradient, (name, parameter)) in tokenizers.iter().zip(&groups[0].parameters) {
+            let (expected, allowed) =
+                (parameter.grad(), 1e-4 * parameter.grad().abs().max().double_value(&[]));
+            assert!((gradient - expected).abs().max().double_value(&[]) <= allowed + 1e-9, "{name}");
+        }
+        for (_, parameter) in &groups[1].parameters {
+            parameter.shallow_clone().zero_grad();
+        }
+        let [real, fake] =
+            [&images, &plain.recon.detach()].map(|images| objective.adversary.judge(images, Seed(0)));
+        objective.adversary.config.loss.of_discriminator(&real, &fake).backward();
+        for (gradient, (name, parameter)) in discriminators.iter().zip(&groups[1].parameters) {
+            let (expected, allowed) =
+                (parameter.grad(), 1e-4 * parameter.grad().abs().max().double_value(&[]));
+            assert!((gradient - expected).abs().max().double_value(&[]) <= allowed + 1e-9, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_adaptive_weight_makes_both_gradients_at_the_last_layer_alike() {
+        let mut objective =
+            objective(&format!("weight = 1.0\nweighting = {{ kind = \"adaptive\" }}\n{SMALL}"));
+        let images = images();
+        let out = objective.step(&images, at(0));
+        let found = out.monitors.iter().find(|monitor| monitor.name == "adversarial/weight").unwrap();
+        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
+        let fake = objective.adversary.judge(&plain.recon, Seed(0));
+        let terms = total(&objective.reconstruction.loss.terms(&plain.recon, &images)).unwrap();
+        let last = objective.tokenizer().last_layer();
+        let norm = |loss: &Tensor| gradient(loss, last, true).norm().double_value(&[]);
+        let expected = norm(&terms) / (norm(&objective.adversary.config.loss.of_tokenizer(&fake)) + 1e-4);
+        assert!((found.value.double_value(&[]) / expected - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn every_part_of_the_discriminator_learns_in_its_first_step() {
+        for norm in ["batch", "group", "actnorm"] {
+            let small = SMALL.replace("group", norm);
+            let mut objective =
+                objective(&format!("lecam = {{ weight = 0.1 }}\nr1 = {{ weight = 1.0 }}\n{small}"));
+            let out = with_precision(Precision::Bf16, || objective.step(&images(), at(0)));
+            let [(_, of_tokenizer), (_, of_discriminator)] = &out.groups[..] else { panic!("two groups") };
+            of_tokenizer.backward();
+            of_discriminator.backward();
+            for (name, parameter) in objective.groups().iter().flat_map(|group| &group.parameters) {
+                assert!(parameter.grad().defined(), "{norm}: {name} has no gradient");
+                let largest = parameter.grad().abs().max().double_value(&[]);
+                assert!(largest.is_finite() && largest > 0.0, "{norm}: {name} has a gradient of {largest}");
+            }
+        }
+    }
+
+    #[test]
+    fn before_its_start_there_is_no_trace_of_the_adversary() {
+        let mut objective = objective(&format!("start = 3\n{SMALL}"));
+        let before = objective.step(&images(), at(2));
+        assert_eq!(before.groups.len(), 1);
+        assert!(!before.terms.iter().any(|(name, _)| name.contains("adversarial")));
+        let after = objective.step(&images(), at(3));
+        assert_eq!(after.groups.iter().map(|(group, _)| *group).collect::<Vec<_>>(), [0, DISCRIMINATOR]);
+        for name in ["loss/adversarial", "loss/discriminator", "loss/recon", "loss/commitment"] {
+            assert!(after.terms.iter().any(|(found, _)| found == name), "{name}");
+        }
+        for name in ["share/adversarial", "share/ms_ssim", ACCURACY, "discriminator/logits_real"] {
+            assert!(after.monitors.iter().any(|monitor| monitor.name == name), "{name}");
+        }
+    }
+}

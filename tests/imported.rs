@@ -1,0 +1,75 @@
+//! Published tokenizers after `scripts/import_weights.py`: the same indices and images as the originals; `tests/reference/imported.py` made the numbers
+//! and ran the script. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use std::path::Path;
+
+use numbers::{Numbers, assert_close, device};
+use pixtok::config::Config;
+use pixtok::model::{self, Tokenizer, Variant};
+use pixtok::quantizer::QuantizerConfig;
+use pixtok::tensors::{self, Tensors};
+use tch::{Tensor, nn};
+
+fn quantizer(source: &str) -> QuantizerConfig {
+    let distance = if source == "llamagen" { "cosine" } else { "euclidean" };
+    toml::from_str(&format!(
+        "kind = \"vq\"\ncodebook_size = 24\ncodebook_dim = 6\ndistance = \"{distance}\"\n\
+         codebook_update = {{ kind = \"gradient\" }}"
+    ))
+    .unwrap()
+}
+
+fn network() -> model::Config {
+    model::Config {
+        channels: 32,
+        multipliers: vec![1, 2],
+        res_blocks: 1,
+        decoder_res_blocks: Some(2),
+        attention: vec![12],
+        mid_attention: true,
+        norm_groups: Some(32),
+        latent_channels: Some(10),
+        variant: Variant::Vqgan,
+        ..model::Config::default()
+    }
+}
+
+#[test]
+fn imported_tokenizers_are_the_originals() {
+    let numbers = Numbers::read("imported");
+    for source in ["taming", "llamagen"] {
+        let get = |name: &str| numbers.get(&format!("{source}/{name}"));
+        let mut store = nn::VarStore::new(device());
+        let tokenizer = Tokenizer::new(&store.root(), &network(), &quantizer(source), (24, 40)).unwrap();
+        let weights: Tensors = numbers.under("weights/").into_iter().collect();
+        tensors::copy_into(&store.variables().into_iter().collect(), &weights).unwrap();
+        store.freeze();
+        let images = get("images");
+        assert_close(&format!("{source}: latents"), &tokenizer.latents(&images), &get("latents"), 1e-5);
+        let indices = tokenizer.encode(&images);
+        assert_eq!(indices, get("indices"), "{source}: indices");
+        assert_close(&format!("{source}: recon"), &tokenizer.decode(&indices), &get("recon"), 1e-4);
+    }
+}
+
+#[test]
+fn presets_have_the_published_sizes() {
+    let numbers = Numbers::read("imported");
+    for (source, preset) in [("taming", "vq-taming"), ("llamagen", "vq-llamagen")] {
+        let path = format!("{}/configs/imagenet256-f16-{preset}.toml", env!("CARGO_MANIFEST_DIR"));
+        let (config, _) = Config::read(Path::new(&path), &[]).unwrap();
+        config.check().unwrap();
+        let store = nn::VarStore::new(tch::Device::Cpu);
+        let _tokenizer =
+            Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
+        let variables = store.variables();
+        let networks = variables.iter().filter(|(name, _)| !name.starts_with("quantizer."));
+        let parameters: usize = networks.map(|(_, tensor): (_, &Tensor)| tensor.numel()).sum();
+        let published = numbers.get(&format!("{source}/parameters")).int64_value(&[0]);
+        assert_eq!(parameters as i64, published, "{preset}");
+    }
+}

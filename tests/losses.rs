@@ -1,0 +1,156 @@
+//! `pixtok train` with losses of networks, adversaries and frozen parts: what is refused before it trains, and what is written.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod common;
+#[path = "common/numbers.rs"]
+mod numbers;
+#[path = "common/weights.rs"]
+mod weights;
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{ADVERSARY, Scratch, said};
+use numbers::Numbers;
+
+/// The last row of a log that has a training loss.
+fn last_row(scratch: &Scratch, run: &str) -> serde_json::Value {
+    let text = fs::read_to_string(scratch.path(run).join("metrics.jsonl")).unwrap();
+    let mut rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    rows.rfind(|row| row.get("loss/total").is_some()).unwrap()
+}
+
+/// What a training says that must be refused with exit code 2, and leave nothing behind.
+fn refused(scratch: &Scratch, args: &[&str]) -> String {
+    // What is refused only after a look at another run leaves its folder.
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let run = format!("refused-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+    let output = scratch.try_train(&run, args);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+    assert!(!scratch.path(&run).join("metrics.jsonl").exists(), "{args:?} has begun to train");
+    said(&output)
+}
+
+fn assert_words(message: &str, words: &[&str]) {
+    for word in words {
+        assert!(message.contains(word), "{word:?} is missing in: {message}");
+    }
+}
+
+#[test]
+fn a_network_loss_wants_its_weights() {
+    let scratch = Scratch::new();
+    let lpips = ["--set=loss.lpips=0.5", "--set=loss.network=alex", "--set=train.steps=2"];
+    let message = refused(&scratch, &lpips);
+    assert_words(
+        &message,
+        &["loss.lpips", "lpips-alex.safetensors", "--lpips-weights", "convert_weights.py", "loss.lpips = 0"],
+    );
+
+    let file = scratch.path("alex.safetensors");
+    weights::write(&Numbers::read("nets"), "alex", &file);
+    let file = file.to_str().unwrap();
+    let message = refused(&scratch, &["--set=loss.lpips=0.5", "--lpips-weights", file]);
+    assert_words(&message, &["AlexNet", "VGG16", "loss.network"]);
+    let message = refused(&scratch, &["--lpips-weights", file]);
+    assert_words(&message, &["--lpips-weights", "no term of [loss] needs weights"]);
+    let message = refused(
+        &scratch,
+        &["--set=loss.lpips=0.5", "--lpips-weights", scratch.path("tiny.toml").to_str().unwrap()],
+    );
+    assert_words(&message, &["tiny.toml", "no whole safetensors file"]);
+
+    let given = [&lpips[..], &["--set=loss.features=0.1", "--lpips-weights", file]].concat();
+    scratch.train("run", &given);
+    let row = last_row(&scratch, "run");
+    for name in ["loss/lpips", "loss/features", "loss/mse", "loss/recon", "share/lpips"] {
+        assert!(row[name].as_f64().unwrap() > 0.0, "{name}: {row}");
+    }
+    // Other weights would not be the same run.
+    let other = scratch.path("other.safetensors");
+    let mut tensors = pixtok::tensors::from_bytes(&fs::read(file).unwrap()).unwrap();
+    for tensor in tensors.values_mut() {
+        *tensor = &*tensor * 0.5;
+    }
+    pixtok::tensors::write(&other, &tensors).unwrap();
+    let resumed =
+        [&lpips[..2], &["--set=loss.features=0.1", "--set=train.steps=4", "--resume", "--lpips-weights"]]
+            .concat();
+    let output = scratch.try_train("run", &[&resumed[..], &[other.to_str().unwrap()]].concat());
+    assert!(!output.status.success());
+    assert_words(&said(&output), &["other weights", "--lpips-weights"]);
+    scratch.train("run", &[&resumed[..], &[file]].concat());
+}
+
+#[test]
+fn an_adversary_that_does_not_fit_is_refused() {
+    let scratch = Scratch::new();
+    let message = refused(&scratch, &["--set=adversarial={discriminator={kind=\"patch\",layers=6}}"]);
+    assert_words(&message, &["adversarial.discriminator.layers is 6", "32 pixels", "3 or less"]);
+    let message = refused(&scratch, &["--set=adversarial={wieght=1}"]);
+    assert_words(&message, &["adversarial.wieght", "weight"]);
+    let adaptive = "adversarial={weighting={kind=\"adaptive\"}}";
+    let message = refused(&scratch, &["--set", adaptive, "--set=train.freeze=[\"decoder\"]"]);
+    assert_words(&message, &["adversarial.weighting", "decoder"]);
+}
+
+#[test]
+fn both_sides_of_an_adversarial_run_are_logged() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set", ADVERSARY]);
+    let row = last_row(&scratch, "run");
+    for name in [
+        "loss/adversarial",
+        "loss/discriminator",
+        "loss/lecam",
+        "loss/r1",
+        "share/adversarial",
+        "adversarial/weight",
+        "discriminator/accuracy",
+        "discriminator/logits_real",
+        "discriminator/logits_fake",
+        "optim/lr_discriminator",
+        "optim/grad_norm",
+        "optim/grad_norm_discriminator",
+    ] {
+        assert!(row[name].is_number(), "{name}: {row}");
+    }
+    let text = fs::read_to_string(scratch.path("run/metrics.jsonl")).unwrap();
+    let before: Vec<&str> = text.lines().filter(|line| line.contains("\"step\":7,")).collect();
+    assert!(!before.is_empty() && before.iter().all(|line| !line.contains("discriminator")), "{before:?}");
+    // A model is the tokenizer alone.
+    let model = fs::read(scratch.path("run/step-000012/model.safetensors")).unwrap();
+    let names: Vec<String> = pixtok::tensors::from_bytes(&model).unwrap().into_keys().collect();
+    assert!(names.iter().all(|name| !name.contains("discriminator")), "{names:?}");
+}
+
+#[test]
+fn frozen_parts_come_from_another_run() {
+    let scratch = Scratch::new();
+    let frozen = "train.freeze=[\"encoder\",\"quantizer\"]";
+    let message = refused(&scratch, &["--set", frozen]);
+    assert_words(&message, &["train.freeze", "--init-from"]);
+    let message = refused(&scratch, &["--set=train.freeze=[\"encoder\",\"quantizer\",\"decoder\"]"]);
+    assert_words(&message, &["train.freeze", "nothing is left to train"]);
+    scratch.train("old", &["--set=train.steps=2"]);
+    let old = scratch.path("old");
+    let from = ["--init-from", old.to_str().unwrap(), "--set", frozen];
+    let message = refused(&scratch, &[&from[..], &["--set=quantizer.levels=[8,6,5]"]].concat());
+    assert_words(&message, &["whose settings are others", "quantizer.levels"]);
+    let message = refused(&scratch, &[&from[..], &["--set=model.norm_groups=1"]].concat());
+    assert_words(&message, &["whose settings are others", "model.norm_groups"]);
+    let encoder = [
+        "--init-from",
+        old.to_str().unwrap(),
+        "--set=train.freeze=[\"encoder\"]",
+        "--set=model.multipliers=[1,1]",
+    ];
+    let output = scratch.try_train("refused", &encoder);
+    assert!(!output.status.success());
+    assert_words(&said(&output), &["cannot keep the encoder"]);
+    let message = refused(
+        &scratch,
+        &["--init-from", old.to_str().unwrap(), "--set=train.freeze=[\"encoder\",\"decoder\"]"],
+    );
+    assert_words(&message, &["train.freeze", "nothing is left to train"]);
+}

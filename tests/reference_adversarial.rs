@@ -1,0 +1,125 @@
+//! Agreement of what a discriminator and the tokenizer minimise with transcriptions in PyTorch; `tests/reference/adversarial.py` made
+//! the numbers. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+#[path = "common/numbers.rs"]
+mod numbers;
+
+use numbers::{Numbers, assert_close, device, leaf};
+use pixtok::adversarial::{
+    Adversary, Config, GanLoss, Lecam, LecamConfig, adaptive_weight, gradient_penalty,
+};
+use pixtok::seed::Seed;
+use tch::{Kind, Tensor, nn};
+
+const VALUES: f64 = 1e-6;
+const GRADIENTS: f64 = 1e-5;
+
+/// The gradients of `value` at both leaves are those stored under `key`, where there are any.
+fn assert_gradients(numbers: &Numbers, key: &str, value: &Tensor, leaves: [&Tensor; 2]) {
+    assert_close(key, &value.detach(), &numbers.get(key), VALUES);
+    value.backward();
+    for (side, leaf) in ["real", "fake"].into_iter().zip(leaves) {
+        if let Some(expected) = numbers.find(&format!("{key}/gradient_{side}")) {
+            assert_close(&format!("{key}/{side}"), &leaf.grad(), &expected, GRADIENTS);
+        }
+    }
+}
+
+#[test]
+fn both_sides_losses_are_the_fields() {
+    let numbers = Numbers::read("adversarial");
+    let logits = || ["real", "fake"].map(|side| leaf(&numbers.get(&format!("logits/{side}"))));
+    for (name, loss) in [
+        ("hinge", GanLoss::Hinge),
+        ("non-saturating", GanLoss::NonSaturating),
+        ("least-squares", GanLoss::LeastSquares),
+    ] {
+        let [real, fake] = logits();
+        let value = loss.of_tokenizer(&fake);
+        assert_gradients(&numbers, &format!("{name}/tokenizer"), &value, [&real, &fake]);
+        let [real, fake] = logits();
+        let value = loss.of_discriminator(&real, &fake);
+        assert_gradients(&numbers, &format!("{name}/discriminator"), &value, [&real, &fake]);
+    }
+}
+
+#[test]
+fn lecam_is_the_papers() {
+    let numbers = Numbers::read("adversarial");
+    let store = nn::VarStore::new(device());
+    let mut lecam = Lecam::new(&store.root(), &LecamConfig { weight: 1.0, decay: 0.999 });
+    for (name, mut average) in store.variables() {
+        average.copy_(&numbers.get(&format!("lecam/average_{name}")));
+    }
+    let [real, fake] = ["real", "fake"].map(|side| leaf(&numbers.get(&format!("logits/{side}"))));
+    let value = lecam.regularization(&real, &fake);
+    assert_gradients(&numbers, "lecam/value", &value, [&real, &fake]);
+}
+
+#[test]
+fn patches_and_their_gradient_penalty_are_the_originals() {
+    let numbers = Numbers::read("adversarial");
+    let images = numbers.get("patch/images");
+    for norm in ["batch", "actnorm"] {
+        let config: Config = toml::from_str(&format!(
+            "discriminator = {{ kind = \"patch\", channels = 8, layers = 2, norm = \"{norm}\" }}"
+        ))
+        .unwrap();
+        let store = nn::VarStore::new(device());
+        let adversary = Adversary::new(&store.root(), &config, (24, 40)).unwrap();
+        let variables = store.variables();
+        let stored = numbers.under(&format!("patch/{norm}/weights/"));
+        assert_eq!(stored.len(), variables.len(), "{norm}: as many parameters");
+        let starts = norm == "actnorm";
+        for (name, value) in &stored {
+            // What starts from the first images must come to the stored values by itself.
+            if !(starts && name.contains("norm")) {
+                tch::no_grad(|| variables[&format!("discriminator.{name}")].shallow_clone().copy_(value));
+            }
+        }
+        adversary.discriminator.start(&images);
+        for (name, value) in &stored {
+            let ours = variables[&format!("discriminator.{name}")].detach();
+            assert_close(&format!("{norm}: {name}"), &ours, value, GRADIENTS);
+        }
+        let logits = adversary.judge(&images, Seed(0));
+        assert_close(
+            &format!("{norm}: logits"),
+            &logits.detach(),
+            &numbers.get(&format!("patch/{norm}/logits")),
+            1e-5,
+        );
+        let x = leaf(&images);
+        let penalty = gradient_penalty(&adversary.discriminator.logits(&x), &x);
+        assert_close(
+            &format!("{norm}: r1"),
+            &penalty.detach(),
+            &numbers.get(&format!("patch/{norm}/r1")),
+            1e-5,
+        );
+        penalty.backward();
+        let gradients = numbers.under(&format!("patch/{norm}/r1_gradient/"));
+        assert!(gradients.len() > 4);
+        for (name, gradient) in gradients {
+            let ours = variables[&format!("discriminator.{name}")].grad();
+            assert_close(&format!("{norm}: gradient of {name}"), &ours, &gradient, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn the_adaptive_weight_is_tamings() {
+    let numbers = Numbers::read("adversarial");
+    let get = |name: &str| numbers.get(&format!("adaptive/{name}"));
+    let weight = leaf(&get("weight"));
+    let recon = get("features").conv2d(&weight, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1);
+    let of_terms = recon.l1_loss(&get("images"), tch::Reduction::Mean);
+    let of_adversary: Tensor = -recon.square().mean(Kind::Float);
+    let [of_terms, of_adversary] =
+        [of_terms, of_adversary].map(|loss| Tensor::run_backward(&[loss], &[&weight], true, false).remove(0));
+    assert_close("of the terms", &of_terms, &get("of_terms"), GRADIENTS);
+    assert_close("of the adversary", &of_adversary, &get("of_adversary"), GRADIENTS);
+    assert_close("the weight", &adaptive_weight(&of_terms, &of_adversary, 1e4), &get("value"), GRADIENTS);
+    assert_close("its limit", &adaptive_weight(&of_terms, &of_adversary, 0.01), &get("clamped"), GRADIENTS);
+}
