@@ -22,8 +22,11 @@ import re
 import shutil
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
+try:
+    import torch
+    from safetensors.torch import save_file
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install torch safetensors, or use .venv-readers/bin/python after `just test-python`") from None
 
 # Not of the tokenizer.
 LEFT_OUT = {"taming": r"loss\.|model_ema\.|quantize\.(used|remap)", "llamagen": r"quantize\.codebook_used"}

@@ -34,8 +34,8 @@ impl Duel {
         (self.lost == ROWS).then(|| {
             format!(
                 "the discriminator has lost: it has told apart {share:.0} % of images and reconstructions, a coin's half, for \
-                 {ROWS} log rows; raise adversarial.optimizer.lr, lower adversarial.weight, give it more \
-                 adversarial.discriminator.channels, or take out regularisation"
+                 {ROWS} log rows; raise adversarial.optimizer.lr (or, if optim/grad_norm_discriminator jumps, lower it), lower \
+                 adversarial.weight, give it more adversarial.discriminator.channels, or take out regularisation"
             )
         })
     }

@@ -110,6 +110,16 @@ fn resolve(args: &TrainArgs) -> Result<Config> {
     if args.init_from.is_none() && !args.resume && !args.dry_run {
         init::from_nothing(&config)?;
     }
+    if let Some(adversarial) = &config.adversarial {
+        let (start, steps) = (adversarial.start, config.train.steps);
+        note(&if start < steps {
+            format!("the discriminator takes part from step {start}")
+        } else {
+            format!(
+                "the discriminator never takes part: adversarial.start is {start} and train.steps {steps}"
+            )
+        });
+    }
     Ok(config)
 }
 
