@@ -36,6 +36,12 @@ pub fn padded_conv(
     nn::conv2d(path, channels_in, channels_out, kernel, config)
 }
 
+/// Groups of a normalisation over `channels`, where nothing else is asked for.
+#[must_use]
+pub fn norm_groups(channels: i64) -> i64 {
+    (channels / 4).clamp(1, 32)
+}
+
 /// Group normalisation with learned scale and shift.
 #[derive(Debug)]
 pub struct GroupNorm {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
-use crate::layers::{GROUP_NORM_EPS, GroupNorm};
+use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
 
 /// Added to a batch's variance.
 const EPS: f64 = 1e-5;
@@ -26,11 +26,6 @@ pub enum NormKind {
     Actnorm,
 }
 
-/// Groups of a normalisation over `channels`.
-pub(super) fn groups(channels: i64) -> i64 {
-    (channels / 4).clamp(1, 32)
-}
-
 #[derive(Debug)]
 pub(super) enum Norm {
     Batch { weight: Tensor, bias: Tensor },
@@ -46,7 +41,9 @@ impl Norm {
                 weight: path.randn("weight", &[channels], 1.0, 0.02),
                 bias: path.zeros("bias", &[channels]),
             },
-            NormKind::Group => Self::Group(GroupNorm::new(path, groups(channels), channels, GROUP_NORM_EPS)),
+            NormKind::Group => {
+                Self::Group(GroupNorm::new(path, norm_groups(channels), channels, GROUP_NORM_EPS))
+            }
             NormKind::Actnorm => Self::Actnorm {
                 location: path.zeros("location", &[channels, 1, 1]),
                 scale: path.ones("scale", &[channels, 1, 1]),

@@ -6,7 +6,8 @@ use tch::nn::{self, Module};
 
 use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
-use super::norm::{Norm, NormKind, groups};
+use super::norm::{Norm, NormKind};
+use crate::layers::norm_groups;
 use crate::torch::{in_full_precision, leaky_relu};
 
 /// Of every convolution.
@@ -38,7 +39,7 @@ impl Config {
     pub(super) fn check(&self, (height, width): (i64, i64)) -> Result<(), AdversarialError> {
         in_range("channels", self.channels, 4..=4096)?;
         in_range("layers", self.layers, 1..=16)?;
-        let undivided = |channels: &&i64| **channels % groups(**channels) != 0;
+        let undivided = |channels: &&i64| **channels % norm_groups(**channels) != 0;
         if self.norm == NormKind::Group
             && let Some(channels) = self.widths().iter().find(undivided)
         {
@@ -46,7 +47,7 @@ impl Config {
                 "adversarial.discriminator.channels is {}, which makes layers of {channels}, and {} groups do not divide them; take a \
                  multiple of 32, or a power of two",
                 self.channels,
-                groups(*channels)
+                norm_groups(*channels)
             )));
         }
         let side = height.min(width);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use tch::nn;
 
-use crate::layers::{GROUP_NORM_EPS, GroupNorm};
+use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
 
 /// Added to a variance in [`Variant::Vqgan`].
@@ -164,7 +164,7 @@ impl Plan {
 
     /// Groups of a normalisation over `channels`.
     pub fn groups(&self, channels: i64) -> i64 {
-        self.norm_groups.unwrap_or((channels / 4).clamp(1, 32))
+        self.norm_groups.unwrap_or_else(|| norm_groups(channels))
     }
 
     fn check_image_size(&self, image_size: (i64, i64)) -> Result<(), ModelError> {
