@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{ADVERSARY, GROUPS, NOISY, SIMVQ, Scratch, VQ, VQ_GRADIENT, copy_run};
+use common::{ADVERSARY, GROUPS, NOISY, SIMVQ, Scratch, VQ, VQ_GRADIENT, copy_run, device};
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
 const STEPS: u64 = 12;
@@ -61,6 +61,9 @@ fn repeated_and_resumed_runs_are_identical() {
             let precision = format!("train.precision={precision}");
             let mut args: Vec<&str> = FULL.to_vec();
             args.extend(["--set", &precision]);
+            if device() == "cuda" {
+                args.push("--set=train.deterministic=true");
+            }
             args.extend(setting.iter().flat_map(|setting| ["--set", setting]));
             scratch.train("whole", &args);
             let whole = files_at_the_end(&scratch.path("whole"));

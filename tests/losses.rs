@@ -22,12 +22,11 @@ fn last_row(scratch: &Scratch, run: &str) -> serde_json::Value {
 
 /// What a training says that must be refused with exit code 2, and leave nothing behind.
 fn refused(scratch: &Scratch, args: &[&str]) -> String {
-    // What is refused only after a look at another run leaves its folder.
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     let run = format!("refused-{}", RUNS.fetch_add(1, Ordering::Relaxed));
     let output = scratch.try_train(&run, args);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
-    assert!(!scratch.path(&run).join("metrics.jsonl").exists(), "{args:?} has begun to train");
+    assert!(!scratch.path(&run).exists(), "{args:?} has left a run folder");
     said(&output)
 }
 
@@ -46,6 +45,11 @@ fn a_network_loss_wants_its_weights() {
         &message,
         &["loss.lpips", "lpips-alex.safetensors", "--lpips-weights", "convert_weights.py", "loss.lpips = 0"],
     );
+
+    // A config can be looked at without them.
+    let output = scratch.try_train("dry", &[&lpips[..], &["--dry-run"]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    assert_words(&said(&output), &["# the loss's network: none here", "lpips-alex.safetensors"]);
 
     let file = scratch.path("alex.safetensors");
     weights::write(&Numbers::read("nets"), "alex", &file);
@@ -137,6 +141,8 @@ fn frozen_parts_come_from_another_run() {
     let from = ["--init-from", old.to_str().unwrap(), "--set", frozen];
     let message = refused(&scratch, &[&from[..], &["--set=quantizer.levels=[8,6,5]"]].concat());
     assert_words(&message, &["whose settings are others", "quantizer.levels"]);
+    let message = refused(&scratch, &[&from[..], &["--dry-run", "--set=quantizer.levels=[8,6,5]"]].concat());
+    assert_words(&message, &["whose settings are others", "quantizer.levels"]);
     let message = refused(&scratch, &[&from[..], &["--set=model.norm_groups=1"]].concat());
     assert_words(&message, &["whose settings are others", "model.norm_groups"]);
     let encoder = [
@@ -147,6 +153,7 @@ fn frozen_parts_come_from_another_run() {
     ];
     let output = scratch.try_train("refused", &encoder);
     assert!(!output.status.success());
+    assert!(!scratch.path("refused").exists());
     assert_words(&said(&output), &["cannot keep the encoder"]);
     let message = refused(
         &scratch,

@@ -23,8 +23,12 @@ use terminal::Terminal;
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
 /// Logged values that the terminal shows too, under a shorter label.
-const SHOWN: [(&str, &str); 3] =
-    [("loss/total", "loss"), ("speed/images_per_sec", "images/s"), ("codebook/usage", "usage")];
+const SHOWN: [(&str, &str); 4] = [
+    ("loss/total", "loss"),
+    ("speed/images_per_sec", "images/s"),
+    ("codebook/usage", "usage"),
+    ("discriminator/accuracy", "D accuracy"),
+];
 
 /// Why a log could not be opened or written.
 #[derive(Debug, Error)]

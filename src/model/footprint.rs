@@ -5,20 +5,47 @@ use tch::Device;
 use super::plan::{Config, ModelError};
 use crate::quantizer::QuantizerConfig;
 
+const FLOAT_BYTES: i64 = 4;
+
 /// Numbers that one image leaves behind in the forward pass for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// Kept until the backward pass.
+    /// In the precision of the training.
     pub saved_per_image: i64,
+    /// In float32 whatever the precision.
+    pub saved_in_float_per_image: i64,
     /// The largest single activation.
     pub largest_per_image: i64,
 }
 
-/// What a norm, SiLU and convolution after each other keep per element: their inputs. Where norm and SiLU are one operation, on the
-/// CPU, there is one input fewer.
-const SAVED_BY_LAYER: i64 = 3;
-/// What an attention keeps: the norm's input and output, query, key, value, and the result.
-const SAVED_BY_ATTENTION: i64 = 6;
+/// What a part of the network keeps per element.
+#[derive(Clone, Copy)]
+struct Saved {
+    /// In the precision of the training.
+    halves: i64,
+    /// In float32: autocast takes group norms in it on CUDA, and what they return.
+    floats: i64,
+}
+
+impl Saved {
+    /// A norm, SiLU and convolution after each other: their inputs. On the CPU norm and SiLU are one operation.
+    fn by_layer(device: Device) -> Self {
+        if device == Device::Cpu { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
+    }
+
+    /// An attention: the norm's input and output, query, key, value, and the result.
+    fn by_attention(device: Device) -> Self {
+        if device == Device::Cpu { Self { halves: 6, floats: 0 } } else { Self { halves: 5, floats: 1 } }
+    }
+
+    fn times(self, times: i64) -> Self {
+        Self { halves: self.halves * times, floats: self.floats * times }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { halves: self.halves + other.halves, floats: self.floats + other.floats }
+    }
+}
 
 impl Footprint {
     /// Of a network on `device`, for images of `image_size` (height, width).
@@ -32,39 +59,40 @@ impl Footprint {
         device: Device,
     ) -> Result<Self, ModelError> {
         let plan = model.plan(quantizer, image_size)?;
-        let layer = if device == Device::Cpu { SAVED_BY_LAYER - 1 } else { SAVED_BY_LAYER };
-        let res_block = 2 * layer;
-        let mut count = Footprint { saved_per_image: 0, largest_per_image: 0 };
+        let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
+        let mut count = Footprint { saved_per_image: 0, saved_in_float_per_image: 0, largest_per_image: 0 };
         let mut pixels = image_size.0 * image_size.1;
         let finest = pixels;
         let both_halves = plan.res_blocks + plan.decoder_res_blocks;
         for stage in &plan.stages {
             let elements = stage.channels * pixels;
-            let attention = if stage.attention { SAVED_BY_ATTENTION } else { 0 };
-            count.add(elements, both_halves * (res_block + attention));
+            let block = layer.times(2).and(attention.times(i64::from(stage.attention)));
+            count.add(elements, block.times(both_halves));
             // The inputs of the convolutions around a change of resolution: here going down, at the coarser width
             // and this resolution coming up.
             if stage.stride > 1 {
-                count.add(elements, 2);
+                count.add(elements, Saved { halves: 2, floats: 0 });
             }
             pixels /= stage.stride * stage.stride;
         }
         if plan.mid_attention {
-            count.add(plan.coarsest_channels() * pixels, 2 * (2 * res_block + SAVED_BY_ATTENTION));
+            count.add(plan.coarsest_channels() * pixels, layer.times(4).and(attention).times(2));
         }
         count.add(plan.coarsest_channels() * pixels, layer);
         count.add(plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
         Ok(count)
     }
 
-    fn add(&mut self, elements: i64, times: i64) {
-        self.saved_per_image += elements * times;
+    fn add(&mut self, elements: i64, saved: Saved) {
+        self.saved_per_image += elements * saved.halves;
+        self.saved_in_float_per_image += elements * saved.floats;
         self.largest_per_image = self.largest_per_image.max(elements);
     }
 
-    /// Bytes of a micro-batch of `images` at `bytes_per_number`.
+    /// Bytes of a micro-batch of `images` at `bytes_per_number` of the training's precision.
     #[must_use]
     pub fn activation_bytes(&self, images: i64, bytes_per_number: i64) -> i64 {
-        (self.saved_per_image + 4 * self.largest_per_image) * images * bytes_per_number
+        let of_precision = self.saved_per_image + 4 * self.largest_per_image;
+        (of_precision * bytes_per_number + self.saved_in_float_per_image * FLOAT_BYTES) * images
     }
 }

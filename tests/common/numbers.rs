@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use pixtok::quantizer::{Quantizer, QuantizerConfig};
+use pixtok::torch::cuda_devices;
 use tch::{Device, Kind, Tensor, nn};
 
 /// The tensors of one file of `tests/reference/`, on the device of the test.
@@ -38,7 +39,11 @@ impl Numbers {
 pub fn device() -> Device {
     match std::env::var("PIXTOK_TEST_DEVICE").as_deref() {
         Err(_) | Ok("cpu") => Device::Cpu,
-        Ok("cuda") => Device::Cuda(0),
+        Ok("cuda") => {
+            // Which also loads libtorch's CUDA half.
+            assert!(cuda_devices().unwrap_or_else(|e| panic!("{e}")) > 0, "there is no CUDA device");
+            Device::Cuda(0)
+        }
         Ok(other) => panic!("PIXTOK_TEST_DEVICE is `{other}`: set it to cpu or cuda"),
     }
 }

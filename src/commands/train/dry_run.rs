@@ -1,5 +1,7 @@
 //! `pixtok train --dry-run`: what a run will be, before anything runs.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use tch::Tensor;
 
@@ -8,8 +10,12 @@ use super::networks::Networks;
 use super::{check_batch, training_set, validation_set};
 use crate::config::Config;
 
-/// What the run will be, in words. The images may be missing: a config can be checked on another machine.
-pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
+/// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
+pub(super) fn words(
+    config: &Config,
+    networks: &Networks,
+    weights: Result<Option<PathBuf>>,
+) -> Result<String> {
     let tokenizer = &networks.tokenizer;
     let (height, width) = config.image_size();
     let factor = tokenizer.downsample();
@@ -36,7 +42,7 @@ pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
          # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
-         {}{}",
+         {}{}{}",
         config.to_toml()?,
         of(""),
         of("encoder."),
@@ -47,6 +53,11 @@ pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
         codebook.size,
         codebook.dim,
         bits * (h * w) as f64 / (height * width) as f64,
+        match weights {
+            Ok(None) => String::new(),
+            Ok(Some(path)) => format!("# the loss's network: {}\n", path.display()),
+            Err(error) => format!("# the loss's network: none here: {error:#}\n"),
+        },
         memory::words(config, networks)?,
         config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
     ))

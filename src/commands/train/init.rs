@@ -4,15 +4,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::networks::Networks;
 use crate::checkpoint::{RunFolder, Which, copy_into};
 use crate::commands::{Misuse, note, open};
 use crate::config::Config;
 use crate::tensors::{self, Tensors};
-use crate::train::{Objective, Part};
+use crate::train::Part;
 
-/// Starts `objective` from the last raw weights of `other`. All must fit; where parts are frozen, the others begin anew if they do
+/// Starts `networks` from the last raw weights of `other`. All must fit; where parts are frozen, the others begin anew if they do
 /// not. Where the tokens stay the same, returns the hash of the weights whose tokens they are.
-pub(super) fn from_run(other: &Path, config: &Config, objective: &dyn Objective) -> Result<Option<String>> {
+pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Result<Option<String>> {
     let folder = RunFolder::open(other)?;
     let earlier = open::config_of(other)?;
     let (train, path) = (&config.train, other.display());
@@ -32,7 +33,7 @@ pub(super) fn from_run(other: &Path, config: &Config, objective: &dyn Objective)
     }
     let loaded = folder.load(folder.select(Which::Last)?)?;
     let saved = &loaded.snapshot.model;
-    let live: Tensors = objective.variables().into_iter().collect();
+    let live = networks.variables();
     if train.freeze.is_empty() {
         copy_into(&live, saved, "the checkpoint's model")
             .with_context(|| format!("cannot start from {path}"))?;
@@ -52,10 +53,10 @@ pub(super) fn from_run(other: &Path, config: &Config, objective: &dyn Objective)
     Ok(Some(earlier.train.keeps_tokens_of.unwrap_or(own)))
 }
 
-/// Refuses to freeze what no run has made. A new run keeps nobody's tokens.
-pub(super) fn from_nothing(config: &Config) -> Result<Option<String>> {
+/// Refuses to freeze what no run has made.
+pub(super) fn from_nothing(config: &Config) -> Result<()> {
     if config.train.freeze.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     Err(Misuse(
         "train.freeze keeps parts of the tokenizer as they are, and in a new run they are nothing yet; name the run that they come \

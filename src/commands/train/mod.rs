@@ -25,18 +25,24 @@ use networks::Networks;
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     let mut config = resolve(args)?;
     let device = open::compute(&args.compute)?;
+    let weights = networks::loss_weights(&config.loss, args.lpips_weights.as_deref());
     if args.dry_run {
-        return print(&dry_run::words(&config, &Networks::build(&config, device)?)?).map(|()| 0);
+        return dry_run(args, &config, &Networks::build(&config, device)?, weights);
     }
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
-    let (loss, loss_weights) = networks::loss(&config.loss, args.lpips_weights.as_deref(), device)?;
+    let (loss, digest_of_loss) = networks::loss(&config.loss, weights?, device)?;
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
-    let objective = Networks::build(&config, device)?.objective(&config, loss)?;
+    let networks = Networks::build(&config, device)?;
+    let tokens_kept = match &args.init_from {
+        Some(other) => init::from_run(other, &config, &networks)?,
+        None => None,
+    };
+    let objective = networks.objective(&config, loss);
     set_deterministic(config.train.deterministic)?;
     let path = run_folder(args);
     let run = if args.resume { RunWriter::resume(&path)? } else { RunWriter::create(&path)? };
@@ -46,13 +52,15 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
             "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit",
         );
     }
-    config.train.keeps_tokens_of = match (&args.init_from, &loaded) {
-        (Some(other), _) => init::from_run(other, &config, &*objective)?,
-        (None, Some(_)) => open::config_of(&path)?.train.keeps_tokens_of,
-        (None, None) => init::from_nothing(&config)?,
+    config.train.keeps_tokens_of = match &loaded {
+        Some(_) => open::config_of(&path)?.train.keeps_tokens_of,
+        None => tokens_kept,
     };
+    if loaded.is_none() && args.init_from.is_none() {
+        init::from_nothing(&config)?;
+    }
     let config_text = config.to_toml()?;
-    let state = State::new(tch::get_num_threads(), device, train_set.fingerprint(), loss_weights);
+    let state = State::new(tch::get_num_threads(), device, train_set.fingerprint(), digest_of_loss);
     if let Some(loaded) = &loaded {
         check_steps(loaded.step, &config, &path)?;
     }
@@ -77,6 +85,19 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     // Only now: a resume that was refused leaves the config and the logs as they were.
     write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
     report(trainer.run()?)
+}
+
+/// Says what the run will be, having read all that it would begin with.
+fn dry_run(
+    args: &TrainArgs,
+    config: &Config,
+    networks: &Networks,
+    weights: Result<Option<PathBuf>>,
+) -> Result<u8> {
+    if let Some(other) = &args.init_from {
+        init::from_run(other, config, networks)?;
+    }
+    print(&dry_run::words(config, networks, weights)?).map(|()| 0)
 }
 
 /// Says how a training ended; the exit code.

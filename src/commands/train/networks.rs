@@ -1,7 +1,7 @@
 //! From a config to the networks of a training.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tch::{Device, nn};
@@ -14,6 +14,7 @@ use crate::model::Tokenizer;
 use crate::nets::Lpips;
 use crate::optim::muon::is_hidden;
 use crate::seed::Seed;
+use crate::tensors::Tensors;
 use crate::train::{AdversarialReconstruction, Objective, Reconstruction};
 
 /// What trains, with fresh weights.
@@ -36,11 +37,19 @@ impl Networks {
             Adversary::new(&store.root(), adversarial, config.image_size())
                 .map(|adversary| (store, adversary))
         });
-        Ok(Self { store, tokenizer, adversary: adversary.transpose()? })
+        let networks = Self { store, tokenizer, adversary: adversary.transpose()? };
+        if networks.numbers(config).trained == 0 {
+            return Err(Misuse(
+                "train.freeze names every part that has weights, so nothing is left to train; take one out"
+                    .into(),
+            )
+            .into());
+        }
+        Ok(networks)
     }
 
     /// Ready to be trained.
-    pub fn objective(self, config: &Config, loss: Loss) -> Result<Box<dyn Objective>> {
+    pub fn objective(self, config: &Config, loss: Loss) -> Box<dyn Objective> {
         let reconstruction = Reconstruction::new(
             self.store,
             self.tokenizer,
@@ -48,19 +57,17 @@ impl Networks {
             config.optimizer.clone(),
             config.train.freeze.clone(),
         );
-        if reconstruction.groups()[0].parameters.is_empty() {
-            return Err(Misuse(
-                "train.freeze names every part that has weights, so nothing is left to train; take one out"
-                    .into(),
-            )
-            .into());
-        }
-        Ok(match self.adversary {
+        match self.adversary {
             Some((store, adversary)) => {
                 Box::new(AdversarialReconstruction::new(reconstruction, store, adversary))
             }
             None => Box::new(reconstruction),
-        })
+        }
+    }
+
+    /// All of the tokenizer, by name.
+    pub fn variables(&self) -> Tensors {
+        self.store.variables().into_iter().collect()
     }
 
     /// Where they are.
@@ -110,12 +117,8 @@ pub(super) struct Numbers {
     pub moments: i64,
 }
 
-/// The loss with the network that it needs, and a digest of that network's weights.
-pub(super) fn loss(
-    config: &loss::Config,
-    given: Option<&Path>,
-    device: Device,
-) -> Result<(Loss, Option<String>)> {
+/// Where the weights of the network are that the loss needs, if it needs any.
+pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Result<Option<PathBuf>> {
     let Some(backbone) = config.needed_network() else {
         if let Some(given) = given {
             return Err(Misuse(format!(
@@ -124,7 +127,7 @@ pub(super) fn loss(
             ))
             .into());
         }
-        return Ok((Loss::new(config.clone(), None)?, None));
+        return Ok(None);
     };
     let file = weights::lpips_file(backbone.of_lpips());
     let found = match given {
@@ -140,12 +143,26 @@ pub(super) fn loss(
             weights::FOLDER
         ))
     })?;
+    Ok(Some(path))
+}
+
+/// The loss with the network that it needs, of the weights at `path`, and a digest of them.
+pub(super) fn loss(
+    config: &loss::Config,
+    path: Option<PathBuf>,
+    device: Device,
+) -> Result<(Loss, Option<String>)> {
+    let (Some(backbone), Some(path)) = (config.needed_network(), path) else {
+        return Ok((Loss::new(config.clone(), None)?, None));
+    };
+    let network = backbone.of_lpips();
     let lpips = Lpips::load(&path, device)?;
     if lpips.backbone() != network {
         return Err(Misuse(format!(
-            "{} has the weights of LPIPS with {}, and loss.network is that with {network}; give {file}, or set loss.network",
+            "{} has the weights of LPIPS with {}, and loss.network is that with {network}; give {}, or set loss.network",
             path.display(),
-            lpips.backbone()
+            lpips.backbone(),
+            weights::lpips_file(network)
         ))
         .into());
     }
