@@ -10,7 +10,7 @@ mod weights;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{ADVERSARY, Scratch, said};
+use common::{ADVERSARY, Scratch, device, pixtok, said};
 use numbers::Numbers;
 
 /// The last row of a log that has a training loss.
@@ -84,6 +84,30 @@ fn a_network_loss_wants_its_weights() {
     assert!(!output.status.success());
     assert_words(&said(&output), &["other weights", "--lpips-weights"]);
     scratch.train("run", &[&resumed[..], &[file]].concat());
+}
+
+#[test]
+fn a_comparison_gives_losses_their_weights() {
+    let scratch = Scratch::new();
+    let sweep = scratch.path("sweep.toml");
+    let text = "base = \"tiny.toml\"\nset = { train.steps = 2 }\n\
+        [[arms]]\nname = \"pixels\"\n[[arms]]\nname = \"lpips\"\nset = { loss = { lpips = 0.5, network = \"alex\" } }\n";
+    fs::write(&sweep, text).unwrap();
+    let out = scratch.path("out");
+    let compare = |more: &[&str]| {
+        let args = ["compare", sweep.to_str().unwrap(), "--out", out.to_str().unwrap(), "--threads", "1"];
+        pixtok(&[&args[..], &["--devices", &device(), "--jobs", "1"], more].concat())
+    };
+    let output = compare(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_words(&said(&output), &["loss.lpips", "lpips-alex.safetensors", "--lpips-weights"]);
+    assert!(!out.exists());
+
+    let file = scratch.path("alex.safetensors");
+    weights::write(&Numbers::read("nets"), "alex", &file);
+    let output = compare(&["--metrics", "psnr_db,lpips_alex", "--lpips-weights", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(out.join("arms/lpips/seed-0/metrics.jsonl").exists());
 }
 
 #[test]

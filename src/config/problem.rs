@@ -71,7 +71,10 @@ fn in_words(expected: &str) -> String {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a string" | "path string" | "variant identifier" => "a string in quotes",
-        _ if expected.starts_with("struct ") || expected.starts_with("internally tagged enum ") => "a table",
+        _ if expected.starts_with("struct ") => "a table",
+        _ if expected.starts_with("internally tagged enum ") => {
+            "a table that names its kind: { kind = \"...\" }"
+        }
         _ if expected.starts_with("enum ") => "a string in quotes",
         other => other,
     };

@@ -14,6 +14,7 @@ use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::Misuse;
 use crate::commands::machine::{Cpu, libtorch_version};
+use crate::commands::train::loss_weights_among;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::sweep::{Plan, Source};
@@ -36,6 +37,8 @@ pub(super) struct Job {
     pub folder: PathBuf,
     /// The training's; absent where there is none.
     config: Option<Config>,
+    /// Of the network that its loss needs, if it needs any.
+    loss_weights: Option<PathBuf>,
     /// The tokenizer that is evaluated.
     tokenizer: PathBuf,
     protocol: PathBuf,
@@ -68,12 +71,13 @@ pub(super) struct Done {
 }
 
 /// All jobs, seed by seed, so that a whole table is there as early as can be. `identity` stands for the evaluation:
-/// what is measured, with which weights, on which images.
+/// what is measured, with which weights, on which images. Losses find their weights among those of LPIPS that are given.
 pub(super) fn jobs(
     plan: &Plan,
     layout: &Layout,
     identity: &str,
     train_set: Option<&Dataset>,
+    lpips_weights: &[PathBuf],
 ) -> Result<Vec<Job>> {
     let train_set = train_set.map(Dataset::fingerprint);
     let mut jobs = vec![];
@@ -89,11 +93,24 @@ pub(super) fn jobs(
                 Source::Existing { .. } => continue,
             };
             let config = seed.and_then(|seed| planned.config(seed));
+            let loss_weights = config.as_ref().map(|config| loss_weights_among(lpips_weights, &config.loss));
+            let loss_weights = loss_weights.transpose()?.flatten();
             let text = config.as_ref().map(Config::to_toml).transpose()?.unwrap_or_default();
             let fingerprint = blake3::hash(format!("{text}\0{identity}").as_bytes()).to_hex().to_string();
             let (folder, protocol) = (layout.run(name, seed), layout.protocol());
             let train_set = config.as_ref().and_then(|_| train_set.clone());
-            jobs.push(Job { arm, seed, label, folder, config, tokenizer, protocol, fingerprint, train_set });
+            jobs.push(Job {
+                arm,
+                seed,
+                label,
+                folder,
+                config,
+                loss_weights,
+                tokenizer,
+                protocol,
+                fingerprint,
+                train_set,
+            });
         }
     }
     Ok(jobs)
@@ -204,6 +221,9 @@ impl Job {
         let mut words = vec!["train".into(), text(&path), "--run".into(), text(&self.folder)];
         if self.folder.exists() {
             words.push("--resume".into());
+        }
+        if let Some(path) = &self.loss_weights {
+            words.extend(["--lpips-weights".into(), text(path)]);
         }
         words.extend(place.words());
         let mut ended = children.run(&words, log, tell)?;

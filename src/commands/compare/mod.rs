@@ -103,7 +103,7 @@ fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Dev
 fn jobs(plan: &Plan, layout: &Layout, val_set: &Dataset, args: &CompareArgs) -> Result<Vec<Job>> {
     let identity = identity(&plan.base.to_toml()?, val_set, args)?;
     let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
-    let jobs = job::jobs(plan, layout, &identity, train_set.as_ref())?;
+    let jobs = job::jobs(plan, layout, &identity, train_set.as_ref(), &args.measures.lpips_weights)?;
     jobs.iter().try_for_each(Job::check_unchanged)?;
     Ok(jobs)
 }

@@ -20,6 +20,7 @@ use crate::seed::Seed;
 use crate::torch::{keep_freed_memory, set_deterministic};
 use crate::train::{Outcome, Parts, Signals, State, Trainer};
 use networks::Networks;
+pub(super) use networks::loss_weights_among;
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {

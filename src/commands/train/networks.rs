@@ -146,6 +146,20 @@ pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Resul
     Ok(Some(path))
 }
 
+/// As [`loss_weights`], with those of `given` that are of the network that the loss needs.
+pub(in crate::commands) fn loss_weights_among(
+    given: &[PathBuf],
+    config: &loss::Config,
+) -> Result<Option<PathBuf>> {
+    let Some(backbone) = config.needed_network() else { return Ok(None) };
+    for path in given {
+        if Lpips::load(path, Device::Cpu)?.backbone() == backbone.of_lpips() {
+            return loss_weights(config, Some(path));
+        }
+    }
+    loss_weights(config, None)
+}
+
 /// The loss with the network that it needs, of the weights at `path`, and a digest of them.
 pub(super) fn loss(
     config: &loss::Config,

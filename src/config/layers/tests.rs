@@ -254,7 +254,8 @@ fn wrong_types_name_the_value_and_what_is_due() {
     let message = error_with(VQ, "{ kind = \"ema\", decay = 0.99 }", "0.99");
     assert!(message.contains("quantizer.codebook_update is 0.99; it must be a table"), "{message}");
     let message = error_of(FSQ, &["quantizer=vq"]);
-    assert_eq!(message, "--set quantizer=vq: quantizer is \"vq\"; it must be a table");
+    let expected = "it must be a table that names its kind: { kind = \"...\" }";
+    assert_eq!(message, format!("--set quantizer=vq: quantizer is \"vq\"; {expected}"));
     let message = error_of(FSQ, &["train=[1, 2]"]);
     assert_eq!(message, "--set train=[1, 2]: train is [1, 2]; it must be a table");
     // Two keys with the very same problem: either is right to name.
