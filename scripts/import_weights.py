@@ -127,6 +127,8 @@ def load(path, source):
     except (RuntimeError, pickle.UnpicklingError) as error:
         # Not PyTorch's words, which advise to run what the file holds.
         raise Unfit(f"{path} holds more than tensors; save its state dict alone, with a program that you trust") from error
+    if not isinstance(found, dict):
+        raise Unfit(f"{path} holds a {type(found).__name__} and no state dict; save the tokenizer's")
     inside = next((key for key in INSIDE[source] if key in found), None)
     return found[inside] if inside else found
 

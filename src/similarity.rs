@@ -83,7 +83,9 @@ pub fn multi_scale(x: &Tensor, y: &Tensor, range: f64, scales: usize, floor: f64
         };
         factors.push(factor.clamp_min(floor).pow_tensor_scalar(weight * raised));
     }
-    Tensor::stack(&factors, 0).prod_dim_int(0, false, None)
+    // One factor after the other: the gradient of libtorch's product over an axis waits for the device.
+    let one = Tensor::ones([x.size()[0]], (x.kind(), x.device()));
+    factors.iter().fold(one, |product, factor| product * factor)
 }
 
 /// With half a window of mirrored pixels around it; libtorch's own operation is not deterministic backward on CUDA.

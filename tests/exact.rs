@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{ADVERSARY, GROUPS, NOISY, SIMVQ, Scratch, VQ, VQ_GRADIENT, copy_run, device};
+use common::{ADVERSARY, GROUPS, NOISY, SIMVQ, STYLEGAN, Scratch, VQ, VQ_GRADIENT, copy_run, device};
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
 const STEPS: u64 = 12;
@@ -55,6 +55,7 @@ fn repeated_and_resumed_runs_are_identical() {
         ("simvq", Some(SIMVQ), &["bf16"]),
         ("fsq by muon", Some("optimizer.muon={}"), &["bf16"]),
         ("fsq with an adversary from step 7", Some(ADVERSARY), both),
+        ("fsq with a stylegan from step 7", Some(STYLEGAN), &["bf16"]),
     ] {
         for precision in precisions {
             let scratch = Scratch::new();

@@ -2,11 +2,14 @@
 //! and ran the script. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+mod common;
 #[path = "common/numbers.rs"]
 mod numbers;
 
+use std::fs;
 use std::path::Path;
 
+use common::{Scratch, pixtok, said};
 use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
 use pixtok::model::{self, Tokenizer, Variant};
@@ -54,6 +57,36 @@ fn imported_tokenizers_are_the_originals() {
         assert_eq!(indices, get("indices"), "{source}: indices");
         assert_close(&format!("{source}: recon"), &tokenizer.decode(&indices), &get("recon"), 1e-4);
     }
+}
+
+#[test]
+fn an_imported_folder_is_evaluated() {
+    let numbers = Numbers::read("imported");
+    let scratch = Scratch::new();
+    let folder = scratch.path("model");
+    fs::create_dir(&folder).unwrap();
+    let weights: Tensors = numbers.under("weights/").into_iter().collect();
+    tensors::write(&folder.join("model.safetensors"), &weights).unwrap();
+    let mut config: toml::Table = toml::from_str("data = { image_size = [24, 40] }").unwrap();
+    config.insert("model".into(), toml::Value::try_from(network()).unwrap());
+    config.insert("quantizer".into(), toml::Value::try_from(quantizer("taming")).unwrap());
+    fs::write(folder.join("config.toml"), config.to_string()).unwrap();
+    let [model, images] = [&folder, &scratch.path("val")].map(|path| path.to_str().unwrap().to_owned());
+    let output = pixtok(&[
+        "eval",
+        &model,
+        "--data",
+        &images,
+        "--device",
+        &common::device(),
+        "--threads",
+        "1",
+        "--json",
+        "-",
+    ]);
+    assert!(output.status.success(), "{}", said(&output));
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(figures["psnr_db"].as_f64().unwrap() > 0.0, "{figures}");
 }
 
 #[test]

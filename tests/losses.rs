@@ -105,7 +105,7 @@ fn a_comparison_gives_losses_their_weights() {
 
     let file = scratch.path("alex.safetensors");
     weights::write(&Numbers::read("nets"), "alex", &file);
-    let output = compare(&["--metrics", "psnr_db,lpips_alex", "--lpips-weights", file.to_str().unwrap()]);
+    let output = compare(&["--metrics", "psnr_db", "--lpips-weights", file.to_str().unwrap()]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(out.join("arms/lpips/seed-0/metrics.jsonl").exists());
 }
@@ -178,7 +178,11 @@ fn frozen_parts_come_from_another_run() {
     let output = scratch.try_train("refused", &encoder);
     assert!(!output.status.success());
     assert!(!scratch.path("refused").exists());
-    assert_words(&said(&output), &["cannot keep the encoder"]);
+    assert_words(&said(&output), &["whose settings are others", "model.multipliers"]);
+    // Shapes agree here.
+    let quantizer = ["--init-from", old.to_str().unwrap(), "--set=train.freeze=[\"quantizer\"]"];
+    let message = refused(&scratch, &[&quantizer[..], &["--set=quantizer.bound=\"sigmoid\""]].concat());
+    assert_words(&message, &["whose settings are others", "quantizer.bound"]);
     let message = refused(
         &scratch,
         &["--init-from", old.to_str().unwrap(), "--set=train.freeze=[\"encoder\",\"decoder\"]"],

@@ -57,55 +57,55 @@ fn lecam_is_the_papers() {
     assert_gradients(&numbers, "lecam/value", &value, [&real, &fake]);
 }
 
+/// A discriminator by `config` has the logits and the gradient penalty stored under `key`. Of one that starts from its first images,
+/// the norms must come to the stored values by themselves.
+fn assert_discriminator(numbers: &Numbers, key: &str, images: &Tensor, config: &str, starts: bool) {
+    let config: Config = toml::from_str(&format!("discriminator = {{ {config} }}")).unwrap();
+    let store = nn::VarStore::new(device());
+    let adversary = Adversary::new(&store.root(), &config, (24, 40)).unwrap();
+    let variables = store.variables();
+    let stored = numbers.under(&format!("{key}/weights/"));
+    assert_eq!(stored.len(), variables.len(), "{key}: as many parameters");
+    for (name, value) in &stored {
+        if !(starts && name.contains("norm")) {
+            tch::no_grad(|| variables[&format!("discriminator.{name}")].shallow_clone().copy_(value));
+        }
+    }
+    adversary.discriminator.start(images);
+    for (name, value) in &stored {
+        let ours = variables[&format!("discriminator.{name}")].detach();
+        assert_close(&format!("{key}: {name}"), &ours, value, GRADIENTS);
+    }
+    let get = |name: &str| numbers.get(&format!("{key}/{name}"));
+    let logits = adversary.judge(images, Seed(0));
+    assert_close(&format!("{key}: logits"), &logits.detach(), &get("logits"), 1e-5);
+    let x = leaf(images);
+    let penalty = gradient_penalty(&adversary.discriminator.logits(&x), &x);
+    assert_close(&format!("{key}: r1"), &penalty.detach(), &get("r1"), 1e-5);
+    penalty.backward();
+    let gradients = numbers.under(&format!("{key}/r1_gradient/"));
+    assert!(gradients.len() > 4);
+    for (name, gradient) in gradients {
+        let ours = variables[&format!("discriminator.{name}")].grad();
+        assert_close(&format!("{key}: gradient of {name}"), &ours, &gradient, 1e-4);
+    }
+}
+
 #[test]
 fn patches_and_their_gradient_penalty_are_the_originals() {
     let numbers = Numbers::read("adversarial");
-    let images = numbers.get("patch/images");
     for norm in ["batch", "actnorm"] {
-        let config: Config = toml::from_str(&format!(
-            "discriminator = {{ kind = \"patch\", channels = 8, layers = 2, norm = \"{norm}\" }}"
-        ))
-        .unwrap();
-        let store = nn::VarStore::new(device());
-        let adversary = Adversary::new(&store.root(), &config, (24, 40)).unwrap();
-        let variables = store.variables();
-        let stored = numbers.under(&format!("patch/{norm}/weights/"));
-        assert_eq!(stored.len(), variables.len(), "{norm}: as many parameters");
-        let starts = norm == "actnorm";
-        for (name, value) in &stored {
-            // What starts from the first images must come to the stored values by itself.
-            if !(starts && name.contains("norm")) {
-                tch::no_grad(|| variables[&format!("discriminator.{name}")].shallow_clone().copy_(value));
-            }
-        }
-        adversary.discriminator.start(&images);
-        for (name, value) in &stored {
-            let ours = variables[&format!("discriminator.{name}")].detach();
-            assert_close(&format!("{norm}: {name}"), &ours, value, GRADIENTS);
-        }
-        let logits = adversary.judge(&images, Seed(0));
-        assert_close(
-            &format!("{norm}: logits"),
-            &logits.detach(),
-            &numbers.get(&format!("patch/{norm}/logits")),
-            1e-5,
-        );
-        let x = leaf(&images);
-        let penalty = gradient_penalty(&adversary.discriminator.logits(&x), &x);
-        assert_close(
-            &format!("{norm}: r1"),
-            &penalty.detach(),
-            &numbers.get(&format!("patch/{norm}/r1")),
-            1e-5,
-        );
-        penalty.backward();
-        let gradients = numbers.under(&format!("patch/{norm}/r1_gradient/"));
-        assert!(gradients.len() > 4);
-        for (name, gradient) in gradients {
-            let ours = variables[&format!("discriminator.{name}")].grad();
-            assert_close(&format!("{norm}: gradient of {name}"), &ours, &gradient, 1e-4);
-        }
+        let config = format!("kind = \"patch\", channels = 8, layers = 2, norm = \"{norm}\"");
+        let key = format!("patch/{norm}");
+        assert_discriminator(&numbers, &key, &numbers.get("patch/images"), &config, norm == "actnorm");
     }
+}
+
+#[test]
+fn stylegans_and_their_gradient_penalty_are_the_originals() {
+    let numbers = Numbers::read("adversarial");
+    let config = "kind = \"stylegan\", channels = 8, most_channels = 16";
+    assert_discriminator(&numbers, "stylegan", &numbers.get("stylegan/images"), config, false);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Settings of adversarial training.
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use super::{Augmentation, DiscriminatorConfig, GanLoss, LecamConfig, R1Config};
 use crate::optim::{self, OptimError};
@@ -13,8 +14,11 @@ pub struct Config {
     pub weight: f64,
     /// What the weight is a factor of.
     pub weighting: Weighting,
-    /// What both sides minimise.
+    /// What both sides minimise, the tokenizer unless `tokenizer_loss` is given.
     pub loss: GanLoss,
+    /// What the tokenizer minimises; absent: as `loss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer_loss: Option<GanLoss>,
     /// The optimizer step, counted from 0, from which the adversary takes part. Before it there is no trace of it: a decoder that
     /// cannot draw yet is easily told apart, and learns to hide rather than to draw.
     pub start: u64,
@@ -59,6 +63,7 @@ impl Default for Config {
             weight: 0.5,
             weighting: Weighting::Fixed {},
             loss: GanLoss::default(),
+            tokenizer_loss: None,
             start: 0,
             ramp_steps: 0,
             r1: None,
@@ -117,12 +122,21 @@ impl Config {
         self.discriminator.check(image_size)
     }
 
-    /// The same for a run of `steps`.
+    /// The same for a run of `steps`, of which the discriminator's optimizer takes those from `start` on.
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
     pub fn check_steps(&self, steps: u64) -> Result<(), AdversarialError> {
-        self.optimizer.check(steps.saturating_sub(self.start).max(1)).map_err(AdversarialError::Optimizer)
+        match steps.checked_sub(self.start) {
+            Some(own @ 1..) => self.optimizer.check(own).map_err(AdversarialError::Optimizer),
+            // It never takes part.
+            _ => Ok(()),
+        }
+    }
+
+    /// Of the tokenizer, from the logits of its reconstructions: [`GanLoss::of_tokenizer`].
+    pub fn of_tokenizer(&self, fake: &Tensor) -> Tensor {
+        self.tokenizer_loss.unwrap_or(self.loss).of_tokenizer(fake)
     }
 
     /// The weight at `step`, before its ratio; `None` before the start.
@@ -143,6 +157,28 @@ mod tests {
         assert_eq!([0, 99].map(|step| config.weight_at(step)), [None, None]);
         assert_eq!([100, 101, 103, 500].map(|step| config.weight_at(step)), [0.2, 0.4, 0.8, 0.8].map(Some));
         assert_eq!(Config { ramp_steps: 0, ..config }.weight_at(100), Some(0.8));
+    }
+
+    #[test]
+    fn the_tokenizer_may_have_a_loss_of_its_own() {
+        let fake = Tensor::from_slice(&[0.0_f32]);
+        let value =
+            |config: &str| toml::from_str::<Config>(config).unwrap().of_tokenizer(&fake).double_value(&[]);
+        assert_eq!(value("loss = \"hinge\""), 0.0);
+        let own = value("loss = \"hinge\"\ntokenizer_loss = \"non-saturating\"");
+        assert!((own - std::f64::consts::LN_2).abs() < 1e-6, "{own}");
+    }
+
+    #[test]
+    fn a_schedule_is_that_of_the_discriminators_own_steps() {
+        let config: Config = toml::from_str(
+            "start = 300\noptimizer = { lr = 1e-3, schedule = { kind = \"wsd\", warmup_steps = 0, decay_steps = 400 } }",
+        )
+        .unwrap();
+        let message = config.check_steps(600).unwrap_err().to_string();
+        assert!(message.contains("only 300 steps"), "{message}");
+        // It never takes part then.
+        config.check_steps(300).unwrap();
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Lecam {
         Self { decay: config.decay, real: average("real"), fake: average("fake"), seen: vec![] }
     }
 
-    /// E[relu(D(x) − α_fake)²] + E[relu(α_real − D(x̂))²], α the averages of the steps before, as in the authors' code. Remembers the logits.
+    /// E[relu(D(x) − α_fake)²] + E[relu(α_real − D(x̂))²], α the averages of the steps before: the authors' code
+    /// updates them first, which would make a step depend on the micro-batches that it is split into. Remembers the logits.
     ///
     /// # Shapes
     /// Logits of images, of reconstructions -> a scalar.

@@ -118,8 +118,9 @@ pub struct TrainArgs {
     /// With --resume: accept another thread count or kind of device than the run's, which round differently
     #[arg(long, requires = "resume")]
     pub accept_inexact: bool,
-    /// Start from the last weights of another run, at step 0 with fresh optimizer moments
-    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    /// Start from the last raw weights of another run, or from a model folder that `pixtok export` or scripts/import_weights.py made, at
+    /// step 0 with fresh optimizer moments
+    #[arg(long, value_name = "TOKENIZER", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
     /// Weights of LPIPS for loss.lpips and loss.features, as scripts/convert_weights.py makes them [default:
     /// lpips-vgg.safetensors or lpips-alex.safetensors, by loss.network, in the folder that PIXTOK_WEIGHTS names]
@@ -162,7 +163,7 @@ pub struct ModelArgs {
 }
 
 /// What is measured.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct MeasureArgs {
     /// What to measure of the images, separated by commas [default: all that can be]. Codebook figures always are
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -218,7 +219,7 @@ pub struct EvalArgs {
 }
 
 /// Of `pixtok compare`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
     /// The sweep: a base config, arms, seeds
     pub sweep: PathBuf,

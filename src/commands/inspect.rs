@@ -61,6 +61,13 @@ fn stated(set: &TokenSet) -> String {
         &format!("{}, {books}{} codes{levels}", tokenizer.kind, tokenizer.codebook_size),
     );
     line(&mut text, "weights", &format!("blake3 {}", tokenizer.weights_blake3));
+    if let Some(hash) = &tokenizer.keeps_tokens_of {
+        line(
+            &mut text,
+            "tokens of",
+            &format!("the weights with blake3 {hash}: the decoder alone was tuned since"),
+        );
+    }
     let factor = sidecar.grid.downsample;
     line(
         &mut text,

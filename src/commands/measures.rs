@@ -76,13 +76,17 @@ fn wanted(args: &MeasureArgs) -> Vec<Metric> {
     wanted
 }
 
+/// Whether a metric is asked for that takes weights of LPIPS.
+pub(super) fn wants_lpips(args: &MeasureArgs) -> bool {
+    [Metric::LpipsAlex, Metric::LpipsVgg].iter().any(|metric| wanted(args).contains(metric))
+}
+
 fn lpips_files(args: &MeasureArgs) -> Result<Vec<PathBuf>> {
     let lpips = [Metric::LpipsAlex, Metric::LpipsVgg].map(|metric| found(args, metric));
     if args.lpips_weights.is_empty() {
         return lpips.into_iter().filter_map(Result::transpose).collect();
     }
-    let any = [Metric::LpipsAlex, Metric::LpipsVgg].iter().any(|metric| wanted(args).contains(metric));
-    unused("--lpips-weights", any)?;
+    unused("--lpips-weights", wants_lpips(args))?;
     Ok(args.lpips_weights.clone())
 }
 

@@ -63,20 +63,29 @@ pub(super) fn is_ours(path: &Path) -> bool {
     path.join(CONFIG).is_file()
 }
 
+/// The weights of a model folder; nothing if it is none.
+pub(super) fn of_model_folder(path: &Path) -> Result<Option<Tensors>> {
+    let file = path.join(MODEL);
+    if !is_ours(path) || !file.is_file() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let weights = tensors::from_bytes(&bytes)
+        .map_err(|reason| Misuse(format!("{} is no whole safetensors file: {reason}", file.display())))?;
+    Ok(Some(weights))
+}
+
 /// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They want no gradients.
 pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Opened> {
     let build = |config: &Config, store: &nn::VarStore| {
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
     };
     let mut store = nn::VarStore::new(device);
-    if is_ours(path) && path.join(MODEL).is_file() {
+    if let Some(weights) = of_model_folder(path)? {
         let config = config_of(path)?;
         let tokenizer = build(&config, &store)?;
-        let file = path.join(MODEL);
-        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let weights = tensors::from_bytes(&bytes)
-            .map_err(|reason| Misuse(format!("{} is no whole safetensors file: {reason}", file.display())))?;
-        copy_into(&store.variables().into_iter().collect(), &weights, &file.display().to_string())?;
+        let file = path.join(MODEL).display().to_string();
+        copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
         store.freeze();
         return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), store });
     }

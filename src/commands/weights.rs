@@ -1,9 +1,10 @@
 //! Where the weights of published networks lie.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::Misuse;
 use crate::nets::Backbone;
@@ -19,6 +20,14 @@ pub(super) fn lpips_file(backbone: Backbone) -> &'static str {
         Backbone::Alex => "lpips-alex.safetensors",
         Backbone::Vgg => "lpips-vgg.safetensors",
     }
+}
+
+/// What tells a file from others.
+pub(super) fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let hashed = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+    hashed.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// `file` in the folder of weights, if both are there.

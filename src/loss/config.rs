@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nets;
+use crate::nets::Backbone;
 use crate::similarity::WINDOW;
 
 /// Weights of the terms; one of weight 0 is not computed.
@@ -27,28 +27,6 @@ pub struct Config {
     pub network: Backbone,
 }
 
-/// Which network's features are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Backbone {
-    /// VGG16, the usual one of losses.
-    #[default]
-    Vgg,
-    /// AlexNet, an eighth of the work.
-    Alex,
-}
-
-impl Backbone {
-    /// As the network calls it.
-    #[must_use]
-    pub fn of_lpips(self) -> nets::Backbone {
-        match self {
-            Self::Vgg => nets::Backbone::Vgg,
-            Self::Alex => nets::Backbone::Alex,
-        }
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -59,7 +37,7 @@ impl Default for Config {
             ms_ssim: 0.0,
             lpips: 0.0,
             features: 0.0,
-            network: Backbone::default(),
+            network: Backbone::Vgg,
         }
     }
 }
@@ -91,7 +69,7 @@ impl Config {
             return fail(format!("{names} are all 0; give one of them a weight, like mse = 1.0"));
         }
         let side = image_size.0.min(image_size.1);
-        let network = self.network.of_lpips().min_side();
+        let network = self.network.min_side();
         for (key, weight, least) in [
             ("ms_ssim", self.ms_ssim, WINDOW),
             ("lpips", self.lpips, network),
@@ -122,8 +100,8 @@ impl Config {
         used.join(" and ")
     }
 
-    pub(super) fn check_network(&self, given: Option<nets::Backbone>) -> Result<(), LossError> {
-        let needed = self.needed_network().map(Backbone::of_lpips);
+    pub(super) fn check_network(&self, given: Option<Backbone>) -> Result<(), LossError> {
+        let needed = self.needed_network();
         if needed.is_none() || needed == given {
             return Ok(());
         }
@@ -131,7 +109,7 @@ impl Config {
         Err(LossError(format!(
             "{} of network {} needs the weights of it, and {found} are given",
             self.network_keys(),
-            self.network.of_lpips()
+            self.network
         )))
     }
 
@@ -175,8 +153,8 @@ mod tests {
         let config = Config { lpips: 1.0, features: 0.5, ..Config::default() };
         let message = |given| config.check_network(given).unwrap_err().to_string();
         assert!(message(None).contains("loss.lpips and loss.features of network VGG16"));
-        assert!(message(Some(nets::Backbone::Alex)).contains("AlexNet are given"));
-        config.check_network(Some(nets::Backbone::Vgg)).unwrap();
+        assert!(message(Some(Backbone::Alex)).contains("AlexNet are given"));
+        config.check_network(Some(Backbone::Vgg)).unwrap();
         Config::default().check_network(None).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use crate::nets::Lpips;
 pub use crate::quantizer::LossTerm;
-pub use config::{Backbone, Config, LossError};
+pub use config::{Config, LossError};
 
 /// The terms that compare a reconstruction with its image, and the network that some of them need.
 #[derive(Debug)]

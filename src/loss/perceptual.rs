@@ -9,7 +9,7 @@ use crate::torch::in_full_precision;
 
 /// Span of the values of images.
 const RANGE: f64 = 2.0;
-/// The least similarity of a scale: below, its power has no gradient to speak of, and none at all at 0.
+/// The least similarity of a scale: below, the gradient of its power, whose exponent is under 1, grows without bound.
 const FLOOR: f64 = 1e-4;
 
 /// The terms with a weight; `network` is there when they need it.

@@ -73,7 +73,7 @@ impl Tokenizer {
         self.downsample
     }
 
-    /// The weight of the convolution that makes pixels.
+    /// The weight of the convolution that makes pixels: `[3, C, 3, 3]`.
     pub fn last_layer(&self) -> &Tensor {
         self.decoder.last_layer()
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor, nn};
 
 use super::NetError;
@@ -22,7 +23,8 @@ const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 const EPS: f64 = 1e-10;
 
 /// Which network's features are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Backbone {
     /// AlexNet: the usual one of tables.
     Alex,

@@ -90,9 +90,9 @@ impl Schedule {
             {
                 fail(format!("optimizer.schedule.final_factor is {final_factor}; it must be from 0 to 1"))
             }
-            Self::Wsd { decay_steps, .. } if decay_steps > steps => {
-                fail(format!("optimizer.schedule.decay_steps is {decay_steps}; train.steps is only {steps}"))
-            }
+            Self::Wsd { decay_steps, .. } if decay_steps > steps => fail(format!(
+                "optimizer.schedule.decay_steps is {decay_steps}, and there are only {steps} steps from its start to train.steps"
+            )),
             Self::InverseSqrt { warmup_steps: 0 } => {
                 fail("optimizer.schedule.warmup_steps is 0; inverse-sqrt needs 1 or more".into())
             }

@@ -8,6 +8,9 @@ use super::shim::{made, px_leaky_relu};
 ///
 /// # Shapes
 /// Any -> the same.
+///
+/// # Panics
+/// When libtorch fails, as tch's own operations do.
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Tensor {
     // SAFETY: a live tensor and a number; when it succeeds the shim has written a new tensor.
     unsafe { made(|y| px_leaky_relu(x.as_ptr(), slope, y)) }

@@ -52,21 +52,16 @@ impl AdversarialReconstruction {
 
     /// The discriminator's loss from the logits of images and of reconstructions, its parts for the logs beside it: those of every
     /// step, and the gradient penalty as a monitor, since it is not taken at every step.
-    fn discriminator_loss(
-        &mut self,
-        images: &Tensor,
-        [real, fake]: [&Tensor; 2],
-        step: u64,
-    ) -> OfDiscriminator {
+    fn discriminator_loss(&mut self, images: &Tensor, [real, fake]: [&Tensor; 2], at: At) -> OfDiscriminator {
         let config = &self.adversary.config;
         let mut parts = vec![config.loss.of_discriminator(real, fake)];
         let mut terms = vec![(format!("loss/{DISCRIMINATOR_NAME}"), parts[0].detach())];
         let mut monitors = self.monitors(real, fake);
-        if let Some(r1) = config.r1.filter(|r1| (step - config.start).is_multiple_of(r1.every)) {
+        if let Some(r1) = config.r1.filter(|r1| (at.step - config.start).is_multiple_of(r1.every)) {
             let images = images.detach().set_requires_grad(true);
             // Its gradient of a gradient would drown in bf16's rounding.
             let penalty = in_full_precision(|| {
-                gradient_penalty(&self.adversary.discriminator.logits(&images), &images)
+                gradient_penalty(&self.adversary.judge(&images, of_images(at)), &images)
             });
             monitors.push(Monitor { name: "loss/r1".to_owned(), value: penalty.detach() });
             parts.push(penalty * (r1.weight * r1.every as f64));
@@ -92,6 +87,11 @@ impl AdversarialReconstruction {
         ];
         named.into_iter().map(|(name, value)| Monitor { name: name.to_owned(), value }).collect()
     }
+}
+
+/// What the augmentation of the images is drawn from, the same for all that looks at them in a step.
+fn of_images(at: At) -> Seed {
+    at.seed.derive("real", &[])
 }
 
 impl Objective for AdversarialReconstruction {
@@ -125,8 +125,8 @@ impl Objective for AdversarialReconstruction {
         let of_terms = total(&reconstruction)
             .map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
         let fake = self.adversary.judge(&pixels, at.seed.derive("fake", &[]));
-        let real = self.adversary.judge(images, at.seed.derive("real", &[]));
-        let adversarial = self.adversary.config.loss.of_tokenizer(&fake);
+        let real = self.adversary.judge(images, of_images(at));
+        let adversarial = self.adversary.config.of_tokenizer(&fake);
         let of_adversary = gradient(&adversarial, &pixels, true);
         let weight = self.weight(full_weight, &recon, &of_terms, &of_adversary);
 
@@ -139,7 +139,7 @@ impl Objective for AdversarialReconstruction {
             loss = loss + &quantizer - quantizer.detach();
         }
         let loss = parts.iter().fold(loss, |loss, (_, value)| loss + value);
-        let of_discriminator = self.discriminator_loss(images, [&real, &fake], at.step);
+        let of_discriminator = self.discriminator_loss(images, [&real, &fake], at);
 
         let mut terms = logged(&reconstruction, &out.quantized.losses);
         terms.push(("loss/adversarial".to_owned(), adversarial.detach()));
@@ -262,7 +262,7 @@ mod tests {
         let terms = objective.reconstruction.loss.terms(&plain.recon, &images);
         let sum = total(&terms).unwrap()
             + total(&plain.quantized.losses).unwrap()
-            + objective.adversary.config.loss.of_tokenizer(&fake) * 0.7;
+            + objective.adversary.config.of_tokenizer(&fake) * 0.7;
         assert!((sum.double_value(&[]) / value - 1.0).abs() < 1e-5);
         sum.backward();
         for (gradient, (name, parameter)) in tokenizers.iter().zip(&groups[0].parameters) {
@@ -295,7 +295,7 @@ mod tests {
         let terms = total(&objective.reconstruction.loss.terms(&plain.recon, &images)).unwrap();
         let last = objective.tokenizer().last_layer();
         let norm = |loss: &Tensor| gradient(loss, last, true).norm().double_value(&[]);
-        let expected = norm(&terms) / (norm(&objective.adversary.config.loss.of_tokenizer(&fake)) + 1e-4);
+        let expected = norm(&terms) / (norm(&objective.adversary.config.of_tokenizer(&fake)) + 1e-4);
         assert!((found.value.double_value(&[]) / expected - 1.0).abs() < 1e-4);
     }
 

@@ -55,7 +55,8 @@ pub struct Config {
     /// decoder alone is tuned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Part>,
-    /// Hash of the weights whose tokens these are, where both stay as they are: a fact that the run notes, not a choice.
+    /// Hash of the weights whose tokens these are, where both stay as they are: a fact that the run notes, not a choice. What a config
+    /// says of it when a run begins is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keeps_tokens_of: Option<String>,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.

@@ -55,6 +55,10 @@ pub const ADVERSARY: &str = "adversarial={start=7,ramp_steps=3,weighting={kind=\
     lecam={weight=0.01,decay=0.9},augment=[\"color\",\"translation\",\"cutout\"],\
     discriminator={kind=\"patch\",channels=4,layers=1,norm=\"actnorm\"}}";
 
+/// The other discriminator, with a loss of the tokenizer's own.
+pub const STYLEGAN: &str = "adversarial={start=7,tokenizer_loss=\"non-saturating\",r1={weight=0.1,every=2},augment=[\"translation\"],\
+    discriminator={kind=\"stylegan\",channels=4,most_channels=8}}";
+
 /// A scratch folder with ten training photographs, three for validation, and `tiny.toml`.
 pub struct Scratch {
     folder: tempfile::TempDir,

@@ -38,8 +38,17 @@ fn either_tokenizer_decodes_the_tokens_of_the_other() {
             let output = export.decode(run, &format!("{tokens}-tokens"), &format!("{run}-of-{tokens}"), &[]);
             assert!(output.status.success(), "{run} decodes {tokens}: {}", said(&output));
         }
-        let noted = Trained::open(&export.path(&newer)).config.train.keeps_tokens_of;
-        assert_eq!(noted, Some(blake3::hash(&old_weights).to_hex().to_string()));
+        // A model folder will do for a run.
+        let (folder, of_folder) = (export.path(&format!("{name}-folder")), format!("{name}-of-folder"));
+        fs::create_dir(&folder).unwrap();
+        fs::copy(export.path(&old).join("config.toml"), folder.join("config.toml")).unwrap();
+        fs::write(folder.join("model.safetensors"), &old_weights).unwrap();
+        let more = ["--init-from", folder.to_str().unwrap()];
+        export.scratch.train(&of_folder, &[&larger[..], &more].concat());
+        for run in [&newer, &of_folder] {
+            let noted = Trained::open(&export.path(run)).config.train.keeps_tokens_of;
+            assert_eq!(noted, Some(blake3::hash(&old_weights).to_hex().to_string()), "{run}");
+        }
     }
     let output = export.decode("vq-new", "fsq-old-tokens", "neither", &[]);
     assert!(!output.status.success(), "another tokenizer's tokens are refused as ever");

@@ -1,6 +1,6 @@
 """What a discriminator and the tokenizer minimise: transcriptions of taming-transformers (hinge, logistic loss, adaptive weight, PatchGAN
-with batch norm and ActNorm), of the least-squares paper (arXiv 1611.04076, eq. 9), of LeCam (arXiv 2104.03310, as in Open-MAGVIT2)
-and of R1 (arXiv 1801.04406), in float64 on float32 numbers.
+with batch norm and ActNorm), of the least-squares paper (arXiv 1611.04076, eq. 9), of LeCam (arXiv 2104.03310, as in Open-MAGVIT2), of
+StyleGAN2's discriminator (arXiv 1912.04958, without its equalised learning rate) and of R1 (arXiv 1801.04406), in float64 on float32 numbers.
 
 Where ours differs on purpose: LeCam compares with the averages of the steps before, given here, which Open-MAGVIT2 updates first; R1 takes
 the mean of an image's logits for D, where StyleGAN2 has a single one.
@@ -11,6 +11,7 @@ Keys:
 - `lecam/average_{real,fake}`, `lecam/value`, `lecam/value/gradient_{real,fake}`.
 - `patch/{batch,actnorm}/weights/{name}`: the parameters under our names; `patch/{norm}/logits`; `patch/images` [2, 3, 24, 40];
   `patch/{norm}/r1`, and `patch/{norm}/r1_gradient/{name}` of the parameters.
+- `stylegan/images` [8, 3, 24, 40], and the same of it as of a patch discriminator.
 - `adaptive/{images,features,weight}`: recon = conv2d(features, weight, padding 1); `adaptive/of_terms`, `adaptive/of_adversary`, the gradients of
   the mean absolute error and of −mean(recon²) at the weight; `adaptive/value` [], and `adaptive/clamped` with a limit of 0.01.
 """
@@ -96,6 +97,51 @@ class Patch(torch.nn.Module):
         return self.last(x)
 
 
+class Stylegan(torch.nn.Module):
+    """DiscriminatorBlock and DiscriminatorEpilogue with residual connections, under our names."""
+
+    def __init__(self, random, widths=(8, 16, 16), last=(6, 10)):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, widths[0], 1)
+        self.blocks = len(widths) - 1
+        for i, (narrow, wide) in enumerate(zip(widths, widths[1:])):
+            block = torch.nn.Module()
+            block.conv = torch.nn.Conv2d(narrow, narrow, 3, padding=1)
+            block.down = torch.nn.Conv2d(narrow, wide, 3, stride=2)
+            block.shortcut = torch.nn.Conv2d(narrow, wide, 1, stride=2)
+            self.add_module(f"block{i}", block)
+        self.last = torch.nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
+        self.hidden = torch.nn.Linear(widths[-1] * last[0] * last[1], widths[-1])
+        self.out = torch.nn.Linear(widths[-1], 1)
+        for parameter in self.parameters():
+            parameter.data = 0.2 * torch.randn(parameter.shape, generator=random)
+        self.double()
+
+    def blurred(self, x, padding):
+        tap = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype)
+        kernel = tap[:, None] * tap[None, :]
+        kernel = (kernel / kernel.sum())[None, None].repeat(x.shape[1], 1, 1, 1)
+        return F.conv2d(F.pad(x, [padding] * 4), kernel, groups=x.shape[1])
+
+    def with_deviation(self, x, group=4):
+        n, c, h, w = x.shape
+        # The images i, i + n/group, ... are taken together.
+        y = x.reshape(group, -1, 1, c, h, w)
+        y = ((y - y.mean(0)).square().mean(0) + 1e-8).sqrt().mean([2, 3, 4]).reshape(-1, 1, 1, 1)
+        return torch.cat([x, y.repeat(group, 1, h, w)], 1)
+
+    def forward(self, x):
+        act = lambda y: F.leaky_relu(y, 0.2)
+        x = act(self.stem(x))
+        for i in range(self.blocks):
+            block = self.get_submodule(f"block{i}")
+            shortcut = block.shortcut(self.blurred(x, 1))
+            x = act(block.down(self.blurred(act(block.conv(x)), 2)))
+            x = (x + shortcut) * 0.5**0.5
+        x = act(self.last(self.with_deviation(x)))
+        return self.out(act(self.hidden(x.flatten(1))))
+
+
 def loss_numbers(random):
     real, fake = (torch.randn(4, 1, 5, 7, generator=random) * 1.5 + shift for shift in (0.3, -0.3))
     tensors = {"logits/real": real, "logits/fake": fake}
@@ -125,18 +171,29 @@ def patch_numbers(random):
         x = images.double().requires_grad_()
         if norm == "actnorm":
             net(x)
-        logits = net(x)
-        (gradient,) = torch.autograd.grad(logits.mean([1, 2, 3]).sum(), x, create_graph=True)
-        penalty = 0.5 * gradient.pow(2).sum([1, 2, 3]).mean()
-        penalty.backward()
-        tensors |= {f"patch/{norm}/logits": logits, f"patch/{norm}/r1": penalty}
-        for name, parameter in net.named_parameters():
-            tensors[f"patch/{norm}/weights/{name}"] = parameter
-            # Shifts at the end leave the slope alone.
-            if parameter.grad is not None:
-                tensors[f"patch/{norm}/r1_gradient/{name}"] = parameter.grad
-        print(norm, penalty.item())
+        tensors |= discriminator_numbers(f"patch/{norm}", net, x)
     return tensors
+
+
+def stylegan_numbers(random):
+    images = torch.rand(8, 3, 24, 40, generator=random) * 2 - 1
+    numbers = discriminator_numbers("stylegan", Stylegan(random), images.double().requires_grad_())
+    return numbers | {"stylegan/images": images}
+
+
+def discriminator_numbers(key, net, x):
+    logits = net(x)
+    (gradient,) = torch.autograd.grad(logits.flatten(1).mean(1).sum(), x, create_graph=True)
+    penalty = 0.5 * gradient.pow(2).sum([1, 2, 3]).mean()
+    penalty.backward()
+    print(key, penalty.item())
+    tensors = {f"{key}/logits": logits, f"{key}/r1": penalty}
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters() if parameter.grad is not None}
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    tensors |= {f"{key}/weights/{name}": parameter for name, parameter in net.named_parameters()}
+    # Most shifts leave the slope alone: theirs is rounding.
+    gradients = {name: gradient for name, gradient in gradients.items() if gradient.abs().max() > 1e-4 * largest}
+    return tensors | {f"{key}/r1_gradient/{name}": gradient for name, gradient in gradients.items()}
 
 
 def adaptive_numbers(random):
@@ -154,7 +211,7 @@ def adaptive_numbers(random):
 
 def main():
     random = generator(21)
-    tensors = loss_numbers(random) | patch_numbers(random) | adaptive_numbers(random)
+    tensors = loss_numbers(random) | patch_numbers(random) | adaptive_numbers(random) | stylegan_numbers(random)
     save("adversarial", {name: tensor.detach().float() for name, tensor in tensors.items()})
 
 

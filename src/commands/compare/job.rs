@@ -9,15 +9,12 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::child::{Children, Ended};
-use super::layout::{self, Layout};
+use super::layout;
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::Misuse;
 use crate::commands::machine::{Cpu, libtorch_version};
-use crate::commands::train::loss_weights_among;
 use crate::config::Config;
-use crate::data::Dataset;
-use crate::sweep::{Plan, Source};
 use crate::torch::{DeviceChoice, device_name};
 
 /// Exit code of a run folder that another process still holds.
@@ -36,16 +33,16 @@ pub(super) struct Job {
     /// The run folder, or where the evaluation lies.
     pub folder: PathBuf,
     /// The training's; absent where there is none.
-    config: Option<Config>,
+    pub config: Option<Config>,
     /// Of the network that its loss needs, if it needs any.
-    loss_weights: Option<PathBuf>,
+    pub loss_weights: Option<PathBuf>,
     /// The tokenizer that is evaluated.
-    tokenizer: PathBuf,
-    protocol: PathBuf,
+    pub tokenizer: PathBuf,
+    pub protocol: PathBuf,
     /// Of all that decides the figures.
-    fingerprint: String,
+    pub fingerprint: String,
     /// Fingerprint of the training images' names.
-    train_set: Option<String>,
+    pub train_set: Option<String>,
 }
 
 /// Where and how.
@@ -68,52 +65,6 @@ pub(super) struct Done {
     pub processor: String,
     pub pixtok: String,
     pub libtorch: String,
-}
-
-/// All jobs, seed by seed, so that a whole table is there as early as can be. `identity` stands for the evaluation:
-/// what is measured, with which weights, on which images. Losses find their weights among those of LPIPS that are given.
-pub(super) fn jobs(
-    plan: &Plan,
-    layout: &Layout,
-    identity: &str,
-    train_set: Option<&Dataset>,
-    lpips_weights: &[PathBuf],
-) -> Result<Vec<Job>> {
-    let train_set = train_set.map(Dataset::fingerprint);
-    let mut jobs = vec![];
-    for (i, &seed) in plan.seeds.iter().enumerate() {
-        for (arm, planned) in plan.arms.iter().enumerate() {
-            let name = &planned.name;
-            let (seed, label, tokenizer) = match &planned.source {
-                Source::Trained(_) => {
-                    (Some(seed), format!("{name} seed {seed}"), layout.run(name, Some(seed)))
-                }
-                // Once, whatever the seeds.
-                Source::Existing { path, .. } if i == 0 => (None, name.clone(), path.clone()),
-                Source::Existing { .. } => continue,
-            };
-            let config = seed.and_then(|seed| planned.config(seed));
-            let loss_weights = config.as_ref().map(|config| loss_weights_among(lpips_weights, &config.loss));
-            let loss_weights = loss_weights.transpose()?.flatten();
-            let text = config.as_ref().map(Config::to_toml).transpose()?.unwrap_or_default();
-            let fingerprint = blake3::hash(format!("{text}\0{identity}").as_bytes()).to_hex().to_string();
-            let (folder, protocol) = (layout.run(name, seed), layout.protocol());
-            let train_set = config.as_ref().and_then(|_| train_set.clone());
-            jobs.push(Job {
-                arm,
-                seed,
-                label,
-                folder,
-                config,
-                loss_weights,
-                tokenizer,
-                protocol,
-                fingerprint,
-                train_set,
-            });
-        }
-    }
-    Ok(jobs)
 }
 
 impl Job {

@@ -1,6 +1,6 @@
 //! `pixtok compare`: tokenizers on equal terms.
 //!
-//! `layout` says what lies where in the comparison's folder, `job` trains and evaluates one arm with one seed in
+//! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do, `job` trains and evaluates one arm with one seed in
 //! processes of their own, `queue` runs the jobs, `collect` makes the results of what they left, with `exhibits` for the
 //! page.
 
@@ -8,6 +8,7 @@ mod child;
 mod collect;
 mod exhibits;
 mod job;
+mod jobs;
 mod layout;
 mod queue;
 
@@ -21,18 +22,21 @@ use tch::Device;
 pub(super) use child::follow_parent;
 
 use super::machine::libtorch_version;
-use super::{Misuse, measures, note, open, print, subject, train};
+use super::{Misuse, measures, note, open, print, subject, train, weights};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
 use crate::data::Dataset;
 use crate::sweep::{Plan, Source, SweepError};
 use crate::train::Signals;
 use job::Job;
+use jobs::LossWeights;
 use layout::Layout;
 
 /// Runs what is not finished, then reports on all; the exit code is 1 when an arm failed.
 pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let plan = Plan::read(&args.sweep)?;
+    let loss_weights = jobs::loss_weights(&plan, &args.measures.lpips_weights)?;
+    let args = &without_those_of_losses(args, &loss_weights);
     let images = val_images(&plan);
     let device = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?[0];
     check(&plan, images.as_ref().ok(), args, device)?;
@@ -41,12 +45,12 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     if args.dry_run {
         // Without images there is no saying whether earlier trainings were of the same.
         if let Ok(val_set) = &images {
-            jobs(&plan, &layout, val_set, args)?;
+            jobs(&plan, &layout, val_set, args, &loss_weights)?;
         }
         return print(&describe(&plan, &images)?).map(|()| 0);
     }
     let val_set = images?;
-    let jobs = jobs(&plan, &layout, &val_set, args)?;
+    let jobs = jobs(&plan, &layout, &val_set, args, &loss_weights)?;
     let out = layout.out();
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock =
@@ -65,6 +69,15 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }
     Ok(u8::from(failed > 0))
+}
+
+/// Weights of LPIPS that a loss needs may be given without a metric for them.
+fn without_those_of_losses(args: &CompareArgs, loss_weights: &[LossWeights]) -> CompareArgs {
+    let mut args = args.clone();
+    if loss_weights.iter().any(Option::is_some) && !measures::wants_lpips(&args.measures) {
+        args.measures.lpips_weights.clear();
+    }
+    args
 }
 
 fn trains(plan: &Plan) -> bool {
@@ -100,10 +113,16 @@ fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Dev
 }
 
 /// All jobs; refuses earlier trainings of the same names that were others.
-fn jobs(plan: &Plan, layout: &Layout, val_set: &Dataset, args: &CompareArgs) -> Result<Vec<Job>> {
+fn jobs(
+    plan: &Plan,
+    layout: &Layout,
+    val_set: &Dataset,
+    args: &CompareArgs,
+    loss_weights: &[LossWeights],
+) -> Result<Vec<Job>> {
     let identity = identity(&plan.base.to_toml()?, val_set, args)?;
     let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
-    let jobs = job::jobs(plan, layout, &identity, train_set.as_ref(), &args.measures.lpips_weights)?;
+    let jobs = jobs::list(plan, layout, &identity, train_set.as_ref(), loss_weights)?;
     jobs.iter().try_for_each(Job::check_unchanged)?;
     Ok(jobs)
 }
@@ -129,10 +148,7 @@ fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<Str
     parts.push(val_set.files_fingerprint());
     parts.extend(args.measures.words());
     for path in measures::weight_files(&args.measures)? {
-        let mut hasher = blake3::Hasher::new();
-        let hashed = fs::File::open(&path).and_then(|file| hasher.update_reader(file).map(|_| ()));
-        hashed.with_context(|| format!("cannot read {}", path.display()))?;
-        parts.push(hasher.finalize().to_hex().to_string());
+        parts.push(weights::hash(&path)?);
     }
     Ok(parts.join("\0"))
 }

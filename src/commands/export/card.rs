@@ -150,7 +150,8 @@ fn files() -> String {
         "## Files\n\n| file | |\n|---|---|\n\
          | `model.safetensors` | weights and the quantizer's buffers |\n\
          | `config.json` | sizes, the network with every number worked out, the quantizer, how images are prepared; \
-         `weights_blake3` is the blake3 hash of `model.safetensors` |\n\
+         `weights_blake3` is the blake3 hash of `model.safetensors`, and `keeps_tokens_of`, if it is there, that of the weights that first \
+         made these tokens |\n\
          | `config.toml` | the run's whole config, for pixtok |\n\
          | `{ENCODER}`, `{DECODER}` | TorchScript, float32, for any batch and image size |\n"
     )

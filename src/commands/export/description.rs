@@ -24,6 +24,7 @@ pub(super) fn json(opened: &Opened, weights: Weights) -> Result<Value> {
         "step": opened.step,
         "weights": opened.step.map(|_| weights.name()),
         "weights_blake3": opened.weights_blake3()?,
+        "keeps_tokens_of": config.train.keeps_tokens_of,
         "model": config.model.describe(&config.quantizer, config.image_size())?,
         "quantizer": config.quantizer,
         "preprocessing": {

@@ -1,6 +1,7 @@
 //! What a training step keeps in memory, estimated from the config and the networks.
 
 use anyhow::Result;
+use tch::Device;
 
 use super::networks::Networks;
 use crate::config::Config;
@@ -26,43 +27,59 @@ struct Estimate {
     discriminator: i64,
     /// Tables of the quantizer.
     tables: i64,
+    /// Whether gradients of earlier micro-batches stay beside what the next one keeps.
+    micro_batches: bool,
 }
 
 impl Estimate {
-    fn new(config: &Config, networks: &Networks) -> Result<Self> {
+    fn new(config: &Config, networks: &Networks, device: Device) -> Result<Self> {
         let train = &config.train;
         let halves = train.precision == Precision::Bf16;
         let (images, bytes) =
             ((train.batch_size / train.micro_batches) as i64, if halves { CAST } else { FLOAT });
         let (size, numbers) = (config.image_size(), networks.numbers(config));
-        let network = Footprint::new(&config.model, &config.quantizer, size, networks.device())?;
-        let loss = config.loss.needed_network().map(|backbone| backbone.of_lpips());
+        let network = Footprint::new(&config.model, &config.quantizer, size, device)?;
+        let loss = config.loss.needed_network();
         let weights_of_loss = loss.map_or(0, |backbone| backbone.parameters());
         let learned = numbers.trained + numbers.discriminator;
         let averaged = if train.ema_decay > 0.0 { numbers.trained } else { 0 };
         let all = numbers.trained + numbers.fixed + numbers.discriminator + weights_of_loss;
-        let adversary = config.adversarial.as_ref().map(|config| &config.discriminator);
+        let discriminator = config.adversarial.as_ref().map_or(0, |adversarial| {
+            let of_image = adversarial.discriminator.saved_per_image(size);
+            // Of images and of reconstructions; the penalty keeps what its images left, and what its gradient is made of.
+            let penalty = if adversarial.r1.is_some() { 2 * FLOAT } else { 0 };
+            (2 * bytes + penalty) * of_image * images
+        });
         Ok(Self {
             weights: FLOAT * (all + numbers.moments + averaged),
             gradients: FLOAT * learned,
             tokenizer: network.activation_bytes(images, bytes) + if halves { CAST * all } else { 0 },
             loss: loss.map_or(0, |backbone| backbone.saved_bytes(size, bytes) * images),
-            // Of images and of reconstructions.
-            discriminator: adversary.map_or(0, |config| 2 * config.saved_per_image(size) * images * bytes),
+            discriminator,
             tables: config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?),
+            micro_batches: train.micro_batches > 1,
         })
     }
 
     /// At the most: before the backward pass, or after it, when gradients have taken the place of what was kept.
     fn peak(&self) -> i64 {
         let kept = self.tokenizer + self.tables + self.loss.max(self.discriminator);
-        PROGRAM_BYTES + self.weights + self.gradients.max(kept)
+        let beside = if self.micro_batches { self.gradients + kept } else { self.gradients.max(kept) };
+        PROGRAM_BYTES + self.weights + beside
     }
 }
 
-/// A line of what a training step takes, and one of its largest parts.
+/// A line of what a training step takes here, and on CUDA if that is elsewhere, and one of its largest parts here.
 pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
-    let estimate = Estimate::new(config, networks)?;
+    let here = networks.device();
+    let estimate = Estimate::new(config, networks, here)?;
+    let place = if here.is_cuda() {
+        "on CUDA".to_owned()
+    } else {
+        // Which has other kernels, that keep more.
+        let there = Estimate::new(config, networks, Device::Cuda(0))?;
+        format!("on the CPU, {} on CUDA", in_words(there.peak()))
+    };
     let parts = [
         ("weights and moments", estimate.weights),
         ("gradients", estimate.gradients),
@@ -77,7 +94,7 @@ pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
         .map(|(name, bytes)| format!("{name} {}", in_words(bytes)))
         .collect();
     Ok(format!(
-        "# memory: about {} for a training step, by estimate\n# of it, not all at once: {}\n",
+        "# memory: about {} for a training step {place}, by estimate\n# of it, not all at once: {}\n",
         in_words(estimate.peak()),
         parts.join(", ")
     ))

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tch::Device;
 
 use super::{Misuse, note, open, print};
 use crate::checkpoint::{Loaded, RunWriter, write_atomic};
@@ -24,16 +25,20 @@ pub(super) use networks::loss_weights_among;
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
-    let mut config = resolve(args)?;
+    let config = resolve(args)?;
     let device = open::compute(&args.compute)?;
     let weights = networks::loss_weights(&config.loss, args.lpips_weights.as_deref());
     if args.dry_run {
         return dry_run(args, &config, &Networks::build(&config, device)?, weights);
     }
+    train(args, config, device, weights?)
+}
+
+fn train(args: &TrainArgs, mut config: Config, device: Device, weights: Option<PathBuf>) -> Result<u8> {
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
-    let (loss, digest_of_loss) = networks::loss(&config.loss, weights?, device)?;
+    let (loss, digest_of_loss) = networks::loss(&config.loss, weights, device)?;
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.

@@ -1,9 +1,8 @@
 //! From a config to the networks of a training.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, nn};
 
 use crate::adversarial::Adversary;
@@ -119,7 +118,7 @@ pub(super) struct Numbers {
 
 /// Where the weights of the network are that the loss needs, if it needs any.
 pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Result<Option<PathBuf>> {
-    let Some(backbone) = config.needed_network() else {
+    let Some(network) = config.needed_network() else {
         if let Some(given) = given {
             return Err(Misuse(format!(
                 "--lpips-weights is {}, and no term of [loss] needs weights; leave it out, or set loss.lpips",
@@ -129,12 +128,12 @@ pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Resul
         }
         return Ok(None);
     };
-    let file = weights::lpips_file(backbone.of_lpips());
+    let file = weights::lpips_file(network);
     let found = match given {
         Some(given) => Some(given.to_owned()),
         None => weights::in_folder(file)?,
     };
-    let (keys, network) = (config.network_keys(), backbone.of_lpips());
+    let keys = config.network_keys();
     let path = found.ok_or_else(|| {
         Misuse(format!(
             "{keys} needs the weights of LPIPS with {network}: make {file} of the published files with \
@@ -151,9 +150,9 @@ pub(in crate::commands) fn loss_weights_among(
     given: &[PathBuf],
     config: &loss::Config,
 ) -> Result<Option<PathBuf>> {
-    let Some(backbone) = config.needed_network() else { return Ok(None) };
+    let Some(network) = config.needed_network() else { return Ok(None) };
     for path in given {
-        if Lpips::load(path, Device::Cpu)?.backbone() == backbone.of_lpips() {
+        if Lpips::load(path, Device::Cpu)?.backbone() == network {
             return loss_weights(config, Some(path));
         }
     }
@@ -166,10 +165,9 @@ pub(super) fn loss(
     path: Option<PathBuf>,
     device: Device,
 ) -> Result<(Loss, Option<String>)> {
-    let (Some(backbone), Some(path)) = (config.needed_network(), path) else {
+    let (Some(network), Some(path)) = (config.needed_network(), path) else {
         return Ok((Loss::new(config.clone(), None)?, None));
     };
-    let network = backbone.of_lpips();
     let lpips = Lpips::load(&path, device)?;
     if lpips.backbone() != network {
         return Err(Misuse(format!(
@@ -180,6 +178,5 @@ pub(super) fn loss(
         ))
         .into());
     }
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((Loss::new(config.clone(), Some(lpips))?, Some(blake3::hash(&bytes).to_hex().to_string())))
+    Ok((Loss::new(config.clone(), Some(lpips))?, Some(weights::hash(&path)?)))
 }
