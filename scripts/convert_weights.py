@@ -20,8 +20,11 @@ import argparse
 import pickle
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
+try:
+    import torch
+    from safetensors.torch import save_file
+except ImportError as error:
+    raise SystemExit(f"{error}: pip install torch safetensors, or use .venv-readers/bin/python after `just test-python`") from None
 
 # Places of the convolutions in torchvision's `features`, and the channels after the five that LPIPS compares.
 TRUNKS = {

@@ -50,6 +50,9 @@ fn a_network_loss_wants_its_weights() {
     let output = scratch.try_train("dry", &[&lpips[..], &["--dry-run"]].concat());
     assert!(output.status.success(), "{}", said(&output));
     assert_words(&said(&output), &["# the loss's network: none here", "lpips-alex.safetensors"]);
+    let nonsense = ["--dry-run", "--lpips-weights", "README.md"];
+    let output = scratch.try_train("dry", &[&lpips[..], &nonsense].concat());
+    assert_words(&said(&output), &["# the loss's network: none here", "README.md"]);
 
     let file = scratch.path("alex.safetensors");
     weights::write(&Numbers::read("nets"), "alex", &file);
@@ -169,6 +172,9 @@ fn frozen_parts_come_from_another_run() {
     assert_words(&message, &["whose settings are others", "quantizer.levels"]);
     let message = refused(&scratch, &[&from[..], &["--set=model.norm_groups=1"]].concat());
     assert_words(&message, &["whose settings are others", "model.norm_groups"]);
+    let photographs = scratch.path("train");
+    let message = refused(&scratch, &["--init-from", photographs.to_str().unwrap()]);
+    assert_words(&message, &["neither a run folder nor a model folder"]);
     let encoder = [
         "--init-from",
         old.to_str().unwrap(),

@@ -63,6 +63,19 @@ pub(super) fn is_ours(path: &Path) -> bool {
     path.join(CONFIG).is_file()
 }
 
+/// The run folder at `path`; a folder of other things is refused.
+pub(super) fn run_folder(path: &Path) -> Result<RunFolder> {
+    if path.is_dir() && !is_ours(path) {
+        return Err(Misuse(format!(
+            "{} is neither a run folder nor a model folder, for it has no {CONFIG}; give a folder that pixtok train, pixtok export or \
+             scripts/import_weights.py wrote",
+            path.display()
+        ))
+        .into());
+    }
+    Ok(RunFolder::open(path)?)
+}
+
 /// The weights of a model folder; nothing if it is none.
 pub(super) fn of_model_folder(path: &Path) -> Result<Option<Tensors>> {
     let file = path.join(MODEL);
@@ -89,7 +102,7 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         store.freeze();
         return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), store });
     }
-    let folder = RunFolder::open(path)?;
+    let folder = run_folder(path)?;
     let step = folder.select(args.checkpoint)?;
     let config = config_of(path)?;
     let loaded = folder.load(step)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::networks::Networks;
-use crate::checkpoint::{RunFolder, Which, copy_into};
+use crate::checkpoint::{Which, copy_into};
 use crate::commands::{Misuse, note, open};
 use crate::config::Config;
 use crate::tensors::{self, Tensors};
@@ -45,7 +45,7 @@ pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Re
                 .with_context(|| format!("cannot keep the {part} of {path}"))?;
         }
     }
-    note(&format!("starting from the weights of {whose}"));
+    note(&format!("starting from the weights of {whose}{}", what_stays(config, networks)));
     if !train.keeps_tokens() {
         return Ok(None);
     }
@@ -55,12 +55,24 @@ pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Re
     Ok(Some(earlier.train.keeps_tokens_of.unwrap_or(own)))
 }
 
+/// The frozen parts in words, with what is left to train.
+fn what_stays(config: &Config, networks: &Networks) -> String {
+    let train = &config.train;
+    let frozen: Vec<String> = train.freeze.iter().map(Part::to_string).collect();
+    if frozen.is_empty() {
+        return String::new();
+    }
+    let tokens = if train.keeps_tokens() { ", and so do the tokens" } else { "" };
+    let trained = networks.numbers(config).trained;
+    format!("; {} stay{tokens}; {trained} parameters train", frozen.join(" and "))
+}
+
 /// All weights of a run's last checkpoint or of a model folder, and in words whose they are.
 fn weights_of(other: &Path) -> Result<(Tensors, String)> {
     if let Some(weights) = open::of_model_folder(other)? {
         return Ok((weights, other.display().to_string()));
     }
-    let folder = RunFolder::open(other)?;
+    let folder = open::run_folder(other)?;
     let loaded = folder.load(folder.select(Which::Last)?)?;
     Ok((loaded.snapshot.model, format!("{} at step {}", other.display(), loaded.step)))
 }

@@ -69,17 +69,20 @@ impl Estimate {
     }
 }
 
-/// A line of what a training step takes here, and on CUDA if that is elsewhere, and one of its largest parts here.
+/// What a training step takes here, and on CUDA if that is elsewhere: it has other kernels, that keep more.
 pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
     let here = networks.device();
-    let estimate = Estimate::new(config, networks, here)?;
-    let place = if here.is_cuda() {
-        "on CUDA".to_owned()
-    } else {
-        // Which has other kernels, that keep more.
-        let there = Estimate::new(config, networks, Device::Cuda(0))?;
-        format!("on the CPU, {} on CUDA", in_words(there.peak()))
-    };
+    let mut words = words_on(here, config, networks)?;
+    if !here.is_cuda() {
+        words += &words_on(Device::Cuda(0), config, networks)?;
+    }
+    Ok(words)
+}
+
+/// A line of what a training step takes, and one of its largest parts.
+fn words_on(device: Device, config: &Config, networks: &Networks) -> Result<String> {
+    let estimate = Estimate::new(config, networks, device)?;
+    let place = if device.is_cuda() { "on CUDA" } else { "on the CPU" };
     let parts = [
         ("weights and moments", estimate.weights),
         ("gradients", estimate.gradients),

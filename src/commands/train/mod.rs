@@ -90,6 +90,7 @@ fn train(args: &TrainArgs, mut config: Config, device: Device, weights: Option<P
     })?;
     // Only now: a resume that was refused leaves the config and the logs as they were.
     write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
+    note_of_adversary(&config);
     report(trainer.run()?)
 }
 
@@ -103,6 +104,11 @@ fn dry_run(
     if let Some(other) = &args.init_from {
         init::from_run(other, config, networks)?;
     }
+    // Whether they are what they should be.
+    let weights = weights.and_then(|path| {
+        networks::loss(&config.loss, path.clone(), networks.device())?;
+        Ok(path)
+    });
     print(&dry_run::words(config, networks, weights)?).map(|()| 0)
 }
 
@@ -137,17 +143,18 @@ fn resolve(args: &TrainArgs) -> Result<Config> {
     if args.init_from.is_none() && !args.resume && !args.dry_run {
         init::from_nothing(&config)?;
     }
-    if let Some(adversarial) = &config.adversarial {
-        let (start, steps) = (adversarial.start, config.train.steps);
-        note(&if start < steps {
-            format!("the discriminator takes part from step {start}")
-        } else {
-            format!(
-                "the discriminator never takes part: adversarial.start is {start} and train.steps {steps}"
-            )
-        });
-    }
     Ok(config)
+}
+
+/// Says when the discriminator begins.
+fn note_of_adversary(config: &Config) {
+    let Some(adversarial) = &config.adversarial else { return };
+    let (start, steps) = (adversarial.start, config.train.steps);
+    note(&if start < steps {
+        format!("the discriminator takes part from step {start}")
+    } else {
+        format!("the discriminator never takes part: adversarial.start is {start} and train.steps {steps}")
+    });
 }
 
 fn text_of(path: &Path) -> Result<String> {
