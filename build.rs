@@ -8,6 +8,7 @@ fn main() {
     // torch-sys has `links = "tch"` and tells its direct dependents where the library is.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency");
     let root = Path::new(&lib).parent().expect("the library folder has a parent").to_path_buf();
+    check_version(&root);
     cc::Build::new()
         .cpp(true)
         .std("c++20")
@@ -31,4 +32,27 @@ fn main() {
         println!("cargo:rustc-link-arg=-l:libgomp.so.1");
     }
     println!("cargo:rustc-link-lib=c10");
+}
+
+/// What torch-sys 0.26 is made for. It checks nothing itself where LIBTORCH is set, and another version fails to link or crashes.
+const LIBTORCH: &str = "2.13.";
+
+/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch that says none is taken as it is.
+fn check_version(root: &Path) {
+    let files = [root.join("build-version"), root.join("version.py")];
+    for file in &files {
+        println!("cargo:rerun-if-changed={}", file.display());
+    }
+    let plain = std::fs::read_to_string(&files[0]).ok().map(|text| text.trim().to_owned());
+    let version = plain.or_else(|| {
+        let python = std::fs::read_to_string(&files[1]).ok()?;
+        let line = python.lines().find_map(|line| line.strip_prefix("__version__ = '"))?;
+        Some(line.trim_end_matches('\'').to_owned())
+    });
+    if let Some(version) = version.filter(|version| !version.starts_with(LIBTORCH)) {
+        panic!(
+            "{} is libtorch {version}, and pixtok needs {LIBTORCH}x: run `just setup`, or set LIBTORCH to one of that version",
+            root.display()
+        );
+    }
 }

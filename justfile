@@ -2,10 +2,12 @@
 set positional-arguments
 set ignore-comments
 
-pixtok := "cargo run --quiet --locked --"
+# This very program: it need not be on the PATH.
+just := quote(just_executable())
+pixtok := "cargo run --release --quiet --locked --"
 
 _list:
-    @just --list --unsorted
+    @{{ just }} --list --unsorted
 
 # Install libtorch: auto, cpu or cuda
 setup KIND="auto":
@@ -15,7 +17,7 @@ setup KIND="auto":
 demo STEPS="800" RUN="checkpoints/demo": setup
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo build --locked
+    cargo build --release --locked
     if [ -e "$2" ]; then
         # Nothing but a run folder is ever removed.
         [ -f "$2/config.toml" ] && [ -f "$2/.lock" ] || { echo "demo: $2 is there and is no run folder" >&2; exit 2; }
@@ -26,19 +28,32 @@ demo STEPS="800" RUN="checkpoints/demo": setup
     {{ pixtok }} reconstruct "$2" data/photos96/val --sheet "$2/reconstructions.png" >/dev/null
     {{ pixtok }} eval "$2"
     echo "originals above their reconstructions: $2/reconstructions.png"
-    echo "next: just train configs/quickstart-fsq.toml --data YOUR_PICTURES --run checkpoints/mine"
+    echo "next: {{ just }} train configs/quickstart-fsq.toml --data YOUR_PICTURES --run checkpoints/mine"
 
 # Run every test
 test *ARGS: setup
     # One thread in libtorch: the same sums everywhere, and none that wait for each other on a busy machine.
-    OMP_NUM_THREADS=1 cargo test --locked --workspace "$@"
+    OMP_NUM_THREADS=1 cargo test --release --locked --workspace "$@"
+
+# The tests of numbers once more, computed as an older processor would: with AVX2 where there is AVX-512, else without AVX
+test-older *ARGS: setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if grep -qsw avx512f /proc/cpuinfo; then
+        export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+    else
+        export ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
+    fi
+    export OMP_NUM_THREADS=1
+    cargo test --release --locked --test golden --test exact --test 'reference*' "$@"
 
 # Everything the CI checks: format, lints, tests, a tiny demo
 check: setup
     cargo fmt --all --check
-    cargo clippy --locked --workspace --all-targets -- -D warnings
-    just test
-    just demo 60 checkpoints/demo-check
+    cargo clippy --release --locked --workspace --all-targets -- -D warnings
+    {{ just }} test
+    {{ just }} test-older
+    {{ just }} demo 60 checkpoints/demo-check
 
 # Train a tokenizer: just train configs/photos96-vq.toml --run checkpoints/vq
 [no-exit-message]
@@ -62,48 +77,48 @@ doctor *ARGS: setup
 
 # Speed and memory beside PyTorch, in turn with it (40 minutes on two cores; --only ROWS, --quick, --data JPEGS; docs/performance.md)
 bench *ARGS: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/venv.sh
     @bench/run.py "$@"
 
 # The same and whole runs, with the time to PyTorch's quality (two hours more)
 bench-full *ARGS: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/venv.sh
     @bench/run.py --full "$@"
 
 # The inner parts of training one by one: just bench-hot norm_silu
 bench-hot *ARGS: setup
-    @cargo bench --quiet --locked --profile dev --bench hot_paths -- "$@"
+    @cargo bench --quiet --locked --profile release --bench hot_paths -- "$@"
 
 # A flame graph of a short training run, target/profile.svg (needs perf): just profile configs/photos96-vq.toml --set train.steps=50
 profile *ARGS: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/profile.sh "$@"
 
 # What an evaluation costs beside encoding and decoding, and its memory, over 10,000 images (3 minutes on two cores)
 bench-eval *ARGS: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/bench_eval.py "$@"
 
 # Quantizers by kind and codebook size, and the search beside torch.cdist (the README's table)
 bench-quantizers: setup
-    @cargo bench --quiet --locked --profile dev --bench quantizers
+    @cargo bench --quiet --locked --profile release --bench quantizers
 
 # Images to tokens beside a PyTorch script, on photographs (bench-encode --data DIR; some minutes, and the packages of test-python)
 bench-encode *ARGS: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/venv.sh
     @scripts/bench_encode.py "$@"
 
 # Read token files of every format with the programs that they are made for (5.3 GB of Python packages, once)
 test-readers: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/venv.sh
     @.venv-readers/bin/python scripts/test_readers.py
 
 # Compare exported tokenizers in Python with pixtok (the same packages)
 test-python: setup
-    cargo build --quiet --locked
+    cargo build --release --quiet --locked
     @scripts/venv.sh
     @.venv-readers/bin/python scripts/test_python.py

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PIXTOK = ROOT / "target/debug/pixtok"
+PIXTOK = ROOT / "target/release/pixtok"
 PYTHON = ROOT / ".venv-readers/bin/python"
 PEERS = Path(__file__).resolve().parent / "peers"
 
@@ -104,9 +105,16 @@ def peer(script: str, *args, env: dict[str, str] | None = None) -> Figures:
 
 def bench(name: str, *args) -> Figures:
     """Runs one of the crate's benches, built as everything else is."""
-    cargo = ["cargo", "bench", "--quiet", "--locked", "--profile", "dev", "--bench", name, "--"]
+    cargo = ["cargo", "bench", "--quiet", "--locked", "--profile", "release", "--bench", name, "--"]
     with Child([*cargo, *args]) as child:
         return last_json(child.finish()[0])
+
+
+def auto_precision() -> str:
+    """What `train.precision = "auto"` means here, by `pixtok doctor`: bf16 or fp32."""
+    with Child([PIXTOK, "doctor", "--device", "cpu"]) as child:
+        printed, _ = child.finish()
+    return re.search(r'"auto" means (\w+) here', printed)[1]
 
 
 def train_command(config: str | Path, run: Path, threads: int, settings: list[str]) -> list:

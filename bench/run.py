@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import machine
-from programs import ROOT, Failed
+from programs import ROOT, Failed, auto_precision
 from rows import loading, search, start, steps, whole
 from rows.plan import Plan
 from turns import Group, Measured
@@ -148,7 +148,7 @@ def main() -> int:
     out = args.out or (PARTIAL if only or args.quick else PUBLISHED)
     with tempfile.TemporaryDirectory(prefix="pixtok-bench-") as scratch:
         quality = {"fsq": args.quality_fsq, "vq": args.quality_vq}
-        plan = Plan(args.data.resolve(), Path(scratch), args.threads, args.quick, quality)
+        plan = Plan(args.data.resolve(), Path(scratch), args.threads, auto_precision(), args.quick, quality)
         groups = chosen(all_groups(plan, args.full), only)
         if any(group.name == "loading" for group in groups) and not loading.photographs(plan.data):
             raise SystemExit(f"no JPEG in {args.data}; give a folder of photographs with --data")

@@ -26,7 +26,7 @@ struct Best {
 };
 
 // Goes on with the codes from `begin` to `end`: bias_k + sum_d vectors_d * weights_dk.
-PX_CLONES void search(const Codes& codes, int64_t begin, int64_t end, const float* vectors, Best& best) {
+PX_INLINE void search(const Codes& codes, int64_t begin, int64_t end, const float* vectors, Best& best) {
   Best local = best; // in registers
   Ints lanes;
   for (int l = 0; l < LANES; l++) lanes[l] = (int32_t)begin + l;
@@ -59,7 +59,8 @@ int least_lane(const Floats& score, const Ints& code) {
 }
 
 // At most TILES * ROWS vectors, the last of which is repeated to fill up.
-void search_all(const Codes& codes, const float* vectors, int64_t n, float* least, int64_t* chosen) {
+void search_all(const Codes& codes, const float* vectors, int64_t n, float* least, int64_t* chosen, int instructions) {
+  auto* search_part = version<search>(instructions);
   int64_t tiles = (n + ROWS - 1) / ROWS;
   std::vector<float> rows(tiles * ROWS * codes.dim);
   for (int64_t r = 0; r < tiles * ROWS; r++) {
@@ -75,7 +76,7 @@ void search_all(const Codes& codes, const float* vectors, int64_t n, float* leas
   int64_t part = std::max(LANES, PART_BYTES / (4 * codes.dim) / LANES * LANES);
   for (int64_t k = 0; k < codes.padded; k += part) {
     for (int64_t t = 0; t < tiles; t++) {
-      search(codes, k, std::min(codes.padded, k + part), &rows[t * ROWS * codes.dim], best[t]);
+      search_part(codes, k, std::min(codes.padded, k + part), &rows[t * ROWS * codes.dim], best[t]);
     }
   }
   for (int64_t r = 0; r < n; r++) {
@@ -91,7 +92,7 @@ extern "C" {
 // For each of vectors [N, D] the index (int64) and value of the least bias_k + vectors . weights_k, the first of equals.
 // weights is [D, K'] and bias [K'] with K' a multiple of 16: a code that is only there to fill up has an infinite bias.
 // Float tensors on the CPU, contiguous; `least` and `chosen` are [N].
-char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, at::Tensor* least,
+char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, int instructions, at::Tensor* least,
                  at::Tensor* chosen) {
   return caught([&] {
     TORCH_CHECK(vectors->dim() == 2 && weights->dim() == 2, "px_nearest: shapes");
@@ -110,7 +111,7 @@ char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, at:
     constexpr int64_t AT_ONCE = TILES * ROWS;
     at::parallel_for(0, (n + AT_ONCE - 1) / AT_ONCE, 1, [&](int64_t begin, int64_t end) {
       for (int64_t first = begin * AT_ONCE; first < std::min(n, end * AT_ONCE); first += AT_ONCE) {
-        search_all(codes, rows + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first);
+        search_all(codes, rows + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first, instructions);
       }
     });
   });

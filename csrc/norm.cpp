@@ -179,20 +179,6 @@ PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T*
 }
 
 using Half = c10::BFloat16;
-PX_CLONES void forward_of(const Plan& plan, Scratch& scratch, const float* x, float eps, Moments* moments, float* y) {
-  forward(plan, scratch, x, eps, moments, y);
-}
-PX_CLONES void forward_of(const Plan& plan, Scratch& scratch, const Half* x, float eps, Moments* moments, Half* y) {
-  forward(plan, scratch, x, eps, moments, y);
-}
-PX_CLONES void backward_of(const Plan& plan, Scratch& scratch, const float* x, const float* dy, const Moments* moments, float* dx,
-                           float* dweight, float* dbias) {
-  backward(plan, scratch, x, dy, moments, dx, dweight, dbias);
-}
-PX_CLONES void backward_of(const Plan& plan, Scratch& scratch, const Half* x, const Half* dy, const Moments* moments, Half* dx,
-                           float* dweight, float* dbias) {
-  backward(plan, scratch, x, dy, moments, dx, dweight, dbias);
-}
 
 // body(image), in parallel where there is enough to do.
 template <typename F> void each_image(const Plan& plan, F&& body) {
@@ -202,7 +188,9 @@ template <typename F> void each_image(const Plan& plan, F&& body) {
   });
 }
 
-template <typename T> void run_forward(const Plan& plan, const at::Tensor& x, float eps, Moments* moments, at::Tensor& y) {
+template <typename T>
+void run_forward(const Plan& plan, const at::Tensor& x, float eps, int instructions, Moments* moments, at::Tensor& y) {
+  auto* forward_of = version<forward<T>>(instructions);
   const T* from = x.const_data_ptr<T>();
   T* to = y.mutable_data_ptr<T>();
   each_image(plan, [&](int64_t image) {
@@ -212,8 +200,9 @@ template <typename T> void run_forward(const Plan& plan, const at::Tensor& x, fl
 }
 
 template <typename T>
-void run_backward(const Plan& plan, const at::Tensor& x, const at::Tensor& dy, const Moments* moments, at::Tensor& dx,
-                  at::Tensor& dweight, at::Tensor& dbias) {
+void run_backward(const Plan& plan, const at::Tensor& x, const at::Tensor& dy, const Moments* moments, int instructions,
+                  at::Tensor& dx, at::Tensor& dweight, at::Tensor& dbias) {
+  auto* backward_of = version<backward<T>>(instructions);
   const T *from = x.const_data_ptr<T>(), *gradient = dy.const_data_ptr<T>();
   T* to = dx.mutable_data_ptr<T>();
   float *weights = dweight.mutable_data_ptr<float>(), *biases = dbias.mutable_data_ptr<float>();
@@ -225,16 +214,17 @@ void run_backward(const Plan& plan, const at::Tensor& x, const at::Tensor& dy, c
 
 struct GroupNormSilu : torch::autograd::Function<GroupNormSilu> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const at::Tensor& bias, int64_t groups, double eps) {
+                            const at::Tensor& bias, int64_t groups, double eps, int64_t instructions) {
     auto x = input.contiguous(at::MemoryFormat::ChannelsLast);
     Plan plan(x, weight, bias, groups);
     auto y = at::empty_like(x);
     auto stored = at::empty({plan.images, groups, 2}, x.options().dtype(at::kFloat));
     auto* moments = (Moments*)stored.mutable_data_ptr<float>();
-    if (x.scalar_type() == at::kFloat) run_forward<float>(plan, x, (float)eps, moments, y);
-    else run_forward<Half>(plan, x, (float)eps, moments, y);
+    if (x.scalar_type() == at::kFloat) run_forward<float>(plan, x, (float)eps, (int)instructions, moments, y);
+    else run_forward<Half>(plan, x, (float)eps, (int)instructions, moments, y);
     context->save_for_backward({x, weight, bias, stored});
     context->saved_data["groups"] = groups;
+    context->saved_data["instructions"] = instructions;
     return y;
   }
 
@@ -244,12 +234,13 @@ struct GroupNormSilu : torch::autograd::Function<GroupNormSilu> {
     auto &x = saved[0], &weight = saved[1];
     Plan plan(x, weight, saved[2], context->saved_data["groups"].toInt());
     const auto* moments = (const Moments*)saved[3].const_data_ptr<float>();
+    int instructions = (int)context->saved_data["instructions"].toInt();
     auto dy = gradients[0].to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
     auto dx = at::empty_like(x);
     auto dweight = at::empty({plan.images, plan.channels}, weight.options()), dbias = at::empty_like(dweight);
-    if (x.scalar_type() == at::kFloat) run_backward<float>(plan, x, dy, moments, dx, dweight, dbias);
-    else run_backward<Half>(plan, x, dy, moments, dx, dweight, dbias);
-    return {dx, dweight.sum(0), dbias.sum(0), at::Tensor(), at::Tensor()};
+    if (x.scalar_type() == at::kFloat) run_backward<float>(plan, x, dy, moments, instructions, dx, dweight, dbias);
+    else run_backward<Half>(plan, x, dy, moments, instructions, dx, dweight, dbias);
+    return {dx, dweight.sum(0), dbias.sum(0), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 } // namespace
@@ -257,7 +248,8 @@ struct GroupNormSilu : torch::autograd::Function<GroupNormSilu> {
 extern "C" {
 // silu(group_norm(x)) with its derivative. x is [B, C, H, W], bfloat16 or float; weight and bias are [C], float; all on the CPU.
 // The result is channels_last.
-char* px_group_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t groups, double eps, at::Tensor** y) {
+char* px_group_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t groups, double eps, int instructions,
+                         at::Tensor** y) {
   return caught([&] {
     auto kind = x->scalar_type();
     TORCH_CHECK(x->is_cpu() && (kind == at::kFloat || kind == at::kBFloat16), "px_group_norm_silu: the input's kind");
@@ -266,7 +258,7 @@ char* px_group_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, in
       TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat && t->is_contiguous() && t->numel() == x->size(1),
                   "px_group_norm_silu: weight or bias");
     }
-    *y = new at::Tensor(GroupNormSilu::apply(*x, *weight, *bias, groups, eps));
+    *y = new at::Tensor(GroupNormSilu::apply(*x, *weight, *bias, groups, eps, (int64_t)instructions));
   });
 }
 } // extern "C"

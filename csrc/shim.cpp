@@ -1,19 +1,25 @@
 // What tch does not bind. Its one Rust face is src/torch/.
 #include "shim.h"
 #include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/zeros.h>
+#include <algorithm>
 #include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <vector>
 #ifdef __GLIBC__
 #include <malloc.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
 #endif
 
 namespace {
@@ -43,12 +49,40 @@ char* px_keep_freed_memory() {
   });
 }
 
+// Called by a thread of its own beside `threads` of libtorch: until that thread ends, libgomp manages more threads than there are
+// processors, and then lets waiting threads sleep after spinning for a moment only.
+char* px_hold_idle_threads(int threads) {
+  return caught([&] {
+#ifdef _OPENMP
+    int size = std::max(2, omp_get_num_procs() - threads + 2);
+#pragma omp parallel num_threads(size)
+    asm volatile(""); // an empty region would be left out
+#endif
+  });
+}
+
 // Links made with --as-needed drop libtorch_cuda. Must run before the first CUDA query: one query without it
 // makes libtorch keep its stub for good.
 char* px_load_cuda() {
   return caught([&] {
     if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
   });
+}
+
+// Compute capability of a CUDA device, once px_load_cuda has worked. By name, since nothing here is linked to CUDA; the numbers of the
+// attributes are part of CUDA's stable interface.
+char* px_compute_capability(int device, int* major, int* minor) {
+  return caught([&] {
+    auto attribute = (int (*)(int*, int, int))dlsym(RTLD_DEFAULT, "cudaDeviceGetAttribute");
+    if (!attribute) throw std::runtime_error("there is no CUDA runtime");
+    constexpr int MAJOR = 75, MINOR = 76;
+    if (attribute(major, MAJOR, device) || attribute(minor, MINOR, device)) throw std::runtime_error("CUDA does not tell");
+  });
+}
+
+// The name of the kernels that libtorch has chosen on this CPU, cut to `size` bytes with their ending 0.
+char* px_cpu_capability(char* name, size_t size) {
+  return caught([&] { snprintf(name, size, "%s", at::get_cpu_capability().c_str()); });
 }
 
 // Autocast state of this thread for one device type: enabled, to bf16. `previous` receives the old state.

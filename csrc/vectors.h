@@ -1,16 +1,10 @@
-// Sixteen numbers at a time, in whatever instruction set the processor has.
+// Sixteen numbers at a time, in whatever instruction set the caller has chosen.
 #pragma once
 #include <c10/util/BFloat16.h>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 
-// One copy of a kernel for each instruction set, chosen when the program starts. What a kernel calls is PX_INLINE, so that it
-// is compiled for the same set.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define PX_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define PX_CLONES
-#endif
 #define PX_INLINE static inline __attribute__((always_inline))
 
 constexpr int64_t LANES = 16;
@@ -68,3 +62,23 @@ PX_INLINE Floats exp_of(Floats x) {
 }
 
 PX_INLINE Floats sigmoid_of(const Floats& x) { return 1.0f / (1.0f + exp_of(-x)); }
+
+// A kernel, which is PX_INLINE as is all that it calls, compiled for each instruction set that libtorch has kernels for. Which version
+// runs is said by its index, in the order of `Instructions` in pixels/.
+template <auto kernel, typename Pointer = decltype(kernel)> struct Versions;
+template <auto kernel, typename... Args> struct Versions<kernel, void (*)(Args...)> {
+  static void plain(Args... args) { kernel(args...); }
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+  __attribute__((target("avx2,fma"))) static void avx2(Args... args) { kernel(args...); }
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) static void avx512(Args... args) { kernel(args...); }
+  static constexpr void (*all[])(Args...) = {plain, avx2, avx512};
+#else
+  static constexpr void (*all[])(Args...) = {plain};
+#endif
+};
+
+// The version of this index; the plain one where there is no such version.
+template <auto kernel> auto* version(int index) {
+  const auto& all = Versions<kernel>::all;
+  return all[index > 0 && index < (int)std::size(all) ? index : 0];
+}

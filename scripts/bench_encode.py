@@ -18,7 +18,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PIXTOK = ROOT / "target/debug/pixtok"
+PIXTOK = ROOT / "target/release/pixtok"
 PYTHON = ROOT / ".venv-readers/bin/python"
 SIZE, BATCH, WORKERS = 256, 32, 2
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PIXTOK = ROOT / "target/debug/pixtok"
+PIXTOK = ROOT / "target/release/pixtok"
 
 
 def evaluate(run: pathlib.Path, folder: pathlib.Path, compute: list[str]) -> dict:

@@ -27,7 +27,7 @@ def main() -> None:
         for batch, threads in WAYS:
             with tempfile.TemporaryDirectory() as scratch:
                 out = pathlib.Path(scratch) / "tokens"
-                command = [ROOT / "target/debug/pixtok", "encode", run, "--data", ROOT / "data/photos96/train", "--out", out]
+                command = [ROOT / "target/release/pixtok", "encode", run, "--data", ROOT / "data/photos96/train", "--out", out]
                 command += ["--format", "npy", "--batch-size", str(batch), "--threads", str(threads)]
                 subprocess.run(command, check=True, capture_output=True)
                 tokens = np.load(out / "tokens.npy")

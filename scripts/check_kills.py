@@ -16,7 +16,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PIXTOK = ROOT / "target/debug/pixtok"
+PIXTOK = ROOT / "target/release/pixtok"
 FORMATS = "npy,raw,jsonl,parquet,webdataset,megatron,mds,litdata,llamagen"
 
 

@@ -38,7 +38,7 @@ trap 'rm -rf "$run" "$DATA" "$map"' EXIT
 # By the unwind tables, since libtorch has no frame pointers. oneDNN's kernels are made at run time: asked to, it writes their
 # names where perf looks for them; what called them cannot be seen, so they stand beside the rest and not on top of it.
 ONEDNN_JIT_PROFILE=2 perf record --quiet --freq 199 --call-graph dwarf,16384 --output "$DATA" -- \
-    target/debug/pixtok train "$config" --run "$run/run" --device cpu \
+    target/release/pixtok train "$config" --run "$run/run" --device cpu \
     --set train.steps=20 --set train.eval_every=100000 --set optimizer.schedule.warmup_steps=0 "$@"
 map=/tmp/perf-$(perf script --input "$DATA" --fields pid 2>/dev/null | awk 'NF && !pid { pid = $1 } END { print pid }').map
 perf script --no-inline --input "$DATA" 2>/dev/null |

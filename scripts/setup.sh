@@ -81,10 +81,8 @@ install() { # KIND
         say "an earlier installation was cut short: installing again"
     fi
     say "installing libtorch $TORCH, $1 set ($size), into .venv"
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        [ ! -e .venv ] || say "replacing .venv, which has no working pip"
-        python3 -m venv --clear .venv
-    fi
+    # In place: `just` itself may be installed there.
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv .venv
     platlib=$(.venv/bin/python -c 'import os, sysconfig; print(os.path.relpath(sysconfig.get_path("platlib")))')
     # Linked first: from here on an installation without a stamp is known to be unfinished.
     ln -sfn "$platlib/torch" .libtorch
@@ -94,7 +92,7 @@ install() { # KIND
         fail "pip could not install torch $TORCH (its message is above); mend that and run again"
     [ -d .libtorch/lib ] || fail "the torch wheel has no lib folder at .libtorch/lib: remove .venv and run again"
     echo "torch $TORCH $1" >"$STAMP"
-    say "done: cargo build, cargo run and cargo test work now"
+    say "done"
 }
 
 main() {
@@ -115,7 +113,7 @@ main() {
         kind=cuda
     elif [ "$kind" = auto ] && complete cpu; then
         kind=cpu
-        ! driver_present || say "there is an NVIDIA driver; just setup cuda installs what it needs (4.8 GB)"
+        ! driver_present || say "there is an NVIDIA driver; \`just setup cuda\` installs what it needs (4.8 GB)"
     elif [ "$kind" = auto ]; then
         kind=cpu
         ! driver_present || kind=cuda

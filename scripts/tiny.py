@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-PIXTOK = ROOT / "target/debug/pixtok"
+PIXTOK = ROOT / "target/release/pixtok"
 sys.path.insert(0, str(ROOT / "python"))
 
 from pixtok_reader import model  # noqa: E402

@@ -3,6 +3,8 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use tch::{Device, Kind, Tensor};
 
 /// 64 bits that determine one stream of random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +39,44 @@ impl Seed {
     }
 }
 
+/// Fills a float32 `tensor` with Gaussian numbers. Their seed is drawn from libtorch's generator of the CPU, so that they follow
+/// [`Seed::reseed_torch`]. Each is drawn in float64 and rounded once, since `torch.randn` gives different numbers on processors
+/// with different vector instructions, and on CUDA.
+pub fn fill_gaussian(tensor: &Tensor, mean: f64, deviation: f64) {
+    let drawn = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
+    let mut rng = Seed(drawn as u64).rng();
+    let mut number = || {
+        let standard: f64 = StandardNormal.sample(&mut rng);
+        (mean + deviation * standard) as f32
+    };
+    let numbers: Vec<f32> = (0..tensor.numel()).map(|_| number()).collect();
+    tch::no_grad(|| {
+        tensor.shallow_clone().copy_(&Tensor::from_slice(&numbers).view(tensor.size().as_slice()))
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gaussians_follow_the_seed_and_nothing_else() {
+        let drawn = |seed: u64| {
+            let tensor = Tensor::zeros([5, 7], (Kind::Float, Device::Cpu));
+            Seed(seed).reseed_torch();
+            fill_gaussian(&tensor, 1.0, 0.5);
+            tensor
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+        // The same on every processor.
+        let first = Vec::<f32>::try_from(drawn(1).flatten(0, -1).narrow(0, 0, 3)).unwrap();
+        assert_eq!(first, [0.718_730_15, 0.339_246_33, 1.396_960_5]);
+        let many = Tensor::zeros([100_000], (Kind::Float, Device::Cpu));
+        fill_gaussian(&many, 1.0, 0.5);
+        assert!((many.mean(Kind::Double).double_value(&[]) - 1.0).abs() < 0.01);
+        assert!((many.std(true).double_value(&[]) - 0.5).abs() < 0.01);
+    }
 
     #[test]
     fn streams_and_coordinates_are_independent() {

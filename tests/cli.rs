@@ -107,7 +107,7 @@ fn mistakes_in_the_config_are_named() {
         ("train.steps=2.5", &["train.steps is 2.5", "whole number"]),
         ("data.flip=1", &["data.flip is 1", "true or false"]),
         ("train.steps", &["--set train.steps", "key=value"]),
-        ("train.precision=fp17", &["fp17", "allowed: fp32, bf16"]),
+        ("train.precision=fp17", &["fp17", "allowed: auto, fp32, bf16"]),
         ("quantizer.kind=fqs", &["fqs", "did you mean \"fsq\""]),
         ("quantizer.levels=[8,1]", &["quantizer.levels", "1", "2 levels or more"]),
         ("quantizer.levels=[]", &["quantizer.levels is empty", "[8, 5, 5, 5]"]),

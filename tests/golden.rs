@@ -1,6 +1,11 @@
 //! A golden loss curve per quantizer guards the whole: 20 steps on one thread with a fixed seed, to 1e-4 relative.
 //!
-//! After a change that is meant to move them: `PIXTOK_BLESS=1 cargo test --test golden` writes them anew.
+//! The curves hold on every processor. Processors round the last bits differently, and a latent that lies within a last bit of a
+//! boundary between two codes then gets another index, which moves the loss by more than the tolerance. So each setting is one
+//! in which no latent comes that near: it is small (128 latent vectors a step), and its seed is chosen for it.
+//!
+//! After a change that is meant to move the curves: `PIXTOK_BLESS=1 just test --test golden` stores them again, and refuses a
+//! setting whose curve changes when the weights at the start are moved by ±2⁻²²; choose another seed for it then.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -8,19 +13,31 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{ROOT, Scratch, VQ};
+use common::{ROOT, Scratch};
+use pixtok::config::Config;
+use pixtok::model::Tokenizer;
+use pixtok::seed::Seed;
+use pixtok::tensors::{self, Tensors};
+use tch::{Device, Kind, nn};
 
 const TOLERANCE: f64 = 1e-4;
-const GRADIENT: &str =
-    "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,codebook_update={kind=\"gradient\"}}";
+/// Of every setting. Few latents, so that none is near a boundary.
+const SMALL: [&str; 4] = [
+    "--set=train.steps=20",
+    "--set=optimizer.lr=5e-4",
+    "--set=data.image_size=16",
+    "--set=train.batch_size=2",
+];
+/// How many moved starts a stored curve must withstand, by how much the weights are moved, and how far the curve may go.
+const STARTS: u64 = 10;
+const MOVED_BY: f64 = 1.0 / (1 << 22) as f64;
+const STEADY: f64 = TOLERANCE / 2.0;
 
 /// The total loss at each step.
-fn curve(args: &[&str]) -> Vec<f64> {
-    let scratch = Scratch::new();
-    let all: Vec<&str> =
-        ["--set", "train.steps=20", "--set", "optimizer.lr=5e-4"].iter().chain(args).copied().collect();
-    scratch.train("run", &all);
-    let text = fs::read_to_string(scratch.path("run").join("metrics.jsonl")).unwrap();
+fn curve(scratch: &Scratch, run: &str, args: &[&str]) -> Vec<f64> {
+    let all: Vec<&str> = SMALL.iter().chain(args).copied().collect();
+    scratch.train(run, &all);
+    let text = fs::read_to_string(scratch.path(run).join("metrics.jsonl")).unwrap();
     let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     rows.filter_map(|row| row["loss/total"].as_f64()).collect()
 }
@@ -32,9 +49,14 @@ fn deviation(curve: &[f64], golden: &[f64]) -> f64 {
 
 fn check(name: &str, args: &[&str], one_percent: &[&str]) {
     let path = Path::new(ROOT).join("tests/golden").join(format!("{name}.json"));
-    let measured = curve(args);
+    let scratch = Scratch::new();
+    let measured = curve(&scratch, "run", args);
     if std::env::var_os("PIXTOK_BLESS").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let worst = worst_of_moved_starts(&scratch, args, &measured);
+        assert!(
+            worst < STEADY,
+            "{name}: a start moved by 2⁻²² changes the curve by {worst:.1e}; choose another seed"
+        );
         fs::write(&path, serde_json::to_string_pretty(&measured).unwrap() + "\n").unwrap();
     }
     let golden: Vec<f64> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
@@ -42,8 +64,39 @@ fn check(name: &str, args: &[&str], one_percent: &[&str]) {
     let off = deviation(&measured, &golden);
     assert!(off < TOLERANCE, "{name}: the loss curve is off by {off:e}");
     let changed: Vec<&str> = args.iter().chain(one_percent).copied().collect();
-    let off = deviation(&curve(&changed), &golden);
+    let off = deviation(&curve(&scratch, "changed", &changed), &golden);
     assert!(off > 2.0 * TOLERANCE, "{name}: a loss weight off by 1 % goes unnoticed ({off:e})");
+}
+
+/// How far the curve goes from `measured`, at most, when every weight that `run` started from is moved up or down.
+fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> f64 {
+    let from = |start: u64| {
+        let folder = scratch.path(&format!("start-{start}"));
+        write_start(&scratch.path("run").join("config.toml"), start, &folder);
+        let all: Vec<&str> = args.iter().copied().chain(["--init-from", folder.to_str().unwrap()]).collect();
+        deviation(&curve(scratch, &format!("from-{start}"), &all), measured)
+    };
+    assert_eq!(from(0), 0.0, "the weights that are moved are those that the run started from");
+    (1..=STARTS).map(from).fold(0.0, f64::max)
+}
+
+/// A model folder with the weights that a run with this config starts from, moved if `start` is not 0.
+fn write_start(config: &Path, start: u64, folder: &Path) {
+    let (read, _) = Config::read(config, &[]).unwrap();
+    let store = nn::VarStore::new(Device::Cpu);
+    Seed(read.seed).derive("initialisation", &[]).reseed_torch();
+    Tokenizer::new(&store.root(), &read.model, &read.quantizer, read.image_size()).unwrap();
+    let mut weights: Tensors = store.variables().into_iter().collect();
+    // A single number is a flag or a count.
+    let moved = weights.values_mut().filter(|tensor| start > 0 && tensor.numel() > 1);
+    for (i, tensor) in moved.enumerate() {
+        Seed(start).derive("moved", &[i as u64]).reseed_torch();
+        let up = tensor.rand_like().gt(0.5).to_kind(Kind::Float);
+        *tensor = tch::no_grad(|| &*tensor + (up * 2.0 - 1.0) * MOVED_BY);
+    }
+    fs::create_dir(folder).unwrap();
+    fs::copy(config, folder.join("config.toml")).unwrap();
+    tensors::write(&folder.join("model.safetensors"), &weights).unwrap();
 }
 
 #[test]
@@ -60,17 +113,22 @@ fn fsq_by_muon() {
 fn fsq_with_an_adversary() {
     let adversary = "adversarial={start=7,weight=0.01,lecam={weight=0.01},discriminator={kind=\"patch\",channels=8,layers=1,\
         norm=\"group\"}}";
-    check("fsq-adversary", &["--set", adversary, "--set=loss.ms_ssim=0.2"], &["--set=loss.ms_ssim=0.202"]);
+    // Large enough for the scales of MS-SSIM and for patches.
+    let setting = ["--set", adversary, "--set=loss.ms_ssim=0.2", "--set=data.image_size=24", "--set=seed=1"];
+    check("fsq-adversary", &setting, &["--set=loss.ms_ssim=0.202"]);
 }
 
 #[test]
 fn vq_by_moving_average() {
-    check("vq-ema", &["--set", VQ], &["--set=quantizer.commitment_weight=0.2525"]);
+    let config = "quantizer={kind=\"vq\",codebook_size=16,codebook_dim=4,restart_threshold=1.0}";
+    check("vq-ema", &["--set", config], &["--set=quantizer.commitment_weight=0.2525"]);
 }
 
 #[test]
 fn vq_by_gradient() {
-    check("vq-gradient", &["--set", GRADIENT], &["--set=quantizer.commitment_weight=0.2525"]);
+    let config =
+        "quantizer={kind=\"vq\",codebook_size=16,codebook_dim=4,codebook_update={kind=\"gradient\"}}";
+    check("vq-gradient", &["--set", config, "--set=seed=1"], &["--set=quantizer.commitment_weight=0.2525"]);
 }
 
 #[test]
@@ -80,7 +138,7 @@ fn simvq() {
 }
 
 // At the default temperature of 0.01 a last bit of the logits decides: two thread counts differ by a hundredth after 20
-// steps. At 1 they agree to 1e-6, so that the curve holds on other processors too.
+// steps. At 1 they agree to 1e-6.
 #[test]
 fn lfq() {
     let config = "quantizer={kind=\"lfq\",bits=6,entropy_group_bits=4,entropy_temperature=1.0}";
@@ -90,13 +148,13 @@ fn lfq() {
 #[test]
 fn bsq() {
     let config = "quantizer={kind=\"bsq\",bits=6}";
-    check("bsq", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
+    check("bsq", &["--set", config, "--set=seed=1"], &["--set=quantizer.entropy_weight=0.101"]);
 }
 
 #[test]
 fn ibq() {
     let config = "quantizer={kind=\"ibq\",codebook_size=64,codebook_dim=4}";
-    check("ibq", &["--set", config], &["--set=quantizer.commitment_weight=1.01"]);
+    check("ibq", &["--set", config, "--set=seed=2"], &["--set=quantizer.commitment_weight=1.01"]);
 }
 
 #[test]
@@ -106,22 +164,25 @@ fn vq_with_rotation_cosine_distance_and_entropy() {
     check("vq-rotation-cosine", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
 }
 
+// Few codes for the latents: k-means would place a code onto a single latent, and the direction from one to the other, which is
+// where DiVeQ's gradient goes, would be that of a rounding error.
 #[test]
 fn vq_by_diveq() {
-    let config = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,gradient_estimator=\"diveq\",\
+    let config = "quantizer={kind=\"vq\",codebook_size=8,codebook_dim=4,gradient_estimator=\"diveq\",\
         codebook_update={kind=\"gradient\"}}";
-    check("vq-diveq", &["--set", config], &["--set=loss.mse=1.01"]);
+    check("vq-diveq", &["--set", config, "--set=seed=1"], &["--set=loss.mse=1.01"]);
 }
 
 #[test]
 fn residual_fsq_with_noise() {
     let config =
         "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5],noise_probability=0.2}}";
-    check("residual-fsq", &["--set", config], &["--set=loss.mse=1.01"]);
+    check("residual-fsq", &["--set", config, "--set=seed=1"], &["--set=loss.mse=1.01"]);
 }
 
 #[test]
 fn grouped_vq() {
     let config = "quantizer={kind=\"grouped\",groups=2,each={kind=\"vq\",codebook_size=32,codebook_dim=2}}";
-    check("grouped-vq", &["--set", config], &["--set=quantizer.each.commitment_weight=0.2525"]);
+    let setting = ["--set", config, "--set=seed=1"];
+    check("grouped-vq", &setting, &["--set=quantizer.each.commitment_weight=0.2525"]);
 }

@@ -12,6 +12,8 @@ class Plan:
     scratch: Path
     # Of libtorch, ours and theirs, and so many workers of a DataLoader.
     threads: int
+    # What `train.precision = "auto"` means here, "bf16" or "fp32". Both sides train in it, where a row does not say otherwise.
+    precision: str
     # Only to try that everything runs.
     quick: bool
     # Configs whose time to a quality is measured, by quantizer.

@@ -10,7 +10,7 @@ def group(plan: Plan) -> Group:
     def ours(turn: int) -> Figures:
         """Until the step's row is in the log, a write after the step; then the program is stopped."""
         run = plan.folder("start", turn)
-        with Child(train_command(FSQ, run, plan.threads, ["train.log_every=1"])) as child:
+        with Child(train_command(FSQ, run, plan.threads, ["train.log_every=1", f"train.precision={plan.precision}"])) as child:
             watch(child, run, lambda rows: bool(rows))
             secs = child.secs()
             if not child.runs():
@@ -18,7 +18,7 @@ def group(plan: Plan) -> Group:
             return {"secs": secs}
 
     def theirs(_: int) -> Figures:
-        with Child([PYTHON, PEERS / "train.py", "--threads", plan.threads]) as child:
+        with Child([PYTHON, PEERS / "train.py", "--threads", plan.threads, "--precision", plan.precision]) as child:
             child.first_line()
             return {"secs": child.secs()}
 

@@ -30,8 +30,9 @@ def ours(plan: Plan, name: str, config: str, steps: int, settings: list[str] = [
     """`pixtok train`, as anyone runs it; it also evaluates and saves at the end, which counts in its memory alone."""
     steps = plan.steps(steps)
     window = min(window, steps // 2)
+    precision = f"train.precision={plan.precision}"
     # The rate does not depend on the schedule, whose warm-up is longer than some of these runs.
-    every = ["train.eval_every=100000", "train.checkpoint_every=100000", "optimizer.schedule.warmup_steps=0"]
+    every = [precision, "train.eval_every=100000", "train.checkpoint_every=100000", "optimizer.schedule.warmup_steps=0"]
 
     def arm(turn: int) -> Figures:
         run = plan.folder(name, turn)
@@ -49,7 +50,7 @@ def ours(plan: Plan, name: str, config: str, steps: int, settings: list[str] = [
 
 def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] = KEEP, program: str = "train.py") -> Arm:
     steps = plan.steps(steps)
-    counted = ["--steps", steps, "--skip", min(skip, steps - 1), "--threads", plan.threads]
+    counted = ["--precision", plan.precision, "--steps", steps, "--skip", min(skip, steps - 1), "--threads", plan.threads]
     return lambda _: peer(program, *counted, *args, env=env)
 
 
@@ -66,10 +67,33 @@ def fsq(plan: Plan) -> Group:
             "torch-fsq-compiled": theirs(plan, 60, "--compile"),
         },
         [
-            compare("step-fsq", "FSQ step, the best of four settings of eager bf16 PyTorch", "fsq", EAGER, 1.0),
+            compare("step-fsq", f"FSQ step, the best of four settings of eager {plan.precision} PyTorch", "fsq", EAGER, 1.0),
             compare("step-fsq-fp32", "FSQ step, default eager fp32 PyTorch", "fsq", "torch-fsq-fp32", 1.5),
-            compare("step-fsq-compile", "FSQ step, torch.compile bf16", "fsq", "torch-fsq-compiled", 1.1),
-            compare("memory", "peak memory of training, eager bf16", "fsq", ["torch-fsq", "torch-fsq-glibc"], 0.8, "peak_mib", "MiB", Kind.AT_MOST),
+            compare("step-fsq-compile", f"FSQ step, torch.compile {plan.precision}", "fsq", "torch-fsq-compiled", 1.1),
+            compare("memory", f"peak memory of training, eager {plan.precision}", "fsq", ["torch-fsq", "torch-fsq-glibc"], 0.8, "peak_mib", "MiB", Kind.AT_MOST),
+        ],
+    )
+
+
+def fp32(plan: Plan) -> Group:
+    """The quick start's step in float32, as a processor without instructions for bf16 takes it."""
+    same = ["--batch", 16, "--precision", "fp32"]
+    return Group(
+        "fp32",
+        {
+            "quick-fp32": ours(plan, "quick-fp32", QUICK_FSQ, 80, ["train.precision=fp32"]),
+            "torch-quick-fp32": theirs(plan, 80, *same),
+            "torch-quick-fp32-plain": theirs(plan, 80, *same, "--layout", "plain"),
+            "torch-quick-fp32-channels-last": theirs(plan, 80, *same, "--layout", "channels-last"),
+        },
+        [
+            compare(
+                "step-fp32",
+                "quick start's step in fp32, the best of three layouts of eager fp32 PyTorch",
+                "quick-fp32",
+                ["torch-quick-fp32", "torch-quick-fp32-plain", "torch-quick-fp32-channels-last"],
+                1.3,
+            )
         ],
     )
 
@@ -127,7 +151,7 @@ def adversarial(plan: Plan) -> Group:
         [
             compare(
                 "step-adversarial",
-                "FSQ step with a discriminator, the best of two settings of eager bf16 PyTorch",
+                f"FSQ step with a discriminator, the best of two settings of eager {plan.precision} PyTorch",
                 "adversarial",
                 ["torch-adversarial", "torch-adversarial-channels-last"],
                 1 / 1.05,
@@ -146,14 +170,14 @@ def share(plan: Plan) -> Group:
             mine, other = (turn[arm]["images_per_sec"] for arm in (f"fsq-{channels}", f"torch-fsq-{channels}"))
             return percent * mine, percent * other
 
-        what = f"share of the bf16 matrix rate, {channels} channels (aim {bar})"
+        what = f"share of the {plan.precision} matrix rate, {channels} channels (aim {bar})"
         arms = ["matmul", f"fsq-{channels}", f"torch-fsq-{channels}"]
         return Row(f"share-{channels}", what, "%", Kind.MORE, 1.0, arms, lambda turns: list(map(pair, turns)))
 
     return Group(
         "share",
         {
-            "matmul": lambda _: peer("matmul.py", "--threads", plan.threads),
+            "matmul": lambda _: peer("matmul.py", "--threads", plan.threads, "--precision", plan.precision),
             "fsq-16": ours(plan, "share-16", FSQ, 40),
             "torch-fsq-16": theirs(plan, 40),
             "fsq-32": ours(plan, "share-32", FSQ, 20, ["model.channels=32"], window=5),
@@ -164,4 +188,4 @@ def share(plan: Plan) -> Group:
 
 
 def groups(plan: Plan) -> list[Group]:
-    return [fsq(plan), *(vq(plan, codes) for codes in VQ_STEPS), adversarial(plan), dispatch(plan), share(plan)]
+    return [fsq(plan), fp32(plan), *(vq(plan, codes) for codes in VQ_STEPS), adversarial(plan), dispatch(plan), share(plan)]

@@ -19,7 +19,7 @@ def whole(plan: Plan, quantizer: str) -> Arm:
 
     def arm(turn: int) -> Figures:
         run = plan.folder(f"whole-{quantizer}", turn)
-        with Child(train_command(CONFIGS[quantizer], run, plan.threads, [f"seed={turn}", *short(plan)])) as child:
+        with Child(train_command(CONFIGS[quantizer], run, plan.threads, [f"seed={turn}", *settings(plan)])) as child:
             return child.finish()[1]
 
     return arm
@@ -31,7 +31,7 @@ def quality(plan: Plan, quantizer: str) -> Arm:
     def arm(turn: int) -> Figures:
         run = plan.folder(f"quality-{quantizer}", turn)
         found: dict[int, tuple[float, float]] = {}
-        every = [f"seed={turn}", f"train.eval_every={EVAL_EVERY}", *short(plan)]
+        every = [f"seed={turn}", f"train.eval_every={EVAL_EVERY}", *settings(plan)]
         with Child(train_command(plan.quality[quantizer], run, plan.threads, every)) as child:
 
             def seen(rows: list[dict]) -> bool:
@@ -48,8 +48,9 @@ def quality(plan: Plan, quantizer: str) -> Arm:
     return arm
 
 
-def short(plan: Plan) -> list[str]:
-    return ["train.steps=60"] if plan.quick else []
+def settings(plan: Plan) -> list[str]:
+    precision = f"train.precision={plan.precision}"
+    return [precision, "train.steps=60"] if plan.quick else [precision]
 
 
 def reached(figures: Figures, target: float) -> float:
@@ -71,10 +72,10 @@ def time_to_quality(quantizer: str) -> Row:
 def group(plan: Plan, quantizer: str) -> Group:
     def theirs(turn: int) -> Figures:
         steps = plan.steps(600)
-        args = ["--quantizer", quantizer, "--steps", steps, "--schedule-steps", steps, "--seed", turn, "--threads", plan.threads]
+        args = ["--quantizer", quantizer, "--steps", steps, "--schedule-steps", steps, "--seed", turn, "--threads", plan.threads, "--precision", plan.precision]
         return peer("train.py", *args, "--evaluate", env=KEEP)
 
-    what = f"{quantizer.upper()}: the quick-start run, wall time, eager bf16 PyTorch"
+    what = f"{quantizer.upper()}: the quick-start run, wall time, eager {plan.precision} PyTorch"
     names = [f"whole-{quantizer}", f"torch-whole-{quantizer}", f"quality-{quantizer}"]
     arms = [whole(plan, quantizer), theirs, quality(plan, quantizer)]
     row = compare(names[0], what, names[0], names[1], BARS[quantizer], "secs", "s", Kind.TIMES_LESS)

@@ -3,9 +3,12 @@
 //! (`docs/performance.md`).
 #![warn(missing_docs)]
 
+mod instructions;
+
+pub use instructions::Instructions;
+
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{ResizeError, ResizeOptions, Resizer};
-use multiversion::multiversion;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -46,9 +49,25 @@ pub fn resize(
 }
 
 /// A row of interleaved pixels, one byte for each of three channels, to a row of each channel. They are as long as the shortest.
-// Wide vectors have the shuffles that this is made of; what the processor lacks is not used.
-#[multiversion(targets("x86_64+avx+avx2"))]
-pub fn split_channels(pixels: &[[u8; 3]], [red, green, blue]: [&mut [u8]; 3]) {
+pub fn split_channels(instructions: Instructions, pixels: &[[u8; 3]], planes: [&mut [u8]; 3]) {
+    #[cfg(target_arch = "x86_64")]
+    if instructions.has_avx2() {
+        // SAFETY: there is a value of `Instructions` with AVX2 only where the processor has it.
+        return unsafe { split_with_avx2(pixels, planes) };
+    }
+    let _ = instructions;
+    split(pixels, planes);
+}
+
+/// Wide vectors have the shuffles that this loop is made of.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn split_with_avx2(pixels: &[[u8; 3]], planes: [&mut [u8]; 3]) {
+    split(pixels, planes);
+}
+
+#[inline(always)]
+fn split(pixels: &[[u8; 3]], [red, green, blue]: [&mut [u8]; 3]) {
     for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
         [*red, *green, *blue] = *pixel;
     }
@@ -60,13 +79,18 @@ mod tests {
 
     #[test]
     fn channels_come_apart_in_rows_of_any_length() {
-        for width in 0..200 {
+        for (instructions, width) in
+            Instructions::all().into_iter().flat_map(|set| (0..200).map(move |width| (set, width)))
+        {
             let pixels: Vec<[u8; 3]> =
                 (0..width).map(|x| [0, 1, 2].map(|c| (x * 7 + c * 85) as u8)).collect();
             let mut rows = [0, 1, 2].map(|_| vec![0; width]);
-            split_channels(&pixels, rows.each_mut().map(Vec::as_mut_slice));
+            split_channels(instructions, &pixels, rows.each_mut().map(Vec::as_mut_slice));
             for (channel, row) in rows.iter().enumerate() {
-                assert!(row.iter().eq(pixels.iter().map(|pixel| &pixel[channel])), "{width} pixels");
+                assert!(
+                    row.iter().eq(pixels.iter().map(|pixel| &pixel[channel])),
+                    "{instructions:?}, {width} pixels"
+                );
             }
         }
     }

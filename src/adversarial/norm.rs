@@ -5,6 +5,7 @@ use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
+use crate::seed::fill_gaussian;
 
 /// Added to a batch's variance.
 const EPS: f64 = 1e-5;
@@ -36,11 +37,12 @@ pub(super) enum Norm {
 impl Norm {
     pub fn new(path: &nn::Path, kind: NormKind, channels: i64) -> Self {
         match kind {
-            // The start is pix2pix's.
-            NormKind::Batch => Self::Batch {
-                weight: path.randn("weight", &[channels], 1.0, 0.02),
-                bias: path.zeros("bias", &[channels]),
-            },
+            NormKind::Batch => {
+                let weight = path.ones("weight", &[channels]);
+                // pix2pix's start.
+                fill_gaussian(&weight, 1.0, 0.02);
+                Self::Batch { weight, bias: path.zeros("bias", &[channels]) }
+            }
             NormKind::Group => {
                 Self::Group(GroupNorm::new(path, norm_groups(channels), channels, GROUP_NORM_EPS))
             }

@@ -8,6 +8,7 @@ use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
 use super::norm::{Norm, NormKind};
 use crate::layers::norm_groups;
+use crate::seed::fill_gaussian;
 use crate::torch::{in_full_precision, leaky_relu};
 
 /// Of every convolution.
@@ -137,11 +138,13 @@ fn conv(path: &nn::Path, (from, to): (i64, i64), stride: i64, bias: bool) -> nn:
         stride,
         padding: 1,
         bias,
-        ws_init: nn::Init::Randn { mean: 0.0, stdev: 0.02 },
+        ws_init: nn::Init::Const(0.0),
         bs_init: nn::Init::Uniform { lo: -bound, up: bound },
         ..Default::default()
     };
-    nn::conv2d(path, from, to, KERNEL, config)
+    let conv = nn::conv2d(path, from, to, KERNEL, config);
+    fill_gaussian(&conv.ws, 0.0, 0.02);
+    conv
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::Command;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::machine::{Cpu, libtorch};
-use crate::torch::{self, DeviceChoice, Precision, TorchError};
+use super::machine::libtorch;
+use crate::torch::{self, Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability};
 
 /// Prints the report on standard output. What is missing is part of the report, not an error, unless the device asked
 /// for needs it.
@@ -21,14 +22,17 @@ pub fn run(device: DeviceChoice) -> Result<()> {
     let mut report = Report::default();
     let cpu = Cpu::here();
     report.fact("pixtok", env!("CARGO_PKG_VERSION"));
-    report.fact("libtorch", libtorch());
-    report.fact("cpu", format!("{} ({})", cpu.model, cpu.capability()));
+    report.fact("libtorch", format!("{}, which this program needs to stay there", libtorch()));
+    report.fact(
+        "cpu",
+        format!("{} ({}; libtorch uses its {} kernels)", cpu.model, cpu.vectors(), cpu_capability()),
+    );
     threads(&mut report);
     cuda(&mut report);
     let chosen = device.resolve();
     if let Ok(device) = &chosen {
         report.fact("device", format!("{device:?}").to_lowercase());
-        precisions(&mut report, *device, &cpu);
+        precisions(&mut report, *device);
     }
     if chosen.is_ok() && report.remedies.is_empty() {
         report.fact("missing", "nothing");
@@ -116,22 +120,69 @@ fn nvidia_driver() -> Option<Vec<String>> {
     output.status.success().then_some(lines)
 }
 
-fn precisions(report: &mut Report, device: Device, cpu: &Cpu) {
-    report.fact(
-        "fp32",
-        match product(device, Precision::Fp32) {
-            Ok(()) => "works".to_owned(),
-            Err(error) => error.to_string(),
-        },
-    );
-    match product(device, Precision::Bf16) {
-        Ok(()) if device == Device::Cpu => report.fact("bf16", cpu.bf16_speed()),
-        Ok(()) => report.fact("bf16", "works"),
-        Err(error) => {
-            report.fact("bf16", error.to_string());
-            report.mend("bf16 does not work here: use --set train.precision=fp32");
-        }
+/// Whether both precisions work, how fast each is in a training convolution, and which of them `auto` chooses.
+fn precisions(report: &mut Report, device: Device) {
+    let mut times = vec![];
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let measured = product(device, precision).and_then(|()| convolution_secs(device, precision));
+        report.fact(
+            if precision == Precision::Fp32 { "fp32" } else { "bf16" },
+            match &measured {
+                Ok(secs) => format!("works; a training convolution takes {:.1} ms", secs * 1e3),
+                Err(error) => error.to_string(),
+            },
+        );
+        times.extend(measured);
     }
+    let (auto, reason) = auto_precision(device);
+    report.fact("auto", format!("train.precision = \"auto\" means {auto} here: {reason}"));
+    match times[..] {
+        [fp32, bf16] => {
+            if let Some(advice) = advice(auto, fp32, bf16) {
+                report.fact("advice", advice);
+            }
+        }
+        _ => report.mend("one precision does not work here: use --set train.precision= with the other"),
+    }
+}
+
+/// What to do where the measured times speak against `auto`. A busy machine can mislead the measurement, so it only advises.
+fn advice(auto: Precision, fp32: f64, bf16: f64) -> Option<String> {
+    const CLEARLY: f64 = 1.5;
+    let (other, ratio) = match auto {
+        Precision::Fp32 => (Precision::Bf16, fp32 / bf16),
+        Precision::Bf16 => (Precision::Fp32, bf16 / fp32),
+    };
+    (ratio > CLEARLY).then(|| {
+        format!("{other} was {ratio:.1} times as fast just now; if it still is on an idle machine, use --set train.precision={other}")
+    })
+}
+
+/// Seconds for a 3×3 convolution of the quick start's network, forward and backward: the median of a few, after one that does not
+/// count.
+fn convolution_secs(device: Device, precision: Precision) -> Result<f64, TorchError> {
+    const TIMED: usize = 5;
+    torch::catching(|| {
+        // In the layout that training takes, channels_last.
+        let images = Tensor::rand([16, 64, 64, 16], (Kind::Float, device))
+            .permute([0, 3, 1, 2])
+            .set_requires_grad(true);
+        let weights = Tensor::rand([16, 16, 3, 3], (Kind::Float, device)).set_requires_grad(true);
+        let mut times: Vec<f64> = (0..=TIMED)
+            .map(|_| {
+                let begun = Instant::now();
+                let features = torch::with_precision(precision, || {
+                    images.conv2d(&weights, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1)
+                });
+                features.sum(Kind::Float).backward();
+                torch::synchronize(device);
+                begun.elapsed().as_secs_f64()
+            })
+            .skip(1)
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[TIMED / 2]
+    })
 }
 
 /// Multiplies two small matrices as training would, and looks at the result.
@@ -164,6 +215,14 @@ mod tests {
     fn the_cpu_computes_in_both_precisions() {
         product(Device::Cpu, Precision::Fp32).unwrap();
         product(Device::Cpu, Precision::Bf16).unwrap();
+    }
+
+    #[test]
+    fn a_measurement_advises_where_it_speaks_against_auto() {
+        assert_eq!(advice(Precision::Fp32, 0.01, 0.1), None);
+        assert_eq!(advice(Precision::Bf16, 0.01, 0.012), None);
+        assert!(advice(Precision::Bf16, 0.01, 0.1).unwrap().contains("fp32 was 10.0 times"));
+        assert!(convolution_secs(Device::Cpu, Precision::Fp32).unwrap() > 0.0);
     }
 
     #[test]

@@ -1,50 +1,7 @@
-//! What this machine is, for reports.
+//! Which libtorch this is, for reports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// What Linux tells about the processor; elsewhere nothing is known, and nothing is wrong with that.
-pub(super) struct Cpu {
-    pub model: String,
-    flags: Vec<String>,
-}
-
-impl Cpu {
-    /// This machine's.
-    pub fn here() -> Self {
-        Self::of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
-    }
-
-    /// `cpuinfo` is the text of `/proc/cpuinfo`, whose flags line is called `Features` on ARM.
-    fn of(cpuinfo: &str) -> Self {
-        let field = |names: [&str; 2]| {
-            let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-            fields.find(|(name, _)| names.contains(&name.trim())).map(|(_, value)| value.trim())
-        };
-        let model = field(["model name", "Model"]).unwrap_or(std::env::consts::ARCH).to_owned();
-        let flags = field(["flags", "Features"]).unwrap_or_default();
-        Self { model, flags: flags.split_whitespace().map(str::to_owned).collect() }
-    }
-
-    fn has(&self, flag: &str) -> bool {
-        self.flags.iter().any(|known| known == flag)
-    }
-
-    /// The widest vector instructions, which set the speed of fp32.
-    pub fn capability(&self) -> &'static str {
-        let known = [("avx512f", "AVX-512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON")];
-        known.iter().find(|(flag, _)| self.has(flag)).map_or("vector instructions unknown", |(_, name)| name)
-    }
-
-    pub fn bf16_speed(&self) -> &'static str {
-        let known = [("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512"), ("bf16", "ARM")];
-        match known.iter().find(|(flag, _)| self.has(flag)) {
-            Some((_, "AMX")) => "works, the processor has AMX for it: several times as fast as fp32",
-            Some(_) => "works, the processor has instructions for it: about twice as fast as fp32",
-            None => "works, without instructions of the processor's for it: fp32 may be as fast",
-        }
-    }
-}
 
 /// Version and place of the library that this process has loaded.
 pub(super) fn libtorch() -> String {
@@ -82,20 +39,6 @@ fn version_of(root: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processors_are_told_apart() {
-        let intel =
-            Cpu::of("processor\t: 0\nmodel name\t: Xeon: a\nflags\t\t: avx2 avx512f amx_bf16 avx512_bf16\n");
-        assert_eq!((intel.model.as_str(), intel.capability()), ("Xeon: a", "AVX-512"));
-        assert!(intel.bf16_speed().contains("AMX"));
-        let arm = Cpu::of("processor\t: 0\nFeatures\t: fp asimd bf16\n");
-        assert_eq!(arm.capability(), "NEON");
-        assert!(arm.bf16_speed().contains("twice"));
-        let unknown = Cpu::of("");
-        assert_eq!(unknown.model, std::env::consts::ARCH);
-        assert!(unknown.bf16_speed().contains("fp32 may be as fast"));
-    }
 
     #[test]
     fn the_library_is_found_where_it_is_mapped() {

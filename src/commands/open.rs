@@ -12,7 +12,7 @@ use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
 use crate::tensors::{self, Tensors};
-use crate::torch::{Precision, forbid_tf32};
+use crate::torch::{Precision, forbid_tf32, limit_spinning_when_busy};
 use crate::train::{Weights, load_model};
 
 /// The config of a run or a model folder.
@@ -38,6 +38,9 @@ pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
     forbid_tf32()?;
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);
+    }
+    if !device.is_cuda() {
+        limit_spinning_when_busy();
     }
     Ok(device)
 }

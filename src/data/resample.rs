@@ -7,6 +7,7 @@ use fast_image_resize::{Filter as CustomFilter, FilterType, PixelType, ResizeAlg
 
 use super::{Filter, ImageSize};
 use crate::picture::Picture;
+use crate::torch::instructions;
 
 thread_local! {
     /// The resizer and an interleaved picture, kept from one picture to the next.
@@ -107,7 +108,11 @@ fn to_planes(interleaved: &[u8], size: ImageSize, mirrored: bool, planes: &mut [
     let planes =
         red.chunks_exact_mut(width).zip(green.chunks_exact_mut(width)).zip(blue.chunks_exact_mut(width));
     for (row, ((red, green), blue)) in rows.zip(planes) {
-        pixtok_pixels::split_channels(row.as_chunks().0, [&mut *red, &mut *green, &mut *blue]);
+        pixtok_pixels::split_channels(
+            instructions(),
+            row.as_chunks().0,
+            [&mut *red, &mut *green, &mut *blue],
+        );
         if mirrored {
             for row in [red, green, blue] {
                 row.reverse();

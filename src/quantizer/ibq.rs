@@ -17,6 +17,7 @@ use super::{
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::seed::fill_gaussian;
 use crate::torch::in_full_precision;
 
 /// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
@@ -138,15 +139,12 @@ impl Ibq {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let bound = 1.0 / k as f64;
-        let init = match config.initial_codes {
-            InitialCodes::Uniform => nn::Init::Uniform { lo: -bound, up: bound },
-            InitialCodes::Normal => nn::Init::Randn { mean: 0.0, stdev: (d as f64).powf(-0.5) },
-        };
-        Ok(Self {
-            projection: Projection::new(path, channels, d),
-            codebook: path.var("codebook", &[k, d], init),
-            config: config.clone(),
-        })
+        let projection = Projection::new(path, channels, d);
+        let codebook = path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound });
+        if config.initial_codes == InitialCodes::Normal {
+            fill_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
+        }
+        Ok(Self { projection, codebook, config: config.clone() })
     }
 
     /// pᵀ·sg[C] with p = softmax(z·Cᵀ): what carries the gradient of the index to latent and codebook. Worked off in

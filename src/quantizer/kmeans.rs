@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::memory::MemoryBudget;
 use super::search::{Nearness, assigned, nearest};
-use crate::seed::Seed;
+use crate::seed::{Seed, fill_gaussian};
 
 /// Means and how many vectors each has.
 #[derive(Debug)]
@@ -44,7 +44,9 @@ pub fn kmeans(
     if vectors.size()[0] < k {
         seed.derive("jitter", &[]).reseed_torch();
         let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
-        means += means.randn_like() * spread * 0.01;
+        let noise = means.zeros_like();
+        fill_gaussian(&noise, 0.0, 0.01);
+        means += noise * spread;
     }
     lloyd(vectors, placed(means), iterations, budget, placed)
 }

@@ -15,6 +15,7 @@ use super::{
     require_weight,
 };
 use crate::layers::as_kind;
+use crate::seed::fill_gaussian;
 use crate::torch::in_full_precision;
 
 /// Settings of SimVQ.
@@ -103,8 +104,8 @@ impl SimVq {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let deviation = (d as f64).powf(-0.5);
-        let mut frozen = path.zeros_no_train("frozen", &[k, d]);
-        let _ = tch::no_grad(|| frozen.normal_(0.0, deviation));
+        let frozen = path.zeros_no_train("frozen", &[k, d]);
+        fill_gaussian(&frozen, 0.0, deviation);
         // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
         let init = nn::Init::Uniform { lo: -deviation, up: deviation };
         Ok(Self {

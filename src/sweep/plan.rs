@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::file::{ArmEntry, Grid, SweepFile};
 use crate::config::{Config, ConfigError, ResolveError, read_toml};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
+use crate::torch::Precision;
 
 /// A comparison, ready to run.
 #[derive(Debug)]
@@ -118,6 +119,16 @@ impl Plan {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, base, seeds: file.seeds, arms })
+    }
+
+    /// Trains all arms in `precision`.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.base.train.precision = precision.into();
+        for arm in &mut self.arms {
+            if let Source::Trained(config) = &mut arm.source {
+                config.train.precision = precision.into();
+            }
+        }
     }
 }
 

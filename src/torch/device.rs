@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tch::{Cuda, Device};
 
 use super::TorchError;
-use super::shim::{check, px_load_cuda};
+use super::shim::{check, px_compute_capability, px_load_cuda};
 
 /// A device as the user writes it: `cpu`, `cuda`, `cuda:N` or `auto` (the first CUDA device, else the CPU).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,17 @@ pub fn cuda_devices() -> Result<usize, String> {
         )
     })?;
     Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
+}
+
+/// Major and minor compute capability of a CUDA device; nothing where there is none to ask.
+pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
+    if cuda_devices().unwrap_or(0) <= index {
+        return None;
+    }
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both pointers outlive the call.
+    check(unsafe { px_compute_capability(index.try_into().ok()?, &raw mut major, &raw mut minor) }).ok()?;
+    Some((major, minor))
 }
 
 /// As the user writes it.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod activation;
+mod cpu;
 mod device;
 mod fused;
 mod host;
@@ -10,10 +11,12 @@ mod nearest;
 mod norm;
 mod precision;
 mod shim;
+mod spinning;
 mod trace;
 mod upsample;
 
 pub use activation::leaky_relu;
+pub use cpu::{Cpu, cpu_capability, instructions};
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use host::{HostBytes, to_device_async};
@@ -21,8 +24,10 @@ pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
 pub use norm::group_norm_silu;
 pub use precision::{
-    Precision, forbid_tf32, in_full_precision, set_deterministic, with_precision, with_tf32, without_autocast,
+    Precision, PrecisionChoice, auto_precision, forbid_tf32, in_full_precision, set_deterministic,
+    with_precision, with_tf32, without_autocast,
 };
+pub use spinning::limit_spinning_when_busy;
 pub use trace::{abandon_trace, is_tracing};
 pub use upsample::upsample_conv;
 

@@ -1,7 +1,9 @@
 //! The least score of each vector, without a table of scores.
 
+use pixtok_pixels::Instructions;
 use tch::{Kind, Tensor};
 
+use super::cpu::{index_of, instructions};
 use super::shim::{check, px_nearest};
 
 /// Codes come in multiples of this.
@@ -16,6 +18,16 @@ const LANES: i64 = 16;
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
 pub fn least_scores(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
+    least_scores_with(instructions(), vectors, weights, bias)
+}
+
+/// [`least_scores`] in the given version.
+fn least_scores_with(
+    instructions: Instructions,
+    vectors: &Tensor,
+    weights: &Tensor,
+    bias: &Tensor,
+) -> (Tensor, Tensor) {
     let missing = (LANES - weights.size()[1] % LANES) % LANES;
     let weights = weights.constant_pad_nd([0, missing]);
     let never = Tensor::full([missing], f64::INFINITY, (Kind::Float, bias.device()));
@@ -30,6 +42,7 @@ pub fn least_scores(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> (Tenso
             vectors.as_ptr(),
             weights.as_ptr(),
             bias.as_ptr(),
+            index_of(instructions),
             least.as_ptr().cast_mut(),
             chosen.as_ptr().cast_mut(),
         )
@@ -53,13 +66,16 @@ mod tests {
             // Few different numbers, so that there are ties, in one lane and across lanes.
             let draw = |shape: &[i64]| Tensor::randint(3, shape, (Kind::Float, Device::Cpu)) - 1.0;
             let (vectors, weights, bias) = (draw(&[n, d]), draw(&[d, k]), draw(&[k]));
-            let (least, chosen) = least_scores(&vectors, &weights, &bias);
             let scores = vectors.matmul(&weights) + &bias;
-            assert_eq!(least, scores.amin([1], false), "{n} {k} {d}");
-            for row in 0..n {
-                let of_row = Vec::<f32>::try_from(scores.get(row)).unwrap();
-                let first = of_row.iter().position(|&score| f64::from(score) == least.double_value(&[row]));
-                assert_eq!(chosen.int64_value(&[row]), first.unwrap() as i64, "{n} {k} {d}");
+            for set in Instructions::all() {
+                let (least, chosen) = least_scores_with(set, &vectors, &weights, &bias);
+                assert_eq!(least, scores.amin([1], false), "{set:?} {n} {k} {d}");
+                for row in 0..n {
+                    let of_row = Vec::<f32>::try_from(scores.get(row)).unwrap();
+                    let first =
+                        of_row.iter().position(|&score| f64::from(score) == least.double_value(&[row]));
+                    assert_eq!(chosen.int64_value(&[row]), first.unwrap() as i64, "{set:?} {n} {k} {d}");
+                }
             }
         }
     }

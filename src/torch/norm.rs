@@ -1,7 +1,9 @@
 //! Group normalisation and SiLU as one operation, on the CPU.
 
+use pixtok_pixels::Instructions;
 use tch::Tensor;
 
+use super::cpu::{index_of, instructions};
 use super::shim::{made, px_group_norm_silu};
 
 /// silu(group_norm(`x`)) with its derivative, in float32 inside. The result is rounded to `x`'s type once, its derivative once
@@ -14,9 +16,21 @@ use super::shim::{made, px_group_norm_silu};
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
 pub fn group_norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64) -> Tensor {
+    group_norm_silu_with(instructions(), x, [weight, bias], groups, eps)
+}
+
+/// [`group_norm_silu`] in the given version.
+fn group_norm_silu_with(
+    instructions: Instructions,
+    x: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    groups: i64,
+    eps: f64,
+) -> Tensor {
+    let set = index_of(instructions);
     // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; when it
     // succeeds it has written a new tensor.
-    unsafe { made(|y| px_group_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, y)) }
+    unsafe { made(|y| px_group_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, set, y)) }
 }
 
 #[cfg(test)]
@@ -58,11 +72,13 @@ mod tests {
             let x = Tensor::randn(shape, CPU) * 2.0 + mean;
             let [weight, bias] = [0, 1].map(|_| Tensor::randn([shape[1]], CPU));
             let dy = Tensor::randn(shape, CPU);
-            for kind in [Kind::Float, Kind::BFloat16] {
+            for (set, kind) in
+                Instructions::all().into_iter().flat_map(|set| [(set, Kind::Float), (set, Kind::BFloat16)])
+            {
                 // bfloat16 is compared with what float64 makes of the same rounded numbers.
                 let rounded = x.to_kind(kind).to_kind(Kind::Float);
                 let ours = with_derivatives(kind, [&x, &weight, &bias, &dy], |x, weight, bias| {
-                    group_norm_silu(x, weight, bias, groups, 1e-5)
+                    group_norm_silu_with(set, x, [weight, bias], groups, 1e-5)
                 });
                 let exact = with_derivatives(
                     Kind::Double,
@@ -78,7 +94,7 @@ mod tests {
                     let scale = exact.abs().max().double_value(&[]);
                     let apart = (ours - exact).abs().max().double_value(&[]) / scale;
                     let most = if kind == Kind::Float { 1e-5 } else { 8e-3 };
-                    assert!(apart < most, "{shape:?} {kind:?} {name}: {apart}");
+                    assert!(apart < most, "{set:?} {shape:?} {kind:?} {name}: {apart}");
                 }
             }
         }

@@ -5,20 +5,21 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
-use super::TorchError;
+use super::device::compute_capability;
 use super::shim::{
     check, px_allow_tf32, px_autocast, px_autocast_enter, px_autocast_leave, px_deterministic,
 };
+use super::{Cpu, TorchError};
 
 /// The number format of matrix products and convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// float32 throughout.
     Fp32,
     /// bfloat16 under autocast; parameters, losses and the quantizer stay float32.
-    #[default]
     Bf16,
 }
 
@@ -41,6 +42,78 @@ impl FromStr for Precision {
             _ => Err(format!("\"{text}\" is no precision; use fp32 or bf16")),
         }
     }
+}
+
+/// The number format as a config states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// The faster one on the device at hand, by [`PrecisionChoice::resolve`].
+    #[default]
+    Auto,
+    /// float32.
+    Fp32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// CUDA devices compute in bf16 from this compute capability on.
+const BF16_CAPABILITY: (i32, i32) = (8, 0);
+
+impl PrecisionChoice {
+    /// The precision on `device`. `Auto` looks at what the device is and measures nothing, so a busy machine cannot change
+    /// the outcome.
+    #[must_use]
+    pub fn resolve(self, device: Device) -> Precision {
+        match self {
+            Self::Auto => auto_precision(device).0,
+            Self::Fp32 => Precision::Fp32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Fp32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl fmt::Display for PrecisionChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fp32 => Precision::Fp32.fmt(f),
+            Self::Bf16 => Precision::Bf16.fmt(f),
+        }
+    }
+}
+
+/// What [`PrecisionChoice::Auto`] means on `device`, and the reason in words.
+#[must_use]
+pub fn auto_precision(device: Device) -> (Precision, String) {
+    let (fast, reason) = match device {
+        Device::Cuda(index) => match compute_capability(index) {
+            Some(own @ (major, minor)) => {
+                let fast = own >= BF16_CAPABILITY;
+                let beside = if fast { "8.0 or more" } else { "below 8.0" };
+                (
+                    fast,
+                    format!(
+                        "{} has compute capability {major}.{minor}, {beside}",
+                        super::device_name(device)
+                    ),
+                )
+            }
+            // A config may be looked at where its device is not: libtorch's own CUDA is for devices of 7.5 and later.
+            None => (true, "most CUDA devices compute in bf16".to_owned()),
+        },
+        _ => Cpu::here().fast_bf16(),
+    };
+    (if fast { Precision::Bf16 } else { Precision::Fp32 }, reason)
 }
 
 /// Sets this thread's autocast state for both device types until dropped.
@@ -154,7 +227,7 @@ pub fn set_deterministic(on: bool) -> Result<(), TorchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind, Tensor};
+    use tch::{Kind, Tensor};
 
     fn product_kind() -> Kind {
         let x = Tensor::ones([3, 3], (Kind::Float, Device::Cpu));
@@ -170,6 +243,15 @@ mod tests {
             assert_eq!(product_kind(), Kind::BFloat16);
         });
         assert_eq!(product_kind(), Kind::Float);
+    }
+
+    #[test]
+    fn auto_goes_by_the_device() {
+        let (precision, reason) = auto_precision(Device::Cpu);
+        assert_eq!(precision == Precision::Bf16, Cpu::here().fast_bf16().0, "{reason}");
+        assert_eq!(PrecisionChoice::Auto.resolve(Device::Cpu), precision);
+        assert_eq!(PrecisionChoice::Fp32.resolve(Device::Cpu), Precision::Fp32);
+        assert_eq!(PrecisionChoice::Bf16.resolve(Device::Cpu), Precision::Bf16);
     }
 
     #[test]

@@ -10,7 +10,10 @@ use super::TorchError;
 unsafe extern "C" {
     fn px_free(message: *mut c_char);
     pub(super) fn px_keep_freed_memory() -> *mut c_char;
+    pub(super) fn px_hold_idle_threads(threads: c_int) -> *mut c_char;
     pub(super) fn px_load_cuda() -> *mut c_char;
+    pub(super) fn px_compute_capability(device: c_int, major: *mut c_int, minor: *mut c_int) -> *mut c_char;
+    pub(super) fn px_cpu_capability(name: *mut c_char, size: usize) -> *mut c_char;
     pub(super) fn px_autocast(cuda: c_int, enabled: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_autocast_enter() -> *mut c_char;
     pub(super) fn px_autocast_leave() -> *mut c_char;
@@ -43,6 +46,7 @@ unsafe extern "C" {
         vectors: *const C_tensor,
         weights: *const C_tensor,
         bias: *const C_tensor,
+        instructions: c_int,
         least: *mut C_tensor,
         chosen: *mut C_tensor,
     ) -> *mut c_char;
@@ -52,6 +56,7 @@ unsafe extern "C" {
         bias: *const C_tensor,
         groups: i64,
         eps: f64,
+        instructions: c_int,
         y: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(super) fn px_upsample_conv(

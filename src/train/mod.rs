@@ -34,7 +34,7 @@ pub use signals::Signals;
 pub use state::{State, StateError};
 pub use trainer::Trainer;
 
-use crate::torch::Precision;
+use crate::torch::PrecisionChoice;
 
 /// Settings of the loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,8 +46,9 @@ pub struct Config {
     pub batch_size: usize,
     /// Parts that a batch is worked off in, one after the other, to save memory; divides `batch_size`.
     pub micro_batches: usize,
-    /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always.
-    pub precision: Precision,
+    /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` is bf16 where the device computes
+    /// faster in it (CUDA from compute capability 8.0, a CPU with avx512_bf16 or amx_bf16), else fp32; a run's own config holds which.
+    pub precision: PrecisionChoice,
     /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
     /// evaluations alone stay full float32 then.
     pub tf32: bool,
@@ -147,7 +148,7 @@ impl Default for Config {
             steps: 600,
             batch_size: 32,
             micro_batches: 1,
-            precision: Precision::default(),
+            precision: PrecisionChoice::default(),
             tf32: false,
             freeze: vec![],
             keeps_tokens_of: None,

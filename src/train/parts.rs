@@ -11,6 +11,7 @@ use crate::data::{self, Dataset};
 use crate::evaluate;
 use crate::optim::WeightAverage;
 use crate::seed::Seed;
+use crate::torch::Precision;
 
 /// Everything that a training is made of.
 pub struct Parts {
@@ -28,6 +29,8 @@ pub struct Parts {
     pub objective: Box<dyn Objective>,
     /// Where it trains.
     pub device: Device,
+    /// In what number format.
+    pub precision: Precision,
     /// Training images.
     pub train_set: Arc<Dataset>,
     /// Validation images.

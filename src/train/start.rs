@@ -8,7 +8,7 @@ use super::{Objective, TrainError};
 use crate::data::{Cursor, Dataset, Loader};
 use crate::model::images_from_bytes;
 use crate::seed::Seed;
-use crate::torch::{catching, to_device_async, with_precision};
+use crate::torch::{Precision, catching, to_device_async, with_precision};
 
 /// Where the latents come from.
 pub(super) struct Source<'a> {
@@ -17,6 +17,7 @@ pub(super) struct Source<'a> {
     pub train: &'a super::Config,
     pub seed: Seed,
     pub device: Device,
+    pub precision: Precision,
 }
 
 /// Gives the quantizer the latents of as many first training batches as it wants, from a pass without gradient; says
@@ -42,7 +43,7 @@ pub(super) fn start_quantizer(
         for part in &images.chunk(source.train.micro_batches as i64, 0) {
             let z = catching(|| {
                 tch::no_grad(|| {
-                    with_precision(source.train.precision, || {
+                    with_precision(source.precision, || {
                         objective
                             .tokenizer()
                             .latents(&images_from_bytes(&to_device_async(part, source.device)))

@@ -156,6 +156,7 @@ impl Trainer {
             train: &parts.train,
             seed: parts.seed,
             device: parts.device,
+            precision: parts.precision,
         };
         let started = start_quantizer(&mut *parts.objective, &source);
         if let Err(TrainError::Data(error)) = &started {
@@ -216,7 +217,7 @@ impl Trainer {
         &mut self,
         batch: &Batch,
     ) -> Result<(Option<Vec<GroupNumbers>>, Vec<Monitor>), TrainError> {
-        let (train, step) = (&self.parts.train, self.state.step);
+        let (train, precision, step) = (&self.parts.train, self.parts.precision, self.state.step);
         let seed = self.parts.seed.derive("step", &[step]);
         for group in &mut self.groups {
             group.optimizer.drop_grads()?;
@@ -229,7 +230,7 @@ impl Trainer {
             let images = images_from_bytes(&to_device_async(bytes, self.parts.device));
             let objective = &mut self.parts.objective;
             let at = At { step, micro_batch: i, seed: seed.derive("micro-batch", &[i as u64]) };
-            let out = with_precision(train.precision, || objective.step(&images, at));
+            let out = with_precision(precision, || objective.step(&images, at));
             for (group, loss) in out.groups {
                 let share = loss / micro_batches;
                 share.backward();

@@ -13,9 +13,9 @@ use super::layout;
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::Misuse;
-use crate::commands::machine::{Cpu, libtorch_version};
+use crate::commands::machine::libtorch_version;
 use crate::config::Config;
-use crate::torch::{DeviceChoice, device_name};
+use crate::torch::{Cpu, DeviceChoice, device_name};
 
 /// Exit code of a run folder that another process still holds.
 const IN_USE: i32 = 3;

@@ -25,8 +25,10 @@ use super::machine::libtorch_version;
 use super::{Misuse, measures, note, open, print, subject, train, weights};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
+use crate::config::Config;
 use crate::data::Dataset;
 use crate::sweep::{Plan, Source, SweepError};
+use crate::torch::{Precision, PrecisionChoice, auto_precision};
 use crate::train::Signals;
 use job::Job;
 use jobs::LossWeights;
@@ -34,13 +36,14 @@ use layout::Layout;
 
 /// Runs what is not finished, then reports on all; the exit code is 1 when an arm failed.
 pub(super) fn run(args: &CompareArgs) -> Result<u8> {
-    let plan = Plan::read(&args.sweep)?;
+    let mut plan = Plan::read(&args.sweep)?;
+    let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
+    let devices = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
+    settle_precision(&mut plan, &layout, &devices)?;
     let loss_weights = jobs::loss_weights(&plan, &args.measures.lpips_weights)?;
     let args = &without_those_of_losses(args, &loss_weights);
     let images = val_images(&plan);
-    let device = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?[0];
-    check(&plan, images.as_ref().ok(), args, device)?;
-    let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
+    check(&plan, images.as_ref().ok(), args, devices[0])?;
     check_folder(&layout)?;
     if args.dry_run {
         // Without images there is no saying whether earlier trainings were of the same.
@@ -69,6 +72,25 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }
     Ok(u8::from(failed > 0))
+}
+
+/// One precision for all arms, where the sweep leaves it open: that of the comparison in the folder, if there is one, else bf16 if
+/// it is the faster one on every device.
+fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Result<()> {
+    if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
+        return Ok(());
+    }
+    let earlier = layout.protocol();
+    let precision = if earlier.is_file() {
+        Config::read(&earlier, &[])?.0.train.precision.resolve(devices[0])
+    } else {
+        let slow = devices.iter().find(|device| auto_precision(**device).0 == Precision::Fp32);
+        let (precision, reason) = auto_precision(*slow.unwrap_or(&devices[0]));
+        note(&format!("training in {precision}: {reason}"));
+        precision
+    };
+    plan.set_precision(precision);
+    Ok(())
 }
 
 /// Weights of LPIPS that a loss needs may be given without a metric for them.

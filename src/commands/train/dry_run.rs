@@ -9,6 +9,7 @@ use super::memory;
 use super::networks::Networks;
 use super::{check_batch, training_set, validation_set};
 use crate::config::Config;
+use crate::torch::{PrecisionChoice, auto_precision};
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
 pub(super) fn words(
@@ -24,6 +25,11 @@ pub(super) fn words(
     let bits = codebook.bits_per_token();
     let of = |part: &str| networks.parameters(part);
     let train = &config.train;
+    let (auto, reason) = auto_precision(networks.device());
+    let precision = match train.precision {
+        PrecisionChoice::Auto => format!("{auto}, by train.precision = \"auto\": {reason}"),
+        given => given.to_string(),
+    };
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
@@ -42,6 +48,7 @@ pub(super) fn words(
          # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
+         # precision: {precision}\n\
          {}{}{}",
         config.to_toml()?,
         of(""),

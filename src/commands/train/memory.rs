@@ -34,7 +34,7 @@ struct Estimate {
 impl Estimate {
     fn new(config: &Config, networks: &Networks, device: Device) -> Result<Self> {
         let train = &config.train;
-        let halves = train.precision == Precision::Bf16;
+        let halves = train.precision.resolve(device) == Precision::Bf16;
         let (images, bytes) =
             ((train.batch_size / train.micro_batches) as i64, if halves { CAST } else { FLOAT });
         let (size, numbers) = (config.image_size(), networks.numbers(config));

@@ -4,6 +4,7 @@ mod dry_run;
 mod init;
 mod memory;
 mod networks;
+mod precision;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
 }
 
 fn train(args: &TrainArgs, mut config: Config, device: Device, weights: Option<PathBuf>) -> Result<u8> {
+    let precision = precision::settle(&mut config, args.resume.then(|| run_folder(args)).as_deref(), device)?;
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
@@ -78,6 +80,7 @@ fn train(args: &TrainArgs, mut config: Config, device: Device, weights: Option<P
         config_text: config_text.clone(),
         objective,
         device,
+        precision,
         train_set,
         val_set,
         run,

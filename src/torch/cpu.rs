@@ -1,0 +1,126 @@
+//! What this processor is, and which instructions libtorch uses on it.
+
+use std::ffi::c_int;
+use std::fs;
+use std::sync::LazyLock;
+
+use pixtok_pixels::Instructions;
+
+use super::shim::{check, px_cpu_capability};
+
+/// What Linux says about the processor; elsewhere nothing is known.
+#[derive(Debug)]
+pub struct Cpu {
+    /// As the maker calls it.
+    pub model: String,
+    flags: Vec<String>,
+    /// The newest instruction set that oneDNN may use, where the user limits it.
+    onednn_limit: Option<String>,
+}
+
+/// Limits of oneDNN below its bf16 kernels for `avx512_bf16` and `amx_bf16`.
+const LIMITS_WITHOUT_BF16: [&str; 7] =
+    ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"];
+
+impl Cpu {
+    /// This machine's.
+    #[must_use]
+    pub fn here() -> Self {
+        let limit =
+            ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].iter().find_map(|name| std::env::var(name).ok());
+        Self::of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), limit.as_deref())
+    }
+
+    /// `cpuinfo` is the text of `/proc/cpuinfo`, whose flags line is called `Features` on ARM.
+    fn of(cpuinfo: &str, onednn_limit: Option<&str>) -> Self {
+        let field = |names: [&str; 2]| {
+            let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+            fields.find(|(name, _)| names.contains(&name.trim())).map(|(_, value)| value.trim())
+        };
+        let model = field(["model name", "Model"]).unwrap_or(std::env::consts::ARCH).to_owned();
+        let flags = field(["flags", "Features"]).unwrap_or_default();
+        Self {
+            model,
+            flags: flags.split_whitespace().map(str::to_owned).collect(),
+            onednn_limit: onednn_limit.map(str::to_uppercase),
+        }
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|known| known == flag)
+    }
+
+    /// The widest vector instructions, which set the speed of fp32.
+    #[must_use]
+    pub fn vectors(&self) -> &'static str {
+        let known = [("avx512f", "AVX-512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON")];
+        known.iter().find(|(flag, _)| self.has(flag)).map_or("vector instructions unknown", |(_, name)| name)
+    }
+
+    /// Whether training in bf16 is faster than in float32 here, and the reason in words. Without these instructions a bf16
+    /// convolution takes ten times as long as a float32 one (`docs/performance.md`). ARM's are not measured yet.
+    #[must_use]
+    pub fn fast_bf16(&self) -> (bool, String) {
+        let Some(flag) = ["amx_bf16", "avx512_bf16"].into_iter().find(|flag| self.has(flag)) else {
+            return (false, "the processor has neither avx512_bf16 nor amx_bf16".to_owned());
+        };
+        match self.onednn_limit.as_deref().filter(|limit| LIMITS_WITHOUT_BF16.contains(limit)) {
+            Some(limit) => (false, format!("ONEDNN_MAX_CPU_ISA={limit} rules out the processor's {flag}")),
+            None => (true, format!("the processor has {flag}")),
+        }
+    }
+}
+
+/// Which of its kernels libtorch runs on this CPU: `DEFAULT`, `AVX2` or `AVX512`, or another name on another architecture.
+/// ATEN_CPU_CAPABILITY lowers it.
+#[must_use]
+pub fn cpu_capability() -> String {
+    let mut name = [0_u8; 32];
+    // SAFETY: writes at most the given number of bytes, the last of them 0.
+    let written = check(unsafe { px_cpu_capability(name.as_mut_ptr().cast(), name.len()) });
+    debug_assert!(written.is_ok());
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    String::from_utf8_lossy(&name[..end]).into_owned()
+}
+
+/// The version of our own kernels that goes with libtorch's, whatever the processor could do besides.
+#[must_use]
+pub fn instructions() -> Instructions {
+    static CHOSEN: LazyLock<Instructions> = LazyLock::new(|| Instructions::named(&cpu_capability()));
+    *CHOSEN
+}
+
+/// As the kernels of `csrc/` take it.
+pub(super) fn index_of(instructions: Instructions) -> c_int {
+    instructions.index() as c_int
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_told_apart() {
+        let flags = "processor\t: 0\nmodel name\t: Xeon: a\nflags\t\t: avx2 avx512f amx_bf16 avx512_bf16\n";
+        let intel = Cpu::of(flags, None);
+        assert_eq!((intel.model.as_str(), intel.vectors()), ("Xeon: a", "AVX-512"));
+        assert_eq!(intel.fast_bf16(), (true, "the processor has amx_bf16".into()));
+        let limited = Cpu::of(flags, Some("avx2")).fast_bf16();
+        assert!(!limited.0 && limited.1.contains("ONEDNN_MAX_CPU_ISA=AVX2"), "{limited:?}");
+        assert!(Cpu::of(flags, Some("AVX512_CORE_BF16")).fast_bf16().0);
+        let arm = Cpu::of("processor\t: 0\nFeatures\t: fp asimd bf16\n", None);
+        assert_eq!((arm.vectors(), arm.fast_bf16().0), ("NEON", false));
+        let old = Cpu::of("flags : avx2 fma\n", None);
+        assert_eq!((old.vectors(), old.fast_bf16().0), ("AVX2", false));
+        assert_eq!(Cpu::of("", None).model, std::env::consts::ARCH);
+    }
+
+    #[test]
+    fn libtorch_names_its_kernels() {
+        let name = cpu_capability();
+        assert!(
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()),
+            "{name}"
+        );
+    }
+}
