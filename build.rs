@@ -25,6 +25,11 @@ fn main() {
         .files(["csrc/shim.cpp", "csrc/nearest.cpp", "csrc/norm.cpp", "csrc/upsample.cpp"])
         .compile("pixtok_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    // As RPATH rather than RUNPATH: a libtorch of another version on LD_LIBRARY_PATH is not taken for this one.
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
+    }
+    println!("cargo:rustc-env=PIXTOK_LIBTORCH={LIBTORCH}");
     println!("cargo:rustc-link-search=native={lib}");
     println!("cargo:rustc-link-lib=torch_cpu");
     // The OpenMP that libtorch brings and uses, so that there is one pool of threads. Apple's compiler has none.
@@ -35,12 +40,13 @@ fn main() {
 }
 
 /// What torch-sys 0.26 is made for. It checks nothing itself where LIBTORCH is set, and another version fails to link or crashes.
-const LIBTORCH: &str = "2.13.";
+const LIBTORCH: &str = "2.13.0";
 
 /// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch that says none is taken as it is.
 fn check_version(root: &Path) {
     let files = [root.join("build-version"), root.join("version.py")];
-    for file in &files {
+    // A missing file would count as changed at every call.
+    for file in files.iter().filter(|file| file.exists()) {
         println!("cargo:rerun-if-changed={}", file.display());
     }
     let plain = std::fs::read_to_string(&files[0]).ok().map(|text| text.trim().to_owned());
@@ -51,7 +57,7 @@ fn check_version(root: &Path) {
     });
     if let Some(version) = version.filter(|version| !version.starts_with(LIBTORCH)) {
         panic!(
-            "{} is libtorch {version}, and pixtok needs {LIBTORCH}x: run `just setup`, or set LIBTORCH to one of that version",
+            "{} is libtorch {version}, and pixtok needs {LIBTORCH}: run `just setup`, or set LIBTORCH to one of that version",
             root.display()
         );
     }

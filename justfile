@@ -14,8 +14,8 @@ setup KIND="auto":
     @scripts/setup.sh "$1"
 
 # Train on the embedded photographs, evaluate, leave pictures to look at
+[script("bash")]
 demo STEPS="800" RUN="checkpoints/demo": setup
-    #!/usr/bin/env bash
     set -euo pipefail
     cargo build --release --locked
     if [ -e "$2" ]; then
@@ -36,8 +36,8 @@ test *ARGS: setup
     OMP_NUM_THREADS=1 cargo test --release --locked --workspace "$@"
 
 # The tests of numbers once more, computed as an older processor would: with AVX2 where there is AVX-512, else without AVX
+[script("bash")]
 test-older *ARGS: setup
-    #!/usr/bin/env bash
     set -euo pipefail
     if grep -qsw avx512f /proc/cpuinfo; then
         export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2

@@ -114,7 +114,10 @@ def auto_precision() -> str:
     """What `train.precision = "auto"` means here, by `pixtok doctor`: bf16 or fp32."""
     with Child([PIXTOK, "doctor", "--device", "cpu"]) as child:
         printed, _ = child.finish()
-    return re.search(r'"auto" means (\w+) here', printed)[1]
+    found = re.search(r'"auto" means (\w+) here', printed)
+    if not found:
+        raise Failed(f"`pixtok doctor` does not say what auto means: {printed}")
+    return found[1]
 
 
 def train_command(config: str | Path, run: Path, threads: int, settings: list[str]) -> list:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import machine
 from programs import ROOT, Failed, auto_precision
-from rows import loading, search, start, steps, whole
+from rows import busy, loading, search, start, steps, whole
 from rows.plan import Plan
 from turns import Group, Measured
 
@@ -33,7 +33,7 @@ PARTIAL = ROOT / "target/bench.json"
 
 
 def all_groups(plan: Plan, full: bool) -> list[Group]:
-    groups = [*steps.groups(plan), start.group(plan), search.group(plan), loading.group(plan)]
+    groups = [*steps.groups(plan), busy.group(plan), start.group(plan), search.group(plan), loading.group(plan)]
     return groups + (whole.groups(plan) if full else [])
 
 
@@ -152,7 +152,7 @@ def main() -> int:
         groups = chosen(all_groups(plan, args.full), only)
         if any(group.name == "loading" for group in groups) and not loading.photographs(plan.data):
             raise SystemExit(f"no JPEG in {args.data}; give a folder of photographs with --data")
-        document = {"format_version": FORMAT_VERSION, "machine": machine.describe(), "threads": args.threads, "quick": args.quick}
+        document = {"format_version": FORMAT_VERSION, "machine": machine.describe(), "threads": args.threads, "precision": plan.precision, "quick": args.quick}
         measured = {group.name: Measured() for group in groups}
         try:
             for group in groups:

@@ -8,7 +8,6 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/zeros.h>
-#include <algorithm>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -49,13 +48,23 @@ char* px_keep_freed_memory() {
   });
 }
 
-// Called by a thread of its own beside `threads` of libtorch: until that thread ends, libgomp manages more threads than there are
-// processors, and then lets waiting threads sleep after spinning for a moment only.
-char* px_hold_idle_threads(int threads) {
+// Processors that this process may use, as libgomp counts them; 0 where there is no OpenMP.
+char* px_processors(int* count) {
   return caught([&] {
 #ifdef _OPENMP
-    int size = std::max(2, omp_get_num_procs() - threads + 2);
-#pragma omp parallel num_threads(size)
+    *count = omp_get_num_procs();
+#else
+    *count = 0;
+#endif
+  });
+}
+
+// A region of `count` threads that does nothing. Until the thread that calls this ends, libgomp counts them among those that it
+// manages. It ends the process where it cannot start one.
+char* px_hold_idle_threads(int count) {
+  return caught([&] {
+#ifdef _OPENMP
+#pragma omp parallel num_threads(count)
     asm volatile(""); // an empty region would be left out
 #endif
   });

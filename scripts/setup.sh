@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What torch-sys 0.26 is made for; it refuses any other.
+# What torch-sys 0.26 is made for; build.rs refuses any other.
 TORCH=2.13.0
 STAMP=.venv/pixtok-setup
 
@@ -54,7 +54,9 @@ use_own() {
 }
 
 complete() { # KIND
-    [ "$(cat "$STAMP" 2>/dev/null)" = "torch $TORCH $1" ] && [ -d .libtorch/lib ]
+    # Another `pip install` may have replaced what the stamp says.
+    [ "$(cat "$STAMP" 2>/dev/null)" = "torch $TORCH $1" ] && [ -d .libtorch/lib ] &&
+        grep -qs "^__version__ = '$TORCH[+']" .libtorch/version.py
 }
 
 packages() { # KIND
@@ -81,16 +83,20 @@ install() { # KIND
         say "an earlier installation was cut short: installing again"
     fi
     say "installing libtorch $TORCH, $1 set ($size), into .venv"
-    # In place: `just` itself may be installed there.
-    .venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv .venv
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        # In place, since `just` itself may be installed there; but an interpreter that has gone would be kept.
+        rm -f .venv/bin/python*
+        python3 -m venv .venv || fail "python3 could not make .venv (its message is above)"
+    fi
     platlib=$(.venv/bin/python -c 'import os, sysconfig; print(os.path.relpath(sysconfig.get_path("platlib")))')
     # Linked first: from here on an installation without a stamp is known to be unfinished.
     ln -sfn "$platlib/torch" .libtorch
     rm -f "$STAMP"
     # shellcheck disable=SC2046  # a list of words
-    .venv/bin/python -m pip install "${options[@]}" $(packages "$1") ||
+    # -I: packages on a PYTHONPATH are not these.
+    .venv/bin/python -I -m pip install "${options[@]}" $(packages "$1") ||
         fail "pip could not install torch $TORCH (its message is above); mend that and run again"
-    [ -d .libtorch/lib ] || fail "the torch wheel has no lib folder at .libtorch/lib: remove .venv and run again"
+    [ -d .libtorch/lib ] || fail "the torch wheel has no lib folder at .libtorch/lib: remove .venv/pixtok-setup and run again"
     echo "torch $TORCH $1" >"$STAMP"
     say "done"
 }

@@ -37,22 +37,26 @@ impl Seed {
     pub fn reseed_torch(self) {
         tch::manual_seed(self.0 as i64);
     }
+
+    /// Fills a float32 `tensor` with Gaussian numbers, drawn in float64 and rounded once: the same on every processor and device, which
+    /// `torch.randn`'s are not.
+    pub fn fill_gaussian(self, tensor: &Tensor, mean: f64, deviation: f64) {
+        let mut rng = self.rng();
+        let mut number = || {
+            let standard: f64 = StandardNormal.sample(&mut rng);
+            (mean + deviation * standard) as f32
+        };
+        let numbers: Vec<f32> = (0..tensor.numel()).map(|_| number()).collect();
+        let _guard = tch::no_grad_guard();
+        tensor.shallow_clone().copy_(&Tensor::from_slice(&numbers).view(tensor.size().as_slice()));
+    }
 }
 
-/// Fills a float32 `tensor` with Gaussian numbers. Their seed is drawn from libtorch's generator of the CPU, so that they follow
-/// [`Seed::reseed_torch`]. Each is drawn in float64 and rounded once, since `torch.randn` gives different numbers on processors
-/// with different vector instructions, and on CUDA.
+/// Fills `tensor` as [`Seed::fill_gaussian`] does, when a layer is made: its seed is drawn from libtorch's generator, as those of
+/// other layers' numbers are.
 pub fn fill_gaussian(tensor: &Tensor, mean: f64, deviation: f64) {
     let drawn = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
-    let mut rng = Seed(drawn as u64).rng();
-    let mut number = || {
-        let standard: f64 = StandardNormal.sample(&mut rng);
-        (mean + deviation * standard) as f32
-    };
-    let numbers: Vec<f32> = (0..tensor.numel()).map(|_| number()).collect();
-    tch::no_grad(|| {
-        tensor.shallow_clone().copy_(&Tensor::from_slice(&numbers).view(tensor.size().as_slice()))
-    });
+    Seed(drawn as u64).fill_gaussian(tensor, mean, deviation);
 }
 
 #[cfg(test)]
@@ -61,21 +65,30 @@ mod tests {
 
     #[test]
     fn gaussians_follow_the_seed_and_nothing_else() {
-        let drawn = |seed: u64| {
-            let tensor = Tensor::zeros([5, 7], (Kind::Float, Device::Cpu));
-            Seed(seed).reseed_torch();
-            fill_gaussian(&tensor, 1.0, 0.5);
+        let drawn = |seed: u64, count: i64| {
+            let tensor = Tensor::zeros([count / 4, 4], (Kind::Float, Device::Cpu));
+            Seed(seed).fill_gaussian(&tensor, 1.0, 0.5);
             tensor
         };
-        assert_eq!(drawn(1), drawn(1));
-        assert_ne!(drawn(1), drawn(2));
-        // The same on every processor.
-        let first = Vec::<f32>::try_from(drawn(1).flatten(0, -1).narrow(0, 0, 3)).unwrap();
-        assert_eq!(first, [0.718_730_15, 0.339_246_33, 1.396_960_5]);
-        let many = Tensor::zeros([100_000], (Kind::Float, Device::Cpu));
-        fill_gaussian(&many, 1.0, 0.5);
+        assert_eq!(drawn(1, 20), drawn(1, 20));
+        assert_ne!(drawn(1, 20), drawn(2, 20));
+        let many = drawn(1, 100_000);
+        // As rand_distr 0.6 draws them from ChaCha8; the sum covers the tails too.
+        assert_eq!(
+            (many.double_value(&[0, 0]) as f32, many.double_value(&[0, 1]) as f32),
+            (0.882_576_47, 0.294_591_16)
+        );
+        assert!((many.sum(Kind::Double).double_value(&[]) - 100_015.091_3).abs() < 1e-4);
         assert!((many.mean(Kind::Double).double_value(&[]) - 1.0).abs() < 0.01);
         assert!((many.std(true).double_value(&[]) - 0.5).abs() < 0.01);
+        let layer = Tensor::zeros([5, 7], (Kind::Float, Device::Cpu));
+        let of_layer = |seed: u64| {
+            Seed(seed).reseed_torch();
+            fill_gaussian(&layer, 0.0, 1.0);
+            layer.copy()
+        };
+        assert_eq!(of_layer(1), of_layer(1));
+        assert_ne!(of_layer(1), of_layer(2));
     }
 
     #[test]

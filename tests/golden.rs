@@ -68,7 +68,7 @@ fn check(name: &str, args: &[&str], one_percent: &[&str]) {
     assert!(off > 2.0 * TOLERANCE, "{name}: a loss weight off by 1 % goes unnoticed ({off:e})");
 }
 
-/// How far the curve goes from `measured`, at most, when every weight that `run` started from is moved up or down.
+/// How far the curve goes from `measured`, at most, when every weight of the tokenizer that `run` started from is moved up or down.
 fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> f64 {
     let from = |start: u64| {
         let folder = scratch.path(&format!("start-{start}"));

@@ -115,7 +115,7 @@ fn each_library_is_named_where_it_belongs() {
         ("jpeg_encoder::", &["picture"]),
         ("zune_jpeg::", &["picture"]),
         ("fast_image_resize::", &["data"]),
-        ("pixtok_pixels::", &["picture", "data"]),
+        ("pixtok_pixels::", &["picture", "data", "torch"]),
         ("memmap2::", &["data"]),
     ];
     for (file, text) in sources() {

@@ -103,10 +103,12 @@ fn every_preset_takes_its_steps_in_the_memory_that_it_says() {
         let sets: Vec<&str> = shrunk.into_iter().chain(["train.precision=auto"]).collect();
         let run = scratch.path(preset);
         let (said, peak) = (estimate(preset, &sets), measured(preset, &sets, &run, &weights));
-        println!("{preset}: {peak:.0} MiB, estimate {:.2} of it", said / peak);
+        let config: toml::Table = fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();
+        let precision = config["train"]["precision"].as_str().unwrap();
+        println!("{preset} {precision}: {peak:.0} MiB, estimate {:.2} of it", said / peak);
         assert!(
             (said / peak - 1.0).abs() < SHARE,
-            "{preset} took {peak:.0} MiB, and --dry-run says {said:.0}"
+            "{preset} {precision} took {peak:.0} MiB, and --dry-run says {said:.0}"
         );
         // A gigabyte of checkpoint each.
         fs::remove_dir_all(run).unwrap();

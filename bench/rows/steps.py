@@ -26,7 +26,9 @@ VQ_STEPS = {1024: (40, 10), 4096: (15, 5), 16384: (5, 2)}
 VQ_BARS = {1024: 1.6, 4096: 3.5, 16384: 12.0}
 
 
-def ours(plan: Plan, name: str, config: str, steps: int, settings: list[str] = [], window: int = WINDOW) -> Arm:
+def ours(
+    plan: Plan, name: str, config: str, steps: int, settings: list[str] = [], window: int = WINDOW, env: dict[str, str] = {}
+) -> Arm:
     """`pixtok train`, as anyone runs it; it also evaluates and saves at the end, which counts in its memory alone."""
     steps = plan.steps(steps)
     window = min(window, steps // 2)
@@ -37,7 +39,7 @@ def ours(plan: Plan, name: str, config: str, steps: int, settings: list[str] = [
     def arm(turn: int) -> Figures:
         run = plan.folder(name, turn)
         count = [f"train.steps={steps}", f"train.log_every={window}"]
-        with Child(train_command(config, run, plan.threads, [*every, *count, *settings])) as child:
+        with Child(train_command(config, run, plan.threads, [*every, *count, *settings]), env) as child:
             _, usage = child.finish()
         rates = [row["speed/images_per_sec"] for row in rows_of(run) if "speed/images_per_sec" in row]
         if len(rates) < 2:
@@ -54,6 +56,11 @@ def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] = 
     return lambda _: peer(program, *counted, *args, env=env)
 
 
+def of_bf16(plan: Plan, bar: float) -> float | None:
+    """A bar that was set for bf16; in fp32 the row only tells."""
+    return bar if plan.precision == "bf16" else None
+
+
 def fsq(plan: Plan) -> Group:
     return Group(
         "fsq",
@@ -68,8 +75,8 @@ def fsq(plan: Plan) -> Group:
         },
         [
             compare("step-fsq", f"FSQ step, the best of four settings of eager {plan.precision} PyTorch", "fsq", EAGER, 1.0),
-            compare("step-fsq-fp32", "FSQ step, default eager fp32 PyTorch", "fsq", "torch-fsq-fp32", 1.5),
-            compare("step-fsq-compile", f"FSQ step, torch.compile {plan.precision}", "fsq", "torch-fsq-compiled", 1.1),
+            compare("step-fsq-fp32", "FSQ step, default eager fp32 PyTorch", "fsq", "torch-fsq-fp32", of_bf16(plan, 1.5)),
+            compare("step-fsq-compile", f"FSQ step, torch.compile {plan.precision}", "fsq", "torch-fsq-compiled", of_bf16(plan, 1.1)),
             compare("memory", f"peak memory of training, eager {plan.precision}", "fsq", ["torch-fsq", "torch-fsq-glibc"], 0.8, "peak_mib", "MiB", Kind.AT_MOST),
         ],
     )
@@ -105,7 +112,7 @@ def vq(plan: Plan, codes: int) -> Group:
         name: ours(plan, name, VQ, 40, [f"quantizer.codebook_size={codes}"]),
         f"torch-{name}": theirs(plan, steps, "--quantizer", "vq", "--codebook-size", codes, skip=skip),
     }
-    rows = [compare(f"step-{name}", f"VQ {codes} step, vector-quantize-pytorch", name, f"torch-{name}", VQ_BARS[codes])]
+    rows = [compare(f"step-{name}", f"VQ {codes} step, vector-quantize-pytorch", name, f"torch-{name}", of_bf16(plan, VQ_BARS[codes]))]
     if codes == 16384:
         arms["fsq"] = ours(plan, f"{name}-fsq", FSQ, 40)
         rows.append(

@@ -29,6 +29,12 @@ impl Instructions {
         ALL.into_iter().filter(|(set, _)| set.is_here()).map(|(set, _)| Self(set)).collect()
     }
 
+    /// As libtorch calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ALL[self.index()].1
+    }
+
     /// The place of the version in a table of all.
     #[must_use]
     pub fn index(self) -> usize {
@@ -74,8 +80,7 @@ mod tests {
         assert_eq!(default.index(), 0);
         assert_eq!(Instructions::named("SVE256"), default);
         for instructions in Instructions::all() {
-            let (_, name) = ALL[instructions.index()];
-            assert_eq!(Instructions::named(name), instructions);
+            assert_eq!(Instructions::named(instructions.name()), instructions);
         }
     }
 }

@@ -9,7 +9,7 @@ mod eval;
 mod exit_code;
 mod export;
 mod inspect;
-mod machine;
+mod libtorch;
 mod measures;
 mod merge;
 mod open;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use tch::{Device, nn};
@@ -32,17 +33,28 @@ pub(super) struct Opened {
     store: nn::VarStore,
 }
 
-/// Finds the device and sets the thread count.
+/// Finds the device, sets the thread count, and has threads on the CPU make way for busy programs.
 pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
     let device = args.device.resolve()?;
     forbid_tf32()?;
-    if let Some(threads) = args.threads {
+    if let Some(threads) = args.threads.or_else(threads_of_quota) {
         tch::set_num_threads(threads);
     }
     if !device.is_cuda() {
         limit_spinning_when_busy();
     }
     Ok(device)
+}
+
+/// How many threads a container's share of the processors is worth, where that is less than libtorch's own choice, which goes by the
+/// processors that it sees. Nothing where the user has chosen, or has threads bound to processors, which hides the others.
+fn threads_of_quota() -> Option<i32> {
+    let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"];
+    if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
+        return None;
+    }
+    let processors = i32::try_from(available_parallelism().ok()?.get()).ok()?;
+    (processors < tch::get_num_threads()).then_some(processors)
 }
 
 /// Refuses another precision where there is none to choose, for the reason `why`.

@@ -140,10 +140,16 @@ impl Ibq {
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let bound = 1.0 / k as f64;
         let projection = Projection::new(path, channels, d);
-        let codebook = path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound });
-        if config.initial_codes == InitialCodes::Normal {
-            fill_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
-        }
+        let codebook = match config.initial_codes {
+            InitialCodes::Uniform => {
+                path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound })
+            }
+            InitialCodes::Normal => {
+                let codebook = path.zeros("codebook", &[k, d]);
+                fill_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
+                codebook
+            }
+        };
         Ok(Self { projection, codebook, config: config.clone() })
     }
 

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::memory::MemoryBudget;
 use super::search::{Nearness, assigned, nearest};
-use crate::seed::{Seed, fill_gaussian};
+use crate::seed::Seed;
 
 /// Means and how many vectors each has.
 #[derive(Debug)]
@@ -42,10 +42,9 @@ pub fn kmeans(
 ) -> Clusters {
     let mut means = sample_rows(vectors, k, seed.derive("means", &[]));
     if vectors.size()[0] < k {
-        seed.derive("jitter", &[]).reseed_torch();
         let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
         let noise = means.zeros_like();
-        fill_gaussian(&noise, 0.0, 0.01);
+        seed.derive("jitter", &[]).fill_gaussian(&noise, 0.0, 0.01);
         means += noise * spread;
     }
     lloyd(vectors, placed(means), iterations, budget, placed)

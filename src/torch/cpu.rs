@@ -14,8 +14,8 @@ pub struct Cpu {
     /// As the maker calls it.
     pub model: String,
     flags: Vec<String>,
-    /// The newest instruction set that oneDNN may use, where the user limits it.
-    onednn_limit: Option<String>,
+    /// The variable with which the user limits the instruction sets that oneDNN may use, and its value.
+    onednn_limit: Option<(&'static str, String)>,
 }
 
 /// Limits of oneDNN below its bf16 kernels for `avx512_bf16` and `amx_bf16`.
@@ -26,13 +26,16 @@ impl Cpu {
     /// This machine's.
     #[must_use]
     pub fn here() -> Self {
-        let limit =
-            ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].iter().find_map(|name| std::env::var(name).ok());
-        Self::of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), limit.as_deref())
+        let names = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
+        let limit = names.into_iter().find_map(|name| {
+            let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+            Some((name, value))
+        });
+        Self::of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), limit)
     }
 
     /// `cpuinfo` is the text of `/proc/cpuinfo`, whose flags line is called `Features` on ARM.
-    fn of(cpuinfo: &str, onednn_limit: Option<&str>) -> Self {
+    fn of(cpuinfo: &str, onednn_limit: Option<(&'static str, String)>) -> Self {
         let field = |names: [&str; 2]| {
             let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
             fields.find(|(name, _)| names.contains(&name.trim())).map(|(_, value)| value.trim())
@@ -42,7 +45,7 @@ impl Cpu {
         Self {
             model,
             flags: flags.split_whitespace().map(str::to_owned).collect(),
-            onednn_limit: onednn_limit.map(str::to_uppercase),
+            onednn_limit: onednn_limit.map(|(name, value)| (name, value.to_uppercase())),
         }
     }
 
@@ -61,12 +64,17 @@ impl Cpu {
     /// convolution takes ten times as long as a float32 one (`docs/performance.md`). ARM's are not measured yet.
     #[must_use]
     pub fn fast_bf16(&self) -> (bool, String) {
+        if self.flags.is_empty() {
+            return (false, "the system does not say what the processor has".to_owned());
+        }
         let Some(flag) = ["amx_bf16", "avx512_bf16"].into_iter().find(|flag| self.has(flag)) else {
             return (false, "the processor has neither avx512_bf16 nor amx_bf16".to_owned());
         };
-        match self.onednn_limit.as_deref().filter(|limit| LIMITS_WITHOUT_BF16.contains(limit)) {
-            Some(limit) => (false, format!("ONEDNN_MAX_CPU_ISA={limit} rules out the processor's {flag}")),
-            None => (true, format!("the processor has {flag}")),
+        match &self.onednn_limit {
+            Some((name, limit)) if LIMITS_WITHOUT_BF16.contains(&limit.as_str()) => {
+                (false, format!("{name}={limit} rules out the processor's {flag}"))
+            }
+            _ => (true, format!("the processor has {flag}")),
         }
     }
 }
@@ -105,9 +113,10 @@ mod tests {
         let intel = Cpu::of(flags, None);
         assert_eq!((intel.model.as_str(), intel.vectors()), ("Xeon: a", "AVX-512"));
         assert_eq!(intel.fast_bf16(), (true, "the processor has amx_bf16".into()));
-        let limited = Cpu::of(flags, Some("avx2")).fast_bf16();
+        let limit = |value: &str| Some(("ONEDNN_MAX_CPU_ISA", value.to_owned()));
+        let limited = Cpu::of(flags, limit("avx2")).fast_bf16();
         assert!(!limited.0 && limited.1.contains("ONEDNN_MAX_CPU_ISA=AVX2"), "{limited:?}");
-        assert!(Cpu::of(flags, Some("AVX512_CORE_BF16")).fast_bf16().0);
+        assert!(Cpu::of(flags, limit("AVX512_CORE_BF16")).fast_bf16().0);
         let arm = Cpu::of("processor\t: 0\nFeatures\t: fp asimd bf16\n", None);
         assert_eq!((arm.vectors(), arm.fast_bf16().0), ("NEON", false));
         let old = Cpu::of("flags : avx2 fma\n", None);

@@ -10,7 +10,8 @@ use super::TorchError;
 unsafe extern "C" {
     fn px_free(message: *mut c_char);
     pub(super) fn px_keep_freed_memory() -> *mut c_char;
-    pub(super) fn px_hold_idle_threads(threads: c_int) -> *mut c_char;
+    pub(super) fn px_processors(count: *mut c_int) -> *mut c_char;
+    pub(super) fn px_hold_idle_threads(count: c_int) -> *mut c_char;
     pub(super) fn px_load_cuda() -> *mut c_char;
     pub(super) fn px_compute_capability(device: c_int, major: *mut c_int, minor: *mut c_int) -> *mut c_char;
     pub(super) fn px_cpu_capability(name: *mut c_char, size: usize) -> *mut c_char;

@@ -8,10 +8,11 @@
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Once, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::shim::{check, px_hold_idle_threads};
+use super::shim::{check, px_hold_idle_threads, px_processors};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -19,35 +20,46 @@ const PERIOD: Duration = Duration::from_secs(1);
 const BUSY: f64 = 0.25;
 /// As long as this is exceeded they still do.
 const STILL_BUSY: f64 = 0.1;
+/// More idle threads than this are not started.
+const MOST_IDLE: i32 = 64;
 /// So many looks in a row must find the machine free again.
 const FREE_LOOKS: u32 = 5;
 
-/// From now on, until the process ends: shortens the spinning of libtorch's threads on the CPU while other programs need the processors.
+/// From the first call on, until the process ends: shortens the spinning of libtorch's threads on the CPU while other programs need the processors.
 /// Does nothing where the user has chosen how threads wait (OMP_WAIT_POLICY, GOMP_SPINCOUNT), where there is one thread, and
 /// where the system does not say how long threads wait. The numbers that are computed stay the same.
 pub fn limit_spinning_when_busy() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(begin);
+}
+
+fn begin() {
     let chosen = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| std::env::var_os(name).is_some());
-    if chosen || tch::get_num_threads() < 2 || waited(&own_name()).is_none() {
+    let name = own_name();
+    if chosen || tch::get_num_threads() < 2 || waited(&name).is_none() {
         return;
     }
-    let name = own_name();
     // Without this thread all goes on as it would have anyway.
     let _ = thread::Builder::new().name("spin limit".to_owned()).spawn(move || watch(&name));
 }
 
-/// Looks for ever; libgomp's threads are those called `name`.
+/// Looks, for as long as something can be done, at the threads called `name`: the one that began, libgomp's, and others that it started without giving them a
+/// name. Those that decode images have names of their own, and wait for a processor on an idle machine too.
 fn watch(name: &str) {
-    let mut look = (Instant::now(), waited(name).unwrap_or_default());
+    let mut last = None;
     let mut limit = Limit::default();
     let mut idle_threads = None;
     loop {
         thread::sleep(PERIOD);
-        let now = (Instant::now(), waited(name).unwrap_or_default());
-        let waiting = now.1.saturating_sub(look.1).as_secs_f64() / (now.0 - look.0).as_secs_f64();
-        look = now;
+        let (now, Some(so_far)) = (Instant::now(), waited(name)) else { continue };
+        let Some((then, before)) = last.replace((now, so_far)) else { continue };
+        let waiting = so_far.saturating_sub(before).as_secs_f64() / (now - then).as_secs_f64();
         let wanted = limit.look(waiting);
         if wanted && idle_threads.is_none() {
             idle_threads = hold_idle_threads();
+            if idle_threads.is_none() {
+                return;
+            }
         } else if !wanted {
             // The sender is what holds them.
             idle_threads = None;
@@ -71,17 +83,43 @@ impl Limit {
     }
 }
 
-/// Has libgomp manage more threads than there are processors until the sender is dropped.
+/// Has libgomp manage more threads than there are processors until the sender is dropped. Nothing where that would take very many
+/// threads, or more than can be started.
 fn hold_idle_threads() -> Option<Sender<()>> {
+    let mut processors = 0;
+    // SAFETY: the pointer outlives the call.
+    check(unsafe { px_processors(&raw mut processors) }).ok()?;
+    let count = (processors - tch::get_num_threads() + 2).max(2);
+    if processors == 0 || count > MOST_IDLE || !can_start(count) {
+        return None;
+    }
     let (sender, until_dropped) = channel::<()>();
     let hold = move || {
         // SAFETY: no pointers; runs a region that does nothing.
-        let held = check(unsafe { px_hold_idle_threads(tch::get_num_threads()) });
+        let held = check(unsafe { px_hold_idle_threads(count) });
         debug_assert!(held.is_ok());
         // The idle threads end with this one.
         let _ = until_dropped.recv();
     };
     thread::Builder::new().name("idle threads".to_owned()).spawn(hold).ok().map(|_| sender)
+}
+
+/// Whether so many threads can be started at once, and a few besides. Tried before libgomp does it, which ends the process when
+/// it cannot.
+fn can_start(count: i32) -> bool {
+    const BESIDES: i32 = 8;
+    let gate = Arc::new(RwLock::new(()));
+    let closed = gate.write();
+    let wait_at = |gate: Arc<RwLock<()>>| {
+        thread::Builder::new().stack_size(1 << 16).spawn(move || drop(gate.read())).ok()
+    };
+    let wanted = (count + BESIDES) as usize;
+    let started: Vec<_> = (0..wanted).map_while(|_| wait_at(Arc::clone(&gate))).collect();
+    drop(closed);
+    let all = started.len() == wanted;
+    // They do nothing that could panic.
+    started.into_iter().for_each(|thread| drop(thread.join()));
+    all
 }
 
 /// How long the threads called `name` have waited for a processor so far.

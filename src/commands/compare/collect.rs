@@ -11,6 +11,7 @@ use super::layout::{self, Layout};
 use crate::checkpoint::write_atomic;
 use crate::report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
+use crate::torch::PrecisionChoice;
 
 /// How fast it trained, as the trainer logs it.
 const SPEED: &str = "speed/images_per_sec";
@@ -100,12 +101,17 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
     let (words, val_set) = super::train::validation_set(&plan.base)?;
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    // Open where nothing is trained.
+    let precision = match train.precision {
+        PrecisionChoice::Auto => String::new(),
+        precision => format!(", {precision}"),
+    };
     let resize = data.resize.map_or_else(String::new, |side| format!(", short side resized to {side}"));
     let rows = [
         ("trained on", data.train.clone()),
         ("evaluated on", format!("{words}, {} images", eval.images_of(val_set.len()))),
         ("images", format!("{} px{resize}, centre crop in evaluation", data.image_size)),
-        ("budget", format!("{} steps of {} images, {}", train.steps, train.batch_size, train.precision)),
+        ("budget", format!("{} steps of {} images{precision}", train.steps, train.batch_size)),
         (
             "seeds",
             format!("{seeds}; initialisation, order and augmentation of the data follow the seed alone"),

@@ -13,7 +13,7 @@ use super::layout;
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::Misuse;
-use crate::commands::machine::libtorch_version;
+use crate::commands::libtorch::libtorch_version;
 use crate::config::Config;
 use crate::torch::{Cpu, DeviceChoice, device_name};
 

@@ -21,7 +21,7 @@ use tch::Device;
 
 pub(super) use child::follow_parent;
 
-use super::machine::libtorch_version;
+use super::libtorch::libtorch_version;
 use super::{Misuse, measures, note, open, print, subject, train, weights};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
@@ -80,15 +80,23 @@ fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Res
     if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
         return Ok(());
     }
-    let earlier = layout.protocol();
-    let precision = if earlier.is_file() {
-        Config::read(&earlier, &[])?.0.train.precision.resolve(devices[0])
-    } else {
-        let slow = devices.iter().find(|device| auto_precision(**device).0 == Precision::Fp32);
-        let (precision, reason) = auto_precision(*slow.unwrap_or(&devices[0]));
-        note(&format!("training in {precision}: {reason}"));
-        precision
+    let slow = devices.iter().find(|device| auto_precision(**device).0 == Precision::Fp32);
+    let (auto, reason) = auto_precision(*slow.unwrap_or(&devices[0]));
+    let earlier = match layout.protocol() {
+        file if file.is_file() => Config::read(&file, &[])?.0.train.precision,
+        _ => PrecisionChoice::Auto,
     };
+    let precision = match earlier {
+        PrecisionChoice::Auto => auto,
+        earlier => earlier.resolve(devices[0]),
+    };
+    if precision == auto {
+        note(&format!("training in {precision} ({reason})"));
+    } else {
+        note(&format!(
+            "training in {precision} (the comparison began so; {auto} would be faster here: {reason})"
+        ));
+    }
     plan.set_precision(precision);
     Ok(())
 }

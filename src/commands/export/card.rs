@@ -10,6 +10,7 @@ use crate::cli::ExportArgs;
 use crate::commands::open::Opened;
 use crate::config::Config;
 use crate::metrics::Better;
+use crate::torch::PrecisionChoice;
 use crate::train::Weights;
 
 /// The whole card.
@@ -100,17 +101,21 @@ fn training(opened: &Opened, weights: Weights) -> Result<String> {
         || format!("for up to {} steps", train.steps),
         |step| format!("for {step} of {} steps, {} weights,", train.steps, weights.name()),
     );
+    // The config of weights from elsewhere does not say.
+    let precision = match train.precision {
+        PrecisionChoice::Auto => String::new(),
+        precision => format!(", in {precision}"),
+    };
     // Where images lay is said in words; how they are evaluated is another matter.
     let mut settings = toml::Table::try_from(&opened.config)?;
     settings.retain(|section, _| section != "data" && section != "eval");
     Ok(format!(
-        "## Training\n\nOn `{}`, {done} with {} images of {}×{} pixels a step, in {}, seed {seed}. The settings (all of them \
+        "## Training\n\nOn `{}`, {done} with {} images of {}×{} pixels a step{precision}, seed {seed}. The settings (all of them \
          are in `config.toml`):\n\n```toml\n{}```\n",
         data.train,
         train.batch_size,
         data.image_size.height,
         data.image_size.width,
-        train.precision,
         toml::to_string(&settings)?,
     ))
 }

@@ -7,13 +7,14 @@ use tch::Tensor;
 
 use super::memory;
 use super::networks::Networks;
+use super::precision::Settled;
 use super::{check_batch, training_set, validation_set};
 use crate::config::Config;
-use crate::torch::{PrecisionChoice, auto_precision};
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
 pub(super) fn words(
     config: &Config,
+    precision: &Settled,
     networks: &Networks,
     weights: Result<Option<PathBuf>>,
 ) -> Result<String> {
@@ -25,11 +26,6 @@ pub(super) fn words(
     let bits = codebook.bits_per_token();
     let of = |part: &str| networks.parameters(part);
     let train = &config.train;
-    let (auto, reason) = auto_precision(networks.device());
-    let precision = match train.precision {
-        PrecisionChoice::Auto => format!("{auto}, by train.precision = \"auto\": {reason}"),
-        given => given.to_string(),
-    };
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
@@ -48,7 +44,7 @@ pub(super) fn words(
          # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
-         # precision: {precision}\n\
+         # precision: {}\n\
          {}{}{}",
         config.to_toml()?,
         of(""),
@@ -60,12 +56,13 @@ pub(super) fn words(
         codebook.size,
         codebook.dim,
         bits * (h * w) as f64 / (height * width) as f64,
+        precision.words(),
         match weights {
             Ok(None) => String::new(),
             Ok(Some(path)) => format!("# the loss's network: {}\n", path.display()),
             Err(error) => format!("# the loss's network: none here: {error:#}\n"),
         },
-        memory::words(config, networks)?,
+        memory::words(config, precision, networks)?,
         config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
     ))
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use tch::Device;
 
 use super::networks::Networks;
+use super::precision::Settled;
 use crate::config::Config;
 use crate::model::Footprint;
 use crate::torch::Precision;
@@ -32,9 +33,9 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn new(config: &Config, networks: &Networks, device: Device) -> Result<Self> {
+    fn new(config: &Config, networks: &Networks, device: Device, precision: Precision) -> Result<Self> {
         let train = &config.train;
-        let halves = train.precision.resolve(device) == Precision::Bf16;
+        let halves = precision == Precision::Bf16;
         let (images, bytes) =
             ((train.batch_size / train.micro_batches) as i64, if halves { CAST } else { FLOAT });
         let (size, numbers) = (config.image_size(), networks.numbers(config));
@@ -70,18 +71,19 @@ impl Estimate {
 }
 
 /// What a training step takes here, and on CUDA if that is elsewhere: it has other kernels, that keep more.
-pub(super) fn words(config: &Config, networks: &Networks) -> Result<String> {
+pub(super) fn words(config: &Config, settled: &Settled, networks: &Networks) -> Result<String> {
     let here = networks.device();
-    let mut words = words_on(here, config, networks)?;
+    let mut words = words_on(here, settled.precision, config, networks)?;
     if !here.is_cuda() {
-        words += &words_on(Device::Cuda(0), config, networks)?;
+        let there = Device::Cuda(0);
+        words += &words_on(there, settled.chosen.resolve(there), config, networks)?;
     }
     Ok(words)
 }
 
 /// A line of what a training step takes, and one of its largest parts.
-fn words_on(device: Device, config: &Config, networks: &Networks) -> Result<String> {
-    let estimate = Estimate::new(config, networks, device)?;
+fn words_on(device: Device, precision: Precision, config: &Config, networks: &Networks) -> Result<String> {
+    let estimate = Estimate::new(config, networks, device, precision)?;
     let place = if device.is_cuda() { "on CUDA" } else { "on the CPU" };
     let parts = [
         ("weights and moments", estimate.weights),
@@ -97,7 +99,7 @@ fn words_on(device: Device, config: &Config, networks: &Networks) -> Result<Stri
         .map(|(name, bytes)| format!("{name} {}", in_words(bytes)))
         .collect();
     Ok(format!(
-        "# memory: about {} for a training step {place}, by estimate\n# of it, not all at once: {}\n",
+        "# memory: about {} for a training step {place} in {precision}, by estimate\n# of it, not all at once: {}\n",
         in_words(estimate.peak()),
         parts.join(", ")
     ))

@@ -19,24 +19,33 @@ use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::{Cache, DataError, Dataset, Split};
 use crate::seed::Seed;
-use crate::torch::{keep_freed_memory, set_deterministic};
+use crate::torch::{Precision, keep_freed_memory, set_deterministic};
 use crate::train::{Outcome, Parts, Signals, State, Trainer};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
+use precision::Settled;
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
-    let config = resolve(args)?;
+    let mut config = resolve(args)?;
     let device = open::compute(&args.compute)?;
+    let settled = precision::settle(&mut config, args.resume.then(|| run_folder(args)).as_deref(), device)?;
     let weights = networks::loss_weights(&config.loss, args.lpips_weights.as_deref());
     if args.dry_run {
-        return dry_run(args, &config, &Networks::build(&config, device)?, weights);
+        return dry_run(args, &config, &settled, &Networks::build(&config, device)?, weights);
     }
-    train(args, config, device, weights?)
+    if settled.reason.is_some() {
+        note(&format!("training in {}", settled.words()));
+    }
+    train(args, config, (device, settled.precision), weights?)
 }
 
-fn train(args: &TrainArgs, mut config: Config, device: Device, weights: Option<PathBuf>) -> Result<u8> {
-    let precision = precision::settle(&mut config, args.resume.then(|| run_folder(args)).as_deref(), device)?;
+fn train(
+    args: &TrainArgs,
+    mut config: Config,
+    (device, precision): (Device, Precision),
+    weights: Option<PathBuf>,
+) -> Result<u8> {
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
@@ -101,6 +110,7 @@ fn train(args: &TrainArgs, mut config: Config, device: Device, weights: Option<P
 fn dry_run(
     args: &TrainArgs,
     config: &Config,
+    precision: &Settled,
     networks: &Networks,
     weights: Result<Option<PathBuf>>,
 ) -> Result<u8> {
@@ -112,7 +122,7 @@ fn dry_run(
         networks::loss(&config.loss, path.clone(), networks.device())?;
         Ok(path)
     });
-    print(&dry_run::words(config, networks, weights)?).map(|()| 0)
+    print(&dry_run::words(config, precision, networks, weights)?).map(|()| 0)
 }
 
 /// Says how a training ended; the exit code.

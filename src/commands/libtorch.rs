@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Version and place of the library that this process has loaded.
 pub(super) fn libtorch() -> String {
     let Some(lib) = loaded_library() else { return "loaded, from a place unknown".to_owned() };
-    format!("{} in {}", libtorch_version(), lib.display())
+    format!("{} in {}, where pixtok needs it to stay", libtorch_version(), lib.display())
 }
 
 /// Its version alone.
