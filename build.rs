@@ -25,7 +25,7 @@ fn main() {
         .files(["csrc/shim.cpp", "csrc/nearest.cpp", "csrc/norm.cpp", "csrc/upsample.cpp"])
         .compile("pixtok_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
-    // As RPATH rather than RUNPATH: a libtorch of another version on LD_LIBRARY_PATH is not taken for this one.
+    // RPATH, not RUNPATH: it is searched before LD_LIBRARY_PATH, so another libtorch there is not loaded.
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
     }
@@ -39,13 +39,14 @@ fn main() {
     println!("cargo:rustc-link-lib=c10");
 }
 
-/// What torch-sys 0.26 is made for. It checks nothing itself where LIBTORCH is set, and another version fails to link or crashes.
+/// The version that torch-sys 0.26 is made for. Where LIBTORCH is set, torch-sys checks nothing, and any other version fails to link or
+/// crashes.
 const LIBTORCH: &str = "2.13.0";
 
-/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch that says none is taken as it is.
+/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch with neither file is accepted.
 fn check_version(root: &Path) {
     let files = [root.join("build-version"), root.join("version.py")];
-    // A missing file would count as changed at every call.
+    // Cargo treats a missing file as changed and would rerun this script on every build.
     for file in files.iter().filter(|file| file.exists()) {
         println!("cargo:rerun-if-changed={}", file.display());
     }
@@ -57,7 +58,7 @@ fn check_version(root: &Path) {
     });
     if let Some(version) = version.filter(|version| !version.starts_with(LIBTORCH)) {
         panic!(
-            "{} is libtorch {version}, and pixtok needs {LIBTORCH}: run `just setup`, or set LIBTORCH to one of that version",
+            "{} contains libtorch {version}, but pixtok needs {LIBTORCH}: unset LIBTORCH and run `just setup`, or set LIBTORCH to a libtorch {LIBTORCH}",
             root.display()
         );
     }

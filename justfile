@@ -2,7 +2,7 @@
 set positional-arguments
 set ignore-comments
 
-# This very program: it need not be on the PATH.
+# The running `just`, which may not be on the PATH.
 just := quote(just_executable())
 pixtok := "cargo run --release --quiet --locked --"
 
@@ -35,7 +35,7 @@ test *ARGS: setup
     # One thread in libtorch: the same sums everywhere, and none that wait for each other on a busy machine.
     OMP_NUM_THREADS=1 cargo test --release --locked --workspace "$@"
 
-# The tests of numbers once more, computed as an older processor would: with AVX2 where there is AVX-512, else without AVX
+# Run the numerical tests as on an older processor: with AVX2 if this one has AVX-512, without AVX if not
 [script("bash")]
 test-older *ARGS: setup
     set -euo pipefail

@@ -116,7 +116,7 @@ def auto_precision() -> str:
         printed, _ = child.finish()
     found = re.search(r'"auto" means (\w+) here', printed)
     if not found:
-        raise Failed(f"`pixtok doctor` does not say what auto means: {printed}")
+        raise Failed(f"`pixtok doctor` printed no meaning for auto; its output: {printed}")
     return found[1]
 
 

@@ -20,37 +20,38 @@ struct Codes {
 };
 
 // For each of ROWS vectors and each lane the least score so far, and its code.
-struct Best {
-  Floats score[ROWS];
-  Ints code[ROWS];
+template <int N> struct Best {
+  Floats<N> score[ROWS];
+  Ints<N> code[ROWS];
 };
 
 // Goes on with the codes from `begin` to `end`: bias_k + sum_d vectors_d * weights_dk.
-PX_INLINE void search(const Codes& codes, int64_t begin, int64_t end, const float* vectors, Best& best) {
-  Best local = best; // in registers
-  Ints lanes;
-  for (int l = 0; l < LANES; l++) lanes[l] = (int32_t)begin + l;
+template <int N>
+PX_INLINE void search(const Codes& codes, int64_t begin, int64_t end, const float* vectors, Best<N>& best) {
+  Best<N> local = best; // in registers
+  Ints<N> lanes;
+  for (int l = 0; l < LANES; l++) lanes.part[l / N][l % N] = (int32_t)begin + l;
   for (int64_t k = begin; k < end; k += LANES) {
-    Floats score[ROWS], bias;
-    memcpy(&bias, codes.bias + k, sizeof bias);
-    for (int r = 0; r < ROWS; r++) score[r] = bias;
+    Floats<N> score[ROWS];
+    for (int r = 0; r < ROWS; r++) score[r] = load<N>(codes.bias + k, LANES);
     for (int64_t d = 0; d < codes.dim; d++) {
-      Floats weight;
-      memcpy(&weight, codes.weights + d * codes.padded + k, sizeof weight);
+      auto weight = load<N>(codes.weights + d * codes.padded + k, LANES);
       for (int r = 0; r < ROWS; r++) score[r] += weight * vectors[r * codes.dim + d];
     }
     for (int r = 0; r < ROWS; r++) {
-      Ints nearer = score[r] < local.score[r];
-      local.score[r] = nearer ? score[r] : local.score[r];
-      local.code[r] = nearer ? lanes : local.code[r];
+      for (int i = 0; i < Floats<N>::PARTS; i++) {
+        auto nearer = score[r].part[i] < local.score[r].part[i];
+        local.score[r].part[i] = nearer ? score[r].part[i] : local.score[r].part[i];
+        local.code[r].part[i] = nearer ? lanes.part[i] : local.code[r].part[i];
+      }
     }
-    lanes += (int32_t)LANES;
+    lanes = lanes + (int32_t)LANES;
   }
   best = local;
 }
 
 // The lane with the least score of one vector, and of equals the first code.
-int least_lane(const Floats& score, const Ints& code) {
+template <int N> int least_lane(const Floats<N>& score, const Ints<N>& code) {
   int first = 0;
   for (int l = 1; l < LANES; l++) {
     if (score[l] < score[first] || (score[l] == score[first] && code[l] < code[first])) first = l;
@@ -59,29 +60,29 @@ int least_lane(const Floats& score, const Ints& code) {
 }
 
 // At most TILES * ROWS vectors, the last of which is repeated to fill up.
-void search_all(const Codes& codes, const float* vectors, int64_t n, float* least, int64_t* chosen, int instructions) {
-  auto* search_part = version<search>(instructions);
+template <int N>
+PX_INLINE void search_all(const Codes& codes, const float* vectors, int64_t n, float* least, int64_t* chosen) {
   int64_t tiles = (n + ROWS - 1) / ROWS;
   std::vector<float> rows(tiles * ROWS * codes.dim);
   for (int64_t r = 0; r < tiles * ROWS; r++) {
     std::copy_n(vectors + std::min(r, n - 1) * codes.dim, codes.dim, &rows[r * codes.dim]);
   }
-  Best best[TILES];
+  Best<N> best[TILES];
   for (auto& tile : best) {
     for (int r = 0; r < ROWS; r++) {
-      tile.score[r] = Floats{} + std::numeric_limits<float>::infinity();
-      tile.code[r] = Ints{};
+      tile.score[r] = Floats<N>::all(std::numeric_limits<float>::infinity());
+      tile.code[r] = Ints<N>::all(0);
     }
   }
   int64_t part = std::max(LANES, PART_BYTES / (4 * codes.dim) / LANES * LANES);
   for (int64_t k = 0; k < codes.padded; k += part) {
     for (int64_t t = 0; t < tiles; t++) {
-      search_part(codes, k, std::min(codes.padded, k + part), &rows[t * ROWS * codes.dim], best[t]);
+      search<N>(codes, k, std::min(codes.padded, k + part), &rows[t * ROWS * codes.dim], best[t]);
     }
   }
   for (int64_t r = 0; r < n; r++) {
-    const Best& tile = best[r / ROWS];
-    int lane = least_lane(tile.score[r % ROWS], tile.code[r % ROWS]);
+    const Best<N>& tile = best[r / ROWS];
+    int lane = least_lane<N>(tile.score[r % ROWS], tile.code[r % ROWS]);
     least[r] = tile.score[r % ROWS][lane];
     chosen[r] = tile.code[r % ROWS][lane];
   }
@@ -109,9 +110,10 @@ char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, int
     float* values = least->mutable_data_ptr<float>();
     int64_t* indices = chosen->mutable_data_ptr<int64_t>();
     constexpr int64_t AT_ONCE = TILES * ROWS;
+    auto* search_some = version<search_all<4>, search_all<8>, search_all<16>>(instructions);
     at::parallel_for(0, (n + AT_ONCE - 1) / AT_ONCE, 1, [&](int64_t begin, int64_t end) {
       for (int64_t first = begin * AT_ONCE; first < std::min(n, end * AT_ONCE); first += AT_ONCE) {
-        search_all(codes, rows + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first, instructions);
+        search_some(codes, rows + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first);
       }
     });
   });

@@ -57,13 +57,14 @@ struct Scratch {
   }
 };
 
-PX_INLINE Floats full(const float* from) { return load(from, LANES); }
+template <int N> PX_INLINE Floats<N> full(const float* from) { return load<N>(from, LANES); }
 
 // Zeros in place of all but the first `left`.
-PX_INLINE Floats first_of(int64_t left, const Floats& x) {
-  Ints lanes;
-  for (int l = 0; l < LANES; l++) lanes[l] = l;
-  return lanes < (int32_t)std::min(LANES, left) ? x : Floats{};
+template <int N> PX_INLINE Floats<N> first_of(int64_t left, const Floats<N>& x) {
+  if (left >= LANES) return x;
+  Floats<N> out = {};
+  memcpy(&out, &x, left * sizeof(float));
+  return out;
 }
 
 // How many vectors are added up in single precision before their sum is added to another.
@@ -71,12 +72,12 @@ constexpr int64_t RUN = 256;
 
 // Adds up two things by channel over an image: terms(lane) gives the function that adds those of a vector to two sums, told
 // where the vector begins and how many numbers are left from there.
-template <typename F> PX_INLINE void sum_by_channel(const Plan& plan, F&& terms, Scratch& scratch) {
+template <int N, typename F> PX_INLINE void sum_by_channel(const Plan& plan, F&& terms, Scratch& scratch) {
   for (int64_t lane = 0; lane < plan.period; lane += LANES) {
     auto add = terms(lane);
-    Floats first = {}, second = {};
+    Floats<N> first = {}, second = {};
     for (int64_t begin = lane; begin < plan.numbers; begin += RUN * plan.period) {
-      Floats run_first = {}, run_second = {};
+      Floats<N> run_first = {}, run_second = {};
       int64_t end = std::min(plan.numbers, begin + RUN * plan.period);
       for (int64_t at = begin; at < end; at += plan.period) add(at, plan.numbers - at, run_first, run_second);
       first += run_first;
@@ -89,18 +90,18 @@ template <typename F> PX_INLINE void sum_by_channel(const Plan& plan, F&& terms,
   }
 }
 
-template <typename T> PX_INLINE void moments_of(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments) {
+template <int N, typename T> PX_INLINE void moments_of(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments) {
   // Distances from the first pixel instead of from zero: a mean far from zero costs no digits.
   auto& pivot = scratch.level;
   for (int64_t lane = 0; lane < plan.period; lane++) pivot[lane] = (float)x[lane % plan.channels];
   auto terms = [&](int64_t lane) PX_INLINED {
-    return [x, from = full(&pivot[lane])](int64_t at, int64_t left, Floats& sum, Floats& squares) PX_INLINED {
-      Floats apart = first_of(left, load(x + at, left) - from);
+    return [x, from = full<N>(&pivot[lane])](int64_t at, int64_t left, Floats<N>& sum, Floats<N>& squares) PX_INLINED {
+      Floats<N> apart = first_of<N>(left, load<N>(x + at, left) - from);
       sum += apart;
       squares += apart * apart;
     };
   };
-  sum_by_channel(plan, terms, scratch);
+  sum_by_channel<N>(plan, terms, scratch);
   double pixels = (double)plan.pixels, n = pixels * plan.of_group;
   for (int64_t g = 0; g < plan.groups; g++) {
     int64_t begin = g * plan.of_group, end = begin + plan.of_group;
@@ -115,41 +116,41 @@ template <typename T> PX_INLINE void moments_of(const Plan& plan, Scratch& scrat
 }
 
 // y = silu(x̂ * weight + bias), and the moments, [groups].
-template <typename T>
+template <int N, typename T>
 PX_INLINE void forward(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments, T* y) {
-  moments_of(plan, scratch, x, eps, moments);
+  moments_of<N>(plan, scratch, x, eps, moments);
   scratch.spread(plan, moments);
   for (int64_t lane = 0; lane < plan.period; lane += LANES) {
-    Floats weight = full(&scratch.weight[lane]);
-    Floats scale = full(&scratch.rstd[lane]) * weight;
-    Floats shift = full(&scratch.offset[lane]) * weight + full(&scratch.bias[lane]);
+    Floats<N> weight = full<N>(&scratch.weight[lane]);
+    Floats<N> scale = full<N>(&scratch.rstd[lane]) * weight;
+    Floats<N> shift = full<N>(&scratch.offset[lane]) * weight + full<N>(&scratch.bias[lane]);
     for (int64_t at = lane; at < plan.numbers; at += plan.period) {
-      Floats u = load(x + at, plan.numbers - at) * scale + shift;
-      store(y + at, plan.numbers - at, u * sigmoid_of(u));
+      Floats<N> u = load<N>(x + at, plan.numbers - at) * scale + shift;
+      store<N>(y + at, plan.numbers - at, u * sigmoid_of<N>(u));
     }
   }
 }
 
 // dx, and this image's share of the derivatives by weight and bias, [channels] each.
-template <typename T>
+template <int N, typename T>
 PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T* dy, const Moments* moments, T* dx, float* dweight,
                         float* dbias) {
   scratch.spread(plan, moments);
   // dx holds d meanwhile, the derivative by the SiLU's input.
   auto terms = [&](int64_t lane) PX_INLINED {
-    return [x, dy, dx, rstd = full(&scratch.rstd[lane]), offset = full(&scratch.offset[lane]), weight = full(&scratch.weight[lane]),
-            bias = full(&scratch.bias[lane])](int64_t at, int64_t left, Floats& sum, Floats& products) PX_INLINED {
-      Floats normed = load(x + at, left) * rstd + offset;
-      Floats u = normed * weight + bias;
-      Floats s = sigmoid_of(u);
+    return [x, dy, dx, rstd = full<N>(&scratch.rstd[lane]), offset = full<N>(&scratch.offset[lane]), weight = full<N>(&scratch.weight[lane]),
+            bias = full<N>(&scratch.bias[lane])](int64_t at, int64_t left, Floats<N>& sum, Floats<N>& products) PX_INLINED {
+      Floats<N> normed = load<N>(x + at, left) * rstd + offset;
+      Floats<N> u = normed * weight + bias;
+      Floats<N> s = sigmoid_of<N>(u);
       // silu'(u) = s (1 + u (1 - s)).
-      Floats d = load(dy + at, left) * (s * (1.0f + u * (1.0f - s)));
-      store(dx + at, left, d);
+      Floats<N> d = load<N>(dy + at, left) * (s * (1.0f + u * (1.0f - s)));
+      store<N>(dx + at, left, d);
       sum += d;
       products += d * normed;
     };
   };
-  sum_by_channel(plan, terms, scratch);
+  sum_by_channel<N>(plan, terms, scratch);
   // With N numbers in a group and sums over it: dx = rstd (weight d - (Σ weight d + x̂ Σ weight d x̂) / N).
   double n = (double)(plan.pixels * plan.of_group);
   for (int64_t g = 0; g < plan.groups; g++) {
@@ -168,12 +169,12 @@ PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T*
     }
   }
   for (int64_t lane = 0; lane < plan.period; lane += LANES) {
-    Floats rstd = full(&scratch.rstd[lane]), offset = full(&scratch.offset[lane]), weight = full(&scratch.weight[lane]);
-    Floats slope = full(&scratch.slope[lane]), level = full(&scratch.level[lane]);
+    Floats<N> rstd = full<N>(&scratch.rstd[lane]), offset = full<N>(&scratch.offset[lane]), weight = full<N>(&scratch.weight[lane]);
+    Floats<N> slope = full<N>(&scratch.slope[lane]), level = full<N>(&scratch.level[lane]);
     for (int64_t at = lane; at < plan.numbers; at += plan.period) {
       int64_t left = plan.numbers - at;
-      Floats normed = load(x + at, left) * rstd + offset;
-      store(dx + at, left, rstd * (weight * load(dx + at, left) - (level + normed * slope)));
+      Floats<N> normed = load<N>(x + at, left) * rstd + offset;
+      store<N>(dx + at, left, rstd * (weight * load<N>(dx + at, left) - (level + normed * slope)));
     }
   }
 }
@@ -190,7 +191,7 @@ template <typename F> void each_image(const Plan& plan, F&& body) {
 
 template <typename T>
 void run_forward(const Plan& plan, const at::Tensor& x, float eps, int instructions, Moments* moments, at::Tensor& y) {
-  auto* forward_of = version<forward<T>>(instructions);
+  auto* forward_of = version<forward<4, T>, forward<8, T>, forward<16, T>>(instructions);
   const T* from = x.const_data_ptr<T>();
   T* to = y.mutable_data_ptr<T>();
   each_image(plan, [&](int64_t image) {
@@ -202,7 +203,7 @@ void run_forward(const Plan& plan, const at::Tensor& x, float eps, int instructi
 template <typename T>
 void run_backward(const Plan& plan, const at::Tensor& x, const at::Tensor& dy, const Moments* moments, int instructions,
                   at::Tensor& dx, at::Tensor& dweight, at::Tensor& dbias) {
-  auto* backward_of = version<backward<T>>(instructions);
+  auto* backward_of = version<backward<4, T>, backward<8, T>, backward<16, T>>(instructions);
   const T *from = x.const_data_ptr<T>(), *gradient = dy.const_data_ptr<T>();
   T* to = dx.mutable_data_ptr<T>();
   float *weights = dweight.mutable_data_ptr<float>(), *biases = dbias.mutable_data_ptr<float>();

@@ -54,7 +54,7 @@ use_own() {
 }
 
 complete() { # KIND
-    # Another `pip install` may have replaced what the stamp says.
+    # A later `pip install` may have replaced the version that the stamp names.
     [ "$(cat "$STAMP" 2>/dev/null)" = "torch $TORCH $1" ] && [ -d .libtorch/lib ] &&
         grep -qs "^__version__ = '$TORCH[+']" .libtorch/version.py
 }
@@ -84,19 +84,19 @@ install() { # KIND
     fi
     say "installing libtorch $TORCH, $1 set ($size), into .venv"
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        # In place, since `just` itself may be installed there; but an interpreter that has gone would be kept.
+        # Without --clear, since `just` may be installed there. venv would keep a link to an interpreter that is gone.
         rm -f .venv/bin/python*
-        python3 -m venv .venv || fail "python3 could not make .venv (its message is above)"
+        python3 -m venv .venv || fail "python3 could not create .venv (its message is above): fix that and run again"
     fi
     platlib=$(.venv/bin/python -c 'import os, sysconfig; print(os.path.relpath(sysconfig.get_path("platlib")))')
     # Linked first: from here on an installation without a stamp is known to be unfinished.
     ln -sfn "$platlib/torch" .libtorch
     rm -f "$STAMP"
     # shellcheck disable=SC2046  # a list of words
-    # -I: packages on a PYTHONPATH are not these.
+    # -I ignores PYTHONPATH: pip must not count its packages as installed.
     .venv/bin/python -I -m pip install "${options[@]}" $(packages "$1") ||
-        fail "pip could not install torch $TORCH (its message is above); mend that and run again"
-    [ -d .libtorch/lib ] || fail "the torch wheel has no lib folder at .libtorch/lib: remove .venv/pixtok-setup and run again"
+        fail "pip could not install torch $TORCH (its message is above): fix that and run again"
+    [ -d .libtorch/lib ] || fail "pip installed torch, but .libtorch/lib is missing: run \`.venv/bin/python -m pip uninstall torch\`, then setup again"
     echo "torch $TORCH $1" >"$STAMP"
     say "done"
 }
@@ -119,7 +119,7 @@ main() {
         kind=cuda
     elif [ "$kind" = auto ] && complete cpu; then
         kind=cpu
-        ! driver_present || say "there is an NVIDIA driver; \`just setup cuda\` installs what it needs (4.8 GB)"
+        ! driver_present || say "this machine has an NVIDIA driver, but libtorch is set up for the CPU only: \`just setup cuda\` installs the CUDA version (4.8 GB)"
     elif [ "$kind" = auto ]; then
         kind=cpu
         ! driver_present || kind=cuda

@@ -38,8 +38,8 @@ impl Seed {
         tch::manual_seed(self.0 as i64);
     }
 
-    /// Fills a float32 `tensor` with Gaussian numbers, drawn in float64 and rounded once: the same on every processor and device, which
-    /// `torch.randn`'s are not.
+    /// Fills a float32 `tensor` with Gaussian numbers, drawn in float64 and rounded once. Unlike those of `torch.randn`, they
+    /// are the same on every processor and device.
     pub fn fill_gaussian(self, tensor: &Tensor, mean: f64, deviation: f64) {
         let mut rng = self.rng();
         let mut number = || {
@@ -52,8 +52,8 @@ impl Seed {
     }
 }
 
-/// Fills `tensor` as [`Seed::fill_gaussian`] does, when a layer is made: its seed is drawn from libtorch's generator, as those of
-/// other layers' numbers are.
+/// Fills a new layer's `tensor` as [`Seed::fill_gaussian`] does. The seed is drawn from libtorch's generator, which also
+/// initialises the other layers.
 pub fn fill_gaussian(tensor: &Tensor, mean: f64, deviation: f64) {
     let drawn = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
     Seed(drawn as u64).fill_gaussian(tensor, mean, deviation);

@@ -55,7 +55,7 @@ fn check(name: &str, args: &[&str], one_percent: &[&str]) {
         let worst = worst_of_moved_starts(&scratch, args, &measured);
         assert!(
             worst < STEADY,
-            "{name}: a start moved by 2⁻²² changes the curve by {worst:.1e}; choose another seed"
+            "{name}: moving the initial weights by 2⁻²² changes the curve by {worst:.1e}; choose another seed"
         );
         fs::write(&path, serde_json::to_string_pretty(&measured).unwrap() + "\n").unwrap();
     }
@@ -164,8 +164,8 @@ fn vq_with_rotation_cosine_distance_and_entropy() {
     check("vq-rotation-cosine", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
 }
 
-// Few codes for the latents: k-means would place a code onto a single latent, and the direction from one to the other, which is
-// where DiVeQ's gradient goes, would be that of a rounding error.
+// Few codes: with more, k-means puts a code exactly on a latent. DiVeQ's gradient follows the direction from one to the other, which
+// would then be a rounding error.
 #[test]
 fn vq_by_diveq() {
     let config = "quantizer={kind=\"vq\",codebook_size=8,codebook_dim=4,gradient_estimator=\"diveq\",\

@@ -44,14 +44,17 @@ fn a_run_writes_down_its_precision_and_a_resume_keeps_it() {
     // As if it had begun on another machine.
     let words = train(&scratch, "bf16", &["--set=train.precision=bf16", "--set=train.steps=1"]);
     assert!(
-        words.contains("training in bf16 (train.precision says so; fp32 would be faster here: "),
+        words.contains("training in bf16 (set by train.precision; fp32 would be faster here: "),
         "{words}"
     );
     let resumed = ["--set=train.precision=auto", "--set=train.steps=2", "--resume"];
     let words = train(&scratch, "bf16", &[&resumed[..], &["--dry-run"]].concat());
-    assert!(words.contains("# precision: bf16 (the run began so"), "{words}");
+    assert!(words.contains("# precision: bf16 (the run started in it"), "{words}");
     let words = train(&scratch, "bf16", &resumed);
-    assert!(words.contains("training in bf16 (the run began so; fp32 would be faster here: "), "{words}");
+    assert!(
+        words.contains("training in bf16 (the run started in it; fp32 would be faster here: "),
+        "{words}"
+    );
     assert_eq!(precision_of(&scratch.path("bf16/config.toml")), "bf16");
 }
 
@@ -94,7 +97,9 @@ fn a_comparison_has_one_precision_for_all_and_keeps_it() {
     let other = scratch.path("begun-in-bf16");
     compare(&other);
     sweep_in("auto");
-    assert!(compare(&other).contains("training in bf16 (the comparison began so; fp32 would be faster here"));
+    assert!(
+        compare(&other).contains("training in bf16 (the comparison started in it; fp32 would be faster here")
+    );
     let results = fs::read_to_string(other.join("results.md")).unwrap();
     assert!(results.contains("2 steps of 4 images, bf16"), "{results}");
 }
@@ -108,8 +113,8 @@ fn kernels_of_our_own_are_those_that_libtorch_chooses() {
         let words = said(&output);
         let line = words.lines().find(|line| line.starts_with("kernels")).unwrap();
         // A processor may lack what is allowed.
-        let (theirs, ours) = line.trim_start_matches("kernels").trim().split_once(" of libtorch, ").unwrap();
-        assert_eq!(ours, format!("{theirs} of pixtok"), "{words}");
+        let (theirs, ours) = line.trim_start_matches("kernels").trim().split_once(" in libtorch, ").unwrap();
+        assert_eq!(ours, format!("{theirs} in pixtok"), "{words}");
         assert!(theirs == name || (limit == "avx2" && theirs == "DEFAULT"), "{words}");
     }
 }

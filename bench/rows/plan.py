@@ -12,7 +12,7 @@ class Plan:
     scratch: Path
     # Of libtorch, ours and theirs, and so many workers of a DataLoader.
     threads: int
-    # What `train.precision = "auto"` means here, "bf16" or "fp32". Both sides train in it, where a row does not say otherwise.
+    # What `train.precision = "auto"` means here, "bf16" or "fp32". Both sides train in it unless a row sets another.
     precision: str
     # Only to try that everything runs.
     quick: bool

@@ -57,7 +57,7 @@ def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] = 
 
 
 def of_bf16(plan: Plan, bar: float) -> float | None:
-    """A bar that was set for bf16; in fp32 the row only tells."""
+    """A bar that was set for bf16; in fp32 the row reports without a bar."""
     return bar if plan.precision == "bf16" else None
 
 
@@ -96,7 +96,7 @@ def fp32(plan: Plan) -> Group:
         [
             compare(
                 "step-fp32",
-                "quick start's step in fp32, the best of three layouts of eager fp32 PyTorch",
+                "quick-start step in fp32, the best of three layouts of eager fp32 PyTorch",
                 "quick-fp32",
                 ["torch-quick-fp32", "torch-quick-fp32-plain", "torch-quick-fp32-channels-last"],
                 1.3,

@@ -57,7 +57,7 @@ pub enum Command {
     /// Write the codes of a trained tokenizer as a table
     #[command(after_help = CODEBOOK_HELP)]
     Codebook(CodebookArgs),
-    /// Say what this machine offers, what is missing and how to mend it
+    /// Say what this machine offers, what is missing and how to fix it
     Doctor(DoctorArgs),
 }
 

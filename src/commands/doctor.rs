@@ -1,4 +1,4 @@
-//! `pixtok doctor`: what this machine offers, what is missing, and how to mend it.
+//! `pixtok doctor`: what this machine offers, what is missing, and how to fix it.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::libtorch::{libtorch, libtorch_version};
+use super::libtorch::{known_version, libtorch};
 use crate::torch::{
     self, Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions,
 };
@@ -25,13 +25,15 @@ pub fn run(device: DeviceChoice) -> Result<()> {
     let cpu = Cpu::here();
     report.fact("pixtok", env!("CARGO_PKG_VERSION"));
     report.fact("libtorch", libtorch());
-    let (found, wanted) = (libtorch_version(), env!("PIXTOK_LIBTORCH"));
-    if !found.starts_with(wanted) {
-        report.mend(format!("pixtok was built with libtorch {wanted}, and {found} is loaded: look at LD_LIBRARY_PATH and LD_PRELOAD"));
+    let wanted = env!("PIXTOK_LIBTORCH");
+    if let Some(found) = known_version().filter(|version| !version.starts_with(wanted)) {
+        report.remedy(format!(
+            "pixtok was built for libtorch {wanted}, but {found} is loaded: run `just setup` again, and check LD_PRELOAD"
+        ));
     }
     let (theirs, ours) = (cpu_capability(), instructions().name());
     report.fact("cpu", format!("{} ({})", cpu.model, cpu.vectors()));
-    report.fact("kernels", format!("{theirs} of libtorch, {ours} of pixtok"));
+    report.fact("kernels", format!("{theirs} in libtorch, {ours} in pixtok"));
     threads(&mut report);
     cuda(&mut report);
     let chosen = device.resolve();
@@ -48,7 +50,7 @@ pub fn run(device: DeviceChoice) -> Result<()> {
     product(chosen, Precision::Fp32).with_context(|| format!("libtorch cannot compute on {chosen:?}"))
 }
 
-/// Facts in a column, then what is to be mended.
+/// Facts in a column, then what is to be fixed.
 #[derive(Default)]
 struct Report {
     facts: Vec<(&'static str, String)>,
@@ -60,7 +62,7 @@ impl Report {
         self.facts.push((name, value.into()));
     }
 
-    fn mend(&mut self, remedy: impl Into<String>) {
+    fn remedy(&mut self, remedy: impl Into<String>) {
         self.remedies.push(remedy.into());
     }
 }
@@ -70,7 +72,7 @@ impl fmt::Display for Report {
         for (name, value) in &self.facts {
             writeln!(f, "{name:<9} {value}")?;
         }
-        self.remedies.iter().try_for_each(|remedy| writeln!(f, "to mend   {remedy}"))
+        self.remedies.iter().try_for_each(|remedy| writeln!(f, "to fix    {remedy}"))
     }
 }
 
@@ -101,8 +103,10 @@ fn cuda(report: &mut Report) {
         Some(gpus) => {
             gpus.iter().for_each(|gpu| report.fact("gpu", gpu));
             match devices {
-                Err(_) => report.mend("there is an NVIDIA driver and no CUDA library: run `just setup cuda`"),
-                Ok(0) => report.mend(
+                Err(_) => {
+                    report.remedy("there is an NVIDIA driver and no CUDA library: run `just setup cuda`")
+                }
+                Ok(0) => report.remedy(
                     "there is an NVIDIA driver and libtorch sees no device: check CUDA_VISIBLE_DEVICES and \
                      `nvidia-smi`; this libtorch is made for CUDA 13 (driver 580 or newer)",
                 ),
@@ -128,25 +132,29 @@ fn nvidia_driver() -> Option<Vec<String>> {
 /// Whether both precisions work, how fast each is in a training convolution, and which of them `auto` chooses.
 fn precisions(report: &mut Report, device: Device) {
     let works = [Precision::Fp32, Precision::Bf16].map(|precision| product(device, precision));
-    let secs = if works.iter().all(Result::is_ok) { convolution_secs(device) } else { Ok([f64::NAN; 2]) };
-    for ((name, works), i) in ["fp32", "bf16"].into_iter().zip(&works).zip(0..) {
-        let words = match (works, &secs) {
-            (Ok(()), Ok(secs)) => {
-                format!("works; a training convolution takes {:.1} ms on one thread", secs[i] * 1e3)
-            }
-            (Err(error), _) | (_, Err(error)) => error.to_string(),
+    let secs = if works.iter().all(Result::is_ok) { convolution_secs(device).ok() } else { None };
+    for (i, (name, works)) in ["fp32", "bf16"].into_iter().zip(&works).enumerate() {
+        let words = match (works, secs) {
+            (Err(error), _) => error.to_string(),
+            (Ok(()), None) => "works".to_owned(),
+            (Ok(()), Some(secs)) => format!(
+                "works; one training convolution takes {:.1} ms{}",
+                secs[i] * 1e3,
+                if device == Device::Cpu { " on one thread" } else { "" }
+            ),
         };
         report.fact(name, words);
     }
     let (auto, reason) = auto_precision(device);
     report.fact("auto", format!("train.precision = \"auto\" means {auto} here: {reason}"));
-    match (works, secs) {
-        ([Ok(()), Ok(())], Ok([fp32, bf16])) => {
-            if let Some(advice) = advice(auto, fp32, bf16) {
-                report.fact("advice", advice);
-            }
-        }
-        _ => report.mend("both precisions ought to work: run `just setup` again"),
+    if let Some(advice) = secs.and_then(|[fp32, bf16]| advice(auto, fp32, bf16)) {
+        report.fact("advice", advice);
+    }
+    if works.iter().any(Result::is_err) {
+        report.remedy(
+            "fp32 and bf16 should both work here (the error is above): remove .venv/pixtok-setup and run `just setup` to reinstall \
+             libtorch",
+        );
     }
 }
 
@@ -158,7 +166,7 @@ fn advice(auto: Precision, fp32: f64, bf16: f64) -> Option<String> {
         Precision::Bf16 => (Precision::Fp32, bf16 / fp32),
     };
     (ratio > CLEARLY).then(|| {
-        format!("{other} was {ratio:.1} times as fast just now; if it still is on an idle machine, use --set train.precision={other}")
+        format!("{other} was {ratio:.1} times as fast as {auto} in this measurement; if a second run on an idle machine agrees, use --set train.precision={other}")
     })
 }
 
@@ -234,7 +242,7 @@ mod tests {
     fn what_is_missing_comes_last() {
         let mut report = Report::default();
         report.fact("cpu", "fast");
-        report.mend("plug it in");
-        assert_eq!(report.to_string(), "cpu       fast\nto mend   plug it in\n");
+        report.remedy("plug it in");
+        assert_eq!(report.to_string(), "cpu       fast\nto fix    plug it in\n");
     }
 }

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 
 /// Version and place of the library that this process has loaded.
 pub(super) fn libtorch() -> String {
-    let Some(lib) = loaded_library() else { return "loaded, from a place unknown".to_owned() };
-    format!("{} in {}, where pixtok needs it to stay", libtorch_version(), lib.display())
+    let Some(lib) = loaded_library() else { return "loaded from an unknown location".to_owned() };
+    format!("{} in {} (keep this folder: pixtok loads libtorch from it)", libtorch_version(), lib.display())
 }
 
-/// Its version alone.
+/// The version of that library.
 pub(super) fn libtorch_version() -> String {
-    let version = loaded_library().and_then(|lib| lib.parent().and_then(version_of));
-    version.unwrap_or_else(|| "of unknown version".to_owned())
+    known_version().unwrap_or_else(|| "of unknown version".to_owned())
+}
+
+/// The same, if its folder says it.
+pub(super) fn known_version() -> Option<String> {
+    loaded_library().and_then(|lib| lib.parent().and_then(version_of))
 }
 
 /// The folder of the file that this process has mapped, not where one ought to be.

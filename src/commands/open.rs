@@ -33,7 +33,7 @@ pub(super) struct Opened {
     store: nn::VarStore,
 }
 
-/// Finds the device, sets the thread count, and has threads on the CPU make way for busy programs.
+/// Resolves the device, sets the thread count and, on the CPU, limits spinning when the machine is busy.
 pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
     let device = args.device.resolve()?;
     forbid_tf32()?;
@@ -46,8 +46,8 @@ pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
     Ok(device)
 }
 
-/// How many threads a container's share of the processors is worth, where that is less than libtorch's own choice, which goes by the
-/// processors that it sees. Nothing where the user has chosen, or has threads bound to processors, which hides the others.
+/// The number of threads that a container's CPU quota allows, if that is less than libtorch's default, which counts the visible
+/// processors. `None` if the user has set the thread count, or has bound threads to processors: a bound thread sees only its own.
 fn threads_of_quota() -> Option<i32> {
     let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"];
     if chosen.iter().any(|name| std::env::var_os(name).is_some()) {

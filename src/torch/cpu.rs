@@ -65,7 +65,7 @@ impl Cpu {
     #[must_use]
     pub fn fast_bf16(&self) -> (bool, String) {
         if self.flags.is_empty() {
-            return (false, "the system does not say what the processor has".to_owned());
+            return (false, "this system does not report the processor's instruction sets".to_owned());
         }
         let Some(flag) = ["amx_bf16", "avx512_bf16"].into_iter().find(|flag| self.has(flag)) else {
             return (false, "the processor has neither avx512_bf16 nor amx_bf16".to_owned());
@@ -91,7 +91,7 @@ pub fn cpu_capability() -> String {
     String::from_utf8_lossy(&name[..end]).into_owned()
 }
 
-/// The version of our own kernels that goes with libtorch's, whatever the processor could do besides.
+/// The version of our kernels that matches libtorch's, even if the processor supports a wider one.
 #[must_use]
 pub fn instructions() -> Instructions {
     static CHOSEN: LazyLock<Instructions> = LazyLock::new(|| Instructions::named(&cpu_capability()));

@@ -48,7 +48,7 @@ impl FromStr for Precision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
-    /// The faster one on the device at hand, by [`PrecisionChoice::resolve`].
+    /// The faster one on the device, by [`PrecisionChoice::resolve`].
     #[default]
     Auto,
     /// float32.
@@ -61,7 +61,7 @@ pub enum PrecisionChoice {
 const BF16_CAPABILITY: (i32, i32) = (8, 0);
 
 impl PrecisionChoice {
-    /// The precision on `device`. `Auto` looks at what the device is and measures nothing, so a busy machine cannot change
+    /// The precision on `device`. `Auto` reads what the device is and measures nothing, so a busy machine cannot change
     /// the outcome.
     #[must_use]
     pub fn resolve(self, device: Device) -> Precision {
@@ -99,17 +99,13 @@ pub fn auto_precision(device: Device) -> (Precision, String) {
         Device::Cuda(index) => match compute_capability(index) {
             Some(own @ (major, minor)) => {
                 let fast = own >= BF16_CAPABILITY;
-                let beside = if fast { "8.0 or more" } else { "below 8.0" };
-                (
-                    fast,
-                    format!(
-                        "{} has compute capability {major}.{minor}, {beside}",
-                        super::device_name(device)
-                    ),
-                )
+                let beside = if fast { "bf16 is fast from 8.0 on" } else { "fast bf16 needs 8.0" };
+                let name = super::device_name(device);
+                (fast, format!("{name} has compute capability {major}.{minor}, and {beside}"))
             }
-            // A config may be looked at where its device is not: libtorch's own CUDA is for devices of 7.5 and later.
-            None => (true, "most CUDA devices compute in bf16".to_owned()),
+            // `--dry-run` estimates for CUDA on machines without it too. Of the devices that libtorch supports (7.5 and later), only
+            // those below 8.0 lack fast bf16.
+            None => (true, "most CUDA devices are faster in bf16".to_owned()),
         },
         _ => Cpu::here().fast_bf16(),
     };

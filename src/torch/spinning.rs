@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use super::shim::{check, px_hold_idle_threads, px_processors};
 
-/// Between two looks.
+/// Time between two checks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Seconds that all threads together wait for a processor, in each second: from here on others need the processors.
+/// Seconds per second that the threads, added up, wait for a processor: above this the machine counts as busy.
 const BUSY: f64 = 0.25;
-/// As long as this is exceeded they still do.
+/// A busy machine stays busy while the waiting exceeds this.
 const STILL_BUSY: f64 = 0.1;
-/// More idle threads than this are not started.
+/// The most idle threads that are started.
 const MOST_IDLE: i32 = 64;
-/// So many looks in a row must find the machine free again.
-const FREE_LOOKS: u32 = 5;
+/// Checks in a row below `STILL_BUSY` that end the busy state.
+const FREE_CHECKS: u32 = 5;
 
 /// From the first call on, until the process ends: shortens the spinning of libtorch's threads on the CPU while other programs need the processors.
 /// Does nothing where the user has chosen how threads wait (OMP_WAIT_POLICY, GOMP_SPINCOUNT), where there is one thread, and
@@ -39,12 +39,13 @@ fn begin() {
     if chosen || tch::get_num_threads() < 2 || waited(&name).is_none() {
         return;
     }
-    // Without this thread all goes on as it would have anyway.
+    // If this thread cannot start, libgomp spins as usual.
     let _ = thread::Builder::new().name("spin limit".to_owned()).spawn(move || watch(&name));
 }
 
-/// Looks, for as long as something can be done, at the threads called `name`: the one that began, libgomp's, and others that it started without giving them a
-/// name. Those that decode images have names of their own, and wait for a processor on an idle machine too.
+/// Checks the threads named `name` every second: the first one, libgomp's, and unnamed ones started from it. Decoding threads have
+/// names of their own and are left out, since they wait for a processor even on an idle machine. Returns when idle threads
+/// cannot be started.
 fn watch(name: &str) {
     let mut last = None;
     let mut limit = Limit::default();
@@ -54,7 +55,7 @@ fn watch(name: &str) {
         let (now, Some(so_far)) = (Instant::now(), waited(name)) else { continue };
         let Some((then, before)) = last.replace((now, so_far)) else { continue };
         let waiting = so_far.saturating_sub(before).as_secs_f64() / (now - then).as_secs_f64();
-        let wanted = limit.look(waiting);
+        let wanted = limit.check(waiting);
         if wanted && idle_threads.is_none() {
             idle_threads = hold_idle_threads();
             if idle_threads.is_none() {
@@ -71,20 +72,20 @@ fn watch(name: &str) {
 #[derive(Default)]
 struct Limit {
     busy: bool,
-    free_looks: u32,
+    free_checks: u32,
 }
 
 impl Limit {
-    /// Takes another look: `waiting` seconds of waiting in each second.
-    fn look(&mut self, waiting: f64) -> bool {
-        self.free_looks = if waiting < STILL_BUSY { self.free_looks + 1 } else { 0 };
-        self.busy = if self.busy { self.free_looks < FREE_LOOKS } else { waiting > BUSY };
+    /// Takes the result of another check: `waiting` seconds of waiting in each second.
+    fn check(&mut self, waiting: f64) -> bool {
+        self.free_checks = if waiting < STILL_BUSY { self.free_checks + 1 } else { 0 };
+        self.busy = if self.busy { self.free_checks < FREE_CHECKS } else { waiting > BUSY };
         self.busy
     }
 }
 
-/// Has libgomp manage more threads than there are processors until the sender is dropped. Nothing where that would take very many
-/// threads, or more than can be started.
+/// Has libgomp manage more threads than there are processors until the sender is dropped. `None` if that takes more
+/// than `MOST_IDLE` threads, or more than can be started.
 fn hold_idle_threads() -> Option<Sender<()>> {
     let mut processors = 0;
     // SAFETY: the pointer outlives the call.
@@ -104,8 +105,8 @@ fn hold_idle_threads() -> Option<Sender<()>> {
     thread::Builder::new().name("idle threads".to_owned()).spawn(hold).ok().map(|_| sender)
 }
 
-/// Whether so many threads can be started at once, and a few besides. Tried before libgomp does it, which ends the process when
-/// it cannot.
+/// Whether `count` threads and a few more can be started at once. Checked first because libgomp ends the process when it cannot start a
+/// thread.
 fn can_start(count: i32) -> bool {
     const BESIDES: i32 = 8;
     let gate = Arc::new(RwLock::new(()));
@@ -151,11 +152,11 @@ mod tests {
     #[test]
     fn the_limit_comes_at_once_and_goes_slowly() {
         let mut limit = Limit::default();
-        assert!(!limit.look(0.02));
-        assert!(limit.look(0.6));
-        assert!([0.15, 0.02, 0.02, 0.02, 0.02].iter().all(|&waiting| limit.look(waiting)));
-        assert!(!limit.look(0.02));
-        assert!(!limit.look(0.15), "that is too little to begin with");
+        assert!(!limit.check(0.02));
+        assert!(limit.check(0.6));
+        assert!([0.15, 0.02, 0.02, 0.02, 0.02].iter().all(|&waiting| limit.check(waiting)));
+        assert!(!limit.check(0.02));
+        assert!(!limit.check(0.15), "that is too little to begin with");
     }
 
     #[cfg(target_os = "linux")]

@@ -46,8 +46,9 @@ pub struct Config {
     pub batch_size: usize,
     /// Parts that a batch is worked off in, one after the other, to save memory; divides `batch_size`.
     pub micro_batches: usize,
-    /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` is bf16 where the device computes
-    /// faster in it (CUDA from compute capability 8.0, a CPU with avx512_bf16 or amx_bf16), else fp32; a run's own config holds which.
+    /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
+    /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with avx512_bf16 or amx_bf16) and fp32 on
+    /// all others. The run's `config.toml` records the choice.
     pub precision: PrecisionChoice,
     /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
     /// evaluations alone stay full float32 then.

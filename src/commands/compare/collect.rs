@@ -101,7 +101,7 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
     let (words, val_set) = super::train::validation_set(&plan.base)?;
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    // Open where nothing is trained.
+    // Still `auto` if the comparison trains nothing.
     let precision = match train.precision {
         PrecisionChoice::Auto => String::new(),
         precision => format!(", {precision}"),

@@ -74,8 +74,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     Ok(u8::from(failed > 0))
 }
 
-/// One precision for all arms, where the sweep leaves it open: that of the comparison in the folder, if there is one, else bf16 if
-/// it is the faster one on every device.
+/// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or bf16 if it is faster on every
+/// device, or fp32.
 fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Result<()> {
     if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
         return Ok(());
@@ -94,7 +94,7 @@ fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Res
         note(&format!("training in {precision} ({reason})"));
     } else {
         note(&format!(
-            "training in {precision} (the comparison began so; {auto} would be faster here: {reason})"
+            "training in {precision} (the comparison started in it; {auto} would be faster here: {reason})"
         ));
     }
     plan.set_precision(precision);

@@ -101,7 +101,7 @@ fn training(opened: &Opened, weights: Weights) -> Result<String> {
         || format!("for up to {} steps", train.steps),
         |step| format!("for {step} of {} steps, {} weights,", train.steps, weights.name()),
     );
-    // The config of weights from elsewhere does not say.
+    // Imported weights have a config that leaves this at `auto`.
     let precision = match train.precision {
         PrecisionChoice::Auto => String::new(),
         precision => format!(", in {precision}"),

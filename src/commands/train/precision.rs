@@ -1,4 +1,4 @@
-//! In which precision a run trains, where its config leaves that open.
+//! Which precision a run trains in when its config says `auto`.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ pub(super) struct Settled {
     pub precision: Precision,
     /// What the config said.
     pub chosen: PrecisionChoice,
-    /// Why it is this one, where the user should know.
+    /// The reason for it, if the user should see one.
     pub reason: Option<String>,
 }
 
-/// Writes the precision into `config`, so that the run's own config holds it: with `auto` that of the run at `resumed`, if there is
-/// one, else what is faster on `device`.
+/// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the precision of the run at `resumed`,
+/// or the faster one on `device`.
 pub(super) fn settle(config: &mut Config, resumed: Option<&Path>, device: Device) -> Result<Settled> {
     let chosen = config.train.precision;
     let open = chosen == PrecisionChoice::Auto;
@@ -31,9 +31,9 @@ pub(super) fn settle(config: &mut Config, resumed: Option<&Path>, device: Device
     let reason = if open && precision == auto {
         Some(reason)
     } else if open {
-        Some(format!("the run began so; {auto} would be faster here: {reason}"))
+        Some(format!("the run started in it; {auto} would be faster here: {reason}"))
     } else if precision == Precision::Bf16 && auto == Precision::Fp32 {
-        Some(format!("train.precision says so; fp32 would be faster here: {reason}"))
+        Some(format!("set by train.precision; fp32 would be faster here: {reason}"))
     } else {
         None
     };
