@@ -25,9 +25,9 @@ const MOST_IDLE: i32 = 64;
 /// Checks in a row below `STILL_BUSY` that end the busy state.
 const FREE_CHECKS: u32 = 5;
 
-/// From the first call on, until the process ends: shortens the spinning of libtorch's threads on the CPU while other programs need the processors.
-/// Does nothing where the user has chosen how threads wait (OMP_WAIT_POLICY, GOMP_SPINCOUNT), where there is one thread, and
-/// where the system does not say how long threads wait. The numbers that are computed stay the same.
+/// From the first call on, until the process ends: shortens the spinning of libtorch's threads on the CPU while other
+/// programs need the processors. Does nothing if the user has chosen how threads wait (OMP_WAIT_POLICY, GOMP_SPINCOUNT), if
+/// there is one thread, or if the system does not say how long threads wait. The results stay the same, bit for bit.
 pub fn limit_spinning_when_busy() {
     static ONCE: Once = Once::new();
     ONCE.call_once(begin);
