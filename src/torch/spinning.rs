@@ -57,7 +57,7 @@ fn watch(name: &str) {
         let waiting = so_far.saturating_sub(before).as_secs_f64() / (now - then).as_secs_f64();
         let wanted = limit.check(waiting);
         if wanted && idle_threads.is_none() {
-            idle_threads = hold_idle_threads();
+            idle_threads = idle_threads_needed().and_then(hold_idle_threads);
             if idle_threads.is_none() {
                 return;
             }
@@ -84,14 +84,19 @@ impl Limit {
     }
 }
 
-/// Has libgomp manage more threads than there are processors until the sender is dropped. `None` if that takes more
-/// than `MOST_IDLE` threads, or more than can be started.
-fn hold_idle_threads() -> Option<Sender<()>> {
+/// The size of an idle team beside which libgomp manages more threads than there are processors. `None` above `MOST_IDLE`, and
+/// where there is no libgomp.
+fn idle_threads_needed() -> Option<i32> {
     let mut processors = 0;
     // SAFETY: the pointer outlives the call.
     check(unsafe { px_processors(&raw mut processors) }).ok()?;
     let count = (processors - tch::get_num_threads() + 2).max(2);
-    if processors == 0 || count > MOST_IDLE || !can_start(count) {
+    (processors > 0 && count <= MOST_IDLE).then_some(count)
+}
+
+/// Has libgomp manage a team of `count` idle threads until the sender is dropped. `None` if they cannot be started.
+fn hold_idle_threads(count: i32) -> Option<Sender<()>> {
+    if !can_start(count) {
         return None;
     }
     let (sender, until_dropped) = channel::<()>();
@@ -166,7 +171,7 @@ mod tests {
         assert!(waited("no such thread").is_none());
         let threads = || fs::read_dir("/proc/self/task").unwrap().count();
         let before = threads();
-        let held = hold_idle_threads().unwrap();
+        let held = hold_idle_threads(3).unwrap();
         let until = |wanted: &dyn Fn(usize) -> bool| {
             let begun = Instant::now();
             while !wanted(threads()) {
@@ -174,8 +179,8 @@ mod tests {
                 thread::sleep(Duration::from_millis(5));
             }
         };
-        // The one that holds, and at least one that is idle.
-        until(&|now| now >= before + 2);
+        // The one that holds is of the team.
+        until(&|now| now >= before + 3);
         drop(held);
         until(&|now| now <= before);
     }
