@@ -19,7 +19,7 @@ use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::{Cache, DataError, Dataset, Split};
 use crate::seed::Seed;
-use crate::torch::{Precision, keep_freed_memory, set_deterministic};
+use crate::torch::{keep_freed_memory, set_deterministic};
 use crate::train::{Outcome, Parts, Signals, State, Trainer};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
@@ -34,16 +34,13 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     if args.dry_run {
         return dry_run(args, &config, &settled, &Networks::build(&config, device)?, weights);
     }
-    if settled.reason.is_some() {
-        note(&format!("training in {}", settled.words()));
-    }
-    train(args, config, (device, settled.precision), weights?)
+    train(args, config, (device, &settled), weights?)
 }
 
 fn train(
     args: &TrainArgs,
     mut config: Config,
-    (device, precision): (Device, Precision),
+    (device, settled): (Device, &Settled),
     weights: Option<PathBuf>,
 ) -> Result<u8> {
     if !device.is_cuda() {
@@ -89,7 +86,7 @@ fn train(
         config_text: config_text.clone(),
         objective,
         device,
-        precision,
+        precision: settled.precision,
         train_set,
         val_set,
         run,
@@ -102,6 +99,9 @@ fn train(
     })?;
     // Only now: a resume that was refused leaves the config and the logs as they were.
     write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
+    if settled.reason.is_some() {
+        note(&format!("training in {}", settled.words()));
+    }
     note_of_adversary(&config);
     report(trainer.run()?)
 }
