@@ -57,23 +57,32 @@ fn checkpoints(run: &Path) -> Vec<String> {
 
 /// `pixtok train …` in bash, after `limit`.
 fn train_limited(scratch: &Scratch, run: &str, limit: &str, device: &str, args: &[&str]) -> Output {
+    let (config, run) = (scratch.path("tiny.toml"), scratch.path(run));
+    let new =
+        [config.to_str().unwrap(), "--run", run.to_str().unwrap(), "--threads", "1", "--device", device];
+    limited(limit, &[&new, args].concat())
+}
+
+/// `pixtok train …` under a limit of bash.
+fn limited(limit: &str, args: &[&str]) -> Output {
     let script = format!("{limit}; exec \"$@\"");
-    Command::new("bash")
-        .args(["-c", &script, "bash", env!("CARGO_BIN_EXE_pixtok"), "train"])
-        .args([scratch.path("tiny.toml"), "--run".into(), scratch.path(run)])
-        .args(["--threads", "1", "--device", device])
-        .args(args)
-        .output()
-        .unwrap()
+    let program = ["-c", &script, "bash", env!("CARGO_BIN_EXE_pixtok"), "train"];
+    Command::new("bash").args(program).args(args).output().unwrap()
 }
 
 /// A training in the background, of far more steps than a test waits for unless `args` say otherwise.
 fn start_training(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
+    let (config, path, device) = (scratch.path("tiny.toml"), scratch.path(run), device());
+    let new =
+        [config.to_str().unwrap(), "--run", path.to_str().unwrap(), "--threads", "1", "--device", &device];
+    start(scratch, run, &[&new, args].concat())
+}
+
+/// `pixtok train …` in the background, once `run` has a new row in its log.
+fn start(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     let before = rows(&scratch.path(run));
     let child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
         .arg("train")
-        .args([scratch.path("tiny.toml"), "--run".into(), scratch.path(run)])
-        .args(["--threads", "1", "--device", &device()])
         .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -273,8 +282,8 @@ fn without_one_good_image_there_is_no_training() {
     refused(&scratch.try_train("val-bad", &["--val-data", &bad]), 6, &parts);
     assert_eq!(checkpoints(&scratch.path("val-bad")), ["step-000012"]);
     // Once the images are mended, a resume makes up for it.
-    let mended = ["--val-data", good.to_str().unwrap(), "--resume"];
-    ended(&scratch.try_train("val-bad", &mended), 0, &["step 12: val psnr_db"]);
+    let mended = ["--val-data", good.to_str().unwrap()];
+    ended(&scratch.try_resume("val-bad", &mended), 0, &["step 12: val psnr_db"]);
     for run in ["train-bad", "val-bad"] {
         let listed = fs::read_to_string(scratch.path(run).join("bad_samples.jsonl")).unwrap();
         assert_eq!(listed.lines().count(), 2, "{run}: {listed}");
@@ -293,32 +302,130 @@ fn run_folders_are_not_overwritten() {
     let before = bytes_at(&scratch.path("run"), 1);
     refused(&scratch.try_train("run", &[]), 2, &["already holds a run", "--resume", "another --run"]);
     assert!(before == bytes_at(&scratch.path("run"), 1));
-    refused(&scratch.try_train("absent", &["--resume"]), 2, &["absent is not a run folder"]);
-    ended(&scratch.try_train("new", &["--resume", "--init-from", "x"]), 2, &["cannot be used with"]);
+    refused(&scratch.try_resume("absent", &[]), 2, &["absent is not a run folder", "no such folder"]);
+    ended(&scratch.try_resume("run", &["--init-from", "x"]), 2, &["cannot be used with"]);
 }
 
 #[test]
 fn a_resumed_run_keeps_its_config_and_can_go_on() {
     let scratch = Scratch::new();
-    scratch.train("run", &["--set=train.steps=3"]);
-    let changed = ["--resume", "--set=optimizer.lr=0.5", "--set=data.flip=false"];
-    let output = scratch.try_train("run", &changed);
+    scratch.train("run", &["--set=train.steps=3", "--set=data.flip=false"]);
+    let changed = ["--set=optimizer.lr=0.5", "--set=data.flip=true"];
+    let output = scratch.try_resume("run", &changed);
     ended(
         &output,
         2,
-        &["optimizer.lr: 0.002 -> 0.5", "data.flip: true -> false", "undo these changes", "--init-from"],
+        &["optimizer.lr: 0.002 -> 0.5", "data.flip: false -> true", "undo these changes", "--init-from"],
     );
-    let output = scratch.try_train("run", &["--resume", "--set=train.steps=3"]);
+    // The config that the run was made from lacks its override.
+    let config = scratch.path("tiny.toml");
+    let output = scratch.try_resume("run", &[config.to_str().unwrap()]);
+    ended(&output, 2, &["data.flip: false -> true"]);
+    let elsewhere = scratch.path("elsewhere");
+    let output = scratch.try_resume("run", &["--run", elsewhere.to_str().unwrap()]);
+    refused(&output, 2, &["leave --run out"]);
+    let same = scratch.path("run");
+    let output = scratch.try_resume("run", &["--run", same.to_str().unwrap()]);
     ended(&output, 0, &["at its last step already", "raise train.steps"]);
-    let fewer = scratch.try_train("run", &["--resume", "--set=train.steps=1"]);
+    let fewer = scratch.try_resume("run", &["--set=train.steps=1"]);
     refused(&fewer, 2, &["train.steps is 1", "already", "or more"]);
-    let output = scratch.try_train("run", &["--resume", "--set=train.steps=5"]);
-    ended(&output, 0, &["going on from step 3", "trained:", "step-000005"]);
+    let output = scratch.try_resume("run", &["--set=train.steps=5"]);
+    ended(
+        &output,
+        0,
+        &[
+            "going on from step 3",
+            "warning: the learning rate jumps from",
+            "at step 3",
+            "trained:",
+            "step-000005",
+        ],
+    );
     assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");
+}
 
-    fs::create_dir(scratch.path("hollow")).unwrap();
-    let output = scratch.try_train("hollow", &["--resume", "--set=train.steps=1"]);
-    ended(&output, 0, &["no whole checkpoint", "beginning at step 0", "trained:"]);
+#[test]
+fn the_device_and_threads_of_a_run_are_kept() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=1"]);
+    let output = scratch.try_resume("run", &["--threads", "2", "--device", "cpu"]);
+    refused(&output, 2, &["--accept-inexact"]);
+    let output = scratch.try_resume("run", &["--threads", "2", "--device", "cpu", "--accept-inexact"]);
+    ended(&output, 0, &["not bit for bit", "trained:"]);
+}
+
+#[test]
+fn other_images_under_the_same_names_are_refused() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=2"]);
+    let image = scratch.path("train/00.jpg");
+    let bytes = fs::read(&image).unwrap();
+    fs::write(&image, &bytes).unwrap();
+    let longer = ["--set=train.steps=3"];
+    ended(&scratch.try_resume("run", &longer), 0, &["written again", "taken for the same images"]);
+    fs::copy(scratch.path("train/01.jpg"), &image).unwrap();
+    refused(&scratch.try_resume("run", &["--set=train.steps=4"]), 2, &["files have other sizes"]);
+}
+
+#[test]
+fn a_folder_that_is_no_run_is_left_as_it_is() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("other")).unwrap();
+    fs::write(scratch.path("other/metrics.jsonl"), "{\"step\":7}\n").unwrap();
+    for args in [&[][..], &["--restart"]] {
+        refused(&scratch.try_resume("other", args), 2, &["other is not a run folder", "no config.toml"]);
+    }
+    assert_eq!(fs::read_dir(scratch.path("other")).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(scratch.path("other/metrics.jsonl")).unwrap(), "{\"step\":7}\n");
+
+    scratch.train("run", &["--set=train.steps=1"]);
+    fs::create_dir(scratch.path("model")).unwrap();
+    for name in ["config.toml", "step-000001/model.safetensors"] {
+        let file = scratch.path("run").join(name);
+        fs::copy(&file, scratch.path("model").join(file.file_name().unwrap())).unwrap();
+    }
+    refused(&scratch.try_resume("model", &[]), 2, &["is a model folder", "--init-from"]);
+    assert_eq!(fs::read_dir(scratch.path("model")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_run_without_a_whole_checkpoint_begins_again_only_if_told() {
+    let scratch = Scratch::new();
+    scratch.train("run", &EVERY_STEP);
+    let run = scratch.path("run");
+    let hurt = checkpoints(&run);
+    for name in &hurt {
+        fs::remove_file(run.join(name).join("model.safetensors")).unwrap();
+    }
+    let before = ["config.toml", "metrics.jsonl"].map(|name| fs::read(run.join(name)).unwrap());
+    let words =
+        ["no whole checkpoint", "step-000012 is damaged: model.safetensors is missing", "step-000001 is"];
+    let remedy = ["add --restart", "rows of metrics.jsonl (up to step 12)", "damaged-step-N"];
+    let output = scratch.try_resume("run", &[]);
+    ended(&output, 2, &[&words[..], &remedy].concat());
+    assert_eq!(before, ["config.toml", "metrics.jsonl"].map(|name| fs::read(run.join(name)).unwrap()));
+    assert_eq!(checkpoints(&run), hurt);
+    let output = scratch.try_resume("run", &["--restart"]);
+    ended(&output, 0, &["beginning again at step 0", "it is now", "damaged-step-000001", "trained:"]);
+    scratch.train("whole", &EVERY_STEP);
+    assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&run, 12));
+    // A run that can go on does, whatever the flag.
+    let output = scratch.try_resume("run", &["--restart"]);
+    ended(&output, 0, &["going on from step 12"]);
+}
+
+#[test]
+fn a_run_from_other_weights_does_not_begin_again_without_them() {
+    let scratch = Scratch::new();
+    scratch.train("first", &["--set=train.steps=1"]);
+    let first = scratch.path("first");
+    let from = ["--init-from", first.to_str().unwrap(), "--set=train.steps=1"];
+    scratch.train("second", &from);
+    for name in checkpoints(&scratch.path("second")) {
+        fs::remove_file(scratch.path("second").join(name).join("state.json")).unwrap();
+    }
+    let output = scratch.try_resume("second", &["--restart"]);
+    ended(&output, 2, &["state.json is missing", "began with the weights of", "--init-from"]);
 }
 
 #[test]
@@ -340,8 +447,7 @@ fn damaged_checkpoints_are_stepped_over() {
         &["step-000009 is damaged", "model.safetensors", "restore it from a copy or delete it"],
     );
 
-    let args: Vec<&str> = EVERY_STEP.iter().copied().chain(["--resume"]).collect();
-    let output = scratch.try_train("hurt", &args);
+    let output = scratch.try_resume("hurt", &[]);
     ended(
         &output,
         0,
@@ -356,9 +462,8 @@ fn a_full_disk_stops_no_training_and_nothing_is_called_saved() {
     let args = ["--set=train.checkpoint_every=4", "--set=train.keep_checkpoints=100"];
     scratch.train("whole", &args);
     copy_run(&scratch.path("whole"), &scratch.path("full"), 4);
-    let resumed: Vec<&str> = args.iter().copied().chain(["--resume"]).collect();
     // Files of 60 KiB at most, where the model needs 65.
-    let output = train_limited(&scratch, "full", "trap '' XFSZ; ulimit -f 60", &device(), &resumed);
+    let output = limited("trap '' XFSZ; ulimit -f 60", &["--resume", scratch.path("full").to_str().unwrap()]);
     ended(
         &output,
         4,
@@ -366,7 +471,7 @@ fn a_full_disk_stops_no_training_and_nothing_is_called_saved() {
     );
     assert!(!said(&output).contains("trained:"));
     assert_eq!(checkpoints(&scratch.path("full")), ["step-000004"]);
-    ended(&scratch.try_train("full", &resumed), 0, &["going on from step 4"]);
+    ended(&scratch.try_resume("full", &[]), 0, &["going on from step 4"]);
     assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&scratch.path("full"), 12));
 }
 
@@ -394,12 +499,17 @@ fn one_trainer_per_run_folder() {
     let endless = ["train.steps", "train.checkpoint_every", "train.eval_every"]
         .map(|key| format!("--set={key}=1000000"));
     let trainer = start_training(&scratch, "run", &endless.each_ref().map(String::as_str));
-    for args in [&[][..], &["--resume"]] {
-        refused(&scratch.try_train("run", args), 3, &["in use by another process", "choose another folder"]);
+    for output in [scratch.try_train("run", &[]), scratch.try_resume("run", &[])] {
+        refused(&output, 3, &["in use by another process", "choose another folder"]);
     }
     kill(trainer, "-KILL");
-    let output = scratch.try_train("run", &["--resume", "--set=train.steps=1"]);
-    ended(&output, 0, &["no whole checkpoint", "beginning at step 0"]);
+    ended(
+        &scratch.try_resume("run", &[]),
+        2,
+        &["no checkpoint yet", "stopped before its first", "--restart"],
+    );
+    let output = scratch.try_resume("run", &["--restart", "--set=train.steps=1", "--threads", "1"]);
+    ended(&output, 0, &["beginning again at step 0", "trained:"]);
 }
 
 #[test]
@@ -407,13 +517,15 @@ fn signals_save_and_a_resume_ends_the_same() {
     let scratch = Scratch::new();
     let args = ["--set=train.steps=150", "--set=train.checkpoint_every=1000", "--set=train.eval_every=1000"];
     scratch.train("whole", &args);
-    let resumed: Vec<&str> = args.iter().copied().chain(["--resume"]).collect();
-    for (args, signal, code) in [(&args[..], "-INT", 130), (&resumed, "-TERM", 143)] {
-        let output = kill(start_training(&scratch, "run", args), signal);
-        ended(&output, code, &["stopped by signal", "saved", "--resume"]);
-        assert_eq!(checkpoints(&scratch.path("run")).len(), if code == 130 { 1 } else { 2 });
-    }
-    ended(&scratch.try_train("run", &resumed), 0, &["going on from step"]);
+    let run = scratch.path("run");
+    let go_on = format!("go on with --resume {}", run.display());
+    let output = kill(start_training(&scratch, "run", &args), "-INT");
+    ended(&output, 130, &["stopped by signal", "saved", &go_on]);
+    assert_eq!(checkpoints(&run).len(), 1);
+    let output = kill(start(&scratch, "run", &["--resume", run.to_str().unwrap()]), "-TERM");
+    ended(&output, 143, &["stopped by signal", "saved", &go_on]);
+    assert_eq!(checkpoints(&run).len(), 2);
+    ended(&scratch.try_resume("run", &[]), 0, &["going on from step"]);
     assert!(bytes_at(&scratch.path("whole"), 150) == bytes_at(&scratch.path("run"), 150));
 }
 

@@ -75,8 +75,7 @@ fn repeated_and_resumed_runs_are_identical() {
             for step in RESUMED_AT {
                 let copy = format!("resumed-{step}");
                 copy_run(&scratch.path("whole"), &scratch.path(&copy), step);
-                let resumed: Vec<&str> = args.iter().copied().chain(["--resume"]).collect();
-                scratch.train(&copy, &resumed);
+                scratch.resume(&copy, &[]);
                 let what = format!("{name} {precision} resumed at step {step}");
                 assert!(
                     whole == files_at_the_end(&scratch.path(&copy)),
@@ -106,8 +105,7 @@ fn weights_alone_do_not_resume_a_run() {
         }
         run.save(7, &snapshot).unwrap();
     }
-    let resumed: Vec<&str> = FULL.iter().copied().chain(["--resume"]).collect();
-    scratch.train("weights", &resumed);
+    scratch.resume("weights", &[]);
     let model = |run: &str| files_at_the_end(&scratch.path(run)).swap_remove(0);
     assert!(model("whole") != model("weights"), "the moments made no difference");
 }

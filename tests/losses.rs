@@ -80,13 +80,12 @@ fn a_network_loss_wants_its_weights() {
         *tensor = &*tensor * 0.5;
     }
     pixtok::tensors::write(&other, &tensors).unwrap();
-    let resumed =
-        [&lpips[..2], &["--set=loss.features=0.1", "--set=train.steps=4", "--resume", "--lpips-weights"]]
-            .concat();
-    let output = scratch.try_train("run", &[&resumed[..], &[other.to_str().unwrap()]].concat());
+    let longer = "--set=train.steps=4";
+    let output = scratch.try_resume("run", &[longer, "--lpips-weights", other.to_str().unwrap()]);
     assert!(!output.status.success());
     assert_words(&said(&output), &["other weights", "--lpips-weights"]);
-    scratch.train("run", &[&resumed[..], &[file]].concat());
+    // The run knows where its own are.
+    scratch.resume("run", &[longer]);
 }
 
 #[test]

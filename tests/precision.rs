@@ -47,10 +47,15 @@ fn a_run_writes_down_its_precision_and_a_resume_keeps_it() {
         words.contains("training in bf16 (set by train.precision; fp32 would be faster here: "),
         "{words}"
     );
-    let resumed = ["--set=train.precision=auto", "--set=train.steps=2", "--resume"];
-    let words = train(&scratch, "bf16", &[&resumed[..], &["--dry-run"]].concat());
+    let resumed = ["--set=train.precision=auto", "--set=train.steps=2"];
+    let run = scratch.path("bf16");
+    let resume = |more: &[&str]| {
+        let words = [&["train", "--resume", run.to_str().unwrap()], &resumed[..], more].concat();
+        said(&on_an_old_processor(&words))
+    };
+    let words = resume(&["--dry-run"]);
     assert!(words.contains("# precision: bf16 (the run started in it"), "{words}");
-    let words = train(&scratch, "bf16", &resumed);
+    let words = resume(&[]);
     assert!(
         words.contains("training in bf16 (the run started in it; fp32 would be faster here: "),
         "{words}"

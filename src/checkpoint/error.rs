@@ -16,7 +16,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// A new run was asked for where there is one already.
-    #[error("run folder {} already holds a run; continue it with --resume or choose another --run", .folder.display())]
+    #[error("run folder {} already holds a run; continue it with --resume {}, or choose another --run", .folder.display(), .folder.display())]
     Exists {
         /// The run folder.
         folder: PathBuf,

@@ -33,4 +33,4 @@ pub use retention::Best;
 pub use run_folder::RunFolder;
 pub use snapshot::{Loaded, Snapshot, copy_into};
 pub use which::{Which, WhichError};
-pub use writer::{Resumed, RunWriter};
+pub use writer::{DamagedCheckpoint, Resumed, RunWriter};

@@ -78,6 +78,20 @@ impl RunFolder {
         Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
     }
 
+    /// The state of the newest checkpoint whose state can be read, without its tensors; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFormat`], [`Error::Io`].
+    pub fn newest_state(&self) -> Result<Option<serde_json::Value>, Error> {
+        for step in self.checkpoints()?.into_iter().rev() {
+            match Snapshot::read_state(&self.checkpoint_path(step), step) {
+                Err(Error::Damaged { .. }) => {}
+                other => return other.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
     /// The recorded best checkpoint, if one was ever offered.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ const EMA: &str = "ema.safetensors";
 const COMPANIONS: &str = "companions.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// All that a manifest may list.
+const FILES: [&str; 5] = [MODEL, EMA, COMPANIONS, OPTIMIZER, STATE];
 /// Room for headers, state and folder blocks beside the tensors.
 const OVERHEAD_BYTES: u64 = 1 << 16;
 
@@ -101,7 +103,7 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
     pub(super) fn read_files(folder: &Path, step: u64) -> Result<Snapshot, Error> {
-        let manifest = Manifest::read(folder, step, &[MODEL, EMA, COMPANIONS, OPTIMIZER, STATE])?;
+        let manifest = Manifest::read(folder, step, &FILES)?;
         let read = |name: &str| {
             let bytes = manifest.read_verified(folder, name)?;
             tensors::from_bytes(&bytes).map_err(|reason| Error::Damaged {
@@ -109,17 +111,29 @@ impl Snapshot {
                 reason: format!("{name}: {reason}"),
             })
         };
-        let state: StateFile<serde_json::Value> =
-            manifest::parse(&manifest.read_verified(folder, STATE)?, &folder.join(STATE))?;
         let optional = |name: &str| if manifest.has(name) { read(name).map(Some) } else { Ok(None) };
         Ok(Snapshot {
             model: read(MODEL)?,
             ema: optional(EMA)?,
             companions: optional(COMPANIONS)?,
             optimizer: read(OPTIMIZER)?,
-            state: state.state,
+            state: state_of(folder, &manifest)?,
         })
     }
+
+    /// Reads and verifies the state alone of the checkpoint of `step` in `folder`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read_files`].
+    pub(super) fn read_state(folder: &Path, step: u64) -> Result<serde_json::Value, Error> {
+        state_of(folder, &Manifest::read(folder, step, &FILES)?)
+    }
+}
+
+fn state_of(folder: &Path, manifest: &Manifest) -> Result<serde_json::Value, Error> {
+    let file: StateFile<serde_json::Value> =
+        manifest::parse(&manifest.read_verified(folder, STATE)?, &folder.join(STATE))?;
+    Ok(file.state)
 }
 
 /// Copies saved tensors into live ones, as [`tensors::copy_into`] does. `what` names the saved ones in errors.

@@ -19,13 +19,24 @@ pub struct RunWriter {
     _lock: Lock,
 }
 
-/// Where a resumed run starts from.
+/// Where a resumed run starts from. Nothing is changed on disk yet.
 #[derive(Debug)]
 pub struct Resumed {
-    /// The newest whole checkpoint; nothing when there is none, and the run begins at step 0.
+    /// The newest whole checkpoint; nothing when there is none.
     pub loaded: Option<Loaded>,
-    /// What the user should know: which newer checkpoints were damaged, how, and where they are now.
-    pub notes: Vec<String>,
+    /// The checkpoints that are newer, none of which is whole.
+    pub damaged: Vec<DamagedCheckpoint>,
+}
+
+/// A checkpoint that is not what was saved.
+#[derive(Debug)]
+pub struct DamagedCheckpoint {
+    /// Its step.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// How one can tell.
+    pub reason: String,
 }
 
 impl RunWriter {
@@ -75,38 +86,34 @@ impl RunWriter {
         &self.folder
     }
 
-    /// Loads the newest checkpoint that is whole. Damaged ones that are newer get the name `damaged-step-N`, so
-    /// that the run can save those steps again and nothing counts them as kept.
+    /// Loads the newest checkpoint that is whole, and lists the damaged ones that are newer.
     ///
     /// # Errors
-    /// [`Error::UnknownFormat`] and [`Error::Io`], which are no damage and so nothing to step over.
+    /// [`Error::UnknownFormat`] and [`Error::Io`]: they are no damage, so an older checkpoint is no substitute.
     pub fn newest_whole(&self) -> Result<Resumed, Error> {
-        let mut notes = Vec::new();
+        let mut damaged = Vec::new();
         for step in self.folder.checkpoints()?.into_iter().rev() {
             match self.folder.load(step) {
-                Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), notes }),
+                Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
                 Err(Error::Damaged { path, reason }) => {
-                    let aside = self.set_aside(step)?;
-                    notes.push(format!(
-                        "{} is damaged: {reason}; it is now {}",
-                        path.display(),
-                        aside.display()
-                    ));
+                    damaged.push(DamagedCheckpoint { step, path, reason });
                 }
                 Err(other) => return Err(other),
             }
         }
-        Ok(Resumed { loaded: None, notes })
+        Ok(Resumed { loaded: None, damaged })
     }
 
-    fn set_aside(&self, step: u64) -> Result<PathBuf, Error> {
-        let path = self.folder.checkpoint_path(step);
-        let aside = self.folder.path().join(format!("damaged-{}", step_name(step)));
-        remove_folder(&aside).and_then(|()| fs::rename(&path, &aside)).map_err(|source| Error::Io {
-            action: "set aside",
-            path,
-            source,
-        })?;
+    /// Renames a damaged checkpoint to `damaged-step-N`, so that the run can save this step again and nothing
+    /// counts it as kept. Returns its new place.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_aside(&self, damaged: &DamagedCheckpoint) -> Result<PathBuf, Error> {
+        let aside = self.folder.path().join(format!("damaged-{}", step_name(damaged.step)));
+        remove_folder(&aside)
+            .and_then(|()| fs::rename(&damaged.path, &aside))
+            .map_err(|source| Error::Io { action: "set aside", path: damaged.path.clone(), source })?;
         Ok(aside)
     }
 

@@ -67,7 +67,8 @@ Examples:
   pixtok train configs/photos96-vq.toml --data ~/pictures --run checkpoints/pictures
   pixtok train configs/photos96-fsq.toml --set train.steps=2000 --set 'quantizer.levels=[8,8,8]'
   pixtok train configs/photos96-fsq.toml --set 'quantizer={kind=\"vq\",codebook_size=512}'
-  pixtok train configs/photos96-fsq.toml --resume
+  pixtok train --resume checkpoints/photos96-fsq
+  pixtok train --resume checkpoints/photos96-fsq --set train.steps=4000
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
 5 non-finite loss, 6 too many bad images, 130 and 143 stopped by a signal after saving.";
@@ -96,8 +97,9 @@ Examples:
 /// Of `pixtok train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The config: one TOML file is one run
-    pub config: PathBuf,
+    /// The config: one TOML file is one run. A run that goes on has its own
+    #[arg(required_unless_present = "resume")]
+    pub config: Option<PathBuf>,
     /// Override a value of the config, as `key=value` with dots between tables; the value is TOML, or else text.
     /// Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -112,9 +114,14 @@ pub struct TrainArgs {
     /// Run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Go on from the newest whole checkpoint of the run folder, bit for bit
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on with the run in this folder from its newest whole checkpoint: bit for bit, on the same kind of machine. Config, device and
+    /// thread count are the run's; what is given besides must agree with them, or be a key that may change (train.steps, data.train and
+    /// others)
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// With --resume: begin again at step 0 if the run has no whole checkpoint, which discards its logs
+    #[arg(long, requires = "resume")]
+    pub restart: bool,
     /// With --resume: accept another thread count or kind of device than the run's, which round differently
     #[arg(long, requires = "resume")]
     pub accept_inexact: bool,
@@ -135,7 +142,7 @@ pub struct TrainArgs {
 }
 
 /// Of every command that computes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
     /// cpu, cuda, cuda:N, or auto for the first CUDA device that is there
     #[arg(long, default_value = "auto")]

@@ -58,7 +58,7 @@ pub struct Config {
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [&str; 14] = [
+const FREE_ON_RESUME: [&str; 15] = [
     "data.train",
     "data.val",
     "data.workers",
@@ -71,6 +71,7 @@ const FREE_ON_RESUME: [&str; 14] = [
     "train.keep_checkpoints",
     "train.best_metric",
     "train.keeps_tokens_of",
+    "train.started_from",
     "train.collapse.",
     "eval.",
 ];

@@ -3,7 +3,7 @@
 //! `source` says which images there are: those of a `folder` or of `shards`. `order` shuffles them for an epoch, `pass`
 //! decides which come next, `transform` crops and resizes a picture by means of `resample`,
 //! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
-//! cannot be used, `config` holds the settings; `samples` reads the inputs of an export from first to last,
+//! cannot be used, `config` holds the settings, `fingerprint` tells whether a resumed run meets the same images; `samples` reads the inputs of an export from first to last,
 //! without batches and without an order of its own. The order of the images and what is done to each are pure
 //! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
 //! threads. Nothing here knows of models or training.
@@ -12,6 +12,7 @@ mod assemble;
 mod bad;
 mod cache;
 mod config;
+mod fingerprint;
 mod folder;
 mod index;
 mod loader;
@@ -32,6 +33,7 @@ use crate::torch::TorchError;
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use cache::Cache;
 pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
+pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
 pub use prepare::{Fit, Prepare, Prepared};

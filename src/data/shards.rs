@@ -179,6 +179,11 @@ impl Shards {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The files.
+    pub(super) fn tars(&self) -> Vec<&Path> {
+        self.tars.iter().map(|tar| tar.path.as_path()).collect()
+    }
+
     /// Over names, places and sizes of the images.
     pub(super) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();

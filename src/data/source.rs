@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::DataError;
 use super::cache::{Cache, Kept};
+use super::fingerprint::Fingerprint;
 use super::folder::ImageFolder;
 use super::samples::{Found, recognise};
 use super::shards::Shards;
@@ -165,17 +166,21 @@ impl Dataset {
         }
     }
 
-    /// A hash (blake3, hexadecimal) to notice that a resumed run meets other images: see [`ImageFolder::fingerprint`];
-    /// of tars over names, places and sizes of the images.
+    /// What a resumed run can know of its images without reading them.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> Fingerprint {
         match &self.source {
-            Source::Folder(folder) => folder.fingerprint(),
-            Source::Shards(shards) => shards.fingerprint(),
+            Source::Folder(folder) => {
+                Fingerprint::new(folder.fingerprint(), folder.len(), |index| folder.path(index))
+            }
+            Source::Shards(shards) => {
+                let tars = shards.tars();
+                Fingerprint::new(shards.fingerprint(), tars.len(), |index| tars[index].to_owned())
+            }
         }
     }
 
-    /// As [`Dataset::fingerprint`], with the files' sizes and times of change, which are asked for one by one.
+    /// A hash (blake3, hexadecimal) over names, sizes and times of change of all files, which are asked for one by one.
     #[must_use]
     pub fn files_fingerprint(&self) -> String {
         match &self.source {

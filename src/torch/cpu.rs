@@ -53,6 +53,23 @@ impl Cpu {
         self.flags.iter().any(|known| known == flag)
     }
 
+    /// The instruction sets that decide how libtorch's libraries round, and the user's limits on them, in words.
+    #[must_use]
+    pub fn features(&self) -> String {
+        let known = self.flags.iter().filter(|flag| {
+            let flag = flag.as_str();
+            flag == "fma"
+                || ["avx", "amx", "asimd", "sve", "bf16", "i8mm"].iter().any(|set| flag.starts_with(set))
+        });
+        let limits = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
+        let limits = limits.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+        let mut words: Vec<String> = known.cloned().collect();
+        // Kernels list them in an order of their own.
+        words.sort_unstable();
+        words.extend(limits);
+        if words.is_empty() { "unknown instruction sets".to_owned() } else { words.join(" ") }
+    }
+
     /// The widest vector instructions, which set the speed of fp32.
     #[must_use]
     pub fn vectors(&self) -> &'static str {

@@ -7,6 +7,7 @@ mod duel;
 mod error;
 mod finite;
 mod group;
+mod machine;
 mod objective;
 mod parts;
 mod persist;
@@ -26,12 +27,13 @@ use serde::{Deserialize, Serialize};
 pub use adversarial::AdversarialReconstruction;
 pub use collapse::Collapse;
 pub use error::TrainError;
+pub use machine::Machine;
 pub use objective::{At, GroupId, Objective, ParameterGroup, StepOutput};
 pub use parts::{Outcome, Parts};
 pub use persist::{Weights, load_model};
 pub use reconstruction::Reconstruction;
 pub use signals::Signals;
-pub use state::{State, StateError};
+pub use state::{LossWeights, State, StateError};
 pub use trainer::Trainer;
 
 use crate::torch::PrecisionChoice;
@@ -61,6 +63,9 @@ pub struct Config {
     /// says of it when a run begins is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keeps_tokens_of: Option<String>,
+    /// The run or model folder whose weights `--init-from` took: a fact likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<String>,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.
     pub ema_decay: f64,
     /// Deterministic kernels on CUDA, slower; the CPU is deterministic anyway.
@@ -153,6 +158,7 @@ impl Default for Config {
             tf32: false,
             freeze: vec![],
             keeps_tokens_of: None,
+            started_from: None,
             ema_decay: 0.0,
             deterministic: false,
             log_every: 10,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::Device;
 
 use super::{Config, Objective, Signals, State};
-use crate::checkpoint::{Loaded, RunWriter};
+use crate::checkpoint::{Resumed, RunWriter};
 use crate::data::{self, Dataset};
 use crate::evaluate;
 use crate::optim::WeightAverage;
@@ -39,8 +39,8 @@ pub struct Parts {
     pub run: RunWriter,
     /// The run was there before.
     pub resumed: bool,
-    /// The checkpoint to go on from.
-    pub loaded: Option<Loaded>,
+    /// The checkpoint to go on from, and damaged ones that are newer.
+    pub resumed_from: Resumed,
     /// The counters of a run that has not begun, with this process's circumstances.
     pub state: State,
     /// Go on with another thread count or kind of device than the checkpoint's.

@@ -39,7 +39,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Takes up the checkpoint, if there is one, and opens the logs there.
+    /// Takes up the checkpoint, if there is one, and opens the logs there. Until the checkpoint fits, nothing on disk changes.
     ///
     /// # Errors
     /// A checkpoint that does not fit, or logs that cannot be opened.
@@ -48,11 +48,15 @@ impl Trainer {
         let average = (parts.train.ema_decay > 0.0).then(|| parts.weight_average());
         let mut state = parts.state.clone();
         let mut notes = vec![];
-        if let Some(loaded) = parts.loaded.take() {
+        if let Some(loaded) = parts.resumed_from.loaded.take() {
             let live = Live { objective: &*parts.objective, groups: &groups, average: average.as_ref() };
             let saved = loaded.snapshot.state.clone();
             notes = state.resume(saved, parts.accept_inexact, &parts.data.train)?;
             live.restore(&loaded.snapshot)?;
+        }
+        for damaged in &parts.resumed_from.damaged {
+            let (path, aside) = (damaged.path.display(), parts.run.set_aside(damaged)?);
+            notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
         let run = parts.run.folder().path();
         let options =

@@ -98,6 +98,20 @@ impl Scratch {
         all.extend(args);
         pixtok(&all)
     }
+
+    /// `pixtok train --resume RUN …` with the run's own device and threads.
+    pub fn try_resume(&self, run: &str, args: &[&str]) -> Output {
+        let run = self.path(run);
+        let mut all = vec!["train", "--resume", run.to_str().unwrap()];
+        all.extend(args);
+        pixtok(&all)
+    }
+
+    /// The same, which must end well.
+    pub fn resume(&self, run: &str, args: &[&str]) {
+        let output = self.try_resume(run, args);
+        assert!(output.status.success(), "{}", said(&output));
+    }
 }
 
 /// Where tests compute: `PIXTOK_TEST_DEVICE`, or the CPU.

@@ -110,11 +110,15 @@ fn every_damage_is_found_and_resume_falls_back() {
         assert!(matches!(error, Error::Damaged { .. }), "{expected}: {error}");
         assert!(error.to_string().contains(expected), "{expected}: {error}");
 
-        let Resumed { loaded, notes } = run.newest_whole().unwrap();
+        let Resumed { loaded, damaged } = run.newest_whole().unwrap();
         let loaded = loaded.unwrap();
         assert_eq!((loaded.step, value_of(&loaded)), (3, 3.0));
-        assert_eq!(notes.len(), 1);
-        assert!(notes[0].contains(expected) && notes[0].contains("damaged-step-000007"), "{}", notes[0]);
+        assert_eq!(damaged.len(), 1);
+        assert!(damaged[0].step == 7 && damaged[0].reason.contains(expected), "{damaged:?}");
+        // Nothing changes before it is known that the run goes on.
+        assert_eq!(names_in(run.folder().path()), [".lock", "step-000003", "step-000007"]);
+        let aside = run.set_aside(&damaged[0]).unwrap();
+        assert!(aside.ends_with("damaged-step-000007"), "{}", aside.display());
         assert_eq!(names_in(run.folder().path()), [".lock", "damaged-step-000007", "step-000003"]);
     }
 }
@@ -141,15 +145,28 @@ fn no_altered_bit_goes_unnoticed() {
 }
 
 #[test]
-fn a_run_without_a_whole_checkpoint_starts_over_and_says_why() {
+fn a_run_without_a_whole_checkpoint_lists_the_damaged_ones() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(folder.path(), &[]);
     let resumed = run.newest_whole().unwrap();
-    assert!(resumed.loaded.is_none() && resumed.notes.is_empty());
+    assert!(resumed.loaded.is_none() && resumed.damaged.is_empty());
+    assert!(run.folder().newest_state().unwrap().is_none());
     fs::create_dir(run.folder().checkpoint_path(5)).unwrap();
     let resumed = run.newest_whole().unwrap();
     assert!(resumed.loaded.is_none());
-    assert_eq!(resumed.notes.len(), 1);
+    assert_eq!(resumed.damaged.len(), 1);
+}
+
+#[test]
+fn the_newest_state_that_can_be_read_is_found_without_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[3, 7]);
+    let newest = run.folder().load(7).unwrap().snapshot.state;
+    fs::remove_file(run.folder().checkpoint_path(7).join("model.safetensors")).unwrap();
+    assert_eq!(run.folder().newest_state().unwrap(), Some(newest));
+    fs::remove_file(run.folder().checkpoint_path(7).join("state.json")).unwrap();
+    let older = run.folder().load(3).unwrap().snapshot.state;
+    assert_eq!(run.folder().newest_state().unwrap(), Some(older));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::cli::MeasureArgs;
 use crate::commands::Misuse;
 use crate::commands::libtorch::libtorch_version;
 use crate::config::Config;
+use crate::data::{Difference, Fingerprint};
 use crate::torch::{Cpu, DeviceChoice, device_name};
 
 /// Exit code of a run folder that another process still holds.
@@ -41,8 +42,8 @@ pub(super) struct Job {
     pub protocol: PathBuf,
     /// Of all that decides the figures.
     pub fingerprint: String,
-    /// Fingerprint of the training images' names.
-    pub train_set: Option<String>,
+    /// Of the training images.
+    pub train_set: Option<Fingerprint>,
 }
 
 /// Where and how.
@@ -57,8 +58,8 @@ pub(super) struct Place {
 pub(super) struct Done {
     format_version: u32,
     fingerprint: String,
-    /// Fingerprint of the training images' names.
-    train_set: Option<String>,
+    /// Of the training images.
+    train_set: Option<Fingerprint>,
     /// Where it was evaluated, and trained if it was not there before.
     pub device: String,
     pub threads: u32,
@@ -77,7 +78,10 @@ impl Job {
         }
         let (earlier, _) = Config::read(&path, &[])?;
         let mut differences = config.differences(&earlier)?;
-        if self.done().is_some_and(|done| done.train_set != self.train_set) {
+        let done = self.done().and_then(|done| done.train_set);
+        if let (Some(done), Some(now)) = (done, &self.train_set)
+            && matches!(now.difference(&done), Some(Difference::Names | Difference::Sizes))
+        {
             differences.push(format!("other files in {}", config.data.train));
         }
         if differences.is_empty() {
@@ -169,9 +173,12 @@ impl Job {
     ) -> Result<Option<String>> {
         let path = self.folder.with_extension("toml");
         write_atomic(&path, config.to_toml()?.as_bytes())?;
-        let mut words = vec!["train".into(), text(&path), "--run".into(), text(&self.folder)];
-        if self.folder.exists() {
-            words.push("--resume".into());
+        let mut words = vec!["train".into(), text(&path)];
+        if self.folder.join("config.toml").exists() {
+            // A comparison goes on by itself; damaged checkpoints are kept under another name.
+            words.extend(["--resume".into(), text(&self.folder), "--restart".into()]);
+        } else {
+            words.extend(["--run".into(), text(&self.folder)]);
         }
         if let Some(path) = &self.loss_weights {
             words.extend(["--lpips-weights".into(), text(path)]);

@@ -5,40 +5,50 @@ mod init;
 mod memory;
 mod networks;
 mod precision;
+mod resume;
 
-use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tch::Device;
 
+use super::libtorch::libtorch_version;
 use super::{Misuse, note, open, print};
-use crate::checkpoint::{Loaded, RunWriter, write_atomic};
+use crate::checkpoint::{Resumed, RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::{Cache, DataError, Dataset, Split};
 use crate::seed::Seed;
 use crate::torch::{keep_freed_memory, set_deterministic};
-use crate::train::{Outcome, Parts, Signals, State, Trainer};
+use crate::train::{Machine, Outcome, Parts, Signals, State, Trainer};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
 use precision::Settled;
+use resume::Earlier;
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
-    let mut config = resolve(args)?;
-    let device = open::compute(&args.compute)?;
-    let settled = precision::settle(&mut config, args.resume.then(|| run_folder(args)).as_deref(), device)?;
-    let weights = networks::loss_weights(&config.loss, args.lpips_weights.as_deref());
+    let earlier = args.resume.as_deref().map(Earlier::open).transpose()?;
+    let mut config = resolve(args, earlier.as_ref())?;
+    let compute = earlier.as_ref().map_or_else(|| args.compute.clone(), |run| run.compute(&args.compute));
+    let device = open::compute(&compute)?;
+    let settled = precision::settle(&mut config, earlier.as_ref().map(|run| &run.config), device)?;
+    if let Some(earlier) = &earlier {
+        earlier.check_config(&config)?;
+    }
+    let given = args.lpips_weights.clone().or_else(|| earlier.as_ref().and_then(Earlier::loss_weights));
+    let weights = networks::loss_weights(&config.loss, given.as_deref());
     if args.dry_run {
         return dry_run(args, &config, &settled, &Networks::build(&config, device)?, weights);
     }
-    train(args, config, (device, &settled), weights?)
+    train(args, earlier, config, (device, &settled), weights?)
 }
 
 fn train(
     args: &TrainArgs,
+    earlier: Option<Earlier>,
     mut config: Config,
     (device, settled): (Device, &Settled),
     weights: Option<PathBuf>,
@@ -46,38 +56,49 @@ fn train(
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
-    let (loss, digest_of_loss) = networks::loss(&config.loss, weights, device)?;
+    let (loss, weights_of_loss) = networks::loss(&config.loss, weights, device)?;
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
     let networks = Networks::build(&config, device)?;
-    let tokens_kept = match &args.init_from {
-        Some(other) => init::from_run(other, &config, &networks)?,
-        None => None,
-    };
+    if let Some(other) = &args.init_from {
+        config.train.keeps_tokens_of = init::from_run(other, &config, &networks)?;
+        config.train.started_from = Some(other.display().to_string());
+    }
     let objective = networks.objective(&config, loss);
     set_deterministic(config.train.deterministic)?;
-    let path = run_folder(args);
-    let run = if args.resume { RunWriter::resume(&path)? } else { RunWriter::create(&path)? };
-    let loaded = if args.resume { checkpoint_to_resume(&run, &config)? } else { None };
-    if loaded.is_some() && device.is_cuda() && !config.train.deterministic {
-        note(
-            "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit",
-        );
-    }
-    config.train.keeps_tokens_of = match &loaded {
-        Some(_) => open::config_of(&path)?.train.keeps_tokens_of,
-        None => tokens_kept,
+    let (run, resumed) = match &earlier {
+        Some(earlier) => {
+            let run = RunWriter::resume(&earlier.path)?;
+            let resumed = earlier.checkpoint(&run, args.restart)?;
+            config.train.keeps_tokens_of = earlier.config.train.keeps_tokens_of.clone();
+            config.train.started_from = earlier.config.train.started_from.clone();
+            (run, resumed)
+        }
+        None => (RunWriter::create(&run_folder(args))?, Resumed { loaded: None, damaged: vec![] }),
     };
-    if loaded.is_none() && args.init_from.is_none() {
-        init::from_nothing(&config)?;
+    if let (Some(earlier), Some(loaded)) = (&earlier, &resumed.loaded) {
+        earlier.check_steps(loaded.step, &config)?;
+        note(&format!("going on from step {} of {}", loaded.step, earlier.path.display()));
+        if device.is_cuda() && !config.train.deterministic {
+            note(
+                "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit",
+            );
+        }
     }
+    let path = run.folder().path().to_owned();
     let config_text = config.to_toml()?;
-    let state = State::new(tch::get_num_threads(), device, train_set.fingerprint(), digest_of_loss);
-    if let Some(loaded) = &loaded {
-        check_steps(loaded.step, &config, &path)?;
+    if earlier.is_none() {
+        // A folder with logs in it is a run, and then has its config too.
+        write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
+    let state = State::new(
+        tch::get_num_threads(),
+        Machine::here(device, libtorch_version()),
+        train_set.fingerprint(),
+        weights_of_loss,
+    );
     let trainer = Trainer::new(Parts {
         seed: Seed(config.seed),
         train: config.train.clone(),
@@ -90,20 +111,22 @@ fn train(
         train_set,
         val_set,
         run,
-        resumed: args.resume,
-        loaded,
+        resumed: earlier.is_some(),
+        resumed_from: resumed,
         state,
         accept_inexact: args.accept_inexact,
         save_first: args.init_from.is_some(),
         signals: Signals::listen().context("cannot listen for signals")?,
     })?;
-    // Only now: a resume that was refused leaves the config and the logs as they were.
-    write_atomic(&path.join("config.toml"), config_text.as_bytes())?;
+    if earlier.is_some() {
+        // Only now: a resume that was refused leaves the config as it was.
+        write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
+    }
     if settled.reason.is_some() {
         note(&format!("training in {}", settled.words()));
     }
     note_of_adversary(&config);
-    report(trainer.run()?)
+    report(trainer.run()?, &path)
 }
 
 /// Says what the run will be, having read all that it would begin with.
@@ -126,21 +149,27 @@ fn dry_run(
 }
 
 /// Says how a training ended; the exit code.
-fn report(outcome: Outcome) -> Result<u8> {
+fn report(outcome: Outcome, run: &Path) -> Result<u8> {
     match outcome {
         Outcome::Finished { checkpoint } => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
         }
         Outcome::Interrupted { signal, checkpoint } => {
-            note(&format!("stopped by signal {signal}; saved {}; go on with --resume", checkpoint.display()));
+            note(&format!(
+                "stopped by signal {signal}; saved {}; go on with --resume {}",
+                checkpoint.display(),
+                run.display()
+            ));
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
     }
 }
 
-/// The config with flags and overrides applied, checked.
-fn resolve(args: &TrainArgs) -> Result<Config> {
-    let (mut config, notes) = Config::read(&args.config, &args.overrides)?;
+/// The config with flags and overrides applied, checked. A run that goes on has its own.
+fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
+    let own = earlier.map(|run| run.path.join(open::CONFIG));
+    let file = args.config.clone().or(own).ok_or_else(no_config)?;
+    let (mut config, notes) = Config::read(&file, &args.overrides)?;
     for text in notes {
         note(&text);
     }
@@ -153,10 +182,20 @@ fn resolve(args: &TrainArgs) -> Result<Config> {
         config.data.val = Some(text_of(folder)?);
     }
     config.check()?;
-    if args.init_from.is_none() && !args.resume && !args.dry_run {
+    if let (Some(earlier), Some(run)) = (earlier, &args.run) {
+        if fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok() {
+            let (run, path) = (run.display(), earlier.path.display());
+            return Err(Misuse(format!("--run is {run}, and --resume {path}; leave --run out")).into());
+        }
+    }
+    if earlier.is_none() && args.init_from.is_none() && !args.dry_run {
         init::from_nothing(&config)?;
     }
     Ok(config)
+}
+
+fn no_config() -> Misuse {
+    Misuse("there is no config; give one, or a run to go on with by --resume".into())
 }
 
 /// Says when the discriminator begins.
@@ -178,7 +217,7 @@ fn text_of(path: &Path) -> Result<String> {
 
 /// `--run`, or `checkpoints/` and the config's name.
 fn run_folder(args: &TrainArgs) -> PathBuf {
-    let name = args.config.file_stem().unwrap_or(args.config.as_os_str());
+    let name = args.config.as_deref().and_then(Path::file_stem).unwrap_or_default();
     args.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name))
 }
 
@@ -209,57 +248,6 @@ pub(super) fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
     let (batch_size, total) = (config.train.batch_size, train_set.len());
     if batch_size > total {
         return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
-    }
-    Ok(())
-}
-
-/// The newest whole checkpoint of a run whose config agrees with this one.
-fn checkpoint_to_resume(run: &RunWriter, config: &Config) -> Result<Option<Loaded>> {
-    let path = run.folder().path();
-    let resumed = run.newest_whole()?;
-    for text in &resumed.notes {
-        note(text);
-    }
-    let Some(loaded) = resumed.loaded else {
-        note(&format!("{} has no whole checkpoint; beginning at step 0", path.display()));
-        return Ok(None);
-    };
-    let earlier = open::config_of(path)?;
-    let changes = config.changes_that_matter(&earlier)?;
-    if !changes.is_empty() {
-        let list = changes.iter().fold(String::new(), |mut list, change| {
-            let _ = write!(list, "\n  {change}");
-            list
-        });
-        return Err(Misuse(format!(
-            "the config is not the one that {} began with, so the run could not go on exactly; undo these changes, or \
-             start a new run with --init-from {}:{list}",
-            path.display(),
-            path.display()
-        ))
-        .into());
-    }
-    if earlier.train.steps != config.train.steps {
-        note(&format!(
-            "the learning rate schedule now spans {} steps instead of {}",
-            config.train.steps, earlier.train.steps
-        ));
-    }
-    note(&format!("going on from step {} of {}", loaded.step, path.display()));
-    Ok(Some(loaded))
-}
-
-/// Refuses fewer steps than a run already has, which its config would then deny.
-fn check_steps(step: u64, config: &Config, path: &Path) -> Result<()> {
-    let (steps, path) = (config.train.steps, path.display());
-    if step > steps {
-        return Err(Misuse(format!(
-            "train.steps is {steps}, and {path} is at step {step} already; give {step} or more"
-        ))
-        .into());
-    }
-    if step == steps {
-        note(&format!("{path} is at its last step already; raise train.steps to go on"));
     }
     Ok(())
 }

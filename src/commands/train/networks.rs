@@ -14,7 +14,7 @@ use crate::nets::Lpips;
 use crate::optim::muon::is_hidden;
 use crate::seed::Seed;
 use crate::tensors::Tensors;
-use crate::train::{AdversarialReconstruction, Objective, Reconstruction};
+use crate::train::{AdversarialReconstruction, LossWeights, Objective, Reconstruction};
 
 /// What trains, with fresh weights.
 pub(super) struct Networks {
@@ -159,12 +159,12 @@ pub(in crate::commands) fn loss_weights_among(
     loss_weights(config, None)
 }
 
-/// The loss with the network that it needs, of the weights at `path`, and a digest of them.
+/// The loss with the network that it needs, of the weights at `path`, and what a run notes of them.
 pub(super) fn loss(
     config: &loss::Config,
     path: Option<PathBuf>,
     device: Device,
-) -> Result<(Loss, Option<String>)> {
+) -> Result<(Loss, Option<LossWeights>)> {
     let (Some(network), Some(path)) = (config.needed_network(), path) else {
         return Ok((Loss::new(config.clone(), None)?, None));
     };
@@ -178,5 +178,8 @@ pub(super) fn loss(
         ))
         .into());
     }
-    Ok((Loss::new(config.clone(), Some(lpips))?, Some(weights::hash(&path)?)))
+    let blake3 = weights::hash(&path)?;
+    // Absolute, since a run may go on from another folder.
+    let noted = LossWeights { file: std::path::absolute(&path).unwrap_or(path), blake3 };
+    Ok((Loss::new(config.clone(), Some(lpips))?, Some(noted)))
 }

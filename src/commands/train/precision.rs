@@ -1,11 +1,8 @@
 //! Which precision a run trains in when its config says `auto`.
 
-use std::path::Path;
-
 use anyhow::Result;
 use tch::Device;
 
-use crate::commands::open;
 use crate::config::Config;
 use crate::torch::{Precision, PrecisionChoice, auto_precision};
 
@@ -18,14 +15,14 @@ pub(super) struct Settled {
     pub reason: Option<String>,
 }
 
-/// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the precision of the run at `resumed`,
+/// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the precision of the run that began with `earlier`,
 /// or the faster one on `device`.
-pub(super) fn settle(config: &mut Config, resumed: Option<&Path>, device: Device) -> Result<Settled> {
+pub(super) fn settle(config: &mut Config, earlier: Option<&Config>, device: Device) -> Result<Settled> {
     let chosen = config.train.precision;
     let open = chosen == PrecisionChoice::Auto;
-    let precision = match resumed.filter(|run| open && open::is_ours(run)) {
-        Some(run) => open::config_of(run)?.train.precision.resolve(device),
-        None => chosen.resolve(device),
+    let precision = match earlier {
+        Some(earlier) if open => earlier.train.precision.resolve(device),
+        _ => chosen.resolve(device),
     };
     let (auto, reason) = auto_precision(device);
     let reason = if open && precision == auto {

@@ -1,0 +1,104 @@
+//! Whether a data set is the one that a run began with.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+/// Files whose size and time are asked for. A larger folder is sampled, since asking for a million files takes minutes on a
+/// network disk.
+const MOST_FILES: usize = 100_000;
+
+/// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// Of the images' names, and in archives of their places and sizes too.
+    names: String,
+    /// Of the files' sizes: of archives all of them, of a folder up to 100,000 files at equal distances in the list.
+    sizes: String,
+    /// Of the same files' times of change.
+    times: String,
+}
+
+/// How two data sets differ, as far as their fingerprints tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    /// Other images, or the same ones elsewhere in their archives.
+    Names,
+    /// The same names, and files of other sizes.
+    Sizes,
+    /// The same names and sizes, and files that were written at another time: copied, or changed.
+    Times,
+}
+
+impl Fingerprint {
+    /// Of `count` files, of which `path` gives the places, and whose list has the hash `names`.
+    pub(super) fn new(names: String, count: usize, path: impl Fn(usize) -> PathBuf) -> Self {
+        let (mut sizes, mut times) = (blake3::Hasher::new(), blake3::Hasher::new());
+        for index in (0..count).step_by(count.div_ceil(MOST_FILES).max(1)) {
+            // A link that leads nowhere is a bad image, not a bad folder.
+            let meta = fs::metadata(path(index)).ok();
+            let time = meta.as_ref().and_then(|meta| meta.modified().ok());
+            let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            sizes.update(&meta.map_or(0, |meta| meta.len()).to_le_bytes());
+            times.update(&time.unwrap_or_default().as_nanos().to_le_bytes());
+        }
+        let hex = |hasher: blake3::Hasher| hasher.finalize().to_hex().to_string();
+        Self { names, sizes: hex(sizes), times: hex(times) }
+    }
+
+    /// The gravest difference between both, if there is one.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<Difference> {
+        if self.names != other.names {
+            Some(Difference::Names)
+        } else if self.sizes != other.sizes {
+            Some(Difference::Sizes)
+        } else if self.times != other.times {
+            Some(Difference::Times)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn differences_are_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |index: usize| root.path().join(index.to_string());
+        let print = |names: &str| Fingerprint::new(names.into(), 3, path);
+        let write = |index: usize, bytes: &[u8], seconds: u64| {
+            fs::write(path(index), bytes).unwrap();
+            let file = fs::File::options().write(true).open(path(index)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        };
+        write(0, b"one", 1);
+        write(1, b"two", 2);
+        let before = print("a");
+        assert_eq!(print("a").difference(&before), None);
+        assert_eq!(print("b").difference(&before), Some(Difference::Names));
+        write(1, b"TWO", 9);
+        assert_eq!(print("a").difference(&before), Some(Difference::Times));
+        write(1, b"three", 2);
+        assert_eq!(print("a").difference(&before), Some(Difference::Sizes));
+    }
+
+    #[test]
+    fn a_large_folder_is_sampled() {
+        let asked = std::cell::Cell::new(0);
+        let path = |_| {
+            asked.set(asked.get() + 1);
+            PathBuf::from("/nowhere")
+        };
+        let _ = Fingerprint::new(String::new(), 250_000, path);
+        assert_eq!(asked.get(), 83_334);
+    }
+}
