@@ -95,7 +95,11 @@ impl RunWriter {
         for step in self.folder.checkpoints()?.into_iter().rev() {
             match self.folder.load(step) {
                 Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
-                Err(Error::Damaged { path, reason }) => {
+                Err(Error::Damaged { path: part, reason }) => {
+                    let path = self.folder.checkpoint_path(step);
+                    // The error may be about one file of it.
+                    let file = part.strip_prefix(&path).unwrap_or(Path::new("")).display().to_string();
+                    let reason = if file.is_empty() { reason } else { format!("{file}: {reason}") };
                     damaged.push(DamagedCheckpoint { step, path, reason });
                 }
                 Err(other) => return Err(other),
