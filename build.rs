@@ -22,7 +22,7 @@ fn main() {
         .flag_if_supported("-Wno-deprecated-declarations")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .files(["csrc/shim.cpp", "csrc/nearest.cpp", "csrc/norm.cpp", "csrc/upsample.cpp"])
+        .files(["csrc/shim.cpp", "csrc/memory.cpp", "csrc/nearest.cpp", "csrc/norm.cpp", "csrc/upsample.cpp"])
         .compile("pixtok_shim");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     // RPATH, not RUNPATH: it is searched before LD_LIBRARY_PATH, so another libtorch there is not loaded.

@@ -11,7 +11,7 @@ use pixtok::optim::{Muon, muon};
 use pixtok::picture::{DecodeOptions, Picture, read};
 use pixtok::quantizer::{Mode, QuantizerConfig};
 use pixtok::seed::Seed;
-use pixtok::torch::{Precision, with_precision};
+use pixtok::torch::{Precision, no_grad, with_precision};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -82,7 +82,7 @@ fn nearest(bencher: Bencher, codes: i64) {
     let (store, z) = (nn::VarStore::new(Device::Cpu), normal(&[32, 8, 16, 16], Kind::Float));
     let vq = json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform" });
     let vq = config(vq).settings().build(&store.root(), 8).unwrap();
-    bencher.bench_local(|| tch::no_grad(|| vq.quantize(&z, Mode::Eval).indices));
+    bencher.bench_local(|| no_grad(|| vq.quantize(&z, Mode::Eval).indices));
 }
 
 fn config(value: Value) -> QuantizerConfig {

@@ -18,6 +18,7 @@ use peak::{forget_peak, peak_bytes};
 
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
 use pixtok::seed::Seed;
+use pixtok::torch::no_grad;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -152,7 +153,7 @@ impl Lookup {
         let vq = config.settings().build(&store.root(), d).unwrap();
         Seed(5).reseed_torch();
         let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
-        tch::no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
+        no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
         let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));
         let z = vectors.view([1, n, 1, d]).permute([0, 3, 1, 2]).contiguous();
         Self { vq, codes, vectors, z, _store: store }

@@ -8,15 +8,11 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/zeros.h>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <vector>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -33,20 +29,6 @@ at::DeviceType type_of(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
 extern "C" {
 void px_free(char* message) { std::free(message); }
-
-// Memory that was freed stays with the process and is used again. glibc otherwise gives a tensor of some megabytes back to the
-// system with every operation and gets it again as empty pages, which takes longer than the operation. Elsewhere nothing
-// changes.
-char* px_keep_freed_memory() {
-  return caught([&] {
-#ifdef __GLIBC__
-    mallopt(M_MMAP_MAX, 0);
-    mallopt(M_TRIM_THRESHOLD, INT_MAX);
-    // The heaps of other arenas are too small for tensors.
-    mallopt(M_ARENA_MAX, 1);
-#endif
-  });
-}
 
 // Processors that this process may use, as libgomp counts them; 0 where there is no OpenMP.
 char* px_processors(int* count) {

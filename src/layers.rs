@@ -107,6 +107,7 @@ pub fn plain_layout(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torch::no_grad;
 
     #[test]
     fn without_a_gradient_layers_are_libtorchs_own() {
@@ -116,7 +117,7 @@ mod tests {
         tch::manual_seed(1);
         let x = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));
         let twice = |x: &Tensor| conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [2.0; 2]));
-        tch::no_grad(|| {
+        no_grad(|| {
             assert_eq!(norm_silu(&norm, &x), norm.forward(&x).silu());
             assert_eq!(upsample(2, &conv, &x), twice(&x));
         });

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use crate::torch::no_grad;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Kind, Tensor};
 
@@ -121,7 +122,7 @@ pub fn copy_into(target: &Tensors, source: &Tensors) -> Result<(), CopyError> {
     if !differences.is_empty() {
         return Err(CopyError::Mismatch(differences));
     }
-    tch::no_grad(|| {
+    no_grad(|| {
         for (name, tensor) in target {
             tensor
                 .shallow_clone()

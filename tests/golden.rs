@@ -18,6 +18,7 @@ use pixtok::config::Config;
 use pixtok::model::Tokenizer;
 use pixtok::seed::Seed;
 use pixtok::tensors::{self, Tensors};
+use pixtok::torch::no_grad;
 use tch::{Device, Kind, nn};
 
 const TOLERANCE: f64 = 1e-4;
@@ -92,7 +93,7 @@ fn write_start(config: &Path, start: u64, folder: &Path) {
     for (i, tensor) in moved.enumerate() {
         Seed(start).derive("moved", &[i as u64]).reseed_torch();
         let up = tensor.rand_like().gt(0.5).to_kind(Kind::Float);
-        *tensor = tch::no_grad(|| &*tensor + (up * 2.0 - 1.0) * MOVED_BY);
+        *tensor = no_grad(|| &*tensor + (up * 2.0 - 1.0) * MOVED_BY);
     }
     fs::create_dir(folder).unwrap();
     fs::copy(config, folder.join("config.toml")).unwrap();

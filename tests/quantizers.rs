@@ -15,7 +15,7 @@ use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot};
 use pixtok::model::{self, Tokenizer};
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig, Statistic, merge};
 use pixtok::seed::Seed;
-use pixtok::torch::{Precision, with_precision};
+use pixtok::torch::{Precision, no_grad, with_precision};
 use pixtok::train::{Weights, load_model};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -268,7 +268,7 @@ fn images() -> Tensor {
 }
 
 fn start_and_update(tokenizer: &mut Tokenizer) {
-    let z = tch::no_grad(|| tokenizer.latents(&images()));
+    let z = no_grad(|| tokenizer.latents(&images()));
     if tokenizer.quantizer.start_vectors().is_some() {
         tokenizer.quantizer.start(&z, Seed(11)).unwrap();
     }
@@ -299,8 +299,8 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         let (run, tokens) = (scratch.path().join("run"), scratch.path().join("tokens.safetensors"));
         let (store, mut first) = tokenizer(&config);
         start_and_update(&mut first);
-        let in_memory = tch::no_grad(|| first.forward(&images(), Mode::Eval));
-        let indices = tch::no_grad(|| first.encode(&images()));
+        let in_memory = no_grad(|| first.forward(&images(), Mode::Eval));
+        let indices = no_grad(|| first.encode(&images()));
         assert_eq!(indices, in_memory.quantized.indices, "{name}");
         Tensor::write_safetensors(&[("tokens", &indices)], &tokens).unwrap();
         let snapshot = Snapshot {
@@ -321,7 +321,7 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         load_model(store.variables().into_iter().collect(), &loaded.snapshot, Weights::Raw).unwrap();
         assert_eq!(second.quantizer.start_vectors(), None, "{name}: a loaded codebook would start again");
         let tokens = Tensor::read_safetensors(&tokens).unwrap().remove(0).1.to_device(device());
-        let decoded = tch::no_grad(|| second.decode(&tokens));
+        let decoded = no_grad(|| second.decode(&tokens));
         assert_eq!(bits(&decoded), bits(&in_memory.recon), "{name}");
     }
 }
@@ -360,7 +360,7 @@ fn restarts_are_counted_for_each_part() {
         // Latents all alike leave every code but one without a vector; the averages take many steps to follow.
         let z = Tensor::ones([2, width, 5, 7], (Kind::Float, device()));
         for name in store.variables().keys().filter(|name| name.ends_with("counts")) {
-            let _ = tch::no_grad(|| store.variables()[name].shallow_clone().zero_());
+            let _ = no_grad(|| store.variables()[name].shallow_clone().zero_());
         }
         let report = quantizer.update(&quantizer.quantize(&z, TRAIN).statistics, Seed(15));
         let found: Vec<&str> = report.monitors.iter().map(|monitor| monitor.name.as_str()).collect();

@@ -9,6 +9,7 @@ use pixtok::metrics::{ImageMetric, L1, MsSsim, Psnr, Ssim};
 use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, muon};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
 use pixtok::seed::Seed;
+use pixtok::torch::no_grad;
 use serde_json::json;
 use tch::{Kind, Tensor, nn};
 
@@ -84,7 +85,7 @@ fn vq(
     let (store, vq) = quantizer(config, 8);
     for name in ["codebook", "sums"] {
         if let Some(variable) = store.variables().get_mut(name) {
-            tch::no_grad(|| variable.copy_(&numbers.get("codebook")));
+            no_grad(|| variable.copy_(&numbers.get("codebook")));
         }
     }
     (store, vq)

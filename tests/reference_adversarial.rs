@@ -10,6 +10,7 @@ use pixtok::adversarial::{
     Adversary, Config, GanLoss, Lecam, LecamConfig, adaptive_weight, gradient_penalty,
 };
 use pixtok::seed::Seed;
+use pixtok::torch::no_grad;
 use tch::{Kind, Tensor, nn};
 
 const VALUES: f64 = 1e-6;
@@ -68,7 +69,7 @@ fn assert_discriminator(numbers: &Numbers, key: &str, images: &Tensor, config: &
     assert_eq!(stored.len(), variables.len(), "{key}: as many parameters");
     for (name, value) in &stored {
         if !(starts && name.contains("norm")) {
-            tch::no_grad(|| variables[&format!("discriminator.{name}")].shallow_clone().copy_(value));
+            no_grad(|| variables[&format!("discriminator.{name}")].shallow_clone().copy_(value));
         }
     }
     adversary.discriminator.start(images);

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::quantizer::Mode;
 use pixtok::seed::Seed;
+use pixtok::torch::no_grad;
 use serde_json::{Value, json};
 use tch::Kind;
 
@@ -27,7 +28,7 @@ fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {
     let (store, mut quantizer) = quantizer(config.clone(), z.size()[1]);
     let variables = store.variables();
     for (name, value) in numbers.under(&format!("{case}/var/")) {
-        tch::no_grad(|| variables[&name].shallow_clone().copy_(&value));
+        no_grad(|| variables[&name].shallow_clone().copy_(&value));
     }
     let quantized = quantizer.quantize(&z, TRAIN);
     assert_eq!(quantized.indices, theirs("indices"), "{case}: indices");

@@ -12,7 +12,7 @@ use pixtok::codec::trace::{self, Agreement};
 use pixtok::model::{Config, Tokenizer};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::seed::Seed;
-use pixtok::torch::is_tracing;
+use pixtok::torch::{is_tracing, no_grad};
 use serde_json::{Value, json};
 use tch::{CModule, Kind, Tensor, nn};
 
@@ -30,7 +30,7 @@ fn build(model: &Config, quantizer: Value) -> (nn::VarStore, Tokenizer) {
     let store = nn::VarStore::new(device());
     Seed(1).reseed_torch();
     let mut tokenizer = Tokenizer::new(&store.root(), model, &quantizer, SIZE).unwrap();
-    let latents = tch::no_grad(|| tokenizer.latents(&images(4, SIZE)));
+    let latents = no_grad(|| tokenizer.latents(&images(4, SIZE)));
     if tokenizer.quantizer.start_vectors().is_some() {
         tokenizer.quantizer.start(&latents, Seed(2)).unwrap();
     }

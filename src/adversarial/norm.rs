@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
 use crate::seed::fill_gaussian;
+use crate::torch::no_grad;
 
 /// Added to a batch's variance.
 const EPS: f64 = 1e-5;
@@ -75,7 +76,7 @@ impl Norm {
         let Self::Actnorm { location, scale } = self else { return };
         let by_channel = x.to_kind(Kind::Float).transpose(0, 1).flatten(1, -1);
         let moments = |value: Tensor| value.view([-1, 1, 1]);
-        tch::no_grad(|| {
+        no_grad(|| {
             location.shallow_clone().copy_(&moments(-by_channel.mean_dim(
                 [1].as_slice(),
                 false,

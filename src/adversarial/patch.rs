@@ -9,7 +9,7 @@ use super::discriminator::{Discriminator, SLOPE, in_range};
 use super::norm::{Norm, NormKind};
 use crate::layers::norm_groups;
 use crate::seed::fill_gaussian;
-use crate::torch::{in_full_precision, leaky_relu};
+use crate::torch::{in_full_precision, leaky_relu, no_grad};
 
 /// Of every convolution.
 const KERNEL: i64 = 4;
@@ -126,7 +126,7 @@ impl Discriminator for Patch {
     /// In float32: under autocast, weights that were cast without a graph would be taken again by the step that follows.
     fn start(&self, images: &Tensor) {
         if self.looks_at_data {
-            tch::no_grad(|| in_full_precision(|| drop(self.run(images, Norm::start))));
+            no_grad(|| in_full_precision(|| drop(self.run(images, Norm::start))));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What keeps a discriminator from running away.
 
+use crate::torch::no_grad;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
@@ -90,7 +91,7 @@ impl Lecam {
             let logits: Vec<&Tensor> = seen.iter().map(|pair| &pair[side]).collect();
             Tensor::stack(&logits, 0).mean(Kind::Float)
         };
-        tch::no_grad(|| {
+        no_grad(|| {
             let _ = self.real.lerp_(&mean(0), 1.0 - self.decay);
             let _ = self.fake.lerp_(&mean(1), 1.0 - self.decay);
         });

@@ -6,7 +6,7 @@ use super::{Codec, CodecError, Vocabulary, is_finite};
 use crate::metrics::to_8bit;
 use crate::model::{Tokenizer, images_from_bytes};
 use crate::quantizer::Mode;
-use crate::torch::{Precision, catching, with_precision};
+use crate::torch::{Precision, catching, no_grad, with_precision};
 
 /// A tokenizer at a precision.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ impl Codec for Own<'_> {
 
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
         let (indices, finite) = catching(|| {
-            tch::no_grad(|| {
+            no_grad(|| {
                 let latents =
                     with_precision(self.precision, || self.tokenizer.latents(&images_from_bytes(images)));
                 let indices = self.tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
@@ -37,7 +37,7 @@ impl Codec for Own<'_> {
 
     fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
         let (images, finite) = catching(|| {
-            tch::no_grad(|| {
+            no_grad(|| {
                 let images = with_precision(self.precision, || self.tokenizer.decode(indices));
                 (to_8bit(&images), is_finite(&images))
             })

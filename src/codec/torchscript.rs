@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite};
-use crate::torch::catching;
+use crate::torch::{catching, no_grad};
 
 /// Both modules on a device, tried on one grey image.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl TorchScript {
                 Layout::Nhwc => scaled.permute([0, 2, 3, 1]).contiguous(),
             };
             let input = IValue::Tensor(ordered.to_kind(self.adapter.number.kind()));
-            tch::no_grad(|| self.encoder.forward_is(&[input]))
+            no_grad(|| self.encoder.forward_is(&[input]))
         })?;
         let output = output.map_err(|error| disagrees("the encoder refuses the image", &error))?;
         let place = self.adapter.indices_output;
@@ -128,7 +128,7 @@ impl Codec for TorchScript {
 
     fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
         let own = if self.flat { indices.flatten(1, 2) } else { indices.shallow_clone() };
-        let output = catching(|| tch::no_grad(|| self.decoder.forward_is(&[IValue::Tensor(own)])))?;
+        let output = catching(|| no_grad(|| self.decoder.forward_is(&[IValue::Tensor(own)])))?;
         let output = output.map_err(|error| disagrees("the decoder refuses the indices", &error))?;
         let Some(Some(images)) = tensors_of(output).into_iter().next() else {
             return Err(CodecError::Disagrees("the decoder's first output is no tensor".into()));

@@ -8,7 +8,7 @@ use tch::{CModule, Kind, Tensor};
 use crate::model::Tokenizer;
 use crate::quantizer::Mode;
 use crate::seed::Seed;
-use crate::torch::{Precision, TorchError, abandon_trace, catching, with_precision};
+use crate::torch::{Precision, TorchError, abandon_trace, catching, no_grad, with_precision};
 
 /// How near to the edge between two codes a latent has no certain code: what of the largest number among the latents
 /// moves it across.
@@ -37,7 +37,7 @@ pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule,
 /// # Errors
 /// As [`encoder`].
 pub fn decoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
-    let indices = catching(|| tch::no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))?;
+    let indices = catching(|| no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))?;
     traced("Decoder", &indices, |indices| tokenizer.decode(indices))
 }
 
@@ -50,7 +50,7 @@ fn traced(name: &str, input: &Tensor, run: impl Fn(&Tensor) -> Tensor) -> Result
     let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
     let made = catching(|| {
         let trace = || CModule::create_by_tracing(name, "forward", &[input.shallow_clone()], &mut forward);
-        tch::no_grad(|| with_precision(Precision::Fp32, trace))
+        no_grad(|| with_precision(Precision::Fp32, trace))
     });
     let made = made.and_then(|made| made.map_err(TorchError::from));
     if made.is_err() {
@@ -88,7 +88,7 @@ pub fn compare(
     images: &Tensor,
 ) -> Result<Agreement, TorchError> {
     catching(|| {
-        tch::no_grad(|| {
+        no_grad(|| {
             let latents = tokenizer.latents(images);
             let own = tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
             let theirs = encoder.forward_ts(&[images])?;

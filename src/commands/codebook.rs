@@ -12,6 +12,7 @@ use crate::checkpoint::{SaveCause, write_atomic_with};
 use crate::cli::CodebookArgs;
 use crate::quantizer::CodebookShape;
 use crate::tensors::{self, Tensors};
+use crate::torch::no_grad;
 
 /// The largest table: it is whole in memory.
 const MOST_BYTES: i64 = 8 << 30;
@@ -75,7 +76,7 @@ fn bytes_of(shape: &CodebookShape) -> Result<i64> {
 fn table(shape: &CodebookShape, codes: impl Fn(i64, &Tensor) -> Tensor, device: Device) -> Tensor {
     let CodebookShape { codebooks, size, dim } = *shape;
     let rows = (AT_ONCE / dim).max(1);
-    tch::no_grad(|| {
+    no_grad(|| {
         let table = Tensor::empty([codebooks, size, dim], (Kind::Float, Device::Cpu));
         for codebook in 0..codebooks {
             for first in (0..size).step_by(rows as usize) {

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::Figures;
 use crate::metrics::{FeatureStatistics, frechet_distance};
 use crate::nets::Inception;
+use crate::torch::no_grad;
 
 /// Under as many images the covariance of 2048 features has not full rank, and the distance is biased upwards.
 pub const ENOUGH_IMAGES: usize = 2048;
@@ -25,7 +26,7 @@ impl<'a> Features<'a> {
 
     /// Adds a batch, `[B, 3, H, W]` uint8 each.
     pub(super) fn add(&mut self, originals: &Tensor, recons: &Tensor) {
-        tch::no_grad(|| {
+        no_grad(|| {
             for (images, statistics) in [(originals, &mut self.originals), (recons, &mut self.recons)] {
                 let total = images.size()[0];
                 for start in (0..total).step_by(CHUNK as usize) {

@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{Absent, ImageMetric};
 use crate::nets::{Backbone, Lpips};
+use crate::torch::no_grad;
 
 /// Images at a time: the first layers of VGG16 take 64 numbers for each pixel.
 const CHUNK: i64 = 4;
@@ -29,7 +30,7 @@ impl ImageMetric for PerceptualDistance {
             .step_by(CHUNK as usize)
             .map(|start| {
                 let part = |all: &Tensor| scaled(&all.narrow(0, start, CHUNK.min(images - start)));
-                tch::no_grad(|| self.0.distance(&part(originals), &part(recons)))
+                no_grad(|| self.0.distance(&part(originals), &part(recons)))
             })
             .collect();
         Ok(Tensor::cat(&distances, 0).to_kind(Kind::Double))

@@ -10,7 +10,7 @@ use super::NetError;
 use super::alexnet::{self, AlexNet};
 use super::vgg16::{self, Vgg16};
 use super::weights::{Network, Weights};
-use crate::torch::in_full_precision;
+use crate::torch::{in_full_precision, no_grad};
 
 const WANTED: &str = "weights of LPIPS (AlexNet or VGG16)";
 
@@ -159,7 +159,7 @@ impl Lpips {
     pub fn differences(&self, recon: &Tensor, images: &Tensor, lpips: bool, features: bool) -> Differences {
         self.check(recon, images);
         let of_recon = self.features(recon);
-        let of_images = tch::no_grad(|| self.features(images));
+        let of_images = no_grad(|| self.features(images));
         let mean_square = |(a, b): (&Tensor, &Tensor)| a.mse_loss(b, Reduction::Mean);
         Differences {
             lpips: lpips.then(|| self.distance_of(&of_recon, &of_images).mean(Kind::Float)),

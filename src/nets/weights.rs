@@ -117,7 +117,7 @@ pub(super) fn write_file<N>(path: &Path, build: impl FnOnce(&nn::Path) -> N, fil
     let store = nn::VarStore::new(Device::Cpu);
     build(&store.root());
     let mut variables: Tensors = store.variables().into_iter().collect();
-    tch::no_grad(|| variables.values_mut().for_each(fill));
+    crate::torch::no_grad(|| variables.values_mut().for_each(fill));
     tensors::write(path, &variables).unwrap();
 }
 

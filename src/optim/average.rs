@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::Named;
+use crate::torch::no_grad;
 
 /// The average of named parameters. Buffers are not averaged: they come from the raw model.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl WeightAverage {
     /// d = min(decay, (1 + step) / (10 + step)), so that a short run is not an average of its first weights.
     pub fn update(&mut self, step: u64) {
         let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
-        tch::no_grad(|| {
+        no_grad(|| {
             for (average, (_, param)) in self.averages.iter_mut().zip(&self.parameters) {
                 let _ = average.lerp_(param, 1.0 - decay);
             }
@@ -40,7 +41,7 @@ impl WeightAverage {
         let param = &self.parameters[i].1;
         let mut shape = vec![1; param.dim()];
         shape[0] = -1;
-        tch::no_grad(|| {
+        no_grad(|| {
             let mixed = param.where_self(&mask.view(shape.as_slice()), &self.averages[i]);
             self.averages[i].copy_(&mixed);
         });
@@ -53,26 +54,39 @@ impl WeightAverage {
         names.zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
     }
 
-    /// Runs `body` while the parameters have the averages' values.
+    /// Runs `body` while the parameters have the averages' values. They get their own back whatever happens in it.
     pub fn in_place<T>(&self, body: impl FnOnce() -> T) -> T {
-        let swap = |values: &[Tensor]| {
-            tch::no_grad(|| {
-                for ((_, param), value) in self.parameters.iter().zip(values) {
-                    param.shallow_clone().copy_(value);
-                }
-            });
-        };
-        let raw: Vec<Tensor> = self.parameters.iter().map(|(_, param)| param.detach().copy()).collect();
-        swap(&self.averages);
-        let result = body();
-        swap(&raw);
-        result
+        let raw = self.parameters.iter().map(|(_, param)| param.detach().copy()).collect();
+        let _back = SwapBack { parameters: &self.parameters, raw };
+        write(&self.parameters, &self.averages);
+        body()
     }
+}
+
+/// Gives parameters their own values back when dropped.
+struct SwapBack<'a> {
+    parameters: &'a [Named],
+    raw: Vec<Tensor>,
+}
+
+impl Drop for SwapBack<'_> {
+    fn drop(&mut self) {
+        write(self.parameters, &self.raw);
+    }
+}
+
+fn write(parameters: &[Named], values: &[Tensor]) {
+    no_grad(|| {
+        for ((_, param), value) in parameters.iter().zip(values) {
+            param.shallow_clone().copy_(value);
+        }
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::torch::catching;
     use tch::{Device, Kind};
 
     fn parameter() -> Tensor {
@@ -83,7 +97,7 @@ mod tests {
     fn follows_with_warmup_and_swaps_back() {
         let mut param = parameter();
         let mut average = WeightAverage::new(0.5, vec![("p".into(), param.shallow_clone())]);
-        let _ = tch::no_grad(|| param.fill_(1.0));
+        let _ = no_grad(|| param.fill_(1.0));
         average.update(0);
         // d = min(0.5, 1/10).
         assert!((average.state()["p"].double_value(&[0, 0]) - 0.9).abs() < 1e-6);
@@ -91,13 +105,15 @@ mod tests {
         assert!((average.state()["p"].double_value(&[0, 0]) - 0.95).abs() < 1e-6);
         average.in_place(|| assert!((param.double_value(&[0, 0]) - 0.95).abs() < 1e-6));
         assert_eq!(param.double_value(&[0, 0]), 1.0);
+        assert!(catching(|| average.in_place(|| param.view([3]))).is_err());
+        assert_eq!(param.double_value(&[0, 0]), 1.0);
     }
 
     #[test]
     fn replaced_rows_are_taken_over() {
         let mut param = parameter();
         let mut average = WeightAverage::new(0.9, vec![("p".into(), param.shallow_clone())]);
-        let _ = tch::no_grad(|| param.fill_(4.0));
+        let _ = no_grad(|| param.fill_(4.0));
         average.copy_rows("p", &Tensor::from_slice(&[false, true]));
         assert_eq!(average.state()["p"], Tensor::from_slice(&[0f32, 4.0]).view([2, 1]));
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::Named;
+use crate::torch::no_grad;
 
 /// Settings of Muon; its weights decay by `optimizer.weight_decay`, and its rate follows the same schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,7 +79,7 @@ impl Muon {
             Some(bad) => old.where_self(bad, &new),
             None => new,
         };
-        tch::no_grad(|| {
+        no_grad(|| {
             for group in &mut self.groups {
                 let gradients = group.gradients();
                 // m ← μm + (1 − μ)g, and the step is along μm + (1 − μ)g.

@@ -12,7 +12,7 @@ use super::{
     straight_through::straight_through,
 };
 use crate::layers::as_kind;
-use crate::torch::in_full_precision;
+use crate::torch::{in_full_precision, no_grad};
 
 /// The losses of a quantizer by sign, and what their settings must be.
 #[derive(Debug, Clone)]
@@ -195,7 +195,7 @@ fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
     };
     let row_bytes = 16 * combinations.iter().map(|table| table.size()[1]).sum::<i64>();
     let chunks = log_odds.detach().split((budget.block_bytes(device) / row_bytes).max(1), 0);
-    let mean = tch::no_grad(|| chunks.iter().map(joint).sum::<Tensor>() / n as f64);
+    let mean = no_grad(|| chunks.iter().map(joint).sum::<Tensor>() / n as f64);
     let log_mean = mean.log();
     let value = -(&mean * &log_mean).sum(Kind::Float);
     if !log_odds.requires_grad() {

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use super::Monitor;
 use super::memory::MemoryBudget;
 use super::straight_through::straight_through;
+use crate::torch::no_grad;
 
 /// Tables of a chunk: probabilities, their logarithms, products.
 const TABLES: i64 = 3;
@@ -58,7 +59,7 @@ pub fn least_bytes(size: i64, dim: i64) -> i64 {
 pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: MemoryBudget) -> Entropies {
     let (n, k) = (x.size()[0], w.size()[0]);
     let tables = Tables::new(x, w, b, budget);
-    let (of_each, mean) = tch::no_grad(|| {
+    let (of_each, mean) = no_grad(|| {
         let mut of_each = Tensor::zeros([], (Kind::Float, x.device()));
         let mut mean = Tensor::zeros([k], (Kind::Float, x.device()));
         for first in tables.chunks() {
@@ -74,7 +75,7 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
     if !x.requires_grad() && !w.requires_grad() {
         return Entropies { loss: value, of_each, of_mean };
     }
-    let (dx, dw, db) = tch::no_grad(|| {
+    let (dx, dw, db) = no_grad(|| {
         let (dx, mut dw, mut db) = (x.zeros_like(), w.zeros_like(), mean.zeros_like());
         for first in tables.chunks() {
             let (p, mut by_logit) = tables.of(first);

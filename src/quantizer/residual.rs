@@ -16,7 +16,7 @@ use super::{
 };
 use crate::layers::as_kind;
 use crate::seed::Seed;
-use crate::torch::in_full_precision;
+use crate::torch::{in_full_precision, no_grad};
 
 /// How much finer than the first stage's the codes of the last may be: float32 has 24 bits.
 const FINEST: f64 = (1 << 24) as f64;
@@ -134,7 +134,7 @@ impl Quantizer for Residual {
 
     /// Stage after stage, each on what the started ones leave over.
     fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
-        tch::no_grad(|| {
+        no_grad(|| {
             in_full_precision(|| {
                 let mut rest = self.input(z);
                 for (i, stage) in (0..).zip(&mut self.stages.0) {

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::memory::MemoryBudget;
-use crate::torch::{is_tracing, least_scores};
+use crate::torch::{is_tracing, least_scores, no_grad};
 
 /// Most codes that are compared with at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
@@ -38,7 +38,7 @@ pub fn nearest(
     nearness: Nearness,
     budget: MemoryBudget,
 ) -> Tensor {
-    tch::no_grad(|| {
+    no_grad(|| {
         // The codes themselves, their squares and transposed copies take memory too.
         let dim = vectors.size()[1].max(1);
         let at_once = size.min(MAX_CODES_AT_ONCE).min(budget.bytes() / (CODE_COPIES * 4 * dim)).max(1);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::layers::as_kind;
 use crate::seed::Seed;
-use crate::torch::in_full_precision;
+use crate::torch::{in_full_precision, no_grad};
 
 /// Iterations of the k-means start.
 const KMEANS_ITERATIONS: usize = 10;
@@ -63,7 +63,7 @@ impl Vq {
             path.var("codebook", &[k, d], init)
         } else {
             let mut buffer = path.zeros_no_train("codebook", &[k, d]);
-            let _ = tch::no_grad(|| buffer.uniform_(-bound, bound));
+            let _ = no_grad(|| buffer.uniform_(-bound, bound));
             buffer
         };
         let sums = (!config.by_gradient()).then(|| {
@@ -183,7 +183,7 @@ impl Quantizer for Vq {
     }
 
     fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
-        tch::no_grad(|| {
+        no_grad(|| {
             in_full_precision(|| {
                 let vectors = vectors_from_grid(&self.comparable(z));
                 if vectors.isfinite().all().int64_value(&[]) == 0 {
@@ -245,7 +245,7 @@ impl Quantizer for Vq {
     }
 
     fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
-        tch::no_grad(|| {
+        no_grad(|| {
             let Some(counts) = sum(statistics, "counts") else { return UpdateReport::default() };
             self.follow(counts, sum(statistics, "sums"));
             match pool(statistics, "vectors") {

@@ -1,7 +1,39 @@
-//! What becomes of memory that tensors leave.
+//! When memory ran out, and what becomes of what tensors leave.
+
+use std::ffi::c_int;
 
 use super::TorchError;
-use super::shim::{check, px_keep_freed_memory};
+use super::shim::{check, message_of, px_keep_freed_memory, px_memory_ran_out};
+
+/// What libraries below libtorch's allocators say when they get no memory.
+const OTHER_WORDS: [&str; 4] =
+    ["std::bad_alloc", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "size calculation overflowed"];
+
+/// Forgets earlier failures, which another error must not be taken for.
+pub(super) fn forget_refusals() {
+    let _ = refusal();
+}
+
+/// Whether the error `message`, which libtorch has just reported on this thread, means that memory ran out: what was asked for,
+/// in words.
+pub(super) fn memory_ran_out(message: &str) -> Option<String> {
+    match refusal() {
+        Some(0) => Some("on the CUDA device".to_owned()),
+        Some(bytes) => Some(format!("{bytes} bytes at once")),
+        None if OTHER_WORDS.iter().any(|words| message.contains(words)) => {
+            Some(message.lines().next().unwrap_or_default().trim().to_owned())
+        }
+        None => None,
+    }
+}
+
+/// The bytes that libtorch's allocators refused since they were asked last; 0 where CUDA's does not tell.
+fn refusal() -> Option<usize> {
+    let (mut ran_out, mut bytes): (c_int, usize) = (0, 0);
+    // SAFETY: both pointers outlive the call. A failure is dropped: to make an error of it would ask this function again.
+    let failed = message_of(unsafe { px_memory_ran_out(&raw mut ran_out, &raw mut bytes) });
+    (failed.is_none() && ran_out != 0).then_some(bytes)
+}
 
 /// Lets this process keep the memory that tensors leave for those to come. For programs that make tensors of the same few
 /// sizes over and over, as a training on the CPU does: it spares them the system's empty pages, and costs what the largest moment takes.

@@ -5,6 +5,7 @@ mod activation;
 mod cpu;
 mod device;
 mod fused;
+mod grad;
 mod host;
 mod memory;
 mod nearest;
@@ -19,6 +20,7 @@ pub use activation::leaky_relu;
 pub use cpu::{Cpu, cpu_capability, instructions};
 pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
+pub use grad::no_grad;
 pub use host::{HostBytes, to_device_async};
 pub use memory::keep_freed_memory;
 pub use nearest::least_scores;
@@ -32,6 +34,7 @@ pub use trace::{abandon_trace, is_tracing};
 pub use upsample::upsample_conv;
 
 use crate::panics;
+use memory::{forget_refusals, memory_ran_out};
 
 /// An error that libtorch reported.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -57,19 +60,10 @@ impl TorchError {
     fn from_message(message: &str) -> Self {
         // A tch panic shows the error's Debug form, in which line ends are escaped.
         let message = message.replace("\\n", "\n");
-        if let Some((_, asked)) = message.split_once("ried to allocate ") {
-            let asked = asked.split(['\n', '(']).next().unwrap_or(asked);
-            let asked = asked.split(". ").next().unwrap_or(asked).trim().trim_end_matches('.');
-            return Self::OutOfMemory(format!("{asked} at once"));
+        match memory_ran_out(&message) {
+            Some(asked) => Self::OutOfMemory(asked),
+            None => Self::Other(message.lines().next().unwrap_or_default().trim().to_owned()),
         }
-        let first = message.lines().next().unwrap_or_default().trim().to_owned();
-        if ["out of memory", "can't allocate memory", "size calculation overflowed"]
-            .iter()
-            .any(|words| message.contains(words))
-        {
-            return Self::OutOfMemory(first);
-        }
-        Self::Other(first)
     }
 }
 
@@ -85,6 +79,7 @@ impl From<tch::TchError> for TorchError {
 /// # Errors
 /// [`TorchError::OutOfMemory`] when memory is what ran out.
 pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, TorchError> {
+    forget_refusals();
     panics::catch(body).map_err(|panic| match panic.message.split_once("Torch(\"") {
         Some((_, message)) => TorchError::from_message(message.trim_end_matches("\")")),
         None => TorchError::Bug(panic.message, panic.location),
@@ -98,13 +93,28 @@ mod tests {
 
     #[test]
     fn memory_exhausted_is_told_apart() {
-        let error = catching(|| Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu))).unwrap_err();
+        let huge = || Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu));
+        let error = catching(huge).unwrap_err();
         assert!(
-            error.to_string().contains("1125899906842624") || error.to_string().contains("bytes"),
+            matches!(&error, TorchError::OutOfMemory(asked) if asked == "4503599627370496 bytes at once"),
             "{error}"
         );
-        assert!(matches!(error, TorchError::OutOfMemory(_)), "{error:?}");
+        let overflow = catching(|| Tensor::zeros([1 << 62, 8], (Kind::Float, Device::Cpu))).unwrap_err();
+        assert!(matches!(overflow, TorchError::OutOfMemory(_)), "{overflow:?}");
+        // An error that says so in its words only, and one after a failure that somebody else dealt with.
+        let words = TorchError::from_message("tried to allocate a name, and the pool is out of memory");
+        assert!(matches!(words, TorchError::Other(_)), "{words:?}");
+        let _ = Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).unwrap_err();
         let error = catching(|| Tensor::zeros([2], (Kind::Float, Device::Cpu)).view([3])).unwrap_err();
         assert!(matches!(error, TorchError::Other(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_refusal_on_another_thread_is_not_ours() {
+        std::thread::spawn(|| Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).is_err())
+            .join()
+            .unwrap();
+        let shape = Tensor::zeros([2], (Kind::Float, Device::Cpu)).f_view([3]).unwrap_err();
+        assert!(matches!(TorchError::from(shape), TorchError::Other(_)));
     }
 }

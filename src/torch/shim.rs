@@ -10,6 +10,7 @@ use super::TorchError;
 unsafe extern "C" {
     fn px_free(message: *mut c_char);
     pub(super) fn px_keep_freed_memory() -> *mut c_char;
+    pub(super) fn px_memory_ran_out(ran_out: *mut c_int, bytes: *mut usize) -> *mut c_char;
     pub(super) fn px_processors(count: *mut c_int) -> *mut c_char;
     pub(super) fn px_hold_idle_threads(count: c_int) -> *mut c_char;
     pub(super) fn px_load_cuda() -> *mut c_char;
@@ -88,14 +89,19 @@ pub(super) unsafe fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) 
     unsafe { Tensor::from_ptr(tensor) }
 }
 
-/// Takes over the message of a call.
+/// Takes over the message of a call; it becomes an error.
 pub(super) fn check(message: *mut c_char) -> Result<(), TorchError> {
+    message_of(message).map_or(Ok(()), |text| Err(TorchError::from_message(&text)))
+}
+
+/// Takes over the message of a call; nothing if it worked.
+pub(super) fn message_of(message: *mut c_char) -> Option<String> {
     if message.is_null() {
-        return Ok(());
+        return None;
     }
     // SAFETY: the shim returns null or a C string that it made with strdup and that is ours to free.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
     // SAFETY: the same pointer, not used after.
     unsafe { px_free(message) };
-    Err(TorchError::from_message(&text))
+    Some(text)
 }

@@ -9,7 +9,7 @@ use crate::model::{self, Tokenizer};
 use crate::optim::{self, Named};
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
 use crate::seed::Seed;
-use crate::torch::in_full_precision;
+use crate::torch::{in_full_precision, no_grad};
 
 /// Reconstruction through the tokenizer.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Reconstruction {
         }
         // As when tokens are made.
         let (latents, quantized) = in_full_precision(|| {
-            tch::no_grad(|| {
+            no_grad(|| {
                 let latents = self.tokenizer.latents(images);
                 let quantized = self.tokenizer.quantizer.quantize(&latents, Mode::Eval);
                 (latents, quantized)

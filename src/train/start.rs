@@ -8,7 +8,7 @@ use super::{Objective, TrainError};
 use crate::data::{Cursor, Dataset, Loader};
 use crate::model::images_from_bytes;
 use crate::seed::Seed;
-use crate::torch::{Precision, catching, to_device_async, with_precision};
+use crate::torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
 /// Where the latents come from.
 pub(super) struct Source<'a> {
@@ -42,7 +42,7 @@ pub(super) fn start_quantizer(
         let images = batch?.images;
         for part in &images.chunk(source.train.micro_batches as i64, 0) {
             let z = catching(|| {
-                tch::no_grad(|| {
+                no_grad(|| {
                     with_precision(source.precision, || {
                         objective
                             .tokenizer()

@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::finite::GroupNumbers;
 use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::quantizer::{CodebookShape, Monitor};
+use crate::torch::no_grad;
 
 /// The steps since the last log row.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Window {
 
     /// Counts the tokens of a micro-batch, on their device.
     pub fn add_indices(&mut self, indices: &Tensor) {
-        tch::no_grad(|| self.used.add(indices));
+        no_grad(|| self.used.add(indices));
     }
 
     /// Since the last row; time spent on evaluations and checkpoints does not count.

@@ -15,7 +15,7 @@ use self::blocks::{block_a, block_b, block_c, block_d, block_e};
 use self::layers::{Block, ConvNorm, Pool, chain, halve, layer, run};
 use super::NetError;
 use super::weights::{Network, Weights};
-use crate::torch::in_full_precision;
+use crate::torch::{in_full_precision, no_grad};
 
 const WANTED: &str = "weights of Inception";
 
@@ -88,7 +88,7 @@ impl Inception {
     /// When the images are not uint8.
     pub fn features(&self, images: &Tensor) -> Tensor {
         assert_eq!(images.kind(), Kind::Uint8, "Inception takes 8-bit images");
-        tch::no_grad(|| {
+        no_grad(|| {
             in_full_precision(|| {
                 let unit = images.to_kind(Kind::Float) / 255.0;
                 // Plain bilinear, no antialiasing: what published figures are measured with.

@@ -2,6 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::quantizer::GradientEstimator;
+use crate::torch::no_grad;
 
 fn config() -> Config {
     Config { codebook_size: 16, codebook_dim: 8, start: Start::Uniform, ..Config::default() }
@@ -30,9 +31,9 @@ fn lookup_is_the_latent_bit_for_bit() {
     for (channels, codebook_update) in [(8, CodebookUpdate::default()), (8, gradient()), (6, gradient())] {
         let (_vs, mut vq) = build(&Config { codebook_update, ..config() }, channels);
         // Codes that hold -0.0 must come out the same on both paths.
-        let _ = tch::no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
+        let _ = no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
         vq.start(&latents(channels), Seed(1)).unwrap();
-        let _ = tch::no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
+        let _ = no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
         let quantized = vq.quantize(&latents(channels), TRAIN);
         let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
         assert_eq!(bits(&quantized.latent), bits(&vq.lookup(&quantized.indices)));
@@ -98,7 +99,7 @@ fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
         let (_vs, mut vq) =
             build(&Config { codebook_update, restart_threshold: 1.0, codebook_size: 32, ..config() }, 8);
         // One code near every vector, all others far away.
-        tch::no_grad(|| {
+        no_grad(|| {
             let _ = vq.codebook.fill_(1e3);
             let _ = vq.codebook.select(0, 3).fill_(0.0);
             if let Some(sums) = &mut vq.sums {

@@ -1,0 +1,77 @@
+// Memory: when it ran out, and what becomes of what tensors leave.
+#include "shim.h"
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <climits>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+namespace {
+// Bytes of the last tensor for which this thread got no memory on the CPU; 0 if there was none.
+thread_local size_t refused_bytes = 0;
+
+// libtorch's allocator for the CPU, which remembers what it refused. Callers of libtorch's C interface see only words.
+struct Watched final : c10::Allocator {
+  c10::Allocator* inner = c10::GetCPUAllocator();
+
+  c10::DataPtr allocate(size_t bytes) override {
+    try {
+      return inner->allocate(bytes);
+    } catch (...) {
+      refused_bytes = bytes;
+      throw;
+    }
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return inner->raw_deleter(); }
+  bool is_simple_data_ptr(const c10::DataPtr& data) const override { return inner->is_simple_data_ptr(data); }
+  void copy_data(void* to, const void* from, size_t count) const override { inner->copy_data(to, from, count); }
+};
+
+// Set before main, since this file is linked whole with the functions below.
+struct Watch {
+  Watched allocator;
+  Watch() { c10::SetCPUAllocator(&allocator, /*priority=*/1); }
+} watch;
+
+// How often memory ran out on any CUDA device since the program began, on whichever thread.
+int64_t cuda_refusals() {
+  if (!at::globalContext().hasCUDA()) return 0;
+  auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+  if (!allocator->initialized()) return 0;
+  int64_t refusals = 0;
+  for (int device = 0; device < at::detail::getCUDAHooks().deviceCount(); device++)
+    refusals += allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device)).num_ooms;
+  return refusals;
+}
+thread_local int64_t known_cuda_refusals = 0;
+} // namespace
+
+extern "C" {
+// Whether memory ran out since this thread asked last: on the CPU for a tensor of this thread, with its `bytes`; on CUDA for any.
+char* px_memory_ran_out(int* ran_out, size_t* bytes) {
+  return caught([&] {
+    int64_t refusals = cuda_refusals();
+    *ran_out = refused_bytes > 0 || refusals > known_cuda_refusals;
+    *bytes = refused_bytes;
+    refused_bytes = 0;
+    known_cuda_refusals = refusals;
+  });
+}
+
+// Memory that was freed stays with the process and is used again. glibc otherwise gives a tensor of some megabytes back to the
+// system with every operation and gets it again as empty pages, which takes longer than the operation. Elsewhere nothing
+// changes.
+char* px_keep_freed_memory() {
+  return caught([&] {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    // The heaps of other arenas are too small for tensors.
+    mallopt(M_ARENA_MAX, 1);
+#endif
+  });
+}
+} // extern "C"
