@@ -69,7 +69,15 @@ char* px_keep_freed_memory() {
 #ifdef __GLIBC__
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
-    // The heaps of other arenas are too small for tensors.
+#endif
+  });
+}
+
+// All threads take memory from one heap, so that what one thread leaves serves another. Threads that decode large pictures at the same
+// time wait for each other then.
+char* px_use_one_heap() {
+  return caught([&] {
+#ifdef __GLIBC__
     mallopt(M_ARENA_MAX, 1);
 #endif
   });

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 
 use super::TorchError;
-use super::shim::{check, message_of, px_keep_freed_memory, px_memory_ran_out};
+use super::shim::{check, message_of, px_keep_freed_memory, px_memory_ran_out, px_use_one_heap};
 
 /// What libraries below libtorch's allocators say when they get no memory.
 const OTHER_WORDS: [&str; 4] =
@@ -36,11 +36,21 @@ fn refusal() -> Option<usize> {
 }
 
 /// Lets this process keep the memory that tensors leave for those to come. For programs that make tensors of the same few
-/// sizes over and over, as a training on the CPU does: it spares them the system's empty pages, and costs what the largest moment takes.
+/// sizes over and over, on the CPU: it spares them the system's empty pages, and costs what the largest moment takes.
 ///
 /// # Errors
 /// When the shim refuses.
 pub fn keep_freed_memory() -> Result<(), TorchError> {
     // SAFETY: no arguments; sets two numbers of the C library's allocator.
     check(unsafe { px_keep_freed_memory() })
+}
+
+/// Lets all threads of this process share one heap. For a training, whose batches are made on one thread and left by another; threads
+/// that do nothing but decode large pictures would wait for each other.
+///
+/// # Errors
+/// When the shim refuses.
+pub fn use_one_heap() -> Result<(), TorchError> {
+    // SAFETY: no arguments; sets a number of the C library's allocator.
+    check(unsafe { px_use_one_heap() })
 }

@@ -22,7 +22,7 @@ pub use device::{DeviceChoice, cuda_devices, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use grad::no_grad;
 pub use host::{HostBytes, to_device_async};
-pub use memory::keep_freed_memory;
+pub use memory::{keep_freed_memory, use_one_heap};
 pub use nearest::least_scores;
 pub use norm::group_norm_silu;
 pub use precision::{

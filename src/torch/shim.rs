@@ -10,6 +10,7 @@ use super::TorchError;
 unsafe extern "C" {
     fn px_free(message: *mut c_char);
     pub(super) fn px_keep_freed_memory() -> *mut c_char;
+    pub(super) fn px_use_one_heap() -> *mut c_char;
     pub(super) fn px_memory_ran_out(ran_out: *mut c_int, bytes: *mut usize) -> *mut c_char;
     pub(super) fn px_processors(count: *mut c_int) -> *mut c_char;
     pub(super) fn px_hold_idle_threads(count: c_int) -> *mut c_char;

@@ -18,6 +18,7 @@ use crate::cli::EncodeArgs;
 use crate::data::SampleSet;
 use crate::export::{Feed, Finished, Job, Output, Part, Stopped, verify};
 use crate::tokens::SIDECAR;
+use crate::torch::keep_freed_memory;
 use crate::train::Signals;
 
 /// Encodes what has not been encoded yet; the exit code.
@@ -25,6 +26,9 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     let part = part(args)?;
     let out = part.folder().map_or_else(|| args.out.clone(), |folder| args.out.join(folder));
     let device = open::compute(&args.model.compute)?;
+    if !device.is_cuda() {
+        keep_freed_memory()?;
+    }
     let usable = Usable::open(&args.tokenizer, &args.model, device)?;
     let set = SampleSet::open(&args.data)?;
     let plan = Plan::new(args, &usable, &set, part, device)?;

@@ -21,7 +21,7 @@ use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::{Cache, DataError, Dataset, Split};
 use crate::seed::Seed;
-use crate::torch::{keep_freed_memory, set_deterministic};
+use crate::torch::{keep_freed_memory, set_deterministic, use_one_heap};
 use crate::train::{Machine, Outcome, Parts, Signals, State, Trainer};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
@@ -55,6 +55,7 @@ fn train(
 ) -> Result<u8> {
     if !device.is_cuda() {
         keep_freed_memory()?;
+        use_one_heap()?;
     }
     let (loss, weights_of_loss) = networks::loss(&config.loss, weights, device)?;
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
