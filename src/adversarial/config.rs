@@ -87,6 +87,15 @@ pub enum AdversarialError {
 }
 
 impl Config {
+    /// What a batch as a whole decides, in words.
+    pub fn batch_terms(&self) -> Vec<String> {
+        let adaptive = matches!(self.weighting, Weighting::Adaptive { .. });
+        let adaptive = adaptive.then(|| "the adaptive weight of [adversarial]".to_owned());
+        let discriminator = self.discriminator.batch_terms();
+        let discriminator = discriminator.map(|what| format!("{what} in the discriminator"));
+        adaptive.into_iter().chain(discriminator).collect()
+    }
+
     /// Refuses what cannot work on images of `image_size` (height, width).
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::AdversarialError;
+use super::norm::NormKind;
 use super::patch::{self, Patch};
 use super::stylegan::{self, Stylegan};
 
@@ -51,6 +52,19 @@ impl DiscriminatorConfig {
         match self {
             Self::Patch(config) => Box::new(Patch::new(path, config)),
             Self::Stylegan(config) => Box::new(Stylegan::new(path, config, image_size)),
+        }
+    }
+
+    /// What it takes from a batch as a whole, in words: over the micro-batches of a step that is not the same.
+    #[must_use]
+    pub fn batch_terms(&self) -> Option<&'static str> {
+        match self {
+            Self::Patch(config) => match config.norm {
+                NormKind::Batch => Some("batch norm"),
+                NormKind::Actnorm => Some("the start of ActNorm"),
+                NormKind::Group => None,
+            },
+            Self::Stylegan(_) => Some("the standard deviation over a batch"),
         }
     }
 

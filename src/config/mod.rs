@@ -149,6 +149,24 @@ impl Config {
         Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images))
     }
 
+    /// What differs between a step in micro-batches and one whole batch, in words; nothing where they are the same but for rounding.
+    #[must_use]
+    pub fn micro_batch_terms(&self) -> Option<String> {
+        let parts = self.train.micro_batches;
+        let quantizer = self.quantizer.settings().batch_terms();
+        let quantizer = quantizer.into_iter().map(|key| format!("the entropy loss (quantizer.{key})"));
+        let adversarial = self.adversarial.iter().flat_map(adversarial::Config::batch_terms);
+        let terms: Vec<String> = quantizer.chain(adversarial).collect();
+        (parts > 1 && !terms.is_empty()).then(|| {
+            format!(
+                "{parts} of {} images; taken over each of them, not over the {} images of the step: {}",
+                self.train.batch_size / parts,
+                self.train.batch_size,
+                terms.join(", ")
+            )
+        })
+    }
+
     /// Height and width that the model sees.
     #[must_use]
     pub fn image_size(&self) -> (i64, i64) {
@@ -266,6 +284,24 @@ mod tests {
             let error = read(FSQ, &[set]).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{set}: {error}");
         }
+    }
+
+    #[test]
+    fn terms_of_a_whole_batch_are_named() {
+        let terms = |sets: &[&str]| read(FSQ, sets).unwrap().0.micro_batch_terms();
+        let parts = "train.micro_batches=4";
+        let lfq = "quantizer={kind=\"lfq\",bits=4}";
+        assert_eq!(terms(&[parts]), None);
+        assert_eq!(terms(&[lfq]), None);
+        let words = terms(&[parts, lfq]).unwrap();
+        assert_eq!(
+            words,
+            "4 of 8 images; taken over each of them, not over the 32 images of the step: the entropy loss \
+             (quantizer.entropy_weight)"
+        );
+        let adversary = "adversarial={weighting={kind=\"adaptive\"},discriminator={kind=\"stylegan\"}}";
+        let words = terms(&[parts, adversary]).unwrap();
+        assert!(words.contains("adaptive weight") && words.contains("standard deviation"), "{words}");
     }
 
     #[test]

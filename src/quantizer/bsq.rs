@@ -7,6 +7,7 @@ use tch::{Tensor, nn};
 use super::binary::{REMEDY, Signs, Terms};
 use super::digits::{MixedRadix, Order};
 use super::memory::MemoryBudget;
+use super::settings::entropy_term;
 use super::vectors::normalised;
 use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, bits_of,
@@ -63,6 +64,10 @@ impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         require_temperature("inverse_temperature", self.inverse_temperature)?;
         self.terms(1.0).check(self.bits)
+    }
+
+    fn batch_terms(&self) -> Vec<String> {
+        entropy_term(self.entropy_weight)
     }
 
     fn codes(&self) -> (i64, i64) {

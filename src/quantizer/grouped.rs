@@ -81,6 +81,10 @@ impl Settings for Config {
         self.each.settings().constants()
     }
 
+    fn batch_terms(&self) -> Vec<String> {
+        self.each.settings().batch_terms().into_iter().map(|key| format!("each.{key}")).collect()
+    }
+
     fn advice(&self) -> Option<String> {
         self.each.settings().advice().map(|advice| inside(&advice))
     }

@@ -11,6 +11,7 @@ use super::entropy::assignment_entropy;
 use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
 use super::search::Nearness;
+use super::settings::entropy_term;
 use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings,
@@ -83,6 +84,10 @@ impl Settings for Config {
         require_weight("codebook_weight", self.codebook_weight)?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
         check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
+    }
+
+    fn batch_terms(&self) -> Vec<String> {
+        entropy_term(self.entropy_weight)
     }
 
     fn codes(&self) -> (i64, i64) {

@@ -84,6 +84,10 @@ impl Settings for Config {
         self.each.settings().check_step(vectors.saturating_mul(self.stages)).map_err(error_inside)
     }
 
+    fn batch_terms(&self) -> Vec<String> {
+        self.each.settings().batch_terms().into_iter().map(|key| format!("each.{key}")).collect()
+    }
+
     fn advice(&self) -> Option<String> {
         self.each.settings().advice().map(|advice| inside(&advice))
     }

@@ -89,6 +89,11 @@ pub trait Settings {
         vec![]
     }
 
+    /// The keys of loss terms that a batch as a whole decides: over the micro-batches of a step they are not the same in the mean.
+    fn batch_terms(&self) -> Vec<String> {
+        vec![]
+    }
+
     /// What works and is not advised, in one sentence.
     fn advice(&self) -> Option<String> {
         None
@@ -103,6 +108,11 @@ pub fn require(
     allowed: &str,
 ) -> Result<(), QuantizerError> {
     if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
+}
+
+/// [`Settings::batch_terms`] of a quantizer with an entropy loss of this weight: the mean assignment is that of the batch.
+pub fn entropy_term(weight: f64) -> Vec<String> {
+    if weight > 0.0 { vec!["entropy_weight".to_owned()] } else { vec![] }
 }
 
 /// [`require`] that a weight is a number from 0 on.

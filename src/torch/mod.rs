@@ -41,7 +41,7 @@ use memory::{forget_refusals, memory_ran_out};
 pub enum TorchError {
     /// The device has no memory left for a tensor.
     #[error(
-        "out of memory ({0}); lower train.batch_size or eval.batch_size (`pixtok eval --batch-size`), raise train.micro_batches (the same step in \
+        "out of memory ({0}); lower train.batch_size or eval.batch_size (`pixtok eval --batch-size`), raise train.micro_batches (the step in \
          smaller parts), or lower data.image_size or the model's and codebook's size"
     )]
     OutOfMemory(String),

@@ -46,7 +46,8 @@ pub struct Config {
     pub steps: u64,
     /// Images of one optimizer step.
     pub batch_size: usize,
-    /// Parts that a batch is worked off in, one after the other, to save memory; divides `batch_size`.
+    /// Parts that a batch is worked off in, one after the other, to save memory; divides `batch_size`. The step is the same but for
+    /// rounding and for what a batch as a whole decides: `--dry-run` names it.
     pub micro_batches: usize,
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
     /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with avx512_bf16 or amx_bf16) and fp32 on

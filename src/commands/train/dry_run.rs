@@ -45,7 +45,7 @@ pub(super) fn words(
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
          # precision: {}\n\
-         {}{}{}",
+         {}{}{}{}",
         config.to_toml()?,
         of(""),
         of("encoder."),
@@ -57,6 +57,7 @@ pub(super) fn words(
         codebook.dim,
         bits * (h * w) as f64 / (height * width) as f64,
         precision.words(),
+        config.micro_batch_terms().map(|terms| format!("# micro-batches: {terms}\n")).unwrap_or_default(),
         match weights {
             Ok(None) => String::new(),
             Ok(Some(path)) => format!("# the loss's network: {}\n", path.display()),

@@ -126,6 +126,9 @@ fn train(
     if settled.reason.is_some() {
         note(&format!("training in {}", settled.words()));
     }
+    if let Some(terms) = config.micro_batch_terms() {
+        note(&format!("micro-batches: {terms}"));
+    }
     note_of_adversary(&config);
     report(trainer.run()?, &path)
 }

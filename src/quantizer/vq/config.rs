@@ -8,6 +8,7 @@ use super::Vq;
 use crate::quantizer::codebook::{check_entropy, check_sizes};
 use crate::quantizer::estimator::GradientEstimator;
 use crate::quantizer::memory::MemoryBudget;
+use crate::quantizer::settings::entropy_term;
 use crate::quantizer::{
     Quantizer, QuantizerConfig, QuantizerError, Settings, require, require_temperature, require_weight,
 };
@@ -181,6 +182,10 @@ impl Settings for Config {
         )?;
         require_temperature("entropy_temperature", self.entropy_temperature)?;
         check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
+    }
+
+    fn batch_terms(&self) -> Vec<String> {
+        entropy_term(self.entropy_weight)
     }
 
     fn codes(&self) -> (i64, i64) {
