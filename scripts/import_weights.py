@@ -3,7 +3,7 @@
 
     scripts/import_weights.py taming last.ckpt --config configs/imagenet256-f16-vq-taming.toml --out models/vqgan-1024
     scripts/import_weights.py llamagen vq_ds16_c2i.pt --config configs/imagenet256-f16-vq-llamagen.toml --out models/vq16
-    pixtok eval models/vq16 IMAGES
+    pixtok eval models/vq16 --data IMAGES
 
 - taming: a VQGAN of CompVis/taming-transformers (`VQModel`, with `quantize.embedding`), or its state dict alone.
 - llamagen: a tokenizer of FoundationVision/LlamaGen (`VQ_models`), or its state dict alone.
@@ -35,6 +35,8 @@ LEFT_OUT = {
 COUNTER = r".*\.num_batches_tracked$"
 # A tensor that every tokenizer of both has.
 OF_ENCODER = "encoder.conv_in.weight"
+# How each compares latents with codes, unless it was trained otherwise.
+DISTANCE = {"taming": "euclidean", "llamagen": "cosine"}
 # Of every norm in both, at any width.
 NORM_GROUPS = 32
 CONFIG, MODEL = "config.toml", "model.safetensors"
@@ -134,11 +136,12 @@ def load(path, source):
     return published.floats(state), unread + others + left_out
 
 
-def check_config(path):
-    """Refuses a config of another network, as far as it is cheaper to say here; its text."""
+def read_config(path, source):
+    """The bytes of a config, and notes. Refuses one with which pixtok would take the weights and compute something else."""
     try:
         text = path.read_bytes()
-        model = tomllib.loads(text.decode()).get("model", {})
+        config = tomllib.loads(text.decode())
+        model, quantizer = config.get("model"), config.get("quantizer")
     except OSError as error:
         raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from None
     except ValueError as error:
@@ -148,7 +151,11 @@ def check_config(path):
     groups = model.get("norm_groups", NORM_GROUPS)
     if groups != NORM_GROUPS:
         raise Unfit(f"{path} has model.norm_groups = {groups}, and the published networks have {NORM_GROUPS}; leave it out")
-    return text
+    distance = quantizer.get("distance", "euclidean") if isinstance(quantizer, dict) else "euclidean"
+    if distance == DISTANCE[source]:
+        return text, []
+    usual = f'usual in {source} is "{DISTANCE[source]}"'
+    return text, [f'quantizer.distance is "{distance}" in {path}, and {usual}: right only if the tokenizer was trained so']
 
 
 def check_out(folder):
@@ -165,9 +172,9 @@ def main(args=None):
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(args)
     try:
-        config = check_config(args.config)
+        config, notes = read_config(args.config, args.source)
         check_out(args.out)
-        state, notes = load(args.checkpoint, args.source)
+        state, others = load(args.checkpoint, args.source)
         tensors = convert(args.source, state)
         args.out.mkdir(parents=True, exist_ok=True)
         published.write(tensors, args.out / MODEL)
@@ -176,7 +183,7 @@ def main(args=None):
         raise SystemExit(f"error: cannot write {args.out}: {error.strerror}") from None
     except Unfit as error:
         raise SystemExit(f"error: {error}") from None
-    for note in notes:
+    for note in notes + others:
         print(note)
     print(f"{args.out}: {len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values()) / 1e6:.1f} M numbers")
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
-PRESET = '# a preset\n[model]\nvariant = "vqgan"\n'
+PRESET = '# a preset\n[quantizer]\nkind = "vq"\n[model]\nvariant = "vqgan"\n'
 WIDTH, CODES, DIM = 32, 24, 6
 
 
@@ -100,6 +100,7 @@ def taken(marker: Path) -> dict[str, tuple[str, bytes, list[str]]]:
     llamagen, taming = tensors("llamagen"), tensors("taming")
     loss = {"loss.discriminator.main.1.num_batches_tracked": torch.tensor(3), "loss.logvar": torch.zeros(1)}
     training = {"steps": 7, "args": argparse.Namespace(lr=1e-4, tags=["a"]), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}
+    counter = {"encoder.norm_out.num_batches_tracked": torch.tensor(3)}
     discriminator = {"discriminator": {"main.0.weight": torch.zeros(3)}}
     mixed = {
         ("module._orig_mod." if "conv" in name else "_orig_mod.module.") + name: tensor for name, tensor in llamagen.items()
@@ -133,7 +134,7 @@ def taken(marker: Path) -> dict[str, tuple[str, bytes, list[str]]]:
         "ema empty": ("llamagen", saved({"model": llamagen, "ema": {}}), []),
         "ema": ("llamagen", saved({"model": other(llamagen), "ema": llamagen} | discriminator), ["taken: ema", "1 of discriminator"]),
         "params_ema": ("taming", saved({"params_ema": taming, "params": other(taming)}), ["taken: params_ema"]),
-        "counters": ("llamagen", saved(llamagen | {"quantize.codebook_used": torch.zeros(9)}), ["1 of quantize"]),
+        "counters": ("llamagen", saved(llamagen | {"quantize.codebook_used": torch.zeros(9)} | counter), ["1 of encoder, 1 of quantize"]),
         "half": ("llamagen", saved({name: tensor.half() for name, tensor in llamagen.items()}), []),
         "parameters": ("llamagen", saved({name: torch.nn.Parameter(tensor) for name, tensor in llamagen.items()}), []),
         "views": ("llamagen", saved(views), []),
@@ -268,7 +269,7 @@ def imports(folder: Path, marker: Path) -> int:
         config.write_text(text)
         expect_refused(text, words, *llamagen, given, *rest)
     config.write_text(PRESET + "norm_groups = 32\n")
-    expect_taken("32 groups", [], *llamagen, given, *rest)
+    expect_taken("32 groups", ['distance is "euclidean"', 'usual in llamagen is "cosine"'], *llamagen, given, *rest)
     (out / "metrics.jsonl").write_text("a run's\n")
     expect_refused("a run", "no imported model", *llamagen, given, *rest)
     expect_refused("a file", "no imported model", *llamagen, given, "--config", config, "--out", given)

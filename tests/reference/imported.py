@@ -174,7 +174,7 @@ class Tokenizer(nn.Module):
 def imported(source, model):
     """What the script writes of a checkpoint as the originals save it."""
     state = model.state_dict()
-    preset = '[model]\nvariant = "vqgan"\n'
+    preset = 'model = { variant = "vqgan" }\nquantizer = { kind = "vq" }\n'
     extra = {"loss.discriminator.main.0.weight": torch.zeros(3)} if source == "taming" else {"quantize.codebook_used": torch.zeros(9)}
     key = {"taming": "state_dict", "llamagen": "ema"}[source]
     with tempfile.TemporaryDirectory() as folder:
