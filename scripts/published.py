@@ -6,6 +6,7 @@ import _compat_pickle
 import os
 import pickletools
 import re
+import sys
 import warnings
 import zipfile
 from collections import Counter, OrderedDict
@@ -99,7 +100,9 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     except Exception:
         # A damaged file can bring any error out of zipfile and pickletools.
         raise damaged from None
+    # What tells most first: classes of other packages, then Python's own.
     foreign = [name for name in classes if not OF_TENSORS.fullmatch(name)]
+    foreign.sort(key=lambda name: name.split(".")[0] in sys.stdlib_module_names)
     try:
         stand_ins = torch.serialization.safe_globals([(stand_in(name), name) for name in classes])
         with warnings.catch_warnings(action="ignore"), stand_ins:
