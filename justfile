@@ -117,8 +117,9 @@ test-readers: setup
     @scripts/venv.sh
     @.venv-readers/bin/python scripts/test_readers.py
 
-# Compare exported tokenizers in Python with pixtok (the same packages)
+# Compare exported tokenizers in Python with pixtok, and import weights in every wrapping (the same packages)
 test-python: setup
     cargo build --release --quiet --locked
     @scripts/venv.sh
+    @.venv-readers/bin/python scripts/test_weights.py
     @.venv-readers/bin/python scripts/test_python.py

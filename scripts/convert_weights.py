@@ -12,19 +12,16 @@ Where the files come from:
 - --heads: the lpips package, version 0.1.4, holds them in its folder `lpips/weights/v0.1`: alex.pth and vgg.pth.
 - --weights: the pytorch-fid project's release `fid_weights`. The package pytorch-fid leaves the file in torch's cache.
 
-Needs torch and safetensors. Classifiers, which neither metric uses, are left out. pixtok checks every name, shape and
-type when it loads the file.
+A state dict may lie in a larger checkpoint, may have the prefixes of DDP or torch.compile, and may be a safetensors file.
+Nothing that a file asks to be run is run. Needs torch from 2.6 on, and safetensors. Classifiers, which neither metric uses,
+are left out. pixtok checks every name, shape and type when it loads the file.
 """
 
 import argparse
-import pickle
 from pathlib import Path
 
-try:
-    import torch
-    from safetensors.torch import save_file
-except ImportError as error:
-    raise SystemExit(f"{error}: pip install torch safetensors, or use .venv-readers/bin/python after `just test-python`") from None
+import published
+from published import Unfit
 
 # Places of the convolutions in torchvision's `features`, and the channels after the five that LPIPS compares.
 TRUNKS = {
@@ -32,13 +29,11 @@ TRUNKS = {
     "lpips-vgg": ((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (64, 3, 3, 3)),
 }
 CHANNELS = {"lpips-alex": (64, 192, 384, 256, 256), "lpips-vgg": (64, 128, 256, 512, 512)}
+# Tensors that tell each file.
+OF_TRUNK, OF_HEADS, OF_INCEPTION = "features.0.weight", "lin0.model.1.weight", "Mixed_7c.branch_pool.conv.weight"
 # Parts of Inception that only its classifiers use.
 CLASSIFIERS = ("fc.", "AuxLogits.")
 DEFAULT_OUT = {"inception": "inception-fid.safetensors"} | {name: f"{name}.safetensors" for name in TRUNKS}
-
-
-class Unfit(Exception):
-    """A file that is not the published one."""
 
 
 def get(state, name, what):
@@ -66,19 +61,9 @@ def lpips(net, trunk, heads):
 
 def inception(state):
     """Tensors of pytorch-fid's Inception up to its last pooling. Copies nothing."""
-    get(state, "Mixed_7c.branch_pool.conv.weight", "--weights")
+    get(state, OF_INCEPTION, "--weights")
     used = lambda name: not name.startswith(CLASSIFIERS) and not name.endswith(".num_batches_tracked")
     return {name: tensor for name, tensor in state.items() if used(name)}
-
-
-def load(path):
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from error
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        # Not PyTorch's words, which advise to run what the file holds.
-        raise Unfit(f"{path} is no state dict that PyTorch saved; give the published file that `--help` names") from error
 
 
 def arguments(args):
@@ -90,22 +75,33 @@ def arguments(args):
         kind.add_argument("--heads", type=Path, required=True, help="the lpips package's linear heads, v0.1")
     kinds.add_parser("inception").add_argument("--weights", type=Path, required=True, help="pytorch-fid's state dict")
     for name, kind in kinds.choices.items():
-        kind.add_argument("--out", type=Path, default=DEFAULT_OUT[name], help="file to write (%(default)s)")
+        kind.add_argument("--out", type=Path, default=Path(DEFAULT_OUT[name]), help="file to write (%(default)s)")
     return parser.parse_args(args)
 
 
 def main(args=None):
     args = arguments(args)
+    notes = []
+
+    def load(path, anchor):
+        tensors, unread = published.read(path)
+        state, others = published.network(path, tensors, anchor)
+        notes.extend(f"{path}: {note}" for note in unread + others)
+        return state
+
     try:
+        if not args.out.parent.is_dir():
+            raise Unfit(f"there is no folder {args.out.parent} to write {args.out.name} into; make it")
         if args.kind == "inception":
-            tensors = inception(load(args.weights))
+            tensors = inception(load(args.weights, OF_INCEPTION))
         else:
-            tensors = lpips(args.kind, load(args.trunk), load(args.heads))
+            tensors = lpips(args.kind, load(args.trunk, OF_TRUNK), load(args.heads, OF_HEADS))
+        published.write(published.floats(tensors), args.out)
     except Unfit as error:
         raise SystemExit(f"error: {error}") from None
-    tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, args.out, metadata={"format": "pt"})
-    print(f"{args.out}: {len(tensors)} tensors, {Path(args.out).stat().st_size / 1e6:.0f} MB")
+    for note in notes:
+        print(note)
+    print(f"{args.out}: {len(tensors)} tensors, {args.out.stat().st_size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

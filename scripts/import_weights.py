@@ -3,35 +3,43 @@
 
     scripts/import_weights.py taming last.ckpt --config configs/imagenet256-f16-vq-taming.toml --out models/vqgan-1024
     scripts/import_weights.py llamagen vq_ds16_c2i.pt --config configs/imagenet256-f16-vq-llamagen.toml --out models/vq16
-    pixtok eval models/vq16 IMAGES
+    pixtok eval models/vq16 --data IMAGES
 
 - taming: a VQGAN of CompVis/taming-transformers (`VQModel`, with `quantize.embedding`), or its state dict alone.
 - llamagen: a tokenizer of FoundationVision/LlamaGen (`VQ_models`), or its state dict alone.
 
-The config gives the network's sizes, and has `model.variant = "vqgan"`. Every tensor of the tokenizer is mapped to one of pixtok's by name;
-what else the file holds (a discriminator, LPIPS, counters) must be of a known kind and is left out. pixtok checks every name,
-shape and type when it loads the folder. Needs torch and safetensors.
+The config gives the network's sizes, and has `model.variant = "vqgan"`. Every tensor of the tokenizer is mapped to one of
+pixtok's by name; what else the file holds (a discriminator, LPIPS, counters, a transformer) must be of a known kind, or
+under another prefix, and is left out and counted. pixtok checks every name, shape and type when it loads the folder.
 
-A checkpoint that holds more than tensors (a Lightning one does) is refused, since reading it can run anything. If you trust it:
-    python3 -c 'import torch; torch.save(torch.load("last.ckpt", weights_only=False)["state_dict"], "tensors.ckpt")'
+The tokenizer may lie anywhere in a checkpoint (`state_dict`, `model`, `ema`, …) and under prefixes (`module.`, `_orig_mod.`,
+`first_stage_model.`, …); averaged weights are taken where there are some. The file may be a safetensors one. Nothing that it
+asks to be run is run: objects beside the tensors (arguments, callbacks) are passed over and named. Needs torch from 2.6
+on, and safetensors.
 """
 
 import argparse
-import pickle
 import re
-import shutil
+import tomllib
 from pathlib import Path
 
-try:
-    import torch
-    from safetensors.torch import save_file
-except ImportError as error:
-    raise SystemExit(f"{error}: pip install torch safetensors, or use .venv-readers/bin/python after `just test-python`") from None
+import published
+import torch
+from published import Unfit
 
 # Not of the tokenizer.
-LEFT_OUT = {"taming": r"loss\.|model_ema\.|quantize\.(used|remap)", "llamagen": r"quantize\.codebook_used"}
-# Where a checkpoint has its state dict; the first that is there.
-INSIDE = {"taming": ["state_dict"], "llamagen": ["ema", "model"]}
+LEFT_OUT = {
+    "taming": r"loss\.|model_ema\.|quantize\.(used|remap)|quantize\.embedding\.(cluster_size|embed_avg)$",
+    "llamagen": r"quantize\.codebook_used$",
+}
+COUNTER = r".*\.num_batches_tracked$"
+# A tensor that every tokenizer of both has.
+OF_ENCODER = "encoder.conv_in.weight"
+# How each compares latents with codes, unless it was trained otherwise.
+DISTANCE = {"taming": "euclidean", "llamagen": "cosine"}
+# Of every norm in both, at any width.
+NORM_GROUPS = 32
+CONFIG, MODEL = "config.toml", "model.safetensors"
 
 BLOCK = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2", "nin_shortcut": "shortcut"}
 ENDS = {
@@ -44,10 +52,6 @@ ENDS = {
     "decoder.norm_out": "decoder.norm",
     "decoder.conv_out": "decoder.head",
 }
-
-
-class Unfit(Exception):
-    """A file that is not the published one."""
 
 
 def taming_name(name, levels):
@@ -86,13 +90,14 @@ def layer_of(name):
 
 
 def convert(source, state):
-    """pixtok's tensors of a published state dict. Every tensor is used or of a known kind that is not."""
-    state = {name: tensor for name, tensor in state.items() if not re.match(LEFT_OUT[source], name)}
+    """pixtok's tensors of a published tokenizer's. Every tensor is used."""
     blocks = [int(found[1]) for name in state if (found := re.match(r"encoder\.conv_blocks\.(\d+)\.", name))]
     levels = max(blocks, default=0) + 1
     tensors, parts = {}, {}
     for name, tensor in state.items():
         if name == "quantize.embedding.weight":
+            if tensor.ndim != 2:
+                raise Unfit(f"{name} has {tensor.ndim} axes and not 2; the file is of no VQ tokenizer")
             codes = len(tensor)
             # A start of its own would overwrite the codes.
             tensors |= {
@@ -113,24 +118,50 @@ def convert(source, state):
     for name, found in parts.items():
         if sorted(found) != [0, 1, 2]:
             raise Unfit(f"{name} lacks its query, key or value")
+        if len({part.shape for part in found.values()}) > 1:
+            raise Unfit(f"{name} has a query, key and value of different shapes")
         tensors[name] = torch.cat([found[0], found[1], found[2]])
     if "quantizer.codebook" not in tensors:
         raise Unfit("there is no quantize.embedding.weight: the file is of no VQ tokenizer")
-    return {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
+    return tensors
 
 
 def load(path, source):
+    """The tensors of the tokenizer in a file, in float32 and by the source's names; notes on what else there is."""
+    tensors, unread = published.read(path)
+    state, others = published.network(path, tensors, OF_ENCODER)
+    known = re.compile(f"{LEFT_OUT[source]}|{COUNTER}")
+    left_out = published.left_out(name for name in state if known.match(name))
+    state = {name: tensor for name, tensor in state.items() if not known.match(name)}
+    return published.floats(state), unread + others + left_out
+
+
+def read_config(path, source):
+    """The bytes of a config, and notes. Refuses one with which pixtok would take the weights and compute something else."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        text = path.read_bytes()
+        config = tomllib.loads(text.decode())
+        model, quantizer = config.get("model"), config.get("quantizer")
     except OSError as error:
-        raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from error
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        # Not PyTorch's words, which advise to run what the file holds.
-        raise Unfit(f"{path} holds more than tensors; save its state dict alone, with a program that you trust") from error
-    if not isinstance(found, dict):
-        raise Unfit(f"{path} holds a {type(found).__name__} and no state dict; save the tokenizer's")
-    inside = next((key for key in INSIDE[source] if key in found), None)
-    return found[inside] if inside else found
+        raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from None
+    except ValueError as error:
+        raise Unfit(f"{path} is no config: {error}") from None
+    if not isinstance(model, dict) or model.get("variant") != "vqgan":
+        raise Unfit(f'{path} has no model.variant = "vqgan", which the published networks need; set it')
+    groups = model.get("norm_groups", NORM_GROUPS)
+    if groups != NORM_GROUPS:
+        raise Unfit(f"{path} has model.norm_groups = {groups}, and the published networks have {NORM_GROUPS}; leave it out")
+    distance = quantizer.get("distance", "euclidean") if isinstance(quantizer, dict) else "euclidean"
+    if distance == DISTANCE[source]:
+        return text, []
+    usual = f'usual in {source} is "{DISTANCE[source]}"'
+    return text, [f'quantizer.distance is "{distance}" in {path}, and {usual}: right only if the tokenizer was trained so']
+
+
+def check_out(folder):
+    """Refuses a folder that holds more than an earlier import."""
+    if folder.exists() and (not folder.is_dir() or any(entry.name not in (CONFIG, MODEL) for entry in folder.iterdir())):
+        raise Unfit(f"{folder} is there and is no imported model; give a new folder")
 
 
 def main(args=None):
@@ -141,12 +172,19 @@ def main(args=None):
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(args)
     try:
-        tensors = convert(args.source, load(args.checkpoint, args.source))
+        config, notes = read_config(args.config, args.source)
+        check_out(args.out)
+        state, others = load(args.checkpoint, args.source)
+        tensors = convert(args.source, state)
+        args.out.mkdir(parents=True, exist_ok=True)
+        published.write(tensors, args.out / MODEL)
+        (args.out / CONFIG).write_bytes(config)
+    except OSError as error:
+        raise SystemExit(f"error: cannot write {args.out}: {error.strerror}") from None
     except Unfit as error:
         raise SystemExit(f"error: {error}") from None
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, args.out / "model.safetensors", metadata={"format": "pt"})
-    shutil.copyfile(args.config, args.out / "config.toml")
+    for note in notes + others:
+        print(note)
     print(f"{args.out}: {len(tensors)} tensors, {sum(tensor.numel() for tensor in tensors.values()) / 1e6:.1f} M numbers")
 
 

@@ -29,7 +29,7 @@ KINDS = {
     "bsq": ("bsq", []),
     "residual": ("residual-fsq", []),
     "grouped": ("grouped-vq", []),
-    "published": ("vq", ['model.variant="vqgan"', "model.latent_channels=9"]),
+    "published": ("vq", ['model.variant="vqgan"', "model.channels=32", "model.latent_channels=9"]),
     "attention": ("fsq", ["model.attention=[32]", "model.mid_attention=true", "model.strides=[2,4]"]),
 }
 

@@ -34,7 +34,6 @@ fn network() -> model::Config {
         decoder_res_blocks: Some(2),
         attention: vec![12],
         mid_attention: true,
-        norm_groups: Some(32),
         latent_channels: Some(10),
         variant: Variant::Vqgan,
         ..model::Config::default()
@@ -87,6 +86,33 @@ fn an_imported_folder_is_evaluated() {
     assert!(output.status.success(), "{}", said(&output));
     let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(figures["psnr_db"].as_f64().unwrap() > 0.0, "{figures}");
+}
+
+#[test]
+fn a_run_says_its_groups_and_one_of_an_older_pixtok_is_refused() {
+    let scratch = Scratch::new();
+    let vqgan = ["model.variant=vqgan", "model.channels=32", "train.steps=1"];
+    let args: Vec<&str> = vqgan.iter().flat_map(|set| ["--set", *set]).collect();
+    scratch.train("run", &args);
+    let [run, out] = [scratch.path("run"), scratch.path("out")];
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert_eq!(config.matches("\nnorm_groups = 32\n").count(), 1, "{config}");
+    let exported =
+        pixtok(&["export", run.to_str().unwrap(), "--out", out.to_str().unwrap(), "--threads", "1"]);
+    assert!(exported.status.success(), "{}", said(&exported));
+
+    // What an older pixtok wrote, whose 32 and 64 channels had 8 and 16 groups.
+    let images = scratch.path("val");
+    for folder in [&run, &out] {
+        fs::write(folder.join("config.toml"), config.replace("norm_groups = 32\n", "")).unwrap();
+        let [tokenizer, data] = [folder, &images].map(|path| path.to_str().unwrap());
+        let refused = pixtok(&["eval", tokenizer, "--data", data, "--threads", "1"]);
+        assert_eq!(refused.status.code(), Some(2));
+        let said = said(&refused);
+        assert!(said.contains("vqgan without model.norm_groups") && said.contains("older pixtok"), "{said}");
+    }
+    let started = scratch.try_train("other", &[&args[..], &["--init-from", run.to_str().unwrap()]].concat());
+    assert!(said(&started).contains("older pixtok"), "{}", said(&started));
 }
 
 #[test]

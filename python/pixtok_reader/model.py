@@ -110,9 +110,12 @@ class Plan:
         self.res_blocks = model["res_blocks"]
         self.decoder_res_blocks = model.get("decoder_res_blocks") or self.res_blocks
         self.mid_attention = model["mid_attention"]
-        self.norm_groups = model.get("norm_groups")
         # The details of VQGAN's published network.
         self.published = model.get("variant") == "vqgan"
+        self.norm_groups = model.get("norm_groups") or (32 if self.published else None)
+        # config.json says the groups of each width.
+        stated = [part for part in (model.get("stem"), *model.get("stages", [])) if part]
+        self.stated_groups = {part["channels"]: part["norm_groups"] for part in stated}
         width = model.get("latent_channels") or natural_width
         self.latent_channels = natural_width if self.published else width
         # Between the quantizer and this width stand 1x1 convolutions.
@@ -121,7 +124,7 @@ class Plan:
         self.attention = [side in model["attention"] for side in sides]
 
     def norm(self, channels: int) -> nn.GroupNorm:
-        groups = self.norm_groups or min(max(channels // 4, 1), 32)
+        groups = self.stated_groups.get(channels) or self.norm_groups or min(max(channels // 4, 1), 32)
         return nn.GroupNorm(groups, channels, eps=1e-6 if self.published else 1e-5)
 
 

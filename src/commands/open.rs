@@ -20,6 +20,8 @@ use crate::train::{Weights, load_model};
 pub(super) const CONFIG: &str = "config.toml";
 /// The weights of a model folder.
 pub(super) const MODEL: &str = "model.safetensors";
+/// What `pixtok export` writes beside them for readers that do not know our defaults.
+pub(super) const DESCRIPTION: &str = "config.json";
 
 /// A trained tokenizer.
 pub(super) struct Opened {
@@ -65,10 +67,22 @@ pub(super) fn require_fp32(args: &ModelArgs, why: &str) -> Result<()> {
     Err(Misuse(format!("--precision is {}; {why}, so leave it out", args.precision)).into())
 }
 
-/// The config that a run was trained with.
-pub(super) fn config_of(run: &Path) -> Result<Config> {
-    let (config, _) = Config::read(&run.join(CONFIG), &[])
-        .with_context(|| format!("{} holds no usable run", run.display()))?;
+/// The config that a run was trained with, or that a model folder has.
+pub(super) fn config_of(folder: &Path) -> Result<Config> {
+    let written = Config::read_as_written(&folder.join(CONFIG))
+        .with_context(|| format!("{} holds no usable run", folder.display()))?;
+    // A user's config, which may leave anything out, stands beside imported weights alone.
+    let imported = folder.join(MODEL).is_file() && !folder.join(DESCRIPTION).exists();
+    if !imported && written.model.had_other_groups() {
+        return Err(Misuse(format!(
+            "{} has model.variant vqgan without model.norm_groups, so an older pixtok made it, which gave norms of fewer than 128 \
+             channels fewer groups than the 32 of this variant; with 32 its weights would make other images and tokens: \
+             use that pixtok, or train it again",
+            folder.join(CONFIG).display()
+        ))
+        .into());
+    }
+    let config = written.resolved();
     config.check()?;
     Ok(config)
 }

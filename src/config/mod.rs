@@ -103,9 +103,23 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<(Self, Vec<String>), ConfigError> {
-        let (mut config, notes) = read_layers::<Self>(path, overrides)?;
-        config.quantizer = config.quantizer.resolved();
-        Ok((config, notes))
+        let (config, notes) = read_layers::<Self>(path, overrides)?;
+        Ok((config.resolved(), notes))
+    }
+
+    /// Reads the file of a run or a model as it was written. An absent key may have meant something else
+    /// then.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the key.
+    pub fn read_as_written(path: &Path) -> Result<Self, ConfigError> {
+        read_toml(path)
+    }
+
+    /// The same with what stands for absent keys written out.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        Self { model: self.model.resolved(), quantizer: self.quantizer.resolved(), ..self }
     }
 
     /// Checks every value, and that the parts fit each other. Reads nothing.

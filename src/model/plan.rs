@@ -10,6 +10,9 @@ use crate::quantizer::{QuantizerConfig, QuantizerError};
 /// Added to a variance in [`Variant::Vqgan`].
 const VQGAN_EPS: f64 = 1e-6;
 
+/// Groups of every normalisation in [`Variant::Vqgan`], at any width.
+const VQGAN_GROUPS: i64 = 32;
+
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,7 +33,8 @@ pub struct Config {
     pub attention: Vec<i64>,
     /// A residual block, self-attention and another residual block at the coarsest resolution of both halves.
     pub mid_attention: bool,
-    /// Groups of every group normalisation; absent: a quarter of the channels, at most 32.
+    /// Groups of every group normalisation; absent: 32 in [`Variant::Vqgan`], otherwise a quarter of
+    /// the channels, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_groups: Option<i64>,
     /// Width C of the latent; absent: the quantizer's own, without a projection.
@@ -47,10 +51,21 @@ pub enum Variant {
     /// Ours.
     #[default]
     Plain,
-    /// As in taming-transformers and what came of it, so that their weights can be used: 1e-6 is added to variances; images are
-    /// padded on the right and below alone before a strided convolution; the encoder ends in a 3×3 convolution; 1×1 convolutions
-    /// stand between `latent_channels` and the quantizer's own width, on both sides.
+    /// As in taming-transformers and its descendants, so that their weights can be used: normalisations
+    /// have 32 groups at any width, and 1e-6 is added to their variances; images are padded on the right
+    /// and below alone before a strided convolution; the encoder ends in a 3×3 convolution; 1×1
+    /// convolutions stand between `latent_channels` and the quantizer's own width, on both sides.
     Vqgan,
+}
+
+impl Variant {
+    /// Groups of a normalisation over `channels`, where nothing else is asked for.
+    fn norm_groups(self, channels: i64) -> i64 {
+        match self {
+            Self::Plain => norm_groups(channels),
+            Self::Vqgan => VQGAN_GROUPS,
+        }
+    }
 }
 
 impl Default for Config {
@@ -164,7 +179,7 @@ impl Plan {
 
     /// Groups of a normalisation over `channels`.
     pub fn groups(&self, channels: i64) -> i64 {
-        self.norm_groups.unwrap_or_else(|| norm_groups(channels))
+        self.norm_groups.unwrap_or_else(|| self.variant.norm_groups(channels))
     }
 
     fn check_image_size(&self, image_size: (i64, i64)) -> Result<(), ModelError> {
@@ -187,18 +202,47 @@ impl Plan {
         let widths = self.stages.iter().map(|stage| stage.channels).chain([self.stem_channels]);
         for channels in widths {
             let groups = self.groups(channels);
-            if channels % groups != 0 {
-                return Err(ModelError::Network(format!(
-                    "{channels} channels do not divide into {groups} normalisation groups; choose model.channels as \
-                     a multiple of {groups} or set model.norm_groups to a divisor of {channels}"
-                )));
+            if channels % groups == 0 {
+                continue;
             }
+            let (why, instead) = match self.variant {
+                Variant::Vqgan if groups == VQGAN_GROUPS => (
+                    ", which every normalisation has where model.variant is vqgan",
+                    "leave model.variant out".to_owned(),
+                ),
+                _ => ("", format!("set model.norm_groups to a divisor of {channels}")),
+            };
+            return Err(ModelError::Network(format!(
+                "{channels} channels do not divide into {groups} normalisation groups{why}; choose model.channels as \
+                 a multiple of {groups} or {instead}"
+            )));
         }
         Ok(())
     }
 }
 
 impl Config {
+    /// The settings with the number of groups that the variant fixes written out.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        if self.variant == Variant::Vqgan {
+            self.norm_groups.get_or_insert(VQGAN_GROUPS);
+        }
+        self
+    }
+
+    /// Whether these settings, as a run recorded them, meant another number of groups then: before
+    /// [`Variant::Vqgan`] had 32 at any width, an absent `norm_groups` was a quarter of the channels
+    /// in it too, and no run wrote it out.
+    #[must_use]
+    pub fn had_other_groups(&self) -> bool {
+        let narrowest = self
+            .multipliers
+            .iter()
+            .fold(self.channels, |least, by| least.min(self.channels.saturating_mul(*by)));
+        self.variant == Variant::Vqgan && self.norm_groups.is_none() && norm_groups(narrowest) != VQGAN_GROUPS
+    }
+
     /// Refuses what cannot work, without building anything.
     ///
     /// # Errors

@@ -65,6 +65,7 @@ fn decode_of_the_indices_is_the_reconstruction() {
 #[test]
 fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
     let config = Config {
+        channels: 32,
         multipliers: vec![1, 2, 2],
         latent_channels: Some(9),
         variant: Variant::Vqgan,
@@ -72,7 +73,7 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
     };
     let (vs, tokenizer) = build(&config, (20, 28)).unwrap();
     let shape = |name: &str| vs.variables()[name].size();
-    assert_eq!(shape("encoder.head.weight"), [9, 32, 3, 3]);
+    assert_eq!(shape("encoder.head.weight"), [9, 64, 3, 3]);
     assert_eq!(shape("encoder.to_quantizer.weight"), [4, 9, 1, 1]);
     assert_eq!(shape("decoder.from_quantizer.weight"), [9, 4, 1, 1]);
     assert!(!vs.variables().contains_key("quantizer.project_in.weight"));
@@ -80,6 +81,38 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
     assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 5, 7], vec![2, 3, 20, 28]));
     let wide = Config { multipliers: vec![1, 1], strides: Some(vec![4]), ..config };
     assert!(build(&wide, (20, 28)).map(|_| ()).unwrap_err().to_string().contains("model.variant is vqgan"));
+}
+
+#[test]
+fn the_published_variant_has_32_groups_at_any_width() {
+    let config = Config { channels: 32, variant: Variant::Vqgan, ..Config::default() };
+    let groups = |config: &Config| {
+        let described = config.describe(&fsq(), (20, 28)).unwrap();
+        described.stages.iter().map(|stage| stage.width.norm_groups).collect::<Vec<_>>()
+    };
+    assert_eq!(groups(&config), [32, 32, 32]);
+    assert_eq!(groups(&Config { variant: Variant::Plain, ..config.clone() }), [8, 16, 32]);
+    assert_eq!(groups(&Config { norm_groups: Some(16), ..config.clone() }), [16, 16, 16]);
+    assert_eq!(config.clone().resolved().norm_groups, Some(32));
+    assert_eq!(Config::default().resolved(), Config::default());
+
+    // The multipliers may be what brings a width below 128.
+    for (channels, multipliers, other) in
+        [(32, vec![4], true), (64, vec![1, 2], true), (128, vec![1, 3], false)]
+    {
+        let config = Config { channels, multipliers, ..config.clone() };
+        assert_eq!(config.had_other_groups(), other, "{channels}");
+        assert!(!config.clone().resolved().had_other_groups());
+        assert!(!Config { variant: Variant::Plain, ..config }.had_other_groups());
+    }
+
+    for channels in [16, 48, 80] {
+        let error =
+            build(&Config { channels, ..config.clone() }, (20, 28)).map(|_| ()).unwrap_err().to_string();
+        let said = format!("{channels} channels do not divide into 32 normalisation groups, which every");
+        assert!(error.starts_with(&said), "{error}");
+        assert!(error.ends_with("as a multiple of 32 or leave model.variant out"), "{error}");
+    }
 }
 
 #[test]

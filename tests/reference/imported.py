@@ -174,14 +174,15 @@ class Tokenizer(nn.Module):
 def imported(source, model):
     """What the script writes of a checkpoint as the originals save it."""
     state = model.state_dict()
+    preset = 'model = { variant = "vqgan" }\nquantizer = { kind = "vq" }\n'
     extra = {"loss.discriminator.main.0.weight": torch.zeros(3)} if source == "taming" else {"quantize.codebook_used": torch.zeros(9)}
-    key = import_weights.INSIDE[source][0]
+    key = {"taming": "state_dict", "llamagen": "ema"}[source]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         torch.save({key: state | extra, "epoch": 3}, folder / "published.ckpt")
-        (folder / "config.toml").write_text("# a preset\n")
+        (folder / "config.toml").write_text(preset)
         import_weights.main([source, f"{folder}/published.ckpt", "--config", f"{folder}/config.toml", "--out", f"{folder}/out"])
-        assert (folder / "out/config.toml").read_text() == "# a preset\n"
+        assert (folder / "out/config.toml").read_text() == preset
         written = load_file(folder / "out/model.safetensors")
     for strange in ("encoder.other.weight", "encoder.conv_in.scale"):
         try:

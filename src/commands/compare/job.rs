@@ -12,8 +12,8 @@ use super::child::{Children, Ended};
 use super::layout;
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
-use crate::commands::Misuse;
 use crate::commands::libtorch::libtorch_version;
+use crate::commands::{Misuse, open};
 use crate::config::Config;
 use crate::data::{Difference, Fingerprint};
 use crate::torch::{Cpu, DeviceChoice, device_name};
@@ -72,11 +72,11 @@ impl Job {
     /// Refuses a run folder that another config, or other images, were trained in: going on with it would give figures of
     /// neither.
     pub fn check_unchanged(&self) -> Result<()> {
-        let (Some(config), path) = (&self.config, self.folder.join("config.toml")) else { return Ok(()) };
-        if !path.exists() {
+        let Some(config) = &self.config else { return Ok(()) };
+        if !open::is_ours(&self.folder) {
             return Ok(());
         }
-        let (earlier, _) = Config::read(&path, &[])?;
+        let earlier = open::config_of(&self.folder)?;
         let mut differences = config.differences(&earlier)?;
         let done = self.done().and_then(|done| done.train_set);
         if let (Some(done), Some(now)) = (done, &self.train_set)

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tch::{CModule, Device, Kind, Tensor};
 
-use super::open::{self, CONFIG, MODEL, Opened};
+use super::open::{self, CONFIG, DESCRIPTION, MODEL, Opened};
 use super::write::size_in_words;
 use super::{Misuse, print};
 use crate::checkpoint::{Error, SaveCause, create_folder};
@@ -85,7 +85,7 @@ fn write_files(folder: &Path, opened: &Opened, args: &ExportArgs) -> Result<()> 
     }
     let validation = validation::of(&args.tokenizer, opened.step, args.model.weights)?;
     let described = description::json(opened, args.model.weights)?;
-    write("config.json", &(serde_json::to_string_pretty(&described)? + "\n"))?;
+    write(DESCRIPTION, &(serde_json::to_string_pretty(&described)? + "\n"))?;
     write(CONFIG, &opened.config.to_toml()?)?;
     Ok(write("README.md", &card::markdown(opened, args, &validation)?)?)
 }
