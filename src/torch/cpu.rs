@@ -53,9 +53,9 @@ impl Cpu {
         self.flags.iter().any(|known| known == flag)
     }
 
-    /// The instruction sets that decide how libtorch's libraries round, and the user's limits on them, in words.
+    /// The instruction sets that decide how libtorch's libraries round, sorted, and the user's limits on them.
     #[must_use]
-    pub fn features(&self) -> String {
+    pub fn features(&self) -> Vec<String> {
         let known = self.flags.iter().filter(|flag| {
             let flag = flag.as_str();
             flag == "fma"
@@ -67,7 +67,7 @@ impl Cpu {
         // Kernels list them in an order of their own.
         words.sort_unstable();
         words.extend(limits);
-        if words.is_empty() { "unknown instruction sets".to_owned() } else { words.join(" ") }
+        words
     }
 
     /// The widest vector instructions, which set the speed of fp32.

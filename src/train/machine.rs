@@ -13,8 +13,9 @@ pub struct Machine {
     pub device: String,
     /// The CUDA device's name, or the processor's.
     pub model: String,
-    /// Of a CPU: which of its kernels libtorch runs, what the processor's instruction sets are, and limits on them.
-    pub instructions: Option<String>,
+    /// Of a CPU: which of its kernels libtorch runs, the processor's instruction sets, and the user's limits on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instructions: Vec<String>,
     /// Its version.
     pub libtorch: String,
     /// Its version.
@@ -27,7 +28,11 @@ impl Machine {
     pub fn here(device: Device, libtorch: String) -> Self {
         let cpu = Cpu::here();
         let cuda = device.is_cuda();
-        let instructions = (!cuda).then(|| format!("{} kernels, {}", cpu_capability(), cpu.features()));
+        let mut instructions = vec![];
+        if !cuda {
+            instructions = cpu.features();
+            instructions.insert(0, format!("libtorch's {} kernels", cpu_capability()));
+        }
         Self {
             device: if cuda { "cuda" } else { "cpu" }.to_owned(),
             model: if cuda { device_name(device) } else { cpu.model },
@@ -48,14 +53,20 @@ impl Machine {
         };
         if self.device == earlier.device {
             compare(if self.device == "cuda" { "GPU" } else { "processor" }, &self.model, &earlier.model);
-            let none = String::new();
+            // Most of the two lists is the same.
             let (now, then) = (&self.instructions, &earlier.instructions);
-            compare("instructions", now.as_ref().unwrap_or(&none), then.as_ref().unwrap_or(&none));
+            compare("instructions", &without(now, then), &without(then, now));
         }
         compare("libtorch", &self.libtorch, &earlier.libtorch);
         compare("pixtok", &self.pixtok, &earlier.pixtok);
         words
     }
+}
+
+/// Those of `some` that are not among `others`, in words.
+fn without(some: &[String], others: &[String]) -> String {
+    let own: Vec<&str> = some.iter().filter(|word| !others.contains(word)).map(String::as_str).collect();
+    if own.is_empty() { "none of these".to_owned() } else { own.join(", ") }
 }
 
 #[cfg(test)]
@@ -65,15 +76,14 @@ mod tests {
     #[test]
     fn differences_name_both_sides() {
         let here = Machine::here(Device::Cpu, "2.13.0".into());
-        assert!(here.instructions.as_ref().is_some_and(|text| text.contains("kernels")), "{here:?}");
+        assert!(here.instructions[0].contains("kernels"), "{here:?}");
         assert!(here.differences(&here).is_empty());
-        let other = Machine { libtorch: "2.12.0".into(), instructions: Some("AVX2".into()), ..here.clone() };
-        let words = here.differences(&other);
-        assert_eq!(words.len(), 2, "{words:?}");
-        assert!(words[0].starts_with("instructions ") && words[0].ends_with(" instead of AVX2"), "{words:?}");
-        assert_eq!(words[1], "libtorch 2.13.0 instead of 2.12.0");
+        let mut other = Machine { libtorch: "2.12.0".into(), ..here.clone() };
+        other.instructions.push("mmx".into());
+        let words = ["instructions none of these instead of mmx", "libtorch 2.13.0 instead of 2.12.0"];
+        assert_eq!(here.differences(&other), words);
         // Another kind of device is a matter of its own.
-        let gpu = Machine { device: "cuda".into(), model: "H".into(), instructions: None, ..here.clone() };
+        let gpu = Machine { device: "cuda".into(), model: "H".into(), instructions: vec![], ..here.clone() };
         assert!(here.differences(&gpu).is_empty());
     }
 }

@@ -184,7 +184,7 @@ mod tests {
         let machine = Machine {
             device: "cpu".into(),
             model: "EPYC".into(),
-            instructions: None,
+            instructions: vec![],
             libtorch: "2.13.0".into(),
             pixtok: "1".into(),
         };
