@@ -2,7 +2,7 @@
 """How fast pixtok is beside PyTorch: every figure is a ratio to a program in `peers`, measured in turn with it (`just bench`).
 
     bench/run.py [--data ../shared/data/bench500] [--turns 5] [--only step-fsq,loader] [--quick]
-    bench/run.py --full [--quality-fsq CONFIG] [--quality-vq CONFIG]
+    bench/run.py --full
 
 Prints a table: medians over the turns, the median ratio and the smallest and largest, and the bar that the ratio is held to.
 The training steps are those of the embedded photographs; the default pictures for the loaders lie beside the repository where it
@@ -129,9 +129,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="ROWS", help="only these rows, separated by commas")
     parser.add_argument("--quick", action="store_true", help="one turn of little work: whether everything runs")
     parser.add_argument("--full", action="store_true", help="whole runs too: half an hour more")
-    quality = "whose time to PyTorch's quality is measured with --full (%(default)s)"
-    parser.add_argument("--quality-fsq", type=Path, default=steps.QUICK_FSQ, metavar="CONFIG", help=quality)
-    parser.add_argument("--quality-vq", type=Path, default=steps.QUICK_VQ, metavar="CONFIG", help=quality)
     parser.add_argument("--out", type=Path, help="where the measurement is written")
     return parser.parse_args()
 
@@ -147,8 +144,7 @@ def main() -> int:
     only = [name.strip() for name in args.only.split(",") if name.strip()]
     out = args.out or (PARTIAL if only or args.quick else PUBLISHED)
     with tempfile.TemporaryDirectory(prefix="pixtok-bench-") as scratch:
-        quality = {"fsq": args.quality_fsq, "vq": args.quality_vq}
-        plan = Plan(args.data.resolve(), Path(scratch), args.threads, auto_precision(), args.quick, quality)
+        plan = Plan(args.data.resolve(), Path(scratch), args.threads, auto_precision(), args.quick)
         groups = chosen(all_groups(plan, args.full), only)
         if any(group.name == "loading" for group in groups) and not loading.photographs(plan.data):
             raise SystemExit(f"no JPEG in {args.data}; give a folder of photographs with --data")

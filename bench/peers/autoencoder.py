@@ -88,8 +88,9 @@ def fsq(channels: int, levels: list[int]) -> tuple[Autoencoder, int]:
     return Autoencoder(channels, len(levels), FSQ(levels)), math.prod(levels)
 
 
-def vq(channels: int, codebook_size: int, codebook_dim: int = 8) -> tuple[Autoencoder, int]:
-    """The same with VQ: moving average, k-means start, straight-through gradient, no restart, as photos96-vq.toml says."""
+def vq(channels: int, codebook_size: int, codebook_dim: int = 8, restart: bool = False) -> tuple[Autoencoder, int]:
+    """The same with VQ: moving average, k-means start, straight-through gradient, as photos96-vq.toml says; with `restart`, dead
+    codes begin again as in quickstart-vq.toml."""
     quantizer = VectorQuantize(
         dim=codebook_dim,
         codebook_size=codebook_size,
@@ -98,7 +99,7 @@ def vq(channels: int, codebook_size: int, codebook_dim: int = 8) -> tuple[Autoen
         accept_image_fmap=True,
         kmeans_init=True,
         kmeans_iters=10,
-        threshold_ema_dead_code=0,
+        threshold_ema_dead_code=1 if restart else 0,
         rotation_trick=False,
     )
     return Autoencoder(channels, codebook_dim, quantizer), codebook_size

@@ -2,7 +2,8 @@
 
     train.py --quantizer fsq --steps 60
 
-Network, data, schedule and clipping are those of `configs/photos96-fsq.toml` and `photos96-vq.toml`. Prints a line after the
+Network, data, schedule and clipping are those of `configs/photos96-fsq.toml` and `photos96-vq.toml`; with `--recipe quickstart`
+those of `configs/quickstart-fsq.toml` and `quickstart-vq.toml`: Muon for the convolutions between feature maps, VQ's dead codes restarted. Prints a line after the
 first step, and at the end one of JSON: the median step's images per second, and with `--evaluate` the validation's psnr_db
 (of the images as bytes, per image, then averaged) and the codebook's usage.
 """
@@ -21,11 +22,16 @@ import torch
 import torch.nn.functional as F
 from autoencoder import fsq, vq
 from PIL import Image
+from torch import nn
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, Dataset
 
 # Of the activations: as the layers leave them (after the quantizer, whose latent is a transposed one, that is channels_last),
 # the plain one everywhere, or channels_last everywhere. Which is faster depends on the processor.
 LAYOUTS = ["default", "plain", "channels-last"]
+
+# The peak for Muon, which takes a step of the size of the matrix.
+MUON_LR = 0.02
 
 PHOTOS = Path(__file__).resolve().parents[2] / "data/photos96"
 
@@ -56,15 +62,45 @@ def endless(loader: DataLoader):
         yield from loader
 
 
-def learning_rate(args: argparse.Namespace, step: int) -> float:
+class Matrix(nn.Module):
+    """A convolution's weight as the matrix [out, in * kernel] that `torch.optim.Muon` wants."""
+
+    def __init__(self, shape: torch.Size):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        return matrix.view(self.shape)
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.flatten(1)
+
+
+def optimizers_of(model: torch.nn.Module, args: argparse.Namespace) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Each with its learning rate at the schedule's peak."""
+    hidden = []
+    if args.recipe == "quickstart":
+        of_pixels = [model.encoder[0], model.decoder[-1]]
+        for module in list(model.modules()):
+            if isinstance(module, nn.Conv2d) and module not in of_pixels:
+                parametrize.register_parametrization(module, "weight", Matrix(module.weight.shape))
+                hidden.append(module.parametrizations.weight.original)
+    others = [p for p in model.parameters() if all(p is not one for one in hidden)]
+    adamw = torch.optim.AdamW(others, lr=args.lr, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
+    if not hidden:
+        return [(adamw, args.lr)]
+    return [(adamw, args.lr), (torch.optim.Muon(hidden, lr=MUON_LR, weight_decay=1e-4), MUON_LR)]
+
+
+def factor(args: argparse.Namespace, step: int) -> float:
     warmup = min(1, (step + 1) / 50)
-    return args.lr * warmup * (0.5 + 0.5 * math.cos(math.pi * step / args.schedule_steps))
+    return warmup * (0.5 + 0.5 * math.cos(math.pi * step / args.schedule_steps))
 
 
 def train(model: torch.nn.Module, args: argparse.Namespace) -> list[float]:
     """Trains, and returns the seconds of each step, its wait for the images included."""
     forward = torch.compile(model) if args.compile else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
+    optimizers = optimizers_of(model, args)
     loader = DataLoader(
         Photos(PHOTOS / "train", args.size, train=True),
         args.batch,
@@ -80,15 +116,16 @@ def train(model: torch.nn.Module, args: argparse.Namespace) -> list[float]:
     for step, images in zip(range(args.steps), batches):
         if args.layout == "channels-last":
             images = images.to(memory_format=torch.channels_last)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(args, step)
+        for optimizer, lr in optimizers:
+            optimizer.param_groups[0]["lr"] = lr * factor(args, step)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
             recon, _, quantizer_loss = forward(images)
             loss = F.mse_loss(recon.float(), images) + quantizer_loss
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
-        optimizer.step()
+        for optimizer, _ in optimizers:
+            optimizer.step()
         now = time.perf_counter()
         seconds.append(now - last)
         last = now
@@ -116,6 +153,7 @@ def evaluate(model: torch.nn.Module, codes: int, size: int) -> dict[str, float]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quantizer", choices=["fsq", "vq"], default="fsq")
+    parser.add_argument("--recipe", choices=["yardstick", "quickstart"], default="yardstick")
     parser.add_argument("--levels", type=int, nargs="+", default=[8, 5, 5, 5])
     parser.add_argument("--codebook-size", type=int, default=1024)
     parser.add_argument("--channels", type=int, default=16)
@@ -146,7 +184,7 @@ def main() -> None:
     if args.quantizer == "fsq":
         model, codes = fsq(args.channels, args.levels)
     else:
-        model, codes = vq(args.channels, args.codebook_size)
+        model, codes = vq(args.channels, args.codebook_size, restart=args.recipe == "quickstart")
     model.plain_latent = args.layout == "plain"
     if args.layout == "channels-last":
         model = model.to(memory_format=torch.channels_last)

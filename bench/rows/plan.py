@@ -16,8 +16,6 @@ class Plan:
     precision: str
     # Only to try that everything runs.
     quick: bool
-    # Configs whose time to a quality is measured, by quantizer.
-    quality: dict[str, Path]
 
     def steps(self, count: int) -> int:
         """So many, or fewer to try; two are the least from which a speed comes."""

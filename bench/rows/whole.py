@@ -1,21 +1,24 @@
-"""Whole runs of 600 steps, and how long ours take to reach what PyTorch's reach at their end (`just bench-full`)."""
+"""Whole runs, and how long ours take to reach what PyTorch's reach at their end with the same recipe (`just bench-full`)."""
 
 import statistics
 
 from programs import Child, Figures, peer, train_command, watch
 from rows.plan import Plan
-from rows.steps import FSQ, KEEP, VQ
+from rows.steps import FSQ, KEEP, QUICK_FSQ, QUICK_VQ, VQ
 from turns import Arm, Group, Kind, Row, Turn, compare
 
 # A turn has the seed of its number.
 TURNS = 3
 EVAL_EVERY = 25
 CONFIGS = {"fsq": FSQ, "vq": VQ}
+QUICK = {"fsq": QUICK_FSQ, "vq": QUICK_VQ}
 BARS = {"fsq": 1.1, "vq": 1.6}
+# Steps and batch size.
+RECIPES = {"yardstick": (600, 32), "quickstart": (800, 16)}
 
 
 def whole(plan: Plan, quantizer: str) -> Arm:
-    """The quick-start run as it is, with its three evaluations and checkpoints."""
+    """The yardstick's run as it is, with its evaluations and checkpoints."""
 
     def arm(turn: int) -> Figures:
         run = plan.folder(f"whole-{quantizer}", turn)
@@ -32,7 +35,7 @@ def quality(plan: Plan, quantizer: str) -> Arm:
         run = plan.folder(f"quality-{quantizer}", turn)
         found: dict[int, tuple[float, float]] = {}
         every = [f"seed={turn}", f"train.eval_every={EVAL_EVERY}", *settings(plan)]
-        with Child(train_command(plan.quality[quantizer], run, plan.threads, every)) as child:
+        with Child(train_command(QUICK[quantizer], run, plan.threads, every)) as child:
 
             def seen(rows: list[dict]) -> bool:
                 for row in rows:
@@ -59,27 +62,38 @@ def reached(figures: Figures, target: float) -> float:
 
 
 def time_to_quality(quantizer: str) -> Row:
-    ours, theirs = f"quality-{quantizer}", f"torch-whole-{quantizer}"
+    ours, theirs = f"quality-{quantizer}", f"torch-quality-{quantizer}"
 
     def pairs(turns: list[Turn]) -> list[tuple[float, float]]:
         target = statistics.mean(turn[theirs]["psnr_db"] for turn in turns)
         return [(reached(turn[ours], target), turn[theirs]["secs"]) for turn in turns]
 
-    what = f"{quantizer.upper()}: time to the mean psnr_db that PyTorch's runs end with, its whole run"
+    what = f"{quantizer.upper()}: time to the mean psnr_db that PyTorch's runs of the same recipe end with, its whole run"
     return Row(f"quality-{quantizer}", what, "s", Kind.AT_MOST, 0.5, [ours, theirs], pairs)
 
 
-def group(plan: Plan, quantizer: str) -> Group:
-    def theirs(turn: int) -> Figures:
-        steps = plan.steps(600)
-        args = ["--quantizer", quantizer, "--steps", steps, "--schedule-steps", steps, "--seed", turn, "--threads", plan.threads, "--precision", plan.precision]
-        return peer("train.py", *args, "--evaluate", env=KEEP)
+def theirs(plan: Plan, quantizer: str, recipe: str) -> Arm:
+    def arm(turn: int) -> Figures:
+        count, batch = RECIPES[recipe]
+        steps = plan.steps(count)
+        args = ["--quantizer", quantizer, "--recipe", recipe, "--steps", steps, "--schedule-steps", steps, "--batch", batch]
+        common = ["--seed", turn, "--threads", plan.threads, "--precision", plan.precision, "--evaluate"]
+        return peer("train.py", *args, *common, env=KEEP)
 
-    what = f"{quantizer.upper()}: the quick-start run, wall time, eager {plan.precision} PyTorch"
-    names = [f"whole-{quantizer}", f"torch-whole-{quantizer}", f"quality-{quantizer}"]
-    arms = [whole(plan, quantizer), theirs, quality(plan, quantizer)]
-    row = compare(names[0], what, names[0], names[1], BARS[quantizer], "secs", "s", Kind.TIMES_LESS)
-    return Group(names[0], dict(zip(names, arms)), [row, time_to_quality(quantizer)], TURNS)
+    return arm
+
+
+def group(plan: Plan, quantizer: str) -> Group:
+    what = f"{quantizer.upper()}: the yardstick's run, wall time, eager {plan.precision} PyTorch"
+    arms = {
+        f"whole-{quantizer}": whole(plan, quantizer),
+        f"torch-whole-{quantizer}": theirs(plan, quantizer, "yardstick"),
+        f"quality-{quantizer}": quality(plan, quantizer),
+        f"torch-quality-{quantizer}": theirs(plan, quantizer, "quickstart"),
+    }
+    name, peers = list(arms)[:2]
+    row = compare(name, what, name, peers, BARS[quantizer], "secs", "s", Kind.TIMES_LESS)
+    return Group(name, arms, [row, time_to_quality(quantizer)], TURNS)
 
 
 def groups(plan: Plan) -> list[Group]:
