@@ -36,9 +36,9 @@ struct Watch {
   Watch() { c10::SetCPUAllocator(&allocator, /*priority=*/1); }
 } watch;
 
-// How often memory ran out on any CUDA device since the program began, on whichever thread.
+// How often memory ran out on any CUDA device since the program began, on whichever thread. Before CUDA is loaded nothing may ask for it.
 int64_t cuda_refusals() {
-  if (!at::globalContext().hasCUDA()) return 0;
+  if (!cuda_is_loaded || !at::globalContext().hasCUDA()) return 0;
   auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
   if (!allocator->initialized()) return 0;
   int64_t refusals = 0;
@@ -49,14 +49,17 @@ int64_t cuda_refusals() {
 thread_local int64_t known_cuda_refusals = 0;
 } // namespace
 
+std::atomic<bool> cuda_is_loaded{false};
+
 extern "C" {
 // Whether memory ran out since this thread asked last: on the CPU for a tensor of this thread, with its `bytes`; on CUDA for any.
 char* px_memory_ran_out(int* ran_out, size_t* bytes) {
   return caught([&] {
-    int64_t refusals = cuda_refusals();
-    *ran_out = refused_bytes > 0 || refusals > known_cuda_refusals;
+    *ran_out = refused_bytes > 0;
     *bytes = refused_bytes;
     refused_bytes = 0;
+    int64_t refusals = cuda_refusals();
+    if (refusals > known_cuda_refusals) *ran_out = 1;
     known_cuda_refusals = refusals;
   });
 }

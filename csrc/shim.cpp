@@ -52,11 +52,11 @@ char* px_hold_idle_threads(int count) {
   });
 }
 
-// Links made with --as-needed drop libtorch_cuda. Must run before the first CUDA query: one query without it
-// makes libtorch keep its stub for good.
+// Links made with --as-needed drop libtorch_cuda. Must run before the first CUDA query.
 char* px_load_cuda() {
   return caught([&] {
     if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
+    cuda_is_loaded = true;
   });
 }
 

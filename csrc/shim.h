@@ -2,7 +2,11 @@
 // else a message that the caller frees with px_free.
 #pragma once
 #include <ATen/ATen.h>
+#include <atomic>
 #include <cstring>
+
+// Whether libtorch's CUDA half is there. A CUDA query before that makes libtorch keep its stub for good.
+extern std::atomic<bool> cuda_is_loaded;
 
 template <typename F> char* caught(F&& body) {
   try {

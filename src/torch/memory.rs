@@ -30,9 +30,9 @@ pub(super) fn memory_ran_out(message: &str) -> Option<String> {
 /// The bytes that libtorch's allocators refused since they were asked last; 0 where CUDA's does not tell.
 fn refusal() -> Option<usize> {
     let (mut ran_out, mut bytes): (c_int, usize) = (0, 0);
-    // SAFETY: both pointers outlive the call. A failure is dropped: to make an error of it would ask this function again.
-    let failed = message_of(unsafe { px_memory_ran_out(&raw mut ran_out, &raw mut bytes) });
-    (failed.is_none() && ran_out != 0).then_some(bytes)
+    // SAFETY: both pointers outlive the call. A failure to ask CUDA is dropped: to make an error of it would ask again.
+    let _ = message_of(unsafe { px_memory_ran_out(&raw mut ran_out, &raw mut bytes) });
+    (ran_out != 0).then_some(bytes)
 }
 
 /// Lets this process keep the memory that tensors leave for those to come. For programs that make tensors of the same few
