@@ -1,4 +1,4 @@
-// Memory: when it ran out, and what becomes of what tensors leave.
+// Memory: when it ran out, and how freed memory is reused.
 #include "shim.h"
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -30,11 +30,11 @@ struct Watched final : c10::Allocator {
   void copy_data(void* to, const void* from, size_t count) const override { inner->copy_data(to, from, count); }
 };
 
-// Set before main, since this file is linked whole with the functions below.
-struct Watch {
-  Watched allocator;
-  Watch() { c10::SetCPUAllocator(&allocator, /*priority=*/1); }
-} watch;
+// Set before main, since this file is linked whole with the functions below. Never freed: threads may allocate until the very end.
+const bool watching = [] {
+  c10::SetCPUAllocator(new Watched, /*priority=*/1);
+  return true;
+}();
 
 // How often memory ran out on any CUDA device since the program began, on whichever thread. Before CUDA is loaded nothing may ask for it.
 int64_t cuda_refusals() {
@@ -76,8 +76,8 @@ char* px_keep_freed_memory() {
   });
 }
 
-// All threads take memory from one heap, so that what one thread leaves serves another. Threads that decode large pictures at the same
-// time wait for each other then.
+// All threads take memory from one heap, so that what one thread frees serves another. Threads that decode large pictures
+// at the same time then wait for each other.
 char* px_use_one_heap() {
   return caught([&] {
 #ifdef __GLIBC__

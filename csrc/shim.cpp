@@ -71,6 +71,20 @@ char* px_compute_capability(int device, int* major, int* minor) {
   });
 }
 
+// What the maker calls a CUDA device, once px_load_cuda has worked: by the driver's stable interface, since nothing here is linked to it.
+char* px_cuda_model(int device, char* name, size_t size) {
+  return caught([&] {
+    void* driver = dlopen("libcuda.so.1", RTLD_NOW);
+    if (!driver) throw std::runtime_error(dlerror());
+    auto init = (int (*)(unsigned))dlsym(driver, "cuInit");
+    auto get = (int (*)(int*, int))dlsym(driver, "cuDeviceGet");
+    auto get_name = (int (*)(char*, int, int))dlsym(driver, "cuDeviceGetName");
+    int handle = 0;
+    if (!init || !get || !get_name || init(0) || get(&handle, device) || get_name(name, static_cast<int>(size), handle))
+      throw std::runtime_error("CUDA does not tell");
+  });
+}
+
 // The name of the kernels that libtorch has chosen on this CPU, cut to `size` bytes with their ending 0.
 char* px_cpu_capability(char* name, size_t size) {
   return caught([&] { snprintf(name, size, "%s", at::get_cpu_capability().c_str()); });

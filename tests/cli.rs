@@ -342,6 +342,47 @@ fn a_resumed_run_keeps_its_config_and_can_go_on() {
         ],
     );
     assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");
+    // Nor by hand, past the check of what is given.
+    let written = fs::read_to_string(same.join("config.toml")).unwrap();
+    fs::write(same.join("config.toml"), written.replace("batch_size = 4", "batch_size = 5")).unwrap();
+    refused(&scratch.try_resume("run", &[]), 2, &["was changed since the checkpoint of step 5"]);
+    // A new run made of an old one's config takes none of its history.
+    fs::write(same.join("config.toml"), written).unwrap();
+    let from = ["--init-from", same.to_str().unwrap(), "--set=train.steps=1"];
+    scratch.train("second", &from);
+    let (config, third) = (scratch.path("second/config.toml"), scratch.path("third"));
+    assert!(fs::read_to_string(&config).unwrap().contains("init_from = "));
+    let words = ["train", config.to_str().unwrap(), "--run", third.to_str().unwrap()];
+    ended(&pixtok(&words), 0, &["trained:"]);
+    assert!(!fs::read_to_string(third.join("config.toml")).unwrap().contains("init_from"));
+}
+
+#[test]
+fn a_dry_run_refuses_what_a_resume_would() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=2"]);
+    let output = scratch.try_resume("run", &["--dry-run", "--set=train.steps=4"]);
+    ended(&output, 0, &["going on from step 2", "jumps from"]);
+    refused(&scratch.try_resume("run", &["--dry-run", "--threads", "2"]), 2, &["--accept-inexact"]);
+    let other = scratch.path("val");
+    let output = scratch.try_resume("run", &["--dry-run", "--data", other.to_str().unwrap()]);
+    refused(&output, 2, &["their list changed"]);
+    fs::remove_file(scratch.path("val/00.jpg")).unwrap();
+    ended(&scratch.try_resume("run", &["--dry-run"]), 0, &["the validation images are not those"]);
+    fs::remove_file(scratch.path("run/step-000002/model.safetensors")).unwrap();
+    ended(&scratch.try_resume("run", &["--dry-run"]), 2, &["no whole checkpoint", "--restart"]);
+}
+
+#[test]
+fn what_failed_before_its_first_checkpoint_starts_over_with_other_settings() {
+    let scratch = Scratch::new();
+    let sets = ["--set=optimizer.lr=1e30", "--set=optimizer.clip_norm=0"];
+    refused(&scratch.try_train("run", &sets), 5, &["NaN"]);
+    ended(&scratch.try_resume("run", &["--set=optimizer.lr=1e-3"]), 2, &["no checkpoint", "--restart"]);
+    let output = scratch.try_resume("run", &["--set=optimizer.lr=1e-3", "--set=train.steps=1", "--restart"]);
+    ended(&output, 0, &["starting over at step 0", "trained:"]);
+    fs::remove_file(scratch.path("run/config.toml")).unwrap();
+    refused(&scratch.try_train("run", &[]), 2, &["but no config.toml", "another --run"]);
 }
 
 #[test]
@@ -362,9 +403,13 @@ fn other_images_under_the_same_names_are_refused() {
     let bytes = fs::read(&image).unwrap();
     fs::write(&image, &bytes).unwrap();
     let longer = ["--set=train.steps=3"];
-    ended(&scratch.try_resume("run", &longer), 0, &["written again", "taken for the same images"]);
+    ended(
+        &scratch.try_resume("run", &longer),
+        0,
+        &["new modification times", "assumed to be the same images"],
+    );
     fs::copy(scratch.path("train/01.jpg"), &image).unwrap();
-    refused(&scratch.try_resume("run", &["--set=train.steps=4"]), 2, &["files have other sizes"]);
+    refused(&scratch.try_resume("run", &["--set=train.steps=4"]), 2, &["some sizes differ"]);
 }
 
 #[test]
@@ -373,7 +418,11 @@ fn a_folder_that_is_no_run_is_left_as_it_is() {
     fs::create_dir(scratch.path("other")).unwrap();
     fs::write(scratch.path("other/metrics.jsonl"), "{\"step\":7}\n").unwrap();
     for args in [&[][..], &["--restart"]] {
-        refused(&scratch.try_resume("other", args), 2, &["other is not a run folder", "no config.toml"]);
+        refused(
+            &scratch.try_resume("other", args),
+            2,
+            &["other is neither a run folder nor", "no config.toml"],
+        );
     }
     assert_eq!(fs::read_dir(scratch.path("other")).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(scratch.path("other/metrics.jsonl")).unwrap(), "{\"step\":7}\n");
@@ -400,13 +449,13 @@ fn a_run_without_a_whole_checkpoint_begins_again_only_if_told() {
     let before = ["config.toml", "metrics.jsonl"].map(|name| fs::read(run.join(name)).unwrap());
     let words =
         ["no whole checkpoint", "step-000012 is damaged: model.safetensors is missing", "step-000001 is"];
-    let remedy = ["add --restart", "rows of metrics.jsonl (up to step 12)", "damaged-step-N"];
+    let remedy = ["add --restart", "metrics.jsonl has", "rows, up to step 12", "damaged-step-N"];
     let output = scratch.try_resume("run", &[]);
     ended(&output, 2, &[&words[..], &remedy].concat());
     assert_eq!(before, ["config.toml", "metrics.jsonl"].map(|name| fs::read(run.join(name)).unwrap()));
     assert_eq!(checkpoints(&run), hurt);
     let output = scratch.try_resume("run", &["--restart"]);
-    ended(&output, 0, &["beginning again at step 0", "it is now", "damaged-step-000001", "trained:"]);
+    ended(&output, 0, &["starting over at step 0", "it is now", "damaged-step-000001", "trained:"]);
     scratch.train("whole", &EVERY_STEP);
     assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&run, 12));
     // A run that can go on does, whatever the flag.
@@ -425,7 +474,11 @@ fn a_run_from_other_weights_does_not_begin_again_without_them() {
         fs::remove_file(scratch.path("second").join(name).join("state.json")).unwrap();
     }
     let output = scratch.try_resume("second", &["--restart"]);
-    ended(&output, 2, &["state.json is missing", "began with the weights of", "--init-from"]);
+    ended(
+        &output,
+        2,
+        &["state.json is missing", "started from the weights of", "another folder", "--init-from"],
+    );
 }
 
 #[test]
@@ -506,10 +559,10 @@ fn one_trainer_per_run_folder() {
     ended(
         &scratch.try_resume("run", &[]),
         2,
-        &["no checkpoint yet", "stopped before its first", "--restart"],
+        &["no checkpoint", "stopped before the first was saved", "--restart"],
     );
     let output = scratch.try_resume("run", &["--restart", "--set=train.steps=1", "--threads", "1"]);
-    ended(&output, 0, &["beginning again at step 0", "trained:"]);
+    ended(&output, 0, &["starting over at step 0", "trained:"]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl DiscriminatorConfig {
         }
     }
 
-    /// What it takes from a batch as a whole, in words: over the micro-batches of a step that is not the same.
+    /// The statistic it computes over a batch, in words; micro-batches change it.
     #[must_use]
     pub fn batch_terms(&self) -> Option<&'static str> {
         match self {

@@ -21,6 +21,16 @@ pub enum Error {
         /// The run folder.
         folder: PathBuf,
     },
+    /// A new run was asked for where there are remains of one.
+    #[error(
+        "{} has checkpoints or logs but no config.toml, so they belong to no run that could go on; put the file back, or choose \
+         another --run",
+        .folder.display()
+    )]
+    Remains {
+        /// The run folder.
+        folder: PathBuf,
+    },
     /// There is no run folder at this path.
     #[error("{} is not a run folder: {reason}; give the folder that `pixtok train` wrote", .folder.display())]
     NotARun {
@@ -30,7 +40,7 @@ pub enum Error {
         reason: String,
     },
     /// The folder cannot be created, or nothing can be created in it.
-    #[error("cannot write to run folder {}; choose another --run or mend its permissions", .folder.display())]
+    #[error("cannot write to run folder {}; {}", .folder.display(), advice(.source))]
     NotWritable {
         /// The run folder.
         folder: PathBuf,
@@ -147,14 +157,21 @@ impl SaveCause {
     /// Says plainly when `self` is a disk that ran full during a save of `needed_bytes`.
     pub(super) fn or_disk_full(self, needed_bytes: u64) -> SaveCause {
         match self {
-            SaveCause::Write(source)
-                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-            {
+            SaveCause::Write(source) if is_full(&source) => {
                 SaveCause::DiskFull { needed_bytes, free_bytes: None }
             }
             other => other,
         }
     }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    if is_full(error) { "free some space" } else { "choose another --run or correct its permissions" }
+}
+
+/// Whether there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn free_in_words(free_bytes: Option<u64>) -> String {

@@ -27,10 +27,11 @@ mod which;
 mod writer;
 
 pub use atomic::{create_folder, sync_folder, write_atomic, write_atomic_with};
+pub(crate) use error::is_full;
 pub use error::{Error, SaveCause};
 pub use lock::Lock;
 pub use retention::Best;
-pub use run_folder::RunFolder;
+pub use run_folder::{DamagedCheckpoint, Resumed, RunFolder};
 pub use snapshot::{Loaded, Snapshot, copy_into};
 pub use which::{Which, WhichError};
-pub use writer::{DamagedCheckpoint, Resumed, RunWriter};
+pub use writer::RunWriter;

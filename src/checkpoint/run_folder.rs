@@ -14,6 +14,26 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
+/// Where a resumed run starts from. Nothing is changed on disk yet.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// The newest whole checkpoint; nothing when there is none.
+    pub loaded: Option<Loaded>,
+    /// The checkpoints that are newer, none of which is whole.
+    pub damaged: Vec<DamagedCheckpoint>,
+}
+
+/// A checkpoint that is not what was saved.
+#[derive(Debug)]
+pub struct DamagedCheckpoint {
+    /// Its step.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// How one can tell.
+    pub reason: String,
+}
+
 impl RunFolder {
     /// The run folder at `path`, which need not have a checkpoint yet.
     ///
@@ -76,6 +96,28 @@ impl RunFolder {
     /// [`Error::Damaged`] says how it differs from what was saved; [`Error::UnknownFormat`], [`Error::Io`].
     pub fn load(&self, step: u64) -> Result<Loaded, Error> {
         Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
+    }
+
+    /// Loads the newest checkpoint that is whole, and lists the damaged ones that are newer.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFormat`] and [`Error::Io`]: they are no damage, so an older checkpoint is no substitute.
+    pub fn newest_whole(&self) -> Result<Resumed, Error> {
+        let mut damaged = Vec::new();
+        for step in self.checkpoints()?.into_iter().rev() {
+            match self.load(step) {
+                Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
+                Err(Error::Damaged { path: part, reason }) => {
+                    let path = self.checkpoint_path(step);
+                    // The error may be about one file of it.
+                    let file = part.strip_prefix(&path).unwrap_or(Path::new("")).display().to_string();
+                    let reason = if file.is_empty() { reason } else { format!("{file}: {reason}") };
+                    damaged.push(DamagedCheckpoint { step, path, reason });
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(Resumed { loaded: None, damaged })
     }
 
     /// The state of the newest checkpoint whose state can be read, without its tensors; nothing if there is none.

@@ -8,8 +8,8 @@ use super::atomic::{clean_leftovers, remove_folder, replace_folder, sibling};
 use super::error::{Error, SaveCause};
 use super::lock::Lock;
 use super::retention;
-use super::run_folder::RunFolder;
-use super::snapshot::{Loaded, Snapshot};
+use super::run_folder::{DamagedCheckpoint, RunFolder};
+use super::snapshot::Snapshot;
 use super::which::step_name;
 
 /// A run folder under the lock of this process.
@@ -19,37 +19,19 @@ pub struct RunWriter {
     _lock: Lock,
 }
 
-/// Where a resumed run starts from. Nothing is changed on disk yet.
-#[derive(Debug)]
-pub struct Resumed {
-    /// The newest whole checkpoint; nothing when there is none.
-    pub loaded: Option<Loaded>,
-    /// The checkpoints that are newer, none of which is whole.
-    pub damaged: Vec<DamagedCheckpoint>,
-}
-
-/// A checkpoint that is not what was saved.
-#[derive(Debug)]
-pub struct DamagedCheckpoint {
-    /// Its step.
-    pub step: u64,
-    /// Its folder.
-    pub path: PathBuf,
-    /// How one can tell.
-    pub reason: String,
-}
-
 impl RunWriter {
     /// Makes a run folder at `path`, or takes one that holds no run. That it can be written is known on return.
     ///
     /// # Errors
-    /// [`Error::NotWritable`], [`Error::InUse`], [`Error::Exists`].
+    /// [`Error::NotWritable`], [`Error::InUse`], [`Error::Exists`], [`Error::Remains`].
     pub fn create(path: &Path) -> Result<RunWriter, Error> {
         fs::create_dir_all(path).map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
         let run = RunWriter::lock(path)?;
-        let marks = ["config.toml", "metrics.jsonl"];
-        if marks.iter().any(|mark| path.join(mark).exists()) || !run.folder.checkpoints()?.is_empty() {
+        if path.join("config.toml").exists() {
             return Err(Error::Exists { folder: path.to_owned() });
+        }
+        if path.join("metrics.jsonl").exists() || !run.folder.checkpoints()?.is_empty() {
+            return Err(Error::Remains { folder: path.to_owned() });
         }
         Ok(run)
     }
@@ -74,9 +56,9 @@ impl RunWriter {
         let lock = Lock::take(path)?;
         // An old lock file can be opened where nothing new can be made, so try that too.
         let probe = sibling(&path.join("probe"), "tmp");
-        fs::write(&probe, b"probe")
-            .and_then(|()| fs::remove_file(&probe))
-            .map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
+        let written = fs::write(&probe, b"probe");
+        let removed = fs::remove_file(&probe);
+        written.and(removed).map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
         Ok(RunWriter { folder: RunFolder::open(path)?, _lock: lock })
     }
 
@@ -86,38 +68,22 @@ impl RunWriter {
         &self.folder
     }
 
-    /// Loads the newest checkpoint that is whole, and lists the damaged ones that are newer.
-    ///
-    /// # Errors
-    /// [`Error::UnknownFormat`] and [`Error::Io`]: they are no damage, so an older checkpoint is no substitute.
-    pub fn newest_whole(&self) -> Result<Resumed, Error> {
-        let mut damaged = Vec::new();
-        for step in self.folder.checkpoints()?.into_iter().rev() {
-            match self.folder.load(step) {
-                Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
-                Err(Error::Damaged { path: part, reason }) => {
-                    let path = self.folder.checkpoint_path(step);
-                    // The error may be about one file of it.
-                    let file = part.strip_prefix(&path).unwrap_or(Path::new("")).display().to_string();
-                    let reason = if file.is_empty() { reason } else { format!("{file}: {reason}") };
-                    damaged.push(DamagedCheckpoint { step, path, reason });
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        Ok(Resumed { loaded: None, damaged })
-    }
-
     /// Renames a damaged checkpoint to `damaged-step-N`, so that the run can save this step again and nothing
     /// counts it as kept. Returns its new place.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn set_aside(&self, damaged: &DamagedCheckpoint) -> Result<PathBuf, Error> {
-        let aside = self.folder.path().join(format!("damaged-{}", step_name(damaged.step)));
-        remove_folder(&aside)
-            .and_then(|()| fs::rename(&damaged.path, &aside))
-            .map_err(|source| Error::Io { action: "set aside", path: damaged.path.clone(), source })?;
+        let name = format!("damaged-{}", step_name(damaged.step));
+        let names = (2..).map(|count| format!("{name}-{count}"));
+        let places = [name.clone()].into_iter().chain(names).map(|name| self.folder.path().join(name));
+        // Earlier damage at the same step is kept too.
+        let aside = places.into_iter().find(|place| !place.exists()).unwrap_or_default();
+        fs::rename(&damaged.path, &aside).map_err(|source| Error::Io {
+            action: "set aside",
+            path: damaged.path.clone(),
+            source,
+        })?;
         Ok(aside)
     }
 

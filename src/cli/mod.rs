@@ -97,7 +97,7 @@ Examples:
 /// Of `pixtok train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The config: one TOML file is one run. A run that goes on has its own
+    /// The config: one TOML file is one run. Not needed with --resume
     #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
     /// Override a value of the config, as `key=value` with dots between tables; the value is TOML, or else text.
@@ -114,12 +114,13 @@ pub struct TrainArgs {
     /// Run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Go on with the run in this folder from its newest whole checkpoint: bit for bit, on the same kind of machine. Config, device and
-    /// thread count are the run's; what is given besides must agree with them, or be a key that may change (train.steps, data.train and
-    /// others)
+    /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit for bit
+    /// on the same processor and versions, on CUDA only with train.deterministic. Config, device and
+    /// thread count are the run's; what is given besides must agree with them, or be a key that may
+    /// change (train.steps, data.train and others)
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
-    /// With --resume: begin again at step 0 if the run has no whole checkpoint, which discards its logs
+    /// With --resume: if the run has no whole checkpoint, start over at step 0 and discard its logs
     #[arg(long, requires = "resume")]
     pub restart: bool,
     /// With --resume: accept another thread count or kind of device than the run's, which round differently

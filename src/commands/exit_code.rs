@@ -74,7 +74,9 @@ fn of_checkpoint(error: &checkpoint::Error) -> u8 {
     match error {
         Error::InUse { .. } => IN_USE,
         Error::SaveFailed { .. } => SAVE_FAILED,
+        Error::NotWritable { source, .. } if checkpoint::is_full(source) => SAVE_FAILED,
         Error::Exists { .. }
+        | Error::Remains { .. }
         | Error::NotARun { .. }
         | Error::NoCheckpoint { .. }
         | Error::NoAverage

@@ -37,7 +37,8 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Change> {
         .collect()
 }
 
-fn flattened(table: &Table) -> BTreeMap<String, String> {
+/// Dotted keys with their values as TOML.
+pub(super) fn flattened(table: &Table) -> BTreeMap<String, String> {
     let mut flat = BTreeMap::new();
     flatten_into(&mut flat, "", table);
     flat

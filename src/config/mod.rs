@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use diff::Change;
-use diff::diff;
+use diff::{diff, flattened};
 pub use error::ConfigError;
 
 use crate::quantizer::QuantizerConfig;
@@ -71,7 +71,7 @@ const FREE_ON_RESUME: [&str; 15] = [
     "train.keep_checkpoints",
     "train.best_metric",
     "train.keeps_tokens_of",
-    "train.started_from",
+    "train.init_from",
     "train.collapse.",
     "eval.",
 ];
@@ -163,7 +163,7 @@ impl Config {
         Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images))
     }
 
-    /// What differs between a step in micro-batches and one whole batch, in words; nothing where they are the same but for rounding.
+    /// What differs between a step in micro-batches and one whole batch, other than rounding and random draws, in words.
     #[must_use]
     pub fn micro_batch_terms(&self) -> Option<String> {
         let parts = self.train.micro_batches;
@@ -173,7 +173,7 @@ impl Config {
         let terms: Vec<String> = quantizer.chain(adversarial).collect();
         (parts > 1 && !terms.is_empty()).then(|| {
             format!(
-                "{parts} of {} images; taken over each of them, not over the {} images of the step: {}",
+                "{parts} of {} images; computed over each micro-batch, not over the {} images of the step: {}",
                 self.train.batch_size / parts,
                 self.train.batch_size,
                 terms.join(", ")
@@ -228,12 +228,27 @@ impl Config {
     /// # Errors
     /// When a value cannot be written as TOML.
     pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
-        let changes = self.changes(earlier)?;
-        let free = |key: &str| {
-            FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
-        };
-        Ok(changes.into_iter().filter(|change| !free(&change.key)).collect())
+        Ok(self.changes(earlier)?.into_iter().filter(|change| !is_free(&change.key)).collect())
     }
+
+    /// A hash (blake3, hexadecimal) over all that a resumed run must not change.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn exact_digest(&self) -> Result<String, toml::ser::Error> {
+        let mut hasher = blake3::Hasher::new();
+        for (key, value) in flattened(&toml::Table::try_from(self)?) {
+            if !is_free(&key) {
+                hasher.update(format!("{key} = {value}\n").as_bytes());
+            }
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+}
+
+/// Whether a resumed run may change this key.
+fn is_free(key: &str) -> bool {
+    FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
 }
 
 /// Reads another of our TOML files as strictly as a config.
@@ -310,7 +325,7 @@ mod tests {
         let words = terms(&[parts, lfq]).unwrap();
         assert_eq!(
             words,
-            "4 of 8 images; taken over each of them, not over the 32 images of the step: the entropy loss \
+            "4 of 8 images; computed over each micro-batch, not over the 32 images of the step: the entropy loss \
              (quantizer.entropy_weight)"
         );
         let adversary = "adversarial={weighting={kind=\"adaptive\"},discriminator={kind=\"stylegan\"}}";
@@ -330,5 +345,8 @@ mod tests {
         assert!(changed("eval.max_images=9").is_empty());
         assert_eq!(changed("optimizer.lr=0.5"), ["optimizer.lr: 0.001 -> 0.5"]);
         assert_eq!(changed("train.ema_decay=0.5").len(), 1);
+        let digest = |set: &str| read(FSQ, &[set]).unwrap().0.exact_digest().unwrap();
+        assert_eq!(digest("train.steps=900"), config.exact_digest().unwrap());
+        assert_ne!(digest("optimizer.lr=0.5"), config.exact_digest().unwrap());
     }
 }

@@ -18,7 +18,7 @@ pub struct Fingerprint {
     names: String,
     /// Of the files' sizes: of archives all of them, of a folder up to 100,000 files at equal distances in the list.
     sizes: String,
-    /// Of the same files' times of change.
+    /// Of the same files' modification times.
     times: String,
 }
 
@@ -49,7 +49,7 @@ impl Fingerprint {
         Self { names, sizes: hex(sizes), times: hex(times) }
     }
 
-    /// The gravest difference between both, if there is one.
+    /// The most serious difference, if any.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         if self.names != other.names {

@@ -109,9 +109,7 @@ impl ImageFolder {
         &self.labels
     }
 
-    /// A hash (blake3, hexadecimal) over the relative paths in order, to notice that a resumed run meets
-    /// other files. Contents and sizes are left out: asking for a million of them takes minutes on a network
-    /// disk.
+    /// A hash (blake3, hexadecimal) over the relative paths in order.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();

@@ -47,6 +47,14 @@ struct StepOf {
     step: u64,
 }
 
+/// Refuses a `.jsonl` file that [`cut_back`] would refuse, without changing it. A missing file is fine.
+///
+/// # Errors
+/// As [`cut_back`].
+pub fn check_rows(path: &Path) -> Result<(), LoggerError> {
+    whole_rows(path, |_, _| Ok(()))
+}
+
 /// Cuts a `.jsonl` file back to a checkpoint: keeps the rows whose `"step"` is at most `step`, and drops a torn last
 /// line. The file is replaced in one move, so an interruption leaves the old one or the new one. A missing file is
 /// left missing.
@@ -55,12 +63,11 @@ struct StepOf {
 /// [`LoggerError::Row`] for a line before the last that is no row with a step (the file is left as it was), and any
 /// failure to read or replace the file.
 pub fn cut_back(path: &Path, step: u64) -> Result<(), LoggerError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|e| LoggerError::open(path, e))?,
-    };
+    if !path.exists() {
+        return Ok(());
+    }
     let temporary = path.with_extension("jsonl.tmp");
-    let kept = copy_rows(path, file, &temporary, step);
+    let kept = copy_rows(path, &temporary, step);
     let replaced = kept.and_then(|()| replace(&temporary, path).map_err(|e| LoggerError::write(path, e)));
     if replaced.is_err() {
         // Best effort: the error that matters is the one returned.
@@ -69,21 +76,37 @@ pub fn cut_back(path: &Path, step: u64) -> Result<(), LoggerError> {
     replaced
 }
 
-fn copy_rows(path: &Path, file: File, temporary: &Path, step: u64) -> Result<(), LoggerError> {
-    let mut rows = BufReader::new(file);
+fn copy_rows(path: &Path, temporary: &Path, step: u64) -> Result<(), LoggerError> {
     let copy = File::create(temporary).map_err(|e| LoggerError::open(temporary, e))?;
     let mut copy = BufWriter::new(copy);
+    whole_rows(path, |line, of| {
+        if of > step {
+            return Ok(());
+        }
+        copy.write_all(line).map_err(|e| LoggerError::write(temporary, e))
+    })?;
+    let copy = copy.into_inner().map_err(|e| LoggerError::write(temporary, e.into_error()))?;
+    copy.sync_all().map_err(|e| LoggerError::write(temporary, e))
+}
+
+/// Hands each whole line and its step to `each`; a torn last line is passed over.
+fn whole_rows(
+    path: &Path,
+    mut each: impl FnMut(&[u8], u64) -> Result<(), LoggerError>,
+) -> Result<(), LoggerError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| LoggerError::open(path, e))?,
+    };
+    let mut rows = BufReader::new(file);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
         if rows.read_until(b'\n', &mut line).map_err(|e| LoggerError::open(path, e))? == 0 {
             break;
         }
-        let whole = line.ends_with(b"\n");
         match serde_json::from_slice::<StepOf>(&line) {
-            Ok(row) if whole && row.step <= step => {
-                copy.write_all(&line).map_err(|e| LoggerError::write(temporary, e))?;
-            }
+            Ok(row) if line.ends_with(b"\n") => each(&line, row.step)?,
             Ok(_) => {}
             Err(source) => {
                 // Torn by a crash if nothing follows, else altered by a hand.
@@ -93,8 +116,7 @@ fn copy_rows(path: &Path, file: File, temporary: &Path, step: u64) -> Result<(),
             }
         }
     }
-    let copy = copy.into_inner().map_err(|e| LoggerError::write(temporary, e.into_error()))?;
-    copy.sync_all().map_err(|e| LoggerError::write(temporary, e))
+    Ok(())
 }
 
 /// Renames and makes the rename itself durable.
@@ -150,6 +172,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let altered = "{\"step\":1}\nnot json\n{\"step\":2}\n";
         fs::write(&path, altered).unwrap();
+        assert!(matches!(check_rows(&path).unwrap_err(), LoggerError::Row { line: 2, .. }));
         let error = cut_back(&path, 5).unwrap_err();
         assert!(matches!(error, LoggerError::Row { line: 2, .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), altered);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use jsonl::Rows;
-pub use jsonl::cut_back;
+pub use jsonl::{check_rows, cut_back};
 use tensorboard::Events;
 use terminal::Terminal;
 

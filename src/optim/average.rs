@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::Named;
-use crate::torch::no_grad;
+use crate::torch::{catching, no_grad};
 
 /// The average of named parameters. Buffers are not averaged: they come from the raw model.
 #[derive(Debug)]
@@ -71,7 +71,12 @@ struct SwapBack<'a> {
 
 impl Drop for SwapBack<'_> {
     fn drop(&mut self) {
-        write(self.parameters, &self.raw);
+        if std::thread::panicking() {
+            // A second panic would end the program before the first is told.
+            let _ = catching(|| write(self.parameters, &self.raw));
+        } else {
+            write(self.parameters, &self.raw);
+        }
     }
 }
 
@@ -86,7 +91,6 @@ fn write(parameters: &[Named], values: &[Tensor]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::catching;
     use tch::{Device, Kind};
 
     fn parameter() -> Tensor {

@@ -89,7 +89,7 @@ pub trait Settings {
         vec![]
     }
 
-    /// The keys of loss terms that a batch as a whole decides: over the micro-batches of a step they are not the same in the mean.
+    /// Keys of the loss terms that are not linear in the batch, so micro-batches change them.
     fn batch_terms(&self) -> Vec<String> {
         vec![]
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tch::{Cuda, Device};
 
 use super::TorchError;
-use super::shim::{check, px_compute_capability, px_load_cuda};
+use super::shim::{check, px_compute_capability, px_cuda_model, px_load_cuda};
 
 /// A device as the user writes it: `cpu`, `cuda`, `cuda:N` or `auto` (the first CUDA device, else the CPU).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,18 @@ pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
     // SAFETY: both pointers outlive the call.
     check(unsafe { px_compute_capability(index.try_into().ok()?, &raw mut major, &raw mut minor) }).ok()?;
     Some((major, minor))
+}
+
+/// What the maker calls a CUDA device; nothing where it is not known.
+pub fn cuda_model(index: usize) -> Option<String> {
+    if cuda_devices().unwrap_or(0) <= index {
+        return None;
+    }
+    let mut name = [0_u8; 256];
+    // SAFETY: writes at most the given number of bytes, the last of them 0.
+    check(unsafe { px_cuda_model(index.try_into().ok()?, name.as_mut_ptr().cast(), name.len()) }).ok()?;
+    let end = name.iter().position(|&byte| byte == 0)?;
+    Some(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
 /// As the user writes it.

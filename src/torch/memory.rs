@@ -1,13 +1,18 @@
-//! When memory ran out, and what becomes of what tensors leave.
+//! When memory ran out, and how freed memory is reused.
 
 use std::ffi::c_int;
 
 use super::TorchError;
 use super::shim::{check, message_of, px_keep_freed_memory, px_memory_ran_out, px_use_one_heap};
 
-/// What libraries below libtorch's allocators say when they get no memory.
-const OTHER_WORDS: [&str; 4] =
-    ["std::bad_alloc", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "size calculation overflowed"];
+/// What libraries below libtorch's allocators say when they get no memory, and what those say on a thread of theirs.
+const OTHER_WORDS: [&str; 5] = [
+    "std::bad_alloc",
+    "_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "size calculation overflowed",
+    "DefaultCPUAllocator: can't allocate memory",
+];
 
 /// Forgets earlier failures, which another error must not be taken for.
 pub(super) fn forget_refusals() {
@@ -18,7 +23,12 @@ pub(super) fn forget_refusals() {
 /// in words.
 pub(super) fn memory_ran_out(message: &str) -> Option<String> {
     match refusal() {
-        Some(0) => Some("on the CUDA device".to_owned()),
+        Some(0) => Some(match message.split_once("ried to allocate ") {
+            Some((_, asked)) => {
+                format!("{} at once on the CUDA device", asked.split(". ").next().unwrap_or(asked))
+            }
+            None => "on the CUDA device".to_owned(),
+        }),
         Some(bytes) => Some(format!("{bytes} bytes at once")),
         None if OTHER_WORDS.iter().any(|words| message.contains(words)) => {
             Some(message.lines().next().unwrap_or_default().trim().to_owned())
@@ -45,8 +55,8 @@ pub fn keep_freed_memory() -> Result<(), TorchError> {
     check(unsafe { px_keep_freed_memory() })
 }
 
-/// Lets all threads of this process share one heap. For a training, whose batches are made on one thread and left by another; threads
-/// that do nothing but decode large pictures would wait for each other.
+/// Lets all threads of this process share one heap. For a training, where one thread makes batches and another frees them;
+/// threads that do nothing but decode large pictures would wait for each other.
 ///
 /// # Errors
 /// When the shim refuses.

@@ -16,6 +16,7 @@ unsafe extern "C" {
     pub(super) fn px_hold_idle_threads(count: c_int) -> *mut c_char;
     pub(super) fn px_load_cuda() -> *mut c_char;
     pub(super) fn px_compute_capability(device: c_int, major: *mut c_int, minor: *mut c_int) -> *mut c_char;
+    pub(super) fn px_cuda_model(device: c_int, name: *mut c_char, size: usize) -> *mut c_char;
     pub(super) fn px_cpu_capability(name: *mut c_char, size: usize) -> *mut c_char;
     pub(super) fn px_autocast(cuda: c_int, enabled: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_autocast_enter() -> *mut c_char;
@@ -77,14 +78,14 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// The tensor that `call` makes. It panics with what the shim says, as tch's own methods do.
+/// The tensor that `call` makes. It panics with what the shim says, in the form of tch's own methods.
 ///
 /// # Safety
 /// When it succeeds `call` must have written a pointer to a tensor that is the caller's.
 pub(super) unsafe fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
     let mut tensor = std::ptr::null_mut();
-    if let Err(error) = check(call(&raw mut tensor)) {
-        panic!("{error}");
+    if let Some(text) = message_of(call(&raw mut tensor)) {
+        panic!("Torch({text:?})");
     }
     // SAFETY: by this function's contract.
     unsafe { Tensor::from_ptr(tensor) }

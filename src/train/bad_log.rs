@@ -11,6 +11,9 @@ use super::TrainError;
 use crate::data::{BadSample, BadSamples, DataError, TooManyBad};
 use crate::logger::cut_back;
 
+/// The list in a run folder.
+pub(super) const BAD_SAMPLES_FILE: &str = "bad_samples.jsonl";
+
 /// Which images a bad file belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,7 +65,7 @@ pub(super) struct BadLog {
 impl BadLog {
     /// Cuts an earlier list back to `step` and counts what is left of it.
     pub fn open(run: &Path, step: u64, train: BadSamples, val: BadSamples) -> Result<Self, TrainError> {
-        let path = run.join("bad_samples.jsonl");
+        let path = run.join(BAD_SAMPLES_FILE);
         cut_back(&path, step)?;
         let mut log = Self { path, train, val, listed_val: HashSet::new(), pending: String::new() };
         // Missing until a file is bad.

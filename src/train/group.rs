@@ -26,7 +26,7 @@ impl Group {
 
     /// Its learning rate at `step` of a run of `steps`; before its start, that of its first step.
     pub fn lr(&self, step: u64, steps: u64) -> f64 {
-        self.config.lr * self.factor(step, steps)
+        self.config.rate(step, self.start, steps)
     }
 
     /// One step, skipped on the device where `found_inf` is not 0.

@@ -1,24 +1,47 @@
-//! Where a run computes, and with what: on equal machines its results are equal bit for bit.
+//! The hardware and software of a run, on which exact results depend.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::torch::{Cpu, cpu_capability, device_name};
+use crate::torch::{Cpu, cpu_capability, cuda_model};
+
+/// A kind of device. The kinds round differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+impl fmt::Display for DeviceKind {
+    /// As `--device` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
 
 /// A device with the software on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// `cpu` or `cuda`.
-    pub device: String,
-    /// The CUDA device's name, or the processor's.
+    /// Its kind.
+    pub device: DeviceKind,
+    /// The GPU's name, or the processor's.
     pub model: String,
-    /// Of a CPU: which of its kernels libtorch runs, the processor's instruction sets, and the user's limits on them.
+    /// Of a CPU: which of its kernels libtorch runs, the processor's instruction sets, and the user's
+    /// limits on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,
-    /// Its version.
+    /// libtorch's version.
     pub libtorch: String,
-    /// Its version.
+    /// pixtok's version.
     pub pixtok: String,
 }
 
@@ -26,20 +49,15 @@ impl Machine {
     /// The one at hand, with `libtorch`'s version.
     #[must_use]
     pub fn here(device: Device, libtorch: String) -> Self {
-        let cpu = Cpu::here();
-        let cuda = device.is_cuda();
-        let mut instructions = vec![];
-        if !cuda {
-            instructions = cpu.features();
-            instructions.insert(0, format!("libtorch's {} kernels", cpu_capability()));
-        }
-        Self {
-            device: if cuda { "cuda" } else { "cpu" }.to_owned(),
-            model: if cuda { device_name(device) } else { cpu.model },
-            instructions,
-            libtorch,
-            pixtok: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        let (kind, model, instructions) = if let Device::Cuda(index) = device {
+            (DeviceKind::Cuda, cuda_model(index).unwrap_or_else(|| "unknown".to_owned()), vec![])
+        } else {
+            let cpu = Cpu::here();
+            let kernels = format!("libtorch's {} kernels", cpu_capability());
+            let instructions = [kernels].into_iter().chain(cpu.features()).collect();
+            (DeviceKind::Cpu, cpu.model, instructions)
+        };
+        Self { device: kind, model, instructions, libtorch, pixtok: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
     /// What differs from `earlier`, other than the kind of device, in words.
@@ -51,22 +69,24 @@ impl Machine {
                 words.push(format!("{what} {now} instead of {then}"));
             }
         };
-        if self.device == earlier.device {
-            compare(if self.device == "cuda" { "GPU" } else { "processor" }, &self.model, &earlier.model);
-            // Most of the two lists is the same.
-            let (now, then) = (&self.instructions, &earlier.instructions);
-            compare("instructions", &without(now, then), &without(then, now));
-        }
         compare("libtorch", &self.libtorch, &earlier.libtorch);
         compare("pixtok", &self.pixtok, &earlier.pixtok);
+        if self.device == earlier.device {
+            let what = if self.device == DeviceKind::Cuda { "GPU" } else { "processor" };
+            compare(what, &self.model, &earlier.model);
+            // Most of the two lists is the same.
+            let (now, then) = (&self.instructions, &earlier.instructions);
+            words.extend(those_without("with", now, then));
+            words.extend(those_without("without", then, now));
+        }
         words
     }
 }
 
-/// Those of `some` that are not among `others`, in words.
-fn without(some: &[String], others: &[String]) -> String {
-    let own: Vec<&str> = some.iter().filter(|word| !others.contains(word)).map(String::as_str).collect();
-    if own.is_empty() { "none of these".to_owned() } else { own.join(", ") }
+/// Those of `some` that are not among `others`, after `word`.
+fn those_without(word: &str, some: &[String], others: &[String]) -> Option<String> {
+    let own: Vec<&str> = some.iter().filter(|one| !others.contains(one)).map(String::as_str).collect();
+    (!own.is_empty()).then(|| format!("{word} {}", own.join(", ")))
 }
 
 #[cfg(test)]
@@ -80,10 +100,11 @@ mod tests {
         assert!(here.differences(&here).is_empty());
         let mut other = Machine { libtorch: "2.12.0".into(), ..here.clone() };
         other.instructions.push("mmx".into());
-        let words = ["instructions none of these instead of mmx", "libtorch 2.13.0 instead of 2.12.0"];
+        let words = ["libtorch 2.13.0 instead of 2.12.0", "without mmx"];
         assert_eq!(here.differences(&other), words);
         // Another kind of device is a matter of its own.
-        let gpu = Machine { device: "cuda".into(), model: "H".into(), instructions: vec![], ..here.clone() };
+        let gpu =
+            Machine { device: DeviceKind::Cuda, model: "H".into(), instructions: vec![], ..here.clone() };
         assert!(here.differences(&gpu).is_empty());
     }
 }

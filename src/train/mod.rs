@@ -27,13 +27,13 @@ use serde::{Deserialize, Serialize};
 pub use adversarial::AdversarialReconstruction;
 pub use collapse::Collapse;
 pub use error::TrainError;
-pub use machine::Machine;
+pub use machine::{DeviceKind, Machine};
 pub use objective::{At, GroupId, Objective, ParameterGroup, StepOutput};
 pub use parts::{Outcome, Parts};
 pub use persist::{Weights, load_model};
 pub use reconstruction::Reconstruction;
 pub use signals::Signals;
-pub use state::{LossWeights, State, StateError};
+pub use state::{Circumstances, LossWeights, State, StateError};
 pub use trainer::Trainer;
 
 use crate::torch::PrecisionChoice;
@@ -47,7 +47,7 @@ pub struct Config {
     /// Images of one optimizer step.
     pub batch_size: usize,
     /// Parts that a batch is worked off in, one after the other, to save memory; divides `batch_size`. The step is the same but for
-    /// rounding and for what a batch as a whole decides: `--dry-run` names it.
+    /// rounding, random draws and terms that are not linear in the batch, which `--dry-run` names.
     pub micro_batches: usize,
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
     /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with avx512_bf16 or amx_bf16) and fp32 on
@@ -64,9 +64,9 @@ pub struct Config {
     /// says of it when a run begins is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keeps_tokens_of: Option<String>,
-    /// The run or model folder whose weights `--init-from` took: a fact likewise.
+    /// The run or model folder whose weights `--init-from` took, as an absolute path: a fact likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_from: Option<String>,
+    pub init_from: Option<String>,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.
     pub ema_decay: f64,
     /// Deterministic kernels on CUDA, slower; the CPU is deterministic anyway.
@@ -159,7 +159,7 @@ impl Default for Config {
             tf32: false,
             freeze: vec![],
             keeps_tokens_of: None,
-            started_from: None,
+            init_from: None,
             ema_decay: 0.0,
             deterministic: false,
             log_every: 10,

@@ -37,10 +37,8 @@ pub struct Parts {
     pub val_set: Arc<Dataset>,
     /// The run folder, locked.
     pub run: RunWriter,
-    /// The run was there before.
-    pub resumed: bool,
-    /// The checkpoint to go on from, and damaged ones that are newer.
-    pub resumed_from: Resumed,
+    /// Where a run that was there before goes on from.
+    pub resumed: Option<Resumed>,
     /// The counters of a run that has not begun, with this process's circumstances.
     pub state: State,
     /// Go on with another thread count or kind of device than the checkpoint's.

@@ -1,10 +1,11 @@
-//! Ctrl-C and SIGTERM: finish the step, save, leave. A second one ends the process at once.
+//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): finish the step, save, leave. A second one ends the
+//! process at once.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{fs, io};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// The signal that came, if one did.
@@ -19,7 +20,7 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         let came = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
             // In this order: the first signal only arms the exit that the second one takes.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
@@ -33,4 +34,12 @@ impl Signals {
     pub fn came(&self) -> Option<i32> {
         i32::try_from(self.0.load(Ordering::Relaxed)).ok().filter(|&signal| signal > 0)
     }
+}
+
+/// Whether whoever started this process had it ignore the signal, as nohup does. Only Linux tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (signal - 1)) != 0
 }

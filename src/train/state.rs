@@ -1,12 +1,10 @@
 //! What a run needs besides its tensors to go on as if it had never stopped: `state.json`.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
-use super::machine::Machine;
-use crate::data::{Cursor, Difference, Fingerprint};
+use super::machine::{DeviceKind, Machine};
+use crate::data::{self, Cursor, Difference, Fingerprint};
 
 /// The counters of a run, and what exactness depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,14 +18,30 @@ pub struct State {
     pub cursor: Cursor,
     /// Evaluations in a row with a collapsed codebook.
     pub collapse: CollapseCount,
+    /// Of all settings that must not change: see `Config::exact_digest` of the root config.
+    pub config: String,
     /// libtorch's threads: another count rounds sums differently.
     pub threads: i32,
     /// Where it was trained last.
     pub machine: Machine,
-    /// Of the training set.
+    /// Of the training images.
     pub data: Fingerprint,
+    /// Of the validation images.
+    pub val_data: Fingerprint,
     /// The weights that the loss takes from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_weights: Option<LossWeights>,
+}
+
+/// What a run trains under, of which [`State`] has each field.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "as in State")]
+pub struct Circumstances {
+    pub config: String,
+    pub threads: i32,
+    pub machine: Machine,
+    pub data: Fingerprint,
+    pub val_data: Fingerprint,
     pub loss_weights: Option<LossWeights>,
 }
 
@@ -35,8 +49,8 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossWeights {
-    /// Where it was.
-    pub file: PathBuf,
+    /// Where it was, as an absolute path.
+    pub file: String,
     /// Hash of its content, hexadecimal.
     pub blake3: String,
 }
@@ -83,17 +97,20 @@ pub enum StateError {
 }
 
 impl State {
-    /// Of a run that has not begun.
+    /// Of a run that has not begun, under these circumstances.
     #[must_use]
-    pub fn new(threads: i32, machine: Machine, data: Fingerprint, loss_weights: Option<LossWeights>) -> Self {
+    pub fn new(circumstances: Circumstances) -> Self {
+        let Circumstances { config, threads, machine, data, val_data, loss_weights } = circumstances;
         Self {
             step: 0,
             evaluated: 0,
             cursor: Cursor::default(),
             collapse: CollapseCount::default(),
+            config,
             threads,
             machine,
             data,
+            val_data,
             loss_weights,
         }
     }
@@ -106,8 +123,8 @@ impl State {
         Ok(serde_json::from_value(saved)?)
     }
 
-    /// Takes over a saved state if a run under `self`'s circumstances, on the images of `folder`, can continue it; returns
-    /// what the user should know.
+    /// Takes over a saved state if a run under `self`'s circumstances, on the images that `data` names,
+    /// can continue it; returns what the user should know.
     ///
     /// # Errors
     /// See [`StateError`].
@@ -115,44 +132,23 @@ impl State {
         &mut self,
         saved: serde_json::Value,
         accept_inexact: bool,
-        folder: &str,
+        data: &data::Config,
     ) -> Result<Vec<String>, StateError> {
         let saved = Self::parse(saved)?;
         let mut notes = vec![];
-        let what = match self.data.difference(&saved.data) {
-            Some(Difference::Names) => Some("their list changed"),
-            Some(Difference::Sizes) => Some("the list is the same, but files have other sizes"),
-            Some(Difference::Times) => {
-                notes.push(format!(
-                    "files in {folder} were written again since the run last used them; names and sizes are the same, so they \
-                     are taken for the same images"
-                ));
-                None
-            }
-            None => None,
-        };
-        if let Some(what) = what {
-            return Err(StateError::Data { folder: folder.to_owned(), what });
+        notes.extend(check_images(&self.data, &saved.data, &data.train)?);
+        if matches!(self.val_data.difference(&saved.val_data), Some(Difference::Names | Difference::Sizes)) {
+            notes.push(
+                "the validation images are not those that the run began with, so earlier figures, the best checkpoint's among \
+                 them, are of other images"
+                    .to_owned(),
+            );
         }
         let hash = |weights: &Option<LossWeights>| weights.as_ref().map(|weights| weights.blake3.clone());
         if hash(&saved.loss_weights) != hash(&self.loss_weights) {
             return Err(StateError::LossWeights);
         }
-        let (now, then) = (&self.machine, &saved.machine);
-        for (then, now, remedy) in [
-            (
-                format!("{} threads", saved.threads),
-                format!("{} threads", self.threads),
-                format!("--threads {}", saved.threads),
-            ),
-            (then.device.clone(), now.device.clone(), format!("--device {}", then.device)),
-        ] {
-            // On CUDA the threads only load images.
-            let idle =
-                then.ends_with("threads") && self.machine.device == "cuda" && saved.machine.device == "cuda";
-            if then == now || idle {
-                continue;
-            }
+        for (then, now, remedy) in self.rounding(&saved) {
             if !accept_inexact {
                 return Err(StateError::Inexact { saved: then, now, remedy });
             }
@@ -161,18 +157,47 @@ impl State {
         let elsewhere = self.machine.differences(&saved.machine);
         if !elsewhere.is_empty() {
             notes.push(format!(
-                "going on with {}: results may differ in their last bits from those of a run that was never moved",
+                "another machine or version: {}. Results may differ in the last bits from an uninterrupted run",
                 elsewhere.join("; ")
             ));
         }
         *self = State {
-            threads: self.threads,
-            machine: self.machine.clone(),
-            data: self.data.clone(),
-            loss_weights: self.loss_weights.clone(),
-            ..saved
+            step: saved.step,
+            evaluated: saved.evaluated,
+            cursor: saved.cursor,
+            collapse: saved.collapse,
+            ..self.clone()
         };
         Ok(notes)
+    }
+
+    /// What rounds differently from `saved`: then, now, and the flag that makes them the same.
+    fn rounding(&self, saved: &State) -> Vec<(String, String, String)> {
+        let (now, then) = (self.machine.device, saved.machine.device);
+        let mut found = vec![];
+        // On CUDA the threads only load images.
+        if self.threads != saved.threads && (now, then) != (DeviceKind::Cuda, DeviceKind::Cuda) {
+            let threads = |state: &State| format!("{} threads", state.threads);
+            found.push((threads(saved), threads(self), format!("--threads {}", saved.threads)));
+        }
+        if now != then {
+            found.push((then.to_string(), now.to_string(), format!("--device {then}")));
+        }
+        found
+    }
+}
+
+/// Refuses images of `folder` that are not those of the run; a note if they may have changed.
+fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
+    let other = |what| StateError::Data { folder: folder.to_owned(), what };
+    match now.difference(then) {
+        Some(Difference::Names) => Err(other("their list changed")),
+        Some(Difference::Sizes) => Err(other("the list is the same, but some sizes differ")),
+        Some(Difference::Times) => Ok(Some(format!(
+            "files in {folder} have new modification times since the run last used them; names and sizes match, so they are \
+             assumed to be the same images"
+        ))),
+        None => Ok(None),
     }
 }
 
@@ -182,17 +207,23 @@ mod tests {
 
     fn state(threads: i32, data: &str) -> State {
         let machine = Machine {
-            device: "cpu".into(),
+            device: DeviceKind::Cpu,
             model: "EPYC".into(),
             instructions: vec![],
             libtorch: "2.13.0".into(),
             pixtok: "1".into(),
         };
-        let print = serde_json::json!({"names": data, "sizes": "s", "times": "t"});
-        State::new(threads, machine, serde_json::from_value(print).unwrap(), None)
+        State::new(Circumstances {
+            config: "c".into(),
+            threads,
+            machine,
+            data: print(data, "s", "t"),
+            val_data: print("val", "s", "t"),
+            loss_weights: None,
+        })
     }
 
-    fn data(names: &str, sizes: &str, times: &str) -> Fingerprint {
+    fn print(names: &str, sizes: &str, times: &str) -> Fingerprint {
         serde_json::from_value(serde_json::json!({"names": names, "sizes": sizes, "times": times})).unwrap()
     }
 
@@ -202,18 +233,21 @@ mod tests {
         saved.step = 7;
         saved.cursor = Cursor { epoch: 1, position: 32 };
         let resume = |mut now: State, accept: bool| {
-            let notes = now.resume(serde_json::to_value(&saved).unwrap(), accept, "photos")?;
+            let notes =
+                now.resume(serde_json::to_value(&saved).unwrap(), accept, &data::Config::default())?;
             Ok::<_, StateError>((now, notes))
         };
         let (same, notes) = resume(state(2, "a"), false).unwrap();
         assert_eq!((same, notes), (saved.clone(), vec![]));
         assert!(matches!(resume(state(2, "b"), true), Err(StateError::Data { .. })));
-        let swollen = State { data: data("a", "other", "t"), ..state(2, "a") };
-        assert!(resume(swollen, true).unwrap_err().to_string().contains("other sizes"));
-        let touched = State { data: data("a", "s", "later"), ..state(2, "a") };
+        let swollen = State { data: print("a", "other", "t"), ..state(2, "a") };
+        assert!(resume(swollen, true).unwrap_err().to_string().contains("some sizes differ"));
+        let touched = State { data: print("a", "s", "later"), ..state(2, "a") };
         let (touched, notes) = resume(touched, false).unwrap();
-        assert!(notes[0].contains("written again"), "{notes:?}");
-        assert_eq!(touched.data, data("a", "s", "later"));
+        assert!(notes[0].contains("modification times"), "{notes:?}");
+        assert_eq!(touched.data, print("a", "s", "later"));
+        let other_val = State { val_data: print("other", "s", "t"), ..state(2, "a") };
+        assert!(resume(other_val, false).unwrap().1[0].contains("validation images"));
         let weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
         let other = State { loss_weights: weights, ..state(2, "a") };
         assert!(matches!(resume(other, true), Err(StateError::LossWeights)));
@@ -225,6 +259,8 @@ mod tests {
         let (elsewhere, notes) = resume(elsewhere, false).unwrap();
         assert!(notes[0].contains("processor Xeon instead of EPYC"), "{notes:?}");
         assert_eq!(elsewhere.machine.model, "Xeon");
-        assert!(state(2, "a").resume(serde_json::json!({"step": 1}), false, "photos").is_err());
+        assert!(
+            state(2, "a").resume(serde_json::json!({"step": 1}), false, &data::Config::default()).is_err()
+        );
     }
 }

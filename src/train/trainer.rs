@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::bad_log::{BadLog, Part, bad_of};
+use super::bad_log::{BAD_SAMPLES_FILE, BadLog, Part, bad_of};
 use super::collapse::{CollapseCount, Over};
 use super::duel::Duel;
 use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
@@ -15,8 +15,9 @@ use super::persist::Live;
 use super::start::{Source, start_quantizer};
 use super::window::{Window, of_group};
 use super::{State, TrainError};
+use crate::checkpoint::Resumed;
 use crate::data::{BadSample, BadSamples, Batch, DataError, Loader};
-use crate::logger::{Logger, LoggerError, LoggerOptions};
+use crate::logger::{Logger, LoggerError, LoggerOptions, METRICS_FILE, check_rows};
 use crate::model::images_from_bytes;
 use crate::optim::WeightAverage;
 use crate::quantizer::{Monitor, merge};
@@ -48,19 +49,27 @@ impl Trainer {
         let average = (parts.train.ema_decay > 0.0).then(|| parts.weight_average());
         let mut state = parts.state.clone();
         let mut notes = vec![];
-        if let Some(loaded) = parts.resumed_from.loaded.take() {
+        let resumed = parts.resumed.is_some();
+        let Resumed { loaded, damaged } = parts.resumed.take().unwrap_or_default();
+        if let Some(loaded) = loaded {
             let live = Live { objective: &*parts.objective, groups: &groups, average: average.as_ref() };
             let saved = loaded.snapshot.state.clone();
-            notes = state.resume(saved, parts.accept_inexact, &parts.data.train)?;
+            notes = state.resume(saved, parts.accept_inexact, &parts.data)?;
             live.restore(&loaded.snapshot)?;
         }
-        for damaged in &parts.resumed_from.damaged {
+        let run = parts.run.folder().path();
+        for log in [METRICS_FILE, BAD_SAMPLES_FILE] {
+            check_rows(&run.join(log))?;
+        }
+        for damaged in &damaged {
             let (path, aside) = (damaged.path.display(), parts.run.set_aside(damaged)?);
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
-        let run = parts.run.folder().path();
-        let options =
-            LoggerOptions { total_steps: parts.train.steps, start_step: state.step, resumed: parts.resumed };
+        if resumed {
+            // More room, if the run now keeps fewer; what it goes on from is the newest.
+            parts.run.retain(parts.train.keep_checkpoints)?;
+        }
+        let options = LoggerOptions { total_steps: parts.train.steps, start_step: state.step, resumed };
         let mut logger = Logger::open(run, options)?;
         for note in notes {
             logger.note(&note);

@@ -98,7 +98,12 @@ impl Trainer {
         let picture = sheet(&[originals, evaluation.reconstructions.clone()]);
         let Ok(png) = picture.to_png() else { return };
         let path = samples.join(format!("step-{step:06}.png"));
-        let written = std::fs::create_dir_all(&samples).and_then(|()| std::fs::write(&path, &png));
+        // Not the folders above: a run folder that is gone must not come back without its config.
+        let made = match std::fs::create_dir(&samples) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        };
+        let written = made.and_then(|()| std::fs::write(&path, &png));
         if let Err(error) = written {
             self.logger.warn(&format!("cannot write {}: {error}", path.display()));
         }

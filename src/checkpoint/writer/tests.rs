@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::super::which::Which;
 use super::*;
+use crate::checkpoint::{Loaded, Resumed};
 
 fn snapshot(value: f64) -> Snapshot {
     let filled = |shape: &[i64]| Tensor::full(shape, value, (Kind::Float, Device::Cpu));
@@ -110,7 +111,7 @@ fn every_damage_is_found_and_resume_falls_back() {
         assert!(matches!(error, Error::Damaged { .. }), "{expected}: {error}");
         assert!(error.to_string().contains(expected), "{expected}: {error}");
 
-        let Resumed { loaded, damaged } = run.newest_whole().unwrap();
+        let Resumed { loaded, damaged } = run.folder().newest_whole().unwrap();
         let loaded = loaded.unwrap();
         assert_eq!((loaded.step, value_of(&loaded)), (3, 3.0));
         assert_eq!(damaged.len(), 1);
@@ -120,6 +121,9 @@ fn every_damage_is_found_and_resume_falls_back() {
         let aside = run.set_aside(&damaged[0]).unwrap();
         assert!(aside.ends_with("damaged-step-000007"), "{}", aside.display());
         assert_eq!(names_in(run.folder().path()), [".lock", "damaged-step-000007", "step-000003"]);
+        // Damaged once more.
+        fs::create_dir(&damaged[0].path).unwrap();
+        assert!(run.set_aside(&damaged[0]).unwrap().ends_with("damaged-step-000007-2"));
     }
 }
 
@@ -148,11 +152,11 @@ fn no_altered_bit_goes_unnoticed() {
 fn a_run_without_a_whole_checkpoint_lists_the_damaged_ones() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(folder.path(), &[]);
-    let resumed = run.newest_whole().unwrap();
+    let resumed = run.folder().newest_whole().unwrap();
     assert!(resumed.loaded.is_none() && resumed.damaged.is_empty());
     assert!(run.folder().newest_state().unwrap().is_none());
     fs::create_dir(run.folder().checkpoint_path(5)).unwrap();
-    let resumed = run.newest_whole().unwrap();
+    let resumed = run.folder().newest_whole().unwrap();
     assert!(resumed.loaded.is_none());
     assert_eq!(resumed.damaged.len(), 1);
 }
@@ -191,7 +195,7 @@ fn a_later_format_is_an_error_and_not_stepped_over() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(folder.path(), &[3, 7]);
     fs::write(run.folder().checkpoint_path(7).join("manifest.json"), b"{\"format_version\":2}").unwrap();
-    let error = run.newest_whole().unwrap_err();
+    let error = run.folder().newest_whole().unwrap_err();
     assert!(matches!(error, Error::UnknownFormat { found: 2, known: 1, .. }), "{error}");
     assert_eq!(run.folder().checkpoints().unwrap(), [3, 7]);
 }
@@ -236,9 +240,12 @@ fn one_trainer_at_a_time_and_readers_beside_it() {
     assert!(matches!(RunWriter::create(&path), Err(Error::InUse { .. })));
     assert_eq!(RunFolder::open(&path).unwrap().load(1).unwrap().step, 1);
     drop(run);
+    // Whatever it is, a new run must not be put over it.
+    assert!(matches!(RunWriter::create(&path), Err(Error::Remains { .. })));
+    fs::write(path.join("config.toml"), b"").unwrap();
     let message = RunWriter::create(&path).unwrap_err().to_string();
     assert!(message.contains("--resume"), "{message}");
-    assert_eq!(RunWriter::resume(&path).unwrap().newest_whole().unwrap().loaded.unwrap().step, 1);
+    assert_eq!(RunWriter::resume(&path).unwrap().folder().newest_whole().unwrap().loaded.unwrap().step, 1);
 }
 
 #[test]
@@ -268,7 +275,7 @@ fn resume_clears_what_a_killed_trainer_left() {
     fs::create_dir(path.join(".step-000003.tmp-4194305")).unwrap();
     let run = RunWriter::resume(&path).unwrap();
     assert_eq!(names_in(&path), [".lock", "step-000001", "step-000002"]);
-    assert_eq!(run.newest_whole().unwrap().loaded.unwrap().step, 2);
+    assert_eq!(run.folder().newest_whole().unwrap().loaded.unwrap().step, 2);
 }
 
 #[test]

@@ -174,9 +174,12 @@ impl Job {
         let path = self.folder.with_extension("toml");
         write_atomic(&path, config.to_toml()?.as_bytes())?;
         let mut words = vec!["train".into(), text(&path)];
-        if self.folder.join("config.toml").exists() {
-            // A comparison goes on by itself; damaged checkpoints are kept under another name.
-            words.extend(["--resume".into(), text(&self.folder), "--restart".into()]);
+        if open::is_ours(&self.folder) {
+            words.extend(["--resume".into(), text(&self.folder)]);
+            if RunFolder::open(&self.folder)?.checkpoints()?.is_empty() {
+                // Stopped before its first checkpoint, it has nothing to lose.
+                words.push("--restart".into());
+            }
         } else {
             words.extend(["--run".into(), text(&self.folder)]);
         }

@@ -16,13 +16,13 @@ use tch::Device;
 
 use super::libtorch::libtorch_version;
 use super::{Misuse, note, open, print};
-use crate::checkpoint::{Resumed, RunWriter, write_atomic};
+use crate::checkpoint::{RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::{Cache, DataError, Dataset, Split};
 use crate::seed::Seed;
 use crate::torch::{keep_freed_memory, set_deterministic, use_one_heap};
-use crate::train::{Machine, Outcome, Parts, Signals, State, Trainer};
+use crate::train::{Circumstances, LossWeights, Machine, Outcome, Parts, Signals, State, Trainer};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
 use precision::Settled;
@@ -30,7 +30,7 @@ use resume::Earlier;
 
 /// Trains; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: &TrainArgs) -> Result<u8> {
-    let earlier = args.resume.as_deref().map(Earlier::open).transpose()?;
+    let earlier = args.resume.as_deref().map(|run| Earlier::open(run, args.dry_run)).transpose()?;
     let mut config = resolve(args, earlier.as_ref())?;
     let compute = earlier.as_ref().map_or_else(|| args.compute.clone(), |run| run.compute(&args.compute));
     let device = open::compute(&compute)?;
@@ -40,18 +40,24 @@ pub(super) fn run(args: &TrainArgs) -> Result<u8> {
     }
     let given = args.lpips_weights.clone().or_else(|| earlier.as_ref().and_then(Earlier::loss_weights));
     let weights = networks::loss_weights(&config.loss, given.as_deref());
-    if args.dry_run {
-        return dry_run(args, &config, &settled, &Networks::build(&config, device)?, weights);
+    let mut notes = vec![];
+    if let Some(earlier) = &earlier {
+        earlier.check_checkpoint(args.restart)?;
+        notes = earlier.check_steps(&config)?;
     }
-    train(args, earlier, config, (device, &settled), weights?)
+    if args.dry_run {
+        return dry_run(args, earlier, &config, (device, &settled), weights, notes);
+    }
+    train(args, earlier, config, (device, &settled), weights?, notes)
 }
 
 fn train(
     args: &TrainArgs,
-    earlier: Option<Earlier>,
+    mut earlier: Option<Earlier>,
     mut config: Config,
     (device, settled): (Device, &Settled),
     weights: Option<PathBuf>,
+    mut notes: Vec<String>,
 ) -> Result<u8> {
     if !device.is_cuda() {
         keep_freed_memory()?;
@@ -63,43 +69,34 @@ fn train(
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
     let networks = Networks::build(&config, device)?;
-    if let Some(other) = &args.init_from {
-        config.train.keeps_tokens_of = init::from_run(other, &config, &networks)?;
-        config.train.started_from = Some(other.display().to_string());
-    }
+    (config.train.keeps_tokens_of, config.train.init_from) = match (&args.init_from, &earlier) {
+        (Some(other), _) => (init::from_run(other, &config, &networks)?, Some(absolute(other))),
+        (None, Some(run)) => {
+            let train = &run.config.train;
+            (train.keeps_tokens_of.clone(), train.init_from.clone())
+        }
+        (None, None) => (None, None),
+    };
     let objective = networks.objective(&config, loss);
     set_deterministic(config.train.deterministic)?;
-    let (run, resumed) = match &earlier {
-        Some(earlier) => {
-            let run = RunWriter::resume(&earlier.path)?;
-            let resumed = earlier.checkpoint(&run, args.restart)?;
-            config.train.keeps_tokens_of = earlier.config.train.keeps_tokens_of.clone();
-            config.train.started_from = earlier.config.train.started_from.clone();
-            (run, resumed)
-        }
-        None => (RunWriter::create(&run_folder(args))?, Resumed { loaded: None, damaged: vec![] }),
+    let (run, resumed) = match earlier.as_mut().and_then(Earlier::take) {
+        Some((run, resumed)) => (run, Some(resumed)),
+        None => (RunWriter::create(&run_folder(args))?, None),
     };
-    if let (Some(earlier), Some(loaded)) = (&earlier, &resumed.loaded) {
-        earlier.check_steps(loaded.step, &config)?;
-        note(&format!("going on from step {} of {}", loaded.step, earlier.path.display()));
-        if device.is_cuda() && !config.train.deterministic {
-            note(
-                "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit",
-            );
-        }
+    let goes_on = resumed.as_ref().is_some_and(|resumed| resumed.loaded.is_some());
+    if goes_on && device.is_cuda() && !config.train.deterministic {
+        notes.push(
+            "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit"
+                .to_owned(),
+        );
     }
     let path = run.folder().path().to_owned();
     let config_text = config.to_toml()?;
     if earlier.is_none() {
-        // A folder with logs in it is a run, and then has its config too.
+        // Before the logs, so that a folder with logs always has its config.
         write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
-    let state = State::new(
-        tch::get_num_threads(),
-        Machine::here(device, libtorch_version()),
-        train_set.fingerprint(),
-        weights_of_loss,
-    );
+    let state = state(&config, device, (&train_set, &val_set), weights_of_loss)?;
     let trainer = Trainer::new(Parts {
         seed: Seed(config.seed),
         train: config.train.clone(),
@@ -112,8 +109,7 @@ fn train(
         train_set,
         val_set,
         run,
-        resumed: earlier.is_some(),
-        resumed_from: resumed,
+        resumed,
         state,
         accept_inexact: args.accept_inexact,
         save_first: args.init_from.is_some(),
@@ -124,32 +120,63 @@ fn train(
         write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
     if settled.reason.is_some() {
-        note(&format!("training in {}", settled.words()));
+        notes.push(format!("training in {}", settled.words()));
     }
-    if let Some(terms) = config.micro_batch_terms() {
-        note(&format!("micro-batches: {terms}"));
+    notes.extend(config.micro_batch_terms().map(|terms| format!("micro-batches: {terms}")));
+    notes.extend(words_of_adversary(&config));
+    for text in notes {
+        note(&text);
     }
-    note_of_adversary(&config);
     report(trainer.run()?, &path)
+}
+
+/// The state of a run that has not begun.
+fn state(
+    config: &Config,
+    device: Device,
+    (train_set, val_set): (&Dataset, &Dataset),
+    loss_weights: Option<LossWeights>,
+) -> Result<State> {
+    Ok(State::new(Circumstances {
+        config: config.exact_digest()?,
+        threads: tch::get_num_threads(),
+        machine: Machine::here(device, libtorch_version()),
+        data: train_set.fingerprint(),
+        val_data: val_set.fingerprint(),
+        loss_weights,
+    }))
 }
 
 /// Says what the run will be, having read all that it would begin with.
 fn dry_run(
     args: &TrainArgs,
+    earlier: Option<Earlier>,
     config: &Config,
-    precision: &Settled,
-    networks: &Networks,
+    (device, precision): (Device, &Settled),
     weights: Result<Option<PathBuf>>,
+    mut notes: Vec<String>,
 ) -> Result<u8> {
+    let networks = Networks::build(config, device)?;
     if let Some(other) = &args.init_from {
-        init::from_run(other, config, networks)?;
+        init::from_run(other, config, &networks)?;
     }
     // Whether they are what they should be.
-    let weights = weights.and_then(|path| {
-        networks::loss(&config.loss, path.clone(), networks.device())?;
-        Ok(path)
-    });
-    print(&dry_run::words(config, precision, networks, weights)?).map(|()| 0)
+    let weights = weights.and_then(|path| Ok((networks::loss(&config.loss, path.clone(), device)?.1, path)));
+    let (loss_weights, weights) = match weights {
+        Ok((noted, path)) => (noted, Ok(path)),
+        Err(error) => (None, Err(error)),
+    };
+    // The images may be on another machine.
+    if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
+        (earlier, training_set(config), validation_set(config), &weights)
+    {
+        let state = state(config, device, (&train_set, &val_set), loss_weights)?;
+        notes.extend(earlier.check_state(state, args.accept_inexact, &config.data)?);
+    }
+    for text in notes {
+        note(&text);
+    }
+    print(&dry_run::words(config, precision, &networks, weights)?).map(|()| 0)
 }
 
 /// Says how a training ended; the exit code.
@@ -172,15 +199,17 @@ fn report(outcome: Outcome, run: &Path) -> Result<u8> {
 /// The config with flags and overrides applied, checked. A run that goes on has its own.
 fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     let own = earlier.map(|run| run.path.join(open::CONFIG));
-    let file = args.config.clone().or(own).ok_or_else(no_config)?;
+    let file = args.config.clone().or(own).unwrap_or_default();
     let (mut config, notes) = Config::read(&file, &args.overrides)?;
     for text in notes {
         note(&text);
     }
     if let Some(folder) = &args.data {
         config.data.train = text_of(folder)?;
-        // The config's validation images belong to the config's training images.
-        config.data.val = None;
+        if earlier.is_none() {
+            // The config's validation images belong to the config's training images.
+            config.data.val = None;
+        }
     }
     if let Some(folder) = &args.val_data {
         config.data.val = Some(text_of(folder)?);
@@ -198,19 +227,19 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     Ok(config)
 }
 
-fn no_config() -> Misuse {
-    Misuse("there is no config; give one, or a run to go on with by --resume".into())
-}
-
-/// Says when the discriminator begins.
-fn note_of_adversary(config: &Config) {
-    let Some(adversarial) = &config.adversarial else { return };
-    let (start, steps) = (adversarial.start, config.train.steps);
-    note(&if start < steps {
+/// When the discriminator begins.
+fn words_of_adversary(config: &Config) -> Option<String> {
+    let (start, steps) = (config.adversarial.as_ref()?.start, config.train.steps);
+    Some(if start < steps {
         format!("the discriminator takes part from step {start}")
     } else {
         format!("the discriminator never takes part: adversarial.start is {start} and train.steps {steps}")
-    });
+    })
+}
+
+/// As a run notes it, since it may go on from another folder.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn text_of(path: &Path) -> Result<String> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tch::{Device, nn};
 
+use super::absolute;
 use crate::adversarial::Adversary;
 use crate::commands::{Misuse, weights};
 use crate::config::Config;
@@ -179,7 +180,6 @@ pub(super) fn loss(
         .into());
     }
     let blake3 = weights::hash(&path)?;
-    // Absolute, since a run may go on from another folder.
-    let noted = LossWeights { file: std::path::absolute(&path).unwrap_or(path), blake3 };
+    let noted = LossWeights { file: absolute(&path), blake3 };
     Ok((Loss::new(config.clone(), Some(lpips))?, Some(noted)))
 }

@@ -1,4 +1,4 @@
-//! `pixtok train --resume`: the run as it lies on disk. Nothing in it changes before everything is checked.
+//! `pixtok train --resume`: the run as found on disk. Nothing of it changes before everything is checked.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,31 +7,31 @@ use std::thread::available_parallelism;
 
 use anyhow::Result;
 
-use crate::checkpoint::{DamagedCheckpoint, Error, Resumed, RunFolder, RunWriter};
+use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
 use crate::cli::ComputeArgs;
 use crate::commands::{Misuse, note, open};
 use crate::config::Config;
+use crate::data;
 use crate::logger::METRICS_FILE;
-use crate::optim;
+use crate::optim::{self, Schedule};
 use crate::torch::DeviceChoice;
-use crate::train::{State, TrainError};
+use crate::train::{DeviceKind, State, TrainError};
 
 /// The run that is to go on.
 pub(super) struct Earlier {
     pub path: PathBuf,
     pub config: Config,
-    /// Of its newest checkpoint; nothing if it has none that can be read.
+    /// Of the checkpoint to go on from, or of the newest that can be read; nothing if there is none.
     state: Option<State>,
+    /// This process's lock on it; absent in a dry run.
+    lock: Option<RunWriter>,
+    resumed: Resumed,
 }
 
 impl Earlier {
-    /// Reads what the run says of itself.
-    pub fn open(path: &Path) -> Result<Self> {
-        let folder = RunFolder::open(path)?;
-        let not_a_run = |reason: &str| Error::NotARun { folder: path.to_owned(), reason: reason.to_owned() };
-        if !open::is_ours(path) {
-            return Err(not_a_run("it has no config.toml").into());
-        }
+    /// Reads what the run says of itself. A dry run takes no lock and changes nothing.
+    pub fn open(path: &Path, dry_run: bool) -> Result<Self> {
+        let folder = open::run_folder(path)?;
         let config = open::config_of(path)?;
         if path.join(open::MODEL).is_file() && folder.checkpoints()?.is_empty() {
             return Err(Misuse(format!(
@@ -40,18 +40,49 @@ impl Earlier {
             ))
             .into());
         }
-        let state = folder.newest_state()?.map(State::parse).transpose().map_err(TrainError::from)?;
-        Ok(Self { path: path.to_owned(), config, state })
+        let lock = if dry_run { None } else { Some(RunWriter::resume(path)?) };
+        let resumed = folder.newest_whole()?;
+        let state = match &resumed.loaded {
+            Some(loaded) => Some(loaded.snapshot.state.clone()),
+            None => folder.newest_state()?,
+        };
+        let state = state.map(State::parse).transpose().map_err(TrainError::from)?;
+        let earlier = Self { path: path.to_owned(), config, state, lock, resumed };
+        earlier.check_own_config()?;
+        Ok(earlier)
+    }
+
+    /// Refuses a `config.toml` that is not the one of the checkpoint.
+    fn check_own_config(&self) -> Result<()> {
+        let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(()) };
+        if state.config == self.config.exact_digest()? {
+            return Ok(());
+        }
+        Err(Misuse(format!(
+            "{} was changed since the checkpoint of step {}, in a key that a run must keep; undo the change, or start a new run with \
+             --init-from {}",
+            self.path.join(open::CONFIG).display(),
+            state.step,
+            self.path.display()
+        ))
+        .into())
+    }
+
+    /// Whether there is a checkpoint to go on from.
+    fn has_checkpoint(&self) -> bool {
+        self.resumed.loaded.is_some()
     }
 
     /// The device and the thread count of the run, where the flags leave them open.
     pub fn compute(&self, args: &ComputeArgs) -> ComputeArgs {
         let mut args = args.clone();
-        let Some(state) = &self.state else { return args };
-        if args.device == DeviceChoice::Auto && state.machine.device == "cpu" {
+        let Some(state) = self.state.as_ref().filter(|state| state.machine.device == DeviceKind::Cpu) else {
+            return args;
+        };
+        if args.device == DeviceChoice::Auto {
             args.device = DeviceChoice::Cpu;
         }
-        if args.threads.is_none() && state.machine.device == "cpu" {
+        if args.threads.is_none() {
             args.threads = Some(state.threads);
             let processors = available_parallelism().map_or(1, usize::from);
             if state.threads > processors as i32 {
@@ -67,14 +98,14 @@ impl Earlier {
 
     /// The file of the loss's weights, if it is still where it was.
     pub fn loss_weights(&self) -> Option<PathBuf> {
-        let file = &self.state.as_ref()?.loss_weights.as_ref()?.file;
-        file.is_file().then(|| file.clone())
+        let file = PathBuf::from(&self.state.as_ref()?.loss_weights.as_ref()?.file);
+        file.is_file().then_some(file)
     }
 
-    /// Refuses a config with which the run could not go on as it began.
+    /// Refuses a config with which the run could not go on as it began. A run that starts over takes any.
     pub fn check_config(&self, config: &Config) -> Result<()> {
         let changes = config.changes_that_matter(&self.config)?;
-        if changes.is_empty() {
+        if changes.is_empty() || !self.has_checkpoint() {
             return Ok(());
         }
         let path = self.path.display();
@@ -89,82 +120,94 @@ impl Earlier {
         .into())
     }
 
-    /// The checkpoint to go on from: the newest that is whole. With `restart` it may have none, and begins again.
-    pub fn checkpoint(&self, run: &RunWriter, restart: bool) -> Result<Resumed> {
-        let resumed = run.newest_whole()?;
-        if resumed.loaded.is_some() {
-            return Ok(resumed);
+    /// Refuses a run without a whole checkpoint, unless it is to start over.
+    pub fn check_checkpoint(&self, restart: bool) -> Result<()> {
+        if self.has_checkpoint() {
+            return Ok(());
         }
         let path = self.path.display();
-        let none = match resumed.damaged.as_slice() {
-            [] => format!("{path} has no checkpoint yet: it was stopped before its first"),
+        let none = match self.resumed.damaged.as_slice() {
+            [] => format!("{path} has no checkpoint: it was stopped before the first was saved"),
             damaged => format!("{path} has no whole checkpoint:{}", listed(damaged)),
         };
-        if let Some(other) = &self.config.train.started_from {
+        if let Some(other) = &self.config.train.init_from {
             return Err(Misuse(format!(
-                "{none}\nIt began with the weights of {other}, which only a new run can begin with again: --init-from {other}"
+                "{none}\nIt started from the weights of {other}; start a new run in another folder: --init-from {other} --run NEW"
             ))
             .into());
         }
         if !restart {
+            let damaged = !self.resumed.damaged.is_empty();
             return Err(Misuse(format!(
-                "{none}\n{}To begin this run again at step 0, add --restart, which {}",
-                if resumed.damaged.is_empty() {
-                    ""
-                } else {
-                    "Restore one of them from a copy if there is one. "
-                },
-                self.discarded(!resumed.damaged.is_empty())
+                "{none}\n{}To start over at step 0, add --restart, which {}",
+                if damaged { "If you have a backup, restore one of them. " } else { "" },
+                self.discarded(damaged)
             ))
             .into());
         }
-        note(&format!("{none}\nbeginning again at step 0"));
-        Ok(resumed)
+        note(&format!("{none}\nstarting over at step 0"));
+        Ok(())
     }
 
-    /// What a new beginning takes away, in words.
+    /// Hands out the run and where it goes on from; nothing in a dry run.
+    pub fn take(&mut self) -> Option<(RunWriter, Resumed)> {
+        Some((self.lock.take()?, std::mem::take(&mut self.resumed)))
+    }
+
+    /// What going on under `now`'s circumstances means, in words.
+    ///
+    /// # Errors
+    /// When it would not be the same run.
+    pub fn check_state(
+        &self,
+        mut now: State,
+        accept_inexact: bool,
+        data: &data::Config,
+    ) -> Result<Vec<String>> {
+        let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
+        let notes = now.resume(loaded.snapshot.state.clone(), accept_inexact, data);
+        Ok(notes.map_err(TrainError::from)?)
+    }
+
+    /// What starting over discards, in words.
     fn discarded(&self, any_damaged: bool) -> String {
-        let text = fs::read_to_string(self.path.join(METRICS_FILE)).unwrap_or_default();
+        let text = fs::read(self.path.join(METRICS_FILE)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let rows = text.lines().count();
-        let last = text
-            .lines()
-            .rev()
-            .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64());
-        let log = match last {
-            Some(step) => format!("discards the {rows} rows of {METRICS_FILE} (up to step {step})"),
-            None => format!("discards nothing ({METRICS_FILE} has no rows)"),
-        };
+        let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64();
+        let last = text.lines().rev().find_map(step);
+        let last = last.map_or_else(String::new, |step| format!(", up to step {step}"));
         let aside = if any_damaged { " and keeps the damaged checkpoints as damaged-step-N" } else { "" };
-        format!("{log}{aside}.")
+        let row = if rows == 1 { "row" } else { "rows" };
+        format!("discards the logs so far ({METRICS_FILE} has {rows} {row}{last}){aside}.")
     }
 
-    /// Refuses fewer steps than the run already has, which its config would then deny, and says what other steps mean.
-    pub fn check_steps(&self, step: u64, config: &Config) -> Result<()> {
-        let (steps, path) = (config.train.steps, self.path.display());
+    /// Refuses fewer steps than the run already has. Returns from where it goes on and what another number
+    /// of steps means, in words.
+    pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
+        let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
+        let (step, steps, path) = (loaded.step, config.train.steps, self.path.display());
         if step > steps {
             return Err(Misuse(format!(
                 "train.steps is {steps}, and {path} is at step {step} already; give {step} or more"
             ))
             .into());
         }
+        let mut notes = vec![format!("going on from step {step} of {path}")];
         let before = self.config.train.steps;
-        if before != steps {
-            note(&format!("the learning rate schedule now spans {steps} steps instead of {before}"));
-            let groups = [
-                ("", Some((&config.optimizer, 0))),
-                ("discriminator's ", config.adversarial.as_ref().map(|a| (&a.optimizer, a.start))),
-            ];
-            for (whose, group) in groups {
-                let Some((optimizer, start)) = group else { continue };
+        if before != steps && step < steps {
+            notes.push(format!("the learning rate schedule now spans {steps} steps instead of {before}"));
+            let adversary = config.adversarial.as_ref().map(|a| ("discriminator's ", &a.optimizer, a.start));
+            for (whose, optimizer, start) in [("", &config.optimizer, 0)].into_iter().chain(adversary) {
                 if let Some(words) = rate_jump(optimizer, start, step, (before, steps)) {
-                    note(&format!("warning: the {whose}learning rate {words}"));
+                    notes.push(format!("warning: the {whose}learning rate {words}"));
                 }
             }
         }
         if step == steps {
-            note(&format!("{path} is at its last step already; raise train.steps to go on"));
+            notes.push(format!("{path} is at its last step already; raise train.steps to go on"));
         }
-        Ok(())
+        Ok(notes)
     }
 }
 
@@ -175,50 +218,48 @@ fn listed(damaged: &[DamagedCheckpoint]) -> String {
     })
 }
 
-/// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after` steps, with the remedy;
-/// nothing if it goes on smoothly, within a tenth.
+/// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after` steps,
+/// with the remedy; nothing if it goes on smoothly, within a tenth.
 fn rate_jump(
     optimizer: &optim::Config,
     start: u64,
     step: u64,
     (before, after): (u64, u64),
 ) -> Option<String> {
-    let rate = |step: u64, steps: u64| {
-        optimizer.lr * optimizer.schedule.factor(step.saturating_sub(start), steps.saturating_sub(start))
-    };
-    if step <= start {
-        return None;
-    }
-    // That of the last step done, and that of the next.
-    let (then, now) = (rate(step - 1, before), rate(step, after));
+    // The last step done, by both lengths.
+    let last = step.checked_sub(1).filter(|last| *last >= start)?;
+    let (then, now) = (optimizer.rate(last, start, before), optimizer.rate(last, start, after));
     if (now - then).abs() <= 0.1 * then.max(now) {
         return None;
     }
+    let remedy = if matches!(optimizer.schedule, Schedule::Wsd { .. }) {
+        "to extend a run smoothly, raise train.steps before its decay begins"
+    } else {
+        "to be able to extend a run smoothly, begin it with optimizer.schedule kind \"constant\" or \"wsd\""
+    };
     Some(format!(
-        "jumps from {then:.3e} to {now:.3e} at step {step}; a run that may be made longer goes on smoothly with \
-         optimizer.schedule kind \"constant\" or \"wsd\" from its beginning. To train on at a rate of your own, start a new run \
-         with --init-from"
+        "jumps from {then:.3e} to {now:.3e} at step {step}; {remedy}. To set the rate yourself, start a new run with --init-from"
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::Schedule;
 
     #[test]
     fn a_jump_of_the_rate_is_told() {
         let cosine = optim::Config::default();
         let words = rate_jump(&cosine, 0, 600, (600, 1200)).unwrap();
-        assert!(words.starts_with("jumps from 6.854e-9 to 5.000e-4 at step 600"), "{words}");
+        assert!(words.starts_with("jumps from 6.854e-9 to 5.013e-4 at step 600"), "{words}");
         // Early in a long run the curves are close.
         assert_eq!(rate_jump(&cosine, 0, 60, (600, 660)), None);
-        let constant = optim::Config { schedule: Schedule::Constant { warmup_steps: 0 }, ..cosine.clone() };
+        let constant = optim::Config { schedule: Schedule::Constant { warmup_steps: 50 }, ..cosine.clone() };
         assert_eq!(rate_jump(&constant, 0, 600, (600, 1200)), None);
+        assert_eq!(rate_jump(&constant, 0, 5, (600, 1200)), None, "the warm-up is no jump");
         let wsd = Schedule::Wsd { warmup_steps: 0, decay_steps: 100, final_factor: 0.0 };
         let wsd = optim::Config { schedule: wsd, ..cosine.clone() };
         assert_eq!(rate_jump(&wsd, 0, 500, (600, 1200)), None);
-        assert!(rate_jump(&wsd, 0, 550, (600, 1200)).is_some());
+        assert!(rate_jump(&wsd, 0, 550, (600, 1200)).unwrap().contains("before its decay begins"));
         assert_eq!(rate_jump(&cosine, 700, 600, (600, 1200)), None, "a group that has not begun");
     }
 }
