@@ -11,6 +11,8 @@ use std::{fs, io};
 use walkdir::{DirEntry, WalkDir};
 
 use super::index::Index;
+use super::omitted::{OmittedFiles, is_omitted_folder};
+use super::samples::key::readable;
 use super::{DataError, Split};
 
 /// The endings of the files that are taken for images, in any case. What a file really is its content
@@ -26,11 +28,13 @@ pub struct ImageFolder {
     root: PathBuf,
     index: Index,
     labels: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl ImageFolder {
     /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through symbolic
-    /// links, without hidden files and folders. Reads no file.
+    /// links, without hidden files, and without folders that are hidden, of thumbnails or of deleted files.
+    /// Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -45,7 +49,14 @@ impl ImageFolder {
             Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
         }
         let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
-        for entry in walk(root) {
+        let (mut walk, mut shards) = (Walk::new(root), BTreeSet::new());
+        while let Some(entry) = walk.next() {
+            if let Ok(entry) = &entry
+                && entry.file_type().is_file()
+            {
+                walk.omitted.file(entry.file_name());
+                shards.extend(shard_of(entry));
+            }
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             found += 1;
@@ -58,8 +69,9 @@ impl ImageFolder {
                 index.push(relative);
             }
         }
+        let mut notes = walk.omitted.words(root);
         if found == 0 {
-            return Err(DataError::Empty(root.to_owned()));
+            return Err(DataError::empty(root, &notes));
         }
         if index.len() > u32::MAX as usize {
             return Err(DataError::TooManyFiles(root.to_owned()));
@@ -68,7 +80,22 @@ impl ImageFolder {
             return Err(split.empty(found));
         }
         index.sort();
-        Ok(ImageFolder { root: root.to_owned(), index, labels: labels.into_iter().collect() })
+        let mut labels: Vec<String> = labels.into_iter().collect();
+        if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
+            notes.push(format!(
+                "the folders in {} ({} …) are no classes but img2dataset's shards, since its statistics lie beside them",
+                root.display(),
+                labels[0]
+            ));
+            labels.clear();
+        }
+        Ok(ImageFolder { root: root.to_owned(), index, labels, notes })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The number of images.
@@ -84,16 +111,27 @@ impl ImageFolder {
     }
 
     /// The path of image `index` relative to the folder, with `/` between its parts. Bytes that are not UTF-8
-    /// are replaced.
+    /// are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.index.get(index))
+        readable(self.index.get(index))
+    }
+
+    /// Whether the name of image `index` is UTF-8.
+    pub(super) fn is_utf8(&self, index: usize) -> bool {
+        str::from_utf8(self.index.get(index)).is_ok()
     }
 
     /// Where image `index` lies.
     #[must_use]
     pub fn path(&self, index: usize) -> PathBuf {
         self.root.join(OsStr::from_bytes(self.index.get(index)))
+    }
+
+    /// What is passed over in the folder, and what is taken for something special, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The class of image `index`, a position in [`ImageFolder::labels`]; none if it lies right in the folder.
@@ -103,7 +141,8 @@ impl ImageFolder {
         self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
     }
 
-    /// The class names: the first-level folders with images in them, sorted; the same for every split.
+    /// The class names: the first-level folders with images in them, sorted; the same for every split. None where all of
+    /// those are shards that img2dataset wrote as files: `00000/` beside `00000_stats.json` or `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
@@ -140,23 +179,61 @@ impl ImageFolder {
     }
 }
 
-/// Everything in `root` and its subfolders that is not hidden, links followed.
-fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
-    let walk = WalkDir::new(root).follow_links(true).into_iter();
-    walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name()))
+/// Everything in a folder and its subfolders, links followed, without the folders that are passed over.
+struct Walk {
+    entries: walkdir::IntoIter,
+    omitted: OmittedFiles,
+}
+
+impl Walk {
+    fn new(root: &Path) -> Walk {
+        let entries = WalkDir::new(root).follow_links(true).into_iter();
+        Walk { entries, omitted: OmittedFiles::default() }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = walkdir::Result<DirEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let entry = self.entries.next()?;
+            match &entry {
+                Ok(found)
+                    if found.depth() > 0
+                        && found.file_type().is_dir()
+                        && is_omitted_folder(found.file_name().as_bytes()) =>
+                {
+                    self.omitted.folder(found.file_name());
+                    self.entries.skip_current_dir();
+                }
+                _ => return Some(entry),
+            }
+        }
+    }
+}
+
+/// The folder that is a shard, if `entry` is what img2dataset writes beside it.
+fn shard_of(entry: &DirEntry) -> Option<String> {
+    let name = entry.file_name().to_str().filter(|_| entry.depth() == 1)?;
+    name.strip_suffix("_stats.json").or_else(|| name.strip_suffix(".parquet")).map(str::to_owned)
 }
 
 /// An image in `root` or its subfolders, relative to it: the first that is met. What cannot be read shows none; where images
 /// are only looked for, that is no error (a disk of tars has its `lost+found`).
 pub(super) fn any_image(root: &Path) -> Option<PathBuf> {
-    let path = walk(root).find_map(|entry| image_path(entry, root).ok().flatten())?;
+    let path = Walk::new(root).find_map(|entry| image_path(entry, root).ok().flatten())?;
     path.strip_prefix(root).map(Path::to_owned).ok()
 }
 
 /// The path of a walk's entry if it is an image file.
 fn image_path(entry: walkdir::Result<DirEntry>, root: &Path) -> Result<Option<PathBuf>, DataError> {
     match entry {
-        Ok(entry) if entry.file_type().is_file() && has_extension(entry.path()) => {
+        Ok(entry)
+            if entry.file_type().is_file()
+                && has_extension(entry.path())
+                && !is_hidden(entry.file_name()) =>
+        {
             Ok(Some(entry.into_path()))
         }
         Ok(_) => Ok(None),
@@ -251,7 +328,7 @@ mod tests {
         fs::write(&odd, b"").unwrap();
         let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
         assert_eq!(dataset.path(1), odd);
-        assert_eq!(dataset.name(1), "\u{FFFD}.png");
+        assert_eq!(dataset.name(1), "\\xFF.png");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `source` says which images there are: those of a `folder` or of `shards`. `order` shuffles them for an epoch, `pass`
 //! decides which come next, `transform` crops and resizes a picture by means of `resample`,
-//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
+//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the background; `omitted` counts what is passed over; `bad` keeps count of the files that
 //! cannot be used, `config` holds the settings; `samples` reads the inputs of an export from first to last,
 //! without batches and without an order of its own. The order of the images and what is done to each are pure
 //! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
@@ -15,6 +15,7 @@ mod config;
 mod folder;
 mod index;
 mod loader;
+mod omitted;
 mod order;
 mod pass;
 mod prepare;
@@ -25,7 +26,7 @@ mod source;
 mod transform;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::torch::TorchError;
 
@@ -35,7 +36,7 @@ pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
 pub use prepare::{Fit, Prepare, Prepared};
-pub use samples::key::digest;
+pub use samples::key::{composed, digest};
 pub use samples::{Encoded, Sample, SampleSet, SampleStream};
 pub use source::{Dataset, Split};
 
@@ -83,6 +84,14 @@ pub enum DataError {
         EXTENSIONS.join(", ")
     )]
     Empty(PathBuf),
+    /// No image, and what was passed over.
+    #[error("no images in {}; {}", path.display(), notes.join("; "))]
+    AllOmitted {
+        /// The folder or tars.
+        path: PathBuf,
+        /// What was passed over, a sentence each.
+        notes: Vec<String>,
+    },
     /// More images than a 32-bit index can tell apart.
     #[error("{} holds more than 2^32 images; split it", .0.display())]
     TooManyFiles(PathBuf),
@@ -235,10 +244,20 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// There is no image in `path`, in which this was passed over.
+    fn empty(path: &Path, notes: &[String]) -> DataError {
+        match notes {
+            [] => DataError::Empty(path.to_owned()),
+            notes => DataError::AllOmitted { path: path.to_owned(), notes: notes.to_vec() },
+        }
+    }
+
     /// The same; but where there is no image and an archive, that is what is wrong.
     fn explained_by(self, archive: Option<PathBuf>) -> DataError {
         match (self, archive) {
-            (DataError::Empty(_), Some(archive)) => DataError::Compressed(archive),
+            (DataError::Empty(_) | DataError::AllOmitted { .. }, Some(archive)) => {
+                DataError::Compressed(archive)
+            }
             (error, _) => error,
         }
     }

@@ -16,10 +16,18 @@ pub enum ExportError {
     Output(String),
     /// Two samples of one key.
     #[error(
-        "two images have the key {0:?} (a key is the name without its ending, dots replaced by _); rename one of them, or export them \
-         apart"
+        "two images have the key {key:?}, {}; rename one of them, or export them apart; keys of tars are made \
+         unique by --key-prefix shard",
+        places(first, second)
     )]
-    KeysClash(String),
+    KeysClash {
+        /// The key.
+        key: String,
+        /// The file or folder of the one.
+        first: PathBuf,
+        /// That of the other.
+        second: PathBuf,
+    },
     /// Not one image can be used.
     #[error("none of the {total} images can be used; for instance {example}")]
     NoImages {
@@ -58,6 +66,13 @@ pub enum ExportError {
     /// A file that must be there whole.
     #[error(transparent)]
     Saved(#[from] checkpoint::Error),
+}
+
+fn places(first: &Path, second: &Path) -> String {
+    if first == second {
+        return format!("both in {}", first.display());
+    }
+    format!("one in {}, one in {}", first.display(), second.display())
 }
 
 /// `path` with what the system said of it.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tar::{Archive, EntryType, Header};
 
+use super::links::{Links, target};
 use super::{DataError, key};
+use crate::data::omitted::{OmittedMembers, is_hidden_image, is_omitted_folder};
 
 /// Bytes of a header, and what all sizes are rounded up to.
 const BLOCK: u64 = 512;
@@ -17,11 +19,13 @@ const EXTENSION_LIMIT: u64 = 1 << 20;
 /// it fails, or it takes it for a member of its own, which may be the fourth.
 const EXTENSIONS: usize = 4;
 
-/// A regular file in a tar.
+/// A regular file in a tar, or a link to one.
 #[derive(Debug)]
 pub(super) struct Member {
     /// Its name: relative, without `..` and without empty parts.
     pub(super) name: String,
+    /// Whether it is so in the tar; else bytes are written as `\xFF`.
+    pub(super) is_utf8: bool,
     /// Its content's first byte in the tar.
     pub(super) start: u64,
     /// Bytes of its content.
@@ -36,6 +40,12 @@ pub(super) struct Members {
     length: u64,
     /// Where the next header is.
     next: u64,
+    /// Whether the last end mark has been met.
+    ended: bool,
+    /// Read where the first link is.
+    links: Option<Links>,
+    /// What has been passed over so far.
+    pub(super) omitted: OmittedMembers,
     /// The key of the last sample that is whole, for error messages; the caller sets it.
     pub(super) last_whole: Option<String>,
 }
@@ -45,7 +55,16 @@ impl Members {
         let fail = |source| DataError::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let length = file.metadata().map_err(fail)?.len();
-        Ok(Members { path: path.to_owned(), file, length, next: 0, last_whole: None })
+        Ok(Members {
+            path: path.to_owned(),
+            file,
+            length,
+            next: 0,
+            ended: false,
+            links: None,
+            omitted: OmittedMembers::default(),
+            last_whole: None,
+        })
     }
 
     /// The tar's path.
@@ -53,28 +72,64 @@ impl Members {
         &self.path
     }
 
-    /// The next regular file that is not hidden; none at the tar's end mark.
+    /// The next file that is not hidden; none at the tar's end mark, or at the last one's where tars follow one another in
+    /// the file. A link is the file that it leads to, under its own name.
     ///
     /// # Errors
     /// When the tar is damaged, or a member's name could lead outside a folder.
     pub(super) fn next(&mut self) -> Result<Option<Member>, DataError> {
         while let Some(raw) = self.next_raw()? {
             let base = raw.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            // A base name that is empty is an old tar's folder; one that begins with a dot is what file managers leave.
-            if !raw.regular || base.is_empty() || base.starts_with(b".") {
+            // A base name that is empty is an old tar's folder.
+            if !(raw.regular || raw.link.is_some()) || base.is_empty() {
                 continue;
             }
-            let text = str::from_utf8(&raw.name).map_err(|_| "is not UTF-8");
-            match text.and_then(key::normalised) {
-                Ok(name) => return Ok(Some(Member { name, start: raw.start, size: raw.size })),
-                Err(reason) => {
-                    let name = String::from_utf8_lossy(&raw.name);
-                    let place = "the name of a member".to_owned();
-                    return Err(key::refusal(&self.path, place, &name, reason));
-                }
+            let text = key::readable(&raw.name);
+            let name = key::normalised(&text).or_else(|reason| match reason {
+                // Its own are those that stand for bytes.
+                key::BACKSLASH if !raw.is_utf8() => Ok(text.to_string()),
+                reason => Err(key::refusal(&self.path, "the name of a member".to_owned(), &text, reason)),
+            })?;
+            let (hidden, in_folder) = (is_hidden_image(base), lies_in_omitted_folder(&name));
+            let place = || place(&self.path, &name);
+            if in_folder {
+                self.omitted.in_folders.add(1, place);
+            } else if hidden {
+                self.omitted.hidden.add(1, place);
+            } else if !base.starts_with(b".")
+                && let Some((start, size)) = self.content(&raw, &name)?
+            {
+                return Ok(Some(Member { name, is_utf8: raw.is_utf8(), start, size }));
             }
         }
         Ok(None)
+    }
+
+    /// Counts a member that the caller passes over, since it has no ending.
+    pub(super) fn pass_over(&mut self, member: &Member) {
+        self.omitted.without_ending.add(1, || place(&self.path, &member.name));
+    }
+
+    /// Where the content of `raw`, called `name`, is; none for a link that leads to no other file.
+    fn content(&mut self, raw: &Raw, name: &str) -> Result<Option<(u64, u64)>, DataError> {
+        if raw.regular {
+            return Ok(Some((raw.start, raw.size)));
+        }
+        let target = target(raw, name);
+        // What tar writes of a file that it was given twice.
+        if target.as_deref() == Some(name) {
+            return Ok(None);
+        }
+        let links = match &self.links {
+            Some(links) => links,
+            None => self.links.insert(Links::read(Members::open(&self.path)?)?),
+        };
+        let found = target.and_then(|target| links.resolve(&target));
+        if found.is_none() {
+            let to = key::readable(raw.link.as_deref().unwrap_or_default()).into_owned();
+            self.omitted.links.add(1, || format!("{} to {to}", place(&self.path, name)));
+        }
+        Ok(found)
     }
 
     /// Whether the tar goes on to the end of `member`.
@@ -109,7 +164,50 @@ impl Members {
     }
 
     /// Whatever comes next, long names and other extensions resolved.
-    fn next_raw(&mut self) -> Result<Option<Raw>, DataError> {
+    pub(super) fn next_raw(&mut self) -> Result<Option<Raw>, DataError> {
+        while !self.ended {
+            match self.next_of_this_tar()? {
+                None => self.ended = !self.begins_again()?,
+                raw => return Ok(raw),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether another tar begins after the end mark at `next`: then it goes on there. Zeros are padding.
+    fn begins_again(&mut self) -> Result<bool, DataError> {
+        let (mut at, mut buffer) = (self.next, [0; 1 << 13]);
+        let start = loop {
+            let read = self.file.read_at(&mut buffer, at).map_err(|error| self.damaged(error.to_string()))?;
+            if read == 0 {
+                return Ok(false);
+            }
+            if let Some(place) = buffer[..read].iter().position(|&byte| byte != 0) {
+                break at + place as u64;
+            }
+            at += read as u64;
+        };
+        if self.is_header(start) {
+            self.next = start;
+            return Ok(true);
+        }
+        self.omitted.after_end.add(self.length.saturating_sub(start), || file_name(&self.path));
+        Ok(false)
+    }
+
+    /// Whether there is a header at `at`, by its checksum.
+    fn is_header(&self, at: u64) -> bool {
+        let mut header = Header::new_old();
+        if self.file.read_exact_at(header.as_mut_bytes(), at).is_err() {
+            return false;
+        }
+        let bytes = header.as_bytes();
+        let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum();
+        // The field of the sum itself counts as blanks.
+        header.cksum().is_ok_and(|expected| expected == sum + 8 * u32::from(b' '))
+    }
+
+    fn next_of_this_tar(&mut self) -> Result<Option<Raw>, DataError> {
         // Not even a header is left, nor the block of zeros that ends a tar.
         if self.length.saturating_sub(self.next) < BLOCK {
             return Err(
@@ -118,14 +216,24 @@ impl Members {
         }
         self.check_extensions()?;
         let raw = self.header().map_err(|error| self.damaged(error.to_string()))?;
-        let Some(raw) = raw else { return Ok(None) };
+        let Some(mut raw) = raw else { return Ok(None) };
         let name = String::from_utf8_lossy(&raw.name);
         if raw.sparse {
             return Err(self.damaged(format!("{name} is stored as a sparse file, which is not read")));
         }
-        // Where a member is cut short, its header still shows that the sample before it is whole: see `check`.
-        let end = raw.start.saturating_add(raw.size);
-        self.next = end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        if raw.link.is_some() && raw.size > 0 {
+            if self.is_header(raw.start) {
+                // Old writers state the file's size, and store nothing.
+                raw.size = 0;
+            } else if !raw.symbolic {
+                // As pax allows: a hard link with the file's content.
+                (raw.regular, raw.link) = (true, None);
+            }
+        }
+        // Where a member is cut short, its header still shows that the sample before it is whole: see `check`. The tar itself
+        // may begin anywhere.
+        let stored = raw.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        self.next = raw.start.saturating_add(stored);
         Ok(Some(raw))
     }
 
@@ -171,9 +279,14 @@ impl Members {
                 sparse |= extension?.key_bytes().starts_with(b"GNU.sparse.");
             }
         }
+        let kind = entry.header().entry_type();
+        let is_link = kind.is_hard_link() || kind.is_symlink();
+        let link = if is_link { entry.link_name_bytes().map(|name| name.into_owned()) } else { None };
         Ok(Some(Raw {
             name: entry.path_bytes().into_owned(),
-            regular: entry.header().entry_type().is_file(),
+            regular: kind.is_file(),
+            link,
+            symbolic: kind.is_symlink(),
             sparse,
             start: self.next.saturating_add(entry.raw_file_position()),
             size: entry.size(),
@@ -182,13 +295,38 @@ impl Members {
 }
 
 /// An entry of a tar.
-struct Raw {
-    name: Vec<u8>,
-    regular: bool,
+pub(super) struct Raw {
+    pub(super) name: Vec<u8>,
+    pub(super) regular: bool,
+    /// Where it leads, if it is a link.
+    pub(super) link: Option<Vec<u8>>,
+    /// Whether it is a symbolic link.
+    pub(super) symbolic: bool,
     /// Its content is not the file's: holes are left out.
     sparse: bool,
-    start: u64,
-    size: u64,
+    pub(super) start: u64,
+    pub(super) size: u64,
+}
+
+impl Raw {
+    fn is_utf8(&self) -> bool {
+        str::from_utf8(&self.name).is_ok()
+    }
+}
+
+fn file_name(tar: &Path) -> String {
+    tar.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The member `name` of a tar, for a person.
+fn place(tar: &Path, name: &str) -> String {
+    format!("{name} in {}", file_name(tar))
+}
+
+/// Whether one of the folders in `name` is passed over.
+fn lies_in_omitted_folder(name: &str) -> bool {
+    let (folders, _) = key::split(name);
+    folders.split_terminator('/').any(|folder| is_omitted_folder(folder.as_bytes()))
 }
 
 /// A file from `base` on.
