@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tch::Device;
 
-use super::{Misuse, note, open, print};
+use super::{Misuse, note, note_omitted, open, print};
 use crate::checkpoint::{Loaded, RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
@@ -51,6 +51,7 @@ fn train(
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
+    note_omitted([&*train_set, &*val_set]);
     let networks = Networks::build(&config, device)?;
     let tokens_kept = match &args.init_from {
         Some(other) => init::from_run(other, &config, &networks)?,

@@ -10,6 +10,7 @@ use tar::{Archive, EntryType, Header};
 use super::links::{Links, target};
 use super::{DataError, key};
 use crate::data::omitted::{OmittedMembers, is_hidden_image, is_omitted_folder};
+use crate::sniff::{Kind, sniff_file};
 
 /// Bytes of a header, and what all sizes are rounded up to.
 const BLOCK: u64 = 512;
@@ -160,6 +161,15 @@ impl Members {
     }
 
     fn damaged(&self, reason: String) -> DataError {
+        use Kind::{Bzip2, Gzip, Lz4, Rar, SevenZip, Tar, Unknown, Xz, Zip, Zstd};
+        let kind = if self.next == 0 { sniff_file(&self.path).unwrap_or(Unknown) } else { Unknown };
+        let reason = match kind {
+            Gzip | Zstd | Xz | Bzip2 | Lz4 | Zip | SevenZip | Rar => {
+                return DataError::Compressed(self.path.clone());
+            }
+            Tar | Unknown => reason,
+            kind => format!("it is no tar but {kind}"),
+        };
         DataError::Damaged { path: self.path.clone(), last: self.last_whole.clone(), reason }
     }
 
