@@ -54,8 +54,10 @@ impl ImageFolder {
             if let Ok(entry) = &entry
                 && entry.file_type().is_file()
             {
-                walk.omitted.file(entry.file_name());
-                shards.extend(shard_of(entry));
+                match shard_of(entry) {
+                    Some(shard) => drop(shards.insert(shard)),
+                    None => walk.omitted.file(entry.file_name()),
+                }
             }
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
@@ -83,7 +85,8 @@ impl ImageFolder {
         let mut labels: Vec<String> = labels.into_iter().collect();
         if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
             notes.push(format!(
-                "the folders in {} ({} …) are no classes but img2dataset's shards, since its statistics lie beside them",
+                "the folders in {} ({} …) are taken for img2dataset's shards, not for classes, since its files lie beside \
+                 them",
                 root.display(),
                 labels[0]
             ));
@@ -213,10 +216,16 @@ impl Iterator for Walk {
     }
 }
 
-/// The folder that is a shard, if `entry` is what img2dataset writes beside it.
+/// The folder that is a shard, if `entry` is what img2dataset writes beside it: statistics, and a list in Parquet.
 fn shard_of(entry: &DirEntry) -> Option<String> {
     let name = entry.file_name().to_str().filter(|_| entry.depth() == 1)?;
-    name.strip_suffix("_stats.json").or_else(|| name.strip_suffix(".parquet")).map(str::to_owned)
+    let list = || name.strip_suffix(".parquet").filter(|stem| is_number(stem));
+    name.strip_suffix("_stats.json").or_else(list).map(str::to_owned)
+}
+
+/// Whether a name is a number, as img2dataset names shards.
+pub(super) fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An image in `root` or its subfolders, relative to it: the first that is met. What cannot be read shows none; where images
@@ -332,6 +341,51 @@ mod tests {
     }
 
     #[test]
+    fn what_is_passed_over_is_counted() {
+        let root = folder(&[
+            "cat/a.png",
+            "cat/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg",
+            "$RECYCLE.BIN/S-1-5-21/x.jpg",
+            ".thumbnails/a.jpg",
+            "cat/b.HEIC",
+            "cat/.c.jpg",
+            "cat/a.txt",
+            "Thumbs.db",
+        ]);
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(
+            (names(&dataset), dataset.labels()),
+            (vec!["cat/a.png".to_owned()], &["cat".to_owned()][..])
+        );
+        let notes = dataset.notes();
+        for (note, parts) in notes.iter().zip([
+            ["1 file is passed over in ", ": 1 .heic; "],
+            ["3 folders are passed over in ", ": $RECYCLE.BIN, .thumbnails, @eaDir"],
+            ["1 hidden image is passed over in ", "for instance .c.jpg"],
+        ]) {
+            assert!(parts.iter().all(|part| note.contains(part)), "{note}");
+        }
+        assert_eq!(notes.len(), 3);
+        assert!(ImageFolder::open(&root.path().join("cat/@eaDir"), Split::All).is_ok(), "asked for by name");
+        let plain = folder(&["a.png", "a.txt"]);
+        assert!(ImageFolder::open(plain.path(), Split::All).unwrap().notes().is_empty());
+    }
+
+    #[test]
+    fn shard_folders_are_no_classes() {
+        let labels = |files: &[&str]| {
+            let dataset = ImageFolder::open(folder(files).path(), Split::All).unwrap();
+            (dataset.labels().len(), dataset.label(0), dataset.notes().len())
+        };
+        let images = ["00000/000000000.jpg", "00000/000000000.txt", "00001/000010000.jpg"];
+        assert_eq!(labels(&images), (2, Some(0), 0), "these may be classes");
+        for beside in [["00000_stats.json", "00001_stats.json"], ["00000.parquet", "00001.parquet"]] {
+            assert_eq!(labels(&[&images[..], &beside].concat()), (0, None, 1));
+            assert_eq!(labels(&[&images[..], &beside[..1]].concat()).0, 2, "{} alone", beside[0]);
+        }
+    }
+
+    #[test]
     fn splits_are_disjoint_and_stable() {
         let files: Vec<String> = (0..1000).map(|i| format!("c{}/{i}.jpg", i % 3)).collect();
         let root = folder(&files.iter().map(String::as_str).collect::<Vec<_>>());
@@ -353,6 +407,10 @@ mod tests {
         let open = |path: &Path| ImageFolder::open(path, Split::All).unwrap_err().to_string();
         let message = open(root.path());
         assert!(message.contains("no images") && message.contains("jpeg, jfif"), "{message}");
+        let message = open(folder(&["0a1b", "x.heic"]).path());
+        for part in ["no images in ", "2 files are passed over", "1 without one, 1 .heic"] {
+            assert!(message.contains(part), "{message}");
+        }
         assert!(open(&root.path().join("gone")).contains("does not exist"));
         assert!(open(&root.path().join("notes.txt")).contains("is a file"));
     }

@@ -119,8 +119,7 @@ impl OmittedFiles {
         let files = self.endings.values().sum::<u64>() + self.other_endings;
         let endings = (files > 0).then(|| {
             format!(
-                "{} passed over in {root} for the ending: {}; {} are read, so rename a picture that has another \
-                 ending, and convert a picture of another kind",
+                "{} passed over in {root} for their endings: {}; convert what is a picture, or rename it, to one of {}",
                 number(files, "file is", "files are"),
                 self.list_endings(),
                 EXTENSIONS.join(", ")
@@ -246,7 +245,7 @@ mod tests {
         let words = files(&["a.HEIC", "b.heic", "c.jpg_large", "d", "e.1", "f.jpg ", ".g.jpg", "h.avif"]);
         assert!(
             words[0].starts_with(
-                "7 files are passed over in x for the ending: 2 .heic, 1 without one, 1 .1, 1 .avif, 1 \".jpg \", 1 \".jpg_large\"; jpg"
+                "7 files are passed over in x for their endings: 2 .heic, 1 without one, 1 .1, 1 .avif, 1 \".jpg \", 1 \".jpg_large\"; convert"
             ),
             "{words:?}"
         );

@@ -15,11 +15,7 @@ pub enum ExportError {
     #[error("{0}")]
     Output(String),
     /// Two samples of one key.
-    #[error(
-        "two images have the key {key:?}, {}; rename one of them, or export them apart; keys of tars are made \
-         unique by --key-prefix shard",
-        places(first, second)
-    )]
+    #[error("two images have the key {key:?}, {}; {remedy}", places(first, second))]
     KeysClash {
         /// The key.
         key: String,
@@ -27,6 +23,8 @@ pub enum ExportError {
         first: PathBuf,
         /// That of the other.
         second: PathBuf,
+        /// What to do.
+        remedy: &'static str,
     },
     /// Not one image can be used.
     #[error("none of the {total} images can be used; for instance {example}")]

@@ -41,7 +41,16 @@ impl Keys {
             }
         })?;
         match clash {
-            Some((key, first, second)) => Err(ExportError::KeysClash { key, first, second }),
+            Some((key, first, second)) => {
+                // Within a tar, or of tars that are named alike, a prefix changes nothing.
+                let apart = set.kind() == "webdataset" && first.file_stem() != second.file_stem();
+                let remedy = if apart {
+                    "give --key-prefix shard, which puts the name of its tar before each key"
+                } else {
+                    "rename one of them, or export them apart"
+                };
+                Err(ExportError::KeysClash { key, first, second, remedy })
+            }
             None => Ok(Keys { samples, notes }),
         }
     }

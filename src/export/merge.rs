@@ -44,6 +44,7 @@ pub fn merge(sets: &[TokenSet], folder: &Path, shard_rows: Option<u64>) -> Resul
                 key: row.key,
                 first: sets[earlier].folder.clone(),
                 second: sets[i].folder.clone(),
+                remedy: "merge parts of one job, each once",
             }),
         }
     });
