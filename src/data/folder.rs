@@ -49,14 +49,14 @@ impl ImageFolder {
             Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
         }
         let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
-        let (mut walk, mut shards) = (Walk::new(root), BTreeSet::new());
-        while let Some(entry) = walk.next() {
+        let (mut entries, mut shards) = (walk(root), BTreeSet::new());
+        while let Some(entry) = entries.next() {
             if let Ok(entry) = &entry
                 && entry.file_type().is_file()
             {
                 match shard_of(entry) {
                     Some(shard) => drop(shards.insert(shard)),
-                    None => walk.omitted.file(entry.file_name()),
+                    None => entries.omitted.file(entry.file_name()),
                 }
             }
             let Some(path) = image_path(entry, root)? else { continue };
@@ -71,7 +71,7 @@ impl ImageFolder {
                 index.push(relative);
             }
         }
-        let mut notes = walk.omitted.words(root);
+        let mut notes = entries.omitted.words(root);
         if found == 0 {
             return Err(DataError::empty(root, &notes));
         }
@@ -183,16 +183,15 @@ impl ImageFolder {
 }
 
 /// Everything in a folder and its subfolders, links followed, without the folders that are passed over.
-struct Walk {
-    entries: walkdir::IntoIter,
-    omitted: OmittedFiles,
+pub(super) fn walk(root: &Path) -> Walk {
+    let entries = WalkDir::new(root).follow_links(true).into_iter();
+    Walk { entries, omitted: OmittedFiles::default() }
 }
 
-impl Walk {
-    fn new(root: &Path) -> Walk {
-        let entries = WalkDir::new(root).follow_links(true).into_iter();
-        Walk { entries, omitted: OmittedFiles::default() }
-    }
+/// See [`walk`].
+pub(super) struct Walk {
+    entries: walkdir::IntoIter,
+    omitted: OmittedFiles,
 }
 
 impl Iterator for Walk {
@@ -231,7 +230,7 @@ pub(super) fn is_number(name: &str) -> bool {
 /// An image in `root` or its subfolders, relative to it: the first that is met. What cannot be read shows none; where images
 /// are only looked for, that is no error (a disk of tars has its `lost+found`).
 pub(super) fn any_image(root: &Path) -> Option<PathBuf> {
-    let path = Walk::new(root).find_map(|entry| image_path(entry, root).ok().flatten())?;
+    let path = walk(root).find_map(|entry| image_path(entry, root).ok().flatten())?;
     path.strip_prefix(root).map(Path::to_owned).ok()
 }
 

@@ -28,6 +28,7 @@ mod transform;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sniff::Kind;
 use crate::torch::TorchError;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
@@ -210,6 +211,16 @@ pub enum DataError {
         line: u64,
         /// What is wrong, and what to do.
         reason: String,
+    },
+    /// A file that is not what its name says.
+    #[error("{} is {kind} and not {expected}; fetch or write the file again", path.display())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+        /// What it should be.
+        expected: &'static str,
     },
     /// An input file that is cut short or broken.
     #[error("{} cannot be read {}: {reason}; fetch or write the file again", path.display(), samples::beyond(last))]

@@ -33,6 +33,9 @@ const TEXTS: [&str; 15] = [
     "txt", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html", "htm", "log", "db",
     "ini",
 ];
+/// Endings of what may hold images, and is not looked into.
+const ARCHIVES: [&str; 12] =
+    ["tar", "tgz", "gz", "bz2", "xz", "zst", "lz4", "zip", "7z", "rar", "parquet", "tfrecord"];
 /// Different endings that are counted one by one; names taken from addresses can have one each.
 const MOST_ENDINGS: usize = 256;
 /// As many are said.
@@ -116,12 +119,26 @@ impl OmittedFiles {
     /// A sentence for each kind of what was passed over in `root`.
     pub(super) fn words(&self, root: &Path) -> Vec<String> {
         let root = root.display();
-        let files = self.endings.values().sum::<u64>() + self.other_endings;
+        let is_archive = |ending: &str| ARCHIVES.contains(&ending);
+        let (archives, others): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .endings
+            .iter()
+            .map(|(ending, &count)| (ending.clone(), count))
+            .partition(|(ending, _)| is_archive(ending));
+        let files: u64 = archives.values().sum();
+        let archives = (files > 0).then(|| {
+            format!(
+                "{} passed over in {root}: {}; give one of them or the folder in which they lie, or unpack them",
+                number(files, "archive is", "archives are"),
+                list_endings(&archives)
+            )
+        });
+        let files = others.values().sum::<u64>() + self.other_endings;
         let endings = (files > 0).then(|| {
             format!(
-                "{} passed over in {root} for their endings: {}; convert what is a picture, or rename it, to one of {}",
+                "{} passed over in {root} for the ending: {}; convert what is a picture, or rename it, to one of {}",
                 number(files, "file is", "files are"),
-                self.list_endings(),
+                self.list_endings(&others),
                 EXTENSIONS.join(", ")
             )
         });
@@ -139,24 +156,28 @@ impl OmittedFiles {
             let files = number(count, "hidden image is", "hidden images are");
             format!("{files} passed over in {root}, for instance {example}")
         });
-        [endings, folders, hidden].into_iter().flatten().collect()
+        [archives, endings, folders, hidden].into_iter().flatten().collect()
     }
 
-    fn list_endings(&self) -> String {
-        let mut text = list(&self.endings, |ending, count| {
-            if ending.is_empty() {
-                format!("{count} without one")
-            } else if ending.chars().all(char::is_alphanumeric) {
-                format!("{count} .{ending}")
-            } else {
-                format!("{count} {:?}", format!(".{ending}"))
-            }
-        });
+    fn list_endings(&self, endings: &BTreeMap<String, u64>) -> String {
+        let mut text = list_endings(endings);
         if self.other_endings > 0 {
             let _ = write!(text, ", {} with others", self.other_endings);
         }
         text
     }
+}
+
+fn list_endings(endings: &BTreeMap<String, u64>) -> String {
+    list(endings, |ending, count| {
+        if ending.is_empty() {
+            format!("{count} without one")
+        } else if ending.chars().all(char::is_alphanumeric) {
+            format!("{count} .{ending}")
+        } else {
+            format!("{count} {:?}", format!(".{ending}"))
+        }
+    })
 }
 
 /// What is passed over in tars.
@@ -171,41 +192,54 @@ pub(super) struct OmittedMembers {
     pub(super) without_ending: Tally,
     /// Bytes after the end mark that are no tar.
     pub(super) after_end: Tally,
+    /// Tars that are an end mark alone.
+    pub(super) empty: Tally,
 }
 
 impl OmittedMembers {
     /// Adds what was passed over in another tar.
     pub(super) fn append(&mut self, other: OmittedMembers) {
-        let OmittedMembers { links, in_folders, hidden, without_ending, after_end } = other;
+        let OmittedMembers { links, in_folders, hidden, without_ending, after_end, empty } = other;
         self.links.append(links);
         self.in_folders.append(in_folders);
         self.hidden.append(hidden);
         self.without_ending.append(without_ending);
         self.after_end.append(after_end);
+        self.empty.append(empty);
     }
 
     /// A sentence for each kind of what was passed over in the tars.
     pub(super) fn words(&self) -> Vec<String> {
-        let instance = |what: String| move |_: u64, example: &str| format!("{what}, for instance {example}");
-        let of = |tally: &Tally, one: &str, many: &str, why: &str| {
-            tally.said(instance(format!("{} passed over in tars{why}", number(tally.count, one, many))))
+        let said = |tally: &Tally, one: &str, many: &str| {
+            tally.said(|count, example| format!("{}, for instance {example}", number(count, one, many)))
         };
         [
-            of(&self.links, "link is", "links are", ", since they lead to no file of their tar"),
-            of(
+            said(
+                &self.links,
+                "link in tars is passed over, since it leads to no file of its tar",
+                "links in tars are passed over, since they lead to no file of their tar",
+            ),
+            said(
                 &self.in_folders,
-                "member is",
-                "members are",
-                ", since their folder is hidden, or of thumbnails, deleted files or a system's own",
+                "member of a tar is passed over, since its folder is hidden, thumbnails, deleted files or a system's own",
+                "members of tars are passed over, since their folders are hidden, thumbnails, deleted files or a system's own",
             ),
-            of(&self.hidden, "hidden image is", "hidden images are", ""),
-            of(
+            said(
+                &self.hidden,
+                "hidden image in a tar is passed over",
+                "hidden images in tars are passed over",
+            ),
+            said(
                 &self.without_ending,
-                "member is",
-                "members are",
-                " for want of an ending, which tells its kind",
+                "member of a tar is passed over, since it has no ending to tell what it is",
+                "members of tars are passed over, since they have no ending to tell what they are",
             ),
-            of(&self.after_end, "byte is", "bytes are", " after an end mark, since no tar begins there"),
+            said(
+                &self.after_end,
+                "byte after the end mark of a tar is passed over, since no tar begins there",
+                "bytes after the end marks of tars are passed over, since no tar begins there",
+            ),
+            said(&self.empty, "tar has nothing in it", "tars have nothing in them"),
         ]
         .into_iter()
         .flatten()
@@ -245,11 +279,14 @@ mod tests {
         let words = files(&["a.HEIC", "b.heic", "c.jpg_large", "d", "e.1", "f.jpg ", ".g.jpg", "h.avif"]);
         assert!(
             words[0].starts_with(
-                "7 files are passed over in x for their endings: 2 .heic, 1 without one, 1 .1, 1 .avif, 1 \".jpg \", 1 \".jpg_large\"; convert"
+                "7 files are passed over in x for the ending: 2 .heic, 1 without one, 1 .1, 1 .avif, 1 \".jpg \", 1 \".jpg_large\"; convert"
             ),
             "{words:?}"
         );
         assert_eq!(words[1], "1 hidden image is passed over in x, for instance .g.jpg");
+        let words = files(&["a.tar", "b.tar", "c.zip", "d.heic"]);
+        assert!(words[0].starts_with("3 archives are passed over in x: 2 .tar, 1 .zip; give"), "{words:?}");
+        assert!(words[1].starts_with("1 file is passed over in x for the ending: 1 .heic; "), "{words:?}");
     }
 
     #[test]

@@ -94,23 +94,22 @@ fn identity(set: &TokenSet) -> Result<Value, ExportError> {
     )
 }
 
-/// Refuses sets that have images in common, as their parts tell: those of one input are apart only where they are different
-/// parts of as many.
+/// Refuses parts that have images in common: those of one input are apart only where they are different parts of as many. A
+/// merged set doesn't say what it holds; there the keys tell.
 fn refuse_overlap(sets: &[TokenSet]) -> Result<(), ExportError> {
-    let part = |set: &TokenSet| match &set.sidecar.source.part {
-        Some(text) => text.parse::<Part>().unwrap_or(Part::ALL),
-        None => Part::ALL,
-    };
+    let part = |set: &TokenSet| set.sidecar.source.part.as_ref()?.parse::<Part>().ok();
     for (i, set) in sets.iter().enumerate() {
-        let own = part(set);
-        let overlaps = |other: &&TokenSet| part(other).count != own.count || part(other) == own;
-        if let Some(other) = sets[..i].iter().find(overlaps) {
+        let Some(own) = part(set) else { continue };
+        for other in &sets[..i] {
+            let Some(earlier) = part(other) else { continue };
+            if earlier.count == own.count && earlier.index != own.index {
+                continue;
+            }
             return Err(ExportError::Output(format!(
-                "{} and {} have images in common, since they are the parts {} and {own} of one input; give each \
-                 part of one division once",
+                "{} and {} have images in common, since they are the parts {earlier} and {own} of one input; \
+                 give each part of one division once",
                 other.folder.display(),
-                set.folder.display(),
-                part(other)
+                set.folder.display()
             )));
         }
     }

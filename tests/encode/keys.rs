@@ -94,18 +94,31 @@ fn parts_that_overlap_are_not_merged() {
     }
     let part = |name: &str| text(&export.path(name));
     let (first, third) = (part("parts/part-00000-of-00002"), part("thirds/part-00001-of-00003"));
+    let (in_common, one_key) = ("images in common", "two images have the key");
     for (a, b, words) in [
-        (&first, &first, "the parts 0/2 and 0/2"),
-        (&first, &third, "the parts 0/2 and 1/3"),
-        (&part("whole"), &first, "the parts 0/1 and 0/2"),
+        (&first, &first, ["the parts 0/2 and 0/2", in_common]),
+        (&first, &third, ["the parts 0/2 and 1/3", in_common]),
+        // What the folder of a whole or merged set holds its rows tell.
+        (&part("whole"), &first, [one_key, "one in "]),
     ] {
         let output = pixtok(&["merge", a, b, "--out", &part("joined")]);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        for part in [words, a, b, "images in common"] {
+        for part in [words[0], words[1], a, b] {
             assert!(said(&output).contains(part), "{part} is missing: {}", said(&output));
         }
-        assert!(!export.path("joined").exists());
+        assert_eq!(export.path("joined").exists(), words[0] == one_key);
     }
+    // A merged set may be joined with what it lacks.
+    let second = part("parts/part-00001-of-00002");
+    for (sets, out) in [(&[&second][..], "half"), (&[&part("half"), &first], "all")] {
+        let mut args = vec!["merge", "--out"];
+        let out = part(out);
+        args.push(&out);
+        args.extend(sets.iter().map(|set| set.as_str()));
+        let output = pixtok(&args);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert_eq!(export.rows("all").len(), 23);
 }
 
 #[test]

@@ -8,8 +8,6 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::DataError;
 
-/// What is wrong with a name that has one.
-pub(super) const BACKSLASH: &str = "has a backslash";
 /// Why a sample is left out whose name cannot be a key.
 pub(super) const NOT_UTF8: &str = "its name is not UTF-8, so it cannot be a key; rename it";
 
@@ -25,7 +23,7 @@ pub(super) fn normalised(raw: &str) -> Result<String, &'static str> {
         return Err("has a NUL byte");
     }
     if raw.contains('\\') {
-        return Err(BACKSLASH);
+        return Err("has a backslash");
     }
     if raw.split('/').any(|part| part == "..") {
         return Err("has a part `..`");

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::DataError;
+use super::entries::Raw;
 use super::key;
-use super::members::{Members, Raw};
+use super::members::Members;
 
 /// Links that are followed one after the other, as in Linux; a loop has no end.
 const HOPS: usize = 40;

@@ -4,6 +4,7 @@
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need not fit in memory.
 //! `open` tells the kinds apart, each kind is a file, `key` says what may name a sample.
 
+mod entries;
 mod folder;
 pub(super) mod key;
 mod links;

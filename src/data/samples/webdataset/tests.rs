@@ -242,7 +242,10 @@ fn links_are_the_files_that_they_lead_to() {
     );
     assert_eq!(samples[2].label, Some(5));
     let words = notes(&set);
-    assert!(words.len() == 1 && words[0].starts_with("1 link is passed over"), "the folder alone: {words:?}");
+    assert!(
+        words.len() == 1 && words[0].starts_with("1 link in tars is passed over"),
+        "the folder alone: {words:?}"
+    );
 }
 
 #[test]
@@ -270,7 +273,7 @@ fn links_that_lead_nowhere_are_counted() {
     let words = notes(&set);
     assert_eq!(words.len(), 1, "{words:?}");
     assert!(
-        words[0].starts_with("10 links are passed over") && words[0].contains("x.tar to /etc/0.jpg"),
+        words[0].starts_with("10 links in tars are ") && words[0].contains("(to /etc/0.jpg) in x.tar"),
         "{words:?}"
     );
 }
@@ -308,7 +311,15 @@ fn tars_one_after_another_are_one() {
     }
     let (_root, set) = shard(&[one.clone(), two.clone(), b"garbage".to_vec(), vec![0; 600]].concat());
     assert_eq!(keys_of(&all(&set)), ["a", "b"]);
-    assert!(notes(&set)[0].starts_with("607 bytes are passed over") && notes(&set)[0].contains("x.tar"));
+    assert!(
+        notes(&set)[0].starts_with("607 bytes after the end marks of tars are ")
+            && notes(&set)[0].contains("x.tar")
+    );
+    let (_root, set) = shard(&[0; 10240]);
+    assert_eq!(
+        (all(&set).len(), notes(&set)),
+        (0, vec!["1 tar has nothing in it, for instance x.tar".to_owned()])
+    );
     // The second is held to what the first is.
     let (_root, set) = shard(&[one.clone(), two[..512].to_vec()].concat());
     assert!(failure(&set).1.to_string().contains("beyond the sample a: it is cut short within b.jpg"));
@@ -328,7 +339,9 @@ fn members_that_are_passed_over_are_counted() {
     ]));
     assert_eq!(keys_of(&all(&set)), ["a"]);
     let words = notes(&set);
-    for (note, part) in words.iter().zip(["2 members are ", "1 hidden image is ", "1 member is "]) {
+    for (note, part) in
+        words.iter().zip(["2 members of tars are ", "1 hidden image in a tar is ", "1 member of a tar is "])
+    {
         assert!(note.starts_with(part), "{note}");
     }
     assert_eq!(words.len(), 3);
@@ -367,16 +380,16 @@ fn keys_are_the_same_however_their_letters_are_spelt() {
 #[test]
 fn names_that_are_not_utf8_are_bad_samples() {
     let mut builder = Builder::new(vec![]);
-    for name in [&b"caf\xe9/1.jpg"[..], b"caf\xe8/1.jpg", b"good.jpg"] {
+    for name in [&b"caf\xe9/1.jpg"[..], b"caf\xe8/1.jpg", b"good.jpg", b"x/../\xe9.jpg"] {
         builder.append(&raw_header(name, b'0', 1), &b"x"[..]).unwrap();
     }
     let (_root, set) = shard(&builder.into_inner().unwrap());
-    let samples = all(&set);
-    assert_eq!(keys_of(&samples), ["caf\\xE9/1", "caf\\xE8/1", "good"]);
-    for sample in &samples[..2] {
+    let (samples, error) = failure(&set);
+    assert!(error.to_string().contains("`..`"), "{error}");
+    assert_eq!(keys_of(&samples), ["caf\\xE9/1", "caf\\xE8/1"]);
+    for sample in &samples {
         assert!(sample.image.as_ref().unwrap_err().contains("is not UTF-8"));
     }
-    assert!(samples[2].image.is_ok());
 }
 
 #[test]
@@ -384,12 +397,12 @@ fn what_is_no_tar_is_named() {
     for (content, part) in [
         (
             &b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"[..],
-            "no tar but a git-lfs pointer",
+            "is a git-lfs pointer",
         ),
-        (b"<!DOCTYPE html><html><body>Not found</body></html>", "no tar but an HTML page"),
-        (b"", "no tar but an empty file"),
+        (b"<!DOCTYPE html><html><body>Not found</body></html>", "is an HTML page"),
+        (b"", "is an empty file"),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\x03 and so on", "x.tar is compressed; decompress it"),
-        (&[b'x'; 2048], "no tar but plain text"),
+        (&[b'x'; 2048], "is plain text"),
     ] {
         let (_root, set) = shard(content);
         let message = failure(&set).1.to_string();
