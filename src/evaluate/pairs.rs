@@ -339,7 +339,7 @@ mod tests {
         let found = Reconstructions::find(&recons, &dataset).map_err(|error| error.to_string())?;
         let name =
             |name: &&str| found.of(name).unwrap().strip_prefix(&recons).unwrap().to_str().unwrap().to_owned();
-        Ok(originals.iter().map(|original| name(original)).collect())
+        Ok(originals.iter().map(name).collect())
     }
 
     #[test]
