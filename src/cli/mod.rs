@@ -257,8 +257,8 @@ pub struct ReconstructArgs {
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// original: a PNG keeps its name, others have .png after it; png: all have .png after their names, so that a.jpg and
-    /// a.jpg.png stay apart
+    /// original: a PNG keeps its name, others have .png after it; png: all have .png after their
+    /// names, so that a.jpg and a.jpg.png stay apart
     #[arg(long, value_name = "HOW", default_value = "original")]
     pub names: OutputNames,
     /// Also write a picture with up to 8 originals above their reconstructions

@@ -59,7 +59,8 @@ pub struct EncodeArgs {
     /// srun, mpirun or an indexed Kubernetes job says, else everything]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Part>,
-    /// shard: each key begins with the name of its tar and a slash, for tars that count their keys from 0 each
+    /// shard: each key begins with the name of its tar and a slash, for tars that count their keys
+    /// from 0 each
     #[arg(long, value_name = "WHAT")]
     pub key_prefix: Option<KeyPrefix>,
     /// Images in a batch [default: the config's eval.batch_size]

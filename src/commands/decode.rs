@@ -55,7 +55,8 @@ fn make_empty(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Before the long work: does each row have a file of its own? Reads the rows once more than decoding does.
+/// Before the long work: does each row have a file of its own? Reads the rows once more than
+/// decoding does.
 fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
     let (mut names, mut rows) = (Names::default(), 0);
     for (set, row) in sets.iter().flat_map(|set| set.rows().map(move |row| (set, row))) {

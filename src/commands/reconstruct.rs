@@ -71,7 +71,8 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where each image comes from and goes to, and that no file is written twice or in place of an image.
+/// Where each image comes from and goes to, and that no file is written twice or in place of an
+/// image.
 fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
     let input = &args.input;
     let task = |source: PathBuf, name: &Path| {

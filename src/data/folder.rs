@@ -32,9 +32,9 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through symbolic
-    /// links, without hidden files, and without folders that are hidden, of thumbnails or of deleted files.
-    /// Reads no file.
+    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through
+    /// symbolic links, without hidden files, and without folders that are hidden, of thumbnails or
+    /// of deleted files. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -144,8 +144,9 @@ impl ImageFolder {
         self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
     }
 
-    /// The class names: the first-level folders with images in them, sorted; the same for every split. None where all of
-    /// those are shards that img2dataset wrote as files: `00000/` beside `00000_stats.json` or `00000.parquet`.
+    /// The class names: the first-level folders with images in them, sorted; the same for every
+    /// split. None where all of those are shards that img2dataset wrote as files: `00000/` beside
+    /// `00000_stats.json` or `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
@@ -182,7 +183,8 @@ impl ImageFolder {
     }
 }
 
-/// Everything in a folder and its subfolders, links followed, without the folders that are passed over.
+/// Everything in a folder and its subfolders, links followed, without the folders that are passed
+/// over.
 pub(super) fn walk(root: &Path) -> Walk {
     let entries = WalkDir::new(root).follow_links(true).into_iter();
     Walk { entries, omitted: OmittedFiles::default() }
@@ -215,7 +217,8 @@ impl Iterator for Walk {
     }
 }
 
-/// The folder that is a shard, if `entry` is what img2dataset writes beside it: statistics, and a list in Parquet.
+/// The folder that is a shard, if `entry` is what img2dataset writes beside it: statistics, and a
+/// list in Parquet.
 fn shard_of(entry: &DirEntry) -> Option<String> {
     let name = entry.file_name().to_str().filter(|_| entry.depth() == 1)?;
     let list = || name.strip_suffix(".parquet").filter(|stem| is_number(stem));

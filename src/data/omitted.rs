@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::EXTENSIONS;
 
-/// Folders of thumbnails, of deleted files and of a system's own, in any case: Synology, QNAP, Windows, macOS, NetApp,
-/// ext4. Hidden ones are passed over as well.
+/// Folders of thumbnails, of deleted files and of a system's own, in any case: Synology, QNAP,
+/// Windows, macOS, NetApp, ext4. Hidden ones are passed over as well.
 const FOLDERS: [&str; 17] = [
     "@eaDir",
     "#recycle",
@@ -28,7 +28,8 @@ const FOLDERS: [&str; 17] = [
     "~snapshot",
     "lost+found",
 ];
-/// Endings of what is said about pictures, and of what file managers leave. Such files are no pictures under another name.
+/// Endings of what is said about pictures, and of what file managers leave. Such files are no
+/// pictures under another name.
 const TEXTS: [&str; 15] = [
     "txt", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html", "htm", "log", "db",
     "ini",
@@ -46,7 +47,8 @@ pub(super) fn is_omitted_folder(name: &[u8]) -> bool {
     name.starts_with(b".") || FOLDERS.iter().any(|folder| name.eq_ignore_ascii_case(folder.as_bytes()))
 }
 
-/// Whether a file of this name is hidden and would be an image. What macOS keeps beside each file (`._a.jpg`) is none.
+/// Whether a file of this name is hidden and would be an image. What macOS keeps beside each file
+/// (`._a.jpg`) is none.
 pub(super) fn is_hidden_image(name: &[u8]) -> bool {
     let ending = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
     name.starts_with(b".")

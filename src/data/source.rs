@@ -130,7 +130,8 @@ impl Dataset {
         }
     }
 
-    /// What is passed over in the data set, and what is taken for something special, a sentence each; the same for every split.
+    /// What is passed over in the data set, and what is taken for something special, a sentence
+    /// each; the same for every split.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         match &self.source {

@@ -46,9 +46,10 @@ pub struct Reconstructions {
 }
 
 impl Reconstructions {
-    /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png` after it, or with
-    /// another ending; with its letters composed or apart (Unicode's NFC and NFD). Each is taken once, in this order; but
-    /// where every original has a file with `.png` after its name, those are meant. Reads no file.
+    /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png`
+    /// after it, or with another ending; with its letters composed or apart (Unicode's NFC and
+    /// NFD). Each is taken once, in this order; but where every original has a file with `.png`
+    /// after its name, those are meant. Reads no file.
     ///
     /// # Errors
     /// When the folder cannot be used, or an original has no reconstruction or several.

@@ -17,11 +17,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Looks at the keys of `part`, and where each image is followed by its mirror image at the keys of those. In memory are
-    /// some 40 bytes for each while it looks.
+    /// Looks at the keys of `part`, and where each image is followed by its mirror image at the
+    /// keys of those. In memory are some 40 bytes for each while it looks.
     ///
     /// # Errors
-    /// [`ExportError::KeysClash`] where two samples have one key; when the input cannot be read to its end.
+    /// [`ExportError::KeysClash`] where two samples have one key; when the input cannot be read to
+    /// its end.
     pub fn check(set: &SampleSet, part: Part, flip: bool) -> Result<Keys, ExportError> {
         let (mut samples, mut clash) = (0, None);
         let mut taken: HashMap<u128, usize> = HashMap::new();

@@ -11,10 +11,12 @@ use super::members::{Members, file_name};
 
 /// Bytes of a header, and what all sizes are rounded up to.
 const BLOCK: u64 = 512;
-/// The longest extension that is read. A path has 4096 bytes at most; what else tars say of a file is not much longer.
+/// The longest extension that is read. A path has 4096 bytes at most; what else tars say of a file
+/// is not much longer.
 const EXTENSION_LIMIT: u64 = 1 << 20;
-/// Extensions that the `tar` crate accepts before a member: a long name, the long name of a link and one of pax. After another
-/// it fails, or it takes it for a member of its own, which may be the fourth.
+/// Extensions that the `tar` crate accepts before a member: a long name, the long name of a link
+/// and one of pax. After another it fails, or it takes it for a member of its own, which may be the
+/// fourth.
 const EXTENSIONS: usize = 4;
 
 /// An entry of a tar.
@@ -55,7 +57,8 @@ impl Members {
         Ok(None)
     }
 
-    /// Whether another tar begins after the end mark at `next`: then it goes on there. Zeros are padding.
+    /// Whether another tar begins after the end mark at `next`: then it goes on there. Zeros are
+    /// padding.
     fn begins_again(&mut self) -> Result<bool, DataError> {
         let (mut at, mut buffer) = (self.next, [0; 1 << 13]);
         let start = loop {
@@ -111,15 +114,15 @@ impl Members {
                 (raw.regular, raw.link) = (true, None);
             }
         }
-        // Where a member is cut short, its header still shows that the sample before it is whole: see `check`. The tar itself
-        // may begin anywhere.
+        // Where a member is cut short, its header still shows that the sample before it is whole:
+        // see `check`. The tar itself may begin anywhere.
         let stored = raw.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         self.next = raw.start.saturating_add(stored);
         Ok(Some(raw))
     }
 
-    /// Whether the extensions before the next member are of a size that can be read: the `tar` crate reads them whole, so
-    /// that a sparse file of a few blocks could claim all memory.
+    /// Whether the extensions before the next member are of a size that can be read: the `tar`
+    /// crate reads them whole, so that a sparse file of a few blocks could claim all memory.
     fn check_extensions(&self) -> Result<(), DataError> {
         let (mut at, mut header) = (self.next, Header::new_old());
         for _ in 0..EXTENSIONS {
@@ -148,8 +151,8 @@ impl Members {
 
     /// What the header at `next` says; none if it is the end mark.
     fn header(&self) -> io::Result<Option<Raw>> {
-        // An archive lends out its entries, which a struct that holds it cannot keep; so there is an archive a member, on a
-        // reader that begins at its header.
+        // An archive lends out its entries, which a struct that holds it cannot keep; so there is
+        // an archive a member, on a reader that begins at its header.
         (&self.file).seek(SeekFrom::Start(self.next))?;
         let mut archive = Archive::new(Window { file: &self.file, base: self.next });
         let Some(entry) = archive.entries_with_seek()?.next() else { return Ok(None) };

@@ -55,7 +55,8 @@ pub(super) fn refusal(path: &Path, place: String, key: &str, reason: &str) -> Da
     DataError::UnsafeKey { path: path.to_owned(), place, reason }
 }
 
-/// `name` as text. Bytes that are not UTF-8 are written as `\xFF`, so that different names stay different.
+/// `name` as text. Bytes that are not UTF-8 are written as `\xFF`, so that different names stay
+/// different.
 pub(in crate::data) fn readable(name: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(name) {
         return Cow::Borrowed(text);
@@ -70,8 +71,8 @@ pub(in crate::data) fn readable(name: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// `name` with its characters composed (Unicode's NFC). macOS writes é as two characters, Linux and Windows as one, so the
-/// same name may come in both ways.
+/// `name` with its characters composed (Unicode's NFC). macOS writes é as two characters, Linux and
+/// Windows as one, so the same name may come in both ways.
 #[must_use]
 pub fn composed(name: &str) -> Cow<'_, str> {
     if name.is_ascii() || is_nfc_quick(name.chars()) == IsNormalized::Yes {

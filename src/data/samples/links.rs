@@ -1,4 +1,5 @@
-//! Where the links in a tar lead. A tar stores a file that has several names once, and the other names as links.
+//! Where the links in a tar lead. A tar stores a file that has several names once, and the other
+//! names as links.
 
 use std::collections::HashMap;
 
@@ -20,8 +21,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Reads the headers of a tar from its start. Where it is damaged its names end; whoever reads it for its files will
-    /// notice.
+    /// Reads the headers of a tar from its start. Where it is damaged its names end; whoever reads
+    /// it for its files will notice.
     pub(super) fn read(mut members: Members) -> Result<Links, DataError> {
         let mut found = Links::default();
         while let Ok(Some(raw)) = members.next_raw() {
@@ -48,7 +49,8 @@ impl Links {
         None
     }
 
-    /// `name` with its first part that is a link replaced: the whole of it, or a folder in which it lies.
+    /// `name` with its first part that is a link replaced: the whole of it, or a folder in which it
+    /// lies.
     fn follow(&self, name: &str) -> Option<String> {
         let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
         let (end, target) = ends.into_iter().find_map(|end| Some((end, self.links.get(&name[..end])?)))?;
@@ -62,7 +64,8 @@ pub(super) fn target(link: &Raw, name: &str) -> Option<String> {
     if text.starts_with('/') {
         return None;
     }
-    // A hard link is told by the name that the file has in the tar, a symbolic one from where it lies.
+    // A hard link is told by the name that the file has in the tar, a symbolic one from where it
+    // lies.
     let folder = if link.symbolic { key::split(name).0 } else { "" };
     let mut parts = vec![];
     for part in folder.split('/').chain(text.split('/')) {

@@ -63,8 +63,9 @@ impl Members {
         &self.path
     }
 
-    /// The next file that is not hidden; none at the tar's end mark, or at the last one's where tars follow one another in
-    /// the file. A link is the file that it leads to, under its own name.
+    /// The next file that is not hidden; none at the tar's end mark, or at the last one's where
+    /// tars follow one another in the file. A link is the file that it leads to, under its own
+    /// name.
     ///
     /// # Errors
     /// When the tar is damaged, or a member's name could lead outside a folder.

@@ -149,9 +149,10 @@ impl SampleSet {
         self.input.fingerprint()
     }
 
-    /// Calls `each` with the key of every sample, in the order of the stream, and with the file or folder that the sample is
-    /// from. Reads of tars the headers, of Parquet the column of keys, of a list all. Returns what is passed over in the input,
-    /// and what is taken for something special, a sentence each.
+    /// Calls `each` with the key of every sample, in the order of the stream, and with the file or
+    /// folder that the sample is from. Reads of tars the headers, of Parquet the column of keys, of
+    /// a list all. Returns what is passed over in the input, and what is taken for something
+    /// special, a sentence each.
     ///
     /// # Errors
     /// As those of the stream: an input that is damaged or not what it should be.
@@ -159,8 +160,8 @@ impl SampleSet {
         self.input.keys(each)
     }
 
-    /// Has each key begin with the name of its tar and a slash, so that no two of different tars are one. Whether that can be:
-    /// only tars have such keys.
+    /// Has each key begin with the name of its tar and a slash, so that no two of different tars
+    /// are one. Whether that can be: only tars have such keys.
     pub fn prefix_keys(&mut self) -> bool {
         self.input.prefix_keys()
     }

@@ -102,7 +102,8 @@ fn recognise_folder(path: &Path) -> Result<Found, DataError> {
     }
 }
 
-/// Whether img2dataset wrote this Parquet file beside a shard: it lists what is in there, and where it came from.
+/// Whether img2dataset wrote this Parquet file beside a shard: it lists what is in there, and where
+/// it came from.
 fn is_shard_list(parquet: &Path) -> bool {
     let Some(stem) = parquet.file_stem().and_then(OsStr::to_str) else { return false };
     is_number(stem) || parquet.with_file_name(format!("{stem}_stats.json")).is_file()

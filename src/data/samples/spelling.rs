@@ -1,4 +1,5 @@
-//! Files under names that are spelt otherwise: the same characters, composed or not (Unicode's NFC and NFD).
+//! Files under names that are spelt otherwise: the same characters, composed or not (Unicode's NFC
+//! and NFD).
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,12 +10,14 @@ use super::key::composed;
 /// What lies in the folders that have been looked through.
 #[derive(Debug, Default)]
 pub(super) struct Folders {
-    /// Names of each folder by their composed form. A name has one other spelling at most in practice.
+    /// Names of each folder by their composed form. A name has one other spelling at most in
+    /// practice.
     listed: HashMap<PathBuf, HashMap<String, Vec<String>>>,
 }
 
 impl Folders {
-    /// The file that `path` names in another spelling, if there is one. Folders on the way may be spelt otherwise too.
+    /// The file that `path` names in another spelling, if there is one. Folders on the way may be
+    /// spelt otherwise too.
     ///
     /// # Errors
     /// When several do, in words.
