@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{ROOT, Scratch, copy_run, device, pixtok, said};
+use common::{ROOT, Scratch, copy_run, device, photographs, pixtok, said};
 
 /// A checkpoint at every step, none of them deleted.
 const EVERY_STEP: [&str; 2] = ["--set=train.checkpoint_every=1", "--set=train.keep_checkpoints=100"];
@@ -689,6 +689,61 @@ fn images_and_folders_are_reconstructed() {
 }
 
 #[test]
+fn reconstructions_have_a_file_each() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=1"]);
+    let path = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
+    let (run, device) = (path("run"), device());
+    let reconstruct = |input: &str, args: &[&str]| {
+        let verb = ["reconstruct", &run, &path(input), "--threads", "1", "--device", &device];
+        pixtok(&[&verb, args].concat())
+    };
+    let photograph = photographs("train").remove(0);
+    let pictures = |folder: &str, names: &[&str]| {
+        for name in names {
+            let file = scratch.path(folder).join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::copy(&photograph, file).unwrap();
+        }
+    };
+    pictures("same", &["deep/a.jpg", "deep/a.png", "deep/a.jpg.png", "deep/A.jpg", "b"]);
+    let clash = reconstruct("same", &["--out", &path("out")]);
+    refused(&clash, 2, &["deep/a.jpg and ", "deep/a.jpg.png would both be", "--names png"]);
+    assert!(!scratch.path("out").exists());
+    let all = reconstruct("same", &["--out", &path("out"), "--names", "png"]);
+    ended(&all, 0, &["4 reconstruction", "1 file is passed over", "1 without one"]);
+    let mut written: Vec<String> = fs::read_dir(scratch.path("out/deep"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    written.sort();
+    assert_eq!(written, ["A.jpg.png", "a.jpg.png", "a.jpg.png.png", "a.png.png"]);
+
+    pictures("folder", &["a.bmp", "a.bmp.png/b.png"]);
+    refused(
+        &reconstruct("folder", &["--out", &path("out2")]),
+        2,
+        &["one of them in the other", "rename one"],
+    );
+    pictures("beside", &["a.jpg", "b.png"]);
+    let sheet = ["--out", &path("out3"), "--sheet", &path("out3/b.png")];
+    refused(&reconstruct("beside", &sheet), 2, &["b.png and the sheet", "another name"]);
+    // Into the folder of the originals: `a.jpg.png` is new, `b.png` would be gone.
+    refused(
+        &reconstruct("beside", &["--out", &path("beside")]),
+        2,
+        &["would replace", "b.png", "another --out"],
+    );
+    pictures("others", &["a.jpg", "a.jpg.png"]);
+    let over = reconstruct("others", &["--out", &path("others"), "--names", "png"]);
+    refused(&over, 2, &["others/a.jpg would replace ", "others/a.jpg.png; choose"]);
+    fs::remove_file(scratch.path("beside/b.png")).unwrap();
+    let into = scratch.path("beside/a.jpg.png");
+    fs::create_dir(&into).unwrap();
+    refused(&reconstruct("beside", &["--out", &path("beside")]), 2, &["which is a folder"]);
+}
+
+#[test]
 fn a_device_that_is_not_there() {
     let scratch = Scratch::new();
     let config = scratch.path("tiny.toml");
@@ -719,7 +774,7 @@ fn every_config_resolves_and_every_verb_explains_itself() {
         ("train", &["--set", "--resume", "--dry-run", "--init-from", "Exit codes", "Examples"][..]),
         ("eval", &["--checkpoint", "--weights", "--json", "Examples"]),
         ("compare", &["--devices", "--jobs", "--dry-run", "Examples"]),
-        ("reconstruct", &["IMAGE_OR_FOLDER", "--out", "--sheet", "Examples"]),
+        ("reconstruct", &["IMAGE_OR_FOLDER", "--out", "--names", "--sheet", "Examples"]),
         ("export", &["--out", "--weights", "Examples"]),
         ("codebook", &["--out", ".npy", "Examples"]),
         ("doctor", &["--device"]),

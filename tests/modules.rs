@@ -103,7 +103,7 @@ fn imports_go_up_the_list_alone() {
 
 #[test]
 fn each_library_is_named_where_it_belongs() {
-    let homes: [(&str, &[&str]); 13] = [
+    let homes: [(&str, &[&str]); 14] = [
         ("image::", &["picture", "data"]),
         ("tensorboard_rs", &["logger"]),
         ("clap::", &["cli", "main"]),
@@ -117,6 +117,7 @@ fn each_library_is_named_where_it_belongs() {
         ("fast_image_resize::", &["data"]),
         ("pixtok_pixels::", &["picture", "data", "torch"]),
         ("memmap2::", &["data"]),
+        ("unicode_normalization::", &["data"]),
     ];
     for (file, text) in sources() {
         for (library, modules) in homes {

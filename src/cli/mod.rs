@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
 pub use share::{CodebookArgs, ExportArgs};
 use tokens::{DECODE_HELP, ENCODE_HELP};
-pub use tokens::{DecodeArgs, EncodeArgs, FitChoice, IdArgs, ImageArgs, InspectArgs, MergeArgs};
+pub use tokens::{DecodeArgs, EncodeArgs, FitChoice, IdArgs, ImageArgs, InspectArgs, KeyPrefix, MergeArgs};
 
 use crate::checkpoint::Which;
 use crate::evaluate::Metric;
@@ -265,9 +265,22 @@ pub struct ReconstructArgs {
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// original: a PNG keeps its name, others have .png after it; png: all have .png after their
+    /// names, so that a.jpg and a.jpg.png stay apart
+    #[arg(long, value_name = "HOW", default_value = "original")]
+    pub names: OutputNames,
     /// Also write a picture with up to 8 originals above their reconstructions
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
+}
+
+/// How reconstructions are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputNames {
+    /// As the original if that ends in .png, else with .png after its name.
+    Original,
+    /// With .png after the original's name, whatever it is.
+    Png,
 }
 
 /// Of `pixtok doctor`.

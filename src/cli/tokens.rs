@@ -1,5 +1,6 @@
 //! The commands that turn images into token files and back.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -58,12 +59,31 @@ pub struct EncodeArgs {
     /// srun, mpirun or an indexed Kubernetes job says, else everything]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Part>,
+    /// shard: each key begins with the name of its tar and a slash, for tars that count their keys
+    /// from 0 each
+    #[arg(long, value_name = "WHAT")]
+    pub key_prefix: Option<KeyPrefix>,
     /// Images in a batch [default: the config's eval.batch_size]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
     /// Read rows of the finished files back and compare them with what their images give
     #[arg(long)]
     pub verify: bool,
+}
+
+/// What keys begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeyPrefix {
+    /// The name of the tar.
+    Shard,
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shard => f.write_str("shard"),
+        }
+    }
 }
 
 /// What becomes of a picture before it is encoded.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use tch::{Device, Tensor};
 
+use super::names::{Clash, Names};
 use super::usable::Usable;
 use super::write::write_png;
 use super::{Misuse, note, open, print};
@@ -25,6 +26,9 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
     let usable = Usable::open(&args.tokenizer, &args.model, device)?;
     for set in &sets {
         check(set, &usable, args)?;
+    }
+    if !args.sheets {
+        check_names(&sets, args.limit)?;
     }
     make_empty(&args.out)?;
     let mut pictures =
@@ -49,6 +53,41 @@ fn make_empty(out: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Before the long work: does each row have a file of its own? Reads the rows once more than
+/// decoding does.
+fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
+    let (mut names, mut rows) = (Names::default(), 0);
+    for (set, row) in sets.iter().flat_map(|set| set.rows().map(move |row| (set, row))) {
+        if limit == Some(rows) {
+            break;
+        }
+        rows += 1;
+        let key = row?.key;
+        if let Err(clash) = names.add(Path::new(&file_name(&key)?)) {
+            let (Clash::Same(earlier) | Clash::Folder(earlier)) = clash;
+            let folder = set.folder.display();
+            return Err(Misuse(format!(
+                "the images of row {earlier} and of row {} ({key} of {folder}), counted from 0 over all sets, cannot have \
+                 a file each; decode the sets apart, or give --sheets",
+                rows - 1
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// The file of a key, below the folder for images.
+fn file_name(key: &str) -> Result<String> {
+    let inside = Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
+    if key.is_empty() || !inside || key.contains('\\') {
+        return Err(anyhow!(
+            "the key {key:?} leads out of the folder for images; the token file is not one of pixtok's"
+        ));
+    }
+    Ok(format!("{key}.png"))
 }
 
 /// Refuses tokens of another tokenizer, or says what may be wrong with them.
@@ -190,13 +229,7 @@ impl Pictures<'_> {
             self.waiting.push(picture);
             return if self.waiting.len() == SHEET_SIDE * SHEET_SIDE { self.finish() } else { Ok(()) };
         }
-        let inside = Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
-        if key.is_empty() || !inside || key.contains('\\') {
-            return Err(anyhow!(
-                "the key {key:?} leads out of the folder for images; the token file is not one of pixtok's"
-            ));
-        }
-        write_png(&self.out.join(format!("{key}.png")), &picture)
+        write_png(&self.out.join(file_name(key)?), &picture)
     }
 
     /// Writes what waits for a sheet to be full.

@@ -11,7 +11,7 @@ use tch::Device;
 
 use super::subject::{Images, Measured};
 use super::write::{write, write_png};
-use super::{Misuse, measures, note, open, print, subject};
+use super::{Misuse, measures, note, note_omitted, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
 use crate::data::{BadSamples, Loader};
@@ -29,6 +29,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let device = open::compute(&args.model.compute)?;
     let measured = subject::open(&args.tokenizer, &args.model, device)?;
     let images = Images::of(&measured, args)?;
+    note_omitted([&*images.dataset]);
     let measures = measures::measures(&args.measures, images.count(), device)?;
     let evaluation = measure(&measured, &images, &measures, args, device)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);

@@ -92,6 +92,7 @@ fn of_data(error: &DataError) -> u8 {
         | DataError::NotAFolder(_)
         | DataError::NotImages(_)
         | DataError::Empty(_)
+        | DataError::AllOmitted { .. }
         | DataError::EmptySplit { .. }
         | DataError::BatchTooLarge { .. }
         | DataError::NoInput(_)
@@ -121,7 +122,7 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
 
 fn of_export(error: &ExportError) -> u8 {
     match error {
-        ExportError::Output(_) | ExportError::KeysClash(_) => MISUSE,
+        ExportError::Output(_) | ExportError::KeysClash { .. } => MISUSE,
         ExportError::NoImages { .. } => TOO_MANY_BAD,
         ExportError::Data(error) => of_data(error),
         ExportError::Tokens(error) => of_tokens(error),

@@ -12,6 +12,7 @@ mod inspect;
 mod libtorch;
 mod measures;
 mod merge;
+mod names;
 mod open;
 mod reconstruct;
 mod subject;
@@ -27,6 +28,7 @@ use anyhow::{Context, Result};
 pub use exit_code::{Misuse, exit_code};
 
 use crate::cli::Command;
+use crate::data::Dataset;
 use crate::torch::catching;
 
 /// Runs one command; the exit code of one that ended as it should.
@@ -61,6 +63,17 @@ pub fn report(error: &anyhow::Error) {
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Prints once what is passed over in these data sets.
+fn note_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>) {
+    let mut said: Vec<&String> = vec![];
+    for text in sets.into_iter().flat_map(Dataset::notes) {
+        if !said.contains(&text) {
+            note(text);
+            said.push(text);
+        }
+    }
 }
 
 /// Prints what the user should know on standard error.

@@ -1,15 +1,17 @@
 //! `pixtok reconstruct`: images through the tokenizer and back.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tch::Device;
 
+use super::names::{Clash, Names};
 use super::open::Opened;
 use super::write::write_png;
 use super::{Misuse, note, open, print};
-use crate::cli::ReconstructArgs;
+use crate::cli::{OutputNames, ReconstructArgs};
 use crate::codec::{Codec, Own};
 use crate::data::{ImageFolder, Split};
 use crate::evaluate::EvaluateError;
@@ -29,7 +31,7 @@ struct Task {
 /// Writes a PNG for each image, and the sheet when asked for.
 pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| args.tokenizer.join("reconstructions"));
-    let tasks = tasks(&args.input, &out)?;
+    let tasks = tasks(args, &out)?;
     for folder in [Some(out.as_path()), args.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
         // Before the long work.
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -69,12 +71,15 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where each image comes from and goes to: its name below the input folder, with `.png` after it.
-fn tasks(input: &Path, out: &Path) -> Result<Vec<Task>> {
+/// Where each image comes from and goes to, and that no file is written twice or in place of an
+/// image.
+fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
+    let input = &args.input;
     let task = |source: PathBuf, name: &Path| {
         let mut target = out.join(name).into_os_string();
-        // `a.jpg` and `a.bmp` stay apart; a PNG keeps its name.
-        if name.extension().is_none_or(|extension| extension != "png") {
+        // `a.jpg` and `a.bmp` stay apart.
+        let keeps = args.names == OutputNames::Original && name.extension().is_some_and(|it| it == "png");
+        if !keeps {
             target.push(".png");
         }
         Task { source, target: target.into() }
@@ -90,26 +95,71 @@ fn tasks(input: &Path, out: &Path) -> Result<Vec<Task>> {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
         let dataset = ImageFolder::open(input, Split::All)?;
+        dataset.notes().iter().for_each(|text| note(text));
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
             task(path, &name)
         };
         (0..dataset.len()).map(|i| below(dataset.path(i))).collect()
     };
-    if let Some(task) = tasks.iter().find(|task| task.target.exists() && same_file(task)) {
-        return Err(Misuse(format!(
-            "the reconstruction of {} would replace it; choose another --out",
-            task.source.display()
-        ))
-        .into());
-    }
+    refuse_clashes(&tasks, args.sheet.as_deref())?;
+    refuse_to_replace(&tasks)?;
     Ok(tasks)
 }
 
-fn same_file(task: &Task) -> bool {
-    match (task.source.canonicalize(), task.target.canonicalize()) {
-        (Ok(source), Ok(target)) => source == target,
-        _ => false,
+/// Refuses names of which two are one.
+fn refuse_clashes(tasks: &[Task], sheet: Option<&Path>) -> Result<()> {
+    let mut names = Names::default();
+    for Task { source, target } in tasks {
+        let (source, target_words) = (source.display(), target.display());
+        let words = match names.add(target) {
+            _ if sheet == Some(target) => format!(
+                "the reconstruction of {source} and the sheet would both be {target_words}; give the sheet \
+                 another name"
+            ),
+            Ok(()) => continue,
+            Err(Clash::Same(earlier)) => format!(
+                "the reconstructions of {} and {source} would both be {target_words}; give --names png, which \
+                 puts .png after every name",
+                tasks[earlier].source.display()
+            ),
+            Err(Clash::Folder(earlier)) => format!(
+                "the reconstructions of {} and {source} would be {} and {target_words}, one of them in the other; \
+                 rename one of the images",
+                tasks[earlier].source.display(),
+                tasks[earlier].target.display()
+            ),
+        };
+        return Err(Misuse(words).into());
+    }
+    Ok(())
+}
+
+/// Refuses to write over an image, the reconstruction's own or another, or over a folder.
+fn refuse_to_replace(tasks: &[Task]) -> Result<()> {
+    let mut there: HashMap<PathBuf, &Task> = HashMap::new();
+    for task in tasks.iter().filter(|task| task.target.exists()) {
+        if task.target.is_dir() {
+            let (source, target) = (task.source.display(), task.target.display());
+            return Err(Misuse(format!(
+                "the reconstruction of {source} would be {target}, which is a folder; choose another --out"
+            ))
+            .into());
+        }
+        there.insert(task.target.canonicalize()?, task);
+    }
+    if there.is_empty() {
+        return Ok(());
+    }
+    let replaced = |task: &Task| task.source.canonicalize().ok().and_then(|source| there.get(&source));
+    match tasks.iter().find_map(|task| Some((task, replaced(task)?))) {
+        Some((task, by)) => Err(Misuse(format!(
+            "the reconstruction of {} would replace {}; choose another --out",
+            by.source.display(),
+            task.source.display()
+        ))
+        .into()),
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,8 @@ use std::{fs, io};
 use walkdir::{DirEntry, WalkDir};
 
 use super::index::Index;
+use super::omitted::{OmittedFiles, is_omitted_folder};
+use super::samples::key::readable;
 use super::{DataError, Split};
 
 /// The endings of the files that are taken for images, in any case. What a file really is its content
@@ -26,11 +28,13 @@ pub struct ImageFolder {
     root: PathBuf,
     index: Index,
     labels: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl ImageFolder {
-    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through symbolic
-    /// links, without hidden files and folders. Reads no file.
+    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through
+    /// symbolic links, without hidden files, and without folders that are hidden, of thumbnails or
+    /// of deleted files. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -45,7 +49,16 @@ impl ImageFolder {
             Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
         }
         let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
-        for entry in walk(root) {
+        let (mut entries, mut shards) = (walk(root), BTreeSet::new());
+        while let Some(entry) = entries.next() {
+            if let Ok(entry) = &entry
+                && entry.file_type().is_file()
+            {
+                match shard_of(entry) {
+                    Some(shard) => drop(shards.insert(shard)),
+                    None => entries.omitted.file(entry.file_name()),
+                }
+            }
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             found += 1;
@@ -58,8 +71,9 @@ impl ImageFolder {
                 index.push(relative);
             }
         }
+        let mut notes = entries.omitted.words(root);
         if found == 0 {
-            return Err(DataError::Empty(root.to_owned()));
+            return Err(DataError::empty(root, &notes));
         }
         if index.len() > u32::MAX as usize {
             return Err(DataError::TooManyFiles(root.to_owned()));
@@ -68,7 +82,23 @@ impl ImageFolder {
             return Err(split.empty(found));
         }
         index.sort();
-        Ok(ImageFolder { root: root.to_owned(), index, labels: labels.into_iter().collect() })
+        let mut labels: Vec<String> = labels.into_iter().collect();
+        if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
+            notes.push(format!(
+                "the folders in {} ({} …) are taken for img2dataset's shards, not for classes, since its files lie beside \
+                 them",
+                root.display(),
+                labels[0]
+            ));
+            labels.clear();
+        }
+        Ok(ImageFolder { root: root.to_owned(), index, labels, notes })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The number of images.
@@ -84,16 +114,27 @@ impl ImageFolder {
     }
 
     /// The path of image `index` relative to the folder, with `/` between its parts. Bytes that are not UTF-8
-    /// are replaced.
+    /// are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.index.get(index))
+        readable(self.index.get(index))
+    }
+
+    /// Whether the name of image `index` is UTF-8.
+    pub(super) fn is_utf8(&self, index: usize) -> bool {
+        str::from_utf8(self.index.get(index)).is_ok()
     }
 
     /// Where image `index` lies.
     #[must_use]
     pub fn path(&self, index: usize) -> PathBuf {
         self.root.join(OsStr::from_bytes(self.index.get(index)))
+    }
+
+    /// What is passed over in the folder, and what is taken for something special, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The class of image `index`, a position in [`ImageFolder::labels`]; none if it lies right in the folder.
@@ -103,7 +144,9 @@ impl ImageFolder {
         self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
     }
 
-    /// The class names: the first-level folders with images in them, sorted; the same for every split.
+    /// The class names: the first-level folders with images in them, sorted; the same for every
+    /// split. None where all of those are shards that img2dataset wrote as files: `00000/` beside
+    /// `00000_stats.json` or `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
@@ -138,10 +181,51 @@ impl ImageFolder {
     }
 }
 
-/// Everything in `root` and its subfolders that is not hidden, links followed.
-fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
-    let walk = WalkDir::new(root).follow_links(true).into_iter();
-    walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name()))
+/// Everything in a folder and its subfolders, links followed, without the folders that are passed
+/// over.
+pub(super) fn walk(root: &Path) -> Walk {
+    let entries = WalkDir::new(root).follow_links(true).into_iter();
+    Walk { entries, omitted: OmittedFiles::default() }
+}
+
+/// See [`walk`].
+pub(super) struct Walk {
+    entries: walkdir::IntoIter,
+    omitted: OmittedFiles,
+}
+
+impl Iterator for Walk {
+    type Item = walkdir::Result<DirEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let entry = self.entries.next()?;
+            match &entry {
+                Ok(found)
+                    if found.depth() > 0
+                        && found.file_type().is_dir()
+                        && is_omitted_folder(found.file_name().as_bytes()) =>
+                {
+                    self.omitted.folder(found.file_name());
+                    self.entries.skip_current_dir();
+                }
+                _ => return Some(entry),
+            }
+        }
+    }
+}
+
+/// The folder that is a shard, if `entry` is what img2dataset writes beside it: statistics, and a
+/// list in Parquet.
+fn shard_of(entry: &DirEntry) -> Option<String> {
+    let name = entry.file_name().to_str().filter(|_| entry.depth() == 1)?;
+    let list = || name.strip_suffix(".parquet").filter(|stem| is_number(stem));
+    name.strip_suffix("_stats.json").or_else(list).map(str::to_owned)
+}
+
+/// Whether a name is a number, as img2dataset names shards.
+pub(super) fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An image in `root` or its subfolders, relative to it: the first that is met. What cannot be read shows none; where images
@@ -154,7 +238,11 @@ pub(super) fn any_image(root: &Path) -> Option<PathBuf> {
 /// The path of a walk's entry if it is an image file.
 fn image_path(entry: walkdir::Result<DirEntry>, root: &Path) -> Result<Option<PathBuf>, DataError> {
     match entry {
-        Ok(entry) if entry.file_type().is_file() && has_extension(entry.path()) => {
+        Ok(entry)
+            if entry.file_type().is_file()
+                && has_extension(entry.path())
+                && !is_hidden(entry.file_name()) =>
+        {
             Ok(Some(entry.into_path()))
         }
         Ok(_) => Ok(None),
@@ -249,7 +337,52 @@ mod tests {
         fs::write(&odd, b"").unwrap();
         let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
         assert_eq!(dataset.path(1), odd);
-        assert_eq!(dataset.name(1), "\u{FFFD}.png");
+        assert_eq!(dataset.name(1), "\\xFF.png");
+    }
+
+    #[test]
+    fn what_is_passed_over_is_counted() {
+        let root = folder(&[
+            "cat/a.png",
+            "cat/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg",
+            "$RECYCLE.BIN/S-1-5-21/x.jpg",
+            ".thumbnails/a.jpg",
+            "cat/b.HEIC",
+            "cat/.c.jpg",
+            "cat/a.txt",
+            "Thumbs.db",
+        ]);
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(
+            (names(&dataset), dataset.labels()),
+            (vec!["cat/a.png".to_owned()], &["cat".to_owned()][..])
+        );
+        let notes = dataset.notes();
+        for (note, parts) in notes.iter().zip([
+            ["1 file is passed over in ", ": 1 .heic; "],
+            ["3 folders are passed over in ", ": $RECYCLE.BIN, .thumbnails, @eaDir"],
+            ["1 hidden image is passed over in ", "for instance .c.jpg"],
+        ]) {
+            assert!(parts.iter().all(|part| note.contains(part)), "{note}");
+        }
+        assert_eq!(notes.len(), 3);
+        assert!(ImageFolder::open(&root.path().join("cat/@eaDir"), Split::All).is_ok(), "asked for by name");
+        let plain = folder(&["a.png", "a.txt"]);
+        assert!(ImageFolder::open(plain.path(), Split::All).unwrap().notes().is_empty());
+    }
+
+    #[test]
+    fn shard_folders_are_no_classes() {
+        let labels = |files: &[&str]| {
+            let dataset = ImageFolder::open(folder(files).path(), Split::All).unwrap();
+            (dataset.labels().len(), dataset.label(0), dataset.notes().len())
+        };
+        let images = ["00000/000000000.jpg", "00000/000000000.txt", "00001/000010000.jpg"];
+        assert_eq!(labels(&images), (2, Some(0), 0), "these may be classes");
+        for beside in [["00000_stats.json", "00001_stats.json"], ["00000.parquet", "00001.parquet"]] {
+            assert_eq!(labels(&[&images[..], &beside].concat()), (0, None, 1));
+            assert_eq!(labels(&[&images[..], &beside[..1]].concat()).0, 2, "{} alone", beside[0]);
+        }
     }
 
     #[test]
@@ -274,6 +407,10 @@ mod tests {
         let open = |path: &Path| ImageFolder::open(path, Split::All).unwrap_err().to_string();
         let message = open(root.path());
         assert!(message.contains("no images") && message.contains("jpeg, jfif"), "{message}");
+        let message = open(folder(&["0a1b", "x.heic"]).path());
+        for part in ["no images in ", "2 files are passed over", "1 without one, 1 .heic"] {
+            assert!(message.contains(part), "{message}");
+        }
         assert!(open(&root.path().join("gone")).contains("does not exist"));
         assert!(open(&root.path().join("notes.txt")).contains("is a file"));
     }

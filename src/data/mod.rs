@@ -2,8 +2,10 @@
 //!
 //! `source` says which images there are: those of a `folder` or of `shards`. `order` shuffles them for an epoch, `pass`
 //! decides which come next, `transform` crops and resizes a picture by means of `resample`,
-//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the background; `bad` keeps count of the files that
-//! cannot be used, `config` holds the settings, `fingerprint` tells whether a resumed run meets the same images; `samples` reads the inputs of an export from first to last,
+//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the
+//! background; `omitted` counts what is passed over; `bad` keeps count of the files that cannot be used,
+//! `config` holds the settings, `fingerprint` tells whether a resumed run meets the same images;
+//! `samples` reads the inputs of an export from first to last,
 //! without batches and without an order of its own. The order of the images and what is done to each are pure
 //! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
 //! threads. Nothing here knows of models or training.
@@ -16,6 +18,7 @@ mod fingerprint;
 mod folder;
 mod index;
 mod loader;
+mod omitted;
 mod order;
 mod pass;
 mod prepare;
@@ -26,8 +29,9 @@ mod source;
 mod transform;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::sniff::Kind;
 use crate::torch::TorchError;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
@@ -37,7 +41,7 @@ pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
 pub use prepare::{Fit, Prepare, Prepared};
-pub use samples::key::digest;
+pub use samples::key::{composed, digest};
 pub use samples::{Encoded, Sample, SampleSet, SampleStream};
 pub use source::{Dataset, Split};
 
@@ -85,6 +89,14 @@ pub enum DataError {
         EXTENSIONS.join(", ")
     )]
     Empty(PathBuf),
+    /// No image, and what was passed over.
+    #[error("no images in {}; {}", path.display(), notes.join("; "))]
+    AllOmitted {
+        /// The folder or tars.
+        path: PathBuf,
+        /// What was passed over, a sentence each.
+        notes: Vec<String>,
+    },
     /// More images than a 32-bit index can tell apart.
     #[error("{} holds more than 2^32 images; split it", .0.display())]
     TooManyFiles(PathBuf),
@@ -204,6 +216,16 @@ pub enum DataError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A file that is not what its name says.
+    #[error("{} is {kind} and not {expected}; fetch or write the file again", path.display())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// An input file that is cut short or broken.
     #[error("{} cannot be read {}: {reason}; fetch or write the file again", path.display(), samples::beyond(last))]
     Damaged {
@@ -237,10 +259,20 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// There is no image in `path`, in which this was passed over.
+    fn empty(path: &Path, notes: &[String]) -> DataError {
+        match notes {
+            [] => DataError::Empty(path.to_owned()),
+            notes => DataError::AllOmitted { path: path.to_owned(), notes: notes.to_vec() },
+        }
+    }
+
     /// The same; but where there is no image and an archive, that is what is wrong.
     fn explained_by(self, archive: Option<PathBuf>) -> DataError {
         match (self, archive) {
-            (DataError::Empty(_), Some(archive)) => DataError::Compressed(archive),
+            (DataError::Empty(_) | DataError::AllOmitted { .. }, Some(archive)) => {
+                DataError::Compressed(archive)
+            }
             (error, _) => error,
         }
     }

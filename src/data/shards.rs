@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 use rayon::prelude::*;
 
 use super::index::Index;
+use super::omitted::OmittedMembers;
 use super::samples::webdataset::{Located, Shard, no_image};
 use super::{DataError, Split};
 
@@ -33,6 +34,7 @@ pub(super) struct Shards {
     faults: HashMap<u32, usize>,
     reasons: Vec<String>,
     labels: Vec<String>,
+    notes: Vec<String>,
     /// Those read last.
     open: Mutex<OpenTars>,
 }
@@ -61,8 +63,14 @@ struct Place {
 impl Shards {
     /// Indexes the tars of `path` by their headers, all at once.
     pub(super) fn open(path: &Path, tars: Vec<PathBuf>, split: Split) -> Result<Shards, DataError> {
-        let scans: Vec<Result<Vec<Located>, DataError>> = tars.par_iter().map(|tar| scan(tar)).collect();
-        let scans: Vec<Vec<Located>> = scans.into_iter().collect::<Result<_, _>>()?;
+        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(|tar| scan(tar)).collect();
+        let mut omitted = OmittedMembers::default();
+        let mut take = |(samples, own)| {
+            omitted.append(own);
+            samples
+        };
+        let scans: Vec<Vec<Located>> =
+            scans.into_iter().map(|scan| scan.map(&mut take)).collect::<Result<_, _>>()?;
         let numbers: BTreeSet<i64> = scans.iter().flatten().filter_map(|sample| sample.label).collect();
         let numbers: Vec<i64> = numbers.into_iter().collect();
         let mut shards = Shards {
@@ -72,6 +80,7 @@ impl Shards {
             faults: HashMap::new(),
             reasons: vec![],
             labels: numbers.iter().map(i64::to_string).collect(),
+            notes: omitted.words(),
             open: Mutex::default(),
         };
         let (mut found, mut images) = (0, 0);
@@ -84,7 +93,7 @@ impl Shards {
             shards.add(tar, samples, split, &numbers);
         }
         if images == 0 {
-            return Err(DataError::Empty(path.to_owned()));
+            return Err(DataError::empty(path, &shards.notes));
         }
         if shards.places.is_empty() {
             return Err(split.empty(found));
@@ -123,6 +132,10 @@ impl Shards {
 
     pub(super) fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub(super) fn label(&self, index: usize) -> Option<usize> {
@@ -224,12 +237,12 @@ fn known(open: &mut OpenTars, tar: usize) -> Option<Arc<File>> {
     open.back().map(|(_, file)| Arc::clone(file))
 }
 
-fn scan(tar: &Path) -> Result<Vec<Located>, DataError> {
+fn scan(tar: &Path) -> Result<(Vec<Located>, OmittedMembers), DataError> {
     let (mut shard, mut samples) = (Shard::open(tar)?, vec![]);
     while let Some(sample) = shard.locate()? {
         samples.push(sample);
     }
-    Ok(samples)
+    Ok((samples, shard.omitted()))
 }
 
 #[cfg(test)]

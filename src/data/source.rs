@@ -122,12 +122,22 @@ impl Dataset {
     }
 
     /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/` and its name in there.
-    /// Bytes that are not UTF-8 are replaced.
+    /// Bytes that are not UTF-8 are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
         match &self.source {
             Source::Folder(folder) => folder.name(index),
             Source::Shards(shards) => shards.name(index).into(),
+        }
+    }
+
+    /// What is passed over in the data set, and what is taken for something special, a sentence
+    /// each; the same for every split.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        match &self.source {
+            Source::Folder(folder) => folder.notes(),
+            Source::Shards(shards) => shards.notes(),
         }
     }
 

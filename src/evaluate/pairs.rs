@@ -9,8 +9,34 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::Passed;
-use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split};
+use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split, composed};
 use crate::picture::{DecodeOptions, Picture, read};
+
+/// What an original's name and a file's name have in common.
+type Way = (fn(&str) -> String, fn(&str) -> String);
+
+/// The ways in which a reconstruction may be named, the closest first.
+const WAYS: [Way; 6] = [
+    (str::to_owned, str::to_owned),
+    (with_png, str::to_owned),
+    (spelt, spelt),
+    (|name| spelt(&with_png(name)), spelt),
+    (stem, stem),
+    (|name| spelt(&stem(name)), |name| spelt(&stem(name))),
+];
+
+fn with_png(name: &str) -> String {
+    format!("{name}.png")
+}
+
+fn spelt(name: &str) -> String {
+    composed(name).into_owned()
+}
+
+/// The name without its ending.
+fn stem(name: &str) -> String {
+    Path::new(name).with_extension("").to_string_lossy().into_owned()
+}
 
 /// The reconstructions of a set of originals, by the originals' names.
 #[derive(Debug)]
@@ -20,8 +46,10 @@ pub struct Reconstructions {
 }
 
 impl Reconstructions {
-    /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png` after it, or with
-    /// another ending. Each is taken once, in this order. Reads no file.
+    /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png`
+    /// after it, or with another ending; with its letters composed or apart (Unicode's NFC and
+    /// NFD). Each is taken once, in this order; but where every original has a file with `.png`
+    /// after its name, those are meant. Reads no file.
     ///
     /// # Errors
     /// When the folder cannot be used, or an original has no reconstruction or several.
@@ -29,33 +57,35 @@ impl Reconstructions {
         let files = ImageFolder::open(folder, Split::All)?;
         let mut left: BTreeMap<String, PathBuf> =
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
-        let mut by_original = HashMap::new();
-        let exact: [fn(&str) -> String; 2] = [str::to_owned, |name| format!("{name}.png")];
-        for other_name in exact {
-            for name in (0..originals.len()).map(|i| originals.name(i)) {
-                if !by_original.contains_key(&*name)
-                    && let Some(path) = left.remove(&other_name(&name))
-                {
-                    by_original.insert(name.into_owned(), path);
+        let mut wanted: Vec<String> = (0..originals.len()).map(|i| originals.name(i).into_owned()).collect();
+        let mut by_original = HashMap::with_capacity(wanted.len());
+        let mut ways = WAYS;
+        if wanted.iter().all(|name| left.contains_key(&with_png(name))) {
+            ways.swap(0, 1);
+        }
+        for (of_original, of_file) in ways {
+            let mut named: HashMap<String, Vec<String>> = HashMap::new();
+            if !wanted.is_empty() {
+                for name in left.keys() {
+                    named.entry(of_file(name)).or_default().push(name.clone());
                 }
             }
-        }
-        let mut by_stem: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
-        for (name, path) in left {
-            by_stem.entry(Path::new(&name).with_extension("")).or_default().push(path);
-        }
-        for name in (0..originals.len()).map(|i| originals.name(i)) {
-            if by_original.contains_key(&*name) {
-                continue;
+            let mut missing = vec![];
+            for original in wanted {
+                match named.remove(&of_original(&original)).as_deref() {
+                    None => missing.push(original),
+                    Some([name]) => {
+                        by_original.extend(left.remove(name).map(|path| (original, path)));
+                    }
+                    Some(several) => return Err(not_one(&original, folder, several.len())),
+                }
             }
-            let several = by_stem.remove(&Path::new(&*name).with_extension("")).unwrap_or_default();
-            let path = match <[PathBuf; 1]>::try_from(several) {
-                Ok([path]) => path,
-                Err(several) => return Err(not_one(&name, folder, several.len())),
-            };
-            by_original.insert(name.into_owned(), path);
+            wanted = missing;
         }
-        Ok(Self { by_original, unused: by_stem.values().map(Vec::len).sum() })
+        match wanted.first() {
+            Some(name) => Err(not_one(name, folder, 0)),
+            None => Ok(Self { by_original, unused: left.len() }),
+        }
     }
 
     /// Files that are no original's.
@@ -295,5 +325,49 @@ mod tests {
         assert!(error.contains("a.bmp has no reconstruction"), "{error}");
         write(recons.join("a.bmp.png"), 7, 5);
         assert!(Reconstructions::find(&recons, &dataset).is_ok());
+    }
+
+    /// Which file is whose.
+    fn paired(originals: &[&str], recons: &[&str]) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (part, names) in [("originals", originals), ("recons", recons)] {
+            for name in names {
+                write(folder.path().join(part).join(name), 7, 5);
+            }
+        }
+        let dataset = Dataset::open(&folder.path().join("originals"), Split::All).unwrap();
+        let recons = folder.path().join("recons");
+        let found = Reconstructions::find(&recons, &dataset).map_err(|error| error.to_string())?;
+        let name =
+            |name: &&str| found.of(name).unwrap().strip_prefix(&recons).unwrap().to_str().unwrap().to_owned();
+        Ok(originals.iter().map(name).collect())
+    }
+
+    #[test]
+    fn png_after_every_name_is_one_way_for_all() {
+        let both = ["cat.jpg", "cat.jpg.png"];
+        assert_eq!(
+            paired(&both, &["cat.jpg.png", "cat.jpg.png.png"]).unwrap(),
+            ["cat.jpg.png", "cat.jpg.png.png"]
+        );
+        assert_eq!(paired(&both, &both).unwrap(), both);
+    }
+
+    #[test]
+    fn names_are_the_same_however_their_letters_are_spelt() {
+        let (composed, apart) = ("caf\u{e9}", "cafe\u{301}");
+        for (a, b) in [(composed, apart), (apart, composed)] {
+            for (original, recon) in [(".png", ".png"), (".jpg", ".jpg.png"), (".jpg", ".bmp")] {
+                let (original, recon) = (format!("{a}/{a}{original}"), format!("{b}/{b}{recon}"));
+                assert_eq!(paired(&[&original], &[&recon]).unwrap(), [recon]);
+            }
+        }
+        // Where both are there, each has its own.
+        let both = [format!("{composed}.png"), format!("{apart}.png")];
+        let both = [both[0].as_str(), both[1].as_str()];
+        assert_eq!(paired(&both, &both).unwrap(), both);
+        let message =
+            paired(&["q\u{307}\u{323}.jpg"], &["q\u{323}\u{307}.png", "q\u{323}\u{307}.bmp"]).unwrap_err();
+        assert!(message.contains("has 2 reconstructions"), "{message}");
     }
 }

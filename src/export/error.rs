@@ -15,11 +15,17 @@ pub enum ExportError {
     #[error("{0}")]
     Output(String),
     /// Two samples of one key.
-    #[error(
-        "two images have the key {0:?} (a key is the name without its ending, dots replaced by _); rename one of them, or export them \
-         apart"
-    )]
-    KeysClash(String),
+    #[error("two images have the key {key:?}, {}; {remedy}", places(first, second))]
+    KeysClash {
+        /// The key.
+        key: String,
+        /// The file or folder of the one.
+        first: PathBuf,
+        /// That of the other.
+        second: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Not one image can be used.
     #[error("none of the {total} images can be used; for instance {example}")]
     NoImages {
@@ -58,6 +64,13 @@ pub enum ExportError {
     /// A file that must be there whole.
     #[error(transparent)]
     Saved(#[from] checkpoint::Error),
+}
+
+fn places(first: &Path, second: &Path) -> String {
+    if first == second {
+        return format!("both in {}", first.display());
+    }
+    format!("one in {}, one in {}", first.display(), second.display())
 }
 
 /// `path` with what the system said of it.

@@ -1,6 +1,6 @@
 //! One set out of several, for formats whose readers need one index.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::error::io_error;
 use super::shard::OpenShard;
 use super::skipped::{Skipped, read_skipped};
-use super::{ExportError, Finished, Output};
+use super::{ExportError, Finished, Output, Part};
 use crate::data::digest;
 use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet};
 
@@ -24,6 +24,7 @@ pub fn merge(sets: &[TokenSet], folder: &Path, shard_rows: Option<u64>) -> Resul
     for set in sets {
         agree(first, set)?;
     }
+    refuse_overlap(sets)?;
     let mut sidecar = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
     sidecar.source.part = None;
     let sources: Result<Vec<Value>, ExportError> = sets.iter().map(identity).collect();
@@ -33,10 +34,19 @@ pub fn merge(sets: &[TokenSet], folder: &Path, shard_rows: Option<u64>) -> Resul
     if let Some(finished) = output.finished()? {
         return Ok(finished);
     }
-    let mut keys = HashSet::new();
-    let rows = sets.iter().flat_map(TokenSet::rows).map(|row| {
+    let mut keys = HashMap::new();
+    let numbered = sets.iter().enumerate().flat_map(|(i, set)| set.rows().map(move |row| (i, row)));
+    let rows = numbered.map(|(i, row)| {
         let row: Row = row?;
-        if keys.insert(digest(&row.key)) { Ok(row) } else { Err(ExportError::KeysClash(row.key)) }
+        match keys.insert(digest(&row.key), i) {
+            None => Ok(row),
+            Some(earlier) => Err(ExportError::KeysClash {
+                key: row.key,
+                first: sets[earlier].folder.clone(),
+                second: sets[i].folder.clone(),
+                remedy: "merge parts of one job, each once",
+            }),
+        }
     });
     let skipped: Result<Vec<Vec<Skipped>>, ExportError> =
         sets.iter().map(|set| read_skipped(&set.folder)).collect();
@@ -84,6 +94,28 @@ fn identity(set: &TokenSet) -> Result<Value, ExportError> {
     )
 }
 
+/// Refuses parts that have images in common: those of one input are apart only where they are
+/// different parts of as many. A merged set doesn't say what it holds; there the keys tell.
+fn refuse_overlap(sets: &[TokenSet]) -> Result<(), ExportError> {
+    let part = |set: &TokenSet| set.sidecar.source.part.as_ref()?.parse::<Part>().ok();
+    for (i, set) in sets.iter().enumerate() {
+        let Some(own) = part(set) else { continue };
+        for other in &sets[..i] {
+            let Some(earlier) = part(other) else { continue };
+            if earlier.count == own.count && earlier.index != own.index {
+                continue;
+            }
+            return Err(ExportError::Output(format!(
+                "{} and {} have images in common, since they are the parts {earlier} and {own} of one input; \
+                 give each part of one division once",
+                other.folder.display(),
+                set.folder.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses sets whose numbers do not mean the same.
 fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
     let (a, b) = (&first.sidecar, &other.sidecar);
@@ -95,7 +127,12 @@ fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
         ("specials", a.specials == b.specials),
         ("layout", a.layout() == b.layout()),
         ("preprocessing", a.preprocessing == b.preprocessing),
-        ("source", a.source.blake3 == b.source.blake3 && a.source.classes == b.source.classes),
+        (
+            "source",
+            a.source.blake3 == b.source.blake3
+                && a.source.classes == b.source.classes
+                && a.source.key_prefix == b.source.key_prefix,
+        ),
     ];
     match pairs.iter().find(|(_, same)| !same) {
         None => Ok(()),

@@ -4,8 +4,9 @@
 //! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► one ShardWriter after the other ─► Output
 //! ```
 //!
-//! `part` says which share of the input a process takes, `feed` makes batches, `job` turns them into shards, `output` keeps the
-//! folder and its manifest, `verify` reads back and compares, `merge` joins the outputs of several processes.
+//! `part` says which share of the input a process takes, `keys` that no two images have one name,
+//! `feed` makes batches, `job` turns them into shards, `output` keeps the folder and its manifest,
+//! `verify` reads back and compares, `merge` joins the outputs of several processes.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.
@@ -13,6 +14,7 @@
 mod error;
 mod feed;
 mod job;
+mod keys;
 mod manifest;
 mod merge;
 mod output;
@@ -27,6 +29,7 @@ mod verify;
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use job::{Job, Progress, Stopped};
+pub use keys::Keys;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;

@@ -121,6 +121,9 @@ pub struct Source {
     /// Which part of it, as `i/n`; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// What keys begin with, beside the input's own: `shard`, the name of their tar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_prefix: Option<String>,
     /// Names of the classes that labels count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,

@@ -98,8 +98,6 @@ fn parts_hold_every_row_once_and_join() {
     let output = pixtok(&["merge", &a, &b, "--out", &text(&export.path("mixed"))]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("differ in format"), "{}", said(&output));
-    let output = pixtok(&["merge", &a, &a, "--out", &text(&export.path("twice"))]);
-    assert!(said(&output).contains("two images have the key"), "{}", said(&output));
 }
 
 /// More parts than images: one without any is whole too.

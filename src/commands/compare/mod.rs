@@ -22,7 +22,7 @@ use tch::Device;
 pub(super) use child::follow_parent;
 
 use super::libtorch::libtorch_version;
-use super::{Misuse, measures, note, open, print, subject, train, weights};
+use super::{Misuse, measures, note, note_omitted, open, print, subject, train, weights};
 use crate::checkpoint::{Lock, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
@@ -116,10 +116,13 @@ fn trains(plan: &Plan) -> bool {
 
 /// The images that all arms are evaluated on; those that they are trained on are there too.
 fn val_images(plan: &Plan) -> Result<Dataset> {
-    if trains(plan) {
-        train::check_batch(&plan.base, &train::training_set(&plan.base)?)?;
+    let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
+    if let Some(train_set) = &train_set {
+        train::check_batch(&plan.base, train_set)?;
     }
-    Ok(train::validation_set(&plan.base)?.1)
+    let val_set = train::validation_set(&plan.base)?.1;
+    note_omitted(train_set.iter().chain([&val_set]));
+    Ok(val_set)
 }
 
 /// Before any training: are weights and what is taken as it is what they should be?

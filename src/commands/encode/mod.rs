@@ -16,7 +16,7 @@ use super::write::size_in_words;
 use super::{Misuse, note, open, print};
 use crate::cli::EncodeArgs;
 use crate::data::SampleSet;
-use crate::export::{Feed, Finished, Job, Output, Part, Stopped, verify};
+use crate::export::{Feed, Finished, Job, Keys, Output, Part, Stopped, verify};
 use crate::tokens::SIDECAR;
 use crate::torch::keep_freed_memory;
 use crate::train::Signals;
@@ -30,7 +30,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
         keep_freed_memory()?;
     }
     let usable = Usable::open(&args.tokenizer, &args.model, device)?;
-    let set = SampleSet::open(&args.data)?;
+    let set = input(args)?;
     let plan = Plan::new(args, &usable, &set, part, device)?;
     let mut output = Output::open(&out, &plan.job, plan.sidecar.clone(), plan.map.as_deref())?;
     let codec = usable.codec();
@@ -46,8 +46,10 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
                 note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
             let signals = Signals::listen().context("cannot listen for signals")?;
+            let keys = Keys::check(&set, part, args.images.flip)?;
+            keys.notes.iter().for_each(|text| note(text));
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
-            let mut bar = Bar::new(set.len(), output.input_end());
+            let mut bar = Bar::new(keys.samples, output.input_end());
             let stopped = job.run(feed, &mut output, &mut |progress| {
                 bar.show(progress);
                 signals.came().is_none()
@@ -68,6 +70,21 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     }
     print(&summary(&out, &finished))?;
     Ok(0)
+}
+
+/// The images, with the keys that the flags ask for.
+fn input(args: &EncodeArgs) -> Result<SampleSet> {
+    let mut set = SampleSet::open(&args.data)?;
+    if let Some(prefix) = args.key_prefix
+        && !set.prefix_keys()
+    {
+        let (data, kind) = (args.data.display(), set.kind());
+        return Err(Misuse(format!(
+            "--key-prefix {prefix} is for keys of tars, and {data} is read as a {kind}; leave it out"
+        ))
+        .into());
+    }
+    Ok(set)
 }
 
 /// By the flag, else by the environment of a launcher.

@@ -182,6 +182,7 @@ fn sidecar(
             path: args.data.display().to_string(),
             blake3: set.fingerprint(),
             part: (part.count > 1).then(|| part.to_string()),
+            key_prefix: args.key_prefix.map(|prefix| prefix.to_string()),
             classes: set.classes().to_vec(),
         },
         shard_rows: vec![],

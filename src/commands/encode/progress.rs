@@ -14,22 +14,17 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The bar, or what stands for it.
 pub(super) struct Bar {
     bar: Option<ProgressBar>,
-    total: Option<u64>,
+    total: u64,
     spoke: Instant,
     last: Option<Progress>,
 }
 
 impl Bar {
-    /// Of an input with `total` samples, where that is known, of which `done` are done with.
-    pub fn new(total: Option<u64>, done: u64) -> Self {
+    /// Of an input with `total` samples, of which `done` are done with.
+    pub fn new(total: u64, done: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
-            let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-            let template = if total.is_some() {
-                "{wide_bar} {pos}/{len} {msg}, {eta} left"
-            } else {
-                "{spinner} {pos} {msg}"
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
+            let bar = ProgressBar::new(total);
+            if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
                 bar.set_style(style);
             }
             bar.with_position(done).with_message("starting")
@@ -47,8 +42,7 @@ impl Bar {
                 bar.set_message(speed);
             }
             None if self.spoke.elapsed() >= LINE_EVERY => {
-                let of = self.total.map_or(String::new(), |total| format!(" of {total}"));
-                note(&format!("{}{of}: {speed}", progress.samples));
+                note(&format!("{} of {}: {speed}", progress.samples, self.total));
                 self.spoke = Instant::now();
             }
             None => {}

@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use super::memory;
 use super::networks::Networks;
+use super::note_omitted;
 use super::precision::Settled;
 use super::{check_batch, training_set, validation_set};
 use crate::config::Config;
@@ -29,6 +30,7 @@ pub(super) fn words(
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
+            note_omitted([&train_set, &val_set]);
             format!(
                 "{} for training, {} for validation; {} steps per epoch of batches of {}",
                 train_set.len(),

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use tch::Device;
 
 use super::libtorch::libtorch_version;
-use super::{Misuse, note, open, print};
+use super::{Misuse, note, note_omitted, open, print};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
@@ -68,6 +68,7 @@ fn train(
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
+    note_omitted([&*train_set, &*val_set]);
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&args.init_from, &earlier) {
         (Some(other), _) => (init::from_run(other, &config, &networks)?, Some(absolute(other))),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DataError, Encoded, Input, Sample, SampleStream, key};
+use super::{DataError, Encoded, Input, Sample, SampleStream, key, keys_of};
 use crate::data::{ImageFolder, Split};
 
 /// An image folder.
@@ -40,6 +40,11 @@ impl Input for Folder {
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
         Ok(Box::new(Stream { dataset: Arc::clone(&self.dataset), next: 0 }))
     }
+
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+        keys_of(self.stream()?, self.dataset.root(), each)?;
+        Ok(self.dataset.notes().to_vec())
+    }
 }
 
 struct Stream {
@@ -60,7 +65,8 @@ impl SampleStream for Stream {
             };
             if wanted(&key) {
                 let label = self.dataset.label(index).map(|label| label as i64);
-                let image = Ok(Encoded::File(image));
+                let named = self.dataset.is_utf8(index);
+                let image = if named { Ok(Encoded::File(image)) } else { Err(key::NOT_UTF8.to_owned()) };
                 return Ok(Some(Sample { key, image, label, text: None, json: None }));
             }
         }
@@ -68,8 +74,10 @@ impl SampleStream for Stream {
     }
 }
 
+/// A name that is not UTF-8 is no key; it stands for one where that is said.
 fn key_of(dataset: &ImageFolder, index: usize) -> Result<String, &'static str> {
-    key::key(key::without_extension(&dataset.name(index)))
+    let name = dataset.name(index);
+    if dataset.is_utf8(index) { key::key(key::without_extension(&name)) } else { Ok(name.into_owned()) }
 }
 
 fn unsafe_key(path: &Path, name: &str, reason: &str) -> DataError {

@@ -1,8 +1,15 @@
 //! What may name a sample. Keys become file names and names inside archives, so none may lead elsewhere.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::path::Path;
 
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
 use super::DataError;
+
+/// Why a sample is left out whose name cannot be a key.
+pub(super) const NOT_UTF8: &str = "its name is not UTF-8, so it cannot be a key; rename it";
 
 /// `raw` without empty and `.` parts.
 ///
@@ -46,6 +53,33 @@ pub(super) fn key(raw: &str) -> Result<String, &'static str> {
 pub(super) fn refusal(path: &Path, place: String, key: &str, reason: &str) -> DataError {
     let reason = format!("{key:?} cannot be a key, since it {reason}");
     DataError::UnsafeKey { path: path.to_owned(), place, reason }
+}
+
+/// `name` as text. Bytes that are not UTF-8 are written as `\xFF`, so that different names stay
+/// different.
+pub(in crate::data) fn readable(name: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = str::from_utf8(name) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(name.len() + 16);
+    for chunk in name.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02X}");
+        }
+    }
+    Cow::Owned(text)
+}
+
+/// `name` with its characters composed (Unicode's NFC). macOS writes é as two characters, Linux and
+/// Windows as one, so the same name may come in both ways.
+#[must_use]
+pub fn composed(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() || is_nfc_quick(name.chars()) == IsNormalized::Yes {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(name.nfc().collect())
+    }
 }
 
 /// The folders of `name`, with the last `/`, and its base name.

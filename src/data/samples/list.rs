@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{DataError, Encoded, Input, Sample, SampleStream, key};
+use super::spelling::Folders;
+use super::{DataError, Encoded, Input, Sample, SampleStream, key, keys_of};
 
 /// The longest line that is read.
 const LINE_LIMIT: u64 = 1 << 26;
@@ -71,7 +72,12 @@ impl Input for List {
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
         let path = self.path.clone();
         let file = File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
-        Ok(Box::new(Stream { path, reader: BufReader::new(file), line: 0 }))
+        Ok(Box::new(Stream { path, reader: BufReader::new(file), line: 0, folders: Folders::default() }))
+    }
+
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+        keys_of(self.stream()?, &self.path, each)?;
+        Ok(vec![])
     }
 }
 
@@ -80,6 +86,7 @@ struct Stream {
     reader: BufReader<File>,
     /// The number of the line that was read last.
     line: u64,
+    folders: Folders,
 }
 
 impl SampleStream for Stream {
@@ -94,7 +101,7 @@ impl SampleStream for Stream {
                 continue;
             }
             let path = self.path.parent().unwrap_or(Path::new("")).join(path);
-            let mut image = existing(path);
+            let mut image = existing(path, &mut self.folders);
             let (label, text) = match (take_label(&mut object), take_text(&mut object)) {
                 (Ok(label), Ok(text)) => (label, text),
                 (Err(reason), _) | (_, Err(reason)) => {
@@ -188,11 +195,14 @@ fn take_text(object: &mut Map<String, Value>) -> Result<Option<String>, String> 
     }
 }
 
-fn existing(path: PathBuf) -> Result<Encoded, String> {
+fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
     match fs::metadata(&path) {
         Ok(meta) if meta.is_dir() => Err("its path is a folder".to_owned()),
         Ok(_) => Ok(Encoded::File(path)),
-        Err(error) => Err(format!("cannot find it: {error}")),
+        Err(error) => match folders.find(&path)? {
+            Some(path) => Ok(Encoded::File(path)),
+            None => Err(format!("cannot find it: {error}")),
+        },
     }
 }
 

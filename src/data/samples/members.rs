@@ -1,27 +1,22 @@
 //! The files in a tar, one after the other, without unpacking it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use tar::{Archive, EntryType, Header};
-
+use super::entries::Raw;
+use super::links::{Links, target};
 use super::{DataError, key};
+use crate::data::omitted::{OmittedMembers, is_hidden_image, is_omitted_folder};
+use crate::sniff::{Kind, sniff_file};
 
-/// Bytes of a header, and what all sizes are rounded up to.
-const BLOCK: u64 = 512;
-/// The longest extension that is read. A path has 4096 bytes at most; what else tars say of a file is not much longer.
-const EXTENSION_LIMIT: u64 = 1 << 20;
-/// Extensions that the `tar` crate accepts before a member: a long name, the long name of a link and one of pax. After another
-/// it fails, or it takes it for a member of its own, which may be the fourth.
-const EXTENSIONS: usize = 4;
-
-/// A regular file in a tar.
+/// A regular file in a tar, or a link to one.
 #[derive(Debug)]
 pub(super) struct Member {
     /// Its name: relative, without `..` and without empty parts.
     pub(super) name: String,
+    /// Whether it is so in the tar; else bytes are written as `\xFF`.
+    pub(super) is_utf8: bool,
     /// Its content's first byte in the tar.
     pub(super) start: u64,
     /// Bytes of its content.
@@ -31,11 +26,17 @@ pub(super) struct Member {
 /// The members of a tar, in order. What they contain is read only when asked for.
 #[derive(Debug)]
 pub(super) struct Members {
-    path: PathBuf,
-    file: File,
-    length: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) length: u64,
     /// Where the next header is.
-    next: u64,
+    pub(super) next: u64,
+    /// Whether the last end mark has been met.
+    pub(super) ended: bool,
+    /// Read where the first link is.
+    links: Option<Links>,
+    /// What has been passed over so far.
+    pub(super) omitted: OmittedMembers,
     /// The key of the last sample that is whole, for error messages; the caller sets it.
     pub(super) last_whole: Option<String>,
 }
@@ -45,7 +46,16 @@ impl Members {
         let fail = |source| DataError::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let length = file.metadata().map_err(fail)?.len();
-        Ok(Members { path: path.to_owned(), file, length, next: 0, last_whole: None })
+        Ok(Members {
+            path: path.to_owned(),
+            file,
+            length,
+            next: 0,
+            ended: false,
+            links: None,
+            omitted: OmittedMembers::default(),
+            last_whole: None,
+        })
     }
 
     /// The tar's path.
@@ -53,28 +63,69 @@ impl Members {
         &self.path
     }
 
-    /// The next regular file that is not hidden; none at the tar's end mark.
+    /// The next file that is not hidden; none at the tar's end mark, or at the last one's where
+    /// tars follow one another in the file. A link is the file that it leads to, under its own
+    /// name.
     ///
     /// # Errors
     /// When the tar is damaged, or a member's name could lead outside a folder.
     pub(super) fn next(&mut self) -> Result<Option<Member>, DataError> {
         while let Some(raw) = self.next_raw()? {
             let base = raw.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            // A base name that is empty is an old tar's folder; one that begins with a dot is what file managers leave.
-            if !raw.regular || base.is_empty() || base.starts_with(b".") {
+            // A base name that is empty is an old tar's folder.
+            if !(raw.regular || raw.link.is_some()) || base.is_empty() {
                 continue;
             }
-            let text = str::from_utf8(&raw.name).map_err(|_| "is not UTF-8");
-            match text.and_then(key::normalised) {
-                Ok(name) => return Ok(Some(Member { name, start: raw.start, size: raw.size })),
-                Err(reason) => {
-                    let name = String::from_utf8_lossy(&raw.name);
-                    let place = "the name of a member".to_owned();
-                    return Err(key::refusal(&self.path, place, &name, reason));
-                }
+            let text = key::readable(&raw.name);
+            let name = if raw.is_utf8() {
+                key::normalised(&text)
+            } else {
+                // Its backslashes stand for bytes.
+                key::normalised(&text.replace('\\', "_")).map(|_| text.to_string())
+            };
+            let name = name.map_err(|reason| {
+                key::refusal(&self.path, "the name of a member".to_owned(), &text, reason)
+            })?;
+            let (hidden, in_folder) = (is_hidden_image(base), lies_in_omitted_folder(&name));
+            let place = || place(&self.path, &name);
+            if in_folder {
+                self.omitted.in_folders.add(1, place);
+            } else if hidden {
+                self.omitted.hidden.add(1, place);
+            } else if !base.starts_with(b".")
+                && let Some((start, size)) = self.content(&raw, &name)?
+            {
+                return Ok(Some(Member { name, is_utf8: raw.is_utf8(), start, size }));
             }
         }
         Ok(None)
+    }
+
+    /// Counts a member that the caller passes over, since it has no ending.
+    pub(super) fn pass_over(&mut self, member: &Member) {
+        self.omitted.without_ending.add(1, || place(&self.path, &member.name));
+    }
+
+    /// Where the content of `raw`, called `name`, is; none for a link that leads to no other file.
+    fn content(&mut self, raw: &Raw, name: &str) -> Result<Option<(u64, u64)>, DataError> {
+        if raw.regular {
+            return Ok(Some((raw.start, raw.size)));
+        }
+        let target = target(raw, name);
+        // What tar writes of a file that it was given twice.
+        if target.as_deref() == Some(name) {
+            return Ok(None);
+        }
+        let links = match &self.links {
+            Some(links) => links,
+            None => self.links.insert(Links::read(Members::open(&self.path)?)?),
+        };
+        let found = target.and_then(|target| links.resolve(&target));
+        if found.is_none() {
+            let to = key::readable(raw.link.as_deref().unwrap_or_default()).into_owned();
+            self.omitted.links.add(1, || place(&self.path, &format!("{name} (to {to})")));
+        }
+        Ok(found)
     }
 
     /// Whether the tar goes on to the end of `member`.
@@ -104,111 +155,29 @@ impl Members {
         Ok(bytes)
     }
 
-    fn damaged(&self, reason: String) -> DataError {
-        DataError::Damaged { path: self.path.clone(), last: self.last_whole.clone(), reason }
-    }
-
-    /// Whatever comes next, long names and other extensions resolved.
-    fn next_raw(&mut self) -> Result<Option<Raw>, DataError> {
-        // Not even a header is left, nor the block of zeros that ends a tar.
-        if self.length.saturating_sub(self.next) < BLOCK {
-            return Err(
-                self.damaged("it is cut short: its end mark, a block of zeros, is missing".to_owned())
-            );
+    /// The error for a tar that cannot be read on, or for a file that is something else.
+    pub(super) fn damaged(&self, reason: String) -> DataError {
+        use Kind::{Bzip2, Gzip, Lz4, Rar, SevenZip, Tar, Unknown, Xz, Zip, Zstd};
+        let path = self.path.clone();
+        match if self.next == 0 { sniff_file(&path).unwrap_or(Unknown) } else { Tar } {
+            Gzip | Zstd | Xz | Bzip2 | Lz4 | Zip | SevenZip | Rar => DataError::Compressed(path),
+            Tar | Unknown => DataError::Damaged { path, last: self.last_whole.clone(), reason },
+            kind => DataError::OtherKind { path, kind, expected: "a tar" },
         }
-        self.check_extensions()?;
-        let raw = self.header().map_err(|error| self.damaged(error.to_string()))?;
-        let Some(raw) = raw else { return Ok(None) };
-        let name = String::from_utf8_lossy(&raw.name);
-        if raw.sparse {
-            return Err(self.damaged(format!("{name} is stored as a sparse file, which is not read")));
-        }
-        // Where a member is cut short, its header still shows that the sample before it is whole: see `check`.
-        let end = raw.start.saturating_add(raw.size);
-        self.next = end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-        Ok(Some(raw))
-    }
-
-    /// Whether the extensions before the next member are of a size that can be read: the `tar` crate reads them whole, so
-    /// that a sparse file of a few blocks could claim all memory.
-    fn check_extensions(&self) -> Result<(), DataError> {
-        let (mut at, mut header) = (self.next, Header::new_old());
-        for _ in 0..EXTENSIONS {
-            let left = self.length.saturating_sub(at).saturating_sub(BLOCK);
-            // Where a header is missing or broken, `header` says so.
-            if self.file.read_exact_at(header.as_mut_bytes(), at).is_err() {
-                break;
-            }
-            let (kind, Ok(size)) = (header.entry_type(), header.entry_size()) else { break };
-            let what = match kind {
-                EntryType::GNULongName | EntryType::GNULongLink => "a long name",
-                EntryType::XHeader | EntryType::XGlobalHeader => "a pax header",
-                _ => break,
-            };
-            if size > EXTENSION_LIMIT {
-                let reason = format!("{what} claims {size} bytes, more than the limit of {EXTENSION_LIMIT}");
-                return Err(self.damaged(reason));
-            }
-            if size > left {
-                return Err(self.damaged(format!("it is cut short within {what}")));
-            }
-            at = at.saturating_add(BLOCK + size.next_multiple_of(BLOCK));
-        }
-        Ok(())
-    }
-
-    /// What the header at `next` says; none if it is the end mark.
-    fn header(&self) -> io::Result<Option<Raw>> {
-        // An archive lends out its entries, which a struct that holds it cannot keep; so there is an archive a member, on a
-        // reader that begins at its header.
-        (&self.file).seek(SeekFrom::Start(self.next))?;
-        let mut archive = Archive::new(Window { file: &self.file, base: self.next });
-        let Some(entry) = archive.entries_with_seek()?.next() else { return Ok(None) };
-        let mut entry = entry?;
-        let mut sparse = entry.header().entry_type() == EntryType::GNUSparse;
-        if let Some(extensions) = entry.pax_extensions()? {
-            for extension in extensions {
-                sparse |= extension?.key_bytes().starts_with(b"GNU.sparse.");
-            }
-        }
-        Ok(Some(Raw {
-            name: entry.path_bytes().into_owned(),
-            regular: entry.header().entry_type().is_file(),
-            sparse,
-            start: self.next.saturating_add(entry.raw_file_position()),
-            size: entry.size(),
-        }))
     }
 }
 
-/// An entry of a tar.
-struct Raw {
-    name: Vec<u8>,
-    regular: bool,
-    /// Its content is not the file's: holes are left out.
-    sparse: bool,
-    start: u64,
-    size: u64,
+pub(super) fn file_name(tar: &Path) -> String {
+    tar.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A file from `base` on.
-struct Window<'a> {
-    file: &'a File,
-    base: u64,
+/// The member `name` of a tar, for a person.
+fn place(tar: &Path, name: &str) -> String {
+    format!("{name} in {}", file_name(tar))
 }
 
-impl Read for Window<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.file.read(into)
-    }
-}
-
-impl Seek for Window<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let to = match to {
-            SeekFrom::Start(offset) => SeekFrom::Start(self.base.saturating_add(offset)),
-            other => other,
-        };
-        Ok(self.file.seek(to)?.saturating_sub(self.base))
-    }
+/// Whether one of the folders in `name` is passed over.
+fn lies_in_omitted_folder(name: &str) -> bool {
+    let (folders, _) = key::split(name);
+    folders.split_terminator('/').any(|folder| is_omitted_folder(folder.as_bytes()))
 }

@@ -4,12 +4,15 @@
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need not fit in memory.
 //! `open` tells the kinds apart, each kind is a file, `key` says what may name a sample.
 
+mod entries;
 mod folder;
 pub(super) mod key;
+mod links;
 mod list;
 mod members;
 mod open;
 mod parquet;
+mod spelling;
 pub(super) mod webdataset;
 
 use std::fmt::Debug;
@@ -81,6 +84,26 @@ trait Input: Debug + Send + Sync {
     fn fingerprint(&self) -> String;
     /// As [`SampleSet::stream`]; after an error it is not asked again.
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError>;
+    /// As [`SampleSet::keys`].
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError>;
+    /// As [`SampleSet::prefix_keys`].
+    fn prefix_keys(&mut self) -> bool {
+        false
+    }
+}
+
+/// Calls `each` with every key of `stream`, all of which are in the one input `path`.
+fn keys_of(
+    mut stream: Box<dyn SampleStream>,
+    path: &Path,
+    each: &mut dyn FnMut(&Path, &str),
+) -> Result<(), DataError> {
+    let mut keep = |key: &str| {
+        each(path, key);
+        false
+    };
+    while stream.next(&mut keep)?.is_some() {}
+    Ok(())
 }
 
 /// An input, opened: what it is and how to read it from its start.
@@ -124,6 +147,23 @@ impl SampleSet {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.input.fingerprint()
+    }
+
+    /// Calls `each` with the key of every sample, in the order of the stream, and with the file or
+    /// folder that the sample is from. Reads of tars the headers, of Parquet the column of keys, of
+    /// a list all. Returns what is passed over in the input, and what is taken for something
+    /// special, a sentence each.
+    ///
+    /// # Errors
+    /// As those of the stream: an input that is damaged or not what it should be.
+    pub fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+        self.input.keys(each)
+    }
+
+    /// Has each key begin with the name of its tar and a slash, so that no two of different tars
+    /// are one. Whether that can be: only tars have such keys.
+    pub fn prefix_keys(&mut self) -> bool {
+        self.input.prefix_keys()
     }
 
     /// The samples from the first on; each call begins anew. The stream ends with its first error.

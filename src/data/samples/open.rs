@@ -1,5 +1,6 @@
 //! What kind of input a path is.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
 use std::io;
@@ -10,7 +11,7 @@ use super::list::List;
 use super::parquet::Parquet;
 use super::webdataset::WebDataset;
 use super::{DataError, Input};
-use crate::data::folder::{any_image, has_extension, is_hidden};
+use crate::data::folder::{any_image, has_extension, is_hidden, is_number};
 
 /// The endings of compressed archives, without a dot.
 const COMPRESSED: [&str; 10] =
@@ -80,6 +81,16 @@ fn recognise_folder(path: &Path) -> Result<Found, DataError> {
     }
     // Classes of images would be left out in silence where a stray shard lies beside their folders.
     let image = if top.images { Some("images".to_owned()) } else { any_image(path).map(below) };
+    // A list of a shard is no input of its own where the shard is.
+    let tars: HashSet<Option<&OsStr>> = top.tars.iter().map(|tar| tar.file_stem()).collect();
+    let lies_beside_shard = |list: &PathBuf| {
+        let folder = || image.is_some() && list.with_extension("").is_dir();
+        is_shard_list(list) && (tars.contains(&list.file_stem()) || folder())
+    };
+    let (lists, parquets): (Vec<_>, Vec<_>) = parquets.into_iter().partition(lies_beside_shard);
+    if top.tars.is_empty() && parquets.is_empty() && !lists.is_empty() {
+        return Ok(Found::Folder { compressed: top.compressed });
+    }
     match (image, top.tars.is_empty(), parquets.is_empty()) {
         (None, false, true) => match top.compressed {
             // Left out in silence it would be missing in the output.
@@ -89,6 +100,13 @@ fn recognise_folder(path: &Path) -> Result<Found, DataError> {
         (None, true, false) => Ok(Found::Parquets(parquets)),
         (image, ..) => Err(ambiguous(path, image, &top.tars, &parquets)),
     }
+}
+
+/// Whether img2dataset wrote this Parquet file beside a shard: it lists what is in there, and where
+/// it came from.
+fn is_shard_list(parquet: &Path) -> bool {
+    let Some(stem) = parquet.file_stem().and_then(OsStr::to_str) else { return false };
+    is_number(stem) || parquet.with_file_name(format!("{stem}_stats.json")).is_file()
 }
 
 fn below(image: PathBuf) -> String {

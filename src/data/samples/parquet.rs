@@ -15,7 +15,7 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 
 use self::columns::{Columns, Group};
-use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key};
+use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key, keys_of};
 use crate::panics::in_words;
 
 /// Parquet files with the same columns, in order.
@@ -72,6 +72,14 @@ impl Input for Parquet {
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
         Ok(Box::new(Stream { files: self.files.clone().into_iter(), table: None }))
+    }
+
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+        for path in &self.files {
+            let file = vec![path.clone()].into_iter();
+            keys_of(Box::new(Stream { files: file, table: None }), path, each)?;
+        }
+        Ok(vec![])
     }
 }
 

@@ -116,6 +116,28 @@ fn several_kinds_in_a_folder_are_ambiguous() {
 }
 
 #[test]
+fn img2dataset_is_known_by_what_lies_beside_its_shards() {
+    let kind = |files: &[&str]| SampleSet::open(folder(files).path()).map(|set| set.kind());
+    for lists in [["00000.parquet", "00001.parquet"], ["00000_stats.json", "00001_stats.json"]] {
+        let tars = [&["00000.tar", "00001.tar"][..], &lists].concat();
+        assert_eq!(kind(&tars).unwrap(), "webdataset");
+        let folders = [&["00000/000000000.jpg", "00001/000010000.jpg"][..], &lists].concat();
+        assert_eq!(kind(&folders).unwrap(), "folder");
+    }
+    assert_eq!(kind(&["cc-0.tar", "cc-0.parquet", "cc-0_stats.json"]).unwrap(), "webdataset");
+    // A list without its shard may be a data set.
+    for files in [
+        &["00000.tar", "00001.parquet"][..],
+        &["train.tar", "train.parquet"],
+        &["00000/a.jpg", "00001.parquet"],
+        &["train/a.jpg", "train.parquet"],
+    ] {
+        let message = kind(files).unwrap_err().to_string();
+        assert!(message.contains("so it is ambiguous"), "{files:?}: {message}");
+    }
+}
+
+#[test]
 fn class_folders_beside_a_shard_are_ambiguous() {
     for (files, found, remedy) in [
         (&["cat/deep/a.png", "cat/b.txt", "stray.tar"][..], "deep/a.png) and .tar files", "/stray.tar (or"),

@@ -7,28 +7,57 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::members::{Member, Members};
 use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key};
 use crate::data::EXTENSIONS;
+use crate::data::omitted::OmittedMembers;
 
 /// The longest member that is read: the longest image that is decoded.
 const MEMBER_LIMIT: u64 = 1 << 31;
 /// The longest class that is read when only its place is looked for; a number is shorter.
 const LABEL_LIMIT: u64 = 64;
+/// Tars whose keys are in memory at a time.
+const TARS_AT_A_TIME: usize = 64;
 
 /// Tars, in order.
 #[derive(Debug)]
 pub(super) struct WebDataset {
     shards: Vec<PathBuf>,
     fingerprint: String,
+    /// Whether keys begin with the name of their tar.
+    prefixed: bool,
 }
 
 impl WebDataset {
     pub(super) fn open(shards: Vec<PathBuf>) -> Result<WebDataset, DataError> {
-        Ok(WebDataset { fingerprint: fingerprint(&shards)?, shards })
+        Ok(WebDataset { fingerprint: fingerprint(&shards)?, shards, prefixed: false })
     }
+}
+
+/// Opens a tar, whose keys begin with its name if they are to.
+fn open_shard(path: &Path, prefixed: bool) -> Result<Shard, DataError> {
+    let mut shard = Shard::open(path)?;
+    if prefixed {
+        let stem = key::readable(path.file_stem().unwrap_or_default().as_encoded_bytes());
+        let stem = key::normalised(&stem)
+            .map_err(|reason| key::refusal(path, "the file's name".to_owned(), &stem, reason))?;
+        shard.prefix = stem + "/";
+    }
+    Ok(shard)
+}
+
+/// All keys of a tar, and what is passed over in it.
+fn keys(path: &Path, prefixed: bool) -> Result<(Vec<String>, OmittedMembers), DataError> {
+    let (mut shard, mut keys) = (open_shard(path, prefixed)?, vec![]);
+    let mut keep = |key: &str| {
+        keys.push(key.to_owned());
+        false
+    };
+    while shard.next(&mut keep)?.is_some() {}
+    Ok((keys, shard.omitted()))
 }
 
 impl Input for WebDataset {
@@ -46,7 +75,26 @@ impl Input for WebDataset {
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
         let shards = self.shards.clone().into_iter();
-        Ok(Box::new(Stream { shards, shard: None }))
+        Ok(Box::new(Stream { shards, shard: None, prefixed: self.prefixed }))
+    }
+
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+        let mut omitted = OmittedMembers::default();
+        for tars in self.shards.chunks(TARS_AT_A_TIME) {
+            let scans: Vec<Result<_, DataError>> =
+                tars.par_iter().map(|tar| keys(tar, self.prefixed)).collect();
+            for (tar, scan) in tars.iter().zip(scans) {
+                let (keys, own) = scan?;
+                omitted.append(own);
+                keys.iter().for_each(|key| each(tar, key));
+            }
+        }
+        Ok(omitted.words())
+    }
+
+    fn prefix_keys(&mut self) -> bool {
+        self.prefixed = true;
+        true
     }
 }
 
@@ -54,6 +102,7 @@ struct Stream {
     shards: vec::IntoIter<PathBuf>,
     /// The one being read.
     shard: Option<Shard>,
+    prefixed: bool,
 }
 
 impl SampleStream for Stream {
@@ -66,7 +115,7 @@ impl SampleStream for Stream {
                 self.shard = None;
             }
             let Some(path) = self.shards.next() else { return Ok(None) };
-            self.shard = Some(Shard::open(&path)?);
+            self.shard = Some(open_shard(&path, self.prefixed)?);
         }
     }
 }
@@ -110,6 +159,8 @@ pub(in crate::data) struct Shard {
     ahead: Option<Part>,
     /// The keys so far: 16 bytes for each sample of this tar.
     seen: HashSet<u128>,
+    /// What keys begin with.
+    prefix: String,
 }
 
 /// Where a sample's image lies.
@@ -124,7 +175,12 @@ pub(in crate::data) struct Located {
 
 impl Shard {
     pub(in crate::data) fn open(path: &Path) -> Result<Shard, DataError> {
-        Ok(Shard { members: Members::open(path)?, ahead: None, seen: HashSet::new() })
+        Ok(Shard { members: Members::open(path)?, ahead: None, seen: HashSet::new(), prefix: String::new() })
+    }
+
+    /// What has been passed over, once all has been read.
+    pub(in crate::data) fn omitted(self) -> OmittedMembers {
+        self.members.omitted
     }
 
     /// Where the next sample's image is; none at the tar's end. Reads headers and the class alone.
@@ -136,7 +192,8 @@ impl Shard {
     }
 
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
-        while let Some(group) = self.group()? {
+        while let Some(mut group) = self.group()? {
+            group.key.insert_str(0, &self.prefix);
             let sample = if wanted(&group.key) { Some(group.read(&mut self.members)?) } else { None };
             self.members.last_whole = Some(group.key);
             if sample.is_some() {
@@ -165,7 +222,7 @@ impl Shard {
         let mut group = Group { key: first.key.clone(), parts: vec![] };
         let mut current = Some(first);
         while let Some(part) = current {
-            if part.key != group.key {
+            if key::composed(&part.key) != key::composed(&group.key) {
                 self.ahead = Some(part);
                 break;
             }
@@ -183,6 +240,7 @@ impl Shard {
                 let (key, role) = (format!("{folders}{stem}"), Role::of(ending));
                 return Ok(Some(Part { key, role, member }));
             }
+            self.members.pass_over(&member);
         }
         Ok(None)
     }
@@ -238,7 +296,8 @@ impl Group {
         let mut sample =
             Sample { key: self.key.clone(), image: Err(no_image()), label: None, text: None, json: None };
         // The first thing that is wrong with the sample.
-        let mut fault = None;
+        let named = self.parts.iter().all(|(_, member)| member.is_utf8);
+        let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
         for (role, member) in &self.parts {
             let taken = if member.size > MEMBER_LIMIT {
                 Err(too_long())

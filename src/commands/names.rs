@@ -1,0 +1,71 @@
+//! The names of files that a command writes one for each input, looked at before the work.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Files that will be written: some 50 bytes for each, and for each of their folders.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    files: HashMap<u128, usize>,
+    /// The first file in each.
+    folders: HashMap<u128, usize>,
+    count: usize,
+}
+
+/// Why two files cannot both be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// They are one; the position of the earlier.
+    Same(usize),
+    /// One is a folder in which the other lies; the position of the earlier.
+    Folder(usize),
+}
+
+impl Names {
+    /// Adds a file, whose position is the number of files before.
+    ///
+    /// # Errors
+    /// When it cannot be there beside an earlier one.
+    pub fn add(&mut self, file: &Path) -> Result<(), Clash> {
+        let own = digest(file);
+        if let Some(&earlier) = self.files.get(&own) {
+            return Err(Clash::Same(earlier));
+        }
+        if let Some(&earlier) = self.folders.get(&own) {
+            return Err(Clash::Folder(earlier));
+        }
+        for folder in file.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+            let folder = digest(folder);
+            if let Some(&earlier) = self.files.get(&folder) {
+                return Err(Clash::Folder(earlier));
+            }
+            self.folders.entry(folder).or_insert(self.count);
+        }
+        self.files.insert(own, self.count);
+        self.count += 1;
+        Ok(())
+    }
+}
+
+fn digest(path: &Path) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&blake3::hash(path.as_os_str().as_encoded_bytes()).as_bytes()[..16]);
+    u128::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_beside_each_other_are_found() {
+        let added = |files: &[&str]| {
+            let mut names = Names::default();
+            files.iter().map(|file| names.add(Path::new(file))).collect::<Vec<_>>()
+        };
+        assert_eq!(added(&["a.png", "b/a.png", "A.png", "b/c/a.png"]), [Ok(()), Ok(()), Ok(()), Ok(())]);
+        assert_eq!(added(&["x", "a.png", "a.png"])[2], Err(Clash::Same(1)));
+        assert_eq!(added(&["a.png", "a.png/b/c.png"])[1], Err(Clash::Folder(0)));
+        assert_eq!(added(&["x", "a.png/b/c.png", "a.png"])[2], Err(Clash::Folder(1)));
+    }
+}

@@ -1,0 +1,319 @@
+//! What an input has that is passed over: counted while it is listed, said in words, once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::EXTENSIONS;
+
+/// Folders of thumbnails, of deleted files and of a system's own, in any case: Synology, QNAP,
+/// Windows, macOS, NetApp, ext4. Hidden ones are passed over as well.
+const FOLDERS: [&str; 17] = [
+    "@eaDir",
+    "#recycle",
+    "#snapshot",
+    "@tmp",
+    "@Recycle",
+    "@Recently-Snapshot",
+    "@__thumb",
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "RECYCLED",
+    "System Volume Information",
+    "FOUND.000",
+    "__MACOSX",
+    "Network Trash Folder",
+    "Temporary Items",
+    "~snapshot",
+    "lost+found",
+];
+/// Endings of what is said about pictures, and of what file managers leave. Such files are no
+/// pictures under another name.
+const TEXTS: [&str; 15] = [
+    "txt", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html", "htm", "log", "db",
+    "ini",
+];
+/// Endings of what may hold images, and is not looked into.
+const ARCHIVES: [&str; 12] =
+    ["tar", "tgz", "gz", "bz2", "xz", "zst", "lz4", "zip", "7z", "rar", "parquet", "tfrecord"];
+/// Different endings that are counted one by one; names taken from addresses can have one each.
+const MOST_ENDINGS: usize = 256;
+/// As many are said.
+const SAID: usize = 16;
+
+/// Whether a folder of this name is passed over.
+pub(super) fn is_omitted_folder(name: &[u8]) -> bool {
+    name.starts_with(b".") || FOLDERS.iter().any(|folder| name.eq_ignore_ascii_case(folder.as_bytes()))
+}
+
+/// Whether a file of this name is hidden and would be an image. What macOS keeps beside each file
+/// (`._a.jpg`) is none.
+pub(super) fn is_hidden_image(name: &[u8]) -> bool {
+    let ending = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
+    name.starts_with(b".")
+        && !name.starts_with(b"._")
+        && EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// How many, and one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    count: u64,
+    example: String,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, count: u64, example: impl FnOnce() -> String) {
+        if self.count == 0 {
+            self.example = example();
+        }
+        self.count += count;
+    }
+
+    fn append(&mut self, other: Tally) {
+        self.add(other.count, || other.example);
+    }
+
+    /// What `words` makes of the number and the example, if there are any.
+    fn said(&self, words: impl FnOnce(u64, &str) -> String) -> Option<String> {
+        (self.count > 0).then(|| words(self.count, &self.example))
+    }
+}
+
+/// What is passed over in a folder and its subfolders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OmittedFiles {
+    /// Files by their ending in lower case, which is empty where there is none.
+    endings: BTreeMap<String, u64>,
+    /// Those whose endings are too many to be counted one by one.
+    other_endings: u64,
+    /// Folders by name.
+    folders: BTreeMap<String, u64>,
+    hidden: Tally,
+}
+
+impl OmittedFiles {
+    /// Counts the file `name` if it is passed over.
+    pub(super) fn file(&mut self, name: &OsStr) {
+        let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if name.as_encoded_bytes().starts_with(b".") {
+            if is_hidden_image(name.as_encoded_bytes()) {
+                self.hidden.add(1, || name.to_string_lossy().into_owned());
+            }
+            return;
+        }
+        if EXTENSIONS.contains(&ending.as_str()) || TEXTS.contains(&ending.as_str()) {
+            return;
+        }
+        if self.endings.len() == MOST_ENDINGS && !self.endings.contains_key(&ending) {
+            self.other_endings += 1;
+        } else {
+            *self.endings.entry(ending).or_default() += 1;
+        }
+    }
+
+    /// Counts a folder that [`is_omitted_folder`].
+    pub(super) fn folder(&mut self, name: &OsStr) {
+        *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
+    }
+
+    /// A sentence for each kind of what was passed over in `root`.
+    pub(super) fn words(&self, root: &Path) -> Vec<String> {
+        let root = root.display();
+        let is_archive = |ending: &str| ARCHIVES.contains(&ending);
+        let (archives, others): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .endings
+            .iter()
+            .map(|(ending, &count)| (ending.clone(), count))
+            .partition(|(ending, _)| is_archive(ending));
+        let files: u64 = archives.values().sum();
+        let archives = (files > 0).then(|| {
+            format!(
+                "{} passed over in {root}: {}; give one of them or the folder in which they lie, or unpack them",
+                number(files, "archive is", "archives are"),
+                list_endings(&archives)
+            )
+        });
+        let files = others.values().sum::<u64>() + self.other_endings;
+        let endings = (files > 0).then(|| {
+            format!(
+                "{} passed over in {root} for the ending: {}; convert what is a picture, or rename it, to one of {}",
+                number(files, "file is", "files are"),
+                self.list_endings(&others),
+                EXTENSIONS.join(", ")
+            )
+        });
+        let folders: u64 = self.folders.values().sum();
+        let folders = (folders > 0).then(|| {
+            format!(
+                "{} passed over in {root} as hidden, thumbnails, deleted files or a system's own: {}",
+                number(folders, "folder is", "folders are"),
+                list(&self.folders, |name, count| {
+                    if count > 1 { format!("{name} ({count})") } else { name.to_owned() }
+                })
+            )
+        });
+        let hidden = self.hidden.said(|count, example| {
+            let files = number(count, "hidden image is", "hidden images are");
+            format!("{files} passed over in {root}, for instance {example}")
+        });
+        [archives, endings, folders, hidden].into_iter().flatten().collect()
+    }
+
+    fn list_endings(&self, endings: &BTreeMap<String, u64>) -> String {
+        let mut text = list_endings(endings);
+        if self.other_endings > 0 {
+            let _ = write!(text, ", {} with others", self.other_endings);
+        }
+        text
+    }
+}
+
+fn list_endings(endings: &BTreeMap<String, u64>) -> String {
+    list(endings, |ending, count| {
+        if ending.is_empty() {
+            format!("{count} without one")
+        } else if ending.chars().all(char::is_alphanumeric) {
+            format!("{count} .{ending}")
+        } else {
+            format!("{count} {:?}", format!(".{ending}"))
+        }
+    })
+}
+
+/// What is passed over in tars.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OmittedMembers {
+    /// Links that lead to no member of their tar.
+    pub(super) links: Tally,
+    /// In folders that are passed over.
+    pub(super) in_folders: Tally,
+    pub(super) hidden: Tally,
+    /// Without an ending, which says what a member is.
+    pub(super) without_ending: Tally,
+    /// Bytes after the end mark that are no tar.
+    pub(super) after_end: Tally,
+    /// Tars that are an end mark alone.
+    pub(super) empty: Tally,
+}
+
+impl OmittedMembers {
+    /// Adds what was passed over in another tar.
+    pub(super) fn append(&mut self, other: OmittedMembers) {
+        let OmittedMembers { links, in_folders, hidden, without_ending, after_end, empty } = other;
+        self.links.append(links);
+        self.in_folders.append(in_folders);
+        self.hidden.append(hidden);
+        self.without_ending.append(without_ending);
+        self.after_end.append(after_end);
+        self.empty.append(empty);
+    }
+
+    /// A sentence for each kind of what was passed over in the tars.
+    pub(super) fn words(&self) -> Vec<String> {
+        let said = |tally: &Tally, one: &str, many: &str| {
+            tally.said(|count, example| format!("{}, for instance {example}", number(count, one, many)))
+        };
+        [
+            said(
+                &self.links,
+                "link in tars is passed over, since it leads to no file of its tar",
+                "links in tars are passed over, since they lead to no file of their tar",
+            ),
+            said(
+                &self.in_folders,
+                "member of a tar is passed over, since its folder is hidden, thumbnails, deleted files or a system's own",
+                "members of tars are passed over, since their folders are hidden, thumbnails, deleted files or a system's own",
+            ),
+            said(
+                &self.hidden,
+                "hidden image in a tar is passed over",
+                "hidden images in tars are passed over",
+            ),
+            said(
+                &self.without_ending,
+                "member of a tar is passed over, since it has no ending to tell what it is",
+                "members of tars are passed over, since they have no ending to tell what they are",
+            ),
+            said(
+                &self.after_end,
+                "byte after the end mark of a tar is passed over, since no tar begins there",
+                "bytes after the end marks of tars are passed over, since no tar begins there",
+            ),
+            said(&self.empty, "tar has nothing in it", "tars have nothing in them"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn number(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Those with the highest counts first, then by name.
+fn list(counts: &BTreeMap<String, u64>, words: impl Fn(&str, u64) -> String) -> String {
+    let mut sorted: Vec<(&String, u64)> = counts.iter().map(|(name, &count)| (name, count)).collect();
+    sorted.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let mut said: Vec<String> = sorted.iter().take(SAID).map(|(name, count)| words(name, *count)).collect();
+    let left: u64 = sorted.iter().skip(SAID).map(|(_, count)| count).sum();
+    if left > 0 {
+        said.push(format!("{left} more"));
+    }
+    said.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(names: &[&str]) -> Vec<String> {
+        let mut omitted = OmittedFiles::default();
+        names.iter().for_each(|name| omitted.file(OsStr::new(name)));
+        omitted.words(Path::new("x"))
+    }
+
+    #[test]
+    fn files_are_counted_by_ending_and_texts_are_not() {
+        assert_eq!(files(&["a.JPG", "b.png", "notes.txt", "Thumbs.db", ".DS_Store", "._a.jpg"]), [""; 0]);
+        let words = files(&["a.HEIC", "b.heic", "c.jpg_large", "d", "e.1", "f.jpg ", ".g.jpg", "h.avif"]);
+        assert!(
+            words[0].starts_with(
+                "7 files are passed over in x for the ending: 2 .heic, 1 without one, 1 .1, 1 .avif, 1 \".jpg \", 1 \".jpg_large\"; convert"
+            ),
+            "{words:?}"
+        );
+        assert_eq!(words[1], "1 hidden image is passed over in x, for instance .g.jpg");
+        let words = files(&["a.tar", "b.tar", "c.zip", "d.heic"]);
+        assert!(words[0].starts_with("3 archives are passed over in x: 2 .tar, 1 .zip; give"), "{words:?}");
+        assert!(words[1].starts_with("1 file is passed over in x for the ending: 1 .heic; "), "{words:?}");
+    }
+
+    #[test]
+    fn endings_without_number_are_summed() {
+        let names: Vec<String> = (0..300).map(|i| format!("a.jpg?{i}")).collect();
+        let words = files(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(words[0].starts_with("300 files are ") && words[0].contains(", 240 more, 44 with others; "));
+    }
+
+    #[test]
+    fn folders_of_thumbnails_are_known_in_any_case() {
+        for name in ["@eaDir", "@EADIR", "$recycle.bin", ".thumbnails", "__MACOSX", ".@__thumb", "@Recycle"] {
+            assert!(is_omitted_folder(name.as_bytes()), "{name}");
+        }
+        for name in ["cat", "thumbs", "recycle", "@", "eaDir", "00000"] {
+            assert!(!is_omitted_folder(name.as_bytes()), "{name}");
+        }
+        let mut omitted = OmittedFiles::default();
+        for name in ["@eaDir", ".git", "@eaDir"] {
+            omitted.folder(OsStr::new(name));
+        }
+        let words = omitted.words(Path::new("x"));
+        assert!(
+            words[0].starts_with("3 folders are ") && words[0].ends_with(": @eaDir (2), .git"),
+            "{words:?}"
+        );
+    }
+}
