@@ -11,7 +11,7 @@ fn gradient(width: usize, height: usize) -> Picture {
 fn png_and_tensor_are_inverses() {
     let picture = gradient(5, 7);
     let decoded = decode(&picture.to_png().unwrap(), &DecodeOptions::default()).unwrap();
-    assert_eq!(decoded, picture);
+    assert_eq!(*decoded, picture);
     let tensor = picture.to_tensor().unwrap();
     assert_eq!(tensor.size(), [3, 7, 5]);
     assert_eq!(tensor.int64_value(&[1, 2, 3]), i64::from(picture.rgb[3 * (2 * 5 + 3) + 1]));

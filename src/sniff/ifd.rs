@@ -25,28 +25,52 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
 /// Whether the first directory is a raw file's: it says so, holds the sensor's mosaic, or is a camera's thumbnail
 /// of what lies in further directories. `None` where it does not lie in `head`.
 fn is_raw(head: &[u8]) -> Option<bool> {
-    let big = head[0] == b'M';
-    let short = |at: usize| {
-        let two = *head.get(at..)?.first_chunk()?;
-        Some(if big { u16::from_be_bytes(two) } else { u16::from_le_bytes(two) })
-    };
-    let long = |at: usize| {
-        let four = *head.get(at..)?.first_chunk()?;
-        Some(if big { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) })
-    };
-    let first = long(4)? as usize;
-    let (mut dng, mut mosaic, mut thumbnail, mut made, mut parts) = (false, false, false, false, false);
-    for entry in 0..usize::from(short(first)?) {
-        let at = first.checked_add(2 + 12 * entry)?;
-        match short(at)? {
-            DNG_VERSION => dng = true,
+    let (mut raw, mut thumbnail, mut made, mut parts) = (false, false, false, false);
+    for entry in directory(head)? {
+        match entry.tag {
+            DNG_VERSION => raw = true,
             // Colour filter array, and linear raw.
-            PHOTOMETRIC => mosaic = matches!(short(at + 8)?, 32803 | 34892),
-            NEW_SUBFILE_TYPE => thumbnail = long(at + 8)? & 1 == 1,
+            PHOTOMETRIC => raw |= matches!(entry.short, 32803 | 34892),
+            NEW_SUBFILE_TYPE => thumbnail = entry.long & 1 == 1,
             MAKE => made = true,
             SUB_IFDS => parts = true,
             _ => {}
         }
     }
-    Some(dng || mosaic || (made && parts && thumbnail))
+    Some(raw || (made && parts && thumbnail))
+}
+
+/// An entry of a TIFF's directory, with the value that it holds if that is a single one of its width.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub tag: u16,
+    pub kind: u16,
+    pub count: u32,
+    pub short: u16,
+    pub long: u32,
+}
+
+/// The entries of the first directory of a TIFF, or of an EXIF block, which has that form; as many as there are.
+/// None where it does not lie in `bytes`.
+pub(crate) fn directory(bytes: &[u8]) -> Option<impl Iterator<Item = Entry> + '_> {
+    let big = match bytes.first_chunk::<4>()? {
+        b"MM\0*" => true,
+        b"II*\0" => false,
+        _ => return None,
+    };
+    let short = move |at: usize| {
+        let two = *bytes.get(at..)?.first_chunk()?;
+        Some(if big { u16::from_be_bytes(two) } else { u16::from_le_bytes(two) })
+    };
+    let long = move |at: usize| {
+        let four = *bytes.get(at..)?.first_chunk()?;
+        Some(if big { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) })
+    };
+    let first = long(4)? as usize;
+    let count = usize::from(short(first)?);
+    Some((0..count).map_while(move |entry| {
+        let at = first + 2 + 12 * entry;
+        let (tag, kind, count) = (short(at)?, short(at + 2)?, long(at + 4)?);
+        Some(Entry { tag, kind, count, short: short(at + 8)?, long: long(at + 8)? })
+    }))
 }
