@@ -54,8 +54,8 @@ pub struct Config {
     /// falls on the middle of a pixel); they are the same whether an image was kept or did not fit.
     pub cache_gib: f64,
     /// GiB of memory that all threads together may hold to decode pictures: a thread waits until its picture fits, and
-    /// one that would not fit alone is bad. By its pixels and what its format takes for each: 6 bytes in most JPEGs, up to
-    /// 20 in PNGs of 16 bits.
+    /// one that would not fit alone is bad. By its pixels and what its format takes for each: 3 bytes in most JPEGs, up to
+    /// 11 in PNGs of 16 bits.
     pub decode_gib: f64,
     /// Threads that decode; 0 for one per core.
     pub workers: usize,

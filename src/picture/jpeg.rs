@@ -16,7 +16,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 pub(super) use self::layout::Colours;
 
-use self::layout::Layout;
+use self::layout::{Component, Layout};
 use super::memory::Permit;
 use super::{DecodeOptions, Decoded, Picture, PictureError, exif, turn};
 
@@ -28,7 +28,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     let (width, height) = (layout.frame.width, layout.frame.height);
     options.check_size(u64::from(width), u64::from(height))?;
     let turned = layout.exif.map_or(Orientation::NoTransforms, exif::orientation);
-    let permit = options.reserve(working_bytes(&layout, bytes.len()))?;
+    let permit = options.reserve(working_bytes(&layout, bytes.len(), turned != Orientation::NoTransforms))?;
     let rgb = pixels(&layout, options.lenient_jpeg)?;
     Ok(finish(rgb, turned, permit))
 }
@@ -53,15 +53,22 @@ fn finish(rgb: RgbImage, turned: Orientation, permit: Permit) -> Decoded {
     Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit)
 }
 
-/// The most bytes that decoding holds at once, but for what is of no size: the picture and its turned copy, the file
-/// without what isn't needed, and what the decoders keep of the whole picture.
-fn working_bytes(layout: &Layout, file: usize) -> u64 {
+/// The most bytes that decoding holds at once, but for what is of no size: the file without what isn't needed, the
+/// picture, and a turned copy of it or what the decoders keep of the whole picture.
+fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
     let frame = &layout.frame;
     let pixels = u64::from(frame.width) * u64::from(frame.height);
-    let samples: u64 = pixels * frame.components.len() as u64;
+    let area = |component: &Component| u64::from(component.sampling.0) * u64::from(component.sampling.1);
+    let of = |side: fn(&Component) -> u8| frame.components.iter().map(side).max().map_or(1, u64::from);
+    let whole = of(|component| component.sampling.0) * of(|component| component.sampling.1);
+    let samples = pixels * frame.components.iter().map(area).sum::<u64>() / whole;
     let coefficients = if frame.progressive { 2 * samples } else { 0 };
-    let planes = if is_fast(layout) { 0 } else { 2 * samples };
-    file as u64 + (6 * pixels).max(3 * pixels + coefficients + planes)
+    let decoding = if is_fast(layout) {
+        3 * pixels + coefficients
+    } else {
+        samples + coefficients + frame.components.len().max(3) as u64 * pixels
+    };
+    file as u64 + decoding.max(if turned { 6 * pixels } else { 0 })
 }
 
 /// The pixels as they lie in the file.

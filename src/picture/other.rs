@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::flatten::flatten;
 use super::{DecodeOptions, Decoded, FORMATS, PictureError, exif, gif, png, turn, webp};
@@ -43,18 +43,33 @@ pub(super) fn decode(
         _ => decoder.exif_metadata().ok().flatten().map(Cow::Owned),
     };
     let turned = block.map_or(Orientation::NoTransforms, |block| exif::orientation(&block));
-    let own = u64::from(decoder.color_type().bytes_per_pixel());
-    let permit = options.reserve(bytes.len() as u64 + pixels * (2 * own + 4 + canvas_bytes(format)))?;
+    let per_pixel =
+        working_bytes(decoder.color_type(), turned != Orientation::NoTransforms) + canvas_bytes(format);
+    let permit = options.reserve(bytes.len() as u64 + pixels * per_pixel)?;
     let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
     let image = if format == ImageFormat::Bmp { opaque_if_unseen(image) } else { image };
     Ok(Decoded::new(flatten(turn(image, turned), options.background), permit))
 }
 
+/// The most bytes per pixel from the decoded image to the picture.
+fn working_bytes(colour: ColorType, turned: bool) -> u64 {
+    let own = u64::from(colour.bytes_per_pixel());
+    let flat = match colour {
+        ColorType::Rgb8 => own,
+        // By way of RGBA.
+        ColorType::La8 | ColorType::La16 => 3 * own + 1,
+        _ => own + 3,
+    };
+    if turned { flat.max(2 * own) } else { flat }
+}
+
 /// What decoders keep per pixel beside the image that they fill.
 fn canvas_bytes(format: ImageFormat) -> u64 {
     match format {
-        // A frame and the canvas on which it is laid.
-        ImageFormat::Gif | ImageFormat::WebP => 8,
+        // A frame that is laid on the canvas, and its indices.
+        ImageFormat::Gif => 5,
+        // Brightness and colours, or a frame of four channels.
+        ImageFormat::WebP => 4,
         _ => 0,
     }
 }

@@ -5,6 +5,7 @@ mod samples;
 use std::io::{Cursor, ErrorKind};
 
 use image::DynamicImage;
+use image::metadata::Orientation;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{TiffError, TiffFormatError};
@@ -40,7 +41,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     let samples = u64::from(number(&mut tiff, Tag::SamplesPerPixel)?.unwrap_or(1));
     let bits = numbers(&mut tiff, Tag::BitsPerSample)?.first().copied().unwrap_or(1);
     let own = samples * bits.div_ceil(8);
-    let permit = options.reserve(bytes.len() as u64 + pixels * (own + 6).max(9))?;
+    let permit = options.reserve(
+        bytes.len() as u64 + pixels * if turned == Orientation::NoTransforms { own + 3 } else { own + 6 },
+    )?;
     let room = usize::try_from(pixels * own).unwrap_or(usize::MAX);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = room.saturating_add(FIXED_BYTES);

@@ -118,7 +118,9 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     }
     // The length of a JSON header, and that.
     let header_bytes = head.first_chunk().map(|length| u64::from_le_bytes(*length));
-    if header_bytes.is_some_and(|length| (2..=100 << 20).contains(&length)) && (at(8, b"{\"") || at(8, b"{}"))
+    let inside = head.get(8..).and_then(|json| json.strip_prefix(b"{")).map(<[u8]>::trim_ascii_start);
+    if header_bytes.is_some_and(|length| (2..=100 << 20).contains(&length))
+        && inside.is_some_and(|json| json.starts_with(b"\"") || json.starts_with(b"}"))
     {
         return Some(Kind::Safetensors);
     }

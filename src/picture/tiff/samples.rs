@@ -72,6 +72,9 @@ impl Samples {
     ) -> Result<Vec<u8>, PictureError> {
         let (width, height) = self.size;
         let bits = self.bits;
+        if let Some(rgb) = self.as_they_are() {
+            return Ok(rgb);
+        }
         let full = |bits: u64| (0.0, ((1u64 << bits) - 1) as f64);
         match &self.buffer {
             DecodingResult::U8(bytes) if bits < 8 => {
@@ -119,6 +122,29 @@ impl Samples {
                 self.wide(&|at| values[at] as f64, values.len(), stated, "signed", background)
             }
         }
+    }
+
+    /// Opaque grey and RGB of 8 or 16 bits, of which most files are: the same as [`Samples::mix`] makes of them, sooner.
+    fn as_they_are(&self) -> Option<Vec<u8>> {
+        let colours = self.ink.colours;
+        if !matches!(colours, 1 | 3)
+            || self.ink.premultiplied.is_some()
+            || self.planar
+            || self.pitch != colours
+        {
+            return None;
+        }
+        let bytes: Vec<u8> = match &self.buffer {
+            DecodingResult::U8(values) if self.bits == 8 => values.clone(),
+            DecodingResult::U16(values) => {
+                values.iter().map(|value| ((u32::from(*value) + 128) / 257) as u8).collect()
+            }
+            _ => return None,
+        };
+        if bytes.len() != colours * self.size.0 * self.size.1 {
+            return None;
+        }
+        Some(if colours == 3 { bytes } else { bytes.into_iter().flat_map(|grey| [grey; 3]).collect() })
     }
 
     /// Whole numbers that rarely fill their type: by the stated range alone.
