@@ -4,6 +4,7 @@
 
 mod layout;
 mod standard_tables;
+mod walk;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
@@ -77,7 +78,7 @@ fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
 /// When the file is cut short or broken, or of a layout that no decoder reads.
 fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
     let fast = is_fast(layout);
-    if !layout.whole && !(fast && lenient) {
+    if !(layout.whole || fast && lenient) {
         let reason = "no end-of-image marker";
         // Where only jpeg-decoder decodes, it decodes all or nothing.
         return Err(if fast {
@@ -92,8 +93,8 @@ fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
     if fast { with_zune(layout, lenient) } else { with_jpeg_decoder(layout) }
 }
 
-/// Whether zune-jpeg decodes this layout right: grey, or YCbCr or RGB with brightness at full size and both colours
-/// at one size, full or half, each scan of a sequential JPEG with all components.
+/// Whether zune-jpeg decodes this layout right: grey, or YCbCr with brightness at full size and both colours at one
+/// size, full or half; all components in the one scan of a sequential JPEG, in the first of a progressive one.
 fn is_fast(layout: &Layout) -> bool {
     let sampling: Vec<_> = layout.frame.components.iter().map(|component| component.sampling).collect();
     let plain = match layout.colours {

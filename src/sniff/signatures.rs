@@ -84,9 +84,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     if let [b'P', b'1'..=b'7', b' ' | b'\t' | b'\r' | b'\n' | b'#', ..] = head {
         return Some(Kind::Pnm);
     }
-    if let ([0, 0, kind @ (1 | 2), 0, ..], Some(1..=1024), Some(0)) =
-        (head, short(4), head.get(9).map(|reserved| *reserved))
-    {
+    if let ([0, 0, kind @ (1 | 2), 0, ..], Some(1..=1024), Some(0)) = (head, short(4), head.get(9).copied()) {
         return Some(if *kind == 1 { Kind::Ico } else { Kind::Cursor });
     }
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {

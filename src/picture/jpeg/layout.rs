@@ -7,6 +7,7 @@ use crate::picture::PictureError;
 use crate::sniff::Kind;
 
 use super::standard_tables::STANDARD_TABLES;
+use super::walk::Walk;
 use super::{broken, unsupported};
 
 /// Coded data of 64 ones. No Huffman code is all ones (T.81, C.2), so data that stop too early run into an
@@ -14,7 +15,8 @@ use super::{broken, unsupported};
 /// them decoders only look ahead, by less than that.
 const ONES: [u8; 16] = [0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0];
 const START: [u8; 2] = [0xFF, 0xD8];
-const END: [u8; 2] = [0xFF, 0xD9];
+const END_MARKER: u8 = 0xD9;
+const END: [u8; 2] = [0xFF, END_MARKER];
 
 /// One component of the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,71 @@ enum Piece {
     Scan { header: Range<usize>, data: Range<usize>, components: Vec<usize> },
 }
 
+impl Piece {
+    fn is_scan(&self) -> bool {
+        matches!(self, Self::Scan { .. })
+    }
+}
+
+/// What the walk has come across.
+#[derive(Default)]
+struct Found<'a> {
+    pieces: Vec<Piece>,
+    frame: Option<Frame>,
+    /// The height of the first DNL segment.
+    lines: Option<u16>,
+    exif: Option<&'a [u8]>,
+    jfif: bool,
+    /// The transform of the last Adobe segment.
+    adobe: Option<u8>,
+    has_huffman: bool,
+}
+
+impl<'a> Found<'a> {
+    fn take(&mut self, marker: u8, segment: Range<usize>, walk: &mut Walk<'a>) -> Result<(), PictureError> {
+        let content = walk.bytes.get(segment.start + 4..segment.end).unwrap_or_default();
+        match marker {
+            // Tables of Huffman codes and of quantization, restart interval.
+            0xC4 | 0xDB | 0xDD => {
+                self.has_huffman |= marker == 0xC4;
+                self.pieces.push(Piece::Tables(segment));
+            }
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => {
+                if self.frame.replace(read_frame(marker, content)?).is_some() {
+                    return Err(broken("it has two frame headers"));
+                }
+                self.pieces.push(Piece::Frame(segment));
+            }
+            0xDA => {
+                let frame =
+                    self.frame.as_ref().ok_or_else(|| broken("a scan stands before the frame header"))?;
+                let components = scan_components(content, frame)?;
+                self.pieces.push(Piece::Scan { header: segment, data: walk.coded_data(), components });
+            }
+            0xDC => self.lines = self.lines.or(content.first_chunk().map(|lines| u16::from_be_bytes(*lines))),
+            0xE0 => self.jfif |= content.starts_with(b"JFIF\0"),
+            0xE1 if !self.pieces.iter().any(Piece::is_scan) => {
+                self.exif = self.exif.or(content.strip_prefix(b"Exif\0\0"));
+            }
+            0xEE if content.starts_with(b"Adobe") => self.adobe = content.get(11).copied().or(self.adobe),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The height by the frame header, where zero leaves it to a DNL segment, and by that.
+fn height(stated: u16, lines: Option<u16>) -> Result<u16, PictureError> {
+    match (stated, lines) {
+        (0, None) => Err(unsupported("a JPEG that doesn't say its height")),
+        (0, Some(lines)) => Ok(lines),
+        (height, Some(lines)) if height != lines => {
+            Err(broken(&format!("its frame header says {height} lines, its DNL segment {lines}")))
+        }
+        (height, _) => Ok(height),
+    }
+}
+
 /// The layout of a whole file.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
@@ -64,7 +131,8 @@ pub(super) struct Layout<'a> {
     pub colours: Colours,
     /// The content of the first EXIF segment.
     pub exif: Option<&'a [u8]>,
-    has_tables: bool,
+    /// Whether there is any Huffman table.
+    has_huffman: bool,
     /// Whether the end marker is there.
     pub whole: bool,
 }
@@ -76,65 +144,32 @@ impl<'a> Layout<'a> {
     /// When there is no frame or no scan, or the frame is of a kind that no decoder here reads.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, PictureError> {
         let mut walk = Walk { bytes, at: START.len() };
-        let (mut pieces, mut frame, mut number_of_lines) = (Vec::new(), None::<Frame>, None);
-        let (mut exif, mut jfif, mut adobe, mut has_tables) = (None, false, None, false);
+        let mut found = Found::default();
         let whole = loop {
-            let Some((marker, segment)) = walk.next()? else { break false };
-            let content = bytes.get(segment.start + 4..segment.end).unwrap_or_default();
-            let before_scans = !pieces.iter().any(|piece| matches!(piece, Piece::Scan { .. }));
-            match marker {
-                0xD9 => break true,
-                // Tables of Huffman codes and of quantization, restart interval.
-                0xC4 | 0xDB | 0xDD => {
-                    has_tables |= marker == 0xC4;
-                    pieces.push(Piece::Tables(segment));
-                }
-                0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => {
-                    if frame.replace(read_frame(marker, content)?).is_some() {
-                        return Err(broken("it has two frame headers"));
-                    }
-                    pieces.push(Piece::Frame(segment));
-                }
-                0xDA => {
-                    let frame =
-                        frame.as_ref().ok_or_else(|| broken("a scan stands before the frame header"))?;
-                    let components = scan_components(content, frame)?;
-                    let data = walk.coded_data();
-                    pieces.push(Piece::Scan { header: segment, data, components });
-                }
-                0xDC => number_of_lines = number_of_lines.or(content.first_chunk().copied()),
-                0xE0 => jfif |= content.starts_with(b"JFIF\0"),
-                0xE1 if before_scans => exif = exif.or(content.strip_prefix(b"Exif\0\0")),
-                0xEE if content.starts_with(b"Adobe") => adobe = content.get(11).copied().or(adobe),
-                _ => {}
+            match walk.next()? {
+                Some((END_MARKER, _)) => break true,
+                Some((marker, segment)) => found.take(marker, segment, &mut walk)?,
+                None => break false,
             }
         };
-        let cut = |what: &str| {
+        let missing = |what: &str| {
             broken(&if whole {
                 format!("it has no {what}")
             } else {
                 format!("it is cut short before its {what}")
             })
         };
-        let mut frame = frame.ok_or_else(|| cut("frame header"))?;
-        if !pieces.iter().any(|piece| matches!(piece, Piece::Scan { .. })) {
-            return Err(cut("first scan"));
+        let mut frame = found.frame.ok_or_else(|| missing("frame header"))?;
+        if !found.pieces.iter().any(Piece::is_scan) {
+            return Err(missing("first scan"));
         }
-        match (frame.height, number_of_lines.map(u16::from_be_bytes)) {
-            (0, None) => return Err(unsupported("a JPEG that doesn't say its height")),
-            (0, Some(lines)) => frame.height = lines,
-            (height, Some(lines)) if height != lines => {
-                return Err(broken(&format!(
-                    "its frame header says {height} lines, its DNL segment {lines}"
-                )));
-            }
-            _ => {}
-        }
+        frame.height = height(frame.height, found.lines)?;
         if frame.width == 0 || frame.height == 0 {
             return Err(broken(&format!("{}x{} pixels", frame.width, frame.height)));
         }
-        let colours = colours(&frame.components, jfif, adobe);
-        Ok(Self { bytes, pieces, frame, colours, exif, has_tables, whole })
+        let colours = colours(&frame.components, found.jfif, found.adobe);
+        let (pieces, exif, has_huffman) = (found.pieces, found.exif, found.has_huffman);
+        Ok(Self { bytes, pieces, frame, colours, exif, has_huffman, whole })
     }
 
     fn scans(&self) -> impl Iterator<Item = &[usize]> {
@@ -181,7 +216,7 @@ impl<'a> Layout<'a> {
     pub(super) fn plain(&self, strict: bool, every_scan: bool) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.bytes.len() + 1024);
         plain.extend(START);
-        if !self.has_tables {
+        if !self.has_huffman {
             plain.extend(STANDARD_TABLES);
         }
         for (index, piece) in self.pieces.iter().enumerate() {
@@ -207,77 +242,6 @@ impl<'a> Layout<'a> {
         }
         plain.extend(END);
         plain
-    }
-}
-
-/// Goes from marker to marker.
-struct Walk<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Walk<'_> {
-    /// The next marker and the range of its segment from the marker on; none where the bytes end before or within
-    /// it. Passes over what lies between segments. Walking them passes over thumbnails, which have markers of their own.
-    fn next(&mut self) -> Result<Option<(u8, Range<usize>)>, PictureError> {
-        loop {
-            let Some(start) = self.next_marker() else { return Ok(None) };
-            let marker = self.bytes[start + 1];
-            match marker {
-                0xD9 => return Ok(Some((marker, start..start + 2))),
-                // TEM, restart markers, start of image: nothing follows that could be skipped.
-                0x01 | 0xD0..=0xD8 => self.at = start + 2,
-                _ => {
-                    let Some(&[high, low]) = self.bytes.get(start + 2..start + 4) else { return Ok(None) };
-                    let length = u16::from_be_bytes([high, low]);
-                    if length < 2 {
-                        return Err(broken(&format!("a segment (marker {marker:02X}) of {length} bytes")));
-                    }
-                    let end = start + 2 + usize::from(length);
-                    if end > self.bytes.len() {
-                        return Ok(None);
-                    }
-                    self.at = end;
-                    return Ok(Some((marker, start..end)));
-                }
-            }
-        }
-    }
-
-    /// Where the next marker's last 0xFF is: 0xFF, any number of 0xFF to fill, then a byte that is neither 0xFF nor
-    /// the 0x00 that stands for a literal 0xFF in coded data.
-    fn next_marker(&mut self) -> Option<usize> {
-        loop {
-            let start = self.at + memchr::memchr(0xFF, self.bytes.get(self.at..)?)?;
-            match self.bytes.get(start + 1)? {
-                0xFF => self.at = start + 1,
-                0x00 => self.at = start + 2,
-                _ => return Some(start),
-            }
-        }
-    }
-
-    /// The coded data here, with their restart markers, up to the next other marker or the end of the bytes.
-    fn coded_data(&mut self) -> Range<usize> {
-        let start = self.at;
-        loop {
-            match self.next_marker() {
-                Some(marker) if matches!(self.bytes[marker + 1], 0xD0..=0xD7) => self.at = marker + 2,
-                Some(marker) => {
-                    // Without the 0xFF that fill up before the marker.
-                    let filled =
-                        self.bytes[start..marker].iter().rev().take_while(|byte| **byte == 0xFF).count();
-                    self.at = marker;
-                    return start..marker - filled;
-                }
-                None => {
-                    let rest = &self.bytes[start..];
-                    let half = rest.iter().rev().take_while(|byte| **byte == 0xFF).count();
-                    self.at = self.bytes.len();
-                    return start..self.bytes.len() - half;
-                }
-            }
-        }
     }
 }
 

@@ -235,8 +235,8 @@ impl Samples {
         };
         let mut rgb = Vec::with_capacity(3 * pixels);
         for pixel in 0..pixels {
-            for channel in 0..3 {
-                let (colour, under) = (colour(pixel, channel), f64::from(background[channel]) / 255.0);
+            for (channel, under) in background.iter().enumerate() {
+                let (colour, under) = (colour(pixel, channel), f64::from(*under) / 255.0);
                 let mixed = match self.ink.premultiplied {
                     None => colour,
                     Some(false) => colour * alpha(pixel) + under * (1.0 - alpha(pixel)),
