@@ -20,29 +20,33 @@ struct Chunk<'a> {
     data: &'a [u8],
 }
 
-/// The chunks up to IEND, and the bytes that are left when a chunk is cut short.
+/// The chunks up to IEND, and the bytes that follow: other than none before IEND where the file is cut short.
 fn chunks(bytes: &[u8]) -> (Vec<Chunk<'_>>, &[u8]) {
     let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
     let mut chunks = Vec::new();
-    loop {
-        let whole = rest.split_first_chunk::<4>().and_then(|(length, after)| {
-            let length = u32::from_be_bytes(*length) as usize;
-            let (kind, after) = after.split_first_chunk::<4>()?;
-            // The chunk's checksum follows its data.
-            Some((Chunk { kind: *kind, data: after.get(..length)? }, after.get(length.checked_add(4)?..)?))
-        });
-        let Some((chunk, after)) = whole else { return (chunks, rest) };
+    while let Some((chunk, after)) = first_chunk(rest) {
         let last = chunk.kind == *b"IEND";
         chunks.push(chunk);
         rest = after;
         if last {
-            return (chunks, rest);
+            break;
         }
     }
+    (chunks, rest)
 }
 
-/// The file with its last chunk, which says nothing but that it is the last, where only that is missing or cut
-/// short.
+fn first_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
+    let (length, after) = bytes.split_first_chunk::<4>()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    let (kind, after) = after.split_first_chunk::<4>()?;
+    // The chunk's checksum follows its data.
+    let rest = after.get(length.checked_add(4)?..)?;
+    let named = kind.iter().all(u8::is_ascii_alphabetic);
+    named.then_some((Chunk { kind: *kind, data: &after[..length] }, rest))
+}
+
+/// The file with its last chunk, which says nothing but that it is the last, where that is missing. Whether all pixels
+/// are there is for the decoder to say.
 ///
 /// # Errors
 /// When it is one of Apple's variant for its telephones, which is no PNG.
@@ -54,7 +58,7 @@ pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     }
     let ended = chunks.last().is_some_and(|chunk| chunk.kind == *b"IEND");
     let has_pixels = chunks.iter().any(|chunk| chunk.kind == *b"IDAT");
-    if ended || !has_pixels || !IEND.starts_with(rest) {
+    if ended || !has_pixels {
         return Ok(Cow::Borrowed(bytes));
     }
     Ok(Cow::Owned([&bytes[..bytes.len() - rest.len()], &IEND].concat()))

@@ -80,6 +80,8 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn take(&mut self, marker: u8, segment: Range<usize>, walk: &mut Walk<'a>) -> Result<(), PictureError> {
         let content = walk.bytes.get(segment.start + 4..segment.end).unwrap_or_default();
+        // What is said of the whole picture is said before its first scan.
+        let said = !self.pieces.iter().any(Piece::is_scan);
         match marker {
             // Tables of Huffman codes and of quantization, restart interval.
             0xC4 | 0xDB | 0xDD => {
@@ -99,11 +101,11 @@ impl<'a> Found<'a> {
                 self.pieces.push(Piece::Scan { header: segment, data: walk.coded_data(), components });
             }
             0xDC => self.lines = self.lines.or(content.first_chunk().map(|lines| u16::from_be_bytes(*lines))),
-            0xE0 => self.jfif |= content.starts_with(b"JFIF\0"),
-            0xE1 if !self.pieces.iter().any(Piece::is_scan) => {
-                self.exif = self.exif.or(content.strip_prefix(b"Exif\0\0"));
+            0xE0 if said => self.jfif |= content.starts_with(b"JFIF\0"),
+            0xE1 if said => self.exif = self.exif.or(content.strip_prefix(b"Exif\0\0")),
+            0xEE if said && content.starts_with(b"Adobe") => {
+                self.adobe = content.get(11).copied().or(self.adobe)
             }
-            0xEE if content.starts_with(b"Adobe") => self.adobe = content.get(11).copied().or(self.adobe),
             _ => {}
         }
         Ok(())
