@@ -145,8 +145,9 @@ pub struct DecodeOptions {
     pub max_bytes: u64,
 }
 
+/// To six digits, so that a setting reads as it was written.
 fn gib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 30)
+    (bytes as f64 / f64::from(1 << 30) * 1e6).round() / 1e6
 }
 
 impl Default for DecodeOptions {

@@ -95,3 +95,10 @@ fn overlong_and_missing_files_are_not_read() {
     let message = read(&folder.path().join("gone.png"), &DecodeOptions::default()).unwrap_err().to_string();
     assert!(message.contains("cannot read it"), "{message}");
 }
+
+#[test]
+fn a_limit_of_memory_reads_as_it_was_set() {
+    let error = PictureError::Memory { bytes: 3 << 29, limit: (0.001 * f64::from(1 << 30)) as u64 };
+    let message = error.to_string();
+    assert!(message.contains("takes 1.50 GiB, more than data.decode_gib = 0.001 allows"), "{message}");
+}

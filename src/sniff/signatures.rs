@@ -65,6 +65,10 @@ const RIFF: &[(&[u8], Kind)] = &[(b"WEBP", Kind::WebP), (b"AVI ", Kind::Avi), (b
 const BMP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
 pub(super) fn kind(head: &[u8]) -> Option<Kind> {
+    // First what most files are.
+    if head.starts_with(b"\xFF\xD8\xFF") {
+        return Some(if is_jpeg_ls(head) { Kind::JpegLs } else { Kind::Jpeg });
+    }
     if let Some(&(_, kind)) = AT_START.iter().find(|(signature, _)| head.starts_with(signature)) {
         return Some(kind);
     }
@@ -72,9 +76,6 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
         |offset: usize, signature: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(signature));
     let short = |offset| head.get(offset..offset + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
     let word = |offset| Some(u32::from_le_bytes(*head.get(offset..)?.first_chunk()?));
-    if head.starts_with(b"\xFF\xD8\xFF") {
-        return Some(if is_jpeg_ls(head) { Kind::JpegLs } else { Kind::Jpeg });
-    }
     if head.starts_with(b"RIFF") {
         return RIFF.iter().find(|(name, _)| at(8, name)).map(|&(_, kind)| kind);
     }
