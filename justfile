@@ -47,12 +47,22 @@ test-older *ARGS: setup
     export OMP_NUM_THREADS=1
     cargo test --release --locked --test golden --test exact --test 'reference*' "$@"
 
-# Everything the CI checks: format, lints, tests, a tiny demo
+# Resize at the edges of pictures under AddressSanitizer (a minute to compile, once)
+[script("bash")]
+test-asan:
+    set -euo pipefail
+    # The sanitizer is in every toolchain, its flag only in those that take unfinished features. A target of its own,
+    # so that build scripts are compiled without it.
+    export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+    cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')" "$@"
+
+# Everything the CI checks: format, lints, tests, edges under AddressSanitizer, a tiny demo
 check: setup
     cargo fmt --all --check
     cargo clippy --release --locked --workspace --all-targets -- -D warnings
     {{ just }} test
     {{ just }} test-older
+    {{ just }} test-asan
     {{ just }} demo 60 checkpoints/demo-check
 
 # Train a tokenizer: just train configs/photos96-vq.toml --run checkpoints/vq

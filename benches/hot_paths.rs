@@ -108,7 +108,7 @@ fn photographs(width: usize, height: usize) -> Picture {
         .filter(|path| path.extension().is_some_and(|extension| extension == "jpg"))
         .collect();
     files.sort();
-    let tile = |path| read(path, &DecodeOptions::default()).unwrap();
+    let tile = |path| read(path, &DecodeOptions::default()).unwrap().release();
     let tiles: Vec<Picture> = files.iter().take(24).map(|path| tile(path)).collect();
     let mut rgb = Vec::with_capacity(3 * width * height);
     for y in 0..height {

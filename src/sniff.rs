@@ -2,14 +2,16 @@
 //! instead of what was expected.
 
 mod boxes;
+mod ifd;
 mod signatures;
 mod text;
-mod tiff;
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+
+pub(crate) use ifd::directory;
 
 /// Bytes from the start of a file that are enough for [`sniff`].
 pub const HEAD_BYTES: usize = 4096;
@@ -122,7 +124,7 @@ pub fn sniff(head: &[u8]) -> Kind {
         return Kind::Empty;
     }
     let start = &head[..head.len().min(HEAD_BYTES)];
-    tiff::kind(head)
+    ifd::kind(head)
         .or_else(|| boxes::kind(start))
         .or_else(|| signatures::kind(start))
         .or_else(|| text::kind(start))

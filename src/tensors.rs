@@ -10,6 +10,8 @@ use crate::torch::no_grad;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Kind, Tensor};
 
+use crate::sniff::{Kind as FileKind, sniff};
+
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
@@ -99,6 +101,11 @@ pub fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(), WriteE
 /// # Errors
 /// What is wrong, in words, with bytes that are not a whole safetensors file of types that [`write_to`] writes.
 pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
+    match sniff(bytes) {
+        // What is damaged may look like anything.
+        FileKind::Safetensors | FileKind::Unknown => {}
+        kind => return Err(format!("it is {kind}")),
+    }
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter() {
@@ -258,6 +265,26 @@ mod tests {
         let path = folder.path().join("none.safetensors");
         write(&path, &Tensors::new()).unwrap();
         assert!(from_bytes(&fs::read(&path).unwrap()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn other_files_are_named() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:e349\nsize 30\n";
+        let mut whole = Vec::new();
+        write_to(&mut whole, &named(vec![("a", Tensor::from(1.0f32))])).unwrap();
+        let cases: [(&[u8], &str); 7] = [
+            (b"", "it is an empty file"),
+            (pointer, "git lfs pull"),
+            (b"PK\x03\x04archive", "it is a zip archive"),
+            (b"\x80\x02\x8a\nl\xfc\x9cF", "it is a Python pickle"),
+            (b"<!DOCTYPE html>", "it is an HTML page"),
+            (&whole[..whole.len() - 2], "not fully covered"),
+            (&whole[..20], "invalid header length"),
+        ];
+        for (bytes, part) in cases {
+            let reason = from_bytes(bytes).unwrap_err();
+            assert!(reason.contains(part), "{reason}");
+        }
     }
 
     #[test]

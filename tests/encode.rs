@@ -169,7 +169,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn picture(path: &Path) -> Picture {
-    read(path, &DecodeOptions::default()).unwrap()
+    read(path, &DecodeOptions::default()).unwrap().release()
 }
 
 /// images → tokens → file → images is images → tokens → images, bit for bit.

@@ -103,7 +103,7 @@ fn imports_go_up_the_list_alone() {
 
 #[test]
 fn each_library_is_named_where_it_belongs() {
-    let homes: [(&str, &[&str]); 14] = [
+    let homes: [(&str, &[&str]); 17] = [
         ("image::", &["picture", "data"]),
         ("tensorboard_rs", &["logger"]),
         ("clap::", &["cli", "main"]),
@@ -112,6 +112,9 @@ fn each_library_is_named_where_it_belongs() {
         ("askama::", &["report"]),
         ("parquet::", &["evaluate", "data", "tokens"]),
         ("tar::", &["data", "tokens"]),
+        ("tiff::", &["picture"]),
+        ("flate2::", &["picture"]),
+        ("jpeg_decoder::", &["picture"]),
         ("jpeg_encoder::", &["picture"]),
         ("zune_jpeg::", &["picture"]),
         ("fast_image_resize::", &["data"]),

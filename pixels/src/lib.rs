@@ -48,6 +48,20 @@ pub fn resize(
     resizer.resize(source, target, options)
 }
 
+/// As the library's own (Keys 1981, a = -0.5), but for the zeros at whole pixels, which here are not quite zero. The library
+/// drops zeros from the ends of what a pixel is made of, then takes what the first and the last are made of for the outermost:
+/// in an enlarged part whose first or last pixel falls on a whole one it reads beside the picture's memory (`tests/edges.rs`).
+#[must_use]
+pub fn catmull_rom(x: f64) -> f64 {
+    let x = x.abs();
+    let weight = match x {
+        0.0..1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+        1.0..2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
+        _ => return 0.0,
+    };
+    if weight == 0.0 { 1e-30 } else { weight }
+}
+
 /// A row of interleaved pixels, one byte for each of three channels, to a row of each channel. They are as long as the shortest.
 pub fn split_channels(instructions: Instructions, pixels: &[[u8; 3]], planes: [&mut [u8]; 3]) {
     #[cfg(target_arch = "x86_64")]

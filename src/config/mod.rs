@@ -58,11 +58,12 @@ pub struct Config {
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [&str; 15] = [
+const FREE_ON_RESUME: [&str; 16] = [
     "data.train",
     "data.val",
     "data.workers",
     "data.queue",
+    "data.decode_gib",
     "data.max_bad_fraction",
     "train.steps",
     "train.log_every",

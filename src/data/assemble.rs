@@ -156,7 +156,8 @@ fn load(
     planes: &mut [u8],
 ) -> Result<(), String> {
     let Some(kept) = kept else {
-        return transform.apply(&dataset.picture(image, decode_options)?, seed, planes);
+        let picture = dataset.picture(image, decode_options)?;
+        return transform.apply(&picture, seed, planes);
     };
     if let Some(whole) = kept.get(image) {
         return transform.finish(whole, seed, planes);
@@ -166,7 +167,7 @@ fn load(
         return transform.apply(&picture, seed, planes);
     }
     // What does not fit goes the same way, so an image is the same whether it was kept or not.
-    let whole = transform.whole(picture)?;
+    let whole = transform.whole(picture.release())?;
     kept.put(image, whole.view());
     transform.finish(whole.view(), seed, planes)
 }

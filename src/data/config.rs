@@ -53,6 +53,10 @@ pub struct Config {
     /// that is cut from it, which moves values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge
     /// falls on the middle of a pixel); they are the same whether an image was kept or did not fit.
     pub cache_gib: f64,
+    /// GiB of memory that all threads together may hold to decode pictures: a thread waits until its picture fits, and
+    /// one that would not fit alone is bad. By its pixels and what its format takes for each: 3 bytes in most JPEGs, up to
+    /// 11 in PNGs of 16 bits.
+    pub decode_gib: f64,
     /// Threads that decode; 0 for one per core.
     pub workers: usize,
     /// Batches kept ready ahead of the consumer.
@@ -77,6 +81,7 @@ impl Default for Config {
             lenient_jpeg: false,
             max_bad_fraction: 0.01,
             cache_gib: 0.0,
+            decode_gib: 2.0,
             workers: 0,
             queue: 4,
         }
@@ -117,6 +122,8 @@ impl Config {
         })?;
         let gib = self.cache_gib;
         require((0.0..=1e6).contains(&gib), "data.cache_gib", gib, || "from 0 to 1000000".to_owned())?;
+        let gib = self.decode_gib;
+        require(gib > 0.0 && gib <= 1e6, "data.decode_gib", gib, || "above 0, to 1000000".to_owned())?;
         require((1..=1024).contains(&self.queue), "data.queue", self.queue, || "from 1 to 1024".to_owned())?;
         require(self.workers <= 1024, "data.workers", self.workers, || "from 0 to 1024".to_owned())?;
         self.check_crop()
@@ -146,6 +153,7 @@ impl Config {
         DecodeOptions {
             background: self.background,
             lenient_jpeg: self.lenient_jpeg,
+            max_bytes: (self.decode_gib * f64::from(1 << 30)) as u64,
             ..DecodeOptions::default()
         }
     }
@@ -323,6 +331,7 @@ mod tests {
             (Config { max_bad_fraction: f64::NAN, ..Config::default() }, "data.max_bad_fraction = NaN"),
             (Config { queue: 0, ..Config::default() }, "data.queue = 0"),
             (Config { cache_gib: -1.0, ..Config::default() }, "data.cache_gib = -1: must be from 0"),
+            (Config { decode_gib: 0.0, ..Config::default() }, "data.decode_gib = 0: must be above 0"),
             (Config { shuffle_window: 0, ..Config::default() }, "data.shuffle_window = 0"),
             (Config { crop: resized([0.0, 1.0], [1.0, 1.0]), ..Config::default() }, "data.crop.scale"),
             (Config { crop: resized([0.5, 1.0], [2.0, 1.0]), ..Config::default() }, "data.crop.ratio"),

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn broken_and_enormous_pictures_say_why() {
         let prepare = whole(None);
-        assert!(prepare.image(&Encoded::Bytes(b"text".to_vec())).unwrap_err().contains("no image"));
+        assert!(prepare.image(&Encoded::Bytes(b"text".to_vec())).unwrap_err().contains("plain text"));
         let message = whole(Some(9000)).image(&png(10, 20)).unwrap_err();
         assert!(message.contains("more than 16384"), "{message}");
     }

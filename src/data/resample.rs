@@ -72,7 +72,8 @@ pub(super) fn cut(
     let filter = match filter {
         Filter::Lanczos => FilterType::Lanczos3,
         Filter::Bicubic => FilterType::Custom(
-            CustomFilter::new("Catmull-Rom", catmull_rom, 2.0).map_err(|error| fail(&error))?,
+            CustomFilter::new("Catmull-Rom", pixtok_pixels::catmull_rom, 2.0)
+                .map_err(|error| fail(&error))?,
         ),
         Filter::Bilinear => FilterType::Bilinear,
         Filter::Box => FilterType::Box,
@@ -84,19 +85,6 @@ pub(super) fn cut(
         window.height,
     );
     pixtok_pixels::resize(resizer, &source, &mut target, &options).map_err(|error| fail(&error))
-}
-
-/// As the library's own (Keys 1981, a = -0.5), but for the zeros at whole pixels, which here are not quite zero. The library
-/// drops zeros from the ends of what a pixel is made of, then takes what the first and the last are made of for the outermost:
-/// in an enlarged part whose first or last pixel falls on a whole one it reads beside the picture's memory.
-fn catmull_rom(x: f64) -> f64 {
-    let x = x.abs();
-    let weight = match x {
-        0.0..1.0 => (1.5 * x - 2.5) * x * x + 1.0,
-        1.0..2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
-        _ => return 0.0,
-    };
-    if weight == 0.0 { 1e-30 } else { weight }
 }
 
 /// Interleaved pixels to [3, H, W].

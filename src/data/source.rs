@@ -12,7 +12,7 @@ use super::folder::ImageFolder;
 use super::samples::{Found, recognise};
 use super::shards::Shards;
 use super::transform::Form;
-use crate::picture::{self, DecodeOptions, Picture};
+use crate::picture::{self, DecodeOptions, Decoded};
 
 /// Which part of the images. The part of an image depends on its name alone, so it stays what it is
 /// when others are added.
@@ -145,7 +145,7 @@ impl Dataset {
     ///
     /// # Errors
     /// Why it gives no picture, in words.
-    pub fn picture(&self, index: usize, options: &DecodeOptions) -> Result<Picture, String> {
+    pub fn picture(&self, index: usize, options: &DecodeOptions) -> Result<Decoded, String> {
         match &self.source {
             Source::Folder(folder) => {
                 picture::read(&folder.path(index), options).map_err(|error| error.to_string())

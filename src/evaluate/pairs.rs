@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use super::EvaluateError;
 use super::passes::Passed;
 use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split, composed};
-use crate::picture::{DecodeOptions, Picture, read};
+use crate::picture::{DecodeOptions, Decoded, Picture, read};
 
 /// What an original's name and a file's name have in common.
 type Way = (fn(&str) -> String, fn(&str) -> String);
@@ -177,7 +177,9 @@ impl Pairs {
                 let (dataset, options) = (&*dataset, &self.options);
                 let decoded: Vec<_> = chunk
                     .into_par_iter()
-                    .map(|i| (dataset.name(i).into_owned(), dataset.picture(i, options)))
+                    .map(|i| {
+                        (dataset.name(i).into_owned(), dataset.picture(i, options).map(Decoded::release))
+                    })
                     .collect();
                 apart(decoded)
             }
@@ -202,7 +204,7 @@ impl Pairs {
         let (recons, options) = (&self.reconstructions, &self.options);
         let paths: Vec<&Path> =
             originals.iter().map(|(name, _)| recons.of(name)).collect::<Result<_, _>>()?;
-        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options)).collect();
+        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options).map(Decoded::release)).collect();
         let mut batch: Vec<(String, Picture, Picture)> = vec![];
         for ((name, original), recon) in originals.into_iter().zip(recons) {
             let recon = match recon {

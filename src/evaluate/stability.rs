@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::EvaluateError;
 use crate::codec::Codec;
-use crate::picture::{DecodeOptions, Picture, decode};
+use crate::picture::{DecodeOptions, Picture, PictureError, decode};
 
 /// The changes, each by the name of its figure.
 pub(super) const NAMES: [&str; 4] =
@@ -46,9 +46,9 @@ fn shifted(images: &Tensor) -> Tensor {
 fn recompressed(images: &Tensor) -> Result<Tensor, EvaluateError> {
     let originals: Result<Vec<Picture>, _> =
         (0..images.size()[0]).map(|i| Picture::from_tensor(&images.get(i))).collect();
-    let back: Result<Vec<Picture>, _> = originals?
+    let back: Result<Vec<Picture>, PictureError> = originals?
         .into_par_iter()
-        .map(|picture| decode(&picture.to_jpeg(QUALITY)?, &DecodeOptions::default()))
+        .map(|picture| Ok(decode(&picture.to_jpeg(QUALITY)?, &DecodeOptions::default())?.release()))
         .collect();
     let tensors: Result<Vec<Tensor>, _> = back?.iter().map(Picture::to_tensor).collect();
     Ok(Tensor::stack(&tensors?, 0).to_device(images.device()))

@@ -6,6 +6,7 @@ use std::path::Path;
 use tch::{Device, Tensor, nn};
 
 use super::NetError;
+use crate::sniff::{Kind as FileKind, sniff};
 use crate::tensors::{self, CopyError, Tensors};
 use crate::torch::{TorchError, catching};
 
@@ -52,8 +53,8 @@ impl<'a> Weights<'a> {
     pub fn read(path: &'a Path, wanted: &'static str) -> Result<Self, NetError> {
         let bytes = fs::read(path).map_err(|source| NetError::Read { path: path.to_owned(), source })?;
         let unfit = |found: String| NetError::Unfit { path: path.to_owned(), found, wanted };
-        // torch.save writes a zip archive; before PyTorch 1.6 it wrote bare pickles, whose protocol is 2.
-        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
+        // torch.save writes a zip archive; before PyTorch 1.6 it wrote bare pickles.
+        if let FileKind::TorchZip | FileKind::Zip | FileKind::Pickle = sniff(&bytes) {
             return Err(unfit("a PyTorch file (.pth)".to_owned()));
         }
         let tensors = tensors::from_bytes(&bytes)

@@ -1,119 +1,197 @@
-//! JPEG through zune-jpeg, strictly unless asked otherwise: `image` decodes files that are cut short without
-//! a word.
+//! JPEG, strictly unless asked otherwise: through zune-jpeg, which is fast, where the file's layout is one that it
+//! decodes right; through jpeg-decoder where it isn't. (zune-jpeg reports success on layouts that it turns into
+//! noise, and `image` decodes files that are cut short without a word.)
 
-use std::borrow::Cow;
+mod layout;
+mod standard_tables;
+mod walk;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
+use jpeg_decoder::ColorTransform;
 use pixtok_pixels::{Jpeg, decode_headers, decode_into};
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{DecodeOptions, Picture, PictureError, orientation};
+pub(super) use self::layout::Colours;
+
+use self::layout::{Component, Layout};
+use super::memory::Permit;
+use super::{DecodeOptions, Decoded, Picture, PictureError, exif, turn};
 
 /// The largest side that a JPEG header can declare.
 const MAX_SIDE: usize = 65535;
-/// The end-of-image marker.
-const END: [u8; 2] = [0xFF, 0xD9];
-/// Coded data of 64 ones. No Huffman code is all ones (ITU-T T.81, C.2), so data that stop too early run into
-/// an error here, where zune-jpeg would put zeros in their place before an end marker. Whole data never get
-/// here: after them it only looks ahead, by less than that.
-const ONES: [u8; 16] = [0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0];
 
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, PictureError> {
-    let bytes = match find_end(bytes) {
-        Ok(_) if options.lenient_jpeg => Cow::Borrowed(bytes),
-        Ok(end) => Cow::Owned([&bytes[..end], &ONES, &END].concat()),
-        // zune-jpeg does not miss the end marker in a sequential JPEG, even strictly.
-        Err(_) if !options.lenient_jpeg => {
-            return Err(PictureError::Truncated("no end-of-image marker".to_owned()));
-        }
-        // Leniently it takes coded data that stop anywhere, but no segment that does.
-        Err(whole) => Cow::Owned([&bytes[..whole], &END].concat()),
+pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureError> {
+    let layout = Layout::read(bytes)?;
+    let (width, height) = (layout.frame.width, layout.frame.height);
+    options.check_size(u64::from(width), u64::from(height))?;
+    let turned = layout.exif.map_or(Orientation::NoTransforms, exif::orientation);
+    let permit = options.reserve(working_bytes(&layout, bytes.len(), turned != Orientation::NoTransforms))?;
+    let rgb = pixels(&layout, options.lenient_jpeg)?;
+    Ok(finish(rgb, turned, permit))
+}
+
+/// One of the JPEG streams that a TIFF is made of, in the colours that the TIFF states, and no larger than `most`.
+pub(super) fn piece(bytes: &[u8], colours: Colours, most: (u32, u32)) -> Result<RgbImage, PictureError> {
+    let mut layout = Layout::read(bytes)?;
+    layout.colours = colours;
+    let (width, height) = (u32::from(layout.frame.width), u32::from(layout.frame.height));
+    let grey = layout.frame.components.len() == 1;
+    if grey != (colours == Colours::Grey) || layout.frame.components.len() == 4 {
+        return Err(broken("its colours are not those of the TIFF around it"));
+    }
+    if width > most.0 || height > most.1 {
+        return Err(broken(&format!("{width}x{height} pixels in a piece of {}x{}", most.0, most.1)));
+    }
+    pixels(&layout, false)
+}
+
+fn finish(rgb: RgbImage, turned: Orientation, permit: Permit) -> Decoded {
+    let image = turn(DynamicImage::ImageRgb8(rgb), turned);
+    Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit)
+}
+
+/// The most bytes that decoding holds at once, but for what is of no size: the file without what isn't needed, the
+/// picture, and a turned copy of it or what the decoders keep of the whole picture.
+fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
+    let frame = &layout.frame;
+    let pixels = u64::from(frame.width) * u64::from(frame.height);
+    let area = |component: &Component| u64::from(component.sampling.0) * u64::from(component.sampling.1);
+    let of = |side: fn(&Component) -> u8| frame.components.iter().map(side).max().map_or(1, u64::from);
+    let whole = of(|component| component.sampling.0) * of(|component| component.sampling.1);
+    let samples = pixels * frame.components.iter().map(area).sum::<u64>() / whole;
+    let coefficients = if frame.progressive { 2 * samples } else { 0 };
+    let decoding = if is_fast(layout) {
+        3 * pixels + coefficients
+    } else {
+        samples + coefficients + frame.components.len().max(3) as u64 * pixels
     };
+    file as u64 + decoding.max(if turned { 6 * pixels } else { 0 })
+}
+
+/// The pixels as they lie in the file.
+///
+/// # Errors
+/// When the file is cut short or broken, or of a layout that no decoder reads.
+fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
+    let fast = is_fast(layout);
+    if !(layout.whole || fast && lenient) {
+        let reason = "no end-of-image marker";
+        // Where only jpeg-decoder decodes, it decodes all or nothing.
+        return Err(if fast {
+            PictureError::Truncated(reason.to_owned())
+        } else {
+            broken(&format!("it is cut short: {reason}"))
+        });
+    }
+    if !layout.has_every_component() {
+        return Err(broken("a component has no scan"));
+    }
+    if fast { with_zune(layout, lenient) } else { with_jpeg_decoder(layout) }
+}
+
+/// Whether zune-jpeg decodes this layout right: grey, or YCbCr with brightness at full size and both colours at one
+/// size, full or half; all components in the one scan of a sequential JPEG, in the first of a progressive one.
+fn is_fast(layout: &Layout) -> bool {
+    let sampling: Vec<_> = layout.frame.components.iter().map(|component| component.sampling).collect();
+    let plain = match layout.colours {
+        Colours::Grey => true,
+        Colours::YCbCr => {
+            matches!(sampling[0], (1 | 2, 1 | 2))
+                && sampling[1..] == [(1, 1); 2]
+                // It goes by the names alone.
+                && !layout.frame.components.iter().map(|component| component.id).eq(*b"RGB")
+        }
+        Colours::Rgb | Colours::Cmyk | Colours::Ycck => false,
+    };
+    plain && layout.is_interleaved()
+}
+
+fn with_zune(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
+    let bytes = layout.plain(!lenient, false);
     let zune = DecoderOptions::default()
-        .set_strict_mode(!options.lenient_jpeg)
+        .set_strict_mode(!lenient)
         .set_max_width(MAX_SIDE)
         .set_max_height(MAX_SIDE)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = Jpeg::new_with_options(ZCursor::new(&*bytes), zune);
-    decode_headers(&mut decoder).map_err(error)?;
-    let info = decoder.info().ok_or_else(|| broken("no header".to_owned()))?;
-    options.check_size(u64::from(info.width), u64::from(info.height))?;
-    if !matches!(info.components, 1 | 3 | 4) {
-        let words = format!("a JPEG of {} components is not supported (1, 3 or 4 are)", info.components);
-        return Err(PictureError::Unsupported(words));
-    }
-    // Four components are taken as inverted CMYK or YCCK, as Adobe's programs write them and all others read
-    // them.
-    let (width, height) = (u32::from(info.width), u32::from(info.height));
-    let mut rgb = RgbImage::new(width, height);
-    decode_into(&mut decoder, &mut rgb).map_err(error)?;
-    let mut image = DynamicImage::ImageRgb8(rgb);
-    if let Some(exif) = &info.exif_data {
-        image.apply_orientation(orientation(exif));
-    }
-    Ok(Picture::from_rgb8(image.into_rgb8()))
+    decode_headers(&mut decoder).map_err(zune_error)?;
+    let mut rgb = RgbImage::new(u32::from(layout.frame.width), u32::from(layout.frame.height));
+    decode_into(&mut decoder, &mut rgb).map_err(zune_error)?;
+    Ok(rgb)
 }
 
-fn broken(reason: String) -> PictureError {
-    PictureError::Broken { format: "JPEG", reason }
+fn with_jpeg_decoder(layout: &Layout) -> Result<RgbImage, PictureError> {
+    if !layout.has_whole_blocks() {
+        return Err(unsupported(
+            "a JPEG of several scans with one component at half the size of another and double that of a third",
+        ));
+    }
+    let bytes = layout.plain(true, true);
+    let mut decoder = jpeg_decoder::Decoder::new(&*bytes);
+    decoder.set_color_transform(match layout.colours {
+        Colours::Grey => ColorTransform::Grayscale,
+        Colours::YCbCr => ColorTransform::YCbCr,
+        Colours::Rgb => ColorTransform::RGB,
+        Colours::Cmyk => ColorTransform::CMYK,
+        Colours::Ycck => ColorTransform::YCCK,
+    });
+    let pixels = decoder.decode().map_err(jpeg_decoder_error)?;
+    let rgb = match layout.colours {
+        Colours::Grey => pixels.into_iter().flat_map(|grey| [grey; 3]).collect(),
+        Colours::YCbCr | Colours::Rgb => pixels,
+        Colours::Cmyk | Colours::Ycck => {
+            pixels.as_chunks().0.iter().flat_map(|inks| rgb_of_inks(*inks)).collect()
+        }
+    };
+    let (width, height) = (u32::from(layout.frame.width), u32::from(layout.frame.height));
+    RgbImage::from_raw(width, height, rgb).ok_or_else(|| broken("its pixels are too few"))
 }
 
-fn error(error: DecodeErrors) -> PictureError {
+/// Amounts of ink to colours. Four components are taken as inverted CMYK or YCCK, as Adobe's programs write them and all
+/// others read them; the decoder has undone that.
+fn rgb_of_inks([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+    [cyan, magenta, yellow].map(|ink| {
+        let light = u32::from(255 - ink) * u32::from(255 - black);
+        ((light + 127) / 255) as u8
+    })
+}
+
+fn broken(reason: &str) -> PictureError {
+    PictureError::Broken { format: "JPEG", reason: reason.to_owned() }
+}
+
+fn unsupported(what: &str) -> PictureError {
+    PictureError::Unsupported(format!("{what} is not supported"))
+}
+
+fn zune_error(error: DecodeErrors) -> PictureError {
     match error {
         DecodeErrors::ExhaustedData => PictureError::Truncated("the data end too early".to_owned()),
         // The Display form is the Debug form, with the variant's name around the words.
-        DecodeErrors::Format(words) => broken(words),
-        DecodeErrors::FormatStatic(words) => broken(words.to_owned()),
-        other => broken(format!("{other:?}")),
+        DecodeErrors::Format(words)
+        | DecodeErrors::HuffmanDecode(words)
+        | DecodeErrors::SofError(words)
+        | DecodeErrors::DqtError(words)
+        | DecodeErrors::SosError(words)
+        | DecodeErrors::MCUError(words) => broken(&words),
+        DecodeErrors::FormatStatic(words) => broken(words),
+        DecodeErrors::ZeroError => broken("a side has no pixels"),
+        _ => broken("the decoder gave up"),
     }
 }
 
-/// Follows the markers from the start of the image to its end marker. Walking them passes over thumbnails,
-/// which have end markers of their own; what follows the end marker does not matter. Returns the number of
-/// bytes before the end marker. The error is the number of bytes before the segment that is cut short, all of
-/// them if that happens in coded data.
-fn find_end(bytes: &[u8]) -> Result<usize, usize> {
-    let (mut at, mut segment) = (2, 2);
-    loop {
-        // The next marker: 0xFF, any number of 0xFF to fill, then a byte that is neither 0xFF nor the 0x00
-        // that stands for a literal 0xFF in the coded data.
-        let rest = bytes.get(at..).ok_or(segment)?;
-        at += memchr::memchr(0xFF, rest).ok_or(bytes.len())?;
-        segment = at;
-        at += 1;
-        match bytes.get(at).ok_or(segment)? {
-            0xFF => {}
-            // End of image.
-            0xD9 => return Ok(segment),
-            // Literal 0xFF, TEM, restart markers, start of image: nothing follows that could be skipped.
-            0x00 | 0x01 | 0xD0..=0xD8 => at += 1,
-            // A segment with its length. After a start of scan the coded data follow, in which the search for
-            // the next marker goes on.
-            _ => {
-                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return Err(segment) };
-                at += 1 + usize::from(u16::from_be_bytes([high, low]));
-            }
+fn jpeg_decoder_error(error: jpeg_decoder::Error) -> PictureError {
+    match error {
+        jpeg_decoder::Error::Format(words) => broken(&words),
+        jpeg_decoder::Error::Unsupported(jpeg_decoder::UnsupportedFeature::NonIntegerSubsamplingRatio) => {
+            unsupported("a JPEG whose components' sizes are no multiples of each other")
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_marker_is_found_in_its_place_only() {
-        let whole = [
-            0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0xFF, 0xD9, 0xFF, 0xDA, 0, 2, 7, 0xFF, 0, 0xFF, 0xD0, 9, 0xFF, 0xD9,
-        ];
-        let end = Ok(18);
-        assert_eq!(find_end(&whole), end);
-        assert_eq!(find_end(&[&whole[..], b"trailing"].concat()), end);
-        let whole_before: Vec<usize> =
-            (2..whole.len()).map(|length| find_end(&whole[..length]).unwrap_err()).collect();
-        assert_eq!(whole_before, [2, 2, 2, 2, 2, 2, 8, 8, 8, 8, 12, 13, 13, 15, 15, 17, 18, 18]);
+        jpeg_decoder::Error::Unsupported(_) => unsupported("a JPEG of this layout"),
+        jpeg_decoder::Error::Io(_) => PictureError::Truncated("the data end too early".to_owned()),
+        jpeg_decoder::Error::Internal(_) => broken("the decoder gave up"),
     }
 }

@@ -4,9 +4,16 @@
 //! by its EXIF orientation; transparency laid over a background colour; 16 bits rounded to 8; the first frame
 //! of an animation. A file that is cut short or broken is an error, never half a picture.
 
+mod exif;
+mod flatten;
+mod gif;
 mod jpeg;
+mod memory;
 mod other;
+mod png;
 mod sheet;
+mod tiff;
+mod webp;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,13 +21,16 @@ use std::{fs, io};
 
 use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
-use image::{ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
+use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
 use jpeg_encoder::{ColorType, SamplingFactor};
 use tch::{Device, Kind, TchError, Tensor};
 
+pub use memory::Decoded;
 pub use sheet::sheet;
 
+use self::memory::Permit;
 use crate::panics;
+use crate::sniff::{Kind as FileKind, sniff};
 
 /// The formats that [`decode`] reads, as error messages list them.
 pub const FORMATS: &str = "JPEG, PNG, APNG, WebP, GIF, BMP, TIFF and PNM";
@@ -45,9 +55,9 @@ pub enum PictureError {
     /// Nothing in the file.
     #[error("the file is empty")]
     Empty,
-    /// No known signature at the start.
-    #[error("the content is no image in a known format ({FORMATS})")]
-    Unknown,
+    /// Another kind of file, or none that is known.
+    #[error("the file is {0}, no image in a format that is read ({FORMATS})")]
+    NoImage(FileKind),
     /// A known format, or a variant of one, that is not read.
     #[error("{0}")]
     Unsupported(String),
@@ -62,6 +72,19 @@ pub enum PictureError {
         /// Declared height in pixels.
         height: u64,
         /// [`DecodeOptions::max_pixels`].
+        limit: u64,
+    },
+    /// Decoding would take more memory than all threads together may have.
+    #[error(
+        "decoding it takes {:.2} GiB, more than data.decode_gib = {} allows for all threads together; raise it, or \
+         scale the picture down",
+        gib(*bytes),
+        gib(*limit)
+    )]
+    Memory {
+        /// Bytes.
+        bytes: u64,
+        /// [`DecodeOptions::max_bytes`].
         limit: u64,
     },
     /// The decoder found the content broken.
@@ -115,14 +138,21 @@ pub struct DecodeOptions {
     pub background: [u8; 3],
     /// Accept a JPEG that is cut short or broken, with what can be decoded of it.
     pub lenient_jpeg: bool,
-    /// Refuse a file that declares more pixels than this before anything is allocated for them. Decoding
-    /// allocates up to about 16 bytes for each pixel of the file at hand.
+    /// Refuse a file that declares more pixels than this before anything is allocated for them.
     pub max_pixels: u64,
+    /// The most bytes that all threads of the process may hold to decode, and of pictures that they decoded and
+    /// still work on: a thread waits for its turn. By pixels and what its format takes for each.
+    pub max_bytes: u64,
+}
+
+/// To six digits, so that a setting reads as it was written.
+fn gib(bytes: u64) -> f64 {
+    (bytes as f64 / f64::from(1 << 30) * 1e6).round() / 1e6
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { background: [255; 3], lenient_jpeg: false, max_pixels: 1 << 28 }
+        Self { background: [255; 3], lenient_jpeg: false, max_pixels: 1 << 28, max_bytes: 2 << 30 }
     }
 }
 
@@ -134,13 +164,18 @@ impl DecodeOptions {
         }
         Ok(())
     }
+
+    /// Waits for `bytes` of the memory that all threads share.
+    fn reserve(&self, bytes: u64) -> Result<Permit, PictureError> {
+        Permit::wait(bytes, self.max_bytes)
+    }
 }
 
 /// Reads and decodes an image file, whatever it is named.
 ///
 /// # Errors
 /// When it cannot be read, is longer than 2 GiB, or as for [`decode`].
-pub fn read(path: &Path, options: &DecodeOptions) -> Result<Picture, PictureError> {
+pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureError> {
     let bytes = fs::metadata(path)?.len();
     if bytes > MAX_FILE_BYTES {
         return Err(PictureError::FileTooLong { bytes, limit: MAX_FILE_BYTES });
@@ -153,18 +188,24 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Picture, PictureErro
 /// # Errors
 /// When the content is no picture, is broken or cut short, or declares too many pixels. A panic of a decoder
 /// is such an error too.
-pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Picture, PictureError> {
+pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
     }
-    let format = image::guess_format(bytes).map_err(|_| PictureError::Unknown)?;
-    let outcome = panics::catch(|| match format {
-        ImageFormat::Jpeg => jpeg::decode(bytes, options),
-        _ => other::decode(bytes, format, options),
+    let kind = sniff(bytes);
+    let outcome = panics::catch(|| match kind {
+        FileKind::Jpeg => jpeg::decode(bytes, options),
+        FileKind::Tiff => tiff::decode(bytes, options),
+        FileKind::Png => other::decode(bytes, ImageFormat::Png, options),
+        FileKind::Gif => other::decode(bytes, ImageFormat::Gif, options),
+        FileKind::WebP => other::decode(bytes, ImageFormat::WebP, options),
+        FileKind::Bmp => other::decode(bytes, ImageFormat::Bmp, options),
+        FileKind::Pnm => other::decode(bytes, ImageFormat::Pnm, options),
+        kind => Err(PictureError::NoImage(kind)),
     });
-    outcome.unwrap_or_else(|panic| {
-        let reason = format!("the decoder gave up: {}", panic.message);
-        Err(PictureError::Broken { format: name(format), reason })
+    outcome.unwrap_or_else(|_| {
+        let reason = "its decoder gave up".to_owned();
+        Err(PictureError::Broken { format: name(kind), reason })
     })
 }
 
@@ -255,22 +296,21 @@ impl Picture {
     }
 }
 
-/// The orientation in an EXIF block, which some writers leave with JPEG's prefix in other formats.
-fn orientation(exif: &[u8]) -> Orientation {
-    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms)
+/// `image` upright.
+fn turn(mut image: DynamicImage, orientation: Orientation) -> DynamicImage {
+    image.apply_orientation(orientation);
+    image
 }
 
-fn name(format: ImageFormat) -> &'static str {
-    match format {
-        ImageFormat::Jpeg => "JPEG",
-        ImageFormat::Png => "PNG",
-        ImageFormat::WebP => "WebP",
-        ImageFormat::Gif => "GIF",
-        ImageFormat::Bmp => "BMP",
-        ImageFormat::Tiff => "TIFF",
-        ImageFormat::Pnm => "PNM",
-        _ => "image",
+fn name(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Jpeg => "JPEG",
+        FileKind::Png => "PNG",
+        FileKind::WebP => "WebP",
+        FileKind::Gif => "GIF",
+        FileKind::Bmp => "BMP",
+        FileKind::Tiff => "TIFF",
+        _ => "PNM",
     }
 }
 

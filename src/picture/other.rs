@@ -1,11 +1,13 @@
-//! Every format but JPEG, through `image`.
+//! The formats that `image` reads: PNG, GIF, WebP, BMP and PNM.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{DecodeOptions, FORMATS, Picture, PictureError, name, orientation};
+use super::flatten::flatten;
+use super::{DecodeOptions, Decoded, FORMATS, PictureError, exif, gif, png, turn, webp};
 
 /// What a decoder may allocate whatever the size of the picture: metadata, tables, row buffers.
 const FIXED_BYTES: u64 = 64 << 20;
@@ -16,9 +18,15 @@ pub(super) fn decode(
     bytes: &[u8],
     format: ImageFormat,
     options: &DecodeOptions,
-) -> Result<Picture, PictureError> {
+) -> Result<Decoded, PictureError> {
     let fail = |error| explain(format, error);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let bytes = match format {
+        ImageFormat::Png => png::with_end(bytes)?,
+        ImageFormat::WebP => webp::with_true_flags(bytes)?,
+        ImageFormat::Gif => gif::with_screen(bytes)?,
+        _ => Cow::Borrowed(bytes),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(&*bytes), format);
     // The limits twice: for reading the header, and once it has told the size.
     reader.limits(limits(0));
     let mut decoder = reader.into_decoder().map_err(fail)?;
@@ -28,20 +36,53 @@ pub(super) fn decode(
         let reason = format!("{width}x{height} pixels");
         return Err(PictureError::Broken { format: name(format), reason });
     }
-    decoder.set_limits(limits(u64::from(width) * u64::from(height))).map_err(fail)?;
-    let turned = match format {
-        ImageFormat::Png => png_exif(bytes).map_or(Orientation::NoTransforms, orientation),
-        ImageFormat::Tiff => decoder.orientation().map_err(fail)?,
-        // A broken EXIF block leaves the picture as it lies.
-        _ => decoder
-            .exif_metadata()
-            .ok()
-            .flatten()
-            .map_or(Orientation::NoTransforms, |exif| orientation(&exif)),
+    let pixels = u64::from(width) * u64::from(height);
+    decoder.set_limits(limits(pixels)).map_err(fail)?;
+    let block = match format {
+        ImageFormat::Png => png::exif(&bytes),
+        _ => decoder.exif_metadata().ok().flatten().map(Cow::Owned),
     };
-    let mut image = DynamicImage::from_decoder(decoder).map_err(fail)?;
-    image.apply_orientation(turned);
-    Ok(flatten(image, options.background))
+    let turned = block.map_or(Orientation::NoTransforms, |block| exif::orientation(&block));
+    let per_pixel =
+        working_bytes(decoder.color_type(), turned != Orientation::NoTransforms) + canvas_bytes(format);
+    let permit = options.reserve(bytes.len() as u64 + pixels * per_pixel)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
+    let image = if format == ImageFormat::Bmp { opaque_if_unseen(image) } else { image };
+    Ok(Decoded::new(flatten(turn(image, turned), options.background), permit))
+}
+
+/// The most bytes per pixel from the decoded image to the picture.
+fn working_bytes(colour: ColorType, turned: bool) -> u64 {
+    let own = u64::from(colour.bytes_per_pixel());
+    let flat = match colour {
+        ColorType::Rgb8 => own,
+        // By way of RGBA.
+        ColorType::La8 | ColorType::La16 => 3 * own + 1,
+        _ => own + 3,
+    };
+    if turned { flat.max(2 * own) } else { flat }
+}
+
+/// What decoders keep per pixel beside the image that they fill.
+fn canvas_bytes(format: ImageFormat) -> u64 {
+    match format {
+        // A frame that is laid on the canvas, and its indices.
+        ImageFormat::Gif => 5,
+        // Brightness and colours, or a frame of four channels.
+        ImageFormat::WebP => 4,
+        _ => 0,
+    }
+}
+
+/// A picture that is transparent everywhere without its alpha: programs write BMP files with an alpha channel that
+/// they leave at zero.
+fn opaque_if_unseen(image: DynamicImage) -> DynamicImage {
+    let seen = match &image {
+        DynamicImage::ImageRgba8(pixels) => pixels.pixels().any(|pixel| pixel.0[3] != 0),
+        DynamicImage::ImageRgba16(pixels) => pixels.pixels().any(|pixel| pixel.0[3] != 0),
+        _ => true,
+    };
+    if seen { image } else { DynamicImage::ImageRgb8(image.into_rgb8()) }
 }
 
 fn limits(pixels: u64) -> Limits {
@@ -51,69 +92,49 @@ fn limits(pixels: u64) -> Limits {
 }
 
 fn explain(format: ImageFormat, error: ImageError) -> PictureError {
+    let broken = |reason: &str| PictureError::Broken { format: name(format), reason: plain(reason) };
     match error {
-        ImageError::Unsupported(error) => PictureError::Unsupported(format!("{error} (readable: {FORMATS})")),
-        ImageError::Decoding(error) => {
-            // The library's own words carry the format's name in front of their cause's.
-            let cause =
-                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            PictureError::Broken { format: name(format), reason: cause }
+        ImageError::Unsupported(_) => {
+            let words = format!("a {} of this kind is not supported (readable: {FORMATS})", name(format));
+            PictureError::Unsupported(words)
         }
-        error => PictureError::Broken { format: name(format), reason: error.to_string() },
+        // The library's own words carry the format's name in front of their cause's.
+        ImageError::Decoding(error) => match std::error::Error::source(&error) {
+            Some(cause) => broken(&cause.to_string()),
+            None => broken(&error.to_string()),
+        },
+        error => broken(&error.to_string()),
     }
 }
 
-/// The content of a PNG's eXIf chunk. The standard allows it after the pixels, where `image` does not look.
-fn png_exif(bytes: &[u8]) -> Option<&[u8]> {
-    let mut rest = bytes.get(8..)?;
-    loop {
-        let (&length, after) = rest.split_first_chunk::<4>()?;
-        let length = u32::from_be_bytes(length) as usize;
-        let (kind, after) = after.split_first_chunk::<4>()?;
-        let data = after.get(..length)?;
-        if kind == b"eXIf" {
-            return Some(data);
-        }
-        // The chunk's checksum follows its data.
-        rest = after.get(length + 4..)?;
+/// A decoder's words without the names of its types.
+fn plain(words: &str) -> String {
+    let mut words = words.trim_end_matches('.').to_owned();
+    // `ChunkType { type: IDAT, critical: true, … }`
+    const CHUNK: &str = "ChunkType { type: ";
+    if let Some((before, rest)) = words.split_once(CHUNK)
+        && let Some((kind, rest)) = rest.split_once(',')
+        && let Some((_, after)) = rest.split_once('}')
+    {
+        words = format!("{before}{kind}{after}");
     }
+    if let Some((before, _)) = words.split_once("Corrupt deflate stream") {
+        words = format!("{before}corrupt deflate stream");
+    }
+    let ended = ["failed to fill whole buffer", "unexpected end of file"];
+    if ended.iter().any(|part| words.eq_ignore_ascii_case(part)) {
+        return "it is cut short".to_owned();
+    }
+    let odd = ["{", "[", "`", "::", "Some(", "None"];
+    if odd.iter().any(|part| words.contains(part)) { "its content makes no sense".to_owned() } else { words }
 }
 
-/// Lays `image` over `background`, with one rounding from its own depth to 8 bits.
-fn flatten(image: DynamicImage, background: [u8; 3]) -> Picture {
-    match image {
-        DynamicImage::ImageLumaA8(_) | DynamicImage::ImageRgba8(_) => {
-            let image = image.into_rgba8();
-            composite(image.width(), image.height(), image.as_raw(), |value, alpha, channel| {
-                let (value, alpha) = (u32::from(value), u32::from(alpha));
-                ((value * alpha + u32::from(background[channel]) * (255 - alpha) + 127) / 255) as u8
-            })
-        }
-        DynamicImage::ImageLumaA16(_) | DynamicImage::ImageRgba16(_) => {
-            // 65535 = 255 * 257.
-            const ONE: u64 = 65535 * 257;
-            let image = image.into_rgba16();
-            composite(image.width(), image.height(), image.as_raw(), |value, alpha, channel| {
-                let (value, alpha) = (u64::from(value), u64::from(alpha));
-                ((value * alpha + u64::from(background[channel]) * 257 * (65535 - alpha) + ONE / 2) / ONE)
-                    as u8
-            })
-        }
-        DynamicImage::ImageRgba32F(image) => {
-            composite(image.width(), image.height(), image.as_raw(), |value, alpha, channel| {
-                let (value, alpha) = (value.clamp(0.0, 1.0), alpha.clamp(0.0, 1.0));
-                (255.0 * value * alpha + f32::from(background[channel]) * (1.0 - alpha)).round() as u8
-            })
-        }
-        opaque => Picture::from_rgb8(opaque.into_rgb8()),
+pub(super) fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::Bmp => "BMP",
+        _ => "PNM",
     }
-}
-
-/// The picture of `rgba`, each of its values from `mix(value, alpha, channel)`.
-fn composite<T: Copy>(width: u32, height: u32, rgba: &[T], mix: impl Fn(T, T, usize) -> u8) -> Picture {
-    let mut rgb = Vec::with_capacity(rgba.len() / 4 * 3);
-    for pixel in rgba.as_chunks::<4>().0 {
-        rgb.extend([mix(pixel[0], pixel[3], 0), mix(pixel[1], pixel[3], 1), mix(pixel[2], pixel[3], 2)]);
-    }
-    Picture { width: width as usize, height: height as usize, rgb }
 }

@@ -11,7 +11,7 @@ fn gradient(width: usize, height: usize) -> Picture {
 fn png_and_tensor_are_inverses() {
     let picture = gradient(5, 7);
     let decoded = decode(&picture.to_png().unwrap(), &DecodeOptions::default()).unwrap();
-    assert_eq!(decoded, picture);
+    assert_eq!(*decoded, picture);
     let tensor = picture.to_tensor().unwrap();
     assert_eq!(tensor.size(), [3, 7, 5]);
     assert_eq!(tensor.int64_value(&[1, 2, 3]), i64::from(picture.rgb[3 * (2 * 5 + 3) + 1]));
@@ -94,4 +94,11 @@ fn overlong_and_missing_files_are_not_read() {
     assert!(message.contains("4294967296 bytes"), "{message}");
     let message = read(&folder.path().join("gone.png"), &DecodeOptions::default()).unwrap_err().to_string();
     assert!(message.contains("cannot read it"), "{message}");
+}
+
+#[test]
+fn a_limit_of_memory_reads_as_it_was_set() {
+    let error = PictureError::Memory { bytes: 3 << 29, limit: (0.001 * f64::from(1 << 30)) as u64 };
+    let message = error.to_string();
+    assert!(message.contains("takes 1.50 GiB, more than data.decode_gib = 0.001 allows"), "{message}");
 }

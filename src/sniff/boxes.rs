@@ -16,7 +16,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
             Some(of_brands(brands.as_chunks().0))
         }
         // QuickTime files from before the brands.
-        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot" if length >= 8 || length < 2 => {
+        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot" if !(2..8).contains(&length) => {
             Some(Kind::QuickTime)
         }
         _ => None,

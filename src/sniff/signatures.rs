@@ -65,6 +65,10 @@ const RIFF: &[(&[u8], Kind)] = &[(b"WEBP", Kind::WebP), (b"AVI ", Kind::Avi), (b
 const BMP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
 pub(super) fn kind(head: &[u8]) -> Option<Kind> {
+    // First what most files are.
+    if head.starts_with(b"\xFF\xD8\xFF") {
+        return Some(if is_jpeg_ls(head) { Kind::JpegLs } else { Kind::Jpeg });
+    }
     if let Some(&(_, kind)) = AT_START.iter().find(|(signature, _)| head.starts_with(signature)) {
         return Some(kind);
     }
@@ -72,9 +76,6 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
         |offset: usize, signature: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(signature));
     let short = |offset| head.get(offset..offset + 2).map(|two| u16::from_le_bytes([two[0], two[1]]));
     let word = |offset| Some(u32::from_le_bytes(*head.get(offset..)?.first_chunk()?));
-    if head.starts_with(b"\xFF\xD8\xFF") {
-        return Some(if is_jpeg_ls(head) { Kind::JpegLs } else { Kind::Jpeg });
-    }
     if head.starts_with(b"RIFF") {
         return RIFF.iter().find(|(name, _)| at(8, name)).map(|&(_, kind)| kind);
     }
@@ -84,9 +85,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     if let [b'P', b'1'..=b'7', b' ' | b'\t' | b'\r' | b'\n' | b'#', ..] = head {
         return Some(Kind::Pnm);
     }
-    if let ([0, 0, kind @ (1 | 2), 0, ..], Some(1..=1024), Some(0)) =
-        (head, short(4), head.get(9).map(|reserved| *reserved))
-    {
+    if let ([0, 0, kind @ (1 | 2), 0, ..], Some(1..=1024), Some(0)) = (head, short(4), head.get(9).copied()) {
         return Some(if *kind == 1 { Kind::Ico } else { Kind::Cursor });
     }
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
@@ -118,7 +117,9 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     }
     // The length of a JSON header, and that.
     let header_bytes = head.first_chunk().map(|length| u64::from_le_bytes(*length));
-    if header_bytes.is_some_and(|length| (2..=100 << 20).contains(&length)) && (at(8, b"{\"") || at(8, b"{}"))
+    let inside = head.get(8..).and_then(|json| json.strip_prefix(b"{")).map(<[u8]>::trim_ascii_start);
+    if header_bytes.is_some_and(|length| (2..=100 << 20).contains(&length))
+        && inside.is_some_and(|json| json.starts_with(b"\"") || json.starts_with(b"}"))
     {
         return Some(Kind::Safetensors);
     }

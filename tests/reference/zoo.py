@@ -1,6 +1,7 @@
 """Makes tests/zoo: odd images, and what each must decode to.
 
-Made with Python 3.11, Pillow 13.0.0, numpy 2.4.6. Run from the repository root: python tests/reference/zoo.py
+Made with Python 3.11, Pillow 13.0.0, numpy 2.4.6, and cjpeg of libjpeg-turbo 2.1.5 for JPEGs of several scans and odd
+sampling. Run from the repository root: python tests/reference/zoo.py
 
 For an image NAME.EXT the expectation is expect/NAME.png, an 8-bit RGB PNG. Where the format is lossless the
 expectation is computed here with numpy from the pixels that went into the file, so no decoder but the one under
@@ -12,6 +13,8 @@ Pillow resized, for the tests of the data module, are under resize/.
 import io
 import shutil
 import struct
+import subprocess
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -371,6 +374,307 @@ def make_resizes():
             write(f"resize/{name}-{filter_name}.png", encoded(crop, "PNG", optimize=True))
 
 
+# --- layouts and ranges that decoders stumble over ---
+
+
+def over_exact(rgb, alpha):
+    """Premultiplied `rgb` over the background: one rounding, of the background's share."""
+    rgb, alpha = rgb.astype(int), alpha.astype(int)[..., None]
+    return np.minimum(rgb + (BACKGROUND * (255 - alpha) + 127) // 255, 255).astype(np.uint8)
+
+
+def jpeg(name, data, decoded=None):
+    """`data`, and what libjpeg makes of it, or of `decoded`, where libjpeg does not read it as it is."""
+    write(f"{name}.jpg", data)
+    expect(name, np.asarray(Image.open(io.BytesIO(decoded or data)).convert("RGB")))
+
+
+def segment(marker, content):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def without(data, marker):
+    """`data` without the segments of `marker`."""
+    sign = bytes([0xFF, marker])
+    while (at := data.find(sign)) >= 0:
+        (length,) = struct.unpack(">H", data[at + 2 : at + 4])
+        data = data[:at] + data[at + 2 + length :]
+    return data
+
+
+def cjpeg(photo, *options, scans=None):
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as script:
+        if scans:
+            script.write(scans)
+            script.flush()
+            options = (*options, "-scans", script.name)
+        command = ["cjpeg", "-quality", "88", *options]
+        return subprocess.run(command, input=encoded(photo, "PPM"), capture_output=True, check=True).stdout
+
+
+def layouts_photo():
+    return Image.open(PHOTOS[0]).convert("RGB").crop((20, 15, 57, 42))
+
+
+def make_layouts():
+    photo = layouts_photo()
+    apart = "0;1;2;"
+    for name, options, scans in [
+        ("scans-444", ["-sample", "1x1"], apart),
+        ("scans-420", ["-sample", "2x2"], apart),
+        ("scans-440", ["-sample", "1x2"], apart),
+        ("scans-cr-y-cb", ["-sample", "2x2"], "2;0;1;"),
+        ("scans-cbcr-y", ["-sample", "2x1"], "1 2;0;"),
+        ("scans-restarts", ["-sample", "2x2", "-restart", "2B"], apart),
+        ("scans-tables-between", ["-sample", "1x1", "-optimize"], "1;2;0;"),
+        ("sampling-411", ["-sample", "4x1"], None),
+        ("sampling-440", ["-sample", "1x2"], None),
+        ("sampling-441-scans", ["-sample", "1x4"], apart),
+        ("sampling-luma-smaller", ["-sample", "1x1,2x2,2x2"], None),
+        ("sampling-luma-smaller-progressive", ["-sample", "1x1,2x1,2x1", "-progressive"], None),
+        ("sampling-422-odd", ["-sample", "2x2,1x2,1x2"], None),
+        ("sampling-cb-cr-differ", ["-sample", "2x2,2x1,1x1"], None),
+        ("progressive-440", ["-sample", "1x2", "-progressive"], None),
+        ("progressive-apart", ["-sample", "2x2"], "0:0-0, 0, 0;1:0-0, 0, 0;2:0-0, 0, 0;2:1-63, 0, 0;0:1-63, 0, 0;1:1-63, 0, 0;"),
+        ("grey-2x2", ["-grayscale", "-sample", "2x2"], None),
+        ("grey-2x2-progressive", ["-grayscale", "-sample", "2x2", "-progressive"], None),
+    ]:
+        jpeg(name, cjpeg(photo, *options, scans=scans))
+
+    plain = encoded(photo, "JPEG", quality=88, subsampling=0)
+    bare = without(plain, 0xE0)
+    adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0" + b"\0")
+    jpeg("adobe-rgb-by-number", bare[:2] + adobe + bare[2:])
+    jpeg("adobe-under-jfif", plain[:2] + adobe + plain[2:])
+    scan = bare.index(b"\xff\xda")
+    jpeg("adobe-after-frame", bare[:scan] + adobe + bare[scan:])
+    grey = without(encoded(photo.convert("L"), "JPEG", quality=88), 0xE0)
+    scan = grey.index(b"\xff\xda")
+    jpeg("grey-adobe-after-frame", grey[:scan] + adobe + grey[scan:])
+    jpeg("adobe-is-xmp", plain[:2] + segment(0xEE, b"http://ns.adobe.com/xap/1.0/\0<x/>") + plain[2:])
+    tables = plain.index(b"\xff\xdb")
+    jpeg("text-between", plain[:tables] + b"text between" + plain[tables:])
+    jpeg("fill-bytes", plain[:tables] + b"\xff" * 9 + plain[tables:])
+    jpeg("no-huffman-tables", without(plain, 0xC4), plain)
+    frame = plain.index(b"\xff\xc0") + 5
+    height = plain[frame : frame + 2]
+    lines = segment(0xDC, height) + b"\xff\xd9"
+    jpeg("dnl-agrees", plain[:-2] + lines, plain)
+    jpeg("dnl-alone", plain[:frame] + b"\0\0" + plain[frame + 2 : -2] + lines, plain)
+    write("bad/no-height.jpg", plain[:frame] + b"\0\0" + plain[frame + 2 :])
+    write("bad/dnl-differs.jpg", plain[:-2] + segment(0xDC, b"\0\x09") + b"\xff\xd9")
+    write("bad/lossless.jpg", plain.replace(b"\xff\xc0", b"\xff\xc3"))
+    write("bad/twelve-bits.jpg", plain[: frame - 1] + b"\x0c" + plain[frame:])
+    write("bad/arithmetic.jpg", cjpeg(photo, "-arithmetic"))
+    # A component neither at full size nor at the least, in a scan of its own.
+    write("bad/sampling-of-three-sizes.jpg", cjpeg(photo, "-sample", "4x1,2x1,1x1", scans=apart))
+
+
+def long_exif(orientation, order=">"):
+    """As `exif`, with the orientation as a LONG."""
+    mark = b"MM\0*" if order == ">" else b"II*\0"
+    return mark + struct.pack(order + "IHHHIII", 8, 1, 0x112, 4, 1, orientation, 0)
+
+
+def make_turned():
+    photo = Image.fromarray(smooth(30, 21))
+    data = encoded(photo, "JPEG", quality=92, subsampling=0)
+    decoded = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    first, second = (segment(0xE1, b"Exif\0\0" + exif(orientation)) for orientation in (6, 1))
+    for name, blocks, turned in [
+        ("exif-two-blocks", first + second, 6),
+        ("exif-long", segment(0xE1, b"Exif\0\0" + long_exif(8)), 8),
+        ("exif-nine", segment(0xE1, b"Exif\0\0" + exif(9)), 1),
+    ]:
+        write(f"{name}.jpg", data[:2] + blocks + data[2:])
+        expect(name, UPRIGHT[turned](decoded))
+    # The same where no library of JPEG reads EXIF: several scans.
+    data = cjpeg(layouts_photo(), "-sample", "2x2", scans="0;1;2;")
+    write("exif-scans.jpg", data[:2] + first + data[2:])
+    expect("exif-scans", UPRIGHT[6](np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))))
+
+    stored = smooth(7, 5)
+    block = b"Exif\0\0" + exif(6)
+    text = b"\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
+    for name, kind, content in [
+        ("exif-raw-profile", b"zTXt", b"\0\0" + zlib.compress(text)),
+        ("exif-raw-profile-plain", b"tEXt", b"\0" + text),
+        ("exif-raw-profile-international", b"iTXt", b"\0\1\0\0\0" + zlib.compress(text)),
+    ]:
+        profile = chunk(kind, b"Raw profile type exif" + content)
+        write(f"{name}.png", png(5, 7, 8, 2, plain_rows(stored), before=profile))
+        expect(name, UPRIGHT[6](stored))
+
+
+def bitfield_bmp(rgba, header):
+    """A BMP of 32 bits with masks, whose header has `header` bytes: 108 (version 4) or 124 (5)."""
+    height, width = rgba.shape[:2]
+    pixels = rgba[::-1, :, [2, 1, 0, 3]].tobytes()
+    info = struct.pack("<IiiHHIIiiII", header, width, height, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    info += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs"
+    info = info.ljust(header, b"\0")
+    start = 14 + header
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + info + pixels
+
+
+def make_ranges():
+    rng = np.random.default_rng(20261129)
+    rgba = rng.integers(0, 256, (7, 5, 4), dtype=np.uint8)
+    for header in (108, 124):
+        write(f"alpha-{header}.bmp", bitfield_bmp(rgba, header))
+        expect(f"alpha-{header}", over(rgba[..., :3], rgba[..., 3]))
+        unseen = np.dstack([rgba[..., :3], np.zeros((7, 5), np.uint8)])
+        write(f"alpha-zero-{header}.bmp", bitfield_bmp(unseen, header))
+        expect(f"alpha-zero-{header}", rgba[..., :3])
+
+    rgb = rgba[..., :3]
+    premultiplied = ((rgb.astype(int) * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+    tiff("alpha-associated", np.dstack([premultiplied, rgba[..., 3]]), extra=1)
+    expect("alpha-associated", over_exact(premultiplied, rgba[..., 3]))
+    tiff("alpha-unassociated", rgba, extra=2)
+    expect("alpha-unassociated", over(rgb, rgba[..., 3]))
+    tiff("alpha-grey", rgba[..., [0, 3]], extra=2)
+    expect("alpha-grey", over(grey(rgb[..., 0]), rgba[..., 3]))
+    tiff("extra-unspecified", rgba, extra=0)
+    expect("extra-unspecified", rgb)
+    for name, samples, stated in [
+        ("float-unit", (rgb / 255).astype(np.float32), None),
+        ("float-half", (rgb / 255).astype(np.float16), None),
+        ("float-double", rgb / 255, None),
+        ("float-stated", rgb.astype(np.float32), (0, 255)),
+        ("float-negative-stated", (rgb / 127.5 - 1).astype(np.float32), (-1, 1)),
+        ("uint32-stated", rgb.astype(np.uint32) * 1000, (0, 255000)),
+        ("int16-stated", rgb.astype(np.int16) - 100, (-100, 155)),
+    ]:
+        tiff(name, samples, stated=stated)
+        expect(name, rgb)
+    tiff("big-endian", rgb.astype(np.uint16) * 257, order=">")
+    expect("big-endian", rgb)
+    tiff("planar", rgb, planar=True)
+    expect("planar", rgb)
+    tiff("cmyk", rgba, photometric=5)
+    inks = rgba.astype(int)
+    expect("cmyk", (((255 - inks[..., :3]) * (255 - inks[..., 3:]) + 127) // 255).astype(np.uint8))
+    tiff("white-is-zero", rgb[..., :1], photometric=0)
+    expect("white-is-zero", grey(255 - rgb[..., 0]))
+    for name, samples, photometric in [
+        ("float-beyond", rgb.astype(np.float32), 2),
+        ("float-negative", (rgb / 127.5 - 1).astype(np.float32), 2),
+        ("float-nan", np.where(rgb == rgb[3, 2], np.nan, 0.5).astype(np.float32), 2),
+        ("uint32", rgb.astype(np.uint32), 2),
+        ("int16", rgb.astype(np.int16), 2),
+        ("palette", rgb[..., :1], 3),
+        ("lab", rgb, 8),
+        ("ycbcr", rgb, 6),
+    ]:
+        tiff(f"bad/{name}", samples, photometric=photometric)
+
+    # JPEG in TIFF, in strips that share their tables, as libtiff writes it.
+    photo = layouts_photo()
+    data = encoded(photo, "TIFF", compression="jpeg", quality=90, strip_size=37 * 3 * 16)
+    write("tiff-jpeg.tif", data)
+    expect("tiff-jpeg", np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    data = encoded(photo.convert("YCbCr"), "TIFF", compression="jpeg", quality=90)
+    write("tiff-jpeg-ycbcr.tif", data)
+    expect("tiff-jpeg-ycbcr", np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def tiff(name, samples, photometric=None, extra=None, stated=None, planar=False, order="<"):
+    """An uncompressed TIFF of `samples` [H, W, channels]."""
+    height, width, channels = samples.shape
+    kinds = {"u": 1, "i": 2, "f": 3}
+    photometric = photometric if photometric is not None else (1 if channels < 3 else 2)
+    laid = samples.transpose(2, 0, 1) if planar else samples
+    data = np.ascontiguousarray(laid).astype(samples.dtype.newbyteorder(order)).tobytes()
+    planes = channels if planar else 1
+    # Tag, type (3 SHORT, 4 LONG, 11 FLOAT), values.
+    tags = [
+        (256, 4, [width]), (257, 4, [height]), (258, 3, [8 * samples.dtype.itemsize] * channels), (259, 3, [1]),
+        (262, 3, [photometric]), (273, 4, None), (277, 3, [channels]), (278, 4, [height]),
+        (279, 4, [len(data) // planes] * planes), (284, 3, [2 if planar else 1]),
+    ]
+    if extra is not None:
+        tags.append((338, 3, [extra]))
+    tags.append((339, 3, [kinds[samples.dtype.kind]] * channels))
+    if stated:
+        tags += [(340, 11, [stated[0]] * channels), (341, 11, [stated[1]] * channels)]
+    letters = {3: "H", 4: "I", 11: "f"}
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries, behind = b"", b""
+    # The strips follow the directory; then come the values that don't fit into their entries.
+    strips = [start + at * (len(data) // planes) for at in range(planes)]
+    for tag, kind, values in tags:
+        values = strips if values is None else values
+        packed = struct.pack(f"{order}{len(values)}{letters[kind]}", *values)
+        if len(packed) > 4:
+            offset = struct.pack(order + "I", start + len(data) + len(behind))
+            behind += packed
+            packed = offset
+        entries += struct.pack(order + "HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    write(f"{name}.tif", mark + struct.pack(order + "IH", 8, len(tags)) + entries + b"\0" * 4 + data + behind)
+
+
+def make_off_spec():
+    rng = np.random.default_rng(20261130)
+    rgb = rng.integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    whole = png(5, 7, 8, 2, plain_rows(rgb))
+    write("no-iend.png", whole[:-12])
+    write("half-iend.png", whole[:-5])
+    wrong = bytearray(chunk(b"gAMA", struct.pack(">I", 45455)))
+    wrong[-1] ^= 1
+    write("gamma-wrong-crc.png", png(5, 7, 8, 2, plain_rows(rgb), before=bytes(wrong)))
+    for name in ("no-iend", "half-iend", "gamma-wrong-crc"):
+        expect(name, rgb)
+    cgbi = whole[:8] + chunk(b"CgBI", b"\x50\0\x20\2") + whole[8:]
+    write("bad/cgbi.png", cgbi)
+
+    photo = smooth(9, 11)
+    lossless = encoded(Image.fromarray(photo), "WEBP", lossless=True)[12:]
+    lossy = encoded(Image.fromarray(photo), "WEBP", quality=80)
+    for name, flags, content, decoded in [
+        ("flags-lossless", 0x2C, lossless, photo),
+        ("flags-lossy", 0x3C, lossy[12:], np.asarray(Image.open(io.BytesIO(lossy)).convert("RGB"))),
+    ]:
+        size = (10).to_bytes(3, "little") + (8).to_bytes(3, "little")
+        extended = b"VP8X" + struct.pack("<I", 10) + bytes([flags, 0, 0, 0]) + size
+        body = b"WEBP" + extended + content
+        write(f"{name}.webp", b"RIFF" + struct.pack("<I", len(body)) + body)
+        expect(name, decoded)
+    rgba = rng.integers(0, 256, (9, 11, 4), dtype=np.uint8)
+    unsaid = encoded(Image.fromarray(rgba, "RGBA"), "WEBP", lossless=True, exact=True)[12:]
+    body = b"WEBP" + extended[:8] + bytes([0, 0, 0, 0]) + size + unsaid
+    write("alpha-unsaid.webp", b"RIFF" + struct.pack("<I", len(body)) + body)
+    expect("alpha-unsaid", over(rgba[..., :3], rgba[..., 3]))
+
+    palette = rng.integers(0, 256, (8, 3), dtype=np.uint8)
+    index = rng.integers(0, 8, (9, 11)).astype(np.uint8)
+    write("no-screen.gif", gif_bytes((0, 0), [(3, 2, index)], palette))
+    expect("no-screen", palette[index])
+    write("no-trailer.gif", gif_bytes((11, 9), [(0, 0, index)], palette)[:-1])
+    expect("no-trailer", palette[index])
+    write("bad/frame-outside.gif", gif_bytes((11, 9), [(11, 2, index)], palette))
+
+
+def make_other_kinds():
+    pixels = b"\x8b\x4a" * 40
+    write("bad/heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + pixels)
+    write("bad/avif.png", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + pixels)
+    write("bad/jxl.jpg", b"\xff\x0a" + pixels)
+    write("bad/jp2.jpg", b"\0\0\0\x0cjP  \r\n\x87\n" + pixels)
+    write("bad/jpeg-ls.jpg", b"\xff\xd8" + segment(0xF7, b"\x08\0\x05\0\x07\x01\x01\x11\0") + pixels)
+    write("bad/psd.tif", b"8BPS\0\1" + pixels)
+    write("bad/raw.tif", b"II*\0\x10\0\0\0CR\2\0" + pixels)
+    write("bad/page.jpg", b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>")
+    write("bad/drawing.png", b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- by hand -->\n<svg/>")
+    write("bad/error.jpg", b'{"error": "not found"}')
+    write("bad/document.jpg", b"%PDF-1.7\n" + pixels)
+    write("bad/video.gif", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + pixels)
+    write("bad/archive.png", b"PK\3\4" + pixels)
+    write("bad/metadata.jpg", b"\0\5\x16\7\0\2\0\0Mac OS X" + pixels)
+    write("bad/pointer.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:e349\nsize 30\n")
+
+
 if __name__ == "__main__":
     shutil.rmtree(ROOT, ignore_errors=True)
     make_sizes()
@@ -381,5 +685,10 @@ if __name__ == "__main__":
     make_others()
     make_bad()
     make_resizes()
+    make_layouts()
+    make_turned()
+    make_ranges()
+    make_off_spec()
+    make_other_kinds()
     total = sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file())
     print(f"{total} bytes")

@@ -99,6 +99,7 @@ fn code_counts(path: &Path) -> Result<Vec<i64>> {
 /// In the order of their names.
 fn pictures(folder: &Path) -> Result<Vec<(String, Picture)>> {
     let files = ImageFolder::open(folder, Split::All)?;
-    let picture = |i| Ok((files.name(i).into_owned(), read(&files.path(i), &DecodeOptions::default())?));
+    let picture =
+        |i| Ok((files.name(i).into_owned(), read(&files.path(i), &DecodeOptions::default())?.release()));
     (0..files.len()).map(picture).collect()
 }

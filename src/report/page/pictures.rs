@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(scenes[0].width, 145);
         let decoded = |uri: &str| {
             let png = STANDARD.decode(uri.strip_prefix("data:image/png;base64,").unwrap()).unwrap();
-            decode(&png, &DecodeOptions::default()).unwrap()
+            decode(&png, &DecodeOptions::default()).unwrap().release()
         };
         assert_eq!(decoded(&scenes[0].original), original);
         assert_eq!(decoded(&scenes[0].tiles[0].picture), shifted(&original, 16));

@@ -1,0 +1,149 @@
+//! One budget of memory for all threads that decode, whoever started them.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{Picture, PictureError};
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { used: 0, tickets: 0, next: 0 });
+static CHANGED: Condvar = Condvar::new();
+
+/// Those who want memory are served in the order in which they came, so that a large picture isn't kept waiting by
+/// small ones for ever.
+struct Queue {
+    /// Bytes that are held now.
+    used: u64,
+    /// How many have come.
+    tickets: u64,
+    /// Whose turn it is.
+    next: u64,
+}
+
+impl Queue {
+    /// Wakes those who wait, a call of the system that is saved if nobody does.
+    fn tell(&self) {
+        if self.tickets != self.next {
+            CHANGED.notify_all();
+        }
+    }
+}
+
+fn queue() -> MutexGuard<'static, Queue> {
+    // The counts are right at every moment.
+    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes of the budget, given back when this is dropped.
+pub(super) struct Permit {
+    bytes: u64,
+}
+
+impl Permit {
+    /// Waits until `bytes` more fit within `limit`. Who waits must hold no permit.
+    ///
+    /// # Errors
+    /// At once when they would not fit if nobody held any.
+    pub(super) fn wait(bytes: u64, limit: u64) -> Result<Self, PictureError> {
+        if bytes > limit {
+            return Err(PictureError::Memory { bytes, limit });
+        }
+        let mut queue = queue();
+        let ticket = queue.tickets;
+        queue.tickets += 1;
+        while queue.next != ticket || queue.used.saturating_add(bytes) > limit {
+            queue = CHANGED.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.used += bytes;
+        queue.next += 1;
+        queue.tell();
+        Ok(Self { bytes })
+    }
+
+    /// Gives back all but `bytes`.
+    fn shrink_to(&mut self, bytes: u64) {
+        let mut queue = queue();
+        queue.used -= self.bytes.saturating_sub(bytes);
+        self.bytes = self.bytes.min(bytes);
+        queue.tell();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// A picture whose memory counts towards the budget until this is dropped. A thread that decodes another one
+/// meanwhile may wait for itself: [`Decoded::release`] first.
+pub struct Decoded {
+    picture: Picture,
+    _permit: Permit,
+}
+
+impl Decoded {
+    pub(super) fn new(picture: Picture, mut permit: Permit) -> Self {
+        permit.shrink_to(picture.rgb.len() as u64);
+        Self { picture, _permit: permit }
+    }
+
+    /// The picture, whose memory counts no longer.
+    #[must_use]
+    pub fn release(self) -> Picture {
+        self.picture
+    }
+}
+
+impl Deref for Decoded {
+    type Target = Picture;
+
+    fn deref(&self) -> &Picture {
+        &self.picture
+    }
+}
+
+impl fmt::Debug for Decoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.picture.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_exceeds_all_is_refused_at_once() {
+        let message = Permit::wait(3 << 30, 2 << 30).err().unwrap().to_string();
+        assert!(message.contains("3.00 GiB") && message.contains("data.decode_gib = 2"), "{message}");
+    }
+
+    /// Far more threads than fit hold no more than the limit together, and all get through, large and small.
+    #[test]
+    fn the_limit_holds_for_all_threads_together() {
+        const LIMIT: u64 = 1000;
+        let (held, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for thread in 0..24u64 {
+                let (held, most) = (&held, &most);
+                scope.spawn(move || {
+                    for turn in 0..20 {
+                        let bytes = if thread == 0 { LIMIT } else { 1 + (thread * 97 + turn * 31) % 400 };
+                        let mut permit = Permit::wait(bytes, LIMIT).unwrap();
+                        most.fetch_max(held.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+                        thread::sleep(Duration::from_micros(50));
+                        held.fetch_sub(bytes, Ordering::SeqCst);
+                        permit.shrink_to(bytes / 2);
+                    }
+                });
+            }
+        });
+        let most = most.load(Ordering::SeqCst);
+        assert!(most <= LIMIT && most > LIMIT / 2, "{most}");
+    }
+}

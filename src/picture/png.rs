@@ -1,0 +1,113 @@
+//! What PNG files need before `image` reads them.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
+
+use super::PictureError;
+
+const SIGNATURE: usize = 8;
+/// The last chunk: no content, its kind, its checksum.
+const IEND: [u8; 12] = *b"\0\0\0\0IEND\xAE\x42\x60\x82";
+/// The names under which ImageMagick stores an EXIF block as text.
+const PROFILES: [&[u8]; 2] = [b"Raw profile type exif", b"Raw profile type APP1"];
+/// More than any EXIF block in a JPEG, in hexadecimal digits.
+const MAX_PROFILE: u64 = 1 << 18;
+
+struct Chunk<'a> {
+    kind: [u8; 4],
+    data: &'a [u8],
+}
+
+/// The chunks up to IEND, and the bytes that follow: other than none before IEND where the file is cut short.
+fn chunks(bytes: &[u8]) -> (Vec<Chunk<'_>>, &[u8]) {
+    let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
+    let mut chunks = Vec::new();
+    while let Some((chunk, after)) = first_chunk(rest) {
+        let last = chunk.kind == *b"IEND";
+        chunks.push(chunk);
+        rest = after;
+        if last {
+            break;
+        }
+    }
+    (chunks, rest)
+}
+
+fn first_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
+    let (length, after) = bytes.split_first_chunk::<4>()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    let (kind, after) = after.split_first_chunk::<4>()?;
+    // The chunk's checksum follows its data.
+    let rest = after.get(length.checked_add(4)?..)?;
+    let named = kind.iter().all(u8::is_ascii_alphabetic);
+    named.then_some((Chunk { kind: *kind, data: &after[..length] }, rest))
+}
+
+/// The file with its last chunk, which says nothing but that it is the last, where that is missing. Whether all pixels
+/// are there is for the decoder to say.
+///
+/// # Errors
+/// When it is one of Apple's variant for its telephones, which is no PNG.
+pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
+    let (chunks, rest) = chunks(bytes);
+    if chunks.first().is_some_and(|chunk| chunk.kind == *b"CgBI") {
+        let words = "a PNG that was optimised for iOS (CgBI) is not supported; save it as a plain PNG";
+        return Err(PictureError::Unsupported(words.to_owned()));
+    }
+    let ended = chunks.last().is_some_and(|chunk| chunk.kind == *b"IEND");
+    let has_pixels = chunks.iter().any(|chunk| chunk.kind == *b"IDAT");
+    if ended || !has_pixels {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    Ok(Cow::Owned([&bytes[..bytes.len() - rest.len()], &IEND].concat()))
+}
+
+/// The first EXIF block: an eXIf chunk, which the standard allows after the pixels, where `image` does not look; else
+/// ImageMagick's text.
+pub(super) fn exif(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let (chunks, _) = chunks(bytes);
+    if let Some(chunk) = chunks.iter().find(|chunk| chunk.kind == *b"eXIf") {
+        return Some(Cow::Borrowed(chunk.data));
+    }
+    chunks.iter().find_map(raw_profile).map(Cow::Owned)
+}
+
+/// The content of a text chunk in which ImageMagick stores an EXIF block: a line with its kind, one with its
+/// length, and the bytes as hexadecimal digits.
+fn raw_profile(chunk: &Chunk) -> Option<Vec<u8>> {
+    let end = chunk.data.iter().position(|byte| *byte == 0)?;
+    let (name, after) = (&chunk.data[..end], &chunk.data[end + 1..]);
+    if !PROFILES.contains(&name) {
+        return None;
+    }
+    let text = match &chunk.kind {
+        b"tEXt" => after.to_vec(),
+        // The method of compression, of which there is one.
+        b"zTXt" => inflated(after.get(1..)?)?,
+        // Whether it is compressed, the method; language and translated name, each up to a zero.
+        b"iTXt" => {
+            let (&[compressed, _], rest) = after.split_first_chunk::<2>()?;
+            let mut parts = rest.splitn(3, |byte| *byte == 0);
+            let text = parts.nth(2)?;
+            if compressed == 1 { inflated(text)? } else { text.to_vec() }
+        }
+        _ => return None,
+    };
+    let text = String::from_utf8(text).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let length: usize = words.nth(1)?.parse().ok()?;
+    let digits: Vec<u8> = words.flat_map(str::bytes).collect();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let bytes =
+        digits.as_chunks::<2>().0.iter().map(|&[high, low]| Some((digit(high)? * 16 + digit(low)?) as u8));
+    let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
+    (bytes.len() >= length).then_some(bytes)
+}
+
+fn inflated(data: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    ZlibDecoder::new(data).take(MAX_PROFILE).read_to_end(&mut text).ok()?;
+    Some(text)
+}

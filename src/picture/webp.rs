@@ -1,0 +1,72 @@
+//! What WebP files need before `image` reads them.
+
+use std::borrow::Cow;
+
+use super::PictureError;
+
+/// Where the flags of the VP8X chunk are: behind RIFF, its length, WEBP, VP8X and its length.
+const FLAGS: usize = 20;
+/// The flags, and the chunk that each promises.
+const PROMISES: [(u8, &[u8; 4]); 5] =
+    [(0x20, b"ICCP"), (ALPHA, b"ALPH"), (0x08, b"EXIF"), (0x04, b"XMP "), (0x02, b"ANIM")];
+const ALPHA: u8 = 0x10;
+
+/// The chunks that hold pixels.
+const PIXELS: [&[u8; 4]; 4] = [b"VP8 ", b"VP8L", b"ALPH", b"ANMF"];
+
+/// The file with flags that agree with its chunks. `image` refuses a file in which a promised chunk is missing, and passes
+/// over the alpha of a lossless picture that isn't promised; libwebp does neither.
+///
+/// # Errors
+/// When a chunk of pixels is cut short, which `image` lets pass.
+pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
+    let chunks = chunks(bytes);
+    if chunks.iter().any(|chunk| PIXELS.contains(&&chunk.kind) && chunk.data.len() < chunk.length) {
+        return Err(PictureError::Broken { format: "WebP", reason: "it is cut short".to_owned() });
+    }
+    if bytes.get(12..16) != Some(b"VP8X") || bytes.len() <= FLAGS {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let find = |kind: &[u8; 4]| chunks.iter().find(|chunk| chunk.kind == *kind).map(|chunk| chunk.data);
+    let mut flags = bytes[FLAGS];
+    for (flag, kind) in PROMISES {
+        if find(kind).is_none() {
+            flags &= !flag;
+        }
+    }
+    // A lossless picture says itself whether it has alpha: a bit behind its signature and size.
+    let lossless = find(b"VP8L").and_then(|data| data.get(4)).is_some_and(|byte| byte & 0x10 != 0);
+    if lossless {
+        flags |= ALPHA;
+    }
+    if find(b"ANMF").is_some() {
+        // The frames of an animation are looked at one by one.
+        flags |= bytes[FLAGS] & ALPHA;
+    }
+    if flags == bytes[FLAGS] {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut bytes = bytes.to_vec();
+    bytes[FLAGS] = flags;
+    Ok(Cow::Owned(bytes))
+}
+
+struct Chunk<'a> {
+    kind: [u8; 4],
+    /// As it is stated.
+    length: usize,
+    /// As far as the file goes.
+    data: &'a [u8],
+}
+
+fn chunks(bytes: &[u8]) -> Vec<Chunk<'_>> {
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    let mut chunks = Vec::new();
+    while let Some((&[a, b, c, d, length @ ..], after)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_le_bytes(length) as usize;
+        chunks.push(Chunk { kind: [a, b, c, d], length, data: &after[..length.min(after.len())] });
+        // Chunks of odd length are filled up.
+        rest = after.get(length.saturating_add(length % 2)..).unwrap_or_default();
+    }
+    chunks
+}
