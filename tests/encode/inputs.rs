@@ -94,7 +94,7 @@ fn bad_images_are_skipped_listed_and_never_counted() {
     fs::write(only_bad.join("a.jpg"), b"no image").unwrap();
     let output = export.try_encode("fsq", "none", &["--format", "npy", "--data", &text(&only_bad)]);
     assert_eq!(output.status.code(), Some(6), "{}", said(&output));
-    assert!(said(&output).contains("a: the content is no image"), "{}", said(&output));
+    assert!(said(&output).contains("a: the file is plain text"), "{}", said(&output));
 }
 
 /// Names that an archive cannot hold, and texts that a format has no room for, stop no job.
