@@ -54,7 +54,7 @@ test-asan:
     # The sanitizer is in every toolchain, its flag only in those that take unfinished features. A target of its own,
     # so that build scripts are compiled without it.
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
-    cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')" "$@"
+    cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')"
 
 # Everything the CI checks: format, lints, tests, edges under AddressSanitizer, a tiny demo
 check: setup

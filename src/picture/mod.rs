@@ -2,7 +2,8 @@
 //!
 //! What a file decodes to is decided here and nowhere else: by its content, never by its name; turned upright
 //! by its EXIF orientation; transparency laid over a background colour; 16 bits rounded to 8; the first frame
-//! of an animation. A file that is cut short or broken is an error, never half a picture.
+//! of an animation; colour profiles and gamma ignored. A file that is cut short or broken is an error, never half
+//! a picture.
 
 mod exif;
 mod flatten;

@@ -36,7 +36,11 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     if width == 0 || height == 0 {
         return Err(broken(&format!("{width}x{height} pixels")));
     }
-    let turned = exif::orientation_of(number(&mut tiff, Tag::Orientation)?.unwrap_or(1));
+    // A broken one leaves the picture as it lies.
+    let turned = number(&mut tiff, Tag::Orientation)
+        .ok()
+        .flatten()
+        .map_or(Orientation::NoTransforms, exif::orientation_of);
     let pixels = u64::from(width) * u64::from(height);
     let samples = u64::from(number(&mut tiff, Tag::SamplesPerPixel)?.unwrap_or(1));
     let bits = numbers(&mut tiff, Tag::BitsPerSample)?.first().copied().unwrap_or(1);

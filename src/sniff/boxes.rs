@@ -15,8 +15,10 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
             let brands = &head[8..head.len().min(length.max(12))];
             Some(of_brands(brands.as_chunks().0))
         }
-        // QuickTime files from before the brands.
-        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot" if !(2..8).contains(&length) => {
+        // QuickTime files from before the brands. The length tells them from text with such a word in it.
+        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot"
+            if matches!(length, 0 | 1 | 8..0x2000_0000) =>
+        {
             Some(Kind::QuickTime)
         }
         _ => None,

@@ -113,6 +113,8 @@ fn texts_are_told_apart() {
         ("{x}", Kind::Text),
         ("BMW drivers, P1 of 7", Kind::Text),
         ("a text file\n", Kind::Text),
+        ("The free lunch", Kind::Text),
+        ("DDS textures and ID3 tags", Kind::Text),
         ("< 5", Kind::Text),
     ];
     for (text, kind) in cases {
