@@ -13,6 +13,7 @@
 
 pub mod panics;
 pub mod seed;
+pub mod sniff;
 pub mod torch;
 
 pub mod tensors;

@@ -1,0 +1,51 @@
+//! Kinds made of ISO boxes: a length, four letters, content (ISO/IEC 14496-12).
+
+use super::Kind;
+
+pub(super) fn kind(head: &[u8]) -> Option<Kind> {
+    if head.starts_with(b"\0\0\0\x0CJXL \r\n\x87\n") {
+        return Some(Kind::JpegXl);
+    }
+    if head.starts_with(b"\0\0\0\x0CjP  \r\n\x87\n") {
+        return Some(Kind::Jpeg2000);
+    }
+    let length = u32::from_be_bytes(*head.first_chunk()?) as usize;
+    match head.get(4..8)? {
+        b"ftyp" => {
+            let brands = &head[8..head.len().min(length.max(12))];
+            Some(of_brands(brands.as_chunks().0))
+        }
+        // QuickTime files from before the brands.
+        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot" if length >= 8 || length < 2 => {
+            Some(Kind::QuickTime)
+        }
+        _ => None,
+    }
+}
+
+/// By the major brand; one that only says "pictures" leaves it to the compatible ones, which follow the version.
+fn of_brands(brands: &[[u8; 4]]) -> Kind {
+    let Some(major) = brands.first() else { return Kind::Mp4 };
+    let compatible = brands.get(2..).unwrap_or_default();
+    of_brand(major).unwrap_or_else(|| match major {
+        b"mif1" | b"mif2" | b"msf1" | b"miaf" => compatible.iter().find_map(of_brand).unwrap_or(Kind::Heif),
+        b"qt  " => Kind::QuickTime,
+        b"M4A " | b"M4B " | b"M4P " => Kind::Audio,
+        _ => Kind::Mp4,
+    })
+}
+
+/// A brand that names the coding of pictures.
+fn of_brand(brand: &[u8; 4]) -> Option<Kind> {
+    match brand {
+        b"avif" | b"avis" => Some(Kind::Avif),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs" => Some(Kind::Heic),
+        b"jpeg" | b"jpgs" | b"j2ki" | b"j2is" | b"avci" | b"avcs" | b"vvic" | b"vvis" | b"evbi" | b"unif" => {
+            Some(Kind::Heif)
+        }
+        b"crx " => Some(Kind::CameraRaw),
+        b"jp2 " | b"jpx " | b"jpm " => Some(Kind::Jpeg2000),
+        b"jxl " => Some(Kind::JpegXl),
+        _ => None,
+    }
+}
