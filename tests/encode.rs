@@ -10,6 +10,8 @@ mod fine_tuning;
 mod inputs;
 #[path = "encode/job.rs"]
 mod job;
+#[path = "encode/labels.rs"]
+mod labels;
 #[path = "encode/ways.rs"]
 mod ways;
 

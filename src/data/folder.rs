@@ -90,6 +90,11 @@ impl ImageFolder {
         String::from_utf8_lossy(self.index.get(index))
     }
 
+    /// The number of the image that lies at `path`.
+    pub(super) fn find(&self, path: &Path) -> Option<usize> {
+        self.index.find(path.strip_prefix(&self.root).ok()?.as_os_str().as_bytes())
+    }
+
     /// Where image `index` lies.
     #[must_use]
     pub fn path(&self, index: usize) -> PathBuf {
@@ -141,7 +146,7 @@ impl ImageFolder {
 }
 
 /// Everything in `root` and its subfolders that is not hidden, links followed.
-fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
+pub(super) fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
     let walk = WalkDir::new(root).follow_links(true).into_iter();
     walk.filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.file_name()))
 }

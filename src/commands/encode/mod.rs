@@ -14,8 +14,8 @@ use progress::Bar;
 use super::usable::Usable;
 use super::write::size_in_words;
 use super::{Misuse, note, open, print};
-use crate::cli::EncodeArgs;
-use crate::data::SampleSet;
+use crate::cli::{EncodeArgs, TakeArgs};
+use crate::data::{Classes, SampleSet, Selection};
 use crate::export::{Feed, Finished, Job, Output, Part, Stopped, verify};
 use crate::tokens::SIDECAR;
 use crate::torch::keep_freed_memory;
@@ -28,7 +28,8 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     let device = open::compute(&args.model.compute)?;
     keep_freed_memory()?;
     let usable = Usable::open(&args.tokenizer, &args.model, device)?;
-    let set = SampleSet::open(&args.data)?;
+    let set = SampleSet::select(&args.data, &selection(&args.take)?)?;
+    set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
     let mut output = Output::open(&out, &plan.job, plan.sidecar.clone(), plan.map.as_deref())?;
     let codec = usable.codec();
@@ -66,6 +67,16 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     }
     print(&summary(&out, &finished))?;
     Ok(0)
+}
+
+fn selection(args: &TakeArgs) -> Result<Selection> {
+    Ok(Selection {
+        split: args.pick.split.clone(),
+        image: args.pick.image_column.clone(),
+        label: args.label_column.clone(),
+        text: args.text_column.clone(),
+        classes: args.classes.as_deref().map(Classes::read).transpose()?,
+    })
 }
 
 /// By the flag, else by the environment of a launcher.

@@ -183,6 +183,7 @@ fn sidecar(
             blake3: set.fingerprint(),
             part: (part.count > 1).then(|| part.to_string()),
             classes: set.classes().to_vec(),
+            notes: set.notes().to_vec(),
         },
         shard_rows: vec![],
         counts: Counts::default(),
