@@ -19,7 +19,7 @@ const BATCH: usize = 32;
 
 #[derive(Parser)]
 struct Args {
-    /// A folder of images, or of .tar shards
+    /// A folder of images, or of .tar shards or .parquet files
     #[arg(long)]
     data: PathBuf,
     /// Side of the crops in pixels
@@ -50,14 +50,15 @@ fn filter(name: &str) -> Result<Filter, String> {
 fn repeated(data: &Path, repeat: usize) -> tempfile::TempDir {
     let (folder, data) = (tempfile::tempdir().unwrap(), data.canonicalize().unwrap());
     let files = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
-    let tars: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|end| end == "tar")).collect();
+    let is_shard = |file: &PathBuf| file.extension().is_some_and(|end| end == "tar" || end == "parquet");
+    let shards: Vec<PathBuf> = files.filter(is_shard).collect();
     for turn in 0..repeat {
-        if tars.is_empty() {
+        if shards.is_empty() {
             symlink(&data, folder.path().join(turn.to_string())).unwrap();
         }
-        for tar in &tars {
-            let name = tar.file_name().unwrap().to_str().unwrap();
-            symlink(tar, folder.path().join(format!("{turn}-{name}"))).unwrap();
+        for shard in &shards {
+            let name = shard.file_name().unwrap().to_str().unwrap();
+            symlink(shard, folder.path().join(format!("{turn}-{name}"))).unwrap();
         }
     }
     folder

@@ -12,6 +12,8 @@ mod inputs;
 mod job;
 #[path = "encode/keys.rs"]
 mod keys;
+#[path = "encode/labels.rs"]
+mod labels;
 #[path = "encode/ways.rs"]
 mod ways;
 

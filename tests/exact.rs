@@ -6,7 +6,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{ADVERSARY, GROUPS, NOISY, SIMVQ, STYLEGAN, Scratch, VQ, VQ_GRADIENT, copy_run, device};
+use common::{
+    ADVERSARY, GROUPS, NOISY, SIMVQ, STYLEGAN, Scratch, VQ, VQ_GRADIENT, copy_run, device, photographs, said,
+    tables,
+};
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
 const STEPS: u64 = 12;
@@ -89,6 +92,34 @@ fn repeated_and_resumed_runs_are_identical() {
             }
         }
     }
+}
+
+/// Of Parquet pages are shuffled and kept, which must come back likewise.
+#[test]
+fn runs_on_parquet_resume_exactly() {
+    let scratch = Scratch::new();
+    let photographs = photographs("train");
+    for (name, rows) in [("train-00000-of-00002", 0..7), ("train-00001-of-00002", 7..10), ("test", 10..12)] {
+        let rows: Vec<_> = photographs[rows].iter().map(|path| (path.clone(), "x")).collect();
+        tables::write(&scratch.path("set/data").join(name).with_extension("parquet"), &rows);
+    }
+    let set = scratch.path("set");
+    let picked = ["--data", set.to_str().unwrap(), "--split", "train", "--val-split", "test"];
+    let cached = ["--set=data.cache_gib=0.001"];
+    let args: Vec<&str> = FULL.iter().copied().chain(picked).collect();
+    scratch.train("whole", &args);
+    let whole = files_at_the_end(&scratch.path("whole"));
+    for (step, more) in [(1, &[][..]), (7, &["--set=data.workers=1"])] {
+        let copy = format!("resumed-{step}");
+        copy_run(&scratch.path("whole"), &scratch.path(&copy), step);
+        let resumed: Vec<&str> = args.iter().chain(more).copied().chain(["--resume"]).collect();
+        scratch.train(&copy, &resumed);
+        assert!(whole == files_at_the_end(&scratch.path(&copy)), "resumed at step {step}");
+    }
+    scratch.train("cached", &[&args[..], &cached].concat());
+    let output = scratch.try_train("neither", &[&picked[..2], &["--set=train.steps=1"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("several splits of a data set: test, train"), "{}", said(&output));
 }
 
 #[test]

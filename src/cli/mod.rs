@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
 pub use share::{CodebookArgs, ExportArgs};
 use tokens::{DECODE_HELP, ENCODE_HELP};
-pub use tokens::{DecodeArgs, EncodeArgs, FitChoice, IdArgs, ImageArgs, InspectArgs, KeyPrefix, MergeArgs};
+pub use tokens::{
+    DecodeArgs, EncodeArgs, FitChoice, IdArgs, ImageArgs, InspectArgs, KeyPrefix, MergeArgs, TakeArgs,
+};
 
 use crate::checkpoint::Which;
 use crate::evaluate::Metric;
@@ -104,13 +106,19 @@ pub struct TrainArgs {
     /// Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Training images, in place of data.train: a folder, a WebDataset .tar or a folder of them. Without --val-data, a share
-    /// of them (data.val_share) is kept for validation
+    /// Training images, in place of data.train: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such.
+    /// Without --val-data or --val-split, a share of them (data.val_share) is kept for validation
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Validation images, in place of data.val
     #[arg(long, value_name = "PATH")]
     pub val_data: Option<PathBuf>,
+    /// Which of the training images, in place of data.split and data.image_column
+    #[command(flatten)]
+    pub pick: PickArgs,
+    /// Of Parquet files of several splits, the one to validate on, in place of data.val_split
+    #[arg(long, value_name = "NAME")]
+    pub val_split: Option<String>,
     /// Run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
@@ -140,6 +148,18 @@ pub struct TrainArgs {
     /// Where and how to compute
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// Which images of Parquet files, or of tars.
+#[derive(Debug, Clone, Args)]
+pub struct PickArgs {
+    /// Of Parquet files of several splits (train-…, validation-…, test-…, or folders of these names) the one to take
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// The column with the images; of tars the ending of such members, of a list the field with their paths [default: image,
+    /// img, jpg, png or the like]
+    #[arg(long, value_name = "NAME")]
+    pub image_column: Option<String>,
 }
 
 /// Of every command that computes.
@@ -199,10 +219,13 @@ pub struct EvalArgs {
     /// How the tokenizer is used
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Images, all of which are evaluated: a folder, a WebDataset .tar or a folder of them [default: the run's validation
-    /// images]
+    /// Images, all of which are evaluated: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such [default:
+    /// the run's validation images]
     #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
+    /// Which of the images of --data
+    #[command(flatten)]
+    pub pick: PickArgs,
     /// Prepare images, and choose them where --data does not, as this config says in place of the tokenizer's own
     #[arg(long, value_name = "CONFIG")]
     pub protocol: Option<PathBuf>,

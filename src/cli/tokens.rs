@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ModelArgs;
+use super::{ModelArgs, PickArgs};
 use crate::data::MAX_SIDE;
 use crate::export::Part;
 use crate::tokens::{Arrangement, FormatKind, Preset, SizeTokens};
@@ -37,6 +37,9 @@ pub struct EncodeArgs {
     /// of paths
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
+    /// What is taken of them
+    #[command(flatten)]
+    pub take: TakeArgs,
     /// Folder for the token files. One of several parts gets a folder in it
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -84,6 +87,24 @@ impl fmt::Display for KeyPrefix {
             Self::Shard => f.write_str("shard"),
         }
     }
+}
+
+/// What is taken of the images and of what is known of them.
+#[derive(Debug, Args)]
+pub struct TakeArgs {
+    /// Which images
+    #[command(flatten)]
+    pub pick: PickArgs,
+    /// The column with the labels; of tars the ending, of a list or metadata the field [default: label, cls or the like].
+    /// Labels that are no whole numbers are names of classes, which count in sorted order
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+    /// The column, ending or field with the captions [default: text, caption, txt]
+    #[arg(long, value_name = "NAME")]
+    pub text_column: Option<String>,
+    /// The names of the classes, one a line, in the order in which they count, in place of the sorted one
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
 }
 
 /// What becomes of a picture before it is encoded.

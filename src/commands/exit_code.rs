@@ -99,6 +99,7 @@ fn of_data(error: &DataError) -> u8 {
         | DataError::UnknownInput(_)
         | DataError::Compressed(_)
         | DataError::Ambiguous { .. }
+        | DataError::Unclear(_)
         | DataError::NoImageColumn { .. }
         | DataError::SchemaDiffers { .. }
         | DataError::UnsafeKey { .. }

@@ -12,7 +12,7 @@ use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, ImageFolder, ImageSize, Split};
+use crate::data::{self, Dataset, ImageFolder, ImageSize, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::torch::{DeviceChoice, Precision};
 use crate::train::Weights;
@@ -123,7 +123,17 @@ impl Images {
             (None, _) => None,
         };
         let (words, dataset, bound) = match (&args.data, &config) {
-            (Some(folder), _) => (folder.display().to_string(), Dataset::open(folder, Split::All)?, None),
+            (Some(path), _) => {
+                let (split, image) = (args.pick.split.clone(), args.pick.image_column.clone());
+                let selection = Selection { split, image, ..Selection::default() };
+                (path.display().to_string(), Dataset::select(path, Split::All, &selection)?, None)
+            }
+            (None, _) if args.pick.split.is_some() || args.pick.image_column.is_some() => {
+                return Err(Misuse(
+                    "--split and --image-column choose among the images of --data; give it too".into(),
+                )
+                .into());
+            }
             (None, Some(config)) => {
                 let (words, dataset) = train::validation_set(config)?;
                 (words, dataset, config.eval.bound())

@@ -58,9 +58,10 @@ pub struct Config {
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [&str; 16] = [
+const FREE_ON_RESUME: [&str; 17] = [
     "data.train",
     "data.val",
+    "data.val_split",
     "data.workers",
     "data.queue",
     "data.decode_gib",

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::DataError;
+use super::{DataError, Selection};
 use crate::picture::DecodeOptions;
 
 /// The largest image side: a picture of this size has 2^28 pixels, as many as are decoded at most.
@@ -15,17 +15,28 @@ pub const MAX_SIDE: u32 = 1 << 14;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The training images: their folder, a .tar file of WebDataset's kind, or a folder of such.
+    /// The training images: their folder, a .tar file of WebDataset's kind or a .parquet file of Hugging Face's, or a folder
+    /// of such.
     pub train: String,
+    /// Of Parquet files of several splits, the one to train on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
     /// The validation images, as `train`. Absent: `val_share` of the training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
-    /// The share of the training images that is kept for validation when `val` is absent, chosen by a hash of
-    /// the relative path, or of the names of tar and member: in (0, 1).
+    /// Of Parquet files of several splits, in `val` or else in `train`, the one to validate on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_split: Option<String>,
+    /// The column of Parquet files with the images, or the ending of such members of tars, where several could be meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_column: Option<String>,
+    /// The share of the training images that is kept for validation when `val` and `val_split` are absent, chosen by a hash of
+    /// the relative path, of the names of tar and member, or of the key of a row: in (0, 1).
     pub val_share: f64,
     /// How many images are mixed at a time when they come from tars, whose order is drawn in each epoch and which are
     /// read one after the other. At most as many need to be at hand for a disk that reads only onwards; where disks
-    /// read anywhere as fast, the size of the data set mixes best. Of no effect on a folder, which is mixed as a whole.
+    /// read anywhere as fast, the size of the data set mixes best. Of no effect on a folder, which is mixed as a whole. Of
+    /// Parquet the pages are mixed as a whole, and of their images at most as many at a time as 512 MiB hold.
     pub shuffle_window: usize,
     /// Pixels of the images that the model sees.
     pub image_size: ImageSize,
@@ -70,6 +81,9 @@ impl Default for Config {
             // Not the sample's own validation folder: it would silently stay in force for whoever sets
             // `train`.
             val: None,
+            split: None,
+            val_split: None,
+            image_column: None,
             val_share: 0.05,
             shuffle_window: 10_000,
             image_size: ImageSize { height: 64, width: 64 },
@@ -101,7 +115,7 @@ impl Config {
             self.image_size,
             || format!("from 1 to {MAX_SIDE} pixels a side"),
         )?;
-        if self.val.is_none() {
+        if self.val.is_none() && self.val_split.is_none() {
             let share = self.val_share;
             require(share > 0.0 && share < 1.0, "data.val_share", share, || {
                 "above 0 and below 1".to_owned()
@@ -145,6 +159,19 @@ impl Config {
             }),
             None => Ok(()),
         }
+    }
+
+    /// What is taken of the training images.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        let (split, image) = (self.split.clone(), self.image_column.clone());
+        Selection { split, image, ..Selection::default() }
+    }
+
+    /// What is taken of the validation images.
+    #[must_use]
+    pub fn val_selection(&self) -> Selection {
+        Selection { split: self.val_split.clone(), ..self.selection() }
     }
 
     /// How pictures are decoded.

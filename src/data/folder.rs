@@ -125,6 +125,11 @@ impl ImageFolder {
         str::from_utf8(self.index.get(index)).is_ok()
     }
 
+    /// The number of the image that lies at `path`.
+    pub(super) fn find(&self, path: &Path) -> Option<usize> {
+        self.index.find(path.strip_prefix(&self.root).ok()?.as_os_str().as_bytes())
+    }
+
     /// Where image `index` lies.
     #[must_use]
     pub fn path(&self, index: usize) -> PathBuf {

@@ -26,6 +26,11 @@ impl Index {
         slice(&self.arena, self.spans[index])
     }
 
+    /// Where `path` is, once they are sorted.
+    pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
+        self.spans.binary_search_by(|&span| slice(&self.arena, span).cmp(path)).ok()
+    }
+
     /// Sorts by bytes, which for UTF-8 is the order of code points.
     pub(super) fn sort(&mut self) {
         let Self { arena, spans } = self;

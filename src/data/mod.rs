@@ -1,6 +1,6 @@
-//! From a folder of image files, or from tar shards, to batches of uint8 tensors.
+//! From a folder of image files, from tar shards or Parquet files to batches of uint8 tensors.
 //!
-//! `source` says which images there are: those of a `folder` or of `shards`. `order` shuffles them for an epoch, `pass`
+//! `source` says which images there are: those of a `folder`, of `shards` or of `tables`. `order` shuffles them for an epoch, `pass`
 //! decides which come next, `transform` crops and resizes a picture by means of `resample`,
 //! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the
 //! background; `omitted` counts what is passed over; `bad` keeps count of the files that cannot be used,
@@ -26,6 +26,7 @@ mod resample;
 mod samples;
 mod shards;
 mod source;
+mod tables;
 mod transform;
 
 use std::io;
@@ -42,7 +43,7 @@ pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
-pub use samples::{Encoded, Sample, SampleSet, SampleStream};
+pub use samples::{Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
 pub use source::{Dataset, Split};
 
 /// Why there are no images to be had.
@@ -60,7 +61,8 @@ pub enum DataError {
     },
     /// Nothing where the images should be.
     #[error(
-        "{} does not exist; give a folder of images or tar shards with data.train or --data, data.val or --val-data",
+        "{} does not exist; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or \
+         --val-data",
         .0.display()
     )]
     Missing(PathBuf),
@@ -69,8 +71,8 @@ pub enum DataError {
     NotAFolder(PathBuf),
     /// What is there is nothing to train on or to evaluate with.
     #[error(
-        "{} is neither images nor tar shards; give a folder of images, a .tar file or a folder of them (`pixtok \
-         encode` alone reads Parquet and lists)",
+        "{} is neither images nor tar shards nor Parquet; give a folder of images, a .tar or .parquet file or a folder of \
+         them (`pixtok encode` alone reads lists)",
         .0.display()
     )]
     NotImages(PathBuf),
@@ -102,8 +104,8 @@ pub enum DataError {
     TooManyFiles(PathBuf),
     /// A share of the data set without a single image in it.
     #[error(
-        "data.val_share = {share} leaves no image of {images} for {part}; set data.val to a folder or tar \
-         shards, or choose another share"
+        "data.val_share = {share} leaves no image of {images} for {part}; set data.val to other images, \
+         or choose another share"
     )]
     EmptySplit {
         /// The share for validation.
@@ -155,6 +157,10 @@ pub enum DataError {
         /// What to give for each.
         remedy: String,
     },
+    /// What was asked for is not there or has no meaning, or what is there could be meant in several ways: a sentence with the
+    /// remedy.
+    #[error("{0}")]
+    Unclear(String),
     /// An input file that the system does not let be read.
     #[error("cannot read {}: {source}", path.display())]
     File {
@@ -165,8 +171,8 @@ pub enum DataError {
     },
     /// A Parquet file without images in the place where they are looked for.
     #[error(
-        "{} has no column `image` with a binary field `bytes`; it has {columns}; rename the column with the \
-         images",
+        "{} has no column of images: `image`, `img`, `jpg` or the like, binary or a struct with a binary field `bytes`; it \
+         has {columns}; name the column with --image-column (data.image_column)",
         path.display()
     )]
     NoImageColumn {

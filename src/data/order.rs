@@ -7,7 +7,8 @@ use super::Dataset;
 use crate::seed::Seed;
 
 /// A function of (seed, epoch). The images of a folder in any order. Of tars: one tar after the other in any order, so that
-/// a disk reads on nearly where it is, then mixed as by a buffer of `window` images out of which one is drawn at a time.
+/// a disk reads on nearly where it is, then mixed as by a buffer of `window` images out of which one is drawn at a time. Of
+/// Parquet likewise, one page after the other, with as large a window as memory holds.
 pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64) -> Vec<u32> {
     let mut rng = seed.derive("order", &[epoch]).rng();
     let Some(mut shards) = dataset.shards() else {
@@ -16,6 +17,7 @@ pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64) ->
         return order;
     };
     shards.shuffle(&mut rng);
+    let window = dataset.window(window);
     let mut order: Vec<u32> = shards.into_iter().flatten().collect();
     for next in 0..order.len() {
         // What is in the buffer stands from `next` on.

@@ -13,8 +13,10 @@ use rayon::prelude::*;
 
 use super::index::Index;
 use super::omitted::OmittedMembers;
+use super::samples::endings::Endings;
+use super::samples::labels::{Labels, Survey};
 use super::samples::webdataset::{Located, Shard, no_image};
-use super::{DataError, Split};
+use super::{DataError, Selection, Split};
 
 /// Tars that are kept open at a time. A process may have 1024 files open on most systems, and an epoch's order is in few
 /// tars at a time.
@@ -62,8 +64,14 @@ struct Place {
 
 impl Shards {
     /// Indexes the tars of `path` by their headers, all at once.
-    pub(super) fn open(path: &Path, tars: Vec<PathBuf>, split: Split) -> Result<Shards, DataError> {
-        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(|tar| scan(tar)).collect();
+    pub(super) fn open(
+        path: &Path,
+        tars: Vec<PathBuf>,
+        split: Split,
+        selection: &Selection,
+    ) -> Result<Shards, DataError> {
+        let endings = Arc::new(Endings::of(selection));
+        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(|tar| scan(tar, &endings)).collect();
         let mut omitted = OmittedMembers::default();
         let mut take = |(samples, own)| {
             omitted.append(own);
@@ -71,7 +79,14 @@ impl Shards {
         };
         let scans: Vec<Vec<Located>> =
             scans.into_iter().map(|scan| scan.map(&mut take)).collect::<Result<_, _>>()?;
-        let numbers: BTreeSet<i64> = scans.iter().flatten().filter_map(|sample| sample.label).collect();
+        let mut survey = Survey::default();
+        for sample in scans.iter().flatten() {
+            survey.add(sample.label.as_ref(), || sample.name.clone());
+        }
+        // Training takes no label, so what does not convert is of no account here.
+        let taken = survey.settle(&endings.labels(), None, None, false, &mut vec![])?;
+        let number = |sample: &Located| taken.number(sample.label.as_ref());
+        let numbers: BTreeSet<i64> = scans.iter().flatten().filter_map(number).collect();
         let numbers: Vec<i64> = numbers.into_iter().collect();
         let mut shards = Shards {
             tars: vec![],
@@ -79,7 +94,10 @@ impl Shards {
             places: vec![],
             faults: HashMap::new(),
             reasons: vec![],
-            labels: numbers.iter().map(i64::to_string).collect(),
+            labels: match taken.classes() {
+                [] => numbers.iter().map(i64::to_string).collect(),
+                names => names.to_vec(),
+            },
             notes: omitted.words(),
             open: Mutex::default(),
         };
@@ -90,7 +108,7 @@ impl Shards {
             if found > u32::MAX as usize {
                 return Err(DataError::TooManyFiles(path.to_owned()));
             }
-            shards.add(tar, samples, split, &numbers);
+            shards.add(tar, samples, split, (&taken, &numbers));
         }
         if images == 0 {
             return Err(DataError::empty(path, &shards.notes));
@@ -101,7 +119,13 @@ impl Shards {
         Ok(shards)
     }
 
-    fn add(&mut self, path: PathBuf, samples: Vec<Located>, split: Split, numbers: &[i64]) {
+    fn add(
+        &mut self,
+        path: PathBuf,
+        samples: Vec<Located>,
+        split: Split,
+        (taken, numbers): (&Labels, &[i64]),
+    ) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let first = self.places.len() as u32;
         for sample in samples {
@@ -118,7 +142,8 @@ impl Shards {
                 self.faults.insert(self.places.len() as u32, at);
                 (0, 0)
             });
-            let label = sample.label.and_then(|label| numbers.binary_search(&label).ok());
+            let number = taken.number(sample.label.as_ref());
+            let label = number.and_then(|number| numbers.binary_search(&number).ok());
             let label = label.map_or(NO_LABEL, |label| label as u32);
             self.index.push(sample.name.as_bytes());
             self.places.push(Place { start, size: size as u32, label });
@@ -237,8 +262,8 @@ fn known(open: &mut OpenTars, tar: usize) -> Option<Arc<File>> {
     open.back().map(|(_, file)| Arc::clone(file))
 }
 
-fn scan(tar: &Path) -> Result<(Vec<Located>, OmittedMembers), DataError> {
-    let (mut shard, mut samples) = (Shard::open(tar)?, vec![]);
+fn scan(tar: &Path, endings: &Arc<Endings>) -> Result<(Vec<Located>, OmittedMembers), DataError> {
+    let (mut shard, mut samples) = (Shard::open(tar, endings)?, vec![]);
     while let Some(sample) = shard.locate()? {
         samples.push(sample);
     }

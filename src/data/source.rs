@@ -9,8 +9,9 @@ use super::DataError;
 use super::cache::{Cache, Kept};
 use super::fingerprint::Fingerprint;
 use super::folder::ImageFolder;
-use super::samples::{Found, recognise};
+use super::samples::{Found, Selection, recognise};
 use super::shards::Shards;
+use super::tables::TableRows;
 use super::transform::Form;
 use crate::picture::{self, DecodeOptions, Decoded};
 
@@ -58,7 +59,7 @@ impl Split {
     }
 }
 
-/// The images of a data set, each with an index: a folder tree, or tar shards.
+/// The images of a data set, each with an index: a folder tree, tar shards, or Parquet files.
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
@@ -69,27 +70,40 @@ pub struct Dataset {
 enum Source {
     Folder(ImageFolder),
     Shards(Shards),
+    Tables(Box<TableRows>),
 }
 
 impl Dataset {
     /// Lists the images of `path`, told apart as the input of an export is: those in a folder and its subfolders, or
-    /// those in a .tar file or in the .tar files of a folder. Of a folder it reads no file, of tars the headers and the
-    /// classes.
+    /// those in a .tar or .parquet file or in such files of a folder. Of a folder it reads no file, of tars and Parquet the
+    /// headers and the classes.
     ///
     /// # Errors
     /// When there is nothing, nothing that can be trained on, a tar is damaged, or no image of that part.
     pub fn open(path: &Path, split: Split) -> Result<Dataset, DataError> {
+        Self::select(path, split, &Selection::default())
+    }
+
+    /// As [`Dataset::open`], with what a user says of what is to be taken.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], and when what was asked for is not there.
+    pub fn select(path: &Path, split: Split, selection: &Selection) -> Result<Dataset, DataError> {
         let found = recognise(path).map_err(|error| match error {
             DataError::NoInput(path) => DataError::Missing(path),
             DataError::UnknownInput(path) => DataError::NotImages(path),
             other => other,
         })?;
+        selection.check(&found)?;
         let source = match found {
             Found::Folder { compressed } => Source::Folder(
                 ImageFolder::open(path, split).map_err(|error| error.explained_by(compressed))?,
             ),
-            Found::Tars(tars) => Source::Shards(Shards::open(path, tars, split)?),
-            Found::Parquets(_) | Found::List => return Err(DataError::NotImages(path.to_owned())),
+            Found::Tars(tars) => Source::Shards(Shards::open(path, tars, split, selection)?),
+            Found::Parquets(files) => {
+                Source::Tables(Box::new(TableRows::open(path, files, split, selection)?))
+            }
+            Found::List => return Err(DataError::NotImages(path.to_owned())),
         };
         Ok(Dataset { source, kept: None })
     }
@@ -112,6 +126,7 @@ impl Dataset {
         match &self.source {
             Source::Folder(folder) => folder.len(),
             Source::Shards(shards) => shards.len(),
+            Source::Tables(tables) => tables.len(),
         }
     }
 
@@ -121,13 +136,14 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/` and its name in there.
-    /// Bytes that are not UTF-8 are written as `\xFF`.
+    /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/` and its name in there, or
+    /// the key that its row has in an export. Bytes that are not UTF-8 are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
         match &self.source {
             Source::Folder(folder) => folder.name(index),
             Source::Shards(shards) => shards.name(index).into(),
+            Source::Tables(tables) => tables.name(index).into(),
         }
     }
 
@@ -138,6 +154,7 @@ impl Dataset {
         match &self.source {
             Source::Folder(folder) => folder.notes(),
             Source::Shards(shards) => shards.notes(),
+            Source::Tables(tables) => tables.notes(),
         }
     }
 
@@ -153,6 +170,9 @@ impl Dataset {
             Source::Shards(shards) => {
                 picture::decode(&shards.read(index)?, options).map_err(|error| error.to_string())
             }
+            Source::Tables(tables) => {
+                picture::decode(tables.read(index)?.data(), options).map_err(|error| error.to_string())
+            }
         }
     }
 
@@ -163,6 +183,7 @@ impl Dataset {
         match &self.source {
             Source::Folder(folder) => folder.label(index),
             Source::Shards(shards) => shards.label(index),
+            Source::Tables(tables) => tables.label(index),
         }
     }
 
@@ -173,6 +194,7 @@ impl Dataset {
         match &self.source {
             Source::Folder(folder) => folder.labels(),
             Source::Shards(shards) => shards.labels(),
+            Source::Tables(tables) => tables.labels(),
         }
     }
 
@@ -187,6 +209,10 @@ impl Dataset {
                 let tars = shards.tars();
                 Fingerprint::new(shards.fingerprint(), tars.len(), |index| tars[index].to_owned())
             }
+            Source::Tables(tables) => {
+                let files = tables.files();
+                Fingerprint::new(tables.fingerprint(), files.len(), |index| files[index].to_owned())
+            }
         }
     }
 
@@ -196,14 +222,25 @@ impl Dataset {
         match &self.source {
             Source::Folder(folder) => folder.files_fingerprint(),
             Source::Shards(shards) => shards.files_fingerprint(),
+            Source::Tables(tables) => tables.files_fingerprint(),
         }
     }
 
-    /// The images of each tar, which lie in it in this order; none for a folder, where files lie anywhere.
+    /// The images of each tar, or of each page of Parquet, which lie in it in this order; none for a folder, where files lie
+    /// anywhere.
     pub(super) fn shards(&self) -> Option<Vec<Range<u32>>> {
         match &self.source {
             Source::Folder(_) => None,
             Source::Shards(shards) => Some(shards.ranges()),
+            Source::Tables(tables) => Some(tables.ranges()),
+        }
+    }
+
+    /// How many images can be mixed at a time, `asked` at most.
+    pub(super) fn window(&self, asked: usize) -> usize {
+        match &self.source {
+            Source::Folder(_) | Source::Shards(_) => asked,
+            Source::Tables(tables) => tables.window(asked),
         }
     }
 }

@@ -127,12 +127,10 @@ fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
         ("specials", a.specials == b.specials),
         ("layout", a.layout() == b.layout()),
         ("preprocessing", a.preprocessing == b.preprocessing),
-        (
-            "source",
-            a.source.blake3 == b.source.blake3
-                && a.source.classes == b.source.classes
-                && a.source.key_prefix == b.source.key_prefix,
-        ),
+        ("the files of their source", a.source.blake3 == b.source.blake3),
+        ("the classes of their labels", a.source.classes == b.source.classes),
+        ("what was taken of their source", a.source.notes == b.source.notes),
+        ("the prefix of their keys", a.source.key_prefix == b.source.key_prefix),
     ];
     match pairs.iter().find(|(_, same)| !same) {
         None => Ok(()),

@@ -127,6 +127,9 @@ pub struct Source {
     /// Names of the classes that labels count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// What was not taken of it, and what became of its labels and captions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What a set holds.

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+pub mod tables;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

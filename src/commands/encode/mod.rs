@@ -14,8 +14,8 @@ use progress::Bar;
 use super::usable::Usable;
 use super::write::size_in_words;
 use super::{Misuse, note, open, print};
-use crate::cli::EncodeArgs;
-use crate::data::SampleSet;
+use crate::cli::{EncodeArgs, TakeArgs};
+use crate::data::{Classes, SampleSet, Selection};
 use crate::export::{Feed, Finished, Job, Keys, Output, Part, Stopped, verify};
 use crate::tokens::SIDECAR;
 use crate::torch::keep_freed_memory;
@@ -31,6 +31,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     }
     let usable = Usable::open(&args.tokenizer, &args.model, device)?;
     let set = input(args)?;
+    set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
     let mut output = Output::open(&out, &plan.job, plan.sidecar.clone(), plan.map.as_deref())?;
     let codec = usable.codec();
@@ -74,7 +75,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
 
 /// The images, with the keys that the flags ask for.
 fn input(args: &EncodeArgs) -> Result<SampleSet> {
-    let mut set = SampleSet::open(&args.data)?;
+    let mut set = SampleSet::select(&args.data, &selection(&args.take)?)?;
     if let Some(prefix) = args.key_prefix
         && !set.prefix_keys()
     {
@@ -85,6 +86,16 @@ fn input(args: &EncodeArgs) -> Result<SampleSet> {
         .into());
     }
     Ok(set)
+}
+
+fn selection(args: &TakeArgs) -> Result<Selection> {
+    Ok(Selection {
+        split: args.pick.split.clone(),
+        image: args.pick.image_column.clone(),
+        label: args.label_column.clone(),
+        text: args.text_column.clone(),
+        classes: args.classes.as_deref().map(Classes::read).transpose()?,
+    })
 }
 
 /// By the flag, else by the environment of a launcher.

@@ -184,6 +184,7 @@ fn sidecar(
             part: (part.count > 1).then(|| part.to_string()),
             key_prefix: args.key_prefix.map(|prefix| prefix.to_string()),
             classes: set.classes().to_vec(),
+            notes: set.notes().to_vec(),
         },
         shard_rows: vec![],
         counts: Counts::default(),

@@ -70,10 +70,11 @@ fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> S
         return text;
     };
     let data = &opened.config.data;
-    let images = data.val.as_ref().map_or_else(
-        || format!("{} of the images in `{}`, kept from training", data.val_share, data.train),
-        |folder| format!("the images in `{folder}`"),
-    );
+    let images = match (&data.val, &data.val_split) {
+        (Some(path), _) => format!("the images in `{path}`"),
+        (None, Some(split)) => format!("the split `{split}` of `{}`", data.train),
+        (None, None) => format!("{} of the images in `{}`, kept from training", data.val_share, data.train),
+    };
     let _ = writeln!(
         text,
         "By the run itself at step {step}, {} weights, in float32, on {images}. Usage and perplexity depend on how many tokens \

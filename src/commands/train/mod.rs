@@ -208,12 +208,24 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     if let Some(folder) = &args.data {
         config.data.train = text_of(folder)?;
         if earlier.is_none() {
-            // The config's validation images belong to the config's training images.
-            config.data.val = None;
+            // The config's validation images and its columns belong to the config's training images.
+            (config.data.val, config.data.val_split) = (None, None);
+            (config.data.split, config.data.image_column) = (None, None);
         }
     }
     if let Some(folder) = &args.val_data {
         config.data.val = Some(text_of(folder)?);
+        config.data.val_split = None;
+    }
+    let picked = [
+        (&args.pick.split, &mut config.data.split),
+        (&args.val_split, &mut config.data.val_split),
+        (&args.pick.image_column, &mut config.data.image_column),
+    ];
+    for (flag, value) in picked {
+        if flag.is_some() {
+            value.clone_from(flag);
+        }
     }
     config.check()?;
     if let (Some(earlier), Some(run)) = (earlier, &args.run) {
@@ -257,22 +269,28 @@ fn run_folder(args: &TrainArgs) -> PathBuf {
 
 /// The training images of a config.
 pub(super) fn training_set(config: &Config) -> Result<Dataset> {
-    let split = match config.data.val {
-        Some(_) => Split::All,
-        None => Split::Train { val_share: config.data.val_share },
+    let data = &config.data;
+    let split = match (&data.val, &data.val_split) {
+        (None, None) => Split::Train { val_share: data.val_share },
+        _ => Split::All,
     };
-    Ok(Dataset::open(Path::new(&config.data.train), split)?)
+    Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
 }
 
 /// The validation images of a config, and in words where they are.
 pub(super) fn validation_set(config: &Config) -> Result<(String, Dataset)> {
     let data = &config.data;
-    Ok(match &data.val {
-        Some(folder) => (folder.clone(), Dataset::open(Path::new(folder), Split::All)?),
-        None => {
-            let split = Split::Val { val_share: data.val_share };
+    let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
+    Ok(match (&data.val, &data.val_split) {
+        (Some(path), _) => (path.clone(), open(path, Split::All, data.val_selection())?),
+        (None, Some(name)) => {
+            let words = format!("the split {name} of {}", data.train);
+            (words, open(&data.train, Split::All, data.val_selection())?)
+        }
+        (None, None) => {
             let words = format!("a share of {} of {}", data.val_share, data.train);
-            (words, Dataset::open(Path::new(&data.train), split)?)
+            let split = Split::Val { val_share: data.val_share };
+            (words, open(&data.train, split, data.selection())?)
         }
     })
 }

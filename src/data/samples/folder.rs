@@ -1,22 +1,43 @@
-//! A folder of images, sorted; the first-level folders are the classes.
+//! A folder of images, sorted; the first-level folders are the classes. What lies beside the images is taken too: see `beside`.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DataError, Encoded, Input, Sample, SampleStream, key, keys_of};
+use super::beside::Beside;
+use super::labels::{Labels, Raw};
+use super::parquet::splits::known;
+use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
 use crate::data::{ImageFolder, Split};
 
 /// An image folder.
 #[derive(Debug)]
 pub(super) struct Folder {
     dataset: Arc<ImageFolder>,
+    beside: Arc<Beside>,
+    /// Of the class folders, unless what lies beside the images has labels.
+    labels: Labels,
+    notes: Vec<String>,
 }
 
 impl Folder {
-    pub(super) fn open(path: &Path) -> Result<Folder, DataError> {
+    pub(super) fn open(path: &Path, selection: &Selection) -> Result<Folder, DataError> {
         let dataset = ImageFolder::open(path, Split::All)?;
         check_keys(path, &dataset)?;
-        Ok(Folder { dataset: Arc::new(dataset) })
+        let mut notes = vec![];
+        let beside = Beside::of(path, &dataset, selection, &mut notes)?;
+        let classes = dataset.labels();
+        if beside.labels.is_none() && !classes.is_empty() && classes.iter().all(|name| known(name).is_some())
+        {
+            let names = classes.join(", ");
+            notes.push(format!(
+                "the classes are named as splits ({names}); to have those within, give one of these folders"
+            ));
+        }
+        let labels = match &beside.labels {
+            Some(labels) => labels.clone(),
+            None => Labels::of_folders(dataset.labels(), selection.classes.as_ref())?,
+        };
+        Ok(Folder { dataset: Arc::new(dataset), beside: Arc::new(beside), labels, notes })
     }
 }
 
@@ -26,7 +47,11 @@ impl Input for Folder {
     }
 
     fn classes(&self) -> &[String] {
-        self.dataset.labels()
+        self.labels.classes()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn len(&self) -> Option<u64> {
@@ -34,11 +59,16 @@ impl Input for Folder {
     }
 
     fn fingerprint(&self) -> String {
-        self.dataset.fingerprint()
+        let own = self.dataset.fingerprint();
+        match self.beside.fingerprint() {
+            Some(beside) => blake3::hash(format!("{own}{beside}").as_bytes()).to_hex().to_string(),
+            None => own,
+        }
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
-        Ok(Box::new(Stream { dataset: Arc::clone(&self.dataset), next: 0 }))
+        let (dataset, beside) = (Arc::clone(&self.dataset), Arc::clone(&self.beside));
+        Ok(Box::new(Stream { dataset, beside, labels: self.labels.clone(), next: 0 }))
     }
 
     fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
@@ -49,6 +79,8 @@ impl Input for Folder {
 
 struct Stream {
     dataset: Arc<ImageFolder>,
+    beside: Arc<Beside>,
+    labels: Labels,
     next: usize,
 }
 
@@ -64,10 +96,16 @@ impl SampleStream for Stream {
                 Err(reason) => return Err(unsafe_key(&image, &self.dataset.name(index), reason)),
             };
             if wanted(&key) {
-                let label = self.dataset.label(index).map(|label| label as i64);
+                let class = self.dataset.label(index).map(|at| Raw::Word(self.dataset.labels()[at].clone()));
+                let label = self.labels.number(class.as_ref());
                 let named = self.dataset.is_utf8(index);
-                let image = if named { Ok(Encoded::File(image)) } else { Err(key::NOT_UTF8.to_owned()) };
-                return Ok(Some(Sample { key, image, label, text: None, json: None }));
+                let found =
+                    if named { Ok(Encoded::File(image.clone())) } else { Err(key::NOT_UTF8.to_owned()) };
+                let mut sample = Sample { key, image: found, label, text: None, json: None };
+                if let Err(reason) = self.beside.tell(index, &image, &mut sample) {
+                    sample.image = Err(reason);
+                }
+                return Ok(Some(sample));
             }
         }
         Ok(None)
@@ -125,6 +163,34 @@ mod tests {
         assert_eq!(found, [("a.b/y", Some(0)), ("b/x_1", Some(1)), ("top", None)]);
         assert_eq!(samples[1].image, Ok(Encoded::File(root.path().join("b/x.1.PNG"))));
         assert!(samples.iter().all(|sample| sample.text.is_none() && sample.json.is_none()));
+    }
+
+    #[test]
+    fn classes_count_as_a_list_says() {
+        let root = folder(&["b/x.png", "10/y.png", "top.png"]);
+        let list = root.path().join("classes.list");
+        let select = |names: &str| {
+            fs::write(&list, names).unwrap();
+            let classes = Some(crate::data::Classes::read(&list).unwrap());
+            SampleSet::select(root.path(), &Selection { classes, ..Selection::default() })
+        };
+        let set = select("b\na\n10\n").unwrap();
+        assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(2), Some(0), None]);
+        assert_eq!(set.classes(), ["b", "a", "10"]);
+        assert!(
+            select("b\n").unwrap_err().to_string().contains("the folder \"10\" is none of the 1 classes")
+        );
+        // Without one they are names in sorted order, even where they spell numbers.
+        let set = SampleSet::open(root.path()).unwrap();
+        assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(0), Some(1), None]);
+    }
+
+    #[test]
+    fn splits_that_pass_for_classes_are_told() {
+        let set = SampleSet::open(folder(&["train/cat/a.png", "val/b.png"]).path()).unwrap();
+        assert!(set.notes()[0].contains("named as splits (train, val)"), "{:?}", set.notes());
+        let set = SampleSet::open(folder(&["test/a.png", "cat/b.png"]).path()).unwrap();
+        assert_eq!(set.notes().len(), 0);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A list of images: a JSON object a line.
 //!
 //! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names the sample; without it
-//! the path does, without its extension. `text` (or `caption`) and `label`, an integer, are taken over; whatever else there
-//! is goes to `json`.
+//! the path does, without its extension. `text` (or `caption`) and `label` are taken by the rule of `labels`; whatever else
+//! there is goes to `json`, and so does a label or text that does not convert.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::labels::{Labels, Raw, Survey, text_of};
 use super::spelling::Folders;
-use super::{DataError, Encoded, Input, Sample, SampleStream, key, keys_of};
+use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
 
 /// The longest line that is read.
 const LINE_LIMIT: u64 = 1 << 26;
@@ -22,11 +23,22 @@ pub(super) struct List {
     path: PathBuf,
     lines: u64,
     fingerprint: String,
+    fields: Fields,
+    notes: Vec<String>,
+}
+
+/// Which field is what; the first of the names that is there and not null.
+#[derive(Debug, Clone)]
+struct Fields {
+    image: Vec<String>,
+    label: String,
+    text: Vec<String>,
+    labels: Labels,
 }
 
 impl List {
-    /// Reads the list once, to count it and to know it again.
-    pub(super) fn open(path: &Path) -> Result<List, DataError> {
+    /// Reads the list, to count it, to know it again, and to settle its labels.
+    pub(super) fn open(path: &Path, selection: &Selection) -> Result<List, DataError> {
         let fail = |source| DataError::File { path: path.to_owned(), source };
         let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(fail)?);
         let mut hasher = blake3::Hasher::new();
@@ -52,13 +64,78 @@ impl List {
             reader.consume(length);
         }
         let fingerprint = hasher.finalize().to_hex().to_string();
-        Ok(List { path: path.to_owned(), lines, fingerprint })
+        let mut list =
+            List { path: path.to_owned(), lines, fingerprint, fields: Fields::of(selection), notes: vec![] };
+        list.settle(selection)?;
+        Ok(list)
+    }
+
+    fn settle(&mut self, selection: &Selection) -> Result<(), DataError> {
+        let (mut survey, mut odd, mut texts) = (Survey::default(), None, 0_u64);
+        let mut stream = self.reader()?;
+        // A line that is broken stops the export there.
+        while let Ok(Some(object)) = stream.next_object() {
+            let line = stream.line;
+            let label = object.get(&self.fields.label).and_then(Raw::of_json);
+            survey.add(label.as_ref(), || format!("line {line}"));
+            let text = first(&object, &self.fields.text).and_then(|name| object.get(name));
+            if let Some(text) = text {
+                let fits = text_of(text).is_some();
+                texts += u64::from(fits);
+                if !fits {
+                    let (count, _) = odd.get_or_insert_with(|| (0_u64, format!("{text} on line {line}")));
+                    *count += 1;
+                }
+            }
+        }
+        let what = format!("the field {}", self.fields.label);
+        let (given, asked) = (selection.classes.as_ref(), selection.label.is_some());
+        self.fields.labels = survey.settle(&what, None, given, asked, &mut self.notes)?;
+        if let Some((count, example)) = odd {
+            self.notes.push(format!("texts that are no strings and stay in json: {count}, as {example}"));
+        } else if let (Some(name), 0) = (&selection.text, texts) {
+            return Err(DataError::Unclear(format!(
+                "--text-column {name}: no line of {} has that field",
+                self.path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    fn reader(&self) -> Result<Stream, DataError> {
+        let path = self.path.clone();
+        let file = File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
+        let folders = Folders::default();
+        Ok(Stream { path, reader: BufReader::new(file), line: 0, folders, fields: self.fields.clone() })
+    }
+}
+
+impl Fields {
+    fn of(selection: &Selection) -> Fields {
+        let names = |asked: &Option<String>, usual: &[&str]| match asked {
+            Some(name) => vec![name.clone()],
+            None => usual.iter().map(|&name| name.to_owned()).collect(),
+        };
+        Fields {
+            image: names(&selection.image, &["path", "image", "file_name"]),
+            label: selection.label.clone().unwrap_or_else(|| "label".to_owned()),
+            text: names(&selection.text, &["text", "caption"]),
+            labels: Labels::none(),
+        }
     }
 }
 
 impl Input for List {
     fn kind(&self) -> &'static str {
         "list"
+    }
+
+    fn classes(&self) -> &[String] {
+        self.fields.labels.classes()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn len(&self) -> Option<u64> {
@@ -70,9 +147,7 @@ impl Input for List {
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
-        let path = self.path.clone();
-        let file = File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
-        Ok(Box::new(Stream { path, reader: BufReader::new(file), line: 0, folders: Folders::default() }))
+        Ok(Box::new(self.reader()?))
     }
 
     fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
@@ -87,28 +162,24 @@ struct Stream {
     /// The number of the line that was read last.
     line: u64,
     folders: Folders,
+    fields: Fields,
 }
 
 impl SampleStream for Stream {
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
         while let Some(mut object) = self.next_object()? {
-            let Some(path) = take_path(&mut object) else {
-                let reason = "no path of an image; give it as `path`, `image` or `file_name`";
-                return Err(self.bad_line(reason.to_owned()));
+            let Some(path) = take_path(&mut object, &self.fields.image) else {
+                let names: Vec<String> = self.fields.image.iter().map(|name| format!("`{name}`")).collect();
+                return Err(self.bad_line(format!("no path of an image; give it as {}", names.join(" or "))));
             };
             let key = self.key(&mut object, &path)?;
             if !wanted(&key) {
                 continue;
             }
             let path = self.path.parent().unwrap_or(Path::new("")).join(path);
-            let mut image = existing(path, &mut self.folders);
-            let (label, text) = match (take_label(&mut object), take_text(&mut object)) {
-                (Ok(label), Ok(text)) => (label, text),
-                (Err(reason), _) | (_, Err(reason)) => {
-                    image = Err(reason);
-                    (None, None)
-                }
-            };
+            let image = existing(path, &mut self.folders);
+            let label = self.take_label(&mut object);
+            let text = take_text(&mut object, &self.fields.text);
             let json = (!object.is_empty()).then_some(object);
             return Ok(Some(Sample { key, image, label, text, json }));
         }
@@ -167,32 +238,33 @@ impl Stream {
         let place = || format!("line {}", self.line);
         key::key(&raw).map_err(|reason| key::refusal(&self.path, place(), &raw, reason))
     }
+
+    /// The number of the label, which stays in `json` if it has none.
+    fn take_label(&self, object: &mut Map<String, Value>) -> Option<i64> {
+        let Fields { label: name, labels, .. } = &self.fields;
+        let label = labels.number(Raw::of_json(object.get(name)?).as_ref())?;
+        object.remove(name);
+        Some(label)
+    }
 }
 
-/// Takes the first of `names` that is there and not null.
-fn take(object: &mut Map<String, Value>, names: &[&str]) -> Option<Value> {
-    let name = names.iter().find(|&&name| object.get(name).is_some_and(|value| !value.is_null()))?;
-    object.remove(*name)
+/// The first of `names` that is there and not null.
+fn first<'a>(object: &Map<String, Value>, names: &'a [String]) -> Option<&'a String> {
+    names.iter().find(|&name| object.get(name).is_some_and(|value| !value.is_null()))
 }
 
-fn take_path(object: &mut Map<String, Value>) -> Option<String> {
-    match take(object, &["path", "image", "file_name"]) {
+fn take_path(object: &mut Map<String, Value>, names: &[String]) -> Option<String> {
+    match object.remove(first(object, names)?) {
         Some(Value::String(path)) if !path.is_empty() => Some(path),
         _ => None,
     }
 }
 
-fn take_label(object: &mut Map<String, Value>) -> Result<Option<i64>, String> {
-    let Some(value) = take(object, &["label"]) else { return Ok(None) };
-    value.as_i64().map(Some).ok_or_else(|| format!("the label {value} is no 64-bit integer"))
-}
-
-fn take_text(object: &mut Map<String, Value>) -> Result<Option<String>, String> {
-    match take(object, &["text", "caption"]) {
-        Some(Value::String(text)) => Ok(Some(text)),
-        None => Ok(None),
-        Some(other) => Err(format!("the text {other} is no string")),
-    }
+fn take_text(object: &mut Map<String, Value>, names: &[String]) -> Option<String> {
+    let name = first(object, names)?;
+    let text = text_of(object.get(name)?)?;
+    object.remove(name);
+    Some(text)
 }
 
 fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
@@ -262,19 +334,64 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_of_the_wrong_type_is_a_bad_sample() {
+    fn what_is_missing_is_a_bad_sample_and_what_does_not_convert_stays_in_json() {
         let (_root, set) = list(concat!(
             "{\"path\": \"nowhere.png\"}\n",
             "{\"path\": \"b\", \"key\": \"folder\"}\n",
-            "{\"path\": \"a.png\", \"label\": \"cat\"}\n",
-            "{\"path\": \"a.png\", \"label\": 1.5}\n",
-            "{\"path\": \"a.png\", \"text\": [1]}\n",
+            "{\"path\": \"a.png\", \"label\": 1.5, \"text\": [\"one\"]}\n",
+            "{\"path\": \"a.png\", \"label\": 2, \"text\": [\"one\", \"two\"]}\n",
         ));
-        let reasons: Vec<String> = all(&set).into_iter().map(|sample| sample.image.unwrap_err()).collect();
-        for (reason, part) in reasons.iter().zip(["cannot find it", "is a folder", "\"cat\"", "1.5", "[1]"]) {
+        let samples = all(&set);
+        for (sample, part) in samples.iter().zip(["cannot find it", "is a folder"]) {
+            let reason = sample.image.as_ref().unwrap_err();
             assert!(reason.contains(part), "{reason}");
         }
-        assert_eq!(reasons.len(), 5);
+        assert_eq!((samples[2].label, samples[2].text.as_deref()), (None, Some("one")));
+        assert_eq!(samples[2].json, json!({"label": 1.5}).as_object().cloned());
+        assert_eq!(samples[3].json, json!({"label": 2, "text": ["one", "two"]}).as_object().cloned());
+        let notes = set.notes();
+        for (note, part) in notes.iter().zip([
+            "no labels: the field label is not taken, since 1.5 (line 3)",
+            "texts that are no strings and stay in json: 1",
+        ]) {
+            assert!(note.contains(part), "{note}");
+        }
+        assert_eq!(notes.len(), 2);
+    }
+
+    #[test]
+    fn labels_convert_and_fields_are_chosen() {
+        let (_root, set) = list(concat!(
+            "{\"path\": \"a.png\", \"label\": \"dog\"}\n",
+            "{\"path\": \"b/c.d.jpg\", \"label\": \"cat\"}\n",
+        ));
+        assert_eq!(set.classes(), ["cat", "dog"]);
+        assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(1), Some(0)]);
+        let root = folder(&["a.png"]);
+        let path = root.path().join("l.jsonl");
+        fs::write(&path, "{\"file\": \"a.png\", \"kind\": \"3\", \"words\": \"x\", \"label\": \"y\"}\n")
+            .unwrap();
+        let name = |name: &str| Some(name.to_owned());
+        let selection = Selection {
+            image: name("file"),
+            label: name("kind"),
+            text: name("words"),
+            ..Selection::default()
+        };
+        let sample = &all(&SampleSet::select(&path, &selection).unwrap())[0];
+        assert_eq!((sample.label, sample.text.as_deref()), (Some(3), Some("x")));
+        assert_eq!(sample.json, json!({"label": "y"}).as_object().cloned());
+        for (selection, part) in [
+            (Selection { label: name("gone"), ..Selection::default() }, "the field gone: no sample has one"),
+            (Selection { text: name("gone"), ..Selection::default() }, "--text-column gone"),
+            (
+                Selection { split: name("train"), ..Selection::default() },
+                "--split train is for Parquet files",
+            ),
+        ] {
+            let message = SampleSet::select(&path, &selection).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
     }
 
     #[test]

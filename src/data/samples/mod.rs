@@ -2,16 +2,22 @@
 //! JSONL list.
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need not fit in memory.
-//! `open` tells the kinds apart, each kind is a file, `key` says what may name a sample.
+//! `open` tells the kinds apart, each kind is a file, `key` says what may name a sample, `labels` what becomes of labels and
+//! captions, `beside` what lies beside the images of a folder.
 
+mod beside;
+pub(super) mod endings;
 mod entries;
 mod folder;
 pub(super) mod key;
+pub(super) mod labels;
 mod links;
 mod list;
 mod members;
+mod metadata;
 mod open;
-mod parquet;
+pub(super) mod parquet;
+mod selection;
 mod spelling;
 pub(super) mod webdataset;
 
@@ -22,7 +28,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::DataError;
+pub use labels::Classes;
 pub(super) use open::{Found, recognise};
+pub use selection::Selection;
 
 /// One image of an input, with what came along.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +86,8 @@ trait Input: Debug + Send + Sync {
     fn classes(&self) -> &[String] {
         &[]
     }
+    /// As [`SampleSet::notes`].
+    fn notes(&self) -> &[String];
     /// As [`SampleSet::len`].
     fn len(&self) -> Option<u64>;
     /// As [`SampleSet::fingerprint`].
@@ -119,7 +129,15 @@ impl SampleSet {
     /// When nothing is there, when it is of no known kind or of several, and when the names in it, the columns of a Parquet
     /// file or the like show already that it cannot be read.
     pub fn open(path: &Path) -> Result<SampleSet, DataError> {
-        Ok(SampleSet { input: open::open(path)? })
+        Self::select(path, &Selection::default())
+    }
+
+    /// As [`SampleSet::open`], with what a user says of what is to be taken.
+    ///
+    /// # Errors
+    /// As [`SampleSet::open`], and when what was asked for is not there or does not convert.
+    pub fn select(path: &Path, selection: &Selection) -> Result<SampleSet, DataError> {
+        Ok(SampleSet { input: open::open(path, selection)? })
     }
 
     /// `folder`, `webdataset`, `parquet` or `list`.
@@ -128,11 +146,17 @@ impl SampleSet {
         self.input.kind()
     }
 
-    /// The names of the classes that the labels of a folder's samples count: see [`super::Dataset::labels`]. Empty for other
-    /// kinds, whose labels are the input's own.
+    /// The names of the classes that the labels count: a folder's are its first-level folders with images in them, sorted;
+    /// where labels are strings, those. Empty where labels are the input's own numbers.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         self.input.classes()
+    }
+
+    /// What a user should know before the work: what is not taken of the input, and what becomes of its labels and captions.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        self.input.notes()
     }
 
     /// The number of samples where it is known without reading everything: not for WebDataset.

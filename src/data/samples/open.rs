@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::folder::Folder;
 use super::list::List;
-use super::parquet::Parquet;
+use super::parquet::{Parquet, Tables};
 use super::webdataset::WebDataset;
-use super::{DataError, Input};
-use crate::data::folder::{any_image, has_extension, is_hidden, is_number};
+use super::{DataError, Input, Selection};
+use crate::data::folder::{any_image, has_extension, is_hidden, is_number, walk};
 
 /// The endings of compressed archives, without a dot.
 const COMPRESSED: [&str; 10] =
@@ -33,14 +34,16 @@ pub(in crate::data) enum Found {
 }
 
 /// Opens `path` as what it is.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Input>, DataError> {
-    Ok(match recognise(path)? {
+pub(super) fn open(path: &Path, selection: &Selection) -> Result<Box<dyn Input>, DataError> {
+    let found = recognise(path)?;
+    selection.check(&found)?;
+    Ok(match found {
         Found::Folder { compressed } => {
-            Box::new(Folder::open(path).map_err(|error| error.explained_by(compressed))?)
+            Box::new(Folder::open(path, selection).map_err(|error| error.explained_by(compressed))?)
         }
-        Found::Tars(tars) => Box::new(WebDataset::open(tars)?),
-        Found::Parquets(files) => Box::new(Parquet::open(files)?),
-        Found::List => Box::new(List::open(path)?),
+        Found::Tars(tars) => Box::new(WebDataset::open(tars, selection)?),
+        Found::Parquets(files) => Box::new(Parquet(Arc::new(Tables::open(path, files, selection)?))),
+        Found::List => Box::new(List::open(path, selection)?),
     })
 }
 
@@ -74,8 +77,14 @@ fn recognise_folder(path: &Path) -> Result<Found, DataError> {
     let top = Survey::of(path)?;
     let data = path.join("data");
     // Where Hugging Face's hub keeps them.
-    let parquets =
+    let mut parquets =
         if top.parquets.is_empty() && data.is_dir() { Survey::of(&data)?.parquets } else { top.parquets };
+    if top.tars.is_empty() && !top.images {
+        let below = parquets_below(path);
+        if below.len() > parquets.len() {
+            parquets = below;
+        }
+    }
     if top.tars.is_empty() && parquets.is_empty() {
         return Ok(Found::Folder { compressed: top.compressed });
     }
@@ -107,6 +116,22 @@ fn recognise_folder(path: &Path) -> Result<Found, DataError> {
 fn is_shard_list(parquet: &Path) -> bool {
     let Some(stem) = parquet.file_stem().and_then(OsStr::to_str) else { return false };
     is_number(stem) || parquet.with_file_name(format!("{stem}_stats.json")).is_file()
+}
+
+/// Parquet files in the folder and all below it, as where each split has a folder. None where an image comes
+/// before them, which makes it a folder of images.
+fn parquets_below(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    // What cannot be read shows none, as where images are looked for.
+    for entry in walk(path).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
+        if ends_in(entry.file_name(), "parquet") {
+            found.push(entry.into_path());
+        } else if found.is_empty() && has_extension(entry.path()) {
+            break;
+        }
+    }
+    found.sort();
+    found
 }
 
 fn below(image: PathBuf) -> String {

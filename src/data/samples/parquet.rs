@@ -1,90 +1,235 @@
 //! Parquet files as Hugging Face's image data sets have them: a row a sample.
 //!
-//! The images are in the column `image`, a struct with a binary field `bytes`. `key` or `__key__`, a string, names a row;
-//! without it FILE/NUMBER does, counted from 0 in each file. `label` or `cls`, an integer, and `text` or `caption`, a
-//! string, are taken over. Nothing else is read: a column of such a name and another type neither.
+//! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or plain bytes. `key` or
+//! `__key__`, a string, names a row; without it FILE/NUMBER does, counted from 0 in each file. `label`, `cls` and the like and
+//! `text` or `caption` are taken by the rule of `labels`; `columns` chooses, `splits` tells whose files they are, `features`
+//! knows what `datasets` adds. The columns that are not taken are named.
 
+mod cells;
 mod columns;
+mod features;
+pub(in crate::data) mod pages;
+pub(super) mod splits;
+mod table;
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::vec;
+use std::sync::Arc;
 
-use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::reader::FileReader;
+use rayon::prelude::*;
 
-use self::columns::{Columns, Group};
-use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key, keys_of};
-use crate::panics::in_words;
+use self::columns::Columns;
+use self::pages::Pages;
+use self::table::Table;
+use super::labels::{Labels, Survey};
+use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
+
+/// What is wrong with a row without an image. A path beside it is a file of whoever made the set.
+pub(in crate::data) const NO_BYTES: &str = "the image's `bytes` are null, and a path is not followed";
 
 /// Parquet files with the same columns, in order.
 #[derive(Debug)]
-pub(super) struct Parquet {
-    files: Vec<PathBuf>,
+pub(in crate::data) struct Tables {
+    files: Vec<TableFile>,
     rows: u64,
     fingerprint: String,
+    selection: Selection,
+    labels: Labels,
+    notes: Vec<String>,
 }
 
-impl Parquet {
-    /// Reads what the end of each file says of it.
-    pub(super) fn open(files: Vec<PathBuf>) -> Result<Parquet, DataError> {
-        let (mut rows, mut stems) = (0, HashSet::new());
-        let mut first: Option<(&Path, String)> = None;
-        for path in &files {
-            let table = Table::open(path)?;
-            let columns = table.columns.to_string();
-            match &first {
-                Some((first, expected)) if columns != *expected => {
-                    let difference = format!("{columns} against {expected}");
-                    return Err(DataError::SchemaDiffers {
-                        path: path.clone(),
+/// One of them.
+#[derive(Debug, Clone)]
+struct TableFile {
+    path: PathBuf,
+    /// Its place in the set as the beginning of keys.
+    stem: String,
+}
+
+impl Tables {
+    /// Reads what the end of each file in `root` says of it, and the labels.
+    pub(in crate::data) fn open(
+        root: &Path,
+        files: Vec<PathBuf>,
+        selection: &Selection,
+    ) -> Result<Tables, DataError> {
+        let mut notes = vec![];
+        let paths = splits::choose(root, files, selection.split.as_deref(), &mut notes)?;
+        let files = with_stems(&paths)?;
+        let (mut rows, mut stems, mut left) = (0, HashSet::new(), Vec::<String>::new());
+        let mut first: Option<(&Path, Columns)> = None;
+        for file in &files {
+            let Table { columns, reader, .. } = Table::open(file, selection)?;
+            rows += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default();
+            if !columns.has_key() && !stems.insert(&file.stem) {
+                let reason =
+                    format!("another file also gives keys that begin with {}/; rename one", file.stem);
+                return Err(DataError::KeysClash { path: file.path.clone(), reason });
+            }
+            let new: Vec<String> =
+                columns.left.iter().filter(|&column| !left.contains(column)).cloned().collect();
+            left.extend(new);
+            match &mut first {
+                Some((first, expected)) => {
+                    expected.unify(&columns).map_err(|difference| DataError::SchemaDiffers {
+                        path: file.path.clone(),
                         first: first.to_path_buf(),
                         difference,
-                    });
+                    })?
                 }
-                Some(_) => {}
-                None => first = Some((path, columns)),
-            }
-            rows += u64::try_from(table.reader.metadata().file_metadata().num_rows()).unwrap_or_default();
-            if !table.columns.has_key() && !stems.insert(table.stem.clone()) {
-                let reason =
-                    format!("another file also gives keys that begin with {}/; rename one", table.stem);
-                return Err(DataError::KeysClash { path: path.clone(), reason });
+                None => first = Some((&file.path, columns)),
             }
         }
-        Ok(Parquet { rows, fingerprint: fingerprint(&files)?, files })
+        if !left.is_empty() {
+            let left = left.join(", ");
+            notes.push(format!(
+                "columns that are not taken: {left} (--label-column and --text-column take one)"
+            ));
+        }
+        let (columns, asked) = (first.map(|(_, columns)| columns), selection.label.is_some());
+        let leaf = columns.as_ref().and_then(|columns| columns.label.as_ref());
+        let (what, labels) = match leaf {
+            Some(leaf) => (format!("the column {} ({})", leaf.path, leaf.kind), survey(&files, selection)?),
+            None => ("a column of labels".to_owned(), Survey::default()),
+        };
+        let names = columns.as_ref().and_then(|columns| columns.classes.clone());
+        let labels = labels.settle(&what, names, selection.classes.as_ref(), asked, &mut notes)?;
+        let selection = selection.clone();
+        Ok(Tables { fingerprint: fingerprint(&paths)?, files, rows, selection, labels, notes })
     }
 }
+
+/// What training takes of a file's rows besides their images.
+pub(in crate::data) struct Rows {
+    pub(in crate::data) labels: Vec<Option<i64>>,
+    /// Where rows have keys of their own.
+    pub(in crate::data) keys: Option<Vec<String>>,
+}
+
+impl Tables {
+    /// The number of files.
+    pub(in crate::data) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// As [`super::SampleSet::classes`].
+    pub(in crate::data) fn classes(&self) -> &[String] {
+        self.labels.classes()
+    }
+
+    /// As [`super::SampleSet::notes`].
+    pub(in crate::data) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// As [`super::SampleSet::fingerprint`].
+    pub(in crate::data) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The key of a row without one of its own.
+    pub(in crate::data) fn numbered(&self, file: usize, row: u64) -> String {
+        numbered(&self.files[file].stem, row)
+    }
+
+    /// Where the images of a file are, and its rows.
+    pub(in crate::data) fn scan(&self, file: usize) -> Result<(Pages, Rows), DataError> {
+        let table = Table::open(&self.files[file], &self.selection)?;
+        let pages = Pages::of(&table).map_err(|reason| table.damaged(reason))?;
+        let mut rows = Rows { labels: vec![], keys: table.columns.has_key().then(Vec::new) };
+        table.for_each(true, |_, key, label| {
+            rows.labels.push(self.labels.number(label.as_ref()));
+            if let Some(keys) = &mut rows.keys {
+                keys.extend(key);
+            }
+        })?;
+        Ok((pages, rows))
+    }
+}
+
+fn numbered(stem: &str, row: u64) -> String {
+    format!("{stem}/{row:08}")
+}
+
+/// Names each file by its path below the folder that they have in common.
+fn with_stems(paths: &[PathBuf]) -> Result<Vec<TableFile>, DataError> {
+    let mut common = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
+    while !paths.iter().all(|path| path.starts_with(common)) {
+        common = common.parent().unwrap_or(Path::new(""));
+    }
+    let file = |path: &PathBuf| {
+        let name = path.strip_prefix(common).unwrap_or(path).with_extension("");
+        let name = name.to_string_lossy();
+        let stem = key::key(&name)
+            .map_err(|reason| key::refusal(path, "the file's name".to_owned(), &name, reason))?;
+        Ok(TableFile { path: path.clone(), stem })
+    };
+    paths.iter().map(file).collect()
+}
+
+/// The labels of all files.
+fn survey(files: &[TableFile], selection: &Selection) -> Result<Survey, DataError> {
+    let surveys: Vec<Result<Survey, DataError>> = files
+        .par_iter()
+        .map(|file| {
+            let mut survey = Survey::default();
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            Table::open(file, selection)?.for_each(false, |row, _, label| {
+                survey.add(label.as_ref(), || format!("row {row} of {name}"));
+            })?;
+            Ok(survey)
+        })
+        .collect();
+    surveys.into_iter().try_fold(Survey::default(), |all, survey| Ok(all.and(survey?)))
+}
+
+/// The tables as the input of an export.
+#[derive(Debug)]
+pub(super) struct Parquet(pub(super) Arc<Tables>);
 
 impl Input for Parquet {
     fn kind(&self) -> &'static str {
         "parquet"
     }
 
+    fn classes(&self) -> &[String] {
+        self.0.labels.classes()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.0.notes
+    }
+
     fn len(&self) -> Option<u64> {
-        Some(self.rows)
+        Some(self.0.rows)
     }
 
     fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
+        self.0.fingerprint.clone()
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
-        Ok(Box::new(Stream { files: self.files.clone().into_iter(), table: None }))
+        Ok(Box::new(Stream { tables: Arc::clone(&self.0), next: 0, table: None }))
     }
 
     fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
-        for path in &self.files {
-            let file = vec![path.clone()].into_iter();
-            keys_of(Box::new(Stream { files: file, table: None }), path, each)?;
+        for file in &self.0.files {
+            let mut keep = |key: &str| {
+                each(&file.path, key);
+                false
+            };
+            let mut table = Table::open(file, &self.0.selection)?;
+            while table.next(&self.0.labels, &mut keep)?.is_some() {}
         }
         Ok(vec![])
     }
 }
 
 struct Stream {
-    files: vec::IntoIter<PathBuf>,
+    tables: Arc<Tables>,
+    /// The next file.
+    next: usize,
     /// The one being read.
     table: Option<Table>,
 }
@@ -93,136 +238,15 @@ impl SampleStream for Stream {
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
         loop {
             if let Some(table) = &mut self.table {
-                if let Some(sample) = table.next(wanted)? {
+                if let Some(sample) = table.next(&self.tables.labels, wanted)? {
                     return Ok(Some(sample));
                 }
                 self.table = None;
             }
-            let Some(path) = self.files.next() else { return Ok(None) };
-            self.table = Some(Table::open(&path)?);
+            let Some(file) = self.tables.files.get(self.next) else { return Ok(None) };
+            self.next += 1;
+            self.table = Some(Table::open(file, &self.tables.selection)?);
         }
-    }
-}
-
-/// A file being read, row by row: of a column there is a page in memory, whatever the number of rows.
-struct Table {
-    path: PathBuf,
-    /// The file's name as the beginning of keys.
-    stem: String,
-    reader: SerializedFileReader<File>,
-    columns: Columns,
-    /// The row group being read.
-    group: Option<Group>,
-    next_group: usize,
-    /// The next row, counted within the file.
-    row: u64,
-    /// The key of the row before.
-    last: Option<String>,
-}
-
-impl Table {
-    fn open(path: &Path) -> Result<Table, DataError> {
-        let file = File::open(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
-        let reader = in_words(|| SerializedFileReader::new(file)).map_err(|reason| DataError::Damaged {
-            path: path.to_owned(),
-            last: None,
-            reason,
-        })?;
-        let schema = reader.metadata().file_metadata().schema_descr();
-        let columns = Columns::find(schema).ok_or_else(|| DataError::NoImageColumn {
-            path: path.to_owned(),
-            columns: columns::names(schema),
-        })?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let stem = key::key(&stem)
-            .map_err(|reason| key::refusal(path, "the file's name".to_owned(), &stem, reason))?;
-        Ok(Table {
-            path: path.to_owned(),
-            stem,
-            reader,
-            columns,
-            group: None,
-            next_group: 0,
-            row: 0,
-            last: None,
-        })
-    }
-
-    fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
-        while let Some(mut group) = self.take_group()? {
-            let found = self.read_row(&mut group, wanted)?;
-            // After an error it is gone: a reader that failed is not asked again.
-            self.group = Some(group);
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The row group that holds the next row, if there is one.
-    fn take_group(&mut self) -> Result<Option<Group>, DataError> {
-        loop {
-            if let Some(group) = self.group.take().filter(Group::has_row) {
-                return Ok(Some(group));
-            }
-            if self.next_group == self.reader.num_row_groups() {
-                return Ok(None);
-            }
-            let group = in_words(|| Group::open(&self.reader, self.next_group, &self.columns))
-                .map_err(|reason| self.damaged(reason))?;
-            self.next_group += 1;
-            self.group = Some(group);
-        }
-    }
-
-    fn read_row(
-        &mut self,
-        group: &mut Group,
-        wanted: &mut dyn FnMut(&str) -> bool,
-    ) -> Result<Option<Sample>, DataError> {
-        let key = self.key(group)?;
-        let sample = if wanted(&key) { Some(self.sample(group, key.clone())?) } else { None };
-        group.advance();
-        self.row += 1;
-        self.last = Some(key);
-        Ok(sample)
-    }
-
-    fn key(&self, group: &mut Group) -> Result<String, DataError> {
-        if !self.columns.has_key() {
-            return Ok(format!("{}/{:08}", self.stem, self.row));
-        }
-        let raw = in_words(|| group.key()).map_err(|reason| self.damaged(reason))?;
-        let text = match &raw {
-            Some(bytes) => str::from_utf8(bytes).map_err(|_| "is not UTF-8"),
-            None => Err("is null"),
-        };
-        text.and_then(key::key).map_err(|reason| {
-            let shown = String::from_utf8_lossy(raw.as_deref().unwrap_or_default());
-            key::refusal(&self.path, format!("row {}", self.row), &shown, reason)
-        })
-    }
-
-    fn sample(&self, group: &mut Group, key: String) -> Result<Sample, DataError> {
-        let (image, label, text) =
-            in_words(|| Ok::<_, ParquetError>((group.image()?, group.label()?, group.text()?)))
-                .map_err(|reason| self.damaged(reason))?;
-        let image = image.map(Encoded::Bytes).ok_or_else(|| "the image's `bytes` are null".to_owned());
-        let mut sample = Sample { key, image, label: None, text: None, json: None };
-        match label.map(i64::try_from).transpose() {
-            Ok(label) => sample.label = label,
-            Err(_) => sample.image = Err("the label is no signed 64-bit integer".to_owned()),
-        }
-        match text.map(String::from_utf8).transpose() {
-            Ok(text) => sample.text = text,
-            Err(_) => sample.image = Err("the text is not UTF-8".to_owned()),
-        }
-        Ok(sample)
-    }
-
-    fn damaged(&self, reason: String) -> DataError {
-        DataError::Damaged { path: self.path.clone(), last: self.last.clone(), reason }
     }
 }
 

@@ -1,24 +1,26 @@
 //! WebDataset: tars in which adjacent members with the same key are a sample.
 //!
-//! The key is a member's path up to the first dot of its base name. What follows says what it is: an image by its last
-//! part, in any case; `txt` a caption; `cls` the number of a class; `json` an object. Anything else is ignored.
+//! The key is a member's path up to the first dot of its base name. What follows says what it is: see `endings`.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::vec;
 
 use rayon::prelude::*;
 use serde_json::Value;
 
+use super::endings::{Endings, Left, Role, TWO_PARTS};
+use super::labels::{Labels, Raw, Survey, caption};
 use super::members::{Member, Members};
-use super::{DataError, Encoded, Input, Sample, SampleStream, fingerprint, key};
+use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, fingerprint, key};
 use crate::data::EXTENSIONS;
 use crate::data::omitted::OmittedMembers;
 
 /// The longest member that is read: the longest image that is decoded.
 const MEMBER_LIMIT: u64 = 1 << 31;
-/// The longest class that is read when only its place is looked for; a number is shorter.
-const LABEL_LIMIT: u64 = 64;
+/// The longest label that is read; what is longer is no number and no name.
+const LABEL_LIMIT: u64 = 256;
 /// Tars whose keys are in memory at a time.
 const TARS_AT_A_TIME: usize = 64;
 
@@ -27,19 +29,62 @@ const TARS_AT_A_TIME: usize = 64;
 pub(super) struct WebDataset {
     shards: Vec<PathBuf>,
     fingerprint: String,
+    endings: Arc<Endings>,
+    labels: Labels,
+    notes: Vec<String>,
     /// Whether keys begin with the name of their tar.
     prefixed: bool,
 }
 
 impl WebDataset {
-    pub(super) fn open(shards: Vec<PathBuf>) -> Result<WebDataset, DataError> {
-        Ok(WebDataset { fingerprint: fingerprint(&shards)?, shards, prefixed: false })
+    /// Reads the headers of all members, and the labels.
+    pub(super) fn open(shards: Vec<PathBuf>, selection: &Selection) -> Result<WebDataset, DataError> {
+        let endings = Arc::new(Endings::of(selection));
+        let surveys: Vec<(Survey, Left, bool)> =
+            shards.par_iter().map(|path| survey(path, &endings)).collect();
+        let (mut all, mut left, mut texts) = (Survey::default(), Left::default(), false);
+        for (survey, of_shard, has_texts) in surveys {
+            all = all.and(survey);
+            left.add(of_shard);
+            texts |= has_texts;
+        }
+        let mut notes: Vec<String> = left.in_words().into_iter().collect();
+        if let (Some(ending), false) = (&selection.text, texts) {
+            return Err(DataError::Unclear(format!("--text-column {ending}: no member has that ending")));
+        }
+        let asked = selection.label.is_some();
+        let labels = all.settle(&endings.labels(), None, selection.classes.as_ref(), asked, &mut notes)?;
+        Ok(WebDataset { fingerprint: fingerprint(&shards)?, shards, endings, labels, notes, prefixed: false })
+    }
+}
+
+/// Of a tar, as far as it can be read; its damage is told when it is reached.
+fn survey(path: &Path, endings: &Arc<Endings>) -> (Survey, Left, bool) {
+    let mut survey = Survey::default();
+    let Ok(mut shard) = Shard::open(path, endings) else { return (survey, Left::default(), false) };
+    let tar = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    while let Ok(Some(located)) = shard.locate() {
+        survey.add(located.label.as_ref(), || format!("{} in {tar}", located.name));
+    }
+    (survey, shard.left, shard.has_texts)
+}
+
+impl WebDataset {
+    /// All keys of a tar, and what is passed over in it.
+    fn keys_of(&self, path: &Path) -> Result<(Vec<String>, OmittedMembers), DataError> {
+        let (mut shard, mut keys) = (open_shard(path, &self.endings, self.prefixed)?, vec![]);
+        let mut keep = |key: &str| {
+            keys.push(key.to_owned());
+            false
+        };
+        while shard.next(&self.labels, &mut keep)?.is_some() {}
+        Ok((keys, shard.omitted()))
     }
 }
 
 /// Opens a tar, whose keys begin with its name if they are to.
-fn open_shard(path: &Path, prefixed: bool) -> Result<Shard, DataError> {
-    let mut shard = Shard::open(path)?;
+fn open_shard(path: &Path, endings: &Arc<Endings>, prefixed: bool) -> Result<Shard, DataError> {
+    let mut shard = Shard::open(path, endings)?;
     if prefixed {
         let stem = key::readable(path.file_stem().unwrap_or_default().as_encoded_bytes());
         let stem = key::normalised(&stem)
@@ -49,20 +94,17 @@ fn open_shard(path: &Path, prefixed: bool) -> Result<Shard, DataError> {
     Ok(shard)
 }
 
-/// All keys of a tar, and what is passed over in it.
-fn keys(path: &Path, prefixed: bool) -> Result<(Vec<String>, OmittedMembers), DataError> {
-    let (mut shard, mut keys) = (open_shard(path, prefixed)?, vec![]);
-    let mut keep = |key: &str| {
-        keys.push(key.to_owned());
-        false
-    };
-    while shard.next(&mut keep)?.is_some() {}
-    Ok((keys, shard.omitted()))
-}
-
 impl Input for WebDataset {
     fn kind(&self) -> &'static str {
         "webdataset"
+    }
+
+    fn classes(&self) -> &[String] {
+        self.labels.classes()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn len(&self) -> Option<u64> {
@@ -75,14 +117,14 @@ impl Input for WebDataset {
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
         let shards = self.shards.clone().into_iter();
-        Ok(Box::new(Stream { shards, shard: None, prefixed: self.prefixed }))
+        let (endings, labels) = (Arc::clone(&self.endings), self.labels.clone());
+        Ok(Box::new(Stream { shards, shard: None, endings, labels, prefixed: self.prefixed }))
     }
 
     fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
         let mut omitted = OmittedMembers::default();
         for tars in self.shards.chunks(TARS_AT_A_TIME) {
-            let scans: Vec<Result<_, DataError>> =
-                tars.par_iter().map(|tar| keys(tar, self.prefixed)).collect();
+            let scans: Vec<Result<_, DataError>> = tars.par_iter().map(|tar| self.keys_of(tar)).collect();
             for (tar, scan) in tars.iter().zip(scans) {
                 let (keys, own) = scan?;
                 omitted.append(own);
@@ -102,6 +144,8 @@ struct Stream {
     shards: vec::IntoIter<PathBuf>,
     /// The one being read.
     shard: Option<Shard>,
+    endings: Arc<Endings>,
+    labels: Labels,
     prefixed: bool,
 }
 
@@ -109,38 +153,13 @@ impl SampleStream for Stream {
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
         loop {
             if let Some(shard) = &mut self.shard {
-                if let Some(sample) = shard.next(wanted)? {
+                if let Some(sample) = shard.next(&self.labels, wanted)? {
                     return Ok(Some(sample));
                 }
                 self.shard = None;
             }
             let Some(path) = self.shards.next() else { return Ok(None) };
-            self.shard = Some(open_shard(&path, self.prefixed)?);
-        }
-    }
-}
-
-/// What a member is to its sample.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Role {
-    Image,
-    Text,
-    Label,
-    Json,
-    Other,
-}
-
-impl Role {
-    fn of(ending: &str) -> Role {
-        let ending = ending.to_ascii_lowercase();
-        match ending.as_str() {
-            "txt" => Role::Text,
-            "cls" => Role::Label,
-            "json" => Role::Json,
-            _ => {
-                let last = ending.rsplit('.').next().unwrap_or_default();
-                if EXTENSIONS.contains(&last) { Role::Image } else { Role::Other }
-            }
+            self.shard = Some(open_shard(&path, &self.endings, self.prefixed)?);
         }
     }
 }
@@ -149,6 +168,9 @@ impl Role {
 struct Part {
     key: String,
     role: Role,
+    /// The first of several of one role is taken.
+    place: usize,
+    ending: String,
     member: Member,
 }
 
@@ -161,6 +183,9 @@ pub(in crate::data) struct Shard {
     seen: HashSet<u128>,
     /// What keys begin with.
     prefix: String,
+    endings: Arc<Endings>,
+    left: Left,
+    has_texts: bool,
 }
 
 /// Where a sample's image lies.
@@ -169,13 +194,21 @@ pub(in crate::data) struct Located {
     pub name: String,
     /// The image's first byte in the tar and its length, or why it cannot be used; none if there is no image.
     pub image: Option<Result<(u64, u64), String>>,
-    /// The number of its class.
-    pub label: Option<i64>,
+    /// Its label.
+    pub label: Option<Raw>,
 }
 
 impl Shard {
-    pub(in crate::data) fn open(path: &Path) -> Result<Shard, DataError> {
-        Ok(Shard { members: Members::open(path)?, ahead: None, seen: HashSet::new(), prefix: String::new() })
+    pub(in crate::data) fn open(path: &Path, endings: &Arc<Endings>) -> Result<Shard, DataError> {
+        Ok(Shard {
+            members: Members::open(path)?,
+            ahead: None,
+            seen: HashSet::new(),
+            prefix: String::new(),
+            endings: Arc::clone(endings),
+            left: Left::default(),
+            has_texts: false,
+        })
     }
 
     /// What has been passed over, once all has been read.
@@ -191,10 +224,14 @@ impl Shard {
         Ok(Some(located))
     }
 
-    fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
+    fn next(
+        &mut self,
+        labels: &Labels,
+        wanted: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Option<Sample>, DataError> {
         while let Some(mut group) = self.group()? {
             group.key.insert_str(0, &self.prefix);
-            let sample = if wanted(&group.key) { Some(group.read(&mut self.members)?) } else { None };
+            let sample = if wanted(&group.key) { Some(group.read(&mut self.members, labels)?) } else { None };
             self.members.last_whole = Some(group.key);
             if sample.is_some() {
                 return Ok(sample);
@@ -226,9 +263,12 @@ impl Shard {
                 self.ahead = Some(part);
                 break;
             }
-            group.add(part, &self.members)?;
+            self.members.check(&part.member)?;
+            group.parts.push(part);
             current = self.next_part()?;
         }
+        group.settle(self.members.path(), &mut self.left)?;
+        self.has_texts |= group.parts.iter().any(|part| part.role == Role::Text);
         Ok(Some(group))
     }
 
@@ -237,8 +277,9 @@ impl Shard {
         while let Some(member) = self.members.next()? {
             let (folders, base) = key::split(&member.name);
             if let Some((stem, ending)) = base.split_once('.') {
-                let (key, role) = (format!("{folders}{stem}"), Role::of(ending));
-                return Ok(Some(Part { key, role, member }));
+                let (key, ending) = (format!("{folders}{stem}"), ending.to_ascii_lowercase());
+                let (role, place) = self.endings.role(&ending);
+                return Ok(Some(Part { key, role, place, ending, member }));
             }
             self.members.pass_over(&member);
         }
@@ -246,33 +287,58 @@ impl Shard {
     }
 }
 
-/// The members of one key that are of use, one of each role.
+/// The members of one key; once settled those that are of use, one of each role.
 struct Group {
     key: String,
-    parts: Vec<(Role, Member)>,
+    parts: Vec<Part>,
 }
 
 impl Group {
-    fn add(&mut self, part: Part, members: &Members) -> Result<(), DataError> {
-        let Part { key, role, member } = part;
-        members.check(&member)?;
-        if role == Role::Other {
-            return Ok(());
+    /// Leaves one member of each role.
+    fn settle(&mut self, tar: &Path, left: &mut Left) -> Result<(), DataError> {
+        for role in [Role::Image, Role::Text, Role::Label, Role::Json] {
+            let of_role = || self.parts.iter().filter(|part| part.role == role);
+            let Some(first) = of_role().map(|part| part.place).min() else { continue };
+            let mut firsts = of_role().filter(|part| part.place == first);
+            let (one, another) = (firsts.next(), firsts.next());
+            let unclear = first == TWO_PARTS && another.is_some();
+            if let (Some(one), Some(another), false) = (one, another, unclear) {
+                return Err(self.clash(one, another, tar));
+            }
+            for part in self.parts.iter_mut().filter(|part| part.role == role) {
+                if unclear || part.place != first {
+                    part.role = Role::Other;
+                }
+            }
         }
-        if let Some((_, other)) = self.parts.iter().find(|(taken, _)| *taken == role) {
-            let what = if role == Role::Image { "images" } else { "parts of one kind" };
-            let reason = format!(
-                "{} and {} are two {what} of {key}, since a key ends at the first dot; rename one of them",
-                other.name, member.name
-            );
-            return Err(DataError::KeysClash { path: members.path().to_owned(), reason });
-        }
-        self.parts.push((role, member));
+        self.parts.retain(|part| {
+            let other = part.role == Role::Other;
+            if other {
+                left.count(&part.ending);
+            }
+            !other
+        });
         Ok(())
     }
 
+    fn clash(&self, one: &Part, another: &Part, tar: &Path) -> DataError {
+        let (what, remedy) = match one.role {
+            Role::Image => ("images", " or choose an ending with --image-column"),
+            _ => ("parts of one kind", ""),
+        };
+        let reason = format!(
+            "{} and {} are two {what} of {}, since a key ends at the first dot; rename one of them{remedy}",
+            one.member.name, another.member.name, self.key
+        );
+        DataError::KeysClash { path: tar.to_owned(), reason }
+    }
+
+    fn member(&self, role: Role) -> Option<&Member> {
+        self.parts.iter().find(|part| part.role == role).map(|part| &part.member)
+    }
+
     fn locate(&self, members: &mut Members) -> Result<Located, DataError> {
-        let image = self.parts.iter().find(|(role, _)| *role == Role::Image).map(|(_, member)| member);
+        let image = self.member(Role::Image);
         let mut found = Located {
             name: image.map_or_else(|| self.key.clone(), |image| image.name.clone()),
             image: image.map(|image| match image.size {
@@ -281,10 +347,8 @@ impl Group {
             }),
             label: None,
         };
-        if let Some((_, member)) = self.parts.iter().find(|(role, _)| *role == Role::Label) {
-            // What is longer is no number, and not worth reading.
-            let bytes = if member.size > LABEL_LIMIT { vec![] } else { members.read(member)? };
-            match label(bytes) {
+        if let Some(member) = self.member(Role::Label) {
+            match label(members, member)? {
                 Ok(label) => found.label = Some(label),
                 Err(reason) => found.image = found.image.map(|image| image.and(Err(reason))),
             }
@@ -292,14 +356,16 @@ impl Group {
         Ok(found)
     }
 
-    fn read(&self, members: &mut Members) -> Result<Sample, DataError> {
+    fn read(&self, members: &mut Members, labels: &Labels) -> Result<Sample, DataError> {
         let mut sample =
             Sample { key: self.key.clone(), image: Err(no_image()), label: None, text: None, json: None };
         // The first thing that is wrong with the sample.
-        let named = self.parts.iter().all(|(_, member)| member.is_utf8);
+        let named = self.parts.iter().all(|part| part.member.is_utf8);
         let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
-        for (role, member) in &self.parts {
-            let taken = if member.size > MEMBER_LIMIT {
+        for Part { role, member, .. } in &self.parts {
+            let taken = if *role == Role::Label {
+                label(members, member)?.map(|label| sample.label = labels.number(Some(&label)))
+            } else if member.size > MEMBER_LIMIT {
                 Err(too_long())
             } else {
                 take(&mut sample, *role, members.read(member)?)
@@ -317,28 +383,25 @@ impl Group {
 fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
     match role {
         Role::Image => sample.image = Ok(Encoded::Bytes(bytes)),
-        Role::Text => {
-            let mut text = text(bytes)?;
-            text.truncate(text.trim_end_matches(['\r', '\n']).len());
-            sample.text = Some(text);
-        }
-        Role::Label => sample.label = Some(label(bytes)?),
+        Role::Text => sample.text = Some(caption(bytes)?),
         Role::Json => match serde_json::from_slice(&bytes) {
             Ok(Value::Object(object)) => sample.json = Some(object),
             Ok(_) => return Err("the JSON is no object".to_owned()),
             Err(error) => return Err(format!("broken JSON: {error}")),
         },
-        Role::Other => {}
+        // A label has been read with fewer bytes; the others are not.
+        Role::Label | Role::Other => {}
     }
     Ok(())
 }
 
-fn text(bytes: Vec<u8>) -> Result<String, String> {
-    String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned())
-}
-
-fn label(bytes: Vec<u8>) -> Result<i64, String> {
-    text(bytes)?.trim().parse().map_err(|_| "the class is no 64-bit integer".to_owned())
+/// A sample's label, or why it has none that can be used.
+fn label(members: &mut Members, member: &Member) -> Result<Result<Raw, String>, DataError> {
+    if member.size > LABEL_LIMIT {
+        return Ok(Err(format!("the label has more bytes than the limit of {LABEL_LIMIT}")));
+    }
+    let word = String::from_utf8(members.read(member)?);
+    Ok(word.map(|word| Raw::Word(word.trim().to_owned())).map_err(|_| "the label is not UTF-8".to_owned()))
 }
 
 /// What is wrong with a sample that has none.

@@ -103,7 +103,7 @@ fn samples_without_a_usable_image_are_bad_images_as_in_an_export() {
     let path = root.path().join("x.tar");
     write(
         &path,
-        &[("a.txt", b"x"), ("b.cls", b"cat"), ("b.jpg", b"x"), ("c.cls", &[b'1'; 100]), ("c.jpg", b"x")],
+        &[("a.txt", b"x"), ("b.cls", b"\xff"), ("b.jpg", b"x"), ("c.cls", &[b'1'; 300]), ("c.jpg", b"x")],
     );
     let set = Dataset::open(&path, Split::All).unwrap();
     let mut stream = SampleSet::open(&path).unwrap().stream().unwrap();
@@ -122,11 +122,15 @@ fn what_is_no_data_set_is_explained() {
     assert!(refusal(&path("none.tar")).contains("no images in "), "{}", refusal(&path("none.tar")));
     fs::write(path("x.tar.gz"), b"").unwrap();
     assert!(refusal(&path("x.tar.gz")).contains("is compressed; decompress it"));
-    assert!(refusal(&path("gone")).contains("does not exist; give a folder of images or tar shards"));
-    for name in ["notes.txt", "x.parquet", "x.jsonl"] {
+    assert!(
+        refusal(&path("gone")).contains("does not exist; give a folder of images, tar shards or Parquet")
+    );
+    for name in ["notes.txt", "x.jsonl"] {
         fs::write(path(name), b"").unwrap();
         assert!(refusal(&path(name)).contains("is neither images nor tar shards"), "{name}");
     }
+    fs::write(path("x.parquet"), b"").unwrap();
+    assert!(refusal(&path("x.parquet")).contains("x.parquet is an empty file and not a Parquet file"));
     assert!(refusal(root.path()).contains("so it is ambiguous"), "{}", refusal(root.path()));
 }
 
@@ -186,7 +190,7 @@ fn more_tars_than_are_kept_open_are_read() {
     }
     let Ok(tars) = crate::data::samples::recognise(root.path()) else { panic!() };
     let crate::data::samples::Found::Tars(tars) = tars else { panic!() };
-    let shards = Shards::open(root.path(), tars, Split::All).unwrap();
+    let shards = Shards::open(root.path(), tars, Split::All, &Selection::default()).unwrap();
     (0..shards.len()).for_each(|index| drop(shards.read(index).unwrap()));
     assert_eq!(shards.open.lock().unwrap().len(), OPEN_FILES);
     fs::write(root.path().join("000.tar"), b"").unwrap();

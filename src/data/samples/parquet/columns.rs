@@ -1,235 +1,294 @@
-//! Which columns of a Parquet file are read, and their values, row by row.
+//! Which columns of a Parquet file are taken for what.
 
-use std::fmt;
-use std::fs::File;
+use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
+use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
-use ::parquet::basic::{ConvertedType, LogicalType, Type as PhysicalType};
-use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
-use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
+use super::features::Features;
+use crate::data::DataError;
+use crate::data::samples::Selection;
 
-/// The columns that are read.
+/// Columns that are images by their names, the first before all others.
+const IMAGES: [&str; 9] =
+    ["image", "img", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "image_data"];
+const KEYS: [&str; 2] = ["key", "__key__"];
+const LABELS: [&str; 4] = ["label", "cls", "class", "labels"];
+const TEXTS: [&str; 4] = ["text", "caption", "txt", "captions"];
+
+/// The columns that are taken.
 #[derive(Debug)]
 pub(super) struct Columns {
-    image: Leaf,
-    key: Option<Leaf>,
-    label: Option<Leaf>,
-    text: Option<Leaf>,
+    pub(super) image: Leaf,
+    pub(super) key: Option<Leaf>,
+    pub(super) label: Option<Leaf>,
+    pub(super) text: Option<Leaf>,
+    /// The names that the file gives to the numbers of `label`.
+    pub(super) classes: Option<Vec<String>>,
+    /// The others, each with its type.
+    pub(super) left: Vec<String>,
 }
 
 /// A column of plain values.
-#[derive(Debug)]
-struct Leaf {
-    index: usize,
-    path: String,
-    kind: PhysicalType,
-    unsigned: bool,
+#[derive(Debug, Clone)]
+pub(super) struct Leaf {
+    pub(super) index: usize,
+    /// With dots between its parts.
+    pub(super) path: String,
+    /// Its type in words.
+    pub(super) kind: String,
+    pub(super) values: Values,
+}
+
+/// How values are to be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Values {
+    /// There are none: writers give a column without a single value no type.
+    Null,
+    Bool,
+    Int32 {
+        unsigned: bool,
+    },
+    Int64 {
+        unsigned: bool,
+    },
+    Float,
+    Double,
+    /// Marked as text, or not.
+    Bytes {
+        text: bool,
+    },
+}
+
+/// A column of the table, which may have several columns of the file in it.
+struct Field<'a> {
+    name: &'a str,
+    kind: String,
+    /// Its values, if it is plain.
+    leaf: Option<Leaf>,
+    /// Its field `bytes`, if it is a struct with one.
+    bytes: Option<Leaf>,
 }
 
 impl Columns {
-    /// Those of a file; none if it has no images.
-    pub(super) fn find(schema: &SchemaDescriptor) -> Option<Columns> {
-        let first = |paths: &[&[&str]], fits: fn(&ColumnDescriptor) -> bool| {
-            paths.iter().find_map(|&path| {
-                let columns = schema.columns();
-                let is_it = |column: &ColumnDescriptor| column.path().parts() == path && is_plain(column);
-                let index = columns.iter().position(|column| is_it(column) && fits(column))?;
-                Some(Leaf::of(index, &columns[index]))
+    /// Those of a file with images; else `missing` makes the error of the columns that it has.
+    ///
+    /// # Errors
+    /// When there are no images, several columns of them and none chosen, or when one that was chosen is not there.
+    pub(super) fn find(
+        schema: &SchemaDescriptor,
+        features: &Features,
+        selection: &Selection,
+        file: &str,
+        missing: impl FnOnce(String) -> DataError,
+    ) -> Result<Columns, DataError> {
+        let fields = fields(schema);
+        let words = |fields: &[Field]| match fields {
+            [] => "none".to_owned(),
+            _ => fields.iter().map(Field::in_words).collect::<Vec<_>>().join(", "),
+        };
+        let asked = |flag: &str, name: &Option<String>| -> Result<Option<&Field>, DataError> {
+            let Some(name) = name else { return Ok(None) };
+            let found = fields.iter().find(|field| field.name == name);
+            found.map(Some).ok_or_else(|| {
+                let has = words(&fields);
+                DataError::Unclear(format!("{flag} {name}: {file} has no such column; it has {has}"))
             })
         };
-        Some(Columns {
-            image: first(&[&["image", "bytes"]], |column| {
-                column.physical_type() == PhysicalType::BYTE_ARRAY
-            })?,
-            key: first(&[&["key"], &["__key__"]], is_string),
-            label: first(&[&["label"], &["cls"]], is_integer),
-            text: first(&[&["text"], &["caption"]], is_string),
-        })
+        let unfit = |flag: &str, field: &Field, what: &str| {
+            DataError::Unclear(format!("{flag} {}: {} in {file} is no {what}", field.name, field.in_words()))
+        };
+        let image = match asked("--image-column", &selection.image)? {
+            Some(field) => field.image().ok_or_else(|| unfit("--image-column", field, "binary column"))?,
+            None => match image(&fields, features).as_slice() {
+                [] => return Err(missing(words(&fields))),
+                [image] => image.clone(),
+                several => {
+                    let names: Vec<&str> = several.iter().map(|leaf| leaf.path.as_str()).collect();
+                    return Err(DataError::Unclear(format!(
+                        "{file} has several columns of images: {}; choose one with --image-column (data.image_column)",
+                        names.join(", ")
+                    )));
+                }
+            },
+        };
+        let taken = |field: &Field| field.image().is_some_and(|leaf| leaf.index == image.index);
+        let free = |leaf: &Leaf| leaf.index != image.index;
+        let key = KEYS.iter().find_map(|name| leaf(&fields, name, |values| values.is_text()));
+        let label = match asked("--label-column", &selection.label)? {
+            Some(field) => {
+                Some(field.leaf.clone().ok_or_else(|| unfit("--label-column", field, "column of labels"))?)
+            }
+            None => LABELS
+                .iter()
+                .find_map(|name| leaf(&fields, name, |_| true))
+                .or_else(|| leaf(&fields, features.only_class_label()?, |_| true))
+                .filter(free),
+        };
+        let text = match asked("--text-column", &selection.text)? {
+            Some(field) => {
+                let fits = field.leaf.clone().filter(|leaf| leaf.values.may_be_text());
+                Some(fits.ok_or_else(|| unfit("--text-column", field, "column of text"))?)
+            }
+            None => TEXTS.iter().find_map(|name| leaf(&fields, name, Values::may_be_text)).filter(free),
+        };
+        let used: Vec<usize> = [&key, &label, &text].into_iter().flatten().map(|leaf| leaf.index).collect();
+        let is_used = |field: &&Field| {
+            taken(field) || field.leaf.as_ref().is_some_and(|leaf| used.contains(&leaf.index))
+        };
+        let left = fields.iter().filter(|field| !is_used(field)).map(Field::in_words).collect();
+        let classes = label.as_ref().and_then(|leaf| features.classes(&leaf.path)).map(<[String]>::to_vec);
+        Ok(Columns { image, key, label, text, classes, left })
     }
 
     /// Whether the rows have names of their own.
     pub(super) fn has_key(&self) -> bool {
         self.key.is_some()
     }
-}
 
-/// The columns with their types, to compare files by.
-impl fmt::Display for Columns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.image.path, self.image.kind)?;
-        for leaf in [&self.key, &self.label, &self.text].into_iter().flatten() {
-            write!(f, ", {} {}", leaf.path, leaf.kind)?;
+    /// Takes the columns of another file of the set in: the types of labels and texts may differ, since a column without a
+    /// value has none, and what converts converts.
+    ///
+    /// # Errors
+    /// How it is no file of the set, in words.
+    pub(super) fn unify(&mut self, other: &Columns) -> Result<(), String> {
+        if self.in_words() != other.in_words() {
+            return Err(format!("{} against {}", other.in_words(), self.in_words()));
+        }
+        match (&self.classes, &other.classes) {
+            (Some(own), Some(others)) if own != others => {
+                return Err("the names of their classes are others, or in another order".to_owned());
+            }
+            (None, classes) => self.classes.clone_from(classes),
+            _ => {}
+        }
+        // Messages name the type that the column has where it has values.
+        for (own, other) in [(&mut self.label, &other.label), (&mut self.text, &other.text)] {
+            if own.as_ref().is_some_and(|leaf| leaf.values == Values::Null) {
+                own.clone_from(other);
+            }
         }
         Ok(())
     }
+
+    fn in_words(&self) -> String {
+        let name = |leaf: &Option<Leaf>| leaf.as_ref().map_or("none", |leaf| &leaf.path).to_owned();
+        let (key, label, text) = (name(&self.key), name(&self.label), name(&self.text));
+        format!("image {}, key {key}, label {label}, text {text}", self.image.path)
+    }
+}
+
+impl Field<'_> {
+    /// The column that holds images, if it may be one.
+    fn image(&self) -> Option<Leaf> {
+        let plain = self.leaf.as_ref().filter(|leaf| leaf.values == Values::Bytes { text: false });
+        self.bytes.as_ref().or(plain).cloned()
+    }
+
+    fn in_words(&self) -> String {
+        format!("{} ({})", self.name, self.kind)
+    }
+}
+
+impl Values {
+    fn is_text(self) -> bool {
+        self == Values::Bytes { text: true }
+    }
+
+    /// Some writers mark no text as such.
+    fn may_be_text(self) -> bool {
+        matches!(self, Values::Bytes { .. } | Values::Null)
+    }
+}
+
+/// The column of images by its name, else all that may be it.
+fn image(fields: &[Field], features: &Features) -> Vec<Leaf> {
+    let named = |name: &str| fields.iter().find(|field| field.name == name).and_then(Field::image);
+    if let Some(image) = named(IMAGES[0]) {
+        return vec![image];
+    }
+    let may_be = |field: &&Field| {
+        field.bytes.is_some() || IMAGES.contains(&field.name) || features.is_image(field.name)
+    };
+    fields.iter().filter(may_be).filter_map(Field::image).collect()
+}
+
+fn leaf(fields: &[Field], name: &str, fits: impl Fn(Values) -> bool) -> Option<Leaf> {
+    let field = fields.iter().find(|field| field.name == name)?;
+    field.leaf.clone().filter(|leaf| fits(leaf.values))
+}
+
+fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
+    let fields = schema.root_schema().get_fields().iter();
+    fields
+        .map(|field| {
+            let kind = kind_of(field);
+            let find = |path: &[&str]| {
+                let columns = schema.columns();
+                let index = columns.iter().position(|column| column.path().parts() == path)?;
+                Leaf::of(index, &columns[index], &kind)
+            };
+            let bytes = find(&[field.name(), "bytes"]);
+            Field {
+                name: field.name(),
+                leaf: find(&[field.name()]),
+                bytes: bytes.filter(|leaf| matches!(leaf.values, Values::Bytes { .. })),
+                kind,
+            }
+        })
+        .collect()
 }
 
 impl Leaf {
-    fn of(index: usize, column: &ColumnDescriptor) -> Leaf {
-        use ConvertedType::{UINT_8, UINT_16, UINT_32, UINT_64};
-        let unsigned = matches!(column.converted_type(), UINT_8 | UINT_16 | UINT_32 | UINT_64);
-        Leaf { index, path: column.path().string(), kind: column.physical_type(), unsigned }
-    }
-}
-
-/// All columns of a file, for an error message.
-pub(super) fn names(schema: &SchemaDescriptor) -> String {
-    let columns = schema.columns().iter();
-    let names: Vec<String> =
-        columns.map(|column| format!("{} {}", column.path().string(), column.physical_type())).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// One value a row, no list.
-fn is_plain(column: &ColumnDescriptor) -> bool {
-    column.max_rep_level() == 0
-}
-
-fn is_string(column: &ColumnDescriptor) -> bool {
-    column.physical_type() == PhysicalType::BYTE_ARRAY
-        && (column.converted_type() == ConvertedType::UTF8
-            || matches!(column.logical_type_ref(), Some(LogicalType::String)))
-}
-
-/// Not so the dates, times and decimals that are stored as integers.
-fn is_integer(column: &ColumnDescriptor) -> bool {
-    use ConvertedType::{INT_8, INT_16, INT_32, INT_64, NONE, UINT_8, UINT_16, UINT_32, UINT_64};
-    matches!(column.physical_type(), PhysicalType::INT32 | PhysicalType::INT64)
-        && matches!(
-            column.converted_type(),
-            NONE | INT_8 | INT_16 | INT_32 | INT_64 | UINT_8 | UINT_16 | UINT_32 | UINT_64
-        )
-        && matches!(column.logical_type_ref(), None | Some(LogicalType::Integer(_)))
-}
-
-/// A row group, with a place in it.
-pub(super) struct Group {
-    rows: u64,
-    /// The row whose values are asked for.
-    row: u64,
-    image: Cells<ByteArrayType>,
-    key: Option<Cells<ByteArrayType>>,
-    label: Option<Integers>,
-    text: Option<Cells<ByteArrayType>>,
-}
-
-impl Group {
-    /// Row group `index`, at its first row. No page is read yet.
-    pub(super) fn open(
-        reader: &SerializedFileReader<File>,
-        index: usize,
-        columns: &Columns,
-    ) -> Result<Group, ParquetError> {
-        let group = reader.get_row_group(index)?;
-        let bytes = |leaf: &Leaf| match group.get_column_reader(leaf.index)? {
-            ColumnReader::ByteArrayColumnReader(reader) => Ok(Cells { reader, at: 0 }),
-            _ => Err(other_type(leaf)),
+    /// None for what is no plain value: lists, dates, decimals and the like.
+    fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
+        use ConvertedType::{
+            ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,
         };
-        let integers = |leaf: &Leaf| match group.get_column_reader(leaf.index)? {
-            ColumnReader::Int32ColumnReader(reader) => {
-                Ok(Integers::Int32(Cells { reader, at: 0 }, leaf.unsigned))
+        if column.max_rep_level() > 0 {
+            return None;
+        }
+        let (logical, converted) = (column.logical_type_ref(), column.converted_type());
+        let unsigned = matches!(converted, UINT_8 | UINT_16 | UINT_32 | UINT_64);
+        let integer = (unsigned || matches!(converted, NONE | INT_8 | INT_16 | INT_32 | INT_64))
+            && matches!(logical, None | Some(LogicalType::Integer(_)));
+        let values = match column.physical_type() {
+            _ if matches!(logical, Some(LogicalType::Unknown)) => Values::Null,
+            PhysicalType::BOOLEAN => Values::Bool,
+            PhysicalType::INT32 if integer => Values::Int32 { unsigned },
+            PhysicalType::INT64 if integer => Values::Int64 { unsigned },
+            PhysicalType::FLOAT => Values::Float,
+            PhysicalType::DOUBLE => Values::Double,
+            PhysicalType::BYTE_ARRAY => {
+                let text = matches!(converted, UTF8 | ENUM | JSON)
+                    || matches!(logical, Some(LogicalType::String | LogicalType::Enum | LogicalType::Json));
+                if !text && (converted != NONE || logical.is_some()) {
+                    return None;
+                }
+                Values::Bytes { text }
             }
-            ColumnReader::Int64ColumnReader(reader) => {
-                Ok(Integers::Int64(Cells { reader, at: 0 }, leaf.unsigned))
-            }
-            _ => Err(other_type(leaf)),
+            _ => return None,
         };
-        Ok(Group {
-            rows: u64::try_from(group.metadata().num_rows())
-                .map_err(|_| ParquetError::General(format!("row group {index} has a negative length")))?,
-            row: 0,
-            image: bytes(&columns.image)?,
-            key: columns.key.as_ref().map(bytes).transpose()?,
-            label: columns.label.as_ref().map(integers).transpose()?,
-            text: columns.text.as_ref().map(bytes).transpose()?,
-        })
-    }
-
-    /// Whether there is a row at this place.
-    pub(super) fn has_row(&self) -> bool {
-        self.row < self.rows
-    }
-
-    /// Goes to the next row. What was not asked for of this one is not decoded, and a page in which nothing is asked for
-    /// is not read.
-    pub(super) fn advance(&mut self) {
-        self.row += 1;
-    }
-
-    /// The row's image; none if it is null.
-    pub(super) fn image(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
-        Ok(self.image.get(self.row)?.map(|bytes| bytes.data().to_vec()))
-    }
-
-    /// The row's key; none if it is null.
-    pub(super) fn key(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
-        bytes_at(&mut self.key, self.row)
-    }
-
-    /// The row's label; none if it is null. All integer types fit.
-    pub(super) fn label(&mut self) -> Result<Option<i128>, ParquetError> {
-        match &mut self.label {
-            Some(cells) => cells.get(self.row),
-            None => Ok(None),
-        }
-    }
-
-    /// The row's text; none if it is null.
-    pub(super) fn text(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
-        bytes_at(&mut self.text, self.row)
+        Some(Leaf { index, path: column.path().string(), kind: kind.to_owned(), values })
     }
 }
 
-fn other_type(leaf: &Leaf) -> ParquetError {
-    ParquetError::General(format!("the column {} has another type in a row group", leaf.path))
-}
-
-fn bytes_at(cells: &mut Option<Cells<ByteArrayType>>, row: u64) -> Result<Option<Vec<u8>>, ParquetError> {
-    let Some(cells) = cells else { return Ok(None) };
-    let value: Option<ByteArray> = cells.get(row)?;
-    Ok(value.map(|bytes| bytes.data().to_vec()))
-}
-
-/// A column of integers; `true` if they are unsigned.
-enum Integers {
-    Int32(Cells<Int32Type>, bool),
-    Int64(Cells<Int64Type>, bool),
-}
-
-impl Integers {
-    fn get(&mut self, row: u64) -> Result<Option<i128>, ParquetError> {
-        Ok(match self {
-            Self::Int32(cells, false) => cells.get(row)?.map(i128::from),
-            Self::Int32(cells, true) => cells.get(row)?.map(|value| i128::from(value as u32)),
-            Self::Int64(cells, false) => cells.get(row)?.map(i128::from),
-            Self::Int64(cells, true) => cells.get(row)?.map(|value| i128::from(value as u64)),
-        })
+/// The type of a column in words.
+fn kind_of(field: &Type) -> String {
+    let info = field.get_basic_info();
+    if info.has_repetition() && info.repetition() == Repetition::REPEATED {
+        return "list".to_owned();
     }
-}
-
-/// A column of a row group, read forwards.
-struct Cells<T: DataType> {
-    reader: ColumnReaderImpl<T>,
-    /// The row that the reader is at.
-    at: u64,
-}
-
-impl<T: DataType> Cells<T> {
-    /// The value in `row`, which lies not before those already read; none if it is null.
-    fn get(&mut self, row: u64) -> Result<Option<T::T>, ParquetError> {
-        let missing = || ParquetError::General(format!("it has no row {row}, though its metadata say so"));
-        let behind = (row - self.at) as usize;
-        if self.reader.skip_records(behind)? != behind {
-            return Err(missing());
-        }
-        let (mut levels, mut values) = (vec![], vec![]);
-        let (rows, ..) = self.reader.read_records(1, Some(&mut levels), None, &mut values)?;
-        if rows != 1 {
-            return Err(missing());
-        }
-        self.at = row + 1;
-        Ok(values.pop())
+    if field.is_group() {
+        let logical = info.logical_type_ref();
+        let list = info.converted_type() == ConvertedType::LIST || matches!(logical, Some(LogicalType::List));
+        return if list { "list" } else { "struct" }.to_owned();
+    }
+    let converted = info.converted_type();
+    match (field.get_physical_type(), info.logical_type_ref()) {
+        (_, Some(LogicalType::Unknown)) => "null".to_owned(),
+        (PhysicalType::BYTE_ARRAY, None) if converted == ConvertedType::NONE => "binary".to_owned(),
+        (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)) => "string".to_owned(),
+        (_, Some(LogicalType::Float16)) => "float16".to_owned(),
+        (physical, _) if converted == ConvertedType::NONE => physical.to_string().to_lowercase(),
+        (_, _) => converted.to_string().to_lowercase().replace("int_", "int"),
     }
 }

@@ -1,15 +1,18 @@
-use std::fs;
+use std::fs::{self, File};
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use ::parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
 use super::super::tests::{all, failure, keys};
 use super::*;
+use ::parquet::file::reader::SerializedFileReader;
+
 use crate::data::SampleSet;
+use crate::data::samples::Encoded;
 
 const IMAGE: &str = "OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }";
 
@@ -20,6 +23,8 @@ enum Column<'a> {
     Bytes(&'a [Option<&'a [u8]>]),
     Int32(&'a [Option<i32>]),
     Int64(&'a [Option<i64>]),
+    Double(&'a [Option<f64>]),
+    Bool(&'a [Option<bool>]),
 }
 
 fn split<T: Clone>(values: &[Option<T>]) -> (Vec<T>, Vec<i16>) {
@@ -62,6 +67,14 @@ fn write(path: &Path, fields: &str, groups: &[&[Column<'_>]]) {
                 Column::Int64(values) => {
                     let (values, levels) = split(values);
                     cells.typed::<Int64Type>().write_batch(&values, Some(&levels), None).unwrap();
+                }
+                Column::Double(values) => {
+                    let (values, levels) = split(values);
+                    cells.typed::<DoubleType>().write_batch(&values, Some(&levels), None).unwrap();
+                }
+                Column::Bool(values) => {
+                    let (values, levels) = split(values);
+                    cells.typed::<BoolType>().write_batch(&values, Some(&levels), None).unwrap();
                 }
             }
             cells.close().unwrap();
@@ -155,29 +168,166 @@ fn other_columns_are_taken_over_and_nulls_are_none() {
     }
 }
 
+/// Three rows with a label of these fields; the labels that are taken and what is said.
+fn labelled(field: &str, labels: Column<'_>) -> (Vec<Option<i64>>, Vec<String>, Vec<String>) {
+    let images = [Column::Nested(&[Ok(b"x"), Ok(b"x"), Ok(b"x")]), Column::Nested(&[Err(1); 3])];
+    let [bytes, paths] = images;
+    let (_root, set) = table(&format!("{IMAGE} OPTIONAL {field};"), &[&[bytes, paths, labels]]);
+    let labels = all(&set).iter().map(|sample| sample.label).collect();
+    (labels, set.classes().to_vec(), set.notes().to_vec())
+}
+
 #[test]
-fn labels_may_be_any_integers_and_nothing_else() {
-    for (kind, label) in [("INT32 label", Some(-1)), ("INT32 cls (UINT_32)", Some(i64::from(u32::MAX)))] {
-        let cells = [Column::Nested(&[Ok(b"x")]), Column::Nested(&[Err(1)]), Column::Int32(&[Some(-1)])];
-        let (_root, set) = table(&format!("{IMAGE} OPTIONAL {kind};"), &[&cells]);
-        assert_eq!(all(&set)[0].label, label);
+fn labels_of_any_type_are_taken_where_they_convert() {
+    let words = |words: [&'static str; 3]| words.map(|word| Some(word.as_bytes()));
+    for (field, column, expected) in [
+        ("INT32 label", Column::Int32(&[Some(-1), None, Some(7)]), [Some(-1), None, Some(7)]),
+        (
+            "INT32 cls (UINT_32)",
+            Column::Int32(&[Some(-1), Some(0), None]),
+            [Some((1 << 32) - 1), Some(0), None],
+        ),
+        ("DOUBLE label", Column::Double(&[Some(3.0), Some(f64::NAN), None]), [Some(3), None, None]),
+        ("BOOLEAN label", Column::Bool(&[Some(true), Some(false), None]), [Some(1), Some(0), None]),
+        (
+            "BYTE_ARRAY class (UTF8)",
+            Column::Bytes(&words(["10", "-2", "3.0"])),
+            [Some(10), Some(-2), Some(3)],
+        ),
+        ("INT32 label (UNKNOWN)", Column::Int32(&[None, None, None]), [None, None, None]),
+    ] {
+        let (labels, classes, _) = labelled(field, column);
+        assert_eq!((labels, classes.len()), (expected.to_vec(), 0), "{field}");
     }
-    let cells = [Column::Nested(&[Ok(b"x")]), Column::Nested(&[Err(1)]), Column::Int64(&[Some(-1)])];
-    let (_root, set) = table(&format!("{IMAGE} OPTIONAL INT64 label (UINT_64);"), &[&cells]);
-    assert!(all(&set)[0].image.as_ref().unwrap_err().contains("the label is no signed"));
-    // A date is no class, a number no caption, bytes are no name: as if they were not there.
-    let (_root, set) = table(
-        &format!("{IMAGE} OPTIONAL INT32 label (DATE); OPTIONAL INT64 text; OPTIONAL BYTE_ARRAY key;"),
-        &[&[
-            Column::Nested(&[Ok(b"x")]),
-            Column::Nested(&[Err(1)]),
-            Column::Int32(&[Some(1)]),
-            Column::Int64(&[Some(1)]),
-            Column::Bytes(&[Some(b"/x")]),
-        ]],
+    for field in ["BYTE_ARRAY label (UTF8)", "BYTE_ARRAY label"] {
+        let (labels, classes, notes) = labelled(field, Column::Bytes(&words(["dog", "10", "dog"])));
+        assert_eq!((labels, classes), (vec![Some(1), Some(0), Some(1)], vec!["10".into(), "dog".into()]));
+        assert!(notes[0].contains("2 classes by name, counted from 0: 10, dog"), "{notes:?}");
+    }
+}
+
+#[test]
+fn labels_that_do_not_convert_are_named() {
+    for (field, column, parts) in [
+        (
+            "DOUBLE label",
+            Column::Double(&[Some(1.0), Some(1.5), None]),
+            ["label (double)", "1.5 (row 1 of a.b.parquet)"],
+        ),
+        (
+            "INT64 label (UINT_64)",
+            Column::Int64(&[Some(-1), None, None]),
+            ["label (uint64)", "18446744073709551615"],
+        ),
+        ("BYTE_ARRAY label", Column::Bytes(&[Some(b"\xff"), None, None]), ["label (binary)", "no UTF-8"]),
+        (
+            "INT32 label (DATE)",
+            Column::Int32(&[Some(1), None, None]),
+            ["not taken: label (date)", "--label-column"],
+        ),
+        ("INT64 text", Column::Int64(&[Some(1), None, None]), ["not taken: text (int64)", "--text-column"]),
+        ("BYTE_ARRAY key", Column::Bytes(&[Some(b"/x"), None, None]), ["not taken: key (binary)", ""]),
+    ] {
+        let (labels, _, notes) = labelled(field, column);
+        assert_eq!(labels, [None; 3], "{field}");
+        assert!(parts.iter().all(|part| notes[0].contains(part)), "{notes:?}");
+    }
+}
+
+#[test]
+fn columns_that_are_asked_for_are_taken_or_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("x.parquet");
+    let fields = "OPTIONAL BYTE_ARRAY input; OPTIONAL GROUP target { OPTIONAL BYTE_ARRAY bytes; } \
+                  OPTIONAL GROUP mask { OPTIONAL BYTE_ARRAY bytes; } OPTIONAL DOUBLE score; OPTIONAL BYTE_ARRAY words (UTF8);";
+    let cells = [
+        Column::Bytes(&[Some(b"in")]),
+        Column::Nested(&[Ok(b"out")]),
+        Column::Nested(&[Ok(b"mask")]),
+        Column::Double(&[Some(2.5)]),
+        Column::Bytes(&[Some(b"a cat")]),
+    ];
+    write(&path, fields, &[&cells]);
+    let select = |image: &str, label: &str, text: &str| {
+        let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        let selection =
+            Selection { image: name(image), label: name(label), text: name(text), ..Selection::default() };
+        SampleSet::select(&path, &selection)
+    };
+    let message = select("", "", "").unwrap_err().to_string();
+    assert!(
+        message
+            .contains("several columns of images: target.bytes, mask.bytes; choose one with --image-column")
     );
-    let sample = &all(&set)[0];
-    assert_eq!((sample.key.as_str(), sample.label, &sample.text), ("a_b/00000000", None, &None));
+    let sample = all(&select("input", "", "words").unwrap()).remove(0);
+    assert_eq!((sample.image, sample.text.as_deref()), (bytes(b"in"), Some("a cat")));
+    for (image, label, text, part) in [
+        ("gone", "", "", "--image-column gone: "),
+        ("score", "", "", "score (double) in "),
+        ("input", "", "score", "--text-column score"),
+        ("input", "mask", "", "--label-column mask"),
+        ("input", "score", "", "the column score (double) cannot be taken: 2.5 (row 0"),
+    ] {
+        let message = select(image, label, text).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn columns_without_a_value_in_a_file_and_other_types_unify() {
+    let root = tempfile::tempdir().unwrap();
+    let file = |name: &str, fields: &str, label: Column<'_>, text: Column<'_>| {
+        let images = [Column::Nested(&[Ok(b"x")]), Column::Nested(&[Err(1)])];
+        let [bytes, paths] = images;
+        write(&root.path().join(name), &format!("{IMAGE} {fields}"), &[&[bytes, paths, label, text]]);
+    };
+    let null = "OPTIONAL INT32 label (UNKNOWN); OPTIONAL INT32 text (UNKNOWN);";
+    file("a.parquet", null, Column::Int32(&[None]), Column::Int32(&[None]));
+    let text = "OPTIONAL BYTE_ARRAY text (UTF8);";
+    file(
+        "b.parquet",
+        &format!("OPTIONAL INT32 label; {text}"),
+        Column::Int32(&[Some(1)]),
+        Column::Bytes(&[Some(b"t")]),
+    );
+    file(
+        "c.parquet",
+        &format!("OPTIONAL INT64 label; {text}"),
+        Column::Int64(&[Some(2)]),
+        Column::Bytes(&[None]),
+    );
+    file(
+        "d.parquet",
+        &format!("OPTIONAL DOUBLE label; {text}"),
+        Column::Double(&[Some(3.0)]),
+        Column::Bytes(&[None]),
+    );
+    let set = SampleSet::open(root.path()).unwrap();
+    let samples = all(&set);
+    let found: Vec<_> = samples.iter().map(|sample| (sample.label, sample.text.as_deref())).collect();
+    assert_eq!(found, [(None, None), (Some(1), Some("t")), (Some(2), None), (Some(3), None)]);
+    assert_eq!(set.notes(), ["the column label (int32): samples without one: 1 of 4"]);
+}
+
+#[test]
+fn splits_in_folders_are_chosen() {
+    let root = tempfile::tempdir().unwrap();
+    for (folder, image) in [("train", b"a"), ("test", b"b")] {
+        fs::create_dir_all(root.path().join("default").join(folder)).unwrap();
+        write_images(&root.path().join("default").join(folder).join("0000.parquet"), &[&[image]]);
+    }
+    let message = SampleSet::open(root.path()).unwrap_err().to_string();
+    assert!(message.contains("several splits of a data set: test, train"), "{message}");
+    let selection = Selection { split: Some("test".into()), ..Selection::default() };
+    let samples = all(&SampleSet::select(root.path(), &selection).unwrap());
+    assert_eq!((samples[0].key.as_str(), &samples[0].image), ("0000/00000000", &bytes(b"b")));
+    // None is left out for lying deeper than others.
+    write_images(&root.path().join("more.parquet"), &[&[b"c"]]);
+    let selection = Selection { split: Some("train".into()), ..Selection::default() };
+    let set = SampleSet::select(root.path(), &selection).unwrap();
+    assert_eq!(set.notes(), ["the split train alone is taken; not taken: files of no split, test"]);
+    // One folder of them is one split.
+    assert_eq!(SampleSet::open(&root.path().join("default/train")).unwrap().len(), Some(1));
 }
 
 #[test]
@@ -210,16 +360,13 @@ fn a_file_without_images_is_named_with_what_it_has() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("x.parquet");
     for (fields, has) in [
-        (
-            "OPTIONAL GROUP img { OPTIONAL BYTE_ARRAY bytes; } OPTIONAL INT64 label;",
-            "img.bytes BYTE_ARRAY, label INT64",
-        ),
-        ("OPTIONAL BYTE_ARRAY image (UTF8);", "image BYTE_ARRAY"),
-        ("REPEATED GROUP image { OPTIONAL BYTE_ARRAY bytes; }", "image.bytes BYTE_ARRAY"),
+        ("OPTIONAL BYTE_ARRAY other; OPTIONAL INT64 label;", "it has other (binary), label (int64)"),
+        ("OPTIONAL BYTE_ARRAY image (UTF8);", "it has image (utf8)"),
+        ("REPEATED GROUP image { OPTIONAL BYTE_ARRAY bytes; }", "it has image (list)"),
     ] {
         write(&path, fields, &[]);
         let message = SampleSet::open(&path).unwrap_err().to_string();
-        for part in ["x.parquet has no column `image`", has] {
+        for part in ["x.parquet has no column of images", has, "--image-column"] {
             assert!(message.contains(part), "{message}");
         }
     }
@@ -233,7 +380,7 @@ fn files_of_different_data_sets_are_refused() {
     let message = SampleSet::open(root.path()).unwrap_err().to_string();
     for part in [
         "/b.parquet differ from those of ",
-        "/a.parquet: image.bytes BYTE_ARRAY, label INT64 against image.bytes BYTE_ARRAY;",
+        "/a.parquet: image image.bytes, key none, label label, text none against image image.bytes, key none, label none",
     ] {
         assert!(message.contains(part), "{message}");
     }
@@ -257,10 +404,16 @@ fn damaged_files_are_named() {
     let path = root.path().join("x.parquet");
     write_images(&path, &[&[b"first", b"second"], &[b"third"]]);
     let whole = fs::read(&path).unwrap();
-    for broken in [&whole[..whole.len() - 9], b"no table", b""] {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    for (broken, part) in [
+        (&whole[..whole.len() - 9], "cannot be read even to its first sample: "),
+        (pointer, "is a git-lfs pointer"),
+        (b"<!DOCTYPE html><html></html>", "is an HTML page and not a Parquet file"),
+        (b"", "is an empty file"),
+    ] {
         fs::write(&path, broken).unwrap();
         let message = SampleSet::open(&path).unwrap_err().to_string();
-        assert!(message.contains("x.parquet cannot be read even to its first sample: "), "{message}");
+        assert!(message.contains(&format!("x.parquet {part}")), "{message}");
     }
     // Zeros where the second row group's images are.
     let mut broken = whole.clone();

@@ -86,6 +86,47 @@ fn adjacent_members_of_a_key_are_a_sample() {
 }
 
 #[test]
+fn endings_of_two_parts_are_taken_where_nothing_else_is() {
+    let members: [(&str, &[u8]); 12] = [
+        ("0.input.jpg", b"x"),
+        ("0.outputs.cls", b"dog"),
+        ("0.outputs.txt", b"two"),
+        ("1.caption", b"one"),
+        ("1.jpg", b"x"),
+        ("1.LABEL", b"cat\n"),
+        ("2.de.txt", b"Hund"),
+        ("2.en.txt", b"dog"),
+        ("2.jpg", b"x"),
+        ("3.jpg", b"x"),
+        ("3.note.txt", b"left"),
+        ("3.txt", b"taken"),
+    ];
+    let (root, set) = shard(&tar(&members));
+    let found = |set: &SampleSet| -> Vec<(Option<i64>, Option<String>)> {
+        all(set).into_iter().map(|sample| (sample.label, sample.text)).collect()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        found(&set),
+        [(Some(1), text("two")), (Some(0), text("one")), (None, None), (None, text("taken"))]
+    );
+    assert_eq!(set.classes(), ["cat", "dog"]);
+    let notes = set.notes();
+    assert!(notes[0].contains("not taken: 1 .de.txt, 1 .en.txt, 1 .note.txt ("), "{notes:?}");
+    let name = |name: &str| Some(name.to_owned());
+    let select = |selection| SampleSet::select(&root.path().join("x.tar"), &selection);
+    let chosen = Selection { text: name("en.txt"), ..Selection::default() };
+    assert_eq!(found(&select(chosen).unwrap())[2], (None, text("dog")));
+    for (selection, part) in [
+        (Selection { text: name("fr.txt"), ..Selection::default() }, "--text-column fr.txt: no member"),
+        (Selection { label: name("id"), ..Selection::default() }, "the members .id: no sample has one"),
+    ] {
+        let message = select(selection).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
 fn shards_come_by_name_and_have_their_own_keys() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("b.tar"), tar(&[("0.jpg", b"of b"), ("1.jpg", b"")])).unwrap();
@@ -124,7 +165,7 @@ fn folders_long_names_and_hidden_files_are_fine() {
 fn broken_companions_and_missing_images_are_bad_samples() {
     let (_root, set) = shard(&tar(&[
         ("none.txt", b"x"),
-        ("cls.cls", b"cat"),
+        ("cls.cls", b"\xff"),
         ("cls.jpg", b"x"),
         ("txt.jpg", b"x"),
         ("txt.txt", b"\xff"),
@@ -138,7 +179,7 @@ fn broken_companions_and_missing_images_are_bad_samples() {
     let samples = all(&set);
     for (sample, part) in samples.iter().zip([
         "no image member",
-        "the class is no",
+        "the label is not UTF-8",
         "the text is not UTF-8",
         "broken JSON",
         "the JSON is no object",

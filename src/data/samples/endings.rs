@@ -1,0 +1,110 @@
+//! What a member of a tar is to its sample, by its ending, in any case.
+//!
+//! An image, a caption (`txt`, `text`, `caption`) and a label (`cls`, `label`, `class`) are told by the last part, as in
+//! `input.jpg` and `outputs.cls`; `json` is an object. What has one part goes before what has two; where two members have two
+//! parts, as `en.txt` and `de.txt`, neither is taken. What is not taken is counted by its ending.
+
+use std::collections::BTreeMap;
+
+use super::Selection;
+use crate::data::EXTENSIONS;
+
+/// Different endings that are counted.
+const MOST_ENDINGS: usize = 100;
+/// The place of what has two parts among several.
+pub(super) const TWO_PARTS: usize = 3;
+
+/// What a member is to its sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Role {
+    Image,
+    Text,
+    Label,
+    Json,
+    Other,
+}
+
+/// The endings that were asked for.
+#[derive(Debug, Default)]
+pub(in crate::data) struct Endings {
+    image: Option<String>,
+    label: Option<String>,
+    text: Option<String>,
+}
+
+impl Endings {
+    pub(in crate::data) fn of(selection: &Selection) -> Endings {
+        let lower = |name: &Option<String>| {
+            name.as_ref().map(|name| name.trim_start_matches('.').to_ascii_lowercase())
+        };
+        Endings {
+            image: lower(&selection.image),
+            label: lower(&selection.label),
+            text: lower(&selection.text),
+        }
+    }
+
+    /// What labels are in messages.
+    pub(in crate::data) fn labels(&self) -> String {
+        match &self.label {
+            Some(label) => format!("the members .{label}"),
+            None => "the members that end in cls, label or class".to_owned(),
+        }
+    }
+
+    /// What a member of that ending, in lower case, is, and its place among several; the first is taken.
+    pub(super) fn role(&self, ending: &str) -> (Role, usize) {
+        let last = ending.rsplit('.').next().unwrap_or_default();
+        for (role, asked, usual) in [
+            (Role::Text, &self.text, ["txt", "text", "caption"]),
+            (Role::Label, &self.label, ["cls", "label", "class"]),
+        ] {
+            match asked {
+                Some(asked) if asked == ending => return (role, 0),
+                Some(_) => {}
+                None => {
+                    let place = usual.iter().position(|usual| *usual == ending);
+                    if let Some(place) = place.or(usual.contains(&last).then_some(TWO_PARTS)) {
+                        return (role, place);
+                    }
+                }
+            }
+        }
+        let image = self.image.as_ref().map_or_else(|| EXTENSIONS.contains(&last), |image| image == ending);
+        match ending {
+            _ if image => (Role::Image, 0),
+            "json" => (Role::Json, 0),
+            _ => (Role::Other, 0),
+        }
+    }
+}
+
+/// How many members are not taken, by their endings.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    counts: BTreeMap<String, u64>,
+}
+
+impl Left {
+    pub(super) fn count(&mut self, ending: &str) {
+        let known = self.counts.len() < MOST_ENDINGS || self.counts.contains_key(ending);
+        *self.counts.entry(if known { ending } else { "others" }.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn add(&mut self, other: Left) {
+        for (ending, count) in other.counts {
+            *self.counts.entry(ending).or_default() += count;
+        }
+    }
+
+    pub(super) fn in_words(&self) -> Option<String> {
+        let counts: Vec<String> =
+            self.counts.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
+        (!counts.is_empty()).then(|| {
+            format!(
+                "members that are not taken: {} (--label-column and --text-column take endings)",
+                counts.join(", ")
+            )
+        })
+    }
+}

@@ -1,0 +1,294 @@
+//! What becomes of labels and captions, whatever input they come from: one rule.
+//!
+//! A label is taken where it converts exactly: whole numbers of any type, true and false as 1 and 0, and strings that spell
+//! whole numbers are those numbers. Where a string is no number, all labels are names of classes, and count from 0 in the
+//! sorted order of the names in the whole input, or in the order of a list that is given. A class folder's name is a name even
+//! where it spells a number. Null, NaN and an empty string are no label. If one label converts in no way, none is taken, and
+//! it is said which and where, since a set with some of its labels would pass for one with all of them.
+
+mod raw;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::DataError;
+pub use raw::Classes;
+pub(in crate::data) use raw::Raw;
+use raw::spelt;
+pub(super) use raw::{caption, text_of};
+
+/// Most names of classes: beyond it the strings are not classes but captions or keys.
+const MOST_NAMES: usize = 1 << 16;
+/// Classes that a message lists.
+const SHOWN: usize = 8;
+
+/// All labels of an input, looked at before the first is taken.
+#[derive(Debug, Default)]
+pub(in crate::data) struct Survey {
+    /// Samples with a label, and all of them.
+    labelled: u64,
+    samples: u64,
+    /// Those without because theirs is NaN.
+    nan: u64,
+    words: BTreeSet<String>,
+    too_many: bool,
+    /// The first with its place: a string that spells no number, what is no string, and what is no whole number.
+    name: Option<(String, String)>,
+    typed: Option<(String, String)>,
+    odd: Option<(String, String)>,
+    beyond: Option<(i64, String)>,
+    below: Option<(i64, String)>,
+}
+
+impl Survey {
+    /// Looks at a sample's label, which is in `place`.
+    pub(in crate::data) fn add(&mut self, label: Option<&Raw>, place: impl Fn() -> String) {
+        self.samples += 1;
+        let Some(label) = label else { return };
+        if label.is_none() {
+            self.nan += u64::from(matches!(label, Raw::Real(_)));
+            return;
+        }
+        self.labelled += 1;
+        let keep = |slot: &mut Option<(String, String)>| {
+            slot.get_or_insert_with(|| (label.shown(), place()));
+        };
+        let number = label.number();
+        match (label, number) {
+            (Raw::Word(word), number) => {
+                if number.is_none() {
+                    keep(&mut self.name);
+                }
+                let word = word.trim();
+                if !self.words.contains(word) {
+                    if self.words.len() < MOST_NAMES {
+                        self.words.insert(word.to_owned());
+                    } else {
+                        self.too_many = true;
+                    }
+                }
+            }
+            (_, None) => keep(&mut self.odd),
+            (_, Some(_)) => keep(&mut self.typed),
+        }
+        if let Some(number) = number {
+            if self.beyond.as_ref().is_none_or(|(most, _)| number > *most) {
+                self.beyond = Some((number, place()));
+            }
+            if self.below.as_ref().is_none_or(|(least, _)| number < *least) {
+                self.below = Some((number, place()));
+            }
+        }
+    }
+
+    /// With what another has seen after it.
+    pub(in crate::data) fn and(mut self, other: Survey) -> Survey {
+        self.labelled += other.labelled;
+        self.samples += other.samples;
+        self.nan += other.nan;
+        self.words.extend(other.words);
+        self.too_many |= other.too_many || self.words.len() > MOST_NAMES;
+        self.name = self.name.or(other.name);
+        self.typed = self.typed.or(other.typed);
+        self.odd = self.odd.or(other.odd);
+        self.beyond = self.beyond.into_iter().chain(other.beyond).max_by_key(|(number, _)| *number);
+        self.below = self.below.into_iter().chain(other.below).min_by_key(|(number, _)| *number);
+        self
+    }
+
+    /// What becomes of the labels, which are `what` in words; `declared` are the names that the input itself gives to
+    /// numbers. Where they were asked for (`asked`) or classes were given, they
+    /// are taken or refused.
+    ///
+    /// # Errors
+    /// When a label is not among the classes that were given, or was asked for and does not convert.
+    pub(in crate::data) fn settle(
+        self,
+        what: &str,
+        declared: Option<Vec<String>>,
+        given: Option<&Classes>,
+        asked: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Labels, DataError> {
+        let asked = asked || given.is_some();
+        if self.labelled == 0 {
+            return if asked {
+                Err(DataError::Unclear(format!(
+                    "{what}: no sample has one; name what has labels with --label-column, or leave --classes out"
+                )))
+            } else {
+                Ok(Labels::none())
+            };
+        }
+        let of = |(shown, place): &(String, String)| format!("{shown} ({place})");
+        let odd = self.odd.as_ref().map(|odd| format!("{} is no whole number of 64 bits", of(odd)));
+        let reason = odd.or_else(|| match (&self.name, &self.typed) {
+            (Some(name), Some(typed)) => {
+                Some(format!("some are names, as {}, and some are numbers, as {}", of(name), of(typed)))
+            }
+            (Some(name), None) if self.too_many => Some(format!(
+                "they have more than {MOST_NAMES} different values, as {}, too many for classes",
+                of(name)
+            )),
+            _ => None,
+        });
+        let reason = reason.or_else(|| self.outside(declared.as_deref()?));
+        if let Some(reason) = reason {
+            return not_taken(what, &reason, asked, notes);
+        }
+        self.count_missing(what, notes);
+        if let Some(given) = given {
+            return self.given(what, declared, given);
+        }
+        if let Some(names) = declared {
+            return Ok(Labels { taken: true, classes: names, places: None, renamed: None });
+        }
+        if self.name.is_none() {
+            return Ok(Labels { taken: true, ..Labels::none() });
+        }
+        let labels = Labels::named(self.words.into_iter().collect());
+        notes.push(format!("{what}: {}", labels.in_words()));
+        Ok(labels)
+    }
+
+    /// A number that is none of the classes that the input names; −1 is common for none.
+    fn outside(&self, names: &[String]) -> Option<String> {
+        if let Some(name) = &self.name {
+            return Some(format!("{} ({}) is a name where the input declares numbers", name.0, name.1));
+        }
+        let (count, least) = (names.len() as i64, self.below.as_ref());
+        let outside = self.beyond.as_ref().filter(|(most, _)| *most >= count);
+        outside.or(least.filter(|(least, _)| *least < -1)).map(|(number, place)| {
+            format!("{number} ({place}) is none of the {count} classes that it declares")
+        })
+    }
+
+    fn count_missing(&self, what: &str, notes: &mut Vec<String>) {
+        let none = self.samples - self.labelled;
+        if none > 0 && self.labelled > 0 {
+            let nan = if self.nan > 0 { format!(" ({} of them NaN)", self.nan) } else { String::new() };
+            notes.push(format!("{what}: samples without one: {none} of {}{nan}", self.samples));
+        }
+    }
+
+    /// By the list that a user gives.
+    fn given(&self, what: &str, declared: Option<Vec<String>>, given: &Classes) -> Result<Labels, DataError> {
+        let labels = Labels::named(given.names.clone());
+        let unknown = |shown: &str| {
+            DataError::Unclear(format!(
+                "{what}: {shown} is none of the {} classes in {}; add it there, or correct the label",
+                given.names.len(),
+                given.path.display()
+            ))
+        };
+        if let Some(declared) = declared {
+            let renamed: Vec<Option<i64>> = declared.iter().map(|name| labels.place(name)).collect();
+            return match declared.iter().zip(&renamed).find(|(_, place)| place.is_none()) {
+                Some((name, _)) => Err(unknown(&format!("{name:?}"))),
+                None => Ok(Labels { renamed: Some(renamed), ..labels }),
+            };
+        }
+        if let Some(word) = self.words.iter().find(|word| labels.place(word).is_none()) {
+            // Strings that spell numbers may be numbers of classes.
+            let in_range = spelt(word).is_some_and(|number| (0..given.names.len() as i64).contains(&number));
+            if !in_range || self.words.iter().any(|word| labels.place(word).is_some()) {
+                return Err(unknown(&format!("{word:?}")));
+            }
+        }
+        let outside = self.beyond.as_ref().filter(|(most, _)| *most >= given.names.len() as i64);
+        let outside = outside.or(self.below.as_ref().filter(|(least, _)| *least < 0));
+        match outside {
+            Some((number, place)) if self.typed.is_some() => Err(unknown(&format!("{number} ({place})"))),
+            _ => Ok(labels),
+        }
+    }
+}
+
+/// Labels that do not convert: an error where they were asked for, else a note.
+pub(super) fn not_taken(
+    what: &str,
+    reason: &str,
+    asked: bool,
+    notes: &mut Vec<String>,
+) -> Result<Labels, DataError> {
+    if asked {
+        return Err(DataError::Unclear(format!("{what} cannot be taken: {reason}; name another")));
+    }
+    notes.push(format!("no labels: {what} is not taken, since {reason}"));
+    Ok(Labels::none())
+}
+
+/// From labels as they are to numbers, settled for a whole input.
+#[derive(Debug, Clone)]
+pub(in crate::data) struct Labels {
+    taken: bool,
+    classes: Vec<String>,
+    /// Of names among the classes; none where labels are numbers.
+    places: Option<Arc<HashMap<String, i64>>>,
+    /// What the numbers that an input declares are among the classes.
+    renamed: Option<Vec<Option<i64>>>,
+}
+
+impl Labels {
+    /// No label is taken.
+    pub(in crate::data) fn none() -> Labels {
+        Labels { taken: false, classes: vec![], places: None, renamed: None }
+    }
+
+    /// Names count from 0 in this order.
+    fn named(classes: Vec<String>) -> Labels {
+        let places = (0..).zip(&classes).map(|(place, name)| (name.clone(), place)).collect();
+        Labels { taken: true, classes, places: Some(Arc::new(places)), renamed: None }
+    }
+
+    /// Of class folders, whose names are names even where they spell numbers.
+    ///
+    /// # Errors
+    /// When one is not among the classes that were given.
+    pub(super) fn of_folders(folders: &[String], given: Option<&Classes>) -> Result<Labels, DataError> {
+        let Some(given) = given else { return Ok(Labels::named(folders.to_vec())) };
+        let labels = Labels::named(given.names.clone());
+        match folders.iter().find(|folder| labels.place(folder).is_none()) {
+            Some(folder) => Err(DataError::Unclear(format!(
+                "the folder {folder:?} is none of the {} classes in {}; add it there, or rename it",
+                given.names.len(),
+                given.path.display()
+            ))),
+            None => Ok(labels),
+        }
+    }
+
+    /// The names of the classes that labels count; none where they are the input's own numbers.
+    pub(in crate::data) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn place(&self, name: &str) -> Option<i64> {
+        self.places.as_ref()?.get(name.trim()).copied()
+    }
+
+    /// The number for a label; none for one that is none.
+    pub(in crate::data) fn number(&self, label: Option<&Raw>) -> Option<i64> {
+        let label = label.filter(|label| self.taken && !label.is_none())?;
+        if let Raw::Word(word) = label
+            && let Some(place) = self.place(word)
+        {
+            return Some(place);
+        }
+        let number = label.number()?;
+        match &self.renamed {
+            // −1 stands for none, and has no name.
+            Some(renamed) => usize::try_from(number).ok().and_then(|at| *renamed.get(at)?),
+            None => Some(number),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let shown: Vec<&str> = self.classes.iter().take(SHOWN).map(String::as_str).collect();
+        let more = if self.classes.len() > SHOWN { ", …" } else { "" };
+        format!("{} classes by name, counted from 0: {}{more}", self.classes.len(), shown.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Labels, texts and lists of classes as they come.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::data::DataError;
+
+/// A label as an input has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::data) enum Raw {
+    Whole(i128),
+    Real(f64),
+    Word(String),
+    /// What is no label, in words.
+    Other(&'static str),
+}
+
+impl Raw {
+    /// Of a JSON value; none of null.
+    pub(in crate::data::samples) fn of_json(value: &Value) -> Option<Raw> {
+        Some(match value {
+            Value::Null => return None,
+            Value::Bool(flag) => Raw::Whole(i128::from(*flag)),
+            Value::Number(number) => match (number.as_i128(), number.as_f64()) {
+                (Some(whole), _) => Raw::Whole(whole),
+                (None, Some(real)) => Raw::Real(real),
+                (None, None) => Raw::Other("a number beyond 64 bits"),
+            },
+            Value::String(word) => Raw::Word(word.clone()),
+            Value::Array(_) => Raw::Other("a list"),
+            Value::Object(_) => Raw::Other("an object"),
+        })
+    }
+
+    /// Whether it stands for no label.
+    pub(super) fn is_none(&self) -> bool {
+        match self {
+            Raw::Real(real) => real.is_nan(),
+            Raw::Word(word) => word.trim().is_empty(),
+            Raw::Whole(_) | Raw::Other(_) => false,
+        }
+    }
+
+    /// The whole number that it is, if it is one.
+    pub(super) fn number(&self) -> Option<i64> {
+        match self {
+            Raw::Whole(whole) => i64::try_from(*whole).ok(),
+            // Below 2^63 every whole float is exact as an integer.
+            Raw::Real(real) => (real.fract() == 0.0 && real.abs() < 2f64.powi(63)).then_some(*real as i64),
+            Raw::Word(word) => spelt(word),
+            Raw::Other(_) => None,
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Raw::Whole(whole) => whole.to_string(),
+            Raw::Real(real) => real.to_string(),
+            Raw::Word(word) => format!("{:?}", word.chars().take(40).collect::<String>()),
+            Raw::Other(words) => (*words).to_owned(),
+        }
+    }
+}
+
+/// The whole number that `word` spells: digits, perhaps with a sign before them and a point with zeros after them. Not so
+/// `1e3` or `inf`, which may as well be names.
+pub(super) fn spelt(word: &str) -> Option<i64> {
+    let word = word.trim();
+    let (whole, rest) = word.split_once('.').unwrap_or((word, ""));
+    if rest.bytes().any(|byte| byte != b'0') { None } else { whole.parse().ok() }
+}
+
+/// The names of classes in the order of a file that a user gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classes {
+    pub(super) path: PathBuf,
+    pub(super) names: Vec<String>,
+}
+
+impl Classes {
+    /// Reads a name a line.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a line is empty or a name is there twice.
+    pub fn read(path: &Path) -> Result<Classes, DataError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
+        let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        let mut seen = HashMap::new();
+        for (line, name) in (1..).zip(&names) {
+            let bad = |reason| DataError::BadLine { path: path.to_owned(), line, reason };
+            if name.is_empty() {
+                return Err(bad("it is empty; write the name of a class on each line".to_owned()));
+            }
+            if let Some(earlier) = seen.insert(name, line) {
+                return Err(bad(format!("{name:?} is on line {earlier} too; name each class once")));
+            }
+        }
+        if names.is_empty() {
+            let reason = "no name of a class; write one a line".to_owned();
+            return Err(DataError::BadLine { path: path.to_owned(), line: 1, reason });
+        }
+        Ok(Classes { path: path.to_owned(), names })
+    }
+}
+
+/// A text as JSON has it, if it is one; a list of a single string is that string.
+pub(in crate::data::samples) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(texts) => match texts.as_slice() {
+            [Value::String(text)] => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The content of a file with a caption.
+///
+/// # Errors
+/// In words, when it is no text.
+pub(in crate::data::samples) fn caption(bytes: Vec<u8>) -> Result<String, String> {
+    let mut text = String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned())?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}

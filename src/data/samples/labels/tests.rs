@@ -1,0 +1,116 @@
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Numbers, classes and notes.
+type Settled = (Vec<Option<i64>>, Vec<String>, Vec<String>);
+
+/// What becomes of these labels, given as JSON, and what is said.
+fn settled(labels: &Value, declared: Option<&[&str]>, given: Option<&[&str]>) -> Result<Settled, String> {
+    let raw: Vec<Option<Raw>> = labels.as_array().unwrap().iter().map(Raw::of_json).collect();
+    // Two halves, as of two files.
+    let (mut survey, mut rest) = (Survey::default(), Survey::default());
+    for (row, label) in raw.iter().enumerate() {
+        let half = if row < raw.len() / 2 { &mut survey } else { &mut rest };
+        half.add(label.as_ref(), || format!("row {row}"));
+    }
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let given = given.map(|given| Classes { path: "c.txt".into(), names: names(given) });
+    let mut notes = vec![];
+    let settled = survey.and(rest).settle("it", declared.map(names), given.as_ref(), false, &mut notes);
+    let settled = settled.map_err(|error| error.to_string())?;
+    let numbers = raw.iter().map(|label| settled.number(label.as_ref())).collect();
+    Ok((numbers, settled.classes().to_vec(), notes))
+}
+
+#[test]
+fn numbers_convert_exactly_or_none_is_taken() {
+    for (labels, expected) in [
+        (json!([3, -1, null]), vec![Some(3), Some(-1), None]),
+        (json!([3.0, true, false, -0.0]), vec![Some(3), Some(1), Some(0), Some(0)]),
+        (json!(["3", " -1 ", "", "+7.00"]), vec![Some(3), Some(-1), None, Some(7)]),
+        (json!(["3", 4]), vec![Some(3), Some(4)]),
+        (json!([9_007_199_254_740_993_i64, i64::MAX]), vec![Some(9_007_199_254_740_993), Some(i64::MAX)]),
+    ] {
+        let (numbers, classes, _) = settled(&labels, None, None).unwrap();
+        assert_eq!((numbers, classes.len()), (expected, 0), "{labels}");
+    }
+    for (labels, part) in [
+        (json!([1, 1.5]), "1.5 (row 1) is no whole number"),
+        (json!([1, u64::MAX]), "18446744073709551615 (row 1)"),
+        (json!([9.3e18, 1]), "9300000000000000000 (row 0)"),
+        (json!([[1], 1]), "a list (row 0)"),
+        (json!(["cat", 1]), "some are names, as \"cat\" (row 0), and some are numbers, as 1 (row 1)"),
+    ] {
+        let (numbers, _, notes) = settled(&labels, None, None).unwrap();
+        assert!(numbers.iter().all(Option::is_none) && notes[0].contains(part), "{notes:?}");
+    }
+}
+
+#[test]
+fn names_count_in_sorted_order_or_in_that_given() {
+    // What might be a number to some reader is a name.
+    let labels = json!(["dog", "1e3", "inf", "dog", null, "99999999999999999999"]);
+    let (numbers, classes, notes) = settled(&labels, None, None).unwrap();
+    assert_eq!(classes, ["1e3", "99999999999999999999", "dog", "inf"]);
+    assert_eq!(numbers, [Some(2), Some(0), Some(3), Some(2), None, Some(1)]);
+    assert_eq!(notes[0], "it: samples without one: 1 of 6");
+    let (numbers, classes, _) = settled(&json!(["a", "b"]), None, Some(&["b", "c", "a"])).unwrap();
+    assert_eq!((numbers, classes.len()), (vec![Some(2), Some(0)], 3));
+    for labels in [json!([0, 2]), json!(["0", "2"])] {
+        assert_eq!(settled(&labels, None, Some(&["b", "c", "a"])).unwrap().0, [Some(0), Some(2)]);
+    }
+    for (labels, part) in [
+        (json!(["a", "d"]), "\"d\" is none of the 3 classes in c.txt"),
+        (json!(["a", "1"]), "\"1\" is none"),
+        (json!([0, 3]), "3 (row 1) is none"),
+        (json!([-1, 2]), "-1 (row 0) is none"),
+        (json!([null]), "no sample has one"),
+        (json!([0, 1.5]), "it cannot be taken: 1.5 (row 1)"),
+    ] {
+        let message = settled(&labels, None, Some(&["b", "c", "a"])).unwrap_err();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn numbers_that_the_input_names_keep_their_names() {
+    let names: Option<&[&str]> = Some(&["zebra", "ant"]);
+    let (numbers, classes, _) = settled(&json!([1, 0, -1]), names, None).unwrap();
+    assert_eq!((numbers, classes), (vec![Some(1), Some(0), Some(-1)], vec!["zebra".into(), "ant".into()]));
+    let (numbers, classes, _) = settled(&json!([1, 0, -1]), names, Some(&["ant", "bee", "zebra"])).unwrap();
+    assert_eq!((numbers, classes.len()), (vec![Some(0), Some(2), None], 3));
+    let (numbers, _, notes) = settled(&json!([1, 2]), names, None).unwrap();
+    assert_eq!(numbers, [None, None]);
+    assert!(notes[0].contains("2 (row 1) is none of the 2 classes that it declares"), "{notes:?}");
+    assert!(settled(&json!([1]), names, Some(&["ant"])).unwrap_err().contains("\"zebra\" is none"));
+}
+
+#[test]
+fn too_many_names_are_no_classes() {
+    let labels: Vec<String> = (0..=MOST_NAMES).map(|i| format!("n{i}")).collect();
+    let (numbers, _, notes) = settled(&json!(labels), None, None).unwrap();
+    assert_eq!(numbers[0], None);
+    assert!(notes[0].contains("more than 65536 different values"), "{notes:?}");
+}
+
+#[test]
+fn lists_of_classes_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.txt");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        Classes::read(&path).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("\u{feff}dog\r\ncat \n\n").unwrap().names, ["dog", "cat"]);
+    for (text, part) in [
+        ("a\n\nb\n", "line 2: it is empty"),
+        ("a\nb\na\n", "line 3: \"a\" is on line 1 too"),
+        ("\n", "no name"),
+    ] {
+        let message = read(text).unwrap_err();
+        assert!(message.contains(part), "{message}");
+    }
+}

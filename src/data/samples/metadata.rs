@@ -1,0 +1,162 @@
+//! `metadata.jsonl` and `metadata.csv` as Hugging Face's ImageFolder has them: of each image that `file_name` names, relative
+//! to the metadata's folder, whatever is known. Lines are looked up when they are asked for, so that memory does not grow with
+//! what they say.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{DataError, key};
+
+/// The names of such files.
+pub(super) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
+/// The field that names the image.
+const FILE_NAME: &str = "file_name";
+/// The longest line that is read.
+const LINE_LIMIT: u64 = 1 << 26;
+
+/// One such file.
+#[derive(Debug)]
+pub(super) struct Metadata {
+    path: PathBuf,
+    /// Of a CSV: the names of its columns.
+    header: Option<csv::StringRecord>,
+    pub(super) blake3: blake3::Hash,
+}
+
+/// Where a line is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    pub(super) length: u64,
+}
+
+/// A line that names an image.
+pub(super) struct Line {
+    pub(super) number: u64,
+    pub(super) span: Span,
+    /// Of the image, relative to the metadata's folder; none where the line has none that leads to a file below it.
+    pub(super) file_name: Option<String>,
+    /// What else it says.
+    pub(super) fields: Map<String, Value>,
+}
+
+impl Metadata {
+    /// Reads the file, with `each` of its lines.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is broken.
+    pub(super) fn read(path: &Path, mut each: impl FnMut(Line)) -> Result<Metadata, DataError> {
+        let fail = |source| DataError::File { path: path.to_owned(), source };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(path).map_err(fail)?).map_err(fail)?;
+        let is_csv = path.extension().is_some_and(|ending| ending == "csv");
+        let mut metadata = Metadata { path: path.to_owned(), header: None, blake3: hasher.finalize() };
+        if is_csv {
+            metadata.read_csv(&mut each)?;
+        } else {
+            metadata.read_jsonl(&mut each)?;
+        }
+        Ok(metadata)
+    }
+
+    fn bad_line(&self, line: u64, reason: String) -> DataError {
+        DataError::BadLine { path: self.path.clone(), line, reason }
+    }
+
+    fn read_jsonl(&self, each: &mut impl FnMut(Line)) -> Result<(), DataError> {
+        let fail = |source| DataError::File { path: self.path.clone(), source };
+        let mut reader = BufReader::new(File::open(&self.path).map_err(fail)?);
+        let (mut start, mut number) = (0, 0);
+        loop {
+            let mut bytes = Vec::new();
+            (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut bytes).map_err(fail)?;
+            let length = bytes.len() as u64;
+            if length == 0 {
+                return Ok(());
+            }
+            number += 1;
+            if !bytes.iter().all(u8::is_ascii_whitespace) {
+                let object = object(&bytes).map_err(|reason| self.bad_line(number, reason))?;
+                each(line(number, Span { start, length }, object));
+            }
+            start += length;
+        }
+    }
+
+    fn read_csv(&mut self, each: &mut impl FnMut(Line)) -> Result<(), DataError> {
+        let failed = |error: csv::Error, path: &Path| {
+            let line = error.position().map_or(1, csv::Position::line);
+            DataError::BadLine { path: path.to_owned(), line, reason: in_words(&error) }
+        };
+        let mut reader = csv::Reader::from_path(&self.path).map_err(|error| failed(error, &self.path))?;
+        let header = reader.headers().map_err(|error| failed(error, &self.path))?.clone();
+        let mut record = csv::StringRecord::new();
+        loop {
+            let start = reader.position().byte();
+            if !reader.read_record(&mut record).map_err(|error| failed(error, &self.path))? {
+                break;
+            }
+            let number = record.position().map_or(0, csv::Position::line);
+            let span = Span { start, length: reader.position().byte() - start };
+            each(line(number, span, fields(&header, &record)));
+        }
+        self.header = Some(header);
+        Ok(())
+    }
+
+    /// What a line says, without the image's name.
+    ///
+    /// # Errors
+    /// In words: when it cannot be read, or is not what it was.
+    pub(super) fn fields(&self, span: Span) -> Result<Map<String, Value>, String> {
+        let mut bytes = vec![0; span.length as usize];
+        let changed = |reason: String| format!("{} cannot be read any more: {reason}", self.path.display());
+        let file = File::open(&self.path).map_err(|error| changed(error.to_string()))?;
+        file.read_exact_at(&mut bytes, span.start).map_err(|error| changed(error.to_string()))?;
+        let object = match &self.header {
+            None => object(&bytes).map_err(changed)?,
+            Some(header) => {
+                let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
+                let record = reader.records().next();
+                let record = record.ok_or_else(|| changed("it is shorter".to_owned()))?;
+                fields(header, &record.map_err(|error| changed(in_words(&error)))?)
+            }
+        };
+        Ok(line(0, span, object).fields)
+    }
+}
+
+fn line(number: u64, span: Span, mut fields: Map<String, Value>) -> Line {
+    let name = fields.remove(FILE_NAME);
+    let name = name.as_ref().and_then(Value::as_str).and_then(|name| key::normalised(name).ok());
+    Line { number, span, file_name: name, fields }
+}
+
+/// A line of JSON, with perhaps a byte order mark before it.
+fn object(line: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)) {
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err("no JSON object; write one object a line".to_owned()),
+    }
+}
+
+/// The cells that are not empty by the names of their columns.
+fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Map<String, Value> {
+    let cells = header.iter().zip(record).filter(|(_, cell)| !cell.is_empty());
+    cells.map(|(name, cell)| (name.trim().to_owned(), Value::from(cell))).collect()
+}
+
+fn in_words(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} cells where the first line has {expected_len}; quote cells with commas in them")
+        }
+        csv::ErrorKind::Utf8 { .. } => "it is not UTF-8; save the file as such".to_owned(),
+        csv::ErrorKind::Io(error) => error.to_string(),
+        _ => "it is no line of CSV".to_owned(),
+    }
+}

@@ -1,0 +1,180 @@
+//! The values of a row group, row by row.
+
+use std::fs::File;
+
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+
+use super::columns::{Columns, Leaf, Values};
+use crate::data::samples::labels::Raw;
+
+/// A row group, with a place in it.
+pub(super) struct Group {
+    rows: u64,
+    /// The row whose values are asked for.
+    row: u64,
+    image: Cells<ByteArrayType>,
+    key: Option<Cells<ByteArrayType>>,
+    label: Option<LabelCells>,
+    text: Option<Cells<ByteArrayType>>,
+}
+
+impl Group {
+    /// Row group `index`, at its first row. No page is read yet.
+    pub(super) fn open(
+        reader: &SerializedFileReader<File>,
+        index: usize,
+        columns: &Columns,
+    ) -> Result<Group, ParquetError> {
+        let group = &*reader.get_row_group(index)?;
+        let text = columns.text.as_ref().filter(|leaf| leaf.values != Values::Null);
+        Ok(Group {
+            rows: rows_of(group)?,
+            row: 0,
+            image: bytes(group, &columns.image)?,
+            key: columns.key.as_ref().map(|leaf| bytes(group, leaf)).transpose()?,
+            label: columns.label.as_ref().map(|leaf| LabelCells::open(group, leaf)).transpose()?,
+            text: text.map(|leaf| bytes(group, leaf)).transpose()?,
+        })
+    }
+
+    /// Whether there is a row at this place.
+    pub(super) fn has_row(&self) -> bool {
+        self.row < self.rows
+    }
+
+    /// Goes to the next row. What was not asked for of this one is not decoded, and a page in which nothing is asked for
+    /// is not read.
+    pub(super) fn advance(&mut self) {
+        self.row += 1;
+    }
+
+    /// The row's image; none if it is null.
+    pub(super) fn image(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
+        self.image.bytes(self.row)
+    }
+
+    /// The row's key; none if it is null.
+    pub(super) fn key(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
+        self.key.as_mut().map_or(Ok(None), |cells| cells.bytes(self.row))
+    }
+
+    /// The row's label; none if it is null.
+    pub(super) fn label(&mut self) -> Result<Option<Raw>, ParquetError> {
+        self.label.as_mut().map_or(Ok(None), |cells| cells.get(self.row))
+    }
+
+    /// The row's text; none if it is null.
+    pub(super) fn text(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
+        self.text.as_mut().map_or(Ok(None), |cells| cells.bytes(self.row))
+    }
+}
+
+/// The rows of a row group.
+pub(super) fn rows_of(group: &dyn RowGroupReader) -> Result<u64, ParquetError> {
+    u64::try_from(group.metadata().num_rows())
+        .map_err(|_| ParquetError::General("a row group has a negative length".to_owned()))
+}
+
+/// A column of bytes in a row group.
+pub(super) fn bytes(group: &dyn RowGroupReader, leaf: &Leaf) -> Result<Cells<ByteArrayType>, ParquetError> {
+    match group.get_column_reader(leaf.index)? {
+        ColumnReader::ByteArrayColumnReader(reader) => Ok(Cells::new(reader)),
+        _ => Err(other_type(leaf)),
+    }
+}
+
+fn other_type(leaf: &Leaf) -> ParquetError {
+    ParquetError::General(format!("the column {} has another type in a row group", leaf.path))
+}
+
+/// A column of labels of any type.
+pub(super) enum LabelCells {
+    Null,
+    Bool(Cells<BoolType>),
+    /// `true`: they are unsigned.
+    Int32(Cells<Int32Type>, bool),
+    Int64(Cells<Int64Type>, bool),
+    Float(Cells<FloatType>),
+    Double(Cells<DoubleType>),
+    Bytes(Cells<ByteArrayType>),
+}
+
+impl LabelCells {
+    pub(super) fn open(group: &dyn RowGroupReader, leaf: &Leaf) -> Result<LabelCells, ParquetError> {
+        if leaf.values == Values::Null {
+            return Ok(Self::Null);
+        }
+        Ok(match (group.get_column_reader(leaf.index)?, leaf.values) {
+            (ColumnReader::BoolColumnReader(reader), Values::Bool) => Self::Bool(Cells::new(reader)),
+            (ColumnReader::Int32ColumnReader(reader), Values::Int32 { unsigned }) => {
+                Self::Int32(Cells::new(reader), unsigned)
+            }
+            (ColumnReader::Int64ColumnReader(reader), Values::Int64 { unsigned }) => {
+                Self::Int64(Cells::new(reader), unsigned)
+            }
+            (ColumnReader::FloatColumnReader(reader), Values::Float) => Self::Float(Cells::new(reader)),
+            (ColumnReader::DoubleColumnReader(reader), Values::Double) => Self::Double(Cells::new(reader)),
+            (ColumnReader::ByteArrayColumnReader(reader), Values::Bytes { .. }) => {
+                Self::Bytes(Cells::new(reader))
+            }
+            _ => return Err(other_type(leaf)),
+        })
+    }
+
+    /// The label in `row`, which lies not before those already read; none if it is null.
+    pub(super) fn get(&mut self, row: u64) -> Result<Option<Raw>, ParquetError> {
+        let word = |bytes: Vec<u8>| match String::from_utf8(bytes) {
+            Ok(word) => Raw::Word(word),
+            Err(_) => Raw::Other("bytes that are no UTF-8 text"),
+        };
+        Ok(match self {
+            Self::Null => None,
+            Self::Bool(cells) => cells.get(row)?.map(|flag| Raw::Whole(i128::from(flag))),
+            Self::Int32(cells, false) => cells.get(row)?.map(|value| Raw::Whole(value.into())),
+            Self::Int32(cells, true) => cells.get(row)?.map(|value| Raw::Whole((value as u32).into())),
+            Self::Int64(cells, false) => cells.get(row)?.map(|value| Raw::Whole(value.into())),
+            Self::Int64(cells, true) => cells.get(row)?.map(|value| Raw::Whole((value as u64).into())),
+            Self::Float(cells) => cells.get(row)?.map(|value| Raw::Real(value.into())),
+            Self::Double(cells) => cells.get(row)?.map(Raw::Real),
+            Self::Bytes(cells) => cells.bytes(row)?.map(word),
+        })
+    }
+}
+
+/// A column of a row group, read forwards.
+pub(super) struct Cells<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    /// The row that the reader is at.
+    at: u64,
+}
+
+impl<T: DataType> Cells<T> {
+    fn new(reader: ColumnReaderImpl<T>) -> Self {
+        Self { reader, at: 0 }
+    }
+
+    /// The value in `row`, which lies not before those already read; none if it is null.
+    fn get(&mut self, row: u64) -> Result<Option<T::T>, ParquetError> {
+        let missing = || ParquetError::General(format!("it has no row {row}, though its metadata say so"));
+        let behind = (row - self.at) as usize;
+        if self.reader.skip_records(behind)? != behind {
+            return Err(missing());
+        }
+        let (mut levels, mut values) = (vec![], vec![]);
+        let (rows, ..) = self.reader.read_records(1, Some(&mut levels), None, &mut values)?;
+        if rows != 1 {
+            return Err(missing());
+        }
+        self.at = row + 1;
+        Ok(values.pop())
+    }
+}
+
+impl Cells<ByteArrayType> {
+    pub(super) fn bytes(&mut self, row: u64) -> Result<Option<Vec<u8>>, ParquetError> {
+        Ok(self.get(row)?.map(|bytes| bytes.data().to_vec()))
+    }
+}

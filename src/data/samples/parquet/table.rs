@@ -1,0 +1,148 @@
+//! A Parquet file of images, row by row.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+
+use super::cells::Group;
+use super::columns::Columns;
+use super::features::Features;
+use super::{NO_BYTES, TableFile, numbered};
+use crate::data::DataError;
+use crate::data::samples::labels::{Labels, Raw};
+use crate::data::samples::{Encoded, Sample, Selection, key};
+use crate::panics::in_words;
+use crate::sniff::{Kind, sniff_file};
+
+/// A file being read, row by row: of a column there is a page in memory, whatever the number of rows.
+pub(super) struct Table {
+    pub(super) path: PathBuf,
+    /// The file's name as the beginning of keys.
+    stem: String,
+    pub(super) reader: SerializedFileReader<File>,
+    pub(super) columns: Columns,
+    /// The row group being read.
+    group: Option<Group>,
+    next_group: usize,
+    /// The next row, counted within the file.
+    row: u64,
+    /// The key of the row before.
+    last: Option<String>,
+}
+
+impl Table {
+    pub(super) fn open(file: &TableFile, selection: &Selection) -> Result<Table, DataError> {
+        let TableFile { path, stem } = file.clone();
+        let opened = File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
+        let reader =
+            in_words(|| SerializedFileReader::new(opened)).map_err(|reason| match sniff_file(&path) {
+                Ok(Kind::Parquet) | Err(_) => DataError::Damaged { path: path.clone(), last: None, reason },
+                Ok(kind) => DataError::OtherKind { path: path.clone(), kind, expected: "a Parquet file" },
+            })?;
+        let about = reader.metadata().file_metadata();
+        let missing = |columns| DataError::NoImageColumn { path: path.clone(), columns };
+        let name = path.display().to_string();
+        let columns = Columns::find(about.schema_descr(), &Features::of(about), selection, &name, missing)?;
+        Ok(Table { path, stem, reader, columns, group: None, next_group: 0, row: 0, last: None })
+    }
+
+    /// The number of each row, its key if `with_keys` and it has one of its own, and its label. Reads no image.
+    pub(super) fn for_each(
+        mut self,
+        with_keys: bool,
+        mut each: impl FnMut(u64, Option<String>, Option<Raw>),
+    ) -> Result<(), DataError> {
+        let with_keys = with_keys && self.columns.has_key();
+        while let Some(mut group) = self.take_group()? {
+            while group.has_row() {
+                let key = with_keys.then(|| self.key(&mut group)).transpose()?;
+                let label = in_words(|| group.label()).map_err(|reason| self.damaged(reason))?;
+                each(self.row, key, label);
+                group.advance();
+                self.row += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn next(
+        &mut self,
+        labels: &Labels,
+        wanted: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Option<Sample>, DataError> {
+        while let Some(mut group) = self.take_group()? {
+            let found = self.read_row(&mut group, labels, wanted)?;
+            // After an error it is gone: a reader that failed is not asked again.
+            self.group = Some(group);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The row group that holds the next row, if there is one.
+    fn take_group(&mut self) -> Result<Option<Group>, DataError> {
+        loop {
+            if let Some(group) = self.group.take().filter(Group::has_row) {
+                return Ok(Some(group));
+            }
+            if self.next_group == self.reader.num_row_groups() {
+                return Ok(None);
+            }
+            let group = in_words(|| Group::open(&self.reader, self.next_group, &self.columns))
+                .map_err(|reason| self.damaged(reason))?;
+            self.next_group += 1;
+            self.group = Some(group);
+        }
+    }
+
+    fn read_row(
+        &mut self,
+        group: &mut Group,
+        labels: &Labels,
+        wanted: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Option<Sample>, DataError> {
+        let key = self.key(group)?;
+        let sample = if wanted(&key) { Some(self.sample(group, labels, key.clone())?) } else { None };
+        group.advance();
+        self.row += 1;
+        self.last = Some(key);
+        Ok(sample)
+    }
+
+    fn key(&self, group: &mut Group) -> Result<String, DataError> {
+        if !self.columns.has_key() {
+            return Ok(numbered(&self.stem, self.row));
+        }
+        let raw = in_words(|| group.key()).map_err(|reason| self.damaged(reason))?;
+        let text = match &raw {
+            Some(bytes) => str::from_utf8(bytes).map_err(|_| "is not UTF-8"),
+            None => Err("is null"),
+        };
+        text.and_then(key::key).map_err(|reason| {
+            let shown = String::from_utf8_lossy(raw.as_deref().unwrap_or_default());
+            key::refusal(&self.path, format!("row {}", self.row), &shown, reason)
+        })
+    }
+
+    fn sample(&self, group: &mut Group, labels: &Labels, key: String) -> Result<Sample, DataError> {
+        let (image, label, text) =
+            in_words(|| Ok::<_, ParquetError>((group.image()?, group.label()?, group.text()?)))
+                .map_err(|reason| self.damaged(reason))?;
+        let image = image.map(Encoded::Bytes).ok_or_else(|| NO_BYTES.to_owned());
+        let label = labels.number(label.as_ref());
+        let mut sample = Sample { key, image, label, text: None, json: None };
+        match text.map(String::from_utf8).transpose() {
+            Ok(text) => sample.text = text,
+            Err(_) => sample.image = Err("the text is not UTF-8".to_owned()),
+        }
+        Ok(sample)
+    }
+
+    pub(super) fn damaged(&self, reason: String) -> DataError {
+        DataError::Damaged { path: self.path.clone(), last: self.last.clone(), reason }
+    }
+}

@@ -1,0 +1,284 @@
+//! Parquet files as a data set: where each image's page is, so that training reads pages in any order.
+//!
+//! A page holds a handful of images or thousands, and is decompressed as a whole, so pages are shuffled, and images only
+//! among those that fit in memory: see [`TableRows::window`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use parquet::data_type::ByteArray;
+use rayon::prelude::*;
+
+use super::index::Index;
+use super::samples::parquet::{NO_BYTES, Rows, Tables};
+use super::{DataError, Selection, Split};
+use crate::data::samples::parquet::pages::Pages;
+
+/// Bytes of images that are kept decompressed, at most, but for one page of each thread.
+const KEPT: u64 = 512 << 20;
+/// In place of a label.
+const NO_LABEL: u32 = u32::MAX;
+
+/// The images in Parquet files, in the order of their rows.
+#[derive(Debug)]
+pub(super) struct TableRows {
+    tables: Tables,
+    files: Vec<Pages>,
+    pages: Vec<PageOf>,
+    /// By image.
+    places: Vec<Place>,
+    /// Where rows have keys of their own.
+    keys: Option<Index>,
+    labels: Vec<String>,
+    recent: Mutex<Recent>,
+}
+
+/// A page with its images.
+#[derive(Debug)]
+struct PageOf {
+    file: u32,
+    /// In the pages of its file.
+    page: u32,
+    /// Its first row in the file.
+    first: u64,
+    images: Range<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// In its page.
+    row: u32,
+    /// A position in the labels, or [`NO_LABEL`].
+    label: u32,
+}
+
+/// What a page holds, or why it cannot be read.
+type Loaded = Arc<OnceLock<Result<Vec<Option<ByteArray>>, String>>>;
+
+/// The pages used last.
+#[derive(Debug, Default)]
+struct Recent {
+    pages: HashMap<usize, (Loaded, u64)>,
+    /// The pages by when they were used, and the reverse.
+    used: BTreeMap<u64, usize>,
+    clock: u64,
+    bytes: u64,
+}
+
+impl TableRows {
+    /// Indexes the Parquet files of `path`: labels and keys are read, of images the headers of pages.
+    pub(super) fn open(
+        path: &std::path::Path,
+        files: Vec<PathBuf>,
+        split: Split,
+        selection: &Selection,
+    ) -> Result<TableRows, DataError> {
+        let tables = Tables::open(path, files, selection)?;
+        let scans: Vec<Result<(Pages, Rows), DataError>> =
+            (0..tables.len()).into_par_iter().map(|file| tables.scan(file)).collect();
+        let scans: Vec<(Pages, Rows)> = scans.into_iter().collect::<Result<_, _>>()?;
+        let numbers: BTreeSet<i64> =
+            scans.iter().flat_map(|(_, rows)| &rows.labels).flatten().copied().collect();
+        let numbers: Vec<i64> = numbers.into_iter().collect();
+        let classes = tables.classes();
+        let mut set = TableRows {
+            keys: scans.iter().any(|(_, rows)| rows.keys.is_some()).then(Index::default),
+            files: vec![],
+            pages: vec![],
+            places: vec![],
+            labels: match classes {
+                [] => numbers.iter().map(i64::to_string).collect(),
+                names => names.to_vec(),
+            },
+            recent: Mutex::default(),
+            tables,
+        };
+        let mut found = 0;
+        for (pages, rows) in scans {
+            found += rows.labels.len();
+            if found > u32::MAX as usize {
+                return Err(DataError::TooManyFiles(path.to_owned()));
+            }
+            set.add(pages, &rows, split, &numbers);
+        }
+        if found == 0 {
+            return Err(DataError::Unclear(format!(
+                "{} has no rows; give files with images",
+                path.display()
+            )));
+        }
+        if set.places.is_empty() {
+            return Err(split.empty(found));
+        }
+        Ok(set)
+    }
+
+    fn add(&mut self, pages: Pages, rows: &Rows, split: Split, numbers: &[i64]) {
+        let (file, named) = (self.files.len(), !self.tables.classes().is_empty());
+        let mut row = 0;
+        for (page, stored) in pages.pages.iter().enumerate() {
+            let (first, start) = (row, self.places.len() as u32);
+            for own in 0..stored.rows {
+                let number = rows.labels[row as usize];
+                let key = rows.keys.as_ref().map(|keys| keys[row as usize].as_str());
+                let name = key.map_or_else(|| self.tables.numbered(file, row), str::to_owned);
+                row += 1;
+                if !split.takes(name.as_bytes()) {
+                    continue;
+                }
+                if let Some(keys) = &mut self.keys {
+                    keys.push(name.as_bytes());
+                }
+                let place = number.and_then(|number| match named {
+                    true => usize::try_from(number).ok(),
+                    false => numbers.binary_search(&number).ok(),
+                });
+                let label = place.map_or(NO_LABEL, |place| place as u32);
+                self.places.push(Place { row: own as u32, label });
+            }
+            let images = start..self.places.len() as u32;
+            self.pages.push(PageOf { file: file as u32, page: page as u32, first, images });
+        }
+        self.files.push(pages);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn notes(&self) -> &[String] {
+        self.tables.notes()
+    }
+
+    pub(super) fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    pub(super) fn label(&self, index: usize) -> Option<usize> {
+        Some(self.places[index].label).filter(|&label| label != NO_LABEL).map(|label| label as usize)
+    }
+
+    /// The key that the image has in an export.
+    pub(super) fn name(&self, index: usize) -> String {
+        if let Some(keys) = &self.keys {
+            return String::from_utf8_lossy(keys.get(index)).into_owned();
+        }
+        let page = &self.pages[self.page_of(index)];
+        self.tables.numbered(page.file as usize, page.first + u64::from(self.places[index].row))
+    }
+
+    /// The images of each page.
+    pub(super) fn ranges(&self) -> Vec<Range<u32>> {
+        self.pages.iter().map(|page| page.images.clone()).collect()
+    }
+
+    /// How many images can be mixed at a time, `asked` at most, so that their pages are kept in memory until their last
+    /// image has been drawn: of a page of r images the last stays 1 + ln r times as long as one does on average.
+    pub(super) fn window(&self, asked: usize) -> usize {
+        let rows =
+            self.pages.iter().map(|page| self.files[page.file as usize].pages[page.page as usize].rows);
+        let (rows, bytes): (u64, u64) = (rows.sum(), self.files.iter().map(Pages::bytes).sum());
+        let each = bytes as f64 / rows.max(1) as f64;
+        let last = 2.0 + (rows as f64 / self.pages.len().max(1) as f64).max(1.0).ln();
+        ((KEPT as f64 / (each.max(1.0) * last)) as usize).clamp(1, asked.max(1))
+    }
+
+    fn page_of(&self, index: usize) -> usize {
+        self.pages.partition_point(|page| page.images.end as usize <= index)
+    }
+
+    /// The content of image `index`, or why it cannot be had.
+    pub(super) fn read(&self, index: usize) -> Result<ByteArray, String> {
+        let page = self.page_of(index);
+        let loaded = self.lock().get(page);
+        let mut bytes = None;
+        // Without the lock; another thread that wants the same page waits for it here.
+        let images = loaded.get_or_init(|| {
+            let PageOf { file, page, .. } = self.pages[page];
+            let images = self.files[file as usize].read(page as usize);
+            bytes =
+                images.as_ref().ok().map(|images| images.iter().flatten().map(ByteArray::len).sum::<usize>());
+            images
+        });
+        if let Some(bytes) = bytes {
+            self.lock().keep(page, bytes as u64);
+        }
+        let image = images.as_ref().map_err(Clone::clone)?.get(self.places[index].row as usize);
+        image.cloned().flatten().ok_or_else(|| NO_BYTES.to_owned())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recent> {
+        // Nothing that holds it panics.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The files.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        self.files.iter().map(Pages::path).collect()
+    }
+
+    /// Over the files' names and sizes, and which of their rows are taken.
+    pub(super) fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.tables.fingerprint().as_bytes());
+        for page in &self.pages {
+            hasher.update(&page.images.start.to_le_bytes());
+            for place in &self.places[page.images.start as usize..page.images.end as usize] {
+                hasher.update(&place.row.to_le_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// As [`TableRows::fingerprint`], with the files' times of change.
+    pub(super) fn files_fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.fingerprint().as_bytes());
+        for file in &self.files {
+            let changed = fs::metadata(file.path()).and_then(|meta| meta.modified()).ok();
+            let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+impl Recent {
+    /// The page, which becomes the one used last; empty if it has to be read.
+    fn get(&mut self, page: usize) -> Loaded {
+        self.clock += 1;
+        let now = self.clock;
+        let (loaded, used) = self.pages.entry(page).or_default();
+        self.used.remove(used);
+        *used = now;
+        self.used.insert(now, page);
+        Arc::clone(loaded)
+    }
+
+    /// Counts a page that has been read, and lets go of those that have not been used for longest.
+    fn keep(&mut self, page: usize, bytes: u64) {
+        // One that was let go of while it was read is its reader's alone.
+        if !self.pages.contains_key(&page) {
+            return;
+        }
+        self.bytes += bytes;
+        while self.bytes > KEPT
+            && let Some((_, oldest)) = self.used.pop_first()
+        {
+            let Some((loaded, _)) = self.pages.remove(&oldest) else { continue };
+            let images = loaded.get().and_then(|images| images.as_ref().ok());
+            let freed: usize = images.map_or(0, |images| images.iter().flatten().map(ByteArray::len).sum());
+            self.bytes = self.bytes.saturating_sub(freed as u64);
+            if oldest == page {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
