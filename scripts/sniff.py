@@ -1,6 +1,6 @@
 """What a file is, told from its first bytes, never from its name, in the words of src/sniff.rs.
 
-Only the kinds that lie where weights are expected; any other is of no kind that is known.
+Only the kinds that lie where weights are expected; all others are "of an unknown kind".
 """
 
 from pathlib import Path
@@ -67,7 +67,7 @@ def sniff(head: bytes) -> str:
         return SAFETENSORS
     if not any(head):
         return "a file of zero bytes (a download or copy that was never filled)"
-    return text_kind(head) or "of no kind that is known"
+    return text_kind(head) or "of an unknown kind"
 
 
 def zip_kind(head: bytes) -> str:

@@ -172,7 +172,7 @@ def no_weights(marker: Path) -> dict[str, tuple[bytes, str]]:
         "tar": (tar.getvalue(), "a tar archive"),
         "gzip": (b"\x1f\x8b\x08" + bytes(20), "gzip data"),
         "picture": (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture"),
-        "noise": (bytes(range(128, 256)) * 9, "of no kind that is known"),
+        "noise": (bytes(range(128, 256)) * 9, "of an unknown kind"),
         "script": (script.getvalue(), "a TorchScript program"),
         "cut zip": (whole[: len(whole) // 2], "a PyTorch file (zip with a pickle) that is cut short or damaged"),
         "cut early": (whole[:20], "that is cut short or damaged"),

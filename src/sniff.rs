@@ -40,7 +40,7 @@ kinds! {
     Zeros = "a file of zero bytes (a download or copy that was never filled)",
     LfsPointer = "a git-lfs pointer (fetch the real file with `git lfs pull`)",
     AppleDouble = "an AppleDouble file (what macOS keeps beside a file as `._NAME`, not the file itself)",
-    Unknown = "of no kind that is known",
+    Unknown = "of an unknown kind",
 
     Jpeg = "a JPEG picture",
     Png = "a PNG picture",

@@ -723,11 +723,17 @@ fn reconstructions_have_a_file_each() {
     refused(
         &reconstruct("folder", &["--out", &path("out2")]),
         2,
-        &["one of them in the other", "rename one"],
+        &["one inside the other", "rename one"],
     );
     pictures("beside", &["a.jpg", "b.png"]);
     let sheet = ["--out", &path("out3"), "--sheet", &path("out3/b.png")];
     refused(&reconstruct("beside", &sheet), 2, &["b.png and the sheet", "another name"]);
+    // Nor by another way to the same place, nor over an original.
+    let around = path("beside/../out3/b.png");
+    refused(&reconstruct("beside", &["--out", &path("out3"), "--sheet", &around]), 2, &["and the sheet"]);
+    let original = path("beside/b.png");
+    let over = reconstruct("beside", &["--out", &path("out3"), "--sheet", &original]);
+    refused(&over, 2, &["the sheet", "would replace", "another name"]);
     // Into the folder of the originals: `a.jpg.png` is new, `b.png` would be gone.
     refused(
         &reconstruct("beside", &["--out", &path("beside")]),

@@ -112,8 +112,7 @@ fn runs_on_parquet_resume_exactly() {
     for (step, more) in [(1, &[][..]), (7, &["--set=data.workers=1"])] {
         let copy = format!("resumed-{step}");
         copy_run(&scratch.path("whole"), &scratch.path(&copy), step);
-        let resumed: Vec<&str> = args.iter().chain(more).copied().chain(["--resume"]).collect();
-        scratch.train(&copy, &resumed);
+        scratch.resume(&copy, more);
         assert!(whole == files_at_the_end(&scratch.path(&copy)), "resumed at step {step}");
     }
     scratch.train("cached", &[&args[..], &cached].concat());

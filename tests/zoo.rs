@@ -86,7 +86,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("bomb.webp", "60000x60000 pixels are more than the limit"),
     ("empty.png", "the file is empty"),
     ("text.jpg", "plain text"),
-    ("random.webp", "of no kind that is known"),
+    ("random.webp", "of an unknown kind"),
     ("heic.jpg", "a HEIC picture"),
     ("avif.png", "an AVIF picture"),
     ("jxl.jpg", "a JPEG XL picture"),

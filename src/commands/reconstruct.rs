@@ -102,21 +102,20 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
         };
         (0..dataset.len()).map(|i| below(dataset.path(i))).collect()
     };
-    refuse_clashes(&tasks, args.sheet.as_deref())?;
+    refuse_clashes(&tasks)?;
     refuse_to_replace(&tasks)?;
+    if let Some(sheet) = &args.sheet {
+        refuse_sheet(sheet, &tasks)?;
+    }
     Ok(tasks)
 }
 
 /// Refuses names of which two are one.
-fn refuse_clashes(tasks: &[Task], sheet: Option<&Path>) -> Result<()> {
+fn refuse_clashes(tasks: &[Task]) -> Result<()> {
     let mut names = Names::default();
     for Task { source, target } in tasks {
         let (source, target_words) = (source.display(), target.display());
         let words = match names.add(target) {
-            _ if sheet == Some(target) => format!(
-                "the reconstruction of {source} and the sheet would both be {target_words}; give the sheet \
-                 another name"
-            ),
             Ok(()) => continue,
             Err(Clash::Same(earlier)) => format!(
                 "the reconstructions of {} and {source} would both be {target_words}; give --names png, which \
@@ -124,7 +123,7 @@ fn refuse_clashes(tasks: &[Task], sheet: Option<&Path>) -> Result<()> {
                 tasks[earlier].source.display()
             ),
             Err(Clash::Folder(earlier)) => format!(
-                "the reconstructions of {} and {source} would be {} and {target_words}, one of them in the other; \
+                "the reconstructions of {} and {source} would be {} and {target_words}, one inside the other; \
                  rename one of the images",
                 tasks[earlier].source.display(),
                 tasks[earlier].target.display()
@@ -160,6 +159,41 @@ fn refuse_to_replace(tasks: &[Task]) -> Result<()> {
         ))
         .into()),
         None => Ok(()),
+    }
+}
+
+/// Refuses a sheet in place of an image or of a reconstruction.
+fn refuse_sheet(sheet: &Path, tasks: &[Task]) -> Result<()> {
+    let (place, name) = (place(sheet), sheet.file_name());
+    for Task { source, target } in tasks {
+        // A link may have another name than the image.
+        if sheet.exists() && source.canonicalize().is_ok_and(|source| source == place) {
+            let words = format!("the sheet {} would replace {}", sheet.display(), source.display());
+            return Err(Misuse(format!("{words}; give it another name")).into());
+        }
+        if target.file_name() == name && self::place(target) == place {
+            return Err(Misuse(format!(
+                "the reconstruction of {} and the sheet would both be {}; give the sheet another name",
+                source.display(),
+                target.display()
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Where a file is or would be, whatever the way to it.
+fn place(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if let Ok(place) = absolute.canonicalize() {
+        return place;
+    }
+    // It is not there yet, and neither may be some of the folders.
+    let folder = absolute.ancestors().skip(1).find_map(|folder| Some((folder, folder.canonicalize().ok()?)));
+    match folder {
+        Some((folder, real)) => real.join(absolute.strip_prefix(folder).unwrap_or(&absolute)),
+        None => absolute,
     }
 }
 

@@ -74,8 +74,9 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
     match ImageFolder::open(path, Split::All) {
         Ok(_) => Ok(Measured::Reconstructions(path.to_owned())),
-        Err(_) => {
-            Err(Misuse(format!("{} holds neither a run nor a model nor images", path.display())).into())
+        Err(error) => {
+            let path = path.display();
+            Err(Misuse(format!("{path} holds neither a run nor a model nor reconstructions: {error}")).into())
         }
     }
 }

@@ -180,7 +180,7 @@ fn zune_error(error: DecodeErrors) -> PictureError {
         | DecodeErrors::MCUError(words) => broken(&words),
         DecodeErrors::FormatStatic(words) => broken(words),
         DecodeErrors::ZeroError => broken("a side has no pixels"),
-        _ => broken("the decoder gave up"),
+        _ => broken("the decoder failed"),
     }
 }
 
@@ -192,6 +192,6 @@ fn jpeg_decoder_error(error: jpeg_decoder::Error) -> PictureError {
         }
         jpeg_decoder::Error::Unsupported(_) => unsupported("a JPEG of this layout"),
         jpeg_decoder::Error::Io(_) => PictureError::Truncated("the data end too early".to_owned()),
-        jpeg_decoder::Error::Internal(_) => broken("the decoder gave up"),
+        jpeg_decoder::Error::Internal(_) => broken("the decoder failed"),
     }
 }

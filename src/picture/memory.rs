@@ -40,7 +40,7 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// Waits until `bytes` more fit within `limit`. Who waits must hold no permit.
+    /// Waits until `bytes` more fit within `limit`. The caller must hold no permit.
     ///
     /// # Errors
     /// At once when they would not fit if nobody held any.

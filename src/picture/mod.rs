@@ -205,7 +205,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureE
         kind => Err(PictureError::NoImage(kind)),
     });
     outcome.unwrap_or_else(|_| {
-        let reason = "its decoder gave up".to_owned();
+        let reason = "its decoder failed".to_owned();
         Err(PictureError::Broken { format: name(kind), reason })
     })
 }
