@@ -328,6 +328,11 @@ fn keys_and_images_without_a_value_in_a_file_unify() {
     assert_eq!(keys_of(&samples), ["k", "l"]);
     assert!(samples[0].image.as_ref().unwrap_err().contains("null"));
     assert_eq!(samples[1].image, bytes(b"x"));
+    // So are images whose field `bytes` has no type.
+    let inner = "OPTIONAL GROUP image { OPTIONAL INT32 bytes (UNKNOWN); OPTIONAL BYTE_ARRAY path (UTF8); }";
+    let cells = [Column::Int32(&[None]), Column::Nested(&[Err(0)]), Column::Bytes(&[Some(b"m")])];
+    write(&root.path().join("c.parquet"), &format!("{inner} {key}"), &[&cells]);
+    assert_eq!(keys_of(&all(&SampleSet::open(root.path()).unwrap())), ["k", "l", "m"]);
     // Training skips them too.
     let trained = crate::data::Dataset::open(root.path(), crate::data::Split::All).unwrap();
     let reason = trained.picture(0, &crate::picture::DecodeOptions::default()).unwrap_err();
@@ -339,6 +344,22 @@ fn keys_and_images_without_a_value_in_a_file_unify() {
     let message = error.to_string();
     assert!(samples.is_empty() && message.contains("a.parquet, row 0: ") && message.contains("is null"));
     assert_eq!(keys_of(&all(&SampleSet::open(&a).unwrap())), ["a/00000000"]);
+}
+
+#[test]
+fn training_is_not_told_of_columns() {
+    let (root, set) = table(
+        &format!("{IMAGE} OPTIONAL INT64 width; OPTIONAL DOUBLE label;"),
+        &[&[
+            Column::Nested(&[Ok(b"x")]),
+            Column::Nested(&[Err(1)]),
+            Column::Int64(&[Some(1)]),
+            Column::Double(&[Some(0.5)]),
+        ]],
+    );
+    assert_eq!(set.notes().len(), 2);
+    let trained = crate::data::Dataset::open(root.path(), crate::data::Split::All).unwrap();
+    assert_eq!(trained.notes(), [""; 0]);
 }
 
 #[test]
