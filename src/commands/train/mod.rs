@@ -228,11 +228,11 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         }
     }
     config.check()?;
-    if let (Some(earlier), Some(run)) = (earlier, &args.run) {
-        if fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok() {
-            let (run, path) = (run.display(), earlier.path.display());
-            return Err(Misuse(format!("--run is {run}, and --resume {path}; leave --run out")).into());
-        }
+    if let (Some(earlier), Some(run)) = (earlier, &args.run)
+        && fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok()
+    {
+        let (run, path) = (run.display(), earlier.path.display());
+        return Err(Misuse(format!("--run is {run}, and --resume {path}; leave --run out")).into());
     }
     if earlier.is_none() && args.init_from.is_none() && !args.dry_run {
         init::from_nothing(&config)?;

@@ -11,6 +11,8 @@ use crate::data::DataError;
 /// The longest line that is read.
 const LINE_LIMIT: u64 = 1 << 26;
 
+type Object = Map<String, Value>;
+
 /// Where a line is.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::data::samples) struct Span {
@@ -38,7 +40,7 @@ impl JsonLines {
     ///
     /// # Errors
     /// When the file cannot be read, or the line is too long or no object.
-    pub(in crate::data::samples) fn next(&mut self) -> Result<Option<(Span, Map<String, Value>)>, DataError> {
+    pub(in crate::data::samples) fn next(&mut self) -> Result<Option<(Span, Object)>, DataError> {
         loop {
             self.number += 1;
             let mut bytes = Vec::new();
@@ -75,7 +77,7 @@ pub(super) fn without_mark(line: &[u8], start: u64) -> &[u8] {
 }
 
 /// The object on a line, or in words why it is none.
-pub(super) fn object(line: &[u8]) -> Result<Map<String, Value>, String> {
+pub(super) fn object(line: &[u8]) -> Result<Object, String> {
     match serde_json::from_slice(line) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err("no JSON object; write one object a line".to_owned()),
