@@ -62,10 +62,19 @@ type Loaded = Arc<OnceLock<Result<Vec<Option<ByteArray>>, String>>>;
 /// The pages used last.
 #[derive(Debug, Default)]
 struct Recent {
-    pages: HashMap<usize, (Loaded, u64)>,
+    pages: HashMap<usize, Recently>,
     /// The pages by when they were used, and the reverse.
     used: BTreeMap<u64, usize>,
     clock: u64,
+    bytes: u64,
+}
+
+/// A page that was used not long ago.
+#[derive(Debug, Default)]
+struct Recently {
+    loaded: Loaded,
+    used: u64,
+    /// What it counts in the bytes of all; nothing until it has been read.
     bytes: u64,
 }
 
@@ -150,8 +159,9 @@ impl TableRows {
         self.places.len()
     }
 
+    /// What training should know of the files: labels and captions it does not take.
     pub(super) fn notes(&self) -> &[String] {
-        self.tables.notes()
+        self.tables.notes_of_splits()
     }
 
     pub(super) fn labels(&self) -> &[String] {
@@ -195,17 +205,15 @@ impl TableRows {
     pub(super) fn read(&self, index: usize) -> Result<ByteArray, String> {
         let page = self.page_of(index);
         let loaded = self.lock().get(page);
-        let mut bytes = None;
+        let mut read = false;
         // Without the lock; another thread that wants the same page waits for it here.
         let images = loaded.get_or_init(|| {
             let PageOf { file, page, .. } = self.pages[page];
-            let images = self.files[file as usize].read(page as usize);
-            bytes =
-                images.as_ref().ok().map(|images| images.iter().flatten().map(ByteArray::len).sum::<usize>());
-            images
+            read = true;
+            self.files[file as usize].read(page as usize)
         });
-        if let Some(bytes) = bytes {
-            self.lock().keep(page, bytes as u64);
+        if read {
+            self.lock().keep(page, &loaded);
         }
         let image = images.as_ref().map_err(Clone::clone)?.get(self.places[index].row as usize);
         image.cloned().flatten().ok_or_else(|| NO_BYTES.to_owned())
@@ -252,7 +260,7 @@ impl Recent {
     fn get(&mut self, page: usize) -> Loaded {
         self.clock += 1;
         let now = self.clock;
-        let (loaded, used) = self.pages.entry(page).or_default();
+        let Recently { loaded, used, .. } = self.pages.entry(page).or_default();
         self.used.remove(used);
         *used = now;
         self.used.insert(now, page);
@@ -260,19 +268,19 @@ impl Recent {
     }
 
     /// Counts a page that has been read, and lets go of those that have not been used for longest.
-    fn keep(&mut self, page: usize, bytes: u64) {
-        // One that was let go of while it was read is its reader's alone.
-        if !self.pages.contains_key(&page) {
+    fn keep(&mut self, page: usize, loaded: &Loaded) {
+        // One that was let go of while it was read is its reader's only, even if another reads the page again.
+        let Some(own) = self.pages.get_mut(&page).filter(|own| Arc::ptr_eq(&own.loaded, loaded)) else {
             return;
-        }
-        self.bytes += bytes;
+        };
+        let images = loaded.get().and_then(|images| images.as_ref().ok());
+        let bytes: usize = images.map_or(0, |images| images.iter().flatten().map(ByteArray::len).sum());
+        own.bytes = bytes as u64;
+        self.bytes += own.bytes;
         while self.bytes > KEPT
             && let Some((_, oldest)) = self.used.pop_first()
         {
-            let Some((loaded, _)) = self.pages.remove(&oldest) else { continue };
-            let images = loaded.get().and_then(|images| images.as_ref().ok());
-            let freed: usize = images.map_or(0, |images| images.iter().flatten().map(ByteArray::len).sum());
-            self.bytes = self.bytes.saturating_sub(freed as u64);
+            self.bytes -= self.pages.remove(&oldest).map_or(0, |page| page.bytes);
             if oldest == page {
                 break;
             }

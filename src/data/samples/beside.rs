@@ -1,28 +1,36 @@
-//! What lies beside the images of a folder: a `.txt` of the same name with the caption, `metadata.jsonl` or `metadata.csv`.
+//! What lies beside the images of a folder: a `.txt` of the same name with the caption, a `.json` with what else is said,
+//! `metadata.jsonl` or `metadata.csv`.
+
+mod companions;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
-use super::labels::{Labels, Raw, Survey, caption, text_of};
-use super::metadata::{Line, Metadata, NAMES, Span};
+use self::companions::{Companions, Kind, Spellings};
+use super::labels::{Labels, Raw, Survey, caption, object_in, text_of};
+use super::metadata::lines::Span;
+use super::metadata::{Line, Metadata};
 use super::{DataError, Sample, Selection};
 use crate::data::ImageFolder;
-use crate::data::folder::walk;
 
 /// What is known of the images of a folder.
 #[derive(Debug)]
 pub(super) struct Beside {
     metadata: Vec<Metadata>,
+    /// The one of them that was read last, with its number.
+    open: Mutex<Option<(u32, File)>>,
     /// By the numbers of the images; empty where nothing lies beside any.
     known: Vec<Known>,
+    /// The files of images whose names or endings are spelt in another way.
+    elsewhere: HashMap<(usize, Kind), PathBuf>,
     label: String,
     text: Vec<String>,
-    /// Of the labels in metadata, if it has any.
+    /// Of the labels in metadata, if any are taken.
     pub(super) labels: Option<Labels>,
 }
 
@@ -31,8 +39,14 @@ pub(super) struct Beside {
 struct Known {
     /// The metadata's number and the place of the line.
     line: Option<(u32, Span)>,
-    /// The ending of the file with its caption, in its own case.
-    text: Option<[u8; 3]>,
+    /// Whether there is a file of each kind.
+    has: [bool; 2],
+}
+
+impl Known {
+    fn has(&self, kind: Kind) -> bool {
+        self.has[kind as usize]
+    }
 }
 
 /// Things of a kind, counted, with one of them.
@@ -64,46 +78,104 @@ impl Beside {
         selection: &Selection,
         notes: &mut Vec<String>,
     ) -> Result<Beside, DataError> {
-        let (metadata, mut texts) = companions(root);
+        let Companions { metadata, files } = Companions::below(root);
         let usual = || vec!["text".to_owned(), "caption".to_owned()];
         let mut beside = Beside {
             metadata: vec![],
+            open: Mutex::default(),
             known: vec![],
+            elsewhere: HashMap::new(),
             label: selection.label.clone().unwrap_or_else(|| "label".to_owned()),
             text: selection.text.clone().map_or_else(usual, |name| vec![name]),
             labels: None,
         };
-        if metadata.is_empty() && texts.is_empty() {
-            return beside.asked_for(selection, false, false).map(|()| beside);
+        let mut captions = Captions::default();
+        if metadata.is_empty() && files.iter().all(HashMap::is_empty) {
+            return beside.asked_for(selection, false, &captions).map(|()| beside);
         }
         beside.known = vec![Known::default(); images.len()];
-        for (index, known) in beside.known.iter_mut().enumerate() {
-            known.text = texts.remove(&images.path(index).with_extension(""));
+        let spellings = Spellings::of(images);
+        for (kind, files) in Kind::ALL.into_iter().zip(files) {
+            beside.assign(kind, files, root, images, &spellings, notes)?;
         }
-        let mut captions = Captions::default();
-        let survey = beside.read(root, &metadata, images, &mut captions, notes)?;
-        beside.asked_for(selection, survey.is_some(), captions.any())?;
+        let survey = beside.read(root, &metadata, images, &spellings, &mut captions, notes)?;
+        beside.asked_for(selection, survey.is_some(), &captions)?;
         if let Some(survey) = survey {
             let what = format!("the field {} of the metadata", beside.label);
             let asked = selection.label.is_some();
             let labels = survey.settle(&what, None, selection.classes.as_ref(), asked, notes)?;
-            if !images.labels().is_empty() {
-                notes.push("labels come from the metadata; the class folders are not taken".to_owned());
+            match (labels.are_taken(), images.labels().is_empty()) {
+                (true, false) => {
+                    notes.push("labels come from the metadata; the class folders are not taken".to_owned());
+                }
+                (false, false) => notes.push("labels come from the class folders".to_owned()),
+                _ => {}
             }
-            beside.labels = Some(labels);
+            beside.labels = Some(labels).filter(Labels::are_taken);
         }
         captions.count(&beside.known, images, notes);
-        let mut alone = Counted::default();
-        let mut rest: Vec<&PathBuf> = texts.keys().collect();
-        rest.sort();
-        rest.iter().for_each(|path| {
-            alone.add(|| format!("{}.txt", path.strip_prefix(root).unwrap_or(path).display()))
-        });
-        alone.note(".txt files that belong to no image and are not taken", notes);
-        if beside.metadata.is_empty() && beside.known.iter().all(|known| known.text.is_none()) {
+        beside.count_json(images, notes);
+        if beside.metadata.is_empty() && beside.known.iter().all(|known| known.has == [false; 2]) {
             beside.known.clear();
         }
         Ok(beside)
+    }
+
+    /// Gives each image its file of a kind.
+    fn assign(
+        &mut self,
+        kind: Kind,
+        mut files: HashMap<PathBuf, OsString>,
+        root: &Path,
+        images: &ImageFolder,
+        spellings: &Spellings,
+        notes: &mut Vec<String>,
+    ) -> Result<(), DataError> {
+        let mut of_none = Counted::default();
+        for index in 0..images.len() {
+            let stem = images.path(index).with_extension("");
+            if let Some(ending) = files.remove(&stem) {
+                let file = images.path(index).with_extension(&ending);
+                self.give(index, kind, file, ending != kind.ending());
+            }
+        }
+        let mut rest: Vec<(PathBuf, OsString)> = files.into_iter().collect();
+        rest.sort();
+        for (stem, ending) in rest {
+            let below = stem.strip_prefix(root).unwrap_or(&stem);
+            let file = || {
+                // Unlike `with_extension` it leaves the dots in the name.
+                let mut name = stem.clone().into_os_string();
+                name.push(".");
+                name.push(&ending);
+                PathBuf::from(name)
+            };
+            match spellings.image_beside(below)? {
+                Some(index) if !self.known[index].has(kind) => self.give(index, kind, file(), true),
+                Some(index) if self.elsewhere.contains_key(&(index, kind)) => {
+                    let (file, image) = (file(), images.path(index));
+                    return Err(DataError::Unclear(format!(
+                        "{} is not the only .{} of {}: another is spelt like it; rename one",
+                        file.display(),
+                        kind.ending(),
+                        image.display()
+                    )));
+                }
+                _ => of_none.add(|| {
+                    let file = file();
+                    file.strip_prefix(root).unwrap_or(&file).display().to_string()
+                }),
+            }
+        }
+        of_none.note(&format!(".{} files that belong to no image and are not taken", kind.ending()), notes);
+        Ok(())
+    }
+
+    fn give(&mut self, index: usize, kind: Kind, file: PathBuf, elsewhere: bool) {
+        self.known[index].has[kind as usize] = true;
+        if elsewhere {
+            self.elsewhere.insert((index, kind), file);
+        }
     }
 
     /// Reads the metadata; the labels in them, if there are any.
@@ -112,12 +184,14 @@ impl Beside {
         root: &Path,
         files: &[PathBuf],
         images: &ImageFolder,
+        spellings: &Spellings,
         captions: &mut Captions,
         notes: &mut Vec<String>,
     ) -> Result<Option<Survey>, DataError> {
         let (mut survey, mut labelled) = (Survey::default(), 0);
         let mut missing = Counted::default();
         captions.in_metadata = vec![false; images.len()];
+        let mut unclear = None;
         for path in files {
             let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
             let folder = path.parent().unwrap_or(root);
@@ -130,8 +204,18 @@ impl Beside {
                     return nameless.add(|| format!("line {}", line.number));
                 };
                 named += 1;
-                let Some(index) = images.find(&folder.join(file)) else {
-                    return nowhere.add(|| file.clone());
+                let path = folder.join(file);
+                let index = images.find(&path).map_or_else(
+                    || spellings.image(path.strip_prefix(root).unwrap_or(&path)),
+                    |index| Ok(Some(index)),
+                );
+                let index = match index {
+                    Ok(Some(index)) => index,
+                    Ok(None) => return nowhere.add(|| file.clone()),
+                    Err(error) => {
+                        unclear.get_or_insert(error);
+                        return;
+                    }
                 };
                 if known[index].line.is_some() {
                     return again.add(|| file.clone());
@@ -143,6 +227,9 @@ impl Beside {
                 captions
                     .see(index, text_in(&line.fields, text), || format!("line {} of {name}", line.number));
             })?;
+            if let Some(error) = unclear.take() {
+                return Err(error);
+            }
             if named == 0 {
                 notes.push(format!(
                     "{name} is not taken: no line has a field file_name that names a file below it"
@@ -151,28 +238,43 @@ impl Beside {
             }
             self.metadata.push(metadata);
             nameless.note(&format!("lines of {name} that name no file below it, not taken"), notes);
-            nowhere.note(&format!("lines of {name} that name no image there is"), notes);
-            again.note(&format!("lines of {name} that name an image again, not taken"), notes);
+            nowhere.note(&format!("lines of {name} whose image does not exist"), notes);
+            again.note(&format!("lines of {name} that repeat an image, not taken"), notes);
         }
         if !self.metadata.is_empty() {
             for (index, _) in self.known.iter().enumerate().filter(|(_, known)| known.line.is_none()) {
                 missing.add(|| images.name(index).into_owned());
                 survey.add(None, String::new);
             }
-            missing.note("images in no metadata", notes);
+            missing.note("images without a line in the metadata", notes);
         }
         Ok((labelled > 0).then_some(survey))
     }
 
-    fn asked_for(&self, selection: &Selection, labels: bool, texts: bool) -> Result<(), DataError> {
-        for (flag, asked, there) in
-            [("--label-column", &selection.label, labels), ("--text-column", &selection.text, texts)]
-        {
-            if let (Some(name), false) = (asked, there) {
-                return Err(DataError::Unclear(format!(
-                    "{flag} {name}: no metadata.jsonl or metadata.csv in the folder says it of an image"
-                )));
+    /// Files that say of an image what metadata says too.
+    fn count_json(&self, images: &ImageFolder, notes: &mut Vec<String>) {
+        let mut twice = Counted::default();
+        for (index, known) in self.known.iter().enumerate() {
+            if known.has(Kind::Json) && known.line.is_some() {
+                twice.add(|| images.name(index).into_owned());
             }
+        }
+        twice.note(".json files that are not taken, since metadata has a line for their images", notes);
+    }
+
+    fn asked_for(&self, selection: &Selection, labels: bool, captions: &Captions) -> Result<(), DataError> {
+        for (flag, asked, there) in [
+            ("--label-column", &selection.label, labels),
+            ("--text-column", &selection.text, captions.in_metadata.contains(&true)),
+        ] {
+            let (Some(name), false) = (asked, there) else { continue };
+            let reason = match &captions.odd.example {
+                Some(example) if flag == "--text-column" => {
+                    format!("none of its texts is a string, as on {example}; name another")
+                }
+                _ => "no metadata.jsonl or metadata.csv in the folder says it of an image".to_owned(),
+            };
+            return Err(DataError::Unclear(format!("{flag} {name}: {reason}")));
         }
         Ok(())
     }
@@ -181,7 +283,7 @@ impl Beside {
     pub(super) fn tell(&self, index: usize, path: &Path, sample: &mut Sample) -> Result<(), String> {
         let Some(known) = self.known.get(index) else { return Ok(()) };
         if let Some((number, span)) = known.line {
-            let mut fields = self.metadata[number as usize].fields(span)?;
+            let mut fields = self.line(number, span)?;
             if let Some(labels) = &self.labels {
                 sample.label = labels.number(fields.get(&self.label).and_then(Raw::of_json).as_ref());
                 if sample.label.is_some() {
@@ -196,12 +298,31 @@ impl Beside {
             }
             sample.json = (!fields.is_empty()).then_some(fields);
         }
-        if let (None, Some(ending)) = (&sample.text, known.text) {
-            let file = path.with_extension(OsStr::from_bytes(&ending));
-            let bytes = fs::read(&file).map_err(|error| format!("cannot read its text: {error}"))?;
-            sample.text = Some(caption(bytes)?);
+        let read = |kind: Kind, what: &str| {
+            let usual = || path.with_extension(kind.ending());
+            let file = self.elsewhere.get(&(index, kind)).cloned().unwrap_or_else(usual);
+            fs::read(file).map_err(|error| format!("cannot read its {what}: {error}"))
+        };
+        if known.line.is_none() && known.has(Kind::Json) {
+            sample.json = Some(object_in(&read(Kind::Json, "JSON")?)?);
+        }
+        if sample.text.is_none() && known.has(Kind::Text) {
+            sample.text = Some(caption(read(Kind::Text, "text")?)?);
         }
         Ok(())
+    }
+
+    /// What a line of the metadata says.
+    fn line(&self, number: u32, span: Span) -> Result<Map<String, Value>, String> {
+        let metadata = &self.metadata[number as usize];
+        // Nothing that holds it panics.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match open.take() {
+            Some((own, file)) if own == number => file,
+            _ => metadata.open()?,
+        };
+        let (_, file) = open.insert((number, file));
+        metadata.fields(file, span)
     }
 
     /// A hash of what is beside the images, to be part of the folder's; none where there is nothing.
@@ -214,7 +335,7 @@ impl Beside {
             hasher.update(metadata.blake3.as_bytes());
         }
         for known in &self.known {
-            hasher.update(&[u8::from(known.text.is_some())]);
+            hasher.update(&known.has.map(u8::from));
         }
         Some(hasher.finalize())
     }
@@ -243,18 +364,14 @@ impl Captions {
         }
     }
 
-    fn any(&self) -> bool {
-        self.odd.count > 0 || self.in_metadata.contains(&true)
-    }
-
     fn count(&self, known: &[Known], images: &ImageFolder, notes: &mut Vec<String>) {
         let (mut with, mut without, mut twice) = (0_u64, Counted::default(), Counted::default());
         for (index, (known, &in_metadata)) in known.iter().zip(&self.in_metadata).enumerate() {
             let name = || images.name(index).into_owned();
-            if known.text.is_some() && in_metadata {
+            if known.has(Kind::Text) && in_metadata {
                 twice.add(name);
             }
-            if known.text.is_some() || in_metadata {
+            if known.has(Kind::Text) || in_metadata {
                 with += 1;
             } else {
                 without.add(name);
@@ -267,28 +384,6 @@ impl Captions {
             without.note("images without a caption", notes);
         }
     }
-}
-
-/// The metadata below `root`, those in deeper folders first, and the texts: the endings by the paths without them.
-fn companions(root: &Path) -> (Vec<PathBuf>, HashMap<PathBuf, [u8; 3]>) {
-    let (mut metadata, mut texts) = (vec![], HashMap::new());
-    // What cannot be read has stopped the listing of images.
-    for entry in walk(root).filter_map(Result::ok) {
-        if !entry.file_type().is_file() {
-            continue;
-        }
-        if NAMES.iter().any(|name| entry.file_name() == *name) {
-            metadata.push(entry.into_path());
-        } else if let Some(ending) =
-            entry.path().extension().filter(|ending| ending.eq_ignore_ascii_case("txt"))
-        {
-            let mut own = [0; 3];
-            own.copy_from_slice(ending.as_bytes());
-            texts.insert(entry.path().with_extension(""), own);
-        }
-    }
-    metadata.sort_by_key(|path| (std::cmp::Reverse(path.components().count()), path.clone()));
-    (metadata, texts)
 }
 
 #[cfg(test)]
@@ -348,9 +443,9 @@ mod tests {
         let notes = set.notes().join("\n");
         for part in [
             "name no file below it, not taken: 1, as line 3",
-            "that name no image there is: 1, as gone.jpg",
-            "name an image again, not taken: 1, as 1.jpg",
-            "images in no metadata: 3, as 2.jpg",
+            "whose image does not exist: 1, as gone.jpg",
+            "repeat an image, not taken: 1, as 1.jpg",
+            "images without a line in the metadata: 3, as 2.jpg",
             "since metadata has the text of their images: 1, as 1.jpg",
             "captions: 3 of 4 images have one",
             "images without a caption: 1, as 4.jpg",
@@ -400,5 +495,102 @@ mod tests {
             let message = select(selection).unwrap_err().to_string();
             assert!(message.contains("-column gone: no metadata"), "{message}");
         }
+    }
+
+    #[test]
+    fn json_beside_an_image_is_taken_as_in_tars() {
+        let files: [(&str, &[u8]); 6] = [
+            ("1.json", b"{\"label\": 3, \"url\": \"u\"}"),
+            ("2.JSON", b"{\"w\": 1}"),
+            ("3.v1.json", b"{}"),
+            ("4.json", b"[1]"),
+            ("5.json", b"{"),
+            ("annotations.json", b"{}"),
+        ];
+        let (root, set) = images(&["1.jpg", "2.jpg", "3.v1.jpg", "4.jpg", "5.jpg"], &files);
+        let samples = all(&set);
+        let json: Vec<_> = samples.iter().map(|sample| sample.json.clone().map(Value::Object)).collect();
+        let expected =
+            [Some(json!({"label": 3, "url": "u"})), Some(json!({"w": 1})), Some(json!({})), None, None];
+        assert_eq!(json, expected);
+        for (sample, part) in samples[3..].iter().zip(["the JSON is no object", "broken JSON"]) {
+            assert!(sample.image.as_ref().unwrap_err().contains(part), "{sample:?}");
+        }
+        assert_eq!(
+            set.notes(),
+            [".json files that belong to no image and are not taken: 1, as annotations.json"]
+        );
+        fs::write(root.path().join("metadata.csv"), "file_name,w\n1.jpg,8\n").unwrap();
+        let set = SampleSet::open(root.path()).unwrap();
+        assert_eq!(all(&set)[0].json, json!({"w": "8"}).as_object().cloned());
+        let notes = set.notes().join("\n");
+        assert!(notes.contains("since metadata has a line for their images: 1, as 1.jpg"), "{notes}");
+    }
+
+    #[test]
+    fn names_match_in_either_spelling() {
+        let (one, two) = ("caf\u{e9}", "cafe\u{301}");
+        for (image, other) in [(one, two), (two, one)] {
+            let line = format!("file_name,words\n{other}/{other}.png,hello\n");
+            let files: [(&str, &[u8]); 3] = [
+                ("metadata.csv", line.as_bytes()),
+                (&format!("{other}.TXT"), b"text"),
+                (&format!("{other}.json"), b"{\"a\": 1}"),
+            ];
+            let (root, set) = images(&[&format!("{image}/{image}.png"), &format!("{image}.png")], &files);
+            let samples = all(&set);
+            assert_eq!(samples[0].text.as_deref(), Some("text"));
+            assert_eq!(samples[0].json, json!({"a": 1}).as_object().cloned());
+            assert_eq!(samples[1].json, json!({"words": "hello"}).as_object().cloned());
+            // Another of that name makes it unclear which is meant.
+            fs::write(root.path().join(format!("{image}.txt")), b"exact").unwrap();
+            assert_eq!(texts(&SampleSet::open(root.path()).unwrap())[0].as_deref(), Some("exact"));
+        }
+        let marks = ["s\u{307}\u{323}", "s\u{323}\u{307}", "\u{1e69}"];
+        let pictures = marks.map(|name| format!("{name}.png"));
+        for (beside, content) in
+            [(format!("{}.txt", marks[2]), ""), ("metadata.csv".into(), "file_name\n\u{1e69}.png\n")]
+        {
+            let root = folder(&[&pictures[0], &pictures[1]]);
+            fs::write(root.path().join(beside), content).unwrap();
+            let message = SampleSet::open(root.path()).unwrap_err().to_string();
+            assert!(message.contains("2 images are spelt like it"), "{message}");
+        }
+        let root = folder(&[&pictures[0]]);
+        for name in &marks[1..] {
+            fs::write(root.path().join(format!("{name}.txt")), "").unwrap();
+        }
+        let message = SampleSet::open(root.path()).unwrap_err().to_string();
+        assert!(message.contains("is not the only .txt of"), "{message}");
+    }
+
+    #[test]
+    fn class_folders_count_where_the_labels_of_metadata_do_not_convert() {
+        for (name, content) in [
+            ("metadata.jsonl", "{\"file_name\": \"a/1.jpg\", \"label\": 0.5}\n"),
+            ("metadata.csv", "file_name,label\na/1.jpg,0.5\nb/2.jpg,1\n"),
+        ] {
+            let (_root, set) = images(&["a/1.jpg", "b/2.jpg"], &[(name, content.as_bytes())]);
+            let labels: Vec<_> = all(&set).iter().map(|sample| sample.label).collect();
+            assert_eq!((labels, set.classes().len()), (vec![Some(0), Some(1)], 2));
+            let notes = set.notes().join("\n");
+            for part in
+                ["labels are not taken from the field label of the metadata: ", "come from the class folders"]
+            {
+                assert!(notes.contains(part), "{notes}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_are_asked_for_and_are_no_strings_are_refused() {
+        let root = folder(&["1.jpg"]);
+        fs::write(root.path().join("metadata.jsonl"), "{\"file_name\": \"1.jpg\", \"tags\": 7}\n").unwrap();
+        let selection = Selection { text: Some("tags".into()), ..Selection::default() };
+        let message = SampleSet::select(root.path(), &selection).unwrap_err().to_string();
+        assert!(
+            message.contains("--text-column tags: none of its texts is a string, as on line 1"),
+            "{message}"
+        );
     }
 }

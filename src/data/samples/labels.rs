@@ -3,7 +3,7 @@
 //! A label is taken where it converts exactly: whole numbers of any type, true and false as 1 and 0, and strings that spell
 //! whole numbers are those numbers. Where a string is no number, all labels are names of classes, and count from 0 in the
 //! sorted order of the names in the whole input, or in the order of a list that is given. A class folder's name is a name even
-//! where it spells a number. Null, NaN and an empty string are no label. If one label converts in no way, none is taken, and
+//! where it spells a number. Null, NaN and an empty string are no label, and neither is −1 where classes have names. If one label converts in no way, none is taken, and
 //! it is said which and where, since a set with some of its labels would pass for one with all of them.
 
 mod raw;
@@ -12,15 +12,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::DataError;
+use super::key::composed;
 pub use raw::Classes;
 pub(in crate::data) use raw::Raw;
-use raw::spelt;
-pub(super) use raw::{caption, text_of};
+pub(super) use raw::{caption, object_in, text_of};
+use raw::{is_decimal, spelt};
 
 /// Most names of classes: beyond it the strings are not classes but captions or keys.
 const MOST_NAMES: usize = 1 << 16;
+/// The longest name of a class, in bytes, as tars have it.
+const LONGEST_NAME: usize = 256;
 /// Classes that a message lists.
 const SHOWN: usize = 8;
+/// Why a number is no label.
+const NO_WHOLE: &str = "is no whole number of 64 bits";
 
 /// All labels of an input, looked at before the first is taken.
 #[derive(Debug, Default)]
@@ -30,12 +35,18 @@ pub(in crate::data) struct Survey {
     samples: u64,
     /// Those without because theirs is NaN.
     nan: u64,
+    /// Those that are −1.
+    minus: u64,
+    /// Composed.
     words: BTreeSet<String>,
     too_many: bool,
-    /// The first with its place: a string that spells no number, what is no string, and what is no whole number.
+    /// The first with its place: a string that spells no whole number, such a string that spells a decimal one, and what
+    /// is no string.
     name: Option<(String, String)>,
+    decimal: Option<(String, String)>,
     typed: Option<(String, String)>,
-    odd: Option<(String, String)>,
+    /// The first that can be no label, with the reason.
+    odd: Option<String>,
     beyond: Option<(i64, String)>,
     below: Option<(i64, String)>,
 }
@@ -53,24 +64,26 @@ impl Survey {
         let keep = |slot: &mut Option<(String, String)>| {
             slot.get_or_insert_with(|| (label.shown(), place()));
         };
+        let odd = |reason: &str| Some(format!("{} ({}) {reason}", label.shown(), place()));
         let number = label.number();
         match (label, number) {
+            (Raw::Word(word), _) if word.trim().len() > LONGEST_NAME => {
+                let reason = format!("has more than {LONGEST_NAME} bytes, too many for a class name");
+                self.odd = self.odd.take().or_else(|| odd(&reason));
+            }
             (Raw::Word(word), number) => {
                 if number.is_none() {
                     keep(&mut self.name);
                 }
-                let word = word.trim();
-                if !self.words.contains(word) {
-                    if self.words.len() < MOST_NAMES {
-                        self.words.insert(word.to_owned());
-                    } else {
-                        self.too_many = true;
-                    }
+                if number.is_none() && is_decimal(word) {
+                    keep(&mut self.decimal);
                 }
+                self.add_word(&composed(word.trim()));
             }
-            (_, None) => keep(&mut self.odd),
+            (_, None) => self.odd = self.odd.take().or_else(|| odd(NO_WHOLE)),
             (_, Some(_)) => keep(&mut self.typed),
         }
+        self.minus += u64::from(number == Some(-1));
         if let Some(number) = number {
             if self.beyond.as_ref().is_none_or(|(most, _)| number > *most) {
                 self.beyond = Some((number, place()));
@@ -81,14 +94,26 @@ impl Survey {
         }
     }
 
+    fn add_word(&mut self, word: &str) {
+        if !self.words.contains(word) {
+            if self.words.len() < MOST_NAMES {
+                self.words.insert(word.to_owned());
+            } else {
+                self.too_many = true;
+            }
+        }
+    }
+
     /// With what another has seen after it.
     pub(in crate::data) fn and(mut self, other: Survey) -> Survey {
         self.labelled += other.labelled;
         self.samples += other.samples;
         self.nan += other.nan;
-        self.words.extend(other.words);
-        self.too_many |= other.too_many || self.words.len() > MOST_NAMES;
+        self.minus += other.minus;
+        self.too_many |= other.too_many;
+        other.words.iter().for_each(|word| self.add_word(word));
         self.name = self.name.or(other.name);
+        self.decimal = self.decimal.or(other.decimal);
         self.typed = self.typed.or(other.typed);
         self.odd = self.odd.or(other.odd);
         self.beyond = self.beyond.into_iter().chain(other.beyond).max_by_key(|(number, _)| *number);
@@ -111,7 +136,9 @@ impl Survey {
         notes: &mut Vec<String>,
     ) -> Result<Labels, DataError> {
         let asked = asked || given.is_some();
-        if self.labelled == 0 {
+        let named = declared.is_some() || given.is_some() || self.name.is_some();
+        let labelled = self.labelled - if named { self.minus } else { 0 };
+        if self.labelled == 0 || (labelled == 0 && asked) {
             return if asked {
                 Err(DataError::Unclear(format!(
                     "{what}: no sample has one; name what has labels with --label-column, or leave --classes out"
@@ -121,7 +148,9 @@ impl Survey {
             };
         }
         let of = |(shown, place): &(String, String)| format!("{shown} ({place})");
-        let odd = self.odd.as_ref().map(|odd| format!("{} is no whole number of 64 bits", of(odd)));
+        // A list may have it for a name.
+        let decimal = self.decimal.as_ref().filter(|_| given.is_none());
+        let odd = self.odd.clone().or_else(|| decimal.map(|decimal| format!("{} {NO_WHOLE}", of(decimal))));
         let reason = odd.or_else(|| match (&self.name, &self.typed) {
             (Some(name), Some(typed)) => {
                 Some(format!("some are names, as {}, and some are numbers, as {}", of(name), of(typed)))
@@ -136,7 +165,7 @@ impl Survey {
         if let Some(reason) = reason {
             return not_taken(what, &reason, asked, notes);
         }
-        self.count_missing(what, notes);
+        self.count_missing(what, named, notes);
         if let Some(given) = given {
             return self.given(what, declared, given);
         }
@@ -146,7 +175,8 @@ impl Survey {
         if self.name.is_none() {
             return Ok(Labels { taken: true, ..Labels::none() });
         }
-        let labels = Labels::named(self.words.into_iter().collect());
+        let words = self.words.into_iter().filter(|word| spelt(word) != Some(-1));
+        let labels = Labels::named(words);
         notes.push(format!("{what}: {}", labels.in_words()));
         Ok(labels)
     }
@@ -163,17 +193,20 @@ impl Survey {
         })
     }
 
-    fn count_missing(&self, what: &str, notes: &mut Vec<String>) {
-        let none = self.samples - self.labelled;
-        if none > 0 && self.labelled > 0 {
-            let nan = if self.nan > 0 { format!(" ({} of them NaN)", self.nan) } else { String::new() };
-            notes.push(format!("{what}: samples without one: {none} of {}{nan}", self.samples));
+    fn count_missing(&self, what: &str, named: bool, notes: &mut Vec<String>) {
+        let minus = if named { self.minus } else { 0 };
+        let none = self.samples - self.labelled + minus;
+        if none > 0 {
+            let kinds = [(self.nan, "NaN"), (minus, "−1")].into_iter().filter(|(count, _)| *count > 0);
+            let kinds: Vec<String> = kinds.map(|(count, kind)| format!("{count} of them {kind}")).collect();
+            let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+            notes.push(format!("{what}: samples without one: {none} of {}{kinds}", self.samples));
         }
     }
 
     /// By the list that a user gives.
     fn given(&self, what: &str, declared: Option<Vec<String>>, given: &Classes) -> Result<Labels, DataError> {
-        let labels = Labels::named(given.names.clone());
+        let labels = Labels::named(given.names.iter().cloned());
         let unknown = |shown: &str| {
             DataError::Unclear(format!(
                 "{what}: {shown} is none of the {} classes in {}; add it there, or correct the label",
@@ -188,7 +221,8 @@ impl Survey {
                 None => Ok(Labels { renamed: Some(renamed), ..labels }),
             };
         }
-        if let Some(word) = self.words.iter().find(|word| labels.place(word).is_none()) {
+        let mut words = self.words.iter().filter(|word| spelt(word) != Some(-1));
+        if let Some(word) = words.find(|word| labels.place(word).is_none()) {
             // Strings that spell numbers may be numbers of classes.
             let in_range = spelt(word).is_some_and(|number| (0..given.names.len() as i64).contains(&number));
             if !in_range || self.words.iter().any(|word| labels.place(word).is_some()) {
@@ -196,7 +230,7 @@ impl Survey {
             }
         }
         let outside = self.beyond.as_ref().filter(|(most, _)| *most >= given.names.len() as i64);
-        let outside = outside.or(self.below.as_ref().filter(|(least, _)| *least < 0));
+        let outside = outside.or(self.below.as_ref().filter(|(least, _)| *least < -1));
         match outside {
             Some((number, place)) if self.typed.is_some() => Err(unknown(&format!("{number} ({place})"))),
             _ => Ok(labels),
@@ -214,7 +248,7 @@ pub(super) fn not_taken(
     if asked {
         return Err(DataError::Unclear(format!("{what} cannot be taken: {reason}; name another")));
     }
-    notes.push(format!("no labels: {what} is not taken, since {reason}"));
+    notes.push(format!("labels are not taken from {what}: {reason}"));
     Ok(Labels::none())
 }
 
@@ -235,10 +269,22 @@ impl Labels {
         Labels { taken: false, classes: vec![], places: None, renamed: None }
     }
 
-    /// Names count from 0 in this order.
-    fn named(classes: Vec<String>) -> Labels {
-        let places = (0..).zip(&classes).map(|(place, name)| (name.clone(), place)).collect();
+    /// Names count from 0 in this order; two spellings of one are one.
+    fn named(names: impl IntoIterator<Item = String>) -> Labels {
+        let (mut classes, mut places) = (vec![], HashMap::new());
+        for name in names {
+            let name = composed(&name).into_owned();
+            if !places.contains_key(&name) {
+                places.insert(name.clone(), classes.len() as i64);
+                classes.push(name);
+            }
+        }
         Labels { taken: true, classes, places: Some(Arc::new(places)), renamed: None }
+    }
+
+    /// Whether labels are taken.
+    pub(super) fn are_taken(&self) -> bool {
+        self.taken
     }
 
     /// Of class folders, whose names are names even where they spell numbers.
@@ -246,8 +292,8 @@ impl Labels {
     /// # Errors
     /// When one is not among the classes that were given.
     pub(super) fn of_folders(folders: &[String], given: Option<&Classes>) -> Result<Labels, DataError> {
-        let Some(given) = given else { return Ok(Labels::named(folders.to_vec())) };
-        let labels = Labels::named(given.names.clone());
+        let Some(given) = given else { return Ok(Labels::named(folders.iter().cloned())) };
+        let labels = Labels::named(given.names.iter().cloned());
         match folders.iter().find(|folder| labels.place(folder).is_none()) {
             Some(folder) => Err(DataError::Unclear(format!(
                 "the folder {folder:?} is none of the {} classes in {}; add it there, or rename it",
@@ -264,7 +310,7 @@ impl Labels {
     }
 
     fn place(&self, name: &str) -> Option<i64> {
-        self.places.as_ref()?.get(name.trim()).copied()
+        self.places.as_ref()?.get(composed(name.trim()).as_ref()).copied()
     }
 
     /// The number for a label; none for one that is none.
@@ -277,9 +323,9 @@ impl Labels {
         }
         let number = label.number()?;
         match &self.renamed {
-            // −1 stands for none, and has no name.
             Some(renamed) => usize::try_from(number).ok().and_then(|at| *renamed.get(at)?),
-            None => Some(number),
+            // −1 stands for none where classes have names.
+            None => Some(number).filter(|&number| number != -1 || self.classes.is_empty()),
         }
     }
 

@@ -5,17 +5,15 @@
 //! there is goes to `json`, and so does a label or text that does not convert.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::labels::{Labels, Raw, Survey, text_of};
+use super::metadata::lines::JsonLines;
 use super::spelling::Folders;
 use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
-
-/// The longest line that is read.
-const LINE_LIMIT: u64 = 1 << 26;
 
 /// A list.
 #[derive(Debug)]
@@ -72,10 +70,10 @@ impl List {
 
     fn settle(&mut self, selection: &Selection) -> Result<(), DataError> {
         let (mut survey, mut odd, mut texts) = (Survey::default(), None, 0_u64);
-        let mut stream = self.reader()?;
+        let mut lines = JsonLines::open(&self.path)?;
         // A line that is broken stops the export there.
-        while let Ok(Some(object)) = stream.next_object() {
-            let line = stream.line;
+        while let Ok(Some((_, object))) = lines.next() {
+            let line = lines.number;
             let label = object.get(&self.fields.label).and_then(Raw::of_json);
             survey.add(label.as_ref(), || format!("line {line}"));
             let text = first(&object, &self.fields.text).and_then(|name| object.get(name));
@@ -91,22 +89,17 @@ impl List {
         let what = format!("the field {}", self.fields.label);
         let (given, asked) = (selection.classes.as_ref(), selection.label.is_some());
         self.fields.labels = survey.settle(&what, None, given, asked, &mut self.notes)?;
+        if let (Some(name), 0) = (&selection.text, texts) {
+            let reason = match odd {
+                Some((_, example)) => format!("none of its texts is a string, as {example}; name another"),
+                None => format!("no line of {} has that field", self.path.display()),
+            };
+            return Err(DataError::Unclear(format!("--text-column {name}: {reason}")));
+        }
         if let Some((count, example)) = odd {
             self.notes.push(format!("texts that are no strings and stay in json: {count}, as {example}"));
-        } else if let (Some(name), 0) = (&selection.text, texts) {
-            return Err(DataError::Unclear(format!(
-                "--text-column {name}: no line of {} has that field",
-                self.path.display()
-            )));
         }
         Ok(())
-    }
-
-    fn reader(&self) -> Result<Stream, DataError> {
-        let path = self.path.clone();
-        let file = File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
-        let folders = Folders::default();
-        Ok(Stream { path, reader: BufReader::new(file), line: 0, folders, fields: self.fields.clone() })
     }
 }
 
@@ -147,7 +140,8 @@ impl Input for List {
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
-        Ok(Box::new(self.reader()?))
+        let (lines, folders) = (JsonLines::open(&self.path)?, Folders::default());
+        Ok(Box::new(Stream { path: self.path.clone(), lines, folders, fields: self.fields.clone() }))
     }
 
     fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
@@ -158,19 +152,19 @@ impl Input for List {
 
 struct Stream {
     path: PathBuf,
-    reader: BufReader<File>,
-    /// The number of the line that was read last.
-    line: u64,
+    lines: JsonLines,
     folders: Folders,
     fields: Fields,
 }
 
 impl SampleStream for Stream {
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
-        while let Some(mut object) = self.next_object()? {
+        while let Some((_, mut object)) = self.lines.next()? {
             let Some(path) = take_path(&mut object, &self.fields.image) else {
                 let names: Vec<String> = self.fields.image.iter().map(|name| format!("`{name}`")).collect();
-                return Err(self.bad_line(format!("no path of an image; give it as {}", names.join(" or "))));
+                return Err(self
+                    .lines
+                    .bad(format!("no path of an image; give it as {}", names.join(" or "))));
             };
             let key = self.key(&mut object, &path)?;
             if !wanted(&key) {
@@ -188,54 +182,13 @@ impl SampleStream for Stream {
 }
 
 impl Stream {
-    fn bad_line(&self, reason: String) -> DataError {
-        DataError::BadLine { path: self.path.clone(), line: self.line, reason }
-    }
-
-    /// The object on the next line that is not blank.
-    fn next_object(&mut self) -> Result<Option<Map<String, Value>>, DataError> {
-        loop {
-            self.line += 1;
-            let mut bytes = Vec::new();
-            let mut limited = (&mut self.reader).take(LINE_LIMIT);
-            limited
-                .read_until(b'\n', &mut bytes)
-                .map_err(|source| DataError::File { path: self.path.clone(), source })?;
-            if bytes.is_empty() {
-                return Ok(None);
-            }
-            if bytes.len() as u64 == LINE_LIMIT {
-                return Err(self.bad_line(format!("more than {LINE_LIMIT} bytes; write one object a line")));
-            }
-            // A byte order mark, which some editors put first.
-            let mark: &[u8] = if self.line == 1 { b"\xef\xbb\xbf" } else { b"" };
-            let line = bytes.strip_prefix(mark).unwrap_or(&bytes);
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            return match serde_json::from_slice(line) {
-                Ok(Value::Object(object)) => Ok(Some(object)),
-                Ok(_) => Err(self.bad_line("no JSON object; write one object a line".to_owned())),
-                Err(error) => {
-                    // Its line number is that within this line.
-                    let words = error.to_string();
-                    let words = words.split(" at line ").next().unwrap_or_default();
-                    let column = error.column();
-                    let reason =
-                        format!("no JSON object ({words}, column {column}); write one object a line");
-                    Err(self.bad_line(reason))
-                }
-            };
-        }
-    }
-
     fn key(&self, object: &mut Map<String, Value>, path: &str) -> Result<String, DataError> {
         let raw = match object.remove("key") {
             Some(Value::String(key)) => key,
             Some(Value::Null) | None => key::without_extension(path.trim_start_matches('/')).to_owned(),
-            Some(other) => return Err(self.bad_line(format!("the key {other} is no string; quote it"))),
+            Some(other) => return Err(self.lines.bad(format!("the key {other} is no string; quote it"))),
         };
-        let place = || format!("line {}", self.line);
+        let place = || format!("line {}", self.lines.number);
         key::key(&raw).map_err(|reason| key::refusal(&self.path, place(), &raw, reason))
     }
 
@@ -351,7 +304,7 @@ mod tests {
         assert_eq!(samples[3].json, json!({"label": 2, "text": ["one", "two"]}).as_object().cloned());
         let notes = set.notes();
         for (note, part) in notes.iter().zip([
-            "no labels: the field label is not taken, since 1.5 (line 3)",
+            "labels are not taken from the field label: 1.5 (line 3)",
             "texts that are no strings and stay in json: 1",
         ]) {
             assert!(note.contains(part), "{note}");
@@ -369,8 +322,11 @@ mod tests {
         assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(1), Some(0)]);
         let root = folder(&["a.png"]);
         let path = root.path().join("l.jsonl");
-        fs::write(&path, "{\"file\": \"a.png\", \"kind\": \"3\", \"words\": \"x\", \"label\": \"y\"}\n")
-            .unwrap();
+        fs::write(
+            &path,
+            "{\"file\": \"a.png\", \"kind\": \"3\", \"words\": \"x\", \"label\": \"y\", \"tags\": [1,2]}\n",
+        )
+        .unwrap();
         let name = |name: &str| Some(name.to_owned());
         let selection = Selection {
             image: name("file"),
@@ -380,10 +336,14 @@ mod tests {
         };
         let sample = &all(&SampleSet::select(&path, &selection).unwrap())[0];
         assert_eq!((sample.label, sample.text.as_deref()), (Some(3), Some("x")));
-        assert_eq!(sample.json, json!({"label": "y"}).as_object().cloned());
+        assert_eq!(sample.json, json!({"label": "y", "tags": [1, 2]}).as_object().cloned());
         for (selection, part) in [
             (Selection { label: name("gone"), ..Selection::default() }, "the field gone: no sample has one"),
             (Selection { text: name("gone"), ..Selection::default() }, "--text-column gone"),
+            (
+                Selection { text: name("tags"), ..Selection::default() },
+                "--text-column tags: none of its texts is a string, as [1,2] on line 1",
+            ),
             (
                 Selection { split: name("train"), ..Selection::default() },
                 "--split train is for Parquet files",

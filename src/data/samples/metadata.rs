@@ -2,21 +2,21 @@
 //! to the metadata's folder, whatever is known. Lines are looked up when they are asked for, so that memory does not grow with
 //! what they say.
 
+pub(super) mod lines;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use self::lines::{JsonLines, Span};
 use super::{DataError, key};
 
 /// The names of such files.
 pub(super) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
 /// The field that names the image.
 const FILE_NAME: &str = "file_name";
-/// The longest line that is read.
-const LINE_LIMIT: u64 = 1 << 26;
 
 /// One such file.
 #[derive(Debug)]
@@ -25,13 +25,6 @@ pub(super) struct Metadata {
     /// Of a CSV: the names of its columns.
     header: Option<csv::StringRecord>,
     pub(super) blake3: blake3::Hash,
-}
-
-/// Where a line is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
-    pub(super) start: u64,
-    pub(super) length: u64,
 }
 
 /// A line that names an image.
@@ -63,28 +56,12 @@ impl Metadata {
         Ok(metadata)
     }
 
-    fn bad_line(&self, line: u64, reason: String) -> DataError {
-        DataError::BadLine { path: self.path.clone(), line, reason }
-    }
-
     fn read_jsonl(&self, each: &mut impl FnMut(Line)) -> Result<(), DataError> {
-        let fail = |source| DataError::File { path: self.path.clone(), source };
-        let mut reader = BufReader::new(File::open(&self.path).map_err(fail)?);
-        let (mut start, mut number) = (0, 0);
-        loop {
-            let mut bytes = Vec::new();
-            (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut bytes).map_err(fail)?;
-            let length = bytes.len() as u64;
-            if length == 0 {
-                return Ok(());
-            }
-            number += 1;
-            if !bytes.iter().all(u8::is_ascii_whitespace) {
-                let object = object(&bytes).map_err(|reason| self.bad_line(number, reason))?;
-                each(line(number, Span { start, length }, object));
-            }
-            start += length;
+        let mut lines = JsonLines::open(&self.path)?;
+        while let Some((span, object)) = lines.next()? {
+            each(line(lines.number, span, object));
         }
+        Ok(())
     }
 
     fn read_csv(&mut self, each: &mut impl FnMut(Line)) -> Result<(), DataError> {
@@ -108,17 +85,28 @@ impl Metadata {
         Ok(())
     }
 
-    /// What a line says, without the image's name.
+    /// Opens the file, for lines to be looked up in it.
+    ///
+    /// # Errors
+    /// In words, when it cannot be opened.
+    pub(super) fn open(&self) -> Result<File, String> {
+        File::open(&self.path).map_err(|error| self.changed(&error.to_string()))
+    }
+
+    fn changed(&self, reason: &str) -> String {
+        format!("{} cannot be read any more: {reason}", self.path.display())
+    }
+
+    /// What a line of the opened `file` says, without the image's name.
     ///
     /// # Errors
     /// In words: when it cannot be read, or is not what it was.
-    pub(super) fn fields(&self, span: Span) -> Result<Map<String, Value>, String> {
+    pub(super) fn fields(&self, file: &File, span: Span) -> Result<Map<String, Value>, String> {
         let mut bytes = vec![0; span.length as usize];
-        let changed = |reason: String| format!("{} cannot be read any more: {reason}", self.path.display());
-        let file = File::open(&self.path).map_err(|error| changed(error.to_string()))?;
+        let changed = |reason: String| self.changed(&reason);
         file.read_exact_at(&mut bytes, span.start).map_err(|error| changed(error.to_string()))?;
         let object = match &self.header {
-            None => object(&bytes).map_err(changed)?,
+            None => lines::object(lines::without_mark(&bytes, span.start)).map_err(changed)?,
             Some(header) => {
                 let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
                 let record = reader.records().next();
@@ -134,14 +122,6 @@ fn line(number: u64, span: Span, mut fields: Map<String, Value>) -> Line {
     let name = fields.remove(FILE_NAME);
     let name = name.as_ref().and_then(Value::as_str).and_then(|name| key::normalised(name).ok());
     Line { number, span, file_name: name, fields }
-}
-
-/// A line of JSON, with perhaps a byte order mark before it.
-fn object(line: &[u8]) -> Result<Map<String, Value>, String> {
-    match serde_json::from_slice(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)) {
-        Ok(Value::Object(object)) => Ok(object),
-        _ => Err("no JSON object; write one object a line".to_owned()),
-    }
 }
 
 /// The cells that are not empty by the names of their columns.

@@ -12,14 +12,14 @@ pub(in crate::data) mod pages;
 pub(super) mod splits;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::file::reader::FileReader;
 use rayon::prelude::*;
 
-use self::columns::Columns;
+use self::columns::{Columns, Values};
 use self::pages::Pages;
 use self::table::Table;
 use super::labels::{Labels, Survey};
@@ -37,6 +37,8 @@ pub(in crate::data) struct Tables {
     selection: Selection,
     labels: Labels,
     notes: Vec<String>,
+    /// The first of the notes are of splits and missing files: so many.
+    of_splits: usize,
 }
 
 /// One of them.
@@ -45,6 +47,8 @@ struct TableFile {
     path: PathBuf,
     /// Its place in the set as the beginning of keys.
     stem: String,
+    /// Whether rows of the set have keys of their own.
+    keyed: bool,
 }
 
 impl Tables {
@@ -56,17 +60,13 @@ impl Tables {
     ) -> Result<Tables, DataError> {
         let mut notes = vec![];
         let paths = splits::choose(root, files, selection.split.as_deref(), &mut notes)?;
-        let files = with_stems(&paths)?;
-        let (mut rows, mut stems, mut left) = (0, HashSet::new(), Vec::<String>::new());
+        let of_splits = notes.len();
+        let mut files = with_stems(&paths)?;
+        let (mut rows, mut left) = (0, Vec::<String>::new());
         let mut first: Option<(&Path, Columns)> = None;
         for file in &files {
             let Table { columns, reader, .. } = Table::open(file, selection)?;
             rows += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default();
-            if !columns.has_key() && !stems.insert(&file.stem) {
-                let reason =
-                    format!("another file also gives keys that begin with {}/; rename one", file.stem);
-                return Err(DataError::KeysClash { path: file.path.clone(), reason });
-            }
             let new: Vec<String> =
                 columns.left.iter().filter(|&column| !left.contains(column)).cloned().collect();
             left.extend(new);
@@ -81,6 +81,12 @@ impl Tables {
                 None => first = Some((&file.path, columns)),
             }
         }
+        if let Some((path, Columns { image, .. })) = &first
+            && image.values == Values::Null
+        {
+            let columns = format!("{} ({}), without a single value", image.path, image.kind);
+            return Err(DataError::NoImageColumn { path: path.to_path_buf(), columns });
+        }
         if !left.is_empty() {
             let left = left.join(", ");
             notes.push(format!(
@@ -88,6 +94,10 @@ impl Tables {
             ));
         }
         let (columns, asked) = (first.map(|(_, columns)| columns), selection.label.is_some());
+        if !columns.as_ref().is_some_and(Columns::has_key) {
+            check_stems(&files)?;
+            files.iter_mut().for_each(|file| file.keyed = false);
+        }
         let leaf = columns.as_ref().and_then(|columns| columns.label.as_ref());
         let (what, labels) = match leaf {
             Some(leaf) => (format!("the column {} ({})", leaf.path, leaf.kind), survey(&files, selection)?),
@@ -96,7 +106,7 @@ impl Tables {
         let names = columns.as_ref().and_then(|columns| columns.classes.clone());
         let labels = labels.settle(&what, names, selection.classes.as_ref(), asked, &mut notes)?;
         let selection = selection.clone();
-        Ok(Tables { fingerprint: fingerprint(&paths)?, files, rows, selection, labels, notes })
+        Ok(Tables { fingerprint: fingerprint(&paths)?, files, rows, selection, labels, notes, of_splits })
     }
 }
 
@@ -118,9 +128,9 @@ impl Tables {
         self.labels.classes()
     }
 
-    /// As [`super::SampleSet::notes`].
-    pub(in crate::data) fn notes(&self) -> &[String] {
-        &self.notes
+    /// Which of several splits is taken, and which files are missing.
+    pub(in crate::data) fn notes_of_splits(&self) -> &[String] {
+        &self.notes[..self.of_splits]
     }
 
     /// As [`super::SampleSet::fingerprint`].
@@ -137,7 +147,7 @@ impl Tables {
     pub(in crate::data) fn scan(&self, file: usize) -> Result<(Pages, Rows), DataError> {
         let table = Table::open(&self.files[file], &self.selection)?;
         let pages = Pages::of(&table).map_err(|reason| table.damaged(reason))?;
-        let mut rows = Rows { labels: vec![], keys: table.columns.has_key().then(Vec::new) };
+        let mut rows = Rows { labels: vec![], keys: table.keyed.then(Vec::new) };
         table.for_each(true, |_, key, label| {
             rows.labels.push(self.labels.number(label.as_ref()));
             if let Some(keys) = &mut rows.keys {
@@ -163,25 +173,35 @@ fn with_stems(paths: &[PathBuf]) -> Result<Vec<TableFile>, DataError> {
         let name = name.to_string_lossy();
         let stem = key::key(&name)
             .map_err(|reason| key::refusal(path, "the file's name".to_owned(), &name, reason))?;
-        Ok(TableFile { path: path.clone(), stem })
+        Ok(TableFile { path: path.clone(), stem, keyed: true })
     };
     paths.iter().map(file).collect()
 }
 
-/// The labels of all files.
+/// Whether no two files number their rows under the same name.
+fn check_stems(files: &[TableFile]) -> Result<(), DataError> {
+    let mut stems: HashMap<&str, &Path> = HashMap::new();
+    for TableFile { path, stem, .. } in files {
+        if let Some(other) = stems.insert(stem, path) {
+            let reason =
+                format!("{} also gives keys that begin with {stem}/; rename one of the two", other.display());
+            return Err(DataError::KeysClash { path: path.clone(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// The labels of all files, joined in their order as they come.
 fn survey(files: &[TableFile], selection: &Selection) -> Result<Survey, DataError> {
-    let surveys: Vec<Result<Survey, DataError>> = files
-        .par_iter()
-        .map(|file| {
-            let mut survey = Survey::default();
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            Table::open(file, selection)?.for_each(false, |row, _, label| {
-                survey.add(label.as_ref(), || format!("row {row} of {name}"));
-            })?;
-            Ok(survey)
-        })
-        .collect();
-    surveys.into_iter().try_fold(Survey::default(), |all, survey| Ok(all.and(survey?)))
+    let of_file = |file: &TableFile| {
+        let mut survey = Survey::default();
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        Table::open(file, selection)?.for_each(false, |row, _, label| {
+            survey.add(label.as_ref(), || format!("row {row} of {name}"));
+        })?;
+        Ok(survey)
+    };
+    files.par_iter().map(of_file).reduce(|| Ok(Survey::default()), |all, survey| Ok(all?.and(survey?)))
 }
 
 /// The tables as the input of an export.

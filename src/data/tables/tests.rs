@@ -98,17 +98,34 @@ fn pages_are_let_go_of_beyond_the_bound() {
     let mut recent = Recent::default();
     let loaded = |bytes: usize| Ok(vec![Some(ByteArray::from(vec![0; bytes]))]);
     for page in 0..3 {
-        recent.get(page).set(loaded(10)).unwrap();
-        recent.keep(page, 10);
+        let own = recent.get(page);
+        own.set(loaded(10)).unwrap();
+        recent.keep(page, &own);
     }
     recent.get(0);
     recent.bytes = KEPT - 5;
-    recent.get(3).set(loaded(10)).unwrap();
-    recent.keep(3, 10);
+    let own = recent.get(3);
+    own.set(loaded(10)).unwrap();
+    recent.keep(3, &own);
     let mut kept: Vec<usize> = recent.pages.keys().copied().collect();
     kept.sort_unstable();
     // Page 1 was used least lately.
     assert_eq!((kept, recent.bytes), (vec![0, 2, 3], KEPT - 5));
+}
+
+#[test]
+fn a_page_that_was_let_go_of_while_it_was_read_is_counted_once() {
+    let mut recent = Recent::default();
+    let (early, images) = (recent.get(0), || Ok(vec![Some(ByteArray::from(vec![0; 10]))]));
+    // As another page's reader would do.
+    recent.pages.clear();
+    recent.used.clear();
+    let late = recent.get(0);
+    for loaded in [&early, &late] {
+        loaded.set(images()).unwrap();
+        recent.keep(0, loaded);
+    }
+    assert_eq!((recent.bytes, recent.pages[&0].bytes), (10, 10));
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::data::DataError;
+use crate::data::samples::key::composed;
 
 /// A label as an input has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +74,15 @@ pub(super) fn spelt(word: &str) -> Option<i64> {
     if rest.bytes().any(|byte| byte != b'0') { None } else { whole.parse().ok() }
 }
 
+/// Whether `word` spells a decimal number: digits, perhaps with a sign before them and a point among them.
+pub(super) fn is_decimal(word: &str) -> bool {
+    let word = word.trim();
+    let digits = word.strip_prefix(['+', '-']).unwrap_or(word);
+    let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
+    let of_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    whole.len() + rest.len() > 0 && of_digits(whole) && of_digits(rest)
+}
+
 /// The names of classes in the order of a file that a user gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
@@ -89,7 +99,7 @@ impl Classes {
         let text =
             fs::read_to_string(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
-        let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        let names: Vec<String> = text.lines().map(|line| composed(line.trim()).into_owned()).collect();
         let mut seen = HashMap::new();
         for (line, name) in (1..).zip(&names) {
             let bad = |reason| DataError::BadLine { path: path.to_owned(), line, reason };
@@ -117,6 +127,18 @@ pub(in crate::data::samples) fn text_of(value: &Value) -> Option<String> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// The content of a file with a JSON object.
+///
+/// # Errors
+/// In words, when it is none.
+pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("the JSON is no object".to_owned()),
+        Err(error) => Err(format!("broken JSON: {error}")),
     }
 }
 

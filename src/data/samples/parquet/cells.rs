@@ -15,7 +15,7 @@ pub(super) struct Group {
     rows: u64,
     /// The row whose values are asked for.
     row: u64,
-    image: Cells<ByteArrayType>,
+    image: Option<Cells<ByteArrayType>>,
     key: Option<Cells<ByteArrayType>>,
     label: Option<LabelCells>,
     text: Option<Cells<ByteArrayType>>,
@@ -29,14 +29,16 @@ impl Group {
         columns: &Columns,
     ) -> Result<Group, ParquetError> {
         let group = &*reader.get_row_group(index)?;
-        let text = columns.text.as_ref().filter(|leaf| leaf.values != Values::Null);
+        let cells = |leaf: Option<&Leaf>| {
+            leaf.filter(|leaf| leaf.values != Values::Null).map(|leaf| bytes(group, leaf)).transpose()
+        };
         Ok(Group {
             rows: rows_of(group)?,
             row: 0,
-            image: bytes(group, &columns.image)?,
-            key: columns.key.as_ref().map(|leaf| bytes(group, leaf)).transpose()?,
+            image: cells(Some(&columns.image))?,
+            key: cells(columns.key.as_ref())?,
             label: columns.label.as_ref().map(|leaf| LabelCells::open(group, leaf)).transpose()?,
-            text: text.map(|leaf| bytes(group, leaf)).transpose()?,
+            text: cells(columns.text.as_ref())?,
         })
     }
 
@@ -53,7 +55,7 @@ impl Group {
 
     /// The row's image; none if it is null.
     pub(super) fn image(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
-        self.image.bytes(self.row)
+        self.image.as_mut().map_or(Ok(None), |cells| cells.bytes(self.row))
     }
 
     /// The row's key; none if it is null.

@@ -112,7 +112,9 @@ impl Columns {
         };
         let taken = |field: &Field| field.image().is_some_and(|leaf| leaf.index == image.index);
         let free = |leaf: &Leaf| leaf.index != image.index;
-        let key = KEYS.iter().find_map(|name| leaf(&fields, name, |values| values.is_text()));
+        // Without a value here it may have some in another file.
+        let key = |fits: fn(Values) -> bool| KEYS.iter().find_map(|name| leaf(&fields, name, fits));
+        let key = key(Values::is_text).or_else(|| key(Values::is_null));
         let label = match asked("--label-column", &selection.label)? {
             Some(field) => {
                 Some(field.leaf.clone().ok_or_else(|| unfit("--label-column", field, "column of labels"))?)
@@ -139,29 +141,35 @@ impl Columns {
         Ok(Columns { image, key, label, text, classes, left })
     }
 
-    /// Whether the rows have names of their own.
+    /// Whether the rows have names of their own; once the set's files are unified not so where no file has one.
     pub(super) fn has_key(&self) -> bool {
-        self.key.is_some()
+        self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
     }
 
-    /// Takes the columns of another file of the set in: the types of labels and texts may differ, since a column without a
-    /// value has none, and what converts converts.
+    /// Takes the columns of another file of the set in: the types of labels and texts may differ, since what converts
+    /// converts, and a column without a value has no type.
     ///
     /// # Errors
     /// How it is no file of the set, in words.
     pub(super) fn unify(&mut self, other: &Columns) -> Result<(), String> {
-        if self.in_words() != other.in_words() {
+        let unlike = self.image.path != other.image.path && !self.image.is_null_of(&other.image);
+        if unlike || self.others_in_words() != other.others_in_words() {
             return Err(format!("{} against {}", other.in_words(), self.in_words()));
         }
         match (&self.classes, &other.classes) {
             (Some(own), Some(others)) if own != others => {
-                return Err("the names of their classes are others, or in another order".to_owned());
+                return Err("their class names differ, or are in a different order".to_owned());
             }
             (None, classes) => self.classes.clone_from(classes),
             _ => {}
         }
         // Messages name the type that the column has where it has values.
-        for (own, other) in [(&mut self.label, &other.label), (&mut self.text, &other.text)] {
+        if self.image.values == Values::Null {
+            self.image.clone_from(&other.image);
+        }
+        for (own, other) in
+            [(&mut self.key, &other.key), (&mut self.label, &other.label), (&mut self.text, &other.text)]
+        {
             if own.as_ref().is_some_and(|leaf| leaf.values == Values::Null) {
                 own.clone_from(other);
             }
@@ -170,17 +178,21 @@ impl Columns {
     }
 
     fn in_words(&self) -> String {
+        format!("image {}, {}", self.image.path, self.others_in_words())
+    }
+
+    fn others_in_words(&self) -> String {
         let name = |leaf: &Option<Leaf>| leaf.as_ref().map_or("none", |leaf| &leaf.path).to_owned();
         let (key, label, text) = (name(&self.key), name(&self.label), name(&self.text));
-        format!("image {}, key {key}, label {label}, text {text}", self.image.path)
+        format!("key {key}, label {label}, text {text}")
     }
 }
 
 impl Field<'_> {
-    /// The column that holds images, if it may be one.
+    /// The column that holds images, if it may be one; it may have none in this file.
     fn image(&self) -> Option<Leaf> {
-        let plain = self.leaf.as_ref().filter(|leaf| leaf.values == Values::Bytes { text: false });
-        self.bytes.as_ref().or(plain).cloned()
+        let may_be = |leaf: &&Leaf| matches!(leaf.values, Values::Bytes { text: false } | Values::Null);
+        self.bytes.as_ref().or(self.leaf.as_ref().filter(may_be)).cloned()
     }
 
     fn in_words(&self) -> String {
@@ -193,6 +205,10 @@ impl Values {
         self == Values::Bytes { text: true }
     }
 
+    fn is_null(self) -> bool {
+        self == Values::Null
+    }
+
     /// Some writers mark no text as such.
     fn may_be_text(self) -> bool {
         matches!(self, Values::Bytes { .. } | Values::Null)
@@ -202,13 +218,16 @@ impl Values {
 /// The column of images by its name, else all that may be it.
 fn image(fields: &[Field], features: &Features) -> Vec<Leaf> {
     let named = |name: &str| fields.iter().find(|field| field.name == name).and_then(Field::image);
-    if let Some(image) = named(IMAGES[0]) {
+    if let Some(image) = named(IMAGES[0]).filter(|image| !image.values.is_null()) {
         return vec![image];
     }
     let may_be = |field: &&Field| {
         field.bytes.is_some() || IMAGES.contains(&field.name) || features.is_image(field.name)
     };
-    fields.iter().filter(may_be).filter_map(Field::image).collect()
+    let found: Vec<Leaf> = fields.iter().filter(may_be).filter_map(Field::image).collect();
+    // What has no image in this file counts where nothing else has one.
+    let filled: Vec<Leaf> = found.iter().filter(|leaf| !leaf.values.is_null()).cloned().collect();
+    if filled.is_empty() { found } else { filled }
 }
 
 fn leaf(fields: &[Field], name: &str, fits: impl Fn(Values) -> bool) -> Option<Leaf> {
@@ -230,7 +249,7 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
             Field {
                 name: field.name(),
                 leaf: find(&[field.name()]),
-                bytes: bytes.filter(|leaf| matches!(leaf.values, Values::Bytes { .. })),
+                bytes: bytes.filter(|leaf| matches!(leaf.values, Values::Bytes { .. } | Values::Null)),
                 kind,
             }
         })
@@ -238,6 +257,12 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
 }
 
 impl Leaf {
+    /// Whether one of the two is the other without a value: then `image` may stand for `image.bytes`.
+    fn is_null_of(&self, other: &Leaf) -> bool {
+        let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
+        (self.values.is_null() || other.values.is_null()) && field(self) == field(other)
+    }
+
     /// None for what is no plain value: lists, dates, decimals and the like.
     fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
         use ConvertedType::{

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ::parquet::basic::Type as PhysicalType;
 use ::parquet::column::page::PageReader;
 use ::parquet::column::reader::ColumnReaderImpl;
 use ::parquet::data_type::{ByteArray, ByteArrayType};
@@ -114,6 +115,10 @@ impl Pages {
     /// The images of the page at a position in `pages`, none where they are null.
     pub(in crate::data) fn read(&self, page: usize) -> Result<Vec<Option<ByteArray>>, String> {
         let page = self.pages[page];
+        // A column without a single value has no type.
+        if self.column.physical_type() != PhysicalType::BYTE_ARRAY {
+            return Ok(vec![None; page.rows as usize]);
+        }
         let file = File::open(&self.path).map_err(|error| format!("cannot read it: {error}"))?;
         let file = Arc::new(Places { file, asked: AtomicU64::new(0) });
         in_words(|| self.decode(file, page)).map_err(|reason| format!("its table is damaged: {reason}"))

@@ -44,7 +44,7 @@ pub(super) fn choose(
                 .collect();
             if !rest.is_empty() {
                 let rest = rest.into_iter().collect::<Vec<_>>().join(", ");
-                notes.push(format!("the split {split} alone is taken; not taken: {rest}"));
+                notes.push(format!("only the split {split} is taken; not taken: {rest}"));
             }
             files.into_iter().zip(&of).filter(|(_, own)| is_it(own)).map(|(file, _)| file).collect()
         }

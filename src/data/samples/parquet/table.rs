@@ -21,6 +21,8 @@ pub(super) struct Table {
     pub(super) path: PathBuf,
     /// The file's name as the beginning of keys.
     stem: String,
+    /// Whether rows have keys of their own.
+    pub(super) keyed: bool,
     pub(super) reader: SerializedFileReader<File>,
     pub(super) columns: Columns,
     /// The row group being read.
@@ -34,7 +36,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn open(file: &TableFile, selection: &Selection) -> Result<Table, DataError> {
-        let TableFile { path, stem } = file.clone();
+        let TableFile { path, stem, keyed } = file.clone();
         let opened = File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
         let reader =
             in_words(|| SerializedFileReader::new(opened)).map_err(|reason| match sniff_file(&path) {
@@ -45,7 +47,7 @@ impl Table {
         let missing = |columns| DataError::NoImageColumn { path: path.clone(), columns };
         let name = path.display().to_string();
         let columns = Columns::find(about.schema_descr(), &Features::of(about), selection, &name, missing)?;
-        Ok(Table { path, stem, reader, columns, group: None, next_group: 0, row: 0, last: None })
+        Ok(Table { path, stem, keyed, reader, columns, group: None, next_group: 0, row: 0, last: None })
     }
 
     /// The number of each row, its key if `with_keys` and it has one of its own, and its label. Reads no image.
@@ -54,7 +56,7 @@ impl Table {
         with_keys: bool,
         mut each: impl FnMut(u64, Option<String>, Option<Raw>),
     ) -> Result<(), DataError> {
-        let with_keys = with_keys && self.columns.has_key();
+        let with_keys = with_keys && self.keyed;
         while let Some(mut group) = self.take_group()? {
             while group.has_row() {
                 let key = with_keys.then(|| self.key(&mut group)).transpose()?;
@@ -114,7 +116,7 @@ impl Table {
     }
 
     fn key(&self, group: &mut Group) -> Result<String, DataError> {
-        if !self.columns.has_key() {
+        if !self.keyed {
             return Ok(numbered(&self.stem, self.row));
         }
         let raw = in_words(|| group.key()).map_err(|reason| self.damaged(reason))?;

@@ -310,6 +310,59 @@ fn columns_without_a_value_in_a_file_and_other_types_unify() {
 }
 
 #[test]
+fn keys_and_images_without_a_value_in_a_file_unify() {
+    let root = tempfile::tempdir().unwrap();
+    let key = "OPTIONAL BYTE_ARRAY key (UTF8);";
+    let no_key = "OPTIONAL INT32 key (UNKNOWN);";
+    let a = root.path().join("a.parquet");
+    let none = "OPTIONAL INT32 image (UNKNOWN);";
+    write(&a, &format!("{none} {key}"), &[&[Column::Int32(&[None]), Column::Bytes(&[Some(b"k")])]]);
+    let message = SampleSet::open(&a).unwrap_err().to_string();
+    assert!(message.contains("no column of images") && message.contains("image (null)"), "{message}");
+    let images = || [Column::Nested(&[Ok(b"x")]), Column::Nested(&[Err(1)])];
+    let [bytes_, paths] = images();
+    let name = Column::Bytes(&[Some(b"l")]);
+    write(&root.path().join("b.parquet"), &format!("{IMAGE} {key}"), &[&[bytes_, paths, name]]);
+    let set = SampleSet::open(root.path()).unwrap();
+    let samples = all(&set);
+    assert_eq!(keys_of(&samples), ["k", "l"]);
+    assert!(samples[0].image.as_ref().unwrap_err().contains("null"));
+    assert_eq!(samples[1].image, bytes(b"x"));
+    // So are images whose field `bytes` has no type.
+    let inner = "OPTIONAL GROUP image { OPTIONAL INT32 bytes (UNKNOWN); OPTIONAL BYTE_ARRAY path (UTF8); }";
+    let cells = [Column::Int32(&[None]), Column::Nested(&[Err(0)]), Column::Bytes(&[Some(b"m")])];
+    write(&root.path().join("c.parquet"), &format!("{inner} {key}"), &[&cells]);
+    assert_eq!(keys_of(&all(&SampleSet::open(root.path()).unwrap())), ["k", "l", "m"]);
+    // Training skips them too.
+    let trained = crate::data::Dataset::open(root.path(), crate::data::Split::All).unwrap();
+    let reason = trained.picture(0, &crate::picture::DecodeOptions::default()).unwrap_err();
+    assert!(reason.contains("null"), "{reason}");
+    // A key that is null in one file is missing there; in all files it is none.
+    let [bytes_, paths] = images();
+    write(&a, &format!("{IMAGE} {no_key}"), &[&[bytes_, paths, Column::Int32(&[None])]]);
+    let (samples, error) = failure(&SampleSet::open(root.path()).unwrap());
+    let message = error.to_string();
+    assert!(samples.is_empty() && message.contains("a.parquet, row 0: ") && message.contains("is null"));
+    assert_eq!(keys_of(&all(&SampleSet::open(&a).unwrap())), ["a/00000000"]);
+}
+
+#[test]
+fn training_is_not_told_of_columns() {
+    let (root, set) = table(
+        &format!("{IMAGE} OPTIONAL INT64 width; OPTIONAL DOUBLE label;"),
+        &[&[
+            Column::Nested(&[Ok(b"x")]),
+            Column::Nested(&[Err(1)]),
+            Column::Int64(&[Some(1)]),
+            Column::Double(&[Some(0.5)]),
+        ]],
+    );
+    assert_eq!(set.notes().len(), 2);
+    let trained = crate::data::Dataset::open(root.path(), crate::data::Split::All).unwrap();
+    assert_eq!(trained.notes(), [""; 0]);
+}
+
+#[test]
 fn splits_in_folders_are_chosen() {
     let root = tempfile::tempdir().unwrap();
     for (folder, image) in [("train", b"a"), ("test", b"b")] {
@@ -325,7 +378,7 @@ fn splits_in_folders_are_chosen() {
     write_images(&root.path().join("more.parquet"), &[&[b"c"]]);
     let selection = Selection { split: Some("train".into()), ..Selection::default() };
     let set = SampleSet::select(root.path(), &selection).unwrap();
-    assert_eq!(set.notes(), ["the split train alone is taken; not taken: files of no split, test"]);
+    assert_eq!(set.notes(), ["only the split train is taken; not taken: files of no split, test"]);
     // One folder of them is one split.
     assert_eq!(SampleSet::open(&root.path().join("default/train")).unwrap().len(), Some(1));
 }
@@ -396,6 +449,9 @@ fn files_that_would_give_the_same_keys_are_refused() {
     write_images(&root.path().join("a_b.parquet"), &[&[b"x"]]);
     let message = SampleSet::open(root.path()).unwrap_err().to_string();
     assert!(message.starts_with("keys clash in ") && message.contains("begin with a_b/"), "{message}");
+    for name in ["a.b.parquet", "a_b.parquet"] {
+        assert!(message.contains(name), "{message}");
+    }
 }
 
 #[test]

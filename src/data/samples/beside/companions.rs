@@ -1,0 +1,107 @@
+//! The files beside the images of a folder: metadata, and those that belong to one image each.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::data::folder::walk;
+use crate::data::samples::key::composed;
+use crate::data::samples::metadata::NAMES;
+use crate::data::{DataError, ImageFolder};
+
+/// What a file says of the image beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Text,
+    Json,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 2] = [Kind::Text, Kind::Json];
+
+    /// Of its file, in any case.
+    pub(super) fn ending(self) -> &'static str {
+        match self {
+            Kind::Text => "txt",
+            Kind::Json => "json",
+        }
+    }
+}
+
+/// The files in a folder and below it.
+#[derive(Debug)]
+pub(super) struct Companions {
+    /// Those in deeper folders first.
+    pub(super) metadata: Vec<PathBuf>,
+    /// Those of each kind: the endings, in their own case, by the paths without them.
+    pub(super) files: [HashMap<PathBuf, OsString>; 2],
+}
+
+impl Companions {
+    pub(super) fn below(root: &Path) -> Companions {
+        let (mut metadata, mut files) = (vec![], [HashMap::new(), HashMap::new()]);
+        // What cannot be read has stopped the listing of images.
+        for entry in walk(root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
+            if NAMES.iter().any(|name| entry.file_name() == *name) {
+                metadata.push(entry.into_path());
+                continue;
+            }
+            let Some(ending) = entry.path().extension() else { continue };
+            if let Some(kind) = Kind::ALL.iter().find(|kind| ending.eq_ignore_ascii_case(kind.ending())) {
+                files[*kind as usize].insert(entry.path().with_extension(""), ending.to_owned());
+            }
+        }
+        metadata.sort_by_key(|path| (std::cmp::Reverse(path.components().count()), path.clone()));
+        Companions { metadata, files }
+    }
+}
+
+/// Images by their names, with characters composed: metadata and files beside them may have been
+/// named on another system.
+pub(super) struct Spellings {
+    names: HashMap<String, Vec<usize>>,
+    /// Without their endings.
+    stems: HashMap<String, Vec<usize>>,
+}
+
+impl Spellings {
+    pub(super) fn of(images: &ImageFolder) -> Spellings {
+        let mut own = Spellings { names: HashMap::new(), stems: HashMap::new() };
+        // What is ASCII has one spelling only.
+        for index in (0..images.len()).filter(|&index| !images.name(index).is_ascii()) {
+            let name = composed(&images.name(index)).into_owned();
+            let stem = Path::new(&name).with_extension("").to_string_lossy().into_owned();
+            own.stems.entry(stem).or_default().push(index);
+            own.names.entry(name).or_default().push(index);
+        }
+        own
+    }
+
+    /// The image of a name that has another spelling than `name`.
+    ///
+    /// # Errors
+    /// When there are several.
+    pub(super) fn image(&self, name: &Path) -> Result<Option<usize>, DataError> {
+        the_one(&self.names, name)
+    }
+
+    /// The image that a file belongs to whose path without the ending is `stem`.
+    ///
+    /// # Errors
+    /// When there are several.
+    pub(super) fn image_beside(&self, stem: &Path) -> Result<Option<usize>, DataError> {
+        the_one(&self.stems, stem)
+    }
+}
+
+fn the_one(images: &HashMap<String, Vec<usize>>, name: &Path) -> Result<Option<usize>, DataError> {
+    let Some(text) = name.to_str().filter(|text| !text.is_ascii()) else { return Ok(None) };
+    match images.get(composed(text).as_ref()).map(Vec::as_slice) {
+        None => Ok(None),
+        Some([one]) => Ok(Some(*one)),
+        Some(several) => Err(DataError::Unclear(format!(
+            "{text}: {} images are spelt like it, none of them the same way; rename all but one",
+            several.len()
+        ))),
+    }
+}
