@@ -720,11 +720,7 @@ fn reconstructions_have_a_file_each() {
     assert_eq!(written, ["A.jpg.png", "a.jpg.png", "a.jpg.png.png", "a.png.png"]);
 
     pictures("folder", &["a.bmp", "a.bmp.png/b.png"]);
-    refused(
-        &reconstruct("folder", &["--out", &path("out2")]),
-        2,
-        &["one inside the other", "rename one"],
-    );
+    refused(&reconstruct("folder", &["--out", &path("out2")]), 2, &["one inside the other", "rename one"]);
     pictures("beside", &["a.jpg", "b.png"]);
     let sheet = ["--out", &path("out3"), "--sheet", &path("out3/b.png")];
     refused(&reconstruct("beside", &sheet), 2, &["b.png and the sheet", "another name"]);
