@@ -118,16 +118,21 @@ fn is_shard_list(parquet: &Path) -> bool {
     is_number(stem) || parquet.with_file_name(format!("{stem}_stats.json")).is_file()
 }
 
-/// Parquet files in the folder and all below it, as where each split has a folder. None where an image comes
-/// before them, which makes it a folder of images.
+/// All Parquet files below the folder, since each split may have a folder of its own. None where there
+/// is any image, which makes it a folder of images: the files are then counted as passed over.
 fn parquets_below(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![];
     // What cannot be read shows none, as where images are looked for.
-    for entry in walk(path).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
-        if ends_in(entry.file_name(), "parquet") {
+    for entry in walk(path).filter_map(Result::ok) {
+        let name = entry.file_name();
+        if !entry.file_type().is_file() || is_hidden(name) {
+            continue;
+        }
+        if has_extension(entry.path()) {
+            return vec![];
+        }
+        if ends_in(name, "parquet") {
             found.push(entry.into_path());
-        } else if found.is_empty() && has_extension(entry.path()) {
-            break;
         }
     }
     found.sort();

@@ -188,3 +188,19 @@ fn shards_are_known_again_by_names_and_sizes() {
     fs::rename(root.path().join("y.tar"), root.path().join("z.tar")).unwrap();
     assert_ne!(print(), longer);
 }
+
+#[test]
+fn a_folder_with_images_is_one_whatever_parquet_files_lie_below() {
+    for class in ["a", "z"] {
+        let root = tempfile::tempdir().unwrap();
+        for file in [format!("{class}/0.png"), "m/train.parquet".into(), "n/._x.parquet".into()] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        assert!(matches!(recognise(root.path()), Ok(Found::Folder { .. })), "{class}");
+        fs::remove_file(root.path().join(class).join("0.png")).unwrap();
+        let Ok(Found::Parquets(files)) = recognise(root.path()) else { panic!("{class}") };
+        assert_eq!(files, [root.path().join("m/train.parquet")]);
+    }
+}
