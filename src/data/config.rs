@@ -171,7 +171,7 @@ impl Config {
     /// What is taken of the validation images.
     #[must_use]
     pub fn val_selection(&self) -> Selection {
-        Selection { split: self.val_split.clone(), ..self.selection() }
+        Selection { split: self.val_split.clone(), image_of_train: true, ..self.selection() }
     }
 
     /// How pictures are decoded.

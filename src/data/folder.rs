@@ -196,7 +196,8 @@ pub(super) fn walk(root: &Path) -> Walk {
 /// See [`walk`].
 pub(super) struct Walk {
     entries: walkdir::IntoIter,
-    omitted: OmittedFiles,
+    /// Folders that were passed over; files are the caller's to count.
+    pub(super) omitted: OmittedFiles,
 }
 
 impl Iterator for Walk {
@@ -233,15 +234,11 @@ pub(super) fn is_number(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An image in `root` or its subfolders, relative to it: the first that is met. What cannot be read shows none; where images
-/// are only looked for, that is no error (a disk of tars has its `lost+found`).
-pub(super) fn any_image(root: &Path) -> Option<PathBuf> {
-    let path = walk(root).find_map(|entry| image_path(entry, root).ok().flatten())?;
-    path.strip_prefix(root).map(Path::to_owned).ok()
-}
-
 /// The path of a walk's entry if it is an image file.
-fn image_path(entry: walkdir::Result<DirEntry>, root: &Path) -> Result<Option<PathBuf>, DataError> {
+pub(super) fn image_path(
+    entry: walkdir::Result<DirEntry>,
+    root: &Path,
+) -> Result<Option<PathBuf>, DataError> {
     match entry {
         Ok(entry)
             if entry.file_type().is_file()

@@ -118,8 +118,18 @@ impl OmittedFiles {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
     }
 
-    /// A sentence for each kind of what was passed over in `root`.
+    /// A sentence for each kind of what was passed over in `root`, a folder of images.
     pub(super) fn words(&self, root: &Path) -> Vec<String> {
+        let endings = EXTENSIONS.join(", ");
+        self.in_words(root, &format!("convert what is a picture, or rename it, to one of {endings}"))
+    }
+
+    /// A sentence for each kind of what was passed over in `root`, a folder of tars or of Parquet files.
+    pub(super) fn words_beside_shards(&self, root: &Path) -> Vec<String> {
+        self.in_words(root, "put what is a picture in a folder of its own")
+    }
+
+    fn in_words(&self, root: &Path, remedy: &str) -> Vec<String> {
         let root = root.display();
         let is_archive = |ending: &str| ARCHIVES.contains(&ending);
         let (archives, others): (BTreeMap<_, _>, BTreeMap<_, _>) = self
@@ -138,10 +148,9 @@ impl OmittedFiles {
         let files = others.values().sum::<u64>() + self.other_endings;
         let endings = (files > 0).then(|| {
             format!(
-                "{} passed over in {root} for the ending: {}; convert what is a picture, or rename it, to one of {}",
+                "{} passed over in {root} for the ending: {}; {remedy}",
                 number(files, "file is", "files are"),
                 self.list_endings(&others),
-                EXTENSIONS.join(", ")
             )
         });
         let folders: u64 = self.folders.values().sum();
@@ -192,6 +201,8 @@ pub(super) struct OmittedMembers {
     pub(super) hidden: Tally,
     /// Without an ending, which says what a member is.
     pub(super) without_ending: Tally,
+    /// Of keys of which no member is an image, a text, a label or JSON.
+    pub(super) unused: Tally,
     /// Bytes after the end mark that are no tar.
     pub(super) after_end: Tally,
     /// Tars that are an end mark alone.
@@ -201,11 +212,12 @@ pub(super) struct OmittedMembers {
 impl OmittedMembers {
     /// Adds what was passed over in another tar.
     pub(super) fn append(&mut self, other: OmittedMembers) {
-        let OmittedMembers { links, in_folders, hidden, without_ending, after_end, empty } = other;
+        let OmittedMembers { links, in_folders, hidden, without_ending, unused, after_end, empty } = other;
         self.links.append(links);
         self.in_folders.append(in_folders);
         self.hidden.append(hidden);
         self.without_ending.append(without_ending);
+        self.unused.append(unused);
         self.after_end.append(after_end);
         self.empty.append(empty);
     }
@@ -237,11 +249,16 @@ impl OmittedMembers {
                 "members of tars are passed over, since they have no ending to tell what they are",
             ),
             said(
+                &self.unused,
+                "member of a tar is passed over, since nothing beside it is an image, a text, a label or JSON",
+                "members of tars are passed over, since nothing beside them is an image, a text, a label or JSON",
+            ),
+            said(
                 &self.after_end,
                 "byte after the end mark of a tar is passed over, since no tar begins there",
                 "bytes after the end marks of tars are passed over, since no tar begins there",
             ),
-            said(&self.empty, "tar has nothing in it", "tars have nothing in them"),
+            said(&self.empty, "tar is empty", "tars are empty"),
         ]
         .into_iter()
         .flatten()

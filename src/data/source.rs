@@ -63,6 +63,8 @@ impl Split {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
+    /// What is passed over beside shards.
+    beside: Vec<String>,
     kept: Option<Kept>,
 }
 
@@ -89,7 +91,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`], and when what was asked for is not there.
     pub fn select(path: &Path, split: Split, selection: &Selection) -> Result<Dataset, DataError> {
-        let found = recognise(path).map_err(|error| match error {
+        let (found, beside) = recognise(path).map_err(|error| match error {
             DataError::NoInput(path) => DataError::Missing(path),
             DataError::UnknownInput(path) => DataError::NotImages(path),
             other => other,
@@ -105,7 +107,7 @@ impl Dataset {
             }
             Found::List => return Err(DataError::NotImages(path.to_owned())),
         };
-        Ok(Dataset { source, kept: None })
+        Ok(Dataset { source, beside, kept: None })
     }
 
     /// The same, with what has been decoded of it kept in `cache`, if there is one.
@@ -150,12 +152,13 @@ impl Dataset {
     /// What is passed over in the data set, and what is taken for something special, a sentence
     /// each; the same for every split.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        match &self.source {
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        let own = match &self.source {
             Source::Folder(folder) => folder.notes(),
             Source::Shards(shards) => shards.notes(),
             Source::Tables(tables) => tables.notes(),
-        }
+        };
+        self.beside.iter().chain(own)
     }
 
     /// Reads and decodes image `index`.

@@ -27,6 +27,11 @@ pub fn merge(sets: &[TokenSet], folder: &Path, shard_rows: Option<u64>) -> Resul
     refuse_overlap(sets)?;
     let mut sidecar = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
     sidecar.source.part = None;
+    for note in sets.iter().flat_map(|set| &set.sidecar.source.notes) {
+        if !sidecar.source.notes.contains(note) {
+            sidecar.source.notes.push(note.clone());
+        }
+    }
     let sources: Result<Vec<Value>, ExportError> = sets.iter().map(identity).collect();
     let job = json!({ "merge": sources?, "shard_rows": shard_rows, "set": sidecar });
     let map = first.sidecar.map(&first.folder)?;
@@ -129,7 +134,6 @@ fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
         ("preprocessing", a.preprocessing == b.preprocessing),
         ("the files of their source", a.source.blake3 == b.source.blake3),
         ("the classes of their labels", a.source.classes == b.source.classes),
-        ("what was taken of their source", a.source.notes == b.source.notes),
         ("the prefix of their keys", a.source.key_prefix == b.source.key_prefix),
     ];
     match pairs.iter().find(|(_, same)| !same) {

@@ -29,7 +29,7 @@ mod verify;
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use job::{Job, Progress, Stopped};
-pub use keys::Keys;
+pub use keys::check_keys;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;

@@ -71,6 +71,8 @@ impl Output {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
                 }
+                // What lies beside the images decides nothing that is in the files.
+                job["set"]["source"]["notes"] = earlier["set"]["source"]["notes"].clone();
                 refuse_another(folder, &differences(&earlier, &job))?;
             }
             // Of a job that came to nothing only its description is there.

@@ -16,7 +16,7 @@ use super::write::size_in_words;
 use super::{Misuse, note, open, print};
 use crate::cli::{EncodeArgs, TakeArgs};
 use crate::data::{Classes, SampleSet, Selection};
-use crate::export::{Feed, Finished, Job, Keys, Output, Part, Stopped, verify};
+use crate::export::{Feed, Finished, Job, Output, Part, Stopped, check_keys, verify};
 use crate::tokens::SIDECAR;
 use crate::torch::keep_freed_memory;
 use crate::train::Signals;
@@ -46,11 +46,11 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
             if output.images() > 0 {
                 note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
+            let samples = check_keys(&set, part, args.images.flip)?;
+            // From here on there is something to finish.
             let signals = Signals::listen().context("cannot listen for signals")?;
-            let keys = Keys::check(&set, part, args.images.flip)?;
-            keys.notes.iter().for_each(|text| note(text));
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
-            let mut bar = Bar::new(keys.samples, output.input_end());
+            let mut bar = Bar::new(samples, output.input_end());
             let stopped = job.run(feed, &mut output, &mut |progress| {
                 bar.show(progress);
                 signals.came().is_none()
@@ -95,6 +95,7 @@ fn selection(args: &TakeArgs) -> Result<Selection> {
         label: args.label_column.clone(),
         text: args.text_column.clone(),
         classes: args.classes.as_deref().map(Classes::read).transpose()?,
+        ..Selection::default()
     })
 }
 

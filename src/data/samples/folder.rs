@@ -23,14 +23,14 @@ impl Folder {
     pub(super) fn open(path: &Path, selection: &Selection) -> Result<Folder, DataError> {
         let dataset = ImageFolder::open(path, Split::All)?;
         check_keys(path, &dataset)?;
-        let mut notes = vec![];
+        let mut notes = dataset.notes().to_vec();
         let beside = Beside::of(path, &dataset, selection, &mut notes)?;
         let classes = dataset.labels();
         if beside.labels.is_none() && !classes.is_empty() && classes.iter().all(|name| known(name).is_some())
         {
             let names = classes.join(", ");
             notes.push(format!(
-                "the classes are named as splits ({names}); to have those within, give one of these folders"
+                "the class folders are named like splits ({names}); give one of them to take the classes inside it"
             ));
         }
         let labels = match &beside.labels {
@@ -71,9 +71,8 @@ impl Input for Folder {
         Ok(Box::new(Stream { dataset, beside, labels: self.labels.clone(), next: 0 }))
     }
 
-    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
-        keys_of(self.stream()?, self.dataset.root(), each)?;
-        Ok(self.dataset.notes().to_vec())
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError> {
+        keys_of(self.stream()?, self.dataset.root(), each)
     }
 }
 
@@ -188,7 +187,7 @@ mod tests {
     #[test]
     fn splits_that_pass_for_classes_are_told() {
         let set = SampleSet::open(folder(&["train/cat/a.png", "val/b.png"]).path()).unwrap();
-        assert!(set.notes()[0].contains("named as splits (train, val)"), "{:?}", set.notes());
+        assert!(set.notes()[0].contains("named like splits (train, val)"), "{:?}", set.notes());
         let set = SampleSet::open(folder(&["test/a.png", "cat/b.png"]).path()).unwrap();
         assert_eq!(set.notes().len(), 0);
     }

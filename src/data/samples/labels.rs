@@ -15,7 +15,7 @@ use super::DataError;
 use super::key::composed;
 pub use raw::Classes;
 pub(in crate::data) use raw::Raw;
-pub(super) use raw::{caption, object_in, text_of};
+pub(super) use raw::{caption, object_in, text_of, word};
 use raw::{is_decimal, spelt};
 
 /// Most names of classes: beyond it the strings are not classes but captions or keys.

@@ -144,9 +144,8 @@ impl Input for List {
         Ok(Box::new(Stream { path: self.path.clone(), lines, folders, fields: self.fields.clone() }))
     }
 
-    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
-        keys_of(self.stream()?, &self.path, each)?;
-        Ok(vec![])
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError> {
+        keys_of(self.stream()?, &self.path, each)
     }
 }
 
@@ -346,7 +345,7 @@ mod tests {
             ),
             (
                 Selection { split: name("train"), ..Selection::default() },
-                "--split train is for Parquet files",
+                "--split train (data.split, data.val_split in a config) is for Parquet files",
             ),
         ] {
             let message = SampleSet::select(&path, &selection).unwrap_err().to_string();

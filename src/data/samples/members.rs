@@ -106,6 +106,11 @@ impl Members {
         self.omitted.without_ending.add(1, || place(&self.path, &member.name));
     }
 
+    /// Counts a member that the caller passes over, since no member of its key is of use.
+    pub(super) fn pass_over_unused(&mut self, member: &Member) {
+        self.omitted.unused.add(1, || place(&self.path, &member.name));
+    }
+
     /// Where the content of `raw`, called `name`, is; none for a link that leads to no other file.
     fn content(&mut self, raw: &Raw, name: &str) -> Result<Option<(u64, u64)>, DataError> {
         if raw.regular {

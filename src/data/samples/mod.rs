@@ -19,6 +19,7 @@ mod open;
 pub(super) mod parquet;
 mod selection;
 mod spelling;
+mod survey;
 pub(super) mod webdataset;
 
 use std::fmt::Debug;
@@ -86,7 +87,7 @@ trait Input: Debug + Send + Sync {
     fn classes(&self) -> &[String] {
         &[]
     }
-    /// As [`SampleSet::notes`].
+    /// As [`SampleSet::notes`], but for what lies beside the files of the input.
     fn notes(&self) -> &[String];
     /// As [`SampleSet::len`].
     fn len(&self) -> Option<u64>;
@@ -95,7 +96,7 @@ trait Input: Debug + Send + Sync {
     /// As [`SampleSet::stream`]; after an error it is not asked again.
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError>;
     /// As [`SampleSet::keys`].
-    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError>;
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError>;
     /// As [`SampleSet::prefix_keys`].
     fn prefix_keys(&mut self) -> bool {
         false
@@ -120,6 +121,7 @@ fn keys_of(
 #[derive(Debug)]
 pub struct SampleSet {
     input: Box<dyn Input>,
+    notes: Vec<String>,
 }
 
 impl SampleSet {
@@ -137,7 +139,9 @@ impl SampleSet {
     /// # Errors
     /// As [`SampleSet::open`], and when what was asked for is not there or does not convert.
     pub fn select(path: &Path, selection: &Selection) -> Result<SampleSet, DataError> {
-        Ok(SampleSet { input: open::open(path, selection)? })
+        let (input, mut notes) = open::open(path, selection)?;
+        notes.extend_from_slice(input.notes());
+        Ok(SampleSet { input, notes })
     }
 
     /// `folder`, `webdataset`, `parquet` or `list`.
@@ -156,7 +160,7 @@ impl SampleSet {
     /// What a user should know before the work: what is not taken of the input, and what becomes of its labels and captions.
     #[must_use]
     pub fn notes(&self) -> &[String] {
-        self.input.notes()
+        &self.notes
     }
 
     /// The number of samples where it is known without reading everything: not for WebDataset.
@@ -175,12 +179,11 @@ impl SampleSet {
 
     /// Calls `each` with the key of every sample, in the order of the stream, and with the file or
     /// folder that the sample is from. Reads of tars the headers, of Parquet the column of keys, of
-    /// a list all. Returns what is passed over in the input, and what is taken for something
-    /// special, a sentence each.
+    /// a list all.
     ///
     /// # Errors
     /// As those of the stream: an input that is damaged or not what it should be.
-    pub fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+    pub fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError> {
         self.input.keys(each)
     }
 
@@ -190,7 +193,7 @@ impl SampleSet {
         self.input.prefix_keys()
     }
 
-    /// The samples from the first on; each call begins anew. The stream ends with its first error.
+    /// The samples from the first on; each call starts from the beginning. The stream ends with its first error.
     ///
     /// # Errors
     /// When a file cannot be opened.

@@ -233,7 +233,7 @@ impl Input for Parquet {
         Ok(Box::new(Stream { tables: Arc::clone(&self.0), next: 0, table: None }))
     }
 
-    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<Vec<String>, DataError> {
+    fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError> {
         for file in &self.0.files {
             let mut keep = |key: &str| {
                 each(&file.path, key);
@@ -242,7 +242,7 @@ impl Input for Parquet {
             let mut table = Table::open(file, &self.0.selection)?;
             while table.next(&self.0.labels, &mut keep)?.is_some() {}
         }
-        Ok(vec![])
+        Ok(())
     }
 }
 

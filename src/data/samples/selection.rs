@@ -10,6 +10,8 @@ pub struct Selection {
     pub split: Option<String>,
     /// The column with the images; of a list the field with their paths, of tars the ending.
     pub image: Option<String>,
+    /// `image` is said of the training images, and these are others: a folder of images has no column.
+    pub image_of_train: bool,
     /// The column, field or ending with the labels.
     pub label: Option<String>,
     /// The column, field or ending with the captions.
@@ -25,16 +27,16 @@ impl Selection {
     /// When it has none.
     pub(in crate::data) fn check(&self, found: &Found) -> Result<(), DataError> {
         let parquet = matches!(found, Found::Parquets(_));
-        let columns = !matches!(found, Found::Folder { .. });
-        for (flag, asked, fits, what) in [
-            ("--split", &self.split, parquet, "Parquet files"),
-            ("--image-column", &self.image, columns, "Parquet files, tars and lists"),
+        let columns = self.image_of_train || !matches!(found, Found::Folder { .. });
+        for (flag, key, asked, fits, what) in [
+            ("--split", "data.split, data.val_split", &self.split, parquet, "Parquet files"),
+            ("--image-column", "data.image_column", &self.image, columns, "Parquet files, tars and lists"),
         ] {
             if let Some(name) = asked
                 && !fits
             {
                 return Err(DataError::Unclear(format!(
-                    "{flag} {name} is for {what}, which the input is not; leave it out"
+                    "{flag} {name} ({key} in a config) is for {what}, which the input is not; leave it out"
                 )));
             }
         }

@@ -1,5 +1,4 @@
-//! Files under names that are spelt otherwise: the same characters, composed or not (Unicode's NFC
-//! and NFD).
+//! Files whose names differ only in Unicode normalisation (NFC, NFD).
 
 use std::collections::HashMap;
 use std::fs;

@@ -198,9 +198,25 @@ fn a_folder_with_images_is_one_whatever_parquet_files_lie_below() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"").unwrap();
         }
-        assert!(matches!(recognise(root.path()), Ok(Found::Folder { .. })), "{class}");
+        assert!(matches!(recognise(root.path()), Ok((Found::Folder { .. }, _))), "{class}");
         fs::remove_file(root.path().join(class).join("0.png")).unwrap();
-        let Ok(Found::Parquets(files)) = recognise(root.path()) else { panic!("{class}") };
+        let Ok((Found::Parquets(files), _)) = recognise(root.path()) else { panic!("{class}") };
         assert_eq!(files, [root.path().join("m/train.parquet")]);
     }
+}
+
+#[test]
+fn what_lies_beside_shards_is_said() {
+    let empty_tar = [0; 1024];
+    let root = folder(&["b.heic", "c.7z", "d.tar.part", "sub/e.tar", "0_stats.json"]);
+    fs::write(root.path().join("0.tar"), empty_tar).unwrap();
+    let set = SampleSet::open(root.path()).unwrap();
+    let words = set.notes().join("\n");
+    for part in ["2 archives are passed over", "1 .7z", "1 .tar", "2 files are", "1 .heic", "1 .part"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    assert!(!words.contains("stats"), "{words}");
+    // It would be missing in the output.
+    let beside = folder(&["0.parquet", "more.zip"]);
+    assert!(matches!(recognise(beside.path()), Err(DataError::Compressed(_))));
 }

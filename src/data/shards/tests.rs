@@ -148,7 +148,7 @@ fn hostile_tars_name_the_file_and_the_last_good_key() {
     );
     write(&path, &[("a.jpg", b"x"), ("b.jpg", b"x"), ("a.txt", b"x")]);
     assert!(
-        refusal(&path).contains("a.txt belongs to a, which other samples stand after"),
+        refusal(&path).contains("a.txt belongs to a, but other samples lie between"),
         "{}",
         refusal(&path)
     );
@@ -188,7 +188,7 @@ fn more_tars_than_are_kept_open_are_read() {
     for index in (0..set.len()).chain([0, set.len() - 1, 0]) {
         set.picture(index, &DecodeOptions::default()).unwrap();
     }
-    let Ok(tars) = crate::data::samples::recognise(root.path()) else { panic!() };
+    let Ok((tars, _)) = crate::data::samples::recognise(root.path()) else { panic!() };
     let crate::data::samples::Found::Tars(tars) = tars else { panic!() };
     let shards = Shards::open(root.path(), tars, Split::All, &Selection::default()).unwrap();
     (0..shards.len()).for_each(|index| drop(shards.read(index).unwrap()));

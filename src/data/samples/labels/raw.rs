@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use crate::data::DataError;
 use crate::data::samples::key::composed;
 
+/// What some programs write before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// A label as an input has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::data) enum Raw {
@@ -135,11 +138,24 @@ pub(in crate::data::samples) fn text_of(value: &Value) -> Option<String> {
 /// # Errors
 /// In words, when it is none.
 pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    match serde_json::from_slice(bytes) {
+    match serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err("the JSON is no object".to_owned()),
         Err(error) => Err(format!("broken JSON: {error}")),
     }
+}
+
+/// The content of a file with a label.
+///
+/// # Errors
+/// In words, when it is no text.
+pub(in crate::data::samples) fn word(bytes: Vec<u8>) -> Result<Raw, String> {
+    let text = String::from_utf8(bytes).map_err(|_| "the label is not UTF-8".to_owned())?;
+    let word = text.trim_start_matches('\u{feff}').trim();
+    if word.contains(char::is_control) {
+        return Err("the label is no text: it has control characters".to_owned());
+    }
+    Ok(Raw::Word(word.to_owned()))
 }
 
 /// The content of a file with a caption.

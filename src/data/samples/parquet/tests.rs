@@ -359,7 +359,7 @@ fn training_is_not_told_of_columns() {
     );
     assert_eq!(set.notes().len(), 2);
     let trained = crate::data::Dataset::open(root.path(), crate::data::Split::All).unwrap();
-    assert_eq!(trained.notes(), [""; 0]);
+    assert_eq!(trained.notes().count(), 0);
 }
 
 #[test]

@@ -6,8 +6,10 @@ use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
 use super::super::tests::{all, failure, keys};
+use super::shard::MEMBER_LIMIT;
 use super::*;
 use crate::data::SampleSet;
+use crate::data::samples::Encoded;
 
 /// A tar of these members.
 fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -183,12 +185,13 @@ fn broken_companions_and_missing_images_are_bad_samples() {
         "the text is not UTF-8",
         "broken JSON",
         "the JSON is no object",
-        "no image member",
     ]) {
         let reason = sample.image.as_ref().unwrap_err();
         assert!(reason.contains(part), "{reason}");
     }
-    assert_eq!((samples.len(), samples[6].image.is_ok()), (7, true));
+    assert_eq!((samples.len(), samples[5].image.is_ok()), (6, true));
+    let unused = "1 member of a tar is passed over, since nothing beside it is an image, a text, a label or JSON, for instance other.npy";
+    assert!(notes(&set)[0].starts_with(unused), "{:?}", notes(&set));
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn clashing_keys_are_refused() {
         (&["a.jpg", "b.jpg", "b.png"][..], ["b.jpg and b.png are two images of b", "rename"]),
         (&["a.jpg", "b.0.jpg", "b.1.jpg"], ["b.0.jpg and b.1.jpg", "first dot"]),
         (&["a.jpg", "b.txt", "b.TXT"], ["b.txt and b.TXT are two parts of one kind of b", "rename"]),
-        (&["a.jpg", "b.jpg", "a.txt", "c.jpg"], ["a.txt belongs to a, which other", "sort the members"]),
+        (&["a.jpg", "b.jpg", "a.txt", "c.jpg"], ["a.txt belongs to a, but other", "sort the members"]),
     ] {
         let members: Vec<(&str, &[u8])> = members.iter().map(|&name| (name, &b"x"[..])).collect();
         let (_root, set) = shard(&tar(&members));
@@ -244,7 +247,7 @@ fn link(builder: &mut Builder<Vec<u8>>, kind: EntryType, name: &str, target: &st
 }
 
 fn notes(set: &SampleSet) -> Vec<String> {
-    set.keys(&mut |_, _| {}).unwrap()
+    set.notes().to_vec()
 }
 
 #[test]
@@ -284,7 +287,7 @@ fn links_are_the_files_that_they_lead_to() {
     assert_eq!(samples[2].label, Some(5));
     let words = notes(&set);
     assert!(
-        words.len() == 1 && words[0].starts_with("1 link in tars is passed over"),
+        words.len() == 2 && words[0].starts_with("1 link in tars is passed over"),
         "the folder alone: {words:?}"
     );
 }
@@ -357,10 +360,7 @@ fn tars_one_after_another_are_one() {
             && notes(&set)[0].contains("x.tar")
     );
     let (_root, set) = shard(&[0; 10240]);
-    assert_eq!(
-        (all(&set).len(), notes(&set)),
-        (0, vec!["1 tar has nothing in it, for instance x.tar".to_owned()])
-    );
+    assert_eq!((all(&set).len(), notes(&set)), (0, vec!["1 tar is empty, for instance x.tar".to_owned()]));
     // The second is held to what the first is.
     let (_root, set) = shard(&[one.clone(), two[..512].to_vec()].concat());
     assert!(failure(&set).1.to_string().contains("beyond the sample a: it is cut short within b.jpg"));
@@ -416,6 +416,26 @@ fn keys_are_the_same_however_their_letters_are_spelt() {
     let samples = all(&set);
     assert_eq!(keys_of(&samples), ["caf\u{e9}", "d"]);
     assert_eq!(samples[0].text.as_deref(), Some("text"));
+    let apart = [("caf\u{e9}.jpg", &b"x"[..]), ("d.jpg", b"x"), ("cafe\u{301}.txt", b"text")];
+    let (_root, set) = shard(&tar(&apart));
+    assert!(failure(&set).1.to_string().contains("sort the members"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_label_or_of_json() {
+    let (_root, set) = shard(&tar(&[
+        ("a.cls", b"\xEF\xBB\xBF10\n"),
+        ("a.jpg", b"x"),
+        ("a.json", b"\xEF\xBB\xBF{\"k\":1}"),
+        ("b.cls", b"2"),
+        ("b.jpg", b"x"),
+        ("c.cls", b"\x02\0\0\0"),
+        ("c.jpg", b"x"),
+    ]));
+    let samples = all(&set);
+    assert_eq!(samples.iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(10), Some(2), None]);
+    assert_eq!(samples[0].json.as_ref().unwrap()["k"], 1);
+    assert!(samples[2].image.as_ref().unwrap_err().contains("control characters"));
 }
 
 #[test]

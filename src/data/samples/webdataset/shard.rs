@@ -1,0 +1,269 @@
+//! A tar being read: its members by key, sample after sample.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::data::omitted::OmittedMembers;
+use crate::data::samples::endings::{Endings, Left, Role, TWO_PARTS};
+use crate::data::samples::labels::{Labels, Raw, caption, object_in, word};
+use crate::data::samples::members::{Member, Members};
+use crate::data::samples::{Encoded, Sample, key};
+use crate::data::{DataError, EXTENSIONS};
+
+/// The longest member that is read: the longest image that is decoded.
+pub(super) const MEMBER_LIMIT: u64 = 1 << 31;
+/// The longest label that is read; what is longer is no number and no name.
+const LABEL_LIMIT: u64 = 256;
+
+/// A member that belongs to a sample.
+struct Part {
+    key: String,
+    role: Role,
+    /// The first of several of one role is taken.
+    place: usize,
+    ending: String,
+    member: Member,
+}
+
+/// A tar being read.
+pub(in crate::data) struct Shard {
+    pub(super) members: Members,
+    /// The first member of the next sample, which showed that the one before is whole.
+    ahead: Option<Part>,
+    /// The keys so far: 16 bytes for each sample of this tar.
+    seen: HashSet<u128>,
+    /// What keys begin with.
+    pub(super) prefix: String,
+    endings: Arc<Endings>,
+    pub(super) left: Left,
+    pub(super) has_texts: bool,
+}
+
+/// Where a sample's image lies.
+pub(in crate::data) struct Located {
+    /// Of the image, else the sample's key.
+    pub name: String,
+    /// The image's first byte in the tar and its length, or why it cannot be used; none if there is no image.
+    pub image: Option<Result<(u64, u64), String>>,
+    /// Its label.
+    pub label: Option<Raw>,
+}
+
+impl Shard {
+    pub(in crate::data) fn open(path: &Path, endings: &Arc<Endings>) -> Result<Shard, DataError> {
+        Ok(Shard {
+            members: Members::open(path)?,
+            ahead: None,
+            seen: HashSet::new(),
+            prefix: String::new(),
+            endings: Arc::clone(endings),
+            left: Left::default(),
+            has_texts: false,
+        })
+    }
+
+    /// What has been passed over, once all has been read.
+    pub(in crate::data) fn omitted(self) -> OmittedMembers {
+        self.members.omitted
+    }
+
+    /// Where the next sample's image is; none at the tar's end. Reads headers and the class alone.
+    pub(in crate::data) fn locate(&mut self) -> Result<Option<Located>, DataError> {
+        let Some(group) = self.group()? else { return Ok(None) };
+        let located = group.locate(&mut self.members)?;
+        self.members.last_whole = Some(group.key);
+        Ok(Some(located))
+    }
+
+    pub(super) fn next(
+        &mut self,
+        labels: &Labels,
+        wanted: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Option<Sample>, DataError> {
+        while let Some(mut group) = self.group()? {
+            group.key.insert_str(0, &self.prefix);
+            let sample = if wanted(&group.key) { Some(group.read(&mut self.members, labels)?) } else { None };
+            self.members.last_whole = Some(group.key);
+            if sample.is_some() {
+                return Ok(sample);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The members of the next sample, none of them read. Those of a key of which none is of use are
+    /// no sample.
+    fn group(&mut self) -> Result<Option<Group>, DataError> {
+        while let Some(mut group) = self.adjacent()? {
+            let others = group.settle(self.members.path())?;
+            if group.parts.is_empty() {
+                others.iter().for_each(|part| self.members.pass_over_unused(&part.member));
+                continue;
+            }
+            others.iter().for_each(|part| self.left.count(&part.ending));
+            self.has_texts |= group.parts.iter().any(|part| part.role == Role::Text);
+            return Ok(Some(group));
+        }
+        Ok(None)
+    }
+
+    /// The next members of one key.
+    fn adjacent(&mut self) -> Result<Option<Group>, DataError> {
+        let first = match self.ahead.take() {
+            Some(part) => part,
+            None => match self.next_part()? {
+                Some(part) => part,
+                None => return Ok(None),
+            },
+        };
+        let composed = key::composed(&first.key).into_owned();
+        if !self.seen.insert(key::digest(&composed)) {
+            let reason = format!(
+                "{} belongs to {}, but other samples lie between; sort the members by name",
+                first.member.name, first.key
+            );
+            return Err(DataError::KeysClash { path: self.members.path().to_owned(), reason });
+        }
+        let mut group = Group { key: first.key.clone(), parts: vec![] };
+        let mut current = Some(first);
+        while let Some(part) = current {
+            if key::composed(&part.key) != composed {
+                self.ahead = Some(part);
+                break;
+            }
+            self.members.check(&part.member)?;
+            group.parts.push(part);
+            current = self.next_part()?;
+        }
+        Ok(Some(group))
+    }
+
+    /// The next member that has a key and an ending.
+    fn next_part(&mut self) -> Result<Option<Part>, DataError> {
+        while let Some(member) = self.members.next()? {
+            let (folders, base) = key::split(&member.name);
+            if let Some((stem, ending)) = base.split_once('.') {
+                let (key, ending) = (format!("{folders}{stem}"), ending.to_ascii_lowercase());
+                let (role, place) = self.endings.role(&ending);
+                return Ok(Some(Part { key, role, place, ending, member }));
+            }
+            self.members.pass_over(&member);
+        }
+        Ok(None)
+    }
+}
+
+/// The members of one key; once settled those that are of use, one of each role.
+struct Group {
+    key: String,
+    parts: Vec<Part>,
+}
+
+impl Group {
+    /// Leaves one member of each role, and returns the others.
+    fn settle(&mut self, tar: &Path) -> Result<Vec<Part>, DataError> {
+        for role in [Role::Image, Role::Text, Role::Label, Role::Json] {
+            let of_role = || self.parts.iter().filter(|part| part.role == role);
+            let Some(first) = of_role().map(|part| part.place).min() else { continue };
+            let mut firsts = of_role().filter(|part| part.place == first);
+            let (one, another) = (firsts.next(), firsts.next());
+            let unclear = first == TWO_PARTS && another.is_some();
+            if let (Some(one), Some(another), false) = (one, another, unclear) {
+                return Err(self.clash(one, another, tar));
+            }
+            for part in self.parts.iter_mut().filter(|part| part.role == role) {
+                if unclear || part.place != first {
+                    part.role = Role::Other;
+                }
+            }
+        }
+        Ok(self.parts.extract_if(.., |part| part.role == Role::Other).collect())
+    }
+
+    fn clash(&self, one: &Part, another: &Part, tar: &Path) -> DataError {
+        let (what, remedy) = match one.role {
+            Role::Image => ("images", " or choose an ending with --image-column"),
+            _ => ("parts of one kind", ""),
+        };
+        let reason = format!(
+            "{} and {} are two {what} of {}, since a key ends at the first dot; rename one of them{remedy}",
+            one.member.name, another.member.name, self.key
+        );
+        DataError::KeysClash { path: tar.to_owned(), reason }
+    }
+
+    fn member(&self, role: Role) -> Option<&Member> {
+        self.parts.iter().find(|part| part.role == role).map(|part| &part.member)
+    }
+
+    fn locate(&self, members: &mut Members) -> Result<Located, DataError> {
+        let image = self.member(Role::Image);
+        let mut found = Located {
+            name: image.map_or_else(|| self.key.clone(), |image| image.name.clone()),
+            image: image.map(|image| match image.size {
+                0..=MEMBER_LIMIT => Ok((image.start, image.size)),
+                _ => Err(too_long()),
+            }),
+            label: None,
+        };
+        if let Some(member) = self.member(Role::Label) {
+            match label(members, member)? {
+                Ok(label) => found.label = Some(label),
+                Err(reason) => found.image = found.image.map(|image| image.and(Err(reason))),
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(&self, members: &mut Members, labels: &Labels) -> Result<Sample, DataError> {
+        let mut sample =
+            Sample { key: self.key.clone(), image: Err(no_image()), label: None, text: None, json: None };
+        // The first thing that is wrong with the sample.
+        let named = self.parts.iter().all(|part| part.member.is_utf8);
+        let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
+        for Part { role, member, .. } in &self.parts {
+            let taken = if *role == Role::Label {
+                label(members, member)?.map(|label| sample.label = labels.number(Some(&label)))
+            } else if member.size > MEMBER_LIMIT {
+                Err(too_long())
+            } else {
+                take(&mut sample, *role, members.read(member)?)
+            };
+            fault = fault.or(taken.err());
+        }
+        if let Some(reason) = fault {
+            sample.image = Err(reason);
+        }
+        Ok(sample)
+    }
+}
+
+/// Puts a member's content in its place.
+fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
+    match role {
+        Role::Image => sample.image = Ok(Encoded::Bytes(bytes)),
+        Role::Text => sample.text = Some(caption(bytes)?),
+        Role::Json => sample.json = Some(object_in(&bytes)?),
+        // A label has been read with fewer bytes; the others are not.
+        Role::Label | Role::Other => {}
+    }
+    Ok(())
+}
+
+/// A sample's label, or why it has none that can be used.
+fn label(members: &mut Members, member: &Member) -> Result<Result<Raw, String>, DataError> {
+    if member.size > LABEL_LIMIT {
+        return Ok(Err(format!("the label has more bytes than the limit of {LABEL_LIMIT}")));
+    }
+    Ok(word(members.read(member)?))
+}
+
+/// What is wrong with a sample that has none.
+pub(in crate::data) fn no_image() -> String {
+    format!("no image member; one ends in {}", EXTENSIONS.join(", "))
+}
+
+fn too_long() -> String {
+    format!("a member has more bytes than the limit of {MEMBER_LIMIT}")
+}
