@@ -35,6 +35,7 @@ LEGACY_PICKLES = 4
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Names of averaged weights.
 AVERAGED = re.compile(r"(^|_)ema(_|$)", re.IGNORECASE)
+LITEMA = "model_ema."
 # Classes and functions that tensors are made of; any other is never loaded.
 OF_TENSORS = re.compile(
     r"torch\.(_utils\._rebuild_)?\w+|torch\.(_tensor|storage|serialization|nn\.parameter|cuda)\.\w+"
@@ -200,7 +201,12 @@ def network(path: Path, tensors: dict[str, torch.Tensor], anchor: str) -> tuple[
             shared = os.path.commonprefix([name.split("."), head.split(".")])
             others.append(name.removeprefix("".join(f"{part}." for part in shared)))
     notes = [f"taken: {head.removesuffix('.') or 'what is under no name'}"] if len(heads) > 1 else []
-    return own, notes + left_out(others)
+    # latent-diffusion's LitEma keeps averages beside the network, by the parameters' names without their dots.
+    averages = {name: own[key] for name in own if (key := f"{LITEMA}{name.replace('.', '')}") in own}
+    if averages:
+        own = {name: tensor for name, tensor in own.items() if not name.startswith(LITEMA)}
+        notes.append(f"taken: the averages in {LITEMA.removesuffix('.')}, of {len(averages)} of {len(own)} tensors")
+    return own | averages, notes + left_out(others)
 
 
 def left_out(names: Iterable[str]) -> list[str]:

@@ -133,6 +133,7 @@ def taken(marker: Path) -> dict[str, tuple[str, bytes, list[str]]]:
         "ema none": ("llamagen", saved({"model": llamagen, "ema": None} | training), ["argparse.Namespace"]),
         "ema empty": ("llamagen", saved({"model": llamagen, "ema": {}}), []),
         "ema": ("llamagen", saved({"model": other(llamagen), "ema": llamagen} | discriminator), ["taken: ema", "1 of discriminator"]),
+        "litema": ("taming", saved(other(taming) | {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in taming.items()}), ["averages in model_ema"]),
         "params_ema": ("taming", saved({"params_ema": taming, "params": other(taming)}), ["taken: params_ema"]),
         "counters": ("llamagen", saved(llamagen | {"quantize.codebook_used": torch.zeros(9)} | counter), ["1 of encoder, 1 of quantize"]),
         "half": ("llamagen", saved({name: tensor.half() for name, tensor in llamagen.items()}), []),

@@ -116,6 +116,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("uint32.tif", "32-bit unsigned whole numbers"),
     ("int16.tif", "16-bit signed whole numbers"),
     ("palette.tif", "a palette"),
+    ("fill-order.tif", "in reverse order (FillOrder 2)"),
     ("lab.tif", "colours of kind 8"),
     ("ycbcr.tif", "YCbCr"),
 ];

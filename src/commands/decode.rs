@@ -66,11 +66,16 @@ fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
         rows += 1;
         let key = row?.key;
         if let Err(clash) = names.add(Path::new(&file_name(&key)?)) {
-            let (Clash::Same(earlier) | Clash::Folder(earlier)) = clash;
             let folder = set.folder.display();
+            let (Clash::Same(earlier) | Clash::Folder(earlier)) = clash else {
+                return Err(Misuse(format!(
+                    "the key {key} of {folder} is too long for the name of a file; give --sheets"
+                ))
+                .into());
+            };
             return Err(Misuse(format!(
                 "the images of row {earlier} and of row {} ({key} of {folder}), counted from 0 over all sets, cannot have \
-                 a file each; decode the sets apart, or give --sheets",
+                 a file each; decode the sets separately, or give --sheets",
                 rows - 1
             ))
             .into());

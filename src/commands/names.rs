@@ -12,14 +12,19 @@ pub(super) struct Names {
     count: usize,
 }
 
-/// Why two files cannot both be written.
+/// Why a file cannot be written beside the others.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Clash {
     /// They are one; the position of the earlier.
     Same(usize),
     /// One is a folder in which the other lies; the position of the earlier.
     Folder(usize),
+    /// A name is longer than a file system takes.
+    TooLong,
 }
+
+/// Bytes of a name in the file systems of Linux and macOS.
+const LONGEST_NAME: usize = 255;
 
 impl Names {
     /// Adds a file, whose position is the number of files before.
@@ -27,6 +32,9 @@ impl Names {
     /// # Errors
     /// When it cannot be there beside an earlier one.
     pub fn add(&mut self, file: &Path) -> Result<(), Clash> {
+        if file.iter().any(|name| name.len() > LONGEST_NAME) {
+            return Err(Clash::TooLong);
+        }
         let own = digest(file);
         if let Some(&earlier) = self.files.get(&own) {
             return Err(Clash::Same(earlier));
@@ -67,5 +75,9 @@ mod tests {
         assert_eq!(added(&["x", "a.png", "a.png"])[2], Err(Clash::Same(1)));
         assert_eq!(added(&["a.png", "a.png/b/c.png"])[1], Err(Clash::Folder(0)));
         assert_eq!(added(&["x", "a.png/b/c.png", "a.png"])[2], Err(Clash::Folder(1)));
+        assert_eq!(
+            added(&["a".repeat(255).as_str(), "b".repeat(256).as_str()]),
+            [Ok(()), Err(Clash::TooLong)]
+        );
     }
 }

@@ -128,6 +128,11 @@ fn refuse_clashes(tasks: &[Task]) -> Result<()> {
                 tasks[earlier].source.display(),
                 tasks[earlier].target.display()
             ),
+            Err(Clash::TooLong) => {
+                format!(
+                    "the reconstruction of {source} would be {target_words}, a name of over 255 bytes; rename the image"
+                )
+            }
         };
         return Err(Misuse(words).into());
     }

@@ -76,7 +76,7 @@ impl Tally {
     }
 
     /// What `words` makes of the number and the example, if there are any.
-    fn said(&self, words: impl FnOnce(u64, &str) -> String) -> Option<String> {
+    pub(super) fn said(&self, words: impl FnOnce(u64, &str) -> String) -> Option<String> {
         (self.count > 0).then(|| words(self.count, &self.example))
     }
 }

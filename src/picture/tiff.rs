@@ -124,6 +124,10 @@ fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<Vec<u8>, Picture
     let used = ink.colours + usize::from(ink.premultiplied.is_some());
     let predicted = number(tiff, Tag::Predictor)?.unwrap_or(1) != 1;
     let planar = number(tiff, Tag::PlanarConfiguration)?.unwrap_or(1) == 2;
+    if number(tiff, Tag::FillOrder)?.unwrap_or(1) != 1 {
+        // The decoder does not know the tag.
+        return Err(unsupported("with the bits of its bytes in reverse order (FillOrder 2)"));
+    }
     if planar && count > 1 && tiff.find_tag(Tag::TileOffsets).map_err(error)?.is_some() {
         return Err(unsupported("in tiles with its colours apart"));
     }

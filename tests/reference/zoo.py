@@ -568,6 +568,7 @@ def make_ranges():
         ("ycbcr", rgb, 6),
     ]:
         tiff(f"bad/{name}", samples, photometric=photometric)
+    tiff("bad/fill-order", rgb, fill_order=2)
 
     # JPEG in TIFF, in strips that share their tables, as libtiff writes it.
     photo = layouts_photo()
@@ -579,7 +580,7 @@ def make_ranges():
     expect("tiff-jpeg-ycbcr", np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
-def tiff(name, samples, photometric=None, extra=None, stated=None, planar=False, order="<"):
+def tiff(name, samples, photometric=None, extra=None, stated=None, planar=False, order="<", fill_order=None):
     """An uncompressed TIFF of `samples` [H, W, channels]."""
     height, width, channels = samples.shape
     kinds = {"u": 1, "i": 2, "f": 3}
@@ -593,6 +594,8 @@ def tiff(name, samples, photometric=None, extra=None, stated=None, planar=False,
         (262, 3, [photometric]), (273, 4, None), (277, 3, [channels]), (278, 4, [height]),
         (279, 4, [len(data) // planes] * planes), (284, 3, [2 if planar else 1]),
     ]
+    if fill_order is not None:
+        tags.insert(5, (266, 3, [fill_order]))
     if extra is not None:
         tags.append((338, 3, [extra]))
     tags.append((339, 3, [kinds[samples.dtype.kind]] * channels))

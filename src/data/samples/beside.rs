@@ -17,6 +17,7 @@ use super::metadata::lines::Span;
 use super::metadata::{Line, Metadata};
 use super::{DataError, Sample, Selection};
 use crate::data::ImageFolder;
+use crate::data::omitted::Tally;
 
 /// What is known of the images of a folder.
 #[derive(Debug)]
@@ -49,25 +50,9 @@ impl Known {
     }
 }
 
-/// Things of a kind, counted, with one of them.
-#[derive(Default)]
-struct Counted {
-    count: u64,
-    example: Option<String>,
-}
-
-impl Counted {
-    fn add(&mut self, example: impl FnOnce() -> String) {
-        self.count += 1;
-        self.example.get_or_insert_with(example);
-    }
-
-    /// `{what}: {count}, as {example}`, if there are any.
-    fn note(&self, what: &str, notes: &mut Vec<String>) {
-        if let Some(example) = &self.example {
-            notes.push(format!("{what}: {}, as {example}", self.count));
-        }
-    }
+/// Says how many there are of `what`, with one of them, if there are any.
+fn note(tally: &Tally, what: &str, notes: &mut Vec<String>) {
+    notes.extend(tally.said(|count, example| format!("{what}: {count}, as {example}")));
 }
 
 impl Beside {
@@ -78,7 +63,12 @@ impl Beside {
         selection: &Selection,
         notes: &mut Vec<String>,
     ) -> Result<Beside, DataError> {
-        let Companions { metadata, files } = Companions::below(root);
+        let Companions { metadata, files, tables } = Companions::below(root);
+        note(
+            &tables,
+            "tables that are not taken, since only metadata.jsonl and metadata.csv are read",
+            notes,
+        );
         let usual = || vec!["text".to_owned(), "caption".to_owned()];
         let mut beside = Beside {
             metadata: vec![],
@@ -131,7 +121,7 @@ impl Beside {
         spellings: &Spellings,
         notes: &mut Vec<String>,
     ) -> Result<(), DataError> {
-        let mut of_none = Counted::default();
+        let mut of_none = Tally::default();
         for index in 0..images.len() {
             let stem = images.path(index).with_extension("");
             if let Some(ending) = files.remove(&stem) {
@@ -161,13 +151,13 @@ impl Beside {
                         image.display()
                     )));
                 }
-                _ => of_none.add(|| {
+                _ => of_none.add(1, || {
                     let file = file();
                     file.strip_prefix(root).unwrap_or(&file).display().to_string()
                 }),
             }
         }
-        of_none.note(&format!(".{} files that belong to no image and are not taken", kind.ending()), notes);
+        note(&of_none, &format!(".{} files that belong to no image and are not taken", kind.ending()), notes);
         Ok(())
     }
 
@@ -189,19 +179,19 @@ impl Beside {
         notes: &mut Vec<String>,
     ) -> Result<Option<Survey>, DataError> {
         let (mut survey, mut labelled) = (Survey::default(), 0);
-        let mut missing = Counted::default();
+        let mut missing = Tally::default();
         captions.in_metadata = vec![false; images.len()];
         let mut unclear = None;
         for path in files {
             let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
             let folder = path.parent().unwrap_or(root);
             let (mut nowhere, mut again, mut nameless, mut named) =
-                (Counted::default(), Counted::default(), Counted::default(), 0_u64);
+                (Tally::default(), Tally::default(), Tally::default(), 0_u64);
             let number = self.metadata.len() as u32;
             let Beside { known, label, text, .. } = self;
             let metadata = Metadata::read(path, |line: Line| {
                 let Some(file) = &line.file_name else {
-                    return nameless.add(|| format!("line {}", line.number));
+                    return nameless.add(1, || format!("line {}", line.number));
                 };
                 named += 1;
                 let path = folder.join(file);
@@ -211,14 +201,14 @@ impl Beside {
                 );
                 let index = match index {
                     Ok(Some(index)) => index,
-                    Ok(None) => return nowhere.add(|| file.clone()),
+                    Ok(None) => return nowhere.add(1, || file.clone()),
                     Err(error) => {
                         unclear.get_or_insert(error);
                         return;
                     }
                 };
                 if known[index].line.is_some() {
-                    return again.add(|| file.clone());
+                    return again.add(1, || file.clone());
                 }
                 known[index].line = Some((number, line.span));
                 let value = line.fields.get(label.as_str()).and_then(Raw::of_json);
@@ -237,29 +227,29 @@ impl Beside {
                 continue;
             }
             self.metadata.push(metadata);
-            nameless.note(&format!("lines of {name} that name no file below it, not taken"), notes);
-            nowhere.note(&format!("lines of {name} whose image does not exist"), notes);
-            again.note(&format!("lines of {name} that repeat an image, not taken"), notes);
+            note(&nameless, &format!("lines of {name} that name no file below it, not taken"), notes);
+            note(&nowhere, &format!("lines of {name} whose image does not exist"), notes);
+            note(&again, &format!("lines of {name} that repeat an image, not taken"), notes);
         }
         if !self.metadata.is_empty() {
             for (index, _) in self.known.iter().enumerate().filter(|(_, known)| known.line.is_none()) {
-                missing.add(|| images.name(index).into_owned());
+                missing.add(1, || images.name(index).into_owned());
                 survey.add(None, String::new);
             }
-            missing.note("images without a line in the metadata", notes);
+            note(&missing, "images without a line in the metadata", notes);
         }
         Ok((labelled > 0).then_some(survey))
     }
 
     /// Files that say of an image what metadata says too.
     fn count_json(&self, images: &ImageFolder, notes: &mut Vec<String>) {
-        let mut twice = Counted::default();
+        let mut twice = Tally::default();
         for (index, known) in self.known.iter().enumerate() {
             if known.has(Kind::Json) && known.line.is_some() {
-                twice.add(|| images.name(index).into_owned());
+                twice.add(1, || images.name(index).into_owned());
             }
         }
-        twice.note(".json files that are not taken, since metadata has a line for their images", notes);
+        note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
     }
 
     fn asked_for(&self, selection: &Selection, labels: bool, captions: &Captions) -> Result<(), DataError> {
@@ -268,10 +258,11 @@ impl Beside {
             ("--text-column", &selection.text, captions.in_metadata.contains(&true)),
         ] {
             let (Some(name), false) = (asked, there) else { continue };
-            let reason = match &captions.odd.example {
-                Some(example) if flag == "--text-column" => {
-                    format!("none of its texts is a string, as on {example}; name another")
-                }
+            let odd = captions
+                .odd
+                .said(|_, example| format!("none of its texts is a string, as on {example}; name another"));
+            let reason = match odd {
+                Some(odd) if flag == "--text-column" => odd,
                 _ => "no metadata.jsonl or metadata.csv in the folder says it of an image".to_owned(),
             };
             return Err(DataError::Unclear(format!("{flag} {name}: {reason}")));
@@ -352,36 +343,36 @@ fn text_in<'a>(fields: &Map<String, Value>, names: &'a [String]) -> Option<(&'a 
 struct Captions {
     in_metadata: Vec<bool>,
     /// Texts in metadata that are no strings.
-    odd: Counted,
+    odd: Tally,
 }
 
 impl Captions {
     fn see(&mut self, index: usize, text: Option<(&str, Option<String>)>, place: impl FnOnce() -> String) {
         match text {
             Some((_, Some(_))) => self.in_metadata[index] = true,
-            Some((_, None)) => self.odd.add(place),
+            Some((_, None)) => self.odd.add(1, place),
             None => {}
         }
     }
 
     fn count(&self, known: &[Known], images: &ImageFolder, notes: &mut Vec<String>) {
-        let (mut with, mut without, mut twice) = (0_u64, Counted::default(), Counted::default());
+        let (mut with, mut without, mut twice) = (0_u64, Tally::default(), Tally::default());
         for (index, (known, &in_metadata)) in known.iter().zip(&self.in_metadata).enumerate() {
             let name = || images.name(index).into_owned();
             if known.has(Kind::Text) && in_metadata {
-                twice.add(name);
+                twice.add(1, name);
             }
             if known.has(Kind::Text) || in_metadata {
                 with += 1;
             } else {
-                without.add(name);
+                without.add(1, name);
             }
         }
-        self.odd.note("texts in metadata that are no strings and stay in json", notes);
-        twice.note(".txt files that are not taken, since metadata has the text of their images", notes);
+        note(&self.odd, "texts in metadata that are no strings and stay in json", notes);
+        note(&twice, ".txt files that are not taken, since metadata has the text of their images", notes);
         if with > 0 {
             notes.push(format!("captions: {with} of {} images have one", known.len()));
-            without.note("images without a caption", notes);
+            note(&without, "images without a caption", notes);
         }
     }
 }
@@ -592,5 +583,13 @@ mod tests {
             message.contains("--text-column tags: none of its texts is a string, as on line 1"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn tables_under_other_names_are_said() {
+        let root = folder(&["a.png", "captions.csv", "sub/labels.tsv"]);
+        let set = SampleSet::open(root.path()).unwrap();
+        let words = set.notes().join("\n");
+        assert!(words.contains("tables that are not taken") && words.contains(": 2, as "), "{words}");
     }
 }

@@ -5,9 +5,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::data::folder::walk;
+use crate::data::omitted::Tally;
 use crate::data::samples::key::composed;
 use crate::data::samples::metadata::NAMES;
 use crate::data::{DataError, ImageFolder};
+
+/// The endings of tables.
+const TABLES: [&str; 3] = ["csv", "tsv", "jsonl"];
 
 /// What a file says of the image beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,11 +39,14 @@ pub(super) struct Companions {
     pub(super) metadata: Vec<PathBuf>,
     /// Those of each kind: the endings, in their own case, by the paths without them.
     pub(super) files: [HashMap<PathBuf, OsString>; 2],
+    /// Tables under other names, which may say something of the images.
+    pub(super) tables: Tally,
 }
 
 impl Companions {
     pub(super) fn below(root: &Path) -> Companions {
         let (mut metadata, mut files) = (vec![], [HashMap::new(), HashMap::new()]);
+        let mut tables = Tally::default();
         // What cannot be read has stopped the listing of images.
         for entry in walk(root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
             if NAMES.iter().any(|name| entry.file_name() == *name) {
@@ -49,10 +56,13 @@ impl Companions {
             let Some(ending) = entry.path().extension() else { continue };
             if let Some(kind) = Kind::ALL.iter().find(|kind| ending.eq_ignore_ascii_case(kind.ending())) {
                 files[*kind as usize].insert(entry.path().with_extension(""), ending.to_owned());
+            } else if TABLES.iter().any(|table| ending.eq_ignore_ascii_case(table)) {
+                let path = entry.path();
+                tables.add(1, || path.strip_prefix(root).unwrap_or(path).display().to_string());
             }
         }
         metadata.sort_by_key(|path| (std::cmp::Reverse(path.components().count()), path.clone()));
-        Companions { metadata, files }
+        Companions { metadata, files, tables }
     }
 }
 

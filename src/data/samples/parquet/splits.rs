@@ -57,7 +57,8 @@ pub(super) fn choose(
         }
         None => files,
     };
-    count(&chosen, notes);
+    count(&chosen, notes)?;
+    notes.extend(joined(root, &chosen));
     Ok(chosen)
 }
 
@@ -99,7 +100,10 @@ fn numbered(stem: &str) -> Option<(&str, u32, u32)> {
 }
 
 /// Says of which sets files are missing by their own numbers.
-fn count(files: &[PathBuf], notes: &mut Vec<String>) {
+///
+/// # Errors
+/// When a set was written twice, in different numbers of files: its images would count twice.
+fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     let mut sets: BTreeMap<(&Path, &str, u32), BTreeSet<u32>> = BTreeMap::new();
     for file in files {
         let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -108,12 +112,41 @@ fn count(files: &[PathBuf], notes: &mut Vec<String>) {
             sets.entry((folder, name, count)).or_default().insert(number);
         }
     }
+    for ((folder, name, count), (next_folder, next_name, next_count)) in sets.keys().zip(sets.keys().skip(1))
+    {
+        if (folder, name) == (next_folder, next_name) {
+            return Err(DataError::Unclear(format!(
+                "{} holds {name} as {count} file(s) and as {next_count}, perhaps two versions of it; remove the files of one",
+                folder.display()
+            )));
+        }
+    }
     // A single file may well be meant.
     for ((_, name, count), numbers) in sets.into_iter().filter(|_| files.len() > 1) {
         if (numbers.len() as u32) < count {
             notes.push(format!("{name}: {} of {count} files are there", numbers.len()));
         }
     }
+    Ok(())
+}
+
+/// Says which folders, other than those of splits, are taken together: they may be subsets of their own.
+fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
+    let subset = |file: &PathBuf| {
+        let inside = file.strip_prefix(root).unwrap_or(file).parent().unwrap_or(Path::new(""));
+        let names = inside.iter().filter(|folder| word(&folder.to_string_lossy()).is_none());
+        names.collect::<PathBuf>()
+    };
+    let subsets: BTreeSet<PathBuf> = files.iter().map(subset).collect();
+    let names: Vec<String> = subsets.iter().map(|name| name.display().to_string()).collect();
+    let names: Vec<&str> =
+        names.iter().map(|name| if name.is_empty() { "." } else { name.as_str() }).collect();
+    (names.len() > 1).then(|| {
+        format!(
+            "files of several folders are taken together: {}; give one of them for its own",
+            names.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -174,5 +207,10 @@ mod tests {
         let (_, notes) =
             chosen(&["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], None).unwrap();
         assert_eq!(notes, ["train: 2 of 3 files are there"]);
+        let twice = ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"];
+        assert!(chosen(&twice, None).unwrap_err().contains("as 1 file(s) and as 2"));
+        let (_, notes) = chosen(&["en/train-00000-of-00001.parquet", "fr/train/0.parquet"], None).unwrap();
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("taken together: en, fr"), "{notes:?}");
     }
 }
