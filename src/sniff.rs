@@ -1,5 +1,5 @@
-//! What a file is, told from its first bytes, never from its name: so that a refusal can say what lies there
-//! instead of what was expected.
+//! What a file is, told from its first bytes, never from its name: so that a refusal can say what
+//! lies there instead of what was expected.
 
 mod boxes;
 mod ifd;
@@ -116,8 +116,8 @@ kinds! {
     Program = "a program",
 }
 
-/// What a file is whose first bytes are `head`: all of it, or [`HEAD_BYTES`] at least. Where a picture's first
-/// directory lies further back (TIFF), it is looked at if `head` holds it.
+/// What a file is whose first bytes are `head`: all of it, or [`HEAD_BYTES`] at least. Where a
+/// picture's first directory lies further back (TIFF), it is looked at if `head` holds it.
 #[must_use]
 pub fn sniff(head: &[u8]) -> Kind {
     if head.is_empty() {

@@ -249,7 +249,8 @@ fn a_truncated_jpeg_filled_up_with_zeros_is_refused() {
     }
 }
 
-/// What jpeg-decoder reads is whole or refused, and a refusal does not promise what `lenient_jpeg` cannot keep.
+/// What jpeg-decoder reads is whole or refused, and a refusal does not promise what `lenient_jpeg`
+/// cannot keep.
 #[test]
 fn lenient_does_not_reach_odd_layouts() {
     let lenient = DecodeOptions { lenient_jpeg: true, ..options() };

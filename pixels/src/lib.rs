@@ -48,9 +48,10 @@ pub fn resize(
     resizer.resize(source, target, options)
 }
 
-/// As the library's own (Keys 1981, a = -0.5), but for the zeros at whole pixels, which here are not quite zero. The library
-/// drops zeros from the ends of what a pixel is made of, then takes what the first and the last are made of for the outermost:
-/// in an enlarged part whose first or last pixel falls on a whole one it reads beside the picture's memory (`tests/edges.rs`).
+/// As the library's own (Keys 1981, a = -0.5), but for the zeros at whole pixels, which here are
+/// not quite zero. The library drops zeros from the ends of what a pixel is made of, then takes
+/// what the first and the last are made of for the outermost: in an enlarged part whose first or
+/// last pixel falls on a whole one it reads beside the picture's memory (`tests/edges.rs`).
 #[must_use]
 pub fn catmull_rom(x: f64) -> f64 {
     let x = x.abs();

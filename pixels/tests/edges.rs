@@ -1,5 +1,5 @@
-//! Nothing is read beside a picture when a part of it is resized. Without AddressSanitizer this only runs the cases;
-//! `just test-asan` runs them with it.
+//! Nothing is read beside a picture when a part of it is resized. Without AddressSanitizer this
+//! only runs the cases; `just test-asan` runs them with it.
 #![allow(
     clippy::unwrap_used,
     unsafe_code,
@@ -26,8 +26,9 @@ fn filters() -> [FilterType; 4] {
     [FilterType::Lanczos3, FilterType::Custom(bicubic), FilterType::Bilinear, FilterType::Box]
 }
 
-/// Start and length of parts of a side of `length` pixels, to be resized to `target`: all, at either edge, whole
-/// pixels and not, and such that the first or the last new pixel falls on the middle of an old one.
+/// Start and length of parts of a side of `length` pixels, to be resized to `target`: all, at
+/// either edge, whole pixels and not, and such that the first or the last new pixel falls on the
+/// middle of an old one.
 fn parts(length: f64, target: f64) -> Vec<(f64, f64)> {
     let half = (length / 2.0).max(1.0);
     let scale = half / target;

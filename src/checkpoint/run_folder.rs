@@ -101,7 +101,8 @@ impl RunFolder {
     /// Loads the newest checkpoint that is whole, and lists the damaged ones that are newer.
     ///
     /// # Errors
-    /// [`Error::UnknownFormat`] and [`Error::Io`]: they are no damage, so an older checkpoint is no substitute.
+    /// [`Error::UnknownFormat`] and [`Error::Io`]: they are no damage, so an older checkpoint is no
+    /// substitute.
     pub fn newest_whole(&self) -> Result<Resumed, Error> {
         let mut damaged = Vec::new();
         for step in self.checkpoints()?.into_iter().rev() {
@@ -120,7 +121,8 @@ impl RunFolder {
         Ok(Resumed { loaded: None, damaged })
     }
 
-    /// The state of the newest checkpoint whose state can be read, without its tensors; nothing if there is none.
+    /// The state of the newest checkpoint whose state can be read, without its tensors; nothing if
+    /// there is none.
     ///
     /// # Errors
     /// [`Error::UnknownFormat`], [`Error::Io`].

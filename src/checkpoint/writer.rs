@@ -68,8 +68,8 @@ impl RunWriter {
         &self.folder
     }
 
-    /// Renames a damaged checkpoint to `damaged-step-N`, so that the run can save this step again and nothing
-    /// counts it as kept. Returns its new place.
+    /// Renames a damaged checkpoint to `damaged-step-N`, so that the run can save this step again
+    /// and nothing counts it as kept. Returns its new place.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -106,8 +106,9 @@ pub struct TrainArgs {
     /// Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Training images, in place of data.train: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such.
-    /// Without --val-data or --val-split, a share of them (data.val_share) is kept for validation
+    /// Training images, in place of data.train: a folder, a WebDataset .tar, a Hugging Face
+    /// .parquet, or a folder of such. Without --val-data or --val-split, a share of them
+    /// (data.val_share) is kept for validation
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Validation images, in place of data.val
@@ -122,10 +123,10 @@ pub struct TrainArgs {
     /// Run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit for bit
-    /// on the same processor and versions, on CUDA only with train.deterministic. Config, device and
-    /// thread count are the run's; what is given besides must agree with them, or be a key that may
-    /// change (train.steps, data.train and others)
+    /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit
+    /// for bit on the same processor and versions, on CUDA only with train.deterministic. Config,
+    /// device and thread count are the run's; what is given besides must agree with them, or be a
+    /// key that may change (train.steps, data.train and others)
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// With --resume: if the run has no whole checkpoint, start over at step 0 and discard its logs
@@ -153,11 +154,12 @@ pub struct TrainArgs {
 /// Which images of Parquet files, or of tars.
 #[derive(Debug, Clone, Args)]
 pub struct PickArgs {
-    /// Of Parquet files of several splits (train-…, validation-…, test-…, or folders of these names) the one to take
+    /// Of Parquet files of several splits (train-…, validation-…, test-…, or folders of these
+    /// names) the one to take
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// The column with the images; of tars the ending of such members, of a list the field with their paths [default: image,
-    /// img, jpg, png or the like]
+    /// The column with the images; of tars the ending of such members, of a list the field with
+    /// their paths [default: image, img, jpg, png or the like]
     #[arg(long, value_name = "NAME")]
     pub image_column: Option<String>,
 }
@@ -219,8 +221,8 @@ pub struct EvalArgs {
     /// How the tokenizer is used
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Images, all of which are evaluated: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such [default:
-    /// the run's validation images]
+    /// Images, all of which are evaluated: a folder, a WebDataset .tar, a Hugging Face .parquet, or
+    /// a folder of such [default: the run's validation images]
     #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
     /// Which of the images of --data

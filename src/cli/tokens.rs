@@ -95,14 +95,16 @@ pub struct TakeArgs {
     /// Which images
     #[command(flatten)]
     pub pick: PickArgs,
-    /// The column with the labels; of tars the ending, of a list or metadata the field [default: label, cls or the like].
-    /// Labels that are no whole numbers are names of classes, which count in sorted order
+    /// The column with the labels; of tars the ending, of a list or metadata the field [default:
+    /// label, cls or the like]. Labels that are no whole numbers are names of classes, which count
+    /// in sorted order
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
     /// The column, ending or field with the captions [default: text, caption, txt]
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
-    /// The names of the classes, one a line, in the order in which they count, in place of the sorted one
+    /// The names of the classes, one a line, in the order in which they count, in place of the
+    /// sorted one
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
 }

@@ -109,8 +109,8 @@ impl Config {
         Ok((config.resolved(), notes))
     }
 
-    /// Reads the file of a run or a model as it was written. An absent key may have meant something else
-    /// then.
+    /// Reads the file of a run or a model as it was written. An absent key may have meant something
+    /// else then.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
@@ -165,7 +165,8 @@ impl Config {
         Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images))
     }
 
-    /// What differs between a step in micro-batches and one whole batch, other than rounding and random draws, in words.
+    /// What differs between a step in micro-batches and one whole batch, other than rounding and
+    /// random draws, in words.
     #[must_use]
     pub fn micro_batch_terms(&self) -> Option<String> {
         let parts = self.train.micro_batches;

@@ -6,8 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-/// Files whose size and time are asked for. A larger folder is sampled, since asking for a million files takes minutes on a
-/// network disk.
+/// Files whose size and time are asked for. A larger folder is sampled, since asking for a million
+/// files takes minutes on a network disk.
 const MOST_FILES: usize = 100_000;
 
 /// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
@@ -16,7 +16,8 @@ const MOST_FILES: usize = 100_000;
 pub struct Fingerprint {
     /// Of the images' names, and in archives of their places and sizes too.
     names: String,
-    /// Of the files' sizes: of archives all of them, of a folder up to 100,000 files at equal distances in the list.
+    /// Of the files' sizes: of archives all of them, of a folder up to 100,000 files at equal
+    /// distances in the list.
     sizes: String,
     /// Of the same files' modification times.
     times: String,

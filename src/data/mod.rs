@@ -1,14 +1,14 @@
 //! From a folder of image files, from tar shards or Parquet files to batches of uint8 tensors.
 //!
-//! `source` says which images there are: those of a `folder`, of `shards` or of `tables`. `order` shuffles them for an epoch, `pass`
-//! decides which come next, `transform` crops and resizes a picture by means of `resample`,
-//! `cache` keeps what was decoded, `assemble` makes a batch and `loader` has that done in the
-//! background; `omitted` counts what is passed over; `bad` keeps count of the files that cannot be used,
-//! `config` holds the settings, `fingerprint` tells whether a resumed run meets the same images;
-//! `samples` reads the inputs of an export from first to last,
-//! without batches and without an order of its own. The order of the images and what is done to each are pure
-//! functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them, whatever the number of
-//! threads. Nothing here knows of models or training.
+//! `source` says which images there are: those of a `folder`, of `shards` or of `tables`. `order`
+//! shuffles them for an epoch, `pass` decides which come next, `transform` crops and resizes a
+//! picture by means of `resample`, `cache` keeps what was decoded, `assemble` makes a batch and
+//! `loader` has that done in the background; `omitted` counts what is passed over; `bad` keeps
+//! count of the files that cannot be used, `config` holds the settings, `fingerprint` tells whether
+//! a resumed run meets the same images; `samples` reads the inputs of an export from first to last,
+//! without batches and without an order of its own. The order of the images and what is done to
+//! each are pure functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them,
+//! whatever the number of threads. Nothing here knows of models or training.
 
 mod assemble;
 mod bad;
@@ -157,8 +157,8 @@ pub enum DataError {
         /// What to give for each.
         remedy: String,
     },
-    /// What was asked for is not there or has no meaning, or what is there could be meant in several ways: a sentence with the
-    /// remedy.
+    /// What was asked for is not there or has no meaning, or what is there could be meant in
+    /// several ways: a sentence with the remedy.
     #[error("{0}")]
     Unclear(String),
     /// An input file that the system does not let be read.

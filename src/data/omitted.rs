@@ -124,7 +124,8 @@ impl OmittedFiles {
         self.in_words(root, &format!("convert what is a picture, or rename it, to one of {endings}"))
     }
 
-    /// A sentence for each kind of what was passed over in `root`, a folder of tars or of Parquet files.
+    /// A sentence for each kind of what was passed over in `root`, a folder of tars or of Parquet
+    /// files.
     pub(super) fn words_beside_shards(&self, root: &Path) -> Vec<String> {
         self.in_words(root, "put what is a picture in a folder of its own")
     }

@@ -6,9 +6,10 @@ use rand::seq::SliceRandom;
 use super::Dataset;
 use crate::seed::Seed;
 
-/// A function of (seed, epoch). The images of a folder in any order. Of tars: one tar after the other in any order, so that
-/// a disk reads on nearly where it is, then mixed as by a buffer of `window` images out of which one is drawn at a time. Of
-/// Parquet likewise, one page after the other, with as large a window as memory holds.
+/// A function of (seed, epoch). The images of a folder in any order. Of tars: one tar after the
+/// other in any order, so that a disk reads on nearly where it is, then mixed as by a buffer of
+/// `window` images out of which one is drawn at a time. Of Parquet likewise, one page after the
+/// other, with as large a window as memory holds.
 pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64) -> Vec<u32> {
     let mut rng = seed.derive("order", &[epoch]).rng();
     let Some(mut shards) = dataset.shards() else {

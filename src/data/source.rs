@@ -76,9 +76,9 @@ enum Source {
 }
 
 impl Dataset {
-    /// Lists the images of `path`, told apart as the input of an export is: those in a folder and its subfolders, or
-    /// those in a .tar or .parquet file or in such files of a folder. Of a folder it reads no file, of tars and Parquet the
-    /// headers and the classes.
+    /// Lists the images of `path`, told apart as the input of an export is: those in a folder and
+    /// its subfolders, or those in a .tar or .parquet file or in such files of a folder. Of a
+    /// folder it reads no file, of tars and Parquet the headers and the classes.
     ///
     /// # Errors
     /// When there is nothing, nothing that can be trained on, a tar is damaged, or no image of that part.
@@ -138,8 +138,9 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/` and its name in there, or
-    /// the key that its row has in an export. Bytes that are not UTF-8 are written as `\xFF`.
+    /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/`
+    /// and its name in there, or the key that its row has in an export. Bytes that are not UTF-8
+    /// are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
         match &self.source {
@@ -219,7 +220,8 @@ impl Dataset {
         }
     }
 
-    /// A hash (blake3, hexadecimal) over names, sizes and times of change of all files, which are asked for one by one.
+    /// A hash (blake3, hexadecimal) over names, sizes and times of change of all files, which are
+    /// asked for one by one.
     #[must_use]
     pub fn files_fingerprint(&self) -> String {
         match &self.source {
@@ -229,8 +231,8 @@ impl Dataset {
         }
     }
 
-    /// The images of each tar, or of each page of Parquet, which lie in it in this order; none for a folder, where files lie
-    /// anywhere.
+    /// The images of each tar, or of each page of Parquet, which lie in it in this order; none for
+    /// a folder, where files lie anywhere.
     pub(super) fn shards(&self) -> Option<Vec<Range<u32>>> {
         match &self.source {
             Source::Folder(_) => None,

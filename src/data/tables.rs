@@ -1,7 +1,8 @@
-//! Parquet files as a data set: where each image's page is, so that training reads pages in any order.
+//! Parquet files as a data set: where each image's page is, so that training reads pages in any
+//! order.
 //!
-//! A page holds a handful of images or thousands, and is decompressed as a whole, so pages are shuffled, and images only
-//! among those that fit in memory: see [`TableRows::window`].
+//! A page holds a handful of images or thousands, and is decompressed as a whole, so pages are
+//! shuffled, and images only among those that fit in memory: see [`TableRows::window`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -79,7 +80,8 @@ struct Recently {
 }
 
 impl TableRows {
-    /// Indexes the Parquet files of `path`: labels and keys are read, of images the headers of pages.
+    /// Indexes the Parquet files of `path`: labels and keys are read, of images the headers of
+    /// pages.
     pub(super) fn open(
         path: &std::path::Path,
         files: Vec<PathBuf>,
@@ -186,8 +188,9 @@ impl TableRows {
         self.pages.iter().map(|page| page.images.clone()).collect()
     }
 
-    /// How many images can be mixed at a time, `asked` at most, so that their pages are kept in memory until their last
-    /// image has been drawn: of a page of r images the last stays 1 + ln r times as long as one does on average.
+    /// How many images can be mixed at a time, `asked` at most, so that their pages are kept in
+    /// memory until their last image has been drawn: of a page of r images the last stays 1 + ln r
+    /// times as long as one does on average.
     pub(super) fn window(&self, asked: usize) -> usize {
         let rows =
             self.pages.iter().map(|page| self.files[page.file as usize].pages[page.page as usize].rows);
@@ -269,7 +272,8 @@ impl Recent {
 
     /// Counts a page that has been read, and lets go of those that have not been used for longest.
     fn keep(&mut self, page: usize, loaded: &Loaded) {
-        // One that was let go of while it was read is its reader's only, even if another reads the page again.
+        // One that was let go of while it was read is its reader's only, even if another reads the
+        // page again.
         let Some(own) = self.pages.get_mut(&page).filter(|own| Arc::ptr_eq(&own.loaded, loaded)) else {
             return;
         };

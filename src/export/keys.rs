@@ -12,7 +12,8 @@ use crate::data::{SampleSet, digest};
 /// whole input.
 ///
 /// # Errors
-/// [`ExportError::KeysClash`] where two samples have one key; when the input cannot be read to its end.
+/// [`ExportError::KeysClash`] where two samples have one key; when the input cannot be read to its
+/// end.
 pub fn check_keys(set: &SampleSet, part: Part, flip: bool) -> Result<u64, ExportError> {
     let (mut samples, mut clash) = (0, None);
     let mut taken: HashMap<u128, usize> = HashMap::new();

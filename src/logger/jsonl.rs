@@ -47,7 +47,8 @@ struct StepOf {
     step: u64,
 }
 
-/// Refuses a `.jsonl` file that [`cut_back`] would refuse, without changing it. A missing file is fine.
+/// Refuses a `.jsonl` file that [`cut_back`] would refuse, without changing it. A missing file is
+/// fine.
 ///
 /// # Errors
 /// As [`cut_back`].

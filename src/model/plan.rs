@@ -33,8 +33,8 @@ pub struct Config {
     pub attention: Vec<i64>,
     /// A residual block, self-attention and another residual block at the coarsest resolution of both halves.
     pub mid_attention: bool,
-    /// Groups of every group normalisation; absent: 32 in [`Variant::Vqgan`], otherwise a quarter of
-    /// the channels, at most 32.
+    /// Groups of every group normalisation; absent: 32 in [`Variant::Vqgan`], otherwise a quarter
+    /// of the channels, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_groups: Option<i64>,
     /// Width C of the latent; absent: the quantizer's own, without a projection.
@@ -51,10 +51,11 @@ pub enum Variant {
     /// Ours.
     #[default]
     Plain,
-    /// As in taming-transformers and its descendants, so that their weights can be used: normalisations
-    /// have 32 groups at any width, and 1e-6 is added to their variances; images are padded on the right
-    /// and below alone before a strided convolution; the encoder ends in a 3×3 convolution; 1×1
-    /// convolutions stand between `latent_channels` and the quantizer's own width, on both sides.
+    /// As in taming-transformers and its descendants, so that their weights can be used:
+    /// normalisations have 32 groups at any width, and 1e-6 is added to their variances; images are
+    /// padded on the right and below alone before a strided convolution; the encoder ends in a 3×3
+    /// convolution; 1×1 convolutions stand between `latent_channels` and the quantizer's own width,
+    /// on both sides.
     Vqgan,
 }
 
@@ -232,8 +233,8 @@ impl Config {
     }
 
     /// Whether these settings, as a run recorded them, meant another number of groups then: before
-    /// [`Variant::Vqgan`] had 32 at any width, an absent `norm_groups` was a quarter of the channels
-    /// in it too, and no run wrote it out.
+    /// [`Variant::Vqgan`] had 32 at any width, an absent `norm_groups` was a quarter of the
+    /// channels in it too, and no run wrote it out.
     #[must_use]
     pub fn had_other_groups(&self) -> bool {
         let narrowest = self

@@ -54,7 +54,8 @@ impl WeightAverage {
         names.zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
     }
 
-    /// Runs `body` while the parameters have the averages' values. They get their own back whatever happens in it.
+    /// Runs `body` while the parameters have the averages' values. They get their own back whatever
+    /// happens in it.
     pub fn in_place<T>(&self, body: impl FnOnce() -> T) -> T {
         let raw = self.parameters.iter().map(|(_, param)| param.detach().copy()).collect();
         let _back = SwapBack { parameters: &self.parameters, raw };

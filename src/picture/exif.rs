@@ -9,8 +9,8 @@ const ORIENTATION: u16 = 0x0112;
 const SHORTS: [u16; 2] = [3, 8];
 const LONGS: [u16; 2] = [4, 9];
 
-/// The orientation in an EXIF block, which some writers leave with JPEG's prefix in other formats. None of the eight,
-/// or a broken block, leaves the picture as it lies.
+/// The orientation in an EXIF block, which some writers leave with JPEG's prefix in other formats.
+/// None of the eight, or a broken block, leaves the picture as it lies.
 pub(super) fn orientation(exif: &[u8]) -> Orientation {
     let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     let entry =

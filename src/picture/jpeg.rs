@@ -1,6 +1,6 @@
-//! JPEG, strictly unless asked otherwise: through zune-jpeg, which is fast, where the file's layout is one that it
-//! decodes right; through jpeg-decoder where it isn't. (zune-jpeg reports success on layouts that it turns into
-//! noise, and `image` decodes files that are cut short without a word.)
+//! JPEG, strictly unless asked otherwise: through zune-jpeg, which is fast, where the file's layout
+//! is one that it decodes right; through jpeg-decoder where it isn't. (zune-jpeg reports success on
+//! layouts that it turns into noise, and `image` decodes files that are cut short without a word.)
 
 mod layout;
 mod standard_tables;
@@ -34,7 +34,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     Ok(finish(rgb, turned, permit))
 }
 
-/// One of the JPEG streams that a TIFF is made of, in the colours that the TIFF states, and no larger than `most`.
+/// One of the JPEG streams that a TIFF is made of, in the colours that the TIFF states, and no
+/// larger than `most`.
 pub(super) fn piece(bytes: &[u8], colours: Colours, most: (u32, u32)) -> Result<RgbImage, PictureError> {
     let mut layout = Layout::read(bytes)?;
     layout.colours = colours;
@@ -54,8 +55,9 @@ fn finish(rgb: RgbImage, turned: Orientation, permit: Permit) -> Decoded {
     Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit)
 }
 
-/// The most bytes that decoding holds at once, but for what is of no size: the file without what isn't needed, the
-/// picture, and a turned copy of it or what the decoders keep of the whole picture.
+/// The most bytes that decoding holds at once, but for what is of no size: the file without what
+/// isn't needed, the picture, and a turned copy of it or what the decoders keep of the whole
+/// picture.
 fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
     let frame = &layout.frame;
     let pixels = u64::from(frame.width) * u64::from(frame.height);
@@ -93,8 +95,9 @@ fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
     if fast { with_zune(layout, lenient) } else { with_jpeg_decoder(layout) }
 }
 
-/// Whether zune-jpeg decodes this layout right: grey, or YCbCr with brightness at full size and both colours at one
-/// size, full or half; all components in the one scan of a sequential JPEG, in the first of a progressive one.
+/// Whether zune-jpeg decodes this layout right: grey, or YCbCr with brightness at full size and
+/// both colours at one size, full or half; all components in the one scan of a sequential JPEG, in
+/// the first of a progressive one.
 fn is_fast(layout: &Layout) -> bool {
     let sampling: Vec<_> = layout.frame.components.iter().map(|component| component.sampling).collect();
     let plain = match layout.colours {
@@ -151,8 +154,8 @@ fn with_jpeg_decoder(layout: &Layout) -> Result<RgbImage, PictureError> {
     RgbImage::from_raw(width, height, rgb).ok_or_else(|| broken("its pixels are too few"))
 }
 
-/// Amounts of ink to colours. Four components are taken as inverted CMYK or YCCK, as Adobe's programs write them and all
-/// others read them; the decoder has undone that.
+/// Amounts of ink to colours. Four components are taken as inverted CMYK or YCCK, as Adobe's
+/// programs write them and all others read them; the decoder has undone that.
 fn rgb_of_inks([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| {
         let light = u32::from(255 - ink) * u32::from(255 - black);

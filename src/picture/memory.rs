@@ -9,8 +9,8 @@ use super::{Picture, PictureError};
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { used: 0, tickets: 0, next: 0 });
 static CHANGED: Condvar = Condvar::new();
 
-/// Those who want memory are served in the order in which they came, so that a large picture isn't kept waiting by
-/// small ones for ever.
+/// Those who want memory are served in the order in which they came, so that a large picture isn't
+/// kept waiting by small ones for ever.
 struct Queue {
     /// Bytes that are held now.
     used: u64,
@@ -75,8 +75,8 @@ impl Drop for Permit {
     }
 }
 
-/// A picture whose memory counts towards the budget until this is dropped. A thread that decodes another one
-/// meanwhile may wait for itself: [`Decoded::release`] first.
+/// A picture whose memory counts towards the budget until this is dropped. A thread that decodes
+/// another one meanwhile may wait for itself: [`Decoded::release`] first.
 pub struct Decoded {
     picture: Picture,
     _permit: Permit,
@@ -123,7 +123,8 @@ mod tests {
         assert!(message.contains("3.00 GiB") && message.contains("data.decode_gib = 2"), "{message}");
     }
 
-    /// Far more threads than fit hold no more than the limit together, and all get through, large and small.
+    /// Far more threads than fit hold no more than the limit together, and all get through, large
+    /// and small.
     #[test]
     fn the_limit_holds_for_all_threads_together() {
         const LIMIT: u64 = 1000;

@@ -1,9 +1,9 @@
 //! 8-bit RGB pictures, in and out: decode any supported file, encode PNG and JPEG, lay out contact sheets.
 //!
-//! What a file decodes to is decided here and nowhere else: by its content, never by its name; turned upright
-//! by its EXIF orientation; transparency laid over a background colour; 16 bits rounded to 8; the first frame
-//! of an animation; colour profiles and gamma ignored. A file that is cut short or broken is an error, never half
-//! a picture.
+//! What a file decodes to is decided here and nowhere else: by its content, never by its name;
+//! turned upright by its EXIF orientation; transparency laid over a background colour; 16 bits
+//! rounded to 8; the first frame of an animation; colour profiles and gamma ignored. A file that is
+//! cut short or broken is an error, never half a picture.
 
 mod exif;
 mod flatten;
@@ -141,8 +141,9 @@ pub struct DecodeOptions {
     pub lenient_jpeg: bool,
     /// Refuse a file that declares more pixels than this before anything is allocated for them.
     pub max_pixels: u64,
-    /// The most bytes that all threads of the process may hold to decode, and of pictures that they decoded and
-    /// still work on: a thread waits for its turn. By pixels and what its format takes for each.
+    /// The most bytes that all threads of the process may hold to decode, and of pictures that they
+    /// decoded and still work on: a thread waits for its turn. By pixels and what its format takes
+    /// for each.
     pub max_bytes: u64,
 }
 

@@ -74,8 +74,8 @@ fn canvas_bytes(format: ImageFormat) -> u64 {
     }
 }
 
-/// A picture that is transparent everywhere without its alpha: programs write BMP files with an alpha channel that
-/// they leave at zero.
+/// A picture that is transparent everywhere without its alpha: programs write BMP files with an
+/// alpha channel that they leave at zero.
 fn opaque_if_unseen(image: DynamicImage) -> DynamicImage {
     let seen = match &image {
         DynamicImage::ImageRgba8(pixels) => pixels.pixels().any(|pixel| pixel.0[3] != 0),

@@ -20,7 +20,8 @@ struct Chunk<'a> {
     data: &'a [u8],
 }
 
-/// The chunks up to IEND, and the bytes that follow: other than none before IEND where the file is cut short.
+/// The chunks up to IEND, and the bytes that follow: other than none before IEND where the file is
+/// cut short.
 fn chunks(bytes: &[u8]) -> (Vec<Chunk<'_>>, &[u8]) {
     let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
     let mut chunks = Vec::new();
@@ -45,8 +46,8 @@ fn first_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     named.then_some((Chunk { kind: *kind, data: &after[..length] }, rest))
 }
 
-/// The file with its last chunk, which says nothing but that it is the last, where that is missing. Whether all pixels
-/// are there is for the decoder to say.
+/// The file with its last chunk, which says nothing but that it is the last, where that is missing.
+/// Whether all pixels are there is for the decoder to say.
 ///
 /// # Errors
 /// When it is one of Apple's variant for its telephones, which is no PNG.
@@ -64,8 +65,8 @@ pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     Ok(Cow::Owned([&bytes[..bytes.len() - rest.len()], &IEND].concat()))
 }
 
-/// The first EXIF block: an eXIf chunk, which the standard allows after the pixels, where `image` does not look; else
-/// ImageMagick's text.
+/// The first EXIF block: an eXIf chunk, which the standard allows after the pixels, where `image`
+/// does not look; else ImageMagick's text.
 pub(super) fn exif(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let (chunks, _) = chunks(bytes);
     if let Some(chunk) = chunks.iter().find(|chunk| chunk.kind == *b"eXIf") {
@@ -74,8 +75,8 @@ pub(super) fn exif(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     chunks.iter().find_map(raw_profile).map(Cow::Owned)
 }
 
-/// The content of a text chunk in which ImageMagick stores an EXIF block: a line with its kind, one with its
-/// length, and the bytes as hexadecimal digits.
+/// The content of a text chunk in which ImageMagick stores an EXIF block: a line with its kind, one
+/// with its length, and the bytes as hexadecimal digits.
 fn raw_profile(chunk: &Chunk) -> Option<Vec<u8>> {
     let end = chunk.data.iter().position(|byte| *byte == 0)?;
     let (name, after) = (&chunk.data[..end], &chunk.data[end + 1..]);

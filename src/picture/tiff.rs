@@ -84,7 +84,8 @@ fn check_compression(compression: u16) -> Result<(), PictureError> {
     Err(unsupported(&format!("in {name} compression")))
 }
 
-/// What the samples of a pixel are: colours, then alpha, then others that say nothing of the colour.
+/// What the samples of a pixel are: colours, then alpha, then others that say nothing of the
+/// colour.
 fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
     let count = number(tiff, Tag::SamplesPerPixel)?.unwrap_or(1);
     let photometric = number(tiff, Tag::PhotometricInterpretation)?.unwrap_or(BLACK_IS_ZERO);
@@ -106,7 +107,8 @@ fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
     let premultiplied = match (count - colours, extra.first()) {
         (0, _) | (_, Some(0)) => None,
         (_, Some(1)) => Some(true),
-        // Writers that leave out what the extra sample is mean alpha, and so do those with numbers of their own.
+        // Writers that leave out what the extra sample is mean alpha, and so do those with numbers
+        // of their own.
         (_, _) => Some(false),
     };
     if premultiplied.is_some() && colours == 4 {
@@ -144,7 +146,8 @@ fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<Vec<u8>, Picture
         return Err(broken("its header asks for more memory than its pixels need"));
     }
     let size = (width as usize, height as usize);
-    // Without planes the decoder leaves out samples that are neither colour nor alpha, of colours alone.
+    // Without planes the decoder leaves out samples that are neither colour nor alpha, of colours
+    // alone.
     let pitch =
         if planar { 1 } else { layout.complete_len * 8 / (size.0 * size.1).max(1) / (bits as usize).max(1) };
     let samples = Samples { buffer, bits, size, ink, pitch: if bits < 8 { 1 } else { pitch }, planar };

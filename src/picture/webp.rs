@@ -14,8 +14,9 @@ const ALPHA: u8 = 0x10;
 /// The chunks that hold pixels.
 const PIXELS: [&[u8; 4]; 4] = [b"VP8 ", b"VP8L", b"ALPH", b"ANMF"];
 
-/// The file with flags that agree with its chunks. `image` refuses a file in which a promised chunk is missing, and passes
-/// over the alpha of a lossless picture that isn't promised; libwebp does neither.
+/// The file with flags that agree with its chunks. `image` refuses a file in which a promised chunk
+/// is missing, and passes over the alpha of a lossless picture that isn't promised; libwebp does
+/// neither.
 ///
 /// # Errors
 /// When a chunk of pixels is cut short, which `image` lets pass.

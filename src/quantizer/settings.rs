@@ -110,7 +110,8 @@ pub fn require(
     if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
 }
 
-/// [`Settings::batch_terms`] of a quantizer with an entropy loss of this weight: the mean assignment is that of the batch.
+/// [`Settings::batch_terms`] of a quantizer with an entropy loss of this weight: the mean
+/// assignment is that of the batch.
 pub fn entropy_term(weight: f64) -> Vec<String> {
     if weight > 0.0 { vec!["entropy_weight".to_owned()] } else { vec![] }
 }

@@ -15,7 +15,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
             let brands = &head[8..head.len().min(length.max(12))];
             Some(of_brands(brands.as_chunks().0))
         }
-        // QuickTime files from before the brands. The length tells them from text with such a word in it.
+        // QuickTime files from before the brands. The length tells them from text with such a word
+        // in it.
         b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot"
             if matches!(length, 0 | 1 | 8..0x2000_0000) =>
         {
@@ -25,7 +26,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     }
 }
 
-/// By the major brand; one that only says "pictures" leaves it to the compatible ones, which follow the version.
+/// By the major brand; one that only says "pictures" leaves it to the compatible ones, which follow
+/// the version.
 fn of_brands(brands: &[[u8; 4]]) -> Kind {
     let Some(major) = brands.first() else { return Kind::Mp4 };
     let compatible = brands.get(2..).unwrap_or_default();

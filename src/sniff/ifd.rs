@@ -22,8 +22,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     Some(if canon || is_raw(head).unwrap_or(false) { Kind::CameraRaw } else { Kind::Tiff })
 }
 
-/// Whether the first directory is a raw file's: it says so, holds the sensor's mosaic, or is a camera's thumbnail
-/// of what lies in further directories. `None` where it does not lie in `head`.
+/// Whether the first directory is a raw file's: it says so, holds the sensor's mosaic, or is a
+/// camera's thumbnail of what lies in further directories. `None` where it does not lie in `head`.
 fn is_raw(head: &[u8]) -> Option<bool> {
     let (mut raw, mut thumbnail, mut made, mut parts) = (false, false, false, false);
     for entry in directory(head)? {
@@ -40,7 +40,8 @@ fn is_raw(head: &[u8]) -> Option<bool> {
     Some(raw || (made && parts && thumbnail))
 }
 
-/// An entry of a TIFF's directory, with the value that it holds if that is a single one of its width.
+/// An entry of a TIFF's directory, with the value that it holds if that is a single one of its
+/// width.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub tag: u16,
@@ -50,8 +51,8 @@ pub(crate) struct Entry {
     pub long: u32,
 }
 
-/// The entries of the first directory of a TIFF, or of an EXIF block, which has that form; as many as there are.
-/// None where it does not lie in `bytes`.
+/// The entries of the first directory of a TIFF, or of an EXIF block, which has that form; as many
+/// as there are. None where it does not lie in `bytes`.
 pub(crate) fn directory(bytes: &[u8]) -> Option<impl Iterator<Item = Entry> + '_> {
     let big = match bytes.first_chunk::<4>()? {
         b"MM\0*" => true,

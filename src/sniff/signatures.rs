@@ -63,7 +63,8 @@ const AT_START: &[(&[u8], Kind)] = &[
 /// What a RIFF file holds, by the word at byte 8.
 const RIFF: &[(&[u8], Kind)] = &[(b"WEBP", Kind::WebP), (b"AVI ", Kind::Avi), (b"WAVE", Kind::Audio)];
 
-/// The header sizes that a BMP may declare, which tell it from text that begins with the same two letters.
+/// The header sizes that a BMP may declare, which tell it from text that begins with the same two
+/// letters.
 const BMP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
 pub(super) fn kind(head: &[u8]) -> Option<Kind> {
@@ -133,7 +134,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     head.iter().all(|byte| *byte == 0).then_some(Kind::Zeros)
 }
 
-/// Whether the first frame header of a JPEG stream is that of JPEG-LS (ITU-T T.87), if it lies in `head`.
+/// Whether the first frame header of a JPEG stream is that of JPEG-LS (ITU-T T.87), if it lies in
+/// `head`.
 fn is_jpeg_ls(head: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[0xFF, marker]) = head.get(at..at + 2) {
@@ -163,7 +165,8 @@ fn zip_kind(head: &[u8]) -> Kind {
     }
 }
 
-/// Whether a tar's first header is whole without the word `ustar`: the sum of its bytes is in it, in octal.
+/// Whether a tar's first header is whole without the word `ustar`: the sum of its bytes is in it,
+/// in octal.
 fn has_tar_checksum(head: &[u8]) -> bool {
     let Some(header) = head.first_chunk::<512>() else { return false };
     let stated = str::from_utf8(&header[148..156]).unwrap_or_default();

@@ -22,8 +22,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     Some(if is_json(text) { Kind::Json } else { Kind::Text })
 }
 
-/// UTF-8 or, after its byte order mark, UTF-16 without control characters; none if it is neither. A character at
-/// the end may be cut in two.
+/// UTF-8 or, after its byte order mark, UTF-16 without control characters; none if it is neither. A
+/// character at the end may be cut in two.
 fn decoded(head: &[u8]) -> Option<String> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         String::from_utf16_lossy(&bytes.as_chunks().0.iter().map(|pair| unit(*pair)).collect::<Vec<_>>())

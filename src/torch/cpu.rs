@@ -53,7 +53,8 @@ impl Cpu {
         self.flags.iter().any(|known| known == flag)
     }
 
-    /// The instruction sets that decide how libtorch's libraries round, sorted, and the user's limits on them.
+    /// The instruction sets that decide how libtorch's libraries round, sorted, and the user's
+    /// limits on them.
     #[must_use]
     pub fn features(&self) -> Vec<String> {
         let known = self.flags.iter().filter(|flag| {

@@ -78,7 +78,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// The tensor that `call` makes. It panics with what the shim says, in the form of tch's own methods.
+/// The tensor that `call` makes. It panics with what the shim says, in the form of tch's own
+/// methods.
 ///
 /// # Safety
 /// When it succeeds `call` must have written a pointer to a tensor that is the caller's.

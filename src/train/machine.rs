@@ -35,8 +35,8 @@ pub struct Machine {
     pub device: DeviceKind,
     /// The GPU's name, or the processor's.
     pub model: String,
-    /// Of a CPU: which of its kernels libtorch runs, the processor's instruction sets, and the user's
-    /// limits on them.
+    /// Of a CPU: which of its kernels libtorch runs, the processor's instruction sets, and the
+    /// user's limits on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,
     /// libtorch's version.

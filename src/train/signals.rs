@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): finish the step, save, leave. A second one ends the
-//! process at once.
+//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): finish the step, save, leave. A second one
+//! ends the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

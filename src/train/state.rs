@@ -123,8 +123,8 @@ impl State {
         Ok(serde_json::from_value(saved)?)
     }
 
-    /// Takes over a saved state if a run under `self`'s circumstances, on the images that `data` names,
-    /// can continue it; returns what the user should know.
+    /// Takes over a saved state if a run under `self`'s circumstances, on the images that `data`
+    /// names, can continue it; returns what the user should know.
     ///
     /// # Errors
     /// See [`StateError`].

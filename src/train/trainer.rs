@@ -40,7 +40,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Takes up the checkpoint, if there is one, and opens the logs there. Until the checkpoint fits, nothing on disk changes.
+    /// Takes up the checkpoint, if there is one, and opens the logs there. Until the checkpoint
+    /// fits, nothing on disk changes.
     ///
     /// # Errors
     /// A checkpoint that does not fit, or logs that cannot be opened.

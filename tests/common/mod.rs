@@ -4,6 +4,8 @@
 
 pub mod tables;
 
+pub mod program;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

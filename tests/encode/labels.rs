@@ -1,4 +1,5 @@
-//! Labels and captions, whatever they come from: taken, or said; classes are the same in all parts of a job.
+//! Labels and captions, whatever they come from: taken, or said; classes are the same in all parts
+//! of a job.
 
 use serde_json::json;
 

@@ -15,8 +15,8 @@ pub(super) struct Settled {
     pub reason: Option<String>,
 }
 
-/// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the precision of the run that began with `earlier`,
-/// or the faster one on `device`.
+/// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the
+/// precision of the run that began with `earlier`, or the faster one on `device`.
 pub(super) fn settle(config: &mut Config, earlier: Option<&Config>, device: Device) -> Result<Settled> {
     let chosen = config.train.precision;
     let open = chosen == PrecisionChoice::Auto;

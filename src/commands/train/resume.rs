@@ -1,4 +1,5 @@
-//! `pixtok train --resume`: the run as found on disk. Nothing of it changes before everything is checked.
+//! `pixtok train --resume`: the run as found on disk. Nothing of it changes before everything is
+//! checked.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,7 +22,8 @@ use crate::train::{DeviceKind, State, TrainError};
 pub(super) struct Earlier {
     pub path: PathBuf,
     pub config: Config,
-    /// Of the checkpoint to go on from, or of the newest that can be read; nothing if there is none.
+    /// Of the checkpoint to go on from, or of the newest that can be read; nothing if there is
+    /// none.
     state: Option<State>,
     /// This process's lock on it; absent in a dry run.
     lock: Option<RunWriter>,
@@ -102,7 +104,8 @@ impl Earlier {
         file.is_file().then_some(file)
     }
 
-    /// Refuses a config with which the run could not go on as it began. A run that starts over takes any.
+    /// Refuses a config with which the run could not go on as it began. A run that starts over
+    /// takes any.
     pub fn check_config(&self, config: &Config) -> Result<()> {
         let changes = config.changes_that_matter(&self.config)?;
         if changes.is_empty() || !self.has_checkpoint() {
@@ -182,8 +185,8 @@ impl Earlier {
         format!("discards the logs so far ({METRICS_FILE} has {rows} {row}{last}){aside}.")
     }
 
-    /// Refuses fewer steps than the run already has. Returns from where it goes on and what another number
-    /// of steps means, in words.
+    /// Refuses fewer steps than the run already has. Returns from where it goes on and what another
+    /// number of steps means, in words.
     pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
         let (step, steps, path) = (loaded.step, config.train.steps, self.path.display());
@@ -218,8 +221,8 @@ fn listed(damaged: &[DamagedCheckpoint]) -> String {
     })
 }
 
-/// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after` steps,
-/// with the remedy; nothing if it goes on smoothly, within a tenth.
+/// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after`
+/// steps, with the remedy; nothing if it goes on smoothly, within a tenth.
 fn rate_jump(
     optimizer: &optim::Config,
     start: u64,

@@ -1,5 +1,5 @@
-//! What lies beside the images of a folder: a `.txt` of the same name with the caption, a `.json` with what else is said,
-//! `metadata.jsonl` or `metadata.csv`.
+//! What lies beside the images of a folder: a `.txt` of the same name with the caption, a `.json`
+//! with what else is said, `metadata.jsonl` or `metadata.csv`.
 
 mod companions;
 
@@ -316,7 +316,8 @@ impl Beside {
         metadata.fields(file, span)
     }
 
-    /// A hash of what is beside the images, to be part of the folder's; none where there is nothing.
+    /// A hash of what is beside the images, to be part of the folder's; none where there is
+    /// nothing.
     pub(super) fn fingerprint(&self) -> Option<blake3::Hash> {
         if self.known.is_empty() {
             return None;

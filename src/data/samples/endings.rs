@@ -1,8 +1,9 @@
 //! What a member of a tar is to its sample, by its ending, in any case.
 //!
-//! An image, a caption (`txt`, `text`, `caption`) and a label (`cls`, `label`, `class`) are told by the last part, as in
-//! `input.jpg` and `outputs.cls`; `json` is an object. What has one part goes before what has two; where two members have two
-//! parts, as `en.txt` and `de.txt`, neither is taken. What is not taken is counted by its ending.
+//! An image, a caption (`txt`, `text`, `caption`) and a label (`cls`, `label`, `class`) are told by
+//! the last part, as in `input.jpg` and `outputs.cls`; `json` is an object. What has one part goes
+//! before what has two; where two members have two parts, as `en.txt` and `de.txt`, neither is
+//! taken. What is not taken is counted by its ending.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +53,8 @@ impl Endings {
         }
     }
 
-    /// What a member of that ending, in lower case, is, and its place among several; the first is taken.
+    /// What a member of that ending, in lower case, is, and its place among several; the first is
+    /// taken.
     pub(super) fn role(&self, ending: &str) -> (Role, usize) {
         let last = ending.rsplit('.').next().unwrap_or_default();
         for (role, asked, usual) in [

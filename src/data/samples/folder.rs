@@ -1,4 +1,5 @@
-//! A folder of images, sorted; the first-level folders are the classes. What lies beside the images is taken too: see `beside`.
+//! A folder of images, sorted; the first-level folders are the classes. What lies beside the images
+//! is taken too: see `beside`.
 
 use std::path::Path;
 use std::sync::Arc;

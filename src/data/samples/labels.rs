@@ -1,10 +1,12 @@
 //! What becomes of labels and captions, whatever input they come from: one rule.
 //!
-//! A label is taken where it converts exactly: whole numbers of any type, true and false as 1 and 0, and strings that spell
-//! whole numbers are those numbers. Where a string is no number, all labels are names of classes, and count from 0 in the
-//! sorted order of the names in the whole input, or in the order of a list that is given. A class folder's name is a name even
-//! where it spells a number. Null, NaN and an empty string are no label, and neither is −1 where classes have names. If one label converts in no way, none is taken, and
-//! it is said which and where, since a set with some of its labels would pass for one with all of them.
+//! A label is taken where it converts exactly: whole numbers of any type, true and false as 1 and
+//! 0, and strings that spell whole numbers are those numbers. Where a string is no number, all
+//! labels are names of classes, and count from 0 in the sorted order of the names in the whole
+//! input, or in the order of a list that is given. A class folder's name is a name even where it
+//! spells a number. Null, NaN and an empty string are no label, and neither is −1 where classes
+//! have names. If one label converts in no way, none is taken, and it is said which and where,
+//! since a set with some of its labels would pass for one with all of them.
 
 mod raw;
 
@@ -40,8 +42,8 @@ pub(in crate::data) struct Survey {
     /// Composed.
     words: BTreeSet<String>,
     too_many: bool,
-    /// The first with its place: a string that spells no whole number, such a string that spells a decimal one, and what
-    /// is no string.
+    /// The first with its place: a string that spells no whole number, such a string that spells a
+    /// decimal one, and what is no string.
     name: Option<(String, String)>,
     decimal: Option<(String, String)>,
     typed: Option<(String, String)>,
@@ -121,12 +123,13 @@ impl Survey {
         self
     }
 
-    /// What becomes of the labels, which are `what` in words; `declared` are the names that the input itself gives to
-    /// numbers. Where they were asked for (`asked`) or classes were given, they
-    /// are taken or refused.
+    /// What becomes of the labels, which are `what` in words; `declared` are the names that the
+    /// input itself gives to numbers. Where they were asked for (`asked`) or classes were given,
+    /// they are taken or refused.
     ///
     /// # Errors
-    /// When a label is not among the classes that were given, or was asked for and does not convert.
+    /// When a label is not among the classes that were given, or was asked for and does not
+    /// convert.
     pub(in crate::data) fn settle(
         self,
         what: &str,

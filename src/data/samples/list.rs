@@ -1,8 +1,9 @@
 //! A list of images: a JSON object a line.
 //!
-//! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names the sample; without it
-//! the path does, without its extension. `text` (or `caption`) and `label` are taken by the rule of `labels`; whatever else
-//! there is goes to `json`, and so does a label or text that does not convert.
+//! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names
+//! the sample; without it the path does, without its extension. `text` (or `caption`) and `label`
+//! are taken by the rule of `labels`; whatever else there is goes to `json`, and so does a label or
+//! text that does not convert.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,6 @@
-//! `metadata.jsonl` and `metadata.csv` as Hugging Face's ImageFolder has them: of each image that `file_name` names, relative
-//! to the metadata's folder, whatever is known. Lines are looked up when they are asked for, so that memory does not grow with
-//! what they say.
+//! `metadata.jsonl` and `metadata.csv` as Hugging Face's ImageFolder has them: of each image that
+//! `file_name` names, relative to the metadata's folder, whatever is known. Lines are looked up
+//! when they are asked for, so that memory does not grow with what they say.
 
 pub(super) mod lines;
 
@@ -31,7 +31,8 @@ pub(super) struct Metadata {
 pub(super) struct Line {
     pub(super) number: u64,
     pub(super) span: Span,
-    /// Of the image, relative to the metadata's folder; none where the line has none that leads to a file below it.
+    /// Of the image, relative to the metadata's folder; none where the line has none that leads to
+    /// a file below it.
     pub(super) file_name: Option<String>,
     /// What else it says.
     pub(super) fields: Map<String, Value>,

@@ -1,9 +1,10 @@
 //! Inputs of an export, one image at a time in a fixed order, with what came along: a folder, WebDataset shards, Parquet, a
 //! JSONL list.
 //!
-//! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need not fit in memory.
-//! `open` tells the kinds apart, each kind is a file, `key` says what may name a sample, `labels` what becomes of labels and
-//! captions, `beside` what lies beside the images of a folder.
+//! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
+//! not fit in memory. `open` tells the kinds apart, each kind is a file, `key` says what may name a
+//! sample, `labels` what becomes of labels and captions, `beside` what lies beside the images of a
+//! folder.
 
 mod beside;
 pub(super) mod endings;
@@ -150,14 +151,16 @@ impl SampleSet {
         self.input.kind()
     }
 
-    /// The names of the classes that the labels count: a folder's are its first-level folders with images in them, sorted;
-    /// where labels are strings, those. Empty where labels are the input's own numbers.
+    /// The names of the classes that the labels count: a folder's are its first-level folders with
+    /// images in them, sorted; where labels are strings, those. Empty where labels are the input's
+    /// own numbers.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         self.input.classes()
     }
 
-    /// What a user should know before the work: what is not taken of the input, and what becomes of its labels and captions.
+    /// What a user should know before the work: what is not taken of the input, and what becomes of
+    /// its labels and captions.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -193,7 +196,8 @@ impl SampleSet {
         self.input.prefix_keys()
     }
 
-    /// The samples from the first on; each call starts from the beginning. The stream ends with its first error.
+    /// The samples from the first on; each call starts from the beginning. The stream ends with its
+    /// first error.
     ///
     /// # Errors
     /// When a file cannot be opened.

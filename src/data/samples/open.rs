@@ -42,8 +42,8 @@ pub(super) fn open(path: &Path, selection: &Selection) -> Result<(Box<dyn Input>
     Ok((input, notes))
 }
 
-/// Tells what `path` is. Of a folder of shards it says what is passed over there, a sentence each; a folder of images
-/// says that itself.
+/// Tells what `path` is. Of a folder of shards it says what is passed over there, a sentence each;
+/// a folder of images says that itself.
 ///
 /// # Errors
 /// When nothing is there, nothing that is known, or several things at once.
@@ -70,8 +70,9 @@ pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), Da
     Ok((found, vec![]))
 }
 
-/// Tells a folder. With an image, but without a shard in it or in its `data`, it is one of images, and counts what else is
-/// below. An image beside shards is ambiguous: whole classes would be left out.
+/// Tells a folder. With an image, but without a shard in it or in its `data`, it is one of images,
+/// and counts what else is below. An image beside shards is ambiguous: whole classes would be left
+/// out.
 fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     let Survey { images, tars, mut parquets, compressed } = Survey::of(path)?;
     let data = path.join("data");
@@ -96,8 +97,8 @@ fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     Err(ambiguous(path, Some(found_images), &tars, &parquets))
 }
 
-/// Tells a folder in which there is no image. `parquets` lie in it or in its `data`; those farther below are taken too, but not
-/// beside tars.
+/// Tells a folder in which there is no image. `parquets` lie in it or in its `data`; those farther
+/// below are taken too, but not beside tars.
 fn without_images(
     path: &Path,
     tars: Vec<PathBuf>,

@@ -1,9 +1,10 @@
 //! Parquet files as Hugging Face's image data sets have them: a row a sample.
 //!
-//! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or plain bytes. `key` or
-//! `__key__`, a string, names a row; without it FILE/NUMBER does, counted from 0 in each file. `label`, `cls` and the like and
-//! `text` or `caption` are taken by the rule of `labels`; `columns` chooses, `splits` tells whose files they are, `features`
-//! knows what `datasets` adds. The columns that are not taken are named.
+//! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
+//! plain bytes. `key` or `__key__`, a string, names a row; without it FILE/NUMBER does, counted
+//! from 0 in each file. `label`, `cls` and the like and `text` or `caption` are taken by the rule
+//! of `labels`; `columns` chooses, `splits` tells whose files they are, `features` knows what
+//! `datasets` adds. The columns that are not taken are named.
 
 mod cells;
 mod columns;

@@ -10,7 +10,8 @@ pub struct Selection {
     pub split: Option<String>,
     /// The column with the images; of a list the field with their paths, of tars the ending.
     pub image: Option<String>,
-    /// `image` is said of the training images, and these are others: a folder of images has no column.
+    /// `image` is said of the training images, and these are others: a folder of images has no
+    /// column.
     pub image_of_train: bool,
     /// The column, field or ending with the labels.
     pub label: Option<String>,

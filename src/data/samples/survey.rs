@@ -67,8 +67,8 @@ pub(super) struct Shards {
 }
 
 impl Below {
-    /// What cannot be read shows no image (a disk of tars has its `lost+found`); a Parquet file that is a link to nowhere
-    /// is listed, so that it is missed when it is opened.
+    /// What cannot be read shows no image (a disk of tars has its `lost+found`); a Parquet file
+    /// that is a link to nowhere is listed, so that it is missed when it is opened.
     pub fn of(folder: &Path) -> Below {
         let (mut entries, mut parquets) = (walk(folder), vec![]);
         while let Some(entry) = entries.next() {

@@ -1,6 +1,7 @@
 //! WebDataset: tars in which adjacent members with the same key are a sample.
 //!
-//! The key is a member's path up to the first dot of its base name. What follows says what it is: see `endings`.
+//! The key is a member's path up to the first dot of its base name. What follows says what it is:
+//! see `endings`.
 
 mod shard;
 
@@ -32,8 +33,8 @@ pub(super) struct WebDataset {
 }
 
 impl WebDataset {
-    /// Reads the headers of all members, and the labels. They are read again for the keys and for the
-    /// samples: to keep them would take a string for each sample.
+    /// Reads the headers of all members, and the labels. They are read again for the keys and for
+    /// the samples: to keep them would take a string for each sample.
     pub(super) fn open(shards: Vec<PathBuf>, selection: &Selection) -> Result<WebDataset, DataError> {
         let endings = Arc::new(Endings::of(selection));
         let look = shards.par_iter().map(|path| Look::at(path, &endings)).reduce(Look::default, Look::and);

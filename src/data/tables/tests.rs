@@ -17,7 +17,8 @@ fn png(width: usize) -> Vec<u8> {
     Picture { width, height: 5, rgb: vec![7; 15 * width] }.to_png().unwrap()
 }
 
-/// Rows whose images are as wide as `widths` say, null where they are 0, three rows a page, with a dictionary or without.
+/// Rows whose images are as wide as `widths` say, null where they are 0, three rows a page, with a
+/// dictionary or without.
 fn write(path: &Path, widths: &[&[usize]], dictionary: bool) {
     let schema = "message rows { OPTIONAL GROUP img { OPTIONAL BYTE_ARRAY bytes; } OPTIONAL INT64 label; }";
     let properties = WriterProperties::builder()

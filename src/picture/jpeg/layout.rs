@@ -1,5 +1,5 @@
-//! How a JPEG file is laid out: its segments, found by walking from marker to marker (ITU-T T.81, annex B), and
-//! the same file without what decoders stumble over.
+//! How a JPEG file is laid out: its segments, found by walking from marker to marker (ITU-T T.81,
+//! annex B), and the same file without what decoders stumble over.
 
 use std::ops::Range;
 
@@ -10,9 +10,9 @@ use super::standard_tables::STANDARD_TABLES;
 use super::walk::Walk;
 use super::{broken, unsupported};
 
-/// Coded data of 64 ones. No Huffman code is all ones (T.81, C.2), so data that stop too early run into an
-/// error here, where decoders would put zeros in their place before a marker. Whole data never get here: after
-/// them decoders only look ahead, by less than that.
+/// Coded data of 64 ones. No Huffman code is all ones (T.81, C.2), so data that stop too early run
+/// into an error here, where decoders would put zeros in their place before a marker. Whole data
+/// never get here: after them decoders only look ahead, by less than that.
 const ONES: [u8; 16] = [0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0];
 const START: [u8; 2] = [0xFF, 0xD8];
 const END_MARKER: u8 = 0xD9;
@@ -181,16 +181,17 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// Whether the first scan has all components, in the frame's order; and there is no other, in a sequential
-    /// JPEG.
+    /// Whether the first scan has all components, in the frame's order; and there is no other, in a
+    /// sequential JPEG.
     pub(super) fn is_interleaved(&self) -> bool {
         let in_order = |scan: &[usize]| scan.iter().copied().eq(0..self.frame.components.len());
         self.scans().next().is_some_and(in_order) && (self.frame.progressive || self.scans().count() == 1)
     }
 
-    /// Whether the scans of a single component have as many blocks as jpeg-decoder expects, which counts those of the
-    /// picture's size rounded up to whole interleaved units, where the standard counts those of the component's (T.81,
-    /// A.2.2). They differ where a component is neither at full size nor at the least.
+    /// Whether the scans of a single component have as many blocks as jpeg-decoder expects, which
+    /// counts those of the picture's size rounded up to whole interleaved units, where the standard
+    /// counts those of the component's (T.81, A.2.2). They differ where a component is neither at
+    /// full size nor at the least.
     pub(super) fn has_whole_blocks(&self) -> bool {
         let single = self.frame.progressive || self.scans().any(|scan| scan.len() == 1);
         let blocks = |side: u16, own: u8, of: fn(&Component) -> u8| {
@@ -212,9 +213,9 @@ impl<'a> Layout<'a> {
         (0..self.frame.components.len()).all(|component| self.scans().any(|scan| scan.contains(&component)))
     }
 
-    /// The file with what decoding needs and nothing else: no text between segments, no metadata, the height where
-    /// it belongs, the standard's tables where there are none. The coded data of each scan, or of the last alone, end in ones
-    /// if `strict`.
+    /// The file with what decoding needs and nothing else: no text between segments, no metadata,
+    /// the height where it belongs, the standard's tables where there are none. The coded data of
+    /// each scan, or of the last alone, end in ones if `strict`.
     pub(super) fn plain(&self, strict: bool, every_scan: bool) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.bytes.len() + 1024);
         plain.extend(START);
@@ -293,8 +294,8 @@ fn scan_components(content: &[u8], frame: &Frame) -> Result<Vec<usize>, PictureE
     if numbers.is_empty() { Err(nonsense()) } else { Ok(numbers) }
 }
 
-/// As libjpeg decides it: JFIF is YCbCr, else Adobe's segment says it, else the components' names, else it is
-/// YCbCr.
+/// As libjpeg decides it: JFIF is YCbCr, else Adobe's segment says it, else the components' names,
+/// else it is YCbCr.
 fn colours(components: &[Component], jfif: bool, adobe: Option<u8>) -> Colours {
     let ids: Vec<u8> = components.iter().map(|component| component.id).collect();
     match (ids.as_slice(), adobe) {

@@ -12,8 +12,9 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The next marker and the range of its segment from the marker on; none where the bytes end before or within
-    /// it. Passes over what lies between segments. Walking them passes over thumbnails, which have markers of their own.
+    /// The next marker and the range of its segment from the marker on; none where the bytes end
+    /// before or within it. Passes over what lies between segments. Walking them passes over
+    /// thumbnails, which have markers of their own.
     pub(super) fn next(&mut self) -> Result<Option<(u8, Range<usize>)>, PictureError> {
         loop {
             let Some(start) = self.next_marker() else { return Ok(None) };
@@ -39,8 +40,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Where the next marker's last 0xFF is: 0xFF, any number of 0xFF to fill, then a byte that is neither 0xFF nor
-    /// the 0x00 that stands for a literal 0xFF in coded data.
+    /// Where the next marker's last 0xFF is: 0xFF, any number of 0xFF to fill, then a byte that is
+    /// neither 0xFF nor the 0x00 that stands for a literal 0xFF in coded data.
     fn next_marker(&mut self) -> Option<usize> {
         loop {
             let start = self.at + memchr::memchr(0xFF, self.bytes.get(self.at..)?)?;
@@ -52,7 +53,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The coded data here, with their restart markers, up to the next other marker or the end of the bytes.
+    /// The coded data here, with their restart markers, up to the next other marker or the end of
+    /// the bytes.
     pub(super) fn coded_data(&mut self) -> Range<usize> {
         let start = self.at;
         loop {

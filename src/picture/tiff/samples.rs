@@ -124,7 +124,8 @@ impl Samples {
         }
     }
 
-    /// Opaque grey and RGB of 8 or 16 bits, of which most files are: the same as [`Samples::mix`] makes of them, sooner.
+    /// Opaque grey and RGB of 8 or 16 bits, of which most files are: the same as [`Samples::mix`]
+    /// makes of them, sooner.
     fn as_they_are(&self) -> Option<Vec<u8>> {
         let colours = self.ink.colours;
         if !matches!(colours, 1 | 3)

@@ -69,15 +69,16 @@ impl Raw {
     }
 }
 
-/// The whole number that `word` spells: digits, perhaps with a sign before them and a point with zeros after them. Not so
-/// `1e3` or `inf`, which may as well be names.
+/// The whole number that `word` spells: digits, perhaps with a sign before them and a point with
+/// zeros after them. Not so `1e3` or `inf`, which may as well be names.
 pub(super) fn spelt(word: &str) -> Option<i64> {
     let word = word.trim();
     let (whole, rest) = word.split_once('.').unwrap_or((word, ""));
     if rest.bytes().any(|byte| byte != b'0') { None } else { whole.parse().ok() }
 }
 
-/// Whether `word` spells a decimal number: digits, perhaps with a sign before them and a point among them.
+/// Whether `word` spells a decimal number: digits, perhaps with a sign before them and a point
+/// among them.
 pub(super) fn is_decimal(word: &str) -> bool {
     let word = word.trim();
     let digits = word.strip_prefix(['+', '-']).unwrap_or(word);

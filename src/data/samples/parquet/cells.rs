@@ -47,8 +47,8 @@ impl Group {
         self.row < self.rows
     }
 
-    /// Goes to the next row. What was not asked for of this one is not decoded, and a page in which nothing is asked for
-    /// is not read.
+    /// Goes to the next row. What was not asked for of this one is not decoded, and a page in which
+    /// nothing is asked for is not read.
     pub(super) fn advance(&mut self) {
         self.row += 1;
     }

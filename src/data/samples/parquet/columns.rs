@@ -72,7 +72,8 @@ impl Columns {
     /// Those of a file with images; else `missing` makes the error of the columns that it has.
     ///
     /// # Errors
-    /// When there are no images, several columns of them and none chosen, or when one that was chosen is not there.
+    /// When there are no images, several columns of them and none chosen, or when one that was
+    /// chosen is not there.
     pub(super) fn find(
         schema: &SchemaDescriptor,
         features: &Features,
@@ -141,13 +142,14 @@ impl Columns {
         Ok(Columns { image, key, label, text, classes, left })
     }
 
-    /// Whether the rows have names of their own; once the set's files are unified not so where no file has one.
+    /// Whether the rows have names of their own; once the set's files are unified not so where no
+    /// file has one.
     pub(super) fn has_key(&self) -> bool {
         self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
     }
 
-    /// Takes the columns of another file of the set in: the types of labels and texts may differ, since what converts
-    /// converts, and a column without a value has no type.
+    /// Takes the columns of another file of the set in: the types of labels and texts may differ,
+    /// since what converts converts, and a column without a value has no type.
     ///
     /// # Errors
     /// How it is no file of the set, in words.
@@ -257,7 +259,8 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
 }
 
 impl Leaf {
-    /// Whether one of the two is the other without a value: then `image` may stand for `image.bytes`.
+    /// Whether one of the two is the other without a value: then `image` may stand for
+    /// `image.bytes`.
     fn is_null_of(&self, other: &Leaf) -> bool {
         let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
         (self.values.is_null() || other.values.is_null()) && field(self) == field(other)

@@ -1,6 +1,8 @@
-//! Single pages of the images of a Parquet file, read in any order: a page is the least that can be decompressed.
+//! Single pages of the images of a Parquet file, read in any order: a page is the least that can be
+//! decompressed.
 //!
-//! Where the pages are is found by their headers, once; the file's own index of pages is missing in most.
+//! Where the pages are is found by their headers, once; the file's own index of pages is missing in
+//! most.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -126,7 +128,8 @@ impl Pages {
 
     fn decode(&self, file: Arc<Places>, page: Page) -> ParquetResult<Vec<Option<ByteArray>>> {
         let head = self.pages[page.head as usize];
-        // The reader takes what is before the first page for the dictionary, so the row group's first page leads.
+        // The reader takes what is before the first page for the dictionary, so the row group's
+        // first page leads.
         let mut locations = vec![head.location()?];
         if page.first > 0 {
             locations.push(page.location()?);
@@ -161,8 +164,8 @@ impl Page {
     }
 }
 
-/// A file that is read at any place by any thread, and that knows where it was asked to be read last: where a header begins
-/// the page reader does not say.
+/// A file that is read at any place by any thread, and that knows where it was asked to be read
+/// last: where a header begins the page reader does not say.
 #[derive(Debug)]
 struct Places {
     file: File,

@@ -1,5 +1,5 @@
-//! Which files of a Parquet data set belong to which of its splits, as Hugging Face names them: `train-00000-of-00002.parquet`,
-//! `train.parquet`, or any file in a folder `train`.
+//! Which files of a Parquet data set belong to which of its splits, as Hugging Face names them:
+//! `train-00000-of-00002.parquet`, `train.parquet`, or any file in a folder `train`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ const SPLITS: [&[&str]; 3] = [
     &["test", "testing", "eval", "evaluation"],
 ];
 
-/// The files in `root` that belong to `split`; where none is asked for, all, if they are of one split.
+/// The files in `root` that belong to `split`; where none is asked for, all, if they are of one
+/// split.
 ///
 /// # Errors
 /// When there are several splits and none is chosen, or the one chosen is not there.
@@ -130,7 +131,8 @@ fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Says which folders, other than those of splits, are taken together: they may be subsets of their own.
+/// Says which folders, other than those of splits, are taken together: they may be subsets of their
+/// own.
 fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
     let subset = |file: &PathBuf| {
         let inside = file.strip_prefix(root).unwrap_or(file).parent().unwrap_or(Path::new(""));

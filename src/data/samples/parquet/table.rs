@@ -16,7 +16,8 @@ use crate::data::samples::{Encoded, Sample, Selection, key};
 use crate::panics::in_words;
 use crate::sniff::{Kind, sniff_file};
 
-/// A file being read, row by row: of a column there is a page in memory, whatever the number of rows.
+/// A file being read, row by row: of a column there is a page in memory, whatever the number of
+/// rows.
 pub(super) struct Table {
     pub(super) path: PathBuf,
     /// The file's name as the beginning of keys.
@@ -50,7 +51,8 @@ impl Table {
         Ok(Table { path, stem, keyed, reader, columns, group: None, next_group: 0, row: 0, last: None })
     }
 
-    /// The number of each row, its key if `with_keys` and it has one of its own, and its label. Reads no image.
+    /// The number of each row, its key if `with_keys` and it has one of its own, and its label.
+    /// Reads no image.
     pub(super) fn for_each(
         mut self,
         with_keys: bool,

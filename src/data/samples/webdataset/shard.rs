@@ -44,7 +44,8 @@ pub(in crate::data) struct Shard {
 pub(in crate::data) struct Located {
     /// Of the image, else the sample's key.
     pub name: String,
-    /// The image's first byte in the tar and its length, or why it cannot be used; none if there is no image.
+    /// The image's first byte in the tar and its length, or why it cannot be used; none if there is
+    /// no image.
     pub image: Option<Result<(u64, u64), String>>,
     /// Its label.
     pub label: Option<Raw>,
@@ -92,8 +93,8 @@ impl Shard {
         Ok(None)
     }
 
-    /// The members of the next sample, none of them read. Those of a key of which none is of use are
-    /// no sample.
+    /// The members of the next sample, none of them read. Those of a key of which none is of use
+    /// are no sample.
     fn group(&mut self) -> Result<Option<Group>, DataError> {
         while let Some(mut group) = self.adjacent()? {
             let others = group.settle(self.members.path())?;
