@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 use std::{fs, io};
 
 use walkdir::{DirEntry, WalkDir};
@@ -164,23 +163,6 @@ impl ImageFolder {
         for path in self.index.iter() {
             hasher.update(&(path.len() as u64).to_le_bytes());
             hasher.update(path);
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-}
-
-impl ImageFolder {
-    /// As [`ImageFolder::fingerprint`], with the files' sizes and times of change, which are asked for one by one.
-    #[must_use]
-    pub fn files_fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.fingerprint().as_bytes());
-        for path in (0..self.len()).map(|i| self.path(i)) {
-            // A link that leads nowhere is a bad image, not a bad folder.
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            hasher.update(&meta.len().to_le_bytes());
-            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -1,13 +1,12 @@
 //! WebDataset shards as a data set: where each image lies in its tar, so that it is read there and nothing is unpacked.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 
@@ -235,18 +234,6 @@ impl Shards {
             hasher.update(name);
             hasher.update(&place.start.to_le_bytes());
             hasher.update(&place.size.to_le_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-
-    /// As [`Shards::fingerprint`], with the tars' times of change.
-    pub(super) fn files_fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.fingerprint().as_bytes());
-        for tar in &self.tars {
-            let changed = fs::metadata(&tar.path).and_then(|meta| meta.modified()).ok();
-            let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -152,7 +152,6 @@ impl Dataset {
 
     /// What is passed over in the data set, and what is taken for something special, a sentence
     /// each; the same for every split.
-    #[must_use]
     pub fn notes(&self) -> impl Iterator<Item = &String> {
         let own = match &self.source {
             Source::Folder(folder) => folder.notes(),
@@ -217,17 +216,6 @@ impl Dataset {
                 let files = tables.files();
                 Fingerprint::new(tables.fingerprint(), files.len(), |index| files[index].to_owned())
             }
-        }
-    }
-
-    /// A hash (blake3, hexadecimal) over names, sizes and times of change of all files, which are
-    /// asked for one by one.
-    #[must_use]
-    pub fn files_fingerprint(&self) -> String {
-        match &self.source {
-            Source::Folder(folder) => folder.files_fingerprint(),
-            Source::Shards(shards) => shards.files_fingerprint(),
-            Source::Tables(tables) => tables.files_fingerprint(),
         }
     }
 

@@ -5,11 +5,9 @@
 //! shuffled, and images only among those that fit in memory: see [`TableRows::window`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use parquet::data_type::ByteArray;
 use rayon::prelude::*;
@@ -241,18 +239,6 @@ impl TableRows {
             for place in &self.places[page.images.start as usize..page.images.end as usize] {
                 hasher.update(&place.row.to_le_bytes());
             }
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-
-    /// As [`TableRows::fingerprint`], with the files' times of change.
-    pub(super) fn files_fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.fingerprint().as_bytes());
-        for file in &self.files {
-            let changed = fs::metadata(file.path()).and_then(|meta| meta.modified()).ok();
-            let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            hasher.update(&changed.unwrap_or_default().as_nanos().to_le_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }

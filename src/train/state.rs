@@ -6,7 +6,7 @@ use super::collapse::CollapseCount;
 use super::machine::{DeviceKind, Machine};
 use crate::data::{self, Cursor, Difference, Fingerprint};
 
-/// The counters of a run, and what exactness depends on.
+/// The counters of a run, and what it was trained under.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -18,11 +18,19 @@ pub struct State {
     pub cursor: Cursor,
     /// Evaluations in a row with a collapsed codebook.
     pub collapse: CollapseCount,
+    /// What it was trained under last.
+    pub circumstances: Circumstances,
+}
+
+/// What exactness depends on besides the counters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Circumstances {
     /// Of all settings that must not change: see `Config::exact_digest` of the root config.
     pub config: String,
     /// libtorch's threads: another count rounds sums differently.
     pub threads: i32,
-    /// Where it was trained last.
+    /// Hardware and software.
     pub machine: Machine,
     /// Of the training images.
     pub data: Fingerprint,
@@ -30,18 +38,6 @@ pub struct State {
     pub val_data: Fingerprint,
     /// The weights that the loss takes from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss_weights: Option<LossWeights>,
-}
-
-/// What a run trains under, of which [`State`] has each field.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "as in State")]
-pub struct Circumstances {
-    pub config: String,
-    pub threads: i32,
-    pub machine: Machine,
-    pub data: Fingerprint,
-    pub val_data: Fingerprint,
     pub loss_weights: Option<LossWeights>,
 }
 
@@ -100,18 +96,12 @@ impl State {
     /// Of a run that has not begun, under these circumstances.
     #[must_use]
     pub fn new(circumstances: Circumstances) -> Self {
-        let Circumstances { config, threads, machine, data, val_data, loss_weights } = circumstances;
         Self {
             step: 0,
             evaluated: 0,
             cursor: Cursor::default(),
             collapse: CollapseCount::default(),
-            config,
-            threads,
-            machine,
-            data,
-            val_data,
-            loss_weights,
+            circumstances,
         }
     }
 
@@ -135,9 +125,24 @@ impl State {
         data: &data::Config,
     ) -> Result<Vec<String>, StateError> {
         let saved = Self::parse(saved)?;
+        let notes = self.circumstances.check(&saved.circumstances, accept_inexact, data)?;
+        *self = State { circumstances: self.circumstances.clone(), ..saved };
+        Ok(notes)
+    }
+}
+
+impl Circumstances {
+    /// Refuses to go on from a run under `then`'s circumstances where it would not be the same run; returns
+    /// what the user should know.
+    fn check(
+        &self,
+        then: &Circumstances,
+        accept_inexact: bool,
+        data: &data::Config,
+    ) -> Result<Vec<String>, StateError> {
         let mut notes = vec![];
-        notes.extend(check_images(&self.data, &saved.data, &data.train)?);
-        if matches!(self.val_data.difference(&saved.val_data), Some(Difference::Names | Difference::Sizes)) {
+        notes.extend(check_images(&self.data, &then.data, &data.train)?);
+        if matches!(self.val_data.difference(&then.val_data), Some(Difference::Names | Difference::Sizes)) {
             notes.push(
                 "the validation images are not those that the run began with, so earlier figures, the best checkpoint's among \
                  them, are of other images"
@@ -145,43 +150,36 @@ impl State {
             );
         }
         let hash = |weights: &Option<LossWeights>| weights.as_ref().map(|weights| weights.blake3.clone());
-        if hash(&saved.loss_weights) != hash(&self.loss_weights) {
+        if hash(&then.loss_weights) != hash(&self.loss_weights) {
             return Err(StateError::LossWeights);
         }
-        for (then, now, remedy) in self.rounding(&saved) {
+        for (saved, now, remedy) in self.rounding(then) {
             if !accept_inexact {
-                return Err(StateError::Inexact { saved: then, now, remedy });
+                return Err(StateError::Inexact { saved, now, remedy });
             }
-            notes.push(format!("going on with {now} instead of {then}: not bit for bit"));
+            notes.push(format!("going on with {now} instead of {saved}: not bit for bit"));
         }
-        let elsewhere = self.machine.differences(&saved.machine);
+        let elsewhere = self.machine.differences(&then.machine);
         if !elsewhere.is_empty() {
             notes.push(format!(
                 "another machine or version: {}. Results may differ in the last bits from an uninterrupted run",
                 elsewhere.join("; ")
             ));
         }
-        *self = State {
-            step: saved.step,
-            evaluated: saved.evaluated,
-            cursor: saved.cursor,
-            collapse: saved.collapse,
-            ..self.clone()
-        };
         Ok(notes)
     }
 
-    /// What rounds differently from `saved`: then, now, and the flag that makes them the same.
-    fn rounding(&self, saved: &State) -> Vec<(String, String, String)> {
-        let (now, then) = (self.machine.device, saved.machine.device);
+    /// What rounds differently: then, now, and the flag that makes them the same.
+    fn rounding(&self, then: &Circumstances) -> Vec<(String, String, String)> {
+        let (now, earlier) = (self.machine.device, then.machine.device);
         let mut found = vec![];
         // On CUDA the threads only load images.
-        if self.threads != saved.threads && (now, then) != (DeviceKind::Cuda, DeviceKind::Cuda) {
-            let threads = |state: &State| format!("{} threads", state.threads);
-            found.push((threads(saved), threads(self), format!("--threads {}", saved.threads)));
+        if self.threads != then.threads && (now, earlier) != (DeviceKind::Cuda, DeviceKind::Cuda) {
+            let threads = |count: i32| format!("{count} threads");
+            found.push((threads(then.threads), threads(self.threads), format!("--threads {}", then.threads)));
         }
-        if now != then {
-            found.push((then.to_string(), now.to_string(), format!("--device {then}")));
+        if now != earlier {
+            found.push((earlier.to_string(), now.to_string(), format!("--device {earlier}")));
         }
         found
     }
@@ -205,62 +203,64 @@ fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<O
 mod tests {
     use super::*;
 
-    fn state(threads: i32, data: &str) -> State {
-        let machine = Machine {
-            device: DeviceKind::Cpu,
-            model: "EPYC".into(),
-            instructions: vec![],
-            libtorch: "2.13.0".into(),
-            pixtok: "1".into(),
-        };
-        State::new(Circumstances {
-            config: "c".into(),
-            threads,
-            machine,
-            data: print(data, "s", "t"),
-            val_data: print("val", "s", "t"),
-            loss_weights: None,
-        })
-    }
-
     fn print(names: &str, sizes: &str, times: &str) -> Fingerprint {
         serde_json::from_value(serde_json::json!({"names": names, "sizes": sizes, "times": times})).unwrap()
     }
 
+    fn began() -> Circumstances {
+        Circumstances {
+            config: "c".into(),
+            threads: 2,
+            machine: Machine {
+                device: DeviceKind::Cpu,
+                model: "EPYC".into(),
+                instructions: vec![],
+                libtorch: "2.13.0".into(),
+                pixtok: "1".into(),
+            },
+            data: print("a", "s", "t"),
+            val_data: print("val", "s", "t"),
+            loss_weights: None,
+        }
+    }
+
+    /// What going on under other circumstances says.
+    fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, StateError> {
+        let mut now = began();
+        change(&mut now);
+        now.check(&began(), accept, &data::Config::default())
+    }
+
+    #[test]
+    fn counters_are_taken_over_and_circumstances_are_not() {
+        let saved = State { step: 7, cursor: Cursor { epoch: 1, position: 32 }, ..State::new(began()) };
+        let json = serde_json::to_value(&saved).unwrap();
+        let mut now = State::new(Circumstances { data: print("a", "s", "later"), ..began() });
+        let notes = now.resume(json, false, &data::Config::default()).unwrap();
+        assert_eq!((now.step, &now.cursor, notes.len()), (7, &saved.cursor, 1));
+        assert_eq!(now.circumstances.data, print("a", "s", "later"));
+        let torn = serde_json::json!({"step": 1});
+        assert!(now.resume(torn, false, &data::Config::default()).is_err());
+    }
+
     #[test]
     fn other_circumstances_are_refused_or_said() {
-        let mut saved = state(2, "a");
-        saved.step = 7;
-        saved.cursor = Cursor { epoch: 1, position: 32 };
-        let resume = |mut now: State, accept: bool| {
-            let notes =
-                now.resume(serde_json::to_value(&saved).unwrap(), accept, &data::Config::default())?;
-            Ok::<_, StateError>((now, notes))
+        assert_eq!(said(|_| {}, false).unwrap(), [""; 0]);
+        let names = said(|now| now.data = print("b", "s", "t"), true);
+        assert!(matches!(names, Err(StateError::Data { .. })));
+        let sizes = said(|now| now.data = print("a", "other", "t"), true);
+        assert!(sizes.unwrap_err().to_string().contains("some sizes differ"));
+        let times = said(|now| now.data = print("a", "s", "later"), false).unwrap();
+        assert!(times[0].contains("modification times"), "{times:?}");
+        let val = said(|now| now.val_data = print("other", "s", "t"), false).unwrap();
+        assert!(val[0].contains("validation images"), "{val:?}");
+        let weights = |now: &mut Circumstances| {
+            now.loss_weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
         };
-        let (same, notes) = resume(state(2, "a"), false).unwrap();
-        assert_eq!((same, notes), (saved.clone(), vec![]));
-        assert!(matches!(resume(state(2, "b"), true), Err(StateError::Data { .. })));
-        let swollen = State { data: print("a", "other", "t"), ..state(2, "a") };
-        assert!(resume(swollen, true).unwrap_err().to_string().contains("some sizes differ"));
-        let touched = State { data: print("a", "s", "later"), ..state(2, "a") };
-        let (touched, notes) = resume(touched, false).unwrap();
-        assert!(notes[0].contains("modification times"), "{notes:?}");
-        assert_eq!(touched.data, print("a", "s", "later"));
-        let other_val = State { val_data: print("other", "s", "t"), ..state(2, "a") };
-        assert!(resume(other_val, false).unwrap().1[0].contains("validation images"));
-        let weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
-        let other = State { loss_weights: weights, ..state(2, "a") };
-        assert!(matches!(resume(other, true), Err(StateError::LossWeights)));
-        assert!(matches!(resume(state(1, "a"), false), Err(StateError::Inexact { .. })));
-        let (accepted, notes) = resume(state(1, "a"), true).unwrap();
-        assert_eq!((accepted.threads, accepted.step, notes.len()), (1, 7, 1));
-        let mut elsewhere = state(2, "a");
-        elsewhere.machine.model = "Xeon".into();
-        let (elsewhere, notes) = resume(elsewhere, false).unwrap();
-        assert!(notes[0].contains("processor Xeon instead of EPYC"), "{notes:?}");
-        assert_eq!(elsewhere.machine.model, "Xeon");
-        assert!(
-            state(2, "a").resume(serde_json::json!({"step": 1}), false, &data::Config::default()).is_err()
-        );
+        assert!(matches!(said(weights, true), Err(StateError::LossWeights)));
+        assert!(matches!(said(|now| now.threads = 1, false), Err(StateError::Inexact { .. })));
+        assert_eq!(said(|now| now.threads = 1, true).unwrap().len(), 1);
+        let elsewhere = said(|now| now.machine.model = "Xeon".into(), false).unwrap();
+        assert!(elsewhere[0].contains("processor Xeon instead of EPYC"), "{elsewhere:?}");
     }
 }

@@ -178,7 +178,7 @@ fn check_folder(layout: &Layout) -> Result<()> {
 /// Of the evaluation: program, protocol, images (by name, size and time), metrics and their weights.
 fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
-    parts.push(val_set.files_fingerprint());
+    parts.push(serde_json::to_string(&val_set.fingerprint())?);
     parts.extend(args.measures.words());
     for path in measures::weight_files(&args.measures)? {
         parts.push(weights::hash(&path)?);

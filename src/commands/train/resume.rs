@@ -57,7 +57,7 @@ impl Earlier {
     /// Refuses a `config.toml` that is not the one of the checkpoint.
     fn check_own_config(&self) -> Result<()> {
         let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(()) };
-        if state.config == self.config.exact_digest()? {
+        if state.circumstances.config == self.config.exact_digest()? {
             return Ok(());
         }
         Err(Misuse(format!(
@@ -78,20 +78,19 @@ impl Earlier {
     /// The device and the thread count of the run, where the flags leave them open.
     pub fn compute(&self, args: &ComputeArgs) -> ComputeArgs {
         let mut args = args.clone();
-        let Some(state) = self.state.as_ref().filter(|state| state.machine.device == DeviceKind::Cpu) else {
-            return args;
-        };
+        let then = self.state.as_ref().map(|state| &state.circumstances);
+        let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return args };
         if args.device == DeviceChoice::Auto {
             args.device = DeviceChoice::Cpu;
         }
         if args.threads.is_none() {
-            args.threads = Some(state.threads);
+            args.threads = Some(then.threads);
             let processors = available_parallelism().map_or(1, usize::from);
-            if state.threads > processors as i32 {
+            if then.threads > processors as i32 {
                 note(&format!(
                     "going on with the run's {} threads, more than the {processors} processors here; --threads {processors} \
                      --accept-inexact is faster, and not bit for bit",
-                    state.threads
+                    then.threads
                 ));
             }
         }
@@ -100,7 +99,7 @@ impl Earlier {
 
     /// The file of the loss's weights, if it is still where it was.
     pub fn loss_weights(&self) -> Option<PathBuf> {
-        let file = PathBuf::from(&self.state.as_ref()?.loss_weights.as_ref()?.file);
+        let file = PathBuf::from(&self.state.as_ref()?.circumstances.loss_weights.as_ref()?.file);
         file.is_file().then_some(file)
     }
 
