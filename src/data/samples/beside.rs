@@ -1,5 +1,5 @@
 //! What lies beside the images of a folder: a `.txt` of the same name with the caption, a `.json`
-//! with what else is said, `metadata.jsonl` or `metadata.csv`.
+//! of the same name with other fields, and `metadata.jsonl` or `metadata.csv`.
 
 mod companions;
 
@@ -19,28 +19,28 @@ use super::{DataError, Sample, Selection};
 use crate::data::ImageFolder;
 use crate::data::omitted::Tally;
 
-/// What is known of the images of a folder.
+/// What is known of the images in a folder besides their pixels.
 #[derive(Debug)]
 pub(super) struct Beside {
     metadata: Vec<Metadata>,
-    /// The one of them that was read last, with its number.
+    /// The metadata file that was read last, opened, and its index in `metadata`.
     open: Mutex<Option<(u32, File)>>,
-    /// By the numbers of the images; empty where nothing lies beside any.
+    /// Indexed by image; empty if nothing lies beside any image.
     known: Vec<Known>,
-    /// The files of images whose names or endings are spelt in another way.
+    /// Paths of the files that are not simply the image's path with the usual ending.
     elsewhere: HashMap<(usize, Kind), PathBuf>,
     label: String,
     text: Vec<String>,
-    /// Of the labels in metadata, if any are taken.
+    /// The labels in the metadata, if they are taken.
     pub(super) labels: Option<Labels>,
 }
 
-/// Of one image.
+/// What is known of one image.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// The metadata's number and the place of the line.
+    /// The index of a metadata file and the place of the image's line in it.
     line: Option<(u32, Span)>,
-    /// Whether there is a file of each kind.
+    /// Whether the image has a file of each kind.
     has: [bool; 2],
 }
 
@@ -50,13 +50,13 @@ impl Known {
     }
 }
 
-/// Says how many there are of `what`, with one of them, if there are any.
+/// Notes how many of `what` there are, with an example, if there are any.
 fn note(tally: &Tally, what: &str, notes: &mut Vec<String>) {
     notes.extend(tally.said(|count, example| format!("{what}: {count}, as {example}")));
 }
 
 impl Beside {
-    /// Looks through the folder `root` of these images.
+    /// Searches the folder `root`, which holds these images.
     pub(super) fn of(
         root: &Path,
         images: &ImageFolder,
@@ -111,7 +111,7 @@ impl Beside {
         Ok(beside)
     }
 
-    /// Gives each image its file of a kind.
+    /// Assigns the files of one kind to the images they belong to.
     fn assign(
         &mut self,
         kind: Kind,
@@ -134,7 +134,7 @@ impl Beside {
         for (stem, ending) in rest {
             let below = stem.strip_prefix(root).unwrap_or(&stem);
             let file = || {
-                // Unlike `with_extension` it leaves the dots in the name.
+                // `with_extension` would cut the name at its last dot.
                 let mut name = stem.clone().into_os_string();
                 name.push(".");
                 name.push(&ending);
@@ -168,7 +168,7 @@ impl Beside {
         }
     }
 
-    /// Reads the metadata; the labels in them, if there are any.
+    /// Reads the metadata. Returns its labels, if it has any.
     fn read(
         &mut self,
         root: &Path,
@@ -241,7 +241,7 @@ impl Beside {
         Ok((labelled > 0).then_some(survey))
     }
 
-    /// Files that say of an image what metadata says too.
+    /// Counts the `.json` files whose image also has a line in the metadata.
     fn count_json(&self, images: &ImageFolder, notes: &mut Vec<String>) {
         let mut twice = Tally::default();
         for (index, known) in self.known.iter().enumerate() {
@@ -270,7 +270,7 @@ impl Beside {
         Ok(())
     }
 
-    /// Puts what is known of image `index`, which lies at `path`, into its sample.
+    /// Adds what is known of image `index`, which lies at `path`, to its sample.
     pub(super) fn tell(&self, index: usize, path: &Path, sample: &mut Sample) -> Result<(), String> {
         let Some(known) = self.known.get(index) else { return Ok(()) };
         if let Some((number, span)) = known.line {
@@ -303,10 +303,10 @@ impl Beside {
         Ok(())
     }
 
-    /// What a line of the metadata says.
+    /// The fields of a line of the metadata.
     fn line(&self, number: u32, span: Span) -> Result<Map<String, Value>, String> {
         let metadata = &self.metadata[number as usize];
-        // Nothing that holds it panics.
+        // No code panics while it holds the lock.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match open.take() {
             Some((own, file)) if own == number => file,
@@ -316,8 +316,8 @@ impl Beside {
         metadata.fields(file, span)
     }
 
-    /// A hash of what is beside the images, to be part of the folder's; none where there is
-    /// nothing.
+    /// A hash of what lies beside the images, which becomes part of the folder's hash; none if
+    /// there is nothing.
     pub(super) fn fingerprint(&self) -> Option<blake3::Hash> {
         if self.known.is_empty() {
             return None;
@@ -333,17 +333,17 @@ impl Beside {
     }
 }
 
-/// The first of the fields `names` that is there, with its text, if it is one.
+/// The first of the fields `names` that is present and not null, with its value if that is a text.
 fn text_in<'a>(fields: &Map<String, Value>, names: &'a [String]) -> Option<(&'a str, Option<String>)> {
     let name = names.iter().find(|&name| fields.get(name).is_some_and(|value| !value.is_null()))?;
     Some((name, text_of(fields.get(name)?)))
 }
 
-/// What captions there are.
+/// Which images have captions, and where they are.
 #[derive(Default)]
 struct Captions {
     in_metadata: Vec<bool>,
-    /// Texts in metadata that are no strings.
+    /// Texts in metadata that are not strings.
     odd: Tally,
 }
 
@@ -386,7 +386,7 @@ mod tests {
     use super::*;
     use crate::data::SampleSet;
 
-    /// A folder of these images with nothing in them, and these other files.
+    /// A folder with these images, all empty, and these other files.
     fn images(images: &[&str], files: &[(&str, &[u8])]) -> (tempfile::TempDir, SampleSet) {
         let root = folder(images);
         for (name, content) in files {
@@ -534,7 +534,7 @@ mod tests {
             assert_eq!(samples[0].text.as_deref(), Some("text"));
             assert_eq!(samples[0].json, json!({"a": 1}).as_object().cloned());
             assert_eq!(samples[1].json, json!({"words": "hello"}).as_object().cloned());
-            // Another of that name makes it unclear which is meant.
+            // A second file whose name is spelt alike makes it unclear which one is meant.
             fs::write(root.path().join(format!("{image}.txt")), b"exact").unwrap();
             assert_eq!(texts(&SampleSet::open(root.path()).unwrap())[0].as_deref(), Some("exact"));
         }

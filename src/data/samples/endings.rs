@@ -1,21 +1,22 @@
-//! What a member of a tar is to its sample, by its ending, in any case.
+//! What role a member of a tar has in its sample, by its ending, in any case.
 //!
-//! An image, a caption (`txt`, `text`, `caption`) and a label (`cls`, `label`, `class`) are told by
-//! the last part, as in `input.jpg` and `outputs.cls`; `json` is an object. What has one part goes
-//! before what has two; where two members have two parts, as `en.txt` and `de.txt`, neither is
-//! taken. What is not taken is counted by its ending.
+//! The last part of the ending tells an image, a caption (`txt`, `text`, `caption`) or a label
+//! (`cls`, `label`, `class`), as in `input.jpg` and `outputs.cls`; `json` is an object. An ending
+//! of one part takes precedence over one of two parts. If two members have endings of two parts,
+//! such as `en.txt` and `de.txt`, neither is taken. Members that are not taken are counted by
+//! ending.
 
 use std::collections::BTreeMap;
 
 use super::Selection;
 use crate::data::EXTENSIONS;
 
-/// Different endings that are counted.
+/// The most endings that are counted separately.
 const MOST_ENDINGS: usize = 100;
-/// The place of what has two parts among several.
+/// The rank of an ending of two parts.
 pub(super) const TWO_PARTS: usize = 3;
 
-/// What a member is to its sample.
+/// The role of a member in its sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Role {
     Image,
@@ -25,7 +26,7 @@ pub(super) enum Role {
     Other,
 }
 
-/// The endings that were asked for.
+/// The endings that the user asked for.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Endings {
     image: Option<String>,
@@ -45,7 +46,7 @@ impl Endings {
         }
     }
 
-    /// What labels are in messages.
+    /// How messages name the labels.
     pub(in crate::data) fn labels(&self) -> String {
         match &self.label {
             Some(label) => format!("the members .{label}"),
@@ -53,8 +54,8 @@ impl Endings {
         }
     }
 
-    /// What a member of that ending, in lower case, is, and its place among several; the first is
-    /// taken.
+    /// The role of a member with this ending (in lower case), and its rank among members of the
+    /// same role; the lowest rank is taken.
     pub(super) fn role(&self, ending: &str) -> (Role, usize) {
         let last = ending.rsplit('.').next().unwrap_or_default();
         for (role, asked, usual) in [
@@ -81,7 +82,7 @@ impl Endings {
     }
 }
 
-/// How many members are not taken, by their endings.
+/// How many members are not taken, by ending.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     counts: BTreeMap<String, u64>,

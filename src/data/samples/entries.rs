@@ -9,25 +9,25 @@ use tar::{Archive, EntryType, Header};
 use super::DataError;
 use super::members::{Members, file_name};
 
-/// Bytes of a header, and what all sizes are rounded up to.
+/// The size of a header; content is padded to a multiple of it.
 const BLOCK: u64 = 512;
-/// The longest extension that is read. A path has 4096 bytes at most; what else tars say of a file
-/// is not much longer.
+/// The longest extension that is read. A path has at most 4096 bytes, and other things that tars
+/// record about a file are not much longer.
 const EXTENSION_LIMIT: u64 = 1 << 20;
-/// Extensions that the `tar` crate accepts before a member: a long name, the long name of a link
-/// and one of pax. After another it fails, or it takes it for a member of its own, which may be the
-/// fourth.
+/// The most extensions that are checked before a member. The `tar` crate accepts three: a long
+/// name, a long link name and a pax header. At another one it fails, or takes it for a member of
+/// its own, which may be the fourth.
 const EXTENSIONS: usize = 4;
 
 /// An entry of a tar.
 pub(super) struct Raw {
     pub(super) name: Vec<u8>,
     pub(super) regular: bool,
-    /// Where it leads, if it is a link.
+    /// The target, if it is a link.
     pub(super) link: Option<Vec<u8>>,
     /// Whether it is a symbolic link.
     pub(super) symbolic: bool,
-    /// Its content is not the file's: holes are left out.
+    /// Whether it is stored sparsely, with the holes left out.
     sparse: bool,
     pub(super) start: u64,
     pub(super) size: u64,
@@ -40,7 +40,7 @@ impl Raw {
 }
 
 impl Members {
-    /// Whatever comes next, long names and other extensions resolved.
+    /// The next entry, with long names and other extensions resolved.
     pub(super) fn next_raw(&mut self) -> Result<Option<Raw>, DataError> {
         while !self.ended {
             match self.next_of_this_tar()? {
@@ -57,8 +57,8 @@ impl Members {
         Ok(None)
     }
 
-    /// Whether another tar begins after the end mark at `next`: then it goes on there. Zeros are
-    /// padding.
+    /// Whether another tar begins after the end mark at `next`; if so, moves `next` there. Zeros
+    /// between the two are padding.
     fn begins_again(&mut self) -> Result<bool, DataError> {
         let (mut at, mut buffer) = (self.next, [0; 1 << 13]);
         let start = loop {
@@ -79,7 +79,7 @@ impl Members {
         Ok(false)
     }
 
-    /// Whether there is a header at `at`, by its checksum.
+    /// Whether there is a header at `at`, judged by its checksum.
     fn is_header(&self, at: u64) -> bool {
         let mut header = Header::new_old();
         if self.file.read_exact_at(header.as_mut_bytes(), at).is_err() {
@@ -87,12 +87,12 @@ impl Members {
         }
         let bytes = header.as_bytes();
         let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum();
-        // The field of the sum itself counts as blanks.
+        // The checksum field itself counts as blanks.
         header.cksum().is_ok_and(|expected| expected == sum + 8 * u32::from(b' '))
     }
 
     fn next_of_this_tar(&mut self) -> Result<Option<Raw>, DataError> {
-        // Not even a header is left, nor the block of zeros that ends a tar.
+        // Too little is left even for a header or for the block of zeros that ends a tar.
         if self.length.saturating_sub(self.next) < BLOCK {
             return Err(
                 self.damaged("it is cut short: its end mark, a block of zeros, is missing".to_owned())
@@ -107,27 +107,27 @@ impl Members {
         }
         if raw.link.is_some() && raw.size > 0 {
             if self.is_header(raw.start) {
-                // Old writers state the file's size, and store nothing.
+                // Old writers state the file's size but store no content.
                 raw.size = 0;
             } else if !raw.symbolic {
-                // As pax allows: a hard link with the file's content.
+                // pax allows a hard link to carry the file's content.
                 (raw.regular, raw.link) = (true, None);
             }
         }
-        // Where a member is cut short, its header still shows that the sample before it is whole:
-        // see `check`. The tar itself may begin anywhere.
+        // Even if this member is cut short, its header shows that the sample before it is complete:
+        // see `check`. A tar may start at any byte, so only the size is rounded up.
         let stored = raw.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         self.next = raw.start.saturating_add(stored);
         Ok(Some(raw))
     }
 
-    /// Whether the extensions before the next member are of a size that can be read: the `tar`
-    /// crate reads them whole, so that a sparse file of a few blocks could claim all memory.
+    /// Checks that the extensions before the next member are small enough to read. The `tar` crate
+    /// reads them whole, so a sparse file of a few blocks could otherwise claim all memory.
     fn check_extensions(&self) -> Result<(), DataError> {
         let (mut at, mut header) = (self.next, Header::new_old());
         for _ in 0..EXTENSIONS {
             let left = self.length.saturating_sub(at).saturating_sub(BLOCK);
-            // Where a header is missing or broken, `header` says so.
+            // `header` reports a missing or broken header.
             if self.file.read_exact_at(header.as_mut_bytes(), at).is_err() {
                 break;
             }
@@ -149,10 +149,10 @@ impl Members {
         Ok(())
     }
 
-    /// What the header at `next` says; none if it is the end mark.
+    /// The entry that the header at `next` describes; none if it is the end mark.
     fn header(&self) -> io::Result<Option<Raw>> {
-        // An archive lends out its entries, which a struct that holds it cannot keep; so there is
-        // an archive a member, on a reader that begins at its header.
+        // An archive lends out its entries, so a struct cannot hold both. A new archive is
+        // therefore made for each member, on a reader that begins at its header.
         (&self.file).seek(SeekFrom::Start(self.next))?;
         let mut archive = Archive::new(Window { file: &self.file, base: self.next });
         let Some(entry) = archive.entries_with_seek()?.next() else { return Ok(None) };
@@ -178,7 +178,7 @@ impl Members {
     }
 }
 
-/// A file from `base` on.
+/// A file, starting at `base`.
 struct Window<'a> {
     file: &'a File,
     base: u64,

@@ -1,5 +1,5 @@
-//! A folder of images, sorted; the first-level folders are the classes. What lies beside the images
-//! is taken too: see `beside`.
+//! A folder of images, sorted; the first-level folders are the classes. Files beside the images are
+//! used too: see `beside`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::data::{ImageFolder, Split};
 pub(super) struct Folder {
     dataset: Arc<ImageFolder>,
     beside: Arc<Beside>,
-    /// Of the class folders, unless what lies beside the images has labels.
+    /// Labels from the class folders, unless the files beside the images have labels.
     labels: Labels,
     notes: Vec<String>,
 }
@@ -112,7 +112,8 @@ impl SampleStream for Stream {
     }
 }
 
-/// A name that is not UTF-8 is no key; it stands for one where that is said.
+/// The key of an image. A name that is not UTF-8 cannot be a key; it is returned as it is, for
+/// messages.
 fn key_of(dataset: &ImageFolder, index: usize) -> Result<String, &'static str> {
     let name = dataset.name(index);
     if dataset.is_utf8(index) { key::key(key::without_extension(&name)) } else { Ok(name.into_owned()) }
@@ -180,7 +181,7 @@ mod tests {
         assert!(
             select("b\n").unwrap_err().to_string().contains("the folder \"10\" is none of the 1 classes")
         );
-        // Without one they are names in sorted order, even where they spell numbers.
+        // Without a list, class folders are names in sorted order, even if they spell numbers.
         let set = SampleSet::open(root.path()).unwrap();
         assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(0), Some(1), None]);
     }

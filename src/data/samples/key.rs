@@ -8,7 +8,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::DataError;
 
-/// Why a sample is left out whose name cannot be a key.
+/// Why a sample is left out if its name cannot be a key.
 pub(super) const NOT_UTF8: &str = "its name is not UTF-8, so it cannot be a key; rename it";
 
 /// `raw` without empty and `.` parts.
@@ -71,8 +71,8 @@ pub(in crate::data) fn readable(name: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// `name` with its characters composed (Unicode's NFC). macOS writes é as two characters, Linux and
-/// Windows as one, so the same name may come in both ways.
+/// `name` in composed form (Unicode's NFC). macOS writes é as two characters, Linux and Windows as
+/// one, so the same name may occur in both forms.
 #[must_use]
 pub fn composed(name: &str) -> Cow<'_, str> {
     if name.is_ascii() || is_nfc_quick(name.chars()) == IsNormalized::Yes {

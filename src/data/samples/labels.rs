@@ -1,12 +1,12 @@
-//! What becomes of labels and captions, whatever input they come from: one rule.
+//! The one rule for labels and captions, for every kind of input.
 //!
-//! A label is taken where it converts exactly: whole numbers of any type, true and false as 1 and
-//! 0, and strings that spell whole numbers are those numbers. Where a string is no number, all
-//! labels are names of classes, and count from 0 in the sorted order of the names in the whole
-//! input, or in the order of a list that is given. A class folder's name is a name even where it
-//! spells a number. Null, NaN and an empty string are no label, and neither is −1 where classes
-//! have names. If one label converts in no way, none is taken, and it is said which and where,
-//! since a set with some of its labels would pass for one with all of them.
+//! A label is taken if it converts exactly: whole numbers of any type, true and false (1 and 0),
+//! and strings that spell whole numbers. If any string is not a number, all labels are class names.
+//! They count from 0, in the sorted order of the names in the whole input, or in the order of a
+//! given list. The name of a class folder is always a class name, even if it spells a number. Null,
+//! NaN and empty strings are no label, and neither is −1 if the classes have names. If a single
+//! label does not convert, no label is taken, and a note says which one and where: a set with some
+//! of its labels could be mistaken for one with all of them.
 
 mod raw;
 
@@ -20,41 +20,41 @@ pub(in crate::data) use raw::Raw;
 pub(super) use raw::{caption, object_in, text_of, word};
 use raw::{is_decimal, spelt};
 
-/// Most names of classes: beyond it the strings are not classes but captions or keys.
+/// The most class names; with more, the strings are probably captions or keys.
 const MOST_NAMES: usize = 1 << 16;
-/// The longest name of a class, in bytes, as tars have it.
+/// The longest class name, in bytes; labels in tars have the same limit.
 const LONGEST_NAME: usize = 256;
-/// Classes that a message lists.
+/// How many classes a message lists.
 const SHOWN: usize = 8;
-/// Why a number is no label.
+/// Why a number cannot be a label.
 const NO_WHOLE: &str = "is no whole number of 64 bits";
 
-/// All labels of an input, looked at before the first is taken.
+/// All labels of an input, examined before any of them is taken.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Survey {
-    /// Samples with a label, and all of them.
+    /// Samples with a label, and all samples.
     labelled: u64,
     samples: u64,
-    /// Those without because theirs is NaN.
+    /// Samples whose label is NaN.
     nan: u64,
-    /// Those that are −1.
+    /// Labels that are −1.
     minus: u64,
-    /// Composed.
+    /// The distinct strings, in composed form (NFC).
     words: BTreeSet<String>,
     too_many: bool,
-    /// The first with its place: a string that spells no whole number, such a string that spells a
-    /// decimal one, and what is no string.
+    /// The first label of each sort, with its place: a string that is not a whole number, a string
+    /// that is a decimal number, and a label that is not a string.
     name: Option<(String, String)>,
     decimal: Option<(String, String)>,
     typed: Option<(String, String)>,
-    /// The first that can be no label, with the reason.
+    /// The first label that cannot be taken, with the reason.
     odd: Option<String>,
     beyond: Option<(i64, String)>,
     below: Option<(i64, String)>,
 }
 
 impl Survey {
-    /// Looks at a sample's label, which is in `place`.
+    /// Adds a sample's label, which was found at `place`.
     pub(in crate::data) fn add(&mut self, label: Option<&Raw>, place: impl Fn() -> String) {
         self.samples += 1;
         let Some(label) = label else { return };
@@ -106,7 +106,7 @@ impl Survey {
         }
     }
 
-    /// With what another has seen after it.
+    /// Merges in the survey of the samples that follow.
     pub(in crate::data) fn and(mut self, other: Survey) -> Survey {
         self.labelled += other.labelled;
         self.samples += other.samples;
@@ -123,12 +123,12 @@ impl Survey {
         self
     }
 
-    /// What becomes of the labels, which are `what` in words; `declared` are the names that the
-    /// input itself gives to numbers. Where they were asked for (`asked`) or classes were given,
-    /// they are taken or refused.
+    /// Decides what becomes of the labels. Messages call them `what`; `declared` are the class
+    /// names that the input itself gives for its numbers. If the user asked for labels (`asked`) or
+    /// gave classes, the labels are either taken or refused.
     ///
     /// # Errors
-    /// When a label is not among the classes that were given, or was asked for and does not
+    /// When a label is not among the given classes, or the labels were asked for and one does not
     /// convert.
     pub(in crate::data) fn settle(
         self,
@@ -151,7 +151,7 @@ impl Survey {
             };
         }
         let of = |(shown, place): &(String, String)| format!("{shown} ({place})");
-        // A list may have it for a name.
+        // A list of classes may contain a decimal number as a name.
         let decimal = self.decimal.as_ref().filter(|_| given.is_none());
         let odd = self.odd.clone().or_else(|| decimal.map(|decimal| format!("{} {NO_WHOLE}", of(decimal))));
         let reason = odd.or_else(|| match (&self.name, &self.typed) {
@@ -184,7 +184,8 @@ impl Survey {
         Ok(labels)
     }
 
-    /// A number that is none of the classes that the input names; −1 is common for none.
+    /// A number outside the classes that the input declares. −1 is allowed, as a common mark for no
+    /// label.
     fn outside(&self, names: &[String]) -> Option<String> {
         if let Some(name) = &self.name {
             return Some(format!("{} ({}) is a name where the input declares numbers", name.0, name.1));
@@ -207,7 +208,7 @@ impl Survey {
         }
     }
 
-    /// By the list that a user gives.
+    /// The labels by a list that the user gives.
     fn given(&self, what: &str, declared: Option<Vec<String>>, given: &Classes) -> Result<Labels, DataError> {
         let labels = Labels::named(given.names.iter().cloned());
         let unknown = |shown: &str| {
@@ -226,7 +227,7 @@ impl Survey {
         }
         let mut words = self.words.iter().filter(|word| spelt(word) != Some(-1));
         if let Some(word) = words.find(|word| labels.place(word).is_none()) {
-            // Strings that spell numbers may be numbers of classes.
+            // Strings that spell numbers may be class numbers.
             let in_range = spelt(word).is_some_and(|number| (0..given.names.len() as i64).contains(&number));
             if !in_range || self.words.iter().any(|word| labels.place(word).is_some()) {
                 return Err(unknown(&format!("{word:?}")));
@@ -241,7 +242,7 @@ impl Survey {
     }
 }
 
-/// Labels that do not convert: an error where they were asked for, else a note.
+/// Handles labels that do not convert: an error if they were asked for, otherwise a note.
 pub(super) fn not_taken(
     what: &str,
     reason: &str,
@@ -255,24 +256,24 @@ pub(super) fn not_taken(
     Ok(Labels::none())
 }
 
-/// From labels as they are to numbers, settled for a whole input.
+/// Converts the labels of an input to numbers.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Labels {
     taken: bool,
     classes: Vec<String>,
-    /// Of names among the classes; none where labels are numbers.
+    /// From class names to numbers; none if the labels are numbers.
     places: Option<Arc<HashMap<String, i64>>>,
-    /// What the numbers that an input declares are among the classes.
+    /// From the numbers that the input declares to those of the given classes.
     renamed: Option<Vec<Option<i64>>>,
 }
 
 impl Labels {
-    /// No label is taken.
+    /// Labels that are not taken.
     pub(in crate::data) fn none() -> Labels {
         Labels { taken: false, classes: vec![], places: None, renamed: None }
     }
 
-    /// Names count from 0 in this order; two spellings of one are one.
+    /// Class names that count from 0 in this order. Two Unicode spellings of a name are one class.
     fn named(names: impl IntoIterator<Item = String>) -> Labels {
         let (mut classes, mut places) = (vec![], HashMap::new());
         for name in names {
@@ -290,10 +291,10 @@ impl Labels {
         self.taken
     }
 
-    /// Of class folders, whose names are names even where they spell numbers.
+    /// Labels from class folders, which are always names, even if they spell numbers.
     ///
     /// # Errors
-    /// When one is not among the classes that were given.
+    /// When a folder is not among the given classes.
     pub(super) fn of_folders(folders: &[String], given: Option<&Classes>) -> Result<Labels, DataError> {
         let Some(given) = given else { return Ok(Labels::named(folders.iter().cloned())) };
         let labels = Labels::named(given.names.iter().cloned());
@@ -307,7 +308,7 @@ impl Labels {
         }
     }
 
-    /// The names of the classes that labels count; none where they are the input's own numbers.
+    /// The class names; empty if labels are the input's own numbers.
     pub(in crate::data) fn classes(&self) -> &[String] {
         &self.classes
     }
@@ -316,7 +317,7 @@ impl Labels {
         self.places.as_ref()?.get(composed(name.trim()).as_ref()).copied()
     }
 
-    /// The number for a label; none for one that is none.
+    /// The number of a label; none if it is missing or stands for no label.
     pub(in crate::data) fn number(&self, label: Option<&Raw>) -> Option<i64> {
         let label = label.filter(|label| self.taken && !label.is_none())?;
         if let Raw::Word(word) = label
@@ -327,7 +328,7 @@ impl Labels {
         let number = label.number()?;
         match &self.renamed {
             Some(renamed) => usize::try_from(number).ok().and_then(|at| *renamed.get(at)?),
-            // −1 stands for none where classes have names.
+            // −1 stands for no label if the classes have names.
             None => Some(number).filter(|&number| number != -1 || self.classes.is_empty()),
         }
     }

@@ -1,5 +1,5 @@
-//! Where the links in a tar lead. A tar stores a file that has several names once, and the other
-//! names as links.
+//! Where the links in a tar lead. A tar stores a file with several names once, and its other names
+//! as links.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,21 @@ use super::entries::Raw;
 use super::key;
 use super::members::Members;
 
-/// Links that are followed one after the other, as in Linux; a loop has no end.
+/// How many links are followed in a row, as in Linux; this also ends loops.
 const HOPS: usize = 40;
 
-/// A tar's files and links by their names. Read only where there is a link.
+/// The files and links of a tar by name. Built only once a link is met.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// First byte and length of each file.
+    /// The first byte and length of each file.
     files: HashMap<String, (u64, u64)>,
-    /// Where each link leads, if that is in the tar.
+    /// The target of each link; none if it lies outside the tar.
     links: HashMap<String, Option<String>>,
 }
 
 impl Links {
-    /// Reads the headers of a tar from its start. Where it is damaged its names end; whoever reads
-    /// it for its files will notice.
+    /// Reads the headers of a tar from its start. At damage the list simply ends; whoever reads the
+    /// tar for its files will report it.
     pub(super) fn read(mut members: Members) -> Result<Links, DataError> {
         let mut found = Links::default();
         while let Ok(Some(raw)) = members.next_raw() {
@@ -37,7 +37,7 @@ impl Links {
         Ok(found)
     }
 
-    /// The first byte and the length of the file that `target` is or leads to.
+    /// The first byte and length of the file that `target` names or leads to.
     pub(super) fn resolve(&self, target: &str) -> Option<(u64, u64)> {
         let mut at = target.to_owned();
         for _ in 0..HOPS {
@@ -49,8 +49,8 @@ impl Links {
         None
     }
 
-    /// `name` with its first part that is a link replaced: the whole of it, or a folder in which it
-    /// lies.
+    /// `name` with its first link replaced by that link's target. The link may be the whole name or
+    /// a folder in it.
     fn follow(&self, name: &str) -> Option<String> {
         let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
         let (end, target) = ends.into_iter().find_map(|end| Some((end, self.links.get(&name[..end])?)))?;
@@ -58,14 +58,13 @@ impl Links {
     }
 }
 
-/// Where the link `name` leads to, from the tar's root; none if that is outside.
+/// The target of the link `name`, as a path from the tar's root; none if it is outside the tar.
 pub(super) fn target(link: &Raw, name: &str) -> Option<String> {
     let text = key::readable(link.link.as_deref()?);
     if text.starts_with('/') {
         return None;
     }
-    // A hard link is told by the name that the file has in the tar, a symbolic one from where it
-    // lies.
+    // A hard link gives the file's name in the tar; a symbolic link is relative to its own folder.
     let folder = if link.symbolic { key::split(name).0 } else { "" };
     let mut parts = vec![];
     for part in folder.split('/').chain(text.split('/')) {

@@ -1,9 +1,9 @@
 //! A list of images: a JSON object a line.
 //!
 //! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names
-//! the sample; without it the path does, without its extension. `text` (or `caption`) and `label`
-//! are taken by the rule of `labels`; whatever else there is goes to `json`, and so does a label or
-//! text that does not convert.
+//! the sample; without it, the path without its extension does. `text` (or `caption`) and `label`
+//! are taken by the rule in `labels`. All other fields go to `json`, and so does a label or text
+//! that does not convert.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -26,7 +26,7 @@ pub(super) struct List {
     notes: Vec<String>,
 }
 
-/// Which field is what; the first of the names that is there and not null.
+/// The names of the fields; the first name that is present and not null counts.
 #[derive(Debug, Clone)]
 struct Fields {
     image: Vec<String>,
@@ -36,7 +36,7 @@ struct Fields {
 }
 
 impl List {
-    /// Reads the list, to count it, to know it again, and to settle its labels.
+    /// Reads the whole list, to count its lines, hash it and settle its labels.
     pub(super) fn open(path: &Path, selection: &Selection) -> Result<List, DataError> {
         let fail = |source| DataError::File { path: path.to_owned(), source };
         let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(fail)?);
@@ -72,7 +72,7 @@ impl List {
     fn settle(&mut self, selection: &Selection) -> Result<(), DataError> {
         let (mut survey, mut odd, mut texts) = (Survey::default(), None, 0_u64);
         let mut lines = JsonLines::open(&self.path)?;
-        // A line that is broken stops the export there.
+        // An export stops at a broken line.
         while let Ok(Some((_, object))) = lines.next() {
             let line = lines.number;
             let label = object.get(&self.fields.label).and_then(Raw::of_json);
@@ -192,7 +192,7 @@ impl Stream {
         key::key(&raw).map_err(|reason| key::refusal(&self.path, place(), &raw, reason))
     }
 
-    /// The number of the label, which stays in `json` if it has none.
+    /// The label's number. A label without a number stays in `json`.
     fn take_label(&self, object: &mut Map<String, Value>) -> Option<i64> {
         let Fields { label: name, labels, .. } = &self.fields;
         let label = labels.number(Raw::of_json(object.get(name)?).as_ref())?;
@@ -201,7 +201,7 @@ impl Stream {
     }
 }
 
-/// The first of `names` that is there and not null.
+/// The first of `names` that is present and not null.
 fn first<'a>(object: &Map<String, Value>, names: &'a [String]) -> Option<&'a String> {
     names.iter().find(|&name| object.get(name).is_some_and(|value| !value.is_null()))
 }

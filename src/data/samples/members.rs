@@ -15,7 +15,7 @@ use crate::sniff::{Kind, sniff_file};
 pub(super) struct Member {
     /// Its name: relative, without `..` and without empty parts.
     pub(super) name: String,
-    /// Whether it is so in the tar; else bytes are written as `\xFF`.
+    /// Whether the name is UTF-8 in the tar; if not, the other bytes are written as `\xFF`.
     pub(super) is_utf8: bool,
     /// Its content's first byte in the tar.
     pub(super) start: u64,
@@ -31,9 +31,9 @@ pub(super) struct Members {
     pub(super) length: u64,
     /// Where the next header is.
     pub(super) next: u64,
-    /// Whether the last end mark has been met.
+    /// Whether the last end mark has been reached.
     pub(super) ended: bool,
-    /// Read where the first link is.
+    /// Filled in at the first link.
     links: Option<Links>,
     /// What has been passed over so far.
     pub(super) omitted: OmittedMembers,
@@ -63,16 +63,16 @@ impl Members {
         &self.path
     }
 
-    /// The next file that is not hidden; none at the tar's end mark, or at the last one's where
-    /// tars follow one another in the file. A link is the file that it leads to, under its own
-    /// name.
+    /// The next file that is not hidden; none at the tar's end mark, or at the last end mark if
+    /// several tars follow one another in the file. A link stands for the file it leads to, under
+    /// the link's own name.
     ///
     /// # Errors
     /// When the tar is damaged, or a member's name could lead outside a folder.
     pub(super) fn next(&mut self) -> Result<Option<Member>, DataError> {
         while let Some(raw) = self.next_raw()? {
             let base = raw.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            // A base name that is empty is an old tar's folder.
+            // In old tars an entry with an empty base name is a folder.
             if !(raw.regular || raw.link.is_some()) || base.is_empty() {
                 continue;
             }
@@ -80,7 +80,7 @@ impl Members {
             let name = if raw.is_utf8() {
                 key::normalised(&text)
             } else {
-                // Its backslashes stand for bytes.
+                // The backslashes in this text stand for raw bytes.
                 key::normalised(&text.replace('\\', "_")).map(|_| text.to_string())
             };
             let name = name.map_err(|reason| {
@@ -101,23 +101,24 @@ impl Members {
         Ok(None)
     }
 
-    /// Counts a member that the caller passes over, since it has no ending.
+    /// Counts a member that the caller passes over because it has no ending.
     pub(super) fn pass_over(&mut self, member: &Member) {
         self.omitted.without_ending.add(1, || place(&self.path, &member.name));
     }
 
-    /// Counts a member that the caller passes over, since no member of its key is of use.
+    /// Counts a member that the caller passes over because no member with its key is used.
     pub(super) fn pass_over_unused(&mut self, member: &Member) {
         self.omitted.unused.add(1, || place(&self.path, &member.name));
     }
 
-    /// Where the content of `raw`, called `name`, is; none for a link that leads to no other file.
+    /// The place of the content of `raw`, called `name`; none for a link that leads to no other
+    /// file.
     fn content(&mut self, raw: &Raw, name: &str) -> Result<Option<(u64, u64)>, DataError> {
         if raw.regular {
             return Ok(Some((raw.start, raw.size)));
         }
         let target = target(raw, name);
-        // What tar writes of a file that it was given twice.
+        // tar writes such a link if it is given the same file twice.
         if target.as_deref() == Some(name) {
             return Ok(None);
         }
@@ -160,7 +161,7 @@ impl Members {
         Ok(bytes)
     }
 
-    /// The error for a tar that cannot be read on, or for a file that is something else.
+    /// The error for a tar that cannot be read further, or for a file that is not a tar.
     pub(super) fn damaged(&self, reason: String) -> DataError {
         use Kind::{Bzip2, Gzip, Lz4, Rar, SevenZip, Tar, Unknown, Xz, Zip, Zstd};
         let path = self.path.clone();
@@ -176,12 +177,12 @@ pub(super) fn file_name(tar: &Path) -> String {
     tar.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The member `name` of a tar, for a person.
+/// Names the member `name` of a tar in messages.
 fn place(tar: &Path, name: &str) -> String {
     format!("{name} in {}", file_name(tar))
 }
 
-/// Whether one of the folders in `name` is passed over.
+/// Whether `name` lies in a folder that is passed over.
 fn lies_in_omitted_folder(name: &str) -> bool {
     let (folders, _) = key::split(name);
     folders.split_terminator('/').any(|folder| is_omitted_folder(folder.as_bytes()))

@@ -1,6 +1,6 @@
-//! `metadata.jsonl` and `metadata.csv` as Hugging Face's ImageFolder has them: of each image that
-//! `file_name` names, relative to the metadata's folder, whatever is known. Lines are looked up
-//! when they are asked for, so that memory does not grow with what they say.
+//! `metadata.jsonl` and `metadata.csv`, as Hugging Face's ImageFolder has them. Each line names an
+//! image in `file_name`, relative to the metadata's folder, and holds what is known of it. Lines
+//! are read again when they are needed, so memory does not grow with their content.
 
 pub(super) mod lines;
 
@@ -13,33 +13,33 @@ use serde_json::{Map, Value};
 use self::lines::{JsonLines, Span};
 use super::{DataError, key};
 
-/// The names of such files.
+/// The names of metadata files.
 pub(super) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
 /// The field that names the image.
 const FILE_NAME: &str = "file_name";
 
-/// One such file.
+/// A metadata file.
 #[derive(Debug)]
 pub(super) struct Metadata {
     path: PathBuf,
-    /// Of a CSV: the names of its columns.
+    /// The column names, if it is a CSV file.
     header: Option<csv::StringRecord>,
     pub(super) blake3: blake3::Hash,
 }
 
-/// A line that names an image.
+/// A line of a metadata file.
 pub(super) struct Line {
     pub(super) number: u64,
     pub(super) span: Span,
-    /// Of the image, relative to the metadata's folder; none where the line has none that leads to
-    /// a file below it.
+    /// The image's path, relative to the metadata's folder; none if the line has no path or a path
+    /// that leads out of the folder.
     pub(super) file_name: Option<String>,
-    /// What else it says.
+    /// The other fields.
     pub(super) fields: Map<String, Value>,
 }
 
 impl Metadata {
-    /// Reads the file, with `each` of its lines.
+    /// Reads the file and calls `each` with every line.
     ///
     /// # Errors
     /// When it cannot be read, or a line is broken.
@@ -86,7 +86,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// Opens the file, for lines to be looked up in it.
+    /// Opens the file, to look up lines in it.
     ///
     /// # Errors
     /// In words, when it cannot be opened.
@@ -98,10 +98,10 @@ impl Metadata {
         format!("{} cannot be read any more: {reason}", self.path.display())
     }
 
-    /// What a line of the opened `file` says, without the image's name.
+    /// The fields of a line in the opened `file`, without the image's name.
     ///
     /// # Errors
-    /// In words: when it cannot be read, or is not what it was.
+    /// In words, when it cannot be read or has changed.
     pub(super) fn fields(&self, file: &File, span: Span) -> Result<Map<String, Value>, String> {
         let mut bytes = vec![0; span.length as usize];
         let changed = |reason: String| self.changed(&reason);
@@ -125,7 +125,7 @@ fn line(number: u64, span: Span, mut fields: Map<String, Value>) -> Line {
     Line { number, span, file_name: name, fields }
 }
 
-/// The cells that are not empty by the names of their columns.
+/// The cells that are not empty, by column name.
 fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Map<String, Value> {
     let cells = header.iter().zip(record).filter(|(_, cell)| !cell.is_empty());
     cells.map(|(name, cell)| (name.trim().to_owned(), Value::from(cell))).collect()

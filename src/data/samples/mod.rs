@@ -2,9 +2,9 @@
 //! JSONL list.
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
-//! not fit in memory. `open` tells the kinds apart, each kind is a file, `key` says what may name a
-//! sample, `labels` what becomes of labels and captions, `beside` what lies beside the images of a
-//! folder.
+//! not fit in memory. `open` tells the kinds apart and each kind has its file; `key` decides which
+//! names are allowed for samples, `labels` what becomes of labels and captions; `beside` reads the
+//! files beside the images of a folder.
 
 mod beside;
 pub(super) mod endings;
@@ -88,7 +88,7 @@ trait Input: Debug + Send + Sync {
     fn classes(&self) -> &[String] {
         &[]
     }
-    /// As [`SampleSet::notes`], but for what lies beside the files of the input.
+    /// As [`SampleSet::notes`], without what is passed over next to the files of the input.
     fn notes(&self) -> &[String];
     /// As [`SampleSet::len`].
     fn len(&self) -> Option<u64>;
@@ -104,7 +104,7 @@ trait Input: Debug + Send + Sync {
     }
 }
 
-/// Calls `each` with every key of `stream`, all of which are in the one input `path`.
+/// Calls `each` with every key of `stream`, all from the one input `path`.
 fn keys_of(
     mut stream: Box<dyn SampleStream>,
     path: &Path,
@@ -135,10 +135,11 @@ impl SampleSet {
         Self::select(path, &Selection::default())
     }
 
-    /// As [`SampleSet::open`], with what a user says of what is to be taken.
+    /// As [`SampleSet::open`], with a selection by the user.
     ///
     /// # Errors
-    /// As [`SampleSet::open`], and when what was asked for is not there or does not convert.
+    /// As [`SampleSet::open`], and when something that was asked for is missing or does not
+    /// convert.
     pub fn select(path: &Path, selection: &Selection) -> Result<SampleSet, DataError> {
         let (input, mut notes) = open::open(path, selection)?;
         notes.extend_from_slice(input.notes());
@@ -151,16 +152,16 @@ impl SampleSet {
         self.input.kind()
     }
 
-    /// The names of the classes that the labels count: a folder's are its first-level folders with
-    /// images in them, sorted; where labels are strings, those. Empty where labels are the input's
-    /// own numbers.
+    /// The class names by label number. In a folder these are the first-level folders with images
+    /// in them, sorted; if labels are strings, they are those strings. Empty if labels are the
+    /// input's own numbers.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         self.input.classes()
     }
 
-    /// What a user should know before the work: what is not taken of the input, and what becomes of
-    /// its labels and captions.
+    /// What a user should know before the work starts: what is passed over in the input, and what
+    /// becomes of its labels and captions.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -181,23 +182,22 @@ impl SampleSet {
     }
 
     /// Calls `each` with the key of every sample, in the order of the stream, and with the file or
-    /// folder that the sample is from. Reads of tars the headers, of Parquet the column of keys, of
-    /// a list all.
+    /// folder that the sample is from. Reads the headers of tars, the key column of Parquet files,
+    /// and all of a list.
     ///
     /// # Errors
-    /// As those of the stream: an input that is damaged or not what it should be.
+    /// As those of the stream: the input is damaged or not what it should be.
     pub fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError> {
         self.input.keys(each)
     }
 
-    /// Has each key begin with the name of its tar and a slash, so that no two of different tars
-    /// are one. Whether that can be: only tars have such keys.
+    /// Puts the name of its tar and a slash before each key, so that keys of different tars differ.
+    /// Returns whether this is possible: only keys from tars can have a prefix.
     pub fn prefix_keys(&mut self) -> bool {
         self.input.prefix_keys()
     }
 
-    /// The samples from the first on; each call starts from the beginning. The stream ends with its
-    /// first error.
+    /// The samples, always from the first one. The stream ends at its first error.
     ///
     /// # Errors
     /// When a file cannot be opened.

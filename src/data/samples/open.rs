@@ -27,7 +27,7 @@ pub(in crate::data) enum Found {
     List,
 }
 
-/// Opens `path` as what it is, and says what is passed over beside it.
+/// Opens `path` as the kind of input it is. Also returns notes on what is passed over next to it.
 pub(super) fn open(path: &Path, selection: &Selection) -> Result<(Box<dyn Input>, Vec<String>), DataError> {
     let (found, notes) = recognise(path)?;
     selection.check(&found)?;
@@ -42,11 +42,11 @@ pub(super) fn open(path: &Path, selection: &Selection) -> Result<(Box<dyn Input>
     Ok((input, notes))
 }
 
-/// Tells what `path` is. Of a folder of shards it says what is passed over there, a sentence each;
-/// a folder of images says that itself.
+/// Recognises what `path` is. For a folder of shards it also returns a sentence on each kind of
+/// file that is passed over there; a folder of images reports that itself.
 ///
 /// # Errors
-/// When nothing is there, nothing that is known, or several things at once.
+/// When nothing is there, nothing of a known kind, or several kinds at once.
 pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     let meta = fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DataError::NoInput(path.to_owned()),
@@ -70,14 +70,14 @@ pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), Da
     Ok((found, vec![]))
 }
 
-/// Tells a folder. With an image, but without a shard in it or in its `data`, it is one of images,
-/// and counts what else is below. An image beside shards is ambiguous: whole classes would be left
-/// out.
+/// Recognises a folder. If it has images, but no shards in it or in its `data`, it is a folder of
+/// images, which counts the other files below it itself. Images beside shards are ambiguous: whole
+/// classes could be left out.
 fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     let Survey { images, tars, mut parquets, compressed } = Survey::of(path)?;
     let data = path.join("data");
     if parquets.is_empty() && data.is_dir() {
-        // Where Hugging Face's hub keeps them.
+        // Hugging Face's hub keeps the files there.
         parquets = Survey::of(&data)?.parquets;
     }
     parquets.retain(|parquet| !lists_tar(parquet));
@@ -89,7 +89,7 @@ fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
             Below::Shards(below) => return without_images(path, tars, parquets, below, compressed),
         },
     };
-    // Of shards that are folders.
+    // Lists of shards that are folders of images.
     parquets.retain(|parquet| !(is_shard_list(parquet) && parquet.with_extension("").is_dir()));
     if tars.is_empty() && parquets.is_empty() {
         return Ok((Found::Folder { compressed }, vec![]));
@@ -97,8 +97,8 @@ fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     Err(ambiguous(path, Some(found_images), &tars, &parquets))
 }
 
-/// Tells a folder in which there is no image. `parquets` lie in it or in its `data`; those farther
-/// below are taken too, but not beside tars.
+/// Recognises a folder without images. `parquets` lie in it or in its `data`. Parquet files in
+/// other folders below it are taken too, unless there are tars.
 fn without_images(
     path: &Path,
     tars: Vec<PathBuf>,
@@ -121,7 +121,8 @@ fn without_images(
         _ => true,
     };
     match compressed {
-        // Left out in silence it would be missing in the output; farther away it is counted.
+        // An archive here probably belongs to the data and would be missing from the output.
+        // Archives farther away are only counted.
         Some(archive) if beside(&archive) => Err(DataError::Compressed(archive)),
         _ => Ok((found, rest.words_beside_shards(path))),
     }

@@ -1,10 +1,11 @@
 //! Parquet files as Hugging Face's image data sets have them: a row a sample.
 //!
 //! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
-//! plain bytes. `key` or `__key__`, a string, names a row; without it FILE/NUMBER does, counted
-//! from 0 in each file. `label`, `cls` and the like and `text` or `caption` are taken by the rule
-//! of `labels`; `columns` chooses, `splits` tells whose files they are, `features` knows what
-//! `datasets` adds. The columns that are not taken are named.
+//! plain bytes. A string column `key` or `__key__` names the rows; without it a row's key is
+//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like and `text` or `caption`
+//! are taken by the rule in `labels`. `columns` chooses the columns and names those that are not
+//! taken, `splits` decides which files belong to a split, and `features` reads what `datasets`
+//! stores about the columns.
 
 mod cells;
 mod columns;
@@ -26,7 +27,7 @@ use self::table::Table;
 use super::labels::{Labels, Survey};
 use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
 
-/// What is wrong with a row without an image. A path beside it is a file of whoever made the set.
+/// Why a row has no image. A path beside it names a file of the data set's author.
 pub(in crate::data) const NO_BYTES: &str = "the image's `bytes` are null, and a path is not followed";
 
 /// Parquet files with the same columns, in order.
@@ -38,22 +39,22 @@ pub(in crate::data) struct Tables {
     selection: Selection,
     labels: Labels,
     notes: Vec<String>,
-    /// The first of the notes are of splits and missing files: so many.
+    /// How many notes are about splits and missing files; they come first.
     of_splits: usize,
 }
 
-/// One of them.
+/// One of the files.
 #[derive(Debug, Clone)]
 struct TableFile {
     path: PathBuf,
-    /// Its place in the set as the beginning of keys.
+    /// Its path within the set, with which keys of its rows begin.
     stem: String,
-    /// Whether rows of the set have keys of their own.
+    /// Whether the rows of the set have keys of their own.
     keyed: bool,
 }
 
 impl Tables {
-    /// Reads what the end of each file in `root` says of it, and the labels.
+    /// Reads the footers of the files in `root`, and the labels.
     pub(in crate::data) fn open(
         root: &Path,
         files: Vec<PathBuf>,
@@ -111,10 +112,10 @@ impl Tables {
     }
 }
 
-/// What training takes of a file's rows besides their images.
+/// What training needs of a file's rows besides their images.
 pub(in crate::data) struct Rows {
     pub(in crate::data) labels: Vec<Option<i64>>,
-    /// Where rows have keys of their own.
+    /// The rows' own keys, if they have them.
     pub(in crate::data) keys: Option<Vec<String>>,
 }
 
@@ -129,7 +130,7 @@ impl Tables {
         self.labels.classes()
     }
 
-    /// Which of several splits is taken, and which files are missing.
+    /// Notes on which of several splits is taken, and which files are missing.
     pub(in crate::data) fn notes_of_splits(&self) -> &[String] {
         &self.notes[..self.of_splits]
     }
@@ -139,12 +140,12 @@ impl Tables {
         &self.fingerprint
     }
 
-    /// The key of a row without one of its own.
+    /// The key of a row that has none of its own.
     pub(in crate::data) fn numbered(&self, file: usize, row: u64) -> String {
         numbered(&self.files[file].stem, row)
     }
 
-    /// Where the images of a file are, and its rows.
+    /// The places of a file's images, and its rows.
     pub(in crate::data) fn scan(&self, file: usize) -> Result<(Pages, Rows), DataError> {
         let table = Table::open(&self.files[file], &self.selection)?;
         let pages = Pages::of(&table).map_err(|reason| table.damaged(reason))?;
@@ -163,7 +164,7 @@ fn numbered(stem: &str, row: u64) -> String {
     format!("{stem}/{row:08}")
 }
 
-/// Names each file by its path below the folder that they have in common.
+/// Names each file by its path below the deepest folder that holds all of them.
 fn with_stems(paths: &[PathBuf]) -> Result<Vec<TableFile>, DataError> {
     let mut common = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
     while !paths.iter().all(|path| path.starts_with(common)) {
@@ -179,7 +180,7 @@ fn with_stems(paths: &[PathBuf]) -> Result<Vec<TableFile>, DataError> {
     paths.iter().map(file).collect()
 }
 
-/// Whether no two files number their rows under the same name.
+/// Checks that no two files give the same keys to their rows.
 fn check_stems(files: &[TableFile]) -> Result<(), DataError> {
     let mut stems: HashMap<&str, &Path> = HashMap::new();
     for TableFile { path, stem, .. } in files {
@@ -192,7 +193,7 @@ fn check_stems(files: &[TableFile]) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The labels of all files, joined in their order as they come.
+/// The labels of all files, in the order of the files.
 fn survey(files: &[TableFile], selection: &Selection) -> Result<Survey, DataError> {
     let of_file = |file: &TableFile| {
         let mut survey = Survey::default();
@@ -249,7 +250,7 @@ impl Input for Parquet {
 
 struct Stream {
     tables: Arc<Tables>,
-    /// The next file.
+    /// Index of the next file.
     next: usize,
     /// The one being read.
     table: Option<Table>,

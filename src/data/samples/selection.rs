@@ -1,31 +1,31 @@
-//! What a user says of what is to be taken of an input.
+//! What a user asks to be taken from an input.
 
 use super::labels::Classes;
 use super::{DataError, Found};
 
-/// What is taken for what, where the input's own names do not say it, and how labels count.
+/// Which columns or fields to use if the input's own names do not tell, and how labels count.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    /// Of Parquet files of several splits.
+    /// The split to take, of Parquet files of several splits.
     pub split: Option<String>,
-    /// The column with the images; of a list the field with their paths, of tars the ending.
+    /// The column with the images; in a list the field with their paths, in tars their ending.
     pub image: Option<String>,
-    /// `image` is said of the training images, and these are others: a folder of images has no
-    /// column.
+    /// Whether `image` was given for the training images while this input is another one. A folder
+    /// of images is then accepted, although it has no columns.
     pub image_of_train: bool,
     /// The column, field or ending with the labels.
     pub label: Option<String>,
     /// The column, field or ending with the captions.
     pub text: Option<String>,
-    /// The names of the classes in their order.
+    /// The class names, in order.
     pub classes: Option<Classes>,
 }
 
 impl Selection {
-    /// Whether what was asked for has a meaning with an input of that kind.
+    /// Checks that what was asked for makes sense for an input of this kind.
     ///
     /// # Errors
-    /// When it has none.
+    /// When it does not.
     pub(in crate::data) fn check(&self, found: &Found) -> Result<(), DataError> {
         let parquet = matches!(found, Found::Parquets(_));
         let columns = self.image_of_train || !matches!(found, Found::Folder { .. });

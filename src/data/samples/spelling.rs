@@ -1,4 +1,4 @@
-//! Files whose names differ only in Unicode normalisation (NFC, NFD).
+//! Finding files by names in another Unicode normalisation (NFC, NFD).
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,22 +6,22 @@ use std::path::{Component, Path, PathBuf};
 
 use super::key::composed;
 
-/// What lies in the folders that have been looked through.
+/// The contents of folders that have been searched.
 #[derive(Debug, Default)]
 pub(super) struct Folders {
-    /// Names of each folder by their composed form. A name has one other spelling at most in
-    /// practice.
+    /// For each folder, its names by composed form. In practice a name has at most one other
+    /// spelling.
     listed: HashMap<PathBuf, HashMap<String, Vec<String>>>,
 }
 
 impl Folders {
-    /// The file that `path` names in another spelling, if there is one. Folders on the way may be
-    /// spelt otherwise too.
+    /// The file that `path` names in another spelling, if there is one. The folders in the path may
+    /// also be spelt differently.
     ///
     /// # Errors
-    /// When several do, in words.
+    /// In words, when several files fit.
     pub(super) fn find(&mut self, path: &Path) -> Result<Option<PathBuf>, String> {
-        // What has one spelling alone is not there.
+        // ASCII names have only one spelling.
         if path.to_str().is_none_or(str::is_ascii) {
             return Ok(None);
         }
@@ -48,7 +48,7 @@ impl Folders {
     fn of(&mut self, folder: &Path) -> &HashMap<String, Vec<String>> {
         self.listed.entry(folder.to_owned()).or_insert_with(|| {
             let mut names: HashMap<String, Vec<String>> = HashMap::new();
-            // The list's own folder is written as nothing.
+            // For a list in the current folder, the path of its folder is empty.
             let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             for entry in fs::read_dir(shown).into_iter().flatten().flatten() {
                 if let Ok(name) = entry.file_name().into_string()
@@ -86,12 +86,12 @@ mod tests {
     #[test]
     fn several_spellings_are_several_files() {
         let root = tempfile::tempdir().unwrap();
-        // Two marks in either order are the same letter.
+        // Two marks on a letter may come in either order.
         for name in ["q\u{323}\u{307}.png", "q\u{307}\u{323}.png"] {
             fs::write(root.path().join(name), b"").unwrap();
         }
         assert_eq!(Folders::default().find(&root.path().join("\u{e9}.png")), Ok(None));
-        // The composed letters have a third spelling.
+        // Letters with a composed form have a third spelling.
         for name in ["\u{1e69}.png", "s\u{307}\u{323}.png"] {
             fs::write(root.path().join(name), b"").unwrap();
         }

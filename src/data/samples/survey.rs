@@ -1,4 +1,4 @@
-//! What lies in a folder, for telling what kind of input it is.
+//! What lies in a folder, to tell which kind of input it is.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
@@ -8,18 +8,18 @@ use super::DataError;
 use crate::data::folder::{has_extension, image_path, is_hidden, is_number, walk};
 use crate::data::omitted::OmittedFiles;
 
-/// The endings of compressed archives, without a dot.
+/// Endings of compressed archives, without the dot.
 const COMPRESSED: [&str; 10] =
     ["tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "tzst", "tar.lz4", "zip"];
 
-/// What lies right in a folder.
+/// What lies directly in a folder.
 pub(super) struct Survey {
     pub images: bool,
     /// Sorted by name.
     pub tars: Vec<PathBuf>,
     /// Sorted by name.
     pub parquets: Vec<PathBuf>,
-    /// The first of the compressed archives by name.
+    /// The first compressed archive by name.
     pub compressed: Option<PathBuf>,
 }
 
@@ -50,25 +50,26 @@ impl Survey {
     }
 }
 
-/// What lies in a folder and in all folders below it.
+/// What lies in a folder and all folders below it.
 pub(super) enum Below {
-    /// An image, relative to the folder. The rest has not been looked at.
+    /// An image, as a path relative to the folder. The search stops at the first one.
     Image(PathBuf),
-    /// No image.
+    /// No image, but perhaps shards.
     Shards(Shards),
 }
 
-/// What there is besides the tars right in a folder.
+/// What there is besides the tars directly in a folder.
 pub(super) struct Shards {
-    /// Sorted by path; not the lists that img2dataset writes beside its tars.
+    /// Sorted by path, without the lists that img2dataset writes beside its tars.
     pub parquets: Vec<PathBuf>,
-    /// What is neither, tars farther below included.
+    /// All other files, including tars in deeper folders.
     pub rest: OmittedFiles,
 }
 
 impl Below {
-    /// What cannot be read shows no image (a disk of tars has its `lost+found`); a Parquet file
-    /// that is a link to nowhere is listed, so that it is missed when it is opened.
+    /// Searches the folder. What cannot be read is taken to hold no image (a disk of tars has its
+    /// `lost+found`). A Parquet file that is a broken link is listed all the same, so that opening
+    /// it reports the error.
     pub fn of(folder: &Path) -> Below {
         let (mut entries, mut parquets) = (walk(folder), vec![]);
         while let Some(entry) = entries.next() {
@@ -95,19 +96,19 @@ impl Below {
     }
 }
 
-/// Whether img2dataset wrote this Parquet file beside a shard: it lists what is in there, and where
-/// it came from.
+/// Whether this Parquet file is a list that img2dataset wrote beside a shard, of the shard's images
+/// and where they came from.
 pub(super) fn is_shard_list(parquet: &Path) -> bool {
     let Some(stem) = parquet.file_stem().and_then(OsStr::to_str) else { return false };
     is_number(stem) || parquet.with_file_name(format!("{stem}_stats.json")).is_file()
 }
 
-/// Whether it is the list of a tar that lies beside it. Without the tar it may be a data set.
+/// Whether it is the list of a tar beside it. Without that tar it may be a data set.
 pub(super) fn lists_tar(parquet: &Path) -> bool {
     is_shard_list(parquet) && parquet.with_extension("tar").is_file()
 }
 
-/// Links are followed; what leads nowhere is no folder.
+/// Whether the entry is a folder or a link to one.
 fn is_folder(entry: &DirEntry) -> bool {
     match entry.file_type() {
         Ok(kind) if kind.is_symlink() => entry.path().is_dir(),

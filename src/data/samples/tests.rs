@@ -216,7 +216,7 @@ fn what_lies_beside_shards_is_said() {
         assert!(words.contains(part), "{part}: {words}");
     }
     assert!(!words.contains("stats"), "{words}");
-    // It would be missing in the output.
+    // The archive's images would be missing from the output.
     let beside = folder(&["0.parquet", "more.zip"]);
     assert!(matches!(recognise(beside.path()), Err(DataError::Compressed(_))));
 }

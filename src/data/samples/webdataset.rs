@@ -1,7 +1,7 @@
 //! WebDataset: tars in which adjacent members with the same key are a sample.
 //!
-//! The key is a member's path up to the first dot of its base name. What follows says what it is:
-//! see `endings`.
+//! The key is a member's path up to the first dot of its base name. The rest is the ending, which
+//! decides what the member is: see `endings`.
 
 mod shard;
 
@@ -17,7 +17,7 @@ use super::labels::{Labels, Survey};
 use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
 use crate::data::omitted::OmittedMembers;
 
-/// Tars whose keys are in memory at a time.
+/// How many tars' keys are in memory at a time.
 const TARS_AT_A_TIME: usize = 64;
 
 /// Tars, in order.
@@ -28,13 +28,13 @@ pub(super) struct WebDataset {
     endings: Arc<Endings>,
     labels: Labels,
     notes: Vec<String>,
-    /// Whether keys begin with the name of their tar.
+    /// Whether each key begins with the name of its tar.
     prefixed: bool,
 }
 
 impl WebDataset {
-    /// Reads the headers of all members, and the labels. They are read again for the keys and for
-    /// the samples: to keep them would take a string for each sample.
+    /// Reads the headers of all members, and the labels. They are read again for keys and samples,
+    /// since keeping them would take a string per sample.
     pub(super) fn open(shards: Vec<PathBuf>, selection: &Selection) -> Result<WebDataset, DataError> {
         let endings = Arc::new(Endings::of(selection));
         let look = shards.par_iter().map(|path| Look::at(path, &endings)).reduce(Look::default, Look::and);
@@ -61,7 +61,7 @@ impl WebDataset {
     }
 }
 
-/// What the headers and labels of tars show.
+/// What the headers and labels of tars tell.
 #[derive(Default)]
 struct Look {
     labels: Survey,
@@ -71,7 +71,7 @@ struct Look {
 }
 
 impl Look {
-    /// Of a tar, as far as it can be read; its damage is told when it is reached.
+    /// Looks at a tar as far as it can be read. Damage is reported later, when reading reaches it.
     fn at(path: &Path, endings: &Arc<Endings>) -> Look {
         let mut labels = Survey::default();
         let Ok(mut shard) = Shard::open(path, endings) else { return Look::default() };
@@ -83,7 +83,7 @@ impl Look {
         Look { labels, omitted: members.omitted, left, has_texts }
     }
 
-    /// Both, `self` first.
+    /// Joins two, `self` first.
     fn and(mut self, other: Look) -> Look {
         self.omitted.append(other.omitted);
         self.left.add(other.left);
@@ -92,7 +92,7 @@ impl Look {
     }
 }
 
-/// Opens a tar, whose keys begin with its name if they are to.
+/// Opens a tar. If `prefixed`, its keys begin with its name.
 fn open_shard(path: &Path, endings: &Arc<Endings>, prefixed: bool) -> Result<Shard, DataError> {
     let mut shard = Shard::open(path, endings)?;
     if prefixed {

@@ -1,4 +1,4 @@
-//! The files beside the images of a folder: metadata, and those that belong to one image each.
+//! The files beside the images of a folder: metadata, and files that belong to a single image.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use crate::data::samples::key::composed;
 use crate::data::samples::metadata::NAMES;
 use crate::data::{DataError, ImageFolder};
 
-/// The endings of tables.
+/// File endings of tables.
 const TABLES: [&str; 3] = ["csv", "tsv", "jsonl"];
 
-/// What a file says of the image beside it.
+/// What kind of file lies beside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Text,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ALL: [Kind; 2] = [Kind::Text, Kind::Json];
 
-    /// Of its file, in any case.
+    /// The ending of such a file, matched in any case.
     pub(super) fn ending(self) -> &'static str {
         match self {
             Kind::Text => "txt",
@@ -35,11 +35,11 @@ impl Kind {
 /// The files in a folder and below it.
 #[derive(Debug)]
 pub(super) struct Companions {
-    /// Those in deeper folders first.
+    /// Files in deeper folders come first.
     pub(super) metadata: Vec<PathBuf>,
-    /// Those of each kind: the endings, in their own case, by the paths without them.
+    /// For each kind, from paths without their endings to the endings, in their original case.
     pub(super) files: [HashMap<PathBuf, OsString>; 2],
-    /// Tables under other names, which may say something of the images.
+    /// Tables with other names, which may also describe the images.
     pub(super) tables: Tally,
 }
 
@@ -47,7 +47,7 @@ impl Companions {
     pub(super) fn below(root: &Path) -> Companions {
         let (mut metadata, mut files) = (vec![], [HashMap::new(), HashMap::new()]);
         let mut tables = Tally::default();
-        // What cannot be read has stopped the listing of images.
+        // Unreadable folders have already stopped the listing of the images.
         for entry in walk(root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
             if NAMES.iter().any(|name| entry.file_name() == *name) {
                 metadata.push(entry.into_path());
@@ -66,18 +66,18 @@ impl Companions {
     }
 }
 
-/// Images by their names, with characters composed: metadata and files beside them may have been
+/// Images by name in composed form (NFC), since metadata and files beside the images may have been
 /// named on another system.
 pub(super) struct Spellings {
     names: HashMap<String, Vec<usize>>,
-    /// Without their endings.
+    /// The same, by names without their endings.
     stems: HashMap<String, Vec<usize>>,
 }
 
 impl Spellings {
     pub(super) fn of(images: &ImageFolder) -> Spellings {
         let mut own = Spellings { names: HashMap::new(), stems: HashMap::new() };
-        // What is ASCII has one spelling only.
+        // ASCII names have only one spelling.
         for index in (0..images.len()).filter(|&index| !images.name(index).is_ascii()) {
             let name = composed(&images.name(index)).into_owned();
             let stem = Path::new(&name).with_extension("").to_string_lossy().into_owned();
@@ -87,7 +87,7 @@ impl Spellings {
         own
     }
 
-    /// The image of a name that has another spelling than `name`.
+    /// The image whose name is another spelling of `name`.
     ///
     /// # Errors
     /// When there are several.
@@ -95,7 +95,7 @@ impl Spellings {
         the_one(&self.names, name)
     }
 
-    /// The image that a file belongs to whose path without the ending is `stem`.
+    /// The image that a file belongs to, if `stem` is the file's path without its ending.
     ///
     /// # Errors
     /// When there are several.

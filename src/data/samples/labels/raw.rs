@@ -1,4 +1,4 @@
-//! Labels, texts and lists of classes as they come.
+//! Labels, texts and lists of classes as they are read.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,21 +9,21 @@ use serde_json::{Map, Value};
 use crate::data::DataError;
 use crate::data::samples::key::composed;
 
-/// What some programs write before a text in UTF-8.
+/// The mark that some programs write at the start of UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// A label as an input has it.
+/// A label as the input has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::data) enum Raw {
     Whole(i128),
     Real(f64),
     Word(String),
-    /// What is no label, in words.
+    /// Something that cannot be a label, described in words.
     Other(&'static str),
 }
 
 impl Raw {
-    /// Of a JSON value; none of null.
+    /// From a JSON value; none for null.
     pub(in crate::data::samples) fn of_json(value: &Value) -> Option<Raw> {
         Some(match value {
             Value::Null => return None,
@@ -48,7 +48,7 @@ impl Raw {
         }
     }
 
-    /// The whole number that it is, if it is one.
+    /// Its value, if it is a whole number.
     pub(super) fn number(&self) -> Option<i64> {
         match self {
             Raw::Whole(whole) => i64::try_from(*whole).ok(),
@@ -69,16 +69,15 @@ impl Raw {
     }
 }
 
-/// The whole number that `word` spells: digits, perhaps with a sign before them and a point with
-/// zeros after them. Not so `1e3` or `inf`, which may as well be names.
+/// The whole number that `word` spells: digits, with an optional sign before them, and optionally a
+/// point and zeros after them. `1e3` and `inf` do not count, since they could be names.
 pub(super) fn spelt(word: &str) -> Option<i64> {
     let word = word.trim();
     let (whole, rest) = word.split_once('.').unwrap_or((word, ""));
     if rest.bytes().any(|byte| byte != b'0') { None } else { whole.parse().ok() }
 }
 
-/// Whether `word` spells a decimal number: digits, perhaps with a sign before them and a point
-/// among them.
+/// Whether `word` spells a decimal number: digits with a point among them, and an optional sign.
 pub(super) fn is_decimal(word: &str) -> bool {
     let word = word.trim();
     let digits = word.strip_prefix(['+', '-']).unwrap_or(word);
@@ -87,7 +86,7 @@ pub(super) fn is_decimal(word: &str) -> bool {
     whole.len() + rest.len() > 0 && of_digits(whole) && of_digits(rest)
 }
 
-/// The names of classes in the order of a file that a user gives.
+/// The class names in the order of a file that the user gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
     pub(super) path: PathBuf,
@@ -95,10 +94,10 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Reads a name a line.
+    /// Reads one name per line.
     ///
     /// # Errors
-    /// When the file cannot be read, a line is empty or a name is there twice.
+    /// When the file cannot be read, a line is empty or a name occurs twice.
     pub fn read(path: &Path) -> Result<Classes, DataError> {
         let text =
             fs::read_to_string(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
@@ -122,7 +121,7 @@ impl Classes {
     }
 }
 
-/// A text as JSON has it, if it is one; a list of a single string is that string.
+/// The text in a JSON value, if it is one; a list of a single string counts as that string.
 pub(in crate::data::samples) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -134,10 +133,10 @@ pub(in crate::data::samples) fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// The content of a file with a JSON object.
+/// The JSON object in a file's content.
 ///
 /// # Errors
-/// In words, when it is none.
+/// In words, when it is not an object.
 pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)) {
         Ok(Value::Object(object)) => Ok(object),
@@ -146,10 +145,10 @@ pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<Map<String, Va
     }
 }
 
-/// The content of a file with a label.
+/// The label in a file's content.
 ///
 /// # Errors
-/// In words, when it is no text.
+/// In words, when it is not text.
 pub(in crate::data::samples) fn word(bytes: Vec<u8>) -> Result<Raw, String> {
     let text = String::from_utf8(bytes).map_err(|_| "the label is not UTF-8".to_owned())?;
     let word = text.trim_start_matches('\u{feff}').trim();
@@ -159,10 +158,10 @@ pub(in crate::data::samples) fn word(bytes: Vec<u8>) -> Result<Raw, String> {
     Ok(Raw::Word(word.to_owned()))
 }
 
-/// The content of a file with a caption.
+/// The caption in a file's content.
 ///
 /// # Errors
-/// In words, when it is no text.
+/// In words, when it is not text.
 pub(in crate::data::samples) fn caption(bytes: Vec<u8>) -> Result<String, String> {
     let mut text = String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned())?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());

@@ -7,10 +7,10 @@ use super::*;
 /// Numbers, classes and notes.
 type Settled = (Vec<Option<i64>>, Vec<String>, Vec<String>);
 
-/// What becomes of these labels, given as JSON, and what is said.
+/// Settles these labels, given as JSON; returns the result and the notes.
 fn settled(labels: &Value, declared: Option<&[&str]>, given: Option<&[&str]>) -> Result<Settled, String> {
     let raw: Vec<Option<Raw>> = labels.as_array().unwrap().iter().map(Raw::of_json).collect();
-    // Two halves, as of two files.
+    // Two halves, as if from two files.
     let (mut survey, mut rest) = (Survey::default(), Survey::default());
     for (row, label) in raw.iter().enumerate() {
         let half = if row < raw.len() / 2 { &mut survey } else { &mut rest };
@@ -55,7 +55,7 @@ fn numbers_convert_exactly_or_none_is_taken() {
 
 #[test]
 fn names_count_in_sorted_order_or_in_that_given() {
-    // What might be a number to some reader is a name.
+    // A string that only some readers take for a number is a name.
     let labels = json!(["dog", "1e3", "inf", "dog", null, "1.2.3"]);
     let (numbers, classes, notes) = settled(&labels, None, None).unwrap();
     assert_eq!(classes, ["1.2.3", "1e3", "dog", "inf"]);
@@ -122,7 +122,7 @@ fn names_in_both_spellings_are_one_class() {
     assert_eq!(numbers, [Some(1)]);
     let folders = Labels::of_folders(&[two.into(), one.into()], None).unwrap();
     assert_eq!(folders.classes(), [one]);
-    // A list may have decimals for names.
+    // A list may contain decimals as names.
     assert_eq!(settled(&json!(["1.5"]), None, Some(&["x", "1.5"])).unwrap().0, [Some(1)]);
 }
 

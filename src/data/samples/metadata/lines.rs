@@ -1,4 +1,4 @@
-//! A JSON object a line, as lists and metadata have them.
+//! Files with one JSON object per line, as lists and metadata have them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -13,7 +13,7 @@ const LINE_LIMIT: u64 = 1 << 26;
 
 type Object = Map<String, Value>;
 
-/// Where a line is.
+/// The place of a line in a file.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::data::samples) struct Span {
     pub(in crate::data::samples) start: u64,
@@ -36,10 +36,10 @@ impl JsonLines {
         Ok(JsonLines { path: path.to_owned(), reader: BufReader::new(file), number: 0, start: 0 })
     }
 
-    /// The object on the next line that is not blank, and where it is.
+    /// The object on the next line that is not blank, and the line's place.
     ///
     /// # Errors
-    /// When the file cannot be read, or the line is too long or no object.
+    /// When the file cannot be read, or the line is too long or not an object.
     pub(in crate::data::samples) fn next(&mut self) -> Result<Option<(Span, Object)>, DataError> {
         loop {
             self.number += 1;
@@ -70,19 +70,20 @@ impl JsonLines {
     }
 }
 
-/// A line that begins at `start` without the byte order mark that some editors put first in a file.
+/// A line that begins at `start`, without the byte order mark that some editors write at the start
+/// of a file.
 pub(super) fn without_mark(line: &[u8], start: u64) -> &[u8] {
     let mark: &[u8] = if start == 0 { b"\xef\xbb\xbf" } else { b"" };
     line.strip_prefix(mark).unwrap_or(line)
 }
 
-/// The object on a line, or in words why it is none.
+/// The object on a line, or the reason in words why it is not one.
 pub(super) fn object(line: &[u8]) -> Result<Object, String> {
     match serde_json::from_slice(line) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err("no JSON object; write one object a line".to_owned()),
         Err(error) => {
-            // Its line number is that within this line.
+            // The error's own line number counts within this line.
             let words = error.to_string();
             let words = words.split(" at line ").next().unwrap_or_default();
             Err(format!("no JSON object ({words}, column {}); write one object a line", error.column()))

@@ -10,10 +10,10 @@ use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use super::columns::{Columns, Leaf, Values};
 use crate::data::samples::labels::Raw;
 
-/// A row group, with a place in it.
+/// A row group, read at one row.
 pub(super) struct Group {
     rows: u64,
-    /// The row whose values are asked for.
+    /// The current row.
     row: u64,
     image: Option<Cells<ByteArrayType>>,
     key: Option<Cells<ByteArrayType>>,
@@ -22,7 +22,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Row group `index`, at its first row. No page is read yet.
+    /// Opens row group `index` at its first row. Reads no page yet.
     pub(super) fn open(
         reader: &SerializedFileReader<File>,
         index: usize,
@@ -42,13 +42,13 @@ impl Group {
         })
     }
 
-    /// Whether there is a row at this place.
+    /// Whether there is a current row, or the group has ended.
     pub(super) fn has_row(&self) -> bool {
         self.row < self.rows
     }
 
-    /// Goes to the next row. What was not asked for of this one is not decoded, and a page in which
-    /// nothing is asked for is not read.
+    /// Moves to the next row. Values that nobody asked for are not decoded, and pages without a
+    /// requested value are not read.
     pub(super) fn advance(&mut self) {
         self.row += 1;
     }
@@ -92,11 +92,11 @@ fn other_type(leaf: &Leaf) -> ParquetError {
     ParquetError::General(format!("the column {} has another type in a row group", leaf.path))
 }
 
-/// A column of labels of any type.
+/// A column of labels, whatever its type.
 pub(super) enum LabelCells {
     Null,
     Bool(Cells<BoolType>),
-    /// `true`: they are unsigned.
+    /// The flag is true if the integers are unsigned.
     Int32(Cells<Int32Type>, bool),
     Int64(Cells<Int64Type>, bool),
     Float(Cells<FloatType>),
@@ -126,7 +126,7 @@ impl LabelCells {
         })
     }
 
-    /// The label in `row`, which lies not before those already read; none if it is null.
+    /// The label in `row`, which must not come before rows already read; none if it is null.
     pub(super) fn get(&mut self, row: u64) -> Result<Option<Raw>, ParquetError> {
         let word = |bytes: Vec<u8>| match String::from_utf8(bytes) {
             Ok(word) => Raw::Word(word),
@@ -146,10 +146,10 @@ impl LabelCells {
     }
 }
 
-/// A column of a row group, read forwards.
+/// A column of a row group, read only forwards.
 pub(super) struct Cells<T: DataType> {
     reader: ColumnReaderImpl<T>,
-    /// The row that the reader is at.
+    /// The row at which the reader is.
     at: u64,
 }
 
@@ -158,7 +158,7 @@ impl<T: DataType> Cells<T> {
         Self { reader, at: 0 }
     }
 
-    /// The value in `row`, which lies not before those already read; none if it is null.
+    /// The value in `row`, which must not come before rows already read; none if it is null.
     fn get(&mut self, row: u64) -> Result<Option<T::T>, ParquetError> {
         let missing = || ParquetError::General(format!("it has no row {row}, though its metadata say so"));
         let behind = (row - self.at) as usize;

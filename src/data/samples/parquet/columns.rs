@@ -1,4 +1,4 @@
-//! Which columns of a Parquet file are taken for what.
+//! Which columns of a Parquet file are used, and for what.
 
 use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
@@ -7,23 +7,23 @@ use super::features::Features;
 use crate::data::DataError;
 use crate::data::samples::Selection;
 
-/// Columns that are images by their names, the first before all others.
+/// Names of columns that hold images. The first takes precedence over all others.
 const IMAGES: [&str; 9] =
     ["image", "img", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "image_data"];
 const KEYS: [&str; 2] = ["key", "__key__"];
 const LABELS: [&str; 4] = ["label", "cls", "class", "labels"];
 const TEXTS: [&str; 4] = ["text", "caption", "txt", "captions"];
 
-/// The columns that are taken.
+/// The columns that are used.
 #[derive(Debug)]
 pub(super) struct Columns {
     pub(super) image: Leaf,
     pub(super) key: Option<Leaf>,
     pub(super) label: Option<Leaf>,
     pub(super) text: Option<Leaf>,
-    /// The names that the file gives to the numbers of `label`.
+    /// The class names that the file declares for the numbers in `label`.
     pub(super) classes: Option<Vec<String>>,
-    /// The others, each with its type.
+    /// The columns that are not used, each with its type.
     pub(super) left: Vec<String>,
 }
 
@@ -31,17 +31,17 @@ pub(super) struct Columns {
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
     pub(super) index: usize,
-    /// With dots between its parts.
+    /// Its full name, with dots between the parts.
     pub(super) path: String,
     /// Its type in words.
     pub(super) kind: String,
     pub(super) values: Values,
 }
 
-/// How values are to be read.
+/// The type of the values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Values {
-    /// There are none: writers give a column without a single value no type.
+    /// No values: writers give no type to a column without a single value.
     Null,
     Bool,
     Int32 {
@@ -52,28 +52,29 @@ pub(super) enum Values {
     },
     Float,
     Double,
-    /// Marked as text, or not.
+    /// Bytes, with whether they are marked as text.
     Bytes {
         text: bool,
     },
 }
 
-/// A column of the table, which may have several columns of the file in it.
+/// A top-level field of the schema, which may consist of several columns of the file.
 struct Field<'a> {
     name: &'a str,
     kind: String,
-    /// Its values, if it is plain.
+    /// The column, if the field holds plain values.
     leaf: Option<Leaf>,
-    /// Its field `bytes`, if it is a struct with one.
+    /// The column of its field `bytes`, if it is a struct with one.
     bytes: Option<Leaf>,
 }
 
 impl Columns {
-    /// Those of a file with images; else `missing` makes the error of the columns that it has.
+    /// Finds the columns of a file with images. If there are no images, `missing` makes the error
+    /// from a list of the columns.
     ///
     /// # Errors
-    /// When there are no images, several columns of them and none chosen, or when one that was
-    /// chosen is not there.
+    /// When there are no images, several columns of images of which none is chosen, or when a
+    /// chosen column does not exist.
     pub(super) fn find(
         schema: &SchemaDescriptor,
         features: &Features,
@@ -113,7 +114,7 @@ impl Columns {
         };
         let taken = |field: &Field| field.image().is_some_and(|leaf| leaf.index == image.index);
         let free = |leaf: &Leaf| leaf.index != image.index;
-        // Without a value here it may have some in another file.
+        // A column without values here may have some in another file.
         let key = |fits: fn(Values) -> bool| KEYS.iter().find_map(|name| leaf(&fields, name, fits));
         let key = key(Values::is_text).or_else(|| key(Values::is_null));
         let label = match asked("--label-column", &selection.label)? {
@@ -142,17 +143,17 @@ impl Columns {
         Ok(Columns { image, key, label, text, classes, left })
     }
 
-    /// Whether the rows have names of their own; once the set's files are unified not so where no
-    /// file has one.
+    /// Whether rows have keys of their own. After all files of a set have been unified: whether any
+    /// file has keys.
     pub(super) fn has_key(&self) -> bool {
         self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
     }
 
-    /// Takes the columns of another file of the set in: the types of labels and texts may differ,
-    /// since what converts converts, and a column without a value has no type.
+    /// Merges in the columns of another file of the set. Types of labels and texts may differ,
+    /// since only their values must convert, and a column without a value has no type.
     ///
     /// # Errors
-    /// How it is no file of the set, in words.
+    /// In words, why the file does not belong to the set.
     pub(super) fn unify(&mut self, other: &Columns) -> Result<(), String> {
         let unlike = self.image.path != other.image.path && !self.image.is_null_of(&other.image);
         if unlike || self.others_in_words() != other.others_in_words() {
@@ -165,7 +166,7 @@ impl Columns {
             (None, classes) => self.classes.clone_from(classes),
             _ => {}
         }
-        // Messages name the type that the column has where it has values.
+        // Messages should name the type that the column has in the files with values.
         if self.image.values == Values::Null {
             self.image.clone_from(&other.image);
         }
@@ -191,7 +192,7 @@ impl Columns {
 }
 
 impl Field<'_> {
-    /// The column that holds images, if it may be one; it may have none in this file.
+    /// The column that may hold this field's images; it may be without values in this file.
     fn image(&self) -> Option<Leaf> {
         let may_be = |leaf: &&Leaf| matches!(leaf.values, Values::Bytes { text: false } | Values::Null);
         self.bytes.as_ref().or(self.leaf.as_ref().filter(may_be)).cloned()
@@ -211,13 +212,13 @@ impl Values {
         self == Values::Null
     }
 
-    /// Some writers mark no text as such.
+    /// Some writers do not mark text as such.
     fn may_be_text(self) -> bool {
         matches!(self, Values::Bytes { .. } | Values::Null)
     }
 }
 
-/// The column of images by its name, else all that may be it.
+/// The column of images if a name settles it, otherwise all candidates.
 fn image(fields: &[Field], features: &Features) -> Vec<Leaf> {
     let named = |name: &str| fields.iter().find(|field| field.name == name).and_then(Field::image);
     if let Some(image) = named(IMAGES[0]).filter(|image| !image.values.is_null()) {
@@ -227,7 +228,7 @@ fn image(fields: &[Field], features: &Features) -> Vec<Leaf> {
         field.bytes.is_some() || IMAGES.contains(&field.name) || features.is_image(field.name)
     };
     let found: Vec<Leaf> = fields.iter().filter(may_be).filter_map(Field::image).collect();
-    // What has no image in this file counts where nothing else has one.
+    // Candidates without values in this file only count if no other candidate has values.
     let filled: Vec<Leaf> = found.iter().filter(|leaf| !leaf.values.is_null()).cloned().collect();
     if filled.is_empty() { found } else { filled }
 }
@@ -259,14 +260,14 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
 }
 
 impl Leaf {
-    /// Whether one of the two is the other without a value: then `image` may stand for
-    /// `image.bytes`.
+    /// Whether the two are the same column, at least once without a value. A column without a value
+    /// may be `image` where other files have `image.bytes`.
     fn is_null_of(&self, other: &Leaf) -> bool {
         let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
         (self.values.is_null() || other.values.is_null()) && field(self) == field(other)
     }
 
-    /// None for what is no plain value: lists, dates, decimals and the like.
+    /// None if the values are not plain: lists, dates, decimals and the like.
     fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
         use ConvertedType::{
             ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,

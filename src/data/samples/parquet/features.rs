@@ -1,13 +1,13 @@
-//! What Hugging Face's `datasets` writes beside a table of the columns in it.
+//! What Hugging Face's `datasets` stores in a file about its columns.
 
 use ::parquet::file::metadata::FileMetaData;
 use serde_json::{Map, Value};
 
-/// Its features by the names of columns; empty where there are none.
+/// The declared features of columns; empty if the file has none.
 #[derive(Debug, Default)]
 pub(super) struct Features {
     features: Map<String, Value>,
-    /// The names of classes by columns.
+    /// The class names of columns.
     classes: Vec<(String, Vec<String>)>,
 }
 
@@ -30,17 +30,17 @@ impl Features {
         Features { features: features.clone(), classes }
     }
 
-    /// Whether the column is declared as one of images.
+    /// Whether the column is declared to hold images.
     pub(super) fn is_image(&self, name: &str) -> bool {
         self.features.get(name).is_some_and(|feature| is_a(feature, "Image"))
     }
 
-    /// The names of a column's classes, in their order.
+    /// The class names of a column, in order.
     pub(super) fn classes(&self, name: &str) -> Option<&[String]> {
         self.classes.iter().find(|(column, _)| column == name).map(|(_, names)| names.as_slice())
     }
 
-    /// The one column that has names of classes, if it is the only one.
+    /// The column with class names, if there is exactly one.
     pub(super) fn only_class_label(&self) -> Option<&str> {
         match self.classes.as_slice() {
             [(name, _)] => Some(name),

@@ -1,8 +1,7 @@
-//! Single pages of the images of a Parquet file, read in any order: a page is the least that can be
-//! decompressed.
+//! Single pages of the images in a Parquet file, read in any order. A page is the smallest unit
+//! that can be decompressed.
 //!
-//! Where the pages are is found by their headers, once; the file's own index of pages is missing in
-//! most.
+//! The places of the pages are found once, from their headers: most files lack an index of pages.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,13 +23,13 @@ use ::parquet::schema::types::ColumnDescPtr;
 use super::table::Table;
 use crate::panics::in_words;
 
-/// The images of a file, page by page.
+/// The images of a file, by pages.
 #[derive(Debug)]
 pub(in crate::data) struct Pages {
     path: PathBuf,
     column: ColumnDescPtr,
     chunks: Vec<ColumnChunkMetaData>,
-    /// In the order of their rows.
+    /// In row order.
     pub(in crate::data) pages: Vec<Page>,
 }
 
@@ -39,19 +38,19 @@ pub(in crate::data) struct Pages {
 pub(in crate::data) struct Page {
     /// The row group.
     chunk: u32,
-    /// The first page of its row group, as a position in the pages.
+    /// The index in `pages` of the first page of its row group.
     head: u32,
-    /// The first row, counted in the row group.
+    /// Its first row, counted within the row group.
     first: u64,
     /// The number of rows.
     pub(in crate::data) rows: u64,
     offset: u64,
-    /// With its header, compressed.
+    /// Compressed, with the header.
     size: u64,
 }
 
 impl Pages {
-    /// Of an opened table; reads the headers of pages.
+    /// Finds the pages of an opened table. Reads only their headers.
     pub(super) fn of(table: &Table) -> Result<Pages, String> {
         let about = table.reader.metadata();
         let index = table.columns.image.index;
@@ -76,7 +75,7 @@ impl Pages {
         Ok(found)
     }
 
-    /// The pages of a row group.
+    /// Adds the pages of a row group.
     fn add(&mut self, file: &Arc<Places>, chunk: usize, rows: u64) -> ParquetResult<()> {
         let meta = &self.chunks[chunk];
         let (start, length) = meta.byte_range();
@@ -94,7 +93,7 @@ impl Pages {
             if page.is_dict {
                 continue;
             }
-            // Of a column without lists each level is a row.
+            // In a column without lists each level is a row.
             let rows = page.num_rows.or(page.num_levels).unwrap_or_default() as u64;
             self.pages.push(Page { chunk: chunk as u32, head: head as u32, first, rows, offset, size: 0 });
             first += rows;
@@ -105,7 +104,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Bytes of all images as they are stored, decompressed.
+    /// The size of all images in bytes, decompressed.
     pub(in crate::data) fn bytes(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or_default()).sum()
     }
@@ -114,7 +113,7 @@ impl Pages {
         &self.path
     }
 
-    /// The images of the page at a position in `pages`, none where they are null.
+    /// The images of a page, given its index in `pages`; none for null values.
     pub(in crate::data) fn read(&self, page: usize) -> Result<Vec<Option<ByteArray>>, String> {
         let page = self.pages[page];
         // A column without a single value has no type.
@@ -128,8 +127,8 @@ impl Pages {
 
     fn decode(&self, file: Arc<Places>, page: Page) -> ParquetResult<Vec<Option<ByteArray>>> {
         let head = self.pages[page.head as usize];
-        // The reader takes what is before the first page for the dictionary, so the row group's
-        // first page leads.
+        // The reader takes whatever lies before the first location for the dictionary, so the first
+        // location must be the row group's first page.
         let mut locations = vec![head.location()?];
         if page.first > 0 {
             locations.push(page.location()?);
@@ -164,8 +163,8 @@ impl Page {
     }
 }
 
-/// A file that is read at any place by any thread, and that knows where it was asked to be read
-/// last: where a header begins the page reader does not say.
+/// A file that any thread can read at any place. It remembers where it was last read, since the
+/// page reader does not say where a header begins.
 #[derive(Debug)]
 struct Places {
     file: File,
@@ -189,7 +188,7 @@ impl ChunkReader for Places {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<bytes::Bytes> {
-        // What a damaged file claims is not allocated.
+        // Never allocate what a damaged file claims.
         if start.checked_add(length as u64).is_none_or(|end| end > self.len()) {
             return Err(ParquetError::EOF(format!("it ends before byte {start} + {length}")));
         }
@@ -199,7 +198,7 @@ impl ChunkReader for Places {
     }
 }
 
-/// A place in a file.
+/// A reader at a place in a file.
 #[derive(Debug)]
 struct At {
     file: File,

@@ -1,4 +1,4 @@
-//! Which files of a Parquet data set belong to which of its splits, as Hugging Face names them:
+//! Which files of a Parquet data set belong to which split, by Hugging Face's names:
 //! `train-00000-of-00002.parquet`, `train.parquet`, or any file in a folder `train`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use crate::data::DataError;
 
-/// The names that splits go by, the usual one first.
+/// The names of splits, the usual one first.
 const SPLITS: [&[&str]; 3] = [
     &["train", "training"],
     &["validation", "val", "valid", "dev"],
     &["test", "testing", "eval", "evaluation"],
 ];
 
-/// The files in `root` that belong to `split`; where none is asked for, all, if they are of one
-/// split.
+/// The files in `root` that belong to `split`. Without a `split` these are all files, provided that
+/// they belong to one split.
 ///
 /// # Errors
-/// When there are several splits and none is chosen, or the one chosen is not there.
+/// When there are several splits and none is chosen, or the chosen one does not exist.
 pub(super) fn choose(
     root: &Path,
     files: Vec<PathBuf>,
@@ -63,47 +63,47 @@ pub(super) fn choose(
     Ok(chosen)
 }
 
-/// The usual name of a split.
+/// The usual name of a split that has several names.
 fn usual(name: &str) -> String {
     let name = name.to_lowercase();
     let known = SPLITS.iter().find(|names| names.contains(&name.as_str()));
     known.map_or(name, |names| names[0].to_owned())
 }
 
-/// The split that a file's name says, else that of the folder next to it.
+/// The split in a file's name, otherwise in the name of the nearest folder that has one.
 fn split_of(root: &Path, file: &Path) -> Option<String> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = match numbered(&stem) {
         Some((name, ..)) => Some(word(name).unwrap_or_else(|| name.to_owned())),
         None => word(&stem),
     };
-    // A folder of a split may itself be what is given.
+    // Folders above `root` do not count: the user may have given the folder of a split.
     let inside = file.strip_prefix(root).unwrap_or(file).parent().unwrap_or(Path::new(""));
     name.or_else(|| inside.iter().rev().find_map(|folder| word(&folder.to_string_lossy())))
 }
 
-/// The first known split among the words of a name; digits are no part of a word.
+/// The first known split among the words of a name. Words consist of letters only.
 fn word(name: &str) -> Option<String> {
     name.split(|c: char| !c.is_alphabetic()).find_map(known)
 }
 
-/// The split that a word names, if it does.
+/// The split that a word names, if any.
 pub(in crate::data::samples) fn known(word: &str) -> Option<String> {
     let lower = word.to_lowercase();
     SPLITS.iter().any(|names| names.contains(&lower.as_str())).then_some(lower)
 }
 
-/// Name, number and count of `NAME-00000-of-00002`.
+/// Name, number and count from `NAME-00000-of-00002`.
 fn numbered(stem: &str) -> Option<(&str, u32, u32)> {
     let (rest, count) = stem.rsplit_once("-of-")?;
     let (name, number) = rest.rsplit_once('-')?;
     Some((name, number.parse().ok()?, count.parse().ok()?))
 }
 
-/// Says of which sets files are missing by their own numbers.
+/// Notes which sets lack files, judging by the numbers in their names.
 ///
 /// # Errors
-/// When a set was written twice, in different numbers of files: its images would count twice.
+/// When a set is there twice, in different numbers of files: its images would count twice.
 fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     let mut sets: BTreeMap<(&Path, &str, u32), BTreeSet<u32>> = BTreeMap::new();
     for file in files {
@@ -122,7 +122,7 @@ fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
             )));
         }
     }
-    // A single file may well be meant.
+    // A single file may have been given on purpose.
     for ((_, name, count), numbers) in sets.into_iter().filter(|_| files.len() > 1) {
         if (numbers.len() as u32) < count {
             notes.push(format!("{name}: {} of {count} files are there", numbers.len()));
@@ -131,7 +131,7 @@ fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Says which folders, other than those of splits, are taken together: they may be subsets of their
+/// Notes which folders, apart from those of splits, are taken together: each may be a subset of its
 /// own.
 fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
     let subset = |file: &PathBuf| {
@@ -197,7 +197,8 @@ mod tests {
     fn files_of_one_split_or_of_none_are_all_taken() {
         for files in [
             &["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"][..],
-            // The folder that is given has a split's name, and so has a word in a word.
+            // `root` itself has a split's name, and two files have a split's name inside a longer
+            // word.
             &["0000.parquet", "trainer.parquet", "latest.parquet"],
             &["val/0.parquet", "valid-1.parquet"],
         ] {

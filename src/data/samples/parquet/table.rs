@@ -16,22 +16,22 @@ use crate::data::samples::{Encoded, Sample, Selection, key};
 use crate::panics::in_words;
 use crate::sniff::{Kind, sniff_file};
 
-/// A file being read, row by row: of a column there is a page in memory, whatever the number of
-/// rows.
+/// A Parquet file being read row by row. Only one page of each column is in memory, whatever the
+/// number of rows.
 pub(super) struct Table {
     pub(super) path: PathBuf,
-    /// The file's name as the beginning of keys.
+    /// The file's name, with which keys of its rows begin.
     stem: String,
-    /// Whether rows have keys of their own.
+    /// Whether the rows have keys of their own.
     pub(super) keyed: bool,
     pub(super) reader: SerializedFileReader<File>,
     pub(super) columns: Columns,
     /// The row group being read.
     group: Option<Group>,
     next_group: usize,
-    /// The next row, counted within the file.
+    /// The next row, counted over the whole file.
     row: u64,
-    /// The key of the row before.
+    /// The key of the row before it.
     last: Option<String>,
 }
 
@@ -51,8 +51,8 @@ impl Table {
         Ok(Table { path, stem, keyed, reader, columns, group: None, next_group: 0, row: 0, last: None })
     }
 
-    /// The number of each row, its key if `with_keys` and it has one of its own, and its label.
-    /// Reads no image.
+    /// Calls `each` with the number of every row, its own key (if `with_keys` and there is one) and
+    /// its label. Reads no image.
     pub(super) fn for_each(
         mut self,
         with_keys: bool,
@@ -78,7 +78,7 @@ impl Table {
     ) -> Result<Option<Sample>, DataError> {
         while let Some(mut group) = self.take_group()? {
             let found = self.read_row(&mut group, labels, wanted)?;
-            // After an error it is gone: a reader that failed is not asked again.
+            // After an error the group is dropped, so that a reader that failed is not used again.
             self.group = Some(group);
             if found.is_some() {
                 return Ok(found);
@@ -87,7 +87,7 @@ impl Table {
         Ok(None)
     }
 
-    /// The row group that holds the next row, if there is one.
+    /// The row group with the next row, if there is one.
     fn take_group(&mut self) -> Result<Option<Group>, DataError> {
         loop {
             if let Some(group) = self.group.take().filter(Group::has_row) {

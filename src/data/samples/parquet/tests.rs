@@ -168,7 +168,7 @@ fn other_columns_are_taken_over_and_nulls_are_none() {
     }
 }
 
-/// Three rows with a label of these fields; the labels that are taken and what is said.
+/// Three rows with a label in these fields: the labels that are taken, and the notes.
 fn labelled(field: &str, labels: Column<'_>) -> (Vec<Option<i64>>, Vec<String>, Vec<String>) {
     let images = [Column::Nested(&[Ok(b"x"), Ok(b"x"), Ok(b"x")]), Column::Nested(&[Err(1); 3])];
     let [bytes, paths] = images;
@@ -328,7 +328,7 @@ fn keys_and_images_without_a_value_in_a_file_unify() {
     assert_eq!(keys_of(&samples), ["k", "l"]);
     assert!(samples[0].image.as_ref().unwrap_err().contains("null"));
     assert_eq!(samples[1].image, bytes(b"x"));
-    // So are images whose field `bytes` has no type.
+    // The field `bytes` of an image may lack a type in the same way.
     let inner = "OPTIONAL GROUP image { OPTIONAL INT32 bytes (UNKNOWN); OPTIONAL BYTE_ARRAY path (UTF8); }";
     let cells = [Column::Int32(&[None]), Column::Nested(&[Err(0)]), Column::Bytes(&[Some(b"m")])];
     write(&root.path().join("c.parquet"), &format!("{inner} {key}"), &[&cells]);
@@ -337,7 +337,8 @@ fn keys_and_images_without_a_value_in_a_file_unify() {
     let trained = crate::data::Dataset::open(root.path(), crate::data::Split::All).unwrap();
     let reason = trained.picture(0, &crate::picture::DecodeOptions::default()).unwrap_err();
     assert!(reason.contains("null"), "{reason}");
-    // A key that is null in one file is missing there; in all files it is none.
+    // A key column without values in one file only is an error; without values in all files it does
+    // not count.
     let [bytes_, paths] = images();
     write(&a, &format!("{IMAGE} {no_key}"), &[&[bytes_, paths, Column::Int32(&[None])]]);
     let (samples, error) = failure(&SampleSet::open(root.path()).unwrap());
@@ -374,12 +375,12 @@ fn splits_in_folders_are_chosen() {
     let selection = Selection { split: Some("test".into()), ..Selection::default() };
     let samples = all(&SampleSet::select(root.path(), &selection).unwrap());
     assert_eq!((samples[0].key.as_str(), &samples[0].image), ("0000/00000000", &bytes(b"b")));
-    // None is left out for lying deeper than others.
+    // A file in a deeper folder is not left out.
     write_images(&root.path().join("more.parquet"), &[&[b"c"]]);
     let selection = Selection { split: Some("train".into()), ..Selection::default() };
     let set = SampleSet::select(root.path(), &selection).unwrap();
     assert_eq!(set.notes(), ["only the split train is taken; not taken: files of no split, test"]);
-    // One folder of them is one split.
+    // Given alone, the folder of a split has no other splits.
     assert_eq!(SampleSet::open(&root.path().join("default/train")).unwrap().len(), Some(1));
 }
 

@@ -1,4 +1,4 @@
-//! A tar being read: its members by key, sample after sample.
+//! A tar being read: its members are grouped by key, sample after sample.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,16 +11,16 @@ use crate::data::samples::members::{Member, Members};
 use crate::data::samples::{Encoded, Sample, key};
 use crate::data::{DataError, EXTENSIONS};
 
-/// The longest member that is read: the longest image that is decoded.
+/// The longest member that is read, equal to the longest image that is decoded.
 pub(super) const MEMBER_LIMIT: u64 = 1 << 31;
-/// The longest label that is read; what is longer is no number and no name.
+/// The longest label that is read; anything longer is neither a number nor a class name.
 const LABEL_LIMIT: u64 = 256;
 
 /// A member that belongs to a sample.
 struct Part {
     key: String,
     role: Role,
-    /// The first of several of one role is taken.
+    /// Its rank: of several members with the same role, the one with the lowest is taken.
     place: usize,
     ending: String,
     member: Member,
@@ -29,11 +29,11 @@ struct Part {
 /// A tar being read.
 pub(in crate::data) struct Shard {
     pub(super) members: Members,
-    /// The first member of the next sample, which showed that the one before is whole.
+    /// The first member of the next sample; reading it showed that the sample before is complete.
     ahead: Option<Part>,
-    /// The keys so far: 16 bytes for each sample of this tar.
+    /// Digests of the keys so far: 16 bytes per sample of this tar.
     seen: HashSet<u128>,
-    /// What keys begin with.
+    /// What every key begins with.
     pub(super) prefix: String,
     endings: Arc<Endings>,
     pub(super) left: Left,
@@ -42,7 +42,7 @@ pub(in crate::data) struct Shard {
 
 /// Where a sample's image lies.
 pub(in crate::data) struct Located {
-    /// Of the image, else the sample's key.
+    /// The image's name, or the sample's key if there is no image.
     pub name: String,
     /// The image's first byte in the tar and its length, or why it cannot be used; none if there is
     /// no image.
@@ -64,12 +64,13 @@ impl Shard {
         })
     }
 
-    /// What has been passed over, once all has been read.
+    /// What has been passed over. To be called after everything has been read.
     pub(in crate::data) fn omitted(self) -> OmittedMembers {
         self.members.omitted
     }
 
-    /// Where the next sample's image is; none at the tar's end. Reads headers and the class alone.
+    /// The place of the next sample's image; none at the end of the tar. Reads only headers and
+    /// labels.
     pub(in crate::data) fn locate(&mut self) -> Result<Option<Located>, DataError> {
         let Some(group) = self.group()? else { return Ok(None) };
         let located = group.locate(&mut self.members)?;
@@ -93,8 +94,8 @@ impl Shard {
         Ok(None)
     }
 
-    /// The members of the next sample, none of them read. Those of a key of which none is of use
-    /// are no sample.
+    /// The members of the next sample, none of them read. Members whose key has no usable member
+    /// are not a sample.
     fn group(&mut self) -> Result<Option<Group>, DataError> {
         while let Some(mut group) = self.adjacent()? {
             let others = group.settle(self.members.path())?;
@@ -109,7 +110,7 @@ impl Shard {
         Ok(None)
     }
 
-    /// The next members of one key.
+    /// The next run of members with the same key.
     fn adjacent(&mut self) -> Result<Option<Group>, DataError> {
         let first = match self.ahead.take() {
             Some(part) => part,
@@ -155,14 +156,14 @@ impl Shard {
     }
 }
 
-/// The members of one key; once settled those that are of use, one of each role.
+/// The members with one key. After `settle`, only the usable ones, one for each role.
 struct Group {
     key: String,
     parts: Vec<Part>,
 }
 
 impl Group {
-    /// Leaves one member of each role, and returns the others.
+    /// Keeps one member for each role and returns the others.
     fn settle(&mut self, tar: &Path) -> Result<Vec<Part>, DataError> {
         for role in [Role::Image, Role::Text, Role::Label, Role::Json] {
             let of_role = || self.parts.iter().filter(|part| part.role == role);
@@ -220,7 +221,7 @@ impl Group {
     fn read(&self, members: &mut Members, labels: &Labels) -> Result<Sample, DataError> {
         let mut sample =
             Sample { key: self.key.clone(), image: Err(no_image()), label: None, text: None, json: None };
-        // The first thing that is wrong with the sample.
+        // The first fault of the sample is the one reported.
         let named = self.parts.iter().all(|part| part.member.is_utf8);
         let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
         for Part { role, member, .. } in &self.parts {
@@ -240,19 +241,20 @@ impl Group {
     }
 }
 
-/// Puts a member's content in its place.
+/// Stores a member's content in the sample.
 fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
     match role {
         Role::Image => sample.image = Ok(Encoded::Bytes(bytes)),
         Role::Text => sample.text = Some(caption(bytes)?),
         Role::Json => sample.json = Some(object_in(&bytes)?),
-        // A label has been read with fewer bytes; the others are not.
+        // Labels are handled by the caller, with their own limit on size; other members are not
+        // read.
         Role::Label | Role::Other => {}
     }
     Ok(())
 }
 
-/// A sample's label, or why it has none that can be used.
+/// A sample's label, or the reason why it cannot be used.
 fn label(members: &mut Members, member: &Member) -> Result<Result<Raw, String>, DataError> {
     if member.size > LABEL_LIMIT {
         return Ok(Err(format!("the label has more bytes than the limit of {LABEL_LIMIT}")));
@@ -260,7 +262,7 @@ fn label(members: &mut Members, member: &Member) -> Result<Result<Raw, String>, 
     Ok(word(members.read(member)?))
 }
 
-/// What is wrong with a sample that has none.
+/// The reason to give for a sample without an image.
 pub(in crate::data) fn no_image() -> String {
     format!("no image member; one ends in {}", EXTENSIONS.join(", "))
 }

@@ -322,7 +322,7 @@ fn links_that_lead_nowhere_are_counted() {
     );
 }
 
-/// Some writers state the size of the file at a hard link, others store the content again.
+/// Some writers give a hard link the size of its file; others store the content again.
 #[test]
 fn hard_links_may_state_a_size_or_have_content() {
     for (stored, expected) in [(&b""[..], b"zero"), (b"four", b"four")] {
@@ -345,7 +345,8 @@ fn hard_links_may_state_a_size_or_have_content() {
 #[test]
 fn tars_one_after_another_are_one() {
     let (one, two, three) = (tar(&[("a.jpg", b"1")]), tar(&[("b.jpg", b"2")]), tar(&[("c.jpg", &[3; 700])]));
-    // As tar itself pads them; with one block of zeros; at a place that is no multiple of a block.
+    // Padding as tar writes it, a single block of zeros, and a length that is no multiple of a
+    // block.
     for padding in [0, 512, 9 * 1024, 7] {
         let mut padded = one.clone();
         padded.resize(one.len() + padding, 0);
@@ -361,7 +362,7 @@ fn tars_one_after_another_are_one() {
     );
     let (_root, set) = shard(&[0; 10240]);
     assert_eq!((all(&set).len(), notes(&set)), (0, vec!["1 tar is empty, for instance x.tar".to_owned()]));
-    // The second is held to what the first is.
+    // The second tar is checked as strictly as the first.
     let (_root, set) = shard(&[one.clone(), two[..512].to_vec()].concat());
     assert!(failure(&set).1.to_string().contains("beyond the sample a: it is cut short within b.jpg"));
     let (_root, set) = shard(&[one, two, tar(&[("a.jpg", b"1")])].concat());
