@@ -1,5 +1,5 @@
-//! What a file is, told from its first bytes, never from its name: so that a refusal can say what
-//! lies there instead of what was expected.
+//! Tells what a file is from its first bytes, never from its name, so that an error can say what
+//! the file is instead of what was expected.
 
 mod boxes;
 mod ifd;
@@ -13,10 +13,10 @@ use std::path::Path;
 
 pub(crate) use ifd::directory;
 
-/// Bytes from the start of a file that are enough for [`sniff`].
+/// The number of first bytes that is enough for [`sniff`].
 pub const HEAD_BYTES: usize = 4096;
 
-/// An enum whose variants carry the words that they are shown and documented with.
+/// An enum whose variants carry the words by which they are shown and documented.
 macro_rules! kinds {
     ($($kind:ident = $words:literal,)+) => {
         /// What a file is. Shown as a noun with its article: `a HEIC picture`.
@@ -116,8 +116,8 @@ kinds! {
     Program = "a program",
 }
 
-/// What a file is whose first bytes are `head`: all of it, or [`HEAD_BYTES`] at least. Where a
-/// picture's first directory lies further back (TIFF), it is looked at if `head` holds it.
+/// What kind of file begins with `head`: the whole file, or at least its first [`HEAD_BYTES`]. If
+/// the first directory of a TIFF lies further back, it is examined only if `head` includes it.
 #[must_use]
 pub fn sniff(head: &[u8]) -> Kind {
     if head.is_empty() {
@@ -131,7 +131,7 @@ pub fn sniff(head: &[u8]) -> Kind {
         .unwrap_or(Kind::Unknown)
 }
 
-/// [`sniff`] of a file.
+/// Applies [`sniff`] to a file.
 ///
 /// # Errors
 /// When it cannot be read.

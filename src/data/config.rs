@@ -15,31 +15,32 @@ pub const MAX_SIDE: u32 = 1 << 14;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The training images: their folder, a .tar file of WebDataset's kind or a .parquet file of
-    /// Hugging Face's, or a folder of such.
+    /// The training images: a folder of images, a WebDataset .tar file, a Hugging Face .parquet
+    /// file, or a folder of such files.
     pub train: String,
-    /// Of Parquet files of several splits, the one to train on.
+    /// The split to train on, if Parquet files have several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
     /// The validation images, as `train`. Absent: `val_share` of the training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
-    /// Of Parquet files of several splits, in `val` or else in `train`, the one to validate on.
+    /// The split to validate on, if the Parquet files of `val`, or else of `train`, have several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<String>,
-    /// The column of Parquet files with the images, or the ending of such members of tars, where
-    /// several could be meant.
+    /// The column of Parquet files with the images, or the ending of image members in tars, if
+    /// there are several candidates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_column: Option<String>,
     /// The share of the training images that is kept for validation when `val` and `val_split` are
-    /// absent, chosen by a hash of the relative path, of the names of tar and member, or of the key
-    /// of a row: in (0, 1).
+    /// absent, in (0, 1). The images are chosen by a hash of their relative path, of the names of
+    /// tar and member, or of the row's key.
     pub val_share: f64,
-    /// How many images are mixed at a time when they come from tars, whose order is drawn in each
-    /// epoch and which are read one after the other. At most as many need to be at hand for a disk
-    /// that reads only onwards; where disks read anywhere as fast, the size of the data set mixes
-    /// best. Of no effect on a folder, which is mixed as a whole. Of Parquet the pages are mixed as
-    /// a whole, and of their images at most as many at a time as 512 MiB hold.
+    /// How many images are shuffled together when they come from tars. The order of the tars is
+    /// drawn anew in each epoch, and they are read one after another. The smaller the window, the
+    /// fewer images have to be at hand on a disk that is fast only at sequential reads; on a disk
+    /// with fast random access, the size of the data set shuffles best. It has no effect on a
+    /// folder, which is always shuffled as a whole. For Parquet files, the pages are shuffled as a
+    /// whole, and at most as many images at a time as fit in 512 MiB.
     pub shuffle_window: usize,
     /// Pixels of the images that the model sees.
     pub image_size: ImageSize,
@@ -67,9 +68,10 @@ pub struct Config {
     /// that is cut from it, which moves values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge
     /// falls on the middle of a pixel); they are the same whether an image was kept or did not fit.
     pub cache_gib: f64,
-    /// GiB of memory that all threads together may hold to decode pictures: a thread waits until
-    /// its picture fits, and one that would not fit alone is bad. By its pixels and what its format
-    /// takes for each: 3 bytes in most JPEGs, up to 11 in PNGs of 16 bits.
+    /// GiB of memory that all threads together may use to decode pictures. A thread waits until its
+    /// picture fits; a picture that would not fit alone is bad. The memory is computed from the
+    /// number of pixels and the needs of the format: 3 bytes per pixel in most JPEGs, up to 11 in
+    /// PNGs of 16 bits.
     pub decode_gib: f64,
     /// Threads that decode; 0 for one per core.
     pub workers: usize,
@@ -164,14 +166,14 @@ impl Config {
         }
     }
 
-    /// What is taken of the training images.
+    /// What to take from the training images.
     #[must_use]
     pub fn selection(&self) -> Selection {
         let (split, image) = (self.split.clone(), self.image_column.clone());
         Selection { split, image, ..Selection::default() }
     }
 
-    /// What is taken of the validation images.
+    /// What to take from the validation images.
     #[must_use]
     pub fn val_selection(&self) -> Selection {
         Selection { split: self.val_split.clone(), image_of_train: true, ..self.selection() }

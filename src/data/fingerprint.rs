@@ -1,4 +1,4 @@
-//! Whether a data set is the one that a run began with.
+//! Telling whether a data set is the one that a run began with.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,40 +6,41 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-/// Files whose size and time are asked for. A larger folder is sampled, since asking for a million
-/// files takes minutes on a network disk.
+/// The most files whose size and time are queried. A larger folder is sampled, since querying a
+/// million files takes minutes on a network disk.
 const MOST_FILES: usize = 100_000;
 
 /// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
-    /// Of the images' names, and in archives of their places and sizes too.
+    /// Hash of the images' names; for archives also of the images' places and sizes.
     names: String,
-    /// Of the files' sizes: of archives all of them, of a folder up to 100,000 files at equal
-    /// distances in the list.
+    /// Hash of the files' sizes: of all archives, or of up to 100,000 files of a folder, evenly
+    /// spaced in its list.
     sizes: String,
-    /// Of the same files' modification times.
+    /// Hash of the same files' modification times.
     times: String,
 }
 
 /// How two data sets differ, as far as their fingerprints tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// Other images, or the same ones elsewhere in their archives.
+    /// Other images, or the same ones at other places in their archives.
     Names,
-    /// The same names, and files of other sizes.
+    /// The same names, but other file sizes.
     Sizes,
-    /// The same names and sizes, and files that were written at another time: copied, or changed.
+    /// The same names and sizes, but other modification times: the files were copied or changed.
     Times,
 }
 
 impl Fingerprint {
-    /// Of `count` files, of which `path` gives the places, and whose list has the hash `names`.
+    /// Takes the fingerprint of `count` files at the paths that `path` gives. `names` is the hash
+    /// of their list.
     pub(super) fn new(names: String, count: usize, path: impl Fn(usize) -> PathBuf) -> Self {
         let (mut sizes, mut times) = (blake3::Hasher::new(), blake3::Hasher::new());
         for index in (0..count).step_by(count.div_ceil(MOST_FILES).max(1)) {
-            // A link that leads nowhere is a bad image, not a bad folder.
+            // A broken link is a bad image, not a bad folder.
             let meta = fs::metadata(path(index)).ok();
             let time = meta.as_ref().and_then(|meta| meta.modified().ok());
             let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());

@@ -31,9 +31,9 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists the images in `root` and its subfolders: by their endings ([`EXTENSIONS`]), through
-    /// symbolic links, without hidden files, and without folders that are hidden, of thumbnails or
-    /// of deleted files. Reads no file.
+    /// Lists the images in `root` and its subfolders, by their endings ([`EXTENSIONS`]). Follows
+    /// symbolic links. Skips hidden files, and folders that are hidden or hold thumbnails or
+    /// deleted files. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -124,7 +124,7 @@ impl ImageFolder {
         str::from_utf8(self.index.get(index)).is_ok()
     }
 
-    /// The number of the image that lies at `path`.
+    /// The index of the image at `path`.
     pub(super) fn find(&self, path: &Path) -> Option<usize> {
         self.index.find(path.strip_prefix(&self.root).ok()?.as_os_str().as_bytes())
     }
@@ -135,7 +135,7 @@ impl ImageFolder {
         self.root.join(OsStr::from_bytes(self.index.get(index)))
     }
 
-    /// What is passed over in the folder, and what is taken for something special, a sentence each.
+    /// A sentence for each kind of thing that is passed over in the folder or treated specially.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -149,8 +149,8 @@ impl ImageFolder {
     }
 
     /// The class names: the first-level folders with images in them, sorted; the same for every
-    /// split. None where all of those are shards that img2dataset wrote as files: `00000/` beside
-    /// `00000_stats.json` or `00000.parquet`.
+    /// split. Empty if all of those folders are shards that img2dataset wrote as files: `00000/`
+    /// beside `00000_stats.json` or `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
@@ -168,8 +168,8 @@ impl ImageFolder {
     }
 }
 
-/// Everything in a folder and its subfolders, links followed, without the folders that are passed
-/// over.
+/// Walks everything in a folder and its subfolders, following links, without the folders that are
+/// passed over.
 pub(super) fn walk(root: &Path) -> Walk {
     let entries = WalkDir::new(root).follow_links(true).into_iter();
     Walk { entries, omitted: OmittedFiles::default() }
@@ -178,7 +178,7 @@ pub(super) fn walk(root: &Path) -> Walk {
 /// See [`walk`].
 pub(super) struct Walk {
     entries: walkdir::IntoIter,
-    /// Folders that were passed over; files are the caller's to count.
+    /// The folders that were passed over; the caller counts the files.
     pub(super) omitted: OmittedFiles,
 }
 
@@ -203,8 +203,8 @@ impl Iterator for Walk {
     }
 }
 
-/// The folder that is a shard, if `entry` is what img2dataset writes beside it: statistics, and a
-/// list in Parquet.
+/// The name of the shard's folder, if `entry` is a file that img2dataset writes beside it:
+/// statistics, or a Parquet list.
 fn shard_of(entry: &DirEntry) -> Option<String> {
     let name = entry.file_name().to_str().filter(|_| entry.depth() == 1)?;
     let list = || name.strip_suffix(".parquet").filter(|stem| is_number(stem));

@@ -26,7 +26,7 @@ impl Index {
         slice(&self.arena, self.spans[index])
     }
 
-    /// Where `path` is, once they are sorted.
+    /// The position of `path`, once the paths are sorted.
     pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
         self.spans.binary_search_by(|&span| slice(&self.arena, span).cmp(path)).ok()
     }

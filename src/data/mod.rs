@@ -1,14 +1,14 @@
 //! From a folder of image files, from tar shards or Parquet files to batches of uint8 tensors.
 //!
-//! `source` says which images there are: those of a `folder`, of `shards` or of `tables`. `order`
-//! shuffles them for an epoch, `pass` decides which come next, `transform` crops and resizes a
-//! picture by means of `resample`, `cache` keeps what was decoded, `assemble` makes a batch and
-//! `loader` has that done in the background; `omitted` counts what is passed over; `bad` keeps
-//! count of the files that cannot be used, `config` holds the settings, `fingerprint` tells whether
-//! a resumed run meets the same images; `samples` reads the inputs of an export from first to last,
-//! without batches and without an order of its own. The order of the images and what is done to
-//! each are pure functions of (seed, epoch, index), so two integers, the [`Cursor`], resume them,
-//! whatever the number of threads. Nothing here knows of models or training.
+//! `source` lists the images, of a `folder`, of `shards` or of `tables`. `order` shuffles them for
+//! an epoch, `pass` decides which come next, `transform` crops and resizes a picture with
+//! `resample`, `cache` keeps decoded pictures, `assemble` makes a batch, and `loader` does all this
+//! in the background. `omitted` counts what is passed over, `bad` counts the files that cannot be
+//! used, `config` holds the settings, and `fingerprint` tells whether a resumed run has the same
+//! images. `samples` reads the inputs of an export from first to last, without batches and without
+//! shuffling. The order of the images and what is done to each are pure functions of (seed, epoch,
+//! index), so two integers, the [`Cursor`], resume them, whatever the number of threads. Nothing
+//! here knows of models or training.
 
 mod assemble;
 mod bad;
@@ -91,12 +91,12 @@ pub enum DataError {
         EXTENSIONS.join(", ")
     )]
     Empty(PathBuf),
-    /// No image, and what was passed over.
+    /// There is no image; the notes say what was passed over.
     #[error("no images in {}; {}", path.display(), notes.join("; "))]
     AllOmitted {
-        /// The folder or tars.
+        /// The folder or the tars.
         path: PathBuf,
-        /// What was passed over, a sentence each.
+        /// A sentence for each kind of thing that was passed over.
         notes: Vec<String>,
     },
     /// More images than a 32-bit index can tell apart.
@@ -157,8 +157,8 @@ pub enum DataError {
         /// What to give for each.
         remedy: String,
     },
-    /// What was asked for is not there or has no meaning, or what is there could be meant in
-    /// several ways: a sentence with the remedy.
+    /// What was asked for is missing or makes no sense, or the input is ambiguous: a sentence with
+    /// the remedy.
     #[error("{0}")]
     Unclear(String),
     /// An input file that the system does not let be read.
@@ -222,7 +222,7 @@ pub enum DataError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A file that is not what its name says.
+    /// A file whose content does not match its name.
     #[error("{} is {kind} and not {expected}; fetch or write the file again", path.display())]
     OtherKind {
         /// The file.
@@ -265,7 +265,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// There is no image in `path`, in which this was passed over.
+    /// The error for a `path` without an image, with notes on what was passed over in it.
     fn empty(path: &Path, notes: &[String]) -> DataError {
         match notes {
             [] => DataError::Empty(path.to_owned()),

@@ -1,4 +1,4 @@
-//! What an input has that is passed over: counted while it is listed, said in words, once.
+//! What is passed over in an input: counted while the input is listed, then reported once in words.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::EXTENSIONS;
 
-/// Folders of thumbnails, of deleted files and of a system's own, in any case: Synology, QNAP,
-/// Windows, macOS, NetApp, ext4. Hidden ones are passed over as well.
+/// Names of folders with thumbnails, deleted files or a system's own files, in any case: Synology,
+/// QNAP, Windows, macOS, NetApp, ext4. Hidden folders are passed over as well.
 const FOLDERS: [&str; 17] = [
     "@eaDir",
     "#recycle",
@@ -28,18 +28,18 @@ const FOLDERS: [&str; 17] = [
     "~snapshot",
     "lost+found",
 ];
-/// Endings of what is said about pictures, and of what file managers leave. Such files are no
-/// pictures under another name.
+/// Endings of files that describe pictures, and of files that file managers leave. They are not
+/// counted, since they are not pictures under another name.
 const TEXTS: [&str; 15] = [
     "txt", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html", "htm", "log", "db",
     "ini",
 ];
-/// Endings of what may hold images, and is not looked into.
+/// Endings of archives, which may hold images but are not searched.
 const ARCHIVES: [&str; 12] =
     ["tar", "tgz", "gz", "bz2", "xz", "zst", "lz4", "zip", "7z", "rar", "parquet", "tfrecord"];
-/// Different endings that are counted one by one; names taken from addresses can have one each.
+/// The most endings that are counted separately; names made from URLs can each have their own.
 const MOST_ENDINGS: usize = 256;
-/// As many are said.
+/// The most endings or folders that are listed.
 const SAID: usize = 16;
 
 /// Whether a folder of this name is passed over.
@@ -47,8 +47,8 @@ pub(super) fn is_omitted_folder(name: &[u8]) -> bool {
     name.starts_with(b".") || FOLDERS.iter().any(|folder| name.eq_ignore_ascii_case(folder.as_bytes()))
 }
 
-/// Whether a file of this name is hidden and would be an image. What macOS keeps beside each file
-/// (`._a.jpg`) is none.
+/// Whether a file of this name is a hidden image. The files that macOS writes beside others
+/// (`._a.jpg`) are not images.
 pub(super) fn is_hidden_image(name: &[u8]) -> bool {
     let ending = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
     name.starts_with(b".")
@@ -56,7 +56,7 @@ pub(super) fn is_hidden_image(name: &[u8]) -> bool {
         && EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// How many, and one of them.
+/// A count, with an example.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     count: u64,
@@ -75,7 +75,7 @@ impl Tally {
         self.add(other.count, || other.example);
     }
 
-    /// What `words` makes of the number and the example, if there are any.
+    /// The result of `words` for the count and the example, if the count is not 0.
     pub(super) fn said(&self, words: impl FnOnce(u64, &str) -> String) -> Option<String> {
         (self.count > 0).then(|| words(self.count, &self.example))
     }
@@ -84,9 +84,9 @@ impl Tally {
 /// What is passed over in a folder and its subfolders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct OmittedFiles {
-    /// Files by their ending in lower case, which is empty where there is none.
+    /// Files by their ending in lower case; empty for files without one.
     endings: BTreeMap<String, u64>,
-    /// Those whose endings are too many to be counted one by one.
+    /// Files with further endings, beyond the most that are counted separately.
     other_endings: u64,
     /// Folders by name.
     folders: BTreeMap<String, u64>,
@@ -118,14 +118,14 @@ impl OmittedFiles {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
     }
 
-    /// A sentence for each kind of what was passed over in `root`, a folder of images.
+    /// A sentence for each kind of thing that was passed over in `root`, a folder of images.
     pub(super) fn words(&self, root: &Path) -> Vec<String> {
         let endings = EXTENSIONS.join(", ");
         self.in_words(root, &format!("convert what is a picture, or rename it, to one of {endings}"))
     }
 
-    /// A sentence for each kind of what was passed over in `root`, a folder of tars or of Parquet
-    /// files.
+    /// A sentence for each kind of thing that was passed over in `root`, a folder of tars or of
+    /// Parquet files.
     pub(super) fn words_beside_shards(&self, root: &Path) -> Vec<String> {
         self.in_words(root, "put what is a picture in a folder of its own")
     }
@@ -197,21 +197,21 @@ fn list_endings(endings: &BTreeMap<String, u64>) -> String {
 pub(super) struct OmittedMembers {
     /// Links that lead to no member of their tar.
     pub(super) links: Tally,
-    /// In folders that are passed over.
+    /// Members in folders that are passed over.
     pub(super) in_folders: Tally,
     pub(super) hidden: Tally,
-    /// Without an ending, which says what a member is.
+    /// Members without an ending, which would tell what a member is.
     pub(super) without_ending: Tally,
-    /// Of keys of which no member is an image, a text, a label or JSON.
+    /// Members whose key has no image, text, label or JSON.
     pub(super) unused: Tally,
-    /// Bytes after the end mark that are no tar.
+    /// Bytes after an end mark that are not a tar.
     pub(super) after_end: Tally,
-    /// Tars that are an end mark alone.
+    /// Tars that consist only of an end mark.
     pub(super) empty: Tally,
 }
 
 impl OmittedMembers {
-    /// Adds what was passed over in another tar.
+    /// Adds the counts of another tar.
     pub(super) fn append(&mut self, other: OmittedMembers) {
         let OmittedMembers { links, in_folders, hidden, without_ending, unused, after_end, empty } = other;
         self.links.append(links);
@@ -223,7 +223,7 @@ impl OmittedMembers {
         self.empty.append(empty);
     }
 
-    /// A sentence for each kind of what was passed over in the tars.
+    /// A sentence for each kind of thing that was passed over in the tars.
     pub(super) fn words(&self) -> Vec<String> {
         let said = |tally: &Tally, one: &str, many: &str| {
             tally.said(|count, example| format!("{}, for instance {example}", number(count, one, many)))
@@ -271,7 +271,7 @@ fn number(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Those with the highest counts first, then by name.
+/// Lists the highest counts first, and equal ones by name.
 fn list(counts: &BTreeMap<String, u64>, words: impl Fn(&str, u64) -> String) -> String {
     let mut sorted: Vec<(&String, u64)> = counts.iter().map(|(name, &count)| (name, count)).collect();
     sorted.sort_by_key(|&(_, count)| std::cmp::Reverse(count));

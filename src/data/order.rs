@@ -6,10 +6,11 @@ use rand::seq::SliceRandom;
 use super::Dataset;
 use crate::seed::Seed;
 
-/// A function of (seed, epoch). The images of a folder in any order. Of tars: one tar after the
-/// other in any order, so that a disk reads on nearly where it is, then mixed as by a buffer of
-/// `window` images out of which one is drawn at a time. Of Parquet likewise, one page after the
-/// other, with as large a window as memory holds.
+/// The order of the images, as a function of (seed, epoch). The images of a folder are shuffled as
+/// a whole. The tars of a data set are shuffled and read one after another, so that a disk reads
+/// mostly sequentially; their images are then shuffled as if with a buffer of `window` images from
+/// which one is drawn at a time. Parquet files are shuffled likewise by pages, with a window that
+/// memory may limit.
 pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64) -> Vec<u32> {
     let mut rng = seed.derive("order", &[epoch]).rng();
     let Some(mut shards) = dataset.shards() else {

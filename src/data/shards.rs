@@ -82,7 +82,7 @@ impl Shards {
         for sample in scans.iter().flatten() {
             survey.add(sample.label.as_ref(), || sample.name.clone());
         }
-        // Training takes no label, so what does not convert is of no account here.
+        // Training takes no labels, so a note on labels that do not convert does not matter here.
         let taken = survey.settle(&endings.labels(), None, None, false, &mut vec![])?;
         let number = |sample: &Located| taken.number(sample.label.as_ref());
         let numbers: BTreeSet<i64> = scans.iter().flatten().filter_map(number).collect();

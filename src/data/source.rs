@@ -63,7 +63,7 @@ impl Split {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
-    /// What is passed over beside shards.
+    /// Notes on what is passed over next to shards.
     beside: Vec<String>,
     kept: Option<Kept>,
 }
@@ -76,9 +76,9 @@ enum Source {
 }
 
 impl Dataset {
-    /// Lists the images of `path`, told apart as the input of an export is: those in a folder and
-    /// its subfolders, or those in a .tar or .parquet file or in such files of a folder. Of a
-    /// folder it reads no file, of tars and Parquet the headers and the classes.
+    /// Lists the images of `path`, whose kind is recognised as for an export: the images in a
+    /// folder and its subfolders, or those in a .tar or .parquet file or in a folder of such files.
+    /// Reads no file of a folder; of tars and Parquet files it reads the headers and the labels.
     ///
     /// # Errors
     /// When there is nothing, nothing that can be trained on, a tar is damaged, or no image of that part.
@@ -86,10 +86,10 @@ impl Dataset {
         Self::select(path, split, &Selection::default())
     }
 
-    /// As [`Dataset::open`], with what a user says of what is to be taken.
+    /// As [`Dataset::open`], with a selection by the user.
     ///
     /// # Errors
-    /// As [`Dataset::open`], and when what was asked for is not there.
+    /// As [`Dataset::open`], and when something that was asked for is missing.
     pub fn select(path: &Path, split: Split, selection: &Selection) -> Result<Dataset, DataError> {
         let (found, beside) = recognise(path).map_err(|error| match error {
             DataError::NoInput(path) => DataError::Missing(path),
@@ -138,8 +138,8 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/`
-    /// and its name in there, or the key that its row has in an export. Bytes that are not UTF-8
+    /// The name of image `index`: its path relative to the folder; or the tar's file name, `/` and
+    /// the image's name in the tar; or the key of its row in an export. Bytes that are not UTF-8
     /// are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
@@ -150,8 +150,8 @@ impl Dataset {
         }
     }
 
-    /// What is passed over in the data set, and what is taken for something special, a sentence
-    /// each; the same for every split.
+    /// A sentence for each kind of thing that is passed over in the data set or treated specially;
+    /// the same for every split.
     pub fn notes(&self) -> impl Iterator<Item = &String> {
         let own = match &self.source {
             Source::Folder(folder) => folder.notes(),
@@ -201,7 +201,7 @@ impl Dataset {
         }
     }
 
-    /// What a resumed run can know of its images without reading them.
+    /// A fingerprint of the images, by which a resumed run recognises them without reading them.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         match &self.source {
@@ -219,8 +219,8 @@ impl Dataset {
         }
     }
 
-    /// The images of each tar, or of each page of Parquet, which lie in it in this order; none for
-    /// a folder, where files lie anywhere.
+    /// The images of each tar or each Parquet page, which lie in it in this order; none for a
+    /// folder, whose files may lie anywhere on the disk.
     pub(super) fn shards(&self) -> Option<Vec<Range<u32>>> {
         match &self.source {
             Source::Folder(_) => None,
@@ -229,7 +229,7 @@ impl Dataset {
         }
     }
 
-    /// How many images can be mixed at a time, `asked` at most.
+    /// How many images can be shuffled together, at most `asked`.
     pub(super) fn window(&self, asked: usize) -> usize {
         match &self.source {
             Source::Folder(_) | Source::Shards(_) => asked,

@@ -1,8 +1,9 @@
-//! Parquet files as a data set: where each image's page is, so that training reads pages in any
-//! order.
+//! Parquet files as a data set. The page of every image is indexed, so that training reads pages in
+//! any order.
 //!
-//! A page holds a handful of images or thousands, and is decompressed as a whole, so pages are
-//! shuffled, and images only among those that fit in memory: see [`TableRows::window`].
+//! A page holds from a handful to thousands of images and can only be decompressed as a whole.
+//! Therefore pages are shuffled, and images only within a window that fits in memory: see
+//! [`TableRows::window`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -17,30 +18,30 @@ use super::samples::parquet::{NO_BYTES, Rows, Tables};
 use super::{DataError, Selection, Split};
 use crate::data::samples::parquet::pages::Pages;
 
-/// Bytes of images that are kept decompressed, at most, but for one page of each thread.
+/// The most bytes of decompressed images that are kept, besides one page per thread.
 const KEPT: u64 = 512 << 20;
-/// In place of a label.
+/// Stands for a missing label.
 const NO_LABEL: u32 = u32::MAX;
 
-/// The images in Parquet files, in the order of their rows.
+/// The images in Parquet files, in row order.
 #[derive(Debug)]
 pub(super) struct TableRows {
     tables: Tables,
     files: Vec<Pages>,
     pages: Vec<PageOf>,
-    /// By image.
+    /// Indexed by image.
     places: Vec<Place>,
-    /// Where rows have keys of their own.
+    /// The keys, if the rows have their own.
     keys: Option<Index>,
     labels: Vec<String>,
     recent: Mutex<Recent>,
 }
 
-/// A page with its images.
+/// A page and its images.
 #[derive(Debug)]
 struct PageOf {
     file: u32,
-    /// In the pages of its file.
+    /// Its index among the pages of its file.
     page: u32,
     /// Its first row in the file.
     first: u64,
@@ -49,37 +50,37 @@ struct PageOf {
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// In its page.
+    /// The row within its page.
     row: u32,
-    /// A position in the labels, or [`NO_LABEL`].
+    /// An index into the labels, or [`NO_LABEL`].
     label: u32,
 }
 
-/// What a page holds, or why it cannot be read.
+/// The content of a page, or the reason why it cannot be read.
 type Loaded = Arc<OnceLock<Result<Vec<Option<ByteArray>>, String>>>;
 
-/// The pages used last.
+/// The pages used most recently.
 #[derive(Debug, Default)]
 struct Recent {
     pages: HashMap<usize, Recently>,
-    /// The pages by when they were used, and the reverse.
+    /// From the time of last use to the page.
     used: BTreeMap<u64, usize>,
     clock: u64,
     bytes: u64,
 }
 
-/// A page that was used not long ago.
+/// A page that was used recently.
 #[derive(Debug, Default)]
 struct Recently {
     loaded: Loaded,
     used: u64,
-    /// What it counts in the bytes of all; nothing until it has been read.
+    /// The bytes by which it counts towards the total; 0 until it has been read.
     bytes: u64,
 }
 
 impl TableRows {
-    /// Indexes the Parquet files of `path`: labels and keys are read, of images the headers of
-    /// pages.
+    /// Indexes the Parquet files of `path`. Reads the labels, the keys and the headers of the pages
+    /// of images.
     pub(super) fn open(
         path: &std::path::Path,
         files: Vec<PathBuf>,
@@ -159,7 +160,8 @@ impl TableRows {
         self.places.len()
     }
 
-    /// What training should know of the files: labels and captions it does not take.
+    /// The notes that matter for training, which takes no labels and captions: those on splits and
+    /// missing files.
     pub(super) fn notes(&self) -> &[String] {
         self.tables.notes_of_splits()
     }
@@ -172,7 +174,7 @@ impl TableRows {
         Some(self.places[index].label).filter(|&label| label != NO_LABEL).map(|label| label as usize)
     }
 
-    /// The key that the image has in an export.
+    /// The key of the image in an export.
     pub(super) fn name(&self, index: usize) -> String {
         if let Some(keys) = &self.keys {
             return String::from_utf8_lossy(keys.get(index)).into_owned();
@@ -186,9 +188,9 @@ impl TableRows {
         self.pages.iter().map(|page| page.images.clone()).collect()
     }
 
-    /// How many images can be mixed at a time, `asked` at most, so that their pages are kept in
-    /// memory until their last image has been drawn: of a page of r images the last stays 1 + ln r
-    /// times as long as one does on average.
+    /// How many images can be shuffled together, at most `asked`, so that their pages stay in
+    /// memory until their last image has been drawn. In a page of r images, the last one to be
+    /// drawn waits 1 + ln r times as long as an image does on average.
     pub(super) fn window(&self, asked: usize) -> usize {
         let rows =
             self.pages.iter().map(|page| self.files[page.file as usize].pages[page.page as usize].rows);
@@ -202,12 +204,13 @@ impl TableRows {
         self.pages.partition_point(|page| page.images.end as usize <= index)
     }
 
-    /// The content of image `index`, or why it cannot be had.
+    /// The content of image `index`, or the reason why it cannot be read.
     pub(super) fn read(&self, index: usize) -> Result<ByteArray, String> {
         let page = self.page_of(index);
         let loaded = self.lock().get(page);
         let mut read = false;
-        // Without the lock; another thread that wants the same page waits for it here.
+        // The lock is not held while a page is read. Other threads that want this page wait for it
+        // here.
         let images = loaded.get_or_init(|| {
             let PageOf { file, page, .. } = self.pages[page];
             read = true;
@@ -221,7 +224,7 @@ impl TableRows {
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
-        // Nothing that holds it panics.
+        // No code panics while it holds the lock.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -230,7 +233,7 @@ impl TableRows {
         self.files.iter().map(Pages::path).collect()
     }
 
-    /// Over the files' names and sizes, and which of their rows are taken.
+    /// A hash of the files' names and sizes and of the selection of rows.
     pub(super) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.tables.fingerprint().as_bytes());
@@ -245,7 +248,7 @@ impl TableRows {
 }
 
 impl Recent {
-    /// The page, which becomes the one used last; empty if it has to be read.
+    /// Returns the page and marks it as used last. It is empty if it has not been read yet.
     fn get(&mut self, page: usize) -> Loaded {
         self.clock += 1;
         let now = self.clock;
@@ -256,10 +259,10 @@ impl Recent {
         Arc::clone(loaded)
     }
 
-    /// Counts a page that has been read, and lets go of those that have not been used for longest.
+    /// Counts a page that has been read, and drops the pages unused for longest.
     fn keep(&mut self, page: usize, loaded: &Loaded) {
-        // One that was let go of while it was read is its reader's only, even if another reads the
-        // page again.
+        // The page was dropped while it was being read. Then only its readers hold it, even if
+        // another thread has meanwhile read it again.
         let Some(own) = self.pages.get_mut(&page).filter(|own| Arc::ptr_eq(&own.loaded, loaded)) else {
             return;
         };

@@ -1,16 +1,16 @@
-//! How a picture is to be turned, as its EXIF block says.
+//! The orientation of a picture, from its EXIF block.
 
 use image::metadata::Orientation;
 
 use crate::sniff::directory;
 
 const ORIENTATION: u16 = 0x0112;
-/// Types of whole numbers that writers give the orientation: SHORT, LONG and their signed kin.
+/// The integer types in which writers store the orientation: SHORT and LONG, unsigned and signed.
 const SHORTS: [u16; 2] = [3, 8];
 const LONGS: [u16; 2] = [4, 9];
 
-/// The orientation in an EXIF block, which some writers leave with JPEG's prefix in other formats.
-/// None of the eight, or a broken block, leaves the picture as it lies.
+/// The orientation in an EXIF block. Some writers leave JPEG's prefix on it in other formats. If
+/// the block is broken or has none of the eight values, the picture is not turned.
 pub(super) fn orientation(exif: &[u8]) -> Orientation {
     let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     let entry =
@@ -23,7 +23,7 @@ pub(super) fn orientation(exif: &[u8]) -> Orientation {
     value.and_then(|value| u16::try_from(value).ok()).map_or(Orientation::NoTransforms, orientation_of)
 }
 
-/// The orientation of a number, of which there are eight.
+/// The orientation for a number from 1 to 8; any other number means not turned.
 pub(super) fn orientation_of(number: u16) -> Orientation {
     u8::try_from(number).ok().and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
 }
@@ -32,7 +32,7 @@ pub(super) fn orientation_of(number: u16) -> Orientation {
 mod tests {
     use super::*;
 
-    /// A block of one entry.
+    /// An EXIF block with one entry.
     fn block(big: bool, kind: u16, count: u32, value: u32) -> Vec<u8> {
         let short = |number: u16| if big { number.to_be_bytes() } else { number.to_le_bytes() };
         let long = |number: u32| if big { number.to_be_bytes() } else { number.to_le_bytes() };

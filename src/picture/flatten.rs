@@ -1,4 +1,5 @@
-//! Transparency laid over a background, with one rounding from a picture's own depth to 8 bits.
+//! Compositing transparency over a background, with a single rounding from the picture's own depth
+//! to 8 bits.
 
 use image::DynamicImage;
 
@@ -27,7 +28,7 @@ pub(super) fn flatten(image: DynamicImage, background: [u8; 3]) -> Picture {
     }
 }
 
-/// The picture of `rgba`, each of its values from `mix(value, alpha, channel)`.
+/// Composites `rgba`, with `mix(value, alpha, channel)` for each value.
 fn composite<T: Copy>(width: u32, height: u32, rgba: &[T], mix: impl Fn(T, T, usize) -> u8) -> Picture {
     let mut rgb = Vec::with_capacity(rgba.len() / 4 * 3);
     for pixel in rgba.as_chunks::<4>().0 {

@@ -1,17 +1,19 @@
-//! What GIF files need before `image` reads them.
+//! Repairs to GIF files before `image` reads them.
 
 use std::borrow::Cow;
 
 use super::PictureError;
 
-/// Width and height of the screen, flags, background colour, ratio, behind six bytes of signature.
+/// Where the screen's fields begin, after a signature of six bytes: width, height, flags,
+/// background colour, aspect ratio.
 const SCREEN: usize = 6;
 const HEADER: usize = 13;
 
-/// The file with a screen of its first frame's size where it has none, as browsers show it.
+/// The file, with a screen of the first frame's size if it declares none; browsers show such files
+/// likewise.
 ///
 /// # Errors
-/// When the first frame lies wholly beside the screen.
+/// When the first frame lies wholly outside the screen.
 pub(super) fn with_screen(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     let Some(frame) = first_frame(bytes) else { return Ok(Cow::Borrowed(bytes)) };
     let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
@@ -32,7 +34,7 @@ pub(super) fn with_screen(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     Ok(Cow::Owned(bytes))
 }
 
-/// Where the first frame's place and size are; none where the file ends before them.
+/// The offset of the first frame's position and size; none if the file ends before them.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = HEADER + table(*bytes.get(10)?);
@@ -40,7 +42,8 @@ fn first_frame(bytes: &[u8]) -> Option<usize> {
         match bytes.get(at)? {
             // A frame.
             0x2C => return (bytes.len() > at + 9).then_some(at + 1),
-            // An extension: its kind, then blocks, each with its length, up to one of none.
+            // An extension: its kind, then blocks that each begin with their length; a length of 0
+            // ends it.
             0x21 => {
                 at += 2;
                 loop {

@@ -1,6 +1,6 @@
-//! JPEG, strictly unless asked otherwise: through zune-jpeg, which is fast, where the file's layout
-//! is one that it decodes right; through jpeg-decoder where it isn't. (zune-jpeg reports success on
-//! layouts that it turns into noise, and `image` decodes files that are cut short without a word.)
+//! JPEG, strict unless asked otherwise. zune-jpeg is fast and decodes the layouts that it gets
+//! right; jpeg-decoder decodes the others. (On layouts that it gets wrong, zune-jpeg reports
+//! success and returns noise, and `image` decodes files that are cut short without an error.)
 
 mod layout;
 mod standard_tables;
@@ -34,8 +34,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     Ok(finish(rgb, turned, permit))
 }
 
-/// One of the JPEG streams that a TIFF is made of, in the colours that the TIFF states, and no
-/// larger than `most`.
+/// Decodes one of the JPEG streams inside a TIFF, with the colours that the TIFF states, and at
+/// most `most` pixels wide and high.
 pub(super) fn piece(bytes: &[u8], colours: Colours, most: (u32, u32)) -> Result<RgbImage, PictureError> {
     let mut layout = Layout::read(bytes)?;
     layout.colours = colours;
@@ -55,9 +55,9 @@ fn finish(rgb: RgbImage, turned: Orientation, permit: Permit) -> Decoded {
     Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit)
 }
 
-/// The most bytes that decoding holds at once, but for what is of no size: the file without what
-/// isn't needed, the picture, and a turned copy of it or what the decoders keep of the whole
-/// picture.
+/// The most bytes that decoding holds at once, apart from small amounts: the copy of the file
+/// without superfluous parts, the picture, and either a turned copy of it or what the decoder keeps
+/// of the whole picture.
 fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
     let frame = &layout.frame;
     let pixels = u64::from(frame.width) * u64::from(frame.height);
@@ -74,15 +74,15 @@ fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
     file as u64 + decoding.max(if turned { 6 * pixels } else { 0 })
 }
 
-/// The pixels as they lie in the file.
+/// The pixels as stored, not turned.
 ///
 /// # Errors
-/// When the file is cut short or broken, or of a layout that no decoder reads.
+/// When the file is cut short or broken, or no decoder reads its layout.
 fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
     let fast = is_fast(layout);
     if !(layout.whole || fast && lenient) {
         let reason = "no end-of-image marker";
-        // Where only jpeg-decoder decodes, it decodes all or nothing.
+        // jpeg-decoder cannot decode part of a file, so `lenient_jpeg` would not help.
         return Err(if fast {
             PictureError::Truncated(reason.to_owned())
         } else {
@@ -95,9 +95,9 @@ fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
     if fast { with_zune(layout, lenient) } else { with_jpeg_decoder(layout) }
 }
 
-/// Whether zune-jpeg decodes this layout right: grey, or YCbCr with brightness at full size and
-/// both colours at one size, full or half; all components in the one scan of a sequential JPEG, in
-/// the first of a progressive one.
+/// Whether zune-jpeg decodes this layout correctly: grey, or YCbCr with full-size luma and both
+/// chroma components at the same full or half size. All components must be in the only scan of a
+/// sequential JPEG, or in the first scan of a progressive one.
 fn is_fast(layout: &Layout) -> bool {
     let sampling: Vec<_> = layout.frame.components.iter().map(|component| component.sampling).collect();
     let plain = match layout.colours {
@@ -105,7 +105,7 @@ fn is_fast(layout: &Layout) -> bool {
         Colours::YCbCr => {
             matches!(sampling[0], (1 | 2, 1 | 2))
                 && sampling[1..] == [(1, 1); 2]
-                // It goes by the names alone.
+                // zune-jpeg takes components with these names for RGB, whatever else the file says.
                 && !layout.frame.components.iter().map(|component| component.id).eq(*b"RGB")
         }
         Colours::Rgb | Colours::Cmyk | Colours::Ycck => false,
@@ -154,8 +154,8 @@ fn with_jpeg_decoder(layout: &Layout) -> Result<RgbImage, PictureError> {
     RgbImage::from_raw(width, height, rgb).ok_or_else(|| broken("its pixels are too few"))
 }
 
-/// Amounts of ink to colours. Four components are taken as inverted CMYK or YCCK, as Adobe's
-/// programs write them and all others read them; the decoder has undone that.
+/// Amounts of ink to colours. Four components are taken as inverted CMYK or YCCK: Adobe's programs
+/// write them so, and other readers read them so. The decoder has already undone the inversion.
 fn rgb_of_inks([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| {
         let light = u32::from(255 - ink) * u32::from(255 - black);

@@ -1,4 +1,4 @@
-//! One budget of memory for all threads that decode, whoever started them.
+//! A single memory budget for all threads that decode.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,19 +9,19 @@ use super::{Picture, PictureError};
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { used: 0, tickets: 0, next: 0 });
 static CHANGED: Condvar = Condvar::new();
 
-/// Those who want memory are served in the order in which they came, so that a large picture isn't
-/// kept waiting by small ones for ever.
+/// The waiting threads. They are served in order of arrival, so that small pictures cannot keep a
+/// large one waiting for ever.
 struct Queue {
-    /// Bytes that are held now.
+    /// Bytes in use.
     used: u64,
-    /// How many have come.
+    /// How many threads have arrived.
     tickets: u64,
-    /// Whose turn it is.
+    /// The ticket that is served next.
     next: u64,
 }
 
 impl Queue {
-    /// Wakes those who wait, a call of the system that is saved if nobody does.
+    /// Wakes the waiting threads. Without any, it saves the system call.
     fn tell(&self) {
         if self.tickets != self.next {
             CHANGED.notify_all();
@@ -30,11 +30,11 @@ impl Queue {
 }
 
 fn queue() -> MutexGuard<'static, Queue> {
-    // The counts are right at every moment.
+    // The counts are consistent at every moment, even after a panic.
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes of the budget, given back when this is dropped.
+/// A part of the budget in bytes, given back on drop.
 pub(super) struct Permit {
     bytes: u64,
 }
@@ -43,7 +43,7 @@ impl Permit {
     /// Waits until `bytes` more fit within `limit`. The caller must hold no permit.
     ///
     /// # Errors
-    /// At once when they would not fit if nobody held any.
+    /// At once, if they would not fit even with nothing else in use.
     pub(super) fn wait(bytes: u64, limit: u64) -> Result<Self, PictureError> {
         if bytes > limit {
             return Err(PictureError::Memory { bytes, limit });
@@ -75,8 +75,8 @@ impl Drop for Permit {
     }
 }
 
-/// A picture whose memory counts towards the budget until this is dropped. A thread that decodes
-/// another one meanwhile may wait for itself: [`Decoded::release`] first.
+/// A picture that counts towards the memory budget until it is dropped. A thread must call
+/// [`Decoded::release`] before it decodes another picture, or it may wait for itself.
 pub struct Decoded {
     picture: Picture,
     _permit: Permit,
@@ -88,7 +88,7 @@ impl Decoded {
         Self { picture, _permit: permit }
     }
 
-    /// The picture, whose memory counts no longer.
+    /// The picture, which no longer counts towards the budget.
     #[must_use]
     pub fn release(self) -> Picture {
         self.picture
@@ -123,8 +123,8 @@ mod tests {
         assert!(message.contains("3.00 GiB") && message.contains("data.decode_gib = 2"), "{message}");
     }
 
-    /// Far more threads than fit hold no more than the limit together, and all get through, large
-    /// and small.
+    /// Many more threads than fit never exceed the limit together, and all get through, large and
+    /// small.
     #[test]
     fn the_limit_holds_for_all_threads_together() {
         const LIMIT: u64 = 1000;

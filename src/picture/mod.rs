@@ -1,9 +1,9 @@
 //! 8-bit RGB pictures, in and out: decode any supported file, encode PNG and JPEG, lay out contact sheets.
 //!
-//! What a file decodes to is decided here and nowhere else: by its content, never by its name;
-//! turned upright by its EXIF orientation; transparency laid over a background colour; 16 bits
-//! rounded to 8; the first frame of an animation; colour profiles and gamma ignored. A file that is
-//! cut short or broken is an error, never half a picture.
+//! How a file decodes is decided only here: by its content, never by its name. It is turned upright
+//! by its EXIF orientation, transparency is composited over a background colour, 16 bits are
+//! rounded to 8, only the first frame of an animation is read, and colour profiles and gamma are
+//! ignored. A file that is cut short or broken is an error, never half a picture.
 
 mod exif;
 mod flatten;
@@ -56,7 +56,7 @@ pub enum PictureError {
     /// Nothing in the file.
     #[error("the file is empty")]
     Empty,
-    /// Another kind of file, or none that is known.
+    /// Another or an unknown kind of file.
     #[error("the file is {0}, no image in a format that is read ({FORMATS})")]
     NoImage(FileKind),
     /// A known format, or a variant of one, that is not read.
@@ -75,7 +75,7 @@ pub enum PictureError {
         /// [`DecodeOptions::max_pixels`].
         limit: u64,
     },
-    /// Decoding would take more memory than all threads together may have.
+    /// Decoding would take more memory than all threads together may use.
     #[error(
         "decoding it takes {:.2} GiB, more than data.decode_gib = {} allows for all threads together; raise it, or \
          scale the picture down",
@@ -83,7 +83,7 @@ pub enum PictureError {
         gib(*limit)
     )]
     Memory {
-        /// Bytes.
+        /// The bytes that decoding needs.
         bytes: u64,
         /// [`DecodeOptions::max_bytes`].
         limit: u64,
@@ -141,13 +141,13 @@ pub struct DecodeOptions {
     pub lenient_jpeg: bool,
     /// Refuse a file that declares more pixels than this before anything is allocated for them.
     pub max_pixels: u64,
-    /// The most bytes that all threads of the process may hold to decode, and of pictures that they
-    /// decoded and still work on: a thread waits for its turn. By pixels and what its format takes
-    /// for each.
+    /// The most bytes that all threads of the process may use together, to decode and for decoded
+    /// pictures that they still work on. A thread waits for its turn. The need of a picture is
+    /// computed from its pixels and its format.
     pub max_bytes: u64,
 }
 
-/// To six digits, so that a setting reads as it was written.
+/// In GiB, rounded to six digits, so that a setting is shown as it was written.
 fn gib(bytes: u64) -> f64 {
     (bytes as f64 / f64::from(1 << 30) * 1e6).round() / 1e6
 }
@@ -167,7 +167,7 @@ impl DecodeOptions {
         Ok(())
     }
 
-    /// Waits for `bytes` of the memory that all threads share.
+    /// Waits for `bytes` of the shared memory budget.
     fn reserve(&self, bytes: u64) -> Result<Permit, PictureError> {
         Permit::wait(bytes, self.max_bytes)
     }
@@ -298,7 +298,7 @@ impl Picture {
     }
 }
 
-/// `image` upright.
+/// Turns `image` upright.
 fn turn(mut image: DynamicImage, orientation: Orientation) -> DynamicImage {
     image.apply_orientation(orientation);
     image

@@ -51,31 +51,31 @@ pub(super) fn decode(
     Ok(Decoded::new(flatten(turn(image, turned), options.background), permit))
 }
 
-/// The most bytes per pixel from the decoded image to the picture.
+/// The most bytes per pixel that are in use between decoding the image and the finished picture.
 fn working_bytes(colour: ColorType, turned: bool) -> u64 {
     let own = u64::from(colour.bytes_per_pixel());
     let flat = match colour {
         ColorType::Rgb8 => own,
-        // By way of RGBA.
+        // Converted by way of RGBA.
         ColorType::La8 | ColorType::La16 => 3 * own + 1,
         _ => own + 3,
     };
     if turned { flat.max(2 * own) } else { flat }
 }
 
-/// What decoders keep per pixel beside the image that they fill.
+/// Bytes per pixel that decoders keep besides the image that they fill.
 fn canvas_bytes(format: ImageFormat) -> u64 {
     match format {
-        // A frame that is laid on the canvas, and its indices.
+        // The frame that is drawn on the canvas, and its palette indices.
         ImageFormat::Gif => 5,
-        // Brightness and colours, or a frame of four channels.
+        // Luma and chroma, or a frame of four channels.
         ImageFormat::WebP => 4,
         _ => 0,
     }
 }
 
-/// A picture that is transparent everywhere without its alpha: programs write BMP files with an
-/// alpha channel that they leave at zero.
+/// The image without its alpha if that would hide all of it: some programs write BMP files whose
+/// alpha channel is all zero.
 fn opaque_if_unseen(image: DynamicImage) -> DynamicImage {
     let seen = match &image {
         DynamicImage::ImageRgba8(pixels) => pixels.pixels().any(|pixel| pixel.0[3] != 0),
@@ -98,7 +98,7 @@ fn explain(format: ImageFormat, error: ImageError) -> PictureError {
             let words = format!("a {} of this kind is not supported (readable: {FORMATS})", name(format));
             PictureError::Unsupported(words)
         }
-        // The library's own words carry the format's name in front of their cause's.
+        // The library's message repeats the format's name before the cause.
         ImageError::Decoding(error) => match std::error::Error::source(&error) {
             Some(cause) => broken(&cause.to_string()),
             None => broken(&error.to_string()),
@@ -107,7 +107,7 @@ fn explain(format: ImageFormat, error: ImageError) -> PictureError {
     }
 }
 
-/// A decoder's words without the names of its types.
+/// A decoder's message without the names of its types.
 fn plain(words: &str) -> String {
     let mut words = words.trim_end_matches('.').to_owned();
     // `ChunkType { type: IDAT, critical: true, … }`

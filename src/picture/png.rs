@@ -1,4 +1,4 @@
-//! What PNG files need before `image` reads them.
+//! Repairs to PNG files before `image` reads them.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -8,11 +8,11 @@ use flate2::read::ZlibDecoder;
 use super::PictureError;
 
 const SIGNATURE: usize = 8;
-/// The last chunk: no content, its kind, its checksum.
+/// The last chunk: length 0, its kind, its checksum.
 const IEND: [u8; 12] = *b"\0\0\0\0IEND\xAE\x42\x60\x82";
 /// The names under which ImageMagick stores an EXIF block as text.
 const PROFILES: [&[u8]; 2] = [b"Raw profile type exif", b"Raw profile type APP1"];
-/// More than any EXIF block in a JPEG, in hexadecimal digits.
+/// A limit on the hexadecimal text, above what any EXIF block in a JPEG needs.
 const MAX_PROFILE: u64 = 1 << 18;
 
 struct Chunk<'a> {
@@ -20,8 +20,8 @@ struct Chunk<'a> {
     data: &'a [u8],
 }
 
-/// The chunks up to IEND, and the bytes that follow: other than none before IEND where the file is
-/// cut short.
+/// The chunks up to IEND, and the bytes after the last chunk found. If the file is cut short, there
+/// is no IEND.
 fn chunks(bytes: &[u8]) -> (Vec<Chunk<'_>>, &[u8]) {
     let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
     let mut chunks = Vec::new();
@@ -46,11 +46,11 @@ fn first_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     named.then_some((Chunk { kind: *kind, data: &after[..length] }, rest))
 }
 
-/// The file with its last chunk, which says nothing but that it is the last, where that is missing.
-/// Whether all pixels are there is for the decoder to say.
+/// The file, with its last chunk (IEND) added if it is missing: that chunk holds nothing. The
+/// decoder finds out whether all pixels are there.
 ///
 /// # Errors
-/// When it is one of Apple's variant for its telephones, which is no PNG.
+/// When the file is in Apple's variant for iOS, which is not PNG.
 pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     let (chunks, rest) = chunks(bytes);
     if chunks.first().is_some_and(|chunk| chunk.kind == *b"CgBI") {
@@ -65,8 +65,8 @@ pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     Ok(Cow::Owned([&bytes[..bytes.len() - rest.len()], &IEND].concat()))
 }
 
-/// The first EXIF block: an eXIf chunk, which the standard allows after the pixels, where `image`
-/// does not look; else ImageMagick's text.
+/// The first EXIF block, from an eXIf chunk or else from ImageMagick's text. The standard allows an
+/// eXIf chunk after the pixels, where `image` does not look.
 pub(super) fn exif(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let (chunks, _) = chunks(bytes);
     if let Some(chunk) = chunks.iter().find(|chunk| chunk.kind == *b"eXIf") {
@@ -75,8 +75,8 @@ pub(super) fn exif(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     chunks.iter().find_map(raw_profile).map(Cow::Owned)
 }
 
-/// The content of a text chunk in which ImageMagick stores an EXIF block: a line with its kind, one
-/// with its length, and the bytes as hexadecimal digits.
+/// The content of a text chunk in which ImageMagick stores an EXIF block: a line with its kind, a
+/// line with its length, and the bytes as hexadecimal digits.
 fn raw_profile(chunk: &Chunk) -> Option<Vec<u8>> {
     let end = chunk.data.iter().position(|byte| *byte == 0)?;
     let (name, after) = (&chunk.data[..end], &chunk.data[end + 1..]);
@@ -85,9 +85,10 @@ fn raw_profile(chunk: &Chunk) -> Option<Vec<u8>> {
     }
     let text = match &chunk.kind {
         b"tEXt" => after.to_vec(),
-        // The method of compression, of which there is one.
+        // The first byte is the compression method; only one exists.
         b"zTXt" => inflated(after.get(1..)?)?,
-        // Whether it is compressed, the method; language and translated name, each up to a zero.
+        // A compression flag and the method, then a language and a translated name, each ended by a
+        // zero.
         b"iTXt" => {
             let (&[compressed, _], rest) = after.split_first_chunk::<2>()?;
             let mut parts = rest.splitn(3, |byte| *byte == 0);

@@ -1,4 +1,4 @@
-//! TIFF: the first picture of a file, of any samples whose range the file makes plain.
+//! TIFF: the first picture of a file, with samples of any type whose range is clear from the file.
 
 mod samples;
 
@@ -13,7 +13,7 @@ use tiff::{TiffError, TiffFormatError};
 use self::samples::{Ink, Samples};
 use super::{DecodeOptions, Decoded, Picture, PictureError, exif, jpeg, turn};
 
-/// What a decoder may allocate whatever the size of the picture: tables, strips.
+/// What a decoder may allocate besides the pixels, such as tables and strips.
 const FIXED_BYTES: usize = 64 << 20;
 
 /// `PhotometricInterpretation`.
@@ -36,7 +36,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     if width == 0 || height == 0 {
         return Err(broken(&format!("{width}x{height} pixels")));
     }
-    // A broken one leaves the picture as it lies.
+    // A broken tag leaves the picture as stored.
     let turned = number(&mut tiff, Tag::Orientation)
         .ok()
         .flatten()
@@ -66,7 +66,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     Ok(Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit))
 }
 
-/// Refuses by their names what the decoder lacks.
+/// Refuses compressions that the decoder lacks, by name.
 fn check_compression(compression: u16) -> Result<(), PictureError> {
     let name = match compression {
         2 | 3 => "CCITT group 3",
@@ -84,8 +84,8 @@ fn check_compression(compression: u16) -> Result<(), PictureError> {
     Err(unsupported(&format!("in {name} compression")))
 }
 
-/// What the samples of a pixel are: colours, then alpha, then others that say nothing of the
-/// colour.
+/// What the samples of a pixel are: colours, then possibly alpha, then samples that do not affect
+/// the colour.
 fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
     let count = number(tiff, Tag::SamplesPerPixel)?.unwrap_or(1);
     let photometric = number(tiff, Tag::PhotometricInterpretation)?.unwrap_or(BLACK_IS_ZERO);
@@ -107,8 +107,8 @@ fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
     let premultiplied = match (count - colours, extra.first()) {
         (0, _) | (_, Some(0)) => None,
         (_, Some(1)) => Some(true),
-        // Writers that leave out what the extra sample is mean alpha, and so do those with numbers
-        // of their own.
+        // Writers that do not declare the extra sample mean alpha, and so do those that declare
+        // numbers of their own.
         (_, _) => Some(false),
     };
     if premultiplied.is_some() && colours == 4 {
@@ -134,7 +134,7 @@ fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<Vec<u8>, Picture
         return Err(unsupported("in tiles with its colours apart"));
     }
     if predicted && count > used && !planar {
-        // The decoder drops what isn't colour before it undoes the prediction.
+        // The decoder drops the extra samples before it undoes the prediction.
         return Err(unsupported("with a predictor and more samples than colours and alpha"));
     }
     let bits = numbers(tiff, Tag::BitsPerSample)?.first().copied().unwrap_or(1);
@@ -146,15 +146,15 @@ fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<Vec<u8>, Picture
         return Err(broken("its header asks for more memory than its pixels need"));
     }
     let size = (width as usize, height as usize);
-    // Without planes the decoder leaves out samples that are neither colour nor alpha, of colours
-    // alone.
+    // The decoder leaves out some extra samples of interleaved pixels, so the pitch is computed from
+    // its buffer.
     let pitch =
         if planar { 1 } else { layout.complete_len * 8 / (size.0 * size.1).max(1) / (bits as usize).max(1) };
     let samples = Samples { buffer, bits, size, ink, pitch: if bits < 8 { 1 } else { pitch }, planar };
     samples.rgb(range, background)
 }
 
-/// A picture whose strips or tiles are JPEG files without their tables, which stand apart.
+/// Decodes a picture whose strips or tiles are JPEG files, with their tables stored separately.
 fn jpeg_pieces(bytes: &[u8], tiff: &mut Tiff) -> Result<Vec<u8>, PictureError> {
     let photometric = number(tiff, Tag::PhotometricInterpretation)?.unwrap_or(YCBCR);
     let colours = match photometric {
@@ -211,7 +211,7 @@ fn jpeg_pieces(bytes: &[u8], tiff: &mut Tiff) -> Result<Vec<u8>, PictureError> {
     Ok(rgb)
 }
 
-/// A tag of one whole number; none if it is missing, or none that can be.
+/// A tag that holds one integer; none if it is missing or not a number of 16 bits.
 fn number(tiff: &mut Tiff, tag: Tag) -> Result<Option<u16>, PictureError> {
     Ok(numbers(tiff, tag)?.first().and_then(|value| u16::try_from(*value).ok()))
 }
@@ -229,7 +229,7 @@ fn unsupported(what: &str) -> PictureError {
     PictureError::Unsupported(format!("a TIFF {what} is not supported; save it as 8-bit RGB"))
 }
 
-/// The library's own words are its types'.
+/// The library's messages name its own types.
 fn error(error: TiffError) -> PictureError {
     match error {
         TiffError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => broken("it is cut short"),

@@ -1,12 +1,12 @@
-//! What WebP files need before `image` reads them.
+//! Repairs to WebP files before `image` reads them.
 
 use std::borrow::Cow;
 
 use super::PictureError;
 
-/// Where the flags of the VP8X chunk are: behind RIFF, its length, WEBP, VP8X and its length.
+/// The offset of the flags of the VP8X chunk, after RIFF, a length, WEBP, VP8X and another length.
 const FLAGS: usize = 20;
-/// The flags, and the chunk that each promises.
+/// The flags, each with the chunk that it announces.
 const PROMISES: [(u8, &[u8; 4]); 5] =
     [(0x20, b"ICCP"), (ALPHA, b"ALPH"), (0x08, b"EXIF"), (0x04, b"XMP "), (0x02, b"ANIM")];
 const ALPHA: u8 = 0x10;
@@ -14,12 +14,11 @@ const ALPHA: u8 = 0x10;
 /// The chunks that hold pixels.
 const PIXELS: [&[u8; 4]; 4] = [b"VP8 ", b"VP8L", b"ALPH", b"ANMF"];
 
-/// The file with flags that agree with its chunks. `image` refuses a file in which a promised chunk
-/// is missing, and passes over the alpha of a lossless picture that isn't promised; libwebp does
-/// neither.
+/// The file with flags that agree with its chunks. `image` refuses a file without an announced
+/// chunk, and ignores the alpha of a lossless picture if it is not announced; libwebp does neither.
 ///
 /// # Errors
-/// When a chunk of pixels is cut short, which `image` lets pass.
+/// When a chunk of pixels is cut short, which `image` does not notice.
 pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     let chunks = chunks(bytes);
     if chunks.iter().any(|chunk| PIXELS.contains(&&chunk.kind) && chunk.data.len() < chunk.length) {
@@ -35,13 +34,13 @@ pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureErro
             flags &= !flag;
         }
     }
-    // A lossless picture says itself whether it has alpha: a bit behind its signature and size.
+    // A lossless picture itself says whether it has alpha, by a bit after its signature and size.
     let lossless = find(b"VP8L").and_then(|data| data.get(4)).is_some_and(|byte| byte & 0x10 != 0);
     if lossless {
         flags |= ALPHA;
     }
     if find(b"ANMF").is_some() {
-        // The frames of an animation are looked at one by one.
+        // An animation keeps its flag, since its frames are not examined here.
         flags |= bytes[FLAGS] & ALPHA;
     }
     if flags == bytes[FLAGS] {
@@ -54,9 +53,9 @@ pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureErro
 
 struct Chunk<'a> {
     kind: [u8; 4],
-    /// As it is stated.
+    /// The length that the chunk states.
     length: usize,
-    /// As far as the file goes.
+    /// The data, as far as the file goes.
     data: &'a [u8],
 }
 
@@ -66,7 +65,7 @@ fn chunks(bytes: &[u8]) -> Vec<Chunk<'_>> {
     while let Some((&[a, b, c, d, length @ ..], after)) = rest.split_first_chunk::<8>() {
         let length = u32::from_le_bytes(length) as usize;
         chunks.push(Chunk { kind: [a, b, c, d], length, data: &after[..length.min(after.len())] });
-        // Chunks of odd length are filled up.
+        // Chunks of odd length are padded.
         rest = after.get(length.saturating_add(length % 2)..).unwrap_or_default();
     }
     chunks

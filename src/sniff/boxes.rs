@@ -15,8 +15,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
             let brands = &head[8..head.len().min(length.max(12))];
             Some(of_brands(brands.as_chunks().0))
         }
-        // QuickTime files from before the brands. The length tells them from text with such a word
-        // in it.
+        // QuickTime files from before brands existed. The length tells them from text that contains
+        // such a word.
         b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot"
             if matches!(length, 0 | 1 | 8..0x2000_0000) =>
         {
@@ -26,8 +26,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     }
 }
 
-/// By the major brand; one that only says "pictures" leaves it to the compatible ones, which follow
-/// the version.
+/// The kind by the major brand. If that only says "pictures", the compatible brands decide, which
+/// follow the version.
 fn of_brands(brands: &[[u8; 4]]) -> Kind {
     let Some(major) = brands.first() else { return Kind::Mp4 };
     let compatible = brands.get(2..).unwrap_or_default();
@@ -39,7 +39,7 @@ fn of_brands(brands: &[[u8; 4]]) -> Kind {
     })
 }
 
-/// A brand that names the coding of pictures.
+/// The kind for a brand that names a coding of pictures.
 fn of_brand(brand: &[u8; 4]) -> Option<Kind> {
     match brand {
         b"avif" | b"avis" => Some(Kind::Avif),

@@ -1,4 +1,4 @@
-//! TIFF, and the raw files of cameras that have its form.
+//! TIFF, and camera raw files that are built like it.
 
 use super::Kind;
 
@@ -17,13 +17,14 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
         b"II\xBC\0" | b"II\xBC\x01" => return Some(Kind::JpegXr),
         _ => return None,
     }
-    // Canon writes its own letters behind the header.
+    // Canon puts its own letters after the header.
     let canon = head.get(8..10) == Some(b"CR");
     Some(if canon || is_raw(head).unwrap_or(false) { Kind::CameraRaw } else { Kind::Tiff })
 }
 
-/// Whether the first directory is a raw file's: it says so, holds the sensor's mosaic, or is a
-/// camera's thumbnail of what lies in further directories. `None` where it does not lie in `head`.
+/// Whether the first directory is that of a raw file: it says so, holds the sensor's mosaic, or is
+/// a thumbnail by a camera, with the picture in further directories. `None` if the directory is not
+/// within `head`.
 fn is_raw(head: &[u8]) -> Option<bool> {
     let (mut raw, mut thumbnail, mut made, mut parts) = (false, false, false, false);
     for entry in directory(head)? {
@@ -40,8 +41,7 @@ fn is_raw(head: &[u8]) -> Option<bool> {
     Some(raw || (made && parts && thumbnail))
 }
 
-/// An entry of a TIFF's directory, with the value that it holds if that is a single one of its
-/// width.
+/// An entry of a TIFF directory, with its value if that is a single number of the entry's width.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub tag: u16,
@@ -51,8 +51,8 @@ pub(crate) struct Entry {
     pub long: u32,
 }
 
-/// The entries of the first directory of a TIFF, or of an EXIF block, which has that form; as many
-/// as there are. None where it does not lie in `bytes`.
+/// The entries of the first directory of a TIFF, or of an EXIF block, which is built like one. If
+/// `bytes` end within the directory, the entries up to there; none if it is not within `bytes`.
 pub(crate) fn directory(bytes: &[u8]) -> Option<impl Iterator<Item = Entry> + '_> {
     let big = match bytes.first_chunk::<4>()? {
         b"MM\0*" => true,

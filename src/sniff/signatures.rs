@@ -63,12 +63,12 @@ const AT_START: &[(&[u8], Kind)] = &[
 /// What a RIFF file holds, by the word at byte 8.
 const RIFF: &[(&[u8], Kind)] = &[(b"WEBP", Kind::WebP), (b"AVI ", Kind::Avi), (b"WAVE", Kind::Audio)];
 
-/// The header sizes that a BMP may declare, which tell it from text that begins with the same two
+/// The header sizes that a BMP may declare. They tell it from text that begins with the same two
 /// letters.
 const BMP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
 pub(super) fn kind(head: &[u8]) -> Option<Kind> {
-    // First what most files are.
+    // The most common kinds come first.
     if head.starts_with(b"\xFF\xD8\xFF") {
         return Some(if is_jpeg_ls(head) { Kind::JpegLs } else { Kind::Jpeg });
     }
@@ -107,7 +107,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     if word(0) == Some(1) && at(40, b" EMF") {
         return Some(Kind::Metafile);
     }
-    // A program for Windows points to its second header.
+    // A Windows program points to its second header.
     if head.starts_with(b"MZ") && word(60).is_some_and(|offset| at(offset as usize, b"PE\0\0")) {
         return Some(Kind::Program);
     }
@@ -118,7 +118,7 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     if let [0x80, 2..=5, ..] = head {
         return Some(Kind::Pickle);
     }
-    // The length of a JSON header, and that.
+    // The length of a JSON header, then the header.
     let header_bytes = head.first_chunk().map(|length| u64::from_le_bytes(*length));
     let inside = head.get(8..).and_then(|json| json.strip_prefix(b"{")).map(<[u8]>::trim_ascii_start);
     if header_bytes.is_some_and(|length| (2..=100 << 20).contains(&length))
@@ -134,8 +134,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     head.iter().all(|byte| *byte == 0).then_some(Kind::Zeros)
 }
 
-/// Whether the first frame header of a JPEG stream is that of JPEG-LS (ITU-T T.87), if it lies in
-/// `head`.
+/// Whether the first frame header of a JPEG stream, if it is within `head`, is that of JPEG-LS
+/// (ITU-T T.87).
 fn is_jpeg_ls(head: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[0xFF, marker]) = head.get(at..at + 2) {
@@ -165,8 +165,8 @@ fn zip_kind(head: &[u8]) -> Kind {
     }
 }
 
-/// Whether a tar's first header is whole without the word `ustar`: the sum of its bytes is in it,
-/// in octal.
+/// Whether the head is a tar's first header without the word `ustar`, judged by the checksum in
+/// octal.
 fn has_tar_checksum(head: &[u8]) -> bool {
     let Some(header) = head.first_chunk::<512>() else { return false };
     let stated = str::from_utf8(&header[148..156]).unwrap_or_default();

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A tar's first header, of the old kind without a signature.
+/// The first header of an old tar, without a signature.
 fn old_tar() -> Vec<u8> {
     let mut header = vec![0; 512];
     header[..7].copy_from_slice(b"cat.jpg");
@@ -124,7 +124,7 @@ fn texts_are_told_apart() {
             [0xFEFF].into_iter().chain(plain.encode_utf16()).flat_map(u16::to_le_bytes).collect();
         assert_eq!(sniff(&wide), kind, "{text:?} in UTF-16");
     }
-    // Cut within a character, and in an encoding of one byte.
+    // UTF-8 that is cut within a character, and text in an encoding of one byte.
     let long = "ä".repeat(HEAD_BYTES);
     assert_eq!(sniff(&[b"a", long.as_bytes()].concat()), Kind::Text);
     assert_eq!(sniff(b"<html><title>Caf\xE9"), Kind::Html);

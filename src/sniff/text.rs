@@ -2,7 +2,7 @@
 
 use super::Kind;
 
-/// Elements that pages begin with when they leave out what HTML demands.
+/// Elements with which HTML pages begin if they leave out the required ones.
 const PAGE_ELEMENTS: &[&str] = &[
     "a", "b", "body", "br", "center", "div", "font", "form", "frameset", "h1", "h2", "h3", "head", "hr",
     "html", "iframe", "img", "link", "meta", "p", "pre", "script", "span", "style", "table", "title",
@@ -22,8 +22,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
     Some(if is_json(text) { Kind::Json } else { Kind::Text })
 }
 
-/// UTF-8 or, after its byte order mark, UTF-16 without control characters; none if it is neither. A
-/// character at the end may be cut in two.
+/// The text in UTF-8 or (after a byte order mark) UTF-16; none if it is neither or has control
+/// characters. A character at the end may be cut in two.
 fn decoded(head: &[u8]) -> Option<String> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         String::from_utf16_lossy(&bytes.as_chunks().0.iter().map(|pair| unit(*pair)).collect::<Vec<_>>())
@@ -38,7 +38,7 @@ fn decoded(head: &[u8]) -> Option<String> {
                 Err(error) if error.error_len().is_none() => {
                     String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned()
                 }
-                // Markup and pointers are told in any encoding that holds ASCII.
+                // Markup can be recognised in any encoding that contains ASCII.
                 Err(_) if bytes.trim_ascii_start().starts_with(b"<") => {
                     String::from_utf8_lossy(bytes).into_owned()
                 }
@@ -50,7 +50,7 @@ fn decoded(head: &[u8]) -> Option<String> {
     (!text.contains(odd)).then_some(text)
 }
 
-/// What begins with `<`: by the first element, behind what may stand before it.
+/// The kind of text that begins with `<`, by its first element after any declarations and comments.
 fn markup(text: &str) -> Kind {
     let mut rest = text;
     let mut declared = false;
@@ -65,7 +65,7 @@ fn markup(text: &str) -> Kind {
             match element(doctype.trim_start()).to_lowercase().as_str() {
                 "html" => return Kind::Html,
                 "svg" => return Kind::Svg,
-                // With declarations of its own.
+                // A doctype with declarations of its own.
                 _ if doctype.find('[').is_some_and(|at| doctype.find('>').is_none_or(|end| at < end)) => "]>",
                 _ => ">",
             }
@@ -74,7 +74,7 @@ fn markup(text: &str) -> Kind {
         };
         match rest.find(end) {
             Some(at) => rest = &rest[at + end.len()..],
-            // Longer than what is at hand.
+            // It goes on beyond `head`.
             None => return Kind::Xml,
         }
     }

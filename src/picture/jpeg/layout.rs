@@ -1,5 +1,5 @@
-//! How a JPEG file is laid out: its segments, found by walking from marker to marker (ITU-T T.81,
-//! annex B), and the same file without what decoders stumble over.
+//! The layout of a JPEG file: its segments, found by walking from marker to marker (ITU-T T.81,
+//! annex B). Also writes the same file without the parts that confuse decoders.
 
 use std::ops::Range;
 
@@ -10,9 +10,9 @@ use super::standard_tables::STANDARD_TABLES;
 use super::walk::Walk;
 use super::{broken, unsupported};
 
-/// Coded data of 64 ones. No Huffman code is all ones (T.81, C.2), so data that stop too early run
-/// into an error here, where decoders would put zeros in their place before a marker. Whole data
-/// never get here: after them decoders only look ahead, by less than that.
+/// Coded data of 64 ones. No Huffman code is all ones (T.81, C.2), so a decoder whose data end too
+/// early runs into an error here; before a marker it would fill in zeros. With complete data no
+/// decoder gets here, since it only looks ahead by fewer bits.
 const ONES: [u8; 16] = [0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0];
 const START: [u8; 2] = [0xFF, 0xD8];
 const END_MARKER: u8 = 0xD9;
@@ -26,12 +26,12 @@ pub(super) struct Component {
     pub sampling: (u8, u8),
 }
 
-/// What a frame header says.
+/// The content of a frame header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frame {
     pub progressive: bool,
     pub width: u16,
-    /// Of the DNL segment, if the frame header has none.
+    /// From the DNL segment, if the frame header has none.
     pub height: u16,
     pub components: Vec<Component>,
 }
@@ -49,11 +49,11 @@ pub(in crate::picture) enum Colours {
 /// A piece of the file that a decoder needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
-    /// A table or restart interval.
+    /// Tables or a restart interval.
     Tables(Range<usize>),
     /// The frame header.
     Frame(Range<usize>),
-    /// A scan header and its coded data, and the components by number.
+    /// A scan header, its coded data, and its components by number.
     Scan { header: Range<usize>, data: Range<usize>, components: Vec<usize> },
 }
 
@@ -63,7 +63,7 @@ impl Piece {
     }
 }
 
-/// What the walk has come across.
+/// What has been found on the walk.
 #[derive(Default)]
 struct Found<'a> {
     pieces: Vec<Piece>,
@@ -80,10 +80,10 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn take(&mut self, marker: u8, segment: Range<usize>, walk: &mut Walk<'a>) -> Result<(), PictureError> {
         let content = walk.bytes.get(segment.start + 4..segment.end).unwrap_or_default();
-        // What is said of the whole picture is said before its first scan.
+        // Segments that describe the whole picture come before its first scan.
         let said = !self.pieces.iter().any(Piece::is_scan);
         match marker {
-            // Tables of Huffman codes and of quantization, restart interval.
+            // Huffman tables, quantization tables, restart interval.
             0xC4 | 0xDB | 0xDD => {
                 self.has_huffman |= marker == 0xC4;
                 self.pieces.push(Piece::Tables(segment));
@@ -112,7 +112,8 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The height by the frame header, where zero leaves it to a DNL segment, and by that.
+/// The height from the frame header. Zero there leaves it to a DNL segment; otherwise the two must
+/// agree.
 fn height(stated: u16, lines: Option<u16>) -> Result<u16, PictureError> {
     match (stated, lines) {
         (0, None) => Err(unsupported("a JPEG that doesn't say its height")),
@@ -133,17 +134,17 @@ pub(super) struct Layout<'a> {
     pub colours: Colours,
     /// The content of the first EXIF segment.
     pub exif: Option<&'a [u8]>,
-    /// Whether there is any Huffman table.
+    /// Whether the file has any Huffman table.
     has_huffman: bool,
-    /// Whether the end marker is there.
+    /// Whether the file has its end marker.
     pub whole: bool,
 }
 
 impl<'a> Layout<'a> {
-    /// Walks through `bytes`, up to the end marker, or as far as they go.
+    /// Walks through `bytes` up to the end marker, or as far as they go.
     ///
     /// # Errors
-    /// When there is no frame or no scan, or the frame is of a kind that no decoder here reads.
+    /// When there is no frame or no scan, or no decoder here reads the kind of frame.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, PictureError> {
         let mut walk = Walk { bytes, at: START.len() };
         let mut found = Found::default();
@@ -181,17 +182,17 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// Whether the first scan has all components, in the frame's order; and there is no other, in a
-    /// sequential JPEG.
+    /// Whether the first scan has all components, in the frame's order. In a sequential JPEG it
+    /// must be the only scan.
     pub(super) fn is_interleaved(&self) -> bool {
         let in_order = |scan: &[usize]| scan.iter().copied().eq(0..self.frame.components.len());
         self.scans().next().is_some_and(in_order) && (self.frame.progressive || self.scans().count() == 1)
     }
 
-    /// Whether the scans of a single component have as many blocks as jpeg-decoder expects, which
-    /// counts those of the picture's size rounded up to whole interleaved units, where the standard
-    /// counts those of the component's (T.81, A.2.2). They differ where a component is neither at
-    /// full size nor at the least.
+    /// Whether scans of a single component have as many blocks as jpeg-decoder expects. It rounds
+    /// the picture's size up to whole interleaved units, while the standard rounds the component's
+    /// own size up to whole blocks (T.81, A.2.2). The two differ for components whose size is
+    /// neither the largest nor the smallest.
     pub(super) fn has_whole_blocks(&self) -> bool {
         let single = self.frame.progressive || self.scans().any(|scan| scan.len() == 1);
         let blocks = |side: u16, own: u8, of: fn(&Component) -> u8| {
@@ -208,14 +209,15 @@ impl<'a> Layout<'a> {
             })
     }
 
-    /// Whether each component is in a scan.
+    /// Whether each component occurs in a scan.
     pub(super) fn has_every_component(&self) -> bool {
         (0..self.frame.components.len()).all(|component| self.scans().any(|scan| scan.contains(&component)))
     }
 
-    /// The file with what decoding needs and nothing else: no text between segments, no metadata,
-    /// the height where it belongs, the standard's tables where there are none. The coded data of
-    /// each scan, or of the last alone, end in ones if `strict`.
+    /// The file with only what decoding needs: without bytes between segments and without metadata,
+    /// with the height in the frame header, and with the standard's tables if the file has none. If
+    /// `strict`, the coded data of each scan (or, without `every_scan`, of the last one) end in
+    /// ones.
     pub(super) fn plain(&self, strict: bool, every_scan: bool) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.bytes.len() + 1024);
         plain.extend(START);
@@ -230,7 +232,7 @@ impl<'a> Layout<'a> {
                     plain.extend(&self.bytes[range.clone()]);
                     plain[start + 5..start + 7].copy_from_slice(&self.frame.height.to_be_bytes());
                     if self.frame.components.len() == 1 {
-                        // Of no meaning where there is nothing to compare with (T.81, A.2.2).
+                        // The sampling of a single component has no meaning (T.81, A.2.2).
                         plain[start + 11] = 0x11;
                     }
                 }
@@ -283,7 +285,7 @@ fn read_frame(marker: u8, content: &[u8]) -> Result<Frame, PictureError> {
     Ok(Frame { progressive: marker == 0xC2, width, height, components })
 }
 
-/// The components of a scan, by their number in the frame.
+/// The components of a scan, by their index in the frame.
 fn scan_components(content: &[u8], frame: &Frame) -> Result<Vec<usize>, PictureError> {
     let nonsense = || broken("a scan header makes no sense");
     let (&count, rest) = content.split_first().ok_or_else(nonsense)?;
@@ -294,8 +296,8 @@ fn scan_components(content: &[u8], frame: &Frame) -> Result<Vec<usize>, PictureE
     if numbers.is_empty() { Err(nonsense()) } else { Ok(numbers) }
 }
 
-/// As libjpeg decides it: JFIF is YCbCr, else Adobe's segment says it, else the components' names,
-/// else it is YCbCr.
+/// The colours, decided as libjpeg does: JFIF means YCbCr; otherwise Adobe's segment decides,
+/// otherwise the components' names; otherwise YCbCr.
 fn colours(components: &[Component], jfif: bool, adobe: Option<u8>) -> Colours {
     let ids: Vec<u8> = components.iter().map(|component| component.id).collect();
     match (ids.as_slice(), adobe) {
@@ -362,7 +364,7 @@ mod tests {
         let bytes = with(0, &lines);
         let layout = Layout::read(&bytes).unwrap();
         assert_eq!(layout.frame.height, 5);
-        // The standard's tables, since there are none.
+        // The file has no tables, so the standard's are added.
         let plain = layout.plain(false, false);
         assert_eq!(plain[2..4], [0xFF, 0xC4]);
         assert_eq!(plain[2 + STANDARD_TABLES.len()..][..7], [0xFF, 0xC0, 0, 11, 8, 0, 5]);

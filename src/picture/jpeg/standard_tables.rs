@@ -1,5 +1,5 @@
-/// The standard's example Huffman tables (T.81, K.3 to K.6) as one segment: what cameras leave out
-/// of the frames of a motion JPEG.
+/// The standard's example Huffman tables (T.81, K.3 to K.6) as one segment. Cameras leave them out
+/// of the frames of motion JPEG.
 #[rustfmt::skip]
 pub(super) const STANDARD_TABLES: [u8; 420] = [
     0xFF, 0xC4, 0x01, 0xA2, 0x00, 0x00, 0x01, 0x05, 0x01, 0x01, 0x01, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,

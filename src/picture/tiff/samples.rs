@@ -5,33 +5,34 @@ use tiff::tags::Tag;
 
 use super::{PictureError, Tiff, broken, error, unsupported};
 
-/// `SMinSampleValue` and `SMaxSampleValue`, and their older kin for whole numbers.
+/// `SMinSampleValue` and `SMaxSampleValue`, and the older tags for integers only.
 const RANGE_TAGS: [(Tag, Tag); 2] =
     [(Tag::Unknown(340), Tag::Unknown(341)), (Tag::Unknown(280), Tag::Unknown(281))];
-/// Half a level of 255: what rounding in a program that computes with floats may leave outside.
+/// Half of one level in 255. A program that computes with floats may overshoot the range by this
+/// much through rounding.
 const ROUNDING: f64 = 0.5 / 255.0;
 
-/// What a pixel is made of.
+/// The make-up of a pixel.
 pub(super) struct Ink {
     /// 1 grey, 3 RGB, 4 CMYK.
     pub colours: usize,
-    /// Whether the colours have been multiplied with the alpha behind them, if there is one.
+    /// Whether the colours are premultiplied with the alpha that follows them; none without alpha.
     pub premultiplied: Option<bool>,
 }
 
-/// Samples as they lie in the file, row by row.
+/// Samples as stored in the file, row by row.
 pub(super) struct Samples {
     pub buffer: DecodingResult,
     pub bits: u64,
     pub size: (usize, usize),
     pub ink: Ink,
-    /// Samples a pixel in the buffer, or in each plane of it.
+    /// Samples per pixel in the buffer, or in each of its planes.
     pub pitch: usize,
-    /// Each channel in a plane of its own.
+    /// Whether each channel has a plane of its own.
     pub planar: bool,
 }
 
-/// The least and the largest value of a sample, where the file states them.
+/// The smallest and the largest possible value of a sample, if the file states them.
 pub(super) fn stated_range(tiff: &mut Tiff) -> Result<Option<(f64, f64)>, PictureError> {
     for (least, largest) in RANGE_TAGS {
         let mut of = |tag| -> Result<Vec<f64>, PictureError> {
@@ -47,7 +48,7 @@ pub(super) fn stated_range(tiff: &mut Tiff) -> Result<Option<(f64, f64)>, Pictur
     Ok(None)
 }
 
-/// Numbers of any type.
+/// The numbers in a tag of any type.
 fn values_of(value: tiff::decoder::ifd::Value) -> Vec<f64> {
     use tiff::decoder::ifd::Value;
     match value {
@@ -61,10 +62,11 @@ fn values_of(value: tiff::decoder::ifd::Value) -> Vec<f64> {
 }
 
 impl Samples {
-    /// Each value scaled from its range to 0…1, alpha laid over the background, rounded once.
+    /// Scales each value from its range to 0…1, composites alpha over the background and rounds
+    /// once.
     ///
     /// # Errors
-    /// When it isn't plain which value is white.
+    /// When it is unclear which value is white.
     pub(super) fn rgb(
         &self,
         stated: Option<(f64, f64)>,
@@ -124,8 +126,8 @@ impl Samples {
         }
     }
 
-    /// Opaque grey and RGB of 8 or 16 bits, of which most files are: the same as [`Samples::mix`]
-    /// makes of them, sooner.
+    /// A fast path for opaque grey and RGB of 8 or 16 bits, as most files are. Gives the same
+    /// result as [`Samples::mix`].
     fn as_they_are(&self) -> Option<Vec<u8>> {
         let colours = self.ink.colours;
         if !matches!(colours, 1 | 3)
@@ -148,7 +150,7 @@ impl Samples {
         Some(if colours == 3 { bytes } else { bytes.into_iter().flat_map(|grey| [grey; 3]).collect() })
     }
 
-    /// Whole numbers that rarely fill their type: by the stated range alone.
+    /// Integers of types that are rarely filled: only with a stated range.
     fn wide(
         &self,
         value: &dyn Fn(usize) -> f64,
@@ -167,7 +169,7 @@ impl Samples {
         self.mix(value, count, range, background)
     }
 
-    /// Floats: from 0 to 1, or in the stated range.
+    /// Floats from 0 to 1, or in the stated range.
     fn floats(
         &self,
         value: &dyn Fn(usize) -> f64,
@@ -175,7 +177,8 @@ impl Samples {
         stated: Option<(f64, f64)>,
         background: [u8; 3],
     ) -> Result<Vec<u8>, PictureError> {
-        // What is stated may be no more than the least and the largest value that occur.
+        // Some files state the smallest and largest values that occur. A range within 0…1 is
+        // therefore ignored.
         let range = stated.filter(|(least, largest)| *least < 0.0 || *largest > 1.0).unwrap_or((0.0, 1.0));
         self.within(value, count, range)?;
         self.mix(value, count, range, background)
@@ -197,7 +200,7 @@ impl Samples {
         }
         let slack = ROUNDING * (range.1 - range.0);
         if least < range.0 - slack || largest > range.1 + slack {
-            // Three digits say enough.
+            // Three digits are enough in a message.
             let [least, largest] = [least, largest].map(|value| (value * 1000.0).round() / 1000.0);
             return Err(unsupported(&format!(
                 "with samples from {least} to {largest}, not from {} to {} (SMinSampleValue and SMaxSampleValue state another range),",
@@ -225,7 +228,7 @@ impl Samples {
             ((value(at) - least) / (largest - least)).clamp(0.0, 1.0)
         };
         let colours = self.ink.colours;
-        // Programs write an alpha channel that they leave at zero.
+        // Some programs write an alpha channel that is all zero.
         let unseen =
             self.ink.premultiplied == Some(false) && (0..pixels).all(|pixel| unit(pixel, colours) == 0.0);
         let alpha = |pixel| if unseen { 1.0 } else { unit(pixel, colours) };
