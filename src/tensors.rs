@@ -102,7 +102,7 @@ pub fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(), WriteE
 /// What is wrong, in words, with bytes that are not a whole safetensors file of types that [`write_to`] writes.
 pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
     match sniff(bytes) {
-        // What is damaged may look like anything.
+        // A damaged file may look like any kind.
         FileKind::Safetensors | FileKind::Unknown => {}
         kind => return Err(format!("it is {kind}")),
     }

@@ -87,7 +87,7 @@ pub enum AdversarialError {
 }
 
 impl Config {
-    /// Terms that are not linear in the batch, in words.
+    /// The terms that are not linear in the batch, in words.
     pub fn batch_terms(&self) -> Vec<String> {
         let adaptive = matches!(self.weighting, Weighting::Adaptive { .. });
         let adaptive = adaptive.then(|| "the adaptive weight of [adversarial]".to_owned());

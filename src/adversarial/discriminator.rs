@@ -55,7 +55,7 @@ impl DiscriminatorConfig {
         }
     }
 
-    /// The statistic it computes over a batch, in words; micro-batches change it.
+    /// The batch statistic that it computes, in words; micro-batches change it.
     #[must_use]
     pub fn batch_terms(&self) -> Option<&'static str> {
         match self {

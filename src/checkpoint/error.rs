@@ -21,7 +21,7 @@ pub enum Error {
         /// The run folder.
         folder: PathBuf,
     },
-    /// A new run was asked for where there are remains of one.
+    /// A new run was requested in a folder with the remains of one.
     #[error(
         "{} has checkpoints or logs but no config.toml, so they belong to no run that could go on; put the file back, or choose \
          another --run",
@@ -169,7 +169,7 @@ fn advice(error: &io::Error) -> &'static str {
     if is_full(error) { "free some space" } else { "choose another --run or correct its permissions" }
 }
 
-/// Whether there is no room.
+/// Whether the error means that the disk or a quota is full.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

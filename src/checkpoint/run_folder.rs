@@ -14,23 +14,23 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// Where a resumed run starts from. Nothing is changed on disk yet.
+/// The checkpoint from which a run resumes. Nothing is changed on disk yet.
 #[derive(Debug, Default)]
 pub struct Resumed {
-    /// The newest whole checkpoint; nothing when there is none.
+    /// The newest whole checkpoint; none if there is no whole one.
     pub loaded: Option<Loaded>,
-    /// The checkpoints that are newer, none of which is whole.
+    /// The newer checkpoints, all of which are damaged.
     pub damaged: Vec<DamagedCheckpoint>,
 }
 
-/// A checkpoint that is not what was saved.
+/// A checkpoint that differs from what was saved.
 #[derive(Debug)]
 pub struct DamagedCheckpoint {
     /// Its step.
     pub step: u64,
     /// Its folder.
     pub path: PathBuf,
-    /// How one can tell.
+    /// How the damage shows.
     pub reason: String,
 }
 
@@ -101,8 +101,8 @@ impl RunFolder {
     /// Loads the newest checkpoint that is whole, and lists the damaged ones that are newer.
     ///
     /// # Errors
-    /// [`Error::UnknownFormat`] and [`Error::Io`]: they are no damage, so an older checkpoint is no
-    /// substitute.
+    /// [`Error::UnknownFormat`] and [`Error::Io`]. These do not mean damage, so no older checkpoint
+    /// is used instead.
     pub fn newest_whole(&self) -> Result<Resumed, Error> {
         let mut damaged = Vec::new();
         for step in self.checkpoints()?.into_iter().rev() {
@@ -110,7 +110,7 @@ impl RunFolder {
                 Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
                 Err(Error::Damaged { path: part, reason }) => {
                     let path = self.checkpoint_path(step);
-                    // The error may be about one file of it.
+                    // The error may concern one of the checkpoint's files.
                     let file = part.strip_prefix(&path).unwrap_or(Path::new("")).display().to_string();
                     let reason = if file.is_empty() { reason } else { format!("{file}: {reason}") };
                     damaged.push(DamagedCheckpoint { step, path, reason });
@@ -121,8 +121,8 @@ impl RunFolder {
         Ok(Resumed { loaded: None, damaged })
     }
 
-    /// The state of the newest checkpoint whose state can be read, without its tensors; nothing if
-    /// there is none.
+    /// The state of the newest checkpoint whose state can be read, without its tensors; none if
+    /// there is no such checkpoint.
     ///
     /// # Errors
     /// [`Error::UnknownFormat`], [`Error::Io`].

@@ -17,7 +17,7 @@ const EMA: &str = "ema.safetensors";
 const COMPANIONS: &str = "companions.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// All that a manifest may list.
+/// All files that a manifest may list.
 const FILES: [&str; 5] = [MODEL, EMA, COMPANIONS, OPTIMIZER, STATE];
 /// Room for headers, state and folder blocks beside the tensors.
 const OVERHEAD_BYTES: u64 = 1 << 16;
@@ -121,7 +121,7 @@ impl Snapshot {
         })
     }
 
-    /// Reads and verifies the state alone of the checkpoint of `step` in `folder`.
+    /// Reads and verifies only the state of the checkpoint of `step` in `folder`.
     ///
     /// # Errors
     /// As [`Snapshot::read_files`].

@@ -69,7 +69,7 @@ impl RunWriter {
     }
 
     /// Renames a damaged checkpoint to `damaged-step-N`, so that the run can save this step again
-    /// and nothing counts it as kept. Returns its new place.
+    /// and the checkpoint does not count as one of those kept. Returns its new path.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -77,7 +77,7 @@ impl RunWriter {
         let name = format!("damaged-{}", step_name(damaged.step));
         let names = (2..).map(|count| format!("{name}-{count}"));
         let places = [name.clone()].into_iter().chain(names).map(|name| self.folder.path().join(name));
-        // Earlier damage at the same step is kept too.
+        // Earlier damaged checkpoints of the same step are kept too.
         let aside = places.into_iter().find(|place| !place.exists()).unwrap_or_default();
         fs::rename(&damaged.path, &aside).map_err(|source| Error::Io {
             action: "set aside",

@@ -114,10 +114,10 @@ pub struct TrainArgs {
     /// Validation images, in place of data.val
     #[arg(long, value_name = "PATH")]
     pub val_data: Option<PathBuf>,
-    /// Which of the training images, in place of data.split and data.image_column
+    /// Which of the training images to use, in place of data.split and data.image_column
     #[command(flatten)]
     pub pick: PickArgs,
-    /// Of Parquet files of several splits, the one to validate on, in place of data.val_split
+    /// The split to validate on, if Parquet files have several, in place of data.val_split
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
     /// Run folder [default: checkpoints/ and the config's name]
@@ -125,8 +125,8 @@ pub struct TrainArgs {
     pub run: Option<PathBuf>,
     /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit
     /// for bit on the same processor and versions, on CUDA only with train.deterministic. Config,
-    /// device and thread count are the run's; what is given besides must agree with them, or be a
-    /// key that may change (train.steps, data.train and others)
+    /// device and thread count are those of the run. Flags and a config given as well must agree
+    /// with them, except for keys that may change (train.steps, data.train and others)
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// With --resume: if the run has no whole checkpoint, start over at step 0 and discard its logs
@@ -151,15 +151,15 @@ pub struct TrainArgs {
     pub compute: ComputeArgs,
 }
 
-/// Which images of Parquet files, or of tars.
+/// Which images of Parquet files, tars or lists to use.
 #[derive(Debug, Clone, Args)]
 pub struct PickArgs {
-    /// Of Parquet files of several splits (train-…, validation-…, test-…, or folders of these
-    /// names) the one to take
+    /// The split to use, if Parquet files have several (train-…, validation-…, test-…, or folders
+    /// of these names)
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// The column with the images; of tars the ending of such members, of a list the field with
-    /// their paths [default: image, img, jpg, png or the like]
+    /// The column with the images; for tars their ending, for lists the field with their paths
+    /// [default: image, img, jpg, png or the like]
     #[arg(long, value_name = "NAME")]
     pub image_column: Option<String>,
 }
@@ -222,10 +222,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Images, all of which are evaluated: a folder, a WebDataset .tar, a Hugging Face .parquet, or
-    /// a folder of such [default: the run's validation images]
+    /// a folder of such files [default: the run's validation images]
     #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
-    /// Which of the images of --data
+    /// Which images of --data to use
     #[command(flatten)]
     pub pick: PickArgs,
     /// Prepare images, and choose them where --data does not, as this config says in place of the tokenizer's own
@@ -290,8 +290,8 @@ pub struct ReconstructArgs {
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// original: a PNG keeps its name, others have .png after it; png: all have .png after their
-    /// names, so that a.jpg and a.jpg.png stay apart
+    /// original: a name that ends in .png is kept, others get .png after them; png: every name gets
+    /// .png after it, so that a.jpg and a.jpg.png do not collide
     #[arg(long, value_name = "HOW", default_value = "original")]
     pub names: OutputNames,
     /// Also write a picture with up to 8 originals above their reconstructions
@@ -302,9 +302,9 @@ pub struct ReconstructArgs {
 /// How reconstructions are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputNames {
-    /// As the original if that ends in .png, else with .png after its name.
+    /// The original's name if it ends in .png, otherwise with .png after it.
     Original,
-    /// With .png after the original's name, whatever it is.
+    /// The original's name, always with .png after it.
     Png,
 }
 

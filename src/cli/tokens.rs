@@ -37,7 +37,7 @@ pub struct EncodeArgs {
     /// of paths
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
-    /// What is taken of them
+    /// What to take from them
     #[command(flatten)]
     pub take: TakeArgs,
     /// Folder for the token files. One of several parts gets a folder in it
@@ -62,8 +62,8 @@ pub struct EncodeArgs {
     /// srun, mpirun or an indexed Kubernetes job says, else everything]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Part>,
-    /// shard: each key begins with the name of its tar and a slash, for tars that count their keys
-    /// from 0 each
+    /// shard: begin each key with the name of its tar and a slash, for tars that each count their
+    /// keys from 0
     #[arg(long, value_name = "WHAT")]
     pub key_prefix: Option<KeyPrefix>,
     /// Images in a batch [default: the config's eval.batch_size]
@@ -89,21 +89,21 @@ impl fmt::Display for KeyPrefix {
     }
 }
 
-/// What is taken of the images and of what is known of them.
+/// What to take from the images and from what is known of them.
 #[derive(Debug, Args)]
 pub struct TakeArgs {
-    /// Which images
+    /// Which images to use
     #[command(flatten)]
     pub pick: PickArgs,
-    /// The column with the labels; of tars the ending, of a list or metadata the field [default:
-    /// label, cls or the like]. Labels that are no whole numbers are names of classes, which count
-    /// in sorted order
+    /// The column with the labels; for tars their ending, for lists and metadata their field
+    /// [default: label, cls or the like]. Labels that are not whole numbers are class names,
+    /// numbered in sorted order
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
     /// The column, ending or field with the captions [default: text, caption, txt]
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
-    /// The names of the classes, one a line, in the order in which they count, in place of the
+    /// A file with the class names, one per line, which are numbered in this order instead of the
     /// sorted one
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,

@@ -55,8 +55,8 @@ fn make_empty(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Before the long work: does each row have a file of its own? Reads the rows once more than
-/// decoding does.
+/// Checks before the long work that each row has a file of its own. This reads the rows once more
+/// than decoding alone does.
 fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
     let (mut names, mut rows) = (Names::default(), 0);
     for (set, row) in sets.iter().flat_map(|set| set.rows().map(move |row| (set, row))) {
@@ -84,7 +84,7 @@ fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// The file of a key, below the folder for images.
+/// The file for a key, relative to the folder for images.
 fn file_name(key: &str) -> Result<String> {
     let inside = Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
     if key.is_empty() || !inside || key.contains('\\') {

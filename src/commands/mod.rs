@@ -65,7 +65,7 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Prints once what is passed over in these data sets.
+/// Prints once what is passed over in each of these data sets.
 fn note_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>) {
     let mut said: Vec<&String> = vec![];
     for text in sets.into_iter().flat_map(Dataset::notes) {

@@ -1,36 +1,37 @@
-//! The names of files that a command writes one for each input, looked at before the work.
+//! Names of the files that a command will write, one per input, checked before the work.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Files that will be written: some 50 bytes for each, and for each of their folders.
+/// Files that will be written. Each takes about 50 bytes of memory, and so does each of their
+/// folders.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     files: HashMap<u128, usize>,
-    /// The first file in each.
+    /// The index of the first file in each folder.
     folders: HashMap<u128, usize>,
     count: usize,
 }
 
-/// Why a file cannot be written beside the others.
+/// Why a file cannot be written next to the others.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Clash {
-    /// They are one; the position of the earlier.
+    /// An earlier file has the same name; its index.
     Same(usize),
-    /// One is a folder in which the other lies; the position of the earlier.
+    /// One of the two is a folder that would contain the other; the index of the earlier one.
     Folder(usize),
-    /// A name is longer than a file system takes.
+    /// A name is longer than file systems allow.
     TooLong,
 }
 
-/// Bytes of a name in the file systems of Linux and macOS.
+/// The longest name in bytes, in the file systems of Linux and macOS.
 const LONGEST_NAME: usize = 255;
 
 impl Names {
-    /// Adds a file, whose position is the number of files before.
+    /// Adds a file, whose index is the number of files added before.
     ///
     /// # Errors
-    /// When it cannot be there beside an earlier one.
+    /// When the file cannot exist next to an earlier one.
     pub fn add(&mut self, file: &Path) -> Result<(), Clash> {
         if file.iter().any(|name| name.len() > LONGEST_NAME) {
             return Err(Clash::TooLong);

@@ -20,7 +20,7 @@ use crate::train::{Weights, load_model};
 pub(super) const CONFIG: &str = "config.toml";
 /// The weights of a model folder.
 pub(super) const MODEL: &str = "model.safetensors";
-/// What `pixtok export` writes beside them for readers that do not know our defaults.
+/// What `pixtok export` also writes, for readers that do not know our defaults.
 pub(super) const DESCRIPTION: &str = "config.json";
 
 /// A trained tokenizer.
@@ -71,7 +71,7 @@ pub(super) fn require_fp32(args: &ModelArgs, why: &str) -> Result<()> {
 pub(super) fn config_of(folder: &Path) -> Result<Config> {
     let written = Config::read_as_written(&folder.join(CONFIG))
         .with_context(|| format!("{} holds no usable run", folder.display()))?;
-    // A user's config, which may leave anything out, stands beside imported weights alone.
+    // Only imported weights come with a config by a user, which may leave out anything.
     let imported = folder.join(MODEL).is_file() && !folder.join(DESCRIPTION).exists();
     if !imported && written.model.had_other_groups() {
         return Err(Misuse(format!(

@@ -71,13 +71,13 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where each image comes from and goes to, and that no file is written twice or in place of an
+/// Where each image comes from and goes to. Makes sure that no file is written twice or over an
 /// image.
 fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
     let input = &args.input;
     let task = |source: PathBuf, name: &Path| {
         let mut target = out.join(name).into_os_string();
-        // `a.jpg` and `a.bmp` stay apart.
+        // Added to the ending instead of replacing it, so that `a.jpg` and `a.bmp` do not collide.
         let keeps = args.names == OutputNames::Original && name.extension().is_some_and(|it| it == "png");
         if !keeps {
             target.push(".png");
@@ -110,7 +110,7 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// Refuses names of which two are one.
+/// Refuses two reconstructions with the same name.
 fn refuse_clashes(tasks: &[Task]) -> Result<()> {
     let mut names = Names::default();
     for Task { source, target } in tasks {
@@ -139,7 +139,7 @@ fn refuse_clashes(tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to write over an image, the reconstruction's own or another, or over a folder.
+/// Refuses to overwrite any input image or a folder.
 fn refuse_to_replace(tasks: &[Task]) -> Result<()> {
     let mut there: HashMap<PathBuf, &Task> = HashMap::new();
     for task in tasks.iter().filter(|task| task.target.exists()) {
@@ -167,11 +167,11 @@ fn refuse_to_replace(tasks: &[Task]) -> Result<()> {
     }
 }
 
-/// Refuses a sheet in place of an image or of a reconstruction.
+/// Refuses a sheet that would overwrite an image or a reconstruction.
 fn refuse_sheet(sheet: &Path, tasks: &[Task]) -> Result<()> {
     let (place, name) = (place(sheet), sheet.file_name());
     for Task { source, target } in tasks {
-        // A link may have another name than the image.
+        // The input may be a link with another name than the image.
         if sheet.exists() && source.canonicalize().is_ok_and(|source| source == place) {
             let words = format!("the sheet {} would replace {}", sheet.display(), source.display());
             return Err(Misuse(format!("{words}; give it another name")).into());
@@ -188,13 +188,13 @@ fn refuse_sheet(sheet: &Path, tasks: &[Task]) -> Result<()> {
     Ok(())
 }
 
-/// Where a file is or would be, whatever the way to it.
+/// The real path of a file that exists or will be written.
 fn place(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if let Ok(place) = absolute.canonicalize() {
         return place;
     }
-    // It is not there yet, and neither may be some of the folders.
+    // The file does not exist yet, and some of its folders may not either.
     let folder = absolute.ancestors().skip(1).find_map(|folder| Some((folder, folder.canonicalize().ok()?)));
     match folder {
         Some((folder, real)) => real.join(absolute.strip_prefix(folder).unwrap_or(&absolute)),

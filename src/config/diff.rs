@@ -37,7 +37,7 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Change> {
         .collect()
 }
 
-/// Dotted keys with their values as TOML.
+/// Dotted keys and their values as TOML.
 pub(super) fn flattened(table: &Table) -> BTreeMap<String, String> {
     let mut flat = BTreeMap::new();
     flatten_into(&mut flat, "", table);

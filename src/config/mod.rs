@@ -109,8 +109,8 @@ impl Config {
         Ok((config.resolved(), notes))
     }
 
-    /// Reads the file of a run or a model as it was written. An absent key may have meant something
-    /// else then.
+    /// Reads the config file of a run or a model as it was written. Absent keys may have had
+    /// another meaning at that time.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
@@ -118,7 +118,7 @@ impl Config {
         read_toml(path)
     }
 
-    /// The same with what stands for absent keys written out.
+    /// Writes out the values that absent keys stand for.
     #[must_use]
     pub fn resolved(self) -> Self {
         Self { model: self.model.resolved(), quantizer: self.quantizer.resolved(), ..self }
@@ -165,8 +165,8 @@ impl Config {
         Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images))
     }
 
-    /// What differs between a step in micro-batches and one whole batch, other than rounding and
-    /// random draws, in words.
+    /// How a step in micro-batches differs from one whole batch, apart from rounding and random
+    /// draws, in words.
     #[must_use]
     pub fn micro_batch_terms(&self) -> Option<String> {
         let parts = self.train.micro_batches;
@@ -234,7 +234,7 @@ impl Config {
         Ok(self.changes(earlier)?.into_iter().filter(|change| !is_free(&change.key)).collect())
     }
 
-    /// A hash (blake3, hexadecimal) over all that a resumed run must not change.
+    /// A hash (blake3, hexadecimal) of all settings that a resumed run must not change.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.

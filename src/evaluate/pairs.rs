@@ -12,10 +12,10 @@ use super::passes::Passed;
 use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split, composed};
 use crate::picture::{DecodeOptions, Decoded, Picture, read};
 
-/// What an original's name and a file's name have in common.
+/// What is compared of an original's name, and of a file's name.
 type Way = (fn(&str) -> String, fn(&str) -> String);
 
-/// The ways in which a reconstruction may be named, the closest first.
+/// How a reconstruction may be named, the closest match first.
 const WAYS: [Way; 6] = [
     (str::to_owned, str::to_owned),
     (with_png, str::to_owned),
@@ -33,7 +33,7 @@ fn spelt(name: &str) -> String {
     composed(name).into_owned()
 }
 
-/// The name without its ending.
+/// The name without its extension.
 fn stem(name: &str) -> String {
     Path::new(name).with_extension("").to_string_lossy().into_owned()
 }
@@ -46,10 +46,10 @@ pub struct Reconstructions {
 }
 
 impl Reconstructions {
-    /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png`
-    /// after it, or with another ending; with its letters composed or apart (Unicode's NFC and
-    /// NFD). Each is taken once, in this order; but where every original has a file with `.png`
-    /// after its name, those are meant. Reads no file.
+    /// Finds in `folder` the reconstruction of each original. Its name is the original's relative
+    /// name, the same with `.png` after it, or the same with another extension; Unicode spellings
+    /// (NFC and NFD) may differ. Each file is used once, in this order. But if every original has a
+    /// file with `.png` after its name, those files are used. Reads no file.
     ///
     /// # Errors
     /// When the folder cannot be used, or an original has no reconstruction or several.
@@ -329,7 +329,7 @@ mod tests {
         assert!(Reconstructions::find(&recons, &dataset).is_ok());
     }
 
-    /// Which file is whose.
+    /// Pairs the names.
     fn paired(originals: &[&str], recons: &[&str]) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().unwrap();
         for (part, names) in [("originals", originals), ("recons", recons)] {
@@ -364,7 +364,7 @@ mod tests {
                 assert_eq!(paired(&[&original], &[&recon]).unwrap(), [recon]);
             }
         }
-        // Where both are there, each has its own.
+        // If both spellings exist, each original has its own.
         let both = [format!("{composed}.png"), format!("{apart}.png")];
         let both = [both[0].as_str(), both[1].as_str()];
         assert_eq!(paired(&both, &both).unwrap(), both);

@@ -19,9 +19,9 @@ pub enum ExportError {
     KeysClash {
         /// The key.
         key: String,
-        /// The file or folder of the one.
+        /// The file or folder of one sample.
         first: PathBuf,
-        /// That of the other.
+        /// That of the other sample.
         second: PathBuf,
         /// What to do.
         remedy: &'static str,

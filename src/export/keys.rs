@@ -1,4 +1,4 @@
-//! Whether each key of a job is one image's, found out before the work.
+//! Checks before the work that no two images of a job have the same key.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use super::feed::mirrored;
 use super::{ExportError, Part};
 use crate::data::{SampleSet, digest};
 
-/// Looks at the keys of `part`, and where each image is followed by its mirror image at the keys of
-/// those. In memory are some 40 bytes for each while it looks. Returns the number of samples of the
-/// whole input.
+/// Checks the keys of `part`. With `flip`, each image is followed by its mirror image, whose key is
+/// checked too. Takes about 40 bytes of memory per key while it runs. Returns the number of samples
+/// in the whole input.
 ///
 /// # Errors
-/// [`ExportError::KeysClash`] where two samples have one key; when the input cannot be read to its
-/// end.
+/// [`ExportError::KeysClash`] when two samples have the same key. Also when the input cannot be
+/// read to its end.
 pub fn check_keys(set: &SampleSet, part: Part, flip: bool) -> Result<u64, ExportError> {
     let (mut samples, mut clash) = (0, None);
     let mut taken: HashMap<u128, usize> = HashMap::new();

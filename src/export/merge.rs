@@ -99,8 +99,9 @@ fn identity(set: &TokenSet) -> Result<Value, ExportError> {
     )
 }
 
-/// Refuses parts that have images in common: those of one input are apart only where they are
-/// different parts of as many. A merged set doesn't say what it holds; there the keys tell.
+/// Refuses parts that have images in common. Two parts of one input are disjoint only if they are
+/// different parts of the same number of parts. A merged set does not record its parts, so there
+/// only the keys tell.
 fn refuse_overlap(sets: &[TokenSet]) -> Result<(), ExportError> {
     let part = |set: &TokenSet| set.sidecar.source.part.as_ref()?.parse::<Part>().ok();
     for (i, set) in sets.iter().enumerate() {

@@ -4,9 +4,9 @@
 //! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► one ShardWriter after the other ─► Output
 //! ```
 //!
-//! `part` says which share of the input a process takes, `keys` that no two images have one name,
-//! `feed` makes batches, `job` turns them into shards, `output` keeps the folder and its manifest,
-//! `verify` reads back and compares, `merge` joins the outputs of several processes.
+//! `part` decides which share of the input a process takes, `keys` checks that no two images have
+//! the same key, `feed` makes batches, `job` turns them into shards, `output` keeps the folder and
+//! its manifest, `verify` reads back and compares, `merge` joins the outputs of several processes.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.

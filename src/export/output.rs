@@ -71,7 +71,7 @@ impl Output {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
                 }
-                // What lies beside the images decides nothing that is in the files.
+                // Notes on the input do not affect the files' content.
                 job["set"]["source"]["notes"] = earlier["set"]["source"]["notes"].clone();
                 refuse_another(folder, &differences(&earlier, &job))?;
             }

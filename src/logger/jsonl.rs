@@ -48,7 +48,7 @@ struct StepOf {
 }
 
 /// Refuses a `.jsonl` file that [`cut_back`] would refuse, without changing it. A missing file is
-/// fine.
+/// accepted.
 ///
 /// # Errors
 /// As [`cut_back`].
@@ -90,7 +90,7 @@ fn copy_rows(path: &Path, temporary: &Path, step: u64) -> Result<(), LoggerError
     copy.sync_all().map_err(|e| LoggerError::write(temporary, e))
 }
 
-/// Hands each whole line and its step to `each`; a torn last line is passed over.
+/// Calls `each` with every complete line and its step; an incomplete last line is skipped.
 fn whole_rows(
     path: &Path,
     mut each: impl FnMut(&[u8], u64) -> Result<(), LoggerError>,

@@ -33,8 +33,8 @@ pub struct Config {
     pub attention: Vec<i64>,
     /// A residual block, self-attention and another residual block at the coarsest resolution of both halves.
     pub mid_attention: bool,
-    /// Groups of every group normalisation; absent: 32 in [`Variant::Vqgan`], otherwise a quarter
-    /// of the channels, at most 32.
+    /// Groups of every group normalisation. If absent: 32 in [`Variant::Vqgan`], otherwise a
+    /// quarter of the channels, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_groups: Option<i64>,
     /// Width C of the latent; absent: the quantizer's own, without a projection.
@@ -51,16 +51,16 @@ pub enum Variant {
     /// Ours.
     #[default]
     Plain,
-    /// As in taming-transformers and its descendants, so that their weights can be used:
-    /// normalisations have 32 groups at any width, and 1e-6 is added to their variances; images are
-    /// padded on the right and below alone before a strided convolution; the encoder ends in a 3×3
-    /// convolution; 1×1 convolutions stand between `latent_channels` and the quantizer's own width,
-    /// on both sides.
+    /// As in taming-transformers and its descendants, so that their weights can be used.
+    /// Normalisations have 32 groups at any width and an epsilon of 1e-6; images are padded only on
+    /// the right and at the bottom before a strided convolution; the encoder ends in a 3×3
+    /// convolution; and 1×1 convolutions stand between `latent_channels` and the quantizer's own
+    /// width, on both sides.
     Vqgan,
 }
 
 impl Variant {
-    /// Groups of a normalisation over `channels`, where nothing else is asked for.
+    /// Default number of groups of a normalisation over `channels`.
     fn norm_groups(self, channels: i64) -> i64 {
         match self {
             Self::Plain => norm_groups(channels),
@@ -223,7 +223,7 @@ impl Plan {
 }
 
 impl Config {
-    /// The settings with the number of groups that the variant fixes written out.
+    /// Writes out the number of groups that the variant fixes.
     #[must_use]
     pub fn resolved(mut self) -> Self {
         if self.variant == Variant::Vqgan {
@@ -232,9 +232,9 @@ impl Config {
         self
     }
 
-    /// Whether these settings, as a run recorded them, meant another number of groups then: before
-    /// [`Variant::Vqgan`] had 32 at any width, an absent `norm_groups` was a quarter of the
-    /// channels in it too, and no run wrote it out.
+    /// Whether these settings, as a run recorded them, meant another number of groups when they
+    /// were written. Older versions of [`Variant::Vqgan`] took an absent `norm_groups` for a
+    /// quarter of the channels, at most 32, and runs did not record the number.
     #[must_use]
     pub fn had_other_groups(&self) -> bool {
         let narrowest = self

@@ -96,7 +96,7 @@ fn the_published_variant_has_32_groups_at_any_width() {
     assert_eq!(config.clone().resolved().norm_groups, Some(32));
     assert_eq!(Config::default().resolved(), Config::default());
 
-    // The multipliers may be what brings a width below 128.
+    // The multipliers may bring a width below 128.
     for (channels, multipliers, other) in
         [(32, vec![4], true), (64, vec![1, 2], true), (128, vec![1, 3], false)]
     {

@@ -53,7 +53,7 @@ impl<'a> Weights<'a> {
     pub fn read(path: &'a Path, wanted: &'static str) -> Result<Self, NetError> {
         let bytes = fs::read(path).map_err(|source| NetError::Read { path: path.to_owned(), source })?;
         let unfit = |found: String| NetError::Unfit { path: path.to_owned(), found, wanted };
-        // torch.save writes a zip archive; before PyTorch 1.6 it wrote bare pickles.
+        // torch.save writes a zip archive; before PyTorch 1.6 it wrote a bare pickle.
         if let FileKind::TorchZip | FileKind::Zip | FileKind::Pickle = sniff(&bytes) {
             return Err(unfit("a PyTorch file (.pth)".to_owned()));
         }

@@ -54,8 +54,8 @@ impl WeightAverage {
         names.zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
     }
 
-    /// Runs `body` while the parameters have the averages' values. They get their own back whatever
-    /// happens in it.
+    /// Runs `body` while the parameters hold the averages. They get their own values back even if
+    /// it panics.
     pub fn in_place<T>(&self, body: impl FnOnce() -> T) -> T {
         let raw = self.parameters.iter().map(|(_, param)| param.detach().copy()).collect();
         let _back = SwapBack { parameters: &self.parameters, raw };
@@ -64,7 +64,7 @@ impl WeightAverage {
     }
 }
 
-/// Gives parameters their own values back when dropped.
+/// Restores the parameters' own values on drop.
 struct SwapBack<'a> {
     parameters: &'a [Named],
     raw: Vec<Tensor>,
@@ -73,7 +73,7 @@ struct SwapBack<'a> {
 impl Drop for SwapBack<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // A second panic would end the program before the first is told.
+            // A second panic would abort the program before the first one is reported.
             let _ = catching(|| write(self.parameters, &self.raw));
         } else {
             write(self.parameters, &self.raw);

@@ -76,8 +76,8 @@ pub enum OptimError {
 }
 
 impl Config {
-    /// The learning rate at `step` of a group that learns from step `start` on, in a run of
-    /// `steps`; before its start, that of its first step.
+    /// The learning rate at `step` in a run of `steps`, for a group of parameters that learns from
+    /// step `start` on. Before `start` it is the rate of the group's first step.
     #[must_use]
     pub fn rate(&self, step: u64, start: u64, steps: u64) -> f64 {
         self.lr * self.schedule.factor(step.saturating_sub(start), steps.saturating_sub(start))

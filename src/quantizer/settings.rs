@@ -89,7 +89,7 @@ pub trait Settings {
         vec![]
     }
 
-    /// Keys of the loss terms that are not linear in the batch, so micro-batches change them.
+    /// Keys of the loss terms that are not linear in the batch; micro-batches change them.
     fn batch_terms(&self) -> Vec<String> {
         vec![]
     }
@@ -110,8 +110,8 @@ pub fn require(
     if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
 }
 
-/// [`Settings::batch_terms`] of a quantizer with an entropy loss of this weight: the mean
-/// assignment is that of the batch.
+/// [`Settings::batch_terms`] of a quantizer with an entropy loss of this weight, which takes the
+/// mean assignment over the batch.
 pub fn entropy_term(weight: f64) -> Vec<String> {
     if weight > 0.0 { vec!["entropy_weight".to_owned()] } else { vec![] }
 }

@@ -121,13 +121,13 @@ pub struct Source {
     /// Which part of it, as `i/n`; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
-    /// What keys begin with, beside the input's own: `shard`, the name of their tar.
+    /// What the keys begin with in front of the input's own: `shard` for the name of their tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_prefix: Option<String>,
     /// Names of the classes that labels count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// What was not taken of it, and what became of its labels and captions.
+    /// What was passed over in the input, and what became of its labels and captions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

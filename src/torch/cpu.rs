@@ -53,8 +53,8 @@ impl Cpu {
         self.flags.iter().any(|known| known == flag)
     }
 
-    /// The instruction sets that decide how libtorch's libraries round, sorted, and the user's
-    /// limits on them.
+    /// The instruction sets that determine how libtorch's libraries round, sorted, and the limits
+    /// that the user has set on them.
     #[must_use]
     pub fn features(&self) -> Vec<String> {
         let known = self.flags.iter().filter(|flag| {
@@ -65,7 +65,7 @@ impl Cpu {
         let limits = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
         let limits = limits.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
         let mut words: Vec<String> = known.cloned().collect();
-        // Kernels list them in an order of their own.
+        // Kernels list the flags in varying order.
         words.sort_unstable();
         words.extend(limits);
         words

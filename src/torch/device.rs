@@ -96,7 +96,7 @@ pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
     Some((major, minor))
 }
 
-/// What the maker calls a CUDA device; nothing where it is not known.
+/// The manufacturer's name for a CUDA device; none if it is unknown.
 pub fn cuda_model(index: usize) -> Option<String> {
     if cuda_devices().unwrap_or(0) <= index {
         return None;

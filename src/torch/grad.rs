@@ -1,7 +1,7 @@
 //! Computing without gradients.
 
-/// Runs `body` without recording what gradients need. They are recorded again afterwards, even if
-/// `body` panics, unlike with `tch::no_grad`.
+/// Runs `body` without recording operations for gradients. Unlike with `tch::no_grad`, recording is
+/// on again afterwards even if `body` panics.
 pub fn no_grad<T>(body: impl FnOnce() -> T) -> T {
     let _guard = tch::no_grad_guard();
     body()

@@ -1,12 +1,12 @@
-//! When memory ran out, and how freed memory is reused.
+//! Detecting that memory ran out, and reusing freed memory.
 
 use std::ffi::c_int;
 
 use super::TorchError;
 use super::shim::{check, message_of, px_keep_freed_memory, px_memory_ran_out, px_use_one_heap};
 
-/// What libraries below libtorch's allocators say when they get no memory, and what those say on a
-/// thread of theirs.
+/// Messages of libraries that are called below libtorch's allocators when they get no memory, and
+/// of those allocators on libtorch's own threads.
 const OTHER_WORDS: [&str; 5] = [
     "std::bad_alloc",
     "_STATUS_ALLOC_FAILED",
@@ -15,13 +15,13 @@ const OTHER_WORDS: [&str; 5] = [
     "DefaultCPUAllocator: can't allocate memory",
 ];
 
-/// Forgets earlier failures, which another error must not be taken for.
+/// Forgets earlier failures, so that they are not blamed for a later error.
 pub(super) fn forget_refusals() {
     let _ = refusal();
 }
 
-/// Whether the error `message`, which libtorch has just reported on this thread, means that memory
-/// ran out: what was asked for, in words.
+/// If the error `message`, which libtorch has just reported on this thread, means that memory ran
+/// out: what was asked for, in words.
 pub(super) fn memory_ran_out(message: &str) -> Option<String> {
     match refusal() {
         Some(0) => Some(match message.split_once("ried to allocate ") {
@@ -38,19 +38,19 @@ pub(super) fn memory_ran_out(message: &str) -> Option<String> {
     }
 }
 
-/// The bytes that libtorch's allocators refused since they were asked last; 0 where CUDA's does not
-/// tell.
+/// The bytes that libtorch's allocators have refused since the last call; 0 if CUDA's allocator
+/// does not say how many.
 fn refusal() -> Option<usize> {
     let (mut ran_out, mut bytes): (c_int, usize) = (0, 0);
-    // SAFETY: both pointers outlive the call. A failure to ask CUDA is dropped: to make an error of
-    // it would ask again.
+    // SAFETY: both pointers outlive the call. A failure to query CUDA is ignored, since turning it
+    // into an error would query CUDA again.
     let _ = message_of(unsafe { px_memory_ran_out(&raw mut ran_out, &raw mut bytes) });
     (ran_out != 0).then_some(bytes)
 }
 
-/// Lets this process keep the memory that tensors leave for those to come. For programs that make
-/// tensors of the same few sizes over and over, on the CPU: it spares them the system's empty
-/// pages, and costs what the largest moment takes.
+/// Makes this process keep memory that tensors free, for later tensors. For programs that allocate
+/// tensors of the same few sizes over and over on the CPU. It avoids fetching fresh pages from the
+/// system, at the price of always holding as much as the peak needed.
 ///
 /// # Errors
 /// When the shim refuses.
@@ -59,9 +59,9 @@ pub fn keep_freed_memory() -> Result<(), TorchError> {
     check(unsafe { px_keep_freed_memory() })
 }
 
-/// Lets all threads of this process share one heap. For a training, where one thread makes batches
-/// and another frees them; threads that do nothing but decode large pictures would wait for each
-/// other.
+/// Makes all threads of this process share one heap. For training, where one thread makes batches
+/// and another frees them. Do not use it where threads only decode large pictures: they would wait
+/// for each other.
 ///
 /// # Errors
 /// When the shim refuses.

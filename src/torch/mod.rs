@@ -101,8 +101,8 @@ mod tests {
         );
         let overflow = catching(|| Tensor::zeros([1 << 62, 8], (Kind::Float, Device::Cpu))).unwrap_err();
         assert!(matches!(overflow, TorchError::OutOfMemory(_)), "{overflow:?}");
-        // An error that says so in its words only, and one after a failure that somebody else dealt
-        // with.
+        // Neither an error that only mentions memory, nor one that follows a failure already
+        // handled elsewhere, counts.
         let words = TorchError::from_message("tried to allocate a name, and the pool is out of memory");
         assert!(matches!(words, TorchError::Other(_)), "{words:?}");
         let _ = Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).unwrap_err();

@@ -78,8 +78,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// The tensor that `call` makes. It panics with what the shim says, in the form of tch's own
-/// methods.
+/// The tensor that `call` makes. Panics with the shim's message, in the form that tch's own methods
+/// use.
 ///
 /// # Safety
 /// When it succeeds `call` must have written a pointer to a tensor that is the caller's.
@@ -92,12 +92,12 @@ pub(super) unsafe fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) 
     unsafe { Tensor::from_ptr(tensor) }
 }
 
-/// Takes over the message of a call; it becomes an error.
+/// Takes over the message of a call and turns it into an error.
 pub(super) fn check(message: *mut c_char) -> Result<(), TorchError> {
     message_of(message).map_or(Ok(()), |text| Err(TorchError::from_message(&text)))
 }
 
-/// Takes over the message of a call; nothing if it worked.
+/// Takes over the message of a call; none if it succeeded.
 pub(super) fn message_of(message: *mut c_char) -> Option<String> {
     if message.is_null() {
         return None;

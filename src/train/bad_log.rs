@@ -11,7 +11,7 @@ use super::TrainError;
 use crate::data::{BadSample, BadSamples, DataError, TooManyBad};
 use crate::logger::cut_back;
 
-/// The list in a run folder.
+/// The list of bad samples in a run folder.
 pub(super) const BAD_SAMPLES_FILE: &str = "bad_samples.jsonl";
 
 /// Which images a bad file belongs to.

@@ -1,4 +1,4 @@
-//! The hardware and software of a run, on which exact results depend.
+//! The hardware and software of a run, which exact results depend on.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use tch::Device;
 
 use crate::torch::{Cpu, cpu_capability, cuda_model};
 
-/// A kind of device. The kinds round differently.
+/// A kind of device. Different kinds round differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
@@ -18,7 +18,7 @@ pub enum DeviceKind {
 }
 
 impl fmt::Display for DeviceKind {
-    /// As `--device` takes it.
+    /// The same words as `--device` takes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cpu => "cpu",
@@ -35,8 +35,8 @@ pub struct Machine {
     pub device: DeviceKind,
     /// The GPU's name, or the processor's.
     pub model: String,
-    /// Of a CPU: which of its kernels libtorch runs, the processor's instruction sets, and the
-    /// user's limits on them.
+    /// For a CPU: the kernels that libtorch runs, the processor's instruction sets, and the user's
+    /// limits on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,
     /// libtorch's version.
@@ -46,7 +46,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The one at hand, with `libtorch`'s version.
+    /// The current machine, with the given version of libtorch.
     #[must_use]
     pub fn here(device: Device, libtorch: String) -> Self {
         let (kind, model, instructions) = if let Device::Cuda(index) = device {
@@ -60,7 +60,7 @@ impl Machine {
         Self { device: kind, model, instructions, libtorch, pixtok: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
-    /// What differs from `earlier`, other than the kind of device, in words.
+    /// How it differs from `earlier`, apart from the kind of device, in words.
     #[must_use]
     pub fn differences(&self, earlier: &Self) -> Vec<String> {
         let mut words = vec![];
@@ -74,7 +74,7 @@ impl Machine {
         if self.device == earlier.device {
             let what = if self.device == DeviceKind::Cuda { "GPU" } else { "processor" };
             compare(what, &self.model, &earlier.model);
-            // Most of the two lists is the same.
+            // The two lists are mostly the same, so only the differences are listed.
             let (now, then) = (&self.instructions, &earlier.instructions);
             words.extend(those_without("with", now, then));
             words.extend(those_without("without", then, now));
@@ -83,7 +83,7 @@ impl Machine {
     }
 }
 
-/// Those of `some` that are not among `others`, after `word`.
+/// The elements of `some` that `others` lacks, after `word`.
 fn those_without(word: &str, some: &[String], others: &[String]) -> Option<String> {
     let own: Vec<&str> = some.iter().filter(|one| !others.contains(one)).map(String::as_str).collect();
     (!own.is_empty()).then(|| format!("{word} {}", own.join(", ")))
@@ -102,7 +102,7 @@ mod tests {
         other.instructions.push("mmx".into());
         let words = ["libtorch 2.13.0 instead of 2.12.0", "without mmx"];
         assert_eq!(here.differences(&other), words);
-        // Another kind of device is a matter of its own.
+        // The kind of device is compared elsewhere.
         let gpu =
             Machine { device: DeviceKind::Cuda, model: "H".into(), instructions: vec![], ..here.clone() };
         assert!(here.differences(&gpu).is_empty());

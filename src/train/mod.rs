@@ -46,9 +46,9 @@ pub struct Config {
     pub steps: u64,
     /// Images of one optimizer step.
     pub batch_size: usize,
-    /// Parts that a batch is worked off in, one after the other, to save memory; divides
-    /// `batch_size`. The step is the same but for rounding, random draws and terms that are not
-    /// linear in the batch, which `--dry-run` names.
+    /// The number of parts in which a batch is processed, one after another, to save memory; it
+    /// must divide `batch_size`. The step stays the same apart from rounding, random draws and
+    /// terms that are not linear in the batch; `--dry-run` lists those terms.
     pub micro_batches: usize,
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
     /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with avx512_bf16 or amx_bf16) and fp32 on
@@ -65,8 +65,8 @@ pub struct Config {
     /// says of it when a run begins is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keeps_tokens_of: Option<String>,
-    /// The run or model folder whose weights `--init-from` took, as an absolute path: a fact
-    /// likewise.
+    /// The run or model folder whose weights `--init-from` took, as an absolute path. This too is
+    /// recorded by the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
     /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.

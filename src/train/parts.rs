@@ -37,7 +37,7 @@ pub struct Parts {
     pub val_set: Arc<Dataset>,
     /// The run folder, locked.
     pub run: RunWriter,
-    /// Where a run that was there before goes on from.
+    /// Where an existing run resumes from.
     pub resumed: Option<Resumed>,
     /// The counters of a run that has not begun, with this process's circumstances.
     pub state: State,

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): finish the step, save, leave. A second one
-//! ends the process at once.
+//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): finish the step, save and stop. A second
+//! signal ends the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ impl Signals {
     }
 }
 
-/// Whether whoever started this process had it ignore the signal, as nohup does. Only Linux tells.
+/// Whether the process was started with the signal ignored, as nohup does. Only known on Linux.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

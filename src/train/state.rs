@@ -6,7 +6,7 @@ use super::collapse::CollapseCount;
 use super::machine::{DeviceKind, Machine};
 use crate::data::{self, Cursor, Difference, Fingerprint};
 
-/// The counters of a run, and what it was trained under.
+/// The counters of a run, and the circumstances of its training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -18,23 +18,23 @@ pub struct State {
     pub cursor: Cursor,
     /// Evaluations in a row with a collapsed codebook.
     pub collapse: CollapseCount,
-    /// What it was trained under last.
+    /// The circumstances of the training since the last start or resume.
     pub circumstances: Circumstances,
 }
 
-/// What exactness depends on besides the counters.
+/// What exact resumption depends on besides the counters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Circumstances {
-    /// Of all settings that must not change: see `Config::exact_digest` of the root config.
+    /// Hash of all settings that must not change: see `Config::exact_digest` of the root config.
     pub config: String,
-    /// libtorch's threads: another count rounds sums differently.
+    /// libtorch's thread count; another one rounds sums differently.
     pub threads: i32,
     /// Hardware and software.
     pub machine: Machine,
-    /// Of the training images.
+    /// Fingerprint of the training images.
     pub data: Fingerprint,
-    /// Of the validation images.
+    /// Fingerprint of the validation images.
     pub val_data: Fingerprint,
     /// The weights that the loss takes from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub enum StateError {
 }
 
 impl State {
-    /// Of a run that has not begun, under these circumstances.
+    /// A run that has not begun, under these circumstances.
     #[must_use]
     pub fn new(circumstances: Circumstances) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl State {
         }
     }
 
-    /// As a checkpoint has it.
+    /// Parses the state from a checkpoint.
     ///
     /// # Errors
     /// [`StateError::Unreadable`].
@@ -113,8 +113,8 @@ impl State {
         Ok(serde_json::from_value(saved)?)
     }
 
-    /// Takes over a saved state if a run under `self`'s circumstances, on the images that `data`
-    /// names, can continue it; returns what the user should know.
+    /// Takes over a saved state if a run under the circumstances in `self` can continue it. `data`
+    /// names the images, for messages. Returns what the user should know.
     ///
     /// # Errors
     /// See [`StateError`].
@@ -169,11 +169,11 @@ impl Circumstances {
         Ok(notes)
     }
 
-    /// What rounds differently: then, now, and the flag that makes them the same.
+    /// What rounds differently: the value then, the value now, and the flag that makes them equal.
     fn rounding(&self, then: &Circumstances) -> Vec<(String, String, String)> {
         let (now, earlier) = (self.machine.device, then.machine.device);
         let mut found = vec![];
-        // On CUDA the threads only load images.
+        // On CUDA these threads only load images.
         if self.threads != then.threads && (now, earlier) != (DeviceKind::Cuda, DeviceKind::Cuda) {
             let threads = |count: i32| format!("{count} threads");
             found.push((threads(then.threads), threads(self.threads), format!("--threads {}", then.threads)));
@@ -185,7 +185,8 @@ impl Circumstances {
     }
 }
 
-/// Refuses images of `folder` that are not those of the run; a note if they may have changed.
+/// Refuses images of `folder` that are not those of the run. Returns a note if they may have
+/// changed.
 fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
     let other = |what| StateError::Data { folder: folder.to_owned(), what };
     match now.difference(then) {
@@ -224,7 +225,7 @@ mod tests {
         }
     }
 
-    /// What going on under other circumstances says.
+    /// The result of a resume after `change`: the notes or the error.
     fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, StateError> {
         let mut now = began();
         change(&mut now);

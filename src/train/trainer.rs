@@ -40,8 +40,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Takes up the checkpoint, if there is one, and opens the logs there. Until the checkpoint
-    /// fits, nothing on disk changes.
+    /// Loads the checkpoint, if there is one, and opens the logs at its step. Nothing on disk
+    /// changes unless the checkpoint fits.
     ///
     /// # Errors
     /// A checkpoint that does not fit, or logs that cannot be opened.
@@ -67,7 +67,8 @@ impl Trainer {
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
         if resumed {
-            // More room, if the run now keeps fewer; what it goes on from is the newest.
+            // If the run now keeps fewer checkpoints, this frees space. The checkpoint it resumes
+            // from is the newest.
             parts.run.retain(parts.train.keep_checkpoints)?;
         }
         let options = LoggerOptions { total_steps: parts.train.steps, start_step: state.step, resumed };

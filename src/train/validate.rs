@@ -98,7 +98,8 @@ impl Trainer {
         let picture = sheet(&[originals, evaluation.reconstructions.clone()]);
         let Ok(png) = picture.to_png() else { return };
         let path = samples.join(format!("step-{step:06}.png"));
-        // Not the folders above: a run folder that is gone must not come back without its config.
+        // Only this folder is made, not those above: a deleted run folder must not come back
+        // without its config.
         let made = match std::fs::create_dir(&samples) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),

@@ -116,12 +116,12 @@ fn every_damage_is_found_and_resume_falls_back() {
         assert_eq!((loaded.step, value_of(&loaded)), (3, 3.0));
         assert_eq!(damaged.len(), 1);
         assert!(damaged[0].step == 7 && damaged[0].reason.contains(expected), "{damaged:?}");
-        // Nothing changes before it is known that the run goes on.
+        // Nothing changes until it is certain that the run goes on.
         assert_eq!(names_in(run.folder().path()), [".lock", "step-000003", "step-000007"]);
         let aside = run.set_aside(&damaged[0]).unwrap();
         assert!(aside.ends_with("damaged-step-000007"), "{}", aside.display());
         assert_eq!(names_in(run.folder().path()), [".lock", "damaged-step-000007", "step-000003"]);
-        // Damaged once more.
+        // The same step is damaged a second time.
         fs::create_dir(&damaged[0].path).unwrap();
         assert!(run.set_aside(&damaged[0]).unwrap().ends_with("damaged-step-000007-2"));
     }
@@ -240,7 +240,7 @@ fn one_trainer_at_a_time_and_readers_beside_it() {
     assert!(matches!(RunWriter::create(&path), Err(Error::InUse { .. })));
     assert_eq!(RunFolder::open(&path).unwrap().load(1).unwrap().step, 1);
     drop(run);
-    // Whatever it is, a new run must not be put over it.
+    // Whatever the file is, a new run must not overwrite it.
     assert!(matches!(RunWriter::create(&path), Err(Error::Remains { .. })));
     fs::write(path.join("config.toml"), b"").unwrap();
     let message = RunWriter::create(&path).unwrap_err().to_string();

@@ -42,7 +42,7 @@ pub(super) struct Job {
     pub protocol: PathBuf,
     /// Of all that decides the figures.
     pub fingerprint: String,
-    /// Of the training images.
+    /// Fingerprint of the training images.
     pub train_set: Option<Fingerprint>,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Place {
 pub(super) struct Done {
     format_version: u32,
     fingerprint: String,
-    /// Of the training images.
+    /// Fingerprint of the training images.
     train_set: Option<Fingerprint>,
     /// Where it was evaluated, and trained if it was not there before.
     pub device: String,
@@ -177,7 +177,7 @@ impl Job {
         if open::is_ours(&self.folder) {
             words.extend(["--resume".into(), text(&self.folder)]);
             if RunFolder::open(&self.folder)?.checkpoints()?.is_empty() {
-                // Stopped before its first checkpoint, it has nothing to lose.
+                // It was stopped before its first checkpoint, so a restart loses nothing.
                 words.push("--restart".into());
             }
         } else {

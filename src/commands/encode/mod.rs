@@ -47,7 +47,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
                 note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
             let samples = check_keys(&set, part, args.images.flip)?;
-            // From here on there is something to finish.
+            // From here on, an interrupted job has a shard to finish.
             let signals = Signals::listen().context("cannot listen for signals")?;
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
             let mut bar = Bar::new(samples, output.input_end());
@@ -73,7 +73,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// The images, with the keys that the flags ask for.
+/// The images, with keys as the flags ask for them.
 fn input(args: &EncodeArgs) -> Result<SampleSet> {
     let mut set = SampleSet::select(&args.data, &selection(&args.take)?)?;
     if let Some(prefix) = args.key_prefix

@@ -20,7 +20,7 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// Of an input with `total` samples, of which `done` are done with.
+    /// Starts at `done` of `total` samples.
     pub fn new(total: u64, done: u64) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total);

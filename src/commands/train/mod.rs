@@ -94,7 +94,7 @@ fn train(
     let path = run.folder().path().to_owned();
     let config_text = config.to_toml()?;
     if earlier.is_none() {
-        // Before the logs, so that a folder with logs always has its config.
+        // Written before the logs, so that a folder with logs always has its config.
         write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
     let state = state(&config, device, (&train_set, &val_set), weights_of_loss)?;
@@ -117,7 +117,7 @@ fn train(
         signals: Signals::listen().context("cannot listen for signals")?,
     })?;
     if earlier.is_some() {
-        // Only now: a resume that was refused leaves the config as it was.
+        // Written only now: a refused resume leaves the config as it was.
         write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
     if settled.reason.is_some() {
@@ -167,7 +167,7 @@ fn dry_run(
         Ok((noted, path)) => (noted, Ok(path)),
         Err(error) => (None, Err(error)),
     };
-    // The images may be on another machine.
+    // The images may be on another machine, so this is checked only if everything is here.
     if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
         (earlier, training_set(config), validation_set(config), &weights)
     {
@@ -197,7 +197,7 @@ fn report(outcome: Outcome, run: &Path) -> Result<u8> {
     }
 }
 
-/// The config with flags and overrides applied, checked. A run that goes on has its own.
+/// The checked config, with flags and overrides applied. A resumed run may use its own config file.
 fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     let own = earlier.map(|run| run.path.join(open::CONFIG));
     let file = args.config.clone().or(own).unwrap_or_default();
@@ -208,8 +208,7 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     if let Some(folder) = &args.data {
         config.data.train = text_of(folder)?;
         if earlier.is_none() {
-            // The config's validation images and its columns belong to the config's training
-            // images.
+            // The config's validation images, splits and columns belong to its own training images.
             (config.data.val, config.data.val_split) = (None, None);
             (config.data.split, config.data.image_column) = (None, None);
         }
@@ -241,7 +240,7 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     Ok(config)
 }
 
-/// When the discriminator begins.
+/// From when on the discriminator takes part, in words.
 fn words_of_adversary(config: &Config) -> Option<String> {
     let (start, steps) = (config.adversarial.as_ref()?.start, config.train.steps);
     Some(if start < steps {
@@ -251,7 +250,7 @@ fn words_of_adversary(config: &Config) -> Option<String> {
     })
 }
 
-/// As a run notes it, since it may go on from another folder.
+/// The absolute path, for the run's records: it may be resumed from another folder.
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }

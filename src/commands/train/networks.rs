@@ -160,7 +160,8 @@ pub(in crate::commands) fn loss_weights_among(
     loss_weights(config, None)
 }
 
-/// The loss with the network that it needs, of the weights at `path`, and what a run notes of them.
+/// Builds the loss with the network that it needs, from the weights at `path`. Also returns what a
+/// run records about them.
 pub(super) fn loss(
     config: &loss::Config,
     path: Option<PathBuf>,

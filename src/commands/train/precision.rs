@@ -16,7 +16,7 @@ pub(super) struct Settled {
 }
 
 /// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the
-/// precision of the run that began with `earlier`, or the faster one on `device`.
+/// precision of the resumed run with the config `earlier`, or the faster one on `device`.
 pub(super) fn settle(config: &mut Config, earlier: Option<&Config>, device: Device) -> Result<Settled> {
     let chosen = config.train.precision;
     let open = chosen == PrecisionChoice::Auto;

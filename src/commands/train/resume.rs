@@ -1,5 +1,5 @@
-//! `pixtok train --resume`: the run as found on disk. Nothing of it changes before everything is
-//! checked.
+//! `pixtok train --resume`: the run as found on disk. Nothing on disk changes before everything has
+//! been checked.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::optim::{self, Schedule};
 use crate::torch::DeviceChoice;
 use crate::train::{DeviceKind, State, TrainError};
 
-/// The run that is to go on.
+/// The run to resume.
 pub(super) struct Earlier {
     pub path: PathBuf,
     pub config: Config,
-    /// Of the checkpoint to go on from, or of the newest that can be read; nothing if there is
-    /// none.
+    /// The state of the checkpoint to resume from, or else of the newest one whose state can be
+    /// read; none if there is none.
     state: Option<State>,
     /// This process's lock on it; absent in a dry run.
     lock: Option<RunWriter>,
@@ -31,7 +31,7 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Reads what the run says of itself. A dry run takes no lock and changes nothing.
+    /// Reads the run's config and state. A dry run takes no lock and changes nothing.
     pub fn open(path: &Path, dry_run: bool) -> Result<Self> {
         let folder = open::run_folder(path)?;
         let config = open::config_of(path)?;
@@ -54,7 +54,7 @@ impl Earlier {
         Ok(earlier)
     }
 
-    /// Refuses a `config.toml` that is not the one of the checkpoint.
+    /// Refuses a `config.toml` that does not belong to the checkpoint.
     fn check_own_config(&self) -> Result<()> {
         let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(()) };
         if state.circumstances.config == self.config.exact_digest()? {
@@ -70,12 +70,12 @@ impl Earlier {
         .into())
     }
 
-    /// Whether there is a checkpoint to go on from.
+    /// Whether there is a checkpoint to resume from.
     fn has_checkpoint(&self) -> bool {
         self.resumed.loaded.is_some()
     }
 
-    /// The device and the thread count of the run, where the flags leave them open.
+    /// Fills in the run's device and thread count where the flags leave them open.
     pub fn compute(&self, args: &ComputeArgs) -> ComputeArgs {
         let mut args = args.clone();
         let then = self.state.as_ref().map(|state| &state.circumstances);
@@ -97,14 +97,14 @@ impl Earlier {
         args
     }
 
-    /// The file of the loss's weights, if it is still where it was.
+    /// The file with the loss's weights, if it is still at its place.
     pub fn loss_weights(&self) -> Option<PathBuf> {
         let file = PathBuf::from(&self.state.as_ref()?.circumstances.loss_weights.as_ref()?.file);
         file.is_file().then_some(file)
     }
 
     /// Refuses a config with which the run could not go on as it began. A run that starts over
-    /// takes any.
+    /// accepts any.
     pub fn check_config(&self, config: &Config) -> Result<()> {
         let changes = config.changes_that_matter(&self.config)?;
         if changes.is_empty() || !self.has_checkpoint() {
@@ -151,12 +151,12 @@ impl Earlier {
         Ok(())
     }
 
-    /// Hands out the run and where it goes on from; nothing in a dry run.
+    /// Hands over the run and its checkpoint; nothing in a dry run.
     pub fn take(&mut self) -> Option<(RunWriter, Resumed)> {
         Some((self.lock.take()?, std::mem::take(&mut self.resumed)))
     }
 
-    /// What going on under `now`'s circumstances means, in words.
+    /// What it means to go on under the circumstances of `now`, in words.
     ///
     /// # Errors
     /// When it would not be the same run.
@@ -184,8 +184,8 @@ impl Earlier {
         format!("discards the logs so far ({METRICS_FILE} has {rows} {row}{last}){aside}.")
     }
 
-    /// Refuses fewer steps than the run already has. Returns from where it goes on and what another
-    /// number of steps means, in words.
+    /// Refuses fewer steps than the run already has. Returns notes on where it resumes and on what
+    /// a changed number of steps means.
     pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
         let (step, steps, path) = (loaded.step, config.train.steps, self.path.display());
@@ -221,14 +221,14 @@ fn listed(damaged: &[DamagedCheckpoint]) -> String {
 }
 
 /// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after`
-/// steps, with the remedy; nothing if it goes on smoothly, within a tenth.
+/// steps, with the remedy; none if it changes by a tenth at most.
 fn rate_jump(
     optimizer: &optim::Config,
     start: u64,
     step: u64,
     (before, after): (u64, u64),
 ) -> Option<String> {
-    // The last step done, by both lengths.
+    // The last completed step, under both lengths.
     let last = step.checked_sub(1).filter(|last| *last >= start)?;
     let (then, now) = (optimizer.rate(last, start, before), optimizer.rate(last, start, after));
     if (now - then).abs() <= 0.1 * then.max(now) {
