@@ -47,12 +47,12 @@ test-older *ARGS: setup
     export OMP_NUM_THREADS=1
     cargo test --release --locked --test golden --test exact --test 'reference*' "$@"
 
-# Resize at the edges of pictures under AddressSanitizer (a minute to compile, once)
+# Test resizing at the edges of pictures under AddressSanitizer (compiles for a minute, once)
 [script("bash")]
 test-asan:
     set -euo pipefail
-    # The sanitizer is in every toolchain, its flag only in those that take unfinished features. A target of its own,
-    # so that build scripts are compiled without it.
+    # Every toolchain has the sanitizer, but only those that accept unfinished features take its
+    # flag. The explicit target keeps it out of build scripts.
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
     cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')"
 

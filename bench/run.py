@@ -6,8 +6,8 @@
 
 Prints a table: medians over the turns, the median ratio and the smallest and largest, and the bar that the ratio is held to.
 The training steps are those of the embedded photographs; the default pictures for the loaders lie beside the repository where it
-is developed, so give any folder of JPEGs. A whole measurement is written to bench/results.json. Part of one goes to target/bench.json. Leave the machine alone meanwhile. Ctrl-C stops,
-and shows what there is.
+is developed, so give any folder of JPEGs. A complete measurement is written to bench/results.json, a partial one to
+target/bench.json. Do not use the machine meanwhile. Ctrl-C stops and shows the results so far.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-// Memory: when it ran out, and how freed memory is reused.
+// Detecting that memory ran out, and reusing freed memory.
 #include "shim.h"
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -10,11 +10,11 @@
 #endif
 
 namespace {
-// Bytes of the last tensor for which this thread got no memory on the CPU; 0 if there was none.
+// The size of the last tensor for which this thread got no memory on the CPU; 0 if there was none.
 thread_local size_t refused_bytes = 0;
 
-// libtorch's allocator for the CPU, which remembers what it refused. Callers of libtorch's C
-// interface see only words.
+// libtorch's CPU allocator, which remembers refused sizes. Callers of libtorch's C interface only
+// get a message.
 struct Watched final : c10::Allocator {
   c10::Allocator* inner = c10::GetCPUAllocator();
 
@@ -31,15 +31,15 @@ struct Watched final : c10::Allocator {
   void copy_data(void* to, const void* from, size_t count) const override { inner->copy_data(to, from, count); }
 };
 
-// Set before main, since this file is linked whole with the functions below. Never freed: threads
-// may allocate until the very end.
+// Set before main: the linker keeps this file whole for the functions below. Never freed, since
+// threads may allocate until the very end.
 const bool watching = [] {
   c10::SetCPUAllocator(new Watched, /*priority=*/1);
   return true;
 }();
 
-// How often memory ran out on any CUDA device since the program began, on whichever thread. Before
-// CUDA is loaded nothing may ask for it.
+// How often memory ran out on any CUDA device since the program began, on any thread. Nothing may
+// query this before CUDA is loaded.
 int64_t cuda_refusals() {
   if (!cuda_is_loaded || !at::globalContext().hasCUDA()) return 0;
   auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
@@ -55,8 +55,8 @@ thread_local int64_t known_cuda_refusals = 0;
 std::atomic<bool> cuda_is_loaded{false};
 
 extern "C" {
-// Whether memory ran out since this thread asked last: on the CPU for a tensor of this thread, with
-// its `bytes`; on CUDA for any.
+// Whether memory ran out since this thread last asked: on the CPU for a tensor of this thread,
+// whose size goes to `bytes`; on CUDA for any tensor.
 char* px_memory_ran_out(int* ran_out, size_t* bytes) {
   return caught([&] {
     *ran_out = refused_bytes > 0;
@@ -68,9 +68,9 @@ char* px_memory_ran_out(int* ran_out, size_t* bytes) {
   });
 }
 
-// Memory that was freed stays with the process and is used again. glibc otherwise gives a tensor of
-// some megabytes back to the system with every operation and gets it again as empty pages, which
-// takes longer than the operation. Elsewhere nothing changes.
+// Freed memory stays with the process and is reused. Otherwise glibc returns a tensor of some
+// megabytes to the system after every operation and fetches it again as fresh pages, which takes
+// longer than the operation. Without glibc nothing changes.
 char* px_keep_freed_memory() {
   return caught([&] {
 #ifdef __GLIBC__
@@ -80,7 +80,7 @@ char* px_keep_freed_memory() {
   });
 }
 
-// All threads take memory from one heap, so that what one thread frees serves another. Threads that
+// All threads share one heap, so that memory freed by one thread serves another. Threads that
 // decode large pictures at the same time then wait for each other.
 char* px_use_one_heap() {
   return caught([&] {

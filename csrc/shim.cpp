@@ -71,8 +71,8 @@ char* px_compute_capability(int device, int* major, int* minor) {
   });
 }
 
-// What the maker calls a CUDA device, once px_load_cuda has worked: by the driver's stable
-// interface, since nothing here is linked to it.
+// The manufacturer's name for a CUDA device, once px_load_cuda has succeeded. Uses the driver's
+// stable interface, since nothing here is linked to CUDA.
 char* px_cuda_model(int device, char* name, size_t size) {
   return caught([&] {
     void* driver = dlopen("libcuda.so.1", RTLD_NOW);

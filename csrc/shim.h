@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstring>
 
-// Whether libtorch's CUDA half is there. A CUDA query before that makes libtorch keep its stub for
-// good.
+// Whether libtorch's CUDA half is loaded. A CUDA query before that makes libtorch keep its stub for
+// the rest of the process.
 extern std::atomic<bool> cuda_is_loaded;
 
 template <typename F> char* caught(F&& body) {

@@ -12,9 +12,8 @@ Where the files come from:
 - --heads: the lpips package, version 0.1.4, holds them in its folder `lpips/weights/v0.1`: alex.pth and vgg.pth.
 - --weights: the pytorch-fid project's release `fid_weights`. The package pytorch-fid leaves the file in torch's cache.
 
-A state dict may lie in a larger checkpoint, may have the prefixes of DDP or torch.compile, and may be a safetensors file.
-Nothing that a file asks to be run is run. Needs torch from 2.6 on, and safetensors. Classifiers, which neither metric uses,
-are left out. pixtok checks every name, shape and type when it loads the file.
+The state dict may be part of a larger checkpoint, may have the prefixes of DDP or torch.compile, and may be a safetensors file.
+No code in a file is run. Needs torch 2.6 or newer, and safetensors. Classifiers are left out, since neither metric uses them. pixtok checks every name, shape and type when it loads the file.
 """
 
 import argparse
@@ -29,7 +28,7 @@ TRUNKS = {
     "lpips-vgg": ((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (64, 3, 3, 3)),
 }
 CHANNELS = {"lpips-alex": (64, 192, 384, 256, 256), "lpips-vgg": (64, 128, 256, 512, 512)}
-# Tensors that tell each file.
+# Tensors by which each kind of file is recognised.
 OF_TRUNK, OF_HEADS, OF_INCEPTION = "features.0.weight", "lin0.model.1.weight", "Mixed_7c.branch_pool.conv.weight"
 # Parts of Inception that only its classifiers use.
 CLASSIFIERS = ("fc.", "AuxLogits.")

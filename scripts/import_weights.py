@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""From a published tokenizer's checkpoint to a model folder that pixtok evaluates, encodes and decodes with.
+"""Converts a published tokenizer's checkpoint to a model folder, with which pixtok evaluates, encodes and decodes.
 
     scripts/import_weights.py taming last.ckpt --config configs/imagenet256-f16-vq-taming.toml --out models/vqgan-1024
     scripts/import_weights.py llamagen vq_ds16_c2i.pt --config configs/imagenet256-f16-vq-llamagen.toml --out models/vq16
@@ -9,13 +9,13 @@
 - llamagen: a tokenizer of FoundationVision/LlamaGen (`VQ_models`), or its state dict alone.
 
 The config gives the network's sizes, and has `model.variant = "vqgan"`. Every tensor of the tokenizer is mapped to one of
-pixtok's by name; what else the file holds (a discriminator, LPIPS, counters, a transformer) must be of a known kind, or
-under another prefix, and is left out and counted. pixtok checks every name, shape and type when it loads the folder.
+pixtok's by name. Other tensors (a discriminator, LPIPS, counters, a transformer) must be of a known kind or under another
+prefix; they are left out and counted. pixtok checks every name, shape and type when it loads the folder.
 
-The tokenizer may lie anywhere in a checkpoint (`state_dict`, `model`, `ema`, …) and under prefixes (`module.`, `_orig_mod.`,
-`first_stage_model.`, …); averaged weights are taken where there are some. The file may be a safetensors one. Nothing that it
-asks to be run is run: objects beside the tensors (arguments, callbacks) are passed over and named. Needs torch from 2.6
-on, and safetensors.
+The tokenizer may be anywhere in a checkpoint (`state_dict`, `model`, `ema`, …) and under prefixes (`module.`, `_orig_mod.`,
+`first_stage_model.`, …). If there are averaged weights, they are used. The file may be a safetensors file. No code in the
+file is run: objects beside the tensors (arguments, callbacks) are skipped and listed. Needs torch 2.6 or newer, and
+safetensors.
 """
 
 import argparse
@@ -33,11 +33,11 @@ LEFT_OUT = {
     "llamagen": r"quantize\.codebook_used$",
 }
 COUNTER = r".*\.num_batches_tracked$"
-# A tensor that every tokenizer of both has.
+# A tensor that every tokenizer of both sources has.
 OF_ENCODER = "encoder.conv_in.weight"
-# How each compares latents with codes, unless it was trained otherwise.
+# How each source compares latents with codes, unless it was trained otherwise.
 DISTANCE = {"taming": "euclidean", "llamagen": "cosine"}
-# Of every norm in both, at any width.
+# Groups of every norm in both sources, at any width.
 NORM_GROUPS = 32
 CONFIG, MODEL = "config.toml", "model.safetensors"
 
@@ -90,7 +90,7 @@ def layer_of(name):
 
 
 def convert(source, state):
-    """pixtok's tensors of a published tokenizer's. Every tensor is used."""
+    """Maps a published tokenizer's tensors to pixtok's. Every tensor is used."""
     blocks = [int(found[1]) for name in state if (found := re.match(r"encoder\.conv_blocks\.(\d+)\.", name))]
     levels = max(blocks, default=0) + 1
     tensors, parts = {}, {}
@@ -127,7 +127,7 @@ def convert(source, state):
 
 
 def load(path, source):
-    """The tensors of the tokenizer in a file, in float32 and by the source's names; notes on what else there is."""
+    """The tokenizer's tensors in a file, in float32 and by the source's names, and notes on what else the file holds."""
     tensors, unread = published.read(path)
     state, others = published.network(path, tensors, OF_ENCODER)
     known = re.compile(f"{LEFT_OUT[source]}|{COUNTER}")
@@ -137,7 +137,7 @@ def load(path, source):
 
 
 def read_config(path, source):
-    """The bytes of a config, and notes. Refuses one with which pixtok would take the weights and compute something else."""
+    """The bytes of a config, and notes. Refuses a config with which pixtok would load the weights but compute something else."""
     try:
         text = path.read_bytes()
         config = tomllib.loads(text.decode())
@@ -159,7 +159,7 @@ def read_config(path, source):
 
 
 def check_out(folder):
-    """Refuses a folder that holds more than an earlier import."""
+    """Refuses a folder that holds anything besides an earlier import."""
     if folder.exists() and (not folder.is_dir() or any(entry.name not in (CONFIG, MODEL) for entry in folder.iterdir())):
         raise Unfit(f"{folder} is there and is no imported model; give a new folder")
 

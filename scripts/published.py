@@ -1,5 +1,5 @@
-"""Weights that others published: read without running anything that a file asks for, found wherever a checkpoint has
-them, written as safetensors. Needs torch from 2.6 on, and safetensors.
+"""Published weights: read without running code from the file, found wherever they are in a checkpoint, and written as
+safetensors. Needs torch 2.6 or newer, and safetensors.
 """
 
 import _compat_pickle
@@ -24,47 +24,48 @@ except ImportError as error:
     raise SystemExit(f"{error}: pip install torch safetensors, or use .venv-readers/bin/python after `just test-python`") from None
 
 if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < (2, 6):
-    # Before it weights_only=True can be made to run a file's code (CVE-2025-32434).
+    # Before 2.6 a file could run code despite weights_only=True (CVE-2025-32434).
     raise SystemExit(f"torch is {torch.__version__}, which reads untrusted files safely from 2.6 on: pip install --upgrade torch")
 
-# What torch.save began with before it wrote zip archives: a pickle of this number.
+# What older versions of torch.save wrote first, before they wrote zip archives: a pickled magic
+# number.
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-# Pickles before the numbers of such a file: magic number, protocol, system, what was saved.
+# Pickles before the tensors in such a file: magic number, protocol, system, saved object.
 LEGACY_PICKLES = 4
-# Names that DDP, torch.compile and FSDP put before a network's own, or between them.
+# Names that DDP, torch.compile and FSDP insert before or between a network's own.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Names of averaged weights.
 AVERAGED = re.compile(r"(^|_)ema(_|$)", re.IGNORECASE)
 LITEMA = "model_ema."
-# Classes and functions that tensors are made of; any other is never loaded.
+# Classes and functions that tensors are made of. No others are ever loaded.
 OF_TENSORS = re.compile(
     r"torch\.(_utils\._rebuild_)?\w+|torch\.(_tensor|storage|serialization|nn\.parameter|cuda)\.\w+"
     r"|collections\.(OrderedDict|Counter)|_codecs\.encode|builtins\.(set|bytearray|complex)"
 )
-# Names in a message.
+# The most names that a message lists.
 FEW = 3
 
 
 class Unfit(Exception):
-    """A file that is not the published one."""
+    """The file is not the published one."""
 
 
 class Mapped:
-    """Stands for a class that a file names, which is never loaded. What the file makes of it is a dict."""
+    """Stands in for a class named in a file, which is never loaded. Objects that the file makes of it are dicts."""
 
     def __new__(cls, *_args):
         return OrderedDict()
 
 
 class Listed:
-    """Stands for a kind of list."""
+    """Stands in for a kind of list."""
 
     def __new__(cls, *_args):
         return []
 
 
 class Opaque:
-    """Stands for what keeps its state otherwise."""
+    """Stands in for a class that keeps its state in another way."""
 
     def __init__(self, *_args):
         pass
@@ -81,7 +82,7 @@ def stand_in(name: str) -> type:
 
 
 def read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The tensors of a file by their dotted names, without the names of wrappers; notes on what was left unread."""
+    """The tensors of a file by dotted name, without the names of wrappers, and notes on what was not read."""
     try:
         kind = sniff.sniff_file(path)
     except IsADirectoryError:
@@ -99,9 +100,9 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     except Unfit:
         raise
     except Exception:
-        # A damaged file can bring any error out of zipfile and pickletools.
+        # A damaged file can raise any error in zipfile and pickletools.
         raise damaged from None
-    # What tells most first: classes of other packages, then Python's own.
+    # The most telling names first: classes of other packages, then Python's own.
     foreign = [name for name in classes if not OF_TENSORS.fullmatch(name)]
     foreign.sort(key=lambda name: name.split(".")[0] in sys.stdlib_module_names)
     try:
@@ -109,7 +110,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
         with warnings.catch_warnings(action="ignore"), stand_ins:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
-        # Any error may come of a damaged file; PyTorch's words for it advise to run what the file holds.
+        # A damaged file can raise any error. PyTorch's message would advise to run the file's code.
         if not foreign:
             raise damaged from None
         why = f"{path} is damaged, or holds objects that cannot be passed over ({some(foreign)})"
@@ -143,21 +144,21 @@ def classes_of(path: Path, kind: str) -> list[str]:
 
 
 def classes_of_pickle(path: Path, file: BinaryIO) -> set[str]:
-    """The same of the pickle at the file's position, which is left behind it."""
+    """The same for the pickle at the file's position, which moves to the pickle's end."""
     names = set()
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "PROTO" and argument > 3:
             raise Unfit(f"{path} is of pickle protocol {argument}, which cannot be read without running it; get it as torch.save writes it")
         if opcode.name == "GLOBAL":
             module, name = argument.split(" ", 1)
-            # Protocol 2 has the names of Python 2.
+            # Protocol 2 uses the names of Python 2.
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
             names.add(f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}")
     return names
 
 
 def named(found: object, before: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in dicts of dicts, with their keys joined by dots."""
+    """Every tensor in nested dicts, by their keys joined with dots."""
     if isinstance(found, torch.Tensor):
         yield before.removesuffix("."), found
     elif isinstance(found, Mapping) and id(found) not in seen:
@@ -167,7 +168,7 @@ def named(found: object, before: str = "", seen: frozenset[int] = frozenset()) -
 
 
 def unwrapped(path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The same by their names without those of wrappers."""
+    """The same tensors by name, without the names of wrappers."""
     found = {}
     for name, tensor in tensors:
         own = ".".join(part for part in name.split(".") if part not in WRAPPERS)
@@ -178,9 +179,10 @@ def unwrapped(path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[s
 
 
 def network(path: Path, tensors: dict[str, torch.Tensor], anchor: str) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The network in `tensors` that has one called `anchor`, without what stands before its names; notes on the others.
+    """The network in `tensors` that has a tensor called `anchor`, by names without its prefix, and notes on the others.
 
-    Of several, averaged weights come first. The first stage of a taming transformer is its tokenizer, not the condition's.
+    If there are several, averaged weights come first. A taming transformer's tokenizer is its first stage, not the one for the
+    condition.
     """
     heads = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith(f".{anchor}")]
     if not heads:
@@ -193,15 +195,16 @@ def network(path: Path, tensors: dict[str, torch.Tensor], anchor: str) -> tuple[
     [head] = chosen
     own, others = {}, []
     for name, tensor in tensors.items():
-        # That of the others' names which is longest.
+        # A name belongs to the network with the longest matching prefix.
         if head == max((other for other in heads if name.startswith(other)), key=len, default=None):
             own[name.removeprefix(head)] = tensor
         else:
-            # Without the containers that both lie in.
+            # Leaves out the containers that hold both networks.
             shared = os.path.commonprefix([name.split("."), head.split(".")])
             others.append(name.removeprefix("".join(f"{part}." for part in shared)))
     notes = [f"taken: {head.removesuffix('.') or 'what is under no name'}"] if len(heads) > 1 else []
-    # latent-diffusion's LitEma keeps averages beside the network, by the parameters' names without their dots.
+    # latent-diffusion's LitEma keeps averages beside the network, under the parameters' names
+    # without dots.
     averages = {name: own[key] for name in own if (key := f"{LITEMA}{name.replace('.', '')}") in own}
     if averages:
         own = {name: tensor for name, tensor in own.items() if not name.startswith(LITEMA)}
@@ -210,13 +213,13 @@ def network(path: Path, tensors: dict[str, torch.Tensor], anchor: str) -> tuple[
 
 
 def left_out(names: Iterable[str]) -> list[str]:
-    """How many tensors of which parts are not taken; nothing if there are none."""
+    """How many tensors of which parts are not taken, in words; nothing if there are none."""
     parts = Counter(name.split(".")[0] for name in names)
     return ["tensors left out: " + ", ".join(f"{count} of {part}" for part, count in sorted(parts.items()))] if parts else []
 
 
 def floats(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies in float32, each with a storage of its own."""
+    """Copies in float32, each with its own storage."""
     copies = {}
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_nested or tensor.is_meta)
@@ -244,6 +247,6 @@ def write(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few of them."""
+    """The first few names, in words."""
     names = list(names)
     return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")

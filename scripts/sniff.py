@@ -1,11 +1,11 @@
-"""What a file is, told from its first bytes, never from its name, in the words of src/sniff.rs.
+"""Tells what a file is from its first bytes, never from its name, in the words of src/sniff.rs.
 
-Only the kinds that lie where weights are expected; all others are "of an unknown kind".
+Knows only kinds of files that are likely where weights are expected; all others are "of an unknown kind".
 """
 
 from pathlib import Path
 
-# Bytes from the start of a file that are enough.
+# The number of first bytes that is enough.
 HEAD_BYTES = 4096
 
 SAFETENSORS = "a safetensors file"
@@ -40,14 +40,14 @@ AT_START = {
     b"SQLite format 3\0": "an SQLite database",
     b"\x7fELF": "a program",
 }
-# By the word at byte 8.
+# Kinds of RIFF files, by the word at byte 8.
 RIFF = {b"WEBP": "a WebP picture", b"AVI ": "an AVI video", b"WAVE": "an audio file"}
 BRANDS = {b"avif": "an AVIF picture", b"heic": "a HEIC picture", b"heix": "a HEIC picture", b"qt  ": "a QuickTime video"}
 LFS = ("version https://git-lfs.github.com/", "version https://hawser.github.com/")
 
 
 def sniff(head: bytes) -> str:
-    """A noun with its article. `head` is all of the file, or its first `HEAD_BYTES` at least."""
+    """The kind as a noun with its article. `head` is the whole file, or at least its first `HEAD_BYTES`."""
     if not head:
         return "an empty file"
     for signature, kind in AT_START.items():
@@ -81,9 +81,9 @@ def zip_kind(head: bytes) -> str:
 
 
 def text_kind(head: bytes) -> str | None:
-    """Which text it is; none if it is no text."""
+    """The kind of text; none if it is not text."""
     wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    # The last character may be cut in two, which no other may be.
+    # Only the last character may be cut in two.
     whole, cut = (head[: len(head) & ~1], 0) if wide else (head, 3)
     for end in range(len(whole), len(whole) - cut - 1, -1):
         try:
@@ -109,6 +109,6 @@ def text_kind(head: bytes) -> str | None:
 
 
 def sniff_file(path: Path) -> str:
-    """`sniff` of a file; OSError where it cannot be read."""
+    """Applies `sniff` to a file. Raises OSError if it cannot be read."""
     with open(path, "rb") as file:
         return sniff(file.read(HEAD_BYTES))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Imports and converts weights in every wrapping that checkpoints come in, and files that are no weights.
+"""Imports and converts weights in every form in which checkpoints come, and tries files that are not weights.
 
     just test-python
 
-Whatever is taken must be the same numbers; whatever is refused must be said in one sentence that names it; nothing that a file
-asks to be run may run. Needs no network and no pixtok.
+Accepted weights must keep their numbers, a refusal must be one sentence that names the file, and no code in a file may run.
+Needs no network and no pixtok.
 """
 
 import argparse
@@ -31,7 +31,7 @@ WIDTH, CODES, DIM = 32, 24, 6
 
 
 def tensors(source: str) -> dict[str, torch.Tensor]:
-    """A tokenizer of one level with one block, as the source names it."""
+    """A tokenizer with one level and one block, under the source's names."""
     taming = source == "taming"
     down, up = ("down.0.block.0", "up.0.block.0") if taming else ("conv_blocks.0.res.0", "conv_blocks.0.res.0")
     middle = ["mid.block_1", "mid.attn_1", "mid.block_2"] if taming else ["mid.0", "mid.1", "mid.2"]
@@ -74,7 +74,7 @@ def saved(thing: object, **options: object) -> bytes:
 
 
 class Callback:
-    """Not known where the file is read."""
+    """A class that is unknown to the reader of the file."""
 
     def __init__(self) -> None:
         self.best, self.path, self.scores = torch.ones(2), Path("run/best.ckpt"), collections.deque([np.float64(3)], 5)
@@ -82,11 +82,11 @@ class Callback:
 
 
 class Attributes(dict):
-    """As Lightning's."""
+    """Like Lightning's."""
 
 
 class Touch:
-    """Makes a file when it is loaded as pickles are."""
+    """Writes a file if it is unpickled."""
 
     def __init__(self, path: Path, function: object = os.system) -> None:
         self.path, self.function = path, function
@@ -96,7 +96,7 @@ class Touch:
 
 
 def taken(marker: Path) -> dict[str, tuple[str, bytes, list[str]]]:
-    """Files that are taken: source, bytes, what is said besides."""
+    """Files that must be accepted: source, bytes, words of the notes."""
     llamagen, taming = tensors("llamagen"), tensors("taming")
     loss = {"loss.discriminator.main.1.num_batches_tracked": torch.tensor(3), "loss.logvar": torch.zeros(1)}
     training = {"steps": 7, "args": argparse.Namespace(lr=1e-4, tags=["a"]), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}
@@ -149,7 +149,7 @@ def taken(marker: Path) -> dict[str, tuple[str, bytes, list[str]]]:
 
 
 def no_weights(marker: Path) -> dict[str, tuple[bytes, str]]:
-    """Files without tensors that can be read: bytes, what must be said."""
+    """Files without readable tensors: bytes, words of the refusal."""
     state = tensors("llamagen")
     whole = saved(state)
     archive, tar = io.BytesIO(), io.BytesIO()
@@ -190,7 +190,7 @@ def no_weights(marker: Path) -> dict[str, tuple[bytes, str]]:
 
 
 def unfit() -> dict[str, tuple[bytes, str]]:
-    """Tensors of no tokenizer of LlamaGen: bytes, what must be said."""
+    """Tensors that are no tokenizer of LlamaGen: bytes, words of the refusal."""
     state = tensors("llamagen")
     less = lambda name: {other: tensor for other, tensor in state.items() if other != name}
     return {
@@ -208,7 +208,7 @@ def unfit() -> dict[str, tuple[bytes, str]]:
 
 
 def said(main: Callable, *args: object) -> tuple[bool, str]:
-    """Whether a script did its work, and what it said. Any exception but its own refusal passes through."""
+    """Whether a script succeeded, and what it printed. Exceptions other than its own refusals pass through."""
     heard = io.StringIO()
     try:
         with redirect_stdout(heard):
@@ -231,7 +231,7 @@ def expect_refused(name: str, words: str, main: Callable, *args: object) -> None
 
 
 def imports(folder: Path, marker: Path) -> int:
-    """Files through import_weights.py; how many."""
+    """Runs files through import_weights.py; returns how many."""
     config, given, out = folder / "preset.toml", folder / "given.pt", folder / "out"
     rest = "--config", config, "--out", out
     config.write_text(PRESET)
@@ -241,7 +241,7 @@ def imports(folder: Path, marker: Path) -> int:
         expect_taken(source, [], import_weights.main, source, given, *rest)
         whole[source] = load_file(out / "model.safetensors")
         assert (out / "config.toml").read_text() == PRESET
-        # The codes' counts and their start are more.
+        # The usage counts of the codes and a flag count too.
         numbers = sum(tensor.numel() for tensor in tensors(source).values()) + CODES + 1
         assert sum(tensor.numel() for tensor in whole[source].values()) == numbers
     good, bad = taken(marker), no_weights(marker) | unfit()
@@ -279,7 +279,7 @@ def imports(folder: Path, marker: Path) -> int:
 
 
 def converts(folder: Path) -> int:
-    """Files through convert_weights.py; how many."""
+    """Runs files through convert_weights.py; returns how many."""
     trunk, heads, out = folder / "trunk.pth", folder / "heads.pth", folder / "out.safetensors"
     places, first = convert_weights.TRUNKS["lpips-alex"]
     state = {f"features.{place}.{part}": torch.randn(3) for place in places for part in ("weight", "bias")}

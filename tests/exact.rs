@@ -94,7 +94,7 @@ fn repeated_and_resumed_runs_are_identical() {
     }
 }
 
-/// Of Parquet pages are shuffled and kept, which must come back likewise.
+/// Parquet pages are shuffled and cached, and a resumed run must reproduce that.
 #[test]
 fn runs_on_parquet_resume_exactly() {
     let scratch = Scratch::new();

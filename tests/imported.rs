@@ -101,7 +101,7 @@ fn a_run_says_its_groups_and_one_of_an_older_pixtok_is_refused() {
         pixtok(&["export", run.to_str().unwrap(), "--out", out.to_str().unwrap(), "--threads", "1"]);
     assert!(exported.status.success(), "{}", said(&exported));
 
-    // What an older pixtok wrote, whose 32 and 64 channels had 8 and 16 groups.
+    // A model from an older pixtok, which gave 32 and 64 channels 8 and 16 groups.
     let images = scratch.path("val");
     for folder in [&run, &out] {
         fs::write(folder.join("config.toml"), config.replace("norm_groups = 32\n", "")).unwrap();

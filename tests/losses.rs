@@ -84,7 +84,7 @@ fn a_network_loss_wants_its_weights() {
     let output = scratch.try_resume("run", &[longer, "--lpips-weights", other.to_str().unwrap()]);
     assert!(!output.status.success());
     assert_words(&said(&output), &["other weights", "--lpips-weights"]);
-    // The run knows where its own are.
+    // The run remembers where its weights are.
     scratch.resume("run", &[longer]);
 }
 

@@ -1,4 +1,4 @@
-//! `pixtok reconstruct`: a file for each image, and none in place of another.
+//! `pixtok reconstruct` writes a file for each image and overwrites none.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -9,14 +9,14 @@ use std::process::Output;
 use common::program::{ended, refused, with_bad_images};
 use common::{Scratch, device, photographs, pixtok};
 
-/// With a tokenizer of one step in the run folder `run`.
+/// A run folder `run` with a tokenizer of one training step.
 fn trained() -> Scratch {
     let scratch = Scratch::new();
     scratch.train("run", &["--set=train.steps=1"]);
     scratch
 }
 
-/// Of `input` in the scratch folder.
+/// Reconstructs `input` from the scratch folder.
 fn reconstruct(scratch: &Scratch, input: &str, args: &[&str]) -> Output {
     let (run, input, device) = (scratch.path("run"), scratch.path(input), device());
     let (run, input) = (run.to_str().unwrap(), input.to_str().unwrap());
@@ -80,13 +80,13 @@ fn reconstructions_have_a_file_each() {
     pictures("beside", &["a.jpg", "b.png"]);
     let sheet = ["--out", &path("out3"), "--sheet", &path("out3/b.png")];
     refused(&reconstruct("beside", &sheet), 2, &["b.png and the sheet", "another name"]);
-    // Nor by another way to the same place, nor over an original.
+    // Another path to the same place does not help, and originals are not overwritten.
     let around = path("beside/../out3/b.png");
     refused(&reconstruct("beside", &["--out", &path("out3"), "--sheet", &around]), 2, &["and the sheet"]);
     let original = path("beside/b.png");
     let over = reconstruct("beside", &["--out", &path("out3"), "--sheet", &original]);
     refused(&over, 2, &["the sheet", "would replace", "another name"]);
-    // Into the folder of the originals: `a.jpg.png` is new, `b.png` would be gone.
+    // Into the folder of the originals: `a.jpg.png` would be new, but `b.png` would be overwritten.
     refused(
         &reconstruct("beside", &["--out", &path("beside")]),
         2,

@@ -1,4 +1,4 @@
-//! `pixtok train --resume`, and what may happen to a run: whatever does, nothing of it is lost.
+//! `pixtok train --resume`: whatever happens to a run, none of its progress is lost.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::fs;
 use common::program::{bytes_at, checkpoints, ended, kill, limited, refused, rows, start, start_training};
 use common::{Scratch, copy_run, device, pixtok, said};
 
-/// A checkpoint at every step, none of them deleted.
+/// A checkpoint at every step, with none deleted.
 const EVERY_STEP: [&str; 2] = ["--set=train.checkpoint_every=1", "--set=train.keep_checkpoints=100"];
 
 #[test]
@@ -38,7 +38,7 @@ fn a_resumed_run_keeps_its_config_and_can_go_on() {
         2,
         &["optimizer.lr: 0.002 -> 0.5", "data.flip: false -> true", "undo these changes", "--init-from"],
     );
-    // The config that the run was made from lacks its override.
+    // The config file does not contain the run's override.
     let config = scratch.path("tiny.toml");
     let output = scratch.try_resume("run", &[config.to_str().unwrap()]);
     ended(&output, 2, &["data.flip: false -> true"]);
@@ -63,11 +63,11 @@ fn a_resumed_run_keeps_its_config_and_can_go_on() {
         ],
     );
     assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");
-    // Nor by hand, past the check of what is given.
+    // Editing the run's own config by hand is noticed too.
     let written = fs::read_to_string(same.join("config.toml")).unwrap();
     fs::write(same.join("config.toml"), written.replace("batch_size = 4", "batch_size = 5")).unwrap();
     refused(&scratch.try_resume("run", &[]), 2, &["was changed since the checkpoint of step 5"]);
-    // A new run made of an old one's config takes none of its history.
+    // A new run from an old run's config does not inherit its history.
     fs::write(same.join("config.toml"), written).unwrap();
     let from = ["--init-from", same.to_str().unwrap(), "--set=train.steps=1"];
     scratch.train("second", &from);
@@ -179,7 +179,7 @@ fn a_run_without_a_whole_checkpoint_begins_again_only_if_told() {
     ended(&output, 0, &["starting over at step 0", "it is now", "damaged-step-000001", "trained:"]);
     scratch.train("whole", &EVERY_STEP);
     assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&run, 12));
-    // A run that can go on does, whatever the flag.
+    // A run that can go on does so despite the flag.
     let output = scratch.try_resume("run", &["--restart"]);
     ended(&output, 0, &["going on from step 12"]);
 }
@@ -252,7 +252,8 @@ fn a_full_disk_stops_no_training_and_nothing_is_called_saved() {
 #[test]
 fn one_trainer_per_run_folder() {
     let scratch = Scratch::new();
-    // An evaluation would save the best checkpoint, if the machine is slow enough for the trainer to get there.
+    // An evaluation would save the best checkpoint if the machine is slow enough for the trainer to
+    // reach one.
     let endless = ["train.steps", "train.checkpoint_every", "train.eval_every"]
         .map(|key| format!("--set={key}=1000000"));
     let trainer = start_training(&scratch, "run", &endless.each_ref().map(String::as_str));

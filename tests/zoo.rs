@@ -75,7 +75,7 @@ const LOSSY: &[(&str, u8)] = &[
     ("tiff-jpeg-ycbcr", 4),
 ];
 
-/// What a refusal has to say, of files under `bad/`.
+/// What the refusal of each file under `bad/` must say.
 const REFUSED: &[(&str, &str)] = &[
     ("bomb.bmp", "60000x60000 pixels are more than the limit"),
     ("bomb.gif", "60000x60000 pixels are more than the limit"),
@@ -249,8 +249,8 @@ fn a_truncated_jpeg_filled_up_with_zeros_is_refused() {
     }
 }
 
-/// What jpeg-decoder reads is whole or refused, and a refusal does not promise what `lenient_jpeg`
-/// cannot keep.
+/// jpeg-decoder reads a file whole or not at all, so a refusal must not recommend `lenient_jpeg`
+/// where that would not help.
 #[test]
 fn lenient_does_not_reach_odd_layouts() {
     let lenient = DecodeOptions { lenient_jpeg: true, ..options() };
@@ -365,7 +365,7 @@ fn other_truncated_files_never_give_half_a_picture() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A reason is words, not what a library prints of its own types.
+/// A reason must be in words and not show a library's types.
 fn assert_plain(reason: &str, path: &Path) {
     let odd = ["{", "}", "::", "Some(", "None", "`", "["];
     assert!(!odd.iter().any(|part| reason.contains(part)), "{}: {reason}", path.display());

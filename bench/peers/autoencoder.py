@@ -89,8 +89,8 @@ def fsq(channels: int, levels: list[int]) -> tuple[Autoencoder, int]:
 
 
 def vq(channels: int, codebook_size: int, codebook_dim: int = 8, restart: bool = False) -> tuple[Autoencoder, int]:
-    """The same with VQ: moving average, k-means start, straight-through gradient, as photos96-vq.toml says; with `restart`, dead
-    codes begin again as in quickstart-vq.toml."""
+    """The same with VQ: moving average, k-means start and straight-through gradient, as in photos96-vq.toml. With `restart`,
+    dead codes are restarted as in quickstart-vq.toml."""
     quantizer = VectorQuantize(
         dim=codebook_dim,
         codebook_size=codebook_size,

@@ -2,10 +2,10 @@
 
     train.py --quantizer fsq --steps 60
 
-Network, data, schedule and clipping are those of `configs/photos96-fsq.toml` and `photos96-vq.toml`; with `--recipe quickstart`
-those of `configs/quickstart-fsq.toml` and `quickstart-vq.toml`: Muon for the convolutions between feature maps, VQ's dead codes restarted. Prints a line after the
-first step, and at the end one of JSON: the median step's images per second, and with `--evaluate` the validation's psnr_db
-(of the images as bytes, per image, then averaged) and the codebook's usage.
+Network, data, schedule and clipping are those of `configs/photos96-fsq.toml` and `photos96-vq.toml`. With `--recipe quickstart`
+they are those of `configs/quickstart-fsq.toml` and `quickstart-vq.toml`: Muon for the convolutions between feature maps, and
+restart of VQ's dead codes. Prints a line after the first step, and a line of JSON at the end: images per second in the median
+step, and with `--evaluate` psnr_db on the validation images (as bytes, per image, then averaged) and codebook usage.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 # the plain one everywhere, or channels_last everywhere. Which is faster depends on the processor.
 LAYOUTS = ["default", "plain", "channels-last"]
 
-# The peak for Muon, which takes a step of the size of the matrix.
+# The peak learning rate for Muon, whose step is scaled to the matrix size.
 MUON_LR = 0.02
 
 PHOTOS = Path(__file__).resolve().parents[2] / "data/photos96"
@@ -63,7 +63,7 @@ def endless(loader: DataLoader):
 
 
 class Matrix(nn.Module):
-    """A convolution's weight as the matrix [out, in * kernel] that `torch.optim.Muon` wants."""
+    """A convolution's weight as the matrix [out, in * kernel] that `torch.optim.Muon` needs."""
 
     def __init__(self, shape: torch.Size):
         super().__init__()
@@ -77,7 +77,7 @@ class Matrix(nn.Module):
 
 
 def optimizers_of(model: torch.nn.Module, args: argparse.Namespace) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Each with its learning rate at the schedule's peak."""
+    """The optimizers, each with its peak learning rate."""
     hidden = []
     if args.recipe == "quickstart":
         of_pixels = [model.encoder[0], model.decoder[-1]]

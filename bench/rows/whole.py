@@ -1,4 +1,4 @@
-"""Whole runs, and how long ours take to reach what PyTorch's reach at their end with the same recipe (`just bench-full`)."""
+"""Whole runs: how long pixtok takes to reach what PyTorch reaches at the end of the same recipe (`just bench-full`)."""
 
 import statistics
 
@@ -18,7 +18,7 @@ RECIPES = {"yardstick": (600, 32), "quickstart": (800, 16)}
 
 
 def whole(plan: Plan, quantizer: str) -> Arm:
-    """The yardstick's run as it is, with its evaluations and checkpoints."""
+    """A whole run as it is, with its evaluations and checkpoints."""
 
     def arm(turn: int) -> Figures:
         run = plan.folder(f"whole-{quantizer}", turn)

@@ -111,7 +111,7 @@ impl Scratch {
         pixtok(&all)
     }
 
-    /// The same, which must end well.
+    /// The same, which must succeed.
     pub fn resume(&self, run: &str, args: &[&str]) {
         let output = self.try_resume(run, args);
         assert!(output.status.success(), "{}", said(&output));

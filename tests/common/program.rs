@@ -1,4 +1,4 @@
-//! Runs of the program that may go wrong, and what they leave.
+//! Running the program where it may fail, and checking what it leaves.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Scratch, device, said};
 
-/// The program ended with `code`, in its own words, with each of `parts` among them.
+/// Asserts that the program ended with `code` and its own message, which contains all `parts`.
 pub fn ended(output: &Output, code: i32, parts: &[&str]) {
     let words = said(output);
     assert_eq!(output.status.code(), Some(code), "{words}");
@@ -21,7 +21,7 @@ pub fn ended(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// As [`ended`], after one error of one line.
+/// As [`ended`], with a single error on one line.
 pub fn refused(output: &Output, code: i32, parts: &[&str]) {
     ended(output, code, parts);
     let words = said(output);
@@ -48,7 +48,7 @@ pub fn checkpoints(run: &Path) -> Vec<String> {
     names
 }
 
-/// `pixtok train …` in bash, after `limit`.
+/// `pixtok train …` in bash, after the command `limit`.
 pub fn train_limited(scratch: &Scratch, run: &str, limit: &str, device: &str, args: &[&str]) -> Output {
     let (config, run) = (scratch.path("tiny.toml"), scratch.path(run));
     let new =
@@ -56,14 +56,15 @@ pub fn train_limited(scratch: &Scratch, run: &str, limit: &str, device: &str, ar
     limited(limit, &[&new, args].concat())
 }
 
-/// `pixtok train …` under a limit of bash.
+/// `pixtok train …` under a limit set in bash.
 pub fn limited(limit: &str, args: &[&str]) -> Output {
     let script = format!("{limit}; exec \"$@\"");
     let program = ["-c", &script, "bash", env!("CARGO_BIN_EXE_pixtok"), "train"];
     Command::new("bash").args(program).args(args).output().unwrap()
 }
 
-/// A training in the background, of far more steps than a test waits for unless `args` say otherwise.
+/// A training in the background. It has far more steps than a test waits for, unless `args` say
+/// otherwise.
 pub fn start_training(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     let (config, path, device) = (scratch.path("tiny.toml"), scratch.path(run), device());
     let new =
@@ -71,7 +72,7 @@ pub fn start_training(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     start(scratch, run, &[&new, args].concat())
 }
 
-/// `pixtok train …` in the background, once `run` has a new row in its log.
+/// `pixtok train …` in the background; returns once `run` has a new row in its log.
 pub fn start(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     let before = rows(&scratch.path(run));
     let child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
@@ -99,7 +100,7 @@ pub fn kill(child: Child, signal: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// A folder of `good` photographs beside a truncated one and a file that cannot be read (a link that leads nowhere).
+/// A folder with `good` photographs, a truncated one and a broken link.
 pub fn with_bad_images(scratch: &Scratch, name: &str, good: usize) -> String {
     let folder = scratch.path(name);
     fs::create_dir(&folder).unwrap();

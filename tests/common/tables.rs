@@ -1,4 +1,4 @@
-//! Parquet files of photographs, as Hugging Face's data sets are.
+//! Parquet files of photographs, laid out like Hugging Face's data sets.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-/// Rows of a photograph and a label that is a string, two a page and four a row group.
+/// Writes rows with a photograph and a string label, two per page and four per row group.
 pub fn write(path: &Path, rows: &[(PathBuf, &str)]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let schema = "message rows { REQUIRED GROUP img { REQUIRED BYTE_ARRAY bytes; } REQUIRED BYTE_ARRAY label (UTF8); }";

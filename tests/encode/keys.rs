@@ -1,4 +1,4 @@
-//! Names: each is one image's, which is found out before the work, and none is lost without a word.
+//! Keys: each belongs to one image, which is checked before the work, and none is lost silently.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -33,7 +33,7 @@ fn keys_of_tars_clash_before_the_work_or_have_a_prefix() {
     }
     assert!(!export.path("out/manifest.jsonl").exists(), "nothing is encoded");
     let prefixed = [&args[..], &["--key-prefix", "shard"]].concat();
-    // The folder of a job that came to nothing is free.
+    // The folder of a job that failed early can be used again.
     export.encode("fsq", "out", &prefixed);
     let keys: Vec<String> = export.rows("out").into_iter().map(|row| row.key).collect();
     let expected = (0..12).map(|i| format!("shard-{:04}/{:06}", i / 4, i % 4));
@@ -50,7 +50,7 @@ fn keys_of_tars_clash_before_the_work_or_have_a_prefix() {
     let output = export.try_encode("fsq", "no", &["--format", "jsonl", "--key-prefix", "shard"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("is read as a folder"), "{}", said(&output));
-    // Named alike, they are not told apart by their names.
+    // Tars with the same name are not told apart by it.
     fs::rename(export.path("shards/shard-0001.tar"), export.path("shards/shard-0000.TAR")).unwrap();
     let output = export.try_encode("fsq", "alike", &prefixed);
     for part in ["\"shard-0000/000000\"", "shard-0000.TAR", "rename one"] {
@@ -98,7 +98,7 @@ fn parts_that_overlap_are_not_merged() {
     for (a, b, words) in [
         (&first, &first, ["the parts 0/2 and 0/2", in_common]),
         (&first, &third, ["the parts 0/2 and 1/3", in_common]),
-        // What the folder of a whole or merged set holds its rows tell.
+        // A whole or merged set does not record its parts, so its rows tell.
         (&part("whole"), &first, [one_key, "one in "]),
     ] {
         let output = pixtok(&["merge", a, b, "--out", &part("joined")]);
@@ -108,7 +108,7 @@ fn parts_that_overlap_are_not_merged() {
         }
         assert_eq!(export.path("joined").exists(), words[0] == one_key);
     }
-    // A merged set may be joined with what it lacks.
+    // A merged set may be joined with the part that it lacks.
     let second = part("parts/part-00001-of-00002");
     for (sets, out) in [(&[&second][..], "half"), (&[&part("half"), &first], "all")] {
         let mut args = vec!["merge", "--out"];

@@ -1,12 +1,12 @@
-//! Labels and captions, whatever they come from: taken, or said; classes are the same in all parts
-//! of a job.
+//! Labels and captions of every kind of input: they are used, or a note says why not. All parts of
+//! a job have the same classes.
 
 use serde_json::json;
 
 use super::*;
 use crate::common::tables;
 
-/// A Parquet file of six photographs with labels of three names.
+/// A Parquet file of six photographs with string labels of three classes.
 fn table(export: &Export) -> String {
     let path = export.path("set/train-00000-of-00001.parquet");
     let names = ["owl", "ant", "owl", "elk", "ant", "owl"];
@@ -37,7 +37,7 @@ fn classes_by_name_are_stated_and_parts_must_agree_on_them() {
     let output = pixtok(&["inspect", &text(&export.path("all"))]);
     assert!(said(&output).contains("3 classes by name, counted from 0: ant, elk, owl"), "{}", said(&output));
 
-    // Each part looks through the labels of the whole.
+    // Each part reads the labels of the whole input.
     let list = export.path("classes.txt");
     fs::write(&list, "owl\nelk\nant\n").unwrap();
     let list = text(&list);
@@ -54,7 +54,7 @@ fn classes_by_name_are_stated_and_parts_must_agree_on_them() {
     let output = merge("mixed");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("differ in the classes of their labels"), "{}", said(&output));
-    // Nor does a job go on with other classes.
+    // A job cannot be resumed with other classes either.
     let again = ["--data", &data, "--format", "jsonl", "--shard", "0/2", "--classes", &list];
     let output = export.try_encode("fsq", "parts", &again);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));

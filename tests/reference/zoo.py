@@ -1,7 +1,7 @@
 """Makes tests/zoo: odd images, and what each must decode to.
 
-Made with Python 3.11, Pillow 13.0.0, numpy 2.4.6, and cjpeg of libjpeg-turbo 2.1.5 for JPEGs of several scans and odd
-sampling. Run from the repository root: python tests/reference/zoo.py
+Made with Python 3.11, Pillow 13.0.0 and numpy 2.4.6; JPEGs with several scans or odd sampling are made with cjpeg of
+libjpeg-turbo 2.1.5. Run from the repository root: python tests/reference/zoo.py
 
 For an image NAME.EXT the expectation is expect/NAME.png, an 8-bit RGB PNG. Where the format is lossless the
 expectation is computed here with numpy from the pixels that went into the file, so no decoder but the one under
@@ -374,17 +374,17 @@ def make_resizes():
             write(f"resize/{name}-{filter_name}.png", encoded(crop, "PNG", optimize=True))
 
 
-# --- layouts and ranges that decoders stumble over ---
+# --- layouts and ranges that decoders get wrong ---
 
 
 def over_exact(rgb, alpha):
-    """Premultiplied `rgb` over the background: one rounding, of the background's share."""
+    """Premultiplied `rgb` over the background; only the background's share is rounded."""
     rgb, alpha = rgb.astype(int), alpha.astype(int)[..., None]
     return np.minimum(rgb + (BACKGROUND * (255 - alpha) + 127) // 255, 255).astype(np.uint8)
 
 
 def jpeg(name, data, decoded=None):
-    """`data`, and what libjpeg makes of it, or of `decoded`, where libjpeg does not read it as it is."""
+    """Writes `data`, and what libjpeg decodes it to. If libjpeg cannot read it as it is, it decodes `decoded` instead."""
     write(f"{name}.jpg", data)
     expect(name, np.asarray(Image.open(io.BytesIO(decoded or data)).convert("RGB")))
 
@@ -466,7 +466,7 @@ def make_layouts():
     write("bad/lossless.jpg", plain.replace(b"\xff\xc0", b"\xff\xc3"))
     write("bad/twelve-bits.jpg", plain[: frame - 1] + b"\x0c" + plain[frame:])
     write("bad/arithmetic.jpg", cjpeg(photo, "-arithmetic"))
-    # A component neither at full size nor at the least, in a scan of its own.
+    # A component whose size is neither the largest nor the smallest, in a scan of its own.
     write("bad/sampling-of-three-sizes.jpg", cjpeg(photo, "-sample", "4x1,2x1,1x1", scans=apart))
 
 
@@ -488,7 +488,7 @@ def make_turned():
     ]:
         write(f"{name}.jpg", data[:2] + blocks + data[2:])
         expect(name, UPRIGHT[turned](decoded))
-    # The same where no library of JPEG reads EXIF: several scans.
+    # The same in JPEGs with several scans, for which no JPEG library reads EXIF.
     data = cjpeg(layouts_photo(), "-sample", "2x2", scans="0;1;2;")
     write("exif-scans.jpg", data[:2] + first + data[2:])
     expect("exif-scans", UPRIGHT[6](np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))))
@@ -570,7 +570,7 @@ def make_ranges():
         tiff(f"bad/{name}", samples, photometric=photometric)
     tiff("bad/fill-order", rgb, fill_order=2)
 
-    # JPEG in TIFF, in strips that share their tables, as libtiff writes it.
+    # JPEG in TIFF, in strips with shared tables, as libtiff writes it.
     photo = layouts_photo()
     data = encoded(photo, "TIFF", compression="jpeg", quality=90, strip_size=37 * 3 * 16)
     write("tiff-jpeg.tif", data)
@@ -604,7 +604,7 @@ def tiff(name, samples, photometric=None, extra=None, stated=None, planar=False,
     letters = {3: "H", 4: "I", 11: "f"}
     start = 8 + 2 + 12 * len(tags) + 4
     entries, behind = b"", b""
-    # The strips follow the directory; then come the values that don't fit into their entries.
+    # The strips follow the directory; after them come the values that don't fit into their entries.
     strips = [start + at * (len(data) // planes) for at in range(planes)]
     for tag, kind, values in tags:
         values = strips if values is None else values
