@@ -48,10 +48,11 @@ pub fn resize(
     resizer.resize(source, target, options)
 }
 
-/// As the library's own (Keys 1981, a = -0.5), but for the zeros at whole pixels, which here are
-/// not quite zero. The library drops zeros from the ends of what a pixel is made of, then takes
-/// what the first and the last are made of for the outermost: in an enlarged part whose first or
-/// last pixel falls on a whole one it reads beside the picture's memory (`tests/edges.rs`).
+/// The library's own bicubic (Keys 1981, a = -0.5), except that it is not quite zero at whole
+/// pixels. The library drops zero weights from the ends of a pixel's support, and then takes the
+/// supports of the first and the last pixel for the outermost ones. In an enlarged part whose first
+/// or last pixel falls on a whole one, it would read outside the picture's memory
+/// (`tests/edges.rs`).
 #[must_use]
 pub fn catmull_rom(x: f64) -> f64 {
     let x = x.abs();

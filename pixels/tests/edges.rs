@@ -1,4 +1,4 @@
-//! Nothing is read beside a picture when a part of it is resized. Without AddressSanitizer this
+//! Resizing a part of a picture reads nothing outside the picture. Without AddressSanitizer this
 //! only runs the cases; `just test-asan` runs them with it.
 #![allow(
     clippy::unwrap_used,
@@ -20,15 +20,15 @@ fn versions() -> Vec<CpuExtensions> {
     all.into_iter().filter(CpuExtensions::is_supported).collect()
 }
 
-/// As `data.filter` has them.
+/// The filters of `data.filter`.
 fn filters() -> [FilterType; 4] {
     let bicubic = Filter::new("Catmull-Rom", pixtok_pixels::catmull_rom, 2.0).unwrap();
     [FilterType::Lanczos3, FilterType::Custom(bicubic), FilterType::Bilinear, FilterType::Box]
 }
 
-/// Start and length of parts of a side of `length` pixels, to be resized to `target`: all, at
-/// either edge, whole pixels and not, and such that the first or the last new pixel falls on the
-/// middle of an old one.
+/// Start and length of parts of a side of `length` pixels, to be resized to `target`: the whole
+/// side, parts at either edge, whole and fractional pixels, and parts whose first or last new pixel
+/// falls on the middle of an old one.
 fn parts(length: f64, target: f64) -> Vec<(f64, f64)> {
     let half = (length / 2.0).max(1.0);
     let scale = half / target;
@@ -61,7 +61,7 @@ fn no_part_of_a_picture_is_resized_from_beside_it() {
         // SAFETY: the processor has this version.
         unsafe { resizer.set_cpu_extensions(version) };
         for (index, &width) in sides.iter().enumerate() {
-            // Exactly as long as the picture, so that what lies behind it is not ours.
+            // Exactly as long as the picture, so that the memory behind it is not ours.
             let height = sides[(index + 3) % sides.len()];
             let pixels = vec![200u8; 3 * width * height].into_boxed_slice();
             let source = ImageRef::new(width as u32, height as u32, &pixels, PixelType::U8x3).unwrap();
@@ -79,7 +79,7 @@ fn no_part_of_a_picture_is_resized_from_beside_it() {
                             part_height,
                         );
                         pixtok_pixels::resize(&mut resizer, &source, &mut target, &options).unwrap();
-                        // Of one colour, the part is of that colour, unless something else came in.
+                        // The picture has one colour, so any other value was read from outside it.
                         assert!(
                             resized.iter().all(|value| value.abs_diff(200) <= 1),
                             "{version:?} {filter:?}: {width}x{height} at {left},{top} {part_width}x{part_height} to {wide}x{high}"

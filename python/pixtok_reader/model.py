@@ -113,7 +113,7 @@ class Plan:
         # The details of VQGAN's published network.
         self.published = model.get("variant") == "vqgan"
         self.norm_groups = model.get("norm_groups") or (32 if self.published else None)
-        # config.json says the groups of each width.
+        # config.json states the groups at each width.
         stated = [part for part in (model.get("stem"), *model.get("stages", [])) if part]
         self.stated_groups = {part["channels"]: part["norm_groups"] for part in stated}
         width = model.get("latent_channels") or natural_width

@@ -121,13 +121,13 @@ impl OmittedFiles {
     /// A sentence for each kind of thing that was passed over in `root`, a folder of images.
     pub(super) fn words(&self, root: &Path) -> Vec<String> {
         let endings = EXTENSIONS.join(", ");
-        self.in_words(root, &format!("convert what is a picture, or rename it, to one of {endings}"))
+        self.in_words(root, &format!("convert or rename the pictures among them to one of {endings}"))
     }
 
     /// A sentence for each kind of thing that was passed over in `root`, a folder of tars or of
     /// Parquet files.
     pub(super) fn words_beside_shards(&self, root: &Path) -> Vec<String> {
-        self.in_words(root, "put what is a picture in a folder of its own")
+        self.in_words(root, "put the pictures among them in a folder of their own")
     }
 
     fn in_words(&self, root: &Path, remedy: &str) -> Vec<String> {
@@ -157,7 +157,7 @@ impl OmittedFiles {
         let folders: u64 = self.folders.values().sum();
         let folders = (folders > 0).then(|| {
             format!(
-                "{} passed over in {root} as hidden, thumbnails, deleted files or a system's own: {}",
+                "{} passed over in {root} as hidden or with thumbnails, deleted files or system files: {}",
                 number(folders, "folder is", "folders are"),
                 list(&self.folders, |name, count| {
                     if count > 1 { format!("{name} ({count})") } else { name.to_owned() }
@@ -236,8 +236,8 @@ impl OmittedMembers {
             ),
             said(
                 &self.in_folders,
-                "member of a tar is passed over, since its folder is hidden, thumbnails, deleted files or a system's own",
-                "members of tars are passed over, since their folders are hidden, thumbnails, deleted files or a system's own",
+                "member of a tar is passed over, since its folder is hidden or holds thumbnails, deleted files or system files",
+                "members of tars are passed over, since their folders are hidden or hold thumbnails, deleted files or system files",
             ),
             said(
                 &self.hidden,

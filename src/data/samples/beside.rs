@@ -52,7 +52,7 @@ impl Known {
 
 /// Notes how many of `what` there are, with an example, if there are any.
 fn note(tally: &Tally, what: &str, notes: &mut Vec<String>) {
-    notes.extend(tally.said(|count, example| format!("{what}: {count}, as {example}")));
+    notes.extend(tally.said(|count, example| format!("{what}: {count}, for instance {example}")));
 }
 
 impl Beside {
@@ -263,7 +263,7 @@ impl Beside {
                 .said(|_, example| format!("none of its texts is a string, as on {example}; name another"));
             let reason = match odd {
                 Some(odd) if flag == "--text-column" => odd,
-                _ => "no metadata.jsonl or metadata.csv in the folder says it of an image".to_owned(),
+                _ => "no metadata.jsonl or metadata.csv in the folder gives it for an image".to_owned(),
             };
             return Err(DataError::Unclear(format!("{flag} {name}: {reason}")));
         }
@@ -434,14 +434,14 @@ mod tests {
         assert!(all(&set)[2].image.as_ref().unwrap_err().contains("not UTF-8"));
         let notes = set.notes().join("\n");
         for part in [
-            "name no file below it, not taken: 1, as line 3",
-            "whose image does not exist: 1, as gone.jpg",
-            "repeat an image, not taken: 1, as 1.jpg",
-            "images without a line in the metadata: 3, as 2.jpg",
-            "since metadata has the text of their images: 1, as 1.jpg",
+            "name no file below it, not taken: 1, for instance line 3",
+            "whose image does not exist: 1, for instance gone.jpg",
+            "repeat an image, not taken: 1, for instance 1.jpg",
+            "images without a line in the metadata: 3, for instance 2.jpg",
+            "since metadata has the text of their images: 1, for instance 1.jpg",
             "captions: 3 of 4 images have one",
-            "images without a caption: 1, as 4.jpg",
-            "belong to no image and are not taken: 1, as notes.txt",
+            "images without a caption: 1, for instance 4.jpg",
+            "belong to no image and are not taken: 1, for instance notes.txt",
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
@@ -510,13 +510,16 @@ mod tests {
         }
         assert_eq!(
             set.notes(),
-            [".json files that belong to no image and are not taken: 1, as annotations.json"]
+            [".json files that belong to no image and are not taken: 1, for instance annotations.json"]
         );
         fs::write(root.path().join("metadata.csv"), "file_name,w\n1.jpg,8\n").unwrap();
         let set = SampleSet::open(root.path()).unwrap();
         assert_eq!(all(&set)[0].json, json!({"w": "8"}).as_object().cloned());
         let notes = set.notes().join("\n");
-        assert!(notes.contains("since metadata has a line for their images: 1, as 1.jpg"), "{notes}");
+        assert!(
+            notes.contains("since metadata has a line for their images: 1, for instance 1.jpg"),
+            "{notes}"
+        );
     }
 
     #[test]
@@ -591,6 +594,9 @@ mod tests {
         let root = folder(&["a.png", "captions.csv", "sub/labels.tsv"]);
         let set = SampleSet::open(root.path()).unwrap();
         let words = set.notes().join("\n");
-        assert!(words.contains("tables that are not taken") && words.contains(": 2, as "), "{words}");
+        assert!(
+            words.contains("tables that are not taken") && words.contains(": 2, for instance "),
+            "{words}"
+        );
     }
 }

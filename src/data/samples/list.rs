@@ -98,7 +98,8 @@ impl List {
             return Err(DataError::Unclear(format!("--text-column {name}: {reason}")));
         }
         if let Some((count, example)) = odd {
-            self.notes.push(format!("texts that are no strings and stay in json: {count}, as {example}"));
+            self.notes
+                .push(format!("texts that are no strings and stay in json: {count}, for instance {example}"));
         }
         Ok(())
     }

@@ -27,7 +27,9 @@ impl Walk<'_> {
                     let Some(&[high, low]) = self.bytes.get(start + 2..start + 4) else { return Ok(None) };
                     let length = u16::from_be_bytes([high, low]);
                     if length < 2 {
-                        return Err(broken(&format!("a segment (marker {marker:02X}) of {length} bytes")));
+                        return Err(broken(&format!(
+                            "a segment (marker {marker:02X}) claims a length of {length} bytes"
+                        )));
                     }
                     let end = start + 2 + usize::from(length);
                     if end > self.bytes.len() {

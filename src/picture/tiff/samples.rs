@@ -203,7 +203,7 @@ impl Samples {
             // Three digits are enough in a message.
             let [least, largest] = [least, largest].map(|value| (value * 1000.0).round() / 1000.0);
             return Err(unsupported(&format!(
-                "with samples from {least} to {largest}, not from {} to {} (SMinSampleValue and SMaxSampleValue state another range),",
+                "with samples from {least} to {largest}, not from {} to {} (unless SMinSampleValue and SMaxSampleValue state another range),",
                 range.0, range.1
             )));
         }

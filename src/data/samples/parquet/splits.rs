@@ -145,7 +145,7 @@ fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
         names.iter().map(|name| if name.is_empty() { "." } else { name.as_str() }).collect();
     (names.len() > 1).then(|| {
         format!(
-            "files of several folders are taken together: {}; give one of them for its own",
+            "files of several folders are taken together: {}; give one of the folders to take it alone",
             names.join(", ")
         )
     })
