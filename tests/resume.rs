@@ -63,6 +63,8 @@ fn a_resumed_run_keeps_its_config_and_can_go_on() {
         ],
     );
     assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");
+    let output = scratch.try_resume("run", &["--set=eval.max_images=1"]);
+    ended(&output, 0, &["eval.max_images: 0 -> 1: earlier figures", "are of other images"]);
     // Editing the run's own config by hand is noticed too.
     let written = fs::read_to_string(same.join("config.toml")).unwrap();
     fs::write(same.join("config.toml"), written.replace("batch_size = 4", "batch_size = 5")).unwrap();

@@ -61,9 +61,10 @@ pub enum DataError {
     },
     /// Nothing where the images should be.
     #[error(
-        "{} does not exist; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or \
+        "{} does not exist{}; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or \
          --val-data",
-        .0.display()
+        .0.display(),
+        if .0.is_relative() { " in the current folder" } else { "" }
     )]
     Missing(PathBuf),
     /// A file where a folder is needed.

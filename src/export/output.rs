@@ -66,13 +66,15 @@ impl Output {
         match earlier_job(folder)? {
             Some(earlier) if begun => {
                 // Where the images lie may change; that they are the same their list tells.
-                let mut job = job.clone();
+                let (mut job, mut earlier) = (job.clone(), earlier);
                 if let Some(path) = earlier["set"]["source"]["path"].as_str() {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
                 }
                 // Notes on the input do not affect the files' content.
-                job["set"]["source"]["notes"] = earlier["set"]["source"]["notes"].clone();
+                for job in [&mut job, &mut earlier] {
+                    job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
+                }
                 refuse_another(folder, &differences(&earlier, &job))?;
             }
             // Of a job that came to nothing only its description is there.

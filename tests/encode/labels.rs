@@ -95,7 +95,7 @@ fn what_is_asked_for_and_is_not_there_is_named() {
             &["--data", &data, "--label-column", "gone"],
             &["--label-column gone", "img (struct), label (utf8)"],
         ),
-        (&["--split", "train"], &["--split train is for Parquet files"]),
+        (&["--split", "train"], &["--split train (data.split", "is for Parquet files"]),
         (&["--label-column", "kind"], &["--label-column kind", "metadata.jsonl"]),
         (&["--data", &data, "--classes", "absent.txt"], &["absent.txt"]),
     ] {

@@ -185,7 +185,7 @@ impl Earlier {
     }
 
     /// Refuses fewer steps than the run already has. Returns notes on where it resumes and on what
-    /// a changed number of steps means.
+    /// changed settings mean for it.
     pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
         let (step, steps, path) = (loaded.step, config.train.steps, self.path.display());
@@ -205,6 +205,12 @@ impl Earlier {
                     notes.push(format!("warning: the {whose}learning rate {words}"));
                 }
             }
+        }
+        let changes = config.changes(&self.config)?;
+        if let Some(change) = changes.iter().find(|change| change.key == "eval.max_images") {
+            notes.push(format!(
+                "{change}: earlier figures, the best checkpoint's among them, are of other images"
+            ));
         }
         if step == steps {
             notes.push(format!("{path} is at its last step already; raise train.steps to go on"));
