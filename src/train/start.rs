@@ -130,17 +130,17 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
 
 /// From what the codebook starts.
 fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
-    let from = format!("the codebook starts from {vectors} latent vectors");
-    if vectors < codes {
-        format!(
-            "{from}, all of the first epoch and fewer than its {codes} codes: vectors repeat, moved a little apart; more \
-             training images or fewer codes would give each code a vector of its own"
-        )
-    } else if vectors < wanted {
-        format!("{from}, all of the first epoch")
-    } else {
-        from
+    let mut words = format!("the codebook starts from {vectors} latent vectors");
+    if vectors < wanted {
+        words += ", all of the first epoch";
     }
+    if vectors < codes {
+        words += &format!(", fewer than its {codes} codes: vectors repeat, moved a little apart");
+    }
+    if vectors < codes.min(wanted) {
+        words += "; more training images or fewer codes would give each code a vector of its own";
+    }
+    words
 }
 
 #[cfg(test)]
@@ -205,6 +205,13 @@ mod tests {
         let all = in_words(2000, 4096, 1024);
         assert_eq!(all, "the codebook starts from 2000 latent vectors, all of the first epoch");
         let fewer = in_words(1000, 4096, 1024);
-        assert!(fewer.contains("fewer than its 1024 codes") && fewer.contains("repeat"), "{fewer}");
+        for part in ["all of the first epoch", "fewer than its 1024 codes", "repeat", "more training images"]
+        {
+            assert!(fewer.contains(part), "{part:?} is missing in: {fewer}");
+        }
+        // A large codebook wants fewer vectors than it has codes.
+        let capped = in_words(262_144, 262_144, 1 << 20);
+        assert!(capped.contains("fewer than") && !capped.contains("epoch"), "{capped}");
+        assert!(!capped.contains("more training images"), "{capped}");
     }
 }
