@@ -1,4 +1,5 @@
-//! What is refused or said before the first step of a training, the start of a codebook, and the signals that end both.
+//! What is refused or said before the first step of a training, the start of a codebook, and the
+//! signals that end both.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -116,7 +117,8 @@ fn a_signal_during_the_codebooks_start_saves_what_was_before() {
     let scratch = Scratch::new();
     let slow = "--set=quantizer={kind=\"vq\",codebook_size=16384,codebook_dim=64}";
     let args = [slow, "--set=train.steps=2"];
-    // Two batches of four images, 256 vectors each, and no second epoch for the 65,536 that it wants.
+    // Two batches of four images, 256 vectors each, and no second epoch for the 65,536 that it
+    // wants.
     let output = scratch.try_train("whole", &args);
     let words =
         ["wants 65536 latent vectors", "starts from 2048 latent vectors", "fewer than its 16384 codes"];

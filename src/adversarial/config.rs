@@ -143,7 +143,8 @@ impl Config {
         }
     }
 
-    /// In words, what in a run of `steps` never comes to its full size: the discriminator's learning rate and the weight.
+    /// In words, what in a run of `steps` never comes to its full size: the discriminator's
+    /// learning rate and the weight.
     #[must_use]
     pub fn advice(&self, steps: u64) -> Vec<String> {
         let own = steps.saturating_sub(self.start);
@@ -154,8 +155,8 @@ impl Config {
         let warmup = warmup.map(|advice| advice.replace("optimizer.", "adversarial.optimizer."));
         let ramp = (self.ramp_steps > own).then(|| {
             format!(
-                "adversarial.ramp_steps is {} and there are {own} steps from adversarial.start on, so its weight reaches {:.0} % of \
-                 adversarial.weight at most; shorten the ramp or raise train.steps",
+                "adversarial.ramp_steps is {} and there are {own} steps from adversarial.start on, so its weight \
+                 reaches {:.0} % of adversarial.weight at most; shorten the ramp or raise train.steps",
                 self.ramp_steps,
                 100.0 * own as f64 / self.ramp_steps as f64
             )

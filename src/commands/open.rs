@@ -117,8 +117,8 @@ pub(super) fn of_model_folder(path: &Path) -> Result<Option<Tensors>> {
     Ok(Some(weights))
 }
 
-/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They want no gradients. Says
-/// what of it no new training would be begun with.
+/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They
+/// want no gradients. Says what of it no new training would be begun with.
 pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Opened> {
     let build = |config: &Config, store: &nn::VarStore| {
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())

@@ -156,8 +156,8 @@ impl Config {
         Ok(step.map_err(model::ModelError::from)?)
     }
 
-    /// Refuses what no new training should begin with, though earlier runs that have it still open and go on. Reads
-    /// nothing.
+    /// Refuses what no new training should begin with, though earlier runs that have it still open
+    /// and go on. Reads nothing.
     ///
     /// # Errors
     /// As [`Config::check`].

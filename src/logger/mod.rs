@@ -137,7 +137,8 @@ impl Logger {
         self.terminal.update(step, shown.iter().copied());
     }
 
-    /// Shows what is under way before the first step, where the bar is, no more often than steps are shown.
+    /// Shows what is under way before the first step, where the bar is, no more often than steps
+    /// are shown.
     pub fn status(&mut self, text: &str) {
         self.terminal.status(text);
     }

@@ -69,7 +69,8 @@ impl Terminal {
         }
     }
 
-    /// Says what is under way before the first step, if nothing was drawn for as long as between two steps' lines.
+    /// Says what is under way before the first step, if nothing was drawn for as long as between
+    /// two steps' lines.
     pub(super) fn status(&mut self, text: &str) {
         if self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
             return;

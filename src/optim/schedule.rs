@@ -93,13 +93,14 @@ impl Schedule {
         sampled.fold(0.0, f64::max)
     }
 
-    /// In words, when the warm-up lasts as long as a run of `steps`, or so long that the rate stays under half of its peak.
+    /// In words, when the warm-up lasts as long as a run of `steps`, or so long that the rate stays
+    /// under half of its peak.
     pub(super) fn warmup_advice(&self, lr: f64, steps: u64) -> Option<String> {
         let (warmup, peak) = (self.warmup_steps(), self.peak(steps));
         (warmup > 1 && (warmup >= steps || peak < 0.5)).then(|| {
             format!(
-                "optimizer.schedule.warmup_steps is {warmup} and there are {steps} steps, so the learning rate reaches {:.0} % of \
-                 optimizer.lr at most ({:.3e}); shorten the warm-up or raise train.steps",
+                "optimizer.schedule.warmup_steps is {warmup} and there are {steps} steps, so the learning rate \
+                 reaches {:.0} % of optimizer.lr at most ({:.3e}); shorten the warm-up or raise train.steps",
                 100.0 * peak,
                 lr * peak
             )
@@ -156,7 +157,8 @@ mod tests {
     fn a_warmup_longer_than_the_run_is_said_with_the_peak() {
         let advice = |schedule: &Schedule, steps| schedule.warmup_advice(1e-3, steps);
         let cosine = Schedule::default();
-        // max over s < 40 of (s + 1)/50 × ½(1 + cos(π·s/40)), from Python's math module: 0.22253 at s = 16.
+        // The largest (s + 1)/50 × ½(1 + cos(π·s/40)) for s < 40, from Python's math module:
+        // 0.22253 at s = 16.
         let words = advice(&cosine, 40).unwrap();
         for part in ["warmup_steps is 50", "40 steps", "reaches 22 %", "(2.225e-4)"] {
             assert!(words.contains(part), "{part:?} is missing in: {words}");

@@ -154,8 +154,9 @@ pub trait Quantizer: Debug + Send {
         None
     }
 
-    /// Once, before step 0: k-means and the like, on latents of enough batches from a pass without gradient. Asks `going_on`
-    /// between its iterations and ends early when that says no: its variables may then have changed in part.
+    /// Once, before step 0: k-means and the like, on latents of enough batches from a pass without
+    /// gradient. Asks `going_on` between its iterations and ends early when that says no: its
+    /// variables may then have changed in part.
     ///
     /// # Shapes
     /// `z`: `[B, C, h, w]`.
@@ -204,8 +205,8 @@ pub trait Quantizer: Debug + Send {
         None
     }
 
-    /// What to try when the codebook collapses in a training whose steps have `vectors` latent positions each, for the
-    /// warning.
+    /// What to try when the codebook collapses in a training whose steps have `vectors` latent
+    /// positions each, for the warning.
     fn collapse_remedy(&self, vectors: i64) -> String;
 }
 

@@ -94,7 +94,8 @@ pub trait Settings {
         vec![]
     }
 
-    /// Refuses what no new training should begin with. Earlier runs that have it still open, go on and decode.
+    /// Refuses what no new training should begin with. Earlier runs that have it still open, go on
+    /// and decode.
     ///
     /// # Errors
     /// Names the setting, what is wrong with it and the remedy.
@@ -102,7 +103,8 @@ pub trait Settings {
         Ok(())
     }
 
-    /// What works and is not advised in a training whose steps have `vectors` latent positions each, in a sentence each.
+    /// What works and is not advised in a training whose steps have `vectors` latent positions
+    /// each, in a sentence each.
     fn advice(&self, _vectors: i64) -> Vec<String> {
         self.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
     }

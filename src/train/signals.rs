@@ -1,8 +1,9 @@
-//! Signals that end a training: finish the step, save, leave. Ctrl-C and SIGTERM; SIGHUP, of a terminal that closes; SIGUSR1,
-//! which Slurm's `--signal` sends before the time is over.
+//! Signals that end a training: finish the step, save, leave. Ctrl-C and SIGTERM; SIGHUP, of a
+//! terminal that closes; SIGUSR1, which Slurm's `--signal` sends before the time is over.
 //!
-//! A second Ctrl-C or SIGTERM ends the process at once. SIGHUP and SIGUSR1 never do: a closed terminal often sends two, and
-//! a batch system sends SIGTERM soon after its warning, while what the warning asked for is still being saved.
+//! A second Ctrl-C or SIGTERM ends the process at once. SIGHUP and SIGUSR1 never do: a closed
+//! terminal often sends two, and a batch system sends SIGTERM soon after its warning, while what
+//! the warning asked for is still being saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -54,8 +55,8 @@ fn heard(signals: &[i32]) -> impl Iterator<Item = i32> {
     signals.iter().copied().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
 }
 
-/// The signals that whoever started a process had it ignore, as nohup does with SIGHUP: of its `status`, signal n as bit
-/// n − 1.
+/// The signals that whoever started a process had it ignore, as nohup does with SIGHUP: of its
+/// `status`, signal n as bit n − 1.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

@@ -34,8 +34,8 @@ pub(super) enum Start {
     Stopped,
 }
 
-/// Gives the quantizer the latents of as many first training batches as it wants, of one epoch at most, from a pass
-/// without gradient. The training then begins with the same batches.
+/// Gives the quantizer the latents of as many first training batches as it wants, of one epoch at
+/// most, from a pass without gradient. The training then begins with the same batches.
 pub(super) fn start_quantizer(
     objective: &mut dyn Objective,
     source: &Source,
@@ -79,7 +79,8 @@ fn start_or_undo(
     Ok(outcome)
 }
 
-/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch; nothing after a signal.
+/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch;
+/// nothing after a signal.
 fn first_latents(
     objective: &dyn Objective,
     source: &Source,

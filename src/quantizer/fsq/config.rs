@@ -48,7 +48,8 @@ impl Bound {
         }
     }
 
-    /// Where a dimension of 2 levels goes from one to the other, if that is far from 0, where latents lie.
+    /// Where a dimension of 2 levels goes from one to the other, if that is far from 0, where
+    /// latents lie.
     fn far_flip(self) -> Option<f64> {
         let offset_by_scale = 1.0 / (1.0 + self.epsilon()?);
         // The shift of the bound, by which its offset of half a level is undone at z = 0.
@@ -74,7 +75,8 @@ fn default_levels() -> Vec<i64> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Levels L_i per dimension; K is their product. At least 5 each is the advice; 2 need `bound = "sigmoid"`.
+    /// Levels L_i per dimension; K is their product. At least 5 each is the advice; 2 need the
+    /// bound `sigmoid`.
     #[serde(default = "default_levels")]
     pub levels: Vec<i64>,
     /// The bound; absent: `tanh`. The stages of a residual quantizer have one of their own, and none to choose.
@@ -211,9 +213,9 @@ impl Settings for Config {
         match bound.far_flip().filter(|_| levels.contains(&DEAD_TANH_LEVELS)) {
             None => Ok(()),
             Some(flip) => Err(QuantizerError(format!(
-                "quantizer.levels {levels:?} has a dimension of 2 levels, which hardly ever changes under quantizer.bound = \
-                 \"{}\", since it flips at z = {flip:.1}; train with quantizer.bound = \"sigmoid\", or with kind = \"lfq\" for \
-                 binary digits",
+                "quantizer.levels {levels:?} has a dimension of 2 levels, which hardly ever changes under \
+                 quantizer.bound = \"{}\", since it flips at z = {flip:.1}; train with quantizer.bound = \
+                 \"sigmoid\", or with kind = \"lfq\" for binary digits",
                 bound.name()
             ))),
         }

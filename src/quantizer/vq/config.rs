@@ -74,7 +74,8 @@ pub enum Distance {
 /// Weight of ‖z − sg[e]‖² where the config says none.
 const COMMITMENT_WEIGHT: f64 = 0.25;
 
-/// Share of the vectors that a code would get in even use, under which it may be restarted without harm.
+/// Share of the vectors that a code would get in even use, under which it may be restarted without
+/// harm.
 const FAIR_THRESHOLD: f64 = 0.2;
 
 /// Settings of VQ.
@@ -96,8 +97,9 @@ pub struct Config {
     pub codebook_update: CodebookUpdate,
     /// Where the codes start.
     pub start: Start,
-    /// A code used fewer times a step than this, on moving average, is restarted at a random vector; 0 is never. Times the
-    /// codes it must stay well under the vectors of a step, or nearly every code is restarted at every step.
+    /// A code used fewer times a step than this, on moving average, is restarted at a random
+    /// vector; 0 is never. Times the codes it must stay well under the vectors of a step, or nearly
+    /// every code is restarted at every step.
     pub restart_threshold: f64,
     /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, has 0.1); 0 is none.
     pub entropy_weight: f64,
@@ -152,19 +154,21 @@ impl Config {
         (fair * scale).round() / scale
     }
 
-    /// In words, when more uses than a step of `vectors` has would be needed to keep every code from its restart.
+    /// In words, when more uses than a step of `vectors` has would be needed to keep every code
+    /// from its restart.
     fn restarts_most(&self, vectors: i64) -> Option<String> {
         let (threshold, codes) = (self.restart_threshold, self.codebook_size);
         let needed = threshold * codes as f64;
         (needed > vectors as f64).then(|| {
             format!(
-                "quantizer.restart_threshold {threshold} times {codes} codes is {needed}, over the {vectors} latent vectors of a \
-                 step, so nearly every code is replaced at every step"
+                "quantizer.restart_threshold {threshold} times {codes} codes is {needed}, over the {vectors} \
+                 latent vectors of a step, so nearly every code is replaced at every step"
             )
         })
     }
 
-    /// What to do about the restarts when the codebook collapses in steps of `vectors`, if anything.
+    /// What to do about the restarts when the codebook collapses in steps of `vectors`, if
+    /// anything.
     pub(super) fn restart_remedy(&self, vectors: i64) -> Option<String> {
         let (threshold, fair) = (self.restart_threshold, self.fair_threshold(vectors));
         if let Some(problem) = self.restarts_most(vectors) {
