@@ -77,7 +77,7 @@ impl Case {
         let mut quantizer = config.settings().build(&store.root(), width).unwrap();
         let draw = || Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
         if quantizer.start_vectors().is_some() {
-            quantizer.start(&draw(), Seed(2)).unwrap();
+            quantizer.start(&draw(), Seed(2), &mut || true).unwrap();
         }
         Self { quantizer, z: draw().set_requires_grad(true), g: draw(), _store: store }
     }

@@ -45,7 +45,7 @@ fn trained(config: &Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) 
     Seed(2).reseed_torch();
     let (store, mut quantizer) = quantizer(config.clone(), channels);
     if quantizer.start_vectors().is_some() {
-        quantizer.start(&latents(&[3, channels, 5, 7], 3), Seed(3)).unwrap();
+        quantizer.start(&latents(&[3, channels, 5, 7], 3), Seed(3), &mut || true).unwrap();
         assert_eq!(quantizer.start_vectors(), None, "a second start");
     }
     let statistics = quantizer.quantize(&latents(&[3, channels, 5, 7], 4), TRAIN).statistics;
@@ -202,7 +202,7 @@ fn quantize_is_pure() {
         // Neither the start nor a pass writes into the latents that it was given.
         let (z, untouched) = (latents(&[2, width, 5, 7], 7), latents(&[2, width, 5, 7], 7));
         let (_store, mut quantizer) = numbers::quantizer(config, width);
-        quantizer.start(&z, Seed(3)).unwrap();
+        quantizer.start(&z, Seed(3), &mut || true).unwrap();
         quantizer.update(&quantizer.quantize(&z, TRAIN).statistics, Seed(4));
         assert_eq!(bits(&z), bits(&untouched), "{name}");
     }
@@ -270,7 +270,7 @@ fn images() -> Tensor {
 fn start_and_update(tokenizer: &mut Tokenizer) {
     let z = no_grad(|| tokenizer.latents(&images()));
     if tokenizer.quantizer.start_vectors().is_some() {
-        tokenizer.quantizer.start(&z, Seed(11)).unwrap();
+        tokenizer.quantizer.start(&z, Seed(11), &mut || true).unwrap();
     }
     let statistics = tokenizer.quantizer.quantize(&z, TRAIN).statistics;
     tokenizer.quantizer.update(&statistics, Seed(12));
@@ -472,7 +472,7 @@ proptest! {
         if checked.is_ok() {
             prop_assert_eq!(saved == 0, step.is_ok(), "{}", config);
         }
-        let _ = settings.advice();
+        let _ = settings.advice(channels);
         let written = serde_json::to_value(parsed.clone().resolved()).unwrap();
         prop_assert_eq!(serde_json::from_value::<QuantizerConfig>(written).unwrap(), parsed.clone().resolved());
         // Tables of many codes take long to make, and are no other case.

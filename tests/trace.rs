@@ -32,7 +32,7 @@ fn build(model: &Config, quantizer: Value) -> (nn::VarStore, Tokenizer) {
     let mut tokenizer = Tokenizer::new(&store.root(), model, &quantizer, SIZE).unwrap();
     let latents = no_grad(|| tokenizer.latents(&images(4, SIZE)));
     if tokenizer.quantizer.start_vectors().is_some() {
-        tokenizer.quantizer.start(&latents, Seed(2)).unwrap();
+        tokenizer.quantizer.start(&latents, Seed(2), &mut || true).unwrap();
     }
     (store, tokenizer)
 }

@@ -143,6 +143,27 @@ impl Config {
         }
     }
 
+    /// In words, what in a run of `steps` never comes to its full size: the discriminator's
+    /// learning rate and the weight.
+    #[must_use]
+    pub fn advice(&self, steps: u64) -> Vec<String> {
+        let own = steps.saturating_sub(self.start);
+        if own == 0 {
+            return vec![];
+        }
+        let warmup = self.optimizer.warmup_advice(own);
+        let warmup = warmup.map(|advice| advice.replace("optimizer.", "adversarial.optimizer."));
+        let ramp = (self.ramp_steps > own).then(|| {
+            format!(
+                "adversarial.ramp_steps is {} and there are {own} steps from adversarial.start on, so its weight \
+                 reaches {:.0} % of adversarial.weight at most; shorten the ramp or raise train.steps",
+                self.ramp_steps,
+                100.0 * own as f64 / self.ramp_steps as f64
+            )
+        });
+        warmup.into_iter().chain(ramp).collect()
+    }
+
     /// Of the tokenizer, from the logits of its reconstructions: [`GanLoss::of_tokenizer`].
     pub fn of_tokenizer(&self, fake: &Tensor) -> Tensor {
         self.tokenizer_loss.unwrap_or(self.loss).of_tokenizer(fake)
@@ -166,6 +187,21 @@ mod tests {
         assert_eq!([0, 99].map(|step| config.weight_at(step)), [None, None]);
         assert_eq!([100, 101, 103, 500].map(|step| config.weight_at(step)), [0.2, 0.4, 0.8, 0.8].map(Some));
         assert_eq!(Config { ramp_steps: 0, ..config }.weight_at(100), Some(0.8));
+    }
+
+    #[test]
+    fn a_warmup_and_a_ramp_longer_than_the_run_are_said() {
+        let config = Config { start: 100, ramp_steps: 80, ..Config::default() };
+        let advice = config.advice(140);
+        assert_eq!(advice.len(), 2, "{advice:?}");
+        let warmup = "adversarial.optimizer.schedule.warmup_steps is 50 and there are 40 steps";
+        assert!(
+            advice[0].starts_with(warmup) && advice[0].contains("of adversarial.optimizer.lr"),
+            "{advice:?}"
+        );
+        assert!(advice[1].contains("ramp_steps is 80") && advice[1].contains("reaches 50 %"), "{advice:?}");
+        assert_eq!(config.advice(100), [""; 0], "it never takes part, which is said elsewhere");
+        assert_eq!(config.advice(700), [""; 0]);
     }
 
     #[test]

@@ -73,7 +73,8 @@ Examples:
   pixtok train --resume checkpoints/photos96-fsq --set train.steps=4000
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
-5 non-finite loss, 6 too many bad images, 130 and 143 stopped by a signal after saving.";
+5 non-finite loss, 6 too many bad images; 129, 130, 138 and 143 stopped by SIGHUP, Ctrl-C, SIGUSR1
+and SIGTERM after saving.";
 
 const EVAL_HELP: &str = "\
 Examples:

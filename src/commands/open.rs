@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result};
 use tch::{Device, nn};
 
-use super::Misuse;
+use super::{Misuse, note};
 use crate::checkpoint::{RunFolder, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::Config;
@@ -117,7 +117,8 @@ pub(super) fn of_model_folder(path: &Path) -> Result<Option<Tensors>> {
     Ok(Some(weights))
 }
 
-/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They want no gradients.
+/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They
+/// want no gradients. Says what of it no new training would be begun with.
 pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Opened> {
     let build = |config: &Config, store: &nn::VarStore| {
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
@@ -129,6 +130,7 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         let file = path.join(MODEL).display().to_string();
         copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
         store.freeze();
+        note_outdated(path, &config);
         return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), store });
     }
     let folder = run_folder(path)?;
@@ -138,7 +140,15 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     let tokenizer = build(&config, &store)?;
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
     store.freeze();
+    note_outdated(path, &config);
     Ok(Opened { config, tokenizer, step: Some(step), parameters: parameters(&store), store })
+}
+
+/// Prints what no new training would be begun with.
+fn note_outdated(path: &Path, config: &Config) {
+    if let Err(problem) = config.quantizer.settings().check_new_training() {
+        note(&format!("{}: {problem}", path.display()));
+    }
 }
 
 impl Opened {

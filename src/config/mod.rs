@@ -156,13 +156,45 @@ impl Config {
         Ok(step.map_err(model::ModelError::from)?)
     }
 
+    /// Refuses what no new training should begin with, though earlier runs that have it still open
+    /// and go on. Reads nothing.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn check_new_training(&self) -> Result<(), ResolveError> {
+        // A quantizer that stays as it is learns nothing that could go wrong.
+        if self.train.keeps_tokens() {
+            return Ok(());
+        }
+        Ok(self.quantizer.settings().check_new_training().map_err(model::ModelError::from)?)
+    }
+
+    /// What works and is not advised, or cannot do what it is there for, in a sentence each.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
+        let settings = self.quantizer.settings();
+        let mut advice = if self.train.freeze.contains(&train::Part::Quantizer) {
+            settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
+        } else {
+            settings.advice(self.vectors_of(self.train.batch_size)?)
+        };
+        advice.extend(self.optimizer.warmup_advice(self.train.steps));
+        advice.extend(self.adversarial.iter().flat_map(|adversarial| adversarial.advice(self.train.steps)));
+        Ok(advice)
+    }
+
     /// Latent vectors that the quantizer gets at one time in training.
     ///
     /// # Errors
     /// As [`Config::check`].
     pub fn vectors_of_a_micro_batch(&self) -> Result<i64, ResolveError> {
-        let images = (self.train.batch_size / self.train.micro_batches) as i64;
-        Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images))
+        self.vectors_of(self.train.batch_size / self.train.micro_batches)
+    }
+
+    fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
+        Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
     }
 
     /// How a step in micro-batches differs from one whole batch, apart from rounding and random

@@ -137,6 +137,17 @@ impl Logger {
         self.terminal.update(step, shown.iter().copied());
     }
 
+    /// Shows what is under way before the first step, where the bar is, no more often than steps
+    /// are shown.
+    pub fn status(&mut self, text: &str) {
+        self.terminal.status(text);
+    }
+
+    /// The time left is reckoned from here on.
+    pub fn begin_steps(&mut self) {
+        self.terminal.begin_steps();
+    }
+
     /// Prints a line above the bar.
     pub fn note(&mut self, text: &str) {
         self.terminal.line(text);

@@ -15,6 +15,7 @@ pub(super) struct Terminal {
     total_steps: u64,
     start_step: u64,
     step: u64,
+    /// When the steps did, or the run.
     begun: Instant,
     /// The newest value under each label, in the order in which the labels first came.
     shown: Vec<(String, f64)>,
@@ -56,13 +57,34 @@ impl Terminal {
                 None => self.shown.push((label.to_owned(), value)),
             }
         }
-        let every = match &self.face {
-            Face::Bar(_) => BAR_EVERY,
-            Face::Lines { every, .. } => *every,
-        };
-        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= every) {
+        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= self.every()) {
             self.draw();
         }
+    }
+
+    fn every(&self) -> Duration {
+        match &self.face {
+            Face::Bar(_) => BAR_EVERY,
+            Face::Lines { every, .. } => *every,
+        }
+    }
+
+    /// Says what is under way before the first step, if nothing was drawn for as long as between
+    /// two steps' lines.
+    pub(super) fn status(&mut self, text: &str) {
+        if self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        match &mut self.face {
+            Face::Bar(bar) => bar.set_message(format!(" · {text}")),
+            Face::Lines { out, .. } => drop(writeln!(out, "{text}")),
+        }
+    }
+
+    /// Starts the clock of the time left; the first step will be drawn.
+    pub(super) fn begin_steps(&mut self) {
+        (self.begun, self.drawn) = (Instant::now(), None);
     }
 
     /// Prints a line of its own, above the bar.
@@ -187,6 +209,24 @@ mod tests {
         assert_eq!(lines[1], "step 600/600 · loss 8.33e-4");
         assert_eq!(lines_of(Duration::ZERO, &[1, 2, 3]).len(), 3, "nothing is drawn twice");
         assert_eq!(lines_of(Duration::ZERO, &[]).len(), 0);
+    }
+
+    #[test]
+    fn what_comes_before_the_first_step_is_shown_and_takes_none_of_its_time() {
+        let screen = Screen::default();
+        let face = Face::Lines { out: Box::new(screen.clone()), every: Duration::from_secs(100) };
+        let mut terminal = Terminal::new(600, 0, face);
+        terminal.status("too early");
+        terminal.begun = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap();
+        terminal.status("the codebook's start: 5 of 9");
+        terminal.status("too soon");
+        terminal.begin_steps();
+        terminal.update(1, std::iter::empty());
+        drop(terminal);
+        let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
+        assert!(text.starts_with("the codebook's start: 5 of 9\nstep 1/600"), "{text}");
+        assert!(!text.contains("too"), "{text}");
+        assert!(text.contains(" · 00:00:0"), "the hour before the steps is not theirs: {text}");
     }
 
     #[test]

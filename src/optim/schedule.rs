@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::OptimError;
 
+/// At about how many steps of a long warm-up its curve is looked at.
+const PEAK_SAMPLES: u64 = 10_000;
+
 /// A schedule; its factor multiplies `optimizer.lr`. Every kind starts with a linear warm-up, whose factor
 /// min(1, (step + 1) / warmup_steps) multiplies the curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +84,29 @@ impl Schedule {
         warmup.min(1.0) * curve
     }
 
+    /// The largest factor of a run of `steps`.
+    fn peak(&self, steps: u64) -> f64 {
+        // Every curve falls or stays level after the warm-up.
+        let last = self.warmup_steps().min(steps.saturating_sub(1));
+        let stride = usize::try_from(last / PEAK_SAMPLES + 1).unwrap_or(usize::MAX);
+        let sampled = (0..=last).step_by(stride).chain([last]).map(|step| self.factor(step, steps));
+        sampled.fold(0.0, f64::max)
+    }
+
+    /// In words, when the warm-up lasts as long as a run of `steps`, or so long that the rate stays
+    /// under half of its peak.
+    pub(super) fn warmup_advice(&self, lr: f64, steps: u64) -> Option<String> {
+        let (warmup, peak) = (self.warmup_steps(), self.peak(steps));
+        (warmup > 1 && (warmup >= steps || peak < 0.5)).then(|| {
+            format!(
+                "optimizer.schedule.warmup_steps is {warmup} and there are {steps} steps, so the learning rate \
+                 reaches {:.0} % of optimizer.lr at most ({:.3e}); shorten the warm-up or raise train.steps",
+                100.0 * peak,
+                lr * peak
+            )
+        })
+    }
+
     /// Refuses what cannot work in a run of `steps`.
     pub(super) fn check(&self, steps: u64) -> Result<(), OptimError> {
         let fail = |message: String| Err(OptimError::Config(message));
@@ -125,6 +151,32 @@ mod tests {
         assert_eq!([0, 3, 15].map(|step| inverse.factor(step, 100)), [0.25, 1.0, 0.5]);
         assert_eq!(Schedule::Constant { warmup_steps: 2 }.factor(0, 9), 0.5);
         assert_eq!(Schedule::Constant { warmup_steps: 0 }.factor(0, 9), 1.0);
+    }
+
+    #[test]
+    fn a_warmup_longer_than_the_run_is_said_with_the_peak() {
+        let advice = |schedule: &Schedule, steps| schedule.warmup_advice(1e-3, steps);
+        let cosine = Schedule::default();
+        // The largest (s + 1)/50 × ½(1 + cos(π·s/40)) for s < 40, from Python's math module:
+        // 0.22253 at s = 16.
+        let words = advice(&cosine, 40).unwrap();
+        for part in ["warmup_steps is 50", "40 steps", "reaches 22 %", "(2.225e-4)"] {
+            assert!(words.contains(part), "{part:?} is missing in: {words}");
+        }
+        // As long as the run, or so nearly that the cosine is far down when it ends.
+        assert!(advice(&cosine, 50).unwrap().contains("reaches 27 %"));
+        assert!(advice(&cosine, 80).is_some() && advice(&cosine, 150).is_none());
+        let constant = Schedule::Constant { warmup_steps: 50 };
+        assert!(advice(&constant, 40).unwrap().contains("reaches 80 %"));
+        assert!(advice(&constant, 60).is_none());
+        for (warmup_steps, steps) in [(0, 1), (1, 1), (5, 12), (1_000_000_000, 2_000_000_000)] {
+            assert_eq!(advice(&Schedule::Constant { warmup_steps }, steps), None);
+        }
+        let long = Schedule::Constant { warmup_steps: 2_000_000_000 };
+        assert!(advice(&long, 1_000_000_000).unwrap().contains("reaches 50 %"));
+        let wsd = Schedule::Wsd { warmup_steps: 30, decay_steps: 35, final_factor: 0.0 };
+        assert!(advice(&wsd, 40).is_some());
+        assert!(advice(&Schedule::InverseSqrt { warmup_steps: 50 }, 10).unwrap().contains("reaches 20 %"));
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Quantizer for Bsq {
         Some(self.signs.radix())
     }
 
-    fn collapse_remedy(&self) -> String {
+    fn collapse_remedy(&self, _vectors: i64) -> String {
         REMEDY.into()
     }
 }

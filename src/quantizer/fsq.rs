@@ -86,8 +86,8 @@ impl Quantizer for Fsq {
         Some(&self.radix)
     }
 
-    fn collapse_remedy(&self) -> String {
-        "lower optimizer.lr or lengthen the warm-up, or choose fewer levels (quantizer.levels)".into()
+    fn collapse_remedy(&self, _vectors: i64) -> String {
+        "lower optimizer.lr or lengthen the warm-up".into()
     }
 }
 

@@ -9,8 +9,8 @@ use tch::{Tensor, nn};
 use super::digits::MixedRadix;
 use super::parts::{Gathered, Parts, error_inside, inside};
 use super::{
-    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Statistic,
-    UpdateReport, require,
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
+    Statistic, UpdateReport, require,
 };
 use crate::seed::Seed;
 
@@ -85,8 +85,12 @@ impl Settings for Config {
         self.each.settings().batch_terms().into_iter().map(|key| format!("each.{key}")).collect()
     }
 
-    fn advice(&self) -> Option<String> {
-        self.each.settings().advice().map(|advice| inside(&advice))
+    fn check_new_training(&self) -> Result<(), QuantizerError> {
+        self.each.settings().check_new_training().map_err(error_inside)
+    }
+
+    fn advice(&self, vectors: i64) -> Vec<String> {
+        self.each.settings().advice(vectors).iter().map(|advice| inside(advice)).collect()
     }
 }
 
@@ -124,12 +128,20 @@ impl Quantizer for Grouped {
         self.groups.0[0].start_vectors()
     }
 
-    fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
+    fn start(
+        &mut self,
+        z: &Tensor,
+        seed: Seed,
+        going_on: &mut dyn FnMut() -> bool,
+    ) -> Result<StartOutcome, QuantizerError> {
         let channels = self.split(z);
         for ((i, group), z) in (0..).zip(&mut self.groups.0).zip(&channels) {
-            group.start(z, seed.derive("part", &[i])).map_err(error_inside)?;
+            let outcome = group.start(z, seed.derive("part", &[i]), going_on).map_err(error_inside)?;
+            if outcome == StartOutcome::Stopped {
+                return Ok(outcome);
+            }
         }
-        Ok(())
+        Ok(StartOutcome::Whole)
     }
 
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
@@ -169,7 +181,7 @@ impl Quantizer for Grouped {
         self.groups.0[0].digits()
     }
 
-    fn collapse_remedy(&self) -> String {
-        inside(&self.groups.0[0].collapse_remedy())
+    fn collapse_remedy(&self, vectors: i64) -> String {
+        inside(&self.groups.0[0].collapse_remedy(vectors))
     }
 }

@@ -241,7 +241,7 @@ impl Quantizer for Ibq {
         CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
     }
 
-    fn collapse_remedy(&self) -> String {
+    fn collapse_remedy(&self, _vectors: i64) -> String {
         "raise quantizer.entropy_weight, or choose a smaller quantizer.codebook_size".into()
     }
 }

@@ -26,8 +26,9 @@ pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
     vectors.index_select(0, &order.remainder(n))
 }
 
-/// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a hundredth of their
-/// spread. `placed` puts means where codes can be (on the unit sphere, or where they are).
+/// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a
+/// hundredth of their spread. `placed` puts means where codes can be (on the unit sphere, or where
+/// they are). Nothing, if `going_on`, which is asked before each iteration, says no.
 ///
 /// # Shapes
 /// `vectors [N, D]` -> means `[K, D]`, counts `[K]`.
@@ -39,7 +40,8 @@ pub fn kmeans(
     seed: Seed,
     budget: MemoryBudget,
     placed: impl Fn(Tensor) -> Tensor,
-) -> Clusters {
+    going_on: &mut dyn FnMut() -> bool,
+) -> Option<Clusters> {
     let mut means = sample_rows(vectors, k, seed.derive("means", &[]));
     if vectors.size()[0] < k {
         let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
@@ -47,10 +49,11 @@ pub fn kmeans(
         seed.derive("jitter", &[]).fill_gaussian(&noise, 0.0, 0.01);
         means += noise * spread;
     }
-    lloyd(vectors, placed(means), iterations, budget, placed)
+    lloyd(vectors, placed(means), iterations, budget, placed, going_on)
 }
 
-/// `iterations` of assignment and mean, from given means.
+/// `iterations` of assignment and mean, from given means; nothing, if `going_on` says no before one
+/// of them.
 ///
 /// # Shapes
 /// `vectors [N, D]`, `means [K, D]`.
@@ -61,10 +64,14 @@ pub fn lloyd(
     iterations: usize,
     budget: MemoryBudget,
     placed: impl Fn(Tensor) -> Tensor,
-) -> Clusters {
+    going_on: &mut dyn FnMut() -> bool,
+) -> Option<Clusters> {
     let k = means.size()[0];
     let mut counts = Tensor::zeros([k], (Kind::Float, vectors.device()));
     for _ in 0..iterations {
+        if !going_on() {
+            return None;
+        }
         let sums;
         let block = |first, n| means.narrow(0, first, n);
         let chosen = nearest(vectors, k, block, Nearness::Euclidean, budget);
@@ -72,7 +79,7 @@ pub fn lloyd(
         let filled = placed(sums / counts.clamp_min(1.0).unsqueeze(1));
         means = filled.where_self(&counts.gt(0.0).unsqueeze(1), &means);
     }
-    Clusters { means, counts }
+    Some(Clusters { means, counts })
 }
 
 #[cfg(test)]
@@ -87,7 +94,8 @@ mod tests {
         let noise = Tensor::randn([300, 2], (Kind::Float, Device::Cpu));
         let vectors = centres.repeat([100, 1]) + noise;
         let start = &centres + 5.0;
-        let clusters = lloyd(&vectors, start, 10, MemoryBudget::default(), |means| means);
+        let clusters =
+            lloyd(&vectors, start, 10, MemoryBudget::default(), |means| means, &mut || true).unwrap();
         assert_eq!(clusters.counts, Tensor::full([3], 100.0, (Kind::Float, Device::Cpu)));
         assert!((&clusters.means - &centres).abs().max().double_value(&[]) < 0.5);
     }
@@ -95,9 +103,23 @@ mod tests {
     #[test]
     fn fewer_vectors_than_means_gives_distinct_means() {
         let vectors = Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0, 5.0, 5.0]).view([3, 2]);
-        let clusters = kmeans(&vectors, 7, 0, Seed(2), MemoryBudget::default(), |means| means);
+        let clusters =
+            kmeans(&vectors, 7, 0, Seed(2), MemoryBudget::default(), |means| means, &mut || true).unwrap();
         let (unique, _, _) = clusters.means.unique_dim(0, true, false, false);
         assert_eq!(unique.size(), [7, 2]);
+    }
+
+    #[test]
+    fn stops_between_iterations_when_told_to() {
+        let vectors = Tensor::from_slice(&[0f32, 0.0, 1.0, 1.0, 5.0, 5.0]).view([3, 2]);
+        let mut asked = 0;
+        let mut three = || {
+            asked += 1;
+            asked <= 3
+        };
+        let clusters = kmeans(&vectors, 2, 10, Seed(2), MemoryBudget::default(), |means| means, &mut three);
+        assert!(clusters.is_none());
+        assert_eq!(asked, 4, "asked before each iteration, and not after the no");
     }
 
     #[test]
@@ -106,8 +128,9 @@ mod tests {
         let numbers: std::collections::HashMap<_, _> =
             Tensor::read_safetensors(path).unwrap().into_iter().collect();
         let vectors = numbers["z1"].permute([0, 2, 3, 1]).reshape([-1, 8]);
+        let initial = numbers["kmeans/initial"].copy();
         let clusters =
-            lloyd(&vectors, numbers["kmeans/initial"].copy(), 10, MemoryBudget::default(), |means| means);
+            lloyd(&vectors, initial, 10, MemoryBudget::default(), |means| means, &mut || true).unwrap();
         assert_eq!(clusters.counts, numbers["kmeans/counts"].to_kind(Kind::Float));
         let theirs = &numbers["kmeans/means"];
         let worst = (&clusters.means - theirs).abs().max().double_value(&[]);

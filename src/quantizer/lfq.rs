@@ -138,7 +138,7 @@ impl Quantizer for Lfq {
         Some(self.0.radix())
     }
 
-    fn collapse_remedy(&self) -> String {
+    fn collapse_remedy(&self, _vectors: i64) -> String {
         REMEDY.into()
     }
 }

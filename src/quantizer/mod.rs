@@ -112,6 +112,15 @@ impl CodebookShape {
     }
 }
 
+/// How [`Quantizer::start`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartOutcome {
+    /// Done.
+    Whole,
+    /// Told to stop; what it changed so far is of no use.
+    Stopped,
+}
+
 /// What [`Quantizer::update`] changed.
 #[derive(Debug, Default)]
 pub struct UpdateReport {
@@ -145,15 +154,22 @@ pub trait Quantizer: Debug + Send {
         None
     }
 
-    /// Once, before step 0: k-means and the like, on latents of enough batches from a pass without gradient.
+    /// Once, before step 0: k-means and the like, on latents of enough batches from a pass without
+    /// gradient. Asks `going_on` between its iterations and ends early when that says no: its
+    /// variables may then have changed in part.
     ///
     /// # Shapes
     /// `z`: `[B, C, h, w]`.
     ///
     /// # Errors
     /// When the latents cannot start a codebook (not finite).
-    fn start(&mut self, _z: &Tensor, _seed: Seed) -> Result<(), QuantizerError> {
-        Ok(())
+    fn start(
+        &mut self,
+        _z: &Tensor,
+        _seed: Seed,
+        _going_on: &mut dyn FnMut() -> bool,
+    ) -> Result<StartOutcome, QuantizerError> {
+        Ok(StartOutcome::Whole)
     }
 
     /// Rounds a latent to codes. Pure: never changes `self`.
@@ -189,8 +205,9 @@ pub trait Quantizer: Debug + Send {
         None
     }
 
-    /// What to try when the codebook collapses, for the warning.
-    fn collapse_remedy(&self) -> String;
+    /// What to try when the codebook collapses in a training whose steps have `vectors` latent
+    /// positions each, for the warning.
+    fn collapse_remedy(&self, vectors: i64) -> String;
 }
 
 /// Which quantizer, with its settings; `kind` names it in the config.

@@ -11,8 +11,8 @@ use super::digits::MixedRadix;
 use super::parts::{Gathered, Parts, error_inside, inside};
 use super::projection::Projection;
 use super::{
-    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Statistic,
-    UpdateReport, require,
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
+    Statistic, UpdateReport, require,
 };
 use crate::layers::as_kind;
 use crate::seed::Seed;
@@ -88,8 +88,8 @@ impl Settings for Config {
         self.each.settings().batch_terms().into_iter().map(|key| format!("each.{key}")).collect()
     }
 
-    fn advice(&self) -> Option<String> {
-        self.each.settings().advice().map(|advice| inside(&advice))
+    fn advice(&self, vectors: i64) -> Vec<String> {
+        self.each.settings().stage_advice(vectors).iter().map(|advice| inside(advice)).collect()
     }
 }
 
@@ -137,16 +137,25 @@ impl Quantizer for Residual {
     }
 
     /// Stage after stage, each on what the started ones leave over.
-    fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
+    fn start(
+        &mut self,
+        z: &Tensor,
+        seed: Seed,
+        going_on: &mut dyn FnMut() -> bool,
+    ) -> Result<StartOutcome, QuantizerError> {
         no_grad(|| {
             in_full_precision(|| {
                 let mut rest = self.input(z);
                 for (i, stage) in (0..).zip(&mut self.stages.0) {
-                    stage.start(&rest, seed.derive("part", &[i])).map_err(error_inside)?;
+                    let outcome =
+                        stage.start(&rest, seed.derive("part", &[i]), going_on).map_err(error_inside)?;
+                    if outcome == StartOutcome::Stopped {
+                        return Ok(outcome);
+                    }
                     // A new tensor: without a projection the first one is the caller's.
                     rest = &rest - stage.quantize(&rest, Mode::Eval).latent;
                 }
-                Ok(())
+                Ok(StartOutcome::Whole)
             })
         })
     }
@@ -195,8 +204,8 @@ impl Quantizer for Residual {
         self.stages.0[0].digits()
     }
 
-    fn collapse_remedy(&self) -> String {
-        format!("{}, or fewer quantizer.stages", inside(&self.stages.0[0].collapse_remedy()))
+    fn collapse_remedy(&self, vectors: i64) -> String {
+        format!("{}, or fewer quantizer.stages", inside(&self.stages.0[0].collapse_remedy(vectors)))
     }
 }
 

@@ -94,9 +94,24 @@ pub trait Settings {
         vec![]
     }
 
-    /// What works and is not advised, in one sentence.
-    fn advice(&self) -> Option<String> {
-        None
+    /// Refuses what no new training should begin with. Earlier runs that have it still open, go on
+    /// and decode.
+    ///
+    /// # Errors
+    /// Names the setting, what is wrong with it and the remedy.
+    fn check_new_training(&self) -> Result<(), QuantizerError> {
+        Ok(())
+    }
+
+    /// What works and is not advised in a training whose steps have `vectors` latent positions
+    /// each, in a sentence each.
+    fn advice(&self, _vectors: i64) -> Vec<String> {
+        self.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
+    }
+
+    /// As [`Settings::advice`], for a stage of a residual quantizer.
+    fn stage_advice(&self, vectors: i64) -> Vec<String> {
+        self.advice(vectors)
     }
 }
 

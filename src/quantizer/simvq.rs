@@ -167,7 +167,7 @@ impl Quantizer for SimVq {
         CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
     }
 
-    fn collapse_remedy(&self) -> String {
+    fn collapse_remedy(&self, _vectors: i64) -> String {
         "lower optimizer.lr, or choose a smaller quantizer.codebook_size or quantizer.codebook_dim".into()
     }
 }

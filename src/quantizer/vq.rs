@@ -17,7 +17,7 @@ use super::statistic::{Statistic, pool, sum};
 use super::vectors::{grid_from_vectors, normalised, vectors_from_grid};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
-    UpdateReport,
+    StartOutcome, UpdateReport,
 };
 use crate::layers::as_kind;
 use crate::seed::Seed;
@@ -182,7 +182,12 @@ impl Quantizer for Vq {
         wanted.then(|| (4 * self.config.codebook_size).min(MAX_START_VECTORS))
     }
 
-    fn start(&mut self, z: &Tensor, seed: Seed) -> Result<(), QuantizerError> {
+    fn start(
+        &mut self,
+        z: &Tensor,
+        seed: Seed,
+        going_on: &mut dyn FnMut() -> bool,
+    ) -> Result<StartOutcome, QuantizerError> {
         no_grad(|| {
             in_full_precision(|| {
                 let vectors = vectors_from_grid(&self.comparable(z));
@@ -201,14 +206,16 @@ impl Quantizer for Vq {
                     seed,
                     config.memory_budget,
                     |means| self.as_codes(means),
+                    going_on,
                 );
+                let Some(clusters) = clusters else { return Ok(StartOutcome::Stopped) };
                 self.codebook.copy_(&clusters.means);
                 if let Some(sums) = &mut self.sums {
                     sums.copy_(&(&clusters.means * clusters.counts.unsqueeze(1)));
                     self.counts.copy_(&clusters.counts);
                 }
                 let _ = self.started.fill_(1.0);
-                Ok(())
+                Ok(StartOutcome::Whole)
             })
         })
     }
@@ -255,13 +262,12 @@ impl Quantizer for Vq {
         })
     }
 
-    fn collapse_remedy(&self) -> String {
-        let first = if self.config.restart_threshold > 0.0 {
-            "raise quantizer.restart_threshold"
-        } else {
-            "set quantizer.restart_threshold (1.0, or a fifth of a step's vectors per code where that is less)"
-        };
-        format!("{first}, choose a smaller quantizer.codebook_size, or use kind = \"fsq\"")
+    fn collapse_remedy(&self, vectors: i64) -> String {
+        let restarts = self.config.restart_remedy(vectors).map(|remedy| format!("{remedy}, "));
+        format!(
+            "{}choose a smaller quantizer.codebook_size, or use kind = \"fsq\"",
+            restarts.unwrap_or_default()
+        )
     }
 }
 

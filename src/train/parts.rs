@@ -45,7 +45,7 @@ pub struct Parts {
     pub accept_inexact: bool,
     /// Save at step 0: what the run starts from is nowhere else in its folder.
     pub save_first: bool,
-    /// Ctrl-C and SIGTERM.
+    /// Those that end a training.
     pub signals: Signals,
 }
 

@@ -1,16 +1,25 @@
-//! Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): finish the step, save and stop. A second
-//! signal ends the process at once.
+//! Signals that end a training: finish the step, save, leave. Ctrl-C and SIGTERM; SIGHUP, of a
+//! terminal that closes; SIGUSR1, which Slurm's `--signal` sends before the time is over.
+//!
+//! A second Ctrl-C or SIGTERM ends the process at once. SIGHUP and SIGUSR1 never do: a closed
+//! terminal often sends two, and a batch system sends SIGTERM soon after its warning, while what
+//! the warning asked for is still being saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, io};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 /// The signal that came, if one did.
 #[derive(Debug, Clone, Default)]
-pub struct Signals(Arc<AtomicUsize>);
+pub struct Signals {
+    /// SIGINT or SIGTERM.
+    asked: Arc<AtomicUsize>,
+    /// SIGHUP or SIGUSR1.
+    warned: Arc<AtomicUsize>,
+}
 
 impl Signals {
     /// Listens from now on.
@@ -18,28 +27,49 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> io::Result<Self> {
-        let came = Arc::new(AtomicUsize::new(0));
-        let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
+        let (signals, again) = (Self::default(), Arc::new(AtomicBool::new(false)));
+        for signal in heard(&[SIGINT, SIGTERM]) {
             // In this order: the first signal only arms the exit that the second one takes.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
-            flag::register_usize(signal, Arc::clone(&came), signal as usize)?;
+            flag::register_usize(signal, Arc::clone(&signals.asked), signal as usize)?;
         }
-        Ok(Self(came))
+        for signal in heard(&[SIGHUP, SIGUSR1]) {
+            flag::register_usize(signal, Arc::clone(&signals.warned), signal as usize)?;
+        }
+        Ok(signals)
     }
 
-    /// The number of the signal that came.
+    /// The number of the signal that came; of several, of SIGINT or SIGTERM.
     #[must_use]
     pub fn came(&self) -> Option<i32> {
-        i32::try_from(self.0.load(Ordering::Relaxed)).ok().filter(|&signal| signal > 0)
+        let number = |came: &AtomicUsize| i32::try_from(came.load(Ordering::Relaxed)).ok();
+        [&self.asked, &self.warned].into_iter().filter_map(|came| number(came)).find(|&signal| signal > 0)
     }
 }
 
-/// Whether the process was started with the signal ignored, as nohup does. Only known on Linux.
-fn is_ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Those that this process does not ignore.
+fn heard(signals: &[i32]) -> impl Iterator<Item = i32> {
+    // Only Linux tells.
+    let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+    signals.iter().copied().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
+}
+
+/// The signals that whoever started a process had it ignore, as nohup does with SIGHUP: of its
+/// `status`, signal n as bit n − 1.
+fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (signal - 1)) != 0
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let status = "Name:\tpixtok\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        assert_eq!(ignored(status), 1 << (SIGHUP - 1) | 1 << 12);
+        assert_eq!(ignored("Name:\tpixtok\n"), 0);
+    }
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use tch::{Device, Tensor};
 
-use super::{Objective, TrainError};
+use super::{Objective, Part, Signals, TrainError};
 use crate::data::{Cursor, Dataset, Loader};
+use crate::logger::Logger;
 use crate::model::images_from_bytes;
+use crate::quantizer::{QuantizerError, StartOutcome};
 use crate::seed::Seed;
 use crate::torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
-/// Where the latents come from.
+/// Where the latents come from, and who may end the wait for them.
 pub(super) struct Source<'a> {
     pub dataset: &'a Arc<Dataset>,
     pub data: &'a crate::data::Config,
@@ -18,16 +20,73 @@ pub(super) struct Source<'a> {
     pub seed: Seed,
     pub device: Device,
     pub precision: Precision,
+    pub signals: &'a Signals,
 }
 
-/// Gives the quantizer the latents of as many first training batches as it wants, from a pass without gradient; says
-/// of how many vectors. The training then begins with the same batches.
+/// What became of the quantizer's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// This quantizer has none, or it is over.
+    NotWanted,
+    /// The codes lie where the latents are.
+    Done,
+    /// A signal came; everything is as it was before.
+    Stopped,
+}
+
+/// Gives the quantizer the latents of as many first training batches as it wants, of one epoch at
+/// most, from a pass without gradient. The training then begins with the same batches.
 pub(super) fn start_quantizer(
     objective: &mut dyn Objective,
     source: &Source,
-) -> Result<Option<i64>, TrainError> {
+    logger: &mut Logger,
+) -> Result<Start, TrainError> {
     let wanted = objective.tokenizer().quantizer.start_vectors();
-    let Some(wanted) = wanted.filter(|_| objective.starts_quantizer()) else { return Ok(None) };
+    let Some(wanted) = wanted.filter(|_| objective.starts_quantizer()) else { return Ok(Start::NotWanted) };
+    logger.note(&format!("the codebook's start wants {wanted} latent vectors of the first training images"));
+    let Some(latents) = first_latents(&*objective, source, logger, wanted)? else {
+        return Ok(Start::Stopped);
+    };
+    let codes = objective.tokenizer().quantizer.codebook().size;
+    logger.note(&in_words(vectors_of(&latents), wanted, codes));
+    let mut rounds = 0;
+    let mut going_on = || {
+        rounds += 1;
+        logger.status(&format!("the codebook's start: iteration {rounds}"));
+        source.signals.came().is_none()
+    };
+    let seed = source.seed.derive("quantizer start", &[]);
+    Ok(match start_or_undo(objective, &Tensor::cat(&latents, 0), seed, &mut going_on)? {
+        StartOutcome::Whole => Start::Done,
+        StartOutcome::Stopped => Start::Stopped,
+    })
+}
+
+/// Starts the quantizer; one that is told to stop is as it was before.
+fn start_or_undo(
+    objective: &mut dyn Objective,
+    z: &Tensor,
+    seed: Seed,
+    going_on: &mut dyn FnMut() -> bool,
+) -> Result<StartOutcome, QuantizerError> {
+    let variables = objective.variables().into_iter().filter(|(name, _)| Part::Quantizer.has(name));
+    let before: Vec<(Tensor, Tensor)> = variables.map(|(_, live)| (live.detach().copy(), live)).collect();
+    let outcome = objective.tokenizer_mut().quantizer.start(z, seed, going_on)?;
+    if outcome == StartOutcome::Stopped {
+        // Of several codebooks some may have started.
+        no_grad(|| before.into_iter().for_each(|(before, mut live)| live.copy_(&before)));
+    }
+    Ok(outcome)
+}
+
+/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch;
+/// nothing after a signal.
+fn first_latents(
+    objective: &dyn Objective,
+    source: &Source,
+    logger: &mut Logger,
+    wanted: i64,
+) -> Result<Option<Vec<Tensor>>, TrainError> {
     let loader = Loader::train(
         Arc::clone(source.dataset),
         source.data,
@@ -37,11 +96,17 @@ pub(super) fn start_quantizer(
         source.device,
     )?;
     let mut latents: Vec<Tensor> = vec![];
-    let mut vectors = 0;
     for batch in loader {
-        let images = batch?.images;
-        for part in &images.chunk(source.train.micro_batches as i64, 0) {
-            let z = catching(|| {
+        let batch = batch?;
+        if source.signals.came().is_some() {
+            return Ok(None);
+        }
+        // Another epoch shows the same images again.
+        if batch.cursor.epoch > 0 {
+            break;
+        }
+        for part in &batch.images.chunk(source.train.micro_batches as i64, 0) {
+            latents.push(catching(|| {
                 no_grad(|| {
                     with_precision(source.precision, || {
                         objective
@@ -49,15 +114,105 @@ pub(super) fn start_quantizer(
                             .latents(&images_from_bytes(&to_device_async(part, source.device)))
                     })
                 })
-            })?;
-            vectors += z.size()[0] * z.size()[2] * z.size()[3];
-            latents.push(z);
+            })?);
         }
+        let vectors = vectors_of(&latents);
         if vectors >= wanted {
             break;
         }
+        logger.status(&format!("the codebook's start: {vectors} of {wanted} latent vectors"));
     }
-    let seed = source.seed.derive("quantizer start", &[]);
-    objective.tokenizer_mut().quantizer.start(&Tensor::cat(&latents, 0), seed)?;
-    Ok(Some(vectors))
+    Ok(Some(latents))
+}
+
+fn vectors_of(latents: &[Tensor]) -> i64 {
+    latents.iter().map(|z| z.size()[0] * z.size()[2] * z.size()[3]).sum()
+}
+
+/// From what the codebook starts.
+fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
+    let mut words = format!("the codebook starts from {vectors} latent vectors");
+    if vectors < wanted {
+        words += ", all of the first epoch";
+    }
+    if vectors < codes {
+        words += &format!(", fewer than its {codes} codes: vectors repeat, moved a little apart");
+    }
+    if vectors < codes.min(wanted) {
+        words += "; more training images or fewer codes would give each code a vector of its own";
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Kind, nn};
+
+    use super::*;
+    use crate::loss::{self, Loss};
+    use crate::model::{self, Tokenizer};
+    use crate::optim;
+    use crate::train::Reconstruction;
+
+    /// Two stages in two groups, which start one after the other.
+    fn objective() -> Reconstruction {
+        let store = nn::VarStore::new(Device::Cpu);
+        let each = "{ kind = \"vq\", codebook_size = 8, codebook_dim = 2, codebook_update = { kind = \"gradient\" } }";
+        let stages = format!("{{ kind = \"residual\", stages = 2, each = {each} }}");
+        let quantizer = toml::from_str(&format!("kind = \"grouped\"\ngroups = 2\neach = {stages}")).unwrap();
+        let network =
+            model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() }.resolved();
+        Seed(1).reseed_torch();
+        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
+        let loss = Loss::new(loss::Config::default(), None).unwrap();
+        Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![])
+    }
+
+    #[test]
+    fn a_start_that_is_stopped_is_undone_and_can_begin_again() {
+        let values = |objective: &Reconstruction| -> Vec<Tensor> {
+            objective.variables().into_iter().map(|(_, tensor)| tensor.detach().copy()).collect()
+        };
+        Seed(2).reseed_torch();
+        let z = Tensor::randn([3, 4, 10, 14], (Kind::Float, Device::Cpu));
+        let mut whole = objective();
+        let mut asked = 0;
+        let mut always = || {
+            asked += 1;
+            true
+        };
+        assert_eq!(start_or_undo(&mut whole, &z, Seed(3), &mut always).unwrap(), StartOutcome::Whole);
+        // In the first stage, in the second, and in the other group.
+        for stop_at in [1, asked / 4 + 1, asked - 1] {
+            let mut stopped = objective();
+            let before = values(&stopped);
+            let mut asked = 0;
+            let mut until = || {
+                asked += 1;
+                asked < stop_at
+            };
+            let outcome = start_or_undo(&mut stopped, &z, Seed(3), &mut until).unwrap();
+            assert_eq!((outcome, asked), (StartOutcome::Stopped, stop_at));
+            assert_eq!(values(&stopped), before, "stopped at {stop_at}");
+            assert!(stopped.tokenizer().quantizer.start_vectors().is_some());
+            assert_eq!(start_or_undo(&mut stopped, &z, Seed(3), &mut || true).unwrap(), StartOutcome::Whole);
+            assert_eq!(values(&stopped), values(&whole), "begun again after {stop_at}");
+        }
+    }
+
+    #[test]
+    fn what_a_codebook_starts_from_is_said() {
+        assert_eq!(in_words(4096, 4096, 1024), "the codebook starts from 4096 latent vectors");
+        let all = in_words(2000, 4096, 1024);
+        assert_eq!(all, "the codebook starts from 2000 latent vectors, all of the first epoch");
+        let fewer = in_words(1000, 4096, 1024);
+        for part in ["all of the first epoch", "fewer than its 1024 codes", "repeat", "more training images"]
+        {
+            assert!(fewer.contains(part), "{part:?} is missing in: {fewer}");
+        }
+        // A large codebook wants fewer vectors than it has codes.
+        let capped = in_words(262_144, 262_144, 1 << 20);
+        assert!(capped.contains("fewer than") && !capped.contains("epoch"), "{capped}");
+        assert!(!capped.contains("more training images"), "{capped}");
+    }
 }

@@ -12,7 +12,7 @@ use super::group::Group;
 use super::objective::At;
 use super::parts::{Outcome, Parts};
 use super::persist::Live;
-use super::start::{Source, start_quantizer};
+use super::start::{Source, Start, start_quantizer};
 use super::window::{Window, of_group};
 use super::{State, TrainError};
 use crate::checkpoint::Resumed;
@@ -107,7 +107,13 @@ impl Trainer {
             if self.parts.save_first {
                 self.save(None, true)?;
             }
-            self.start()?;
+            if self.start()? == Start::Stopped
+                && let Some(signal) = self.parts.signals.came()
+            {
+                let saved = self.save(None, true)?;
+                let checkpoint = saved.unwrap_or_else(|| self.parts.run.folder().checkpoint_path(0));
+                return Ok(Outcome::Interrupted { signal, checkpoint });
+            }
             self.window.restart_clock();
         }
         let mut loader = Loader::train(
@@ -123,6 +129,7 @@ impl Trainer {
             let figures = self.evaluate()?;
             saved = self.save(figures, true)?;
         }
+        self.logger.begin_steps();
         while self.state.step < self.parts.train.steps {
             let batch = match self.next_batch(&mut loader) {
                 Err(error @ (TrainError::TooManyBad(_) | TrainError::Data(_))) if self.state.step > 0 => {
@@ -163,7 +170,7 @@ impl Trainer {
         self.state.step.is_multiple_of(every)
     }
 
-    fn start(&mut self) -> Result<(), TrainError> {
+    fn start(&mut self) -> Result<Start, TrainError> {
         let parts = &mut self.parts;
         let source = Source {
             dataset: &parts.train_set,
@@ -172,21 +179,27 @@ impl Trainer {
             seed: parts.seed,
             device: parts.device,
             precision: parts.precision,
+            signals: &parts.signals,
         };
-        let started = start_quantizer(&mut *parts.objective, &source);
+        let started = start_quantizer(&mut *parts.objective, &source, &mut self.logger);
         if let Err(TrainError::Data(error)) = &started {
             // Listed; that they are too many is what the error says in its own words.
             let _ = self.record_bad(Part::Train, bad_of(error));
         }
-        let parts = &self.parts;
-        if let Some(vectors) = started? {
-            self.logger.note(&format!("the codebook starts from {vectors} latent vectors"));
+        let started = started?;
+        if let (Start::Done, Some(average)) = (started, &mut self.average) {
             // What the start wrote is no step of the average.
-            if let Some(average) = &mut self.average {
-                *average = parts.weight_average();
-            }
+            *average = self.parts.weight_average();
         }
-        Ok(())
+        Ok(started)
+    }
+
+    /// What to try when the codebook collapses.
+    pub(super) fn collapse_remedy(&self) -> String {
+        let (parts, tokenizer) = (&self.parts, self.parts.objective.tokenizer());
+        let (size, factor) = (parts.data.image_size, tokenizer.downsample());
+        let positions = (i64::from(size.height) / factor) * (i64::from(size.width) / factor);
+        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(parts.train.batch_size as i64))
     }
 
     fn next_batch(&mut self, loader: &mut Loader) -> Result<Batch, TrainError> {
@@ -294,8 +307,8 @@ impl Trainer {
         }
         let logged = self.logger.log(self.state.step, &row);
         self.warn_of(logged);
-        let quantizer = &self.parts.objective.tokenizer().quantizer;
-        let (size, remedy) = (quantizer.codebook().size, quantizer.collapse_remedy());
+        let remedy = self.collapse_remedy();
+        let size = self.parts.objective.tokenizer().quantizer.codebook().size;
         let collapse = &self.parts.train.collapse;
         if let Some(warning) =
             collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)

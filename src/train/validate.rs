@@ -50,7 +50,7 @@ impl Trainer {
         let logged = self.logger.log(step, &row);
         self.warn_of(logged);
         self.show(&evaluation);
-        let remedy = self.parts.objective.tokenizer().quantizer.collapse_remedy();
+        let remedy = self.collapse_remedy();
         let collapse = &self.parts.train.collapse;
         if let (Some(codebook), Some(Vocabulary { size, .. })) = (&evaluation.codebook, evaluation.vocabulary)
             && let Some(warning) =

@@ -23,7 +23,7 @@ pub(super) use child::follow_parent;
 
 use super::libtorch::libtorch_version;
 use super::{Misuse, measures, note, note_omitted, open, print, subject, train, weights};
-use crate::checkpoint::{Lock, write_atomic};
+use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
 use crate::data::Dataset;
@@ -45,6 +45,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let images = val_images(&plan);
     check(&plan, images.as_ref().ok(), args, devices[0])?;
     check_folder(&layout)?;
+    check_new_trainings(&plan, &layout)?;
     if args.dry_run {
         // Without images there is no saying whether earlier trainings were of the same.
         if let Ok(val_set) = &images {
@@ -160,6 +161,21 @@ fn jobs(
     Ok(jobs)
 }
 
+/// Refuses arms that no new training should begin with, unless they have begun here.
+fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
+    for arm in &plan.arms {
+        let Source::Trained(config) = &arm.source else { continue };
+        let begun = |seed: &u64| {
+            let run = RunFolder::open(&layout.run(&arm.name, Some(*seed)));
+            run.and_then(|run| run.checkpoints()).is_ok_and(|steps| !steps.is_empty())
+        };
+        if let (Err(error), false) = (config.check_new_training(), plan.seeds.iter().all(begun)) {
+            return Err(SweepError::Arm { name: arm.name.clone(), reason: error.to_string() }.into());
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a folder that is another's.
 fn check_folder(layout: &Layout) -> Result<()> {
     let out = layout.out();
@@ -217,6 +233,9 @@ fn describe(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
                     arm.name,
                     collect::or_base(&changes).join("; ")
                 );
+                for advice in config.advice()? {
+                    let _ = writeln!(text, "# {}: note: {advice}", arm.name);
+                }
             }
         }
     }

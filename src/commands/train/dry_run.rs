@@ -66,7 +66,7 @@ pub(super) fn words(
             Err(error) => format!("# the loss's network: none here: {error:#}\n"),
         },
         memory::words(config, precision, networks)?,
-        config.quantizer.settings().advice().map(|advice| format!("# note: {advice}\n")).unwrap_or_default(),
+        config.advice()?.iter().fold(String::new(), |notes, advice| notes + "# note: " + advice + "\n"),
     ))
 }
 

@@ -123,6 +123,7 @@ fn train(
     if settled.reason.is_some() {
         notes.push(format!("training in {}", settled.words()));
     }
+    notes.extend(config.advice()?);
     notes.extend(config.micro_batch_terms().map(|terms| format!("micro-batches: {terms}")));
     notes.extend(words_of_adversary(&config));
     for text in notes {
@@ -228,6 +229,9 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         }
     }
     config.check()?;
+    if !earlier.is_some_and(Earlier::has_checkpoint) {
+        config.check_new_training()?;
+    }
     if let (Some(earlier), Some(run)) = (earlier, &args.run)
         && fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok()
     {

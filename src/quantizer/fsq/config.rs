@@ -21,6 +21,8 @@ pub(super) const RECOMMENDED: [(u32, &[i64]); 9] = [
 ];
 /// Most levels at which the tanh bounds still reach their end levels.
 const MAX_TANH_LEVELS: i64 = 1000;
+/// Levels at which the tanh bounds hardly ever leave one of them.
+const DEAD_TANH_LEVELS: i64 = 2;
 
 /// How a latent number is bounded before rounding. Tokens are **not** interchangeable between bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -45,6 +47,23 @@ impl Bound {
             Self::Sigmoid => None,
         }
     }
+
+    /// Where a dimension of 2 levels goes from one to the other, if that is far from 0, where
+    /// latents lie.
+    fn far_flip(self) -> Option<f64> {
+        let offset_by_scale = 1.0 / (1.0 + self.epsilon()?);
+        // The shift of the bound, by which its offset of half a level is undone at z = 0.
+        Some(-if self == Self::Paper { offset_by_scale.tan() } else { offset_by_scale.atanh() })
+    }
+
+    /// As in the config.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Tanh => "tanh",
+            Self::Sigmoid => "sigmoid",
+        }
+    }
 }
 
 /// The paper's set for 2^10 codes.
@@ -56,7 +75,8 @@ fn default_levels() -> Vec<i64> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Levels L_i per dimension; K is their product. At least 5 each is the advice.
+    /// Levels L_i per dimension; K is their product. At least 5 each is the advice; 2 need the
+    /// bound `sigmoid`.
     #[serde(default = "default_levels")]
     pub levels: Vec<i64>,
     /// The bound; absent: `tanh`. The stages of a residual quantizer have one of their own, and none to choose.
@@ -188,14 +208,36 @@ impl Settings for Config {
         self.bound.unwrap_or_default().epsilon().map(|epsilon| ("epsilon", epsilon)).into_iter().collect()
     }
 
-    fn advice(&self) -> Option<String> {
+    fn check_new_training(&self) -> Result<(), QuantizerError> {
+        let (levels, bound) = (&self.levels, self.bound.unwrap_or_default());
+        match bound.far_flip().filter(|_| levels.contains(&DEAD_TANH_LEVELS)) {
+            None => Ok(()),
+            Some(flip) => Err(QuantizerError(format!(
+                "quantizer.levels {levels:?} has a dimension of 2 levels, which hardly ever changes under \
+                 quantizer.bound = \"{}\", since it flips at z = {flip:.1}; train with quantizer.bound = \
+                 \"sigmoid\", or with kind = \"lfq\" for binary digits",
+                bound.name()
+            ))),
+        }
+    }
+
+    fn advice(&self, _vectors: i64) -> Vec<String> {
+        if let Err(dead) = self.check_new_training() {
+            return vec![dead.to_string()];
+        }
         let few = self.levels.iter().any(|&level| level < 5)
             && !RECOMMENDED.iter().any(|(_, levels)| *levels == self.levels);
-        few.then(|| {
+        let words = || {
             format!(
                 "quantizer.levels {:?} has fewer than 5 in a dimension, which is not advised",
                 self.levels
             )
-        })
+        };
+        few.then(words).into_iter().collect()
+    }
+
+    fn stage_advice(&self, vectors: i64) -> Vec<String> {
+        // As in `check_stage`: the symmetric grid takes 2 levels, too.
+        Config { bound: Some(Bound::Sigmoid), ..self.clone() }.advice(vectors)
     }
 }

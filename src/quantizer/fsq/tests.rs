@@ -3,7 +3,7 @@ use tch::Device;
 use super::config::RECOMMENDED;
 use super::grid::Squash;
 use super::*;
-use crate::quantizer::Settings;
+use crate::quantizer::{QuantizerConfig, Settings, grouped, residual};
 use crate::seed::Seed;
 use crate::torch::{Precision, with_precision};
 
@@ -158,9 +158,48 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
 
 #[test]
 fn few_levels_are_noted_unless_recommended() {
-    assert!(config(&[8, 3], Bound::Tanh).advice().is_some());
-    assert!(config(&[5, 3], Bound::Tanh).advice().is_none());
-    assert!(config(&[5, 5], Bound::Tanh).advice().is_none());
+    assert_eq!(config(&[8, 3], Bound::Tanh).advice(128).len(), 1);
+    assert!(config(&[5, 3], Bound::Tanh).advice(128).is_empty());
+    assert!(config(&[5, 5], Bound::Tanh).advice(128).is_empty());
+}
+
+#[test]
+fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
+    let normal = |fsq: &Fsq| {
+        Seed(7).reseed_torch();
+        let z = Tensor::randn([1, 2, 25, 35], (Kind::Float, Device::Cpu));
+        let digits = fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).select(1, 1);
+        digits.to_kind(Kind::Float).mean(Kind::Float).double_value(&[])
+    };
+    for (bound, flip) in [(Bound::Tanh, -3.8), (Bound::Paper, -1.6)] {
+        let message = config(&[8, 2], bound).check_new_training().unwrap_err().to_string();
+        for part in ["[8, 2]", bound.name(), &format!("z = {flip}"), "\"sigmoid\"", "lfq"] {
+            assert!(message.contains(part), "{part:?} is missing in: {message}");
+        }
+        // It does flip there, and of normal latents nearly all are above.
+        let fsq = fsq(&[8, 2], bound);
+        let index = |z: f64| {
+            let z = Tensor::full([1, 2, 1, 1], z, (Kind::Float, Device::Cpu));
+            fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).int64_value(&[0, 1, 0, 0])
+        };
+        assert_eq!([index(flip - 0.1), index(flip + 0.1)], [0, 1], "{bound:?}");
+        assert!(normal(&fsq) > 0.9, "{bound:?}");
+        // An existing run opens and is told.
+        assert!(config(&[8, 2], bound).check().is_ok());
+        assert_eq!(config(&[8, 2], bound).advice(128), [message]);
+        assert!(config(&[8, 3], bound).check_new_training().is_ok());
+    }
+    let symmetric = config(&[8, 2], Bound::Sigmoid);
+    assert!(symmetric.check_new_training().is_ok());
+    assert!((normal(&fsq(&[8, 2], Bound::Sigmoid)) - 0.5).abs() < 0.05);
+    let stage = Config { bound: None, ..config(&[8, 2], Bound::Tanh) };
+    let each = Box::new(QuantizerConfig::Fsq(stage.clone()));
+    let residual = residual::Config { stages: 3, each: each.clone() };
+    assert!(residual.check_new_training().is_ok());
+    assert!(residual.advice(128).iter().all(|advice| !advice.contains("flips")));
+    let grouped = grouped::Config { groups: 2, each };
+    let message = grouped.check_new_training().unwrap_err().to_string();
+    assert!(message.starts_with("quantizer.each.levels"), "{message}");
 }
 
 /// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1, and where noise was chosen

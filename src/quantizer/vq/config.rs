@@ -74,6 +74,10 @@ pub enum Distance {
 /// Weight of ‖z − sg[e]‖² where the config says none.
 const COMMITMENT_WEIGHT: f64 = 0.25;
 
+/// Share of the vectors that a code would get in even use, under which it may be restarted without
+/// harm.
+const FAIR_THRESHOLD: f64 = 0.2;
+
 /// Settings of VQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,7 +97,9 @@ pub struct Config {
     pub codebook_update: CodebookUpdate,
     /// Where the codes start.
     pub start: Start,
-    /// A code used fewer times a step than this, on moving average, is restarted at a random vector; 0 is never.
+    /// A code used fewer times a step than this, on moving average, is restarted at a random
+    /// vector; 0 is never. Times the codes it must stay well under the vectors of a step, or nearly
+    /// every code is restarted at every step.
     pub restart_threshold: f64,
     /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, has 0.1); 0 is none.
     pub entropy_weight: f64,
@@ -138,6 +144,40 @@ impl Config {
     pub(super) fn commitment(&self) -> Option<f64> {
         let has_losses = self.gradient_estimator != GradientEstimator::Diveq;
         has_losses.then(|| self.commitment_weight.unwrap_or(COMMITMENT_WEIGHT))
+    }
+
+    /// The restart threshold that suits steps of `vectors`: a fifth of the vectors per code.
+    fn fair_threshold(&self, vectors: i64) -> f64 {
+        let fair = FAIR_THRESHOLD * vectors as f64 / self.codebook_size as f64;
+        // Two digits, for people.
+        let scale = 10f64.powf(1.0 - fair.log10().floor());
+        (fair * scale).round() / scale
+    }
+
+    /// In words, when more uses than a step of `vectors` has would be needed to keep every code
+    /// from its restart.
+    fn restarts_most(&self, vectors: i64) -> Option<String> {
+        let (threshold, codes) = (self.restart_threshold, self.codebook_size);
+        let needed = threshold * codes as f64;
+        (needed > vectors as f64).then(|| {
+            format!(
+                "quantizer.restart_threshold {threshold} times {codes} codes is {needed}, over the {vectors} \
+                 latent vectors of a step, so nearly every code is replaced at every step"
+            )
+        })
+    }
+
+    /// What to do about the restarts when the codebook collapses in steps of `vectors`, if
+    /// anything.
+    pub(super) fn restart_remedy(&self, vectors: i64) -> Option<String> {
+        let (threshold, fair) = (self.restart_threshold, self.fair_threshold(vectors));
+        if let Some(problem) = self.restarts_most(vectors) {
+            Some(format!("lower quantizer.restart_threshold to {fair} or less ({problem})"))
+        } else if threshold == 0.0 {
+            Some(format!("set quantizer.restart_threshold to {}", fair.min(1.0)))
+        } else {
+            (threshold < fair).then(|| format!("raise quantizer.restart_threshold, to {fair} at most"))
+        }
     }
 
     fn check_diveq(&self) -> Result<(), QuantizerError> {
@@ -186,6 +226,12 @@ impl Settings for Config {
 
     fn batch_terms(&self) -> Vec<String> {
         entropy_term(self.entropy_weight)
+    }
+
+    fn advice(&self, vectors: i64) -> Vec<String> {
+        let fair = self.fair_threshold(vectors);
+        let remedy = |problem| format!("{problem}; set quantizer.restart_threshold to {fair} or less");
+        self.restarts_most(vectors).map(remedy).into_iter().collect()
     }
 
     fn codes(&self) -> (i64, i64) {

@@ -32,7 +32,7 @@ fn lookup_is_the_latent_bit_for_bit() {
         let (_vs, mut vq) = build(&Config { codebook_update, ..config() }, channels);
         // Codes that hold -0.0 must come out the same on both paths.
         let _ = no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
-        vq.start(&latents(channels), Seed(1)).unwrap();
+        vq.start(&latents(channels), Seed(1), &mut || true).unwrap();
         let _ = no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
         let quantized = vq.quantize(&latents(channels), TRAIN);
         let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
@@ -133,11 +133,14 @@ fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
 fn start_runs_once_and_uses_the_latents() {
     let (_vs, mut vq) = build(&Config { start: Start::Kmeans, ..config() }, 8);
     assert_eq!(vq.start_vectors(), Some(64));
-    vq.start(&latents(8), Seed(3)).unwrap();
+    let untouched = vq.codebook.copy();
+    assert_eq!(vq.start(&latents(8), Seed(3), &mut || false).unwrap(), StartOutcome::Stopped);
+    assert_eq!((vq.start_vectors(), &vq.codebook), (Some(64), &untouched), "a stopped start is owed still");
+    assert_eq!(vq.start(&latents(8), Seed(3), &mut || true).unwrap(), StartOutcome::Whole);
     assert_eq!(vq.start_vectors(), None);
     assert_eq!(vq.counts.sum(Kind::Float).double_value(&[]), 70.0);
     let (_vs, mut other) = build(&Config { start: Start::Kmeans, ..config() }, 8);
-    assert!(other.start(&(latents(8) * f64::NAN), Seed(3)).is_err());
+    assert!(other.start(&(latents(8) * f64::NAN), Seed(3), &mut || true).is_err());
 }
 
 #[test]
@@ -166,4 +169,51 @@ fn settings_out_of_range_are_named() {
     let entropy = Config { entropy_weight: 0.1, codebook_size: 1 << 26, ..config() };
     assert!(message(entropy.clone()).contains("memory_budget is 256MiB"));
     assert!(Config { codebook_size: 1 << 20, ..entropy }.check().is_ok());
+}
+
+#[test]
+fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
+    // 16 codes; a fifth of a step's vectors per code is 1.6 of 128, and 0.16 of 12.
+    let of = |restart_threshold: f64| Config { restart_threshold, ..config() };
+    let advice = of(1.0).advice(12);
+    for part in ["restart_threshold 1 times 16 codes is 16", "over the 12 latent vectors", "to 0.15 or less"]
+    {
+        assert!(advice[0].contains(part), "{part:?} is missing in: {advice:?}");
+    }
+    assert_eq!(of(1.0).advice(16), [""; 0]);
+    assert_eq!(of(0.0).advice(1), [""; 0]);
+    let remedy = |threshold: f64, vectors| build(&of(threshold), 8).1.collapse_remedy(vectors);
+    for (threshold, vectors, first) in [
+        (0.0, 128, "set quantizer.restart_threshold to 1,"),
+        (0.0, 12, "set quantizer.restart_threshold to 0.15,"),
+        (0.1, 128, "raise quantizer.restart_threshold, to 1.6 at most,"),
+        (2.0, 128, "choose a smaller quantizer.codebook_size,"),
+        (9.0, 128, "lower quantizer.restart_threshold to 1.6 or less ("),
+    ] {
+        let words = remedy(threshold, vectors);
+        assert!(words.starts_with(first), "{threshold} of {vectors}: {words}");
+        assert!(words.ends_with("or use kind = \"fsq\""), "{words}");
+    }
+}
+
+/// What the advice warns of happens.
+#[test]
+fn a_threshold_above_what_a_step_has_replaces_nearly_every_code_at_every_step() {
+    let restarts = |restart_threshold| {
+        let (_vs, mut vq) = build(&Config { restart_threshold, ..config() }, 8);
+        vq.start(&latents(8), Seed(3), &mut || true).unwrap();
+        // 70 vectors a step, about 4 for each of the 16 codes.
+        let mut replaced = vec![];
+        for step in 0..30 {
+            Seed(20 + step).reseed_torch();
+            let z = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));
+            let quantized = vq.quantize(&z, TRAIN);
+            let report = vq.update(&quantized.statistics, Seed(step));
+            replaced.push(report.monitors[0].value.double_value(&[]));
+        }
+        replaced[10..].iter().sum::<f64>() / 20.0
+    };
+    let (fair, excessive) = (restarts(0.8), restarts(70.0));
+    assert!(fair < 1.0, "{fair} of 16 codes a step");
+    assert!(excessive > 15.0, "{excessive} of 16 codes a step");
 }
