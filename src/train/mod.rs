@@ -5,6 +5,7 @@ mod bad_log;
 mod collapse;
 mod duel;
 mod error;
+mod files;
 mod finite;
 mod group;
 mod machine;
