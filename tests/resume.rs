@@ -147,8 +147,10 @@ fn what_pixtok_writes_below_the_images_is_no_image() {
     // What validates lies in the training folder here.
     ended(&output, 0, &["3 of the 3 validation images are training images too, for instance 00.jpg"]);
     let (run, shown, recon) = (path("run"), path("shown"), path("recon"));
-    let written: [&[&str]; 2] =
-        [&["eval", &run, "--data", &val, "--pictures", &shown], &["reconstruct", &run, &val, "--out", &recon]];
+    let written: [&[&str]; 2] = [
+        &["eval", &run, "--data", &val, "--pictures", &shown],
+        &["reconstruct", &run, &val, "--out", &recon],
+    ];
     for words in written {
         ended(&pixtok(&[words, &["--device", &device()]].concat()), 0, &[]);
     }
