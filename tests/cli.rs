@@ -163,7 +163,11 @@ fn which_images_validate_is_said() {
     let dropped =
         format!("validation images: a share of 0.4 of {other}; the config's own, {own}, are dropped");
     assert!(words.contains(&dropped), "{words}");
-    for named in [&["--data", other, "--val-data", own][..], &[&set, &format!("--set=data.val={own}")], &[]] {
+    let val = format!("--set=data.val={own}");
+    // What the command sets stays, with --data too.
+    let words = dry_run(&["--data", other, &val]);
+    assert!(words.contains("10 for training, 3 for validation"), "{words}");
+    for named in [&["--data", other, "--val-data", own][..], &["--data", other, &val], &[&set, &val], &[]] {
         let words = dry_run(named);
         assert!(!words.contains("validation images: "), "{words}");
     }

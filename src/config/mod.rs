@@ -257,10 +257,12 @@ fn is_free(key: &str) -> bool {
     FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
 }
 
-/// Whether one of the `overrides`, each `key=value`, sets `key` itself.
+/// Whether one of the `overrides`, each `key=value`, sets `key`, or a table that it is in.
 #[must_use]
 pub fn overrides_set(overrides: &[String], key: &str) -> bool {
-    overrides.iter().any(|argument| overrides::key_of(argument).is_some_and(|own| own.join(".") == key))
+    let names: Vec<&str> = key.split('.').collect();
+    let sets = |own: &[String]| own.len() <= names.len() && own.iter().zip(&names).all(|(a, b)| a == b);
+    overrides.iter().any(|argument| overrides::key_of(argument).is_some_and(|own| sets(&own)))
 }
 
 /// Reads another of our TOML files as strictly as a config.
@@ -348,6 +350,15 @@ mod tests {
         let adversary = "adversarial={weighting={kind=\"adaptive\"},discriminator={kind=\"stylegan\"}}";
         let words = terms(&[parts, adversary]).unwrap();
         assert!(words.contains("adaptive weight") && words.contains("standard deviation"), "{words}");
+    }
+
+    #[test]
+    fn what_an_override_sets_is_known() {
+        let sets = |argument: &str| overrides_set(&[argument.to_owned()], "data.val");
+        assert!(sets("data.val=x") && sets(" data . val = x") && sets("data={train=\"x\"}"));
+        assert!(
+            !sets("data.val_split=x") && !sets("data.value=x") && !sets("train.val=x") && !sets("data.val")
+        );
     }
 
     #[test]

@@ -50,9 +50,9 @@ impl FileList {
         let mut lines = io::BufReader::new(zstd::Decoder::new(bytes)?).lines();
         let head = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
         let Head { files: count } = serde_json::from_str(&head)?;
-        let files: Vec<(String, u64)> =
-            lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<io::Result<_>>()?;
-        Ok(Self { count, files })
+        let file =
+            |line: io::Result<String>| -> io::Result<(String, u64)> { Ok(serde_json::from_str(&line?)?) };
+        Ok(Self { count, files: lines.map(file).collect::<io::Result<_>>()? })
     }
 
     /// How `now` differs, with a file of each kind of difference; nothing if the lists do not tell.

@@ -53,6 +53,21 @@ pub(in crate::commands) fn check_batch(config: &Config, train_set: &Dataset) -> 
     Ok(())
 }
 
+/// Drops what belongs to the config's training images, where `--data` gives others: its validation
+/// images and its columns. What the command itself sets belongs to its own.
+pub(super) fn drop_those_of_config(args: &TrainArgs, data: &mut data::Config) {
+    for (key, value) in [
+        ("data.val", &mut data.val),
+        ("data.val_split", &mut data.val_split),
+        ("data.split", &mut data.split),
+        ("data.image_column", &mut data.image_column),
+    ] {
+        if !overrides_set(&args.overrides, key) {
+            *value = None;
+        }
+    }
+}
+
 /// Says which images validate where the training images are not the config's and nothing was said of
 /// those for validation.
 pub(super) fn note_validation(args: &TrainArgs, of_config: &data::Config, config: &Config) {

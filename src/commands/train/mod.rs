@@ -212,10 +212,7 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     if let Some(folder) = &args.data {
         config.data.train = text_of(folder)?;
         if earlier.is_none() {
-            // The config's validation images and its columns belong to the config's training
-            // images.
-            (config.data.val, config.data.val_split) = (None, None);
-            (config.data.split, config.data.image_column) = (None, None);
+            images::drop_those_of_config(args, &mut config.data);
         }
     }
     if let Some(folder) = &args.val_data {
