@@ -12,6 +12,7 @@
 //! Each module imports only from those above it in this list (`tests/modules.rs` keeps that true).
 
 pub mod panics;
+pub mod paths;
 pub mod seed;
 pub mod sniff;
 pub mod torch;

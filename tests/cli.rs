@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use common::program::{checkpoints, ended, refused, train_limited, with_bad_images};
@@ -86,7 +87,7 @@ fn mistakes_in_the_config_are_named() {
     fs::write(scratch.path("torn.toml"), "[train]\nsteps = [\n").unwrap();
     for (config, parts) in [
         ("torn.toml", &["torn.toml:2:10", "unclosed array"][..]),
-        ("absent.toml", &["cannot read the config", "absent.toml"]),
+        ("absent.toml", &["cannot read the config", "absent.toml", "it does not exist"]),
         ("train", &["cannot read the config", "Is a directory"]),
     ] {
         refused(&pixtok(&["train", scratch.path(config).to_str().unwrap()]), 2, parts);
@@ -122,6 +123,53 @@ fn folders_without_images_are_named() {
             refused(&scratch.try_train("run", &[flag, path.to_str().unwrap()]), 2, parts);
             assert!(!scratch.path("run").exists());
         }
+    }
+}
+
+#[test]
+fn why_a_path_leads_nowhere_is_said() {
+    let scratch = Scratch::new();
+    symlink("/nowhere/at/all", scratch.path("link")).unwrap();
+    let link = scratch.path("link").to_str().unwrap().to_owned();
+    let leads = "is a link to /nowhere/at/all, which does not exist";
+    refused(&scratch.try_train("link", &["--set=train.steps=1"]), 1, &[leads, "another --run"]);
+    refused(&scratch.try_resume("link", &[]), 2, &["is not a run folder", leads]);
+    refused(&pixtok(&["eval", &link]), 2, &[leads, "a run folder"]);
+    for (set, part) in [
+        ("data.train=~/pictures", "~/pictures does not exist, since ~ stands for the home folder only"),
+        ("data.val=~/pictures", "write the folder itself"),
+        ("data.train=gone/pictures", &format!("does not exist in the current folder, {ROOT}")),
+        (&format!("data.train={link}"), leads),
+    ] {
+        refused(&scratch.try_train("run", &["--set", set]), 2, &[part, "data.train or --data"]);
+    }
+}
+
+#[test]
+fn which_images_validate_is_said() {
+    let scratch = Scratch::new();
+    let (other, own) = (scratch.path("other"), scratch.path("val"));
+    fs::create_dir(&other).unwrap();
+    for i in 0..10 {
+        let name = format!("{i:02}.jpg");
+        fs::copy(scratch.path("train").join(&name), other.join(format!("other-{name}"))).unwrap();
+    }
+    let (other, own) = (other.to_str().unwrap(), own.to_str().unwrap());
+    let set = format!("--set=data.train={other}");
+    let dry_run = |args: &[&str]| said(&scratch.try_train("run", &[args, &["--dry-run"]].concat()));
+    let words = dry_run(&[&set]);
+    assert!(words.contains(&format!("validation images: {own}, the config's own, which --set")), "{words}");
+    let words = dry_run(&["--data", other, "--set=data.val_share=0.4"]);
+    let dropped =
+        format!("validation images: a share of 0.4 of {other}; the config's own, {own}, are dropped");
+    assert!(words.contains(&dropped), "{words}");
+    let val = format!("--set=data.val={own}");
+    // What the command sets stays, with --data too.
+    let words = dry_run(&["--data", other, &val]);
+    assert!(words.contains("10 for training, 3 for validation"), "{words}");
+    for named in [&["--data", other, "--val-data", own][..], &["--data", other, &val], &[&set, &val], &[]] {
+        let words = dry_run(named);
+        assert!(!words.contains("validation images: "), "{words}");
     }
 }
 

@@ -29,7 +29,10 @@ fn images_and_folders_are_reconstructed() {
     let scratch = trained();
     let path = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
     let reconstruct = |input: &str, args: &[&str]| reconstruct(&scratch, input, args);
-    let files = |folder: &str| fs::read_dir(scratch.path(folder)).unwrap().count();
+    let files = |folder: &str| {
+        assert!(scratch.path(folder).join(".pixtok-output").is_file());
+        fs::read_dir(scratch.path(folder)).unwrap().count() - 1
+    };
     ended(&reconstruct("val/01.jpg", &["--out", &path("one")]), 0, &["1 reconstruction"]);
     assert_eq!(files("one"), 1);
     ended(

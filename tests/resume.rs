@@ -23,7 +23,7 @@ fn run_folders_are_not_overwritten() {
     let before = bytes_at(&scratch.path("run"), 1);
     refused(&scratch.try_train("run", &[]), 2, &["already holds a run", "--resume", "another --run"]);
     assert!(before == bytes_at(&scratch.path("run"), 1));
-    refused(&scratch.try_resume("absent", &[]), 2, &["absent is not a run folder", "no such folder"]);
+    refused(&scratch.try_resume("absent", &[]), 2, &["absent is not a run folder", "it does not exist"]);
     ended(&scratch.try_resume("run", &["--init-from", "x"]), 2, &["cannot be used with"]);
 }
 
@@ -132,7 +132,50 @@ fn other_images_under_the_same_names_are_refused() {
         &["new modification times", "assumed to be the same images"],
     );
     fs::copy(scratch.path("train/01.jpg"), &image).unwrap();
-    refused(&scratch.try_resume("run", &["--set=train.steps=4"]), 2, &["some sizes differ"]);
+    let output = scratch.try_resume("run", &["--set=train.steps=4"]);
+    refused(&output, 2, &["some sizes differ: 1 file has another size, 00.jpg (", "10 files then, 10 now"]);
+}
+
+/// `--data .` with the run, and what else the program writes, in the same folder.
+#[test]
+fn what_pixtok_writes_below_the_images_is_no_image() {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
+    let (root, val) = (path(""), path("val"));
+    let data = ["--data", &root, "--val-data", &val, "--set=train.steps=2"];
+    let output = scratch.try_train("run", &data);
+    // What validates lies in the training folder here.
+    ended(&output, 0, &["3 of the 3 validation images are training images too, for instance 00.jpg"]);
+    let (run, shown, recon) = (path("run"), path("shown"), path("recon"));
+    let written: [&[&str]; 2] = [
+        &["eval", &run, "--data", &val, "--pictures", &shown],
+        &["reconstruct", &run, &val, "--out", &recon],
+    ];
+    for words in written {
+        ended(&pixtok(&[words, &["--device", &device()]].concat()), 0, &[]);
+    }
+    let output = scratch.try_resume("run", &["--set=train.steps=3"]);
+    ended(
+        &output,
+        0,
+        &[
+            "3 folders that pixtok wrote are passed over in",
+            "going on from step 2",
+            "3 of the 3 validation images",
+        ],
+    );
+    // By itself it is read.
+    let output = pixtok(&["eval", &run, "--data", &recon, "--device", &device()]);
+    ended(&output, 0, &["psnr_db"]);
+
+    fs::copy(scratch.path("val/00.jpg"), scratch.path("train/new.jpg")).unwrap();
+    let changed = ["their list changed: 1 file is new, train/new.jpg; 13 files then, 14 now", "--init-from"];
+    refused(&scratch.try_resume("run", &["--set=train.steps=4"]), 2, &changed);
+    ended(&scratch.try_resume("run", &["--dry-run"]), 2, &changed);
+    // As in a run of an older version.
+    fs::remove_file(scratch.path("run/train-files.jsonl.zst")).unwrap();
+    let older = ["their list changed: the newest file is train/new.jpg; 14 files now"];
+    refused(&scratch.try_resume("run", &["--set=train.steps=4"]), 2, &older);
 }
 
 #[test]

@@ -166,7 +166,13 @@ impl SaveCause {
 }
 
 fn advice(error: &io::Error) -> &'static str {
-    if is_full(error) { "free some space" } else { "choose another --run or correct its permissions" }
+    if is_full(error) {
+        "free some space"
+    } else if error.kind() == io::ErrorKind::NotFound {
+        "choose another --run"
+    } else {
+        "choose another --run or correct its permissions"
+    }
 }
 
 /// Whether the error means that the disk or a quota is full.

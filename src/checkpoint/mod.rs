@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/
 //!   .lock                  held by the trainer, dropped with its process
+//!   .pixtok-output         marks the folder as no place to look for images
 //!   best.json              which checkpoint is best, by which metric
 //!   step-000600/           one checkpoint
 //!     model.safetensors      parameters and buffers

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::retention::Best;
 use super::snapshot::{Loaded, Snapshot};
 use super::which::{Which, step_name, step_of_name};
+use crate::paths::absence;
 
 /// A run folder, to be read only; [`super::RunWriter`] writes it.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ impl RunFolder {
         if path.is_dir() {
             return Ok(RunFolder { path: path.to_owned() });
         }
-        let reason = if path.exists() { "it is a file" } else { "there is no such folder" };
-        Err(Error::NotARun { folder: path.to_owned(), reason: reason.to_owned() })
+        let reason = if path.exists() { "it is a file".to_owned() } else { format!("it {}", absence(path)) };
+        Err(Error::NotARun { folder: path.to_owned(), reason })
     }
 
     /// Where it is.

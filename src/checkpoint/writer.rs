@@ -11,6 +11,7 @@ use super::retention;
 use super::run_folder::{DamagedCheckpoint, RunFolder};
 use super::snapshot::Snapshot;
 use super::which::step_name;
+use crate::paths::{make_folder, mark_output};
 
 /// A run folder under the lock of this process.
 #[derive(Debug)]
@@ -25,7 +26,8 @@ impl RunWriter {
     /// # Errors
     /// [`Error::NotWritable`], [`Error::InUse`], [`Error::Exists`], [`Error::Remains`].
     pub fn create(path: &Path) -> Result<RunWriter, Error> {
-        fs::create_dir_all(path).map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
+        let failed = |source| Error::NotWritable { folder: path.to_owned(), source };
+        make_folder(path).map_err(failed)?;
         let run = RunWriter::lock(path)?;
         if path.join("config.toml").exists() {
             return Err(Error::Exists { folder: path.to_owned() });
@@ -33,6 +35,7 @@ impl RunWriter {
         if path.join("metrics.jsonl").exists() || !run.folder.checkpoints()?.is_empty() {
             return Err(Error::Remains { folder: path.to_owned() });
         }
+        mark_output(path).map_err(failed)?;
         Ok(run)
     }
 

@@ -109,7 +109,7 @@ pub struct TrainArgs {
     pub overrides: Vec<String>,
     /// Training images, in place of data.train: a folder, a WebDataset .tar, a Hugging Face
     /// .parquet, or a folder of such. Without --val-data or --val-split, a share of them
-    /// (data.val_share) is kept for validation
+    /// (data.val_share) is kept for validation, whatever data.val says
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Validation images, in place of data.val
@@ -179,7 +179,8 @@ pub struct ComputeArgs {
 /// How a trained tokenizer is used.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Of a run: last, best or step-N
+    /// Of a run: last, best or step-N. best is the step whose raw weights were best
+    /// (train.best_metric), with --weights ema too
     #[arg(long, default_value = "last")]
     pub checkpoint: Which,
     /// Of a run: raw, or ema for the moving average (with train.ema_decay)

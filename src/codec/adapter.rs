@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use crate::paths::absence;
+
 /// A foreign tokenizer's description. Paths are relative to the adapter's file.
 ///
 /// ```toml
@@ -102,7 +104,7 @@ pub enum AdapterError {
         allowed: &'static str,
     },
     /// A file that is not there.
-    #[error("{} does not exist; the adapter's paths are relative to its own folder", .0.display())]
+    #[error("{} {}; the adapter's paths are relative to its own folder", .0.display(), absence(.0))]
     Missing(PathBuf),
     /// A file that is no TorchScript.
     #[error("{} is no TorchScript file that this libtorch reads ({reason}); save it with torch.jit.save", .path.display())]

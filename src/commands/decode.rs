@@ -13,6 +13,7 @@ use super::write::write_png;
 use super::{Misuse, note, open, print};
 use crate::cli::DecodeArgs;
 use crate::export::{self, padded};
+use crate::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use crate::picture::{Picture, sheet};
 use crate::tokens::{Coder, Grid, Row, StatedTokenizer, TokenSet};
 
@@ -46,13 +47,15 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
 /// Keys are often those of the originals, which nothing must replace.
 fn make_empty(out: &Path) -> Result<()> {
     let context = || format!("cannot make the folder {}", out.display());
-    fs::create_dir_all(out).with_context(context)?;
-    if fs::read_dir(out).with_context(context)?.next().is_some() {
+    make_folder(out).with_context(context)?;
+    let other =
+        |entry: std::io::Result<fs::DirEntry>| !entry.is_ok_and(|entry| entry.file_name() == OUTPUT_MARKER);
+    if fs::read_dir(out).with_context(context)?.any(other) {
         return Err(
             Misuse(format!("{} is not empty; give a new folder for the images", out.display())).into()
         );
     }
-    Ok(())
+    mark_output(out).with_context(context)
 }
 
 /// Checks before the long work that each row has a file of its own. This reads the rows once more

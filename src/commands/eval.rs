@@ -1,7 +1,6 @@
 //! `pixtok eval`: figures of a tokenizer, as a table and as JSON.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,12 +15,15 @@ use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
 use crate::data::{BadSamples, Loader};
 use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject, evaluate};
+use crate::paths::{make_folder, mark_new_output};
 use crate::train::TrainError;
 
 /// Images listed at both ends of the ranking.
 const EXTREMES: usize = 5;
 /// Pictures that `--pictures` writes.
 const PICTURES: usize = 8;
+/// Where it writes them.
+const PICTURE_FOLDERS: [&str; 2] = ["originals", "reconstructions"];
 
 /// Evaluates, prints the table, writes the files.
 pub(super) fn run(args: &EvalArgs) -> Result<()> {
@@ -63,7 +65,19 @@ fn prepare(args: &EvalArgs) -> Result<()> {
     }
     let parents = files.into_iter().flatten().filter_map(|path| path.parent());
     for folder in parents.chain(args.pictures.as_deref()) {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    args.pictures.as_deref().map_or(Ok(()), mark_pictures)
+}
+
+/// Marks the folder of `--pictures`; where other things lie in it, its own folders there.
+fn mark_pictures(folder: &Path) -> Result<()> {
+    let context = || format!("cannot write into {}", folder.display());
+    if mark_new_output(folder).with_context(context)? {
+        return Ok(());
+    }
+    for part in PICTURE_FOLDERS.map(|name| folder.join(name)) {
+        make_folder(&part).and_then(|()| mark_new_output(&part)).with_context(context)?;
     }
     Ok(())
 }
@@ -180,7 +194,7 @@ fn write_files(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
     }
     let Some(folder) = &args.pictures else { return Ok(()) };
     for ((name, original), recon) in evaluation.originals.iter().zip(&evaluation.reconstructions) {
-        for (part, picture) in [("originals", original), ("reconstructions", recon)] {
+        for (part, picture) in PICTURE_FOLDERS.into_iter().zip([original, recon]) {
             write_png(&folder.join(part).join(format!("{name}.png")), picture)?;
         }
     }

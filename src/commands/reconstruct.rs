@@ -1,7 +1,6 @@
 //! `pixtok reconstruct`: images through the tokenizer and back.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use crate::cli::{OutputNames, ReconstructArgs};
 use crate::codec::{Codec, Own};
 use crate::data::{ImageFolder, Split};
 use crate::evaluate::EvaluateError;
+use crate::paths::{absence, make_folder, mark_new_output};
 use crate::picture::{Picture, read, sheet};
 
 /// Pictures on the sheet.
@@ -34,8 +34,9 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     let tasks = tasks(args, &out)?;
     for folder in [Some(out.as_path()), args.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
         // Before the long work.
-        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
+    mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
     let device = open::compute(&args.model.compute)?;
     let opened = open::open(&args.tokenizer, &args.model, device)?;
     let codec = Own { tokenizer: &opened.tokenizer, precision: args.model.precision };
@@ -86,8 +87,9 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
     };
     if !input.exists() {
         return Err(Misuse(format!(
-            "{} does not exist; give an image or a folder of images",
-            input.display()
+            "{} {}; give an image or a folder of images",
+            input.display(),
+            absence(input)
         ))
         .into());
     }

@@ -14,6 +14,7 @@ use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
 use crate::data::{self, Dataset, ImageFolder, ImageSize, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
+use crate::paths::absence;
 use crate::torch::{DeviceChoice, Precision};
 use crate::train::Weights;
 
@@ -56,7 +57,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     let path_words = path.display();
     if !path.exists() {
         return Err(Misuse(format!(
-            "{path_words} does not exist; give a run folder, a model folder, an adapter or a folder of reconstructions"
+            "{path_words} {}; give a run folder, a model folder, an adapter or a folder of reconstructions",
+            absence(path)
         ))
         .into());
     }

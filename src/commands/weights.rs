@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Misuse;
 use crate::nets::Backbone;
+use crate::paths::absence;
 
 /// A folder with weights, for those who do not want to name them each time.
 pub(super) const FOLDER: &str = "PIXTOK_WEIGHTS";
@@ -34,8 +35,10 @@ pub(super) fn hash(path: &Path) -> Result<String> {
 pub(super) fn in_folder(file: &str) -> Result<Option<PathBuf>> {
     let Some(folder) = env::var_os(FOLDER) else { return Ok(None) };
     if !Path::new(&folder).is_dir() {
-        let folder = Path::new(&folder).display();
-        return Err(Misuse(format!("{FOLDER} is {folder}, which is no folder; correct or unset it")).into());
+        let folder = Path::new(&folder);
+        let what = if folder.exists() { "is no folder".to_owned() } else { absence(folder) };
+        let folder = folder.display();
+        return Err(Misuse(format!("{FOLDER} is {folder}, which {what}; correct or unset it")).into());
     }
     let path = Path::new(&folder).join(file);
     Ok(path.exists().then_some(path))

@@ -11,6 +11,16 @@ pub enum ConfigError {
         /// What the system said.
         reason: String,
     },
+    /// The file is a text, but not in UTF-8.
+    #[error("{origin}:{line}: this is {found}, and TOML is UTF-8; save it as UTF-8")]
+    Encoding {
+        /// The file.
+        origin: String,
+        /// From 1.
+        line: usize,
+        /// What it seems to be.
+        found: String,
+    },
     /// The file is not TOML.
     #[error("{origin}:{line}:{column}: {message}: `{text}`")]
     Syntax {

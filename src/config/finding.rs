@@ -90,10 +90,16 @@ impl Finding {
                 let in_a_list = matches!(self.value, Some(Value::Array(_)));
                 let expected = match found.as_str() {
                     "sequence" | "array" => expected,
-                    _ if in_a_list && expected != "a list" => format!("a list, each item {expected}"),
+                    _ if in_a_list && !expected.starts_with("a list") => {
+                        format!("a list, each item {expected}")
+                    }
                     _ => expected,
                 };
                 let value = self.value.map_or(found, |value| value.to_string());
+                ConfigError::WrongType { origin, key, value, expected }
+            }
+            Problem::WrongLength { length, expected } => {
+                let value = self.value.map_or_else(|| format!("{length} items"), |value| value.to_string());
                 ConfigError::WrongType { origin, key, value, expected }
             }
             Problem::Other(reason) => ConfigError::Invalid { origin, key, reason },

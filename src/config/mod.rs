@@ -3,6 +3,7 @@
 //! Config decides *what*, flags decide *where*. No part imports this module.
 
 mod diff;
+mod encoding;
 mod error;
 mod finding;
 mod keys;
@@ -12,6 +13,7 @@ mod problem;
 mod suggest;
 
 use std::path::Path;
+use std::{fs, io};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,7 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
+use crate::paths::absence;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
 use crate::{adversarial, data, evaluate, loss, model, optim, train};
@@ -286,6 +289,14 @@ fn is_free(key: &str) -> bool {
     FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
 }
 
+/// Whether one of the `overrides`, each `key=value`, sets `key`, or a table that it is in.
+#[must_use]
+pub fn overrides_set(overrides: &[String], key: &str) -> bool {
+    let names: Vec<&str> = key.split('.').collect();
+    let sets = |own: &[String]| own.len() <= names.len() && own.iter().zip(&names).all(|(a, b)| a == b);
+    overrides.iter().any(|argument| overrides::key_of(argument).is_some_and(|own| sets(&own)))
+}
+
 /// Reads another of our TOML files as strictly as a config.
 ///
 /// # Errors
@@ -299,9 +310,14 @@ fn read_layers<T: DeserializeOwned>(
     overrides: &[String],
 ) -> Result<(T, Vec<String>), ConfigError> {
     let origin = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { origin: origin.clone(), reason: error.to_string() })?;
-    layers::read(&text, &origin, overrides)
+    let bytes = fs::read(path).map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => format!("it {}", absence(path)),
+            _ => error.to_string(),
+        };
+        ConfigError::Unreadable { origin: origin.clone(), reason }
+    })?;
+    layers::read(encoding::text(&bytes, &origin)?, &origin, overrides)
 }
 
 #[cfg(test)]
@@ -366,6 +382,15 @@ mod tests {
         let adversary = "adversarial={weighting={kind=\"adaptive\"},discriminator={kind=\"stylegan\"}}";
         let words = terms(&[parts, adversary]).unwrap();
         assert!(words.contains("adaptive weight") && words.contains("standard deviation"), "{words}");
+    }
+
+    #[test]
+    fn what_an_override_sets_is_known() {
+        let sets = |argument: &str| overrides_set(&[argument.to_owned()], "data.val");
+        assert!(sets("data.val=x") && sets(" data . val = x") && sets("data={train=\"x\"}"));
+        assert!(
+            !sets("data.val_split=x") && !sets("data.value=x") && !sets("train.val=x") && !sets("data.val")
+        );
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn parse(argument: &str) -> Result<(Key, Value), String> {
     let (key, text) = argument
         .split_once('=')
         .ok_or_else(|| "there is no '='; write key=value, for instance train.steps=600".to_owned())?;
-    let key: Key = key.trim().split('.').map(|name| name.trim().to_owned()).collect();
+    let key = names_of(key);
     let is_bare = |name: &String| {
         !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
@@ -109,6 +109,15 @@ fn parse(argument: &str) -> Result<(Key, Value), String> {
     }
     let text = text.trim();
     Ok((key, text.parse().unwrap_or_else(|_| Value::String(text.to_owned()))))
+}
+
+fn names_of(key: &str) -> Key {
+    key.trim().split('.').map(|name| name.trim().to_owned()).collect()
+}
+
+/// The key of a `key=value`.
+pub(super) fn key_of(argument: &str) -> Option<Key> {
+    Some(names_of(argument.split_once('=')?.0))
 }
 
 fn set(root: &mut Table, key: &Key, value: Value) -> Result<(), String> {

@@ -18,6 +18,7 @@ pub(super) enum Problem {
     UnknownVariant { variant: String, allowed: &'static [&'static str] },
     MissingField(&'static str),
     WrongType { found: String, expected: String },
+    WrongLength { length: usize, expected: String },
     Other(String),
 }
 
@@ -55,7 +56,7 @@ impl de::Error for Problem {
     }
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        Problem::WrongType { found: format!("{length} items"), expected: in_words(&expected.to_string()) }
+        Problem::WrongLength { length, expected: in_words(&expected.to_string()) }
     }
 }
 
@@ -76,9 +77,25 @@ fn in_words(expected: &str) -> String {
             "a table that names its kind: { kind = \"...\" }"
         }
         _ if expected.starts_with("enum ") => "a string in quotes",
-        other => other,
+        // A list of fixed length that is too short, and one that is too long.
+        _ => match length_of(expected) {
+            Some(length) => return format!("a list of {length} numbers"),
+            None => expected,
+        },
     };
     words.to_owned()
+}
+
+/// The length in what serde calls a list of fixed length: `an array of length 2`, `2 elements in sequence`.
+fn length_of(expected: &str) -> Option<String> {
+    let length = expected.strip_prefix("an array of length ").or_else(|| {
+        expected
+            .strip_suffix(" elements in sequence")
+            .or_else(|| expected.strip_suffix(" element in sequence"))
+    })?;
+    let words = ["no", "one", "two", "three", "four"];
+    let length: usize = length.parse().ok()?;
+    Some(words.get(length).map_or_else(|| length.to_string(), |word| (*word).to_owned()))
 }
 
 /// Reads `table` into `T`, or says what is wrong and where: the keys that serde had entered.

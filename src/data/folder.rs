@@ -13,6 +13,7 @@ use super::index::Index;
 use super::omitted::{OmittedFiles, is_omitted_folder};
 use super::samples::key::readable;
 use super::{DataError, Split};
+use crate::paths::is_output;
 
 /// The endings of the files that are taken for images, in any case. What a file really is its content
 /// decides.
@@ -26,14 +27,16 @@ pub const EXTENSIONS: [&str; 16] = [
 pub struct ImageFolder {
     root: PathBuf,
     index: Index,
+    /// Those that are links themselves.
+    links: Index,
     labels: Vec<String>,
     notes: Vec<String>,
 }
 
 impl ImageFolder {
     /// Lists the images in `root` and its subfolders, by their endings ([`EXTENSIONS`]). Follows
-    /// symbolic links. Skips hidden files, and folders that are hidden or hold thumbnails or
-    /// deleted files. Reads no file.
+    /// symbolic links. Skips hidden files, and folders that are hidden, hold thumbnails or deleted
+    /// files, or were written by pixtok; `root` itself may be any. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -47,7 +50,8 @@ impl ImageFolder {
             }
             Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
         }
-        let (mut index, mut labels, mut found) = (Index::default(), BTreeSet::new(), 0);
+        let (mut index, mut links) = (Index::default(), Index::default());
+        let (mut labels, mut found) = (BTreeSet::new(), 0);
         let (mut entries, mut shards) = (walk(root), BTreeSet::new());
         while let Some(entry) = entries.next() {
             if let Ok(entry) = &entry
@@ -58,6 +62,7 @@ impl ImageFolder {
                     None => entries.omitted.file(entry.file_name()),
                 }
             }
+            let is_link = entry.as_ref().is_ok_and(DirEntry::path_is_symlink);
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             found += 1;
@@ -68,6 +73,9 @@ impl ImageFolder {
             }
             if split.takes(relative) {
                 index.push(relative);
+                if is_link {
+                    links.push(relative);
+                }
             }
         }
         let mut notes = entries.omitted.words(root);
@@ -81,6 +89,7 @@ impl ImageFolder {
             return Err(split.empty(found));
         }
         index.sort();
+        links.sort();
         let mut labels: Vec<String> = labels.into_iter().collect();
         if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
             notes.push(format!(
@@ -91,7 +100,7 @@ impl ImageFolder {
             ));
             labels.clear();
         }
-        Ok(ImageFolder { root: root.to_owned(), index, labels, notes })
+        Ok(ImageFolder { root: root.to_owned(), index, links, labels, notes })
     }
 
     /// The folder.
@@ -122,6 +131,11 @@ impl ImageFolder {
     /// Whether the name of image `index` is UTF-8.
     pub(super) fn is_utf8(&self, index: usize) -> bool {
         str::from_utf8(self.index.get(index)).is_ok()
+    }
+
+    /// Whether image `index` is a link to a file.
+    pub(super) fn is_link(&self, index: usize) -> bool {
+        self.links.find(self.index.get(index)).is_some()
     }
 
     /// The index of the image at `path`.
@@ -172,11 +186,12 @@ impl ImageFolder {
 /// passed over.
 pub(super) fn walk(root: &Path) -> Walk {
     let entries = WalkDir::new(root).follow_links(true).into_iter();
-    Walk { entries, omitted: OmittedFiles::default() }
+    Walk { root: root.to_owned(), entries, omitted: OmittedFiles::default() }
 }
 
 /// See [`walk`].
 pub(super) struct Walk {
+    root: PathBuf,
     entries: walkdir::IntoIter,
     /// The folders that were passed over; the caller counts the files.
     pub(super) omitted: OmittedFiles,
@@ -188,17 +203,19 @@ impl Iterator for Walk {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let entry = self.entries.next()?;
-            match &entry {
-                Ok(found)
-                    if found.depth() > 0
-                        && found.file_type().is_dir()
-                        && is_omitted_folder(found.file_name().as_bytes()) =>
-                {
-                    self.omitted.folder(found.file_name());
-                    self.entries.skip_current_dir();
-                }
-                _ => return Some(entry),
+            let Ok(found) = &entry else { return Some(entry) };
+            if found.depth() == 0 || !found.file_type().is_dir() {
+                return Some(entry);
             }
+            if is_omitted_folder(found.file_name().as_bytes()) {
+                self.omitted.folder(found.file_name());
+            } else if is_output(found.path()) {
+                let path = found.path();
+                self.omitted.output(path.strip_prefix(&self.root).unwrap_or(path));
+            } else {
+                return Some(entry);
+            }
+            self.entries.skip_current_dir();
         }
     }
 }
@@ -353,6 +370,32 @@ mod tests {
         assert!(ImageFolder::open(&root.path().join("cat/@eaDir"), Split::All).is_ok(), "asked for by name");
         let plain = folder(&["a.png", "a.txt"]);
         assert!(ImageFolder::open(plain.path(), Split::All).unwrap().notes().is_empty());
+    }
+
+    #[test]
+    fn what_pixtok_wrote_is_passed_over_below_the_folder_that_is_given() {
+        let root = folder(&[
+            "cat/a.png",
+            "old/config.toml",
+            "old/metrics.jsonl",
+            "old/samples/step-000001.png",
+            "deep/out/.pixtok-output",
+            "deep/out/cat/a.png",
+            "project/config.toml",
+            "project/b.png",
+        ]);
+        symlink(root.path().join("deep/out"), root.path().join("link")).unwrap();
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(names(&dataset), ["cat/a.png", "project/b.png"]);
+        assert_eq!(dataset.labels(), ["cat", "project"]);
+        let [note] = dataset.notes() else { panic!("{:?}", dataset.notes()) };
+        assert!(note.starts_with("3 folders that pixtok wrote are passed over in "), "{note}");
+        // Given by itself it is read, and so is what lies in it and has no mark of its own.
+        for (given, expected) in [("old", "samples/step-000001.png"), ("link", "cat/a.png")] {
+            assert_eq!(names(&ImageFolder::open(&root.path().join(given), Split::All).unwrap()), [expected]);
+        }
+        let message = ImageFolder::open(&root.path().join("deep"), Split::All).unwrap_err().to_string();
+        assert!(message.contains("no images") && message.contains("for instance out; to read"), "{message}");
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! an epoch, `pass` decides which come next, `transform` crops and resizes a picture with
 //! `resample`, `cache` keeps decoded pictures, `assemble` makes a batch, and `loader` does all this
 //! in the background. `omitted` counts what is passed over, `bad` counts the files that cannot be
-//! used, `config` holds the settings, and `fingerprint` tells whether a resumed run has the same
-//! images. `samples` reads the inputs of an export from first to last, without batches and without
+//! used, `config` holds the settings, `fingerprint` tells whether a resumed run has the same
+//! images and `file_list` which of them changed, and `overlap` tells whether two sets share files.
+//! `samples` reads the inputs of an export from first to last, without batches and without
 //! shuffling. The order of the images and what is done to each are pure functions of (seed, epoch,
 //! index), so two integers, the [`Cursor`], resume them, whatever the number of threads. Nothing
 //! here knows of models or training.
@@ -14,12 +15,14 @@ mod assemble;
 mod bad;
 mod cache;
 mod config;
+mod file_list;
 mod fingerprint;
 mod folder;
 mod index;
 mod loader;
 mod omitted;
 mod order;
+mod overlap;
 mod pass;
 mod prepare;
 mod resample;
@@ -32,15 +35,18 @@ mod transform;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::paths::absence;
 use crate::sniff::Kind;
 use crate::torch::TorchError;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use cache::Cache;
 pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
+pub use file_list::FileList;
 pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
+pub use overlap::Overlap;
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
 pub use samples::{Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
@@ -61,10 +67,8 @@ pub enum DataError {
     },
     /// Nothing where the images should be.
     #[error(
-        "{} does not exist{}; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or \
-         --val-data",
-        .0.display(),
-        if .0.is_relative() { " in the current folder" } else { "" }
+        "{} {}; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or --val-data",
+        .0.display(), absence(.0)
     )]
     Missing(PathBuf),
     /// A file where a folder is needed.
@@ -140,7 +144,7 @@ pub enum DataError {
         bad: Vec<BadSample>,
     },
     /// Nothing where the images for an export should be.
-    #[error("{} does not exist; give {}", .0.display(), samples::INPUTS)]
+    #[error("{} {}; give {}", .0.display(), absence(.0), samples::INPUTS)]
     NoInput(PathBuf),
     /// A file of a kind that is not read.
     #[error("{} is no input for an export; give {}", .0.display(), samples::INPUTS)]

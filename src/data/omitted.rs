@@ -90,6 +90,8 @@ pub(super) struct OmittedFiles {
     other_endings: u64,
     /// Folders by name.
     folders: BTreeMap<String, u64>,
+    /// Folders that pixtok wrote.
+    outputs: Tally,
     hidden: Tally,
 }
 
@@ -116,6 +118,11 @@ impl OmittedFiles {
     /// Counts a folder that [`is_omitted_folder`].
     pub(super) fn folder(&mut self, name: &OsStr) {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
+    }
+
+    /// Counts a folder that pixtok wrote; `path` is relative to where the walk began.
+    pub(super) fn output(&mut self, path: &Path) {
+        self.outputs.add(1, || path.display().to_string());
     }
 
     /// A sentence for each kind of thing that was passed over in `root`, a folder of images.
@@ -164,11 +171,15 @@ impl OmittedFiles {
                 })
             )
         });
+        let outputs = self.outputs.said(|count, example| {
+            let folders = number(count, "folder that pixtok wrote is", "folders that pixtok wrote are");
+            format!("{folders} passed over in {root}, for instance {example}; to read such a folder, give it by itself")
+        });
         let hidden = self.hidden.said(|count, example| {
             let files = number(count, "hidden image is", "hidden images are");
             format!("{files} passed over in {root}, for instance {example}")
         });
-        [archives, endings, folders, hidden].into_iter().flatten().collect()
+        [archives, endings, folders, outputs, hidden].into_iter().flatten().collect()
     }
 
     fn list_endings(&self, endings: &BTreeMap<String, u64>) -> String {

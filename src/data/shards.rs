@@ -216,9 +216,20 @@ impl Shards {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The files.
-    pub(super) fn tars(&self) -> Vec<&Path> {
-        self.tars.iter().map(|tar| tar.path.as_path()).collect()
+    /// The number of tars.
+    pub(super) fn tars(&self) -> usize {
+        self.tars.len()
+    }
+
+    /// One of them.
+    pub(super) fn tar(&self, tar: usize) -> &Path {
+        &self.tars[tar].path
+    }
+
+    /// The images in it.
+    pub(super) fn images_of(&self, tar: usize) -> Range<usize> {
+        let Range { start, end } = self.tars[tar].images;
+        start as usize..end as usize
     }
 
     /// Over names, places and sizes of the images.

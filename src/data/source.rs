@@ -1,9 +1,10 @@
 //! Which images make up a data set, and which part of them is meant.
 
 use std::borrow::Cow;
+use std::fs;
 use std::ops::Range;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::DataError;
 use super::cache::{Cache, Kept};
@@ -62,10 +63,14 @@ impl Split {
 /// The images of a data set, each with an index: a folder tree, tar shards, or Parquet files.
 #[derive(Debug)]
 pub struct Dataset {
+    /// As it was given.
+    root: PathBuf,
     source: Source,
     /// Notes on what is passed over next to shards.
     beside: Vec<String>,
     kept: Option<Kept>,
+    /// Asked for once, since each file is a request on a network disk.
+    stated: OnceLock<(Fingerprint, Vec<u64>)>,
 }
 
 #[derive(Debug)]
@@ -107,7 +112,7 @@ impl Dataset {
             }
             Found::List => return Err(DataError::NotImages(path.to_owned())),
         };
-        Ok(Dataset { source, beside, kept: None })
+        Ok(Dataset { root: path.to_owned(), source, beside, kept: None, stated: OnceLock::new() })
     }
 
     /// The same, with what has been decoded of it kept in `cache`, if there is one.
@@ -204,18 +209,71 @@ impl Dataset {
     /// A fingerprint of the images, by which a resumed run recognises them without reading them.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
+        self.stated().0.clone()
+    }
+
+    /// The fingerprint, and the sizes of the files that it asks for.
+    pub(super) fn stated(&self) -> &(Fingerprint, Vec<u64>) {
+        self.stated.get_or_init(|| {
+            let names = match &self.source {
+                Source::Folder(folder) => folder.fingerprint(),
+                Source::Shards(shards) => shards.fingerprint(),
+                Source::Tables(tables) => tables.fingerprint(),
+            };
+            let mut sizes = vec![];
+            let fingerprint = Fingerprint::new(names, self.files(), |file| {
+                let meta = fs::metadata(self.file(file)).ok();
+                sizes.push(meta.as_ref().map_or(0, fs::Metadata::len));
+                meta
+            });
+            (fingerprint, sizes)
+        })
+    }
+
+    /// The number of its files: of images in a folder, of tars or Parquet files.
+    pub(super) fn files(&self) -> usize {
         match &self.source {
-            Source::Folder(folder) => {
-                Fingerprint::new(folder.fingerprint(), folder.len(), |index| folder.path(index))
-            }
-            Source::Shards(shards) => {
-                let tars = shards.tars();
-                Fingerprint::new(shards.fingerprint(), tars.len(), |index| tars[index].to_owned())
-            }
-            Source::Tables(tables) => {
-                let files = tables.files();
-                Fingerprint::new(tables.fingerprint(), files.len(), |index| files[index].to_owned())
-            }
+            Source::Folder(folder) => folder.len(),
+            Source::Shards(shards) => shards.tars(),
+            Source::Tables(tables) => tables.files(),
+        }
+    }
+
+    /// Where one of them lies.
+    pub(super) fn file(&self, file: usize) -> PathBuf {
+        match &self.source {
+            Source::Folder(folder) => folder.path(file),
+            Source::Shards(shards) => shards.tar(file).to_owned(),
+            Source::Tables(tables) => tables.file(file).to_owned(),
+        }
+    }
+
+    /// Whether it may be a link itself.
+    pub(super) fn may_be_link(&self, file: usize) -> bool {
+        match &self.source {
+            Source::Folder(folder) => folder.is_link(file),
+            Source::Shards(_) | Source::Tables(_) => true,
+        }
+    }
+
+    /// What it is called, whatever folder it lies in.
+    pub(super) fn file_name(&self, file: usize) -> String {
+        if let Source::Folder(folder) = &self.source {
+            return folder.name(file).into_owned();
+        }
+        let path = self.file(file);
+        match path.strip_prefix(&self.root) {
+            Ok(inside) if !inside.as_os_str().is_empty() => inside.to_string_lossy().into_owned(),
+            _ => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The images in it.
+    pub(super) fn images_of(&self, file: usize) -> Range<usize> {
+        match &self.source {
+            Source::Folder(_) => file..file + 1,
+            Source::Shards(shards) => shards.images_of(file),
+            Source::Tables(tables) => tables.images_of(file),
         }
     }
 

@@ -228,9 +228,24 @@ impl TableRows {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The files.
-    pub(super) fn files(&self) -> Vec<&Path> {
-        self.files.iter().map(Pages::path).collect()
+    /// The number of files.
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// One of them.
+    pub(super) fn file(&self, file: usize) -> &Path {
+        self.files[file].path()
+    }
+
+    /// The images in it.
+    pub(super) fn images_of(&self, file: usize) -> Range<usize> {
+        let first = self.pages.partition_point(|page| (page.file as usize) < file);
+        let end = self.pages.partition_point(|page| page.file as usize <= file);
+        let own = &self.pages[first..end];
+        let bound =
+            |page: Option<&PageOf>, end: fn(&PageOf) -> u32| page.map_or(0, |page| end(page) as usize);
+        bound(own.first(), |page| page.images.start)..bound(own.last(), |page| page.images.end)
     }
 
     /// A hash of the files' names and sizes and of the selection of rows.

@@ -3,6 +3,7 @@
 //! ```text
 //! OUT/
 //!   .lock              held by the process that writes
+//!   .pixtok-output     marks the folder as no place to look for images
 //!   job.json           all that decides what the files hold; another job does not get in
 //!   manifest.jsonl     the finished shards
 //!   .shard-00003.tmp/  the files of the shard at hand, moved out when they are whole
@@ -23,6 +24,7 @@ use super::place::{place_file, refuse_others};
 use super::sameness::{differences, earlier_job, refuse_another, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
+use crate::paths::{make_folder, mark_output};
 use crate::tokens::{Counts, Layout, Place, SIDECAR, Shard, ShardWriter, Sidecar};
 
 /// An export's folder, held by this process.
@@ -59,7 +61,7 @@ impl Output {
         mut sidecar: Sidecar,
         map: Option<&[u8]>,
     ) -> Result<Self, ExportError> {
-        fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
+        make_folder(folder).map_err(io_error("make the folder", folder))?;
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
         let begun = !entries.is_empty() || folder.join(SIDECAR).is_file();
@@ -84,6 +86,7 @@ impl Output {
                 write_job(folder, job, map)?;
             }
         }
+        mark_output(folder).map_err(io_error("write", folder))?;
         let layout = sidecar.layout();
         let output = Self { folder: folder.to_owned(), sidecar, layout, entries, _lock: lock };
         output.remove_unfinished()?;

@@ -12,8 +12,9 @@ mod vgg16;
 mod weights;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::paths::absence;
 use crate::torch::TorchError;
 
 pub use inception::Inception;
@@ -23,7 +24,7 @@ pub use lpips::{Backbone, Differences, Lpips};
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// There is no such file, or it cannot be read.
-    #[error("cannot read the weights {}; check the path", .path.display())]
+    #[error("cannot read the weights {}; check the path{}", .path.display(), which_is_absent(.path, .source))]
     Read {
         /// What was given.
         path: PathBuf,
@@ -51,4 +52,11 @@ pub enum NetError {
         /// What libtorch said.
         source: TorchError,
     },
+}
+
+fn which_is_absent(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(", which {}", absence(path)),
+        _ => String::new(),
+    }
 }

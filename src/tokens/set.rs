@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Row, Rows, SIDECAR, Shard, Sidecar, TokensError};
+use crate::paths::absence;
 
 /// A set on disk: its folder, its sidecar, and those of its shards that were asked for.
 #[derive(Debug)]
@@ -28,8 +29,9 @@ impl TokenSet {
         let parts = if path.join(SIDECAR).is_file() { vec![path.to_owned()] } else { parts(path)? };
         if !path.exists() {
             return Err(TokensError::Unsuitable(format!(
-                "{} does not exist; give a folder of tokens",
-                path.display()
+                "{} {}; give a folder of tokens",
+                path.display(),
+                absence(path)
             )));
         }
         if parts.is_empty() && path.join("job.json").is_file() {

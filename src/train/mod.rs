@@ -5,6 +5,7 @@ mod bad_log;
 mod collapse;
 mod duel;
 mod error;
+mod files;
 mod finite;
 mod group;
 mod machine;
@@ -81,7 +82,8 @@ pub struct Config {
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints are kept, besides the best.
     pub keep_checkpoints: usize,
-    /// By which figure of the evaluation a checkpoint is best.
+    /// By which figure of the evaluation a checkpoint is best: that of the raw weights, also where
+    /// averages are kept.
     pub best_metric: BestMetric,
     /// When to warn of a collapsing codebook.
     pub collapse: Collapse,

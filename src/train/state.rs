@@ -82,7 +82,7 @@ pub enum StateError {
         /// Where they are.
         folder: String,
         /// What differs.
-        what: &'static str,
+        what: String,
     },
     /// Other weights of the loss.
     #[error(
@@ -188,7 +188,7 @@ impl Circumstances {
 /// Refuses images of `folder` that are not those of the run. Returns a note if they may have
 /// changed.
 fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
-    let other = |what| StateError::Data { folder: folder.to_owned(), what };
+    let other = |what: &str| StateError::Data { folder: folder.to_owned(), what: what.to_owned() };
     match now.difference(then) {
         Some(Difference::Names) => Err(other("their list changed")),
         Some(Difference::Sizes) => Err(other("the list is the same, but some sizes differ")),

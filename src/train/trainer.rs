@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::bad_log::{BAD_SAMPLES_FILE, BadLog, Part, bad_of};
 use super::collapse::{CollapseCount, Over};
 use super::duel::Duel;
+use super::files;
 use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
 use super::group::Group;
 use super::objective::At;
@@ -55,7 +56,9 @@ impl Trainer {
         if let Some(loaded) = loaded {
             let live = Live { objective: &*parts.objective, groups: &groups, average: average.as_ref() };
             let saved = loaded.snapshot.state.clone();
-            notes = state.resume(saved, parts.accept_inexact, &parts.data)?;
+            notes = state
+                .resume(saved, parts.accept_inexact, &parts.data)
+                .map_err(|error| error.with_changes(parts.run.folder().path(), &parts.train_set))?;
             live.restore(&loaded.snapshot)?;
         }
         let run = parts.run.folder().path();
@@ -72,6 +75,7 @@ impl Trainer {
             parts.run.retain(parts.train.keep_checkpoints)?;
         }
         let options = LoggerOptions { total_steps: parts.train.steps, start_step: state.step, resumed };
+        files::keep(run, &parts.train_set)?;
         let mut logger = Logger::open(run, options)?;
         for note in notes {
             logger.note(&note);

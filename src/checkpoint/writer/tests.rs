@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::super::which::Which;
 use super::*;
 use crate::checkpoint::{Loaded, Resumed};
+use crate::paths::OUTPUT_MARKER;
 
 fn snapshot(value: f64) -> Snapshot {
     let filled = |shape: &[i64]| Tensor::full(shape, value, (Kind::Float, Device::Cpu));
@@ -67,7 +68,7 @@ fn what_is_saved_comes_back() {
     assert_eq!(back.snapshot.model["conv.weight"], saved.model["conv.weight"]);
     assert_eq!(back.snapshot.optimizer["conv.weight.m"], saved.optimizer["conv.weight.m"]);
     assert!(back.snapshot.ema.unwrap()["conv.bias"].double_value(&[]).is_nan());
-    assert_eq!(names_in(run.folder().path()), [".lock", "step-000600"]);
+    assert_eq!(names_in(run.folder().path()), [".lock", OUTPUT_MARKER, "step-000600"]);
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn saving_a_step_again_replaces_it() {
     let run = run_with(folder.path(), &[1]);
     run.save(1, &snapshot(9.0)).unwrap();
     assert_eq!(value_of(&run.folder().load(1).unwrap()), 9.0);
-    assert_eq!(names_in(run.folder().path()), [".lock", "step-000001"]);
+    assert_eq!(names_in(run.folder().path()), [".lock", OUTPUT_MARKER, "step-000001"]);
 }
 
 #[test]
@@ -116,12 +117,15 @@ fn every_damage_is_found_and_resume_falls_back() {
         assert_eq!((loaded.step, value_of(&loaded)), (3, 3.0));
         assert_eq!(damaged.len(), 1);
         assert!(damaged[0].step == 7 && damaged[0].reason.contains(expected), "{damaged:?}");
-        // Nothing changes until it is certain that the run goes on.
-        assert_eq!(names_in(run.folder().path()), [".lock", "step-000003", "step-000007"]);
+        // Nothing changes before it is known that the run goes on.
+        assert_eq!(names_in(run.folder().path()), [".lock", OUTPUT_MARKER, "step-000003", "step-000007"]);
         let aside = run.set_aside(&damaged[0]).unwrap();
         assert!(aside.ends_with("damaged-step-000007"), "{}", aside.display());
-        assert_eq!(names_in(run.folder().path()), [".lock", "damaged-step-000007", "step-000003"]);
-        // The same step is damaged a second time.
+        assert_eq!(
+            names_in(run.folder().path()),
+            [".lock", OUTPUT_MARKER, "damaged-step-000007", "step-000003"]
+        );
+        // Damaged once more.
         fs::create_dir(&damaged[0].path).unwrap();
         assert!(run.set_aside(&damaged[0]).unwrap().ends_with("damaged-step-000007-2"));
     }
@@ -219,7 +223,7 @@ fn a_full_disk_leaves_no_trace_and_the_older_checkpoints() {
             assert!(error.source().unwrap().to_string().contains("disk is full: 0.1 MB needed"));
         }
     }
-    assert_eq!(names_in(run.folder().path()), [".lock", "step-000001", "step-000002"]);
+    assert_eq!(names_in(run.folder().path()), [".lock", OUTPUT_MARKER, "step-000001", "step-000002"]);
     assert_eq!(value_of(&run.folder().load(2).unwrap()), 2.0);
 }
 
@@ -255,6 +259,14 @@ fn places_where_no_run_can_be() {
     fs::write(&file, b"").unwrap();
     assert!(matches!(RunWriter::create(&file.join("run")), Err(Error::NotWritable { .. })));
     assert!(matches!(RunWriter::create(&file), Err(Error::NotWritable { .. })));
+    let (link, target) = (folder.path().join("link"), folder.path().join("unmounted"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let leads = format!("is a link to {}, which does not exist", target.display());
+    let error = RunWriter::create(&link).unwrap_err();
+    assert!(error.to_string().ends_with("choose another --run"), "{error}");
+    assert!(error.source().unwrap().to_string().contains(&leads), "{:?}", error.source());
+    let error = RunWriter::resume(&link).unwrap_err().to_string();
+    assert!(error.contains(&leads), "{error}");
     assert!(matches!(RunWriter::resume(&folder.path().join("none")), Err(Error::NotARun { .. })));
     assert!(RunFolder::open(&file).unwrap_err().to_string().contains("it is a file"));
     // Started, and killed before its first checkpoint.
@@ -274,7 +286,7 @@ fn resume_clears_what_a_killed_trainer_left() {
     fs::rename(path.join("step-000002"), path.join(".step-000002.old-4194305")).unwrap();
     fs::create_dir(path.join(".step-000003.tmp-4194305")).unwrap();
     let run = RunWriter::resume(&path).unwrap();
-    assert_eq!(names_in(&path), [".lock", "step-000001", "step-000002"]);
+    assert_eq!(names_in(&path), [".lock", OUTPUT_MARKER, "step-000001", "step-000002"]);
     assert_eq!(run.folder().newest_whole().unwrap().loaded.unwrap().step, 2);
 }
 

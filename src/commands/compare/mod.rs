@@ -27,6 +27,7 @@ use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::paths::{make_folder, mark_output};
 use crate::sweep::{Plan, Source, SweepError};
 use crate::torch::{Precision, PrecisionChoice, auto_precision};
 use crate::train::Signals;
@@ -56,9 +57,10 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let val_set = images?;
     let jobs = jobs(&plan, &layout, &val_set, args, &loss_weights)?;
     let out = layout.out();
-    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    make_folder(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock =
         Lock::take(out).context("another comparison works there; wait for it, or give another --out")?;
+    mark_output(out).with_context(|| format!("cannot write into {}", out.display()))?;
     let protocol = plan.base.to_toml()?;
     write_atomic(&layout.protocol(), protocol.as_bytes())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
@@ -123,6 +125,9 @@ fn val_images(plan: &Plan) -> Result<Dataset> {
     }
     let val_set = train::validation_set(&plan.base)?.1;
     note_omitted(train_set.iter().chain([&val_set]));
+    if let Some(train_set) = &train_set {
+        train::note_shared(&plan.base, train_set, &val_set);
+    }
     Ok(val_set)
 }
 

@@ -9,7 +9,7 @@ use super::memory;
 use super::networks::Networks;
 use super::note_omitted;
 use super::precision::Settled;
-use super::{check_batch, training_set, validation_set};
+use super::{check_batch, note_shared, training_set, validation_set};
 use crate::config::Config;
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
@@ -31,6 +31,7 @@ pub(super) fn words(
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
             note_omitted([&train_set, &val_set]);
+            note_shared(config, &train_set, &val_set);
             format!(
                 "{} for training, {} for validation; {} steps per epoch of batches of {}",
                 train_set.len(),

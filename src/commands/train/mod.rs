@@ -1,6 +1,7 @@
 //! `pixtok train`: from a config and flags to a finished run.
 
 mod dry_run;
+mod images;
 mod init;
 mod memory;
 mod networks;
@@ -19,10 +20,11 @@ use super::{Misuse, note, note_omitted, open, print};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::Config;
-use crate::data::{Cache, DataError, Dataset, Split};
+use crate::data::{Cache, Dataset};
 use crate::seed::Seed;
 use crate::torch::{keep_freed_memory, set_deterministic, use_one_heap};
 use crate::train::{Circumstances, LossWeights, Machine, Outcome, Parts, Signals, State, Trainer};
+pub(super) use images::{check_batch, note_shared, training_set, validation_set};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
 use precision::Settled;
@@ -69,6 +71,7 @@ fn train(
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
     note_omitted([&*train_set, &*val_set]);
+    note_shared(&config, &train_set, &val_set);
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&args.init_from, &earlier) {
         (Some(other), _) => (init::from_run(other, &config, &networks)?, Some(absolute(other))),
@@ -173,7 +176,7 @@ fn dry_run(
         (earlier, training_set(config), validation_set(config), &weights)
     {
         let state = state(config, device, (&train_set, &val_set), loss_weights)?;
-        notes.extend(earlier.check_state(state, args.accept_inexact, &config.data)?);
+        notes.extend(earlier.check_state(state, args.accept_inexact, (&config.data, &train_set))?);
     }
     for text in notes {
         note(&text);
@@ -206,12 +209,11 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     for text in notes {
         note(&text);
     }
+    let of_config = config.data.clone();
     if let Some(folder) = &args.data {
         config.data.train = text_of(folder)?;
         if earlier.is_none() {
-            // The config's validation images, splits and columns belong to its own training images.
-            (config.data.val, config.data.val_split) = (None, None);
-            (config.data.split, config.data.image_column) = (None, None);
+            images::drop_those_of_config(args, &mut config.data);
         }
     }
     if let Some(folder) = &args.val_data {
@@ -231,6 +233,9 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     config.check()?;
     if !earlier.is_some_and(Earlier::has_checkpoint) {
         config.check_new_training()?;
+    }
+    if earlier.is_none() {
+        images::note_validation(args, &of_config, &config);
     }
     if let (Some(earlier), Some(run)) = (earlier, &args.run)
         && fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok()
@@ -269,41 +274,4 @@ fn text_of(path: &Path) -> Result<String> {
 fn run_folder(args: &TrainArgs) -> PathBuf {
     let name = args.config.as_deref().and_then(Path::file_stem).unwrap_or_default();
     args.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name))
-}
-
-/// The training images of a config.
-pub(super) fn training_set(config: &Config) -> Result<Dataset> {
-    let data = &config.data;
-    let split = match (&data.val, &data.val_split) {
-        (None, None) => Split::Train { val_share: data.val_share },
-        _ => Split::All,
-    };
-    Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
-}
-
-/// The validation images of a config, and in words where they are.
-pub(super) fn validation_set(config: &Config) -> Result<(String, Dataset)> {
-    let data = &config.data;
-    let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
-    Ok(match (&data.val, &data.val_split) {
-        (Some(path), _) => (path.clone(), open(path, Split::All, data.val_selection())?),
-        (None, Some(name)) => {
-            let words = format!("the split {name} of {}", data.train);
-            (words, open(&data.train, Split::All, data.val_selection())?)
-        }
-        (None, None) => {
-            let words = format!("a share of {} of {}", data.val_share, data.train);
-            let split = Split::Val { val_share: data.val_share };
-            (words, open(&data.train, split, data.selection())?)
-        }
-    })
-}
-
-/// Known before the first image is decoded.
-pub(super) fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
-    let (batch_size, total) = (config.train.batch_size, train_set.len());
-    if batch_size > total {
-        return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
 use crate::cli::ComputeArgs;
 use crate::commands::{Misuse, note, open};
 use crate::config::Config;
-use crate::data;
+use crate::data::{self, Dataset};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
 use crate::torch::DeviceChoice;
@@ -164,11 +164,11 @@ impl Earlier {
         &self,
         mut now: State,
         accept_inexact: bool,
-        data: &data::Config,
+        (data, train_set): (&data::Config, &Dataset),
     ) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
         let notes = now.resume(loaded.snapshot.state.clone(), accept_inexact, data);
-        Ok(notes.map_err(TrainError::from)?)
+        Ok(notes.map_err(|error| TrainError::from(error.with_changes(&self.path, train_set)))?)
     }
 
     /// What starting over discards, in words.

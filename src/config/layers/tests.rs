@@ -31,6 +31,7 @@ struct Train {
     batch_size: u8,
     #[serde(default)]
     lr: f64,
+    betas: Option<[f64; 2]>,
     precision: Option<Precision>,
     #[serde(default)]
     verbose: bool,
@@ -196,11 +197,11 @@ fn unknown_keys_name_the_nearest_and_the_allowed() {
     assert_eq!(
         error_with(FSQ, "steps = 600", "stepz = 600"),
         "configs/x.toml: unknown key \"train.stepz\"; did you mean \"steps\"? \
-         allowed: batch_size, lr, precision, steps, verbose"
+         allowed: batch_size, betas, lr, precision, steps, verbose"
     );
     assert_eq!(
         error_of(FSQ, &["train.colour=1"]),
-        "--set train.colour=1: unknown key \"train.colour\"; allowed: batch_size, lr, precision, steps, verbose"
+        "--set train.colour=1: unknown key \"train.colour\"; allowed: batch_size, betas, lr, precision, steps, verbose"
     );
     let message = error_with(FSQ, "[train]", "[trian]");
     assert!(message.contains("unknown key \"trian\"; did you mean \"train\"?"), "{message}");
@@ -238,6 +239,18 @@ fn wrong_types_name_the_value_and_what_is_due() {
         ),
         ("train = \"photos\"", "train = \"p\"\nimage_size = 5", "data.image_size is 5; it must be a list"),
         ("levels = [8, 5]", "levels = 8", "quantizer.levels is 8; it must be a list"),
+        ("steps = 600", "steps = 1\nbetas = [0.9]", "train.betas is [0.9]; it must be a list of two numbers"),
+        (
+            "steps = 600",
+            "steps = 1\nbetas = [1, 2, 3]",
+            "train.betas is [1, 2, 3]; it must be a list of two numbers",
+        ),
+        ("steps = 600", "steps = 1\nbetas = 0.9", "train.betas is 0.9; it must be a list of two numbers"),
+        (
+            "steps = 600",
+            "steps = 1\nbetas = [1, \"x\"]",
+            "train.betas[1] is string \"x\"; it must be a number",
+        ),
         (
             "levels = [8, 5]",
             "levels = [8, \"5\"]",

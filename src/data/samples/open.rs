@@ -11,6 +11,7 @@ use super::parquet::{Parquet, Tables};
 use super::survey::{Below, Shards, Survey, ends_in, is_compressed, is_shard_list, lists_tar};
 use super::webdataset::WebDataset;
 use super::{DataError, Input, Selection};
+use crate::paths::is_output;
 
 /// What a path is, by what is there.
 pub(in crate::data) enum Found {
@@ -76,7 +77,7 @@ pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), Da
 fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     let Survey { images, tars, mut parquets, compressed } = Survey::of(path)?;
     let data = path.join("data");
-    if parquets.is_empty() && data.is_dir() {
+    if parquets.is_empty() && data.is_dir() && !is_output(&data) {
         // Hugging Face's hub keeps the files there.
         parquets = Survey::of(&data)?.parquets;
     }

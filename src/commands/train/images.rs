@@ -1,0 +1,113 @@
+//! The images of a training: which they are, and what a user should know of them.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::cli::TrainArgs;
+use crate::commands::note;
+use crate::config::{Config, overrides_set};
+use crate::data::{self, DataError, Dataset, Overlap, Split};
+
+/// The training images of a config.
+pub(in crate::commands) fn training_set(config: &Config) -> Result<Dataset> {
+    let data = &config.data;
+    let split = match (&data.val, &data.val_split) {
+        (None, None) => Split::Train { val_share: data.val_share },
+        _ => Split::All,
+    };
+    Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
+}
+
+/// The validation images of a config, and in words where they are.
+pub(in crate::commands) fn validation_set(config: &Config) -> Result<(String, Dataset)> {
+    let data = &config.data;
+    let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
+    let images = match (&data.val, &data.val_split) {
+        (Some(path), _) => open(path, Split::All, data.val_selection())?,
+        (None, Some(_)) => open(&data.train, Split::All, data.val_selection())?,
+        (None, None) => {
+            let split = Split::Val { val_share: data.val_share };
+            open(&data.train, split, data.selection())?
+        }
+    };
+    Ok((words_of_validation(config), images))
+}
+
+/// Where the validation images of a config are.
+fn words_of_validation(config: &Config) -> String {
+    let data = &config.data;
+    match (&data.val, &data.val_split) {
+        (Some(path), _) => path.clone(),
+        (None, Some(name)) => format!("the split {name} of {}", data.train),
+        (None, None) => format!("a share of {} of {}", data.val_share, data.train),
+    }
+}
+
+/// Known before the first image is decoded.
+pub(in crate::commands) fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
+    let (batch_size, total) = (config.train.batch_size, train_set.len());
+    if batch_size > total {
+        return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
+    }
+    Ok(())
+}
+
+/// Drops what belongs to the config's training images, where `--data` gives others: its validation
+/// images and its columns. What the command itself sets belongs to its own.
+pub(super) fn drop_those_of_config(args: &TrainArgs, data: &mut data::Config) {
+    for (key, value) in [
+        ("data.val", &mut data.val),
+        ("data.val_split", &mut data.val_split),
+        ("data.split", &mut data.split),
+        ("data.image_column", &mut data.image_column),
+    ] {
+        if !overrides_set(&args.overrides, key) {
+            *value = None;
+        }
+    }
+}
+
+/// Says which images validate where the training images are not the config's and nothing was said of
+/// those for validation.
+pub(super) fn note_validation(args: &TrainArgs, of_config: &data::Config, config: &Config) {
+    let sets = |key| overrides_set(&args.overrides, key);
+    let chosen = args.val_data.is_some() || args.val_split.is_some();
+    if chosen || sets("data.val") || sets("data.val_split") {
+        return;
+    }
+    let words = words_of_validation(config);
+    if args.data.is_some() {
+        let earlier = of_config.val.iter().chain(&of_config.val_split).next();
+        let instead = earlier.map_or_else(String::new, |earlier| {
+            format!(
+                "; the config's own, {earlier}, are dropped with its training images (--val-data keeps them)"
+            )
+        });
+        note(&format!("validation images: {words}{instead}"));
+    } else if sets("data.train") {
+        let remedy = match (&config.data.val, &config.data.val_split) {
+            (None, None) => "",
+            _ => {
+                ", the config's own, which --set data.train keeps; --val-data gives others, and --data in place of \
+                  --set takes a share of the training images"
+            }
+        };
+        note(&format!("validation images: {words}{remedy}"));
+    }
+}
+
+/// Says that validation images are trained on.
+pub(in crate::commands) fn note_shared(config: &Config, train_set: &Dataset, val_set: &Dataset) {
+    // A share is of the same files, and of other images.
+    if config.data.val.is_none() && config.data.val_split.is_none() {
+        return;
+    }
+    if let Some(Overlap { images, example }) = val_set.overlap(train_set) {
+        note(&format!(
+            "{images} of the {} validation images are training images too, for instance {example}, so validation figures \
+             are of images that are trained on; give others with --val-data (data.val)",
+            val_set.len()
+        ));
+    }
+}

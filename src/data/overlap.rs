@@ -1,0 +1,115 @@
+//! Whether two data sets have files in common, whatever they are called in each.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::Dataset;
+
+/// The images of a data set whose files are another's too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// How many.
+    pub images: usize,
+    /// The name of the first.
+    pub example: String,
+}
+
+impl Dataset {
+    /// Which of its images lie in files of `other`: real paths are compared, so a link is the file
+    /// that it leads to. An archive counts with all its images.
+    #[must_use]
+    pub fn overlap(&self, other: &Dataset) -> Option<Overlap> {
+        let mut places = Places::default();
+        let own: HashMap<PathBuf, usize> =
+            (0..self.files()).filter_map(|file| Some((places.real(self, file)?, file))).collect();
+        let theirs = (0..other.files()).filter_map(|file| own.get(&places.real(other, file)?).copied());
+        let shared: BTreeSet<usize> = theirs.collect();
+        let images = shared.iter().map(|&file| self.images_of(file).len()).sum();
+        let first = shared.iter().find_map(|&file| self.images_of(file).next())?;
+        Some(Overlap { images, example: self.name(first).into_owned() })
+    }
+}
+
+/// The real folders of those that files lie in.
+#[derive(Default)]
+struct Places(HashMap<PathBuf, Option<PathBuf>>);
+
+impl Places {
+    /// Where a file of `set` really lies; nothing for a link that leads nowhere. The system is asked
+    /// for links and folders alone, not for each file.
+    fn real(&mut self, set: &Dataset, file: usize) -> Option<PathBuf> {
+        let path = set.file(file);
+        if set.may_be_link(file) {
+            return path.canonicalize().ok();
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name()?;
+        if let Some(real) = self.0.get(folder) {
+            return Some(real.as_ref()?.join(name));
+        }
+        let real = folder.canonicalize().ok();
+        self.0.insert(folder.to_owned(), real.clone());
+        Some(real?.join(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::data::Split;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        root
+    }
+
+    fn overlap(val: &Path, train: &Path) -> Option<(usize, String)> {
+        let open = |path: &Path| Dataset::open(path, Split::All).unwrap();
+        open(val).overlap(&open(train)).map(|found| (found.images, found.example))
+    }
+
+    #[test]
+    fn files_are_compared_by_where_they_really_lie() {
+        let root =
+            folder(&["train/a.png", "train/val/b.png", "train/val/c.png", "other/b.png", "other/c.png"]);
+        let at = |name: &str| root.path().join(name);
+        assert_eq!(overlap(&at("train/val"), &at("train")), Some((2, "b.png".into())));
+        assert_eq!(overlap(&at("train"), &at("train")), Some((3, "a.png".into())));
+        assert_eq!(overlap(&at("train"), &at("train/val")), Some((2, "val/b.png".into())));
+        assert_eq!(overlap(&at("other"), &at("train")), None, "names alone are nothing");
+        // A folder that is a link, a link to the folder, and a link to a file.
+        symlink(at("other"), at("train/more")).unwrap();
+        symlink(at("train"), at("again")).unwrap();
+        assert_eq!(overlap(&at("other"), &at("again")), Some((2, "b.png".into())));
+        fs::create_dir(at("farm")).unwrap();
+        symlink(at("train/a.png"), at("farm/z.png")).unwrap();
+        symlink(at("gone.png"), at("farm/y.png")).unwrap();
+        assert_eq!(overlap(&at("farm"), &at("train")), Some((1, "z.png".into())));
+    }
+
+    #[test]
+    fn an_archive_counts_with_its_images() {
+        let root = tempfile::tempdir().unwrap();
+        for (name, count) in [("a.tar", 3), ("b.tar", 2)] {
+            let mut tar = tar::Builder::new(fs::File::create(root.path().join(name)).unwrap());
+            for image in 0..count {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(1);
+                header.set_cksum();
+                tar.append_data(&mut header, format!("{image}.png"), &b"x"[..]).unwrap();
+            }
+            tar.finish().unwrap();
+        }
+        let both = root.path();
+        assert_eq!(overlap(&both.join("b.tar"), both), Some((2, "b.tar/0.png".into())));
+        assert_eq!(overlap(&both.join("b.tar"), &both.join("a.tar")), None);
+    }
+}

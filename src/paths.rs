@@ -1,0 +1,155 @@
+//! Paths: why nothing is at one, and which folders pixtok itself wrote.
+
+use std::path::{Component, Path, PathBuf};
+use std::{env, fs, io};
+
+/// The file that marks a folder as written by pixtok. Where images are looked for below another
+/// folder, it is left out.
+pub const OUTPUT_MARKER: &str = ".pixtok-output";
+
+const MARKER_TEXT: &str = "pixtok wrote this folder. It is left out where images are looked for in a folder above it; \
+                           given by itself, it is read.\n";
+
+/// Marks `folder`, which is there, as written by pixtok.
+///
+/// # Errors
+/// When the marker cannot be written.
+pub fn mark_output(folder: &Path) -> io::Result<()> {
+    let marker = folder.join(OUTPUT_MARKER);
+    if marker.exists() { Ok(()) } else { fs::write(marker, MARKER_TEXT) }
+}
+
+/// Marks `folder`, which is there, unless something else lies in it: that may be the user's. Whether
+/// it is marked now. Hidden files, such as locks, are nothing else.
+///
+/// # Errors
+/// When it cannot be listed, or the marker cannot be written.
+pub fn mark_new_output(folder: &Path) -> io::Result<bool> {
+    if folder.join(OUTPUT_MARKER).exists() {
+        return Ok(true);
+    }
+    for entry in fs::read_dir(folder)? {
+        if !entry?.file_name().as_encoded_bytes().starts_with(b".") {
+            return Ok(false);
+        }
+    }
+    mark_output(folder).map(|()| true)
+}
+
+/// Whether pixtok wrote `folder`: it is marked, or it is a run's folder, which older versions did not
+/// mark.
+#[must_use]
+pub fn is_output(folder: &Path) -> bool {
+    folder.join(OUTPUT_MARKER).exists()
+        || ["config.toml", "metrics.jsonl"].iter().all(|name| folder.join(name).is_file())
+}
+
+/// Makes the folder `path` and those above it, unless they are there.
+///
+/// # Errors
+/// What the system says; of a link that leads nowhere, that it is one.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| match dangling_link(path) {
+        Some((link, target)) => {
+            let (link, target) = (link.display(), target.display());
+            let words = format!("{link} is a link to {target}, which does not exist; make that folder first");
+            io::Error::new(io::ErrorKind::NotFound, words)
+        }
+        None => error,
+    })
+}
+
+/// What is to be said of `path`, at which there is nothing: "does not exist", and why that may be.
+#[must_use]
+pub fn absence(path: &Path) -> String {
+    if let Some((link, target)) = dangling_link(path) {
+        let (link_words, target) = (link.display(), target.display());
+        return if link == path {
+            format!("is a link to {target}, which does not exist")
+        } else {
+            format!("does not exist, since {link_words} is a link to {target}, which does not exist")
+        };
+    }
+    if has_home_sign(path) {
+        let home = env::var("HOME").map_or_else(|_| String::new(), |home| format!(", {home}"));
+        return format!(
+            "does not exist, since ~ stands for the home folder only in words that the shell expands, not in a config or after =; \
+             write the folder itself{home}"
+        );
+    }
+    match (path.is_relative(), env::current_dir()) {
+        (true, Ok(folder)) => format!("does not exist in the current folder, {}", folder.display()),
+        (true, Err(_)) => "does not exist in the current folder".to_owned(),
+        (false, _) => "does not exist".to_owned(),
+    }
+}
+
+/// The first link on the way to `path` that leads nowhere, and where it leads.
+fn dangling_link(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mut ways: Vec<&Path> = path.ancestors().collect();
+    ways.reverse();
+    let link = ways.into_iter().find(|way| way.is_symlink() && !way.exists())?;
+    Some((link.to_owned(), fs::read_link(link).ok()?))
+}
+
+/// Whether the shell would have put a home folder in place of the beginning of `path`, or of what was
+/// joined to another folder.
+fn has_home_sign(path: &Path) -> bool {
+    let mut way = PathBuf::new();
+    path.components().enumerate().any(|(place, part)| {
+        way.push(part);
+        let Component::Normal(name) = part else { return false };
+        let name = name.as_encoded_bytes();
+        (name == b"~" || (place == 0 && name.starts_with(b"~"))) && !way.exists()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn outputs_are_known_by_their_marker_or_as_runs() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!is_output(root.path()));
+        fs::write(root.path().join(".lock"), b"").unwrap();
+        assert!(mark_new_output(root.path()).unwrap() && is_output(root.path()));
+        fs::write(root.path().join("a.png"), b"").unwrap();
+        assert!(mark_new_output(root.path()).unwrap(), "it stays marked");
+        let folder = |name: &str, files: &[&str]| {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            files.iter().for_each(|file| fs::write(folder.join(file), b"").unwrap());
+            folder
+        };
+        let pictures = folder("pictures", &["a.png"]);
+        assert!(!mark_new_output(&pictures).unwrap() && !is_output(&pictures), "it is not pixtok's alone");
+        mark_output(&pictures).unwrap();
+        assert!(is_output(&pictures));
+        assert!(is_output(&folder("run", &["config.toml", "metrics.jsonl"])));
+        assert!(!is_output(&folder("project", &["config.toml"])));
+    }
+
+    #[test]
+    fn why_nothing_is_there_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let (link, target) = (root.path().join("link"), root.path().join("gone"));
+        symlink(&target, &link).unwrap();
+        let leads = format!("is a link to {}, which does not exist", target.display());
+        assert_eq!(absence(&link), leads);
+        assert!(absence(&link.join("run")).ends_with(&leads));
+        for path in [&link, &link.join("run")] {
+            assert!(make_folder(path).unwrap_err().to_string().contains(&leads));
+        }
+        assert_eq!(absence(&target), "does not exist");
+        let here = env::current_dir().unwrap();
+        let relative = format!("does not exist in the current folder, {}", here.display());
+        assert_eq!(absence(Path::new("gone/x")), relative);
+        for path in ["~/pictures", "~someone/pictures", "configs/~/pictures"] {
+            assert!(absence(Path::new(path)).contains("write the folder itself"), "{path}");
+        }
+        assert_eq!(absence(Path::new("a~b/~c")), relative);
+    }
+}

@@ -1,0 +1,31 @@
+//! The list of the training files that a run keeps, so that a refused resume can name one that changed.
+
+use std::fs;
+use std::path::Path;
+
+use super::{StateError, TrainError};
+use crate::checkpoint::write_atomic;
+use crate::data::{Dataset, FileList};
+
+/// In the run folder.
+const FILES: &str = "train-files.jsonl.zst";
+
+/// Writes the list into the run folder.
+pub(super) fn keep(run: &Path, images: &Dataset) -> Result<(), TrainError> {
+    let path = run.join(FILES);
+    let bytes = images
+        .file_list()
+        .to_bytes()
+        .map_err(|source| TrainError::Write { path: path.display().to_string(), source })?;
+    Ok(write_atomic(&path, &bytes)?)
+}
+
+impl StateError {
+    /// The same; of training images that changed it says what did since the run listed its files.
+    #[must_use]
+    pub fn with_changes(self, run: &Path, images: &Dataset) -> Self {
+        let Self::Data { folder, what } = self else { return self };
+        let kept = fs::read(run.join(FILES)).ok().and_then(|bytes| FileList::from_bytes(&bytes).ok());
+        Self::Data { folder, what: format!("{what}: {}", images.changes_since(kept.as_ref())) }
+    }
+}
