@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Files whose size and time are asked for. A larger folder is sampled, since asking for a million
 /// files takes minutes on a network disk.
-const MOST_FILES: usize = 100_000;
+pub(super) const MOST_FILES: usize = 100_000;
 
 /// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,9 +88,8 @@ impl Fingerprint {
     }
 
     /// The hash of the files' sizes; nothing in a record without it.
-    #[must_use]
-    pub fn sizes(&self) -> Option<&str> {
-        self.sizes.as_deref()
+    pub(super) fn sizes(self) -> Option<String> {
+        self.sizes
     }
 
     /// The most serious difference, if any.
