@@ -71,9 +71,10 @@ Examples:
   pixtok train configs/photos96-fsq.toml --set 'quantizer={kind=\"vq\",codebook_size=512}'
   pixtok train --resume checkpoints/photos96-fsq
   pixtok train --resume checkpoints/photos96-fsq --set train.steps=4000
+  pixtok train --resume checkpoints/photos96-fsq --set optimizer.lr=5e-4
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
-5 non-finite loss, 6 too many bad images, 130 and 143 stopped by a signal after saving.";
+5 non-finite loss or weights, 6 too many bad images, 130 and 143 stopped by a signal after saving.";
 
 const EVAL_HELP: &str = "\
 Examples:
@@ -126,7 +127,7 @@ pub struct TrainArgs {
     /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit
     /// for bit on the same processor and versions, on CUDA only with train.deterministic. Config,
     /// device and thread count are the run's; what is given besides must agree with them, or be a
-    /// key that may change (train.steps, data.train and others)
+    /// key that may change (train.steps, data.train, optimizer.lr, optimizer.clip_norm and others)
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// With --resume: if the run has no whole checkpoint, start over at step 0 and discard its logs
