@@ -76,7 +76,8 @@ impl Validation {
         let what = if what.is_empty() { String::new() } else { format!(" ({})", what.join("; ")) };
         let lost_words = lost.map_or_else(String::new, |best| {
             format!(
-                "; the best so far, {} {:.4} at step {}, no longer counts, and its checkpoint stays until a new best is saved",
+                "; the best so far, {} {:.4} at step {}, no longer counts, and its checkpoint stays until a new \
+                 best is saved",
                 best.metric, best.value, best.step
             )
         });
@@ -84,8 +85,8 @@ impl Validation {
         let of_best = lost.filter(|best| best.images.is_none());
         Ok(Some(OtherImages {
             words: format!(
-                "the validation images are not those that the run evaluated before{what}, so its earlier figures are of other \
-                 images{lost_words}"
+                "the validation images are not those that the run evaluated before{what}, so its earlier figures \
+                 are of other images{lost_words}"
             ),
             of_best: of_best.map(|_| ValidationImages { blake3: None, max_images }),
         }))

@@ -1,6 +1,5 @@
 //! What to do when the numbers of a training are no longer finite.
 
-use super::group::Group;
 use super::trainer::Trainer;
 use super::{Outcome, TrainError};
 use crate::checkpoint::DamagedCheckpoint;
@@ -51,44 +50,38 @@ impl Trainer {
         let run = self.parts.run.folder();
         let path = run.path().display();
         if divergence.bad_from == 0 {
-            return "no step came before it, so no learning rate helps; look for a mistake in these images, and try \
-                    train.precision = \"fp32\""
+            return "no step came before it, so no learning rate helps; look for a mistake in these images, and \
+                    try train.precision = \"fp32\""
                 .to_owned();
         }
-        let steps = run.checkpoints().unwrap_or_default();
         let (mut words, mut left) = (String::new(), None);
-        for step in steps {
+        for step in run.checkpoints().unwrap_or_default() {
             if step < divergence.bad_from {
                 left = Some(step);
                 continue;
             }
-            let bad = run.checkpoint_path(step);
+            let path = run.checkpoint_path(step);
             let reason = "its weights give numbers that are not finite".to_owned();
-            if let Ok(aside) =
-                self.parts.run.set_aside(&DamagedCheckpoint { step, path: bad.clone(), reason })
-            {
-                words += &format!(
-                    "its weights are those of {}, which is now {}; ",
-                    bad.display(),
-                    aside.display()
-                );
+            let bad = DamagedCheckpoint { step, path, reason };
+            if let Ok(aside) = self.parts.run.set_aside(&bad) {
+                let (path, aside) = (bad.path.display(), aside.display());
+                words += &format!("its weights are those of {path}, which is now {aside}; ");
             }
         }
         let group = self.groups.get(usize::from(divergence.of_companion)).or(self.groups.first());
         let prefix = if divergence.of_companion { "adversarial." } else { "" };
-        let sets = group.map(|group: &Group| gentler(&group.config, prefix)).unwrap_or_default();
+        let sets = group.map(|group| gentler(&group.config, prefix)).unwrap_or_default();
+        let again = "with a lower learning rate";
         words += &match (left, &self.parts.train.init_from) {
             (Some(step), _) => format!(
-                "the last good checkpoint is {}; to go on from it with a lower learning rate: pixtok train --resume {path}{sets}",
+                "the last good checkpoint is {}; to go on from it {again}: pixtok train --resume {path}{sets}",
                 run.checkpoint_path(step).display()
             ),
             (None, Some(other)) => format!(
-                "no checkpoint before it is left; to start again with a lower learning rate, give another --run and --init-from \
-                 {other}{sets}"
+                "no checkpoint before it is left; to start again {again}, give another --run and --init-from {other}{sets}"
             ),
             (None, None) => format!(
-                "no checkpoint before it is left; to start over with a lower learning rate: pixtok train --resume {path} \
-                 --restart{sets}"
+                "no checkpoint before it is left; to start over {again}: pixtok train --resume {path} --restart{sets}"
             ),
         };
         words + ". A longer optimizer.schedule.warmup_steps may help too"
