@@ -71,17 +71,17 @@ impl Trainer {
         let group = self.groups.get(usize::from(divergence.of_companion)).or(self.groups.first());
         let prefix = if divergence.of_companion { "adversarial." } else { "" };
         let sets = group.map(|group| gentler(&group.config, prefix)).unwrap_or_default();
-        let again = "with a lower learning rate";
+        let lower = format!("lower {prefix}optimizer.lr");
         words += &match (left, &self.parts.train.init_from) {
             (Some(step), _) => format!(
-                "the last good checkpoint is {}; to go on from it {again}: pixtok train --resume {path}{sets}",
+                "the last good checkpoint is {}; to go on from it, {lower}: pixtok train --resume {path}{sets}",
                 run.checkpoint_path(step).display()
             ),
             (None, Some(other)) => format!(
-                "no checkpoint before it is left; to start again {again}, give another --run and --init-from {other}{sets}"
+                "no checkpoint before it is left; to start again, {lower}, with another --run: --init-from {other}{sets}"
             ),
             (None, None) => format!(
-                "no checkpoint before it is left; to start over {again}: pixtok train --resume {path} --restart{sets}"
+                "no checkpoint before it is left; to start over, {lower}: pixtok train --resume {path} --restart{sets}"
             ),
         };
         words + ". A longer optimizer.schedule.warmup_steps may help too"
