@@ -89,7 +89,7 @@ impl From<Number> for Value {
 impl fmt::Display for Number {
     /// As TOML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Value::from(*self).fmt(f)
+        fmt::Display::fmt(&Value::from(*self), f)
     }
 }
 

@@ -40,7 +40,7 @@ pub enum TrainError {
         of_companion: bool,
     },
     /// One of the errors about numbers that are not finite, with the way to go on.
-    #[error("{cause}; {remedy}")]
+    #[error("{}; {remedy}", chain(.cause))]
     Diverged {
         /// What happened.
         cause: Box<TrainError>,
@@ -85,4 +85,15 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::TrainError;
+use super::error::chain;
 use super::persist::Live;
 use super::trainer::Trainer;
 use crate::evaluate;
@@ -45,15 +46,4 @@ impl Trainer {
             }
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

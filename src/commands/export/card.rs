@@ -112,10 +112,8 @@ fn training(opened: &Opened, weights: Weights) -> Result<String> {
     let mut settings = toml::Table::try_from(&opened.config)?;
     settings.retain(|section, _| section != "data" && section != "eval");
     let changes = opened.changes.iter().fold(String::new(), |list, change| list + &format!("- {change}\n"));
-    let changes = match changes.as_str() {
-        "" => changes,
-        list => format!("\nThese settings changed while it trained:\n\n{list}"),
-    };
+    let above = "\nThese settings changed while it trained:\n\n";
+    let changes = if changes.is_empty() { changes } else { format!("{above}{changes}") };
     Ok(format!(
         "## Training\n\nOn `{}`, {done} with {} images of {}×{} pixels a step{precision}, seed {seed}. The settings (all of them \
          are in `config.toml`):\n\n```toml\n{}```\n{changes}",
