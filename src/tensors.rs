@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::torch::no_grad;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::sniff::{Kind as FileKind, sniff};
 
@@ -172,6 +172,26 @@ fn in_words(tensor: &Tensor) -> String {
     format!("{:?} {:?}", tensor.size(), tensor.kind())
 }
 
+/// The name of the first tensor that has a NaN or an infinity; whole numbers have neither. Reads one
+/// small tensor from the device, for all of them together.
+pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Option<&'a str> {
+    let numbers = |tensor: &Tensor| tensor.is_floating_point() && tensor.numel() > 0;
+    let tensors = tensors.into_iter().filter(|(_, tensor)| numbers(tensor));
+    let (names, extremes): (Vec<&str>, Vec<Tensor>) = no_grad(|| {
+        // The smallest and the largest are NaN where any is, and need no copy of the tensor.
+        let extremes = tensors.map(|(name, tensor)| {
+            let (least, most) = tensor.aminmax(None, false);
+            (name.as_str(), least.to_kind(Kind::Double) + most.to_kind(Kind::Double))
+        });
+        extremes.unzip()
+    });
+    if extremes.is_empty() {
+        return None;
+    }
+    let finite = Tensor::stack(&extremes, 0).isfinite().to_device(Device::Cpu);
+    names.into_iter().zip(0..).find(|&(_, at)| finite.int64_value(&[at]) == 0).map(|(name, _)| name)
+}
+
 /// Bytes of the tensors' data in a file.
 #[must_use]
 pub fn size_bytes(tensors: &Tensors) -> u64 {
@@ -210,8 +230,6 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-
-    use tch::Device;
 
     use super::*;
 
@@ -257,6 +275,26 @@ mod tests {
         write_to(&mut again, &back).unwrap();
         assert_eq!(again, fs::read(&path).unwrap());
         assert!(again.windows(15).any(|w| w == br#""format":"pt"},"#), "metadata says format pt");
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_found_by_name() {
+        let with = |value: f64| {
+            let odd = Tensor::from_slice(&[1.0, -2.0, 0.5, value, 3.0, 0.0]).view([2, 3]);
+            named(vec![
+                ("a", Tensor::ones([5, 7], (Kind::Float, Device::Cpu)).set_requires_grad(true)),
+                ("b", Tensor::zeros([0, 5], (Kind::Float, Device::Cpu))),
+                ("c", odd.to_kind(Kind::Float).tr()),
+                ("d", Tensor::from_slice(&[1i64, 2])),
+            ])
+        };
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(not_finite(&with(value)), Some("c"), "{value}");
+        }
+        for value in [0.0, f64::from(f32::MAX), f64::from(f32::MIN)] {
+            assert_eq!(not_finite(&with(value)), None, "{value}");
+        }
+        assert_eq!(not_finite(&Tensors::new()), None);
     }
 
     #[test]

@@ -250,8 +250,14 @@ fn a_loss_that_is_no_number_stops_before_the_step() {
     let scratch = Scratch::new();
     let sets = ["--set=optimizer.lr=1e30", "--set=optimizer.clip_norm=0", "--set=train.checkpoint_every=1"];
     let output = scratch.try_train("run", &sets);
-    refused(&output, 5, &["step 2", "NaN", "lower optimizer.lr", ".jpg"]);
-    assert_eq!(checkpoints(&scratch.path("run")), ["step-000001"]);
+    refused(
+        &output,
+        5,
+        &["step 2", "NaN", ".jpg", "lower optimizer.lr", "--restart --set optimizer.lr=0.001"],
+    );
+    // The weights that gave it are of no use.
+    assert!(checkpoints(&scratch.path("run")).is_empty());
+    assert!(scratch.path("run/damaged-step-000001").exists());
 }
 
 #[test]

@@ -134,6 +134,66 @@ fn an_edited_sweep_does_not_pass_off_what_was_trained_before() {
 }
 
 #[test]
+fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
+    let scratch = Scratch::new();
+    let text = "base = \"tiny.toml\"\nset.train.steps = 60\nset.train.checkpoint_every = 5\n\
+        [[arms]]\nname = \"fsq\"\n";
+    let path = sweep(&scratch, "sweep.toml", text);
+    // Stopped early: nothing is finished, and a checkpoint says of which pictures it is.
+    let mut child = started(&scratch, &path, "out", "arms/fsq/seed-0/step-000005");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait().unwrap();
+    let (image, run) = (scratch.path("train/00.jpg"), scratch.path("out/arms/fsq/seed-0"));
+    assert!(!run.join("evaluation").exists());
+    let bytes = fs::read(&image).unwrap();
+    fs::copy(scratch.path("train/01.jpg"), &image).unwrap();
+    let log = fs::metadata(scratch.path("out/arms/fsq/seed-0.log")).unwrap().len();
+    let began = Instant::now();
+    let output = compare(&scratch, &path, "out");
+    let took = began.elapsed();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("some sizes differ"), "{}", said(&output));
+    // Half a second by itself; the machine may be busy.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(fs::metadata(scratch.path("out/arms/fsq/seed-0.log")).unwrap().len(), log, "it trained");
+
+    // Written again with the same bytes they pass, which the report notes.
+    fs::write(&image, bytes).unwrap();
+    let output = compare(&scratch, &path, "out");
+    assert!(output.status.success(), "{}", said(&output));
+    let note = "since the training of fsq seed 0: files in";
+    assert!(said(&output).contains(note), "{}", said(&output));
+    for name in ["results.md", "results.json", "report.html"] {
+        let text = fs::read_to_string(scratch.path("out").join(name)).unwrap();
+        assert!(text.contains("have new modification times"), "{name}");
+    }
+
+    // A run whose learning rate was changed by hand is no arm of this sweep, but one as it is.
+    let resumed =
+        ["train", "--resume", run.to_str().unwrap(), "--set=optimizer.lr=1e-3", "--set=train.steps=61"];
+    let output = pixtok(&resumed);
+    assert!(output.status.success(), "{}", said(&output));
+    fs::write(
+        run.join("config.toml"),
+        fs::read_to_string(run.join("config.toml")).unwrap().replace("steps = 61", "steps = 60"),
+    )
+    .unwrap();
+    let output = compare(&scratch, &path, "out");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let change = "optimizer.lr: 0.002 -> 0.001 from step 60 on";
+    assert!(said(&output).contains(change) && said(&output).contains("--out"), "{}", said(&output));
+    let text = "base = \"tiny.toml\"\n[[arms]]\nname = \"there\"\npath = \"out/arms/fsq/seed-0\"\n";
+    let path = sweep(&scratch, "there.toml", text);
+    let output = compare(&scratch, &path, "two");
+    assert!(output.status.success(), "{}", said(&output));
+    for name in ["results.md", "report.html"] {
+        let text = fs::read_to_string(scratch.path("two").join(name)).unwrap();
+        assert!(text.contains("changed while it trained: optimizer.lr"), "{name}: {text}");
+    }
+}
+
+#[test]
 fn another_evaluation_of_a_finished_training_is_made_afresh() {
     let scratch = Scratch::new();
     let path = sweep(&scratch, "sweep.toml", "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n");

@@ -4,9 +4,12 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::program::{bytes_at, checkpoints, ended, kill, limited, refused, rows, start, start_training};
 use common::{Scratch, copy_run, device, pixtok, said};
+use pixtok::checkpoint::RunWriter;
+use serde_json::{Value, json};
 
 /// A checkpoint at every step, with none deleted.
 const EVERY_STEP: [&str; 2] = ["--set=train.checkpoint_every=1", "--set=train.keep_checkpoints=100"];
@@ -31,13 +34,11 @@ fn run_folders_are_not_overwritten() {
 fn a_resumed_run_keeps_its_config_and_can_go_on() {
     let scratch = Scratch::new();
     scratch.train("run", &["--set=train.steps=3", "--set=data.flip=false"]);
-    let changed = ["--set=optimizer.lr=0.5", "--set=data.flip=true"];
+    let changed = ["--set=optimizer.eps=0.5", "--set=data.flip=true"];
     let output = scratch.try_resume("run", &changed);
-    ended(
-        &output,
-        2,
-        &["optimizer.lr: 0.002 -> 0.5", "data.flip: false -> true", "undo these changes", "--init-from"],
-    );
+    let words =
+        ["optimizer.eps: ", "-> 0.5", "data.flip: false -> true", "undo these changes", "--init-from"];
+    ended(&output, 2, &words);
     // The config file does not contain the run's override.
     let config = scratch.path("tiny.toml");
     let output = scratch.try_resume("run", &[config.to_str().unwrap()]);
@@ -63,8 +64,6 @@ fn a_resumed_run_keeps_its_config_and_can_go_on() {
         ],
     );
     assert_eq!(rows(&scratch.path("run")), 7, "five steps and two evaluations");
-    let output = scratch.try_resume("run", &["--set=eval.max_images=1"]);
-    ended(&output, 0, &["eval.max_images: 0 -> 1: earlier figures", "are of other images"]);
     // Editing the run's own config by hand is noticed too.
     let written = fs::read_to_string(same.join("config.toml")).unwrap();
     fs::write(same.join("config.toml"), written.replace("batch_size = 4", "batch_size = 5")).unwrap();
@@ -244,6 +243,159 @@ fn a_run_from_other_weights_does_not_begin_again_without_them() {
         &output,
         2,
         &["state.json is missing", "started from the weights of", "another folder", "--init-from"],
+    );
+}
+
+/// The row of `step` that says that the validation images changed, as often as it is there.
+fn images_changed(run: &Path, step: u64) -> usize {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let row = format!("{{\"step\":{step},\"val/images_changed\":1.0}}");
+    text.lines().filter(|line| **line == row).count()
+}
+
+fn best(run: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(run.join("best.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_best_on_other_images_does_not_outlive_them() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=2", "--set=train.keep_checkpoints=1"]);
+    let run = scratch.path("run");
+    assert_eq!(best(&run)["images"]["max_images"], 0);
+    // As if an easy set had been met.
+    let easy = fs::read_to_string(run.join("best.json")).unwrap();
+    let value = best(&run)["value"].to_string();
+    fs::write(run.join("best.json"), easy.replace(&value, "99.5")).unwrap();
+    let same = scratch.try_resume("run", &["--set=train.steps=3"]);
+    ended(&same, 0, &["trained:"]);
+    assert!(!said(&same).contains("no longer counts"), "{}", said(&same));
+    assert_eq!((best(&run)["step"].as_u64(), checkpoints(&run).len()), (Some(2), 2), "it stays");
+    // The first evaluation of other images is a new best.
+    let lost = ["psnr_db 99.5000 at step 2, no longer counts", "eval.max_images: 0 -> 1"];
+    let fewer = ["--set=train.steps=4", "--set=eval.max_images=1"];
+    ended(&scratch.try_resume("run", &[&fewer[..], &["--dry-run"]].concat()), 0, &lost);
+    assert_eq!(images_changed(&run, 3), 0, "a dry run writes nothing");
+    ended(&scratch.try_resume("run", &fewer), 0, &lost);
+    assert_eq!(images_changed(&run, 3), 1);
+    assert_eq!((&best(&run)["step"], &best(&run)["images"]["max_images"]), (&json!(4), &json!(1)));
+    assert_eq!(checkpoints(&run), ["step-000004"]);
+
+    // An older record says nothing of its images: the run's settings and state tell.
+    let older = r#"{"format_version":1,"step":4,"metric":"psnr_db","value":99.5}"#;
+    fs::write(run.join("best.json"), older).unwrap();
+    fs::copy(scratch.path("train/05.jpg"), scratch.path("val/00.jpg")).unwrap();
+    let sizes = ["(some sizes differ)", "psnr_db 99.5000 at step 4, no longer counts"];
+    // Stopped before its next evaluation it still knows.
+    let output = scratch.try_resume("run", &["--set=train.steps=4"]);
+    ended(&output, 0, &sizes);
+    assert_eq!(best(&run)["images"], json!({ "max_images": 1 }));
+    ended(&scratch.try_resume("run", &["--set=train.steps=5"]), 0, &sizes);
+    assert_eq!((images_changed(&run, 4), &best(&run)["step"]), (1, &json!(5)));
+}
+
+/// The settings that a run changed on the way.
+fn changes(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("changes.jsonl")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_learning_rate_that_changed_on_the_way_is_kept_and_shown() {
+    let scratch = Scratch::new();
+    scratch.train("whole", &EVERY_STEP);
+    copy_run(&scratch.path("whole"), &scratch.path("run"), 4);
+    let run = scratch.path("run");
+    let config = fs::read(run.join("config.toml")).unwrap();
+    let sets = ["--set=optimizer.lr=1e-3", "--set=optimizer.schedule.warmup_steps=8"];
+    let output = scratch.try_resume("run", &sets);
+    ended(&output, 0, &["optimizer.lr: 0.002 -> 0.001 from step 4 on (changes.jsonl)", "trained:"]);
+    let row = |key: &str, from: Value, to: Value| json!({ "step": 4, "key": key, "from": from, "to": to });
+    let rows = [
+        row("optimizer.lr", 0.002.into(), 0.001.into()),
+        row("optimizer.schedule.warmup_steps", 5.into(), 8.into()),
+    ];
+    assert_eq!(changes(&run), rows);
+    assert!(fs::read(run.join("config.toml")).unwrap() == config, "config.toml keeps what it began with");
+    assert!(bytes_at(&scratch.path("whole"), 12) != bytes_at(&run, 12));
+
+    // Later resumes replay it, and a checkpoint of before it knows nothing of it.
+    copy_run(&run, &scratch.path("later"), 8);
+    let given = scratch.path("tiny.toml");
+    let also = [EVERY_STEP[0], EVERY_STEP[1], given.to_str().unwrap()];
+    ended(&scratch.try_resume("later", &also), 0, &["optimizer.lr: 0.002 -> 0.001 from step 4 on"]);
+    assert!(bytes_at(&scratch.path("later"), 12) == bytes_at(&run, 12));
+    assert_eq!(changes(&scratch.path("later")), rows);
+    copy_run(&run, &scratch.path("before"), 3);
+    scratch.resume("before", &[]);
+    assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&scratch.path("before"), 12));
+    assert!(changes(&scratch.path("before")).is_empty());
+    // Set once more at the same step, it changed once.
+    copy_run(&run, &scratch.path("again"), 4);
+    scratch.resume("again", &["--set=optimizer.lr=2e-3", "--set=optimizer.clip_norm=0.5"]);
+    let again: Vec<Value> = changes(&scratch.path("again"));
+    assert_eq!(again.len(), 2, "{again:?}");
+    assert_eq!(again[0], row("optimizer.clip_norm", 1.0.into(), 0.5.into()));
+
+    let line = "optimizer.lr: 0.002 -> 0.001 from step 4 on";
+    let (run, figures) = (run.to_str().unwrap(), scratch.path("figures.json"));
+    let threads = ["--threads", "1"];
+    let eval = |args: &[&str]| pixtok(&[&["eval", run], args, &threads[..]].concat());
+    ended(
+        &eval(&["--json", figures.to_str().unwrap()]),
+        0,
+        &["changed while it trained: optimizer.lr", line],
+    );
+    let figures: Value = serde_json::from_str(&fs::read_to_string(figures).unwrap()).unwrap();
+    assert_eq!(figures["changes"], json!(rows));
+    let earlier = eval(&["--checkpoint", "step-4"]);
+    assert!(!said(&earlier).contains("changed while"), "{}", said(&earlier));
+    let model = scratch.path("model");
+    let exported = pixtok(&["export", run, "--out", model.to_str().unwrap(), "--threads", "1"]);
+    ended(&exported, 0, &["changes.jsonl"]);
+    assert!(fs::read_to_string(model.join("README.md")).unwrap().contains(line));
+    let of_model = pixtok(&["eval", model.to_str().unwrap(), "--threads", "1"]);
+    ended(&of_model, 0, &[line]);
+}
+
+#[test]
+fn after_numbers_that_are_not_finite_the_remedy_works() {
+    let scratch = Scratch::new();
+    let steps = ["--set=train.steps=4", EVERY_STEP[0], EVERY_STEP[1]];
+    scratch.train("run", &steps);
+    let run = scratch.path("run");
+    let whole = checkpoints(&run);
+    let remedy = ["the last good checkpoint is", "step-000004;", "--set optimizer.lr=0.001"];
+    // Weights that are infinite after one step are not saved, not even at the last one.
+    for (steps, words) in [("8", "the weights after step 5 are not finite"), ("5", "are not finite")] {
+        let steps = format!("--set=train.steps={steps}");
+        let output = scratch.try_resume("run", &[&steps, "--set=optimizer.lr=1e39"]);
+        ended(&output, 5, &[words]);
+        refused(&output, 5, &remedy);
+        assert_eq!(checkpoints(&run), whole);
+    }
+    // Finite ones are, until they show that nothing comes of them.
+    let output = scratch.try_resume("run", &["--set=train.steps=8", "--set=optimizer.lr=1e30"]);
+    refused(&output, 5, &remedy);
+    ended(&output, 5, &["step 6 stopped before", "step-000005, which is now", "damaged-step-000005"]);
+    assert_eq!(checkpoints(&run), whole);
+    ended(&scratch.try_resume("run", &["--set=optimizer.lr=0.001"]), 0, &["step-000008"]);
+    assert_eq!(changes(&run).len(), 1);
+    assert_eq!(changes(&run)[0]["to"], 0.001);
+    // What an older pixtok may have saved is stepped over, and nothing starts from it.
+    {
+        let writer = RunWriter::resume(&run).unwrap();
+        let snapshot = writer.folder().load(8).unwrap().snapshot;
+        let _ = snapshot.model.values().next().unwrap().shallow_clone().fill_(f64::NAN);
+        writer.save(8, &snapshot).unwrap();
+    }
+    let from = scratch.try_train("new", &["--init-from", run.to_str().unwrap()]);
+    refused(&from, 2, &["step 8 are not finite"]);
+    let output = scratch.try_resume("run", &[]);
+    ended(
+        &output,
+        0,
+        &["step-000008 is damaged: it holds numbers that are not finite", "going on from step 7"],
     );
 }
 

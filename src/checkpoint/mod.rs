@@ -4,7 +4,7 @@
 //! RUN/
 //!   .lock                  held by the trainer, dropped with its process
 //!   .pixtok-output         marks the folder as no place to look for images
-//!   best.json              which checkpoint is best, by which metric
+//!   best.json              which checkpoint is best, by which metric, on which images
 //!   step-000600/           one checkpoint
 //!     model.safetensors      parameters and buffers
 //!     ema.safetensors        the averaged weights, when the run keeps them
@@ -31,7 +31,7 @@ pub use atomic::{create_folder, sync_folder, write_atomic, write_atomic_with};
 pub(crate) use error::is_full;
 pub use error::{Error, SaveCause};
 pub use lock::Lock;
-pub use retention::Best;
+pub use retention::{Best, Candidate, ValidationImages};
 pub use run_folder::{DamagedCheckpoint, Resumed, RunFolder};
 pub use snapshot::{Loaded, Snapshot, copy_into};
 pub use which::{Which, WhichError};

@@ -24,9 +24,57 @@ pub struct Best {
     pub metric: String,
     /// The metric there; finite.
     pub value: f64,
+    /// The images that it was measured on; absent in records of a pixtok that kept no such thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ValidationImages>,
+}
+
+/// Which images an evaluation is of, wherever they lie and whenever they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationImages {
+    /// Hash (blake3, hexadecimal) of their names and sizes; absent where all that is known of them
+    /// is that they are not the run's present ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
+    /// `eval.max_images`; 0 where all are evaluated.
+    pub max_images: usize,
+}
+
+/// An evaluated step that may be the best.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Its step.
+    pub step: u64,
+    /// The metric to rank by.
+    pub metric: &'a str,
+    /// The metric there.
+    pub value: f64,
+    /// Which way is better.
+    pub higher_is_better: bool,
+    /// The images that it was measured on.
+    pub images: &'a ValidationImages,
 }
 
 impl Best {
+    /// Whether its value is one to compare a value of `metric` on these `images` with. An older
+    /// record's is; whether it still can be is decided when the run is resumed.
+    #[must_use]
+    pub fn compares(&self, metric: &str, images: &ValidationImages) -> bool {
+        let same = |own: &ValidationImages| own.blake3.is_some() && own == images;
+        self.metric == metric && self.images.as_ref().is_none_or(same)
+    }
+
+    /// Writes it down as the run's best.
+    pub(super) fn write(&self, run: &RunFolder) -> Result<(), Error> {
+        let path = run.path().join(FILE);
+        let json = serde_json::to_vec_pretty(self).map_err(|error| Error::SaveFailed {
+            path: path.clone(),
+            cause: io::Error::from(error).into(),
+        })?;
+        write_atomic(&path, &json)
+    }
+
     pub(super) fn read(folder: &Path) -> Result<Option<Best>, Error> {
         let path = folder.join(FILE);
         match fs::read(&path) {
@@ -37,32 +85,27 @@ impl Best {
     }
 }
 
-/// Records `step` as best if it is; see [`super::RunWriter::offer_best`].
-pub(super) fn offer_best(
-    run: &RunFolder,
-    step: u64,
-    metric: &str,
-    value: f64,
-    higher_is_better: bool,
-) -> Result<bool, Error> {
-    let checkpoints = run.checkpoints()?;
-    if !value.is_finite() || !checkpoints.contains(&step) {
+/// See [`RunFolder::is_best`].
+pub(super) fn is_best(run: &RunFolder, candidate: Candidate) -> Result<bool, Error> {
+    let Candidate { step, metric, value, higher_is_better, images } = candidate;
+    if !value.is_finite() {
         return Ok(false);
     }
-    // A record of another metric, of a checkpoint that is gone, or of this very step has nothing to defend.
-    let rival = run
-        .best()?
-        .filter(|best| best.metric == metric && best.step != step && checkpoints.contains(&best.step));
-    let better =
-        rival.is_none_or(|best| if higher_is_better { value > best.value } else { value < best.value });
+    // A record of another metric or of other images, of a checkpoint that is gone, or of this very
+    // step has nothing to defend.
+    let rival = run.best()?.filter(|best| {
+        best.compares(metric, images) && best.step != step && run.checkpoint_path(best.step).is_dir()
+    });
+    Ok(rival.is_none_or(|best| if higher_is_better { value > best.value } else { value < best.value }))
+}
+
+/// Records the candidate as best if it is; see [`super::RunWriter::offer_best`].
+pub(super) fn offer_best(run: &RunFolder, candidate: Candidate) -> Result<bool, Error> {
+    let better = run.checkpoint_path(candidate.step).is_dir() && is_best(run, candidate)?;
     if better {
-        let best = Best { format_version: FORMAT_VERSION, step, metric: metric.to_owned(), value };
-        let path = run.path().join(FILE);
-        let json = serde_json::to_vec_pretty(&best).map_err(|error| Error::SaveFailed {
-            path: path.clone(),
-            cause: io::Error::from(error).into(),
-        })?;
-        write_atomic(&path, &json)?;
+        let Candidate { step, metric, value, images, .. } = candidate;
+        let (metric, images) = (metric.to_owned(), Some(images.clone()));
+        Best { format_version: FORMAT_VERSION, step, metric, value, images }.write(run)?;
     }
     Ok(better)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::retention::Best;
+use super::retention::{self, Best, Candidate};
 use super::snapshot::{Loaded, Snapshot};
 use super::which::{Which, step_name, step_of_name};
 use crate::paths::absence;
@@ -99,7 +99,8 @@ impl RunFolder {
         Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
     }
 
-    /// Loads the newest checkpoint that is whole, and lists the damaged ones that are newer.
+    /// Loads the newest checkpoint that is whole and has finite weights, and lists those that are
+    /// newer.
     ///
     /// # Errors
     /// [`Error::UnknownFormat`] and [`Error::Io`]. These do not mean damage, so no older checkpoint
@@ -107,7 +108,14 @@ impl RunFolder {
     pub fn newest_whole(&self) -> Result<Resumed, Error> {
         let mut damaged = Vec::new();
         for step in self.checkpoints()?.into_iter().rev() {
-            match self.load(step) {
+            let loaded = self.load(step).and_then(|loaded| match loaded.snapshot.not_finite() {
+                None => Ok(loaded),
+                Some(name) => Err(Error::Damaged {
+                    path: self.checkpoint_path(step),
+                    reason: format!("it holds numbers that are not finite ({name})"),
+                }),
+            });
+            match loaded {
                 Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
                 Err(Error::Damaged { path: part, reason }) => {
                     let path = self.checkpoint_path(step);
@@ -143,6 +151,15 @@ impl RunFolder {
     /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
     pub fn best(&self) -> Result<Option<Best>, Error> {
         Best::read(&self.path)
+    }
+
+    /// Whether the candidate beats the recorded best. A value that is not finite never does; a
+    /// record of another metric, of other images or of a checkpoint that is gone is always beaten.
+    ///
+    /// # Errors
+    /// As [`RunFolder::best`].
+    pub fn is_best(&self, candidate: Candidate) -> Result<bool, Error> {
+        retention::is_best(self, candidate)
     }
 
     /// The folder of the checkpoint of `step`.

@@ -55,6 +55,14 @@ struct StateFile<State> {
 }
 
 impl Snapshot {
+    /// The first weight, of the model, of its average or of what trains beside it, that has a NaN
+    /// or an infinity. Reads one value from the device.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<&str> {
+        let optional = [&self.ema, &self.companions].into_iter().flatten();
+        tensors::not_finite([&self.model].into_iter().chain(optional).flatten())
+    }
+
     /// About what a save takes on disk.
     pub(super) fn needed_bytes(&self) -> u64 {
         let optional = [&self.ema, &self.companions].into_iter().flatten();

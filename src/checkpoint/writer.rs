@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::atomic::{clean_leftovers, remove_folder, replace_folder, sibling};
 use super::error::{Error, SaveCause};
 use super::lock::Lock;
-use super::retention;
+use super::retention::{self, Best, Candidate, ValidationImages};
 use super::run_folder::{DamagedCheckpoint, RunFolder};
 use super::snapshot::Snapshot;
 use super::which::step_name;
@@ -125,19 +125,25 @@ impl RunWriter {
         }
     }
 
-    /// Records the saved checkpoint of `step` as best if `value` of `metric` beats the recorded one; says whether
-    /// it does. A value that is not finite never does, nor a step that has no checkpoint, so save first.
+    /// Records the candidate's saved checkpoint as best if it beats the recorded one, as
+    /// [`RunFolder::is_best`] says; tells whether it does. A step that has no checkpoint never does,
+    /// so save first.
     ///
     /// # Errors
     /// [`Error::SaveFailed`]; as [`RunFolder::best`].
-    pub fn offer_best(
-        &self,
-        step: u64,
-        metric: &str,
-        value: f64,
-        higher_is_better: bool,
-    ) -> Result<bool, Error> {
-        retention::offer_best(&self.folder, step, metric, value, higher_is_better)
+    pub fn offer_best(&self, candidate: Candidate) -> Result<bool, Error> {
+        retention::offer_best(&self.folder, candidate)
+    }
+
+    /// Notes which images the best checkpoint's value is of, in a record that lacks them.
+    ///
+    /// # Errors
+    /// [`Error::SaveFailed`]; as [`RunFolder::best`].
+    pub fn note_images_of_best(&self, images: ValidationImages) -> Result<(), Error> {
+        match self.folder.best()? {
+            Some(best) if best.images.is_none() => Best { images: Some(images), ..best }.write(&self.folder),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes all checkpoints but the newest `keep_last` (at least one) and the best. To be called after a

@@ -71,10 +71,11 @@ Examples:
   pixtok train configs/photos96-fsq.toml --set 'quantizer={kind=\"vq\",codebook_size=512}'
   pixtok train --resume checkpoints/photos96-fsq
   pixtok train --resume checkpoints/photos96-fsq --set train.steps=4000
+  pixtok train --resume checkpoints/photos96-fsq --set optimizer.lr=5e-4
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
-5 non-finite loss, 6 too many bad images; 129, 130, 138 and 143 stopped by SIGHUP, Ctrl-C, SIGUSR1
-and SIGTERM after saving.";
+5 non-finite loss or weights, 6 too many bad images; 129, 130, 138 and 143 stopped by SIGHUP,
+Ctrl-C, SIGUSR1 and SIGTERM after saving.";
 
 const EVAL_HELP: &str = "\
 Examples:
@@ -127,7 +128,8 @@ pub struct TrainArgs {
     /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit
     /// for bit on the same processor and versions, on CUDA only with train.deterministic. Config,
     /// device and thread count are those of the run. Flags and a config given as well must agree
-    /// with them, except for keys that may change (train.steps, data.train and others)
+    /// with them, except for keys that may change (train.steps, data.train, optimizer.lr,
+    /// optimizer.clip_norm and others)
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
     /// With --resume: if the run has no whole checkpoint, start over at step 0 and discard its logs

@@ -145,6 +145,11 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
 
 fn text(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Evaluation) -> String {
     let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
+    if let Measured::Own(opened) = measured {
+        for change in &opened.changes {
+            let _ = writeln!(text, "changed while it trained: {change}");
+        }
+    }
     let Some(extremes) = evaluation.scores.extremes(EXTREMES) else { return text };
     if evaluation.scores.names.len() > 1 {
         let _ = writeln!(text, "intervals: bootstrap, 95 %, over images");
@@ -173,6 +178,9 @@ fn flat(
         put("weights", json!(args.model.weights.name()));
         put("parameters", json!(opened.parameters));
         put("precision", json!(args.model.precision));
+        if !opened.changes.is_empty() {
+            put("changes", json!(opened.changes));
+        }
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

@@ -1,5 +1,5 @@
 //! The program's exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
-//! 5 non-finite loss, 6 too many bad images, 128 + n after signal n.
+//! 5 non-finite loss or weights, 6 too many bad images, 128 + n after signal n.
 
 use crate::checkpoint;
 use crate::codec::{AdapterError, CodecError};
@@ -59,7 +59,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 fn of_training(error: &TrainError) -> u8 {
     match error {
         TrainError::Config(_) | TrainError::State(_) | TrainError::Loss(_) => MISUSE,
-        TrainError::NotFinite { .. } => NOT_FINITE,
+        TrainError::NotFinite { .. } | TrainError::WeightsNotFinite { .. } => NOT_FINITE,
+        TrainError::Diverged { cause, .. } => of_training(cause),
         TrainError::TooManyBad(_) => TOO_MANY_BAD,
         TrainError::Checkpoint(error) => of_checkpoint(error),
         TrainError::Data(error) => of_data(error),

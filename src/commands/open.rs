@@ -10,7 +10,7 @@ use tch::{Device, nn};
 use super::{Misuse, note};
 use crate::checkpoint::{RunFolder, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
-use crate::config::Config;
+use crate::config::{Config, RunChange};
 use crate::model::Tokenizer;
 use crate::tensors::{self, Tensors};
 use crate::torch::{Precision, forbid_tf32, limit_spinning_when_busy};
@@ -31,6 +31,8 @@ pub(super) struct Opened {
     pub step: Option<u64>,
     /// Trained numbers.
     pub parameters: usize,
+    /// Settings that changed while it trained.
+    pub changes: Vec<RunChange>,
     /// Owns the variables.
     store: nn::VarStore,
 }
@@ -131,7 +133,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
         store.freeze();
         note_outdated(path, &config);
-        return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), store });
+        let (parameters, changes) = (parameters(&store), RunChange::read(path)?);
+        return Ok(Opened { config, tokenizer, step: None, parameters, changes, store });
     }
     let folder = run_folder(path)?;
     let step = folder.select(args.checkpoint)?;
@@ -141,7 +144,9 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
     store.freeze();
     note_outdated(path, &config);
-    Ok(Opened { config, tokenizer, step: Some(step), parameters: parameters(&store), store })
+    let (parameters, mut changes) = (parameters(&store), RunChange::read(path)?);
+    changes.retain(|change| change.step < step);
+    Ok(Opened { config, tokenizer, step: Some(step), parameters, changes, store })
 }
 
 /// Prints what no new training would be begun with.

@@ -35,6 +35,26 @@ pub enum ConfigError {
         /// The line itself.
         text: String,
     },
+    /// A line of `changes.jsonl` that pixtok did not write.
+    #[error("{origin}:{line}: {reason}; restore the file from a copy, or start a new run with --init-from")]
+    Changes {
+        /// The file.
+        origin: String,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A record of the run that does not fit its config.
+    #[error(
+        "{file} does not follow from the run's config.toml: {reason}; restore both from a copy, or start a new run with --init-from"
+    )]
+    Inconsistent {
+        /// The record.
+        file: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// A `--set` that cannot be applied.
     #[error("--set {argument}: {reason}")]
     Override {

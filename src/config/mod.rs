@@ -2,6 +2,7 @@
 //!
 //! Config decides *what*, flags decide *where*. No part imports this module.
 
+mod changes;
 mod diff;
 mod encoding;
 mod error;
@@ -18,6 +19,7 @@ use std::{fs, io};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use changes::{CHANGES_FILE, RunChange};
 pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
@@ -261,12 +263,13 @@ impl Config {
         Ok(whole.chain(single).collect())
     }
 
-    /// What differs from `earlier` that would break the exactness of a resumed run.
+    /// What differs from `earlier` that a resumed run may not change.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
     pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
-        Ok(self.changes(earlier)?.into_iter().filter(|change| !is_free(&change.key)).collect())
+        let may = |key: &str| is_free(key) || changes::may_change(key);
+        Ok(self.changes(earlier)?.into_iter().filter(|change| !may(&change.key)).collect())
     }
 
     /// A hash (blake3, hexadecimal) of all settings that a resumed run must not change.
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn only_changes_that_break_exactness_matter() {
+    fn changes_that_a_run_may_not_make_matter() {
         let (config, _) = read(FSQ, &[]).unwrap();
         let changed = |set: &str| {
             let (other, _) = read(FSQ, &[set]).unwrap();
@@ -403,7 +406,8 @@ mod tests {
         assert!(changed("train.steps=900").is_empty());
         assert!(changed("train.collapse.evaluations=9").is_empty());
         assert!(changed("eval.max_images=9").is_empty());
-        assert_eq!(changed("optimizer.lr=0.5"), ["optimizer.lr: 0.001 -> 0.5"]);
+        assert_eq!(changed("optimizer.weight_decay=0.5"), ["optimizer.weight_decay: 0.0001 -> 0.5"]);
+        assert!(changed("optimizer.lr=0.5").is_empty(), "it is recorded");
         assert_eq!(changed("train.ema_decay=0.5").len(), 1);
         let digest = |set: &str| read(FSQ, &[set]).unwrap().0.exact_digest().unwrap();
         assert_eq!(digest("train.steps=900"), config.exact_digest().unwrap());

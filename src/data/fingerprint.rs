@@ -11,15 +11,42 @@ pub(super) const MOST_FILES: usize = 100_000;
 
 /// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Recorded")]
 pub struct Fingerprint {
     /// Hash of the images' names; for archives also of the images' places and sizes.
     names: String,
     /// Hash of the files' sizes: of all archives, or of up to 100,000 files of a folder, evenly
-    /// spaced in its list.
-    sizes: String,
-    /// Hash of the same files' modification times.
-    times: String,
+    /// spaced in its list. Absent in records of a pixtok that kept names only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sizes: Option<String>,
+    /// Hash of the same files' modification times; absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<String>,
+}
+
+/// A fingerprint as records hold it.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Recorded {
+    /// Of a pixtok that kept names only.
+    Names(String),
+    /// By its parts.
+    Parts {
+        names: String,
+        #[serde(default)]
+        sizes: Option<String>,
+        #[serde(default)]
+        times: Option<String>,
+    },
+}
+
+impl From<Recorded> for Fingerprint {
+    fn from(recorded: Recorded) -> Self {
+        match recorded {
+            Recorded::Names(names) => Self { names, sizes: None, times: None },
+            Recorded::Parts { names, sizes, times } => Self { names, sizes, times },
+        }
+    }
 }
 
 /// How two data sets differ, as far as their fingerprints tell.
@@ -31,6 +58,8 @@ pub enum Difference {
     Sizes,
     /// The same names and sizes, but other modification times: the files were copied or changed.
     Times,
+    /// The same names; one of the two fingerprints holds no sizes.
+    Unknown,
 }
 
 impl Fingerprint {
@@ -51,7 +80,20 @@ impl Fingerprint {
             times.update(&time.unwrap_or_default().as_nanos().to_le_bytes());
         }
         let hex = |hasher: blake3::Hasher| hasher.finalize().to_hex().to_string();
-        Self { names, sizes: hex(sizes), times: hex(times) }
+        Self { names, sizes: Some(hex(sizes)), times: Some(hex(times)) }
+    }
+
+    /// A hash (blake3, hexadecimal) of the images' names and of their files' sizes, whenever they
+    /// were written. It is the same wherever the images lie.
+    #[must_use]
+    pub fn of_images(&self) -> String {
+        let sizes = self.sizes.as_deref().unwrap_or_default();
+        blake3::hash(format!("{}\n{sizes}", self.names).as_bytes()).to_hex().to_string()
+    }
+
+    /// The hash of the files' sizes; nothing in a record without it.
+    pub(super) fn sizes(self) -> Option<String> {
+        self.sizes
     }
 
     /// The most serious difference, if any.
@@ -59,6 +101,8 @@ impl Fingerprint {
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         if self.names != other.names {
             Some(Difference::Names)
+        } else if self.sizes.is_none() || other.sizes.is_none() {
+            Some(Difference::Unknown)
         } else if self.sizes != other.sizes {
             Some(Difference::Sizes)
         } else if self.times != other.times {
@@ -94,6 +138,30 @@ mod tests {
         assert_eq!(print("a").difference(&before), Some(Difference::Times));
         write(1, b"three", 2);
         assert_eq!(print("a").difference(&before), Some(Difference::Sizes));
+    }
+
+    #[test]
+    fn records_say_what_they_hold_and_older_ones_are_compared_by_names() {
+        let whole = Fingerprint::new("a".into(), 0, |_| PathBuf::new());
+        let json = serde_json::to_value(&whole).unwrap();
+        assert_eq!(json.as_object().unwrap().keys().collect::<Vec<_>>(), ["names", "sizes", "times"]);
+        let read = |json: serde_json::Value| serde_json::from_value::<Fingerprint>(json);
+        assert_eq!(read(json).unwrap(), whole);
+        let older = read("a".into()).unwrap();
+        assert_eq!(whole.difference(&older), Some(Difference::Unknown));
+        assert_eq!(whole.difference(&read("b".into()).unwrap()), Some(Difference::Names));
+        assert!(read(serde_json::json!({ "names": "a", "colours": "b" })).is_err());
+    }
+
+    #[test]
+    fn the_hash_of_the_images_leaves_out_times() {
+        let of = |names: &str, sizes: &str, times: &str| {
+            let json = serde_json::json!({ "names": names, "sizes": sizes, "times": times });
+            serde_json::from_value::<Fingerprint>(json).unwrap().of_images()
+        };
+        assert_eq!(of("a", "s", "t"), of("a", "s", "later"));
+        assert_ne!(of("a", "s", "t"), of("a", "other", "t"));
+        assert_ne!(of("a", "s", "t"), of("b", "s", "t"));
     }
 
     #[test]

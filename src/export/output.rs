@@ -21,7 +21,7 @@ use super::ExportError;
 use super::error::io_error;
 use super::manifest::{self, Entry, FileEntry};
 use super::place::{place_file, refuse_others};
-use super::sameness::{differences, earlier_job, refuse_another, write_job};
+use super::sameness::{check_sizes, differences, earlier_job, refuse_another, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
 use crate::paths::{make_folder, mark_output};
@@ -35,6 +35,7 @@ pub struct Output {
     sidecar: Sidecar,
     layout: Layout,
     entries: Vec<Entry>,
+    note: Option<String>,
     _lock: Lock,
 }
 
@@ -65,6 +66,7 @@ impl Output {
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
         let begun = !entries.is_empty() || folder.join(SIDECAR).is_file();
+        let mut note = None;
         match earlier_job(folder)? {
             Some(earlier) if begun => {
                 // Where the images lie may change; that they are the same their list tells.
@@ -77,7 +79,9 @@ impl Output {
                 for job in [&mut job, &mut earlier] {
                     job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
                 }
+                let sizes = [&mut earlier, &mut job].map(|job| job.as_object_mut()?.remove("sizes"));
                 refuse_another(folder, &differences(&earlier, &job))?;
+                note = check_sizes(folder, sizes)?;
             }
             // Of a job that came to nothing only its description is there.
             Some(_) => write_job(folder, job, map)?,
@@ -88,7 +92,7 @@ impl Output {
         }
         mark_output(folder).map_err(io_error("write", folder))?;
         let layout = sidecar.layout();
-        let output = Self { folder: folder.to_owned(), sidecar, layout, entries, _lock: lock };
+        let output = Self { folder: folder.to_owned(), sidecar, layout, entries, note, _lock: lock };
         output.remove_unfinished()?;
         output.check_files()?;
         Ok(output)
@@ -127,6 +131,12 @@ impl Output {
             return Ok(None);
         }
         Ok(Some(self.summary(Sidecar::read(&self.folder)?)))
+    }
+
+    /// What the user should know of the job that was begun here before.
+    #[must_use]
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Where it is.

@@ -66,6 +66,26 @@ pub(super) fn refuse_another(folder: &Path, differences: &[String]) -> Result<()
     )))
 }
 
+/// Refuses images of other sizes than those that `folder`'s job began with: the hashes then and now.
+/// A note where the sizes then are not known.
+pub(super) fn check_sizes(
+    folder: &Path,
+    [then, now]: [Option<Value>; 2],
+) -> Result<Option<String>, ExportError> {
+    match (then, now) {
+        (Some(then), Some(now)) if then != now => Err(ExportError::Output(format!(
+            "the images have the names that they had when the job in {} began, and some have other sizes, so the set would be of two \
+             kinds; restore them, or choose another --out",
+            folder.display()
+        ))),
+        (None, Some(Value::String(_))) => Ok(Some(format!(
+            "the job in {} is of a pixtok that recorded no sizes of images: their names match, and sizes were not compared",
+            folder.display()
+        ))),
+        _ => Ok(None),
+    }
+}
+
 /// The map before the job: where there is a job, all that it needs is there.
 pub(super) fn write_job(folder: &Path, job: &Value, map: Option<&[u8]>) -> Result<(), ExportError> {
     if let Some(map) = map {
@@ -81,6 +101,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn images_of_other_sizes_are_refused() {
+        let check = |then: Option<&str>, now: Option<&str>| {
+            check_sizes(Path::new("out"), [then, now].map(|sizes| sizes.map(Value::from)))
+        };
+        assert_eq!(check(Some("a"), Some("a")).unwrap(), None);
+        let message = check(Some("a"), Some("b")).unwrap_err().to_string();
+        assert!(message.contains("in out began, and some have other sizes"), "{message}");
+        assert!(check(None, Some("a")).unwrap().unwrap().contains("sizes were not compared"));
+        // Where the list holds the sizes: archives.
+        assert_eq!(check_sizes(Path::new("out"), [None, Some(Value::Null)]).unwrap(), None);
+    }
 
     #[test]
     fn what_differs_is_told_by_its_key() {

@@ -191,8 +191,8 @@ impl Logger {
     ///
     /// # Errors
     /// As [`Logger::log`].
-    pub fn text(&mut self, tag: &str, text: &str) -> Result<(), LoggerError> {
-        once(&mut self.events_failing, self.events.text(tag, text))
+    pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
+        once(&mut self.events_failing, self.events.text(step, tag, text))
     }
 }
 

@@ -93,7 +93,7 @@ impl Events {
     }
 
     /// `text` appears as it is, in a fixed-width font.
-    pub(super) fn text(&mut self, tag: &str, text: &str) -> Result<(), LoggerError> {
+    pub(super) fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
         // The text panel renders Markdown, where an indented block is literal whatever it contains.
         let block = text.lines().map(|line| format!("    {line}\n")).collect::<String>();
         let mut dimension = TensorShapeProto_Dim::new();
@@ -111,7 +111,7 @@ impl Events {
         let mut value = tagged(tag);
         value.set_metadata(metadata);
         value.set_tensor(tensor);
-        self.summary(0, vec![value])
+        self.summary(step, vec![value])
     }
 
     fn summary(&mut self, step: u64, values: Vec<Summary_Value>) -> Result<(), LoggerError> {

@@ -52,7 +52,7 @@ fn pictures_histograms_and_text_are_whole() {
     // Code i is hit i times, but for a gap at 5.
     let counts: Vec<(i64, i64)> = (1..1000).filter(|&code| code != 5).map(|code| (code, code)).collect();
     logger.histogram(4, "codes", 1000, &counts).unwrap();
-    logger.text("config", "a = 1\nb = \"*\"").unwrap();
+    logger.text(0, "config", "a = 1\nb = \"*\"").unwrap();
     let events = &events_in(run.path())[0];
     let value = |i: usize| &events[i].get_summary().get_value()[0];
     let picture = value(2).get_image();

@@ -16,17 +16,36 @@ pub enum TrainError {
     Config(String),
     /// The loss or its gradient is NaN or infinite; the weights are those before the step.
     #[error(
-        "step {step} stopped before the optimizer: {what}; lower optimizer.lr, lengthen the warm-up or set \
-         optimizer.clip_norm. Images of the batch: {}",
+        "step {step} stopped before the optimizer: the {group}'s {what} (images of the batch: {})",
         .names.join(", ")
     )]
     NotFinite {
         /// Counted from 1.
         step: u64,
+        /// The group of parameters.
+        group: &'static str,
         /// Which number, and what it is.
         what: String,
         /// Files of the batch.
         names: Vec<String>,
+    },
+    /// A step made weights that are NaN or infinite; they are not saved.
+    #[error("the weights after step {step} are not finite ({name}), so they were not saved")]
+    WeightsNotFinite {
+        /// Steps done.
+        step: u64,
+        /// One of the weights.
+        name: String,
+        /// Whether they train beside the model: the discriminator's.
+        of_companion: bool,
+    },
+    /// One of the errors about numbers that are not finite, with the way to go on.
+    #[error("{}; {remedy}", chain(.cause))]
+    Diverged {
+        /// What happened.
+        cause: Box<TrainError>,
+        /// From which checkpoint, with what.
+        remedy: String,
     },
     /// More unreadable images than `data.max_bad_fraction` allows.
     #[error(transparent)]
@@ -66,4 +85,15 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

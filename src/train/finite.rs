@@ -88,7 +88,8 @@ impl Unread {
             if group.loss.is_finite() { ("gradient norm", group.grad_norm) } else { ("loss", group.loss) };
         Err(TrainError::NotFinite {
             step: self.step,
-            what: format!("the {}'s {what} is {value}", group.name),
+            group: group.name,
+            what: format!("{what} is {value}"),
             names: self.names,
         })
     }

@@ -12,7 +12,7 @@ pub(super) struct Group {
     pub name: &'static str,
     /// The step from which it learns.
     pub start: u64,
-    config: optim::Config,
+    pub config: optim::Config,
     pub optimizer: Optimizer,
 }
 

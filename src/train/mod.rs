@@ -2,6 +2,7 @@
 
 mod adversarial;
 mod bad_log;
+mod best;
 mod collapse;
 mod duel;
 mod error;
@@ -13,6 +14,7 @@ mod objective;
 mod parts;
 mod persist;
 mod reconstruction;
+mod rescue;
 mod save;
 mod signals;
 mod start;
@@ -26,6 +28,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use adversarial::AdversarialReconstruction;
+pub use best::{IMAGES_CHANGED, OtherImages, Validation};
 pub use collapse::Collapse;
 pub use error::TrainError;
 pub use machine::{DeviceKind, Machine};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::Device;
 
-use super::{Config, Objective, Signals, State};
+use super::{Config, Objective, Signals, State, Validation};
 use crate::checkpoint::{Resumed, RunWriter};
 use crate::data::{self, Dataset};
 use crate::evaluate;
@@ -39,6 +39,8 @@ pub struct Parts {
     pub run: RunWriter,
     /// Where an existing run resumes from.
     pub resumed: Option<Resumed>,
+    /// Settings of its images and evaluations until now, if it was there before.
+    pub before: Option<(data::Config, evaluate::Config)>,
     /// The counters of a run that has not begun, with this process's circumstances.
     pub state: State,
     /// Go on with another thread count or kind of device than the checkpoint's.
@@ -50,6 +52,11 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// The settings of the evaluations.
+    pub(super) fn validation(&self) -> Validation {
+        Validation { data: self.data.clone(), eval: self.eval.clone(), total: self.val_set.len() }
+    }
+
     /// The average of the tokenizer's parameters, at their present values.
     pub(super) fn weight_average(&self) -> WeightAverage {
         let tokenizer = self.objective.groups().swap_remove(0);

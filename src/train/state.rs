@@ -113,6 +113,15 @@ impl State {
         Ok(serde_json::from_value(saved)?)
     }
 
+    /// The fingerprint of the training images that a saved state of this or an older pixtok holds.
+    #[must_use]
+    pub fn training_images(saved: &serde_json::Value) -> Option<Fingerprint> {
+        // First by its place today, then where earlier versions had it.
+        let places = ["/circumstances/data", "/data", "/data_fingerprint"];
+        let found = places.iter().find_map(|place| saved.pointer(place))?;
+        serde_json::from_value(found.clone()).ok()
+    }
+
     /// Takes over a saved state if a run under the circumstances in `self` can continue it. `data`
     /// names the images, for messages. Returns what the user should know.
     ///
@@ -142,13 +151,6 @@ impl Circumstances {
     ) -> Result<Vec<String>, StateError> {
         let mut notes = vec![];
         notes.extend(check_images(&self.data, &then.data, &data.train)?);
-        if matches!(self.val_data.difference(&then.val_data), Some(Difference::Names | Difference::Sizes)) {
-            notes.push(
-                "the validation images are not those that the run began with, so earlier figures, the best checkpoint's among \
-                 them, are of other images"
-                    .to_owned(),
-            );
-        }
         let hash = |weights: &Option<LossWeights>| weights.as_ref().map(|weights| weights.blake3.clone());
         if hash(&then.loss_weights) != hash(&self.loss_weights) {
             return Err(StateError::LossWeights);
@@ -195,6 +197,9 @@ fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<O
         Some(Difference::Times) => Ok(Some(format!(
             "files in {folder} have new modification times since the run last used them; names and sizes match, so they are \
              assumed to be the same images"
+        ))),
+        Some(Difference::Unknown) => Ok(Some(format!(
+            "the checkpoint is of a pixtok that recorded names only: those in {folder} match, and sizes were not compared"
         ))),
         None => Ok(None),
     }
@@ -245,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn the_training_images_of_every_version_are_found() {
+        let now = serde_json::to_value(State::new(began())).unwrap();
+        assert_eq!(State::training_images(&now), Some(began().data));
+        let older = serde_json::json!({ "step": 1, "data": print("a", "s", "t") });
+        assert_eq!(State::training_images(&older), Some(began().data));
+        let names = State::training_images(&serde_json::json!({ "data_fingerprint": "a" })).unwrap();
+        assert_eq!(began().data.difference(&names), Some(Difference::Unknown));
+        assert_eq!(State::training_images(&serde_json::json!({ "step": 1 })), None);
+    }
+
+    #[test]
     fn other_circumstances_are_refused_or_said() {
         assert_eq!(said(|_| {}, false).unwrap(), [""; 0]);
         let names = said(|now| now.data = print("b", "s", "t"), true);
@@ -253,8 +269,9 @@ mod tests {
         assert!(sizes.unwrap_err().to_string().contains("some sizes differ"));
         let times = said(|now| now.data = print("a", "s", "later"), false).unwrap();
         assert!(times[0].contains("modification times"), "{times:?}");
-        let val = said(|now| now.val_data = print("other", "s", "t"), false).unwrap();
-        assert!(val[0].contains("validation images"), "{val:?}");
+        let then = Circumstances { data: serde_json::from_value("a".into()).unwrap(), ..began() };
+        let older = began().check(&then, false, &data::Config::default()).unwrap();
+        assert!(older[0].contains("recorded names only"), "{older:?}");
         let weights = |now: &mut Circumstances| {
             now.loss_weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
         };

@@ -50,16 +50,21 @@ impl Trainer {
         let groups: Vec<Group> = parts.objective.groups().into_iter().map(Group::new).collect();
         let average = (parts.train.ema_decay > 0.0).then(|| parts.weight_average());
         let mut state = parts.state.clone();
-        let mut notes = vec![];
+        let (mut notes, mut other_images) = (vec![], None);
         let resumed = parts.resumed.is_some();
         let Resumed { loaded, damaged } = parts.resumed.take().unwrap_or_default();
         if let Some(loaded) = loaded {
             let live = Live { objective: &*parts.objective, groups: &groups, average: average.as_ref() };
             let saved = loaded.snapshot.state.clone();
             notes = state
-                .resume(saved, parts.accept_inexact, &parts.data)
+                .resume(saved.clone(), parts.accept_inexact, &parts.data)
                 .map_err(|error| error.with_changes(parts.run.folder().path(), &parts.train_set))?;
             live.restore(&loaded.snapshot)?;
+            if let Some((data, eval)) = &parts.before {
+                let (folder, now) = (parts.run.folder(), &state.circumstances.val_data);
+                other_images =
+                    parts.validation().differs(folder, (data, eval), &State::parse(saved)?, now)?;
+            }
         }
         let run = parts.run.folder().path();
         for log in [METRICS_FILE, BAD_SAMPLES_FILE] {
@@ -85,7 +90,7 @@ impl Trainer {
         let bad = BadLog::open(run, state.step, count(parts.train_set.len()), count(validated))?;
         let finite = FiniteCheck::new(parts.device);
         let window = Window::new(&parts.objective.tokenizer().codebook());
-        Ok(Self {
+        let mut trainer = Self {
             parts,
             state,
             groups,
@@ -96,16 +101,17 @@ impl Trainer {
             window,
             rows_collapsed: CollapseCount::default(),
             duel: Duel::default(),
-        })
+        };
+        if let Some(other) = other_images {
+            trainer.note_other_images(other)?;
+        }
+        Ok(trainer)
     }
 
     /// Trains to the last step, or until a signal.
-    ///
-    /// # Errors
-    /// See [`TrainError`]; whatever was saved before stays.
-    pub fn run(mut self) -> Result<Outcome, TrainError> {
+    pub(super) fn train(&mut self) -> Result<Outcome, TrainError> {
         let text = self.parts.config_text.clone();
-        let logged = self.logger.text("config", &text);
+        let logged = self.logger.text(0, "config", &text);
         self.warn_of(logged);
         if self.state.step == 0 {
             if self.parts.save_first {

@@ -177,6 +177,14 @@ fn a_finished_job_is_not_run_again_and_another_is_kept_out() {
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains(part) && said(&output).contains("another job"), "{}", said(&output));
     }
+    // Files that were written again are the same images, and files of other sizes are not.
+    let image = export.path("images/birds/00.jpg");
+    fs::write(&image, fs::read(&image).unwrap()).unwrap();
+    assert!(export.encode("fsq", "out", &["--format", "npy"]).contains("finished already"));
+    fs::copy(export.path("images/trees/01.jpg"), &image).unwrap();
+    let output = export.try_encode("fsq", "out", &["--format", "npy"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("some have other sizes"), "{}", said(&output));
     assert_eq!(contents(&export.path("out")), before);
     let full = text(&export.path("images"));
     let output = export.try_encode("fsq", "images", &["--format", "npy", "--data", &full]);

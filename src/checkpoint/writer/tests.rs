@@ -24,6 +24,13 @@ fn value_of(loaded: &Loaded) -> f64 {
     loaded.snapshot.model["conv.weight"].double_value(&[4, 6])
 }
 
+/// `value` of `metric` at `step`, over all images of the set with this hash.
+fn offer(run: &RunWriter, step: u64, metric: &str, value: f64, set: &str) -> bool {
+    let images = &ValidationImages { blake3: Some(set.to_owned()), max_images: 0 };
+    let higher_is_better = metric != "val/l1";
+    run.offer_best(Candidate { step, metric, value, higher_is_better, images }).unwrap()
+}
+
 /// A run with checkpoints of these steps, each filled with its step.
 fn run_with(folder: &Path, steps: &[u64]) -> RunWriter {
     let run = RunWriter::create(&folder.join("run")).unwrap();
@@ -297,7 +304,7 @@ fn the_newest_and_the_best_stay() {
     let mut kept = Vec::new();
     for (step, psnr_db) in [(10, 20.0), (20, 24.0), (30, f64::NAN), (40, 23.0), (50, 24.0)] {
         run.save(step, &snapshot(0.0)).unwrap();
-        let better = run.offer_best(step, "val/psnr_db", psnr_db, true).unwrap();
+        let better = offer(&run, step, "val/psnr_db", psnr_db, "a");
         assert_eq!(better, step <= 20, "step {step}");
         run.retain(2).unwrap();
         kept.push(run.folder().checkpoints().unwrap());
@@ -309,15 +316,73 @@ fn the_newest_and_the_best_stay() {
     assert_eq!(run.folder().select(Which::Best).unwrap(), 20);
 
     // A loss is better when lower, and a new metric defends nothing.
-    assert!(run.offer_best(40, "val/l1", 0.5, false).unwrap());
-    assert!(!run.offer_best(50, "val/l1", 0.6, false).unwrap());
-    assert!(run.offer_best(50, "val/l1", 0.4, false).unwrap());
+    assert!(offer(&run, 40, "val/l1", 0.5, "a"));
+    assert!(!offer(&run, 50, "val/l1", 0.6, "a"));
+    assert!(offer(&run, 50, "val/l1", 0.4, "a"));
     // Nor does one whose checkpoint is gone; and a step without a checkpoint is never best.
     fs::remove_dir_all(run.folder().checkpoint_path(50)).unwrap();
-    assert!(!run.offer_best(60, "val/l1", 0.1, false).unwrap());
-    assert!(run.offer_best(40, "val/l1", 0.9, false).unwrap());
+    assert!(!offer(&run, 60, "val/l1", 0.1, "a"));
+    assert!(offer(&run, 40, "val/l1", 0.9, "a"));
     run.retain(0).unwrap();
     assert_eq!(run.folder().checkpoints().unwrap(), [40]);
+}
+
+#[test]
+fn a_best_on_other_images_counts_no_more_and_stays_until_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[10, 20, 30]);
+    assert!(offer(&run, 10, "val/psnr_db", 30.0, "easy"));
+    assert!(!offer(&run, 20, "val/psnr_db", 20.0, "easy"));
+    run.retain(1).unwrap();
+    assert_eq!(run.folder().checkpoints().unwrap(), [10, 30], "it stays");
+    // A harder set, then an easier one: neither is held to the other's value.
+    assert!(offer(&run, 30, "val/psnr_db", 20.0, "hard"));
+    run.save(40, &snapshot(0.0)).unwrap();
+    assert!(!offer(&run, 40, "val/psnr_db", 19.0, "hard"));
+    assert!(offer(&run, 40, "val/psnr_db", 19.0, "easy"));
+    let few = ValidationImages { blake3: Some("easy".into()), max_images: 2 };
+    let candidate =
+        Candidate { step: 30, metric: "val/psnr_db", value: 1.0, higher_is_better: true, images: &few };
+    assert!(run.offer_best(candidate).unwrap(), "fewer images of the same set are others");
+}
+
+#[test]
+fn an_older_record_of_the_best_counts_until_it_is_known_to_be_of_other_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[10, 20]);
+    let older = "{\"format_version\":1,\"step\":10,\"metric\":\"val/psnr_db\",\"value\":30.0}";
+    fs::write(run.folder().path().join("best.json"), older).unwrap();
+    assert!(!offer(&run, 20, "val/psnr_db", 20.0, "a"));
+    run.note_images_of_best(ValidationImages { blake3: None, max_images: 5 }).unwrap();
+    let best = run.folder().best().unwrap().unwrap();
+    assert_eq!((best.step, best.images.unwrap().max_images), (10, 5));
+    assert!(offer(&run, 20, "val/psnr_db", 20.0, "a"));
+    // What a record holds is not overwritten.
+    run.note_images_of_best(ValidationImages { blake3: None, max_images: 5 }).unwrap();
+    assert!(!offer(&run, 10, "val/psnr_db", 19.0, "a"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_stepped_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[3]);
+    for (step, part) in [(5, "model"), (6, "companions"), (7, "ema")] {
+        let mut bad = snapshot(1.0);
+        let number = if step == 5 { f32::NAN } else { f32::INFINITY };
+        let tensors = [("some.weight".to_owned(), Tensor::from_slice(&[0.5, number, -1.0]))].into();
+        match part {
+            "model" => bad.model = tensors,
+            "ema" => bad.ema = Some(tensors),
+            _ => bad.companions = Some(tensors),
+        }
+        assert_eq!(bad.not_finite(), Some("some.weight"), "{part}");
+        run.save(step, &bad).unwrap();
+    }
+    assert_eq!(snapshot(f64::from(f32::MAX)).not_finite(), None);
+    let Resumed { loaded, damaged } = run.folder().newest_whole().unwrap();
+    assert_eq!(loaded.unwrap().step, 3);
+    assert_eq!(damaged.iter().map(|damaged| damaged.step).collect::<Vec<_>>(), [7, 6, 5]);
+    assert!(damaged[0].reason.contains("not finite (some.weight)"), "{damaged:?}");
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use serde::Deserialize as _;
 use serde_json::{Map, json};
 
 use super::exhibits::{self, logged};
 use super::job::{Done, Job};
 use super::layout::{self, Layout};
 use crate::checkpoint::write_atomic;
+use crate::config::RunChange;
 use crate::report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
 use crate::torch::PrecisionChoice;
@@ -16,24 +18,30 @@ use crate::torch::PrecisionChoice;
 /// How fast it trained, as the trainer logs it.
 const SPEED: &str = "speed/images_per_sec";
 
-/// Writes all results; returns in words where they are.
+/// Writes all results, with `notes` on the images; returns in words where they are.
 pub(super) fn report(
     plan: &Plan,
     layout: &Layout,
     jobs: &[Job],
     outcomes: &[Option<String>],
+    notes: &[String],
 ) -> Result<String> {
     let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
         jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == arm).collect()
     };
     let arms = plan.arms.iter().enumerate().map(|(i, planned)| arm(plan, planned, layout, &own(i)));
+    let arms: Vec<Arm> = arms.collect::<Result<_>>()?;
+    let mut notes = notes.to_vec();
+    for arm in &arms {
+        notes.extend(changes(&arm.runs)?.iter().map(|change| format!("{}: {change}", arm.name)));
+    }
     let comparison = Comparison {
         format_version: FORMAT_VERSION,
         name: plan.name.clone(),
-        protocol: protocol(plan)?,
+        protocol: protocol(plan, &notes)?,
         environment: environment(jobs),
         base_config: plan.base.to_toml()?,
-        arms: arms.collect::<Result<_>>()?,
+        arms,
     };
     let markdown = report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
@@ -63,7 +71,8 @@ fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option
         Source::Existing { path, .. } => {
             let step = runs.first().and_then(|run| run.figures.get("step")?.as_u64());
             let steps = step.map_or_else(String::new, |step| format!(", trained for {step} steps"));
-            vec![format!("taken as it is: {}{steps}", path.display())]
+            let changes = changes(&runs)?.into_iter();
+            [format!("taken as it is: {}{steps}", path.display())].into_iter().chain(changes).collect()
         }
     };
     Ok(Arm {
@@ -75,6 +84,13 @@ fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option
         summary: Summary::of(&runs),
         runs,
     })
+}
+
+/// How the settings of a run that was there before changed while it trained, in words.
+fn changes(runs: &[Run]) -> Result<Vec<String>> {
+    let changes = runs.first().and_then(|run| run.figures.get("changes"));
+    let changes: Vec<RunChange> = changes.map_or(Ok(vec![]), Vec::deserialize)?;
+    Ok(changes.iter().map(|change| format!("changed while it trained: {change}")).collect())
 }
 
 fn run(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Run> {
@@ -96,8 +112,8 @@ fn run(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Run> {
     Ok(run)
 }
 
-/// What is the same for all arms, in words.
-fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
+/// What is the same for all arms, in words, and what is to be noted.
+fn protocol(plan: &Plan, notes: &[String]) -> Result<Vec<(String, String)>> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
     let (words, val_set) = super::train::validation_set(&plan.base)?;
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
@@ -127,6 +143,7 @@ fn protocol(plan: &Plan) -> Result<Vec<(String, String)>> {
             format!("{}: with a training of their own; evaluation alone is the same", names.join(", "));
         rows.insert(0, ("taken as they are".to_owned(), words));
     }
+    rows.extend(notes.iter().map(|note| ("note".to_owned(), note.clone())));
     Ok(rows)
 }
 

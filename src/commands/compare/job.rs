@@ -14,12 +14,15 @@ use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::libtorch::libtorch_version;
 use crate::commands::{Misuse, open};
-use crate::config::Config;
+use crate::config::{Config, RunChange};
 use crate::data::{Difference, Fingerprint};
 use crate::torch::{Cpu, DeviceChoice, device_name};
+use crate::train::State;
 
 /// Exit code of a run folder that another process still holds.
 const IN_USE: i32 = 3;
+/// Exit code of a training whose numbers are not finite.
+const NOT_FINITE: i32 = 5;
 /// Seconds that a training which lost its comparison gets to save and leave.
 const PATIENCE_SECS: u32 = 60;
 
@@ -69,8 +72,8 @@ pub(super) struct Done {
 }
 
 impl Job {
-    /// Refuses a run folder that another config, or other images, were trained in: going on with it would give figures of
-    /// neither.
+    /// Refuses a run folder that another config, or other images, were trained in, or whose settings
+    /// changed on the way: going on with it would give figures of neither.
     pub fn check_unchanged(&self) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
         if !open::is_ours(&self.folder) {
@@ -78,12 +81,8 @@ impl Job {
         }
         let earlier = open::config_of(&self.folder)?;
         let mut differences = config.differences(&earlier)?;
-        let done = self.done().and_then(|done| done.train_set);
-        if let (Some(done), Some(now)) = (done, &self.train_set)
-            && matches!(now.difference(&done), Some(Difference::Names | Difference::Sizes))
-        {
-            differences.push(format!("other files in {}", config.data.train));
-        }
+        differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
+        differences.extend(self.other_images(config)?);
         if differences.is_empty() {
             return Ok(());
         }
@@ -93,6 +92,28 @@ impl Job {
             differences.join("; ")
         ))
         .into())
+    }
+
+    /// How the images that it was trained on differ from those at hand, as far as it is trained.
+    pub fn difference(&self) -> Result<Option<Difference>> {
+        let Some(now) = &self.train_set else { return Ok(None) };
+        let state = match RunFolder::open(&self.folder) {
+            Ok(run) => run.newest_state()?,
+            Err(_) => None,
+        };
+        let then = state.and_then(|state| State::training_images(&state));
+        let then = then.or_else(|| self.done().and_then(|done| done.train_set));
+        Ok(then.and_then(|then| now.difference(&then)))
+    }
+
+    /// The same in words, where they are other images.
+    fn other_images(&self, config: &Config) -> Result<Option<String>> {
+        let folder = &config.data.train;
+        Ok(match self.difference()? {
+            Some(Difference::Names) => Some(format!("other files in {folder}: their list differs")),
+            Some(Difference::Sizes) => Some(format!("other files in {folder}: some sizes differ")),
+            Some(Difference::Times | Difference::Unknown) | None => None,
+        })
     }
 
     /// Whether a training and its evaluation are there, whole and as now asked for. What is not trained here is always
@@ -133,6 +154,9 @@ impl Job {
             Some(config) => {
                 if let Some(failure) = self.train(config, place, children, &log, tell)? {
                     return Ok(Some(failure));
+                }
+                if let Some(difference) = self.other_images(config)? {
+                    return Ok(Some(format!("its images changed while the comparison ran ({difference})")));
                 }
             }
             None => {}
@@ -195,7 +219,14 @@ impl Job {
             sleep(Duration::from_secs(1));
             ended = children.run(&words, log, tell)?;
         }
-        Ok(failure("training", &ended, log))
+        let failure = failure("training", &ended, log);
+        Ok(failure.map(|failure| match ended.code {
+            // What the training itself advises changes the settings of one arm alone.
+            Some(NOT_FINITE) => {
+                format!("{failure}; in a comparison, change the settings in the sweep and give another --out")
+            }
+            _ => failure,
+        }))
     }
 
     /// `pixtok eval …` with all that the report shows.

@@ -26,7 +26,7 @@ use super::{Misuse, measures, note, note_omitted, open, print, subject, train, w
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
-use crate::data::Dataset;
+use crate::data::{Dataset, Difference};
 use crate::paths::{make_folder, mark_output};
 use crate::sweep::{Plan, Source, SweepError};
 use crate::torch::{Precision, PrecisionChoice, auto_precision};
@@ -44,18 +44,19 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let loss_weights = jobs::loss_weights(&plan, &args.measures.lpips_weights)?;
     let args = &without_those_of_losses(args, &loss_weights);
     let images = val_images(&plan);
-    check(&plan, images.as_ref().ok(), args, devices[0])?;
     check_folder(&layout)?;
     check_new_trainings(&plan, &layout)?;
+    // Without images there is no saying whether earlier trainings were of the same.
+    let found = images.as_ref().ok();
+    let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, args, &loss_weights)).transpose()?;
+    check(&plan, images.as_ref().ok(), args, devices[0])?;
     if args.dry_run {
-        // Without images there is no saying whether earlier trainings were of the same.
-        if let Ok(val_set) = &images {
-            jobs(&plan, &layout, val_set, args, &loss_weights)?;
-        }
         return print(&describe(&plan, &images)?).map(|()| 0);
     }
     let val_set = images?;
-    let jobs = jobs(&plan, &layout, &val_set, args, &loss_weights)?;
+    let jobs = jobs.unwrap_or_default();
+    let notes = images_notes(&plan, &jobs)?;
+    notes.iter().for_each(|text| note(text));
     let out = layout.out();
     make_folder(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock =
@@ -70,7 +71,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
     }
     let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
-    print(&collect::report(&plan, &layout, &jobs, &outcomes)?)?;
+    let changed = train::validation_set(&plan.base)?.1.fingerprint() != val_set.fingerprint();
+    let during = changed.then(|| {
+        "the validation images changed while the comparison ran; the same command evaluates all arms again".to_owned()
+    });
+    during.iter().for_each(|text| note(text));
+    let notes: Vec<String> = notes.into_iter().chain(during).collect();
+    print(&collect::report(&plan, &layout, &jobs, &outcomes, &notes)?)?;
     if failed > 0 {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }
@@ -179,6 +186,34 @@ fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
         }
     }
     Ok(())
+/// What is not certain of the images that earlier trainings here were of, in words.
+fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
+    let (mut later, mut unknown) = (vec![], vec![]);
+    for job in jobs {
+        match job.difference()? {
+            Some(Difference::Times) => later.push(job.label.as_str()),
+            Some(Difference::Unknown) => unknown.push(job.label.as_str()),
+            // Others are refused.
+            Some(Difference::Names | Difference::Sizes) | None => {}
+        }
+    }
+    let folder = &plan.base.data.train;
+    let words = [
+        (
+            later,
+            format!(
+                "files in {folder} have new modification times; names and sizes match, so they are assumed to be the same images"
+            ),
+        ),
+        (
+            unknown,
+            format!(
+                "of the files in {folder} only the names were recorded; they match, and sizes were not compared"
+            ),
+        ),
+    ];
+    let named = words.into_iter().filter(|(labels, _)| !labels.is_empty());
+    Ok(named.map(|(labels, words)| format!("since the training of {}: {words}", labels.join(", "))).collect())
 }
 
 /// Refuses a folder that is another's.

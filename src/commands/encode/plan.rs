@@ -67,6 +67,7 @@ impl<'a> Plan<'a> {
         let job = json!({
             "pixtok": env!("CARGO_PKG_VERSION"),
             "set": sidecar,
+            "sizes": set.sizes()?,
             "batch_size": batch_size,
             "shard": shard,
             "precision": args.model.precision,

@@ -8,7 +8,7 @@ use super::validation::Validation;
 use super::{DECODER, ENCODER};
 use crate::cli::ExportArgs;
 use crate::commands::open::Opened;
-use crate::config::Config;
+use crate::config::{CHANGES_FILE, Config};
 use crate::metrics::Better;
 use crate::torch::PrecisionChoice;
 use crate::train::Weights;
@@ -25,7 +25,7 @@ pub(super) fn markdown(opened: &Opened, args: &ExportArgs, validation: &Validati
         training(opened, args.model.weights)?,
         use_with_pixtok(),
         use_with_python(opened),
-        files(),
+        files(opened),
     ]
     .join("\n"))
 }
@@ -71,6 +71,7 @@ fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> S
     };
     let data = &opened.config.data;
     let images = match (&data.val, &data.val_split) {
+        _ if validation.other_images => "other images than those that its `config.toml` names".to_owned(),
         (Some(path), _) => format!("the images in `{path}`"),
         (None, Some(split)) => format!("the split `{split}` of `{}`", data.train),
         (None, None) => format!("{} of the images in `{}`, kept from training", data.val_share, data.train),
@@ -110,9 +111,12 @@ fn training(opened: &Opened, weights: Weights) -> Result<String> {
     // Where images lay is said in words; how they are evaluated is another matter.
     let mut settings = toml::Table::try_from(&opened.config)?;
     settings.retain(|section, _| section != "data" && section != "eval");
+    let changes = opened.changes.iter().fold(String::new(), |list, change| list + &format!("- {change}\n"));
+    let above = "\nThese settings changed while it trained:\n\n";
+    let changes = if changes.is_empty() { changes } else { format!("{above}{changes}") };
     Ok(format!(
         "## Training\n\nOn `{}`, {done} with {} images of {}×{} pixels a step{precision}, seed {seed}. The settings (all of them \
-         are in `config.toml`):\n\n```toml\n{}```\n",
+         are in `config.toml`):\n\n```toml\n{}```\n{changes}",
         data.train,
         train.batch_size,
         data.image_size.height,
@@ -151,14 +155,19 @@ fn use_with_python(opened: &Opened) -> String {
     )
 }
 
-fn files() -> String {
+fn files(opened: &Opened) -> String {
+    let changes = if opened.changes.is_empty() {
+        String::new()
+    } else {
+        format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n")
+    };
     format!(
         "## Files\n\n| file | |\n|---|---|\n\
          | `model.safetensors` | weights and the quantizer's buffers |\n\
          | `config.json` | sizes, the network with every number worked out, the quantizer, how images are prepared; \
          `weights_blake3` is the blake3 hash of `model.safetensors`, and `keeps_tokens_of`, if it is there, that of the weights that first \
          made these tokens |\n\
-         | `config.toml` | the run's whole config, for pixtok |\n\
+         | `config.toml` | the run's whole config, for pixtok |\n{changes}\
          | `{ENCODER}`, `{DECODER}` | TorchScript, float32, for any batch and image size |\n"
     )
 }

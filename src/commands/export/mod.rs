@@ -18,6 +18,7 @@ use super::{Misuse, print};
 use crate::checkpoint::{Error, SaveCause, create_folder};
 use crate::cli::ExportArgs;
 use crate::codec::trace::{self, Agreement};
+use crate::config::{CHANGES_FILE, RunChange};
 use crate::model::{Tokenizer, images_from_bytes};
 use crate::seed::Seed;
 use crate::tensors;
@@ -87,6 +88,9 @@ fn write_files(folder: &Path, opened: &Opened, args: &ExportArgs) -> Result<()> 
     let described = description::json(opened, args.model.weights)?;
     write(DESCRIPTION, &(serde_json::to_string_pretty(&described)? + "\n"))?;
     write(CONFIG, &opened.config.to_toml()?)?;
+    if !opened.changes.is_empty() {
+        write(CHANGES_FILE, &RunChange::lines(&opened.changes)?)?;
+    }
     Ok(write("README.md", &card::markdown(opened, args, &validation)?)?)
 }
 

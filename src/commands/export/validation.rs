@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::checkpoint::{Best, RunFolder};
 use crate::logger::METRICS_FILE;
 use crate::metrics::{DEFINITIONS, Definition};
-use crate::train::Weights;
+use crate::train::{IMAGES_CHANGED, Weights};
 
 /// Of one checkpoint; empty where the run did not evaluate it, or there is no run.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub(super) struct Validation {
     pub figures: Vec<(&'static Definition, f64)>,
     /// When it is the run's best checkpoint: by what.
     pub best: Option<Best>,
+    /// The figures are of images that the run evaluated before it was resumed with others.
+    pub other_images: bool,
 }
 
 /// The last evaluation of `step` in the logs of the run folder.
@@ -38,10 +40,18 @@ pub(super) fn of(run: &Path, step: Option<u64>, weights: Weights) -> Result<Vali
         let value = |name: &str| row.get(&format!("{prefix}/{name}")).and_then(Value::as_f64);
         DEFINITIONS.iter().filter_map(|definition| Some((definition, value(definition.name)?))).collect()
     };
-    let figures = rows
-        .filter(|row| row.get("step").and_then(Value::as_u64) == Some(step))
-        .map(of_row)
-        .rfind(|figures| !figures.is_empty());
+    let (mut figures, mut other_images) = (vec![], false);
+    for row in rows {
+        if row.contains_key(IMAGES_CHANGED) {
+            // Of what was measured so far.
+            other_images = true;
+        }
+        let of_step = row.get("step").and_then(Value::as_u64) == Some(step);
+        let measured = if of_step { of_row(row) } else { vec![] };
+        if !measured.is_empty() {
+            (figures, other_images) = (measured, false);
+        }
+    }
     let best = RunFolder::open(run)?.best()?.filter(|best| best.step == step && weights == Weights::Raw);
-    Ok(Validation { figures: figures.unwrap_or_default(), best })
+    Ok(Validation { figures, best, other_images })
 }

@@ -15,6 +15,13 @@ use crate::train::Part;
 /// not. Where the tokens stay the same, returns the hash of the weights whose tokens they are.
 pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Result<Option<String>> {
     let (saved, whose) = weights_of(other)?;
+    if let Some(name) = tensors::not_finite(&saved) {
+        return Err(Misuse(format!(
+            "the weights of {whose} are not finite ({name}), so nothing can start from them; give another run, or remove that \
+             checkpoint if the run has an earlier one"
+        ))
+        .into());
+    }
     let earlier = open::config_of(other)?;
     let (train, path) = (&config.train, other.display());
     let differences = config.differences(&earlier)?;

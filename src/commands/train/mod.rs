@@ -19,7 +19,7 @@ use super::libtorch::libtorch_version;
 use super::{Misuse, note, note_omitted, open, print};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::cli::TrainArgs;
-use crate::config::Config;
+use crate::config::{CHANGES_FILE, Config, RunChange};
 use crate::data::{Cache, Dataset};
 use crate::seed::Seed;
 use crate::torch::{keep_freed_memory, set_deterministic, use_one_heap};
@@ -81,6 +81,12 @@ fn train(
         }
         (None, None) => (None, None),
     };
+    // The run's file keeps what it began with.
+    let (began, changes) = match &earlier {
+        Some(run) => run.kept(&config)?,
+        None => (config.clone(), vec![]),
+    };
+    let config_text = began.to_toml()?;
     let objective = networks.objective(&config, loss);
     set_deterministic(config.train.deterministic)?;
     let (run, resumed) = match earlier.as_mut().and_then(Earlier::take) {
@@ -95,18 +101,18 @@ fn train(
         );
     }
     let path = run.folder().path().to_owned();
-    let config_text = config.to_toml()?;
     if earlier.is_none() {
         // Written before the logs, so that a folder with logs always has its config.
         write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
-    let state = state(&config, device, (&train_set, &val_set), weights_of_loss)?;
+    let state = state(&began, device, (&train_set, &val_set), weights_of_loss)?;
+    let before = earlier.as_ref().map(|run| (run.config.data.clone(), run.config.eval.clone()));
     let trainer = Trainer::new(Parts {
         seed: Seed(config.seed),
         train: config.train.clone(),
         data: config.data.clone(),
         eval: config.eval.clone(),
-        config_text: config_text.clone(),
+        config_text: config.to_toml()?,
         objective,
         device,
         precision: settled.precision,
@@ -114,6 +120,7 @@ fn train(
         val_set,
         run,
         resumed,
+        before,
         state,
         accept_inexact: args.accept_inexact,
         save_first: args.init_from.is_some(),
@@ -121,6 +128,7 @@ fn train(
     })?;
     if earlier.is_some() {
         // Written only now: a refused resume leaves the config as it was.
+        write_changes(&path, &changes)?;
         write_atomic(&path.join(open::CONFIG), config_text.as_bytes())?;
     }
     if settled.reason.is_some() {
@@ -135,7 +143,16 @@ fn train(
     report(trainer.run()?, &path)
 }
 
-/// The state of a run that has not begun.
+/// Writes down how the settings changed since the run began, if they did.
+fn write_changes(run: &Path, changes: &[RunChange]) -> Result<()> {
+    let path = run.join(CHANGES_FILE);
+    if changes.is_empty() && !path.exists() {
+        return Ok(());
+    }
+    Ok(write_atomic(&path, RunChange::lines(changes)?.as_bytes())?)
+}
+
+/// The state of a run that has not begun, whose config began as `config`.
 fn state(
     config: &Config,
     device: Device,
@@ -177,6 +194,7 @@ fn dry_run(
     {
         let state = state(config, device, (&train_set, &val_set), loss_weights)?;
         notes.extend(earlier.check_state(state, args.accept_inexact, (&config.data, &train_set))?);
+        notes.extend(earlier.other_images(config, &val_set)?);
     }
     for text in notes {
         note(&text);
@@ -210,6 +228,9 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         note(&text);
     }
     let of_config = config.data.clone();
+    if let Some(earlier) = earlier {
+        config = earlier.replayed(&config, &args.overrides)?;
+    }
     if let Some(folder) = &args.data {
         config.data.train = text_of(folder)?;
         if earlier.is_none() {

@@ -11,17 +11,20 @@ use anyhow::Result;
 use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
 use crate::cli::ComputeArgs;
 use crate::commands::{Misuse, note, open};
-use crate::config::Config;
+use crate::config::{CHANGES_FILE, Config, ConfigError, RunChange};
 use crate::data::{self, Dataset};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
 use crate::torch::DeviceChoice;
-use crate::train::{DeviceKind, State, TrainError};
+use crate::train::{DeviceKind, State, TrainError, Validation};
 
 /// The run to resume.
 pub(super) struct Earlier {
     pub path: PathBuf,
+    /// As it began.
     pub config: Config,
+    /// What changed up to the checkpoint to resume from.
+    changes: Vec<RunChange>,
     /// The state of the checkpoint to resume from, or else of the newest one whose state can be
     /// read; none if there is none.
     state: Option<State>,
@@ -49,7 +52,12 @@ impl Earlier {
             None => folder.newest_state()?,
         };
         let state = state.map(State::parse).transpose().map_err(TrainError::from)?;
-        let earlier = Self { path: path.to_owned(), config, state, lock, resumed };
+        let mut changes = RunChange::read(path)?;
+        // As the logs: what came after the checkpoint will come again, or not. A run that starts
+        // over takes its settings from its config.
+        let step = resumed.loaded.as_ref().map(|loaded| loaded.step);
+        changes.retain(|change| step.is_some_and(|step| change.step <= step));
+        let earlier = Self { path: path.to_owned(), config, changes, state, lock, resumed };
         earlier.check_own_config()?;
         Ok(earlier)
     }
@@ -103,6 +111,24 @@ impl Earlier {
         file.is_file().then_some(file)
     }
 
+    /// The settings `config` of a resume with those that the run changed since it began, where the
+    /// flags say nothing else.
+    pub fn replayed(&self, config: &Config, overrides: &[String]) -> Result<Config, ConfigError> {
+        config.with_changes_of(&self.config, &self.changes, overrides)
+    }
+
+    /// What is to be kept of the settings `config` of this resume: as the run began, and what changed
+    /// since then.
+    pub fn kept(&self, config: &Config) -> Result<(Config, Vec<RunChange>), ConfigError> {
+        let Some(loaded) = &self.resumed.loaded else { return Ok((config.clone(), vec![])) };
+        // What changed at this very step was for a training that is now made again.
+        let mut changes = self.changes.clone();
+        changes.retain(|change| change.step < loaded.step);
+        let until_here = self.config.changed(&changes)?;
+        changes.extend(config.changes_at(&until_here, loaded.step)?);
+        Ok((config.as_begun(&self.config)?, changes))
+    }
+
     /// Refuses a config with which the run could not go on as it began. A run that starts over
     /// accepts any.
     pub fn check_config(&self, config: &Config) -> Result<()> {
@@ -117,7 +143,7 @@ impl Earlier {
         });
         Err(Misuse(format!(
             "the config is not the one that {path} began with, so the run could not go on exactly; undo these changes, or \
-             start a new run with --init-from {path}:{list}"
+             start a new run with --init-from {path} (learning rates, clip_norm and warmup_steps may change):{list}"
         ))
         .into())
     }
@@ -171,6 +197,16 @@ impl Earlier {
         Ok(notes.map_err(|error| TrainError::from(error.with_changes(&self.path, train_set)))?)
     }
 
+    /// Whether the run goes on with other validation images than before, in words.
+    pub fn other_images(&self, config: &Config, val_set: &Dataset) -> Result<Option<String>> {
+        let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(None) };
+        let (data, eval) = (config.data.clone(), config.eval.clone());
+        let validation = Validation { data, eval, total: val_set.len() };
+        let (folder, before) = (open::run_folder(&self.path)?, (&self.config.data, &self.config.eval));
+        let found = validation.differs(&folder, before, state, &val_set.fingerprint())?;
+        Ok(found.map(|other| other.words))
+    }
+
     /// What starting over discards, in words.
     fn discarded(&self, any_damaged: bool) -> String {
         let text = fs::read(self.path.join(METRICS_FILE)).unwrap_or_default();
@@ -206,12 +242,8 @@ impl Earlier {
                 }
             }
         }
-        let changes = config.changes(&self.config)?;
-        if let Some(change) = changes.iter().find(|change| change.key == "eval.max_images") {
-            notes.push(format!(
-                "{change}: earlier figures, the best checkpoint's among them, are of other images"
-            ));
-        }
+        let (_, changes) = self.kept(config)?;
+        notes.extend(changes.iter().map(|change| format!("{change} ({CHANGES_FILE})")));
         if step == steps {
             notes.push(format!("{path} is at its last step already; raise train.steps to go on"));
         }
@@ -246,7 +278,7 @@ fn rate_jump(
         "to be able to extend a run smoothly, begin it with optimizer.schedule kind \"constant\" or \"wsd\""
     };
     Some(format!(
-        "jumps from {then:.3e} to {now:.3e} at step {step}; {remedy}. To set the rate yourself, start a new run with --init-from"
+        "jumps from {then:.3e} to {now:.3e} at step {step}; {remedy}. To set the rate yourself, add --set optimizer.lr"
     ))
 }
 

@@ -8,7 +8,7 @@ use super::beside::Beside;
 use super::labels::{Labels, Raw};
 use super::parquet::splits::known;
 use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
-use crate::data::{ImageFolder, Split};
+use crate::data::{Fingerprint, ImageFolder, Split};
 
 /// An image folder.
 #[derive(Debug)]
@@ -65,6 +65,11 @@ impl Input for Folder {
             Some(beside) => blake3::hash(format!("{own}{beside}").as_bytes()).to_hex().to_string(),
             None => own,
         }
+    }
+
+    fn sizes(&self) -> Result<Option<String>, DataError> {
+        let path = |index| self.dataset.path(index);
+        Ok(Fingerprint::new(String::new(), self.dataset.len(), path).sizes())
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
@@ -202,6 +207,19 @@ mod tests {
         assert_eq!(SampleSet::open(root.path()).unwrap().fingerprint(), before);
         fs::write(root.path().join("c.png"), b"").unwrap();
         assert_ne!(SampleSet::open(root.path()).unwrap().fingerprint(), before);
+    }
+
+    #[test]
+    fn sizes_are_known_beside_the_names() {
+        let root = folder(&["a.png", "b.png"]);
+        let list = root.path().join("list.jsonl");
+        fs::write(&list, "{\"path\": \"a.png\"}\n{\"path\": \"b.png\"}\n").unwrap();
+        let sizes = |path: &Path| SampleSet::open(path).unwrap().sizes().unwrap().unwrap();
+        let before = [sizes(root.path()), sizes(&list)];
+        assert_eq!(before[0], before[1]);
+        fs::write(root.path().join("b.png"), b"longer").unwrap();
+        assert_ne!(sizes(root.path()), before[0]);
+        assert_ne!(sizes(&list), before[1]);
     }
 
     #[test]

@@ -94,6 +94,10 @@ trait Input: Debug + Send + Sync {
     fn len(&self) -> Option<u64>;
     /// As [`SampleSet::fingerprint`].
     fn fingerprint(&self) -> String;
+    /// As [`SampleSet::sizes`].
+    fn sizes(&self) -> Result<Option<String>, DataError> {
+        Ok(None)
+    }
     /// As [`SampleSet::stream`]; after an error it is not asked again.
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError>;
     /// As [`SampleSet::keys`].
@@ -179,6 +183,15 @@ impl SampleSet {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.input.fingerprint()
+    }
+
+    /// A hash (blake3, hexadecimal) of the sizes of up to 100,000 images at equal distances, where the
+    /// fingerprint is of their names only: in a folder and in a list.
+    ///
+    /// # Errors
+    /// When a list cannot be read.
+    pub fn sizes(&self) -> Result<Option<String>, DataError> {
+        self.input.sizes()
     }
 
     /// Calls `each` with the key of every sample, in the order of the stream, and with the file or

@@ -1,0 +1,333 @@
+//! `changes.jsonl`: the settings that a run was given while it trained. `config.toml` keeps those that
+//! it began with.
+//!
+//! ```text
+//! {"step":400,"key":"optimizer.lr","from":0.001,"to":0.0005}
+//! ```
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::error::ConfigError;
+use super::keys::{table_at_mut, value_at};
+use super::{Config, overrides};
+
+/// Its name in a run folder, and in that of an exported model.
+pub const CHANGES_FILE: &str = "changes.jsonl";
+
+/// Keys that a resumed run may change although they alter what is computed.
+const CHANGEABLE: [&str; 7] = [
+    "optimizer.lr",
+    "optimizer.clip_norm",
+    "optimizer.schedule.warmup_steps",
+    "optimizer.muon.lr",
+    "adversarial.optimizer.lr",
+    "adversarial.optimizer.clip_norm",
+    "adversarial.optimizer.schedule.warmup_steps",
+];
+
+/// A setting that changed: one line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunChange {
+    /// The steps that were done before it.
+    pub step: u64,
+    /// Dotted, from the root of the config.
+    pub key: String,
+    /// The value until then.
+    pub from: Number,
+    /// The value from then on.
+    pub to: Number,
+}
+
+/// A value of a key that may change. JSON has no infinity: that is the text `inf`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
+pub enum Number {
+    /// Of steps.
+    Whole(i64),
+    /// Of all others.
+    Real(f64),
+}
+
+impl From<Number> for serde_json::Value {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Whole(number) => number.into(),
+            Number::Real(number) if number.is_finite() => number.into(),
+            Number::Real(number) => number.to_string().into(),
+        }
+    }
+}
+
+impl TryFrom<serde_json::Value> for Number {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        let text = || value.as_str()?.parse().ok();
+        let whole = value.as_i64().map(Self::Whole);
+        whole
+            .or_else(|| value.as_f64().or_else(text).map(Self::Real))
+            .ok_or_else(|| format!("{value} is no number"))
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Whole(number) => number.into(),
+            Number::Real(number) => number.into(),
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    /// As TOML.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Value::from(*self), f)
+    }
+}
+
+impl fmt::Display for RunChange {
+    /// `optimizer.lr: 0.002 -> 0.001 from step 400 on`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} -> {} from step {} on", self.key, self.from, self.to, self.step)
+    }
+}
+
+impl RunChange {
+    /// The changes that the file in `folder` holds, in order; none where there is no file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds something else.
+    pub fn read(folder: &Path) -> Result<Vec<Self>, ConfigError> {
+        let path = folder.join(CHANGES_FILE);
+        let origin = path.display().to_string();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            text => text.map_err(|error| ConfigError::Unreadable {
+                origin: origin.clone(),
+                reason: error.to_string(),
+            })?,
+        };
+        let rows = text.lines().enumerate().map(|(at, line)| {
+            let fail = |reason: String| ConfigError::Changes { origin: origin.clone(), line: at + 1, reason };
+            let row: Self = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
+            if !may_change(&row.key) {
+                return Err(fail(format!("{} is no key that a run may change", row.key)));
+            }
+            Ok(row)
+        });
+        rows.collect()
+    }
+
+    /// The file that holds these changes.
+    ///
+    /// # Errors
+    /// When JSON cannot hold one of them.
+    pub fn lines(changes: &[Self]) -> Result<String, serde_json::Error> {
+        changes.iter().map(|change| Ok(serde_json::to_string(change)? + "\n")).collect()
+    }
+}
+
+impl Config {
+    /// This config with all `changes` applied, in order.
+    ///
+    /// # Errors
+    /// When one of them begins with another value than the config has there.
+    pub fn changed(&self, changes: &[RunChange]) -> Result<Self, ConfigError> {
+        let mut table = table_of(self)?;
+        for change in changes {
+            let here = number_at(&table, &change.key);
+            if here != Some(change.from) {
+                let here = here.map_or_else(|| "not set".to_owned(), |here| here.to_string());
+                return Err(inconsistent(format!(
+                    "it changes {} from {} at step {}, where the run has it {here}",
+                    change.key, change.from, change.step
+                )));
+            }
+            set(&mut table, &change.key, change.to);
+        }
+        config_of(table)
+    }
+
+    /// This config, as a resume gives it, with the run's `changes` where `overrides` leave them alone:
+    /// in keys that none of them sets and that are as in `began`, the config that the run began with.
+    ///
+    /// # Errors
+    /// As [`Config::changed`].
+    pub fn with_changes_of(
+        &self,
+        began: &Self,
+        changes: &[RunChange],
+        overrides: &[String],
+    ) -> Result<Self, ConfigError> {
+        let replayed = table_of(&began.changed(changes)?)?;
+        let (began, mut table) = (table_of(began)?, table_of(self)?);
+        for key in CHANGEABLE {
+            let given = overrides.iter().any(|argument| overrides::sets(argument, &names(key)));
+            if let Some(value) = number_at(&replayed, key)
+                && !given
+                && number_at(&table, key) == number_at(&began, key)
+            {
+                set(&mut table, key, value);
+            }
+        }
+        config_of(table)
+    }
+
+    /// How this config differs from `earlier` in keys that a run may change, as changes at `step`.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn changes_at(&self, earlier: &Self, step: u64) -> Result<Vec<RunChange>, ConfigError> {
+        let (before, now) = (table_of(earlier)?, table_of(self)?);
+        let change = |key: &str| {
+            let (from, to) = (number_at(&before, key)?, number_at(&now, key)?);
+            (from != to).then(|| RunChange { step, key: key.to_owned(), from, to })
+        };
+        Ok(CHANGEABLE.into_iter().filter_map(change).collect())
+    }
+
+    /// This config with the values of `began` in all keys that a run may change.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn as_begun(&self, began: &Self) -> Result<Self, ConfigError> {
+        let (began, mut table) = (table_of(began)?, table_of(self)?);
+        for key in CHANGEABLE {
+            if let Some(value) = number_at(&began, key) {
+                set(&mut table, key, value);
+            }
+        }
+        config_of(table)
+    }
+}
+
+/// Whether a resumed run may change this key although it alters what is computed.
+pub(super) fn may_change(key: &str) -> bool {
+    CHANGEABLE.contains(&key)
+}
+
+fn names(key: &str) -> Vec<String> {
+    key.split('.').map(str::to_owned).collect()
+}
+
+fn number_at(table: &Table, key: &str) -> Option<Number> {
+    match value_at(table, &names(key))? {
+        Value::Integer(number) => Some(Number::Whole(*number)),
+        Value::Float(number) => Some(Number::Real(*number)),
+        _ => None,
+    }
+}
+
+/// Sets a key whose table is there.
+fn set(table: &mut Table, key: &str, value: Number) {
+    let mut parents = names(key);
+    let Some(last) = parents.pop() else { return };
+    if let Some(table) = table_at_mut(table, &parents) {
+        table.insert(last, value.into());
+    }
+}
+
+fn table_of(config: &Config) -> Result<Table, ConfigError> {
+    Table::try_from(config).map_err(|error| inconsistent(error.to_string()))
+}
+
+fn config_of(table: Table) -> Result<Config, ConfigError> {
+    table.try_into().map_err(|error: toml::de::Error| inconsistent(error.to_string()))
+}
+
+fn inconsistent(reason: String) -> ConfigError {
+    ConfigError::Inconsistent { file: CHANGES_FILE, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(overrides: &[&str]) -> Config {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        let text = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5, 5, 5]\n[adversarial]\n";
+        super::super::layers::read::<Config>(text, "x.toml", &overrides).unwrap().0.resolved()
+    }
+
+    fn words(changes: &[RunChange]) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn changes_are_found_written_read_and_applied() {
+        let began = config(&[]);
+        let now = config(&[
+            "optimizer.lr=1e-4",
+            "optimizer.clip_norm=inf",
+            "adversarial.optimizer.schedule.warmup_steps=7",
+            "train.steps=9",
+        ]);
+        let changes = now.changes_at(&began, 400).unwrap();
+        assert_eq!(
+            words(&changes),
+            [
+                "optimizer.lr: 0.001 -> 0.0001 from step 400 on",
+                "optimizer.clip_norm: 1.0 -> inf from step 400 on",
+                "adversarial.optimizer.schedule.warmup_steps: 50 -> 7 from step 400 on",
+            ]
+        );
+        let lines = RunChange::lines(&changes).unwrap();
+        assert!(lines.starts_with("{\"step\":400,\"key\":\"optimizer.lr\",\"from\":0.001,\"to\":0.0001}\n"));
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(RunChange::read(run.path()).unwrap(), []);
+        fs::write(run.path().join(CHANGES_FILE), lines).unwrap();
+        let read = RunChange::read(run.path()).unwrap();
+        assert_eq!(read, changes);
+        assert_eq!(now.as_begun(&began).unwrap(), config(&["train.steps=9"]));
+        assert_eq!(config(&["train.steps=9"]).changed(&read).unwrap(), now);
+    }
+
+    #[test]
+    fn a_resume_replays_what_its_flags_leave_alone() {
+        let began = config(&[]);
+        let changes =
+            config(&["optimizer.lr=1e-4", "optimizer.clip_norm=0.5"]).changes_at(&began, 4).unwrap();
+        let resumed = |sets: &[&str]| {
+            let given: Vec<String> = sets.iter().map(|&text| text.to_owned()).collect();
+            let config = config(sets).with_changes_of(&began, &changes, &given).unwrap();
+            (config.optimizer.lr, config.optimizer.clip_norm)
+        };
+        assert_eq!(resumed(&["train.steps=9"]), (1e-4, 0.5));
+        // Back to where it began, which only the flag can tell.
+        assert_eq!(resumed(&["optimizer.lr = 1e-3"]), (1e-3, 0.5));
+        assert_eq!(resumed(&["optimizer={lr=2e-3}"]), (2e-3, 1.0));
+        // From a config file that was edited.
+        let edited = config(&["optimizer.lr=0.5"]).with_changes_of(&began, &changes, &[]).unwrap();
+        assert_eq!((edited.optimizer.lr, edited.optimizer.clip_norm), (0.5, 0.5));
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_runs_is_refused() {
+        let run = tempfile::tempdir().unwrap();
+        let refused = |text: &str| {
+            fs::write(run.path().join(CHANGES_FILE), text).unwrap();
+            RunChange::read(run.path())
+                .and_then(|changes| config(&[]).changed(&changes))
+                .unwrap_err()
+                .to_string()
+        };
+        let row = "{\"step\":4,\"key\":\"optimizer.lr\",\"from\":0.001,\"to\":0.5}\n";
+        let message = refused(&format!("{row}{{\"step\":"));
+        assert!(message.contains("changes.jsonl:2: ") && message.contains("restore"), "{message}");
+        let message = refused(&row.replace("optimizer.lr", "train.batch_size"));
+        assert!(message.contains("train.batch_size is no key that a run may change"), "{message}");
+        let message = refused(&row.replace("0.001", "0.002"));
+        assert!(
+            message.contains("optimizer.lr from 0.002 at step 4, where the run has it 0.001"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! The best checkpoint, and whether its figure is of the images that the run now validates on.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::trainer::Trainer;
+use super::{State, TrainError};
+use crate::checkpoint::{Candidate, Error, RunFolder, ValidationImages};
+use crate::data::{self, Difference, Fingerprint};
+use crate::evaluate;
+use crate::logger::METRICS_FILE;
+
+/// In a log row: from its step on the figures under `val/` are of other images. Always 1.
+pub const IMAGES_CHANGED: &str = "val/images_changed";
+
+/// The settings of a run's evaluations.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// Of the images.
+    pub data: data::Config,
+    /// Of the evaluations.
+    pub eval: evaluate::Config,
+    /// Images of the validation set.
+    pub total: usize,
+}
+
+/// What a resumed run evaluates on are not the images that it evaluated before.
+#[derive(Debug)]
+pub struct OtherImages {
+    /// What the user should know.
+    pub words: String,
+    /// What the record of the best checkpoint is to say of its images, if it lacks that.
+    of_best: Option<ValidationImages>,
+}
+
+impl Validation {
+    /// The images of an evaluation, as the record of the best checkpoint has them.
+    pub(super) fn images(&self, fingerprint: &Fingerprint) -> ValidationImages {
+        let max_images = self.eval.bound().filter(|&max| max < self.total).unwrap_or(0);
+        ValidationImages { blake3: Some(fingerprint.of_images()), max_images }
+    }
+
+    /// Whether the run in `folder`, which goes on from the checkpoint `saved` with these settings and
+    /// images of this `fingerprint`, evaluated on other images before, by its settings `then`.
+    ///
+    /// # Errors
+    /// When the record of the best checkpoint cannot be read.
+    pub fn differs(
+        &self,
+        folder: &RunFolder,
+        (data, eval): (&data::Config, &evaluate::Config),
+        saved: &State,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<OtherImages>, Error> {
+        let moved = self.data.val != data.val || self.data.val_split != data.val_split;
+        let of_set = match fingerprint.difference(&saved.circumstances.val_data) {
+            Some(Difference::Names) => Some("their list changed"),
+            Some(Difference::Sizes) => Some("some sizes differ"),
+            Some(Difference::Unknown) if moved => Some("data.val changed"),
+            Some(Difference::Unknown | Difference::Times) | None => None,
+        };
+        let of_bound = self.eval.images_of(self.total) != eval.images_of(self.total);
+        let changed = of_set.is_some() || of_bound;
+        let now = self.images(fingerprint);
+        let best = folder.best()?;
+        let lost = best.as_ref().filter(|best| match &best.images {
+            Some(_) => !best.compares(&best.metric, &now),
+            None => changed,
+        });
+        if !changed && lost.is_none() {
+            return Ok(None);
+        }
+        let bound = format!("eval.max_images: {} -> {}", eval.max_images, self.eval.max_images);
+        let what: Vec<&str> = of_set.into_iter().chain(of_bound.then_some(&*bound)).collect();
+        let what = if what.is_empty() { String::new() } else { format!(" ({})", what.join("; ")) };
+        let lost_words = lost.map_or_else(String::new, |best| {
+            format!(
+                "; the best so far, {} {:.4} at step {}, no longer counts, and its checkpoint stays until a new \
+                 best is saved",
+                best.metric, best.value, best.step
+            )
+        });
+        let max_images = eval.bound().unwrap_or(0);
+        let of_best = lost.filter(|best| best.images.is_none());
+        Ok(Some(OtherImages {
+            words: format!(
+                "the validation images are not those that the run evaluated before{what}, so its earlier figures \
+                 are of other images{lost_words}"
+            ),
+            of_best: of_best.map(|_| ValidationImages { blake3: None, max_images }),
+        }))
+    }
+}
+
+impl Trainer {
+    /// Whether these figures beat the best checkpoint's.
+    pub(super) fn is_best(&self, figures: &evaluate::Figures) -> bool {
+        let Some(value) = self.ranked(figures) else { return false };
+        let images = self.validation_images();
+        // An unreadable record was reported when the run was opened; a save will say so again.
+        self.parts.run.folder().is_best(self.candidate(value, &images)).unwrap_or(true)
+    }
+
+    /// Records the checkpoint of this step as the best if these figures, its own, beat the best so far.
+    pub(super) fn offer_best(&self, figures: &evaluate::Figures) -> Result<(), Error> {
+        let Some(value) = self.ranked(figures) else { return Ok(()) };
+        let images = self.validation_images();
+        self.parts.run.offer_best(self.candidate(value, &images)).map(|_| ())
+    }
+
+    fn candidate<'a>(&self, value: f64, images: &'a ValidationImages) -> Candidate<'a> {
+        let metric = self.parts.train.best_metric;
+        let (step, higher_is_better) = (self.state.step, metric.higher_is_better());
+        Candidate { step, metric: metric.name(), value, higher_is_better, images }
+    }
+
+    /// The figure by which checkpoints are ranked.
+    fn ranked(&self, figures: &evaluate::Figures) -> Option<f64> {
+        let name = self.parts.train.best_metric.name();
+        figures.watched().into_iter().find(|(watched, _)| *watched == name).map(|(_, value)| value)
+    }
+
+    fn validation_images(&self) -> ValidationImages {
+        self.parts.validation().images(&self.state.circumstances.val_data)
+    }
+
+    /// Says that a resumed run evaluates on other images than before: here, and once in its logs.
+    pub(super) fn note_other_images(&mut self, other: OtherImages) -> Result<(), TrainError> {
+        let step = self.state.step;
+        self.logger.note(&other.words);
+        if let Some(images) = other.of_best {
+            self.parts.run.note_images_of_best(images)?;
+        }
+        // A run that was stopped before its next evaluation is told again.
+        if !logged(self.parts.run.folder(), step) {
+            let row = self.logger.log(step, &[(IMAGES_CHANGED.to_owned(), 1.0)]);
+            self.warn_of(row);
+            let text = self.logger.text(step, "validation images", &other.words);
+            self.warn_of(text);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the log has the row of `step`.
+fn logged(run: &RunFolder, step: u64) -> bool {
+    let text = fs::read_to_string(run.path().join(METRICS_FILE)).unwrap_or_default();
+    let rows = text.lines().filter(|line| line.contains(IMAGES_CHANGED));
+    let step_of = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64();
+    rows.filter_map(step_of).any(|of| of == step)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkpoint::RunWriter;
+
+    fn print(names: &str, times: &str) -> Fingerprint {
+        serde_json::from_value(json!({ "names": names, "sizes": "s", "times": times })).unwrap()
+    }
+
+    /// A state that validated on the images called `names`.
+    fn state(names: &str) -> State {
+        let machine = json!({ "device": "cpu", "model": "EPYC", "libtorch": "2", "pixtok": "1" });
+        let set = json!({ "names": names, "sizes": "s", "times": "t" });
+        let circumstances =
+            json!({ "config": "c", "threads": 1, "machine": machine, "data": set, "val_data": set });
+        State::new(serde_json::from_value(circumstances).unwrap())
+    }
+
+    fn validation(val: &str, max_images: usize) -> Validation {
+        let data = data::Config { val: Some(val.to_owned()), ..data::Config::default() };
+        Validation { data, eval: evaluate::Config { max_images, ..evaluate::Config::default() }, total: 5 }
+    }
+
+    /// What a run says that evaluated on the images "a" in the folder `val`, with this record of its
+    /// best checkpoint.
+    fn said(record: &str, now: &Validation, fingerprint: &Fingerprint) -> Option<OtherImages> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("best.json"), record).unwrap();
+        let then = validation("val", 0);
+        let run = RunFolder::open(folder.path()).unwrap();
+        now.differs(&run, (&then.data, &then.eval), &state("a"), fingerprint).unwrap()
+    }
+
+    fn record(images: &str) -> String {
+        format!("{{\"format_version\":1,\"step\":8,\"metric\":\"psnr_db\",\"value\":21.5{images}}}")
+    }
+
+    #[test]
+    fn a_best_counts_while_its_images_are_the_same() {
+        let of_a = print("a", "t").of_images();
+        let held = record(&format!(",\"images\":{{\"blake3\":\"{of_a}\",\"max_images\":0}}"));
+        for record in [held, record("")] {
+            assert!(said(&record, &validation("val", 0), &print("a", "t")).is_none());
+            assert!(said(&record, &validation("moved", 0), &print("a", "later")).is_none(), "moved");
+            assert!(said(&record, &validation("val", 9), &print("a", "t")).is_none(), "all five either way");
+            for (now, print, part) in [
+                (validation("other", 0), print("b", "t"), "(their list changed)"),
+                (validation("val", 2), print("a", "t"), "(eval.max_images: 0 -> 2)"),
+            ] {
+                let words = said(&record, &now, &print).unwrap().words;
+                assert!(words.contains(part) && words.contains("psnr_db 21.5000 at step 8"), "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_older_record_does_not_say_is_written_down() {
+        let other = said(&record(""), &validation("val", 2), &print("a", "t")).unwrap();
+        assert_eq!(other.of_best, Some(ValidationImages { blake3: None, max_images: 0 }));
+        let held = record(",\"images\":{\"max_images\":0}");
+        let again = said(&held, &validation("val", 0), &print("a", "t")).unwrap();
+        assert!(again.of_best.is_none() && again.words.contains("no longer counts"), "{}", again.words);
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunWriter::create(folder.path()).unwrap();
+        fs::write(folder.path().join(METRICS_FILE), "{\"step\":8,\"val/images_changed\":1.0}\n").unwrap();
+        assert!(logged(run.folder(), 8) && !logged(run.folder(), 9));
+    }
+}

@@ -1,0 +1,121 @@
+//! What to do when the numbers of a training are no longer finite.
+
+use super::trainer::Trainer;
+use super::{Outcome, TrainError};
+use crate::checkpoint::DamagedCheckpoint;
+use crate::codec::CodecError;
+use crate::evaluate::EvaluateError;
+use crate::optim;
+
+/// What happened, as far as the way to go on depends on it.
+struct Divergence {
+    /// Checkpoints from this step on hold the weights that led to it.
+    bad_from: u64,
+    /// Whether it is the discriminator's.
+    of_companion: bool,
+}
+
+impl Trainer {
+    /// Trains to the last step, or until a signal.
+    ///
+    /// # Errors
+    /// See [`TrainError`]; whatever was saved before stays. A checkpoint whose weights give a loss that
+    /// is not finite is set aside, so that a resume goes on from the one before.
+    pub fn run(mut self) -> Result<Outcome, TrainError> {
+        self.train().map_err(|error| match self.divergence(&error) {
+            Some(divergence) => {
+                let remedy = self.remedy(&divergence);
+                TrainError::Diverged { cause: Box::new(error), remedy }
+            }
+            None => error,
+        })
+    }
+
+    fn divergence(&self, error: &TrainError) -> Option<Divergence> {
+        let companion = |group: &str| self.groups.first().is_some_and(|first| first.name != group);
+        let of_weights = |step, of_companion| Some(Divergence { bad_from: step, of_companion });
+        match error {
+            // The loss is that of the weights before the step.
+            TrainError::NotFinite { step, group, .. } => of_weights(step - 1, companion(group)),
+            TrainError::WeightsNotFinite { step, of_companion, .. } => of_weights(*step, *of_companion),
+            TrainError::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. }) => {
+                of_weights(self.state.step, false)
+            }
+            _ => None,
+        }
+    }
+
+    /// In words from which checkpoint the run can go on, and with which settings.
+    fn remedy(&self, divergence: &Divergence) -> String {
+        let run = self.parts.run.folder();
+        let path = run.path().display();
+        if divergence.bad_from == 0 {
+            return "no step came before it, so no learning rate helps; look for a mistake in these images, and \
+                    try train.precision = \"fp32\""
+                .to_owned();
+        }
+        let (mut words, mut left) = (String::new(), None);
+        for step in run.checkpoints().unwrap_or_default() {
+            if step < divergence.bad_from {
+                left = Some(step);
+                continue;
+            }
+            let path = run.checkpoint_path(step);
+            let reason = "its weights give numbers that are not finite".to_owned();
+            let bad = DamagedCheckpoint { step, path, reason };
+            if let Ok(aside) = self.parts.run.set_aside(&bad) {
+                let (path, aside) = (bad.path.display(), aside.display());
+                words += &format!("its weights are those of {path}, which is now {aside}; ");
+            }
+        }
+        let group = self.groups.get(usize::from(divergence.of_companion)).or(self.groups.first());
+        let prefix = if divergence.of_companion { "adversarial." } else { "" };
+        let sets = group.map(|group| gentler(&group.config, prefix)).unwrap_or_default();
+        let lower = format!("lower {prefix}optimizer.lr");
+        words += &match (left, &self.parts.train.init_from) {
+            (Some(step), _) => format!(
+                "the last good checkpoint is {}; to go on from it, {lower}: pixtok train --resume {path}{sets}",
+                run.checkpoint_path(step).display()
+            ),
+            (None, Some(other)) => format!(
+                "no checkpoint before it is left; to start again, {lower}, with another --run: --init-from {other}{sets}"
+            ),
+            (None, None) => format!(
+                "no checkpoint before it is left; to start over, {lower}: pixtok train --resume {path} --restart{sets}"
+            ),
+        };
+        words + ". A longer optimizer.schedule.warmup_steps may help too"
+    }
+}
+
+/// Flags that set half the learning rate, no more than the default, and clip where nothing was clipped.
+fn gentler(optimizer: &optim::Config, prefix: &str) -> String {
+    let usual = optim::Config::default();
+    let mut sets = format!(" --set {prefix}optimizer.lr={:?}", (optimizer.lr / 2.0).min(usual.lr));
+    if let Some(muon) = &optimizer.muon {
+        let lr = (muon.lr / 2.0).min(optim::muon::Config::default().lr);
+        sets += &format!(" --set {prefix}optimizer.muon.lr={lr:?}");
+    }
+    if optimizer.clip_norm == 0.0 {
+        sets += &format!(" --set {prefix}optimizer.clip_norm={:?}", usual.clip_norm);
+    }
+    sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_is_gentler_than_what_failed() {
+        let usual = optim::Config::default();
+        assert_eq!(gentler(&usual, ""), " --set optimizer.lr=0.0005");
+        let wild = optim::Config { lr: 1e30, clip_norm: 0.0, ..usual.clone() };
+        assert_eq!(
+            gentler(&wild, "adversarial."),
+            " --set adversarial.optimizer.lr=0.001 --set adversarial.optimizer.clip_norm=1.0"
+        );
+        let muon = optim::Config { muon: Some(optim::muon::Config::default()), ..usual };
+        assert_eq!(gentler(&muon, ""), " --set optimizer.lr=0.0005 --set optimizer.muon.lr=0.01");
+    }
+}
