@@ -29,6 +29,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let device = open::compute(&args.model.compute)?;
     let measured = subject::open(&args.tokenizer, &args.model, device)?;
     let images = Images::of(&measured, args)?;
+    if let Some(size) = images.size {
+        measures::check_size(&args.measures, size)?;
+    }
     note_omitted([&*images.dataset]);
     let measures = measures::measures(&args.measures, images.count(), device)?;
     let evaluation = measure(&measured, &images, &measures, args, device)?;
@@ -76,7 +79,8 @@ fn measure(
     device: Device,
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
-    let options = evaluate::Options { device, pictures, images: images.count() };
+    let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
+    let options = evaluate::Options { device, pictures };
     let loader =
         || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound, device);
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
@@ -102,7 +106,7 @@ fn measure(
             if args.measures.stability {
                 note("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
-            let found = Reconstructions::find(folder, &images.dataset)?;
+            let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
             if found.unused() > 0 {
                 note(&format!("{} image(s) in {} are no original's", found.unused(), folder.display()));
             }
@@ -151,6 +155,7 @@ fn flat(
 ) -> Map<String, Value> {
     let mut object = evaluation.figures.flat();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    put("left_out", json!(evaluation.bad));
     put("tokenizer", json!(args.tokenizer));
     put("data", json!(images.words));
     put("batch_size", json!(images.batch_size));

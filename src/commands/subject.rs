@@ -34,6 +34,8 @@ pub(super) struct Images {
     pub dataset: Arc<Dataset>,
     /// How they are prepared.
     pub data: data::Config,
+    /// Height and width of all of them; absent where each keeps its own.
+    pub size: Option<(i64, i64)>,
     pub batch_size: usize,
     /// At most so many.
     pub bound: Option<usize>,
@@ -81,14 +83,15 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes a grey image of this (height, width) through it, or looks for the
-/// reconstructions of `dataset`; says how many codes each of its codebooks has, if it has any.
+/// Opens something to see that it can be, passes an image of the `protocol`'s size through it, or looks for the
+/// reconstructions of those of `dataset` that are evaluated; says how many codes each of its codebooks has, if it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
-    (height, width): (i64, i64),
+    protocol: &Config,
     device: Device,
 ) -> Result<Option<i64>> {
+    let (height, width) = protocol.image_size();
     let compute = ComputeArgs { device: DeviceChoice::Auto, threads: None };
     let args =
         ModelArgs { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32, compute };
@@ -109,7 +112,8 @@ pub(super) fn try_out(
         Measured::Own(opened) => through(&Own { tokenizer: &opened.tokenizer, precision: args.precision }),
         Measured::Foreign(pair) => through(&*pair),
         Measured::Reconstructions(folder) => {
-            dataset.map(|dataset| Reconstructions::find(&folder, dataset)).transpose()?;
+            let bound = protocol.eval.bound();
+            dataset.map(|dataset| Reconstructions::find(&folder, dataset, bound)).transpose()?;
             Ok(None)
         }
     }
@@ -146,6 +150,7 @@ impl Images {
                 );
             }
         };
+        let prepared = config.is_some() || matches!(measured, Measured::Foreign(_));
         let (data, eval) = match (config, measured) {
             (Some(config), _) => (config.data, config.eval),
             (None, Measured::Foreign(pair)) => {
@@ -156,7 +161,9 @@ impl Images {
             (None, _) => (data::Config::default(), evaluate::Config::default()),
         };
         let batch_size = args.batch_size.map_or(eval.batch_size, |size| size as usize);
-        Ok(Self { words, dataset: Arc::new(dataset), data, batch_size, bound })
+        let ImageSize { height, width } = data.image_size;
+        let size = prepared.then_some((i64::from(height), i64::from(width)));
+        Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
     }
 
     /// How many are evaluated.

@@ -20,6 +20,7 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
+use crate::metrics::definition;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
 use crate::{adversarial, data, evaluate, loss, model, optim, train};
@@ -154,6 +155,25 @@ impl Config {
         self.train.check()?;
         let step = self.quantizer.settings().check_step(self.vectors_of_a_micro_batch()?);
         Ok(step.map_err(model::ModelError::from)?)
+    }
+
+    /// Checks what a training that begins must have beyond [`Config::check`]. A run of earlier days that lacks it can still be
+    /// opened and go on. Reads nothing.
+    ///
+    /// # Errors
+    /// [`ResolveError`], which names the key, its value and the remedy.
+    pub fn check_start(&self) -> Result<(), ResolveError> {
+        let (height, width) = self.image_size();
+        let metric = self.train.best_metric.name();
+        let least = definition(metric).map_or(1, |known| known.least_side);
+        if height.min(width) < least {
+            return Err(ResolveError::Other(format!(
+                "train.best_metric is {metric}, which needs images of {least} pixels a side or more, and data.image_size is {}, \
+                 so that no checkpoint would be the best; choose psnr_db or l1, or raise data.image_size",
+                self.data.image_size
+            )));
+        }
+        Ok(())
     }
 
     /// Latent vectors that the quantizer gets at one time in training.
@@ -334,6 +354,24 @@ mod tests {
         let adversary = "adversarial={weighting={kind=\"adaptive\"},discriminator={kind=\"stylegan\"}}";
         let words = terms(&[parts, adversary]).unwrap();
         assert!(words.contains("adaptive weight") && words.contains("standard deviation"), "{words}");
+    }
+
+    #[test]
+    fn a_best_metric_that_the_images_are_too_small_for_keeps_a_training_from_beginning() {
+        let config = |sets: &[&str]| read(FSQ, sets).unwrap().0;
+        let small = config(&["data.image_size=[8, 64]", "train.best_metric=ssim"]);
+        small.check().unwrap();
+        let error = small.check_start().unwrap_err().to_string();
+        for part in ["train.best_metric is ssim", "11 pixels", "data.image_size is [8, 64]", "psnr_db"] {
+            assert!(error.contains(part), "{error}");
+        }
+        for sets in [
+            ["data.image_size=8", "train.best_metric=psnr_db"],
+            ["data.image_size=8", "train.best_metric=l1"],
+            ["data.image_size=12", "train.best_metric=ssim"],
+        ] {
+            config(&sets).check_start().unwrap();
+        }
     }
 
     #[test]

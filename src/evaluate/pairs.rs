@@ -1,6 +1,6 @@
 //! Reconstructions that were made elsewhere, beside their originals.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,18 +49,29 @@ impl Reconstructions {
     /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png`
     /// after it, or with another ending; with its letters composed or apart (Unicode's NFC and
     /// NFD). Each is taken once, in this order; but where every original has a file with `.png`
-    /// after its name, those are meant. Reads no file.
+    /// after its name, those are meant. Only the originals that an evaluation of at most
+    /// `max_images` takes need one. Reads no file.
     ///
     /// # Errors
-    /// When the folder cannot be used, or an original has no reconstruction or several.
-    pub fn find(folder: &Path, originals: &Dataset) -> Result<Self, EvaluateError> {
+    /// When the folder cannot be used, or one of these originals has no reconstruction or several.
+    pub fn find(
+        folder: &Path,
+        originals: &Dataset,
+        max_images: Option<usize>,
+    ) -> Result<Self, EvaluateError> {
         let files = ImageFolder::open(folder, Split::All)?;
         let mut left: BTreeMap<String, PathBuf> =
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
+        let needed: HashSet<String> =
+            originals.evaluated(max_images).map(|i| originals.name(i).into_owned()).collect();
+        // The others take part, so that none of these gets the file of another.
         let mut wanted: Vec<String> = (0..originals.len()).map(|i| originals.name(i).into_owned()).collect();
         let mut by_original = HashMap::with_capacity(wanted.len());
         let mut ways = WAYS;
-        if wanted.iter().all(|name| left.contains_key(&with_png(name))) {
+        let after = |name: &String| {
+            left.contains_key(&with_png(name)) || !(needed.contains(name) || left.contains_key(name))
+        };
+        if wanted.iter().all(after) {
             ways.swap(0, 1);
         }
         for (of_original, of_file) in ways {
@@ -77,12 +88,15 @@ impl Reconstructions {
                     Some([name]) => {
                         by_original.extend(left.remove(name).map(|path| (original, path)));
                     }
-                    Some(several) => return Err(not_one(&original, folder, several.len())),
+                    Some(several) if needed.contains(&original) => {
+                        return Err(not_one(&original, folder, several.len()));
+                    }
+                    Some(_) => missing.push(original),
                 }
             }
             wanted = missing;
         }
-        match wanted.first() {
+        match wanted.iter().find(|name| needed.contains(*name)) {
             Some(name) => Err(not_one(name, folder, 0)),
             None => Ok(Self { by_original, unused: left.len() }),
         }
@@ -297,7 +311,7 @@ mod tests {
         write(recons.join("deep/c.bmp"), 9, 5);
         write(recons.join("stray.png"), 9, 5);
         let dataset = Arc::new(Dataset::open(&originals, Split::All).unwrap());
-        let found = || Reconstructions::find(&recons, &dataset);
+        let found = || Reconstructions::find(&recons, &dataset, None);
         let (options, device) = (DecodeOptions::default, Device::Cpu);
         assert_eq!(found().unwrap().unused(), 1);
         let pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device);
@@ -323,10 +337,35 @@ mod tests {
         }
         write(recons.join("a.png"), 7, 5);
         let dataset = Dataset::open(&originals, Split::All).unwrap();
-        let error = Reconstructions::find(&recons, &dataset).unwrap_err().to_string();
+        let error = Reconstructions::find(&recons, &dataset, None).unwrap_err().to_string();
         assert!(error.contains("a.bmp has no reconstruction"), "{error}");
         write(recons.join("a.bmp.png"), 7, 5);
-        assert!(Reconstructions::find(&recons, &dataset).is_ok());
+        assert!(Reconstructions::find(&recons, &dataset, None).is_ok());
+    }
+
+    #[test]
+    fn originals_that_are_not_evaluated_need_no_reconstruction() {
+        let folder = tempfile::tempdir().unwrap();
+        let (originals, recons) = (folder.path().join("originals"), folder.path().join("recons"));
+        for name in ["a.jpg", "a.jpg.png", "b.png", "c.png", "d.png"] {
+            write(originals.join(name), 7, 5);
+        }
+        let dataset = Dataset::open(&originals, Split::All).unwrap();
+        // Two of five: a.jpg and b.png.
+        write(recons.join("b.png"), 7, 5);
+        let missing = Reconstructions::find(&recons, &dataset, Some(2)).unwrap_err().to_string();
+        assert!(missing.contains("a.jpg has no reconstruction"), "{missing}");
+        write(recons.join("a.bmp"), 7, 5);
+        let found = Reconstructions::find(&recons, &dataset, Some(2)).unwrap();
+        assert_eq!((found.of("a.jpg").unwrap(), found.unused()), (&*recons.join("a.bmp"), 0));
+        // The file of one that is left out is nobody else's.
+        fs::rename(recons.join("a.bmp"), recons.join("a.jpg.png")).unwrap();
+        assert!(Reconstructions::find(&recons, &dataset, Some(2)).is_err());
+        fs::remove_file(recons.join("a.jpg.png")).unwrap();
+        write(recons.join("a.jpg"), 7, 5);
+        write(recons.join("c.png"), 7, 5);
+        assert_eq!(Reconstructions::find(&recons, &dataset, Some(2)).unwrap().unused(), 0);
+        assert!(Reconstructions::find(&recons, &dataset, None).is_err());
     }
 
     /// Which file is whose.
@@ -339,7 +378,7 @@ mod tests {
         }
         let dataset = Dataset::open(&folder.path().join("originals"), Split::All).unwrap();
         let recons = folder.path().join("recons");
-        let found = Reconstructions::find(&recons, &dataset).map_err(|error| error.to_string())?;
+        let found = Reconstructions::find(&recons, &dataset, None).map_err(|error| error.to_string())?;
         let name =
             |name: &&str| found.of(name).unwrap().strip_prefix(&recons).unwrap().to_str().unwrap().to_owned();
         Ok(originals.iter().map(name).collect())

@@ -229,6 +229,7 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         }
     }
     config.check()?;
+    check_start(&config, earlier)?;
     if let (Some(earlier), Some(run)) = (earlier, &args.run)
         && fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok()
     {
@@ -239,6 +240,19 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         init::from_nothing(&config)?;
     }
     Ok(config)
+}
+
+/// Refuses what a training must not begin with. A run that began with it goes on, and is told.
+fn check_start(config: &Config, earlier: Option<&Earlier>) -> Result<()> {
+    match (config.check_start(), earlier) {
+        (Err(error), Some(run)) if config.train.best_metric == run.config.train.best_metric => {
+            note(&format!(
+                "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
+            ));
+            Ok(())
+        }
+        (checked, _) => Ok(checked?),
+    }
 }
 
 /// When the discriminator begins.
