@@ -23,7 +23,7 @@ pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Metric, Networks};
 pub use pairs::{Pairs, Reconstructions};
-pub use passes::{Passed, Subject, Tokens};
+pub use passes::{Files, Passed, Subject, Tokens};
 pub use scores::{Column, Extremes, Scores};
 
 use crate::codec::{CodecError, Vocabulary};
@@ -128,6 +128,8 @@ pub struct Evaluation {
     pub reconstructions: Vec<Picture>,
     /// Images that were left out.
     pub bad: Vec<BadSample>,
+    /// What must be known of the files behind them.
+    pub files: Files,
 }
 
 /// How to evaluate.
@@ -164,9 +166,11 @@ pub fn evaluate(
     let mut scores = Scores::new(&measures.images);
     let mut features = measures.inception.as_ref().map(Features::new);
     let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
+    let mut files = Files::default();
     for passed in subject.passes(options.device) {
         let passed = passed?;
         bad.extend(passed.bad);
+        files.add(passed.files);
         let Some((images, recons)) = passed.images else { continue };
         for (i, name) in passed.names.iter().enumerate().filter(|(_, name)| options.pictures.contains(*name))
         {
@@ -187,7 +191,7 @@ pub fn evaluate(
         features.finish(&mut figures);
     }
     let figures = figures.in_order();
-    Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad })
+    Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad, files })
 }
 
 #[cfg(test)]

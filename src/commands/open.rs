@@ -5,10 +5,11 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use tch::{Device, nn};
 
 use super::Misuse;
-use crate::checkpoint::{RunFolder, copy_into};
+use crate::checkpoint::{RunFolder, Which, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::Config;
 use crate::model::Tokenizer;
@@ -29,6 +30,8 @@ pub(super) struct Opened {
     pub tokenizer: Tokenizer,
     /// Absent for a model folder, which does not say.
     pub step: Option<u64>,
+    /// The figure by which it was chosen among a run's checkpoints, if it was.
+    pub chosen_by: Option<String>,
     /// Trained numbers.
     pub parameters: usize,
     /// Owns the variables.
@@ -129,7 +132,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         let file = path.join(MODEL).display().to_string();
         copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
         store.freeze();
-        return Ok(Opened { config, tokenizer, step: None, parameters: parameters(&store), store });
+        let (chosen_by, parameters) = (described_choice(path), parameters(&store));
+        return Ok(Opened { config, tokenizer, step: None, chosen_by, parameters, store });
     }
     let folder = run_folder(path)?;
     let step = folder.select(args.checkpoint)?;
@@ -138,7 +142,15 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     let tokenizer = build(&config, &store)?;
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
     store.freeze();
-    Ok(Opened { config, tokenizer, step: Some(step), parameters: parameters(&store), store })
+    let best = if args.checkpoint == Which::Best { folder.best()? } else { None };
+    let (chosen_by, parameters) = (best.map(|best| best.metric), parameters(&store));
+    Ok(Opened { config, tokenizer, step: Some(step), chosen_by, parameters, store })
+}
+
+/// What the description of an exported model folder says of how its checkpoint was chosen.
+fn described_choice(folder: &Path) -> Option<String> {
+    let description: Value = serde_json::from_slice(&fs::read(folder.join(DESCRIPTION)).ok()?).ok()?;
+    Some(description.get("chosen_by")?.as_str()?.to_owned())
 }
 
 impl Opened {

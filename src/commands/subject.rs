@@ -12,7 +12,7 @@ use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, ImageFolder, ImageSize, Selection, Split};
+use crate::data::{self, Dataset, Difference, ImageFolder, ImageSize, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::torch::{DeviceChoice, Precision};
 use crate::train::Weights;
@@ -160,10 +160,17 @@ impl Images {
             }
             (None, _) => (data::Config::default(), evaluate::Config::default()),
         };
+        let data = data::Config { background: args.background.unwrap_or(data.background), ..data };
         let batch_size = args.batch_size.map_or(eval.batch_size, |size| size as usize);
         let ImageSize { height, width } = data.image_size;
         let size = prepared.then_some((i64::from(height), i64::from(width)));
         Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
+    }
+
+    /// Whether they are the validation images of `config`, as far as names and sizes tell.
+    pub fn are_those_of(&self, config: &Config) -> bool {
+        let Ok((_, own)) = train::validation_set(config) else { return false };
+        matches!(self.dataset.fingerprint().difference(&own.fingerprint()), None | Some(Difference::Times))
     }
 
     /// How many are evaluated.

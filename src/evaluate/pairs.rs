@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use tch::{Device, Tensor};
 
 use super::EvaluateError;
-use super::passes::Passed;
+use super::passes::{Files, Passed};
 use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split, composed};
-use crate::picture::{DecodeOptions, Decoded, Picture, read};
+use crate::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// What an original's name and a file's name have in common.
 type Way = (fn(&str) -> String, fn(&str) -> String);
@@ -181,7 +181,7 @@ impl Pairs {
 
     /// Makes the next batches ready, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
-        let (originals, bad) = match &mut self.originals {
+        let (originals, bad, transparent) = match &mut self.originals {
             Originals::Whole { dataset, batch_size, next } => {
                 let chunk = *next..(*next + *batch_size).min(dataset.len());
                 *next = chunk.end;
@@ -191,9 +191,7 @@ impl Pairs {
                 let (dataset, options) = (&*dataset, &self.options);
                 let decoded: Vec<_> = chunk
                     .into_par_iter()
-                    .map(|i| {
-                        (dataset.name(i).into_owned(), dataset.picture(i, options).map(Decoded::release))
-                    })
+                    .map(|i| (dataset.name(i).into_owned(), dataset.picture(i, options).map(released)))
                     .collect();
                 apart(decoded)
             }
@@ -203,10 +201,11 @@ impl Pairs {
                 let pictures =
                     (0..batch.names.len()).map(|i| Picture::from_tensor(&batch.images.get(i as i64)));
                 let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
-                (batch.names.into_iter().zip(pictures).collect(), batch.bad)
+                (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.transparent)
             }
         };
-        self.pair(originals, bad)
+        let files = Files { transparent_originals: transparent, ..Files::default() };
+        self.pair(originals, bad, files)
     }
 
     /// Reads the reconstructions of these originals, and puts batches of one size on the queue.
@@ -214,20 +213,23 @@ impl Pairs {
         &mut self,
         originals: Vec<(String, Picture)>,
         mut bad: Vec<BadSample>,
+        mut files: Files,
     ) -> Result<(), EvaluateError> {
         let (recons, options) = (&self.reconstructions, &self.options);
         let paths: Vec<&Path> =
             originals.iter().map(|(name, _)| recons.of(name)).collect::<Result<_, _>>()?;
-        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options).map(Decoded::release)).collect();
+        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options).map(released)).collect();
         let mut batch: Vec<(String, Picture, Picture)> = vec![];
         for ((name, original), recon) in originals.into_iter().zip(recons) {
-            let recon = match recon {
+            let (recon, traits) = match recon {
                 Ok(recon) => recon,
                 Err(error) => {
                     bad.push(BadSample { name, reason: format!("its reconstruction: {error}") });
                     continue;
                 }
             };
+            files.transparent_reconstructions += usize::from(traits.transparent);
+            files.lossy_reconstructions += usize::from(traits.lossy);
             let size = |picture: &Picture| (picture.width, picture.height);
             if size(&original) != size(&recon) {
                 return Err(EvaluateError::Pairs(format!(
@@ -237,30 +239,43 @@ impl Pairs {
                 )));
             }
             if batch.first().is_some_and(|(_, first, _)| size(first) != size(&original)) {
-                self.ready.push_back(passed(std::mem::take(&mut batch), vec![], self.device)?);
+                let batch = std::mem::take(&mut batch);
+                self.ready.push_back(passed(batch, vec![], Files::default(), self.device)?);
             }
             batch.push((name, original, recon));
         }
-        self.ready.push_back(passed(batch, bad, self.device)?);
+        self.ready.push_back(passed(batch, bad, files, self.device)?);
         Ok(())
     }
 }
 
-/// What was decoded, and what was not.
-fn apart(decoded: Vec<(String, Result<Picture, String>)>) -> (Vec<(String, Picture)>, Vec<BadSample>) {
-    let (mut good, mut bad) = (vec![], vec![]);
+/// A picture that is kept while others are decoded.
+fn released(decoded: Decoded) -> (Picture, Traits) {
+    let traits = decoded.traits();
+    (decoded.release(), traits)
+}
+
+/// What was decoded, what was not, and how many pictures show the background.
+fn apart(
+    decoded: Vec<(String, Result<(Picture, Traits), String>)>,
+) -> (Vec<(String, Picture)>, Vec<BadSample>, usize) {
+    let (mut good, mut bad, mut transparent) = (vec![], vec![], 0);
     for (name, picture) in decoded {
         match picture {
-            Ok(picture) => good.push((name, picture)),
+            Ok((picture, traits)) => {
+                transparent += usize::from(traits.transparent);
+                good.push((name, picture));
+            }
             Err(reason) => bad.push(BadSample { name, reason }),
         }
     }
-    (good, bad)
+    (good, bad, transparent)
 }
 
 fn passed(
     batch: Vec<(String, Picture, Picture)>,
     bad: Vec<BadSample>,
+    files: Files,
     device: Device,
 ) -> Result<Passed, EvaluateError> {
     let (mut names, mut originals, mut recons) = (vec![], vec![], vec![]);
@@ -271,7 +286,7 @@ fn passed(
     }
     let stacked = |pictures: &[Tensor]| Tensor::stack(pictures, 0).to_device(device);
     let images = (!names.is_empty()).then(|| (stacked(&originals), stacked(&recons)));
-    Ok(Passed { names, images, tokens: None, bad })
+    Ok(Passed { names, images, tokens: None, bad, files })
 }
 
 impl Iterator for Pairs {

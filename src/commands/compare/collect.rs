@@ -100,7 +100,7 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
     run.figures = serde_json::from_slice(&text).context(damaged.clone())?;
     // Where it lay is said by `path`, for folders of any name.
     run.figures.remove("tokenizer");
-    // Evaluations of earlier days have neither.
+    // They are there where they aren't empty.
     let mut list = |name: &str| run.figures.remove(name).unwrap_or_else(|| json!([]));
     let (left_out, notes) = (list("left_out"), list("notes"));
     run.left_out = serde_json::from_value(left_out).context(damaged.clone())?;

@@ -61,7 +61,8 @@ fn values_of(value: tiff::decoder::ifd::Value) -> Vec<f64> {
 }
 
 impl Samples {
-    /// Each value scaled from its range to 0…1, alpha laid over the background, rounded once.
+    /// Each value scaled from its range to 0…1, alpha laid over the background, rounded once; and whether a pixel shows the
+    /// background.
     ///
     /// # Errors
     /// When it isn't plain which value is white.
@@ -69,11 +70,11 @@ impl Samples {
         &self,
         stated: Option<(f64, f64)>,
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         let (width, height) = self.size;
         let bits = self.bits;
         if let Some(rgb) = self.as_they_are() {
-            return Ok(rgb);
+            return Ok((rgb, false));
         }
         let full = |bits: u64| (0.0, ((1u64 << bits) - 1) as f64);
         match &self.buffer {
@@ -156,7 +157,7 @@ impl Samples {
         stated: Option<(f64, f64)>,
         sign: &str,
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         let Some(range) = stated else {
             let bits = self.bits;
             return Err(unsupported(&format!(
@@ -174,7 +175,7 @@ impl Samples {
         count: usize,
         stated: Option<(f64, f64)>,
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         // What is stated may be no more than the least and the largest value that occur.
         let range = stated.filter(|(least, largest)| *least < 0.0 || *largest > 1.0).unwrap_or((0.0, 1.0));
         self.within(value, count, range)?;
@@ -213,7 +214,7 @@ impl Samples {
         count: usize,
         (least, largest): (f64, f64),
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         let pixels = self.size.0 * self.size.1;
         let used = self.ink.colours + usize::from(self.ink.premultiplied.is_some());
         let needed = if self.planar { used * pixels } else { self.pitch * pixels };
@@ -246,6 +247,7 @@ impl Samples {
                 rgb.push((255.0 * mixed).round() as u8);
             }
         }
-        Ok(rgb)
+        let transparent = self.ink.premultiplied.is_some() && (0..pixels).any(|pixel| alpha(pixel) < 1.0);
+        Ok((rgb, transparent))
     }
 }
