@@ -293,6 +293,7 @@ fn a_broken_reconstruction_makes_no_arm_the_better_one() {
     let markdown = written("results.md");
     assert!(markdown.contains("## Left out\n\n- broken: 2.png: its reconstruction: "), "{markdown}");
     assert!(markdown.contains("| perfect_images † |"), "{markdown}");
+    assert!(markdown.contains(" dB, level with "), "{markdown}");
     let rows: Vec<&str> = markdown.lines().filter(|line| line.contains("| **")).collect();
     assert_eq!(rows.len() % 2, 0, "what is best in one arm is best in the other: {markdown}");
     let cells = |line: &str| line.split_once(" | ").unwrap().1.to_owned();

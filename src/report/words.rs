@@ -125,6 +125,12 @@ fn best(comparison: &Comparison) -> Option<String> {
     };
     let first = ranked.first()?;
     let Some(second) = ranked.get(1) else { return Some(format!("psnr_db: {}.", said(first))) };
+    let printed = |(_, summary): &(usize, Summary)| number(summary.mean, 2);
+    let level = ranked.iter().skip(1).take_while(|other| printed(other) == printed(first));
+    let level: Vec<&str> = level.map(|(arm, _)| comparison.arms[*arm].name.as_str()).collect();
+    if !level.is_empty() {
+        return Some(format!("Best mean psnr_db: {}, level with {}.", said(first), level.join(", ")));
+    }
     let mut words = format!("Best mean psnr_db: {}, then {}", said(first), said(second));
     let gap = first.1.mean - second.1.mean;
     match first.1.deviation.into_iter().chain(second.1.deviation).reduce(f64::max) {
@@ -202,6 +208,18 @@ mod tests {
     fn one_arm_of_one_seed_ranks_nothing() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0, "images": 1})])]);
         assert_eq!(in_short(&comparison), "1 arm, 1 seed, evaluated on 1 image. psnr_db: a with 27.00 dB.");
+    }
+
+    #[test]
+    fn what_prints_alike_is_level() {
+        let figures = |db: f64| json!({"psnr_db": db});
+        let comparison = fixture::comparison(&[
+            ("a", "s", &[figures(27.001)]),
+            ("b", "s", &[figures(27.004)]),
+            ("c", "s", &[figures(26.0)]),
+        ]);
+        let words = in_short(&comparison);
+        assert!(words.ends_with("Best mean psnr_db: b with 27.00 dB, level with a."), "{words}");
     }
 
     #[test]
