@@ -1,7 +1,7 @@
 //! Which images the figures of a comparison are of. An image that one evaluation left out, a broken reconstruction for
 //! instance, must not make its mean the better one.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -19,21 +19,31 @@ pub(super) struct Evaluated {
     pub scores: Option<Scores>,
 }
 
+/// Names of images, with how often each occurs: archives in folders of their own may share a file name.
+type Counted = BTreeMap<String, usize>;
+
+fn counted(names: &[String]) -> Counted {
+    let mut counted = Counted::new();
+    for name in names {
+        *counted.entry(name.clone()).or_default() += 1;
+    }
+    counted
+}
+
 /// Where the evaluations are not all of the same images, takes every mean over images over those that all of them have,
 /// and lists what each lacks. Returns the figures that stay each evaluation's own, of images that differ: those of a whole
 /// set, which nothing but another evaluation could make comparable.
 pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
-    let sets: Vec<BTreeSet<String>> =
-        all.iter().filter_map(|one| Some(one.scores.as_ref()?.names.iter().cloned().collect())).collect();
-    let any: BTreeSet<&String> = sets.iter().flatten().collect();
-    let shared: HashSet<String> = any
-        .iter()
-        .filter(|name| sets.iter().all(|set| set.contains(**name)))
-        .map(|name| (*name).clone())
-        .collect();
-    if sets.iter().all(|set| set.len() == shared.len()) {
+    let sets: Vec<Counted> =
+        all.iter().filter_map(|one| Some(counted(&one.scores.as_ref()?.names))).collect();
+    let Some(first) = sets.first() else { return vec![] };
+    if sets.iter().all(|set| set == first) {
         return vec![];
     }
+    let in_all = |name: &String, count: usize| sets.iter().all(|set| set.get(name) == Some(&count));
+    let shared = first.iter().filter(|(name, count)| in_all(name, **count));
+    let shared: HashSet<String> = shared.map(|(name, _)| name.clone()).collect();
+    let any: BTreeSet<&String> = sets.iter().flat_map(BTreeMap::keys).collect();
     let differ = |name: &str| {
         let with = all.iter().filter(|one| one.scores.is_some()).zip(&sets);
         let mut with = with.filter(|(one, _)| is_number(&one.run.figures, name)).map(|(_, set)| set);
@@ -44,7 +54,7 @@ pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     let with_scores = all.iter_mut().filter_map(|one| Some((&mut one.run, one.scores.as_ref()?)));
     for ((run, scores), set) in with_scores.zip(&sets) {
         let said: HashSet<&String> = run.left_out.iter().map(|sample| &sample.name).collect();
-        let missing = any.iter().filter(|name| !set.contains(**name) && !said.contains(**name));
+        let missing = any.iter().filter(|name| !set.contains_key(**name) && !said.contains(**name));
         let reason = || "its evaluation does not have it".to_owned();
         let missing: Vec<BadSample> =
             missing.map(|name| BadSample { name: (*name).clone(), reason: reason() }).collect();
@@ -142,6 +152,16 @@ mod tests {
         let before: Vec<_> = both.iter().map(|one| one.run.clone()).collect();
         assert!(share_images(&mut both).is_empty());
         assert!(both.iter().map(|one| &one.run).eq(&before));
+    }
+
+    #[test]
+    fn a_name_that_one_evaluation_has_fewer_times_is_shared_by_none() {
+        let twice = [("a", 30.0), ("b", 20.0), ("b", 10.0)];
+        let mut both = [evaluated(0, &twice, &[]), evaluated(1, &twice[..2], &["b"])];
+        share_images(&mut both);
+        for one in &both {
+            assert_eq!(one.run.figures["psnr_db"], json!(30.0));
+        }
     }
 
     #[test]
