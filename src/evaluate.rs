@@ -141,8 +141,8 @@ pub struct Options {
     pub pictures: HashSet<String>,
 }
 
-/// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of at most `max_images`
-/// takes: the same ones whichever of them turn out bad.
+/// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of
+/// at most `max_images` takes: the same ones whichever of them turn out bad.
 #[must_use]
 pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize) -> HashSet<String> {
     let images = dataset.evaluated(max_images);
@@ -213,7 +213,8 @@ mod tests {
             names.sort();
             names
         };
-        // Of the ten at 0, 12, 25, 38, 51, 64, 77, 90, 103, 116 the first, the fifth and the eighth.
+        // Of the ten at 0, 12, 25, 38, 51, 64, 77, 90, 103, 116 the first, the fifth and the
+        // eighth.
         assert_eq!(kept(Some(10), 3), ["000.png", "051.png", "090.png"]);
         assert_eq!(kept(None, 8).len(), 8);
         assert_eq!(kept(Some(3), 8), ["000.png", "043.png", "086.png"]);

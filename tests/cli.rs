@@ -290,7 +290,8 @@ fn a_best_metric_that_no_evaluation_has_is_refused_before_the_data_are_opened() 
         let output = scratch.try_train("run", &[&small[..], args].concat());
         refused(&output, 2, &["train.best_metric is ssim", "11 pixels", "data.image_size is 8", "psnr_db"]);
     }
-    // A run that has it already goes on, and is told; another metric can be chosen for it, and not this one anew.
+    // A run that has it already goes on, and is told; another metric can be chosen for it, and not
+    // this one anew.
     scratch.train("run", &["--set=data.image_size=8", "--set=train.steps=2"]);
     let config = scratch.path("run/config.toml");
     let text = fs::read_to_string(&config).unwrap();

@@ -227,7 +227,8 @@ fn mistakes_are_named_before_anything_is_trained() {
         ("set.data.val = \"EMPTY\"\n[[arms]]\nname = \"a\"\n", &["no images in", "empty"]),
         ("set.train.batch_size = 11\n[[arms]]\nname = \"a\"\n", &["batch of 11", "10 of 10"]),
         (
-            "set.data.train = \"EMPTY\"\nset.data.image_size = 8\nset.train.best_metric = \"ssim\"\n[[arms]]\nname = \"a\"\n",
+            "set.data.train = \"EMPTY\"\nset.data.image_size = 8\nset.train.best_metric = \"ssim\"\n\
+             [[arms]]\nname = \"a\"\n",
             &["arm \"a\"", "train.best_metric is ssim", "11 pixels"],
         ),
     ] {

@@ -141,24 +141,24 @@ fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<S
     let transparent = |count: usize, what: &str| {
         (count > 0).then(|| {
             format!(
-                "{count} of {total} {what} have transparent pixels, which are measured over the colour {red},{green},{blue} \
-                 (data.background; --background sets another)"
+                "{count} of {total} {what} have transparent pixels, which are measured over the colour \
+                 {red},{green},{blue} (data.background; --background sets another)"
             )
         })
     };
     let lossy = files.lossy_reconstructions;
     let lossy = (lossy > 0).then(|| {
         format!(
-            "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, GIF or lossy WebP), which counts against \
-             the tokenizer; save them as PNG"
+            "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, GIF or lossy \
+             WebP), which counts against the tokenizer; save them as PNG"
         )
     });
     let chosen = match measured {
         Measured::Own(opened) => {
             opened.chosen_by.as_ref().filter(|_| images.are_those_of(&opened.config)).map(|metric| {
                 format!(
-                    "this checkpoint was chosen as the best of its run by {metric} on these very images, which flatters its \
-                     figures; measure it on others with --data"
+                    "this checkpoint was chosen as the best of its run by {metric} on these very images, \
+                     which flatters its figures; measure it on others with --data"
                 )
             })
         }

@@ -58,14 +58,15 @@ pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Res
     Ok(measures)
 }
 
-/// Refuses a metric that is asked for by name and that images of this (height, width) are too small for.
+/// Refuses a metric that is asked for by name and that images of this (height, width) are too small
+/// for.
 pub(super) fn check_size(args: &MeasureArgs, (height, width): (i64, i64)) -> Result<()> {
     let side = height.min(width);
     let Some(metric) = args.metrics.iter().find(|metric| side < metric.least_side()) else { return Ok(()) };
     let least = metric.least_side();
     Err(Misuse(format!(
-        "--metrics has {metric}, which needs images of {least} pixels a side or more, and these are prepared at \
-         {height}×{width}; leave it out, or prepare larger ones"
+        "--metrics has {metric}, which needs images of {least} pixels a side or more, and these are \
+         prepared at {height}×{width}; leave it out, or prepare larger ones"
     ))
     .into())
 }

@@ -83,8 +83,9 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes an image of the `protocol`'s size through it, or looks for the
-/// reconstructions of those of `dataset` that are evaluated; says how many codes each of its codebooks has, if it has any.
+/// Opens something to see that it can be, passes an image of the `protocol`'s size through it, or
+/// looks for the reconstructions of those of `dataset` that are evaluated; says how many codes each
+/// of its codebooks has, if it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,

@@ -157,8 +157,8 @@ impl Config {
         Ok(step.map_err(model::ModelError::from)?)
     }
 
-    /// Checks what a training that begins must have beyond [`Config::check`]. A run of earlier days that lacks it can still be
-    /// opened and go on. Reads nothing.
+    /// Checks what a training that begins must have beyond [`Config::check`]. A run of earlier days
+    /// that lacks it can still be opened and go on. Reads nothing.
     ///
     /// # Errors
     /// [`ResolveError`], which names the key, its value and the remedy.
@@ -168,8 +168,8 @@ impl Config {
         let least = definition(metric).map_or(1, |known| known.least_side);
         if height.min(width) < least {
             return Err(ResolveError::Other(format!(
-                "train.best_metric is {metric}, which needs images of {least} pixels a side or more, and data.image_size is {}, \
-                 so that no checkpoint would be the best; choose psnr_db or l1, or raise data.image_size",
+                "train.best_metric is {metric}, which needs images of {least} pixels a side or more, and \
+                 data.image_size is {}, so that no checkpoint would be the best; choose psnr_db or l1, or raise data.image_size",
                 self.data.image_size
             )));
         }

@@ -8,13 +8,13 @@ use super::{Absent, ImageMetric};
 
 /// Scales of the score, each half the one before, rounded up.
 const SCALES: u32 = 6;
-/// The crate, like the C++ that the authors published, leaves out every scale after one with a side under 8 pixels, and
-/// multiplies what is left with the weights of other scales and channels (libjxl#4491). So the last scale but one must
-/// have 8 pixels a side.
+/// The crate, like the C++ that the authors published, leaves out every scale after one with a side
+/// under 8 pixels, and multiplies what is left with the weights of other scales and channels
+/// (libjxl#4491). So the last scale but one must have 8 pixels a side.
 pub(super) const LEAST_SIDE: i64 = (7 << (SCALES - 2)) + 1;
 
-/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU, of images of 113 pixels a side and more: 100 for a perfect copy,
-/// no lower bound.
+/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU, of images of 113 pixels a side and more:
+/// 100 for a perfect copy, no lower bound.
 #[derive(Debug, Clone, Copy)]
 pub struct Ssimulacra2;
 

@@ -28,7 +28,8 @@ pub(super) fn flatten(image: DynamicImage, background: [u8; 3]) -> (Picture, boo
     }
 }
 
-/// The picture of `rgba`, each of its values from `mix(value, alpha, channel)`, and whether an alpha is under `full`.
+/// The picture of `rgba`, each of its values from `mix(value, alpha, channel)`, and whether an
+/// alpha is under `full`.
 fn composite<T: Copy + PartialEq>(
     width: u32,
     height: u32,

@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::{Comparison, Run};
 use crate::metrics::DEFINITIONS;
 
-/// One row per run: arm, series, seed, every figure that occurs in the order of the definitions, why it failed, the images
-/// that it left out with their reasons, the figures of those that are of its own images alone, and notes. What is absent
-/// is empty; numbers have all their digits.
+/// One row per run: arm, series, seed, every figure that occurs in the order of the definitions,
+/// why it failed, the images that it left out with their reasons, the figures of those that are of
+/// its own images alone, and notes. What is absent is empty; numbers have all their digits.
 ///
 /// # Errors
 /// When a row cannot be written.

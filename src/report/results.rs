@@ -26,7 +26,8 @@ pub struct Comparison {
     pub base_config: String,
     /// In the order of the sweep.
     pub arms: Vec<Arm>,
-    /// Figures of whole sets that are of each evaluation's own images, which differ. They are marked and rank nothing.
+    /// Figures of whole sets that are of each evaluation's own images, which differ. They are
+    /// marked and rank nothing.
     #[serde(default)]
     pub of_own_images: Vec<String>,
 }
@@ -57,8 +58,8 @@ pub struct Run {
     pub seed: Option<u64>,
     /// Relative to the comparison's folder, or as the sweep gives it.
     pub path: String,
-    /// The flat object of `pixtok eval --json`; empty when the run failed. Means over images are over those that all
-    /// evaluations have.
+    /// The flat object of `pixtok eval --json`; empty when the run failed. Means over images are
+    /// over those that all evaluations have.
     pub figures: Map<String, Value>,
     /// Why there are no figures.
     pub failure: Option<String>,

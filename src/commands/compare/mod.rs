@@ -1,8 +1,9 @@
 //! `pixtok compare`: tokenizers on equal terms.
 //!
-//! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do, `job` trains and evaluates one arm
-//! with one seed in processes of their own, `queue` runs the jobs, `collect` makes the results of what they left: `shared` says
-//! of which images, `exhibits` is for the page.
+//! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do,
+//! `job` trains and evaluates one arm with one seed in processes of their own, `queue` runs the
+//! jobs, `collect` makes the results of what they left: `shared` says of which images, `exhibits`
+//! is for the page.
 
 mod child;
 mod collect;

@@ -1,5 +1,5 @@
-//! Which images the figures of a comparison are of. An image that one evaluation left out, a broken reconstruction for
-//! instance, must not make its mean the better one.
+//! Which images the figures of a comparison are of. An image that one evaluation left out, a broken
+//! reconstruction for instance, must not make its mean the better one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -19,7 +19,8 @@ pub(super) struct Evaluated {
     pub scores: Option<Scores>,
 }
 
-/// Names of images, with how often each occurs: archives in folders of their own may share a file name.
+/// Names of images, with how often each occurs: archives in folders of their own may share a file
+/// name.
 type Counted = BTreeMap<String, usize>;
 
 fn counted(names: &[String]) -> Counted {
@@ -30,9 +31,10 @@ fn counted(names: &[String]) -> Counted {
     counted
 }
 
-/// Where the evaluations are not all of the same images, takes every mean over images over those that all of them have,
-/// and lists what each lacks. Returns the figures that stay each evaluation's own, of images that differ: those of a whole
-/// set, which nothing but another evaluation could make comparable.
+/// Where the evaluations are not all of the same images, takes every mean over images over those
+/// that all of them have, and lists what each lacks. Returns the figures that stay each
+/// evaluation's own, of images that differ: those of a whole set, which nothing but another
+/// evaluation could make comparable.
 pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     let sets: Vec<Counted> =
         all.iter().filter_map(|one| Some(counted(&one.scores.as_ref()?.names))).collect();
@@ -64,7 +66,8 @@ pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     own
 }
 
-/// Replaces the means over images, their intervals, the worst and the best image by those of the `shared` images.
+/// Replaces the means over images, their intervals, the worst and the best image by those of the
+/// `shared` images.
 fn take_over(figures: &mut Map<String, Value>, scores: &Scores, shared: &HashSet<String>) {
     let mut scores = scores.only(shared);
     scores.columns.retain(|column| is_number(figures, column.name));
@@ -102,8 +105,8 @@ mod tests {
         let rows: String = values.iter().map(|(name, value)| format!("{name},{value}\n")).collect();
         let scores = Scores::from_csv(format!("image,psnr_db\n{rows}").as_bytes()).unwrap();
         let mean = values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64;
-        let figures = json!({"images": values.len(), "psnr_db": mean, "psnr_db_low": 1.0, "rfid": 3.0, "usage": null,
-            "bits_per_token": 10.0, "worst_image": "c"});
+        let figures = json!({"images": values.len(), "psnr_db": mean, "psnr_db_low": 1.0, "rfid": 3.0,
+            "usage": null, "bits_per_token": 10.0, "worst_image": "c"});
         let left_out =
             left_out.iter().map(|&name| BadSample { name: name.into(), reason: "broken PNG".into() });
         let run = Run {

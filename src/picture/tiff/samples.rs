@@ -61,8 +61,8 @@ fn values_of(value: tiff::decoder::ifd::Value) -> Vec<f64> {
 }
 
 impl Samples {
-    /// Each value scaled from its range to 0…1, alpha laid over the background, rounded once; and whether a pixel shows the
-    /// background.
+    /// Each value scaled from its range to 0…1, alpha laid over the background, rounded once; and
+    /// whether a pixel shows the background.
     ///
     /// # Errors
     /// When it isn't plain which value is white.

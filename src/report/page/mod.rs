@@ -32,7 +32,8 @@ struct Page<'a> {
     spread: bool,
     ranked: bool,
     absences: Vec<String>,
-    /// What the mark of a column of figures of each evaluation's own images means; empty where there is none.
+    /// What the mark of a column of figures of each evaluation's own images means; empty where
+    /// there is none.
     own_images: &'static str,
     left_out: Vec<String>,
     notes: Vec<String>,
