@@ -157,12 +157,20 @@ impl Config {
         Ok(step.map_err(model::ModelError::from)?)
     }
 
-    /// Checks what a training that begins must have beyond [`Config::check`]. A run of earlier days
-    /// that lacks it can still be opened and go on. Reads nothing.
+    /// Refuses what no new training should begin with, though earlier runs that have it still open
+    /// and go on. Reads nothing.
     ///
     /// # Errors
-    /// [`ResolveError`], which names the key, its value and the remedy.
-    pub fn check_start(&self) -> Result<(), ResolveError> {
+    /// As [`Config::check`].
+    pub fn check_new_training(&self) -> Result<(), ResolveError> {
+        self.check_best_metric()
+    }
+
+    /// Refuses a `train.best_metric` that no evaluation of these images has.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn check_best_metric(&self) -> Result<(), ResolveError> {
         let (height, width) = self.image_size();
         let metric = self.train.best_metric.name();
         let least = definition(metric).map_or(1, |known| known.least_side);
@@ -361,7 +369,7 @@ mod tests {
         let config = |sets: &[&str]| read(FSQ, sets).unwrap().0;
         let small = config(&["data.image_size=[8, 64]", "train.best_metric=ssim"]);
         small.check().unwrap();
-        let error = small.check_start().unwrap_err().to_string();
+        let error = small.check_new_training().unwrap_err().to_string();
         for part in ["train.best_metric is ssim", "11 pixels", "data.image_size is [8, 64]", "psnr_db"] {
             assert!(error.contains(part), "{error}");
         }
@@ -370,7 +378,7 @@ mod tests {
             ["data.image_size=8", "train.best_metric=l1"],
             ["data.image_size=12", "train.best_metric=ssim"],
         ] {
-            config(&sets).check_start().unwrap();
+            config(&sets).check_new_training().unwrap();
         }
     }
 

@@ -41,7 +41,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let mut plan = Plan::read(&args.sweep)?;
     let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
     measures::check_size(&args.measures, plan.base.image_size())?;
-    check_beginnings(&plan, &layout)?;
+    check_new_trainings(&plan, &layout)?;
     let devices = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
     settle_precision(&mut plan, &layout, &devices)?;
     let loss_weights = jobs::loss_weights(&plan, &args.measures.lpips_weights)?;
@@ -78,8 +78,8 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     Ok(u8::from(failed > 0))
 }
 
-/// Refuses trainings that have not begun and must not, from their configs alone.
-fn check_beginnings(plan: &Plan, layout: &Layout) -> Result<()> {
+/// Refuses arms that no new training should begin with, unless they have begun here.
+fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
     for arm in &plan.arms {
         let Source::Trained(config) = &arm.source else { continue };
         if plan.seeds.iter().all(|&seed| open::is_ours(&layout.run(&arm.name, Some(seed)))) {
@@ -87,7 +87,7 @@ fn check_beginnings(plan: &Plan, layout: &Layout) -> Result<()> {
         }
         let fail =
             |error: ResolveError| SweepError::Arm { name: arm.name.clone(), reason: error.to_string() };
-        config.check_start().map_err(fail)?;
+        config.check_new_training().map_err(fail)?;
     }
     Ok(())
 }

@@ -229,7 +229,10 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         }
     }
     config.check()?;
-    check_start(&config, earlier)?;
+    match earlier.filter(|run| run.has_checkpoint()) {
+        Some(run) => check_best_metric(&config, run)?,
+        None => config.check_new_training()?,
+    }
     if let (Some(earlier), Some(run)) = (earlier, &args.run)
         && fs::canonicalize(run).ok() != fs::canonicalize(&earlier.path).ok()
     {
@@ -242,16 +245,16 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     Ok(config)
 }
 
-/// Refuses what a training must not begin with. A run that began with it goes on, and is told.
-fn check_start(config: &Config, earlier: Option<&Earlier>) -> Result<()> {
-    match (config.check_start(), earlier) {
-        (Err(error), Some(run)) if config.train.best_metric == run.config.train.best_metric => {
+/// Refuses another best metric that the images are too small for. The run's own is only told.
+fn check_best_metric(config: &Config, earlier: &Earlier) -> Result<()> {
+    match config.check_best_metric() {
+        Err(error) if config.train.best_metric == earlier.config.train.best_metric => {
             note(&format!(
                 "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
             ));
             Ok(())
         }
-        (checked, _) => Ok(checked?),
+        checked => Ok(checked?),
     }
 }
 

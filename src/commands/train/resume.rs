@@ -71,7 +71,7 @@ impl Earlier {
     }
 
     /// Whether there is a checkpoint to go on from.
-    fn has_checkpoint(&self) -> bool {
+    pub fn has_checkpoint(&self) -> bool {
         self.resumed.loaded.is_some()
     }
 
