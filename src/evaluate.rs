@@ -14,6 +14,8 @@ mod scores;
 mod stability;
 mod sums;
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -21,11 +23,11 @@ pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Metric, Networks};
 pub use pairs::{Pairs, Reconstructions};
-pub use passes::{Passed, Subject, Tokens};
+pub use passes::{Files, Passed, Subject, Tokens};
 pub use scores::{Column, Extremes, Scores};
 
 use crate::codec::{CodecError, Vocabulary};
-use crate::data::{BadSample, DataError};
+use crate::data::{BadSample, DataError, Dataset};
 use crate::metrics::CodebookFigures;
 use crate::picture::{Picture, PictureError};
 use crate::torch::TorchError;
@@ -126,26 +128,28 @@ pub struct Evaluation {
     pub reconstructions: Vec<Picture>,
     /// Images that were left out.
     pub bad: Vec<BadSample>,
+    /// What must be known of the files behind them.
+    pub files: Files,
 }
 
 /// How to evaluate.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Where the model is.
     pub device: Device,
-    /// How many pictures to keep, spread evenly over the images.
-    pub pictures: usize,
-    /// How many images there are to evaluate, unless some are bad.
-    pub images: usize,
+    /// The images to keep as pictures.
+    pub pictures: HashSet<String>,
 }
 
-impl Options {
-    /// Whether the image at this place is one of the pictures to keep.
-    fn keeps(&self, place: usize) -> bool {
-        let pictures = self.pictures.min(self.images);
-        // The places p·images/pictures, rounded up, for p = 0, 1, …
-        pictures > 0 && (place * pictures) % self.images < pictures
-    }
+/// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of
+/// at most `max_images` takes: the same ones whichever of them turn out bad.
+#[must_use]
+pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize) -> HashSet<String> {
+    let images = dataset.evaluated(max_images);
+    let (total, count) = (images.len(), count.min(images.len()));
+    // The places p·total/count, rounded up, for p = 0, 1, …
+    let kept = images.enumerate().filter(|(place, _)| place * count % total < count);
+    kept.map(|(_, image)| dataset.name(image).into_owned()).collect()
 }
 
 /// Passes every image of `subject` once, without gradient.
@@ -162,12 +166,14 @@ pub fn evaluate(
     let mut scores = Scores::new(&measures.images);
     let mut features = measures.inception.as_ref().map(Features::new);
     let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
+    let mut files = Files::default();
     for passed in subject.passes(options.device) {
         let passed = passed?;
         bad.extend(passed.bad);
+        files.add(passed.files);
         let Some((images, recons)) = passed.images else { continue };
-        let first = scores.names.len();
-        for (i, name) in passed.names.iter().enumerate().filter(|(i, _)| options.keeps(first + i)) {
+        for (i, name) in passed.names.iter().enumerate().filter(|(_, name)| options.pictures.contains(*name))
+        {
             originals.push((name.clone(), Picture::from_tensor(&images.get(i as i64))?));
             reconstructions.push(Picture::from_tensor(&recons.get(i as i64))?);
         }
@@ -185,22 +191,33 @@ pub fn evaluate(
         features.finish(&mut figures);
     }
     let figures = figures.in_order();
-    Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad })
+    Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad, files })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::data::Split;
 
     #[test]
     fn pictures_are_spread_over_the_images() {
-        let kept = |pictures, images| {
-            let options = Options { device: Device::Cpu, pictures, images };
-            (0..images).filter(|&place| options.keeps(place)).collect::<Vec<_>>()
+        let folder = tempfile::tempdir().unwrap();
+        for i in 0..129 {
+            fs::write(folder.path().join(format!("{i:03}.png")), "").unwrap();
+        }
+        let dataset = Dataset::open(folder.path(), Split::All).unwrap();
+        let kept = |max_images, count| {
+            let mut names: Vec<String> = picture_names(&dataset, max_images, count).into_iter().collect();
+            names.sort();
+            names
         };
-        assert_eq!(kept(3, 10), [0, 4, 7]);
-        assert_eq!(kept(8, 129).len(), 8);
-        assert_eq!(kept(8, 3), [0, 1, 2]);
-        assert!(kept(0, 5).is_empty());
+        // Of the ten at 0, 12, 25, 38, 51, 64, 77, 90, 103, 116 the first, the fifth and the
+        // eighth.
+        assert_eq!(kept(Some(10), 3), ["000.png", "051.png", "090.png"]);
+        assert_eq!(kept(None, 8).len(), 8);
+        assert_eq!(kept(Some(3), 8), ["000.png", "043.png", "086.png"]);
+        assert!(kept(None, 0).is_empty());
     }
 }

@@ -298,6 +298,15 @@ fn checkpoints_and_weights_are_chosen_by_name() {
     {
         ended(&eval(&["--checkpoint", name]), 0, &[step, "psnr_db", "usage"]);
     }
+    let chosen = "chosen as the best of its run by psnr_db on these very images";
+    ended(&eval(&["--checkpoint", "best"]), 0, &[chosen]);
+    let elsewhere = scratch.path("train");
+    for args in
+        [&["--checkpoint", "last"][..], &["--checkpoint", "best", "--data", elsewhere.to_str().unwrap()]]
+    {
+        let words = said(&eval(args));
+        assert!(!words.contains(chosen), "{args:?}: {words}");
+    }
     refused(
         &eval(&["--checkpoint", "step-7"]),
         2,
@@ -325,6 +334,31 @@ fn checkpoints_and_weights_are_chosen_by_name() {
         (&3.into(), &2.into(), &1000.into())
     );
     assert_eq!(figures["weights"], "raw");
+}
+
+#[test]
+fn a_best_metric_that_no_evaluation_has_is_refused_before_the_data_are_opened() {
+    let scratch = Scratch::new();
+    let small = ["--set=data.image_size=8", "--set=train.best_metric=ssim"];
+    for args in [&["--set=data.train=absent"][..], &["--dry-run"]] {
+        let output = scratch.try_train("run", &[&small[..], args].concat());
+        refused(&output, 2, &["train.best_metric is ssim", "11 pixels", "data.image_size is 8", "psnr_db"]);
+    }
+    // A run that has it already goes on, and is told; another metric can be chosen for it, and not
+    // this one anew.
+    scratch.train("run", &["--set=data.image_size=8", "--set=train.steps=2"]);
+    let config = scratch.path("run/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let output = scratch.try_resume("run", &["--set=train.best_metric=ssim", "--set=train.steps=3"]);
+    refused(&output, 2, &["train.best_metric is ssim"]);
+    fs::write(&config, text.replace("best_metric = \"psnr_db\"", "best_metric = \"ssim\"")).unwrap();
+    ended(
+        &scratch.try_resume("run", &["--set=train.steps=3"]),
+        0,
+        &["warning: train.best_metric is ssim", "--set train.best_metric=psnr_db"],
+    );
+    let words = said(&scratch.try_resume("run", &["--set=train.best_metric=l1", "--set=train.steps=4"]));
+    assert!(!words.contains("warning: train.best_metric"), "{words}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{Scratch, device, pixtok, said};
+use pixtok::picture::Picture;
 use serde_json::Value;
 
 const SWEEP: &str = "base = \"tiny.toml\"\nseeds = [0, 1]\nset = { train.checkpoint_every = 4 }\n\
@@ -285,6 +286,11 @@ fn mistakes_are_named_before_anything_is_trained() {
         ("[[arms]]\nname = \"a\"\npath = \"few\"\n", &["arm \"a\"", "01.jpg has no reconstruction"]),
         ("set.data.val = \"EMPTY\"\n[[arms]]\nname = \"a\"\n", &["no images in", "empty"]),
         ("set.train.batch_size = 11\n[[arms]]\nname = \"a\"\n", &["batch of 11", "10 of 10"]),
+        (
+            "set.data.train = \"EMPTY\"\nset.data.image_size = 8\nset.train.best_metric = \"ssim\"\n\
+             [[arms]]\nname = \"a\"\n",
+            &["arm \"a\"", "train.best_metric is ssim", "11 pixels"],
+        ),
     ] {
         let path = sweep(
             &scratch,
@@ -298,6 +304,65 @@ fn mistakes_are_named_before_anything_is_trained() {
         assert!(parts.iter().all(|part| words.contains(part)), "{text}: {words}");
         assert!(!scratch.path("out").exists(), "{text}");
     }
+    let path = sweep(&scratch, "sweep.toml", "base = \"tiny.toml\"\n[[arms]]\nname = \"a\"\n");
+    let output = pixtok(&["compare", &path, "--dry-run", "--metrics", "psnr_db,ms_ssim"]);
+    let words = said(&output);
+    assert!(output.status.code() == Some(2) && words.contains("176 pixels a side"), "{words}");
+}
+
+/// Pictures of 32×32 pixels, each its noise further from the original.
+fn noisy(folder: &Path, noise: [u8; 4]) {
+    fs::create_dir(folder).unwrap();
+    for (i, noise) in noise.into_iter().enumerate() {
+        let value =
+            |at: usize| ((at * 7 + 31 * i) % 200) as u8 + if at.is_multiple_of(2) { noise } else { 0 };
+        let picture = Picture { width: 32, height: 32, rgb: (0..3 * 32 * 32).map(value).collect() };
+        fs::write(folder.join(format!("{i}.png")), picture.to_png().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_broken_reconstruction_makes_no_arm_the_better_one() {
+    let scratch = Scratch::new();
+    noisy(&scratch.path("originals"), [0; 4]);
+    for name in ["whole", "broken"] {
+        noisy(&scratch.path(name), [3, 5, 40, 4]);
+    }
+    let worst = scratch.path("broken/2.png");
+    let bytes = fs::read(&worst).unwrap();
+    fs::write(&worst, &bytes[..bytes.len() / 2]).unwrap();
+    let text = "base = \"tiny.toml\"\nset.data.val = \"ORIGINALS\"\nset.data.max_bad_fraction = 0.5\n\
+        [[arms]]\nname = \"whole\"\npath = \"whole\"\n[[arms]]\nname = \"broken\"\npath = \"broken\"\n";
+    let originals = scratch.path("originals");
+    let path = sweep(&scratch, "sweep.toml", &text.replace("ORIGINALS", originals.to_str().unwrap()));
+    let output = compare(&scratch, &path, "out");
+    assert!(output.status.success(), "{}", said(&output));
+
+    let results = results(&scratch, "out");
+    let run = |arm: usize| &results["arms"][arm]["runs"][0];
+    let shared =
+        |arm: usize| (run(arm)["figures"]["psnr_db"].clone(), run(arm)["figures"]["psnr_db_low"].clone());
+    assert_eq!(shared(0), shared(1));
+    assert_eq!(results["arms"][0]["summary"]["psnr_db"], results["arms"][1]["summary"]["psnr_db"]);
+    let images = |arm: usize| run(arm)["figures"]["images"].as_i64().unwrap();
+    assert_eq!((images(0), images(1), &run(0)["figures"]["images_shared"]), (4, 3, &3.into()));
+    assert_eq!(run(0)["left_out"].as_array().unwrap().len(), 0);
+    assert_eq!(run(1)["left_out"][0]["name"], "2.png");
+    assert_eq!(results["of_own_images"], serde_json::json!(["perfect_images"]));
+
+    let written = |name: &str| fs::read_to_string(scratch.path("out").join(name)).unwrap();
+    let markdown = written("results.md");
+    assert!(markdown.contains("## Left out\n\n- broken: 2.png: its reconstruction: "), "{markdown}");
+    assert!(markdown.contains("| perfect_images † |"), "{markdown}");
+    assert!(markdown.contains(" dB, level with "), "{markdown}");
+    let rows: Vec<&str> = markdown.lines().filter(|line| line.contains("| **")).collect();
+    assert_eq!(rows.len() % 2, 0, "what is best in one arm is best in the other: {markdown}");
+    let cells = |line: &str| line.split_once(" | ").unwrap().1.to_owned();
+    assert!(!rows.is_empty() && rows.chunks(2).all(|pair| cells(pair[0]) == cells(pair[1])), "{markdown}");
+    assert!(written("results.csv").contains("2.png: its reconstruction: "), "{}", written("results.csv"));
+    let page = written("report.html");
+    assert!(page.contains("<li>broken: 2.png: its reconstruction: ") && page.contains("†"));
+    assert_eq!(page.matches("alt=\"Original ").count(), 3 * 3, "the pictures that both have");
 }
 
 #[test]

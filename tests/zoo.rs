@@ -173,6 +173,26 @@ fn odd_images_come_out_right() {
 }
 
 #[test]
+fn what_shows_the_background_and_what_loses_detail_is_told() {
+    let (mut wrong, mut counts) = (vec![], [0, 0]);
+    for path in files(&zoo()) {
+        let (bytes, stem) = (fs::read(&path).unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        let on = |background| decode(&bytes, &DecodeOptions { background, ..Default::default() }).unwrap();
+        let (black, white) = (on([0; 3]), on([255; 3]));
+        let traits = black.traits();
+        let coded = bytes.starts_with(b"\xFF\xD8") || bytes.starts_with(b"GIF8");
+        let lossy = coded || ["lossy", "flags-lossy", "tiff-jpeg", "tiff-jpeg-ycbcr"].contains(&stem);
+        if (traits.transparent, traits.lossy) != (*black != *white, lossy) {
+            wrong.push(format!("{}: {traits:?}", path.display()));
+        }
+        counts[0] += usize::from(traits.transparent);
+        counts[1] += usize::from(traits.lossy);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(counts[0] > 8 && counts[1] > 50, "{counts:?}");
+}
+
+#[test]
 fn what_is_no_picture_is_refused_by_its_kind() {
     let files = files(&zoo().join("bad"));
     assert_eq!(files.len(), REFUSED.len(), "each file under bad/ has its words here");

@@ -238,6 +238,10 @@ pub struct EvalArgs {
     /// Images at a time, in place of the config's eval.batch_size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
+    /// Colour under transparent pixels of originals and reconstructions, in place of the config's
+    /// data.background [default: white]
+    #[arg(long, value_name = "R,G,B", value_parser = colour)]
+    pub background: Option<[u8; 3]>,
     /// What is measured
     #[command(flatten)]
     pub measures: MeasureArgs,
@@ -247,7 +251,8 @@ pub struct EvalArgs {
     /// Also write the values of each image, as .csv or .parquet
     #[arg(long, value_name = "FILE")]
     pub per_image: Option<PathBuf>,
-    /// Also write how often each code that occurs was hit, as .csv
+    /// Also write how often each code that occurs was hit, as .csv; of several codebooks code k of
+    /// codebook c is c·K + k
     #[arg(long, value_name = "FILE")]
     pub code_counts: Option<PathBuf>,
     /// Also write some originals and reconstructions into originals/ and reconstructions/ of this folder
@@ -301,6 +306,13 @@ pub struct ReconstructArgs {
     /// Also write a picture with up to 8 originals above their reconstructions
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
+}
+
+/// `R,G,B`, each from 0 to 255.
+fn colour(text: &str) -> Result<[u8; 3], String> {
+    let values: Vec<u8> = text.split(',').map_while(|value| value.trim().parse().ok()).collect();
+    let colour = <[u8; 3]>::try_from(values).ok().filter(|_| text.split(',').count() == 3);
+    colour.ok_or_else(|| "give three numbers from 0 to 255, like 255,255,255".to_owned())
 }
 
 /// How reconstructions are named.

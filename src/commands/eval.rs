@@ -31,6 +31,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let device = open::compute(&args.model.compute)?;
     let measured = subject::open(&args.tokenizer, &args.model, device)?;
     let images = Images::of(&measured, args)?;
+    if let Some(size) = images.size {
+        measures::check_size(&args.measures, size)?;
+    }
     note_omitted([&*images.dataset]);
     let measures = measures::measures(&args.measures, images.count(), device)?;
     let evaluation = measure(&measured, &images, &measures, args, device)?;
@@ -41,11 +44,12 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     }
     bad.check().map_err(TrainError::from)?;
     write_files(args, &evaluation)?;
-    let json = serde_json::to_string_pretty(&flat(args, &measured, &images, &evaluation))? + "\n";
+    let notes = notes(&measured, &images, &evaluation);
+    let json = serde_json::to_string_pretty(&flat(args, &measured, &images, &evaluation, &notes))? + "\n";
     if args.json.as_deref() == Some(Path::new("-")) {
         return print(&json);
     }
-    print(&text(args, &measured, &images, &evaluation))?;
+    print(&text(args, &measured, &images, &evaluation, &notes))?;
     args.json.as_ref().map_or(Ok(()), |path| write(path, json.as_bytes()))
 }
 
@@ -90,7 +94,8 @@ fn measure(
     device: Device,
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
-    let options = evaluate::Options { device, pictures, images: images.count() };
+    let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
+    let options = evaluate::Options { device, pictures };
     let loader =
         || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound, device);
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
@@ -116,7 +121,7 @@ fn measure(
             if args.measures.stability {
                 note("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
-            let found = Reconstructions::find(folder, &images.dataset)?;
+            let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
             if found.unused() > 0 {
                 note(&format!("{} image(s) in {} are no original's", found.unused(), folder.display()));
             }
@@ -143,12 +148,60 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
     }
 }
 
-fn text(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Evaluation) -> String {
-    let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
-    if let Measured::Own(opened) = measured {
-        for change in &opened.changes {
-            let _ = writeln!(text, "changed while it trained: {change}");
+/// What must be known beside the figures, a sentence each.
+fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<String> {
+    let (files, total) = (evaluation.files, evaluation.scores.names.len());
+    let [red, green, blue] = images.data.background;
+    let transparent = |count: usize, what: &str| {
+        (count > 0).then(|| {
+            format!(
+                "{count} of {total} {what} have transparent pixels, which are measured over the colour \
+                 {red},{green},{blue} (data.background; --background sets another)"
+            )
+        })
+    };
+    let lossy = files.lossy_reconstructions;
+    let lossy = (lossy > 0).then(|| {
+        format!(
+            "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, GIF or lossy \
+             WebP), which counts against the tokenizer; save them as PNG"
+        )
+    });
+    let chosen = match measured {
+        Measured::Own(opened) => {
+            opened.chosen_by.as_ref().filter(|_| images.are_those_of(&opened.config)).map(|metric| {
+                format!(
+                    "this checkpoint was chosen as the best of its run by {metric} on these very images, \
+                     which flatters its figures; measure it on others with --data"
+                )
+            })
         }
+        _ => None,
+    };
+    let notes = [
+        transparent(files.transparent_originals, "originals"),
+        transparent(files.transparent_reconstructions, "reconstructions"),
+        lossy,
+        chosen,
+    ];
+    let changes = match measured {
+        Measured::Own(opened) => opened.changes.as_slice(),
+        _ => &[],
+    };
+    let changes = changes.iter().map(|change| format!("changed while it trained: {change}"));
+    notes.into_iter().flatten().chain(changes).collect()
+}
+
+fn text(
+    args: &EvalArgs,
+    measured: &Measured,
+    images: &Images,
+    evaluation: &Evaluation,
+    notes: &[String],
+) -> String {
+    let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
+    for note in notes {
+        let _ = writeln!(text, "note: {note}");
     }
     let Some(extremes) = evaluation.scores.extremes(EXTREMES) else { return text };
     if evaluation.scores.names.len() > 1 {
@@ -167,9 +220,17 @@ fn flat(
     measured: &Measured,
     images: &Images,
     evaluation: &Evaluation,
+    notes: &[String],
 ) -> Map<String, Value> {
     let mut object = evaluation.figures.flat();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    // Lists where there is something to say, so that the object of most evaluations is flat.
+    if !evaluation.bad.is_empty() {
+        put("left_out", json!(evaluation.bad));
+    }
+    if !notes.is_empty() {
+        put("notes", json!(notes));
+    }
     put("tokenizer", json!(args.tokenizer));
     put("data", json!(images.words));
     put("batch_size", json!(images.batch_size));
@@ -197,8 +258,9 @@ fn write_files(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
         write(path, &if parquet { scores.to_parquet()? } else { scores.to_csv()? })?;
     }
     if let Some(path) = &args.code_counts {
-        let rows = evaluation.counts.iter().map(|(code, count)| format!("{code},{count}\n"));
-        write(path, ("code,count\n".to_owned() + &rows.collect::<String>()).as_bytes())?;
+        let size = evaluation.vocabulary.map_or(i64::MAX, |vocabulary| vocabulary.size);
+        let rows = evaluation.counts.iter().map(|(code, count)| format!("{code},{count},{}\n", code / size));
+        write(path, ("code,count,codebook\n".to_owned() + &rows.collect::<String>()).as_bytes())?;
     }
     let Some(folder) = &args.pictures else { return Ok(()) };
     for ((name, original), recon) in evaluation.originals.iter().zip(&evaluation.reconstructions) {

@@ -58,6 +58,19 @@ pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Res
     Ok(measures)
 }
 
+/// Refuses a metric that is asked for by name and that images of this (height, width) are too small
+/// for.
+pub(super) fn check_size(args: &MeasureArgs, (height, width): (i64, i64)) -> Result<()> {
+    let side = height.min(width);
+    let Some(metric) = args.metrics.iter().find(|metric| side < metric.least_side()) else { return Ok(()) };
+    let least = metric.least_side();
+    Err(Misuse(format!(
+        "--metrics has {metric}, which needs images of {least} pixels a side or more, and these are \
+         prepared at {height}×{width}; leave it out, or prepare larger ones"
+    ))
+    .into())
+}
+
 /// The files whose weights a measurement takes.
 pub(super) fn weight_files(args: &MeasureArgs) -> Result<Vec<PathBuf>> {
     Ok(lpips_files(args)?.into_iter().chain(fid_file(args)?).collect())

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use tch::{Device, nn};
 
 use super::{Misuse, note};
-use crate::checkpoint::{RunFolder, copy_into};
+use crate::checkpoint::{RunFolder, Which, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::{Config, RunChange};
 use crate::model::Tokenizer;
@@ -29,6 +30,8 @@ pub(super) struct Opened {
     pub tokenizer: Tokenizer,
     /// Absent for a model folder, which does not say.
     pub step: Option<u64>,
+    /// The figure by which it was chosen among a run's checkpoints, if it was.
+    pub chosen_by: Option<String>,
     /// Trained numbers.
     pub parameters: usize,
     /// Settings that changed while it trained.
@@ -133,8 +136,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
         store.freeze();
         note_outdated(path, &config);
-        let (parameters, changes) = (parameters(&store), RunChange::read(path)?);
-        return Ok(Opened { config, tokenizer, step: None, parameters, changes, store });
+        let (chosen_by, parameters, changes) = (described_choice(path), parameters(&store), RunChange::read(path)?);
+        return Ok(Opened { config, tokenizer, step: None, chosen_by, parameters, changes, store });
     }
     let folder = run_folder(path)?;
     let step = folder.select(args.checkpoint)?;
@@ -144,9 +147,11 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     load_model(store.variables().into_iter().collect(), &loaded.snapshot, args.weights)?;
     store.freeze();
     note_outdated(path, &config);
-    let (parameters, mut changes) = (parameters(&store), RunChange::read(path)?);
+    let best = if args.checkpoint == Which::Best { folder.best()? } else { None };
+    let (chosen_by, parameters) = (best.map(|best| best.metric), parameters(&store));
+    let mut changes = RunChange::read(path)?;
     changes.retain(|change| change.step < step);
-    Ok(Opened { config, tokenizer, step: Some(step), parameters, changes, store })
+    Ok(Opened { config, tokenizer, step: Some(step), chosen_by, parameters, changes, store })
 }
 
 /// Prints what no new training would be begun with.
@@ -154,6 +159,12 @@ fn note_outdated(path: &Path, config: &Config) {
     if let Err(problem) = config.quantizer.settings().check_new_training() {
         note(&format!("{}: {problem}", path.display()));
     }
+}
+
+/// What the description of an exported model folder says of how its checkpoint was chosen.
+fn described_choice(folder: &Path) -> Option<String> {
+    let description: Value = serde_json::from_slice(&fs::read(folder.join(DESCRIPTION)).ok()?).ok()?;
+    Some(description.get("chosen_by")?.as_str()?.to_owned())
 }
 
 impl Opened {

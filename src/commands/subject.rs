@@ -12,7 +12,7 @@ use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, ImageFolder, ImageSize, Selection, Split};
+use crate::data::{self, Dataset, Difference, ImageFolder, ImageSize, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::paths::absence;
 use crate::torch::{DeviceChoice, Precision};
@@ -35,6 +35,8 @@ pub(super) struct Images {
     pub dataset: Arc<Dataset>,
     /// How they are prepared.
     pub data: data::Config,
+    /// Height and width of all of them; absent where each keeps its own.
+    pub size: Option<(i64, i64)>,
     pub batch_size: usize,
     /// At most so many.
     pub bound: Option<usize>,
@@ -83,14 +85,16 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes a grey image of this (height, width) through it, or looks for the
-/// reconstructions of `dataset`; says how many codes each of its codebooks has, if it has any.
+/// Opens something to see that it can be, passes an image of the `protocol`'s size through it, or
+/// looks for the reconstructions of those of `dataset` that are evaluated; says how many codes each
+/// of its codebooks has, if it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
-    (height, width): (i64, i64),
+    protocol: &Config,
     device: Device,
 ) -> Result<Option<i64>> {
+    let (height, width) = protocol.image_size();
     let compute = ComputeArgs { device: DeviceChoice::Auto, threads: None };
     let args =
         ModelArgs { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32, compute };
@@ -111,7 +115,8 @@ pub(super) fn try_out(
         Measured::Own(opened) => through(&Own { tokenizer: &opened.tokenizer, precision: args.precision }),
         Measured::Foreign(pair) => through(&*pair),
         Measured::Reconstructions(folder) => {
-            dataset.map(|dataset| Reconstructions::find(&folder, dataset)).transpose()?;
+            let bound = protocol.eval.bound();
+            dataset.map(|dataset| Reconstructions::find(&folder, dataset, bound)).transpose()?;
             Ok(None)
         }
     }
@@ -148,6 +153,7 @@ impl Images {
                 );
             }
         };
+        let prepared = config.is_some() || matches!(measured, Measured::Foreign(_));
         let (data, eval) = match (config, measured) {
             (Some(config), _) => (config.data, config.eval),
             (None, Measured::Foreign(pair)) => {
@@ -157,8 +163,17 @@ impl Images {
             }
             (None, _) => (data::Config::default(), evaluate::Config::default()),
         };
+        let data = data::Config { background: args.background.unwrap_or(data.background), ..data };
         let batch_size = args.batch_size.map_or(eval.batch_size, |size| size as usize);
-        Ok(Self { words, dataset: Arc::new(dataset), data, batch_size, bound })
+        let ImageSize { height, width } = data.image_size;
+        let size = prepared.then_some((i64::from(height), i64::from(width)));
+        Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
+    }
+
+    /// Whether they are the validation images of `config`, as far as names and sizes tell.
+    pub fn are_those_of(&self, config: &Config) -> bool {
+        let Ok((_, own)) = train::validation_set(config) else { return false };
+        matches!(self.dataset.fingerprint().difference(&own.fingerprint()), None | Some(Difference::Times))
     }
 
     /// How many are evaluated.

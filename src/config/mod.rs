@@ -24,6 +24,7 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
+use crate::metrics::definition;
 use crate::paths::absence;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
@@ -167,11 +168,30 @@ impl Config {
     /// # Errors
     /// As [`Config::check`].
     pub fn check_new_training(&self) -> Result<(), ResolveError> {
+        self.check_best_metric()?;
         // A quantizer that stays as it is learns nothing that could go wrong.
         if self.train.keeps_tokens() {
             return Ok(());
         }
         Ok(self.quantizer.settings().check_new_training().map_err(model::ModelError::from)?)
+    }
+
+    /// Refuses a `train.best_metric` that no evaluation of these images has.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn check_best_metric(&self) -> Result<(), ResolveError> {
+        let (height, width) = self.image_size();
+        let metric = self.train.best_metric.name();
+        let least = definition(metric).map_or(1, |known| known.least_side);
+        if height.min(width) < least {
+            return Err(ResolveError::Other(format!(
+                "train.best_metric is {metric}, which needs images of {least} pixels a side or more, and \
+                 data.image_size is {}, so that no checkpoint would be the best; choose psnr_db or l1, or raise data.image_size",
+                self.data.image_size
+            )));
+        }
+        Ok(())
     }
 
     /// What works and is not advised, or cannot do what it is there for, in a sentence each.
@@ -394,6 +414,24 @@ mod tests {
         assert!(
             !sets("data.val_split=x") && !sets("data.value=x") && !sets("train.val=x") && !sets("data.val")
         );
+    }
+
+    #[test]
+    fn a_best_metric_that_the_images_are_too_small_for_keeps_a_training_from_beginning() {
+        let config = |sets: &[&str]| read(FSQ, sets).unwrap().0;
+        let small = config(&["data.image_size=[8, 64]", "train.best_metric=ssim"]);
+        small.check().unwrap();
+        let error = small.check_new_training().unwrap_err().to_string();
+        for part in ["train.best_metric is ssim", "11 pixels", "data.image_size is [8, 64]", "psnr_db"] {
+            assert!(error.contains(part), "{error}");
+        }
+        for sets in [
+            ["data.image_size=8", "train.best_metric=psnr_db"],
+            ["data.image_size=8", "train.best_metric=l1"],
+            ["data.image_size=12", "train.best_metric=ssim"],
+        ] {
+            config(&sets).check_new_training().unwrap();
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) struct Assembler {
     buffer: HostBytes,
     /// The images in the buffer.
     good: Vec<usize>,
+    /// How many of them show the background.
+    transparent: usize,
     /// The bad ones since the last batch.
     bad: Vec<BadSample>,
 }
@@ -44,7 +46,19 @@ impl Assembler {
     ) -> Result<Self, DataError> {
         let buffer = buffer(&dataset, &transform, batch_size, device)?;
         let (good, bad) = (Vec::new(), Vec::new());
-        Ok(Self { dataset, transform, decode, batch_size, pool, stop, device, buffer, good, bad })
+        Ok(Self {
+            dataset,
+            transform,
+            decode,
+            batch_size,
+            pool,
+            stop,
+            device,
+            buffer,
+            good,
+            transparent: 0,
+            bad,
+        })
     }
 
     pub(super) fn dataset(&self) -> &Dataset {
@@ -80,7 +94,7 @@ impl Assembler {
         let start = self.good.len();
         let Self { dataset, transform, decode, pool, stop, buffer, .. } = &mut *self;
         let kept = dataset.kept(transform.form(), decode);
-        let outcomes: Vec<Result<(), String>> = pool.install(|| {
+        let outcomes: Vec<Result<bool, String>> = pool.install(|| {
             images
                 .par_iter()
                 .zip(buffer.bytes_mut()[start * bytes..].par_chunks_exact_mut(bytes))
@@ -94,7 +108,8 @@ impl Assembler {
         });
         for (offset, (&image, outcome)) in images.iter().zip(outcomes).enumerate() {
             match outcome {
-                Ok(()) => {
+                Ok(transparent) => {
+                    self.transparent += usize::from(transparent);
                     let (from, to) = (start + offset, self.good.len());
                     if from != to {
                         self.buffer.bytes_mut().copy_within(from * bytes..(from + 1) * bytes, to * bytes);
@@ -112,6 +127,7 @@ impl Assembler {
     /// Gives up the images of an unfinished batch; the list of bad ones stays for the next.
     pub(super) fn discard(&mut self) {
         self.good.clear();
+        self.transparent = 0;
     }
 
     /// The list of bad images, which is then empty.
@@ -127,6 +143,7 @@ impl Assembler {
         Ok(Batch {
             images: filled.into_rows(good.len() as i64)?,
             names: good.iter().map(|&image| self.dataset.name(image).into_owned()).collect(),
+            transparent: std::mem::take(&mut self.transparent),
             labels: good.iter().map(|&image| self.dataset.label(image)).collect(),
             cursor,
             bad: self.take_bad(),
@@ -145,7 +162,8 @@ fn buffer(
     HostBytes::new(&[batch_size.min(dataset.len()) as i64, 3, height, width], device)
 }
 
-/// Makes image `image` into `planes`, or says why it is bad.
+/// Makes image `image` into `planes` and says whether it shows the background, or why it is bad. Of
+/// what comes from the cache that isn't known.
 fn load(
     dataset: &Dataset,
     kept: Option<&Kept>,
@@ -154,20 +172,17 @@ fn load(
     transform: &Transform,
     seed: Seed,
     planes: &mut [u8],
-) -> Result<(), String> {
-    let Some(kept) = kept else {
-        let picture = dataset.picture(image, decode_options)?;
-        return transform.apply(&picture, seed, planes);
-    };
-    if let Some(whole) = kept.get(image) {
-        return transform.finish(whole, seed, planes);
+) -> Result<bool, String> {
+    if let Some(whole) = kept.and_then(|kept| kept.get(image)) {
+        return transform.finish(whole, seed, planes).map(|()| false);
     }
     let picture = dataset.picture(image, decode_options)?;
-    if !transform.keeps(&picture) {
-        return transform.apply(&picture, seed, planes);
-    }
+    let transparent = picture.traits().transparent;
+    let Some(kept) = kept.filter(|_| transform.keeps(&picture)) else {
+        return transform.apply(&picture, seed, planes).map(|()| transparent);
+    };
     // What does not fit goes the same way, so an image is the same whether it was kept or not.
     let whole = transform.whole(picture.release())?;
     kept.put(image, whole.view());
-    transform.finish(whole.view(), seed, planes)
+    transform.finish(whole.view(), seed, planes).map(|()| transparent)
 }

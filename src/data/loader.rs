@@ -36,6 +36,9 @@ pub struct Batch {
     /// Their classes, B of them: positions in [`Dataset::labels`], none for an image outside every class
     /// folder, or without a class in its tar.
     pub labels: Vec<Option<usize>>,
+    /// How many of them have pixels that show the background; of an evaluation alone, which keeps
+    /// no images in a cache.
+    pub transparent: usize,
     /// Where to go on after this batch.
     pub cursor: Cursor,
     /// The bad images met since the batch before.

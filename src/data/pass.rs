@@ -82,6 +82,12 @@ fn too_few(assembler: &mut Assembler) -> DataError {
     }
 }
 
+/// The place in a data set of `total` images of the `k`-th of `images`, at most as many, that are
+/// spread evenly over it.
+pub(super) fn spread(k: usize, images: usize, total: usize) -> usize {
+    (k as u128 * total as u128 / images as u128) as usize
+}
+
 /// One pass over `images` images, spread evenly over the data set, in index order.
 pub(super) struct EvalPass {
     images: usize,
@@ -102,8 +108,8 @@ impl EvalPass {
     fn fill(&mut self, assembler: &mut Assembler) {
         while assembler.room() > 0 && self.position < self.images && !assembler.stopped() {
             let end = self.images.min(self.position + assembler.room());
-            let spread = |k: usize| (k as u128 * assembler.images() as u128 / self.images as u128) as usize;
-            let images: Vec<usize> = (self.position..end).map(spread).collect();
+            let total = assembler.images();
+            let images: Vec<usize> = (self.position..end).map(|k| spread(k, self.images, total)).collect();
             // Evaluation makes no random choice.
             assembler.add(&images, |_| Seed(0));
             self.position = end;

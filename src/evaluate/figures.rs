@@ -91,6 +91,12 @@ impl Figures {
         self.push("bits_per_token_zstd", figures.bits_per_token_zstd);
     }
 
+    /// Adds those of `other`.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.figures.extend(other.figures);
+        self.lists.extend(other.lists);
+    }
+
     /// In the order of the definitions.
     pub(super) fn in_order(mut self) -> Self {
         let place = |name: &str| DEFINITIONS.iter().position(|definition| definition.name == name);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
+use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2, definition};
 use crate::nets::{Backbone, Inception, Lpips};
 
 /// A quality of images by its name.
@@ -53,6 +53,12 @@ impl Metric {
             Self::LpipsVgg => "lpips_vgg",
             Self::Rfid => "rfid",
         }
+    }
+
+    /// The least height and width of images, in pixels, that it can be had of.
+    #[must_use]
+    pub fn least_side(self) -> i64 {
+        definition(self.name()).map_or(1, |known| known.least_side)
     }
 }
 
@@ -130,6 +136,32 @@ impl Measures {
         match networks.lpips.iter().position(|lpips| lpips.backbone() == backbone) {
             Some(place) => self.images.push(Box::new(PerceptualDistance(networks.lpips.swap_remove(place)))),
             None => self.missing.push((metric.name(), "no weights: --lpips-weights gives them".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn a_metric_is_had_from_its_least_side_on() {
+        let found: Vec<i64> = Metric::ALL.iter().map(|metric| metric.least_side()).collect();
+        assert_eq!(found, [1, 11, 176, 1, 113, 31, 16, 1]);
+        for metric in Measures::of(&Metric::ALL, Networks::default()).images {
+            let least = definition(metric.name()).unwrap().least_side;
+            let measured = |height, width| {
+                let image = Tensor::full([1, 3, height, width], 7, (Kind::Uint8, Device::Cpu));
+                metric.measure(&image, &image)
+            };
+            assert!(measured(least, least + 3).is_ok(), "{}", metric.name());
+            let small = least - 1;
+            if small > 0 {
+                let absent = measured(least + 3, small).unwrap_err();
+                assert_eq!(absent.0, format!("images under {least} px a side"), "{}", metric.name());
+            }
         }
     }
 }

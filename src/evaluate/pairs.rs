@@ -1,6 +1,6 @@
 //! Reconstructions that were made elsewhere, beside their originals.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use tch::{Device, Tensor};
 
 use super::EvaluateError;
-use super::passes::Passed;
+use super::passes::{Files, Passed};
 use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split, composed};
-use crate::picture::{DecodeOptions, Decoded, Picture, read};
+use crate::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// What is compared of an original's name, and of a file's name.
 type Way = (fn(&str) -> String, fn(&str) -> String);
@@ -49,18 +49,29 @@ impl Reconstructions {
     /// Finds in `folder` the reconstruction of each original. Its name is the original's relative
     /// name, the same with `.png` after it, or the same with another extension; Unicode spellings
     /// (NFC and NFD) may differ. Each file is used once, in this order. But if every original has a
-    /// file with `.png` after its name, those files are used. Reads no file.
+    /// file with `.png` after its name, those files are used. Only the originals that an evaluation
+    /// of at most `max_images` takes need one. Reads no file.
     ///
     /// # Errors
-    /// When the folder cannot be used, or an original has no reconstruction or several.
-    pub fn find(folder: &Path, originals: &Dataset) -> Result<Self, EvaluateError> {
+    /// When the folder cannot be used, or one of these originals has no reconstruction or several.
+    pub fn find(
+        folder: &Path,
+        originals: &Dataset,
+        max_images: Option<usize>,
+    ) -> Result<Self, EvaluateError> {
         let files = ImageFolder::open(folder, Split::All)?;
         let mut left: BTreeMap<String, PathBuf> =
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
+        let needed: HashSet<String> =
+            originals.evaluated(max_images).map(|i| originals.name(i).into_owned()).collect();
+        // The others take part, so that none of these gets the file of another.
         let mut wanted: Vec<String> = (0..originals.len()).map(|i| originals.name(i).into_owned()).collect();
         let mut by_original = HashMap::with_capacity(wanted.len());
         let mut ways = WAYS;
-        if wanted.iter().all(|name| left.contains_key(&with_png(name))) {
+        let after = |name: &String| {
+            left.contains_key(&with_png(name)) || !(needed.contains(name) || left.contains_key(name))
+        };
+        if wanted.iter().all(after) {
             ways.swap(0, 1);
         }
         for (of_original, of_file) in ways {
@@ -77,12 +88,15 @@ impl Reconstructions {
                     Some([name]) => {
                         by_original.extend(left.remove(name).map(|path| (original, path)));
                     }
-                    Some(several) => return Err(not_one(&original, folder, several.len())),
+                    Some(several) if needed.contains(&original) => {
+                        return Err(not_one(&original, folder, several.len()));
+                    }
+                    Some(_) => missing.push(original),
                 }
             }
             wanted = missing;
         }
-        match wanted.first() {
+        match wanted.iter().find(|name| needed.contains(*name)) {
             Some(name) => Err(not_one(name, folder, 0)),
             None => Ok(Self { by_original, unused: left.len() }),
         }
@@ -167,7 +181,7 @@ impl Pairs {
 
     /// Makes the next batches ready, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
-        let (originals, bad) = match &mut self.originals {
+        let (originals, bad, transparent) = match &mut self.originals {
             Originals::Whole { dataset, batch_size, next } => {
                 let chunk = *next..(*next + *batch_size).min(dataset.len());
                 *next = chunk.end;
@@ -177,9 +191,7 @@ impl Pairs {
                 let (dataset, options) = (&*dataset, &self.options);
                 let decoded: Vec<_> = chunk
                     .into_par_iter()
-                    .map(|i| {
-                        (dataset.name(i).into_owned(), dataset.picture(i, options).map(Decoded::release))
-                    })
+                    .map(|i| (dataset.name(i).into_owned(), dataset.picture(i, options).map(released)))
                     .collect();
                 apart(decoded)
             }
@@ -189,10 +201,11 @@ impl Pairs {
                 let pictures =
                     (0..batch.names.len()).map(|i| Picture::from_tensor(&batch.images.get(i as i64)));
                 let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
-                (batch.names.into_iter().zip(pictures).collect(), batch.bad)
+                (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.transparent)
             }
         };
-        self.pair(originals, bad)
+        let files = Files { transparent_originals: transparent, ..Files::default() };
+        self.pair(originals, bad, files)
     }
 
     /// Reads the reconstructions of these originals, and puts batches of one size on the queue.
@@ -200,20 +213,23 @@ impl Pairs {
         &mut self,
         originals: Vec<(String, Picture)>,
         mut bad: Vec<BadSample>,
+        mut files: Files,
     ) -> Result<(), EvaluateError> {
         let (recons, options) = (&self.reconstructions, &self.options);
         let paths: Vec<&Path> =
             originals.iter().map(|(name, _)| recons.of(name)).collect::<Result<_, _>>()?;
-        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options).map(Decoded::release)).collect();
+        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options).map(released)).collect();
         let mut batch: Vec<(String, Picture, Picture)> = vec![];
         for ((name, original), recon) in originals.into_iter().zip(recons) {
-            let recon = match recon {
+            let (recon, traits) = match recon {
                 Ok(recon) => recon,
                 Err(error) => {
                     bad.push(BadSample { name, reason: format!("its reconstruction: {error}") });
                     continue;
                 }
             };
+            files.transparent_reconstructions += usize::from(traits.transparent);
+            files.lossy_reconstructions += usize::from(traits.lossy);
             let size = |picture: &Picture| (picture.width, picture.height);
             if size(&original) != size(&recon) {
                 return Err(EvaluateError::Pairs(format!(
@@ -223,30 +239,43 @@ impl Pairs {
                 )));
             }
             if batch.first().is_some_and(|(_, first, _)| size(first) != size(&original)) {
-                self.ready.push_back(passed(std::mem::take(&mut batch), vec![], self.device)?);
+                let batch = std::mem::take(&mut batch);
+                self.ready.push_back(passed(batch, vec![], Files::default(), self.device)?);
             }
             batch.push((name, original, recon));
         }
-        self.ready.push_back(passed(batch, bad, self.device)?);
+        self.ready.push_back(passed(batch, bad, files, self.device)?);
         Ok(())
     }
 }
 
-/// What was decoded, and what was not.
-fn apart(decoded: Vec<(String, Result<Picture, String>)>) -> (Vec<(String, Picture)>, Vec<BadSample>) {
-    let (mut good, mut bad) = (vec![], vec![]);
+/// A picture that is kept while others are decoded.
+fn released(decoded: Decoded) -> (Picture, Traits) {
+    let traits = decoded.traits();
+    (decoded.release(), traits)
+}
+
+/// What was decoded, what was not, and how many pictures show the background.
+fn apart(
+    decoded: Vec<(String, Result<(Picture, Traits), String>)>,
+) -> (Vec<(String, Picture)>, Vec<BadSample>, usize) {
+    let (mut good, mut bad, mut transparent) = (vec![], vec![], 0);
     for (name, picture) in decoded {
         match picture {
-            Ok(picture) => good.push((name, picture)),
+            Ok((picture, traits)) => {
+                transparent += usize::from(traits.transparent);
+                good.push((name, picture));
+            }
             Err(reason) => bad.push(BadSample { name, reason }),
         }
     }
-    (good, bad)
+    (good, bad, transparent)
 }
 
 fn passed(
     batch: Vec<(String, Picture, Picture)>,
     bad: Vec<BadSample>,
+    files: Files,
     device: Device,
 ) -> Result<Passed, EvaluateError> {
     let (mut names, mut originals, mut recons) = (vec![], vec![], vec![]);
@@ -257,7 +286,7 @@ fn passed(
     }
     let stacked = |pictures: &[Tensor]| Tensor::stack(pictures, 0).to_device(device);
     let images = (!names.is_empty()).then(|| (stacked(&originals), stacked(&recons)));
-    Ok(Passed { names, images, tokens: None, bad })
+    Ok(Passed { names, images, tokens: None, bad, files })
 }
 
 impl Iterator for Pairs {
@@ -297,7 +326,7 @@ mod tests {
         write(recons.join("deep/c.bmp"), 9, 5);
         write(recons.join("stray.png"), 9, 5);
         let dataset = Arc::new(Dataset::open(&originals, Split::All).unwrap());
-        let found = || Reconstructions::find(&recons, &dataset);
+        let found = || Reconstructions::find(&recons, &dataset, None);
         let (options, device) = (DecodeOptions::default, Device::Cpu);
         assert_eq!(found().unwrap().unused(), 1);
         let pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device);
@@ -323,10 +352,35 @@ mod tests {
         }
         write(recons.join("a.png"), 7, 5);
         let dataset = Dataset::open(&originals, Split::All).unwrap();
-        let error = Reconstructions::find(&recons, &dataset).unwrap_err().to_string();
+        let error = Reconstructions::find(&recons, &dataset, None).unwrap_err().to_string();
         assert!(error.contains("a.bmp has no reconstruction"), "{error}");
         write(recons.join("a.bmp.png"), 7, 5);
-        assert!(Reconstructions::find(&recons, &dataset).is_ok());
+        assert!(Reconstructions::find(&recons, &dataset, None).is_ok());
+    }
+
+    #[test]
+    fn originals_that_are_not_evaluated_need_no_reconstruction() {
+        let folder = tempfile::tempdir().unwrap();
+        let (originals, recons) = (folder.path().join("originals"), folder.path().join("recons"));
+        for name in ["a.jpg", "a.jpg.png", "b.png", "c.png", "d.png"] {
+            write(originals.join(name), 7, 5);
+        }
+        let dataset = Dataset::open(&originals, Split::All).unwrap();
+        // Two of five: a.jpg and b.png.
+        write(recons.join("b.png"), 7, 5);
+        let missing = Reconstructions::find(&recons, &dataset, Some(2)).unwrap_err().to_string();
+        assert!(missing.contains("a.jpg has no reconstruction"), "{missing}");
+        write(recons.join("a.bmp"), 7, 5);
+        let found = Reconstructions::find(&recons, &dataset, Some(2)).unwrap();
+        assert_eq!((found.of("a.jpg").unwrap(), found.unused()), (&*recons.join("a.bmp"), 0));
+        // The file of one that is left out is nobody else's.
+        fs::rename(recons.join("a.bmp"), recons.join("a.jpg.png")).unwrap();
+        assert!(Reconstructions::find(&recons, &dataset, Some(2)).is_err());
+        fs::remove_file(recons.join("a.jpg.png")).unwrap();
+        write(recons.join("a.jpg"), 7, 5);
+        write(recons.join("c.png"), 7, 5);
+        assert_eq!(Reconstructions::find(&recons, &dataset, Some(2)).unwrap().unused(), 0);
+        assert!(Reconstructions::find(&recons, &dataset, None).is_err());
     }
 
     /// Pairs the names.
@@ -339,7 +393,7 @@ mod tests {
         }
         let dataset = Dataset::open(&folder.path().join("originals"), Split::All).unwrap();
         let recons = folder.path().join("recons");
-        let found = Reconstructions::find(&recons, &dataset).map_err(|error| error.to_string())?;
+        let found = Reconstructions::find(&recons, &dataset, None).map_err(|error| error.to_string())?;
         let name =
             |name: &&str| found.of(name).unwrap().strip_prefix(&recons).unwrap().to_str().unwrap().to_owned();
         Ok(originals.iter().map(name).collect())

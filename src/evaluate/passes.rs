@@ -36,6 +36,27 @@ pub struct Passed {
     pub tokens: Option<Tokens>,
     /// Images that were left out since the batch before.
     pub bad: Vec<BadSample>,
+    /// The files of this batch, or of several that are ready together.
+    pub files: Files,
+}
+
+/// What must be known of the files that were compared, as numbers of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Originals with pixels that show the background.
+    pub transparent_originals: usize,
+    /// Reconstructions with such pixels.
+    pub transparent_reconstructions: usize,
+    /// Reconstructions in a format that loses detail.
+    pub lossy_reconstructions: usize,
+}
+
+impl Files {
+    pub(super) fn add(&mut self, other: Self) {
+        self.transparent_originals += other.transparent_originals;
+        self.transparent_reconstructions += other.transparent_reconstructions;
+        self.lossy_reconstructions += other.lossy_reconstructions;
+    }
 }
 
 /// What a tokenizer made of a batch.
@@ -70,8 +91,9 @@ impl<'a> Subject<'a> {
             Self::Pairs(pairs) => Box::new(pairs),
             Self::Codec { codec, loader, stability } => Box::new(loader.map(move |batch| {
                 let batch = batch?;
+                let files = Files { transparent_originals: batch.transparent, ..Files::default() };
                 if batch.names.is_empty() {
-                    return Ok(Passed { names: vec![], images: None, tokens: None, bad: batch.bad });
+                    return Ok(Passed { names: vec![], images: None, tokens: None, bad: batch.bad, files });
                 }
                 let originals = to_device_async(&batch.images, device);
                 let (recons, tokens) = pass(codec, &originals, stability, device)
@@ -81,6 +103,7 @@ impl<'a> Subject<'a> {
                     images: Some((originals, recons)),
                     tokens: Some(tokens),
                     bad: batch.bad,
+                    files,
                 })
             })),
         }

@@ -1,5 +1,6 @@
 //! The values of each image as a table: CSV for spreadsheets, Parquet for data frames.
 
+use std::io::{Error, ErrorKind};
 use std::sync::Arc;
 
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
@@ -9,8 +10,38 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use super::Scores;
+use super::scores::Column;
+use crate::metrics::{Absent, definition};
 
 impl Scores {
+    /// What [`Scores::to_csv`] wrote.
+    ///
+    /// # Errors
+    /// When it is no such table.
+    pub fn from_csv(bytes: &[u8]) -> Result<Self, csv::Error> {
+        let damaged =
+            |what: &str| Error::new(ErrorKind::InvalidData, format!("{what} is no value of an image"));
+        let mut reader = csv::Reader::from_reader(bytes);
+        let mut scores = Self::default();
+        for name in reader.headers()?.iter().skip(1) {
+            let name = definition(name).ok_or_else(|| damaged(name))?.name;
+            scores.columns.push(Column { name, values: vec![], absent: None });
+        }
+        for row in reader.records() {
+            let row = row?;
+            scores.names.push(row.get(0).unwrap_or_default().to_owned());
+            for (column, field) in scores.columns.iter_mut().zip(row.iter().skip(1)) {
+                if field.is_empty() {
+                    column.values.push(f64::NAN);
+                    column.absent.get_or_insert((Absent("not measured".into()), 0)).1 += 1;
+                } else {
+                    column.values.push(field.parse().map_err(|_| damaged(field))?);
+                }
+            }
+        }
+        Ok(scores)
+    }
+
     /// As CSV: a row per image, an empty field where it has no value.
     ///
     /// # Errors
@@ -75,6 +106,12 @@ mod tests {
         scores.add(&metrics, vec!["c.png".into()], &image(7), &image(8));
         let csv = String::from_utf8(scores.to_csv().unwrap()).unwrap();
         assert_eq!(csv, "image,l1,ssim\n\"a, b.png\",2,\nc.png,1,\n");
+        let back = Scores::from_csv(csv.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(back.to_csv().unwrap()).unwrap(), csv);
+        assert_eq!(back.means(true).flat()["l1"], scores.means(true).flat()["l1"]);
+        for damaged in ["image,l1\na,x\n", "image,own\na,1\n", "image,l1\na,1,2\n"] {
+            assert!(Scores::from_csv(damaged.as_bytes()).is_err(), "{damaged}");
+        }
 
         let bytes = bytes::Bytes::from(scores.to_parquet().unwrap());
         let reader = SerializedFileReader::new(bytes).unwrap();

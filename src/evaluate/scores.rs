@@ -1,8 +1,11 @@
 //! The values of each image.
 
+use std::collections::HashSet;
+
 use tch::{Kind, Tensor};
 
-use crate::metrics::{Absent, Better, ImageMetric, definition};
+use super::Figures;
+use crate::metrics::{Absent, Better, ImageMetric, definition, interval};
 
 /// One column per metric, one row per image.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +24,7 @@ pub struct Column {
     /// Not a number for an image that has none.
     pub values: Vec<f64>,
     /// Why images have none, and how many.
-    absent: Option<(Absent, usize)>,
+    pub(super) absent: Option<(Absent, usize)>,
 }
 
 impl Scores {
@@ -49,6 +52,39 @@ impl Scores {
                     column.absent.get_or_insert((absent, 0)).1 += images;
                 }
             }
+        }
+    }
+
+    /// The mean of each column, with its bootstrap interval where that is wanted.
+    #[must_use]
+    pub fn means(&self, intervals: bool) -> Figures {
+        let mut figures = Figures::default();
+        for column in &self.columns {
+            match column.mean() {
+                Ok(mean) => {
+                    let interval = if intervals { interval(&column.values) } else { None };
+                    figures.push_mean(column.name, mean, interval);
+                }
+                Err(reason) => figures.push_absent(column.name, reason),
+            }
+        }
+        figures
+    }
+
+    /// The rows of these images alone.
+    #[must_use]
+    pub fn only(&self, names: &HashSet<String>) -> Self {
+        let kept: Vec<usize> =
+            (0..self.names.len()).filter(|&row| names.contains(&self.names[row])).collect();
+        let column = |column: &Column| {
+            let values: Vec<f64> = kept.iter().map(|&row| column.values[row]).collect();
+            let without = values.iter().filter(|value| value.is_nan()).count();
+            let absent = column.absent.clone().filter(|_| without > 0).map(|(absent, _)| (absent, without));
+            Column { name: column.name, values, absent }
+        };
+        Self {
+            names: kept.iter().map(|&row| self.names[row].clone()).collect(),
+            columns: self.columns.iter().map(column).collect(),
         }
     }
 
@@ -84,7 +120,7 @@ pub struct Extremes<'a> {
 impl Column {
     /// Mean over all images; where an image has no value there is none, since a mean over the others would pass for
     /// one over all.
-    pub(super) fn mean(&self) -> Result<f64, String> {
+    fn mean(&self) -> Result<f64, String> {
         let images = self.values.len();
         match &self.absent {
             None => Ok(self.values.iter().sum::<f64>() / images as f64),

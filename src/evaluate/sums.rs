@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::passes::Tokens;
 use super::{EvaluateError, Figures, Measures, Scores, stability};
 use crate::codec::Vocabulary;
-use crate::metrics::{CodebookFigures, CodebookUse, JointUse, TokenStream, interval};
+use crate::metrics::{CodebookFigures, CodebookUse, JointUse, TokenStream};
 
 /// The sums.
 pub(super) struct Sums {
@@ -88,15 +88,7 @@ impl Sums {
     ) -> Result<(Figures, Option<CodebookFigures>), EvaluateError> {
         let mut figures = Figures::default();
         figures.push("images", self.images as f64);
-        for column in &scores.columns {
-            match column.mean() {
-                Ok(mean) => {
-                    let interval = if measures.thorough { interval(&column.values) } else { None };
-                    figures.push_mean(column.name, mean, interval);
-                }
-                Err(reason) => figures.push_absent(column.name, reason),
-            }
-        }
+        figures.extend(scores.means(measures.thorough));
         for (name, reason) in &measures.missing {
             figures.push_absent(name, reason.clone());
         }

@@ -1,5 +1,8 @@
 //! What each figure means, said once for tables, reports and docs.
 
+use super::{ms_ssim, ssim, ssimulacra2};
+use crate::nets::Backbone;
+
 /// Whether a larger value of a figure is the better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
@@ -11,6 +14,17 @@ pub enum Better {
     Neither,
 }
 
+/// What a figure is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Each image by itself: it is a mean over images, and can be taken over some of them.
+    Images,
+    /// All images of an evaluation together: of other images it is another figure.
+    Set,
+    /// No images in particular: counts, sizes, speeds.
+    Neither,
+}
+
 /// A figure by its name in JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
@@ -18,6 +32,10 @@ pub struct Definition {
     pub name: &'static str,
     /// What ranks.
     pub better: Better,
+    /// What it is taken over.
+    pub over: Over,
+    /// The least height and width of images, in pixels, that it can be had of.
+    pub least_side: i64,
     /// Digits after the point that mean something.
     pub digits: usize,
     /// Unit and definition, in one line.
@@ -28,35 +46,62 @@ pub struct Definition {
 pub const DEFINITIONS: &[Definition] = &[
     figure("images", Better::Neither, 0, "images evaluated"),
     figure(
+        "images_shared",
+        Better::Neither,
+        0,
+        "those that every arm and seed has, where they differ: means over images are over these",
+    ),
+    mean(
         "psnr_db",
         Better::Higher,
         2,
+        1,
         "dB; 10·log10(255²/MSE) per image, 100 for a perfect copy, mean over images",
     ),
-    figure(
+    mean(
         "ssim",
         Better::Higher,
         4,
+        ssim::LEAST_SIDE,
         "structural similarity: Gaussian window 11×11, σ 1.5, per channel, data range 255, valid region, mean over images",
     ),
-    figure("ms_ssim", Better::Higher, 4, "multi-scale SSIM, the five standard weights, mean over images"),
-    figure("l1", Better::Lower, 2, "mean absolute error in levels of 255, mean over images"),
-    figure(
+    mean(
+        "ms_ssim",
+        Better::Higher,
+        4,
+        ms_ssim::LEAST_SIDE,
+        "multi-scale SSIM, the five standard weights, mean over images",
+    ),
+    mean("l1", Better::Lower, 2, 1, "mean absolute error in levels of 255, mean over images"),
+    mean(
         "ssimulacra2",
         Better::Higher,
         2,
+        ssimulacra2::LEAST_SIDE,
         "SSIMULACRA 2: 100 is a perfect copy, 90 is hard to tell, mean over images",
     ),
-    figure("lpips_alex", Better::Lower, 4, "LPIPS 0.1 with AlexNet, inputs in [−1, 1], mean over images"),
-    figure("lpips_vgg", Better::Lower, 4, "LPIPS 0.1 with VGG16, inputs in [−1, 1], mean over images"),
-    figure(
+    mean(
+        "lpips_alex",
+        Better::Lower,
+        4,
+        Backbone::Alex.min_side(),
+        "LPIPS 0.1 with AlexNet, inputs in [−1, 1], mean over images",
+    ),
+    mean(
+        "lpips_vgg",
+        Better::Lower,
+        4,
+        Backbone::Vgg.min_side(),
+        "LPIPS 0.1 with VGG16, inputs in [−1, 1], mean over images",
+    ),
+    of_set(
         "rfid",
         Better::Lower,
         2,
         "Fréchet distance of 2048 Inception features between the reconstructions and the originals evaluated",
     ),
-    figure("perfect_images", Better::Neither, 0, "images that came back equal in every value"),
-    figure(
+    of_set("perfect_images", Better::Neither, 0, "images that came back equal in every value"),
+    of_set(
         "tokens",
         Better::Neither,
         0,
@@ -64,52 +109,52 @@ pub const DEFINITIONS: &[Definition] = &[
     ),
     figure("codebooks", Better::Neither, 0, "codebooks, whose codes make one token together"),
     figure("codebook_size", Better::Neither, 0, "K, of each codebook"),
-    figure("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
-    figure(
+    of_set("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
+    of_set(
         "usage_expected_uniform",
         Better::Neither,
         4,
         "the usage of as many tokens drawn evenly: 1 − (1 − 1/K)^tokens",
     ),
-    figure("usage_batch", Better::Neither, 4, "share of codes that occur in a batch, mean over batches"),
-    figure("usage_64k", Better::Neither, 4, "share of codes that occur among the last 65,536 tokens"),
-    figure("perplexity", Better::Neither, 1, "codes in even use: 2^entropy_bits"),
-    figure("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
-    figure("dead_codes", Better::Neither, 0, "codes that never occur"),
-    figure("largest_share", Better::Neither, 4, "share of the most frequent code"),
-    figure("codes_joint", Better::Neither, 0, "different tuples of codes, over several codebooks"),
-    figure("usage_joint", Better::Neither, 6, "their share of all tuples"),
-    figure(
+    of_set("usage_batch", Better::Neither, 4, "share of codes that occur in a batch, mean over batches"),
+    of_set("usage_64k", Better::Neither, 4, "share of codes that occur among the last 65,536 tokens"),
+    of_set("perplexity", Better::Neither, 1, "codes in even use: 2^entropy_bits"),
+    of_set("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
+    of_set("dead_codes", Better::Neither, 0, "codes that never occur"),
+    of_set("largest_share", Better::Neither, 4, "share of the most frequent code"),
+    of_set("codes_joint", Better::Neither, 0, "different tuples of codes, over several codebooks"),
+    of_set("usage_joint", Better::Neither, 6, "their share of all tuples"),
+    of_set(
         "usage_joint_expected_uniform",
         Better::Neither,
         6,
         "the same of as many tokens drawn evenly over all tuples",
     ),
-    figure("entropy_bits_joint", Better::Neither, 3, "−Σ p·log2 p over the tuples"),
-    figure("perplexity_joint", Better::Neither, 1, "tuples in even use: 2^entropy_bits_joint"),
+    of_set("entropy_bits_joint", Better::Neither, 3, "−Σ p·log2 p over the tuples"),
+    of_set("perplexity_joint", Better::Neither, 1, "tuples in even use: 2^entropy_bits_joint"),
     figure("bits_per_token", Better::Neither, 3, "log2 K, summed over codebooks"),
-    figure(
+    of_set(
         "bits_per_token_zstd",
         Better::Neither,
         3,
         "bits a token takes in a file of all tokens under zstd",
     ),
-    figure("bits_per_pixel", Better::Neither, 4, "bits_per_token × tokens / pixels"),
-    figure("bits_per_pixel_zstd", Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
-    figure(
+    of_set("bits_per_pixel", Better::Neither, 4, "bits_per_token × tokens / pixels"),
+    of_set("bits_per_pixel_zstd", Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
+    of_set(
         "stability_shift",
         Better::Higher,
         4,
         "share of tokens unchanged when the image moves by one pixel",
     ),
-    figure("stability_jpeg75", Better::Higher, 4, "share of tokens unchanged after JPEG of quality 75"),
-    figure(
+    of_set("stability_jpeg75", Better::Higher, 4, "share of tokens unchanged after JPEG of quality 75"),
+    of_set(
         "stability_flip",
         Better::Higher,
         4,
         "share of tokens unchanged under a horizontal flip, tokens flipped back",
     ),
-    figure(
+    of_set(
         "stability_reencode",
         Better::Higher,
         4,
@@ -126,7 +171,21 @@ pub const DEFINITIONS: &[Definition] = &[
 ];
 
 const fn figure(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
-    Definition { name, better, digits, text }
+    Definition { name, better, over: Over::Neither, least_side: 1, digits, text }
+}
+
+const fn of_set(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
+    Definition { over: Over::Set, ..figure(name, better, digits, text) }
+}
+
+const fn mean(
+    name: &'static str,
+    better: Better,
+    digits: usize,
+    least_side: i64,
+    text: &'static str,
+) -> Definition {
+    Definition { over: Over::Images, least_side, ..figure(name, better, digits, text) }
 }
 
 /// The definition of a figure, if it has one.

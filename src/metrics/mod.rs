@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 
 pub use bootstrap::interval;
 pub use codebook::{CodebookFigures, CodebookUse};
-pub use definition::{Better, DEFINITIONS, Definition, definition};
+pub use definition::{Better, DEFINITIONS, Definition, Over, definition};
 pub use fid::{FeatureStatistics, FrechetError, frechet_distance};
 pub use joint::{JointFigures, JointUse};
 pub use l1::L1;

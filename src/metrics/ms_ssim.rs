@@ -7,7 +7,7 @@ use super::{Absent, ImageMetric};
 use crate::similarity::{SCALES, WINDOW, multi_scale};
 
 /// The least side whose coarsest scale, a sixteenth of it, still holds a window.
-const LEAST_SIDE: i64 = WINDOW << (SCALES.len() - 1);
+pub(super) const LEAST_SIDE: i64 = WINDOW << (SCALES.len() - 1);
 
 /// Multi-scale structural similarity (Wang et al. 2003) over five scales: see [`multi_scale`]; what is negative counts as 0.
 ///

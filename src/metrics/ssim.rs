@@ -5,6 +5,9 @@ use tch::{Kind, Tensor};
 use super::{Absent, ImageMetric};
 use crate::similarity::{Maps, WINDOW, image_mean, maps};
 
+/// The window lies inside the image.
+pub(super) const LEAST_SIDE: i64 = WINDOW;
+
 /// Of bytes.
 pub(super) const RANGE: f64 = 255.0;
 
@@ -22,7 +25,7 @@ impl ImageMetric for Ssim {
     }
 
     fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent> {
-        Absent::under(WINDOW, originals)?;
+        Absent::under(LEAST_SIDE, originals)?;
         // In float32 the variances of flat regions, differences of numbers near 255², would be rounding noise that C2 doesn't hide.
         let Maps { luminance, contrast } =
             maps(&originals.to_kind(Kind::Double), &recons.to_kind(Kind::Double), RANGE);

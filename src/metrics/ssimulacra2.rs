@@ -6,10 +6,15 @@ use tch::{Device, Tensor};
 
 use super::{Absent, ImageMetric};
 
-/// What the crate accepts.
-const LEAST_SIDE: i64 = 8;
+/// Scales of the score, each half the one before, rounded up.
+const SCALES: u32 = 6;
+/// The crate, like the C++ that the authors published, leaves out every scale after one with a side
+/// under 8 pixels, and multiplies what is left with the weights of other scales and channels
+/// (libjxl#4491). So the last scale but one must have 8 pixels a side.
+pub(super) const LEAST_SIDE: i64 = (7 << (SCALES - 2)) + 1;
 
-/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU: 100 for a perfect copy, no lower bound.
+/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU, of images of 113 pixels a side and more:
+/// 100 for a perfect copy, no lower bound.
 #[derive(Debug, Clone, Copy)]
 pub struct Ssimulacra2;
 
@@ -57,26 +62,53 @@ mod tests {
 
     use super::*;
 
+    /// A picture of slopes, `[1, 3, H, W]`, and the same with noise of up to `levels` levels.
+    fn pair(height: usize, width: usize, levels: i32) -> (Tensor, Tensor) {
+        let mut state = 1u32;
+        let (mut original, mut noisy) = (vec![], vec![]);
+        for at in 0..3 * height * width {
+            let (channel, y, x) = (at / (height * width), at / width % height, at % width);
+            let value = ((2 * x + 3 * y + 60 * channel) % 256) as i32;
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = (state >> 16) as i32 % (2 * levels + 1) - levels;
+            original.push(value as u8);
+            noisy.push((value + noise).clamp(0, 255) as u8);
+        }
+        let tensor = |bytes: &[u8]| Tensor::from_slice(bytes).view([1, 3, height as i64, width as i64]);
+        (tensor(&original), tensor(&noisy))
+    }
+
+    fn score((original, recon): (Tensor, Tensor)) -> Result<f64, Absent> {
+        let scores = Ssimulacra2.measure(&original, &recon)?;
+        Ok(Vec::<f64>::try_from(scores).unwrap()[0])
+    }
+
     #[test]
     fn a_copy_scores_100_and_noise_less_the_more_there_is() {
-        tch::manual_seed(0);
-        let image = Tensor::arange(3 * 24 * 40, (Kind::Int, Device::Cpu)).remainder(251).view([1, 3, 24, 40]);
-        let noisy = |levels: i64| {
-            let noise = Tensor::randint(2 * levels + 1, [1, 3, 24, 40], (Kind::Int, Device::Cpu)) - levels;
-            (&image + noise).clamp(0, 255).to_kind(Kind::Uint8)
-        };
-        let originals = image.to_kind(Kind::Uint8).repeat([3, 1, 1, 1]);
-        let recons = Tensor::cat(&[noisy(0), noisy(4), noisy(30)], 0);
-        let scores = Vec::<f64>::try_from(Ssimulacra2.measure(&originals, &recons).unwrap()).unwrap();
+        let scores = [0, 4, 30].map(|levels| score(pair(113, 120, levels)).unwrap());
         assert!(
             (scores[0] - 100.0).abs() < 1e-6 && scores[0] > scores[1] && scores[1] > scores[2],
             "{scores:?}"
         );
     }
 
+    /// As the program scored them before images under 113 pixels were refused.
     #[test]
-    fn absent_under_what_the_crate_accepts() {
-        let image = Tensor::zeros([1, 3, 7, 9], (Kind::Uint8, Device::Cpu));
-        assert_eq!(Ssimulacra2.measure(&image, &image).unwrap_err().0, "images under 8 px a side");
+    fn large_images_have_the_score_that_they_always_had() {
+        for (side, expected) in [(113, 0.0), (128, 0.0), (288, 0.0)] {
+            let found = score(pair(side, side, 12)).unwrap();
+            assert!((found - expected).abs() < 1e-3, "{side}: {found}");
+        }
+    }
+
+    #[test]
+    fn absent_where_there_are_fewer_than_six_scales() {
+        for (height, width) in [(112, 300), (300, 112), (64, 64), (7, 9)] {
+            let absent = score(pair(height, width, 4)).unwrap_err();
+            assert_eq!(absent.0, "images under 113 px a side", "{height}×{width}");
+        }
+        // The sixth scale is there as soon as the fifth has 8 pixels.
+        assert_eq!((0..4).fold(LEAST_SIDE, |side, _| (side + 1) / 2), 8);
+        assert_eq!((0..4).fold(LEAST_SIDE - 1, |side, _| (side + 1) / 2), 7);
     }
 }

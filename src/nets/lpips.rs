@@ -44,7 +44,7 @@ impl fmt::Display for Backbone {
 impl Backbone {
     /// The least height and width of images, in pixels.
     #[must_use]
-    pub fn min_side(self) -> i64 {
+    pub const fn min_side(self) -> i64 {
         match self {
             Self::Alex => alexnet::MIN_SIDE,
             Self::Vgg => vgg16::MIN_SIDE,

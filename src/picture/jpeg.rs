@@ -19,7 +19,7 @@ pub(super) use self::layout::Colours;
 
 use self::layout::{Component, Layout};
 use super::memory::Permit;
-use super::{DecodeOptions, Decoded, Picture, PictureError, exif, turn};
+use super::{DecodeOptions, Decoded, Picture, PictureError, Traits, exif, turn};
 
 /// The largest side that a JPEG header can declare.
 const MAX_SIDE: usize = 65535;
@@ -52,7 +52,8 @@ pub(super) fn piece(bytes: &[u8], colours: Colours, most: (u32, u32)) -> Result<
 
 fn finish(rgb: RgbImage, turned: Orientation, permit: Permit) -> Decoded {
     let image = turn(DynamicImage::ImageRgb8(rgb), turned);
-    Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit)
+    let traits = Traits { transparent: false, lossy: true };
+    Decoded::new(Picture::from_rgb8(image.into_rgb8()), traits, permit)
 }
 
 /// The most bytes that decoding holds at once, apart from small amounts: the copy of the file

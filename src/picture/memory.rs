@@ -79,13 +79,29 @@ impl Drop for Permit {
 /// [`Decoded::release`] before it decodes another picture, or it may wait for itself.
 pub struct Decoded {
     picture: Picture,
+    traits: Traits,
     _permit: Permit,
 }
 
+/// What a picture's file says beyond its pixels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Whether a pixel shows the background.
+    pub transparent: bool,
+    /// Whether the file's format loses detail: JPEG, GIF with its 256 colours, lossy WebP.
+    pub lossy: bool,
+}
+
 impl Decoded {
-    pub(super) fn new(picture: Picture, mut permit: Permit) -> Self {
+    pub(super) fn new(picture: Picture, traits: Traits, mut permit: Permit) -> Self {
         permit.shrink_to(picture.rgb.len() as u64);
-        Self { picture, _permit: permit }
+        Self { picture, traits, _permit: permit }
+    }
+
+    /// What its file says beyond its pixels.
+    #[must_use]
+    pub fn traits(&self) -> Traits {
+        self.traits
     }
 
     /// The picture, which no longer counts towards the budget.

@@ -26,7 +26,7 @@ use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat, RgbImage
 use jpeg_encoder::{ColorType, SamplingFactor};
 use tch::{Device, Kind, TchError, Tensor};
 
-pub use memory::Decoded;
+pub use memory::{Decoded, Traits};
 pub use sheet::sheet;
 
 use self::memory::Permit;

@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::flatten::flatten;
-use super::{DecodeOptions, Decoded, FORMATS, PictureError, exif, gif, png, turn, webp};
+use super::{DecodeOptions, Decoded, FORMATS, PictureError, Traits, exif, gif, png, turn, webp};
 
 /// What a decoder may allocate whatever the size of the picture: metadata, tables, row buffers.
 const FIXED_BYTES: u64 = 64 << 20;
@@ -48,7 +48,13 @@ pub(super) fn decode(
     let permit = options.reserve(bytes.len() as u64 + pixels * per_pixel)?;
     let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
     let image = if format == ImageFormat::Bmp { opaque_if_unseen(image) } else { image };
-    Ok(Decoded::new(flatten(turn(image, turned), options.background), permit))
+    let (picture, transparent) = flatten(turn(image, turned), options.background);
+    let lossy = match format {
+        ImageFormat::Gif => true,
+        ImageFormat::WebP => webp::is_lossy(&bytes),
+        _ => false,
+    };
+    Ok(Decoded::new(picture, Traits { transparent, lossy }, permit))
 }
 
 /// The most bytes per pixel that are in use between decoding the image and the finished picture.

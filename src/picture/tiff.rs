@@ -11,7 +11,7 @@ use tiff::tags::Tag;
 use tiff::{TiffError, TiffFormatError};
 
 use self::samples::{Ink, Samples};
-use super::{DecodeOptions, Decoded, Picture, PictureError, exif, jpeg, turn};
+use super::{DecodeOptions, Decoded, Picture, PictureError, Traits, exif, jpeg, turn};
 
 /// What a decoder may allocate besides the pixels, such as tables and strips.
 const FIXED_BYTES: usize = 64 << 20;
@@ -53,8 +53,9 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     limits.decoding_buffer_size = room.saturating_add(FIXED_BYTES);
     limits.intermediate_buffer_size = room.saturating_add(FIXED_BYTES);
     let mut tiff = tiff.with_limits(limits);
-    let rgb = match number(&mut tiff, Tag::Compression)?.unwrap_or(1) {
-        JPEG => jpeg_pieces(bytes, &mut tiff)?,
+    let compression = number(&mut tiff, Tag::Compression)?.unwrap_or(1);
+    let (rgb, transparent) = match compression {
+        JPEG => (jpeg_pieces(bytes, &mut tiff)?, false),
         compression => {
             check_compression(compression)?;
             read_samples(&mut tiff, options.background)?
@@ -63,7 +64,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     let rgb =
         image::RgbImage::from_raw(width, height, rgb).ok_or_else(|| broken("its pixels are too few"))?;
     let image = turn(DynamicImage::ImageRgb8(rgb), turned);
-    Ok(Decoded::new(Picture::from_rgb8(image.into_rgb8()), permit))
+    let traits = Traits { transparent, lossy: compression == JPEG };
+    Ok(Decoded::new(Picture::from_rgb8(image.into_rgb8()), traits, permit))
 }
 
 /// Refuses compressions that the decoder lacks, by name.
@@ -120,7 +122,8 @@ fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
 /// `InkSet`.
 const INK_SET: u16 = 332;
 
-fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<Vec<u8>, PictureError> {
+/// As [`Samples::rgb`].
+fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<(Vec<u8>, bool), PictureError> {
     let ink = ink(tiff)?;
     let count = usize::from(number(tiff, Tag::SamplesPerPixel)?.unwrap_or(1));
     let used = ink.colours + usize::from(ink.premultiplied.is_some());

@@ -51,6 +51,19 @@ pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureErro
     Ok(Cow::Owned(bytes))
 }
 
+/// Whether its first picture loses detail.
+pub(super) fn is_lossy(bytes: &[u8]) -> bool {
+    let chunks = chunks(bytes);
+    // A frame of an animation has chunks of its own, behind 16 bytes.
+    let inner = chunks.iter().find(|chunk| chunk.kind == *b"ANMF").and_then(|chunk| chunk.data.get(16..));
+    let frame = inner.map(|inner| self::chunks(&[&[0; 12][..], inner].concat()).iter().any(is_vp8));
+    frame.unwrap_or_else(|| chunks.iter().any(is_vp8))
+}
+
+fn is_vp8(chunk: &Chunk) -> bool {
+    chunk.kind == *b"VP8 "
+}
+
 struct Chunk<'a> {
     kind: [u8; 4],
     /// The length that the chunk states.

@@ -9,6 +9,8 @@ use crate::metrics::{Better, DEFINITIONS, Definition};
 /// A figure that at least one arm has.
 pub(super) struct Column {
     pub definition: &'static Definition,
+    /// Whether it is of each evaluation's own images, which differ: then it ranks nothing.
+    pub of_own_images: bool,
     /// One per arm.
     pub cells: Vec<Option<Cell>>,
 }
@@ -53,7 +55,8 @@ fn column(comparison: &Comparison, definition: &'static Definition) -> Option<Co
     let print = |value: f64| number(value, definition.digits);
     let best = present().map(|summary| summary.mean).max_by(|a, b| (sign * a).total_cmp(&(sign * b)))?;
     // What prints alike is a tie: the digits that differ mean nothing.
-    let ranked = definition.better != Better::Neither && present().count() > 1;
+    let of_own_images = comparison.of_own_images.iter().any(|name| name == definition.name);
+    let ranked = definition.better != Better::Neither && present().count() > 1 && !of_own_images;
     let deviations = || present().filter_map(|summary| summary.deviation);
     let spread = deviations().any(|deviation| print(deviation) != print(0.0));
     let cell = |summary: &Summary| {
@@ -62,7 +65,7 @@ fn column(comparison: &Comparison, definition: &'static Definition) -> Option<Co
         Cell { mean, deviation: summary.deviation.filter(|_| spread).map(print), best }
     };
     let cells = summaries.iter().map(|summary| summary.as_ref().map(cell)).collect();
-    Some(Column { definition, cells })
+    Some(Column { definition, of_own_images, cells })
 }
 
 /// A number with `digits` after the point, its thousands set apart by commas.
@@ -140,6 +143,19 @@ mod tests {
         assert_eq!(best(&columns[0]), [true, true, false], "what prints alike is a tie");
         assert_eq!(best(&columns[1]), [false, true, false], "lower is better");
         assert_eq!(best(&columns[2]), [false; 3], "usage ranks nothing");
+    }
+
+    #[test]
+    fn figures_of_sets_that_differ_rank_nothing() {
+        let mut comparison = fixture::comparison(&[
+            ("a", "s", &[json!({"psnr_db": 27.0, "rfid": 3.0})]),
+            ("b", "s", &[json!({"psnr_db": 26.0, "rfid": 2.0})]),
+        ]);
+        assert_eq!(best(&columns(&comparison)[1]), [false, true]);
+        comparison.of_own_images = vec!["rfid".into()];
+        let columns = columns(&comparison);
+        assert_eq!((best(&columns[0]), columns[0].of_own_images), (vec![true, false], false));
+        assert_eq!((best(&columns[1]), columns[1].of_own_images), (vec![false, false], true));
     }
 
     #[test]

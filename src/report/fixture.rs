@@ -13,6 +13,8 @@ pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
             path: format!("arms/{name}/seed-{seed}"),
             figures: figures.as_object().unwrap().clone(),
             failure: None,
+            left_out: vec![],
+            notes: vec![],
         };
         let runs: Vec<Run> = seeds.iter().enumerate().map(run).collect();
         let codebook_size = runs.iter().find_map(|run| run.figures.get("codebook_size")?.as_i64());
@@ -34,6 +36,7 @@ pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
         environment: vec![("pixtok".to_owned(), "0.1.0".to_owned())],
         base_config: "[train]\nsteps = 600\n".to_owned(),
         arms: arms.iter().map(arm).collect(),
+        of_own_images: vec![],
     }
 }
 

@@ -34,7 +34,10 @@ pub(super) const GROUPS: &[Group] = &[
             "perplexity_joint",
         ],
     ),
-    group("What was evaluated", &["images", "perfect_images", "tokens", "codebooks", "codebook_size"]),
+    group(
+        "What was evaluated",
+        &["images", "images_shared", "perfect_images", "tokens", "codebooks", "codebook_size"],
+    ),
 ];
 
 const fn group(title: &'static str, names: &'static [&'static str]) -> Group {

@@ -43,8 +43,9 @@ pub fn markdown(comparison: &Comparison) -> String {
 fn table(comparison: &Comparison, columns: &[&Column]) -> String {
     let mut head = vec!["arm".to_owned(), "parameters".to_owned()];
     head.extend(columns.iter().map(|column| {
-        let arrow = arrow(column.definition.better);
-        format!("{}{}{arrow}", column.definition.name, if arrow.is_empty() { "" } else { " " })
+        let mark = if column.of_own_images { words::OWN_MARK } else { "" };
+        let signs = [arrow(column.definition.better), mark].map(sign_after).concat();
+        format!("{}{signs}", column.definition.name)
     }));
     let mut text = format!("| {} |\n|---{}|\n", head.join(" | "), "|--:".repeat(head.len() - 1));
     for (at, arm) in comparison.arms.iter().enumerate() {
@@ -61,6 +62,11 @@ fn table(comparison: &Comparison, columns: &[&Column]) -> String {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text
+}
+
+/// A sign after a name, if there is one.
+fn sign_after(sign: &str) -> String {
+    if sign.is_empty() { String::new() } else { format!(" {sign}") }
 }
 
 /// Which direction is the better one, as the heads of columns say it.
@@ -82,11 +88,16 @@ fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     if cells().any(|cell| cell.best) {
         text += "\nBold is the best mean of a column with an arrow; columns without one describe and rank nothing.";
     }
+    if columns.iter().any(|column| column.of_own_images) {
+        text += &format!("\n{}", words::OWN_MEANING);
+    }
     if !text.is_empty() {
         text.push('\n');
     }
     let absences = absences(comparison);
     text += &list("Absent", absences.iter().map(|absence| escape(&absence_words(absence))));
+    text += &list("Left out", words::left_out(comparison).iter().map(|said| escape(&said.line())));
+    text += &list("Notes", words::notes(comparison).iter().map(|said| escape(&said.line())));
     text
 }
 
@@ -105,12 +116,19 @@ fn list(title: &str, items: impl Iterator<Item = String>) -> String {
 /// Text that means nothing to Markdown, on one line. An underscore within a word never does.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut before = ' ';
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        let within = before.is_alphanumeric() && characters.peek().is_some_and(|next| next.is_alphanumeric());
         match c {
             '\n' | '\r' => escaped.push(' '),
-            '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '&' | '#' => escaped.extend(['\\', c]),
+            '_' if within => escaped.push(c),
+            '\\' | '`' | '*' | '_' | '~' | '$' | '[' | ']' | '<' | '>' | '|' | '&' | '#' => {
+                escaped.extend(['\\', c]);
+            }
             c => escaped.push(c),
         }
+        before = c;
     }
     escaped
 }
@@ -119,6 +137,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::super::fixture;
     use super::*;
+    use crate::data::BadSample;
     use serde_json::json;
 
     #[test]
@@ -151,5 +170,43 @@ mod tests {
         }
         assert!(!text.contains("`ms_ssim`"), "what is not shown is not defined");
         assert!(!text.contains("**0.5"), "usage ranks nothing");
+        assert!(!text.contains("Left out") && !text.contains("†"));
+    }
+
+    #[test]
+    fn what_was_left_out_stands_by_name_and_figures_of_sets_are_marked() {
+        let figures = |db: f64, rfid: f64| json!({"psnr_db": db, "rfid": rfid});
+        let mut comparison =
+            fixture::comparison(&[("a", "s", &[figures(30.0, 3.0)]), ("b", "s", &[figures(30.0, 2.0)])]);
+        comparison.of_own_images = vec!["rfid".into()];
+        let reason = "its reconstruction: broken PNG".to_owned();
+        comparison.arms[1].runs[0].left_out = vec![BadSample { name: "_c_.png".into(), reason }];
+        comparison.arms[1].runs[0].notes = vec!["it is *green*".into()];
+        let text = markdown(&comparison);
+        for part in [
+            "| arm | parameters | rfid ↓ † |\n",
+            "| b | 250,123 | 2.00 |\n",
+            "\n† is of each evaluation's own images",
+            "## Left out\n\n- b, seed 0: \\_c\\_.png: its reconstruction: broken PNG\n",
+            "## Notes\n\n- b, seed 0: it is \\*green\\*\n",
+        ] {
+            assert!(text.contains(part), "{part}\nis not in\n{text}");
+        }
+        assert_eq!(text.matches("**30.00**").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn names_mean_nothing_to_markdown() {
+        let cases = [
+            ("psnr_db", "psnr_db"),
+            ("_fast_", "\\_fast\\_"),
+            ("a__b", "a\\_\\_b"),
+            ("~~old~~", "\\~\\~old\\~\\~"),
+            ("$x$ | `y`", "\\$x\\$ \\| \\`y\\`"),
+            ("two\nlines", "two lines"),
+        ];
+        for (text, escaped) in cases {
+            assert_eq!(escape(text), escaped);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::data::BadSample;
 use crate::picture::Picture;
 
 /// The version of `results.json` that this program writes.
@@ -25,6 +26,10 @@ pub struct Comparison {
     pub base_config: String,
     /// In the order of the sweep.
     pub arms: Vec<Arm>,
+    /// Figures of whole sets that are of each evaluation's own images, which differ. They are
+    /// marked and rank nothing.
+    #[serde(default)]
+    pub of_own_images: Vec<String>,
 }
 
 /// One tokenizer of a comparison, with all its seeds.
@@ -53,10 +58,17 @@ pub struct Run {
     pub seed: Option<u64>,
     /// Relative to the comparison's folder, or as the sweep gives it.
     pub path: String,
-    /// The flat object of `pixtok eval --json`; empty when the run failed.
+    /// The flat object of `pixtok eval --json`; empty when the run failed. Means over images are
+    /// over those that all evaluations have.
     pub figures: Map<String, Value>,
     /// Why there are no figures.
     pub failure: Option<String>,
+    /// Images that its evaluation left out.
+    #[serde(default)]
+    pub left_out: Vec<BadSample>,
+    /// What must be known beside its figures, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A figure over seeds.
@@ -119,7 +131,7 @@ mod tests {
 
     fn run(figures: &Value) -> Run {
         let figures = figures.as_object().unwrap().clone();
-        Run { seed: None, path: String::new(), figures, failure: None }
+        Run { seed: None, path: String::new(), figures, failure: None, left_out: vec![], notes: vec![] }
     }
 
     #[test]

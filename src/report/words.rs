@@ -1,5 +1,7 @@
 //! What a comparison says in sentences, made from its data.
 
+use std::collections::HashMap;
+
 use super::columns::{number, summary};
 use super::{Comparison, Run, Summary};
 
@@ -15,6 +17,63 @@ pub(super) fn failures(comparison: &Comparison) -> Vec<Failure<'_>> {
     let runs = comparison.arms.iter().flat_map(|arm| arm.runs.iter().map(move |run| (arm, run)));
     runs.filter_map(|(arm, run)| Some(Failure { arm: &arm.name, run, reason: run.failure.as_deref()? }))
         .collect()
+}
+
+/// What stands at the head of a column of [`Comparison::of_own_images`].
+pub(super) const OWN_MARK: &str = "†";
+
+/// What [`OWN_MARK`] means.
+pub(super) const OWN_MEANING: &str =
+    "† is of each evaluation's own images, which differ by those that are left out, and ranks nothing.";
+
+/// Something that is said of one or several runs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Said {
+    /// `a, seed 0; b`; empty when it is so for every run that was evaluated.
+    pub of: String,
+    pub text: String,
+}
+
+impl Said {
+    /// `a, seed 0: text`.
+    pub(super) fn line(&self) -> String {
+        if self.of.is_empty() { self.text.clone() } else { format!("{}: {}", self.of, self.text) }
+    }
+}
+
+/// The images that were left out, each once for all runs that left it out for the same reason.
+pub(super) fn left_out(comparison: &Comparison) -> Vec<Said> {
+    said(comparison, |run| {
+        run.left_out.iter().map(|sample| format!("{}: {}", sample.name, sample.reason)).collect()
+    })
+}
+
+/// The notes of the runs, each once for all that have it.
+pub(super) fn notes(comparison: &Comparison) -> Vec<Said> {
+    said(comparison, |run| run.notes.clone())
+}
+
+fn said(comparison: &Comparison, of: impl Fn(&Run) -> Vec<String>) -> Vec<Said> {
+    let runs = comparison.arms.iter().flat_map(|arm| arm.runs.iter().map(move |run| (arm, run)));
+    let evaluated: Vec<_> = runs.filter(|(_, run)| run.failure.is_none()).collect();
+    let mut texts: Vec<String> = vec![];
+    let mut of_texts: HashMap<String, Vec<String>> = HashMap::new();
+    for (arm, run) in &evaluated {
+        let seed = run.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+        for text in of(run) {
+            let of = of_texts.entry(text.clone()).or_default();
+            if of.is_empty() {
+                texts.push(text);
+            }
+            of.push(format!("{}{seed}", arm.name));
+        }
+    }
+    let line = |text: String| {
+        let of = of_texts.remove(&text).unwrap_or_default();
+        let of = if of.len() == evaluated.len() { String::new() } else { of.join("; ") };
+        Said { of, text }
+    };
+    texts.into_iter().map(line).collect()
 }
 
 /// What was compared, what came out best, what failed; plain text.
@@ -37,6 +96,10 @@ fn scope(comparison: &Comparison) -> String {
     let images =
         (0..arms.len()).filter_map(|arm| summary(comparison, arm, "images")).map(|images| images.mean);
     words += &span(images, "image").map(|images| format!(", evaluated on {images}")).unwrap_or_default();
+    let shared = (0..arms.len()).find_map(|arm| summary(comparison, arm, "images_shared"));
+    if let Some(shared) = shared {
+        words += &format!("; means over images are over the {} that all have", number(shared.mean, 0));
+    }
     words + "."
 }
 
@@ -62,6 +125,12 @@ fn best(comparison: &Comparison) -> Option<String> {
     };
     let first = ranked.first()?;
     let Some(second) = ranked.get(1) else { return Some(format!("psnr_db: {}.", said(first))) };
+    let printed = |(_, summary): &(usize, Summary)| number(summary.mean, 2);
+    let level = ranked.iter().skip(1).take_while(|other| printed(other) == printed(first));
+    let level: Vec<&str> = level.map(|(arm, _)| comparison.arms[*arm].name.as_str()).collect();
+    if !level.is_empty() {
+        return Some(format!("Best mean psnr_db: {}, level with {}.", said(first), level.join(", ")));
+    }
     let mut words = format!("Best mean psnr_db: {}, then {}", said(first), said(second));
     let gap = first.1.mean - second.1.mean;
     match first.1.deviation.into_iter().chain(second.1.deviation).reduce(f64::max) {
@@ -93,6 +162,7 @@ fn failed(comparison: &Comparison) -> Option<String> {
 mod tests {
     use super::super::fixture;
     use super::*;
+    use crate::data::BadSample;
     use serde_json::{Value, json};
 
     #[test]
@@ -111,9 +181,45 @@ mod tests {
     }
 
     #[test]
+    fn images_that_some_left_out_are_said_once_for_all_that_did() {
+        let figures = |images: i64| json!({"psnr_db": 27.0, "images": images, "images_shared": 8});
+        let mut comparison = fixture::comparison(&[
+            ("a", "s", &[figures(9), figures(8)]),
+            ("b", "s", &[figures(8)]),
+            ("failed", "s", &[json!({})]),
+        ]);
+        comparison.arms[2].runs[0].failure = Some("loss is NaN".into());
+        let broken = |name: &str| BadSample { name: name.into(), reason: "broken PNG".into() };
+        comparison.arms[0].runs[0].left_out = vec![broken("all.png")];
+        comparison.arms[0].runs[1].left_out = vec![broken("all.png"), broken("x.png")];
+        comparison.arms[1].runs[0].left_out = vec![broken("all.png"), broken("x.png")];
+        comparison.arms[1].runs[0].notes = vec!["it is green".into()];
+        let lines: Vec<String> = left_out(&comparison).iter().map(Said::line).collect();
+        assert_eq!(lines, ["all.png: broken PNG", "a, seed 1; b, seed 0: x.png: broken PNG"]);
+        assert_eq!(notes(&comparison)[0].line(), "b, seed 0: it is green");
+        let words = in_short(&comparison);
+        assert!(
+            words.contains("evaluated on 8 to 9 images; means over images are over the 8 that all have."),
+            "{words}"
+        );
+    }
+
+    #[test]
     fn one_arm_of_one_seed_ranks_nothing() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0, "images": 1})])]);
         assert_eq!(in_short(&comparison), "1 arm, 1 seed, evaluated on 1 image. psnr_db: a with 27.00 dB.");
+    }
+
+    #[test]
+    fn what_prints_alike_is_level() {
+        let figures = |db: f64| json!({"psnr_db": db});
+        let comparison = fixture::comparison(&[
+            ("a", "s", &[figures(27.001)]),
+            ("b", "s", &[figures(27.004)]),
+            ("c", "s", &[figures(26.0)]),
+        ]);
+        let words = in_short(&comparison);
+        assert!(words.ends_with("Best mean psnr_db: b with 27.00 dB, level with a."), "{words}");
     }
 
     #[test]

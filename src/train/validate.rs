@@ -67,12 +67,12 @@ impl Trainer {
     fn evaluate_weights(&self) -> Result<Evaluation, TrainError> {
         let eval = &self.parts.eval;
         let val_set = Arc::clone(&self.parts.val_set);
-        let images = eval.images_of(val_set.len());
+        let pictures = evaluate::picture_names(&val_set, eval.bound(), SHEET_PICTURES);
         let loader =
             Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound(), self.parts.device)?;
         let codec = Own { tokenizer: self.parts.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
-        let options = evaluate::Options { device: self.parts.device, pictures: SHEET_PICTURES, images };
+        let options = evaluate::Options { device: self.parts.device, pictures };
         Ok(evaluate(subject, &Measures::cheap(), options)?)
     }
 

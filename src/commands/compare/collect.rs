@@ -3,14 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use serde::Deserialize as _;
 use serde_json::{Map, json};
 
 use super::exhibits::{self, logged};
 use super::job::{Done, Job};
 use super::layout::{self, Layout};
+use super::shared::{Evaluated, share_images};
 use crate::checkpoint::write_atomic;
-use crate::config::RunChange;
+use crate::evaluate::Scores;
 use crate::report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
 use crate::torch::PrecisionChoice;
@@ -26,22 +26,20 @@ pub(super) fn report(
     outcomes: &[Option<String>],
     notes: &[String],
 ) -> Result<String> {
-    let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
-        jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == arm).collect()
-    };
-    let arms = plan.arms.iter().enumerate().map(|(i, planned)| arm(plan, planned, layout, &own(i)));
-    let arms: Vec<Arm> = arms.collect::<Result<_>>()?;
-    let mut notes = notes.to_vec();
-    for arm in &arms {
-        notes.extend(changes(&arm.runs)?.iter().map(|change| format!("{}: {change}", arm.name)));
-    }
+    let all = jobs.iter().zip(outcomes).map(|(job, failure)| evaluated(layout, job, failure.as_deref()));
+    let mut all = all.collect::<Result<Vec<_>>>()?;
+    let of_own_images = share_images(&mut all).into_iter().map(str::to_owned).collect();
+    let arms = plan.arms.iter().enumerate().map(|(i, planned)| {
+        arm(plan, planned, all.extract_if(.., |one| one.arm == i).map(|one| one.run).collect())
+    });
     let comparison = Comparison {
         format_version: FORMAT_VERSION,
         name: plan.name.clone(),
-        protocol: protocol(plan, &notes)?,
+        protocol: protocol(plan, notes)?,
         environment: environment(jobs),
         base_config: plan.base.to_toml()?,
-        arms,
+        arms: arms.collect::<Result<_>>()?,
+        of_own_images,
     };
     let markdown = report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
@@ -50,6 +48,9 @@ pub(super) fn report(
     write("results.csv", &report::csv(&comparison)?)?;
     write("results.md", markdown.as_bytes())?;
     // Last: whatever is wrong with a picture or a log, the figures are there.
+    let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
+        jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == arm).collect()
+    };
     let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
     let (exhibits, originals) = exhibits::exhibits(&arms);
     write("report.html", report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
@@ -62,17 +63,14 @@ pub(super) fn or_base(changes: &[String]) -> Vec<String> {
     if changes.is_empty() { vec!["the base as it is".into()] } else { changes.to_vec() }
 }
 
-fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option<String>)]) -> Result<Arm> {
-    let runs: Vec<Run> =
-        own.iter().map(|(job, failure)| run(layout, job, failure.as_deref())).collect::<Result<_>>()?;
+fn arm(plan: &Plan, planned: &PlannedArm, runs: Vec<Run>) -> Result<Arm> {
     let first = |name: &str| runs.iter().find_map(|run| run.figures.get(name)?.as_i64());
     let differences = match &planned.source {
         Source::Trained(config) => config.differences(&plan.base)?,
         Source::Existing { path, .. } => {
             let step = runs.first().and_then(|run| run.figures.get("step")?.as_u64());
             let steps = step.map_or_else(String::new, |step| format!(", trained for {step} steps"));
-            let changes = changes(&runs)?.into_iter();
-            [format!("taken as it is: {}{steps}", path.display())].into_iter().chain(changes).collect()
+            vec![format!("taken as it is: {}{steps}", path.display())]
         }
     };
     Ok(Arm {
@@ -86,30 +84,36 @@ fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option
     })
 }
 
-/// How the settings of a run that was there before changed while it trained, in words.
-fn changes(runs: &[Run]) -> Result<Vec<String>> {
-    let changes = runs.first().and_then(|run| run.figures.get("changes"));
-    let changes: Vec<RunChange> = changes.map_or(Ok(vec![]), Vec::deserialize)?;
-    Ok(changes.iter().map(|change| format!("changed while it trained: {change}")).collect())
-}
-
-fn run(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Run> {
+/// What a job left.
+fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evaluated> {
     let path = job.folder.strip_prefix(layout.out()).unwrap_or(&job.folder).display().to_string();
-    let mut run = Run { seed: job.seed, path, figures: Map::new(), failure: failure.map(str::to_owned) };
-    if failure.is_some() {
-        return Ok(run);
+    let failure = failure.map(str::to_owned);
+    let mut run = Run { seed: job.seed, path, figures: Map::new(), failure, left_out: vec![], notes: vec![] };
+    if run.failure.is_some() {
+        return Ok(Evaluated { arm: job.arm, run, scores: None });
     }
-    let file = layout::evaluation(&job.folder).join("figures.json");
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    run.figures = serde_json::from_str(&text).with_context(|| format!("{} is damaged", file.display()))?;
+    let read = |name: &str| -> Result<(String, Vec<u8>)> {
+        let file = layout::evaluation(&job.folder).join(name);
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok((format!("{} is damaged", file.display()), bytes))
+    };
+    let (damaged, text) = read("figures.json")?;
+    run.figures = serde_json::from_slice(&text).context(damaged.clone())?;
     // Where it lay is said by `path`, for folders of any name.
     run.figures.remove("tokenizer");
+    // They are there where they aren't empty.
+    let mut list = |name: &str| run.figures.remove(name).unwrap_or_else(|| json!([]));
+    let (left_out, notes) = (list("left_out"), list("notes"));
+    run.left_out = serde_json::from_value(left_out).context(damaged.clone())?;
+    run.notes = serde_json::from_value(notes).context(damaged)?;
     let mut speeds: Vec<f64> = logged(&job.folder, SPEED)?.into_iter().map(|(_, value)| value).collect();
     speeds.sort_by(f64::total_cmp);
     if let Some(median) = speeds.get(speeds.len() / 2) {
         run.figures.insert("train_images_per_sec".into(), json!(median));
     }
-    Ok(run)
+    let (damaged, table) = read("per_image.csv")?;
+    let scores = Scores::from_csv(&table).context(damaged)?;
+    Ok(Evaluated { arm: job.arm, run, scores: Some(scores) })
 }
 
 /// What is the same for all arms, in words, and what is to be noted.

@@ -1,6 +1,7 @@
 //! What the page of a comparison shows beside the figures: curves, counts of codes, pictures. What cannot be read is left
 //! out with a note.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -21,25 +22,47 @@ type Own<'a> = Vec<(&'a Job, &'a Option<String>)>;
 
 /// One exhibit for each arm, and the originals of their pictures.
 pub(super) fn exhibits(arms: &[Own]) -> (Vec<Exhibit>, Vec<Picture>) {
-    let originals = arms.iter().find_map(|own| of_arm(own, "originals")).unwrap_or_default();
-    let exhibits = arms.iter().map(|own| exhibit(own, &originals)).collect();
-    (exhibits, without_names(originals))
+    let shown: Vec<Option<Shown>> = arms.iter().map(of_arm).collect();
+    let originals = shared_originals(&shown);
+    if originals.is_empty() && shown.iter().any(Option::is_some) {
+        note("left out of the page: pictures, none of which is in the evaluation of every arm");
+    }
+    let exhibits = arms.iter().zip(shown).map(|(own, shown)| exhibit(own, shown, &originals)).collect();
+    (exhibits, originals.into_iter().map(|(_, picture)| picture).collect())
 }
 
-fn exhibit(own: &Own, originals: &[(String, Picture)]) -> Exhibit {
-    // An arm that was evaluated on other images, or at another size, has no place in the grid of pictures.
+/// Originals and reconstructions of an arm's first evaluation, by their names.
+struct Shown {
+    originals: BTreeMap<String, Picture>,
+    reconstructions: BTreeMap<String, Picture>,
+}
+
+/// The originals that every arm with pictures has, at one size.
+fn shared_originals(shown: &[Option<Shown>]) -> Vec<(String, Picture)> {
+    let arms: Vec<&Shown> = shown.iter().flatten().collect();
+    let Some(first) = arms.first() else { return vec![] };
     let size = |picture: &Picture| (picture.width, picture.height);
-    let fits = |shown: &Vec<(String, Picture)>| {
-        shown.len() == originals.len()
-            && shown.iter().zip(originals).all(|(a, b)| a.0 == b.0 && size(&a.1) == size(&b.1))
+    let in_all = |(name, picture): &(&String, &Picture)| {
+        let has = |pictures: &BTreeMap<String, Picture>| {
+            pictures.get(*name).is_some_and(|own| size(own) == size(picture))
+        };
+        arms.iter().all(|shown| has(&shown.originals) && has(&shown.reconstructions))
     };
+    let shared = first.originals.iter().filter(in_all);
+    shared.map(|(name, picture)| (name.clone(), picture.clone())).collect()
+}
+
+fn exhibit(own: &Own, shown: Option<Shown>, originals: &[(String, Picture)]) -> Exhibit {
     let counts = first_done(own)
         .and_then(|job| readable(code_counts(&layout::evaluation(&job.folder).join("code_counts.csv"))));
+    let reconstructions = shown.map(|mut shown| {
+        originals.iter().filter_map(|(name, _)| shown.reconstructions.remove(name)).collect()
+    });
     Exhibit {
         // Those of a failed training too: they show how it failed.
         curves: own.iter().filter_map(|(job, _)| readable(curves(&job.folder))).collect(),
         code_counts: counts.unwrap_or_default(),
-        reconstructions: of_arm(own, "reconstructions").filter(fits).map(without_names).unwrap_or_default(),
+        reconstructions: reconstructions.unwrap_or_default(),
     }
 }
 
@@ -47,17 +70,15 @@ fn first_done<'a>(own: &Own<'a>) -> Option<&'a Job> {
     own.iter().find(|(_, failure)| failure.is_none()).map(|(job, _)| *job)
 }
 
-/// The pictures in a folder of an arm's first evaluation.
-fn of_arm(own: &Own, folder: &str) -> Option<Vec<(String, Picture)>> {
-    readable(pictures(&layout::evaluation(&first_done(own)?.folder).join(folder)))
+/// The pictures of an arm's first evaluation.
+fn of_arm(own: &Own) -> Option<Shown> {
+    let evaluation = layout::evaluation(&first_done(own)?.folder);
+    let read = |folder: &str| readable(pictures(&evaluation.join(folder)));
+    Some(Shown { originals: read("originals")?, reconstructions: read("reconstructions")? })
 }
 
 fn readable<T>(read: Result<T>) -> Option<T> {
     read.map_err(|error| note(&format!("left out of the page: {error:#}"))).ok()
-}
-
-fn without_names(pictures: Vec<(String, Picture)>) -> Vec<Picture> {
-    pictures.into_iter().map(|(_, picture)| picture).collect()
 }
 
 fn curves(run: &Path) -> Result<Vec<Curve>> {
@@ -88,7 +109,7 @@ pub(super) fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
 fn code_counts(path: &Path) -> Result<Vec<i64>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let count = |line: &str| -> Result<i64> {
-        let count = line.split_once(',').and_then(|(_, count)| count.parse().ok());
+        let count = line.split(',').nth(1).and_then(|count| count.parse().ok());
         count.with_context(|| format!("{} is damaged: {line:?}", path.display()))
     };
     let mut counts: Vec<i64> = text.lines().skip(1).map(count).collect::<Result<_>>()?;
@@ -96,10 +117,34 @@ fn code_counts(path: &Path) -> Result<Vec<i64>> {
     Ok(counts)
 }
 
-/// In the order of their names.
-fn pictures(folder: &Path) -> Result<Vec<(String, Picture)>> {
+/// By their names.
+fn pictures(folder: &Path) -> Result<BTreeMap<String, Picture>> {
     let files = ImageFolder::open(folder, Split::All)?;
     let picture =
         |i| Ok((files.name(i).into_owned(), read(&files.path(i), &DecodeOptions::default())?.release()));
     (0..files.len()).map(picture).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(names: &[&str], width: usize) -> Option<Shown> {
+        let picture = |value: usize| Picture { width, height: 1, rgb: vec![value as u8; 3 * width] };
+        let pictures = |by: usize| {
+            names.iter().enumerate().map(|(i, &name)| (name.to_owned(), picture(i + by))).collect()
+        };
+        Some(Shown { originals: pictures(0), reconstructions: pictures(100) })
+    }
+
+    #[test]
+    fn pictures_that_all_arms_have_are_shown() {
+        let names = |arms: &[Option<Shown>]| -> Vec<String> {
+            shared_originals(arms).into_iter().map(|(name, _)| name).collect()
+        };
+        // The second arm left out b.
+        assert_eq!(names(&[shown(&["a", "b", "c"], 2), None, shown(&["a", "c"], 2)]), ["a", "c"]);
+        assert!(names(&[shown(&["a"], 2), shown(&["a"], 3)]).is_empty());
+        assert!(names(&[None]).is_empty());
+    }
 }

@@ -1,8 +1,9 @@
 //! `pixtok compare`: tokenizers on equal terms.
 //!
-//! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do, `job` trains and evaluates one arm
-//! with one seed in processes of their own, `queue` runs the jobs, `collect` makes the results of what they left, with
-//! `exhibits` for the page.
+//! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do,
+//! `job` trains and evaluates one arm with one seed in processes of their own, `queue` runs the
+//! jobs, `collect` makes the results of what they left: `shared` says of which images, `exhibits`
+//! is for the page.
 
 mod child;
 mod collect;
@@ -11,6 +12,7 @@ mod job;
 mod jobs;
 mod layout;
 mod queue;
+mod shared;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -39,6 +41,8 @@ use layout::Layout;
 pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let mut plan = Plan::read(&args.sweep)?;
     let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
+    measures::check_size(&args.measures, plan.base.image_size())?;
+    check_new_trainings(&plan, &layout)?;
     let devices = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
     settle_precision(&mut plan, &layout, &devices)?;
     let loss_weights = jobs::loss_weights(&plan, &args.measures.lpips_weights)?;
@@ -82,6 +86,20 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }
     Ok(u8::from(failed > 0))
+}
+
+/// Refuses arms that no new training should begin with, unless they have begun here.
+fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
+    for arm in &plan.arms {
+        let Source::Trained(config) = &arm.source else { continue };
+        if plan.seeds.iter().all(|&seed| open::is_ours(&layout.run(&arm.name, Some(seed)))) {
+            continue;
+        }
+        let fail =
+            |error: ResolveError| SweepError::Arm { name: arm.name.clone(), reason: error.to_string() };
+        config.check_new_training().map_err(fail)?;
+    }
+    Ok(())
 }
 
 /// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or bf16 if it is faster on every
@@ -147,7 +165,7 @@ fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Dev
     for arm in &plan.arms {
         let Source::Existing { path, codebook_size } = &arm.source else { continue };
         let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
-        let codes = subject::try_out(path, val_set, plan.base.image_size(), device);
+        let codes = subject::try_out(path, val_set, &plan.base, device);
         let codes = codes.map_err(|error| fail(format!("{error:#}")))?;
         if codebook_size.is_some() && *codebook_size != codes {
             let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());

@@ -92,7 +92,12 @@ fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> S
         let _ = writeln!(text, "| {} | {value:.digits$} | {better} | {} |", definition.name, definition.text);
     }
     if let Some(best) = &validation.best {
-        let _ = writeln!(text, "\nOf the run's checkpoints it is the best by `{}`.", best.metric);
+        let chosen = if opened.chosen_by.is_some() {
+            " on these very images, and was chosen for that, which flatters the figures"
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "\nOf the run's checkpoints it is the best by `{}`{chosen}.", best.metric);
     }
     text
 }

@@ -252,8 +252,9 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         }
     }
     config.check()?;
-    if !earlier.is_some_and(Earlier::has_checkpoint) {
-        config.check_new_training()?;
+    match earlier.filter(|run| run.has_checkpoint()) {
+        Some(run) => check_best_metric(&config, run)?,
+        None => config.check_new_training()?,
     }
     if earlier.is_none() {
         images::note_validation(args, &of_config, &config);
@@ -268,6 +269,19 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
         init::from_nothing(&config)?;
     }
     Ok(config)
+}
+
+/// Refuses another best metric that the images are too small for. The run's own is only told.
+fn check_best_metric(config: &Config, earlier: &Earlier) -> Result<()> {
+    match config.check_best_metric() {
+        Err(error) if config.train.best_metric == earlier.config.train.best_metric => {
+            note(&format!(
+                "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
+            ));
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
 }
 
 /// From when on the discriminator takes part, in words.

@@ -63,7 +63,7 @@ fn values_of(value: tiff::decoder::ifd::Value) -> Vec<f64> {
 
 impl Samples {
     /// Scales each value from its range to 0…1, composites alpha over the background and rounds
-    /// once.
+    /// once. Also tells whether a pixel shows the background.
     ///
     /// # Errors
     /// When it is unclear which value is white.
@@ -71,11 +71,11 @@ impl Samples {
         &self,
         stated: Option<(f64, f64)>,
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         let (width, height) = self.size;
         let bits = self.bits;
         if let Some(rgb) = self.as_they_are() {
-            return Ok(rgb);
+            return Ok((rgb, false));
         }
         let full = |bits: u64| (0.0, ((1u64 << bits) - 1) as f64);
         match &self.buffer {
@@ -158,7 +158,7 @@ impl Samples {
         stated: Option<(f64, f64)>,
         sign: &str,
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         let Some(range) = stated else {
             let bits = self.bits;
             return Err(unsupported(&format!(
@@ -176,7 +176,7 @@ impl Samples {
         count: usize,
         stated: Option<(f64, f64)>,
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         // Some files state the smallest and largest values that occur. A range within 0…1 is
         // therefore ignored.
         let range = stated.filter(|(least, largest)| *least < 0.0 || *largest > 1.0).unwrap_or((0.0, 1.0));
@@ -216,7 +216,7 @@ impl Samples {
         count: usize,
         (least, largest): (f64, f64),
         background: [u8; 3],
-    ) -> Result<Vec<u8>, PictureError> {
+    ) -> Result<(Vec<u8>, bool), PictureError> {
         let pixels = self.size.0 * self.size.1;
         let used = self.ink.colours + usize::from(self.ink.premultiplied.is_some());
         let needed = if self.planar { used * pixels } else { self.pitch * pixels };
@@ -249,6 +249,7 @@ impl Samples {
                 rgb.push((255.0 * mixed).round() as u8);
             }
         }
-        Ok(rgb)
+        let transparent = self.ink.premultiplied.is_some() && (0..pixels).any(|pixel| alpha(pixel) < 1.0);
+        Ok((rgb, transparent))
     }
 }

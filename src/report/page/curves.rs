@@ -7,6 +7,7 @@ use super::super::plot::Axis;
 use super::super::style::Looks;
 use super::super::{Comparison, Exhibit};
 use super::panels::{Line, Panel, Setting, panels};
+use super::sizes::own_images;
 
 /// The most points of a line: more than a plot has pixels for would only make the page long.
 const MOST_POINTS: u64 = 160;
@@ -167,7 +168,8 @@ pub(super) fn histograms(comparison: &Comparison, looks: &Looks, exhibits: &[Exh
     let drawn = lines.iter().map(|line| line.arm).collect();
     let caption = format!(
         "Each code that occurs in the evaluated images, from the most frequent to the rarest, in the first run of each \
-         arm. The flatter a line, the more evenly its codes are used; where it ends is how many are used at all{}",
+         arm. The flatter a line, the more evenly its codes are used; where it ends is how many are used at all{}{}",
+        own_images(comparison, "usage"),
         without("Without tokens", comparison, &drawn)
     );
     Some(Figure { title: "Code frequencies".to_owned(), caption, panels })

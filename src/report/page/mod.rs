@@ -32,6 +32,11 @@ struct Page<'a> {
     spread: bool,
     ranked: bool,
     absences: Vec<String>,
+    /// What the mark of a column of figures of each evaluation's own images means; empty where
+    /// there is none.
+    own_images: &'static str,
+    left_out: Vec<String>,
+    notes: Vec<String>,
     sizes: Vec<Panel>,
     curves: Vec<Figure>,
     /// Whether the curves are of one series, so that they stand side by side.
@@ -71,6 +76,9 @@ pub fn html(
         spread: cells().any(|cell| cell.deviation.is_some()),
         ranked: cells().any(|cell| cell.best),
         absences: absences(comparison).iter().map(absence_words).collect(),
+        own_images: if columns.iter().any(|column| column.of_own_images) { words::OWN_MEANING } else { "" },
+        left_out: words::left_out(comparison).iter().map(words::Said::line).collect(),
+        notes: words::notes(comparison).iter().map(words::Said::line).collect(),
         sizes: sizes::sizes(comparison, &looks).into_iter().chain(sizes::rate(comparison, &looks)).collect(),
         single: curves.iter().all(|figure| figure.panels.len() == 1),
         curves,

@@ -60,7 +60,14 @@ fn size_panel(comparison: &Comparison, looks: &Looks, figure: &str, title: &str)
     if !even.is_empty() {
         note += "; the grey dashes are usage_expected_uniform, that of as many tokens drawn evenly";
     }
+    note += &own_images(comparison, figure);
     Some(Panel { title: title.to_owned(), key: String::new(), svg, note: note + "." })
+}
+
+/// The end of a sentence, where a figure is of each evaluation's own images.
+pub(super) fn own_images(comparison: &Comparison, figure: &str) -> String {
+    let own = comparison.of_own_images.iter().any(|name| name == figure);
+    if own { "; of each evaluation's own images, which differ".to_owned() } else { String::new() }
 }
 
 /// Bits per pixel against psnr_db: as the codebook's size says, and as a file of tokens takes under zstd.
@@ -93,15 +100,15 @@ pub(super) fn rate(comparison: &Comparison, looks: &Looks) -> Option<Panel> {
     let said = draw(&mut canvas, comparison, looks, &points, "bits_per_pixel");
     let svg = canvas.finish(&format!("Rate against distortion, means over seeds. {said}"));
     let note = if nominals.iter().any(|point| compressed(point.arm).is_some()) {
-        "Filled marks: bits per pixel of all tokens in a file under zstd; hollow marks: as the codebook's size says."
+        "Filled marks: bits per pixel of all tokens in a file under zstd; hollow marks: as the codebook's size says"
     } else {
-        "Bits per pixel as the codebook's size says."
+        "Bits per pixel as the codebook's size says"
     };
     Some(Panel {
         title: "Rate against distortion".to_owned(),
         key: String::new(),
         svg,
-        note: note.to_owned(),
+        note: format!("{note}{}.", own_images(comparison, "bits_per_pixel_zstd")),
     })
 }
 

@@ -4,7 +4,7 @@ use super::super::columns::{Cell, Column, number};
 use super::super::groups::GROUPS;
 use super::super::markdown::arrow;
 use super::super::style::{Look, Looks};
-use super::super::{Arm, Comparison};
+use super::super::{Arm, Comparison, words};
 use super::panels::key;
 
 /// A narrow table of one group of figures, a row for each arm.
@@ -19,6 +19,8 @@ pub(super) struct Head {
     pub name: Breakable,
     /// Which direction is better.
     pub arrow: &'static str,
+    /// That it is of each evaluation's own images; may be empty.
+    pub mark: &'static str,
     pub meaning: &'static str,
 }
 
@@ -56,6 +58,7 @@ fn table(comparison: &Comparison, looks: &Looks, title: &'static str, columns: &
     let heads = columns.iter().map(|column| Head {
         name: Breakable(column.definition.name.split_inclusive('_').collect()),
         arrow: arrow(column.definition.better),
+        mark: if column.of_own_images { words::OWN_MARK } else { "" },
         meaning: column.definition.text,
     });
     let cells: Vec<_> = columns.iter().map(|column| cells(column)).collect();

@@ -1,5 +1,6 @@
 use super::super::fixture;
 use super::*;
+use crate::data::BadSample;
 use crate::picture::Picture;
 use serde_json::{Value, json};
 
@@ -138,6 +139,27 @@ fn what_has_no_tokens_curves_or_figures_is_shown_with_what_it_has() {
     check(&bare);
     for absent in ["id=\"training\"", "id=\"codes\"", "id=\"pictures\"", "href=\"#pictures\""] {
         assert!(!bare.contains(absent), "{absent}");
+    }
+}
+
+#[test]
+fn what_was_left_out_stands_by_name_and_figures_of_sets_are_marked() {
+    let mut comparison = arms(2, 1);
+    assert!(!render(&comparison).contains("Left out"));
+    comparison.of_own_images = vec!["usage".into()];
+    let left_out = BadSample { name: "<c>.png".into(), reason: "its reconstruction: broken PNG".into() };
+    comparison.arms[1].runs[0].left_out = vec![left_out];
+    comparison.arms[1].runs[0].notes = vec!["it is green".into()];
+    let page = render(&comparison);
+    check(&page);
+    for part in [
+        "usage&nbsp;†</th>",
+        "<p>† is of each evaluation&#39;s own images",
+        "<p class=\"absent\">Left out:</p>",
+        "<li>kind1-8bit, seed 0: &#60;c&#62;.png: its reconstruction: broken PNG</li>",
+        "<li>kind1-8bit, seed 0: it is green</li>",
+    ] {
+        assert!(page.contains(part), "{part}");
     }
 }
 
