@@ -1,5 +1,6 @@
 //! The command line: types alone, no logic.
 
+mod prepare;
 mod share;
 mod tokens;
 
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use prepare::PREPARE_HELP;
+pub use prepare::{OriginalFit, PrepareArgs};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
 pub use share::{CodebookArgs, ExportArgs};
 use tokens::{DECODE_HELP, ENCODE_HELP};
@@ -43,6 +46,9 @@ pub enum Command {
     /// Pass images through a trained tokenizer and write what comes back
     #[command(after_help = RECONSTRUCT_HELP)]
     Reconstruct(ReconstructArgs),
+    /// Write images as an evaluation sees them, for other programs to reconstruct
+    #[command(after_help = PREPARE_HELP)]
+    Prepare(PrepareArgs),
     /// Turn images into token files that training stacks read
     #[command(after_help = ENCODE_HELP)]
     Encode(EncodeArgs),
@@ -299,7 +305,7 @@ pub struct ReconstructArgs {
     pub sheet: Option<PathBuf>,
 }
 
-/// How reconstructions are named.
+/// How reconstructions and prepared originals are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputNames {
     /// As the original if that ends in .png, else with .png after its name.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -14,7 +13,7 @@ use super::write::{write, write_png};
 use super::{Misuse, measures, note, note_omitted, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
-use crate::data::{BadSamples, Loader};
+use crate::data::BadSamples;
 use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject, evaluate};
 use crate::train::TrainError;
 
@@ -27,9 +26,10 @@ const PICTURES: usize = 8;
 pub(super) fn run(args: &EvalArgs) -> Result<()> {
     prepare(args)?;
     let device = open::compute(&args.model.compute)?;
-    let measured = subject::open(&args.tokenizer, &args.model, device)?;
+    let mut measured = subject::open(&args.tokenizer, &args.model, device)?;
     let images = Images::of(&measured, args)?;
     note_omitted([&*images.dataset]);
+    try_on(&mut measured, &images, device)?;
     let measures = measures::measures(&args.measures, images.count(), device)?;
     let evaluation = measure(&measured, &images, &measures, args, device)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
@@ -68,6 +68,17 @@ fn prepare(args: &EvalArgs) -> Result<()> {
     Ok(())
 }
 
+/// Passes the first batch through a foreign pair, and says what is doubtful of it.
+fn try_on(measured: &mut Measured, images: &Images, device: Device) -> Result<()> {
+    let Measured::Foreign(pair) = measured else { return Ok(()) };
+    let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
+    pair.try_on(&batch?.images.to_device(device), images.batch_size)?;
+    if let Some(words) = pair.range_note() {
+        note(words);
+    }
+    Ok(())
+}
+
 fn measure(
     measured: &Measured,
     images: &Images,
@@ -77,10 +88,8 @@ fn measure(
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let options = evaluate::Options { device, pictures, images: images.count() };
-    let loader =
-        || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound, device);
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
-        let loader = loader()?;
+        let loader = images.loader(device)?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)
     };
     match measured {
@@ -108,7 +117,7 @@ fn measure(
             }
             let decode = images.data.decode_options();
             let pairs = if args.protocol.is_some() {
-                Pairs::prepared(loader()?, found, decode, device)
+                Pairs::prepared(images.loader(device)?, found, decode, device)
             } else {
                 Pairs::whole(&images.dataset, images.batch_size, found, decode, device)
             };
@@ -159,6 +168,11 @@ fn flat(
         put("weights", json!(args.model.weights.name()));
         put("parameters", json!(opened.parameters));
         put("precision", json!(args.model.precision));
+    }
+    if let Measured::Foreign(pair) = measured
+        && let Some(words) = pair.range_note()
+    {
+        put("output_range_note", json!(words));
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

@@ -5,8 +5,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::Misuse;
 use crate::checkpoint::write_atomic;
 use crate::picture::Picture;
+
+/// Makes a folder for images, or takes an empty one: their names are often those of the originals, which nothing must replace.
+pub(super) fn make_empty(out: &Path) -> Result<()> {
+    let context = || format!("cannot make the folder {}", out.display());
+    fs::create_dir_all(out).with_context(context)?;
+    if fs::read_dir(out).with_context(context)?.next().is_some() {
+        return Err(
+            Misuse(format!("{} is not empty; give a new folder for the images", out.display())).into()
+        );
+    }
+    Ok(())
+}
 
 /// A picture as PNG, with the folders it lies in.
 pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {

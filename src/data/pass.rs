@@ -82,6 +82,12 @@ fn too_few(assembler: &mut Assembler) -> DataError {
     }
 }
 
+/// Which of `total` images is at `place` when only `images` of them are evaluated, spread evenly.
+#[must_use]
+pub fn spread(place: usize, images: usize, total: usize) -> usize {
+    (place as u128 * total as u128 / images as u128) as usize
+}
+
 /// One pass over `images` images, spread evenly over the data set, in index order.
 pub(super) struct EvalPass {
     images: usize,
@@ -102,8 +108,9 @@ impl EvalPass {
     fn fill(&mut self, assembler: &mut Assembler) {
         while assembler.room() > 0 && self.position < self.images && !assembler.stopped() {
             let end = self.images.min(self.position + assembler.room());
-            let spread = |k: usize| (k as u128 * assembler.images() as u128 / self.images as u128) as usize;
-            let images: Vec<usize> = (self.position..end).map(spread).collect();
+            let total = assembler.images();
+            let images: Vec<usize> =
+                (self.position..end).map(|place| spread(place, self.images, total)).collect();
             // Evaluation makes no random choice.
             assembler.add(&images, |_| Seed(0));
             self.position = end;
