@@ -22,8 +22,8 @@ pub struct PrepareArgs {
     /// model.safetensors, or an adapter (.toml) of a TorchScript pair
     #[arg(value_name = "CONFIG_OR_RUN")]
     pub recipe: PathBuf,
-    /// Images: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such [default: the
-    /// config's validation images]
+    /// Images: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such [default:
+    /// the config's validation images]
     #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
     /// Which of the images of --data
@@ -32,9 +32,10 @@ pub struct PrepareArgs {
     /// Folder for the images, as PNG; it must be new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// centre: resized and cut at the centre, as in an evaluation; whole: at their own scale, cut at the borders to
-    /// multiples of the downsampling, as `pixtok reconstruct` takes them; scaled: each side scaled to the nearest
-    /// multiple of the downsampling, as `pixtok encode --fit whole` takes them
+    /// centre: resized and cut at the centre, as in an evaluation; whole: at their own scale, cut
+    /// at the borders to multiples of the downsampling, as `pixtok reconstruct` takes them; scaled:
+    /// each side scaled to the nearest multiple of the downsampling, as `pixtok encode --fit whole`
+    /// takes them
     #[arg(long, value_name = "HOW", default_value = "centre")]
     pub fit: OriginalFit,
     /// original: a PNG keeps its name, others have .png after it; png: all have .png after their

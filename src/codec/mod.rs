@@ -97,7 +97,8 @@ fn at_a_time(count: i64) -> String {
         return String::new();
     }
     format!(
-        "; if the pair was traced with another number of images than {count}, give that with --batch-size (eval.batch_size)"
+        "; if the pair was traced with another number of images than {count}, give that with --batch-size \
+         (eval.batch_size)"
     )
 }
 

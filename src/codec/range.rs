@@ -63,7 +63,8 @@ pub(super) fn judge(
     let off = outside(MARGIN);
     if off > FEW {
         return Finding::Doubtful(format!(
-            "{:.1} % of the decoder's values on {words} lie outside {shown} by over 5 % of it ({spanned}); {}",
+            "{:.1} % of the decoder's values on {words} lie outside {shown} by over 5 % of it ({spanned}); \
+             {}",
             100.0 * off,
             remedy(images, originals, stated)
         ));
@@ -76,8 +77,8 @@ pub(super) fn judge(
     });
     let Some(half) = empty else { return Finding::Fits };
     Finding::Doubtful(format!(
-        "on {words} the decoder makes no values in the {} half of its range, {shown} ({spanned}), where {:.0} % of the \
-         originals' are; {}",
+        "on {words} the decoder makes no values in the {} half of its range, {shown} ({spanned}), where \
+         {:.0} % of the originals' are; {}",
         ["dark", "bright"][half],
         100.0 * theirs[half],
         remedy(images, originals, stated)

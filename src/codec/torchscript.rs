@@ -33,8 +33,8 @@ struct Form {
 }
 
 impl TorchScript {
-    /// Loads the pair that `adapter`, read from the file `path`, describes. Before anything else, images go through
-    /// it in [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
+    /// Loads the pair that `adapter`, read from the file `path`, describes. Before anything else,
+    /// images go through it in [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
     ///
     /// # Errors
     /// [`AdapterError`]: a value out of its range, or a file that is no TorchScript.
@@ -47,15 +47,16 @@ impl TorchScript {
         Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, range_note: None })
     }
 
-    /// Passes the first images through the pair, which shows how it makes indices, whether it takes any number of
-    /// images at a time or only `batch_size`, and whether its decoder keeps to the range that the adapter states.
+    /// Passes the first images through the pair, which shows how it makes indices, whether it takes
+    /// any number of images at a time or only `batch_size`, and whether its decoder keeps to the
+    /// range that the adapter states.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` uint8, on the pair's device, B from 1 to `batch_size`.
     ///
     /// # Errors
-    /// [`AdapterError::Disagrees`]: shapes, indices or a range that are not as the adapter says, or modules that do
-    /// not take so many images at a time.
+    /// [`AdapterError::Disagrees`]: shapes, indices or a range that are not as the adapter says, or
+    /// modules that do not take so many images at a time.
     pub fn try_on(&mut self, images: &Tensor, batch_size: usize) -> Result<(), AdapterError> {
         self.first(images, "the first images", batch_size)
     }
@@ -89,11 +90,13 @@ impl TorchScript {
             Err(error) => Err(error),
         };
         let (form, made) = tried.map_err(|error| {
-            let others = std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|&count| count < full);
+            let others =
+                std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|&count| count < full);
             let takes = others.into_iter().find(|&count| attempt(given.min(count), Some(count)).is_ok());
             self.disagreement(match takes {
                 Some(count) => format!(
-                    "the pair takes {count} image(s) at a time, not {full}; give --batch-size {count} (eval.batch_size)"
+                    "the pair takes {count} image(s) at a time, not {full}; give --batch-size {count} \
+                     (eval.batch_size)"
                 ),
                 None => error.to_string(),
             })
@@ -118,7 +121,8 @@ impl TorchScript {
         AdapterError::Disagrees { path: self.path.clone(), disagreement }
     }
 
-    /// The form of the indices of these images, and what the decoder makes of them, `[B, 3, H, W]` in its own range.
+    /// The form of the indices of these images, and what the decoder makes of them, `[B, 3, H, W]`
+    /// in its own range.
     fn attempt(&self, images: &Tensor, batch: Option<i64>) -> Result<(Form, Tensor), CodecError> {
         let all = filled(images, batch);
         let raw = self.raw_indices(&all)?;

@@ -76,8 +76,8 @@ pub(super) fn is_inside(name: &Path) -> bool {
     name.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Refuses files of which two are one. `file` says of each of `count` what it is made of, in words, and where it goes; `what`
-/// they are, as in `reconstruction`.
+/// Refuses files of which two are one. `file` says of each of `count` what it is made of, in words,
+/// and where it goes; `what` they are, as in `reconstruction`.
 pub(super) fn refuse_clashes(
     what: &str,
     count: usize,
@@ -88,14 +88,16 @@ pub(super) fn refuse_clashes(
         let words = match names.add(&target) {
             Ok(()) => continue,
             Err(Clash::Same(earlier)) => format!(
-                "the {what}s of {} and {source} would both be {}; give --names png, which puts .png after every name",
+                "the {what}s of {} and {source} would both be {}; give --names png, which puts .png after \
+                 every name",
                 file(earlier).0,
                 target.display()
             ),
             Err(Clash::Folder(earlier)) => {
                 let (first, first_target) = file(earlier);
                 format!(
-                    "the {what}s of {first} and {source} would be {} and {}, one inside the other; rename one of the images",
+                    "the {what}s of {first} and {source} would be {} and {}, one inside the other; rename \
+                     one of the images",
                     first_target.display(),
                     target.display()
                 )

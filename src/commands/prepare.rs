@@ -74,7 +74,7 @@ impl Recipe {
         if path.is_dir() {
             if !open::is_ours(path) {
                 return Err(Misuse(format!(
-                    "{} holds neither a run nor a model, for it has no {}; give a config or a folder that has one",
+                    "{} holds neither a run nor a model, for it has no {}; give a config or another folder",
                     path.display(),
                     open::CONFIG
                 ))
@@ -160,7 +160,8 @@ impl Originals<'_> {
         refuse_clashes("original", self.count, |place| self.file(place))
     }
 
-    /// Decodes, prepares and writes the images, several at a time; in their order, what became of each.
+    /// Decodes, prepares and writes the images, several at a time; in their order, what became of
+    /// each.
     fn write(&self, prepare: &Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
         let one = |place: usize| -> Result<Outcome> {

@@ -69,8 +69,8 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     print(&format!("{written} reconstruction(s) in {}\n", out.display()))?;
     if cut > 0 {
         note(&format!(
-            "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok eval`, \
-             `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
+            "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok \
+             eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
             args.tokenizer.display()
         ));
     }

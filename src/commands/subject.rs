@@ -81,8 +81,9 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes images of this (height, width) through it, a foreign pair `batch_size` at a
-/// time, or looks for the reconstructions of `dataset`; says how many codes each of its codebooks has, if it has any.
+/// Opens something to see that it can be, passes images of this (height, width) through it, a
+/// foreign pair `batch_size` at a time, or looks for the reconstructions of `dataset`; says how
+/// many codes each of its codebooks has, if it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
@@ -152,8 +153,8 @@ impl Images {
     }
 }
 
-/// The images of `data`, or else a config's own validation images: where they are, in words, and at most how many of them are
-/// evaluated. None without either.
+/// The images of `data`, or else a config's own validation images: where they are, in words, and at
+/// most how many of them are evaluated. None without either.
 pub(super) fn choose(
     data: Option<&Path>,
     pick: &PickArgs,

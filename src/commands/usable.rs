@@ -25,8 +25,8 @@ pub(super) enum Usable {
 }
 
 impl Usable {
-    /// Opens a run, a model folder or an adapter. A foreign pair is tried out first, and may want `batch_size` images at a
-    /// time.
+    /// Opens a run, a model folder or an adapter. A foreign pair is tried out first, and may want
+    /// `batch_size` images at a time.
     pub fn open(path: &Path, args: &ModelArgs, batch_size: Option<u32>, device: Device) -> Result<Self> {
         match subject::open(path, args, device)? {
             Measured::Own(opened) => Ok(Self::Own(opened, args.precision)),

@@ -9,7 +9,8 @@ use super::Misuse;
 use crate::checkpoint::write_atomic;
 use crate::picture::Picture;
 
-/// Makes a folder for images, or takes an empty one: their names are often those of the originals, which nothing must replace.
+/// Makes a folder for images, or takes an empty one: their names are often those of the originals,
+/// which nothing must replace.
 pub(super) fn make_empty(out: &Path) -> Result<()> {
     let context = || format!("cannot make the folder {}", out.display());
     fs::create_dir_all(out).with_context(context)?;

@@ -40,7 +40,8 @@ fn stem(name: &str) -> String {
     Path::new(name).with_extension("").to_string_lossy().into_owned()
 }
 
-/// The name without its image endings: prepared, `a.jpg` is `a.jpg.png`, and decoded from tokens `a.png`.
+/// The name without its image endings: prepared, `a.jpg` is `a.jpg.png`, and decoded from tokens
+/// `a.png`.
 fn bare(name: &str) -> String {
     let mut name = name;
     while let Some((rest, ending)) = name.rsplit_once('.')
@@ -63,8 +64,8 @@ pub struct Reconstructions {
 impl Reconstructions {
     /// Finds in `folder` the reconstruction of each original: under its relative name, with `.png`
     /// after it, with another ending, or without any; with its letters composed or apart (Unicode's
-    /// NFC and NFD). Each is taken once, in this order; but where every original has a file with `.png`
-    /// after its name, those are meant. Reads no file.
+    /// NFC and NFD). Each is taken once, in this order; but where every original has a file with
+    /// `.png` after its name, those are meant. Reads no file.
     ///
     /// # Errors
     /// When the folder cannot be used, or an original has no reconstruction or several.
@@ -232,10 +233,11 @@ impl Pairs {
             let size = |picture: &Picture| (picture.width, picture.height);
             if size(&original) != size(&recon) {
                 return Err(EvaluateError::Pairs(format!(
-                    "{name} is {}×{} pixels and its reconstruction {}×{}; give the originals as they were reconstructed: \
-                     `pixtok prepare RUN --data ORIGINALS --out DIR` writes them so, with --fit whole as `pixtok reconstruct` \
-                     cuts them, with --fit scaled as `pixtok encode --fit whole` takes them, else as an evaluation does \
-                     (without --protocol images keep their own sizes)",
+                    "{name} is {}×{} pixels and its reconstruction {}×{}; give the originals as they were \
+                     reconstructed: `pixtok prepare RUN --data ORIGINALS --out DIR` writes them so, with \
+                     --fit whole as `pixtok reconstruct` cuts them, with --fit scaled as `pixtok encode \
+                     --fit whole` takes them, else as an evaluation does (without --protocol images keep \
+                     their own sizes)",
                     original.width, original.height, recon.width, recon.height
                 )));
             }

@@ -10,8 +10,8 @@ use super::manifest::{self, FileEntry, MANIFEST};
 use super::place::{hash_into, hash_of};
 use crate::tokens::{Shard, TokenSet};
 
-/// Reads the files of these shards of a set and compares them with its manifest: in words what differs, if anything
-/// does. Nothing is said of a set without a manifest.
+/// Reads the files of these shards of a set and compares them with its manifest: in words what
+/// differs, if anything does. Nothing is said of a set without a manifest.
 #[must_use]
 pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
     let entries = match manifest::listed(&set.folder) {
@@ -27,18 +27,19 @@ pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
         // Names are the format's: the manifest may be anybody's.
         for name in format.files(shard.place, &layout) {
             let listed = listed.iter().find(|file| file.name == name);
-            if !listed.is_some_and(|listed| files.has(listed, *shard)) {
+            let same = listed.is_some_and(|listed| files.has(listed, *shard));
+            // Shards may share a folder.
+            if !same && !(name.ends_with('/') && changed.contains(&name)) {
                 changed.push(name);
             }
         }
     }
-    changed.dedup();
     let first = changed.first()?;
-    let others = changed.len() - 1;
-    let others = if others > 0 { format!(" and {others} other(s)") } else { String::new() };
+    let more = if changed.len() > 1 { ", …" } else { "" };
     Some(format!(
-        "{first}{others} in {} differ from what {MANIFEST} lists, so they were changed after they were made: where rows or keys \
-         are in another order, an image has another's key",
+        "{} file(s) in {} are not what {MANIFEST} lists ({first}{more}): they were changed after they were \
+         made, and if rows or keys are in another order, images have each other's keys",
+        changed.len(),
         set.folder.display()
     ))
 }

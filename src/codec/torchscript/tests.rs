@@ -51,10 +51,8 @@ impl Pair {
     }
 
     fn load(&self, keys: &str) -> TorchScript {
-        let text = format!(
-            "encoder = \"encoder.pt\"\ndecoder = \"decoder.pt\"\ncodebook_size = 256\ndownsample = {FACTOR}\nimage_size = \
-             32\n{keys}"
-        );
+        let files = "encoder = \"encoder.pt\"\ndecoder = \"decoder.pt\"\n";
+        let text = format!("{files}codebook_size = 256\ndownsample = {FACTOR}\nimage_size = 32\n{keys}");
         let path = self.folder.path().join("adapter.toml");
         fs::write(&path, &text).unwrap();
         TorchScript::load(toml::from_str(&text).unwrap(), &path, Device::Cpu).unwrap()
