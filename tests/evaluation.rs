@@ -170,7 +170,7 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     scratch.train("run", &[]);
     let val = text(&scratch.path("val"));
     for (keys, parts) in [
-        ("codebook_size = 1000\ndownsample = 4\n", &["[1, 16, 16]", "downsample 4"][..]),
+        ("codebook_size = 1000\ndownsample = 4\n", &["[3, 16, 16]", "downsample 4"][..]),
         ("codebook_size = 1000\ndownsample = 3\n", &["image_size is 32", "multiple of downsample"]),
         ("codebook_size = 1\ndownsample = 2\n", &["codebook_size is 1", "2 or more"]),
         ("codebook_size = 7\ndownsample = 2\n", &["indices from", "codebook_size 7"]),
