@@ -172,7 +172,7 @@ fn flat(
     if let Measured::Foreign(pair) = measured
         && let Some(words) = pair.range_note()
     {
-        put("output_range_note", json!(words));
+        put("notes", json!([words]));
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

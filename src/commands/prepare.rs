@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::names::{is_inside, png_of, refuse_clashes};
 use super::write::{make_empty, write_png};
@@ -11,7 +11,7 @@ use super::{Misuse, note, note_omitted, open, print, subject};
 use crate::cli::{OriginalFit, PrepareArgs};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml};
-use crate::data::{self, BadSample, Dataset, Fit, Prepare, spread};
+use crate::data::{self, BadSample, Dataset, Fit, Prepare};
 use crate::evaluate::EvaluateError;
 
 /// What says how images are prepared.
@@ -39,7 +39,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
         })?;
     note_omitted([&dataset]);
     let prepare = Prepare::new(&recipe.data(), recipe.fit(args.fit)?);
-    let originals = Originals { count: bound.unwrap_or(usize::MAX).min(dataset.len()), dataset, args };
+    let originals = Originals { places: dataset.evaluated(bound).collect(), dataset, args };
     originals.refuse_names()?;
     make_empty(&args.out)?;
     let outcomes = originals.write(&prepare, &recipe.data())?;
@@ -129,44 +129,36 @@ impl Recipe {
 /// The images that are prepared.
 struct Originals<'a> {
     dataset: Dataset,
-    /// So many of them, spread evenly.
-    count: usize,
+    /// Their places in it.
+    places: Vec<usize>,
     args: &'a PrepareArgs,
 }
 
 impl Originals<'_> {
-    fn index(&self, place: usize) -> usize {
-        spread(place, self.count, self.dataset.len())
-    }
-
+    /// The name of the image at a place, and its file.
     fn file(&self, place: usize) -> (String, PathBuf) {
-        let name = self.dataset.name(self.index(place)).into_owned();
+        let name = self.dataset.name(place).into_owned();
         let file = png_of(Path::new(&name), &self.args.out, self.args.names);
         (name, file)
     }
 
     /// Before the work: has each image a file of its own, below the folder?
     fn refuse_names(&self) -> Result<()> {
-        let names = (0..self.count).map(|place| self.dataset.name(self.index(place)));
-        for name in names {
-            if !is_inside(Path::new(&*name)) {
-                return Err(Misuse(format!(
-                    "the name {name:?} leads out of {}; rename the image",
-                    self.args.out.display()
-                ))
-                .into());
-            }
+        let names = self.places.iter().map(|&place| self.dataset.name(place));
+        if let Some(name) = names.into_iter().find(|name| !is_inside(Path::new(&**name))) {
+            let out = self.args.out.display();
+            return Err(Misuse(format!("the name {name:?} leads out of {out}; rename the image")).into());
         }
-        refuse_clashes("original", self.count, |place| self.file(place))
+        refuse_clashes("original", self.places.len(), |i| self.file(self.places[i]))
     }
 
     /// Decodes, prepares and writes the images, several at a time; in their order, what became of
     /// each.
     fn write(&self, prepare: &Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
-        let one = |place: usize| -> Result<Outcome> {
+        let one = |&place: &usize| -> Result<Outcome> {
             let (name, file) = self.file(place);
-            let picture = self.dataset.picture(self.index(place), &options);
+            let picture = self.dataset.picture(place, &options);
             match picture.and_then(|picture| prepare.picture(&picture)) {
                 Ok(image) => {
                     write_png(&file, &image.to_picture())?;
@@ -175,6 +167,6 @@ impl Originals<'_> {
                 Err(reason) => Ok(Outcome::Bad(BadSample { name, reason })),
             }
         };
-        (0..self.count).into_par_iter().map(one).collect()
+        self.places.par_iter().map(one).collect()
     }
 }

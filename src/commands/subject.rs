@@ -81,16 +81,16 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes images of this (height, width) through it, a
-/// foreign pair `batch_size` at a time, or looks for the reconstructions of `dataset`; says how
-/// many codes each of its codebooks has, if it has any.
+/// Opens something to see that it can be, passes images of the `protocol`'s size through it, a foreign pair as many at a time
+/// as the protocol says, or looks for the reconstructions of `dataset`; says how many codes each of its codebooks has, if it
+/// has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
-    (height, width): (i64, i64),
-    batch_size: usize,
+    protocol: &Config,
     device: Device,
 ) -> Result<Option<i64>> {
+    let (height, width) = protocol.image_size();
     let compute = ComputeArgs { device: DeviceChoice::Auto, threads: None };
     let args =
         ModelArgs { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32, compute };
@@ -110,6 +110,7 @@ pub(super) fn try_out(
     match open(path, &args, device)? {
         Measured::Own(opened) => through(&Own { tokenizer: &opened.tokenizer, precision: args.precision }),
         Measured::Foreign(mut pair) => {
+            let batch_size = protocol.eval.batch_size;
             pair.try_on_ramp(batch_size, (height, width), batch_size, device)?;
             Ok(Some(pair.vocabulary().size))
         }

@@ -41,7 +41,6 @@ pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
 pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, Cursor, Loader};
-pub use pass::spread;
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
 pub use samples::{Classes, Encoded, Sample, SampleSet, SampleStream, Selection};

@@ -82,10 +82,9 @@ fn too_few(assembler: &mut Assembler) -> DataError {
     }
 }
 
-/// Which of `total` images is at `place` when only `images` of them are evaluated, spread evenly.
-#[must_use]
-pub fn spread(place: usize, images: usize, total: usize) -> usize {
-    (place as u128 * total as u128 / images as u128) as usize
+/// The place in a data set of `total` images of the `k`-th of `images`, at most as many, that are spread evenly over it.
+pub(super) fn spread(k: usize, images: usize, total: usize) -> usize {
+    (k as u128 * total as u128 / images as u128) as usize
 }
 
 /// One pass over `images` images, spread evenly over the data set, in index order.
@@ -109,8 +108,7 @@ impl EvalPass {
         while assembler.room() > 0 && self.position < self.images && !assembler.stopped() {
             let end = self.images.min(self.position + assembler.room());
             let total = assembler.images();
-            let images: Vec<usize> =
-                (self.position..end).map(|place| spread(place, self.images, total)).collect();
+            let images: Vec<usize> = (self.position..end).map(|k| spread(k, self.images, total)).collect();
             // Evaluation makes no random choice.
             assembler.add(&images, |_| Seed(0));
             self.position = end;

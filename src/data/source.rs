@@ -9,6 +9,7 @@ use super::DataError;
 use super::cache::{Cache, Kept};
 use super::fingerprint::Fingerprint;
 use super::folder::ImageFolder;
+use super::pass::spread;
 use super::samples::{Found, Selection, recognise};
 use super::shards::Shards;
 use super::tables::TableRows;
@@ -136,6 +137,13 @@ impl Dataset {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The places of the images that an evaluation of at most `max_images` takes: spread evenly, in order.
+    pub fn evaluated(&self, max_images: Option<usize>) -> impl ExactSizeIterator<Item = usize> + use<> {
+        let total = self.len();
+        let images = max_images.unwrap_or(total).min(total);
+        (0..images).map(move |k| spread(k, images, total))
     }
 
     /// The name of image `index`: its path relative to the folder, or the file name of its tar, `/`

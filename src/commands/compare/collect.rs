@@ -63,9 +63,7 @@ fn arm(plan: &Plan, planned: &PlannedArm, layout: &Layout, own: &[(&Job, &Option
         Source::Existing { path, .. } => {
             let step = runs.first().and_then(|run| run.figures.get("step")?.as_u64());
             let steps = step.map_or_else(String::new, |step| format!(", trained for {step} steps"));
-            let note = runs.iter().find_map(|run| run.figures.get("output_range_note")?.as_str());
-            let taken = format!("taken as it is: {}{steps}", path.display());
-            [Some(taken), note.map(str::to_owned)].into_iter().flatten().collect()
+            vec![format!("taken as it is: {}{steps}", path.display())]
         }
     };
     Ok(Arm {

@@ -134,8 +134,7 @@ fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Dev
     for arm in &plan.arms {
         let Source::Existing { path, codebook_size } = &arm.source else { continue };
         let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
-        let codes =
-            subject::try_out(path, val_set, plan.base.image_size(), plan.base.eval.batch_size, device);
+        let codes = subject::try_out(path, val_set, &plan.base, device);
         let codes = codes.map_err(|error| fail(format!("{error:#}")))?;
         if codebook_size.is_some() && *codebook_size != codes {
             let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
