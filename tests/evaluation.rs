@@ -19,7 +19,7 @@ use pixtok::model::Tokenizer;
 use pixtok::picture::Picture;
 use pixtok::tensors;
 use serde_json::{Map, Value};
-use tch::{Device, nn};
+use tch::{CModule, Device, Kind, Tensor, nn};
 
 fn eval(args: &[&str]) -> Output {
     let device = device();
@@ -176,7 +176,7 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     scratch.train("run", &[]);
     let val = text(&scratch.path("val"));
     for (keys, parts) in [
-        ("codebook_size = 1000\ndownsample = 4\n", &["[1, 16, 16]", "downsample 4"][..]),
+        ("codebook_size = 1000\ndownsample = 4\n", &["[3, 16, 16]", "downsample 4"][..]),
         ("codebook_size = 1000\ndownsample = 3\n", &["image_size is 32", "multiple of downsample"]),
         ("codebook_size = 1\ndownsample = 2\n", &["codebook_size is 1", "2 or more"]),
         ("codebook_size = 7\ndownsample = 2\n", &["indices from", "codebook_size 7"]),
@@ -198,6 +198,106 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     assert!(said(&output).contains("decoder.pt is no TorchScript file"), "{}", said(&output));
     fs::remove_file(scratch.path("encoder.pt")).unwrap();
     assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("encoder.pt does not exist"));
+}
+
+/// An adapter, with `keys` in it, of a pair that was never trained: codes are mean greys of 4×4
+/// pixels, and come back in `range`; traced with `fixed` images at a time, or for any number.
+fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, keys: &str) -> String {
+    let traced = |name: &str, example: &Tensor, run: &dyn Fn(&Tensor) -> Tensor| {
+        let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
+        let module = CModule::create_by_tracing("Grey", "forward", &[example.shallow_clone()], &mut forward);
+        module.unwrap().save(scratch.path(name)).unwrap();
+    };
+    let images = Tensor::zeros([fixed.unwrap_or(2), 3, 32, 32], (Kind::Float, Device::Cpu));
+    let encode = |images: &Tensor| {
+        let images = fixed.map_or(images.shallow_clone(), |count| images.view([count, 3, 32, 32]));
+        let grey = images.mean_dim([1i64].as_slice(), true, Kind::Float);
+        let means = grey.avg_pool2d([4, 4], [4, 4], [0, 0], false, true, None);
+        ((means + 1.0) * 127.5).round().squeeze_dim(1).to_kind(Kind::Int)
+    };
+    let decode = |codes: &Tensor| {
+        // Twice as wide if they come as 64-bit numbers.
+        let grey = codes.view_dtype(Kind::Int).to_kind(Kind::Float) / 255.0 * (white - black) + black;
+        let wide = grey.repeat_interleave_self_int(4, 1, None).repeat_interleave_self_int(4, 2, None);
+        wide.unsqueeze(1).repeat([1, 3, 1, 1])
+    };
+    traced("grey-encoder.pt", &images, &encode);
+    traced("grey-decoder.pt", &encode(&images), &decode);
+    let adapter = scratch.path("grey.toml");
+    let files = "encoder = \"grey-encoder.pt\"\ndecoder = \"grey-decoder.pt\"\n";
+    fs::write(&adapter, format!("{files}codebook_size = 256\ndownsample = 4\nimage_size = 32\n{keys}"))
+        .unwrap();
+    text(&adapter)
+}
+
+#[test]
+fn a_decoder_of_another_range_is_not_measured_in_silence() {
+    let scratch = Scratch::new();
+    let val = text(&scratch.path("val"));
+    let measured = |range, keys: &str| {
+        let adapter = grey_pair(&scratch, range, None, keys);
+        let output = eval(&[&adapter, "--data", &val, "--json", "-"]);
+        let json = serde_json::from_slice::<Map<String, Value>>(&output.stdout);
+        (said(&output), output.status.code(), json.unwrap_or_default())
+    };
+    let (words, code, right) = measured([-1.0, 1.0], "");
+    assert_eq!((code, right.get("notes")), (Some(0), None), "{words}");
+    let (words, code, _) = measured([0.0, 255.0], "");
+    assert_eq!(code, Some(2), "{words}");
+    assert!(
+        words.contains("beyond twice its range") && words.contains("output_range = [0.0, 255.0] fits"),
+        "{words}"
+    );
+    let (words, code, low) = measured([0.0, 1.0], "");
+    assert_eq!(code, Some(0), "{words}");
+    let db = |figures: &Map<String, Value>| figures["psnr_db"].as_f64().unwrap();
+    assert!(db(&low) + 3.0 < db(&right), "{} and {}", db(&low), db(&right));
+    let note = low["notes"][0].as_str().unwrap();
+    assert!(words.contains(note) && note.contains("the dark half"), "{note}");
+    assert!(note.contains(&format!("output_range = [0.0, 1.0] fits: {:.2} dB", db(&right))), "{note}");
+    let (words, _, stated) = measured([0.0, 1.0], "output_range = [0.0, 1.0]\n");
+    assert_eq!((db(&stated), stated.get("notes")), (db(&right), None), "{words}");
+
+    // Another's comparison shows it too.
+    grey_pair(&scratch, [0.0, 1.0], None, "");
+    let sweep = "base = \"tiny.toml\"\n[[arms]]\nname = \"grey\"\npath = \"grey.toml\"\n";
+    fs::write(scratch.path("sweep.toml"), sweep).unwrap();
+    let (sweep, out, device) = (text(&scratch.path("sweep.toml")), scratch.path("out"), device());
+    let output = pixtok(&["compare", &sweep, "--out", &text(&out), "--threads", "1", "--devices", &device]);
+    assert!(output.status.success() && said(&output).contains("the dark half"), "{}", said(&output));
+    assert!(fs::read_to_string(out.join("results.json")).unwrap().contains("the dark half"));
+}
+
+#[test]
+fn a_pair_of_a_fixed_batch_is_measured_as_any_other() {
+    let scratch = Scratch::new();
+    let val = text(&scratch.path("val"));
+    let any = figures(&[&grey_pair(&scratch, [-1.0, 1.0], None, ""), "--data", &val]);
+    let adapter = grey_pair(&scratch, [-1.0, 1.0], Some(2), "");
+    // Two images, then one.
+    let fixed = figures(&[&adapter, "--data", &val, "--batch-size", "2", "--stability"]);
+    for name in ["images", "psnr_db", "ssim", "l1", "tokens", "entropy_bits"] {
+        assert_eq!(fixed[name], any[name], "{name}");
+    }
+    let refused = eval(&[&adapter, "--data", &val]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("takes 2 image(s) at a time, not 32; give --batch-size 2"),
+        "{}",
+        said(&refused)
+    );
+    // More than there are: the set is filled up.
+    let adapter = grey_pair(&scratch, [-1.0, 1.0], Some(8), "");
+    assert_eq!(figures(&[&adapter, "--data", &val, "--batch-size", "8"])["psnr_db"], any["psnr_db"]);
+    let (tokens, pictures, device) =
+        (text(&scratch.path("tokens")), text(&scratch.path("pictures")), device());
+    let compute = ["--batch-size", "8", "--threads", "1", "--device", &device];
+    let encode = ["encode", &adapter, "--data", &val, "--out", &tokens, "--format", "npy"];
+    let decode = ["decode", &adapter, "--tokens", &tokens, "--out", &pictures];
+    for verb in [&encode[..], &decode] {
+        let output = pixtok(&[verb, &compute].concat());
+        assert!(output.status.success(), "{}", said(&output));
+    }
 }
 
 #[test]

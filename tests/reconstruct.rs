@@ -4,10 +4,13 @@
 mod common;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::program::{ended, refused, with_bad_images};
-use common::{Scratch, device, photographs, pixtok};
+use common::{Scratch, device, photographs, pixtok, said};
+use pixtok::picture::{DecodeOptions, Picture, read};
+use serde_json::{Map, Value};
 
 /// A run folder `run` with a tokenizer of one training step.
 fn trained() -> Scratch {
@@ -102,4 +105,123 @@ fn reconstructions_have_a_file_each() {
     let into = scratch.path("beside/a.jpg.png");
     fs::create_dir(&into).unwrap();
     refused(&reconstruct("beside", &["--out", &path("beside")]), 2, &["which is a folder"]);
+}
+
+/// Pictures of odd sizes below `odd/`, one of them a JPEG; their names and sizes.
+fn odd(scratch: &Scratch) -> [(&'static str, (usize, usize)); 3] {
+    let all = [("a.png", (131, 97)), ("deep/b.jpg", (40, 121)), ("c.png", (64, 32))];
+    for (name, (width, height)) in all {
+        let rgb = (0..3 * width * height).map(|i| (i * i / 97 % 251) as u8).collect();
+        let picture = Picture { width, height, rgb };
+        let file = scratch.path("odd").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let jpeg = file.extension().is_some_and(|ending| ending == "jpg");
+        fs::write(file, if jpeg { picture.to_jpeg(90).unwrap() } else { picture.to_png().unwrap() }).unwrap();
+    }
+    all
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn picture(path: PathBuf) -> Picture {
+    read(&path, &DecodeOptions::default()).unwrap().release()
+}
+
+/// `pixtok prepare` of what says how, into the folder `out`.
+fn prepare(scratch: &Scratch, recipe: &str, out: &str, args: &[&str]) -> Output {
+    let (recipe, out) = (text(&scratch.path(recipe)), text(&scratch.path(out)));
+    pixtok(&[&["prepare", &recipe, "--out", &out], args].concat())
+}
+
+fn eval(scratch: &Scratch, reconstructions: &str, args: &[&str]) -> Output {
+    let (folder, device) = (text(&scratch.path(reconstructions)), device());
+    let all = ["eval", &folder, "--threads", "1", "--device", &device, "--json", "-"];
+    pixtok(&[&all, args].concat())
+}
+
+fn figures(output: &Output) -> Map<String, Value> {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What is prepared is what the metrics compare with: perfect copies of the originals.
+#[test]
+fn prepared_originals_are_those_of_the_metrics() {
+    let scratch = trained();
+    odd(&scratch);
+    fs::write(scratch.path("odd/notes.txt"), "not an image").unwrap();
+    let (data, protocol) = (text(&scratch.path("odd")), text(&scratch.path("tiny.toml")));
+    let done = prepare(&scratch, "tiny.toml", "prepared", &["--data", &data]);
+    ended(&done, 0, &["3 original(s) of ", "1 file is passed over"]);
+    assert_eq!(
+        (
+            picture(scratch.path("prepared/deep/b.jpg.png")).width,
+            picture(scratch.path("prepared/c.png")).height
+        ),
+        (32, 32)
+    );
+    let found = figures(&eval(&scratch, "prepared", &["--data", &data, "--protocol", &protocol]));
+    for (name, most) in [("psnr_db", 100.0), ("ssim", 1.0), ("l1", 0.0), ("images", 3.0)] {
+        let value = found[name].as_f64().unwrap();
+        assert!((value - most).abs() < 1e-9, "{name} is {value}");
+    }
+    // A run says the same as its config; so do its own validation images, which are the default.
+    ended(&prepare(&scratch, "run", "of-run", &["--data", &data, "--names", "png"]), 0, &["3 original(s)"]);
+    let bytes = |file: &str| fs::read(scratch.path(file)).unwrap();
+    assert_eq!(bytes("of-run/a.png.png"), bytes("prepared/a.png"));
+    ended(&prepare(&scratch, "run", "own", &[]), 0, &["3 original(s)", "val in "]);
+    assert_eq!(figures(&eval(&scratch, "own", &["--protocol", &protocol]))["psnr_db"], 100.0);
+
+    with_bad_images(&scratch, "bad", 2);
+    let bad = prepare(&scratch, "run", "few", &["--data", &text(&scratch.path("bad"))]);
+    ended(&bad, 0, &["2 original(s)", "left out cut.jpg: the JPEG is cut short", "left out link.jpg"]);
+    for (recipe, out, args, parts) in [
+        ("run", "few", &["--data", &data][..], &["few is not empty"][..]),
+        ("absent", "x", &[], &["absent does not exist", "a config, a run folder"]),
+        ("val", "x", &[], &["holds neither a run nor a model"]),
+        ("run", "x", &["--split", "train"], &["give it too"]),
+    ] {
+        refused(&prepare(&scratch, recipe, out, args), 2, parts);
+        assert!(!scratch.path("x").exists());
+    }
+    fs::copy(scratch.path("odd/a.png"), scratch.path("odd/deep/b.jpg.png")).unwrap();
+    let clash = prepare(&scratch, "run", "x", &["--data", &data]);
+    refused(&clash, 2, &["deep/b.jpg and deep/b.jpg.png would both be ", "--names png"]);
+}
+
+#[test]
+fn whole_pictures_have_their_originals() {
+    let scratch = trained();
+    let all = odd(&scratch);
+    let (data, path) = (text(&scratch.path("odd")), |name: &str| text(&scratch.path(name)));
+    let done = reconstruct(&scratch, "odd", &["--out", &path("recons")]);
+    ended(&done, 0, &["3 reconstruction", "2 of 3 were cut", "multiples of 2 pixels", "--fit whole"]);
+    let refused_pair = eval(&scratch, "recons", &["--data", &data]);
+    refused(
+        &refused_pair,
+        2,
+        &["131×97 pixels and its reconstruction 130×96", "pixtok prepare", "--fit whole"],
+    );
+    let done = prepare(&scratch, "run", "cut", &["--data", &data, "--fit", "whole"]);
+    ended(&done, 0, &["3 original(s)", "2 of 3 were cut at their borders to multiples of 2 pixels"]);
+    for (name, (width, height)) in all {
+        let original = picture(scratch.path("odd").join(name));
+        assert_eq!((original.width, original.height), (width, height));
+        let file = if name.ends_with("png") { name.to_owned() } else { format!("{name}.png") };
+        assert_eq!(picture(scratch.path("cut").join(file)), original.centre_crop(width & !1, height & !1));
+    }
+    assert_eq!(figures(&eval(&scratch, "recons", &["--data", &path("cut")]))["images"], 3);
+
+    // As whole pictures are encoded, and under the names that they are decoded to.
+    let (run, tokens, decoded, device) = (path("run"), path("tokens"), path("decoded"), device());
+    let compute = ["--threads", "1", "--device", &device];
+    let encode = ["encode", &run, "--data", &data, "--out", &tokens, "--format", "jsonl", "--fit", "whole"];
+    ended(&pixtok(&[&encode[..], &compute].concat()), 0, &[]);
+    let decode = ["decode", &run, "--tokens", &tokens, "--out", &decoded];
+    ended(&pixtok(&[&decode[..], &compute].concat()), 0, &["3 image(s)"]);
+    let done = prepare(&scratch, "run", "scaled", &["--data", &data, "--fit", "scaled"]);
+    ended(&done, 0, &["2 of 3 were scaled to multiples of 2 pixels"]);
+    assert_eq!(figures(&eval(&scratch, "decoded", &["--data", &path("scaled")]))["images"], 3);
 }

@@ -1,5 +1,6 @@
 //! The command line: types alone, no logic.
 
+mod prepare;
 mod share;
 mod tokens;
 
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use prepare::PREPARE_HELP;
+pub use prepare::{OriginalFit, PrepareArgs};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
 pub use share::{CodebookArgs, ExportArgs};
 use tokens::{DECODE_HELP, ENCODE_HELP};
@@ -43,6 +46,9 @@ pub enum Command {
     /// Pass images through a trained tokenizer and write what comes back
     #[command(after_help = RECONSTRUCT_HELP)]
     Reconstruct(ReconstructArgs),
+    /// Write images as an evaluation sees them, for other programs to reconstruct
+    #[command(after_help = PREPARE_HELP)]
+    Prepare(PrepareArgs),
     /// Turn images into token files that training stacks read
     #[command(after_help = ENCODE_HELP)]
     Encode(EncodeArgs),
@@ -315,7 +321,7 @@ fn colour(text: &str) -> Result<[u8; 3], String> {
     colour.ok_or_else(|| "give three numbers from 0 to 255, like 255,255,255".to_owned())
 }
 
-/// How reconstructions are named.
+/// How reconstructions and prepared originals are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputNames {
     /// The original's name if it ends in .png, otherwise with .png after it.

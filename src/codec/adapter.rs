@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use crate::data::{self, ImageSize};
 use crate::paths::absence;
 
 /// A foreign tokenizer's description. Paths are relative to the adapter's file.
@@ -114,7 +115,7 @@ pub enum AdapterError {
         /// In libtorch's or the system's words.
         reason: String,
     },
-    /// What it does on a grey image is not what the adapter says.
+    /// What it does on the first images is not what the adapter says.
     #[error("{}: {disagreement}", .path.display())]
     Disagrees {
         /// The adapter's file.
@@ -152,6 +153,21 @@ impl Adapter {
             }
         }
         Ok(())
+    }
+
+    /// How its images are prepared, where nothing else says it.
+    #[must_use]
+    pub fn data(&self) -> data::Config {
+        let side = self.image_size;
+        data::Config { image_size: ImageSize { height: side, width: side }, ..data::Config::default() }
+    }
+
+    /// Values of black and white where images come out, and the key that states them.
+    pub(super) fn range(&self) -> (&'static str, [f64; 2]) {
+        match self.output_range {
+            Some(range) => ("output_range", range),
+            None => ("input_range", self.input_range),
+        }
     }
 
     fn fits_downsample(&self) -> bool {

@@ -4,6 +4,7 @@
 
 mod adapter;
 mod own;
+mod range;
 mod torchscript;
 pub mod trace;
 
@@ -71,9 +72,34 @@ pub enum CodecError {
     /// A foreign tokenizer does not do what its adapter says.
     #[error("{0}")]
     Disagrees(String),
+    /// A module of a foreign tokenizer fails on what it is given.
+    #[error("the {module} refuses the {}: {reason}{}", taken_by(module), at_a_time(*count))]
+    Refuses {
+        /// `encoder` or `decoder`.
+        module: &'static str,
+        /// Images in the batch.
+        count: i64,
+        /// In libtorch's words.
+        reason: String,
+    },
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+fn taken_by(module: &str) -> &'static str {
+    if module == "encoder" { "images" } else { "indices" }
+}
+
+/// What may help a module that refuses `count` images.
+fn at_a_time(count: i64) -> String {
+    if count == 1 {
+        return String::new();
+    }
+    format!(
+        "; if the pair was traced with another number of images than {count}, give that with --batch-size \
+         (eval.batch_size)"
+    )
 }
 
 /// Whether all numbers are. Waits for the device.

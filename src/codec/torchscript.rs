@@ -4,47 +4,139 @@ use std::path::{Path, PathBuf};
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
+use super::range::{Finding, judge, levels};
 use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite};
 use crate::torch::{catching, no_grad};
 
-/// Both modules on a device, tried on one grey image.
+/// Both modules on a device.
 #[derive(Debug)]
 pub struct TorchScript {
     adapter: Adapter,
+    /// The adapter's file.
+    path: PathBuf,
     encoder: CModule,
     decoder: CModule,
+    form: Form,
+    /// What is doubtful of the decoder's range.
+    range_note: Option<String>,
+}
+
+/// How the modules take images and make indices, as the first images show.
+#[derive(Debug, Clone, Copy)]
+struct Form {
     /// The encoder's own indices are `[B, h·w]`, not `[B, h, w]`.
     flat: bool,
+    /// Their type.
+    kind: Kind,
+    /// The one number of images that they take at a time; absent where any will do.
+    batch: Option<i64>,
 }
 
 impl TorchScript {
-    /// Loads the pair that `adapter`, read from the file `path`, describes, and passes one grey image through it.
+    /// Loads the pair that `adapter`, read from the file `path`, describes. Before anything else,
+    /// images go through it in [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
     ///
     /// # Errors
-    /// [`AdapterError`]: a file that is no TorchScript, or shapes and indices that are not as the adapter says.
+    /// [`AdapterError`]: a value out of its range, or a file that is no TorchScript.
     pub fn load(adapter: Adapter, path: &Path, device: Device) -> Result<Self, AdapterError> {
         adapter.check(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let encoder = load_module(&folder.join(&adapter.encoder), device)?;
         let decoder = load_module(&folder.join(&adapter.decoder), device)?;
-        let mut pair = Self { adapter, encoder, decoder, flat: false };
-        let side = i64::from(pair.adapter.image_size);
-        let grey = Tensor::full([1, 3, side, side], 128, (Kind::Uint8, device));
-        let grid = side / pair.adapter.downsample;
-        let tried = pair.raw_indices(&grey).and_then(|raw| {
-            pair.flat = raw.size().get(1) == Some(&(grid * grid)) && grid > 1;
-            pair.decode(&pair.encode(&grey)?)
-        });
-        let disagreement = match tried {
-            Ok(recon) if recon.size() == grey.size() => return Ok(pair),
-            Ok(recon) => format!(
-                "the decoder makes images {:?} of images {:?}; correct layout, downsample or decoder",
-                recon.size(),
-                grey.size()
-            ),
-            Err(error) => error.to_string(),
+        let form = Form { flat: false, kind: Kind::Int64, batch: None };
+        Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, range_note: None })
+    }
+
+    /// Passes the first images through the pair, which shows how it makes indices, whether it takes
+    /// any number of images at a time or only `batch_size`, and whether its decoder keeps to the
+    /// range that the adapter states.
+    ///
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` uint8, on the pair's device, B from 1 to `batch_size`.
+    ///
+    /// # Errors
+    /// [`AdapterError::Disagrees`]: shapes, indices or a range that are not as the adapter says, or
+    /// modules that do not take so many images at a time.
+    pub fn try_on(&mut self, images: &Tensor, batch_size: usize) -> Result<(), AdapterError> {
+        self.first(images, "the first images", batch_size)
+    }
+
+    /// The same where there are no images: with `count` horizontal ramps from black to white.
+    ///
+    /// # Errors
+    /// As [`TorchScript::try_on`].
+    pub fn try_on_ramp(
+        &mut self,
+        count: usize,
+        (height, width): (i64, i64),
+        batch_size: usize,
+        device: Device,
+    ) -> Result<(), AdapterError> {
+        let images = ramp(count as i64, (height, width), device);
+        self.first(&images, "a ramp from black to white", batch_size)
+    }
+
+    /// See [`TorchScript::try_on`]; `words` say what the images are.
+    fn first(&mut self, images: &Tensor, words: &str, batch_size: usize) -> Result<(), AdapterError> {
+        let (given, full) = (images.size()[0], batch_size as i64);
+        let attempt = |count: i64, batch: Option<i64>| self.attempt(&images.narrow(0, 0, count), batch);
+        let tried = match attempt(given, None) {
+            Ok((form, made)) => {
+                // Fewer come last.
+                let fixed = given == full && full > 1 && attempt(1, None).is_err();
+                Ok((Form { batch: fixed.then_some(full), ..form }, made))
+            }
+            Err(error) if given < full => attempt(given, Some(full)).map_err(|_| error),
+            Err(error) => Err(error),
         };
-        Err(AdapterError::Disagrees { path: path.to_owned(), disagreement })
+        let (form, made) = tried.map_err(|error| {
+            let others =
+                std::iter::successors(Some(1), |count| Some(2 * count)).take_while(|&count| count < full);
+            let takes = others.into_iter().find(|&count| attempt(given.min(count), Some(count)).is_ok());
+            self.disagreement(match takes {
+                Some(count) => format!(
+                    "the pair takes {count} image(s) at a time, not {full}; give --batch-size {count} \
+                     (eval.batch_size)"
+                ),
+                None => error.to_string(),
+            })
+        })?;
+        let (key, range) = self.adapter.range();
+        let range_note = match judge(&made, (images, words), key, range) {
+            Finding::Fits => None,
+            Finding::Doubtful(words) => Some(words),
+            Finding::Wrong(words) => return Err(self.disagreement(words)),
+        };
+        (self.form, self.range_note) = (form, range_note);
+        Ok(())
+    }
+
+    /// What is doubtful of the decoder's range, in words.
+    #[must_use]
+    pub fn range_note(&self) -> Option<&str> {
+        self.range_note.as_deref()
+    }
+
+    fn disagreement(&self, disagreement: String) -> AdapterError {
+        AdapterError::Disagrees { path: self.path.clone(), disagreement }
+    }
+
+    /// The form of the indices of these images, and what the decoder makes of them, `[B, 3, H, W]`
+    /// in its own range.
+    fn attempt(&self, images: &Tensor, batch: Option<i64>) -> Result<(Form, Tensor), CodecError> {
+        let all = filled(images, batch);
+        let raw = self.raw_indices(&all)?;
+        let grid = self.expected(&all);
+        let form = Form { flat: raw.dim() + 1 == grid.len(), kind: raw.kind(), batch };
+        let made = self.raw_images(&self.checked(&raw, &all, form)?, form)?;
+        if made.size() != all.size() {
+            return Err(CodecError::Disagrees(format!(
+                "the decoder makes images {:?} of images {:?}; correct layout, downsample or decoder",
+                made.size(),
+                all.size()
+            )));
+        }
+        Ok((form, without_filling(made, &all, images)))
     }
 
     /// What the adapter says.
@@ -65,7 +157,7 @@ impl TorchScript {
             let input = IValue::Tensor(ordered.to_kind(self.adapter.number.kind()));
             no_grad(|| self.encoder.forward_is(&[input]))
         })?;
-        let output = output.map_err(|error| disagrees("the encoder refuses the image", &error))?;
+        let output = output.map_err(|error| refuses("encoder", images, &error))?;
         let place = self.adapter.indices_output;
         let tensors = tensors_of(output);
         let outputs = tensors.len();
@@ -85,15 +177,9 @@ impl TorchScript {
         }
         grid
     }
-}
 
-impl Codec for TorchScript {
-    fn vocabulary(&self) -> Vocabulary {
-        Vocabulary { codebooks: self.adapter.codebooks, size: self.adapter.codebook_size }
-    }
-
-    fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
-        let raw = self.raw_indices(images)?;
+    /// Indices as everything above takes them, `[B, h, w]` int64 in range, from the encoder's own.
+    fn checked(&self, raw: &Tensor, images: &Tensor, form: Form) -> Result<Tensor, CodecError> {
         if raw.is_floating_point() {
             return Err(CodecError::Disagrees(format!(
                 "output {} of the encoder holds {:?} numbers, not indices; correct indices_output",
@@ -103,7 +189,7 @@ impl Codec for TorchScript {
         }
         let grid = self.expected(images);
         let flat = [&grid[..1], &[grid[1] * grid[2]], &grid[3..]].concat();
-        if raw.size() != if self.flat { &flat } else { &grid }[..] {
+        if raw.size() != if form.flat { &flat } else { &grid }[..] {
             return Err(CodecError::Disagrees(format!(
                 "the encoder makes indices {:?} of images {:?}, and the adapter's downsample {} and codebooks {} mean {grid:?} \
                  (or {flat:?}); correct them or indices_output",
@@ -126,10 +212,12 @@ impl Codec for TorchScript {
         Ok(indices)
     }
 
-    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
-        let own = if self.flat { indices.flatten(1, 2) } else { indices.shallow_clone() };
-        let output = catching(|| no_grad(|| self.decoder.forward_is(&[IValue::Tensor(own)])))?;
-        let output = output.map_err(|error| disagrees("the decoder refuses the indices", &error))?;
+    /// What the decoder makes, `[B, 3, H, W]` in its own range and kind.
+    fn raw_images(&self, indices: &Tensor, form: Form) -> Result<Tensor, CodecError> {
+        let own = if form.flat { indices.flatten(1, 2) } else { indices.shallow_clone() };
+        let own = IValue::Tensor(own.to_kind(form.kind));
+        let output = catching(|| no_grad(|| self.decoder.forward_is(&[own])))?;
+        let output = output.map_err(|error| refuses("decoder", indices, &error))?;
         let Some(Some(images)) = tensors_of(output).into_iter().next() else {
             return Err(CodecError::Disagrees("the decoder's first output is no tensor".into()));
         };
@@ -139,14 +227,52 @@ impl Codec for TorchScript {
         if !is_finite(&images) {
             return Err(CodecError::NotFinite("reconstructions"));
         }
-        let images = match self.adapter.layout {
+        Ok(match self.adapter.layout {
             Layout::Nchw => images,
             Layout::Nhwc => images.permute([0, 3, 1, 2]).contiguous(),
-        };
-        let [black, white] = self.adapter.output_range.unwrap_or(self.adapter.input_range);
-        let levels = (images.to_kind(Kind::Float) - black) * (255.0 / (white - black));
-        Ok(levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8))
+        })
     }
+}
+
+impl Codec for TorchScript {
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary { codebooks: self.adapter.codebooks, size: self.adapter.codebook_size }
+    }
+
+    fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
+        let all = filled(images, self.form.batch);
+        let indices = self.checked(&self.raw_indices(&all)?, &all, self.form)?;
+        Ok(without_filling(indices, &all, images))
+    }
+
+    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
+        let all = filled(indices, self.form.batch);
+        let made = without_filling(self.raw_images(&all, self.form)?, &all, indices);
+        Ok(levels(&made, self.adapter.range().1))
+    }
+}
+
+/// `[B, 3, H, W]` uint8, black at the left.
+fn ramp(count: i64, (height, width): (i64, i64), device: Device) -> Tensor {
+    let row = Tensor::linspace(0.0, 255.0, width, (Kind::Float, device)).round().to_kind(Kind::Uint8);
+    row.expand([count, 3, height, width], false).contiguous()
+}
+
+/// Up to `batch` rows, the last one repeated.
+fn filled(rows: &Tensor, batch: Option<i64>) -> Tensor {
+    let count = rows.size()[0];
+    match batch {
+        Some(batch) if count < batch => {
+            let places = Tensor::arange(batch, (Kind::Int64, rows.device())).clamp_max(count - 1);
+            rows.index_select(0, &places)
+        }
+        _ => rows.shallow_clone(),
+    }
+}
+
+/// What was made of `rows`, where `all` are these rows filled up. Another number stays what it is.
+fn without_filling(made: Tensor, all: &Tensor, rows: &Tensor) -> Tensor {
+    if made.size()[0] == all.size()[0] { made.narrow(0, 0, rows.size()[0]) } else { made }
 }
 
 fn load_module(path: &PathBuf, device: Device) -> Result<CModule, AdapterError> {
@@ -171,8 +297,8 @@ fn tensors_of(output: IValue) -> Vec<Option<Tensor>> {
     }
 }
 
-fn disagrees(what: &str, error: &tch::TchError) -> CodecError {
-    CodecError::Disagrees(format!("{what}: {}", first_line(error)))
+fn refuses(module: &'static str, given: &Tensor, error: &tch::TchError) -> CodecError {
+    CodecError::Refuses { module, count: given.size()[0], reason: first_line(error) }
 }
 
 /// libtorch's message without its stack.
@@ -185,3 +311,6 @@ fn first_line(error: &tch::TchError) -> String {
     // Guesses at the reason follow its first sentence.
     line.split(". ").next().unwrap_or(line).trim_end_matches('.').to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,19 @@
 //! `pixtok decode`: token files back to images.
 
-use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use tch::{Device, Tensor};
 
-use super::names::{Clash, Names};
+use super::names::{Clash, Names, is_inside};
 use super::usable::Usable;
-use super::write::write_png;
+use super::write::{make_empty, write_png};
 use super::{Misuse, note, open, print};
 use crate::cli::DecodeArgs;
 use crate::export::{self, padded};
-use crate::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use crate::picture::{Picture, sheet};
-use crate::tokens::{Coder, Grid, Row, StatedTokenizer, TokenSet};
+use crate::tokens::{Coder, Grid, Row, Shard, StatedTokenizer, TokenSet};
 
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;
@@ -24,7 +22,7 @@ const SHEET_SIDE: usize = 8;
 pub(super) fn run(args: &DecodeArgs) -> Result<()> {
     let sets = TokenSet::find(&args.tokens)?;
     let device = open::compute(&args.model.compute)?;
-    let usable = Usable::open(&args.tokenizer, &args.model, device)?;
+    let usable = Usable::open(&args.tokenizer, &args.model, args.batch_size, device)?;
     for set in &sets {
         check(set, &usable, args)?;
     }
@@ -38,24 +36,23 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
     for set in &sets {
         let batch_size = args.batch_size.map_or(usable.batch_size(), |size| size as usize);
         let decoder = Decoder { usable: &usable, coder: coder(set, &usable)?, batch_size, device };
+        if let Some(words) = export::changes(set, read_whole(set, left)) {
+            note(&words);
+        }
         left -= decoder.decode(set, left, &mut pictures)?;
     }
     pictures.finish()?;
     print(&format!("{} image(s) in {}\n", pictures.written, args.out.display()))
 }
 
-/// Keys are often those of the originals, which nothing must replace.
-fn make_empty(out: &Path) -> Result<()> {
-    let context = || format!("cannot make the folder {}", out.display());
-    make_folder(out).with_context(context)?;
-    let other =
-        |entry: std::io::Result<fs::DirEntry>| !entry.is_ok_and(|entry| entry.file_name() == OUTPUT_MARKER);
-    if fs::read_dir(out).with_context(context)?.any(other) {
-        return Err(
-            Misuse(format!("{} is not empty; give a new folder for the images", out.display())).into()
-        );
-    }
-    mark_output(out).with_context(context)
+/// The shards of a set of which all rows are among its first `most`.
+fn read_whole(set: &TokenSet, most: u64) -> &[Shard] {
+    let mut left = Some(most);
+    let whole = set.shards.iter().take_while(|shard| {
+        left = left.and_then(|left| left.checked_sub(shard.rows));
+        left.is_some()
+    });
+    &set.shards[..whole.count()]
 }
 
 /// Checks before the long work that each row has a file of its own. This reads the rows once more
@@ -89,8 +86,7 @@ fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
 
 /// The file for a key, relative to the folder for images.
 fn file_name(key: &str) -> Result<String> {
-    let inside = Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
-    if key.is_empty() || !inside || key.contains('\\') {
+    if key.is_empty() || !is_inside(Path::new(key)) || key.contains('\\') {
         return Err(anyhow!(
             "the key {key:?} leads out of the folder for images; the token file is not one of pixtok's"
         ));

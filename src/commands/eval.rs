@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -13,7 +12,7 @@ use super::write::{write, write_png};
 use super::{Misuse, measures, note, note_omitted, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
-use crate::data::{BadSamples, Loader};
+use crate::data::BadSamples;
 use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject, evaluate};
 use crate::paths::{make_folder, mark_new_output};
 use crate::train::TrainError;
@@ -29,12 +28,13 @@ const PICTURE_FOLDERS: [&str; 2] = ["originals", "reconstructions"];
 pub(super) fn run(args: &EvalArgs) -> Result<()> {
     prepare(args)?;
     let device = open::compute(&args.model.compute)?;
-    let measured = subject::open(&args.tokenizer, &args.model, device)?;
+    let mut measured = subject::open(&args.tokenizer, &args.model, device)?;
     let images = Images::of(&measured, args)?;
     if let Some(size) = images.size {
         measures::check_size(&args.measures, size)?;
     }
     note_omitted([&*images.dataset]);
+    try_on(&mut measured, &images, device)?;
     let measures = measures::measures(&args.measures, images.count(), device)?;
     let evaluation = measure(&measured, &images, &measures, args, device)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
@@ -86,6 +86,17 @@ fn mark_pictures(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Passes the first batch through a foreign pair, and says what is doubtful of it.
+fn try_on(measured: &mut Measured, images: &Images, device: Device) -> Result<()> {
+    let Measured::Foreign(pair) = measured else { return Ok(()) };
+    let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
+    pair.try_on(&batch?.images.to_device(device), images.batch_size)?;
+    if let Some(words) = pair.range_note() {
+        note(words);
+    }
+    Ok(())
+}
+
 fn measure(
     measured: &Measured,
     images: &Images,
@@ -96,10 +107,8 @@ fn measure(
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
     let options = evaluate::Options { device, pictures };
-    let loader =
-        || Loader::eval(Arc::clone(&images.dataset), &images.data, images.batch_size, images.bound, device);
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
-        let loader = loader()?;
+        let loader = images.loader(device)?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)
     };
     match measured {
@@ -127,7 +136,7 @@ fn measure(
             }
             let decode = images.data.decode_options();
             let pairs = if args.protocol.is_some() {
-                Pairs::prepared(loader()?, found, decode, device)
+                Pairs::prepared(images.loader(device)?, found, decode, device)
             } else {
                 Pairs::whole(&images.dataset, images.batch_size, found, decode, device)
             };
@@ -242,6 +251,11 @@ fn flat(
         if !opened.changes.is_empty() {
             put("changes", json!(opened.changes));
         }
+    }
+    if let Measured::Foreign(pair) = measured
+        && let Some(words) = pair.range_note()
+    {
+        put("notes", json!([words]));
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

@@ -117,7 +117,7 @@ fn of_evaluation(error: &EvaluateError) -> u8 {
         EvaluateError::NoImages(_) => TOO_MANY_BAD,
         EvaluateError::Pairs(_) => MISUSE,
         EvaluateError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
-        EvaluateError::Codec { source: CodecError::Disagrees(_), .. } => MISUSE,
+        EvaluateError::Codec { source: CodecError::Disagrees(_) | CodecError::Refuses { .. }, .. } => MISUSE,
         _ => FAILED,
     }
 }
@@ -131,7 +131,7 @@ fn of_export(error: &ExportError) -> u8 {
         ExportError::Saved(error) => of_checkpoint(error),
         ExportError::Io { action, .. } if WRITING.contains(action) => SAVE_FAILED,
         ExportError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
-        ExportError::Codec { source: CodecError::Disagrees(_), .. } => MISUSE,
+        ExportError::Codec { source: CodecError::Disagrees(_) | CodecError::Refuses { .. }, .. } => MISUSE,
         _ => FAILED,
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::print;
 use crate::cli::InspectArgs;
+use crate::export::changes;
 use crate::tokens::{Row, Sidecar, StatedVocabulary, TokenSet};
 
 /// Ids of the first row that are shown.
@@ -35,6 +36,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         histogram(&mut text, &counts, tokens, &set.sidecar);
         if let Some(row) = first {
             first_row(&mut text, &row);
+        }
+        if let Some(words) = changes(&set, &set.shards) {
+            line(&mut text, "changed", &words);
         }
         print(&text)?;
     }

@@ -14,6 +14,7 @@ mod measures;
 mod merge;
 mod names;
 mod open;
+mod prepare;
 mod reconstruct;
 mod subject;
 mod train;
@@ -43,6 +44,7 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Eval(args) => eval::run(&args).map(|()| 0),
         Command::Compare(args) => compare::run(&args),
         Command::Reconstruct(args) => reconstruct::run(&args).map(|()| 0),
+        Command::Prepare(args) => prepare::run(&args).map(|()| 0),
         Command::Encode(args) => encode::run(&args),
         Command::Decode(args) => decode::run(&args).map(|()| 0),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),

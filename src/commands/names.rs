@@ -1,7 +1,12 @@
 //! Names of the files that a command will write, one per input, checked before the work.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Result;
+
+use super::Misuse;
+use crate::cli::OutputNames;
 
 /// Files that will be written. Each takes about 50 bytes of memory, and so does each of their
 /// folders.
@@ -54,6 +59,58 @@ impl Names {
         self.count += 1;
         Ok(())
     }
+}
+
+/// The PNG of the image `name`, below `out`.
+pub(super) fn png_of(name: &Path, out: &Path, names: OutputNames) -> PathBuf {
+    let mut target = out.join(name).into_os_string();
+    // `a.jpg` and `a.bmp` stay apart.
+    let keeps = names == OutputNames::Original && name.extension().is_some_and(|it| it == "png");
+    if !keeps {
+        target.push(".png");
+    }
+    target.into()
+}
+
+/// Whether a relative name leads to a place below the folder that it is relative to.
+pub(super) fn is_inside(name: &Path) -> bool {
+    name.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Refuses files of which two are one. `file` says of each of `count` what it is made of, in words,
+/// and where it goes; `what` they are, as in `reconstruction`.
+pub(super) fn refuse_clashes(
+    what: &str,
+    count: usize,
+    file: impl Fn(usize) -> (String, PathBuf),
+) -> Result<()> {
+    let mut names = Names::default();
+    for (source, target) in (0..count).map(&file) {
+        let words = match names.add(&target) {
+            Ok(()) => continue,
+            Err(Clash::Same(earlier)) => format!(
+                "the {what}s of {} and {source} would both be {}; give --names png, which puts .png after \
+                 every name",
+                file(earlier).0,
+                target.display()
+            ),
+            Err(Clash::Folder(earlier)) => {
+                let (first, first_target) = file(earlier);
+                format!(
+                    "the {what}s of {first} and {source} would be {} and {}, one inside the other; rename \
+                     one of the images",
+                    first_target.display(),
+                    target.display()
+                )
+            }
+            Err(Clash::TooLong) => format!(
+                "the {what} of {source} would be {}, a name of over 255 bytes; rename the image",
+                target.display()
+            ),
+        };
+        return Err(Misuse(words).into());
+    }
+    Ok(())
 }
 
 fn digest(path: &Path) -> u128 {

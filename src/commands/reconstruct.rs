@@ -3,19 +3,18 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tch::Device;
 
-use super::names::{Clash, Names};
-use super::open::Opened;
+use super::names::{png_of, refuse_clashes};
 use super::write::write_png;
 use super::{Misuse, note, open, print};
-use crate::cli::{OutputNames, ReconstructArgs};
+use crate::cli::ReconstructArgs;
 use crate::codec::{Codec, Own};
-use crate::data::{ImageFolder, Split};
+use crate::data::{Encoded, Fit, ImageFolder, Prepare, Split};
 use crate::evaluate::EvaluateError;
 use crate::paths::{absence, make_folder, mark_new_output};
-use crate::picture::{Picture, read, sheet};
+use crate::picture::{Picture, sheet};
 
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
@@ -40,21 +39,25 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     let device = open::compute(&args.model.compute)?;
     let opened = open::open(&args.tokenizer, &args.model, device)?;
     let codec = Own { tokenizer: &opened.tokenizer, precision: args.model.precision };
+    let factor = opened.tokenizer.downsample() as u32;
+    let prepare = Prepare::new(&opened.config.data, Fit::Cut { factor });
     let shown = SHEET_PICTURES.min(tasks.len());
-    let (mut originals, mut reconstructions, mut written) = (vec![], vec![], 0);
+    let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
     for (i, task) in tasks.iter().enumerate() {
-        let original = match read_whole(&opened, &task.source) {
-            Ok(original) => original,
-            Err(error) if tasks.len() > 1 => {
-                note(&format!("left out {}: {error}", task.source.display()));
+        let prepared = match prepare.image(&Encoded::File(task.source.clone())) {
+            Ok(prepared) => prepared,
+            Err(reason) if tasks.len() > 1 => {
+                note(&format!("left out {}: {reason}", task.source.display()));
                 continue;
             }
-            Err(error) => return Err(error.context(format!("cannot use {}", task.source.display()))),
+            Err(reason) => return Err(anyhow!("cannot use {}: {reason}", task.source.display())),
         };
+        let original = prepared.to_picture();
         let recon = reconstruct(&codec, &original, device)
             .with_context(|| format!("cannot reconstruct {}", task.source.display()))?;
         write_png(&task.target, &recon)?;
         written += 1;
+        cut += usize::from(prepared.is_resized());
         // Spread over the whole folder rather than its first images.
         if args.sheet.is_some() && (i * shown) % tasks.len() < shown {
             originals.push(original);
@@ -65,6 +68,13 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
         return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
     }
     print(&format!("{written} reconstruction(s) in {}\n", out.display()))?;
+    if cut > 0 {
+        note(&format!(
+            "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok \
+             eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
+            args.tokenizer.display()
+        ));
+    }
     if let Some(path) = &args.sheet {
         write_png(path, &comparison(originals, reconstructions))?;
         print(&format!("originals above their reconstructions: {}\n", path.display()))?;
@@ -76,15 +86,7 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
 /// image.
 fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
     let input = &args.input;
-    let task = |source: PathBuf, name: &Path| {
-        let mut target = out.join(name).into_os_string();
-        // Added to the ending instead of replacing it, so that `a.jpg` and `a.bmp` do not collide.
-        let keeps = args.names == OutputNames::Original && name.extension().is_some_and(|it| it == "png");
-        if !keeps {
-            target.push(".png");
-        }
-        Task { source, target: target.into() }
-    };
+    let task = |source: PathBuf, name: &Path| Task { target: png_of(name, out, args.names), source };
     if !input.exists() {
         return Err(Misuse(format!(
             "{} {}; give an image or a folder of images",
@@ -104,41 +106,14 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
         };
         (0..dataset.len()).map(|i| below(dataset.path(i))).collect()
     };
-    refuse_clashes(&tasks)?;
+    refuse_clashes("reconstruction", tasks.len(), |i| {
+        (tasks[i].source.display().to_string(), tasks[i].target.clone())
+    })?;
     refuse_to_replace(&tasks)?;
     if let Some(sheet) = &args.sheet {
         refuse_sheet(sheet, &tasks)?;
     }
     Ok(tasks)
-}
-
-/// Refuses two reconstructions with the same name.
-fn refuse_clashes(tasks: &[Task]) -> Result<()> {
-    let mut names = Names::default();
-    for Task { source, target } in tasks {
-        let (source, target_words) = (source.display(), target.display());
-        let words = match names.add(target) {
-            Ok(()) => continue,
-            Err(Clash::Same(earlier)) => format!(
-                "the reconstructions of {} and {source} would both be {target_words}; give --names png, which \
-                 puts .png after every name",
-                tasks[earlier].source.display()
-            ),
-            Err(Clash::Folder(earlier)) => format!(
-                "the reconstructions of {} and {source} would be {} and {target_words}, one inside the other; \
-                 rename one of the images",
-                tasks[earlier].source.display(),
-                tasks[earlier].target.display()
-            ),
-            Err(Clash::TooLong) => {
-                format!(
-                    "the reconstruction of {source} would be {target_words}, a name of over 255 bytes; rename the image"
-                )
-            }
-        };
-        return Err(Misuse(words).into());
-    }
-    Ok(())
 }
 
 /// Refuses to overwrite any input image or a folder.
@@ -202,20 +177,6 @@ fn place(path: &Path) -> PathBuf {
         Some((folder, real)) => real.join(absolute.strip_prefix(folder).unwrap_or(&absolute)),
         None => absolute,
     }
-}
-
-/// The image, cut at its borders to a multiple of the downsampling.
-fn read_whole(opened: &Opened, path: &Path) -> Result<Picture> {
-    let picture = read(path, &opened.config.data.decode_options())?;
-    let factor = opened.tokenizer.downsample() as usize;
-    let (width, height) = (picture.width / factor * factor, picture.height / factor * factor);
-    if width == 0 || height == 0 {
-        let (w, h) = (picture.width, picture.height);
-        return Err(
-            Misuse(format!("it is {w}×{h} pixels; the tokenizer needs {factor} or more a side")).into()
-        );
-    }
-    Ok(picture.centre_crop(width, height))
 }
 
 /// Through the tokens and back.

@@ -9,10 +9,10 @@ use tch::{Device, Kind, Tensor};
 use super::open::{self, Opened};
 use super::{Misuse, train};
 use crate::checkpoint::Which;
-use crate::cli::{ComputeArgs, EvalArgs, ModelArgs};
+use crate::cli::{ComputeArgs, EvalArgs, ModelArgs, PickArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, Difference, ImageFolder, ImageSize, Selection, Split};
+use crate::data::{self, Dataset, Difference, ImageFolder, ImageSize, Loader, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::paths::absence;
 use crate::torch::{DeviceChoice, Precision};
@@ -22,7 +22,7 @@ use crate::train::Weights;
 pub(super) enum Measured {
     /// A run or a model folder of ours.
     Own(Box<Opened>),
-    /// A TorchScript pair.
+    /// A TorchScript pair that no image has gone through yet.
     Foreign(Box<TorchScript>),
     /// A folder of reconstructions.
     Reconstructions(PathBuf),
@@ -85,9 +85,9 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes an image of the `protocol`'s size through it, or
-/// looks for the reconstructions of those of `dataset` that are evaluated; says how many codes each
-/// of its codebooks has, if it has any.
+/// Opens something to see that it can be, passes images of the `protocol`'s size through it, a
+/// foreign pair as many at a time as the protocol says, or looks for the reconstructions of those
+/// of `dataset` that are evaluated; says how many codes each of its codebooks has, if it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
@@ -113,7 +113,11 @@ pub(super) fn try_out(
     };
     match open(path, &args, device)? {
         Measured::Own(opened) => through(&Own { tokenizer: &opened.tokenizer, precision: args.precision }),
-        Measured::Foreign(pair) => through(&*pair),
+        Measured::Foreign(mut pair) => {
+            let batch_size = protocol.eval.batch_size;
+            pair.try_on_ramp(batch_size, (height, width), batch_size, device)?;
+            Ok(Some(pair.vocabulary().size))
+        }
         Measured::Reconstructions(folder) => {
             let bound = protocol.eval.bound();
             dataset.map(|dataset| Reconstructions::find(&folder, dataset, bound)).transpose()?;
@@ -130,37 +134,15 @@ impl Images {
             (None, Measured::Own(opened)) => Some(opened.config.clone()),
             (None, _) => None,
         };
-        let (words, dataset, bound) = match (&args.data, &config) {
-            (Some(path), _) => {
-                let (split, image) = (args.pick.split.clone(), args.pick.image_column.clone());
-                let selection = Selection { split, image, ..Selection::default() };
-                (path.display().to_string(), Dataset::select(path, Split::All, &selection)?, None)
-            }
-            (None, _) if args.pick.split.is_some() || args.pick.image_column.is_some() => {
-                return Err(Misuse(
-                    "--split and --image-column choose among the images of --data; give it too".into(),
-                )
-                .into());
-            }
-            (None, Some(config)) => {
-                let (words, dataset) = train::validation_set(config)?;
-                (words, dataset, config.eval.bound())
-            }
-            (None, None) => {
-                let path = args.tokenizer.display();
-                return Err(
-                    Misuse(format!("{path} has no images of its own; give a folder with --data")).into()
-                );
-            }
-        };
+        let chosen = choose(args.data.as_deref(), &args.pick, config.as_ref())?;
+        let (words, dataset, bound) = chosen.ok_or_else(|| {
+            let path = args.tokenizer.display();
+            Misuse(format!("{path} has no images of its own; give a folder with --data"))
+        })?;
         let prepared = config.is_some() || matches!(measured, Measured::Foreign(_));
         let (data, eval) = match (config, measured) {
             (Some(config), _) => (config.data, config.eval),
-            (None, Measured::Foreign(pair)) => {
-                let side = pair.adapter().image_size;
-                let image_size = ImageSize { height: side, width: side };
-                (data::Config { image_size, ..data::Config::default() }, evaluate::Config::default())
-            }
+            (None, Measured::Foreign(pair)) => (pair.adapter().data(), evaluate::Config::default()),
             (None, _) => (data::Config::default(), evaluate::Config::default()),
         };
         let data = data::Config { background: args.background.unwrap_or(data.background), ..data };
@@ -180,10 +162,39 @@ impl Images {
     pub fn count(&self) -> usize {
         self.bound.unwrap_or(usize::MAX).min(self.dataset.len())
     }
+
+    /// Prepared, batch by batch.
+    pub fn loader(&self, device: Device) -> Result<Loader> {
+        Ok(Loader::eval(Arc::clone(&self.dataset), &self.data, self.batch_size, self.bound, device)?)
+    }
+}
+
+/// The images of `data`, or else a config's own validation images: where they are, in words, and at
+/// most how many of them are evaluated. None without either.
+pub(super) fn choose(
+    data: Option<&Path>,
+    pick: &PickArgs,
+    config: Option<&Config>,
+) -> Result<Option<(String, Dataset, Option<usize>)>> {
+    if let Some(path) = data {
+        let (split, image) = (pick.split.clone(), pick.image_column.clone());
+        let selection = Selection { split, image, ..Selection::default() };
+        let dataset = Dataset::select(path, Split::All, &selection)?;
+        return Ok(Some((path.display().to_string(), dataset, None)));
+    }
+    if pick.split.is_some() || pick.image_column.is_some() {
+        return Err(Misuse(
+            "--split and --image-column choose among the images of --data; give it too".into(),
+        )
+        .into());
+    }
+    let Some(config) = config else { return Ok(None) };
+    let (words, dataset) = train::validation_set(config)?;
+    Ok(Some((words, dataset, config.eval.bound())))
 }
 
 /// The config that says which images and how they are prepared.
-fn protocol(path: &Path) -> Result<Config> {
+pub(super) fn protocol(path: &Path) -> Result<Config> {
     let (config, _) = Config::read(path, &[])?;
     config.check().with_context(|| format!("{} is no usable protocol", path.display()))?;
     Ok(config)

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::subject::{self, Measured};
-use super::{Misuse, open::Opened};
+use super::{Misuse, note, open::Opened};
 use crate::cli::ModelArgs;
 use crate::codec::{Codec, Own, TorchScript};
-use crate::data::{self, ImageSize};
+use crate::data;
+use crate::evaluate;
 use crate::quantizer::digits::MixedRadix;
 use crate::tokens::{Arrangement, StatedTokenizer};
 use crate::torch::Precision;
@@ -24,11 +25,18 @@ pub(super) enum Usable {
 }
 
 impl Usable {
-    /// Opens a run, a model folder or an adapter.
-    pub fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Self> {
+    /// Opens a run, a model folder or an adapter. A foreign pair is tried out first, and may want
+    /// `batch_size` images at a time.
+    pub fn open(path: &Path, args: &ModelArgs, batch_size: Option<u32>, device: Device) -> Result<Self> {
         match subject::open(path, args, device)? {
             Measured::Own(opened) => Ok(Self::Own(opened, args.precision)),
-            Measured::Foreign(pair) => {
+            Measured::Foreign(mut pair) => {
+                let side = i64::from(pair.adapter().image_size);
+                let full = batch_size.map_or(evaluate::Config::default().batch_size, |size| size as usize);
+                pair.try_on_ramp(1, (side, side), full, device)?;
+                if let Some(words) = pair.range_note() {
+                    note(words);
+                }
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let mut hasher = blake3::Hasher::new();
                 for file in [&pair.adapter().encoder, &pair.adapter().decoder].map(|name| folder.join(name)) {
@@ -67,13 +75,7 @@ impl Usable {
     pub fn data(&self) -> data::Config {
         match self {
             Self::Own(opened, _) => opened.config.data.clone(),
-            Self::Foreign(pair, _) => {
-                let side = pair.adapter().image_size;
-                data::Config {
-                    image_size: ImageSize { height: side, width: side },
-                    ..data::Config::default()
-                }
-            }
+            Self::Foreign(pair, _) => pair.adapter().data(),
         }
     }
 
@@ -81,7 +83,7 @@ impl Usable {
     pub fn batch_size(&self) -> usize {
         match self {
             Self::Own(opened, _) => opened.config.eval.batch_size,
-            Self::Foreign(..) => crate::evaluate::Config::default().batch_size,
+            Self::Foreign(..) => evaluate::Config::default().batch_size,
         }
     }
 

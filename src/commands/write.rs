@@ -1,12 +1,29 @@
 //! Files that commands leave.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::Misuse;
 use crate::checkpoint::write_atomic;
+use crate::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use crate::picture::Picture;
+
+/// Makes a folder for images, or takes an empty one: their names are often those of the originals,
+/// which nothing must replace.
+pub(super) fn make_empty(out: &Path) -> Result<()> {
+    let context = || format!("cannot make the folder {}", out.display());
+    make_folder(out).with_context(context)?;
+    let other = |entry: io::Result<fs::DirEntry>| !entry.is_ok_and(|entry| entry.file_name() == OUTPUT_MARKER);
+    if fs::read_dir(out).with_context(context)?.any(other) {
+        return Err(
+            Misuse(format!("{} is not empty; give a new folder for the images", out.display())).into()
+        );
+    }
+    mark_output(out).with_context(context)
+}
 
 /// A picture as PNG, with the folders it lies in.
 pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {

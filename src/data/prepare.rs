@@ -1,4 +1,5 @@
-//! From an encoded picture to an image of the model's size, with no random choice: what an export does.
+//! From a picture to an image of the model's size, with no random choice: what an export, a
+//! reconstruction and prepared originals have in common.
 
 use super::samples::Encoded;
 use super::transform::Transform;
@@ -16,9 +17,14 @@ pub enum Fit {
         /// Pixels.
         factor: u32,
     },
+    /// All of it but its borders: at its own scale, cut at the centre to multiples of `factor`.
+    Cut {
+        /// Pixels.
+        factor: u32,
+    },
 }
 
-/// The picture-to-image step of an export.
+/// The picture-to-image step without a random choice.
 #[derive(Debug, Clone)]
 pub struct Prepare {
     decode: DecodeOptions,
@@ -36,6 +42,25 @@ pub struct Prepared {
     pub size: ImageSize,
     /// Width and height of the picture as it came, turned upright.
     pub original: (u32, u32),
+}
+
+impl Prepared {
+    /// The same with its pixels interleaved.
+    #[must_use]
+    pub fn to_picture(&self) -> Picture {
+        let (height, width) = (self.size.height as usize, self.size.width as usize);
+        let (red, rest) = self.planes.split_at(height * width);
+        let (green, blue) = rest.split_at(height * width);
+        let pixels = red.iter().zip(green).zip(blue);
+        let rgb = pixels.flat_map(|((&red, &green), &blue)| [red, green, blue]).collect();
+        Picture { width, height, rgb }
+    }
+
+    /// Whether the image has another size than its picture.
+    #[must_use]
+    pub fn is_resized(&self) -> bool {
+        self.original != (self.size.width, self.size.height)
+    }
 }
 
 impl Prepare {
@@ -56,13 +81,22 @@ impl Prepare {
             Encoded::Bytes(bytes) => decode(bytes, &self.decode),
         };
         let picture = picture.map_err(|error| error.to_string())?;
+        self.picture(&picture)
+    }
+
+    /// Prepares a picture that was decoded as the config says.
+    ///
+    /// # Errors
+    /// Why it gives no image, in words.
+    pub fn picture(&self, picture: &Picture) -> Result<Prepared, String> {
         let transform = match self.fit {
             Fit::Centre => self.centre.clone(),
-            Fit::Whole { factor } => self.centre.stretched_to(self.own_size(&picture, factor)?),
+            Fit::Whole { factor } => self.centre.stretched_to(self.own_size(picture, factor)?),
+            Fit::Cut { factor } => self.centre.cut_to(cut_size(picture, factor)?, picture),
         };
         let mut planes = vec![0; transform.image_bytes()];
         // Nothing is drawn.
-        transform.apply(&picture, Seed(0), &mut planes)?;
+        transform.apply(picture, Seed(0), &mut planes)?;
         let original = (picture.width as u32, picture.height as u32);
         Ok(Prepared { planes, size: transform.image_size(), original })
     }
@@ -77,6 +111,17 @@ impl Prepare {
         }
         Ok(size)
     }
+}
+
+/// The largest multiples of `factor` in the sides of a picture.
+fn cut_size(picture: &Picture, factor: u32) -> Result<ImageSize, String> {
+    let side = |pixels: usize| pixels as u32 / factor * factor;
+    let size = ImageSize { height: side(picture.height), width: side(picture.width) };
+    if size.height.min(size.width) == 0 {
+        let (width, height) = (picture.width, picture.height);
+        return Err(format!("it is {width}×{height} pixels; the tokenizer needs {factor} or more a side"));
+    }
+    Ok(size)
 }
 
 #[cfg(test)]
@@ -119,6 +164,22 @@ mod tests {
                 assert_eq!(prepared.planes[channel * 16 * 24 + at], *value);
             }
         }
+    }
+
+    #[test]
+    fn a_picture_is_cut_at_its_borders_and_keeps_its_pixels() {
+        let config = Config { resize: Some(64), ..Config::default() };
+        let cut = Prepare::new(&config, Fit::Cut { factor: 4 });
+        let Encoded::Bytes(bytes) = png(131, 97) else { unreachable!() };
+        let picture = decode(&bytes, &DecodeOptions::default()).unwrap().release();
+        let prepared = cut.image(&Encoded::Bytes(bytes)).unwrap();
+        assert_eq!((prepared.size.height, prepared.size.width), (96, 128));
+        assert_eq!(prepared.original, (131, 97));
+        assert!(prepared.is_resized());
+        assert_eq!(prepared.to_picture(), picture.centre_crop(128, 96));
+        assert!(!cut.image(&png(12, 8)).unwrap().is_resized());
+        let message = cut.image(&png(3, 50)).unwrap_err();
+        assert_eq!(message, "it is 3×50 pixels; the tokenizer needs 4 or more a side");
     }
 
     #[test]

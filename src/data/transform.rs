@@ -50,6 +50,11 @@ impl Transform {
         Self { size, stretch: true, ..self.clone() }
     }
 
+    /// The same for the middle of `picture` at its own scale.
+    pub(super) fn cut_to(&self, size: ImageSize, picture: &Picture) -> Self {
+        Self { size, resize: Some(picture.width.min(picture.height) as u32), ..self.clone() }
+    }
+
     /// Of the images.
     pub(super) fn image_size(&self) -> ImageSize {
         self.size

@@ -9,20 +9,22 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::{Files, Passed};
-use crate::data::{BadSample, Dataset, ImageFolder, Loader, Split, composed};
+use crate::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Loader, Split, composed};
 use crate::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// What is compared of an original's name, and of a file's name.
 type Way = (fn(&str) -> String, fn(&str) -> String);
 
 /// How a reconstruction may be named, the closest match first.
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 8] = [
     (str::to_owned, str::to_owned),
     (with_png, str::to_owned),
     (spelt, spelt),
     (|name| spelt(&with_png(name)), spelt),
     (stem, stem),
     (|name| spelt(&stem(name)), |name| spelt(&stem(name))),
+    (bare, bare),
+    (|name| spelt(&bare(name)), |name| spelt(&bare(name))),
 ];
 
 fn with_png(name: &str) -> String {
@@ -38,6 +40,20 @@ fn stem(name: &str) -> String {
     Path::new(name).with_extension("").to_string_lossy().into_owned()
 }
 
+/// The name without its image endings: prepared, `a.jpg` is `a.jpg.png`, and decoded from tokens
+/// `a.png`.
+fn bare(name: &str) -> String {
+    let mut name = name;
+    while let Some((rest, ending)) = name.rsplit_once('.')
+        && EXTENSIONS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+        && !rest.is_empty()
+        && !rest.ends_with('/')
+    {
+        name = rest;
+    }
+    name.to_owned()
+}
+
 /// The reconstructions of a set of originals, by the originals' names.
 #[derive(Debug)]
 pub struct Reconstructions {
@@ -47,10 +63,10 @@ pub struct Reconstructions {
 
 impl Reconstructions {
     /// Finds in `folder` the reconstruction of each original. Its name is the original's relative
-    /// name, the same with `.png` after it, or the same with another extension; Unicode spellings
-    /// (NFC and NFD) may differ. Each file is used once, in this order. But if every original has a
-    /// file with `.png` after its name, those files are used. Only the originals that an evaluation
-    /// of at most `max_images` takes need one. Reads no file.
+    /// name, the same with `.png` after it, the same with another extension, or the same without
+    /// any; Unicode spellings (NFC and NFD) may differ. Each file is used once, in this order. But
+    /// if every original has a file with `.png` after its name, those files are used. Only the
+    /// originals that an evaluation of at most `max_images` takes need one. Reads no file.
     ///
     /// # Errors
     /// When the folder cannot be used, or one of these originals has no reconstruction or several.
@@ -234,7 +250,10 @@ impl Pairs {
             if size(&original) != size(&recon) {
                 return Err(EvaluateError::Pairs(format!(
                     "{name} is {}×{} pixels and its reconstruction {}×{}; give the originals as they were \
-                     reconstructed, cropped and resized alike (without --protocol images keep their own sizes)",
+                     reconstructed: `pixtok prepare RUN --data ORIGINALS --out DIR` writes them so, with \
+                     --fit whole as `pixtok reconstruct` cuts them, with --fit scaled as `pixtok encode \
+                     --fit whole` takes them, else as an evaluation does (without --protocol images keep \
+                     their own sizes)",
                     original.width, original.height, recon.width, recon.height
                 )));
             }
@@ -407,6 +426,17 @@ mod tests {
             ["cat.jpg.png", "cat.jpg.png.png"]
         );
         assert_eq!(paired(&both, &both).unwrap(), both);
+    }
+
+    #[test]
+    fn prepared_originals_pair_with_what_was_decoded() {
+        assert_eq!(
+            paired(&["x/cat.jpg.png", "dog.png"], &["x/cat.png", "dog.jpg"]).unwrap(),
+            ["x/cat.png", "dog.jpg"]
+        );
+        assert_eq!(paired(&["v1.5.png"], &["v1.5.jpg.png"]).unwrap(), ["v1.5.jpg.png"]);
+        let message = paired(&["a.jpg.png", "a.bmp.png"], &["a.png"]).unwrap_err();
+        assert!(message.contains("has no reconstruction"), "{message}");
     }
 
     #[test]

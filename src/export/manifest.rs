@@ -51,17 +51,34 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Entry>, ExportError> {
         return Ok(vec![]);
     }
     let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    let whole = whole_lines(&text).len();
     if whole < text.len() {
         let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
         file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(io_error("write", &path))?;
     }
+    parse(&text, &path)
+}
+
+/// The lines that are there whole; none where there is no manifest. Changes nothing.
+pub(super) fn listed(folder: &Path) -> Result<Option<Vec<Entry>>, ExportError> {
+    let path = folder.join(MANIFEST);
+    if !path.exists() {
+        return Ok(None);
+    }
+    parse(&fs::read_to_string(&path).map_err(io_error("read", &path))?, &path).map(Some)
+}
+
+fn whole_lines(text: &str) -> &str {
+    &text[..text.rfind('\n').map_or(0, |end| end + 1)]
+}
+
+fn parse(text: &str, path: &Path) -> Result<Vec<Entry>, ExportError> {
     let mut entries: Vec<Entry> = vec![];
-    for (number, line) in text[..whole].lines().enumerate() {
+    for (number, line) in whole_lines(text).lines().enumerate() {
         let entry: Entry =
-            serde_json::from_str(line).map_err(|error| damaged(&path, number, &error.to_string()))?;
+            serde_json::from_str(line).map_err(|error| damaged(path, number, &error.to_string()))?;
         if entry.shard as usize != number {
-            return Err(damaged(&path, number, "it is of another shard"));
+            return Err(damaged(path, number, "it is of another shard"));
         }
         entries.push(entry);
     }

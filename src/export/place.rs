@@ -43,15 +43,20 @@ pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry
 /// Bytes of a file and, in hexadecimal, its blake3.
 pub(super) fn hash_of(path: &Path) -> Result<(u64, String), ExportError> {
     let mut hasher = blake3::Hasher::new();
+    hash_into(path, &mut hasher)?;
+    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
+}
+
+/// Adds the content of a file to a hash.
+pub(super) fn hash_into(path: &Path, hasher: &mut blake3::Hasher) -> Result<File, ExportError> {
     let file = File::open(path).map_err(io_error("read", path))?;
     hasher.update_reader(&file).map_err(io_error("read", path))?;
-    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
+    Ok(file)
 }
 
 fn hash_and_sync(path: &Path, hasher: &mut blake3::Hasher) -> Result<u64, ExportError> {
     let before = hasher.count();
-    let file = File::open(path).map_err(io_error("read", path))?;
-    hasher.update_reader(&file).map_err(io_error("read", path))?;
+    let file = hash_into(path, hasher)?;
     file.sync_all().map_err(io_error("write", path))?;
     Ok(hasher.count() - before)
 }

@@ -252,12 +252,20 @@ impl Config {
         self.plan(quantizer, image_size).map(|_| ())
     }
 
+    /// Pixels to a position of the latent grid along each axis.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn downsample(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
+        Ok(self.plan(quantizer, image_size)?.downsample())
+    }
+
     /// Positions of the latent grid, h·w, of an image of `image_size` (height, width).
     ///
     /// # Errors
     /// As [`Config::check`].
     pub fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        let factor = self.plan(quantizer, image_size)?.downsample();
+        let factor = self.downsample(quantizer, image_size)?;
         Ok((image_size.0 / factor) * (image_size.1 / factor))
     }
 

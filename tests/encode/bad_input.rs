@@ -188,3 +188,40 @@ fn sidecars_that_cannot_be_are_refused() {
         assert!(!export.path("victim.txt").exists() && !export.path("out").exists());
     }
 }
+
+/// The lines of a file in reverse order.
+fn turn_round(file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    let lines: Vec<&str> = text.lines().rev().collect();
+    fs::write(file, lines.join("\n") + "\n").unwrap();
+}
+
+#[test]
+fn files_that_were_changed_are_said_and_read() {
+    let export = Export::new();
+    export.scratch.train("fsq", &["--set=train.steps=1"]);
+    for format in ["npy", "llamagen"] {
+        export.encode("fsq", format, &["--format", format, "--shard-rows", "9"]);
+        let folder = export.path(format);
+        let tell = |out: &str, args: &[&str]| {
+            let decoded = export.decode("fsq", format, &format!("{format}-{out}"), args);
+            let inspected = pixtok(&["inspect", &text(&folder)]);
+            assert!(decoded.status.success() && inspected.status.success(), "{}", said(&decoded));
+            [said(&decoded), said(&inspected)].map(|words| words.contains("1 file(s) in "))
+        };
+        assert_eq!(tell("whole", &[]), [false, false], "{format}");
+        // In the second of three shards.
+        if format == "llamagen" {
+            let codes = folder.join("imagenet32_codes");
+            fs::copy(codes.join("13.npy"), codes.join("12.npy")).unwrap();
+        } else {
+            turn_round(&folder.join("keys-00001-of-00003.jsonl"));
+        }
+        assert_eq!(tell("changed", &[]), [true, true], "{format}");
+        // Of a shard that is not read to its end nothing is known.
+        assert_eq!(tell("part", &["--limit", "17"]), [false, true], "{format}");
+        assert_eq!(tell("end", &["--limit", "18", "--sheets"]), [true, true], "{format}");
+        fs::remove_file(folder.join("manifest.jsonl")).unwrap();
+        assert_eq!(tell("without", &[]), [false, false], "{format}");
+    }
+}

@@ -29,7 +29,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
-    let usable = Usable::open(&args.tokenizer, &args.model, device)?;
+    let usable = Usable::open(&args.tokenizer, &args.model, args.batch_size, device)?;
     let set = input(args)?;
     set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;

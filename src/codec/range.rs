@@ -1,0 +1,170 @@
+//! Whether the values of a foreign decoder lie in the range that its adapter states.
+
+use tch::{Kind, Tensor};
+
+use crate::metrics::{ImageMetric as _, Psnr};
+
+/// The ranges of the decoders that there are: black and white.
+const USUAL: [[f64; 2]; 3] = [[-1.0, 1.0], [0.0, 1.0], [0.0, 255.0]];
+/// Values may lie outside the range by so much of it.
+const MARGIN: f64 = 0.05;
+/// More values than this share count as some.
+const FEW: f64 = 0.01;
+/// Where at least this share is in one half of the range, the other should have some too.
+const MANY: f64 = 0.1;
+/// Decibels that the right range brings, and chance doesn't.
+const GAIN_DB: f64 = 3.0;
+
+/// What the first images tell of a range.
+#[derive(Debug)]
+pub(super) enum Finding {
+    Fits,
+    /// It may be wrong; in words.
+    Doubtful(String),
+    /// More than half of the values lie beyond twice the range; in words.
+    Wrong(String),
+}
+
+/// Values of a decoder as 8-bit levels, where `black` and `white` are 0 and 255.
+///
+/// # Shapes
+/// `[B, 3, H, W]` of any float kind -> the same, uint8.
+pub(super) fn levels(images: &Tensor, [black, white]: [f64; 2]) -> Tensor {
+    let levels = (images.to_kind(Kind::Float) - black) * (255.0 / (white - black));
+    levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
+}
+
+/// Compares the values of a decoder with the range that `key` of the adapter states. `words` say
+/// what the originals are. Reads from the device.
+///
+/// # Shapes
+/// `images`: what the decoder made, `[B, 3, H, W]` of any float kind; `originals`: the same, uint8.
+pub(super) fn judge(
+    images: &Tensor,
+    (originals, words): (&Tensor, &str),
+    key: &str,
+    stated: [f64; 2],
+) -> Finding {
+    let [black, white] = stated;
+    let placed = (images.to_kind(Kind::Float) - black) / (white - black);
+    let share = |mask: Tensor| mask.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+    let outside = |by: f64| share(placed.lt(-by).logical_or(&placed.gt(1.0 + by)));
+    let shown = format!("{key} = {stated:?}");
+    let spanned = format!("they go from {:.4} to {:.4}", number(&images.min()), number(&images.max()));
+    // Twice as wide about the same middle.
+    let beyond = outside(0.5);
+    if beyond > 0.5 {
+        return Finding::Wrong(format!(
+            "{:.0} % of the decoder's values on {words} lie beyond twice its range, {shown} ({spanned}); {}",
+            100.0 * beyond,
+            remedy(images, originals, stated)
+        ));
+    }
+    let off = outside(MARGIN);
+    if off > FEW {
+        return Finding::Doubtful(format!(
+            "{:.1} % of the decoder's values on {words} lie outside {shown} by over 5 % of it ({spanned}); \
+             {}",
+            100.0 * off,
+            remedy(images, originals, stated)
+        ));
+    }
+    // Dark and bright values, a little apart so that what hovers about the middle is neither.
+    let halves = |values: &Tensor| [share(values.lt(0.5 - MARGIN)), share(values.gt(0.5 + MARGIN))];
+    let (own, theirs) = (halves(&placed), halves(&(originals.to_kind(Kind::Float) / 255.0)));
+    let empty = (0..2).find(|&half| {
+        own[half] <= FEW && own[1 - half] >= MANY && theirs[half] > FEW && theirs[half] > 10.0 * own[half]
+    });
+    let Some(half) = empty else { return Finding::Fits };
+    Finding::Doubtful(format!(
+        "on {words} the decoder makes no values in the {} half of its range, {shown} ({spanned}), where \
+         {:.0} % of the originals' are; {}",
+        ["dark", "bright"][half],
+        100.0 * theirs[half],
+        remedy(images, originals, stated)
+    ))
+}
+
+/// The usual range that fits best, with what it gives.
+fn remedy(images: &Tensor, originals: &Tensor, stated: [f64; 2]) -> String {
+    let psnr = |range: [f64; 2]| {
+        Psnr.measure(originals, &levels(images, range))
+            .map_or(f64::NAN, |values| number(&values.mean(Kind::Double)))
+    };
+    let own = psnr(stated);
+    let others = USUAL.into_iter().filter(|range| *range != stated).map(|range| (range, psnr(range)));
+    match others.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((range, db)) if db > own + GAIN_DB => {
+            format!("output_range = {range:?} fits: {db:.2} dB on them instead of {own:.2}")
+        }
+        _ => format!("no other usual range fits better than this one, with {own:.2} dB on them"),
+    }
+}
+
+fn number(value: &Tensor) -> f64 {
+    value.to_kind(Kind::Double).double_value(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// Dark to bright, `[2, 3, 5, 256]` uint8.
+    fn ramp() -> Tensor {
+        Tensor::arange(256, (Kind::Uint8, Device::Cpu)).expand([2, 3, 5, 256], false).contiguous()
+    }
+
+    /// As a decoder of that range makes them, a little off.
+    fn made(range: [f64; 2], shift: f64) -> Tensor {
+        let [black, white] = range;
+        (ramp().to_kind(Kind::Float) / 255.0 + shift) * (white - black) + black
+    }
+
+    fn words(made: &Tensor, stated: [f64; 2]) -> String {
+        match judge(made, (&ramp(), "the first images"), "input_range", stated) {
+            Finding::Fits => "fits".to_owned(),
+            Finding::Doubtful(words) => format!("doubtful: {words}"),
+            Finding::Wrong(words) => format!("wrong: {words}"),
+        }
+    }
+
+    #[test]
+    fn the_right_range_fits_and_overshoots_do_no_harm() {
+        for range in USUAL {
+            for shift in [0.0, 0.04, -0.04] {
+                assert_eq!(words(&made(range, shift), range), "fits");
+            }
+        }
+        // Flat grey is a bad decoder, not a wrong range.
+        let grey = (made([0.0, 1.0], 0.0) - 0.5) * 0.1 + 0.5;
+        assert_eq!(words(&grey, [0.0, 1.0]), "fits");
+    }
+
+    #[test]
+    fn values_beyond_twice_the_range_are_wrong() {
+        for stated in [[-1.0, 1.0], [0.0, 1.0]] {
+            let found = words(&made([0.0, 255.0], 0.01), stated);
+            assert!(found.starts_with("wrong: 100 %"), "{found}");
+            assert!(found.contains("output_range = [0.0, 255.0] fits: 38.6"), "{found}");
+        }
+    }
+
+    #[test]
+    fn values_outside_or_in_one_half_are_doubtful() {
+        for (own, stated, part) in [
+            ([0.0, 1.0], [-1.0, 1.0], "the dark half of its range, input_range = [-1.0, 1.0]"),
+            ([0.0, 1.0], [0.0, 255.0], "the bright half"),
+            ([-1.0, 1.0], [0.0, 255.0], "the bright half"),
+            ([-1.0, 1.0], [0.0, 1.0], "lie outside input_range = [0.0, 1.0] by over 5 %"),
+        ] {
+            // Some values are a little below black, as those of most decoders.
+            let found = words(&made(own, -0.02), stated);
+            assert!(found.starts_with("doubtful: ") && found.contains(part), "{found}");
+            assert!(found.contains(&format!("output_range = {own:?} fits: 34.")), "{found}");
+        }
+        let found = words(&made([-1.0, 1.0], 0.2), [-1.0, 1.0]);
+        assert!(found.contains("no other usual range fits better than this one, with 14.6"), "{found}");
+    }
+}

@@ -1,0 +1,153 @@
+use std::fs;
+
+use super::*;
+
+/// Pixels to a position.
+const FACTOR: i64 = 4;
+
+/// A traced module of one argument.
+fn traced(example: &Tensor, run: impl Fn(&Tensor) -> Tensor) -> CModule {
+    let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
+    no_grad(|| CModule::create_by_tracing("Module", "forward", &[example.shallow_clone()], &mut forward))
+        .unwrap()
+}
+
+/// Mean grey of 4×4 pixels as one of 256 codes, `[B, h, w]` of `kind`.
+fn grey_codes(images: &Tensor, kind: Kind) -> Tensor {
+    let means = images.mean_dim([1i64].as_slice(), true, Kind::Float).avg_pool2d(
+        [FACTOR, FACTOR],
+        [FACTOR, FACTOR],
+        [0, 0],
+        false,
+        true,
+        None,
+    );
+    ((means + 1.0) * 127.5).round().clamp(0.0, 255.0).squeeze_dim(1).to_kind(kind)
+}
+
+/// Codes as images in `range`.
+fn grey_images(codes: &Tensor, [black, white]: [f64; 2]) -> Tensor {
+    let grey = codes.to_kind(Kind::Float) / 255.0 * (white - black) + black;
+    let wide = grey.repeat_interleave_self_int(FACTOR, 1, None).repeat_interleave_self_int(FACTOR, 2, None);
+    wide.unsqueeze(1).repeat([1, 3, 1, 1])
+}
+
+/// A pair in a folder, loaded by an adapter with `keys` in it.
+struct Pair {
+    folder: tempfile::TempDir,
+}
+
+impl Pair {
+    fn new(
+        images: &Tensor,
+        encoder: impl Fn(&Tensor) -> Tensor,
+        decoder: impl Fn(&Tensor) -> Tensor,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let images = images.to_kind(Kind::Float) / 127.5 - 1.0;
+        traced(&images, &encoder).save(folder.path().join("encoder.pt")).unwrap();
+        traced(&encoder(&images), decoder).save(folder.path().join("decoder.pt")).unwrap();
+        Self { folder }
+    }
+
+    fn load(&self, keys: &str) -> TorchScript {
+        let files = "encoder = \"encoder.pt\"\ndecoder = \"decoder.pt\"\n";
+        let text = format!("{files}codebook_size = 256\ndownsample = {FACTOR}\nimage_size = 32\n{keys}");
+        let path = self.folder.path().join("adapter.toml");
+        fs::write(&path, &text).unwrap();
+        TorchScript::load(toml::from_str(&text).unwrap(), &path, Device::Cpu).unwrap()
+    }
+}
+
+/// Ramps of 20×28 pixels, each a little brighter than the one before.
+fn images(count: i64) -> Tensor {
+    let shift = Tensor::arange(count, (Kind::Int64, Device::Cpu)).reshape([count, 1, 1, 1]);
+    (ramp(count, (20, 28), Device::Cpu).to_kind(Kind::Int64) + shift).clamp(0, 255).to_kind(Kind::Uint8)
+}
+
+const UNIT: [f64; 2] = [-1.0, 1.0];
+
+fn refusal(pair: &mut TorchScript, count: i64, batch_size: usize) -> String {
+    pair.try_on(&images(count), batch_size).unwrap_err().to_string()
+}
+
+#[test]
+fn indices_go_back_in_the_type_and_shape_that_the_encoder_gave() {
+    // Seen as 32-bit numbers, int64 are twice as many.
+    let decode = |codes: &Tensor| grey_images(&codes.view_dtype(Kind::Int), UNIT);
+    let pair = Pair::new(&images(2), |images| grey_codes(images, Kind::Int), decode);
+    let mut pair = pair.load("");
+    pair.try_on(&images(3), 32).unwrap();
+    let indices = pair.encode(&images(5)).unwrap();
+    assert_eq!((indices.kind(), indices.size()), (Kind::Int64, vec![5, 5, 7]));
+    assert_eq!(pair.decode(&indices).unwrap().size(), [5, 3, 20, 28]);
+    assert_eq!(pair.range_note(), None);
+
+    let flat = |images: &Tensor| grey_codes(images, Kind::Int).flatten(1, 2);
+    let decode = |codes: &Tensor| grey_images(&codes.view([-1, 5, 7]), UNIT);
+    let mut pair = Pair::new(&images(2), flat, decode).load("");
+    pair.try_on(&images(3), 32).unwrap();
+    assert_eq!(pair.decode(&indices).unwrap().size(), [5, 3, 20, 28]);
+}
+
+#[test]
+fn a_pair_of_a_fixed_batch_gets_whole_ones() {
+    let fixed = |images: &Tensor| grey_codes(&images.view([4, 3, 20, 28]), Kind::Int64);
+    let files = Pair::new(&images(4), fixed, |codes| grey_images(&codes.view([4, 5, 7]), UNIT));
+    let any =
+        Pair::new(&images(4), |images| grey_codes(images, Kind::Int64), |codes| grey_images(codes, UNIT));
+    let (mut pair, mut other) = (files.load(""), any.load(""));
+    other.try_on(&images(4), 4).unwrap();
+    // A whole batch, then the last; or a set of fewer images than a batch.
+    for (first, batch_size) in [(4, 4), (3, 4)] {
+        pair.try_on(&images(first), batch_size).unwrap();
+        for count in [1, 3, 4] {
+            let indices = pair.encode(&images(count)).unwrap();
+            assert_eq!(indices, other.encode(&images(count)).unwrap());
+            assert_eq!(pair.decode(&indices).unwrap(), other.decode(&indices).unwrap());
+        }
+    }
+    let mut pair = files.load("");
+    for (count, batch_size) in [(32, 32), (9, 32), (8, 8)] {
+        let words = refusal(&mut pair, count, batch_size);
+        assert!(words.contains(&format!("takes 4 image(s) at a time, not {batch_size}")), "{words}");
+        assert!(words.contains("--batch-size 4"), "{words}");
+    }
+    let words = refusal(&mut pair, 2, 2);
+    assert!(words.contains("the encoder refuses the images") && words.contains("--batch-size"), "{words}");
+    // One that was traced with a single image, tried on one.
+    let single = |images: &Tensor| grey_codes(&images.view([1, 3, 20, 28]), Kind::Int64);
+    let mut pair = Pair::new(&images(1), single, |codes| grey_images(codes, UNIT)).load("");
+    assert!(refusal(&mut pair, 3, 32).contains("--batch-size 1"));
+    pair.try_on(&images(1), 32).unwrap();
+    let words = pair.encode(&images(3)).unwrap_err().to_string();
+    assert!(words.contains("--batch-size"), "{words}");
+}
+
+#[test]
+fn a_range_that_cannot_be_is_refused_and_a_doubtful_one_noted() {
+    let pair = |range| {
+        Pair::new(
+            &images(2),
+            |images| grey_codes(images, Kind::Int64),
+            move |codes| grey_images(codes, range),
+        )
+    };
+    let words = refusal(&mut pair([0.0, 255.0]).load(""), 3, 32);
+    assert!(words.contains("beyond twice its range, input_range = [-1.0, 1.0]"), "{words}");
+    assert!(words.contains("output_range = [0.0, 255.0] fits"), "{words}");
+    let mut right = pair([0.0, 255.0]).load("output_range = [0.0, 255.0]\n");
+    right.try_on(&images(3), 32).unwrap();
+    assert_eq!(right.range_note(), None);
+
+    let mut doubtful = pair([0.0, 1.0]).load("");
+    doubtful.try_on(&images(3), 32).unwrap();
+    let words = doubtful.range_note().unwrap();
+    assert!(words.contains("dark half") && words.contains("output_range = [0.0, 1.0] fits"), "{words}");
+    // As soon as the range is stated, it is silent.
+    let mut right = pair([0.0, 1.0]).load("output_range = [0.0, 1.0]\n");
+    right.try_on(&images(3), 32).unwrap();
+    assert_eq!(right.range_note(), None);
+    let (a, b) = (right.decode(&right.encode(&images(3)).unwrap()).unwrap(), images(3));
+    assert!((a.to_kind(Kind::Int64) - b.to_kind(Kind::Int64)).abs().max().int64_value(&[]) <= 20);
+}
