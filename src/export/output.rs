@@ -20,9 +20,10 @@ use super::ExportError;
 use super::error::io_error;
 use super::manifest::{self, Entry, FileEntry};
 use super::place::{place_file, refuse_others};
-use super::sameness::{differences, earlier_job, refuse_another, write_job};
+use super::sameness::{earlier_job, refuse_another, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
+use crate::data::SampleSet;
 use crate::tokens::{Counts, Layout, Place, SIDECAR, Shard, ShardWriter, Sidecar};
 
 /// An export's folder, held by this process.
@@ -49,15 +50,17 @@ pub struct Finished {
 
 impl Output {
     /// Takes `folder` for the job that `job` describes: a new folder, an empty one, or one in which this job was stopped. `map`
-    /// is the vocabulary's, if it has one.
+    /// is the vocabulary's, if it has one; `images` are those of an encode.
     ///
     /// # Errors
-    /// When it holds something else; says what, or how the jobs differ. When files of finished shards are not there.
+    /// When it holds something else; says what, or how the jobs and their images differ. When files
+    /// of finished shards are not there.
     pub fn open(
         folder: &Path,
         job: &Value,
         mut sidecar: Sidecar,
         map: Option<&[u8]>,
+        images: Option<&SampleSet>,
     ) -> Result<Self, ExportError> {
         fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
         let lock = Lock::take(folder)?;
@@ -66,16 +69,12 @@ impl Output {
         match earlier_job(folder)? {
             Some(earlier) if begun => {
                 // Where the images lie may change; that they are the same their list tells.
-                let (mut job, mut earlier) = (job.clone(), earlier);
+                let mut job = job.clone();
                 if let Some(path) = earlier["set"]["source"]["path"].as_str() {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
                 }
-                // What lies beside the images decides nothing that is in the files.
-                for job in [&mut job, &mut earlier] {
-                    job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
-                }
-                refuse_another(folder, &differences(&earlier, &job))?;
+                refuse_another(folder, earlier, job, images)?;
             }
             // Of a job that came to nothing only its description is there.
             Some(_) => write_job(folder, job, map)?,

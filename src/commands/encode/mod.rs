@@ -33,7 +33,9 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     let set = input(args)?;
     set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
-    let mut output = Output::open(&out, &plan.job, plan.sidecar.clone(), plan.map.as_deref())?;
+    plan.note.iter().for_each(|text| note(text));
+    let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
+    let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
     let codec = usable.codec();
     let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
     let job = Job { codec: &*codec, coder: plan.coder, device, dtype, views };
