@@ -21,6 +21,8 @@ const SHOWN: usize = 3;
 pub(super) enum ListChange {
     /// Of a finished set, whose keys can be compared.
     Known { before: u64, now: u64, gone: u64, new: u64, examples: Vec<String> },
+    /// Of a part of it, in which nothing changed.
+    Elsewhere { images: u64 },
     /// Of an unfinished one: how many images there were, where its job says so, and are.
     Counted { before: Option<u64>, now: u64 },
 }
@@ -50,7 +52,11 @@ impl ListChange {
                 }
             }
         })?;
-        Ok(Self::Known { before, now, gone: earlier.len() as u64, new, examples })
+        let gone = earlier.len() as u64;
+        if part.count > 1 && new == 0 && gone == 0 {
+            return Ok(Self::Elsewhere { images: now });
+        }
+        Ok(Self::Known { before, now, gone, new, examples })
     }
 
     /// In words, with what to do.
@@ -79,6 +85,12 @@ impl ListChange {
                 };
                 (words, remedy)
             }
+            Self::Elsewhere { images } => (
+                format!(
+                    "the list of images changed, not in the {images} images of this part, but in other parts or beside them"
+                ),
+                restore,
+            ),
             Self::Counted { before: Some(before), now } if before == now => (
                 format!(
                     "the list of images changed: {now} before and now, but not with the same names, or not with the same beside them"
@@ -132,6 +144,7 @@ mod tests {
             (known(5, 5, 1, 1, &["a"]), ["1 new (a) and 1 gone", "restore"]),
             (known(5, 3, 2, 0, &[]), ["0 new and 2 gone", "restore"]),
             (known(5, 5, 0, 0, &[]), ["its 5 images have the same names", "restore"]),
+            (ListChange::Elsewhere { images: 5 }, ["not in the 5 images of this part", "restore"]),
             (counted(Some(5), 9), ["list of images changed: 5 images before and 9 now", "restore"]),
             (counted(Some(5), 5), ["list of images changed: 5 before and now", "restore"]),
             (counted(None, 5), ["list of images changed, and has 5 images now", "restore"]),
