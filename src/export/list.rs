@@ -23,7 +23,7 @@ pub(super) enum ListChange {
     Known { before: u64, now: u64, gone: u64, new: u64, examples: Vec<String> },
     /// Of a part of it, in which nothing changed.
     Elsewhere { images: u64 },
-    /// Of an unfinished one: how many images there were, where its job says so, and are.
+    /// Of an unfinished one: how many images there were, unless an older version began it, and are.
     Counted { before: Option<u64>, now: u64 },
 }
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::ExportError;
 use super::error::io_error;
+use super::list::SAMPLES;
 use super::manifest::{self, Entry, FileEntry};
 use super::place::{place_file, refuse_others};
 use super::sameness::{earlier_job, refuse_another, write_job};
@@ -123,6 +124,21 @@ impl Output {
             return Ok(None);
         }
         Ok(Some(self.summary(Sidecar::read(&self.folder)?)))
+    }
+
+    /// Has the job's description say how many samples the whole input has, so that a later change of
+    /// the list can be told by how many.
+    ///
+    /// # Errors
+    /// When the description cannot be read or written.
+    pub fn state_samples(&self, samples: u64) -> Result<(), ExportError> {
+        match earlier_job(&self.folder)? {
+            Some(mut job) if job[SAMPLES] != samples => {
+                job[SAMPLES] = samples.into();
+                write_job(&self.folder, &job, None)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where it is.

@@ -49,6 +49,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
                 note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
             let samples = check_keys(&set, part, args.images.flip)?;
+            output.state_samples(samples)?;
             // From here on there is something to finish.
             let signals = Signals::listen().context("cannot listen for signals")?;
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;

@@ -77,8 +77,6 @@ impl<'a> Plan<'a> {
         let job = json!({
             "pixtok": env!("CARGO_PKG_VERSION"),
             "set": sidecar,
-            // For words: a job whose list of images changed says by how many.
-            "samples": set.len(),
             "batch_size": batch_size,
             "shard": shard,
             "precision": args.model.precision,
