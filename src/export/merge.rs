@@ -50,8 +50,8 @@ fn refuse_clash(sets: &[TokenSet], remedy: &'static str) -> Result<(), ExportErr
         for row in set.rows() {
             let key = row?.key;
             if let Some(earlier) = keys.insert(digest(&key), i) {
-                let (first, second): (&TokenSet, _) = (&sets[earlier], set.folder.clone());
-                return Err(ExportError::KeysClash { key, first: first.folder.clone(), second, remedy });
+                let [first, second] = [earlier, i].map(|at| sets[at].folder.clone());
+                return Err(ExportError::KeysClash { key, first, second, remedy });
             }
         }
     }

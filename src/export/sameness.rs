@@ -63,7 +63,7 @@ pub(super) fn refuse_another(
     mut job: Value,
     images: Option<&SampleSet>,
 ) -> Result<(), ExportError> {
-    let mut take_samples =
+    let take_samples =
         |job: &mut Value| job.as_object_mut().and_then(|job| job.remove(SAMPLES)).unwrap_or_default();
     let (samples, _) = (take_samples(&mut earlier), take_samples(&mut job));
     for job in [&mut job, &mut earlier] {
