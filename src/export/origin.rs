@@ -116,15 +116,15 @@ fn parts(sets: &[TokenSet]) -> Result<Vec<Part>, ExportError> {
     }
 }
 
-/// Refuses parts that have images in common: those of one input are apart only where they are
-/// different parts of as many.
+/// Refuses parts of different divisions, and a part that comes twice.
 fn refuse_overlap(sets: &[TokenSet], parts: &[Part]) -> Result<(), ExportError> {
     for (i, own) in parts.iter().enumerate() {
-        let same = |earlier: &Part| earlier.count != own.count || earlier.index == own.index;
-        if let Some(at) = parts[..i].iter().position(same) {
+        let unlike = |earlier: &Part| earlier.count != own.count || earlier.index == own.index;
+        if let Some(at) = parts[..i].iter().position(unlike) {
+            let what =
+                if parts[at].overlaps(*own) { "have images in common" } else { "are of different divisions" };
             return Err(refused(format!(
-                "{} and {} have images in common, since they are the parts {} and {own} of one input; \
-                 give each part of one division once",
+                "{} and {} {what}, since they are the parts {} and {own} of one input; give each part of one division once",
                 sets[at].folder.display(),
                 sets[i].folder.display(),
                 parts[at]

@@ -89,15 +89,19 @@ fn keys_of_mirror_images_and_of_lists_clash_before_the_work() {
 fn parts_that_overlap_are_not_merged() {
     let export = Export::new();
     export.scratch.train("fsq", &[]);
-    for (out, part) in [("parts", "0/2"), ("parts", "1/2"), ("thirds", "1/3"), ("whole", "0/1")] {
+    for (out, part) in
+        [("parts", "0/2"), ("parts", "1/2"), ("thirds", "1/3"), ("quarters", "1/4"), ("whole", "0/1")]
+    {
         export.encode("fsq", out, &["--format", "npy", "--shard", part]);
     }
     let part = |name: &str| text(&export.path(name));
     let (first, third) = (part("parts/part-00000-of-00002"), part("thirds/part-00001-of-00003"));
+    let quarter = part("quarters/part-00001-of-00004");
     let (in_common, one_key) = ("images in common", "two images have the key");
     for (a, b, words) in [
         (&first, &first, ["the parts 0/2 and 0/2", in_common]),
         (&first, &third, ["the parts 0/2 and 1/3", in_common]),
+        (&first, &quarter, ["the parts 0/2 and 1/4", "of different divisions"]),
         // What the folder of a whole or merged set holds its rows tell.
         (&part("whole"), &part("whole"), [one_key, "both in "]),
     ] {
