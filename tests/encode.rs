@@ -14,6 +14,8 @@ mod job;
 mod keys;
 #[path = "encode/labels.rs"]
 mod labels;
+#[path = "encode/merge.rs"]
+mod merge;
 #[path = "encode/ways.rs"]
 mod ways;
 

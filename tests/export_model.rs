@@ -102,6 +102,18 @@ fn an_exported_tokenizer_is_the_runs_and_opens_as_one() {
         let off = module("decoder.pt").forward_ts(&[&indices]).unwrap() - tokenizer.decode(&indices);
         assert!(off.abs().max().double_value(&[]) < 1e-5, "{name}");
 
+        // It raises nothing for an index that no code has, as the card says, which has a check for it.
+        let last = described["codebook_size"].as_i64().unwrap() - 1;
+        let images_of = |index: i64| module("decoder.pt").forward_ts(&[indices.full_like(index)]).unwrap();
+        assert_eq!((images_of(-1), images_of(last + 1)), (images_of(0), images_of(last)), "{name}");
+        let card = fs::read_to_string(out.join("README.md")).unwrap();
+        for part in [
+            format!("beyond {last} code {last}."),
+            format!("assert 0 <= indices.min() and indices.max() <= {last}\n"),
+        ] {
+            assert!(card.contains(&part), "{part}: {card}");
+        }
+
         // What was exported is exported again the same, all but the card, which has no run to ask.
         let again = scratch.path(&format!("{name}-again"));
         done(&run("export", &out, &["--out", text(&again)]));

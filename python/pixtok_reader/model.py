@@ -2,7 +2,10 @@
 
     tokenizer = load("model-folder")                # what `pixtok export RUN --out model-folder` wrote
     indices = tokenizer.encode(images)              # [B, 3, H, W] in [-1, 1] -> int64 [B, h, w]
-    images = tokenizer.decode(indices)
+    images = tokenizer.decode(indices)              # raises for an index that no code has
+
+The exported decoder.pt raises nothing: it paints the first code for an index below 0 and the last for one beyond.
+Check ids from elsewhere, a language model say, before it: `assert 0 <= indices.min() and indices.max() < K`.
 
 One file, however long, that needs torch and safetensors: copy it where you need it. The modules have the names of the
 tensors in model.safetensors, and the arithmetic has the form that pixtok's own has, so that the indices are
@@ -81,14 +84,33 @@ class Tokenizer(nn.Module):
         return indices.squeeze(3) if self.quantizer.codebooks == 1 else indices
 
     def decode(self, indices: Tensor) -> Tensor:
-        """int64 [B, h, w] (or [B, h, w, codebooks]) -> [B, 3, H, W], about [-1, 1]; not clamped."""
+        """int64 [B, h, w] (or [B, h, w, codebooks]) -> [B, 3, H, W], about [-1, 1]; not clamped.
+
+        ValueError for an index that no code has, with its place. Looking at the indices waits for a GPU; a trace
+        doesn't look.
+        """
         indices = indices.unsqueeze(3) if self.quantizer.codebooks == 1 else indices
         if indices.ndim != 4 or indices.shape[3] != self.quantizer.codebooks:
             codebooks = self.quantizer.codebooks
             raise ValueError(f"indices of shape {list(indices.shape)} are not for {codebooks} codebooks")
+        if not torch.jit.is_tracing():
+            self.check_range(indices)
         with torch.autocast(indices.device.type, enabled=False):
             z_q = self.quantizer.lookup(indices)
         return self.decoder(z_q)
+
+    def check_range(self, indices: Tensor) -> None:
+        """Raises ValueError for an index that no code has. [B, h, w, codebooks]."""
+        size = self.quantizer.size
+        wrong = ((indices < 0) | (indices >= size)).nonzero()
+        if len(wrong) == 0:
+            return
+        place = wrong[0].tolist()
+        shown = place[:3] if self.quantizer.codebooks == 1 else place
+        raise ValueError(
+            f"index {indices[tuple(place)].item()} at {shown} is none of the {size} codes, 0 to {size - 1}"
+            f" ({len(wrong)} of {indices.numel()} are none); take offsets and special ids off first"
+        )
 
     def codebook(self) -> Tensor:
         """The codes before the projection out, [K, D] (or [codebooks, K, D])."""
@@ -514,6 +536,11 @@ class Residual(nn.Module):
             limits = torch.tensor(limits, dtype=torch.float64).float().view(-1, 1, 1)
         self.register_buffer("limits", limits, persistent=False)
 
+    @property
+    def size(self) -> int:
+        """Codes in each codebook."""
+        return self.stages[0].size
+
     def quantize(self, z: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, h, w, stages]."""
         rest = self.project_in(z)
@@ -543,6 +570,11 @@ class Grouped(nn.Module):
         each, groups = config["each"], config["groups"]
         self.groups = nn.ModuleList(build_quantizer(each, channels // groups) for _ in range(groups))
         self.codebooks = sum(group.codebooks for group in self.groups)
+
+    @property
+    def size(self) -> int:
+        """Codes in each codebook."""
+        return self.groups[0].size
 
     def quantize(self, z: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, h, w, codebooks], group after group."""

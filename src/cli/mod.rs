@@ -57,7 +57,7 @@ pub enum Command {
     Decode(DecodeArgs),
     /// Say what a token file is
     Inspect(InspectArgs),
-    /// Join the token files of a divided job into one set with one index
+    /// Join the parts of a divided job, or whole sets of tokens, into one set with one index
     Merge(MergeArgs),
     /// Write a trained tokenizer as a folder to share: weights, TorchScript, configs, a model card
     #[command(after_help = EXPORT_HELP)]

@@ -25,6 +25,9 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
     let usable = Usable::open(&args.tokenizer, &args.model, args.batch_size, device)?;
     for set in &sets {
         check(set, &usable, args)?;
+        if let Some(missing) = set.sidecar.source.missing() {
+            note(&format!("{}: {missing}", set.folder.display()));
+        }
     }
     if !args.sheets {
         check_names(&sets, args.limit)?;

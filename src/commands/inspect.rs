@@ -106,8 +106,12 @@ fn stated(set: &TokenSet) -> String {
     let source = &sidecar.source;
     let part = source.part.as_ref().map_or(String::new(), |part| format!(", part {part}"));
     line(&mut text, "source", &format!("{} ({}){part}", source.path, source.kind));
-    for note in &source.notes {
+    for note in source.missing().iter().chain(&source.notes) {
         line(&mut text, "", note);
+    }
+    for origin in &sidecar.sources {
+        line(&mut text, "", &format!("{} ({})", origin.path, origin.kind));
+        origin.notes.iter().for_each(|note| line(&mut text, "", note));
     }
     let skipped: u64 = sidecar.counts.skipped.values().sum();
     let views = if sidecar.views > 1 { format!(" in {} views each", sidecar.views) } else { String::new() };

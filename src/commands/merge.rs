@@ -1,8 +1,8 @@
-//! `pixtok merge`: the parts of a divided job as one set.
+//! `pixtok merge`: the parts of a divided job, or whole sets, as one set.
 
 use anyhow::Result;
 
-use super::print;
+use super::{note, print};
 use crate::cli::MergeArgs;
 use crate::export::{SHARD_ROWS, merge};
 use crate::tokens::{FormatKind, TokenSet};
@@ -11,13 +11,16 @@ use crate::tokens::{FormatKind, TokenSet};
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
     let mut sets = vec![];
     for path in &args.parts {
-        sets.extend(TokenSet::find(path)?);
+        sets.extend(if args.partial { TokenSet::find_finished(path)? } else { TokenSet::find(path)? });
     }
     let in_one = |format| {
         matches!(format, FormatKind::Npy | FormatKind::Raw | FormatKind::Jsonl | FormatKind::Megatron)
     };
     let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
-    let finished = merge(&sets, &args.out, args.shard_rows.or(usual))?;
+    let finished = merge(&sets, &args.out, args.shard_rows.or(usual), args.partial)?;
+    if let Some(missing) = finished.sidecar.source.missing() {
+        note(&missing);
+    }
     let counts = &finished.sidecar.counts;
     print(&format!(
         "{} rows, {} tokens of {} sets in {} ({} shard(s))\n",

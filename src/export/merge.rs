@@ -1,4 +1,4 @@
-//! One set out of several, for formats whose readers need one index.
+//! One set out of several: of the parts of a job, for readers that need one index, or of whole sets.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,61 +6,61 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::io_error;
+use super::origin::Origin;
 use super::shard::OpenShard;
 use super::skipped::{Skipped, read_skipped};
-use super::{ExportError, Finished, Output, Part};
+use super::{ExportError, Finished, Output};
 use crate::data::digest;
-use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet};
+use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 
-/// Joins the sets of one job's parts into the new set `folder`: their rows in the order given, in shards of
-/// `shard_rows` rows (all in one when absent).
+/// Joins the sets of one job's parts, or whole sets, into the new set `folder`: their rows in the order given, in shards
+/// of `shard_rows` rows (all in one when absent). `partial` lets parts of a division be missing.
 ///
 /// # Errors
-/// When the sets do not agree in what their numbers mean; says in what.
-pub fn merge(sets: &[TokenSet], folder: &Path, shard_rows: Option<u64>) -> Result<Finished, ExportError> {
-    let Some(first) = sets.first() else {
-        return Err(ExportError::Output("nothing to merge; give the folders of parts".into()));
-    };
-    for set in sets {
-        agree(first, set)?;
-    }
-    refuse_overlap(sets)?;
-    let mut sidecar = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
-    sidecar.source.part = None;
-    for note in sets.iter().flat_map(|set| &set.sidecar.source.notes) {
-        if !sidecar.source.notes.contains(note) {
-            sidecar.source.notes.push(note.clone());
-        }
-    }
-    let sources: Result<Vec<Value>, ExportError> = sets.iter().map(identity).collect();
-    let job = json!({ "merge": sources?, "shard_rows": shard_rows, "set": sidecar });
+/// When a part is missing, when parts and whole sets are mixed, when two sets have a key in common or do not agree in what
+/// their numbers mean; says in what.
+pub fn merge(
+    sets: &[TokenSet],
+    folder: &Path,
+    shard_rows: Option<u64>,
+    partial: bool,
+) -> Result<Finished, ExportError> {
+    let Origin { source, sources, remedy } = Origin::of(sets, partial)?;
+    let first = &sets[0];
+    let empty = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
+    let sidecar = Sidecar { source, sources, ..empty };
+    let identities: Result<Vec<Value>, ExportError> = sets.iter().map(identity).collect();
+    let job = json!({ "merge": identities?, "shard_rows": shard_rows, "set": sidecar });
     let map = first.sidecar.map(&first.folder)?;
-    let output = Output::open(folder, &job, sidecar, map.as_deref())?;
+    let output = Output::open(folder, &job, sidecar, map.as_deref(), None)?;
     if let Some(finished) = output.finished()? {
         return Ok(finished);
     }
-    let mut keys = HashMap::new();
-    let numbered = sets.iter().enumerate().flat_map(|(i, set)| set.rows().map(move |row| (i, row)));
-    let rows = numbered.map(|(i, row)| {
-        let row: Row = row?;
-        match keys.insert(digest(&row.key), i) {
-            None => Ok(row),
-            Some(earlier) => Err(ExportError::KeysClash {
-                key: row.key,
-                first: sets[earlier].folder.clone(),
-                second: sets[i].folder.clone(),
-                remedy: "merge parts of one job, each once",
-            }),
-        }
-    });
+    refuse_clash(sets, remedy)?;
     let skipped: Result<Vec<Vec<Skipped>>, ExportError> =
         sets.iter().map(|set| read_skipped(&set.folder)).collect();
+    let rows = sets.iter().flat_map(TokenSet::rows);
     copy(rows, output, first.sidecar.dtype, shard_rows, skipped?.concat())
+}
+
+/// Refuses two rows of one key, before any is copied.
+fn refuse_clash(sets: &[TokenSet], remedy: &'static str) -> Result<(), ExportError> {
+    let mut keys = HashMap::new();
+    for (i, set) in sets.iter().enumerate() {
+        for row in set.rows() {
+            let key = row?.key;
+            if let Some(earlier) = keys.insert(digest(&key), i) {
+                let [first, second] = [earlier, i].map(|at| sets[at].folder.clone());
+                return Err(ExportError::KeysClash { key, first, second, remedy });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the rows that are not there yet.
 fn copy(
-    rows: impl Iterator<Item = Result<Row, ExportError>>,
+    rows: impl Iterator<Item = Result<Row, TokensError>>,
     mut output: Output,
     dtype: Dtype,
     shard_rows: Option<u64>,
@@ -97,52 +97,4 @@ fn identity(set: &TokenSet) -> Result<Value, ExportError> {
     Ok(
         json!({ "path": set.folder.display().to_string(), "blake3": blake3::hash(&text).to_hex().to_string() }),
     )
-}
-
-/// Refuses parts that have images in common. Two parts of one input are disjoint only if they are
-/// different parts of the same number of parts. A merged set does not record its parts, so there
-/// only the keys tell.
-fn refuse_overlap(sets: &[TokenSet]) -> Result<(), ExportError> {
-    let part = |set: &TokenSet| set.sidecar.source.part.as_ref()?.parse::<Part>().ok();
-    for (i, set) in sets.iter().enumerate() {
-        let Some(own) = part(set) else { continue };
-        for other in &sets[..i] {
-            let Some(earlier) = part(other) else { continue };
-            if earlier.count == own.count && earlier.index != own.index {
-                continue;
-            }
-            return Err(ExportError::Output(format!(
-                "{} and {} have images in common, since they are the parts {earlier} and {own} of one input; \
-                 give each part of one division once",
-                other.folder.display(),
-                set.folder.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses sets whose numbers do not mean the same.
-fn agree(first: &TokenSet, other: &TokenSet) -> Result<(), ExportError> {
-    let (a, b) = (&first.sidecar, &other.sidecar);
-    let pairs = [
-        ("format", a.format == b.format),
-        ("tokenizer", a.tokenizer.agrees_with(&b.tokenizer)),
-        ("dtype", a.dtype == b.dtype),
-        ("vocabulary", a.vocabulary == b.vocabulary),
-        ("specials", a.specials == b.specials),
-        ("layout", a.layout() == b.layout()),
-        ("preprocessing", a.preprocessing == b.preprocessing),
-        ("the files of their source", a.source.blake3 == b.source.blake3),
-        ("the classes of their labels", a.source.classes == b.source.classes),
-        ("the prefix of their keys", a.source.key_prefix == b.source.key_prefix),
-    ];
-    match pairs.iter().find(|(_, same)| !same) {
-        None => Ok(()),
-        Some((what, _)) => Err(ExportError::Output(format!(
-            "{} and {} differ in {what}; merge parts of one job",
-            first.folder.display(),
-            other.folder.display()
-        ))),
-    }
 }

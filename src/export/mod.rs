@@ -6,19 +6,22 @@
 //!
 //! `part` decides which share of the input a process takes, `keys` checks that no two images have
 //! the same key, `feed` makes batches, `job` turns them into shards, `output` keeps the folder and
-//! its manifest, `verify` reads back and compares, `listed` notices files that were changed, `merge`
-//! joins the outputs of several processes.
+//! its manifest, `verify` reads back and compares, `merge` joins the parts of a job or whole sets,
+//! `origin` tells which may be joined, `list` how the images of a resumed job changed, and `altered`
+//! notices files that differ from the manifest.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.
 
+mod altered;
 mod error;
 mod feed;
 mod job;
 mod keys;
-mod listed;
+mod list;
 mod manifest;
 mod merge;
+mod origin;
 mod output;
 mod part;
 mod place;
@@ -32,7 +35,7 @@ pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use job::{Job, Progress, Stopped};
 pub use keys::check_keys;
-pub use listed::changes;
+pub use altered::changes;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;

@@ -19,11 +19,13 @@ use serde_json::Value;
 
 use super::ExportError;
 use super::error::io_error;
+use super::list::SAMPLES;
 use super::manifest::{self, Entry, FileEntry};
 use super::place::{place_file, refuse_others};
-use super::sameness::{check_sizes, differences, earlier_job, refuse_another, write_job};
+use super::sameness::{earlier_job, refuse_another, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
+use crate::data::SampleSet;
 use crate::paths::{make_folder, mark_output};
 use crate::tokens::{Counts, Layout, Place, SIDECAR, Shard, ShardWriter, Sidecar};
 
@@ -52,15 +54,17 @@ pub struct Finished {
 
 impl Output {
     /// Takes `folder` for the job that `job` describes: a new folder, an empty one, or one in which this job was stopped. `map`
-    /// is the vocabulary's, if it has one.
+    /// is the vocabulary's, if it has one; `images` are those of an encode.
     ///
     /// # Errors
-    /// When it holds something else; says what, or how the jobs differ. When files of finished shards are not there.
+    /// When it holds something else; says what, or how the jobs and their images differ. When files
+    /// of finished shards are not there.
     pub fn open(
         folder: &Path,
         job: &Value,
         mut sidecar: Sidecar,
         map: Option<&[u8]>,
+        images: Option<&SampleSet>,
     ) -> Result<Self, ExportError> {
         make_folder(folder).map_err(io_error("make the folder", folder))?;
         let lock = Lock::take(folder)?;
@@ -70,18 +74,12 @@ impl Output {
         match earlier_job(folder)? {
             Some(earlier) if begun => {
                 // Where the images lie may change; that they are the same their list tells.
-                let (mut job, mut earlier) = (job.clone(), earlier);
+                let mut job = job.clone();
                 if let Some(path) = earlier["set"]["source"]["path"].as_str() {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
                 }
-                // Notes on the input do not affect the files' content.
-                for job in [&mut job, &mut earlier] {
-                    job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
-                }
-                let sizes = [&mut earlier, &mut job].map(|job| job.as_object_mut()?.remove("sizes"));
-                refuse_another(folder, &differences(&earlier, &job))?;
-                note = check_sizes(folder, sizes)?;
+                note = refuse_another(folder, earlier, job, images)?;
             }
             // Of a job that came to nothing only its description is there.
             Some(_) => write_job(folder, job, map)?,
@@ -137,6 +135,21 @@ impl Output {
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
+    }
+
+    /// Has the job's description say how many samples the whole input has, so that a later change of
+    /// the list can be told by how many.
+    ///
+    /// # Errors
+    /// When the description cannot be read or written.
+    pub fn state_samples(&self, samples: u64) -> Result<(), ExportError> {
+        match earlier_job(&self.folder)? {
+            Some(mut job) if job[SAMPLES] != samples => {
+                job[SAMPLES] = samples.into();
+                write_job(&self.folder, &job, None)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where it is.

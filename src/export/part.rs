@@ -37,6 +37,15 @@ impl Part {
         digest(key) % u128::from(self.count) == u128::from(self.index)
     }
 
+    /// Whether a key can belong to both, parts of whatever divisions.
+    pub(super) fn overlaps(self, other: Self) -> bool {
+        let (mut common, mut rest) = (self.count, other.count);
+        while rest != 0 {
+            (common, rest) = (rest, common % rest);
+        }
+        self.index % common == other.index % common
+    }
+
     /// The folder of this part in an output that has several; none for the whole.
     #[must_use]
     pub fn folder(self) -> Option<String> {
@@ -158,5 +167,8 @@ mod tests {
         assert!(taken.iter().all(|&count| count > 900), "{taken:?}");
         assert!(Part::ALL.takes("anything") && Part::ALL.folder().is_none());
         assert_eq!(parts[1].folder().as_deref(), Some("part-00001-of-00003"));
+        let overlap = |a: &str, b: &str| a.parse::<Part>().unwrap().overlaps(b.parse().unwrap());
+        assert!(overlap("1/3", "1/3") && overlap("0/2", "1/3") && overlap("0/2", "2/4"));
+        assert!(!overlap("0/3", "1/3") && !overlap("0/2", "1/4"));
     }
 }

@@ -7,9 +7,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::ExportError;
 use super::error::io_error;
+use super::list::{ListChange, SAMPLES};
+use super::{ExportError, Part};
 use crate::checkpoint::write_atomic;
+use crate::data::SampleSet;
 use crate::tokens::VOCABULARY_MAP;
 
 const JOB: &str = "job.json";
@@ -54,21 +56,50 @@ pub(super) fn earlier_job(folder: &Path) -> Result<Option<Value>, ExportError> {
     }
 }
 
-/// How `folder`'s job differs from the one at hand, as an error.
-pub(super) fn refuse_another(folder: &Path, differences: &[String]) -> Result<(), ExportError> {
-    if differences.is_empty() {
-        return Ok(());
+/// Refuses `folder`'s job if it differs from the one at hand; `images` are those of an encode.
+/// Returns what the user should know.
+pub(super) fn refuse_another(
+    folder: &Path,
+    mut earlier: Value,
+    mut job: Value,
+    images: Option<&SampleSet>,
+) -> Result<Option<String>, ExportError> {
+    let take_samples =
+        |job: &mut Value| job.as_object_mut().and_then(|job| job.remove(SAMPLES)).unwrap_or_default();
+    let (samples, _) = (take_samples(&mut earlier), take_samples(&mut job));
+    for job in [&mut job, &mut earlier] {
+        // Notes on the input do not affect the files' content.
+        job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
+    }
+    let sizes = [&mut earlier, &mut job].map(|job| job.as_object_mut()?.remove("sizes"));
+    let mut words = vec![];
+    let mut remedy = "choose another --out, or the same settings to go on with that one";
+    let list = |job: &Value| job["set"]["source"]["blake3"].clone();
+    if let Some(images) = images
+        && earlier["merge"].is_null()
+        && list(&earlier) != list(&job)
+    {
+        let part = job["set"]["source"]["part"].as_str().and_then(|part| part.parse().ok());
+        let change = ListChange::of(folder, &samples, images, part.unwrap_or(Part::ALL))?;
+        let (changed, then) = change.words();
+        words.push(changed);
+        remedy = then;
+        earlier["set"]["source"]["blake3"] = list(&job);
+    }
+    words.extend(differences(&earlier, &job));
+    if words.is_empty() {
+        return check_sizes(folder, sizes);
     }
     Err(ExportError::Output(format!(
-        "{} holds another job: {}; choose another --out, or the same settings to go on with that one",
+        "{} holds another job: {}; {remedy}",
         folder.display(),
-        differences.join("; ")
+        words.join("; ")
     )))
 }
 
 /// Refuses images of other sizes than those that `folder`'s job began with: the hashes then and now.
 /// A note where the sizes then are not known.
-pub(super) fn check_sizes(
+fn check_sizes(
     folder: &Path,
     [then, now]: [Option<Value>; 2],
 ) -> Result<Option<String>, ExportError> {

@@ -1,5 +1,7 @@
 //! What all rows of a set share.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Grid, Row, TokenNames, TokensError};
@@ -19,6 +21,12 @@ impl Dtype {
     #[must_use]
     pub fn for_ids(ids: u64) -> Self {
         if ids < 65_500 { Self::U16 } else { Self::I32 }
+    }
+
+    /// The type for a vocabulary of `size` ids: that of OLMo-core, but for its 8 bits.
+    #[must_use]
+    pub fn for_vocabulary(size: u64) -> Self {
+        if size <= 1 << 16 { Self::U16 } else { Self::I32 }
     }
 
     /// Bytes of one id.
@@ -63,6 +71,20 @@ impl Dtype {
         match self {
             Self::U16 => bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair).into()).collect(),
             Self::I32 => bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect(),
+        }
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "u16" => Ok(Self::U16),
+            "i32" => Ok(Self::I32),
+            _ => Err(format!(
+                "\"{text}\" is no number type of ids; use u16, or i32, which reads the same as uint32"
+            )),
         }
     }
 }

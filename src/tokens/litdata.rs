@@ -28,7 +28,7 @@ fn as_written(layout: &Layout) -> Layout {
 }
 
 impl Format for Litdata {
-    fn dtype(&self, _ids: u64) -> Dtype {
+    fn dtype(&self, _ids: u64, _vocab_size: Option<u64>) -> Dtype {
         Dtype::I32
     }
 

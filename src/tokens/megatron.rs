@@ -36,6 +36,10 @@ fn type_code(dtype: Dtype) -> u8 {
 }
 
 impl Format for Megatron {
+    fn takes_any_dtype(&self) -> bool {
+        true
+    }
+
     fn files(&self, place: Place, _layout: &Layout) -> Vec<String> {
         vec![name("tokens", "bin", place), name("tokens", "idx", place), companion::file(place)]
     }

@@ -42,6 +42,7 @@ pub use kind::FormatKind;
 pub use layout::{Axes, Dtype, Layout};
 pub use names::TokenNames;
 pub use preset::{Preset, PresetIds};
+pub use raw::olmo_core_note;
 pub use row::{Grid, Row};
 pub use set::TokenSet;
 pub use sidecar::{SIDECAR, Sidecar, VOCABULARY_MAP};
@@ -105,9 +106,14 @@ pub trait Format: Sync {
         Ok(())
     }
 
-    /// The number type for ids below `ids`.
-    fn dtype(&self, ids: u64) -> Dtype {
+    /// The number type for ids below `ids`, of a vocabulary of `vocab_size` where that is given.
+    fn dtype(&self, ids: u64, _vocab_size: Option<u64>) -> Dtype {
         Dtype::for_ids(ids)
+    }
+
+    /// Whether ids may have any number type that holds them, where one is asked for.
+    fn takes_any_dtype(&self) -> bool {
+        false
     }
 
     /// Names of a shard's files relative to the set's folder: plain ones while `place.total` is not known, and those of the

@@ -108,6 +108,10 @@ fn with_rows(rows: u64, shape: &[u64]) -> Vec<u64> {
 }
 
 impl Format for Npy {
+    fn takes_any_dtype(&self) -> bool {
+        true
+    }
+
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         layout.one_shape("npy").map(drop)
     }

@@ -1,7 +1,8 @@
 //! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion `keys.jsonl`; and on request
 //! `tokens.index`.
 //!
-//! Ids are u16 or u32, little endian, without header. The index has a u64 for each row: how many ids there are up to the
+//! Ids are u16 or u32, little endian, without header. Nothing in the file says which, so where the vocabulary's size is given
+//! the type follows it, as OLMo-core's does. The index has a u64 for each row: how many ids there are up to the
 //! row's end (datatrove's document ends, counted in tokens).
 
 use std::path::Path;
@@ -9,12 +10,41 @@ use std::path::Path;
 use super::companion::{self, Keys, KeysWriter};
 use super::files::{Input, Output, name};
 use super::reading::{self, Source};
-use super::{Axes, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
 
 /// A bare stream of ids: `tokens.bin`.
 pub struct Raw;
 
+/// What a user of OLMo-core has to set, where that would read the stream of a vocabulary of `ids` ids in another type:
+/// it takes the smallest of uint8, uint16 and uint32 that holds them.
+#[must_use]
+pub fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
+    let theirs = match ids {
+        ..=0x100 => "uint8",
+        ..=0x1_0000 => "uint16",
+        _ => "uint32",
+    };
+    let ours = match dtype {
+        Dtype::U16 => "uint16",
+        Dtype::I32 => "uint32",
+    };
+    (ours != theirs).then(|| {
+        format!(
+            "tokens.bin is {ours}, and OLMo-core takes the numbers of a vocabulary of {ids} ids for {theirs}; set \
+             dtype to {ours} there"
+        )
+    })
+}
+
 impl Format for Raw {
+    fn dtype(&self, ids: u64, vocab_size: Option<u64>) -> Dtype {
+        vocab_size.map_or_else(|| Dtype::for_ids(ids), Dtype::for_vocabulary)
+    }
+
+    fn takes_any_dtype(&self) -> bool {
+        true
+    }
+
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         if layout.length.is_none() && layout.axes == Axes::Sequence && !layout.document_index {
             return Err(TokensError::Unsuitable(
@@ -128,7 +158,7 @@ impl Source for Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Dtype, fixture};
+    use super::super::fixture;
     use super::*;
 
     fn indexed(layout: Layout) -> Layout {
@@ -149,6 +179,30 @@ mod tests {
             fixture::round_trip(&Raw, &indexed(layout.clone()));
             fixture::damage_to(&Raw, &indexed(layout));
         }
+    }
+
+    #[test]
+    fn the_type_follows_the_vocabulary_and_olmo_core_is_told_of_others() {
+        for (ids, vocab_size, dtype) in [
+            (1000, None, Dtype::U16),
+            (65_499, None, Dtype::U16),
+            (65_500, None, Dtype::I32),
+            (1000, Some(100_278), Dtype::I32),
+            (1000, Some(65_537), Dtype::I32),
+            (65_530, Some(65_536), Dtype::U16),
+        ] {
+            assert_eq!(Raw.dtype(ids, vocab_size), dtype, "{ids} {vocab_size:?}");
+            assert!(!vocab_size.is_some_and(|size| olmo_core_note(size, dtype).is_some()));
+        }
+        for (ids, dtype, parts) in [
+            (256, Dtype::U16, ["is uint16", "256 ids for uint8"]),
+            (65_520, Dtype::I32, ["is uint32", "65520 ids for uint16"]),
+            (70_000, Dtype::U16, ["is uint16", "70000 ids for uint32"]),
+        ] {
+            let note = olmo_core_note(ids, dtype).unwrap();
+            assert!(parts.iter().all(|part| note.contains(part)), "{note}");
+        }
+        assert_eq!(olmo_core_note(257, Dtype::U16), None);
     }
 
     #[test]

@@ -49,6 +49,33 @@ impl TokenSet {
         parts.into_iter().map(Self::open).collect()
     }
 
+    /// As [`TokenSet::find`], but of a divided job the parts that are finished, whichever they are.
+    ///
+    /// # Errors
+    /// As [`TokenSet::find`], and when no part is finished.
+    pub fn find_finished(path: &Path) -> Result<Vec<Self>, TokensError> {
+        let parts = part_folders(path);
+        if path.join(SIDECAR).is_file() || parts.is_empty() {
+            return Self::find(path);
+        }
+        let sets: Result<Vec<Self>, TokensError> =
+            parts.into_iter().filter(|part| part.join(SIDECAR).is_file()).map(Self::open).collect();
+        let sets = sets?;
+        if sets.is_empty() {
+            return Err(TokensError::Unsuitable(format!(
+                "{} has no finished part; run their commands again, which go on where they were stopped",
+                path.display()
+            )));
+        }
+        Ok(sets)
+    }
+
+    /// Whether it has all shards that its sidecar lists.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.shards.len() == self.sidecar.shard_rows.len()
+    }
+
     fn open(folder: PathBuf) -> Result<Self, TokensError> {
         let sidecar = Sidecar::read(&folder)?;
         Ok(Self { shards: sidecar.shards(), folder, sidecar })
@@ -88,12 +115,18 @@ impl TokenSet {
     }
 }
 
-/// The parts of a divided job below `path`, in order: all that there are to be, each finished.
-fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
+/// The folders of parts below `path`, in order.
+fn part_folders(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let mut parts: Vec<PathBuf> =
         entries.map(|entry| entry.path()).filter(|part| number_of(part).is_some()).collect();
     parts.sort();
+    parts
+}
+
+/// The parts of a divided job below `path`, in order: all that there are to be, each finished.
+fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
+    let parts = part_folders(path);
     for (i, part) in (0..).zip(&parts) {
         let refused = |what: String| Err(TokensError::Unsuitable(format!("{}: {what}", path.display())));
         match number_of(part) {
@@ -106,7 +139,7 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
             }
             Some((_, count)) => {
                 return refused(format!(
-                    "{} of {count} parts are there; run the others, or give the folders of single parts",
+                    "{} of {count} parts are there; run the others, or give the folders of single parts (merge: --partial)",
                     parts.len()
                 ));
             }
@@ -143,5 +176,7 @@ mod tests {
         assert!(words().contains("2 of 3 parts are there"), "{}", words());
         fs::create_dir(part(1)).unwrap();
         assert!(words().contains("part-00000-of-00003 is not finished"), "{}", words());
+        let words = TokenSet::find_finished(folder.path()).unwrap_err().to_string();
+        assert!(words.contains("has no finished part"), "{words}");
     }
 }

@@ -60,6 +60,9 @@ pub struct Sidecar {
     pub document_index: bool,
     /// The images.
     pub source: Source,
+    /// Those of each set, where whole sets were joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// Rows of each shard, in order.
     pub shard_rows: Vec<u64>,
     /// What the set holds.

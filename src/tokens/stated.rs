@@ -112,15 +112,18 @@ pub struct Preprocessing {
 /// Where the images came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
-    /// `folder`, `webdataset`, `parquet` or `list`.
+    /// `folder`, `webdataset`, `parquet` or `list`; `sets` where whole sets were joined.
     pub kind: String,
-    /// As it was given.
+    /// As it was given; of joined sets all of theirs.
     pub path: String,
-    /// Of the list of files.
+    /// Of the list of files; of joined sets, of all their hashes.
     pub blake3: String,
     /// Which part of it, as `i/n`; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// The parts that were joined although others of their division are missing, each as `i/n`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
     /// What the keys begin with in front of the input's own: `shard` for the name of their tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_prefix: Option<String>,
@@ -130,6 +133,16 @@ pub struct Source {
     /// What was passed over in the input, and what became of its labels and captions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+impl Source {
+    /// What is missing, in words, where not all parts of a division were joined.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        let of = self.parts.first()?.split_once('/').map_or("?", |(_, of)| of);
+        let (given, parts) = (self.parts.len(), self.parts.join(", "));
+        Some(format!("{given} of {of} parts were joined ({parts}), and the images of the others are missing"))
+    }
 }
 
 /// What a set holds.

@@ -29,6 +29,8 @@ fn ids_that_cannot_be_are_refused() {
         ("vq", &["--digits"], &["--digits", "fsq, lfq"]),
         ("fsq", &["--token-names", "<{}>"], &["--token-names", "jsonl"]),
         ("fsq", &["--document-index"], &["--document-index", "raw"]),
+        ("fsq", &["--dtype", "u16", "--vocab-offset", "70000"], &["--dtype u16", "65535", "70999", "i32"]),
+        ("fsq", &["--dtype", "u32"], &["u32", "i32, which reads the same as uint32"]),
         ("fsq", &["--image-size", "33"], &["33", "32 or 34"]),
         ("fsq", &["--image-size", "64", "--resize", "48"], &["data.resize = 48"]),
         ("fsq", &["--fit", "whole", "--image-size", "64"], &["--resize"]),

@@ -89,36 +89,29 @@ fn keys_of_mirror_images_and_of_lists_clash_before_the_work() {
 fn parts_that_overlap_are_not_merged() {
     let export = Export::new();
     export.scratch.train("fsq", &[]);
-    for (out, part) in [("parts", "0/2"), ("parts", "1/2"), ("thirds", "1/3"), ("whole", "0/1")] {
+    for (out, part) in
+        [("parts", "0/2"), ("parts", "1/2"), ("thirds", "1/3"), ("quarters", "1/4"), ("whole", "0/1")]
+    {
         export.encode("fsq", out, &["--format", "npy", "--shard", part]);
     }
     let part = |name: &str| text(&export.path(name));
     let (first, third) = (part("parts/part-00000-of-00002"), part("thirds/part-00001-of-00003"));
+    let quarter = part("quarters/part-00001-of-00004");
     let (in_common, one_key) = ("images in common", "two images have the key");
     for (a, b, words) in [
         (&first, &first, ["the parts 0/2 and 0/2", in_common]),
         (&first, &third, ["the parts 0/2 and 1/3", in_common]),
-        // A whole or merged set does not record its parts, so its rows tell.
-        (&part("whole"), &first, [one_key, "one in "]),
+        (&first, &quarter, ["the parts 0/2 and 1/4", "of different divisions"]),
+        // What the folder of a whole or merged set holds its rows tell.
+        (&part("whole"), &part("whole"), [one_key, "both in "]),
     ] {
         let output = pixtok(&["merge", a, b, "--out", &part("joined")]);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         for part in [words[0], words[1], a, b] {
             assert!(said(&output).contains(part), "{part} is missing: {}", said(&output));
         }
-        assert_eq!(export.path("joined").exists(), words[0] == one_key);
+        assert!(!export.path("joined/manifest.jsonl").exists());
     }
-    // A merged set may be joined with the part that it lacks.
-    let second = part("parts/part-00001-of-00002");
-    for (sets, out) in [(&[&second][..], "half"), (&[&part("half"), &first], "all")] {
-        let mut args = vec!["merge", "--out"];
-        let out = part(out);
-        args.push(&out);
-        args.extend(sets.iter().map(|set| set.as_str()));
-        let output = pixtok(&args);
-        assert!(output.status.success(), "{}", said(&output));
-    }
-    assert_eq!(export.rows("all").len(), 23);
 }
 
 #[test]

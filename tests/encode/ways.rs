@@ -87,6 +87,47 @@ fn vocabulary_and_frame_come_off_again() {
     assert_eq!(lumina[lumina.len() - 2..], [8803, 8196]);
 }
 
+/// OLMo-core knows a stream's type by the vocabulary alone; other readers are told, or the flag decides.
+#[test]
+fn number_types_follow_the_vocabulary_or_the_flag() {
+    let export = Export::new();
+    export.scratch.train("fsq", &[]);
+    export.encode("fsq", "plain", &["--format", "jsonl"]);
+    let plain = export.rows("plain");
+    let olmo = "OLMo-core takes the numbers of a vocabulary of";
+    for (format, args, dtype, note) in [
+        ("raw", &[][..], "u16", None),
+        ("raw", &["--vocab-size", "100278"], "i32", None),
+        ("raw", &["--vocab-size", "65536"], "u16", None),
+        ("raw", &["--vocab-size", "100278", "--dtype", "u16"], "u16", Some("100278 ids for uint32")),
+        ("raw", &["--dtype", "i32"], "i32", Some("1000 ids for uint16")),
+        ("raw", &["--digits"], "u16", Some("8 ids for uint8")),
+        ("npy", &["--vocab-size", "100278"], "u16", None),
+        ("npy", &["--dtype", "i32"], "i32", None),
+        ("megatron", &["--vocab-size", "100278"], "u16", None),
+        ("megatron", &["--dtype", "i32"], "i32", None),
+    ] {
+        let out = format!("{format}{}", args.concat());
+        let printed = export.encode("fsq", &out, &[&["--format", format], args].concat());
+        assert_eq!(printed.contains(olmo), note.is_some(), "{out}: {printed}");
+        assert!(printed.contains(note.unwrap_or("")), "{out}: {printed}");
+        let set = export.set(&out);
+        assert_eq!(serde_json::to_value(set.sidecar.dtype).unwrap(), dtype, "{out}");
+        if format != "npy" && set.sidecar.tokenizer.numbers == 1 {
+            let bytes = fs::metadata(export.path(&out).join("tokens.bin")).unwrap().len();
+            assert_eq!(bytes, 23 * 256 * if dtype == "u16" { 2 } else { 4 }, "{out}");
+        }
+        if set.sidecar.tokenizer.numbers == 1 {
+            assert_eq!(export.rows(&out), plain, "{out}");
+        }
+    }
+    for format in ["jsonl", "parquet", "webdataset", "mds", "litdata", "llamagen"] {
+        let output = export.try_encode("fsq", "no", &["--format", format, "--dtype", "i32"]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains("raw, npy and megatron"), "{}", said(&output));
+    }
+}
+
 #[test]
 fn digits_and_arrangements_are_those_of_the_sidecar() {
     let export = Export::new();

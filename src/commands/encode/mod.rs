@@ -33,7 +33,9 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     let set = input(args)?;
     set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
-    let mut output = Output::open(&out, &plan.job, plan.sidecar.clone(), plan.map.as_deref())?;
+    plan.note.iter().for_each(|text| note(text));
+    let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
+    let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
     output.note().iter().for_each(|text| note(text));
     let codec = usable.codec();
     let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
@@ -48,6 +50,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
                 note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
             let samples = check_keys(&set, part, args.images.flip)?;
+            output.state_samples(samples)?;
             // From here on, an interrupted job has a shard to finish.
             let signals = Signals::listen().context("cannot listen for signals")?;
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;

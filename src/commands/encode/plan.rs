@@ -11,7 +11,8 @@ use crate::commands::usable::Usable;
 use crate::data::{self, Fit, ImageSize, MAX_SIDE, Prepare, SampleSet};
 use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
 use crate::tokens::{
-    Coder, Counts, Grid, MAX_ID, Preprocessing, Sidecar, Source, StatedGrid, StatedVocabulary, VOCABULARY_MAP,
+    Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, Sidecar, Source, StatedGrid,
+    StatedVocabulary, VOCABULARY_MAP, olmo_core_note,
 };
 
 /// An export, ready to run.
@@ -24,6 +25,8 @@ pub(super) struct Plan<'a> {
     pub sidecar: Sidecar,
     /// What `job.json` says.
     pub job: Value,
+    /// What a reader of the files has to set.
+    pub note: Option<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -64,6 +67,13 @@ impl<'a> Plan<'a> {
             format: args.format,
             mirrored: args.images.flip,
         };
+        let note = match args.format {
+            FormatKind::Raw => {
+                let ids = args.ids.vocab_size.unwrap_or(largest_id(&ids, side(&sidecar.grid))? + 1);
+                olmo_core_note(ids, sidecar.dtype)
+            }
+            _ => None,
+        };
         let job = json!({
             "pixtok": env!("CARGO_PKG_VERSION"),
             "set": sidecar,
@@ -74,7 +84,7 @@ impl<'a> Plan<'a> {
             "device": if device == Device::Cpu { "cpu" } else { "cuda" },
             "threads": if device == Device::Cpu { tch::get_num_threads() } else { 0 },
         });
-        Ok(Self { coder, map: ids.map, prepare: Prepare::new(&data, fit), batching, sidecar, job })
+        Ok(Self { coder, map: ids.map, prepare: Prepare::new(&data, fit), batching, sidecar, job, note })
     }
 }
 
@@ -152,23 +162,19 @@ fn sidecar(
     let ImageSize { height, width } = data.image_size;
     let centre = args.images.fit == FitChoice::Centre;
     let grid = centre.then_some(Grid { h: height / downsample, w: width / downsample });
-    let side = grid.map_or(MAX_SIDE / downsample, |grid| grid.h.max(grid.w));
+    let stated_grid = StatedGrid { h: grid.map(|grid| grid.h), w: grid.map(|grid| grid.w), downsample };
+    let side = side(&stated_grid);
     ids.framing.check_sizes(side, &ids.vocabulary, args.ids.vocab_size)?;
-    let largest = u64::from(ids.vocabulary.largest().max(ids.framing.largest(side)));
-    if largest > MAX_ID {
-        return Err(
-            Misuse(format!("the largest id is {largest}, which is not below 2^31; move ids down")).into()
-        );
-    }
+    let largest = largest_id(ids, side)?;
     let length = grid.map(|grid| coder.length(grid)).transpose()?.map(|length| length as u32);
     Ok(Sidecar {
         format_version: Sidecar::version(),
         pixtok: env!("CARGO_PKG_VERSION").to_owned(),
         format: args.format,
         tokenizer: usable.stated(args.ids.digits, coder.numbers(), coder.arrangement)?,
-        dtype: args.format.format().dtype(largest + 1),
+        dtype: dtype(args, largest)?,
         order: "row-major".into(),
-        grid: StatedGrid { h: grid.map(|grid| grid.h), w: grid.map(|grid| grid.w), downsample },
+        grid: stated_grid,
         image_size: centre.then_some([height, width]),
         preprocessing: preprocessing(data, centre)?,
         vocabulary: stated_vocabulary(ids),
@@ -183,13 +189,54 @@ fn sidecar(
             path: args.data.display().to_string(),
             blake3: set.fingerprint(),
             part: (part.count > 1).then(|| part.to_string()),
+            parts: vec![],
             key_prefix: args.key_prefix.map(|prefix| prefix.to_string()),
             classes: set.classes().to_vec(),
             notes: set.notes().to_vec(),
         },
+        sources: vec![],
         shard_rows: vec![],
         counts: Counts::default(),
     })
+}
+
+/// The longest side that a grid can have, in positions.
+fn side(grid: &StatedGrid) -> u32 {
+    grid.constant().map_or(MAX_SIDE / grid.downsample, |grid| grid.h.max(grid.w))
+}
+
+/// The largest id that can be stored for grids with sides up to `side`.
+fn largest_id(ids: &Ids, side: u32) -> Result<u64> {
+    let largest = u64::from(ids.vocabulary.largest().max(ids.framing.largest(side)));
+    if largest > MAX_ID {
+        return Err(
+            Misuse(format!("the largest id is {largest}, which is not below 2^31; move ids down")).into()
+        );
+    }
+    Ok(largest)
+}
+
+/// The number type of ids up to `largest`: as asked for, else as the format's readers choose it.
+fn dtype(args: &EncodeArgs, largest: u64) -> Result<Dtype> {
+    let format = args.format.format();
+    let Some(dtype) = args.ids.dtype else {
+        return Ok(format.dtype(largest + 1, args.ids.vocab_size));
+    };
+    if !format.takes_any_dtype() {
+        return Err(Misuse(format!(
+            "--dtype is for --format raw, npy and megatron; {} chooses its own number type, so leave it out",
+            args.format
+        ))
+        .into());
+    }
+    let most = u64::from(dtype.largest());
+    if largest > most {
+        return Err(Misuse(format!(
+            "--dtype u16 holds ids up to {most}, and the largest that can occur is {largest}; give --dtype i32, or move the ids down"
+        ))
+        .into());
+    }
+    Ok(dtype)
 }
 
 fn preprocessing(data: &data::Config, centre: bool) -> Result<Preprocessing> {

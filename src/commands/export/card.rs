@@ -137,7 +137,7 @@ fn use_with_pixtok() -> String {
 }
 
 fn use_with_python(opened: &Opened) -> String {
-    let factor = opened.tokenizer.downsample();
+    let (factor, last) = (opened.tokenizer.downsample(), opened.tokenizer.codebook().size - 1);
     // Digits are rounded, all other codes searched for.
     let search = if opened.tokenizer.quantizer.digits().is_none() {
         "\nThe encoder compares every position with every code in one table of B·h·w·K float32 numbers: keep batches small where K \
@@ -153,10 +153,13 @@ fn use_with_python(opened: &Opened) -> String {
          images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1  # [B, 3, H, W] in [-1, 1]\n\
          with torch.no_grad():\n    indices = encoder(images)\n    recon = decoder(indices)  # not clamped\n\
          pixels = ((recon + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n```\n{search}\n\
+         `{DECODER}` raises nothing for an index that no code has: below 0 it paints code 0, beyond {last} code {last}. \
+         Check indices that come from elsewhere, a language model say:\n\n\
+         ```python\nassert 0 <= indices.min() and indices.max() <= {last}\n```\n\n\
          As a module with its parts, from pixtok's `python/pixtok_reader` (`model.py`, one file to copy, which reads \
          `config.json` and `model.safetensors`):\n\n\
          ```python\nfrom pixtok_reader.model import load\n\ntokenizer = load(\"THIS_FOLDER\")\nindices = tokenizer.encode(images)\n\
-         recon = tokenizer.decode(indices)\n```\n"
+         recon = tokenizer.decode(indices)  # a ValueError for an index that no code has, with its place\n```\n"
     )
 }
 

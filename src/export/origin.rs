@@ -1,0 +1,182 @@
+//! Which sets may become one, and what the joined set says of where its images came from.
+
+use super::{ExportError, Part};
+use crate::tokens::{SIDECAR, Source, TokenSet, TokensError};
+
+/// Missing parts that an error names.
+const SHOWN: usize = 4;
+
+/// Where the images of a joined set came from.
+pub(super) struct Origin {
+    /// Of the joined set.
+    pub source: Source,
+    /// Of each set, where whole sets were joined.
+    pub sources: Vec<Source>,
+    /// What to do where two of the sets have an image of one key.
+    pub remedy: &'static str,
+}
+
+impl Origin {
+    /// Of `sets`, which are every part of one division, whole sets, or with `partial` some parts of
+    /// one division.
+    ///
+    /// # Errors
+    /// When they are not; says what is missing or too much, and in what two of them differ.
+    pub fn of(sets: &[TokenSet], partial: bool) -> Result<Self, ExportError> {
+        let Some((first, others)) = sets.split_first() else {
+            return Err(refused("nothing to merge; give the folders of parts or of sets".into()));
+        };
+        let parts = parts(sets)?;
+        for other in others {
+            agree(first, other, !parts.is_empty())?;
+        }
+        if parts.is_empty() && partial {
+            return Err(refused(
+                "--partial joins some parts of a divided job, and these are whole sets; leave it out".into(),
+            ));
+        }
+        if parts.is_empty() {
+            return Ok(of_whole(sets, &first.sidecar.source));
+        }
+        refuse_overlap(sets, &parts)?;
+        let whole = refuse_missing(&parts, partial)?;
+        let mut source = Source { part: None, ..first.sidecar.source.clone() };
+        if !whole {
+            source.parts = parts.iter().map(Part::to_string).collect();
+        }
+        for note in others.iter().flat_map(|set| &set.sidecar.source.notes) {
+            if !source.notes.contains(note) {
+                source.notes.push(note.clone());
+            }
+        }
+        Ok(Self { source, sources: vec![], remedy: "merge parts of one job, each once" })
+    }
+}
+
+fn refused(words: String) -> ExportError {
+    ExportError::Output(words)
+}
+
+/// What whole sets become together; one by itself stays what it is.
+fn of_whole(sets: &[TokenSet], first: &Source) -> Origin {
+    let each = |set: &TokenSet| match set.sidecar.sources.as_slice() {
+        [] => vec![set.sidecar.source.clone()],
+        sources => sources.to_vec(),
+    };
+    let remedy = "encode only the images that the other set lacks, or rename one of the two";
+    if let [only] = sets {
+        return Origin { source: first.clone(), sources: only.sidecar.sources.clone(), remedy };
+    }
+    let sources: Vec<Source> = sets.iter().flat_map(each).collect();
+    let paths: Vec<&str> = sources.iter().map(|source| source.path.as_str()).collect();
+    let mut hasher = blake3::Hasher::new();
+    for source in &sources {
+        hasher.update(source.blake3.as_bytes());
+    }
+    let one_prefix = sources.iter().all(|source| source.key_prefix == first.key_prefix);
+    let source = Source {
+        kind: "sets".into(),
+        path: paths.join(", "),
+        blake3: hasher.finalize().to_hex().to_string(),
+        key_prefix: first.key_prefix.clone().filter(|_| one_prefix),
+        notes: vec![],
+        ..first.clone()
+    };
+    Origin { source, sources, remedy }
+}
+
+/// The parts of one input that the sets are; none where all of them are whole.
+fn parts(sets: &[TokenSet]) -> Result<Vec<Part>, ExportError> {
+    let (mut parts, mut whole) = (vec![], None);
+    for set in sets {
+        let (folder, source) = (set.folder.display(), &set.sidecar.source);
+        if !set.is_whole() {
+            return Err(refused(format!(
+                "a single file of {folder} was given, and merge joins sets with all their files; give the folder"
+            )));
+        }
+        if let Some(missing) = source.missing() {
+            return Err(refused(format!(
+                "{folder} is not merged again: {missing}; merge the parts themselves in one call"
+            )));
+        }
+        match &source.part {
+            Some(text) => parts.push(text.parse::<Part>().map_err(|reason| {
+                ExportError::Tokens(TokensError::Damaged { path: set.folder.join(SIDECAR), reason })
+            })?),
+            None => whole = Some(folder),
+        }
+    }
+    match (whole, parts.first()) {
+        (Some(whole), Some(part)) => Err(refused(format!(
+            "{whole} is a whole set, and the part {part} of an input is with it; merge takes the parts of one division, or \
+             whole sets: join the parts first"
+        ))),
+        _ => Ok(parts),
+    }
+}
+
+/// Refuses parts of different divisions, and a part that comes twice.
+fn refuse_overlap(sets: &[TokenSet], parts: &[Part]) -> Result<(), ExportError> {
+    for (i, own) in parts.iter().enumerate() {
+        let unlike = |earlier: &Part| earlier.count != own.count || earlier.index == own.index;
+        if let Some(at) = parts[..i].iter().position(unlike) {
+            let what =
+                if parts[at].overlaps(*own) { "have images in common" } else { "are of different divisions" };
+            return Err(refused(format!(
+                "{} and {} {what}, since they are the parts {} and {own} of one input; give each part of one division once",
+                sets[at].folder.display(),
+                sets[i].folder.display(),
+                parts[at]
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a division of which a part is missing, unless that is wanted. Whether all are there.
+fn refuse_missing(parts: &[Part], partial: bool) -> Result<bool, ExportError> {
+    let count = parts[0].count;
+    let missing = count as usize - parts.len();
+    if missing == 0 || partial {
+        return Ok(missing == 0);
+    }
+    let absent = (0..count).map(|index| Part { index, count }).filter(|part| !parts.contains(part));
+    let mut shown: Vec<String> = absent.take(SHOWN).map(|part| part.to_string()).collect();
+    if missing > SHOWN {
+        shown.push("…".into());
+    }
+    Err(refused(format!(
+        "{missing} of the {count} parts of this division are missing: {}; give every part, or --partial to join these alone",
+        shown.join(", ")
+    )))
+}
+
+/// Refuses sets whose numbers do not mean the same, and parts of different inputs.
+fn agree(first: &TokenSet, other: &TokenSet, parts: bool) -> Result<(), ExportError> {
+    let (a, b) = (&first.sidecar, &other.sidecar);
+    let same_files = a.source.blake3 == b.source.blake3;
+    let same_prefix = a.source.key_prefix == b.source.key_prefix;
+    let alike = if parts { "merge parts of one job" } else { "merge sets that are alike in it" };
+    let classes = if parts { alike } else { "give both encodes the same --classes" };
+    let facts = [
+        ("format", a.format == b.format, alike),
+        ("tokenizer", a.tokenizer.agrees_with(&b.tokenizer), alike),
+        ("dtype", a.dtype == b.dtype, alike),
+        ("vocabulary", a.vocabulary == b.vocabulary, alike),
+        ("specials", a.specials == b.specials, alike),
+        ("layout", a.layout() == b.layout(), alike),
+        ("preprocessing", a.preprocessing == b.preprocessing, alike),
+        ("the files of their source", !parts || same_files, alike),
+        ("the classes of their labels", a.source.classes == b.source.classes, classes),
+        ("the prefix of their keys", !parts || same_prefix, alike),
+    ];
+    match facts.iter().find(|(_, same, _)| !same) {
+        None => Ok(()),
+        Some((what, _, remedy)) => Err(refused(format!(
+            "{} and {} differ in {what}; {remedy}",
+            first.folder.display(),
+            other.folder.display()
+        ))),
+    }
+}
