@@ -136,7 +136,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
         store.freeze();
         note_outdated(path, &config);
-        let (chosen_by, parameters, changes) = (described_choice(path), parameters(&store), RunChange::read(path)?);
+        let (chosen_by, parameters, changes) =
+            (described_choice(path), parameters(&store), RunChange::read(path)?);
         return Ok(Opened { config, tokenizer, step: None, chosen_by, parameters, changes, store });
     }
     let folder = run_folder(path)?;

@@ -16,7 +16,8 @@ use crate::picture::Picture;
 pub(super) fn make_empty(out: &Path) -> Result<()> {
     let context = || format!("cannot make the folder {}", out.display());
     make_folder(out).with_context(context)?;
-    let other = |entry: io::Result<fs::DirEntry>| !entry.is_ok_and(|entry| entry.file_name() == OUTPUT_MARKER);
+    let other =
+        |entry: io::Result<fs::DirEntry>| !entry.is_ok_and(|entry| entry.file_name() == OUTPUT_MARKER);
     if fs::read_dir(out).with_context(context)?.any(other) {
         return Err(
             Misuse(format!("{} is not empty; give a new folder for the images", out.display())).into()

@@ -31,11 +31,11 @@ mod shard;
 mod skipped;
 mod verify;
 
+pub use altered::changes;
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use job::{Job, Progress, Stopped};
 pub use keys::check_keys;
-pub use altered::changes;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;

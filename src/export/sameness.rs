@@ -99,10 +99,7 @@ pub(super) fn refuse_another(
 
 /// Refuses images of other sizes than those that `folder`'s job began with: the hashes then and now.
 /// A note where the sizes then are not known.
-fn check_sizes(
-    folder: &Path,
-    [then, now]: [Option<Value>; 2],
-) -> Result<Option<String>, ExportError> {
+fn check_sizes(folder: &Path, [then, now]: [Option<Value>; 2]) -> Result<Option<String>, ExportError> {
     match (then, now) {
         (Some(then), Some(now)) if then != now => Err(ExportError::Output(format!(
             "the images have the names that they had when the job in {} began, and some have other sizes, so the set would be of two \

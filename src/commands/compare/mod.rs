@@ -49,7 +49,6 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let args = &without_those_of_losses(args, &loss_weights);
     let images = val_images(&plan);
     check_folder(&layout)?;
-    check_new_trainings(&plan, &layout)?;
     // Without images there is no saying whether earlier trainings were of the same.
     let found = images.as_ref().ok();
     let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, args, &loss_weights)).transpose()?;
@@ -92,12 +91,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
 fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
     for arm in &plan.arms {
         let Source::Trained(config) = &arm.source else { continue };
-        if plan.seeds.iter().all(|&seed| open::is_ours(&layout.run(&arm.name, Some(seed)))) {
-            continue;
+        let begun = |seed: &u64| {
+            let run = RunFolder::open(&layout.run(&arm.name, Some(*seed)));
+            run.and_then(|run| run.checkpoints()).is_ok_and(|steps| !steps.is_empty())
+        };
+        if let (Err(error), false) = (config.check_new_training(), plan.seeds.iter().all(begun)) {
+            return Err(SweepError::Arm { name: arm.name.clone(), reason: error.to_string() }.into());
         }
-        let fail =
-            |error: ResolveError| SweepError::Arm { name: arm.name.clone(), reason: error.to_string() };
-        config.check_new_training().map_err(fail)?;
     }
     Ok(())
 }
@@ -191,19 +191,6 @@ fn jobs(
     Ok(jobs)
 }
 
-/// Refuses arms that no new training should begin with, unless they have begun here.
-fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
-    for arm in &plan.arms {
-        let Source::Trained(config) = &arm.source else { continue };
-        let begun = |seed: &u64| {
-            let run = RunFolder::open(&layout.run(&arm.name, Some(*seed)));
-            run.and_then(|run| run.checkpoints()).is_ok_and(|steps| !steps.is_empty())
-        };
-        if let (Err(error), false) = (config.check_new_training(), plan.seeds.iter().all(begun)) {
-            return Err(SweepError::Arm { name: arm.name.clone(), reason: error.to_string() }.into());
-        }
-    }
-    Ok(())
 /// What is not certain of the images that earlier trainings here were of, in words.
 fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
     let (mut later, mut unknown) = (vec![], vec![]);
