@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::print;
+use super::{note, print};
 use crate::cli::MergeArgs;
 use crate::export::{SHARD_ROWS, merge};
 use crate::tokens::{FormatKind, TokenSet};
@@ -18,7 +18,9 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     };
     let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
     let finished = merge(&sets, &args.out, args.shard_rows.or(usual))?;
-    let counts = &finished.sidecar.counts;
+    let sidecar = &finished.sidecar;
+    sidecar.format.format().advice(&args.out, &sidecar.layout()).iter().for_each(|text| note(text));
+    let counts = &sidecar.counts;
     print(&format!(
         "{} rows, {} tokens of {} sets in {} ({} shard(s))\n",
         counts.rows,

@@ -1,4 +1,4 @@
-//! `job.json`: all that decides what an export's files hold, and whether two jobs are one.
+//! `job.json` (of mds `job.pixtok`): all that decides what an export's files hold, and whether two jobs are one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,9 +10,7 @@ use serde_json::Value;
 use super::ExportError;
 use super::error::io_error;
 use crate::checkpoint::write_atomic;
-use crate::tokens::VOCABULARY_MAP;
-
-const JOB: &str = "job.json";
+use crate::tokens::SideFiles;
 
 /// How two jobs differ, key by key.
 #[must_use]
@@ -43,8 +41,8 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 }
 
 /// The description of the job that `folder` was made for, if there is one.
-pub(super) fn earlier_job(folder: &Path) -> Result<Option<Value>, ExportError> {
-    let path = folder.join(JOB);
+pub(super) fn earlier_job(folder: &Path, names: &SideFiles) -> Result<Option<Value>, ExportError> {
+    let path = folder.join(names.job);
     match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
             ExportError::Output(format!("{} is damaged ({error}); choose another --out", path.display()))
@@ -67,11 +65,16 @@ pub(super) fn refuse_another(folder: &Path, differences: &[String]) -> Result<()
 }
 
 /// The map before the job: where there is a job, all that it needs is there.
-pub(super) fn write_job(folder: &Path, job: &Value, map: Option<&[u8]>) -> Result<(), ExportError> {
+pub(super) fn write_job(
+    folder: &Path,
+    names: &SideFiles,
+    job: &Value,
+    map: Option<&[u8]>,
+) -> Result<(), ExportError> {
     if let Some(map) = map {
-        write_atomic(&folder.join(VOCABULARY_MAP), map)?;
+        write_atomic(&folder.join(names.map), map)?;
     }
-    let path = folder.join(JOB);
+    let path = folder.join(names.job);
     let text = serde_json::to_vec_pretty(job).map_err(|error| io_error("write", &path)(error.into()))?;
     Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
 }

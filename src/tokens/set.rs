@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Row, Rows, SIDECAR, Shard, Sidecar, TokensError};
+use super::{Row, Rows, SIDECAR, Shard, SideFiles, Sidecar, TokensError};
 
 /// A set on disk: its folder, its sidecar, and those of its shards that were asked for.
 #[derive(Debug)]
@@ -25,14 +25,14 @@ impl TokenSet {
         if path.is_file() {
             return Ok(vec![Self::of_file(path)?]);
         }
-        let parts = if path.join(SIDECAR).is_file() { vec![path.to_owned()] } else { parts(path)? };
+        let parts = if is_finished(path) { vec![path.to_owned()] } else { parts(path)? };
         if !path.exists() {
             return Err(TokensError::Unsuitable(format!(
                 "{} does not exist; give a folder of tokens",
                 path.display()
             )));
         }
-        if parts.is_empty() && path.join("job.json").is_file() {
+        if parts.is_empty() && SideFiles::in_folder(path).is_some() {
             return Err(TokensError::Unsuitable(format!(
                 "{} is not finished; run its command again, which goes on where it was stopped",
                 path.display()
@@ -60,11 +60,11 @@ impl TokenSet {
                 path.display()
             ))
         };
-        let folder = path.parent().filter(|folder| folder.join(SIDECAR).is_file()).ok_or_else(refused)?;
+        let folder = path.parent().filter(|folder| is_finished(folder)).ok_or_else(refused)?;
         let name = path.strip_prefix(folder).map_err(|_| refused())?.to_string_lossy().into_owned();
         let mut set = Self::open(folder.to_owned())?;
         // The sidecar itself, or an index.
-        if name.ends_with(".json") {
+        if name.ends_with(".json") || SideFiles::have(&name) {
             return Ok(set);
         }
         let (format, layout) = (set.sidecar.format.format(), set.sidecar.layout());
@@ -84,6 +84,10 @@ impl TokenSet {
             Err(error) => Box::new(std::iter::once(Err(error))) as Rows,
         })
     }
+}
+
+fn is_finished(folder: &Path) -> bool {
+    SideFiles::of_finished(folder).is_some()
 }
 
 /// The parts of a divided job below `path`, in order: all that there are to be, each finished.
@@ -110,7 +114,7 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
             }
             None => {}
         }
-        if !part.join(SIDECAR).is_file() {
+        if !is_finished(part) {
             let name = part.file_name().unwrap_or_default().to_string_lossy();
             return refused(format!(
                 "{name} is not finished; run its command again, or give the folders of single parts"

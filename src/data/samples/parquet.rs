@@ -2,9 +2,9 @@
 //!
 //! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
 //! plain bytes. `key` or `__key__`, a string, names a row; without it FILE/NUMBER does, counted
-//! from 0 in each file. `label`, `cls` and the like and `text` or `caption` are taken by the rule
-//! of `labels`; `columns` chooses, `splits` tells whose files they are, `features` knows what
-//! `datasets` adds. The columns that are not taken are named.
+//! from 0 in each file. `label`, `cls` and the like are taken by the rule of `labels`, `text`,
+//! `caption` and the like by that of `captions`; `columns` chooses, `splits` tells whose files they
+//! are, `features` knows what `datasets` adds. The columns that are not taken are named.
 
 mod cells;
 mod columns;
@@ -12,6 +12,7 @@ mod features;
 pub(in crate::data) mod pages;
 pub(super) mod splits;
 mod table;
+mod texts;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,7 @@ impl Tables {
             ));
         }
         let (columns, asked) = (first.map(|(_, columns)| columns), selection.label.is_some());
+        notes.extend(columns.as_ref().and_then(Columns::of_several_texts));
         if !columns.as_ref().is_some_and(Columns::has_key) {
             check_stems(&files)?;
             files.iter_mut().for_each(|file| file.keyed = false);

@@ -4,15 +4,15 @@ use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalT
 use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
 use super::features::Features;
+use super::texts::{self, Texts};
 use crate::data::DataError;
-use crate::data::samples::Selection;
+use crate::data::samples::{Selection, captions};
 
 /// Columns that are images by their names, the first before all others.
 const IMAGES: [&str; 9] =
     ["image", "img", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "image_data"];
 const KEYS: [&str; 2] = ["key", "__key__"];
 const LABELS: [&str; 4] = ["label", "cls", "class", "labels"];
-const TEXTS: [&str; 4] = ["text", "caption", "txt", "captions"];
 
 /// The columns that are taken.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub(super) struct Columns {
     pub(super) image: Leaf,
     pub(super) key: Option<Leaf>,
     pub(super) label: Option<Leaf>,
-    pub(super) text: Option<Leaf>,
+    /// The first that has a caption counts, row by row.
+    pub(super) texts: Vec<Texts>,
     /// The names that the file gives to the numbers of `label`.
     pub(super) classes: Option<Vec<String>>,
     /// The others, each with its type.
@@ -64,6 +65,8 @@ struct Field<'a> {
     kind: String,
     /// Its values, if it is plain.
     leaf: Option<Leaf>,
+    /// Its captions, if it may have some.
+    texts: Option<Texts>,
     /// Its field `bytes`, if it is a struct with one.
     bytes: Option<Leaf>,
 }
@@ -126,26 +129,43 @@ impl Columns {
                 .or_else(|| leaf(&fields, features.only_class_label()?, |_| true))
                 .filter(free),
         };
-        let text = match asked("--text-column", &selection.text)? {
+        let texts = match asked("--text-column", &selection.text)? {
             Some(field) => {
-                let fits = field.leaf.clone().filter(|leaf| leaf.values.may_be_text());
-                Some(fits.ok_or_else(|| unfit("--text-column", field, "column of text"))?)
+                vec![field.texts.clone().ok_or_else(|| unfit("--text-column", field, "column of text"))?]
             }
-            None => TEXTS.iter().find_map(|name| leaf(&fields, name, Values::may_be_text)).filter(free),
+            None => {
+                let named = |name: &&str| fields.iter().find(|field| field.name == *name)?.texts.clone();
+                captions::NAMES.iter().filter_map(named).filter(|texts| free(&texts.leaf)).collect()
+            }
         };
-        let used: Vec<usize> = [&key, &label, &text].into_iter().flatten().map(|leaf| leaf.index).collect();
+        let mut used: Vec<usize> = [&key, &label].into_iter().flatten().map(|leaf| leaf.index).collect();
+        used.extend(texts.iter().map(|texts| texts.leaf.index));
         let is_used = |field: &&Field| {
-            taken(field) || field.leaf.as_ref().is_some_and(|leaf| used.contains(&leaf.index))
+            let texts = field.texts.as_ref().map(|texts| &texts.leaf);
+            taken(field)
+                || [field.leaf.as_ref(), texts].into_iter().flatten().any(|leaf| used.contains(&leaf.index))
         };
         let left = fields.iter().filter(|field| !is_used(field)).map(Field::in_words).collect();
         let classes = label.as_ref().and_then(|leaf| features.classes(&leaf.path)).map(<[String]>::to_vec);
-        Ok(Columns { image, key, label, text, classes, left })
+        Ok(Columns { image, key, label, texts, classes, left })
     }
 
     /// Whether the rows have names of their own; once the set's files are unified not so where no
     /// file has one.
     pub(super) fn has_key(&self) -> bool {
         self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
+    }
+
+    /// Where captions come from, if from several columns.
+    pub(super) fn of_several_texts(&self) -> Option<String> {
+        let filled: Vec<String> =
+            self.texts.iter().filter(|texts| !texts.leaf.values.is_null()).map(Texts::in_words).collect();
+        (filled.len() > 1).then(|| {
+            format!(
+                "a row's caption is from the first of {} that has one (--text-column takes one of them alone)",
+                filled.join(", ")
+            )
+        })
     }
 
     /// Takes the columns of another file of the set in: the types of labels and texts may differ,
@@ -155,7 +175,9 @@ impl Columns {
     /// How it is no file of the set, in words.
     pub(super) fn unify(&mut self, other: &Columns) -> Result<(), String> {
         let unlike = self.image.path != other.image.path && !self.image.is_null_of(&other.image);
-        if unlike || self.others_in_words() != other.others_in_words() {
+        let name = |leaf: &Option<Leaf>| leaf.as_ref().map(|leaf| leaf.path.clone());
+        let names = |columns: &Columns| (name(&columns.key), name(&columns.label));
+        if unlike || names(self) != names(other) || !texts::are_alike(&self.texts, &other.texts) {
             return Err(format!("{} against {}", other.in_words(), self.in_words()));
         }
         match (&self.classes, &other.classes) {
@@ -169,9 +191,8 @@ impl Columns {
         if self.image.values == Values::Null {
             self.image.clone_from(&other.image);
         }
-        for (own, other) in
-            [(&mut self.key, &other.key), (&mut self.label, &other.label), (&mut self.text, &other.text)]
-        {
+        texts::unify(&mut self.texts, &other.texts);
+        for (own, other) in [(&mut self.key, &other.key), (&mut self.label, &other.label)] {
             if own.as_ref().is_some_and(|leaf| leaf.values == Values::Null) {
                 own.clone_from(other);
             }
@@ -185,8 +206,10 @@ impl Columns {
 
     fn others_in_words(&self) -> String {
         let name = |leaf: &Option<Leaf>| leaf.as_ref().map_or("none", |leaf| &leaf.path).to_owned();
-        let (key, label, text) = (name(&self.key), name(&self.label), name(&self.text));
-        format!("key {key}, label {label}, text {text}")
+        let (key, label) = (name(&self.key), name(&self.label));
+        let texts: Vec<&str> = self.texts.iter().map(|texts| texts.leaf.path.as_str()).collect();
+        let texts = if texts.is_empty() { "none".to_owned() } else { texts.join(" or ") };
+        format!("key {key}, label {label}, text {texts}")
     }
 }
 
@@ -207,12 +230,12 @@ impl Values {
         self == Values::Bytes { text: true }
     }
 
-    fn is_null(self) -> bool {
+    pub(super) fn is_null(self) -> bool {
         self == Values::Null
     }
 
     /// Some writers mark no text as such.
-    fn may_be_text(self) -> bool {
+    pub(super) fn may_be_text(self) -> bool {
         matches!(self, Values::Bytes { .. } | Values::Null)
     }
 }
@@ -248,9 +271,13 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
                 Leaf::of(index, &columns[index], &kind)
             };
             let bytes = find(&[field.name(), "bytes"]);
+            let leaf = find(&[field.name()]);
+            let plain = leaf.clone().filter(|leaf| leaf.values.may_be_text());
+            let plain = plain.map(|leaf| Texts { leaf, element: None });
             Field {
                 name: field.name(),
-                leaf: find(&[field.name()]),
+                texts: plain.or_else(|| Texts::of_list(schema, field, &kind)),
+                leaf,
                 bytes: bytes.filter(|leaf| matches!(leaf.values, Values::Bytes { .. } | Values::Null)),
                 kind,
             }
@@ -268,17 +295,25 @@ impl Leaf {
 
     /// None for what is no plain value: lists, dates, decimals and the like.
     fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
-        use ConvertedType::{
-            ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,
-        };
         if column.max_rep_level() > 0 {
             return None;
         }
+        let values = Values::of(column)?;
+        Some(Leaf { index, path: column.path().string(), kind: kind.to_owned(), values })
+    }
+}
+
+impl Values {
+    /// Of a column, in a list or not; none for dates, decimals and the like.
+    pub(super) fn of(column: &ColumnDescriptor) -> Option<Values> {
+        use ConvertedType::{
+            ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,
+        };
         let (logical, converted) = (column.logical_type_ref(), column.converted_type());
         let unsigned = matches!(converted, UINT_8 | UINT_16 | UINT_32 | UINT_64);
         let integer = (unsigned || matches!(converted, NONE | INT_8 | INT_16 | INT_32 | INT_64))
             && matches!(logical, None | Some(LogicalType::Integer(_)));
-        let values = match column.physical_type() {
+        Some(match column.physical_type() {
             _ if matches!(logical, Some(LogicalType::Unknown)) => Values::Null,
             PhysicalType::BOOLEAN => Values::Bool,
             PhysicalType::INT32 if integer => Values::Int32 { unsigned },
@@ -294,8 +329,7 @@ impl Leaf {
                 Values::Bytes { text }
             }
             _ => return None,
-        };
-        Some(Leaf { index, path: column.path().string(), kind: kind.to_owned(), values })
+        })
     }
 }
 
