@@ -37,7 +37,8 @@ class TokensError(ValueError):
 
 def read_sidecar(folder: str | Path) -> dict:
     """What `tokens.json` in `folder` (`tokens.pixtok` of mds) says of the set."""
-    path = next((path for name in SIDECARS if (path := Path(folder) / name).exists()), Path(folder) / SIDECARS[0])
+    usual, other = (Path(folder) / name for name in SIDECARS)
+    path = other if other.exists() and not usual.exists() else usual
     try:
         sidecar = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

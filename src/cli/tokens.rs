@@ -100,7 +100,8 @@ pub struct TakeArgs {
     /// in sorted order
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
-    /// The column, ending or field with the captions [default: text, caption, txt]
+    /// The column, ending or field with the captions [default: in each row the first of text, caption, txt and captions
+    /// that has one]
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
     /// The names of the classes, one a line, in the order in which they count, in place of the

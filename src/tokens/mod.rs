@@ -36,6 +36,7 @@ mod webdataset;
 
 use std::path::{Path, PathBuf};
 
+use crate::data::Carried;
 pub use coder::Coder;
 pub use error::TokensError;
 pub use framing::Framing;
@@ -50,8 +51,6 @@ pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
 pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedTokenizer};
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
-
-use crate::data::Carried;
 
 /// Which shard of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! is whole.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,6 +19,11 @@ pub const SIDECAR: &str = "tokens.json";
 const MAX_NUMBERS: u32 = 4096;
 /// The one version there is.
 const VERSION: u32 = 1;
+
+/// Of the set in `folder`.
+fn path_in(folder: &Path) -> PathBuf {
+    folder.join(SideFiles::of_finished(folder).map_or(SIDECAR, |names| names.sidecar))
+}
 
 /// What the numbers of a set are, and where they come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,7 +116,7 @@ impl Sidecar {
         if blake3::hash(&json).to_hex().as_str() == map_blake3 {
             return Ok(Some(json));
         }
-        Err(TokensError::Damaged { path, reason: format!("its hash is not the one in {SIDECAR}") })
+        Err(TokensError::Damaged { path, reason: "its hash is not the one in the sidecar".into() })
     }
 
     /// From codes to ids; a map is read from `folder`.
@@ -125,7 +130,7 @@ impl Sidecar {
         });
         let codes = u32::try_from(codes).map_err(|_| {
             let reason = format!("it states {codes} codes");
-            TokensError::Damaged { path: folder.join(SIDECAR), reason }
+            TokensError::Damaged { path: path_in(folder), reason }
         })?;
         match &self.vocabulary {
             StatedVocabulary::Offset { offset } => Vocabulary::offset(*offset, codes),
@@ -150,7 +155,7 @@ impl Sidecar {
     /// # Errors
     /// When there is none, or it is none that this program reads.
     pub fn read(folder: &Path) -> Result<Self, TokensError> {
-        let path = folder.join(SideFiles::of_finished(folder).map_or(SIDECAR, |names| names.sidecar));
+        let path = path_in(folder);
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
         let text = fs::read(&path).map_err(io_error("read", &path))?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;

@@ -78,10 +78,8 @@ impl From<BTreeMap<String, Box<RawValue>>> for Carried {
 
 impl PartialEq for Carried {
     fn eq(&self, other: &Carried) -> bool {
-        let text = |carried: &Carried| -> Vec<(String, String)> {
-            carried.0.iter().map(|(name, value)| (name.clone(), value.get().to_owned())).collect()
-        };
-        self.0.len() == other.0.len() && text(self) == text(other)
+        let pairs = || self.0.iter().zip(&other.0);
+        self.0.len() == other.0.len() && pairs().all(|((a, x), (b, y))| a == b && x.get() == y.get())
     }
 }
 
@@ -127,7 +125,7 @@ fn compact(value: Box<RawValue>) -> Box<RawValue> {
     }
     let mut strings = Strings::default();
     let mut text = value.get().to_owned();
-    // In a character of several bytes none is a quote, a backslash or a space.
+    // A character of several bytes is no quote, no backslash and no space.
     text.retain(|c| {
         let byte = u8::try_from(c).unwrap_or(b'x');
         strings.pass(byte) || !is_space(byte)

@@ -38,11 +38,11 @@ impl Texts {
         };
         let repeated = match field {
             _ if repeats(field) => field,
-            Type::GroupType { fields, .. } if fields.len() == 1 && repeats(&fields[0]) => &fields[0],
+            Type::GroupType { fields, .. } if fields.len() == 1 && repeats(&fields[0]) => &*fields[0],
             _ => return None,
         };
         let element = match repeated {
-            Type::GroupType { fields, .. } if fields.len() == 1 && !repeats(&fields[0]) => &fields[0],
+            Type::GroupType { fields, .. } if fields.len() == 1 && !repeats(&fields[0]) => &*fields[0],
             _ => repeated,
         };
         if element.is_group() {
