@@ -22,10 +22,10 @@ use super::error::io_error;
 use super::manifest::{self, Entry, FileEntry};
 use super::place::{place_file, refuse_others};
 use super::remarks::Remarks;
-use super::sameness::{differences, earlier_job, refuse_another, write_job};
+use super::sameness::{differences, earlier_job, name_map, refuse_another, remove_unbegun, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
-use crate::tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar, StatedVocabulary};
+use crate::tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar};
 
 /// An export's folder, held by this process.
 #[derive(Debug)]
@@ -294,24 +294,4 @@ impl Output {
         let first_row = self.entries[..number].iter().map(|entry| entry.rows).sum();
         Shard { place: Place { number: number as u32, first_row, total }, rows: self.entries[number].rows }
     }
-}
-
-/// Calls the vocabulary's map, if there is one, as it is called in this folder.
-fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles) {
-    if let StatedVocabulary::Map { map, .. } = &mut sidecar.vocabulary {
-        names.map.clone_into(map);
-        job["set"]["vocabulary"]["map"] = names.map.into();
-    }
-}
-
-/// Removes what describes a job that came to nothing, where a new one has other names for it.
-fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), ExportError> {
-    let Some(old) = SideFiles::in_folder(folder).filter(|old| *old != new) else { return Ok(()) };
-    for name in [old.job, old.map] {
-        let path = folder.join(name);
-        if path.exists() {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::ExportError;
 use super::error::io_error;
 use crate::checkpoint::write_atomic;
-use crate::tokens::SideFiles;
+use crate::tokens::{SideFiles, Sidecar, StatedVocabulary};
 
 /// How two jobs differ, key by key.
 #[must_use]
@@ -77,6 +77,26 @@ pub(super) fn write_job(
     let path = folder.join(names.job);
     let text = serde_json::to_vec_pretty(job).map_err(|error| io_error("write", &path)(error.into()))?;
     Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
+}
+
+/// Calls the vocabulary's map, if there is one, as it is called in this folder.
+pub(super) fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles) {
+    if let StatedVocabulary::Map { map, .. } = &mut sidecar.vocabulary {
+        names.map.clone_into(map);
+        job["set"]["vocabulary"]["map"] = names.map.into();
+    }
+}
+
+/// Removes what describes a job that came to nothing, where a new one has other names for it.
+pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), ExportError> {
+    let Some(old) = SideFiles::in_folder(folder).filter(|old| *old != new) else { return Ok(()) };
+    for name in [old.job, old.map] {
+        let path = folder.join(name);
+        if path.exists() {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

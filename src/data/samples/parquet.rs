@@ -9,6 +9,7 @@
 mod cells;
 mod columns;
 mod features;
+mod leaf;
 pub(in crate::data) mod pages;
 pub(super) mod splits;
 mod table;
@@ -21,7 +22,8 @@ use std::sync::Arc;
 use ::parquet::file::reader::FileReader;
 use rayon::prelude::*;
 
-use self::columns::{Columns, Values};
+use self::columns::Columns;
+use self::leaf::Values;
 use self::pages::Pages;
 use self::table::Table;
 use super::labels::{Labels, Survey};

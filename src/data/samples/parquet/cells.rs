@@ -7,7 +7,8 @@ use ::parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatT
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 
-use super::columns::{Columns, Leaf, Values};
+use super::columns::Columns;
+use super::leaf::{Leaf, Values};
 use super::texts::TextCells;
 use crate::data::samples::captions::Caption;
 use crate::data::samples::labels::Raw;

@@ -1,9 +1,9 @@
 //! Which columns of a Parquet file are taken for what.
 
-use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
-use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
+use ::parquet::schema::types::SchemaDescriptor;
 
 use super::features::Features;
+use super::leaf::{Leaf, Values, kind_of};
 use super::texts::{self, Texts};
 use crate::data::DataError;
 use crate::data::samples::{Selection, captions};
@@ -26,37 +26,6 @@ pub(super) struct Columns {
     pub(super) classes: Option<Vec<String>>,
     /// The others, each with its type.
     pub(super) left: Vec<String>,
-}
-
-/// A column of plain values.
-#[derive(Debug, Clone)]
-pub(super) struct Leaf {
-    pub(super) index: usize,
-    /// With dots between its parts.
-    pub(super) path: String,
-    /// Its type in words.
-    pub(super) kind: String,
-    pub(super) values: Values,
-}
-
-/// How values are to be read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Values {
-    /// There are none: writers give a column without a single value no type.
-    Null,
-    Bool,
-    Int32 {
-        unsigned: bool,
-    },
-    Int64 {
-        unsigned: bool,
-    },
-    Float,
-    Double,
-    /// Marked as text, or not.
-    Bytes {
-        text: bool,
-    },
 }
 
 /// A column of the table, which may have several columns of the file in it.
@@ -114,7 +83,6 @@ impl Columns {
                 }
             },
         };
-        let taken = |field: &Field| field.image().is_some_and(|leaf| leaf.index == image.index);
         let free = |leaf: &Leaf| leaf.index != image.index;
         // Without a value here it may have some in another file.
         let key = |fits: fn(Values) -> bool| KEYS.iter().find_map(|name| leaf(&fields, name, fits));
@@ -133,19 +101,11 @@ impl Columns {
             Some(field) => {
                 vec![field.texts.clone().ok_or_else(|| unfit("--text-column", field, "column of text"))?]
             }
-            None => {
-                let named = |name: &&str| fields.iter().find(|field| field.name == *name)?.texts.clone();
-                captions::NAMES.iter().filter_map(named).filter(|texts| free(&texts.leaf)).collect()
-            }
+            None => usual_texts(&fields, &image),
         };
-        let mut used: Vec<usize> = [&key, &label].into_iter().flatten().map(|leaf| leaf.index).collect();
-        used.extend(texts.iter().map(|texts| texts.leaf.index));
-        let is_used = |field: &&Field| {
-            let texts = field.texts.as_ref().map(|texts| &texts.leaf);
-            taken(field)
-                || [field.leaf.as_ref(), texts].into_iter().flatten().any(|leaf| used.contains(&leaf.index))
-        };
-        let left = fields.iter().filter(|field| !is_used(field)).map(Field::in_words).collect();
+        let used = [Some(&image), key.as_ref(), label.as_ref()].into_iter().flatten();
+        let used: Vec<&Leaf> = used.chain(texts.iter().map(|texts| &texts.leaf)).collect();
+        let left = fields.iter().filter(|field| !field.is_one_of(&used)).map(Field::in_words).collect();
         let classes = label.as_ref().and_then(|leaf| features.classes(&leaf.path)).map(<[String]>::to_vec);
         Ok(Columns { image, key, label, texts, classes, left })
     }
@@ -220,24 +180,23 @@ impl Field<'_> {
         self.bytes.as_ref().or(self.leaf.as_ref().filter(may_be)).cloned()
     }
 
+    /// Whether its values are those of one of these columns.
+    fn is_one_of(&self, used: &[&Leaf]) -> bool {
+        let image = self.image();
+        let own = [image.as_ref(), self.leaf.as_ref(), self.texts.as_ref().map(|texts| &texts.leaf)];
+        own.into_iter().flatten().any(|leaf| used.iter().any(|used| used.index == leaf.index))
+    }
+
     fn in_words(&self) -> String {
         format!("{} ({})", self.name, self.kind)
     }
 }
 
-impl Values {
-    fn is_text(self) -> bool {
-        self == Values::Bytes { text: true }
-    }
-
-    pub(super) fn is_null(self) -> bool {
-        self == Values::Null
-    }
-
-    /// Some writers mark no text as such.
-    pub(super) fn may_be_text(self) -> bool {
-        matches!(self, Values::Bytes { .. } | Values::Null)
-    }
+/// The columns that may hold captions, by their names.
+fn usual_texts(fields: &[Field], image: &Leaf) -> Vec<Texts> {
+    let named = |name: &&str| fields.iter().find(|field| field.name == *name)?.texts.clone();
+    let texts = captions::NAMES.iter().filter_map(named);
+    texts.filter(|texts| texts.leaf.index != image.index).collect()
 }
 
 /// The column of images by its name, else all that may be it.
@@ -283,74 +242,4 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
             }
         })
         .collect()
-}
-
-impl Leaf {
-    /// Whether one of the two is the other without a value: then `image` may stand for
-    /// `image.bytes`.
-    fn is_null_of(&self, other: &Leaf) -> bool {
-        let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
-        (self.values.is_null() || other.values.is_null()) && field(self) == field(other)
-    }
-
-    /// None for what is no plain value: lists, dates, decimals and the like.
-    fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
-        if column.max_rep_level() > 0 {
-            return None;
-        }
-        let values = Values::of(column)?;
-        Some(Leaf { index, path: column.path().string(), kind: kind.to_owned(), values })
-    }
-}
-
-impl Values {
-    /// Of a column, in a list or not; none for dates, decimals and the like.
-    pub(super) fn of(column: &ColumnDescriptor) -> Option<Values> {
-        use ConvertedType::{
-            ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,
-        };
-        let (logical, converted) = (column.logical_type_ref(), column.converted_type());
-        let unsigned = matches!(converted, UINT_8 | UINT_16 | UINT_32 | UINT_64);
-        let integer = (unsigned || matches!(converted, NONE | INT_8 | INT_16 | INT_32 | INT_64))
-            && matches!(logical, None | Some(LogicalType::Integer(_)));
-        Some(match column.physical_type() {
-            _ if matches!(logical, Some(LogicalType::Unknown)) => Values::Null,
-            PhysicalType::BOOLEAN => Values::Bool,
-            PhysicalType::INT32 if integer => Values::Int32 { unsigned },
-            PhysicalType::INT64 if integer => Values::Int64 { unsigned },
-            PhysicalType::FLOAT => Values::Float,
-            PhysicalType::DOUBLE => Values::Double,
-            PhysicalType::BYTE_ARRAY => {
-                let text = matches!(converted, UTF8 | ENUM | JSON)
-                    || matches!(logical, Some(LogicalType::String | LogicalType::Enum | LogicalType::Json));
-                if !text && (converted != NONE || logical.is_some()) {
-                    return None;
-                }
-                Values::Bytes { text }
-            }
-            _ => return None,
-        })
-    }
-}
-
-/// The type of a column in words.
-fn kind_of(field: &Type) -> String {
-    let info = field.get_basic_info();
-    if info.has_repetition() && info.repetition() == Repetition::REPEATED {
-        return "list".to_owned();
-    }
-    if field.is_group() {
-        let logical = info.logical_type_ref();
-        let list = info.converted_type() == ConvertedType::LIST || matches!(logical, Some(LogicalType::List));
-        return if list { "list" } else { "struct" }.to_owned();
-    }
-    let converted = info.converted_type();
-    match (field.get_physical_type(), info.logical_type_ref()) {
-        (_, Some(LogicalType::Unknown)) => "null".to_owned(),
-        (PhysicalType::BYTE_ARRAY, None) if converted == ConvertedType::NONE => "binary".to_owned(),
-        (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)) => "string".to_owned(),
-        (_, Some(LogicalType::Float16)) => "float16".to_owned(),
-        (physical, _) if converted == ConvertedType::NONE => physical.to_string().to_lowercase(),
-        (_, _) => converted.to_string().to_lowercase().replace("int_", "int"),
-    }
 }

@@ -8,7 +8,7 @@ use ::parquet::file::reader::RowGroupReader;
 use ::parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::cells::{Cells, other_type};
-use super::columns::{Leaf, Values};
+use super::leaf::{Leaf, Values};
 use crate::data::samples::captions::{self, Caption};
 
 /// A column of captions.
