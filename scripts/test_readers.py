@@ -282,8 +282,7 @@ class Case:
 
 def check_captions(run: Path, data: Path) -> int:
     """Captions and JSON of the last rows alone, in a shard of their own: whether `datasets` loses them."""
-    names = sorted(path.name for path in data.iterdir())[:20]
-    lines: list[dict] = [{"path": str(data / name)} for name in names]
+    lines: list[dict] = [{"path": str(path)} for path in sorted(data.rglob("*.png"))[:20]]
     for at, line in enumerate(lines[10:]):
         line |= {"caption": [f"caption {at}", f"another {at}"], "by": {"name": "x", "at": [at, "a"][at % 2]}}
     listed = Path(SCRATCH.name) / "list.jsonl"

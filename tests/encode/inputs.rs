@@ -82,7 +82,7 @@ fn what_else_is_said_goes_along_as_it_was_written() {
         r#"{"path": "birds/02.jpg", "captions": ["", "three"]}"#,
     ];
     fs::write(&list, lines.join("\n")).unwrap();
-    for format in FORMATS {
+    for format in ["jsonl", "parquet", "webdataset", "mds", "npy"] {
         let printed = export.encode("fsq", format, &["--data", &text(&list), "--format", format, "--verify"]);
         let rows = export.rows(format);
         let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref()).collect();
@@ -101,10 +101,10 @@ fn what_else_is_said_goes_along_as_it_was_written() {
         let part = "images whose own field pixtok is called pixtok_original in this set: 1, as in trees/01";
         let moved = format == "webdataset";
         assert_eq!((printed.contains(part), notes.contains(part)), (moved, moved), "{format}: {printed}");
-        // Said again with what is finished.
-        let again = export.encode("fsq", format, &["--data", &text(&list), "--format", format]);
-        assert!(again.contains("written as null: 2"), "{again}");
     }
+    // Said again of what is finished.
+    let again = export.encode("fsq", "npy", &["--data", &text(&list), "--format", "npy"]);
+    assert!(again.contains("written as null: 2"), "{again}");
 }
 
 #[test]
