@@ -32,6 +32,7 @@ import datasets  # noqa: E402
 import litdata  # noqa: E402
 import pyarrow.parquet  # noqa: E402
 import streaming  # noqa: E402
+import streaming.base.util  # noqa: E402
 import torch  # noqa: E402
 import webdataset  # noqa: E402
 from tiny import image, model, photographs, pixtok, rows_by_key, ties, train  # noqa: E402
@@ -90,16 +91,30 @@ def read_pyarrow(folder: Path) -> Iterator[Row]:
         yield from zip(table["key"].to_pylist(), table["tokens"].to_pylist())
 
 
-def read_datasets_parquet(folder: Path) -> Iterator[Row]:
+def load_parquet(folder: Path) -> datasets.Dataset:
     files = sorted(map(str, folder.glob("*.parquet")))
-    loaded = datasets.load_dataset("parquet", data_files={"train": files}, split="train")
-    yield from ((row["key"], row["tokens"]) for row in loaded)
+    return datasets.load_dataset("parquet", data_files={"train": files}, split="train")
+
+
+def read_datasets_parquet(folder: Path) -> Iterator[Row]:
+    yield from ((row["key"], row["tokens"]) for row in load_parquet(folder))
 
 
 def read_datasets_webdataset(folder: Path) -> Iterator[Row]:
     files = sorted(map(str, folder.glob("*.tar")))
     loaded = datasets.load_dataset("webdataset", data_files={"train": files}, split="train")
     yield from ((row["__key__"], np.ravel(row["tokens.npy"]).tolist()) for row in loaded)
+
+
+def load_json(folder: Path) -> datasets.Dataset:
+    """The lines, with the types that the set says: without them `datasets` guesses from the first."""
+    features = datasets.Features.from_dict(json.loads((folder / "features.json").read_text()))
+    files = sorted(map(str, folder.glob("tokens*.jsonl")))
+    return datasets.load_dataset("json", data_files={"train": files}, features=features, split="train")
+
+
+def read_datasets_json(folder: Path) -> Iterator[Row]:
+    yield from ((row["key"], row["tokens"]) for row in load_json(folder))
 
 
 def read_webdataset(folder: Path) -> Iterator[Row]:
@@ -174,7 +189,7 @@ def read_ours(folder: Path) -> Iterator[Row]:
 READERS: dict[str, dict[str, Callable[[Path], Iterator[Row]]]] = {
     "npy": {"numpy": read_numpy},
     "raw": {"numpy.memmap": read_memmap},
-    "jsonl": {},
+    "jsonl": {"datasets": read_datasets_json},
     "parquet": {"pyarrow": read_pyarrow, "datasets": read_datasets_parquet},
     "webdataset": {"webdataset": read_webdataset, "datasets": read_datasets_webdataset},
     "megatron": {"IndexedDataset": read_megatron},
@@ -265,6 +280,38 @@ class Case:
         print(f"{'OK' if fine else 'DIFFERS':8} {self.name:8} {format_:11} {reader:20} {words}", flush=True)
 
 
+def check_captions(run: Path, data: Path) -> int:
+    """Captions and JSON of the last rows alone, in a shard of their own: whether `datasets` loses them."""
+    lines: list[dict] = [{"path": str(path)} for path in sorted(data.rglob("*.png"))[:20]]
+    for at, line in enumerate(lines[10:]):
+        line |= {"caption": [f"caption {at}", f"another {at}"], "by": {"name": "x", "at": [at, "a"][at % 2]}}
+    listed = Path(SCRATCH.name) / "list.jsonl"
+    listed.write_text("\n".join(map(json.dumps, lines)))
+    wrong = 0
+    for format_, load in {"jsonl": load_json, "parquet": load_parquet}.items():
+        folder = Path(SCRATCH.name) / "captions" / format_
+        pixtok("encode", run, "--data", listed, "--out", folder, "--format", format_, "--shard-rows", "10")
+        rows = list(load(folder))
+        said = [json.loads(row["json"]) if isinstance(row["json"], str) else row["json"] for row in rows]
+        found = [(row["text"], own and own["captions"], own and own["by"]) for row, own in zip(rows, said)]
+        expected = [(line["caption"][0], line["caption"], line["by"]) for line in lines[10:]]
+        fine = found == [(None, None, None)] * 10 + expected
+        wrong += not fine
+        print(f"{'OK' if fine else 'DIFFERS':8} captions {format_:11} datasets", flush=True)
+    return wrong
+
+
+def check_parts(run: Path, data: Path, expected: list[Row]) -> int:
+    """Whether MosaicML joins the indices of a job's parts, as they are."""
+    folder = Path(SCRATCH.name) / "parts"
+    for part in "0/2", "1/2":
+        pixtok("encode", run, "--data", data, "--out", folder, "--format", "mds", "--shard", part, "--threads", "1")
+    streaming.base.util.merge_index(str(folder))
+    fine = sorted(read_streaming(folder)) == sorted(expected)
+    print(f"{'OK' if fine else 'DIFFERS':8} parts    mds         merge_index", flush=True)
+    return int(not fine)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
@@ -283,6 +330,8 @@ def main() -> None:
         Case("mixed", scratch / "one", mixed, other, 1000, SEVERAL_SIZES),
     ]
     wrong = sum(case.check() for case in cases)
+    wrong += check_captions(scratch / "one", square)
+    wrong += check_parts(scratch / "one", square, cases[0].expected)
     sys.exit(f"{wrong} readers differ" if wrong else 0)
 
 

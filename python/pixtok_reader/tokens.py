@@ -23,6 +23,8 @@ import numpy as np
 DTYPES = {"u16": np.dtype("<u2"), "i32": np.dtype("<i4")}
 # Types in Megatron's index.
 MEGATRON_TYPES = {"u16": 8, "i32": 4}
+# MosaicML's `merge_index` takes every file that ends in .json for its own, so mds sets have the second.
+SIDECARS = ("tokens.json", "tokens.pixtok")
 # What is known of every image.
 FIELDS = ("key", "h", "w", "width", "height")
 INT32 = np.dtype("<i4")
@@ -34,8 +36,9 @@ class TokensError(ValueError):
 
 
 def read_sidecar(folder: str | Path) -> dict:
-    """What `tokens.json` in `folder` says of the set."""
-    path = Path(folder) / "tokens.json"
+    """What `tokens.json` in `folder` (`tokens.pixtok` of mds) says of the set."""
+    usual, other = (Path(folder) / name for name in SIDECARS)
+    path = other if other.exists() and not usual.exists() else usual
     try:
         sidecar = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

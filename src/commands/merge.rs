@@ -18,10 +18,10 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     };
     let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
     let finished = merge(&sets, &args.out, args.shard_rows.or(usual), args.partial)?;
-    if let Some(missing) = finished.sidecar.source.missing() {
-        note(&missing);
-    }
-    let counts = &finished.sidecar.counts;
+    let sidecar = &finished.sidecar;
+    let advice = sidecar.format.format().advice(&args.out, &sidecar.layout());
+    sidecar.source.missing().iter().chain(&advice).for_each(|text| note(text));
+    let counts = &sidecar.counts;
     print(&format!(
         "{} rows, {} tokens of {} sets in {} ({} shard(s))\n",
         counts.rows,

@@ -49,7 +49,7 @@ pub use loader::{Batch, Cursor, Loader};
 pub use overlap::Overlap;
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
-pub use samples::{Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
+pub use samples::{Altered, Carried, Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
 pub use source::{Dataset, Split};
 
 /// Why there are no images to be had.

@@ -8,13 +8,12 @@ use std::thread::{self, JoinHandle};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use tch::Tensor;
 
 use super::reader::Reader;
 use super::skipped::Skipped;
 use super::{ExportError, Part};
-use crate::data::{Fit, ImageSize, Prepare, Prepared, Sample, SampleSet};
+use crate::data::{Altered, Carried, Fit, ImageSize, Prepare, Prepared, Sample, SampleSet};
 use crate::tokens::{FormatKind, Grid};
 use crate::torch::TorchError;
 
@@ -73,7 +72,11 @@ pub(super) struct Meta {
     pub key: String,
     pub label: Option<i64>,
     pub text: Option<String>,
-    pub json: Option<Map<String, Value>>,
+    /// As the format has it.
+    pub json: Option<Carried>,
+    pub altered: Altered,
+    /// Whether fields in it have other names in the format.
+    pub moved: bool,
     pub width: u32,
     pub height: u32,
     pub grid: Grid,
@@ -237,9 +240,10 @@ impl Maker {
     fn add(&mut self, sample: Sample, image: Prepared) -> Result<(), ExportError> {
         let factor = self.batching.downsample;
         let grid = Grid { h: image.size.height / factor, w: image.size.width / factor };
-        let Sample { key, label, text, json, .. } = sample;
+        let Sample { key, label, text, mut json, altered, .. } = sample;
+        let moved = json.as_mut().is_some_and(|json| self.batching.format.format().make_room(json));
         let (width, height) = image.original;
-        self.batch.rows.push(Meta { key, label, text, json, width, height, grid });
+        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, grid });
         self.batch.images.push(image);
         self.in_shard.images += 1;
         self.in_shard.bytes += grid.positions() as u64 * self.batching.bytes_per_position;

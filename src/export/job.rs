@@ -78,6 +78,7 @@ impl Job<'_> {
                 };
                 open.entry.skipped.append(&mut skipped);
                 open.entry.input_end = batch.input_end;
+                batch.rows.iter().for_each(|meta| open.entry.remarks.add(meta));
                 for row in self.rows(&batch)? {
                     progress.tokens += row.ids.len() as u64;
                     open.push(&row, self.dtype)?;
@@ -141,7 +142,7 @@ impl Job<'_> {
 }
 
 fn row(meta: &Meta, view: u32, ids: Vec<u32>) -> Row {
-    let Meta { key, label, text, json, width, height, grid } = meta.clone();
+    let Meta { key, label, text, json, width, height, grid, .. } = meta.clone();
     let key = if view == 0 { key } else { mirrored(&key) };
     Row { key, grid, width, height, ids, label, text, json }
 }

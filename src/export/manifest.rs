@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ExportError;
 use super::error::io_error;
+use super::remarks::Remarks;
 use super::skipped::Skipped;
 
 /// Its name in an output's folder.
@@ -33,6 +34,9 @@ pub(super) struct Entry {
     /// Samples met while it was made that gave no image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
+    /// What of its images did not come along as it was.
+    #[serde(default, skip_serializing_if = "Remarks::are_none")]
+    pub remarks: Remarks,
 }
 
 /// A file of a shard.
@@ -131,6 +135,7 @@ mod tests {
             zstd_bytes: 20,
             input_end: 4,
             skipped: vec![Skipped { key: "b".into(), reason: "broken".into() }],
+            remarks: Remarks::default(),
         }
     }
 

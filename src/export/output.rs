@@ -5,6 +5,7 @@
 //!   .lock              held by the process that writes
 //!   .pixtok-output     marks the folder as no place to look for images
 //!   job.json           all that decides what the files hold; another job does not get in
+//!                      (of mds this and the sidecar are called otherwise: see `SideFiles`)
 //!   manifest.jsonl     the finished shards
 //!   .shard-00003.tmp/  the files of the shard at hand, moved out when they are whole
 //!   …                  the files of finished shards
@@ -22,12 +23,13 @@ use super::error::io_error;
 use super::list::SAMPLES;
 use super::manifest::{self, Entry, FileEntry};
 use super::place::{place_file, refuse_others};
-use super::sameness::{earlier_job, refuse_another, write_job};
+use super::remarks::Remarks;
+use super::sameness::{earlier_job, name_map, refuse_another, remove_unbegun, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
 use crate::data::SampleSet;
 use crate::paths::{make_folder, mark_output};
-use crate::tokens::{Counts, Layout, Place, SIDECAR, Shard, ShardWriter, Sidecar};
+use crate::tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar};
 
 /// An export's folder, held by this process.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct Output {
     /// The sidecar as far as it is known before the first image.
     sidecar: Sidecar,
     layout: Layout,
+    names: &'static SideFiles,
     entries: Vec<Entry>,
     note: Option<String>,
     _lock: Lock,
@@ -50,6 +53,8 @@ pub struct Finished {
     pub bytes: u64,
     /// Bytes of all ids under zstd, shard by shard.
     pub zstd_bytes: u64,
+    /// What of the images did not come along as it was, in words; the sidecar has it too.
+    pub remarks: Vec<String>,
 }
 
 impl Output {
@@ -69,28 +74,35 @@ impl Output {
         make_folder(folder).map_err(io_error("make the folder", folder))?;
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
-        let begun = !entries.is_empty() || folder.join(SIDECAR).is_file();
+        let begun = !entries.is_empty() || SideFiles::of_finished(folder).is_some();
         let mut note = None;
-        match earlier_job(folder)? {
+        let new = SideFiles::of(sidecar.format);
+        let names = SideFiles::in_folder(folder).unwrap_or(new);
+        let (mut job, earlier) = (job.clone(), earlier_job(folder, names)?);
+        // Of a job that came to nothing only its description is there, perhaps under another name.
+        let names = if begun { names } else { new };
+        name_map(&mut job, &mut sidecar, names);
+        match earlier {
             Some(earlier) if begun => {
                 // Where the images lie may change; that they are the same their list tells.
-                let mut job = job.clone();
                 if let Some(path) = earlier["set"]["source"]["path"].as_str() {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
                 }
                 note = refuse_another(folder, earlier, job, images)?;
             }
-            // Of a job that came to nothing only its description is there.
-            Some(_) => write_job(folder, job, map)?,
+            Some(_) => {
+                remove_unbegun(folder, new)?;
+                write_job(folder, names, &job, map)?;
+            }
             None => {
                 refuse_others(folder)?;
-                write_job(folder, job, map)?;
+                write_job(folder, names, &job, map)?;
             }
         }
         mark_output(folder).map_err(io_error("write", folder))?;
         let layout = sidecar.layout();
-        let output = Self { folder: folder.to_owned(), sidecar, layout, entries, note, _lock: lock };
+        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, _lock: lock };
         output.remove_unfinished()?;
         output.check_files()?;
         Ok(output)
@@ -125,7 +137,7 @@ impl Output {
     /// # Errors
     /// When its sidecar cannot be read.
     pub fn finished(&self) -> Result<Option<Finished>, ExportError> {
-        if !self.folder.join(SIDECAR).is_file() {
+        if !self.sidecar_path().is_file() {
             return Ok(None);
         }
         Ok(Some(self.summary(Sidecar::read(&self.folder)?)))
@@ -143,10 +155,10 @@ impl Output {
     /// # Errors
     /// When the description cannot be read or written.
     pub fn state_samples(&self, samples: u64) -> Result<(), ExportError> {
-        match earlier_job(&self.folder)? {
+        match earlier_job(&self.folder, self.names)? {
             Some(mut job) if job[SAMPLES] != samples => {
                 job[SAMPLES] = samples.into();
-                write_job(&self.folder, &job, None)
+                write_job(&self.folder, self.names, &job, None)
             }
             _ => Ok(()),
         }
@@ -271,8 +283,9 @@ impl Output {
         let tokens = self.entries.iter().map(|entry| entry.tokens).sum();
         let images = rows / u64::from(self.layout.views);
         let counts = Counts { images, rows, tokens, skipped: by_reason };
-        let sidecar = Sidecar { counts, ..self.sidecar.clone() };
-        let path = self.folder.join(SIDECAR);
+        let mut sidecar = Sidecar { counts, ..self.sidecar.clone() };
+        sidecar.source.notes.extend(self.remarks());
+        let path = self.sidecar_path();
         let text = sidecar.to_json().map_err(|error| io_error("write", &path)(error.into()))?;
         write_atomic(&path, &text)?;
         Ok(self.summary(sidecar))
@@ -280,7 +293,21 @@ impl Output {
 
     fn summary(&self, sidecar: Sidecar) -> Finished {
         let bytes = self.entries.iter().flat_map(|entry| &entry.files).map(|file| file.bytes).sum();
-        Finished { sidecar, bytes, zstd_bytes: self.entries.iter().map(|entry| entry.zstd_bytes).sum() }
+        let zstd_bytes = self.entries.iter().map(|entry| entry.zstd_bytes).sum();
+        Finished { sidecar, bytes, zstd_bytes, remarks: self.remarks() }
+    }
+
+    /// What of the images in the finished shards did not come along as it was, in words.
+    fn remarks(&self) -> Vec<String> {
+        let mut all = Remarks::default();
+        self.entries.iter().for_each(|entry| all.append(&entry.remarks));
+        all.in_words()
+    }
+
+    /// The sidecar's path.
+    #[must_use]
+    pub fn sidecar_path(&self) -> PathBuf {
+        self.folder.join(self.names.sidecar)
     }
 
     /// What the manifest says of the files of shard `number`.

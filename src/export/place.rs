@@ -7,7 +7,7 @@ use super::ExportError;
 use super::error::io_error;
 use super::manifest::FileEntry;
 use crate::checkpoint::sync_folder;
-use crate::tokens::VOCABULARY_MAP;
+use crate::tokens::SideFiles;
 
 /// Moves a finished file, or the files of a folder, to its place; what was there before is a copy that a killed process left.
 pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry, ExportError> {
@@ -68,7 +68,7 @@ pub(super) fn refuse_others(folder: &Path) -> Result<(), ExportError> {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         // A killed process may have left the map alone.
-        .filter(|name| !name.starts_with('.') && name != VOCABULARY_MAP)
+        .filter(|name| !name.starts_with('.') && !SideFiles::is_map(name))
         .collect();
     names.sort();
     match names.first() {

@@ -1,4 +1,4 @@
-//! `job.json`: all that decides what an export's files hold, and whether two jobs are one.
+//! `job.json` (of mds `job.pixtok`): all that decides what an export's files hold, and whether two jobs are one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,9 +12,7 @@ use super::list::{ListChange, SAMPLES};
 use super::{ExportError, Part};
 use crate::checkpoint::write_atomic;
 use crate::data::SampleSet;
-use crate::tokens::VOCABULARY_MAP;
-
-const JOB: &str = "job.json";
+use crate::tokens::{SideFiles, Sidecar, StatedVocabulary};
 
 /// How two jobs differ, key by key.
 #[must_use]
@@ -45,8 +43,8 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 }
 
 /// The description of the job that `folder` was made for, if there is one.
-pub(super) fn earlier_job(folder: &Path) -> Result<Option<Value>, ExportError> {
-    let path = folder.join(JOB);
+pub(super) fn earlier_job(folder: &Path, names: &SideFiles) -> Result<Option<Value>, ExportError> {
+    let path = folder.join(names.job);
     match fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
             ExportError::Output(format!("{} is damaged ({error}); choose another --out", path.display()))
@@ -115,13 +113,38 @@ fn check_sizes(folder: &Path, [then, now]: [Option<Value>; 2]) -> Result<Option<
 }
 
 /// The map before the job: where there is a job, all that it needs is there.
-pub(super) fn write_job(folder: &Path, job: &Value, map: Option<&[u8]>) -> Result<(), ExportError> {
+pub(super) fn write_job(
+    folder: &Path,
+    names: &SideFiles,
+    job: &Value,
+    map: Option<&[u8]>,
+) -> Result<(), ExportError> {
     if let Some(map) = map {
-        write_atomic(&folder.join(VOCABULARY_MAP), map)?;
+        write_atomic(&folder.join(names.map), map)?;
     }
-    let path = folder.join(JOB);
+    let path = folder.join(names.job);
     let text = serde_json::to_vec_pretty(job).map_err(|error| io_error("write", &path)(error.into()))?;
     Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
+}
+
+/// Calls the vocabulary's map, if there is one, as it is called in this folder.
+pub(super) fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles) {
+    if let StatedVocabulary::Map { map, .. } = &mut sidecar.vocabulary {
+        names.map.clone_into(map);
+        job["set"]["vocabulary"]["map"] = names.map.into();
+    }
+}
+
+/// Removes what describes a job that came to nothing, where a new one has other names for it.
+pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), ExportError> {
+    let Some(old) = SideFiles::in_folder(folder).filter(|old| *old != new) else { return Ok(()) };
+    for name in [old.job, old.map] {
+        let path = folder.join(name);
+        if path.exists() {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::io_error;
 use super::manifest::Entry;
+use super::remarks::Remarks;
 use super::{ExportError, Output};
 use crate::tokens::{Dtype, Row, ShardWriter};
 
@@ -48,6 +49,7 @@ impl OpenShard {
             zstd_bytes: 0,
             input_end: 0,
             skipped: vec![],
+            remarks: Remarks::default(),
         };
         Ok(Self { writer: output.begin()?, entry, zstd })
     }

@@ -8,10 +8,10 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::files::{Input, Output, name};
 use super::{Grid, Layout, Place, Row, Shard, TokensError};
+use crate::data::Carried;
 
 /// A row as a line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub(super) struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    json: Option<Cow<'a, Map<String, Value>>>,
+    json: Option<Cow<'a, Carried>>,
 }
 
 /// A row's ids in JSON.

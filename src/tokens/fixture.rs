@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use super::*;
+use crate::data::Carried;
+
+/// What else is said of an image: nothing in it is rounded or in another order.
+const SAID: &str = r#"{"a":[1,null,123456789012345678901234567890],"z":{"é":1.50,"b":-0}}"#;
 
 /// 5×7 grids laid out in every way, in both types; the first two are plain grids.
 pub fn layouts() -> Vec<Layout> {
@@ -69,7 +71,7 @@ pub fn rows(layout: &Layout, count: usize) -> Vec<Row> {
                 // Never -1, which stands for none in formats that have no other word for it.
                 label: (at % 3 != 0).then_some(at as i64 * 3 - 10),
                 text: full.then(|| "two\n\"lines\"".into()),
-                json: full.then(|| json!({"z": {"é": 1.5}, "a": [1, null]}).as_object().unwrap().clone()),
+                json: full.then(|| Carried::parse(SAID.as_bytes()).unwrap()),
             }
         })
         .collect()

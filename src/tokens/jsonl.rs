@@ -2,9 +2,12 @@
 //! image has them.
 //!
 //! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then `added_tokens.json` maps every
-//! name to its id, for a Hugging Face tokenizer.
+//! name to its id, for a Hugging Face tokenizer. `features.json` has the types of all fields, for `datasets`, which guesses
+//! them from the first rows else.
 
 use std::path::Path;
+
+use serde_json::json;
 
 use super::companion::{Line, Tokens, read_line};
 use super::files::{Input, Output, name};
@@ -42,13 +45,35 @@ impl Format for Jsonl {
         layout: &Layout,
     ) -> Result<Vec<(String, Vec<u8>)>, TokensError> {
         let names = layout.names.iter();
-        names.map(|names| Ok(("added_tokens.json".into(), names.added_tokens()?))).collect()
+        let added = names.map(|names| Ok(("added_tokens.json".into(), names.added_tokens()?)));
+        added.chain([Ok(("features.json".into(), features(layout)))]).collect()
     }
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
         let input = Input::open(folder.join(name("tokens", "jsonl", shard.place)))?;
         Ok(reading::rows(Reader { input, layout: layout.clone() }, shard.rows, layout))
     }
+}
+
+/// The fields of a line as `datasets.Features.from_dict` takes them.
+fn features(layout: &Layout) -> Vec<u8> {
+    let value = |dtype: &str| json!({ "dtype": dtype, "_type": "Value" });
+    let tokens = match &layout.names {
+        None => json!({ "feature": value(layout.dtype.name()), "_type": "List" }),
+        Some(_) => value("string"),
+    };
+    let fields = json!({
+        "key": value("string"),
+        "h": value("int32"),
+        "w": value("int32"),
+        "width": value("int32"),
+        "height": value("int32"),
+        "tokens": tokens,
+        "label": value("int64"),
+        "text": value("string"),
+        "json": { "_type": "Json" },
+    });
+    format!("{fields:#}\n").into_bytes()
 }
 
 struct Writer {
@@ -132,6 +157,19 @@ mod tests {
         let start = r#"{"key":"a","h":5,"w":7,"width":70,"height":50,"tokens":[0,65535,"#;
         assert!(text.starts_with(start), "{text}");
         assert!(text.lines().nth(1).unwrap().contains(r#"],"label":-7,"text":"two\n\"lines\"","json":{"#));
+        let features = |layout: &Layout| {
+            let index = Jsonl.index(folder.path(), &[], layout).unwrap();
+            let (name, text) = index.last().unwrap();
+            assert_eq!(name, "features.json");
+            serde_json::from_slice::<serde_json::Value>(text).unwrap()
+        };
+        assert_eq!(features(&layout)["tokens"]["feature"]["dtype"], "uint16");
+        assert_eq!(features(&named())["tokens"]["dtype"], "string");
+        // Every field of a line has its type.
+        let line: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+        let names =
+            |object: &serde_json::Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&features(&layout)), names(&line));
 
         layout = named();
         let shards = fixture::write(&Jsonl, folder.path(), &layout, &rows, 2);

@@ -17,6 +17,9 @@ use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensE
 /// A pair of arrays an image: `imagenet256_codes/0.npy`.
 pub struct Llamagen;
 
+/// What LlamaGen's loader looks for in a path.
+const FLIP: &str = "flip";
+
 /// The two folders, and how images are laid out in their files.
 struct Images {
     codes: PathBuf,
@@ -57,6 +60,18 @@ fn as_written(layout: &Layout) -> Layout {
 impl Format for Llamagen {
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         layout.one_length("llamagen").map(drop)
+    }
+
+    fn advice(&self, folder: &Path, layout: &Layout) -> Option<String> {
+        let known = layout.views < 2 || folder.to_string_lossy().contains(FLIP);
+        (!known).then(|| {
+            format!(
+                "LlamaGen's loader draws one of an image's {} views only where the path of the folder contains \"{FLIP}\", and \
+                 takes them for one sequence elsewhere; {} does not contain it, so rename the folder before training",
+                layout.views,
+                folder.display()
+            )
+        })
     }
 
     fn files(&self, place: Place, layout: &Layout) -> Vec<String> {
@@ -199,6 +214,15 @@ mod tests {
         fixture::comes_back_without_companion(&Llamagen);
         fixture::damage_is_noticed(&Llamagen);
         assert!(Llamagen.check(&fixture::ragged_layouts()[0]).is_err());
+    }
+
+    #[test]
+    fn two_views_need_a_path_that_says_so() {
+        let layout = Layout { views: 2, ..fixture::layouts()[1].clone() };
+        let advice = |folder: &str, layout: &Layout| Llamagen.advice(Path::new(folder), layout);
+        assert!(advice("a/codes", &layout).unwrap().contains("a/codes does not contain it"));
+        assert_eq!(advice("a-flip/codes", &layout), None);
+        assert_eq!(advice("a/codes", &fixture::layouts()[1]), None);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl ShardWriter for Writer {
             tokens = shape_bytes(&self.layout.shape(row));
         }
         tokens.extend(self.layout.dtype.to_bytes(&row.ids));
-        let json = row.json.as_ref().map(|json| Value::from(json.clone()).to_string()).unwrap_or_default();
+        let json = row.json.as_ref().map(ToString::to_string).unwrap_or_default();
         let text = row.text.as_deref().unwrap_or_default();
         let mut sample = vec![];
         let texts = [json.as_bytes(), row.key.as_bytes(), text.as_bytes()];

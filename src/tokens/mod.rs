@@ -27,6 +27,7 @@ mod raw;
 mod reading;
 mod row;
 mod set;
+mod side_files;
 mod sidecar;
 mod size_tokens;
 mod stated;
@@ -35,6 +36,7 @@ mod webdataset;
 
 use std::path::{Path, PathBuf};
 
+use crate::data::Carried;
 pub use coder::Coder;
 pub use error::TokensError;
 pub use framing::Framing;
@@ -45,7 +47,8 @@ pub use preset::{Preset, PresetIds};
 pub use raw::olmo_core_note;
 pub use row::{Grid, Row};
 pub use set::TokenSet;
-pub use sidecar::{SIDECAR, Sidecar, VOCABULARY_MAP};
+pub use side_files::SideFiles;
+pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
 pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedTokenizer};
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
@@ -104,6 +107,18 @@ pub trait Format: Sync {
     /// Why not, in words; the row is then one to leave out.
     fn check_key(&self, _key: &str) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Gives fields of an image's JSON other names where the format has its own; whether there were
+    /// such fields.
+    fn make_room(&self, _json: &mut Carried) -> bool {
+        false
+    }
+
+    /// What whoever reads the finished set in `folder` with the format's usual reader should know of
+    /// its name.
+    fn advice(&self, _folder: &Path, _layout: &Layout) -> Option<String> {
+        None
     }
 
     /// The number type for ids below `ids`, of a vocabulary of `vocab_size` where that is given.

@@ -119,7 +119,7 @@ impl Writer {
         optional::<Int64Type>(&mut group, &rows, |row| row.label)?;
         optional::<ByteArrayType>(&mut group, &rows, |row| row.text.as_deref().map(text))?;
         optional::<ByteArrayType>(&mut group, &rows, |row| {
-            row.json.as_ref().map(|json| text(&serde_json::Value::from(json.clone()).to_string()))
+            row.json.as_ref().map(|json| text(&json.to_string()))
         })?;
         group.close().map(drop)
     }

@@ -1,7 +1,8 @@
 //! One image's tokens.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+
+use crate::data::Carried;
 
 /// Positions of a latent grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,5 +39,5 @@ pub struct Row {
     /// Its caption.
     pub text: Option<String>,
     /// What else came with it.
-    pub json: Option<Map<String, Value>>,
+    pub json: Option<Carried>,
 }

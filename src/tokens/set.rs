@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Row, Rows, SIDECAR, Shard, Sidecar, TokensError};
+use super::{Row, Rows, SIDECAR, Shard, SideFiles, Sidecar, TokensError};
 use crate::paths::absence;
 
 /// A set on disk: its folder, its sidecar, and those of its shards that were asked for.
@@ -26,7 +26,7 @@ impl TokenSet {
         if path.is_file() {
             return Ok(vec![Self::of_file(path)?]);
         }
-        let parts = if path.join(SIDECAR).is_file() { vec![path.to_owned()] } else { parts(path)? };
+        let parts = if is_finished(path) { vec![path.to_owned()] } else { parts(path)? };
         if !path.exists() {
             return Err(TokensError::Unsuitable(format!(
                 "{} {}; give a folder of tokens",
@@ -34,7 +34,7 @@ impl TokenSet {
                 absence(path)
             )));
         }
-        if parts.is_empty() && path.join("job.json").is_file() {
+        if parts.is_empty() && SideFiles::in_folder(path).is_some() {
             return Err(TokensError::Unsuitable(format!(
                 "{} is not finished; run its command again, which goes on where it was stopped",
                 path.display()
@@ -55,11 +55,11 @@ impl TokenSet {
     /// As [`TokenSet::find`], and when no part is finished.
     pub fn find_finished(path: &Path) -> Result<Vec<Self>, TokensError> {
         let parts = part_folders(path);
-        if path.join(SIDECAR).is_file() || parts.is_empty() {
+        if is_finished(path) || parts.is_empty() {
             return Self::find(path);
         }
         let sets: Result<Vec<Self>, TokensError> =
-            parts.into_iter().filter(|part| part.join(SIDECAR).is_file()).map(Self::open).collect();
+            parts.into_iter().filter(|part| is_finished(part)).map(Self::open).collect();
         let sets = sets?;
         if sets.is_empty() {
             return Err(TokensError::Unsuitable(format!(
@@ -89,11 +89,11 @@ impl TokenSet {
                 path.display()
             ))
         };
-        let folder = path.parent().filter(|folder| folder.join(SIDECAR).is_file()).ok_or_else(refused)?;
+        let folder = path.parent().filter(|folder| is_finished(folder)).ok_or_else(refused)?;
         let name = path.strip_prefix(folder).map_err(|_| refused())?.to_string_lossy().into_owned();
         let mut set = Self::open(folder.to_owned())?;
         // The sidecar itself, or an index.
-        if name.ends_with(".json") {
+        if name.ends_with(".json") || SideFiles::have(&name) {
             return Ok(set);
         }
         let (format, layout) = (set.sidecar.format.format(), set.sidecar.layout());
@@ -113,6 +113,10 @@ impl TokenSet {
             Err(error) => Box::new(std::iter::once(Err(error))) as Rows,
         })
     }
+}
+
+fn is_finished(folder: &Path) -> bool {
+    SideFiles::of_finished(folder).is_some()
 }
 
 /// The folders of parts below `path`, in order.
@@ -145,7 +149,7 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
             }
             None => {}
         }
-        if !part.join(SIDECAR).is_file() {
+        if !is_finished(part) {
             let name = part.file_name().unwrap_or_default().to_string_lossy();
             return refused(format!(
                 "{name} is not finished; run its command again, or give the folders of single parts"

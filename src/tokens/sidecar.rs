@@ -1,25 +1,29 @@
-//! `tokens.json`: what the numbers in a set's files are. It is written last, so a set that has one is whole.
+//! `tokens.json` (of mds `tokens.pixtok`): what the numbers in a set's files are. It is written last, so a set that has one
+//! is whole.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::names::TokenNames;
 use super::{
-    Axes, Counts, Dtype, FormatKind, Framing, Layout, Place, Preprocessing, Shard, SizeTokens, Source,
-    StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
+    Axes, Counts, Dtype, FormatKind, Framing, Layout, Place, Preprocessing, Shard, SideFiles, SizeTokens,
+    Source, StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
 };
 
-/// Its name in a set's folder.
+/// Its usual name in a set's folder: see [`SideFiles`].
 pub const SIDECAR: &str = "tokens.json";
-/// The vocabulary's map, beside it.
-pub const VOCABULARY_MAP: &str = "vocab-map.json";
 /// Most numbers at one position that are believed.
 const MAX_NUMBERS: u32 = 4096;
 /// The one version there is.
 const VERSION: u32 = 1;
+
+/// Of the set in `folder`.
+fn path_in(folder: &Path) -> PathBuf {
+    folder.join(SideFiles::of_finished(folder).map_or(SIDECAR, |names| names.sidecar))
+}
 
 /// What the numbers of a set are, and where they come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,13 +113,13 @@ impl Sidecar {
     /// # Errors
     /// When it is not there or not the one that the set was written with.
     pub fn map(&self, folder: &Path) -> Result<Option<Vec<u8>>, TokensError> {
-        let StatedVocabulary::Map { map_blake3, .. } = &self.vocabulary else { return Ok(None) };
-        let path = folder.join(VOCABULARY_MAP);
+        let StatedVocabulary::Map { map, map_blake3 } = &self.vocabulary else { return Ok(None) };
+        let path = folder.join(map);
         let json = fs::read(&path).map_err(io_error("read", &path))?;
         if blake3::hash(&json).to_hex().as_str() == map_blake3 {
             return Ok(Some(json));
         }
-        Err(TokensError::Damaged { path, reason: format!("its hash is not the one in {SIDECAR}") })
+        Err(TokensError::Damaged { path, reason: "its hash is not the one in the sidecar".into() })
     }
 
     /// From codes to ids; a map is read from `folder`.
@@ -129,12 +133,12 @@ impl Sidecar {
         });
         let codes = u32::try_from(codes).map_err(|_| {
             let reason = format!("it states {codes} codes");
-            TokensError::Damaged { path: folder.join(SIDECAR), reason }
+            TokensError::Damaged { path: path_in(folder), reason }
         })?;
         match &self.vocabulary {
             StatedVocabulary::Offset { offset } => Vocabulary::offset(*offset, codes),
-            StatedVocabulary::Map { .. } => {
-                Vocabulary::map(&self.map(folder)?.unwrap_or_default(), codes, VOCABULARY_MAP)
+            StatedVocabulary::Map { map, .. } => {
+                Vocabulary::map(&self.map(folder)?.unwrap_or_default(), codes, map)
             }
         }
     }
@@ -154,7 +158,7 @@ impl Sidecar {
     /// # Errors
     /// When there is none, or it is none that this program reads.
     pub fn read(folder: &Path) -> Result<Self, TokensError> {
-        let path = folder.join(SIDECAR);
+        let path = path_in(folder);
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
         let text = fs::read(&path).map_err(io_error("read", &path))?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
@@ -180,7 +184,7 @@ impl Sidecar {
         let rows = self.shard_rows.iter().try_fold(0u64, |sum, &rows| sum.checked_add(rows));
         let levels = self.tokenizer.levels.iter().flatten();
         let map_is_elsewhere = match &self.vocabulary {
-            StatedVocabulary::Map { map, .. } => map != VOCABULARY_MAP,
+            StatedVocabulary::Map { map, .. } => !SideFiles::is_map(map),
             StatedVocabulary::Offset { .. } => false,
         };
         let numbers = 1..=MAX_NUMBERS;

@@ -2,20 +2,21 @@
 //!
 //! A USTAR archive of files with mode 0644 and no time or owner, so that its bytes depend on the rows alone. A row's members
 //! follow each other: `KEY.tokens.npy`, an array of the row's shape; `KEY.json`, what came with the image, with key, h, w,
-//! width and height in an object `pixtok` of its own; `KEY.txt`, the caption; `KEY.cls`, the label; the last two where there are such. Two blocks of
-//! zeros end the archive.
+//! width and height in an object `pixtok` of its own (an image's own `pixtok` is `pixtok_original` there); `KEY.txt`, the
+//! caption; `KEY.cls`, the label; the last two where there are such. Two blocks of zeros end the archive.
 //!
 //! A key ends at the first dot of its last part, as readers see it. Keys are names in the archive, so they cannot be absolute
 //! or lead out of where it is unpacked.
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
 use super::files::{Input, Output};
 use super::reading::{self, Source};
 use super::{Format, Grid, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError, npy};
+use crate::data::Carried;
 
 /// A tar archive of a few small files a row: `tokens-000003.tar`.
 pub struct Webdataset;
@@ -24,6 +25,8 @@ const BLOCK: usize = 512;
 
 /// Our field of a row's JSON; all others are the image's own.
 const OURS: &str = "pixtok";
+/// What is added to the name of an image's own field of that name, as often as it takes.
+const ORIGINAL: &str = "_original";
 
 fn file(place: Place) -> String {
     format!("tokens-{:06}.tar", place.number)
@@ -41,6 +44,15 @@ impl Format for Webdataset {
         Header::new_ustar().set_path(format!("{key}.tokens.npy")).map_err(|_| {
             "its key is too long for a tar archive, whose names have 100 bytes after the last / and 155 before it".to_owned()
         })
+    }
+
+    fn make_room(&self, json: &mut Carried) -> bool {
+        let mut name = OURS.to_owned();
+        while json.get(&name).is_some() {
+            name += ORIGINAL;
+        }
+        json.rename(OURS, &name);
+        name != OURS
     }
 
     fn writer(
@@ -130,8 +142,9 @@ impl ShardWriter for Writer {
         let mut json = row.json.clone().unwrap_or_default();
         let Grid { h, w } = row.grid;
         let ours = json!({ "key": key, "h": h, "w": w, "width": row.width, "height": row.height });
-        json.insert(OURS.into(), ours);
-        self.member(key, "json", Value::from(json).to_string().as_bytes())?;
+        Webdataset.make_room(&mut json);
+        json.insert(OURS, &ours);
+        self.member(key, "json", json.to_string().as_bytes())?;
         if let Some(text) = &row.text {
             self.member(key, "txt", text.as_bytes())?;
         }
@@ -207,8 +220,9 @@ impl Reader {
     }
 
     fn row(&self, key: &str, array: &[u8], json: &[u8]) -> Result<Row, String> {
-        let mut json: Map<String, Value> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        let ours = json.remove(OURS).unwrap_or_default();
+        let mut json = Carried::parse(json).map_err(|error| error.to_string())?;
+        let ours = json.remove(OURS).and_then(|ours| serde_json::from_str::<Value>(ours.get()).ok());
+        let ours = ours.unwrap_or_default();
         if ours["key"].as_str() != Some(key) {
             return Err("its json has another key".into());
         }
@@ -317,11 +331,35 @@ mod tests {
         assert_eq!(npy::split(&array).unwrap().0.shape, [5, 7]);
         assert_eq!(next().0, format!("{}.json", rows[0].key));
         assert_eq!(next().0, "ünï/日本 1.tokens.npy");
-        let json = r#"{"a":[1,null],"pixtok":{"h":5,"height":50,"key":"ünï/日本 1","w":7,"width":71},"z":{"é":1.5}}"#;
+        let json = r#"{"a":[1,null,123456789012345678901234567890],"pixtok":{"h":5,"height":50,"key":"ünï/日本 1","w":7,"width":71},"z":{"é":1.50,"b":-0}}"#;
         assert_eq!(next(), ("ünï/日本 1.json".into(), json.as_bytes().to_vec()));
         assert_eq!(next(), ("ünï/日本 1.txt".into(), b"two\n\"lines\"".to_vec()));
         assert_eq!(next(), ("ünï/日本 1.cls".into(), b"-7".to_vec()));
         assert!(members.next().is_none());
+    }
+
+    #[test]
+    fn fields_of_our_name_make_room() {
+        for (own, moved) in [
+            (r#"{"a":1}"#, None),
+            (r#"{"pixtok":1.50}"#, Some(r#"{"pixtok_original":1.50}"#)),
+            (r#"{"pixtok_original":1}"#, None),
+            (
+                r#"{"pixtok":[],"pixtok_original":1}"#,
+                Some(r#"{"pixtok_original":1,"pixtok_original_original":[]}"#),
+            ),
+        ] {
+            let mut json = Carried::parse(own.as_bytes()).unwrap();
+            assert_eq!(Webdataset.make_room(&mut json), moved.is_some());
+            assert_eq!(json.to_string(), moved.unwrap_or(own));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let layout = fixture::layouts()[0].clone();
+        let mut rows = fixture::rows(&layout, 1);
+        rows[0].json = Some(Carried::parse(br#"{"pixtok":7}"#).unwrap());
+        let shards = fixture::write(&Webdataset, folder.path(), &layout, &rows, 1);
+        let read = fixture::read(&Webdataset, folder.path(), &shards, &layout).unwrap();
+        assert_eq!(read[0].json.as_ref().unwrap().to_string(), r#"{"pixtok_original":7}"#);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -63,10 +63,48 @@ fn shards_and_lists_give_what_a_folder_gives() {
                 assert_eq!((&row.key, &row.ids, row.label), (key, &expected.ids, expected.label), "{out}");
                 assert_eq!(row.text, Some(format!("a picture of {key}")), "{out}");
                 let came = json!({ "url": format!("u/{key}"), "width": 7 });
-                assert_eq!(row.json.clone().map(Value::from), Some(came), "{out}");
+                assert_eq!(row.json.as_ref().map(ToString::to_string), Some(came.to_string()), "{out}");
             }
         }
     }
+}
+
+/// Of a list of captions the first is the text and all stay; numbers are not rounded; what is no number is null and counted;
+/// an image's own `pixtok` stays too, under another name where the format has that one.
+#[test]
+fn what_else_is_said_goes_along_as_it_was_written() {
+    let export = Export::new();
+    export.scratch.train("fsq", &[]);
+    let list = export.path("images/list.jsonl");
+    let lines = [
+        r#"{"path": "birds/00.jpg", "text": null, "caption": ["one", "two"], "id": 18446744073709551617, "x": [NaN, 1.50]}"#,
+        r#"{"path": "trees/01.jpg", "text": "t", "pixtok": {"a": [-Infinity, "NaN"]}, "label": 2}"#,
+        r#"{"path": "birds/02.jpg", "captions": ["", "three"]}"#,
+    ];
+    fs::write(&list, lines.join("\n")).unwrap();
+    for format in ["jsonl", "parquet", "webdataset", "mds", "npy"] {
+        let printed = export.encode("fsq", format, &["--data", &text(&list), "--format", format, "--verify"]);
+        let rows = export.rows(format);
+        let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref()).collect();
+        assert_eq!(texts, [Some("one"), Some("t"), Some("three")], "{format}");
+        let name = if format == "webdataset" { "pixtok_original" } else { "pixtok" };
+        let expected = [
+            r#"{"captions":["one","two"],"id":18446744073709551617,"text":null,"x":[null,1.50]}"#.to_owned(),
+            format!(r#"{{"{name}":{{"a":[null,"NaN"]}}}}"#),
+            r#"{"captions":["","three"]}"#.to_owned(),
+        ];
+        let json: Vec<String> = rows.iter().map(|row| row.json.as_ref().unwrap().to_string()).collect();
+        assert_eq!(json, expected, "{format}");
+        let notes = export.set(format).sidecar.source.notes.join("\n");
+        let part = "NaN and infinite numbers in the JSON of images, written as null: 2, as in birds/00";
+        assert!(printed.contains(part) && notes.contains(part), "{format}: {printed}");
+        let part = "images whose own field pixtok is called pixtok_original in this set: 1, as in trees/01";
+        let moved = format == "webdataset";
+        assert_eq!((printed.contains(part), notes.contains(part)), (moved, moved), "{format}: {printed}");
+    }
+    // Said again of what is finished.
+    let again = export.encode("fsq", "npy", &["--data", &text(&list), "--format", "npy"]);
+    assert!(again.contains("written as null: 2"), "{again}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::*;
+use pixtok::tokens::SideFiles;
 
 /// Links to the photographs under many names, some of them broken.
 fn many(export: &Export, count: usize) -> String {
@@ -60,7 +61,8 @@ fn killed_jobs_end_with_the_bytes_of_an_undisturbed_one() {
             sleep(Duration::from_millis(3 * turn));
             child.kill().unwrap();
             child.wait().unwrap();
-            assert!(shards() >= 3 * turn && !export.path(&killed).join("tokens.json").exists(), "{format}");
+            let finished = SideFiles::of_finished(&export.path(&killed));
+            assert!(shards() >= 3 * turn && finished.is_none(), "{format}");
         }
         export.encode("fsq", &killed, &args);
         let (whole, killed) = (contents(&export.path(&whole)), contents(&export.path(&killed)));
@@ -98,6 +100,60 @@ fn parts_hold_every_row_once_and_join() {
     let output = pixtok(&["merge", &a, &b, "--out", &text(&export.path("mixed"))]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("differ in format"), "{}", said(&output));
+}
+
+/// MosaicML's `merge_index` takes every file that ends in `.json` for an index; sets of older versions are read and gone on
+/// with under their names.
+#[test]
+fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
+    let export = Export::new();
+    export.scratch.train("fsq", &[]);
+    let map = export.path("map.json");
+    fs::write(&map, serde_json::to_vec(&(5..1005).collect::<Vec<u32>>()).unwrap()).unwrap();
+    let args = ["--format", "mds", "--vocab-map", &text(&map), "--shard-rows", "5"];
+    for part in ["0/2", "1/2"] {
+        export.encode("fsq", "parts", &[&args[..], &["--shard", part, "--verify"]].concat());
+    }
+    let part = export.path("parts/part-00001-of-00002");
+    let json = || contents(&part).into_keys().filter(|name| name.ends_with(".json")).collect::<Vec<_>>();
+    assert_eq!(json(), ["index.json"]);
+    let rows = export.rows("parts");
+    assert_eq!(rows.len(), 23);
+    let whole = contents(&part);
+
+    // As an older version left it, in the middle of its last shard.
+    let older = |new: &str, old: &str| {
+        let content = fs::read_to_string(part.join(new)).unwrap();
+        fs::remove_file(part.join(new)).unwrap();
+        fs::write(part.join(old), content.replace("vocab-map.pixtok", "vocab-map.json")).unwrap();
+    };
+    older("job.pixtok", "job.json");
+    older("vocab-map.pixtok", "vocab-map.json");
+    older("tokens.pixtok", "tokens.json");
+    assert_eq!(export.rows("parts"), rows);
+    fs::remove_file(part.join("tokens.json")).unwrap();
+    let output = pixtok(&["inspect", &text(&part)]);
+    assert!(said(&output).contains("is not finished; run its command again"), "{}", said(&output));
+    let manifest = fs::read_to_string(part.join("manifest.jsonl")).unwrap();
+    let shards = manifest.lines().count();
+    let first: Vec<&str> = manifest.lines().take(shards - 1).collect();
+    fs::write(part.join("manifest.jsonl"), first.join("\n") + "\n").unwrap();
+    fs::remove_file(part.join(format!("shard.{:05}.mds", shards - 1))).unwrap();
+    let printed = export.encode("fsq", "parts", &[&args[..], &["--shard", "1/2", "--verify"]].concat());
+    assert!(printed.contains("going on after them"), "{printed}");
+    assert_eq!(json(), ["index.json", "job.json", "tokens.json", "vocab-map.json"]);
+    assert_eq!(export.rows("parts"), rows);
+    for (name, bytes) in &whole {
+        assert!(name.ends_with(".pixtok") || contents(&part)[name] == *bytes, "{name} differs");
+    }
+    // Parts of both kinds are one set, under the new names.
+    let joined = export.path("joined");
+    let output = pixtok(&["merge", &text(&export.path("parts")), "--out", &text(&joined)]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(joined.join("tokens.pixtok").is_file() && joined.join("vocab-map.pixtok").is_file());
+    assert_eq!(export.rows("joined"), rows);
+    let output = export.decode("fsq", "joined", "pictures", &["--limit", "2"]);
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 /// More parts than images: one without any is whole too.

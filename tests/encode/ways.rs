@@ -171,7 +171,8 @@ fn mirror_images_follow_their_images() {
     let export = Export::new();
     export.scratch.train("fsq", &[]);
     export.encode("fsq", "plain", &["--format", "npy"]);
-    export.encode("fsq", "both", &["--format", "llamagen", "--flip", "--shard-rows", "8"]);
+    let printed = export.encode("fsq", "both", &["--format", "llamagen", "--flip", "--shard-rows", "8"]);
+    assert!(printed.contains("both does not contain it, so rename the folder before training"), "{printed}");
     let (plain, both) = (export.rows("plain"), export.rows("both"));
     assert_eq!(export.set("both").sidecar.shard_rows, [8, 8, 8, 8, 8, 6]);
     assert_eq!(both.len(), 46);

@@ -4,8 +4,6 @@ mod ids;
 mod plan;
 mod progress;
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 
 use plan::Plan;
@@ -17,7 +15,6 @@ use super::{Misuse, note, open, print};
 use crate::cli::{EncodeArgs, TakeArgs};
 use crate::data::{Classes, SampleSet, Selection};
 use crate::export::{Feed, Finished, Job, Output, Part, Stopped, check_keys, verify};
-use crate::tokens::SIDECAR;
 use crate::torch::keep_freed_memory;
 use crate::train::Signals;
 
@@ -33,7 +30,8 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     let set = input(args)?;
     set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
-    plan.note.iter().for_each(|text| note(text));
+    let advice = args.format.format().advice(&args.out, &plan.sidecar.layout());
+    plan.note.iter().chain(&advice).for_each(|text| note(text));
     let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
     let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
     output.note().iter().for_each(|text| note(text));
@@ -69,11 +67,12 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
             }
         }
     };
+    finished.remarks.iter().for_each(|text| note(text));
     if args.verify {
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
         note(&format!("verified: {rows} rows read back from the files are what their images give"));
     }
-    print(&summary(&out, &finished))?;
+    print(&summary(&output, &finished))?;
     Ok(0)
 }
 
@@ -120,14 +119,14 @@ fn part(args: &EncodeArgs) -> Result<Part> {
     }
 }
 
-fn summary(out: &Path, finished: &Finished) -> String {
+fn summary(output: &Output, finished: &Finished) -> String {
     let counts = &finished.sidecar.counts;
     let rows = if finished.sidecar.views > 1 { format!(" ({} rows)", counts.rows) } else { String::new() };
     let skipped: u64 = counts.skipped.values().sum();
     let listed = if skipped > 0 {
         format!(
             "skipped    {skipped} images that could not be used, listed in {}\n",
-            out.join("skipped.jsonl").display()
+            output.folder().join("skipped.jsonl").display()
         )
     } else {
         String::new()
@@ -144,6 +143,6 @@ fn summary(out: &Path, finished: &Finished) -> String {
         size_in_words(finished.zstd_bytes),
         per_image(finished.zstd_bytes),
         8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
-        out.join(SIDECAR).display(),
+        output.sidecar_path().display(),
     )
 }

@@ -11,8 +11,8 @@ use crate::commands::usable::Usable;
 use crate::data::{self, Fit, ImageSize, MAX_SIDE, Prepare, SampleSet};
 use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
 use crate::tokens::{
-    Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, Sidecar, Source, StatedGrid,
-    StatedVocabulary, VOCABULARY_MAP, olmo_core_note,
+    Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
+    StatedVocabulary, olmo_core_note,
 };
 
 /// An export, ready to run.
@@ -177,7 +177,7 @@ fn sidecar(
         grid: stated_grid,
         image_size: centre.then_some([height, width]),
         preprocessing: preprocessing(data, centre)?,
-        vocabulary: stated_vocabulary(ids),
+        vocabulary: stated_vocabulary(ids, args.format),
         specials: ids.framing.clone(),
         axes: coder.axes(),
         length,
@@ -252,10 +252,10 @@ fn preprocessing(data: &data::Config, centre: bool) -> Result<Preprocessing> {
     })
 }
 
-fn stated_vocabulary(ids: &Ids) -> StatedVocabulary {
+fn stated_vocabulary(ids: &Ids, format: FormatKind) -> StatedVocabulary {
     match (&ids.map, ids.vocabulary.first_id()) {
         (Some(map), _) => StatedVocabulary::Map {
-            map: VOCABULARY_MAP.into(),
+            map: SideFiles::of(format).map.into(),
             map_blake3: blake3::hash(map).to_hex().to_string(),
         },
         (None, first) => StatedVocabulary::Offset { offset: first.unwrap_or(0) },

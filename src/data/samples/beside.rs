@@ -9,13 +9,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::{Map, Value};
-
 use self::companions::{Companions, Kind, Spellings};
-use super::labels::{Labels, Raw, Survey, caption, object_in, text_of};
-use super::metadata::lines::Span;
+use super::captions::{self, Told, has_words};
+use super::labels::{Labels, Raw, Survey, caption, object_in};
+use super::metadata::lines::{Object, Span};
 use super::metadata::{Line, Metadata};
-use super::{DataError, Sample, Selection};
+use super::{Carried, DataError, Sample, Selection};
 use crate::data::ImageFolder;
 use crate::data::omitted::Tally;
 
@@ -69,7 +68,7 @@ impl Beside {
             "tables that are not taken, since only metadata.jsonl and metadata.csv are read",
             notes,
         );
-        let usual = || vec!["text".to_owned(), "caption".to_owned()];
+        let usual = || captions::NAMES.map(str::to_owned).to_vec();
         let mut beside = Beside {
             metadata: vec![],
             open: Mutex::default(),
@@ -214,8 +213,7 @@ impl Beside {
                 let value = line.fields.get(label.as_str()).and_then(Raw::of_json);
                 labelled += u64::from(value.is_some());
                 survey.add(value.as_ref(), || format!("line {} of {name}", line.number));
-                captions
-                    .see(index, text_in(&line.fields, text), || format!("line {} of {name}", line.number));
+                captions.see(index, &line.fields, text, || format!("line {} of {name}", line.number));
             })?;
             if let Some(error) = unclear.take() {
                 return Err(error);
@@ -274,19 +272,15 @@ impl Beside {
     pub(super) fn tell(&self, index: usize, path: &Path, sample: &mut Sample) -> Result<(), String> {
         let Some(known) = self.known.get(index) else { return Ok(()) };
         if let Some((number, span)) = known.line {
-            let mut fields = self.line(number, span)?;
+            let (mut fields, non_finite) = self.line(number, span)?;
+            sample.altered.non_finite = non_finite;
             if let Some(labels) = &self.labels {
                 sample.label = labels.number(fields.get(&self.label).and_then(Raw::of_json).as_ref());
                 if sample.label.is_some() {
                     fields.remove(&self.label);
                 }
             }
-            if let Some(name) = text_in(&fields, &self.text) {
-                sample.text = name.1;
-                if sample.text.is_some() {
-                    fields.remove(&name.0.to_owned());
-                }
-            }
+            sample.text = captions::take(&mut fields, &self.text);
             sample.json = (!fields.is_empty()).then_some(fields);
         }
         let read = |kind: Kind, what: &str| {
@@ -295,16 +289,17 @@ impl Beside {
             fs::read(file).map_err(|error| format!("cannot read its {what}: {error}"))
         };
         if known.line.is_none() && known.has(Kind::Json) {
-            sample.json = Some(object_in(&read(Kind::Json, "JSON")?)?);
+            let (json, non_finite) = object_in(&read(Kind::Json, "JSON")?)?;
+            (sample.json, sample.altered.non_finite) = (Some(json), non_finite);
         }
-        if sample.text.is_none() && known.has(Kind::Text) {
+        if !sample.text.as_deref().is_some_and(has_words) && known.has(Kind::Text) {
             sample.text = Some(caption(read(Kind::Text, "text")?)?);
         }
         Ok(())
     }
 
-    /// The fields of a line of the metadata.
-    fn line(&self, number: u32, span: Span) -> Result<Map<String, Value>, String> {
+    /// What a line of the metadata says.
+    fn line(&self, number: u32, span: Span) -> Result<Object, String> {
         let metadata = &self.metadata[number as usize];
         // No code panics while it holds the lock.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -333,13 +328,7 @@ impl Beside {
     }
 }
 
-/// The first of the fields `names` that is present and not null, with its value if that is a text.
-fn text_in<'a>(fields: &Map<String, Value>, names: &'a [String]) -> Option<(&'a str, Option<String>)> {
-    let name = names.iter().find(|&name| fields.get(name).is_some_and(|value| !value.is_null()))?;
-    Some((name, text_of(fields.get(name)?)))
-}
-
-/// Which images have captions, and where they are.
+/// What captions there are.
 #[derive(Default)]
 struct Captions {
     in_metadata: Vec<bool>,
@@ -348,11 +337,11 @@ struct Captions {
 }
 
 impl Captions {
-    fn see(&mut self, index: usize, text: Option<(&str, Option<String>)>, place: impl FnOnce() -> String) {
-        match text {
-            Some((_, Some(_))) => self.in_metadata[index] = true,
-            Some((_, None)) => self.odd.add(1, place),
-            None => {}
+    fn see(&mut self, index: usize, fields: &Carried, names: &[String], place: impl FnOnce() -> String) {
+        match captions::look(fields, names) {
+            Told::Words => self.in_metadata[index] = true,
+            Told::Odd(_) => self.odd.add(1, place),
+            Told::Blank | Told::Nothing => {}
         }
     }
 
@@ -382,7 +371,7 @@ impl Captions {
 mod tests {
     use serde_json::json;
 
-    use super::super::tests::{all, folder};
+    use super::super::tests::{all, carried, folder};
     use super::*;
     use crate::data::SampleSet;
 
@@ -410,7 +399,7 @@ mod tests {
             let samples = all(&set);
             let found: Vec<_> = samples.iter().map(|sample| (sample.label, sample.text.as_deref())).collect();
             assert_eq!(found, [(Some(0), Some("x")), (Some(1), Some("one, \"two\"\nlines"))], "{name}");
-            assert_eq!(samples[1].json, json!({"extra": "5"}).as_object().cloned());
+            assert_eq!(samples[1].json, carried(json!({"extra": "5"})));
             assert_eq!(set.classes(), ["cat", "dog"]);
             let before = set.fingerprint();
             fs::write(root.path().join(name), content.replace("lines", "words")).unwrap();
@@ -501,9 +490,14 @@ mod tests {
         ];
         let (root, set) = images(&["1.jpg", "2.jpg", "3.v1.jpg", "4.jpg", "5.jpg"], &files);
         let samples = all(&set);
-        let json: Vec<_> = samples.iter().map(|sample| sample.json.clone().map(Value::Object)).collect();
-        let expected =
-            [Some(json!({"label": 3, "url": "u"})), Some(json!({"w": 1})), Some(json!({})), None, None];
+        let json: Vec<_> = samples.iter().map(|sample| sample.json.clone()).collect();
+        let expected = [
+            carried(json!({"label": 3, "url": "u"})),
+            carried(json!({"w": 1})),
+            carried(json!({})),
+            None,
+            None,
+        ];
         assert_eq!(json, expected);
         for (sample, part) in samples[3..].iter().zip(["the JSON is no object", "broken JSON"]) {
             assert!(sample.image.as_ref().unwrap_err().contains(part), "{sample:?}");
@@ -514,7 +508,7 @@ mod tests {
         );
         fs::write(root.path().join("metadata.csv"), "file_name,w\n1.jpg,8\n").unwrap();
         let set = SampleSet::open(root.path()).unwrap();
-        assert_eq!(all(&set)[0].json, json!({"w": "8"}).as_object().cloned());
+        assert_eq!(all(&set)[0].json, carried(json!({"w": "8"})));
         let notes = set.notes().join("\n");
         assert!(
             notes.contains("since metadata has a line for their images: 1, for instance 1.jpg"),
@@ -535,9 +529,9 @@ mod tests {
             let (root, set) = images(&[&format!("{image}/{image}.png"), &format!("{image}.png")], &files);
             let samples = all(&set);
             assert_eq!(samples[0].text.as_deref(), Some("text"));
-            assert_eq!(samples[0].json, json!({"a": 1}).as_object().cloned());
-            assert_eq!(samples[1].json, json!({"words": "hello"}).as_object().cloned());
-            // A second file whose name is spelt alike makes it unclear which one is meant.
+            assert_eq!(samples[0].json, carried(json!({"a": 1})));
+            assert_eq!(samples[1].json, carried(json!({"words": "hello"})));
+            // Another of that name makes it unclear which is meant.
             fs::write(root.path().join(format!("{image}.txt")), b"exact").unwrap();
             assert_eq!(texts(&SampleSet::open(root.path()).unwrap())[0].as_deref(), Some("exact"));
         }
@@ -587,6 +581,19 @@ mod tests {
             message.contains("--text-column tags: none of its texts is a string, as on line 1"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn lists_of_captions_stay_whole_and_empty_ones_give_way() {
+        let lines = "{\"file_name\": \"1.jpg\", \"caption\": [\"a\", \"b\"], \"x\": NaN}\n\
+                     {\"file_name\": \"2.jpg\", \"text\": \"\"}\n";
+        let files: [(&str, &[u8]); 2] = [("metadata.jsonl", lines.as_bytes()), ("2.txt", b"beside")];
+        let (_root, set) = images(&["1.jpg", "2.jpg"], &files);
+        assert_eq!(texts(&set), [Some("a".into()), Some("beside".into())]);
+        let samples = all(&set);
+        assert_eq!(samples[0].json, carried(json!({"captions": ["a", "b"], "x": null})));
+        assert_eq!((samples[0].altered.non_finite, samples[1].altered.non_finite), (1, 0));
+        assert!(set.notes().join("\n").contains("captions: 2 of 2 images have one"), "{:?}", set.notes());
     }
 
     #[test]

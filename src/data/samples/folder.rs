@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::beside::Beside;
 use super::labels::{Labels, Raw};
 use super::parquet::splits::known;
-use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
+use super::{Altered, DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
 use crate::data::{Fingerprint, ImageFolder, Split};
 
 /// An image folder.
@@ -106,7 +106,8 @@ impl SampleStream for Stream {
                 let named = self.dataset.is_utf8(index);
                 let found =
                     if named { Ok(Encoded::File(image.clone())) } else { Err(key::NOT_UTF8.to_owned()) };
-                let mut sample = Sample { key, image: found, label, text: None, json: None };
+                let altered = Altered::default();
+                let mut sample = Sample { key, image: found, label, text: None, json: None, altered };
                 if let Err(reason) = self.beside.tell(index, &image, &mut sample) {
                     sample.image = Err(reason);
                 }

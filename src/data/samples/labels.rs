@@ -17,7 +17,7 @@ use super::DataError;
 use super::key::composed;
 pub use raw::Classes;
 pub(in crate::data) use raw::Raw;
-pub(super) use raw::{caption, object_in, text_of, word};
+pub(super) use raw::{caption, object_in, word};
 use raw::{is_decimal, spelt};
 
 /// The most class names; with more, the strings are probably captions or keys.
@@ -147,7 +147,9 @@ impl Survey {
                     "{what}: no sample has one; name what has labels with --label-column, or leave --classes out"
                 )))
             } else {
-                Ok(Labels::none())
+                // What a class is called stands whether or not an image has one.
+                let classes = declared.unwrap_or_default();
+                Ok(Labels { taken: !classes.is_empty(), classes, ..Labels::none() })
             };
         }
         let of = |(shown, place): &(String, String)| format!("{shown} ({place})");

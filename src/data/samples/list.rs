@@ -1,20 +1,19 @@
 //! A list of images: a JSON object a line.
 //!
 //! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names
-//! the sample; without it, the path without its extension does. `text` (or `caption`) and `label`
-//! are taken by the rule in `labels`. All other fields go to `json`, and so does a label or text
-//! that does not convert.
+//! the sample; without it, the path without its extension does. `label` is taken by the rule in
+//! `labels`; `text`, `caption` and the like by the one in `captions`. All other fields go to
+//! `json`, and so does a label or text that does not convert.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
-use super::labels::{Labels, Raw, Survey, text_of};
+use super::captions::{self, Told};
+use super::labels::{Labels, Raw, Survey};
 use super::metadata::lines::JsonLines;
 use super::spelling::Folders;
-use super::{DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
+use super::{Altered, Carried, DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
 use crate::data::Fingerprint;
 use crate::data::fingerprint::MOST_FILES;
 
@@ -75,18 +74,17 @@ impl List {
         let (mut survey, mut odd, mut texts) = (Survey::default(), None, 0_u64);
         let mut lines = JsonLines::open(&self.path)?;
         // An export stops at a broken line.
-        while let Ok(Some((_, object))) = lines.next() {
+        while let Ok(Some((_, (object, _)))) = lines.next() {
             let line = lines.number;
             let label = object.get(&self.fields.label).and_then(Raw::of_json);
             survey.add(label.as_ref(), || format!("line {line}"));
-            let text = first(&object, &self.fields.text).and_then(|name| object.get(name));
-            if let Some(text) = text {
-                let fits = text_of(text).is_some();
-                texts += u64::from(fits);
-                if !fits {
+            match captions::look(&object, &self.fields.text) {
+                Told::Words | Told::Blank => texts += 1,
+                Told::Odd(text) => {
                     let (count, _) = odd.get_or_insert_with(|| (0_u64, format!("{text} on line {line}")));
                     *count += 1;
                 }
+                Told::Nothing => {}
             }
         }
         let what = format!("the field {}", self.fields.label);
@@ -116,7 +114,7 @@ impl Fields {
         Fields {
             image: names(&selection.image, &["path", "image", "file_name"]),
             label: selection.label.clone().unwrap_or_else(|| "label".to_owned()),
-            text: names(&selection.text, &["text", "caption"]),
+            text: names(&selection.text, &captions::NAMES),
             labels: Labels::none(),
         }
     }
@@ -176,7 +174,7 @@ struct Stream {
 
 impl SampleStream for Stream {
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError> {
-        while let Some((_, mut object)) = self.lines.next()? {
+        while let Some((_, (mut object, non_finite))) = self.lines.next()? {
             let Some(path) = take_path(&mut object, &self.fields.image) else {
                 let names: Vec<String> = self.fields.image.iter().map(|name| format!("`{name}`")).collect();
                 return Err(self
@@ -190,27 +188,31 @@ impl SampleStream for Stream {
             let path = self.path.parent().unwrap_or(Path::new("")).join(path);
             let image = existing(path, &mut self.folders);
             let label = self.take_label(&mut object);
-            let text = take_text(&mut object, &self.fields.text);
+            let text = captions::take(&mut object, &self.fields.text);
             let json = (!object.is_empty()).then_some(object);
-            return Ok(Some(Sample { key, image, label, text, json }));
+            let altered = Altered { non_finite, ..Altered::default() };
+            return Ok(Some(Sample { key, image, label, text, json, altered }));
         }
         Ok(None)
     }
 }
 
 impl Stream {
-    fn key(&self, object: &mut Map<String, Value>, path: &str) -> Result<String, DataError> {
-        let raw = match object.remove("key") {
-            Some(Value::String(key)) => key,
-            Some(Value::Null) | None => key::without_extension(path.trim_start_matches('/')).to_owned(),
-            Some(other) => return Err(self.lines.bad(format!("the key {other} is no string; quote it"))),
+    fn key(&self, object: &mut Carried, path: &str) -> Result<String, DataError> {
+        let own = object.remove("key").filter(|key| key.get() != "null");
+        let raw = match own.map(|key| serde_json::from_str(key.get()).map_err(|_| key)) {
+            Some(Ok(key)) => key,
+            None => key::without_extension(path.trim_start_matches('/')).to_owned(),
+            Some(Err(other)) => {
+                return Err(self.lines.bad(format!("the key {other} is no string; quote it")));
+            }
         };
         let place = || format!("line {}", self.lines.number);
         key::key(&raw).map_err(|reason| key::refusal(&self.path, place(), &raw, reason))
     }
 
-    /// The label's number. A label without a number stays in `json`.
-    fn take_label(&self, object: &mut Map<String, Value>) -> Option<i64> {
+    /// The number of the label, which stays in `json` if it has none.
+    fn take_label(&self, object: &mut Carried) -> Option<i64> {
         let Fields { label: name, labels, .. } = &self.fields;
         let label = labels.number(Raw::of_json(object.get(name)?).as_ref())?;
         object.remove(name);
@@ -218,23 +220,11 @@ impl Stream {
     }
 }
 
-/// The first of `names` that is present and not null.
-fn first<'a>(object: &Map<String, Value>, names: &'a [String]) -> Option<&'a String> {
-    names.iter().find(|&name| object.get(name).is_some_and(|value| !value.is_null()))
-}
-
-fn take_path(object: &mut Map<String, Value>, names: &[String]) -> Option<String> {
-    match object.remove(first(object, names)?) {
-        Some(Value::String(path)) if !path.is_empty() => Some(path),
-        _ => None,
-    }
-}
-
-fn take_text(object: &mut Map<String, Value>, names: &[String]) -> Option<String> {
-    let name = first(object, names)?;
-    let text = text_of(object.get(name)?)?;
-    object.remove(name);
-    Some(text)
+/// Takes the first of the fields that is there and not null, if it is a path.
+fn take_path(object: &mut Carried, names: &[String]) -> Option<String> {
+    let name = names.iter().find(|&name| object.get(name).is_some_and(|value| value.get() != "null"))?;
+    let path: String = serde_json::from_str(object.remove(name)?.get()).ok()?;
+    Some(path).filter(|path| !path.is_empty())
 }
 
 fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
@@ -252,7 +242,7 @@ fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
 mod tests {
     use serde_json::json;
 
-    use super::super::tests::{all, failure, folder, keys};
+    use super::super::tests::{all, carried, failure, folder, keys};
     use super::*;
     use crate::data::SampleSet;
 
@@ -281,7 +271,8 @@ mod tests {
             image: a,
             label: Some(-3),
             text: Some("x".into()),
-            json: json!({"w": 5}).as_object().cloned(),
+            json: carried(json!({"w": 5})),
+            altered: Altered::default(),
         };
         assert_eq!(samples[0], expected);
         assert_eq!((samples[1].key.as_str(), samples[1].text.as_deref()), ("b/c_d", Some("y")));
@@ -309,7 +300,8 @@ mod tests {
             "{\"path\": \"nowhere.png\"}\n",
             "{\"path\": \"b\", \"key\": \"folder\"}\n",
             "{\"path\": \"a.png\", \"label\": 1.5, \"text\": [\"one\"]}\n",
-            "{\"path\": \"a.png\", \"label\": 2, \"text\": [\"one\", \"two\"]}\n",
+            "{\"path\": \"a.png\", \"label\": 2, \"text\": [\"one\", 2]}\n",
+            "{\"path\": \"a.png\", \"caption\": [\"one\", \"two\"], \"text\": null}\n",
         ));
         let samples = all(&set);
         for (sample, part) in samples.iter().zip(["cannot find it", "is a folder"]) {
@@ -317,8 +309,10 @@ mod tests {
             assert!(reason.contains(part), "{reason}");
         }
         assert_eq!((samples[2].label, samples[2].text.as_deref()), (None, Some("one")));
-        assert_eq!(samples[2].json, json!({"label": 1.5}).as_object().cloned());
-        assert_eq!(samples[3].json, json!({"label": 2, "text": ["one", "two"]}).as_object().cloned());
+        assert_eq!(samples[2].json, carried(json!({"label": 1.5})));
+        assert_eq!(samples[3].json, carried(json!({"label": 2, "text": ["one", 2]})));
+        assert_eq!(samples[4].text.as_deref(), Some("one"));
+        assert_eq!(samples[4].json, carried(json!({"captions": ["one", "two"], "text": null})));
         let notes = set.notes();
         for (note, part) in notes.iter().zip([
             "labels are not taken from the field label: 1.5 (line 3)",
@@ -353,7 +347,7 @@ mod tests {
         };
         let sample = &all(&SampleSet::select(&path, &selection).unwrap())[0];
         assert_eq!((sample.label, sample.text.as_deref()), (Some(3), Some("x")));
-        assert_eq!(sample.json, json!({"label": "y", "tags": [1, 2]}).as_object().cloned());
+        assert_eq!(sample.json, carried(json!({"label": "y", "tags": [1, 2]})));
         for (selection, part) in [
             (Selection { label: name("gone"), ..Selection::default() }, "the field gone: no sample has one"),
             (Selection { text: name("gone"), ..Selection::default() }, "--text-column gone"),
@@ -395,6 +389,19 @@ mod tests {
                 assert!(message.contains(part), "{line}: {message}");
             }
         }
+    }
+
+    #[test]
+    fn numbers_stay_and_what_is_none_is_null_and_counted() {
+        let (_root, set) = list(concat!(
+            "{\"path\": \"a.png\", \"id\": 123456789012345678901234567890, \"x\": [NaN, -Infinity], \"label\": NaN}\n",
+            "{\"path\": \"a.png\", \"key\": \"b\", \"label\": 3, \"x\": \"NaN\"}\n",
+        ));
+        let samples = all(&set);
+        let json = samples[0].json.as_ref().unwrap().to_string();
+        assert_eq!(json, "{\"id\":123456789012345678901234567890,\"label\":null,\"x\":[null,null]}");
+        let found: Vec<_> = samples.iter().map(|sample| (sample.label, sample.altered.non_finite)).collect();
+        assert_eq!(found, [(None, 3), (Some(3), 0)]);
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::lines::{JsonLines, Span};
-use super::{DataError, key};
+use self::lines::{JsonLines, Object, Span};
+use super::{Carried, DataError, key};
 
 /// The names of metadata files.
 pub(super) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
@@ -34,8 +34,8 @@ pub(super) struct Line {
     /// The image's path, relative to the metadata's folder; none if the line has no path or a path
     /// that leads out of the folder.
     pub(super) file_name: Option<String>,
-    /// The other fields.
-    pub(super) fields: Map<String, Value>,
+    /// What else it says.
+    pub(super) fields: Carried,
 }
 
 impl Metadata {
@@ -59,8 +59,8 @@ impl Metadata {
 
     fn read_jsonl(&self, each: &mut impl FnMut(Line)) -> Result<(), DataError> {
         let mut lines = JsonLines::open(&self.path)?;
-        while let Some((span, object)) = lines.next()? {
-            each(line(lines.number, span, object));
+        while let Some((span, (fields, _))) = lines.next()? {
+            each(line(lines.number, span, fields));
         }
         Ok(())
     }
@@ -98,37 +98,42 @@ impl Metadata {
         format!("{} cannot be read any more: {reason}", self.path.display())
     }
 
-    /// The fields of a line in the opened `file`, without the image's name.
+    /// What a line of the opened `file` says, without the image's name, and how many numbers in it
+    /// are not finite.
     ///
     /// # Errors
-    /// In words, when it cannot be read or has changed.
-    pub(super) fn fields(&self, file: &File, span: Span) -> Result<Map<String, Value>, String> {
+    /// In words: when it cannot be read, or is not what it was.
+    pub(super) fn fields(&self, file: &File, span: Span) -> Result<Object, String> {
         let mut bytes = vec![0; span.length as usize];
         let changed = |reason: String| self.changed(&reason);
         file.read_exact_at(&mut bytes, span.start).map_err(|error| changed(error.to_string()))?;
-        let object = match &self.header {
+        let (object, count) = match &self.header {
             None => lines::object(lines::without_mark(&bytes, span.start)).map_err(changed)?,
             Some(header) => {
                 let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
                 let record = reader.records().next();
                 let record = record.ok_or_else(|| changed("it is shorter".to_owned()))?;
-                fields(header, &record.map_err(|error| changed(in_words(&error)))?)
+                (fields(header, &record.map_err(|error| changed(in_words(&error)))?), 0)
             }
         };
-        Ok(line(0, span, object).fields)
+        Ok((line(0, span, object).fields, count))
     }
 }
 
-fn line(number: u64, span: Span, mut fields: Map<String, Value>) -> Line {
-    let name = fields.remove(FILE_NAME);
-    let name = name.as_ref().and_then(Value::as_str).and_then(|name| key::normalised(name).ok());
+fn line(number: u64, span: Span, mut fields: Carried) -> Line {
+    let name: Option<String> =
+        fields.remove(FILE_NAME).and_then(|name| serde_json::from_str(name.get()).ok());
+    let name = name.and_then(|name| key::normalised(&name).ok());
     Line { number, span, file_name: name, fields }
 }
 
-/// The cells that are not empty, by column name.
-fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Map<String, Value> {
-    let cells = header.iter().zip(record).filter(|(_, cell)| !cell.is_empty());
-    cells.map(|(name, cell)| (name.trim().to_owned(), Value::from(cell))).collect()
+/// The cells that are not empty by the names of their columns.
+fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Carried {
+    let mut fields = Carried::default();
+    for (name, cell) in header.iter().zip(record).filter(|(_, cell)| !cell.is_empty()) {
+        fields.insert(name.trim(), &Value::from(cell));
+    }
+    fields
 }
 
 fn in_words(error: &csv::Error) -> String {

@@ -3,10 +3,12 @@
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
 //! not fit in memory. `open` tells the kinds apart and each kind has its file; `key` decides which
-//! names are allowed for samples, `labels` what becomes of labels and captions; `beside` reads the
-//! files beside the images of a folder.
+//! names are allowed for samples, `labels` and `captions` what becomes of those; `carried` keeps the
+//! other fields, and `beside` reads the files beside the images of a folder.
 
 mod beside;
+mod captions;
+mod carried;
 pub(super) mod endings;
 mod entries;
 mod folder;
@@ -27,9 +29,8 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
 use super::DataError;
+pub use carried::Carried;
 pub use labels::Classes;
 pub(super) use open::{Found, recognise};
 pub use selection::Selection;
@@ -46,7 +47,18 @@ pub struct Sample {
     /// Its caption.
     pub text: Option<String>,
     /// What else is said of it.
-    pub json: Option<Map<String, Value>>,
+    pub json: Option<Carried>,
+    /// What of this is not as it came.
+    pub altered: Altered,
+}
+
+/// What of a sample is not as it came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Altered {
+    /// Numbers in its JSON that are not finite, and are null.
+    pub non_finite: u64,
+    /// Captions of further columns, which are not taken.
+    pub captions: u64,
 }
 
 /// The content of an image file, not yet decoded.

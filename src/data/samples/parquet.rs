@@ -2,17 +2,19 @@
 //!
 //! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
 //! plain bytes. A string column `key` or `__key__` names the rows; without it a row's key is
-//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like and `text` or `caption`
-//! are taken by the rule in `labels`. `columns` chooses the columns and names those that are not
-//! taken, `splits` decides which files belong to a split, and `features` reads what `datasets`
-//! stores about the columns.
+//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like are taken by the rule in
+//! `labels`; `text`, `caption` and the like by the one in `captions`. `columns` chooses the columns
+//! and names those that are not taken, `splits` decides which files belong to a split, and
+//! `features` reads what `datasets` stores about the columns.
 
 mod cells;
 mod columns;
 mod features;
+mod leaf;
 pub(in crate::data) mod pages;
 pub(super) mod splits;
 mod table;
+mod texts;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,8 @@ use std::sync::Arc;
 use ::parquet::file::reader::FileReader;
 use rayon::prelude::*;
 
-use self::columns::{Columns, Values};
+use self::columns::Columns;
+use self::leaf::Values;
 use self::pages::Pages;
 use self::table::Table;
 use super::labels::{Labels, Survey};
@@ -96,6 +99,7 @@ impl Tables {
             ));
         }
         let (columns, asked) = (first.map(|(_, columns)| columns), selection.label.is_some());
+        notes.extend(columns.as_ref().and_then(Columns::of_several_texts));
         if !columns.as_ref().is_some_and(Columns::has_key) {
             check_stems(&files)?;
             files.iter_mut().for_each(|file| file.keyed = false);

@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use serde_json::Value;
+
 use super::*;
 
 /// A folder with these files, each empty.
@@ -12,6 +14,11 @@ pub(super) fn folder(files: &[&str]) -> tempfile::TempDir {
         fs::write(path, b"").unwrap();
     }
     root
+}
+
+/// An object as a sample has it.
+pub(super) fn carried(object: Value) -> Option<Carried> {
+    Some(Carried::parse(object.to_string().as_bytes()).unwrap())
 }
 
 /// All samples.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::data::DataError;
+use crate::data::samples::Carried;
 use crate::data::samples::key::composed;
 
 /// The mark that some programs write at the start of UTF-8 text.
@@ -23,19 +24,21 @@ pub(in crate::data) enum Raw {
 }
 
 impl Raw {
-    /// From a JSON value; none for null.
-    pub(in crate::data::samples) fn of_json(value: &Value) -> Option<Raw> {
-        Some(match value {
-            Value::Null => return None,
-            Value::Bool(flag) => Raw::Whole(i128::from(*flag)),
-            Value::Number(number) => match (number.as_i128(), number.as_f64()) {
-                (Some(whole), _) => Raw::Whole(whole),
-                (None, Some(real)) => Raw::Real(real),
-                (None, None) => Raw::Other("a number beyond 64 bits"),
+    /// Of a JSON value; none of null.
+    pub(in crate::data::samples) fn of_json(value: &RawValue) -> Option<Raw> {
+        let text = value.get();
+        Some(match text.as_bytes().first() {
+            Some(b'n') => return None,
+            Some(b't') => Raw::Whole(1),
+            Some(b'f') => Raw::Whole(0),
+            Some(b'"') => serde_json::from_str(text).map_or(Raw::Other("half a character"), Raw::Word),
+            Some(b'[') => Raw::Other("a list"),
+            Some(b'{') => Raw::Other("an object"),
+            _ => match (text.parse(), text.parse()) {
+                (Ok(whole), _) => Raw::Whole(whole),
+                (Err(_), Ok(real)) => Raw::Real(real),
+                (Err(_), Err(_)) => Raw::Other("no number"),
             },
-            Value::String(word) => Raw::Word(word.clone()),
-            Value::Array(_) => Raw::Other("a list"),
-            Value::Object(_) => Raw::Other("an object"),
         })
     }
 
@@ -121,28 +124,14 @@ impl Classes {
     }
 }
 
-/// The text in a JSON value, if it is one; a list of a single string counts as that string.
-pub(in crate::data::samples) fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(texts) => match texts.as_slice() {
-            [Value::String(text)] => Some(text.clone()),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The JSON object in a file's content.
+/// The content of a file with a JSON object, and how many numbers in it are not finite.
 ///
 /// # Errors
-/// In words, when it is not an object.
-pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    match serde_json::from_slice(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err("the JSON is no object".to_owned()),
-        Err(error) => Err(format!("broken JSON: {error}")),
-    }
+/// In words, when it is none.
+pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<(Carried, u64), String> {
+    Carried::parse_finite(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)).map_err(|error| {
+        if error.is_data() { "the JSON is no object".to_owned() } else { format!("broken JSON: {error}") }
+    })
 }
 
 /// The label in a file's content.

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
 use crate::data::DataError;
+use crate::data::samples::Carried;
 
 /// The longest line that is read.
 const LINE_LIMIT: u64 = 1 << 26;
 
-type Object = Map<String, Value>;
+/// What a line says, and how many numbers in it are not finite.
+pub(in crate::data::samples) type Object = (Carried, u64);
 
 /// The place of a line in a file.
 #[derive(Debug, Clone, Copy)]
@@ -79,14 +79,13 @@ pub(super) fn without_mark(line: &[u8], start: u64) -> &[u8] {
 
 /// The object on a line, or the reason in words why it is not one.
 pub(super) fn object(line: &[u8]) -> Result<Object, String> {
-    match serde_json::from_slice(line) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err("no JSON object; write one object a line".to_owned()),
-        Err(error) => {
-            // The error's own line number counts within this line.
-            let words = error.to_string();
-            let words = words.split(" at line ").next().unwrap_or_default();
-            Err(format!("no JSON object ({words}, column {}); write one object a line", error.column()))
+    Carried::parse_finite(line).map_err(|error| {
+        if error.is_data() {
+            return "no JSON object; write one object a line".to_owned();
         }
-    }
+        // Its line number is that within this line.
+        let words = error.to_string();
+        let words = words.split(" at line ").next().unwrap_or_default();
+        format!("no JSON object ({words}, column {}); write one object a line", error.column())
+    })
 }

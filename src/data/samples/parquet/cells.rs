@@ -7,7 +7,10 @@ use ::parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatT
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 
-use super::columns::{Columns, Leaf, Values};
+use super::columns::Columns;
+use super::leaf::{Leaf, Values};
+use super::texts::TextCells;
+use crate::data::samples::captions::Caption;
 use crate::data::samples::labels::Raw;
 
 /// A row group, read at one row.
@@ -18,7 +21,7 @@ pub(super) struct Group {
     image: Option<Cells<ByteArrayType>>,
     key: Option<Cells<ByteArrayType>>,
     label: Option<LabelCells>,
-    text: Option<Cells<ByteArrayType>>,
+    texts: Vec<TextCells>,
 }
 
 impl Group {
@@ -32,13 +35,14 @@ impl Group {
         let cells = |leaf: Option<&Leaf>| {
             leaf.filter(|leaf| leaf.values != Values::Null).map(|leaf| bytes(group, leaf)).transpose()
         };
+        let texts = columns.texts.iter().map(|texts| TextCells::open(group, texts));
         Ok(Group {
             rows: rows_of(group)?,
             row: 0,
             image: cells(Some(&columns.image))?,
             key: cells(columns.key.as_ref())?,
             label: columns.label.as_ref().map(|leaf| LabelCells::open(group, leaf)).transpose()?,
-            text: cells(columns.text.as_ref())?,
+            texts: texts.filter_map(Result::transpose).collect::<Result<_, ParquetError>>()?,
         })
     }
 
@@ -68,9 +72,9 @@ impl Group {
         self.label.as_mut().map_or(Ok(None), |cells| cells.get(self.row))
     }
 
-    /// The row's text; none if it is null.
-    pub(super) fn text(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
-        self.text.as_mut().map_or(Ok(None), |cells| cells.bytes(self.row))
+    /// The row's captions, of the columns that have one; an error in words where one is no text.
+    pub(super) fn captions(&mut self) -> Result<Vec<Result<Caption, String>>, ParquetError> {
+        self.texts.iter_mut().filter_map(|cells| cells.get(self.row).transpose()).collect()
     }
 }
 
@@ -88,7 +92,7 @@ pub(super) fn bytes(group: &dyn RowGroupReader, leaf: &Leaf) -> Result<Cells<Byt
     }
 }
 
-fn other_type(leaf: &Leaf) -> ParquetError {
+pub(super) fn other_type(leaf: &Leaf) -> ParquetError {
     ParquetError::General(format!("the column {} has another type in a row group", leaf.path))
 }
 
@@ -154,24 +158,31 @@ pub(super) struct Cells<T: DataType> {
 }
 
 impl<T: DataType> Cells<T> {
-    fn new(reader: ColumnReaderImpl<T>) -> Self {
+    pub(super) fn new(reader: ColumnReaderImpl<T>) -> Self {
         Self { reader, at: 0 }
     }
 
     /// The value in `row`, which must not come before rows already read; none if it is null.
     fn get(&mut self, row: u64) -> Result<Option<T::T>, ParquetError> {
+        Ok(self.list(row)?.1.pop())
+    }
+
+    /// The values in `row`, which lies not before those already read, and the definition levels:
+    /// one for each value, each null and each list that is empty.
+    pub(super) fn list(&mut self, row: u64) -> Result<(Vec<i16>, Vec<T::T>), ParquetError> {
         let missing = || ParquetError::General(format!("it has no row {row}, though its metadata say so"));
         let behind = (row - self.at) as usize;
         if self.reader.skip_records(behind)? != behind {
             return Err(missing());
         }
-        let (mut levels, mut values) = (vec![], vec![]);
-        let (rows, ..) = self.reader.read_records(1, Some(&mut levels), None, &mut values)?;
+        let (mut levels, mut repetition, mut values) = (vec![], vec![], vec![]);
+        let (rows, ..) =
+            self.reader.read_records(1, Some(&mut levels), Some(&mut repetition), &mut values)?;
         if rows != 1 {
             return Err(missing());
         }
         self.at = row + 1;
-        Ok(values.pop())
+        Ok((levels, values))
     }
 }
 

@@ -1,18 +1,18 @@
 //! Which columns of a Parquet file are used, and for what.
 
-use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
-use ::parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
+use ::parquet::schema::types::SchemaDescriptor;
 
 use super::features::Features;
+use super::leaf::{Leaf, Values, kind_of};
+use super::texts::{self, Texts};
 use crate::data::DataError;
-use crate::data::samples::Selection;
+use crate::data::samples::{Selection, captions};
 
 /// Names of columns that hold images. The first takes precedence over all others.
 const IMAGES: [&str; 9] =
     ["image", "img", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "image_data"];
 const KEYS: [&str; 2] = ["key", "__key__"];
 const LABELS: [&str; 4] = ["label", "cls", "class", "labels"];
-const TEXTS: [&str; 4] = ["text", "caption", "txt", "captions"];
 
 /// The columns that are used.
 #[derive(Debug)]
@@ -20,51 +20,23 @@ pub(super) struct Columns {
     pub(super) image: Leaf,
     pub(super) key: Option<Leaf>,
     pub(super) label: Option<Leaf>,
-    pub(super) text: Option<Leaf>,
-    /// The class names that the file declares for the numbers in `label`.
+    /// The first that has a caption counts, row by row.
+    pub(super) texts: Vec<Texts>,
+    /// The names that the file gives to the numbers of `label`.
     pub(super) classes: Option<Vec<String>>,
     /// The columns that are not used, each with its type.
     pub(super) left: Vec<String>,
 }
 
-/// A column of plain values.
-#[derive(Debug, Clone)]
-pub(super) struct Leaf {
-    pub(super) index: usize,
-    /// Its full name, with dots between the parts.
-    pub(super) path: String,
-    /// Its type in words.
-    pub(super) kind: String,
-    pub(super) values: Values,
-}
-
-/// The type of the values.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Values {
-    /// No values: writers give no type to a column without a single value.
-    Null,
-    Bool,
-    Int32 {
-        unsigned: bool,
-    },
-    Int64 {
-        unsigned: bool,
-    },
-    Float,
-    Double,
-    /// Bytes, with whether they are marked as text.
-    Bytes {
-        text: bool,
-    },
-}
-
-/// A top-level field of the schema, which may consist of several columns of the file.
+/// A column of the table, which may have several columns of the file in it.
 struct Field<'a> {
     name: &'a str,
     kind: String,
     /// The column, if the field holds plain values.
     leaf: Option<Leaf>,
-    /// The column of its field `bytes`, if it is a struct with one.
+    /// Its captions, if it may have some.
+    texts: Option<Texts>,
+    /// Its field `bytes`, if it is a struct with one.
     bytes: Option<Leaf>,
 }
 
@@ -112,7 +84,6 @@ impl Columns {
                 }
             },
         };
-        let taken = |field: &Field| field.image().is_some_and(|leaf| leaf.index == image.index);
         let free = |leaf: &Leaf| leaf.index != image.index;
         // A column without values here may have some in another file.
         let key = |fits: fn(Values) -> bool| KEYS.iter().find_map(|name| leaf(&fields, name, fits));
@@ -127,20 +98,17 @@ impl Columns {
                 .or_else(|| leaf(&fields, features.only_class_label()?, |_| true))
                 .filter(free),
         };
-        let text = match asked("--text-column", &selection.text)? {
+        let texts = match asked("--text-column", &selection.text)? {
             Some(field) => {
-                let fits = field.leaf.clone().filter(|leaf| leaf.values.may_be_text());
-                Some(fits.ok_or_else(|| unfit("--text-column", field, "column of text"))?)
+                vec![field.texts.clone().ok_or_else(|| unfit("--text-column", field, "column of text"))?]
             }
-            None => TEXTS.iter().find_map(|name| leaf(&fields, name, Values::may_be_text)).filter(free),
+            None => usual_texts(&fields, &image),
         };
-        let used: Vec<usize> = [&key, &label, &text].into_iter().flatten().map(|leaf| leaf.index).collect();
-        let is_used = |field: &&Field| {
-            taken(field) || field.leaf.as_ref().is_some_and(|leaf| used.contains(&leaf.index))
-        };
-        let left = fields.iter().filter(|field| !is_used(field)).map(Field::in_words).collect();
+        let used = [Some(&image), key.as_ref(), label.as_ref()].into_iter().flatten();
+        let used: Vec<&Leaf> = used.chain(texts.iter().map(|texts| &texts.leaf)).collect();
+        let left = fields.iter().filter(|field| !field.is_one_of(&used)).map(Field::in_words).collect();
         let classes = label.as_ref().and_then(|leaf| features.classes(&leaf.path)).map(<[String]>::to_vec);
-        Ok(Columns { image, key, label, text, classes, left })
+        Ok(Columns { image, key, label, texts, classes, left })
     }
 
     /// Whether rows have keys of their own. After all files of a set have been unified: whether any
@@ -149,14 +117,28 @@ impl Columns {
         self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
     }
 
-    /// Merges in the columns of another file of the set. Types of labels and texts may differ,
-    /// since only their values must convert, and a column without a value has no type.
+    /// Where captions come from, if from several columns.
+    pub(super) fn of_several_texts(&self) -> Option<String> {
+        let filled: Vec<String> =
+            self.texts.iter().filter(|texts| !texts.leaf.values.is_null()).map(Texts::in_words).collect();
+        (filled.len() > 1).then(|| {
+            format!(
+                "a row's caption is from the first of {} that has one (--text-column takes one of them alone)",
+                filled.join(", ")
+            )
+        })
+    }
+
+    /// Takes the columns of another file of the set in: the types of labels and texts may differ,
+    /// since what converts converts, and a column without a value has no type.
     ///
     /// # Errors
     /// In words, why the file does not belong to the set.
     pub(super) fn unify(&mut self, other: &Columns) -> Result<(), String> {
         let unlike = self.image.path != other.image.path && !self.image.is_null_of(&other.image);
-        if unlike || self.others_in_words() != other.others_in_words() {
+        let name = |leaf: &Option<Leaf>| leaf.as_ref().map(|leaf| leaf.path.clone());
+        let names = |columns: &Columns| (name(&columns.key), name(&columns.label));
+        if unlike || names(self) != names(other) || !texts::are_alike(&self.texts, &other.texts) {
             return Err(format!("{} against {}", other.in_words(), self.in_words()));
         }
         match (&self.classes, &other.classes) {
@@ -170,9 +152,8 @@ impl Columns {
         if self.image.values == Values::Null {
             self.image.clone_from(&other.image);
         }
-        for (own, other) in
-            [(&mut self.key, &other.key), (&mut self.label, &other.label), (&mut self.text, &other.text)]
-        {
+        texts::unify(&mut self.texts, &other.texts);
+        for (own, other) in [(&mut self.key, &other.key), (&mut self.label, &other.label)] {
             if own.as_ref().is_some_and(|leaf| leaf.values == Values::Null) {
                 own.clone_from(other);
             }
@@ -186,8 +167,10 @@ impl Columns {
 
     fn others_in_words(&self) -> String {
         let name = |leaf: &Option<Leaf>| leaf.as_ref().map_or("none", |leaf| &leaf.path).to_owned();
-        let (key, label, text) = (name(&self.key), name(&self.label), name(&self.text));
-        format!("key {key}, label {label}, text {text}")
+        let (key, label) = (name(&self.key), name(&self.label));
+        let texts: Vec<&str> = self.texts.iter().map(|texts| texts.leaf.path.as_str()).collect();
+        let texts = if texts.is_empty() { "none".to_owned() } else { texts.join(" or ") };
+        format!("key {key}, label {label}, text {texts}")
     }
 }
 
@@ -198,24 +181,23 @@ impl Field<'_> {
         self.bytes.as_ref().or(self.leaf.as_ref().filter(may_be)).cloned()
     }
 
+    /// Whether its values are those of one of these columns.
+    fn is_one_of(&self, used: &[&Leaf]) -> bool {
+        let image = self.image();
+        let own = [image.as_ref(), self.leaf.as_ref(), self.texts.as_ref().map(|texts| &texts.leaf)];
+        own.into_iter().flatten().any(|leaf| used.iter().any(|used| used.index == leaf.index))
+    }
+
     fn in_words(&self) -> String {
         format!("{} ({})", self.name, self.kind)
     }
 }
 
-impl Values {
-    fn is_text(self) -> bool {
-        self == Values::Bytes { text: true }
-    }
-
-    fn is_null(self) -> bool {
-        self == Values::Null
-    }
-
-    /// Some writers do not mark text as such.
-    fn may_be_text(self) -> bool {
-        matches!(self, Values::Bytes { .. } | Values::Null)
-    }
+/// The columns that may hold captions, by their names.
+fn usual_texts(fields: &[Field], image: &Leaf) -> Vec<Texts> {
+    let named = |name: &&str| fields.iter().find(|field| field.name == *name)?.texts.clone();
+    let texts = captions::NAMES.iter().filter_map(named);
+    texts.filter(|texts| texts.leaf.index != image.index).collect()
 }
 
 /// The column of images if a name settles it, otherwise all candidates.
@@ -249,75 +231,16 @@ fn fields(schema: &SchemaDescriptor) -> Vec<Field<'_>> {
                 Leaf::of(index, &columns[index], &kind)
             };
             let bytes = find(&[field.name(), "bytes"]);
+            let leaf = find(&[field.name()]);
+            let plain = leaf.clone().filter(|leaf| leaf.values.may_be_text());
+            let plain = plain.map(|leaf| Texts { leaf, element: None });
             Field {
                 name: field.name(),
-                leaf: find(&[field.name()]),
+                texts: plain.or_else(|| Texts::of_list(schema, field, &kind)),
+                leaf,
                 bytes: bytes.filter(|leaf| matches!(leaf.values, Values::Bytes { .. } | Values::Null)),
                 kind,
             }
         })
         .collect()
-}
-
-impl Leaf {
-    /// Whether the two are the same column, at least once without a value. A column without a value
-    /// may be `image` where other files have `image.bytes`.
-    fn is_null_of(&self, other: &Leaf) -> bool {
-        let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
-        (self.values.is_null() || other.values.is_null()) && field(self) == field(other)
-    }
-
-    /// None if the values are not plain: lists, dates, decimals and the like.
-    fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
-        use ConvertedType::{
-            ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,
-        };
-        if column.max_rep_level() > 0 {
-            return None;
-        }
-        let (logical, converted) = (column.logical_type_ref(), column.converted_type());
-        let unsigned = matches!(converted, UINT_8 | UINT_16 | UINT_32 | UINT_64);
-        let integer = (unsigned || matches!(converted, NONE | INT_8 | INT_16 | INT_32 | INT_64))
-            && matches!(logical, None | Some(LogicalType::Integer(_)));
-        let values = match column.physical_type() {
-            _ if matches!(logical, Some(LogicalType::Unknown)) => Values::Null,
-            PhysicalType::BOOLEAN => Values::Bool,
-            PhysicalType::INT32 if integer => Values::Int32 { unsigned },
-            PhysicalType::INT64 if integer => Values::Int64 { unsigned },
-            PhysicalType::FLOAT => Values::Float,
-            PhysicalType::DOUBLE => Values::Double,
-            PhysicalType::BYTE_ARRAY => {
-                let text = matches!(converted, UTF8 | ENUM | JSON)
-                    || matches!(logical, Some(LogicalType::String | LogicalType::Enum | LogicalType::Json));
-                if !text && (converted != NONE || logical.is_some()) {
-                    return None;
-                }
-                Values::Bytes { text }
-            }
-            _ => return None,
-        };
-        Some(Leaf { index, path: column.path().string(), kind: kind.to_owned(), values })
-    }
-}
-
-/// The type of a column in words.
-fn kind_of(field: &Type) -> String {
-    let info = field.get_basic_info();
-    if info.has_repetition() && info.repetition() == Repetition::REPEATED {
-        return "list".to_owned();
-    }
-    if field.is_group() {
-        let logical = info.logical_type_ref();
-        let list = info.converted_type() == ConvertedType::LIST || matches!(logical, Some(LogicalType::List));
-        return if list { "list" } else { "struct" }.to_owned();
-    }
-    let converted = info.converted_type();
-    match (field.get_physical_type(), info.logical_type_ref()) {
-        (_, Some(LogicalType::Unknown)) => "null".to_owned(),
-        (PhysicalType::BYTE_ARRAY, None) if converted == ConvertedType::NONE => "binary".to_owned(),
-        (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)) => "string".to_owned(),
-        (_, Some(LogicalType::Float16)) => "float16".to_owned(),
-        (physical, _) if converted == ConvertedType::NONE => physical.to_string().to_lowercase(),
-        (_, _) => converted.to_string().to_lowercase().replace("int_", "int"),
-    }
 }

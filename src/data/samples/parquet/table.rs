@@ -12,7 +12,7 @@ use super::features::Features;
 use super::{NO_BYTES, TableFile, numbered};
 use crate::data::DataError;
 use crate::data::samples::labels::{Labels, Raw};
-use crate::data::samples::{Encoded, Sample, Selection, key};
+use crate::data::samples::{Altered, Encoded, Sample, Selection, captions, key};
 use crate::panics::in_words;
 use crate::sniff::{Kind, sniff_file};
 
@@ -133,17 +133,23 @@ impl Table {
     }
 
     fn sample(&self, group: &mut Group, labels: &Labels, key: String) -> Result<Sample, DataError> {
-        let (image, label, text) =
-            in_words(|| Ok::<_, ParquetError>((group.image()?, group.label()?, group.text()?)))
+        let (image, label, found) =
+            in_words(|| Ok::<_, ParquetError>((group.image()?, group.label()?, group.captions()?)))
                 .map_err(|reason| self.damaged(reason))?;
-        let image = image.map(Encoded::Bytes).ok_or_else(|| NO_BYTES.to_owned());
-        let label = labels.number(label.as_ref());
-        let mut sample = Sample { key, image, label, text: None, json: None };
-        match text.map(String::from_utf8).transpose() {
-            Ok(text) => sample.text = text,
-            Err(_) => sample.image = Err("the text is not UTF-8".to_owned()),
+        let mut image = image.map(Encoded::Bytes).ok_or_else(|| NO_BYTES.to_owned());
+        let (texts, broken): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+        let chosen = captions::choose(texts.into_iter().flatten().map(|caption| ((), caption)).collect());
+        let (mut text, mut json, mut altered) = (None, None, Altered::default());
+        match (chosen, broken.into_iter().find_map(Result::err)) {
+            (Some(((), caption, others)), _) => {
+                json = caption.carried();
+                text = Some(caption.text);
+                altered.captions = others;
+            }
+            (None, Some(reason)) => image = Err(reason),
+            (None, None) => {}
         }
-        Ok(sample)
+        Ok(Sample { key, image, label: labels.number(label.as_ref()), text, json, altered })
     }
 
     pub(super) fn damaged(&self, reason: String) -> DataError {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use ::parquet::basic::Compression;
 use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
@@ -12,7 +13,7 @@ use super::*;
 use ::parquet::file::reader::SerializedFileReader;
 
 use crate::data::SampleSet;
-use crate::data::samples::Encoded;
+use crate::data::samples::{Altered, Carried, Encoded};
 
 const IMAGE: &str = "OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }";
 
@@ -25,6 +26,8 @@ enum Column<'a> {
     Int64(&'a [Option<i64>]),
     Double(&'a [Option<f64>]),
     Bool(&'a [Option<bool>]),
+    /// Lists of strings, of which each and each string may be null.
+    Lists(&'a [Option<&'a [Option<&'a str>]>]),
 }
 
 fn split<T: Clone>(values: &[Option<T>]) -> (Vec<T>, Vec<i16>) {
@@ -36,11 +39,20 @@ fn split<T: Clone>(values: &[Option<T>]) -> (Vec<T>, Vec<i16>) {
 
 /// A file with these fields and row groups, in pages of two rows.
 fn write(path: &Path, fields: &str, groups: &[&[Column<'_>]]) {
+    write_with(path, fields, groups, None);
+}
+
+/// As [`write`], with what `datasets` says of the columns.
+fn write_with(path: &Path, fields: &str, groups: &[&[Column<'_>]], features: Option<&str>) {
     let schema = parse_message_type(&format!("message rows {{ {fields} }}")).unwrap();
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_data_page_row_count_limit(2)
-        .set_write_batch_size(1);
+        .set_write_batch_size(1)
+        .set_key_value_metadata(features.map(|text| {
+            let info = format!("{{\"info\": {{\"features\": {text}}}}}");
+            vec![KeyValue::new("huggingface".to_owned(), info)]
+        }));
     let file = File::create(path).unwrap();
     let mut writer = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties.build())).unwrap();
     for columns in groups {
@@ -75,6 +87,25 @@ fn write(path: &Path, fields: &str, groups: &[&[Column<'_>]]) {
                 Column::Bool(values) => {
                     let (values, levels) = split(values);
                     cells.typed::<BoolType>().write_batch(&values, Some(&levels), None).unwrap();
+                }
+                Column::Lists(rows) => {
+                    let (mut values, mut levels, mut repetition) = (vec![], vec![], vec![]);
+                    for row in *rows {
+                        let elements = row.unwrap_or_default();
+                        if elements.is_empty() {
+                            levels.push(i16::from(row.is_some()));
+                            repetition.push(0);
+                        }
+                        for (at, element) in elements.iter().enumerate() {
+                            levels.push(if element.is_some() { 3 } else { 2 });
+                            repetition.push(i16::from(at > 0));
+                            values.extend(element.map(ByteArray::from));
+                        }
+                    }
+                    cells
+                        .typed::<ByteArrayType>()
+                        .write_batch(&values, Some(&levels), Some(&repetition))
+                        .unwrap();
                 }
             }
             cells.close().unwrap();
@@ -307,6 +338,115 @@ fn columns_without_a_value_in_a_file_and_other_types_unify() {
     let found: Vec<_> = samples.iter().map(|sample| (sample.label, sample.text.as_deref())).collect();
     assert_eq!(found, [(None, None), (Some(1), Some("t")), (Some(2), None), (Some(3), None)]);
     assert_eq!(set.notes(), ["the column label (int32): samples without one: 1 of 4"]);
+}
+
+/// Rows of an image each, with these columns.
+fn captioned<'a>(rows: usize, columns: Vec<Column<'a>>) -> Vec<Column<'a>> {
+    const IMAGES: &[Result<&[u8], i16>] = &[Ok(b"x"); 8];
+    const PATHS: &[Result<&[u8], i16>] = &[Err(1); 8];
+    [Column::Nested(&IMAGES[..rows]), Column::Nested(&PATHS[..rows])].into_iter().chain(columns).collect()
+}
+
+fn texts_of(samples: &[Sample]) -> Vec<Option<&str>> {
+    samples.iter().map(|sample| sample.text.as_deref()).collect()
+}
+
+const LIST: &str = "(LIST) { REPEATED GROUP list { OPTIONAL BYTE_ARRAY element (UTF8); } }";
+
+#[test]
+fn the_first_column_with_a_caption_counts_row_by_row() {
+    let fields = format!(
+        "{IMAGE} OPTIONAL GROUP captions {LIST} OPTIONAL BYTE_ARRAY caption; OPTIONAL BYTE_ARRAY text (UTF8);"
+    );
+    let lists: &[Option<&[Option<&str>]>] = &[
+        Some(&[Some("l0"), None, Some("l1")]),
+        Some(&[None, Some("one")]),
+        None,
+        Some(&[]),
+        Some(&[Some("l4")]),
+        Some(&[Some("l5"), Some("m5")]),
+    ];
+    let caption: [Option<&[u8]>; 6] =
+        [None, Some(b""), Some(b"c2"), Some(b"\xff"), Some(b"c4"), Some(b"\xff")];
+    let text: [Option<&[u8]>; 6] = [None, None, None, None, Some(b"t4"), Some(b" ")];
+    let cells = captioned(6, vec![Column::Lists(lists), Column::Bytes(&caption), Column::Bytes(&text)]);
+    let (root, set) = table(&fields, &[&cells]);
+    assert_eq!(
+        set.notes(),
+        ["a row's caption is from the first of text (utf8), caption (binary), captions (list) that has one \
+          (--text-column takes one of them alone)"]
+    );
+    let samples = all(&set);
+    assert_eq!(texts_of(&samples), [Some("l0"), Some("one"), Some("c2"), None, Some("t4"), Some("l5")]);
+    let json: Vec<_> = samples.iter().map(|sample| sample.json.as_ref().map(Carried::to_string)).collect();
+    let of = |list: &str| Some(format!("{{\"captions\":{list}}}"));
+    let expected = [of(r#"["l0",null,"l1"]"#), of(r#"[null,"one"]"#), None, None, None, of(r#"["l5","m5"]"#)];
+    assert_eq!(json, expected);
+    let others: Vec<_> = samples.iter().map(|sample| sample.altered.captions).collect();
+    assert_eq!(others, [0, 0, 0, 0, 2, 0]);
+    assert!(samples[3].image.as_ref().unwrap_err().contains("not UTF-8"));
+    assert!(samples[5].image.is_ok());
+    // A choice leaves the other columns out.
+    let name = |name: &str| Selection { text: Some(name.to_owned()), ..Selection::default() };
+    let set = SampleSet::select(root.path(), &name("captions")).unwrap();
+    assert_eq!(
+        set.notes()[0].split(" (--label").next().unwrap(),
+        "columns that are not taken: caption (binary), text (utf8)"
+    );
+    let samples = all(&set);
+    assert_eq!(texts_of(&samples), [Some("l0"), Some("one"), None, None, Some("l4"), Some("l5")]);
+    assert!(samples.iter().all(|sample| sample.altered == Altered::default()));
+}
+
+#[test]
+fn captions_beside_a_column_without_one_are_taken() {
+    let null = "OPTIONAL INT32 text (UNKNOWN);";
+    let fields = format!("{IMAGE} {null} OPTIONAL BYTE_ARRAY caption;");
+    let cells = captioned(2, vec![Column::Int32(&[None, None]), Column::Bytes(&[Some(b"a"), None])]);
+    let (root, set) = table(&fields, &[&cells]);
+    assert_eq!((texts_of(&all(&set)), set.notes().len()), (vec![Some("a"), None], 0));
+    // In another file of the set the column has values, and is a list.
+    let cells = captioned(1, vec![Column::Lists(&[Some(&[Some("b"), Some("c")])])]);
+    write(&root.path().join("z.parquet"), &format!("{IMAGE} OPTIONAL GROUP caption {LIST}"), &[&cells]);
+    let samples = all(&SampleSet::open(root.path()).unwrap());
+    assert_eq!(texts_of(&samples), [Some("a"), None, Some("b")]);
+    // Lists of other kinds: a repeated field, and a repeated field in a group.
+    for fields in [
+        "REPEATED BYTE_ARRAY text (UTF8);",
+        "OPTIONAL GROUP text (LIST) { REPEATED BYTE_ARRAY array (UTF8); }",
+    ] {
+        let path = root.path().join("old.parquet");
+        write(&path, &format!("{IMAGE} {fields}"), &[]);
+        assert_eq!(SampleSet::open(&path).unwrap().notes().len(), 0, "{fields}");
+    }
+    for fields in [
+        "REPEATED INT32 text;",
+        "OPTIONAL GROUP text (LIST) { REPEATED GROUP list { OPTIONAL GROUP element { OPTIONAL BYTE_ARRAY raw (UTF8); } } }",
+    ] {
+        let path = root.path().join("other.parquet");
+        write(&path, &format!("{IMAGE} {fields}"), &[]);
+        let notes = SampleSet::open(&path).unwrap().notes().join("\n");
+        assert!(notes.contains("columns that are not taken: text (list)"), "{notes}");
+    }
+}
+
+#[test]
+fn class_labels_name_their_classes() {
+    let root = tempfile::tempdir().unwrap();
+    let features =
+        r#"{"image": {"_type": "Image"}, "kind": {"names": ["owl", "ant"], "_type": "ClassLabel"}}"#;
+    let path = root.path().join("x.parquet");
+    for (labels, expected) in [
+        ([Some(1), Some(0)], [Some(1), Some(0)]),
+        ([Some(-1), None], [None, None]),
+        ([None, None], [None, None]),
+    ] {
+        let cells = captioned(2, vec![Column::Int64(&labels)]);
+        write_with(&path, &format!("{IMAGE} OPTIONAL INT64 kind;"), &[&cells], Some(features));
+        let set = SampleSet::open(&path).unwrap();
+        assert_eq!(set.classes(), ["owl", "ant"]);
+        assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), expected);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::data::omitted::OmittedMembers;
 use crate::data::samples::endings::{Endings, Left, Role, TWO_PARTS};
 use crate::data::samples::labels::{Labels, Raw, caption, object_in, word};
 use crate::data::samples::members::{Member, Members};
-use crate::data::samples::{Encoded, Sample, key};
+use crate::data::samples::{Altered, Encoded, Sample, key};
 use crate::data::{DataError, EXTENSIONS};
 
 /// The longest member that is read, equal to the longest image that is decoded.
@@ -165,6 +165,11 @@ struct Group {
 impl Group {
     /// Keeps one member for each role and returns the others.
     fn settle(&mut self, tar: &Path) -> Result<Vec<Part>, DataError> {
+        // An empty caption counts only where there is no other.
+        let is_blank = |part: &Part| part.role == Role::Text && part.member.size == 0;
+        if self.parts.iter().any(|part| part.role == Role::Text && !is_blank(part)) {
+            self.parts.iter_mut().filter(|part| is_blank(part)).for_each(|part| part.role = Role::Other);
+        }
         for role in [Role::Image, Role::Text, Role::Label, Role::Json] {
             let of_role = || self.parts.iter().filter(|part| part.role == role);
             let Some(first) = of_role().map(|part| part.place).min() else { continue };
@@ -219,9 +224,9 @@ impl Group {
     }
 
     fn read(&self, members: &mut Members, labels: &Labels) -> Result<Sample, DataError> {
-        let mut sample =
-            Sample { key: self.key.clone(), image: Err(no_image()), label: None, text: None, json: None };
-        // The first fault of the sample is the one reported.
+        let (key, altered) = (self.key.clone(), Altered::default());
+        let mut sample = Sample { key, image: Err(no_image()), label: None, text: None, json: None, altered };
+        // The first thing that is wrong with the sample.
         let named = self.parts.iter().all(|part| part.member.is_utf8);
         let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
         for Part { role, member, .. } in &self.parts {
@@ -246,9 +251,11 @@ fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
     match role {
         Role::Image => sample.image = Ok(Encoded::Bytes(bytes)),
         Role::Text => sample.text = Some(caption(bytes)?),
-        Role::Json => sample.json = Some(object_in(&bytes)?),
-        // Labels are handled by the caller, with their own limit on size; other members are not
-        // read.
+        Role::Json => {
+            let (json, non_finite) = object_in(&bytes)?;
+            (sample.json, sample.altered.non_finite) = (Some(json), non_finite);
+        }
+        // A label has been read with fewer bytes; the others are not.
         Role::Label | Role::Other => {}
     }
     Ok(())

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
-use super::super::tests::{all, failure, keys};
+use super::super::tests::{all, carried, failure, keys};
 use super::shard::MEMBER_LIMIT;
 use super::*;
 use crate::data::SampleSet;
-use crate::data::samples::Encoded;
+use crate::data::samples::{Altered, Encoded};
 
 /// A tar of these members.
 fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -77,7 +77,8 @@ fn adjacent_members_of_a_key_are_a_sample() {
         image: bytes(b"one"),
         label: Some(7),
         text: Some("two\nlines".into()),
-        json: json!({"w": 5}).as_object().cloned(),
+        json: carried(json!({"w": 5})),
+        altered: Altered::default(),
     };
     assert_eq!(samples[0], expected);
     assert_eq!((samples[1].key.as_str(), samples[1].text.as_deref()), ("2", Some("before the image")));
@@ -435,8 +436,31 @@ fn a_byte_order_mark_is_no_part_of_a_label_or_of_json() {
     ]));
     let samples = all(&set);
     assert_eq!(samples.iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(10), Some(2), None]);
-    assert_eq!(samples[0].json.as_ref().unwrap()["k"], 1);
+    assert_eq!(samples[0].json, carried(json!({"k": 1})));
     assert!(samples[2].image.as_ref().unwrap_err().contains("control characters"));
+}
+
+#[test]
+fn json_stays_as_it_was_written_and_empty_captions_give_way() {
+    let (_root, set) = shard(&tar(&[
+        ("a.caption", b"words"),
+        ("a.jpg", b"x"),
+        (
+            "a.json",
+            b"{\n  \"id\": 18446744073709551617,\n  \"score\": [NaN, Infinity, 1.50],\n  \"pixtok\": {}\n}",
+        ),
+        ("a.txt", b""),
+        ("b.jpg", b"x"),
+        ("b.json", b"{\"score\": nan}"),
+        ("b.txt", b""),
+    ]));
+    let samples = all(&set);
+    let json = samples[0].json.as_ref().unwrap().to_string();
+    assert_eq!(json, "{\"id\":18446744073709551617,\"pixtok\":{},\"score\":[null,null,1.50]}");
+    let found: Vec<_> =
+        samples.iter().map(|sample| (sample.text.as_deref(), sample.altered.non_finite)).collect();
+    assert_eq!(found, [(Some("words"), 2), (Some(""), 0)]);
+    assert!(samples[1].image.as_ref().unwrap_err().contains("broken JSON"));
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! What becomes of captions, whatever input they come from: one rule.
+//!
+//! Row by row the first column or field counts that has a caption: a string, or a list of strings,
+//! whose first one is the caption. An empty string counts only where there is nothing else. The
+//! whole of a list goes along as `captions`, beside what else is said of the image.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Carried;
+
+/// Columns and fields that hold captions, the first before the others.
+pub(super) const NAMES: [&str; 4] = ["text", "caption", "txt", "captions"];
+/// The field of a list's captions.
+const LIST: &str = "captions";
+
+/// What a column or field has for an image.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Caption {
+    /// The one that counts.
+    pub(super) text: String,
+    /// All of them, where there are several.
+    pub(super) list: Option<Vec<Option<String>>>,
+}
+
+impl Caption {
+    pub(super) fn one(text: String) -> Caption {
+        Caption { text, list: None }
+    }
+
+    /// Of a list, if it has a string.
+    pub(super) fn of_list(list: Vec<Option<String>>) -> Option<Caption> {
+        let texts = || list.iter().flatten();
+        let text = texts().find(|text| has_words(text)).or(texts().next())?.clone();
+        Some(Caption { text, list: Some(list).filter(|list| list.len() > 1) })
+    }
+
+    /// Of a JSON value, if it is one.
+    fn of_json(value: &RawValue) -> Option<Caption> {
+        match value.get().as_bytes().first() {
+            Some(b'"') => serde_json::from_str(value.get()).ok().map(Caption::one),
+            Some(b'[') => serde_json::from_str(value.get()).ok().and_then(Caption::of_list),
+            _ => None,
+        }
+    }
+
+    /// The field that goes along with the image.
+    pub(super) fn carried(&self) -> Option<Carried> {
+        let mut carried = Carried::default();
+        carried.insert(LIST, &Value::from(self.list.clone()?));
+        Some(carried)
+    }
+}
+
+/// Whether there is more than white space.
+pub(super) fn has_words(text: &str) -> bool {
+    !text.trim().is_empty()
+}
+
+/// The caption that counts of those that the columns have, in their order; what it came with, and
+/// how many others have words too.
+pub(super) fn choose<T>(found: Vec<(T, Caption)>) -> Option<(T, Caption, u64)> {
+    let wordy = |(_, caption): &(T, Caption)| has_words(&caption.text);
+    let others = found.iter().filter(|&found| wordy(found)).count().saturating_sub(1);
+    let at = found.iter().position(wordy).unwrap_or(0);
+    found.into_iter().nth(at).map(|(from, caption)| (from, caption, others as u64))
+}
+
+/// What an object's fields have for its image.
+fn find<'a>(object: &Carried, names: &'a [String]) -> Option<(&'a str, Caption)> {
+    let caption = |name: &'a String| Some((name.as_str(), Caption::of_json(object.get(name)?)?));
+    choose(names.iter().filter_map(caption).collect()).map(|(name, caption, _)| (name, caption))
+}
+
+/// Takes the caption out of what is said of an image, which keeps the whole of a list.
+pub(super) fn take(object: &mut Carried, names: &[String]) -> Option<String> {
+    let (name, caption) = find(object, names)?;
+    if caption.list.is_none() {
+        object.remove(name);
+    } else if object.get(LIST).is_none() {
+        object.rename(name, LIST);
+    }
+    Some(caption.text)
+}
+
+/// What an object's fields have, looked at before the work.
+pub(super) enum Told<'a> {
+    /// A caption with words.
+    Words,
+    /// An empty one.
+    Blank,
+    /// What is no string and no list of strings.
+    Odd(&'a RawValue),
+    Nothing,
+}
+
+pub(super) fn look<'a>(object: &'a Carried, names: &[String]) -> Told<'a> {
+    match find(object, names) {
+        Some((_, caption)) if has_words(&caption.text) => Told::Words,
+        Some(_) => Told::Blank,
+        None => {
+            let mut there = names.iter().filter_map(|name| object.get(name));
+            there.find(|value| !["null", "[]"].contains(&value.get())).map_or(Told::Nothing, Told::Odd)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(text: &str) -> (Option<String>, String) {
+        let mut object = Carried::parse(text.as_bytes()).unwrap();
+        let text = take(&mut object, &NAMES.map(str::to_owned));
+        (text, object.to_string())
+    }
+
+    #[test]
+    fn the_first_field_with_words_counts_and_lists_stay_whole() {
+        for (object, text, rest) in [
+            (r#"{"caption":"b","text":"a"}"#, Some("a"), r#"{"caption":"b"}"#),
+            (r#"{"caption":"b","text":null}"#, Some("b"), r#"{"text":null}"#),
+            (r#"{"caption":"b","text":" "}"#, Some("b"), r#"{"text":" "}"#),
+            (r#"{"caption":"b","text":7}"#, Some("b"), r#"{"text":7}"#),
+            (r#"{"text":""}"#, Some(""), "{}"),
+            (r#"{"text":["a"]}"#, Some("a"), "{}"),
+            (r#"{"text":[null,"","a"],"w":1}"#, Some("a"), r#"{"captions":[null,"","a"],"w":1}"#),
+            (r#"{"captions":["a","b"],"text":[]}"#, Some("a"), r#"{"captions":["a","b"],"text":[]}"#),
+            // Nothing is overwritten.
+            (r#"{"captions":3,"text":["a","b"]}"#, Some("a"), r#"{"captions":3,"text":["a","b"]}"#),
+            (r#"{"text":["a",7]}"#, None, r#"{"text":["a",7]}"#),
+            (r#"{"txt":{"a":1}}"#, None, r#"{"txt":{"a":1}}"#),
+        ] {
+            let (found, left) = taken(object);
+            assert_eq!((found.as_deref(), left.as_str()), (text, rest), "{object}");
+        }
+    }
+}
