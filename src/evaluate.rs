@@ -159,7 +159,7 @@ pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize)
 pub fn evaluate(
     subject: Subject,
     measures: &Measures,
-    options: Options,
+    options: &Options,
 ) -> Result<Evaluation, EvaluateError> {
     let vocabulary = subject.vocabulary();
     let mut sums = Sums::new(vocabulary, measures)?;

@@ -106,7 +106,7 @@ fn measure(
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
-    let options = evaluate::Options { device, pictures };
+    let options = &evaluate::Options { device, pictures };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)

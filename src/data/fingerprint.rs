@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn records_say_what_they_hold_and_older_ones_are_compared_by_names() {
-        let whole = Fingerprint::new("a".into(), 0, |_| PathBuf::new());
+        let whole = Fingerprint::new("a".into(), 0, |_| None);
         let json = serde_json::to_value(&whole).unwrap();
         assert_eq!(json.as_object().unwrap().keys().collect::<Vec<_>>(), ["names", "sizes", "times"]);
         let read = |json: serde_json::Value| serde_json::from_value::<Fingerprint>(json);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::skipped::read_skipped;
 use super::{ExportError, Part};
 use crate::data::{SampleSet, digest};
-use crate::tokens::{SIDECAR, TokenSet};
+use crate::tokens::{SideFiles, TokenSet};
 
 /// Where a job's description has the number of samples in the whole input. It is for words only:
 /// that the list is the same, its hash tells.
@@ -109,7 +109,7 @@ impl ListChange {
 
 /// Digests of the keys of all images that the set in `folder` holds or skipped, if it is finished.
 fn keys_in(folder: &Path) -> Result<Option<HashSet<u128>>, ExportError> {
-    if !folder.join(SIDECAR).is_file() {
+    if SideFiles::of_finished(folder).is_none() {
         return Ok(None);
     }
     let mut keys: HashSet<u128> = read_skipped(folder)?.iter().map(|sample| digest(&sample.key)).collect();

@@ -1,7 +1,7 @@
 //! Which sets may become one, and what the joined set says of where its images came from.
 
 use super::{ExportError, Part};
-use crate::tokens::{SIDECAR, Source, TokenSet, TokensError};
+use crate::tokens::{Sidecar, Source, TokenSet, TokensError};
 
 /// Missing parts that an error names.
 const SHOWN: usize = 4;
@@ -102,7 +102,8 @@ fn parts(sets: &[TokenSet]) -> Result<Vec<Part>, ExportError> {
         }
         match &source.part {
             Some(text) => parts.push(text.parse::<Part>().map_err(|reason| {
-                ExportError::Tokens(TokensError::Damaged { path: set.folder.join(SIDECAR), reason })
+                let path = Sidecar::path_in(&set.folder);
+                ExportError::Tokens(TokensError::Damaged { path, reason })
             })?),
             None => whole = Some(folder),
         }

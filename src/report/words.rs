@@ -93,8 +93,8 @@ fn scope(comparison: &Comparison) -> String {
     let runs = span(arms.iter().map(|arm| arm.runs.len() as f64), if seeded { "seed" } else { "run" });
     let each = if arms.len() > 1 { " each" } else { "" };
     words += &runs.map(|runs| format!(", {runs}{each}")).unwrap_or_default();
-    let images =
-        (0..arms.len()).filter_map(|arm| summary(comparison, arm, "images")).map(|images| images.mean);
+    let evaluated = arms.iter().flat_map(|arm| &arm.runs);
+    let images = evaluated.filter_map(|run| run.figures.get("images")?.as_f64());
     words += &span(images, "image").map(|images| format!(", evaluated on {images}")).unwrap_or_default();
     let shared = (0..arms.len()).find_map(|arm| summary(comparison, arm, "images_shared"));
     if let Some(shared) = shared {

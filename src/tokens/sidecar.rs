@@ -20,8 +20,8 @@ const MAX_NUMBERS: u32 = 4096;
 /// The one version there is.
 const VERSION: u32 = 1;
 
-/// Of the set in `folder`.
-fn path_in(folder: &Path) -> PathBuf {
+/// The path of the sidecar of the set in `folder`.
+pub(super) fn path_in(folder: &Path) -> PathBuf {
     folder.join(SideFiles::of_finished(folder).map_or(SIDECAR, |names| names.sidecar))
 }
 

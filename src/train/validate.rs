@@ -73,7 +73,7 @@ impl Trainer {
         let codec = Own { tokenizer: self.parts.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
         let options = evaluate::Options { device: self.parts.device, pictures };
-        Ok(evaluate(subject, &Measures::cheap(), options)?)
+        Ok(evaluate(subject, &Measures::cheap(), &options)?)
     }
 
     /// A line, a sample sheet and histograms of codes and digits. Pictures that cannot be written stop nothing.

@@ -68,8 +68,8 @@ impl Input for Folder {
     }
 
     fn sizes(&self) -> Result<Option<String>, DataError> {
-        let path = |index| self.dataset.path(index);
-        Ok(Fingerprint::new(String::new(), self.dataset.len(), path).sizes())
+        let meta = |index| fs::metadata(self.dataset.path(index)).ok();
+        Ok(Fingerprint::new(String::new(), self.dataset.len(), meta).sizes())
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {

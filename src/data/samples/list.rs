@@ -147,12 +147,13 @@ impl Input for List {
         let (mut lines, mut paths) = (JsonLines::open(&self.path)?, vec![]);
         // As in `settle`, what comes after a broken line is not read.
         for number in 0.. {
-            let Ok(Some((_, mut object))) = lines.next() else { break };
+            let Ok(Some((_, (mut object, _)))) = lines.next() else { break };
             if number % distance == 0 {
                 paths.extend(take_path(&mut object, &self.fields.image).map(|path| folder.join(path)));
             }
         }
-        Ok(Fingerprint::new(String::new(), paths.len(), |index| paths[index].clone()).sizes())
+        let meta = |index: usize| fs::metadata(&paths[index]).ok();
+        Ok(Fingerprint::new(String::new(), paths.len(), meta).sizes())
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
