@@ -369,7 +369,7 @@ fn after_numbers_that_are_not_finite_the_remedy_works() {
     // Weights that are infinite after one step are not saved, not even at the last one.
     for (steps, words) in [("8", "the weights after step 5 are not finite"), ("5", "are not finite")] {
         let steps = format!("--set=train.steps={steps}");
-        let output = scratch.try_resume("run", &[&steps, "--set=optimizer.lr=1e39"]);
+        let output = scratch.try_resume("run", &[&steps, "--set=optimizer.lr=1e42"]);
         ended(&output, 5, &[words]);
         refused(&output, 5, &remedy);
         assert_eq!(checkpoints(&run), whole);

@@ -66,7 +66,7 @@ impl Best {
     }
 
     /// Writes it down as the run's best.
-    pub(super) fn write(&self, run: &RunFolder) -> Result<(), Error> {
+    fn write(&self, run: &RunFolder) -> Result<(), Error> {
         let path = run.path().join(FILE);
         let json = serde_json::to_vec_pretty(self).map_err(|error| Error::SaveFailed {
             path: path.clone(),
@@ -108,6 +108,14 @@ pub(super) fn offer_best(run: &RunFolder, candidate: Candidate) -> Result<bool, 
         Best { format_version: FORMAT_VERSION, step, metric, value, images }.write(run)?;
     }
     Ok(better)
+}
+
+/// See [`super::RunWriter::note_images_of_best`].
+pub(super) fn note_images_of_best(run: &RunFolder, images: ValidationImages) -> Result<(), Error> {
+    match run.best()? {
+        Some(best) if best.images.is_none() => Best { images: Some(images), ..best }.write(run),
+        _ => Ok(()),
+    }
 }
 
 /// Deletes all checkpoints but the newest `keep_last` and the best.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::atomic::{clean_leftovers, remove_folder, replace_folder, sibling};
 use super::error::{Error, SaveCause};
 use super::lock::Lock;
-use super::retention::{self, Best, Candidate, ValidationImages};
+use super::retention::{self, Candidate, ValidationImages};
 use super::run_folder::{DamagedCheckpoint, RunFolder};
 use super::snapshot::Snapshot;
 use super::which::step_name;
@@ -140,10 +140,7 @@ impl RunWriter {
     /// # Errors
     /// [`Error::SaveFailed`]; as [`RunFolder::best`].
     pub fn note_images_of_best(&self, images: ValidationImages) -> Result<(), Error> {
-        match self.folder.best()? {
-            Some(best) if best.images.is_none() => Best { images: Some(images), ..best }.write(&self.folder),
-            _ => Ok(()),
-        }
+        retention::note_images_of_best(&self.folder, images)
     }
 
     /// Deletes all checkpoints but the newest `keep_last` (at least one) and the best. To be called after a
