@@ -57,7 +57,7 @@ impl Bound {
     }
 
     /// As in the config.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Paper => "paper",
             Self::Tanh => "tanh",
