@@ -6,8 +6,8 @@
 //!
 //! `part` says which share of the input a process takes, `keys` that no two images have one name,
 //! `feed` makes batches, `job` turns them into shards, `output` keeps the folder and its manifest,
-//! `verify` reads back and compares, `merge` joins the parts of a job or whole sets, `origin` says which may be joined, `list`
-//! how the images of a resumed job changed.
+//! `verify` reads back and compares, `merge` joins the parts of a job or whole sets, `origin` says
+//! which may be joined, `list` how the images of a resumed job changed.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.
