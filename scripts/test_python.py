@@ -40,7 +40,9 @@ def levels(images: torch.Tensor) -> torch.Tensor:
     return ((images.clamp(-1, 1) + 1) * 127.5).round().int()
 
 
-def refuses_others(tokenizer: model.Tokenizer, decoder: torch.jit.ScriptModule, indices: torch.Tensor) -> bool:
+def refuses_others(
+    tokenizer: model.Tokenizer, decoder: torch.jit.ScriptModule, indices: torch.Tensor
+) -> bool:
     """Whether indices that no code has end as they should. [1, h, w] or [1, h, w, codebooks]."""
     size, place = tokenizer.quantizer.size, (0, 1, 2, *[0] * (indices.ndim - 3))
     for index, nearest in (-1, 0), (size, size - 1), (10**9, size - 1):

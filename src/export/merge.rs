@@ -13,12 +13,13 @@ use super::{ExportError, Finished, Output};
 use crate::data::digest;
 use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 
-/// Joins the sets of one job's parts, or whole sets, into the new set `folder`: their rows in the order given, in shards
-/// of `shard_rows` rows (all in one when absent). `partial` lets parts of a division be missing.
+/// Joins the sets of one job's parts, or whole sets, into the new set `folder`: their rows in the
+/// order given, in shards of `shard_rows` rows (all in one when absent). `partial` lets parts of a
+/// division be missing.
 ///
 /// # Errors
-/// When a part is missing, when parts and whole sets are mixed, when two sets have a key in common or do not agree in what
-/// their numbers mean; says in what.
+/// When a part is missing, when parts and whole sets are mixed, when two sets have a key in common
+/// or do not agree in what their numbers mean; says in what.
 pub fn merge(
     sets: &[TokenSet],
     folder: &Path,

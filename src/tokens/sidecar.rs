@@ -20,11 +20,6 @@ const MAX_NUMBERS: u32 = 4096;
 /// The one version there is.
 const VERSION: u32 = 1;
 
-/// The path of the sidecar of the set in `folder`.
-pub(super) fn path_in(folder: &Path) -> PathBuf {
-    folder.join(SideFiles::of_finished(folder).map_or(SIDECAR, |names| names.sidecar))
-}
-
 /// What the numbers of a set are, and where they come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
@@ -74,6 +69,12 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
+    /// The path of the sidecar of the set in `folder`.
+    #[must_use]
+    pub fn path_in(folder: &Path) -> PathBuf {
+        folder.join(SideFiles::of_finished(folder).map_or(SIDECAR, |names| names.sidecar))
+    }
+
     /// The version that this program writes.
     #[must_use]
     pub fn version() -> u32 {
@@ -133,7 +134,7 @@ impl Sidecar {
         });
         let codes = u32::try_from(codes).map_err(|_| {
             let reason = format!("it states {codes} codes");
-            TokensError::Damaged { path: path_in(folder), reason }
+            TokensError::Damaged { path: Self::path_in(folder), reason }
         })?;
         match &self.vocabulary {
             StatedVocabulary::Offset { offset } => Vocabulary::offset(*offset, codes),
@@ -158,7 +159,7 @@ impl Sidecar {
     /// # Errors
     /// When there is none, or it is none that this program reads.
     pub fn read(folder: &Path) -> Result<Self, TokensError> {
-        let path = path_in(folder);
+        let path = Self::path_in(folder);
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
         let text = fs::read(&path).map_err(io_error("read", &path))?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
