@@ -342,8 +342,9 @@ fn columns_without_a_value_in_a_file_and_other_types_unify() {
 
 /// Rows of an image each, with these columns.
 fn captioned<'a>(rows: usize, columns: Vec<Column<'a>>) -> Vec<Column<'a>> {
-    const IMAGES: &[Result<&[u8], i16>] = &[Ok(b"x"); 8];
-    const PATHS: &[Result<&[u8], i16>] = &[Err(1); 8];
+    const CELLS: [Result<&[u8], i16>; 2] = [Ok(b"x"), Err(1)];
+    const IMAGES: &[Result<&[u8], i16>] = &[CELLS[0]; 8];
+    const PATHS: &[Result<&[u8], i16>] = &[CELLS[1]; 8];
     [Column::Nested(&IMAGES[..rows]), Column::Nested(&PATHS[..rows])].into_iter().chain(columns).collect()
 }
 
