@@ -1,6 +1,7 @@
 //! A folder of images, sorted; the first-level folders are the classes. Files beside the images are
 //! used too: see `beside`.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
