@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn the_mask_of_ignored_signals_is_read() {
         let status = "Name:\tpixtok\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
-        assert_eq!(ignored(status), 1 << (SIGHUP - 1) | 1 << 12);
+        assert_eq!(ignored(status), (1 << (SIGHUP - 1)) | (1 << 12));
         assert_eq!(ignored("Name:\tpixtok\n"), 0);
     }
 }
