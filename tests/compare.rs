@@ -82,6 +82,7 @@ fn a_comparison_that_was_stopped_ends_as_one_that_was_not() {
     assert!(whole["arms"][0]["summary"]["psnr_db"]["deviation"].as_f64().unwrap() > 0.0);
     let page = fs::read_to_string(scratch.path("whole/report.html")).unwrap();
     assert!(page.contains("fsq") && !page.contains("http://"));
+    assert!(scratch.path("whole/.pixtok-output").is_file());
     for name in ["results.csv", "results.md"] {
         assert!(fs::read_to_string(scratch.path("whole").join(name)).unwrap().contains("vq"));
     }

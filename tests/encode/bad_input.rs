@@ -112,6 +112,7 @@ fn tokens_of_another_tokenizer_and_damaged_ones_are_not_decoded() {
         assert!(printed.contains(part), "{part} is missing: {printed}");
     }
     let output = export.decode("other", "npy", "forced", &["--force", "--sheets"]);
+    assert!(export.path("forced/.pixtok-output").is_file());
     assert!(output.status.success() && said(&output).contains("may be wrong"), "{}", said(&output));
     assert!(export.path("forced/sheet-00000.png").is_file());
     // The pictures that were encoded have the same names.

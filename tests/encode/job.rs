@@ -223,6 +223,7 @@ fn a_finished_job_is_not_run_again_and_another_is_kept_out() {
     export.scratch.train("fsq", &[]);
     export.encode("fsq", "out", &["--format", "npy"]);
     let before = contents(&export.path("out"));
+    assert!(before.contains_key(".pixtok-output"));
     assert!(export.encode("fsq", "out", &["--format", "npy"]).contains("finished already"));
     for (args, part) in [
         (&["--format", "raw"][..], "set.format was \"npy\" and is \"raw\""),

@@ -310,7 +310,7 @@ fn the_newest_and_the_best_stay() {
         kept.push(run.folder().checkpoints().unwrap());
     }
     assert_eq!(kept, [vec![10], vec![10, 20], vec![20, 30], vec![20, 30, 40], vec![20, 40, 50]]);
-    assert_eq!(names_in(run.folder().path()).len(), 5, "no temporaries");
+    assert_eq!(names_in(run.folder().path()).len(), 6, "no temporaries");
     let best = run.folder().best().unwrap().unwrap();
     assert_eq!((best.step, best.metric.as_str(), best.value), (20, "val/psnr_db", 24.0));
     assert_eq!(run.folder().select(Which::Best).unwrap(), 20);
