@@ -81,9 +81,9 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes images of the `protocol`'s size through it, a foreign pair as many at a time
-/// as the protocol says, or looks for the reconstructions of `dataset`; says how many codes each of its codebooks has, if it
-/// has any.
+/// Opens something to see that it can be, passes images of the `protocol`'s size through it, a
+/// foreign pair as many at a time as the protocol says, or looks for the reconstructions of
+/// `dataset`; says how many codes each of its codebooks has, if it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
