@@ -139,7 +139,8 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The places of the images that an evaluation of at most `max_images` takes: spread evenly, in order.
+    /// The places of the images that an evaluation of at most `max_images` takes: spread evenly, in
+    /// order.
     pub fn evaluated(&self, max_images: Option<usize>) -> impl ExactSizeIterator<Item = usize> + use<> {
         let total = self.len();
         let images = max_images.unwrap_or(total).min(total);
