@@ -223,5 +223,21 @@ fn whole_pictures_have_their_originals() {
     ended(&pixtok(&[&decode[..], &compute].concat()), 0, &["3 image(s)"]);
     let done = prepare(&scratch, "run", "scaled", &["--data", &data, "--fit", "scaled"]);
     ended(&done, 0, &["2 of 3 were scaled to multiples of 2 pixels"]);
+    // Whole pictures ignore data.resize.
+    let config = fs::read_to_string(scratch.path("tiny.toml")).unwrap();
+    let config = config.replace("image_size = 32", "image_size = 32\nresize = 48");
+    fs::write(scratch.path("resized.toml"), config).unwrap();
+    for fit in ["scaled", "whole"] {
+        let out = format!("{fit}-again");
+        ended(
+            &prepare(&scratch, "resized.toml", &out, &["--data", &data, "--fit", fit]),
+            0,
+            &["3 original(s)"],
+        );
+        let earlier = if fit == "whole" { "cut" } else { fit };
+        let bytes =
+            [earlier, out.as_str()].map(|folder| fs::read(scratch.path(folder).join("a.png")).unwrap());
+        assert_eq!(bytes[0], bytes[1], "{fit}");
+    }
     assert_eq!(figures(&eval(&scratch, "decoded", &["--data", &path("scaled")]))["images"], 3);
 }

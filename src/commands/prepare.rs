@@ -38,11 +38,12 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
             Misuse(format!("{} has no images of its own; give a folder with --data", args.recipe.display()))
         })?;
     note_omitted([&dataset]);
-    let prepare = Prepare::new(&recipe.data(), recipe.fit(args.fit)?);
+    let data = recipe.data(args.fit);
+    let prepare = Prepare::new(&data, recipe.fit(args.fit)?);
     let originals = Originals { places: dataset.evaluated(bound).collect(), dataset, args };
     originals.refuse_names()?;
     make_empty(&args.out)?;
-    let outcomes = originals.write(&prepare, &recipe.data())?;
+    let outcomes = originals.write(&prepare, &data)?;
     let (mut written, mut resized) = (0, 0);
     for outcome in &outcomes {
         match outcome {
@@ -101,11 +102,14 @@ impl Recipe {
     }
 
     /// How images are prepared.
-    fn data(&self) -> data::Config {
-        match self {
+    fn data(&self, fit: OriginalFit) -> data::Config {
+        let data = match self {
             Self::Config(config) => config.data.clone(),
             Self::Adapter(adapter) => adapter.data(),
-        }
+        };
+        // As in an export of whole pictures.
+        let resize = data.resize.filter(|_| fit != OriginalFit::Scaled);
+        data::Config { resize, ..data }
     }
 
     /// Pixels to a position along each axis.
