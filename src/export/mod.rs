@@ -6,7 +6,8 @@
 //!
 //! `part` says which share of the input a process takes, `keys` that no two images have one name,
 //! `feed` makes batches, `job` turns them into shards, `output` keeps the folder and its manifest,
-//! `remarks` says what did not come along as it was, `verify` reads back and compares, `merge` joins the outputs of several processes.
+//! `remarks` says what did not come along as it was, `verify` reads back and compares, `merge`
+//! joins the outputs of several processes.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.

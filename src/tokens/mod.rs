@@ -108,12 +108,14 @@ pub trait Format: Sync {
         Ok(())
     }
 
-    /// Gives fields of an image's JSON other names where the format has its own; whether there were such.
+    /// Gives fields of an image's JSON other names where the format has its own; whether there
+    /// were such.
     fn make_room(&self, _json: &mut Carried) -> bool {
         false
     }
 
-    /// What whoever reads the finished set in `folder` with the format's usual reader should know of its name.
+    /// What one should know of the name of `folder` who reads the set in it with the format's usual
+    /// reader.
     fn advice(&self, _folder: &Path, _layout: &Layout) -> Option<String> {
         None
     }

@@ -3,8 +3,8 @@
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
 //! not fit in memory. `open` tells the kinds apart, each kind is a file, `key` says what may name a
-//! sample, `labels` and `captions` what becomes of those, `carried` what else is said, `beside` what
-//! lies beside the images of a folder.
+//! sample, `labels` and `captions` what becomes of those, `carried` what else is said, `beside`
+//! what lies beside the images of a folder.
 
 mod beside;
 mod captions;
