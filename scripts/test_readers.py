@@ -305,7 +305,8 @@ def check_parts(run: Path, data: Path, expected: list[Row]) -> int:
     """Whether MosaicML joins the indices of a job's parts, as they are."""
     folder = Path(SCRATCH.name) / "parts"
     for part in "0/2", "1/2":
-        pixtok("encode", run, "--data", data, "--out", folder, "--format", "mds", "--shard", part, "--threads", "1")
+        options = ["--format", "mds", "--shard", part, "--threads", "1"]
+        pixtok("encode", run, "--data", data, "--out", folder, *options)
     streaming.base.util.merge_index(str(folder))
     fine = sorted(read_streaming(folder)) == sorted(expected)
     print(f"{'OK' if fine else 'DIFFERS':8} parts    mds         merge_index", flush=True)

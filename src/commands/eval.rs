@@ -90,11 +90,7 @@ fn mark_pictures(folder: &Path) -> Result<()> {
 fn try_on(measured: &mut Measured, images: &Images, device: Device) -> Result<()> {
     let Measured::Foreign(pair) = measured else { return Ok(()) };
     let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
-    pair.try_on(&batch?.images.to_device(device), images.batch_size)?;
-    if let Some(words) = pair.range_note() {
-        note(words);
-    }
-    Ok(())
+    Ok(pair.try_on(&batch?.images.to_device(device), images.batch_size)?)
 }
 
 fn measure(
@@ -198,7 +194,11 @@ fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<S
         _ => &[],
     };
     let changes = changes.iter().map(|change| format!("changed while it trained: {change}"));
-    notes.into_iter().flatten().chain(changes).collect()
+    let range = match measured {
+        Measured::Foreign(pair) => pair.range_note().map(str::to_owned),
+        _ => None,
+    };
+    notes.into_iter().flatten().chain(changes).chain(range).collect()
 }
 
 fn text(
@@ -251,11 +251,6 @@ fn flat(
         if !opened.changes.is_empty() {
             put("changes", json!(opened.changes));
         }
-    }
-    if let Measured::Foreign(pair) = measured
-        && let Some(words) = pair.range_note()
-    {
-        put("notes", json!([words]));
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

@@ -1,4 +1,5 @@
-//! What of the images did not come along as it was, counted while they are encoded and said at the end.
+//! What of the images did not come along as it was: counted while they are encoded, said at the
+//! end.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! `job.json` (of mds `job.pixtok`): all that decides what an export's files hold, and whether two jobs are one.
+//! `job.json` (of mds `job.pixtok`): all that decides what an export's files hold, and whether two
+//! jobs are one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

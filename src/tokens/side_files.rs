@@ -27,7 +27,8 @@ impl SideFiles {
         if format == FormatKind::Mds { &PLAIN } else { &JSON }
     }
 
-    /// Of the set or job in `folder`, if there is one: sets of older versions all have the first names.
+    /// Of the set or job in `folder`, if there is one: sets of older versions all have the first
+    /// names.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Option<&'static SideFiles> {
         [&JSON, &PLAIN]

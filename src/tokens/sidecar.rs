@@ -1,5 +1,5 @@
-//! `tokens.json` (of mds `tokens.pixtok`): what the numbers in a set's files are. It is written last, so a set that has one
-//! is whole.
+//! `tokens.json` (of mds `tokens.pixtok`): what the numbers in a set's files are. It is written
+//! last, so a set that has one is whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -24,7 +24,8 @@ enum Placement {
     Map { ids: Vec<u32>, code_of: HashMap<u32, u32> },
 }
 
-/// A [`Vocabulary`] as a sidecar states it. Two are equal whatever the files of their maps are called.
+/// A [`Vocabulary`] as a sidecar states it. Two are equal whatever the files of their maps are
+/// called.
 #[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum StatedVocabulary {

@@ -69,8 +69,9 @@ fn shards_and_lists_give_what_a_folder_gives() {
     }
 }
 
-/// Of a list of captions the first is the text and all stay; numbers are not rounded; what is no number is null and counted;
-/// an image's own `pixtok` stays too, under another name where the format has that one.
+/// Of a list of captions the first is the text and all stay; numbers are not rounded; what is no
+/// number is null and counted; an image's own `pixtok` stays too, under another name where the
+/// format has that one.
 #[test]
 fn what_else_is_said_goes_along_as_it_was_written() {
     let export = Export::new();

@@ -102,15 +102,16 @@ fn parts_hold_every_row_once_and_join() {
     assert!(said(&output).contains("differ in format"), "{}", said(&output));
 }
 
-/// MosaicML's `merge_index` takes every file that ends in `.json` for an index; sets of older versions are read and gone on
-/// with under their names.
+/// MosaicML's `merge_index` takes every file that ends in `.json` for an index; sets of older
+/// versions are read, and their jobs go on, under their names.
 #[test]
 fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
     let export = Export::new();
     export.scratch.train("fsq", &[]);
     let map = export.path("map.json");
     fs::write(&map, serde_json::to_vec(&(5..1005).collect::<Vec<u32>>()).unwrap()).unwrap();
-    let args = ["--format", "mds", "--vocab-map", &text(&map), "--shard-rows", "5"];
+    let map = text(&map);
+    let args = ["--format", "mds", "--vocab-map", &map, "--shard-rows", "5"];
     for part in ["0/2", "1/2"] {
         export.encode("fsq", "parts", &[&args[..], &["--shard", part, "--verify"]].concat());
     }

@@ -160,6 +160,7 @@ mod tests {
 
     #[test]
     fn values_stay_as_they_were_written() {
+        // What a program may write, on several lines.
         let text = "{\"z\": 1.50, \"big\": [ 123456789012345678901234567890 ,\n1e999, -0],\t\"n\": {\"b\": 1, \"a\": \" \\\" x \\\\\"}, \
                     \"half\": \"\\ud800\"}";
         let object = Carried::parse(text.as_bytes()).unwrap();
