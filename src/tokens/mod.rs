@@ -109,24 +109,14 @@ pub trait Format: Sync {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Gives fields of an image's JSON other names where the format has its own; whether there were
     /// such fields.
-=======
-    /// Gives fields of an image's JSON other names where the format has its own; whether there
-    /// were such.
->>>>>>> h-cap
     fn make_room(&self, _json: &mut Carried) -> bool {
         false
     }
 
-<<<<<<< HEAD
     /// What whoever reads the finished set in `folder` with the format's usual reader should know of
     /// its name.
-=======
-    /// What one should know of the name of `folder` who reads the set in it with the format's usual
-    /// reader.
->>>>>>> h-cap
     fn advice(&self, _folder: &Path, _layout: &Layout) -> Option<String> {
         None
     }
