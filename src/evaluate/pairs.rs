@@ -274,10 +274,11 @@ fn released(decoded: Decoded) -> (Picture, Traits) {
     (decoded.release(), traits)
 }
 
+/// A name, and its picture or why there is none.
+type NamedResult = (String, Result<(Picture, Traits), String>);
+
 /// What was decoded, what was not, and how many pictures show the background.
-fn apart(
-    decoded: Vec<(String, Result<(Picture, Traits), String>)>,
-) -> (Vec<(String, Picture)>, Vec<BadSample>, usize) {
+fn apart(decoded: Vec<NamedResult>) -> (Vec<(String, Picture)>, Vec<BadSample>, usize) {
     let (mut good, mut bad, mut transparent) = (vec![], vec![], 0);
     for (name, picture) in decoded {
         match picture {

@@ -29,7 +29,8 @@ pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
             let listed = listed.iter().find(|file| file.name == name);
             let same = listed.is_some_and(|listed| files.has(listed, *shard));
             // Shards may share a folder.
-            if !same && !(name.ends_with('/') && changed.contains(&name)) {
+            let is_known = name.ends_with('/') && changed.contains(&name);
+            if !same && !is_known {
                 changed.push(name);
             }
         }

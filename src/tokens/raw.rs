@@ -20,8 +20,8 @@ pub struct Raw;
 #[must_use]
 pub fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
     let theirs = match ids {
-        ..=0x100 => "uint8",
-        ..=0x1_0000 => "uint16",
+        0..=0x100 => "uint8",
+        0x101..=0x1_0000 => "uint16",
         _ => "uint32",
     };
     let ours = match dtype {
@@ -192,7 +192,7 @@ mod tests {
             (65_530, Some(65_536), Dtype::U16),
         ] {
             assert_eq!(Raw.dtype(ids, vocab_size), dtype, "{ids} {vocab_size:?}");
-            assert!(!vocab_size.is_some_and(|size| olmo_core_note(size, dtype).is_some()));
+            assert!(vocab_size.is_none_or(|size| olmo_core_note(size, dtype).is_none()));
         }
         for (ids, dtype, parts) in [
             (256, Dtype::U16, ["is uint16", "256 ids for uint8"]),

@@ -29,6 +29,7 @@ use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
 use crate::data::{Dataset, Difference};
+use crate::metrics::DEFINITIONS;
 use crate::paths::{make_folder, mark_output};
 use crate::sweep::{Plan, Source, SweepError};
 use crate::torch::{Precision, PrecisionChoice, auto_precision};
@@ -236,9 +237,11 @@ fn check_folder(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Of the evaluation: program, protocol, images (by name, size and time), metrics and their weights.
+/// Of the evaluation: program, what each figure means to it, protocol, images (by name, size and
+/// time), metrics and their weights.
 fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
+    parts.push(format!("{DEFINITIONS:?}"));
     parts.push(serde_json::to_string(&val_set.fingerprint())?);
     parts.extend(args.measures.words());
     for path in measures::weight_files(&args.measures)? {
