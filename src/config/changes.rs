@@ -253,7 +253,7 @@ mod tests {
 
     fn config(overrides: &[&str]) -> Config {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
-        let text = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5, 5, 5]\n[adversarial]\n";
+        let text = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5, 5, 5]\n[adversarial.optimizer.schedule]\nkind = \"cosine\"\nwarmup_steps = 50\n";
         super::super::layers::read::<Config>(text, "x.toml", &overrides).unwrap().0.resolved()
     }
 

@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(keys.lines().next().unwrap(), r#"{"key":"a","h":5,"w":7,"width":70,"height":50}"#);
         assert_eq!(
             keys.lines().nth(1).unwrap(),
-            r#"{"key":"ünï/日本 1","h":5,"w":7,"width":71,"height":50,"label":-7,"text":"two\n\"lines\"","json":{"a":[1,null],"z":{"é":1.5}}}"#
+            r#"{"key":"ünï/日本 1","h":5,"w":7,"width":71,"height":50,"label":-7,"text":"two\n\"lines\"","json":{"a":[1,null,123456789012345678901234567890],"z":{"é":1.50,"b":-0}}}"#
         );
     }
 
