@@ -87,8 +87,8 @@ fn vocabulary_and_frame_come_off_again() {
     assert_eq!(lumina[lumina.len() - 2..], [8803, 8196]);
 }
 
-/// OLMo-core knows a stream's type by the vocabulary alone; other readers are told, or the flag
-/// decides.
+/// OLMo-core infers a stream's type from the vocabulary only; users of other readers get a note, or
+/// choose with the flag.
 #[test]
 fn number_types_follow_the_vocabulary_or_the_flag() {
     let export = Export::new();
