@@ -531,7 +531,7 @@ mod tests {
             assert_eq!(samples[0].text.as_deref(), Some("text"));
             assert_eq!(samples[0].json, carried(json!({"a": 1})));
             assert_eq!(samples[1].json, carried(json!({"words": "hello"})));
-            // With another image of that name, it is unclear which one is meant.
+            // If two files match the name, the one with the exact spelling counts.
             fs::write(root.path().join(format!("{image}.txt")), b"exact").unwrap();
             assert_eq!(texts(&SampleSet::open(root.path()).unwrap())[0].as_deref(), Some("exact"));
         }
