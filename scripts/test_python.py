@@ -5,8 +5,8 @@
 
 For each kind, on 100 photographs: encoder.pt and python/pixtok_reader/model.py must give the indices of
 `pixtok encode`, but for ties; decoder.pt and model.py must give images within 1e-4 of each other, and these,
-in 8 bits, must be within 1 level of the pictures of `pixtok decode`. An index that no code has is an error of
-model.py that names it and its place; decoder.pt takes the nearest that is one.
+in 8 bits, must be within 1 level of the pictures of `pixtok decode`. For an index that no code has,
+model.py raises an error with the index and its place, and decoder.pt takes the nearest code.
 """
 
 import sys
@@ -43,7 +43,7 @@ def levels(images: torch.Tensor) -> torch.Tensor:
 def refuses_others(
     tokenizer: model.Tokenizer, decoder: torch.jit.ScriptModule, indices: torch.Tensor
 ) -> bool:
-    """Whether indices that no code has end as they should. [1, h, w] or [1, h, w, codebooks]."""
+    """Whether indices that no code has are handled as documented. [1, h, w] or [1, h, w, codebooks]."""
     size, place = tokenizer.quantizer.size, (0, 1, 2, *[0] * (indices.ndim - 3))
     for index, nearest in (-1, 0), (size, size - 1), (10**9, size - 1):
         wrong, clamped = indices.clone(), indices.clone()

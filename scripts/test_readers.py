@@ -107,7 +107,7 @@ def read_datasets_webdataset(folder: Path) -> Iterator[Row]:
 
 
 def load_json(folder: Path) -> datasets.Dataset:
-    """The lines, with the types that the set says: without them `datasets` guesses from the first."""
+    """The lines, with the types that the set states; otherwise `datasets` guesses them from the first lines."""
     features = datasets.Features.from_dict(json.loads((folder / "features.json").read_text()))
     files = sorted(map(str, folder.glob("tokens*.jsonl")))
     return datasets.load_dataset("json", data_files={"train": files}, features=features, split="train")
@@ -281,7 +281,7 @@ class Case:
 
 
 def check_captions(run: Path, data: Path) -> int:
-    """Captions and JSON of the last rows alone, in a shard of their own: whether `datasets` loses them."""
+    """Whether `datasets` keeps captions and JSON that only the last rows have, in a separate shard."""
     lines: list[dict] = [{"path": str(path)} for path in sorted(data.rglob("*.png"))[:20]]
     for at, line in enumerate(lines[10:]):
         line |= {"caption": [f"caption {at}", f"another {at}"], "by": {"name": "x", "at": [at, "a"][at % 2]}}
@@ -302,7 +302,7 @@ def check_captions(run: Path, data: Path) -> int:
 
 
 def check_parts(run: Path, data: Path, expected: list[Row]) -> int:
-    """Whether MosaicML joins the indices of a job's parts, as they are."""
+    """Whether MosaicML joins the indices of a job's parts without changes to them."""
     folder = Path(SCRATCH.name) / "parts"
     for part in "0/2", "1/2":
         options = ["--format", "mds", "--shard", part, "--threads", "1"]

@@ -128,7 +128,7 @@ pub struct Evaluation {
     pub reconstructions: Vec<Picture>,
     /// Images that were left out.
     pub bad: Vec<BadSample>,
-    /// What must be known of the files behind them.
+    /// Properties of their files that the notes need.
     pub files: Files,
 }
 
@@ -142,7 +142,7 @@ pub struct Options {
 }
 
 /// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of
-/// at most `max_images` takes: the same ones whichever of them turn out bad.
+/// at most `max_images` takes. They do not depend on which images turn out bad.
 #[must_use]
 pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize) -> HashSet<String> {
     let images = dataset.evaluated(max_images);

@@ -1,16 +1,16 @@
-//! Paths: why nothing is at one, and which folders pixtok itself wrote.
+//! Paths: why one does not exist, and which folders pixtok itself wrote.
 
 use std::path::{Component, Path, PathBuf};
 use std::{env, fs, io};
 
-/// The file that marks a folder as written by pixtok. Where images are looked for below another
-/// folder, it is left out.
+/// The file that marks a folder as written by pixtok. Searches for images in a folder above it skip
+/// a marked folder.
 pub const OUTPUT_MARKER: &str = ".pixtok-output";
 
 const MARKER_TEXT: &str = "pixtok wrote this folder. It is left out where images are looked for in a folder above it; \
                            given by itself, it is read.\n";
 
-/// Marks `folder`, which is there, as written by pixtok.
+/// Marks the existing `folder` as written by pixtok.
 ///
 /// # Errors
 /// When the marker cannot be written.
@@ -19,8 +19,8 @@ pub fn mark_output(folder: &Path) -> io::Result<()> {
     if marker.exists() { Ok(()) } else { fs::write(marker, MARKER_TEXT) }
 }
 
-/// Marks `folder`, which is there, unless something else lies in it: that may be the user's. Whether
-/// it is marked now. Hidden files, such as locks, are nothing else.
+/// Marks the existing `folder`, unless it holds something else, which may be the user's. Returns
+/// whether it is marked now. Hidden files, such as locks, do not count.
 ///
 /// # Errors
 /// When it cannot be listed, or the marker cannot be written.
@@ -36,18 +36,18 @@ pub fn mark_new_output(folder: &Path) -> io::Result<bool> {
     mark_output(folder).map(|()| true)
 }
 
-/// Whether pixtok wrote `folder`: it is marked, or it is a run's folder, which older versions did not
-/// mark.
+/// Whether pixtok wrote `folder`: it is marked, or it is a run folder (older versions did not mark
+/// them).
 #[must_use]
 pub fn is_output(folder: &Path) -> bool {
     folder.join(OUTPUT_MARKER).exists()
         || ["config.toml", "metrics.jsonl"].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Makes the folder `path` and those above it, unless they are there.
+/// Makes the folder `path` and those above it, unless they exist.
 ///
 /// # Errors
-/// What the system says; of a link that leads nowhere, that it is one.
+/// The system's error; for a broken link, an error that says so.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path).map_err(|error| match dangling_link(path) {
         Some((link, target)) => {
@@ -59,7 +59,7 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     })
 }
 
-/// What is to be said of `path`, at which there is nothing: "does not exist", and why that may be.
+/// A message about a missing `path`: "does not exist", and a likely reason.
 #[must_use]
 pub fn absence(path: &Path) -> String {
     if let Some((link, target)) = dangling_link(path) {
@@ -84,7 +84,7 @@ pub fn absence(path: &Path) -> String {
     }
 }
 
-/// The first link on the way to `path` that leads nowhere, and where it leads.
+/// The first broken link on the way to `path`, and its target.
 fn dangling_link(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let mut ways: Vec<&Path> = path.ancestors().collect();
     ways.reverse();
@@ -92,8 +92,8 @@ fn dangling_link(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((link.to_owned(), fs::read_link(link).ok()?))
 }
 
-/// Whether the shell would have put a home folder in place of the beginning of `path`, or of what was
-/// joined to another folder.
+/// Whether `path`, or a path that was joined to another folder, begins with a `~` that a shell
+/// would have expanded.
 fn has_home_sign(path: &Path) -> bool {
     let mut way = PathBuf::new();
     path.components().enumerate().any(|(place, part)| {

@@ -172,13 +172,13 @@ fn in_words(tensor: &Tensor) -> String {
     format!("{:?} {:?}", tensor.size(), tensor.kind())
 }
 
-/// The name of the first tensor that has a NaN or an infinity; whole numbers have neither. Reads one
-/// small tensor from the device, for all of them together.
+/// The name of the first tensor that has a NaN or an infinity; integer tensors have neither. Reads
+/// one small tensor from the device for all of them together.
 pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Option<&'a str> {
     let numbers = |tensor: &Tensor| tensor.is_floating_point() && tensor.numel() > 0;
     let tensors = tensors.into_iter().filter(|(_, tensor)| numbers(tensor));
     let (names, extremes): (Vec<&str>, Vec<Tensor>) = no_grad(|| {
-        // The smallest and the largest are NaN where any is, and need no copy of the tensor.
+        // The minimum and maximum are NaN if any value is, and need no copy of the tensor.
         let extremes = tensors.map(|(name, tensor)| {
             let (least, most) = tensor.aminmax(None, false);
             (name.as_str(), least.to_kind(Kind::Double) + most.to_kind(Kind::Double))

@@ -1,5 +1,5 @@
-//! What is refused or said before the first step of a training, the start of a codebook, and the
-//! signals that end both.
+//! Refusals and notes before the first step of a training, the start of a codebook, and the signals
+//! that end both.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -15,11 +15,11 @@ use common::program::{bytes_at, checkpoints, ended, kill, refused, rows, start_t
 use common::{Scratch, device, pixtok, said};
 use pixtok::config::Config;
 
-/// Of a training that ends by a signal alone.
+/// For a training that only a signal ends.
 const ENDLESS: [&str; 3] =
     ["--set=train.steps=1000000", "--set=train.checkpoint_every=1000000", "--set=train.eval_every=1000000"];
 
-/// Makes a run with the symmetric bound into one of an earlier pixtok with the bound `tanh`.
+/// Turns a run with the symmetric bound into one of an earlier version with the bound `tanh`.
 fn with_tanh(run: &Path, step: u64) {
     let path = run.join("config.toml");
     let digest = |path: &Path| Config::read_as_written(path).unwrap().resolved().exact_digest().unwrap();
@@ -70,7 +70,7 @@ fn two_levels_of_fsq_begin_no_training_and_hinder_no_earlier_run() {
     let (run, image, out) = (run.to_str().unwrap(), scratch.path("val/00.jpg"), scratch.path("out"));
     let words = ["reconstruct", run, image.to_str().unwrap(), "--out", out.to_str().unwrap()];
     ended(&pixtok(&[&words[..], &["--device", &device()]].concat()), 0, &["flips at z = -3.8"]);
-    // A decoder is tuned to what there is; the tokens of a new training would be dead.
+    // Tuning a decoder keeps the existing tokens; the tokens of a new training would be dead.
     let from = [two, "--set=train.steps=1", "--init-from", run];
     refused(&scratch.try_train("again", &from), 2, &remedy);
     let frozen = [&from[..], &["--set=train.freeze=[\"encoder\",\"quantizer\"]"]].concat();
@@ -108,7 +108,7 @@ fn wait_for(child: &mut Child, part: &str) {
     while !said.contains(part) {
         assert!(lines.read_line(&mut said).unwrap() > 0, "{part:?} is missing in: {said}");
     }
-    // The rest is not waited for: what it says fits into the pipe.
+    // Does not read the rest: the further output fits into the pipe.
     child.stderr = Some(lines.into_inner());
 }
 
@@ -117,7 +117,7 @@ fn a_signal_during_the_codebooks_start_saves_what_was_before() {
     let scratch = Scratch::new();
     let slow = "--set=quantizer={kind=\"vq\",codebook_size=16384,codebook_dim=64}";
     let args = [slow, "--set=train.steps=2"];
-    // Two batches of four images, 256 vectors each, and no second epoch for the 65,536 that it
+    // Two batches of four images, 256 vectors each, and no second epoch to reach the 65,536 that it
     // wants.
     let output = scratch.try_train("whole", &args);
     let words =
@@ -139,10 +139,10 @@ fn a_signal_during_the_codebooks_start_saves_what_was_before() {
     assert!(bytes_at(&scratch.path("whole"), 2) == bytes_at(&run, 2));
 }
 
-/// Sends a signal thrice, a step or so apart.
+/// Sends a signal three times, about a step apart.
 fn send(child: &Child, signal: &str) {
     for _ in 0..3 {
-        // A process that has ended and was not waited for takes it, too.
+        // A process that has ended but was not waited for also accepts it.
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         sleep(Duration::from_millis(3));
@@ -163,7 +163,7 @@ fn a_closed_terminal_and_a_warning_of_slurm_save_and_never_end_at_once() {
         ended(&end_of(child), code, &[&saved, "go on with --resume"]);
         assert_eq!(checkpoints(&scratch.path(run)).len(), 1);
     }
-    // After Ctrl-C they hurry nothing.
+    // After Ctrl-C they change nothing.
     let child = start_training(&scratch, "int", &ENDLESS);
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());

@@ -164,7 +164,7 @@ fn which_images_validate_is_said() {
         format!("validation images: a share of 0.4 of {other}; the config's own, {own}, are dropped");
     assert!(words.contains(&dropped), "{words}");
     let val = format!("--set=data.val={own}");
-    // What the command sets stays, with --data too.
+    // Settings from the command line stay, also with --data.
     let words = dry_run(&["--data", other, &val]);
     assert!(words.contains("10 for training, 3 for validation"), "{words}");
     for named in [&["--data", other, "--val-data", own][..], &["--data", other, &val], &[&set, &val], &[]] {
@@ -255,7 +255,7 @@ fn a_loss_that_is_no_number_stops_before_the_step() {
         5,
         &["step 2", "NaN", ".jpg", "lower optimizer.lr", "--restart --set optimizer.lr=0.001"],
     );
-    // The weights that gave it are of no use.
+    // The weights that gave it are unusable.
     assert!(checkpoints(&scratch.path("run")).is_empty());
     assert!(scratch.path("run/damaged-step-000001").exists());
 }
@@ -344,8 +344,8 @@ fn a_best_metric_that_no_evaluation_has_is_refused_before_the_data_are_opened() 
         let output = scratch.try_train("run", &[&small[..], args].concat());
         refused(&output, 2, &["train.best_metric is ssim", "11 pixels", "data.image_size is 8", "psnr_db"]);
     }
-    // A run that has it already goes on, and is told; another metric can be chosen for it, and not
-    // this one anew.
+    // A run that already has it goes on with a warning. It can be given another metric, but not
+    // this one again.
     scratch.train("run", &["--set=data.image_size=8", "--set=train.steps=2"]);
     let config = scratch.path("run/config.toml");
     let text = fs::read_to_string(&config).unwrap();

@@ -141,7 +141,7 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
     let text = "base = \"tiny.toml\"\nset.train.steps = 60\nset.train.checkpoint_every = 5\n\
         [[arms]]\nname = \"fsq\"\n";
     let path = sweep(&scratch, "sweep.toml", text);
-    // Stopped early: nothing is finished, and a checkpoint says of which pictures it is.
+    // Stopped early: nothing is finished, and a checkpoint records its pictures.
     let mut child = started(&scratch, &path, "out", "arms/fsq/seed-0/step-000005");
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
@@ -156,11 +156,11 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
     let took = began.elapsed();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("some sizes differ"), "{}", said(&output));
-    // Half a second by itself; the machine may be busy.
+    // Takes half a second alone; the machine may be busy.
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(fs::metadata(scratch.path("out/arms/fsq/seed-0.log")).unwrap().len(), log, "it trained");
 
-    // Written again with the same bytes they pass, which the report notes.
+    // Written again with the same bytes, they are accepted, with a note in the report.
     fs::write(&image, bytes).unwrap();
     let output = compare(&scratch, &path, "out");
     assert!(output.status.success(), "{}", said(&output));
@@ -171,7 +171,8 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
         assert!(text.contains("have new modification times"), "{name}");
     }
 
-    // A run whose learning rate was changed by hand is no arm of this sweep, but one as it is.
+    // A run whose learning rate was changed by hand cannot be a trained arm of this sweep, but can
+    // be one given by `path`.
     let resumed =
         ["train", "--resume", run.to_str().unwrap(), "--set=optimizer.lr=1e-3", "--set=train.steps=61"];
     let output = pixtok(&resumed);
@@ -311,7 +312,7 @@ fn mistakes_are_named_before_anything_is_trained() {
     assert!(output.status.code() == Some(2) && words.contains("176 pixels a side"), "{words}");
 }
 
-/// Pictures of 32×32 pixels, each its noise further from the original.
+/// Pictures of 32×32 pixels, each with its `noise` added.
 fn noisy(folder: &Path, noise: [u8; 4]) {
     fs::create_dir(folder).unwrap();
     for (i, noise) in noise.into_iter().enumerate() {

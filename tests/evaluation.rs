@@ -200,8 +200,8 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("encoder.pt does not exist"));
 }
 
-/// An adapter, with `keys` in it, of a pair that was never trained: codes are mean greys of 4×4
-/// pixels, and come back in `range`; traced with `fixed` images at a time, or for any number.
+/// An adapter, with `keys` in it, for an untrained pair: codes are mean greys of 4×4 pixels,
+/// decoded to values in `range`; traced with `fixed` images at a time, or for any number.
 fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, keys: &str) -> String {
     let traced = |name: &str, example: &Tensor, run: &dyn Fn(&Tensor) -> Tensor| {
         let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
@@ -216,7 +216,7 @@ fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, ke
         ((means + 1.0) * 127.5).round().squeeze_dim(1).to_kind(Kind::Int)
     };
     let decode = |codes: &Tensor| {
-        // Twice as wide if they come as 64-bit numbers.
+        // Twice as wide if it gets 64-bit numbers.
         let grey = codes.view_dtype(Kind::Int).to_kind(Kind::Float) / 255.0 * (white - black) + black;
         let wide = grey.repeat_interleave_self_int(4, 1, None).repeat_interleave_self_int(4, 2, None);
         wide.unsqueeze(1).repeat([1, 3, 1, 1])
@@ -258,7 +258,7 @@ fn a_decoder_of_another_range_is_not_measured_in_silence() {
     let (words, _, stated) = measured([0.0, 1.0], "output_range = [0.0, 1.0]\n");
     assert_eq!((db(&stated), stated.get("notes")), (db(&right), None), "{words}");
 
-    // Another's comparison shows it too.
+    // A comparison with the pair as an arm shows it too.
     grey_pair(&scratch, [0.0, 1.0], None, "");
     let sweep = "base = \"tiny.toml\"\n[[arms]]\nname = \"grey\"\npath = \"grey.toml\"\n";
     fs::write(scratch.path("sweep.toml"), sweep).unwrap();
@@ -274,7 +274,7 @@ fn a_pair_of_a_fixed_batch_is_measured_as_any_other() {
     let val = text(&scratch.path("val"));
     let any = figures(&[&grey_pair(&scratch, [-1.0, 1.0], None, ""), "--data", &val]);
     let adapter = grey_pair(&scratch, [-1.0, 1.0], Some(2), "");
-    // Two images, then one.
+    // A batch of two images, then one.
     let fixed = figures(&[&adapter, "--data", &val, "--batch-size", "2", "--stability"]);
     let alike = |found: &Map<String, Value>, name: &str| {
         let (a, b) = (found[name].as_f64().unwrap(), any[name].as_f64().unwrap());
@@ -290,7 +290,7 @@ fn a_pair_of_a_fixed_batch_is_measured_as_any_other() {
         "{}",
         said(&refused)
     );
-    // More than there are: the set is filled up.
+    // More than there are: the batch is filled up.
     let adapter = grey_pair(&scratch, [-1.0, 1.0], Some(8), "");
     alike(&figures(&[&adapter, "--data", &val, "--batch-size", "8"]), "psnr_db");
     let (tokens, pictures, device) =
@@ -362,7 +362,7 @@ fn what_must_be_known_of_the_files_stands_beside_the_figures() {
     let clean = figures(&[&recon, "--data", &data]);
     assert!(!clean.contains_key("notes") && !clean.contains_key("left_out"), "{clean:?}");
 
-    // One that shows the background through its first pixel, and one that went through JPEG.
+    // One with a transparent first pixel, and one in JPEG.
     let mut rgba: Vec<u8> = [128, 128, 128, 255].repeat(16 * 12);
     rgba[3] = 0;
     let seen_through = image::RgbaImage::from_raw(16, 12, rgba).unwrap();

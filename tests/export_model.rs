@@ -102,7 +102,7 @@ fn an_exported_tokenizer_is_the_runs_and_opens_as_one() {
         let off = module("decoder.pt").forward_ts(&[&indices]).unwrap() - tokenizer.decode(&indices);
         assert!(off.abs().max().double_value(&[]) < 1e-5, "{name}");
 
-        // It raises nothing for an index that no code has, as the card says, which has a check for it.
+        // It raises no error for an index that no code has, as the card says; the card has a check.
         let last = described["codebook_size"].as_i64().unwrap() - 1;
         let images_of = |index: i64| module("decoder.pt").forward_ts(&[indices.full_like(index)]).unwrap();
         assert_eq!((images_of(-1), images_of(last + 1)), (images_of(0), images_of(last)), "{name}");

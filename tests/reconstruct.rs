@@ -129,7 +129,7 @@ fn picture(path: PathBuf) -> Picture {
     read(&path, &DecodeOptions::default()).unwrap().release()
 }
 
-/// `pixtok prepare` of what says how, into the folder `out`.
+/// `pixtok prepare` with this recipe, into the folder `out`.
 fn prepare(scratch: &Scratch, recipe: &str, out: &str, args: &[&str]) -> Output {
     let (recipe, out) = (text(&scratch.path(recipe)), text(&scratch.path(out)));
     pixtok(&[&["prepare", &recipe, "--out", &out], args].concat())
@@ -146,7 +146,7 @@ fn figures(output: &Output) -> Map<String, Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What is prepared is what the metrics compare with: perfect copies of the originals.
+/// Prepared images are exactly what the metrics compare with: they count as perfect copies.
 #[test]
 fn prepared_originals_are_those_of_the_metrics() {
     let scratch = trained();
@@ -167,7 +167,7 @@ fn prepared_originals_are_those_of_the_metrics() {
         let value = found[name].as_f64().unwrap();
         assert!((value - most).abs() < 1e-9, "{name} is {value}");
     }
-    // A run says the same as its config; so do its own validation images, which are the default.
+    // A run gives the same as its config; so do its own validation images, the default.
     ended(&prepare(&scratch, "run", "of-run", &["--data", &data, "--names", "png"]), 0, &["3 original(s)"]);
     let bytes = |file: &str| fs::read(scratch.path(file)).unwrap();
     assert_eq!(bytes("of-run/a.png.png"), bytes("prepared/a.png"));
@@ -214,7 +214,7 @@ fn whole_pictures_have_their_originals() {
     }
     assert_eq!(figures(&eval(&scratch, "recons", &["--data", &path("cut")]))["images"], 3);
 
-    // As whole pictures are encoded, and under the names that they are decoded to.
+    // As whole pictures are encoded, and with the names of the decoded files.
     let (run, tokens, decoded, device) = (path("run"), path("tokens"), path("decoded"), device());
     let compute = ["--threads", "1", "--device", &device];
     let encode = ["encode", &run, "--data", &data, "--out", &tokens, "--format", "jsonl", "--fit", "whole"];

@@ -135,7 +135,7 @@ fn other_images_under_the_same_names_are_refused() {
     refused(&output, 2, &["some sizes differ: 1 file has another size, 00.jpg (", "10 files then, 10 now"]);
 }
 
-/// `--data .` with the run, and what else the program writes, in the same folder.
+/// `--data .` when the run and other outputs of the program lie in the same folder.
 #[test]
 fn what_pixtok_writes_below_the_images_is_no_image() {
     let scratch = Scratch::new();
@@ -143,7 +143,7 @@ fn what_pixtok_writes_below_the_images_is_no_image() {
     let (root, val) = (path(""), path("val"));
     let data = ["--data", &root, "--val-data", &val, "--set=train.steps=2"];
     let output = scratch.try_train("run", &data);
-    // What validates lies in the training folder here.
+    // Here, the validation images lie in the training folder.
     ended(&output, 0, &["3 of the 3 validation images are training images too, for instance 00.jpg"]);
     let (run, shown, recon) = (path("run"), path("shown"), path("recon"));
     let written: [&[&str]; 2] = [
@@ -163,7 +163,7 @@ fn what_pixtok_writes_below_the_images_is_no_image() {
             "3 of the 3 validation images",
         ],
     );
-    // By itself it is read.
+    // Given directly, it is read.
     let output = pixtok(&["eval", &run, "--data", &recon, "--device", &device()]);
     ended(&output, 0, &["psnr_db"]);
 
@@ -246,7 +246,7 @@ fn a_run_from_other_weights_does_not_begin_again_without_them() {
     );
 }
 
-/// The row of `step` that says that the validation images changed, as often as it is there.
+/// How many rows of `step` say that the validation images changed.
 fn images_changed(run: &Path, step: u64) -> usize {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let row = format!("{{\"step\":{step},\"val/images_changed\":1.0}}");
@@ -263,7 +263,7 @@ fn a_best_on_other_images_does_not_outlive_them() {
     scratch.train("run", &["--set=train.steps=2", "--set=train.keep_checkpoints=1"]);
     let run = scratch.path("run");
     assert_eq!(best(&run)["images"]["max_images"], 0);
-    // As if an easy set had been met.
+    // As if the run had validated on an easy set.
     let easy = fs::read_to_string(run.join("best.json")).unwrap();
     let value = best(&run)["value"].to_string();
     fs::write(run.join("best.json"), easy.replace(&value, "99.5")).unwrap();
@@ -281,12 +281,12 @@ fn a_best_on_other_images_does_not_outlive_them() {
     assert_eq!((&best(&run)["step"], &best(&run)["images"]["max_images"]), (&json!(4), &json!(1)));
     assert_eq!(checkpoints(&run), ["step-000004"]);
 
-    // An older record says nothing of its images: the run's settings and state tell.
+    // An older record does not name its images; the run's settings and state decide.
     let older = r#"{"format_version":1,"step":4,"metric":"psnr_db","value":99.5}"#;
     fs::write(run.join("best.json"), older).unwrap();
     fs::copy(scratch.path("train/05.jpg"), scratch.path("val/00.jpg")).unwrap();
     let sizes = ["(some sizes differ)", "psnr_db 99.5000 at step 4, no longer counts"];
-    // Stopped before its next evaluation it still knows.
+    // If it stops before its next evaluation, the next resume still knows.
     let output = scratch.try_resume("run", &["--set=train.steps=4"]);
     ended(&output, 0, &sizes);
     assert_eq!(best(&run)["images"], json!({ "max_images": 1 }));
@@ -294,7 +294,7 @@ fn a_best_on_other_images_does_not_outlive_them() {
     assert_eq!((images_changed(&run, 4), &best(&run)["step"]), (1, &json!(5)));
 }
 
-/// The settings that a run changed on the way.
+/// The settings that changed during a run.
 fn changes(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("changes.jsonl")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -319,7 +319,7 @@ fn a_learning_rate_that_changed_on_the_way_is_kept_and_shown() {
     assert!(fs::read(run.join("config.toml")).unwrap() == config, "config.toml keeps what it began with");
     assert!(bytes_at(&scratch.path("whole"), 12) != bytes_at(&run, 12));
 
-    // Later resumes replay it, and a checkpoint of before it knows nothing of it.
+    // Later resumes apply it again; an earlier checkpoint does not have it.
     copy_run(&run, &scratch.path("later"), 8);
     let given = scratch.path("tiny.toml");
     let also = [EVERY_STEP[0], EVERY_STEP[1], given.to_str().unwrap()];
@@ -330,7 +330,7 @@ fn a_learning_rate_that_changed_on_the_way_is_kept_and_shown() {
     scratch.resume("before", &[]);
     assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&scratch.path("before"), 12));
     assert!(changes(&scratch.path("before")).is_empty());
-    // Set once more at the same step, it changed once.
+    // Set again at the same step, it counts as one change.
     copy_run(&run, &scratch.path("again"), 4);
     scratch.resume("again", &["--set=optimizer.lr=2e-3", "--set=optimizer.clip_norm=0.5"]);
     let again: Vec<Value> = changes(&scratch.path("again"));
@@ -366,7 +366,7 @@ fn after_numbers_that_are_not_finite_the_remedy_works() {
     let run = scratch.path("run");
     let whole = checkpoints(&run);
     let remedy = ["the last good checkpoint is", "step-000004;", "--set optimizer.lr=0.001"];
-    // Weights that are infinite after one step are not saved, not even at the last one.
+    // Weights that are infinite after one step are not saved, not even at the last step.
     for (steps, words) in [("8", "the weights after step 5 are not finite"), ("5", "are not finite")] {
         let steps = format!("--set=train.steps={steps}");
         let output = scratch.try_resume("run", &[&steps, "--set=optimizer.lr=1e42"]);
@@ -374,7 +374,7 @@ fn after_numbers_that_are_not_finite_the_remedy_works() {
         refused(&output, 5, &remedy);
         assert_eq!(checkpoints(&run), whole);
     }
-    // Finite ones are, until they show that nothing comes of them.
+    // Finite ones are, until they give a loss that is not finite.
     let output = scratch.try_resume("run", &["--set=train.steps=8", "--set=optimizer.lr=1e30"]);
     refused(&output, 5, &remedy);
     ended(&output, 5, &["step 6 stopped before", "step-000005, which is now", "damaged-step-000005"]);
@@ -382,7 +382,7 @@ fn after_numbers_that_are_not_finite_the_remedy_works() {
     ended(&scratch.try_resume("run", &["--set=optimizer.lr=0.001"]), 0, &["step-000008"]);
     assert_eq!(changes(&run).len(), 1);
     assert_eq!(changes(&run)[0]["to"], 0.001);
-    // What an older pixtok may have saved is stepped over, and nothing starts from it.
+    // Such a checkpoint of an older version is skipped, and nothing starts from it.
     {
         let writer = RunWriter::resume(&run).unwrap();
         let snapshot = writer.folder().load(8).unwrap().snapshot;

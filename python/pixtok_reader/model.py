@@ -4,8 +4,8 @@
     indices = tokenizer.encode(images)              # [B, 3, H, W] in [-1, 1] -> int64 [B, h, w]
     images = tokenizer.decode(indices)              # raises for an index that no code has
 
-The exported decoder.pt raises nothing: it paints the first code for an index below 0 and the last for one beyond.
-Check ids from elsewhere, a language model say, before it: `assert 0 <= indices.min() and indices.max() < K`.
+The exported decoder.pt does not check indices: it uses the first code for an index below 0 and the last code for one
+beyond K - 1. Check ids from elsewhere, such as a language model: `assert 0 <= indices.min() and indices.max() < K`.
 
 One file, however long, that needs torch and safetensors: copy it where you need it. The modules have the names of the
 tensors in model.safetensors, and the arithmetic has the form that pixtok's own has, so that the indices are
@@ -86,8 +86,7 @@ class Tokenizer(nn.Module):
     def decode(self, indices: Tensor) -> Tensor:
         """int64 [B, h, w] (or [B, h, w, codebooks]) -> [B, 3, H, W], about [-1, 1]; not clamped.
 
-        ValueError for an index that no code has, with its place. Looking at the indices waits for a GPU; a trace
-        doesn't look.
+        Raises ValueError for an index that no code has, with its place. The check waits for a GPU; a trace skips it.
         """
         indices = indices.unsqueeze(3) if self.quantizer.codebooks == 1 else indices
         if indices.ndim != 4 or indices.shape[3] != self.quantizer.codebooks:

@@ -23,7 +23,7 @@ import numpy as np
 DTYPES = {"u16": np.dtype("<u2"), "i32": np.dtype("<i4")}
 # Types in Megatron's index.
 MEGATRON_TYPES = {"u16": 8, "i32": 4}
-# MosaicML's `merge_index` takes every file that ends in .json for its own, so mds sets have the second.
+# mds sets use the second name, since MosaicML's `merge_index` takes every file that ends in .json for an index.
 SIDECARS = ("tokens.json", "tokens.pixtok")
 # What is known of every image.
 FIELDS = ("key", "h", "w", "width", "height")
@@ -36,7 +36,7 @@ class TokensError(ValueError):
 
 
 def read_sidecar(folder: str | Path) -> dict:
-    """What `tokens.json` in `folder` (`tokens.pixtok` of mds) says of the set."""
+    """The content of `tokens.json` in `folder` (`tokens.pixtok` for mds)."""
     usual, other = (Path(folder) / name for name in SIDECARS)
     path = other if other.exists() and not usual.exists() else usual
     try:

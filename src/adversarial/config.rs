@@ -143,8 +143,8 @@ impl Config {
         }
     }
 
-    /// In words, what in a run of `steps` never comes to its full size: the discriminator's
-    /// learning rate and the weight.
+    /// Says whether the discriminator's learning rate or the weight never reaches its full value in
+    /// a run of `steps`.
     #[must_use]
     pub fn advice(&self, steps: u64) -> Vec<String> {
         let own = steps.saturating_sub(self.start);

@@ -3,7 +3,7 @@
 //! ```text
 //! RUN/
 //!   .lock                  held by the trainer, dropped with its process
-//!   .pixtok-output         marks the folder as no place to look for images
+//!   .pixtok-output         marks the folder, so that searches for images skip it
 //!   best.json              which checkpoint is best, by which metric, on which images
 //!   step-000600/           one checkpoint
 //!     model.safetensors      parameters and buffers

@@ -24,20 +24,20 @@ pub struct Best {
     pub metric: String,
     /// The metric there; finite.
     pub value: f64,
-    /// The images that it was measured on; absent in records of a pixtok that kept no such thing.
+    /// The images that it was measured on; absent in records of versions that did not keep them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ValidationImages>,
 }
 
-/// Which images an evaluation is of, wherever they lie and whenever they were written.
+/// Which images an evaluation used, independent of their location and modification times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationImages {
-    /// Hash (blake3, hexadecimal) of their names and sizes; absent where all that is known of them
-    /// is that they are not the run's present ones.
+    /// Hash (blake3, hexadecimal) of their names and sizes; absent when it is only known that they
+    /// are not the run's present images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
-    /// `eval.max_images`; 0 where all are evaluated.
+    /// `eval.max_images`; 0 when all are evaluated.
     pub max_images: usize,
 }
 
@@ -57,15 +57,15 @@ pub struct Candidate<'a> {
 }
 
 impl Best {
-    /// Whether its value is one to compare a value of `metric` on these `images` with. An older
-    /// record's is; whether it still can be is decided when the run is resumed.
+    /// Whether its value can be compared with a value of `metric` on these `images`. An older
+    /// record without images can; a resume decides whether that still holds.
     #[must_use]
     pub fn compares(&self, metric: &str, images: &ValidationImages) -> bool {
         let same = |own: &ValidationImages| own.blake3.is_some() && own == images;
         self.metric == metric && self.images.as_ref().is_none_or(same)
     }
 
-    /// Writes it down as the run's best.
+    /// Writes it as the run's best.
     fn write(&self, run: &RunFolder) -> Result<(), Error> {
         let path = run.path().join(FILE);
         let json = serde_json::to_vec_pretty(self).map_err(|error| Error::SaveFailed {
@@ -91,8 +91,8 @@ pub(super) fn is_best(run: &RunFolder, candidate: Candidate) -> Result<bool, Err
     if !value.is_finite() {
         return Ok(false);
     }
-    // A record of another metric or of other images, of a checkpoint that is gone, or of this very
-    // step has nothing to defend.
+    // A record does not compete if its metric or images differ, its checkpoint is gone, or it is of
+    // this same step.
     let rival = run.best()?.filter(|best| {
         best.compares(metric, images) && best.step != step && run.checkpoint_path(best.step).is_dir()
     });

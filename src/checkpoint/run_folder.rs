@@ -99,8 +99,7 @@ impl RunFolder {
         Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
     }
 
-    /// Loads the newest checkpoint that is whole and has finite weights, and lists those that are
-    /// newer.
+    /// Loads the newest checkpoint that is whole and has finite weights, and lists the newer ones.
     ///
     /// # Errors
     /// [`Error::UnknownFormat`] and [`Error::Io`]. These do not mean damage, so no older checkpoint

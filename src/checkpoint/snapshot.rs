@@ -55,8 +55,8 @@ struct StateFile<State> {
 }
 
 impl Snapshot {
-    /// The first weight, of the model, of its average or of what trains beside it, that has a NaN
-    /// or an infinity. Reads one value from the device.
+    /// The first weight with a NaN or an infinity in the model, its average or the networks that
+    /// train beside it. Reads one value from the device.
     #[must_use]
     pub fn not_finite(&self) -> Option<&str> {
         let optional = [&self.ema, &self.companions].into_iter().flatten();

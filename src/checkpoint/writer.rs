@@ -126,8 +126,8 @@ impl RunWriter {
     }
 
     /// Records the candidate's saved checkpoint as best if it beats the recorded one, as
-    /// [`RunFolder::is_best`] says; tells whether it does. A step that has no checkpoint never does,
-    /// so save first.
+    /// [`RunFolder::is_best`] says; returns whether it does. A step without a checkpoint never
+    /// does, so save first.
     ///
     /// # Errors
     /// [`Error::SaveFailed`]; as [`RunFolder::best`].
@@ -135,7 +135,7 @@ impl RunWriter {
         retention::offer_best(&self.folder, candidate)
     }
 
-    /// Notes which images the best checkpoint's value is of, in a record that lacks them.
+    /// Adds the images of the best checkpoint's value to a record that lacks them.
     ///
     /// # Errors
     /// [`Error::SaveFailed`]; as [`RunFolder::best`].

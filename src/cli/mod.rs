@@ -188,7 +188,7 @@ pub struct ComputeArgs {
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     /// Of a run: last, best or step-N. best is the step whose raw weights were best
-    /// (train.best_metric), with --weights ema too
+    /// (train.best_metric), also with --weights ema
     #[arg(long, default_value = "last")]
     pub checkpoint: Which,
     /// Of a run: raw, or ema for the moving average (with train.ema_decay)
@@ -244,7 +244,7 @@ pub struct EvalArgs {
     /// Images at a time, in place of the config's eval.batch_size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
-    /// Colour under transparent pixels of originals and reconstructions, in place of the config's
+    /// Colour under transparent pixels of originals and reconstructions, instead of the config's
     /// data.background [default: white]
     #[arg(long, value_name = "R,G,B", value_parser = colour)]
     pub background: Option<[u8; 3]>,
@@ -257,8 +257,8 @@ pub struct EvalArgs {
     /// Also write the values of each image, as .csv or .parquet
     #[arg(long, value_name = "FILE")]
     pub per_image: Option<PathBuf>,
-    /// Also write how often each code that occurs was hit, as .csv; of several codebooks code k of
-    /// codebook c is c·K + k
+    /// Also write how often each code that occurs was hit, as .csv; with several codebooks, code k
+    /// of codebook c is c·K + k
     #[arg(long, value_name = "FILE")]
     pub code_counts: Option<PathBuf>,
     /// Also write some originals and reconstructions into originals/ and reconstructions/ of this folder

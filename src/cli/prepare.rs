@@ -1,4 +1,4 @@
-//! The command that writes originals for others to reconstruct.
+//! The command that writes originals for other programs to reconstruct.
 
 use std::path::PathBuf;
 
@@ -15,14 +15,14 @@ Examples:
 Let any program reconstruct the images in originals/ under their names; then
   pixtok eval reconstructed --data originals";
 
-/// Of `pixtok prepare`.
+/// Arguments of `pixtok prepare`.
 #[derive(Debug, Args)]
 pub struct PrepareArgs {
-    /// What says how images are prepared: a config, a run folder, a folder with a config.toml and a
+    /// How to prepare the images: a config, a run folder, a folder with a config.toml and a
     /// model.safetensors, or an adapter (.toml) of a TorchScript pair
     #[arg(value_name = "CONFIG_OR_RUN")]
     pub recipe: PathBuf,
-    /// Images: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of such [default:
+    /// Images: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these [default:
     /// the config's validation images]
     #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
@@ -32,24 +32,24 @@ pub struct PrepareArgs {
     /// Folder for the images, as PNG; it must be new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// centre: resized and cut at the centre, as in an evaluation; whole: at their own scale, cut
-    /// at the borders to multiples of the downsampling, as `pixtok reconstruct` takes them; scaled:
-    /// each side scaled to the nearest multiple of the downsampling, as `pixtok encode --fit whole`
-    /// takes them
+    /// centre: resized and cropped at the centre, as in an evaluation; whole: at their own scale,
+    /// cut at the borders to multiples of the downsampling, as `pixtok reconstruct` takes them;
+    /// scaled: each side scaled to the nearest multiple of the downsampling, as `pixtok encode
+    /// --fit whole` takes them
     #[arg(long, value_name = "HOW", default_value = "centre")]
     pub fit: OriginalFit,
-    /// original: a PNG keeps its name, others have .png after it; png: all have .png after their
-    /// names, so that a.jpg and a.jpg.png stay apart
+    /// original: a PNG keeps its name, others get .png after it; png: all names get .png after
+    /// them, so that a.jpg and a.jpg.png do not clash
     #[arg(long, value_name = "HOW", default_value = "original")]
     pub names: OutputNames,
 }
 
-/// Which part of a picture is an original.
+/// Which part of a picture becomes the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OriginalFit {
-    /// Resized and cut at the centre to one size.
+    /// Resized and cropped at the centre to one size.
     Centre,
-    /// All of it but the borders, at its own scale.
+    /// All of it except the borders, at its own scale.
     Whole,
     /// All of it, each side scaled.
     Scaled,

@@ -151,13 +151,13 @@ pub struct IdArgs {
     /// Code i becomes the i-th id of a JSON array
     #[arg(long, value_name = "FILE")]
     pub vocab_map: Option<PathBuf>,
-    /// Refuse ids that are not below this; the number type of --format raw follows it, as
-    /// OLMo-core's does
+    /// Refuse ids that are not below this; the number type of --format raw follows it, as in
+    /// OLMo-core
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<u64>,
     /// Number type of the ids in raw, npy and megatron: u16, or i32, which reads the same as uint32
-    /// [default: u16 where the largest id is below 65499; with raw and --vocab-size, where that is
-    /// at most 65536]
+    /// [default: u16 if the largest id is below 65499; with raw and --vocab-size, u16 if that size
+    /// is at most 65536]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
     /// Id before everything
@@ -245,7 +245,7 @@ pub struct MergeArgs {
     /// each other in this order
     #[arg(required = true)]
     pub parts: Vec<PathBuf>,
-    /// Join some parts of a division although others are missing; the set says which
+    /// Join some parts of a division although others are missing; the sidecar lists them
     #[arg(long)]
     pub partial: bool,
     /// Folder for the joined set

@@ -115,7 +115,7 @@ pub enum AdapterError {
         /// In libtorch's or the system's words.
         reason: String,
     },
-    /// What it does on the first images is not what the adapter says.
+    /// The pair does not do on the first images what the adapter says.
     #[error("{}: {disagreement}", .path.display())]
     Disagrees {
         /// The adapter's file.
@@ -155,14 +155,14 @@ impl Adapter {
         Ok(())
     }
 
-    /// How its images are prepared, where nothing else says it.
+    /// How its images are prepared, unless something else says so.
     #[must_use]
     pub fn data(&self) -> data::Config {
         let side = self.image_size;
         data::Config { image_size: ImageSize { height: side, width: side }, ..data::Config::default() }
     }
 
-    /// Values of black and white where images come out, and the key that states them.
+    /// The decoder's values for black and white, and the key that states them.
     pub(super) fn range(&self) -> (&'static str, [f64; 2]) {
         match self.output_range {
             Some(range) => ("output_range", range),

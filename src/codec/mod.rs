@@ -72,14 +72,14 @@ pub enum CodecError {
     /// A foreign tokenizer does not do what its adapter says.
     #[error("{0}")]
     Disagrees(String),
-    /// A module of a foreign tokenizer fails on what it is given.
+    /// A module of a foreign tokenizer fails on its input.
     #[error("the {module} refuses the {}: {reason}{}", taken_by(module), at_a_time(*count))]
     Refuses {
         /// `encoder` or `decoder`.
         module: &'static str,
         /// Images in the batch.
         count: i64,
-        /// In libtorch's words.
+        /// libtorch's message.
         reason: String,
     },
     /// From libtorch, memory exhausted among others.
@@ -91,7 +91,7 @@ fn taken_by(module: &str) -> &'static str {
     if module == "encoder" { "images" } else { "indices" }
 }
 
-/// What may help a module that refuses `count` images.
+/// What may help when a module refuses `count` images.
 fn at_a_time(count: i64) -> String {
     if count == 1 {
         return String::new();

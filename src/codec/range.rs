@@ -4,24 +4,25 @@ use tch::{Kind, Tensor};
 
 use crate::metrics::{ImageMetric as _, Psnr};
 
-/// The ranges of the decoders that there are: black and white.
+/// The ranges that decoders usually have: black and white.
 const USUAL: [[f64; 2]; 3] = [[-1.0, 1.0], [0.0, 1.0], [0.0, 255.0]];
-/// Values may lie outside the range by so much of it.
+/// Values may lie outside the range by this share of its width.
 const MARGIN: f64 = 0.05;
-/// More values than this share count as some.
+/// Up to this share of the values counts as none.
 const FEW: f64 = 0.01;
-/// Where at least this share is in one half of the range, the other should have some too.
+/// If at least this share of the decoder's values is in one half of the range, the other half
+/// should have some too.
 const MANY: f64 = 0.1;
-/// Decibels that the right range brings, and chance doesn't.
+/// Gain in decibels that the right range brings and chance does not.
 const GAIN_DB: f64 = 3.0;
 
-/// What the first images tell of a range.
+/// What the first images tell about a range.
 #[derive(Debug)]
 pub(super) enum Finding {
     Fits,
-    /// It may be wrong; in words.
+    /// It may be wrong; holds the message.
     Doubtful(String),
-    /// More than half of the values lie beyond twice the range; in words.
+    /// More than half of the values lie beyond twice the range; holds the message.
     Wrong(String),
 }
 
@@ -34,11 +35,11 @@ pub(super) fn levels(images: &Tensor, [black, white]: [f64; 2]) -> Tensor {
     levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
-/// Compares the values of a decoder with the range that `key` of the adapter states. `words` say
-/// what the originals are. Reads from the device.
+/// Compares the values of a decoder with the range that `key` of the adapter states. `words`
+/// describe the originals. Reads from the device.
 ///
 /// # Shapes
-/// `images`: what the decoder made, `[B, 3, H, W]` of any float kind; `originals`: the same, uint8.
+/// `images`: the decoder's output, `[B, 3, H, W]` of any float kind; `originals`: the same, uint8.
 pub(super) fn judge(
     images: &Tensor,
     (originals, words): (&Tensor, &str),
@@ -51,7 +52,7 @@ pub(super) fn judge(
     let outside = |by: f64| share(placed.lt(-by).logical_or(&placed.gt(1.0 + by)));
     let shown = format!("{key} = {stated:?}");
     let spanned = format!("they go from {:.4} to {:.4}", number(&images.min()), number(&images.max()));
-    // Twice as wide about the same middle.
+    // Twice as wide around the same middle.
     let beyond = outside(0.5);
     if beyond > 0.5 {
         return Finding::Wrong(format!(
@@ -69,7 +70,7 @@ pub(super) fn judge(
             remedy(images, originals, stated)
         ));
     }
-    // Dark and bright values, a little apart so that what hovers about the middle is neither.
+    // Dark and bright values, with a gap between them so that values around the middle are neither.
     let halves = |values: &Tensor| [share(values.lt(0.5 - MARGIN)), share(values.gt(0.5 + MARGIN))];
     let (own, theirs) = (halves(&placed), halves(&(originals.to_kind(Kind::Float) / 255.0)));
     let empty = (0..2).find(|&half| {
@@ -85,7 +86,7 @@ pub(super) fn judge(
     ))
 }
 
-/// The usual range that fits best, with what it gives.
+/// The usual range that fits best, with its PSNR.
 fn remedy(images: &Tensor, originals: &Tensor, stated: [f64; 2]) -> String {
     let psnr = |range: [f64; 2]| {
         Psnr.measure(originals, &levels(images, range))
@@ -116,7 +117,7 @@ mod tests {
         Tensor::arange(256, (Kind::Uint8, Device::Cpu)).expand([2, 3, 5, 256], false).contiguous()
     }
 
-    /// As a decoder of that range makes them, a little off.
+    /// Output of a decoder with that range, slightly inexact.
     fn made(range: [f64; 2], shift: f64) -> Tensor {
         let [black, white] = range;
         (ramp().to_kind(Kind::Float) / 255.0 + shift) * (white - black) + black

@@ -17,27 +17,27 @@ pub struct TorchScript {
     encoder: CModule,
     decoder: CModule,
     form: Form,
-    /// What is doubtful of the decoder's range.
+    /// A note if the decoder's range is doubtful.
     range_note: Option<String>,
 }
 
-/// How the modules take images and make indices, as the first images show.
+/// How the modules take images and make indices, learned from the first images.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     /// The encoder's own indices are `[B, h·w]`, not `[B, h, w]`.
     flat: bool,
     /// Their type.
     kind: Kind,
-    /// The one number of images that they take at a time; absent where any will do.
+    /// The only number of images that they take at a time; absent if any number works.
     batch: Option<i64>,
 }
 
 impl TorchScript {
-    /// Loads the pair that `adapter`, read from the file `path`, describes. Before anything else,
-    /// images go through it in [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
+    /// Loads the pair that `adapter`, read from the file `path`, describes. Before any other use,
+    /// try it with [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
     ///
     /// # Errors
-    /// [`AdapterError`]: a value out of its range, or a file that is no TorchScript.
+    /// [`AdapterError`]: a value out of its range, or a file that is not TorchScript.
     pub fn load(adapter: Adapter, path: &Path, device: Device) -> Result<Self, AdapterError> {
         adapter.check(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -61,7 +61,7 @@ impl TorchScript {
         self.first(images, "the first images", batch_size)
     }
 
-    /// The same where there are no images: with `count` horizontal ramps from black to white.
+    /// The same without images: with `count` horizontal ramps from black to white.
     ///
     /// # Errors
     /// As [`TorchScript::try_on`].
@@ -76,13 +76,13 @@ impl TorchScript {
         self.first(&images, "a ramp from black to white", batch_size)
     }
 
-    /// See [`TorchScript::try_on`]; `words` say what the images are.
+    /// See [`TorchScript::try_on`]; `words` describe the images.
     fn first(&mut self, images: &Tensor, words: &str, batch_size: usize) -> Result<(), AdapterError> {
         let (given, full) = (images.size()[0], batch_size as i64);
         let attempt = |count: i64, batch: Option<i64>| self.attempt(&images.narrow(0, 0, count), batch);
         let tried = match attempt(given, None) {
             Ok((form, made)) => {
-                // Fewer come last.
+                // The last batch may be smaller.
                 let fixed = given == full && full > 1 && attempt(1, None).is_err();
                 Ok((Form { batch: fixed.then_some(full), ..form }, made))
             }
@@ -111,7 +111,7 @@ impl TorchScript {
         Ok(())
     }
 
-    /// What is doubtful of the decoder's range, in words.
+    /// The note, if the decoder's range is doubtful.
     #[must_use]
     pub fn range_note(&self) -> Option<&str> {
         self.range_note.as_deref()
@@ -121,8 +121,8 @@ impl TorchScript {
         AdapterError::Disagrees { path: self.path.clone(), disagreement }
     }
 
-    /// The form of the indices of these images, and what the decoder makes of them, `[B, 3, H, W]`
-    /// in its own range.
+    /// The form of these images' indices, and the decoder's output for them, `[B, 3, H, W]` in its
+    /// own range.
     fn attempt(&self, images: &Tensor, batch: Option<i64>) -> Result<(Form, Tensor), CodecError> {
         let all = filled(images, batch);
         let raw = self.raw_indices(&all)?;
@@ -178,7 +178,8 @@ impl TorchScript {
         grid
     }
 
-    /// Indices as everything above takes them, `[B, h, w]` int64 in range, from the encoder's own.
+    /// Converts the encoder's own indices to the form that callers use: `[B, h, w]`, int64, in
+    /// range.
     fn checked(&self, raw: &Tensor, images: &Tensor, form: Form) -> Result<Tensor, CodecError> {
         if raw.is_floating_point() {
             return Err(CodecError::Disagrees(format!(
@@ -212,7 +213,7 @@ impl TorchScript {
         Ok(indices)
     }
 
-    /// What the decoder makes, `[B, 3, H, W]` in its own range and kind.
+    /// The decoder's output, `[B, 3, H, W]` in its own range and kind.
     fn raw_images(&self, indices: &Tensor, form: Form) -> Result<Tensor, CodecError> {
         let own = if form.flat { indices.flatten(1, 2) } else { indices.shallow_clone() };
         let own = IValue::Tensor(own.to_kind(form.kind));
@@ -270,7 +271,8 @@ fn filled(rows: &Tensor, batch: Option<i64>) -> Tensor {
     }
 }
 
-/// What was made of `rows`, where `all` are these rows filled up. Another number stays what it is.
+/// Drops from `made` the results of the filling, when `all` are `rows` filled up. A result with
+/// another number of rows stays as it is.
 fn without_filling(made: Tensor, all: &Tensor, rows: &Tensor) -> Tensor {
     if made.size()[0] == all.size()[0] { made.narrow(0, 0, rows.size()[0]) } else { made }
 }

@@ -32,8 +32,8 @@ pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule,
 /// The codes and the decoder, in float32. The weights must not want gradients.
 ///
 /// # Shapes
-/// The module: indices as [`encoder`] makes them -> images `[B, 3, H, W]` float32, about [−1, 1] and
-/// not clamped. It raises nothing for an index that no code has, and paints the nearest code.
+/// The module: indices as [`encoder`] makes them -> images `[B, 3, H, W]` float32, about [−1, 1]
+/// and not clamped. It raises no error for an index without a code, and uses the nearest code.
 ///
 /// # Errors
 /// As [`encoder`].

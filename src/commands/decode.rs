@@ -48,7 +48,7 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
     print(&format!("{} image(s) in {}\n", pictures.written, args.out.display()))
 }
 
-/// The shards of a set of which all rows are among its first `most`.
+/// The shards of a set whose rows are all among its first `most` rows.
 fn read_whole(set: &TokenSet, most: u64) -> &[Shard] {
     let mut left = Some(most);
     let whole = set.shards.iter().take_while(|shard| {

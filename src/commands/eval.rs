@@ -74,7 +74,8 @@ fn prepare(args: &EvalArgs) -> Result<()> {
     args.pictures.as_deref().map_or(Ok(()), mark_pictures)
 }
 
-/// Marks the folder of `--pictures`; where other things lie in it, its own folders there.
+/// Marks the folder of `--pictures`; if it holds other things, marks only the command's own folders
+/// in it.
 fn mark_pictures(folder: &Path) -> Result<()> {
     let context = || format!("cannot write into {}", folder.display());
     if mark_new_output(folder).with_context(context)? {
@@ -86,7 +87,7 @@ fn mark_pictures(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Passes the first batch through a foreign pair, and says what is doubtful of it.
+/// Passes the first batch through a foreign pair, and prints what is doubtful about it.
 fn try_on(measured: &mut Measured, images: &Images, device: Device) -> Result<()> {
     let Measured::Foreign(pair) = measured else { return Ok(()) };
     let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
@@ -153,7 +154,7 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
     }
 }
 
-/// What must be known beside the figures, a sentence each.
+/// Notes that affect how the figures are read, one sentence each.
 fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<String> {
     let (files, total) = (evaluation.files, evaluation.scores.names.len());
     let [red, green, blue] = images.data.background;
@@ -233,7 +234,7 @@ fn flat(
 ) -> Map<String, Value> {
     let mut object = evaluation.figures.flat();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    // Lists where there is something to say, so that the object of most evaluations is flat.
+    // Empty lists are left out, so that the object of most evaluations is flat.
     if !evaluation.bad.is_empty() {
         put("left_out", json!(evaluation.bad));
     }

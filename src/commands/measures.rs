@@ -58,8 +58,8 @@ pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Res
     Ok(measures)
 }
 
-/// Refuses a metric that is asked for by name and that images of this (height, width) are too small
-/// for.
+/// Refuses a metric that is requested by name if images of this (height, width) are too small for
+/// it.
 pub(super) fn check_size(args: &MeasureArgs, (height, width): (i64, i64)) -> Result<()> {
     let side = height.min(width);
     let Some(metric) = args.metrics.iter().find(|metric| side < metric.least_side()) else { return Ok(()) };

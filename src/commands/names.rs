@@ -64,7 +64,7 @@ impl Names {
 /// The PNG of the image `name`, below `out`.
 pub(super) fn png_of(name: &Path, out: &Path, names: OutputNames) -> PathBuf {
     let mut target = out.join(name).into_os_string();
-    // `a.jpg` and `a.bmp` stay apart.
+    // `a.jpg` and `a.bmp` do not clash.
     let keeps = names == OutputNames::Original && name.extension().is_some_and(|it| it == "png");
     if !keeps {
         target.push(".png");
@@ -72,13 +72,13 @@ pub(super) fn png_of(name: &Path, out: &Path, names: OutputNames) -> PathBuf {
     target.into()
 }
 
-/// Whether a relative name leads to a place below the folder that it is relative to.
+/// Whether a relative name leads to a place below its base folder.
 pub(super) fn is_inside(name: &Path) -> bool {
     name.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Refuses files of which two are one. `file` says of each of `count` what it is made of, in words,
-/// and where it goes; `what` they are, as in `reconstruction`.
+/// Refuses outputs if two of them would be the same file. For each of `count`, `file` gives its
+/// source, in words, and its path; `what` names the kind of file, for instance `reconstruction`.
 pub(super) fn refuse_clashes(
     what: &str,
     count: usize,

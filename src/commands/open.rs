@@ -30,7 +30,7 @@ pub(super) struct Opened {
     pub tokenizer: Tokenizer,
     /// Absent for a model folder, which does not say.
     pub step: Option<u64>,
-    /// The figure by which it was chosen among a run's checkpoints, if it was.
+    /// The figure by which it was chosen from a run's checkpoints, if it was.
     pub chosen_by: Option<String>,
     /// Trained numbers.
     pub parameters: usize,
@@ -122,8 +122,8 @@ pub(super) fn of_model_folder(path: &Path) -> Result<Option<Tensors>> {
     Ok(Some(weights))
 }
 
-/// Builds the tokenizer of a run or a model folder and loads the weights that were asked for. They
-/// want no gradients. Says what of it no new training would be begun with.
+/// Builds the tokenizer of a run or a model folder and loads the requested weights. They want no
+/// gradients. Prints a warning about settings that no new training should begin with.
 pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Opened> {
     let build = |config: &Config, store: &nn::VarStore| {
         Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
@@ -155,14 +155,14 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     Ok(Opened { config, tokenizer, step: Some(step), chosen_by, parameters, changes, store })
 }
 
-/// Prints what no new training would be begun with.
+/// Warns of settings that no new training should begin with.
 fn note_outdated(path: &Path, config: &Config) {
     if let Err(problem) = config.quantizer.settings().check_new_training() {
         note(&format!("{}: {problem}", path.display()));
     }
 }
 
-/// What the description of an exported model folder says of how its checkpoint was chosen.
+/// How the checkpoint of an exported model folder was chosen, from its description.
 fn described_choice(folder: &Path) -> Option<String> {
     let description: Value = serde_json::from_slice(&fs::read(folder.join(DESCRIPTION)).ok()?).ok()?;
     Some(description.get("chosen_by")?.as_str()?.to_owned())

@@ -14,19 +14,19 @@ use crate::config::{Config, read_toml};
 use crate::data::{self, BadSample, Dataset, Fit, Prepare};
 use crate::evaluate::EvaluateError;
 
-/// What says how images are prepared.
+/// Where the preparation of images is defined.
 enum Recipe {
-    /// A config, also of a run or a model.
+    /// A config, possibly that of a run or a model.
     Config(Box<Config>),
-    /// Of a TorchScript pair.
+    /// The adapter of a TorchScript pair.
     Adapter(Adapter),
 }
 
 /// What became of an image.
 enum Outcome {
-    /// It was written; whether it has another size than its picture.
+    /// It was written; holds whether its size differs from the picture's.
     Written { resized: bool },
-    /// It gives no image.
+    /// It could not be used.
     Bad(BadSample),
 }
 
@@ -63,7 +63,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
 }
 
 impl Recipe {
-    /// Tells by the path what it is.
+    /// Tells from the path what it is.
     fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(Misuse(format!(
@@ -112,7 +112,7 @@ impl Recipe {
         data::Config { resize, ..data }
     }
 
-    /// Pixels to a position along each axis.
+    /// Pixels per position along each axis.
     fn downsample(&self) -> Result<u32> {
         let factor = match self {
             Self::Config(config) => config.model.downsample(&config.quantizer, config.image_size())?,
@@ -130,10 +130,10 @@ impl Recipe {
     }
 }
 
-/// The images that are prepared.
+/// The images to prepare.
 struct Originals<'a> {
     dataset: Dataset,
-    /// Their places in it.
+    /// Their places in the data set.
     places: Vec<usize>,
     args: &'a PrepareArgs,
 }
@@ -146,7 +146,7 @@ impl Originals<'_> {
         (name, file)
     }
 
-    /// Before the work: has each image a file of its own, below the folder?
+    /// Checks before the work that each image has its own file, below the folder.
     fn refuse_names(&self) -> Result<()> {
         let names = self.places.iter().map(|&place| self.dataset.name(place));
         if let Some(name) = names.into_iter().find(|name| !is_inside(Path::new(&**name))) {
@@ -156,8 +156,8 @@ impl Originals<'_> {
         refuse_clashes("original", self.places.len(), |i| self.file(self.places[i]))
     }
 
-    /// Decodes, prepares and writes the images, several at a time; in their order, what became of
-    /// each.
+    /// Decodes, prepares and writes the images, several at a time; returns what became of each, in
+    /// their order.
     fn write(&self, prepare: &Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
         let one = |&place: &usize| -> Result<Outcome> {

@@ -35,7 +35,7 @@ pub(super) struct Images {
     pub dataset: Arc<Dataset>,
     /// How they are prepared.
     pub data: data::Config,
-    /// Height and width of all of them; absent where each keeps its own.
+    /// Height and width of all of them; absent if each keeps its own.
     pub size: Option<(i64, i64)>,
     pub batch_size: usize,
     /// At most so many.
@@ -85,9 +85,10 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Meas
     }
 }
 
-/// Opens something to see that it can be, passes images of the `protocol`'s size through it, a
-/// foreign pair as many at a time as the protocol says, or looks for the reconstructions of those
-/// of `dataset` that are evaluated; says how many codes each of its codebooks has, if it has any.
+/// Checks that something can be opened and used: passes images of the `protocol`'s size through it
+/// (through a foreign pair as many at a time as the protocol says), or looks for reconstructions of
+/// the images of `dataset` that are evaluated. Returns how many codes each of its codebooks has, if
+/// it has any.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,
@@ -152,7 +153,7 @@ impl Images {
         Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
     }
 
-    /// Whether they are the validation images of `config`, as far as names and sizes tell.
+    /// Whether they are the validation images of `config`, judged by names and sizes.
     pub fn are_those_of(&self, config: &Config) -> bool {
         let Ok((_, own)) = train::validation_set(config) else { return false };
         matches!(self.dataset.fingerprint().difference(&own.fingerprint()), None | Some(Difference::Times))
@@ -169,8 +170,8 @@ impl Images {
     }
 }
 
-/// The images of `data`, or else a config's own validation images: where they are, in words, and at
-/// most how many of them are evaluated. None without either.
+/// The images of `data`, or else a config's own validation images: their location in words, and the
+/// most that are evaluated. None without either.
 pub(super) fn choose(
     data: Option<&Path>,
     pick: &PickArgs,

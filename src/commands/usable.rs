@@ -25,7 +25,7 @@ pub(super) enum Usable {
 }
 
 impl Usable {
-    /// Opens a run, a model folder or an adapter. A foreign pair is tried out first, and may want
+    /// Opens a run, a model folder or an adapter. A foreign pair is tried first, and may require
     /// `batch_size` images at a time.
     pub fn open(path: &Path, args: &ModelArgs, batch_size: Option<u32>, device: Device) -> Result<Self> {
         match subject::open(path, args, device)? {

@@ -11,8 +11,8 @@ use crate::checkpoint::write_atomic;
 use crate::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use crate::picture::Picture;
 
-/// Makes a folder for images, or takes an empty one: their names are often those of the originals,
-/// which nothing must replace.
+/// Makes a folder for images, or takes an empty one: the images often have the originals' names and
+/// must not replace them.
 pub(super) fn make_empty(out: &Path) -> Result<()> {
     let context = || format!("cannot make the folder {}", out.display());
     make_folder(out).with_context(context)?;

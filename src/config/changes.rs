@@ -1,5 +1,5 @@
-//! `changes.jsonl`: the settings that a run was given while it trained. `config.toml` keeps those that
-//! it began with.
+//! `changes.jsonl`: the settings of a run that changed while it trained. `config.toml` keeps those
+//! that it began with.
 //!
 //! ```text
 //! {"step":400,"key":"optimizer.lr","from":0.001,"to":0.0005}
@@ -35,23 +35,23 @@ const CHANGEABLE: [&str; 7] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunChange {
-    /// The steps that were done before it.
+    /// The number of steps done before it.
     pub step: u64,
     /// Dotted, from the root of the config.
     pub key: String,
-    /// The value until then.
+    /// The value before it.
     pub from: Number,
-    /// The value from then on.
+    /// The value after it.
     pub to: Number,
 }
 
-/// A value of a key that may change. JSON has no infinity: that is the text `inf`.
+/// A value of a key that may change. JSON has no infinity, so that is the text `inf`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
 pub enum Number {
-    /// Of steps.
+    /// A number of steps.
     Whole(i64),
-    /// Of all others.
+    /// All other values.
     Real(f64),
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for RunChange {
 }
 
 impl RunChange {
-    /// The changes that the file in `folder` holds, in order; none where there is no file.
+    /// The changes in the file in `folder`, in order; none if there is no file.
     ///
     /// # Errors
     /// When it cannot be read, or holds something else.
@@ -139,7 +139,7 @@ impl Config {
     /// This config with all `changes` applied, in order.
     ///
     /// # Errors
-    /// When one of them begins with another value than the config has there.
+    /// When the old value of one of them is not the config's.
     pub fn changed(&self, changes: &[RunChange]) -> Result<Self, ConfigError> {
         let mut table = table_of(self)?;
         for change in changes {
@@ -156,8 +156,8 @@ impl Config {
         config_of(table)
     }
 
-    /// This config, as a resume gives it, with the run's `changes` where `overrides` leave them alone:
-    /// in keys that none of them sets and that are as in `began`, the config that the run began with.
+    /// This config, as a resume gives it, with the run's `changes` in all keys that no override
+    /// sets and whose values are still those of `began`, the config that the run began with.
     ///
     /// # Errors
     /// As [`Config::changed`].
@@ -226,7 +226,7 @@ fn number_at(table: &Table, key: &str) -> Option<Number> {
     }
 }
 
-/// Sets a key whose table is there.
+/// Sets a key whose table exists.
 fn set(table: &mut Table, key: &str, value: Number) {
     let mut parents = names(key);
     let Some(last) = parents.pop() else { return };
@@ -301,7 +301,7 @@ mod tests {
             (config.optimizer.lr, config.optimizer.clip_norm)
         };
         assert_eq!(resumed(&["train.steps=9"]), (1e-4, 0.5));
-        // Back to where it began, which only the flag can tell.
+        // Back to the value it began with: only the flag shows that this is a change.
         assert_eq!(resumed(&["optimizer.lr = 1e-3"]), (1e-3, 0.5));
         assert_eq!(resumed(&["optimizer={lr=2e-3}"]), (2e-3, 1.0));
         // From a config file that was edited.

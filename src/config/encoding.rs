@@ -1,14 +1,14 @@
-//! Whether the bytes of a config are a text in UTF-8.
+//! Checks that the bytes of a config are UTF-8 text.
 
 use super::error::ConfigError;
 
-/// What UTF-16 begins with, in either order of bytes.
+/// The byte order marks of UTF-16.
 const UTF16_MARKS: [[u8; 2]; 2] = [[0xFF, 0xFE], [0xFE, 0xFF]];
 
-/// The text that `bytes` are; `origin` is what errors call them.
+/// `bytes` as text; errors name `origin` as their source.
 ///
 /// # Errors
-/// [`ConfigError::Encoding`] names the line and what it seems to be instead.
+/// [`ConfigError::Encoding`] names the line and the encoding that it seems to have.
 pub(super) fn text<'a>(bytes: &'a [u8], origin: &str) -> Result<&'a str, ConfigError> {
     let refused = |end: usize, found: String| {
         let line = bytes[..end].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -17,7 +17,8 @@ pub(super) fn text<'a>(bytes: &'a [u8], origin: &str) -> Result<&'a str, ConfigE
     if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
         return Err(refused(0, "UTF-16".to_owned()));
     }
-    // UTF-16 without a mark: each letter of ASCII has a zero beside it, and no text in UTF-8 has one.
+    // UTF-16 without a mark: each ASCII letter has a zero byte beside it, and text in UTF-8 has
+    // none.
     if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
         return Err(refused(zero, "UTF-16 or no text, since it has zero bytes".to_owned()));
     }
@@ -25,7 +26,7 @@ pub(super) fn text<'a>(bytes: &'a [u8], origin: &str) -> Result<&'a str, ConfigE
         let at = error.valid_up_to();
         let start = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
         let length = bytes[at..].iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len() - at);
-        // Every byte is a letter in Latin-1, and the same one in Unicode.
+        // Every byte is a character in Latin-1, with the same number in Unicode.
         let line: String = bytes[start..at + length].iter().map(|&byte| char::from(byte)).collect();
         refused(at, format!("no UTF-8, perhaps Latin-1 (`{}`)", line.trim()))
     })

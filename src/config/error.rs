@@ -11,12 +11,12 @@ pub enum ConfigError {
         /// What the system said.
         reason: String,
     },
-    /// The file is a text, but not in UTF-8.
+    /// The file is not text in UTF-8.
     #[error("{origin}:{line}: this is {found}, and TOML is UTF-8; save it as UTF-8")]
     Encoding {
         /// The file.
         origin: String,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
         /// What it seems to be.
         found: String,
@@ -26,7 +26,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         origin: String,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
         /// From 1, in characters.
         column: usize,
@@ -40,7 +40,7 @@ pub enum ConfigError {
     Changes {
         /// The file.
         origin: String,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
         /// What is wrong.
         reason: String,

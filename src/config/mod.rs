@@ -162,14 +162,14 @@ impl Config {
         Ok(step.map_err(model::ModelError::from)?)
     }
 
-    /// Refuses what no new training should begin with, though earlier runs that have it still open
-    /// and go on. Reads nothing.
+    /// Refuses settings that no new training should begin with, although earlier runs with them
+    /// still open and go on. Reads no files.
     ///
     /// # Errors
     /// As [`Config::check`].
     pub fn check_new_training(&self) -> Result<(), ResolveError> {
         self.check_best_metric()?;
-        // A quantizer that stays as it is learns nothing that could go wrong.
+        // A frozen quantizer learns nothing, so nothing can go wrong.
         if self.train.keeps_tokens() {
             return Ok(());
         }
@@ -194,7 +194,7 @@ impl Config {
         Ok(())
     }
 
-    /// What works and is not advised, or cannot do what it is there for, in a sentence each.
+    /// Settings that work but are not advised, or that cannot have their effect: one sentence each.
     ///
     /// # Errors
     /// As [`Config::check`].
@@ -283,7 +283,7 @@ impl Config {
         Ok(whole.chain(single).collect())
     }
 
-    /// What differs from `earlier` that a resumed run may not change.
+    /// The differences from `earlier` that a resumed run may not have.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.

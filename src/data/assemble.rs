@@ -162,8 +162,8 @@ fn buffer(
     HostBytes::new(&[batch_size.min(dataset.len()) as i64, 3, height, width], device)
 }
 
-/// Makes image `image` into `planes` and says whether it shows the background, or why it is bad. Of
-/// what comes from the cache that isn't known.
+/// Writes image `image` into `planes` and returns whether it shows the background, or why it is
+/// bad. For images from the cache, this is not known.
 fn load(
     dataset: &Dataset,
     kept: Option<&Kept>,

@@ -1,4 +1,4 @@
-//! The files of a data set, listed so that one of those that changed can be named later.
+//! A list of a data set's files, so that a changed one can be named later.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::Dataset;
 use super::fingerprint::MOST_FILES;
 
-/// Of zstd: the list is written at every start of a run.
+/// The zstd level; a fast one, since the list is written at every start of a run.
 const LEVEL: i32 = 3;
 
-/// The names and sizes of files: images of a folder, or archives. Of more than 100,000 only how
-/// many.
+/// The names and sizes of files: images of a folder, or archives. Above 100,000 files, only their
+/// number.
 ///
 /// As bytes it is zstd of JSON lines: `{"files":2}`, then `["cat/a.png",1234]` for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl FileList {
     }
 
     /// # Errors
-    /// When the bytes are none that [`FileList::to_bytes`] made.
+    /// When the bytes were not made by [`FileList::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> io::Result<Self> {
         let mut lines = io::BufReader::new(zstd::Decoder::new(bytes)?).lines();
         let head = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
@@ -55,7 +55,8 @@ impl FileList {
         Ok(Self { count, files: lines.map(file).collect::<io::Result<_>>()? })
     }
 
-    /// How `now` differs, with a file of each kind of difference; nothing if the lists do not tell.
+    /// How `now` differs, with a file for each kind of difference; nothing if the lists do not show
+    /// it.
     fn changes(&self, now: &FileList) -> Option<String> {
         if self.files.is_empty() || now.files.is_empty() {
             return None;
@@ -116,7 +117,7 @@ impl Kind {
 }
 
 impl Dataset {
-    /// Its files, as far as they are few enough.
+    /// Its files, if they are few enough.
     #[must_use]
     pub fn file_list(&self) -> FileList {
         let count = self.files();
@@ -125,8 +126,8 @@ impl Dataset {
         FileList { count: count as u64, files }
     }
 
-    /// What changed since its files were `earlier`, in words: files by name, or else the newest, and
-    /// how many there were and are.
+    /// What changed since its files were `earlier`, in words: changed files by name, or else the
+    /// newest file, and the numbers of files then and now.
     #[must_use]
     pub fn changes_since(&self, earlier: Option<&FileList>) -> String {
         let now = self.file_list();
@@ -140,7 +141,7 @@ impl Dataset {
         format!("{}; {}", named.unwrap_or_else(newest), counts.unwrap_or_else(unknown))
     }
 
-    /// The file that was written last. Asks for all, many at a time.
+    /// The file that was written last. Queries all files, many at a time.
     fn newest(&self) -> Option<String> {
         let written = |file: usize| Some((fs::metadata(self.file(file)).ok()?.modified().ok()?, file));
         let (_, file) = (0..self.files()).into_par_iter().filter_map(written).max()?;
@@ -207,7 +208,7 @@ mod tests {
             words.starts_with("the newest file is sub/b.png; 3 files now, and the run has no"),
             "{words}"
         );
-        // What lies in archives changed, or nothing.
+        // The content of archives changed, or nothing.
         let same = open(root).file_list();
         assert!(open(root).changes_since(Some(&same)).starts_with("the newest file is "));
         assert!(FileList::from_bytes(b"no zstd").is_err());

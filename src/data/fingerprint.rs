@@ -16,10 +16,10 @@ pub struct Fingerprint {
     /// Hash of the images' names; for archives also of the images' places and sizes.
     names: String,
     /// Hash of the files' sizes: of all archives, or of up to 100,000 files of a folder, evenly
-    /// spaced in its list. Absent in records of a pixtok that kept names only.
+    /// spaced in its list. Absent in records of versions that kept names only.
     #[serde(skip_serializing_if = "Option::is_none")]
     sizes: Option<String>,
-    /// Hash of the same files' modification times; absent likewise.
+    /// Hash of the same files' modification times; absent in the same records.
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<String>,
 }
@@ -28,9 +28,9 @@ pub struct Fingerprint {
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Recorded {
-    /// Of a pixtok that kept names only.
+    /// From versions that kept names only.
     Names(String),
-    /// By its parts.
+    /// With its parts.
     Parts {
         names: String,
         #[serde(default)]
@@ -63,7 +63,7 @@ pub enum Difference {
 }
 
 impl Fingerprint {
-    /// Takes the fingerprint of `count` files, whose metadata `meta` queries. `names` is the hash of
+    /// Takes the fingerprint of `count` files, whose metadata `meta` reads. `names` is the hash of
     /// their list.
     pub(super) fn new(
         names: String,
@@ -83,15 +83,15 @@ impl Fingerprint {
         Self { names, sizes: Some(hex(sizes)), times: Some(hex(times)) }
     }
 
-    /// A hash (blake3, hexadecimal) of the images' names and of their files' sizes, whenever they
-    /// were written. It is the same wherever the images lie.
+    /// A hash (blake3, hexadecimal) of the images' names and their files' sizes. It does not depend
+    /// on modification times or on where the images lie.
     #[must_use]
     pub fn of_images(&self) -> String {
         let sizes = self.sizes.as_deref().unwrap_or_default();
         blake3::hash(format!("{}\n{sizes}", self.names).as_bytes()).to_hex().to_string()
     }
 
-    /// The hash of the files' sizes; nothing in a record without it.
+    /// The hash of the files' sizes; `None` for a record without it.
     pub(super) fn sizes(self) -> Option<String> {
         self.sizes
     }

@@ -27,7 +27,7 @@ pub const EXTENSIONS: [&str; 16] = [
 pub struct ImageFolder {
     root: PathBuf,
     index: Index,
-    /// Those that are links themselves.
+    /// The images that are links.
     links: Index,
     labels: Vec<String>,
     notes: Vec<String>,
@@ -36,7 +36,7 @@ pub struct ImageFolder {
 impl ImageFolder {
     /// Lists the images in `root` and its subfolders, by their endings ([`EXTENSIONS`]). Follows
     /// symbolic links. Skips hidden files, and folders that are hidden, hold thumbnails or deleted
-    /// files, or were written by pixtok; `root` itself may be any. Reads no file.
+    /// files, or were written by pixtok; these rules do not apply to `root` itself. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(dataset.labels(), ["cat", "project"]);
         let [note] = dataset.notes() else { panic!("{:?}", dataset.notes()) };
         assert!(note.starts_with("3 folders that pixtok wrote are passed over in "), "{note}");
-        // Given by itself it is read, and so is what lies in it and has no mark of its own.
+        // When given directly it is read, with all folders in it that are not marked themselves.
         for (given, expected) in [("old", "samples/step-000001.png"), ("link", "cat/a.png")] {
             assert_eq!(names(&ImageFolder::open(&root.path().join(given), Split::All).unwrap()), [expected]);
         }

@@ -36,8 +36,8 @@ pub struct Batch {
     /// Their classes, B of them: positions in [`Dataset::labels`], none for an image outside every class
     /// folder, or without a class in its tar.
     pub labels: Vec<Option<usize>>,
-    /// How many of them have pixels that show the background; of an evaluation alone, which keeps
-    /// no images in a cache.
+    /// How many of them have pixels that show the background; known only in an evaluation, which
+    /// caches no images.
     pub transparent: usize,
     /// Where to go on after this batch.
     pub cursor: Cursor,

@@ -120,7 +120,7 @@ impl OmittedFiles {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
     }
 
-    /// Counts a folder that pixtok wrote; `path` is relative to where the walk began.
+    /// Counts a folder that pixtok wrote; `path` is relative to the start of the walk.
     pub(super) fn output(&mut self, path: &Path) {
         self.outputs.add(1, || path.display().to_string());
     }

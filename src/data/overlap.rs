@@ -1,11 +1,11 @@
-//! Whether two data sets have files in common, whatever they are called in each.
+//! Whether two data sets have files in common, under any names.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::Dataset;
 
-/// The images of a data set whose files are another's too.
+/// The images of a data set whose files also belong to another set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
     /// How many.
@@ -15,8 +15,8 @@ pub struct Overlap {
 }
 
 impl Dataset {
-    /// Which of its images lie in files of `other`: real paths are compared, so a link is the file
-    /// that it leads to. An archive counts with all its images.
+    /// Its images that lie in files of `other`. Real paths are compared, so a link counts as its
+    /// target, and an archive counts with all its images.
     #[must_use]
     pub fn overlap(&self, other: &Dataset) -> Option<Overlap> {
         let mut places = Places::default();
@@ -30,13 +30,13 @@ impl Dataset {
     }
 }
 
-/// The real folders of those that files lie in.
+/// The real paths of the folders that hold the files.
 #[derive(Default)]
 struct Places(HashMap<PathBuf, Option<PathBuf>>);
 
 impl Places {
-    /// Where a file of `set` really lies; nothing for a link that leads nowhere. The system is asked
-    /// for links and folders alone, not for each file.
+    /// The real path of a file of `set`; nothing for a broken link. Only links and folders need a
+    /// system call, not each file.
     fn real(&mut self, set: &Dataset, file: usize) -> Option<PathBuf> {
         let path = set.file(file);
         if set.may_be_link(file) {

@@ -82,8 +82,8 @@ fn too_few(assembler: &mut Assembler) -> DataError {
     }
 }
 
-/// The place in a data set of `total` images of the `k`-th of `images`, at most as many, that are
-/// spread evenly over it.
+/// The place in a data set of `total` images of the `k`-th of `images` images (at most `total`)
+/// that are spread evenly over it.
 pub(super) fn spread(k: usize, images: usize, total: usize) -> usize {
     (k as u128 * total as u128 / images as u128) as usize
 }

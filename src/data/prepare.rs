@@ -1,5 +1,5 @@
-//! From a picture to an image of the model's size, with no random choice: what an export, a
-//! reconstruction and prepared originals have in common.
+//! From a picture to an image of the model's size, with no random choice: the step that exports,
+//! reconstructions and prepared originals share.
 
 use super::samples::Encoded;
 use super::transform::Transform;
@@ -17,7 +17,7 @@ pub enum Fit {
         /// Pixels.
         factor: u32,
     },
-    /// All of it but its borders: at its own scale, cut at the centre to multiples of `factor`.
+    /// All of it except its borders: at its own scale, cut at the centre to multiples of `factor`.
     Cut {
         /// Pixels.
         factor: u32,
@@ -45,7 +45,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The same with its pixels interleaved.
+    /// The same with interleaved pixels.
     #[must_use]
     pub fn to_picture(&self) -> Picture {
         let (height, width) = (self.size.height as usize, self.size.width as usize);
@@ -74,7 +74,7 @@ impl Prepare {
     /// Decodes and prepares one picture.
     ///
     /// # Errors
-    /// Why it gives no image, in words.
+    /// A message that says why it gives no image.
     pub fn image(&self, encoded: &Encoded) -> Result<Prepared, String> {
         let picture = match encoded {
             Encoded::File(path) => read(path, &self.decode),
@@ -87,7 +87,7 @@ impl Prepare {
     /// Prepares a picture that was decoded as the config says.
     ///
     /// # Errors
-    /// Why it gives no image, in words.
+    /// A message that says why it gives no image.
     pub fn picture(&self, picture: &Picture) -> Result<Prepared, String> {
         let transform = match self.fit {
             Fit::Centre => self.centre.clone(),

@@ -70,7 +70,7 @@ pub struct Dataset {
     /// Notes on what is passed over next to shards.
     beside: Vec<String>,
     kept: Option<Kept>,
-    /// Asked for once, since each file is a request on a network disk.
+    /// Computed once, since each file costs a request on a network disk.
     stated: OnceLock<(Fingerprint, Vec<u64>)>,
 }
 
@@ -144,7 +144,7 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The places of the images that an evaluation of at most `max_images` takes: spread evenly, in
+    /// The places of the images that an evaluation of at most `max_images` takes: evenly spread, in
     /// order.
     pub fn evaluated(&self, max_images: Option<usize>) -> impl ExactSizeIterator<Item = usize> + use<> {
         let total = self.len();
@@ -221,7 +221,7 @@ impl Dataset {
         self.stated().0.clone()
     }
 
-    /// The fingerprint, and the sizes of the files that it asks for.
+    /// The fingerprint, and the sizes of the files that it queries.
     pub(super) fn stated(&self) -> &(Fingerprint, Vec<u64>) {
         self.stated.get_or_init(|| {
             let names = match &self.source {
@@ -239,7 +239,7 @@ impl Dataset {
         })
     }
 
-    /// The number of its files: of images in a folder, of tars or Parquet files.
+    /// The number of its files: images in a folder, or tars or Parquet files.
     pub(super) fn files(&self) -> usize {
         match &self.source {
             Source::Folder(folder) => folder.len(),
@@ -248,7 +248,7 @@ impl Dataset {
         }
     }
 
-    /// Where one of them lies.
+    /// The path of one of them.
     pub(super) fn file(&self, file: usize) -> PathBuf {
         match &self.source {
             Source::Folder(folder) => folder.path(file),
@@ -257,7 +257,7 @@ impl Dataset {
         }
     }
 
-    /// Whether it may be a link itself.
+    /// Whether the file itself may be a link.
     pub(super) fn may_be_link(&self, file: usize) -> bool {
         match &self.source {
             Source::Folder(folder) => folder.is_link(file),
@@ -265,7 +265,7 @@ impl Dataset {
         }
     }
 
-    /// What it is called, whatever folder it lies in.
+    /// Its name, independent of where the data set lies.
     pub(super) fn file_name(&self, file: usize) -> String {
         if let Source::Folder(folder) = &self.source {
             return folder.name(file).into_owned();

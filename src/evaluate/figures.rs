@@ -91,7 +91,7 @@ impl Figures {
         self.push("bits_per_token_zstd", figures.bits_per_token_zstd);
     }
 
-    /// Adds those of `other`.
+    /// Adds the figures and lists of `other`.
     pub(super) fn extend(&mut self, other: Self) {
         self.figures.extend(other.figures);
         self.lists.extend(other.lists);

@@ -55,7 +55,7 @@ impl Metric {
         }
     }
 
-    /// The least height and width of images, in pixels, that it can be had of.
+    /// The least height and width of images, in pixels, that it can be computed for.
     #[must_use]
     pub fn least_side(self) -> i64 {
         definition(self.name()).map_or(1, |known| known.least_side)

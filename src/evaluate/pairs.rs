@@ -40,8 +40,8 @@ fn stem(name: &str) -> String {
     Path::new(name).with_extension("").to_string_lossy().into_owned()
 }
 
-/// The name without its image endings: prepared, `a.jpg` is `a.jpg.png`, and decoded from tokens
-/// `a.png`.
+/// The name without its image endings: `a.jpg` becomes `a.jpg.png` when prepared, and `a.png` when
+/// decoded from tokens.
 fn bare(name: &str) -> String {
     let mut name = name;
     while let Some((rest, ending)) = name.rsplit_once('.')
@@ -80,7 +80,7 @@ impl Reconstructions {
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
         let needed: HashSet<String> =
             originals.evaluated(max_images).map(|i| originals.name(i).into_owned()).collect();
-        // The others take part, so that none of these gets the file of another.
+        // The other originals take part too, so that none of the needed ones gets another's file.
         let mut wanted: Vec<String> = (0..originals.len()).map(|i| originals.name(i).into_owned()).collect();
         let mut by_original = HashMap::with_capacity(wanted.len());
         let mut ways = WAYS;
@@ -268,7 +268,7 @@ impl Pairs {
     }
 }
 
-/// A picture that is kept while others are decoded.
+/// The picture, moved out of its decoding buffer so that it can be kept while others are decoded.
 fn released(decoded: Decoded) -> (Picture, Traits) {
     let traits = decoded.traits();
     (decoded.release(), traits)
@@ -277,7 +277,7 @@ fn released(decoded: Decoded) -> (Picture, Traits) {
 /// A name, and its picture or why there is none.
 type NamedResult = (String, Result<(Picture, Traits), String>);
 
-/// What was decoded, what was not, and how many pictures show the background.
+/// The decoded pictures, the failures, and how many pictures show the background.
 fn apart(decoded: Vec<NamedResult>) -> (Vec<(String, Picture)>, Vec<BadSample>, usize) {
     let (mut good, mut bad, mut transparent) = (vec![], vec![], 0);
     for (name, picture) in decoded {
@@ -393,7 +393,7 @@ mod tests {
         write(recons.join("a.bmp"), 7, 5);
         let found = Reconstructions::find(&recons, &dataset, Some(2)).unwrap();
         assert_eq!((found.of("a.jpg").unwrap(), found.unused()), (&*recons.join("a.bmp"), 0));
-        // The file of one that is left out is nobody else's.
+        // The file of an original that is not evaluated goes to no other original.
         fs::rename(recons.join("a.bmp"), recons.join("a.jpg.png")).unwrap();
         assert!(Reconstructions::find(&recons, &dataset, Some(2)).is_err());
         fs::remove_file(recons.join("a.jpg.png")).unwrap();

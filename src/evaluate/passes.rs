@@ -40,7 +40,7 @@ pub struct Passed {
     pub files: Files,
 }
 
-/// What must be known of the files that were compared, as numbers of them.
+/// Counts of the compared files with properties that the notes mention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Files {
     /// Originals with pixels that show the background.

@@ -14,10 +14,10 @@ use super::scores::Column;
 use crate::metrics::{Absent, definition};
 
 impl Scores {
-    /// What [`Scores::to_csv`] wrote.
+    /// Reads what [`Scores::to_csv`] wrote.
     ///
     /// # Errors
-    /// When it is no such table.
+    /// When it is not such a table.
     pub fn from_csv(bytes: &[u8]) -> Result<Self, csv::Error> {
         let damaged =
             |what: &str| Error::new(ErrorKind::InvalidData, format!("{what} is no value of an image"));

@@ -55,7 +55,7 @@ impl Scores {
         }
     }
 
-    /// The mean of each column, with its bootstrap interval where that is wanted.
+    /// The mean of each column, with its bootstrap interval if requested.
     #[must_use]
     pub fn means(&self, intervals: bool) -> Figures {
         let mut figures = Figures::default();
@@ -71,7 +71,7 @@ impl Scores {
         figures
     }
 
-    /// The rows of these images alone.
+    /// The rows of only these images.
     #[must_use]
     pub fn only(&self, names: &HashSet<String>) -> Self {
         let kept: Vec<usize> =

@@ -10,8 +10,8 @@ use super::manifest::{self, FileEntry, MANIFEST};
 use super::place::{hash_into, hash_of};
 use crate::tokens::{Shard, TokenSet};
 
-/// Reads the files of these shards of a set and compares them with its manifest: in words what
-/// differs, if anything does. Nothing is said of a set without a manifest.
+/// Reads the files of these shards of a set and compares them with its manifest. Returns a message
+/// if any differ; none for a set without a manifest.
 #[must_use]
 pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
     let entries = match manifest::listed(&set.folder) {
@@ -24,7 +24,7 @@ pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
     let mut changed: Vec<String> = vec![];
     for shard in shards {
         let listed = entries.get(shard.place.number as usize).map_or(&[][..], |entry| &entry.files);
-        // Names are the format's: the manifest may be anybody's.
+        // Names come from the format, since anybody may have edited the manifest.
         for name in format.files(shard.place, &layout) {
             let listed = listed.iter().find(|file| file.name == name);
             let same = listed.is_some_and(|listed| files.has(listed, *shard));
@@ -49,12 +49,12 @@ pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
 struct Files<'a> {
     folder: &'a Path,
     views: u64,
-    /// Of folders of single files: the numbers and names of all, by number.
+    /// For folders of single files: the numbers and names of all files, by number.
     numbered: HashMap<String, Vec<(u64, OsString)>>,
 }
 
 impl Files<'_> {
-    /// Whether what the manifest lists of a shard is there.
+    /// Whether the files that the manifest lists for a shard are unchanged.
     fn has(&mut self, listed: &FileEntry, shard: Shard) -> bool {
         let found = if listed.name.ends_with('/') {
             self.hash_of_numbered(&listed.name, shard)
@@ -64,7 +64,7 @@ impl Files<'_> {
         found.is_ok_and(|found| found == (listed.bytes, listed.blake3.clone()))
     }
 
-    /// Bytes and hash of those files of a folder that are a shard's, one for each image.
+    /// Bytes and hash of the files in a folder that belong to a shard, one for each image.
     fn hash_of_numbered(&mut self, name: &str, shard: Shard) -> Result<(u64, String), ExportError> {
         let folder = self.folder.join(name);
         let all = self.numbered.entry(name.to_owned()).or_insert_with(|| numbered(&folder));

@@ -72,10 +72,10 @@ pub(super) struct Meta {
     pub key: String,
     pub label: Option<i64>,
     pub text: Option<String>,
-    /// As the format has it.
+    /// In the format's form.
     pub json: Option<Carried>,
     pub altered: Altered,
-    /// Whether fields in it have other names in the format.
+    /// Whether the format renamed fields in it.
     pub moved: bool,
     pub width: u32,
     pub height: u32,

@@ -10,26 +10,27 @@ use super::{ExportError, Part};
 use crate::data::{SampleSet, digest};
 use crate::tokens::{SideFiles, TokenSet};
 
-/// Where a job's description has the number of samples in the whole input. It is for words only:
-/// that the list is the same, its hash tells.
+/// The key of a job's description that holds the number of samples in the whole input. It is for
+/// messages only: the hash decides whether the list is the same.
 pub(super) const SAMPLES: &str = "samples";
-/// New keys that are named.
+/// How many new keys a message names.
 const SHOWN: usize = 3;
 
 /// How the list of images changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ListChange {
-    /// Of a finished set, whose keys can be compared.
+    /// For a finished set, whose keys can be compared.
     Known { before: u64, now: u64, gone: u64, new: u64, examples: Vec<String> },
-    /// Of a part of it, in which nothing changed.
+    /// For a part in which nothing changed.
     Elsewhere { images: u64 },
-    /// Of an unfinished one: how many images there were, unless an older version began it, and are.
+    /// For an unfinished set: the number of images before, unless an older version began it, and
+    /// now.
     Counted { before: Option<u64>, now: u64 },
 }
 
 impl ListChange {
-    /// Between the job of `folder`, which counted `samples`, and `images`, of which it is to take
-    /// `part`. In memory are some 40 bytes for each key.
+    /// The change between the job of `folder`, which counted `samples`, and `images`, of which it
+    /// takes `part`. Needs about 40 bytes of memory for each key.
     ///
     /// # Errors
     /// When the set or the input cannot be read.
@@ -59,7 +60,7 @@ impl ListChange {
         Ok(Self::Known { before, now, gone, new, examples })
     }
 
-    /// In words, with what to do.
+    /// The change in words, with the remedy.
     pub fn words(&self) -> (String, &'static str) {
         let restore = "choose another --out, or restore the list to go on with that one";
         match self {
@@ -93,7 +94,7 @@ impl ListChange {
             ),
             Self::Counted { before: Some(before), now } if before == now => (
                 format!(
-                    "the list of images changed: {now} before and now, but not with the same names, or not with the same beside them"
+                    "the list of images changed: {now} before and now, but the names or the captions, labels and metadata differ"
                 ),
                 restore,
             ),

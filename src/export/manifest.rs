@@ -34,7 +34,7 @@ pub(super) struct Entry {
     /// Samples met while it was made that gave no image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
-    /// What of its images did not come along as it was.
+    /// What changed in its images' data.
     #[serde(default, skip_serializing_if = "Remarks::are_none")]
     pub remarks: Remarks,
 }
@@ -63,7 +63,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Entry>, ExportError> {
     parse(&text, &path)
 }
 
-/// The lines that are there whole; none where there is no manifest. Changes nothing.
+/// The complete lines; none if there is no manifest. Changes nothing.
 pub(super) fn listed(folder: &Path) -> Result<Option<Vec<Entry>>, ExportError> {
     let path = folder.join(MANIFEST);
     if !path.exists() {

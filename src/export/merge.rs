@@ -1,4 +1,5 @@
-//! One set out of several: of the parts of a job, for readers that need one index, or of whole sets.
+//! One set from several: from the parts of a job, for readers that need one index, or from whole
+//! sets.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,12 +15,12 @@ use crate::data::digest;
 use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 
 /// Joins the sets of one job's parts, or whole sets, into the new set `folder`: their rows in the
-/// order given, in shards of `shard_rows` rows (all in one when absent). `partial` lets parts of a
-/// division be missing.
+/// order given, in shards of `shard_rows` rows (all in one when absent). `partial` allows missing
+/// parts.
 ///
 /// # Errors
 /// When a part is missing, when parts and whole sets are mixed, when two sets have a key in common
-/// or do not agree in what their numbers mean; says in what.
+/// or when their numbers do not mean the same; names the difference.
 pub fn merge(
     sets: &[TokenSet],
     folder: &Path,
@@ -44,7 +45,7 @@ pub fn merge(
     copy(rows, output, first.sidecar.dtype, shard_rows, skipped?.concat())
 }
 
-/// Refuses two rows of one key, before any is copied.
+/// Refuses two rows with the same key, before any is copied.
 fn refuse_clash(sets: &[TokenSet], remedy: &'static str) -> Result<(), ExportError> {
     let mut keys = HashMap::new();
     for (i, set) in sets.iter().enumerate() {

@@ -6,10 +6,10 @@
 //!
 //! `part` decides which share of the input a process takes, `keys` checks that no two images have
 //! the same key, `feed` makes batches, `job` turns them into shards, `output` keeps the folder and
-//! its manifest, `remarks` counts what did not come along as it was, `verify` reads back and
-//! compares, `merge` joins the parts of a job or whole sets, `origin` tells which may be joined,
-//! `list` how the images of a resumed job changed, and `altered` notices files that differ from the
-//! manifest.
+//! its manifest, `remarks` counts what was changed in the images' data, `verify` reads back and
+//! compares, `merge` joins the parts of a job or whole sets, `origin` decides which may be joined,
+//! `list` tells how the images of a resumed job changed, and `altered` notices files that differ
+//! from the manifest.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.

@@ -1,27 +1,27 @@
-//! Which sets may become one, and what the joined set says of where its images came from.
+//! Which sets may become one, and what the joined set states about the source of its images.
 
 use super::{ExportError, Part};
 use crate::tokens::{Sidecar, Source, TokenSet, TokensError};
 
-/// Missing parts that an error names.
+/// How many missing parts an error names.
 const SHOWN: usize = 4;
 
 /// Where the images of a joined set came from.
 pub(super) struct Origin {
-    /// Of the joined set.
+    /// The source of the joined set.
     pub source: Source,
-    /// Of each set, where whole sets were joined.
+    /// The source of each set, if whole sets were joined.
     pub sources: Vec<Source>,
-    /// What to do where two of the sets have an image of one key.
+    /// What to do if two of the sets have an image with the same key.
     pub remedy: &'static str,
 }
 
 impl Origin {
-    /// Of `sets`, which are every part of one division, whole sets, or with `partial` some parts of
-    /// one division.
+    /// The origin of `sets`: every part of one division, whole sets, or with `partial` some parts
+    /// of one division.
     ///
     /// # Errors
-    /// When they are not; says what is missing or too much, and in what two of them differ.
+    /// When they are anything else; says what is missing or superfluous, or how two of them differ.
     pub fn of(sets: &[TokenSet], partial: bool) -> Result<Self, ExportError> {
         let Some((first, others)) = sets.split_first() else {
             return Err(refused("nothing to merge; give the folders of parts or of sets".into()));
@@ -57,7 +57,7 @@ fn refused(words: String) -> ExportError {
     ExportError::Output(words)
 }
 
-/// What whole sets become together; one by itself stays what it is.
+/// The origin of joined whole sets; a single set keeps its own.
 fn of_whole(sets: &[TokenSet], first: &Source) -> Origin {
     let each = |set: &TokenSet| match set.sidecar.sources.as_slice() {
         [] => vec![set.sidecar.source.clone()],
@@ -85,7 +85,7 @@ fn of_whole(sets: &[TokenSet], first: &Source) -> Origin {
     Origin { source, sources, remedy }
 }
 
-/// The parts of one input that the sets are; none where all of them are whole.
+/// The parts of one input that the sets hold; none if all sets are whole.
 fn parts(sets: &[TokenSet]) -> Result<Vec<Part>, ExportError> {
     let (mut parts, mut whole) = (vec![], None);
     for set in sets {
@@ -117,7 +117,7 @@ fn parts(sets: &[TokenSet]) -> Result<Vec<Part>, ExportError> {
     }
 }
 
-/// Refuses parts of different divisions, and a part that comes twice.
+/// Refuses parts of different divisions, and a part that is given twice.
 fn refuse_overlap(sets: &[TokenSet], parts: &[Part]) -> Result<(), ExportError> {
     for (i, own) in parts.iter().enumerate() {
         let unlike = |earlier: &Part| earlier.count != own.count || earlier.index == own.index;
@@ -135,7 +135,7 @@ fn refuse_overlap(sets: &[TokenSet], parts: &[Part]) -> Result<(), ExportError> 
     Ok(())
 }
 
-/// Refuses a division of which a part is missing, unless that is wanted. Whether all are there.
+/// Refuses a division with a missing part, unless `partial`. Returns whether all parts are there.
 fn refuse_missing(parts: &[Part], partial: bool) -> Result<bool, ExportError> {
     let count = parts[0].count;
     let missing = count as usize - parts.len();

@@ -3,9 +3,9 @@
 //! ```text
 //! OUT/
 //!   .lock              held by the process that writes
-//!   .pixtok-output     marks the folder as no place to look for images
+//!   .pixtok-output     marks the folder, so that searches for images skip it
 //!   job.json           all that decides what the files hold; another job does not get in
-//!                      (of mds this and the sidecar are called otherwise: see `SideFiles`)
+//!                      (in mds sets this and the sidecar have other names: see `SideFiles`)
 //!   manifest.jsonl     the finished shards
 //!   .shard-00003.tmp/  the files of the shard at hand, moved out when they are whole
 //!   …                  the files of finished shards
@@ -53,7 +53,7 @@ pub struct Finished {
     pub bytes: u64,
     /// Bytes of all ids under zstd, shard by shard.
     pub zstd_bytes: u64,
-    /// What of the images did not come along as it was, in words; the sidecar has it too.
+    /// What was changed in the images' data, in words; also in the sidecar.
     pub remarks: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl Output {
     ///
     /// # Errors
     /// When it holds something else; says what, or how the jobs and their images differ. When files
-    /// of finished shards are not there.
+    /// of finished shards are missing.
     pub fn open(
         folder: &Path,
         job: &Value,
@@ -79,7 +79,7 @@ impl Output {
         let new = SideFiles::of(sidecar.format);
         let names = SideFiles::in_folder(folder).unwrap_or(new);
         let (mut job, earlier) = (job.clone(), earlier_job(folder, names)?);
-        // Of a job that came to nothing only its description is there, perhaps under another name.
+        // A job that wrote no shard left only its description, perhaps under another name.
         let names = if begun { names } else { new };
         name_map(&mut job, &mut sidecar, names);
         match earlier {
@@ -143,14 +143,14 @@ impl Output {
         Ok(Some(self.summary(Sidecar::read(&self.folder)?)))
     }
 
-    /// What the user should know of the job that was begun here before.
+    /// What the user should know about the job that was begun here before.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// Has the job's description say how many samples the whole input has, so that a later change of
-    /// the list can be told by how many.
+    /// Records in the job's description how many samples the whole input has, so that a message can
+    /// later say how many changed.
     ///
     /// # Errors
     /// When the description cannot be read or written.
@@ -297,7 +297,7 @@ impl Output {
         Finished { sidecar, bytes, zstd_bytes, remarks: self.remarks() }
     }
 
-    /// What of the images in the finished shards did not come along as it was, in words.
+    /// What was changed in the data of the images in finished shards, in words.
     fn remarks(&self) -> Vec<String> {
         let mut all = Remarks::default();
         self.entries.iter().for_each(|entry| all.append(&entry.remarks));

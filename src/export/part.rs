@@ -37,7 +37,7 @@ impl Part {
         digest(key) % u128::from(self.count) == u128::from(self.index)
     }
 
-    /// Whether a key can belong to both, parts of whatever divisions.
+    /// Whether a key can belong to both parts, of the same or different divisions.
     pub(super) fn overlaps(self, other: Self) -> bool {
         let (mut common, mut rest) = (self.count, other.count);
         while rest != 0 {

@@ -1,11 +1,10 @@
-//! What of the images did not come along as it was: counted while they are encoded, said at the
-//! end.
+//! What was changed in the images' data: counted while they are encoded, reported at the end.
 
 use serde::{Deserialize, Serialize};
 
 use super::feed::Meta;
 
-/// How many there are of something, and one of them.
+/// How often something occurs, and one example.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noticed {
     count: u64,
@@ -26,16 +25,16 @@ impl Noticed {
     }
 }
 
-/// Of the images of a shard, or of all.
+/// The counts of a shard, or of all images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Remarks {
-    /// Numbers in JSON that are not finite.
+    /// Non-finite numbers in JSON.
     #[serde(default, skip_serializing_if = "Noticed::is_none")]
     non_finite: Noticed,
     /// Captions of further columns.
     #[serde(default, skip_serializing_if = "Noticed::is_none")]
     captions: Noticed,
-    /// Images whose JSON had fields of the format's name.
+    /// Images whose JSON had a field with a name that the format uses itself.
     #[serde(default, skip_serializing_if = "Noticed::is_none")]
     moved: Noticed,
 }
@@ -45,14 +44,14 @@ impl Remarks {
         *self == Self::default()
     }
 
-    /// Adds what there is to say of an image.
+    /// Adds the counts of an image.
     pub(super) fn add(&mut self, meta: &Meta) {
         self.non_finite.add(meta.altered.non_finite, &meta.key);
         self.captions.add(meta.altered.captions, &meta.key);
         self.moved.add(meta.moved.into(), &meta.key);
     }
 
-    /// With those of another shard after it.
+    /// Adds the counts of a later shard.
     pub(super) fn append(&mut self, other: &Remarks) {
         let pairs = [
             (&mut self.non_finite, &other.non_finite),

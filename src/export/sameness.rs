@@ -1,5 +1,5 @@
-//! `job.json` (of mds `job.pixtok`): all that decides what an export's files hold, and whether two
-//! jobs are one.
+//! `job.json` (`job.pixtok` for mds): everything that determines an export's files, and whether two
+//! jobs are the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,7 +55,7 @@ pub(super) fn earlier_job(folder: &Path, names: &SideFiles) -> Result<Option<Val
     }
 }
 
-/// Refuses `folder`'s job if it differs from the one at hand; `images` are those of an encode.
+/// Refuses `folder`'s job if it differs from the present one; `images` are those of an encode.
 /// Returns what the user should know.
 pub(super) fn refuse_another(
     folder: &Path,
@@ -96,13 +96,13 @@ pub(super) fn refuse_another(
     )))
 }
 
-/// Refuses images of other sizes than those that `folder`'s job began with: the hashes then and now.
-/// A note where the sizes then are not known.
+/// Refuses images of other sizes than those that `folder`'s job began with; takes the hashes then
+/// and now. Returns a note if the earlier sizes are not known.
 fn check_sizes(folder: &Path, [then, now]: [Option<Value>; 2]) -> Result<Option<String>, ExportError> {
     match (then, now) {
         (Some(then), Some(now)) if then != now => Err(ExportError::Output(format!(
-            "the images have the names that they had when the job in {} began, and some have other sizes, so the set would be of two \
-             kinds; restore them, or choose another --out",
+            "the images have the names that they had when the job in {} began, and some have other sizes, so the set would mix two \
+             versions; restore them, or choose another --out",
             folder.display()
         ))),
         (None, Some(Value::String(_))) => Ok(Some(format!(
@@ -128,7 +128,7 @@ pub(super) fn write_job(
     Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
 }
 
-/// Calls the vocabulary's map, if there is one, as it is called in this folder.
+/// Gives the vocabulary's map, if there is one, the name that it has in this folder.
 pub(super) fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles) {
     if let StatedVocabulary::Map { map, .. } = &mut sidecar.vocabulary {
         names.map.clone_into(map);
@@ -136,7 +136,7 @@ pub(super) fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles
     }
 }
 
-/// Removes what describes a job that came to nothing, where a new one has other names for it.
+/// Removes the description of a job that wrote no shard, if the new job uses other file names.
 pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), ExportError> {
     let Some(old) = SideFiles::in_folder(folder).filter(|old| *old != new) else { return Ok(()) };
     for name in [old.job, old.map] {
@@ -163,7 +163,7 @@ mod tests {
         let message = check(Some("a"), Some("b")).unwrap_err().to_string();
         assert!(message.contains("in out began, and some have other sizes"), "{message}");
         assert!(check(None, Some("a")).unwrap().unwrap().contains("sizes were not compared"));
-        // Where the list holds the sizes: archives.
+        // Archives: the list holds the sizes.
         assert_eq!(check_sizes(Path::new("out"), [None, Some(Value::Null)]).unwrap(), None);
     }
 

@@ -137,13 +137,13 @@ impl Logger {
         self.terminal.update(step, shown.iter().copied());
     }
 
-    /// Shows what is under way before the first step, where the bar is, no more often than steps
+    /// Shows in the place of the bar what happens before the first step, no more often than steps
     /// are shown.
     pub fn status(&mut self, text: &str) {
         self.terminal.status(text);
     }
 
-    /// The time left is reckoned from here on.
+    /// Starts the clock for the time left.
     pub fn begin_steps(&mut self) {
         self.terminal.begin_steps();
     }

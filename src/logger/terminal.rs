@@ -15,7 +15,7 @@ pub(super) struct Terminal {
     total_steps: u64,
     start_step: u64,
     step: u64,
-    /// When the steps did, or the run.
+    /// When the steps began, or the run.
     begun: Instant,
     /// The newest value under each label, in the order in which the labels first came.
     shown: Vec<(String, f64)>,
@@ -69,8 +69,8 @@ impl Terminal {
         }
     }
 
-    /// Says what is under way before the first step, if nothing was drawn for as long as between
-    /// two steps' lines.
+    /// Shows what happens before the first step, unless something was drawn too recently (within
+    /// the interval between two steps' lines).
     pub(super) fn status(&mut self, text: &str) {
         if self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
             return;
@@ -82,7 +82,7 @@ impl Terminal {
         }
     }
 
-    /// Starts the clock of the time left; the first step will be drawn.
+    /// Starts the clock for the time left; the first step will be drawn.
     pub(super) fn begin_steps(&mut self) {
         (self.begun, self.drawn) = (Instant::now(), None);
     }

@@ -14,12 +14,12 @@ pub enum Better {
     Neither,
 }
 
-/// What a figure is taken over.
+/// Over what a figure is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// Each image by itself: it is a mean over images, and can be taken over some of them.
+    /// Each image by itself: the figure is a mean over images, and can be taken over some of them.
     Images,
-    /// All images of an evaluation together: of other images it is another figure.
+    /// All images of an evaluation together: over other images it is a different figure.
     Set,
     /// No images in particular: counts, sizes, speeds.
     Neither,
@@ -32,9 +32,9 @@ pub struct Definition {
     pub name: &'static str,
     /// What ranks.
     pub better: Better,
-    /// What it is taken over.
+    /// Over what it is taken.
     pub over: Over,
-    /// The least height and width of images, in pixels, that it can be had of.
+    /// The least height and width of images, in pixels, that it can be computed for.
     pub least_side: i64,
     /// Digits after the point that mean something.
     pub digits: usize,

@@ -6,14 +6,14 @@ use tch::{Device, Tensor};
 
 use super::{Absent, ImageMetric};
 
-/// Scales of the score, each half the one before, rounded up.
+/// Number of scales; each is half as large as the one before, rounded up.
 const SCALES: u32 = 6;
-/// The crate, like the C++ that the authors published, leaves out every scale after one with a side
-/// under 8 pixels, and multiplies what is left with the weights of other scales and channels
-/// (libjxl#4491). So the last scale but one must have 8 pixels a side.
+/// The crate, like the authors' C++, leaves out every scale after one with a side under 8 pixels,
+/// and multiplies the remaining terms by the weights of other scales and channels (libjxl#4491). So
+/// the last scale but one must have 8 pixels a side.
 pub(super) const LEAST_SIDE: i64 = (7 << (SCALES - 2)) + 1;
 
-/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU, of images of 113 pixels a side and more:
+/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU, for images of at least 113 pixels a side:
 /// 100 for a perfect copy, no lower bound.
 #[derive(Debug, Clone, Copy)]
 pub struct Ssimulacra2;
@@ -90,7 +90,7 @@ mod tests {
         );
     }
 
-    /// What it was before images under 113 pixels were refused: the crate's own.
+    /// The crate's own score, with no limit on the size.
     #[test]
     fn large_images_have_the_score_that_they_always_had() {
         for side in [113, 128, 288] {
@@ -109,7 +109,7 @@ mod tests {
             let absent = score(pair(height, width, 4)).unwrap_err();
             assert_eq!(absent.0, "images under 113 px a side", "{height}×{width}");
         }
-        // The sixth scale is there as soon as the fifth has 8 pixels.
+        // The sixth scale exists once the fifth has 8 pixels a side.
         assert_eq!((0..4).fold(LEAST_SIDE, |side, _| (side + 1) / 2), 8);
         assert_eq!((0..4).fold(LEAST_SIDE - 1, |side, _| (side + 1) / 2), 7);
     }

@@ -252,7 +252,7 @@ impl Config {
         self.plan(quantizer, image_size).map(|_| ())
     }
 
-    /// Pixels to a position of the latent grid along each axis.
+    /// Pixels per position of the latent grid, along each axis.
     ///
     /// # Errors
     /// As [`Config::check`].

@@ -83,7 +83,7 @@ impl Config {
         self.lr * self.schedule.factor(step.saturating_sub(start), steps.saturating_sub(start))
     }
 
-    /// In words, when the warm-up keeps the rate of a run of `steps` far from [`Config::lr`].
+    /// A warning if the warm-up keeps the rate of a run of `steps` far from [`Config::lr`].
     #[must_use]
     pub fn warmup_advice(&self, steps: u64) -> Option<String> {
         self.schedule.warmup_advice(self.lr, steps)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OptimError;
 
-/// At about how many steps of a long warm-up its curve is looked at.
+/// About how many steps of a long warm-up are sampled.
 const PEAK_SAMPLES: u64 = 10_000;
 
 /// A schedule; its factor multiplies `optimizer.lr`. Every kind starts with a linear warm-up, whose factor
@@ -84,7 +84,7 @@ impl Schedule {
         warmup.min(1.0) * curve
     }
 
-    /// The largest factor of a run of `steps`.
+    /// The largest factor in a run of `steps`.
     fn peak(&self, steps: u64) -> f64 {
         // Every curve falls or stays level after the warm-up.
         let last = self.warmup_steps().min(steps.saturating_sub(1));
@@ -93,8 +93,8 @@ impl Schedule {
         sampled.fold(0.0, f64::max)
     }
 
-    /// In words, when the warm-up lasts as long as a run of `steps`, or so long that the rate stays
-    /// under half of its peak.
+    /// A warning if the warm-up lasts as long as a run of `steps`, or so long that the rate stays
+    /// under half of the configured one.
     pub(super) fn warmup_advice(&self, lr: f64, steps: u64) -> Option<String> {
         let (warmup, peak) = (self.warmup_steps(), self.peak(steps));
         (warmup > 1 && (warmup >= steps || peak < 0.5)).then(|| {
@@ -163,7 +163,8 @@ mod tests {
         for part in ["warmup_steps is 50", "40 steps", "reaches 22 %", "(2.225e-4)"] {
             assert!(words.contains(part), "{part:?} is missing in: {words}");
         }
-        // As long as the run, or so nearly that the cosine is far down when it ends.
+        // As long as the run, or nearly, so that the cosine has already fallen far when the warm-up
+        // ends.
         assert!(advice(&cosine, 50).unwrap().contains("reaches 27 %"));
         assert!(advice(&cosine, 80).is_some() && advice(&cosine, 150).is_none());
         let constant = Schedule::Constant { warmup_steps: 50 };

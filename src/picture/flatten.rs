@@ -29,8 +29,8 @@ pub(super) fn flatten(image: DynamicImage, background: [u8; 3]) -> (Picture, boo
     }
 }
 
-/// Composites `rgba`, with `mix(value, alpha, channel)` for each value; and tells whether an alpha
-/// is below `full`.
+/// Composites `rgba`, with `mix(value, alpha, channel)` for each value; also returns whether an
+/// alpha is below `full`.
 fn composite<T: Copy + PartialEq>(
     width: u32,
     height: u32,

@@ -83,7 +83,7 @@ pub struct Decoded {
     _permit: Permit,
 }
 
-/// What a picture's file says beyond its pixels.
+/// Properties of a picture's file besides its pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traits {
     /// Whether a pixel shows the background.
@@ -98,7 +98,7 @@ impl Decoded {
         Self { picture, traits, _permit: permit }
     }
 
-    /// What its file says beyond its pixels.
+    /// Properties of its file besides its pixels.
     #[must_use]
     pub fn traits(&self) -> Traits {
         self.traits

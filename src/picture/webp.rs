@@ -51,10 +51,10 @@ pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureErro
     Ok(Cow::Owned(bytes))
 }
 
-/// Whether its first picture loses detail.
+/// Whether its first picture is lossy.
 pub(super) fn is_lossy(bytes: &[u8]) -> bool {
     let chunks = chunks(bytes);
-    // A frame of an animation has chunks of its own, behind 16 bytes.
+    // A frame of an animation has its own chunks, after 16 bytes.
     let inner = chunks.iter().find(|chunk| chunk.kind == *b"ANMF").and_then(|chunk| chunk.data.get(16..));
     let frame = inner.map(|inner| self::chunks(&[&[0; 12][..], inner].concat()).iter().any(is_vp8));
     frame.unwrap_or_else(|| chunks.iter().any(is_vp8))

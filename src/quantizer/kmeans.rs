@@ -27,8 +27,9 @@ pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
 }
 
 /// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a
-/// hundredth of their spread. `placed` puts means where codes can be (on the unit sphere, or where
-/// they are). Nothing, if `going_on`, which is asked before each iteration, says no.
+/// hundredth of their spread. `placed` moves means to valid positions for codes (onto the unit
+/// sphere), or leaves them where they are. Returns `None` if `going_on`, which is asked before each
+/// iteration, says no.
 ///
 /// # Shapes
 /// `vectors [N, D]` -> means `[K, D]`, counts `[K]`.
@@ -52,7 +53,7 @@ pub fn kmeans(
     lloyd(vectors, placed(means), iterations, budget, placed, going_on)
 }
 
-/// `iterations` of assignment and mean, from given means; nothing, if `going_on` says no before one
+/// `iterations` of assignment and mean, from given means; `None` if `going_on` says no before one
 /// of them.
 ///
 /// # Shapes

@@ -117,7 +117,7 @@ impl CodebookShape {
 pub enum StartOutcome {
     /// Done.
     Whole,
-    /// Told to stop; what it changed so far is of no use.
+    /// Told to stop; its partial changes are of no use.
     Stopped,
 }
 
@@ -154,9 +154,9 @@ pub trait Quantizer: Debug + Send {
         None
     }
 
-    /// Once, before step 0: k-means and the like, on latents of enough batches from a pass without
-    /// gradient. Asks `going_on` between its iterations and ends early when that says no: its
-    /// variables may then have changed in part.
+    /// Once, before step 0: k-means and the like, on the latents of enough batches from a pass
+    /// without gradient. Asks `going_on` between iterations and ends early if that says no; some of
+    /// its variables may then have changed.
     ///
     /// # Shapes
     /// `z`: `[B, C, h, w]`.
@@ -205,8 +205,8 @@ pub trait Quantizer: Debug + Send {
         None
     }
 
-    /// What to try when the codebook collapses in a training whose steps have `vectors` latent
-    /// positions each, for the warning.
+    /// The remedy in the warning about a collapsed codebook, for a training with `vectors` latent
+    /// positions a step.
     fn collapse_remedy(&self, vectors: i64) -> String;
 }
 

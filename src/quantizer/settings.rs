@@ -94,8 +94,8 @@ pub trait Settings {
         vec![]
     }
 
-    /// Refuses what no new training should begin with. Earlier runs that have it still open, go on
-    /// and decode.
+    /// Refuses settings that no new training should begin with. Earlier runs with them still open,
+    /// go on and decode.
     ///
     /// # Errors
     /// Names the setting, what is wrong with it and the remedy.
@@ -103,8 +103,8 @@ pub trait Settings {
         Ok(())
     }
 
-    /// What works and is not advised in a training whose steps have `vectors` latent positions
-    /// each, in a sentence each.
+    /// Settings that work but are not advised for a training with `vectors` latent positions a
+    /// step: one sentence each.
     fn advice(&self, _vectors: i64) -> Vec<String> {
         self.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
     }

@@ -9,7 +9,7 @@ use crate::metrics::{Better, DEFINITIONS, Definition};
 /// A figure that at least one arm has.
 pub(super) struct Column {
     pub definition: &'static Definition,
-    /// Whether it is of each evaluation's own images, which differ: then it ranks nothing.
+    /// Whether it is over each evaluation's own images, which differ: then it ranks nothing.
     pub of_own_images: bool,
     /// One per arm.
     pub cells: Vec<Option<Cell>>,

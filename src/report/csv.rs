@@ -6,8 +6,8 @@ use super::{Comparison, Run};
 use crate::metrics::DEFINITIONS;
 
 /// One row per run: arm, series, seed, every figure that occurs in the order of the definitions,
-/// why it failed, the images that it left out with their reasons, the figures of those that are of
-/// its own images alone, and notes. What is absent is empty; numbers have all their digits.
+/// why it failed, the images that it left out with the reasons, the names of its figures that are
+/// over its own images only, and notes. What is absent is empty; numbers have all their digits.
 ///
 /// # Errors
 /// When a row cannot be written.

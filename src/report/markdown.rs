@@ -64,7 +64,7 @@ fn table(comparison: &Comparison, columns: &[&Column]) -> String {
     text
 }
 
-/// A sign after a name, if there is one.
+/// A mark after a name, if there is one.
 fn sign_after(sign: &str) -> String {
     if sign.is_empty() { String::new() } else { format!(" {sign}") }
 }
@@ -186,7 +186,7 @@ mod tests {
         for part in [
             "| arm | parameters | rfid ↓ † |\n",
             "| b | 250,123 | 2.00 |\n",
-            "\n† is of each evaluation's own images",
+            "\n† is over each evaluation's own images",
             "## Left out\n\n- b, seed 0: \\_c\\_.png: its reconstruction: broken PNG\n",
             "## Notes\n\n- b, seed 0: it is \\*green\\*\n",
         ] {

@@ -26,8 +26,8 @@ pub struct Comparison {
     pub base_config: String,
     /// In the order of the sweep.
     pub arms: Vec<Arm>,
-    /// Figures of whole sets that are of each evaluation's own images, which differ. They are
-    /// marked and rank nothing.
+    /// Figures of whole sets, if the evaluations' own images differ. They are marked and rank
+    /// nothing.
     #[serde(default)]
     pub of_own_images: Vec<String>,
 }
@@ -59,14 +59,14 @@ pub struct Run {
     /// Relative to the comparison's folder, or as the sweep gives it.
     pub path: String,
     /// The flat object of `pixtok eval --json`; empty when the run failed. Means over images are
-    /// over those that all evaluations have.
+    /// taken over the images that all evaluations have.
     pub figures: Map<String, Value>,
     /// Why there are no figures.
     pub failure: Option<String>,
     /// Images that its evaluation left out.
     #[serde(default)]
     pub left_out: Vec<BadSample>,
-    /// What must be known beside its figures, a sentence each.
+    /// Notes on its figures, one sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
 }

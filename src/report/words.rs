@@ -19,17 +19,17 @@ pub(super) fn failures(comparison: &Comparison) -> Vec<Failure<'_>> {
         .collect()
 }
 
-/// What stands at the head of a column of [`Comparison::of_own_images`].
+/// The mark at the head of a column of [`Comparison::of_own_images`].
 pub(super) const OWN_MARK: &str = "†";
 
 /// What [`OWN_MARK`] means.
 pub(super) const OWN_MEANING: &str =
-    "† is of each evaluation's own images, which differ by those that are left out, and ranks nothing.";
+    "† is over each evaluation's own images, which differ because some were left out; it ranks nothing.";
 
-/// Something that is said of one or several runs.
+/// A statement about one or several runs.
 #[derive(Debug, PartialEq)]
 pub(super) struct Said {
-    /// `a, seed 0; b`; empty when it is so for every run that was evaluated.
+    /// `a, seed 0; b`; empty when it holds for every run that was evaluated.
     pub of: String,
     pub text: String,
 }
@@ -48,7 +48,7 @@ pub(super) fn left_out(comparison: &Comparison) -> Vec<Said> {
     })
 }
 
-/// The notes of the runs, each once for all that have it.
+/// The notes of the runs, each once for all runs that have it.
 pub(super) fn notes(comparison: &Comparison) -> Vec<Said> {
     said(comparison, |run| run.notes.clone())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::data::Carried;
 
-/// What else is said of an image: nothing in it is rounded or in another order.
+/// An image's other fields: nothing in them is rounded or reordered.
 const SAID: &str = r#"{"a":[1,null,123456789012345678901234567890],"z":{"é":1.50,"b":-0}}"#;
 
 /// 5×7 grids laid out in every way, in both types; the first two are plain grids.

@@ -1,9 +1,9 @@
 //! jsonl: `tokens.jsonl`, a JSON object a line, with key, h, w, width, height, tokens, then label, text and json where an
 //! image has them.
 //!
-//! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then `added_tokens.json` maps every
-//! name to its id, for a Hugging Face tokenizer. `features.json` has the types of all fields, for `datasets`, which guesses
-//! them from the first rows else.
+//! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then
+//! `added_tokens.json` maps every name to its id, for a Hugging Face tokenizer. `features.json` has
+//! the types of all fields, for `datasets`, which otherwise guesses them from the first rows.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ impl Format for Jsonl {
     }
 }
 
-/// The fields of a line as `datasets.Features.from_dict` takes them.
+/// The fields of a line in the form that `datasets.Features.from_dict` takes.
 fn features(layout: &Layout) -> Vec<u8> {
     let value = |dtype: &str| json!({ "dtype": dtype, "_type": "Value" });
     let tokens = match &layout.names {

@@ -23,7 +23,7 @@ impl Dtype {
         if ids < 65_500 { Self::U16 } else { Self::I32 }
     }
 
-    /// The type for a vocabulary of `size` ids: that of OLMo-core, but for its 8 bits.
+    /// The type for a vocabulary of `size` ids: as in OLMo-core, but never 8 bits.
     #[must_use]
     pub fn for_vocabulary(size: u64) -> Self {
         if size <= 1 << 16 { Self::U16 } else { Self::I32 }

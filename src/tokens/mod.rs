@@ -109,24 +109,24 @@ pub trait Format: Sync {
         Ok(())
     }
 
-    /// Gives fields of an image's JSON other names where the format has its own; whether there were
-    /// such fields.
+    /// Renames fields of an image's JSON whose names the format uses itself; returns whether there
+    /// were any.
     fn make_room(&self, _json: &mut Carried) -> bool {
         false
     }
 
-    /// What whoever reads the finished set in `folder` with the format's usual reader should know of
-    /// its name.
+    /// What users of the format's usual reader should know about the name of the finished set in
+    /// `folder`.
     fn advice(&self, _folder: &Path, _layout: &Layout) -> Option<String> {
         None
     }
 
-    /// The number type for ids below `ids`, of a vocabulary of `vocab_size` where that is given.
+    /// The number type for ids below `ids`, of a vocabulary of `vocab_size` if given.
     fn dtype(&self, ids: u64, _vocab_size: Option<u64>) -> Dtype {
         Dtype::for_ids(ids)
     }
 
-    /// Whether ids may have any number type that holds them, where one is asked for.
+    /// Whether a user may choose any number type that holds the ids.
     fn takes_any_dtype(&self) -> bool {
         false
     }

@@ -1,9 +1,9 @@
 //! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion `keys.jsonl`; and on request
 //! `tokens.index`.
 //!
-//! Ids are u16 or u32, little endian, without header. Nothing in the file says which, so where the
-//! vocabulary's size is given the type follows it, as OLMo-core's does. The index has a u64 for each row: how many ids there are up to the
-//! row's end (datatrove's document ends, counted in tokens).
+//! Ids are u16 or u32, little endian, without header. The file does not say which, so the type
+//! follows the vocabulary's size if that is given, as in OLMo-core. The index has a u64 for each
+//! row: the number of ids up to the row's end (datatrove's document ends, counted in tokens).
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, T
 /// A bare stream of ids: `tokens.bin`.
 pub struct Raw;
 
-/// What a user of OLMo-core has to set, where that would read the stream of a vocabulary of `ids`
-/// ids in another type: it takes the smallest of uint8, uint16 and uint32 that holds them.
+/// What a user of OLMo-core has to set if it would read the stream of a vocabulary of `ids` ids as
+/// another type: it takes the smallest of uint8, uint16 and uint32 that holds them.
 #[must_use]
 pub fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
     let theirs = match ids {

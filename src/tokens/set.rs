@@ -49,7 +49,8 @@ impl TokenSet {
         parts.into_iter().map(Self::open).collect()
     }
 
-    /// As [`TokenSet::find`], but of a divided job the parts that are finished, whichever they are.
+    /// As [`TokenSet::find`], but takes the finished parts of a divided job even if others are
+    /// missing.
     ///
     /// # Errors
     /// As [`TokenSet::find`], and when no part is finished.
@@ -128,7 +129,7 @@ fn part_folders(path: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// The parts of a divided job below `path`, in order: all that there are to be, each finished.
+/// The parts of a divided job below `path`, in order. All of them must be there and finished.
 fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
     let parts = part_folders(path);
     for (i, part) in (0..).zip(&parts) {

@@ -1,33 +1,34 @@
-//! The small files of a set that say what it is, by their names.
+//! The names of the small files that describe a set.
 
 use std::path::Path;
 
 use super::FormatKind;
 use super::sidecar::SIDECAR;
 
-/// How they are called in a set's folder.
+/// Their names in a set's folder.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SideFiles {
-    /// What the numbers are.
+    /// States what the numbers mean.
     pub sidecar: &'static str,
     /// The vocabulary's map.
     pub map: &'static str,
-    /// The job that made the set, or is to go on with it.
+    /// The job that made the set, or that will continue it.
     pub job: &'static str,
 }
 
 const JSON: SideFiles = SideFiles { sidecar: SIDECAR, map: "vocab-map.json", job: "job.json" };
-/// The same content, where a reader takes every file that ends in `.json` for its own.
+/// Names for the same content, for readers that take every `.json` file for their own.
 const PLAIN: SideFiles = SideFiles { sidecar: "tokens.pixtok", map: "vocab-map.pixtok", job: "job.pixtok" };
 
 impl SideFiles {
-    /// Of a new set. MosaicML's `merge_index` takes each file that ends in `.json` for an index.
+    /// The names for a new set. MosaicML's `merge_index` takes each file that ends in `.json` for
+    /// an index.
     #[must_use]
     pub fn of(format: FormatKind) -> &'static SideFiles {
         if format == FormatKind::Mds { &PLAIN } else { &JSON }
     }
 
-    /// Of the set or job in `folder`, if there is one: sets of older versions all have the first
+    /// The names in `folder`, if it holds a set or job: sets of older versions all have the `.json`
     /// names.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Option<&'static SideFiles> {
@@ -36,19 +37,19 @@ impl SideFiles {
             .find(|names| folder.join(names.sidecar).is_file() || folder.join(names.job).is_file())
     }
 
-    /// Of the finished set in `folder`, if there is one.
+    /// The names in `folder`, if it holds a finished set.
     #[must_use]
     pub fn of_finished(folder: &Path) -> Option<&'static SideFiles> {
         [&JSON, &PLAIN].into_iter().find(|names| folder.join(names.sidecar).is_file())
     }
 
-    /// Whether it is the name of one.
+    /// Whether `name` is one of these names.
     #[must_use]
     pub fn have(name: &str) -> bool {
         [&JSON, &PLAIN].iter().any(|names| [names.sidecar, names.map, names.job].contains(&name))
     }
 
-    /// Whether it is the name of a map.
+    /// Whether `name` is that of a map.
     #[must_use]
     pub fn is_map(name: &str) -> bool {
         [JSON.map, PLAIN.map].contains(&name)

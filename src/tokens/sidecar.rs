@@ -1,5 +1,5 @@
-//! `tokens.json` (of mds `tokens.pixtok`): what the numbers in a set's files are. It is written
-//! last, so a set that has one is whole.
+//! `tokens.json` (`tokens.pixtok` in mds sets): what the numbers in a set's files mean. It is
+//! written last, so a set that has one is whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub struct Sidecar {
     pub document_index: bool,
     /// The images.
     pub source: Source,
-    /// Those of each set, where whole sets were joined.
+    /// The sources of each set, if whole sets were joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
     /// Rows of each shard, in order.

@@ -112,11 +112,11 @@ pub struct Preprocessing {
 /// Where the images came from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
-    /// `folder`, `webdataset`, `parquet` or `list`; `sets` where whole sets were joined.
+    /// `folder`, `webdataset`, `parquet` or `list`; `sets` if whole sets were joined.
     pub kind: String,
-    /// As it was given; of joined sets all of theirs.
+    /// As it was given; for joined sets, all their paths.
     pub path: String,
-    /// Of the list of files; of joined sets, of all their hashes.
+    /// Hash of the list of files; for joined sets, of all their hashes.
     pub blake3: String,
     /// Which part of it, as `i/n`; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +136,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// What is missing, in words, where not all parts of a division were joined.
+    /// What is missing, in words, if not all parts of a division were joined.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
         let of = self.parts.first()?.split_once('/').map_or("?", |(_, of)| of);

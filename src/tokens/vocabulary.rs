@@ -24,8 +24,7 @@ enum Placement {
     Map { ids: Vec<u32>, code_of: HashMap<u32, u32> },
 }
 
-/// A [`Vocabulary`] as a sidecar states it. Two are equal whatever the files of their maps are
-/// called.
+/// A [`Vocabulary`] as a sidecar states it. Equality ignores the names of map files.
 #[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum StatedVocabulary {

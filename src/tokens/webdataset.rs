@@ -1,9 +1,10 @@
 //! webdataset: `tokens-000003.tar`, for webdataset and `datasets`.
 //!
-//! A USTAR archive of files with mode 0644 and no time or owner, so that its bytes depend on the rows alone. A row's members
-//! follow each other: `KEY.tokens.npy`, an array of the row's shape; `KEY.json`, what came with the image, with key, h, w,
-//! width and height in an object `pixtok` of its own (an image's own `pixtok` is `pixtok_original` there); `KEY.txt`, the
-//! caption; `KEY.cls`, the label; the last two where there are such. Two blocks of zeros end the archive.
+//! A USTAR archive of files with mode 0644 and no time or owner, so that its bytes depend on the
+//! rows alone. A row's members follow each other: `KEY.tokens.npy`, an array of the row's shape;
+//! `KEY.json`, what came with the image, with key, h, w, width and height in an object `pixtok` of
+//! its own (an image's own `pixtok` is `pixtok_original` there); `KEY.txt`, the caption; `KEY.cls`,
+//! the label; the last two if the image has them. Two blocks of zeros end the archive.
 //!
 //! A key ends at the first dot of its last part, as readers see it. Keys are names in the archive, so they cannot be absolute
 //! or lead out of where it is unpacked.
@@ -25,7 +26,7 @@ const BLOCK: usize = 512;
 
 /// Our field of a row's JSON; all others are the image's own.
 const OURS: &str = "pixtok";
-/// What is added to the name of an image's own field of that name, as often as it takes.
+/// Added to the name of an image's own field `pixtok`, repeatedly if the new name is taken.
 const ORIGINAL: &str = "_original";
 
 fn file(place: Place) -> String {

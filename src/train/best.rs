@@ -1,4 +1,4 @@
-//! The best checkpoint, and whether its figure is of the images that the run now validates on.
+//! The best checkpoint, and whether its figure belongs to the images that the run now validates on.
 
 use std::fs;
 
@@ -11,38 +11,39 @@ use crate::data::{self, Difference, Fingerprint};
 use crate::evaluate;
 use crate::logger::METRICS_FILE;
 
-/// In a log row: from its step on the figures under `val/` are of other images. Always 1.
+/// In a log row: from this step on, the figures under `val/` are over other images. Always 1.
 pub const IMAGES_CHANGED: &str = "val/images_changed";
 
 /// The settings of a run's evaluations.
 #[derive(Debug, Clone)]
 pub struct Validation {
-    /// Of the images.
+    /// Settings of the images.
     pub data: data::Config,
-    /// Of the evaluations.
+    /// Settings of the evaluations.
     pub eval: evaluate::Config,
-    /// Images of the validation set.
+    /// Number of images in the validation set.
     pub total: usize,
 }
 
-/// What a resumed run evaluates on are not the images that it evaluated before.
+/// A resumed run evaluates on other images than before.
 #[derive(Debug)]
 pub struct OtherImages {
     /// What the user should know.
     pub words: String,
-    /// What the record of the best checkpoint is to say of its images, if it lacks that.
+    /// The images to add to the record of the best checkpoint, if it lacks them.
     of_best: Option<ValidationImages>,
 }
 
 impl Validation {
-    /// The images of an evaluation, as the record of the best checkpoint has them.
+    /// The images of an evaluation, in the form that the record of the best checkpoint uses.
     pub(super) fn images(&self, fingerprint: &Fingerprint) -> ValidationImages {
         let max_images = self.eval.bound().filter(|&max| max < self.total).unwrap_or(0);
         ValidationImages { blake3: Some(fingerprint.of_images()), max_images }
     }
 
-    /// Whether the run in `folder`, which goes on from the checkpoint `saved` with these settings and
-    /// images of this `fingerprint`, evaluated on other images before, by its settings `then`.
+    /// Whether the run in `folder` evaluated on other images before. It goes on from the checkpoint
+    /// `saved` with these settings and with images of this `fingerprint`; `data` and `eval` are its
+    /// earlier settings.
     ///
     /// # Errors
     /// When the record of the best checkpoint cannot be read.
@@ -102,7 +103,7 @@ impl Trainer {
         self.parts.run.folder().is_best(self.candidate(value, &images)).unwrap_or(true)
     }
 
-    /// Records the checkpoint of this step as the best if these figures, its own, beat the best so far.
+    /// Records the checkpoint of this step as the best if its `figures` beat the best so far.
     pub(super) fn offer_best(&self, figures: &evaluate::Figures) -> Result<(), Error> {
         let Some(value) = self.ranked(figures) else { return Ok(()) };
         let images = self.validation_images();
@@ -125,14 +126,15 @@ impl Trainer {
         self.parts.validation().images(&self.state.circumstances.val_data)
     }
 
-    /// Says that a resumed run evaluates on other images than before: here, and once in its logs.
+    /// Reports that a resumed run evaluates on other images than before: on the terminal, and once
+    /// in its logs.
     pub(super) fn note_other_images(&mut self, other: OtherImages) -> Result<(), TrainError> {
         let step = self.state.step;
         self.logger.note(&other.words);
         if let Some(images) = other.of_best {
             self.parts.run.note_images_of_best(images)?;
         }
-        // A run that was stopped before its next evaluation is told again.
+        // A run that stopped before its next evaluation prints the note again.
         if !logged(self.parts.run.folder(), step) {
             let row = self.logger.log(step, &[(IMAGES_CHANGED.to_owned(), 1.0)]);
             self.warn_of(row);
@@ -176,8 +178,8 @@ mod tests {
         Validation { data, eval: evaluate::Config { max_images, ..evaluate::Config::default() }, total: 5 }
     }
 
-    /// What a run says that evaluated on the images "a" in the folder `val`, with this record of its
-    /// best checkpoint.
+    /// The message of a run that evaluated on the images "a" in the folder `val`, with this record
+    /// of its best checkpoint.
     fn said(record: &str, now: &Validation, fingerprint: &Fingerprint) -> Option<OtherImages> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("best.json"), record).unwrap();

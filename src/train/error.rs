@@ -36,15 +36,15 @@ pub enum TrainError {
         step: u64,
         /// One of the weights.
         name: String,
-        /// Whether they train beside the model: the discriminator's.
+        /// Whether it belongs to the discriminator, which trains beside the model.
         of_companion: bool,
     },
-    /// One of the errors about numbers that are not finite, with the way to go on.
+    /// An error about non-finite numbers, with a way to go on.
     #[error("{}; {remedy}", chain(.cause))]
     Diverged {
         /// What happened.
         cause: Box<TrainError>,
-        /// From which checkpoint, with what.
+        /// From which checkpoint to go on, with which settings.
         remedy: String,
     },
     /// More unreadable images than `data.max_bad_fraction` allows.

@@ -1,4 +1,4 @@
-//! The list of the training files that a run keeps, so that a refused resume can name one that changed.
+//! The list of training files that a run keeps, so that a refused resume can name a changed one.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,8 @@ pub(super) fn keep(run: &Path, images: &Dataset) -> Result<(), TrainError> {
 }
 
 impl StateError {
-    /// The same; of training images that changed it says what did since the run listed its files.
+    /// The same error; for changed training images, it adds what changed since the run listed its
+    /// files.
     #[must_use]
     pub fn with_changes(self, run: &Path, images: &Dataset) -> Self {
         let Self::Data { folder, what } = self else { return self };

@@ -85,8 +85,8 @@ pub struct Config {
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints are kept, besides the best.
     pub keep_checkpoints: usize,
-    /// By which figure of the evaluation a checkpoint is best: that of the raw weights, also where
-    /// averages are kept.
+    /// The evaluation's figure that decides which checkpoint is best: that of the raw weights, even
+    /// if averages are kept.
     pub best_metric: BestMetric,
     /// When to warn of a collapsing codebook.
     pub collapse: Collapse,

@@ -39,7 +39,7 @@ pub struct Parts {
     pub run: RunWriter,
     /// Where an existing run resumes from.
     pub resumed: Option<Resumed>,
-    /// Settings of its images and evaluations until now, if it was there before.
+    /// The earlier settings of its images and evaluations, if the run existed before.
     pub before: Option<(data::Config, evaluate::Config)>,
     /// The counters of a run that has not begun, with this process's circumstances.
     pub state: State,
@@ -47,7 +47,7 @@ pub struct Parts {
     pub accept_inexact: bool,
     /// Save at step 0: what the run starts from is nowhere else in its folder.
     pub save_first: bool,
-    /// Those that end a training.
+    /// The signals that end a training.
     pub signals: Signals,
 }
 

@@ -1,4 +1,4 @@
-//! What to do when the numbers of a training are no longer finite.
+//! What to do when a training's numbers are no longer finite.
 
 use super::trainer::Trainer;
 use super::{Outcome, TrainError};
@@ -7,11 +7,11 @@ use crate::codec::CodecError;
 use crate::evaluate::EvaluateError;
 use crate::optim;
 
-/// What happened, as far as the way to go on depends on it.
+/// The facts about the failure that decide how to go on.
 struct Divergence {
     /// Checkpoints from this step on hold the weights that led to it.
     bad_from: u64,
-    /// Whether it is the discriminator's.
+    /// Whether it is in the discriminator.
     of_companion: bool,
 }
 
@@ -19,8 +19,8 @@ impl Trainer {
     /// Trains to the last step, or until a signal.
     ///
     /// # Errors
-    /// See [`TrainError`]; whatever was saved before stays. A checkpoint whose weights give a loss that
-    /// is not finite is set aside, so that a resume goes on from the one before.
+    /// See [`TrainError`]; everything saved before stays. A checkpoint whose weights give a loss
+    /// that is not finite is set aside, so that a resume goes on from the previous one.
     pub fn run(mut self) -> Result<Outcome, TrainError> {
         self.train().map_err(|error| match self.divergence(&error) {
             Some(divergence) => {
@@ -45,7 +45,7 @@ impl Trainer {
         }
     }
 
-    /// In words from which checkpoint the run can go on, and with which settings.
+    /// A message with the checkpoint and the settings to go on from.
     fn remedy(&self, divergence: &Divergence) -> String {
         let run = self.parts.run.folder();
         let path = run.path().display();
@@ -88,7 +88,7 @@ impl Trainer {
     }
 }
 
-/// Flags that set half the learning rate, no more than the default, and clip where nothing was clipped.
+/// Flags that halve the learning rate, to at most the default, and turn on clipping if it was off.
 fn gentler(optimizer: &optim::Config, prefix: &str) -> String {
     let usual = optim::Config::default();
     let mut sets = format!(" --set {prefix}optimizer.lr={:?}", (optimizer.lr / 2.0).min(usual.lr));

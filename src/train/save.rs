@@ -9,8 +9,8 @@ use super::trainer::Trainer;
 use crate::evaluate;
 
 impl Trainer {
-    /// Saves; a failure ends the training only when this was the last chance to save. Weights that
-    /// are not finite are never saved, and always end it.
+    /// Saves; a failure ends the training only when this was the last chance to save. Non-finite
+    /// weights are never saved, and always end the training.
     pub(super) fn save(
         &mut self,
         figures: Option<evaluate::Figures>,

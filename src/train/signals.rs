@@ -1,4 +1,4 @@
-//! Signals that end a training: finish the step, save, leave. Ctrl-C and SIGTERM; SIGHUP, of a
+//! Signals that end a training: finish the step, save, leave. Ctrl-C and SIGTERM; SIGHUP, from a
 //! terminal that closes; SIGUSR1, which Slurm's `--signal` sends before the time is over.
 //!
 //! A second Ctrl-C or SIGTERM ends the process at once. SIGHUP and SIGUSR1 never do: a closed
@@ -40,7 +40,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The number of the signal that came; of several, of SIGINT or SIGTERM.
+    /// The number of the signal that came; if there were several, SIGINT or SIGTERM wins.
     #[must_use]
     pub fn came(&self) -> Option<i32> {
         let number = |came: &AtomicUsize| i32::try_from(came.load(Ordering::Relaxed)).ok();
@@ -48,15 +48,15 @@ impl Signals {
     }
 }
 
-/// Those that this process does not ignore.
+/// The signals that this process does not ignore.
 fn heard(signals: &[i32]) -> impl Iterator<Item = i32> {
-    // Only Linux tells.
+    // Only Linux has this file.
     let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
     signals.iter().copied().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
 }
 
-/// The signals that whoever started a process had it ignore, as nohup does with SIGHUP: of its
-/// `status`, signal n as bit n − 1.
+/// The signals that a process ignores since its start (nohup does this with SIGHUP), read from its
+/// `status`: signal n is bit n − 1.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

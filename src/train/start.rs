@@ -12,7 +12,7 @@ use crate::quantizer::{QuantizerError, StartOutcome};
 use crate::seed::Seed;
 use crate::torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
-/// Where the latents come from, and who may end the wait for them.
+/// The source of the latents, with the signals that may end the wait for them.
 pub(super) struct Source<'a> {
     pub dataset: &'a Arc<Dataset>,
     pub data: &'a crate::data::Config,
@@ -23,10 +23,10 @@ pub(super) struct Source<'a> {
     pub signals: &'a Signals,
 }
 
-/// What became of the quantizer's start.
+/// The outcome of the quantizer's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// This quantizer has none, or it is over.
+    /// This quantizer needs no start, or has already had it.
     NotWanted,
     /// The codes lie where the latents are.
     Done,
@@ -34,8 +34,8 @@ pub(super) enum Start {
     Stopped,
 }
 
-/// Gives the quantizer the latents of as many first training batches as it wants, of one epoch at
-/// most, from a pass without gradient. The training then begins with the same batches.
+/// Gives the quantizer the latents of the first training batches, as many as it wants but at most
+/// one epoch, from a pass without gradient. The training then begins with the same batches.
 pub(super) fn start_quantizer(
     objective: &mut dyn Objective,
     source: &Source,
@@ -62,7 +62,7 @@ pub(super) fn start_quantizer(
     })
 }
 
-/// Starts the quantizer; one that is told to stop is as it was before.
+/// Starts the quantizer; if it is told to stop, restores its earlier state.
 fn start_or_undo(
     objective: &mut dyn Objective,
     z: &Tensor,
@@ -73,7 +73,7 @@ fn start_or_undo(
     let before: Vec<(Tensor, Tensor)> = variables.map(|(_, live)| (live.detach().copy(), live)).collect();
     let outcome = objective.tokenizer_mut().quantizer.start(z, seed, going_on)?;
     if outcome == StartOutcome::Stopped {
-        // Of several codebooks some may have started.
+        // Some of several codebooks may have started.
         no_grad(|| before.into_iter().for_each(|(before, mut live)| live.copy_(&before)));
     }
     Ok(outcome)
@@ -129,7 +129,7 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
     latents.iter().map(|z| z.size()[0] * z.size()[2] * z.size()[3]).sum()
 }
 
-/// From what the codebook starts.
+/// Says from what the codebook starts.
 fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
     let mut words = format!("the codebook starts from {vectors} latent vectors");
     if vectors < wanted {

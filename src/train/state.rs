@@ -113,10 +113,10 @@ impl State {
         Ok(serde_json::from_value(saved)?)
     }
 
-    /// The fingerprint of the training images that a saved state of this or an older pixtok holds.
+    /// The fingerprint of the training images in a state saved by this or an older version.
     #[must_use]
     pub fn training_images(saved: &serde_json::Value) -> Option<Fingerprint> {
-        // First by its place today, then where earlier versions had it.
+        // First its present place, then those of earlier versions.
         let places = ["/circumstances/data", "/data", "/data_fingerprint"];
         let found = places.iter().find_map(|place| saved.pointer(place))?;
         serde_json::from_value(found.clone()).ok()

@@ -221,7 +221,7 @@ fn files_that_were_changed_are_said_and_read() {
             turn_round(&folder.join("keys-00001-of-00003.jsonl"));
         }
         assert_eq!(tell("changed", &[]), [true, true], "{format}");
-        // Of a shard that is not read to its end nothing is known.
+        // A shard that is not read to its end is not checked.
         assert_eq!(tell("part", &["--limit", "17"]), [false, true], "{format}");
         assert_eq!(tell("end", &["--limit", "18", "--sheets"]), [true, true], "{format}");
         fs::remove_file(folder.join("manifest.jsonl")).unwrap();

@@ -69,9 +69,9 @@ fn shards_and_lists_give_what_a_folder_gives() {
     }
 }
 
-/// Of a list of captions the first is the text and all stay; numbers are not rounded; what is no
-/// number is null and counted; an image's own `pixtok` stays too, under another name where the
-/// format has that one.
+/// The first of a list of captions is the text, and the whole list stays; numbers are not rounded;
+/// non-finite ones become null and are counted; an image's own `pixtok` stays too, renamed if the
+/// format uses that name.
 #[test]
 fn what_else_is_said_goes_along_as_it_was_written() {
     let export = Export::new();
@@ -103,7 +103,7 @@ fn what_else_is_said_goes_along_as_it_was_written() {
         let moved = format == "webdataset";
         assert_eq!((printed.contains(part), notes.contains(part)), (moved, moved), "{format}: {printed}");
     }
-    // Said again of what is finished.
+    // Reported again for the finished set.
     let again = export.encode("fsq", "npy", &["--data", &text(&list), "--format", "npy"]);
     assert!(again.contains("written as null: 2"), "{again}");
 }

@@ -103,7 +103,7 @@ fn parts_hold_every_row_once_and_join() {
 }
 
 /// MosaicML's `merge_index` takes every file that ends in `.json` for an index; sets of older
-/// versions are read, and their jobs go on, under their names.
+/// versions are read, and their jobs go on, under the old names.
 #[test]
 fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
     let export = Export::new();
@@ -147,7 +147,7 @@ fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
     for (name, bytes) in &whole {
         assert!(name.ends_with(".pixtok") || contents(&part)[name] == *bytes, "{name} differs");
     }
-    // Parts of both kinds are one set, under the new names.
+    // Parts of both kinds form one set, under the new names.
     let joined = export.path("joined");
     let output = pixtok(&["merge", &text(&export.path("parts")), "--out", &text(&joined)]);
     assert!(output.status.success(), "{}", said(&output));
@@ -235,7 +235,7 @@ fn a_finished_job_is_not_run_again_and_another_is_kept_out() {
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains(part) && said(&output).contains("another job"), "{}", said(&output));
     }
-    // Files that were written again are the same images, and files of other sizes are not.
+    // Rewritten files count as the same images, but files of other sizes do not.
     let image = export.path("images/birds/00.jpg");
     fs::write(&image, fs::read(&image).unwrap()).unwrap();
     assert!(export.encode("fsq", "out", &["--format", "npy"]).contains("finished already"));

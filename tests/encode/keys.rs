@@ -102,7 +102,7 @@ fn parts_that_overlap_are_not_merged() {
         (&first, &first, ["the parts 0/2 and 0/2", in_common]),
         (&first, &third, ["the parts 0/2 and 1/3", in_common]),
         (&first, &quarter, ["the parts 0/2 and 1/4", "of different divisions"]),
-        // What the folder of a whole or merged set holds its rows tell.
+        // For whole or merged sets, the rows tell what the folder holds.
         (&part("whole"), &part("whole"), [one_key, "both in "]),
     ] {
         let output = pixtok(&["merge", a, b, "--out", &part("joined")]);

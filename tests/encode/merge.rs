@@ -1,4 +1,5 @@
-//! What may become one set: every part of one division, or whole sets. A list of images that grew.
+//! Which sets can be merged: every part of one division, or whole sets. Also a list of images that
+//! grew.
 
 use super::*;
 
@@ -47,7 +48,7 @@ fn a_division_with_a_part_missing_is_merged_only_when_asked_for() {
     let file = "shards/tokens-00001-of-00003.npy";
     refused(&merge(&export, &[file], "out", &[]), &["a single file of ", "shards was given"]);
     assert!(!export.path("out").exists());
-    // With all of them nothing is missing, and nothing is said.
+    // With all parts nothing is missing, and there is no note.
     let printed = done(&merge(&export, &["parts"], "all", &["--partial"]));
     assert!(!printed.contains("missing"), "{printed}");
     assert!(export.set("all").sidecar.source.parts.is_empty());
@@ -103,7 +104,7 @@ fn a_grown_list_is_told_by_how_many_and_its_new_images_join() {
         refused(&output, &[changed, counts, remedy]);
         assert!(!said(&output).contains("blake3"), "{}", said(&output));
     }
-    // What differs besides is said too.
+    // Other differences are reported too.
     let output = export.try_encode("fsq", "npy", &["--format", "npy", "--batch-size", "5"]);
     refused(&output, &[changed, "2 new", "batch_size was 4 and is 5"]);
     let mut new = 0;
@@ -117,7 +118,7 @@ fn a_grown_list_is_told_by_how_many_and_its_new_images_join() {
     }
     assert_eq!(new, 2, "each part tells its own");
 
-    // The new ones by themselves.
+    // Only the new ones.
     let data = text(&export.path("new"));
     export.encode("fsq", "new-npy", &["--format", "npy", "--data", &data]);
     done(&merge(&export, &["npy", "new-npy"], "joined", &[]));
@@ -133,7 +134,7 @@ fn a_grown_list_is_told_by_how_many_and_its_new_images_join() {
     assert!(printed.contains("(sets)") && printed.contains(&format!("{data} (folder)")), "{printed}");
     done(&export.decode("fsq", "joined", "images-again", &[]));
 
-    // A joined set joins again, and no image comes twice.
+    // A joined set can be joined again, but no image may occur twice.
     refused(&merge(&export, &["joined", "new-npy"], "twice", &[]), &["birds/90", "that the other set lacks"]);
     fs::rename(export.path("new/birds/90.jpg"), export.path("new/birds/92.jpg")).unwrap();
     fs::remove_file(export.path("new/trees/91.jpg")).unwrap();

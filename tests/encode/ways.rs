@@ -87,8 +87,8 @@ fn vocabulary_and_frame_come_off_again() {
     assert_eq!(lumina[lumina.len() - 2..], [8803, 8196]);
 }
 
-/// OLMo-core knows a stream's type by the vocabulary alone; other readers are told, or the flag
-/// decides.
+/// OLMo-core infers the type of a stream from the vocabulary only. The type follows it, or the flag;
+/// a note says where OLMo-core would read another type.
 #[test]
 fn number_types_follow_the_vocabulary_or_the_flag() {
     let export = Export::new();

@@ -24,7 +24,7 @@ fn value_of(loaded: &Loaded) -> f64 {
     loaded.snapshot.model["conv.weight"].double_value(&[4, 6])
 }
 
-/// `value` of `metric` at `step`, over all images of the set with this hash.
+/// A candidate with this `value` of `metric` at `step`, over all images of the set with this hash.
 fn offer(run: &RunWriter, step: u64, metric: &str, value: f64, set: &str) -> bool {
     let images = &ValidationImages { blake3: Some(set.to_owned()), max_images: 0 };
     let higher_is_better = metric != "val/l1";
@@ -124,7 +124,7 @@ fn every_damage_is_found_and_resume_falls_back() {
         assert_eq!((loaded.step, value_of(&loaded)), (3, 3.0));
         assert_eq!(damaged.len(), 1);
         assert!(damaged[0].step == 7 && damaged[0].reason.contains(expected), "{damaged:?}");
-        // Nothing changes before it is known that the run goes on.
+        // Nothing changes until it is clear that the run goes on.
         assert_eq!(names_in(run.folder().path()), [".lock", OUTPUT_MARKER, "step-000003", "step-000007"]);
         let aside = run.set_aside(&damaged[0]).unwrap();
         assert!(aside.ends_with("damaged-step-000007"), "{}", aside.display());
@@ -335,7 +335,7 @@ fn a_best_on_other_images_counts_no_more_and_stays_until_the_next() {
     assert!(!offer(&run, 20, "val/psnr_db", 20.0, "easy"));
     run.retain(1).unwrap();
     assert_eq!(run.folder().checkpoints().unwrap(), [10, 30], "it stays");
-    // A harder set, then an easier one: neither is held to the other's value.
+    // A harder set, then an easier one: neither is compared with the other's value.
     assert!(offer(&run, 30, "val/psnr_db", 20.0, "hard"));
     run.save(40, &snapshot(0.0)).unwrap();
     assert!(!offer(&run, 40, "val/psnr_db", 19.0, "hard"));
@@ -357,7 +357,7 @@ fn an_older_record_of_the_best_counts_until_it_is_known_to_be_of_other_images() 
     let best = run.folder().best().unwrap().unwrap();
     assert_eq!((best.step, best.images.unwrap().max_images), (10, 5));
     assert!(offer(&run, 20, "val/psnr_db", 20.0, "a"));
-    // What a record holds is not overwritten.
+    // Images that a record already holds are not overwritten.
     run.note_images_of_best(ValidationImages { blake3: None, max_images: 5 }).unwrap();
     assert!(!offer(&run, 10, "val/psnr_db", 19.0, "a"));
 }

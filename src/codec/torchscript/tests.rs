@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 
-/// Pixels to a position.
+/// Pixels per position.
 const FACTOR: i64 = 4;
 
 /// A traced module of one argument.
@@ -118,7 +118,7 @@ fn a_pair_of_a_fixed_batch_gets_whole_ones() {
     }
     let words = refusal(&mut pair, 2, 2);
     assert!(words.contains("the encoder refuses the images") && words.contains("--batch-size"), "{words}");
-    // One that was traced with a single image, tried on one.
+    // A pair that was traced with a single image, tried on one.
     let single = |images: &Tensor| grey_codes(&images.view([1, 3, 20, 28]), Kind::Int64);
     let mut pair = Pair::new(&images(1), single, |codes| grey_images(codes, UNIT)).load("");
     assert!(refusal(&mut pair, 3, 32).contains("--batch-size 1"));
@@ -147,7 +147,7 @@ fn a_range_that_cannot_be_is_refused_and_a_doubtful_one_noted() {
     doubtful.try_on(&images(3), 32).unwrap();
     let words = doubtful.range_note().unwrap();
     assert!(words.contains("dark half") && words.contains("output_range = [0.0, 1.0] fits"), "{words}");
-    // As soon as the range is stated, it is silent.
+    // Once the range is stated, there is no note.
     let mut right = pair([0.0, 1.0]).load("output_range = [0.0, 1.0]\n");
     right.try_on(&images(3), 32).unwrap();
     assert_eq!(right.range_note(), None);

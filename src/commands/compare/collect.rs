@@ -18,7 +18,7 @@ use crate::torch::PrecisionChoice;
 /// How fast it trained, as the trainer logs it.
 const SPEED: &str = "speed/images_per_sec";
 
-/// Writes all results, with `notes` on the images; returns in words where they are.
+/// Writes all results, with `notes` on the images; returns a message that says where they are.
 pub(super) fn report(
     plan: &Plan,
     layout: &Layout,
@@ -84,7 +84,7 @@ fn arm(plan: &Plan, planned: &PlannedArm, runs: Vec<Run>) -> Result<Arm> {
     })
 }
 
-/// What a job left.
+/// Reads what a job left.
 fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evaluated> {
     let path = job.folder.strip_prefix(layout.out()).unwrap_or(&job.folder).display().to_string();
     let failure = failure.map(str::to_owned);
@@ -101,7 +101,7 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
     run.figures = serde_json::from_slice(&text).context(damaged.clone())?;
     // Where it lay is said by `path`, for folders of any name.
     run.figures.remove("tokenizer");
-    // They are there where they aren't empty.
+    // Empty lists are left out of the JSON.
     let mut list = |name: &str| run.figures.remove(name).unwrap_or_else(|| json!([]));
     let (left_out, notes) = (list("left_out"), list("notes"));
     run.left_out = serde_json::from_value(left_out).context(damaged.clone())?;
@@ -116,7 +116,7 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
     Ok(Evaluated { arm: job.arm, run, scores: Some(scores) })
 }
 
-/// What is the same for all arms, in words, and what is to be noted.
+/// What is the same for all arms, in words, and the notes.
 fn protocol(plan: &Plan, notes: &[String]) -> Result<Vec<(String, String)>> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
     let (words, val_set) = super::train::validation_set(&plan.base)?;

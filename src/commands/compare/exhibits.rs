@@ -37,7 +37,7 @@ struct Shown {
     reconstructions: BTreeMap<String, Picture>,
 }
 
-/// The originals that every arm with pictures has, at one size.
+/// The originals that every arm with pictures has, all at one size.
 fn shared_originals(shown: &[Option<Shown>]) -> Vec<(String, Picture)> {
     let arms: Vec<&Shown> = shown.iter().flatten().collect();
     let Some(first) = arms.first() else { return vec![] };
@@ -142,7 +142,7 @@ mod tests {
         let names = |arms: &[Option<Shown>]| -> Vec<String> {
             shared_originals(arms).into_iter().map(|(name, _)| name).collect()
         };
-        // The second arm left out b.
+        // The second arm left out image b.
         assert_eq!(names(&[shown(&["a", "b", "c"], 2), None, shown(&["a", "c"], 2)]), ["a", "c"]);
         assert!(names(&[shown(&["a"], 2), shown(&["a"], 3)]).is_empty());
         assert!(names(&[None]).is_empty());

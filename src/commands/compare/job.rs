@@ -72,8 +72,8 @@ pub(super) struct Done {
 }
 
 impl Job {
-    /// Refuses a run folder that another config, or other images, were trained in, or whose settings
-    /// changed on the way: going on with it would give figures of neither.
+    /// Refuses a run folder that was trained with another config or other images, or whose settings
+    /// changed on the way: if it went on, its figures would belong to neither.
     pub fn check_unchanged(&self) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
         if !open::is_ours(&self.folder) {
@@ -94,7 +94,7 @@ impl Job {
         .into())
     }
 
-    /// How the images that it was trained on differ from those at hand, as far as it is trained.
+    /// How the images of its training so far differ from the present ones.
     pub fn difference(&self) -> Result<Option<Difference>> {
         let Some(now) = &self.train_set else { return Ok(None) };
         let state = match RunFolder::open(&self.folder) {
@@ -106,7 +106,7 @@ impl Job {
         Ok(then.and_then(|then| now.difference(&then)))
     }
 
-    /// The same in words, where they are other images.
+    /// The same in words, if they are other images.
     fn other_images(&self, config: &Config) -> Result<Option<String>> {
         let folder = &config.data.train;
         Ok(match self.difference()? {
@@ -221,7 +221,7 @@ impl Job {
         }
         let failure = failure("training", &ended, log);
         Ok(failure.map(|failure| match ended.code {
-            // What the training itself advises changes the settings of one arm alone.
+            // The training's own remedy would change the settings of one arm only.
             Some(NOT_FINITE) => {
                 format!("{failure}; in a comparison, change the settings in the sweep and give another --out")
             }

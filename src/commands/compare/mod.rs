@@ -2,8 +2,8 @@
 //!
 //! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do,
 //! `job` trains and evaluates one arm with one seed in processes of their own, `queue` runs the
-//! jobs, `collect` makes the results of what they left: `shared` says of which images, `exhibits`
-//! is for the page.
+//! jobs, `collect` makes the results from their output: `shared` decides over which images, and
+//! `exhibits` prepares the page.
 
 mod child;
 mod collect;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let args = &without_those_of_losses(args, &loss_weights);
     let images = val_images(&plan);
     check_folder(&layout)?;
-    // Without images there is no saying whether earlier trainings were of the same.
+    // Without images, nothing tells whether earlier trainings used the same ones.
     let found = images.as_ref().ok();
     let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, args, &loss_weights)).transpose()?;
     check(&plan, images.as_ref().ok(), args, devices[0])?;
@@ -88,7 +88,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     Ok(u8::from(failed > 0))
 }
 
-/// Refuses arms that no new training should begin with, unless they have begun here.
+/// Refuses arms whose settings no new training should begin with, unless they have begun here.
 fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
     for arm in &plan.arms {
         let Source::Trained(config) = &arm.source else { continue };
@@ -192,14 +192,14 @@ fn jobs(
     Ok(jobs)
 }
 
-/// What is not certain of the images that earlier trainings here were of, in words.
+/// Notes on doubts whether earlier trainings here used the same images.
 fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
     let (mut later, mut unknown) = (vec![], vec![]);
     for job in jobs {
         match job.difference()? {
             Some(Difference::Times) => later.push(job.label.as_str()),
             Some(Difference::Unknown) => unknown.push(job.label.as_str()),
-            // Others are refused.
+            // These are refused.
             Some(Difference::Names | Difference::Sizes) | None => {}
         }
     }
@@ -237,8 +237,8 @@ fn check_folder(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Of the evaluation: program, what each figure means to it, protocol, images (by name, size and
-/// time), metrics and their weights.
+/// Identifies the evaluation: program, its definition of each figure, protocol, images (by name,
+/// size and time), metrics and their weights.
 fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
     parts.push(format!("{DEFINITIONS:?}"));

@@ -1,5 +1,5 @@
-//! Which images the figures of a comparison are of. An image that one evaluation left out, a broken
-//! reconstruction for instance, must not make its mean the better one.
+//! Over which images the figures of a comparison are taken. If one evaluation left out an image,
+//! for instance a broken reconstruction, its mean must not become better by that.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -15,11 +15,11 @@ pub(super) struct Evaluated {
     /// The arm's place in the plan.
     pub arm: usize,
     pub run: Run,
-    /// None where it failed.
+    /// None if it failed.
     pub scores: Option<Scores>,
 }
 
-/// Names of images, with how often each occurs: archives in folders of their own may share a file
+/// Names of images, with how often each occurs: archives in different folders may share a file
 /// name.
 type Counted = BTreeMap<String, usize>;
 
@@ -31,10 +31,10 @@ fn counted(names: &[String]) -> Counted {
     counted
 }
 
-/// Where the evaluations are not all of the same images, takes every mean over images over those
-/// that all of them have, and lists what each lacks. Returns the figures that stay each
-/// evaluation's own, of images that differ: those of a whole set, which nothing but another
-/// evaluation could make comparable.
+/// If the evaluations are not all of the same images, takes every mean over the images that all of
+/// them have, and lists the images that each lacks. Returns the figures that stay over each
+/// evaluation's own, differing images: those of a whole set, which only another evaluation could
+/// make comparable.
 pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     let sets: Vec<Counted> =
         all.iter().filter_map(|one| Some(counted(&one.scores.as_ref()?.names))).collect();
@@ -66,8 +66,8 @@ pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     own
 }
 
-/// Replaces the means over images, their intervals, the worst and the best image by those of the
-/// `shared` images.
+/// Replaces the means over images, their intervals, and the worst and the best image with those of
+/// the `shared` images.
 fn take_over(figures: &mut Map<String, Value>, scores: &Scores, shared: &HashSet<String>) {
     let mut scores = scores.only(shared);
     scores.columns.retain(|column| is_number(figures, column.name));

@@ -25,7 +25,7 @@ pub(super) struct Plan<'a> {
     pub sidecar: Sidecar,
     /// What `job.json` says.
     pub job: Value,
-    /// What a reader of the files has to set.
+    /// What a user has to set in the program that reads the files.
     pub note: Option<String>,
 }
 
@@ -216,7 +216,8 @@ fn largest_id(ids: &Ids, side: u32) -> Result<u64> {
     Ok(largest)
 }
 
-/// The number type of ids up to `largest`: as asked for, else as the format's readers choose it.
+/// The number type of ids up to `largest`: the requested one, else the one that the format's
+/// readers choose.
 fn dtype(args: &EncodeArgs, largest: u64) -> Result<Dtype> {
     let format = args.format.format();
     let Some(dtype) = args.ids.dtype else {

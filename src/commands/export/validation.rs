@@ -18,7 +18,7 @@ pub(super) struct Validation {
     pub figures: Vec<(&'static Definition, f64)>,
     /// When it is the run's best checkpoint: by what.
     pub best: Option<Best>,
-    /// The figures are of images that the run evaluated before it was resumed with others.
+    /// The figures are of the images that the run used before it was resumed with other ones.
     pub other_images: bool,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn of(run: &Path, step: Option<u64>, weights: Weights) -> Result<Vali
     let (mut figures, mut other_images) = (vec![], false);
     for row in rows {
         if row.contains_key(IMAGES_CHANGED) {
-            // Of what was measured so far.
+            // Of the values measured so far.
             other_images = true;
         }
         let of_step = row.get("step").and_then(Value::as_u64) == Some(step);

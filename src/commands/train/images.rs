@@ -1,4 +1,4 @@
-//! The images of a training: which they are, and what a user should know of them.
+//! The images of a training: which they are, and what a user should know about them.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(in crate::commands) fn training_set(config: &Config) -> Result<Dataset> {
     Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
 }
 
-/// The validation images of a config, and in words where they are.
+/// The validation images of a config, and their location in words.
 pub(in crate::commands) fn validation_set(config: &Config) -> Result<(String, Dataset)> {
     let data = &config.data;
     let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
@@ -44,7 +44,7 @@ fn words_of_validation(config: &Config) -> String {
     }
 }
 
-/// Known before the first image is decoded.
+/// Checks the batch size before the first image is decoded.
 pub(in crate::commands) fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
     let (batch_size, total) = (config.train.batch_size, train_set.len());
     if batch_size > total {
@@ -53,8 +53,8 @@ pub(in crate::commands) fn check_batch(config: &Config, train_set: &Dataset) -> 
     Ok(())
 }
 
-/// Drops what belongs to the config's training images, where `--data` gives others: its validation
-/// images and its columns. What the command itself sets belongs to its own.
+/// If `--data` gives other training images, drops the settings that belong to the config's: its
+/// validation images and its columns. Settings given on the command line stay.
 pub(super) fn drop_those_of_config(args: &TrainArgs, data: &mut data::Config) {
     for (key, value) in [
         ("data.val", &mut data.val),
@@ -68,8 +68,8 @@ pub(super) fn drop_those_of_config(args: &TrainArgs, data: &mut data::Config) {
     }
 }
 
-/// Says which images validate where the training images are not the config's and nothing was said of
-/// those for validation.
+/// Prints which images validate if the training images are not the config's and the user did not
+/// choose validation images.
 pub(super) fn note_validation(args: &TrainArgs, of_config: &data::Config, config: &Config) {
     let sets = |key| overrides_set(&args.overrides, key);
     let chosen = args.val_data.is_some() || args.val_split.is_some();
@@ -97,9 +97,9 @@ pub(super) fn note_validation(args: &TrainArgs, of_config: &data::Config, config
     }
 }
 
-/// Says that validation images are trained on.
+/// Warns that validation images are also training images.
 pub(in crate::commands) fn note_shared(config: &Config, train_set: &Dataset, val_set: &Dataset) {
-    // A share is of the same files, and of other images.
+    // A share has the same files, but other images.
     if config.data.val.is_none() && config.data.val_split.is_none() {
         return;
     }

@@ -81,7 +81,7 @@ fn train(
         }
         (None, None) => (None, None),
     };
-    // The run's file keeps what it began with.
+    // The run's file keeps the settings that it began with.
     let (began, changes) = match &earlier {
         Some(run) => run.kept(&config)?,
         None => (config.clone(), vec![]),
@@ -143,7 +143,7 @@ fn train(
     report(trainer.run()?, &path)
 }
 
-/// Writes down how the settings changed since the run began, if they did.
+/// Records how the settings changed since the run began, if they did.
 fn write_changes(run: &Path, changes: &[RunChange]) -> Result<()> {
     let path = run.join(CHANGES_FILE);
     if changes.is_empty() && !path.exists() {
@@ -152,7 +152,7 @@ fn write_changes(run: &Path, changes: &[RunChange]) -> Result<()> {
     Ok(write_atomic(&path, RunChange::lines(changes)?.as_bytes())?)
 }
 
-/// The state of a run that has not begun, whose config began as `config`.
+/// The state of a run that has not begun; `config` is the one it begins with.
 fn state(
     config: &Config,
     device: Device,
@@ -271,7 +271,8 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
     Ok(config)
 }
 
-/// Refuses another best metric that the images are too small for. The run's own is only told.
+/// Refuses a new best metric that the images are too small for. The run's own metric only gives a
+/// warning.
 fn check_best_metric(config: &Config, earlier: &Earlier) -> Result<()> {
     match config.check_best_metric() {
         Err(error) if config.train.best_metric == earlier.config.train.best_metric => {

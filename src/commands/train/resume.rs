@@ -21,9 +21,9 @@ use crate::train::{DeviceKind, State, TrainError, Validation};
 /// The run to resume.
 pub(super) struct Earlier {
     pub path: PathBuf,
-    /// As it began.
+    /// The config that the run began with.
     pub config: Config,
-    /// What changed up to the checkpoint to resume from.
+    /// The changes up to the checkpoint to resume from.
     changes: Vec<RunChange>,
     /// The state of the checkpoint to resume from, or else of the newest one whose state can be
     /// read; none if there is none.
@@ -53,8 +53,8 @@ impl Earlier {
         };
         let state = state.map(State::parse).transpose().map_err(TrainError::from)?;
         let mut changes = RunChange::read(path)?;
-        // As the logs: what came after the checkpoint will come again, or not. A run that starts
-        // over takes its settings from its config.
+        // Dropped like log lines: changes after the checkpoint may or may not be made again. A run
+        // that starts over takes its settings from its config.
         let step = resumed.loaded.as_ref().map(|loaded| loaded.step);
         changes.retain(|change| step.is_some_and(|step| change.step <= step));
         let earlier = Self { path: path.to_owned(), config, changes, state, lock, resumed };
@@ -111,17 +111,17 @@ impl Earlier {
         file.is_file().then_some(file)
     }
 
-    /// The settings `config` of a resume with those that the run changed since it began, where the
-    /// flags say nothing else.
+    /// The settings `config` of a resume with the changes that the run made since it began, unless
+    /// flags override them.
     pub fn replayed(&self, config: &Config, overrides: &[String]) -> Result<Config, ConfigError> {
         config.with_changes_of(&self.config, &self.changes, overrides)
     }
 
-    /// What is to be kept of the settings `config` of this resume: as the run began, and what changed
-    /// since then.
+    /// What to keep of the settings `config` of this resume: those that the run began with, and the
+    /// changes since then.
     pub fn kept(&self, config: &Config) -> Result<(Config, Vec<RunChange>), ConfigError> {
         let Some(loaded) = &self.resumed.loaded else { return Ok((config.clone(), vec![])) };
-        // What changed at this very step was for a training that is now made again.
+        // Changes at this same step were for steps that are now trained again.
         let mut changes = self.changes.clone();
         changes.retain(|change| change.step < loaded.step);
         let until_here = self.config.changed(&changes)?;
@@ -197,7 +197,7 @@ impl Earlier {
         Ok(notes.map_err(|error| TrainError::from(error.with_changes(&self.path, train_set)))?)
     }
 
-    /// Whether the run goes on with other validation images than before, in words.
+    /// A message if the run goes on with other validation images than before.
     pub fn other_images(&self, config: &Config, val_set: &Dataset) -> Result<Option<String>> {
         let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(None) };
         let (data, eval) = (config.data.clone(), config.eval.clone());

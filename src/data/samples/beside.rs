@@ -298,7 +298,7 @@ impl Beside {
         Ok(())
     }
 
-    /// What a line of the metadata says.
+    /// The fields of a metadata line.
     fn line(&self, number: u32, span: Span) -> Result<Object, String> {
         let metadata = &self.metadata[number as usize];
         // No code panics while it holds the lock.
@@ -328,7 +328,7 @@ impl Beside {
     }
 }
 
-/// What captions there are.
+/// The captions found in the metadata.
 #[derive(Default)]
 struct Captions {
     in_metadata: Vec<bool>,
@@ -531,7 +531,7 @@ mod tests {
             assert_eq!(samples[0].text.as_deref(), Some("text"));
             assert_eq!(samples[0].json, carried(json!({"a": 1})));
             assert_eq!(samples[1].json, carried(json!({"words": "hello"})));
-            // Another of that name makes it unclear which is meant.
+            // If two files match the name, the one with the exact spelling counts.
             fs::write(root.path().join(format!("{image}.txt")), b"exact").unwrap();
             assert_eq!(texts(&SampleSet::open(root.path()).unwrap())[0].as_deref(), Some("exact"));
         }

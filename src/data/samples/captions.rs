@@ -1,25 +1,25 @@
-//! What becomes of captions, whatever input they come from: one rule.
+//! One rule for captions, for every kind of input.
 //!
-//! Row by row the first column or field counts that has a caption: a string, or a list of strings,
-//! whose first one is the caption. An empty string counts only where there is nothing else. The
-//! whole of a list goes along as `captions`, beside what else is said of the image.
+//! For each row, the caption comes from the first column or field that has one: a string, or a list
+//! of strings, of which the first is the caption. An empty string counts only if there is nothing
+//! else. The whole list is kept as `captions` with the image's other fields.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Carried;
 
-/// Columns and fields that hold captions, the first before the others.
+/// Columns and fields that hold captions, in order of precedence.
 pub(super) const NAMES: [&str; 4] = ["text", "caption", "txt", "captions"];
 /// The field of a list's captions.
 const LIST: &str = "captions";
 
-/// What a column or field has for an image.
+/// The caption of an image in a column or field.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Caption {
-    /// The one that counts.
+    /// The caption itself.
     pub(super) text: String,
-    /// All of them, where there are several.
+    /// The whole list, if it has several.
     pub(super) list: Option<Vec<Option<String>>>,
 }
 
@@ -28,14 +28,14 @@ impl Caption {
         Caption { text, list: None }
     }
 
-    /// Of a list, if it has a string.
+    /// The caption of a list, if the list has a string.
     pub(super) fn of_list(list: Vec<Option<String>>) -> Option<Caption> {
         let texts = || list.iter().flatten();
         let text = texts().find(|text| has_words(text)).or(texts().next())?.clone();
         Some(Caption { text, list: Some(list).filter(|list| list.len() > 1) })
     }
 
-    /// Of a JSON value, if it is one.
+    /// The caption in a JSON value, if it is one.
     fn of_json(value: &RawValue) -> Option<Caption> {
         match value.get().as_bytes().first() {
             Some(b'"') => serde_json::from_str(value.get()).ok().map(Caption::one),
@@ -44,7 +44,7 @@ impl Caption {
         }
     }
 
-    /// The field that goes along with the image.
+    /// The list as a field of the image's JSON.
     pub(super) fn carried(&self) -> Option<Carried> {
         let mut carried = Carried::default();
         carried.insert(LIST, &Value::from(self.list.clone()?));
@@ -57,8 +57,8 @@ pub(super) fn has_words(text: &str) -> bool {
     !text.trim().is_empty()
 }
 
-/// The caption that counts of those that the columns have, in their order; what it came with, and
-/// how many others have words too.
+/// Chooses the caption from those of the columns, in their order; returns it with its tag and the
+/// number of others that have words too.
 pub(super) fn choose<T>(found: Vec<(T, Caption)>) -> Option<(T, Caption, u64)> {
     let wordy = |(_, caption): &(T, Caption)| has_words(&caption.text);
     let others = found.iter().filter(|&found| wordy(found)).count().saturating_sub(1);
@@ -66,13 +66,13 @@ pub(super) fn choose<T>(found: Vec<(T, Caption)>) -> Option<(T, Caption, u64)> {
     found.into_iter().nth(at).map(|(from, caption)| (from, caption, others as u64))
 }
 
-/// What an object's fields have for its image.
+/// The caption in an object's fields.
 fn find<'a>(object: &Carried, names: &'a [String]) -> Option<(&'a str, Caption)> {
     let caption = |name: &'a String| Some((name.as_str(), Caption::of_json(object.get(name)?)?));
     choose(names.iter().filter_map(caption).collect()).map(|(name, caption, _)| (name, caption))
 }
 
-/// Takes the caption out of what is said of an image, which keeps the whole of a list.
+/// Takes the caption out of an image's JSON, which keeps a whole list.
 pub(super) fn take(object: &mut Carried, names: &[String]) -> Option<String> {
     let (name, caption) = find(object, names)?;
     if caption.list.is_none() {
@@ -83,13 +83,13 @@ pub(super) fn take(object: &mut Carried, names: &[String]) -> Option<String> {
     Some(caption.text)
 }
 
-/// What an object's fields have, looked at before the work.
+/// What an object's fields have, checked before the work.
 pub(super) enum Told<'a> {
     /// A caption with words.
     Words,
     /// An empty one.
     Blank,
-    /// What is no string and no list of strings.
+    /// Neither a string nor a list of strings.
     Odd(&'a RawValue),
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! What else is said of an image: a JSON object whose values stay as they were written, so that no
+//! The other fields of an image: a JSON object whose values stay as they were written, so that no
 //! number is rounded.
 
 use std::collections::BTreeMap;
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What some programs write in JSON for numbers that are none.
+/// What some programs write in JSON for numbers that are not finite.
 const NOT_FINITE: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
-/// A JSON object, its fields in the order of their names and its values as their text.
+/// A JSON object: its fields sorted by name, its values as their text.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<String, Box<RawValue>>")]
 pub struct Carried(BTreeMap<String, Box<RawValue>>);
 
 impl Carried {
-    /// Of an object's text.
+    /// Parses an object's text.
     ///
     /// # Errors
-    /// When it is no JSON, or no object ([`serde_json::Error::is_data`]).
+    /// When it is not JSON, or not an object ([`serde_json::Error::is_data`]).
     pub fn parse(text: &[u8]) -> Result<Carried, serde_json::Error> {
         serde_json::from_slice(text)
     }
 
-    /// As [`Carried::parse`], with null for each NaN, Infinity and -Infinity that is in no string,
-    /// and with how many there were.
+    /// As [`Carried::parse`], with null for each NaN, Infinity and -Infinity outside strings; also
+    /// returns how many there were.
     ///
     /// # Errors
     /// As [`Carried::parse`].
@@ -37,7 +37,7 @@ impl Carried {
         })
     }
 
-    /// Whether nothing is said.
+    /// Whether it has no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -54,7 +54,7 @@ impl Carried {
         self.0.remove(name)
     }
 
-    /// Adds a field, in place of one of that name.
+    /// Adds a field, or replaces the one of that name.
     pub fn insert(&mut self, name: &str, value: &Value) {
         // The text of a value is JSON.
         if let Ok(value) = RawValue::from_string(value.to_string()) {
@@ -103,7 +103,7 @@ struct Strings {
 }
 
 impl Strings {
-    /// Goes past a byte; whether a string goes on there.
+    /// Moves past a byte; returns whether it lies in a string.
     fn pass(&mut self, byte: u8) -> bool {
         let inside = self.inside;
         if self.escaped {
@@ -125,7 +125,7 @@ fn compact(value: Box<RawValue>) -> Box<RawValue> {
     }
     let mut strings = Strings::default();
     let mut text = value.get().to_owned();
-    // A character of several bytes is no quote, no backslash and no space.
+    // A character of several bytes is not a quote, a backslash or a space.
     text.retain(|c| {
         let byte = u8::try_from(c).unwrap_or(b'x');
         strings.pass(byte) || !is_space(byte)
@@ -133,7 +133,7 @@ fn compact(value: Box<RawValue>) -> Box<RawValue> {
     RawValue::from_string(text).unwrap_or(value)
 }
 
-/// `text` with null for what is no number, and how many such there were.
+/// `text` with null for each non-finite number, and how many there were.
 fn finite(text: &[u8]) -> (Vec<u8>, u64) {
     let (mut strings, mut finite, mut count) = (Strings::default(), Vec::with_capacity(text.len()), 0);
     let mut at = 0;

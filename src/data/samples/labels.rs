@@ -147,7 +147,7 @@ impl Survey {
                     "{what}: no sample has one; name what has labels with --label-column, or leave --classes out"
                 )))
             } else {
-                // What a class is called stands whether or not an image has one.
+                // Class names are stated even if no image has a class.
                 let classes = declared.unwrap_or_default();
                 Ok(Labels { taken: !classes.is_empty(), classes, ..Labels::none() })
             };

@@ -1,9 +1,9 @@
 //! A list of images: a JSON object a line.
 //!
 //! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names
-//! the sample; without it, the path without its extension does. `label` is taken by the rule in
-//! `labels`; `text`, `caption` and the like by the one in `captions`. All other fields go to
-//! `json`, and so does a label or text that does not convert.
+//! the sample; without it, the path without its extension does. `label` follows the rule in
+//! `labels`; `text`, `caption` and the like follow the one in `captions`. All other fields go to
+//! `json`, and so does a label or text that cannot be converted.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -145,7 +145,7 @@ impl Input for List {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let distance = self.lines.div_ceil(MOST_FILES as u64).max(1);
         let (mut lines, mut paths) = (JsonLines::open(&self.path)?, vec![]);
-        // As in `settle`, what comes after a broken line is not read.
+        // As in `settle`, nothing after a broken line is read.
         for number in 0.. {
             let Ok(Some((_, (mut object, _)))) = lines.next() else { break };
             if number % distance == 0 {
@@ -212,7 +212,7 @@ impl Stream {
         key::key(&raw).map_err(|reason| key::refusal(&self.path, place(), &raw, reason))
     }
 
-    /// The number of the label, which stays in `json` if it has none.
+    /// The label's number; a label without one stays in `json`.
     fn take_label(&self, object: &mut Carried) -> Option<i64> {
         let Fields { label: name, labels, .. } = &self.fields;
         let label = labels.number(Raw::of_json(object.get(name)?).as_ref())?;
@@ -221,7 +221,7 @@ impl Stream {
     }
 }
 
-/// Takes the first of the fields that is there and not null, if it is a path.
+/// Takes the first of the fields that is present and not null, if it is a path.
 fn take_path(object: &mut Carried, names: &[String]) -> Option<String> {
     let name = names.iter().find(|&name| object.get(name).is_some_and(|value| value.get() != "null"))?;
     let path: String = serde_json::from_str(object.remove(name)?.get()).ok()?;

@@ -34,7 +34,7 @@ pub(super) struct Line {
     /// The image's path, relative to the metadata's folder; none if the line has no path or a path
     /// that leads out of the folder.
     pub(super) file_name: Option<String>,
-    /// What else it says.
+    /// Its other fields.
     pub(super) fields: Carried,
 }
 
@@ -98,11 +98,11 @@ impl Metadata {
         format!("{} cannot be read any more: {reason}", self.path.display())
     }
 
-    /// What a line of the opened `file` says, without the image's name, and how many numbers in it
-    /// are not finite.
+    /// The fields of a line of the opened `file`, without the image's name, and how many of their
+    /// numbers are not finite.
     ///
     /// # Errors
-    /// In words: when it cannot be read, or is not what it was.
+    /// A message, when it cannot be read or has changed.
     pub(super) fn fields(&self, file: &File, span: Span) -> Result<Object, String> {
         let mut bytes = vec![0; span.length as usize];
         let changed = |reason: String| self.changed(&reason);
@@ -127,7 +127,7 @@ fn line(number: u64, span: Span, mut fields: Carried) -> Line {
     Line { number, span, file_name: name, fields }
 }
 
-/// The cells that are not empty by the names of their columns.
+/// The non-empty cells by the names of their columns.
 fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Carried {
     let mut fields = Carried::default();
     for (name, cell) in header.iter().zip(record).filter(|(_, cell)| !cell.is_empty()) {

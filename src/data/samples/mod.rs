@@ -3,8 +3,8 @@
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
 //! not fit in memory. `open` tells the kinds apart and each kind has its file; `key` decides which
-//! names are allowed for samples, `labels` and `captions` what becomes of those; `carried` keeps the
-//! other fields, and `beside` reads the files beside the images of a folder.
+//! names are allowed for samples, `labels` and `captions` handle labels and captions; `carried`
+//! keeps the other fields, and `beside` reads the files beside the images of a folder.
 
 mod beside;
 mod captions;
@@ -46,16 +46,16 @@ pub struct Sample {
     pub label: Option<i64>,
     /// Its caption.
     pub text: Option<String>,
-    /// What else is said of it.
+    /// Its other fields.
     pub json: Option<Carried>,
-    /// What of this is not as it came.
+    /// What differs from the input.
     pub altered: Altered,
 }
 
-/// What of a sample is not as it came.
+/// How a sample differs from its input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Altered {
-    /// Numbers in its JSON that are not finite, and are null.
+    /// Non-finite numbers in its JSON, which became null.
     pub non_finite: u64,
     /// Captions of further columns, which are not taken.
     pub captions: u64,
@@ -197,8 +197,8 @@ impl SampleSet {
         self.input.fingerprint()
     }
 
-    /// A hash (blake3, hexadecimal) of the sizes of up to 100,000 images at equal distances, where the
-    /// fingerprint is of their names only: in a folder and in a list.
+    /// A hash (blake3, hexadecimal) of the sizes of up to 100,000 evenly spaced images, if the
+    /// fingerprint covers only their names: for a folder and for a list.
     ///
     /// # Errors
     /// When a list cannot be read.

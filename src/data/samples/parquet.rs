@@ -2,9 +2,9 @@
 //!
 //! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
 //! plain bytes. A string column `key` or `__key__` names the rows; without it a row's key is
-//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like are taken by the rule in
-//! `labels`; `text`, `caption` and the like by the one in `captions`. `columns` chooses the columns
-//! and names those that are not taken, `splits` decides which files belong to a split, and
+//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like follow the rule in
+//! `labels`; `text`, `caption` and the like follow the one in `captions`. `columns` chooses the
+//! columns and lists those that are not taken, `splits` decides which files belong to a split, and
 //! `features` reads what `datasets` stores about the columns.
 
 mod cells;

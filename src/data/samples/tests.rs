@@ -16,7 +16,7 @@ pub(super) fn folder(files: &[&str]) -> tempfile::TempDir {
     root
 }
 
-/// An object as a sample has it.
+/// The value as a sample's JSON.
 pub(super) fn carried(object: Value) -> Option<Carried> {
     Some(Carried::parse(object.to_string().as_bytes()).unwrap())
 }

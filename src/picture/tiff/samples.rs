@@ -63,7 +63,7 @@ fn values_of(value: tiff::decoder::ifd::Value) -> Vec<f64> {
 
 impl Samples {
     /// Scales each value from its range to 0…1, composites alpha over the background and rounds
-    /// once. Also tells whether a pixel shows the background.
+    /// once. Also returns whether a pixel shows the background.
     ///
     /// # Errors
     /// When it is unclear which value is white.

@@ -21,7 +21,7 @@ pub(super) const RECOMMENDED: [(u32, &[i64]); 9] = [
 ];
 /// Most levels at which the tanh bounds still reach their end levels.
 const MAX_TANH_LEVELS: i64 = 1000;
-/// Levels at which the tanh bounds hardly ever leave one of them.
+/// Number of levels at which the tanh bounds hardly ever leave one level.
 const DEAD_TANH_LEVELS: i64 = 2;
 
 /// How a latent number is bounded before rounding. Tokens are **not** interchangeable between bounds.
@@ -48,11 +48,11 @@ impl Bound {
         }
     }
 
-    /// Where a dimension of 2 levels goes from one to the other, if that is far from 0, where
+    /// The latent value at which a dimension of 2 levels flips, if that is far from 0, where
     /// latents lie.
     fn far_flip(self) -> Option<f64> {
         let offset_by_scale = 1.0 / (1.0 + self.epsilon()?);
-        // The shift of the bound, by which its offset of half a level is undone at z = 0.
+        // The bound's shift, which cancels its offset of half a level at z = 0.
         Some(-if self == Self::Paper { offset_by_scale.tan() } else { offset_by_scale.atanh() })
     }
 
@@ -75,7 +75,7 @@ fn default_levels() -> Vec<i64> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Levels L_i per dimension; K is their product. At least 5 each is the advice; 2 need the
+    /// Levels L_i per dimension; K is their product. At least 5 each is advised; 2 levels need the
     /// bound `sigmoid`.
     #[serde(default = "default_levels")]
     pub levels: Vec<i64>,

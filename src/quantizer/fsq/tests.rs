@@ -176,7 +176,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
         for part in ["[8, 2]", bound.name(), &format!("z = {flip}"), "\"sigmoid\"", "lfq"] {
             assert!(message.contains(part), "{part:?} is missing in: {message}");
         }
-        // It does flip there, and of normal latents nearly all are above.
+        // It does flip there, and nearly all normal latents lie above.
         let fsq = fsq(&[8, 2], bound);
         let index = |z: f64| {
             let z = Tensor::full([1, 2, 1, 1], z, (Kind::Float, Device::Cpu));
@@ -184,7 +184,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
         };
         assert_eq!([index(flip - 0.1), index(flip + 0.1)], [0, 1], "{bound:?}");
         assert!(normal(&fsq) > 0.9, "{bound:?}");
-        // An existing run opens and is told.
+        // An existing run opens, with a warning.
         assert!(config(&[8, 2], bound).check().is_ok());
         assert_eq!(config(&[8, 2], bound).advice(128), [message]);
         assert!(config(&[8, 3], bound).check_new_training().is_ok());

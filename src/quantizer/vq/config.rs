@@ -74,8 +74,7 @@ pub enum Distance {
 /// Weight of ‖z − sg[e]‖² where the config says none.
 const COMMITMENT_WEIGHT: f64 = 0.25;
 
-/// Share of the vectors that a code would get in even use, under which it may be restarted without
-/// harm.
+/// Share of the vectors per code at even use; a code that gets less can be restarted without harm.
 const FAIR_THRESHOLD: f64 = 0.2;
 
 /// Settings of VQ.
@@ -97,9 +96,9 @@ pub struct Config {
     pub codebook_update: CodebookUpdate,
     /// Where the codes start.
     pub start: Start,
-    /// A code used fewer times a step than this, on moving average, is restarted at a random
-    /// vector; 0 is never. Times the codes it must stay well under the vectors of a step, or nearly
-    /// every code is restarted at every step.
+    /// A code used fewer times a step than this, in a moving average, is restarted at a random
+    /// vector; 0 means never. The threshold times the number of codes must stay well under the
+    /// vectors of a step, or nearly every code is restarted at every step.
     pub restart_threshold: f64,
     /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, has 0.1); 0 is none.
     pub entropy_weight: f64,
@@ -149,13 +148,12 @@ impl Config {
     /// The restart threshold that suits steps of `vectors`: a fifth of the vectors per code.
     fn fair_threshold(&self, vectors: i64) -> f64 {
         let fair = FAIR_THRESHOLD * vectors as f64 / self.codebook_size as f64;
-        // Two digits, for people.
+        // Rounded to two digits, for people.
         let scale = 10f64.powf(1.0 - fair.log10().floor());
         (fair * scale).round() / scale
     }
 
-    /// In words, when more uses than a step of `vectors` has would be needed to keep every code
-    /// from its restart.
+    /// A message if a step of `vectors` has too few vectors to keep every code from a restart.
     fn restarts_most(&self, vectors: i64) -> Option<String> {
         let (threshold, codes) = (self.restart_threshold, self.codebook_size);
         let needed = threshold * codes as f64;
@@ -167,8 +165,8 @@ impl Config {
         })
     }
 
-    /// What to do about the restarts when the codebook collapses in steps of `vectors`, if
-    /// anything.
+    /// How to change the restarts when the codebook collapses with `vectors` a step, if that can
+    /// help.
     pub(super) fn restart_remedy(&self, vectors: i64) -> Option<String> {
         let (threshold, fair) = (self.restart_threshold, self.fair_threshold(vectors));
         if let Some(problem) = self.restarts_most(vectors) {

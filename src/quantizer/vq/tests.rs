@@ -196,7 +196,7 @@ fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
     }
 }
 
-/// What the advice warns of happens.
+/// What the advice warns of does happen.
 #[test]
 fn a_threshold_above_what_a_step_has_replaces_nearly_every_code_at_every_step() {
     let restarts = |restart_threshold| {

@@ -32,8 +32,8 @@ struct Page<'a> {
     spread: bool,
     ranked: bool,
     absences: Vec<String>,
-    /// What the mark of a column of figures of each evaluation's own images means; empty where
-    /// there is none.
+    /// The meaning of the mark on columns that are over each evaluation's own images; empty if
+    /// there are none.
     own_images: &'static str,
     left_out: Vec<String>,
     notes: Vec<String>,

@@ -64,10 +64,10 @@ fn size_panel(comparison: &Comparison, looks: &Looks, figure: &str, title: &str)
     Some(Panel { title: title.to_owned(), key: String::new(), svg, note: note + "." })
 }
 
-/// The end of a sentence, where a figure is of each evaluation's own images.
+/// The end of the sentence if a figure is over each evaluation's own images.
 pub(super) fn own_images(comparison: &Comparison, figure: &str) -> String {
     let own = comparison.of_own_images.iter().any(|name| name == figure);
-    if own { "; of each evaluation's own images, which differ".to_owned() } else { String::new() }
+    if own { "; over each evaluation's own images, which differ".to_owned() } else { String::new() }
 }
 
 /// Bits per pixel against psnr_db: as the codebook's size says, and as a file of tokens takes under zstd.

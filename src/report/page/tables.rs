@@ -19,7 +19,7 @@ pub(super) struct Head {
     pub name: Breakable,
     /// Which direction is better.
     pub arrow: &'static str,
-    /// That it is of each evaluation's own images; may be empty.
+    /// The mark of a column over each evaluation's own images; may be empty.
     pub mark: &'static str,
     pub meaning: &'static str,
 }

@@ -24,7 +24,7 @@ pub(in crate::data) enum Raw {
 }
 
 impl Raw {
-    /// Of a JSON value; none of null.
+    /// From a JSON value; none for null.
     pub(in crate::data::samples) fn of_json(value: &RawValue) -> Option<Raw> {
         let text = value.get();
         Some(match text.as_bytes().first() {
@@ -124,10 +124,10 @@ impl Classes {
     }
 }
 
-/// The content of a file with a JSON object, and how many numbers in it are not finite.
+/// The JSON object in a file's content, and how many of its numbers are not finite.
 ///
 /// # Errors
-/// In words, when it is none.
+/// A message, when it is not one.
 pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<(Carried, u64), String> {
     Carried::parse_finite(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)).map_err(|error| {
         if error.is_data() { "the JSON is no object".to_owned() } else { format!("broken JSON: {error}") }

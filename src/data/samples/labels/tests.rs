@@ -12,7 +12,7 @@ type Settled = (Vec<Option<i64>>, Vec<String>, Vec<String>);
 fn settled(labels: &Value, declared: Option<&[&str]>, given: Option<&[&str]>) -> Result<Settled, String> {
     let of_json = |label| Raw::of_json(&to_raw_value(label).unwrap());
     let raw: Vec<Option<Raw>> = labels.as_array().unwrap().iter().map(of_json).collect();
-    // Two halves, as of two files.
+    // Two halves, as from two files.
     let (mut survey, mut rest) = (Survey::default(), Survey::default());
     for (row, label) in raw.iter().enumerate() {
         let half = if row < raw.len() / 2 { &mut survey } else { &mut rest };
@@ -89,7 +89,7 @@ fn numbers_that_the_input_names_keep_their_names() {
     assert_eq!((numbers, classes), (vec![Some(1), Some(0), None], vec!["zebra".into(), "ant".into()]));
     let (numbers, classes, _) = settled(&json!([1, 0, -1]), names, Some(&["ant", "bee", "zebra"])).unwrap();
     assert_eq!((numbers, classes.len()), (vec![Some(0), Some(2), None], 3));
-    // Even where no image has one.
+    // Even if no image has one.
     let (numbers, classes, _) = settled(&json!([null, null]), names, None).unwrap();
     assert_eq!((numbers, classes), (vec![None, None], vec!["zebra".into(), "ant".into()]));
     let (numbers, _, notes) = settled(&json!([1, 2]), names, None).unwrap();

@@ -10,7 +10,7 @@ use crate::data::samples::Carried;
 /// The longest line that is read.
 const LINE_LIMIT: u64 = 1 << 26;
 
-/// What a line says, and how many numbers in it are not finite.
+/// The fields of a line, and how many of their numbers are not finite.
 pub(in crate::data::samples) type Object = (Carried, u64);
 
 /// The place of a line in a file.
@@ -83,7 +83,7 @@ pub(super) fn object(line: &[u8]) -> Result<Object, String> {
         if error.is_data() {
             return "no JSON object; write one object a line".to_owned();
         }
-        // Its line number is that within this line.
+        // The line number in the error counts within this line.
         let words = error.to_string();
         let words = words.split(" at line ").next().unwrap_or_default();
         format!("no JSON object ({words}, column {}); write one object a line", error.column())

@@ -72,7 +72,7 @@ impl Group {
         self.label.as_mut().map_or(Ok(None), |cells| cells.get(self.row))
     }
 
-    /// The row's captions, of the columns that have one; an error in words where one is no text.
+    /// The row's captions, from the columns that have one; a message for one that is not text.
     pub(super) fn captions(&mut self) -> Result<Vec<Result<Caption, String>>, ParquetError> {
         self.texts.iter_mut().filter_map(|cells| cells.get(self.row).transpose()).collect()
     }
@@ -167,8 +167,8 @@ impl<T: DataType> Cells<T> {
         Ok(self.list(row)?.1.pop())
     }
 
-    /// The values in `row`, which lies not before those already read, and the definition levels:
-    /// one for each value, each null and each list that is empty.
+    /// The values in `row`, which must not come before rows already read, and the definition
+    /// levels: one for each value, each null and each empty list.
     pub(super) fn list(&mut self, row: u64) -> Result<(Vec<i16>, Vec<T::T>), ParquetError> {
         let missing = || ParquetError::General(format!("it has no row {row}, though its metadata say so"));
         let behind = (row - self.at) as usize;

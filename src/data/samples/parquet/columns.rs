@@ -20,7 +20,7 @@ pub(super) struct Columns {
     pub(super) image: Leaf,
     pub(super) key: Option<Leaf>,
     pub(super) label: Option<Leaf>,
-    /// The first that has a caption counts, row by row.
+    /// In each row, the first that has a caption is used.
     pub(super) texts: Vec<Texts>,
     /// The names that the file gives to the numbers of `label`.
     pub(super) classes: Option<Vec<String>>,
@@ -28,13 +28,13 @@ pub(super) struct Columns {
     pub(super) left: Vec<String>,
 }
 
-/// A column of the table, which may have several columns of the file in it.
+/// A column of the table, which may span several columns of the file.
 struct Field<'a> {
     name: &'a str,
     kind: String,
     /// The column, if the field holds plain values.
     leaf: Option<Leaf>,
-    /// Its captions, if it may have some.
+    /// Its captions, if it may hold any.
     texts: Option<Texts>,
     /// Its field `bytes`, if it is a struct with one.
     bytes: Option<Leaf>,
@@ -117,7 +117,7 @@ impl Columns {
         self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
     }
 
-    /// Where captions come from, if from several columns.
+    /// A note on the source of captions, if there are several columns.
     pub(super) fn of_several_texts(&self) -> Option<String> {
         let filled: Vec<String> =
             self.texts.iter().filter(|texts| !texts.leaf.values.is_null()).map(Texts::in_words).collect();
@@ -129,8 +129,8 @@ impl Columns {
         })
     }
 
-    /// Takes the columns of another file of the set in: the types of labels and texts may differ,
-    /// since what converts converts, and a column without a value has no type.
+    /// Merges the columns of another file of the set into these. The types of labels and texts may
+    /// differ, since values are converted if possible, and a column without a value has no type.
     ///
     /// # Errors
     /// In words, why the file does not belong to the set.
@@ -181,7 +181,7 @@ impl Field<'_> {
         self.bytes.as_ref().or(self.leaf.as_ref().filter(may_be)).cloned()
     }
 
-    /// Whether its values are those of one of these columns.
+    /// Whether its values are in one of these columns.
     fn is_one_of(&self, used: &[&Leaf]) -> bool {
         let image = self.image();
         let own = [image.as_ref(), self.leaf.as_ref(), self.texts.as_ref().map(|texts| &texts.leaf)];

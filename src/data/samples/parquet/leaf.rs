@@ -1,4 +1,4 @@
-//! Columns of plain values: how they are to be read.
+//! Columns of plain values, and how to read them.
 
 use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use ::parquet::schema::types::{ColumnDescriptor, Type};
@@ -7,17 +7,17 @@ use ::parquet::schema::types::{ColumnDescriptor, Type};
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
     pub(super) index: usize,
-    /// With dots between its parts.
+    /// Its parts are joined with dots.
     pub(super) path: String,
     /// Its type in words.
     pub(super) kind: String,
     pub(super) values: Values,
 }
 
-/// How values are to be read.
+/// How to read the values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Values {
-    /// There are none: writers give a column without a single value no type.
+    /// There are none: writers give no type to a column without a single value.
     Null,
     Bool,
     Int32 {
@@ -28,21 +28,21 @@ pub(super) enum Values {
     },
     Float,
     Double,
-    /// Marked as text, or not.
+    /// `text`: whether they are marked as text.
     Bytes {
         text: bool,
     },
 }
 
 impl Leaf {
-    /// Whether one of the two is the other without a value: then `image` may stand for
-    /// `image.bytes`.
+    /// Whether both are the same column, without a value in one of the files: there, `image` may
+    /// stand for `image.bytes`.
     pub(super) fn is_null_of(&self, other: &Leaf) -> bool {
         let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
         (self.values.is_null() || other.values.is_null()) && field(self) == field(other)
     }
 
-    /// None for what is no plain value: lists, dates, decimals and the like.
+    /// None if the column has no plain values: lists, dates, decimals and the like.
     pub(super) fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
         if column.max_rep_level() > 0 {
             return None;
@@ -61,12 +61,12 @@ impl Values {
         self == Values::Null
     }
 
-    /// Some writers mark no text as such.
+    /// Some writers do not mark text as such.
     pub(super) fn may_be_text(self) -> bool {
         matches!(self, Values::Bytes { .. } | Values::Null)
     }
 
-    /// Of a column, in a list or not; none for dates, decimals and the like.
+    /// For a column, in a list or not; none for dates, decimals and the like.
     pub(super) fn of(column: &ColumnDescriptor) -> Option<Values> {
         use ConvertedType::{
             ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,

@@ -26,7 +26,7 @@ enum Column<'a> {
     Int64(&'a [Option<i64>]),
     Double(&'a [Option<f64>]),
     Bool(&'a [Option<bool>]),
-    /// Lists of strings, of which each and each string may be null.
+    /// Lists of strings; each list and each string may be null.
     Lists(&'a [Option<&'a [Option<&'a str>]>]),
 }
 
@@ -42,7 +42,7 @@ fn write(path: &Path, fields: &str, groups: &[&[Column<'_>]]) {
     write_with(path, fields, groups, None);
 }
 
-/// As [`write`], with what `datasets` says of the columns.
+/// As [`write`], with the features that `datasets` states for the columns.
 fn write_with(path: &Path, fields: &str, groups: &[&[Column<'_>]], features: Option<&str>) {
     let schema = parse_message_type(&format!("message rows {{ {fields} }}")).unwrap();
     let properties = WriterProperties::builder()
@@ -340,7 +340,7 @@ fn columns_without_a_value_in_a_file_and_other_types_unify() {
     assert_eq!(set.notes(), ["the column label (int32): samples without one: 1 of 4"]);
 }
 
-/// Rows of an image each, with these columns.
+/// Rows with one image each, and these columns.
 fn captioned<'a>(rows: usize, columns: Vec<Column<'a>>) -> Vec<Column<'a>> {
     const CELLS: [Result<&[u8], i16>; 2] = [Ok(b"x"), Err(1)];
     const IMAGES: &[Result<&[u8], i16>] = &[CELLS[0]; 8];
@@ -387,7 +387,7 @@ fn the_first_column_with_a_caption_counts_row_by_row() {
     assert_eq!(others, [0, 0, 0, 0, 2, 0]);
     assert!(samples[3].image.as_ref().unwrap_err().contains("not UTF-8"));
     assert!(samples[5].image.is_ok());
-    // A choice leaves the other columns out.
+    // Choosing one column leaves out the others.
     let name = |name: &str| Selection { text: Some(name.to_owned()), ..Selection::default() };
     let set = SampleSet::select(root.path(), &name("captions")).unwrap();
     assert_eq!(

@@ -16,21 +16,21 @@ use crate::data::samples::captions::{self, Caption};
 pub(super) struct Texts {
     /// Its values, or those in its lists.
     pub(super) leaf: Leaf,
-    /// Where it has lists: what is in them.
+    /// The elements, if it holds lists.
     pub(super) element: Option<Element>,
 }
 
 /// A string in a list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element {
-    /// The definition level of one that is there.
+    /// The definition level of an element that is not null.
     level: i16,
     nullable: bool,
 }
 
 impl Texts {
-    /// Of a column with lists of strings. A list is a repeated field, or a group with one in it,
-    /// whose elements may be groups of one field in turn.
+    /// For a column with lists of strings. A list is a repeated field, or a group that holds one;
+    /// its elements may themselves be groups of one field.
     pub(super) fn of_list(schema: &SchemaDescriptor, field: &Type, kind: &str) -> Option<Texts> {
         let repeats = |field: &Type| {
             let info = field.get_basic_info();
@@ -63,13 +63,13 @@ impl Texts {
     }
 }
 
-/// Whether two files of a set may have these columns: one in common, or both none.
+/// Whether two files of a set may have these columns: they share one, or neither has any.
 pub(super) fn are_alike(one: &[Texts], other: &[Texts]) -> bool {
     let has = |path: &String| other.iter().any(|texts| texts.leaf.path == *path);
     (one.is_empty() && other.is_empty()) || one.iter().any(|texts| has(&texts.leaf.path))
 }
 
-/// Takes the columns of another file in.
+/// Merges the columns of another file into these.
 pub(super) fn unify(own: &mut Vec<Texts>, other: &[Texts]) {
     for texts in other {
         match own.iter_mut().find(|own| own.leaf.path == texts.leaf.path) {
@@ -88,7 +88,7 @@ pub(super) struct TextCells {
 }
 
 impl TextCells {
-    /// None where it has no value.
+    /// None if it has no values.
     pub(super) fn open(group: &dyn RowGroupReader, texts: &Texts) -> Result<Option<TextCells>, ParquetError> {
         if texts.leaf.values.is_null() {
             return Ok(None);
@@ -101,7 +101,7 @@ impl TextCells {
         }
     }
 
-    /// What a row has, which lies not before those already read; an error in words where it is not
+    /// The caption of a row, which must not come before rows already read; a message if it is not
     /// UTF-8.
     pub(super) fn get(&mut self, row: u64) -> Result<Option<Result<Caption, String>>, ParquetError> {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned());
@@ -110,7 +110,7 @@ impl TextCells {
         };
         let (levels, values) = self.cells.list(row)?;
         let mut values = values.into_iter();
-        // A level less is an element that is null, or if none can be, a list that has none.
+        // One level less means a null element, or, if elements cannot be null, an empty list.
         let there = levels.into_iter().filter(|&own| own == level || (nullable && own == level - 1));
         let list = there.map(|own| {
             let value = if own == level { values.next() } else { None };

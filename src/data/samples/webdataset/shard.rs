@@ -165,7 +165,7 @@ struct Group {
 impl Group {
     /// Keeps one member for each role and returns the others.
     fn settle(&mut self, tar: &Path) -> Result<Vec<Part>, DataError> {
-        // An empty caption counts only where there is no other.
+        // An empty caption counts only if there is no other.
         let is_blank = |part: &Part| part.role == Role::Text && part.member.size == 0;
         if self.parts.iter().any(|part| part.role == Role::Text && !is_blank(part)) {
             self.parts.iter_mut().filter(|part| is_blank(part)).for_each(|part| part.role = Role::Other);
@@ -226,7 +226,7 @@ impl Group {
     fn read(&self, members: &mut Members, labels: &Labels) -> Result<Sample, DataError> {
         let (key, altered) = (self.key.clone(), Altered::default());
         let mut sample = Sample { key, image: Err(no_image()), label: None, text: None, json: None, altered };
-        // The first thing that is wrong with the sample.
+        // The first problem with the sample.
         let named = self.parts.iter().all(|part| part.member.is_utf8);
         let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
         for Part { role, member, .. } in &self.parts {
@@ -255,7 +255,7 @@ fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
             let (json, non_finite) = object_in(&bytes)?;
             (sample.json, sample.altered.non_finite) = (Some(json), non_finite);
         }
-        // A label has been read with fewer bytes; the others are not.
+        // Labels are read elsewhere, with a smaller limit; other members are not used.
         Role::Label | Role::Other => {}
     }
     Ok(())
