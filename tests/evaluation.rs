@@ -216,8 +216,10 @@ fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, ke
         ((means + 1.0) * 127.5).round().squeeze_dim(1).to_kind(Kind::Int)
     };
     let decode = |codes: &Tensor| {
-        // Twice as wide if it gets 64-bit numbers.
-        let grey = codes.view_dtype(Kind::Int).to_kind(Kind::Float) / 255.0 * (white - black) + black;
+        // Times 2^32, 32-bit numbers wrap to 0 and others turn white.
+        let high = (codes * 65_536i64) * 65_536i64;
+        let codes = (codes + high).clamp(0, 255).to_kind(Kind::Float);
+        let grey = codes / 255.0 * (white - black) + black;
         let wide = grey.repeat_interleave_self_int(4, 1, None).repeat_interleave_self_int(4, 2, None);
         wide.unsqueeze(1).repeat([1, 3, 1, 1])
     };

@@ -18,7 +18,7 @@ impl Noticed {
     }
 
     fn add(&mut self, count: u64, example: &str) {
-        if self.count == 0 {
+        if count > 0 && self.count == 0 {
             example.clone_into(&mut self.example);
         }
         self.count += count;
@@ -87,6 +87,7 @@ mod tests {
         assert_eq!(text, r#"{"non_finite":{"count":2,"example":"a"}}"#);
         assert_eq!(serde_json::from_str::<Remarks>(&text).unwrap(), first);
         let mut all = Remarks::default();
+        all.append(&Remarks { moved: of(0, "an image without one"), ..Remarks::default() });
         assert!(all.are_none());
         [first, second].iter().for_each(|remarks| all.append(remarks));
         let words = all.in_words();
