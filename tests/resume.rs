@@ -347,7 +347,7 @@ fn a_learning_rate_that_changed_on_the_way_is_kept_and_shown() {
         &["changed while it trained: optimizer.lr", line],
     );
     let figures: Value = serde_json::from_str(&fs::read_to_string(figures).unwrap()).unwrap();
-    assert_eq!(figures["changes"], json!(rows));
+    assert!(figures["notes"].to_string().contains(line), "{figures}");
     let earlier = eval(&["--checkpoint", "step-4"]);
     assert!(!said(&earlier).contains("changed while"), "{}", said(&earlier));
     let model = scratch.path("model");

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
+use super::open::ChosenBy;
 use super::subject::{Images, Measured};
 use super::write::{write, write_png};
 use super::{Misuse, measures, note, note_omitted, open, print, subject};
@@ -156,7 +157,7 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
 
 /// Notes that affect how the figures are read, one sentence each.
 fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<String> {
-    let (files, total) = (evaluation.files, evaluation.scores.names.len());
+    let (files, total) = (evaluation.files, evaluation.scores.names.len() + evaluation.bad.len());
     let [red, green, blue] = images.data.background;
     let transparent = |count: usize, what: &str| {
         (count > 0).then(|| {
@@ -175,7 +176,8 @@ fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<S
     });
     let chosen = match measured {
         Measured::Own(opened) => {
-            opened.chosen_by.as_ref().filter(|_| images.are_those_of(&opened.config)).map(|metric| {
+            let chosen = opened.chosen_by.as_ref().filter(|chosen| images.chose(chosen, &opened.config));
+            chosen.map(|ChosenBy { metric, .. }| {
                 format!(
                     "this checkpoint was chosen as the best of its run by {metric} on these very images, \
                      which flatters its figures; measure it on others with --data"
@@ -249,9 +251,6 @@ fn flat(
         put("weights", json!(args.model.weights.name()));
         put("parameters", json!(opened.parameters));
         put("precision", json!(args.model.precision));
-        if !opened.changes.is_empty() {
-            put("changes", json!(opened.changes));
-        }
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

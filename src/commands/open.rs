@@ -5,11 +5,12 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, nn};
 
 use super::{Misuse, note};
-use crate::checkpoint::{RunFolder, Which, copy_into};
+use crate::checkpoint::{RunFolder, ValidationImages, Which, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::{Config, RunChange};
 use crate::model::Tokenizer;
@@ -30,14 +31,24 @@ pub(super) struct Opened {
     pub tokenizer: Tokenizer,
     /// Absent for a model folder, which does not say.
     pub step: Option<u64>,
-    /// The figure by which it was chosen from a run's checkpoints, if it was.
-    pub chosen_by: Option<String>,
+    /// How it was chosen from a run's checkpoints, if it was.
+    pub chosen_by: Option<ChosenBy>,
     /// Trained numbers.
     pub parameters: usize,
     /// Settings that changed while it trained.
     pub changes: Vec<RunChange>,
     /// Owns the variables.
     store: nn::VarStore,
+}
+
+/// What made a checkpoint the best of its run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ChosenBy {
+    /// The figure, as in logs.
+    pub metric: String,
+    /// The images that the figure was measured on; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ValidationImages>,
 }
 
 /// Resolves the device, sets the thread count and, on the CPU, limits spinning when the machine is busy.
@@ -149,7 +160,8 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     store.freeze();
     note_outdated(path, &config);
     let best = if args.checkpoint == Which::Best { folder.best()? } else { None };
-    let (chosen_by, parameters) = (best.map(|best| best.metric), parameters(&store));
+    let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
+    let parameters = parameters(&store);
     let mut changes = RunChange::read(path)?;
     changes.retain(|change| change.step < step);
     Ok(Opened { config, tokenizer, step: Some(step), chosen_by, parameters, changes, store })
@@ -163,9 +175,9 @@ fn note_outdated(path: &Path, config: &Config) {
 }
 
 /// How the checkpoint of an exported model folder was chosen, from its description.
-fn described_choice(folder: &Path) -> Option<String> {
+fn described_choice(folder: &Path) -> Option<ChosenBy> {
     let description: Value = serde_json::from_slice(&fs::read(folder.join(DESCRIPTION)).ok()?).ok()?;
-    Some(description.get("chosen_by")?.as_str()?.to_owned())
+    serde_json::from_value(description.get("chosen_by")?.clone()).ok()
 }
 
 impl Opened {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::open::{self, Opened};
+use super::open::{self, ChosenBy, Opened};
 use super::{Misuse, train};
 use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs, PickArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, Difference, ImageFolder, ImageSize, Loader, Selection, Split};
+use crate::data::{self, Dataset, ImageFolder, ImageSize, Loader, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::paths::absence;
 use crate::torch::{DeviceChoice, Precision};
@@ -153,10 +153,15 @@ impl Images {
         Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
     }
 
-    /// Whether they are the validation images of `config`, judged by names and sizes.
-    pub fn are_those_of(&self, config: &Config) -> bool {
-        let Ok((_, own)) = train::validation_set(config) else { return false };
-        matches!(self.dataset.fingerprint().difference(&own.fingerprint()), None | Some(Difference::Times))
+    /// Whether a checkpoint of the run with this `config` was chosen on them, judged by names and
+    /// sizes.
+    pub fn chose(&self, chosen: &ChosenBy, config: &Config) -> bool {
+        let now = self.dataset.fingerprint().of_images();
+        match &chosen.images {
+            Some(images) => images.blake3.as_ref() == Some(&now),
+            // An older record: those that the config names.
+            None => train::validation_set(config).is_ok_and(|(_, own)| own.fingerprint().of_images() == now),
+        }
     }
 
     /// How many are evaluated.

@@ -15,7 +15,7 @@ use toml::{Table, Value};
 
 use super::error::ConfigError;
 use super::keys::{table_at_mut, value_at};
-use super::{Config, overrides};
+use super::{Config, overrides_set};
 
 /// Its name in a run folder, and in that of an exported model.
 pub const CHANGES_FILE: &str = "changes.jsonl";
@@ -170,7 +170,7 @@ impl Config {
         let replayed = table_of(&began.changed(changes)?)?;
         let (began, mut table) = (table_of(began)?, table_of(self)?);
         for key in CHANGEABLE {
-            let given = overrides.iter().any(|argument| overrides::sets(argument, &names(key)));
+            let given = overrides_set(overrides, key);
             if let Some(value) = number_at(&replayed, key)
                 && !given
                 && number_at(&table, key) == number_at(&began, key)

@@ -81,11 +81,6 @@ pub(super) fn apply(table: &mut Table, overrides: &[String]) -> Result<Applied, 
     Ok(applied)
 }
 
-/// Whether the `key=value` in `argument` gives `key` its value, or a table that holds it.
-pub(super) fn sets(argument: &str, key: &Key) -> bool {
-    parse(argument).is_ok_and(|(set, _)| key.starts_with(&set))
-}
-
 /// The change of kind that setting `key` to `value` means, if it is one.
 fn switch_of(table: &Table, key: &Key, value: &Value) -> Option<Switch> {
     let (name, parents) = key.split_last()?;

@@ -30,6 +30,8 @@ pub struct Validation {
 pub struct OtherImages {
     /// What the user should know.
     pub words: String,
+    /// Whether they are also others than those of the checkpoint that it goes on from.
+    changed: bool,
     /// The images to add to the record of the best checkpoint, if it lacks them.
     of_best: Option<ValidationImages>,
 }
@@ -75,20 +77,27 @@ impl Validation {
         let bound = format!("eval.max_images: {} -> {}", eval.max_images, self.eval.max_images);
         let what: Vec<&str> = of_set.into_iter().chain(of_bound.then_some(&*bound)).collect();
         let what = if what.is_empty() { String::new() } else { format!(" ({})", what.join("; ")) };
-        let lost_words = lost.map_or_else(String::new, |best| {
+        let lost_words = lost.map(|best| {
             format!(
-                "; the best so far, {} {:.4} at step {}, no longer counts, and its checkpoint stays until a new \
-                 best is saved",
-                best.metric, best.value, best.step
+                "the best so far, {} {:.4} at step {}, {}no longer counts, and its checkpoint stays until a \
+                 new best is saved",
+                best.metric,
+                best.value,
+                best.step,
+                if changed { "" } else { "was measured on other validation images; it " }
+            )
+        });
+        let changed_words = changed.then(|| {
+            format!(
+                "the validation images are not those that the run evaluated before{what}, so its earlier figures \
+                 are of other images"
             )
         });
         let max_images = eval.bound().unwrap_or(0);
         let of_best = lost.filter(|best| best.images.is_none());
         Ok(Some(OtherImages {
-            words: format!(
-                "the validation images are not those that the run evaluated before{what}, so its earlier figures \
-                 are of other images{lost_words}"
-            ),
+            words: changed_words.into_iter().chain(lost_words).collect::<Vec<_>>().join("; "),
+            changed,
             of_best: of_best.map(|_| ValidationImages { blake3: None, max_images }),
         }))
     }
@@ -135,7 +144,7 @@ impl Trainer {
             self.parts.run.note_images_of_best(images)?;
         }
         // A run that stopped before its next evaluation prints the note again.
-        if !logged(self.parts.run.folder(), step) {
+        if other.changed && !logged(self.parts.run.folder(), step) {
             let row = self.logger.log(step, &[(IMAGES_CHANGED.to_owned(), 1.0)]);
             self.warn_of(row);
             let text = self.logger.text(step, "validation images", &other.words);

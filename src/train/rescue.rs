@@ -63,10 +63,11 @@ impl Trainer {
             let path = run.checkpoint_path(step);
             let reason = "its weights give numbers that are not finite".to_owned();
             let bad = DamagedCheckpoint { step, path, reason };
-            if let Ok(aside) = self.parts.run.set_aside(&bad) {
-                let (path, aside) = (bad.path.display(), aside.display());
-                words += &format!("its weights are those of {path}, which is now {aside}; ");
-            }
+            let path = bad.path.display();
+            words += &match self.parts.run.set_aside(&bad) {
+                Ok(aside) => format!("its weights are those of {path}, which is now {}; ", aside.display()),
+                Err(error) => format!("its weights are those of {path}; remove it first, since {error}; "),
+            };
         }
         let group = self.groups.get(usize::from(divergence.of_companion)).or(self.groups.first());
         let prefix = if divergence.of_companion { "adversarial." } else { "" };

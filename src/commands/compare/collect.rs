@@ -10,6 +10,7 @@ use super::job::{Done, Job};
 use super::layout::{self, Layout};
 use super::shared::{Evaluated, share_images};
 use crate::checkpoint::write_atomic;
+use crate::data::Dataset;
 use crate::evaluate::Scores;
 use crate::report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
@@ -18,12 +19,13 @@ use crate::torch::PrecisionChoice;
 /// How fast it trained, as the trainer logs it.
 const SPEED: &str = "speed/images_per_sec";
 
-/// Writes all results, with `notes` on the images; returns a message that says where they are.
+/// Writes all results of evaluations on `val_set`, with `notes` on the images; returns a message
+/// that says where they are.
 pub(super) fn report(
     plan: &Plan,
     layout: &Layout,
-    jobs: &[Job],
-    outcomes: &[Option<String>],
+    (jobs, outcomes): (&[Job], &[Option<String>]),
+    val_set: &Dataset,
     notes: &[String],
 ) -> Result<String> {
     let all = jobs.iter().zip(outcomes).map(|(job, failure)| evaluated(layout, job, failure.as_deref()));
@@ -35,7 +37,7 @@ pub(super) fn report(
     let comparison = Comparison {
         format_version: FORMAT_VERSION,
         name: plan.name.clone(),
-        protocol: protocol(plan, notes)?,
+        protocol: protocol(plan, val_set, notes),
         environment: environment(jobs),
         base_config: plan.base.to_toml()?,
         arms: arms.collect::<Result<_>>()?,
@@ -117,9 +119,9 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
 }
 
 /// What is the same for all arms, in words, and the notes.
-fn protocol(plan: &Plan, notes: &[String]) -> Result<Vec<(String, String)>> {
+fn protocol(plan: &Plan, val_set: &Dataset, notes: &[String]) -> Vec<(String, String)> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
-    let (words, val_set) = super::train::validation_set(&plan.base)?;
+    let words = super::train::words_of_validation(&plan.base);
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     // Still `auto` if the comparison trains nothing.
     let precision = match train.precision {
@@ -148,7 +150,7 @@ fn protocol(plan: &Plan, notes: &[String]) -> Result<Vec<(String, String)>> {
         rows.insert(0, ("taken as they are".to_owned(), words));
     }
     rows.extend(notes.iter().map(|note| ("note".to_owned(), note.clone())));
-    Ok(rows)
+    rows
 }
 
 /// Versions and machine, as the runs themselves were made: several values where they differ.

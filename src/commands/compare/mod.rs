@@ -54,13 +54,13 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let found = images.as_ref().ok();
     let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, args, &loss_weights)).transpose()?;
     check(&plan, images.as_ref().ok(), args, devices[0])?;
+    let jobs = jobs.unwrap_or_default();
+    let notes = images_notes(&plan, &jobs)?;
+    notes.iter().for_each(|text| note(text));
     if args.dry_run {
         return print(&describe(&plan, &images)?).map(|()| 0);
     }
     let val_set = images?;
-    let jobs = jobs.unwrap_or_default();
-    let notes = images_notes(&plan, &jobs)?;
-    notes.iter().for_each(|text| note(text));
     let out = layout.out();
     make_folder(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock =
@@ -75,13 +75,17 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
     }
     let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
-    let changed = train::validation_set(&plan.base)?.1.fingerprint() != val_set.fingerprint();
-    let during = changed.then(|| {
-        "the validation images changed while the comparison ran; the same command evaluates all arms again".to_owned()
-    });
+    let during = match train::validation_set(&plan.base) {
+        Ok((_, now)) if now.fingerprint() == val_set.fingerprint() => None,
+        Ok(_) => Some(
+            "the validation images changed while the comparison ran; the same command evaluates all arms again"
+                .to_owned(),
+        ),
+        Err(error) => Some(format!("the validation images can no longer be read: {error:#}")),
+    };
     during.iter().for_each(|text| note(text));
     let notes: Vec<String> = notes.into_iter().chain(during).collect();
-    print(&collect::report(&plan, &layout, &jobs, &outcomes, &notes)?)?;
+    print(&collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes)?)?;
     if failed > 0 {
         note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
     }

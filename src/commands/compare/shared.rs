@@ -86,6 +86,7 @@ fn take_over(figures: &mut Map<String, Value>, scores: &Scores, shared: &HashSet
     }
     figures.extend(scores.means(true).flat());
     if let Some(extremes) = scores.extremes(1) {
+        figures.insert("ranked_by".into(), json!(extremes.metric));
         for (key, images) in [("worst_image", &extremes.worst), ("best_image", &extremes.best)] {
             figures.insert(key.into(), json!(images.first().map(|(name, _)| name)));
         }

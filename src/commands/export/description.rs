@@ -23,8 +23,8 @@ pub(super) fn json(opened: &Opened, weights: Weights) -> Result<Value> {
         "parameters": opened.parameters,
         "step": opened.step,
         "weights": opened.step.map(|_| weights.name()),
-        // The figure by which this checkpoint was chosen as the best of its run; null if none chose
-        // it.
+        // The figure and the images by which this checkpoint was chosen as the best of its run; null
+        // if none chose it.
         "chosen_by": opened.chosen_by,
         "weights_blake3": opened.weights_blake3()?,
         "keeps_tokens_of": config.train.keeps_tokens_of,

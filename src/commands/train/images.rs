@@ -35,7 +35,7 @@ pub(in crate::commands) fn validation_set(config: &Config) -> Result<(String, Da
 }
 
 /// Where the validation images of a config are.
-fn words_of_validation(config: &Config) -> String {
+pub(in crate::commands) fn words_of_validation(config: &Config) -> String {
     let data = &config.data;
     match (&data.val, &data.val_split) {
         (Some(path), _) => path.clone(),

@@ -24,7 +24,7 @@ use crate::data::{Cache, Dataset};
 use crate::seed::Seed;
 use crate::torch::{keep_freed_memory, set_deterministic, use_one_heap};
 use crate::train::{Circumstances, LossWeights, Machine, Outcome, Parts, Signals, State, Trainer};
-pub(super) use images::{check_batch, note_shared, training_set, validation_set};
+pub(super) use images::{check_batch, note_shared, training_set, validation_set, words_of_validation};
 use networks::Networks;
 pub(super) use networks::loss_weights_among;
 use precision::Settled;

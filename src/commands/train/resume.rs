@@ -235,9 +235,13 @@ impl Earlier {
         let before = self.config.train.steps;
         if before != steps && step < steps {
             notes.push(format!("the learning rate schedule now spans {steps} steps instead of {before}"));
-            let adversary = config.adversarial.as_ref().map(|a| ("discriminator's ", &a.optimizer, a.start));
-            for (whose, optimizer, start) in [("", &config.optimizer, 0)].into_iter().chain(adversary) {
-                if let Some(words) = rate_jump(optimizer, start, step, (before, steps)) {
+            let earlier = self.config.changed(&self.changes)?;
+            let adversary = earlier.adversarial.as_ref().zip(config.adversarial.as_ref());
+            let adversary =
+                adversary.map(|(a, b)| ("discriminator's ", [&a.optimizer, &b.optimizer], b.start));
+            let tokenizer = ("", [&earlier.optimizer, &config.optimizer], 0);
+            for (whose, optimizers, start) in [tokenizer].into_iter().chain(adversary) {
+                if let Some(words) = rate_jump(optimizers, start, step, (before, steps)) {
                     notes.push(format!("warning: the {whose}learning rate {words}"));
                 }
             }
@@ -259,17 +263,18 @@ fn listed(damaged: &[DamagedCheckpoint]) -> String {
 }
 
 /// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after`
-/// steps, with the remedy; none if it changes by a tenth at most.
+/// steps and the optimizer from `earlier` to `optimizer`, with the remedy. None if the rate changes by
+/// a tenth at most, or was set anew on purpose.
 fn rate_jump(
-    optimizer: &optim::Config,
+    [earlier, optimizer]: [&optim::Config; 2],
     start: u64,
     step: u64,
     (before, after): (u64, u64),
 ) -> Option<String> {
     // The last completed step, under both lengths.
     let last = step.checked_sub(1).filter(|last| *last >= start)?;
-    let (then, now) = (optimizer.rate(last, start, before), optimizer.rate(last, start, after));
-    if (now - then).abs() <= 0.1 * then.max(now) {
+    let (then, now) = (earlier.rate(last, start, before), optimizer.rate(last, start, after));
+    if earlier.lr != optimizer.lr || (now - then).abs() <= 0.1 * then.max(now) {
         return None;
     }
     let remedy = if matches!(optimizer.schedule, Schedule::Wsd { .. }) {
@@ -289,17 +294,19 @@ mod tests {
     #[test]
     fn a_jump_of_the_rate_is_told() {
         let cosine = optim::Config::default();
-        let words = rate_jump(&cosine, 0, 600, (600, 1200)).unwrap();
+        let words = rate_jump([&cosine, &cosine], 0, 600, (600, 1200)).unwrap();
         assert!(words.starts_with("jumps from 6.854e-9 to 5.013e-4 at step 600"), "{words}");
         // Early in a long run the curves are close.
-        assert_eq!(rate_jump(&cosine, 0, 60, (600, 660)), None);
+        assert_eq!(rate_jump([&cosine, &cosine], 0, 60, (600, 660)), None);
         let constant = optim::Config { schedule: Schedule::Constant { warmup_steps: 50 }, ..cosine.clone() };
-        assert_eq!(rate_jump(&constant, 0, 600, (600, 1200)), None);
-        assert_eq!(rate_jump(&constant, 0, 5, (600, 1200)), None, "the warm-up is no jump");
+        assert_eq!(rate_jump([&constant, &constant], 0, 600, (600, 1200)), None);
+        assert_eq!(rate_jump([&constant, &constant], 0, 5, (600, 1200)), None, "the warm-up is no jump");
         let wsd = Schedule::Wsd { warmup_steps: 0, decay_steps: 100, final_factor: 0.0 };
         let wsd = optim::Config { schedule: wsd, ..cosine.clone() };
-        assert_eq!(rate_jump(&wsd, 0, 500, (600, 1200)), None);
-        assert!(rate_jump(&wsd, 0, 550, (600, 1200)).unwrap().contains("before its decay begins"));
-        assert_eq!(rate_jump(&cosine, 700, 600, (600, 1200)), None, "a group that has not begun");
+        assert_eq!(rate_jump([&wsd, &wsd], 0, 500, (600, 1200)), None);
+        assert!(rate_jump([&wsd, &wsd], 0, 550, (600, 1200)).unwrap().contains("before its decay begins"));
+        assert_eq!(rate_jump([&cosine, &cosine], 700, 600, (600, 1200)), None, "a group that has not begun");
+        let lower = optim::Config { lr: 1e-4, ..cosine.clone() };
+        assert_eq!(rate_jump([&cosine, &lower], 0, 600, (600, 1200)), None, "the rate that was asked for");
     }
 }
