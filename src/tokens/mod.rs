@@ -44,7 +44,6 @@ pub use kind::FormatKind;
 pub use layout::{Axes, Dtype, Layout};
 pub use names::TokenNames;
 pub use preset::{Preset, PresetIds};
-pub use raw::olmo_core_note;
 pub use row::{Grid, Row};
 pub use set::TokenSet;
 pub use side_files::SideFiles;
@@ -116,8 +115,8 @@ pub trait Format: Sync {
     }
 
     /// What whoever reads the finished set in `folder` with the format's usual reader should know of
-    /// its name.
-    fn advice(&self, _folder: &Path, _layout: &Layout) -> Option<String> {
+    /// it. The reader's vocabulary has `vocab_size` ids; none where that is not known.
+    fn advice(&self, _folder: &Path, _layout: &Layout, _vocab_size: Option<u64>) -> Option<String> {
         None
     }
 

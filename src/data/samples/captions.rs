@@ -1,8 +1,12 @@
-//! What becomes of captions, whatever input they come from: one rule.
+//! What becomes of captions in the columns of Parquet, in lists and in `metadata.jsonl` or
+//! `metadata.csv`: one rule.
 //!
 //! Row by row the first column or field counts that has a caption: a string, or a list of strings,
-//! whose first one is the caption. An empty string counts only where there is nothing else. The
-//! whole of a list goes along as `captions`, beside what else is said of the image.
+//! whose first one is the caption. A string without words counts only where there is nothing else.
+//! The whole of a list goes along as `captions`, beside what else is said of the image.
+//!
+//! The `KEY.json` of a WebDataset and the `.json` beside an image never give a caption, by design:
+//! there captions have files of their own, and the fields of the JSON are carried as they are.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
