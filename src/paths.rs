@@ -10,7 +10,8 @@ pub const OUTPUT_MARKER: &str = ".pixtok-output";
 const MARKER_TEXT: &str = "pixtok wrote this folder. It is left out where images are looked for in a folder above it; \
                            given by itself, it is read.\n";
 
-/// Marks the existing `folder` as written by pixtok.
+/// Marks the existing `folder` as written by pixtok. Only the marker's presence counts, not what it
+/// holds, so it is written in place: even an empty one marks the folder.
 ///
 /// # Errors
 /// When the marker cannot be written.

@@ -47,6 +47,13 @@ fn images_and_folders_are_reconstructed() {
     assert!(fs::read(scratch.path("sheet.png")).unwrap().starts_with(b"\x89PNG"));
     with_bad_images(&scratch, "bad", 0);
     refused(&reconstruct("bad/cut.jpg", &[]), 1, &["bad/cut.jpg", "cut short"]);
+    let thin = Picture { width: 9, height: 1, rgb: vec![9; 27] };
+    fs::write(scratch.path("thin.png"), thin.to_png().unwrap()).unwrap();
+    refused(
+        &reconstruct("thin.png", &[]),
+        2,
+        &["cannot use ", "thin.png: it is 9×1 pixels", "needs 2 or more"],
+    );
     refused(&reconstruct("absent.jpg", &[]), 2, &["absent.jpg does not exist"]);
     refused(
         &reconstruct("val", &["--out", &path("tiny.toml/x")]),
@@ -175,8 +182,16 @@ fn prepared_originals_are_those_of_the_metrics() {
     assert_eq!(figures(&eval(&scratch, "own", &["--protocol", &protocol]))["psnr_db"], 100.0);
 
     with_bad_images(&scratch, "bad", 2);
-    let bad = prepare(&scratch, "run", "few", &["--data", &text(&scratch.path("bad"))]);
-    ended(&bad, 0, &["2 original(s)", "left out cut.jpg: the JPEG is cut short", "left out link.jpg"]);
+    let folder = text(&scratch.path("bad"));
+    let bad = ["--data", &folder];
+    let config = fs::read_to_string(scratch.path("tiny.toml")).unwrap();
+    let config = config.replace("image_size = 32", "image_size = 32\nmax_bad_fraction = 0.5");
+    fs::write(scratch.path("lax.toml"), config).unwrap();
+    let left_out = ["left out cut.jpg: the JPEG is cut short", "left out link.jpg"];
+    let done = prepare(&scratch, "lax.toml", "few", &bad);
+    ended(&done, 0, &[&["2 original(s)"], &left_out[..]].concat());
+    let strict = prepare(&scratch, "run", "too-few", &bad);
+    refused(&strict, 6, &[&["2 of 4 images", "data.max_bad_fraction"], &left_out[..]].concat());
     for (recipe, out, args, parts) in [
         ("run", "few", &["--data", &data][..], &["few is not empty"][..]),
         ("absent", "x", &[], &["absent does not exist", "a config, a run folder"]),

@@ -151,8 +151,7 @@ impl Config {
         if own == 0 {
             return vec![];
         }
-        let warmup = self.optimizer.warmup_advice(own);
-        let warmup = warmup.map(|advice| advice.replace("optimizer.", "adversarial.optimizer."));
+        let warmup = self.optimizer.warmup_advice("adversarial.optimizer", own);
         let ramp = (self.ramp_steps > own).then(|| {
             format!(
                 "adversarial.ramp_steps is {} and there are {own} steps from adversarial.start on, so its weight \

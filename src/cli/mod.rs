@@ -115,8 +115,9 @@ pub struct TrainArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// Training images, in place of data.train: a folder, a WebDataset .tar, a Hugging Face
-    /// .parquet, or a folder of such. Without --val-data or --val-split, a share of them
-    /// (data.val_share) is kept for validation, whatever data.val says
+    /// .parquet, or a folder of such. The config's data.val is dropped unless --set gives it:
+    /// without --val-data or --val-split, a share of these images (data.val_share) is kept for
+    /// validation
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Validation images, in place of data.val

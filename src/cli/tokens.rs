@@ -100,8 +100,8 @@ pub struct TakeArgs {
     /// numbered in sorted order
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
-    /// The column, ending or field with the captions [default: in each row the first of text, caption, txt and captions
-    /// that has one]
+    /// The column, ending or field with the captions [default: in each row the first of text,
+    /// caption, txt and captions that has one]
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
     /// A file with the class names, one per line, which are numbered in this order instead of the

@@ -11,8 +11,10 @@ use super::{Misuse, note, note_omitted, open, print, subject};
 use crate::cli::{OriginalFit, PrepareArgs};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml};
-use crate::data::{self, BadSample, Dataset, Fit, Prepare};
+use crate::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
 use crate::evaluate::EvaluateError;
+use crate::paths::absence;
+use crate::train::TrainError;
 
 /// Where the preparation of images is defined.
 enum Recipe {
@@ -45,16 +47,21 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
     make_empty(&args.out)?;
     let outcomes = originals.write(&prepare, &data)?;
     let (mut written, mut resized) = (0, 0);
+    let mut bad = BadSamples::new(outcomes.len(), data.max_bad_fraction);
     for outcome in &outcomes {
         match outcome {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
-            Outcome::Bad(sample) => note(&format!("left out {}: {}", sample.name, sample.reason)),
+            Outcome::Bad(sample) => {
+                note(&format!("left out {}: {}", sample.name, sample.reason));
+                bad.record(sample);
+            }
         }
     }
     if written == 0 {
         return Err(EvaluateError::NoImages(format!("none of {} could be used", outcomes.len())).into());
     }
+    bad.check().map_err(TrainError::from)?;
     if args.fit != OriginalFit::Centre && resized > 0 {
         let how = if args.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
         note(&format!("{resized} of {written} were {how} to multiples of {} pixels", recipe.downsample()?));
@@ -67,8 +74,9 @@ impl Recipe {
     fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(Misuse(format!(
-                "{} does not exist; give a config, a run folder, a model folder or an adapter",
-                path.display()
+                "{} {}; give a config, a run folder, a model folder or an adapter",
+                path.display(),
+                absence(path)
             ))
             .into());
         }

@@ -44,13 +44,19 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     let shown = SHEET_PICTURES.min(tasks.len());
     let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
     for (i, task) in tasks.iter().enumerate() {
-        let prepared = match prepare.image(&Encoded::File(task.source.clone())) {
+        let decoded = prepare.decoded(&Encoded::File(task.source.clone()));
+        let is_whole = decoded.is_ok();
+        let prepared = match decoded.and_then(|picture| prepare.picture(&picture)) {
             Ok(prepared) => prepared,
             Err(reason) if tasks.len() > 1 => {
                 note(&format!("left out {}: {reason}", task.source.display()));
                 continue;
             }
-            Err(reason) => return Err(anyhow!("cannot use {}: {reason}", task.source.display())),
+            Err(reason) => {
+                let words = format!("cannot use {}: {reason}", task.source.display());
+                // A whole picture is too small for the tokenizer.
+                return Err(if is_whole { Misuse(words).into() } else { anyhow!(words) });
+            }
         };
         let original = prepared.to_picture();
         let recon = reconstruct(&codec, &original, device)

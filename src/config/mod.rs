@@ -205,7 +205,7 @@ impl Config {
         } else {
             settings.advice(self.vectors_of(self.train.batch_size)?)
         };
-        advice.extend(self.optimizer.warmup_advice(self.train.steps));
+        advice.extend(self.optimizer.warmup_advice("optimizer", self.train.steps));
         advice.extend(self.adversarial.iter().flat_map(|adversarial| adversarial.advice(self.train.steps)));
         Ok(advice)
     }

@@ -42,6 +42,18 @@ impl ImageFolder {
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
     /// part.
     pub fn open(root: &Path, split: Split) -> Result<ImageFolder, DataError> {
+        Self::list(root, split, walk(root))
+    }
+
+    /// As [`ImageFolder::open`], of all images, those in folders that pixtok wrote among them.
+    ///
+    /// # Errors
+    /// As [`ImageFolder::open`].
+    pub fn open_with_outputs(root: &Path) -> Result<ImageFolder, DataError> {
+        Self::list(root, Split::All, Walk { with_outputs: true, ..walk(root) })
+    }
+
+    fn list(root: &Path, split: Split, mut entries: Walk) -> Result<ImageFolder, DataError> {
         match fs::metadata(root) {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => return Err(DataError::NotAFolder(root.to_owned())),
@@ -51,8 +63,7 @@ impl ImageFolder {
             Err(source) => return Err(DataError::Unreadable { path: root.to_owned(), source }),
         }
         let (mut index, mut links) = (Index::default(), Index::default());
-        let (mut labels, mut found) = (BTreeSet::new(), 0);
-        let (mut entries, mut shards) = (walk(root), BTreeSet::new());
+        let (mut labels, mut shards, mut found) = (BTreeSet::new(), BTreeSet::new(), 0);
         while let Some(entry) = entries.next() {
             if let Ok(entry) = &entry
                 && entry.file_type().is_file()
@@ -186,12 +197,14 @@ impl ImageFolder {
 /// passed over.
 pub(super) fn walk(root: &Path) -> Walk {
     let entries = WalkDir::new(root).follow_links(true).into_iter();
-    Walk { root: root.to_owned(), entries, omitted: OmittedFiles::default() }
+    Walk { root: root.to_owned(), with_outputs: false, entries, omitted: OmittedFiles::default() }
 }
 
 /// See [`walk`].
 pub(super) struct Walk {
     root: PathBuf,
+    /// Whether folders that pixtok wrote are walked too.
+    with_outputs: bool,
     entries: walkdir::IntoIter,
     /// The folders that were passed over; the caller counts the files.
     pub(super) omitted: OmittedFiles,
@@ -209,7 +222,7 @@ impl Iterator for Walk {
             }
             if is_omitted_folder(found.file_name().as_bytes()) {
                 self.omitted.folder(found.file_name());
-            } else if is_output(found.path()) {
+            } else if !self.with_outputs && is_output(found.path()) {
                 let path = found.path();
                 self.omitted.output(path.strip_prefix(&self.root).unwrap_or(path));
             } else {
@@ -390,6 +403,10 @@ mod tests {
         assert_eq!(dataset.labels(), ["cat", "project"]);
         let [note] = dataset.notes() else { panic!("{:?}", dataset.notes()) };
         assert!(note.starts_with("3 folders that pixtok wrote are passed over in "), "{note}");
+        let with_outputs = ImageFolder::open_with_outputs(root.path()).unwrap();
+        let expected = ["cat/a.png", "deep/out/cat/a.png", "link/cat/a.png", "old/samples/step-000001.png"];
+        assert_eq!(names(&with_outputs), [&expected[..], &["project/b.png"]].concat());
+        assert!(with_outputs.notes().iter().all(|note| !note.contains("pixtok wrote")));
         // When given directly it is read, with all folders in it that are not marked themselves.
         for (given, expected) in [("old", "samples/step-000001.png"), ("link", "cat/a.png")] {
             assert_eq!(names(&ImageFolder::open(&root.path().join(given), Split::All).unwrap()), [expected]);

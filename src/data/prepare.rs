@@ -4,7 +4,7 @@
 use super::samples::Encoded;
 use super::transform::Transform;
 use super::{Config, ImageSize, MAX_SIDE};
-use crate::picture::{DecodeOptions, Picture, decode, read};
+use crate::picture::{DecodeOptions, Decoded, Picture, decode, read};
 use crate::seed::Seed;
 
 /// Which part of a picture becomes the image.
@@ -76,12 +76,20 @@ impl Prepare {
     /// # Errors
     /// A message that says why it gives no image.
     pub fn image(&self, encoded: &Encoded) -> Result<Prepared, String> {
+        let picture = self.decoded(encoded)?;
+        self.picture(&picture)
+    }
+
+    /// Decodes a picture for [`Prepare::picture`].
+    ///
+    /// # Errors
+    /// Why it cannot be decoded, in words.
+    pub fn decoded(&self, encoded: &Encoded) -> Result<Decoded, String> {
         let picture = match encoded {
             Encoded::File(path) => read(path, &self.decode),
             Encoded::Bytes(bytes) => decode(bytes, &self.decode),
         };
-        let picture = picture.map_err(|error| error.to_string())?;
-        self.picture(&picture)
+        picture.map_err(|error| error.to_string())
     }
 
     /// Prepares a picture that was decoded as the config says.

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::{Files, Passed};
-use crate::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Loader, Split, composed};
+use crate::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Loader, composed};
 use crate::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// What is compared of an original's name, and of a file's name.
@@ -75,7 +75,8 @@ impl Reconstructions {
         originals: &Dataset,
         max_images: Option<usize>,
     ) -> Result<Self, EvaluateError> {
-        let files = ImageFolder::open(folder, Split::All)?;
+        // Reconstructions are outputs of pixtok, perhaps one folder for each split.
+        let files = ImageFolder::open_with_outputs(folder)?;
         let mut left: BTreeMap<String, PathBuf> =
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
         let needed: HashSet<String> =
@@ -327,6 +328,8 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::data::Split;
+    use crate::paths::mark_output;
 
     fn write(path: PathBuf, width: usize, height: usize) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -361,6 +364,22 @@ mod tests {
         assert!(error.contains("a.png is 7×5 pixels and its reconstruction 8×5"), "{error}");
         fs::remove_file(recons.join("a.png")).unwrap();
         assert!(found().unwrap_err().to_string().contains("a.png has no reconstruction"));
+    }
+
+    #[test]
+    fn folders_that_pixtok_wrote_are_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (originals, recons) = (folder.path().join("originals"), folder.path().join("recons"));
+        for name in ["train/a.png", "val/b.png"] {
+            write(originals.join(name), 7, 5);
+            write(recons.join(name), 7, 5);
+        }
+        for split in ["train", "val"] {
+            mark_output(&recons.join(split)).unwrap();
+        }
+        let dataset = Dataset::open(&originals, Split::All).unwrap();
+        let found = Reconstructions::find(&recons, &dataset, None).unwrap();
+        assert_eq!((found.of("val/b.png").unwrap(), found.unused()), (&*recons.join("val/b.png"), 0));
     }
 
     #[test]

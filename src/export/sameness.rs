@@ -72,7 +72,7 @@ pub(super) fn refuse_another(
     }
     let sizes = [&mut earlier, &mut job].map(|job| job.as_object_mut()?.remove("sizes"));
     let mut words = vec![];
-    let mut remedy = "choose another --out, or the same settings to go on with that one";
+    let mut remedy = "choose another --out, or the same settings to go on with that one".to_owned();
     let list = |job: &Value| job["set"]["source"]["blake3"].clone();
     if let Some(images) = images
         && earlier["merge"].is_null()
@@ -82,12 +82,20 @@ pub(super) fn refuse_another(
         let change = ListChange::of(folder, &samples, images, part.unwrap_or(Part::ALL))?;
         let (changed, then) = change.words();
         words.push(changed);
-        remedy = then;
+        then.clone_into(&mut remedy);
         earlier["set"]["source"]["blake3"] = list(&job);
     }
     words.extend(differences(&earlier, &job));
     if words.is_empty() {
         return check_sizes(folder, sizes);
+    }
+    let dtype = &earlier["set"]["dtype"];
+    if let Some(dtype) = dtype.as_str().filter(|_| images.is_some())
+        && words.len() == 1
+        && job["set"]["dtype"] != dtype
+    {
+        // The earlier job may be of a version that chose the type without --vocab-size.
+        remedy = format!("choose another --out, or add --dtype {dtype} to go on with that one");
     }
     Err(ExportError::Output(format!(
         "{} holds another job: {}; {remedy}",
@@ -165,6 +173,31 @@ mod tests {
         assert!(check(None, Some("a")).unwrap().unwrap().contains("sizes were not compared"));
         // Archives: the list holds the sizes.
         assert_eq!(check_sizes(Path::new("out"), [None, Some(Value::Null)]).unwrap(), None);
+    }
+
+    #[test]
+    fn another_number_type_alone_is_asked_for_with_its_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.png"), b"").unwrap();
+        let images = SampleSet::open(folder.path()).unwrap();
+        let job = |dtype: &str, batch_size: u64| {
+            let source = json!({ "blake3": "x", "notes": [] });
+            json!({ "set": { "dtype": dtype, "source": source }, "batch_size": batch_size })
+        };
+        let refusal = |job: Value, earlier: Value| {
+            refuse_another(Path::new("out"), earlier, job, Some(&images)).unwrap_err().to_string()
+        };
+        let message = refusal(job("i32", 4), job("u16", 4));
+        for part in ["set.dtype was \"u16\" and is \"i32\"; choose", "or add --dtype u16 to go on"] {
+            assert!(message.contains(part), "{message}");
+        }
+        for message in [refusal(job("i32", 5), job("u16", 4)), refusal(job("i32", 5), job("i32", 4))] {
+            assert!(message.contains("or the same settings to go on"), "{message}");
+        }
+        assert_eq!(
+            refuse_another(Path::new("out"), job("u16", 4), job("u16", 4), Some(&images)).unwrap(),
+            None
+        );
     }
 
     #[test]

@@ -83,10 +83,11 @@ impl Config {
         self.lr * self.schedule.factor(step.saturating_sub(start), steps.saturating_sub(start))
     }
 
-    /// A warning if the warm-up keeps the rate of a run of `steps` far from [`Config::lr`].
+    /// A warning if the warm-up keeps the rate of a run of `steps` far from [`Config::lr`]. It names
+    /// the settings as those of `table`.
     #[must_use]
-    pub fn warmup_advice(&self, steps: u64) -> Option<String> {
-        self.schedule.warmup_advice(self.lr, steps)
+    pub fn warmup_advice(&self, table: &str, steps: u64) -> Option<String> {
+        self.schedule.warmup_advice(table, self.lr, steps)
     }
 
     /// Refuses what cannot work.

@@ -94,13 +94,13 @@ impl Schedule {
     }
 
     /// A warning if the warm-up lasts as long as a run of `steps`, or so long that the rate stays
-    /// under half of the configured one.
-    pub(super) fn warmup_advice(&self, lr: f64, steps: u64) -> Option<String> {
+    /// under half of the configured one. `table` is the optimizer's in the config.
+    pub(super) fn warmup_advice(&self, table: &str, lr: f64, steps: u64) -> Option<String> {
         let (warmup, peak) = (self.warmup_steps(), self.peak(steps));
         (warmup > 1 && (warmup >= steps || peak < 0.5)).then(|| {
             format!(
-                "optimizer.schedule.warmup_steps is {warmup} and there are {steps} steps, so the learning rate \
-                 reaches {:.0} % of optimizer.lr at most ({:.3e}); shorten the warm-up or raise train.steps",
+                "{table}.schedule.warmup_steps is {warmup} and there are {steps} steps, so the learning rate \
+                 reaches {:.0} % of {table}.lr at most ({:.3e}); shorten the warm-up or raise train.steps",
                 100.0 * peak,
                 lr * peak
             )
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_warmup_longer_than_the_run_is_said_with_the_peak() {
-        let advice = |schedule: &Schedule, steps| schedule.warmup_advice(1e-3, steps);
+        let advice = |schedule: &Schedule, steps| schedule.warmup_advice("optimizer", 1e-3, steps);
         let cosine = Schedule::default();
         // The largest (s + 1)/50 × ½(1 + cos(π·s/40)) for s < 40, from Python's math module:
         // 0.22253 at s = 16.

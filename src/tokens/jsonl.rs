@@ -1,5 +1,5 @@
-//! jsonl: `tokens.jsonl`, a JSON object a line, with key, h, w, width, height, tokens, then label, text and json where an
-//! image has them.
+//! jsonl: `tokens.jsonl`, a JSON object a line, with key, h, w, width, height, tokens, then label,
+//! text and json where an image has them.
 //!
 //! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then
 //! `added_tokens.json` maps every name to its id, for a Hugging Face tokenizer. `features.json` has

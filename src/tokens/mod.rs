@@ -44,7 +44,6 @@ pub use kind::FormatKind;
 pub use layout::{Axes, Dtype, Layout};
 pub use names::TokenNames;
 pub use preset::{Preset, PresetIds};
-pub use raw::olmo_core_note;
 pub use row::{Grid, Row};
 pub use set::TokenSet;
 pub use side_files::SideFiles;
@@ -115,9 +114,9 @@ pub trait Format: Sync {
         false
     }
 
-    /// What users of the format's usual reader should know about the name of the finished set in
-    /// `folder`.
-    fn advice(&self, _folder: &Path, _layout: &Layout) -> Option<String> {
+    /// What users of the format's usual reader should know about the finished set in `folder`.
+    /// `vocab_size` is the number of ids in their vocabulary, if it is known.
+    fn advice(&self, _folder: &Path, _layout: &Layout, _vocab_size: Option<u64>) -> Option<String> {
         None
     }
 

@@ -1,5 +1,5 @@
-//! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion `keys.jsonl`; and on request
-//! `tokens.index`.
+//! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion
+//! `keys.jsonl`; and on request `tokens.index`.
 //!
 //! Ids are u16 or u32, little endian, without header. The file does not say which, so the type
 //! follows the vocabulary's size if that is given, as in OLMo-core. The index has a u64 for each
@@ -17,8 +17,7 @@ pub struct Raw;
 
 /// What a user of OLMo-core has to set if it would read the stream of a vocabulary of `ids` ids as
 /// another type: it takes the smallest of uint8, uint16 and uint32 that holds them.
-#[must_use]
-pub fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
+fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
     let theirs = match ids {
         0..=0x100 => "uint8",
         0x101..=0x1_0000 => "uint16",
@@ -43,6 +42,10 @@ impl Format for Raw {
 
     fn takes_any_dtype(&self) -> bool {
         true
+    }
+
+    fn advice(&self, _folder: &Path, layout: &Layout, vocab_size: Option<u64>) -> Option<String> {
+        olmo_core_note(vocab_size?, layout.dtype)
     }
 
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
@@ -199,8 +202,11 @@ mod tests {
             (65_520, Dtype::I32, ["is uint32", "65520 ids for uint16"]),
             (70_000, Dtype::U16, ["is uint16", "70000 ids for uint32"]),
         ] {
-            let note = olmo_core_note(ids, dtype).unwrap();
+            let layout = Layout { dtype, ..fixture::layouts()[0].clone() };
+            let advice = |vocab_size| Raw.advice(Path::new("out"), &layout, vocab_size);
+            let note = advice(Some(ids)).unwrap();
             assert!(parts.iter().all(|part| note.contains(part)), "{note}");
+            assert_eq!(advice(None), None);
         }
         assert_eq!(olmo_core_note(257, Dtype::U16), None);
     }

@@ -16,6 +16,7 @@ use crate::commands::libtorch::libtorch_version;
 use crate::commands::{Misuse, open};
 use crate::config::{Config, RunChange};
 use crate::data::{Difference, Fingerprint};
+use crate::paths::make_folder;
 use crate::torch::{Cpu, DeviceChoice, device_name};
 use crate::train::State;
 
@@ -147,7 +148,7 @@ impl Job {
         tell: &dyn Fn(&str),
     ) -> Result<Option<String>> {
         let parent = self.folder.parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+        make_folder(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let log = self.folder.with_extension("log");
         match &self.config {
             Some(config) if self.is_trained(config) => tell("trained earlier; evaluating"),

@@ -12,7 +12,7 @@ use crate::data::{self, Fit, ImageSize, MAX_SIDE, Prepare, SampleSet};
 use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
 use crate::tokens::{
     Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
-    StatedVocabulary, olmo_core_note,
+    StatedVocabulary,
 };
 
 /// An export, ready to run.
@@ -25,8 +25,8 @@ pub(super) struct Plan<'a> {
     pub sidecar: Sidecar,
     /// What `job.json` says.
     pub job: Value,
-    /// What a user has to set in the program that reads the files.
-    pub note: Option<String>,
+    /// Ids in the vocabulary of the model that reads the files: as said, else up to the largest.
+    pub vocab_size: u64,
 }
 
 impl<'a> Plan<'a> {
@@ -67,13 +67,7 @@ impl<'a> Plan<'a> {
             format: args.format,
             mirrored: args.images.flip,
         };
-        let note = match args.format {
-            FormatKind::Raw => {
-                let ids = args.ids.vocab_size.unwrap_or(largest_id(&ids, side(&sidecar.grid))? + 1);
-                olmo_core_note(ids, sidecar.dtype)
-            }
-            _ => None,
-        };
+        let vocab_size = args.ids.vocab_size.unwrap_or(largest_id(&ids, side(&sidecar.grid))? + 1);
         let job = json!({
             "pixtok": env!("CARGO_PKG_VERSION"),
             "set": sidecar,
@@ -84,7 +78,8 @@ impl<'a> Plan<'a> {
             "device": if device == Device::Cpu { "cpu" } else { "cuda" },
             "threads": if device == Device::Cpu { tch::get_num_threads() } else { 0 },
         });
-        Ok(Self { coder, map: ids.map, prepare: Prepare::new(&data, fit), batching, sidecar, job, note })
+        let prepare = Prepare::new(&data, fit);
+        Ok(Self { coder, map: ids.map, prepare, batching, sidecar, job, vocab_size })
     }
 }
 

@@ -164,10 +164,11 @@ fn use_with_python(opened: &Opened) -> String {
 }
 
 fn files(opened: &Opened) -> String {
-    let changes = if opened.changes.is_empty() {
-        String::new()
+    let (begun, changes) = if opened.changes.is_empty() {
+        ("", String::new())
     } else {
-        format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n")
+        let row = format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n");
+        (" as it was when the run began", row)
     };
     format!(
         "## Files\n\n| file | |\n|---|---|\n\
@@ -175,7 +176,7 @@ fn files(opened: &Opened) -> String {
          | `config.json` | sizes, the network with every number worked out, the quantizer, how images are prepared; \
          `weights_blake3` is the blake3 hash of `model.safetensors`, and `keeps_tokens_of`, if it is there, that of the weights that first \
          made these tokens |\n\
-         | `config.toml` | the run's whole config, for pixtok |\n{changes}\
+         | `config.toml` | the run's whole config{begun}, for pixtok |\n{changes}\
          | `{ENCODER}`, `{DECODER}` | TorchScript, float32, for any batch and image size |\n"
     )
 }

@@ -1,8 +1,12 @@
-//! One rule for captions, for every kind of input.
+//! One rule for captions in the columns of Parquet, in lists and in `metadata.jsonl` or
+//! `metadata.csv`.
 //!
 //! For each row, the caption comes from the first column or field that has one: a string, or a list
-//! of strings, of which the first is the caption. An empty string counts only if there is nothing
-//! else. The whole list is kept as `captions` with the image's other fields.
+//! of strings, of which the first is the caption. A string without words counts only if there is
+//! nothing else. The whole list is kept as `captions` with the image's other fields.
+//!
+//! The `KEY.json` of a WebDataset and the `.json` beside an image never give a caption: there,
+//! captions have files of their own, and the fields of the JSON are carried as they are.
 
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -138,13 +138,14 @@ impl Table {
                 .map_err(|reason| self.damaged(reason))?;
         let mut image = image.map(Encoded::Bytes).ok_or_else(|| NO_BYTES.to_owned());
         let (texts, broken): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
+        let unreadable = broken.len() as u64;
         let chosen = captions::choose(texts.into_iter().flatten().map(|caption| ((), caption)).collect());
         let (mut text, mut json, mut altered) = (None, None, Altered::default());
         match (chosen, broken.into_iter().find_map(Result::err)) {
             (Some(((), caption, others)), _) => {
                 json = caption.carried();
                 text = Some(caption.text);
-                altered.captions = others;
+                altered.captions = others + unreadable;
             }
             (None, Some(reason)) => image = Err(reason),
             (None, None) => {}

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::omitted::OmittedMembers;
+use crate::data::samples::captions::has_words;
 use crate::data::samples::endings::{Endings, Left, Role, TWO_PARTS};
 use crate::data::samples::labels::{Labels, Raw, caption, object_in, word};
 use crate::data::samples::members::{Member, Members};
@@ -15,6 +16,8 @@ use crate::data::{DataError, EXTENSIONS};
 pub(super) const MEMBER_LIMIT: u64 = 1 << 31;
 /// The longest label that is read; anything longer is neither a number nor a class name.
 const LABEL_LIMIT: u64 = 256;
+/// The longest text that is searched for words; a longer one is taken to have some.
+const BLANK_LIMIT: u64 = 256;
 
 /// A member that belongs to a sample.
 struct Part {
@@ -69,8 +72,8 @@ impl Shard {
         self.members.omitted
     }
 
-    /// The place of the next sample's image; none at the end of the tar. Reads only headers and
-    /// labels.
+    /// The place of the next sample's image; none at the end of the tar. Reads only headers, labels
+    /// and, where a sample has several texts, short ones.
     pub(in crate::data) fn locate(&mut self) -> Result<Option<Located>, DataError> {
         let Some(group) = self.group()? else { return Ok(None) };
         let located = group.locate(&mut self.members)?;
@@ -94,11 +97,11 @@ impl Shard {
         Ok(None)
     }
 
-    /// The members of the next sample, none of them read. Members whose key has no usable member
-    /// are not a sample.
+    /// The members of the next sample; its image is not read. Members whose key has no usable
+    /// member are not a sample.
     fn group(&mut self) -> Result<Option<Group>, DataError> {
         while let Some(mut group) = self.adjacent()? {
-            let others = group.settle(self.members.path())?;
+            let others = group.settle(&mut self.members)?;
             if group.parts.is_empty() {
                 others.iter().for_each(|part| self.members.pass_over_unused(&part.member));
                 continue;
@@ -164,12 +167,8 @@ struct Group {
 
 impl Group {
     /// Keeps one member for each role and returns the others.
-    fn settle(&mut self, tar: &Path) -> Result<Vec<Part>, DataError> {
-        // An empty caption counts only if there is no other.
-        let is_blank = |part: &Part| part.role == Role::Text && part.member.size == 0;
-        if self.parts.iter().any(|part| part.role == Role::Text && !is_blank(part)) {
-            self.parts.iter_mut().filter(|part| is_blank(part)).for_each(|part| part.role = Role::Other);
-        }
+    fn settle(&mut self, members: &mut Members) -> Result<Vec<Part>, DataError> {
+        self.pass_over_blank_texts(members)?;
         for role in [Role::Image, Role::Text, Role::Label, Role::Json] {
             let of_role = || self.parts.iter().filter(|part| part.role == role);
             let Some(first) = of_role().map(|part| part.place).min() else { continue };
@@ -177,7 +176,7 @@ impl Group {
             let (one, another) = (firsts.next(), firsts.next());
             let unclear = first == TWO_PARTS && another.is_some();
             if let (Some(one), Some(another), false) = (one, another, unclear) {
-                return Err(self.clash(one, another, tar));
+                return Err(self.clash(one, another, members.path()));
             }
             for part in self.parts.iter_mut().filter(|part| part.role == role) {
                 if unclear || part.place != first {
@@ -186,6 +185,22 @@ impl Group {
             }
         }
         Ok(self.parts.extract_if(.., |part| part.role == Role::Other).collect())
+    }
+
+    /// A caption without words counts only where there is no other.
+    fn pass_over_blank_texts(&mut self, members: &mut Members) -> Result<(), DataError> {
+        let texts: Vec<&mut Part> = self.parts.iter_mut().filter(|part| part.role == Role::Text).collect();
+        if texts.len() < 2 {
+            return Ok(());
+        }
+        let (mut blank, mut has_other) = (vec![], false);
+        for part in texts {
+            if is_blank(members, &part.member)? { blank.push(part) } else { has_other = true }
+        }
+        if has_other {
+            blank.into_iter().for_each(|part| part.role = Role::Other);
+        }
+        Ok(())
     }
 
     fn clash(&self, one: &Part, another: &Part, tar: &Path) -> DataError {
@@ -259,6 +274,12 @@ fn take(sample: &mut Sample, role: Role, bytes: Vec<u8>) -> Result<(), String> {
         Role::Label | Role::Other => {}
     }
     Ok(())
+}
+
+/// Whether a text has no words.
+fn is_blank(members: &mut Members, member: &Member) -> Result<bool, DataError> {
+    let is_short = member.size <= BLANK_LIMIT;
+    Ok(is_short && caption(members.read(member)?).is_ok_and(|text| !has_words(&text)))
 }
 
 /// A sample's label, or the reason why it cannot be used.

@@ -441,7 +441,7 @@ fn a_byte_order_mark_is_no_part_of_a_label_or_of_json() {
 }
 
 #[test]
-fn json_stays_as_it_was_written_and_empty_captions_give_way() {
+fn json_stays_as_it_was_written_and_blank_captions_give_way() {
     let (_root, set) = shard(&tar(&[
         ("a.caption", b"words"),
         ("a.jpg", b"x"),
@@ -453,13 +453,19 @@ fn json_stays_as_it_was_written_and_empty_captions_give_way() {
         ("b.jpg", b"x"),
         ("b.json", b"{\"score\": nan}"),
         ("b.txt", b""),
+        ("c.caption", b"words"),
+        ("c.jpg", b"x"),
+        ("c.txt", b" \r\n"),
+        ("d.caption", b"\n"),
+        ("d.jpg", b"x"),
+        ("d.txt", b" "),
     ]));
     let samples = all(&set);
     let json = samples[0].json.as_ref().unwrap().to_string();
     assert_eq!(json, "{\"id\":18446744073709551617,\"pixtok\":{},\"score\":[null,null,1.50]}");
     let found: Vec<_> =
         samples.iter().map(|sample| (sample.text.as_deref(), sample.altered.non_finite)).collect();
-    assert_eq!(found, [(Some("words"), 2), (Some(""), 0)]);
+    assert_eq!(found, [(Some("words"), 2), (Some(""), 0), (Some("words"), 0), (Some(" "), 0)]);
     assert!(samples[1].image.as_ref().unwrap_err().contains("broken JSON"));
 }
 
