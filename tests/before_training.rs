@@ -156,7 +156,9 @@ fn end_of(child: Child) -> Output {
 #[test]
 fn a_closed_terminal_and_a_warning_of_slurm_save_and_never_end_at_once() {
     let scratch = Scratch::new();
-    for (run, signal, code, number) in [("hup", "-HUP", 129, 1), ("usr1", "-USR1", 138, 10)] {
+    for (run, signal, code, number) in
+        [("hup", "-HUP", 129, 1), ("usr1", "-USR1", 138, 10), ("usr2", "-USR2", 140, 12)]
+    {
         let child = start_training(&scratch, run, &ENDLESS);
         send(&child, signal);
         let saved = format!("stopped by signal {number}; saved");

@@ -80,8 +80,8 @@ Examples:
   pixtok train --resume checkpoints/photos96-fsq --set optimizer.lr=5e-4
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
-5 non-finite loss or weights, 6 too many bad images; 129, 130, 138 and 143 stopped by SIGHUP,
-Ctrl-C, SIGUSR1 and SIGTERM after saving.";
+5 non-finite loss or weights, 6 too many bad images; 129, 130, 138, 140, 143 and 152 stopped by
+SIGHUP, Ctrl-C, SIGUSR1, SIGUSR2, SIGTERM and SIGXCPU after saving.";
 
 const EVAL_HELP: &str = "\
 Examples:

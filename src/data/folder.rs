@@ -12,6 +12,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::index::Index;
 use super::omitted::{OmittedFiles, is_omitted_folder};
 use super::samples::key::readable;
+use super::samples::parquet::splits::known;
 use super::{DataError, Split};
 use crate::paths::is_output;
 
@@ -110,6 +111,13 @@ impl ImageFolder {
                 labels[0]
             ));
             labels.clear();
+        }
+        if !labels.is_empty() && labels.iter().all(|label| known(label).is_some()) {
+            notes.push(format!(
+                "the folders in {} are named like splits ({}), and the images of all are taken; give one of them to take it alone",
+                root.display(),
+                labels.join(", ")
+            ));
         }
         Ok(ImageFolder { root: root.to_owned(), index, links, labels, notes })
     }

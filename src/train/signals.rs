@@ -1,15 +1,16 @@
-//! Signals that end a training: finish the step, save, leave. Ctrl-C and SIGTERM; SIGHUP, from a
-//! terminal that closes; SIGUSR1, which Slurm's `--signal` sends before the time is over.
+//! Signals that end a training: finish the step, save, exit. Ctrl-C and SIGTERM; SIGHUP, from a
+//! closed terminal; SIGUSR1, SIGUSR2 and SIGXCPU, by which batch systems announce the end of the time
+//! (Slurm's `--signal`, Grid Engine's `-notify`).
 //!
-//! A second Ctrl-C or SIGTERM ends the process at once. SIGHUP and SIGUSR1 never do: a closed
-//! terminal often sends two, and a batch system sends SIGTERM soon after its warning, while what
-//! the warning asked for is still being saved.
+//! A second Ctrl-C or SIGTERM ends the process at once. The others never do: a closed terminal often
+//! sends two, and a batch system sends SIGTERM soon after its warning, while the checkpoint that the
+//! warning asked for is still being saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, io};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::flag;
 
 /// The signal that came, if one did.
@@ -17,7 +18,7 @@ use signal_hook::flag;
 pub struct Signals {
     /// SIGINT or SIGTERM.
     asked: Arc<AtomicUsize>,
-    /// SIGHUP or SIGUSR1.
+    /// SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU.
     warned: Arc<AtomicUsize>,
 }
 
@@ -34,7 +35,7 @@ impl Signals {
             flag::register(signal, Arc::clone(&again))?;
             flag::register_usize(signal, Arc::clone(&signals.asked), signal as usize)?;
         }
-        for signal in heard(&[SIGHUP, SIGUSR1]) {
+        for signal in heard(&[SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU]) {
             flag::register_usize(signal, Arc::clone(&signals.warned), signal as usize)?;
         }
         Ok(signals)

@@ -247,6 +247,17 @@ impl Earlier {
             }
         }
         let (_, changes) = self.kept(config)?;
+        let is_new = |key: &str| changes.iter().any(|change| change.key == key && change.step == step);
+        if let Some(muon) = &config.optimizer.muon
+            && is_new("optimizer.lr")
+            && !is_new("optimizer.muon.lr")
+        {
+            notes.push(format!(
+                "optimizer.muon.lr stays {}: matrices and convolutions are trained by Muon at that rate, and \
+                 optimizer.lr is for the rest",
+                muon.lr
+            ));
+        }
         notes.extend(changes.iter().map(|change| format!("{change} ({CHANGES_FILE})")));
         if step == steps {
             notes.push(format!("{path} is at its last step already; raise train.steps to go on"));

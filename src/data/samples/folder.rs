@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::beside::Beside;
 use super::labels::{Labels, Raw};
-use super::parquet::splits::known;
 use super::{Altered, DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
 use crate::data::{Fingerprint, ImageFolder, Split};
 
@@ -27,14 +26,6 @@ impl Folder {
         check_keys(path, &dataset)?;
         let mut notes = dataset.notes().to_vec();
         let beside = Beside::of(path, &dataset, selection, &mut notes)?;
-        let classes = dataset.labels();
-        if beside.labels.is_none() && !classes.is_empty() && classes.iter().all(|name| known(name).is_some())
-        {
-            let names = classes.join(", ");
-            notes.push(format!(
-                "the class folders are named like splits ({names}); give one of them to take the classes inside it"
-            ));
-        }
         let labels = match &beside.labels {
             Some(labels) => labels.clone(),
             None => Labels::of_folders(dataset.labels(), selection.classes.as_ref())?,

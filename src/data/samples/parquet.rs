@@ -12,7 +12,7 @@ mod columns;
 mod features;
 mod leaf;
 pub(in crate::data) mod pages;
-pub(super) mod splits;
+pub(in crate::data) mod splits;
 mod table;
 mod texts;
 

@@ -88,7 +88,7 @@ fn word(name: &str) -> Option<String> {
 }
 
 /// The split that a word names, if any.
-pub(in crate::data::samples) fn known(word: &str) -> Option<String> {
+pub(in crate::data) fn known(word: &str) -> Option<String> {
     let lower = word.to_lowercase();
     SPLITS.iter().any(|names| names.contains(&lower.as_str())).then_some(lower)
 }
