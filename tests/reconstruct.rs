@@ -158,7 +158,7 @@ fn figures(output: &Output) -> Map<String, Value> {
 fn prepared_originals_are_those_of_the_metrics() {
     let scratch = trained();
     odd(&scratch);
-    fs::write(scratch.path("odd/notes.txt"), "not an image").unwrap();
+    fs::write(scratch.path("odd/film.mov"), "not an image").unwrap();
     let (data, protocol) = (text(&scratch.path("odd")), text(&scratch.path("tiny.toml")));
     let done = prepare(&scratch, "tiny.toml", "prepared", &["--data", &data]);
     ended(&done, 0, &["3 original(s) of ", "1 file is passed over"]);
