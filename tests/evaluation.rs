@@ -80,6 +80,14 @@ fn figures_stand_on_the_values_of_the_images() {
     let few = figures(&[&run, "--metrics", "ssim,psnr_db"]);
     assert!(few.contains_key("ssim") && !few.contains_key("l1") && !few.contains_key("ms_ssim_note"));
     assert_eq!(few["psnr_db"], all["psnr_db"]);
+    // Figures of what it was trained on are said to be such.
+    let of = |folder: &str| said(&eval(&[&run, "--data", &text(&scratch.path(folder))]));
+    assert!(
+        of("train").contains("images lie in files that this tokenizer was trained on"),
+        "{}",
+        of("train")
+    );
+    assert!(!of("val").contains("trained on"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     }
     bad.check().map_err(TrainError::from)?;
     write_files(args, &evaluation)?;
-    let notes = notes(&measured, &images, &evaluation);
+    let notes = notes(args, &measured, &images, &evaluation);
     let json = serde_json::to_string_pretty(&flat(args, &measured, &images, &evaluation, &notes))? + "\n";
     if args.json.as_deref() == Some(Path::new("-")) {
         return print(&json);
@@ -156,7 +156,7 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
 }
 
 /// Notes that affect how the figures are read, one sentence each.
-fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<String> {
+fn notes(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<String> {
     let (files, total) = (evaluation.files, evaluation.scores.names.len() + evaluation.bad.len());
     let [red, green, blue] = images.data.background;
     let transparent = |count: usize, what: &str| {
@@ -167,6 +167,13 @@ fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<S
             )
         })
     };
+    let enlarged = files.enlarged_originals;
+    let enlarged = (enlarged > 0).then(|| {
+        format!(
+            "{enlarged} of {total} originals are smaller than data.resize or data.image_size wants and were \
+             enlarged, so their pixels are interpolated"
+        )
+    });
     let lossy = files.lossy_reconstructions;
     let lossy = (lossy > 0).then(|| {
         format!(
@@ -186,9 +193,18 @@ fn notes(measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<S
         }
         _ => None,
     };
+    // Of a run's own validation images its training said so.
+    let trained_on = match measured {
+        Measured::Own(opened) if args.data.is_some() || args.protocol.is_some() => {
+            images.trained_on(&opened.config)
+        }
+        _ => None,
+    };
     let notes = [
+        trained_on,
         transparent(files.transparent_originals, "originals"),
         transparent(files.transparent_reconstructions, "reconstructions"),
+        enlarged,
         lossy,
         chosen,
     ];

@@ -12,7 +12,7 @@ use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs, PickArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, ImageFolder, ImageSize, Loader, Selection, Split};
+use crate::data::{self, Dataset, ImageFolder, ImageSize, Loader, Overlap, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
 use crate::paths::absence;
 use crate::torch::{DeviceChoice, Precision};
@@ -162,6 +162,17 @@ impl Images {
             // An older record: those that the config names.
             None => train::validation_set(config).is_ok_and(|(_, own)| own.fingerprint().of_images() == now),
         }
+    }
+
+    /// A note if a tokenizer whose run had this `config` was trained on some of them.
+    pub fn trained_on(&self, config: &Config) -> Option<String> {
+        let train_set = train::training_set(config).ok()?;
+        let Overlap { images, example } = self.dataset.overlap(&train_set)?;
+        Some(format!(
+            "{images} of {} images lie in files that this tokenizer was trained on, for instance {example}, which \
+             flatters its figures; measure it on others with --data",
+            self.dataset.len()
+        ))
     }
 
     /// How many are evaluated.

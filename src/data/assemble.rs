@@ -10,7 +10,7 @@ use tch::Device;
 
 use super::cache::Kept;
 use super::transform::Transform;
-use super::{BadSample, Batch, Cursor, DataError, Dataset};
+use super::{BadSample, Batch, Cursor, DataError, Dataset, Marks};
 use crate::picture::DecodeOptions;
 use crate::seed::Seed;
 use crate::torch::{HostBytes, TorchError};
@@ -28,8 +28,7 @@ pub(super) struct Assembler {
     buffer: HostBytes,
     /// The images in the buffer.
     good: Vec<usize>,
-    /// How many of them show the background.
-    transparent: usize,
+    marks: Marks,
     /// The bad ones since the last batch.
     bad: Vec<BadSample>,
 }
@@ -56,7 +55,7 @@ impl Assembler {
             device,
             buffer,
             good,
-            transparent: 0,
+            marks: Marks::default(),
             bad,
         })
     }
@@ -94,7 +93,7 @@ impl Assembler {
         let start = self.good.len();
         let Self { dataset, transform, decode, pool, stop, buffer, .. } = &mut *self;
         let kept = dataset.kept(transform.form(), decode);
-        let outcomes: Vec<Result<bool, String>> = pool.install(|| {
+        let outcomes: Vec<Result<Marks, String>> = pool.install(|| {
             images
                 .par_iter()
                 .zip(buffer.bytes_mut()[start * bytes..].par_chunks_exact_mut(bytes))
@@ -108,8 +107,8 @@ impl Assembler {
         });
         for (offset, (&image, outcome)) in images.iter().zip(outcomes).enumerate() {
             match outcome {
-                Ok(transparent) => {
-                    self.transparent += usize::from(transparent);
+                Ok(marks) => {
+                    self.marks += marks;
                     let (from, to) = (start + offset, self.good.len());
                     if from != to {
                         self.buffer.bytes_mut().copy_within(from * bytes..(from + 1) * bytes, to * bytes);
@@ -127,7 +126,7 @@ impl Assembler {
     /// Gives up the images of an unfinished batch; the list of bad ones stays for the next.
     pub(super) fn discard(&mut self) {
         self.good.clear();
-        self.transparent = 0;
+        self.marks = Marks::default();
     }
 
     /// The list of bad images, which is then empty.
@@ -143,7 +142,7 @@ impl Assembler {
         Ok(Batch {
             images: filled.into_rows(good.len() as i64)?,
             names: good.iter().map(|&image| self.dataset.name(image).into_owned()).collect(),
-            transparent: std::mem::take(&mut self.transparent),
+            marks: std::mem::take(&mut self.marks),
             labels: good.iter().map(|&image| self.dataset.label(image)).collect(),
             cursor,
             bad: self.take_bad(),
@@ -162,8 +161,8 @@ fn buffer(
     HostBytes::new(&[batch_size.min(dataset.len()) as i64, 3, height, width], device)
 }
 
-/// Writes image `image` into `planes` and returns whether it shows the background, or why it is
-/// bad. For images from the cache, this is not known.
+/// Writes image `image` into `planes` and returns its marks, or why it is bad. Of images from the
+/// cache nothing is known.
 fn load(
     dataset: &Dataset,
     kept: Option<&Kept>,
@@ -172,17 +171,20 @@ fn load(
     transform: &Transform,
     seed: Seed,
     planes: &mut [u8],
-) -> Result<bool, String> {
+) -> Result<Marks, String> {
     if let Some(whole) = kept.and_then(|kept| kept.get(image)) {
-        return transform.finish(whole, seed, planes).map(|()| false);
+        return transform.finish(whole, seed, planes).map(|()| Marks::default());
     }
     let picture = dataset.picture(image, decode_options)?;
-    let transparent = picture.traits().transparent;
+    let marks = Marks {
+        transparent: picture.traits().transparent.into(),
+        enlarged: transform.enlarges(&picture).into(),
+    };
     let Some(kept) = kept.filter(|_| transform.keeps(&picture)) else {
-        return transform.apply(&picture, seed, planes).map(|()| transparent);
+        return transform.apply(&picture, seed, planes).map(|()| marks);
     };
     // What does not fit goes the same way, so an image is the same whether it was kept or not.
     let whole = transform.whole(picture.release())?;
     kept.put(image, whole.view());
-    transform.finish(whole.view(), seed, planes).map(|()| transparent)
+    transform.finish(whole.view(), seed, planes).map(|()| marks)
 }

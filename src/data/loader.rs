@@ -1,6 +1,7 @@
 //! Batches, made in the background: one thread drives a pool of its own that decodes the images of a batch in
 //! parallel, straight into the batch's tensor; a bounded channel holds the batches that are ready.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -26,6 +27,23 @@ pub struct Cursor {
     pub position: u64,
 }
 
+/// How many images have properties that an evaluation mentions. Unknown for images from the cache,
+/// which an evaluation does not use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Images with pixels that show the background.
+    pub transparent: usize,
+    /// Images that are larger than in their pictures.
+    pub enlarged: usize,
+}
+
+impl AddAssign for Marks {
+    fn add_assign(&mut self, other: Self) {
+        self.transparent += other.transparent;
+        self.enlarged += other.enlarged;
+    }
+}
+
 /// Images of one size, and where they come from.
 #[derive(Debug)]
 pub struct Batch {
@@ -36,9 +54,8 @@ pub struct Batch {
     /// Their classes, B of them: positions in [`Dataset::labels`], none for an image outside every class
     /// folder, or without a class in its tar.
     pub labels: Vec<Option<usize>>,
-    /// How many of them have pixels that show the background; known only in an evaluation, which
-    /// caches no images.
-    pub transparent: usize,
+    /// How many of them have properties that an evaluation mentions.
+    pub marks: Marks,
     /// Where to go on after this batch.
     pub cursor: Cursor,
     /// The bad images met since the batch before.

@@ -45,7 +45,7 @@ pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
 pub use file_list::FileList;
 pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
-pub use loader::{Batch, Cursor, Loader};
+pub use loader::{Batch, Cursor, Loader, Marks};
 pub use overlap::Overlap;
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};

@@ -77,6 +77,12 @@ impl Transform {
         resample(View::of(picture), window, self.size, self.filter, planes)
     }
 
+    /// Whether `picture` is enlarged as a whole before it is cropped.
+    pub(super) fn enlarges(&self, picture: &Picture) -> bool {
+        let (width, height) = (picture.width as f64, picture.height as f64);
+        !self.stretch && self.resized(width, height)[0] > width
+    }
+
     /// What has to agree for what was kept to be of use.
     pub(super) fn form(&self) -> Form {
         let Self { size, resize, filter, .. } = *self;

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::{Files, Passed};
-use crate::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Loader, composed};
+use crate::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Loader, Marks, composed};
 use crate::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// What is compared of an original's name, and of a file's name.
@@ -198,7 +198,7 @@ impl Pairs {
 
     /// Makes the next batches ready, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
-        let (originals, bad, transparent) = match &mut self.originals {
+        let (originals, bad, marks) = match &mut self.originals {
             Originals::Whole { dataset, batch_size, next } => {
                 let chunk = *next..(*next + *batch_size).min(dataset.len());
                 *next = chunk.end;
@@ -218,11 +218,10 @@ impl Pairs {
                 let pictures =
                     (0..batch.names.len()).map(|i| Picture::from_tensor(&batch.images.get(i as i64)));
                 let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
-                (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.transparent)
+                (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.marks)
             }
         };
-        let files = Files { transparent_originals: transparent, ..Files::default() };
-        self.pair(originals, bad, files)
+        self.pair(originals, bad, Files::of_originals(marks))
     }
 
     /// Reads the reconstructions of these originals, and puts batches of one size on the queue.
@@ -278,19 +277,19 @@ fn released(decoded: Decoded) -> (Picture, Traits) {
 /// A name, and its picture or why there is none.
 type NamedResult = (String, Result<(Picture, Traits), String>);
 
-/// The decoded pictures, the failures, and how many pictures show the background.
-fn apart(decoded: Vec<NamedResult>) -> (Vec<(String, Picture)>, Vec<BadSample>, usize) {
-    let (mut good, mut bad, mut transparent) = (vec![], vec![], 0);
+/// The decoded pictures, the failures, and the marks of the pictures.
+fn apart(decoded: Vec<NamedResult>) -> (Vec<(String, Picture)>, Vec<BadSample>, Marks) {
+    let (mut good, mut bad, mut marks) = (vec![], vec![], Marks::default());
     for (name, picture) in decoded {
         match picture {
             Ok((picture, traits)) => {
-                transparent += usize::from(traits.transparent);
+                marks.transparent += usize::from(traits.transparent);
                 good.push((name, picture));
             }
             Err(reason) => bad.push(BadSample { name, reason }),
         }
     }
-    (good, bad, transparent)
+    (good, bad, marks)
 }
 
 fn passed(

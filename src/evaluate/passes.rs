@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use super::pairs::Pairs;
 use super::{EvaluateError, stability};
 use crate::codec::{Codec, CodecError, Vocabulary};
-use crate::data::{BadSample, Loader};
+use crate::data::{BadSample, Loader, Marks};
 use crate::torch::{synchronize, to_device_async};
 
 /// What is evaluated.
@@ -45,6 +45,8 @@ pub struct Passed {
 pub struct Files {
     /// Originals with pixels that show the background.
     pub transparent_originals: usize,
+    /// Originals that were enlarged to the size of the images.
+    pub enlarged_originals: usize,
     /// Reconstructions with such pixels.
     pub transparent_reconstructions: usize,
     /// Reconstructions in a format that loses detail.
@@ -52,8 +54,14 @@ pub struct Files {
 }
 
 impl Files {
+    pub(super) fn of_originals(marks: Marks) -> Self {
+        let Marks { transparent: transparent_originals, enlarged: enlarged_originals } = marks;
+        Self { transparent_originals, enlarged_originals, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.transparent_originals += other.transparent_originals;
+        self.enlarged_originals += other.enlarged_originals;
         self.transparent_reconstructions += other.transparent_reconstructions;
         self.lossy_reconstructions += other.lossy_reconstructions;
     }
@@ -91,7 +99,7 @@ impl<'a> Subject<'a> {
             Self::Pairs(pairs) => Box::new(pairs),
             Self::Codec { codec, loader, stability } => Box::new(loader.map(move |batch| {
                 let batch = batch?;
-                let files = Files { transparent_originals: batch.transparent, ..Files::default() };
+                let files = Files::of_originals(batch.marks);
                 if batch.names.is_empty() {
                     return Ok(Passed { names: vec![], images: None, tokens: None, bad: batch.bad, files });
                 }

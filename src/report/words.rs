@@ -78,7 +78,7 @@ fn said(comparison: &Comparison, of: impl Fn(&Run) -> Vec<String>) -> Vec<Said> 
 
 /// What was compared, what came out best, what failed; plain text.
 pub(super) fn in_short(comparison: &Comparison) -> String {
-    let sentences = [Some(scope(comparison)), best(comparison), failed(comparison)];
+    let sentences = [Some(scope(comparison)), best(comparison), rates(comparison), failed(comparison)];
     sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
@@ -141,6 +141,16 @@ fn best(comparison: &Comparison) -> Option<String> {
         None => words += "; one run each shows no spread, so small differences may be chance",
     }
     Some(words + ".")
+}
+
+/// That the arms differ in rate, if they do by more than 5 %.
+fn rates(comparison: &Comparison) -> Option<String> {
+    let rate = |arm| Some(summary(comparison, arm, "bits_per_pixel")?.mean);
+    let rates: Vec<f64> = (0..comparison.arms.len()).filter_map(rate).collect();
+    let (least, most) = (rates.iter().copied().reduce(f64::min)?, rates.iter().copied().reduce(f64::max)?);
+    (most > 1.05 * least).then(|| {
+        format!("The arms differ in rate: {} to {} bits per pixel.", number(least, 2), number(most, 2))
+    })
 }
 
 fn failed(comparison: &Comparison) -> Option<String> {
@@ -208,6 +218,18 @@ mod tests {
     fn one_arm_of_one_seed_ranks_nothing() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0, "images": 1})])]);
         assert_eq!(in_short(&comparison), "1 arm, 1 seed, evaluated on 1 image. psnr_db: a with 27.00 dB.");
+    }
+
+    #[test]
+    fn other_rates_are_said() {
+        let figures = |rate: f64| json!({"psnr_db": 27.0, "bits_per_pixel": rate});
+        let words = |rates: [f64; 2]| {
+            let [a, b] = rates.map(figures);
+            in_short(&fixture::comparison(&[("a", "s", &[a]), ("b", "s", &[b])]))
+        };
+        let said = words([0.62, 2.5]);
+        assert!(said.ends_with("The arms differ in rate: 0.62 to 2.50 bits per pixel."), "{said}");
+        assert!(!words([0.62, 0.63]).contains("differ in rate"));
     }
 
     #[test]

@@ -28,10 +28,26 @@ impl Folder {
         let beside = Beside::of(path, &dataset, selection, &mut notes)?;
         let labels = match &beside.labels {
             Some(labels) => labels.clone(),
-            None => Labels::of_folders(dataset.labels(), selection.classes.as_ref())?,
+            None => {
+                if selection.classes.is_none() {
+                    notes.extend(numbered_otherwise(dataset.labels()));
+                }
+                Labels::of_folders(dataset.labels(), selection.classes.as_ref())?
+            }
         };
         Ok(Folder { dataset: Arc::new(dataset), beside: Arc::new(beside), labels, notes })
     }
+}
+
+/// A note if the names of all class folders are numbers, and not those of their labels.
+fn numbered_otherwise(folders: &[String]) -> Option<String> {
+    let numbers: Option<Vec<usize>> = folders.iter().map(|name| name.parse().ok()).collect();
+    let (label, _) = numbers?.into_iter().enumerate().find(|(label, number)| label != number)?;
+    Some(format!(
+        "class folders are numbered in sorted order, not by the numbers in their names: folder {} is label {label}; \
+         --classes FILE sets another order",
+        folders[label]
+    ))
 }
 
 impl Input for Folder {
@@ -182,6 +198,18 @@ mod tests {
         // Without a list, class folders are names in sorted order, even if they spell numbers.
         let set = SampleSet::open(root.path()).unwrap();
         assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(0), Some(1), None]);
+    }
+
+    #[test]
+    fn numbers_that_are_not_the_labels_are_told() {
+        let noted = |folders: &[&str]| {
+            numbered_otherwise(&folders.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+        };
+        assert!(noted(&["0", "1", "10", "2"]).unwrap().contains("folder 10 is label 2"));
+        assert!(noted(&["1", "2"]).unwrap().contains("folder 1 is label 0"));
+        assert!(
+            [&["0", "1"][..], &["00", "01"], &["0", "10", "b"], &[]].iter().all(|it| noted(it).is_none())
+        );
     }
 
     #[test]

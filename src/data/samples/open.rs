@@ -1,5 +1,6 @@
 //! What kind of input a path is.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use super::folder::Folder;
 use super::list::List;
+use super::parquet::splits::word;
 use super::parquet::{Parquet, Tables};
 use super::survey::{Below, Shards, Survey, ends_in, is_compressed, is_shard_list, lists_tar};
 use super::webdataset::WebDataset;
@@ -125,8 +127,28 @@ fn without_images(
         // An archive here probably belongs to the data and would be missing from the output.
         // Archives farther away are only counted.
         Some(archive) if beside(&archive) => Err(DataError::Compressed(archive)),
-        _ => Ok((found, rest.words_beside_shards(path))),
+        _ => {
+            let mut notes = rest.words_beside_shards(path);
+            if let Found::Tars(tars) = &found {
+                notes.extend(several_splits(path, tars));
+            }
+            Ok((found, notes))
+        }
     }
+}
+
+/// A note if the tars of `folder` are named after several splits.
+fn several_splits(folder: &Path, tars: &[PathBuf]) -> Option<String> {
+    let names = tars.iter().filter_map(|tar| tar.file_stem()).map(|stem| stem.to_string_lossy());
+    let splits: BTreeSet<String> = names.filter_map(|name| word(&name)).collect();
+    (splits.len() > 1).then(|| {
+        let splits = splits.into_iter().collect::<Vec<_>>().join(", ");
+        format!(
+            "the tars in {} are named after several splits ({splits}), and the images of all are taken; move the \
+             tars of each split to a folder of its own to take it alone",
+            folder.display()
+        )
+    })
 }
 
 /// `images` says what there is of those.
@@ -146,4 +168,19 @@ fn ambiguous(path: &Path, images: Option<String>, tars: &[PathBuf], parquets: &[
         });
     }
     DataError::Ambiguous { path: path.to_owned(), found: found.join(" and "), remedy: remedy.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tars_of_several_splits_are_pointed_out() {
+        let said = |names: &[&str]| {
+            several_splits(Path::new("data"), &names.iter().map(PathBuf::from).collect::<Vec<_>>())
+        };
+        assert!(said(&["x/train-000.tar", "x/val-000.tar"]).unwrap().contains("several splits (train, val)"));
+        assert_eq!(said(&["train-000.tar", "train-001.tar"]), None);
+        assert_eq!(said(&["00000.tar", "00001.tar"]), None);
+    }
 }

@@ -267,3 +267,13 @@ fn a_picture_that_is_cut_first_is_kept_as_it_is() {
     let random = transform(16, 20, Some(64), Filter::Bicubic, Crop::Random {}, true);
     assert!(!random.keeps(&picture), "its resized form would be 18 times as wide as high");
 }
+
+#[test]
+fn small_pictures_are_known_to_be_enlarged() {
+    let enlarged = |resize, height, width| {
+        let transform = transform(32, 48, resize, Filter::Bicubic, Crop::Centre {}, false);
+        transform.enlarges(&picture(height, width))
+    };
+    assert!(enlarged(None, 31, 48) && enlarged(None, 32, 47) && enlarged(Some(64), 63, 200));
+    assert!(!enlarged(None, 32, 48) && !enlarged(None, 100, 60) && !enlarged(Some(64), 64, 64));
+}

@@ -83,7 +83,7 @@ fn split_of(root: &Path, file: &Path) -> Option<String> {
 }
 
 /// The first known split among the words of a name. Words consist of letters only.
-fn word(name: &str) -> Option<String> {
+pub(in crate::data::samples) fn word(name: &str) -> Option<String> {
     name.split(|c: char| !c.is_alphabetic()).find_map(known)
 }
 
