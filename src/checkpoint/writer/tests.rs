@@ -343,7 +343,7 @@ fn a_best_on_other_images_counts_no_more_and_stays_until_the_next() {
     let few = ValidationImages { blake3: Some("easy".into()), max_images: 2 };
     let candidate =
         Candidate { step: 30, metric: "val/psnr_db", value: 1.0, higher_is_better: true, images: &few };
-    assert!(run.offer_best(candidate).unwrap(), "fewer images of the same set are others");
+    assert!(run.offer_best(candidate).unwrap(), "part of a set counts as other images");
 }
 
 #[test]

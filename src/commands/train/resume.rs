@@ -275,7 +275,7 @@ fn listed(damaged: &[DamagedCheckpoint]) -> String {
 
 /// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after`
 /// steps and the optimizer from `earlier` to `optimizer`, with the remedy. None if the rate changes by
-/// a tenth at most, or was set anew on purpose.
+/// a tenth at most, or if `optimizer.lr` itself was changed.
 fn rate_jump(
     [earlier, optimizer]: [&optim::Config; 2],
     start: u64,
