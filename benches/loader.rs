@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use pixtok::data::{Cache, Config, Crop, Cursor, Dataset, Filter, ImageSize, Loader, Split};
-use pixtok::seed::Seed;
+use pixtok::batches::Loader;
+use pixtok_images::data::{Cache, Config, Crop, Cursor, Dataset, Filter, ImageSize, Split};
+use pixtok_base::seed::Seed;
 use serde_json::json;
 use tch::Device;
 

@@ -17,8 +17,8 @@ use std::time::Instant;
 use peak::{forget_peak, peak_bytes};
 
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
-use pixtok::seed::Seed;
-use pixtok::torch::no_grad;
+use pixtok_base::seed::Seed;
+use pixtok_torch::no_grad;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};
 
@@ -73,7 +73,7 @@ impl Case {
         let config: QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
         let width = config.settings().natural_width();
         let store = nn::VarStore::new(Device::Cpu);
-        Seed(1).reseed_torch();
+        pixtok_torch::reseed(Seed(1));
         let mut quantizer = config.settings().build(&store.root(), width).unwrap();
         let draw = || Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
         if quantizer.start_vectors().is_some() {
@@ -151,7 +151,7 @@ impl Lookup {
         let config: QuantizerConfig = serde_json::from_value(config).unwrap();
         let store = nn::VarStore::new(Device::Cpu);
         let vq = config.settings().build(&store.root(), d).unwrap();
-        Seed(5).reseed_torch();
+        pixtok_torch::reseed(Seed(5));
         let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
         no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
         let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));

@@ -1,4 +1,4 @@
-"""Tells what a file is from its first bytes, never from its name, in the words of src/sniff.rs.
+"""Tells what a file is from its first bytes, never from its name, in the words of crates/base/src/sniff.rs.
 
 Knows only kinds of files that are likely where weights are expected; all others are "of an unknown kind".
 """

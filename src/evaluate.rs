@@ -26,11 +26,12 @@ pub use pairs::{Pairs, Reconstructions};
 pub use passes::{Files, Passed, Subject, Tokens};
 pub use scores::{Column, Extremes, Scores};
 
+use crate::batches::picture_of;
 use crate::codec::{CodecError, Vocabulary};
-use crate::data::{BadSample, DataError, Dataset};
+use pixtok_images::data::{BadSample, DataError, Dataset};
 use crate::metrics::CodebookFigures;
-use crate::picture::{Picture, PictureError};
-use crate::torch::TorchError;
+use pixtok_images::picture::{Picture, PictureError};
+use pixtok_torch::TorchError;
 use features::Features;
 use sums::Sums;
 
@@ -174,8 +175,8 @@ pub fn evaluate(
         let Some((images, recons)) = passed.images else { continue };
         for (i, name) in passed.names.iter().enumerate().filter(|(_, name)| options.pictures.contains(*name))
         {
-            originals.push((name.clone(), Picture::from_tensor(&images.get(i as i64))?));
-            reconstructions.push(Picture::from_tensor(&recons.get(i as i64))?);
+            originals.push((name.clone(), picture_of(&images.get(i as i64))?));
+            reconstructions.push(picture_of(&recons.get(i as i64))?);
         }
         scores.add(&measures.images, passed.names, &images, &recons);
         sums.add(&images, &recons, passed.tokens.as_ref())?;
@@ -199,7 +200,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::Split;
+    use pixtok_images::data::Split;
 
     #[test]
     fn pictures_are_spread_over_the_images() {

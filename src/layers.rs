@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 
-use crate::torch::{group_norm_silu, upsample_conv};
+use pixtok_torch::{group_norm_silu, upsample_conv};
 
 /// Added to a group's variance, as PyTorch does by default.
 pub const GROUP_NORM_EPS: f64 = 1e-5;
@@ -107,7 +107,7 @@ pub fn plain_layout(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::no_grad;
+    use pixtok_torch::no_grad;
 
     #[test]
     fn without_a_gradient_layers_are_libtorchs_own() {

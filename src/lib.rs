@@ -11,17 +11,7 @@
 //!
 //! Each module imports only from those above it in this list (`tests/modules.rs` keeps that true).
 
-pub mod panics;
-pub mod paths;
-pub mod seed;
-pub mod sniff;
-pub mod torch;
-
-pub mod tensors;
-
-pub mod picture;
-
-pub mod data;
+pub mod batches;
 
 pub mod layers;
 
@@ -47,8 +37,6 @@ pub mod logger;
 
 pub mod checkpoint;
 
-pub mod tokens;
-
 pub mod export;
 
 pub mod evaluate;
@@ -58,8 +46,6 @@ pub mod train;
 pub mod config;
 
 pub mod sweep;
-
-pub mod report;
 
 pub mod cli;
 

@@ -368,7 +368,7 @@ fn a_device_that_is_not_there() {
     let train = |device: &str| pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", device]);
     ended(&train("gpu"), 2, &["\"gpu\"", "cpu, cuda, cuda:N or auto"]);
     refused(&train("cuda:99"), 2, &["CUDA", "--device cpu"]);
-    if !pixtok::torch::cuda_devices().is_ok_and(|count| count > 0) {
+    if !pixtok_torch::cuda_devices().is_ok_and(|count| count > 0) {
         refused(&train("cuda"), 2, &["CUDA", "--device cpu"]);
         refused(&pixtok(&["doctor", "--device", "cuda"]), 2, &["CUDA", "--device cpu"]);
     }

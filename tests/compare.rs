@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{Scratch, device, pixtok, said};
-use pixtok::picture::Picture;
+use pixtok_images::picture::Picture;
 use serde_json::Value;
 
 const SWEEP: &str = "base = \"tiny.toml\"\nseeds = [0, 1]\nset = { train.checkpoint_every = 4 }\n\

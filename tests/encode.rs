@@ -25,14 +25,15 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use common::{Scratch, device, photographs, pixtok, said};
+use pixtok::batches::{Loader, picture_of};
 use pixtok::codec::{Codec, Own};
 use pixtok::config::Config;
-use pixtok::data::{Dataset, Loader, Split};
+use pixtok_images::data::{Dataset, Split};
 use pixtok::model::Tokenizer;
-use pixtok::picture::{DecodeOptions, Picture, read};
-use pixtok::tensors;
-use pixtok::tokens::{Coder, Row, TokenSet};
-use pixtok::torch::Precision;
+use pixtok_images::picture::{DecodeOptions, Picture, read};
+use pixtok_torch::tensors;
+use pixtok_tokens::{Coder, Row, TokenSet};
+use pixtok_torch::Precision;
 use tch::{Device, Tensor, nn};
 
 const FORMATS: [&str; 9] =
@@ -208,7 +209,7 @@ fn what_was_encoded_is_decoded_from_every_format() {
                 let images = trained.codec().decode(&Tensor::cat(&indices, 0)).unwrap();
                 for (i, row) in (0..).zip(rows) {
                     let written = picture(&export.path(&format!("{out}-images/{}.png", row.key)));
-                    assert_eq!(written, Picture::from_tensor(&images.get(i)).unwrap(), "{out} {}", row.key);
+                    assert_eq!(written, picture_of(&images.get(i)).unwrap(), "{out} {}", row.key);
                 }
             }
         }

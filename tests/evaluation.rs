@@ -16,8 +16,8 @@ use numbers::Numbers;
 use pixtok::codec::trace;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
-use pixtok::picture::Picture;
-use pixtok::tensors;
+use pixtok_images::picture::Picture;
+use pixtok_torch::tensors;
 use serde_json::{Map, Value};
 use tch::{CModule, Device, Kind, Tensor, nn};
 

@@ -10,7 +10,7 @@ use std::process::Output;
 use common::{GROUPS, SIMVQ, Scratch, VQ, device, pixtok, said};
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
-use pixtok::tensors::{self, Tensors};
+use pixtok_torch::tensors::{self, Tensors};
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, Kind, Tensor, nn};
 

@@ -16,9 +16,9 @@ use std::path::Path;
 use common::{ROOT, Scratch};
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
-use pixtok::seed::Seed;
-use pixtok::tensors::{self, Tensors};
-use pixtok::torch::no_grad;
+use pixtok_base::seed::Seed;
+use pixtok_torch::tensors::{self, Tensors};
+use pixtok_torch::no_grad;
 use tch::{Device, Kind, nn};
 
 const TOLERANCE: f64 = 1e-4;
@@ -85,13 +85,13 @@ fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> 
 fn write_start(config: &Path, start: u64, folder: &Path) {
     let (read, _) = Config::read(config, &[]).unwrap();
     let store = nn::VarStore::new(Device::Cpu);
-    Seed(read.seed).derive("initialisation", &[]).reseed_torch();
+    pixtok_torch::reseed(Seed(read.seed).derive("initialisation", &[]));
     Tokenizer::new(&store.root(), &read.model, &read.quantizer, read.image_size()).unwrap();
     let mut weights: Tensors = store.variables().into_iter().collect();
     // A single number is a flag or a count.
     let moved = weights.values_mut().filter(|tensor| start > 0 && tensor.numel() > 1);
     for (i, tensor) in moved.enumerate() {
-        Seed(start).derive("moved", &[i as u64]).reseed_torch();
+        pixtok_torch::reseed(Seed(start).derive("moved", &[i as u64]));
         let up = tensor.rand_like().gt(0.5).to_kind(Kind::Float);
         *tensor = no_grad(|| &*tensor + (up * 2.0 - 1.0) * MOVED_BY);
     }

@@ -14,7 +14,7 @@ use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
 use pixtok::model::{self, Tokenizer, Variant};
 use pixtok::quantizer::QuantizerConfig;
-use pixtok::tensors::{self, Tensors};
+use pixtok_torch::tensors::{self, Tensors};
 use tch::{Tensor, nn};
 
 fn quantizer(source: &str) -> QuantizerConfig {

@@ -75,11 +75,11 @@ fn a_network_loss_wants_its_weights() {
     }
     // Other weights would not be the same run.
     let other = scratch.path("other.safetensors");
-    let mut tensors = pixtok::tensors::from_bytes(&fs::read(file).unwrap()).unwrap();
+    let mut tensors = pixtok_torch::tensors::from_bytes(&fs::read(file).unwrap()).unwrap();
     for tensor in tensors.values_mut() {
         *tensor = &*tensor * 0.5;
     }
-    pixtok::tensors::write(&other, &tensors).unwrap();
+    pixtok_torch::tensors::write(&other, &tensors).unwrap();
     let longer = "--set=train.steps=4";
     let output = scratch.try_resume("run", &[longer, "--lpips-weights", other.to_str().unwrap()]);
     assert!(!output.status.success());
@@ -150,7 +150,7 @@ fn both_sides_of_an_adversarial_run_are_logged() {
     assert!(!before.is_empty() && before.iter().all(|line| !line.contains("discriminator")), "{before:?}");
     // A model is the tokenizer alone.
     let model = fs::read(scratch.path("run/step-000012/model.safetensors")).unwrap();
-    let names: Vec<String> = pixtok::tensors::from_bytes(&model).unwrap().into_keys().collect();
+    let names: Vec<String> = pixtok_torch::tensors::from_bytes(&model).unwrap().into_keys().collect();
     assert!(names.iter().all(|name| !name.contains("discriminator")), "{names:?}");
 }
 

@@ -10,7 +10,7 @@ mod peak;
 use numbers::quantizer;
 use peak::{forget_peak, peak_bytes};
 use pixtok::quantizer::Mode;
-use pixtok::seed::Seed;
+use pixtok_base::seed::Seed;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
@@ -47,7 +47,7 @@ fn no_quantizer_takes_more_than_its_budget() {
         let parsed: pixtok::quantizer::QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
         let width = parsed.settings().natural_width();
         let (_store, mut quantizer) = quantizer(config.clone(), width);
-        Seed(1).reseed_torch();
+        pixtok_torch::reseed(Seed(1));
         let z = Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
         let z = z.set_requires_grad(true);
         forget_peak();

@@ -14,8 +14,8 @@ use numbers::{device, quantizer};
 use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot};
 use pixtok::model::{self, Tokenizer};
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig, Statistic, merge};
-use pixtok::seed::Seed;
-use pixtok::torch::{Precision, no_grad, with_precision};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{Precision, no_grad, with_precision};
 use pixtok::train::{Weights, load_model};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn natural_width(config: &Value) -> i64 {
 
 /// Latents of which some numbers are exact zeros, and one is −0.0.
 fn latents(shape: &[i64], seed: u64) -> Tensor {
-    Seed(seed).reseed_torch();
+    pixtok_torch::reseed(Seed(seed));
     let z = Tensor::randn(shape, (Kind::Float, device()));
     let z = z.where_self(&z.abs().gt(0.05), &z.zeros_like());
     let _ = z.view([-1]).get(0).fill_(-0.0);
@@ -42,7 +42,7 @@ fn latents(shape: &[i64], seed: u64) -> Tensor {
 
 /// A quantizer that has started and seen a step, so that its codes are where latents are.
 fn trained(config: &Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
-    Seed(2).reseed_torch();
+    pixtok_torch::reseed(Seed(2));
     let (store, mut quantizer) = quantizer(config.clone(), channels);
     if quantizer.start_vectors().is_some() {
         quantizer.start(&latents(&[3, channels, 5, 7], 3), Seed(3), &mut || true).unwrap();
@@ -256,14 +256,14 @@ fn each_loss_moves_its_own_tensor() {
 
 fn tokenizer(config: &Value) -> (nn::VarStore, Tokenizer) {
     let store = nn::VarStore::new(device());
-    Seed(9).reseed_torch();
+    pixtok_torch::reseed(Seed(9));
     let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
     let tokenizer = Tokenizer::new(&store.root(), &network, &parsed(config), (10, 14)).unwrap();
     (store, tokenizer)
 }
 
 fn images() -> Tensor {
-    Seed(10).reseed_torch();
+    pixtok_torch::reseed(Seed(10));
     Tensor::rand([3, 3, 10, 14], (Kind::Float, device())) * 2.0 - 1.0
 }
 
@@ -314,7 +314,7 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         drop((store, first));
 
         let store = nn::VarStore::new(device());
-        Seed(99).reseed_torch();
+        pixtok_torch::reseed(Seed(99));
         let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
         let second = Tokenizer::new(&store.root(), &network, &parsed(&config), (10, 14)).unwrap();
         let loaded = RunFolder::open(&run).unwrap().load(1).unwrap();

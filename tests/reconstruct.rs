@@ -9,7 +9,7 @@ use std::process::Output;
 
 use common::program::{ended, refused, with_bad_images};
 use common::{Scratch, device, photographs, pixtok, said};
-use pixtok::picture::{DecodeOptions, Picture, read};
+use pixtok_images::picture::{DecodeOptions, Picture, read};
 use serde_json::{Map, Value};
 
 /// A run folder `run` with a tokenizer of one training step.

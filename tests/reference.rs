@@ -8,8 +8,8 @@ use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::metrics::{ImageMetric, L1, MsSsim, Psnr, Ssim};
 use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, muon};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
-use pixtok::seed::Seed;
-use pixtok::torch::no_grad;
+use pixtok_base::seed::Seed;
+use pixtok_torch::no_grad;
 use serde_json::json;
 use tch::{Kind, Tensor, nn};
 

@@ -9,8 +9,8 @@ use numbers::{Numbers, assert_close, device, leaf};
 use pixtok::adversarial::{
     Adversary, Config, GanLoss, Lecam, LecamConfig, adaptive_weight, gradient_penalty,
 };
-use pixtok::seed::Seed;
-use pixtok::torch::no_grad;
+use pixtok_base::seed::Seed;
+use pixtok_torch::no_grad;
 use tch::{Kind, Tensor, nn};
 
 const VALUES: f64 = 1e-6;

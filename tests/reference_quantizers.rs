@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::quantizer::Mode;
-use pixtok::seed::Seed;
-use pixtok::torch::no_grad;
+use pixtok_base::seed::Seed;
+use pixtok_torch::no_grad;
 use serde_json::{Value, json};
 use tch::Kind;
 

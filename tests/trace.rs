@@ -11,8 +11,8 @@ use numbers::device;
 use pixtok::codec::trace::{self, Agreement};
 use pixtok::model::{Config, Tokenizer};
 use pixtok::quantizer::QuantizerConfig;
-use pixtok::seed::Seed;
-use pixtok::torch::{is_tracing, no_grad};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{is_tracing, no_grad};
 use serde_json::{Value, json};
 use tch::{CModule, Kind, Tensor, nn};
 
@@ -20,7 +20,7 @@ use tch::{CModule, Kind, Tensor, nn};
 const SIZE: (i64, i64) = (24, 36);
 
 fn images(batch: i64, (height, width): (i64, i64)) -> Tensor {
-    Seed(7).reseed_torch();
+    pixtok_torch::reseed(Seed(7));
     Tensor::rand([batch, 3, height, width], (Kind::Float, device())) * 2.0 - 1.0
 }
 
@@ -28,7 +28,7 @@ fn images(batch: i64, (height, width): (i64, i64)) -> Tensor {
 fn build(model: &Config, quantizer: Value) -> (nn::VarStore, Tokenizer) {
     let quantizer: QuantizerConfig = serde_json::from_value(quantizer).unwrap();
     let store = nn::VarStore::new(device());
-    Seed(1).reseed_torch();
+    pixtok_torch::reseed(Seed(1));
     let mut tokenizer = Tokenizer::new(&store.root(), model, &quantizer, SIZE).unwrap();
     let latents = no_grad(|| tokenizer.latents(&images(4, SIZE)));
     if tokenizer.quantizer.start_vectors().is_some() {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pixtok::picture::{DecodeOptions, Decoded, Picture, PictureError, decode};
+use pixtok_images::picture::{DecodeOptions, Decoded, Picture, PictureError, decode};
 
 const BACKGROUND: [u8; 3] = [10, 200, 60];
 

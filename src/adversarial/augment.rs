@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::seed::Seed;
+use pixtok_base::seed::Seed;
 
 /// Largest shift, as a share of a side.
 const SHIFT: f64 = 0.125;
@@ -31,7 +31,7 @@ pub(super) fn augment(images: &Tensor, policy: &[Augmentation], seed: Seed) -> T
     if policy.is_empty() {
         return images.shallow_clone();
     }
-    seed.derive("augmentation", &[]).reseed_torch();
+    pixtok_torch::reseed(seed.derive("augmentation", &[]));
     policy.iter().fold(images.shallow_clone(), |x, kind| match kind {
         Augmentation::Color => color(&x),
         Augmentation::Translation => translation(&x),

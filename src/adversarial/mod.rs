@@ -52,7 +52,7 @@ impl Adversary {
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in about [−1, 1] -> logits, `[B, …]` float32.
-    pub fn judge(&self, images: &Tensor, seed: crate::seed::Seed) -> Tensor {
+    pub fn judge(&self, images: &Tensor, seed: pixtok_base::seed::Seed) -> Tensor {
         let augmented = augment::augment(images, &self.config.augment, seed);
         self.discriminator.logits(&augmented).to_kind(tch::Kind::Float)
     }

@@ -5,8 +5,8 @@ use tch::nn::{self, Module};
 use tch::{Kind, Tensor};
 
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
-use crate::seed::fill_gaussian;
-use crate::torch::no_grad;
+use pixtok_torch::initialise_gaussian;
+use pixtok_torch::no_grad;
 
 /// Added to a batch's variance.
 const EPS: f64 = 1e-5;
@@ -41,7 +41,7 @@ impl Norm {
             NormKind::Batch => {
                 let weight = path.ones("weight", &[channels]);
                 // pix2pix's start.
-                fill_gaussian(&weight, 1.0, 0.02);
+                initialise_gaussian(&weight, 1.0, 0.02);
                 Self::Batch { weight, bias: path.zeros("bias", &[channels]) }
             }
             NormKind::Group => {

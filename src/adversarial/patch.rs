@@ -8,8 +8,8 @@ use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
 use super::norm::{Norm, NormKind};
 use crate::layers::norm_groups;
-use crate::seed::fill_gaussian;
-use crate::torch::{in_full_precision, leaky_relu, no_grad};
+use pixtok_torch::initialise_gaussian;
+use pixtok_torch::{in_full_precision, leaky_relu, no_grad};
 
 /// Of every convolution.
 const KERNEL: i64 = 4;
@@ -143,7 +143,7 @@ fn conv(path: &nn::Path, (from, to): (i64, i64), stride: i64, bias: bool) -> nn:
         ..Default::default()
     };
     let conv = nn::conv2d(path, from, to, KERNEL, config);
-    fill_gaussian(&conv.ws, 0.0, 0.02);
+    initialise_gaussian(&conv.ws, 0.0, 0.02);
     conv
 }
 

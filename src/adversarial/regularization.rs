@@ -1,6 +1,6 @@
 //! What keeps a discriminator from running away.
 
-use crate::torch::no_grad;
+use pixtok_torch::no_grad;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 

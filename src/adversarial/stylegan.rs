@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
 use crate::layers::{conv, padded_conv};
-use crate::torch::leaky_relu;
+use pixtok_torch::leaky_relu;
 
 /// The low-pass filter before each halving, along one axis.
 const FILTER: [f32; 4] = [1.0 / 8.0, 3.0 / 8.0, 3.0 / 8.0, 1.0 / 8.0];

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::tensors::WriteError;
+use pixtok_torch::tensors::WriteError;
 
 /// A failure around a run folder. Variants that a caller treats specially: [`Error::InUse`] and
 /// [`Error::SaveFailed`], which have exit codes of their own and the latter of which need not end a training.

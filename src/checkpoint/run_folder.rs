@@ -7,7 +7,7 @@ use super::error::Error;
 use super::retention::{self, Best, Candidate};
 use super::snapshot::{Loaded, Snapshot};
 use super::which::{Which, step_name, step_of_name};
-use crate::paths::absence;
+use pixtok_base::paths::absence;
 
 /// A run folder, to be read only; [`super::RunWriter`] writes it.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::atomic::sync_folder;
 use super::error::{Error, SaveCause};
 use super::manifest::{self, FORMAT_VERSION, Manifest, Recorder};
-use crate::tensors::{self, CopyError, Tensors};
+use pixtok_torch::tensors::{self, CopyError, Tensors};
 
 const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";

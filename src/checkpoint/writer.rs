@@ -11,7 +11,7 @@ use super::retention::{self, Candidate, ValidationImages};
 use super::run_folder::{DamagedCheckpoint, RunFolder};
 use super::snapshot::Snapshot;
 use super::which::step_name;
-use crate::paths::{make_folder, mark_output};
+use pixtok_base::paths::{make_folder, mark_output};
 
 /// A run folder under the lock of this process.
 #[derive(Debug)]

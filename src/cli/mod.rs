@@ -19,7 +19,7 @@ pub use tokens::{
 
 use crate::checkpoint::Which;
 use crate::evaluate::Metric;
-use crate::torch::{DeviceChoice, Precision};
+use pixtok_torch::{DeviceChoice, Precision};
 use crate::train::Weights;
 
 /// Train, compare and run discrete image tokenizers.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ModelArgs, PickArgs};
-use crate::data::MAX_SIDE;
+use pixtok_images::data::MAX_SIDE;
 use crate::export::Part;
-use crate::tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
+use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 
 pub(super) const ENCODE_HELP: &str = "\
 Examples:

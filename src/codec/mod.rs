@@ -14,7 +14,7 @@ pub use adapter::{Adapter, AdapterError, Layout, Number};
 pub use own::Own;
 pub use torchscript::TorchScript;
 
-use crate::torch::TorchError;
+use pixtok_torch::TorchError;
 
 /// How many codes there are to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

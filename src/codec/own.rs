@@ -6,7 +6,7 @@ use super::{Codec, CodecError, Vocabulary, is_finite};
 use crate::metrics::to_8bit;
 use crate::model::{Tokenizer, images_from_bytes};
 use crate::quantizer::Mode;
-use crate::torch::{Precision, catching, no_grad, with_precision};
+use pixtok_torch::{Precision, catching, no_grad, with_precision};
 
 /// A tokenizer at a precision.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::range::{Finding, judge, levels};
 use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite};
-use crate::torch::{catching, no_grad};
+use pixtok_torch::{catching, no_grad};
 
 /// Both modules on a device.
 #[derive(Debug)]

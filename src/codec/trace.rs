@@ -7,8 +7,8 @@ use tch::{CModule, Kind, Tensor};
 
 use crate::model::Tokenizer;
 use crate::quantizer::Mode;
-use crate::seed::Seed;
-use crate::torch::{Precision, TorchError, abandon_trace, catching, no_grad, with_precision};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{Precision, TorchError, abandon_trace, catching, no_grad, with_precision};
 
 /// How near to the edge between two codes a latent has no certain code: what of the largest number among the latents
 /// moves it across.
@@ -123,7 +123,7 @@ fn count(positions: &Tensor) -> i64 {
 fn without_ties(tokenizer: &Tokenizer, latents: &Tensor, theirs: &Tensor, positions: Tensor) -> Tensor {
     let reach = latents.abs().max() * TIE;
     (0..DIRECTIONS).fold(positions, |left, direction| {
-        Seed(direction).derive("ties", &[]).reseed_torch();
+        pixtok_torch::reseed(Seed(direction).derive("ties", &[]));
         let moved = latents + (latents.rand_like() * 2.0 - 1.0) * &reach;
         let found = tokenizer.quantizer.quantize(&moved, Mode::Eval).indices;
         left.logical_and(&differing(&found, theirs))

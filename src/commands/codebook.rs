@@ -11,8 +11,8 @@ use super::{Misuse, open, print};
 use crate::checkpoint::{SaveCause, write_atomic_with};
 use crate::cli::CodebookArgs;
 use crate::quantizer::CodebookShape;
-use crate::tensors::{self, Tensors};
-use crate::torch::no_grad;
+use pixtok_torch::tensors::{self, Tensors};
+use pixtok_torch::no_grad;
 
 /// The largest table: it is whole in memory.
 const MOST_BYTES: i64 = 8 << 30;

@@ -10,10 +10,11 @@ use super::names::{Clash, Names, is_inside};
 use super::usable::Usable;
 use super::write::{make_empty, write_png};
 use super::{Misuse, note, open, print};
+use crate::batches::picture_of;
 use crate::cli::DecodeArgs;
 use crate::export::{self, padded};
-use crate::picture::{Picture, sheet};
-use crate::tokens::{Coder, Grid, Row, Shard, StatedTokenizer, TokenSet};
+use pixtok_images::picture::{Picture, sheet};
+use pixtok_tokens::{Coder, Grid, Row, Shard, StatedTokenizer, TokenSet};
 
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;
@@ -214,7 +215,7 @@ impl Decoder<'_> {
         let images =
             images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
         for (place, (row, _)) in (0..).zip(batch.drain(..)) {
-            pictures.add(&row.key, Picture::from_tensor(&images.get(place))?)?;
+            pictures.add(&row.key, picture_of(&images.get(place))?)?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::libtorch::{known_version, libtorch};
-use crate::torch::{
+use pixtok_torch::{
     self, Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions,
 };
 
@@ -25,7 +25,7 @@ pub fn run(device: DeviceChoice) -> Result<()> {
     let cpu = Cpu::here();
     report.fact("pixtok", env!("CARGO_PKG_VERSION"));
     report.fact("libtorch", libtorch());
-    let wanted = env!("PIXTOK_LIBTORCH");
+    let wanted = pixtok_torch::LIBTORCH;
     if let Some(found) = known_version().filter(|version| !version.starts_with(wanted)) {
         report.remedy(format!(
             "pixtok was built for libtorch {wanted}, but {found} is loaded: run `just setup` again, and check LD_PRELOAD"

@@ -13,9 +13,9 @@ use super::write::{write, write_png};
 use super::{Misuse, measures, note, note_omitted, open, print, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
-use crate::data::BadSamples;
+use pixtok_images::data::BadSamples;
 use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject, evaluate};
-use crate::paths::{make_folder, mark_new_output};
+use pixtok_base::paths::{make_folder, mark_new_output};
 use crate::train::TrainError;
 
 /// Images listed at both ends of the ranking.

@@ -4,14 +4,14 @@
 use crate::checkpoint;
 use crate::codec::{AdapterError, CodecError};
 use crate::config::{ConfigError, ResolveError};
-use crate::data::DataError;
+use pixtok_images::data::DataError;
 use crate::evaluate::EvaluateError;
 use crate::export::ExportError;
 use crate::model::ModelError;
 use crate::nets::NetError;
 use crate::sweep::SweepError;
-use crate::tokens::TokensError;
-use crate::torch::TorchError;
+use pixtok_tokens::TokensError;
+use pixtok_torch::TorchError;
 use crate::train::TrainError;
 
 const FAILED: u8 = 1;

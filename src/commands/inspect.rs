@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::print;
 use crate::cli::InspectArgs;
 use crate::export::changes;
-use crate::tokens::{Row, Sidecar, StatedVocabulary, TokenSet};
+use pixtok_tokens::{Row, Sidecar, StatedVocabulary, TokenSet};
 
 /// Ids of the first row that are shown.
 const SHOWN: usize = 24;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{note, print};
 use crate::cli::MergeArgs;
 use crate::export::{SHARD_ROWS, merge};
-use crate::tokens::{FormatKind, TokenSet};
+use pixtok_tokens::{FormatKind, TokenSet};
 
 /// Joins the sets in the order given.
 pub(super) fn run(args: &MergeArgs) -> Result<()> {

@@ -29,8 +29,8 @@ use anyhow::{Context, Result};
 pub use exit_code::{Misuse, exit_code};
 
 use crate::cli::Command;
-use crate::data::Dataset;
-use crate::torch::catching;
+use pixtok_images::data::Dataset;
+use pixtok_torch::catching;
 
 /// Runs one command; the exit code of one that ended as it should.
 ///

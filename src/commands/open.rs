@@ -14,8 +14,8 @@ use crate::checkpoint::{RunFolder, ValidationImages, Which, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::{Config, RunChange};
 use crate::model::Tokenizer;
-use crate::tensors::{self, Tensors};
-use crate::torch::{Precision, forbid_tf32, limit_spinning_when_busy};
+use pixtok_torch::tensors::{self, Tensors};
+use pixtok_torch::{Precision, forbid_tf32, limit_spinning_when_busy};
 use crate::train::{Weights, load_model};
 
 /// The config of a run or a model folder.

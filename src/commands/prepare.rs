@@ -11,9 +11,9 @@ use super::{Misuse, note, note_omitted, open, print, subject};
 use crate::cli::{OriginalFit, PrepareArgs};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml};
-use crate::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
+use pixtok_images::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
 use crate::evaluate::EvaluateError;
-use crate::paths::absence;
+use pixtok_base::paths::absence;
 use crate::train::TrainError;
 
 /// Where the preparation of images is defined.

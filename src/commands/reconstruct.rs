@@ -9,12 +9,13 @@ use tch::Device;
 use super::names::{png_of, refuse_clashes};
 use super::write::write_png;
 use super::{Misuse, note, open, print};
+use crate::batches::{picture_of, tensor_of};
 use crate::cli::ReconstructArgs;
 use crate::codec::{Codec, Own};
-use crate::data::{Encoded, Fit, ImageFolder, Prepare, Split};
+use pixtok_images::data::{Encoded, Fit, ImageFolder, Prepare, Split};
 use crate::evaluate::EvaluateError;
-use crate::paths::{absence, make_folder, mark_new_output};
-use crate::picture::{Picture, sheet};
+use pixtok_base::paths::{absence, make_folder, mark_new_output};
+use pixtok_images::picture::{Picture, sheet};
 
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
@@ -187,9 +188,9 @@ fn place(path: &Path) -> PathBuf {
 
 /// Through the tokens and back.
 fn reconstruct(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
-    let bytes = original.to_tensor()?.unsqueeze(0).to_device(device);
+    let bytes = tensor_of(&original)?.unsqueeze(0).to_device(device);
     let recon = codec.decode(&codec.encode(&bytes)?)?;
-    Ok(Picture::from_tensor(&recon.get(0))?)
+    Ok(picture_of(&recon.get(0))?)
 }
 
 /// Two rows, cut to the smallest picture and to what a screen shows.

@@ -8,14 +8,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::open::{self, ChosenBy, Opened};
 use super::{Misuse, train};
+use crate::batches::Loader;
 use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs, PickArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use crate::data::{self, Dataset, ImageFolder, ImageSize, Loader, Overlap, Selection, Split};
+use pixtok_images::data::{self, Dataset, ImageFolder, ImageSize, Overlap, Selection, Split};
 use crate::evaluate::{self, Reconstructions};
-use crate::paths::absence;
-use crate::torch::{DeviceChoice, Precision};
+use pixtok_base::paths::absence;
+use pixtok_torch::{DeviceChoice, Precision};
 use crate::train::Weights;
 
 /// Something that makes reconstructions, or their folder.

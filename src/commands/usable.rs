@@ -11,11 +11,11 @@ use super::subject::{self, Measured};
 use super::{Misuse, note, open::Opened};
 use crate::cli::ModelArgs;
 use crate::codec::{Codec, Own, TorchScript};
-use crate::data;
+use pixtok_images::data;
 use crate::evaluate;
 use crate::quantizer::digits::MixedRadix;
-use crate::tokens::{Arrangement, StatedTokenizer};
-use crate::torch::Precision;
+use pixtok_tokens::{Arrangement, StatedTokenizer};
+use pixtok_torch::Precision;
 
 /// Ours, or a TorchScript pair.
 pub(super) enum Usable {

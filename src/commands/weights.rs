@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Misuse;
 use crate::nets::Backbone;
-use crate::paths::absence;
+use pixtok_base::paths::absence;
 
 /// A folder with weights, for those who do not want to name them each time.
 pub(super) const FOLDER: &str = "PIXTOK_WEIGHTS";

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use super::Misuse;
 use crate::checkpoint::write_atomic;
-use crate::paths::{OUTPUT_MARKER, make_folder, mark_output};
-use crate::picture::Picture;
+use pixtok_base::paths::{OUTPUT_MARKER, make_folder, mark_output};
+use pixtok_images::picture::Picture;
 
 /// Makes a folder for images, or takes an empty one: the images often have the originals' names and
 /// must not replace them.

@@ -24,8 +24,8 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
-use crate::metrics::definition;
-use crate::paths::absence;
+use pixtok_report::definition;
+use pixtok_base::paths::absence;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
 use crate::{adversarial, data, evaluate, loss, model, optim, train};

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::metrics::{CodebookFigures, DEFINITIONS, JointFigures, StreamFigures, definition};
+use crate::metrics::{CodebookFigures, JointFigures, StreamFigures};
+use pixtok_report::{DEFINITIONS, definition};
 
 /// What moves while a model trains; the rest is for the end.
 const WATCHED: [&str; 10] = [

@@ -9,8 +9,9 @@ use tch::{Device, Tensor};
 
 use super::EvaluateError;
 use super::passes::{Files, Passed};
-use crate::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Loader, Marks, composed};
-use crate::picture::{DecodeOptions, Decoded, Picture, Traits, read};
+use crate::batches::{Loader, picture_of, tensor_of};
+use pixtok_images::data::{BadSample, Dataset, EXTENSIONS, ImageFolder, Marks, composed};
+use pixtok_images::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// What is compared of an original's name, and of a file's name.
 type Way = (fn(&str) -> String, fn(&str) -> String);
@@ -216,7 +217,7 @@ impl Pairs {
                 let Some(batch) = loader.next() else { return Ok(()) };
                 let batch = batch?;
                 let pictures =
-                    (0..batch.names.len()).map(|i| Picture::from_tensor(&batch.images.get(i as i64)));
+                    (0..batch.names.len()).map(|i| picture_of(&batch.images.get(i as i64)));
                 let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
                 (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.marks)
             }
@@ -301,8 +302,8 @@ fn passed(
     let (mut names, mut originals, mut recons) = (vec![], vec![], vec![]);
     for (name, original, recon) in batch {
         names.push(name);
-        originals.push(original.to_tensor()?);
-        recons.push(recon.to_tensor()?);
+        originals.push(tensor_of(&original)?);
+        recons.push(tensor_of(&recon)?);
     }
     let stacked = |pictures: &[Tensor]| Tensor::stack(pictures, 0).to_device(device);
     let images = (!names.is_empty()).then(|| (stacked(&originals), stacked(&recons)));
@@ -327,8 +328,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::Split;
-    use crate::paths::mark_output;
+    use pixtok_images::data::Split;
+    use pixtok_base::paths::mark_output;
 
     fn write(path: PathBuf, width: usize, height: usize) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

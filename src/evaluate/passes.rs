@@ -6,9 +6,10 @@ use tch::{Device, Tensor};
 
 use super::pairs::Pairs;
 use super::{EvaluateError, stability};
+use crate::batches::Loader;
 use crate::codec::{Codec, CodecError, Vocabulary};
-use crate::data::{BadSample, Loader, Marks};
-use crate::torch::{synchronize, to_device_async};
+use pixtok_images::data::{BadSample, Marks};
+use pixtok_torch::{synchronize, to_device_async};
 
 /// What is evaluated.
 pub enum Subject<'a> {

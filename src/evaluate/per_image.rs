@@ -11,7 +11,8 @@ use parquet::schema::parser::parse_message_type;
 
 use super::Scores;
 use super::scores::Column;
-use crate::metrics::{Absent, definition};
+use crate::metrics::Absent;
+use pixtok_report::definition;
 
 impl Scores {
     /// Reads what [`Scores::to_csv`] wrote.

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use tch::{Kind, Tensor};
 
 use super::Figures;
-use crate::metrics::{Absent, Better, ImageMetric, definition, interval};
+use crate::metrics::{Absent, ImageMetric, interval};
+use pixtok_report::{Better, definition};
 
 /// One column per metric, one row per image.
 #[derive(Debug, Clone, Default)]

@@ -4,8 +4,9 @@ use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
 use super::EvaluateError;
+use crate::batches::{picture_of, tensor_of};
 use crate::codec::Codec;
-use crate::picture::{DecodeOptions, Picture, PictureError, decode};
+use pixtok_images::picture::{DecodeOptions, Picture, PictureError, decode};
 
 /// The changes, each by the name of its figure.
 pub(super) const NAMES: [&str; 4] =
@@ -45,12 +46,12 @@ fn shifted(images: &Tensor) -> Tensor {
 /// Through a JPEG file and back.
 fn recompressed(images: &Tensor) -> Result<Tensor, EvaluateError> {
     let originals: Result<Vec<Picture>, _> =
-        (0..images.size()[0]).map(|i| Picture::from_tensor(&images.get(i))).collect();
+        (0..images.size()[0]).map(|i| picture_of(&images.get(i))).collect();
     let back: Result<Vec<Picture>, PictureError> = originals?
         .into_par_iter()
         .map(|picture| Ok(decode(&picture.to_jpeg(QUALITY)?, &DecodeOptions::default())?.release()))
         .collect();
-    let tensors: Result<Vec<Tensor>, _> = back?.iter().map(Picture::to_tensor).collect();
+    let tensors: Result<Vec<Tensor>, _> = back?.iter().map(tensor_of).collect();
     Ok(Tensor::stack(&tensors?, 0).to_device(images.device()))
 }
 

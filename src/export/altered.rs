@@ -8,7 +8,7 @@ use std::path::Path;
 use super::ExportError;
 use super::manifest::{self, FileEntry, MANIFEST};
 use super::place::{hash_into, hash_of};
-use crate::tokens::{Shard, TokenSet};
+use pixtok_tokens::{Shard, TokenSet};
 
 /// Reads the files of these shards of a set and compares them with its manifest. Returns a message
 /// if any differ; none for a set without a manifest.

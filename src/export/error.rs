@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
 use crate::codec::CodecError;
-use crate::data::DataError;
-use crate::tokens::TokensError;
+use pixtok_images::data::DataError;
+use pixtok_tokens::TokensError;
 
 /// A failure of an export.
 #[derive(Debug, thiserror::Error)]

@@ -13,9 +13,10 @@ use tch::Tensor;
 use super::reader::Reader;
 use super::skipped::Skipped;
 use super::{ExportError, Part};
-use crate::data::{Altered, Carried, Fit, ImageSize, Prepare, Prepared, Sample, SampleSet};
-use crate::tokens::{FormatKind, Grid};
-use crate::torch::TorchError;
+use pixtok_base::Carried;
+use pixtok_images::data::{Altered, Fit, ImageSize, Prepare, Prepared, Sample, SampleSet};
+use pixtok_tokens::{FormatKind, Grid};
+use pixtok_torch::TorchError;
 
 /// Batches kept ready ahead of the encoder.
 const READY: usize = 2;

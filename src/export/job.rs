@@ -9,7 +9,7 @@ use super::shard::OpenShard;
 use super::skipped::Skipped;
 use super::{ExportError, Feed, Finished, Output};
 use crate::codec::Codec;
-use crate::tokens::{Coder, Dtype, Row, TokensError};
+use pixtok_tokens::{Coder, Dtype, Row, TokensError};
 
 /// What an export does with each batch.
 pub struct Job<'a> {

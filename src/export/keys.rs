@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::feed::mirrored;
 use super::{ExportError, Part};
-use crate::data::{SampleSet, digest};
+use pixtok_images::data::{SampleSet, digest};
 
 /// Checks the keys of `part`. With `flip`, each image is followed by its mirror image, whose key is
 /// checked too. Takes about 40 bytes of memory per key while it runs. Returns the number of samples

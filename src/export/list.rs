@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::skipped::read_skipped;
 use super::{ExportError, Part};
-use crate::data::{SampleSet, digest};
-use crate::tokens::{SideFiles, TokenSet};
+use pixtok_images::data::{SampleSet, digest};
+use pixtok_tokens::{SideFiles, TokenSet};
 
 /// The key of a job's description that holds the number of samples in the whole input. It is for
 /// messages only: the hash decides whether the list is the same.

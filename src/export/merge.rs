@@ -11,8 +11,8 @@ use super::origin::Origin;
 use super::shard::OpenShard;
 use super::skipped::{Skipped, read_skipped};
 use super::{ExportError, Finished, Output};
-use crate::data::digest;
-use crate::tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
+use pixtok_images::data::digest;
+use pixtok_tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 
 /// Joins the sets of one job's parts, or whole sets, into the new set `folder`: their rows in the
 /// order given, in shards of `shard_rows` rows (all in one when absent). `partial` allows missing

@@ -1,7 +1,7 @@
 //! Which sets may become one, and what the joined set states about the source of its images.
 
 use super::{ExportError, Part};
-use crate::tokens::{Sidecar, Source, TokenSet, TokensError};
+use pixtok_tokens::{Sidecar, Source, TokenSet, TokensError};
 
 /// How many missing parts an error names.
 const SHOWN: usize = 4;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::data::digest;
+use pixtok_images::data::digest;
 
 /// Part `index` of `count`, by a hash of the key: every sample is in exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

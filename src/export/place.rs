@@ -7,7 +7,7 @@ use super::ExportError;
 use super::error::io_error;
 use super::manifest::FileEntry;
 use crate::checkpoint::sync_folder;
-use crate::tokens::SideFiles;
+use pixtok_tokens::SideFiles;
 
 /// Moves a finished file, or the files of a folder, to its place; what was there before is a copy that a killed process left.
 pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry, ExportError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::feed::Batching;
 use super::{ExportError, Part};
-use crate::data::{Sample, SampleStream};
+use pixtok_images::data::{Sample, SampleStream};
 
 /// Reads samples one after the other, those of other parts and finished shards by name only.
 pub(super) struct Reader {

@@ -12,8 +12,8 @@ use super::error::io_error;
 use super::list::{ListChange, SAMPLES};
 use super::{ExportError, Part};
 use crate::checkpoint::write_atomic;
-use crate::data::SampleSet;
-use crate::tokens::{SideFiles, Sidecar, StatedVocabulary};
+use pixtok_images::data::SampleSet;
+use pixtok_tokens::{SideFiles, Sidecar, StatedVocabulary};
 
 /// How two jobs differ, key by key.
 #[must_use]

@@ -7,7 +7,7 @@ use super::error::io_error;
 use super::manifest::Entry;
 use super::remarks::Remarks;
 use super::{ExportError, Output};
-use crate::tokens::{Dtype, Row, ShardWriter};
+use pixtok_tokens::{Dtype, Row, ShardWriter};
 
 /// How compressed sizes are measured.
 const ZSTD_LEVEL: i32 = 3;

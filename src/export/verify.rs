@@ -5,8 +5,8 @@ use tch::Tensor;
 use super::feed::Batch;
 use super::place::hash_of;
 use super::{Batching, ExportError, Feed, Job, Output};
-use crate::data::{Prepare, SampleSet};
-use crate::tokens::{Row, Sidecar};
+use pixtok_images::data::{Prepare, SampleSet};
+use pixtok_tokens::{Row, Sidecar};
 
 /// Shards of which the first batch is verified.
 const SHARDS: usize = 8;
@@ -46,7 +46,7 @@ pub fn verify(
 fn compare(
     job: &Job,
     batch: &Batch,
-    mut stored: crate::tokens::Rows,
+    mut stored: pixtok_tokens::Rows,
     shard: usize,
 ) -> Result<u64, ExportError> {
     let mut count = 0;

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::{Config, LossTerm};
 use crate::nets::Lpips;
 use crate::similarity::{multi_scale, scales_within};
-use crate::torch::in_full_precision;
+use pixtok_torch::in_full_precision;
 
 /// Span of the values of images.
 const RANGE: f64 = 2.0;
@@ -50,7 +50,7 @@ fn dissimilarity(recon: &Tensor, images: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torch::{Precision, with_precision};
+    use pixtok_torch::{Precision, with_precision};
     use tch::Device;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::torch::{TorchError, catching};
+use pixtok_torch::{TorchError, catching};
 
 /// Mean and covariance of feature vectors, of which none is kept: memory is that of one covariance, whatever the number.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{Absent, ImageMetric};
 use crate::nets::{Backbone, Lpips};
-use crate::torch::no_grad;
+use pixtok_torch::no_grad;
 
 /// Images at a time: the first layers of VGG16 take 64 numbers for each pixel.
 const CHUNK: i64 = 4;

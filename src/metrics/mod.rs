@@ -5,7 +5,6 @@
 
 mod bootstrap;
 mod codebook;
-mod definition;
 mod fid;
 mod joint;
 mod l1;
@@ -20,7 +19,6 @@ use tch::{Kind, Tensor};
 
 pub use bootstrap::interval;
 pub use codebook::{CodebookFigures, CodebookUse};
-pub use definition::{Better, DEFINITIONS, Definition, Over, definition};
 pub use fid::{FeatureStatistics, FrechetError, frechet_distance};
 pub use joint::{JointFigures, JointUse};
 pub use l1::L1;
@@ -30,6 +28,18 @@ pub use psnr::Psnr;
 pub use ssim::Ssim;
 pub use ssimulacra2::Ssimulacra2;
 pub use stream::{StreamFigures, TokenStream};
+
+use crate::nets::Backbone;
+use pixtok_report::definition::least_side;
+
+// The table of figures states the sides that these metrics derive.
+const _: () = assert!(
+    ssim::LEAST_SIDE == least_side::SSIM
+        && ms_ssim::LEAST_SIDE == least_side::MS_SSIM
+        && ssimulacra2::LEAST_SIDE == least_side::SSIMULACRA2
+        && Backbone::Alex.min_side() == least_side::LPIPS_ALEX
+        && Backbone::Vgg.min_side() == least_side::LPIPS_VGG
+);
 
 /// 8-bit values of an image in -1..1: round((x + 1) * 127.5), clamped to 0..=255, ties to even.
 ///

@@ -1,6 +1,6 @@
 use super::*;
-use crate::seed::Seed;
-use crate::torch::{Precision, with_precision};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{Precision, with_precision};
 
 fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
@@ -8,7 +8,7 @@ fn fsq() -> QuantizerConfig {
 
 fn build(config: &Config, size: (i64, i64)) -> Result<(nn::VarStore, Tokenizer), ModelError> {
     let vs = nn::VarStore::new(Device::Cpu);
-    Seed(1).reseed_torch();
+    pixtok_torch::reseed(Seed(1));
     let tokenizer = Tokenizer::new(&vs.root(), config, &fsq(), size)?;
     Ok((vs, tokenizer))
 }

@@ -10,7 +10,7 @@ use super::NetError;
 use super::alexnet::{self, AlexNet};
 use super::vgg16::{self, Vgg16};
 use super::weights::{Network, Weights};
-use crate::torch::{in_full_precision, no_grad};
+use pixtok_torch::{in_full_precision, no_grad};
 
 const WANTED: &str = "weights of LPIPS (AlexNet or VGG16)";
 
@@ -221,7 +221,7 @@ fn unit(x: &Tensor) -> Tensor {
 mod tests {
     use super::super::weights::write_file;
     use super::*;
-    use crate::torch::{Precision, with_precision};
+    use pixtok_torch::{Precision, with_precision};
 
     fn filled(backbone: Backbone, fill: impl Fn(&mut Tensor)) -> Lpips {
         let folder = tempfile::tempdir().unwrap();
@@ -271,10 +271,10 @@ mod tests {
             let narrow = images([1, 3, 50, least]);
             assert!(lpips.distance(&narrow, &-&narrow).double_value(&[0]).is_finite());
             let too_small = narrow.narrow(3, 0, least - 1);
-            let refused = crate::panics::catch(|| lpips.distance(&too_small, &too_small)).unwrap_err();
+            let refused = pixtok_base::panics::catch(|| lpips.distance(&too_small, &too_small)).unwrap_err();
             assert!(refused.message.contains(&format!("{least} pixels")), "{}", refused.message);
             // The limit is the network's own.
-            assert!(crate::torch::catching(|| lpips.features(&too_small)).is_err());
+            assert!(pixtok_torch::catching(|| lpips.features(&too_small)).is_err());
         }
     }
 

@@ -14,8 +14,8 @@ mod weights;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::paths::absence;
-use crate::torch::TorchError;
+use pixtok_base::paths::absence;
+use pixtok_torch::TorchError;
 
 pub use inception::Inception;
 pub use lpips::{Backbone, Differences, Lpips};

@@ -6,9 +6,9 @@ use std::path::Path;
 use tch::{Device, Tensor, nn};
 
 use super::NetError;
-use crate::sniff::{Kind as FileKind, sniff};
-use crate::tensors::{self, CopyError, Tensors};
-use crate::torch::{TorchError, catching};
+use pixtok_base::sniff::{Kind as FileKind, sniff};
+use pixtok_torch::tensors::{self, CopyError, Tensors};
+use pixtok_torch::{TorchError, catching};
 
 /// The networks whose files are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(super) fn write_file<N>(path: &Path, build: impl FnOnce(&nn::Path) -> N, fil
     let store = nn::VarStore::new(Device::Cpu);
     build(&store.root());
     let mut variables: Tensors = store.variables().into_iter().collect();
-    crate::torch::no_grad(|| variables.values_mut().for_each(fill));
+    pixtok_torch::no_grad(|| variables.values_mut().for_each(fill));
     tensors::write(path, &variables).unwrap();
 }
 

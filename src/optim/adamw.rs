@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::{Config, Decayed, OptimError, gradient};
-use crate::torch::{AdamwStep, AdamwTensors, fused_adamw};
+use pixtok_torch::{AdamwStep, AdamwTensors, fused_adamw};
 
 /// A parameter or other tensor with its full name.
 pub type Named = (String, Tensor);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::Named;
-use crate::torch::{catching, no_grad};
+use pixtok_torch::{catching, no_grad};
 
 /// The average of named parameters. Buffers are not averaged: they come from the raw model.
 #[derive(Debug)]

@@ -72,7 +72,7 @@ pub enum OptimError {
     Config(String),
     /// From libtorch.
     #[error(transparent)]
-    Torch(#[from] crate::torch::TorchError),
+    Torch(#[from] pixtok_torch::TorchError),
 }
 
 impl Config {

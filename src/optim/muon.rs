@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::Named;
-use crate::torch::no_grad;
+use pixtok_torch::no_grad;
 
 /// Settings of Muon; its weights decay by `optimizer.weight_decay`, and its rate follows the same schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

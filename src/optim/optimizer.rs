@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::muon::is_hidden;
 use super::{Adamw, Config, Muon, Named, OptimError, gradient};
-use crate::torch::{clip_grad_norm, drop_grads};
+use pixtok_torch::{clip_grad_norm, drop_grads};
 
 /// Takes the steps, with named state to save.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::{
     straight_through::straight_through,
 };
 use crate::layers::as_kind;
-use crate::torch::{in_full_precision, no_grad};
+use pixtok_torch::{in_full_precision, no_grad};
 
 /// The losses of a quantizer by sign, and what their settings must be.
 #[derive(Debug, Clone)]
@@ -226,12 +226,12 @@ fn all_bits(bits: i64, device: Device) -> Tensor {
 mod tests {
     use super::*;
     use crate::quantizer::entropy::assignment_entropy;
-    use crate::seed::Seed;
+    use pixtok_base::seed::Seed;
 
     #[test]
     fn halves_and_chunks_give_what_the_table_of_all_combinations_gives() {
         for bits in [1, 2, 7, 10] {
-            Seed(bits as u64).reseed_torch();
+            pixtok_torch::reseed(Seed(bits as u64));
             // At 10 bits and 1 MiB a chunk has 1,024 vectors.
             let log_odds =
                 Tensor::randn([5, bits, 20, 30], (Kind::Float, Device::Cpu)).set_requires_grad(true);

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::Monitor;
 use super::memory::MemoryBudget;
 use super::straight_through::straight_through;
-use crate::torch::no_grad;
+use pixtok_torch::no_grad;
 
 /// Tables of a chunk: probabilities, their logarithms, products.
 const TABLES: i64 = 3;
@@ -153,7 +153,7 @@ impl<'a> Tables<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::Seed;
+    use pixtok_base::seed::Seed;
     use tch::Device;
 
     /// The formula as it is written, in float64, over the whole table.
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn chunks_give_the_value_and_gradients_of_the_whole() {
-        Seed(5).reseed_torch();
+        pixtok_torch::reseed(Seed(5));
         let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         // 20,000 codes: a row takes 240 kB, so 1 MiB holds four.
         let values = [draw(&[35, 3]), draw(&[20_000, 3]), draw(&[20_000])];

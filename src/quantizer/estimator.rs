@@ -62,7 +62,7 @@ fn moved(codes: &Tensor, z: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::Seed;
+    use pixtok_base::seed::Seed;
     use tch::Device;
 
     const ALL: [GradientEstimator; 3] =
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn values_are_the_codes_and_gradients_are_numbers_at_the_edges() {
-        Seed(4).reseed_torch();
+        pixtok_torch::reseed(Seed(4));
         let codes = Tensor::randn([2, 4, 5, 7], (Kind::Float, Device::Cpu));
         let z = Tensor::randn([2, 4, 5, 7], (Kind::Float, Device::Cpu));
         // A latent that is nothing, one that is its code, and one that is opposite.

@@ -13,8 +13,8 @@ use super::digits::{MixedRadix, Order};
 use super::projection::Projection;
 use super::{CodebookShape, Mode, Quantized, Quantizer, straight_through::straight_through};
 use crate::layers::as_kind;
-use crate::seed::Seed;
-use crate::torch::in_full_precision;
+use pixtok_base::seed::Seed;
+use pixtok_torch::in_full_precision;
 
 /// The FSQ quantizer; the first dimension varies fastest.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Fsq {
     /// With the probability of the settings, the unrounded number plus uniform noise of half a step either way, in place
     /// of the code. On the symmetric grid half a step is 1/(L − 1).
     fn noisy(&self, codes: &Tensor, carrier: &Tensor, seed: Seed) -> Tensor {
-        seed.derive("fsq noise", &[]).reseed_torch();
+        pixtok_torch::reseed(seed.derive("fsq noise", &[]));
         let chosen = carrier.rand_like().detach().lt(self.noise_probability);
         let half_steps = carrier.rand_like().detach() - 0.5;
         let noisy = carrier.detach() + half_steps / &self.grid.half_width;

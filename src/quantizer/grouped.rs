@@ -12,7 +12,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
     Statistic, UpdateReport, require,
 };
-use crate::seed::Seed;
+use pixtok_base::seed::Seed;
 
 /// Settings of a grouped quantizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

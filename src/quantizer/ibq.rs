@@ -18,8 +18,8 @@ use super::{
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::layers::as_kind;
-use crate::seed::fill_gaussian;
-use crate::torch::in_full_precision;
+use pixtok_torch::initialise_gaussian;
+use pixtok_torch::in_full_precision;
 
 /// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
 const TABLES: i64 = 3;
@@ -151,7 +151,7 @@ impl Ibq {
             }
             InitialCodes::Normal => {
                 let codebook = path.zeros("codebook", &[k, d]);
-                fill_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
+                initialise_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
                 codebook
             }
         };

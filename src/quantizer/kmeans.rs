@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::memory::MemoryBudget;
 use super::search::{Nearness, assigned, nearest};
-use crate::seed::Seed;
+use pixtok_base::seed::Seed;
 
 /// Means and how many vectors each has.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Clusters {
 /// `vectors [N, D]` -> `[rows, D]`.
 pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
     let n = vectors.size()[0];
-    seed.reseed_torch();
+    pixtok_torch::reseed(seed);
     let order = Tensor::randperm(n.max(rows), (Kind::Int64, vectors.device())).narrow(0, 0, rows);
     vectors.index_select(0, &order.remainder(n))
 }
@@ -47,7 +47,7 @@ pub fn kmeans(
     if vectors.size()[0] < k {
         let spread = (vectors - vectors.mean_dim(0, true, Kind::Float)).square().mean(Kind::Float).sqrt();
         let noise = means.zeros_like();
-        seed.derive("jitter", &[]).fill_gaussian(&noise, 0.0, 0.01);
+        pixtok_torch::fill_gaussian(&noise, seed.derive("jitter", &[]), 0.0, 0.01);
         means += noise * spread;
     }
     lloyd(vectors, placed(means), iterations, budget, placed, going_on)
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn finds_well_separated_clusters() {
         let centres = Tensor::from_slice(&[0f32, 0.0, 50.0, 0.0, 0.0, 50.0]).view([3, 2]);
-        Seed(1).reseed_torch();
+        pixtok_torch::reseed(Seed(1));
         let noise = Tensor::randn([300, 2], (Kind::Float, Device::Cpu));
         let vectors = centres.repeat([100, 1]) + noise;
         let start = &centres + 5.0;

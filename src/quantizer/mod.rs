@@ -40,7 +40,7 @@ use settings::{bits_of, require, require_temperature, require_weight};
 pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
 
-use crate::seed::Seed;
+use pixtok_base::seed::Seed;
 
 /// Most codes that an index can name.
 pub const MAX_CODES: i64 = 1 << 31;

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::{CodebookShape, LossTerm, Mode, Monitor, Quantizer, QuantizerError, Statistic, UpdateReport};
-use crate::seed::Seed;
+use pixtok_base::seed::Seed;
 
 /// The quantizers of the stages or groups, all of one kind and size.
 #[derive(Debug)]

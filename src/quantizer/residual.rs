@@ -15,8 +15,8 @@ use super::{
     Statistic, UpdateReport, require,
 };
 use crate::layers::as_kind;
-use crate::seed::Seed;
-use crate::torch::{in_full_precision, no_grad};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{in_full_precision, no_grad};
 
 /// How much finer than the first stage's the codes of the last may be: float32 has 24 bits.
 const FINEST: f64 = (1 << 24) as f64;

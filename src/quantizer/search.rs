@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::memory::MemoryBudget;
-use crate::torch::{is_tracing, least_scores, no_grad};
+use pixtok_torch::{is_tracing, least_scores, no_grad};
 
 /// Most codes that are compared with at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
@@ -122,7 +122,7 @@ pub fn assigned(vectors: &Tensor, indices: &Tensor, codes: i64) -> (Tensor, Tens
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::Seed;
+    use pixtok_base::seed::Seed;
 
     fn found(vectors: &Tensor, codes: &Tensor, nearness: Nearness) -> Tensor {
         let block = |first, n| codes.narrow(0, first, n);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn agrees_with_float64_over_several_blocks() {
-        Seed(3).reseed_torch();
+        pixtok_torch::reseed(Seed(3));
         let size = MAX_CODES_AT_ONCE + 777;
         // In registers, and by products.
         for dim in [5, MAX_NARROW_DIM + 1] {
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn products_registers_and_one_table_find_the_same() {
-        Seed(6).reseed_torch();
+        pixtok_torch::reseed(Seed(6));
         // Small integers: exact in either order of summation, and full of ties.
         let draw = |shape: &[i64]| Tensor::randint(4, shape, (Kind::Float, Device::Cpu)) - 2.0;
         let (vectors, weights, bias) = (draw(&[301, 6]), draw(&[6, 5000]), draw(&[5000]));

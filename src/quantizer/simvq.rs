@@ -15,8 +15,8 @@ use super::{
     require_weight,
 };
 use crate::layers::as_kind;
-use crate::seed::fill_gaussian;
-use crate::torch::in_full_precision;
+use pixtok_torch::initialise_gaussian;
+use pixtok_torch::in_full_precision;
 
 /// Settings of SimVQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ impl SimVq {
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let deviation = (d as f64).powf(-0.5);
         let frozen = path.zeros_no_train("frozen", &[k, d]);
-        fill_gaussian(&frozen, 0.0, deviation);
+        initialise_gaussian(&frozen, 0.0, deviation);
         // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
         let init = nn::Init::Uniform { lo: -deviation, up: deviation };
         Ok(Self {

@@ -20,8 +20,8 @@ use super::{
     StartOutcome, UpdateReport,
 };
 use crate::layers::as_kind;
-use crate::seed::Seed;
-use crate::torch::{in_full_precision, no_grad};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{in_full_precision, no_grad};
 
 /// Iterations of the k-means start.
 const KMEANS_ITERATIONS: usize = 10;

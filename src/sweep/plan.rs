@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::file::{ArmEntry, Grid, SweepFile};
 use crate::config::{Config, ConfigError, ResolveError, read_toml};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
-use crate::torch::Precision;
+use pixtok_torch::Precision;
 
 /// A comparison, ready to run.
 #[derive(Debug)]

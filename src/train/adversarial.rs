@@ -10,8 +10,8 @@ use crate::loss::total;
 use crate::model::Tokenizer;
 use crate::optim::Named;
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
-use crate::seed::Seed;
-use crate::torch::{in_full_precision, without_autocast};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{in_full_precision, without_autocast};
 
 /// The place of the discriminator's group.
 const DISCRIMINATOR: usize = 1;
@@ -204,7 +204,7 @@ mod tests {
     use crate::adversarial::Config;
     use crate::loss::{self, Loss};
     use crate::quantizer::Mode;
-    use crate::torch::{Precision, with_precision};
+    use pixtok_torch::{Precision, with_precision};
     use crate::{model, optim};
 
     fn objective(adversarial: &str) -> AdversarialReconstruction {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use crate::data::{BadSample, BadSamples, DataError, TooManyBad};
+use pixtok_images::data::{BadSample, BadSamples, DataError, TooManyBad};
 use crate::logger::cut_back;
 
 /// The list of bad samples in a run folder.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::trainer::Trainer;
 use super::{State, TrainError};
 use crate::checkpoint::{Candidate, Error, RunFolder, ValidationImages};
-use crate::data::{self, Difference, Fingerprint};
+use pixtok_images::data::{self, Difference, Fingerprint};
 use crate::evaluate;
 use crate::logger::METRICS_FILE;
 

@@ -1,11 +1,11 @@
 //! Why a training ended early.
 
-use crate::data::{DataError, TooManyBad};
+use pixtok_images::data::{DataError, TooManyBad};
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
 use crate::optim::OptimError;
 use crate::quantizer::QuantizerError;
-use crate::torch::TorchError;
+use pixtok_torch::TorchError;
 use crate::{checkpoint, logger};
 
 /// An error of the loop; some variants have an exit code of their own.

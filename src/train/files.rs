@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{StateError, TrainError};
 use crate::checkpoint::write_atomic;
-use crate::data::{Dataset, FileList};
+use pixtok_images::data::{Dataset, FileList};
 
 /// In the run folder.
 const FILES: &str = "train-files.jsonl.zst";

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::torch::{Cpu, cpu_capability, cuda_model};
+use pixtok_torch::{Cpu, cpu_capability, cuda_model};
 
 /// A kind of device. Different kinds round differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,7 +40,7 @@ pub use signals::Signals;
 pub use state::{Circumstances, LossWeights, State, StateError};
 pub use trainer::Trainer;
 
-use crate::torch::PrecisionChoice;
+use pixtok_torch::PrecisionChoice;
 
 /// Settings of the loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::model::Tokenizer;
 use crate::optim::{self, Named};
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
-use crate::seed::Seed;
+use pixtok_base::seed::Seed;
 
 /// Which of the objective's groups: its place in [`Objective::groups`].
 pub type GroupId = usize;

@@ -7,11 +7,11 @@ use tch::Device;
 
 use super::{Config, Objective, Signals, State, Validation};
 use crate::checkpoint::{Resumed, RunWriter};
-use crate::data::{self, Dataset};
+use pixtok_images::data::{self, Dataset};
 use crate::evaluate;
 use crate::optim::WeightAverage;
-use crate::seed::Seed;
-use crate::torch::Precision;
+use pixtok_base::seed::Seed;
+use pixtok_torch::Precision;
 
 /// Everything that a training is made of.
 pub struct Parts {

@@ -10,7 +10,7 @@ use super::state::{State, StateError};
 use super::{Objective, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
 use crate::optim::{Named, WeightAverage};
-use crate::tensors::Tensors;
+use pixtok_torch::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

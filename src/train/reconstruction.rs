@@ -8,8 +8,8 @@ use crate::loss::{Loss, LossTerm, total};
 use crate::model::{self, Tokenizer};
 use crate::optim::{self, Named};
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
-use crate::seed::Seed;
-use crate::torch::{in_full_precision, no_grad};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{in_full_precision, no_grad};
 
 /// Reconstruction through the tokenizer.
 #[derive(Debug)]

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use tch::{Device, Tensor};
 
 use super::{Objective, Part, Signals, TrainError};
-use crate::data::{Cursor, Dataset, Loader};
+use crate::batches::Loader;
+use pixtok_images::data::{Cursor, Dataset};
 use crate::logger::Logger;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
-use crate::seed::Seed;
-use crate::torch::{Precision, catching, no_grad, to_device_async, with_precision};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
 /// The source of the latents, with the signals that may end the wait for them.
 pub(super) struct Source<'a> {
     pub dataset: &'a Arc<Dataset>,
-    pub data: &'a crate::data::Config,
+    pub data: &'a pixtok_images::data::Config,
     pub train: &'a super::Config,
     pub seed: Seed,
     pub device: Device,
@@ -162,7 +163,7 @@ mod tests {
         let quantizer = toml::from_str(&format!("kind = \"grouped\"\ngroups = 2\neach = {stages}")).unwrap();
         let network =
             model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() }.resolved();
-        Seed(1).reseed_torch();
+        pixtok_torch::reseed(Seed(1));
         let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();
         Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![])
@@ -173,7 +174,7 @@ mod tests {
         let values = |objective: &Reconstruction| -> Vec<Tensor> {
             objective.variables().into_iter().map(|(_, tensor)| tensor.detach().copy()).collect()
         };
-        Seed(2).reseed_torch();
+        pixtok_torch::reseed(Seed(2));
         let z = Tensor::randn([3, 4, 10, 14], (Kind::Float, Device::Cpu));
         let mut whole = objective();
         let mut asked = 0;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
 use super::machine::{DeviceKind, Machine};
-use crate::data::{self, Cursor, Difference, Fingerprint};
+use pixtok_images::data::{self, Cursor, Difference, Fingerprint};
 
 /// The counters of a run, and the circumstances of its training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

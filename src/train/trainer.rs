@@ -16,13 +16,14 @@ use super::persist::Live;
 use super::start::{Source, Start, start_quantizer};
 use super::window::{Window, of_group};
 use super::{State, TrainError};
+use crate::batches::{Batch, Loader};
 use crate::checkpoint::Resumed;
-use crate::data::{BadSample, BadSamples, Batch, DataError, Loader};
+use pixtok_images::data::{BadSample, BadSamples, DataError};
 use crate::logger::{Logger, LoggerError, LoggerOptions, METRICS_FILE, check_rows};
 use crate::model::images_from_bytes;
 use crate::optim::WeightAverage;
 use crate::quantizer::{Monitor, merge};
-use crate::torch::{catching, to_device_async, with_precision, with_tf32};
+use pixtok_torch::{catching, to_device_async, with_precision, with_tf32};
 
 /// A training under way.
 pub struct Trainer {

@@ -7,10 +7,10 @@ use super::bad_log::{Part, bad_of};
 use super::collapse::Over;
 use super::trainer::Trainer;
 use crate::codec::{CodecError, Own, Vocabulary};
-use crate::data::Loader;
+use pixtok_images::data::Loader;
 use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Subject, evaluate};
-use crate::picture::sheet;
-use crate::torch::Precision;
+use pixtok_images::picture::sheet;
+use pixtok_torch::Precision;
 
 /// Pictures on a sample sheet.
 const SHEET_PICTURES: usize = 8;

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::finite::GroupNumbers;
 use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::quantizer::{CodebookShape, Monitor};
-use crate::torch::no_grad;
+use pixtok_torch::no_grad;
 
 /// The steps since the last log row.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use pixtok::quantizer::{Quantizer, QuantizerConfig};
-use pixtok::torch::cuda_devices;
+use pixtok_torch::cuda_devices;
 use tch::{Device, Kind, Tensor, nn};
 
 /// The tensors of one file of `tests/reference/`, on the device of the test.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use pixtok::tensors::{self, Tensors};
+use pixtok_torch::tensors::{self, Tensors};
 use tch::{Kind, Tensor};
 
 use super::numbers::Numbers;

@@ -26,7 +26,7 @@ fn either_tokenizer_decodes_the_tokens_of_the_other() {
             export.encode(run, &format!("{run}-tokens"), &["--format", FORMATS[0]]);
             export.rows(&format!("{run}-tokens"))
         });
-        let ids = |rows: &[pixtok::tokens::Row]| -> Vec<Vec<u32>> {
+        let ids = |rows: &[pixtok_tokens::Row]| -> Vec<Vec<u32>> {
             rows.iter().map(|row| row.ids.clone()).collect()
         };
         assert_eq!(ids(&of_old), ids(&of_newer), "{name}: the tokens stay the same");

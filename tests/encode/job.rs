@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::*;
-use pixtok::tokens::SideFiles;
+use pixtok_tokens::SideFiles;
 
 /// Links to the photographs under many names, some of them broken.
 fn many(export: &Export, count: usize) -> String {

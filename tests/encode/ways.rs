@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use pixtok::tokens::Grid;
+use pixtok_tokens::Grid;
 
 #[test]
 fn vocabulary_and_frame_come_off_again() {

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::super::which::Which;
 use super::*;
 use crate::checkpoint::{Loaded, Resumed};
-use crate::paths::OUTPUT_MARKER;
+use pixtok_base::paths::OUTPUT_MARKER;
 
 fn snapshot(value: f64) -> Snapshot {
     let filled = |shape: &[i64]| Tensor::full(shape, value, (Kind::Float, Device::Cpu));

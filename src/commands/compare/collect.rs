@@ -10,11 +10,11 @@ use super::job::{Done, Job};
 use super::layout::{self, Layout};
 use super::shared::{Evaluated, share_images};
 use crate::checkpoint::write_atomic;
-use crate::data::Dataset;
+use pixtok_images::data::Dataset;
 use crate::evaluate::Scores;
-use crate::report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
+use pixtok_report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
-use crate::torch::PrecisionChoice;
+use pixtok_torch::PrecisionChoice;
 
 /// How fast it trained, as the trainer logs it.
 const SPEED: &str = "speed/images_per_sec";

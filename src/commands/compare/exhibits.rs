@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::job::Job;
 use super::{layout, note};
-use crate::data::{ImageFolder, Split};
-use crate::picture::{DecodeOptions, Picture, read};
-use crate::report::{Curve, Exhibit};
+use pixtok_images::data::{ImageFolder, Split};
+use pixtok_images::picture::{DecodeOptions, Picture, read};
+use pixtok_report::{Curve, Exhibit};
 
 /// What the curves show, as the trainer logs it.
 const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];

@@ -15,9 +15,9 @@ use crate::cli::MeasureArgs;
 use crate::commands::libtorch::libtorch_version;
 use crate::commands::{Misuse, open};
 use crate::config::{Config, RunChange};
-use crate::data::{Difference, Fingerprint};
-use crate::paths::make_folder;
-use crate::torch::{Cpu, DeviceChoice, device_name};
+use pixtok_images::data::{Difference, Fingerprint};
+use pixtok_base::paths::make_folder;
+use pixtok_torch::{Cpu, DeviceChoice, device_name};
 use crate::train::State;
 
 /// Exit code of a run folder that another process still holds.

@@ -9,7 +9,7 @@ use super::layout::Layout;
 use crate::commands::train::loss_weights_among;
 use crate::commands::weights;
 use crate::config::Config;
-use crate::data::Dataset;
+use pixtok_images::data::Dataset;
 use crate::sweep::{Plan, Source};
 
 /// Weights of the network that an arm's loss needs: the file, and the hash of it.

@@ -28,11 +28,11 @@ use super::{Misuse, measures, note, note_omitted, open, print, subject, train, w
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
-use crate::data::{Dataset, Difference};
-use crate::metrics::DEFINITIONS;
-use crate::paths::{make_folder, mark_output};
+use pixtok_images::data::{Dataset, Difference};
+use pixtok_report::DEFINITIONS;
+use pixtok_base::paths::{make_folder, mark_output};
 use crate::sweep::{Plan, Source, SweepError};
-use crate::torch::{Precision, PrecisionChoice, auto_precision};
+use pixtok_torch::{Precision, PrecisionChoice, auto_precision};
 use crate::train::Signals;
 use job::Job;
 use jobs::LossWeights;

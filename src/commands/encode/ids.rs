@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::IdArgs;
 use crate::commands::Misuse;
-use crate::tokens::{FormatKind, Framing, PresetIds, TokenNames, Vocabulary};
+use pixtok_tokens::{FormatKind, Framing, PresetIds, TokenNames, Vocabulary};
 
 /// Where codes lie, and what stands around them.
 pub(super) struct Ids {

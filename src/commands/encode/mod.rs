@@ -13,9 +13,9 @@ use super::usable::Usable;
 use super::write::size_in_words;
 use super::{Misuse, note, open, print};
 use crate::cli::{EncodeArgs, TakeArgs};
-use crate::data::{Classes, SampleSet, Selection};
+use pixtok_images::data::{Classes, SampleSet, Selection};
 use crate::export::{Feed, Finished, Job, Output, Part, Stopped, check_keys, verify};
-use crate::torch::keep_freed_memory;
+use pixtok_torch::keep_freed_memory;
 use crate::train::Signals;
 
 /// Encodes what has not been encoded yet; the exit code.

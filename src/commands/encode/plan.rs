@@ -8,9 +8,9 @@ use super::ids::Ids;
 use crate::cli::{EncodeArgs, FitChoice};
 use crate::commands::Misuse;
 use crate::commands::usable::Usable;
-use crate::data::{self, Fit, ImageSize, MAX_SIDE, Prepare, SampleSet};
+use pixtok_images::data::{self, Fit, ImageSize, MAX_SIDE, Prepare, SampleSet};
 use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
-use crate::tokens::{
+use pixtok_tokens::{
     Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
     StatedVocabulary,
 };

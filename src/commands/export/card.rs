@@ -9,8 +9,8 @@ use super::{DECODER, ENCODER};
 use crate::cli::ExportArgs;
 use crate::commands::open::Opened;
 use crate::config::{CHANGES_FILE, Config};
-use crate::metrics::Better;
-use crate::torch::PrecisionChoice;
+use pixtok_report::Better;
+use pixtok_torch::PrecisionChoice;
 use crate::train::Weights;
 
 /// The whole card.

@@ -20,8 +20,8 @@ use crate::cli::ExportArgs;
 use crate::codec::trace::{self, Agreement};
 use crate::config::{CHANGES_FILE, RunChange};
 use crate::model::{Tokenizer, images_from_bytes};
-use crate::seed::Seed;
-use crate::tensors;
+use pixtok_base::seed::Seed;
+use pixtok_torch::tensors;
 
 const ENCODER: &str = "encoder.pt";
 const DECODER: &str = "decoder.pt";
@@ -125,7 +125,7 @@ fn check(folder: &Path, opened: &Opened, device: Device) -> Result<Agreement> {
 
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
 fn samples(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
-    Seed(0).derive("export samples", &[]).reseed_torch();
+    pixtok_torch::reseed(Seed(0).derive("export samples", &[]));
     let options = (Kind::Uint8, tokenizer.device());
     let grey = Tensor::full([1, 3, height, width], 128, options);
     let random = Tensor::randint(256, [1, 3, height, width], options);

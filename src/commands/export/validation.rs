@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{Best, RunFolder};
 use crate::logger::METRICS_FILE;
-use crate::metrics::{DEFINITIONS, Definition};
+use pixtok_report::{DEFINITIONS, Definition};
 use crate::train::{IMAGES_CHANGED, Weights};
 
 /// Of one checkpoint; empty where the run did not evaluate it, or there is no run.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cli::TrainArgs;
 use crate::commands::note;
 use crate::config::{Config, overrides_set};
-use crate::data::{self, DataError, Dataset, Overlap, Split};
+use pixtok_images::data::{self, DataError, Dataset, Overlap, Split};
 
 /// The training images of a config.
 pub(in crate::commands) fn training_set(config: &Config) -> Result<Dataset> {

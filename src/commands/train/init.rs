@@ -8,7 +8,7 @@ use super::networks::Networks;
 use crate::checkpoint::{Which, copy_into};
 use crate::commands::{Misuse, note, open};
 use crate::config::Config;
-use crate::tensors::{self, Tensors};
+use pixtok_torch::tensors::{self, Tensors};
 use crate::train::Part;
 
 /// Starts `networks` from the last raw weights of a run, or those of a model folder. All must fit; where parts are frozen, the others begin anew if they do

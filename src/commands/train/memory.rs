@@ -7,7 +7,7 @@ use super::networks::Networks;
 use super::precision::Settled;
 use crate::config::Config;
 use crate::model::Footprint;
-use crate::torch::Precision;
+use pixtok_torch::Precision;
 
 /// Bytes of a number that is trained: of float32.
 const FLOAT: i64 = 4;

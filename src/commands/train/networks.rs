@@ -13,8 +13,8 @@ use crate::loss::{self, Loss};
 use crate::model::Tokenizer;
 use crate::nets::Lpips;
 use crate::optim::muon::is_hidden;
-use crate::seed::Seed;
-use crate::tensors::Tensors;
+use pixtok_base::seed::Seed;
+use pixtok_torch::tensors::Tensors;
 use crate::train::{AdversarialReconstruction, LossWeights, Objective, Reconstruction};
 
 /// What trains, with fresh weights.
@@ -29,11 +29,11 @@ impl Networks {
     /// By a checked config.
     pub fn build(config: &Config, device: Device) -> Result<Self> {
         let (store, seed) = (nn::VarStore::new(device), Seed(config.seed));
-        seed.derive("initialisation", &[]).reseed_torch();
+        pixtok_torch::reseed(seed.derive("initialisation", &[]));
         let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
         let adversary = config.adversarial.as_ref().map(|adversarial| {
             let store = nn::VarStore::new(device);
-            seed.derive("initialisation of the discriminator", &[]).reseed_torch();
+            pixtok_torch::reseed(seed.derive("initialisation of the discriminator", &[]));
             Adversary::new(&store.root(), adversarial, config.image_size())
                 .map(|adversary| (store, adversary))
         });

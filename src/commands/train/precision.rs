@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::Device;
 
 use crate::config::Config;
-use crate::torch::{Precision, PrecisionChoice, auto_precision};
+use pixtok_torch::{Precision, PrecisionChoice, auto_precision};
 
 /// The precision of a training.
 pub(super) struct Settled {

@@ -12,10 +12,10 @@ use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
 use crate::cli::ComputeArgs;
 use crate::commands::{Misuse, note, open};
 use crate::config::{CHANGES_FILE, Config, ConfigError, RunChange};
-use crate::data::{self, Dataset};
+use pixtok_images::data::{self, Dataset};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
-use crate::torch::DeviceChoice;
+use pixtok_torch::DeviceChoice;
 use crate::train::{DeviceKind, State, TrainError, Validation};
 
 /// The run to resume.

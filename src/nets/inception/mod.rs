@@ -15,7 +15,7 @@ use self::blocks::{block_a, block_b, block_c, block_d, block_e};
 use self::layers::{Block, ConvNorm, Pool, chain, halve, layer, run};
 use super::NetError;
 use super::weights::{Network, Weights};
-use crate::torch::{in_full_precision, no_grad};
+use pixtok_torch::{in_full_precision, no_grad};
 
 const WANTED: &str = "weights of Inception";
 
@@ -128,6 +128,6 @@ mod tests {
         let second = inception.features(&images.narrow(0, 1, 1));
         let apart = (second - features.narrow(0, 1, 1)).abs().max().double_value(&[]);
         assert!(apart <= 1e-4 * features.abs().max().double_value(&[]), "{apart}");
-        assert!(crate::panics::catch(|| inception.features(&images.to_kind(Kind::Float))).is_err());
+        assert!(pixtok_base::panics::catch(|| inception.features(&images.to_kind(Kind::Float))).is_err());
     }
 }

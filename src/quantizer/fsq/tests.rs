@@ -4,8 +4,8 @@ use super::config::RECOMMENDED;
 use super::grid::Squash;
 use super::*;
 use crate::quantizer::{QuantizerConfig, Settings, grouped, residual};
-use crate::seed::Seed;
-use crate::torch::{Precision, with_precision};
+use pixtok_base::seed::Seed;
+use pixtok_torch::{Precision, with_precision};
 
 const BOUNDS: [Bound; 3] = [Bound::Paper, Bound::Tanh, Bound::Sigmoid];
 
@@ -65,7 +65,7 @@ fn every_code_can_be_reached_and_comes_back() {
 #[test]
 fn lookup_is_the_latent_bit_for_bit() {
     for (channels, bound) in [(4, Bound::Tanh), (4, Bound::Sigmoid), (4, Bound::Paper), (9, Bound::Tanh)] {
-        Seed(5).reseed_torch();
+        pixtok_torch::reseed(Seed(5));
         let fsq = build(&config(&[8, 5, 5, 5], bound), channels);
         let z = Tensor::randn([2, channels, 5, 7], (Kind::Float, Device::Cpu)) * 2.0;
         let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(0) });
@@ -76,7 +76,7 @@ fn lookup_is_the_latent_bit_for_bit() {
 
 #[test]
 fn autocast_changes_no_index() {
-    Seed(6).reseed_torch();
+    pixtok_torch::reseed(Seed(6));
     let fsq = fsq(&[8, 8, 8, 5, 5, 5], Bound::Tanh);
     let z = Tensor::randn([2, 6, 5, 7], (Kind::Float, Device::Cpu));
     let plain = fsq.quantize(&z, Mode::Eval).indices;
@@ -121,7 +121,7 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         let levels = [8, 5, 3];
         let noisy = build(&Config { noise_probability: 0.5, ..config(&levels, bound) }, 3);
         let plain = fsq(&levels, bound);
-        Seed(7).reseed_torch();
+        pixtok_torch::reseed(Seed(7));
         let z = Tensor::randn([4, 3, 25, 35], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let rounded = plain.quantize(&z, Mode::Eval);
         assert_eq!(noisy.quantize(&z, Mode::Eval).latent, rounded.latent);
@@ -166,7 +166,7 @@ fn few_levels_are_noted_unless_recommended() {
 #[test]
 fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
     let normal = |fsq: &Fsq| {
-        Seed(7).reseed_torch();
+        pixtok_torch::reseed(Seed(7));
         let z = Tensor::randn([1, 2, 25, 35], (Kind::Float, Device::Cpu));
         let digits = fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).select(1, 1);
         digits.to_kind(Kind::Float).mean(Kind::Float).double_value(&[])
@@ -205,7 +205,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
 /// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1, and where noise was chosen
 /// ẑ + U(±1/(L − 1)), else ẑ rounded to the nearest of the L evenly spaced codes in [−1, 1].
 fn transcribed_noise(z: &Tensor, levels: &[i64], seed: Seed) -> Tensor {
-    seed.derive("fsq noise", &[]).reseed_torch();
+    pixtok_torch::reseed(seed.derive("fsq noise", &[]));
     let (chosen, uniform) = (z.rand_like().lt(0.5), z.rand_like() * 2.0 - 1.0);
     let tops: Vec<f32> = levels.iter().map(|&level| (level - 1) as f32).collect();
     let top = Tensor::from_slice(&tops).view([-1, 1, 1]);

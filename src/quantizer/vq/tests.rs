@@ -2,7 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::quantizer::GradientEstimator;
-use crate::torch::no_grad;
+use pixtok_torch::no_grad;
 
 fn config() -> Config {
     Config { codebook_size: 16, codebook_dim: 8, start: Start::Uniform, ..Config::default() }
@@ -13,14 +13,14 @@ fn gradient() -> CodebookUpdate {
 }
 
 fn build(config: &Config, channels: i64) -> (nn::VarStore, Vq) {
-    Seed(11).reseed_torch();
+    pixtok_torch::reseed(Seed(11));
     let vs = nn::VarStore::new(Device::Cpu);
     let vq = Vq::new(&(vs.root() / "quantizer"), config, channels).unwrap();
     (vs, vq)
 }
 
 fn latents(channels: i64) -> Tensor {
-    Seed(12).reseed_torch();
+    pixtok_torch::reseed(Seed(12));
     Tensor::randn([2, channels, 5, 7], (Kind::Float, Device::Cpu))
 }
 
@@ -205,7 +205,7 @@ fn a_threshold_above_what_a_step_has_replaces_nearly_every_code_at_every_step() 
         // 70 vectors a step, about 4 for each of the 16 codes.
         let mut replaced = vec![];
         for step in 0..30 {
-            Seed(20 + step).reseed_torch();
+            pixtok_torch::reseed(Seed(20 + step));
             let z = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));
             let quantized = vq.quantize(&z, TRAIN);
             let report = vq.update(&quantized.statistics, Seed(step));

@@ -1,0 +1,10 @@
+//! What every part of pixtok rests on: seeds, paths, caught panics, JSON that stays as it was
+//! written, and what a file is by its first bytes.
+
+mod carried;
+pub mod panics;
+pub mod paths;
+pub mod seed;
+pub mod sniff;
+
+pub use carried::Carried;

@@ -1,0 +1,311 @@
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::data::{Crop, ImageSize, Split};
+use crate::picture::Picture;
+
+/// Writes a 9x8 picture whose every pixel is (index, 0, 255 - index), with a column of its own on the left.
+fn write_picture(path: &Path, index: u8) {
+    let mut rgb = [index, 0, 255 - index].repeat(9 * 8);
+    for row in rgb.chunks_mut(27) {
+        row[1] = 200;
+    }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, Picture { width: 9, height: 8, rgb }.to_png().unwrap()).unwrap();
+}
+
+/// `images` pictures in two class folders, those in `bad` broken.
+fn folder(images: u8, bad: &[u8]) -> (tempfile::TempDir, Arc<Dataset>) {
+    let root = tempfile::tempdir().unwrap();
+    for index in 0..images {
+        let path = root.path().join(format!("c{}/{index:03}.png", index / 10));
+        write_picture(&path, index);
+        if bad.contains(&index) {
+            fs::write(&path, "no picture").unwrap();
+        }
+    }
+    let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap());
+    (root, dataset)
+}
+
+fn config(workers: usize) -> Config {
+    Config {
+        image_size: ImageSize { height: 7, width: 5 },
+        resize: Some(8),
+        workers,
+        queue: 2,
+        ..Config::default()
+    }
+}
+
+type Memory = Vec<u8>;
+
+fn allocate(shape: [usize; 4]) -> Result<Memory, MemoryError> {
+    Ok(vec![0; shape.iter().product()])
+}
+
+fn train(dataset: &Arc<Dataset>, workers: usize, batch: usize, start: Cursor) -> Loader<Memory> {
+    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start, allocate).unwrap()
+}
+
+/// The values of the image in `slot`, `[3, 7, 5]`.
+fn image(batch: &Batch<Memory>, slot: usize) -> &[u8] {
+    &batch.images[slot * 105..(slot + 1) * 105]
+}
+
+/// All of a batch but the bad images, for comparison.
+type Content = (Vec<String>, Vec<u8>, Cursor);
+
+fn content(batch: &Batch<Memory>) -> Content {
+    (batch.names.clone(), batch.images[..batch.names.len() * 105].to_vec(), batch.cursor)
+}
+
+fn contents(loader: Loader<Memory>, batches: usize) -> Vec<Content> {
+    loader.take(batches).map(|batch| content(&batch.unwrap())).collect()
+}
+
+const START: Cursor = Cursor { epoch: 0, position: 0 };
+
+#[test]
+fn batches_hold_the_named_pictures() {
+    let (_root, dataset) = folder(20, &[]);
+    for batch in train(&dataset, 2, 3, START).take(10) {
+        let batch = batch.unwrap();
+        assert_eq!((batch.names.len(), batch.images.len()), (3, 3 * 105));
+        for (slot, name) in batch.names.iter().enumerate() {
+            let index: u8 = name[3..6].parse().unwrap();
+            assert_eq!(batch.labels[slot], Some(usize::from(index >= 10)));
+            assert_eq!(image(&batch, slot)[3 * 5 + 2], index);
+            assert_eq!(image(&batch, slot)[2 * 35 + 6 * 5 + 4], 255 - index);
+        }
+    }
+}
+
+#[test]
+fn an_epoch_shows_every_image_once_and_drops_the_remainder() {
+    let (_root, dataset) = folder(20, &[]);
+    let batches = contents(train(&dataset, 2, 6, START), 6);
+    for epoch in 0..2 {
+        let mut names: Vec<&String> = batches[3 * epoch..3 * epoch + 3].iter().flat_map(|b| &b.0).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 18);
+        assert_eq!(batches[3 * epoch + 2].2, Cursor { epoch: epoch as u64, position: 18 });
+    }
+    assert_ne!(batches[0].0, batches[3].0);
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_batches() {
+    let (_root, dataset) = folder(20, &[3, 4, 17]);
+    let one = contents(train(&dataset, 1, 4, START), 15);
+    assert_eq!(one, contents(train(&dataset, 4, 4, START), 15));
+    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START, allocate).unwrap();
+    assert_ne!(one, contents(other, 15));
+}
+
+#[test]
+fn a_cursor_resumes_exactly() {
+    let (_root, dataset) = folder(20, &[3, 4, 17]);
+    let whole = contents(train(&dataset, 2, 4, START), 12);
+    for stop in 0..11 {
+        let resumed = contents(train(&dataset, 3, 4, whole[stop].2), 12 - stop - 1);
+        assert_eq!(resumed, whole[stop + 1..], "after batch {stop}");
+    }
+}
+
+#[test]
+fn augmentation_depends_on_the_image_not_on_its_place() {
+    let (_root, dataset) = folder(20, &[]);
+    let images = |batch_size| -> Vec<(String, Vec<u8>)> {
+        let mut images: Vec<_> = contents(train(&dataset, 2, batch_size, START), 20 / batch_size)
+            .into_iter()
+            .flat_map(|(names, bytes, _)| {
+                names.into_iter().zip(bytes.chunks(105).map(<[u8]>::to_vec).collect::<Vec<_>>())
+            })
+            .collect();
+        images.sort();
+        images
+    };
+    assert_eq!(images(4), images(10));
+}
+
+#[test]
+fn bad_images_are_skipped_and_reported() {
+    let (_root, dataset) = folder(20, &[3, 4, 17]);
+    let clean = contents(train(&folder(20, &[]).1, 1, 1, START), 20);
+    let batches: Vec<Batch<Memory>> = train(&dataset, 2, 5, START).take(6).map(Result::unwrap).collect();
+    // The good images of the first epoch in the order that they would have had without the bad ones.
+    let expected: Vec<&String> = clean
+        .iter()
+        .map(|(names, ..)| &names[0])
+        .filter(|name| !["c0/003.png", "c0/004.png", "c1/017.png"].contains(&name.as_str()))
+        .take(15)
+        .collect();
+    assert_eq!(batches[..3].iter().flat_map(|batch| &batch.names).collect::<Vec<_>>(), expected);
+    let mut bad: Vec<&BadSample> = batches[..3].iter().flat_map(|batch| &batch.bad).collect();
+    bad.sort_by_key(|sample| &sample.name);
+    for (sample, name) in bad.iter().zip(["c0/003.png", "c0/004.png", "c1/017.png"]) {
+        assert_eq!(sample.name, name);
+        assert!(sample.reason.contains("no image"), "{}", sample.reason);
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_or_unreadable_is_a_bad_image() {
+    let (root, dataset) = folder(6, &[]);
+    fs::remove_file(root.path().join("c0/002.png")).unwrap();
+    let batch = train(&dataset, 1, 5, START).next().unwrap().unwrap();
+    assert_eq!(batch.bad[0].name, "c0/002.png");
+    assert!(batch.bad[0].reason.contains("cannot read"), "{}", batch.bad[0].reason);
+}
+
+#[test]
+fn too_few_good_images_are_an_error() {
+    let (_root, dataset) = folder(9, &[0, 1, 5]);
+    let fail = |batch_size| {
+        let mut loader = train(&dataset, 2, batch_size, START);
+        let error = loader.next().unwrap().unwrap_err();
+        assert!(loader.next().is_none());
+        error
+    };
+    let DataError::BatchTooLarge { good: 6, total: 9, bad, .. } = fail(7) else { panic!() };
+    assert_eq!(bad.len(), 3);
+    let larger =
+        Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, allocate).unwrap_err();
+    assert!(larger.to_string().contains("9 of 9 images"), "{larger}");
+    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, allocate).unwrap_err();
+    assert!(zero.to_string().contains("at least 1"), "{zero}");
+    let (_root, none) = folder(9, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let error = train(&none, 2, 4, START).next().unwrap().unwrap_err();
+    assert!(matches!(&error, DataError::NoGoodImages { total: 9, bad } if bad.len() == 9));
+    assert!(error.to_string().contains("none of the 9 images can be used; for instance c0/00"), "{error}");
+    let eval = Loader::eval(none, &config(1), 4, None, allocate).unwrap().next().unwrap();
+    assert!(matches!(eval, Err(DataError::NoGoodImages { .. })));
+}
+
+fn eval(dataset: &Arc<Dataset>, batch_size: usize, max_images: Option<usize>) -> Vec<Batch<Memory>> {
+    let loader = Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images, allocate).unwrap();
+    loader.map(Result::unwrap).collect()
+}
+
+#[test]
+fn evaluation_is_one_pass_in_order_over_the_centres() {
+    let (_root, dataset) = folder(20, &[3]);
+    let batches = eval(&dataset, 8, None);
+    assert_eq!(batches.iter().map(|batch| batch.names.len()).collect::<Vec<_>>(), [8, 8, 3]);
+    let names: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
+    assert!(names.is_sorted() && names.len() == 19);
+    // The marked column on the left of the 9 is outside a centre crop of 5, in every picture.
+    assert!(batches.iter().all(|batch| (0..batch.names.len()).all(|slot| image(batch, slot)[35..70].iter().all(|&value| value == 0))));
+    assert_eq!(batches[0].bad.len(), 1);
+}
+
+#[test]
+fn evaluation_of_some_images_spreads_them() {
+    let (_root, dataset) = folder(20, &[]);
+    let batches = eval(&dataset, 3, Some(4));
+    let names: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
+    assert_eq!(names, ["c0/000.png", "c0/005.png", "c1/010.png", "c1/015.png"]);
+    assert_eq!(eval(&dataset, 100, Some(100))[0].names.len(), 20);
+    assert!(eval(&dataset, 3, Some(0)).is_empty());
+}
+
+#[test]
+fn bad_images_at_the_end_of_an_evaluation_are_reported() {
+    let (_root, dataset) = folder(8, &[6, 7]);
+    let batches = eval(&dataset, 3, None);
+    assert_eq!(batches.len(), 2);
+    assert_eq!(batches[1].bad.len(), 2);
+}
+
+#[test]
+fn a_random_resized_crop_is_reproducible() {
+    let (_root, dataset) = folder(12, &[]);
+    let crop = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
+    let config = Config { crop, resize: None, ..config(2) };
+    let loader = || Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START, allocate).unwrap();
+    let batches = || contents(loader(), 6);
+    assert_eq!(batches(), batches());
+}
+
+fn threads() -> usize {
+    let own = |name: &str| name.starts_with("decode-") || name.starts_with("batches");
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
+        .filter(|name| own(name) && name.contains("77"))
+        .count()
+}
+
+/// Waits until so many of the loader's own threads are there: a thread takes its name, by which it is counted,
+/// only once it runs.
+fn wait_for_threads(expected: usize) {
+    let started = Instant::now();
+    while threads() != expected {
+        assert!(started.elapsed() < Duration::from_secs(30), "{} threads, not {expected}", threads());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn dropping_a_loader_stops_its_threads() {
+    let (_root, dataset) = folder(20, &[]);
+    // More threads than any other test has, so that the last ones can be told from theirs.
+    let mut loader = train(&dataset, 78, 4, START);
+    loader.next().unwrap().unwrap();
+    wait_for_threads(1);
+    drop(loader);
+    wait_for_threads(0);
+}
+
+#[test]
+fn a_loader_that_nobody_reads_can_be_dropped() {
+    let (_root, dataset) = folder(20, &[]);
+    let started = Instant::now();
+    for _ in 0..20 {
+        drop(train(&dataset, 2, 4, START));
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
+    let (root, _) = folder(20, &[3]);
+    let batches = |cache_gib: f64, crop| {
+        let config = Config { cache_gib, crop, resize: None, ..config(2) };
+        let cache = crate::data::Cache::new(&config).unwrap();
+        let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
+        let start =
+            |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, allocate).unwrap();
+        let batches = contents(start(START), 12);
+        // A resumed run, whose cache has other images in it.
+        assert_eq!(contents(start(batches[5].2), 6), batches[6..]);
+        batches
+    };
+    let resized = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
+    for crop in [Crop::Random {}, Crop::Centre {}, resized] {
+        // Room for all, for seven, for none.
+        let kept = batches(1e-3, crop);
+        assert_eq!(batches(1500.0 / 1_073_741_824.0, crop), kept);
+        assert_eq!(batches(1e-9, crop), kept);
+    }
+    assert_eq!(batches(1e-3, resized), batches(0.0, resized));
+}
+
+#[test]
+fn kept_images_are_not_read_again() {
+    let (root, _) = folder(8, &[]);
+    let config = Config { cache_gib: 1e-3, ..config(1) };
+    let cache = crate::data::Cache::new(&config).unwrap();
+    let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
+    let mut loader = Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, allocate).unwrap();
+    loader.next().unwrap().unwrap();
+    drop(root);
+    let after: Vec<Batch<Memory>> =
+        Loader::eval(dataset, &config, 8, None, allocate).unwrap().map(Result::unwrap).collect();
+    assert_eq!((after[0].names.len(), after[0].bad.len()), (8, 0));
+}

@@ -1,0 +1,200 @@
+//! From a picture to an image of the model's size, with no random choice: the step that exports,
+//! reconstructions and prepared originals share.
+
+use super::samples::Encoded;
+use super::transform::Transform;
+use super::{Config, ImageSize, MAX_SIDE};
+use crate::picture::{DecodeOptions, Decoded, Picture, decode, read};
+use pixtok_base::seed::Seed;
+
+/// Which part of a picture becomes the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Resized and cut at the centre, as in an evaluation.
+    Centre,
+    /// All of it: each side scaled to the nearest multiple of `factor`, one of it at least.
+    Whole {
+        /// Pixels.
+        factor: u32,
+    },
+    /// All of it except its borders: at its own scale, cut at the centre to multiples of `factor`.
+    Cut {
+        /// Pixels.
+        factor: u32,
+    },
+}
+
+/// The picture-to-image step without a random choice.
+#[derive(Debug, Clone)]
+pub struct Prepare {
+    decode: DecodeOptions,
+    centre: Transform,
+    resize: Option<u32>,
+    fit: Fit,
+}
+
+/// An image as the model takes it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// `[3, H, W]`, row-major.
+    pub planes: Vec<u8>,
+    /// H and W.
+    pub size: ImageSize,
+    /// Width and height of the picture as it came, turned upright.
+    pub original: (u32, u32),
+}
+
+impl Prepared {
+    /// The same with interleaved pixels.
+    #[must_use]
+    pub fn to_picture(&self) -> Picture {
+        let (height, width) = (self.size.height as usize, self.size.width as usize);
+        let (red, rest) = self.planes.split_at(height * width);
+        let (green, blue) = rest.split_at(height * width);
+        let pixels = red.iter().zip(green).zip(blue);
+        let rgb = pixels.flat_map(|((&red, &green), &blue)| [red, green, blue]).collect();
+        Picture { width, height, rgb }
+    }
+
+    /// Whether the image has another size than its picture.
+    #[must_use]
+    pub fn is_resized(&self) -> bool {
+        self.original != (self.size.width, self.size.height)
+    }
+}
+
+impl Prepare {
+    /// By the `[data]` settings of a config.
+    #[must_use]
+    pub fn new(config: &Config, fit: Fit) -> Self {
+        let (decode, centre) = (config.decode_options(), Transform::eval(config));
+        Self { decode, centre, resize: config.resize, fit }
+    }
+
+    /// Decodes and prepares one picture.
+    ///
+    /// # Errors
+    /// A message that says why it gives no image.
+    pub fn image(&self, encoded: &Encoded) -> Result<Prepared, String> {
+        let picture = self.decoded(encoded)?;
+        self.picture(&picture)
+    }
+
+    /// Decodes a picture for [`Prepare::picture`].
+    ///
+    /// # Errors
+    /// Why it cannot be decoded, in words.
+    pub fn decoded(&self, encoded: &Encoded) -> Result<Decoded, String> {
+        let picture = match encoded {
+            Encoded::File(path) => read(path, &self.decode),
+            Encoded::Bytes(bytes) => decode(bytes, &self.decode),
+        };
+        picture.map_err(|error| error.to_string())
+    }
+
+    /// Prepares a picture that was decoded as the config says.
+    ///
+    /// # Errors
+    /// A message that says why it gives no image.
+    pub fn picture(&self, picture: &Picture) -> Result<Prepared, String> {
+        let transform = match self.fit {
+            Fit::Centre => self.centre.clone(),
+            Fit::Whole { factor } => self.centre.stretched_to(self.own_size(picture, factor)?),
+            Fit::Cut { factor } => self.centre.cut_to(cut_size(picture, factor)?, picture),
+        };
+        let mut planes = vec![0; transform.image_bytes()];
+        // Nothing is drawn.
+        transform.apply(picture, Seed(0), &mut planes)?;
+        let original = (picture.width as u32, picture.height as u32);
+        Ok(Prepared { planes, size: transform.image_size(), original })
+    }
+
+    fn own_size(&self, picture: &Picture, factor: u32) -> Result<ImageSize, String> {
+        let (width, height) = (picture.width as f64, picture.height as f64);
+        let scale = self.resize.map_or(1.0, |short| f64::from(short) / width.min(height));
+        let side = |pixels: f64| ((pixels * scale / f64::from(factor)).round() as u32).max(1) * factor;
+        let size = ImageSize { height: side(height), width: side(width) };
+        if size.height.max(size.width) > MAX_SIDE {
+            return Err(format!("{size} pixels are more than {} a side; resize it", MAX_SIDE));
+        }
+        Ok(size)
+    }
+}
+
+/// The largest multiples of `factor` in the sides of a picture.
+fn cut_size(picture: &Picture, factor: u32) -> Result<ImageSize, String> {
+    let side = |pixels: usize| pixels as u32 / factor * factor;
+    let size = ImageSize { height: side(picture.height), width: side(picture.width) };
+    if size.height.min(size.width) == 0 {
+        let (width, height) = (picture.width, picture.height);
+        return Err(format!("it is {width}×{height} pixels; the tokenizer needs {factor} or more a side"));
+    }
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn png(width: usize, height: usize) -> Encoded {
+        let rgb = (0..3 * width * height).map(|i| (i * 7 % 251) as u8).collect();
+        Encoded::Bytes(Picture { width, height, rgb }.to_png().unwrap())
+    }
+
+    fn whole(resize: Option<u32>) -> Prepare {
+        let config = Config { image_size: ImageSize { height: 32, width: 32 }, resize, ..Config::default() };
+        Prepare::new(&config, Fit::Whole { factor: 8 })
+    }
+
+    #[test]
+    fn whole_pictures_have_sides_of_the_nearest_multiples() {
+        for ((width, height), resize, size) in [
+            ((48, 32), None, (32, 48)),
+            ((50, 35), None, (32, 48)),
+            ((53, 36), None, (40, 56)),
+            ((3, 100), None, (104, 8)),
+            ((100, 50), Some(32), (32, 64)),
+        ] {
+            let prepared = whole(resize).image(&png(width, height)).unwrap();
+            assert_eq!((prepared.size.height, prepared.size.width), size, "{width}×{height}");
+            assert_eq!(prepared.planes.len(), 3 * size.0 as usize * size.1 as usize);
+            assert_eq!(prepared.original, (width as u32, height as u32));
+        }
+    }
+
+    #[test]
+    fn a_picture_that_fits_keeps_its_pixels() {
+        let Encoded::Bytes(bytes) = png(16, 24) else { unreachable!() };
+        let picture = decode(&bytes, &DecodeOptions::default()).unwrap();
+        let prepared = whole(None).image(&Encoded::Bytes(bytes)).unwrap();
+        for (at, pixel) in picture.rgb.chunks(3).enumerate() {
+            for (channel, value) in pixel.iter().enumerate() {
+                assert_eq!(prepared.planes[channel * 16 * 24 + at], *value);
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_is_cut_at_its_borders_and_keeps_its_pixels() {
+        let config = Config { resize: Some(64), ..Config::default() };
+        let cut = Prepare::new(&config, Fit::Cut { factor: 4 });
+        let Encoded::Bytes(bytes) = png(131, 97) else { unreachable!() };
+        let picture = decode(&bytes, &DecodeOptions::default()).unwrap().release();
+        let prepared = cut.image(&Encoded::Bytes(bytes)).unwrap();
+        assert_eq!((prepared.size.height, prepared.size.width), (96, 128));
+        assert_eq!(prepared.original, (131, 97));
+        assert!(prepared.is_resized());
+        assert_eq!(prepared.to_picture(), picture.centre_crop(128, 96));
+        assert!(!cut.image(&png(12, 8)).unwrap().is_resized());
+        let message = cut.image(&png(3, 50)).unwrap_err();
+        assert_eq!(message, "it is 3×50 pixels; the tokenizer needs 4 or more a side");
+    }
+
+    #[test]
+    fn broken_and_enormous_pictures_say_why() {
+        let prepare = whole(None);
+        assert!(prepare.image(&Encoded::Bytes(b"text".to_vec())).unwrap_err().contains("plain text"));
+        let message = whole(Some(9000)).image(&png(10, 20)).unwrap_err();
+        assert!(message.contains("more than 16384"), "{message}");
+    }
+}

@@ -1,0 +1,206 @@
+//! What each figure means, said once for tables, reports and docs.
+
+/// The least height and width of images, in pixels, for metrics that need more than one pixel.
+pub mod least_side {
+    /// The window of SSIM, 11×11, lies inside the image.
+    pub const SSIM: i64 = 11;
+    /// The window of SSIM lies inside the coarsest of five scales.
+    pub const MS_SSIM: i64 = 176;
+    /// All six scales of SSIMULACRA 2 exist.
+    pub const SSIMULACRA2: i64 = 113;
+    /// AlexNet's second pooling has an output.
+    pub const LPIPS_ALEX: i64 = 31;
+    /// VGG16's fourth pooling has an output.
+    pub const LPIPS_VGG: i64 = 16;
+}
+
+/// Whether a larger value of a figure is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Larger is better.
+    Higher,
+    /// Smaller is better.
+    Lower,
+    /// It describes, and ranks nothing: the usage of a small codebook beats that of a large one by its size alone.
+    Neither,
+}
+
+/// Over what a figure is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Each image by itself: the figure is a mean over images, and can be taken over some of them.
+    Images,
+    /// All images of an evaluation together: over other images it is a different figure.
+    Set,
+    /// No images in particular: counts, sizes, speeds.
+    Neither,
+}
+
+/// A figure by its name in JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition {
+    /// As in JSON, logs and tables.
+    pub name: &'static str,
+    /// What ranks.
+    pub better: Better,
+    /// Over what it is taken.
+    pub over: Over,
+    /// The least height and width of images, in pixels, that it can be computed for.
+    pub least_side: i64,
+    /// Digits after the point that mean something.
+    pub digits: usize,
+    /// Unit and definition, in one line.
+    pub text: &'static str,
+}
+
+/// Every figure of an evaluation that is one number, in the order of the tables.
+pub const DEFINITIONS: &[Definition] = &[
+    figure("images", Better::Neither, 0, "images evaluated"),
+    figure(
+        "images_shared",
+        Better::Neither,
+        0,
+        "those that every arm and seed has, where they differ: means over images are over these",
+    ),
+    mean(
+        "psnr_db",
+        Better::Higher,
+        2,
+        1,
+        "dB; 10·log10(255²/MSE) per image, 100 for a perfect copy, mean over images",
+    ),
+    mean(
+        "ssim",
+        Better::Higher,
+        4,
+        least_side::SSIM,
+        "structural similarity: Gaussian window 11×11, σ 1.5, per channel, data range 255, valid region, mean over images",
+    ),
+    mean(
+        "ms_ssim",
+        Better::Higher,
+        4,
+        least_side::MS_SSIM,
+        "multi-scale SSIM, the five standard weights, mean over images",
+    ),
+    mean("l1", Better::Lower, 2, 1, "mean absolute error in levels of 255, mean over images"),
+    mean(
+        "ssimulacra2",
+        Better::Higher,
+        2,
+        least_side::SSIMULACRA2,
+        "SSIMULACRA 2: 100 is a perfect copy, 90 is hard to tell, mean over images",
+    ),
+    mean(
+        "lpips_alex",
+        Better::Lower,
+        4,
+        least_side::LPIPS_ALEX,
+        "LPIPS 0.1 with AlexNet, inputs in [−1, 1], mean over images",
+    ),
+    mean(
+        "lpips_vgg",
+        Better::Lower,
+        4,
+        least_side::LPIPS_VGG,
+        "LPIPS 0.1 with VGG16, inputs in [−1, 1], mean over images",
+    ),
+    of_set(
+        "rfid",
+        Better::Lower,
+        2,
+        "Fréchet distance of 2048 Inception features between the reconstructions and the originals evaluated",
+    ),
+    of_set("perfect_images", Better::Neither, 0, "images that came back equal in every value"),
+    of_set(
+        "tokens",
+        Better::Neither,
+        0,
+        "positions of all images: several codebooks at one position are one token",
+    ),
+    figure("codebooks", Better::Neither, 0, "codebooks, whose codes make one token together"),
+    figure("codebook_size", Better::Neither, 0, "K, of each codebook"),
+    of_set("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
+    of_set(
+        "usage_expected_uniform",
+        Better::Neither,
+        4,
+        "the usage of as many tokens drawn evenly: 1 − (1 − 1/K)^tokens",
+    ),
+    of_set("usage_batch", Better::Neither, 4, "share of codes that occur in a batch, mean over batches"),
+    of_set("usage_64k", Better::Neither, 4, "share of codes that occur among the last 65,536 tokens"),
+    of_set("perplexity", Better::Neither, 1, "codes in even use: 2^entropy_bits"),
+    of_set("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
+    of_set("dead_codes", Better::Neither, 0, "codes that never occur"),
+    of_set("largest_share", Better::Neither, 4, "share of the most frequent code"),
+    of_set("codes_joint", Better::Neither, 0, "different tuples of codes, over several codebooks"),
+    of_set("usage_joint", Better::Neither, 6, "their share of all tuples"),
+    of_set(
+        "usage_joint_expected_uniform",
+        Better::Neither,
+        6,
+        "the same of as many tokens drawn evenly over all tuples",
+    ),
+    of_set("entropy_bits_joint", Better::Neither, 3, "−Σ p·log2 p over the tuples"),
+    of_set("perplexity_joint", Better::Neither, 1, "tuples in even use: 2^entropy_bits_joint"),
+    figure("bits_per_token", Better::Neither, 3, "log2 K, summed over codebooks"),
+    of_set(
+        "bits_per_token_zstd",
+        Better::Neither,
+        3,
+        "bits a token takes in a file of all tokens under zstd",
+    ),
+    of_set("bits_per_pixel", Better::Neither, 4, "bits_per_token × tokens / pixels"),
+    of_set("bits_per_pixel_zstd", Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
+    of_set(
+        "stability_shift",
+        Better::Higher,
+        4,
+        "share of tokens unchanged when the image moves by one pixel",
+    ),
+    of_set("stability_jpeg75", Better::Higher, 4, "share of tokens unchanged after JPEG of quality 75"),
+    of_set(
+        "stability_flip",
+        Better::Higher,
+        4,
+        "share of tokens unchanged under a horizontal flip, tokens flipped back",
+    ),
+    of_set(
+        "stability_reencode",
+        Better::Higher,
+        4,
+        "share of tokens unchanged when the reconstruction is encoded",
+    ),
+    figure("encode_images_per_sec", Better::Higher, 1, "images to tokens, without reading files"),
+    figure("decode_images_per_sec", Better::Higher, 1, "tokens to images, without writing files"),
+    figure(
+        "train_images_per_sec",
+        Better::Higher,
+        1,
+        "training, reading files included; median over the log",
+    ),
+];
+
+const fn figure(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
+    Definition { name, better, over: Over::Neither, least_side: 1, digits, text }
+}
+
+const fn of_set(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
+    Definition { over: Over::Set, ..figure(name, better, digits, text) }
+}
+
+const fn mean(
+    name: &'static str,
+    better: Better,
+    digits: usize,
+    least_side: i64,
+    text: &'static str,
+) -> Definition {
+    Definition { over: Over::Images, least_side, ..figure(name, better, digits, text) }
+}
+
+/// The definition of a figure, if it has one.
+#[must_use]
+pub fn definition(name: &str) -> Option<&'static Definition> {
+    DEFINITIONS.iter().find(|definition| definition.name == name)
+}

@@ -1,0 +1,292 @@
+//! A frame with two axes, and what is drawn in it.
+
+use std::fmt::Write as _;
+
+use askama::filters::{Html, escape};
+
+use super::axis::Axis;
+use super::labels;
+
+/// Width of every plot in its own units; the page shows it at about as many pixels, so that texts keep their size.
+const WIDTH: f64 = 370.0;
+/// Height of the frame alone, unless the labels beside it need more.
+const HEIGHT: f64 = 190.0;
+/// Above the frame stands the title of the y axis, below it the ticks' texts and the title of the x axis.
+const TOP: f64 = 24.0;
+const BOTTOM: f64 = 36.0;
+/// Between the lines of two labels.
+const LINE: f64 = 13.0;
+/// Between the frame and the labels beside it.
+const GAP: f64 = 16.0;
+/// Of one character, about: texts are short, and no label ends at the frame.
+const CHARACTER: f64 = 6.2;
+/// A label longer than this loses its middle.
+const LONGEST: usize = 17;
+
+/// A name beside the frame, at the height where its line ends.
+pub(in crate) struct Label {
+    /// Where the line ends.
+    pub at: (f64, f64),
+    pub text: String,
+    pub colour: String,
+}
+
+/// How a line is drawn.
+#[derive(Clone, Copy)]
+pub(in crate) struct Stroke<'a> {
+    pub colour: &'a str,
+    /// As SVG's `stroke-dasharray`; empty for a whole line.
+    pub dash: &'a str,
+    pub width: f64,
+}
+
+/// A plot that is being drawn.
+pub(in crate) struct Canvas<'a> {
+    x: &'a Axis,
+    y: &'a Axis,
+    left: f64,
+    right: f64,
+    height: f64,
+    body: String,
+}
+
+impl<'a> Canvas<'a> {
+    /// The frame, with room for labels as long and as many as the longest lists among `labels`: plots that stand side by
+    /// side give the same and get the same frame.
+    pub(in crate) fn new<'l>(
+        x: &'a Axis,
+        y: &'a Axis,
+        labels: impl Iterator<Item = Vec<&'l str>>,
+    ) -> Self {
+        let (mut longest, mut most) = (0, 0);
+        for list in labels {
+            longest = list.iter().map(|text| text.chars().count().min(LONGEST)).fold(longest, usize::max);
+            most = most.max(list.len());
+        }
+        let ticks = y.ticks().iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let left = 10.0 + CHARACTER * ticks as f64;
+        let right = WIDTH - GAP - CHARACTER * longest as f64;
+        Self { x, y, left, right, height: HEIGHT.max(LINE * most as f64), body: String::new() }
+    }
+
+    /// Grid and ticks, with a title for each axis.
+    pub(in crate) fn axes(&mut self, x_title: &str, y_title: &str) {
+        let (left, right, bottom) = (self.left, self.right, TOP + self.height);
+        self.body += "<g class=\"axes\">";
+        for (value, text) in self.y.ticks() {
+            let y = self.at_y(*value);
+            let _ = write!(self.body, "<path d=\"M{left:.1} {y:.1}H{right:.1}\"/>");
+            let _ = write!(
+                self.body,
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+                left - 6.0,
+                y + 4.0
+            );
+        }
+        for (value, text) in self.x.ticks() {
+            let x = self.at_x(*value);
+            let _ = write!(self.body, "<path d=\"M{x:.1} {bottom:.1}v4\"/>");
+            let _ = write!(
+                self.body,
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
+                bottom + 16.0
+            );
+        }
+        let _ = write!(self.body, "<path class=\"base\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>");
+        let _ = write!(self.body, "<text x=\"0\" y=\"11\">{}</text>", text(y_title));
+        let _ = write!(
+            self.body,
+            "<text x=\"{right:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text></g>",
+            bottom + 31.0,
+            text(x_title)
+        );
+    }
+
+    /// A line through `points`, a dot where there is only one, with a tooltip.
+    pub(in crate) fn line(&mut self, points: &[(f64, f64)], stroke: Stroke<'_>, tooltip: &str) {
+        let Stroke { colour, dash, width } = stroke;
+        match self.visible(points)[..] {
+            [] => {}
+            [(x, y)] => {
+                let _ = write!(
+                    self.body,
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{:.1}\" fill=\"{colour}\">{}</circle>",
+                    width + 1.0,
+                    title(tooltip)
+                );
+            }
+            _ => {
+                let dash =
+                    if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
+                let _ = write!(
+                    self.body,
+                    "<path class=\"line\" d=\"{}\" stroke=\"{colour}\" stroke-width=\"{width}\"{dash}>{}</path>",
+                    self.path(points),
+                    title(tooltip)
+                );
+            }
+        }
+    }
+
+    /// The area between the lower and the upper value of `(x, lower, upper)`.
+    pub(in crate) fn band(&mut self, points: &[(f64, f64, f64)], colour: &str) {
+        let upper = points.iter().map(|&(x, _, high)| (x, high));
+        let around: Vec<_> = upper.chain(points.iter().rev().map(|&(x, low, _)| (x, low))).collect();
+        if points.len() > 1 {
+            let _ =
+                write!(self.body, "<path class=\"band\" d=\"{}Z\" fill=\"{colour}\"/>", self.path(&around));
+        }
+    }
+
+    /// A shape (a path around its own origin) at a point, with a tooltip.
+    pub(in crate) fn marker(&mut self, at: (f64, f64), shape: &str, attributes: &str, tooltip: &str) {
+        for (x, y) in self.visible(&[at]) {
+            let _ = write!(
+                self.body,
+                "<path d=\"{shape}\" transform=\"translate({x:.1} {y:.1})\" {attributes}>{}</path>",
+                title(tooltip)
+            );
+        }
+    }
+
+    /// An element as it is.
+    pub(in crate) fn element(&mut self, element: &str) {
+        self.body += element;
+    }
+
+    /// Names beside the frame, moved apart where they would touch.
+    pub(in crate) fn labels(&mut self, labels: &[Label]) {
+        let labels: Vec<_> = labels.iter().filter(|label| !self.visible(&[label.at]).is_empty()).collect();
+        let ends: Vec<_> =
+            labels.iter().map(|label| (self.at_x(label.at.0), self.at_y(label.at.1))).collect();
+        let heights: Vec<f64> = ends.iter().map(|end| end.1).collect();
+        let spread = labels::spread(&heights, LINE, TOP, TOP + self.height);
+        for ((label, end), y) in labels.into_iter().zip(ends).zip(spread) {
+            let (x, colour) = (self.right + GAP, &label.colour);
+            if (y - end.1).abs() > 3.0 || self.right - end.0 > GAP {
+                let (from, to) = (end.0 + 4.0, x - 3.0);
+                let _ = write!(
+                    self.body,
+                    "<path class=\"leader\" d=\"M{from:.1} {:.1}L{to:.1} {y:.1}\"/>",
+                    end.1
+                );
+            }
+            let _ = write!(
+                self.body,
+                "<text class=\"label\" x=\"{x:.1}\" y=\"{:.1}\" fill=\"{colour}\">",
+                y + 4.0
+            );
+            let _ = write!(self.body, "{}</text>", elided(&label.text));
+        }
+    }
+
+    /// The `d` of a path through `points`, less those that the axes cannot show.
+    pub(in crate) fn path(&self, points: &[(f64, f64)]) -> String {
+        let mut path = String::new();
+        for (at, (x, y)) in self.visible(points).into_iter().enumerate() {
+            let _ = write!(path, "{}{x:.1} {y:.1}", if at == 0 { 'M' } else { 'L' });
+        }
+        path
+    }
+
+    /// The whole drawing; `alt` says in words what it shows.
+    pub(in crate) fn finish(self, alt: &str) -> String {
+        let height = TOP + self.height + BOTTOM;
+        let alt = text(alt);
+        format!(
+            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{alt}\">{}</svg>",
+            self.body
+        )
+    }
+
+    fn visible(&self, points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+        let shown = points.iter().filter(|(x, y)| self.x.takes(*x) && self.y.takes(*y));
+        shown.map(|&(x, y)| (self.at_x(x), self.at_y(y))).collect()
+    }
+
+    fn at_x(&self, value: f64) -> f64 {
+        self.left + self.x.position(value) * (self.right - self.left)
+    }
+
+    fn at_y(&self, value: f64) -> f64 {
+        TOP + (1.0 - self.y.position(value)) * self.height
+    }
+}
+
+/// A label, without its middle where it is too long: names often differ at their ends. Its tooltip has it whole.
+fn elided(label: &str) -> String {
+    let characters: Vec<char> = label.chars().collect();
+    if characters.len() <= LONGEST {
+        return text(label);
+    }
+    let kept = LONGEST - 1;
+    let (start, end) = (&characters[..kept / 2], &characters[characters.len() - kept.div_ceil(2)..]);
+    let short: String = start.iter().chain(&['…']).chain(end).collect();
+    text(&short) + &title(label)
+}
+
+fn title(tooltip: &str) -> String {
+    if tooltip.is_empty() { String::new() } else { format!("<title>{}</title>", text(tooltip)) }
+}
+
+/// `words` as text of an element or value of an attribute.
+fn text(words: &str) -> String {
+    // A control character is in no XML at all, escaped or not.
+    let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    escape(&words, Html).map(|escaped| escaped.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(values: [f64; 2]) -> Axis {
+        Axis::linear(values.into_iter()).unwrap()
+    }
+
+    #[test]
+    fn a_drawing_is_well_formed_whatever_its_texts_are() {
+        let (x, y) = (axis([0.0, 4.0]), Axis::decades([0.01, 1.0].into_iter()).unwrap());
+        let name = "<b> & \"c\" 'd'\u{7}, and much longer than any label";
+        let mut canvas = Canvas::new(&x, &y, [vec![name]].into_iter());
+        canvas.axes("a < b", "c & d");
+        let stroke = Stroke { colour: "#123456", dash: "4 2", width: 1.5 };
+        canvas.line(&[(0.0, 0.5), (1.0, f64::NAN), (2.0, -1.0), (3.0, 0.1)], stroke, name);
+        canvas.line(&[(2.0, 0.2)], stroke, name);
+        canvas.line(&[], stroke, name);
+        canvas.band(&[(0.0, 0.1, 0.2), (1.0, 0.2, 0.3)], "#123456");
+        canvas.marker((f64::NAN, 0.1), "M0 0h1", "fill=\"red\"", name);
+        canvas.labels(&[Label { at: (3.0, 0.1), text: name.into(), colour: "#123456".into() }]);
+        let svg = canvas.finish(name);
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let alt = document.root_element().attribute("aria-label").unwrap();
+        assert_eq!(alt, name.replace('\u{7}', " "));
+        let lines: Vec<_> =
+            document.descendants().filter(|node| node.attribute("class") == Some("line")).collect();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(
+            lines[0].attribute("d").unwrap().matches('L').count(),
+            1,
+            "what cannot be shown is left out"
+        );
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn many_labels_make_a_higher_frame_that_holds_them() {
+        let (x, y) = (axis([0.0, 1.0]), axis([0.0, 1.0]));
+        let names = vec!["arm"; 24];
+        let mut canvas = Canvas::new(&x, &y, [names.clone()].into_iter());
+        let label = |_| Label { at: (1.0, 0.0), text: "arm".into(), colour: "#000".into() };
+        canvas.labels(&names.iter().map(label).collect::<Vec<_>>());
+        let svg = canvas.finish("");
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let heights: Vec<f64> = document
+            .descendants()
+            .filter(|node| node.has_tag_name("text"))
+            .map(|node| node.attribute("y").unwrap().parse().unwrap())
+            .collect();
+        assert!(heights.windows(2).all(|pair| pair[1] - pair[0] > LINE - 0.2));
+        assert!(heights[0] > 0.0 && heights[23] < TOP + LINE * 24.0 + BOTTOM);
+    }
+}

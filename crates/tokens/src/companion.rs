@@ -1,0 +1,155 @@
+//! What is known of each image, for formats whose own files have no place for it: `keys.jsonl`, a JSON object a line and
+//! a line a row, in the same order.
+//!
+//! Its fields are key, h, w, width, height, then label, text and json where the image has them.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{Input, Output, name};
+use super::{Grid, Layout, Place, Row, Shard, TokensError};
+use pixtok_base::Carried;
+
+/// A row as a line of JSON.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Line<'a> {
+    key: Cow<'a, str>,
+    h: u32,
+    w: u32,
+    width: u32,
+    height: u32,
+    /// In the JSONL format alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    json: Option<Cow<'a, Carried>>,
+}
+
+/// A row's ids in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Tokens<'a> {
+    Ids(Cow<'a, [u32]>),
+    Names(Cow<'a, str>),
+}
+
+impl<'a> Line<'a> {
+    /// All of `row` but its ids.
+    pub fn new(row: &'a Row, tokens: Option<Tokens<'a>>) -> Self {
+        Self {
+            key: Cow::from(&row.key),
+            h: row.grid.h,
+            w: row.grid.w,
+            width: row.width,
+            height: row.height,
+            tokens,
+            label: row.label,
+            text: row.text.as_deref().map(Cow::from),
+            json: row.json.as_ref().map(Cow::Borrowed),
+        }
+    }
+
+    /// The row that has these ids.
+    pub fn row(self, ids: Vec<u32>) -> Row {
+        Row {
+            key: self.key.into_owned(),
+            grid: Grid { h: self.h, w: self.w },
+            width: self.width,
+            height: self.height,
+            ids,
+            label: self.label,
+            text: self.text.map(Cow::into_owned),
+            json: self.json.map(Cow::into_owned),
+        }
+    }
+}
+
+/// The next line of a file that should have one for row `number`.
+pub(super) fn read_line(input: &mut Input, number: u64) -> Result<Line<'static>, TokensError> {
+    let Some(line) = input.line()? else {
+        return Err(input.damaged(format!("it ends after {number} rows")));
+    };
+    serde_json::from_slice(&line).map_err(|error| input.damaged(format!("line {}: {error}", number + 1)))
+}
+
+/// The companion's name.
+pub(super) fn file(place: Place) -> String {
+    name("keys", "jsonl", place)
+}
+
+/// A companion being written.
+pub(super) struct KeysWriter(Output);
+
+impl KeysWriter {
+    /// Starts the companion of a shard.
+    pub fn create(folder: &Path, place: Place) -> Result<Self, TokensError> {
+        Ok(Self(Output::create(folder.join(file(place)))?))
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, row: &Row) -> Result<(), TokensError> {
+        self.0.json_line(&Line::new(row, None))
+    }
+
+    /// Ends it.
+    pub fn finish(self) -> Result<(), TokensError> {
+        self.0.finish()
+    }
+}
+
+/// A companion being read, or what stands in for one that is missing: rows by their number in the set, whose grid is the
+/// layout's and whose pictures' sizes are not known (0).
+pub(super) enum Keys {
+    There { input: Input, rows: u64 },
+    Missing { first_row: u64, grid: Grid },
+}
+
+impl Keys {
+    /// Opens the companion of a shard.
+    pub fn open(folder: &Path, shard: Shard, layout: &Layout) -> Result<Self, TokensError> {
+        let path = folder.join(file(shard.place));
+        match Input::open(path.clone()) {
+            Ok(input) => Ok(Self::There { input, rows: shard.rows }),
+            Err(TokensError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let reason = "it is missing, and nothing else tells the grids of images of different sizes";
+                let grid = layout.grid.ok_or_else(|| TokensError::Damaged { path, reason: reason.into() })?;
+                Ok(Self::Missing { first_row: shard.place.first_row, grid })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Row `number` of the shard, still without ids.
+    pub fn next(&mut self, number: u64) -> Result<Row, TokensError> {
+        match self {
+            Self::There { input, .. } => Ok(read_line(input, number)?.row(vec![])),
+            Self::Missing { first_row, grid } => Ok(Row {
+                key: format!("{:08}", first_row.saturating_add(number)),
+                grid: *grid,
+                width: 0,
+                height: 0,
+                ids: vec![],
+                label: None,
+                text: None,
+                json: None,
+            }),
+        }
+    }
+
+    /// Checks that there are no more rows.
+    pub fn end(&self) -> Result<(), TokensError> {
+        match self {
+            Self::There { input, rows } if input.left() > 0 => {
+                Err(input.damaged(format!("it has more lines than the shard's {rows} rows")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

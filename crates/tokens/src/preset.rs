@@ -1,0 +1,181 @@
+//! The vocabularies and frames of published models, as their own code has them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Framing, SizeTokens, TokensError};
+
+/// A published model whose ids are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// Codes alone.
+    Raw,
+    /// LlamaGen: codes alone.
+    Llamagen,
+    /// Janus: codes alone.
+    Janus,
+    /// Show-o, on phi-1.5 with ten added tokens.
+    ShowO,
+    /// Emu3, whose text ids are those of Qwen's tokenizer.
+    Emu3,
+    /// Chameleon, whose codes have ids by a table of names.
+    Chameleon,
+    /// Lumina-mGPT: Chameleon's table, with sizes and ends of rows.
+    LuminaMgpt,
+    /// Unified-IO 2, whose images have a table of their own.
+    UnifiedIo2,
+}
+
+/// What a preset stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresetIds {
+    /// The id of code 0; none where a map is needed.
+    pub offset: Option<u32>,
+    /// Ids around the codes.
+    pub framing: Framing,
+}
+
+/// Pixels to one step of Lumina-mGPT's size ids.
+const LUMINA_STEP: u32 = 32;
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Raw,
+        Self::Llamagen,
+        Self::Janus,
+        Self::ShowO,
+        Self::Emu3,
+        Self::Chameleon,
+        Self::LuminaMgpt,
+        Self::UnifiedIo2,
+    ];
+
+    /// As the flag has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Llamagen => "llamagen",
+            Self::Janus => "janus",
+            Self::ShowO => "show-o",
+            Self::Emu3 => "emu3",
+            Self::Chameleon => "chameleon",
+            Self::LuminaMgpt => "lumina-mgpt",
+            Self::UnifiedIo2 => "unified-io-2",
+        }
+    }
+
+    /// The codes that the model has ids for, where a table of its own bounds them.
+    fn most_codes(self) -> Option<u32> {
+        match self {
+            Self::Raw | Self::Llamagen | Self::Janus | Self::UnifiedIo2 => None,
+            Self::ShowO | Self::Chameleon | Self::LuminaMgpt => Some(8192),
+            Self::Emu3 => Some(32768),
+        }
+    }
+
+    /// Offset and framing, for `codes` codes at `downsample` pixels a position.
+    ///
+    /// # Errors
+    /// When the model has no ids for so many codes, or its sizes do not suit the downsampling.
+    pub fn ids(self, codes: u32, downsample: u32) -> Result<PresetIds, TokensError> {
+        if let Some(most) = self.most_codes().filter(|&most| codes > most) {
+            return Err(TokensError::Unsuitable(format!(
+                "preset {self} has ids for {most} codes, and there are {codes}; give --vocab-offset or --vocab-map in place of the preset"
+            )));
+        }
+        let framed = |offset, framing| Ok(PresetIds { offset, framing });
+        let bare = Framing::default();
+        // <racm3:break> and <eoss>.
+        let chameleon = Framing { boi: Some(8197), eoi: Some(8196), ..Framing::default() };
+        match self {
+            Self::Raw | Self::Llamagen | Self::Janus => framed(Some(0), bare),
+            // <|soi|> and <|eoi|>.
+            Self::ShowO => framed(Some(50305), Framing { boi: Some(50296), eoi: Some(50297), ..bare }),
+            Self::Emu3 => framed(
+                Some(151_854),
+                Framing {
+                    boi: Some(151_852),
+                    // In byte-pair vocabularies of this family a printable byte has the id byte - 33.
+                    size: SizeTokens::Text { ids: [15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 9] },
+                    img: Some(151_851),
+                    eol: Some(151_846),
+                    eof: Some(151_847),
+                    eoi: Some(151_853),
+                    ..bare
+                },
+            ),
+            Self::Chameleon => framed(None, chameleon),
+            Self::LuminaMgpt => {
+                if downsample > LUMINA_STEP || !LUMINA_STEP.is_multiple_of(downsample) {
+                    return Err(TokensError::Unsuitable(format!(
+                        "preset {self} counts sizes in steps of {LUMINA_STEP} pixels, which this tokenizer's {downsample} pixels a token do \
+                         not divide; give --boi, --eoi, --eol and --size-tokens in place of the preset"
+                    )));
+                }
+                let size = SizeTokens::Grid { base: 8804, div: LUMINA_STEP / downsample };
+                framed(None, Framing { eol: Some(8803), size, ..chameleon })
+            }
+            Self::UnifiedIo2 => framed(Some(2), Framing { bos: Some(0), ..bare }),
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Preset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|preset| preset.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("\"{text}\" is no preset; there are {names}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Lines;
+    use crate::{Grid, Vocabulary};
+
+    #[test]
+    fn presets_collide_with_nothing() {
+        for preset in Preset::ALL {
+            assert_eq!(preset.name().parse(), Ok(preset));
+            let codes = preset.most_codes().unwrap_or(16384);
+            let PresetIds { offset, framing } = preset.ids(codes, 16).unwrap();
+            // Chameleon's own table is 4 to 8195 in another order.
+            let vocabulary = Vocabulary::offset(offset.unwrap_or(4), codes).unwrap();
+            framing.check(&vocabulary, None).unwrap();
+            framing.check_sizes(256, &vocabulary, None).unwrap();
+        }
+        assert!("emu4".parse::<Preset>().unwrap_err().contains("lumina-mgpt"));
+    }
+
+    #[test]
+    fn emu3_reads_as_its_processor_writes_it() {
+        let PresetIds { offset, framing } = Preset::Emu3.ids(32768, 8).unwrap();
+        let first = offset.unwrap();
+        let ids: Vec<u32> = (0..6).map(|code| first + code).collect();
+        let framed = framing.frame(Grid { h: 2, w: 3 }, Lines { count: 2, length: 3 }, &ids).unwrap();
+        let expected = [
+            151_852, 17, 9, 18, 151_851, 151_854, 151_855, 151_856, 151_846, 151_857, 151_858, 151_859,
+            151_846, 151_847, 151_853,
+        ];
+        assert_eq!(framed, expected);
+    }
+
+    #[test]
+    fn too_many_codes_and_odd_sizes_are_refused() {
+        let message = Preset::ShowO.ids(16384, 16).unwrap_err().to_string();
+        assert!(message.contains("8192 codes, and there are 16384"), "{message}");
+        assert!(Preset::LuminaMgpt.ids(8192, 12).unwrap_err().to_string().contains("12 pixels"));
+    }
+}

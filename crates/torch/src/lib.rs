@@ -1,0 +1,128 @@
+//! The safe face of `csrc/`: what tch does not bind. The only crate with `unsafe` in it besides memory maps and inner
+//! loops over pixels.
+#![allow(unsafe_code)]
+
+mod activation;
+mod cpu;
+mod device;
+mod fused;
+mod grad;
+mod host;
+mod memory;
+mod nearest;
+mod norm;
+mod precision;
+mod random;
+mod shim;
+mod spinning;
+pub mod tensors;
+mod trace;
+mod upsample;
+
+pub use activation::leaky_relu;
+pub use cpu::{Cpu, cpu_capability, instructions};
+pub use device::{DeviceChoice, cuda_devices, cuda_model, device_name, synchronize};
+pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
+pub use grad::no_grad;
+pub use host::{HostBytes, to_device_async};
+pub use memory::{keep_freed_memory, use_one_heap};
+pub use nearest::least_scores;
+pub use norm::group_norm_silu;
+pub use precision::{
+    Precision, PrecisionChoice, auto_precision, forbid_tf32, in_full_precision, set_deterministic,
+    with_precision, with_tf32, without_autocast,
+};
+pub use random::{fill_gaussian, initialise_gaussian, reseed};
+pub use spinning::limit_spinning_when_busy;
+pub use trace::{abandon_trace, is_tracing};
+pub use upsample::upsample_conv;
+
+use pixtok_base::panics;
+use memory::{forget_refusals, memory_ran_out};
+
+/// The version of libtorch that pixtok is built for.
+pub const LIBTORCH: &str = env!("PIXTOK_LIBTORCH");
+
+/// An error that libtorch reported.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TorchError {
+    /// The device has no memory left for a tensor.
+    #[error(
+        "out of memory ({0}); lower train.batch_size or eval.batch_size (`pixtok eval --batch-size`), raise train.micro_batches (the step in \
+         smaller parts), or lower data.image_size or the model's and codebook's size"
+    )]
+    OutOfMemory(String),
+    /// A device was asked for that is not there.
+    #[error("{0}")]
+    NoDevice(String),
+    /// Everything else, in libtorch's words.
+    #[error("libtorch: {0}")]
+    Other(String),
+    /// A panic that is not libtorch's: its message and place.
+    #[error("a bug in pixtok: {0} ({1}); please report it")]
+    Bug(String, String),
+}
+
+impl TorchError {
+    fn from_message(message: &str) -> Self {
+        // A tch panic shows the error's Debug form, in which line ends are escaped.
+        let message = message.replace("\\n", "\n");
+        match memory_ran_out(&message) {
+            Some(asked) => Self::OutOfMemory(asked),
+            None => Self::Other(message.lines().next().unwrap_or_default().trim().to_owned()),
+        }
+    }
+}
+
+impl From<tch::TchError> for TorchError {
+    fn from(error: tch::TchError) -> Self {
+        Self::from_message(&error.to_string())
+    }
+}
+
+/// Runs `body` and turns a panic of tch, which is how its plain methods report libtorch's errors, into an error.
+/// What `body` was changing must be given up after an error.
+///
+/// # Errors
+/// [`TorchError::OutOfMemory`] when memory is what ran out.
+pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, TorchError> {
+    forget_refusals();
+    panics::catch(body).map_err(|panic| match panic.message.split_once("Torch(\"") {
+        Some((_, message)) => TorchError::from_message(message.trim_end_matches("\")")),
+        None => TorchError::Bug(panic.message, panic.location),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_exhausted_is_told_apart() {
+        let huge = || Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu));
+        let error = catching(huge).unwrap_err();
+        assert!(
+            matches!(&error, TorchError::OutOfMemory(asked) if asked == "4503599627370496 bytes at once"),
+            "{error}"
+        );
+        let overflow = catching(|| Tensor::zeros([1 << 62, 8], (Kind::Float, Device::Cpu))).unwrap_err();
+        assert!(matches!(overflow, TorchError::OutOfMemory(_)), "{overflow:?}");
+        // Neither an error that only mentions memory, nor one that follows a failure already
+        // handled elsewhere, counts.
+        let words = TorchError::from_message("tried to allocate a name, and the pool is out of memory");
+        assert!(matches!(words, TorchError::Other(_)), "{words:?}");
+        let _ = Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).unwrap_err();
+        let error = catching(|| Tensor::zeros([2], (Kind::Float, Device::Cpu)).view([3])).unwrap_err();
+        assert!(matches!(error, TorchError::Other(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_refusal_on_another_thread_is_not_ours() {
+        std::thread::spawn(|| Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).is_err())
+            .join()
+            .unwrap();
+        let shape = Tensor::zeros([2], (Kind::Float, Device::Cpu)).f_view([3]).unwrap_err();
+        assert!(matches!(TorchError::from(shape), TorchError::Other(_)));
+    }
+}
