@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
+#[path = "compare/diverged.rs"]
+mod diverged;
 
 use std::fs;
 use std::path::Path;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::child::{Children, Ended};
-use super::layout;
+use super::child::Children;
+use super::{diverged, layout};
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::libtorch::libtorch_version;
@@ -88,7 +88,7 @@ impl Job {
             return Ok(());
         }
         Err(Misuse(format!(
-            "{} was trained otherwise ({}); give another --out, or remove that folder",
+            "{} was trained otherwise ({}); give the arm another name, or another --out, or remove that folder",
             self.folder.display(),
             differences.join("; ")
         ))
@@ -139,6 +139,12 @@ impl Job {
         last.is_ok_and(|step| step == config.train.steps)
     }
 
+    /// Why its training failed, if its numbers were not finite and would not be the next time.
+    pub fn diverged(&self) -> Option<String> {
+        let config = self.config.as_ref().filter(|config| !self.is_trained(config));
+        config.and_then(|_| diverged::failure(&self.folder, self.train_set.as_ref()))
+    }
+
     /// Does it; in words why it failed, if it did.
     pub fn run(
         &self,
@@ -171,7 +177,7 @@ impl Job {
                 .with_context(|| format!("cannot remove {}", evaluation.display()))?;
         }
         let ended = children.run(&self.eval_words(place, measures), &log, tell)?;
-        if let Some(failure) = failure("evaluation", &ended, &log) {
+        if let Some(failure) = ended.failure("evaluation", &log) {
             return Ok(Some(failure));
         }
         let done = Done {
@@ -212,6 +218,7 @@ impl Job {
             words.extend(["--lpips-weights".into(), text(path)]);
         }
         words.extend(place.words());
+        diverged::forget(&self.folder)?;
         let mut ended = children.run(&words, log, tell)?;
         for _ in 0..PATIENCE_SECS {
             if ended.code != Some(IN_USE) {
@@ -220,14 +227,18 @@ impl Job {
             sleep(Duration::from_secs(1));
             ended = children.run(&words, log, tell)?;
         }
-        let failure = failure("training", &ended, log);
-        Ok(failure.map(|failure| match ended.code {
-            // The training's own remedy would change the settings of one arm only.
-            Some(NOT_FINITE) => {
-                format!("{failure}; in a comparison, change the settings in the sweep and give another --out")
-            }
-            _ => failure,
-        }))
+        let Some(failure) = ended.failure("training", log) else { return Ok(None) };
+        if ended.code != Some(NOT_FINITE) {
+            return Ok(Some(failure));
+        }
+        // The training's own remedy is for a run by itself.
+        let failure = format!(
+            "{failure}; in a comparison, change the settings in the sweep: of this arm under another name, or of all \
+             with another --out. As it is, it is trained again only after {} is removed",
+            layout::place(&self.folder)
+        );
+        diverged::record(&self.folder, self.train_set.as_ref(), &failure)?;
+        Ok(Some(failure))
     }
 
     /// `pixtok eval …` with all that the report shows.
@@ -281,19 +292,6 @@ impl MeasureArgs {
         }
         words
     }
-}
-
-/// In words, unless the child ended well.
-fn failure(what: &str, ended: &Ended, log: &Path) -> Option<String> {
-    let code = match ended.code {
-        Some(0) => return None,
-        Some(code) => format!("exit code {code}"),
-        None => "stopped".into(),
-    };
-    let error = ended.error.as_deref().unwrap_or("it gave no reason");
-    // The file's place is the same in every folder of this comparison.
-    let log = log.iter().rev().take(2).map(|part| part.to_string_lossy()).collect::<Vec<_>>();
-    Some(format!("{what} failed ({code}): {error}; see arms/{}/{}", log[1], log[0]))
 }
 
 fn text(path: &Path) -> String {

@@ -1,12 +1,13 @@
 //! `pixtok compare`: tokenizers on equal terms.
 //!
 //! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do,
-//! `job` trains and evaluates one arm with one seed in processes of their own, `queue` runs the
-//! jobs, `collect` makes the results from their output: `shared` decides over which images, and
-//! `exhibits` prepares the page.
+//! `job` trains and evaluates one arm with one seed in processes of their own, `diverged` records
+//! which trainings would only fail again, `queue` runs the jobs, `collect` makes the results from
+//! their output: `shared` decides over which images, and `exhibits` prepares the page.
 
 mod child;
 mod collect;
+mod diverged;
 mod exhibits;
 mod job;
 mod jobs;
@@ -57,6 +58,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let jobs = jobs.unwrap_or_default();
     let notes = images_notes(&plan, &jobs)?;
     notes.iter().for_each(|text| note(text));
+    jobs::note_diverged(&jobs);
     if args.dry_run {
         return print(&describe(&plan, &images)?).map(|()| 0);
     }
@@ -87,7 +89,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let notes: Vec<String> = notes.into_iter().chain(during).collect();
     print(&collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes)?)?;
     if failed > 0 {
-        note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
+        note(&jobs::outlook(&jobs, failed));
     }
     Ok(u8::from(failed > 0))
 }
