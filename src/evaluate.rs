@@ -1,7 +1,8 @@
 //! The only evaluation loop: the trainer and `pixtok eval` both call it.
 //!
-//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of folders. `measures` says
-//! what is measured of them. `scores` holds the values of each image, which `per_image` writes as a table; `sums` and
+//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of
+//! folders, which `reconstructions` finds by name. `measures` says what is measured of them.
+//! `scores` holds the values of each image, which `per_image` writes as a table; `sums` and
 //! `features` hold what adds up over batches. `figures` is what comes of it all.
 
 mod features;
@@ -10,6 +11,7 @@ mod measures;
 mod pairs;
 mod passes;
 mod per_image;
+mod reconstructions;
 mod scores;
 mod stability;
 mod sums;
@@ -22,8 +24,9 @@ use tch::Device;
 pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Metric, Networks};
-pub use pairs::{Pairs, Reconstructions};
+pub use pairs::Pairs;
 pub use passes::{Files, Passed, Subject, Tokens};
+pub use reconstructions::Reconstructions;
 pub use scores::{Column, Extremes, Scores};
 
 use crate::codec::{CodecError, Vocabulary};

@@ -129,8 +129,12 @@ fn measure(
                 note("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
             let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
-            if found.unused() > 0 {
-                note(&format!("{} image(s) in {} are no original's", found.unused(), folder.display()));
+            if let [first, ..] = found.unused() {
+                note(&format!(
+                    "{} image(s) in {} are no original's and are not measured, for instance {first}",
+                    found.unused().len(),
+                    folder.display()
+                ));
             }
             let decode = images.data.decode_options();
             let pairs = if args.protocol.is_some() {
