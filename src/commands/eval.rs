@@ -105,7 +105,8 @@ fn measure(
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
-    let options = &evaluate::Options { device, pictures };
+    let foreign = !matches!(measured, Measured::Own(_));
+    let options = &evaluate::Options { device, pictures, foreign };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)

@@ -44,6 +44,7 @@ pub(super) fn notes(
         }
         Measured::Reconstructions(_) => {}
     }
+    notes.extend_from_slice(&evaluation.mixups);
     notes
 }
 
