@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
 use super::machine::{DeviceKind, Machine};
-use crate::data::{self, Cursor, Difference, Fingerprint};
+use crate::data::{self, Cursor, Fingerprint};
 
 /// The counters of a run, and the circumstances of its training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,24 +190,17 @@ impl Circumstances {
 /// Refuses images of `folder` that are not those of the run. Returns a note if they may have
 /// changed.
 fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
-    let other = |what: &str| StateError::Data { folder: folder.to_owned(), what: what.to_owned() };
-    match now.difference(then) {
-        Some(Difference::Names) => Err(other("their list changed")),
-        Some(Difference::Sizes) => Err(other("the list is the same, but some sizes differ")),
-        Some(Difference::Times) => Ok(Some(format!(
-            "files in {folder} have new modification times since the run last used them; names and sizes match, so they are \
-             assumed to be the same images"
-        ))),
-        Some(Difference::Unknown) => Ok(Some(format!(
-            "the checkpoint is of a pixtok that recorded names only: those in {folder} match, and sizes were not compared"
-        ))),
-        None => Ok(None),
+    let Some(difference) = now.difference(then) else { return Ok(None) };
+    match difference.change() {
+        Some(what) => Err(StateError::Data { folder: folder.to_owned(), what: what.to_owned() }),
+        None => Ok(difference.doubt(folder)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Difference;
 
     fn print(names: &str, sizes: &str, times: &str) -> Fingerprint {
         serde_json::from_value(serde_json::json!({"names": names, "sizes": sizes, "times": times})).unwrap()
