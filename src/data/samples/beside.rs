@@ -408,6 +408,27 @@ mod tests {
     }
 
     #[test]
+    fn metadata_is_read_with_semicolons_and_tabs() {
+        for separator in [";", "\t"] {
+            let lines = [
+                ["file_name", "text", "label"],
+                ["a/1.jpg", "\"one, two\"", "dog"],
+                ["2.jpg", "\"x;\ty\"", "cat"],
+            ];
+            let csv = lines.map(|cells| cells.join(separator)).join("\n");
+            let (_root, set) = images(&["a/1.jpg", "2.jpg"], &[("metadata.csv", csv.as_bytes())]);
+            let samples = all(&set);
+            let found: Vec<_> = samples.iter().map(|sample| (sample.label, sample.text.as_deref())).collect();
+            assert_eq!(found, [(Some(0), Some("x;\ty")), (Some(1), Some("one, two"))], "{csv}");
+            let root = folder(&["1.jpg"]);
+            let broken = format!("file_name{separator}text\n1.jpg{separator}a{separator}b\n");
+            fs::write(root.path().join("metadata.csv"), broken).unwrap();
+            let message = SampleSet::open(root.path()).unwrap_err().to_string();
+            assert!(message.contains("metadata.csv, line 2: 3 cells where the first line has 2"), "{message}");
+        }
+    }
+
+    #[test]
     fn what_names_nothing_and_what_is_left_out_is_counted() {
         let jsonl = b"{\"file_name\": \"1.jpg\", \"text\": \"t\"}\n{\"file_name\": \"gone.jpg\"}\n{\"file_name\": \"../x.jpg\"}\n\
                       {\"file_name\": \"1.jpg\", \"text\": \"again\"}\n";
