@@ -14,7 +14,7 @@ use super::omitted::{OmittedFiles, is_omitted_folder};
 use super::samples::key::readable;
 use super::samples::parquet::splits::known;
 use super::{DataError, Split};
-use crate::paths::is_output;
+use crate::paths::{is_output, special};
 
 /// The endings of the files that are taken for images, in any case. What a file really is its content
 /// decides.
@@ -36,8 +36,9 @@ pub struct ImageFolder {
 
 impl ImageFolder {
     /// Lists the images in `root` and its subfolders, by their endings ([`EXTENSIONS`]). Follows
-    /// symbolic links. Skips hidden files, and folders that are hidden, hold thumbnails or deleted
-    /// files, or were written by pixtok; these rules do not apply to `root` itself. Reads no file.
+    /// symbolic links. Skips hidden files, what is neither a file nor a folder, and folders that are
+    /// hidden, hold thumbnails or deleted files, or were written by pixtok; these rules do not apply
+    /// to `root` itself. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -214,7 +215,7 @@ pub(super) struct Walk {
     /// Whether folders that pixtok wrote are walked too.
     with_outputs: bool,
     entries: walkdir::IntoIter,
-    /// The folders that were passed over; the caller counts the files.
+    /// What was passed over, but for files, which the caller counts.
     pub(super) omitted: OmittedFiles,
 }
 
@@ -226,6 +227,12 @@ impl Iterator for Walk {
             let entry = self.entries.next()?;
             let Ok(found) = &entry else { return Some(entry) };
             if found.depth() == 0 || !found.file_type().is_dir() {
+                if let Some(kind) = special(found.file_type())
+                    && !is_hidden(found.file_name())
+                {
+                    let path = found.path();
+                    self.omitted.special(kind, path.strip_prefix(&self.root).unwrap_or(path));
+                }
                 return Some(entry);
             }
             if is_omitted_folder(found.file_name().as_bytes()) {
@@ -296,8 +303,13 @@ fn first_folder(relative: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
 
     use super::*;
+    use crate::data::Dataset;
+    use crate::picture::{self, DecodeOptions};
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -391,6 +403,31 @@ mod tests {
         assert!(ImageFolder::open(&root.path().join("cat/@eaDir"), Split::All).is_ok(), "asked for by name");
         let plain = folder(&["a.png", "a.txt"]);
         assert!(ImageFolder::open(plain.path(), Split::All).unwrap().notes().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_file_is_passed_over_and_counted() {
+        let root = folder(&["cat/a.png"]);
+        let at = |name: &str| root.path().join(name);
+        for name in ["cat/b.png", "cat/c.png", "cat/.d.png"] {
+            mkfifoat(CWD, &at(name), Mode::RUSR).unwrap();
+        }
+        let _listener = UnixListener::bind(at("s.png")).unwrap();
+        symlink("/dev/null", at("e.jpg")).unwrap();
+        // To read a FIFO would wait forever.
+        let dataset = Dataset::open(root.path(), Split::All).unwrap();
+        assert_eq!((dataset.len(), dataset.name(0)), (1, "cat/a.png".into()));
+        let notes: Vec<&String> = dataset.notes().collect();
+        let [note] = notes.as_slice() else { panic!("{notes:?}") };
+        assert!(note.starts_with("2 FIFOs, 1 device, 1 socket are passed over in "), "{note}");
+        // As archives, they are no data set.
+        mkfifoat(CWD, &at("x.tar"), Mode::RUSR).unwrap();
+        assert_eq!(Dataset::open(root.path(), Split::All).unwrap().len(), 1);
+        let message = Dataset::open(&at("x.tar"), Split::All).unwrap_err().to_string();
+        assert!(message.contains("x.tar is a FIFO, and images are read from files"), "{message}");
+        // A path that became one later.
+        let Err(error) = picture::read(&at("cat/b.png"), &DecodeOptions::default()) else { panic!("read") };
+        assert_eq!(error.to_string(), "cannot read it: it is a FIFO, no file");
     }
 
     #[test]

@@ -149,6 +149,17 @@ pub enum DataError {
     /// A file of a kind that is not read.
     #[error("{} is no input for an export; give {}", .0.display(), samples::INPUTS)]
     UnknownInput(PathBuf),
+    /// Neither a file nor a folder.
+    #[error(
+        "{} is a {kind}, and images are read from files; write what it gives to a file and give that",
+        path.display()
+    )]
+    Special {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
     /// A compressed archive: nothing in it can be skipped without reading it.
     #[error("{} is compressed; decompress it to a .tar file, or unpack it to a folder, first", .0.display())]
     Compressed(PathBuf),

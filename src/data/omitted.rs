@@ -93,6 +93,10 @@ pub(super) struct OmittedFiles {
     /// Folders that pixtok wrote.
     outputs: Tally,
     hidden: Tally,
+    /// What is neither a file nor a folder, by its kind.
+    specials: BTreeMap<String, u64>,
+    /// Path of the first of them.
+    special: Option<String>,
 }
 
 impl OmittedFiles {
@@ -123,6 +127,13 @@ impl OmittedFiles {
     /// Counts a folder that pixtok wrote; `path` is relative to the start of the walk.
     pub(super) fn output(&mut self, path: &Path) {
         self.outputs.add(1, || path.display().to_string());
+    }
+
+    /// Counts what is neither a file nor a folder, of this kind; `path` is relative to the start of
+    /// the walk.
+    pub(super) fn special(&mut self, kind: &str, path: &Path) {
+        *self.specials.entry(kind.to_owned()).or_default() += 1;
+        self.special.get_or_insert_with(|| path.display().to_string());
     }
 
     /// A sentence for each kind of thing that was passed over in `root`, a folder of images.
@@ -179,7 +190,13 @@ impl OmittedFiles {
             let files = number(count, "hidden image is", "hidden images are");
             format!("{files} passed over in {root}, for instance {example}")
         });
-        [archives, endings, folders, outputs, hidden].into_iter().flatten().collect()
+        let specials = self.special.as_ref().map(|example| {
+            let count: u64 = self.specials.values().sum();
+            let is = if count == 1 { "is" } else { "are" };
+            let kinds = list(&self.specials, |kind, count| number(count, kind, &format!("{kind}s")));
+            format!("{kinds} {is} passed over in {root}, since only files are read, for instance {example}")
+        });
+        [archives, endings, folders, outputs, hidden, specials].into_iter().flatten().collect()
     }
 
     fn list_endings(&self, endings: &BTreeMap<String, u64>) -> String {
