@@ -1,7 +1,7 @@
 //! A folder tree of images.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::index::Index;
 use super::omitted::{OmittedFiles, is_omitted_folder};
-use super::samples::key::readable;
+use super::samples::key::{composed, readable};
 use super::samples::parquet::splits::known;
 use super::{DataError, Split};
 use crate::paths::{is_output, special};
@@ -31,6 +31,8 @@ pub struct ImageFolder {
     /// The images that are links.
     links: Index,
     labels: Vec<String>,
+    /// The classes of folders whose names are other spellings of a label.
+    respelt: HashMap<String, usize>,
     notes: Vec<String>,
 }
 
@@ -103,7 +105,15 @@ impl ImageFolder {
         }
         index.sort();
         links.sort();
-        let mut labels: Vec<String> = labels.into_iter().collect();
+        let (mut labels, respelt) = classes(labels);
+        if let Some(name) = respelt.keys().min() {
+            notes.push(format!(
+                "class folders in {} that are one class with another, since only the Unicode spelling (NFC, \
+                 NFD) of their names differs: {}, for instance {name}",
+                root.display(),
+                respelt.len()
+            ));
+        }
         if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
             notes.push(format!(
                 "the folders in {} ({} …) are taken for img2dataset's shards, not for classes, since its files lie beside \
@@ -120,7 +130,7 @@ impl ImageFolder {
                 labels.join(", ")
             ));
         }
-        Ok(ImageFolder { root: root.to_owned(), index, links, labels, notes })
+        Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes })
     }
 
     /// The folder.
@@ -179,12 +189,14 @@ impl ImageFolder {
     #[must_use]
     pub fn label(&self, index: usize) -> Option<usize> {
         let folder = String::from_utf8_lossy(first_folder(self.index.get(index))?);
-        self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
+        let own = self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok();
+        own.or_else(|| self.respelt.get(folder.as_ref()).copied())
     }
 
     /// The class names: the first-level folders with images in them, sorted; the same for every
-    /// split. Empty if all of those folders are shards that img2dataset wrote as files: `00000/`
-    /// beside `00000_stats.json` or `00000.parquet`.
+    /// split. Of several Unicode spellings of a name, the first is the class. Empty if all of those
+    /// folders are shards that img2dataset wrote as files: `00000/` beside `00000_stats.json` or
+    /// `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
@@ -294,6 +306,23 @@ pub(super) fn is_hidden(name: &OsStr) -> bool {
 pub(super) fn has_extension(path: &Path) -> bool {
     let Some(extension) = path.extension() else { return false };
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// The class names among those of the first-level folders, and for each name that is another
+/// spelling of an earlier one the place of that class. The others keep their order, so that they keep
+/// their numbers.
+fn classes(folders: BTreeSet<String>) -> (Vec<String>, HashMap<String, usize>) {
+    let (mut labels, mut respelt) = (vec![], HashMap::new());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for folder in folders {
+        let place = *places.entry(composed(&folder).into_owned()).or_insert(labels.len());
+        if place == labels.len() {
+            labels.push(folder);
+        } else {
+            respelt.insert(folder, place);
+        }
+    }
+    (labels, respelt)
 }
 
 fn first_folder(relative: &[u8]) -> Option<&[u8]> {
@@ -472,6 +501,26 @@ mod tests {
             assert_eq!(labels(&[&images[..], &beside].concat()), (0, None, 1));
             assert_eq!(labels(&[&images[..], &beside[..1]].concat()).0, 2, "{} alone", beside[0]);
         }
+    }
+
+    #[test]
+    fn two_spellings_of_a_folder_are_one_class() {
+        let (one, two) = ("caf\u{e9}", "cafe\u{301}");
+        let files = [format!("{one}/a.png"), format!("{two}/b.png"), "cafz/c.png".into(), "d.png".into()];
+        let root = folder(&files.each_ref().map(String::as_str));
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(dataset.labels(), [two, "cafz"]);
+        let labels: Vec<_> = (0..4).map(|index| (dataset.name(index), dataset.label(index))).collect();
+        let expected = [(&files[1], Some(0)), (&files[0], Some(0)), (&files[2], Some(1)), (&files[3], None)];
+        for (name, label) in expected {
+            assert!(labels.contains(&(name.as_str().into(), label)), "{labels:?}");
+        }
+        let [note] = dataset.notes() else { panic!("{:?}", dataset.notes()) };
+        assert!(note.contains("of their names differs: 1, for instance "), "{note}");
+        // The one spelling keeps its place.
+        let root = folder(&[&files[1], &files[2]].map(String::as_str));
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!((dataset.labels(), dataset.notes().len()), (&[two.to_owned(), "cafz".to_owned()][..], 0));
     }
 
     #[test]
