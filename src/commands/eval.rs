@@ -198,10 +198,9 @@ fn notes(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Eva
         Measured::Own(opened) if args.data.is_some() || args.protocol.is_some() => {
             images.trained_on(&opened.config)
         }
-        _ => None,
+        _ => vec![],
     };
     let notes = [
-        trained_on,
         transparent(files.transparent_originals, "originals"),
         transparent(files.transparent_reconstructions, "reconstructions"),
         enlarged,
@@ -217,7 +216,7 @@ fn notes(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Eva
         Measured::Foreign(pair) => pair.range_note().map(str::to_owned),
         _ => None,
     };
-    notes.into_iter().flatten().chain(changes).chain(range).collect()
+    trained_on.into_iter().chain(notes.into_iter().flatten()).chain(changes).chain(range).collect()
 }
 
 fn text(

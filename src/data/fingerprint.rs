@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 /// million files takes minutes on a network disk.
 pub(super) const MOST_FILES: usize = 100_000;
 
+/// The indices of the files that are queried, of `count`: evenly spaced if there are too many.
+pub(super) fn queried(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).step_by(count.div_ceil(MOST_FILES).max(1))
+}
+
 /// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Recorded")]
@@ -99,7 +104,7 @@ impl Fingerprint {
         mut meta: impl FnMut(usize) -> Option<fs::Metadata>,
     ) -> Self {
         let (mut sizes, mut times) = (blake3::Hasher::new(), blake3::Hasher::new());
-        for index in (0..count).step_by(count.div_ceil(MOST_FILES).max(1)) {
+        for index in queried(count) {
             // A broken link is a bad image, not a bad folder.
             let meta = meta(index);
             let time = meta.as_ref().and_then(|meta| meta.modified().ok());
