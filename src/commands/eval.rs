@@ -193,11 +193,11 @@ fn notes(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Eva
         }
         _ => None,
     };
-    // Of a run's own validation images its training said so.
-    let trained_on = match measured {
-        Measured::Own(opened) if args.data.is_some() || args.protocol.is_some() => {
-            images.trained_on(&opened.config)
-        }
+    let are_its_own = args.data.is_none() && args.protocol.is_none();
+    let of_images: Vec<String> = match measured {
+        // Its training reported those that are training images too.
+        Measured::Own(opened) if are_its_own => images.changed_since(opened).into_iter().collect(),
+        Measured::Own(opened) => images.trained_on(&opened.config),
         _ => vec![],
     };
     let notes = [
@@ -216,7 +216,7 @@ fn notes(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Eva
         Measured::Foreign(pair) => pair.range_note().map(str::to_owned),
         _ => None,
     };
-    trained_on.into_iter().chain(notes.into_iter().flatten()).chain(changes).chain(range).collect()
+    of_images.into_iter().chain(notes.into_iter().flatten()).chain(changes).chain(range).collect()
 }
 
 fn text(

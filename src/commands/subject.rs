@@ -164,6 +164,22 @@ impl Images {
         }
     }
 
+    /// A note if they are a run's own validation images and no longer those that it validated on.
+    pub fn changed_since(&self, opened: &Opened) -> Option<String> {
+        let now = self.dataset.fingerprint();
+        let chosen_on = opened.chosen_by.as_ref().and_then(|chosen| chosen.images.as_ref()?.blake3.as_ref());
+        let what = match (&opened.validated_on, chosen_on) {
+            (Some(then), _) => now.difference(then)?.change()?,
+            (None, Some(then)) if *then != now.of_images() => "their list or some sizes changed",
+            (None, _) => return None,
+        };
+        Some(format!(
+            "the images of {} are not those that this run validated on ({what}), so these figures are not \
+             comparable with those in its logs; restore the images, or give others with --data",
+            self.words
+        ))
+    }
+
     /// Notes if a tokenizer whose run had this `config` was trained on some of them.
     pub fn trained_on(&self, config: &Config) -> Vec<String> {
         let Ok(train_set) = train::training_set(config) else { return vec![] };

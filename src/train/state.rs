@@ -122,6 +122,13 @@ impl State {
         serde_json::from_value(found.clone()).ok()
     }
 
+    /// The fingerprint of the validation images in a state saved by this or an older version.
+    #[must_use]
+    pub fn validation_images(saved: &serde_json::Value) -> Option<Fingerprint> {
+        let found = ["/circumstances/val_data", "/val_data"].iter().find_map(|place| saved.pointer(place))?;
+        serde_json::from_value(found.clone()).ok()
+    }
+
     /// Takes over a saved state if a run under the circumstances in `self` can continue it. `data`
     /// names the images, for messages. Returns what the user should know.
     ///
@@ -243,14 +250,18 @@ mod tests {
     }
 
     #[test]
-    fn the_training_images_of_every_version_are_found() {
+    fn the_images_of_every_version_are_found() {
         let now = serde_json::to_value(State::new(began())).unwrap();
         assert_eq!(State::training_images(&now), Some(began().data));
-        let older = serde_json::json!({ "step": 1, "data": print("a", "s", "t") });
+        assert_eq!(State::validation_images(&now), Some(began().val_data));
+        let (data, val_data) = (print("a", "s", "t"), print("val", "s", "t"));
+        let older = serde_json::json!({ "step": 1, "data": data, "val_data": val_data });
         assert_eq!(State::training_images(&older), Some(began().data));
+        assert_eq!(State::validation_images(&older), Some(began().val_data));
         let names = State::training_images(&serde_json::json!({ "data_fingerprint": "a" })).unwrap();
         assert_eq!(began().data.difference(&names), Some(Difference::Unknown));
         assert_eq!(State::training_images(&serde_json::json!({ "step": 1 })), None);
+        assert_eq!(State::validation_images(&serde_json::json!({ "data_fingerprint": "a" })), None);
     }
 
     #[test]
