@@ -30,9 +30,9 @@ const FOLDERS: [&str; 17] = [
 ];
 /// Endings of files that describe pictures, and of files that file managers leave. They are not
 /// counted, since they are not pictures under another name.
-const TEXTS: [&str; 15] = [
-    "txt", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html", "htm", "log", "db",
-    "ini",
+const TEXTS: [&str; 17] = [
+    "txt", "text", "caption", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html",
+    "htm", "log", "db", "ini",
 ];
 /// Endings of archives, which may hold images but are not searched.
 const ARCHIVES: [&str; 12] =
@@ -324,6 +324,7 @@ mod tests {
     #[test]
     fn files_are_counted_by_ending_and_texts_are_not() {
         assert_eq!(files(&["a.JPG", "b.png", "notes.txt", "Thumbs.db", ".DS_Store", "._a.jpg"]), [""; 0]);
+        assert_eq!(files(&["a.jpg", "a.text", "b.jpg", "b.CAPTION"]), [""; 0]);
         let words = files(&["a.HEIC", "b.heic", "c.jpg_large", "d", "e.1", "f.jpg ", ".g.jpg", "h.avif"]);
         assert!(
             words[0].starts_with(
