@@ -73,8 +73,7 @@ impl Dataset {
         for (file, size) in other.known_sizes() {
             by_size.entry(size).or_default().push(file);
         }
-        let may_be_copy =
-            |(file, size): &(usize, u64)| by_size.contains_key(size) && !shared.contains(file);
+        let may_be_copy = |(file, size): &(usize, u64)| by_size.contains_key(size) && !shared.contains(file);
         let candidates: Vec<(usize, u64)> = self.known_sizes().filter(may_be_copy).collect();
         let count = candidates.len().min(limits.images);
         let (mut own, mut peers, mut left) = (vec![], vec![], limits.bytes);
@@ -145,13 +144,8 @@ mod tests {
         (root, dataset)
     }
 
-    const TRAIN: [(&str, &str); 5] = [
-        ("a.png", "one"),
-        ("b.png", "two"),
-        ("c/d.png", "three"),
-        ("c/e.png", "three"),
-        ("empty.png", ""),
-    ];
+    const TRAIN: [(&str, &str); 5] =
+        [("a.png", "one"), ("b.png", "two"), ("c/d.png", "three"), ("c/e.png", "three"), ("empty.png", "")];
     const VAL: [(&str, &str); 5] =
         [("v.png", ""), ("w.png", "three"), ("x.png", "two"), ("y.png", "six"), ("z.png", "fourteen")];
 

@@ -96,7 +96,7 @@ impl Beside {
         }
         beside.known = vec![Known::default(); images.len()];
         let spellings = Spellings::of(images);
-        for (kind, files) in Kind::ALL.into_iter().zip(files) {
+        for (kind, files) in Kind::ALL.into_iter().zip(files).filter(|(_, files)| !files.is_empty()) {
             beside.assign(kind, files, root, images, &spellings, notes)?;
         }
         let survey = beside.read(root, &metadata, images, &spellings, &mut captions, notes)?;

@@ -66,10 +66,9 @@ impl Endings {
     /// same role; the lowest rank is taken.
     pub(super) fn role(&self, ending: &str) -> (Role, usize) {
         let last = ending.rsplit('.').next().unwrap_or_default();
-        for (role, asked, usual) in [
-            (Role::Text, &self.text, TEXTS),
-            (Role::Label, &self.label, ["cls", "label", "class"]),
-        ] {
+        for (role, asked, usual) in
+            [(Role::Text, &self.text, TEXTS), (Role::Label, &self.label, ["cls", "label", "class"])]
+        {
             match asked {
                 Some(asked) if asked == ending => return (role, 0),
                 Some(_) => {}
