@@ -334,10 +334,9 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::{CWD, Mode, mkfifoat};
-
     use super::*;
     use crate::data::Dataset;
+    use crate::paths::make_fifo;
     use crate::picture::{self, DecodeOptions};
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -439,7 +438,7 @@ mod tests {
         let root = folder(&["cat/a.png"]);
         let at = |name: &str| root.path().join(name);
         for name in ["cat/b.png", "cat/c.png", "cat/.d.png"] {
-            mkfifoat(CWD, &at(name), Mode::RUSR).unwrap();
+            make_fifo(&at(name));
         }
         let _listener = UnixListener::bind(at("s.png")).unwrap();
         symlink("/dev/null", at("e.jpg")).unwrap();
@@ -450,7 +449,7 @@ mod tests {
         let [note] = notes.as_slice() else { panic!("{notes:?}") };
         assert!(note.starts_with("2 FIFOs, 1 device, 1 socket are passed over in "), "{note}");
         // As archives, they are no data set.
-        mkfifoat(CWD, &at("x.tar"), Mode::RUSR).unwrap();
+        make_fifo(&at("x.tar"));
         assert_eq!(Dataset::open(root.path(), Split::All).unwrap().len(), 1);
         let message = Dataset::open(&at("x.tar"), Split::All).unwrap_err().to_string();
         assert!(message.contains("x.tar is a FIFO, and images are read from files"), "{message}");

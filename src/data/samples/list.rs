@@ -245,12 +245,12 @@ fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::{CWD, Mode, mkfifoat};
     use serde_json::json;
 
     use super::super::tests::{all, carried, failure, folder, keys};
     use super::*;
     use crate::data::SampleSet;
+    use crate::paths::make_fifo;
 
     /// A list with these lines beside `a.png` and `b/c.d.jpg`.
     fn list(text: &str) -> (tempfile::TempDir, SampleSet) {
@@ -310,7 +310,7 @@ mod tests {
             "{\"path\": \"a.png\", \"label\": 2, \"text\": [\"one\", 2]}\n",
             "{\"path\": \"a.png\", \"caption\": [\"one\", \"two\"], \"text\": null}\n",
         ));
-        mkfifoat(CWD, &root.path().join("fifo.png"), Mode::RUSR).unwrap();
+        make_fifo(&root.path().join("fifo.png"));
         let mut samples = all(&set);
         for (sample, part) in samples.drain(..3).zip(["cannot find it", "is a folder", "is a FIFO"]) {
             let reason = sample.image.unwrap_err();
