@@ -105,6 +105,24 @@ fn a_start_from_other_weights_names_the_settings_that_they_were_trained_with() {
 }
 
 #[test]
+fn copies_of_training_images_that_validate_are_pointed_out() {
+    let scratch = Scratch::new();
+    let photograph = scratch.path("train/07.jpg");
+    fs::copy(&photograph, scratch.path("val/again.jpg")).unwrap();
+    let words = ["1 of 4 validation images is a byte copy of a training image", "again.jpg of 07.jpg"];
+    ended(&scratch.try_train("run", &["--set=train.steps=1"]), 0, &words);
+    // A share of a folder in which an image lies under many names.
+    fs::create_dir(scratch.path("same")).unwrap();
+    for name in 0..20 {
+        fs::copy(&photograph, scratch.path("same").join(format!("{name}.jpg"))).unwrap();
+    }
+    let same = scratch.path("same");
+    let args = ["--data", same.to_str().unwrap(), "--set=data.val_share=0.5", "--set=train.steps=1"];
+    let words = "validation images are byte copies of training images, for instance ";
+    ended(&scratch.try_train("shared", &args), 0, &[words]);
+}
+
+#[test]
 fn what_is_not_advised_is_said_by_the_training_too() {
     let scratch = Scratch::new();
     let few = ["--set=quantizer.levels=[8,5,5,3]", "--set=train.steps=3"];

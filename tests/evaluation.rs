@@ -87,7 +87,46 @@ fn figures_stand_on_the_values_of_the_images() {
         "{}",
         of("train")
     );
-    assert!(!of("val").contains("trained on"));
+    let val = of("val");
+    assert!(!val.contains("trained on") && !val.contains("copies"), "{val}");
+    fs::create_dir(scratch.path("copied")).unwrap();
+    fs::copy(scratch.path("val/00.jpg"), scratch.path("copied/a.jpg")).unwrap();
+    fs::copy(scratch.path("train/03.jpg"), scratch.path("copied/b.jpg")).unwrap();
+    let copied = of("copied");
+    let words = "1 of 2 images is a byte copy of a training image, for instance b.jpg of 03.jpg, which";
+    assert!(copied.contains(words), "{copied}");
+}
+
+#[test]
+fn a_validation_set_that_changed_since_the_run_is_pointed_out() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=2"]);
+    let (run, model) = (text(&scratch.path("run")), text(&scratch.path("model")));
+    let words = ["export", &run, "--checkpoint", "best", "--out", &model, "--threads", "1"];
+    let exported = pixtok(&words);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let notes = |of: &str, args: &[&str]| {
+        let figures = figures(&[&[of, "--metrics", "psnr_db"], args].concat());
+        figures.get("notes").map(Value::to_string).unwrap_or_default()
+    };
+    let others = "are not those that this run validated on";
+    for of in [&run, &model] {
+        assert!(!notes(of, &[]).contains(others), "{}", notes(of, &[]));
+    }
+    let image = scratch.path("val/00.jpg");
+    let bytes = fs::read(&image).unwrap();
+    fs::copy(scratch.path("train/05.jpg"), &image).unwrap();
+    let resized = notes(&run, &[]);
+    assert!(resized.contains(&format!("{others} (some sizes differ)")), "{resized}");
+    assert!(notes(&model, &[]).contains(others), "{}", notes(&model, &[]));
+    // Of others nothing is said, and written again they are the same.
+    let val = text(&scratch.path("val"));
+    assert!(!notes(&run, &["--data", &val]).contains(others));
+    fs::write(&image, &bytes).unwrap();
+    assert!(!notes(&run, &[]).contains(others));
+    fs::write(scratch.path("val/more.jpg"), &bytes).unwrap();
+    let printed = said(&eval(&[&run, "--metrics", "psnr_db"]));
+    assert!(printed.contains(&format!("{others} (their list changed)")), "{printed}");
 }
 
 #[test]

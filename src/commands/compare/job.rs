@@ -15,10 +15,10 @@ use crate::cli::MeasureArgs;
 use crate::commands::libtorch::libtorch_version;
 use crate::commands::{Misuse, open};
 use crate::config::{Config, RunChange};
-use crate::data::{Difference, Fingerprint};
+use crate::data::{Dataset, Difference, Fingerprint};
 use crate::paths::make_folder;
 use crate::torch::{Cpu, DeviceChoice, device_name};
-use crate::train::State;
+use crate::train::{State, changed_files};
 
 /// Exit code of a run folder that another process still holds.
 const IN_USE: i32 = 3;
@@ -73,9 +73,10 @@ pub(super) struct Done {
 }
 
 impl Job {
-    /// Refuses a run folder that was trained with another config or other images, or whose settings
-    /// changed on the way: if it went on, its figures would belong to neither.
-    pub fn check_unchanged(&self) -> Result<()> {
+    /// Refuses a run folder that was trained with another config or other images than those of
+    /// `train_set`, or whose settings changed on the way: if it went on, its figures would belong to
+    /// neither.
+    pub fn check_unchanged(&self, train_set: Option<&Dataset>) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
         if !open::is_ours(&self.folder) {
             return Ok(());
@@ -83,7 +84,7 @@ impl Job {
         let earlier = open::config_of(&self.folder)?;
         let mut differences = config.differences(&earlier)?;
         differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
-        differences.extend(self.other_images(config)?);
+        differences.extend(self.other_images(config, train_set)?);
         if differences.is_empty() {
             return Ok(());
         }
@@ -107,14 +108,12 @@ impl Job {
         Ok(then.and_then(|then| now.difference(&then)))
     }
 
-    /// The same in words, if they are other images.
-    fn other_images(&self, config: &Config) -> Result<Option<String>> {
-        let folder = &config.data.train;
-        Ok(match self.difference()? {
-            Some(Difference::Names) => Some(format!("other files in {folder}: their list differs")),
-            Some(Difference::Sizes) => Some(format!("other files in {folder}: some sizes differ")),
-            Some(Difference::Times | Difference::Unknown) | None => None,
-        })
+    /// The same in words, with a changed file, if they are other images.
+    fn other_images(&self, config: &Config, train_set: Option<&Dataset>) -> Result<Option<String>> {
+        let Some(what) = self.difference()?.and_then(Difference::change) else { return Ok(None) };
+        let files = train_set.map(|images| format!(": {}", changed_files(&self.folder, images)));
+        let (folder, files) = (&config.data.train, files.unwrap_or_default());
+        Ok(Some(format!("other files in {folder}, since {what}{files}")))
     }
 
     /// Whether a training and its evaluation are there, whole and as now asked for. What is not trained here is always

@@ -15,6 +15,7 @@ mod layout;
 mod queue;
 mod shared;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -29,7 +30,7 @@ use super::{Misuse, measures, note, note_omitted, open, print, subject, train, w
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
-use crate::data::{Dataset, Difference};
+use crate::data::Dataset;
 use crate::metrics::DEFINITIONS;
 use crate::paths::{make_folder, mark_output};
 use crate::sweep::{Plan, Source, SweepError};
@@ -194,38 +195,23 @@ fn jobs(
     let identity = identity(&plan.base.to_toml()?, val_set, args)?;
     let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
     let jobs = jobs::list(plan, layout, &identity, train_set.as_ref(), loss_weights)?;
-    jobs.iter().try_for_each(Job::check_unchanged)?;
+    jobs.iter().try_for_each(|job| job.check_unchanged(train_set.as_ref()))?;
     Ok(jobs)
 }
 
 /// Notes on doubts whether earlier trainings here used the same images.
 fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
-    let (mut later, mut unknown) = (vec![], vec![]);
+    let mut doubts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for job in jobs {
-        match job.difference()? {
-            Some(Difference::Times) => later.push(job.label.as_str()),
-            Some(Difference::Unknown) => unknown.push(job.label.as_str()),
-            // These are refused.
-            Some(Difference::Names | Difference::Sizes) | None => {}
+        // Other images have been refused.
+        if let Some(doubt) = job.difference()?.and_then(|found| found.doubt(&plan.base.data.train)) {
+            doubts.entry(doubt).or_default().push(&job.label);
         }
     }
-    let folder = &plan.base.data.train;
-    let words = [
-        (
-            later,
-            format!(
-                "files in {folder} have new modification times; names and sizes match, so they are assumed to be the same images"
-            ),
-        ),
-        (
-            unknown,
-            format!(
-                "of the files in {folder} only the names were recorded; they match, and sizes were not compared"
-            ),
-        ),
-    ];
-    let named = words.into_iter().filter(|(labels, _)| !labels.is_empty());
-    Ok(named.map(|(labels, words)| format!("since the training of {}: {words}", labels.join(", "))).collect())
+    let words = |(doubt, labels): (String, Vec<&str>)| {
+        format!("since the training of {}: {doubt}", labels.join(", "))
+    };
+    Ok(doubts.into_iter().map(words).collect())
 }
 
 /// Refuses a folder that is another's.

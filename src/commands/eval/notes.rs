@@ -17,14 +17,13 @@ pub(super) fn notes(
     images: &Images,
     evaluation: &Evaluation,
 ) -> Vec<String> {
-    let trained_on = match measured {
-        // Of a run's own validation images its training said so.
-        Measured::Own(opened) if args.data.is_some() || args.protocol.is_some() => {
-            images.trained_on(&opened.config)
-        }
-        _ => None,
+    let are_its_own = args.data.is_none() && args.protocol.is_none();
+    let mut notes: Vec<String> = match measured {
+        // Its training reported those that are training images too.
+        Measured::Own(opened) if are_its_own => images.changed_since(opened).into_iter().collect(),
+        Measured::Own(opened) => images.trained_on(&opened.config),
+        _ => vec![],
     };
-    let mut notes: Vec<String> = trained_on.into_iter().collect();
     notes.extend(of_files(images, evaluation));
     match measured {
         Measured::Own(opened) => {
