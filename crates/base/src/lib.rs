@@ -8,3 +8,8 @@ pub mod seed;
 pub mod sniff;
 
 pub use carried::Carried;
+
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
