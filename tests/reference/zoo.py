@@ -156,6 +156,14 @@ def make_png():
     full = np.concatenate([alpha, [255, 255]]).astype(np.uint8)
     expect("palette-alpha", over(palette[index], full[index]))
 
+    # More pixels than any palette has colours.
+    index = np.add.outer(2 * np.arange(14), np.arange(20)) % 16
+    steps = np.arange(16)
+    palette = np.stack([16 * steps, 255 - 16 * steps, 53 * steps % 256], axis=1).astype(np.uint8)
+    table = chunk(b"PLTE", palette.tobytes())
+    write("palette.png", png(20, 14, 8, 3, plain_rows(index.astype(np.uint8)), before=table))
+    expect("palette", palette[index])
+
     bits = RNG.integers(0, 2, (7, 13)).astype(np.uint8)
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
     write("one-bit.png", png(13, 7, 1, 0, rows))
