@@ -161,7 +161,7 @@ impl Job {
                 if let Some(failure) = self.train(config, place, children, &log, tell)? {
                     return Ok(Some(failure));
                 }
-                if let Some(difference) = self.other_images(config)? {
+                if let Some(difference) = self.other_images(config, None)? {
                     return Ok(Some(format!("its images changed while the comparison ran ({difference})")));
                 }
             }
