@@ -122,7 +122,8 @@ fn the_architecture_page_names_what_is_there() {
 
 #[test]
 fn lines_are_short_and_the_front_page_too() {
-    for (page, text) in pages() {
+    // Branches add to the changelog at the same time, so it is never wrapped anew.
+    for (page, text) in pages().into_iter().filter(|(page, _)| page != Path::new("CHANGELOG.md")) {
         for (number, line) in (1..).zip(prose(&text).lines()) {
             let free = line.starts_with('|') || (line.starts_with('[') && line.contains("]: "));
             let columns = line.chars().count();
