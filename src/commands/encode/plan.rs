@@ -10,8 +10,9 @@ use crate::commands::Misuse;
 use crate::commands::usable::Usable;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
 use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
+use crate::export::Coder;
 use pixtok_tokens::{
-    Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
+    Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
     StatedVocabulary,
 };
 
