@@ -111,7 +111,7 @@ bench-eval *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/bench_eval.py "$@"
 
-# Quantizers by kind and codebook size, and the search beside torch.cdist (the README's table)
+# Quantizers by kind and codebook size, and the search beside torch.cdist (the tables of docs/quantizers.md and docs/performance.md)
 bench-quantizers: setup
     @cargo bench --quiet --locked --profile release --bench quantizers
 

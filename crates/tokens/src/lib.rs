@@ -50,6 +50,11 @@ pub use size_tokens::SizeTokens;
 pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedTokenizer};
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
 
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Which shard of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

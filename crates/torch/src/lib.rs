@@ -43,6 +43,11 @@ use memory::{forget_refusals, memory_ran_out};
 /// The version of libtorch that pixtok is built for.
 pub const LIBTORCH: &str = env!("PIXTOK_LIBTORCH");
 
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// An error that libtorch reported.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TorchError {
