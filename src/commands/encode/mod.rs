@@ -5,12 +5,12 @@ mod plan;
 mod progress;
 
 use anyhow::{Context, Result};
+use indicatif::DecimalBytes;
 
 use plan::Plan;
 use progress::Bar;
 
 use super::usable::Usable;
-use super::write::size_in_words;
 use super::{Misuse, note, open, print};
 use crate::cli::{EncodeArgs, TakeArgs};
 use pixtok_images::data::{Classes, SampleSet, Selection};
@@ -137,10 +137,10 @@ fn summary(output: &Output, finished: &Finished) -> String {
          bits a token\n{listed}sidecar    {}\n",
         counts.images,
         counts.tokens,
-        size_in_words(finished.bytes),
+        DecimalBytes(finished.bytes),
         finished.sidecar.shard_rows.len(),
         per_image(finished.bytes),
-        size_in_words(finished.zstd_bytes),
+        DecimalBytes(finished.zstd_bytes),
         per_image(finished.zstd_bytes),
         8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
         output.sidecar_path().display(),
