@@ -58,6 +58,18 @@ test-asan:
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
     cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')"
 
+# Licenses, origins and known weaknesses of the dependencies (needs cargo-deny: cargo install cargo-deny, five minutes)
+[script("bash")]
+audit:
+    set -euo pipefail
+    checks=(licenses bans sources)
+    if [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" ]; then
+        checks+=(advisories)
+    else
+        echo "audit: no advisories, for there is no copy of their database; cargo deny fetch db makes one" >&2
+    fi
+    cargo deny --offline check "${checks[@]}"
+
 # Everything the CI checks: format, lints, tests, edges under AddressSanitizer, a tiny demo
 check: setup
     cargo fmt --all --check
