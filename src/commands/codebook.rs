@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
+use indicatif::DecimalBytes;
 use tch::{Device, Kind, Tensor};
 
-use super::write::size_in_words;
 use super::{Misuse, open, print};
 use crate::checkpoint::{SaveCause, write_atomic_with};
 use crate::cli::CodebookArgs;
@@ -42,7 +42,7 @@ pub(super) fn run(args: &CodebookArgs) -> Result<()> {
     })?;
     let CodebookShape { codebooks, size, dim } = shape;
     let tables = if codebooks == 1 { String::new() } else { format!("{codebooks} tables of ") };
-    let (path, bytes) = (args.out.display(), size_in_words(bytes as u64));
+    let (path, bytes) = (args.out.display(), DecimalBytes(bytes as u64));
     print(&format!(
         "{path}: {tables}{size} codes of {dim} numbers, float32, {bytes} ({})\n",
         opened.weights(args.model.weights)
@@ -66,8 +66,8 @@ fn bytes_of(shape: &CodebookShape) -> Result<i64> {
     Err(Misuse(format!(
         "{codebooks} × {size} codes of {dim} numbers take {} as float32, and a table of more than {} is not made; such \
          codes are worked out where they are needed (`pixtok export`)",
-        size_in_words(bytes as u64),
-        size_in_words(MOST_BYTES as u64)
+        DecimalBytes(bytes as u64),
+        DecimalBytes(MOST_BYTES as u64)
     ))
     .into())
 }
@@ -131,6 +131,6 @@ mod tests {
         let shape = |size, dim| CodebookShape { codebooks: 2, size, dim };
         assert_eq!(bytes_of(&shape(1 << 20, 16)).unwrap(), 2 << 26);
         let refused = bytes_of(&shape(1 << 31, 65536)).unwrap_err().to_string();
-        assert!(refused.contains("2147483648 codes of 65536") && refused.contains("8.6 GB"), "{refused}");
+        assert!(refused.contains("2147483648 codes of 65536") && refused.contains("8.59 GB"), "{refused}");
     }
 }

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use super::names::{Clash, Names, is_inside};
 use super::usable::Usable;
 use super::write::{make_empty, write_png};
-use super::{Misuse, note, open, print};
+use super::{Misuse, open, print, say};
 use crate::batches::picture_of;
 use crate::cli::DecodeArgs;
 use crate::export::{self, padded};
@@ -28,7 +28,7 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
     for set in &sets {
         check(set, &usable, args)?;
         if let Some(missing) = set.sidecar.source.missing() {
-            note(&format!("{}: {missing}", set.folder.display()));
+            say(&format!("{}: {missing}", set.folder.display()));
         }
     }
     if !args.sheets {
@@ -42,7 +42,7 @@ pub(super) fn run(args: &DecodeArgs) -> Result<()> {
         let batch_size = args.batch_size.map_or(usable.batch_size(), |size| size as usize);
         let decoder = Decoder { usable: &usable, coder: coder(set, &usable)?, batch_size, device };
         if let Some(words) = export::changes(set, read_whole(set, left)) {
-            note(&words);
+            say(&words);
         }
         left -= decoder.decode(set, left, &mut pictures)?;
     }
@@ -119,7 +119,7 @@ fn check(set: &TokenSet, usable: &Usable, args: &DecodeArgs) -> Result<()> {
     let (tokens, tokenizer, differences) =
         (set.folder.display(), args.tokenizer.display(), differences.join("; "));
     if args.force {
-        note(&format!(
+        say(&format!(
             "decoding although {tokens} were made by another tokenizer, so the images may be wrong: {differences}"
         ));
         return Ok(());

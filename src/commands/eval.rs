@@ -11,7 +11,7 @@ use tch::Device;
 
 use super::subject::{Images, Measured};
 use super::write::{write, write_png};
-use super::{Misuse, measures, note, note_omitted, open, print, subject};
+use super::{Misuse, measures, note_omitted, open, print, say, subject};
 use crate::cli::EvalArgs;
 use crate::codec::{Codec, Own};
 use pixtok_images::data::BadSamples;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     let evaluation = measure(&measured, &images, &measures, args, device)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
-        note(&format!("left out {}: {}", sample.name, sample.reason));
+        say(&format!("left out {}: {}", sample.name, sample.reason));
         bad.record(sample);
     }
     bad.check().map_err(TrainError::from)?;
@@ -128,11 +128,11 @@ fn measure(
                 .into());
             }
             if args.measures.stability {
-                note("stability is of tokens, which reconstructions alone do not have; it is left out");
+                say("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
             let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
             if let [first, ..] = found.unused() {
-                note(&format!(
+                say(&format!(
                     "{} image(s) in {} are no original's and are not measured, for instance {first}",
                     found.unused().len(),
                     folder.display()

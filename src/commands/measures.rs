@@ -6,7 +6,7 @@ use anyhow::Result;
 use tch::Device;
 
 use super::weights::{self, FOLDER};
-use super::{Misuse, note};
+use super::{Misuse, say};
 use crate::cli::MeasureArgs;
 use crate::evaluate::{ENOUGH_FID_IMAGES, Measures, Metric, Networks};
 use crate::nets::{Backbone, Inception, Lpips};
@@ -50,7 +50,7 @@ pub(super) fn measures(args: &MeasureArgs, images: usize, device: Device) -> Res
         }
     }
     if measures.inception.is_some() && images < ENOUGH_FID_IMAGES {
-        note(&format!(
+        say(&format!(
             "rfid of {images} images is biased upwards: compare it with that of as many images alone, or give \
              {ENOUGH_FID_IMAGES} and more"
         ));

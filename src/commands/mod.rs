@@ -2,6 +2,7 @@
 
 mod codebook;
 mod compare;
+mod completions;
 mod decode;
 mod doctor;
 mod encode;
@@ -29,6 +30,7 @@ use anyhow::{Context, Result};
 pub use exit_code::{Misuse, exit_code};
 
 use crate::cli::Command;
+use crate::logger::Verbosity;
 use pixtok_images::data::Dataset;
 use pixtok_torch::catching;
 
@@ -52,6 +54,7 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Export(args) => export::run(&args).map(|()| 0),
         Command::Codebook(args) => codebook::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(args.device).map(|()| 0),
+        Command::Completions(args) => completions::run(&args).map(|()| 0),
     })?
 }
 
@@ -72,14 +75,28 @@ fn note_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>) {
     let mut said: Vec<&String> = vec![];
     for text in sets.into_iter().flat_map(Dataset::notes) {
         if !said.contains(&text) {
-            note(text);
+            say(text);
             said.push(text);
         }
     }
 }
 
-/// Prints what the user should know on standard error.
-fn note(text: &str) {
+/// Prints on standard error what is said at any verbosity: warnings, and what is passed over.
+fn say(text: &str) {
     // As in `report`.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints what else the user should know, unless `--quiet` is given.
+fn note(text: &str) {
+    if Verbosity::chosen() > Verbosity::Quiet {
+        say(text);
+    }
+}
+
+/// Prints what only `--verbose` asks for.
+fn detail(text: impl FnOnce() -> String) {
+    if Verbosity::chosen() == Verbosity::Verbose {
+        say(&text());
+    }
 }

@@ -9,14 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, nn};
 
-use super::{Misuse, note};
+use super::libtorch::libtorch_version;
+use super::{Misuse, detail, say};
 use crate::checkpoint::{RunFolder, ValidationImages, Which, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::{Config, RunChange};
 use pixtok_images::data::Fingerprint;
 use crate::model::Tokenizer;
 use pixtok_torch::tensors::{self, Tensors};
-use pixtok_torch::{Precision, forbid_tf32, limit_spinning_when_busy};
+use pixtok_torch::{
+    Precision, cpu_capability, device_name, forbid_tf32, instructions, limit_spinning_when_busy,
+};
 use crate::train::{State, Weights, load_model};
 
 /// The config of a run or a model folder.
@@ -64,6 +67,16 @@ pub(super) fn compute(args: &ComputeArgs) -> Result<Device> {
     if !device.is_cuda() {
         limit_spinning_when_busy();
     }
+    detail(|| {
+        format!(
+            "libtorch {} on {}, {} thread(s); kernels: {} in libtorch, {} in pixtok",
+            libtorch_version(),
+            device_name(device),
+            tch::get_num_threads(),
+            cpu_capability(),
+            instructions().name()
+        )
+    });
     Ok(device)
 }
 
@@ -183,7 +196,7 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
 /// Warns of settings that no new training should begin with.
 fn note_outdated(path: &Path, config: &Config) {
     if let Err(problem) = config.quantizer.settings().check_new_training() {
-        note(&format!("{}: {problem}", path.display()));
+        say(&format!("{}: {problem}", path.display()));
     }
 }
 

@@ -7,7 +7,7 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::names::{is_inside, png_of, refuse_clashes};
 use super::write::{make_empty, write_png};
-use super::{Misuse, note, note_omitted, open, print, subject};
+use super::{Misuse, note, note_omitted, open, print, say, subject};
 use crate::cli::{OriginalFit, PrepareArgs};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml};
@@ -53,7 +53,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
             Outcome::Bad(sample) => {
-                note(&format!("left out {}: {}", sample.name, sample.reason));
+                say(&format!("left out {}: {}", sample.name, sample.reason));
                 bad.record(sample);
             }
         }

@@ -8,7 +8,7 @@ use tch::Device;
 
 use super::names::{png_of, refuse_clashes};
 use super::write::write_png;
-use super::{Misuse, note, open, print};
+use super::{Misuse, note, open, print, say};
 use crate::batches::{picture_of, tensor_of};
 use crate::cli::ReconstructArgs;
 use crate::codec::{Codec, Own};
@@ -50,7 +50,7 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
         let prepared = match decoded.and_then(|picture| prepare.picture(&picture)) {
             Ok(prepared) => prepared,
             Err(reason) if tasks.len() > 1 => {
-                note(&format!("left out {}: {reason}", task.source.display()));
+                say(&format!("left out {}: {reason}", task.source.display()));
                 continue;
             }
             Err(reason) => {
@@ -106,7 +106,7 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
         let dataset = ImageFolder::open(input, Split::All)?;
-        dataset.notes().iter().for_each(|text| note(text));
+        dataset.notes().iter().for_each(|text| say(text));
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
             task(path, &name)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::subject::{self, Measured};
-use super::{Misuse, note, open::Opened};
+use super::{Misuse, open::Opened, say};
 use crate::cli::ModelArgs;
 use crate::codec::{Codec, Own, TorchScript};
 use pixtok_images::data;
@@ -34,7 +34,7 @@ impl Usable {
                 let side = i64::from(pair.adapter().image_size);
                 let full = batch_size.map_or(evaluate::Config::default().batch_size, |size| size as usize);
                 pair.try_on_ramp(1, (side, side), full, device)?;
-                pair.notes().iter().for_each(|words| note(words));
+                pair.notes().iter().for_each(|words| say(words));
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let mut hasher = blake3::Hasher::new();
                 for file in [&pair.adapter().encoder, &pair.adapter().decoder].map(|name| folder.join(name)) {

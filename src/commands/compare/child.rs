@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::layout;
+use crate::commands::detail;
+use crate::logger::Verbosity;
 
 /// Holds the comparison's process, for children.
 const PARENT: &str = "PIXTOK_COMPARE_PARENT";
@@ -70,6 +72,7 @@ impl Children {
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
+        detail(|| format!("pixtok {}", args.join(" ")));
         let Some(mut child) = self.spawn(args)? else { return Ok(Ended { code: None, error: None }) };
         let mut error: Option<String> = None;
         if let Some(stderr) = child.stderr.take() {
@@ -100,6 +103,7 @@ impl Children {
             return Ok(None);
         }
         let child = Command::new(program)
+            .args(Verbosity::chosen().flag())
             .args(args)
             .env(PARENT, process::id().to_string())
             // Ctrl-C reaches the comparison alone, which passes it on once: a second one would end a training unsaved.

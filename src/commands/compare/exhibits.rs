@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::job::Job;
-use super::{layout, note};
+use super::{layout, say};
 use pixtok_images::data::{ImageFolder, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_report::{Curve, Exhibit};
@@ -25,7 +25,7 @@ pub(super) fn exhibits(arms: &[Own]) -> (Vec<Exhibit>, Vec<Picture>) {
     let shown: Vec<Option<Shown>> = arms.iter().map(of_arm).collect();
     let originals = shared_originals(&shown);
     if originals.is_empty() && shown.iter().any(Option::is_some) {
-        note("left out of the page: pictures, none of which is in the evaluation of every arm");
+        say("left out of the page: pictures, none of which is in the evaluation of every arm");
     }
     let exhibits = arms.iter().zip(shown).map(|(own, shown)| exhibit(own, shown, &originals)).collect();
     (exhibits, originals.into_iter().map(|(_, picture)| picture).collect())
@@ -78,7 +78,7 @@ fn of_arm(own: &Own) -> Option<Shown> {
 }
 
 fn readable<T>(read: Result<T>) -> Option<T> {
-    read.map_err(|error| note(&format!("left out of the page: {error:#}"))).ok()
+    read.map_err(|error| say(&format!("left out of the page: {error:#}"))).ok()
 }
 
 fn curves(run: &Path) -> Result<Vec<Curve>> {

@@ -13,7 +13,7 @@ use super::{diverged, layout};
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::libtorch::libtorch_version;
-use crate::commands::{Misuse, open};
+use crate::commands::{Misuse, note, open};
 use crate::config::{Config, RunChange};
 use pixtok_images::data::{Dataset, Difference, Fingerprint};
 use pixtok_base::paths::make_folder;
@@ -156,7 +156,9 @@ impl Job {
         make_folder(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let log = self.folder.with_extension("log");
         match &self.config {
-            Some(config) if self.is_trained(config) => tell("trained earlier; evaluating"),
+            Some(config) if self.is_trained(config) => {
+                note(&format!("{}: trained earlier; evaluating", self.label))
+            }
             Some(config) => {
                 if let Some(failure) = self.train(config, place, children, &log, tell)? {
                     return Ok(Some(failure));

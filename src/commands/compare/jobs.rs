@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::job::Job;
 use super::layout::Layout;
-use super::note;
+use super::say;
 use crate::commands::train::loss_weights_among;
 use crate::commands::weights;
 use crate::config::Config;
@@ -74,7 +74,7 @@ pub(super) fn list(
 pub(super) fn note_diverged(jobs: &[Job]) {
     for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
         let label = &job.label;
-        note(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
+        say(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
     }
 }
 

@@ -26,7 +26,7 @@ use tch::Device;
 pub(super) use child::follow_parent;
 
 use super::libtorch::libtorch_version;
-use super::{Misuse, measures, note, note_omitted, open, print, subject, train, weights};
+use super::{Misuse, measures, note, note_omitted, open, print, say, subject, train, weights};
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     check(&plan, images.as_ref().ok(), args, devices[0])?;
     let jobs = jobs.unwrap_or_default();
     let notes = images_notes(&plan, &jobs)?;
-    notes.iter().for_each(|text| note(text));
+    notes.iter().for_each(|text| say(text));
     jobs::note_diverged(&jobs);
     if args.dry_run {
         return print(&describe(&plan, &images)?).map(|()| 0);
@@ -86,11 +86,11 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         ),
         Err(error) => Some(format!("the validation images can no longer be read: {error:#}")),
     };
-    during.iter().for_each(|text| note(text));
+    during.iter().for_each(|text| say(text));
     let notes: Vec<String> = notes.into_iter().chain(during).collect();
     print(&collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes)?)?;
     if failed > 0 {
-        note(&jobs::outlook(&jobs, failed));
+        say(&jobs::outlook(&jobs, failed));
     }
     Ok(u8::from(failed > 0))
 }

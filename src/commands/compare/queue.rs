@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::child::Children;
 use super::job::{Job, Place};
-use super::note;
+use super::{note, say};
 use crate::cli::CompareArgs;
 use crate::train::Signals;
 
@@ -84,10 +84,11 @@ impl Queue<'_> {
             let finished = self.finished.load(Ordering::Relaxed);
             let left = remaining(self.began.elapsed().as_secs_f64(), finished, self.total);
             note(&format!("[{number}/{}] {}{left}", self.total, job.label));
-            let told = |line: &str| note(&format!("{}: {line}", job.label));
+            // The children are as quiet as this process.
+            let told = |line: &str| say(&format!("{}: {line}", job.label));
             match job.run(&place, &self.args.measures, &self.children, &told) {
                 Ok(Some(reason)) if self.signals.came().is_none() => {
-                    note(&format!("{}: {reason}; going on with the others", job.label));
+                    say(&format!("{}: {reason}; going on with the others", job.label));
                     locked(&self.outcomes)[i] = Some(reason);
                 }
                 Ok(_) => {}

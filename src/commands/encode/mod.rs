@@ -5,13 +5,13 @@ mod plan;
 mod progress;
 
 use anyhow::{Context, Result};
+use indicatif::DecimalBytes;
 
 use plan::Plan;
 use progress::Bar;
 
 use super::usable::Usable;
-use super::write::size_in_words;
-use super::{Misuse, note, open, print};
+use super::{Misuse, note, open, print, say};
 use crate::cli::{EncodeArgs, TakeArgs};
 use pixtok_images::data::{Classes, SampleSet, Selection};
 use crate::export::{Feed, Finished, Job, Output, Part, Stopped, check_keys, verify};
@@ -28,13 +28,13 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     }
     let usable = Usable::open(&args.tokenizer, &args.model, args.batch_size, device)?;
     let set = input(args)?;
-    set.notes().iter().for_each(|text| note(text));
+    set.notes().iter().for_each(|text| say(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
     let advice = args.format.format().advice(&args.out, &plan.sidecar.layout(), plan.ids_of_reader);
-    advice.iter().for_each(|text| note(text));
+    advice.iter().for_each(|text| say(text));
     let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
     let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
-    output.note().iter().for_each(|text| note(text));
+    output.note().iter().for_each(|text| say(text));
     let codec = usable.codec();
     let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
     let job = Job { codec: &*codec, coder: plan.coder, device, dtype, views };
@@ -67,7 +67,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
             }
         }
     };
-    finished.remarks.iter().for_each(|text| note(text));
+    finished.remarks.iter().for_each(|text| say(text));
     if args.verify {
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
         note(&format!("verified: {rows} rows read back from the files are what their images give"));
@@ -137,10 +137,10 @@ fn summary(output: &Output, finished: &Finished) -> String {
          bits a token\n{listed}sidecar    {}\n",
         counts.images,
         counts.tokens,
-        size_in_words(finished.bytes),
+        DecimalBytes(finished.bytes),
         finished.sidecar.shard_rows.len(),
         per_image(finished.bytes),
-        size_in_words(finished.zstd_bytes),
+        DecimalBytes(finished.zstd_bytes),
         per_image(finished.zstd_bytes),
         8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
         output.sidecar_path().display(),

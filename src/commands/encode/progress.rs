@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::commands::note;
 use crate::export::Progress;
+use crate::logger::Verbosity;
 
 /// Lines come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -22,7 +23,8 @@ pub(super) struct Bar {
 impl Bar {
     /// Starts at `done` of `total` samples.
     pub fn new(total: u64, done: u64) -> Self {
-        let bar = stderr().is_terminal().then(|| {
+        let wanted = stderr().is_terminal() && Verbosity::chosen() > Verbosity::Quiet;
+        let bar = wanted.then(|| {
             let bar = ProgressBar::new(total);
             if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
                 bar.set_style(style);

@@ -10,10 +10,10 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use indicatif::DecimalBytes;
 use tch::{CModule, Device, Kind, Tensor};
 
 use super::open::{self, CONFIG, DESCRIPTION, MODEL, Opened};
-use super::write::size_in_words;
 use super::{Misuse, print};
 use crate::checkpoint::{Error, SaveCause, create_folder};
 use crate::cli::ExportArgs;
@@ -57,7 +57,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<()> {
         out.display()
     );
     for (name, bytes) in files(out)? {
-        let _ = writeln!(text, "  {name:<18} {:>10}", size_in_words(bytes));
+        let _ = writeln!(text, "  {name:<18} {:>10}", DecimalBytes(bytes).to_string());
     }
     let ties = if found.ties > 0 { format!(" but for {} ties", found.ties) } else { String::new() };
     let _ = writeln!(

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cli::TrainArgs;
-use crate::commands::note;
+use crate::commands::{note, say};
 use crate::config::{Config, overrides_set};
 use pixtok_images::data::{self, DataError, Dataset, Overlap, Shared, Split};
 
@@ -104,13 +104,13 @@ pub(in crate::commands) fn note_shared(config: &Config, train_set: &Dataset, val
     // A share of archives has the same files, but other images.
     let is_share = config.data.val.is_none() && config.data.val_split.is_none();
     if let Some(Shared { images, example }) = shared.filter(|_| !is_share) {
-        note(&format!(
+        say(&format!(
             "{images} of the {total} validation images are training images too, for instance {example}, so \
              validation figures are of images that are trained on; give others with --val-data (data.val)"
         ));
     }
     if let Some(copies) = copies {
-        note(&format!(
+        say(&format!(
             "{}, so validation figures are of images that are trained on; delete the copies, or give other \
              images with --val-data (data.val)",
             copies.words(total, "validation images")

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use tch::Device;
 
 use super::libtorch::libtorch_version;
-use super::{Misuse, note, note_omitted, open, print};
+use super::{Misuse, detail, note, note_omitted, open, print, say};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::cli::TrainArgs;
 use crate::config::{CHANGES_FILE, Config, RunChange};
@@ -134,6 +134,8 @@ fn train(
     }
     if settled.reason.is_some() {
         notes.push(format!("training in {}", settled.words()));
+    } else {
+        detail(|| format!("training in {}", settled.words()));
     }
     notes.extend(config.advice()?);
     notes.extend(config.micro_batch_terms().map(|terms| format!("micro-batches: {terms}")));
@@ -277,7 +279,7 @@ fn resolve(args: &TrainArgs, earlier: Option<&Earlier>) -> Result<Config> {
 fn check_best_metric(config: &Config, earlier: &Earlier) -> Result<()> {
     match config.check_best_metric() {
         Err(error) if config.train.best_metric == earlier.config.train.best_metric => {
-            note(&format!(
+            say(&format!(
                 "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
             ));
             Ok(())
