@@ -15,12 +15,14 @@
 //!
 //! A row is a sequence and a document. Sets merge: join the `.bin`, move the bytes, shift the documents.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::companion::{self, Keys, KeysWriter};
+use super::companion::{self, Keys, KeysAt, KeysWriter};
 use super::files::{Input, Output, name};
-use super::reading::{self, Source};
-use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::open_files::{FileAt, OpenFiles};
+use super::reading::{self, Source, SourceAt};
+use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
 /// Megatron's indexed data set: `tokens.bin` and `tokens.idx`.
 pub struct Megatron;
@@ -33,6 +35,29 @@ fn type_code(dtype: Dtype) -> u8 {
         Dtype::I32 => 4,
         Dtype::U16 => 8,
     }
+}
+
+/// Opens an index at its lengths, its header read and checked.
+fn open_index(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Input, TokensError> {
+    let mut index = Input::open(path)?;
+    let wanted = rows.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
+    if wanted != Some(index.left()) {
+        return Err(index.damaged(format!("it has {} bytes, not those of {rows} rows", index.left())));
+    }
+    if index.array()? != *MAGIC || index.u64()? != 1 {
+        return Err(index.damaged("it does not begin as version 1 of Megatron's index"));
+    }
+    let [code] = index.array()?;
+    if code != type_code(dtype) {
+        return Err(index.damaged(format!("its ids are of type {code}, not {}", dtype.name())));
+    }
+    let (sequences, documents) = (index.u64()?, index.u64()?);
+    if sequences != rows || documents != rows + 1 {
+        let reason =
+            format!("it says {sequences} sequences and {documents} ends of documents for {rows} rows");
+        return Err(index.damaged(reason));
+    }
+    Ok(index)
 }
 
 impl Format for Megatron {
@@ -60,29 +85,29 @@ impl Format for Megatron {
         let input = Input::open(folder.join(name("tokens", "bin", shard.place)))?;
         let path = folder.join(name("tokens", "idx", shard.place));
         let rows = shard.rows;
-        let mut lengths = Input::open(path.clone())?;
-        let wanted = rows.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
-        if wanted != Some(lengths.left()) {
-            return Err(lengths.damaged(format!("it has {} bytes, not those of {rows} rows", lengths.left())));
-        }
-        if lengths.array()? != *MAGIC || lengths.u64()? != 1 {
-            return Err(lengths.damaged("it does not begin as version 1 of Megatron's index"));
-        }
-        let [code] = lengths.array()?;
-        if code != type_code(layout.dtype) {
-            return Err(lengths.damaged(format!("its ids are of type {code}, not {}", layout.dtype.name())));
-        }
-        let (sequences, documents) = (lengths.u64()?, lengths.u64()?);
-        if sequences != rows || documents != rows + 1 {
-            let reason =
-                format!("it says {sequences} sequences and {documents} ends of documents for {rows} rows");
-            return Err(lengths.damaged(reason));
-        }
+        let lengths = open_index(path.clone(), rows, layout.dtype)?;
         let starts = Input::open_at(&path, HEADER_BYTES + 4 * rows)?;
         let documents = Input::open_at(&path, HEADER_BYTES + 12 * rows)?;
         let keys = Keys::open(folder, shard, layout)?;
         let reader = Reader { input, lengths, starts, documents, keys, dtype: layout.dtype, start: 0, rows };
         Ok(reading::rows(reader, rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let file = files.open(folder.join(name("tokens", "bin", shard.place)))?;
+        let path = folder.join(name("tokens", "idx", shard.place));
+        open_index(path.clone(), shard.rows, layout.dtype)?;
+        let index = files.open(path)?;
+        let keys = KeysAt::open(folder, shard, layout, files)?;
+        let reader = ReaderAt { file, index, keys, dtype: layout.dtype, rows: shard.rows };
+        reader.check_ends()?;
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 
@@ -179,6 +204,71 @@ impl Source for Reader {
 
     fn damaged(&self, reason: String) -> TokensError {
         self.input.damaged(reason)
+    }
+}
+
+struct ReaderAt {
+    file: FileAt,
+    index: FileAt,
+    keys: KeysAt,
+    dtype: Dtype,
+    rows: u64,
+}
+
+impl ReaderAt {
+    /// The byte at which row `number` begins; after the last row, the one at which the file ends.
+    fn start(&self, number: u64) -> Result<u64, TokensError> {
+        if number == self.rows {
+            return Ok(self.file.length());
+        }
+        self.index.array(number, HEADER_BYTES + 4 * self.rows + 8 * number).map(u64::from_le_bytes)
+    }
+
+    /// The first sequence of document `number`.
+    fn document(&self, number: u64) -> Result<u64, TokensError> {
+        self.index.array(number, HEADER_BYTES + 12 * self.rows + 8 * number).map(u64::from_le_bytes)
+    }
+
+    /// Checks that the first row begins where the file does, and the last one ends with it.
+    fn check_ends(&self) -> Result<(), TokensError> {
+        let (first, last) = (self.start(0)?, self.document(self.rows)?);
+        if first != 0 {
+            return Err(self.index.damaged(format!("row 0 begins at byte {first}, not at the start")));
+        }
+        if last != self.rows {
+            return Err(self.index.damaged(format!("its documents end with {last}, not {}", self.rows)));
+        }
+        self.rows.checked_sub(1).map_or(Ok(()), |last| self.place(last).map(drop))
+    }
+
+    /// Where row `number` begins, and its bytes.
+    fn place(&self, number: u64) -> Result<(u64, u64), TokensError> {
+        let length = u32::from_le_bytes(self.index.array(number, HEADER_BYTES + 4 * number)?);
+        let bytes = u64::from(length) * self.dtype.bytes() as u64;
+        let (start, end) = (self.start(number)?, self.start(number + 1)?);
+        if start.checked_add(bytes) != Some(end) {
+            let reason =
+                format!("row {number} has {bytes} bytes from byte {start} on, the next begins at {end}");
+            return Err(self.index.damaged(reason));
+        }
+        let document = self.document(number)?;
+        if document != number {
+            let reason = format!("document {number} begins at sequence {document}, not at its own");
+            return Err(self.index.damaged(reason));
+        }
+        Ok((start, bytes))
+    }
+}
+
+impl SourceAt for ReaderAt {
+    fn row(&self, number: u64) -> Result<Row, TokensError> {
+        let (start, bytes) = self.place(number)?;
+        let ids = self.dtype.ids_from_bytes(&self.file.take(number, start, bytes)?);
+        Ok(Row { ids, ..self.keys.row(number)? })
+    }
+
+    fn damaged(&self, _number: u64, reason: String) -> TokensError {
+        self.file.damaged(reason)
     }
 }
 
