@@ -95,7 +95,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Axes, FormatKind, Layout, TokenNames, fixture};
+    use super::super::{FormatKind, Layout, TokenNames, fixture};
     use super::*;
 
     /// All layouts that a format takes.
@@ -111,7 +111,7 @@ mod tests {
                 layouts.extend(layouts.iter().map(indexed).collect::<Vec<_>>());
             }
             FormatKind::Llamagen => {
-                layouts.push(Layout { views: 2, axes: Axes::Grid, ..layouts[0].clone() });
+                layouts.push(Layout { views: 2, ..layouts[0].clone() });
             }
             _ => {}
         }

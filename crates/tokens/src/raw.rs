@@ -5,14 +5,17 @@
 //! follows the vocabulary's size if that is given, as in OLMo-core. The index has a u64 for each
 //! row: the number of ids up to the row's end (datatrove's document ends, counted in tokens).
 
+mod single;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use super::companion::{self, Keys, KeysAt, KeysWriter};
+use self::single::ReaderAt;
+use super::companion::{self, Keys, KeysWriter};
 use super::files::{Input, Output, name};
-use super::open_files::{FileAt, OpenFiles};
-use super::reading::{self, Source, SourceAt};
-use super::{Axes, Dtype, Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
+use super::open_files::OpenFiles;
+use super::reading::{self, Source};
+use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
 /// A bare stream of ids: `tokens.bin`.
 pub struct Raw;
@@ -102,17 +105,7 @@ impl Format for Raw {
         files: &Arc<OpenFiles>,
     ) -> Result<RowsAt, TokensError> {
         self.check(layout)?;
-        let file = files.open(folder.join(name("tokens", "bin", shard.place)))?;
-        let ends = if layout.document_index {
-            Ends::Index(files.open(folder.join(name("tokens", "index", shard.place)))?)
-        } else if let Some(length) = layout.length {
-            Ends::Even(length.into())
-        } else {
-            Ends::Known(ends_by_grids(folder, shard, layout, &file)?)
-        };
-        let keys = KeysAt::open(folder, shard, layout, files)?;
-        let reader = ReaderAt { file, ends, keys, dtype: layout.dtype };
-        reader.check_length(shard.rows)?;
+        let reader = ReaderAt::open(folder, shard, layout, files)?;
         Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
@@ -180,91 +173,6 @@ impl Source for Reader {
 
     fn damaged(&self, reason: String) -> TokensError {
         self.input.damaged(reason)
-    }
-}
-
-/// The number of ids up to the end of each row.
-enum Ends {
-    /// Every row has so many ids.
-    Even(u64),
-    /// In `tokens.index`.
-    Index(FileAt),
-    Known(Vec<u64>),
-}
-
-/// [`Ends`] by the grids in the companion, which are all that tells them.
-fn ends_by_grids(
-    folder: &Path,
-    shard: Shard,
-    layout: &Layout,
-    file: &FileAt,
-) -> Result<Vec<u64>, TokensError> {
-    let mut keys = Keys::open(folder, shard, layout)?;
-    let (mut ends, mut end) = (vec![], 0_u64);
-    let most = file.length() / layout.dtype.bytes() as u64;
-    for number in 0..shard.rows {
-        let grid = keys.next(number)?.grid;
-        let ids = layout.length_of(grid).filter(|&ids| ids > 0 && ids <= most - end);
-        end += ids.ok_or_else(|| {
-            let Grid { h, w } = grid;
-            file.damaged(format!("row {number} has a grid of {h} × {w}, and {} ids are left", most - end))
-        })?;
-        ends.push(end);
-    }
-    ends.shrink_to_fit();
-    Ok(ends)
-}
-
-struct ReaderAt {
-    file: FileAt,
-    ends: Ends,
-    keys: KeysAt,
-    dtype: Dtype,
-}
-
-impl ReaderAt {
-    /// The number of ids up to the end of row `number`.
-    fn end(&self, number: u64) -> Result<u64, TokensError> {
-        match &self.ends {
-            Ends::Even(length) => Ok((number + 1).saturating_mul(*length)),
-            Ends::Index(index) => index.array(number, 8 * number).map(u64::from_le_bytes),
-            Ends::Known(ends) => Ok(ends[number as usize]),
-        }
-    }
-
-    fn check_length(&self, rows: u64) -> Result<(), TokensError> {
-        if let Ends::Index(index) = &self.ends
-            && rows.checked_mul(8) != Some(index.length())
-        {
-            let bytes = index.length();
-            return Err(index.damaged(format!("it has {bytes} bytes, not those of {rows} rows")));
-        }
-        let ids = if rows == 0 { 0 } else { self.end(rows - 1)? };
-        let bytes = self.file.length();
-        if ids.checked_mul(self.dtype.bytes() as u64) != Some(bytes) {
-            return Err(self.file.damaged(format!("it has {bytes} bytes, not those of {ids} ids")));
-        }
-        Ok(())
-    }
-}
-
-impl SourceAt for ReaderAt {
-    fn row(&self, number: u64) -> Result<Row, TokensError> {
-        let start = if number == 0 { 0 } else { self.end(number - 1)? };
-        let Some(ids) = self.end(number)?.checked_sub(start) else {
-            let reason = format!("row {number} ends before it begins");
-            return Err(match &self.ends {
-                Ends::Index(index) => index.damaged(reason),
-                Ends::Even(_) | Ends::Known(_) => self.file.damaged(reason),
-            });
-        };
-        let bytes = self.dtype.bytes() as u64;
-        let taken = self.file.take(number, start.saturating_mul(bytes), ids.saturating_mul(bytes))?;
-        Ok(Row { ids: self.dtype.ids_from_bytes(&taken), ..self.keys.row(number)? })
-    }
-
-    fn damaged(&self, _number: u64, reason: String) -> TokensError {
-        self.file.damaged(reason)
     }
 }
 
