@@ -1,15 +1,19 @@
 //! The only evaluation loop: the trainer and `pixtok eval` both call it.
 //!
-//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of folders. `measures` says
-//! what is measured of them. `scores` holds the values of each image, which `per_image` writes as a table; `sums` and
-//! `features` hold what adds up over batches. `figures` is what comes of it all.
+//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of
+//! folders, which `reconstructions` finds by name. `measures` says what is measured of them.
+//! `scores` holds the values of each image, which `per_image` writes as a table; `sums` and
+//! `features` hold what adds up over batches. `figures` is what comes of it all. `mixups` tells
+//! whether channels or pixels are in the wrong place.
 
 mod features;
 mod figures;
 mod measures;
+mod mixups;
 mod pairs;
 mod passes;
 mod per_image;
+mod reconstructions;
 mod scores;
 mod stability;
 mod sums;
@@ -22,8 +26,9 @@ use tch::Device;
 pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Metric, Networks};
-pub use pairs::{Pairs, Reconstructions};
+pub use pairs::Pairs;
 pub use passes::{Files, Passed, Subject, Tokens};
+pub use reconstructions::Reconstructions;
 pub use scores::{Column, Extremes, Scores};
 
 use crate::batches::picture_of;
@@ -33,6 +38,7 @@ use crate::metrics::CodebookFigures;
 use pixtok_images::picture::{Picture, PictureError};
 use pixtok_torch::TorchError;
 use features::Features;
+use mixups::Mixups;
 use sums::Sums;
 
 /// Settings of every evaluation of a run.
@@ -131,6 +137,8 @@ pub struct Evaluation {
     pub bad: Vec<BadSample>,
     /// Properties of their files that the notes need.
     pub files: Files,
+    /// What seems to be in the wrong place in another program's reconstructions, one sentence each.
+    pub mixups: Vec<String>,
 }
 
 /// How to evaluate.
@@ -140,6 +148,9 @@ pub struct Options {
     pub device: Device,
     /// The images to keep as pictures.
     pub pictures: HashSet<String>,
+    /// Whether another program makes the reconstructions: then their channels or pixels may be in
+    /// the wrong place, and this is checked.
+    pub foreign: bool,
 }
 
 /// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of
@@ -168,6 +179,7 @@ pub fn evaluate(
     let mut features = measures.inception.as_ref().map(Features::new);
     let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
     let mut files = Files::default();
+    let mut mixups = options.foreign.then(Mixups::new);
     for passed in subject.passes(options.device) {
         let passed = passed?;
         bad.extend(passed.bad);
@@ -181,6 +193,7 @@ pub fn evaluate(
         scores.add(&measures.images, passed.names, &images, &recons);
         sums.add(&images, &recons, passed.tokens.as_ref())?;
         features.iter_mut().for_each(|features| features.add(&images, &recons));
+        mixups.iter_mut().for_each(|mixups| mixups.add(&images, &recons));
     }
     if scores.names.is_empty() {
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
@@ -192,7 +205,19 @@ pub fn evaluate(
         features.finish(&mut figures);
     }
     let figures = figures.in_order();
-    Ok(Evaluation { figures, codebook, vocabulary, counts, scores, originals, reconstructions, bad, files })
+    let mixups = mixups.map(|mixups| mixups.notes()).unwrap_or_default();
+    Ok(Evaluation {
+        figures,
+        codebook,
+        vocabulary,
+        counts,
+        scores,
+        originals,
+        reconstructions,
+        bad,
+        files,
+        mixups,
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::program::{bytes_at, checkpoints, ended, kill, refused, rows, start_training};
-use common::{Scratch, device, pixtok, said};
+use common::{ADVERSARY, Scratch, device, pixtok, said};
 use pixtok::config::Config;
 
 /// For a training that only a signal ends.
@@ -75,6 +75,51 @@ fn two_levels_of_fsq_begin_no_training_and_hinder_no_earlier_run() {
     refused(&scratch.try_train("again", &from), 2, &remedy);
     let frozen = [&from[..], &["--set=train.freeze=[\"encoder\",\"quantizer\"]"]].concat();
     ended(&scratch.try_train("decoder", &frozen), 0, &["flips at z = -3.8", "trained:"]);
+}
+
+/// Weights fit wherever shapes do, and shapes do not tell a bound or the order of levels.
+#[test]
+fn a_start_from_other_weights_names_the_settings_that_they_were_trained_with() {
+    let scratch = Scratch::new();
+    scratch.train("old", &["--set=train.steps=1", "--set=train.ema_decay=0.9", "--set", ADVERSARY]);
+    let old = scratch.path("old");
+    let from = |more: &[&str]| {
+        let start = ["--dry-run", "--init-from", old.to_str().unwrap()];
+        scratch.try_train("new", &[&start[..], more].concat())
+    };
+    let otherwise = "fit, but were trained with other settings: ";
+    let averages = "the raw weights of";
+    let discriminator = "is not taken: this run's begins anew";
+    let other = ["--set=quantizer.levels=[5,5,5,8]", "--set=data.image_size=[16,32]", "--set", ADVERSARY];
+    let size = "data.image_size: 32 there, [16, 32] here";
+    let levels = "quantizer.levels: [8, 5, 5, 5] there, [5, 5, 5, 8] here";
+    let settings = format!("{otherwise}{size}; {levels}");
+    ended(&from(&other), 0, &["at step 1", averages, discriminator, &settings]);
+    let settings = format!("{otherwise}quantizer.bound: \"tanh\" there, \"paper\" here");
+    ended(&from(&["--set=quantizer.bound=paper"]), 0, &[&settings]);
+    let output = from(&["--set=optimizer.lr=1e-4", "--set=train.batch_size=2"]);
+    ended(&output, 0, &["at step 1", averages]);
+    for absent in [otherwise, discriminator] {
+        assert!(!said(&output).contains(absent), "{}", said(&output));
+    }
+}
+
+#[test]
+fn copies_of_training_images_that_validate_are_pointed_out() {
+    let scratch = Scratch::new();
+    let photograph = scratch.path("train/07.jpg");
+    fs::copy(&photograph, scratch.path("val/again.jpg")).unwrap();
+    let words = ["1 of 4 validation images is a byte copy of a training image", "again.jpg of 07.jpg"];
+    ended(&scratch.try_train("run", &["--set=train.steps=1"]), 0, &words);
+    // A share of a folder in which an image lies under many names.
+    fs::create_dir(scratch.path("same")).unwrap();
+    for name in 0..20 {
+        fs::copy(&photograph, scratch.path("same").join(format!("{name}.jpg"))).unwrap();
+    }
+    let same = scratch.path("same");
+    let args = ["--data", same.to_str().unwrap(), "--set=data.val_share=0.5", "--set=train.steps=1"];
+    let words = "validation images are byte copies of training images, for instance ";
+    ended(&scratch.try_train("shared", &args), 0, &[words]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
+#[path = "compare/diverged.rs"]
+mod diverged;
 
 use std::fs;
 use std::path::Path;
@@ -127,7 +129,9 @@ fn an_edited_sweep_does_not_pass_off_what_was_trained_before() {
     fs::copy(scratch.path("train/00.jpg"), scratch.path("train/new.jpg")).unwrap();
     let output = compare(&scratch, &path, "out");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let changed = "since their list changed: 1 file is new, new.jpg; 10 files then, 11 now";
     assert!(said(&output).contains("other files in"), "{}", said(&output));
+    assert!(said(&output).contains(changed), "{}", said(&output));
     let output = pixtok(&["compare", &path, "--out", scratch.path("train").to_str().unwrap()]);
     assert!(said(&output).contains("something else than a comparison"), "{}", said(&output));
     let out = scratch.path("train");
@@ -155,7 +159,8 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
     let output = compare(&scratch, &path, "out");
     let took = began.elapsed();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("some sizes differ"), "{}", said(&output));
+    let changed = "some sizes differ: 1 file has another size, 00.jpg (";
+    assert!(said(&output).contains(changed), "{}", said(&output));
     // Takes half a second alone; the machine may be busy.
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(fs::metadata(scratch.path("out/arms/fsq/seed-0.log")).unwrap().len(), log, "it trained");

@@ -16,7 +16,7 @@ use numbers::Numbers;
 use pixtok::codec::trace;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
-use pixtok_images::picture::Picture;
+use pixtok_images::picture::{DecodeOptions, Picture, decode};
 use pixtok_torch::tensors;
 use serde_json::{Map, Value};
 use tch::{CModule, Device, Kind, Tensor, nn};
@@ -87,7 +87,46 @@ fn figures_stand_on_the_values_of_the_images() {
         "{}",
         of("train")
     );
-    assert!(!of("val").contains("trained on"));
+    let val = of("val");
+    assert!(!val.contains("trained on") && !val.contains("copies"), "{val}");
+    fs::create_dir(scratch.path("copied")).unwrap();
+    fs::copy(scratch.path("val/00.jpg"), scratch.path("copied/a.jpg")).unwrap();
+    fs::copy(scratch.path("train/03.jpg"), scratch.path("copied/b.jpg")).unwrap();
+    let copied = of("copied");
+    let words = "1 of 2 images is a byte copy of a training image, for instance b.jpg of 03.jpg, which";
+    assert!(copied.contains(words), "{copied}");
+}
+
+#[test]
+fn a_validation_set_that_changed_since_the_run_is_pointed_out() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=2"]);
+    let (run, model) = (text(&scratch.path("run")), text(&scratch.path("model")));
+    let words = ["export", &run, "--checkpoint", "best", "--out", &model, "--threads", "1"];
+    let exported = pixtok(&words);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let notes = |of: &str, args: &[&str]| {
+        let figures = figures(&[&[of, "--metrics", "psnr_db"], args].concat());
+        figures.get("notes").map(Value::to_string).unwrap_or_default()
+    };
+    let others = "are not those that this run validated on";
+    for of in [&run, &model] {
+        assert!(!notes(of, &[]).contains(others), "{}", notes(of, &[]));
+    }
+    let image = scratch.path("val/00.jpg");
+    let bytes = fs::read(&image).unwrap();
+    fs::copy(scratch.path("train/05.jpg"), &image).unwrap();
+    let resized = notes(&run, &[]);
+    assert!(resized.contains(&format!("{others} (some sizes differ)")), "{resized}");
+    assert!(notes(&model, &[]).contains(others), "{}", notes(&model, &[]));
+    // Of others nothing is said, and written again they are the same.
+    let val = text(&scratch.path("val"));
+    assert!(!notes(&run, &["--data", &val]).contains(others));
+    fs::write(&image, &bytes).unwrap();
+    assert!(!notes(&run, &[]).contains(others));
+    fs::write(scratch.path("val/more.jpg"), &bytes).unwrap();
+    let printed = said(&eval(&[&run, "--metrics", "psnr_db"]));
+    assert!(printed.contains(&format!("{others} (their list changed)")), "{printed}");
 }
 
 #[test]
@@ -240,6 +279,12 @@ fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, ke
     text(&adapter)
 }
 
+/// The note on a decoder's range, in the object of `--json -`.
+fn range_note(figures: &Map<String, Value>) -> Option<&str> {
+    let notes = figures.get("notes")?.as_array().unwrap();
+    notes.iter().map(|note| note.as_str().unwrap()).find(|note| note.contains("range"))
+}
+
 #[test]
 fn a_decoder_of_another_range_is_not_measured_in_silence() {
     let scratch = Scratch::new();
@@ -251,7 +296,7 @@ fn a_decoder_of_another_range_is_not_measured_in_silence() {
         (said(&output), output.status.code(), json.unwrap_or_default())
     };
     let (words, code, right) = measured([-1.0, 1.0], "");
-    assert_eq!((code, right.get("notes")), (Some(0), None), "{words}");
+    assert_eq!((code, range_note(&right)), (Some(0), None), "{words}");
     let (words, code, _) = measured([0.0, 255.0], "");
     assert_eq!(code, Some(2), "{words}");
     assert!(
@@ -262,11 +307,11 @@ fn a_decoder_of_another_range_is_not_measured_in_silence() {
     assert_eq!(code, Some(0), "{words}");
     let db = |figures: &Map<String, Value>| figures["psnr_db"].as_f64().unwrap();
     assert!(db(&low) + 3.0 < db(&right), "{} and {}", db(&low), db(&right));
-    let note = low["notes"][0].as_str().unwrap();
+    let note = range_note(&low).unwrap();
     assert!(words.contains(note) && note.contains("the dark half"), "{note}");
     assert!(note.contains(&format!("output_range = [0.0, 1.0] fits: {:.2} dB", db(&right))), "{note}");
     let (words, _, stated) = measured([0.0, 1.0], "output_range = [0.0, 1.0]\n");
-    assert_eq!((db(&stated), stated.get("notes")), (db(&right), None), "{words}");
+    assert_eq!((db(&stated), range_note(&stated)), (db(&right), None), "{words}");
 
     // A comparison with the pair as an arm shows it too.
     grey_pair(&scratch, [0.0, 1.0], None, "");
@@ -276,6 +321,21 @@ fn a_decoder_of_another_range_is_not_measured_in_silence() {
     let output = pixtok(&["compare", &sweep, "--out", &text(&out), "--threads", "1", "--devices", &device]);
     assert!(output.status.success() && said(&output).contains("the dark half"), "{}", said(&output));
     assert!(fs::read_to_string(out.join("results.json")).unwrap().contains("the dark half"));
+}
+
+#[test]
+fn a_codebook_size_that_is_too_large_is_noted() {
+    let scratch = Scratch::new();
+    let (adapter, val) = (grey_pair(&scratch, [-1.0, 1.0], None, ""), text(&scratch.path("val")));
+    let noted = || {
+        let notes = figures(&[&adapter, "--data", &val]).remove("notes");
+        notes.is_some_and(|notes| notes.to_string().contains("states codebook_size 1024, but no index over"))
+    };
+    assert!(!noted());
+    // The pair has 256 codes.
+    let stated = fs::read_to_string(&adapter).unwrap();
+    fs::write(&adapter, stated.replace("codebook_size = 256", "codebook_size = 1024")).unwrap();
+    assert!(noted());
 }
 
 #[test]
@@ -384,7 +444,8 @@ fn what_must_be_known_of_the_files_stands_beside_the_figures() {
     for part in [
         "note: 1 of 3 originals have transparent pixels, which are measured over the colour 255,255,255",
         "note: 1 of 3 reconstructions have transparent pixels",
-        "note: 1 of 3 reconstructions are in a format that loses detail (JPEG",
+        "note: 1 of 3 reconstructions are in a format that loses detail (JPEG, lossy WebP) or are reduced to \
+         a palette",
     ] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }
@@ -394,6 +455,34 @@ fn what_must_be_known_of_the_files_stands_beside_the_figures() {
     assert_eq!((&on_grey["psnr_db"], on_grey["psnr_db"] != noted["psnr_db"]), (&100.0.into(), true));
     let refused = eval(&[&recon, "--data", &data, "--background", "1,2"]);
     assert!(said(&refused).contains("three numbers from 0 to 255"), "{}", said(&refused));
+}
+
+#[test]
+fn reconstructions_in_the_wrong_place_or_without_an_original_are_noted() {
+    let scratch = Scratch::new();
+    let (originals, recons) = (scratch.path("val"), scratch.path("recons"));
+    fs::create_dir(&recons).unwrap();
+    for name in ["00", "01", "02"] {
+        let bytes = fs::read(originals.join(format!("{name}.jpg"))).unwrap();
+        let mut picture = decode(&bytes, &DecodeOptions::default()).unwrap().release();
+        let rows = picture.rgb.chunks_exact(3 * picture.width);
+        picture.rgb = rows.flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect();
+        fs::write(recons.join(format!("{name}.png")), picture.to_png().unwrap()).unwrap();
+    }
+    for name in ["y.png", "x.png"] {
+        fs::copy(recons.join("00.png"), recons.join(name)).unwrap();
+    }
+    let (data, recon) = (text(&originals), text(&recons));
+    let output = eval(&[&recon, "--data", &data]);
+    for part in [
+        "note: the reconstructions seem to be mirrored left to right: mirrored again, the middle of the \
+         first 3 pairs has a PSNR of 100.00 dB instead of ",
+        &format!("2 image(s) in {recon} are no original's and are not measured, for instance x.png"),
+    ] {
+        assert!(said(&output).contains(part), "{part}: {}", said(&output));
+    }
+    let noted = figures(&[&recon, "--data", &data]);
+    assert_eq!(noted["notes"].as_array().unwrap().len(), 1, "{noted:?}");
 }
 
 #[test]

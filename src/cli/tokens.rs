@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ModelArgs, PickArgs};
-use pixtok_images::data::MAX_SIDE;
+use pixtok_base::MAX_SIDE;
 use crate::export::Part;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 

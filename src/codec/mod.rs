@@ -5,6 +5,7 @@
 mod adapter;
 mod own;
 mod range;
+mod steadiness;
 mod torchscript;
 pub mod trace;
 

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::range::{Finding, judge, levels};
-use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite};
+use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite, steadiness};
 use pixtok_torch::{catching, no_grad};
+
+/// Where any number of images works, this many show whether the pair is steady.
+const ENOUGH_IMAGES: i64 = 4;
 
 /// Both modules on a device.
 #[derive(Debug)]
@@ -17,8 +20,8 @@ pub struct TorchScript {
     encoder: CModule,
     decoder: CModule,
     form: Form,
-    /// A note if the decoder's range is doubtful.
-    range_note: Option<String>,
+    /// What is doubtful about the pair, one sentence each.
+    notes: Vec<String>,
 }
 
 /// How the modules take images and make indices, learned from the first images.
@@ -44,12 +47,12 @@ impl TorchScript {
         let encoder = load_module(&folder.join(&adapter.encoder), device)?;
         let decoder = load_module(&folder.join(&adapter.decoder), device)?;
         let form = Form { flat: false, kind: Kind::Int64, batch: None };
-        Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, range_note: None })
+        Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, notes: vec![] })
     }
 
     /// Passes the first images through the pair, which shows how it makes indices, whether it takes
-    /// any number of images at a time or only `batch_size`, and whether its decoder keeps to the
-    /// range that the adapter states.
+    /// any number of images at a time or only `batch_size`, whether its decoder keeps to the range
+    /// that the adapter states, and whether it gives an image the same result every time.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` uint8, on the pair's device, B from 1 to `batch_size`.
@@ -102,19 +105,24 @@ impl TorchScript {
             })
         })?;
         let (key, range) = self.adapter.range();
-        let range_note = match judge(&made, (images, words), key, range) {
-            Finding::Fits => None,
-            Finding::Doubtful(words) => Some(words),
+        self.notes = match judge(&made, (images, words), key, range) {
+            Finding::Fits => vec![],
+            Finding::Doubtful(words) => vec![words],
             Finding::Wrong(words) => return Err(self.disagreement(words)),
         };
-        (self.form, self.range_note) = (form, range_note);
+        self.form = form;
+        let any_number = given == full && form.batch.is_none();
+        let few = images.narrow(0, 0, if any_number { given.min(ENOUGH_IMAGES) } else { given });
+        let unsteady = steadiness::notes(&*self, &few, words);
+        let unsteady = unsteady.map_err(|error| self.disagreement(error.to_string()))?;
+        self.notes.extend(unsteady);
         Ok(())
     }
 
-    /// The note, if the decoder's range is doubtful.
+    /// What the first images showed to be doubtful about the pair, one sentence each.
     #[must_use]
-    pub fn range_note(&self) -> Option<&str> {
-        self.range_note.as_deref()
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn disagreement(&self, disagreement: String) -> AdapterError {

@@ -14,7 +14,8 @@ use crate::batches::picture_of;
 use crate::cli::DecodeArgs;
 use crate::export::{self, padded};
 use pixtok_images::picture::{Picture, sheet};
-use pixtok_tokens::{Coder, Grid, Row, Shard, StatedTokenizer, TokenSet};
+use crate::export::Coder;
+use pixtok_tokens::{Grid, Row, Shard, StatedTokenizer, TokenSet};
 
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;

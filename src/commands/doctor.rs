@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::libtorch::{known_version, libtorch};
 use pixtok_torch::{
-    self, Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions,
+    Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions,
 };
 
 /// Prints the report on standard output. What is missing is part of the report, not an error, unless the device asked
@@ -91,7 +91,7 @@ fn threads(report: &mut Report) {
 fn cuda(report: &mut Report) {
     let driver = nvidia_driver();
     // Loads the library first: a CUDA query before that would spoil every later one.
-    let devices = torch::cuda_devices();
+    let devices = pixtok_torch::cuda_devices();
     report.fact(
         "cuda",
         match &devices {
@@ -176,7 +176,7 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
     const TURNS: usize = 6;
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
-    let secs = torch::catching(|| {
+    let secs = pixtok_torch::catching(|| {
         // In the layout that training takes, channels_last.
         let images = Tensor::rand([16, 64, 64, 16], (Kind::Float, device))
             .permute([0, 3, 1, 2])
@@ -184,11 +184,11 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
         let weights = Tensor::rand([16, 16, 3, 3], (Kind::Float, device)).set_requires_grad(true);
         let once = |precision| {
             let begun = Instant::now();
-            let features = torch::with_precision(precision, || {
+            let features = pixtok_torch::with_precision(precision, || {
                 images.conv2d(&weights, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1)
             });
             features.sum(Kind::Float).backward();
-            torch::synchronize(device);
+            pixtok_torch::synchronize(device);
             begun.elapsed().as_secs_f64()
         };
         let turns = (0..TURNS).map(|_| [once(Precision::Fp32), once(Precision::Bf16)]);
@@ -201,9 +201,9 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
 /// Multiplies two small matrices as training would, and looks at the result.
 fn product(device: Device, precision: Precision) -> Result<(), TorchError> {
     const SIZE: i64 = 64;
-    let (kind, sums) = torch::catching(|| {
+    let (kind, sums) = pixtok_torch::catching(|| {
         let ones = Tensor::ones([SIZE, SIZE], (Kind::Float, device));
-        let product = torch::with_precision(precision, || ones.matmul(&ones));
+        let product = pixtok_torch::with_precision(precision, || ones.matmul(&ones));
         (product.kind(), f64::try_from(product.sum(Kind::Double)))
     })?;
     let expected_kind = match precision {

@@ -1,5 +1,7 @@
 //! `pixtok eval`: figures of a tokenizer, as a table and as JSON.
 
+mod notes;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -7,7 +9,6 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::open::ChosenBy;
 use super::subject::{Images, Measured};
 use super::write::{write, write_png};
 use super::{Misuse, measures, note, note_omitted, open, print, subject};
@@ -45,7 +46,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<()> {
     }
     bad.check().map_err(TrainError::from)?;
     write_files(args, &evaluation)?;
-    let notes = notes(args, &measured, &images, &evaluation);
+    let notes = notes::notes(args, &measured, &images, &evaluation);
     let json = serde_json::to_string_pretty(&flat(args, &measured, &images, &evaluation, &notes))? + "\n";
     if args.json.as_deref() == Some(Path::new("-")) {
         return print(&json);
@@ -88,7 +89,7 @@ fn mark_pictures(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Passes the first batch through a foreign pair, and prints what is doubtful about it.
+/// Passes the first batch through a foreign pair, which notes what is doubtful about it.
 fn try_on(measured: &mut Measured, images: &Images, device: Device) -> Result<()> {
     let Measured::Foreign(pair) = measured else { return Ok(()) };
     let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
@@ -104,7 +105,8 @@ fn measure(
 ) -> Result<Evaluation> {
     let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
-    let options = &evaluate::Options { device, pictures };
+    let foreign = !matches!(measured, Measured::Own(_));
+    let options = &evaluate::Options { device, pictures, foreign };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
         Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)
@@ -129,8 +131,12 @@ fn measure(
                 note("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
             let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
-            if found.unused() > 0 {
-                note(&format!("{} image(s) in {} are no original's", found.unused(), folder.display()));
+            if let [first, ..] = found.unused() {
+                note(&format!(
+                    "{} image(s) in {} are no original's and are not measured, for instance {first}",
+                    found.unused().len(),
+                    folder.display()
+                ));
             }
             let decode = images.data.decode_options();
             let pairs = if args.protocol.is_some() {
@@ -153,71 +159,6 @@ fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
         Measured::Foreign(_) => format!("{path} (TorchScript), on {}", images.words),
         Measured::Reconstructions(_) => format!("{path} (reconstructions), of {}", images.words),
     }
-}
-
-/// Notes that affect how the figures are read, one sentence each.
-fn notes(args: &EvalArgs, measured: &Measured, images: &Images, evaluation: &Evaluation) -> Vec<String> {
-    let (files, total) = (evaluation.files, evaluation.scores.names.len() + evaluation.bad.len());
-    let [red, green, blue] = images.data.background;
-    let transparent = |count: usize, what: &str| {
-        (count > 0).then(|| {
-            format!(
-                "{count} of {total} {what} have transparent pixels, which are measured over the colour \
-                 {red},{green},{blue} (data.background; --background sets another)"
-            )
-        })
-    };
-    let enlarged = files.enlarged_originals;
-    let enlarged = (enlarged > 0).then(|| {
-        format!(
-            "{enlarged} of {total} originals are smaller than data.resize or data.image_size wants and were \
-             enlarged, so their pixels are interpolated"
-        )
-    });
-    let lossy = files.lossy_reconstructions;
-    let lossy = (lossy > 0).then(|| {
-        format!(
-            "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, GIF or lossy \
-             WebP), which counts against the tokenizer; save them as PNG"
-        )
-    });
-    let chosen = match measured {
-        Measured::Own(opened) => {
-            let chosen = opened.chosen_by.as_ref().filter(|chosen| images.chose(chosen, &opened.config));
-            chosen.map(|ChosenBy { metric, .. }| {
-                format!(
-                    "this checkpoint was chosen as the best of its run by {metric} on these very images, \
-                     which flatters its figures; measure it on others with --data"
-                )
-            })
-        }
-        _ => None,
-    };
-    // Of a run's own validation images its training said so.
-    let trained_on = match measured {
-        Measured::Own(opened) if args.data.is_some() || args.protocol.is_some() => {
-            images.trained_on(&opened.config)
-        }
-        _ => None,
-    };
-    let notes = [
-        trained_on,
-        transparent(files.transparent_originals, "originals"),
-        transparent(files.transparent_reconstructions, "reconstructions"),
-        enlarged,
-        lossy,
-        chosen,
-    ];
-    let changes = match measured {
-        Measured::Own(opened) => opened.changes.as_slice(),
-        _ => &[],
-    };
-    let changes = changes.iter().map(|change| format!("changed while it trained: {change}"));
-    let range = match measured {
-        Measured::Foreign(pair) => pair.range_note().map(str::to_owned),
-        _ => None,
-    };
-    notes.into_iter().flatten().chain(changes).chain(range).collect()
 }
 
 fn text(

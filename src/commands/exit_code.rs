@@ -98,6 +98,7 @@ fn of_data(error: &DataError) -> u8 {
         | DataError::BatchTooLarge { .. }
         | DataError::NoInput(_)
         | DataError::UnknownInput(_)
+        | DataError::Special { .. }
         | DataError::Compressed(_)
         | DataError::Ambiguous { .. }
         | DataError::Unclear(_)

@@ -91,14 +91,12 @@ fn stated(set: &TokenSet) -> String {
         let order = format!("{:?}", tokenizer.arrangement).to_lowercase();
         line(&mut text, "each position", &format!("{} numbers ({what}), {order}", tokenizer.numbers));
     }
-    line(
-        &mut text,
-        "ids",
-        &match &sidecar.vocabulary {
-            StatedVocabulary::Offset { offset } => format!("code i is id {offset} + i"),
-            StatedVocabulary::Map { map, .. } => format!("code i is the i-th id of {map}"),
-        },
-    );
+    let ids = match &sidecar.vocabulary {
+        StatedVocabulary::Offset { offset } => format!("code i is id {offset} + i"),
+        StatedVocabulary::Map { map, .. } => format!("code i is the i-th id of {map}"),
+    };
+    let of = sidecar.vocab_size.map_or_else(String::new, |size| format!(", in a vocabulary of {size} ids"));
+    line(&mut text, "ids", &(ids + &of));
     if !sidecar.specials.is_bare() {
         let specials = serde_json::to_string(&sidecar.specials).unwrap_or_default();
         line(&mut text, "framing", &specials);

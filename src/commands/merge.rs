@@ -19,7 +19,8 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
     let finished = merge(&sets, &args.out, args.shard_rows.or(usual), args.partial)?;
     let sidecar = &finished.sidecar;
-    let advice = sidecar.format.format().advice(&args.out, &sidecar.layout(), None);
+    let ids = sidecar.ids_of_reader(&sidecar.vocabulary(&args.out)?);
+    let advice = sidecar.format.format().advice(&args.out, &sidecar.layout(), ids);
     sidecar.source.missing().iter().chain(&advice).for_each(|text| note(text));
     let counts = &sidecar.counts;
     print(&format!(

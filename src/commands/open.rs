@@ -13,10 +13,11 @@ use super::{Misuse, note};
 use crate::checkpoint::{RunFolder, ValidationImages, Which, copy_into};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::config::{Config, RunChange};
+use pixtok_images::data::Fingerprint;
 use crate::model::Tokenizer;
 use pixtok_torch::tensors::{self, Tensors};
 use pixtok_torch::{Precision, forbid_tf32, limit_spinning_when_busy};
-use crate::train::{Weights, load_model};
+use crate::train::{State, Weights, load_model};
 
 /// The config of a run or a model folder.
 pub(super) const CONFIG: &str = "config.toml";
@@ -33,6 +34,8 @@ pub(super) struct Opened {
     pub step: Option<u64>,
     /// How it was chosen from a run's checkpoints, if it was.
     pub chosen_by: Option<ChosenBy>,
+    /// The images that its run validated on when it was saved; absent for a model folder.
+    pub validated_on: Option<Fingerprint>,
     /// Trained numbers.
     pub parameters: usize,
     /// Settings that changed while it trained.
@@ -149,7 +152,16 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
         note_outdated(path, &config);
         let (chosen_by, parameters, changes) =
             (described_choice(path), parameters(&store), RunChange::read(path)?);
-        return Ok(Opened { config, tokenizer, step: None, chosen_by, parameters, changes, store });
+        return Ok(Opened {
+            config,
+            tokenizer,
+            step: None,
+            chosen_by,
+            validated_on: None,
+            parameters,
+            changes,
+            store,
+        });
     }
     let folder = run_folder(path)?;
     let step = folder.select(args.checkpoint)?;
@@ -161,10 +173,11 @@ pub(super) fn open(path: &Path, args: &ModelArgs, device: Device) -> Result<Open
     note_outdated(path, &config);
     let best = if args.checkpoint == Which::Best { folder.best()? } else { None };
     let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
-    let parameters = parameters(&store);
     let mut changes = RunChange::read(path)?;
     changes.retain(|change| change.step < step);
-    Ok(Opened { config, tokenizer, step: Some(step), chosen_by, parameters, changes, store })
+    let validated_on = State::validation_images(&loaded.snapshot.state);
+    let (step, parameters) = (Some(step), parameters(&store));
+    Ok(Opened { config, tokenizer, step, chosen_by, validated_on, parameters, changes, store })
 }
 
 /// Warns of settings that no new training should begin with.

@@ -13,7 +13,7 @@ use crate::checkpoint::Which;
 use crate::cli::{ComputeArgs, EvalArgs, ModelArgs, PickArgs};
 use crate::codec::{Adapter, Codec, Own, TorchScript};
 use crate::config::{Config, read_toml};
-use pixtok_images::data::{self, Dataset, ImageFolder, ImageSize, Overlap, Selection, Split};
+use pixtok_images::data::{self, Dataset, ImageFolder, ImageSize, Overlap, Selection, Shared, Split};
 use crate::evaluate::{self, Reconstructions};
 use pixtok_base::paths::absence;
 use pixtok_torch::{DeviceChoice, Precision};
@@ -165,15 +165,35 @@ impl Images {
         }
     }
 
-    /// A note if a tokenizer whose run had this `config` was trained on some of them.
-    pub fn trained_on(&self, config: &Config) -> Option<String> {
-        let train_set = train::training_set(config).ok()?;
-        let Overlap { images, example } = self.dataset.overlap(&train_set)?;
+    /// A note if they are a run's own validation images and no longer those that it validated on.
+    pub fn changed_since(&self, opened: &Opened) -> Option<String> {
+        let now = self.dataset.fingerprint();
+        let chosen_on = opened.chosen_by.as_ref().and_then(|chosen| chosen.images.as_ref()?.blake3.as_ref());
+        let what = match (&opened.validated_on, chosen_on) {
+            (Some(then), _) => now.difference(then)?.change()?,
+            (None, Some(then)) if *then != now.of_images() => "their list or some sizes changed",
+            (None, _) => return None,
+        };
         Some(format!(
-            "{images} of {} images lie in files that this tokenizer was trained on, for instance {example}, which \
-             flatters its figures; measure it on others with --data",
-            self.dataset.len()
+            "the images of {} are not those that this run validated on ({what}), so these figures are not \
+             comparable with those in its logs; restore the images, or give others with --data",
+            self.words
         ))
+    }
+
+    /// Notes if a tokenizer whose run had this `config` was trained on some of them.
+    pub fn trained_on(&self, config: &Config) -> Vec<String> {
+        let Ok(train_set) = train::training_set(config) else { return vec![] };
+        let (Overlap { shared, copies }, total) = (self.dataset.overlap(&train_set), self.dataset.len());
+        let shared = shared.map(|Shared { images, example }| {
+            format!(
+                "{images} of {total} images lie in files that this tokenizer was trained on, for instance \
+                 {example}"
+            )
+        });
+        let copies = copies.map(|copies| copies.words(total, "images"));
+        let remedy = "which flatters its figures; measure it on others with --data";
+        shared.into_iter().chain(copies).map(|words| format!("{words}, {remedy}")).collect()
     }
 
     /// How many are evaluated.

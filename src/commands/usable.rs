@@ -34,9 +34,7 @@ impl Usable {
                 let side = i64::from(pair.adapter().image_size);
                 let full = batch_size.map_or(evaluate::Config::default().batch_size, |size| size as usize);
                 pair.try_on_ramp(1, (side, side), full, device)?;
-                if let Some(words) = pair.range_note() {
-                    note(words);
-                }
+                pair.notes().iter().for_each(|words| note(words));
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let mut hasher = blake3::Hasher::new();
                 for file in [&pair.adapter().encoder, &pair.adapter().decoder].map(|name| folder.join(name)) {

@@ -50,7 +50,7 @@ pub struct Files {
     pub enlarged_originals: usize,
     /// Reconstructions with such pixels.
     pub transparent_reconstructions: usize,
-    /// Reconstructions in a format that loses detail.
+    /// Reconstructions in a format that loses detail, or with a palette.
     pub lossy_reconstructions: usize,
 }
 

@@ -131,7 +131,8 @@ impl Column {
     }
 }
 
-fn host(values: &Tensor) -> Vec<f64> {
+/// Waits for the device.
+pub(super) fn host(values: &Tensor) -> Vec<f64> {
     Vec::try_from(values.to_kind(Kind::Double)).unwrap_or_default()
 }
 

@@ -9,7 +9,8 @@ use super::shard::OpenShard;
 use super::skipped::Skipped;
 use super::{ExportError, Feed, Finished, Output};
 use crate::codec::Codec;
-use pixtok_tokens::{Coder, Dtype, Row, TokensError};
+use super::Coder;
+use pixtok_tokens::{Dtype, Row, TokensError};
 
 /// What an export does with each batch.
 pub struct Job<'a> {

@@ -30,7 +30,9 @@ pub fn merge(
     let Origin { source, sources, remedy } = Origin::of(sets, partial)?;
     let first = &sets[0];
     let empty = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
-    let sidecar = Sidecar { source, sources, ..empty };
+    // All ids of the sets are below it.
+    let vocab_size = sets.iter().filter_map(|set| set.sidecar.vocab_size).max();
+    let sidecar = Sidecar { source, sources, vocab_size, ..empty };
     let identities: Result<Vec<Value>, ExportError> = sets.iter().map(identity).collect();
     let job = json!({ "merge": identities?, "shard_rows": shard_rows, "set": sidecar });
     let map = first.sidecar.map(&first.folder)?;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `part` decides which share of the input a process takes, `keys` checks that no two images have
-//! the same key, `feed` makes batches, `job` turns them into shards, `output` keeps the folder and
+//! the same key, `feed` makes batches, `coder` makes ids of indices, `job` turns them into shards, `output` keeps the folder and
 //! its manifest, `remarks` counts what was changed in the images' data, `verify` reads back and
 //! compares, `merge` joins the parts of a job or whole sets, `origin` decides which may be joined,
 //! `list` tells how the images of a resumed job changed, and `altered` notices files that differ
@@ -15,6 +15,7 @@
 //! made again has the same bytes.
 
 mod altered;
+mod coder;
 mod error;
 mod feed;
 mod job;
@@ -34,6 +35,7 @@ mod skipped;
 mod verify;
 
 pub use altered::changes;
+pub use coder::Coder;
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use job::{Job, Progress, Stopped};

@@ -70,6 +70,11 @@ pub(super) fn refuse_another(
         // Notes on the input do not affect the files' content.
         job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
     }
+    if earlier["set"]["vocab_size"].is_null() {
+        // It began without --vocab-size, or with a version that did not record it: either way it goes
+        // on, since the number type is compared by itself.
+        job["set"].as_object_mut().and_then(|set| set.remove("vocab_size"));
+    }
     let sizes = [&mut earlier, &mut job].map(|job| job.as_object_mut()?.remove("sizes"));
     let mut words = vec![];
     let mut remedy = "choose another --out, or the same settings to go on with that one".to_owned();
@@ -198,6 +203,23 @@ mod tests {
             refuse_another(Path::new("out"), job("u16", 4), job("u16", 4), Some(&images)).unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn the_size_of_the_vocabulary_counts_once_it_is_recorded() {
+        let job = |size: Option<u64>| {
+            let mut job = json!({ "set": { "dtype": "u16", "source": { "blake3": "x", "notes": [] } } });
+            if let Some(size) = size {
+                job["set"]["vocab_size"] = size.into();
+            }
+            job
+        };
+        let check = |then, now| refuse_another(Path::new("out"), job(then), job(now), None);
+        assert_eq!(check(None, Some(1000)).unwrap(), None);
+        assert_eq!(check(Some(1000), Some(1000)).unwrap(), None);
+        let message = check(Some(1000), Some(2000)).unwrap_err().to_string();
+        assert!(message.contains("set.vocab_size was 1000 and is 2000"), "{message}");
+        assert!(check(Some(1000), None).unwrap_err().to_string().contains("is absent"));
     }
 
     #[test]

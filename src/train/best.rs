@@ -58,10 +58,8 @@ impl Validation {
     ) -> Result<Option<OtherImages>, Error> {
         let moved = self.data.val != data.val || self.data.val_split != data.val_split;
         let of_set = match fingerprint.difference(&saved.circumstances.val_data) {
-            Some(Difference::Names) => Some("their list changed"),
-            Some(Difference::Sizes) => Some("some sizes differ"),
             Some(Difference::Unknown) if moved => Some("data.val changed"),
-            Some(Difference::Unknown | Difference::Times) | None => None,
+            difference => difference.and_then(Difference::change),
         };
         let of_bound = self.eval.images_of(self.total) != eval.images_of(self.total);
         let changed = of_set.is_some() || of_bound;

@@ -1,4 +1,4 @@
-//! The list of training files that a run keeps, so that a refused resume can name a changed one.
+//! The list of training files that a run keeps, so that a refusal can name a changed one.
 
 use std::fs;
 use std::path::Path;
@@ -20,13 +20,19 @@ pub(super) fn keep(run: &Path, images: &Dataset) -> Result<(), TrainError> {
     Ok(write_atomic(&path, &bytes)?)
 }
 
+/// What changed in the training images since the run in the folder `run` listed their files, in
+/// words.
+#[must_use]
+pub fn changed_files(run: &Path, images: &Dataset) -> String {
+    let kept = fs::read(run.join(FILES)).ok().and_then(|bytes| FileList::from_bytes(&bytes).ok());
+    images.changes_since(kept.as_ref())
+}
+
 impl StateError {
-    /// The same error; for changed training images, it adds what changed since the run listed its
-    /// files.
+    /// The same error; for changed training images, it adds [`changed_files`].
     #[must_use]
     pub fn with_changes(self, run: &Path, images: &Dataset) -> Self {
         let Self::Data { folder, what } = self else { return self };
-        let kept = fs::read(run.join(FILES)).ok().and_then(|bytes| FileList::from_bytes(&bytes).ok());
-        Self::Data { folder, what: format!("{what}: {}", images.changes_since(kept.as_ref())) }
+        Self::Data { folder, what: format!("{what}: {}", changed_files(run, images)) }
     }
 }

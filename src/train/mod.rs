@@ -31,6 +31,7 @@ pub use adversarial::AdversarialReconstruction;
 pub use best::{IMAGES_CHANGED, OtherImages, Validation};
 pub use collapse::Collapse;
 pub use error::TrainError;
+pub use files::changed_files;
 pub use machine::{DeviceKind, Machine};
 pub use objective::{At, GroupId, Objective, ParameterGroup, StepOutput};
 pub use parts::{Outcome, Parts};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
 use super::machine::{DeviceKind, Machine};
-use pixtok_images::data::{self, Cursor, Difference, Fingerprint};
+use pixtok_images::data::{self, Cursor, Fingerprint};
 
 /// The counters of a run, and the circumstances of its training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +122,13 @@ impl State {
         serde_json::from_value(found.clone()).ok()
     }
 
+    /// The fingerprint of the validation images in a state saved by this or an older version.
+    #[must_use]
+    pub fn validation_images(saved: &serde_json::Value) -> Option<Fingerprint> {
+        let found = ["/circumstances/val_data", "/val_data"].iter().find_map(|place| saved.pointer(place))?;
+        serde_json::from_value(found.clone()).ok()
+    }
+
     /// Takes over a saved state if a run under the circumstances in `self` can continue it. `data`
     /// names the images, for messages. Returns what the user should know.
     ///
@@ -190,24 +197,17 @@ impl Circumstances {
 /// Refuses images of `folder` that are not those of the run. Returns a note if they may have
 /// changed.
 fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
-    let other = |what: &str| StateError::Data { folder: folder.to_owned(), what: what.to_owned() };
-    match now.difference(then) {
-        Some(Difference::Names) => Err(other("their list changed")),
-        Some(Difference::Sizes) => Err(other("the list is the same, but some sizes differ")),
-        Some(Difference::Times) => Ok(Some(format!(
-            "files in {folder} have new modification times since the run last used them; names and sizes match, so they are \
-             assumed to be the same images"
-        ))),
-        Some(Difference::Unknown) => Ok(Some(format!(
-            "the checkpoint is of a pixtok that recorded names only: those in {folder} match, and sizes were not compared"
-        ))),
-        None => Ok(None),
+    let Some(difference) = now.difference(then) else { return Ok(None) };
+    match difference.change() {
+        Some(what) => Err(StateError::Data { folder: folder.to_owned(), what: what.to_owned() }),
+        None => Ok(difference.doubt(folder)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pixtok_images::data::Difference;
 
     fn print(names: &str, sizes: &str, times: &str) -> Fingerprint {
         serde_json::from_value(serde_json::json!({"names": names, "sizes": sizes, "times": times})).unwrap()
@@ -250,14 +250,18 @@ mod tests {
     }
 
     #[test]
-    fn the_training_images_of_every_version_are_found() {
+    fn the_images_of_every_version_are_found() {
         let now = serde_json::to_value(State::new(began())).unwrap();
         assert_eq!(State::training_images(&now), Some(began().data));
-        let older = serde_json::json!({ "step": 1, "data": print("a", "s", "t") });
+        assert_eq!(State::validation_images(&now), Some(began().val_data));
+        let (data, val_data) = (print("a", "s", "t"), print("val", "s", "t"));
+        let older = serde_json::json!({ "step": 1, "data": data, "val_data": val_data });
         assert_eq!(State::training_images(&older), Some(began().data));
+        assert_eq!(State::validation_images(&older), Some(began().val_data));
         let names = State::training_images(&serde_json::json!({ "data_fingerprint": "a" })).unwrap();
         assert_eq!(began().data.difference(&names), Some(Difference::Unknown));
         assert_eq!(State::training_images(&serde_json::json!({ "step": 1 })), None);
+        assert_eq!(State::validation_images(&serde_json::json!({ "data_fingerprint": "a" })), None);
     }
 
     #[test]

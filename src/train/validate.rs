@@ -7,7 +7,7 @@ use super::bad_log::{Part, bad_of};
 use super::collapse::Over;
 use super::trainer::Trainer;
 use crate::codec::{CodecError, Own, Vocabulary};
-use pixtok_images::data::Loader;
+use crate::batches::Loader;
 use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Subject, evaluate};
 use pixtok_images::picture::sheet;
 use pixtok_torch::Precision;
@@ -72,7 +72,7 @@ impl Trainer {
             Loader::eval(val_set, &self.parts.data, eval.batch_size, eval.bound(), self.parts.device)?;
         let codec = Own { tokenizer: self.parts.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
-        let options = evaluate::Options { device: self.parts.device, pictures };
+        let options = evaluate::Options { device: self.parts.device, pictures, foreign: false };
         Ok(evaluate(subject, &Measures::cheap(), &options)?)
     }
 

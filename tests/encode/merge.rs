@@ -72,6 +72,28 @@ fn a_division_with_a_part_missing_is_merged_only_when_asked_for() {
     }
 }
 
+/// What OLMo-core has to be told of a set is said of the joined one too, whose vocabulary is the
+/// largest that one of the sets states.
+#[test]
+fn a_joined_set_says_which_type_olmo_core_would_read() {
+    let export = Export::new();
+    export.scratch.train("fsq", &[]);
+    for (part, ids) in [("0/2", "100278"), ("1/2", "70000")] {
+        let args = ["--format", "raw", "--dtype", "u16", "--vocab-size", ids, "--shard", part];
+        export.encode("fsq", "parts", &args);
+    }
+    let printed = done(&merge(&export, &["parts"], "joined", &[]));
+    assert!(printed.contains("vocabulary of 100278 ids for uint32; set dtype to uint16 there"), "{printed}");
+    assert_eq!(export.set("joined").sidecar.vocab_size, Some(100_278));
+    let printed = done(&pixtok(&["inspect", &text(&export.path("joined"))]));
+    assert!(printed.contains("code i is id 0 + i, in a vocabulary of 100278 ids"), "{printed}");
+    // Where no size is stated, it is that of the largest id, as in `encode`.
+    export.encode("fsq", "wide", &["--format", "raw", "--dtype", "i32"]);
+    let printed = done(&merge(&export, &["wide"], "copy", &[]));
+    assert!(printed.contains("vocabulary of 1000 ids for uint16; set dtype to uint32 there"), "{printed}");
+    assert_eq!(export.set("copy").sidecar.vocab_size, None);
+}
+
 #[test]
 fn a_grown_list_is_told_by_how_many_and_its_new_images_join() {
     let export = Export::new();

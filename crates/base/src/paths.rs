@@ -1,5 +1,8 @@
-//! Paths: why one does not exist, and which folders pixtok itself wrote.
+//! Paths: why one does not exist, what is there in place of a file, and which folders pixtok itself
+//! wrote.
 
+use std::fs::FileType;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::{env, fs, io};
 
@@ -60,6 +63,18 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     })
 }
 
+/// What is there in place of a file or a folder. To read it is no use: a FIFO waits for a program
+/// that writes into it, and some devices have no end.
+#[must_use]
+pub fn special(kind: FileType) -> Option<&'static str> {
+    let kinds = [
+        (kind.is_fifo(), "FIFO"),
+        (kind.is_socket(), "socket"),
+        (kind.is_char_device() || kind.is_block_device(), "device"),
+    ];
+    kinds.into_iter().find_map(|(found, name)| found.then_some(name))
+}
+
 /// A message about a missing `path`: "does not exist", and a likely reason.
 #[must_use]
 pub fn absence(path: &Path) -> String {
@@ -108,8 +123,22 @@ fn has_home_sign(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_told_by_its_kind() {
+        let root = tempfile::tempdir().unwrap();
+        let (fifo, socket, file) =
+            (root.path().join("fifo"), root.path().join("socket"), root.path().join("file"));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let _listener = UnixListener::bind(&socket).unwrap();
+        fs::write(&file, b"").unwrap();
+        let kinds = [&fifo, &socket, &PathBuf::from("/dev/null"), &file, &root.path().to_owned()]
+            .map(|path| special(fs::metadata(path).unwrap().file_type()));
+        assert_eq!(kinds, [Some("FIFO"), Some("socket"), Some("device"), None, None]);
+    }
 
     #[test]
     fn outputs_are_known_by_their_marker_or_as_runs() {

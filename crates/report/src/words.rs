@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::columns::{number, summary};
-use super::{Comparison, Run, Summary};
+use super::{Arm, Comparison, Run, Summary};
 
 /// A run without figures.
 pub(super) struct Failure<'a> {
@@ -159,11 +159,18 @@ fn failed(comparison: &Comparison) -> Option<String> {
         return None;
     }
     let runs: usize = comparison.arms.iter().map(|arm| arm.runs.len()).sum();
-    let wholly = comparison.arms.iter().filter(|arm| arm.runs.iter().all(|run| run.failure.is_some()));
-    let wholly: Vec<&str> = wholly.map(|arm| arm.name.as_str()).collect();
+    let has_failed = |run: &Run| run.failure.is_some();
+    let with_failures = comparison.arms.iter().filter(|arm| arm.runs.iter().any(has_failed));
+    let (wholly, partly): (Vec<&Arm>, Vec<&Arm>) =
+        with_failures.partition(|arm| arm.runs.iter().all(has_failed));
+    let names = |arms: &[&Arm]| arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut words = format!("{failures} of {} failed", count(runs, "run"));
     if !wholly.is_empty() {
-        words += &format!(", among them all of {}", wholly.join(", "));
+        words += &format!(", among them all of {}", names(&wholly));
+    }
+    if !partly.is_empty() {
+        // Seeds that survive may be the better ones.
+        words += &format!("; the means of {} are over the seeds that are left", names(&partly));
     }
     Some(words + ".")
 }
@@ -253,6 +260,8 @@ mod tests {
         comparison.arms[1].runs[0].failure = Some("out of memory".into());
         let words = in_short(&comparison);
         assert!(words.starts_with("2 arms in 1 series, 1 to 2 seeds each."), "{words}");
-        assert!(words.ends_with("2 of 3 runs failed, among them all of b."), "{words}");
+        let failed = "2 of 3 runs failed, among them all of b; the means of a are over the seeds that are \
+                      left.";
+        assert!(words.ends_with(failed), "{words}");
     }
 }

@@ -113,8 +113,8 @@ pub trait Format: Sync {
     }
 
     /// What users of the format's usual reader should know about the finished set in `folder`.
-    /// `vocab_size` is the number of ids in their vocabulary, if it is known.
-    fn advice(&self, _folder: &Path, _layout: &Layout, _vocab_size: Option<u64>) -> Option<String> {
+    /// `vocab_size` is the number of ids in their vocabulary.
+    fn advice(&self, _folder: &Path, _layout: &Layout, _vocab_size: u64) -> Option<String> {
         None
     }
 

@@ -62,7 +62,7 @@ impl Format for Llamagen {
         layout.one_length("llamagen").map(drop)
     }
 
-    fn advice(&self, folder: &Path, layout: &Layout, _vocab_size: Option<u64>) -> Option<String> {
+    fn advice(&self, folder: &Path, layout: &Layout, _vocab_size: u64) -> Option<String> {
         let known = layout.views < 2 || folder.to_string_lossy().contains(FLIP);
         (!known).then(|| {
             format!(
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn two_views_need_a_path_that_says_so() {
         let layout = Layout { views: 2, ..fixture::layouts()[1].clone() };
-        let advice = |folder: &str, layout: &Layout| Llamagen.advice(Path::new(folder), layout, None);
+        let advice = |folder: &str, layout: &Layout| Llamagen.advice(Path::new(folder), layout, 1000);
         assert!(advice("a/codes", &layout).unwrap().contains("a/codes does not contain it"));
         assert_eq!(advice("a-flip/codes", &layout), None);
         assert_eq!(advice("a/codes", &fixture::layouts()[1]), None);

@@ -44,8 +44,8 @@ impl Format for Raw {
         true
     }
 
-    fn advice(&self, _folder: &Path, layout: &Layout, vocab_size: Option<u64>) -> Option<String> {
-        olmo_core_note(vocab_size?, layout.dtype)
+    fn advice(&self, _folder: &Path, layout: &Layout, vocab_size: u64) -> Option<String> {
+        olmo_core_note(vocab_size, layout.dtype)
     }
 
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
@@ -203,10 +203,8 @@ mod tests {
             (70_000, Dtype::U16, ["is uint16", "70000 ids for uint32"]),
         ] {
             let layout = Layout { dtype, ..fixture::layouts()[0].clone() };
-            let advice = |vocab_size| Raw.advice(Path::new("out"), &layout, vocab_size);
-            let note = advice(Some(ids)).unwrap();
+            let note = Raw.advice(Path::new("out"), &layout, ids).unwrap();
             assert!(parts.iter().all(|part| note.contains(part)), "{note}");
-            assert_eq!(advice(None), None);
         }
         assert_eq!(olmo_core_note(257, Dtype::U16), None);
     }

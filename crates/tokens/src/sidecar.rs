@@ -45,6 +45,10 @@ pub struct Sidecar {
     pub vocabulary: StatedVocabulary,
     /// Ids around and between the codes.
     pub specials: Framing,
+    /// Ids in the vocabulary of the model that reads the set, if the user gave that number; all ids
+    /// are below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<u64>,
     /// Of one row's ids.
     pub axes: Axes,
     /// Ids of a row, when all have as many.
@@ -142,6 +146,14 @@ impl Sidecar {
                 Vocabulary::map(&self.map(folder)?.unwrap_or_default(), codes, map)
             }
         }
+    }
+
+    /// The number of ids in the vocabulary of the model that reads the set: the one given, else the
+    /// largest id that can occur, plus one. `vocabulary` is the set's own.
+    #[must_use]
+    pub fn ids_of_reader(&self, vocabulary: &Vocabulary) -> u64 {
+        let largest = vocabulary.largest().max(self.specials.largest(self.grid.longest_side()));
+        self.vocab_size.unwrap_or(u64::from(largest) + 1)
     }
 
     /// As the file's text.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Grid;
+use pixtok_base::MAX_SIDE;
 
 /// A tokenizer as far as its tokens need it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,5 +164,11 @@ impl StatedGrid {
     #[must_use]
     pub fn constant(&self) -> Option<Grid> {
         Some(Grid { h: self.h?, w: self.w? })
+    }
+
+    /// The longest side that a row's grid can have, in positions.
+    #[must_use]
+    pub fn longest_side(&self) -> u32 {
+        self.constant().map_or(MAX_SIDE / self.downsample.max(1), |grid| grid.h.max(grid.w))
     }
 }

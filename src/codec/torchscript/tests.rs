@@ -71,6 +71,12 @@ fn refusal(pair: &mut TorchScript, count: i64, batch_size: usize) -> String {
     pair.try_on(&images(count), batch_size).unwrap_err().to_string()
 }
 
+/// What is doubtful about a pair, if it is one thing.
+fn single_note(pair: &TorchScript) -> &str {
+    assert_eq!(pair.notes().len(), 1, "{:?}", pair.notes());
+    &pair.notes()[0]
+}
+
 #[test]
 fn indices_go_back_in_the_type_and_shape_that_the_encoder_gave() {
     // Times 2^32, 32-bit numbers wrap to 0 and others turn white.
@@ -84,7 +90,7 @@ fn indices_go_back_in_the_type_and_shape_that_the_encoder_gave() {
     let indices = pair.encode(&images(5)).unwrap();
     assert_eq!((indices.kind(), indices.size()), (Kind::Int64, vec![5, 5, 7]));
     assert_eq!(pair.decode(&indices).unwrap().size(), [5, 3, 20, 28]);
-    assert_eq!(pair.range_note(), None);
+    assert_eq!(pair.notes(), [""; 0]);
 
     let flat = |images: &Tensor| grey_codes(images, Kind::Int).flatten(1, 2);
     let decode = |codes: &Tensor| grey_images(&codes.view([-1, 5, 7]), UNIT);
@@ -141,16 +147,78 @@ fn a_range_that_cannot_be_is_refused_and_a_doubtful_one_noted() {
     assert!(words.contains("output_range = [0.0, 255.0] fits"), "{words}");
     let mut right = pair([0.0, 255.0]).load("output_range = [0.0, 255.0]\n");
     right.try_on(&images(3), 32).unwrap();
-    assert_eq!(right.range_note(), None);
+    assert_eq!(right.notes(), [""; 0]);
 
     let mut doubtful = pair([0.0, 1.0]).load("");
     doubtful.try_on(&images(3), 32).unwrap();
-    let words = doubtful.range_note().unwrap();
+    let words = single_note(&doubtful);
     assert!(words.contains("dark half") && words.contains("output_range = [0.0, 1.0] fits"), "{words}");
     // Once the range is stated, there is no note.
     let mut right = pair([0.0, 1.0]).load("output_range = [0.0, 1.0]\n");
     right.try_on(&images(3), 32).unwrap();
-    assert_eq!(right.range_note(), None);
+    assert_eq!(right.notes(), [""; 0]);
     let (a, b) = (right.decode(&right.encode(&images(3)).unwrap()).unwrap(), images(3));
     assert!((a.to_kind(Kind::Int64) - b.to_kind(Kind::Int64)).abs().max().int64_value(&[]) <= 20);
+}
+
+/// `[2, 3, 20, 28]`: a ramp, and the same in a quarter of the brightness.
+fn bright_and_dark() -> Tensor {
+    Tensor::cat(&[images(1), images(1).floor_divide_scalar(4)], 0)
+}
+
+/// Batch normalisation as in training: by the mean and deviation of the batch. A ramp stays in
+/// [−1, 1].
+fn normalised(images: &Tensor) -> Tensor {
+    let none = None::<&Tensor>;
+    images.batch_norm(none, none, none, none, true, 0.1, 1e-5, false) * 0.5
+}
+
+#[test]
+fn a_pair_with_dropout_is_noted() {
+    let encode = |images: &Tensor| grey_codes(images, Kind::Int64);
+    let decode = |codes: &Tensor| grey_images(codes, UNIT);
+    let mut pair = Pair::new(&images(2), |images| encode(&images.dropout(0.5, true)), decode).load("");
+    pair.try_on(&images(3), 32).unwrap();
+    let words = single_note(&pair);
+    assert!(words.contains("the encoder is random") && words.contains("of the first images"), "{words}");
+    assert!(words.contains("call .eval() before torch.jit.trace"), "{words}");
+
+    let mut pair = Pair::new(&images(2), encode, |codes| decode(codes).dropout(0.5, true) * 0.5).load("");
+    pair.try_on_ramp(1, (20, 28), 32, Device::Cpu).unwrap();
+    let words = single_note(&pair);
+    assert!(words.contains("the decoder is random: on a ramp from black to white"), "{words}");
+    assert!(words.contains("call .eval() before torch.jit.trace"), "{words}");
+}
+
+#[test]
+fn a_pair_that_normalises_batches_is_noted() {
+    let encode = |images: &Tensor| grey_codes(images, Kind::Int64);
+    let decode = |codes: &Tensor| grey_images(codes, UNIT);
+    let indices = "an image's indices depend on the other images of its batch";
+    let files = Pair::new(&images(2), |images| encode(&normalised(images)), decode);
+    let mut pair = files.load("");
+    // More images than are tried, as many as a batch has, and fewer.
+    for (images, batch_size) in [(bright_and_dark().repeat([3, 1, 1, 1]), 6), (bright_and_dark(), 32)] {
+        pair.try_on(&images, batch_size).unwrap();
+        let words = single_note(&pair);
+        assert!(words.contains(indices) && words.contains("call .eval() before torch.jit.trace"), "{words}");
+    }
+    // A single image, and copies of one.
+    for count in [1, 4] {
+        pair.try_on_ramp(count, (20, 28), 4, Device::Cpu).unwrap();
+        assert!(single_note(&pair).contains(indices), "{:?}", pair.notes());
+    }
+    // One level more or less is no harm, though most indices differ by one.
+    pair.try_on(&images(3), 3).unwrap();
+    assert_eq!(pair.notes(), [""; 0]);
+
+    let fixed = |images: &Tensor| encode(&normalised(&images.view([4, 3, 20, 28])));
+    let mut pair = Pair::new(&images(4), fixed, decode).load("");
+    pair.try_on(&bright_and_dark(), 4).unwrap();
+    assert!(single_note(&pair).contains(indices), "{:?}", pair.notes());
+
+    let mut pair = Pair::new(&images(2), encode, |codes| normalised(&decode(codes)) * 0.8).load("");
+    pair.try_on(&bright_and_dark(), 32).unwrap();
+    let words = single_note(&pair);
+    assert!(words.contains("a reconstruction depends on the other images of its batch"), "{words}");
 }

@@ -10,6 +10,8 @@ use std::{env, fs, process};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::layout;
+
 /// Holds the comparison's process, for children.
 const PARENT: &str = "PIXTOK_COMPARE_PARENT";
 
@@ -45,6 +47,19 @@ pub(super) struct Ended {
     pub code: Option<i32>,
     /// Its last error, without the word.
     pub error: Option<String>,
+}
+
+impl Ended {
+    /// Why `what`, which wrote the file `log`, failed, in words; none if it ended well.
+    pub fn failure(&self, what: &str, log: &Path) -> Option<String> {
+        let code = match self.code {
+            Some(0) => return None,
+            Some(code) => format!("exit code {code}"),
+            None => "stopped".into(),
+        };
+        let error = self.error.as_deref().unwrap_or("it gave no reason");
+        Some(format!("{what} failed ({code}): {error}; see {}", layout::place(log)))
+    }
 }
 
 impl Children {

@@ -12,7 +12,7 @@ use super::shared::{Evaluated, share_images};
 use crate::checkpoint::write_atomic;
 use pixtok_images::data::Dataset;
 use crate::evaluate::Scores;
-use pixtok_report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
+use pixtok_report::{Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use crate::sweep::{Plan, PlannedArm, Source};
 use pixtok_torch::PrecisionChoice;
 
@@ -43,11 +43,11 @@ pub(super) fn report(
         arms: arms.collect::<Result<_>>()?,
         of_own_images,
     };
-    let markdown = report::markdown(&comparison);
+    let markdown = pixtok_report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
     let write = |name: &str, content: &[u8]| write_atomic(&layout.out().join(name), content);
     write("results.json", json.as_bytes())?;
-    write("results.csv", &report::csv(&comparison)?)?;
+    write("results.csv", &pixtok_report::csv(&comparison)?)?;
     write("results.md", markdown.as_bytes())?;
     // Last: whatever is wrong with a picture or a log, the figures are there.
     let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
@@ -55,7 +55,7 @@ pub(super) fn report(
     };
     let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
     let (exhibits, originals) = exhibits::exhibits(&arms);
-    write("report.html", report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
+    write("report.html", pixtok_report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
     let out = layout.out().display();
     Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
 }

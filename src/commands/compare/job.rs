@@ -8,17 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::child::{Children, Ended};
-use super::layout;
+use super::child::Children;
+use super::{diverged, layout};
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::cli::MeasureArgs;
 use crate::commands::libtorch::libtorch_version;
 use crate::commands::{Misuse, open};
 use crate::config::{Config, RunChange};
-use pixtok_images::data::{Difference, Fingerprint};
+use pixtok_images::data::{Dataset, Difference, Fingerprint};
 use pixtok_base::paths::make_folder;
 use pixtok_torch::{Cpu, DeviceChoice, device_name};
-use crate::train::State;
+use crate::train::{State, changed_files};
 
 /// Exit code of a run folder that another process still holds.
 const IN_USE: i32 = 3;
@@ -73,9 +73,10 @@ pub(super) struct Done {
 }
 
 impl Job {
-    /// Refuses a run folder that was trained with another config or other images, or whose settings
-    /// changed on the way: if it went on, its figures would belong to neither.
-    pub fn check_unchanged(&self) -> Result<()> {
+    /// Refuses a run folder that was trained with another config or other images than those of
+    /// `train_set`, or whose settings changed on the way: if it went on, its figures would belong to
+    /// neither.
+    pub fn check_unchanged(&self, train_set: Option<&Dataset>) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
         if !open::is_ours(&self.folder) {
             return Ok(());
@@ -83,12 +84,12 @@ impl Job {
         let earlier = open::config_of(&self.folder)?;
         let mut differences = config.differences(&earlier)?;
         differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
-        differences.extend(self.other_images(config)?);
+        differences.extend(self.other_images(config, train_set)?);
         if differences.is_empty() {
             return Ok(());
         }
         Err(Misuse(format!(
-            "{} was trained otherwise ({}); give another --out, or remove that folder",
+            "{} was trained otherwise ({}); give the arm another name, or another --out, or remove that folder",
             self.folder.display(),
             differences.join("; ")
         ))
@@ -107,14 +108,12 @@ impl Job {
         Ok(then.and_then(|then| now.difference(&then)))
     }
 
-    /// The same in words, if they are other images.
-    fn other_images(&self, config: &Config) -> Result<Option<String>> {
-        let folder = &config.data.train;
-        Ok(match self.difference()? {
-            Some(Difference::Names) => Some(format!("other files in {folder}: their list differs")),
-            Some(Difference::Sizes) => Some(format!("other files in {folder}: some sizes differ")),
-            Some(Difference::Times | Difference::Unknown) | None => None,
-        })
+    /// The same in words, with a changed file, if they are other images.
+    fn other_images(&self, config: &Config, train_set: Option<&Dataset>) -> Result<Option<String>> {
+        let Some(what) = self.difference()?.and_then(Difference::change) else { return Ok(None) };
+        let files = train_set.map(|images| format!(": {}", changed_files(&self.folder, images)));
+        let (folder, files) = (&config.data.train, files.unwrap_or_default());
+        Ok(Some(format!("other files in {folder}, since {what}{files}")))
     }
 
     /// Whether a training and its evaluation are there, whole and as now asked for. What is not trained here is always
@@ -139,6 +138,12 @@ impl Job {
         last.is_ok_and(|step| step == config.train.steps)
     }
 
+    /// Why its training failed, if its numbers were not finite and would not be the next time.
+    pub fn diverged(&self) -> Option<String> {
+        let config = self.config.as_ref().filter(|config| !self.is_trained(config));
+        config.and_then(|_| diverged::failure(&self.folder, self.train_set.as_ref()))
+    }
+
     /// Does it; in words why it failed, if it did.
     pub fn run(
         &self,
@@ -156,7 +161,7 @@ impl Job {
                 if let Some(failure) = self.train(config, place, children, &log, tell)? {
                     return Ok(Some(failure));
                 }
-                if let Some(difference) = self.other_images(config)? {
+                if let Some(difference) = self.other_images(config, None)? {
                     return Ok(Some(format!("its images changed while the comparison ran ({difference})")));
                 }
             }
@@ -171,7 +176,7 @@ impl Job {
                 .with_context(|| format!("cannot remove {}", evaluation.display()))?;
         }
         let ended = children.run(&self.eval_words(place, measures), &log, tell)?;
-        if let Some(failure) = failure("evaluation", &ended, &log) {
+        if let Some(failure) = ended.failure("evaluation", &log) {
             return Ok(Some(failure));
         }
         let done = Done {
@@ -212,6 +217,7 @@ impl Job {
             words.extend(["--lpips-weights".into(), text(path)]);
         }
         words.extend(place.words());
+        diverged::forget(&self.folder)?;
         let mut ended = children.run(&words, log, tell)?;
         for _ in 0..PATIENCE_SECS {
             if ended.code != Some(IN_USE) {
@@ -220,14 +226,18 @@ impl Job {
             sleep(Duration::from_secs(1));
             ended = children.run(&words, log, tell)?;
         }
-        let failure = failure("training", &ended, log);
-        Ok(failure.map(|failure| match ended.code {
-            // The training's own remedy would change the settings of one arm only.
-            Some(NOT_FINITE) => {
-                format!("{failure}; in a comparison, change the settings in the sweep and give another --out")
-            }
-            _ => failure,
-        }))
+        let Some(failure) = ended.failure("training", log) else { return Ok(None) };
+        if ended.code != Some(NOT_FINITE) {
+            return Ok(Some(failure));
+        }
+        // The training's own remedy is for a run by itself.
+        let failure = format!(
+            "{failure}; in a comparison, change the settings in the sweep: of this arm under another name, or of all \
+             with another --out. As it is, it is trained again only after {} is removed",
+            layout::place(&self.folder)
+        );
+        diverged::record(&self.folder, self.train_set.as_ref(), &failure)?;
+        Ok(Some(failure))
     }
 
     /// `pixtok eval …` with all that the report shows.
@@ -281,19 +291,6 @@ impl MeasureArgs {
         }
         words
     }
-}
-
-/// In words, unless the child ended well.
-fn failure(what: &str, ended: &Ended, log: &Path) -> Option<String> {
-    let code = match ended.code {
-        Some(0) => return None,
-        Some(code) => format!("exit code {code}"),
-        None => "stopped".into(),
-    };
-    let error = ended.error.as_deref().unwrap_or("it gave no reason");
-    // The file's place is the same in every folder of this comparison.
-    let log = log.iter().rev().take(2).map(|part| part.to_string_lossy()).collect::<Vec<_>>();
-    Some(format!("{what} failed ({code}): {error}; see arms/{}/{}", log[1], log[0]))
 }
 
 fn text(path: &Path) -> String {

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::job::Job;
 use super::layout::Layout;
+use super::note;
 use crate::commands::train::loss_weights_among;
 use crate::commands::weights;
 use crate::config::Config;
@@ -67,4 +68,23 @@ pub(super) fn list(
         }
     }
     Ok(jobs)
+}
+
+/// Says which trainings are not tried again, and why.
+pub(super) fn note_diverged(jobs: &[Job]) {
+    for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
+        let label = &job.label;
+        note(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
+    }
+}
+
+/// What the same command would do about `failed` runs, in words.
+pub(super) fn outlook(jobs: &[Job], failed: usize) -> String {
+    let diverged = jobs.iter().filter(|job| job.diverged().is_some()).count();
+    let words = match failed.saturating_sub(diverged) {
+        0 => "their settings have to change".to_owned(),
+        again if again == failed => "the same command tries them again".to_owned(),
+        again => format!("the same command tries {again} of them again"),
+    };
+    format!("{failed} of {} runs failed; {words}", jobs.len())
 }

@@ -6,6 +6,7 @@
 //!   arms/NAME/seed-0.toml      the config of a training
 //!   arms/NAME/seed-0.log       what the training and the evaluation said
 //!   arms/NAME/seed-0/          its run folder
+//!     diverged.json            if its training ended by numbers that are not finite
 //!   arms/NAME/seed-0/evaluation/
 //!     figures.json  per_image.csv  code_counts.csv  originals/  reconstructions/
 //!     done.json                written last
@@ -39,6 +40,12 @@ impl Layout {
         let name = seed.map_or_else(|| "existing".to_owned(), |seed| format!("seed-{seed}"));
         self.out.join("arms").join(arm).join(name)
     }
+}
+
+/// The place of an arm's file or folder for messages, the same in every comparison's folder.
+pub(super) fn place(path: &Path) -> String {
+    let last: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+    format!("arms/{}/{}", last[1], last[0])
 }
 
 /// Where the evaluation of a run folder lies.

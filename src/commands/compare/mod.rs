@@ -1,12 +1,13 @@
 //! `pixtok compare`: tokenizers on equal terms.
 //!
 //! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do,
-//! `job` trains and evaluates one arm with one seed in processes of their own, `queue` runs the
-//! jobs, `collect` makes the results from their output: `shared` decides over which images, and
-//! `exhibits` prepares the page.
+//! `job` trains and evaluates one arm with one seed in processes of their own, `diverged` records
+//! which trainings would only fail again, `queue` runs the jobs, `collect` makes the results from
+//! their output: `shared` decides over which images, and `exhibits` prepares the page.
 
 mod child;
 mod collect;
+mod diverged;
 mod exhibits;
 mod job;
 mod jobs;
@@ -14,6 +15,7 @@ mod layout;
 mod queue;
 mod shared;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -28,7 +30,7 @@ use super::{Misuse, measures, note, note_omitted, open, print, subject, train, w
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::cli::CompareArgs;
 use crate::config::Config;
-use pixtok_images::data::{Dataset, Difference};
+use pixtok_images::data::Dataset;
 use pixtok_report::DEFINITIONS;
 use pixtok_base::paths::{make_folder, mark_output};
 use crate::sweep::{Plan, Source, SweepError};
@@ -57,6 +59,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let jobs = jobs.unwrap_or_default();
     let notes = images_notes(&plan, &jobs)?;
     notes.iter().for_each(|text| note(text));
+    jobs::note_diverged(&jobs);
     if args.dry_run {
         return print(&describe(&plan, &images)?).map(|()| 0);
     }
@@ -87,7 +90,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let notes: Vec<String> = notes.into_iter().chain(during).collect();
     print(&collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes)?)?;
     if failed > 0 {
-        note(&format!("{failed} of {} runs failed; the same command tries them again", jobs.len()));
+        note(&jobs::outlook(&jobs, failed));
     }
     Ok(u8::from(failed > 0))
 }
@@ -192,38 +195,23 @@ fn jobs(
     let identity = identity(&plan.base.to_toml()?, val_set, args)?;
     let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
     let jobs = jobs::list(plan, layout, &identity, train_set.as_ref(), loss_weights)?;
-    jobs.iter().try_for_each(Job::check_unchanged)?;
+    jobs.iter().try_for_each(|job| job.check_unchanged(train_set.as_ref()))?;
     Ok(jobs)
 }
 
 /// Notes on doubts whether earlier trainings here used the same images.
 fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
-    let (mut later, mut unknown) = (vec![], vec![]);
+    let mut doubts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for job in jobs {
-        match job.difference()? {
-            Some(Difference::Times) => later.push(job.label.as_str()),
-            Some(Difference::Unknown) => unknown.push(job.label.as_str()),
-            // These are refused.
-            Some(Difference::Names | Difference::Sizes) | None => {}
+        // Other images have been refused.
+        if let Some(doubt) = job.difference()?.and_then(|found| found.doubt(&plan.base.data.train)) {
+            doubts.entry(doubt).or_default().push(&job.label);
         }
     }
-    let folder = &plan.base.data.train;
-    let words = [
-        (
-            later,
-            format!(
-                "files in {folder} have new modification times; names and sizes match, so they are assumed to be the same images"
-            ),
-        ),
-        (
-            unknown,
-            format!(
-                "of the files in {folder} only the names were recorded; they match, and sizes were not compared"
-            ),
-        ),
-    ];
-    let named = words.into_iter().filter(|(labels, _)| !labels.is_empty());
-    Ok(named.map(|(labels, words)| format!("since the training of {}: {words}", labels.join(", "))).collect())
+    let words = |(doubt, labels): (String, Vec<&str>)| {
+        format!("since the training of {}: {doubt}", labels.join(", "))
+    };
+    Ok(doubts.into_iter().map(words).collect())
 }
 
 /// Refuses a folder that is another's.

@@ -35,10 +35,12 @@ struct Queue<'a> {
     began: Instant,
 }
 
-/// Runs all jobs that are not done; for each job, why it failed if it did. After a signal the running trainings save,
-/// and no other begins.
+/// Runs all jobs that are not done and may succeed; for each job, why it failed if it did, now or
+/// earlier. After a signal the running trainings save, and no other begins.
 pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result<Vec<Option<String>>> {
-    let waiting: VecDeque<usize> = (0..jobs.len()).filter(|&i| !jobs[i].is_done()).collect();
+    let outcomes: Vec<Option<String>> = jobs.iter().map(Job::diverged).collect();
+    let open = |&i: &usize| !jobs[i].is_done() && outcomes[i].is_none();
+    let waiting: VecDeque<usize> = (0..jobs.len()).filter(open).collect();
     for job in jobs.iter().filter(|job| job.is_done()) {
         note(&format!("{}: finished earlier", job.label));
     }
@@ -49,7 +51,7 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
         children: Children::default(),
         total: waiting.len(),
         waiting: Mutex::new(waiting),
-        outcomes: Mutex::new(vec![None; jobs.len()]),
+        outcomes: Mutex::new(outcomes),
         fatal: Mutex::new(None),
         finished: AtomicUsize::new(0),
         began: Instant::now(),

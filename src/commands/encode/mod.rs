@@ -30,7 +30,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
     let set = input(args)?;
     set.notes().iter().for_each(|text| note(text));
     let plan = Plan::new(args, &usable, &set, part, device)?;
-    let advice = args.format.format().advice(&args.out, &plan.sidecar.layout(), Some(plan.vocab_size));
+    let advice = args.format.format().advice(&args.out, &plan.sidecar.layout(), plan.ids_of_reader);
     advice.iter().for_each(|text| note(text));
     let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
     let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;

@@ -8,10 +8,11 @@ use super::ids::Ids;
 use crate::cli::{EncodeArgs, FitChoice};
 use crate::commands::Misuse;
 use crate::commands::usable::Usable;
-use pixtok_images::data::{self, Fit, ImageSize, MAX_SIDE, Prepare, SampleSet};
+use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
 use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
+use crate::export::Coder;
 use pixtok_tokens::{
-    Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
+    Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
     StatedVocabulary,
 };
 
@@ -26,7 +27,7 @@ pub(super) struct Plan<'a> {
     /// What `job.json` says.
     pub job: Value,
     /// Ids in the vocabulary of the model that reads the files: as said, else up to the largest.
-    pub vocab_size: u64,
+    pub ids_of_reader: u64,
 }
 
 impl<'a> Plan<'a> {
@@ -67,7 +68,7 @@ impl<'a> Plan<'a> {
             format: args.format,
             mirrored: args.images.flip,
         };
-        let vocab_size = args.ids.vocab_size.unwrap_or(largest_id(&ids, side(&sidecar.grid))? + 1);
+        let ids_of_reader = sidecar.ids_of_reader(&ids.vocabulary);
         let job = json!({
             "pixtok": env!("CARGO_PKG_VERSION"),
             "set": sidecar,
@@ -79,7 +80,7 @@ impl<'a> Plan<'a> {
             "threads": if device == Device::Cpu { tch::get_num_threads() } else { 0 },
         });
         let prepare = Prepare::new(&data, fit);
-        Ok(Self { coder, map: ids.map, prepare, batching, sidecar, job, vocab_size })
+        Ok(Self { coder, map: ids.map, prepare, batching, sidecar, job, ids_of_reader })
     }
 }
 
@@ -158,7 +159,7 @@ fn sidecar(
     let centre = args.images.fit == FitChoice::Centre;
     let grid = centre.then_some(Grid { h: height / downsample, w: width / downsample });
     let stated_grid = StatedGrid { h: grid.map(|grid| grid.h), w: grid.map(|grid| grid.w), downsample };
-    let side = side(&stated_grid);
+    let side = stated_grid.longest_side();
     ids.framing.check_sizes(side, &ids.vocabulary, args.ids.vocab_size)?;
     let largest = largest_id(ids, side)?;
     let length = grid.map(|grid| coder.length(grid)).transpose()?.map(|length| length as u32);
@@ -174,6 +175,7 @@ fn sidecar(
         preprocessing: preprocessing(data, centre)?,
         vocabulary: stated_vocabulary(ids, args.format),
         specials: ids.framing.clone(),
+        vocab_size: args.ids.vocab_size,
         axes: coder.axes(),
         length,
         views: if args.images.flip { 2 } else { 1 },
@@ -193,11 +195,6 @@ fn sidecar(
         shard_rows: vec![],
         counts: Counts::default(),
     })
-}
-
-/// The longest side that a grid can have, in positions.
-fn side(grid: &StatedGrid) -> u32 {
-    grid.constant().map_or(MAX_SIDE / grid.downsample, |grid| grid.h.max(grid.w))
 }
 
 /// The largest id that can be stored for grids with sides up to `side`.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cli::TrainArgs;
 use crate::commands::note;
 use crate::config::{Config, overrides_set};
-use pixtok_images::data::{self, DataError, Dataset, Overlap, Split};
+use pixtok_images::data::{self, DataError, Dataset, Overlap, Shared, Split};
 
 /// The training images of a config.
 pub(in crate::commands) fn training_set(config: &Config) -> Result<Dataset> {
@@ -99,15 +99,21 @@ pub(super) fn note_validation(args: &TrainArgs, of_config: &data::Config, config
 
 /// Warns that validation images are also training images.
 pub(in crate::commands) fn note_shared(config: &Config, train_set: &Dataset, val_set: &Dataset) {
-    // A share has the same files, but other images.
-    if config.data.val.is_none() && config.data.val_split.is_none() {
-        return;
-    }
-    if let Some(Overlap { images, example }) = val_set.overlap(train_set) {
+    let Overlap { shared, copies } = val_set.overlap(train_set);
+    let total = val_set.len();
+    // A share of archives has the same files, but other images.
+    let is_share = config.data.val.is_none() && config.data.val_split.is_none();
+    if let Some(Shared { images, example }) = shared.filter(|_| !is_share) {
         note(&format!(
-            "{images} of the {} validation images are training images too, for instance {example}, so validation figures \
-             are of images that are trained on; give others with --val-data (data.val)",
-            val_set.len()
+            "{images} of the {total} validation images are training images too, for instance {example}, so \
+             validation figures are of images that are trained on; give others with --val-data (data.val)"
+        ));
+    }
+    if let Some(copies) = copies {
+        note(&format!(
+            "{}, so validation figures are of images that are trained on; delete the copies, or give other \
+             images with --val-data (data.val)",
+            copies.words(total, "validation images")
         ));
     }
 }

@@ -5,6 +5,7 @@ mod images;
 mod init;
 mod memory;
 mod networks;
+mod other_settings;
 mod precision;
 mod resume;
 

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 /// million files takes minutes on a network disk.
 pub(super) const MOST_FILES: usize = 100_000;
 
+/// The indices of the files that are queried, of `count`: evenly spaced if there are too many.
+pub(super) fn queried(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).step_by(count.div_ceil(MOST_FILES).max(1))
+}
+
 /// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Recorded")]
@@ -62,6 +67,34 @@ pub enum Difference {
     Unknown,
 }
 
+impl Difference {
+    /// What changed, if these are other images.
+    #[must_use]
+    pub fn change(self) -> Option<&'static str> {
+        match self {
+            Self::Names => Some("their list changed"),
+            Self::Sizes => Some("some sizes differ"),
+            Self::Times | Self::Unknown => None,
+        }
+    }
+
+    /// Why the files in `folder` may be other images, if only that is known.
+    #[must_use]
+    pub fn doubt(self, folder: &str) -> Option<String> {
+        match self {
+            Self::Names | Self::Sizes => None,
+            Self::Times => Some(format!(
+                "files in {folder} have new modification times; names and sizes match, so they are \
+                 assumed to be the same images"
+            )),
+            Self::Unknown => Some(format!(
+                "of the files in {folder} an older pixtok recorded names only; they match, and sizes \
+                 were not compared"
+            )),
+        }
+    }
+}
+
 impl Fingerprint {
     /// Takes the fingerprint of `count` files, whose metadata `meta` reads. `names` is the hash of
     /// their list.
@@ -71,7 +104,7 @@ impl Fingerprint {
         mut meta: impl FnMut(usize) -> Option<fs::Metadata>,
     ) -> Self {
         let (mut sizes, mut times) = (blake3::Hasher::new(), blake3::Hasher::new());
-        for index in (0..count).step_by(count.div_ceil(MOST_FILES).max(1)) {
+        for index in queried(count) {
             // A broken link is a bad image, not a bad folder.
             let meta = meta(index);
             let time = meta.as_ref().and_then(|meta| meta.modified().ok());
@@ -138,6 +171,15 @@ mod tests {
         assert_eq!(print("a").difference(&before), Some(Difference::Times));
         write(1, b"three", 2);
         assert_eq!(print("a").difference(&before), Some(Difference::Sizes));
+    }
+
+    #[test]
+    fn a_difference_is_a_change_or_a_doubt() {
+        for difference in [Difference::Names, Difference::Sizes, Difference::Times, Difference::Unknown] {
+            let (change, doubt) = (difference.change(), difference.doubt("val"));
+            assert!(change.is_some() != doubt.is_some(), "{difference:?}");
+            assert!(doubt.is_none_or(|doubt| doubt.contains("in val ")), "{difference:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A folder tree of images.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::index::Index;
 use super::omitted::{OmittedFiles, is_omitted_folder};
-use super::samples::key::readable;
+use super::samples::key::{composed, readable};
 use super::samples::parquet::splits::known;
 use super::{DataError, Split};
-use pixtok_base::paths::is_output;
+use pixtok_base::paths::{is_output, special};
 
 /// The endings of the files that are taken for images, in any case. What a file really is its content
 /// decides.
@@ -31,13 +31,16 @@ pub struct ImageFolder {
     /// The images that are links.
     links: Index,
     labels: Vec<String>,
+    /// The classes of folders whose names are other spellings of a label.
+    respelt: HashMap<String, usize>,
     notes: Vec<String>,
 }
 
 impl ImageFolder {
     /// Lists the images in `root` and its subfolders, by their endings ([`EXTENSIONS`]). Follows
-    /// symbolic links. Skips hidden files, and folders that are hidden, hold thumbnails or deleted
-    /// files, or were written by pixtok; these rules do not apply to `root` itself. Reads no file.
+    /// symbolic links. Skips hidden files, what is neither a file nor a folder, and folders that are
+    /// hidden, hold thumbnails or deleted files, or were written by pixtok; these rules do not apply
+    /// to `root` itself. Reads no file.
     ///
     /// # Errors
     /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
@@ -102,7 +105,15 @@ impl ImageFolder {
         }
         index.sort();
         links.sort();
-        let mut labels: Vec<String> = labels.into_iter().collect();
+        let (mut labels, respelt) = classes(labels);
+        if let Some(name) = respelt.keys().min() {
+            notes.push(format!(
+                "class folders in {} that are one class with another, since only the Unicode spelling (NFC, \
+                 NFD) of their names differs: {}, for instance {name}",
+                root.display(),
+                respelt.len()
+            ));
+        }
         if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
             notes.push(format!(
                 "the folders in {} ({} …) are taken for img2dataset's shards, not for classes, since its files lie beside \
@@ -119,7 +130,7 @@ impl ImageFolder {
                 labels.join(", ")
             ));
         }
-        Ok(ImageFolder { root: root.to_owned(), index, links, labels, notes })
+        Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes })
     }
 
     /// The folder.
@@ -178,12 +189,14 @@ impl ImageFolder {
     #[must_use]
     pub fn label(&self, index: usize) -> Option<usize> {
         let folder = String::from_utf8_lossy(first_folder(self.index.get(index))?);
-        self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok()
+        let own = self.labels.binary_search_by(|label| label.as_str().cmp(&folder)).ok();
+        own.or_else(|| self.respelt.get(folder.as_ref()).copied())
     }
 
     /// The class names: the first-level folders with images in them, sorted; the same for every
-    /// split. Empty if all of those folders are shards that img2dataset wrote as files: `00000/`
-    /// beside `00000_stats.json` or `00000.parquet`.
+    /// split. Of several Unicode spellings of a name, the first is the class. Empty if all of those
+    /// folders are shards that img2dataset wrote as files: `00000/` beside `00000_stats.json` or
+    /// `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
@@ -214,7 +227,7 @@ pub(super) struct Walk {
     /// Whether folders that pixtok wrote are walked too.
     with_outputs: bool,
     entries: walkdir::IntoIter,
-    /// The folders that were passed over; the caller counts the files.
+    /// What was passed over, but for files, which the caller counts.
     pub(super) omitted: OmittedFiles,
 }
 
@@ -226,6 +239,12 @@ impl Iterator for Walk {
             let entry = self.entries.next()?;
             let Ok(found) = &entry else { return Some(entry) };
             if found.depth() == 0 || !found.file_type().is_dir() {
+                if let Some(kind) = special(found.file_type())
+                    && !is_hidden(found.file_name())
+                {
+                    let path = found.path();
+                    self.omitted.special(kind, path.strip_prefix(&self.root).unwrap_or(path));
+                }
                 return Some(entry);
             }
             if is_omitted_folder(found.file_name().as_bytes()) {
@@ -289,6 +308,23 @@ pub(super) fn has_extension(path: &Path) -> bool {
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
+/// The class names among those of the first-level folders, and for each name that is another
+/// spelling of an earlier one the place of that class. The others keep their order, so that they keep
+/// their numbers.
+fn classes(folders: BTreeSet<String>) -> (Vec<String>, HashMap<String, usize>) {
+    let (mut labels, mut respelt) = (vec![], HashMap::new());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for folder in folders {
+        let place = *places.entry(composed(&folder).into_owned()).or_insert(labels.len());
+        if place == labels.len() {
+            labels.push(folder);
+        } else {
+            respelt.insert(folder, place);
+        }
+    }
+    (labels, respelt)
+}
+
 fn first_folder(relative: &[u8]) -> Option<&[u8]> {
     relative.iter().position(|&byte| byte == b'/').map(|end| &relative[..end])
 }
@@ -296,8 +332,12 @@ fn first_folder(relative: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::data::Dataset;
+    use crate::data::make_fifo;
+    use crate::picture::{self, DecodeOptions};
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -394,6 +434,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_is_passed_over_and_counted() {
+        let root = folder(&["cat/a.png"]);
+        let at = |name: &str| root.path().join(name);
+        for name in ["cat/b.png", "cat/c.png", "cat/.d.png"] {
+            make_fifo(&at(name));
+        }
+        let _listener = UnixListener::bind(at("s.png")).unwrap();
+        symlink("/dev/null", at("e.jpg")).unwrap();
+        // To read a FIFO would wait forever.
+        let dataset = Dataset::open(root.path(), Split::All).unwrap();
+        assert_eq!((dataset.len(), dataset.name(0)), (1, "cat/a.png".into()));
+        let notes: Vec<&String> = dataset.notes().collect();
+        let [note] = notes.as_slice() else { panic!("{notes:?}") };
+        assert!(note.starts_with("2 FIFOs, 1 device, 1 socket are passed over in "), "{note}");
+        // As archives, they are no data set.
+        make_fifo(&at("x.tar"));
+        assert_eq!(Dataset::open(root.path(), Split::All).unwrap().len(), 1);
+        let message = Dataset::open(&at("x.tar"), Split::All).unwrap_err().to_string();
+        assert!(message.contains("x.tar is a FIFO, and images are read from files"), "{message}");
+        // A path that became one later.
+        let Err(error) = picture::read(&at("cat/b.png"), &DecodeOptions::default()) else { panic!("read") };
+        assert_eq!(error.to_string(), "cannot read it: it is a FIFO, no file");
+    }
+
+    #[test]
     fn what_pixtok_wrote_is_passed_over_below_the_folder_that_is_given() {
         let root = folder(&[
             "cat/a.png",
@@ -435,6 +500,26 @@ mod tests {
             assert_eq!(labels(&[&images[..], &beside].concat()), (0, None, 1));
             assert_eq!(labels(&[&images[..], &beside[..1]].concat()).0, 2, "{} alone", beside[0]);
         }
+    }
+
+    #[test]
+    fn two_spellings_of_a_folder_are_one_class() {
+        let (one, two) = ("caf\u{e9}", "cafe\u{301}");
+        let files = [format!("{one}/a.png"), format!("{two}/b.png"), "cafz/c.png".into(), "d.png".into()];
+        let root = folder(&files.each_ref().map(String::as_str));
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!(dataset.labels(), [two, "cafz"]);
+        let labels: Vec<_> = (0..4).map(|index| (dataset.name(index), dataset.label(index))).collect();
+        let expected = [(&files[1], Some(0)), (&files[0], Some(0)), (&files[2], Some(1)), (&files[3], None)];
+        for (name, label) in expected {
+            assert!(labels.contains(&(name.as_str().into(), label)), "{labels:?}");
+        }
+        let [note] = dataset.notes() else { panic!("{:?}", dataset.notes()) };
+        assert!(note.contains("of their names differs: 1, for instance "), "{note}");
+        // The one spelling keeps its place.
+        let root = folder(&[&files[1], &files[2]].map(String::as_str));
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        assert_eq!((dataset.labels(), dataset.notes().len()), (&[two.to_owned(), "cafz".to_owned()][..], 0));
     }
 
     #[test]

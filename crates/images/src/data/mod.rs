@@ -5,16 +5,17 @@
 //! `resample`, `cache` keeps decoded pictures, `assemble` makes a batch, and `loader` does all this
 //! in the background. `omitted` counts what is passed over, `bad` counts the files that cannot be
 //! used, `config` holds the settings, `fingerprint` tells whether a resumed run has the same
-//! images and `file_list` which of them changed, and `overlap` tells whether two sets share files.
-//! `samples` reads the inputs of an export from first to last, without batches and without
-//! shuffling. The order of the images and what is done to each are pure functions of (seed, epoch,
-//! index), so two integers, the [`Cursor`], resume them, whatever the number of threads. Nothing
-//! here knows of models or training.
+//! images and `file_list` which of them changed, `overlap` tells whether two sets share files, and
+//! `copies` whether they hold the same images under other names. `samples` reads the inputs of an
+//! export from first to last, without batches and without shuffling. The order of the images and
+//! what is done to each are pure functions of (seed, epoch, index), so two integers, the [`Cursor`],
+//! resume them, whatever the number of threads. Nothing here knows of models or training.
 
 mod assemble;
 mod bad;
 mod cache;
 mod config;
+mod copies;
 mod file_list;
 mod fingerprint;
 mod folder;
@@ -40,12 +41,13 @@ use pixtok_base::sniff::Kind;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use cache::Cache;
-pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
+pub use config::{Config, Crop, Filter, ImageSize};
+pub use copies::Copies;
 pub use file_list::FileList;
 pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
 pub use loader::{Batch, BatchMemory, Cursor, Loader, Marks, MemoryError};
-pub use overlap::Overlap;
+pub use overlap::{Overlap, Shared};
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
 pub use samples::{Altered, Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
@@ -148,6 +150,17 @@ pub enum DataError {
     /// A file of a kind that is not read.
     #[error("{} is no input for an export; give {}", .0.display(), samples::INPUTS)]
     UnknownInput(PathBuf),
+    /// Neither a file nor a folder.
+    #[error(
+        "{} is a {kind}, and images are read from files; write what it gives to a file and give that",
+        path.display()
+    )]
+    Special {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
     /// A compressed archive: nothing in it can be skipped without reading it.
     #[error("{} is compressed; decompress it to a .tar file, or unpack it to a folder, first", .0.display())]
     Compressed(PathBuf),
@@ -286,4 +299,11 @@ impl DataError {
             (error, _) => error,
         }
     }
+}
+
+/// Makes a FIFO, for tests.
+#[cfg(test)]
+pub(crate) fn make_fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.is_ok_and(|status| status.success()), "cannot make {}", path.display());
 }

@@ -30,9 +30,9 @@ const FOLDERS: [&str; 17] = [
 ];
 /// Endings of files that describe pictures, and of files that file managers leave. They are not
 /// counted, since they are not pictures under another name.
-const TEXTS: [&str; 15] = [
-    "txt", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html", "htm", "log", "db",
-    "ini",
+const TEXTS: [&str; 17] = [
+    "txt", "text", "caption", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html",
+    "htm", "log", "db", "ini",
 ];
 /// Endings of archives, which may hold images but are not searched.
 const ARCHIVES: [&str; 12] =
@@ -93,6 +93,10 @@ pub(super) struct OmittedFiles {
     /// Folders that pixtok wrote.
     outputs: Tally,
     hidden: Tally,
+    /// What is neither a file nor a folder, by its kind.
+    specials: BTreeMap<String, u64>,
+    /// Path of the first of them.
+    special: Option<String>,
 }
 
 impl OmittedFiles {
@@ -123,6 +127,13 @@ impl OmittedFiles {
     /// Counts a folder that pixtok wrote; `path` is relative to the start of the walk.
     pub(super) fn output(&mut self, path: &Path) {
         self.outputs.add(1, || path.display().to_string());
+    }
+
+    /// Counts what is neither a file nor a folder, of this kind; `path` is relative to the start of
+    /// the walk.
+    pub(super) fn special(&mut self, kind: &str, path: &Path) {
+        *self.specials.entry(kind.to_owned()).or_default() += 1;
+        self.special.get_or_insert_with(|| path.display().to_string());
     }
 
     /// A sentence for each kind of thing that was passed over in `root`, a folder of images.
@@ -179,7 +190,13 @@ impl OmittedFiles {
             let files = number(count, "hidden image is", "hidden images are");
             format!("{files} passed over in {root}, for instance {example}")
         });
-        [archives, endings, folders, outputs, hidden].into_iter().flatten().collect()
+        let specials = self.special.as_ref().map(|example| {
+            let count: u64 = self.specials.values().sum();
+            let is = if count == 1 { "is" } else { "are" };
+            let kinds = list(&self.specials, |kind, count| number(count, kind, &format!("{kind}s")));
+            format!("{kinds} {is} passed over in {root}, since only files are read, for instance {example}")
+        });
+        [archives, endings, folders, outputs, hidden, specials].into_iter().flatten().collect()
     }
 
     fn list_endings(&self, endings: &BTreeMap<String, u64>) -> String {
@@ -307,6 +324,7 @@ mod tests {
     #[test]
     fn files_are_counted_by_ending_and_texts_are_not() {
         assert_eq!(files(&["a.JPG", "b.png", "notes.txt", "Thumbs.db", ".DS_Store", "._a.jpg"]), [""; 0]);
+        assert_eq!(files(&["a.jpg", "a.text", "b.jpg", "b.CAPTION"]), [""; 0]);
         let words = files(&["a.HEIC", "b.heic", "c.jpg_large", "d", "e.1", "f.jpg ", ".g.jpg", "h.avif"]);
         assert!(
             words[0].starts_with(

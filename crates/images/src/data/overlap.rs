@@ -1,13 +1,22 @@
-//! Whether two data sets have files in common, under any names.
+//! Whether two data sets have images in common, under any names: the same files, or copies.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::Dataset;
+use super::{Copies, Dataset};
+
+/// The images of a data set that also belong to another set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// Those whose files belong to the other set.
+    pub shared: Option<Shared>,
+    /// Others that are byte copies of images in it.
+    pub copies: Option<Copies>,
+}
 
 /// The images of a data set whose files also belong to another set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overlap {
+pub struct Shared {
     /// How many.
     pub images: usize,
     /// The name of the first.
@@ -15,18 +24,23 @@ pub struct Overlap {
 }
 
 impl Dataset {
-    /// Its images that lie in files of `other`. Real paths are compared, so a link counts as its
-    /// target, and an archive counts with all its images.
+    /// Its images that `other` has too. First real paths are compared, so a link counts as its target,
+    /// and an archive counts with all its images; then, for two folders, files of the same size.
     #[must_use]
-    pub fn overlap(&self, other: &Dataset) -> Option<Overlap> {
+    pub fn overlap(&self, other: &Dataset) -> Overlap {
+        let files = self.shared_files(other);
+        let images = files.iter().map(|&file| self.images_of(file).len()).sum();
+        let first = files.iter().find_map(|&file| self.images_of(file).next());
+        let shared = first.map(|first| Shared { images, example: self.name(first).into_owned() });
+        Overlap { shared, copies: self.copies_of(other, &files) }
+    }
+
+    /// Its files that belong to `other` too.
+    fn shared_files(&self, other: &Dataset) -> BTreeSet<usize> {
         let mut places = Places::default();
         let own: HashMap<PathBuf, usize> =
             (0..self.files()).filter_map(|file| Some((places.real(self, file)?, file))).collect();
-        let theirs = (0..other.files()).filter_map(|file| own.get(&places.real(other, file)?).copied());
-        let shared: BTreeSet<usize> = theirs.collect();
-        let images = shared.iter().map(|&file| self.images_of(file).len()).sum();
-        let first = shared.iter().find_map(|&file| self.images_of(file).next())?;
-        Some(Overlap { images, example: self.name(first).into_owned() })
+        (0..other.files()).filter_map(|file| own.get(&places.real(other, file)?).copied()).collect()
     }
 }
 
@@ -66,14 +80,17 @@ mod tests {
         for file in files {
             let path = root.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, b"").unwrap();
+            // Each with another content.
+            fs::write(path, file).unwrap();
         }
         root
     }
 
     fn overlap(val: &Path, train: &Path) -> Option<(usize, String)> {
         let open = |path: &Path| Dataset::open(path, Split::All).unwrap();
-        open(val).overlap(&open(train)).map(|found| (found.images, found.example))
+        let Overlap { shared, copies } = open(val).overlap(&open(train));
+        assert_eq!(copies, None);
+        shared.map(|found| (found.images, found.example))
     }
 
     #[test]

@@ -239,6 +239,11 @@ impl Dataset {
         })
     }
 
+    /// Whether each image is a file of a folder.
+    pub(super) fn is_folder(&self) -> bool {
+        matches!(self.source, Source::Folder(_))
+    }
+
     /// The number of its files: images in a folder, or tars or Parquet files.
     pub(super) fn files(&self) -> usize {
         match &self.source {

@@ -88,7 +88,7 @@ pub struct Decoded {
 pub struct Traits {
     /// Whether a pixel shows the background.
     pub transparent: bool,
-    /// Whether the file's format loses detail: JPEG, GIF with its 256 colours, lossy WebP.
+    /// Whether the file's format loses detail: JPEG, lossy WebP, or a palette (GIF, PNG).
     pub lossy: bool,
 }
 

@@ -30,6 +30,7 @@ pub use sheet::sheet;
 
 use self::memory::Permit;
 use pixtok_base::panics;
+use pixtok_base::paths::special;
 use pixtok_base::sniff::{Kind as FileKind, sniff};
 
 /// The formats that [`decode`] reads, as error messages list them.
@@ -166,7 +167,11 @@ impl DecodeOptions {
 /// # Errors
 /// When it cannot be read, is longer than 2 GiB, or as for [`decode`].
 pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureError> {
-    let bytes = fs::metadata(path)?.len();
+    let meta = fs::metadata(path)?;
+    if let Some(kind) = special(meta.file_type()) {
+        return Err(io::Error::other(format!("it is a {kind}, no file")).into());
+    }
+    let bytes = meta.len();
     if bytes > MAX_FILE_BYTES {
         return Err(PictureError::FileTooLong { bytes, limit: MAX_FILE_BYTES });
     }

@@ -13,6 +13,8 @@ use super::{DecodeOptions, Decoded, FORMATS, PictureError, Traits, exif, gif, pn
 const FIXED_BYTES: u64 = 64 << 20;
 /// What a decoder may allocate per declared pixel: two buffers of four 16-bit channels.
 const BYTES_PER_PIXEL: u64 = 16;
+/// Colours of the largest palette. A picture of no more pixels loses none in it.
+const PALETTE_COLOURS: u64 = 256;
 
 pub(super) fn decode(
     bytes: &[u8],
@@ -52,6 +54,7 @@ pub(super) fn decode(
     let lossy = match format {
         ImageFormat::Gif => true,
         ImageFormat::WebP => webp::is_lossy(&bytes),
+        ImageFormat::Png => pixels > PALETTE_COLOURS && png::has_palette(&bytes),
         _ => false,
     };
     Ok(Decoded::new(picture, Traits { transparent, lossy }, permit))

@@ -1,4 +1,4 @@
-//! Repairs to PNG files before `image` reads them.
+//! Repairs to PNG files before `image` reads them, and whether they have a palette.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -14,6 +14,17 @@ const IEND: [u8; 12] = *b"\0\0\0\0IEND\xAE\x42\x60\x82";
 const PROFILES: [&[u8]; 2] = [b"Raw profile type exif", b"Raw profile type APP1"];
 /// A limit on the hexadecimal text, above what any EXIF block in a JPEG needs.
 const MAX_PROFILE: u64 = 1 << 18;
+
+/// The offset of the colour type, after the signature, the length and kind of the first chunk,
+/// width, height and depth.
+const COLOUR_TYPE: usize = 25;
+/// The colour type of pixels that are places in a palette.
+const INDEXED: u8 = 3;
+
+/// Whether its pixels are places in a palette.
+pub(super) fn has_palette(bytes: &[u8]) -> bool {
+    bytes.get(COLOUR_TYPE) == Some(&INDEXED)
+}
 
 struct Chunk<'a> {
     kind: [u8; 4],

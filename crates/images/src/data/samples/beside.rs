@@ -1,17 +1,19 @@
-//! What lies beside the images of a folder: a `.txt` of the same name with the caption, a `.json`
-//! of the same name with other fields, and `metadata.jsonl` or `metadata.csv`.
+//! What lies beside the images of a folder: a `.txt`, `.text` or `.caption` of the same name with
+//! the caption, a `.json` of the same name with other fields, and `metadata.jsonl` or
+//! `metadata.csv`.
 
 mod companions;
+mod texts;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use self::companions::{Companions, Kind, Spellings};
 use super::captions::{self, Told, has_words};
-use super::labels::{Labels, Raw, Survey, caption, object_in};
+use super::labels::{Labels, Raw, Survey};
 use super::metadata::lines::{Object, Span};
 use super::metadata::{Line, Metadata};
 use super::{DataError, Sample, Selection};
@@ -41,12 +43,22 @@ struct Known {
     /// The index of a metadata file and the place of the image's line in it.
     line: Option<(u32, Span)>,
     /// Whether the image has a file of each kind.
-    has: [bool; 2],
+    has: [bool; 4],
 }
 
 impl Known {
     fn has(&self, kind: Kind) -> bool {
         self.has[kind as usize]
+    }
+
+    /// Whether its fields are those of its `.json`: metadata takes precedence.
+    fn is_of_json(&self) -> bool {
+        self.has(Kind::Json) && self.line.is_none()
+    }
+
+    /// How many text files it has.
+    fn texts(&self) -> usize {
+        Kind::TEXTS.into_iter().filter(|kind| self.has(*kind)).count()
     }
 }
 
@@ -81,15 +93,15 @@ impl Beside {
         };
         let mut captions = Captions::default();
         if metadata.is_empty() && files.iter().all(HashMap::is_empty) {
-            return beside.asked_for(selection, false, &captions).map(|()| beside);
+            return beside.asked_for(selection, images, false, &captions).map(|()| beside);
         }
         beside.known = vec![Known::default(); images.len()];
         let spellings = Spellings::of(images);
-        for (kind, files) in Kind::ALL.into_iter().zip(files) {
+        for (kind, files) in Kind::ALL.into_iter().zip(files).filter(|(_, files)| !files.is_empty()) {
             beside.assign(kind, files, root, images, &spellings, notes)?;
         }
         let survey = beside.read(root, &metadata, images, &spellings, &mut captions, notes)?;
-        beside.asked_for(selection, survey.is_some(), &captions)?;
+        beside.asked_for(selection, images, survey.is_some(), &captions)?;
         if let Some(survey) = survey {
             let what = format!("the field {} of the metadata", beside.label);
             let asked = selection.label.is_some();
@@ -105,7 +117,7 @@ impl Beside {
         }
         captions.count(&beside.known, images, notes);
         beside.count_json(images, notes);
-        if beside.metadata.is_empty() && beside.known.iter().all(|known| known.has == [false; 2]) {
+        if beside.metadata.is_empty() && beside.known.iter().all(|known| known.has == [false; 4]) {
             beside.known.clear();
         }
         Ok(beside)
@@ -251,17 +263,28 @@ impl Beside {
         note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
     }
 
-    fn asked_for(&self, selection: &Selection, labels: bool, captions: &Captions) -> Result<(), DataError> {
-        for (flag, asked, there) in [
-            ("--label-column", &selection.label, labels),
-            ("--text-column", &selection.text, captions.in_metadata.contains(&true)),
-        ] {
+    fn asked_for(
+        &self,
+        selection: &Selection,
+        images: &ImageFolder,
+        labels: bool,
+        captions: &Captions,
+    ) -> Result<(), DataError> {
+        let texts = selection.text.is_none()
+            || captions.in_metadata.contains(&true)
+            || self.has_caption_in_json(images);
+        for (flag, asked, there) in
+            [("--label-column", &selection.label, labels), ("--text-column", &selection.text, texts)]
+        {
             let (Some(name), false) = (asked, there) else { continue };
             let odd = captions
                 .odd
                 .said(|_, example| format!("none of its texts is a string, as on {example}; name another"));
             let reason = match odd {
                 Some(odd) if flag == "--text-column" => odd,
+                None if flag == "--text-column" => {
+                    "no metadata.jsonl or metadata.csv and no .json beside an image gives it".to_owned()
+                }
                 _ => "no metadata.jsonl or metadata.csv in the folder gives it for an image".to_owned(),
             };
             return Err(DataError::Unclear(format!("{flag} {name}: {reason}")));
@@ -284,17 +307,15 @@ impl Beside {
             sample.text = captions::take(&mut fields, &self.text);
             sample.json = (!fields.is_empty()).then_some(fields);
         }
-        let read = |kind: Kind, what: &str| {
-            let usual = || path.with_extension(kind.ending());
-            let file = self.elsewhere.get(&(index, kind)).cloned().unwrap_or_else(usual);
-            fs::read(file).map_err(|error| format!("cannot read its {what}: {error}"))
-        };
-        if known.line.is_none() && known.has(Kind::Json) {
-            let (json, non_finite) = object_in(&read(Kind::Json, "JSON")?)?;
-            (sample.json, sample.altered.non_finite) = (Some(json), non_finite);
+        if !sample.text.as_deref().is_some_and(has_words)
+            && let Some(text) = self.text_beside(index, path)?
+        {
+            sample.text = Some(text);
         }
-        if !sample.text.as_deref().is_some_and(has_words) && known.has(Kind::Text) {
-            sample.text = Some(caption(read(Kind::Text, "text")?)?);
+        if known.is_of_json() {
+            let (json, non_finite) = self.json_beside(index, path)?;
+            (sample.json, sample.altered.non_finite) = (Some(json), non_finite);
+            captions::take_from_json(sample, &self.text);
         }
         Ok(())
     }
@@ -348,21 +369,31 @@ impl Captions {
 
     fn count(&self, known: &[Known], images: &ImageFolder, notes: &mut Vec<String>) {
         let (mut with, mut without, mut twice) = (0_u64, Tally::default(), Tally::default());
+        let (mut several, mut in_json) = (Tally::default(), Tally::default());
         for (index, (known, &in_metadata)) in known.iter().zip(&self.in_metadata).enumerate() {
             let name = || images.name(index).into_owned();
-            if known.has(Kind::Text) && in_metadata {
-                twice.add(1, name);
+            match known.texts() {
+                0 => {}
+                _ if in_metadata => twice.add(1, name),
+                1 => {}
+                _ => several.add(1, name),
             }
-            if known.has(Kind::Text) || in_metadata {
+            if known.texts() > 0 || in_metadata {
                 with += 1;
+            } else if known.is_of_json() {
+                in_json.add(1, name);
             } else {
                 without.add(1, name);
             }
         }
         note(&self.odd, "texts in metadata that are no strings and stay in json", notes);
-        note(&twice, ".txt files that are not taken, since metadata has the text of their images", notes);
+        note(&twice, "text files that are not taken, since metadata has the text of their images", notes);
+        let endings = Kind::TEXTS.map(|kind| format!(".{}", kind.ending())).join(", ");
+        let what = "images with several text files, of which the first with words is taken";
+        note(&several, &format!("{what} ({endings})"), notes);
         if with > 0 {
             notes.push(format!("captions: {with} of {} images have one", known.len()));
+            note(&in_json, "images whose only caption may be in their .json", notes);
             note(&without, "images without a caption", notes);
         }
     }
@@ -370,6 +401,8 @@ impl Captions {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::super::tests::{all, carried, folder};
@@ -405,6 +438,27 @@ mod tests {
             let before = set.fingerprint();
             fs::write(root.path().join(name), content.replace("lines", "words")).unwrap();
             assert_ne!(SampleSet::open(root.path()).unwrap().fingerprint(), before);
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_with_semicolons_and_tabs() {
+        for separator in [";", "\t"] {
+            let lines = [
+                ["file_name", "text", "label"],
+                ["a/1.jpg", "\"one, two\"", "dog"],
+                ["2.jpg", "\"x;\ty\"", "cat"],
+            ];
+            let csv = lines.map(|cells| cells.join(separator)).join("\n");
+            let (_root, set) = images(&["a/1.jpg", "2.jpg"], &[("metadata.csv", csv.as_bytes())]);
+            let samples = all(&set);
+            let found: Vec<_> = samples.iter().map(|sample| (sample.label, sample.text.as_deref())).collect();
+            assert_eq!(found, [(Some(0), Some("x;\ty")), (Some(1), Some("one, two"))], "{csv}");
+            let root = folder(&["1.jpg"]);
+            let broken = format!("file_name{separator}text\n1.jpg{separator}a{separator}b\n");
+            fs::write(root.path().join("metadata.csv"), broken).unwrap();
+            let message = SampleSet::open(root.path()).unwrap_err().to_string();
+            assert!(message.contains("line 2: 3 cells where the first line has 2"), "{message}");
         }
     }
 
@@ -515,6 +569,52 @@ mod tests {
             notes.contains("since metadata has a line for their images: 1, for instance 1.jpg"),
             "{notes}"
         );
+    }
+
+    #[test]
+    fn captions_have_the_endings_and_fields_that_they_have_in_tars() {
+        let files: [(&str, &[u8]); 11] = [
+            ("1.caption", b"caption"),
+            ("2.TEXT", b"text\n"),
+            ("2.caption", b"caption"),
+            ("3.txt", b" \n"),
+            ("3.caption", b"caption"),
+            ("4.json", b"{\"caption\": \"in json\", \"w\": 1}"),
+            ("5.json", b"{\"text\": [\"one\", \"two\"]}"),
+            ("6.json", b"{\"text\": \"only\"}"),
+            ("7.txt", b"beside"),
+            ("7.json", b"{\"caption\": \"in json\"}"),
+            ("lost.text", b"of no image"),
+        ];
+        let names = ["1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg", "6.jpg", "7.jpg", "8.jpg"];
+        let (root, set) = images(&names, &files);
+        let samples = all(&set);
+        let found: Vec<_> = samples.iter().map(|sample| sample.text.as_deref()).collect();
+        let expected = ["caption", "text", "caption", "in json", "one", "only", "beside"].map(Some);
+        assert_eq!(found, [&expected[..], &[None]].concat());
+        let json: Vec<_> = samples[3..7].iter().map(|sample| sample.json.clone()).collect();
+        let expected = [json!({"w": 1}), json!({"captions": ["one", "two"]})].map(carried);
+        assert_eq!(json[..2], expected);
+        assert_eq!(json[2..], [None, carried(json!({"caption": "in json"}))]);
+        let notes = set.notes().join("\n");
+        for part in [
+            "of which the first with words is taken (.txt, .text, .caption): 2, for instance 2.jpg",
+            "captions: 4 of 8 images have one",
+            "images whose only caption may be in their .json: 3, for instance 4.jpg",
+            "images without a caption: 1, for instance 8.jpg",
+            ".text files that belong to no image and are not taken: 1, for instance lost.text",
+        ] {
+            assert!(notes.contains(part), "{part} is missing: {notes}");
+        }
+        // A field that is asked for is looked for in the JSON too.
+        let select = |name: &str| {
+            let selection = Selection { text: Some(name.to_owned()), ..Selection::default() };
+            SampleSet::select(root.path(), &selection)
+        };
+        assert_eq!(texts(&select("caption").unwrap())[3].as_deref(), Some("in json"));
+        assert_eq!(texts(&select("caption").unwrap())[5], None);
+        let message = select("gone").unwrap_err().to_string();
+        assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! of strings, of which the first is the caption. A string without words counts only if there is
 //! nothing else. The whole list is kept as `captions` with the image's other fields.
 //!
-//! The `KEY.json` of a WebDataset and the `.json` beside an image never give a caption: there,
-//! captions have files of their own, and the fields of the JSON are carried as they are.
+//! In a WebDataset and beside the images of a folder, captions have files of their own (`.txt`,
+//! `.text`, `.caption`), in this order; the fields of the JSON, `KEY.json`, are carried as they are.
+//! But where no such file has words, one of these fields gives the caption by the same rule.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::Sample;
 use pixtok_base::Carried;
 
 /// Columns and fields that hold captions, in order of precedence.
@@ -85,6 +87,19 @@ pub(super) fn take(object: &mut Carried, names: &[String]) -> Option<String> {
         object.rename(name, LIST);
     }
     Some(caption.text)
+}
+
+/// Gives a sample that has no caption with words the one in its JSON.
+pub(super) fn take_from_json(sample: &mut Sample, names: &[String]) {
+    if sample.text.as_deref().is_some_and(has_words) {
+        return;
+    }
+    let Some(json) = &mut sample.json else { return };
+    let Some(text) = take(json, names) else { return };
+    if json.is_empty() {
+        sample.json = None;
+    }
+    sample.text = Some(text);
 }
 
 /// What an object's fields have, checked before the work.

@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Selection;
+use super::{Selection, captions};
 use crate::data::EXTENSIONS;
 
 /// The most endings that are counted separately.
 const MOST_ENDINGS: usize = 100;
+/// Endings of captions, in order of precedence.
+pub(super) const TEXTS: [&str; 3] = ["txt", "text", "caption"];
 /// The rank of an ending of two parts.
 pub(super) const TWO_PARTS: usize = 3;
 
@@ -32,6 +34,8 @@ pub(in crate::data) struct Endings {
     image: Option<String>,
     label: Option<String>,
     text: Option<String>,
+    /// The fields of a sample's JSON that may give its caption; none if an ending was asked for.
+    pub(super) fields: Vec<String>,
 }
 
 impl Endings {
@@ -43,6 +47,10 @@ impl Endings {
             image: lower(&selection.image),
             label: lower(&selection.label),
             text: lower(&selection.text),
+            fields: match selection.text {
+                Some(_) => vec![],
+                None => captions::NAMES.map(str::to_owned).to_vec(),
+            },
         }
     }
 
@@ -58,10 +66,9 @@ impl Endings {
     /// same role; the lowest rank is taken.
     pub(super) fn role(&self, ending: &str) -> (Role, usize) {
         let last = ending.rsplit('.').next().unwrap_or_default();
-        for (role, asked, usual) in [
-            (Role::Text, &self.text, ["txt", "text", "caption"]),
-            (Role::Label, &self.label, ["cls", "label", "class"]),
-        ] {
+        for (role, asked, usual) in
+            [(Role::Text, &self.text, TEXTS), (Role::Label, &self.label, ["cls", "label", "class"])]
+        {
             match asked {
                 Some(asked) if asked == ending => return (role, 0),
                 Some(_) => {}

@@ -18,6 +18,7 @@ use pixtok_base::Carried;
 use super::{Altered, DataError, Encoded, Input, Sample, SampleStream, Selection, key, keys_of};
 use crate::data::Fingerprint;
 use crate::data::fingerprint::MOST_FILES;
+use pixtok_base::paths::special;
 
 /// A list.
 #[derive(Debug)]
@@ -233,7 +234,10 @@ fn take_path(object: &mut Carried, names: &[String]) -> Option<String> {
 fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
     match fs::metadata(&path) {
         Ok(meta) if meta.is_dir() => Err("its path is a folder".to_owned()),
-        Ok(_) => Ok(Encoded::File(path)),
+        Ok(meta) => match special(meta.file_type()) {
+            Some(kind) => Err(format!("its path is a {kind}")),
+            None => Ok(Encoded::File(path)),
+        },
         Err(error) => match folders.find(&path)? {
             Some(path) => Ok(Encoded::File(path)),
             None => Err(format!("cannot find it: {error}")),
@@ -248,6 +252,7 @@ mod tests {
     use super::super::tests::{all, carried, failure, folder, keys};
     use super::*;
     use crate::data::SampleSet;
+    use crate::data::make_fifo;
 
     /// A list with these lines beside `a.png` and `b/c.d.jpg`.
     fn list(text: &str) -> (tempfile::TempDir, SampleSet) {
@@ -299,26 +304,28 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_a_bad_sample_and_what_does_not_convert_stays_in_json() {
-        let (_root, set) = list(concat!(
+        let (root, set) = list(concat!(
             "{\"path\": \"nowhere.png\"}\n",
             "{\"path\": \"b\", \"key\": \"folder\"}\n",
+            "{\"path\": \"fifo.png\"}\n",
             "{\"path\": \"a.png\", \"label\": 1.5, \"text\": [\"one\"]}\n",
             "{\"path\": \"a.png\", \"label\": 2, \"text\": [\"one\", 2]}\n",
             "{\"path\": \"a.png\", \"caption\": [\"one\", \"two\"], \"text\": null}\n",
         ));
-        let samples = all(&set);
-        for (sample, part) in samples.iter().zip(["cannot find it", "is a folder"]) {
-            let reason = sample.image.as_ref().unwrap_err();
+        make_fifo(&root.path().join("fifo.png"));
+        let mut samples = all(&set);
+        for (sample, part) in samples.drain(..3).zip(["cannot find it", "is a folder", "is a FIFO"]) {
+            let reason = sample.image.unwrap_err();
             assert!(reason.contains(part), "{reason}");
         }
-        assert_eq!((samples[2].label, samples[2].text.as_deref()), (None, Some("one")));
-        assert_eq!(samples[2].json, carried(json!({"label": 1.5})));
-        assert_eq!(samples[3].json, carried(json!({"label": 2, "text": ["one", 2]})));
-        assert_eq!(samples[4].text.as_deref(), Some("one"));
-        assert_eq!(samples[4].json, carried(json!({"captions": ["one", "two"], "text": null})));
+        assert_eq!((samples[0].label, samples[0].text.as_deref()), (None, Some("one")));
+        assert_eq!(samples[0].json, carried(json!({"label": 1.5})));
+        assert_eq!(samples[1].json, carried(json!({"label": 2, "text": ["one", 2]})));
+        assert_eq!(samples[2].text.as_deref(), Some("one"));
+        assert_eq!(samples[2].json, carried(json!({"captions": ["one", "two"], "text": null})));
         let notes = set.notes();
         for (note, part) in notes.iter().zip([
-            "labels are not taken from the field label: 1.5 (line 3)",
+            "labels are not taken from the field label: 1.5 (line 4)",
             "texts that are no strings and stay in json: 1",
         ]) {
             assert!(note.contains(part), "{note}");

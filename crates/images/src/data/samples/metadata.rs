@@ -18,6 +18,9 @@ use pixtok_base::Carried;
 pub(super) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
 /// The field that names the image.
 const FILE_NAME: &str = "file_name";
+/// What may stand between the cells of a CSV file. It is the first with which a column is called
+/// `file_name`: spreadsheets write semicolons where the comma is the decimal point.
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
 /// A metadata file.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Metadata {
     path: PathBuf,
     /// The column names, if it is a CSV file.
     header: Option<csv::StringRecord>,
+    /// What stands between its cells.
+    separator: u8,
     pub(super) blake3: blake3::Hash,
 }
 
@@ -49,7 +54,8 @@ impl Metadata {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path).map_err(fail)?).map_err(fail)?;
         let is_csv = path.extension().is_some_and(|ending| ending == "csv");
-        let mut metadata = Metadata { path: path.to_owned(), header: None, blake3: hasher.finalize() };
+        let (path, blake3) = (path.to_owned(), hasher.finalize());
+        let mut metadata = Metadata { path, header: None, separator: SEPARATORS[0], blake3 };
         if is_csv {
             metadata.read_csv(&mut each)?;
         } else {
@@ -67,16 +73,23 @@ impl Metadata {
     }
 
     fn read_csv(&mut self, each: &mut impl FnMut(Line)) -> Result<(), DataError> {
-        let failed = |error: csv::Error, path: &Path| {
+        let path = self.path.clone();
+        let failed = |error: csv::Error| {
             let line = error.position().map_or(1, csv::Position::line);
-            DataError::BadLine { path: path.to_owned(), line, reason: in_words(&error) }
+            DataError::BadLine { path: path.clone(), line, reason: in_words(&error) }
         };
-        let mut reader = csv::Reader::from_path(&self.path).map_err(|error| failed(error, &self.path))?;
-        let header = reader.headers().map_err(|error| failed(error, &self.path))?.clone();
+        for separator in SEPARATORS {
+            let (_, header) = open_csv(&path, separator).map_err(failed)?;
+            if header.iter().any(|name| name.trim() == FILE_NAME) {
+                self.separator = separator;
+                break;
+            }
+        }
+        let (mut reader, header) = open_csv(&path, self.separator).map_err(failed)?;
         let mut record = csv::StringRecord::new();
         loop {
             let start = reader.position().byte();
-            if !reader.read_record(&mut record).map_err(|error| failed(error, &self.path))? {
+            if !reader.read_record(&mut record).map_err(failed)? {
                 break;
             }
             let number = record.position().map_or(0, csv::Position::line);
@@ -111,7 +124,9 @@ impl Metadata {
         let (object, count) = match &self.header {
             None => lines::object(lines::without_mark(&bytes, span.start)).map_err(changed)?,
             Some(header) => {
-                let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
+                let mut options = csv::ReaderBuilder::new();
+                options.has_headers(false).delimiter(self.separator);
+                let mut reader = options.from_reader(bytes.as_slice());
                 let record = reader.records().next();
                 let record = record.ok_or_else(|| changed("it is shorter".to_owned()))?;
                 (fields(header, &record.map_err(|error| changed(in_words(&error)))?), 0)
@@ -119,6 +134,13 @@ impl Metadata {
         };
         Ok((line(0, span, object).fields, count))
     }
+}
+
+/// Opens a CSV file with this separator and reads its column names.
+fn open_csv(path: &Path, separator: u8) -> Result<(csv::Reader<File>, csv::StringRecord), csv::Error> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_path(path)?;
+    let header = reader.headers()?.clone();
+    Ok((reader, header))
 }
 
 fn line(number: u64, span: Span, mut fields: Carried) -> Line {
@@ -140,7 +162,7 @@ fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Carried {
 fn in_words(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells where the first line has {expected_len}; quote cells with commas in them")
+            format!("{len} cells where the first line has {expected_len}; quote cells that hold separators")
         }
         csv::ErrorKind::Utf8 { .. } => "it is not UTF-8; save the file as such".to_owned(),
         csv::ErrorKind::Io(error) => error.to_string(),

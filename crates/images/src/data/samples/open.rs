@@ -13,7 +13,7 @@ use super::parquet::{Parquet, Tables};
 use super::survey::{Below, Shards, Survey, ends_in, is_compressed, is_shard_list, lists_tar};
 use super::webdataset::WebDataset;
 use super::{DataError, Input, Selection};
-use pixtok_base::paths::is_output;
+use pixtok_base::paths::{is_output, special};
 
 /// What a path is, by what is there.
 pub(in crate::data) enum Found {
@@ -57,6 +57,9 @@ pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), Da
     })?;
     if meta.is_dir() {
         return recognise_folder(path);
+    }
+    if let Some(kind) = special(meta.file_type()) {
+        return Err(DataError::Special { path: path.to_owned(), kind });
     }
     let name = path.file_name().unwrap_or_default();
     let found = if ends_in(name, "tar") {

@@ -1,7 +1,7 @@
 //! What lies in a folder, to tell which kind of input it is.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry};
+use std::fs::{self, DirEntry, FileType};
 use std::path::{Path, PathBuf};
 
 use super::DataError;
@@ -30,7 +30,8 @@ impl Survey {
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (name, path) = (entry.file_name(), entry.path());
-            if is_hidden(&name) || is_folder(&entry) {
+            // What is neither a file nor a folder is counted where the folder is walked.
+            if is_hidden(&name) || kind_of(&entry).is_some_and(|kind| !kind.is_file()) {
                 continue;
             }
             if ends_in(&name, "tar") {
@@ -108,12 +109,11 @@ pub(super) fn lists_tar(parquet: &Path) -> bool {
     is_shard_list(parquet) && parquet.with_extension("tar").is_file()
 }
 
-/// Whether the entry is a folder or a link to one.
-fn is_folder(entry: &DirEntry) -> bool {
+/// The kind of the entry, or of what it leads to if it is a link; none for a broken link.
+fn kind_of(entry: &DirEntry) -> Option<FileType> {
     match entry.file_type() {
-        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
-        Ok(kind) => kind.is_dir(),
-        Err(_) => false,
+        Ok(kind) if kind.is_symlink() => fs::metadata(entry.path()).ok().map(|meta| meta.file_type()),
+        kind => kind.ok(),
     }
 }
 

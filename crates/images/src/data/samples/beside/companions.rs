@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::folder::walk;
 use crate::data::omitted::Tally;
+use crate::data::samples::endings::TEXTS;
 use crate::data::samples::key::composed;
 use crate::data::samples::metadata::NAMES;
 use crate::data::{DataError, ImageFolder};
@@ -16,17 +17,23 @@ const TABLES: [&str; 3] = ["csv", "tsv", "jsonl"];
 /// What kind of file lies beside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
+    Txt,
     Text,
+    Caption,
     Json,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 2] = [Kind::Text, Kind::Json];
+    pub(super) const ALL: [Kind; 4] = [Kind::Txt, Kind::Text, Kind::Caption, Kind::Json];
+    /// Those with captions, in order of precedence.
+    pub(super) const TEXTS: [Kind; 3] = [Kind::Txt, Kind::Text, Kind::Caption];
 
     /// The ending of such a file, matched in any case.
     pub(super) fn ending(self) -> &'static str {
         match self {
-            Kind::Text => "txt",
+            Kind::Txt => TEXTS[0],
+            Kind::Text => TEXTS[1],
+            Kind::Caption => TEXTS[2],
             Kind::Json => "json",
         }
     }
@@ -38,15 +45,15 @@ pub(super) struct Companions {
     /// Files in deeper folders come first.
     pub(super) metadata: Vec<PathBuf>,
     /// For each kind, from paths without their endings to the endings, in their original case.
-    pub(super) files: [HashMap<PathBuf, OsString>; 2],
+    pub(super) files: [HashMap<PathBuf, OsString>; 4],
     /// Tables with other names, which may also describe the images.
     pub(super) tables: Tally,
 }
 
 impl Companions {
     pub(super) fn below(root: &Path) -> Companions {
-        let (mut metadata, mut files) = (vec![], [HashMap::new(), HashMap::new()]);
-        let mut tables = Tally::default();
+        let (mut metadata, mut tables) = (vec![], Tally::default());
+        let mut files: [HashMap<PathBuf, OsString>; 4] = Default::default();
         // Unreadable folders have already stopped the listing of the images.
         for entry in walk(root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
             if NAMES.iter().any(|name| entry.file_name() == *name) {

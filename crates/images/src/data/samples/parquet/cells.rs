@@ -3,7 +3,9 @@
 use std::fs::File;
 
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use ::parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use ::parquet::data_type::{
+    BoolType, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type,
+};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 
@@ -103,6 +105,7 @@ pub(super) enum LabelCells {
     /// The flag is true if the integers are unsigned.
     Int32(Cells<Int32Type>, bool),
     Int64(Cells<Int64Type>, bool),
+    Half(Cells<FixedLenByteArrayType>),
     Float(Cells<FloatType>),
     Double(Cells<DoubleType>),
     Bytes(Cells<ByteArrayType>),
@@ -120,6 +123,9 @@ impl LabelCells {
             }
             (ColumnReader::Int64ColumnReader(reader), Values::Int64 { unsigned }) => {
                 Self::Int64(Cells::new(reader), unsigned)
+            }
+            (ColumnReader::FixedLenByteArrayColumnReader(reader), Values::Half) => {
+                Self::Half(Cells::new(reader))
             }
             (ColumnReader::FloatColumnReader(reader), Values::Float) => Self::Float(Cells::new(reader)),
             (ColumnReader::DoubleColumnReader(reader), Values::Double) => Self::Double(Cells::new(reader)),
@@ -143,11 +149,26 @@ impl LabelCells {
             Self::Int32(cells, true) => cells.get(row)?.map(|value| Raw::Whole((value as u32).into())),
             Self::Int64(cells, false) => cells.get(row)?.map(|value| Raw::Whole(value.into())),
             Self::Int64(cells, true) => cells.get(row)?.map(|value| Raw::Whole((value as u64).into())),
+            Self::Half(cells) => cells.get(row)?.map(|value| half(value.data())),
             Self::Float(cells) => cells.get(row)?.map(|value| Raw::Real(value.into())),
             Self::Double(cells) => cells.get(row)?.map(Raw::Real),
             Self::Bytes(cells) => cells.bytes(row)?.map(word),
         })
     }
+}
+
+/// The value of a number of 16 bits (IEEE 754's binary16), which a float of 64 bits holds exactly.
+fn half(bytes: &[u8]) -> Raw {
+    let Ok(bytes) = <[u8; 2]>::try_from(bytes) else { return Raw::Other("no float16") };
+    let bits = u16::from_le_bytes(bytes);
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1F), f64::from(bits & 0x3FF));
+    let size = match exponent {
+        0 => fraction * 2f64.powi(-24),
+        0x1F if fraction > 0.0 => f64::NAN,
+        0x1F => f64::INFINITY,
+        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+    };
+    Raw::Real(if bits >> 15 == 1 { -size } else { size })
 }
 
 /// A column of a row group, read only forwards.
@@ -189,5 +210,29 @@ impl<T: DataType> Cells<T> {
 impl Cells<ByteArrayType> {
     pub(super) fn bytes(&mut self, row: u64) -> Result<Option<Vec<u8>>, ParquetError> {
         Ok(self.get(row)?.map(|bytes| bytes.data().to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_16_bits_have_their_exact_values() {
+        // As of numpy.float16.
+        for (bits, value) in [
+            (0x0001, 2f64.powi(-24)),
+            (0x0400, 2f64.powi(-14)),
+            (0x3555, 0.333_251_953_125),
+            (0x3C00, 1.0),
+            (0xC000, -2.0),
+            (0x63D0, 1000.0),
+            (0x7BFF, 65504.0),
+            (0x8000, 0.0),
+            (0xFC00, f64::NEG_INFINITY),
+        ] {
+            assert_eq!(half(&u16::to_le_bytes(bits)), Raw::Real(value), "{bits:#x}");
+        }
+        assert!(matches!(half(&[1, 0xFE]), Raw::Real(value) if value.is_nan()));
     }
 }

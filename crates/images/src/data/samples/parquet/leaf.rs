@@ -26,6 +26,8 @@ pub(super) enum Values {
     Int64 {
         unsigned: bool,
     },
+    /// Of 16 bits, as bytes.
+    Half,
     Float,
     Double,
     /// `text`: whether they are marked as text.
@@ -80,6 +82,9 @@ impl Values {
             PhysicalType::BOOLEAN => Values::Bool,
             PhysicalType::INT32 if integer => Values::Int32 { unsigned },
             PhysicalType::INT64 if integer => Values::Int64 { unsigned },
+            PhysicalType::FIXED_LEN_BYTE_ARRAY if matches!(logical, Some(LogicalType::Float16)) => {
+                Values::Half
+            }
             PhysicalType::FLOAT => Values::Float,
             PhysicalType::DOUBLE => Values::Double,
             PhysicalType::BYTE_ARRAY => {

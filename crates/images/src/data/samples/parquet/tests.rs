@@ -2,7 +2,10 @@ use std::fs::{self, File};
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
-use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+use ::parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DoubleType, FixedLenByteArray, FixedLenByteArrayType, Int32Type,
+    Int64Type,
+};
 use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
@@ -26,6 +29,8 @@ enum Column<'a> {
     Int32(&'a [Option<i32>]),
     Int64(&'a [Option<i64>]),
     Double(&'a [Option<f64>]),
+    /// Bits of float16.
+    Half(&'a [Option<u16>]),
     Bool(&'a [Option<bool>]),
     /// Lists of strings; each list and each string may be null.
     Lists(&'a [Option<&'a [Option<&'a str>]>]),
@@ -84,6 +89,12 @@ fn write_with(path: &Path, fields: &str, groups: &[&[Column<'_>]], features: Opt
                 Column::Double(values) => {
                     let (values, levels) = split(values);
                     cells.typed::<DoubleType>().write_batch(&values, Some(&levels), None).unwrap();
+                }
+                Column::Half(values) => {
+                    let (values, levels) = split(values);
+                    let values: Vec<FixedLenByteArray> =
+                        values.iter().map(|bits| bits.to_le_bytes().to_vec().into()).collect();
+                    cells.typed::<FixedLenByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
                 }
                 Column::Bool(values) => {
                     let (values, levels) = split(values);
@@ -220,6 +231,11 @@ fn labels_of_any_type_are_taken_where_they_convert() {
             [Some((1 << 32) - 1), Some(0), None],
         ),
         ("DOUBLE label", Column::Double(&[Some(3.0), Some(f64::NAN), None]), [Some(3), None, None]),
+        (
+            "FIXED_LEN_BYTE_ARRAY (2) label (FLOAT16)",
+            Column::Half(&[Some(0x4200), Some(0x7E00), None]),
+            [Some(3), None, None],
+        ),
         ("BOOLEAN label", Column::Bool(&[Some(true), Some(false), None]), [Some(1), Some(0), None]),
         (
             "BYTE_ARRAY class (UTF8)",
@@ -245,6 +261,11 @@ fn labels_that_do_not_convert_are_named() {
             "DOUBLE label",
             Column::Double(&[Some(1.0), Some(1.5), None]),
             ["label (double)", "1.5 (row 1 of a.b.parquet)"],
+        ),
+        (
+            "FIXED_LEN_BYTE_ARRAY (2) label (FLOAT16)",
+            Column::Half(&[Some(0x3C00), Some(0x3E00), None]),
+            ["label (float16)", "1.5 (row 1 of a.b.parquet)"],
         ),
         (
             "INT64 label (UINT_64)",

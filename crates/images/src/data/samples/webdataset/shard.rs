@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::omitted::OmittedMembers;
-use crate::data::samples::captions::has_words;
+use crate::data::samples::captions::{self, has_words};
 use crate::data::samples::endings::{Endings, Left, Role, TWO_PARTS};
 use crate::data::samples::labels::{Labels, Raw, caption, object_in, word};
 use crate::data::samples::members::{Member, Members};
@@ -88,7 +88,11 @@ impl Shard {
     ) -> Result<Option<Sample>, DataError> {
         while let Some(mut group) = self.group()? {
             group.key.insert_str(0, &self.prefix);
-            let sample = if wanted(&group.key) { Some(group.read(&mut self.members, labels)?) } else { None };
+            let sample = if wanted(&group.key) {
+                Some(group.read(&mut self.members, &self.endings, labels)?)
+            } else {
+                None
+            };
             self.members.last_whole = Some(group.key);
             if sample.is_some() {
                 return Ok(sample);
@@ -238,7 +242,7 @@ impl Group {
         Ok(found)
     }
 
-    fn read(&self, members: &mut Members, labels: &Labels) -> Result<Sample, DataError> {
+    fn read(&self, members: &mut Members, endings: &Endings, labels: &Labels) -> Result<Sample, DataError> {
         let (key, altered) = (self.key.clone(), Altered::default());
         let mut sample = Sample { key, image: Err(no_image()), label: None, text: None, json: None, altered };
         // The first problem with the sample.
@@ -254,6 +258,7 @@ impl Group {
             };
             fault = fault.or(taken.err());
         }
+        captions::take_from_json(&mut sample, &endings.fields);
         if let Some(reason) = fault {
             sample.image = Err(reason);
         }

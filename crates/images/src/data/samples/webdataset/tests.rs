@@ -470,6 +470,31 @@ fn json_stays_as_it_was_written_and_blank_captions_give_way() {
 }
 
 #[test]
+fn a_caption_in_the_json_counts_where_no_text_has_words() {
+    let members = tar(&[
+        ("a.jpg", b"x"),
+        ("a.json", b"{\"caption\": \"in json\", \"w\": 1}"),
+        ("b.jpg", b"x"),
+        ("b.json", b"{\"caption\": \"in json\"}"),
+        ("b.txt", b"text"),
+        ("c.jpg", b"x"),
+        ("c.json", b"{\"text\": \"in json\"}"),
+        ("c.txt", b" "),
+    ]);
+    let (root, set) = shard(&members);
+    let samples = all(&set);
+    let texts: Vec<_> = samples.iter().map(|sample| sample.text.as_deref()).collect();
+    assert_eq!(texts, [Some("in json"), Some("text"), Some("in json")]);
+    let json: Vec<_> = samples.iter().map(|sample| sample.json.clone()).collect();
+    assert_eq!(json, [carried(json!({"w": 1})), carried(json!({"caption": "in json"})), None]);
+    // Texts that are asked for are members.
+    let selection = Selection { text: Some("txt".to_owned()), ..Selection::default() };
+    let only = all(&SampleSet::select(root.path(), &selection).unwrap());
+    let texts: Vec<_> = only.iter().map(|sample| sample.text.as_deref()).collect();
+    assert_eq!(texts, [None, Some("text"), Some(" ")]);
+}
+
+#[test]
 fn names_that_are_not_utf8_are_bad_samples() {
     let mut builder = Builder::new(vec![]);
     for name in [&b"caf\xe9/1.jpg"[..], b"caf\xe8/1.jpg", b"good.jpg", b"x/../\xe9.jpg"] {

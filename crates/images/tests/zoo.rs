@@ -1,5 +1,5 @@
 //! Odd but valid images come out right against stored expectations; broken ones are refused. The files under
-//! `tests/zoo` and their expectations are made by `tests/reference/zoo.py`, which says how.
+//! `tests/zoo` and their expectations are made by `tests/zoo.py`, which says how.
 
 #![allow(clippy::unwrap_used)]
 
@@ -181,7 +181,9 @@ fn what_shows_the_background_and_what_loses_detail_is_told() {
         let (black, white) = (on([0; 3]), on([255; 3]));
         let traits = black.traits();
         let coded = bytes.starts_with(b"\xFF\xD8") || bytes.starts_with(b"GIF8");
-        let lossy = coded || ["lossy", "flags-lossy", "tiff-jpeg", "tiff-jpeg-ycbcr"].contains(&stem);
+        // A picture with fewer pixels than a palette has colours loses nothing in one.
+        let lossy =
+            coded || ["lossy", "flags-lossy", "tiff-jpeg", "tiff-jpeg-ycbcr", "palette"].contains(&stem);
         if (traits.transparent, traits.lossy) != (*black != *white, lossy) {
             wrong.push(format!("{}: {traits:?}", path.display()));
         }
@@ -313,7 +315,7 @@ fn a_truncated_jpeg_with_an_end_marker_is_refused() {
 
 #[test]
 fn every_sample_photograph_decodes() {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("data/photos96")];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/photos96")];
     let mut photographs = 0;
     while let Some(folder) = folders.pop() {
         folders.extend(

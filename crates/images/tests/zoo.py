@@ -1,7 +1,7 @@
 """Makes tests/zoo: odd images, and what each must decode to.
 
 Made with Python 3.11, Pillow 13.0.0 and numpy 2.4.6; JPEGs with several scans or odd sampling are made with cjpeg of
-libjpeg-turbo 2.1.5. Run from the repository root: python tests/reference/zoo.py
+libjpeg-turbo 2.1.5. Run from the repository root: python crates/images/tests/zoo.py
 
 For an image NAME.EXT the expectation is expect/NAME.png, an 8-bit RGB PNG. Where the format is lossless the
 expectation is computed here with numpy from the pixels that went into the file, so no decoder but the one under
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path("tests/zoo")
+ROOT = Path("crates/images/tests/zoo")
 BACKGROUND = np.array([10, 200, 60])
 PHOTOS = sorted(path for path in Path("data/photos96/val").rglob("*") if path.is_file())
 RNG = np.random.default_rng(20240607)
@@ -155,6 +155,14 @@ def make_png():
     write("palette-alpha.png", png(5, 7, 8, 3, plain_rows(index), before=table))
     full = np.concatenate([alpha, [255, 255]]).astype(np.uint8)
     expect("palette-alpha", over(palette[index], full[index]))
+
+    # More pixels than any palette has colours.
+    index = np.add.outer(2 * np.arange(14), np.arange(20)) % 16
+    steps = np.arange(16)
+    palette = np.stack([16 * steps, 255 - 16 * steps, 53 * steps % 256], axis=1).astype(np.uint8)
+    table = chunk(b"PLTE", palette.tobytes())
+    write("palette.png", png(20, 14, 8, 3, plain_rows(index.astype(np.uint8)), before=table))
+    expect("palette", palette[index])
 
     bits = RNG.integers(0, 2, (7, 13)).astype(np.uint8)
     rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)

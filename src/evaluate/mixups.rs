@@ -1,0 +1,304 @@
+//! Whether the channels or the pixels of reconstructions that another program made are in the wrong
+//! place. Their figures are low then, though the tokenizer may be good.
+
+use tch::{Kind, Tensor};
+
+use super::scores::host;
+use crate::metrics::{ImageMetric as _, Psnr};
+
+/// This many pairs are compared, the first ones.
+const PAIRS: i64 = 64;
+/// Images with a smaller side, in pixels, show too little.
+const LEAST_SIDE: i64 = 16;
+/// Only the middle of larger images is compared, of this side, so that their size costs no time.
+const MIDDLE: i64 = 128;
+/// The largest shift along each axis, in pixels.
+const REACH: i64 = 2;
+/// Gain in decibels that the right place brings and chance does not.
+const GAIN_DB: f64 = 3.0;
+/// At least this share of the pairs must show the same.
+const MOST: f64 = 2.0 / 3.0;
+/// The channels of a grey pixel differ by this many levels at most, which allows for rounding.
+const GREY: i64 = 1;
+/// The channels of an image that has colour differ by this many levels or more, as a mean over its
+/// pixels. Grey photographs with a tint or with JPEG's noise stay below.
+const COLOUR: i64 = 8;
+
+/// A change that would bring the reconstructions to their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Red and blue exchanged.
+    Channels,
+    /// Mirrored left to right.
+    Mirror,
+    /// Taken from so many pixels further down and further right.
+    Shift { down: i64, right: i64 },
+}
+
+const NO_CHANGE: Change = Change::Shift { down: 0, right: 0 };
+
+/// Compares the first pairs as they are and after each [`Change`].
+#[derive(Debug)]
+pub(super) struct Mixups {
+    /// PSNR of each pair after each change.
+    psnr: Vec<(Change, Vec<f64>)>,
+    /// Pairs so far.
+    pairs: i64,
+    /// Originals with colour.
+    coloured: i64,
+    /// Those of them whose reconstruction is grey.
+    greyed: i64,
+}
+
+impl Mixups {
+    pub(super) fn new() -> Self {
+        let shifts = (-REACH..=REACH)
+            .flat_map(|down| (-REACH..=REACH).map(move |right| Change::Shift { down, right }));
+        let changes = [Change::Channels, Change::Mirror].into_iter().chain(shifts);
+        Self { psnr: changes.map(|change| (change, vec![])).collect(), pairs: 0, coloured: 0, greyed: 0 }
+    }
+
+    /// Compares the pairs of a batch, unless there were enough before. Waits for the device.
+    ///
+    /// # Shapes
+    /// `originals`, `recons`: `[B, 3, H, W]` uint8.
+    pub(super) fn add(&mut self, originals: &Tensor, recons: &Tensor) {
+        let size = originals.size();
+        let (count, height, width) = (size[0].min(PAIRS - self.pairs), size[2], size[3]);
+        if count == 0 || height.min(width) < LEAST_SIDE {
+            return;
+        }
+        self.pairs += count;
+        // All changes are compared on the same pixels of the originals. A margin leaves room for
+        // the shifts.
+        let middle = |side: i64| (side - 2 * REACH).min(MIDDLE);
+        let (rows, columns) = (middle(height), middle(width));
+        let (top, left) = ((height - rows) / 2, (width - columns) / 2);
+        let part = |images: &Tensor, down: i64, right: i64| {
+            images.narrow(0, 0, count).narrow(2, top + down, rows).narrow(3, left + right, columns)
+        };
+        let (own, theirs) = (part(originals, 0, 0), part(recons, 0, 0));
+        for (change, psnr) in &mut self.psnr {
+            let changed = match *change {
+                Change::Channels => theirs.flip([1]),
+                Change::Mirror => part(&recons.flip([3]), 0, 0),
+                Change::Shift { down, right } => part(recons, down, right),
+            };
+            // Images of every size have a PSNR.
+            psnr.extend(Psnr.measure(&own, &changed).map(|values| host(&values)).unwrap_or_default());
+        }
+        let coloured = spread(&own).mean_dim([1i64].as_slice(), false, Kind::Double).ge(COLOUR);
+        let greyed = spread(&theirs).amax([1], false).le(GREY).logical_and(&coloured);
+        self.coloured += coloured.sum(Kind::Int64).int64_value(&[]);
+        self.greyed += greyed.sum(Kind::Int64).int64_value(&[]);
+    }
+
+    /// What seems to be in the wrong place, one sentence each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        [self.out_of_place(), self.grey()].into_iter().flatten().collect()
+    }
+
+    fn out_of_place(&self) -> Option<String> {
+        let (_, before) = self.psnr.iter().find(|(change, _)| *change == NO_CHANGE)?;
+        let (change, after) = self.psnr.iter().max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)))?;
+        let better = after.iter().zip(before).filter(|(after, before)| after > before).count();
+        // Without pairs, the means are not numbers, and the comparison is false.
+        let clear = mean(after) >= mean(before) + GAIN_DB;
+        if !clear || (better as f64) < MOST * before.len() as f64 {
+            return None;
+        }
+        let (fault, undone, remedy) = match *change {
+            Change::Channels => (
+                "have red and blue exchanged (BGR)".to_owned(),
+                "with both exchanged again",
+                "pass RGB to the tokenizer, and write RGB (OpenCV reads and writes BGR)",
+            ),
+            Change::Mirror => (
+                "be mirrored left to right".to_owned(),
+                "mirrored again",
+                "look for a random flip of training that is still on",
+            ),
+            Change::Shift { down, right } => (
+                format!("be shifted by {}", shift_in_words(down, right)),
+                "shifted back",
+                "look at how the images are padded and cropped",
+            ),
+        };
+        Some(format!(
+            "the reconstructions seem to {fault}: {undone}, the middle of the first {} pairs has a PSNR of \
+             {:.2} dB instead of {:.2}; {remedy} where they are made",
+            before.len(),
+            mean(after),
+            mean(before)
+        ))
+    }
+
+    fn grey(&self) -> Option<String> {
+        if self.greyed == 0 || (self.greyed as f64) < MOST * self.coloured as f64 {
+            return None;
+        }
+        Some(format!(
+            "{} of the first {} reconstructions are grey, and their originals have colour; look for a \
+             conversion to grey, or for one channel that stands for all three, where they are made",
+            self.greyed, self.pairs
+        ))
+    }
+}
+
+/// Levels between the largest and the smallest channel of each pixel.
+///
+/// # Shapes
+/// `images`: `[B, 3, H, W]` uint8 -> `[B, H·W]` float64.
+fn spread(images: &Tensor) -> Tensor {
+    let images = images.to_kind(Kind::Int);
+    (images.amax([1], false) - images.amin([1], false)).flatten(1, -1).to_kind(Kind::Double)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// `2 px down and 1 px left`.
+fn shift_in_words(down: i64, right: i64) -> String {
+    let along = |pixels: i64, ahead: &str, back: &str| {
+        let direction = if pixels > 0 { ahead } else { back };
+        (pixels != 0).then(|| format!("{} px {direction}", pixels.abs()))
+    };
+    let words = [along(down, "down", "up"), along(right, "right", "left")];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// Smooth coloured images without symmetry, `[B, 3, 20, 28]` uint8.
+    fn images(count: i64) -> Tensor {
+        let mut state = 1u32;
+        let noise: Vec<u8> = (0..count * 3 * 22 * 30)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            })
+            .collect();
+        blurred(&Tensor::from_slice(&noise).view([count, 3, 22, 30]))
+    }
+
+    /// Means of 3×3 pixels; two pixels fewer along each axis.
+    fn blurred(images: &Tensor) -> Tensor {
+        let means = images.to_kind(Kind::Float).avg_pool2d([3, 3], [1, 1], [0, 0], false, true, None::<i64>);
+        means.round().to_kind(Kind::Uint8)
+    }
+
+    /// The same size, with the border repeated.
+    fn blurred_whole(images: &Tensor) -> Tensor {
+        let padded = images.to_kind(Kind::Float).replication_pad2d([1, 1, 1, 1]);
+        blurred(&padded)
+    }
+
+    fn notes(originals: &Tensor, recons: &Tensor) -> Vec<String> {
+        let mut mixups = Mixups::new();
+        mixups.add(originals, recons);
+        mixups.notes()
+    }
+
+    /// The single note.
+    fn note(originals: &Tensor, recons: &Tensor) -> String {
+        let notes = notes(originals, recons);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        notes[0].clone()
+    }
+
+    #[test]
+    fn plain_reconstructions_have_no_note() {
+        let originals = images(3);
+        // Of other images, in the last case.
+        for recons in [blurred_whole(&originals), originals.shallow_clone(), originals.roll([1], [0])] {
+            assert_eq!(notes(&originals, &recons), [""; 0]);
+        }
+        assert!(Mixups::new().notes().is_empty());
+        // Images that are equal to their mirror images.
+        let left = images(3);
+        let symmetric = Tensor::cat(&[&left, &left.flip([3])], 3);
+        for recons in [blurred_whole(&symmetric), symmetric.flip([3])] {
+            assert_eq!(notes(&symmetric, &recons), [""; 0]);
+        }
+        // Grey originals.
+        let grey = images(3).narrow(1, 0, 1).expand([3, 3, 20, 28], false);
+        assert_eq!(notes(&grey, &blurred_whole(&grey)), [""; 0]);
+    }
+
+    #[test]
+    fn exchanged_channels_are_noted() {
+        let originals = images(3);
+        let words = note(&originals, &originals.flip([1]));
+        assert!(words.contains("have red and blue exchanged (BGR): with both exchanged again"), "{words}");
+        assert!(words.contains("the first 3 pairs has a PSNR of 100.00 dB instead of 1"), "{words}");
+        // Reconstructions that lose something too.
+        let words = note(&originals, &blurred_whole(&originals).flip([1]));
+        assert!(words.contains("(BGR)"), "{words}");
+    }
+
+    #[test]
+    fn mirrored_reconstructions_are_noted() {
+        let originals = images(3);
+        let words = note(&originals, &originals.flip([3]));
+        assert!(words.contains("be mirrored left to right: mirrored again"), "{words}");
+        // The middle of a larger image is at the same place in its mirror image.
+        let wide = originals.repeat([1, 1, 8, 7]);
+        let wide = Tensor::cat(&[&wide, &images(3).narrow(3, 0, 1).repeat([1, 1, 8, 1])], 3);
+        assert!(note(&wide, &wide.flip([3])).contains("100.00 dB"));
+    }
+
+    #[test]
+    fn shifted_reconstructions_are_noted_with_the_shift() {
+        let originals = images(3);
+        for (down, right, words) in [
+            (1, 0, "be shifted by 1 px down: shifted back"),
+            (0, -2, "be shifted by 2 px left:"),
+            (-1, 2, "be shifted by 1 px up and 2 px right:"),
+        ] {
+            // What leaves at one side comes in at the other.
+            let found = note(&originals, &originals.roll([down, right], [2, 3]));
+            assert!(found.contains(words) && found.contains("100.00 dB"), "{found}");
+        }
+    }
+
+    #[test]
+    fn grey_reconstructions_of_coloured_originals_are_noted() {
+        let originals = images(3);
+        let grey = originals.to_kind(Kind::Float).mean_dim([1i64].as_slice(), true, Kind::Float).round();
+        let grey = grey.to_kind(Kind::Uint8).expand_as(&originals);
+        let words = note(&originals, &grey);
+        assert!(words.contains("3 of the first 3 reconstructions are grey"), "{words}");
+        // One of three may be grey for a reason of its own.
+        let one = Tensor::cat(&[grey.narrow(0, 0, 1), originals.narrow(0, 1, 2)], 0);
+        assert_eq!(notes(&originals, &one), [""; 0]);
+    }
+
+    #[test]
+    fn most_pairs_must_show_it_and_only_the_first_count() {
+        let originals = images(4);
+        // Pairs of flat images, whose PSNR is the same after every change.
+        let flat = |level: i64| Tensor::full([2, 3, 20, 28], level, (Kind::Uint8, Device::Cpu));
+        let beside = |count: i64| {
+            let some = originals.narrow(0, 0, count);
+            (Tensor::cat(&[&some, &flat(100)], 0), Tensor::cat(&[&some.flip([1]), &flat(110)], 0))
+        };
+        let (two_of_four, four_of_six) = (beside(2), beside(4));
+        assert_eq!(notes(&two_of_four.0, &two_of_four.1), [""; 0]);
+        assert!(note(&four_of_six.0, &four_of_six.1).contains("the first 6 pairs"));
+
+        let mut mixups = Mixups::new();
+        for _ in 0..20 {
+            mixups.add(&originals, &originals);
+        }
+        mixups.add(&originals, &originals.flip([1]));
+        assert_eq!((mixups.pairs, mixups.notes().len()), (64, 0));
+        // Too small to tell.
+        let small = originals.narrow(2, 0, 15);
+        assert!(notes(&small, &small.flip([1])).is_empty());
+    }
+}
