@@ -5,13 +5,21 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Misuse;
-use crate::cli::OutputNames;
+use pixtok_base::Misuse;
+
+/// How the PNG of an image is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// The image's name if it ends in .png, otherwise with .png after it.
+    Original,
+    /// The image's name, always with .png after it.
+    Png,
+}
 
 /// Files that will be written. Each takes about 50 bytes of memory, and so does each of their
 /// folders.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub struct Names {
     files: HashMap<u128, usize>,
     /// The index of the first file in each folder.
     folders: HashMap<u128, usize>,
@@ -20,7 +28,7 @@ pub(super) struct Names {
 
 /// Why a file cannot be written next to the others.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Clash {
+pub enum Clash {
     /// An earlier file has the same name; its index.
     Same(usize),
     /// One of the two is a folder that would contain the other; the index of the earlier one.
@@ -62,10 +70,10 @@ impl Names {
 }
 
 /// The PNG of the image `name`, below `out`.
-pub(super) fn png_of(name: &Path, out: &Path, names: OutputNames) -> PathBuf {
+pub fn png_of(name: &Path, out: &Path, naming: Naming) -> PathBuf {
     let mut target = out.join(name).into_os_string();
     // `a.jpg` and `a.bmp` do not clash.
-    let keeps = names == OutputNames::Original && name.extension().is_some_and(|it| it == "png");
+    let keeps = naming == Naming::Original && name.extension().is_some_and(|it| it == "png");
     if !keeps {
         target.push(".png");
     }
@@ -73,13 +81,16 @@ pub(super) fn png_of(name: &Path, out: &Path, names: OutputNames) -> PathBuf {
 }
 
 /// Whether a relative name leads to a place below its base folder.
-pub(super) fn is_inside(name: &Path) -> bool {
+pub fn is_inside(name: &Path) -> bool {
     name.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Refuses outputs if two of them would be the same file. For each of `count`, `file` gives its
 /// source, in words, and its path; `what` names the kind of file, for instance `reconstruction`.
-pub(super) fn refuse_clashes(
+///
+/// # Errors
+/// [`Misuse`] names the sources and what to do.
+pub fn refuse_clashes(
     what: &str,
     count: usize,
     file: impl Fn(usize) -> (String, PathBuf),

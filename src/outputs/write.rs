@@ -1,4 +1,4 @@
-//! Files that commands leave.
+//! Writing what a command leaves.
 
 use std::fs;
 use std::io;
@@ -6,14 +6,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Misuse;
 use crate::checkpoint::write_atomic;
+use pixtok_base::Misuse;
 use pixtok_base::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use pixtok_images::picture::Picture;
 
 /// Makes a folder for images, or takes an empty one: the images often have the originals' names and
 /// must not replace them.
-pub(super) fn make_empty(out: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it holds something or cannot be made.
+pub fn make_empty(out: &Path) -> Result<()> {
     let context = || format!("cannot make the folder {}", out.display());
     make_folder(out).with_context(context)?;
     let other =
@@ -27,14 +30,18 @@ pub(super) fn make_empty(out: &Path) -> Result<()> {
 }
 
 /// A picture as PNG, with the folders it lies in.
-pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     let png = picture.to_png()?;
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, png));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// `1.2 MB`.
-pub(super) fn size_in_words(bytes: u64) -> String {
+#[must_use]
+pub fn size_in_words(bytes: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     match units.into_iter().find(|(unit, _)| bytes as f64 >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit),
@@ -43,7 +50,10 @@ pub(super) fn size_in_words(bytes: u64) -> String {
 }
 
 /// A pipe or a device is written to, a file is replaced whole.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = if path.exists() && !path.is_file() {
         fs::write(path, bytes).map_err(anyhow::Error::from)
     } else {

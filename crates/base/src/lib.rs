@@ -2,9 +2,11 @@
 //! written, and what a file is by its first bytes.
 
 mod carried;
+mod misuse;
 pub mod panics;
 pub mod paths;
 pub mod seed;
 pub mod sniff;
 
 pub use carried::Carried;
+pub use misuse::Misuse;
