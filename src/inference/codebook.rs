@@ -1,18 +1,18 @@
-//! `pixtok codebook`: the codes of a tokenizer as one table, for other programs.
+//! The codes of a tokenizer as one table, for other programs.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::write::size_in_words;
-use super::{Misuse, open, print};
 use crate::checkpoint::{SaveCause, write_atomic_with};
-use crate::cli::CodebookArgs;
+use crate::outputs::size_in_words;
 use crate::quantizer::CodebookShape;
-use pixtok_torch::tensors::{self, Tensors};
+use crate::run::{Compute, ModelChoice, Run, Tell};
+use pixtok_base::Misuse;
 use pixtok_torch::no_grad;
+use pixtok_torch::tensors::{self, Tensors};
 
 /// The largest table: it is whole in memory.
 const MOST_BYTES: i64 = 8 << 30;
@@ -26,27 +26,42 @@ enum Format {
     Npy,
 }
 
-/// Looks up every code and writes them.
-pub(super) fn run(args: &CodebookArgs) -> Result<()> {
-    let format = format_of(&args.out)?;
-    open::require_fp32(&args.model, "codes are float32")?;
-    let device = open::compute(&args.model.compute)?;
-    let opened = open::open(&args.tokenizer, &args.model, device)?;
-    let shape = opened.tokenizer.codebook();
+/// Whose codes, and where they go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CodebookOptions {
+    /// A run or a model folder.
+    pub tokenizer: PathBuf,
+    /// Which weights.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// The file, `.safetensors` or `.npy`.
+    pub out: PathBuf,
+}
+
+/// Looks up every code and writes them; what was written, in words.
+///
+/// # Errors
+/// When the table is too large, the tokenizer cannot be opened, or the file cannot be written.
+pub fn write_codebook(options: &CodebookOptions, tell: Tell) -> Result<String> {
+    let out = &options.out;
+    let format = format_of(out)?;
+    options.choice.require_fp32("codes are float32")?;
+    let device = options.compute.start()?;
+    let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
+    let shape = trained.tokenizer.codebook();
     let bytes = bytes_of(&shape)?;
-    let quantizer = &opened.tokenizer.quantizer;
+    let quantizer = &trained.tokenizer.quantizer;
     let table = table(&shape, |codebook, indices| quantizer.codes(codebook, indices), device);
-    write_atomic_with(&args.out, bytes as u64, |file| match format {
+    write_atomic_with(out, bytes as u64, |file| match format {
         Format::Safetensors => Ok(tensors::write_to(file, &Tensors::from([("codebook".to_owned(), table)]))?),
         Format::Npy => write_npy(file, &table),
     })?;
     let CodebookShape { codebooks, size, dim } = shape;
     let tables = if codebooks == 1 { String::new() } else { format!("{codebooks} tables of ") };
-    let (path, bytes) = (args.out.display(), size_in_words(bytes as u64));
-    print(&format!(
-        "{path}: {tables}{size} codes of {dim} numbers, float32, {bytes} ({})\n",
-        opened.weights(args.model.weights)
-    ))
+    let (path, bytes) = (out.display(), size_in_words(bytes as u64));
+    let weights = trained.weights();
+    Ok(format!("{path}: {tables}{size} codes of {dim} numbers, float32, {bytes} ({weights})\n"))
 }
 
 fn format_of(path: &Path) -> Result<Format> {

@@ -1,20 +1,48 @@
-//! `pixtok prepare`: originals as the metrics see them, for other programs to reconstruct.
+//! Originals as the metrics see them, for other programs to reconstruct.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use super::names::{is_inside, png_of, refuse_clashes};
-use super::write::{make_empty, write_png};
-use super::{Misuse, note, note_omitted, open, print, subject};
-use crate::cli::{OriginalFit, PrepareArgs};
+use super::evaluation::{choose, protocol};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml};
-use pixtok_images::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
 use crate::evaluate::EvaluateError;
-use pixtok_base::paths::absence;
+use crate::outputs::{Naming, is_inside, make_empty, png_of, refuse_clashes, write_png};
+use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
 use crate::train::TrainError;
+use pixtok_base::Misuse;
+use pixtok_base::paths::absence;
+use pixtok_images::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
+
+/// Which originals, prepared how, and where they go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrepareOptions {
+    /// How the images are prepared: a config, a run or a model folder, or an adapter.
+    pub recipe: PathBuf,
+    /// The images; absent: the config's validation images.
+    pub data: Option<PathBuf>,
+    /// Which of them.
+    pub pick: Pick,
+    /// The folder for the originals, new or empty.
+    pub out: PathBuf,
+    /// Which part of a picture becomes the original.
+    pub fit: OriginalFit,
+    /// How the files are named.
+    pub names: Naming,
+}
+
+/// Which part of a picture becomes the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginalFit {
+    /// Resized and cropped at the centre to one size.
+    Centre,
+    /// All of it except the borders, at its own scale.
+    Whole,
+    /// All of it, each side scaled.
+    Scaled,
+}
 
 /// Where the preparation of images is defined.
 enum Recipe {
@@ -32,19 +60,23 @@ enum Outcome {
     Bad(BadSample),
 }
 
-/// Writes a PNG for each image.
-pub(super) fn run(args: &PrepareArgs) -> Result<()> {
-    let recipe = Recipe::read(&args.recipe)?;
-    let (words, dataset, bound) = subject::choose(args.data.as_deref(), &args.pick, recipe.config())?
+/// Writes a PNG for each image; how many, in words.
+///
+/// # Errors
+/// When two images would have one file, too many cannot be used, or the files cannot be written.
+pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
+    let recipe = Recipe::read(&options.recipe)?;
+    let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config())?
         .ok_or_else(|| {
-            Misuse(format!("{} has no images of its own; give a folder with --data", args.recipe.display()))
+            let path = options.recipe.display();
+            Misuse(format!("{path} has no images of its own; give a folder with --data"))
         })?;
-    note_omitted([&dataset]);
-    let data = recipe.data(args.fit);
-    let prepare = Prepare::new(&data, recipe.fit(args.fit)?);
-    let originals = Originals { places: dataset.evaluated(bound).collect(), dataset, args };
+    tell_omitted([&dataset], tell);
+    let data = recipe.data(options.fit);
+    let prepare = Prepare::new(&data, recipe.fit(options.fit)?);
+    let originals = Originals { places: dataset.evaluated(bound).collect(), dataset, options };
     originals.refuse_names()?;
-    make_empty(&args.out)?;
+    make_empty(&options.out)?;
     let outcomes = originals.write(&prepare, &data)?;
     let (mut written, mut resized) = (0, 0);
     let mut bad = BadSamples::new(outcomes.len(), data.max_bad_fraction);
@@ -53,7 +85,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
             Outcome::Bad(sample) => {
-                note(&format!("left out {}: {}", sample.name, sample.reason));
+                tell(&format!("left out {}: {}", sample.name, sample.reason));
                 bad.record(sample);
             }
         }
@@ -62,11 +94,11 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
         return Err(EvaluateError::NoImages(format!("none of {} could be used", outcomes.len())).into());
     }
     bad.check().map_err(TrainError::from)?;
-    if args.fit != OriginalFit::Centre && resized > 0 {
-        let how = if args.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
-        note(&format!("{resized} of {written} were {how} to multiples of {} pixels", recipe.downsample()?));
+    if options.fit != OriginalFit::Centre && resized > 0 {
+        let how = if options.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
+        tell(&format!("{resized} of {written} were {how} to multiples of {} pixels", recipe.downsample()?));
     }
-    print(&format!("{written} original(s) of {words} in {}\n", args.out.display()))
+    Ok(format!("{written} original(s) of {words} in {}\n", options.out.display()))
 }
 
 impl Recipe {
@@ -81,25 +113,23 @@ impl Recipe {
             .into());
         }
         if path.is_dir() {
-            if !open::is_ours(path) {
+            if !Run::is_one(path) {
                 return Err(Misuse(format!(
                     "{} holds neither a run nor a model, for it has no {}; give a config or another folder",
                     path.display(),
-                    open::CONFIG
+                    CONFIG
                 ))
                 .into());
             }
-            return Ok(Self::Config(Box::new(open::config_of(path)?)));
+            return Ok(Self::Config(Box::new(Run::find(path)?.config()?)));
         }
         // A config has no such key.
         if read_toml::<toml::Table>(path)?.contains_key("encoder") {
-            let adapter: Adapter = read_toml(path).with_context(|| {
-                format!("{} is read as the adapter of a TorchScript pair", path.display())
-            })?;
+            let adapter = adapter(path)?;
             adapter.check(path)?;
             return Ok(Self::Adapter(adapter));
         }
-        Ok(Self::Config(Box::new(subject::protocol(path)?)))
+        Ok(Self::Config(Box::new(protocol(path)?)))
     }
 
     fn config(&self) -> Option<&Config> {
@@ -143,14 +173,14 @@ struct Originals<'a> {
     dataset: Dataset,
     /// Their places in the data set.
     places: Vec<usize>,
-    args: &'a PrepareArgs,
+    options: &'a PrepareOptions,
 }
 
 impl Originals<'_> {
     /// The name of the image at a place, and its file.
     fn file(&self, place: usize) -> (String, PathBuf) {
         let name = self.dataset.name(place).into_owned();
-        let file = png_of(Path::new(&name), &self.args.out, self.args.names);
+        let file = png_of(Path::new(&name), &self.options.out, self.options.names);
         (name, file)
     }
 
@@ -158,7 +188,7 @@ impl Originals<'_> {
     fn refuse_names(&self) -> Result<()> {
         let names = self.places.iter().map(|&place| self.dataset.name(place));
         if let Some(name) = names.into_iter().find(|name| !is_inside(Path::new(&**name))) {
-            let out = self.args.out.display();
+            let out = self.options.out.display();
             return Err(Misuse(format!("the name {name:?} leads out of {out}; rename the image")).into());
         }
         refuse_clashes("original", self.places.len(), |i| self.file(self.places[i]))

@@ -1,4 +1,4 @@
-//! `pixtok reconstruct`: images through the tokenizer and back.
+//! Images through the tokenizer and back.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tch::Device;
 
-use super::names::{png_of, refuse_clashes};
-use super::write::write_png;
-use super::{Misuse, note, open, print};
 use crate::batches::{picture_of, tensor_of};
-use crate::cli::ReconstructArgs;
 use crate::codec::{Codec, Own};
-use pixtok_images::data::{Encoded, Fit, ImageFolder, Prepare, Split};
 use crate::evaluate::EvaluateError;
+use crate::outputs::{Naming, png_of, refuse_clashes, write_png};
+use crate::run::{Compute, ModelChoice, Run, Tell};
+use pixtok_base::Misuse;
 use pixtok_base::paths::{absence, make_folder, mark_new_output};
+use pixtok_images::data::{Encoded, Fit, ImageFolder, Prepare, Split};
 use pixtok_images::picture::{Picture, sheet};
 
 /// Pictures on the sheet.
@@ -22,26 +21,48 @@ const SHEET_PICTURES: usize = 8;
 /// The largest side of one of them, in pixels.
 const SHEET_SIDE: usize = 256;
 
+/// Which tokenizer, which images, and where they go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReconstructOptions {
+    /// A run or a model folder.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// An image, or a folder of images.
+    pub input: PathBuf,
+    /// The folder for the reconstructions; absent: one in the run folder.
+    pub out: Option<PathBuf>,
+    /// How the files are named.
+    pub names: Naming,
+    /// A picture with some originals above their reconstructions.
+    pub sheet: Option<PathBuf>,
+}
+
 /// One image on its way.
 struct Task {
     source: PathBuf,
     target: PathBuf,
 }
 
-/// Writes a PNG for each image, and the sheet when asked for.
-pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
-    let out = args.out.clone().unwrap_or_else(|| args.tokenizer.join("reconstructions"));
-    let tasks = tasks(args, &out)?;
-    for folder in [Some(out.as_path()), args.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
+/// Writes a PNG for each image, and the sheet when asked for; what was written, in words.
+///
+/// # Errors
+/// When a file would be written twice or over an image; when no image can be used; what stops the tokenizer.
+pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
+    let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
+    let tasks = tasks(options, &out, tell)?;
+    for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
         // Before the long work.
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
-    let device = open::compute(&args.model.compute)?;
-    let opened = open::open(&args.tokenizer, &args.model, device)?;
-    let codec = Own { tokenizer: &opened.tokenizer, precision: args.model.precision };
-    let factor = opened.tokenizer.downsample() as u32;
-    let prepare = Prepare::new(&opened.config.data, Fit::Cut { factor });
+    let device = options.compute.start()?;
+    let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
+    let codec = trained.codec();
+    let factor = trained.tokenizer.downsample() as u32;
+    let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
     let shown = SHEET_PICTURES.min(tasks.len());
     let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
     for (i, task) in tasks.iter().enumerate() {
@@ -50,7 +71,7 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
         let prepared = match decoded.and_then(|picture| prepare.picture(&picture)) {
             Ok(prepared) => prepared,
             Err(reason) if tasks.len() > 1 => {
-                note(&format!("left out {}: {reason}", task.source.display()));
+                tell(&format!("left out {}: {reason}", task.source.display()));
                 continue;
             }
             Err(reason) => {
@@ -60,13 +81,13 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
             }
         };
         let original = prepared.to_picture();
-        let recon = reconstruct(&codec, &original, device)
+        let recon = through(&codec, &original, device)
             .with_context(|| format!("cannot reconstruct {}", task.source.display()))?;
         write_png(&task.target, &recon)?;
         written += 1;
         cut += usize::from(prepared.is_resized());
         // Spread over the whole folder rather than its first images.
-        if args.sheet.is_some() && (i * shown) % tasks.len() < shown {
+        if options.sheet.is_some() && (i * shown) % tasks.len() < shown {
             originals.push(original);
             reconstructions.push(recon);
         }
@@ -74,26 +95,26 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     if written == 0 {
         return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
     }
-    print(&format!("{written} reconstruction(s) in {}\n", out.display()))?;
+    let mut words = format!("{written} reconstruction(s) in {}\n", out.display());
     if cut > 0 {
-        note(&format!(
+        tell(&format!(
             "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok \
              eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
-            args.tokenizer.display()
+            options.tokenizer.display()
         ));
     }
-    if let Some(path) = &args.sheet {
+    if let Some(path) = &options.sheet {
         write_png(path, &comparison(originals, reconstructions))?;
-        print(&format!("originals above their reconstructions: {}\n", path.display()))?;
+        words += &format!("originals above their reconstructions: {}\n", path.display());
     }
-    Ok(())
+    Ok(words)
 }
 
 /// Where each image comes from and goes to. Makes sure that no file is written twice or over an
 /// image.
-fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
-    let input = &args.input;
-    let task = |source: PathBuf, name: &Path| Task { target: png_of(name, out, args.names), source };
+fn tasks(options: &ReconstructOptions, out: &Path, tell: Tell) -> Result<Vec<Task>> {
+    let input = &options.input;
+    let task = |source: PathBuf, name: &Path| Task { target: png_of(name, out, options.names), source };
     if !input.exists() {
         return Err(Misuse(format!(
             "{} {}; give an image or a folder of images",
@@ -106,7 +127,7 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
         let dataset = ImageFolder::open(input, Split::All)?;
-        dataset.notes().iter().for_each(|text| note(text));
+        dataset.notes().iter().for_each(|text| tell(text));
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
             task(path, &name)
@@ -117,7 +138,7 @@ fn tasks(args: &ReconstructArgs, out: &Path) -> Result<Vec<Task>> {
         (tasks[i].source.display().to_string(), tasks[i].target.clone())
     })?;
     refuse_to_replace(&tasks)?;
-    if let Some(sheet) = &args.sheet {
+    if let Some(sheet) = &options.sheet {
         refuse_sheet(sheet, &tasks)?;
     }
     Ok(tasks)
@@ -187,7 +208,7 @@ fn place(path: &Path) -> PathBuf {
 }
 
 /// Through the tokens and back.
-fn reconstruct(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
+fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
     let bytes = tensor_of(&original)?.unsqueeze(0).to_device(device);
     let recon = codec.decode(&codec.encode(&bytes)?)?;
     Ok(picture_of(&recon.get(0))?)

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::networks::Networks;
-use super::other_settings;
+use super::{Run, Tell, other_settings};
 use crate::checkpoint::{Which, copy_into};
-use crate::commands::{Misuse, note, open};
 use crate::config::Config;
-use pixtok_torch::tensors::{self, Tensors};
 use crate::train::Part;
+use pixtok_base::Misuse;
+use pixtok_torch::tensors::{self, Tensors};
 
 /// Weights to start from.
 struct Saved {
@@ -22,11 +22,17 @@ struct Saved {
 }
 
 /// Starts `networks` from the last raw weights of a run, or from those of a model folder. All must
-/// fit; if parts are frozen, the others begin anew if they do not. Says with which other settings
+/// fit; if parts are frozen, the others begin anew if they do not. Tells with which other settings
 /// the weights were trained. If the tokens stay the same, returns the hash of the weights whose
 /// tokens they are.
-pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Result<Option<String>> {
-    let Saved { weights: saved, whose, left } = weights_of(other, config)?;
+pub(super) fn from_run(
+    other: &Path,
+    config: &Config,
+    networks: &Networks,
+    tell: Tell,
+) -> Result<Option<String>> {
+    let other = Run::find(other)?;
+    let Saved { weights: saved, whose, left } = weights_of(&other, config)?;
     if let Some(name) = tensors::not_finite(&saved) {
         return Err(Misuse(format!(
             "the weights of {whose} are not finite ({name}), so nothing can start from them; give another run, or remove that \
@@ -34,8 +40,8 @@ pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Re
         ))
         .into());
     }
-    let earlier = open::config_of(other)?;
-    let (train, path) = (&config.train, other.display());
+    let earlier = other.config()?;
+    let (train, path) = (&config.train, other.path().display());
     let differences = config.differences(&earlier)?;
     let frozen = |part| train.freeze.contains(&part);
     let matters = |difference: &String| {
@@ -62,15 +68,15 @@ pub(super) fn from_run(other: &Path, config: &Config, networks: &Networks) -> Re
         taken.extend(Part::ALL);
     } else {
         for part in Part::ALL {
-            let fits = take_part(part, train.freeze.contains(&part), &live, &saved)
+            let fits = take_part(part, train.freeze.contains(&part), &live, &saved, tell)
                 .with_context(|| format!("cannot keep the {part} of {path}"))?;
             taken.extend(fits.then_some(part));
         }
     }
-    note(&format!("starting from the weights of {whose}{}", what_stays(config, networks)));
-    left.iter().for_each(|text| note(text));
+    tell(&format!("starting from the weights of {whose}{}", what_stays(config, networks)));
+    left.iter().for_each(|text| tell(text));
     if let Some(settings) = other_settings::words(config, &earlier, &taken)? {
-        note(&format!("the weights of {path} fit, but were trained with other settings: {settings}"));
+        tell(&format!("the weights of {path} fit, but were trained with other settings: {settings}"));
     }
     if !train.keeps_tokens() {
         return Ok(None);
@@ -94,24 +100,24 @@ fn what_stays(config: &Config, networks: &Networks) -> String {
 }
 
 /// The weights of a run's last checkpoint or of a model folder, for a run with this `config`.
-fn weights_of(other: &Path, config: &Config) -> Result<Saved> {
-    let path = other.display();
-    if let Some(weights) = open::of_model_folder(other)? {
+fn weights_of(other: &Run, config: &Config) -> Result<Saved> {
+    let path = other.path().display();
+    if let Some(weights) = other.model()? {
         return Ok(Saved { weights, whose: path.to_string(), left: vec![] });
     }
-    let folder = open::run_folder(other)?;
-    let loaded = folder.load(folder.select(Which::Last)?)?;
-    let (step, snapshot) = (loaded.step, loaded.snapshot);
-    let average = snapshot.ema.is_some().then(|| {
+    let folder = other.folder();
+    let step = folder.select(Which::Last)?;
+    let saved = folder.load_model(step, false)?;
+    let average = saved.has_average.then(|| {
         format!(
             "the raw weights of {path} are taken, not their average; to start from the average, name the folder \
              that `pixtok export --weights ema` makes of it"
         )
     });
-    let discriminator = (snapshot.companions.is_some() && config.adversarial.is_some())
+    let discriminator = (saved.has_companions && config.adversarial.is_some())
         .then(|| format!("the discriminator of {path} is not taken: this run's begins anew"));
     let left = average.into_iter().chain(discriminator).collect();
-    Ok(Saved { weights: snapshot.model, whose: format!("{path} at step {step}"), left })
+    Ok(Saved { weights: saved.weights, whose: format!("{path} at step {step}"), left })
 }
 
 /// Refuses to freeze what no run has made.
@@ -129,14 +135,14 @@ pub(super) fn from_nothing(config: &Config) -> Result<()> {
 
 /// Copies what one part has; returns whether it fits. If it does not and need not stay, it begins
 /// anew.
-fn take_part(part: Part, stays: bool, live: &Tensors, saved: &Tensors) -> Result<bool> {
+fn take_part(part: Part, stays: bool, live: &Tensors, saved: &Tensors, tell: Tell) -> Result<bool> {
     let own = |all: &Tensors| -> Tensors {
         let own = all.iter().filter(|(name, _)| part.has(name));
         own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     };
     match copy_into(&own(live), &own(saved), &format!("the other model's {part}")) {
         Err(_) if !stays => {
-            note(&format!("the {part} has another shape than the other run's, so it begins anew"));
+            tell(&format!("the {part} has another shape than the other run's, so it begins anew"));
             Ok(false)
         }
         outcome => Ok(outcome.map(|()| true)?),

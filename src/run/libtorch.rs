@@ -4,18 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Version and place of the library that this process has loaded.
-pub(super) fn libtorch() -> String {
+#[must_use]
+pub fn libtorch() -> String {
     let Some(lib) = loaded_library() else { return "loaded from an unknown location".to_owned() };
     format!("{} in {} (keep this folder: pixtok loads libtorch from it)", libtorch_version(), lib.display())
 }
 
 /// The version of that library.
-pub(super) fn libtorch_version() -> String {
+#[must_use]
+pub fn libtorch_version() -> String {
     known_version().unwrap_or_else(|| "of unknown version".to_owned())
 }
 
 /// The same, if its folder says it.
-pub(super) fn known_version() -> Option<String> {
+#[must_use]
+pub fn known_version() -> Option<String> {
     loaded_library().and_then(|lib| lib.parent().and_then(version_of))
 }
 

@@ -3,7 +3,7 @@
 //! `folder` is strict about what a run or a model folder is and reads its config. `trained` opens
 //! its tokenizer; `opened` opens whatever a path names, ours or another's. `training` begins a run
 //! or goes on with one: `settings` makes its config, `resume` checks what is there, `init` takes
-//! another run's weights, `networks`, `loss` and `precision` decide what trains, and `words` and
+//! another run's weights, `networks`, `loss` and `precision` decide what trains, and `dry_run` and
 //! `memory` say what it will be. `images` are those that a config names. `publish` makes a folder
 //! to share of a run.
 //!
@@ -11,10 +11,11 @@
 
 mod as_text;
 mod compute;
+mod dry_run;
 mod folder;
 mod images;
 mod init;
-mod libtorch;
+pub mod libtorch;
 mod loss;
 mod memory;
 mod networks;
@@ -26,22 +27,19 @@ mod resume;
 mod settings;
 mod trained;
 mod training;
-mod weights;
-mod words;
+pub mod weights;
 
 pub use compute::{Compute, ModelChoice};
 pub use folder::{CONFIG, DESCRIPTION, MODEL, Run};
 pub use images::{
     Pick, check_batch, tell_omitted, tell_shared, training_set, validation_set, words_of_validation,
 };
-pub use libtorch::{known_version, libtorch, libtorch_version};
 pub use loss::loss_weights_among;
-pub use opened::{Found, Opened};
-pub use publish::{Published, publish};
+pub use opened::{Found, Opened, adapter};
+pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
 pub use trained::{ChosenBy, Trained};
-pub use training::Training;
-pub use weights::{FOLDER, INCEPTION_FILE, hash, in_folder, lpips_file};
+pub use training::{describe, train};
 
 /// Takes what the user should know, one sentence each, as it comes up.
 pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);

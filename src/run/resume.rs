@@ -8,19 +8,19 @@ use std::thread::available_parallelism;
 
 use anyhow::Result;
 
+use super::{CONFIG, Compute, Run, Tell};
 use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
-use crate::cli::ComputeArgs;
-use crate::commands::{Misuse, note, open};
 use crate::config::{CHANGES_FILE, Config, ConfigError, RunChange};
-use pixtok_images::data::{self, Dataset};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
-use pixtok_torch::DeviceChoice;
 use crate::train::{DeviceKind, State, TrainError, Validation};
+use pixtok_base::Misuse;
+use pixtok_images::data::{self, Dataset};
+use pixtok_torch::DeviceChoice;
 
 /// The run to resume.
 pub(super) struct Earlier {
-    pub path: PathBuf,
+    run: Run,
     /// The config that the run began with.
     pub config: Config,
     /// The changes up to the checkpoint to resume from.
@@ -36,9 +36,9 @@ pub(super) struct Earlier {
 impl Earlier {
     /// Reads the run's config and state. A dry run takes no lock and changes nothing.
     pub fn open(path: &Path, dry_run: bool) -> Result<Self> {
-        let folder = open::run_folder(path)?;
-        let config = open::config_of(path)?;
-        if path.join(open::MODEL).is_file() && folder.checkpoints()?.is_empty() {
+        let run = Run::find(path)?;
+        let (folder, config) = (run.folder(), run.config()?);
+        if run.is_model() && folder.checkpoints()?.is_empty() {
             return Err(Misuse(format!(
                 "{} is a model folder, which has weights but no run to go on with; start a new run from it with --init-from",
                 path.display()
@@ -57,7 +57,7 @@ impl Earlier {
         // that starts over takes its settings from its config.
         let step = resumed.loaded.as_ref().map(|loaded| loaded.step);
         changes.retain(|change| step.is_some_and(|step| change.step <= step));
-        let earlier = Self { path: path.to_owned(), config, changes, state, lock, resumed };
+        let earlier = Self { run, config, changes, state, lock, resumed };
         earlier.check_own_config()?;
         Ok(earlier)
     }
@@ -71,11 +71,16 @@ impl Earlier {
         Err(Misuse(format!(
             "{} was changed since the checkpoint of step {}, in a key that a run must keep; undo the change, or start a new run with \
              --init-from {}",
-            self.path.join(open::CONFIG).display(),
+            self.path().join(CONFIG).display(),
             state.step,
-            self.path.display()
+            self.path().display()
         ))
         .into())
+    }
+
+    /// Where the run is.
+    pub fn path(&self) -> &Path {
+        self.run.path()
     }
 
     /// Whether there is a checkpoint to resume from.
@@ -84,25 +89,24 @@ impl Earlier {
     }
 
     /// Fills in the run's device and thread count where the flags leave them open.
-    pub fn compute(&self, args: &ComputeArgs) -> ComputeArgs {
-        let mut args = args.clone();
+    pub fn compute(&self, mut compute: Compute, tell: Tell) -> Compute {
         let then = self.state.as_ref().map(|state| &state.circumstances);
-        let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return args };
-        if args.device == DeviceChoice::Auto {
-            args.device = DeviceChoice::Cpu;
+        let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return compute };
+        if compute.device == DeviceChoice::Auto {
+            compute.device = DeviceChoice::Cpu;
         }
-        if args.threads.is_none() {
-            args.threads = Some(then.threads);
+        if compute.threads.is_none() {
+            compute.threads = Some(then.threads);
             let processors = available_parallelism().map_or(1, usize::from);
             if then.threads > processors as i32 {
-                note(&format!(
+                tell(&format!(
                     "going on with the run's {} threads, more than the {processors} processors here; --threads {processors} \
                      --accept-inexact is faster, and not bit for bit",
                     then.threads
                 ));
             }
         }
-        args
+        compute
     }
 
     /// The file with the loss's weights, if it is still at its place.
@@ -136,7 +140,7 @@ impl Earlier {
         if changes.is_empty() || !self.has_checkpoint() {
             return Ok(());
         }
-        let path = self.path.display();
+        let path = self.path().display();
         let list = changes.iter().fold(String::new(), |mut list, change| {
             let _ = write!(list, "\n  {change}");
             list
@@ -149,11 +153,11 @@ impl Earlier {
     }
 
     /// Refuses a run without a whole checkpoint, unless it is to start over.
-    pub fn check_checkpoint(&self, restart: bool) -> Result<()> {
+    pub fn check_checkpoint(&self, restart: bool, tell: Tell) -> Result<()> {
         if self.has_checkpoint() {
             return Ok(());
         }
-        let path = self.path.display();
+        let path = self.path().display();
         let none = match self.resumed.damaged.as_slice() {
             [] => format!("{path} has no checkpoint: it was stopped before the first was saved"),
             damaged => format!("{path} has no whole checkpoint:{}", listed(damaged)),
@@ -173,7 +177,7 @@ impl Earlier {
             ))
             .into());
         }
-        note(&format!("{none}\nstarting over at step 0"));
+        tell(&format!("{none}\nstarting over at step 0"));
         Ok(())
     }
 
@@ -194,7 +198,7 @@ impl Earlier {
     ) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
         let notes = now.resume(loaded.snapshot.state.clone(), accept_inexact, data);
-        Ok(notes.map_err(|error| TrainError::from(error.with_changes(&self.path, train_set)))?)
+        Ok(notes.map_err(|error| TrainError::from(error.with_changes(self.path(), train_set)))?)
     }
 
     /// A message if the run goes on with other validation images than before.
@@ -202,14 +206,14 @@ impl Earlier {
         let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(None) };
         let (data, eval) = (config.data.clone(), config.eval.clone());
         let validation = Validation { data, eval, total: val_set.len() };
-        let (folder, before) = (open::run_folder(&self.path)?, (&self.config.data, &self.config.eval));
-        let found = validation.differs(&folder, before, state, &val_set.fingerprint())?;
+        let (folder, before) = (self.run.folder(), (&self.config.data, &self.config.eval));
+        let found = validation.differs(folder, before, state, &val_set.fingerprint())?;
         Ok(found.map(|other| other.words))
     }
 
     /// What starting over discards, in words.
     fn discarded(&self, any_damaged: bool) -> String {
-        let text = fs::read(self.path.join(METRICS_FILE)).unwrap_or_default();
+        let text = fs::read(self.path().join(METRICS_FILE)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let rows = text.lines().count();
         let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64();
@@ -224,7 +228,7 @@ impl Earlier {
     /// changed settings mean for it.
     pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
-        let (step, steps, path) = (loaded.step, config.train.steps, self.path.display());
+        let (step, steps, path) = (loaded.step, config.train.steps, self.path().display());
         if step > steps {
             return Err(Misuse(format!(
                 "train.steps is {steps}, and {path} is at step {step} already; give {step} or more"

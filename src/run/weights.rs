@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::Misuse;
 use crate::nets::Backbone;
+use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 
 /// A folder with weights, for those who do not want to name them each time.
-pub(super) const FOLDER: &str = "PIXTOK_WEIGHTS";
+pub const FOLDER: &str = "PIXTOK_WEIGHTS";
 /// As `scripts/convert_weights.py` names the Inception of the Fréchet distance.
-pub(super) const INCEPTION_FILE: &str = "inception-fid.safetensors";
+pub const INCEPTION_FILE: &str = "inception-fid.safetensors";
 
 /// As `scripts/convert_weights.py` names LPIPS.
-pub(super) fn lpips_file(backbone: Backbone) -> &'static str {
+#[must_use]
+pub fn lpips_file(backbone: Backbone) -> &'static str {
     match backbone {
         Backbone::Alex => "lpips-alex.safetensors",
         Backbone::Vgg => "lpips-vgg.safetensors",
@@ -24,7 +25,10 @@ pub(super) fn lpips_file(backbone: Backbone) -> &'static str {
 }
 
 /// What tells a file from others.
-pub(super) fn hash(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let hashed = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
     hashed.with_context(|| format!("cannot read {}", path.display()))?;
@@ -32,7 +36,10 @@ pub(super) fn hash(path: &Path) -> Result<String> {
 }
 
 /// `file` in the folder of weights, if both are there.
-pub(super) fn in_folder(file: &str) -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// [`Misuse`] when the folder that is named is none.
+pub fn in_folder(file: &str) -> Result<Option<PathBuf>> {
     let Some(folder) = env::var_os(FOLDER) else { return Ok(None) };
     if !Path::new(&folder).is_dir() {
         let folder = Path::new(&folder);

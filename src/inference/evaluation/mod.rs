@@ -1,63 +1,116 @@
-//! `pixtok eval`: figures of a tokenizer, as a table and as JSON.
+//! Figures of a tokenizer, or of reconstructions, on images.
+//!
+//! `images` decides which images are evaluated and how they are prepared, `measures` which metrics
+//! are had of them, `notes` what affects how the figures are read.
 
+mod images;
+mod measures;
 mod notes;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::subject::{Images, Measured};
-use super::write::{write, write_png};
-use super::{Misuse, measures, note, note_omitted, open, print, subject};
-use crate::cli::EvalArgs;
-use crate::codec::{Codec, Own};
-use pixtok_images::data::BadSamples;
-use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject, evaluate};
-use pixtok_base::paths::{make_folder, mark_new_output};
+use crate::codec::Codec;
+use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject};
+use crate::outputs::{write, write_png};
+use crate::run::{Compute, Found, ModelChoice, Opened, Pick, Tell, tell_omitted};
 use crate::train::TrainError;
+use images::Images;
+use pixtok_base::Misuse;
+use pixtok_base::paths::{make_folder, mark_new_output};
+use pixtok_images::data::BadSamples;
+
+pub(super) use images::{choose, protocol};
+pub use measures::MeasureOptions;
 
 /// Images listed at both ends of the ranking.
 const EXTREMES: usize = 5;
-/// Pictures that `--pictures` writes.
+/// Pictures that are kept.
 const PICTURES: usize = 8;
-/// Where it writes them.
+/// Where they are written.
 const PICTURE_FOLDERS: [&str; 2] = ["originals", "reconstructions"];
 
-/// Evaluates, prints the table, writes the files.
-pub(super) fn run(args: &EvalArgs) -> Result<()> {
-    prepare(args)?;
-    let device = open::compute(&args.model.compute)?;
-    let mut measured = subject::open(&args.tokenizer, &args.model, device)?;
-    let images = Images::of(&measured, args)?;
+/// An evaluation: of what, on which images, which figures, and the files to leave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateOptions {
+    /// A run or a model folder, an adapter, or a folder of reconstructions.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// The images; absent: the run's validation images.
+    pub data: Option<PathBuf>,
+    /// Which of them.
+    pub pick: Pick,
+    /// The config that says how images are prepared, and which where `data` does not; absent: the tokenizer's own.
+    pub protocol: Option<PathBuf>,
+    /// Images at a time, in place of the config's `eval.batch_size`.
+    pub batch_size: Option<u32>,
+    /// Colour under transparent pixels, in place of the config's `data.background`.
+    pub background: Option<[u8; 3]>,
+    /// What is measured.
+    pub measures: MeasureOptions,
+    /// The file for the figures as one flat JSON object; `-` is for the caller to print.
+    pub json: Option<PathBuf>,
+    /// The file for the values of each image, `.csv` or `.parquet`.
+    pub per_image: Option<PathBuf>,
+    /// The file for how often each code was hit, `.csv`.
+    pub code_counts: Option<PathBuf>,
+    /// The folder for some originals and reconstructions.
+    pub pictures: Option<PathBuf>,
+}
+
+/// An evaluation, ready to be shown.
+#[derive(Debug)]
+pub struct Measured {
+    /// The figures as a table, with notes and the extreme images.
+    pub text: String,
+    /// The same as one flat JSON object.
+    pub json: String,
+}
+
+/// Evaluates and writes the files that are asked for.
+///
+/// # Errors
+/// Whatever is wrong with the options, before the long work; too many bad images; what stops the evaluation.
+pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
+    prepare(options)?;
+    let device = options.compute.start()?;
+    let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
+    let images = Images::of(&found, options)?;
     if let Some(size) = images.size {
-        measures::check_size(&args.measures, size)?;
+        options.measures.check_size(size)?;
     }
-    note_omitted([&*images.dataset]);
-    try_on(&mut measured, &images, device)?;
-    let measures = measures::measures(&args.measures, images.count(), device)?;
-    let evaluation = measure(&measured, &images, &measures, args, device)?;
+    tell_omitted([&*images.dataset], tell);
+    try_on(&mut found, &images, device)?;
+    let measures = options.measures.measures(images.count(), device, tell)?;
+    let evaluation = measure(&found, &images, &measures, options, device, tell)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
-        note(&format!("left out {}: {}", sample.name, sample.reason));
+        tell(&format!("left out {}: {}", sample.name, sample.reason));
         bad.record(sample);
     }
     bad.check().map_err(TrainError::from)?;
-    write_files(args, &evaluation)?;
-    let notes = notes::notes(args, &measured, &images, &evaluation);
-    let json = serde_json::to_string_pretty(&flat(args, &measured, &images, &evaluation, &notes))? + "\n";
-    if args.json.as_deref() == Some(Path::new("-")) {
-        return print(&json);
+    write_files(options, &evaluation)?;
+    let notes = notes::notes(options, &found, &images, &evaluation);
+    let json = serde_json::to_string_pretty(&flat(options, &found, &images, &evaluation, &notes))? + "\n";
+    if let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) {
+        write(path, json.as_bytes())?;
     }
-    print(&text(args, &measured, &images, &evaluation, &notes))?;
-    args.json.as_ref().map_or(Ok(()), |path| write(path, json.as_bytes()))
+    let text = text(options, &found, &images, &evaluation, &notes);
+    Ok(Measured { text, json })
 }
 
 /// Before the long work: can the outputs be written, and are they of kinds that there are?
-fn prepare(args: &EvalArgs) -> Result<()> {
-    for (path, endings) in [(&args.per_image, &["csv", "parquet"][..]), (&args.code_counts, &["csv"])] {
+fn prepare(options: &EvaluateOptions) -> Result<()> {
+    for (path, endings) in [(&options.per_image, &["csv", "parquet"][..]), (&options.code_counts, &["csv"])] {
         let Some(path) = path else { continue };
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         if !endings.contains(&ending) {
@@ -65,15 +118,15 @@ fn prepare(args: &EvalArgs) -> Result<()> {
             return Err(Misuse(format!("{}: the name must end in .{known}", path.display())).into());
         }
     }
-    let files = [&args.json, &args.per_image, &args.code_counts];
+    let files = [&options.json, &options.per_image, &options.code_counts];
     if let Some(folder) = files.into_iter().flatten().find(|path| path.is_dir()) {
         return Err(Misuse(format!("{} is a folder; give a file", folder.display())).into());
     }
     let parents = files.into_iter().flatten().filter_map(|path| path.parent());
-    for folder in parents.chain(args.pictures.as_deref()) {
+    for folder in parents.chain(options.pictures.as_deref()) {
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    args.pictures.as_deref().map_or(Ok(()), mark_pictures)
+    options.pictures.as_deref().map_or(Ok(()), mark_pictures)
 }
 
 /// Marks the folder of `--pictures`; if it holds other things, marks only the command's own folders
@@ -90,34 +143,33 @@ fn mark_pictures(folder: &Path) -> Result<()> {
 }
 
 /// Passes the first batch through a foreign pair, which notes what is doubtful about it.
-fn try_on(measured: &mut Measured, images: &Images, device: Device) -> Result<()> {
-    let Measured::Foreign(pair) = measured else { return Ok(()) };
+fn try_on(found: &mut Found, images: &Images, device: Device) -> Result<()> {
+    let Found::Tokenizer(Opened::Foreign(pair)) = found else { return Ok(()) };
     let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
     Ok(pair.try_on(&batch?.images.to_device(device), images.batch_size)?)
 }
 
 fn measure(
-    measured: &Measured,
+    found: &Found,
     images: &Images,
     measures: &Measures,
-    args: &EvalArgs,
+    options: &EvaluateOptions,
     device: Device,
+    tell: Tell,
 ) -> Result<Evaluation> {
-    let pictures = if args.pictures.is_some() { PICTURES } else { 0 };
+    let pictures = if options.pictures.is_some() { PICTURES } else { 0 };
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
-    let foreign = !matches!(measured, Measured::Own(_));
-    let options = &evaluate::Options { device, pictures, foreign };
+    let foreign = found.own().is_none();
+    let how = &evaluate::Options { device, pictures, foreign };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
-        Ok(evaluate(Subject::Codec { codec, loader, stability: args.measures.stability }, measures, options)?)
+        let stability = options.measures.stability;
+        Ok(evaluate::evaluate(Subject::Codec { codec, loader, stability }, measures, how)?)
     };
-    match measured {
-        Measured::Own(opened) => {
-            of_codec(&Own { tokenizer: &opened.tokenizer, precision: args.model.precision })
-        }
-        Measured::Foreign(pair) => of_codec(&**pair),
-        Measured::Reconstructions(folder) => {
-            let same = args.data.as_ref().is_some_and(
+    match found {
+        Found::Tokenizer(opened) => of_codec(&*opened.codec()),
+        Found::Reconstructions(folder) => {
+            let same = options.data.as_ref().is_some_and(
                 |data| matches!((data.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b),
             );
             if same {
@@ -127,48 +179,48 @@ fn measure(
                 ))
                 .into());
             }
-            if args.measures.stability {
-                note("stability is of tokens, which reconstructions alone do not have; it is left out");
+            if options.measures.stability {
+                tell("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
-            let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
-            if let [first, ..] = found.unused() {
-                note(&format!(
+            let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
+            if let [first, ..] = pairs.unused() {
+                tell(&format!(
                     "{} image(s) in {} are no original's and are not measured, for instance {first}",
-                    found.unused().len(),
+                    pairs.unused().len(),
                     folder.display()
                 ));
             }
             let decode = images.data.decode_options();
-            let pairs = if args.protocol.is_some() {
-                Pairs::prepared(images.loader(device)?, found, decode, device)
+            let pairs = if options.protocol.is_some() {
+                Pairs::prepared(images.loader(device)?, pairs, decode, device)
             } else {
-                Pairs::whole(&images.dataset, images.batch_size, found, decode, device)
+                Pairs::whole(&images.dataset, images.batch_size, pairs, decode, device)
             };
-            Ok(evaluate(Subject::Pairs(pairs), measures, options)?)
+            Ok(evaluate::evaluate(Subject::Pairs(pairs), measures, how)?)
         }
     }
 }
 
 /// Which tokenizer, on which images.
-fn heading(args: &EvalArgs, measured: &Measured, images: &Images) -> String {
-    let path = args.tokenizer.display();
-    match measured {
-        Measured::Own(opened) => {
-            format!("{path}, {}, on {}", opened.weights(args.model.weights), images.words)
+fn heading(options: &EvaluateOptions, found: &Found, images: &Images) -> String {
+    let path = options.tokenizer.display();
+    match found {
+        Found::Tokenizer(Opened::Own(trained)) => {
+            format!("{path}, {}, on {}", trained.weights(), images.words)
         }
-        Measured::Foreign(_) => format!("{path} (TorchScript), on {}", images.words),
-        Measured::Reconstructions(_) => format!("{path} (reconstructions), of {}", images.words),
+        Found::Tokenizer(Opened::Foreign(_)) => format!("{path} (TorchScript), on {}", images.words),
+        Found::Reconstructions(_) => format!("{path} (reconstructions), of {}", images.words),
     }
 }
 
 fn text(
-    args: &EvalArgs,
-    measured: &Measured,
+    options: &EvaluateOptions,
+    found: &Found,
     images: &Images,
     evaluation: &Evaluation,
     notes: &[String],
 ) -> String {
-    let mut text = format!("{}\n{}", heading(args, measured, images), evaluation.figures.table());
+    let mut text = format!("{}\n{}", heading(options, found, images), evaluation.figures.table());
     for note in notes {
         let _ = writeln!(text, "note: {note}");
     }
@@ -183,10 +235,10 @@ fn text(
     text
 }
 
-/// The object of `--json`.
+/// All that is known of the figures, flat.
 fn flat(
-    args: &EvalArgs,
-    measured: &Measured,
+    options: &EvaluateOptions,
+    found: &Found,
     images: &Images,
     evaluation: &Evaluation,
     notes: &[String],
@@ -200,14 +252,14 @@ fn flat(
     if !notes.is_empty() {
         put("notes", json!(notes));
     }
-    put("tokenizer", json!(args.tokenizer));
+    put("tokenizer", json!(options.tokenizer));
     put("data", json!(images.words));
     put("batch_size", json!(images.batch_size));
-    if let Measured::Own(opened) = measured {
-        put("step", json!(opened.step));
-        put("weights", json!(args.model.weights.name()));
-        put("parameters", json!(opened.parameters));
-        put("precision", json!(args.model.precision));
+    if let Some(trained) = found.own() {
+        put("step", json!(trained.step));
+        put("weights", json!(trained.choice.weights.name()));
+        put("parameters", json!(trained.parameters));
+        put("precision", json!(trained.choice.precision));
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));
@@ -217,18 +269,18 @@ fn flat(
     object
 }
 
-fn write_files(args: &EvalArgs, evaluation: &Evaluation) -> Result<()> {
-    if let Some(path) = &args.per_image {
+fn write_files(options: &EvaluateOptions, evaluation: &Evaluation) -> Result<()> {
+    if let Some(path) = &options.per_image {
         let parquet = path.extension().is_some_and(|ending| ending == "parquet");
         let scores = &evaluation.scores;
         write(path, &if parquet { scores.to_parquet()? } else { scores.to_csv()? })?;
     }
-    if let Some(path) = &args.code_counts {
+    if let Some(path) = &options.code_counts {
         let size = evaluation.vocabulary.map_or(i64::MAX, |vocabulary| vocabulary.size);
         let rows = evaluation.counts.iter().map(|(code, count)| format!("{code},{count},{}\n", code / size));
         write(path, ("code,count,codebook\n".to_owned() + &rows.collect::<String>()).as_bytes())?;
     }
-    let Some(folder) = &args.pictures else { return Ok(()) };
+    let Some(folder) = &options.pictures else { return Ok(()) };
     for ((name, original), recon) in evaluation.originals.iter().zip(&evaluation.reconstructions) {
         for (part, picture) in PICTURE_FOLDERS.into_iter().zip([original, recon]) {
             write_png(&folder.join(part).join(format!("{name}.png")), picture)?;

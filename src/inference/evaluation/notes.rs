@@ -1,10 +1,10 @@
 //! Notes that affect how the figures of an evaluation are read, one sentence each.
 
-use crate::cli::EvalArgs;
+use super::EvaluateOptions;
+use super::images::Images;
 use crate::codec::Vocabulary;
-use crate::commands::open::ChosenBy;
-use crate::commands::subject::{Images, Measured};
 use crate::evaluate::Evaluation;
+use crate::run::{ChosenBy, Found, Opened};
 
 /// So many codes must occur before the largest index tells how large the codebook is: 20 codes of
 /// one drawn at random lie in its lower half once in a million times.
@@ -12,36 +12,36 @@ const ENOUGH_CODES: usize = 20;
 
 /// All notes.
 pub(super) fn notes(
-    args: &EvalArgs,
-    measured: &Measured,
+    options: &EvaluateOptions,
+    found: &Found,
     images: &Images,
     evaluation: &Evaluation,
 ) -> Vec<String> {
-    let are_its_own = args.data.is_none() && args.protocol.is_none();
-    let mut notes: Vec<String> = match measured {
+    let are_its_own = options.data.is_none() && options.protocol.is_none();
+    let mut notes: Vec<String> = match found.own() {
         // Its training reported those that are training images too.
-        Measured::Own(opened) if are_its_own => images.changed_since(opened).into_iter().collect(),
-        Measured::Own(opened) => images.trained_on(&opened.config),
-        _ => vec![],
+        Some(trained) if are_its_own => images.changed_since(trained).into_iter().collect(),
+        Some(trained) => images.trained_on(&trained.config),
+        None => vec![],
     };
     notes.extend(of_files(images, evaluation));
-    match measured {
-        Measured::Own(opened) => {
-            let chosen = opened.chosen_by.as_ref().filter(|chosen| images.chose(chosen, &opened.config));
+    match found {
+        Found::Tokenizer(Opened::Own(trained)) => {
+            let chosen = trained.chosen_by.as_ref().filter(|chosen| images.chose(chosen, &trained.config));
             notes.extend(chosen.map(|ChosenBy { metric, .. }| {
                 format!(
                     "this checkpoint was chosen as the best of its run by {metric} on these very images, \
                      which flatters its figures; measure it on others with --data"
                 )
             }));
-            notes.extend(opened.changes.iter().map(|change| format!("changed while it trained: {change}")));
+            notes.extend(trained.changes.iter().map(|change| format!("changed while it trained: {change}")));
         }
-        Measured::Foreign(pair) => {
+        Found::Tokenizer(Opened::Foreign(pair)) => {
             notes.extend_from_slice(pair.notes());
             let vocabulary = evaluation.vocabulary;
             notes.extend(vocabulary.and_then(|sizes| unused_codes(sizes, &evaluation.counts)));
         }
-        Measured::Reconstructions(_) => {}
+        Found::Reconstructions(_) => {}
     }
     notes.extend_from_slice(&evaluation.mixups);
     notes

@@ -1,31 +1,30 @@
 //! `README.md` of an exported tokenizer: a model card as Hugging Face reads them, filled from the run.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::validation::Validation;
 use super::{DECODER, ENCODER};
-use crate::cli::ExportArgs;
-use crate::commands::open::Opened;
 use crate::config::{CHANGES_FILE, Config};
+use crate::run::Trained;
 use pixtok_report::Better;
 use pixtok_torch::PrecisionChoice;
-use crate::train::Weights;
 
 /// The whole card.
-pub(super) fn markdown(opened: &Opened, args: &ExportArgs, validation: &Validation) -> Result<String> {
-    let name = args.out.file_name().map_or_else(|| "tokenizer".into(), |name| name.to_string_lossy());
-    let kind = opened.config.quantizer.kind();
+pub(super) fn markdown(trained: &Trained, out: &Path, validation: &Validation) -> Result<String> {
+    let name = out.file_name().map_or_else(|| "tokenizer".into(), |name| name.to_string_lossy());
+    let kind = trained.config.quantizer.kind();
     Ok([
         front_matter(&kind),
         format!("# {name}\n"),
-        what_it_is(opened, &kind),
-        measurements(opened, args.model.weights, validation),
-        training(opened, args.model.weights)?,
+        what_it_is(trained, &kind),
+        measurements(trained, validation),
+        training(trained)?,
         use_with_pixtok(),
-        use_with_python(opened),
-        files(opened),
+        use_with_python(trained),
+        files(trained),
     ]
     .join("\n"))
 }
@@ -37,9 +36,9 @@ fn front_matter(kind: &str) -> String {
     )
 }
 
-fn what_it_is(opened: &Opened, kind: &str) -> String {
-    let (config, shape) = (&opened.config, opened.tokenizer.codebook());
-    let factor = opened.tokenizer.downsample();
+fn what_it_is(trained: &Trained, kind: &str) -> String {
+    let (config, shape) = (&trained.config, trained.tokenizer.codebook());
+    let factor = trained.tokenizer.downsample();
     let (height, width) = config.image_size();
     let mut codes = format!("{} codes of {} numbers", shape.size, shape.dim);
     if shape.codebooks > 1 {
@@ -59,17 +58,17 @@ fn what_it_is(opened: &Opened, kind: &str) -> String {
         shape.bits_per_token(),
         shape.bits_per_token() / (factor * factor) as f64,
         shape.size - 1,
-        opened.parameters,
+        trained.parameters,
     )
 }
 
-fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> String {
+fn measurements(trained: &Trained, validation: &Validation) -> String {
     let mut text = "## Measurements\n\n".to_owned();
-    let Some(step) = opened.step.filter(|_| !validation.figures.is_empty()) else {
+    let Some(step) = trained.step.filter(|_| !validation.figures.is_empty()) else {
         text += "The run did not measure these weights. `pixtok eval` on this folder does.\n";
         return text;
     };
-    let data = &opened.config.data;
+    let data = &trained.config.data;
     let images = match (&data.val, &data.val_split) {
         _ if validation.other_images => "other images than those that its `config.toml` names".to_owned(),
         (Some(path), _) => format!("the images in `{path}`"),
@@ -80,7 +79,7 @@ fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> S
         text,
         "By the run itself at step {step}, {} weights, in float32, on {images}. Usage and perplexity depend on how many tokens \
          are looked at.\n\n| figure | value | better | meaning |\n|---|---|---|---|",
-        weights.name()
+        trained.choice.weights.name()
     );
     for (definition, value) in &validation.figures {
         let better = match definition.better {
@@ -92,7 +91,7 @@ fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> S
         let _ = writeln!(text, "| {} | {value:.digits$} | {better} | {} |", definition.name, definition.text);
     }
     if let Some(best) = &validation.best {
-        let chosen = if opened.chosen_by.is_some() {
+        let chosen = if trained.chosen_by.is_some() {
             " on these very images, and was chosen for that, which flatters the figures"
         } else {
             ""
@@ -102,11 +101,11 @@ fn measurements(opened: &Opened, weights: Weights, validation: &Validation) -> S
     text
 }
 
-fn training(opened: &Opened, weights: Weights) -> Result<String> {
-    let Config { data, train, seed, .. } = &opened.config;
-    let done = opened.step.map_or_else(
+fn training(trained: &Trained) -> Result<String> {
+    let Config { data, train, seed, .. } = &trained.config;
+    let done = trained.step.map_or_else(
         || format!("for up to {} steps", train.steps),
-        |step| format!("for {step} of {} steps, {} weights,", train.steps, weights.name()),
+        |step| format!("for {step} of {} steps, {} weights,", train.steps, trained.choice.weights.name()),
     );
     // Imported weights have a config that leaves this at `auto`.
     let precision = match train.precision {
@@ -114,9 +113,9 @@ fn training(opened: &Opened, weights: Weights) -> Result<String> {
         precision => format!(", in {precision}"),
     };
     // Where images lay is said in words; how they are evaluated is another matter.
-    let mut settings = toml::Table::try_from(&opened.config)?;
+    let mut settings = toml::Table::try_from(&trained.config)?;
     settings.retain(|section, _| section != "data" && section != "eval");
-    let changes = opened.changes.iter().fold(String::new(), |list, change| list + &format!("- {change}\n"));
+    let changes = trained.changes.iter().fold(String::new(), |list, change| list + &format!("- {change}\n"));
     let above = "\nThese settings changed while it trained:\n\n";
     let changes = if changes.is_empty() { changes } else { format!("{above}{changes}") };
     Ok(format!(
@@ -136,10 +135,10 @@ fn use_with_pixtok() -> String {
         .to_owned()
 }
 
-fn use_with_python(opened: &Opened) -> String {
-    let (factor, last) = (opened.tokenizer.downsample(), opened.tokenizer.codebook().size - 1);
+fn use_with_python(trained: &Trained) -> String {
+    let (factor, last) = (trained.tokenizer.downsample(), trained.tokenizer.codebook().size - 1);
     // Digits are rounded, all other codes searched for.
-    let search = if opened.tokenizer.quantizer.digits().is_none() {
+    let search = if trained.tokenizer.quantizer.digits().is_none() {
         "\nThe encoder compares every position with every code in one table of B·h·w·K float32 numbers: keep batches small where K \
          is large.\n"
     } else {
@@ -163,8 +162,8 @@ fn use_with_python(opened: &Opened) -> String {
     )
 }
 
-fn files(opened: &Opened) -> String {
-    let (begun, changes) = if opened.changes.is_empty() {
+fn files(trained: &Trained) -> String {
+    let (begun, changes) = if trained.changes.is_empty() {
         ("", String::new())
     } else {
         let row = format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n");

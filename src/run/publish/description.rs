@@ -3,30 +3,29 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::commands::open::Opened;
-use crate::train::Weights;
+use crate::run::Trained;
 
 /// The whole file.
-pub(super) fn json(opened: &Opened, weights: Weights) -> Result<Value> {
-    let (config, shape) = (&opened.config, opened.tokenizer.codebook());
+pub(super) fn json(trained: &Trained) -> Result<Value> {
+    let (config, shape) = (&trained.config, trained.tokenizer.codebook());
     let (height, width) = config.image_size();
     let data = &config.data;
     Ok(json!({
         "model_type": "pixtok",
         "pixtok_version": env!("CARGO_PKG_VERSION"),
         "image_size": [height, width],
-        "downsample": opened.tokenizer.downsample(),
+        "downsample": trained.tokenizer.downsample(),
         "codebooks": shape.codebooks,
         "codebook_size": shape.size,
         "codebook_dim": shape.dim,
         "bits_per_token": shape.bits_per_token(),
-        "parameters": opened.parameters,
-        "step": opened.step,
-        "weights": opened.step.map(|_| weights.name()),
+        "parameters": trained.parameters,
+        "step": trained.step,
+        "weights": trained.step.map(|_| trained.choice.weights.name()),
         // The figure and the images by which this checkpoint was chosen as the best of its run; null
         // if none chose it.
-        "chosen_by": opened.chosen_by,
-        "weights_blake3": opened.weights_blake3()?,
+        "chosen_by": trained.chosen_by,
+        "weights_blake3": trained.weights_blake3()?,
         "keeps_tokens_of": config.train.keeps_tokens_of,
         "model": config.model.describe(&config.quantizer, config.image_size())?,
         "quantizer": config.quantizer,

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{Best, RunFolder};
 use crate::logger::METRICS_FILE;
-use pixtok_report::{DEFINITIONS, Definition};
 use crate::train::{IMAGES_CHANGED, Weights};
+use pixtok_report::{DEFINITIONS, Definition};
 
 /// Of one checkpoint; empty where the run did not evaluate it, or there is no run.
 #[derive(Default)]

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tch::Tensor;
 
-use super::memory;
+use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
 use super::networks::Networks;
-use super::note_omitted;
 use super::precision::Settled;
-use super::{check_batch, note_shared, training_set, validation_set};
+use super::{Tell, memory};
 use crate::config::Config;
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
@@ -18,6 +17,7 @@ pub(super) fn words(
     precision: &Settled,
     networks: &Networks,
     weights: Result<Option<PathBuf>>,
+    tell: Tell,
 ) -> Result<String> {
     let tokenizer = &networks.tokenizer;
     let (height, width) = config.image_size();
@@ -30,8 +30,8 @@ pub(super) fn words(
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
-            note_omitted([&train_set, &val_set]);
-            note_shared(config, &train_set, &val_set);
+            tell_omitted([&train_set, &val_set], tell);
+            tell_shared(config, &train_set, &val_set, tell);
             format!(
                 "{} for training, {} for validation; {} steps per epoch of batches of {}",
                 train_set.len(),
