@@ -1,52 +1,76 @@
-//! `pixtok decode`: token files back to images.
+//! Token files back to images.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use tch::{Device, Tensor};
 
-use super::names::{Clash, Names, is_inside};
-use super::usable::Usable;
-use super::write::{make_empty, write_png};
-use super::{Misuse, note, open, print};
+use super::{changes, padded};
 use crate::batches::picture_of;
-use crate::cli::DecodeArgs;
-use crate::export::{self, padded};
+use crate::outputs::{Clash, Names, is_inside, make_empty, write_png};
+use crate::run::{Compute, ModelChoice, Opened, Tell};
+use pixtok_base::Misuse;
 use pixtok_images::picture::{Picture, sheet};
 use pixtok_tokens::{Coder, Grid, Row, Shard, StatedTokenizer, TokenSet};
 
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;
 
-/// Writes the images of a set's rows.
-pub(super) fn run(args: &DecodeArgs) -> Result<()> {
-    let sets = TokenSet::find(&args.tokens)?;
-    let device = open::compute(&args.model.compute)?;
-    let usable = Usable::open(&args.tokenizer, &args.model, args.batch_size, device)?;
+/// Which tokens, by which tokenizer, and where the images go.
+#[derive(Debug, Clone)]
+pub struct DecodeOptions {
+    /// The tokenizer that made the tokens.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// A set of tokens, or a file of one.
+    pub tokens: PathBuf,
+    /// The folder for the images, new or empty.
+    pub out: PathBuf,
+    /// Contact sheets in place of single images.
+    pub sheets: bool,
+    /// The first rows alone.
+    pub limit: Option<u64>,
+    /// Rows at a time, in place of the config's.
+    pub batch_size: Option<u32>,
+    /// Although the tokens are another tokenizer's.
+    pub force: bool,
+}
+
+/// Writes the images of a set's rows; how many.
+///
+/// # Errors
+/// When the tokens are another tokenizer's or two rows would have one file; what stops the tokenizer.
+pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
+    let sets = TokenSet::find(&options.tokens)?;
+    let device = options.compute.start()?;
+    let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
     for set in &sets {
-        check(set, &usable, args)?;
+        check(set, &opened, options, tell)?;
         if let Some(missing) = set.sidecar.source.missing() {
-            note(&format!("{}: {missing}", set.folder.display()));
+            tell(&format!("{}: {missing}", set.folder.display()));
         }
     }
-    if !args.sheets {
-        check_names(&sets, args.limit)?;
+    if !options.sheets {
+        check_names(&sets, options.limit)?;
     }
-    make_empty(&args.out)?;
+    make_empty(&options.out)?;
     let mut pictures =
-        Pictures { out: &args.out, sheets: args.sheets, waiting: vec![], written: 0, sheet: 0 };
-    let mut left = args.limit.unwrap_or(u64::MAX);
+        Pictures { out: &options.out, sheets: options.sheets, waiting: vec![], written: 0, sheet: 0 };
+    let mut left = options.limit.unwrap_or(u64::MAX);
     for set in &sets {
-        let batch_size = args.batch_size.map_or(usable.batch_size(), |size| size as usize);
-        let decoder = Decoder { usable: &usable, coder: coder(set, &usable)?, batch_size, device };
-        if let Some(words) = export::changes(set, read_whole(set, left)) {
-            note(&words);
+        let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
+        let decoder = Decoder { opened: &opened, coder: coder(set, &opened)?, batch_size, device };
+        if let Some(words) = changes(set, read_whole(set, left)) {
+            tell(&words);
         }
         left -= decoder.decode(set, left, &mut pictures)?;
     }
     pictures.finish()?;
-    print(&format!("{} image(s) in {}\n", pictures.written, args.out.display()))
+    Ok(pictures.written)
 }
 
 /// The shards of a set whose rows are all among its first `most` rows.
@@ -99,9 +123,9 @@ fn file_name(key: &str) -> Result<String> {
 }
 
 /// Refuses tokens of another tokenizer, or says what may be wrong with them.
-fn check(set: &TokenSet, usable: &Usable, args: &DecodeArgs) -> Result<()> {
+fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
     let stated = &set.sidecar.tokenizer;
-    let own = usable.stated(stated.digits, stated.numbers, stated.arrangement)?;
+    let own = opened.stated(stated.digits, stated.numbers, stated.arrangement)?;
     let differences = differences(stated, &own);
     if differences.is_empty() {
         return Ok(());
@@ -116,9 +140,9 @@ fn check(set: &TokenSet, usable: &Usable, args: &DecodeArgs) -> Result<()> {
         .into());
     }
     let (tokens, tokenizer, differences) =
-        (set.folder.display(), args.tokenizer.display(), differences.join("; "));
-    if args.force {
-        note(&format!(
+        (set.folder.display(), options.tokenizer.display(), differences.join("; "));
+    if options.force {
+        tell(&format!(
             "decoding although {tokens} were made by another tokenizer, so the images may be wrong: {differences}"
         ));
         return Ok(());
@@ -143,14 +167,14 @@ fn differences(made_by: &StatedTokenizer, own: &StatedTokenizer) -> Vec<String> 
             "quantizer": tokenizer.quantizer,
         })
     };
-    export::differences(&facts(made_by), &facts(own))
+    super::differences(&facts(made_by), &facts(own))
 }
 
 /// How the set's ids become indices.
-fn coder<'a>(set: &TokenSet, usable: &'a Usable) -> Result<Coder<'a>> {
+fn coder<'a>(set: &TokenSet, opened: &'a Opened) -> Result<Coder<'a>> {
     let stated = &set.sidecar.tokenizer;
     let radix = if stated.digits {
-        let radix = usable.radix();
+        let radix = opened.radix();
         Some(radix.ok_or_else(|| {
             Misuse("the tokens are digits, and this tokenizer's indices are not made of any".into())
         })?)
@@ -167,7 +191,7 @@ fn coder<'a>(set: &TokenSet, usable: &'a Usable) -> Result<Coder<'a>> {
 }
 
 struct Decoder<'a> {
-    usable: &'a Usable,
+    opened: &'a Opened,
     coder: Coder<'a>,
     batch_size: usize,
     device: Device,
@@ -195,7 +219,7 @@ impl Decoder<'_> {
 
     fn indices(&self, row: &Row) -> Result<Tensor, String> {
         let indices = self.coder.indices(row.grid, &row.ids)?;
-        let (largest, codes) = (indices.max().int64_value(&[]), self.usable.codec().vocabulary().size);
+        let (largest, codes) = (indices.max().int64_value(&[]), self.opened.codec().vocabulary().size);
         if largest < codes {
             return Ok(indices);
         }
@@ -211,7 +235,7 @@ impl Decoder<'_> {
         let last = rows[rows.len() - 1];
         let all: Vec<&Tensor> = rows.iter().copied().chain(std::iter::repeat_n(last, missing)).collect();
         let indices = Tensor::cat(&all, 0).to_device(self.device);
-        let images = self.usable.codec().decode(&indices);
+        let images = self.opened.codec().decode(&indices);
         let images =
             images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
         for (place, (row, _)) in (0..).zip(batch.drain(..)) {

@@ -1,148 +1,138 @@
-//! `pixtok encode`: images to token files.
+//! An export from its options to its end.
 
-mod ids;
-mod plan;
-mod progress;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use plan::Plan;
-use progress::Bar;
-
-use super::usable::Usable;
-use super::write::size_in_words;
-use super::{Misuse, note, open, print};
-use crate::cli::{EncodeArgs, TakeArgs};
-use pixtok_images::data::{Classes, SampleSet, Selection};
-use crate::export::{Feed, Finished, Job, Output, Part, Stopped, check_keys, verify};
-use pixtok_torch::keep_freed_memory;
+use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
+use super::{Feed, Finished, Job, Output, Part, Progress, Stopped, check_keys, verify};
+use crate::run::{Opened, Tell};
 use crate::train::Signals;
+use pixtok_base::Misuse;
+use pixtok_images::data::{Classes, SampleSet, Selection};
+use pixtok_torch::keep_freed_memory;
 
-/// Encodes what has not been encoded yet; the exit code.
-pub(super) fn run(args: &EncodeArgs) -> Result<u8> {
-    let part = part(args)?;
-    let out = part.folder().map_or_else(|| args.out.clone(), |folder| args.out.join(folder));
-    let device = open::compute(&args.model.compute)?;
+/// Follows an export.
+pub trait Watch {
+    /// It begins, at `done` of `total` samples.
+    fn begin(&mut self, total: u64, done: u64);
+
+    /// A batch is done.
+    fn show(&mut self, progress: &Progress);
+
+    /// The last batch was done, or it stopped early.
+    fn end(&mut self);
+}
+
+/// How an export ended.
+#[derive(Debug)]
+pub enum Encoded {
+    /// With a whole set.
+    Whole {
+        /// What was made.
+        finished: Box<Finished>,
+        /// Its folder.
+        folder: PathBuf,
+        /// The file of its sidecar.
+        sidecar: PathBuf,
+    },
+    /// Early, by this signal; finished shards stay.
+    Stopped(Option<i32>),
+}
+
+/// Encodes what has not been encoded yet.
+///
+/// # Errors
+/// Whatever is wrong with the options, the images or the folder, before the long work; what stops the export.
+pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
+    let part = part(options, tell)?;
+    let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));
+    let device = options.compute.start()?;
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
-    let usable = Usable::open(&args.tokenizer, &args.model, args.batch_size, device)?;
-    let set = input(args)?;
-    set.notes().iter().for_each(|text| note(text));
-    let plan = Plan::new(args, &usable, &set, part, device)?;
-    let advice = args.format.format().advice(&args.out, &plan.sidecar.layout(), plan.ids_of_reader);
-    advice.iter().for_each(|text| note(text));
+    let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
+    let set = input(options)?;
+    set.notes().iter().for_each(|text| tell(text));
+    let plan = Plan::new(options, &opened, &set, part, device)?;
+    let advice = options.format.format().advice(&options.out, &plan.sidecar.layout(), plan.ids_of_reader);
+    advice.iter().for_each(|text| tell(text));
     let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
     let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
-    output.note().iter().for_each(|text| note(text));
-    let codec = usable.codec();
+    output.note().iter().for_each(|text| tell(text));
+    let codec = opened.codec();
     let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
     let job = Job { codec: &*codec, coder: plan.coder, device, dtype, views };
     let finished = match output.finished()? {
         Some(finished) => {
-            note(&format!("{} is finished already; nothing is encoded again", out.display()));
-            finished
+            tell(&format!("{} is finished already; nothing is encoded again", out.display()));
+            Box::new(finished)
         }
         None => {
             if output.images() > 0 {
-                note(&format!("{} images are in finished shards; going on after them", output.images()));
+                tell(&format!("{} images are in finished shards; going on after them", output.images()));
             }
-            let samples = check_keys(&set, part, args.images.flip)?;
+            let samples = check_keys(&set, part, options.flip)?;
             output.state_samples(samples)?;
             // From here on, an interrupted job has a shard to finish.
             let signals = Signals::listen().context("cannot listen for signals")?;
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
-            let mut bar = Bar::new(samples, output.input_end());
+            watch.begin(samples, output.input_end());
             let stopped = job.run(feed, &mut output, &mut |progress| {
-                bar.show(progress);
+                watch.show(progress);
                 signals.came().is_none()
             })?;
-            bar.end();
+            watch.end();
             match stopped {
-                Stopped::Finished(finished) => *finished,
-                Stopped::Early => {
-                    note("stopped; the same command goes on after the last whole shard");
-                    return Ok(signals.came().map_or(1, |signal| 128 + signal as u8));
-                }
+                Stopped::Finished(finished) => finished,
+                Stopped::Early => return Ok(Encoded::Stopped(signals.came())),
             }
         }
     };
-    finished.remarks.iter().for_each(|text| note(text));
-    if args.verify {
+    finished.remarks.iter().for_each(|text| tell(text));
+    if options.verify {
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
-        note(&format!("verified: {rows} rows read back from the files are what their images give"));
+        tell(&format!("verified: {rows} rows read back from the files are what their images give"));
     }
-    print(&summary(&output, &finished))?;
-    Ok(0)
+    let (folder, sidecar) = (output.folder().to_owned(), output.sidecar_path());
+    Ok(Encoded::Whole { finished, folder, sidecar })
 }
 
-/// The images, with keys as the flags ask for them.
-fn input(args: &EncodeArgs) -> Result<SampleSet> {
-    let mut set = SampleSet::select(&args.data, &selection(&args.take)?)?;
-    if let Some(prefix) = args.key_prefix
-        && !set.prefix_keys()
-    {
-        let (data, kind) = (args.data.display(), set.kind());
+/// The images, with keys as they are asked for.
+fn input(options: &EncodeOptions) -> Result<SampleSet> {
+    let mut set = SampleSet::select(&options.data, &selection(&options.take)?)?;
+    if options.prefix_keys && !set.prefix_keys() {
+        let (data, kind) = (options.data.display(), set.kind());
         return Err(Misuse(format!(
-            "--key-prefix {prefix} is for keys of tars, and {data} is read as a {kind}; leave it out"
+            "--key-prefix {KEY_PREFIX} is for keys of tars, and {data} is read as a {kind}; leave it out"
         ))
         .into());
     }
     Ok(set)
 }
 
-fn selection(args: &TakeArgs) -> Result<Selection> {
+fn selection(take: &TakeOptions) -> Result<Selection> {
     Ok(Selection {
-        split: args.pick.split.clone(),
-        image: args.pick.image_column.clone(),
-        label: args.label_column.clone(),
-        text: args.text_column.clone(),
-        classes: args.classes.as_deref().map(Classes::read).transpose()?,
-        ..Selection::default()
+        label: take.label_column.clone(),
+        text: take.text_column.clone(),
+        classes: take.classes.as_deref().map(Classes::read).transpose()?,
+        ..take.pick.selection()
     })
 }
 
-/// By the flag, else by the environment of a launcher.
-fn part(args: &EncodeArgs) -> Result<Part> {
-    if let Some(part) = args.shard {
+/// As it is given, else by the environment of a launcher.
+fn part(options: &EncodeOptions, tell: Tell) -> Result<Part> {
+    if let Some(part) = options.part {
         return Ok(part);
     }
     let variable = |name: &str| std::env::var(name).ok();
     match Part::from_environment(variable).map_err(Misuse)? {
         Some((part, launcher)) if part.count > 1 => {
-            note(&format!(
+            tell(&format!(
                 "part {part}, as the environment of {launcher} says (--shard 0/1 takes everything)"
             ));
             Ok(part)
         }
         _ => Ok(Part::ALL),
     }
-}
-
-fn summary(output: &Output, finished: &Finished) -> String {
-    let counts = &finished.sidecar.counts;
-    let rows = if finished.sidecar.views > 1 { format!(" ({} rows)", counts.rows) } else { String::new() };
-    let skipped: u64 = counts.skipped.values().sum();
-    let listed = if skipped > 0 {
-        format!(
-            "skipped    {skipped} images that could not be used, listed in {}\n",
-            output.folder().join("skipped.jsonl").display()
-        )
-    } else {
-        String::new()
-    };
-    let per_image = |bytes: u64| bytes as f64 / counts.images.max(1) as f64;
-    format!(
-        "images     {}{rows}\ntokens     {}\nfiles      {} in {} shard(s), {:.0} bytes an image\nzstd       {} of ids, {:.0} bytes an image, {:.2} \
-         bits a token\n{listed}sidecar    {}\n",
-        counts.images,
-        counts.tokens,
-        size_in_words(finished.bytes),
-        finished.sidecar.shard_rows.len(),
-        per_image(finished.bytes),
-        size_in_words(finished.zstd_bytes),
-        per_image(finished.zstd_bytes),
-        8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
-        output.sidecar_path().display(),
-    )
 }

@@ -4,7 +4,8 @@
 //! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► one ShardWriter after the other ─► Output
 //! ```
 //!
-//! `part` decides which share of the input a process takes, `keys` checks that no two images have
+//! `encode` is the whole way from options: `plan` works out all that decides what the files hold,
+//! `ids` where codes lie in a vocabulary. `part` decides which share of the input a process takes, `keys` checks that no two images have
 //! the same key, `feed` makes batches, `job` turns them into shards, `output` keeps the folder and
 //! its manifest, `remarks` counts what was changed in the images' data, `verify` reads back and
 //! compares, `merge` joins the parts of a job or whole sets, `origin` decides which may be joined,
@@ -15,8 +16,11 @@
 //! made again has the same bytes.
 
 mod altered;
+mod decode;
+mod encode;
 mod error;
 mod feed;
+mod ids;
 mod job;
 mod keys;
 mod list;
@@ -26,6 +30,7 @@ mod origin;
 mod output;
 mod part;
 mod place;
+mod plan;
 mod reader;
 mod remarks;
 mod sameness;
@@ -34,13 +39,17 @@ mod skipped;
 mod verify;
 
 pub use altered::changes;
+pub use decode::{DecodeOptions, decode};
+pub use encode::{Encoded, Watch, encode};
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
+pub use ids::IdOptions;
 pub use job::{Job, Progress, Stopped};
 pub use keys::check_keys;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;
+pub use plan::{EncodeOptions, TakeOptions};
 pub use sameness::differences;
 pub use verify::verify;
 

@@ -1,19 +1,77 @@
 //! All that decides what an export's files hold, worked out before the first image.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::ids::Ids;
-use crate::cli::{EncodeArgs, FitChoice};
-use crate::commands::Misuse;
-use crate::commands::usable::Usable;
+use super::ids::{IdOptions, Ids};
+use super::{Batching, Part, SHARD_ROWS, ShardSize};
+use crate::run::{Compute, ModelChoice, Opened, Pick};
+use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
-use crate::export::{Batching, Part, SHARD_ROWS, ShardSize};
 use pixtok_tokens::{
     Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
     StatedVocabulary,
 };
+
+/// An export: by which tokenizer, of which images, what is stored of them and where.
+#[derive(Debug, Clone)]
+pub struct EncodeOptions {
+    /// A run or a model folder, or an adapter.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// The images.
+    pub data: PathBuf,
+    /// What is taken of them.
+    pub take: TakeOptions,
+    /// The folder for the token files.
+    pub out: PathBuf,
+    /// Their format.
+    pub format: FormatKind,
+    /// Whole pictures at their own shape, not cut to one size.
+    pub whole: bool,
+    /// Side of the images in pixels, in place of the config's.
+    pub image_size: Option<u32>,
+    /// The short side that pictures are resized to first, in place of the config's.
+    pub resize: Option<u32>,
+    /// Also the mirror image of each.
+    pub flip: bool,
+    /// What is stored of the codes.
+    pub ids: IdOptions,
+    /// Rows in a shard.
+    pub shard_rows: Option<u64>,
+    /// Bytes of ids in a shard, in place of its rows.
+    pub shard_bytes: Option<u64>,
+    /// The part to encode; absent: as a launcher's environment says.
+    pub part: Option<Part>,
+    /// Begin each key with the name of its tar.
+    pub prefix_keys: bool,
+    /// Images in a batch, in place of the config's.
+    pub batch_size: Option<u32>,
+    /// Read rows back and compare them with what their images give.
+    pub verify: bool,
+}
+
+/// What is taken of the images and of what is known of them.
+#[derive(Debug, Clone, Default)]
+pub struct TakeOptions {
+    /// Which images.
+    pub pick: Pick,
+    /// The column with the labels.
+    pub label_column: Option<String>,
+    /// The column with the captions.
+    pub text_column: Option<String>,
+    /// A file with the class names in their order.
+    pub classes: Option<PathBuf>,
+}
+
+/// What a prefix of keys is, as the user writes it.
+pub(super) const KEY_PREFIX: &str = "shard";
 
 /// An export, ready to run.
 pub(super) struct Plan<'a> {
@@ -31,26 +89,27 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub fn new(
-        args: &EncodeArgs,
-        usable: &'a Usable,
+        options: &EncodeOptions,
+        opened: &'a Opened,
         set: &SampleSet,
         part: Part,
         device: Device,
     ) -> Result<Self> {
-        let downsample = usable.downsample();
-        let data = data_config(args, usable)?;
-        let ids = Ids::new(&args.ids, args.format, codes(args, usable)?, downsample)?;
-        let coder = coder(args, usable, &ids)?;
-        let fit = match args.images.fit {
-            FitChoice::Centre => Fit::Centre,
+        let downsample = opened.downsample();
+        let data = data_config(options, opened)?;
+        let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, downsample)?;
+        let coder = coder(options, opened, &ids)?;
+        let fit = if options.whole {
             // So that the size of every grid can be told.
-            FitChoice::Whole => Fit::Whole { factor: downsample * ids.framing.size.step() },
+            Fit::Whole { factor: downsample * ids.framing.size.step() }
+        } else {
+            Fit::Centre
         };
-        let sidecar = sidecar(args, usable, set, part, &data, &ids, &coder)?;
-        args.format.format().check(&sidecar.layout())?;
-        let batch_size = args.batch_size.map_or(usable.batch_size(), |size| size as usize);
+        let sidecar = sidecar(options, opened, set, part, &data, &ids, &coder)?;
+        options.format.format().check(&sidecar.layout())?;
+        let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
         let views = u64::from(sidecar.views);
-        let shard = match (args.shard_bytes, args.shard_rows) {
+        let shard = match (options.shard_bytes, options.shard_rows) {
             (Some(bytes), _) => ShardSize::Bytes(bytes),
             (None, rows) => ShardSize::Images((rows.unwrap_or(SHARD_ROWS) / views).max(1)),
         };
@@ -64,8 +123,8 @@ impl<'a> Plan<'a> {
             part,
             workers: data.workers,
             fit,
-            format: args.format,
-            mirrored: args.images.flip,
+            format: options.format,
+            mirrored: options.flip,
         };
         let ids_of_reader = sidecar.ids_of_reader(&ids.vocabulary);
         let job = json!({
@@ -74,7 +133,7 @@ impl<'a> Plan<'a> {
             "sizes": set.sizes()?,
             "batch_size": batch_size,
             "shard": shard,
-            "precision": args.model.precision,
+            "precision": options.choice.precision,
             "device": if device == Device::Cpu { "cpu" } else { "cuda" },
             "threads": if device == Device::Cpu { tch::get_num_threads() } else { 0 },
         });
@@ -84,11 +143,11 @@ impl<'a> Plan<'a> {
 }
 
 /// The tokenizer's own settings, with what the flags say in their place.
-fn data_config(args: &EncodeArgs, usable: &Usable) -> Result<data::Config> {
-    let mut data = usable.data();
-    let downsample = usable.downsample();
-    if let Some(side) = args.images.image_size {
-        if args.images.fit == FitChoice::Whole {
+fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config> {
+    let mut data = opened.data();
+    let downsample = opened.downsample();
+    if let Some(side) = options.image_size {
+        if options.whole {
             return Err(Misuse(
                 "--image-size is for --fit centre; give whole pictures a short side with --resize".into(),
             )
@@ -104,38 +163,37 @@ fn data_config(args: &EncodeArgs, usable: &Usable) -> Result<data::Config> {
         }
         data.image_size = ImageSize { height: side, width: side };
     }
-    if args.images.resize.is_some() || args.images.image_size.is_some() || args.images.fit == FitChoice::Whole
-    {
-        data.resize = args.images.resize;
+    if options.resize.is_some() || options.image_size.is_some() || options.whole {
+        data.resize = options.resize;
     }
-    if args.images.fit == FitChoice::Centre {
+    if !options.whole {
         data.check()?;
     }
     Ok(data)
 }
 
 /// Different numbers that a stored code can be.
-fn codes(args: &EncodeArgs, usable: &Usable) -> Result<u32> {
-    let size = if args.ids.digits {
-        let radix = usable.radix().ok_or_else(|| {
+fn codes(options: &EncodeOptions, opened: &Opened) -> Result<u32> {
+    let size = if options.ids.digits {
+        let radix = opened.radix().ok_or_else(|| {
             Misuse("--digits is for quantizers whose indices are made of digits (fsq, lfq, bsq and residual or grouped ones of them)".into())
         })?;
         radix.levels().iter().copied().max().unwrap_or(1)
     } else {
-        usable.codec().vocabulary().size
+        opened.codec().vocabulary().size
     };
     u32::try_from(size).context("the codebook is too large for 32 bits")
 }
 
-fn coder<'a>(args: &EncodeArgs, usable: &'a Usable, ids: &Ids) -> Result<Coder<'a>> {
+fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, ids: &Ids) -> Result<Coder<'a>> {
     let coder = Coder {
-        codebooks: u32::try_from(usable.codec().vocabulary().codebooks).context("too many codebooks")?,
-        radix: if args.ids.digits { usable.radix() } else { None },
-        arrangement: args.ids.arrange.unwrap_or_default(),
+        codebooks: u32::try_from(opened.codec().vocabulary().codebooks).context("too many codebooks")?,
+        radix: if options.ids.digits { opened.radix() } else { None },
+        arrangement: options.ids.arrange.unwrap_or_default(),
         vocabulary: ids.vocabulary.clone(),
         framing: ids.framing.clone(),
     };
-    if args.ids.arrange.is_some() && coder.numbers() == 1 {
+    if options.ids.arrange.is_some() && coder.numbers() == 1 {
         return Err(Misuse(
             "--arrange is for several codebooks or --digits; here each position has one number".into(),
         )
@@ -145,48 +203,48 @@ fn coder<'a>(args: &EncodeArgs, usable: &'a Usable, ids: &Ids) -> Result<Coder<'
 }
 
 fn sidecar(
-    args: &EncodeArgs,
-    usable: &Usable,
+    options: &EncodeOptions,
+    opened: &Opened,
     set: &SampleSet,
     part: Part,
     data: &data::Config,
     ids: &Ids,
     coder: &Coder,
 ) -> Result<Sidecar> {
-    let downsample = usable.downsample();
+    let downsample = opened.downsample();
     let ImageSize { height, width } = data.image_size;
-    let centre = args.images.fit == FitChoice::Centre;
+    let centre = !options.whole;
     let grid = centre.then_some(Grid { h: height / downsample, w: width / downsample });
     let stated_grid = StatedGrid { h: grid.map(|grid| grid.h), w: grid.map(|grid| grid.w), downsample };
     let side = stated_grid.longest_side();
-    ids.framing.check_sizes(side, &ids.vocabulary, args.ids.vocab_size)?;
+    ids.framing.check_sizes(side, &ids.vocabulary, options.ids.vocab_size)?;
     let largest = largest_id(ids, side)?;
     let length = grid.map(|grid| coder.length(grid)).transpose()?.map(|length| length as u32);
     Ok(Sidecar {
         format_version: Sidecar::version(),
         pixtok: env!("CARGO_PKG_VERSION").to_owned(),
-        format: args.format,
-        tokenizer: usable.stated(args.ids.digits, coder.numbers(), coder.arrangement)?,
-        dtype: dtype(args, largest)?,
+        format: options.format,
+        tokenizer: opened.stated(options.ids.digits, coder.numbers(), coder.arrangement)?,
+        dtype: dtype(options, largest)?,
         order: "row-major".into(),
         grid: stated_grid,
         image_size: centre.then_some([height, width]),
         preprocessing: preprocessing(data, centre)?,
-        vocabulary: stated_vocabulary(ids, args.format),
+        vocabulary: stated_vocabulary(ids, options.format),
         specials: ids.framing.clone(),
-        vocab_size: args.ids.vocab_size,
+        vocab_size: options.ids.vocab_size,
         axes: coder.axes(),
         length,
-        views: if args.images.flip { 2 } else { 1 },
+        views: if options.flip { 2 } else { 1 },
         names: ids.names.clone(),
-        document_index: args.ids.document_index,
+        document_index: options.ids.document_index,
         source: Source {
             kind: set.kind().to_owned(),
-            path: args.data.display().to_string(),
+            path: options.data.display().to_string(),
             blake3: set.fingerprint(),
             part: (part.count > 1).then(|| part.to_string()),
             parts: vec![],
-            key_prefix: args.key_prefix.map(|prefix| prefix.to_string()),
+            key_prefix: options.prefix_keys.then(|| KEY_PREFIX.to_owned()),
             classes: set.classes().to_vec(),
             notes: set.notes().to_vec(),
         },
@@ -209,15 +267,15 @@ fn largest_id(ids: &Ids, side: u32) -> Result<u64> {
 
 /// The number type of ids up to `largest`: the requested one, else the one that the format's
 /// readers choose.
-fn dtype(args: &EncodeArgs, largest: u64) -> Result<Dtype> {
-    let format = args.format.format();
-    let Some(dtype) = args.ids.dtype else {
-        return Ok(format.dtype(largest + 1, args.ids.vocab_size));
+fn dtype(options: &EncodeOptions, largest: u64) -> Result<Dtype> {
+    let format = options.format.format();
+    let Some(dtype) = options.ids.dtype else {
+        return Ok(format.dtype(largest + 1, options.ids.vocab_size));
     };
     if !format.takes_any_dtype() {
         return Err(Misuse(format!(
             "--dtype is for --format raw, npy and megatron; {} chooses its own number type, so leave it out",
-            args.format
+            options.format
         ))
         .into());
     }

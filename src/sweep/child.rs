@@ -5,30 +5,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{env, fs, process};
+use std::{env, fs};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::layout;
-
-/// Holds the comparison's process, for children.
-const PARENT: &str = "PIXTOK_COMPARE_PARENT";
-
-/// Asks the system to end this process as by SIGTERM when the comparison that started it is gone, so that nothing
-/// trains unseen. Other systems than Linux have no such request.
-pub(in crate::commands) fn follow_parent() {
-    #[cfg(target_os = "linux")]
-    if let Ok(parent) = env::var(PARENT) {
-        // Without it a training that lost its comparison runs to its end, which harms nothing.
-        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
-        let found = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
-        if found.as_deref() != Some(&parent) {
-            // It went before the request.
-            process::exit(128 + Signal::TERM.as_raw());
-        }
-    }
-}
+use super::work::{Assignment, WORK_COMMAND, Work};
 
 /// The children that run now.
 #[derive(Default)]
@@ -63,14 +46,14 @@ impl Ended {
 }
 
 impl Children {
-    /// Runs `pixtok ARGS`, hands each line that it says, but for its error, to `tell` and adds it to the file `log`.
-    pub fn run(&self, args: &[String], log: &Path, tell: impl Fn(&str)) -> Result<Ended> {
+    /// Has a child do the work, hands each line that it says, but for its error, to `tell` and adds it to the file `log`.
+    pub fn run(&self, work: &Work, log: &Path, tell: impl Fn(&str)) -> Result<Ended> {
         let mut log = fs::File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let Some(mut child) = self.spawn(args)? else { return Ok(Ended { code: None, error: None }) };
+        let Some(mut child) = self.spawn(work)? else { return Ok(Ended { code: None, error: None }) };
         let mut error: Option<String> = None;
         if let Some(stderr) = child.stderr.take() {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
@@ -91,25 +74,29 @@ impl Children {
         Ok(Ended { code: status.code(), error })
     }
 
-    /// Starts the program, unless all is to stop.
-    fn spawn(&self, args: &[String]) -> Result<Option<Child>> {
+    /// Starts the program on the work, unless all is to stop.
+    fn spawn(&self, work: &Work) -> Result<Option<Child>> {
+        let assignment = Assignment::new(work.clone()).to_json()?;
         let program = env::current_exe().context("cannot find this program's own file")?;
         // Held until the child is known, so that a signal finds every one.
         let mut state = self.locked();
         if state.stopped {
             return Ok(None);
         }
-        let child = Command::new(program)
-            .args(args)
-            .env(PARENT, process::id().to_string())
+        let mut child = Command::new(program)
+            .arg(WORK_COMMAND)
             // Ctrl-C reaches the comparison alone, which passes it on once: a second one would end a training unsaved.
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start this program again")?;
         state.running.push(child.id());
+        if let Some(mut stdin) = child.stdin.take() {
+            // A child that is gone already says so by its exit code.
+            let _ = stdin.write_all(&assignment);
+        }
         Ok(Some(child))
     }
 

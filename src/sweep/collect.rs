@@ -9,11 +9,12 @@ use super::exhibits::{self, logged};
 use super::job::{Done, Job};
 use super::layout::{self, Layout};
 use super::shared::{Evaluated, share_images};
+use super::{Plan, PlannedArm, Source};
 use crate::checkpoint::write_atomic;
-use pixtok_images::data::Dataset;
 use crate::evaluate::Scores;
-use pixtok_report::{self, Arm, Comparison, FORMAT_VERSION, Run, Summary};
-use crate::sweep::{Plan, PlannedArm, Source};
+use crate::run::{Tell, words_of_validation};
+use pixtok_images::data::Dataset;
+use pixtok_report::{Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use pixtok_torch::PrecisionChoice;
 
 /// How fast it trained, as the trainer logs it.
@@ -27,6 +28,7 @@ pub(super) fn report(
     (jobs, outcomes): (&[Job], &[Option<String>]),
     val_set: &Dataset,
     notes: &[String],
+    tell: Tell,
 ) -> Result<String> {
     let all = jobs.iter().zip(outcomes).map(|(job, failure)| evaluated(layout, job, failure.as_deref()));
     let mut all = all.collect::<Result<Vec<_>>>()?;
@@ -43,19 +45,19 @@ pub(super) fn report(
         arms: arms.collect::<Result<_>>()?,
         of_own_images,
     };
-    let markdown = report::markdown(&comparison);
+    let markdown = pixtok_report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
     let write = |name: &str, content: &[u8]| write_atomic(&layout.out().join(name), content);
     write("results.json", json.as_bytes())?;
-    write("results.csv", &report::csv(&comparison)?)?;
+    write("results.csv", &pixtok_report::csv(&comparison)?)?;
     write("results.md", markdown.as_bytes())?;
     // Last: whatever is wrong with a picture or a log, the figures are there.
     let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
         jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == arm).collect()
     };
     let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
-    let (exhibits, originals) = exhibits::exhibits(&arms);
-    write("report.html", report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
+    let (exhibits, originals) = exhibits::exhibits(&arms, tell);
+    write("report.html", pixtok_report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
     let out = layout.out().display();
     Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
 }
@@ -121,7 +123,7 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
 /// What is the same for all arms, in words, and the notes.
 fn protocol(plan: &Plan, val_set: &Dataset, notes: &[String]) -> Vec<(String, String)> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
-    let words = super::train::words_of_validation(&plan.base);
+    let words = words_of_validation(&plan.base);
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     // Still `auto` if the comparison trains nothing.
     let precision = match train.precision {

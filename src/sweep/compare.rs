@@ -1,68 +1,103 @@
-//! `pixtok compare`: tokenizers on equal terms.
-//!
-//! `layout` says what lies where in the comparison's folder, `jobs` lists what there is to do,
-//! `job` trains and evaluates one arm with one seed in processes of their own, `diverged` records
-//! which trainings would only fail again, `queue` runs the jobs, `collect` makes the results from
-//! their output: `shared` decides over which images, and `exhibits` prepares the page.
-
-mod child;
-mod collect;
-mod diverged;
-mod exhibits;
-mod job;
-mod jobs;
-mod layout;
-mod queue;
-mod shared;
+//! A comparison from its sweep to its report.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tch::Device;
 
-pub(super) use child::follow_parent;
-
-use super::libtorch::libtorch_version;
-use super::{Misuse, measures, note, note_omitted, open, print, subject, train, weights};
+use super::job::Job;
+use super::jobs::{self, LossWeights};
+use super::layout::Layout;
+use super::{Plan, Source, SweepError, collect, existing, queue};
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
-use crate::cli::CompareArgs;
 use crate::config::Config;
+use crate::inference::MeasureOptions;
+use crate::run::libtorch::libtorch_version;
+use crate::run::{
+    Run, Tell, check_batch, tell_omitted, tell_shared, training_set, validation_set, weights,
+};
+use crate::train::Signals;
+use pixtok_base::Misuse;
+use pixtok_base::paths::{make_folder, mark_output};
 use pixtok_images::data::Dataset;
 use pixtok_report::DEFINITIONS;
-use pixtok_base::paths::{make_folder, mark_output};
-use crate::sweep::{Plan, Source, SweepError};
-use pixtok_torch::{Precision, PrecisionChoice, auto_precision};
-use crate::train::Signals;
-use job::Job;
-use jobs::LossWeights;
-use layout::Layout;
+use pixtok_torch::{DeviceChoice, Precision, PrecisionChoice, auto_precision};
 
-/// Runs what is not finished, then reports on all; the exit code is 1 when an arm failed.
-pub(super) fn run(args: &CompareArgs) -> Result<u8> {
-    let mut plan = Plan::read(&args.sweep)?;
-    let layout = Layout::new(args.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name)));
-    measures::check_size(&args.measures, plan.base.image_size())?;
+/// A comparison: of which sweep, where, with what is measured.
+#[derive(Debug, Clone)]
+pub struct CompareOptions {
+    /// The sweep's file.
+    pub sweep: PathBuf,
+    /// The comparison's folder; absent: by the sweep's name.
+    pub out: Option<PathBuf>,
+    /// Trainings at a time; absent: one per device.
+    pub jobs: Option<u32>,
+    /// What the trainings are spread over; not empty.
+    pub devices: Vec<DeviceChoice>,
+    /// Threads of libtorch for each training; absent: the processors over the jobs.
+    pub threads: Option<i32>,
+    /// What is measured.
+    pub measures: MeasureOptions,
+}
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub enum Compared {
+    /// With a report on all arms.
+    Whole {
+        /// The results, and where they are.
+        report: String,
+        /// If runs failed: how many, and what the same command would do about them.
+        failed: Option<String>,
+    },
+    /// Early, by this signal; the same comparison goes on from here.
+    Stopped(i32),
+}
+
+/// A comparison that has been checked. Nothing on disk has changed yet.
+struct Prepared {
+    plan: Plan,
+    layout: Layout,
+    options: CompareOptions,
+    /// Those that all arms are evaluated on.
+    images: Result<Dataset>,
+    jobs: Vec<Job>,
+    /// On the images.
+    notes: Vec<String>,
+}
+
+fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
+    let mut plan = Plan::read(&options.sweep)?;
+    let out = options.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
+    let layout = Layout::new(out);
+    options.measures.check_size(plan.base.image_size())?;
     check_new_trainings(&plan, &layout)?;
-    let devices = args.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
-    settle_precision(&mut plan, &layout, &devices)?;
-    let loss_weights = jobs::loss_weights(&plan, &args.measures.lpips_weights)?;
-    let args = &without_those_of_losses(args, &loss_weights);
-    let images = val_images(&plan);
+    let devices = options.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
+    settle_precision(&mut plan, &layout, &devices, tell)?;
+    let loss_weights = jobs::loss_weights(&plan, &options.measures.lpips_weights)?;
+    let options = without_those_of_losses(options, &loss_weights);
+    let images = val_images(&plan, tell);
     check_folder(&layout)?;
     // Without images, nothing tells whether earlier trainings used the same ones.
     let found = images.as_ref().ok();
-    let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, args, &loss_weights)).transpose()?;
-    check(&plan, images.as_ref().ok(), args, devices[0])?;
+    let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, &options, &loss_weights)).transpose()?;
+    check(&plan, images.as_ref().ok(), &options, devices[0], tell)?;
     let jobs = jobs.unwrap_or_default();
     let notes = images_notes(&plan, &jobs)?;
-    notes.iter().for_each(|text| note(text));
-    jobs::note_diverged(&jobs);
-    if args.dry_run {
-        return print(&describe(&plan, &images)?).map(|()| 0);
-    }
+    notes.iter().for_each(|text| tell(text));
+    jobs::tell_diverged(&jobs, tell);
+    Ok(Prepared { plan, layout, options, images, jobs, notes })
+}
+
+/// Runs what is not finished, then reports on all.
+///
+/// # Errors
+/// Whatever is wrong with the sweep, before anything is trained; what stops the comparison as a whole.
+pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
+    let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, tell)?;
     let val_set = images?;
     let out = layout.out();
     make_folder(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
@@ -72,13 +107,12 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
     let protocol = plan.base.to_toml()?;
     write_atomic(&layout.protocol(), protocol.as_bytes())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
-    let outcomes = queue::run(&jobs, args, &signals)?;
+    let outcomes = queue::run(&jobs, &options, &signals, tell)?;
     if let Some(signal) = signals.came() {
-        note(&format!("stopped by signal {signal}; the same command goes on from here"));
-        return Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+        return Ok(Compared::Stopped(signal));
     }
     let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
-    let during = match train::validation_set(&plan.base) {
+    let during = match validation_set(&plan.base) {
         Ok((_, now)) if now.fingerprint() == val_set.fingerprint() => None,
         Ok(_) => Some(
             "the validation images changed while the comparison ran; the same command evaluates all arms again"
@@ -86,13 +120,19 @@ pub(super) fn run(args: &CompareArgs) -> Result<u8> {
         ),
         Err(error) => Some(format!("the validation images can no longer be read: {error:#}")),
     };
-    during.iter().for_each(|text| note(text));
+    during.iter().for_each(|text| tell(text));
     let notes: Vec<String> = notes.into_iter().chain(during).collect();
-    print(&collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes)?)?;
-    if failed > 0 {
-        note(&jobs::outlook(&jobs, failed));
-    }
-    Ok(u8::from(failed > 0))
+    let report = collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes, tell)?;
+    Ok(Compared::Whole { report, failed: (failed > 0).then(|| jobs::outlook(&jobs, failed)) })
+}
+
+/// What would be run, in words.
+///
+/// # Errors
+/// As [`compare`], but the images may be missing.
+pub fn describe(options: &CompareOptions, tell: Tell) -> Result<String> {
+    let Prepared { plan, images, .. } = prepare(options, tell)?;
+    words(&plan, &images)
 }
 
 /// Refuses arms whose settings no new training should begin with, unless they have begun here.
@@ -112,7 +152,7 @@ fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
 
 /// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or bf16 if it is faster on every
 /// device, or fp32.
-fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Result<()> {
+fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: Tell) -> Result<()> {
     if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
         return Ok(());
     }
@@ -127,9 +167,9 @@ fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Res
         earlier => earlier.resolve(devices[0]),
     };
     if precision == auto {
-        note(&format!("training in {precision} ({reason})"));
+        tell(&format!("training in {precision} ({reason})"));
     } else {
-        note(&format!(
+        tell(&format!(
             "training in {precision} (the comparison started in it; {auto} would be faster here: {reason})"
         ));
     }
@@ -138,12 +178,12 @@ fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device]) -> Res
 }
 
 /// Weights of LPIPS that a loss needs may be given without a metric for them.
-fn without_those_of_losses(args: &CompareArgs, loss_weights: &[LossWeights]) -> CompareArgs {
-    let mut args = args.clone();
-    if loss_weights.iter().any(Option::is_some) && !measures::wants_lpips(&args.measures) {
-        args.measures.lpips_weights.clear();
+fn without_those_of_losses(options: &CompareOptions, loss_weights: &[LossWeights]) -> CompareOptions {
+    let mut options = options.clone();
+    if loss_weights.iter().any(Option::is_some) && !options.measures.wants_lpips() {
+        options.measures.lpips_weights.clear();
     }
-    args
+    options
 }
 
 fn trains(plan: &Plan) -> bool {
@@ -151,29 +191,36 @@ fn trains(plan: &Plan) -> bool {
 }
 
 /// The images that all arms are evaluated on; those that they are trained on are there too.
-fn val_images(plan: &Plan) -> Result<Dataset> {
-    let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
+fn val_images(plan: &Plan, tell: Tell) -> Result<Dataset> {
+    let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
     if let Some(train_set) = &train_set {
-        train::check_batch(&plan.base, train_set)?;
+        check_batch(&plan.base, train_set)?;
     }
-    let val_set = train::validation_set(&plan.base)?.1;
-    note_omitted(train_set.iter().chain([&val_set]));
+    let val_set = validation_set(&plan.base)?.1;
+    tell_omitted(train_set.iter().chain([&val_set]), tell);
     if let Some(train_set) = &train_set {
-        train::note_shared(&plan.base, train_set, &val_set);
+        tell_shared(&plan.base, train_set, &val_set, tell);
     }
     Ok(val_set)
 }
 
 /// Before any training: are weights and what is taken as it is what they should be?
-fn check(plan: &Plan, val_set: Option<&Dataset>, args: &CompareArgs, device: Device) -> Result<()> {
+fn check(
+    plan: &Plan,
+    val_set: Option<&Dataset>,
+    options: &CompareOptions,
+    device: Device,
+    tell: Tell,
+) -> Result<()> {
     if let Some(val_set) = val_set {
         // On the CPU: this process keeps no memory of the trainings' devices.
-        measures::measures(&args.measures, plan.base.eval.images_of(val_set.len()), Device::Cpu)?;
+        let images = plan.base.eval.images_of(val_set.len());
+        options.measures.measures(images, Device::Cpu, tell)?;
     }
     for arm in &plan.arms {
         let Source::Existing { path, codebook_size } = &arm.source else { continue };
         let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
-        let codes = subject::try_out(path, val_set, &plan.base, device);
+        let codes = existing::try_out(path, val_set, &plan.base, device, tell);
         let codes = codes.map_err(|error| fail(format!("{error:#}")))?;
         if codebook_size.is_some() && *codebook_size != codes {
             let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
@@ -189,11 +236,11 @@ fn jobs(
     plan: &Plan,
     layout: &Layout,
     val_set: &Dataset,
-    args: &CompareArgs,
+    options: &CompareOptions,
     loss_weights: &[LossWeights],
 ) -> Result<Vec<Job>> {
-    let identity = identity(&plan.base.to_toml()?, val_set, args)?;
-    let train_set = trains(plan).then(|| train::training_set(&plan.base)).transpose()?;
+    let identity = identity(&plan.base.to_toml()?, val_set, &options.measures)?;
+    let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
     let jobs = jobs::list(plan, layout, &identity, train_set.as_ref(), loss_weights)?;
     jobs.iter().try_for_each(|job| job.check_unchanged(train_set.as_ref()))?;
     Ok(jobs)
@@ -223,7 +270,7 @@ fn check_folder(layout: &Layout) -> Result<()> {
     };
     let holds_something = fs::read_dir(out).is_ok_and(|mut entries| entries.any(shown));
     if holds_something && !layout.protocol().exists() {
-        let what = if open::is_ours(out) { "a training run" } else { "something else than a comparison" };
+        let what = if Run::is_one(out) { "a training run" } else { "something else than a comparison" };
         return Err(Misuse(format!("{} holds {what}; give another --out", out.display())).into());
     }
     Ok(())
@@ -231,19 +278,18 @@ fn check_folder(layout: &Layout) -> Result<()> {
 
 /// Identifies the evaluation: program, its definition of each figure, protocol, images (by name,
 /// size and time), metrics and their weights.
-fn identity(protocol: &str, val_set: &Dataset, args: &CompareArgs) -> Result<String> {
+fn identity(protocol: &str, val_set: &Dataset, measures: &MeasureOptions) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
     parts.push(format!("{DEFINITIONS:?}"));
     parts.push(serde_json::to_string(&val_set.fingerprint())?);
-    parts.extend(args.measures.words());
-    for path in measures::weight_files(&args.measures)? {
+    parts.push(serde_json::to_string(measures)?);
+    for path in measures.weight_files()? {
         parts.push(weights::hash(&path)?);
     }
     Ok(parts.join("\0"))
 }
 
-/// What would be run.
-fn describe(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
+fn words(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
     let mut text = format!("# the base, with what the sweep changes for all\n{}\n", plan.base.to_toml()?);
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let trained = plan.arms.iter().filter(|arm| matches!(arm.source, Source::Trained(_))).count();

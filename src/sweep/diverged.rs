@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::write_atomic;
-use crate::commands::libtorch::libtorch_version;
+use crate::run::libtorch::libtorch_version;
 use pixtok_images::data::Fingerprint;
 
 /// Its name in a run folder.

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::job::Job;
-use super::{layout, note};
+use super::layout;
+use crate::run::Tell;
 use pixtok_images::data::{ImageFolder, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_report::{Curve, Exhibit};
@@ -21,13 +22,14 @@ const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];
 type Own<'a> = Vec<(&'a Job, &'a Option<String>)>;
 
 /// One exhibit for each arm, and the originals of their pictures.
-pub(super) fn exhibits(arms: &[Own]) -> (Vec<Exhibit>, Vec<Picture>) {
-    let shown: Vec<Option<Shown>> = arms.iter().map(of_arm).collect();
+pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<Picture>) {
+    let shown: Vec<Option<Shown>> = arms.iter().map(|own| of_arm(own, tell)).collect();
     let originals = shared_originals(&shown);
     if originals.is_empty() && shown.iter().any(Option::is_some) {
-        note("left out of the page: pictures, none of which is in the evaluation of every arm");
+        tell("left out of the page: pictures, none of which is in the evaluation of every arm");
     }
-    let exhibits = arms.iter().zip(shown).map(|(own, shown)| exhibit(own, shown, &originals)).collect();
+    let own_and_shown = arms.iter().zip(shown);
+    let exhibits = own_and_shown.map(|(own, shown)| exhibit(own, shown, &originals, tell)).collect();
     (exhibits, originals.into_iter().map(|(_, picture)| picture).collect())
 }
 
@@ -52,15 +54,16 @@ fn shared_originals(shown: &[Option<Shown>]) -> Vec<(String, Picture)> {
     shared.map(|(name, picture)| (name.clone(), picture.clone())).collect()
 }
 
-fn exhibit(own: &Own, shown: Option<Shown>, originals: &[(String, Picture)]) -> Exhibit {
-    let counts = first_done(own)
-        .and_then(|job| readable(code_counts(&layout::evaluation(&job.folder).join("code_counts.csv"))));
+fn exhibit(own: &Own, shown: Option<Shown>, originals: &[(String, Picture)], tell: Tell) -> Exhibit {
+    let counts = first_done(own).and_then(|job| {
+        readable(code_counts(&layout::evaluation(&job.folder).join("code_counts.csv")), tell)
+    });
     let reconstructions = shown.map(|mut shown| {
         originals.iter().filter_map(|(name, _)| shown.reconstructions.remove(name)).collect()
     });
     Exhibit {
         // Those of a failed training too: they show how it failed.
-        curves: own.iter().filter_map(|(job, _)| readable(curves(&job.folder))).collect(),
+        curves: own.iter().filter_map(|(job, _)| readable(curves(&job.folder), tell)).collect(),
         code_counts: counts.unwrap_or_default(),
         reconstructions: reconstructions.unwrap_or_default(),
     }
@@ -71,14 +74,14 @@ fn first_done<'a>(own: &Own<'a>) -> Option<&'a Job> {
 }
 
 /// The pictures of an arm's first evaluation.
-fn of_arm(own: &Own) -> Option<Shown> {
+fn of_arm(own: &Own, tell: Tell) -> Option<Shown> {
     let evaluation = layout::evaluation(&first_done(own)?.folder);
-    let read = |folder: &str| readable(pictures(&evaluation.join(folder)));
+    let read = |folder: &str| readable(pictures(&evaluation.join(folder)), tell);
     Some(Shown { originals: read("originals")?, reconstructions: read("reconstructions")? })
 }
 
-fn readable<T>(read: Result<T>) -> Option<T> {
-    read.map_err(|error| note(&format!("left out of the page: {error:#}"))).ok()
+fn readable<T>(read: Result<T>, tell: Tell) -> Option<T> {
+    read.map_err(|error| tell(&format!("left out of the page: {error:#}"))).ok()
 }
 
 fn curves(run: &Path) -> Result<Vec<Curve>> {

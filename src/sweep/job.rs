@@ -9,16 +9,18 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::child::Children;
+use super::work::Work;
 use super::{diverged, layout};
 use crate::checkpoint::{RunFolder, Which, write_atomic};
-use crate::cli::MeasureArgs;
-use crate::commands::libtorch::libtorch_version;
-use crate::commands::{Misuse, open};
 use crate::config::{Config, RunChange};
-use pixtok_images::data::{Dataset, Difference, Fingerprint};
-use pixtok_base::paths::make_folder;
-use pixtok_torch::{Cpu, DeviceChoice, device_name};
+use crate::inference::{EvaluateOptions, MeasureOptions};
+use crate::run::libtorch::libtorch_version;
+use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
 use crate::train::{State, changed_files};
+use pixtok_base::Misuse;
+use pixtok_base::paths::make_folder;
+use pixtok_images::data::{Dataset, Difference, Fingerprint};
+use pixtok_torch::{Cpu, device_name};
 
 /// Exit code of a run folder that another process still holds.
 const IN_USE: i32 = 3;
@@ -50,12 +52,6 @@ pub(super) struct Job {
     pub train_set: Option<Fingerprint>,
 }
 
-/// Where and how.
-pub(super) struct Place {
-    pub device: DeviceChoice,
-    pub threads: Option<u32>,
-}
-
 /// `done.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,10 +74,10 @@ impl Job {
     /// neither.
     pub fn check_unchanged(&self, train_set: Option<&Dataset>) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
-        if !open::is_ours(&self.folder) {
+        if !Run::is_one(&self.folder) {
             return Ok(());
         }
-        let earlier = open::config_of(&self.folder)?;
+        let earlier = Run::find(&self.folder)?.config()?;
         let mut differences = config.differences(&earlier)?;
         differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
         differences.extend(self.other_images(config, train_set)?);
@@ -147,10 +143,10 @@ impl Job {
     /// Does it; in words why it failed, if it did.
     pub fn run(
         &self,
-        place: &Place,
-        measures: &MeasureArgs,
+        compute: Compute,
+        measures: &MeasureOptions,
         children: &Children,
-        tell: &dyn Fn(&str),
+        tell: Tell,
     ) -> Result<Option<String>> {
         let parent = self.folder.parent().unwrap_or(Path::new(""));
         make_folder(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
@@ -158,7 +154,7 @@ impl Job {
         match &self.config {
             Some(config) if self.is_trained(config) => tell("trained earlier; evaluating"),
             Some(config) => {
-                if let Some(failure) = self.train(config, place, children, &log, tell)? {
+                if let Some(failure) = self.train(config, compute, children, &log, tell)? {
                     return Ok(Some(failure));
                 }
                 if let Some(difference) = self.other_images(config)? {
@@ -175,16 +171,16 @@ impl Job {
             fs::remove_dir_all(&evaluation)
                 .with_context(|| format!("cannot remove {}", evaluation.display()))?;
         }
-        let ended = children.run(&self.eval_words(place, measures), &log, tell)?;
+        let ended = children.run(&Work::Evaluate(self.evaluation(compute, measures)), &log, tell)?;
         if let Some(failure) = ended.failure("evaluation", &log) {
             return Ok(Some(failure));
         }
         let done = Done {
             format_version: 1,
             fingerprint: self.fingerprint.clone(),
-            device: device_name(place.device.resolve()?),
+            device: device_name(compute.device.resolve()?),
             train_set: self.train_set.clone(),
-            threads: place.threads.unwrap_or_else(|| tch::get_num_threads().unsigned_abs()),
+            threads: compute.threads.unwrap_or_else(tch::get_num_threads).unsigned_abs(),
             processor: Cpu::here().model,
             pixtok: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: libtorch_version(),
@@ -196,35 +192,22 @@ impl Job {
     fn train(
         &self,
         config: &Config,
-        place: &Place,
+        compute: Compute,
         children: &Children,
         log: &Path,
-        tell: &dyn Fn(&str),
+        tell: Tell,
     ) -> Result<Option<String>> {
         let path = self.folder.with_extension("toml");
         write_atomic(&path, config.to_toml()?.as_bytes())?;
-        let mut words = vec!["train".into(), text(&path)];
-        if open::is_ours(&self.folder) {
-            words.extend(["--resume".into(), text(&self.folder)]);
-            if RunFolder::open(&self.folder)?.checkpoints()?.is_empty() {
-                // It was stopped before its first checkpoint, so a restart loses nothing.
-                words.push("--restart".into());
-            }
-        } else {
-            words.extend(["--run".into(), text(&self.folder)]);
-        }
-        if let Some(path) = &self.loss_weights {
-            words.extend(["--lpips-weights".into(), text(path)]);
-        }
-        words.extend(place.words());
+        let work = Work::Train(self.training(path, compute)?);
         diverged::forget(&self.folder)?;
-        let mut ended = children.run(&words, log, tell)?;
+        let mut ended = children.run(&work, log, tell)?;
         for _ in 0..PATIENCE_SECS {
             if ended.code != Some(IN_USE) {
                 break;
             }
             sleep(Duration::from_secs(1));
-            ended = children.run(&words, log, tell)?;
+            ended = children.run(&work, log, tell)?;
         }
         let Some(failure) = ended.failure("training", log) else { return Ok(None) };
         if ended.code != Some(NOT_FINITE) {
@@ -240,59 +223,50 @@ impl Job {
         Ok(Some(failure))
     }
 
-    /// `pixtok eval …` with all that the report shows.
-    fn eval_words(&self, place: &Place, measures: &MeasureArgs) -> Vec<String> {
+    /// Its training by the config at `path`: begun, or gone on with.
+    fn training(&self, path: PathBuf, compute: Compute) -> Result<TrainOptions> {
+        let begun = Run::is_one(&self.folder);
+        let folder = |asked: bool| asked.then(|| self.folder.clone());
+        Ok(TrainOptions {
+            config: Some(path),
+            overrides: vec![],
+            data: None,
+            val_data: None,
+            pick: Pick::default(),
+            val_split: None,
+            run: folder(!begun),
+            resume: folder(begun),
+            // If it was stopped before its first checkpoint, a restart loses nothing.
+            restart: begun && RunFolder::open(&self.folder)?.checkpoints()?.is_empty(),
+            accept_inexact: false,
+            init_from: None,
+            lpips_weights: self.loss_weights.clone(),
+            compute,
+        })
+    }
+
+    /// Its evaluation with all that the report shows.
+    fn evaluation(&self, compute: Compute, measures: &MeasureOptions) -> EvaluateOptions {
         let folder = layout::evaluation(&self.folder);
-        let mut words = vec!["eval".into(), text(&self.tokenizer), "--protocol".into(), text(&self.protocol)];
-        for (flag, name) in [
-            ("--json", "figures.json"),
-            ("--per-image", "per_image.csv"),
-            ("--code-counts", "code_counts.csv"),
-            ("--pictures", ""),
-        ] {
-            words.extend([flag.into(), text(&folder.join(name))]);
+        let file = |name: &str| Some(folder.join(name));
+        EvaluateOptions {
+            tokenizer: self.tokenizer.clone(),
+            choice: ModelChoice::default(),
+            compute,
+            data: None,
+            pick: Pick::default(),
+            protocol: Some(self.protocol.clone()),
+            batch_size: None,
+            background: None,
+            measures: measures.clone(),
+            json: file("figures.json"),
+            per_image: file("per_image.csv"),
+            code_counts: file("code_counts.csv"),
+            pictures: Some(folder),
         }
-        words.extend(measures.words());
-        words.extend(place.words());
-        words
     }
 
     fn marker(&self) -> PathBuf {
         layout::evaluation(&self.folder).join("done.json")
     }
-}
-
-impl Place {
-    fn words(&self) -> Vec<String> {
-        let mut words = vec!["--device".into(), self.device.to_string()];
-        if let Some(threads) = self.threads {
-            words.extend(["--threads".into(), threads.to_string()]);
-        }
-        words
-    }
-}
-
-impl MeasureArgs {
-    /// The flags that say the same.
-    pub(super) fn words(&self) -> Vec<String> {
-        let mut words = vec![];
-        if !self.metrics.is_empty() {
-            let names: Vec<&str> = self.metrics.iter().map(|metric| metric.name()).collect();
-            words.extend(["--metrics".into(), names.join(",")]);
-        }
-        for path in &self.lpips_weights {
-            words.extend(["--lpips-weights".into(), text(path)]);
-        }
-        if let Some(path) = &self.fid_weights {
-            words.extend(["--fid-weights".into(), text(path)]);
-        }
-        if self.stability {
-            words.push("--stability".into());
-        }
-        words
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

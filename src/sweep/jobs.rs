@@ -6,12 +6,10 @@ use anyhow::Result;
 
 use super::job::Job;
 use super::layout::Layout;
-use super::note;
-use crate::commands::train::loss_weights_among;
-use crate::commands::weights;
+use super::{Plan, Source};
 use crate::config::Config;
+use crate::run::{Tell, loss_weights_among, weights};
 use pixtok_images::data::Dataset;
-use crate::sweep::{Plan, Source};
 
 /// Weights of the network that an arm's loss needs: the file, and the hash of it.
 pub(super) type LossWeights = Option<(PathBuf, String)>;
@@ -70,11 +68,11 @@ pub(super) fn list(
     Ok(jobs)
 }
 
-/// Says which trainings are not tried again, and why.
-pub(super) fn note_diverged(jobs: &[Job]) {
+/// Tells which trainings are not tried again, and why.
+pub(super) fn tell_diverged(jobs: &[Job], tell: Tell) {
     for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
         let label = &job.label;
-        note(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
+        tell(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::CompareOptions;
 use super::child::Children;
-use super::job::{Job, Place};
-use super::note;
-use crate::cli::CompareArgs;
+use super::job::Job;
+use crate::run::{Compute, Tell};
 use crate::train::Signals;
 
 /// How often signals are looked for.
@@ -21,8 +21,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// What the workers share.
 struct Queue<'a> {
     jobs: &'a [Job],
-    args: &'a CompareArgs,
+    options: &'a CompareOptions,
     signals: &'a Signals,
+    tell: Tell<'a>,
     children: Children,
     /// Places in `jobs`.
     waiting: Mutex<VecDeque<usize>>,
@@ -37,17 +38,23 @@ struct Queue<'a> {
 
 /// Runs all jobs that are not done and may succeed; for each job, why it failed if it did, now or
 /// earlier. After a signal the running trainings save, and no other begins.
-pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result<Vec<Option<String>>> {
+pub(super) fn run(
+    jobs: &[Job],
+    options: &CompareOptions,
+    signals: &Signals,
+    tell: Tell,
+) -> Result<Vec<Option<String>>> {
     let outcomes: Vec<Option<String>> = jobs.iter().map(Job::diverged).collect();
     let open = |&i: &usize| !jobs[i].is_done() && outcomes[i].is_none();
     let waiting: VecDeque<usize> = (0..jobs.len()).filter(open).collect();
     for job in jobs.iter().filter(|job| job.is_done()) {
-        note(&format!("{}: finished earlier", job.label));
+        tell(&format!("{}: finished earlier", job.label));
     }
     let queue = Queue {
         jobs,
-        args,
+        options,
         signals,
+        tell,
         children: Children::default(),
         total: waiting.len(),
         waiting: Mutex::new(waiting),
@@ -60,7 +67,7 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
     thread::scope(|scope| {
         let queue = &queue;
         let running: Vec<_> =
-            (0..workers(args)).map(|worker| scope.spawn(move || queue.work(worker))).collect();
+            (0..workers(options)).map(|worker| scope.spawn(move || queue.work(worker))).collect();
         scope.spawn(|| queue.watch(&over));
         let ends: Vec<_> = running.into_iter().map(thread::ScopedJoinHandle::join).collect();
         over.store(true, Ordering::Relaxed);
@@ -77,17 +84,17 @@ pub(super) fn run(jobs: &[Job], args: &CompareArgs, signals: &Signals) -> Result
 impl Queue<'_> {
     /// Does one job after the other.
     fn work(&self, worker: usize) {
-        let device = self.args.devices[worker % self.args.devices.len()];
-        let place = Place { device, threads: threads(self.args) };
+        let device = self.options.devices[worker % self.options.devices.len()];
+        let compute = Compute { device, threads: threads(self.options) };
         while let Some((i, number)) = self.next() {
             let job = &self.jobs[i];
             let finished = self.finished.load(Ordering::Relaxed);
             let left = remaining(self.began.elapsed().as_secs_f64(), finished, self.total);
-            note(&format!("[{number}/{}] {}{left}", self.total, job.label));
-            let told = |line: &str| note(&format!("{}: {line}", job.label));
-            match job.run(&place, &self.args.measures, &self.children, &told) {
+            (self.tell)(&format!("[{number}/{}] {}{left}", self.total, job.label));
+            let told = |line: &str| (self.tell)(&format!("{}: {line}", job.label));
+            match job.run(compute, &self.options.measures, &self.children, &told) {
                 Ok(Some(reason)) if self.signals.came().is_none() => {
-                    note(&format!("{}: {reason}; going on with the others", job.label));
+                    (self.tell)(&format!("{}: {reason}; going on with the others", job.label));
                     locked(&self.outcomes)[i] = Some(reason);
                 }
                 Ok(_) => {}
@@ -121,15 +128,15 @@ impl Queue<'_> {
 }
 
 /// How many run at a time.
-fn workers(args: &CompareArgs) -> usize {
-    args.jobs.map_or(args.devices.len(), |jobs| jobs as usize)
+fn workers(options: &CompareOptions) -> usize {
+    options.jobs.map_or(options.devices.len(), |jobs| jobs as usize)
 }
 
 /// Threads of each job, where libtorch is not to choose: several jobs share the processors.
-fn threads(args: &CompareArgs) -> Option<u32> {
+fn threads(options: &CompareOptions) -> Option<i32> {
     let processors = available_parallelism().map_or(1, usize::from);
-    let share = u32::try_from(processors / workers(args)).unwrap_or(1).max(1);
-    args.threads.or_else(|| (workers(args) > 1).then_some(share))
+    let share = i32::try_from(processors / workers(options)).unwrap_or(1).max(1);
+    options.threads.or_else(|| (workers(options) > 1).then_some(share))
 }
 
 /// How long the rest takes if it is like what was done.
