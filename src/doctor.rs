@@ -1,8 +1,7 @@
-//! `pixtok doctor`: what this machine offers, what is missing, and how to fix it.
+//! What this machine offers, what is missing, and how to fix it.
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
 use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::Instant;
@@ -10,17 +9,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-use super::libtorch::{known_version, libtorch};
-use pixtok_torch::{
-    self, Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions,
-};
+use crate::run::libtorch::{known_version, libtorch};
+use pixtok_torch::{Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions};
 
-/// Prints the report on standard output. What is missing is part of the report, not an error, unless the device asked
-/// for needs it.
-///
-/// # Errors
-/// When `device` is asked for and absent or cannot compute, and when the report cannot be written.
-pub fn run(device: DeviceChoice) -> Result<()> {
+/// The report, and the device that `device` means. What is missing is part of the report, not an error.
+#[must_use]
+pub fn examine(device: DeviceChoice) -> (Report, Result<Device, TorchError>) {
     let mut report = Report::default();
     let cpu = Cpu::here();
     report.fact("pixtok", env!("CARGO_PKG_VERSION"));
@@ -44,15 +38,20 @@ pub fn run(device: DeviceChoice) -> Result<()> {
     if chosen.is_ok() && report.remedies.is_empty() {
         report.fact("missing", "nothing");
     }
-    // Printed before an absent device becomes the error: the report explains it.
-    write!(io::stdout().lock(), "{report}").context("cannot print the report")?;
-    let chosen = chosen?;
-    product(chosen, Precision::Fp32).with_context(|| format!("libtorch cannot compute on {chosen:?}"))
+    (report, chosen)
+}
+
+/// Whether libtorch computes on `device`.
+///
+/// # Errors
+/// When it does not, in its words.
+pub fn check(device: Device) -> Result<()> {
+    product(device, Precision::Fp32).with_context(|| format!("libtorch cannot compute on {device:?}"))
 }
 
 /// Facts in a column, then what is to be fixed.
-#[derive(Default)]
-struct Report {
+#[derive(Debug, Default)]
+pub struct Report {
     facts: Vec<(&'static str, String)>,
     remedies: Vec<String>,
 }
@@ -91,7 +90,7 @@ fn threads(report: &mut Report) {
 fn cuda(report: &mut Report) {
     let driver = nvidia_driver();
     // Loads the library first: a CUDA query before that would spoil every later one.
-    let devices = torch::cuda_devices();
+    let devices = pixtok_torch::cuda_devices();
     report.fact(
         "cuda",
         match &devices {
@@ -176,7 +175,7 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
     const TURNS: usize = 6;
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
-    let secs = torch::catching(|| {
+    let secs = pixtok_torch::catching(|| {
         // In the layout that training takes, channels_last.
         let images = Tensor::rand([16, 64, 64, 16], (Kind::Float, device))
             .permute([0, 3, 1, 2])
@@ -184,11 +183,11 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
         let weights = Tensor::rand([16, 16, 3, 3], (Kind::Float, device)).set_requires_grad(true);
         let once = |precision| {
             let begun = Instant::now();
-            let features = torch::with_precision(precision, || {
+            let features = pixtok_torch::with_precision(precision, || {
                 images.conv2d(&weights, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1)
             });
             features.sum(Kind::Float).backward();
-            torch::synchronize(device);
+            pixtok_torch::synchronize(device);
             begun.elapsed().as_secs_f64()
         };
         let turns = (0..TURNS).map(|_| [once(Precision::Fp32), once(Precision::Bf16)]);
@@ -201,9 +200,9 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
 /// Multiplies two small matrices as training would, and looks at the result.
 fn product(device: Device, precision: Precision) -> Result<(), TorchError> {
     const SIZE: i64 = 64;
-    let (kind, sums) = torch::catching(|| {
+    let (kind, sums) = pixtok_torch::catching(|| {
         let ones = Tensor::ones([SIZE, SIZE], (Kind::Float, device));
-        let product = torch::with_precision(precision, || ones.matmul(&ones));
+        let product = pixtok_torch::with_precision(precision, || ones.matmul(&ones));
         (product.kind(), f64::try_from(product.sum(Kind::Double)))
     })?;
     let expected_kind = match precision {

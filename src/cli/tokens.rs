@@ -1,6 +1,5 @@
 //! The commands that turn images into token files and back.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -79,14 +78,6 @@ pub struct EncodeArgs {
 pub enum KeyPrefix {
     /// The name of the tar.
     Shard,
-}
-
-impl fmt::Display for KeyPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shard => f.write_str("shard"),
-        }
-    }
 }
 
 /// What to take from the images and from what is known of them.

@@ -1,4 +1,4 @@
-//! One verb per file; this one calls them and turns errors into exit codes.
+//! One verb per file: parse, call, print. This one calls them and turns errors into exit codes.
 
 mod codebook;
 mod compare;
@@ -9,27 +9,21 @@ mod eval;
 mod exit_code;
 mod export;
 mod inspect;
-mod libtorch;
-mod measures;
 mod merge;
-mod names;
-mod open;
+mod options;
 mod prepare;
+mod progress;
 mod reconstruct;
-mod subject;
 mod train;
-mod usable;
-mod weights;
-mod write;
+mod work;
 
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
 
-pub use exit_code::{Misuse, exit_code};
+pub use exit_code::exit_code;
 
 use crate::cli::Command;
-use pixtok_images::data::Dataset;
 use pixtok_torch::catching;
 
 /// Runs one command; the exit code of one that ended as it should.
@@ -37,21 +31,21 @@ use pixtok_torch::catching;
 /// # Errors
 /// Whatever stopped it; [`exit_code`] has the code.
 pub fn run(command: Command) -> Result<u8> {
-    compare::follow_parent();
     // Memory can run out wherever a tensor is made.
     catching(|| match command {
-        Command::Train(args) => train::run(&args),
-        Command::Eval(args) => eval::run(&args).map(|()| 0),
-        Command::Compare(args) => compare::run(&args),
-        Command::Reconstruct(args) => reconstruct::run(&args).map(|()| 0),
-        Command::Prepare(args) => prepare::run(&args).map(|()| 0),
-        Command::Encode(args) => encode::run(&args),
-        Command::Decode(args) => decode::run(&args).map(|()| 0),
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args).map(|()| 0),
+        Command::Compare(args) => compare::run(args),
+        Command::Reconstruct(args) => reconstruct::run(args).map(|()| 0),
+        Command::Prepare(args) => prepare::run(args).map(|()| 0),
+        Command::Encode(args) => encode::run(args),
+        Command::Decode(args) => decode::run(args).map(|()| 0),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),
         Command::Merge(args) => merge::run(&args).map(|()| 0),
-        Command::Export(args) => export::run(&args).map(|()| 0),
-        Command::Codebook(args) => codebook::run(&args).map(|()| 0),
-        Command::Doctor(args) => doctor::run(args.device).map(|()| 0),
+        Command::Export(args) => export::run(args).map(|()| 0),
+        Command::Codebook(args) => codebook::run(args).map(|()| 0),
+        Command::Doctor(args) => doctor::run(&args).map(|()| 0),
+        Command::Work => work::run(),
     })?
 }
 
@@ -65,17 +59,6 @@ pub fn report(error: &anyhow::Error) {
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
-}
-
-/// Prints once what is passed over in each of these data sets.
-fn note_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>) {
-    let mut said: Vec<&String> = vec![];
-    for text in sets.into_iter().flat_map(Dataset::notes) {
-        if !said.contains(&text) {
-            note(text);
-            said.push(text);
-        }
-    }
 }
 
 /// Prints what the user should know on standard error.

@@ -5,35 +5,35 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::commands::note;
-use crate::export::Progress;
+use super::note;
+use crate::export::{Progress, Watch};
 
 /// Lines come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// The bar, or what stands for it.
+#[derive(Default)]
 pub(super) struct Bar {
     bar: Option<ProgressBar>,
     total: u64,
-    spoke: Instant,
+    spoke: Option<Instant>,
     last: Option<Progress>,
 }
 
-impl Bar {
-    /// Starts at `done` of `total` samples.
-    pub fn new(total: u64, done: u64) -> Self {
-        let bar = stderr().is_terminal().then(|| {
+impl Watch for Bar {
+    fn begin(&mut self, total: u64, done: u64) {
+        self.total = total;
+        self.spoke = Some(Instant::now());
+        self.bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total);
             if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
                 bar.set_style(style);
             }
             bar.with_position(done).with_message("starting")
         });
-        Self { bar, total, spoke: Instant::now(), last: None }
     }
 
-    /// Shows where the export is.
-    pub fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, progress: &Progress) {
         let speed = speed(progress);
         self.last = Some(*progress);
         match &self.bar {
@@ -41,16 +41,16 @@ impl Bar {
                 bar.set_position(progress.samples);
                 bar.set_message(speed);
             }
-            None if self.spoke.elapsed() >= LINE_EVERY => {
+            None if self.spoke.is_none_or(|spoke| spoke.elapsed() >= LINE_EVERY) => {
                 note(&format!("{} of {}: {speed}", progress.samples, self.total));
-                self.spoke = Instant::now();
+                self.spoke = Some(Instant::now());
             }
             None => {}
         }
     }
 
     /// Takes the bar away and says what this call did.
-    pub fn end(&mut self) {
+    fn end(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

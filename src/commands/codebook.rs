@@ -1,0 +1,14 @@
+//! `pixtok codebook`: the codes of a tokenizer as one table, for other programs.
+
+use anyhow::Result;
+
+use super::{note, print};
+use crate::cli::CodebookArgs;
+use crate::inference::{CodebookOptions, write_codebook};
+
+/// Looks up every code and writes them.
+pub(super) fn run(args: CodebookArgs) -> Result<()> {
+    let CodebookArgs { tokenizer, model, out } = args;
+    let (choice, compute) = model.into();
+    print(&write_codebook(&CodebookOptions { tokenizer, choice, compute, out }, &note)?)
+}

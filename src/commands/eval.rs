@@ -1,0 +1,40 @@
+//! `pixtok eval`: figures of a tokenizer, as a table and as JSON.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{note, print};
+use crate::cli::EvalArgs;
+use crate::inference::{self, EvaluateOptions};
+
+/// Evaluates and prints the table, or the JSON in its place.
+pub(super) fn run(args: EvalArgs) -> Result<()> {
+    evaluate(&options(args))
+}
+
+/// The same by the library's options.
+pub(super) fn evaluate(options: &EvaluateOptions) -> Result<()> {
+    let measured = inference::evaluate(options, &note)?;
+    let json_alone = options.json.as_deref() == Some(Path::new("-"));
+    print(if json_alone { &measured.json } else { &measured.text })
+}
+
+fn options(args: EvalArgs) -> EvaluateOptions {
+    let (choice, compute) = args.model.into();
+    EvaluateOptions {
+        tokenizer: args.tokenizer,
+        choice,
+        compute,
+        data: args.data,
+        pick: args.pick.into(),
+        protocol: args.protocol,
+        batch_size: args.batch_size,
+        background: args.background,
+        measures: args.measures.into(),
+        json: args.json,
+        per_image: args.per_image,
+        code_counts: args.code_counts,
+        pictures: args.pictures,
+    }
+}

@@ -1,0 +1,16 @@
+//! `pixtok reconstruct`: images through the tokenizer and back.
+
+use anyhow::Result;
+
+use super::{note, print};
+use crate::cli::ReconstructArgs;
+use crate::inference::{ReconstructOptions, reconstruct};
+
+/// Writes a PNG for each image, and the sheet when asked for.
+pub(super) fn run(args: ReconstructArgs) -> Result<()> {
+    let ReconstructArgs { tokenizer, model, input, out, names, sheet } = args;
+    let (choice, compute) = model.into();
+    let options =
+        ReconstructOptions { tokenizer, choice, compute, input, out, names: names.into(), sheet };
+    print(&reconstruct(&options, &note)?)
+}
