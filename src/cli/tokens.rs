@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ModelArgs, PickArgs};
-use pixtok_images::data::MAX_SIDE;
 use crate::export::Part;
+use pixtok_images::data::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 
 pub(super) const ENCODE_HELP: &str = "\

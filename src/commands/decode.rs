@@ -10,8 +10,7 @@ use crate::export::{DecodeOptions, decode};
 pub(super) fn run(args: DecodeArgs) -> Result<()> {
     let DecodeArgs { tokenizer, model, tokens, out, sheets, limit, batch_size, force } = args;
     let (choice, compute) = model.into();
-    let options =
-        DecodeOptions { tokenizer, choice, compute, tokens, out, sheets, limit, batch_size, force };
+    let options = DecodeOptions { tokenizer, choice, compute, tokens, out, sheets, limit, batch_size, force };
     let written = decode(&options, &note)?;
     print(&format!("{written} image(s) in {}\n", options.out.display()))
 }

@@ -10,7 +10,6 @@ use crate::inference::{ReconstructOptions, reconstruct};
 pub(super) fn run(args: ReconstructArgs) -> Result<()> {
     let ReconstructArgs { tokenizer, model, input, out, names, sheet } = args;
     let (choice, compute) = model.into();
-    let options =
-        ReconstructOptions { tokenizer, choice, compute, input, out, names: names.into(), sheet };
+    let options = ReconstructOptions { tokenizer, choice, compute, input, out, names: names.into(), sheet };
     print(&reconstruct(&options, &note)?)
 }

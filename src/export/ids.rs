@@ -7,8 +7,7 @@ use anyhow::{Context, Result};
 
 use pixtok_base::Misuse;
 use pixtok_tokens::{
-    Arrangement, Dtype, FormatKind, Framing, Preset, PresetIds, SizeTokens, TokenNames,
-    Vocabulary,
+    Arrangement, Dtype, FormatKind, Framing, Preset, PresetIds, SizeTokens, TokenNames, Vocabulary,
 };
 
 /// From codes to stored ids. Single ids replace those of the preset.

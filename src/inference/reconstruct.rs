@@ -53,7 +53,8 @@ struct Task {
 pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
     let tasks = tasks(options, &out, tell)?;
-    for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten() {
+    for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
+    {
         // Before the long work.
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }

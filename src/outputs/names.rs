@@ -90,11 +90,7 @@ pub fn is_inside(name: &Path) -> bool {
 ///
 /// # Errors
 /// [`Misuse`] names the sources and what to do.
-pub fn refuse_clashes(
-    what: &str,
-    count: usize,
-    file: impl Fn(usize) -> (String, PathBuf),
-) -> Result<()> {
+pub fn refuse_clashes(what: &str, count: usize, file: impl Fn(usize) -> (String, PathBuf)) -> Result<()> {
     let mut names = Names::default();
     for (source, target) in (0..count).map(&file) {
         let words = match names.add(&target) {

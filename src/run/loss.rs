@@ -46,10 +46,7 @@ pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Resul
 ///
 /// # Errors
 /// When there is none, or one of `given` cannot be read.
-pub fn loss_weights_among(
-    given: &[PathBuf],
-    config: &loss::Config,
-) -> Result<Option<PathBuf>> {
+pub fn loss_weights_among(given: &[PathBuf], config: &loss::Config) -> Result<Option<PathBuf>> {
     let Some(network) = config.needed_network() else { return Ok(None) };
     for path in given {
         if Lpips::load(path, Device::Cpu)?.backbone() == network {

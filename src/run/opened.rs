@@ -64,9 +64,10 @@ impl Found {
             );
         }
         if path.join("manifest.json").is_file() {
-            return Err(
-                Misuse(format!("{path_words} is a checkpoint; give its run folder, with --checkpoint")).into()
-            );
+            return Err(Misuse(format!(
+                "{path_words} is a checkpoint; give its run folder, with --checkpoint"
+            ))
+            .into());
         }
         // A run folder may hold pictures too.
         if Run::is_one(path) || path.join("best.json").exists() || !path.is_dir() {
@@ -106,7 +107,8 @@ impl Found {
 /// # Errors
 /// When it cannot be read.
 pub fn adapter(path: &Path) -> Result<Adapter> {
-    read_toml(path).with_context(|| format!("{} is read as the adapter of a TorchScript pair", path.display()))
+    read_toml(path)
+        .with_context(|| format!("{} is read as the adapter of a TorchScript pair", path.display()))
 }
 
 impl Opened {

@@ -16,9 +16,7 @@ use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::config::Config;
 use crate::inference::MeasureOptions;
 use crate::run::libtorch::libtorch_version;
-use crate::run::{
-    Run, Tell, check_batch, tell_omitted, tell_shared, training_set, validation_set, weights,
-};
+use crate::run::{Run, Tell, check_batch, tell_omitted, tell_shared, training_set, validation_set, weights};
 use crate::train::Signals;
 use pixtok_base::Misuse;
 use pixtok_base::paths::{make_folder, mark_output};

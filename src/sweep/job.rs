@@ -157,7 +157,7 @@ impl Job {
                 if let Some(failure) = self.train(config, compute, children, &log, tell)? {
                     return Ok(Some(failure));
                 }
-                if let Some(difference) = self.other_images(config)? {
+                if let Some(difference) = self.other_images(config, None)? {
                     return Ok(Some(format!("its images changed while the comparison ran ({difference})")));
                 }
             }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use pixtok_images::data::BadSample;
 use crate::evaluate::Scores;
-use pixtok_report::{DEFINITIONS, Over};
+use pixtok_images::data::BadSample;
 use pixtok_report::Run;
+use pixtok_report::{DEFINITIONS, Over};
 
 /// A run, with the values of each image behind its figures.
 pub(super) struct Evaluated {

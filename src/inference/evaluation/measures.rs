@@ -42,7 +42,9 @@ impl MeasureOptions {
             let lpips = Lpips::load(&path, device)?;
             if networks.lpips.iter().any(|other: &Lpips| other.backbone() == lpips.backbone()) {
                 let path = path.display();
-                return Err(Misuse(format!("{path} has the weights of a network that is given already")).into());
+                return Err(
+                    Misuse(format!("{path} has the weights of a network that is given already")).into()
+                );
             }
             networks.lpips.push(lpips);
         }
@@ -84,7 +86,9 @@ impl MeasureOptions {
     /// [`Misuse`] with both sizes.
     pub fn check_size(&self, (height, width): (i64, i64)) -> Result<()> {
         let side = height.min(width);
-        let Some(metric) = self.metrics.iter().find(|metric| side < metric.least_side()) else { return Ok(()) };
+        let Some(metric) = self.metrics.iter().find(|metric| side < metric.least_side()) else {
+            return Ok(());
+        };
         let least = metric.least_side();
         Err(Misuse(format!(
             "--metrics has {metric}, which needs images of {least} pixels a side or more, and these are \
