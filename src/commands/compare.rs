@@ -6,7 +6,8 @@ use super::{note, print};
 use crate::cli::CompareArgs;
 use crate::sweep::{self, CompareOptions, Compared};
 
-/// Runs what is not finished and reports on all, or says what would be run; the exit code is 1 when an arm failed.
+/// Runs what is not finished and reports on all, or says what would be run; the exit code is 1 when an
+/// arm failed.
 pub(super) fn run(args: CompareArgs) -> Result<u8> {
     let CompareArgs { sweep, out, dry_run, jobs, devices, threads, measures } = args;
     let options = CompareOptions { sweep, out, jobs, devices, threads, measures: measures.into() };

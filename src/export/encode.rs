@@ -43,7 +43,8 @@ pub enum Encoded {
 /// Encodes what has not been encoded yet.
 ///
 /// # Errors
-/// Whatever is wrong with the options, the images or the folder, before the long work; what stops the export.
+/// Whatever is wrong with the options, the images or the folder, before the long work; what stops
+/// the export.
 pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
     let part = part(options, tell)?;
     let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));

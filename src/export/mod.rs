@@ -5,12 +5,12 @@
 //! ```
 //!
 //! `encode` is the whole way from options: `plan` works out all that decides what the files hold,
-//! `ids` where codes lie in a vocabulary. `part` decides which share of the input a process takes, `keys` checks that no two images have
-//! the same key, `feed` makes batches, `job` turns them into shards, `output` keeps the folder and
-//! its manifest, `remarks` counts what was changed in the images' data, `verify` reads back and
-//! compares, `merge` joins the parts of a job or whole sets, `origin` decides which may be joined,
-//! `list` tells how the images of a resumed job changed, and `altered` notices files that differ
-//! from the manifest.
+//! and `ids` where codes lie in a vocabulary. `part` decides which share of the input a process
+//! takes, `keys` checks that no two images have the same key, `feed` makes batches, `job` turns them
+//! into shards, `output` keeps the folder and its manifest, `remarks` counts what was changed in the
+//! images' data, `verify` reads back and compares, `merge` joins the parts of a job or whole sets,
+//! `origin` decides which may be joined, `list` tells how the images of a resumed job changed, and
+//! `altered` notices files that differ from the manifest. `decode` is the way back to images.
 //!
 //! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
 //! made again has the same bytes.

@@ -37,7 +37,8 @@ pub struct ModelChoice {
 }
 
 impl Compute {
-    /// Resolves the device, sets the thread count and, on the CPU, limits spinning when the machine is busy.
+    /// Resolves the device, sets the thread count and, on the CPU, limits spinning when the machine
+    /// is busy.
     ///
     /// # Errors
     /// When the device is not there.
@@ -54,8 +55,9 @@ impl Compute {
     }
 }
 
-/// The number of threads that a container's CPU quota allows, if that is less than libtorch's default, which counts the visible
-/// processors. `None` if the user has set the thread count, or has bound threads to processors: a bound thread sees only its own.
+/// The number of threads that a container's CPU quota allows, if that is less than libtorch's
+/// default, which counts the visible processors. `None` if the user has set the thread count, or has
+/// bound threads to processors: a bound thread sees only its own.
 fn threads_of_quota() -> Option<i32> {
     let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"];
     if chosen.iter().any(|name| std::env::var_os(name).is_some()) {

@@ -61,7 +61,8 @@ impl Run {
     /// The config that a run was trained with, or that a model folder has.
     ///
     /// # Errors
-    /// When it cannot be read, does not work, or leaves open what an older pixtok decided differently.
+    /// When it cannot be read, does not work, or leaves open what an older pixtok decided
+    /// differently.
     pub fn config(&self) -> Result<Config> {
         let folder = self.path();
         let written = Config::read_as_written(&folder.join(CONFIG))

@@ -20,7 +20,8 @@ use pixtok_base::seed::Seed;
 use pixtok_images::data::{Cache, Dataset};
 use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
 
-/// A training whose settings have been checked. Nothing on disk has changed yet, but a run that goes on is locked.
+/// A training whose settings have been checked. Nothing on disk has changed yet, but a run that goes
+/// on is locked.
 struct Prepared {
     earlier: Option<Earlier>,
     config: Config,
@@ -56,7 +57,8 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
 /// Begins a run or goes on with one, and trains it; how it ended, and the run's folder.
 ///
 /// # Errors
-/// Whatever is wrong with the settings, the images or the run, before the first step; what stops the training.
+/// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
+/// training.
 pub fn train(options: &TrainOptions, tell: Tell) -> Result<(Outcome, PathBuf)> {
     let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
         prepare(options, false, tell)?;

@@ -93,7 +93,8 @@ fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
 /// Runs what is not finished, then reports on all.
 ///
 /// # Errors
-/// Whatever is wrong with the sweep, before anything is trained; what stops the comparison as a whole.
+/// Whatever is wrong with the sweep, before anything is trained; what stops the comparison as a
+/// whole.
 pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
     let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, tell)?;
     let val_set = images?;

@@ -52,14 +52,15 @@ impl Assignment {
         let text = io::read_to_string(input)?;
         Ok(serde_json::from_str(&text).map_err(|error| {
             Misuse(format!(
-                "what standard input says is no work of a comparison ({error}); `pixtok compare` starts this command, \
-                 and you need pixtok train or pixtok eval"
+                "standard input holds no work of a comparison ({error}); pixtok compare starts this \
+                 command itself, use pixtok train or pixtok eval"
             ))
         })?)
     }
 
-    /// Asks the system to end this process as by SIGTERM when the comparison that started it is gone, so that nothing
-    /// trains unseen. Other systems than Linux have no such request. False if it is gone already.
+    /// Asks the system to end this process as by SIGTERM when the comparison that started it is
+    /// gone, so that nothing trains unseen. Other systems than Linux have no such request. False if
+    /// it is gone already.
     #[must_use]
     pub fn follow_parent(&self) -> bool {
         #[cfg(target_os = "linux")]

@@ -49,7 +49,8 @@ pub struct EvaluateOptions {
     pub data: Option<PathBuf>,
     /// Which of them.
     pub pick: Pick,
-    /// The config that says how images are prepared, and which where `data` does not; absent: the tokenizer's own.
+    /// The config that says how images are prepared, and which where `data` does not; absent: the
+    /// tokenizer's own.
     pub protocol: Option<PathBuf>,
     /// Images at a time, in place of the config's `eval.batch_size`.
     pub batch_size: Option<u32>,
@@ -79,7 +80,8 @@ pub struct Measured {
 /// Evaluates and writes the files that are asked for.
 ///
 /// # Errors
-/// Whatever is wrong with the options, before the long work; too many bad images; what stops the evaluation.
+/// Whatever is wrong with the options, before the long work; too many bad images; what stops the
+/// evaluation.
 pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     prepare(options)?;
     let device = options.compute.start()?;
