@@ -1,7 +1,6 @@
 //! A comparison from its sweep to its report.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use tch::Device;
 use super::job::Job;
 use super::jobs::{self, LossWeights};
 use super::layout::Layout;
-use super::{Plan, Source, SweepError, collect, existing, queue};
+use super::{Plan, Source, SweepError, collect, dry_run, existing, queue};
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::config::Config;
 use crate::inference::MeasureOptions;
@@ -131,7 +130,7 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
 /// As [`compare`], but the images may be missing.
 pub fn describe(options: &CompareOptions, tell: Tell) -> Result<String> {
     let Prepared { plan, images, .. } = prepare(options, tell)?;
-    words(&plan, &images)
+    dry_run::words(&plan, &images)
 }
 
 /// Refuses arms whose settings no new training should begin with, unless they have begun here.
@@ -286,43 +285,4 @@ fn identity(protocol: &str, val_set: &Dataset, measures: &MeasureOptions) -> Res
         parts.push(weights::hash(&path)?);
     }
     Ok(parts.join("\0"))
-}
-
-fn words(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
-    let mut text = format!("# the base, with what the sweep changes for all\n{}\n", plan.base.to_toml()?);
-    let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let trained = plan.arms.iter().filter(|arm| matches!(arm.source, Source::Trained(_))).count();
-    let _ = writeln!(
-        text,
-        "# arms: {}, {trained} of them trained with each of the seeds {seeds}: {} trainings of {} steps",
-        plan.arms.len(),
-        trained * plan.seeds.len(),
-        plan.base.train.steps
-    );
-    let _ = match images {
-        Ok(val_set) => writeln!(text, "# images: {} for evaluation", plan.base.eval.images_of(val_set.len())),
-        Err(error) => writeln!(text, "# images: none here: {error:#}"),
-    };
-    for arm in &plan.arms {
-        match &arm.source {
-            Source::Existing { path, .. } => {
-                let _ = writeln!(text, "# {}: {} as it is", arm.name, path.display());
-            }
-            Source::Trained(config) => {
-                let (codebooks, size) = config.quantizer.settings().codes();
-                let several = if codebooks > 1 { format!("{codebooks} × ") } else { String::new() };
-                let changes = config.differences(&plan.base)?;
-                let _ = writeln!(
-                    text,
-                    "# {}: {several}{size} codes; {}",
-                    arm.name,
-                    collect::or_base(&changes).join("; ")
-                );
-                for advice in config.advice()? {
-                    let _ = writeln!(text, "# {}: note: {advice}", arm.name);
-                }
-            }
-        }
-    }
-    Ok(text)
 }

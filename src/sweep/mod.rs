@@ -1,1 +1,47 @@
+//! Comparisons: tokenizers on equal terms, trained or taken as they are, from one TOML file.
+//!
+//! ```toml
+//! base = "../photos96-fsq.toml"           # beside this file
+//! seeds = [0, 1]
+//! set = { "train.steps" = 300 }           # for every arm; keys as of `--set`
+//!
+//! [grid]                                  # an arm for each quantizer at each size: fsq-256, vq-256, …
+//! codebook_sizes = [256, 1024]
+//! quantizers = { fsq = { kind = "fsq" }, vq = { kind = "vq" } }
+//!
+//! [[arms]]
+//! name = "vq-restart"
+//! set = { quantizer = { kind = "vq", restart_threshold = 1.0 } }
+//!
+//! [[arms]]                                # taken as it is: whatever `pixtok eval` measures
+//! name = "cosmos"
+//! path = "../cosmos.toml"
+//! ```
+//!
+//! `file` is that file and `plan` what it makes of it. `layout` says what lies where in the
+//! comparison's folder, `jobs` lists what there is to do, `job` trains and evaluates one arm with
+//! one seed in processes of their own (`child`, which `work` is handed to), `existing` tries what is
+//! taken as it is, `diverged` records which trainings would only fail again, `queue` runs the jobs,
+//! `collect` makes the results from their output: `shared` decides over which images, and `exhibits`
+//! prepares the page. `compare` strings these together, and `dry_run` says what it would do.
 
+mod child;
+mod collect;
+mod compare;
+mod diverged;
+mod dry_run;
+mod existing;
+mod exhibits;
+mod file;
+mod job;
+mod jobs;
+mod layout;
+mod plan;
+mod queue;
+mod shared;
+mod work;
+
+pub use compare::{CompareOptions, Compared, compare, describe};
+pub use file::{ArmEntry, Grid, SweepFile};
+pub use plan::{Plan, PlannedArm, Source, SweepError};
+pub use work::{Assignment, WORK_COMMAND, Work};
