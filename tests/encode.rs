@@ -32,7 +32,8 @@ use pixtok_images::data::{Dataset, Split};
 use pixtok::model::Tokenizer;
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_torch::tensors;
-use pixtok_tokens::{Coder, Row, TokenSet};
+use pixtok::export::Coder;
+use pixtok_tokens::{Row, TokenSet};
 use pixtok_torch::Precision;
 use tch::{Device, Tensor, nn};
 

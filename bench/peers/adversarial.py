@@ -69,7 +69,7 @@ def main() -> None:
         if args.layout == "channels-last":
             images = images.to(memory_format=torch.channels_last)
         for group in of_model.param_groups:
-            group["lr"] = train.learning_rate(args, step)
+            group["lr"] = args.lr * train.factor(args, step)
         # The tokenizer's turn needs no gradient of the discriminator's weights.
         critic.requires_grad_(False)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{ModelArgs, PickArgs};
 use crate::export::Part;
-use pixtok_images::data::MAX_SIDE;
+use pixtok_base::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 
 pub(super) const ENCODE_HELP: &str = "\

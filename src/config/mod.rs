@@ -28,7 +28,8 @@ use pixtok_report::definition;
 use pixtok_base::paths::absence;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
-use crate::{adversarial, data, evaluate, loss, model, optim, train};
+use pixtok_images::data;
+use crate::{adversarial, evaluate, loss, model, optim, train};
 
 /// Everything that defines a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

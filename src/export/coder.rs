@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::framing::Lines;
-use super::{Arrangement, Axes, Framing, Grid, TokensError, Vocabulary};
+use pixtok_tokens::{Arrangement, Axes, Framing, Grid, Lines, TokensError, Vocabulary};
+
 use crate::quantizer::digits::MixedRadix;
 
 /// How the indices of a tokenizer become the ids of a set.

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use tch::{Device, Tensor};
 
-use super::{changes, padded};
+use super::{Coder, changes, padded};
 use crate::batches::picture_of;
 use crate::outputs::{Clash, Names, is_inside, make_empty, write_png};
 use crate::run::{Compute, ModelChoice, Opened, Tell};
 use pixtok_base::Misuse;
 use pixtok_images::picture::{Picture, sheet};
-use pixtok_tokens::{Coder, Grid, Row, Shard, StatedTokenizer, TokenSet};
+use pixtok_tokens::{Grid, Row, Shard, StatedTokenizer, TokenSet};
 
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;

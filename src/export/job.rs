@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
 
+use super::Coder;
 use super::feed::{Batch, Meta, mirrored};
 use super::shard::OpenShard;
 use super::skipped::Skipped;
 use super::{ExportError, Feed, Finished, Output};
 use crate::codec::Codec;
-use pixtok_tokens::{Coder, Dtype, Row, TokensError};
+use pixtok_tokens::{Dtype, Row, TokensError};
 
 /// What an export does with each batch.
 pub struct Job<'a> {

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::ids::{IdOptions, Ids};
-use super::{Batching, Part, SHARD_ROWS, ShardSize};
+use super::{Batching, Coder, Part, SHARD_ROWS, ShardSize};
 use crate::run::{Compute, ModelChoice, Opened, Pick};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
 use pixtok_tokens::{
-    Coder, Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
+    Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
     StatedVocabulary,
 };
 

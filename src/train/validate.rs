@@ -7,7 +7,7 @@ use super::bad_log::{Part, bad_of};
 use super::collapse::Over;
 use super::trainer::Trainer;
 use crate::codec::{CodecError, Own, Vocabulary};
-use pixtok_images::data::Loader;
+use crate::batches::Loader;
 use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Subject, evaluate};
 use pixtok_images::picture::sheet;
 use pixtok_torch::Precision;

@@ -10,3 +10,6 @@ pub mod sniff;
 
 pub use carried::Carried;
 pub use misuse::Misuse;
+
+/// The largest side of an image in pixels: a picture of this size has 2^28 pixels, as many as are decoded at most.
+pub const MAX_SIDE: u32 = 1 << 14;

@@ -75,13 +75,6 @@ pub fn special(kind: FileType) -> Option<&'static str> {
     kinds.into_iter().find_map(|(found, name)| found.then_some(name))
 }
 
-/// Makes a FIFO, for tests.
-#[cfg(test)]
-pub(crate) fn make_fifo(path: &Path) {
-    let made = std::process::Command::new("mkfifo").arg(path).status();
-    assert!(made.is_ok_and(|status| status.success()), "cannot make {}", path.display());
-}
-
 /// A message about a missing `path`: "does not exist", and a likely reason.
 #[must_use]
 pub fn absence(path: &Path) -> String {
@@ -139,7 +132,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (fifo, socket, file) =
             (root.path().join("fifo"), root.path().join("socket"), root.path().join("file"));
-        make_fifo(&fifo);
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let _listener = UnixListener::bind(&socket).unwrap();
         fs::write(&file, b"").unwrap();
         let kinds = [&fifo, &socket, &PathBuf::from("/dev/null"), &file, &root.path().to_owned()]

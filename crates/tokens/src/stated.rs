@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Grid;
-use crate::data::MAX_SIDE;
+use pixtok_base::MAX_SIDE;
 
 /// A tokenizer as far as its tokens need it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

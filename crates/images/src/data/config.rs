@@ -7,9 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{DataError, Selection};
 use crate::picture::DecodeOptions;
-
-/// The largest image side: a picture of this size has 2^28 pixels, as many as are decoded at most.
-pub const MAX_SIDE: u32 = 1 << 14;
+use pixtok_base::MAX_SIDE;
 
 /// Which images, and how they are prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

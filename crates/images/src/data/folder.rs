@@ -336,7 +336,7 @@ mod tests {
 
     use super::*;
     use crate::data::Dataset;
-    use pixtok_base::paths::make_fifo;
+    use crate::data::make_fifo;
     use crate::picture::{self, DecodeOptions};
 
     fn folder(files: &[&str]) -> tempfile::TempDir {

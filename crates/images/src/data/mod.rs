@@ -41,7 +41,7 @@ use pixtok_base::sniff::Kind;
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use cache::Cache;
-pub use config::{Config, Crop, Filter, ImageSize, MAX_SIDE};
+pub use config::{Config, Crop, Filter, ImageSize};
 pub use copies::Copies;
 pub use file_list::FileList;
 pub use fingerprint::{Difference, Fingerprint};
@@ -299,4 +299,11 @@ impl DataError {
             (error, _) => error,
         }
     }
+}
+
+/// Makes a FIFO, for tests.
+#[cfg(test)]
+pub(crate) fn make_fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.is_ok_and(|status| status.success()), "cannot make {}", path.display());
 }

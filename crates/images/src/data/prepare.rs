@@ -3,7 +3,8 @@
 
 use super::samples::Encoded;
 use super::transform::Transform;
-use super::{Config, ImageSize, MAX_SIDE};
+use super::{Config, ImageSize};
+use pixtok_base::MAX_SIDE;
 use crate::picture::{DecodeOptions, Decoded, Picture, decode, read};
 use pixtok_base::seed::Seed;
 

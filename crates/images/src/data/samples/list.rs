@@ -252,7 +252,7 @@ mod tests {
     use super::super::tests::{all, carried, failure, folder, keys};
     use super::*;
     use crate::data::SampleSet;
-    use pixtok_base::paths::make_fifo;
+    use crate::data::make_fifo;
 
     /// A list with these lines beside `a.png` and `b/c.d.jpg`.
     fn list(text: &str) -> (tempfile::TempDir, SampleSet) {

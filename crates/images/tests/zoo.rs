@@ -1,5 +1,5 @@
 //! Odd but valid images come out right against stored expectations; broken ones are refused. The files under
-//! `tests/zoo` and their expectations are made by `tests/reference/zoo.py`, which says how.
+//! `tests/zoo` and their expectations are made by `tests/zoo.py`, which says how.
 
 #![allow(clippy::unwrap_used)]
 
@@ -315,7 +315,7 @@ fn a_truncated_jpeg_with_an_end_marker_is_refused() {
 
 #[test]
 fn every_sample_photograph_decodes() {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("data/photos96")];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/photos96")];
     let mut photographs = 0;
     while let Some(folder) = folders.pop() {
         folders.extend(

@@ -1,7 +1,7 @@
 """Makes tests/zoo: odd images, and what each must decode to.
 
 Made with Python 3.11, Pillow 13.0.0 and numpy 2.4.6; JPEGs with several scans or odd sampling are made with cjpeg of
-libjpeg-turbo 2.1.5. Run from the repository root: python tests/reference/zoo.py
+libjpeg-turbo 2.1.5. Run from the repository root: python crates/images/tests/zoo.py
 
 For an image NAME.EXT the expectation is expect/NAME.png, an 8-bit RGB PNG. Where the format is lossless the
 expectation is computed here with numpy from the pixels that went into the file, so no decoder but the one under
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ROOT = Path("tests/zoo")
+ROOT = Path("crates/images/tests/zoo")
 BACKGROUND = np.array([10, 200, 60])
 PHOTOS = sorted(path for path in Path("data/photos96/val").rglob("*") if path.is_file())
 RNG = np.random.default_rng(20240607)
