@@ -5,6 +5,8 @@ set ignore-comments
 # The running `just`, which may not be on the PATH.
 just := quote(just_executable())
 pixtok := "cargo run --release --quiet --locked --"
+# Cargo starts each test program by the script, which says how many of its tests run at a time.
+by_script := quote("target.'cfg(unix)'.runner='" + justfile_directory() + "/scripts/run_test.sh'")
 
 _list:
     @{{ just }} --list --unsorted
@@ -33,7 +35,7 @@ demo STEPS="800" RUN="checkpoints/demo": setup
 # Run every test
 test *ARGS: setup
     # One thread in libtorch: the same sums everywhere, and none that wait for each other on a busy machine.
-    OMP_NUM_THREADS=1 cargo test --release --locked --workspace "$@"
+    OMP_NUM_THREADS=1 cargo test --config {{ by_script }} --release --locked --workspace "$@"
 
 # Run the numerical tests as on an older processor: with AVX2 if this one has AVX-512, without AVX if not
 [script("bash")]
@@ -45,7 +47,7 @@ test-older *ARGS: setup
         export ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
     fi
     export OMP_NUM_THREADS=1
-    cargo test --release --locked --test golden --test exact --test 'reference*' "$@"
+    cargo test --config {{ by_script }} --release --locked --test program_golden --test program_exact --test 'reference*' "$@"
 
 # Test resizing at the edges of pictures under AddressSanitizer (compiles for a minute, once)
 [script("bash")]
@@ -55,6 +57,18 @@ test-asan:
     # flag. The explicit target keeps it out of build scripts.
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
     cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')"
+
+# Licenses, origins and known weaknesses of the dependencies (needs cargo-deny: cargo install cargo-deny, five minutes)
+[script("bash")]
+audit:
+    set -euo pipefail
+    checks=(licenses bans sources)
+    if [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" ]; then
+        checks+=(advisories)
+    else
+        echo "audit: no advisories, for there is no copy of their database; cargo deny fetch db makes one" >&2
+    fi
+    cargo deny --offline check "${checks[@]}"
 
 # Everything the CI checks: format, lints, tests, edges under AddressSanitizer, a tiny demo
 check: setup
@@ -111,7 +125,7 @@ bench-eval *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/bench_eval.py "$@"
 
-# Quantizers by kind and codebook size, and the search beside torch.cdist (the README's table)
+# Quantizers by kind and codebook size, and the search beside torch.cdist (the tables of docs/quantizers.md and docs/performance.md)
 bench-quantizers: setup
     @cargo bench --quiet --locked --profile release --bench quantizers
 

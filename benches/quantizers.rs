@@ -1,6 +1,6 @@
 //! What a quantizer adds to a training step, by kind and codebook size, and the nearest-code search beside
-//! `torch.cdist` and `argmin`. `just bench-quantizers`; the README has the table. With `--search K,D,VECTORS` the search
-//! alone, as JSON (`just bench`).
+//! `torch.cdist` and `argmin`. `just bench-quantizers`; docs/quantizers.md has the table of kinds.
+//! With `--search K,D,VECTORS` the search alone, as JSON (`just bench`).
 //!
 //! Everything that is compared is timed in turn, A B A B, and the medians are compared.
 #![allow(

@@ -1,9 +1,7 @@
 //! Layers with PyTorch's default initialisation, so that a network here starts from the same distribution as its
 //! published Python original (tch's own defaults differ).
 
-use tch::{Device, Kind, Tensor, nn, nn::Module};
-
-use pixtok_torch::{group_norm_silu, upsample_conv};
+use tch::{Kind, Tensor, nn, nn::Module};
 
 /// Added to a group's variance, as PyTorch does by default.
 pub const GROUP_NORM_EPS: f64 = 1e-5;
@@ -65,31 +63,20 @@ impl Module for GroupNorm {
     }
 }
 
-/// silu(norm(`x`)), as one operation where a training step runs on the CPU. Without a gradient it is always libtorch's two, so
-/// that what is evaluated, encoded and exported is the network that others run, to the last bit.
+/// silu(norm(`x`)).
 ///
 /// # Shapes
 /// `[B, C, H, W]` -> the same.
 pub fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Tensor {
-    if trains_on_cpu(x) {
-        return group_norm_silu(x, &norm.weight, &norm.bias, norm.groups, norm.eps);
-    }
-    norm.forward(x).silu()
+    pixtok_torch::norm_silu(x, &norm.weight, &norm.bias, norm.groups, norm.eps)
 }
 
-/// `conv`, 3×3, of `x` enlarged by nearest neighbours; as one operation where [`norm_silu`] is one and the factor is 2.
+/// `conv`, 3×3 with stride 1, of `x` enlarged by nearest neighbours.
 ///
 /// # Shapes
 /// `[B, in, h, w]` -> `[B, out, factor · h, factor · w]`.
 pub fn upsample(factor: i64, conv: &nn::Conv2D, x: &Tensor) -> Tensor {
-    match &conv.bs {
-        Some(bias) if factor == 2 && trains_on_cpu(x) => upsample_conv(x, &conv.ws, bias),
-        _ => conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [factor as f64; 2])),
-    }
-}
-
-fn trains_on_cpu(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.requires_grad() && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+    pixtok_torch::upsample_conv(x, &conv.ws, conv.bs.as_ref(), factor)
 }
 
 /// The same numbers as `kind`. `to_kind` names the device beside the type, and a trace would move its tensors there for ever.
@@ -108,6 +95,7 @@ pub fn plain_layout(x: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use pixtok_torch::no_grad;
+    use tch::Device;
 
     #[test]
     fn without_a_gradient_layers_are_libtorchs_own() {

@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use pixtok::cli::Cli;
 use pixtok::commands;
+use pixtok::logger::Verbosity;
 
 fn main() -> ExitCode {
-    match commands::run(Cli::parse().command) {
+    let cli = Cli::parse();
+    Verbosity::from_flags(cli.quiet, cli.verbose).choose();
+    match commands::run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             commands::report(&error);

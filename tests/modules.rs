@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The Rust files below `folder`, with their text. Those of `src` are named without it.
 fn sources(folder: &str) -> Vec<(String, String)> {
@@ -130,6 +132,44 @@ fn unsafe_code_has_three_homes() {
             !code.starts_with("//") && code.contains("unsafe ")
         });
         assert!(!unsafe_code || homes.iter().any(|home| file.starts_with(home)), "{file} has unsafe code");
+    }
+}
+
+/// `scripts/run_test.sh` tells by the name of a test file how many of its tests run at a time.
+#[test]
+fn tests_that_start_the_program_have_its_name() {
+    let binary = concat!("CARGO_BIN_", "EXE");
+    let seeds = concat!("pixtok_torch::", "reseed");
+    let mut programs = 0;
+    for (file, text) in sources("tests") {
+        let name = file.strip_prefix("tests/").unwrap();
+        if name.contains('/') {
+            continue;
+        }
+        let starts = text.contains(binary) || text.lines().any(|line| line == "mod common;");
+        assert_eq!(
+            starts,
+            name.starts_with("program_"),
+            "{file}: tests that start pixtok, and no others, are called tests/program_*.rs"
+        );
+        let locks = text.contains("generator()");
+        assert!(!starts || !text.contains(seeds) || locks, "{file} seeds without common::generator");
+        programs += usize::from(starts);
+    }
+    assert!(programs > 10, "only {programs} test files start pixtok: the test reads them wrongly");
+}
+
+#[test]
+fn only_tests_of_the_program_run_two_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/run_test.sh");
+    for (name, threads) in [("program_cli-0123", "2"), ("quantizers-0123", "1")] {
+        let test = folder.path().join(name);
+        symlink("/bin/sh", &test).unwrap();
+        let mut command = Command::new(&script);
+        command.arg(test).args(["-c", "echo $RUST_TEST_THREADS $0", "argument"]);
+        let output = command.env("RUST_TEST_THREADS", "1").output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{threads} argument\n"), "{name}");
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+const SOURCES: [&str; 6] = ["shim", "memory", "operators", "nearest", "norm", "upsample"];
+
 fn main() {
     println!("cargo:rerun-if-changed=csrc");
     // torch-sys has `links = "tch"` and tells its direct dependents where the library is.
@@ -22,7 +24,7 @@ fn main() {
         .flag_if_supported("-Wno-deprecated-declarations")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .files(["csrc/shim.cpp", "csrc/memory.cpp", "csrc/nearest.cpp", "csrc/norm.cpp", "csrc/upsample.cpp"])
+        .files(SOURCES.map(|name| format!("csrc/{name}.cpp")))
         .compile("pixtok_shim");
     println!("cargo:rustc-env=PIXTOK_LIBTORCH={LIBTORCH}");
     println!("cargo:rustc-link-search=native={lib}");

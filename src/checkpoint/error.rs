@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use indicatif::DecimalBytes;
 use pixtok_torch::tensors::WriteError;
 
 /// A failure around a run folder. Variants that a caller treats specially: [`Error::InUse`] and
@@ -124,7 +125,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub enum SaveCause {
     /// No room.
-    #[error("the disk is full: {} needed{}; free some space or keep fewer checkpoints", megabytes(*.needed_bytes), free_in_words(*.free_bytes))]
+    #[error("the disk is full: {} needed{}; free some space or keep fewer checkpoints", DecimalBytes(*.needed_bytes), free_in_words(*.free_bytes))]
     DiskFull {
         /// Of the whole save.
         needed_bytes: u64,
@@ -181,9 +182,5 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 }
 
 fn free_in_words(free_bytes: Option<u64>) -> String {
-    free_bytes.map_or_else(String::new, |free| format!(" and {} free", megabytes(free)))
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    free_bytes.map_or_else(String::new, |free| format!(" and {} free", DecimalBytes(free)))
 }

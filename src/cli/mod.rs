@@ -1,5 +1,6 @@
 //! The command line: types alone, no logic.
 
+mod completions;
 mod prepare;
 mod share;
 mod tokens;
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use completions::COMPLETIONS_HELP;
+pub use completions::CompletionsArgs;
 use prepare::PREPARE_HELP;
 pub use prepare::{OriginalFit, PrepareArgs};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
@@ -27,6 +30,13 @@ use pixtok_torch::{DeviceChoice, Precision};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub struct Cli {
+    /// Say neither notes nor progress: only warnings, what is passed over, and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Also say what is computed with (libtorch, device, threads, kernels, a training's precision)
+    /// and, of a comparison, the command of each training and evaluation
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -68,6 +78,9 @@ pub enum Command {
     Codebook(CodebookArgs),
     /// Say what this machine offers, what is missing and how to fix it
     Doctor(DoctorArgs),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
     /// Do what a comparison says on standard input
     #[command(name = WORK_COMMAND, hide = true)]
     Work,

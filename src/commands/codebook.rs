@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::CodebookArgs;
 use crate::inference::{CodebookOptions, write_codebook};
 
@@ -10,5 +10,5 @@ use crate::inference::{CodebookOptions, write_codebook};
 pub(super) fn run(args: CodebookArgs) -> Result<()> {
     let CodebookArgs { tokenizer, model, out } = args;
     let (choice, compute) = model.into();
-    print(&write_codebook(&CodebookOptions { tokenizer, choice, compute, out }, &note)?)
+    print(&write_codebook(&CodebookOptions { tokenizer, choice, compute, out }, tell())?)
 }

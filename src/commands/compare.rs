@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::CompareArgs;
 use crate::sweep::{self, CompareOptions, Compared};
 
@@ -12,16 +12,16 @@ pub(super) fn run(args: CompareArgs) -> Result<u8> {
     let CompareArgs { sweep, out, dry_run, jobs, devices, threads, measures } = args;
     let options = CompareOptions { sweep, out, jobs, devices, threads, measures: measures.into() };
     if dry_run {
-        return print(&sweep::describe(&options, &note)?).map(|()| 0);
+        return print(&sweep::describe(&options, tell())?).map(|()| 0);
     }
-    match sweep::compare(&options, &note)? {
+    match sweep::compare(&options, tell())? {
         Compared::Stopped(signal) => {
-            note(&format!("stopped by signal {signal}; the same command goes on from here"));
+            tell().note(&format!("stopped by signal {signal}; the same command goes on from here"));
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
         Compared::Whole { report, failed } => {
             print(&report)?;
-            failed.iter().for_each(|text| note(text));
+            failed.iter().for_each(|text| tell().say(text));
             Ok(u8::from(failed.is_some()))
         }
     }

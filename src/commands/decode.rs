@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::DecodeArgs;
 use crate::export::{DecodeOptions, decode};
 
@@ -11,6 +11,6 @@ pub(super) fn run(args: DecodeArgs) -> Result<()> {
     let DecodeArgs { tokenizer, model, tokens, out, sheets, limit, batch_size, force } = args;
     let (choice, compute) = model.into();
     let options = DecodeOptions { tokenizer, choice, compute, tokens, out, sheets, limit, batch_size, force };
-    let written = decode(&options, &note)?;
+    let written = decode(&options, tell())?;
     print(&format!("{written} image(s) in {}\n", options.out.display()))
 }

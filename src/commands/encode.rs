@@ -3,21 +3,21 @@
 use std::path::Path;
 
 use anyhow::Result;
+use indicatif::DecimalBytes;
 
 use super::progress::Bar;
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::{EncodeArgs, FitChoice, IdArgs, TakeArgs};
 use crate::export::{self, EncodeOptions, Encoded, Finished, IdOptions, TakeOptions};
-use crate::outputs::size_in_words;
 
 /// Encodes what has not been encoded yet; the exit code.
 pub(super) fn run(args: EncodeArgs) -> Result<u8> {
-    match export::encode(&options(args), &note, &mut Bar::default())? {
+    match export::encode(&options(args), tell(), &mut Bar::default())? {
         Encoded::Whole { finished, folder, sidecar } => {
             print(&summary(&finished, &folder, &sidecar)).map(|()| 0)
         }
         Encoded::Stopped(signal) => {
-            note("stopped; the same command goes on after the last whole shard");
+            tell().note("stopped; the same command goes on after the last whole shard");
             Ok(signal.map_or(1, |signal| 128 + signal as u8))
         }
     }
@@ -92,10 +92,10 @@ fn summary(finished: &Finished, folder: &Path, sidecar: &Path) -> String {
          bits a token\n{listed}sidecar    {}\n",
         counts.images,
         counts.tokens,
-        size_in_words(finished.bytes),
+        DecimalBytes(finished.bytes),
         finished.sidecar.shard_rows.len(),
         per_image(finished.bytes),
-        size_in_words(finished.zstd_bytes),
+        DecimalBytes(finished.zstd_bytes),
         per_image(finished.zstd_bytes),
         8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
         sidecar.display(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::EvalArgs;
 use crate::inference::{self, EvaluateOptions};
 
@@ -15,7 +15,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
 
 /// The same by the library's options.
 pub(super) fn evaluate(options: &EvaluateOptions) -> Result<()> {
-    let measured = inference::evaluate(options, &note)?;
+    let measured = inference::evaluate(options, tell())?;
     let json_alone = options.json.as_deref() == Some(Path::new("-"));
     print(if json_alone { &measured.json } else { &measured.text })
 }

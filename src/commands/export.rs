@@ -3,20 +3,20 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use indicatif::DecimalBytes;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::ExportArgs;
-use crate::outputs::size_in_words;
 use crate::run::{DECODER, ENCODER, Run};
 
 /// Writes the folder and says what is in it.
 pub(super) fn run(args: ExportArgs) -> Result<()> {
     let ExportArgs { tokenizer, model, out } = args;
     let (choice, compute) = model.into();
-    let published = Run::find(&tokenizer)?.publish(choice, &compute, &out, &note)?;
+    let published = Run::find(&tokenizer)?.publish(choice, &compute, &out, tell())?;
     let mut text = format!("{}, {}, is now {}:\n", tokenizer.display(), published.weights, out.display());
     for (name, bytes) in published.files {
-        let _ = writeln!(text, "  {name:<18} {:>10}", size_in_words(bytes));
+        let _ = writeln!(text, "  {name:<18} {:>10}", DecimalBytes(bytes).to_string());
     }
     let found = published.agreement;
     let ties = if found.ties > 0 { format!(" but for {} ties", found.ties) } else { String::new() };

@@ -2,6 +2,7 @@
 
 mod codebook;
 mod compare;
+mod completions;
 mod decode;
 mod doctor;
 mod encode;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 pub use exit_code::exit_code;
 
 use crate::cli::Command;
+use crate::run::Tell;
 use pixtok_torch::catching;
 
 /// Runs one command; the exit code of one that ended as it should.
@@ -45,6 +47,7 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Export(args) => export::run(args).map(|()| 0),
         Command::Codebook(args) => codebook::run(args).map(|()| 0),
         Command::Doctor(args) => doctor::run(&args).map(|()| 0),
+        Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Work => work::run(),
     })?
 }
@@ -62,7 +65,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// Prints what the user should know on standard error.
-fn note(text: &str) {
+fn tell() -> Tell<'static> {
     // As in `report`.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    Tell::to(&|text| drop(writeln!(io::stderr().lock(), "{text}")))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::{self, PrepareArgs};
 use crate::inference::{OriginalFit, PrepareOptions, prepare};
 
@@ -15,5 +15,5 @@ pub(super) fn run(args: PrepareArgs) -> Result<()> {
         cli::OriginalFit::Scaled => OriginalFit::Scaled,
     };
     let options = PrepareOptions { recipe, data, pick: pick.into(), out, fit, names: names.into() };
-    print(&prepare(&options, &note)?)
+    print(&prepare(&options, tell())?)
 }

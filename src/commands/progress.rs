@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::note;
+use super::tell;
 use crate::export::{Progress, Watch};
+use crate::logger::Verbosity;
 
 /// Lines come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -24,7 +25,8 @@ impl Watch for Bar {
     fn begin(&mut self, total: u64, done: u64) {
         self.total = total;
         self.spoke = Some(Instant::now());
-        self.bar = stderr().is_terminal().then(|| {
+        let wanted = stderr().is_terminal() && Verbosity::chosen() > Verbosity::Quiet;
+        self.bar = wanted.then(|| {
             let bar = ProgressBar::new(total);
             if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}, {eta} left") {
                 bar.set_style(style);
@@ -42,7 +44,7 @@ impl Watch for Bar {
                 bar.set_message(speed);
             }
             None if self.spoke.is_none_or(|spoke| spoke.elapsed() >= LINE_EVERY) => {
-                note(&format!("{} of {}: {speed}", progress.samples, self.total));
+                tell().note(&format!("{} of {}: {speed}", progress.samples, self.total));
                 self.spoke = Some(Instant::now());
             }
             None => {}
@@ -56,7 +58,7 @@ impl Watch for Bar {
         }
         if let Some(progress) = &self.last {
             let (images, seconds) = (progress.images, progress.elapsed.as_secs_f64());
-            note(&format!("{images} images in {seconds:.1} s: {}", speed(progress)));
+            tell().note(&format!("{images} images in {seconds:.1} s: {}", speed(progress)));
         }
     }
 }

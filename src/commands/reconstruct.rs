@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::ReconstructArgs;
 use crate::inference::{ReconstructOptions, reconstruct};
 
@@ -11,5 +11,5 @@ pub(super) fn run(args: ReconstructArgs) -> Result<()> {
     let ReconstructArgs { tokenizer, model, input, out, names, sheet } = args;
     let (choice, compute) = model.into();
     let options = ReconstructOptions { tokenizer, choice, compute, input, out, names: names.into(), sheet };
-    print(&reconstruct(&options, &note)?)
+    print(&reconstruct(&options, tell())?)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{note, print};
+use super::{print, tell};
 use crate::cli::TrainArgs;
 use crate::run::{self, TrainOptions};
 use crate::train::Outcome;
@@ -11,17 +11,17 @@ use crate::train::Outcome;
 pub(super) fn run(args: TrainArgs) -> Result<u8> {
     let dry_run = args.dry_run;
     let options = options(args);
-    if dry_run { print(&run::describe(&options, &note)?).map(|()| 0) } else { train(&options) }
+    if dry_run { print(&run::describe(&options, tell())?).map(|()| 0) } else { train(&options) }
 }
 
 /// Trains, and says how it ended.
 pub(super) fn train(options: &TrainOptions) -> Result<u8> {
-    match run::train(options, &note)? {
+    match run::train(options, tell())? {
         (Outcome::Finished { checkpoint }, _) => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
         }
         (Outcome::Interrupted { signal, checkpoint }, run) => {
-            note(&format!(
+            tell().note(&format!(
                 "stopped by signal {signal}; saved {}; go on with --resume {}",
                 checkpoint.display(),
                 run.display()

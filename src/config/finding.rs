@@ -2,7 +2,8 @@
 //!
 //! serde reads an internally tagged enum (`kind = "…"`) from a buffer, in which it knows no keys: an error inside
 //! one is placed at its table. [`Finding`] finds the key by trial: what makes the same error go away when it is
-//! taken out, or put in, is what the error is about.
+//! taken out, or put in, is what the error is about. toml's spans would not spare the trial: that
+//! buffer drops them too, and a value of `--set` has no place in the file.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};

@@ -1,9 +1,7 @@
 //! Which qualities of images an evaluation measures.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
 use pixtok_report::definition;
@@ -11,7 +9,9 @@ use crate::nets::{Backbone, Inception, Lpips};
 
 /// A quality of images by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_metric)]
 pub enum Metric {
     /// Peak signal-to-noise ratio.
     PsnrDb,
@@ -33,30 +33,12 @@ pub enum Metric {
 
 impl Metric {
     /// In the order of the tables.
-    pub const ALL: [Self; 8] = [
-        Self::PsnrDb,
-        Self::Ssim,
-        Self::MsSsim,
-        Self::L1,
-        Self::Ssimulacra2,
-        Self::LpipsAlex,
-        Self::LpipsVgg,
-        Self::Rfid,
-    ];
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
     /// As in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::PsnrDb => "psnr_db",
-            Self::Ssim => "ssim",
-            Self::MsSsim => "ms_ssim",
-            Self::L1 => "l1",
-            Self::Ssimulacra2 => "ssimulacra2",
-            Self::LpipsAlex => "lpips_alex",
-            Self::LpipsVgg => "lpips_vgg",
-            Self::Rfid => "rfid",
-        }
+        self.into()
     }
 
     /// The least height and width of images, in pixels, that it can be computed for.
@@ -66,21 +48,9 @@ impl Metric {
     }
 }
 
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|metric| metric.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("\"{text}\" is no metric; there are {names}")
-        })
-    }
+fn no_metric(text: &str) -> String {
+    let names = <Metric as VariantNames>::VARIANTS.join(", ");
+    format!("\"{text}\" is no metric; there are {names}")
 }
 
 /// What is measured.
@@ -151,10 +121,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_has_one_name() {
+    fn names_are_those_of_json() {
+        let error = "psnr".parse::<Metric>().unwrap_err();
+        assert_eq!(
+            error,
+            "\"psnr\" is no metric; there are psnr_db, ssim, ms_ssim, l1, ssimulacra2, lpips_alex, lpips_vgg, rfid"
+        );
         for metric in Metric::ALL {
+            assert_eq!(metric.name().parse(), Ok(*metric));
             assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
-            assert_eq!(metric.name().parse(), Ok(metric));
+            assert!(definition(metric.name()).is_some(), "{metric}");
         }
     }
 
@@ -162,7 +138,7 @@ mod tests {
     fn a_metric_is_had_from_its_least_side_on() {
         let found: Vec<i64> = Metric::ALL.iter().map(|metric| metric.least_side()).collect();
         assert_eq!(found, [1, 11, 176, 1, 113, 31, 16, 1]);
-        for metric in Measures::of(&Metric::ALL, Networks::default()).images {
+        for metric in Measures::of(Metric::ALL, Networks::default()).images {
             let least = definition(metric.name()).unwrap().least_side;
             let measured = |height, width| {
                 let image = Tensor::full([1, 3, height, width], 7, (Kind::Uint8, Device::Cpu));

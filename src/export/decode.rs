@@ -46,12 +46,12 @@ pub struct DecodeOptions {
 /// When the tokens are another tokenizer's or two rows would have one file; what stops the tokenizer.
 pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let sets = TokenSet::find(&options.tokens)?;
-    let device = options.compute.start()?;
+    let device = options.compute.start(tell)?;
     let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
     for set in &sets {
         check(set, &opened, options, tell)?;
         if let Some(missing) = set.sidecar.source.missing() {
-            tell(&format!("{}: {missing}", set.folder.display()));
+            tell.say(&format!("{}: {missing}", set.folder.display()));
         }
     }
     if !options.sheets {
@@ -65,7 +65,7 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
         let decoder = Decoder { opened: &opened, coder: coder(set, &opened)?, batch_size, device };
         if let Some(words) = changes(set, read_whole(set, left)) {
-            tell(&words);
+            tell.say(&words);
         }
         left -= decoder.decode(set, left, &mut pictures)?;
     }
@@ -142,7 +142,7 @@ fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -
     let (tokens, tokenizer, differences) =
         (set.folder.display(), options.tokenizer.display(), differences.join("; "));
     if options.force {
-        tell(&format!(
+        tell.say(&format!(
             "decoding although {tokens} were made by another tokenizer, so the images may be wrong: {differences}"
         ));
         return Ok(());

@@ -48,30 +48,30 @@ pub enum Encoded {
 pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
     let part = part(options, tell)?;
     let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));
-    let device = options.compute.start()?;
+    let device = options.compute.start(tell)?;
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
     let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
     let set = input(options)?;
-    set.notes().iter().for_each(|text| tell(text));
+    set.notes().iter().for_each(|text| tell.say(text));
     let plan = Plan::new(options, &opened, &set, part, device)?;
     let advice = options.format.format().advice(&options.out, &plan.sidecar.layout(), plan.ids_of_reader);
-    advice.iter().for_each(|text| tell(text));
+    advice.iter().for_each(|text| tell.say(text));
     let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
     let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
-    output.note().iter().for_each(|text| tell(text));
+    output.note().iter().for_each(|text| tell.say(text));
     let codec = opened.codec();
     let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
     let job = Job { codec: &*codec, coder: plan.coder, device, dtype, views };
     let finished = match output.finished()? {
         Some(finished) => {
-            tell(&format!("{} is finished already; nothing is encoded again", out.display()));
+            tell.note(&format!("{} is finished already; nothing is encoded again", out.display()));
             Box::new(finished)
         }
         None => {
             if output.images() > 0 {
-                tell(&format!("{} images are in finished shards; going on after them", output.images()));
+                tell.note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
             let samples = check_keys(&set, part, options.flip)?;
             output.state_samples(samples)?;
@@ -90,10 +90,10 @@ pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Res
             }
         }
     };
-    finished.remarks.iter().for_each(|text| tell(text));
+    finished.remarks.iter().for_each(|text| tell.say(text));
     if options.verify {
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
-        tell(&format!("verified: {rows} rows read back from the files are what their images give"));
+        tell.note(&format!("verified: {rows} rows read back from the files are what their images give"));
     }
     let (folder, sidecar) = (output.folder().to_owned(), output.sidecar_path());
     Ok(Encoded::Whole { finished, folder, sidecar })
@@ -129,7 +129,7 @@ fn part(options: &EncodeOptions, tell: Tell) -> Result<Part> {
     let variable = |name: &str| std::env::var(name).ok();
     match Part::from_environment(variable).map_err(Misuse)? {
         Some((part, launcher)) if part.count > 1 => {
-            tell(&format!(
+            tell.note(&format!(
                 "part {part}, as the environment of {launcher} says (--shard 0/1 takes everything)"
             ));
             Ok(part)

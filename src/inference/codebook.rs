@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use indicatif::DecimalBytes;
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::{SaveCause, write_atomic_with};
-use crate::outputs::size_in_words;
 use crate::quantizer::CodebookShape;
 use crate::run::{Compute, ModelChoice, Run, Tell};
 use pixtok_base::Misuse;
@@ -47,7 +47,7 @@ pub fn write_codebook(options: &CodebookOptions, tell: Tell) -> Result<String> {
     let out = &options.out;
     let format = format_of(out)?;
     options.choice.require_fp32("codes are float32")?;
-    let device = options.compute.start()?;
+    let device = options.compute.start(tell)?;
     let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
     let shape = trained.tokenizer.codebook();
     let bytes = bytes_of(&shape)?;
@@ -59,7 +59,7 @@ pub fn write_codebook(options: &CodebookOptions, tell: Tell) -> Result<String> {
     })?;
     let CodebookShape { codebooks, size, dim } = shape;
     let tables = if codebooks == 1 { String::new() } else { format!("{codebooks} tables of ") };
-    let (path, bytes) = (out.display(), size_in_words(bytes as u64));
+    let (path, bytes) = (out.display(), DecimalBytes(bytes as u64));
     let weights = trained.weights();
     Ok(format!("{path}: {tables}{size} codes of {dim} numbers, float32, {bytes} ({weights})\n"))
 }
@@ -81,8 +81,8 @@ fn bytes_of(shape: &CodebookShape) -> Result<i64> {
     Err(Misuse(format!(
         "{codebooks} × {size} codes of {dim} numbers take {} as float32, and a table of more than {} is not made; such \
          codes are worked out where they are needed (`pixtok export`)",
-        size_in_words(bytes as u64),
-        size_in_words(MOST_BYTES as u64)
+        DecimalBytes(bytes as u64),
+        DecimalBytes(MOST_BYTES as u64)
     ))
     .into())
 }
@@ -146,6 +146,6 @@ mod tests {
         let shape = |size, dim| CodebookShape { codebooks: 2, size, dim };
         assert_eq!(bytes_of(&shape(1 << 20, 16)).unwrap(), 2 << 26);
         let refused = bytes_of(&shape(1 << 31, 65536)).unwrap_err().to_string();
-        assert!(refused.contains("2147483648 codes of 65536") && refused.contains("8.6 GB"), "{refused}");
+        assert!(refused.contains("2147483648 codes of 65536") && refused.contains("8.59 GB"), "{refused}");
     }
 }

@@ -85,7 +85,7 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
             Outcome::Bad(sample) => {
-                tell(&format!("left out {}: {}", sample.name, sample.reason));
+                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
                 bad.record(sample);
             }
         }
@@ -96,7 +96,10 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     bad.check().map_err(TrainError::from)?;
     if options.fit != OriginalFit::Centre && resized > 0 {
         let how = if options.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
-        tell(&format!("{resized} of {written} were {how} to multiples of {} pixels", recipe.downsample()?));
+        tell.note(&format!(
+            "{resized} of {written} were {how} to multiples of {} pixels",
+            recipe.downsample()?
+        ));
     }
     Ok(format!("{written} original(s) of {words} in {}\n", options.out.display()))
 }

@@ -59,7 +59,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
-    let device = options.compute.start()?;
+    let device = options.compute.start(tell)?;
     let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
     let codec = trained.codec();
     let factor = trained.tokenizer.downsample() as u32;
@@ -72,7 +72,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         let prepared = match decoded.and_then(|picture| prepare.picture(&picture)) {
             Ok(prepared) => prepared,
             Err(reason) if tasks.len() > 1 => {
-                tell(&format!("left out {}: {reason}", task.source.display()));
+                tell.say(&format!("left out {}: {reason}", task.source.display()));
                 continue;
             }
             Err(reason) => {
@@ -98,7 +98,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     }
     let mut words = format!("{written} reconstruction(s) in {}\n", out.display());
     if cut > 0 {
-        tell(&format!(
+        tell.note(&format!(
             "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok \
              eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
             options.tokenizer.display()
@@ -128,7 +128,7 @@ fn tasks(options: &ReconstructOptions, out: &Path, tell: Tell) -> Result<Vec<Tas
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
         let dataset = ImageFolder::open(input, Split::All)?;
-        dataset.notes().iter().for_each(|text| tell(text));
+        dataset.notes().iter().for_each(|text| tell.say(text));
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
             task(path, &name)

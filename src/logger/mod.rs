@@ -8,6 +8,7 @@ mod append;
 mod jsonl;
 mod tensorboard;
 mod terminal;
+mod verbosity;
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use jsonl::Rows;
 pub use jsonl::{check_rows, cut_back};
 use tensorboard::Events;
 use terminal::Terminal;
+pub use verbosity::Verbosity;
 
 /// The log of scalars in a run folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -112,7 +114,7 @@ impl Logger {
             rows_failing: false,
             events: Events::create(run, first_step)?,
             events_failing: false,
-            terminal: Terminal::on_stderr(total_steps, start_step, io::stderr().is_terminal()),
+            terminal: Terminal::on_stderr(total_steps, start_step, io::stderr().is_terminal(), Verbosity::chosen()),
         })
     }
 
@@ -148,9 +150,9 @@ impl Logger {
         self.terminal.begin_steps();
     }
 
-    /// Prints a line above the bar.
+    /// Prints a line above the bar, unless only warnings are wanted.
     pub fn note(&mut self, text: &str) {
-        self.terminal.line(text);
+        self.terminal.note(text);
     }
 
     /// Prints a warning above the bar.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::Verbosity;
+
 /// A bar is redrawn at most this often.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 /// A plain line is printed at most this often.
@@ -23,6 +25,8 @@ pub(super) struct Terminal {
     drawn: Option<Instant>,
     /// Something came that has not been drawn.
     pending: bool,
+    /// Shows warnings alone.
+    quiet: bool,
     face: Face,
 }
 
@@ -33,22 +37,32 @@ enum Face {
 
 impl Terminal {
     /// A bar on standard error if that `is_terminal`, else plain lines on it.
-    pub(super) fn on_stderr(total_steps: u64, start_step: u64, is_terminal: bool) -> Self {
-        let face = if is_terminal {
+    pub(super) fn on_stderr(
+        total_steps: u64,
+        start_step: u64,
+        is_terminal: bool,
+        verbosity: Verbosity,
+    ) -> Self {
+        let quiet = verbosity == Verbosity::Quiet;
+        let face = if is_terminal && !quiet {
             Face::Bar(bar(total_steps, start_step))
         } else {
             Face::Lines { out: Box::new(std::io::stderr()), every: LINE_EVERY }
         };
-        Self::new(total_steps, start_step, face)
+        Self::new(total_steps, start_step, face, quiet)
     }
 
-    fn new(total_steps: u64, start_step: u64, face: Face) -> Self {
+    fn new(total_steps: u64, start_step: u64, face: Face, quiet: bool) -> Self {
         let (begun, shown) = (Instant::now(), Vec::new());
-        Self { total_steps, start_step, step: start_step, begun, shown, drawn: None, pending: false, face }
+        let (step, drawn, pending) = (start_step, None, false);
+        Self { total_steps, start_step, step, begun, shown, drawn, pending, quiet, face }
     }
 
     /// Takes the newest values; draws when it is time to. The first and the last are always drawn.
     pub(super) fn update<'a>(&mut self, step: u64, values: impl Iterator<Item = (&'a str, f64)>) {
+        if self.quiet {
+            return;
+        }
         self.step = step;
         self.pending = true;
         for (label, value) in values {
@@ -72,7 +86,7 @@ impl Terminal {
     /// Shows what happens before the first step, unless something was drawn too recently (within
     /// the interval between two steps' lines).
     pub(super) fn status(&mut self, text: &str) {
-        if self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
+        if self.quiet || self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
             return;
         }
         self.drawn = Some(Instant::now());
@@ -85,6 +99,13 @@ impl Terminal {
     /// Starts the clock for the time left; the first step will be drawn.
     pub(super) fn begin_steps(&mut self) {
         (self.begun, self.drawn) = (Instant::now(), None);
+    }
+
+    /// Prints a line above the bar, unless quiet.
+    pub(super) fn note(&mut self, text: &str) {
+        if !self.quiet {
+            self.line(text);
+        }
     }
 
     /// Prints a line of its own, above the bar.
@@ -192,7 +213,8 @@ mod tests {
 
     fn lines_of(every: Duration, steps: &[u64]) -> Vec<String> {
         let screen = Screen::default();
-        let mut terminal = Terminal::new(600, 0, Face::Lines { out: Box::new(screen.clone()), every });
+        let face = Face::Lines { out: Box::new(screen.clone()), every };
+        let mut terminal = Terminal::new(600, 0, face, false);
         for step in steps {
             terminal.update(*step, [("loss", 0.5 / *step as f64)].into_iter());
         }
@@ -215,7 +237,7 @@ mod tests {
     fn what_comes_before_the_first_step_is_shown_and_takes_none_of_its_time() {
         let screen = Screen::default();
         let face = Face::Lines { out: Box::new(screen.clone()), every: Duration::from_secs(100) };
-        let mut terminal = Terminal::new(600, 0, face);
+        let mut terminal = Terminal::new(600, 0, face, false);
         terminal.status("too early");
         terminal.begun = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap();
         terminal.status("the codebook's start: 5 of 9");
@@ -232,17 +254,29 @@ mod tests {
     #[test]
     fn a_label_keeps_its_newest_value() {
         let screen = Screen::default();
-        let mut terminal = Terminal::new(
-            2,
-            0,
-            Face::Lines { out: Box::new(screen.clone()), every: Duration::from_secs(3600) },
-        );
+        let face = Face::Lines { out: Box::new(screen.clone()), every: Duration::from_secs(3600) };
+        let mut terminal = Terminal::new(2, 0, face, false);
         terminal.update(1, [("loss", 1.0), ("usage", 0.25)].into_iter());
-        terminal.line("note");
+        terminal.note("note");
         terminal.update(2, [("loss", 2.0)].into_iter());
         drop(terminal);
         let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
         assert!(text.ends_with("note\nstep 2/2 · loss 2.00 · usage 0.250\n"), "{text}");
+    }
+
+    #[test]
+    fn a_quiet_one_shows_warnings_alone() {
+        let screen = Screen::default();
+        let face = Face::Lines { out: Box::new(screen.clone()), every: Duration::ZERO };
+        let mut terminal = Terminal::new(2, 0, face, true);
+        terminal.status("the codebook's start");
+        terminal.begin_steps();
+        terminal.update(1, [("loss", 1.0)].into_iter());
+        terminal.note("note");
+        terminal.line("warning: the disk is full");
+        drop(terminal);
+        let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "warning: the disk is full\n");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a training step keeps in memory, estimated from the plan alone.
 
+use pixtok_torch::fuses_norm_silu;
 use tch::Device;
 
 use super::plan::{Config, ModelError};
@@ -28,9 +29,10 @@ struct Saved {
 }
 
 impl Saved {
-    /// A norm, SiLU and convolution after each other: their inputs. On the CPU norm and SiLU are one operation.
+    /// A norm, SiLU and convolution after each other: their inputs. Where norm and SiLU are one
+    /// operation, SiLU's isn't kept.
     fn by_layer(device: Device) -> Self {
-        if device == Device::Cpu { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
+        if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
     }
 
     /// An attention: the norm's input and output, query, key, value, and the result.

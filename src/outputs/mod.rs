@@ -4,4 +4,4 @@ mod names;
 mod write;
 
 pub use names::{Clash, Names, Naming, is_inside, png_of, refuse_clashes};
-pub use write::{make_empty, size_in_words, write, write_png};
+pub use write::{make_empty, write, write_png};

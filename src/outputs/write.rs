@@ -39,16 +39,6 @@ pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// `1.2 MB`.
-#[must_use]
-pub fn size_in_words(bytes: u64) -> String {
-    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    match units.into_iter().find(|(unit, _)| bytes as f64 >= *unit) {
-        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit),
-        None => format!("{bytes} bytes"),
-    }
-}
-
 /// A pipe or a device is written to, a file is replaced whole.
 ///
 /// # Errors

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use strum::IntoStaticStr;
 use tch::{Device, Kind, Tensor};
 
 /// Which digit an index counts in ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Order {
     /// The first dimension varies fastest (FSQ, LFQ).
     FirstFastest,
@@ -17,10 +19,7 @@ impl Order {
     /// As token files state it.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::FirstFastest => "first-fastest",
-            Self::LastFastest => "last-fastest",
-        }
+        self.into()
     }
 }
 

@@ -1,18 +1,15 @@
 //! Nearest code, and sums over the vectors that chose each code.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::memory::MemoryBudget;
-use pixtok_torch::{is_tracing, least_scores, no_grad};
+use pixtok_torch::no_grad;
 
 /// Most codes that are compared with at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
 
 /// Copies of a block of codes that exist at one time.
 const CODE_COPIES: i64 = 8;
-
-/// Widest codes for which the search without a table is the faster one on a CPU.
-const MAX_NARROW_DIM: i64 = 32;
 
 /// What "nearest" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,39 +68,7 @@ fn nearest_in_block(
         Nearness::Product => (codes.select(1, 0).zeros_like(), -1.0),
     };
     let weights = codes.t_copy() * factor;
-    if is_tracing() {
-        in_one_table(vectors, &weights, &bias)
-    } else if codes.size()[1] <= MAX_NARROW_DIM && codes.device() == Device::Cpu {
-        least_scores(vectors, &weights, &bias)
-    } else {
-        by_products(vectors, &weights, &bias, budget)
-    }
-}
-
-/// The same by matrix products, in tables within the budget.
-fn by_products(vectors: &Tensor, weights: &Tensor, bias: &Tensor, budget: MemoryBudget) -> (Tensor, Tensor) {
-    let (n, codes, device) = (vectors.size()[0], weights.size()[1], weights.device());
-    let rows = (budget.block_bytes(device) / (4 * codes)).clamp(1, n.max(1));
-    // One table for all parts: a new one each time would be new pages each time, several times as slow.
-    let table = Tensor::empty([rows, codes], (Kind::Float, device));
-    let least = Tensor::empty([n, 1], (Kind::Float, device));
-    let chosen = Tensor::empty([n, 1], (Kind::Int64, device));
-    let bias = bias.unsqueeze(0);
-    for first in (0..n).step_by(rows as usize) {
-        let count = rows.min(n - first);
-        let scores = bias.addmm_out(&table.narrow(0, 0, count), &vectors.narrow(0, first, count), weights);
-        let indices = scores.argmin_out(&chosen.narrow(0, first, count), 1, true);
-        let _ = scores.gather_out(&least.narrow(0, first, count), 1, &indices, false);
-    }
-    (least.squeeze_dim(1), chosen.squeeze_dim(1))
-}
-
-/// The same in operations that a trace can hold, for any number of vectors: no kernel of ours, no loop over vectors, and so
-/// the whole table.
-fn in_one_table(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
-    let scores = bias.unsqueeze(0).addmm(vectors, weights);
-    let indices = scores.argmin(1, true);
-    (scores.gather(1, &indices, false).squeeze_dim(1), indices.squeeze_dim(1))
+    pixtok_torch::nearest(vectors, &weights, &bias, budget.block_bytes(codes.device()))
 }
 
 /// How many vectors chose each code, and their sum.
@@ -123,6 +88,7 @@ pub fn assigned(vectors: &Tensor, indices: &Tensor, codes: i64) -> (Tensor, Tens
 mod tests {
     use super::*;
     use pixtok_base::seed::Seed;
+    use tch::Device;
 
     fn found(vectors: &Tensor, codes: &Tensor, nearness: Nearness) -> Tensor {
         let block = |first, n| codes.narrow(0, first, n);
@@ -146,7 +112,7 @@ mod tests {
         pixtok_torch::reseed(Seed(3));
         let size = MAX_CODES_AT_ONCE + 777;
         // In registers, and by products.
-        for dim in [5, MAX_NARROW_DIM + 1] {
+        for dim in [5, 33] {
             let vectors = Tensor::randn([100, dim], (Kind::Float, Device::Cpu));
             let codes = Tensor::randn([size, dim], (Kind::Float, Device::Cpu));
             let wide = |t: &Tensor| t.to_kind(Kind::Double);
@@ -154,28 +120,6 @@ mod tests {
             assert_nearest(&found(&vectors, &codes, Nearness::Euclidean), &distances);
             let products = wide(&vectors).matmul(&wide(&codes).tr());
             assert_nearest(&found(&vectors, &codes, Nearness::Product), &-products);
-        }
-    }
-
-    #[test]
-    fn products_registers_and_one_table_find_the_same() {
-        pixtok_torch::reseed(Seed(6));
-        // Small integers: exact in either order of summation, and full of ties.
-        let draw = |shape: &[i64]| Tensor::randint(4, shape, (Kind::Float, Device::Cpu)) - 2.0;
-        let (vectors, weights, bias) = (draw(&[301, 6]), draw(&[6, 5000]), draw(&[5000]));
-        // 1 MiB: 26 vectors at a time, and a smaller last part.
-        let (least, chosen) = by_products(&vectors, &weights, &bias, "1MiB".parse().unwrap());
-        assert_eq!(
-            (&least, &chosen),
-            (&least_scores(&vectors, &weights, &bias).0, &least_scores(&vectors, &weights, &bias).1)
-        );
-        assert_eq!(in_one_table(&vectors, &weights, &bias).0, least);
-        let scores = vectors.matmul(&weights) + &bias;
-        assert_eq!(least, scores.amin([1], false));
-        for row in 0..301 {
-            let of_row = Vec::<f32>::try_from(scores.get(row)).unwrap();
-            let first = of_row.iter().position(|&score| f64::from(score) == least.double_value(&[row]));
-            assert_eq!(chosen.int64_value(&[row]), first.unwrap() as i64);
         }
     }
 

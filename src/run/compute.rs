@@ -6,11 +6,14 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::as_text;
+use super::libtorch::libtorch_version;
+use super::{Tell, as_text};
 use crate::checkpoint::Which;
 use crate::train::Weights;
 use pixtok_base::Misuse;
-use pixtok_torch::{DeviceChoice, Precision, forbid_tf32, limit_spinning_when_busy};
+use pixtok_torch::{
+    DeviceChoice, Precision, cpu_capability, device_name, forbid_tf32, instructions, limit_spinning_when_busy,
+};
 
 /// Where and how to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +45,7 @@ impl Compute {
     ///
     /// # Errors
     /// When the device is not there.
-    pub fn start(&self) -> Result<Device> {
+    pub fn start(&self, tell: Tell) -> Result<Device> {
         let device = self.device.resolve()?;
         forbid_tf32()?;
         if let Some(threads) = self.threads.or_else(threads_of_quota) {
@@ -51,6 +54,16 @@ impl Compute {
         if !device.is_cuda() {
             limit_spinning_when_busy();
         }
+        tell.detail(|| {
+            format!(
+                "libtorch {} on {}, {} thread(s); kernels: {} in libtorch, {} in pixtok",
+                libtorch_version(),
+                device_name(device),
+                tch::get_num_threads(),
+                cpu_capability(),
+                instructions().name()
+            )
+        });
         Ok(device)
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, 
                 "; the config's own, {earlier}, are dropped with its training images (--val-data keeps them)"
             )
         });
-        tell(&format!("validation images: {words}{instead}"));
+        tell.note(&format!("validation images: {words}{instead}"));
     } else if sets("data.train") {
         let remedy = match (&config.data.val, &config.data.val_split) {
             (None, None) => "",
@@ -122,7 +122,7 @@ pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, 
                   --set takes a share of the training images"
             }
         };
-        tell(&format!("validation images: {words}{remedy}"));
+        tell.note(&format!("validation images: {words}{remedy}"));
     }
 }
 
@@ -133,13 +133,13 @@ pub fn tell_shared(config: &Config, train_set: &Dataset, val_set: &Dataset, tell
     // A share of archives has the same files, but other images.
     let is_share = config.data.val.is_none() && config.data.val_split.is_none();
     if let Some(Shared { images, example }) = shared.filter(|_| !is_share) {
-        tell(&format!(
+        tell.say(&format!(
             "{images} of the {total} validation images are training images too, for instance {example}, so \
              validation figures are of images that are trained on; give others with --val-data (data.val)"
         ));
     }
     if let Some(copies) = copies {
-        tell(&format!(
+        tell.say(&format!(
             "{}, so validation figures are of images that are trained on; delete the copies, or give other \
              images with --val-data (data.val)",
             copies.words(total, "validation images")
@@ -152,7 +152,7 @@ pub fn tell_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>, tell: Tell)
     let mut said: Vec<&String> = vec![];
     for text in sets.into_iter().flat_map(Dataset::notes) {
         if !said.contains(&text) {
-            tell(text);
+            tell.say(text);
             said.push(text);
         }
     }

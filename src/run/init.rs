@@ -73,10 +73,10 @@ pub(super) fn from_run(
             taken.extend(fits.then_some(part));
         }
     }
-    tell(&format!("starting from the weights of {whose}{}", what_stays(config, networks)));
-    left.iter().for_each(|text| tell(text));
+    tell.note(&format!("starting from the weights of {whose}{}", what_stays(config, networks)));
+    left.iter().for_each(|text| tell.note(text));
     if let Some(settings) = other_settings::words(config, &earlier, &taken)? {
-        tell(&format!("the weights of {path} fit, but were trained with other settings: {settings}"));
+        tell.note(&format!("the weights of {path} fit, but were trained with other settings: {settings}"));
     }
     if !train.keeps_tokens() {
         return Ok(None);
@@ -142,7 +142,7 @@ fn take_part(part: Part, stays: bool, live: &Tensors, saved: &Tensors, tell: Tel
     };
     match copy_into(&own(live), &own(saved), &format!("the other model's {part}")) {
         Err(_) if !stays => {
-            tell(&format!("the {part} has another shape than the other run's, so it begins anew"));
+            tell.note(&format!("the {part} has another shape than the other run's, so it begins anew"));
             Ok(false)
         }
         outcome => Ok(outcome.map(|()| true)?),

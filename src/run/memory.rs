@@ -1,6 +1,7 @@
 //! What a training step keeps in memory, estimated from the config and the networks.
 
 use anyhow::Result;
+use indicatif::BinaryBytes;
 use tch::Device;
 
 use super::networks::Networks;
@@ -96,17 +97,11 @@ fn words_on(device: Device, precision: Precision, config: &Config, networks: &Ne
     let parts: Vec<String> = parts
         .into_iter()
         .filter(|(_, bytes)| *bytes > 0)
-        .map(|(name, bytes)| format!("{name} {}", in_words(bytes)))
+        .map(|(name, bytes)| format!("{name} {}", BinaryBytes(bytes as u64)))
         .collect();
     Ok(format!(
         "# memory: about {} for a training step {place} in {precision}, by estimate\n# of it, not all at once: {}\n",
-        in_words(estimate.peak()),
+        BinaryBytes(estimate.peak() as u64),
         parts.join(", ")
     ))
-}
-
-/// In the larger unit from 1 GiB on.
-fn in_words(bytes: i64) -> String {
-    let mebibytes = bytes as f64 / f64::from(1 << 20);
-    if mebibytes < 1024.0 { format!("{mebibytes:.0} MiB") } else { format!("{:.2} GiB", mebibytes / 1024.0) }
 }

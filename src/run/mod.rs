@@ -25,6 +25,7 @@ mod precision;
 mod publish;
 mod resume;
 mod settings;
+mod tell;
 mod trained;
 mod training;
 pub mod weights;
@@ -38,8 +39,6 @@ pub use loss::loss_weights_among;
 pub use opened::{Found, Opened, adapter};
 pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
+pub use tell::Tell;
 pub use trained::{ChosenBy, Trained};
 pub use training::{describe, train};
-
-/// Takes what the user should know, one sentence each, as it comes up.
-pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);

@@ -138,7 +138,7 @@ impl Opened {
             let side = i64::from(pair.adapter().image_size);
             let full = batch_size.map_or(evaluate::Config::default().batch_size, |size| size as usize);
             pair.try_on_ramp(1, (side, side), full, device)?;
-            pair.notes().iter().for_each(|words| tell(words));
+            pair.notes().iter().for_each(|words| tell.say(words));
         }
         Ok(opened)
     }

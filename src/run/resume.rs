@@ -99,7 +99,7 @@ impl Earlier {
             compute.threads = Some(then.threads);
             let processors = available_parallelism().map_or(1, usize::from);
             if then.threads > processors as i32 {
-                tell(&format!(
+                tell.note(&format!(
                     "going on with the run's {} threads, more than the {processors} processors here; --threads {processors} \
                      --accept-inexact is faster, and not bit for bit",
                     then.threads
@@ -177,7 +177,7 @@ impl Earlier {
             ))
             .into());
         }
-        tell(&format!("{none}\nstarting over at step 0"));
+        tell.note(&format!("{none}\nstarting over at step 0"));
         Ok(())
     }
 

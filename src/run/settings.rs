@@ -54,7 +54,7 @@ pub(super) fn resolve(
     let own = earlier.map(|run| run.path().join(CONFIG));
     let file = options.config.clone().or(own).unwrap_or_default();
     let (mut config, notes) = Config::read(&file, &options.overrides)?;
-    notes.iter().for_each(|text| tell(text));
+    notes.iter().for_each(|text| tell.note(text));
     let of_config = config.data.clone();
     if let Some(earlier) = earlier {
         config = earlier.replayed(&config, &options.overrides)?;
@@ -104,7 +104,7 @@ pub(super) fn resolve(
 fn check_best_metric(config: &Config, earlier: &Earlier, tell: Tell) -> Result<()> {
     match config.check_best_metric() {
         Err(error) if config.train.best_metric == earlier.config.train.best_metric => {
-            tell(&format!(
+            tell.say(&format!(
                 "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
             ));
             Ok(())

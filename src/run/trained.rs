@@ -102,7 +102,7 @@ impl Run {
 /// Tells of settings that no new training should begin with.
 fn tell_outdated(path: &Path, config: &Config, tell: Tell) {
     if let Err(problem) = config.quantizer.settings().check_new_training() {
-        tell(&format!("{}: {problem}", path.display()));
+        tell.say(&format!("{}: {problem}", path.display()));
     }
 }
 

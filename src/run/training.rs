@@ -39,7 +39,7 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
     let mut config = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
     let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
-    let device = compute.start()?;
+    let device = compute.start(tell)?;
     let settled = precision::settle(&mut config, earlier.as_ref().map(|run| &run.config), device)?;
     if let Some(earlier) = &earlier {
         earlier.check_config(&config)?;
@@ -135,11 +135,13 @@ pub fn train(options: &TrainOptions, tell: Tell) -> Result<(Outcome, PathBuf)> {
     }
     if settled.reason.is_some() {
         notes.push(format!("training in {}", settled.words()));
+    } else {
+        tell.detail(|| format!("training in {}", settled.words()));
     }
     notes.extend(config.advice()?);
     notes.extend(config.micro_batch_terms().map(|terms| format!("micro-batches: {terms}")));
     notes.extend(words_of_adversary(&config));
-    notes.iter().for_each(|text| tell(text));
+    notes.iter().for_each(|text| tell.note(text));
     Ok((trainer.run()?, path))
 }
 
@@ -194,7 +196,7 @@ pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
         notes.extend(earlier.check_state(state, options.accept_inexact, (&config.data, &train_set))?);
         notes.extend(earlier.other_images(config, &val_set)?);
     }
-    notes.iter().for_each(|text| tell(text));
+    notes.iter().for_each(|text| tell.note(text));
     dry_run::words(config, &settled, &networks, weights, tell)
 }
 

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::layout;
 use super::work::{Assignment, WORK_COMMAND, Work};
+use crate::logger::Verbosity;
+use crate::run::Tell;
 
 /// The children that run now.
 #[derive(Default)]
@@ -46,13 +48,15 @@ impl Ended {
 }
 
 impl Children {
-    /// Has a child do the work, hands each line that it says, but for its error, to `tell` and adds it to the file `log`.
-    pub fn run(&self, work: &Work, log: &Path, tell: impl Fn(&str)) -> Result<Ended> {
+    /// Has a child do the work of the job with this label. Tells each line that the child says, but for
+    /// its error, and adds it to the file `log`.
+    pub fn run(&self, work: &Work, log: &Path, label: &str, tell: Tell) -> Result<Ended> {
         let mut log = fs::File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
+        tell.detail(|| work.words());
         let Some(mut child) = self.spawn(work)? else { return Ok(Ended { code: None, error: None }) };
         let mut error: Option<String> = None;
         if let Some(stderr) = child.stderr.take() {
@@ -64,7 +68,8 @@ impl Children {
                     (Some(message), _) => error = Some(message.to_owned()),
                     // An error of several lines, the last thing that is said.
                     (None, Some(error)) => *error = format!("{error} {}", line.trim()),
-                    (None, None) => tell(&line),
+                    // The child is as quiet as this process.
+                    (None, None) => tell.say(&format!("{label}: {line}")),
                 }
             }
         }
@@ -84,6 +89,7 @@ impl Children {
             return Ok(None);
         }
         let mut child = Command::new(program)
+            .args(Verbosity::chosen().flag())
             .arg(WORK_COMMAND)
             // Ctrl-C reaches the comparison alone, which passes it on once: a second one would end a training unsaved.
             .process_group(0)

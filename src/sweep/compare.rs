@@ -84,7 +84,7 @@ fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
     check(&plan, images.as_ref().ok(), &options, devices[0], tell)?;
     let jobs = jobs.unwrap_or_default();
     let notes = images_notes(&plan, &jobs)?;
-    notes.iter().for_each(|text| tell(text));
+    notes.iter().for_each(|text| tell.say(text));
     jobs::tell_diverged(&jobs, tell);
     Ok(Prepared { plan, layout, options, images, jobs, notes })
 }
@@ -118,7 +118,7 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
         ),
         Err(error) => Some(format!("the validation images can no longer be read: {error:#}")),
     };
-    during.iter().for_each(|text| tell(text));
+    during.iter().for_each(|text| tell.say(text));
     let notes: Vec<String> = notes.into_iter().chain(during).collect();
     let report = collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes, tell)?;
     Ok(Compared::Whole { report, failed: (failed > 0).then(|| jobs::outlook(&jobs, failed)) })
@@ -165,9 +165,9 @@ fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: 
         earlier => earlier.resolve(devices[0]),
     };
     if precision == auto {
-        tell(&format!("training in {precision} ({reason})"));
+        tell.note(&format!("training in {precision} ({reason})"));
     } else {
-        tell(&format!(
+        tell.note(&format!(
             "training in {precision} (the comparison started in it; {auto} would be faster here: {reason})"
         ));
     }

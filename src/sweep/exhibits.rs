@@ -26,7 +26,7 @@ pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<Picture>)
     let shown: Vec<Option<Shown>> = arms.iter().map(|own| of_arm(own, tell)).collect();
     let originals = shared_originals(&shown);
     if originals.is_empty() && shown.iter().any(Option::is_some) {
-        tell("left out of the page: pictures, none of which is in the evaluation of every arm");
+        tell.say("left out of the page: pictures, none of which is in the evaluation of every arm");
     }
     let own_and_shown = arms.iter().zip(shown);
     let exhibits = own_and_shown.map(|(own, shown)| exhibit(own, shown, &originals, tell)).collect();
@@ -81,7 +81,7 @@ fn of_arm(own: &Own, tell: Tell) -> Option<Shown> {
 }
 
 fn readable<T>(read: Result<T>, tell: Tell) -> Option<T> {
-    read.map_err(|error| tell(&format!("left out of the page: {error:#}"))).ok()
+    read.map_err(|error| tell.say(&format!("left out of the page: {error:#}"))).ok()
 }
 
 fn curves(run: &Path) -> Result<Vec<Curve>> {

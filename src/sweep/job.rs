@@ -152,7 +152,9 @@ impl Job {
         make_folder(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
         let log = self.folder.with_extension("log");
         match &self.config {
-            Some(config) if self.is_trained(config) => tell("trained earlier; evaluating"),
+            Some(config) if self.is_trained(config) => {
+                tell.note(&format!("{}: trained earlier; evaluating", self.label));
+            }
             Some(config) => {
                 if let Some(failure) = self.train(config, compute, children, &log, tell)? {
                     return Ok(Some(failure));
@@ -171,7 +173,8 @@ impl Job {
             fs::remove_dir_all(&evaluation)
                 .with_context(|| format!("cannot remove {}", evaluation.display()))?;
         }
-        let ended = children.run(&Work::Evaluate(self.evaluation(compute, measures)), &log, tell)?;
+        let ended =
+            children.run(&Work::Evaluate(self.evaluation(compute, measures)), &log, &self.label, tell)?;
         if let Some(failure) = ended.failure("evaluation", &log) {
             return Ok(Some(failure));
         }
@@ -201,13 +204,13 @@ impl Job {
         write_atomic(&path, config.to_toml()?.as_bytes())?;
         let work = Work::Train(self.training(path, compute)?);
         diverged::forget(&self.folder)?;
-        let mut ended = children.run(&work, log, tell)?;
+        let mut ended = children.run(&work, log, &self.label, tell)?;
         for _ in 0..PATIENCE_SECS {
             if ended.code != Some(IN_USE) {
                 break;
             }
             sleep(Duration::from_secs(1));
-            ended = children.run(&work, log, tell)?;
+            ended = children.run(&work, log, &self.label, tell)?;
         }
         let Some(failure) = ended.failure("training", log) else { return Ok(None) };
         if ended.code != Some(NOT_FINITE) {

@@ -72,7 +72,7 @@ pub(super) fn list(
 pub(super) fn tell_diverged(jobs: &[Job], tell: Tell) {
     for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
         let label = &job.label;
-        tell(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
+        tell.say(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn run(
     let open = |&i: &usize| !jobs[i].is_done() && outcomes[i].is_none();
     let waiting: VecDeque<usize> = (0..jobs.len()).filter(open).collect();
     for job in jobs.iter().filter(|job| job.is_done()) {
-        tell(&format!("{}: finished earlier", job.label));
+        tell.note(&format!("{}: finished earlier", job.label));
     }
     let queue = Queue {
         jobs,
@@ -90,11 +90,10 @@ impl Queue<'_> {
             let job = &self.jobs[i];
             let finished = self.finished.load(Ordering::Relaxed);
             let left = remaining(self.began.elapsed().as_secs_f64(), finished, self.total);
-            (self.tell)(&format!("[{number}/{}] {}{left}", self.total, job.label));
-            let told = |line: &str| (self.tell)(&format!("{}: {line}", job.label));
-            match job.run(compute, &self.options.measures, &self.children, &told) {
+            self.tell.note(&format!("[{number}/{}] {}{left}", self.total, job.label));
+            match job.run(compute, &self.options.measures, &self.children, self.tell) {
                 Ok(Some(reason)) if self.signals.came().is_none() => {
-                    (self.tell)(&format!("{}: {reason}; going on with the others", job.label));
+                    self.tell.say(&format!("{}: {reason}; going on with the others", job.label));
                     locked(&self.outcomes)[i] = Some(reason);
                 }
                 Ok(_) => {}

@@ -33,6 +33,17 @@ pub struct Assignment {
     pub work: Work,
 }
 
+impl Work {
+    /// What would do the same, for people.
+    pub(super) fn words(&self) -> String {
+        let (verb, options) = match self {
+            Self::Train(options) => ("train", serde_json::to_string(options)),
+            Self::Evaluate(options) => ("eval", serde_json::to_string(options)),
+        };
+        format!("pixtok {verb} with the options {}", options.unwrap_or_default())
+    }
+}
+
 impl Assignment {
     /// Of this process.
     pub(super) fn new(work: Work) -> Self {

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::TrainError;
 use pixtok_images::data::{BadSample, BadSamples, DataError, TooManyBad};
@@ -15,8 +16,9 @@ use crate::logger::cut_back;
 pub(super) const BAD_SAMPLES_FILE: &str = "bad_samples.jsonl";
 
 /// Which images a bad file belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(super) enum Part {
     Train,
     Val,
@@ -25,10 +27,7 @@ pub(super) enum Part {
 impl Part {
     /// As in `data.train` and `data.val`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Val => "val",
-        }
+        self.into()
     }
 }
 

@@ -1,30 +1,20 @@
 //! The hardware and software of a run, which exact results depend on.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::Display;
 use tch::Device;
 
 use pixtok_torch::{Cpu, cpu_capability, cuda_model};
 
-/// A kind of device. Different kinds round differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A kind of device, written as `--device` takes it. Different kinds round differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum DeviceKind {
     /// The processor.
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
-}
-
-impl fmt::Display for DeviceKind {
-    /// The same words as `--device` takes.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
 }
 
 /// A device with the software on it.

@@ -23,9 +23,8 @@ mod trainer;
 mod validate;
 mod window;
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 pub use adversarial::AdversarialReconstruction;
 pub use best::{IMAGES_CHANGED, OtherImages, Validation};
@@ -94,8 +93,9 @@ pub struct Config {
 }
 
 /// A part of the tokenizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Part {
     /// Images to latents.
     Encoder,
@@ -103,16 +103,6 @@ pub enum Part {
     Quantizer,
     /// Codes to images.
     Decoder,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Encoder => "encoder",
-            Self::Quantizer => "quantizer",
-            Self::Decoder => "decoder",
-        })
-    }
 }
 
 impl Part {
@@ -127,8 +117,9 @@ impl Part {
 }
 
 /// A figure to choose a checkpoint by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum BestMetric {
     /// Highest.
     #[default]
@@ -143,11 +134,7 @@ impl BestMetric {
     /// As in the figures.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::PsnrDb => "psnr_db",
-            Self::Ssim => "ssim",
-            Self::L1 => "l1",
-        }
+        self.into()
     }
 
     /// Whether more is better.

@@ -1,9 +1,9 @@
 //! Between the live tensors of a run and its checkpoints.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use tch::Tensor;
 
 use super::group::Group;
@@ -14,8 +14,9 @@ use crate::optim::{Named, WeightAverage};
 use pixtok_torch::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_weights)]
 pub enum Weights {
     /// As the optimizer left them.
     #[default]
@@ -28,23 +29,12 @@ impl Weights {
     /// As the user writes it.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Ema => "ema",
-        }
+        self.into()
     }
 }
 
-impl FromStr for Weights {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "raw" => Ok(Self::Raw),
-            "ema" => Ok(Self::Ema),
-            _ => Err(format!("\"{text}\" names no weights; use raw or ema")),
-        }
-    }
+fn no_weights(text: &str) -> String {
+    format!("\"{text}\" names no weights; use raw or ema")
 }
 
 /// What trains, with everything that a checkpoint holds.

@@ -9,6 +9,7 @@ pub mod program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -121,6 +122,13 @@ impl Scratch {
 /// Where tests compute: `PIXTOK_TEST_DEVICE`, or the CPU.
 pub fn device() -> String {
     std::env::var("PIXTOK_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
+}
+
+/// libtorch's generator, which is one per process: a test of the program that seeds it holds this
+/// while it draws, since two such tests run at a time.
+pub fn generator() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All photographs of one part of the sample, spread over its folders.

@@ -11,5 +11,10 @@ pub mod sniff;
 pub use carried::Carried;
 pub use misuse::Misuse;
 
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The largest side of an image in pixels: a picture of this size has 2^28 pixels, as many as are decoded at most.
 pub const MAX_SIDE: u32 = 1 << 14;

@@ -3,3 +3,8 @@
 
 pub mod data;
 pub mod picture;
+
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -13,6 +13,11 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// A decoder of bytes in memory.
 pub type Jpeg<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
 

@@ -21,6 +21,11 @@ pub use results::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary}
 
 use pixtok_images::picture::PictureError;
 
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {

@@ -5,11 +5,14 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::files::{Input, Output, name};
+use super::line_index::LineIndex;
+use super::open_files::OpenFiles;
 use super::{Grid, Layout, Place, Row, Shard, TokensError};
 use pixtok_base::Carried;
 
@@ -76,7 +79,12 @@ pub(super) fn read_line(input: &mut Input, number: u64) -> Result<Line<'static>,
     let Some(line) = input.line()? else {
         return Err(input.damaged(format!("it ends after {number} rows")));
     };
-    serde_json::from_slice(&line).map_err(|error| input.damaged(format!("line {}: {error}", number + 1)))
+    parse_line(&line, number).map_err(|reason| input.damaged(reason))
+}
+
+/// The line of row `number`.
+pub(super) fn parse_line(line: &[u8], number: u64) -> Result<Line<'static>, String> {
+    serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))
 }
 
 /// The companion's name.
@@ -104,11 +112,44 @@ impl KeysWriter {
     }
 }
 
-/// A companion being read, or what stands in for one that is missing: rows by their number in the set, whose grid is the
-/// layout's and whose pictures' sizes are not known (0).
+/// Stands in for a companion that is missing: rows by their number in the set, whose grid is the layout's and whose
+/// pictures' sizes are not known (0).
+pub(super) struct Numbered {
+    first_row: u64,
+    grid: Grid,
+}
+
+impl Numbered {
+    /// In place of the companion at `path`, which could not be opened: only if it is missing.
+    fn new(path: PathBuf, error: TokensError, shard: Shard, layout: &Layout) -> Result<Self, TokensError> {
+        match error {
+            TokensError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                let reason = "it is missing, and nothing else tells the grids of images of different sizes";
+                let grid = layout.grid.ok_or_else(|| TokensError::Damaged { path, reason: reason.into() })?;
+                Ok(Self { first_row: shard.place.first_row, grid })
+            }
+            error => Err(error),
+        }
+    }
+
+    fn row(&self, number: u64) -> Row {
+        Row {
+            key: format!("{:08}", self.first_row.saturating_add(number)),
+            grid: self.grid,
+            width: 0,
+            height: 0,
+            ids: vec![],
+            label: None,
+            text: None,
+            json: None,
+        }
+    }
+}
+
+/// A companion being read.
 pub(super) enum Keys {
     There { input: Input, rows: u64 },
-    Missing { first_row: u64, grid: Grid },
+    Missing(Numbered),
 }
 
 impl Keys {
@@ -117,12 +158,7 @@ impl Keys {
         let path = folder.join(file(shard.place));
         match Input::open(path.clone()) {
             Ok(input) => Ok(Self::There { input, rows: shard.rows }),
-            Err(TokensError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let reason = "it is missing, and nothing else tells the grids of images of different sizes";
-                let grid = layout.grid.ok_or_else(|| TokensError::Damaged { path, reason: reason.into() })?;
-                Ok(Self::Missing { first_row: shard.place.first_row, grid })
-            }
-            Err(error) => Err(error),
+            Err(error) => Numbered::new(path, error, shard, layout).map(Self::Missing),
         }
     }
 
@@ -130,16 +166,7 @@ impl Keys {
     pub fn next(&mut self, number: u64) -> Result<Row, TokensError> {
         match self {
             Self::There { input, .. } => Ok(read_line(input, number)?.row(vec![])),
-            Self::Missing { first_row, grid } => Ok(Row {
-                key: format!("{:08}", first_row.saturating_add(number)),
-                grid: *grid,
-                width: 0,
-                height: 0,
-                ids: vec![],
-                label: None,
-                text: None,
-                json: None,
-            }),
+            Self::Missing(numbered) => Ok(numbered.row(number)),
         }
     }
 
@@ -150,6 +177,39 @@ impl Keys {
                 Err(input.damaged(format!("it has more lines than the shard's {rows} rows")))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// A companion whose rows are read singly.
+pub(super) enum KeysAt {
+    There(LineIndex),
+    Missing(Numbered),
+}
+
+impl KeysAt {
+    /// Opens the companion of a shard and reads through it once.
+    pub fn open(
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<Self, TokensError> {
+        let path = folder.join(file(shard.place));
+        match LineIndex::open(path.clone(), shard.rows, files) {
+            Ok(lines) => Ok(Self::There(lines)),
+            Err(error) => Numbered::new(path, error, shard, layout).map(Self::Missing),
+        }
+    }
+
+    /// Row `number` of the shard, still without ids.
+    pub fn row(&self, number: u64) -> Result<Row, TokensError> {
+        match self {
+            Self::There(lines) => {
+                let line = parse_line(&lines.line(number)?, number);
+                Ok(line.map_err(|reason| lines.damaged(reason))?.row(vec![]))
+            }
+            Self::Missing(numbered) => Ok(numbered.row(number)),
         }
     }
 }

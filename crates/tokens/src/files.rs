@@ -1,7 +1,7 @@
 //! Names of a shard's files, and files that are written from first to last and read as if they were hostile.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{Place, TokensError, io_error};
@@ -62,10 +62,15 @@ impl Output {
     }
 }
 
-/// A file being read. Nothing is taken that the file is too short to hold, so no number in it can ask for more memory than
-/// its size.
+/// What an [`Input`] reads from.
+trait Reads: BufRead + Seek + Send {}
+
+impl<R: BufRead + Seek + Send> Reads for R {}
+
+/// A file being read, or a part of one in memory. Nothing is taken that the file is too short to hold, so no number in it
+/// can ask for more memory than its size.
 pub(super) struct Input {
-    reader: BufReader<File>,
+    reader: Box<dyn Reads>,
     path: PathBuf,
     left: u64,
 }
@@ -75,7 +80,13 @@ impl Input {
     pub fn open(path: PathBuf) -> Result<Self, TokensError> {
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let left = file.metadata().map_err(io_error("read", &path))?.len();
-        Ok(Self { reader: BufReader::with_capacity(1 << 16, file), path, left })
+        Ok(Self { reader: Box::new(BufReader::with_capacity(1 << 16, file)), path, left })
+    }
+
+    /// Reads a part of the file, these bytes.
+    pub fn part(path: PathBuf, bytes: Vec<u8>) -> Self {
+        let left = bytes.len() as u64;
+        Self { reader: Box::new(Cursor::new(bytes)), path, left }
     }
 
     /// Opens the file at a byte of it.
@@ -121,6 +132,17 @@ impl Input {
         Ok(())
     }
 
+    /// Passes over the next bytes.
+    pub fn skip(&mut self, bytes: u64) -> Result<(), TokensError> {
+        let Some(left) = self.left.checked_sub(bytes) else {
+            return Err(self.damaged(format!("it ends {} bytes too early", bytes - self.left)));
+        };
+        // What is left of a file has less than 2^63 bytes.
+        self.reader.seek_relative(bytes as i64).map_err(io_error("read", &self.path))?;
+        self.left = left;
+        Ok(())
+    }
+
     /// The next bytes, as many as a number has.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], TokensError> {
         let mut bytes = [0; N];
@@ -150,6 +172,13 @@ impl Input {
         }
     }
 
+    /// Passes over the next line; returns its bytes with its end, 0 at the end of the file.
+    pub fn skip_line(&mut self) -> Result<u64, TokensError> {
+        let bytes = self.reader.skip_until(b'\n').map_err(io_error("read", &self.path))? as u64;
+        self.left = self.left.saturating_sub(bytes);
+        Ok(bytes)
+    }
+
     /// Checks that nothing is left.
     pub fn end(&self) -> Result<(), TokensError> {
         match self.left {
@@ -177,5 +206,22 @@ mod tests {
         assert!(input.line().unwrap_err().to_string().contains("cut off"));
         assert!(Input::open_at(&path, 8).is_err());
         Input::open_at(&path, 7).unwrap().end().unwrap();
+    }
+
+    #[test]
+    fn bytes_and_lines_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let content = b"abc\n\nd\x07\0\0\0e";
+        std::fs::write(&path, content).unwrap();
+        for mut input in [Input::open(path.clone()).unwrap(), Input::part(path, content.to_vec())] {
+            input.skip(1).unwrap();
+            assert_eq!((input.skip_line().unwrap(), input.skip_line().unwrap()), (3, 1));
+            input.skip(1).unwrap();
+            assert_eq!((input.u32().unwrap(), input.left()), (7, 1));
+            assert!(input.skip(2).unwrap_err().to_string().contains("1 bytes too early"));
+            assert_eq!((input.skip_line().unwrap(), input.skip_line().unwrap()), (1, 0));
+            input.end().unwrap();
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
 
 use super::*;
 use pixtok_base::Carried;
@@ -117,6 +120,27 @@ pub fn read(
     Ok(rows)
 }
 
+/// The rows of `shards` by their number, the last one first, with fewer files open than they have.
+pub fn read_at(
+    format: &dyn Format,
+    folder: &Path,
+    shards: &[Shard],
+    layout: &Layout,
+) -> Result<Vec<Row>, TokensError> {
+    let files = Arc::new(OpenFiles::new(2));
+    let opened = shards.iter().map(|&shard| format.rows_at(folder, shard, layout, &files));
+    let opened: Vec<RowsAt> = opened.collect::<Result<_, _>>()?;
+    let mut rows = vec![];
+    for (shard, row) in shards.iter().zip(&opened).rev() {
+        assert!(row(shard.rows).unwrap_err().to_string().contains("there is no row"));
+        for number in (0..shard.rows).rev() {
+            rows.push(row(number)?);
+        }
+    }
+    rows.reverse();
+    Ok(rows)
+}
+
 /// Rows come back, from one shard and from several.
 pub fn round_trip(format: &dyn Format, layout: &Layout) {
     format.check(layout).unwrap();
@@ -125,6 +149,7 @@ pub fn round_trip(format: &dyn Format, layout: &Layout) {
         let folder = tempfile::tempdir().unwrap();
         let shards = write(format, folder.path(), layout, &rows, a_shard);
         assert_eq!(read(format, folder.path(), &shards, layout).unwrap(), rows, "{layout:?}");
+        assert_eq!(read_at(format, folder.path(), &shards, layout).unwrap(), rows, "{layout:?}");
         let mut names: Vec<String> =
             shards.iter().flat_map(|shard| format.files(shard.place, layout)).collect();
         names.sort();
@@ -132,8 +157,10 @@ pub fn round_trip(format: &dyn Format, layout: &Layout) {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), names.len(), "{names:?}");
         let fewer = [Shard { rows: shards[0].rows - 1, ..shards[0] }];
         let more = [Shard { rows: shards[0].rows + 1, ..shards[0] }];
-        assert!(read(format, folder.path(), &fewer, layout).is_err(), "{layout:?}");
-        assert!(read(format, folder.path(), &more, layout).is_err(), "{layout:?}");
+        for other in [fewer, more] {
+            assert!(read(format, folder.path(), &other, layout).is_err(), "{layout:?}");
+            assert!(read_at(format, folder.path(), &other, layout).is_err(), "{layout:?}");
+        }
     }
 }
 
@@ -168,11 +195,13 @@ pub fn comes_back_without_companion(format: &dyn Format) {
     }
     let found = read(format, folder.path(), &shards, &layout).unwrap();
     assert_eq!(found[7].key, "00000007");
+    assert_eq!(read_at(format, folder.path(), &shards, &layout).unwrap(), found);
     for (found, row) in found.iter().zip(&rows) {
         assert_eq!((&found.ids, found.grid), (&row.ids, row.grid));
     }
     let ragged = Layout { grid: None, ..layout };
     assert!(read(format, folder.path(), &shards, &ragged).is_err());
+    assert!(read_at(format, folder.path(), &shards, &ragged).is_err());
 }
 
 /// [`damage_to`] a plain set.
@@ -192,22 +221,35 @@ pub fn damage_to(format: &dyn Format, layout: &Layout) {
             // Anew: some file systems wait for the disk when a file is cut to nothing and written again.
             fs::remove_file(&path).unwrap();
             fs::write(&path, bytes).unwrap();
-            read(format, folder.path(), &shards, layout)
+            let by_number = read_at(format, folder.path(), &shards, layout);
+            (read(format, folder.path(), &shards, layout), by_number)
         };
         for length in places(whole.len()) {
-            let error = read_with(&whole[..length]).expect_err("it was cut");
-            assert!(
-                matches!(error, TokensError::Damaged { .. }),
-                "{} cut to {length}: {error}",
-                path.display()
-            );
+            let (in_order, by_number) = read_with(&whole[..length]);
+            for error in [in_order, by_number].map(|read| read.expect_err("it was cut")) {
+                assert!(
+                    matches!(error, TokensError::Damaged { .. }),
+                    "{} cut to {length}: {error}",
+                    path.display()
+                );
+            }
         }
-        assert!(read_with(&[&whole[..], &[0]].concat()).is_err(), "{} with a byte more", path.display());
+        let (in_order, by_number) = read_with(&[&whole[..], &[0]].concat());
+        assert!(in_order.is_err() && by_number.is_err(), "{} with a byte more", path.display());
         for at in places(whole.len()) {
             let mut flipped = whole.clone();
             flipped[at] ^= 1 << (at % 8);
-            if let Err(error) = read_with(&flipped) {
-                assert!(matches!(error, TokensError::Damaged { .. }), "{} at {at}: {error}", path.display());
+            match read_with(&flipped) {
+                (Ok(in_order), Ok(by_number)) => assert_eq!(in_order, by_number),
+                (in_order, by_number) => {
+                    for error in [in_order, by_number].into_iter().filter_map(Result::err) {
+                        assert!(
+                            matches!(error, TokensError::Damaged { .. }),
+                            "{} at {at}: {error}",
+                            path.display()
+                        );
+                    }
+                }
             }
         }
         fs::write(&path, whole).unwrap();
@@ -223,4 +265,39 @@ fn places(length: usize) -> impl Iterator<Item = usize> {
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
+}
+
+/// A finished set of `rows` in `folder`, found again.
+pub fn set(kind: FormatKind, folder: &Path, layout: &Layout, rows: &[Row], a_shard: usize) -> TokenSet {
+    let shards = write(kind.format(), folder, layout, rows, a_shard);
+    let side = layout.image_side;
+    let sidecar = json!({
+        "format_version": Sidecar::version(),
+        "pixtok": "0.1.0",
+        "format": kind,
+        "tokenizer": {
+            "kind": "fsq", "weights_blake3": "", "codebooks": 1, "codebook_size": 65_536, "digits": false,
+            "numbers": 1, "arrangement": "interleaved", "quantizer": {},
+        },
+        "dtype": layout.dtype,
+        "order": "row-major",
+        "grid": { "h": layout.grid.map(|grid| grid.h), "w": layout.grid.map(|grid| grid.w), "downsample": 16 },
+        "image_size": [side, side],
+        "preprocessing": {
+            "resize": null, "filter": "lanczos", "crop": "centre", "exif": "applied", "background": [0, 0, 0],
+            "lenient_jpeg": false, "normalisation": "x / 127.5 - 1",
+        },
+        "vocabulary": { "offset": 0 },
+        "specials": {},
+        "axes": layout.axes,
+        "length": layout.length,
+        "views": layout.views,
+        "names": layout.names,
+        "document_index": layout.document_index,
+        "source": { "kind": "folder", "path": "images", "blake3": "" },
+        "shard_rows": shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(),
+        "counts": { "images": rows.len(), "rows": rows.len(), "tokens": 0, "skipped": {} },
+    });
+    fs::write(folder.join(SideFiles::of(kind).sidecar), sidecar.to_string()).unwrap();
+    TokenSet::find(folder).unwrap().remove(0)
 }

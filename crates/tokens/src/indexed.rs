@@ -6,8 +6,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::files::{Input, Output};
+use super::open_files::{FileAt, OpenFiles};
 use super::{TokensError, io_error};
 
 /// Such a file being written.
@@ -117,6 +119,47 @@ impl Items {
     }
 }
 
+/// Such a file whose items are read singly, each after its place in the table.
+pub(super) struct ItemsAt(FileAt);
+
+impl ItemsAt {
+    /// Opens the file, which should have as many items as its shard has rows; returns the text too.
+    pub fn open(path: PathBuf, rows: u64, files: &Arc<OpenFiles>) -> Result<(Self, Vec<u8>), TokensError> {
+        let text = Items::open(path.clone(), rows)?.text;
+        let items = Self(files.open(path)?);
+        if let Some(last) = rows.checked_sub(1) {
+            let (_, end) = items.place(last)?;
+            let length = items.0.length();
+            if u64::from(end) != length {
+                return Err(
+                    items.damaged(format!("its last row ends at byte {end}, and it has {length} bytes"))
+                );
+            }
+        }
+        Ok((items, text))
+    }
+
+    /// Where the item of row `number` begins and ends.
+    fn place(&self, number: u64) -> Result<(u32, u32), TokensError> {
+        let both = u64::from_le_bytes(self.0.array(number, 4 + 4 * number)?);
+        Ok((both as u32, (both >> 32) as u32))
+    }
+
+    /// The item of row `number`.
+    pub fn item(&self, number: u64) -> Result<Vec<u8>, TokensError> {
+        let (start, end) = self.place(number)?;
+        let Some(bytes) = end.checked_sub(start) else {
+            return Err(self.damaged(format!("row {number} ends at byte {end}, before it begins at {start}")));
+        };
+        self.0.take(number, start.into(), bytes.into())
+    }
+
+    /// The file is damaged.
+    pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
+        self.0.damaged(reason)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +182,10 @@ mod tests {
         assert_eq!((items.next(0).unwrap(), items.next(1).unwrap()), (b"one".to_vec(), b"three".to_vec()));
         items.end().unwrap();
         assert!(Items::open(path.clone(), 3).is_err());
+        let (items, text) = ItemsAt::open(path.clone(), 2, &Arc::default()).unwrap();
+        assert_eq!(text, b"text");
+        assert_eq!((items.item(1).unwrap(), items.item(0).unwrap()), (b"three".to_vec(), b"one".to_vec()));
+        assert!(ItemsAt::open(path.clone(), 3, &Arc::default()).is_err());
         for (at, value) in [(4, 0_u32), (4, 15), (4, 99), (8, 19), (8, u32::MAX), (12, 22), (12, 29)] {
             let mut broken = bytes.clone();
             broken[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -149,6 +196,9 @@ mod tests {
                 items.end()
             });
             assert!(matches!(read, Err(TokensError::Damaged { .. })), "{at} {value}");
+            let single = ItemsAt::open(path.clone(), 2, &Arc::default())
+                .and_then(|(items, _)| Ok((items.item(0)?, items.item(1)?)));
+            assert!(matches!(single, Err(TokensError::Damaged { .. })), "{at} {value}");
         }
     }
 

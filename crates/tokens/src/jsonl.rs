@@ -6,13 +6,16 @@
 //! the types of all fields, for `datasets`, which otherwise guesses them from the first rows.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::companion::{Line, Tokens, read_line};
+use super::companion::{Line, Tokens, parse_line, read_line};
 use super::files::{Input, Output, name};
-use super::reading::{self, Source};
-use super::{Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::line_index::LineIndex;
+use super::open_files::OpenFiles;
+use super::reading::{self, Source, SourceAt};
+use super::{Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokenNames, TokensError};
 
 /// A JSON object a row: `tokens.jsonl`.
 pub struct Jsonl;
@@ -51,7 +54,19 @@ impl Format for Jsonl {
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
         let input = Input::open(folder.join(name("tokens", "jsonl", shard.place)))?;
-        Ok(reading::rows(Reader { input, layout: layout.clone() }, shard.rows, layout))
+        Ok(reading::rows(Reader { input, names: layout.names.clone() }, shard.rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let lines = LineIndex::open(folder.join(name("tokens", "jsonl", shard.place)), shard.rows, files)?;
+        let reader = ReaderAt { lines, names: layout.names.clone() };
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 
@@ -100,23 +115,27 @@ impl ShardWriter for Writer {
     }
 }
 
+/// The line of row `number` as a row.
+fn row(mut line: Line<'_>, names: Option<&TokenNames>, number: u64) -> Result<Row, String> {
+    let ids = match (line.tokens.take(), names) {
+        (Some(Tokens::Ids(ids)), None) => Ok(ids.into_owned()),
+        (Some(Tokens::Names(text)), Some(names)) => names.parse(&text).map_err(|error| error.to_string()),
+        (None, _) => Err("it has no tokens".into()),
+        (Some(_), None) => Err("its tokens are not an array of ids".into()),
+        (Some(_), Some(_)) => Err("its tokens are not a string of names".into()),
+    };
+    ids.map(|ids| line.row(ids)).map_err(|reason| format!("line {}: {reason}", number + 1))
+}
+
 struct Reader {
     input: Input,
-    layout: Layout,
+    names: Option<TokenNames>,
 }
 
 impl Source for Reader {
     fn next(&mut self, number: u64) -> Result<Row, TokensError> {
-        let mut line = read_line(&mut self.input, number)?;
-        let ids = match (line.tokens.take(), &self.layout.names) {
-            (Some(Tokens::Ids(ids)), None) => Ok(ids.into_owned()),
-            (Some(Tokens::Names(text)), Some(names)) => names.parse(&text).map_err(|error| error.to_string()),
-            (None, _) => Err("it has no tokens".into()),
-            (Some(_), None) => Err("its tokens are not an array of ids".into()),
-            (Some(_), Some(_)) => Err("its tokens are not a string of names".into()),
-        };
-        let ids = ids.map_err(|reason| self.input.damaged(format!("line {}: {reason}", number + 1)))?;
-        Ok(line.row(ids))
+        let line = read_line(&mut self.input, number)?;
+        row(line, self.names.as_ref(), number).map_err(|reason| self.damaged(reason))
     }
 
     fn end(&mut self) -> Result<(), TokensError> {
@@ -128,9 +147,27 @@ impl Source for Reader {
     }
 }
 
+struct ReaderAt {
+    lines: LineIndex,
+    names: Option<TokenNames>,
+}
+
+impl SourceAt for ReaderAt {
+    fn row(&self, number: u64) -> Result<Row, TokensError> {
+        let line = self.lines.line(number)?;
+        parse_line(&line, number)
+            .and_then(|line| row(line, self.names.as_ref(), number))
+            .map_err(|reason| self.damaged(number, reason))
+    }
+
+    fn damaged(&self, _number: u64, reason: String) -> TokensError {
+        self.lines.damaged(reason)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{TokenNames, fixture};
+    use super::super::fixture;
     use super::*;
 
     fn named() -> Layout {

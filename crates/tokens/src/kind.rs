@@ -1,9 +1,7 @@
 //! The formats by name.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::jsonl::Jsonl;
 use super::litdata::Litdata;
@@ -18,7 +16,9 @@ use super::{Format, TokensError};
 
 /// Which format token files have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = TokensError, parse_err_fn = no_format)]
 pub enum FormatKind {
     /// One array, for numpy.
     Npy,
@@ -42,32 +42,12 @@ pub enum FormatKind {
 
 impl FormatKind {
     /// Every one.
-    pub const ALL: [Self; 9] = [
-        Self::Npy,
-        Self::Raw,
-        Self::Jsonl,
-        Self::Parquet,
-        Self::Webdataset,
-        Self::Megatron,
-        Self::Mds,
-        Self::Litdata,
-        Self::Llamagen,
-    ];
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
     /// Its name, as users write it.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Npy => "npy",
-            Self::Raw => "raw",
-            Self::Jsonl => "jsonl",
-            Self::Parquet => "parquet",
-            Self::Webdataset => "webdataset",
-            Self::Megatron => "megatron",
-            Self::Mds => "mds",
-            Self::Litdata => "litdata",
-            Self::Llamagen => "llamagen",
-        }
+        self.into()
     }
 
     /// Its writer and reader.
@@ -87,21 +67,9 @@ impl FormatKind {
     }
 }
 
-impl fmt::Display for FormatKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for FormatKind {
-    type Err = TokensError;
-
-    fn from_str(name: &str) -> Result<Self, TokensError> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            TokensError::Unsuitable(format!("there is no token format {name:?}; there are {names}"))
-        })
-    }
+fn no_format(name: &str) -> TokensError {
+    let names = <FormatKind as VariantNames>::VARIANTS.join(", ");
+    TokensError::Unsuitable(format!("there is no token format {name:?}; there are {names}"))
 }
 
 #[cfg(test)]
@@ -110,7 +78,7 @@ mod tests {
 
     #[test]
     fn names_are_one_everywhere() {
-        for kind in FormatKind::ALL {
+        for &kind in FormatKind::ALL {
             assert_eq!(kind.to_string().parse::<FormatKind>().unwrap(), kind);
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
             let _: &dyn Format = kind.format();

@@ -1,14 +1,14 @@
 //! What all rows of a set share.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+use strum::EnumString;
 
 use super::{Grid, Row, TokenNames, TokensError};
 
 /// The number type of ids, little endian in every file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_dtype)]
 pub enum Dtype {
     /// 16 bits without sign.
     U16,
@@ -75,18 +75,8 @@ impl Dtype {
     }
 }
 
-impl FromStr for Dtype {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "u16" => Ok(Self::U16),
-            "i32" => Ok(Self::I32),
-            _ => Err(format!(
-                "\"{text}\" is no number type of ids; use u16, or i32, which reads the same as uint32"
-            )),
-        }
-    }
+fn no_dtype(text: &str) -> String {
+    format!("\"{text}\" is no number type of ids; use u16, or i32, which reads the same as uint32")
 }
 
 /// The axes of one row's ids, row-major.

@@ -1,8 +1,9 @@
 //! Tokens as data: what a token file is, in every format that training stacks read.
 //!
 //! A set of tokens is a folder with a sidecar, `tokens.json`, that says what the numbers in its other files are. One file
-//! here per format, with its byte layout; writers and readers stream, none holds a data set in memory. Nothing here knows
-//! of models: a [`Row`] holds ids as they are stored. Needs no libtorch.
+//! here per format, with its byte layout; writers and readers stream, none holds a data set in memory. Rows come in order,
+//! by [`TokenSet::rows`], or by their number, by [`RandomAccess`]. Nothing here knows of models: a [`Row`] holds ids as they
+//! are stored. Needs no libtorch.
 
 mod companion;
 mod error;
@@ -14,14 +15,17 @@ mod indexed;
 mod jsonl;
 mod kind;
 mod layout;
+mod line_index;
 mod litdata;
 mod llamagen;
 mod mds;
 mod megatron;
 mod names;
 mod npy;
+mod open_files;
 mod parquet;
 mod preset;
+mod random_access;
 mod raw;
 mod reading;
 mod row;
@@ -34,14 +38,17 @@ mod vocabulary;
 mod webdataset;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pixtok_base::Carried;
 pub use error::TokensError;
 pub use framing::{Framing, Lines};
 pub use kind::FormatKind;
 pub use layout::{Axes, Dtype, Layout};
 pub use names::TokenNames;
+pub use open_files::OpenFiles;
+use pixtok_base::Carried;
 pub use preset::{Preset, PresetIds};
+pub use random_access::RandomAccess;
 pub use row::{Grid, Row};
 pub use set::TokenSet;
 pub use side_files::SideFiles;
@@ -49,6 +56,11 @@ pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
 pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedTokenizer};
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
+
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Which shard of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +99,9 @@ pub trait ShardWriter: Send {
 
 /// Rows of a shard, in order; after an error there is nothing to come.
 pub type Rows = Box<dyn Iterator<Item = Result<Row, TokensError>> + Send>;
+
+/// Any row of a shard by its number, from 0, for several threads at once.
+pub type RowsAt = Box<dyn Fn(u64) -> Result<Row, TokensError> + Send + Sync>;
 
 /// A format of token files.
 pub trait Format: Sync {
@@ -161,6 +176,19 @@ pub trait Format: Sync {
     /// # Errors
     /// When its files cannot be opened or are not whole.
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError>;
+
+    /// As [`Format::rows`], but gives any row by its number. The shard's files are among `files`.
+    ///
+    /// # Errors
+    /// When its files cannot be opened or are not whole, as far as one can tell without reading
+    /// every row.
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError>;
 }
 
 /// `path` with what the system said of it.

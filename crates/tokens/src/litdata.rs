@@ -6,20 +6,37 @@
 //! (chunk_size), its ids (dim) and its name.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::companion::{self, Keys, KeysWriter};
+use super::companion::{self, Keys, KeysAt, KeysWriter};
 use super::files::Input;
-use super::indexed::{Items, ItemsWriter};
-use super::reading::{self, Source};
-use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::indexed::{Items, ItemsAt, ItemsWriter};
+use super::open_files::OpenFiles;
+use super::reading::{self, Source, SourceAt};
+use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
 /// litdata's chunks of tokens: `chunk-0-3.bin`.
 pub struct Litdata;
 
 fn file(place: Place) -> String {
     format!("chunk-0-{}.bin", place.number)
+}
+
+/// What is wrong when there is a text between the table and the first row.
+const BEFORE_ROWS: &str = "its first row does not begin after its table";
+
+fn row_bytes(layout: &Layout) -> Result<usize, TokensError> {
+    Ok(layout.one_length("litdata")? as usize * Dtype::I32.bytes())
+}
+
+/// The ids of row `number`, whose item this is, or why it is none.
+fn ids(item: &[u8], number: u64, row_bytes: usize) -> Result<Vec<u32>, String> {
+    if item.len() != row_bytes {
+        return Err(format!("row {number} has {} bytes, not {row_bytes}", item.len()));
+    }
+    Ok(Dtype::I32.ids_from_bytes(item))
 }
 
 /// Ids are i32 here, whatever they are in other formats.
@@ -83,13 +100,29 @@ impl Format for Litdata {
     }
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
-        let row_bytes = layout.one_length("litdata")? as usize * Dtype::I32.bytes();
+        let row_bytes = row_bytes(layout)?;
         let items = Items::open(folder.join(file(shard.place)), shard.rows)?;
         if !items.text.is_empty() {
-            return Err(items.damaged("its first row does not begin after its table"));
+            return Err(items.damaged(BEFORE_ROWS));
         }
         let keys = Keys::open(folder, shard, layout)?;
         Ok(reading::rows(Reader { items, keys, row_bytes }, shard.rows, &as_written(layout)))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let row_bytes = row_bytes(layout)?;
+        let (items, text) = ItemsAt::open(folder.join(file(shard.place)), shard.rows, files)?;
+        if !text.is_empty() {
+            return Err(items.damaged(BEFORE_ROWS));
+        }
+        let keys = KeysAt::open(folder, shard, layout, files)?;
+        Ok(reading::rows_at(ReaderAt { items, keys, row_bytes }, shard.rows, &as_written(layout)))
     }
 }
 
@@ -120,12 +153,9 @@ struct Reader {
 
 impl Source for Reader {
     fn next(&mut self, number: u64) -> Result<Row, TokensError> {
-        let item = self.items.next(number)?;
-        if item.len() != self.row_bytes {
-            let reason = format!("row {number} has {} bytes, not {}", item.len(), self.row_bytes);
-            return Err(self.items.damaged(reason));
-        }
-        Ok(Row { ids: Dtype::I32.ids_from_bytes(&item), ..self.keys.next(number)? })
+        let ids = ids(&self.items.next(number)?, number, self.row_bytes);
+        let ids = ids.map_err(|reason| self.damaged(reason))?;
+        Ok(Row { ids, ..self.keys.next(number)? })
     }
 
     fn end(&mut self) -> Result<(), TokensError> {
@@ -134,6 +164,24 @@ impl Source for Reader {
     }
 
     fn damaged(&self, reason: String) -> TokensError {
+        self.items.damaged(reason)
+    }
+}
+
+struct ReaderAt {
+    items: ItemsAt,
+    keys: KeysAt,
+    row_bytes: usize,
+}
+
+impl SourceAt for ReaderAt {
+    fn row(&self, number: u64) -> Result<Row, TokensError> {
+        let ids = ids(&self.items.item(number)?, number, self.row_bytes);
+        let ids = ids.map_err(|reason| self.damaged(number, reason))?;
+        Ok(Row { ids, ..self.keys.row(number)? })
+    }
+
+    fn damaged(&self, _number: u64, reason: String) -> TokensError {
         self.items.damaged(reason)
     }
 }

@@ -4,49 +4,26 @@
 //! Files are named by the image's number in the whole set; S is the side in pixels. Codes are `<i8` `[1, views, ids of a
 //! view]`, the label `<i8` `[1]`, -1 for an image without one.
 
+mod images;
+
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::companion::{self, Keys, KeysWriter};
-use super::files::{Input, Output};
+use self::images::Images;
+use super::companion::{self, Keys, KeysAt, KeysWriter};
+use super::files::Output;
 use super::npy;
-use super::reading::{self, Source};
-use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError, io_error};
+use super::open_files::OpenFiles;
+use super::reading::{self, Source, SourceAt};
+use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, io_error};
 
 /// A pair of arrays an image: `imagenet256_codes/0.npy`.
 pub struct Llamagen;
 
 /// What LlamaGen's loader looks for in a path.
 const FLIP: &str = "flip";
-
-/// The two folders, and how images are laid out in their files.
-struct Images {
-    codes: PathBuf,
-    labels: PathBuf,
-    first: u64,
-    views: u64,
-    length: u64,
-}
-
-impl Images {
-    fn new(folder: &Path, place: Place, layout: &Layout) -> Result<Self, TokensError> {
-        let views = u64::from(layout.views.max(1));
-        if !place.first_row.is_multiple_of(views) {
-            let first = place.first_row;
-            return Err(TokensError::Unsuitable(format!(
-                "a shard of llamagen begins with an image's first view, not at row {first} of {views} views an image"
-            )));
-        }
-        let [codes, labels] = folders(layout).map(|name| folder.join(name));
-        let length = layout.one_length("llamagen")?.into();
-        Ok(Self { codes, labels, first: place.first_row / views, views, length })
-    }
-
-    fn file(&self, folder: &Path, image: u64) -> PathBuf {
-        folder.join(format!("{}.npy", self.first.saturating_add(image)))
-    }
-}
 
 fn folders(layout: &Layout) -> [String; 2] {
     ["codes", "labels"].map(|what| format!("imagenet{}_{what}/", layout.image_side))
@@ -97,11 +74,22 @@ impl Format for Llamagen {
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
         let images = Images::new(folder, shard.place, layout)?;
         let keys = Keys::open(folder, shard, layout)?;
+        images.check_rows(shard.rows)?;
         let reader = Reader { images, keys, views: VecDeque::new(), label: None, image: 0 };
-        if !shard.rows.is_multiple_of(reader.images.views) {
-            return Err(reader.damaged(format!("{} rows are not all views of images", shard.rows)));
-        }
         Ok(reading::rows(reader, shard.rows, &as_written(layout)))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let images = Images::new(folder, shard.place, layout)?;
+        images.check_rows(shard.rows)?;
+        let keys = KeysAt::open(folder, shard, layout, files)?;
+        Ok(reading::rows_at(ReaderAt { images, keys }, shard.rows, &as_written(layout)))
     }
 }
 
@@ -155,42 +143,16 @@ struct Reader {
     image: u64,
 }
 
-impl Reader {
-    fn read_image(&mut self) -> Result<(), TokensError> {
-        let Images { views, length, .. } = self.images;
-        let mut codes = Input::open(self.images.file(&self.images.codes, self.image))?;
-        let wanted = npy::Header { descr: "<i8".into(), shape: vec![1, views, length] };
-        npy::expect(&mut codes, &wanted, views.checked_mul(length).and_then(|ids| ids.checked_mul(8)))?;
-        for _ in 0..views {
-            let bytes = codes.take(length * 8)?;
-            let ids = bytes.as_chunks().0.iter().map(|&id| u32::try_from(i64::from_le_bytes(id)));
-            let ids: Result<_, _> = ids.collect();
-            self.views.push_back(ids.map_err(|_| codes.damaged("an id in it is out of range"))?);
-        }
-        let mut label = Input::open(self.images.file(&self.images.labels, self.image))?;
-        npy::expect(&mut label, &npy::Header { descr: "<i8".into(), shape: vec![1] }, Some(8))?;
-        self.label = Some(i64::from_le_bytes(label.array()?)).filter(|&label| label != -1);
-        self.image += 1;
-        Ok(())
-    }
-}
-
 impl Source for Reader {
     fn next(&mut self, number: u64) -> Result<Row, TokensError> {
         if self.views.is_empty() {
-            self.read_image()?;
+            (self.views, self.label) = self.images.read(self.image)?;
+            self.image += 1;
         }
         let ids = self.views.pop_front().unwrap_or_default();
-        let mut row = self.keys.next(number)?;
-        let told = row.label.filter(|&label| label != -1);
-        if matches!(self.keys, Keys::There { .. }) && told != self.label {
-            return Err(self.damaged(format!(
-                "row {number} ({}) has label {:?} there and {:?} in its companion",
-                row.key, self.label, row.label
-            )));
-        }
-        row.label = row.label.or(self.label);
-        Ok(Row { ids, ..row })
+        let row = self.keys.next(number)?;
+        let has_companion = matches!(self.keys, Keys::There { .. });
+        self.images.row(number, row, has_companion, ids, self.label)
     }
 
     fn end(&mut self) -> Result<(), TokensError> {
@@ -198,8 +160,27 @@ impl Source for Reader {
     }
 
     fn damaged(&self, reason: String) -> TokensError {
-        let image = self.image.saturating_sub(1);
-        TokensError::Damaged { path: self.images.file(&self.images.codes, image), reason }
+        self.images.damaged(self.image.saturating_sub(1), reason)
+    }
+}
+
+/// Opens an image's two files for each row: they are too many to stay open.
+struct ReaderAt {
+    images: Images,
+    keys: KeysAt,
+}
+
+impl SourceAt for ReaderAt {
+    fn row(&self, number: u64) -> Result<Row, TokensError> {
+        let (image, view) = (number / self.images.views, number % self.images.views);
+        let (views, label) = self.images.read(image)?;
+        let ids = views.into_iter().nth(view as usize).unwrap_or_default();
+        let has_companion = matches!(self.keys, KeysAt::There(_));
+        self.images.row(number, self.keys.row(number)?, has_companion, ids, label)
+    }
+
+    fn damaged(&self, number: u64, reason: String) -> TokensError {
+        self.images.damaged(number / self.images.views, reason)
     }
 }
 

@@ -8,14 +8,18 @@
 //!
 //! `index.json` has for each shard the same config, its file's name and size, and its number of samples.
 
+mod reader;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use self::reader::{Reader, ReaderAt, Samples};
 use super::files::Input;
-use super::indexed::{Items, ItemsWriter};
-use super::reading::{self, Source};
-use super::{Dtype, Format, Grid, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::indexed::{Items, ItemsAt, ItemsWriter};
+use super::open_files::OpenFiles;
+use super::{Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, reading};
 
 /// MosaicML's streaming shards: `shard.00003.mds`.
 pub struct Mds;
@@ -50,6 +54,20 @@ fn config(layout: &Layout) -> Map<String, Value> {
         Value::Object(config) => config,
         _ => Map::new(),
     }
+}
+
+/// Says why samples would be read differently, if they would, by a shard's config.
+fn check_config(text: &[u8], layout: &Layout) -> Result<(), String> {
+    let found: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|error| format!("its config is not JSON: {error}"))?;
+    for (name, value) in &config(layout) {
+        // What does not change how samples are read may be otherwise.
+        if !["hashes", "size_limit"].contains(&name.as_str()) && found.get(name) != Some(value) {
+            let found = found.get(name).unwrap_or(&Value::Null);
+            return Err(format!("its config says {name} {found} and should say {value}"));
+        }
+    }
+    Ok(())
 }
 
 impl Format for Mds {
@@ -92,18 +110,20 @@ impl Format for Mds {
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
         let items = Items::open(folder.join(file(shard.place)), shard.rows)?;
-        let wanted = config(layout);
-        let found: Map<String, Value> = serde_json::from_slice(&items.text)
-            .map_err(|error| items.damaged(format!("its config is not JSON: {error}")))?;
-        for (name, value) in &wanted {
-            // What does not change how samples are read may be otherwise.
-            if !["hashes", "size_limit"].contains(&name.as_str()) && found.get(name) != Some(value) {
-                let found = found.get(name).unwrap_or(&Value::Null);
-                return Err(items.damaged(format!("its config says {name} {found} and should say {value}")));
-            }
-        }
-        let shape = layout.constant_shape();
-        Ok(reading::rows(Reader { items, layout: layout.clone(), shape }, shard.rows, layout))
+        check_config(&items.text, layout).map_err(|reason| items.damaged(reason))?;
+        Ok(reading::rows(Reader { items, samples: Samples::new(layout) }, shard.rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let (items, text) = ItemsAt::open(folder.join(file(shard.place)), shard.rows, files)?;
+        check_config(&text, layout).map_err(|reason| items.damaged(reason))?;
+        Ok(reading::rows_at(ReaderAt { items, samples: Samples::new(layout) }, shard.rows, layout))
     }
 }
 
@@ -164,123 +184,12 @@ fn shape_bytes(shape: &[usize]) -> Vec<u8> {
     bytes
 }
 
-/// Takes an array apart into its shape and its values.
-fn split_shape(array: &[u8]) -> Option<(Vec<u64>, &[u8])> {
-    let (&first, rest) = array.split_first()?;
-    let (axes, bytes) = (usize::from(first >> 2), 1 << (first & 3));
-    let (shape, values) = rest.split_at_checked(axes * bytes)?;
-    let shape = shape.chunks_exact(bytes).map(|axis| {
-        let mut number = [0; 8];
-        number[..bytes].copy_from_slice(axis);
-        u64::from_le_bytes(number)
-    });
-    Some((shape.collect(), values))
-}
-
-struct Reader {
-    items: Items,
-    layout: Layout,
-    shape: Option<Vec<u64>>,
-}
-
-impl Reader {
-    fn row(&self, sample: &[u8]) -> Result<Row, &'static str> {
-        let mut columns = Columns(sample);
-        let lengths = [columns.length()?, columns.length()?, columns.length()?];
-        let dtype = self.layout.dtype;
-        let tokens = match self.shape {
-            Some(_) => self.layout.length.unwrap_or(0) as usize * dtype.bytes(),
-            None => columns.length()?,
-        };
-        let (h, height) = (columns.count()?, columns.count()?);
-        let (json, key) = (columns.text(lengths[0])?, columns.text(lengths[1])?);
-        let label = columns.whole()?;
-        let text = columns.text(lengths[2])?;
-        let tokens = columns.take(tokens)?;
-        let grid = Grid { h, w: columns.count()? };
-        let width = columns.count()?;
-        if !columns.0.is_empty() {
-            return Err("bytes are left after its columns");
-        }
-        let json = match json.as_str() {
-            "" => None,
-            json => Some(serde_json::from_str(json).map_err(|_| "its json is not a JSON object")?),
-        };
-        let label = (label != -1).then_some(label);
-        let text = (!text.is_empty()).then_some(text);
-        let (shape, values) = match &self.shape {
-            Some(shape) => (shape.clone(), tokens),
-            None => split_shape(tokens).ok_or("its array has no shape")?,
-        };
-        let row = Row { key, grid, width, height, ids: whole_ids(dtype, values)?, label, text, json };
-        let own = self.layout.shape(&row);
-        if !own.iter().map(|&axis| axis as u64).eq(shape) {
-            return Err("its array's shape is not that of its grid");
-        }
-        Ok(row)
-    }
-}
-
-fn whole_ids(dtype: Dtype, values: &[u8]) -> Result<Vec<u32>, &'static str> {
-    match values.len() % dtype.bytes() {
-        0 => Ok(dtype.ids_from_bytes(values)),
-        _ => Err("its array ends within an id"),
-    }
-}
-
-/// A sample's bytes, taken from the front.
-struct Columns<'a>(&'a [u8]);
-
-impl<'a> Columns<'a> {
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], &'static str> {
-        let (taken, rest) = self.0.split_at_checked(bytes).ok_or("it ends within a column")?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or("it ends within a column")?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn length(&mut self) -> Result<usize, &'static str> {
-        self.array().map(|bytes| u32::from_le_bytes(bytes) as usize)
-    }
-
-    fn whole(&mut self) -> Result<i64, &'static str> {
-        self.array().map(i64::from_le_bytes)
-    }
-
-    fn count(&mut self) -> Result<u32, &'static str> {
-        u32::try_from(self.whole()?).map_err(|_| "a size is out of range")
-    }
-
-    fn text(&mut self, bytes: usize) -> Result<String, &'static str> {
-        String::from_utf8(self.take(bytes)?.to_vec()).map_err(|_| "a text is not UTF-8")
-    }
-}
-
-impl Source for Reader {
-    fn next(&mut self, number: u64) -> Result<Row, TokensError> {
-        let sample = self.items.next(number)?;
-        self.row(&sample).map_err(|reason| self.damaged(format!("row {number}: {reason}")))
-    }
-
-    fn end(&mut self) -> Result<(), TokensError> {
-        self.items.end()
-    }
-
-    fn damaged(&self, reason: String) -> TokensError {
-        self.items.damaged(reason)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::super::fixture;
+    use super::reader::split_shape;
     use super::*;
 
     #[test]

@@ -15,12 +15,17 @@
 //!
 //! A row is a sequence and a document. Sets merge: join the `.bin`, move the bytes, shift the documents.
 
-use std::path::Path;
+mod single;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::single::ReaderAt;
 use super::companion::{self, Keys, KeysWriter};
 use super::files::{Input, Output, name};
+use super::open_files::OpenFiles;
 use super::reading::{self, Source};
-use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
 /// Megatron's indexed data set: `tokens.bin` and `tokens.idx`.
 pub struct Megatron;
@@ -33,6 +38,29 @@ fn type_code(dtype: Dtype) -> u8 {
         Dtype::I32 => 4,
         Dtype::U16 => 8,
     }
+}
+
+/// Opens an index at its lengths, its header read and checked.
+fn open_index(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Input, TokensError> {
+    let mut index = Input::open(path)?;
+    let wanted = rows.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
+    if wanted != Some(index.left()) {
+        return Err(index.damaged(format!("it has {} bytes, not those of {rows} rows", index.left())));
+    }
+    if index.array()? != *MAGIC || index.u64()? != 1 {
+        return Err(index.damaged("it does not begin as version 1 of Megatron's index"));
+    }
+    let [code] = index.array()?;
+    if code != type_code(dtype) {
+        return Err(index.damaged(format!("its ids are of type {code}, not {}", dtype.name())));
+    }
+    let (sequences, documents) = (index.u64()?, index.u64()?);
+    if sequences != rows || documents != rows + 1 {
+        let reason =
+            format!("it says {sequences} sequences and {documents} ends of documents for {rows} rows");
+        return Err(index.damaged(reason));
+    }
+    Ok(index)
 }
 
 impl Format for Megatron {
@@ -60,29 +88,23 @@ impl Format for Megatron {
         let input = Input::open(folder.join(name("tokens", "bin", shard.place)))?;
         let path = folder.join(name("tokens", "idx", shard.place));
         let rows = shard.rows;
-        let mut lengths = Input::open(path.clone())?;
-        let wanted = rows.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
-        if wanted != Some(lengths.left()) {
-            return Err(lengths.damaged(format!("it has {} bytes, not those of {rows} rows", lengths.left())));
-        }
-        if lengths.array()? != *MAGIC || lengths.u64()? != 1 {
-            return Err(lengths.damaged("it does not begin as version 1 of Megatron's index"));
-        }
-        let [code] = lengths.array()?;
-        if code != type_code(layout.dtype) {
-            return Err(lengths.damaged(format!("its ids are of type {code}, not {}", layout.dtype.name())));
-        }
-        let (sequences, documents) = (lengths.u64()?, lengths.u64()?);
-        if sequences != rows || documents != rows + 1 {
-            let reason =
-                format!("it says {sequences} sequences and {documents} ends of documents for {rows} rows");
-            return Err(lengths.damaged(reason));
-        }
+        let lengths = open_index(path.clone(), rows, layout.dtype)?;
         let starts = Input::open_at(&path, HEADER_BYTES + 4 * rows)?;
         let documents = Input::open_at(&path, HEADER_BYTES + 12 * rows)?;
         let keys = Keys::open(folder, shard, layout)?;
         let reader = Reader { input, lengths, starts, documents, keys, dtype: layout.dtype, start: 0, rows };
         Ok(reading::rows(reader, rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let reader = ReaderAt::open(folder, shard, layout, files)?;
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 

@@ -5,11 +5,13 @@
 //! last, so the text has room for any.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::companion::{self, Keys, KeysWriter};
+use super::companion::{self, Keys, KeysAt, KeysWriter};
 use super::files::{Input, Output, name};
-use super::reading::{self, Source};
-use super::{Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::open_files::{FileAt, OpenFiles};
+use super::reading::{self, Source, SourceAt};
+use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
 /// One array a shard: `tokens.npy`.
 pub struct Npy;
@@ -107,6 +109,16 @@ fn with_rows(rows: u64, shape: &[u64]) -> Vec<u64> {
     [&[rows], shape].concat()
 }
 
+/// Opens a shard's array, its header read and checked; returns the bytes of a row too.
+fn open(folder: &Path, shard: Shard, layout: &Layout) -> Result<(Input, u64), TokensError> {
+    let shape = layout.one_shape("npy")?;
+    let row_bytes = u64::from(layout.one_length("npy")?) * layout.dtype.bytes() as u64;
+    let mut input = Input::open(folder.join(name("tokens", "npy", shard.place)))?;
+    let wanted = Header { descr: descr(layout.dtype).into(), shape: with_rows(shard.rows, &shape) };
+    expect(&mut input, &wanted, shard.rows.checked_mul(row_bytes))?;
+    Ok((input, row_bytes))
+}
+
 impl Format for Npy {
     fn takes_any_dtype(&self) -> bool {
         true
@@ -135,13 +147,25 @@ impl Format for Npy {
     }
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
-        let shape = layout.one_shape("npy")?;
-        let row_bytes = u64::from(layout.one_length("npy")?) * layout.dtype.bytes() as u64;
-        let mut input = Input::open(folder.join(name("tokens", "npy", shard.place)))?;
-        let wanted = Header { descr: descr(layout.dtype).into(), shape: with_rows(shard.rows, &shape) };
-        expect(&mut input, &wanted, shard.rows.checked_mul(row_bytes))?;
+        let (input, row_bytes) = open(folder, shard, layout)?;
         let keys = Keys::open(folder, shard, layout)?;
         Ok(reading::rows(Reader { input, keys, row_bytes, dtype: layout.dtype }, shard.rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let (input, row_bytes) = open(folder, shard, layout)?;
+        let file = files.open(folder.join(name("tokens", "npy", shard.place)))?;
+        // The ids follow the header to the end of the file.
+        let start = file.length().saturating_sub(input.left());
+        let keys = KeysAt::open(folder, shard, layout, files)?;
+        let reader = ReaderAt { file, keys, start, row_bytes, dtype: layout.dtype };
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 
@@ -189,6 +213,26 @@ impl Source for Reader {
 
     fn damaged(&self, reason: String) -> TokensError {
         self.input.damaged(reason)
+    }
+}
+
+struct ReaderAt {
+    file: FileAt,
+    keys: KeysAt,
+    /// The byte of the first id.
+    start: u64,
+    row_bytes: u64,
+    dtype: Dtype,
+}
+
+impl SourceAt for ReaderAt {
+    fn row(&self, number: u64) -> Result<Row, TokensError> {
+        let bytes = self.file.take(number, self.start + number * self.row_bytes, self.row_bytes)?;
+        Ok(Row { ids: self.dtype.ids_from_bytes(&bytes), ..self.keys.row(number)? })
+    }
+
+    fn damaged(&self, _number: u64, reason: String) -> TokensError {
+        self.file.damaged(reason)
     }
 }
 

@@ -5,6 +5,7 @@
 //! bytes depend on the rows alone.
 
 mod reader;
+mod single;
 
 use std::fs::File;
 use std::io;
@@ -20,8 +21,10 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, Type};
 
 use self::reader::Reader;
+use self::single::ReaderAt;
+use super::open_files::OpenFiles;
 use super::{
-    Dtype, Format, Grid, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError, io_error, reading,
+    Dtype, Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, io_error, reading,
 };
 
 /// A table: `train-00003-of-00010.parquet`.
@@ -89,6 +92,17 @@ impl Format for Parquet {
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
         let reader = Reader::open(folder.join(file(shard.place)), shard.rows, layout.dtype)?;
         Ok(reading::rows(reader, shard.rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let reader = ReaderAt::open(folder.join(file(shard.place)), shard.rows, layout.dtype, files)?;
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 

@@ -1,12 +1,13 @@
 //! The vocabularies and frames of published models, as their own code has them.
 
-use std::fmt;
-use std::str::FromStr;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{Framing, SizeTokens, TokensError};
 
 /// A published model whose ids are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_preset)]
 pub enum Preset {
     /// Codes alone.
     Raw,
@@ -23,6 +24,7 @@ pub enum Preset {
     /// Lumina-mGPT: Chameleon's table, with sizes and ends of rows.
     LuminaMgpt,
     /// Unified-IO 2, whose images have a table of their own.
+    #[strum(serialize = "unified-io-2")]
     UnifiedIo2,
 }
 
@@ -40,30 +42,12 @@ const LUMINA_STEP: u32 = 32;
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Raw,
-        Self::Llamagen,
-        Self::Janus,
-        Self::ShowO,
-        Self::Emu3,
-        Self::Chameleon,
-        Self::LuminaMgpt,
-        Self::UnifiedIo2,
-    ];
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
     /// As the flag has it.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Llamagen => "llamagen",
-            Self::Janus => "janus",
-            Self::ShowO => "show-o",
-            Self::Emu3 => "emu3",
-            Self::Chameleon => "chameleon",
-            Self::LuminaMgpt => "lumina-mgpt",
-            Self::UnifiedIo2 => "unified-io-2",
-        }
+        self.into()
     }
 
     /// The codes that the model has ids for, where a table of its own bounds them.
@@ -122,21 +106,9 @@ impl Preset {
     }
 }
 
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Preset {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|preset| preset.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("\"{text}\" is no preset; there are {names}")
-        })
-    }
+fn no_preset(text: &str) -> String {
+    let names = <Preset as VariantNames>::VARIANTS.join(", ");
+    format!("\"{text}\" is no preset; there are {names}")
 }
 
 #[cfg(test)]
@@ -147,7 +119,7 @@ mod tests {
 
     #[test]
     fn presets_collide_with_nothing() {
-        for preset in Preset::ALL {
+        for &preset in Preset::ALL {
             assert_eq!(preset.name().parse(), Ok(preset));
             let codes = preset.most_codes().unwrap_or(16384);
             let PresetIds { offset, framing } = preset.ids(codes, 16).unwrap();
@@ -156,7 +128,10 @@ mod tests {
             framing.check(&vocabulary, None).unwrap();
             framing.check_sizes(256, &vocabulary, None).unwrap();
         }
-        assert!("emu4".parse::<Preset>().unwrap_err().contains("lumina-mgpt"));
+        assert_eq!(
+            "emu4".parse::<Preset>().unwrap_err(),
+            "\"emu4\" is no preset; there are raw, llamagen, janus, show-o, emu3, chameleon, lumina-mgpt, unified-io-2"
+        );
     }
 
     #[test]

@@ -5,12 +5,17 @@
 //! follows the vocabulary's size if that is given, as in OLMo-core. The index has a u64 for each
 //! row: the number of ids up to the row's end (datatrove's document ends, counted in tokens).
 
-use std::path::Path;
+mod single;
 
+use std::path::Path;
+use std::sync::Arc;
+
+use self::single::ReaderAt;
 use super::companion::{self, Keys, KeysWriter};
 use super::files::{Input, Output, name};
+use super::open_files::OpenFiles;
 use super::reading::{self, Source};
-use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError};
+use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
 /// A bare stream of ids: `tokens.bin`.
 pub struct Raw;
@@ -90,6 +95,18 @@ impl Format for Raw {
         let keys = Keys::open(folder, shard, layout)?;
         let reader = Reader { input, index: index.transpose()?, keys, layout: layout.clone(), end: 0 };
         Ok(reading::rows(reader, shard.rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        self.check(layout)?;
+        let reader = ReaderAt::open(folder, shard, layout, files)?;
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 

@@ -1,6 +1,7 @@
-//! What reading a shard is in every format: as many rows as it has, each as the layout says, and then the end.
+//! What reading a shard is in every format: as many rows as it has, each as the layout says, and then the end; or single
+//! rows by their number.
 
-use super::{Layout, Row, Rows, TokensError};
+use super::{Layout, Row, Rows, RowsAt, TokensError};
 
 /// The rows of a shard in one format.
 pub(super) trait Source: Send {
@@ -14,9 +15,40 @@ pub(super) trait Source: Send {
     fn damaged(&self, reason: String) -> TokensError;
 }
 
+/// Single rows of a shard in one format. That its files end after the last row was checked when they
+/// were opened.
+pub(super) trait SourceAt: Send + Sync {
+    /// Row `number` of the shard, which has it.
+    fn row(&self, number: u64) -> Result<Row, TokensError>;
+
+    /// The file with row `number` is damaged.
+    fn damaged(&self, number: u64, reason: String) -> TokensError;
+}
+
 /// `rows` rows of `source`, each checked.
 pub(super) fn rows(source: impl Source + 'static, rows: u64, layout: &Layout) -> Rows {
     Box::new(Reading { source, layout: layout.clone(), number: 0, rows, over: false })
+}
+
+/// Any of the `rows` rows of `source`, each checked.
+pub(super) fn rows_at(source: impl SourceAt + 'static, rows: u64, layout: &Layout) -> RowsAt {
+    let layout = layout.clone();
+    Box::new(move |number| {
+        if number >= rows {
+            return Err(TokensError::Unsuitable(format!(
+                "there is no row {number} in a shard of {rows} rows; rows count from 0"
+            )));
+        }
+        let row = source.row(number)?;
+        match mismatch(&layout, number, &row) {
+            Some(reason) => Err(source.damaged(number, reason)),
+            None => Ok(row),
+        }
+    })
+}
+
+fn mismatch(layout: &Layout, number: u64, row: &Row) -> Option<String> {
+    layout.mismatch(row).map(|reason| format!("row {number} ({}): {reason}", row.key))
 }
 
 struct Reading<S> {
@@ -35,8 +67,8 @@ impl<S: Source> Reading<S> {
             return Ok(None);
         }
         let row = self.source.next(number)?;
-        if let Some(reason) = self.layout.mismatch(&row) {
-            return Err(self.source.damaged(format!("row {number} ({}): {reason}", row.key)));
+        if let Some(reason) = mismatch(&self.layout, number, &row) {
+            return Err(self.source.damaged(reason));
         }
         self.number += 1;
         Ok(Some(row))

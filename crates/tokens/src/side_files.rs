@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn only_sets_whose_reader_takes_json_for_its_own_have_other_names() {
-        for kind in FormatKind::ALL {
+        for &kind in FormatKind::ALL {
             let SideFiles { sidecar, map, job } = SideFiles::of(kind);
             let plain = kind == FormatKind::Mds;
             assert!([sidecar, map, job].iter().all(|name| name.ends_with(".json") != plain), "{kind}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::EnumString;
 
 use super::Grid;
 use pixtok_base::MAX_SIDE;
@@ -58,8 +59,9 @@ impl StatedTokenizer {
 }
 
 /// The order of several numbers at each position.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_order)]
 pub enum Arrangement {
     /// Those of a position side by side.
     #[default]
@@ -68,16 +70,8 @@ pub enum Arrangement {
     Stacked,
 }
 
-impl std::str::FromStr for Arrangement {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "interleaved" => Ok(Self::Interleaved),
-            "stacked" => Ok(Self::Stacked),
-            _ => Err(format!("\"{text}\" is no order; use interleaved or stacked")),
-        }
-    }
+fn no_order(text: &str) -> String {
+    format!("\"{text}\" is no order; use interleaved or stacked")
 }
 
 /// The latent grid of a set.

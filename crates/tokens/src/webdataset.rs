@@ -9,14 +9,18 @@
 //! A key ends at the first dot of its last part, as readers see it. Keys are names in the archive, so they cannot be absolute
 //! or lead out of where it is unpacked.
 
-use std::path::Path;
+mod reader;
 
-use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
 use tar::{EntryType, Header};
 
+use self::reader::{Reader, ReaderAt};
 use super::files::{Input, Output};
-use super::reading::{self, Source};
-use super::{Format, Grid, Layout, Place, Row, Rows, Shard, ShardWriter, TokensError, npy};
+use super::open_files::OpenFiles;
+use super::{Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, npy, reading};
 use pixtok_base::Carried;
 
 /// A tar archive of a few small files a row: `tokens-000003.tar`.
@@ -68,8 +72,18 @@ impl Format for Webdataset {
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
         let input = Input::open(folder.join(file(shard.place)))?;
-        let reader = Reader { input, layout: layout.clone(), next: None, over: false };
-        Ok(reading::rows(reader, shard.rows, layout))
+        Ok(reading::rows(Reader::new(input, layout), shard.rows, layout))
+    }
+
+    fn rows_at(
+        &self,
+        folder: &Path,
+        shard: Shard,
+        layout: &Layout,
+        files: &Arc<OpenFiles>,
+    ) -> Result<RowsAt, TokensError> {
+        let reader = ReaderAt::open(folder.join(file(shard.place)), shard.rows, layout, files)?;
+        Ok(reading::rows_at(reader, shard.rows, layout))
     }
 }
 
@@ -159,133 +173,6 @@ impl ShardWriter for Writer {
     fn finish(mut self: Box<Self>) -> Result<(), TokensError> {
         self.out.write(&[0; 2 * BLOCK])?;
         self.out.finish()
-    }
-}
-
-/// A file of the archive.
-struct Member {
-    name: String,
-    content: Vec<u8>,
-}
-
-struct Reader {
-    input: Input,
-    layout: Layout,
-    /// A member that was read and is not yet part of a row.
-    next: Option<Member>,
-    /// Whether the first block of zeros was read.
-    over: bool,
-}
-
-impl Reader {
-    /// The next member; none at the archive's end.
-    fn read_member(&mut self) -> Result<Option<Member>, TokensError> {
-        if let Some(member) = self.next.take() {
-            return Ok(Some(member));
-        }
-        if self.over {
-            return Ok(None);
-        }
-        let block: [u8; BLOCK] = self.input.array()?;
-        if block == [0; BLOCK] {
-            self.over = true;
-            return Ok(None);
-        }
-        let header = Header::from_byte_slice(&block);
-        // The sum is taken with spaces in place of itself.
-        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
-        let field: u32 = block[148..156].iter().map(|&byte| u32::from(byte)).sum();
-        let wanted = sum - field + 8 * u32::from(b' ');
-        let regular = header.as_ustar().is_some() && header.entry_type() == EntryType::Regular;
-        if header.cksum().ok() != Some(wanted) || !regular {
-            let at = format!("{} bytes before its end", self.input.left() + BLOCK as u64);
-            return Err(self.input.damaged(format!("there is no header of a USTAR file {at}")));
-        }
-        let name = String::from_utf8(header.path_bytes().into_owned());
-        let name = name.map_err(|_| self.input.damaged("a name in it is not UTF-8"))?;
-        let size = header.entry_size().map_err(|error| self.input.damaged(format!("{name}: {error}")))?;
-        let content = self.input.take(size)?;
-        self.input.take(padding(size))?;
-        Ok(Some(Member { name, content }))
-    }
-
-    /// The content of the next member if it has this name.
-    fn read_if(&mut self, name: &str) -> Result<Option<Vec<u8>>, TokensError> {
-        match self.read_member()? {
-            Some(member) if member.name == name => Ok(Some(member.content)),
-            other => {
-                self.next = other;
-                Ok(None)
-            }
-        }
-    }
-
-    fn row(&self, key: &str, array: &[u8], json: &[u8]) -> Result<Row, String> {
-        let mut json = Carried::parse(json).map_err(|error| error.to_string())?;
-        let ours = json.remove(OURS).and_then(|ours| serde_json::from_str::<Value>(ours.get()).ok());
-        let ours = ours.unwrap_or_default();
-        if ours["key"].as_str() != Some(key) {
-            return Err("its json has another key".into());
-        }
-        let [h, w, width, height] = ["h", "w", "width", "height"].map(|field| {
-            let number = ours[field].as_u64().and_then(|number| u32::try_from(number).ok());
-            number.ok_or_else(|| format!("its json has no valid {field}"))
-        });
-        let grid = Grid { h: h?, w: w? };
-        let (width, height) = (width?, height?);
-        let (header, data) = npy::split(array).ok_or("its tokens are not an npy array")?;
-        let dtype = self.layout.dtype;
-        if header.descr != npy::descr(dtype) || data.len() % dtype.bytes() != 0 {
-            return Err(format!("its tokens are not an array of {}", dtype.name()));
-        }
-        let ids = dtype.ids_from_bytes(data);
-        let json = (!json.is_empty()).then_some(json);
-        let row = Row { key: key.to_owned(), grid, width, height, ids, label: None, text: None, json };
-        let shape = self.layout.shape(&row);
-        if !shape.iter().map(|&axis| axis as u64).eq(header.shape.iter().copied()) {
-            return Err(format!("its array has shape {:?}, its grid makes it {shape:?}", header.shape));
-        }
-        Ok(row)
-    }
-}
-
-impl Source for Reader {
-    fn next(&mut self, number: u64) -> Result<Row, TokensError> {
-        let Some(Member { name, content: array }) = self.read_member()? else {
-            return Err(self.damaged(format!("it ends after {number} rows")));
-        };
-        let Some(key) = name.strip_suffix(".tokens.npy") else {
-            return Err(self.damaged(format!("row {number} begins with {name}, not with its tokens")));
-        };
-        let Some(json) = self.read_if(&format!("{key}.json"))? else {
-            return Err(self.damaged(format!("row {number} ({key}) has no {key}.json after its tokens")));
-        };
-        let row = self.row(key, &array, &json);
-        let mut row = row.map_err(|reason| self.damaged(format!("row {number} ({key}): {reason}")))?;
-        if let Some(text) = self.read_if(&format!("{key}.txt"))? {
-            let text = String::from_utf8(text);
-            row.text = Some(text.map_err(|_| self.damaged(format!("{key}.txt is not UTF-8")))?);
-        }
-        if let Some(label) = self.read_if(&format!("{key}.cls"))? {
-            let label = std::str::from_utf8(&label).ok().and_then(|label| label.parse().ok());
-            row.label = Some(label.ok_or_else(|| self.damaged(format!("{key}.cls is not a number")))?);
-        }
-        Ok(row)
-    }
-
-    fn end(&mut self) -> Result<(), TokensError> {
-        if let Some(member) = self.read_member()? {
-            return Err(self.damaged(format!("{} comes after its last row", member.name)));
-        }
-        let second: [u8; BLOCK] = self.input.array()?;
-        if second != [0; BLOCK] {
-            return Err(self.input.damaged("something comes after its end"));
-        }
-        self.input.end()
-    }
-
-    fn damaged(&self, reason: String) -> TokensError {
-        self.input.damaged(reason)
     }
 }
 

@@ -1,6 +1,7 @@
-// The nearest code of each vector on the CPU, for narrow codes. Scores are made and compared in registers: the [N, K]
-// table of a matrix product, written and read again, takes most of its time (docs/performance.md).
-#include "shim.h"
+// The nearest code of each vector. For narrow codes on the CPU, scores are made and compared in
+// registers: the [N, K] table of a matrix product, written and read again, takes most of its time
+// (docs/performance.md).
+#include "operators.h"
 #include "vectors.h"
 #include <ATen/Parallel.h>
 #include <algorithm>
@@ -8,6 +9,9 @@
 #include <vector>
 
 namespace {
+// Widest codes for which the search in registers is faster.
+constexpr int64_t MAX_NARROW_DIM = 32;
+
 constexpr int64_t ROWS = 4; // vectors that share each load of 16 codes
 
 constexpr int64_t TILES = 64; // groups of ROWS vectors that go through a part of the codes together
@@ -89,33 +93,66 @@ PX_INLINE void search_all(const Codes& codes, const float* vectors, int64_t n, f
 }
 } // namespace
 
-extern "C" {
-// For each of vectors [N, D] the index (int64) and value of the least bias_k + vectors . weights_k, the first of equals.
-// weights is [D, K'] and bias [K'] with K' a multiple of 16: a code that is only there to fill up has an infinite bias.
-// Float tensors on the CPU, contiguous; `least` and `chosen` are [N].
-char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, int instructions, at::Tensor* least,
-                 at::Tensor* chosen) {
-  return caught([&] {
-    TORCH_CHECK(vectors->dim() == 2 && weights->dim() == 2, "px_nearest: shapes");
-    int64_t n = vectors->size(0), dim = vectors->size(1), padded = weights->size(1);
-    TORCH_CHECK(dim > 0 && padded <= std::numeric_limits<int32_t>::max() - LANES, "px_nearest: sizes");
-    for (auto* t : {vectors, weights, bias, least}) {
-      TORCH_CHECK(t->is_cpu() && t->is_contiguous() && t->scalar_type() == at::kFloat, "px_nearest: a tensor's kind");
+// In registers where that is faster. The tensors are float; every row is worked out by itself.
+Nearest nearest_on_cpu(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
+                       int64_t table_bytes, int64_t instructions) {
+  for (auto* t : {&vectors, &weights, &bias}) {
+    TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat, "pixtok::nearest: a tensor's kind");
+  }
+  TORCH_CHECK(vectors.dim() == 2 && weights.dim() == 2 && bias.dim() == 1, "pixtok::nearest: shapes");
+  int64_t n = vectors.size(0), dim = vectors.size(1), count = weights.size(1);
+  TORCH_CHECK(weights.size(0) == dim && bias.size(0) == count, "pixtok::nearest: shapes");
+  if (dim > MAX_NARROW_DIM) return nearest_by_products(vectors, weights, bias, table_bytes, instructions);
+  TORCH_CHECK(dim > 0 && count <= std::numeric_limits<int32_t>::max() - 2 * LANES, "pixtok::nearest: sizes");
+  // A code that is only there to fill up is infinitely far away.
+  int64_t missing = (LANES - count % LANES) % LANES;
+  auto filled = at::constant_pad_nd(weights, {0, missing}).contiguous();
+  auto never = at::full({missing}, std::numeric_limits<float>::infinity(), bias.options());
+  auto biases = at::cat({bias, never});
+  auto rows = vectors.contiguous();
+  auto least = at::empty({n}, vectors.options());
+  auto chosen = at::empty({n}, vectors.options().dtype(at::kLong));
+  Codes codes{filled.const_data_ptr<float>(), biases.const_data_ptr<float>(), dim, count + missing};
+  const float* from = rows.const_data_ptr<float>();
+  float* values = least.mutable_data_ptr<float>();
+  int64_t* indices = chosen.mutable_data_ptr<int64_t>();
+  constexpr int64_t AT_ONCE = TILES * ROWS;
+  auto* search_some = version<search_all<4>, search_all<8>, search_all<16>>((int)instructions);
+  at::parallel_for(0, (n + AT_ONCE - 1) / AT_ONCE, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * AT_ONCE; first < std::min(n, end * AT_ONCE); first += AT_ONCE) {
+      search_some(codes, from + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first);
     }
-    TORCH_CHECK(chosen->is_cpu() && chosen->is_contiguous() && chosen->scalar_type() == at::kLong, "px_nearest: indices");
-    TORCH_CHECK(weights->size(0) == dim && bias->numel() == padded && padded % LANES == 0, "px_nearest: shapes");
-    TORCH_CHECK(least->numel() == n && chosen->numel() == n, "px_nearest: shapes of the results");
-    const float* rows = vectors->const_data_ptr<float>();
-    Codes codes{weights->const_data_ptr<float>(), bias->const_data_ptr<float>(), dim, padded};
-    float* values = least->mutable_data_ptr<float>();
-    int64_t* indices = chosen->mutable_data_ptr<int64_t>();
-    constexpr int64_t AT_ONCE = TILES * ROWS;
-    auto* search_some = version<search_all<4>, search_all<8>, search_all<16>>(instructions);
-    at::parallel_for(0, (n + AT_ONCE - 1) / AT_ONCE, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t first = begin * AT_ONCE; first < std::min(n, end * AT_ONCE); first += AT_ONCE) {
-        search_some(codes, rows + first * dim, std::min(AT_ONCE, n - first), values + first, indices + first);
-      }
-    });
   });
+  return {least, chosen};
 }
-} // extern "C"
+
+// By matrix products.
+Nearest nearest_by_products(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
+                            int64_t table_bytes, int64_t /*instructions*/) {
+  int64_t n = vectors.size(0), codes = weights.size(1);
+  TORCH_CHECK(codes > 0, "pixtok::nearest: there are no codes");
+  int64_t rows = std::clamp<int64_t>(table_bytes / (4 * codes), 1, std::max<int64_t>(n, 1));
+  // One table for all parts: a new one for each would be new pages, several times as slow.
+  auto table = at::empty({rows, codes}, weights.options());
+  auto least = at::empty({n, 1}, weights.options());
+  auto chosen = at::empty({n, 1}, weights.options().dtype(at::kLong));
+  auto biases = bias.unsqueeze(0);
+  for (int64_t first = 0; first < n; first += rows) {
+    int64_t count = std::min(rows, n - first);
+    auto scores = table.narrow(0, 0, count), values = least.narrow(0, first, count);
+    auto indices = chosen.narrow(0, first, count);
+    at::addmm_out(scores, biases, vectors.narrow(0, first, count), weights);
+    at::argmin_out(indices, scores, 1, /*keepdim=*/true);
+    at::gather_out(values, scores, 1, indices);
+  }
+  return {least.squeeze(1), chosen.squeeze(1)};
+}
+
+// In operations that a trace can hold, for any number of vectors: no kernel of ours, no loop over
+// vectors, and so the whole table.
+Nearest nearest_in_one_table(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
+                             int64_t /*table_bytes*/, int64_t /*instructions*/) {
+  auto scores = at::addmm(bias.unsqueeze(0), vectors, weights);
+  auto indices = at::argmin(scores, 1, /*keepdim=*/true);
+  return {at::gather(scores, 1, indices).squeeze(1), indices.squeeze(1)};
+}

@@ -1,7 +1,7 @@
 // Group normalisation and SiLU in one pass forward and one backward, on the CPU, in the channels_last layout. libtorch's four
 // kernels read and write the activations several times as often, and are slowest in this layout, in which convolutions are
 // fastest (docs/performance.md).
-#include "shim.h"
+#include "operators.h"
 #include "vectors.h"
 #include <ATen/Parallel.h>
 #include <algorithm>
@@ -246,20 +246,20 @@ struct GroupNormSilu : torch::autograd::Function<GroupNormSilu> {
 };
 } // namespace
 
-extern "C" {
-// silu(group_norm(x)) with its derivative. x is [B, C, H, W], bfloat16 or float; weight and bias are [C], float; all on the CPU.
-// The result is channels_last.
-char* px_group_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t groups, double eps, int instructions,
-                         at::Tensor** y) {
-  return caught([&] {
-    auto kind = x->scalar_type();
-    TORCH_CHECK(x->is_cpu() && (kind == at::kFloat || kind == at::kBFloat16), "px_group_norm_silu: the input's kind");
-    TORCH_CHECK(x->dim() == 4 && x->numel() > 0 && groups > 0 && x->size(1) % groups == 0, "px_group_norm_silu: the input's shape");
-    for (auto* t : {weight, bias}) {
-      TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat && t->is_contiguous() && t->numel() == x->size(1),
-                  "px_group_norm_silu: weight or bias");
-    }
-    *y = new at::Tensor(GroupNormSilu::apply(*x, *weight, *bias, groups, eps, (int64_t)instructions));
-  });
+at::Tensor norm_silu_plain(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                           int64_t groups, double eps, int64_t /*instructions*/) {
+  return at::silu(at::group_norm(x, groups, weight, bias, eps, /*cudnn_enabled=*/true));
 }
-} // extern "C"
+
+// One operation where x, [B, C, H, W] on the CPU, is trained through. Its result is channels_last.
+at::Tensor norm_silu_trained(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             int64_t groups, double eps, int64_t instructions) {
+  if (!is_trained_through(x)) return norm_silu_plain(x, weight, bias, groups, eps, instructions);
+  TORCH_CHECK(x.dim() == 4 && x.numel() > 0 && groups > 0 && x.size(1) % groups == 0,
+              "pixtok::norm_silu: the input's shape");
+  for (auto* t : {&weight, &bias}) {
+    bool fits = t->is_contiguous() && t->numel() == x.size(1);
+    TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat && fits, "pixtok::norm_silu: weight or bias");
+  }
+  return GroupNormSilu::apply(x, weight, bias, groups, eps, instructions);
+}

@@ -1,4 +1,4 @@
-// What tch does not bind. Its one Rust face is src/torch/.
+// What tch does not bind. Its one Rust face is crates/torch/src/.
 #include "shim.h"
 #include <ATen/Context.h>
 #include <ATen/Version.h>
@@ -133,10 +133,7 @@ char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
   });
 }
 
-// Whether this thread's operations are being written down; and the end of a trace that failed.
-char* px_is_tracing(int* tracing) {
-  return caught([&] { *tracing = torch::jit::tracer::isTracing() ? 1 : 0; });
-}
+// The end of a trace that failed.
 char* px_abandon_trace() {
   return caught([&] { torch::jit::tracer::abandon(); });
 }

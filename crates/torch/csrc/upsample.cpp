@@ -1,12 +1,12 @@
 // Doubling an image by nearest neighbours and then convolving it with 3×3 numbers, on the CPU, without making the doubled
 // image. Each output pixel sees only 2×2 different input pixels, so that the four kinds of output pixels (even or odd row and
 // column) are four convolutions with 2×2 sums of the 3×3 numbers: 16 products for four pixels instead of 36, the same function.
-#include "shim.h"
+#include "operators.h"
 #include <ATen/Parallel.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/convolution_backward.h>
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace {
@@ -126,19 +126,25 @@ struct UpsampleConv : torch::autograd::Function<UpsampleConv> {
 };
 } // namespace
 
-extern "C" {
-// conv2d(upsample_nearest(x, 2), weight, bias, padding 1) with its derivative, in x's own type. x is [B, C, h, w], bfloat16 or
-// float; weight is [O, C, 3, 3] and bias [O], float; all on the CPU. The result is channels_last.
-char* px_upsample_conv(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, at::Tensor** y) {
-  return caught([&] {
-    auto kind = x->scalar_type();
-    TORCH_CHECK(x->is_cpu() && (kind == at::kFloat || kind == at::kBFloat16), "px_upsample_conv: the input's kind");
-    TORCH_CHECK(x->dim() == 4 && weight->dim() == 4 && bias->dim() == 1, "px_upsample_conv: shapes");
-    TORCH_CHECK(weight->size(1) == x->size(1) && weight->size(2) == 3 && weight->size(3) == 3, "px_upsample_conv: shapes");
-    TORCH_CHECK(bias->size(0) == weight->size(0), "px_upsample_conv: shapes");
-    for (auto* t : {weight, bias}) TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat, "px_upsample_conv: weight or bias");
-    c10::impl::ExcludeDispatchKeyGuard as_it_is(c10::autocast_dispatch_keyset);
-    *y = new at::Tensor(UpsampleConv::apply(*x, *weight, *bias));
-  });
+at::Tensor upsample_conv_plain(const at::Tensor& x, const at::Tensor& weight,
+                               const std::optional<at::Tensor>& bias, int64_t factor) {
+  const double factors[] = {(double)factor, (double)factor};
+  auto enlarged = at::upsample_nearest2d(x, /*output_size=*/std::nullopt, at::ArrayRef<double>(factors));
+  return at::conv2d(enlarged, weight, bias, /*stride=*/{1, 1}, /*padding=*/{1, 1}, /*dilation=*/{1, 1});
 }
-} // extern "C"
+
+// One operation where x, [B, C, h, w] on the CPU, is trained through and doubled. It works in x's
+// own type; its result is channels_last.
+at::Tensor upsample_conv_trained(const at::Tensor& x, const at::Tensor& weight,
+                                 const std::optional<at::Tensor>& bias, int64_t factor) {
+  if (factor != 2 || !bias || !is_trained_through(x)) return upsample_conv_plain(x, weight, bias, factor);
+  TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && bias->dim() == 1, "pixtok::upsample_conv: shapes");
+  TORCH_CHECK(weight.size(1) == x.size(1) && weight.size(2) == 3 && weight.size(3) == 3,
+              "pixtok::upsample_conv: shapes");
+  TORCH_CHECK(bias->size(0) == weight.size(0), "pixtok::upsample_conv: shapes");
+  for (auto* t : {&weight, &*bias}) {
+    TORCH_CHECK(t->is_cpu() && t->scalar_type() == at::kFloat, "pixtok::upsample_conv: weight or bias");
+  }
+  c10::impl::ExcludeDispatchKeyGuard as_it_is(c10::autocast_dispatch_keyset);
+  return UpsampleConv::apply(x, weight, *bias);
+}

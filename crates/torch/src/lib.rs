@@ -11,6 +11,8 @@ mod host;
 mod memory;
 mod nearest;
 mod norm;
+#[cfg(test)]
+mod operators;
 mod precision;
 mod random;
 mod shim;
@@ -26,15 +28,15 @@ pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw
 pub use grad::no_grad;
 pub use host::{HostBytes, to_device_async};
 pub use memory::{keep_freed_memory, use_one_heap};
-pub use nearest::least_scores;
-pub use norm::group_norm_silu;
+pub use nearest::nearest;
+pub use norm::{fuses_norm_silu, norm_silu};
 pub use precision::{
     Precision, PrecisionChoice, auto_precision, forbid_tf32, in_full_precision, set_deterministic,
     with_precision, with_tf32, without_autocast,
 };
 pub use random::{fill_gaussian, initialise_gaussian, reseed};
 pub use spinning::limit_spinning_when_busy;
-pub use trace::{abandon_trace, is_tracing};
+pub use trace::abandon_trace;
 pub use upsample::upsample_conv;
 
 use pixtok_base::panics;
@@ -42,6 +44,11 @@ use memory::{forget_refusals, memory_ran_out};
 
 /// The version of libtorch that pixtok is built for.
 pub const LIBTORCH: &str = env!("PIXTOK_LIBTORCH");
+
+// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// An error that libtorch reported.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,81 +1,119 @@
-//! The least score of each vector, without a table of scores.
+//! The least score of each vector.
 
 use pixtok_pixels::Instructions;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::cpu::{index_of, instructions};
-use super::shim::{check, px_nearest};
+use super::shim::{made, px_nearest};
 
-/// Codes come in multiples of this.
-const LANES: i64 = 16;
-
-/// For each vector the least of bias_k + vector · weights_k over k, and the first k that has it. On the CPU; every row
-/// is worked out by itself, so the result depends on neither the number of rows nor that of threads.
+/// For each vector the least of bias_k + vector · weights_k over k, and the first k that has it, by
+/// the operator `pixtok::nearest`: in float32 whatever the autocast, and without a derivative.
+///
+/// On the CPU codes of at most 32 numbers are compared in registers, without a table of scores;
+/// every row is then worked out by itself, so the result depends on neither the number of rows nor
+/// that of threads. Otherwise scores are made by matrix products, in tables of at most
+/// `table_bytes`, and at least of one vector. In a trace they are one table, which is good for any
+/// number of vectors.
 ///
 /// # Shapes
 /// `vectors [N, D]`, `weights [D, K]`, `bias [K]`, all float32 -> least `[N]` float32, indices `[N]` int64.
 ///
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
-pub fn least_scores(vectors: &Tensor, weights: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
-    least_scores_with(instructions(), vectors, weights, bias)
+pub fn nearest(vectors: &Tensor, weights: &Tensor, bias: &Tensor, table_bytes: i64) -> (Tensor, Tensor) {
+    nearest_with(instructions(), vectors, [weights, bias], table_bytes)
 }
 
-/// [`least_scores`] in the given version.
-fn least_scores_with(
+/// [`nearest`], whose own kernel is taken in the given version.
+fn nearest_with(
     instructions: Instructions,
     vectors: &Tensor,
-    weights: &Tensor,
-    bias: &Tensor,
+    [weights, bias]: [&Tensor; 2],
+    table_bytes: i64,
 ) -> (Tensor, Tensor) {
-    let missing = (LANES - weights.size()[1] % LANES) % LANES;
-    let weights = weights.constant_pad_nd([0, missing]);
-    let never = Tensor::full([missing], f64::INFINITY, (Kind::Float, bias.device()));
-    let bias = Tensor::cat(&[bias, &never], 0);
-    let n = vectors.size()[0];
-    let least = Tensor::empty([n], (Kind::Float, vectors.device()));
-    let chosen = Tensor::empty([n], (Kind::Int64, vectors.device()));
-    let vectors = vectors.contiguous();
-    // SAFETY: five live tensors; the shim checks their shapes, types and devices before it touches their memory.
-    let checked = check(unsafe {
-        px_nearest(
-            vectors.as_ptr(),
-            weights.as_ptr(),
-            bias.as_ptr(),
-            index_of(instructions),
-            least.as_ptr().cast_mut(),
-            chosen.as_ptr().cast_mut(),
-        )
-    });
-    if let Err(error) = checked {
-        panic!("{error}");
-    }
-    (least, chosen)
+    let [vectors, weights, bias] = [vectors, weights, bias].map(Tensor::as_ptr);
+    let (set, mut chosen) = (index_of(instructions), std::ptr::null_mut());
+    // SAFETY: three live tensors, which the operator checks before it touches their memory; when it
+    // succeeds it has written two new tensors.
+    let least =
+        unsafe { made(|least| px_nearest(vectors, weights, bias, table_bytes, set, least, &raw mut chosen)) };
+    // SAFETY: success means that `chosen` points to a tensor that is ours.
+    (least, unsafe { Tensor::from_ptr(chosen) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catching;
-    use tch::Device;
+    use crate::{Precision, catching, no_grad, with_precision};
+    use tch::{CModule, Device, Kind};
+
+    /// Of one vector at a time.
+    const NO_BYTES: i64 = 0;
+
+    /// Small integers: exact in any order of summation, and full of ties, in one lane and across
+    /// lanes.
+    fn draw(shape: &[i64]) -> Tensor {
+        Tensor::randint(3, shape, (Kind::Float, Device::Cpu)) - 1.0
+    }
+
+    fn first_of_the_least(scores: &Tensor) -> (Tensor, Tensor) {
+        let least = scores.amin([1], false);
+        let of_row = |row| {
+            let scores = Vec::<f32>::try_from(scores.get(row)).unwrap();
+            scores.iter().position(|&score| f64::from(score) == least.double_value(&[row])).unwrap() as i64
+        };
+        let firsts: Vec<i64> = (0..scores.size()[0]).map(of_row).collect();
+        (least.shallow_clone(), Tensor::from_slice(&firsts))
+    }
 
     #[test]
     fn the_first_of_the_least_is_found_whatever_the_sizes() {
-        for (n, k, d) in [(1, 1, 1), (3, 5, 2), (4, 16, 8), (9, 33, 7), (6, 100, 30)] {
+        for (n, k, d) in [(1, 1, 1), (3, 5, 2), (4, 16, 8), (9, 33, 7), (6, 100, 30), (5, 50, 33)] {
             tch::manual_seed(n + k + d);
-            // Few different numbers, so that there are ties, in one lane and across lanes.
-            let draw = |shape: &[i64]| Tensor::randint(3, shape, (Kind::Float, Device::Cpu)) - 1.0;
             let (vectors, weights, bias) = (draw(&[n, d]), draw(&[d, k]), draw(&[k]));
-            let scores = vectors.matmul(&weights) + &bias;
+            let expected = first_of_the_least(&(vectors.matmul(&weights) + &bias));
             for set in Instructions::all() {
-                let (least, chosen) = least_scores_with(set, &vectors, &weights, &bias);
-                assert_eq!(least, scores.amin([1], false), "{set:?} {n} {k} {d}");
-                for row in 0..n {
-                    let of_row = Vec::<f32>::try_from(scores.get(row)).unwrap();
-                    let first =
-                        of_row.iter().position(|&score| f64::from(score) == least.double_value(&[row]));
-                    assert_eq!(chosen.int64_value(&[row]), first.unwrap() as i64, "{set:?} {n} {k} {d}");
-                }
+                let found = nearest_with(set, &vectors, [&weights, &bias], NO_BYTES);
+                assert_eq!(found, expected, "{set:?} {n} {k} {d}");
+            }
+        }
+    }
+
+    /// In registers, by products in several tables, and in a trace, which is used for another
+    /// number of vectors.
+    #[test]
+    fn every_way_finds_the_same() {
+        tch::manual_seed(6);
+        for dim in [6, 40] {
+            let (weights, bias) = (draw(&[dim, 5000]), draw(&[5000]));
+            // 26 vectors at a time, and a smaller last part.
+            let of = |vectors: &Tensor| nearest(vectors, &weights, &bias, 512 << 10);
+            let traced = |pick: fn((Tensor, Tensor)) -> Tensor| {
+                let mut run = |inputs: &[Tensor]| vec![pick(of(&inputs[0]))];
+                CModule::create_by_tracing("Nearest", "forward", &[draw(&[3, dim])], &mut run).unwrap()
+            };
+            let vectors = draw(&[301, dim]);
+            let expected = first_of_the_least(&(vectors.matmul(&weights) + &bias));
+            assert_eq!(of(&vectors), expected, "{dim}");
+            assert_eq!(traced(|found| found.0).forward_ts(&[&vectors]).unwrap(), expected.0, "{dim}");
+            let found = traced(|found| found.1).forward_ts(&[&vectors]).unwrap();
+            let gathered = (vectors.matmul(&weights) + &bias).gather(1, &found.unsqueeze(1), false);
+            assert_eq!(gathered.squeeze_dim(1), expected.0, "{dim}");
+        }
+    }
+
+    #[test]
+    fn autocast_and_gradients_have_no_part_in_it() {
+        tch::manual_seed(7);
+        for dim in [6, 40] {
+            let normal = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+            let (vectors, weights, bias) = (normal(&[30, dim]), normal(&[dim, 70]), normal(&[70]));
+            let own = no_grad(|| nearest(&vectors, &weights, &bias, NO_BYTES));
+            let vectors = vectors.set_requires_grad(true);
+            for precision in [Precision::Fp32, Precision::Bf16] {
+                let found = with_precision(precision, || nearest(&vectors, &weights, &bias, NO_BYTES));
+                assert!(!found.0.requires_grad());
+                assert_eq!(found, own, "{precision}");
             }
         }
     }
@@ -88,11 +126,13 @@ mod tests {
             (ones(&[3, 2], Kind::Double), ones(&[2, 4], Kind::Float)),
             (ones(&[3, 2], Kind::Float), ones(&[5, 4], Kind::Float)),
             (ones(&[3, 0], Kind::Float), ones(&[0, 4], Kind::Float)),
+            (ones(&[3, 40], Kind::Float), ones(&[33, 4], Kind::Float)),
         ] {
-            let refused = catching(|| least_scores(&vectors, &weights, &bias)).unwrap_err().to_string();
-            assert!(refused.contains("px_nearest"), "{refused}");
+            let refused =
+                catching(|| nearest(&vectors, &weights, &bias, NO_BYTES)).unwrap_err().to_string();
+            assert!(refused.contains("pixtok::nearest"), "{refused}");
         }
-        let nothing = least_scores(&ones(&[0, 2], Kind::Float), &ones(&[2, 4], Kind::Float), &bias);
+        let nothing = nearest(&ones(&[0, 2], Kind::Float), &ones(&[2, 4], Kind::Float), &bias, NO_BYTES);
         assert_eq!(nothing.1.size(), [0]);
     }
 }

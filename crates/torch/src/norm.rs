@@ -1,26 +1,31 @@
-//! Group normalisation and SiLU as one operation, on the CPU.
+//! Group normalisation and SiLU.
 
 use pixtok_pixels::Instructions;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::cpu::{index_of, instructions};
-use super::shim::{made, px_group_norm_silu};
+use super::shim::{made, px_norm_silu};
 
-/// silu(group_norm(`x`)) with its derivative, in float32 inside. The result is rounded to `x`'s type once, its derivative once
-/// more between the two operations, as between libtorch's. Each image is worked on by itself, so the result depends on neither
-/// the batch nor the number of threads.
+/// silu(group_norm(`x`)), by the operator `pixtok::norm_silu`.
+///
+/// Where `x` carries a gradient, on the CPU, float32 or bfloat16, it is one operation, in float32
+/// inside and channels_last outside. Its result is rounded to `x`'s type once, its derivative once
+/// more between the two operations, as between libtorch's. Each image is worked on by itself, so
+/// the result depends on neither the batch nor the number of threads. Everywhere else it is
+/// libtorch's two operations, so that what is evaluated, encoded and exported is the network that
+/// others run, to the last bit.
 ///
 /// # Shapes
-/// `x`: `[B, C, H, W]` float32 or bfloat16; `weight`, `bias`: `[C]` float32 -> as `x`, channels_last.
+/// `x`: `[B, C, H, W]`; `weight`, `bias`: `[C]` float32 -> as `x`.
 ///
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
-pub fn group_norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64) -> Tensor {
-    group_norm_silu_with(instructions(), x, [weight, bias], groups, eps)
+pub fn norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64) -> Tensor {
+    norm_silu_with(instructions(), x, [weight, bias], groups, eps)
 }
 
-/// [`group_norm_silu`] in the given version.
-fn group_norm_silu_with(
+/// [`norm_silu`], whose own kernel is taken in the given version.
+fn norm_silu_with(
     instructions: Instructions,
     x: &Tensor,
     [weight, bias]: [&Tensor; 2],
@@ -28,16 +33,23 @@ fn group_norm_silu_with(
     eps: f64,
 ) -> Tensor {
     let set = index_of(instructions);
-    // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; when it
+    // SAFETY: three live tensors, which the operator checks before it touches their memory; when it
     // succeeds it has written a new tensor.
-    unsafe { made(|y| px_group_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, set, y)) }
+    unsafe { made(|y| px_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, set, y)) }
+}
+
+/// Whether [`norm_silu`] is one operation in a training step on `device`, which keeps its input for
+/// the backward pass and nothing between the two.
+#[must_use]
+pub fn fuses_norm_silu(device: Device) -> bool {
+    device == Device::Cpu
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catching;
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -78,7 +90,7 @@ mod tests {
                 // bfloat16 is compared with what float64 makes of the same rounded numbers.
                 let rounded = x.to_kind(kind).to_kind(Kind::Float);
                 let ours = with_derivatives(kind, [&x, &weight, &bias, &dy], |x, weight, bias| {
-                    group_norm_silu_with(set, x, [weight, bias], groups, 1e-5)
+                    norm_silu_with(set, x, [weight, bias], groups, 1e-5)
                 });
                 let exact = with_derivatives(
                     Kind::Double,
@@ -109,7 +121,7 @@ mod tests {
         let dy = Tensor::randn(x.size(), CPU);
         let of = |x: &Tensor, dy: &Tensor| {
             with_derivatives(Kind::Float, [x, &weight, &bias, dy], |x, weight, bias| {
-                group_norm_silu(x, weight, bias, 4, 1e-5)
+                norm_silu(x, weight, bias, 4, 1e-5)
             })
         };
         let threads = tch::get_num_threads();
@@ -127,9 +139,10 @@ mod tests {
     fn no_number_stays_none() {
         let x = Tensor::from_slice(&[1f32, f32::NAN, 2.0, 3.0, 4.0, 5.0])
             .view([1, 2, 3, 1])
-            .to_kind(Kind::BFloat16);
+            .to_kind(Kind::BFloat16)
+            .set_requires_grad(true);
         let (weight, bias) = (Tensor::ones([2], CPU), Tensor::zeros([2], CPU));
-        let y = group_norm_silu(&x, &weight, &bias, 2, 1e-5);
+        let y = norm_silu(&x, &weight, &bias, 2, 1e-5);
         let finite = Vec::<bool>::try_from(y.isfinite().reshape([-1])).unwrap();
         assert_eq!(finite, [false, false, false, true, true, true]);
     }
@@ -139,15 +152,31 @@ mod tests {
         let ones = |shape: &[i64], kind| Tensor::ones(shape, (kind, Device::Cpu));
         let (four, float) = (ones(&[4], Kind::Float), ones(&[2, 4, 3, 1], Kind::Float));
         for (x, weight, groups) in [
-            (ones(&[2, 4, 3, 1], Kind::Double), &four, 2),
             (ones(&[2, 4, 3], Kind::Float), &four, 2),
             (ones(&[2, 6, 3, 1], Kind::Float), &four, 2),
             (float.shallow_clone(), &four, 3),
             (float.shallow_clone(), &ones(&[4], Kind::BFloat16), 2),
         ] {
-            let refused =
-                catching(|| group_norm_silu(&x, weight, &four, groups, 1e-5)).unwrap_err().to_string();
-            assert!(refused.contains("px_group_norm_silu"), "{refused}");
+            let x = x.set_requires_grad(true);
+            let refused = catching(|| norm_silu(&x, weight, &four, groups, 1e-5)).unwrap_err().to_string();
+            assert!(refused.contains("pixtok::norm_silu"), "{refused}");
         }
+    }
+
+    /// What the dispatcher has no kernel of ours for is libtorch's, to the last bit.
+    #[test]
+    fn without_a_gradient_or_in_another_type_it_is_libtorchs_own() {
+        tch::manual_seed(2);
+        let x = Tensor::randn([2, 8, 5, 7], CPU);
+        let [weight, bias] = [0, 1].map(|_| Tensor::randn([8], CPU));
+        assert_eq!(norm_silu(&x, &weight, &bias, 2, 1e-5), plain(&x, &weight, &bias, 2));
+        // The weights' gradient alone asks for nothing else.
+        let leaf = weight.detach().copy().set_requires_grad(true);
+        let y = norm_silu(&x, &leaf, &bias, 2, 1e-5);
+        assert_eq!(y.detach(), plain(&x, &weight, &bias, 2));
+        y.sum(Kind::Float).backward();
+        assert!(leaf.grad().abs().max().double_value(&[]) > 0.0);
+        let [x, weight, bias] = [&x, &weight, &bias].map(|t| t.to_kind(Kind::Double).set_requires_grad(true));
+        assert_eq!(norm_silu(&x, &weight, &bias, 2, 1e-5), plain(&x, &weight, &bias, 2));
     }
 }

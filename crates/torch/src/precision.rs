@@ -1,10 +1,9 @@
 //! Number formats: autocast, full float32, deterministic kernels.
 
 use std::ffi::c_int;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 use tch::Device;
 
 use super::device::compute_capability;
@@ -14,8 +13,9 @@ use super::shim::{
 use super::{Cpu, TorchError};
 
 /// The number format of matrix products and convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_precision)]
 pub enum Precision {
     /// float32 throughout.
     Fp32,
@@ -23,30 +23,14 @@ pub enum Precision {
     Bf16,
 }
 
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fp32 => "fp32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-impl FromStr for Precision {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "fp32" => Ok(Self::Fp32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("\"{text}\" is no precision; use fp32 or bf16")),
-        }
-    }
+fn no_precision(text: &str) -> String {
+    format!("\"{text}\" is no precision; use fp32 or bf16")
 }
 
 /// The number format as a config states it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum PrecisionChoice {
     /// The faster one on the device, by [`PrecisionChoice::resolve`].
     #[default]
@@ -78,16 +62,6 @@ impl From<Precision> for PrecisionChoice {
         match precision {
             Precision::Fp32 => Self::Fp32,
             Precision::Bf16 => Self::Bf16,
-        }
-    }
-}
-
-impl fmt::Display for PrecisionChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fp32 => Precision::Fp32.fmt(f),
-            Self::Bf16 => Precision::Bf16.fmt(f),
         }
     }
 }
@@ -239,6 +213,17 @@ mod tests {
             assert_eq!(product_kind(), Kind::BFloat16);
         });
         assert_eq!(product_kind(), Kind::Float);
+    }
+
+    #[test]
+    fn names_are_those_of_configs() {
+        for precision in [Precision::Fp32, Precision::Bf16] {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+            assert_eq!(serde_json::to_value(precision).unwrap(), precision.to_string());
+            assert_eq!(PrecisionChoice::from(precision).to_string(), precision.to_string());
+        }
+        assert_eq!(PrecisionChoice::default().to_string(), "auto");
+        assert!("fp16".parse::<Precision>().unwrap_err().ends_with("use fp32 or bf16"));
     }
 
     #[test]

@@ -22,7 +22,6 @@ unsafe extern "C" {
     pub(super) fn px_autocast_enter() -> *mut c_char;
     pub(super) fn px_autocast_leave() -> *mut c_char;
     pub(super) fn px_allow_tf32(bits: c_int, previous: *mut c_int) -> *mut c_char;
-    pub(super) fn px_is_tracing(tracing: *mut c_int) -> *mut c_char;
     pub(super) fn px_abandon_trace() -> *mut c_char;
     pub(super) fn px_leaky_relu(x: *const C_tensor, slope: f64, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn px_host_bytes(
@@ -46,15 +45,7 @@ unsafe extern "C" {
         eps: f64,
         found_inf: *mut C_tensor,
     ) -> *mut c_char;
-    pub(super) fn px_nearest(
-        vectors: *const C_tensor,
-        weights: *const C_tensor,
-        bias: *const C_tensor,
-        instructions: c_int,
-        least: *mut C_tensor,
-        chosen: *mut C_tensor,
-    ) -> *mut c_char;
-    pub(super) fn px_group_norm_silu(
+    pub(super) fn px_norm_silu(
         x: *const C_tensor,
         weight: *const C_tensor,
         bias: *const C_tensor,
@@ -67,7 +58,24 @@ unsafe extern "C" {
         x: *const C_tensor,
         weight: *const C_tensor,
         bias: *const C_tensor,
+        factor: i64,
         y: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn px_nearest(
+        vectors: *const C_tensor,
+        weights: *const C_tensor,
+        bias: *const C_tensor,
+        table_bytes: i64,
+        instructions: c_int,
+        least: *mut *mut C_tensor,
+        chosen: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    #[cfg(test)]
+    pub(super) fn px_kernels(
+        name: *const c_char,
+        key: *const c_char,
+        own: *mut c_int,
+        any: *mut c_int,
     ) -> *mut c_char;
     pub(super) fn px_drop_grads(params: *mut *mut C_tensor, n: c_int) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(

@@ -1,17 +1,6 @@
-//! Whether libtorch writes down what is computed.
+//! The end of a trace that failed.
 
-use super::shim::{check, px_abandon_trace, px_is_tracing};
-
-/// Whether a trace is being made on this thread. Only libtorch's own functions get into it: what a kernel of ours makes, or
-/// a loop over what has a size, would be kept as it was for the traced input.
-#[must_use]
-pub fn is_tracing() -> bool {
-    let mut tracing = 0;
-    // SAFETY: the pointer outlives the call.
-    let asked = check(unsafe { px_is_tracing(&raw mut tracing) });
-    debug_assert!(asked.is_ok());
-    tracing != 0
-}
+use super::shim::{check, px_abandon_trace};
 
 /// Ends a trace that failed, which otherwise goes on for all that this thread computes.
 pub fn abandon_trace() {

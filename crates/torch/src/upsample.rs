@@ -1,28 +1,34 @@
-//! Doubling an image and convolving it as one operation, on the CPU.
+//! Enlarging an image and convolving it.
 
 use tch::Tensor;
 
 use super::shim::{made, px_upsample_conv};
 
-/// conv2d(upsample_nearest(`x`, 2), `weight`, `bias`, padding 1) with its derivative, in `x`'s type, without the doubled image
-/// and with less than half of its products. Sums are rounded otherwise than in two operations.
+/// conv2d(upsample_nearest(`x`, `factor`), `weight`, `bias`, padding 1), by the operator
+/// `pixtok::upsample_conv`.
+///
+/// Where `x` carries a gradient, on the CPU, float32 or bfloat16, and is doubled, it is one
+/// operation in `x`'s type with a channels_last result, without the doubled image and with less
+/// than half of its products. Sums are then rounded otherwise than in two operations. Everywhere
+/// else it is libtorch's two.
 ///
 /// # Shapes
-/// `x`: `[B, I, h, w]` float32 or bfloat16; `weight`: `[O, I, 3, 3]` float32; `bias`: `[O]` float32 -> `[B, O, 2h, 2w]`,
-/// channels_last.
+/// `x`: `[B, I, h, w]`; `weight`: `[O, I, 3, 3]` float32; `bias`: `[O]` float32 -> `[B, O, factor ·
+/// h, factor · w]`.
 ///
 /// # Panics
 /// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
-pub fn upsample_conv(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-    // SAFETY: three live tensors, whose shapes, types and devices the shim checks before it touches their memory; when it
-    // succeeds it has written a new tensor.
-    unsafe { made(|y| px_upsample_conv(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), y)) }
+pub fn upsample_conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, factor: i64) -> Tensor {
+    let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
+    // SAFETY: live tensors, the bias or null, which the operator checks before it touches their
+    // memory; when it succeeds it has written a new tensor.
+    unsafe { made(|y| px_upsample_conv(x.as_ptr(), weight.as_ptr(), bias, factor, y)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catching;
+    use crate::{Precision, catching, with_precision};
     use tch::{Device, Kind};
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -53,7 +59,9 @@ mod tests {
             let dy = Tensor::randn([shape[0], out, 2 * shape[2], 2 * shape[3]], CPU);
             for (kind, most) in [(Kind::Float, 1e-5), (Kind::BFloat16, 2e-2)] {
                 let x = x.to_kind(kind);
-                let ours = with_derivatives([&x, &weight, &bias, &dy], upsample_conv);
+                let ours = with_derivatives([&x, &weight, &bias, &dy], |x, weight, bias| {
+                    upsample_conv(x, weight, Some(bias), 2)
+                });
                 let double = |t: &Tensor| t.to_kind(Kind::Double);
                 let exact = with_derivatives([&double(&x), &double(&weight), &double(&bias), &dy], plain);
                 for (part, (ours, exact)) in
@@ -70,14 +78,40 @@ mod tests {
     #[test]
     fn other_tensors_are_refused() {
         let ones = |shape: &[i64], kind| Tensor::ones(shape, (kind, Device::Cpu));
-        let bias = ones(&[3], Kind::Float);
-        for (x, weight) in [
-            (ones(&[1, 2, 4, 4], Kind::Double), ones(&[3, 2, 3, 3], Kind::Float)),
-            (ones(&[1, 2, 4, 4], Kind::Float), ones(&[3, 2, 5, 5], Kind::Float)),
-            (ones(&[1, 2, 4, 4], Kind::Float), ones(&[4, 2, 3, 3], Kind::Float)),
+        let (x, bias) = (ones(&[1, 2, 4, 3], Kind::Float).set_requires_grad(true), ones(&[3], Kind::Float));
+        for weight in [
+            ones(&[3, 2, 3, 3], Kind::BFloat16),
+            ones(&[3, 2, 5, 5], Kind::Float),
+            ones(&[4, 2, 3, 3], Kind::Float),
         ] {
-            let refused = catching(|| upsample_conv(&x, &weight, &bias)).unwrap_err().to_string();
-            assert!(refused.contains("px_upsample_conv"), "{refused}");
+            let refused = catching(|| upsample_conv(&x, &weight, Some(&bias), 2)).unwrap_err().to_string();
+            assert!(refused.contains("pixtok::upsample_conv"), "{refused}");
         }
+    }
+
+    #[test]
+    fn it_is_libtorchs_own_unless_a_doubling_is_trained() {
+        tch::manual_seed(3);
+        let (x, weight) = (Tensor::randn([2, 5, 5, 7], CPU), Tensor::randn([6, 5, 3, 3], CPU));
+        let bias = Tensor::randn([6], CPU);
+        let enlarged = |factor: f64| x.upsample_nearest2d_vec(None::<&[i64]>, [factor; 2]);
+        assert_eq!(upsample_conv(&x, &weight, Some(&bias), 2), plain(&x, &weight, &bias));
+        let x_grad = x.detach().copy().set_requires_grad(true);
+        let thrice = enlarged(3.0).conv2d(&weight, Some(&bias), 1, 1, 1, 1);
+        assert_eq!(upsample_conv(&x_grad, &weight, Some(&bias), 3).detach(), thrice);
+        let without_bias = enlarged(2.0).conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1);
+        assert_eq!(upsample_conv(&x_grad, &weight, None, 2).detach(), without_bias);
+    }
+
+    /// Autocast makes libtorch's convolution one in bfloat16, and has no part in ours.
+    #[test]
+    fn the_one_operation_stays_in_the_inputs_type() {
+        let (x, weight) = (Tensor::randn([2, 5, 5, 7], CPU), Tensor::randn([6, 5, 3, 3], CPU));
+        let bias = Tensor::randn([6], CPU);
+        let under_autocast = |x: &Tensor| {
+            with_precision(Precision::Bf16, || upsample_conv(x, &weight, Some(&bias), 2)).kind()
+        };
+        assert_eq!(under_autocast(&x), Kind::BFloat16);
+        assert_eq!(under_autocast(&x.set_requires_grad(true)), Kind::Float);
     }
 }

@@ -71,7 +71,7 @@ impl MeasureOptions {
             }
         }
         if measures.inception.is_some() && images < ENOUGH_FID_IMAGES {
-            tell(&format!(
+            tell.say(&format!(
                 "rfid of {images} images is biased upwards: compare it with that of as many images alone, or give \
                  {ENOUGH_FID_IMAGES} and more"
             ));

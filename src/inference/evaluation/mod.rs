@@ -84,7 +84,7 @@ pub struct Measured {
 /// evaluation.
 pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     prepare(options)?;
-    let device = options.compute.start()?;
+    let device = options.compute.start(tell)?;
     let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
     let images = Images::of(&found, options)?;
     if let Some(size) = images.size {
@@ -96,7 +96,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     let evaluation = measure(&found, &images, &measures, options, device, tell)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
-        tell(&format!("left out {}: {}", sample.name, sample.reason));
+        tell.say(&format!("left out {}: {}", sample.name, sample.reason));
         bad.record(sample);
     }
     bad.check().map_err(TrainError::from)?;
@@ -182,11 +182,11 @@ fn measure(
                 .into());
             }
             if options.measures.stability {
-                tell("stability is of tokens, which reconstructions alone do not have; it is left out");
+                tell.say("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
             let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
             if let [first, ..] = pairs.unused() {
-                tell(&format!(
+                tell.say(&format!(
                     "{} image(s) in {} are no original's and are not measured, for instance {first}",
                     pairs.unused().len(),
                     folder.display()

@@ -1,6 +1,7 @@
 //! Settings of FSQ.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 use tch::nn;
 
 use super::Fsq;
@@ -25,8 +26,9 @@ const MAX_TANH_LEVELS: i64 = 1000;
 const DEAD_TANH_LEVELS: i64 = 2;
 
 /// How a latent number is bounded before rounding. Tokens are **not** interchangeable between bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Bound {
     /// tanh scaled by 1 − 1e-3, as in the paper's official notebook.
     Paper,
@@ -58,11 +60,7 @@ impl Bound {
 
     /// As in the config.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Tanh => "tanh",
-            Self::Sigmoid => "sigmoid",
-        }
+        self.into()
     }
 }
 

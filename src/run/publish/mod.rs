@@ -57,7 +57,7 @@ impl Run {
             return Err(Misuse(format!("{} is there and not empty; give a new folder", out.display())).into());
         }
         choice.require_fp32("an exported tokenizer is float32")?;
-        let device = compute.start()?;
+        let device = compute.start(tell)?;
         // A trace keeps the device of its weights; from the CPU it goes anywhere.
         let trained = self.open(choice, Device::Cpu, tell)?;
         let mut agreement = Agreement::default();

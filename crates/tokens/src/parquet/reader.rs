@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
@@ -20,7 +21,7 @@ use pixtok_base::panics::in_words;
 const BATCH_ROWS: usize = 256;
 
 /// The columns of a row group, each read as far as the others.
-struct Columns {
+pub(super) struct Columns {
     left: usize,
     key: ColumnReaderImpl<ByteArrayType>,
     tokens: ColumnReaderImpl<Int32Type>,
@@ -34,7 +35,7 @@ fn column<T: DataType>(group: &dyn RowGroupReader, at: usize) -> Result<ColumnRe
 }
 
 impl Columns {
-    fn new(group: &dyn RowGroupReader) -> Result<Self, ParquetError> {
+    pub fn new(group: &dyn RowGroupReader) -> Result<Self, ParquetError> {
         Ok(Self {
             // Not negative: the sum was right.
             left: group.metadata().num_rows() as usize,
@@ -46,8 +47,24 @@ impl Columns {
         })
     }
 
-    fn read(&mut self) -> Result<VecDeque<Row>, ParquetError> {
-        let count = self.left.min(BATCH_ROWS);
+    /// Passes over the next rows.
+    pub fn skip(&mut self, count: usize) -> Result<(), ParquetError> {
+        all(self.key.skip_records(count)?, count)?;
+        all(self.tokens.skip_records(count)?, count)?;
+        for column in &mut self.sizes {
+            all(column.skip_records(count)?, count)?;
+        }
+        all(self.label.skip_records(count)?, count)?;
+        for column in &mut self.texts {
+            all(column.skip_records(count)?, count)?;
+        }
+        self.left -= count;
+        Ok(())
+    }
+
+    /// The next rows, up to `most`.
+    pub fn read(&mut self, most: usize) -> Result<VecDeque<Row>, ParquetError> {
+        let count = self.left.min(most);
         let keys = read_required(&mut self.key, count)?;
         let ids = read_tokens(&mut self.tokens, count)?;
         let mut sizes = [vec![], vec![], vec![], vec![]];
@@ -137,6 +154,22 @@ fn read_tokens(
     Ok(rows)
 }
 
+/// Checks that a file is a table of tokens with these rows.
+pub(super) fn check(meta: &ParquetMetaData, rows: u64, dtype: Dtype) -> Result<(), String> {
+    let wanted = schema(dtype).map_err(|error| error.to_string())?;
+    let wanted = SchemaDescriptor::new(Arc::new(wanted));
+    if meta.file_metadata().schema_descr().columns() != wanted.columns() {
+        return Err(format!("its columns are not those of a table of {} tokens", dtype.name()));
+    }
+    let mut groups = meta.row_groups().iter().map(|group| u64::try_from(group.num_rows()).ok());
+    let says = groups.try_fold(0_u64, |sum, rows| sum.checked_add(rows?));
+    if says != Some(rows) {
+        let says = says.map_or("too many".into(), |says| says.to_string());
+        return Err(format!("it says {says} rows and should have {rows}"));
+    }
+    Ok(())
+}
+
 /// A shard being read.
 pub(super) struct Reader {
     path: PathBuf,
@@ -152,25 +185,14 @@ impl Reader {
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
         let reader = in_words(|| SerializedFileReader::new(file)).map_err(damaged)?;
-        let wanted = schema(dtype).map_err(|error| damaged(error.to_string()))?;
-        let wanted = SchemaDescriptor::new(Arc::new(wanted));
-        let meta = reader.metadata();
-        if meta.file_metadata().schema_descr().columns() != wanted.columns() {
-            return Err(damaged(format!("its columns are not those of a table of {} tokens", dtype.name())));
-        }
-        let mut groups = meta.row_groups().iter().map(|group| u64::try_from(group.num_rows()).ok());
-        let says = groups.try_fold(0_u64, |sum, rows| sum.checked_add(rows?));
-        if says != Some(rows) {
-            let says = says.map_or("too many".into(), |says| says.to_string());
-            return Err(damaged(format!("it says {says} rows and should have {rows}")));
-        }
+        check(reader.metadata(), rows, dtype).map_err(damaged)?;
         Ok(Self { path, reader, group: 0, columns: None, batch: VecDeque::new() })
     }
 
     fn read_batch(&mut self) -> Result<VecDeque<Row>, ParquetError> {
         loop {
             if let Some(columns) = self.columns.as_mut().filter(|columns| columns.left > 0) {
-                return columns.read();
+                return columns.read(BATCH_ROWS);
             }
             let group = self.reader.get_row_group(self.group)?;
             self.columns = Some(Columns::new(&*group)?);

@@ -100,7 +100,7 @@ fn a_dry_run_says_everything_that_would_be_used() {
     let dry_run = |set: &str| said(&scratch.try_train("run", &["--dry-run", "--set", set]));
     let words = dry_run("quantizer={kind=\"ibq\",codebook_size=512}");
     // 4 images of 16×16 positions, 512 codes, 4 bytes.
-    assert!(words.contains("N×K tables of the quantizer 2 MiB"), "{words}");
+    assert!(words.contains("N×K tables of the quantizer 2.00 MiB"), "{words}");
     assert!(dry_run("quantizer={kind=\"fsq\"}").contains("bound = \"tanh\""));
     assert!(dry_run("quantizer={kind=\"fsq\",bound=\"sigmoid\"}").contains("slope = 1.0"));
     assert!(dry_run("quantizer={kind=\"vq\"}").contains("commitment_weight = 0.25"));

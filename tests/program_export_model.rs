@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
+#[path = "common/torchscript.rs"]
+mod torchscript;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,6 +96,9 @@ fn an_exported_tokenizer_is_the_runs_and_opens_as_one() {
         done(&run("reconstruct", &out, &[text(&photograph), "--out", text(&pictures)]));
 
         // The pair, on images of another number and size.
+        for file in ["encoder.pt", "decoder.pt"] {
+            torchscript::assert_loads_anywhere(&out.join(file));
+        }
         let (_store, tokenizer) = open(&out);
         let images = Tensor::rand([3, 3, 12, 20], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
         let module = |file: &str| CModule::load(out.join(file)).unwrap();

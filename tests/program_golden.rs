@@ -4,7 +4,7 @@
 //! boundary between two codes then gets another index, which moves the loss by more than the tolerance. So each setting is one
 //! in which no latent comes that near: it is small (128 latent vectors a step), and its seed is chosen for it.
 //!
-//! After a change that is meant to move the curves: `PIXTOK_BLESS=1 just test --test golden` stores them again, and refuses a
+//! After a change that is meant to move the curves: `PIXTOK_BLESS=1 just test --test program_golden` stores them again, and refuses a
 //! setting whose curve changes when the weights at the start are moved by ±2⁻²²; choose another seed for it then.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
@@ -13,7 +13,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{ROOT, Scratch};
+use common::{ROOT, Scratch, generator};
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
 use pixtok_base::seed::Seed;
@@ -85,6 +85,7 @@ fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> 
 fn write_start(config: &Path, start: u64, folder: &Path) {
     let (read, _) = Config::read(config, &[]).unwrap();
     let store = nn::VarStore::new(Device::Cpu);
+    let _ours = generator();
     pixtok_torch::reseed(Seed(read.seed).derive("initialisation", &[]));
     Tokenizer::new(&store.root(), &read.model, &read.quantizer, read.image_size()).unwrap();
     let mut weights: Tensors = store.variables().into_iter().collect();

@@ -1,0 +1,112 @@
+// Our operators in libtorch's dispatcher: one name each, whatever the device and whatever this
+// thread does. The functions that Rust calls stand here too: a linker drops an object of a static
+// library to which nothing refers, with all that it registers.
+#include "operators.h"
+#include "shim.h"
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+namespace {
+// The operator of this name, which has the parameters of `function`.
+template <typename F> auto find(const char* name, F& /*function*/) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
+}
+
+Nearest nearest(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
+                int64_t table_bytes, int64_t instructions) {
+  static const auto op = find("pixtok::nearest", nearest_by_products);
+  return op.call(vectors, weights, bias, table_bytes, instructions);
+}
+
+// A choice has no derivative.
+Nearest nearest_without_gradient(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
+                                 int64_t table_bytes, int64_t instructions) {
+  at::AutoDispatchBelowADInplaceOrView below;
+  return nearest(vectors, weights, bias, table_bytes, instructions);
+}
+
+// In bfloat16 many codes would be equally near.
+Nearest nearest_in_floats(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
+                          int64_t table_bytes, int64_t instructions) {
+  c10::impl::ExcludeDispatchKeyGuard without_autocast(c10::autocast_dispatch_keyset);
+  auto in_floats = [](const at::Tensor& t) { return t.to(at::kFloat); };
+  return nearest(in_floats(vectors), in_floats(weights), in_floats(bias), table_bytes, instructions);
+}
+} // namespace
+
+TORCH_LIBRARY(pixtok, m) {
+  m.def("norm_silu(Tensor x, Tensor weight, Tensor bias, int groups, float eps, int instructions) -> Tensor");
+  m.def("upsample_conv(Tensor x, Tensor weight, Tensor? bias, int factor) -> Tensor");
+  m.def("nearest(Tensor vectors, Tensor weights, Tensor bias, int table_bytes, int instructions)"
+        " -> (Tensor least, Tensor chosen)");
+}
+
+// From here on in the dispatcher's order: autocast, tracing, gradients, the device.
+
+// Not registered here, the two layers are passed on as they are: libtorch's operations cast by
+// themselves, and our kernels work in the input's own type.
+TORCH_LIBRARY_IMPL(pixtok, AutocastCPU, m) { m.impl("nearest", nearest_in_floats); }
+TORCH_LIBRARY_IMPL(pixtok, AutocastCUDA, m) { m.impl("nearest", nearest_in_floats); }
+
+// A trace holds libtorch's operations alone: a program without pixtok can't load it otherwise.
+TORCH_LIBRARY_IMPL(pixtok, Tracer, m) {
+  m.impl("norm_silu", norm_silu_plain);
+  m.impl("upsample_conv", upsample_conv_plain);
+  m.impl("nearest", nearest_in_one_table);
+}
+
+TORCH_LIBRARY_IMPL(pixtok, AutogradCPU, m) {
+  m.impl("norm_silu", norm_silu_trained);
+  m.impl("upsample_conv", upsample_conv_trained);
+}
+TORCH_LIBRARY_IMPL(pixtok, Autograd, m) { m.impl("nearest", nearest_without_gradient); }
+
+TORCH_LIBRARY_IMPL(pixtok, CPU, m) { m.impl("nearest", nearest_on_cpu); }
+
+// Everywhere else, CUDA included: libtorch's own operations, for the two layers with the
+// derivatives that libtorch knows.
+TORCH_LIBRARY_IMPL(pixtok, CompositeExplicitAutograd, m) { m.impl("nearest", nearest_by_products); }
+TORCH_LIBRARY_IMPL(pixtok, CompositeImplicitAutograd, m) {
+  m.impl("norm_silu", norm_silu_plain);
+  m.impl("upsample_conv", upsample_conv_plain);
+}
+
+extern "C" {
+char* px_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t groups, double eps,
+                   int instructions, at::Tensor** y) {
+  return caught([&] {
+    static const auto op = find("pixtok::norm_silu", norm_silu_plain);
+    *y = new at::Tensor(op.call(*x, *weight, *bias, groups, eps, instructions));
+  });
+}
+
+// `bias` may be null.
+char* px_upsample_conv(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t factor, at::Tensor** y) {
+  return caught([&] {
+    static const auto op = find("pixtok::upsample_conv", upsample_conv_plain);
+    *y = new at::Tensor(op.call(*x, *weight, bias ? std::optional(*bias) : std::nullopt, factor));
+  });
+}
+
+char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, int64_t table_bytes,
+                 int instructions, at::Tensor** least, at::Tensor** chosen) {
+  return caught([&] {
+    auto [scores, indices] = nearest(*vectors, *weights, *bias, table_bytes, instructions);
+    *least = new at::Tensor(scores);
+    *chosen = new at::Tensor(indices);
+  });
+}
+
+// For tests. Of an operator: whether a kernel was registered for this very dispatch key, and
+// whether a call with it finds any (none with a key that stands for several).
+char* px_kernels(const char* name, const char* key, int* own, int* any) {
+  return caught([&] {
+    auto op = c10::Dispatcher::singleton().findSchema({name, ""});
+    TORCH_CHECK(op, "there is no operator ", name);
+    auto parsed = c10::parseDispatchKey(key);
+    *own = op->hasKernelForDispatchKey(parsed) ? 1 : 0;
+    *any = !c10::isAliasDispatchKey(parsed) && op->hasComputedKernelForDispatchKey(parsed) ? 1 : 0;
+  });
+}
+} // extern "C"
