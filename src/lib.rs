@@ -37,7 +37,7 @@ pub mod logger;
 
 pub mod checkpoint;
 
-pub mod export;
+pub mod outputs;
 
 pub mod evaluate;
 
@@ -45,7 +45,15 @@ pub mod train;
 
 pub mod config;
 
+pub mod run;
+
+pub mod inference;
+
+pub mod export;
+
 pub mod sweep;
+
+pub mod doctor;
 
 pub mod cli;
 

@@ -400,4 +400,7 @@ fn every_config_resolves_and_every_verb_explains_itself() {
         ended(&pixtok(&[verb, "--help"]), 0, parts);
     }
     ended(&pixtok(&["trian"]), 2, &["trian", "train"]);
+    // What a comparison starts is no verb for people.
+    assert!(!said(&pixtok(&["--help"])).contains("comparison says"));
+    refused(&pixtok(&["work"]), 2, &["standard input", "pixtok compare", "pixtok train"]);
 }

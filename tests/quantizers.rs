@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 
 use kinds::kinds;
 use numbers::{device, quantizer};
-use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot};
+use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot, copy_into};
 use pixtok::model::{self, Tokenizer};
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig, Statistic, merge};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
-use pixtok::train::{Weights, load_model};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor, nn};
@@ -317,8 +316,8 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         pixtok_torch::reseed(Seed(99));
         let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
         let second = Tokenizer::new(&store.root(), &network, &parsed(&config), (10, 14)).unwrap();
-        let loaded = RunFolder::open(&run).unwrap().load(1).unwrap();
-        load_model(store.variables().into_iter().collect(), &loaded.snapshot, Weights::Raw).unwrap();
+        let saved = RunFolder::open(&run).unwrap().load_model(1, false).unwrap();
+        copy_into(&store.variables().into_iter().collect(), &saved.weights, "the checkpoint").unwrap();
         assert_eq!(second.quantizer.start_vectors(), None, "{name}: a loaded codebook would start again");
         let tokens = Tensor::read_safetensors(&tokens).unwrap().remove(0).1.to_device(device());
         let decoded = no_grad(|| second.decode(&tokens));

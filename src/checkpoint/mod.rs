@@ -33,6 +33,6 @@ pub use error::{Error, SaveCause};
 pub use lock::Lock;
 pub use retention::{Best, Candidate, ValidationImages};
 pub use run_folder::{DamagedCheckpoint, Resumed, RunFolder};
-pub use snapshot::{Loaded, Snapshot, copy_into};
+pub use snapshot::{Loaded, SavedModel, Snapshot, copy_into};
 pub use which::{Which, WhichError};
 pub use writer::RunWriter;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::retention::{self, Best, Candidate};
-use super::snapshot::{Loaded, Snapshot};
+use super::snapshot::{Loaded, SavedModel, Snapshot};
 use super::which::{Which, step_name, step_of_name};
 use pixtok_base::paths::absence;
 
@@ -97,6 +97,15 @@ impl RunFolder {
     /// [`Error::Damaged`] says how it differs from what was saved; [`Error::UnknownFormat`], [`Error::Io`].
     pub fn load(&self, step: u64) -> Result<Loaded, Error> {
         Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
+    }
+
+    /// Reads only the weights of the checkpoint of `step`, raw or averaged, and verifies them. The
+    /// rest of a checkpoint is several times as large, and only a training needs it.
+    ///
+    /// # Errors
+    /// As [`RunFolder::load`]; [`Error::NoAverage`].
+    pub fn load_model(&self, step: u64, averaged: bool) -> Result<SavedModel, Error> {
+        SavedModel::read(&self.checkpoint_path(step), step, averaged)
     }
 
     /// Loads the newest checkpoint that is whole and has finite weights, and lists the newer ones.

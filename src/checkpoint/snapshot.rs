@@ -46,6 +46,19 @@ pub struct Loaded {
     pub snapshot: Snapshot,
 }
 
+/// The weights of a verified checkpoint without what only a training needs.
+#[derive(Debug)]
+pub struct SavedModel {
+    /// Parameters and buffers, raw or averaged.
+    pub weights: Tensors,
+    /// Whether the checkpoint has averaged weights.
+    pub has_average: bool,
+    /// Whether it has what trained beside the model.
+    pub has_companions: bool,
+    /// As in [`Snapshot`].
+    pub state: serde_json::Value,
+}
+
 /// The content of `state.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,13 +125,7 @@ impl Snapshot {
     /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
     pub(super) fn read_files(folder: &Path, step: u64) -> Result<Snapshot, Error> {
         let manifest = Manifest::read(folder, step, &FILES)?;
-        let read = |name: &str| {
-            let bytes = manifest.read_verified(folder, name)?;
-            tensors::from_bytes(&bytes).map_err(|reason| Error::Damaged {
-                path: folder.to_owned(),
-                reason: format!("{name}: {reason}"),
-            })
-        };
+        let read = |name: &str| tensors_of(folder, &manifest, name);
         let optional = |name: &str| if manifest.has(name) { read(name).map(Some) } else { Ok(None) };
         Ok(Snapshot {
             model: read(MODEL)?,
@@ -136,6 +143,32 @@ impl Snapshot {
     pub(super) fn read_state(folder: &Path, step: u64) -> Result<serde_json::Value, Error> {
         state_of(folder, &Manifest::read(folder, step, &FILES)?)
     }
+}
+
+impl SavedModel {
+    /// Reads and verifies the raw or the averaged weights of the checkpoint of `step` in `folder`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read_files`]; [`Error::NoAverage`].
+    pub(super) fn read(folder: &Path, step: u64, averaged: bool) -> Result<Self, Error> {
+        let manifest = Manifest::read(folder, step, &FILES)?;
+        let has_average = manifest.has(EMA);
+        if averaged && !has_average {
+            return Err(Error::NoAverage);
+        }
+        Ok(Self {
+            weights: tensors_of(folder, &manifest, if averaged { EMA } else { MODEL })?,
+            has_average,
+            has_companions: manifest.has(COMPANIONS),
+            state: state_of(folder, &manifest)?,
+        })
+    }
+}
+
+fn tensors_of(folder: &Path, manifest: &Manifest, name: &str) -> Result<Tensors, Error> {
+    let bytes = manifest.read_verified(folder, name)?;
+    tensors::from_bytes(&bytes)
+        .map_err(|reason| Error::Damaged { path: folder.to_owned(), reason: format!("{name}: {reason}") })
 }
 
 fn state_of(folder: &Path, manifest: &Manifest) -> Result<serde_json::Value, Error> {

@@ -22,8 +22,9 @@ pub use tokens::{
 
 use crate::checkpoint::Which;
 use crate::evaluate::Metric;
-use pixtok_torch::{DeviceChoice, Precision};
+use crate::sweep::WORK_COMMAND;
 use crate::train::Weights;
+use pixtok_torch::{DeviceChoice, Precision};
 
 /// Train, compare and run discrete image tokenizers.
 #[derive(Debug, Parser)]
@@ -80,6 +81,9 @@ pub enum Command {
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
+    /// Do what a comparison says on standard input
+    #[command(name = WORK_COMMAND, hide = true)]
+    Work,
 }
 
 const TRAIN_HELP: &str = "\
@@ -298,8 +302,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto")]
     pub devices: Vec<DeviceChoice>,
     /// Threads of libtorch on the CPU for each training [default: the processors over the jobs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub threads: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    pub threads: Option<i32>,
     /// What is measured
     #[command(flatten)]
     pub measures: MeasureArgs,

@@ -1,13 +1,12 @@
 //! The commands that turn images into token files and back.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{ModelArgs, PickArgs};
-use pixtok_base::MAX_SIDE;
 use crate::export::Part;
+use pixtok_base::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 
 pub(super) const ENCODE_HELP: &str = "\
@@ -79,14 +78,6 @@ pub struct EncodeArgs {
 pub enum KeyPrefix {
     /// The name of the tar.
     Shard,
-}
-
-impl fmt::Display for KeyPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shard => f.write_str("shard"),
-        }
-    }
 }
 
 /// What to take from the images and from what is known of them.

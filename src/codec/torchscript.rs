@@ -153,6 +153,13 @@ impl TorchScript {
         &self.adapter
     }
 
+    /// The files of encoder and decoder.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 2] {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        [&self.adapter.encoder, &self.adapter.decoder].map(|name| folder.join(name))
+    }
+
     /// The encoder's indices in its own shape.
     fn raw_indices(&self, images: &Tensor) -> Result<Tensor, CodecError> {
         let output = catching(|| {

@@ -4,15 +4,16 @@
 use crate::checkpoint;
 use crate::codec::{AdapterError, CodecError};
 use crate::config::{ConfigError, ResolveError};
-use pixtok_images::data::DataError;
 use crate::evaluate::EvaluateError;
 use crate::export::ExportError;
 use crate::model::ModelError;
 use crate::nets::NetError;
 use crate::sweep::SweepError;
+use crate::train::TrainError;
+use pixtok_base::Misuse;
+use pixtok_images::data::DataError;
 use pixtok_tokens::TokensError;
 use pixtok_torch::TorchError;
-use crate::train::TrainError;
 
 const FAILED: u8 = 1;
 const MISUSE: u8 = 2;
@@ -23,11 +24,6 @@ const TOO_MANY_BAD: u8 = 6;
 
 /// What is done to files that are being written.
 const WRITING: [&str; 4] = ["create", "write", "make the folder", "rename"];
-
-/// A request that cannot be meant as it was made.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Misuse(pub String);
 
 /// The exit code for an error.
 #[must_use]

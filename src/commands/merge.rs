@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{print, say};
+use super::{print, tell};
 use crate::cli::MergeArgs;
 use crate::export::{SHARD_ROWS, merge};
 use pixtok_tokens::{FormatKind, TokenSet};
@@ -21,7 +21,7 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     let sidecar = &finished.sidecar;
     let ids = sidecar.ids_of_reader(&sidecar.vocabulary(&args.out)?);
     let advice = sidecar.format.format().advice(&args.out, &sidecar.layout(), ids);
-    sidecar.source.missing().iter().chain(&advice).for_each(|text| say(text));
+    sidecar.source.missing().iter().chain(&advice).for_each(|text| tell().say(text));
     let counts = &sidecar.counts;
     print(&format!(
         "{} rows, {} tokens of {} sets in {} ({} shard(s))\n",

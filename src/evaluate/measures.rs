@@ -1,5 +1,6 @@
 //! Which qualities of images an evaluation measures.
 
+use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
@@ -7,8 +8,9 @@ use pixtok_report::definition;
 use crate::nets::{Backbone, Inception, Lpips};
 
 /// A quality of images by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_metric)]
 pub enum Metric {
     /// Peak signal-to-noise ratio.
@@ -127,6 +129,7 @@ mod tests {
         );
         for metric in Metric::ALL {
             assert_eq!(metric.name().parse(), Ok(*metric));
+            assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
             assert!(definition(metric.name()).is_some(), "{metric}");
         }
     }

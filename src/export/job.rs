@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
 
+use super::Coder;
 use super::feed::{Batch, Meta, mirrored};
 use super::shard::OpenShard;
 use super::skipped::Skipped;
 use super::{ExportError, Feed, Finished, Output};
 use crate::codec::Codec;
-use super::Coder;
 use pixtok_tokens::{Dtype, Row, TokensError};
 
 /// What an export does with each batch.

@@ -27,8 +27,8 @@ use super::remarks::Remarks;
 use super::sameness::{earlier_job, name_map, refuse_another, remove_unbegun, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
-use pixtok_images::data::SampleSet;
 use pixtok_base::paths::{make_folder, mark_output};
+use pixtok_images::data::SampleSet;
 use pixtok_tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar};
 
 /// An export's folder, held by this process.

@@ -1,4 +1,4 @@
-//! The plan of a comparison: which tokenizers are trained or taken as they are, from one TOML file.
+//! Comparisons: tokenizers on equal terms, trained or taken as they are, from one TOML file.
 //!
 //! ```toml
 //! base = "../photos96-fsq.toml"           # beside this file
@@ -17,9 +17,31 @@
 //! name = "cosmos"
 //! path = "../cosmos.toml"
 //! ```
+//!
+//! `file` is that file and `plan` what it makes of it. `layout` says what lies where in the
+//! comparison's folder, `jobs` lists what there is to do, `job` trains and evaluates one arm with
+//! one seed in processes of their own (`child`, which `work` is handed to), `existing` tries what is
+//! taken as it is, `diverged` records which trainings would only fail again, `queue` runs the jobs,
+//! `collect` makes the results from their output: `shared` decides over which images, and `exhibits`
+//! prepares the page. `compare` strings these together, and `dry_run` says what it would do.
 
+mod child;
+mod collect;
+mod compare;
+mod diverged;
+mod dry_run;
+mod existing;
+mod exhibits;
 mod file;
+mod job;
+mod jobs;
+mod layout;
 mod plan;
+mod queue;
+mod shared;
+mod work;
 
+pub use compare::{CompareOptions, Compared, compare, describe};
 pub use file::{ArmEntry, Grid, SweepFile};
 pub use plan::{Plan, PlannedArm, Source, SweepError};
+pub use work::{Assignment, WORK_COMMAND, Work};

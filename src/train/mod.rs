@@ -34,7 +34,7 @@ pub use files::changed_files;
 pub use machine::{DeviceKind, Machine};
 pub use objective::{At, GroupId, Objective, ParameterGroup, StepOutput};
 pub use parts::{Outcome, Parts};
-pub use persist::{Weights, load_model};
+pub use persist::Weights;
 pub use reconstruction::Reconstruction;
 pub use signals::Signals;
 pub use state::{Circumstances, LossWeights, State, StateError};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr};
 use tch::Tensor;
 
@@ -13,7 +14,8 @@ use crate::optim::{Named, WeightAverage};
 use pixtok_torch::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_weights)]
 pub enum Weights {
     /// As the optimizer left them.
@@ -104,16 +106,4 @@ fn named(variables: Vec<Named>) -> BTreeMap<String, Tensor> {
 
 fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {
     snapshot.ema.as_ref().ok_or(Error::NoAverage)
-}
-
-/// Writes a checkpoint's weights into `variables`, strictly: to evaluate them, or to start another run from them.
-///
-/// # Errors
-/// When names, shapes or types differ, or there is no average.
-pub fn load_model(variables: Vec<Named>, snapshot: &Snapshot, weights: Weights) -> Result<(), Error> {
-    let source = match weights {
-        Weights::Raw => &snapshot.model,
-        Weights::Ema => averaged(snapshot)?,
-    };
-    copy_into(&named(variables), source, "the checkpoint's model")
 }

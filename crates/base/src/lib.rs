@@ -2,12 +2,14 @@
 //! written, and what a file is by its first bytes.
 
 mod carried;
+mod misuse;
 pub mod panics;
 pub mod paths;
 pub mod seed;
 pub mod sniff;
 
 pub use carried::Carried;
+pub use misuse::Misuse;
 
 // The examples of the README compile.
 #[cfg(doctest)]

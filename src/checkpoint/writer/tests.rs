@@ -79,6 +79,30 @@ fn what_is_saved_comes_back() {
 }
 
 #[test]
+fn the_weights_alone_need_nothing_of_the_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[3]);
+    let mut saved = snapshot(4.0);
+    saved.ema = Some([("conv.bias".to_owned(), Tensor::from(0.5f32))].into());
+    saved.companions = None;
+    run.save(4, &saved).unwrap();
+    for step in [3, 4] {
+        fs::remove_file(run.folder().checkpoint_path(step).join("optimizer.safetensors")).unwrap();
+    }
+    let raw = run.folder().load_model(3, false).unwrap();
+    assert_eq!(raw.weights["conv.weight"].double_value(&[4, 6]), 3.0);
+    assert_eq!((raw.has_average, raw.has_companions, &raw.state["step"]), (false, true, &json!(1)));
+    assert!(matches!(run.folder().load_model(3, true).unwrap_err(), Error::NoAverage));
+    let averaged = run.folder().load_model(4, true).unwrap();
+    assert_eq!(averaged.weights["conv.bias"].double_value(&[]), 0.5);
+    assert_eq!((averaged.has_average, averaged.has_companions), (true, false));
+    let model = run.folder().checkpoint_path(3).join("model.safetensors");
+    File::options().append(true).open(model).unwrap().write_all(b" ").unwrap();
+    let error = run.folder().load_model(3, false).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors is not the"), "{error}");
+}
+
+#[test]
 fn saving_a_step_again_replaces_it() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(folder.path(), &[1]);

@@ -1,0 +1,28 @@
+//! `pixtok compare`: tokenizers on equal terms.
+
+use anyhow::Result;
+
+use super::{print, tell};
+use crate::cli::CompareArgs;
+use crate::sweep::{self, CompareOptions, Compared};
+
+/// Runs what is not finished and reports on all, or says what would be run; the exit code is 1 when an
+/// arm failed.
+pub(super) fn run(args: CompareArgs) -> Result<u8> {
+    let CompareArgs { sweep, out, dry_run, jobs, devices, threads, measures } = args;
+    let options = CompareOptions { sweep, out, jobs, devices, threads, measures: measures.into() };
+    if dry_run {
+        return print(&sweep::describe(&options, tell())?).map(|()| 0);
+    }
+    match sweep::compare(&options, tell())? {
+        Compared::Stopped(signal) => {
+            tell().note(&format!("stopped by signal {signal}; the same command goes on from here"));
+            Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
+        Compared::Whole { report, failed } => {
+            print(&report)?;
+            failed.iter().for_each(|text| tell().say(text));
+            Ok(u8::from(failed.is_some()))
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `pixtok export`: a tokenizer as a folder that others can use, with pixtok or without it.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use indicatif::DecimalBytes;
+
+use super::{print, tell};
+use crate::cli::ExportArgs;
+use crate::run::{DECODER, ENCODER, Run};
+
+/// Writes the folder and says what is in it.
+pub(super) fn run(args: ExportArgs) -> Result<()> {
+    let ExportArgs { tokenizer, model, out } = args;
+    let (choice, compute) = model.into();
+    let published = Run::find(&tokenizer)?.publish(choice, &compute, &out, tell())?;
+    let mut text = format!("{}, {}, is now {}:\n", tokenizer.display(), published.weights, out.display());
+    for (name, bytes) in published.files {
+        let _ = writeln!(text, "  {name:<18} {:>10}", DecimalBytes(bytes).to_string());
+    }
+    let found = published.agreement;
+    let ties = if found.ties > 0 { format!(" but for {} ties", found.ties) } else { String::new() };
+    let _ = writeln!(
+        text,
+        "{ENCODER} and {DECODER} give the tokenizer's own {} tokens{ties} of grey and random images",
+        found.positions
+    );
+    text += "before you publish it: set the license in README.md, and see which folders of images README.md and config.toml name\n";
+    print(&text)
+}

@@ -1,0 +1,39 @@
+//! From flags that several commands share to the library's options.
+
+use crate::cli::{ComputeArgs, MeasureArgs, ModelArgs, OutputNames, PickArgs};
+use crate::inference::MeasureOptions;
+use crate::outputs::Naming;
+use crate::run::{Compute, ModelChoice, Pick};
+
+impl From<ComputeArgs> for Compute {
+    fn from(ComputeArgs { device, threads }: ComputeArgs) -> Self {
+        Self { device, threads }
+    }
+}
+
+impl From<ModelArgs> for (ModelChoice, Compute) {
+    fn from(ModelArgs { checkpoint, weights, precision, compute }: ModelArgs) -> Self {
+        (ModelChoice { checkpoint, weights, precision }, compute.into())
+    }
+}
+
+impl From<PickArgs> for Pick {
+    fn from(PickArgs { split, image_column }: PickArgs) -> Self {
+        Self { split, image_column }
+    }
+}
+
+impl From<MeasureArgs> for MeasureOptions {
+    fn from(MeasureArgs { metrics, lpips_weights, fid_weights, stability }: MeasureArgs) -> Self {
+        Self { metrics, lpips_weights, fid_weights, stability }
+    }
+}
+
+impl From<OutputNames> for Naming {
+    fn from(names: OutputNames) -> Self {
+        match names {
+            OutputNames::Original => Self::Original,
+            OutputNames::Png => Self::Png,
+        }
+    }
+}

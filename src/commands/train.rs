@@ -1,0 +1,50 @@
+//! `pixtok train`: from a config and flags to a finished run.
+
+use anyhow::Result;
+
+use super::{print, tell};
+use crate::cli::TrainArgs;
+use crate::run::{self, TrainOptions};
+use crate::train::Outcome;
+
+/// Trains, or says what would be trained; the exit code is 0, or 128 + n after signal n.
+pub(super) fn run(args: TrainArgs) -> Result<u8> {
+    let dry_run = args.dry_run;
+    let options = options(args);
+    if dry_run { print(&run::describe(&options, tell())?).map(|()| 0) } else { train(&options) }
+}
+
+/// Trains, and says how it ended.
+pub(super) fn train(options: &TrainOptions) -> Result<u8> {
+    match run::train(options, tell())? {
+        (Outcome::Finished { checkpoint }, _) => {
+            print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
+        }
+        (Outcome::Interrupted { signal, checkpoint }, run) => {
+            tell().note(&format!(
+                "stopped by signal {signal}; saved {}; go on with --resume {}",
+                checkpoint.display(),
+                run.display()
+            ));
+            Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+fn options(args: TrainArgs) -> TrainOptions {
+    TrainOptions {
+        config: args.config,
+        overrides: args.overrides,
+        data: args.data,
+        val_data: args.val_data,
+        pick: args.pick.into(),
+        val_split: args.val_split,
+        run: args.run,
+        resume: args.resume,
+        restart: args.restart,
+        accept_inexact: args.accept_inexact,
+        init_from: args.init_from,
+        lpips_weights: args.lpips_weights,
+        compute: args.compute.into(),
+    }
+}

@@ -1,0 +1,21 @@
+//! `pixtok work`: what a comparison has its children do.
+
+use std::io;
+
+use anyhow::Result;
+use rustix::process::Signal;
+
+use super::{eval, train};
+use crate::sweep::{Assignment, Work};
+
+/// Does what standard input says; the exit code is that of the training or evaluation.
+pub(super) fn run() -> Result<u8> {
+    let assignment = Assignment::read(io::stdin().lock())?;
+    if !assignment.follow_parent() {
+        return Ok(128 + Signal::TERM.as_raw() as u8);
+    }
+    match &assignment.work {
+        Work::Train(options) => train::train(options),
+        Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
+    }
+}

@@ -1,0 +1,313 @@
+//! All that decides what an export's files hold, worked out before the first image.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::ids::{IdOptions, Ids};
+use super::{Batching, Coder, Part, SHARD_ROWS, ShardSize};
+use crate::run::{Compute, ModelChoice, Opened, Pick};
+use pixtok_base::Misuse;
+use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
+use pixtok_tokens::{
+    Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
+    StatedVocabulary,
+};
+
+/// An export: by which tokenizer, of which images, what is stored of them and where.
+#[derive(Debug, Clone)]
+pub struct EncodeOptions {
+    /// A run or a model folder, or an adapter.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// The images.
+    pub data: PathBuf,
+    /// What is taken of them.
+    pub take: TakeOptions,
+    /// The folder for the token files.
+    pub out: PathBuf,
+    /// Their format.
+    pub format: FormatKind,
+    /// Whole pictures at their own shape, not cut to one size.
+    pub whole: bool,
+    /// Side of the images in pixels, in place of the config's.
+    pub image_size: Option<u32>,
+    /// The short side that pictures are resized to first, in place of the config's.
+    pub resize: Option<u32>,
+    /// Also the mirror image of each.
+    pub flip: bool,
+    /// What is stored of the codes.
+    pub ids: IdOptions,
+    /// Rows in a shard.
+    pub shard_rows: Option<u64>,
+    /// Bytes of ids in a shard, in place of its rows.
+    pub shard_bytes: Option<u64>,
+    /// The part to encode; absent: as a launcher's environment says.
+    pub part: Option<Part>,
+    /// Begin each key with the name of its tar.
+    pub prefix_keys: bool,
+    /// Images in a batch, in place of the config's.
+    pub batch_size: Option<u32>,
+    /// Read rows back and compare them with what their images give.
+    pub verify: bool,
+}
+
+/// What is taken of the images and of what is known of them.
+#[derive(Debug, Clone, Default)]
+pub struct TakeOptions {
+    /// Which images.
+    pub pick: Pick,
+    /// The column with the labels.
+    pub label_column: Option<String>,
+    /// The column with the captions.
+    pub text_column: Option<String>,
+    /// A file with the class names in their order.
+    pub classes: Option<PathBuf>,
+}
+
+/// What a prefix of keys is, as the user writes it.
+pub(super) const KEY_PREFIX: &str = "shard";
+
+/// An export, ready to run.
+pub(super) struct Plan<'a> {
+    pub coder: Coder<'a>,
+    pub map: Option<Vec<u8>>,
+    pub prepare: Prepare,
+    pub batching: Batching,
+    /// As far as it is known.
+    pub sidecar: Sidecar,
+    /// What `job.json` says.
+    pub job: Value,
+    /// Ids in the vocabulary of the model that reads the files: as said, else up to the largest.
+    pub ids_of_reader: u64,
+}
+
+impl<'a> Plan<'a> {
+    pub fn new(
+        options: &EncodeOptions,
+        opened: &'a Opened,
+        set: &SampleSet,
+        part: Part,
+        device: Device,
+    ) -> Result<Self> {
+        let downsample = opened.downsample();
+        let data = data_config(options, opened)?;
+        let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, downsample)?;
+        let coder = coder(options, opened, &ids)?;
+        let fit = if options.whole {
+            // So that the size of every grid can be told.
+            Fit::Whole { factor: downsample * ids.framing.size.step() }
+        } else {
+            Fit::Centre
+        };
+        let sidecar = sidecar(options, opened, set, part, &data, &ids, &coder)?;
+        options.format.format().check(&sidecar.layout())?;
+        let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
+        let views = u64::from(sidecar.views);
+        let shard = match (options.shard_bytes, options.shard_rows) {
+            (Some(bytes), _) => ShardSize::Bytes(bytes),
+            (None, rows) => ShardSize::Images((rows.unwrap_or(SHARD_ROWS) / views).max(1)),
+        };
+        let positions = sidecar.grid.constant().map_or(1, Grid::positions) as u64;
+        let ids_each = sidecar.length.map_or(u64::from(coder.numbers()), u64::from);
+        let batching = Batching {
+            batch_size,
+            shard,
+            bytes_per_position: (ids_each * sidecar.dtype.bytes() as u64 * views).div_ceil(positions),
+            downsample,
+            part,
+            workers: data.workers,
+            fit,
+            format: options.format,
+            mirrored: options.flip,
+        };
+        let ids_of_reader = sidecar.ids_of_reader(&ids.vocabulary);
+        let job = json!({
+            "pixtok": env!("CARGO_PKG_VERSION"),
+            "set": sidecar,
+            "sizes": set.sizes()?,
+            "batch_size": batch_size,
+            "shard": shard,
+            "precision": options.choice.precision,
+            "device": if device == Device::Cpu { "cpu" } else { "cuda" },
+            "threads": if device == Device::Cpu { tch::get_num_threads() } else { 0 },
+        });
+        let prepare = Prepare::new(&data, fit);
+        Ok(Self { coder, map: ids.map, prepare, batching, sidecar, job, ids_of_reader })
+    }
+}
+
+/// The tokenizer's own settings, with what the flags say in their place.
+fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config> {
+    let mut data = opened.data();
+    let downsample = opened.downsample();
+    if let Some(side) = options.image_size {
+        if options.whole {
+            return Err(Misuse(
+                "--image-size is for --fit centre; give whole pictures a short side with --resize".into(),
+            )
+            .into());
+        }
+        if side % downsample != 0 {
+            let below = (side / downsample).max(1) * downsample;
+            return Err(Misuse(format!(
+                "--image-size {side} is no multiple of the tokenizer's downsampling by {downsample}; the nearest that are: {below} or {}",
+                below + downsample
+            ))
+            .into());
+        }
+        data.image_size = ImageSize { height: side, width: side };
+    }
+    if options.resize.is_some() || options.image_size.is_some() || options.whole {
+        data.resize = options.resize;
+    }
+    if !options.whole {
+        data.check()?;
+    }
+    Ok(data)
+}
+
+/// Different numbers that a stored code can be.
+fn codes(options: &EncodeOptions, opened: &Opened) -> Result<u32> {
+    let size = if options.ids.digits {
+        let radix = opened.radix().ok_or_else(|| {
+            Misuse("--digits is for quantizers whose indices are made of digits (fsq, lfq, bsq and residual or grouped ones of them)".into())
+        })?;
+        radix.levels().iter().copied().max().unwrap_or(1)
+    } else {
+        opened.codec().vocabulary().size
+    };
+    u32::try_from(size).context("the codebook is too large for 32 bits")
+}
+
+fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, ids: &Ids) -> Result<Coder<'a>> {
+    let coder = Coder {
+        codebooks: u32::try_from(opened.codec().vocabulary().codebooks).context("too many codebooks")?,
+        radix: if options.ids.digits { opened.radix() } else { None },
+        arrangement: options.ids.arrange.unwrap_or_default(),
+        vocabulary: ids.vocabulary.clone(),
+        framing: ids.framing.clone(),
+    };
+    if options.ids.arrange.is_some() && coder.numbers() == 1 {
+        return Err(Misuse(
+            "--arrange is for several codebooks or --digits; here each position has one number".into(),
+        )
+        .into());
+    }
+    Ok(coder)
+}
+
+fn sidecar(
+    options: &EncodeOptions,
+    opened: &Opened,
+    set: &SampleSet,
+    part: Part,
+    data: &data::Config,
+    ids: &Ids,
+    coder: &Coder,
+) -> Result<Sidecar> {
+    let downsample = opened.downsample();
+    let ImageSize { height, width } = data.image_size;
+    let centre = !options.whole;
+    let grid = centre.then_some(Grid { h: height / downsample, w: width / downsample });
+    let stated_grid = StatedGrid { h: grid.map(|grid| grid.h), w: grid.map(|grid| grid.w), downsample };
+    let side = stated_grid.longest_side();
+    ids.framing.check_sizes(side, &ids.vocabulary, options.ids.vocab_size)?;
+    let largest = largest_id(ids, side)?;
+    let length = grid.map(|grid| coder.length(grid)).transpose()?.map(|length| length as u32);
+    Ok(Sidecar {
+        format_version: Sidecar::version(),
+        pixtok: env!("CARGO_PKG_VERSION").to_owned(),
+        format: options.format,
+        tokenizer: opened.stated(options.ids.digits, coder.numbers(), coder.arrangement)?,
+        dtype: dtype(options, largest)?,
+        order: "row-major".into(),
+        grid: stated_grid,
+        image_size: centre.then_some([height, width]),
+        preprocessing: preprocessing(data, centre)?,
+        vocabulary: stated_vocabulary(ids, options.format),
+        specials: ids.framing.clone(),
+        vocab_size: options.ids.vocab_size,
+        axes: coder.axes(),
+        length,
+        views: if options.flip { 2 } else { 1 },
+        names: ids.names.clone(),
+        document_index: options.ids.document_index,
+        source: Source {
+            kind: set.kind().to_owned(),
+            path: options.data.display().to_string(),
+            blake3: set.fingerprint(),
+            part: (part.count > 1).then(|| part.to_string()),
+            parts: vec![],
+            key_prefix: options.prefix_keys.then(|| KEY_PREFIX.to_owned()),
+            classes: set.classes().to_vec(),
+            notes: set.notes().to_vec(),
+        },
+        sources: vec![],
+        shard_rows: vec![],
+        counts: Counts::default(),
+    })
+}
+
+/// The largest id that can be stored for grids with sides up to `side`.
+fn largest_id(ids: &Ids, side: u32) -> Result<u64> {
+    let largest = u64::from(ids.vocabulary.largest().max(ids.framing.largest(side)));
+    if largest > MAX_ID {
+        return Err(
+            Misuse(format!("the largest id is {largest}, which is not below 2^31; move ids down")).into()
+        );
+    }
+    Ok(largest)
+}
+
+/// The number type of ids up to `largest`: the requested one, else the one that the format's
+/// readers choose.
+fn dtype(options: &EncodeOptions, largest: u64) -> Result<Dtype> {
+    let format = options.format.format();
+    let Some(dtype) = options.ids.dtype else {
+        return Ok(format.dtype(largest + 1, options.ids.vocab_size));
+    };
+    if !format.takes_any_dtype() {
+        return Err(Misuse(format!(
+            "--dtype is for --format raw, npy and megatron; {} chooses its own number type, so leave it out",
+            options.format
+        ))
+        .into());
+    }
+    let most = u64::from(dtype.largest());
+    if largest > most {
+        return Err(Misuse(format!(
+            "--dtype u16 holds ids up to {most}, and the largest that can occur is {largest}; give --dtype i32, or move the ids down"
+        ))
+        .into());
+    }
+    Ok(dtype)
+}
+
+fn preprocessing(data: &data::Config, centre: bool) -> Result<Preprocessing> {
+    let filter = serde_json::to_value(data.filter).context("cannot state the filter")?;
+    Ok(Preprocessing {
+        resize: data.resize,
+        filter: filter.as_str().unwrap_or_default().to_owned(),
+        crop: if centre { "centre" } else { "whole" }.into(),
+        exif: "applied".into(),
+        background: data.background,
+        lenient_jpeg: data.lenient_jpeg,
+        normalisation: "x / 127.5 - 1".into(),
+    })
+}
+
+fn stated_vocabulary(ids: &Ids, format: FormatKind) -> StatedVocabulary {
+    match (&ids.map, ids.vocabulary.first_id()) {
+        (Some(map), _) => StatedVocabulary::Map {
+            map: SideFiles::of(format).map.into(),
+            map_blake3: blake3::hash(map).to_hex().to_string(),
+        },
+        (None, first) => StatedVocabulary::Offset { offset: first.unwrap_or(0) },
+    }
+}

@@ -1,0 +1,136 @@
+//! The images of an evaluation, and what they are to the tokenizer that is evaluated.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+use super::EvaluateOptions;
+use crate::batches::Loader;
+use crate::config::Config;
+use crate::evaluate;
+use crate::run::{ChosenBy, Found, Pick, Trained, training_set, validation_set};
+use pixtok_base::Misuse;
+use pixtok_images::data::{self, Dataset, ImageSize, Overlap, Shared, Split};
+
+/// The images of an evaluation.
+pub(super) struct Images {
+    /// Where they are, in words.
+    pub words: String,
+    pub dataset: Arc<Dataset>,
+    /// How they are prepared.
+    pub data: data::Config,
+    /// Height and width of all of them; absent if each keeps its own.
+    pub size: Option<(i64, i64)>,
+    pub batch_size: usize,
+    /// At most so many.
+    pub bound: Option<usize>,
+}
+
+impl Images {
+    /// Of `--protocol`, else of the tokenizer's own config; `--data` replaces the folder.
+    pub fn of(found: &Found, options: &EvaluateOptions) -> Result<Self> {
+        let config = match &options.protocol {
+            Some(path) => Some(protocol(path)?),
+            None => found.own().map(|trained| trained.config.clone()),
+        };
+        let chosen = choose(options.data.as_deref(), &options.pick, config.as_ref())?;
+        let (words, dataset, bound) = chosen.ok_or_else(|| {
+            let path = options.tokenizer.display();
+            Misuse(format!("{path} has no images of its own; give a folder with --data"))
+        })?;
+        let prepared = config.is_some() || found.foreign().is_some();
+        let (data, eval) = match (config, found.foreign()) {
+            (Some(config), _) => (config.data, config.eval),
+            (None, Some(pair)) => (pair.adapter().data(), evaluate::Config::default()),
+            (None, None) => (data::Config::default(), evaluate::Config::default()),
+        };
+        let data = data::Config { background: options.background.unwrap_or(data.background), ..data };
+        let batch_size = options.batch_size.map_or(eval.batch_size, |size| size as usize);
+        let ImageSize { height, width } = data.image_size;
+        let size = prepared.then_some((i64::from(height), i64::from(width)));
+        Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
+    }
+
+    /// Whether a checkpoint of the run with this `config` was chosen on them, judged by names and
+    /// sizes.
+    pub fn chose(&self, chosen: &ChosenBy, config: &Config) -> bool {
+        let now = self.dataset.fingerprint().of_images();
+        match &chosen.images {
+            Some(images) => images.blake3.as_ref() == Some(&now),
+            // An older record: those that the config names.
+            None => validation_set(config).is_ok_and(|(_, own)| own.fingerprint().of_images() == now),
+        }
+    }
+
+    /// A note if they are a run's own validation images and no longer those that it validated on.
+    pub fn changed_since(&self, trained: &Trained) -> Option<String> {
+        let now = self.dataset.fingerprint();
+        let chosen_on = trained.chosen_by.as_ref().and_then(|chosen| chosen.images.as_ref()?.blake3.as_ref());
+        let what = match (&trained.validated_on, chosen_on) {
+            (Some(then), _) => now.difference(then)?.change()?,
+            (None, Some(then)) if *then != now.of_images() => "their list or some sizes changed",
+            (None, _) => return None,
+        };
+        Some(format!(
+            "the images of {} are not those that this run validated on ({what}), so these figures are not \
+             comparable with those in its logs; restore the images, or give others with --data",
+            self.words
+        ))
+    }
+
+    /// Notes if a tokenizer whose run had this `config` was trained on some of them.
+    pub fn trained_on(&self, config: &Config) -> Vec<String> {
+        let Ok(train_set) = training_set(config) else { return vec![] };
+        let (Overlap { shared, copies }, total) = (self.dataset.overlap(&train_set), self.dataset.len());
+        let shared = shared.map(|Shared { images, example }| {
+            format!(
+                "{images} of {total} images lie in files that this tokenizer was trained on, for instance \
+                 {example}"
+            )
+        });
+        let copies = copies.map(|copies| copies.words(total, "images"));
+        let remedy = "which flatters its figures; measure it on others with --data";
+        shared.into_iter().chain(copies).map(|words| format!("{words}, {remedy}")).collect()
+    }
+
+    /// How many are evaluated.
+    pub fn count(&self) -> usize {
+        self.bound.unwrap_or(usize::MAX).min(self.dataset.len())
+    }
+
+    /// Prepared, batch by batch.
+    pub fn loader(&self, device: Device) -> Result<Loader> {
+        Ok(Loader::eval(Arc::clone(&self.dataset), &self.data, self.batch_size, self.bound, device)?)
+    }
+}
+
+/// The images of `data`, or else a config's own validation images: their location in words, and the
+/// most that are evaluated. None without either.
+pub(in crate::inference) fn choose(
+    data: Option<&Path>,
+    pick: &Pick,
+    config: Option<&Config>,
+) -> Result<Option<(String, Dataset, Option<usize>)>> {
+    if let Some(path) = data {
+        let dataset = Dataset::select(path, Split::All, &pick.selection())?;
+        return Ok(Some((path.display().to_string(), dataset, None)));
+    }
+    if pick.split.is_some() || pick.image_column.is_some() {
+        return Err(Misuse(
+            "--split and --image-column choose among the images of --data; give it too".into(),
+        )
+        .into());
+    }
+    let Some(config) = config else { return Ok(None) };
+    let (words, dataset) = validation_set(config)?;
+    Ok(Some((words, dataset, config.eval.bound())))
+}
+
+/// The config that says which images and how they are prepared.
+pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
+    let (config, _) = Config::read(path, &[])?;
+    config.check().with_context(|| format!("{} is no usable protocol", path.display()))?;
+    Ok(config)
+}

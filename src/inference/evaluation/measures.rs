@@ -1,0 +1,160 @@
+//! From what is asked for to metrics with their networks.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use crate::evaluate::{ENOUGH_FID_IMAGES, Measures, Metric, Networks};
+use crate::nets::{Backbone, Inception, Lpips};
+use crate::run::Tell;
+use crate::run::weights::{self, FOLDER};
+use pixtok_base::Misuse;
+
+/// With fewer there is no covariance.
+const LEAST_FID_IMAGES: usize = 2;
+
+/// What is measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureOptions {
+    /// Of the images; empty: all that can be.
+    pub metrics: Vec<Metric>,
+    /// Weights of LPIPS; empty: those in the folder of weights.
+    pub lpips_weights: Vec<PathBuf>,
+    /// Weights of the Inception of rfid; absent: those in the folder of weights.
+    pub fid_weights: Option<PathBuf>,
+    /// Also how many tokens stay when the image changes a little.
+    pub stability: bool,
+}
+
+impl MeasureOptions {
+    /// What is asked for, on a set of `images`. A metric that is asked for by name, or by its weights, and cannot be had
+    /// is an error; one that is only part of the default is absent with its reason.
+    ///
+    /// # Errors
+    /// [`Misuse`], and when weights cannot be read.
+    pub fn measures(&self, images: usize, device: Device, tell: Tell) -> Result<Measures> {
+        let wanted = self.wanted();
+        let mut networks = Networks::default();
+        for path in self.lpips_files()? {
+            let lpips = Lpips::load(&path, device)?;
+            if networks.lpips.iter().any(|other: &Lpips| other.backbone() == lpips.backbone()) {
+                let path = path.display();
+                return Err(
+                    Misuse(format!("{path} has the weights of a network that is given already")).into()
+                );
+            }
+            networks.lpips.push(lpips);
+        }
+        if images >= LEAST_FID_IMAGES {
+            let path = self.fid_file()?;
+            networks.inception = path.map(|path| Inception::load(&path, device)).transpose()?;
+        } else if self.metrics.contains(&Metric::Rfid) || self.fid_weights.is_some() {
+            return Err(Misuse(format!(
+                "rfid compares distributions and needs {LEAST_FID_IMAGES} images or more, and there is {images}; give more, or \
+                 leave rfid out"
+            ))
+            .into());
+        }
+        let mut measures = Measures::of(&wanted, networks);
+        for (name, reason) in &mut measures.missing {
+            if *name == Metric::Rfid.name() && images < LEAST_FID_IMAGES {
+                *reason = format!("it needs {LEAST_FID_IMAGES} images or more");
+            }
+            if self.metrics.iter().any(|metric| metric.name() == *name) {
+                return Err(Misuse(format!(
+                    "{name} was asked for and has {reason}, or a folder that {FOLDER} names (see docs/evaluation.md)"
+                ))
+                .into());
+            }
+        }
+        if measures.inception.is_some() && images < ENOUGH_FID_IMAGES {
+            tell.say(&format!(
+                "rfid of {images} images is biased upwards: compare it with that of as many images alone, or give \
+                 {ENOUGH_FID_IMAGES} and more"
+            ));
+        }
+        Ok(measures)
+    }
+
+    /// Refuses a metric that is requested by name if images of this (height, width) are too small for
+    /// it.
+    ///
+    /// # Errors
+    /// [`Misuse`] with both sizes.
+    pub fn check_size(&self, (height, width): (i64, i64)) -> Result<()> {
+        let side = height.min(width);
+        let Some(metric) = self.metrics.iter().find(|metric| side < metric.least_side()) else {
+            return Ok(());
+        };
+        let least = metric.least_side();
+        Err(Misuse(format!(
+            "--metrics has {metric}, which needs images of {least} pixels a side or more, and these are \
+             prepared at {height}×{width}; leave it out, or prepare larger ones"
+        ))
+        .into())
+    }
+
+    /// The files whose weights a measurement takes.
+    ///
+    /// # Errors
+    /// [`Misuse`] when one is given that no metric takes.
+    pub fn weight_files(&self) -> Result<Vec<PathBuf>> {
+        Ok(self.lpips_files()?.into_iter().chain(self.fid_file()?).collect())
+    }
+
+    /// The metrics, each once.
+    fn wanted(&self) -> Vec<Metric> {
+        let mut wanted = if self.metrics.is_empty() { Metric::ALL.to_vec() } else { self.metrics.clone() };
+        let mut seen = vec![];
+        wanted.retain(|metric| {
+            !seen.contains(metric) && {
+                seen.push(*metric);
+                true
+            }
+        });
+        wanted
+    }
+
+    /// Whether a metric is asked for that takes weights of LPIPS.
+    #[must_use]
+    pub fn wants_lpips(&self) -> bool {
+        [Metric::LpipsAlex, Metric::LpipsVgg].iter().any(|metric| self.wanted().contains(metric))
+    }
+
+    fn lpips_files(&self) -> Result<Vec<PathBuf>> {
+        let lpips = [Metric::LpipsAlex, Metric::LpipsVgg].map(|metric| self.found(metric));
+        if self.lpips_weights.is_empty() {
+            return lpips.into_iter().filter_map(Result::transpose).collect();
+        }
+        unused("--lpips-weights", self.wants_lpips())?;
+        Ok(self.lpips_weights.clone())
+    }
+
+    fn fid_file(&self) -> Result<Option<PathBuf>> {
+        let Some(given) = &self.fid_weights else { return self.found(Metric::Rfid) };
+        unused("--fid-weights", self.wanted().contains(&Metric::Rfid))?;
+        Ok(Some(given.clone()))
+    }
+
+    /// A wanted metric's file in the folder of weights, if it is there.
+    fn found(&self, metric: Metric) -> Result<Option<PathBuf>> {
+        let file = match metric {
+            Metric::LpipsAlex => weights::lpips_file(Backbone::Alex),
+            Metric::LpipsVgg => weights::lpips_file(Backbone::Vgg),
+            Metric::Rfid => weights::INCEPTION_FILE,
+            _ => return Ok(None),
+        };
+        if self.wanted().contains(&metric) { weights::in_folder(file) } else { Ok(None) }
+    }
+}
+
+/// Refuses weights that no metric takes.
+fn unused(flag: &str, wanted: bool) -> Result<()> {
+    if wanted {
+        return Ok(());
+    }
+    Err(Misuse(format!("{flag} is given and --metrics has no metric for it; leave one of them out")).into())
+}

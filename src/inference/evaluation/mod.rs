@@ -1,0 +1,292 @@
+//! Figures of a tokenizer, or of reconstructions, on images.
+//!
+//! `images` decides which images are evaluated and how they are prepared, `measures` which metrics
+//! are had of them, `notes` what affects how the figures are read.
+
+mod images;
+mod measures;
+mod notes;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tch::Device;
+
+use crate::codec::Codec;
+use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject};
+use crate::outputs::{write, write_png};
+use crate::run::{Compute, Found, ModelChoice, Opened, Pick, Tell, tell_omitted};
+use crate::train::TrainError;
+use images::Images;
+use pixtok_base::Misuse;
+use pixtok_base::paths::{make_folder, mark_new_output};
+use pixtok_images::data::BadSamples;
+
+pub(super) use images::{choose, protocol};
+pub use measures::MeasureOptions;
+
+/// Images listed at both ends of the ranking.
+const EXTREMES: usize = 5;
+/// Pictures that are kept.
+const PICTURES: usize = 8;
+/// Where they are written.
+const PICTURE_FOLDERS: [&str; 2] = ["originals", "reconstructions"];
+
+/// An evaluation: of what, on which images, which figures, and the files to leave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateOptions {
+    /// A run or a model folder, an adapter, or a folder of reconstructions.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// The images; absent: the run's validation images.
+    pub data: Option<PathBuf>,
+    /// Which of them.
+    pub pick: Pick,
+    /// The config that says how images are prepared, and which where `data` does not; absent: the
+    /// tokenizer's own.
+    pub protocol: Option<PathBuf>,
+    /// Images at a time, in place of the config's `eval.batch_size`.
+    pub batch_size: Option<u32>,
+    /// Colour under transparent pixels, in place of the config's `data.background`.
+    pub background: Option<[u8; 3]>,
+    /// What is measured.
+    pub measures: MeasureOptions,
+    /// The file for the figures as one flat JSON object; `-` is for the caller to print.
+    pub json: Option<PathBuf>,
+    /// The file for the values of each image, `.csv` or `.parquet`.
+    pub per_image: Option<PathBuf>,
+    /// The file for how often each code was hit, `.csv`.
+    pub code_counts: Option<PathBuf>,
+    /// The folder for some originals and reconstructions.
+    pub pictures: Option<PathBuf>,
+}
+
+/// An evaluation, ready to be shown.
+#[derive(Debug)]
+pub struct Measured {
+    /// The figures as a table, with notes and the extreme images.
+    pub text: String,
+    /// The same as one flat JSON object.
+    pub json: String,
+}
+
+/// Evaluates and writes the files that are asked for.
+///
+/// # Errors
+/// Whatever is wrong with the options, before the long work; too many bad images; what stops the
+/// evaluation.
+pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
+    prepare(options)?;
+    let device = options.compute.start(tell)?;
+    let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
+    let images = Images::of(&found, options)?;
+    if let Some(size) = images.size {
+        options.measures.check_size(size)?;
+    }
+    tell_omitted([&*images.dataset], tell);
+    try_on(&mut found, &images, device)?;
+    let measures = options.measures.measures(images.count(), device, tell)?;
+    let evaluation = measure(&found, &images, &measures, options, device, tell)?;
+    let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
+    for sample in &evaluation.bad {
+        tell.say(&format!("left out {}: {}", sample.name, sample.reason));
+        bad.record(sample);
+    }
+    bad.check().map_err(TrainError::from)?;
+    write_files(options, &evaluation)?;
+    let notes = notes::notes(options, &found, &images, &evaluation);
+    let json = serde_json::to_string_pretty(&flat(options, &found, &images, &evaluation, &notes))? + "\n";
+    if let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) {
+        write(path, json.as_bytes())?;
+    }
+    let text = text(options, &found, &images, &evaluation, &notes);
+    Ok(Measured { text, json })
+}
+
+/// Before the long work: can the outputs be written, and are they of kinds that there are?
+fn prepare(options: &EvaluateOptions) -> Result<()> {
+    for (path, endings) in [(&options.per_image, &["csv", "parquet"][..]), (&options.code_counts, &["csv"])] {
+        let Some(path) = path else { continue };
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if !endings.contains(&ending) {
+            let known = endings.join(" or .");
+            return Err(Misuse(format!("{}: the name must end in .{known}", path.display())).into());
+        }
+    }
+    let files = [&options.json, &options.per_image, &options.code_counts];
+    if let Some(folder) = files.into_iter().flatten().find(|path| path.is_dir()) {
+        return Err(Misuse(format!("{} is a folder; give a file", folder.display())).into());
+    }
+    let parents = files.into_iter().flatten().filter_map(|path| path.parent());
+    for folder in parents.chain(options.pictures.as_deref()) {
+        make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    options.pictures.as_deref().map_or(Ok(()), mark_pictures)
+}
+
+/// Marks the folder of `--pictures`; if it holds other things, marks only the command's own folders
+/// in it.
+fn mark_pictures(folder: &Path) -> Result<()> {
+    let context = || format!("cannot write into {}", folder.display());
+    if mark_new_output(folder).with_context(context)? {
+        return Ok(());
+    }
+    for part in PICTURE_FOLDERS.map(|name| folder.join(name)) {
+        make_folder(&part).and_then(|()| mark_new_output(&part)).with_context(context)?;
+    }
+    Ok(())
+}
+
+/// Passes the first batch through a foreign pair, which notes what is doubtful about it.
+fn try_on(found: &mut Found, images: &Images, device: Device) -> Result<()> {
+    let Found::Tokenizer(Opened::Foreign(pair)) = found else { return Ok(()) };
+    let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
+    Ok(pair.try_on(&batch?.images.to_device(device), images.batch_size)?)
+}
+
+fn measure(
+    found: &Found,
+    images: &Images,
+    measures: &Measures,
+    options: &EvaluateOptions,
+    device: Device,
+    tell: Tell,
+) -> Result<Evaluation> {
+    let pictures = if options.pictures.is_some() { PICTURES } else { 0 };
+    let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
+    let foreign = found.own().is_none();
+    let how = &evaluate::Options { device, pictures, foreign };
+    let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
+        let loader = images.loader(device)?;
+        let stability = options.measures.stability;
+        Ok(evaluate::evaluate(Subject::Codec { codec, loader, stability }, measures, how)?)
+    };
+    match found {
+        Found::Tokenizer(opened) => of_codec(&*opened.codec()),
+        Found::Reconstructions(folder) => {
+            let same = options.data.as_ref().is_some_and(
+                |data| matches!((data.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b),
+            );
+            if same {
+                let folder = folder.display();
+                return Err(Misuse(format!(
+                    "{folder} is given as originals and reconstructions both; give two folders"
+                ))
+                .into());
+            }
+            if options.measures.stability {
+                tell.say("stability is of tokens, which reconstructions alone do not have; it is left out");
+            }
+            let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
+            if let [first, ..] = pairs.unused() {
+                tell.say(&format!(
+                    "{} image(s) in {} are no original's and are not measured, for instance {first}",
+                    pairs.unused().len(),
+                    folder.display()
+                ));
+            }
+            let decode = images.data.decode_options();
+            let pairs = if options.protocol.is_some() {
+                Pairs::prepared(images.loader(device)?, pairs, decode, device)
+            } else {
+                Pairs::whole(&images.dataset, images.batch_size, pairs, decode, device)
+            };
+            Ok(evaluate::evaluate(Subject::Pairs(pairs), measures, how)?)
+        }
+    }
+}
+
+/// Which tokenizer, on which images.
+fn heading(options: &EvaluateOptions, found: &Found, images: &Images) -> String {
+    let path = options.tokenizer.display();
+    match found {
+        Found::Tokenizer(Opened::Own(trained)) => {
+            format!("{path}, {}, on {}", trained.weights(), images.words)
+        }
+        Found::Tokenizer(Opened::Foreign(_)) => format!("{path} (TorchScript), on {}", images.words),
+        Found::Reconstructions(_) => format!("{path} (reconstructions), of {}", images.words),
+    }
+}
+
+fn text(
+    options: &EvaluateOptions,
+    found: &Found,
+    images: &Images,
+    evaluation: &Evaluation,
+    notes: &[String],
+) -> String {
+    let mut text = format!("{}\n{}", heading(options, found, images), evaluation.figures.table());
+    for note in notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    let Some(extremes) = evaluation.scores.extremes(EXTREMES) else { return text };
+    if evaluation.scores.names.len() > 1 {
+        let _ = writeln!(text, "intervals: bootstrap, 95 %, over images");
+    }
+    for (end, images) in [("worst", &extremes.worst), ("best", &extremes.best)] {
+        let list: Vec<String> = images.iter().map(|(name, value)| format!("{name} ({value:.2})")).collect();
+        let _ = writeln!(text, "{end} by {}: {}", extremes.metric, list.join(", "));
+    }
+    text
+}
+
+/// All that is known of the figures, flat.
+fn flat(
+    options: &EvaluateOptions,
+    found: &Found,
+    images: &Images,
+    evaluation: &Evaluation,
+    notes: &[String],
+) -> Map<String, Value> {
+    let mut object = evaluation.figures.flat();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    // Empty lists are left out, so that the object of most evaluations is flat.
+    if !evaluation.bad.is_empty() {
+        put("left_out", json!(evaluation.bad));
+    }
+    if !notes.is_empty() {
+        put("notes", json!(notes));
+    }
+    put("tokenizer", json!(options.tokenizer));
+    put("data", json!(images.words));
+    put("batch_size", json!(images.batch_size));
+    if let Some(trained) = found.own() {
+        put("step", json!(trained.step));
+        put("weights", json!(trained.choice.weights.name()));
+        put("parameters", json!(trained.parameters));
+        put("precision", json!(trained.choice.precision));
+    }
+    if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
+        put("ranked_by", json!(extremes.metric));
+        put("worst_image", json!(extremes.worst.first().map(|(name, _)| name)));
+        put("best_image", json!(extremes.best.first().map(|(name, _)| name)));
+    }
+    object
+}
+
+fn write_files(options: &EvaluateOptions, evaluation: &Evaluation) -> Result<()> {
+    if let Some(path) = &options.per_image {
+        let parquet = path.extension().is_some_and(|ending| ending == "parquet");
+        let scores = &evaluation.scores;
+        write(path, &if parquet { scores.to_parquet()? } else { scores.to_csv()? })?;
+    }
+    if let Some(path) = &options.code_counts {
+        let size = evaluation.vocabulary.map_or(i64::MAX, |vocabulary| vocabulary.size);
+        let rows = evaluation.counts.iter().map(|(code, count)| format!("{code},{count},{}\n", code / size));
+        write(path, ("code,count,codebook\n".to_owned() + &rows.collect::<String>()).as_bytes())?;
+    }
+    let Some(folder) = &options.pictures else { return Ok(()) };
+    for ((name, original), recon) in evaluation.originals.iter().zip(&evaluation.reconstructions) {
+        for (part, picture) in PICTURE_FOLDERS.into_iter().zip([original, recon]) {
+            write_png(&folder.join(part).join(format!("{name}.png")), picture)?;
+        }
+    }
+    Ok(())
+}

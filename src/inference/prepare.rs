@@ -1,0 +1,217 @@
+//! Originals as the metrics see them, for other programs to reconstruct.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
+use super::evaluation::{choose, protocol};
+use crate::codec::Adapter;
+use crate::config::{Config, read_toml};
+use crate::evaluate::EvaluateError;
+use crate::outputs::{Naming, is_inside, make_empty, png_of, refuse_clashes, write_png};
+use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
+use crate::train::TrainError;
+use pixtok_base::Misuse;
+use pixtok_base::paths::absence;
+use pixtok_images::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
+
+/// Which originals, prepared how, and where they go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrepareOptions {
+    /// How the images are prepared: a config, a run or a model folder, or an adapter.
+    pub recipe: PathBuf,
+    /// The images; absent: the config's validation images.
+    pub data: Option<PathBuf>,
+    /// Which of them.
+    pub pick: Pick,
+    /// The folder for the originals, new or empty.
+    pub out: PathBuf,
+    /// Which part of a picture becomes the original.
+    pub fit: OriginalFit,
+    /// How the files are named.
+    pub names: Naming,
+}
+
+/// Which part of a picture becomes the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginalFit {
+    /// Resized and cropped at the centre to one size.
+    Centre,
+    /// All of it except the borders, at its own scale.
+    Whole,
+    /// All of it, each side scaled.
+    Scaled,
+}
+
+/// Where the preparation of images is defined.
+enum Recipe {
+    /// A config, possibly that of a run or a model.
+    Config(Box<Config>),
+    /// The adapter of a TorchScript pair.
+    Adapter(Adapter),
+}
+
+/// What became of an image.
+enum Outcome {
+    /// It was written; holds whether its size differs from the picture's.
+    Written { resized: bool },
+    /// It could not be used.
+    Bad(BadSample),
+}
+
+/// Writes a PNG for each image; how many, in words.
+///
+/// # Errors
+/// When two images would have one file, too many cannot be used, or the files cannot be written.
+pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
+    let recipe = Recipe::read(&options.recipe)?;
+    let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config())?
+        .ok_or_else(|| {
+            let path = options.recipe.display();
+            Misuse(format!("{path} has no images of its own; give a folder with --data"))
+        })?;
+    tell_omitted([&dataset], tell);
+    let data = recipe.data(options.fit);
+    let prepare = Prepare::new(&data, recipe.fit(options.fit)?);
+    let originals = Originals { places: dataset.evaluated(bound).collect(), dataset, options };
+    originals.refuse_names()?;
+    make_empty(&options.out)?;
+    let outcomes = originals.write(&prepare, &data)?;
+    let (mut written, mut resized) = (0, 0);
+    let mut bad = BadSamples::new(outcomes.len(), data.max_bad_fraction);
+    for outcome in &outcomes {
+        match outcome {
+            Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
+            Outcome::Written { resized: false } => written += 1,
+            Outcome::Bad(sample) => {
+                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
+                bad.record(sample);
+            }
+        }
+    }
+    if written == 0 {
+        return Err(EvaluateError::NoImages(format!("none of {} could be used", outcomes.len())).into());
+    }
+    bad.check().map_err(TrainError::from)?;
+    if options.fit != OriginalFit::Centre && resized > 0 {
+        let how = if options.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
+        tell.note(&format!(
+            "{resized} of {written} were {how} to multiples of {} pixels",
+            recipe.downsample()?
+        ));
+    }
+    Ok(format!("{written} original(s) of {words} in {}\n", options.out.display()))
+}
+
+impl Recipe {
+    /// Tells from the path what it is.
+    fn read(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Misuse(format!(
+                "{} {}; give a config, a run folder, a model folder or an adapter",
+                path.display(),
+                absence(path)
+            ))
+            .into());
+        }
+        if path.is_dir() {
+            if !Run::is_one(path) {
+                return Err(Misuse(format!(
+                    "{} holds neither a run nor a model, for it has no {}; give a config or another folder",
+                    path.display(),
+                    CONFIG
+                ))
+                .into());
+            }
+            return Ok(Self::Config(Box::new(Run::find(path)?.config()?)));
+        }
+        // A config has no such key.
+        if read_toml::<toml::Table>(path)?.contains_key("encoder") {
+            let adapter = adapter(path)?;
+            adapter.check(path)?;
+            return Ok(Self::Adapter(adapter));
+        }
+        Ok(Self::Config(Box::new(protocol(path)?)))
+    }
+
+    fn config(&self) -> Option<&Config> {
+        match self {
+            Self::Config(config) => Some(config),
+            Self::Adapter(_) => None,
+        }
+    }
+
+    /// How images are prepared.
+    fn data(&self, fit: OriginalFit) -> data::Config {
+        let data = match self {
+            Self::Config(config) => config.data.clone(),
+            Self::Adapter(adapter) => adapter.data(),
+        };
+        // As in an export of whole pictures.
+        let resize = data.resize.filter(|_| fit != OriginalFit::Scaled);
+        data::Config { resize, ..data }
+    }
+
+    /// Pixels per position along each axis.
+    fn downsample(&self) -> Result<u32> {
+        let factor = match self {
+            Self::Config(config) => config.model.downsample(&config.quantizer, config.image_size())?,
+            Self::Adapter(adapter) => adapter.downsample,
+        };
+        u32::try_from(factor).context("the downsampling is too large")
+    }
+
+    fn fit(&self, fit: OriginalFit) -> Result<Fit> {
+        Ok(match fit {
+            OriginalFit::Centre => Fit::Centre,
+            OriginalFit::Whole => Fit::Cut { factor: self.downsample()? },
+            OriginalFit::Scaled => Fit::Whole { factor: self.downsample()? },
+        })
+    }
+}
+
+/// The images to prepare.
+struct Originals<'a> {
+    dataset: Dataset,
+    /// Their places in the data set.
+    places: Vec<usize>,
+    options: &'a PrepareOptions,
+}
+
+impl Originals<'_> {
+    /// The name of the image at a place, and its file.
+    fn file(&self, place: usize) -> (String, PathBuf) {
+        let name = self.dataset.name(place).into_owned();
+        let file = png_of(Path::new(&name), &self.options.out, self.options.names);
+        (name, file)
+    }
+
+    /// Checks before the work that each image has its own file, below the folder.
+    fn refuse_names(&self) -> Result<()> {
+        let names = self.places.iter().map(|&place| self.dataset.name(place));
+        if let Some(name) = names.into_iter().find(|name| !is_inside(Path::new(&**name))) {
+            let out = self.options.out.display();
+            return Err(Misuse(format!("the name {name:?} leads out of {out}; rename the image")).into());
+        }
+        refuse_clashes("original", self.places.len(), |i| self.file(self.places[i]))
+    }
+
+    /// Decodes, prepares and writes the images, several at a time; returns what became of each, in
+    /// their order.
+    fn write(&self, prepare: &Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
+        let options = data.decode_options();
+        let one = |&place: &usize| -> Result<Outcome> {
+            let (name, file) = self.file(place);
+            let picture = self.dataset.picture(place, &options);
+            match picture.and_then(|picture| prepare.picture(&picture)) {
+                Ok(image) => {
+                    write_png(&file, &image.to_picture())?;
+                    Ok(Outcome::Written { resized: image.is_resized() })
+                }
+                Err(reason) => Ok(Outcome::Bad(BadSample { name, reason })),
+            }
+        };
+        self.places.par_iter().map(one).collect()
+    }
+}

@@ -1,0 +1,224 @@
+//! Images through the tokenizer and back.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use tch::Device;
+
+use crate::batches::{picture_of, tensor_of};
+use crate::codec::{Codec, Own};
+use crate::evaluate::EvaluateError;
+use crate::outputs::{Naming, png_of, refuse_clashes, write_png};
+use crate::run::{Compute, ModelChoice, Run, Tell};
+use pixtok_base::Misuse;
+use pixtok_base::paths::{absence, make_folder, mark_new_output};
+use pixtok_images::data::{Encoded, Fit, ImageFolder, Prepare, Split};
+use pixtok_images::picture::{Picture, sheet};
+
+/// Pictures on the sheet.
+const SHEET_PICTURES: usize = 8;
+/// The largest side of one of them, in pixels.
+const SHEET_SIDE: usize = 256;
+
+/// Which tokenizer, which images, and where they go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReconstructOptions {
+    /// A run or a model folder.
+    pub tokenizer: PathBuf,
+    /// How the tokenizer is used.
+    pub choice: ModelChoice,
+    /// Where and how to compute.
+    pub compute: Compute,
+    /// An image, or a folder of images.
+    pub input: PathBuf,
+    /// The folder for the reconstructions; absent: one in the run folder.
+    pub out: Option<PathBuf>,
+    /// How the files are named.
+    pub names: Naming,
+    /// A picture with some originals above their reconstructions.
+    pub sheet: Option<PathBuf>,
+}
+
+/// One image on its way.
+struct Task {
+    source: PathBuf,
+    target: PathBuf,
+}
+
+/// Writes a PNG for each image, and the sheet when asked for; what was written, in words.
+///
+/// # Errors
+/// When a file would be written twice or over an image; when no image can be used; what stops the tokenizer.
+pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
+    let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
+    let tasks = tasks(options, &out, tell)?;
+    for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
+    {
+        // Before the long work.
+        make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
+    let device = options.compute.start(tell)?;
+    let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
+    let codec = trained.codec();
+    let factor = trained.tokenizer.downsample() as u32;
+    let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
+    let shown = SHEET_PICTURES.min(tasks.len());
+    let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
+    for (i, task) in tasks.iter().enumerate() {
+        let decoded = prepare.decoded(&Encoded::File(task.source.clone()));
+        let is_whole = decoded.is_ok();
+        let prepared = match decoded.and_then(|picture| prepare.picture(&picture)) {
+            Ok(prepared) => prepared,
+            Err(reason) if tasks.len() > 1 => {
+                tell.say(&format!("left out {}: {reason}", task.source.display()));
+                continue;
+            }
+            Err(reason) => {
+                let words = format!("cannot use {}: {reason}", task.source.display());
+                // A whole picture is too small for the tokenizer.
+                return Err(if is_whole { Misuse(words).into() } else { anyhow!(words) });
+            }
+        };
+        let original = prepared.to_picture();
+        let recon = through(&codec, &original, device)
+            .with_context(|| format!("cannot reconstruct {}", task.source.display()))?;
+        write_png(&task.target, &recon)?;
+        written += 1;
+        cut += usize::from(prepared.is_resized());
+        // Spread over the whole folder rather than its first images.
+        if options.sheet.is_some() && (i * shown) % tasks.len() < shown {
+            originals.push(original);
+            reconstructions.push(recon);
+        }
+    }
+    if written == 0 {
+        return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
+    }
+    let mut words = format!("{written} reconstruction(s) in {}\n", out.display());
+    if cut > 0 {
+        tell.note(&format!(
+            "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok \
+             eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
+            options.tokenizer.display()
+        ));
+    }
+    if let Some(path) = &options.sheet {
+        write_png(path, &comparison(originals, reconstructions))?;
+        words += &format!("originals above their reconstructions: {}\n", path.display());
+    }
+    Ok(words)
+}
+
+/// Where each image comes from and goes to. Makes sure that no file is written twice or over an
+/// image.
+fn tasks(options: &ReconstructOptions, out: &Path, tell: Tell) -> Result<Vec<Task>> {
+    let input = &options.input;
+    let task = |source: PathBuf, name: &Path| Task { target: png_of(name, out, options.names), source };
+    if !input.exists() {
+        return Err(Misuse(format!(
+            "{} {}; give an image or a folder of images",
+            input.display(),
+            absence(input)
+        ))
+        .into());
+    }
+    let tasks: Vec<Task> = if input.is_file() {
+        vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
+    } else {
+        let dataset = ImageFolder::open(input, Split::All)?;
+        dataset.notes().iter().for_each(|text| tell.say(text));
+        let below = |path: PathBuf| {
+            let name = path.strip_prefix(input).unwrap_or(&path).to_owned();
+            task(path, &name)
+        };
+        (0..dataset.len()).map(|i| below(dataset.path(i))).collect()
+    };
+    refuse_clashes("reconstruction", tasks.len(), |i| {
+        (tasks[i].source.display().to_string(), tasks[i].target.clone())
+    })?;
+    refuse_to_replace(&tasks)?;
+    if let Some(sheet) = &options.sheet {
+        refuse_sheet(sheet, &tasks)?;
+    }
+    Ok(tasks)
+}
+
+/// Refuses to overwrite any input image or a folder.
+fn refuse_to_replace(tasks: &[Task]) -> Result<()> {
+    let mut there: HashMap<PathBuf, &Task> = HashMap::new();
+    for task in tasks.iter().filter(|task| task.target.exists()) {
+        if task.target.is_dir() {
+            let (source, target) = (task.source.display(), task.target.display());
+            return Err(Misuse(format!(
+                "the reconstruction of {source} would be {target}, which is a folder; choose another --out"
+            ))
+            .into());
+        }
+        there.insert(task.target.canonicalize()?, task);
+    }
+    if there.is_empty() {
+        return Ok(());
+    }
+    let replaced = |task: &Task| task.source.canonicalize().ok().and_then(|source| there.get(&source));
+    match tasks.iter().find_map(|task| Some((task, replaced(task)?))) {
+        Some((task, by)) => Err(Misuse(format!(
+            "the reconstruction of {} would replace {}; choose another --out",
+            by.source.display(),
+            task.source.display()
+        ))
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a sheet that would overwrite an image or a reconstruction.
+fn refuse_sheet(sheet: &Path, tasks: &[Task]) -> Result<()> {
+    let (place, name) = (place(sheet), sheet.file_name());
+    for Task { source, target } in tasks {
+        // The input may be a link with another name than the image.
+        if sheet.exists() && source.canonicalize().is_ok_and(|source| source == place) {
+            let words = format!("the sheet {} would replace {}", sheet.display(), source.display());
+            return Err(Misuse(format!("{words}; give it another name")).into());
+        }
+        if target.file_name() == name && self::place(target) == place {
+            return Err(Misuse(format!(
+                "the reconstruction of {} and the sheet would both be {}; give the sheet another name",
+                source.display(),
+                target.display()
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// The real path of a file that exists or will be written.
+fn place(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if let Ok(place) = absolute.canonicalize() {
+        return place;
+    }
+    // The file does not exist yet, and some of its folders may not either.
+    let folder = absolute.ancestors().skip(1).find_map(|folder| Some((folder, folder.canonicalize().ok()?)));
+    match folder {
+        Some((folder, real)) => real.join(absolute.strip_prefix(folder).unwrap_or(&absolute)),
+        None => absolute,
+    }
+}
+
+/// Through the tokens and back.
+fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
+    let bytes = tensor_of(&original)?.unsqueeze(0).to_device(device);
+    let recon = codec.decode(&codec.encode(&bytes)?)?;
+    Ok(picture_of(&recon.get(0))?)
+}
+
+/// Two rows, cut to the smallest picture and to what a screen shows.
+fn comparison(originals: Vec<Picture>, reconstructions: Vec<Picture>) -> Picture {
+    let width = originals.iter().map(|picture| picture.width).min().unwrap_or(0).min(SHEET_SIDE);
+    let height = originals.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);
+    let cut = |row: Vec<Picture>| row.iter().map(|picture| picture.centre_crop(width, height)).collect();
+    sheet(&[cut(originals), cut(reconstructions)])
+}

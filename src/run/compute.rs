@@ -1,0 +1,101 @@
+//! Where a command computes, and which weights it takes.
+
+use std::thread::available_parallelism;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use super::libtorch::libtorch_version;
+use super::{Tell, as_text};
+use crate::checkpoint::Which;
+use crate::train::Weights;
+use pixtok_base::Misuse;
+use pixtok_torch::{
+    DeviceChoice, Precision, cpu_capability, device_name, forbid_tf32, instructions, limit_spinning_when_busy,
+};
+
+/// Where and how to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// The device.
+    #[serde(with = "as_text")]
+    pub device: DeviceChoice,
+    /// Threads of libtorch on the CPU; absent: its own choice.
+    pub threads: Option<i32>,
+}
+
+/// How a trained tokenizer is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelChoice {
+    /// Which checkpoint of a run.
+    #[serde(with = "as_text")]
+    pub checkpoint: Which,
+    /// Which weights of it.
+    pub weights: Weights,
+    /// In which number format.
+    pub precision: Precision,
+}
+
+impl Compute {
+    /// Resolves the device, sets the thread count and, on the CPU, limits spinning when the machine
+    /// is busy.
+    ///
+    /// # Errors
+    /// When the device is not there.
+    pub fn start(&self, tell: Tell) -> Result<Device> {
+        let device = self.device.resolve()?;
+        forbid_tf32()?;
+        if let Some(threads) = self.threads.or_else(threads_of_quota) {
+            tch::set_num_threads(threads);
+        }
+        if !device.is_cuda() {
+            limit_spinning_when_busy();
+        }
+        tell.detail(|| {
+            format!(
+                "libtorch {} on {}, {} thread(s); kernels: {} in libtorch, {} in pixtok",
+                libtorch_version(),
+                device_name(device),
+                tch::get_num_threads(),
+                cpu_capability(),
+                instructions().name()
+            )
+        });
+        Ok(device)
+    }
+}
+
+/// The number of threads that a container's CPU quota allows, if that is less than libtorch's
+/// default, which counts the visible processors. `None` if the user has set the thread count, or has
+/// bound threads to processors: a bound thread sees only its own.
+fn threads_of_quota() -> Option<i32> {
+    let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"];
+    if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
+        return None;
+    }
+    let processors = i32::try_from(available_parallelism().ok()?.get()).ok()?;
+    (processors < tch::get_num_threads()).then_some(processors)
+}
+
+impl Default for ModelChoice {
+    /// The raw weights of the last checkpoint in float32.
+    fn default() -> Self {
+        Self { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32 }
+    }
+}
+
+impl ModelChoice {
+    /// Refuses another precision where there is none to choose, for the reason `why`.
+    ///
+    /// # Errors
+    /// [`Misuse`] when it is not float32.
+    pub fn require_fp32(&self, why: &str) -> Result<()> {
+        if self.precision == Precision::Fp32 {
+            return Ok(());
+        }
+        Err(Misuse(format!("--precision is {}; {why}, so leave it out", self.precision)).into())
+    }
+}

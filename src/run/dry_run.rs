@@ -1,0 +1,86 @@
+//! `pixtok train --dry-run`: what a run will be, before anything runs.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
+use super::networks::Networks;
+use super::precision::Settled;
+use super::{Tell, memory};
+use crate::config::Config;
+
+/// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
+pub(super) fn words(
+    config: &Config,
+    precision: &Settled,
+    networks: &Networks,
+    weights: Result<Option<PathBuf>>,
+    tell: Tell,
+) -> Result<String> {
+    let tokenizer = &networks.tokenizer;
+    let (height, width) = config.image_size();
+    let factor = tokenizer.downsample();
+    let (h, w) = (height / factor, width / factor);
+    let codebook = tokenizer.codebook();
+    let bits = codebook.bits_per_token();
+    let of = |part: &str| networks.parameters(part);
+    let train = &config.train;
+    let images = match (training_set(config), validation_set(config)) {
+        (Ok(train_set), Ok((_, val_set))) => {
+            check_batch(config, &train_set)?;
+            tell_omitted([&train_set, &val_set], tell);
+            tell_shared(config, &train_set, &val_set, tell);
+            format!(
+                "{} for training, {} for validation; {} steps per epoch of batches of {}",
+                train_set.len(),
+                val_set.len(),
+                train_set.len() / train.batch_size,
+                train.batch_size,
+            )
+        }
+        (Err(error), _) | (_, Err(error)) => format!("none here: {error:#}"),
+    };
+    Ok(format!(
+        "{}\n# parameters: {} (encoder {}, quantizer {}, decoder {})\n{}\
+         # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
+         # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
+         # images: {images}\n\
+         # precision: {}\n\
+         {}{}{}{}",
+        config.to_toml()?,
+        of(""),
+        of("encoder."),
+        of("quantizer."),
+        of("decoder."),
+        adversary(config, networks),
+        if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
+        codebook.size,
+        codebook.dim,
+        bits * (h * w) as f64 / (height * width) as f64,
+        precision.words(),
+        config.micro_batch_terms().map(|terms| format!("# micro-batches: {terms}\n")).unwrap_or_default(),
+        match weights {
+            Ok(None) => String::new(),
+            Ok(Some(path)) => format!("# the loss's network: {}\n", path.display()),
+            Err(error) => format!("# the loss's network: none here: {error:#}\n"),
+        },
+        memory::words(config, precision, networks)?,
+        config.advice()?.iter().fold(String::new(), |notes, advice| notes + "# note: " + advice + "\n"),
+    ))
+}
+
+/// The discriminator and when it begins, in words.
+fn adversary(config: &Config, networks: &Networks) -> String {
+    let (Some(adversarial), Some((store, _))) = (&config.adversarial, &networks.adversary) else {
+        return String::new();
+    };
+    let parameters: i64 = store.trainable_variables().iter().map(count).sum();
+    let never = if adversarial.start >= config.train.steps { ", which the run ends before" } else { "" };
+    format!("# discriminator: {parameters} parameters, from step {}{never}\n", adversarial.start)
+}
+
+fn count(tensor: &Tensor) -> i64 {
+    tensor.numel() as i64
+}

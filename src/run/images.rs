@@ -1,0 +1,159 @@
+//! The images of a training: which they are, and what a user should know about them.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{Tell, TrainOptions};
+use crate::config::{Config, overrides_set};
+use pixtok_images::data::{self, DataError, Dataset, Overlap, Selection, Shared, Split};
+
+/// Which images of Parquet files, tars or lists to use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pick {
+    /// The split, if there are several.
+    pub split: Option<String>,
+    /// The column with the images.
+    pub image_column: Option<String>,
+}
+
+impl Pick {
+    /// The same for a data set.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        let (split, image) = (self.split.clone(), self.image_column.clone());
+        Selection { split, image, ..Selection::default() }
+    }
+}
+
+/// The training images of a config.
+///
+/// # Errors
+/// When there are none or they cannot be listed.
+pub fn training_set(config: &Config) -> Result<Dataset> {
+    let data = &config.data;
+    let split = match (&data.val, &data.val_split) {
+        (None, None) => Split::Train { val_share: data.val_share },
+        _ => Split::All,
+    };
+    Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
+}
+
+/// The validation images of a config, and their location in words.
+///
+/// # Errors
+/// As [`training_set`].
+pub fn validation_set(config: &Config) -> Result<(String, Dataset)> {
+    let data = &config.data;
+    let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
+    let images = match (&data.val, &data.val_split) {
+        (Some(path), _) => open(path, Split::All, data.val_selection())?,
+        (None, Some(_)) => open(&data.train, Split::All, data.val_selection())?,
+        (None, None) => {
+            let split = Split::Val { val_share: data.val_share };
+            open(&data.train, split, data.selection())?
+        }
+    };
+    Ok((words_of_validation(config), images))
+}
+
+/// Where the validation images of a config are.
+#[must_use]
+pub fn words_of_validation(config: &Config) -> String {
+    let data = &config.data;
+    match (&data.val, &data.val_split) {
+        (Some(path), _) => path.clone(),
+        (None, Some(name)) => format!("the split {name} of {}", data.train),
+        (None, None) => format!("a share of {} of {}", data.val_share, data.train),
+    }
+}
+
+/// Checks the batch size before the first image is decoded.
+///
+/// # Errors
+/// [`DataError::BatchTooLarge`].
+pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
+    let (batch_size, total) = (config.train.batch_size, train_set.len());
+    if batch_size > total {
+        return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
+    }
+    Ok(())
+}
+
+/// If `--data` gives other training images, drops the settings that belong to the config's: its
+/// validation images and its columns. Settings given on the command line stay.
+pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Config) {
+    for (key, value) in [
+        ("data.val", &mut data.val),
+        ("data.val_split", &mut data.val_split),
+        ("data.split", &mut data.split),
+        ("data.image_column", &mut data.image_column),
+    ] {
+        if !overrides_set(&options.overrides, key) {
+            *value = None;
+        }
+    }
+}
+
+/// Tells which images validate if the training images are not the config's and the user did not
+/// choose validation images.
+pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, config: &Config, tell: Tell) {
+    let sets = |key| overrides_set(&options.overrides, key);
+    let chosen = options.val_data.is_some() || options.val_split.is_some();
+    if chosen || sets("data.val") || sets("data.val_split") {
+        return;
+    }
+    let words = words_of_validation(config);
+    if options.data.is_some() {
+        let earlier = of_config.val.iter().chain(&of_config.val_split).next();
+        let instead = earlier.map_or_else(String::new, |earlier| {
+            format!(
+                "; the config's own, {earlier}, are dropped with its training images (--val-data keeps them)"
+            )
+        });
+        tell.note(&format!("validation images: {words}{instead}"));
+    } else if sets("data.train") {
+        let remedy = match (&config.data.val, &config.data.val_split) {
+            (None, None) => "",
+            _ => {
+                ", the config's own, which --set data.train keeps; --val-data gives others, and --data in place of \
+                  --set takes a share of the training images"
+            }
+        };
+        tell.note(&format!("validation images: {words}{remedy}"));
+    }
+}
+
+/// Warns that validation images are also training images.
+pub fn tell_shared(config: &Config, train_set: &Dataset, val_set: &Dataset, tell: Tell) {
+    let Overlap { shared, copies } = val_set.overlap(train_set);
+    let total = val_set.len();
+    // A share of archives has the same files, but other images.
+    let is_share = config.data.val.is_none() && config.data.val_split.is_none();
+    if let Some(Shared { images, example }) = shared.filter(|_| !is_share) {
+        tell.say(&format!(
+            "{images} of the {total} validation images are training images too, for instance {example}, so \
+             validation figures are of images that are trained on; give others with --val-data (data.val)"
+        ));
+    }
+    if let Some(copies) = copies {
+        tell.say(&format!(
+            "{}, so validation figures are of images that are trained on; delete the copies, or give other \
+             images with --val-data (data.val)",
+            copies.words(total, "validation images")
+        ));
+    }
+}
+
+/// Tells once what is passed over in each of these data sets.
+pub fn tell_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>, tell: Tell) {
+    let mut said: Vec<&String> = vec![];
+    for text in sets.into_iter().flat_map(Dataset::notes) {
+        if !said.contains(&text) {
+            tell.say(text);
+            said.push(text);
+        }
+    }
+}

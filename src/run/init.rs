@@ -1,0 +1,150 @@
+//! `pixtok train --init-from`: weights of another run, or of a model folder, to start from.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::networks::Networks;
+use super::{Run, Tell, other_settings};
+use crate::checkpoint::{Which, copy_into};
+use crate::config::Config;
+use crate::train::Part;
+use pixtok_base::Misuse;
+use pixtok_torch::tensors::{self, Tensors};
+
+/// Weights to start from.
+struct Saved {
+    weights: Tensors,
+    /// In words.
+    whose: String,
+    /// What is not taken along, one sentence each.
+    left: Vec<String>,
+}
+
+/// Starts `networks` from the last raw weights of a run, or from those of a model folder. All must
+/// fit; if parts are frozen, the others begin anew if they do not. Tells with which other settings
+/// the weights were trained. If the tokens stay the same, returns the hash of the weights whose
+/// tokens they are.
+pub(super) fn from_run(
+    other: &Path,
+    config: &Config,
+    networks: &Networks,
+    tell: Tell,
+) -> Result<Option<String>> {
+    let other = Run::find(other)?;
+    let Saved { weights: saved, whose, left } = weights_of(&other, config)?;
+    if let Some(name) = tensors::not_finite(&saved) {
+        return Err(Misuse(format!(
+            "the weights of {whose} are not finite ({name}), so nothing can start from them; give another run, or remove that \
+             checkpoint if the run has an earlier one"
+        ))
+        .into());
+    }
+    let earlier = other.config()?;
+    let (train, path) = (&config.train, other.path().display());
+    let differences = config.differences(&earlier)?;
+    let frozen = |part| train.freeze.contains(&part);
+    let matters = |difference: &String| {
+        if difference.starts_with("model.decoder_res_blocks") {
+            frozen(Part::Decoder)
+        } else if difference.starts_with("model.") {
+            frozen(Part::Encoder) || frozen(Part::Decoder)
+        } else {
+            difference.starts_with("quantizer") && frozen(Part::Quantizer)
+        }
+    };
+    let others: Vec<String> = differences.into_iter().filter(matters).collect();
+    if !others.is_empty() {
+        return Err(Misuse(format!(
+            "frozen parts stay those of {path}, whose settings are others; take them, or let these parts train:\n  {}",
+            others.join("\n  ")
+        ))
+        .into());
+    }
+    let live = networks.variables();
+    let mut taken = vec![];
+    if train.freeze.is_empty() {
+        copy_into(&live, &saved, "the other model").with_context(|| format!("cannot start from {path}"))?;
+        taken.extend(Part::ALL);
+    } else {
+        for part in Part::ALL {
+            let fits = take_part(part, train.freeze.contains(&part), &live, &saved, tell)
+                .with_context(|| format!("cannot keep the {part} of {path}"))?;
+            taken.extend(fits.then_some(part));
+        }
+    }
+    tell.note(&format!("starting from the weights of {whose}{}", what_stays(config, networks)));
+    left.iter().for_each(|text| tell.note(text));
+    if let Some(settings) = other_settings::words(config, &earlier, &taken)? {
+        tell.note(&format!("the weights of {path} fit, but were trained with other settings: {settings}"));
+    }
+    if !train.keeps_tokens() {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    tensors::write_to(&mut hasher, &saved).context("cannot hash the weights")?;
+    let own = hasher.finalize().to_hex().to_string();
+    Ok(Some(earlier.train.keeps_tokens_of.unwrap_or(own)))
+}
+
+/// The frozen parts in words, with what is left to train.
+fn what_stays(config: &Config, networks: &Networks) -> String {
+    let train = &config.train;
+    let frozen: Vec<String> = train.freeze.iter().map(Part::to_string).collect();
+    if frozen.is_empty() {
+        return String::new();
+    }
+    let tokens = if train.keeps_tokens() { ", and so do the tokens" } else { "" };
+    let trained = networks.numbers(config).trained;
+    format!("; {} stay{tokens}; {trained} parameters train", frozen.join(" and "))
+}
+
+/// The weights of a run's last checkpoint or of a model folder, for a run with this `config`.
+fn weights_of(other: &Run, config: &Config) -> Result<Saved> {
+    let path = other.path().display();
+    if let Some(weights) = other.model()? {
+        return Ok(Saved { weights, whose: path.to_string(), left: vec![] });
+    }
+    let folder = other.folder();
+    let step = folder.select(Which::Last)?;
+    let saved = folder.load_model(step, false)?;
+    let average = saved.has_average.then(|| {
+        format!(
+            "the raw weights of {path} are taken, not their average; to start from the average, name the folder \
+             that `pixtok export --weights ema` makes of it"
+        )
+    });
+    let discriminator = (saved.has_companions && config.adversarial.is_some())
+        .then(|| format!("the discriminator of {path} is not taken: this run's begins anew"));
+    let left = average.into_iter().chain(discriminator).collect();
+    Ok(Saved { weights: saved.weights, whose: format!("{path} at step {step}"), left })
+}
+
+/// Refuses to freeze what no run has made.
+pub(super) fn from_nothing(config: &Config) -> Result<()> {
+    if config.train.freeze.is_empty() {
+        return Ok(());
+    }
+    Err(Misuse(
+        "train.freeze keeps parts of the tokenizer as they are, and in a new run they are nothing yet; name the run that they come \
+         from with --init-from"
+            .into(),
+    )
+    .into())
+}
+
+/// Copies what one part has; returns whether it fits. If it does not and need not stay, it begins
+/// anew.
+fn take_part(part: Part, stays: bool, live: &Tensors, saved: &Tensors, tell: Tell) -> Result<bool> {
+    let own = |all: &Tensors| -> Tensors {
+        let own = all.iter().filter(|(name, _)| part.has(name));
+        own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    };
+    match copy_into(&own(live), &own(saved), &format!("the other model's {part}")) {
+        Err(_) if !stays => {
+            tell.note(&format!("the {part} has another shape than the other run's, so it begins anew"));
+            Ok(false)
+        }
+        outcome => Ok(outcome.map(|()| true)?),
+    }
+}

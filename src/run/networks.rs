@@ -1,0 +1,114 @@
+//! From a config to the networks of a training.
+
+use anyhow::Result;
+use tch::{Device, nn};
+
+use crate::adversarial::Adversary;
+use crate::config::Config;
+use crate::loss::Loss;
+use crate::model::Tokenizer;
+use crate::optim::muon::is_hidden;
+use crate::train::{AdversarialReconstruction, Objective, Reconstruction};
+use pixtok_base::Misuse;
+use pixtok_base::seed::Seed;
+use pixtok_torch::tensors::Tensors;
+
+/// What trains, with fresh weights.
+pub(super) struct Networks {
+    store: nn::VarStore,
+    pub tokenizer: Tokenizer,
+    /// The discriminator, in a store of its own.
+    pub adversary: Option<(nn::VarStore, Adversary)>,
+}
+
+impl Networks {
+    /// By a checked config.
+    pub fn build(config: &Config, device: Device) -> Result<Self> {
+        let (store, seed) = (nn::VarStore::new(device), Seed(config.seed));
+        pixtok_torch::reseed(seed.derive("initialisation", &[]));
+        let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
+        let adversary = config.adversarial.as_ref().map(|adversarial| {
+            let store = nn::VarStore::new(device);
+            pixtok_torch::reseed(seed.derive("initialisation of the discriminator", &[]));
+            Adversary::new(&store.root(), adversarial, config.image_size())
+                .map(|adversary| (store, adversary))
+        });
+        let networks = Self { store, tokenizer, adversary: adversary.transpose()? };
+        if networks.numbers(config).trained == 0 {
+            return Err(Misuse(
+                "train.freeze names every part that has weights, so nothing is left to train; take one out"
+                    .into(),
+            )
+            .into());
+        }
+        Ok(networks)
+    }
+
+    /// Ready to be trained.
+    pub fn objective(self, config: &Config, loss: Loss) -> Box<dyn Objective> {
+        let reconstruction = Reconstruction::new(
+            self.store,
+            self.tokenizer,
+            loss,
+            config.optimizer.clone(),
+            config.train.freeze.clone(),
+        );
+        match self.adversary {
+            Some((store, adversary)) => {
+                Box::new(AdversarialReconstruction::new(reconstruction, store, adversary))
+            }
+            None => Box::new(reconstruction),
+        }
+    }
+
+    /// All of the tokenizer, by name.
+    pub fn variables(&self) -> Tensors {
+        self.store.variables().into_iter().collect()
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> Device {
+        self.store.device()
+    }
+
+    /// Trained numbers of the tokenizer, in variables with names that begin so.
+    pub fn parameters(&self, prefix: &str) -> i64 {
+        let variables = self.store.variables().into_iter();
+        let counted = variables.filter(|(name, tensor)| name.starts_with(prefix) && tensor.requires_grad());
+        counted.map(|(_, tensor)| tensor.numel() as i64).sum()
+    }
+
+    /// How many there are, by what becomes of them.
+    pub fn numbers(&self, config: &Config) -> Numbers {
+        let mut numbers = Numbers { trained: 0, fixed: 0, discriminator: 0, moments: 0 };
+        for (name, tensor) in self.store.variables() {
+            let count = tensor.numel() as i64;
+            let frozen = config.train.freeze.iter().any(|part| part.has(&name));
+            if frozen || !tensor.requires_grad() {
+                numbers.fixed += count;
+                continue;
+            }
+            numbers.trained += count;
+            let muon = config.optimizer.muon.is_some() && is_hidden(&name, &tensor);
+            numbers.moments += count * if muon { 1 } else { 2 };
+        }
+        if let Some((store, _)) = &self.adversary {
+            let trained = store.trainable_variables();
+            numbers.discriminator = trained.iter().map(|tensor| tensor.numel() as i64).sum();
+            numbers.moments += 2 * numbers.discriminator;
+        }
+        numbers
+    }
+}
+
+/// How many numbers there are, by what becomes of them.
+pub(super) struct Numbers {
+    /// Of the tokenizer, by gradient.
+    pub trained: i64,
+    /// Of the tokenizer, buffers and frozen parts.
+    pub fixed: i64,
+    /// Of the discriminator, by gradient.
+    pub discriminator: i64,
+    /// Of both optimizers.
+    pub moments: i64,
+}

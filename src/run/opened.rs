@@ -1,0 +1,247 @@
+//! What a path names, opened: the one way to a tokenizer, ours or another's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::{ModelChoice, Run, Tell, Trained};
+use crate::codec::{Adapter, Codec, TorchScript};
+use crate::config::read_toml;
+use crate::evaluate;
+use crate::quantizer::digits::MixedRadix;
+use pixtok_base::Misuse;
+use pixtok_base::paths::absence;
+use pixtok_images::data::{self, ImageFolder, Split};
+use pixtok_tokens::{Arrangement, StatedTokenizer};
+
+/// A tokenizer that images can be passed through, with what its tokens must say of it.
+pub enum Opened {
+    /// A run or a model folder of ours.
+    Own(Box<Trained>),
+    /// A TorchScript pair.
+    Foreign(Box<TorchScript>),
+}
+
+/// What a path names: something that makes reconstructions, or their folder.
+pub enum Found {
+    /// It makes them.
+    Tokenizer(Opened),
+    /// They are there.
+    Reconstructions(PathBuf),
+}
+
+impl Found {
+    /// Tells by the path what it is, and opens it. Nothing is passed through a foreign pair.
+    ///
+    /// # Errors
+    /// [`Misuse`] says what else it is; whatever keeps the tokenizer from being opened.
+    pub fn open(path: &Path, choice: ModelChoice, device: Device, tell: Tell) -> Result<Self> {
+        if path.is_file() {
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                return Err(Misuse(format!(
+                    "{} is a file; give a folder, or an adapter that ends in .toml",
+                    path.display()
+                ))
+                .into());
+            }
+            let pair = TorchScript::load(adapter(path)?, path, device)?;
+            return Ok(Self::Tokenizer(Opened::Foreign(Box::new(pair))));
+        }
+        let path_words = path.display();
+        if !path.exists() {
+            return Err(Misuse(format!(
+                "{path_words} {}; give a run folder, a model folder, an adapter or a folder of reconstructions",
+                absence(path)
+            ))
+            .into());
+        }
+        if path.join("protocol.toml").is_file() {
+            return Err(
+                Misuse(format!("{path_words} is a comparison; give one of the runs in its arms/")).into()
+            );
+        }
+        if path.join("manifest.json").is_file() {
+            return Err(Misuse(format!(
+                "{path_words} is a checkpoint; give its run folder, with --checkpoint"
+            ))
+            .into());
+        }
+        // A run folder may hold pictures too.
+        if Run::is_one(path) || path.join("best.json").exists() || !path.is_dir() {
+            let trained = Run::find(path)?.open(choice, device, tell)?;
+            return Ok(Self::Tokenizer(Opened::Own(Box::new(trained))));
+        }
+        match ImageFolder::open(path, Split::All) {
+            Ok(_) => Ok(Self::Reconstructions(path.to_owned())),
+            Err(error) => Err(Misuse(format!(
+                "{path_words} holds neither a run nor a model nor reconstructions: {error}"
+            ))
+            .into()),
+        }
+    }
+
+    /// Our tokenizer, if it is one.
+    #[must_use]
+    pub fn own(&self) -> Option<&Trained> {
+        match self {
+            Self::Tokenizer(Opened::Own(trained)) => Some(trained),
+            _ => None,
+        }
+    }
+
+    /// Another's tokenizer, if it is one.
+    #[must_use]
+    pub fn foreign(&self) -> Option<&TorchScript> {
+        match self {
+            Self::Tokenizer(Opened::Foreign(pair)) => Some(pair),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the adapter of a TorchScript pair.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn adapter(path: &Path) -> Result<Adapter> {
+    read_toml(path)
+        .with_context(|| format!("{} is read as the adapter of a TorchScript pair", path.display()))
+}
+
+impl Opened {
+    /// Opens a run, a model folder or an adapter. A foreign pair is tried first, and may require
+    /// `batch_size` images at a time.
+    ///
+    /// # Errors
+    /// As [`Found::open`]; when a foreign pair does not do what its adapter says.
+    pub fn open(
+        path: &Path,
+        choice: ModelChoice,
+        batch_size: Option<u32>,
+        device: Device,
+        tell: Tell,
+    ) -> Result<Self> {
+        let mut opened = match Found::open(path, choice, device, tell)? {
+            Found::Tokenizer(opened) => opened,
+            Found::Reconstructions(folder) => {
+                return Err(Misuse(format!(
+                    "{} holds images and no tokenizer; give a run folder, a model folder or an adapter",
+                    folder.display()
+                ))
+                .into());
+            }
+        };
+        if let Self::Foreign(pair) = &mut opened {
+            let side = i64::from(pair.adapter().image_size);
+            let full = batch_size.map_or(evaluate::Config::default().batch_size, |size| size as usize);
+            pair.try_on_ramp(1, (side, side), full, device)?;
+            pair.notes().iter().for_each(|words| tell.say(words));
+        }
+        Ok(opened)
+    }
+
+    /// Images to indices and back.
+    #[must_use]
+    pub fn codec(&self) -> Box<dyn Codec + '_> {
+        match self {
+            Self::Own(trained) => Box::new(trained.codec()),
+            Self::Foreign(pair) => Box::new(&**pair),
+        }
+    }
+
+    /// Pixels to a position along each axis.
+    #[must_use]
+    pub fn downsample(&self) -> u32 {
+        match self {
+            Self::Own(trained) => trained.tokenizer.downsample() as u32,
+            Self::Foreign(pair) => pair.adapter().downsample as u32,
+        }
+    }
+
+    /// How its images are prepared.
+    #[must_use]
+    pub fn data(&self) -> data::Config {
+        match self {
+            Self::Own(trained) => trained.config.data.clone(),
+            Self::Foreign(pair) => pair.adapter().data(),
+        }
+    }
+
+    /// Images at a time, where nothing else is asked for.
+    #[must_use]
+    pub fn batch_size(&self) -> usize {
+        match self {
+            Self::Own(trained) => trained.config.eval.batch_size,
+            Self::Foreign(_) => evaluate::Config::default().batch_size,
+        }
+    }
+
+    /// How its indices are made of digits, where they are.
+    #[must_use]
+    pub fn radix(&self) -> Option<&MixedRadix> {
+        match self {
+            Self::Own(trained) => trained.tokenizer.quantizer.digits(),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Its weights in a hash.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn weights_blake3(&self) -> Result<String> {
+        match self {
+            Self::Own(trained) => trained.weights_blake3(),
+            Self::Foreign(pair) => modules_blake3(pair),
+        }
+    }
+
+    /// What a sidecar says of it.
+    ///
+    /// # Errors
+    /// As [`Opened::weights_blake3`].
+    pub fn stated(&self, digits: bool, numbers: u32, arrangement: Arrangement) -> Result<StatedTokenizer> {
+        let vocabulary = self.codec().vocabulary();
+        let (kind, quantizer) = match self {
+            Self::Own(trained) => {
+                let config = &trained.config.quantizer;
+                let mut settings = serde_json::to_value(config).context("cannot state the quantizer")?;
+                if let Value::Object(map) = &mut settings {
+                    let constants = config.settings().constants();
+                    map.extend(constants.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
+                }
+                (config.kind(), settings)
+            }
+            Self::Foreign(_) => ("torchscript".to_owned(), json!({})),
+        };
+        let radix = self.radix();
+        Ok(StatedTokenizer {
+            kind,
+            weights_blake3: self.weights_blake3()?,
+            keeps_tokens_of: match self {
+                Self::Own(trained) => trained.config.train.keeps_tokens_of.clone(),
+                Self::Foreign(_) => None,
+            },
+            codebooks: vocabulary.codebooks as u32,
+            codebook_size: vocabulary.size as u64,
+            digits,
+            levels: radix.map(|radix| radix.levels().to_vec()),
+            digit_order: radix.map(|radix| radix.order().name().to_owned()),
+            numbers,
+            arrangement,
+            quantizer,
+        })
+    }
+}
+
+/// The files of a pair in a hash.
+fn modules_blake3(pair: &TorchScript) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for file in pair.files() {
+        hasher.update(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,41 @@
+//! `config.json`: what a reader that knows nothing of our defaults needs.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::run::Trained;
+
+/// The whole file.
+pub(super) fn json(trained: &Trained) -> Result<Value> {
+    let (config, shape) = (&trained.config, trained.tokenizer.codebook());
+    let (height, width) = config.image_size();
+    let data = &config.data;
+    Ok(json!({
+        "model_type": "pixtok",
+        "pixtok_version": env!("CARGO_PKG_VERSION"),
+        "image_size": [height, width],
+        "downsample": trained.tokenizer.downsample(),
+        "codebooks": shape.codebooks,
+        "codebook_size": shape.size,
+        "codebook_dim": shape.dim,
+        "bits_per_token": shape.bits_per_token(),
+        "parameters": trained.parameters,
+        "step": trained.step,
+        "weights": trained.step.map(|_| trained.choice.weights.name()),
+        // The figure and the images by which this checkpoint was chosen as the best of its run; null
+        // if none chose it.
+        "chosen_by": trained.chosen_by,
+        "weights_blake3": trained.weights_blake3()?,
+        "keeps_tokens_of": config.train.keeps_tokens_of,
+        "model": config.model.describe(&config.quantizer, config.image_size())?,
+        "quantizer": config.quantizer,
+        "preprocessing": {
+            // Absent: the smallest size that covers the crop.
+            "resize": data.resize,
+            "filter": data.filter,
+            "crop": { "kind": "centre", "size": [height, width] },
+            "background": data.background,
+            "normalisation": "x / 127.5 - 1",
+        },
+    }))
+}

@@ -1,0 +1,154 @@
+//! A tokenizer as a folder that others can use, with pixtok or without it.
+
+mod card;
+mod description;
+mod validation;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tch::{CModule, Device, Kind, Tensor};
+
+use super::{CONFIG, Compute, DESCRIPTION, MODEL, ModelChoice, Run, Tell, Trained};
+use crate::checkpoint::{Error, SaveCause, create_folder};
+use crate::codec::trace::{self, Agreement};
+use crate::config::{CHANGES_FILE, RunChange};
+use crate::model::{Tokenizer, images_from_bytes};
+use pixtok_base::Misuse;
+use pixtok_base::seed::Seed;
+use pixtok_torch::tensors;
+
+/// Images to indices, as TorchScript.
+pub const ENCODER: &str = "encoder.pt";
+/// Indices to images, as TorchScript.
+pub const DECODER: &str = "decoder.pt";
+
+/// How far the images of a traced decoder may be from the tokenizer's own, as a part of the largest magnitude.
+const IMAGE_TOLERANCE: f64 = 1e-4;
+
+/// A tokenizer that was published.
+#[derive(Debug)]
+pub struct Published {
+    /// Which weights it has, in words.
+    pub weights: String,
+    /// Name and size in bytes of each file, by name.
+    pub files: Vec<(String, u64)>,
+    /// How well the traced modules do what the tokenizer does.
+    pub agreement: Agreement,
+}
+
+impl Run {
+    /// Writes a folder that others can use, whole or not at all. The traced modules are made on the
+    /// CPU and compared with the tokenizer where `compute` says.
+    ///
+    /// # Errors
+    /// When `out` is not free, the tokenizer cannot be opened, or its traced modules do something else.
+    pub fn publish(
+        &self,
+        choice: ModelChoice,
+        compute: &Compute,
+        out: &Path,
+        tell: Tell,
+    ) -> Result<Published> {
+        let is_free = !out.exists() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_free {
+            return Err(Misuse(format!("{} is there and not empty; give a new folder", out.display())).into());
+        }
+        choice.require_fp32("an exported tokenizer is float32")?;
+        let device = compute.start(tell)?;
+        // A trace keeps the device of its weights; from the CPU it goes anywhere.
+        let trained = self.open(choice, Device::Cpu, tell)?;
+        let mut agreement = Agreement::default();
+        create_folder(out, |folder| -> Result<()> {
+            write_files(folder, &trained, self.path(), out)?;
+            agreement = if device == Device::Cpu {
+                check(folder, &trained, device)?
+            } else {
+                check(folder, &self.open(choice, device, tell)?, device)?
+            };
+            Ok(())
+        })?;
+        Ok(Published { weights: trained.weights(), files: files(out)?, agreement })
+    }
+}
+
+/// Writes all files into `folder`, which becomes `out`.
+fn write_files(folder: &Path, trained: &Trained, run: &Path, out: &Path) -> Result<()> {
+    let failed = |name: &str, cause: SaveCause| Error::SaveFailed { path: out.join(name), cause };
+    let write = |name: &str, text: &str| {
+        fs::write(folder.join(name), text).map_err(|error| failed(name, error.into()))
+    };
+    tensors::write(&folder.join(MODEL), &trained.tensors()).map_err(|error| failed(MODEL, error.into()))?;
+    let size = trained.config.image_size();
+    let modules = [
+        (ENCODER, trace::encoder(&trained.tokenizer, size)),
+        (DECODER, trace::decoder(&trained.tokenizer, size)),
+    ];
+    for (name, module) in modules {
+        let module = module.with_context(|| format!("cannot trace {name}"))?;
+        module.save(folder.join(name)).map_err(|error| failed(name, io::Error::other(error).into()))?;
+    }
+    let validation = validation::of(run, trained.step, trained.choice.weights)?;
+    let described = description::json(trained)?;
+    write(DESCRIPTION, &(serde_json::to_string_pretty(&described)? + "\n"))?;
+    write(CONFIG, &trained.config.to_toml()?)?;
+    if !trained.changes.is_empty() {
+        write(CHANGES_FILE, &RunChange::lines(&trained.changes)?)?;
+    }
+    Ok(write("README.md", &card::markdown(trained, out, &validation)?)?)
+}
+
+/// Loads the pair from the folder and passes grey and random images of two sizes through it and through the tokenizer.
+fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> {
+    let load = |name: &str| {
+        CModule::load_on_device(folder.join(name), device).with_context(|| format!("cannot load {name}"))
+    };
+    let (encoder, decoder) = (load(ENCODER)?, load(DECODER)?);
+    let factor = trained.tokenizer.downsample();
+    let mut all = Agreement::default();
+    for size in [trained.config.image_size(), (2 * factor, 3 * factor)] {
+        let found =
+            trace::compare(&trained.tokenizer, (&encoder, &decoder), &samples(&trained.tokenizer, size))?;
+        if !found.image_difference.is_finite() {
+            bail!("its reconstructions are not finite; these weights are of no use");
+        }
+        if found.wrong > 0 || found.image_difference > IMAGE_TOLERANCE {
+            bail!(
+                "the traced pair does not do what the tokenizer does, so nothing was exported: {} of {} tokens and {:.1e} \
+                 of the images' range are different; please report it with the config",
+                found.wrong,
+                found.positions,
+                found.image_difference
+            );
+        }
+        all.positions += found.positions;
+        all.ties += found.ties;
+    }
+    Ok(all)
+}
+
+/// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
+fn samples(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
+    pixtok_torch::reseed(Seed(0).derive("export samples", &[]));
+    let options = (Kind::Uint8, tokenizer.device());
+    let grey = Tensor::full([1, 3, height, width], 128, options);
+    let random = Tensor::randint(256, [1, 3, height, width], options);
+    images_from_bytes(&Tensor::cat(&[grey, random], 0))
+}
+
+/// Name and size of each file, by name.
+fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
+    let listed = fs::read_dir(folder).and_then(|entries| {
+        entries
+            .map(|entry| {
+                let entry = entry?;
+                Ok((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()))
+            })
+            .collect()
+    });
+    let mut files: Vec<_> = listed.with_context(|| format!("cannot list {}", folder.display()))?;
+    files.sort();
+    Ok(files)
+}

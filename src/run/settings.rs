@@ -1,0 +1,120 @@
+//! From a training's options to its config.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::images::{drop_those_of_config, tell_validation};
+use super::resume::Earlier;
+use super::{CONFIG, Compute, Pick, Tell, init};
+use crate::config::Config;
+use pixtok_base::Misuse;
+
+/// A training: which config, on which images, where, from what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOptions {
+    /// The config's file; not needed with `resume`.
+    pub config: Option<PathBuf>,
+    /// Values of the config that are replaced, each as `key=value`.
+    pub overrides: Vec<String>,
+    /// Training images, in place of `data.train`.
+    pub data: Option<PathBuf>,
+    /// Validation images, in place of `data.val`.
+    pub val_data: Option<PathBuf>,
+    /// Which of the training images, in place of `data.split` and `data.image_column`.
+    pub pick: Pick,
+    /// The split to validate on, in place of `data.val_split`.
+    pub val_split: Option<String>,
+    /// The folder of a new run; absent: by the config's name.
+    pub run: Option<PathBuf>,
+    /// The run to go on with.
+    pub resume: Option<PathBuf>,
+    /// Start a run without a whole checkpoint over, and discard its logs.
+    pub restart: bool,
+    /// Go on with another thread count or kind of device than the run's.
+    pub accept_inexact: bool,
+    /// The run or model folder to start from.
+    pub init_from: Option<PathBuf>,
+    /// The weights of the network that the loss needs.
+    pub lpips_weights: Option<PathBuf>,
+    /// Where and how to compute.
+    pub compute: Compute,
+}
+
+/// The checked config, with flags and overrides applied. A resumed run may use its own config file.
+pub(super) fn resolve(
+    options: &TrainOptions,
+    earlier: Option<&Earlier>,
+    dry_run: bool,
+    tell: Tell,
+) -> Result<Config> {
+    let own = earlier.map(|run| run.path().join(CONFIG));
+    let file = options.config.clone().or(own).unwrap_or_default();
+    let (mut config, notes) = Config::read(&file, &options.overrides)?;
+    notes.iter().for_each(|text| tell.note(text));
+    let of_config = config.data.clone();
+    if let Some(earlier) = earlier {
+        config = earlier.replayed(&config, &options.overrides)?;
+    }
+    if let Some(folder) = &options.data {
+        config.data.train = text_of(folder)?;
+        if earlier.is_none() {
+            drop_those_of_config(options, &mut config.data);
+        }
+    }
+    if let Some(folder) = &options.val_data {
+        config.data.val = Some(text_of(folder)?);
+        config.data.val_split = None;
+    }
+    let picked = [
+        (&options.pick.split, &mut config.data.split),
+        (&options.val_split, &mut config.data.val_split),
+        (&options.pick.image_column, &mut config.data.image_column),
+    ];
+    for (flag, value) in picked {
+        if flag.is_some() {
+            value.clone_from(flag);
+        }
+    }
+    config.check()?;
+    match earlier.filter(|run| run.has_checkpoint()) {
+        Some(run) => check_best_metric(&config, run, tell)?,
+        None => config.check_new_training()?,
+    }
+    if earlier.is_none() {
+        tell_validation(options, &of_config, &config, tell);
+    }
+    if let (Some(earlier), Some(run)) = (earlier, &options.run)
+        && fs::canonicalize(run).ok() != fs::canonicalize(earlier.path()).ok()
+    {
+        let (run, path) = (run.display(), earlier.path().display());
+        return Err(Misuse(format!("--run is {run}, and --resume {path}; leave --run out")).into());
+    }
+    if earlier.is_none() && options.init_from.is_none() && !dry_run {
+        init::from_nothing(&config)?;
+    }
+    Ok(config)
+}
+
+/// Refuses a new best metric that the images are too small for. The run's own metric only gives a
+/// warning.
+fn check_best_metric(config: &Config, earlier: &Earlier, tell: Tell) -> Result<()> {
+    match config.check_best_metric() {
+        Err(error) if config.train.best_metric == earlier.config.train.best_metric => {
+            tell.say(&format!(
+                "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
+            ));
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let text =
+        path.to_str().ok_or_else(|| Misuse(format!("{} is no UTF-8 path; rename it", path.display())))?;
+    Ok(text.to_owned())
+}

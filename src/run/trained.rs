@@ -1,0 +1,151 @@
+//! A trained tokenizer, opened from a run or a model folder.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::{Device, nn};
+
+use super::folder::{DESCRIPTION, MODEL, Run};
+use super::{ModelChoice, Tell};
+use crate::checkpoint::{ValidationImages, Which, copy_into};
+use crate::codec::Own;
+use crate::config::{Config, RunChange};
+use crate::model::Tokenizer;
+use crate::train::{State, Weights};
+use pixtok_images::data::Fingerprint;
+use pixtok_torch::tensors::{self, Tensors};
+
+/// A trained tokenizer.
+pub struct Trained {
+    /// That it was trained with.
+    pub config: Config,
+    /// The networks; they want no gradients.
+    pub tokenizer: Tokenizer,
+    /// Which of its weights these are.
+    pub choice: ModelChoice,
+    /// Absent for a model folder, which does not say.
+    pub step: Option<u64>,
+    /// How it was chosen from a run's checkpoints, if it was.
+    pub chosen_by: Option<ChosenBy>,
+    /// The images that its run validated on when it was saved; absent for a model folder.
+    pub validated_on: Option<Fingerprint>,
+    /// Trained numbers.
+    pub parameters: usize,
+    /// Settings that changed while it trained.
+    pub changes: Vec<RunChange>,
+    /// Owns the variables.
+    store: nn::VarStore,
+}
+
+/// What made a checkpoint the best of its run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChosenBy {
+    /// The figure, as in logs.
+    pub metric: String,
+    /// The images that the figure was measured on; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ValidationImages>,
+}
+
+impl Run {
+    /// Builds the tokenizer of a run or a model folder and loads the chosen weights, alone. Tells of settings that no new
+    /// training should begin with.
+    ///
+    /// # Errors
+    /// When there is no such checkpoint, it is damaged, or its weights are not those of the config.
+    pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
+        let build = |config: &Config, store: &nn::VarStore| {
+            Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
+        };
+        let path = self.path();
+        let mut store = nn::VarStore::new(device);
+        if let Some(weights) = self.model()? {
+            let config = self.config()?;
+            let tokenizer = build(&config, &store)?;
+            let file = path.join(MODEL).display().to_string();
+            copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
+            store.freeze();
+            tell_outdated(path, &config, tell);
+            return Ok(Trained {
+                config,
+                tokenizer,
+                choice,
+                step: None,
+                chosen_by: described_choice(path),
+                validated_on: None,
+                parameters: parameters(&store),
+                changes: RunChange::read(path)?,
+                store,
+            });
+        }
+        let folder = self.folder();
+        let step = folder.select(choice.checkpoint)?;
+        let config = self.config()?;
+        let saved = folder.load_model(step, choice.weights == Weights::Ema)?;
+        let tokenizer = build(&config, &store)?;
+        copy_into(&store.variables().into_iter().collect(), &saved.weights, "the checkpoint's model")?;
+        store.freeze();
+        tell_outdated(path, &config, tell);
+        let best = if choice.checkpoint == Which::Best { folder.best()? } else { None };
+        let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
+        let mut changes = RunChange::read(path)?;
+        changes.retain(|change| change.step < step);
+        let validated_on = State::validation_images(&saved.state);
+        let (step, parameters) = (Some(step), parameters(&store));
+        Ok(Trained { config, tokenizer, choice, step, chosen_by, validated_on, parameters, changes, store })
+    }
+}
+
+/// Tells of settings that no new training should begin with.
+fn tell_outdated(path: &Path, config: &Config, tell: Tell) {
+    if let Err(problem) = config.quantizer.settings().check_new_training() {
+        tell.say(&format!("{}: {problem}", path.display()));
+    }
+}
+
+/// How the checkpoint of an exported model folder was chosen, from its description.
+fn described_choice(folder: &Path) -> Option<ChosenBy> {
+    let description: Value = serde_json::from_slice(&fs::read(folder.join(DESCRIPTION)).ok()?).ok()?;
+    serde_json::from_value(description.get("chosen_by")?.clone()).ok()
+}
+
+impl Trained {
+    /// Images to indices and back.
+    #[must_use]
+    pub fn codec(&self) -> Own<'_> {
+        Own { tokenizer: &self.tokenizer, precision: self.choice.precision }
+    }
+
+    /// Which weights these are, in words.
+    #[must_use]
+    pub fn weights(&self) -> String {
+        match self.step {
+            Some(step) => format!("step {step}, {} weights", self.choice.weights.name()),
+            None => MODEL.into(),
+        }
+    }
+
+    /// Parameters and buffers by name.
+    #[must_use]
+    pub fn tensors(&self) -> Tensors {
+        self.store.variables().into_iter().collect()
+    }
+
+    /// Which weights these are, as a number: the blake3 hash, in hex, of the safetensors file that they make. Of a run's raw
+    /// weights that is the checkpoint's own `model.safetensors`.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn weights_blake3(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        tensors::write_to(&mut hasher, &self.tensors()).context("cannot hash the weights")?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+}
+
+fn parameters(store: &nn::VarStore) -> usize {
+    store.trainable_variables().iter().map(tch::Tensor::numel).sum()
+}

@@ -1,0 +1,222 @@
+//! From a training's options to a finished run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
+use super::libtorch::libtorch_version;
+use super::networks::Networks;
+use super::precision::{self, Settled};
+use super::resume::Earlier;
+use super::settings::{TrainOptions, resolve};
+use super::{CONFIG, Tell, dry_run, init, loss};
+use crate::checkpoint::{RunWriter, write_atomic};
+use crate::config::{CHANGES_FILE, Config, RunChange};
+use crate::train::{Circumstances, LossWeights, Machine, Outcome, Parts, Signals, State, Trainer};
+use pixtok_base::seed::Seed;
+use pixtok_images::data::{Cache, Dataset};
+use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
+
+/// A training whose settings have been checked. Nothing on disk has changed yet, but a run that goes
+/// on is locked.
+struct Prepared {
+    earlier: Option<Earlier>,
+    config: Config,
+    device: Device,
+    settled: Settled,
+    /// Where the weights are that the loss needs, if it needs any.
+    weights: Result<Option<PathBuf>>,
+    /// What to tell before the first step.
+    notes: Vec<String>,
+}
+
+/// Checks what a training would begin with; a dry run takes no lock.
+fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared> {
+    let earlier = options.resume.as_deref().map(|run| Earlier::open(run, dry_run)).transpose()?;
+    let mut config = resolve(options, earlier.as_ref(), dry_run, tell)?;
+    let compute = options.compute;
+    let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
+    let device = compute.start(tell)?;
+    let settled = precision::settle(&mut config, earlier.as_ref().map(|run| &run.config), device)?;
+    if let Some(earlier) = &earlier {
+        earlier.check_config(&config)?;
+    }
+    let given = options.lpips_weights.clone().or_else(|| earlier.as_ref().and_then(Earlier::loss_weights));
+    let weights = loss::loss_weights(&config.loss, given.as_deref());
+    let mut notes = vec![];
+    if let Some(earlier) = &earlier {
+        earlier.check_checkpoint(options.restart, tell)?;
+        notes = earlier.check_steps(&config)?;
+    }
+    Ok(Prepared { earlier, config, device, settled, weights, notes })
+}
+
+/// Begins a run or goes on with one, and trains it; how it ended, and the run's folder.
+///
+/// # Errors
+/// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
+/// training.
+pub fn train(options: &TrainOptions, tell: Tell) -> Result<(Outcome, PathBuf)> {
+    let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
+        prepare(options, false, tell)?;
+    let weights = weights?;
+    if !device.is_cuda() {
+        keep_freed_memory()?;
+        use_one_heap()?;
+    }
+    let (loss, weights_of_loss) = loss::loss(&config.loss, weights, device)?;
+    let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
+    check_batch(&config, &train_set)?;
+    // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
+    let val_set = Arc::new(validation_set(&config)?.1);
+    tell_omitted([&*train_set, &*val_set], tell);
+    tell_shared(&config, &train_set, &val_set, tell);
+    let networks = Networks::build(&config, device)?;
+    (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
+        (Some(other), _) => (init::from_run(other, &config, &networks, tell)?, Some(absolute(other))),
+        (None, Some(run)) => {
+            let train = &run.config.train;
+            (train.keeps_tokens_of.clone(), train.init_from.clone())
+        }
+        (None, None) => (None, None),
+    };
+    // The run's file keeps the settings that it began with.
+    let (began, changes) = match &earlier {
+        Some(run) => run.kept(&config)?,
+        None => (config.clone(), vec![]),
+    };
+    let config_text = began.to_toml()?;
+    let objective = networks.objective(&config, loss);
+    set_deterministic(config.train.deterministic)?;
+    let (run, resumed) = match earlier.as_mut().and_then(Earlier::take) {
+        Some((run, resumed)) => (run, Some(resumed)),
+        None => (RunWriter::create(&run_folder(options))?, None),
+    };
+    let goes_on = resumed.as_ref().is_some_and(|resumed| resumed.loaded.is_some());
+    if goes_on && device.is_cuda() && !config.train.deterministic {
+        notes.push(
+            "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit"
+                .to_owned(),
+        );
+    }
+    let path = run.folder().path().to_owned();
+    if earlier.is_none() {
+        // Written before the logs, so that a folder with logs always has its config.
+        write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
+    }
+    let state = state(&began, device, (&train_set, &val_set), weights_of_loss)?;
+    let before = earlier.as_ref().map(|run| (run.config.data.clone(), run.config.eval.clone()));
+    let trainer = Trainer::new(Parts {
+        seed: Seed(config.seed),
+        train: config.train.clone(),
+        data: config.data.clone(),
+        eval: config.eval.clone(),
+        config_text: config.to_toml()?,
+        objective,
+        device,
+        precision: settled.precision,
+        train_set,
+        val_set,
+        run,
+        resumed,
+        before,
+        state,
+        accept_inexact: options.accept_inexact,
+        save_first: options.init_from.is_some(),
+        signals: Signals::listen().context("cannot listen for signals")?,
+    })?;
+    if earlier.is_some() {
+        // Written only now: a refused resume leaves the config as it was.
+        write_changes(&path, &changes)?;
+        write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
+    }
+    if settled.reason.is_some() {
+        notes.push(format!("training in {}", settled.words()));
+    } else {
+        tell.detail(|| format!("training in {}", settled.words()));
+    }
+    notes.extend(config.advice()?);
+    notes.extend(config.micro_batch_terms().map(|terms| format!("micro-batches: {terms}")));
+    notes.extend(words_of_adversary(&config));
+    notes.iter().for_each(|text| tell.note(text));
+    Ok((trainer.run()?, path))
+}
+
+/// Records how the settings changed since the run began, if they did.
+fn write_changes(run: &Path, changes: &[RunChange]) -> Result<()> {
+    let path = run.join(CHANGES_FILE);
+    if changes.is_empty() && !path.exists() {
+        return Ok(());
+    }
+    Ok(write_atomic(&path, RunChange::lines(changes)?.as_bytes())?)
+}
+
+/// The state of a run that has not begun; `config` is the one it begins with.
+fn state(
+    config: &Config,
+    device: Device,
+    (train_set, val_set): (&Dataset, &Dataset),
+    loss_weights: Option<LossWeights>,
+) -> Result<State> {
+    Ok(State::new(Circumstances {
+        config: config.exact_digest()?,
+        threads: tch::get_num_threads(),
+        machine: Machine::here(device, libtorch_version()),
+        data: train_set.fingerprint(),
+        val_data: val_set.fingerprint(),
+        loss_weights,
+    }))
+}
+
+/// What the run will be, in words, having read all that it would begin with.
+///
+/// # Errors
+/// As [`train`], but images and the weights of the loss's network may be missing.
+pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
+    let Prepared { earlier, config, device, settled, weights, mut notes } = prepare(options, true, tell)?;
+    let config = &config;
+    let networks = Networks::build(config, device)?;
+    if let Some(other) = &options.init_from {
+        init::from_run(other, config, &networks, tell)?;
+    }
+    // Whether they are what they should be.
+    let weights = weights.and_then(|path| Ok((loss::loss(&config.loss, path.clone(), device)?.1, path)));
+    let (loss_weights, weights) = match weights {
+        Ok((noted, path)) => (noted, Ok(path)),
+        Err(error) => (None, Err(error)),
+    };
+    // The images may be on another machine, so this is checked only if everything is here.
+    if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
+        (earlier, training_set(config), validation_set(config), &weights)
+    {
+        let state = state(config, device, (&train_set, &val_set), loss_weights)?;
+        notes.extend(earlier.check_state(state, options.accept_inexact, (&config.data, &train_set))?);
+        notes.extend(earlier.other_images(config, &val_set)?);
+    }
+    notes.iter().for_each(|text| tell.note(text));
+    dry_run::words(config, &settled, &networks, weights, tell)
+}
+
+/// From when on the discriminator takes part, in words.
+fn words_of_adversary(config: &Config) -> Option<String> {
+    let (start, steps) = (config.adversarial.as_ref()?.start, config.train.steps);
+    Some(if start < steps {
+        format!("the discriminator takes part from step {start}")
+    } else {
+        format!("the discriminator never takes part: adversarial.start is {start} and train.steps {steps}")
+    })
+}
+
+/// The absolute path, for the run's records: it may be resumed from another folder.
+pub(super) fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// `--run`, or `checkpoints/` and the config's name.
+fn run_folder(options: &TrainOptions) -> PathBuf {
+    let name = options.config.as_deref().and_then(Path::file_stem).unwrap_or_default();
+    options.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name))
+}

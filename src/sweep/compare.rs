@@ -1,0 +1,288 @@
+//! A comparison from its sweep to its report.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+use super::job::Job;
+use super::jobs::{self, LossWeights};
+use super::layout::Layout;
+use super::{Plan, Source, SweepError, collect, dry_run, existing, queue};
+use crate::checkpoint::{Lock, RunFolder, write_atomic};
+use crate::config::Config;
+use crate::inference::MeasureOptions;
+use crate::run::libtorch::libtorch_version;
+use crate::run::{Run, Tell, check_batch, tell_omitted, tell_shared, training_set, validation_set, weights};
+use crate::train::Signals;
+use pixtok_base::Misuse;
+use pixtok_base::paths::{make_folder, mark_output};
+use pixtok_images::data::Dataset;
+use pixtok_report::DEFINITIONS;
+use pixtok_torch::{DeviceChoice, Precision, PrecisionChoice, auto_precision};
+
+/// A comparison: of which sweep, where, with what is measured.
+#[derive(Debug, Clone)]
+pub struct CompareOptions {
+    /// The sweep's file.
+    pub sweep: PathBuf,
+    /// The comparison's folder; absent: by the sweep's name.
+    pub out: Option<PathBuf>,
+    /// Trainings at a time; absent: one per device.
+    pub jobs: Option<u32>,
+    /// What the trainings are spread over; not empty.
+    pub devices: Vec<DeviceChoice>,
+    /// Threads of libtorch for each training; absent: the processors over the jobs.
+    pub threads: Option<i32>,
+    /// What is measured.
+    pub measures: MeasureOptions,
+}
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub enum Compared {
+    /// With a report on all arms.
+    Whole {
+        /// The results, and where they are.
+        report: String,
+        /// If runs failed: how many, and what the same command would do about them.
+        failed: Option<String>,
+    },
+    /// Early, by this signal; the same comparison goes on from here.
+    Stopped(i32),
+}
+
+/// A comparison that has been checked. Nothing on disk has changed yet.
+struct Prepared {
+    plan: Plan,
+    layout: Layout,
+    options: CompareOptions,
+    /// Those that all arms are evaluated on.
+    images: Result<Dataset>,
+    jobs: Vec<Job>,
+    /// On the images.
+    notes: Vec<String>,
+}
+
+fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
+    let mut plan = Plan::read(&options.sweep)?;
+    let out = options.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
+    let layout = Layout::new(out);
+    options.measures.check_size(plan.base.image_size())?;
+    check_new_trainings(&plan, &layout)?;
+    let devices = options.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
+    settle_precision(&mut plan, &layout, &devices, tell)?;
+    let loss_weights = jobs::loss_weights(&plan, &options.measures.lpips_weights)?;
+    let options = without_those_of_losses(options, &loss_weights);
+    let images = val_images(&plan, tell);
+    check_folder(&layout)?;
+    // Without images, nothing tells whether earlier trainings used the same ones.
+    let found = images.as_ref().ok();
+    let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, &options, &loss_weights)).transpose()?;
+    check(&plan, images.as_ref().ok(), &options, devices[0], tell)?;
+    let jobs = jobs.unwrap_or_default();
+    let notes = images_notes(&plan, &jobs)?;
+    notes.iter().for_each(|text| tell.say(text));
+    jobs::tell_diverged(&jobs, tell);
+    Ok(Prepared { plan, layout, options, images, jobs, notes })
+}
+
+/// Runs what is not finished, then reports on all.
+///
+/// # Errors
+/// Whatever is wrong with the sweep, before anything is trained; what stops the comparison as a
+/// whole.
+pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
+    let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, tell)?;
+    let val_set = images?;
+    let out = layout.out();
+    make_folder(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let _lock =
+        Lock::take(out).context("another comparison works there; wait for it, or give another --out")?;
+    mark_output(out).with_context(|| format!("cannot write into {}", out.display()))?;
+    let protocol = plan.base.to_toml()?;
+    write_atomic(&layout.protocol(), protocol.as_bytes())?;
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let outcomes = queue::run(&jobs, &options, &signals, tell)?;
+    if let Some(signal) = signals.came() {
+        return Ok(Compared::Stopped(signal));
+    }
+    let failed = outcomes.iter().filter(|outcome| outcome.is_some()).count();
+    let during = match validation_set(&plan.base) {
+        Ok((_, now)) if now.fingerprint() == val_set.fingerprint() => None,
+        Ok(_) => Some(
+            "the validation images changed while the comparison ran; the same command evaluates all arms again"
+                .to_owned(),
+        ),
+        Err(error) => Some(format!("the validation images can no longer be read: {error:#}")),
+    };
+    during.iter().for_each(|text| tell.say(text));
+    let notes: Vec<String> = notes.into_iter().chain(during).collect();
+    let report = collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes, tell)?;
+    Ok(Compared::Whole { report, failed: (failed > 0).then(|| jobs::outlook(&jobs, failed)) })
+}
+
+/// What would be run, in words.
+///
+/// # Errors
+/// As [`compare`], but the images may be missing.
+pub fn describe(options: &CompareOptions, tell: Tell) -> Result<String> {
+    let Prepared { plan, images, .. } = prepare(options, tell)?;
+    dry_run::words(&plan, &images)
+}
+
+/// Refuses arms whose settings no new training should begin with, unless they have begun here.
+fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
+    for arm in &plan.arms {
+        let Source::Trained(config) = &arm.source else { continue };
+        let begun = |seed: &u64| {
+            let run = RunFolder::open(&layout.run(&arm.name, Some(*seed)));
+            run.and_then(|run| run.checkpoints()).is_ok_and(|steps| !steps.is_empty())
+        };
+        if let (Err(error), false) = (config.check_new_training(), plan.seeds.iter().all(begun)) {
+            return Err(SweepError::Arm { name: arm.name.clone(), reason: error.to_string() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or bf16 if it is faster on every
+/// device, or fp32.
+fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: Tell) -> Result<()> {
+    if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
+        return Ok(());
+    }
+    let slow = devices.iter().find(|device| auto_precision(**device).0 == Precision::Fp32);
+    let (auto, reason) = auto_precision(*slow.unwrap_or(&devices[0]));
+    let earlier = match layout.protocol() {
+        file if file.is_file() => Config::read(&file, &[])?.0.train.precision,
+        _ => PrecisionChoice::Auto,
+    };
+    let precision = match earlier {
+        PrecisionChoice::Auto => auto,
+        earlier => earlier.resolve(devices[0]),
+    };
+    if precision == auto {
+        tell.note(&format!("training in {precision} ({reason})"));
+    } else {
+        tell.note(&format!(
+            "training in {precision} (the comparison started in it; {auto} would be faster here: {reason})"
+        ));
+    }
+    plan.set_precision(precision);
+    Ok(())
+}
+
+/// Weights of LPIPS that a loss needs may be given without a metric for them.
+fn without_those_of_losses(options: &CompareOptions, loss_weights: &[LossWeights]) -> CompareOptions {
+    let mut options = options.clone();
+    if loss_weights.iter().any(Option::is_some) && !options.measures.wants_lpips() {
+        options.measures.lpips_weights.clear();
+    }
+    options
+}
+
+fn trains(plan: &Plan) -> bool {
+    plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)))
+}
+
+/// The images that all arms are evaluated on; those that they are trained on are there too.
+fn val_images(plan: &Plan, tell: Tell) -> Result<Dataset> {
+    let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
+    if let Some(train_set) = &train_set {
+        check_batch(&plan.base, train_set)?;
+    }
+    let val_set = validation_set(&plan.base)?.1;
+    tell_omitted(train_set.iter().chain([&val_set]), tell);
+    if let Some(train_set) = &train_set {
+        tell_shared(&plan.base, train_set, &val_set, tell);
+    }
+    Ok(val_set)
+}
+
+/// Before any training: are weights and what is taken as it is what they should be?
+fn check(
+    plan: &Plan,
+    val_set: Option<&Dataset>,
+    options: &CompareOptions,
+    device: Device,
+    tell: Tell,
+) -> Result<()> {
+    if let Some(val_set) = val_set {
+        // On the CPU: this process keeps no memory of the trainings' devices.
+        let images = plan.base.eval.images_of(val_set.len());
+        options.measures.measures(images, Device::Cpu, tell)?;
+    }
+    for arm in &plan.arms {
+        let Source::Existing { path, codebook_size } = &arm.source else { continue };
+        let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
+        let codes = existing::try_out(path, val_set, &plan.base, device, tell);
+        let codes = codes.map_err(|error| fail(format!("{error:#}")))?;
+        if codebook_size.is_some() && *codebook_size != codes {
+            let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
+            let found = codes.map_or_else(|| "no tokens".to_owned(), |codes| format!("{codes} codes"));
+            return Err(fail(format!("codebook_size is {wanted}, and {path} has {found}")).into());
+        }
+    }
+    Ok(())
+}
+
+/// All jobs; refuses earlier trainings of the same names that were others.
+fn jobs(
+    plan: &Plan,
+    layout: &Layout,
+    val_set: &Dataset,
+    options: &CompareOptions,
+    loss_weights: &[LossWeights],
+) -> Result<Vec<Job>> {
+    let identity = identity(&plan.base.to_toml()?, val_set, &options.measures)?;
+    let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
+    let jobs = jobs::list(plan, layout, &identity, train_set.as_ref(), loss_weights)?;
+    jobs.iter().try_for_each(|job| job.check_unchanged(train_set.as_ref()))?;
+    Ok(jobs)
+}
+
+/// Notes on doubts whether earlier trainings here used the same images.
+fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
+    let mut doubts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for job in jobs {
+        // Other images have been refused.
+        if let Some(doubt) = job.difference()?.and_then(|found| found.doubt(&plan.base.data.train)) {
+            doubts.entry(doubt).or_default().push(&job.label);
+        }
+    }
+    let words = |(doubt, labels): (String, Vec<&str>)| {
+        format!("since the training of {}: {doubt}", labels.join(", "))
+    };
+    Ok(doubts.into_iter().map(words).collect())
+}
+
+/// Refuses a folder that is another's.
+fn check_folder(layout: &Layout) -> Result<()> {
+    let out = layout.out();
+    // Hidden files are the lock and what a kill left of the protocol.
+    let shown = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+    };
+    let holds_something = fs::read_dir(out).is_ok_and(|mut entries| entries.any(shown));
+    if holds_something && !layout.protocol().exists() {
+        let what = if Run::is_one(out) { "a training run" } else { "something else than a comparison" };
+        return Err(Misuse(format!("{} holds {what}; give another --out", out.display())).into());
+    }
+    Ok(())
+}
+
+/// Identifies the evaluation: program, its definition of each figure, protocol, images (by name,
+/// size and time), metrics and their weights.
+fn identity(protocol: &str, val_set: &Dataset, measures: &MeasureOptions) -> Result<String> {
+    let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
+    parts.push(format!("{DEFINITIONS:?}"));
+    parts.push(serde_json::to_string(&val_set.fingerprint())?);
+    parts.push(serde_json::to_string(measures)?);
+    for path in measures.weight_files()? {
+        parts.push(weights::hash(&path)?);
+    }
+    Ok(parts.join("\0"))
+}

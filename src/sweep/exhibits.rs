@@ -1,0 +1,153 @@
+//! What the page of a comparison shows beside the figures: curves, counts of codes, pictures. What cannot be read is left
+//! out with a note.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+
+use super::job::Job;
+use super::layout;
+use crate::run::Tell;
+use pixtok_images::data::{ImageFolder, Split};
+use pixtok_images::picture::{DecodeOptions, Picture, read};
+use pixtok_report::{Curve, Exhibit};
+
+/// What the curves show, as the trainer logs it.
+const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];
+
+/// The jobs of an arm, each with why it failed if it did.
+type Own<'a> = Vec<(&'a Job, &'a Option<String>)>;
+
+/// One exhibit for each arm, and the originals of their pictures.
+pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<Picture>) {
+    let shown: Vec<Option<Shown>> = arms.iter().map(|own| of_arm(own, tell)).collect();
+    let originals = shared_originals(&shown);
+    if originals.is_empty() && shown.iter().any(Option::is_some) {
+        tell.say("left out of the page: pictures, none of which is in the evaluation of every arm");
+    }
+    let own_and_shown = arms.iter().zip(shown);
+    let exhibits = own_and_shown.map(|(own, shown)| exhibit(own, shown, &originals, tell)).collect();
+    (exhibits, originals.into_iter().map(|(_, picture)| picture).collect())
+}
+
+/// Originals and reconstructions of an arm's first evaluation, by their names.
+struct Shown {
+    originals: BTreeMap<String, Picture>,
+    reconstructions: BTreeMap<String, Picture>,
+}
+
+/// The originals that every arm with pictures has, all at one size.
+fn shared_originals(shown: &[Option<Shown>]) -> Vec<(String, Picture)> {
+    let arms: Vec<&Shown> = shown.iter().flatten().collect();
+    let Some(first) = arms.first() else { return vec![] };
+    let size = |picture: &Picture| (picture.width, picture.height);
+    let in_all = |(name, picture): &(&String, &Picture)| {
+        let has = |pictures: &BTreeMap<String, Picture>| {
+            pictures.get(*name).is_some_and(|own| size(own) == size(picture))
+        };
+        arms.iter().all(|shown| has(&shown.originals) && has(&shown.reconstructions))
+    };
+    let shared = first.originals.iter().filter(in_all);
+    shared.map(|(name, picture)| (name.clone(), picture.clone())).collect()
+}
+
+fn exhibit(own: &Own, shown: Option<Shown>, originals: &[(String, Picture)], tell: Tell) -> Exhibit {
+    let counts = first_done(own).and_then(|job| {
+        readable(code_counts(&layout::evaluation(&job.folder).join("code_counts.csv")), tell)
+    });
+    let reconstructions = shown.map(|mut shown| {
+        originals.iter().filter_map(|(name, _)| shown.reconstructions.remove(name)).collect()
+    });
+    Exhibit {
+        // Those of a failed training too: they show how it failed.
+        curves: own.iter().filter_map(|(job, _)| readable(curves(&job.folder), tell)).collect(),
+        code_counts: counts.unwrap_or_default(),
+        reconstructions: reconstructions.unwrap_or_default(),
+    }
+}
+
+fn first_done<'a>(own: &Own<'a>) -> Option<&'a Job> {
+    own.iter().find(|(_, failure)| failure.is_none()).map(|(job, _)| *job)
+}
+
+/// The pictures of an arm's first evaluation.
+fn of_arm(own: &Own, tell: Tell) -> Option<Shown> {
+    let evaluation = layout::evaluation(&first_done(own)?.folder);
+    let read = |folder: &str| readable(pictures(&evaluation.join(folder)), tell);
+    Some(Shown { originals: read("originals")?, reconstructions: read("reconstructions")? })
+}
+
+fn readable<T>(read: Result<T>, tell: Tell) -> Option<T> {
+    read.map_err(|error| tell.say(&format!("left out of the page: {error:#}"))).ok()
+}
+
+fn curves(run: &Path) -> Result<Vec<Curve>> {
+    CURVES.into_iter().map(|name| Ok(Curve { name: name.to_owned(), points: logged(run, name)? })).collect()
+}
+
+/// `(step, value)` of every row of a run's `metrics.jsonl` that has the name; none for what was not trained here.
+pub(super) fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
+    let path = run.join("metrics.jsonl");
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let rows = text.lines().map(serde_json::from_str::<Map<String, Value>>);
+    let mut points = vec![];
+    for row in rows {
+        let row = row.with_context(|| format!("{} is damaged", path.display()))?;
+        if let (Some(step), Some(value)) =
+            (row.get("step").and_then(Value::as_u64), row.get(name).and_then(Value::as_f64))
+        {
+            points.push((step, value));
+        }
+    }
+    Ok(points)
+}
+
+/// In descending order.
+fn code_counts(path: &Path) -> Result<Vec<i64>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let count = |line: &str| -> Result<i64> {
+        let count = line.split(',').nth(1).and_then(|count| count.parse().ok());
+        count.with_context(|| format!("{} is damaged: {line:?}", path.display()))
+    };
+    let mut counts: Vec<i64> = text.lines().skip(1).map(count).collect::<Result<_>>()?;
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(counts)
+}
+
+/// By their names.
+fn pictures(folder: &Path) -> Result<BTreeMap<String, Picture>> {
+    let files = ImageFolder::open(folder, Split::All)?;
+    let picture =
+        |i| Ok((files.name(i).into_owned(), read(&files.path(i), &DecodeOptions::default())?.release()));
+    (0..files.len()).map(picture).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(names: &[&str], width: usize) -> Option<Shown> {
+        let picture = |value: usize| Picture { width, height: 1, rgb: vec![value as u8; 3 * width] };
+        let pictures = |by: usize| {
+            names.iter().enumerate().map(|(i, &name)| (name.to_owned(), picture(i + by))).collect()
+        };
+        Some(Shown { originals: pictures(0), reconstructions: pictures(100) })
+    }
+
+    #[test]
+    fn pictures_that_all_arms_have_are_shown() {
+        let names = |arms: &[Option<Shown>]| -> Vec<String> {
+            shared_originals(arms).into_iter().map(|(name, _)| name).collect()
+        };
+        // The second arm left out image b.
+        assert_eq!(names(&[shown(&["a", "b", "c"], 2), None, shown(&["a", "c"], 2)]), ["a", "c"]);
+        assert!(names(&[shown(&["a"], 2), shown(&["a"], 3)]).is_empty());
+        assert!(names(&[None]).is_empty());
+    }
+}

@@ -1,0 +1,275 @@
+//! One arm with one seed: trained, evaluated, marked as done.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::child::Children;
+use super::work::Work;
+use super::{diverged, layout};
+use crate::checkpoint::{RunFolder, Which, write_atomic};
+use crate::config::{Config, RunChange};
+use crate::inference::{EvaluateOptions, MeasureOptions};
+use crate::run::libtorch::libtorch_version;
+use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
+use crate::train::{State, changed_files};
+use pixtok_base::Misuse;
+use pixtok_base::paths::make_folder;
+use pixtok_images::data::{Dataset, Difference, Fingerprint};
+use pixtok_torch::{Cpu, device_name};
+
+/// Exit code of a run folder that another process still holds.
+const IN_USE: i32 = 3;
+/// Exit code of a training whose numbers are not finite.
+const NOT_FINITE: i32 = 5;
+/// Seconds that a training which lost its comparison gets to save and leave.
+const PATIENCE_SECS: u32 = 60;
+
+/// What there is to do for an arm and a seed.
+pub(super) struct Job {
+    /// In the plan.
+    pub arm: usize,
+    /// Absent for what is not trained here.
+    pub seed: Option<u64>,
+    /// For people.
+    pub label: String,
+    /// The run folder, or where the evaluation lies.
+    pub folder: PathBuf,
+    /// The training's; absent where there is none.
+    pub config: Option<Config>,
+    /// Of the network that its loss needs, if it needs any.
+    pub loss_weights: Option<PathBuf>,
+    /// The tokenizer that is evaluated.
+    pub tokenizer: PathBuf,
+    pub protocol: PathBuf,
+    /// Of all that decides the figures.
+    pub fingerprint: String,
+    /// Fingerprint of the training images.
+    pub train_set: Option<Fingerprint>,
+}
+
+/// `done.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Done {
+    format_version: u32,
+    fingerprint: String,
+    /// Fingerprint of the training images.
+    train_set: Option<Fingerprint>,
+    /// Where it was evaluated, and trained if it was not there before.
+    pub device: String,
+    pub threads: u32,
+    pub processor: String,
+    pub pixtok: String,
+    pub libtorch: String,
+}
+
+impl Job {
+    /// Refuses a run folder that was trained with another config or other images than those of
+    /// `train_set`, or whose settings changed on the way: if it went on, its figures would belong to
+    /// neither.
+    pub fn check_unchanged(&self, train_set: Option<&Dataset>) -> Result<()> {
+        let Some(config) = &self.config else { return Ok(()) };
+        if !Run::is_one(&self.folder) {
+            return Ok(());
+        }
+        let earlier = Run::find(&self.folder)?.config()?;
+        let mut differences = config.differences(&earlier)?;
+        differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
+        differences.extend(self.other_images(config, train_set)?);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Misuse(format!(
+            "{} was trained otherwise ({}); give the arm another name, or another --out, or remove that folder",
+            self.folder.display(),
+            differences.join("; ")
+        ))
+        .into())
+    }
+
+    /// How the images of its training so far differ from the present ones.
+    pub fn difference(&self) -> Result<Option<Difference>> {
+        let Some(now) = &self.train_set else { return Ok(None) };
+        let state = match RunFolder::open(&self.folder) {
+            Ok(run) => run.newest_state()?,
+            Err(_) => None,
+        };
+        let then = state.and_then(|state| State::training_images(&state));
+        let then = then.or_else(|| self.done().and_then(|done| done.train_set));
+        Ok(then.and_then(|then| now.difference(&then)))
+    }
+
+    /// The same in words, with a changed file, if they are other images.
+    fn other_images(&self, config: &Config, train_set: Option<&Dataset>) -> Result<Option<String>> {
+        let Some(what) = self.difference()?.and_then(Difference::change) else { return Ok(None) };
+        let files = train_set.map(|images| format!(": {}", changed_files(&self.folder, images)));
+        let (folder, files) = (&config.data.train, files.unwrap_or_default());
+        Ok(Some(format!("other files in {folder}, since {what}{files}")))
+    }
+
+    /// Whether a training and its evaluation are there, whole and as now asked for. What is not trained here is always
+    /// evaluated again: it may have changed.
+    pub fn is_done(&self) -> bool {
+        let figures = layout::evaluation(&self.folder).join("figures.json");
+        self.config.is_some() && figures.exists() && self.current().is_some()
+    }
+
+    /// What its marker says, if that is of this evaluation.
+    pub fn current(&self) -> Option<Done> {
+        self.done().filter(|done| done.fingerprint == self.fingerprint)
+    }
+
+    fn done(&self) -> Option<Done> {
+        serde_json::from_str(&fs::read_to_string(self.marker()).ok()?).ok()
+    }
+
+    /// Whether the last step is saved: only an evaluation is owed.
+    fn is_trained(&self, config: &Config) -> bool {
+        let last = RunFolder::open(&self.folder).and_then(|run| run.select(Which::Last));
+        last.is_ok_and(|step| step == config.train.steps)
+    }
+
+    /// Why its training failed, if its numbers were not finite and would not be the next time.
+    pub fn diverged(&self) -> Option<String> {
+        let config = self.config.as_ref().filter(|config| !self.is_trained(config));
+        config.and_then(|_| diverged::failure(&self.folder, self.train_set.as_ref()))
+    }
+
+    /// Does it; in words why it failed, if it did.
+    pub fn run(
+        &self,
+        compute: Compute,
+        measures: &MeasureOptions,
+        children: &Children,
+        tell: Tell,
+    ) -> Result<Option<String>> {
+        let parent = self.folder.parent().unwrap_or(Path::new(""));
+        make_folder(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+        let log = self.folder.with_extension("log");
+        match &self.config {
+            Some(config) if self.is_trained(config) => {
+                tell.note(&format!("{}: trained earlier; evaluating", self.label));
+            }
+            Some(config) => {
+                if let Some(failure) = self.train(config, compute, children, &log, tell)? {
+                    return Ok(Some(failure));
+                }
+                if let Some(difference) = self.other_images(config, None)? {
+                    return Ok(Some(format!("its images changed while the comparison ran ({difference})")));
+                }
+            }
+            None => {}
+        }
+        // An earlier evaluation, of other images perhaps, must not mix with this one.
+        let evaluation = layout::evaluation(&self.folder);
+        if evaluation.exists() {
+            // First of all, so that nothing in part passes for done.
+            let _ = fs::remove_file(self.marker());
+            fs::remove_dir_all(&evaluation)
+                .with_context(|| format!("cannot remove {}", evaluation.display()))?;
+        }
+        let ended =
+            children.run(&Work::Evaluate(self.evaluation(compute, measures)), &log, &self.label, tell)?;
+        if let Some(failure) = ended.failure("evaluation", &log) {
+            return Ok(Some(failure));
+        }
+        let done = Done {
+            format_version: 1,
+            fingerprint: self.fingerprint.clone(),
+            device: device_name(compute.device.resolve()?),
+            train_set: self.train_set.clone(),
+            threads: compute.threads.unwrap_or_else(tch::get_num_threads).unsigned_abs(),
+            processor: Cpu::here().model,
+            pixtok: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: libtorch_version(),
+        };
+        write_atomic(&self.marker(), (serde_json::to_string_pretty(&done)? + "\n").as_bytes())?;
+        Ok(None)
+    }
+
+    fn train(
+        &self,
+        config: &Config,
+        compute: Compute,
+        children: &Children,
+        log: &Path,
+        tell: Tell,
+    ) -> Result<Option<String>> {
+        let path = self.folder.with_extension("toml");
+        write_atomic(&path, config.to_toml()?.as_bytes())?;
+        let work = Work::Train(self.training(path, compute)?);
+        diverged::forget(&self.folder)?;
+        let mut ended = children.run(&work, log, &self.label, tell)?;
+        for _ in 0..PATIENCE_SECS {
+            if ended.code != Some(IN_USE) {
+                break;
+            }
+            sleep(Duration::from_secs(1));
+            ended = children.run(&work, log, &self.label, tell)?;
+        }
+        let Some(failure) = ended.failure("training", log) else { return Ok(None) };
+        if ended.code != Some(NOT_FINITE) {
+            return Ok(Some(failure));
+        }
+        // The training's own remedy is for a run by itself.
+        let failure = format!(
+            "{failure}; in a comparison, change the settings in the sweep: of this arm under another name, or of all \
+             with another --out. As it is, it is trained again only after {} is removed",
+            layout::place(&self.folder)
+        );
+        diverged::record(&self.folder, self.train_set.as_ref(), &failure)?;
+        Ok(Some(failure))
+    }
+
+    /// Its training by the config at `path`: begun, or gone on with.
+    fn training(&self, path: PathBuf, compute: Compute) -> Result<TrainOptions> {
+        let begun = Run::is_one(&self.folder);
+        let folder = |asked: bool| asked.then(|| self.folder.clone());
+        Ok(TrainOptions {
+            config: Some(path),
+            overrides: vec![],
+            data: None,
+            val_data: None,
+            pick: Pick::default(),
+            val_split: None,
+            run: folder(!begun),
+            resume: folder(begun),
+            // If it was stopped before its first checkpoint, a restart loses nothing.
+            restart: begun && RunFolder::open(&self.folder)?.checkpoints()?.is_empty(),
+            accept_inexact: false,
+            init_from: None,
+            lpips_weights: self.loss_weights.clone(),
+            compute,
+        })
+    }
+
+    /// Its evaluation with all that the report shows.
+    fn evaluation(&self, compute: Compute, measures: &MeasureOptions) -> EvaluateOptions {
+        let folder = layout::evaluation(&self.folder);
+        let file = |name: &str| Some(folder.join(name));
+        EvaluateOptions {
+            tokenizer: self.tokenizer.clone(),
+            choice: ModelChoice::default(),
+            compute,
+            data: None,
+            pick: Pick::default(),
+            protocol: Some(self.protocol.clone()),
+            batch_size: None,
+            background: None,
+            measures: measures.clone(),
+            json: file("figures.json"),
+            per_image: file("per_image.csv"),
+            code_counts: file("code_counts.csv"),
+            pictures: Some(folder),
+        }
+    }
+
+    fn marker(&self) -> PathBuf {
+        layout::evaluation(&self.folder).join("done.json")
+    }
+}

@@ -1,0 +1,88 @@
+//! All jobs of a comparison.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::job::Job;
+use super::layout::Layout;
+use super::{Plan, Source};
+use crate::config::Config;
+use crate::run::{Tell, loss_weights_among, weights};
+use pixtok_images::data::Dataset;
+
+/// Weights of the network that an arm's loss needs: the file, and the hash of it.
+pub(super) type LossWeights = Option<(PathBuf, String)>;
+
+/// For each arm, from those of LPIPS that are `given`.
+pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf]) -> Result<Vec<LossWeights>> {
+    let of_arm = |source: &Source| {
+        let Source::Trained(config) = source else { return Ok(None) };
+        let Some(path) = loss_weights_among(given, &config.loss)? else { return Ok(None) };
+        let hash = weights::hash(&path)?;
+        Ok(Some((path, hash)))
+    };
+    plan.arms.iter().map(|arm| of_arm(&arm.source)).collect()
+}
+
+/// Seed by seed, so that a whole table is there as early as can be. `identity` stands for the evaluation: what is measured, with
+/// which weights, on which images.
+pub(super) fn list(
+    plan: &Plan,
+    layout: &Layout,
+    identity: &str,
+    train_set: Option<&Dataset>,
+    loss_weights: &[LossWeights],
+) -> Result<Vec<Job>> {
+    let train_set = train_set.map(Dataset::fingerprint);
+    let mut jobs = vec![];
+    for (i, &seed) in plan.seeds.iter().enumerate() {
+        for (arm, (planned, weights)) in plan.arms.iter().zip(loss_weights).enumerate() {
+            let name = &planned.name;
+            let (seed, label, tokenizer) = match &planned.source {
+                Source::Trained(_) => {
+                    (Some(seed), format!("{name} seed {seed}"), layout.run(name, Some(seed)))
+                }
+                // Once, whatever the seeds.
+                Source::Existing { path, .. } if i == 0 => (None, name.clone(), path.clone()),
+                Source::Existing { .. } => continue,
+            };
+            let config = seed.and_then(|seed| planned.config(seed));
+            let text = config.as_ref().map(Config::to_toml).transpose()?.unwrap_or_default();
+            let (loss_weights, hash) = weights.clone().unzip();
+            let parts = [&text, identity].into_iter().chain(hash.as_deref()).collect::<Vec<_>>();
+            jobs.push(Job {
+                arm,
+                seed,
+                label,
+                folder: layout.run(name, seed),
+                loss_weights,
+                tokenizer,
+                protocol: layout.protocol(),
+                fingerprint: blake3::hash(parts.join("\0").as_bytes()).to_hex().to_string(),
+                train_set: config.as_ref().and_then(|_| train_set.clone()),
+                config,
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Tells which trainings are not tried again, and why.
+pub(super) fn tell_diverged(jobs: &[Job], tell: Tell) {
+    for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
+        let label = &job.label;
+        tell.say(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
+    }
+}
+
+/// What the same command would do about `failed` runs, in words.
+pub(super) fn outlook(jobs: &[Job], failed: usize) -> String {
+    let diverged = jobs.iter().filter(|job| job.diverged().is_some()).count();
+    let words = match failed.saturating_sub(diverged) {
+        0 => "their settings have to change".to_owned(),
+        again if again == failed => "the same command tries them again".to_owned(),
+        again => format!("the same command tries {again} of them again"),
+    };
+    format!("{failed} of {} runs failed; {words}", jobs.len())
+}

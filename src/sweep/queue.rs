@@ -1,0 +1,152 @@
+//! The jobs of a comparison, some at a time.
+
+use std::collections::VecDeque;
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, available_parallelism, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::CompareOptions;
+use super::child::Children;
+use super::job::Job;
+use crate::run::{Compute, Tell};
+use crate::train::Signals;
+
+/// How often signals are looked for.
+const POLL: Duration = Duration::from_millis(100);
+
+/// What the workers share.
+struct Queue<'a> {
+    jobs: &'a [Job],
+    options: &'a CompareOptions,
+    signals: &'a Signals,
+    tell: Tell<'a>,
+    children: Children,
+    /// Places in `jobs`.
+    waiting: Mutex<VecDeque<usize>>,
+    /// Why each job failed, if it did.
+    outcomes: Mutex<Vec<Option<String>>>,
+    /// What ends the comparison: something beside the arms failed.
+    fatal: Mutex<Option<anyhow::Error>>,
+    total: usize,
+    finished: AtomicUsize,
+    began: Instant,
+}
+
+/// Runs all jobs that are not done and may succeed; for each job, why it failed if it did, now or
+/// earlier. After a signal the running trainings save, and no other begins.
+pub(super) fn run(
+    jobs: &[Job],
+    options: &CompareOptions,
+    signals: &Signals,
+    tell: Tell,
+) -> Result<Vec<Option<String>>> {
+    let outcomes: Vec<Option<String>> = jobs.iter().map(Job::diverged).collect();
+    let open = |&i: &usize| !jobs[i].is_done() && outcomes[i].is_none();
+    let waiting: VecDeque<usize> = (0..jobs.len()).filter(open).collect();
+    for job in jobs.iter().filter(|job| job.is_done()) {
+        tell.note(&format!("{}: finished earlier", job.label));
+    }
+    let queue = Queue {
+        jobs,
+        options,
+        signals,
+        tell,
+        children: Children::default(),
+        total: waiting.len(),
+        waiting: Mutex::new(waiting),
+        outcomes: Mutex::new(outcomes),
+        fatal: Mutex::new(None),
+        finished: AtomicUsize::new(0),
+        began: Instant::now(),
+    };
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let queue = &queue;
+        let running: Vec<_> =
+            (0..workers(options)).map(|worker| scope.spawn(move || queue.work(worker))).collect();
+        scope.spawn(|| queue.watch(&over));
+        let ends: Vec<_> = running.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        over.store(true, Ordering::Relaxed);
+        if let Some(panicked) = ends.into_iter().find_map(Result::err) {
+            panic::resume_unwind(panicked);
+        }
+    });
+    match queue.fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(queue.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    }
+}
+
+impl Queue<'_> {
+    /// Does one job after the other.
+    fn work(&self, worker: usize) {
+        let device = self.options.devices[worker % self.options.devices.len()];
+        let compute = Compute { device, threads: threads(self.options) };
+        while let Some((i, number)) = self.next() {
+            let job = &self.jobs[i];
+            let finished = self.finished.load(Ordering::Relaxed);
+            let left = remaining(self.began.elapsed().as_secs_f64(), finished, self.total);
+            self.tell.note(&format!("[{number}/{}] {}{left}", self.total, job.label));
+            match job.run(compute, &self.options.measures, &self.children, self.tell) {
+                Ok(Some(reason)) if self.signals.came().is_none() => {
+                    self.tell.say(&format!("{}: {reason}; going on with the others", job.label));
+                    locked(&self.outcomes)[i] = Some(reason);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    locked(&self.fatal).get_or_insert(error);
+                }
+            }
+            self.finished.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next job, and its number from 1 on.
+    fn next(&self) -> Option<(usize, usize)> {
+        let mut waiting = locked(&self.waiting);
+        if self.signals.came().is_some() || locked(&self.fatal).is_some() {
+            return None;
+        }
+        waiting.pop_front().map(|job| (job, self.total - waiting.len()))
+    }
+
+    /// Passes a signal on to the children.
+    fn watch(&self, over: &AtomicBool) {
+        while !over.load(Ordering::Relaxed) {
+            if let Some(signal) = self.signals.came() {
+                self.children.stop(signal);
+                return;
+            }
+            sleep(POLL);
+        }
+    }
+}
+
+/// How many run at a time.
+fn workers(options: &CompareOptions) -> usize {
+    options.jobs.map_or(options.devices.len(), |jobs| jobs as usize)
+}
+
+/// Threads of each job, where libtorch is not to choose: several jobs share the processors.
+fn threads(options: &CompareOptions) -> Option<i32> {
+    let processors = available_parallelism().map_or(1, usize::from);
+    let share = i32::try_from(processors / workers(options)).unwrap_or(1).max(1);
+    options.threads.or_else(|| (workers(options) > 1).then_some(share))
+}
+
+/// How long the rest takes if it is like what was done.
+fn remaining(spent_secs: f64, done: usize, total: usize) -> String {
+    if done == 0 {
+        return String::new();
+    }
+    let minutes = spent_secs / done as f64 * (total - done) as f64 / 60.0;
+    format!(", about {minutes:.0} min left")
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

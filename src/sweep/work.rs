@@ -1,0 +1,144 @@
+//! What a child of a comparison is to do, handed over as one description.
+
+use std::io::{self, Read};
+use std::process;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::inference::EvaluateOptions;
+use crate::run::TrainOptions;
+use pixtok_base::Misuse;
+
+/// The hidden command of the program that takes an [`Assignment`] on standard input.
+pub const WORK_COMMAND: &str = "work";
+
+/// One training or one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Work {
+    /// Trains.
+    Train(TrainOptions),
+    /// Evaluates.
+    Evaluate(EvaluateOptions),
+}
+
+/// Work from a comparison, as JSON.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    /// The comparison's process.
+    parent: u32,
+    /// What there is to do.
+    pub work: Work,
+}
+
+impl Work {
+    /// What would do the same, for people.
+    pub(super) fn words(&self) -> String {
+        let (verb, options) = match self {
+            Self::Train(options) => ("train", serde_json::to_string(options)),
+            Self::Evaluate(options) => ("eval", serde_json::to_string(options)),
+        };
+        format!("pixtok {verb} with the options {}", options.unwrap_or_default())
+    }
+}
+
+impl Assignment {
+    /// Of this process.
+    pub(super) fn new(work: Work) -> Self {
+        Self { parent: process::id(), work }
+    }
+
+    /// As it is handed over.
+    pub(super) fn to_json(&self) -> Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Reads all of `input`.
+    ///
+    /// # Errors
+    /// [`Misuse`] when it is no assignment.
+    pub fn read(input: impl Read) -> Result<Self> {
+        let text = io::read_to_string(input)?;
+        Ok(serde_json::from_str(&text).map_err(|error| {
+            Misuse(format!(
+                "standard input holds no work of a comparison ({error}); pixtok compare starts this \
+                 command itself, use pixtok train or pixtok eval"
+            ))
+        })?)
+    }
+
+    /// Asks the system to end this process as by SIGTERM when the comparison that started it is
+    /// gone, so that nothing trains unseen. Other systems than Linux have no such request. False if
+    /// it is gone already.
+    #[must_use]
+    pub fn follow_parent(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+            // Without it a training that lost its comparison runs to its end, which harms nothing.
+            let _ = set_parent_process_death_signal(Some(Signal::TERM));
+            let found = getppid().map(|pid| pid.as_raw_pid().cast_unsigned());
+            if found != Some(self.parent) {
+                // It went before the request.
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::Metric;
+    use crate::inference::MeasureOptions;
+    use crate::run::{Compute, ModelChoice, Pick};
+    use pixtok_torch::DeviceChoice;
+
+    #[test]
+    fn an_assignment_comes_back_as_it_was_handed_over() {
+        let compute = Compute { device: DeviceChoice::Cuda(1), threads: Some(2) };
+        let pick = Pick { split: Some("test".into()), image_column: None };
+        let train = TrainOptions {
+            config: Some("arms/a/seed-0.toml".into()),
+            overrides: vec!["train.steps=3".into()],
+            data: None,
+            val_data: None,
+            pick: pick.clone(),
+            val_split: None,
+            run: Some("arms/a/seed-0".into()),
+            resume: None,
+            restart: true,
+            accept_inexact: false,
+            init_from: None,
+            lpips_weights: Some("lpips-vgg.safetensors".into()),
+            compute,
+        };
+        let evaluate = EvaluateOptions {
+            tokenizer: "arms/a/seed-0".into(),
+            choice: ModelChoice::default(),
+            compute,
+            data: None,
+            pick,
+            protocol: Some("protocol.toml".into()),
+            batch_size: None,
+            background: Some([1, 2, 3]),
+            measures: MeasureOptions { metrics: Metric::ALL.to_vec(), stability: true, ..Default::default() },
+            json: Some("figures.json".into()),
+            per_image: None,
+            code_counts: None,
+            pictures: None,
+        };
+        for work in [Work::Train(train), Work::Evaluate(evaluate)] {
+            let handed = Assignment::new(work);
+            assert_eq!(Assignment::read(&*handed.to_json().unwrap()).unwrap(), handed);
+        }
+        for wrong in ["", "{}", "{\"parent\": 1, \"work\": {\"train\": {}}}"] {
+            let error = Assignment::read(wrong.as_bytes()).unwrap_err();
+            assert!(error.is::<Misuse>() && error.to_string().contains("pixtok compare"), "{error}");
+        }
+    }
+}
