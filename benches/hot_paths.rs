@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use divan::Bencher;
-use pixtok_images::data::{Config, Encoded, Filter, Fit, ImageSize, Prepare};
 use pixtok::layers;
 use pixtok::optim::{Muon, muon};
-use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok::quantizer::{Mode, QuantizerConfig};
 use pixtok_base::seed::Seed;
+use pixtok_images::data::{Config, Encoded, Filter, Fit, ImageSize, Prepare};
+use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_torch::{Precision, no_grad, with_precision};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn};

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use pixtok::batches::Loader;
-use pixtok_images::data::{Cache, Config, Crop, Cursor, Dataset, Filter, ImageSize, Split};
 use pixtok_base::seed::Seed;
+use pixtok_images::data::{Cache, Config, Crop, Cursor, Dataset, Filter, ImageSize, Split};
 use serde_json::json;
 use tch::Device;
 

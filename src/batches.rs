@@ -87,7 +87,9 @@ pub fn picture_of(tensor: &Tensor) -> Result<Picture, TorchError> {
     let (height, width) = match (shape.as_slice(), tensor.kind()) {
         (&[3, height, width], Kind::Uint8) if height > 0 && width > 0 => (height, width),
         (_, kind) => {
-            let words = format!("a picture is a uint8 tensor [3, H, W] of at least one pixel; got {kind:?} {shape:?}");
+            let words = format!(
+                "a picture is a uint8 tensor [3, H, W] of at least one pixel; got {kind:?} {shape:?}"
+            );
             return Err(TorchError::Other(words));
         }
     };
@@ -147,7 +149,8 @@ mod tests {
     fn batches_are_tensors_and_the_last_is_shorter() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a", "b", "c"] {
-            fs::write(folder.path().join(name).with_extension("png"), picture(5, 7).to_png().unwrap()).unwrap();
+            fs::write(folder.path().join(name).with_extension("png"), picture(5, 7).to_png().unwrap())
+                .unwrap();
         }
         let dataset = Arc::new(Dataset::open(folder.path(), Split::All).unwrap());
         let config = Config { image_size: ImageSize { height: 7, width: 5 }, ..Config::default() };
@@ -155,7 +158,8 @@ mod tests {
         let batches: Vec<Batch> = loader.map(Result::unwrap).collect();
         let sizes: Vec<Vec<i64>> = batches.iter().map(|batch| batch.images.size()).collect();
         assert_eq!(sizes, [[2, 3, 7, 5], [1, 3, 7, 5]]);
-        for image in batches.iter().flat_map(|batch| (0..batch.images.size()[0]).map(|i| batch.images.get(i))) {
+        for image in batches.iter().flat_map(|batch| (0..batch.images.size()[0]).map(|i| batch.images.get(i)))
+        {
             assert_eq!(picture_of(&image).unwrap(), picture(5, 7));
         }
     }

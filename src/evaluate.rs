@@ -33,12 +33,12 @@ pub use scores::{Column, Extremes, Scores};
 
 use crate::batches::picture_of;
 use crate::codec::{CodecError, Vocabulary};
-use pixtok_images::data::{BadSample, DataError, Dataset};
 use crate::metrics::CodebookFigures;
-use pixtok_images::picture::{Picture, PictureError};
-use pixtok_torch::TorchError;
 use features::Features;
 use mixups::Mixups;
+use pixtok_images::data::{BadSample, DataError, Dataset};
+use pixtok_images::picture::{Picture, PictureError};
+use pixtok_torch::TorchError;
 use sums::Sums;
 
 /// Settings of every evaluation of a run.

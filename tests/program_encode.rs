@@ -28,13 +28,13 @@ use common::{Scratch, device, photographs, pixtok, said};
 use pixtok::batches::{Loader, picture_of};
 use pixtok::codec::{Codec, Own};
 use pixtok::config::Config;
-use pixtok_images::data::{Dataset, Split};
-use pixtok::model::Tokenizer;
-use pixtok_images::picture::{DecodeOptions, Picture, read};
-use pixtok_torch::tensors;
 use pixtok::export::Coder;
+use pixtok::model::Tokenizer;
+use pixtok_images::data::{Dataset, Split};
+use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_tokens::{Row, TokenSet};
 use pixtok_torch::Precision;
+use pixtok_torch::tensors;
 use tch::{Device, Tensor, nn};
 
 const FORMATS: [&str; 9] =

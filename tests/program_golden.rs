@@ -17,8 +17,8 @@ use common::{ROOT, Scratch, generator};
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
 use pixtok_base::seed::Seed;
-use pixtok_torch::tensors::{self, Tensors};
 use pixtok_torch::no_grad;
+use pixtok_torch::tensors::{self, Tensors};
 use tch::{Device, Kind, nn};
 
 const TOLERANCE: f64 = 1e-4;

@@ -34,14 +34,16 @@ fn what_is_passed_over_is_said_even_when_quiet() {
     let folder = with_bad_images(&scratch, "mixed", 8);
     fs::write(scratch.path("mixed/film.mov"), "not an image").unwrap();
     let val = scratch.path("val");
-    let args = ["--data", &folder, "--val-data", val.to_str().unwrap(), "--set=data.max_bad_fraction=0.2", "-q"];
+    let args =
+        ["--data", &folder, "--val-data", val.to_str().unwrap(), "--set=data.max_bad_fraction=0.2", "-q"];
     let output = scratch.try_train("run", &args);
     ended(&output, 0, &["warning: step 1: skipped", "mov"]);
     let words = String::from_utf8(output.stderr.clone()).unwrap();
     assert!(!words.contains("/12") && !words.contains("val psnr_db"), "{words}");
 
     let (run, device) = (scratch.path("run"), device());
-    let eval = ["eval", run.to_str().unwrap(), "--data", &folder, "--threads", "1", "--device", &device, "-q"];
+    let eval =
+        ["eval", run.to_str().unwrap(), "--data", &folder, "--threads", "1", "--device", &device, "-q"];
     let output = pixtok(&eval);
     assert!(said(&output).contains("left out cut.jpg: "), "{}", said(&output));
 }

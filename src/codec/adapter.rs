@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use pixtok_images::data::{self, ImageSize};
 use pixtok_base::paths::absence;
+use pixtok_images::data::{self, ImageSize};
 
 /// A foreign tokenizer's description. Paths are relative to the adapter's file.
 ///

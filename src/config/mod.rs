@@ -24,12 +24,12 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
-use pixtok_report::definition;
-use pixtok_base::paths::absence;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
-use pixtok_images::data;
 use crate::{adversarial, evaluate, loss, model, optim, train};
+use pixtok_base::paths::absence;
+use pixtok_images::data;
+use pixtok_report::definition;
 
 /// Everything that defines a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,12 +4,24 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
-use pixtok_report::definition;
 use crate::nets::{Backbone, Inception, Lpips};
+use pixtok_report::definition;
 
 /// A quality of images by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_metric)]
 pub enum Metric {

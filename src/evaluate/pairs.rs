@@ -82,8 +82,7 @@ impl Pairs {
             Originals::Prepared(loader) => {
                 let Some(batch) = loader.next() else { return Ok(()) };
                 let batch = batch?;
-                let pictures =
-                    (0..batch.names.len()).map(|i| picture_of(&batch.images.get(i as i64)));
+                let pictures = (0..batch.names.len()).map(|i| picture_of(&batch.images.get(i as i64)));
                 let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
                 (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.marks)
             }

@@ -147,8 +147,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use pixtok_images::data::Split;
     use pixtok_base::paths::mark_output;
+    use pixtok_images::data::Split;
     use pixtok_images::picture::Picture;
 
     /// Writes a picture of one colour.

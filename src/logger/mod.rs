@@ -114,7 +114,12 @@ impl Logger {
             rows_failing: false,
             events: Events::create(run, first_step)?,
             events_failing: false,
-            terminal: Terminal::on_stderr(total_steps, start_step, io::stderr().is_terminal(), Verbosity::chosen()),
+            terminal: Terminal::on_stderr(
+                total_steps,
+                start_step,
+                io::stderr().is_terminal(),
+                Verbosity::chosen(),
+            ),
         })
     }
 

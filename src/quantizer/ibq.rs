@@ -18,8 +18,8 @@ use super::{
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::layers::as_kind;
-use pixtok_torch::initialise_gaussian;
 use pixtok_torch::in_full_precision;
+use pixtok_torch::initialise_gaussian;
 
 /// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
 const TABLES: i64 = 3;

@@ -15,8 +15,8 @@ use super::{
     require_weight,
 };
 use crate::layers::as_kind;
-use pixtok_torch::initialise_gaussian;
 use pixtok_torch::in_full_precision;
+use pixtok_torch::initialise_gaussian;
 
 /// Settings of SimVQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

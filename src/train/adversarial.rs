@@ -204,8 +204,8 @@ mod tests {
     use crate::adversarial::Config;
     use crate::loss::{self, Loss};
     use crate::quantizer::Mode;
-    use pixtok_torch::{Precision, with_precision};
     use crate::{model, optim};
+    use pixtok_torch::{Precision, with_precision};
 
     fn objective(adversarial: &str) -> AdversarialReconstruction {
         let (store, companions) = (nn::VarStore::new(tch::Device::Cpu), nn::VarStore::new(tch::Device::Cpu));

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use super::TrainError;
-use pixtok_images::data::{BadSample, BadSamples, DataError, TooManyBad};
 use crate::logger::cut_back;
+use pixtok_images::data::{BadSample, BadSamples, DataError, TooManyBad};
 
 /// The list of bad samples in a run folder.
 pub(super) const BAD_SAMPLES_FILE: &str = "bad_samples.jsonl";

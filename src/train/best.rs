@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::trainer::Trainer;
 use super::{State, TrainError};
 use crate::checkpoint::{Candidate, Error, RunFolder, ValidationImages};
-use pixtok_images::data::{self, Difference, Fingerprint};
 use crate::evaluate;
 use crate::logger::METRICS_FILE;
+use pixtok_images::data::{self, Difference, Fingerprint};
 
 /// In a log row: from this step on, the figures under `val/` are over other images. Always 1.
 pub const IMAGES_CHANGED: &str = "val/images_changed";

@@ -1,12 +1,12 @@
 //! Why a training ended early.
 
-use pixtok_images::data::{DataError, TooManyBad};
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
 use crate::optim::OptimError;
 use crate::quantizer::QuantizerError;
-use pixtok_torch::TorchError;
 use crate::{checkpoint, logger};
+use pixtok_images::data::{DataError, TooManyBad};
+use pixtok_torch::TorchError;
 
 /// An error of the loop; some variants have an exit code of their own.
 #[derive(Debug, thiserror::Error)]

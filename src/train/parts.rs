@@ -7,10 +7,10 @@ use tch::Device;
 
 use super::{Config, Objective, Signals, State, Validation};
 use crate::checkpoint::{Resumed, RunWriter};
-use pixtok_images::data::{self, Dataset};
 use crate::evaluate;
 use crate::optim::WeightAverage;
 use pixtok_base::seed::Seed;
+use pixtok_images::data::{self, Dataset};
 use pixtok_torch::Precision;
 
 /// Everything that a training is made of.

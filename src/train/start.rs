@@ -6,11 +6,11 @@ use tch::{Device, Tensor};
 
 use super::{Objective, Part, Signals, TrainError};
 use crate::batches::Loader;
-use pixtok_images::data::{Cursor, Dataset};
 use crate::logger::Logger;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
 use pixtok_base::seed::Seed;
+use pixtok_images::data::{Cursor, Dataset};
 use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
 /// The source of the latents, with the signals that may end the wait for them.

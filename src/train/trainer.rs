@@ -18,11 +18,11 @@ use super::window::{Window, of_group};
 use super::{State, TrainError};
 use crate::batches::{Batch, Loader};
 use crate::checkpoint::Resumed;
-use pixtok_images::data::{BadSample, BadSamples, DataError};
 use crate::logger::{Logger, LoggerError, LoggerOptions, METRICS_FILE, check_rows};
 use crate::model::images_from_bytes;
 use crate::optim::WeightAverage;
 use crate::quantizer::{Monitor, merge};
+use pixtok_images::data::{BadSample, BadSamples, DataError};
 use pixtok_torch::{catching, to_device_async, with_precision, with_tf32};
 
 /// A training under way.

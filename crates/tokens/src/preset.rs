@@ -5,8 +5,9 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 use super::{Framing, SizeTokens, TokensError};
 
 /// A published model whose ids are followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[derive(Display, EnumString, IntoStaticStr, VariantArray, VariantNames)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray, VariantNames,
+)]
 #[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_preset)]
 pub enum Preset {
     /// Codes alone.

@@ -39,8 +39,8 @@ pub use spinning::limit_spinning_when_busy;
 pub use trace::abandon_trace;
 pub use upsample::upsample_conv;
 
-use pixtok_base::panics;
 use memory::{forget_refusals, memory_ran_out};
+use pixtok_base::panics;
 
 /// The version of libtorch that pixtok is built for.
 pub const LIBTORCH: &str = env!("PIXTOK_LIBTORCH");

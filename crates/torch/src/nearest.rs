@@ -128,8 +128,7 @@ mod tests {
             (ones(&[3, 0], Kind::Float), ones(&[0, 4], Kind::Float)),
             (ones(&[3, 40], Kind::Float), ones(&[33, 4], Kind::Float)),
         ] {
-            let refused =
-                catching(|| nearest(&vectors, &weights, &bias, NO_BYTES)).unwrap_err().to_string();
+            let refused = catching(|| nearest(&vectors, &weights, &bias, NO_BYTES)).unwrap_err().to_string();
             assert!(refused.contains("pixtok::nearest"), "{refused}");
         }
         let nothing = nearest(&ones(&[0, 2], Kind::Float), &ones(&[2, 4], Kind::Float), &bias, NO_BYTES);

@@ -108,9 +108,8 @@ mod tests {
     fn the_one_operation_stays_in_the_inputs_type() {
         let (x, weight) = (Tensor::randn([2, 5, 5, 7], CPU), Tensor::randn([6, 5, 3, 3], CPU));
         let bias = Tensor::randn([6], CPU);
-        let under_autocast = |x: &Tensor| {
-            with_precision(Precision::Bf16, || upsample_conv(x, &weight, Some(&bias), 2)).kind()
-        };
+        let under_autocast =
+            |x: &Tensor| with_precision(Precision::Bf16, || upsample_conv(x, &weight, Some(&bias), 2)).kind();
         assert_eq!(under_autocast(&x), Kind::BFloat16);
         assert_eq!(under_autocast(&x.set_requires_grad(true)), Kind::Float);
     }

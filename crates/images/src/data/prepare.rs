@@ -4,8 +4,8 @@
 use super::samples::Encoded;
 use super::transform::Transform;
 use super::{Config, ImageSize};
-use pixtok_base::MAX_SIDE;
 use crate::picture::{DecodeOptions, Decoded, Picture, decode, read};
+use pixtok_base::MAX_SIDE;
 use pixtok_base::seed::Seed;
 
 /// Which part of a picture becomes the image.

@@ -2,7 +2,7 @@
 
 /// A scale from values to the share of an axis's length.
 #[derive(Debug, Clone)]
-pub(in crate) struct Axis {
+pub(crate) struct Axis {
     logarithmic: bool,
     low: f64,
     high: f64,
@@ -11,7 +11,7 @@ pub(in crate) struct Axis {
 
 impl Axis {
     /// Linear with a little room around all `values`; nothing when there are none.
-    pub(in crate) fn linear(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn linear(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (mut low, mut high) = range(values)?;
         if high - low <= 1e-9 * high.abs().max(1e-9) {
             (low, high) = (low - 0.05 * low.abs().max(1.0), high + 0.05 * high.abs().max(1.0));
@@ -23,7 +23,7 @@ impl Axis {
     }
 
     /// Linear from 0 to exactly the last of `values`, as for steps.
-    pub(in crate) fn from_zero(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn from_zero(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (_, high) = range(values)?;
         Some(Self::over(0.0, if high > 0.0 { high } else { 1.0 }))
     }
@@ -50,7 +50,7 @@ impl Axis {
     }
 
     /// Logarithmic with ticks at 1, 2 and 5, or at powers of ten alone over more than two; nothing without positive values.
-    pub(in crate) fn decades(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn decades(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.filter(|value| *value > 0.0))?;
         let rungs = rungs(low, high);
         let (low, high) = (*rungs.first()?, *rungs.last()?);
@@ -66,7 +66,7 @@ impl Axis {
     }
 
     /// Logarithmic with ticks at powers of two and a little room at both ends; nothing without positive values.
-    pub(in crate) fn powers_of_two(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn powers_of_two(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.filter(|value| *value > 0.0))?;
         let (low, high) = (low.log2(), high.log2());
         let room = (0.05 * (high - low)).max(0.3);
@@ -79,7 +79,7 @@ impl Axis {
     }
 
     /// Where `value` lies: 0 at the start of the axis, 1 at its end.
-    pub(in crate) fn position(&self, value: f64) -> f64 {
+    pub(crate) fn position(&self, value: f64) -> f64 {
         if self.logarithmic {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -88,12 +88,12 @@ impl Axis {
     }
 
     /// Values with their texts, ascending.
-    pub(in crate) fn ticks(&self) -> &[(f64, String)] {
+    pub(crate) fn ticks(&self) -> &[(f64, String)] {
         &self.ticks
     }
 
     /// Whether it can show a value at all.
-    pub(in crate) fn takes(&self, value: f64) -> bool {
+    pub(crate) fn takes(&self, value: f64) -> bool {
         value.is_finite() && (!self.logarithmic || value > 0.0)
     }
 }

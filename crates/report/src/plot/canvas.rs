@@ -24,7 +24,7 @@ const CHARACTER: f64 = 6.2;
 const LONGEST: usize = 17;
 
 /// A name beside the frame, at the height where its line ends.
-pub(in crate) struct Label {
+pub(crate) struct Label {
     /// Where the line ends.
     pub at: (f64, f64),
     pub text: String,
@@ -33,7 +33,7 @@ pub(in crate) struct Label {
 
 /// How a line is drawn.
 #[derive(Clone, Copy)]
-pub(in crate) struct Stroke<'a> {
+pub(crate) struct Stroke<'a> {
     pub colour: &'a str,
     /// As SVG's `stroke-dasharray`; empty for a whole line.
     pub dash: &'a str,
@@ -41,7 +41,7 @@ pub(in crate) struct Stroke<'a> {
 }
 
 /// A plot that is being drawn.
-pub(in crate) struct Canvas<'a> {
+pub(crate) struct Canvas<'a> {
     x: &'a Axis,
     y: &'a Axis,
     left: f64,
@@ -53,11 +53,7 @@ pub(in crate) struct Canvas<'a> {
 impl<'a> Canvas<'a> {
     /// The frame, with room for labels as long and as many as the longest lists among `labels`: plots that stand side by
     /// side give the same and get the same frame.
-    pub(in crate) fn new<'l>(
-        x: &'a Axis,
-        y: &'a Axis,
-        labels: impl Iterator<Item = Vec<&'l str>>,
-    ) -> Self {
+    pub(crate) fn new<'l>(x: &'a Axis, y: &'a Axis, labels: impl Iterator<Item = Vec<&'l str>>) -> Self {
         let (mut longest, mut most) = (0, 0);
         for list in labels {
             longest = list.iter().map(|text| text.chars().count().min(LONGEST)).fold(longest, usize::max);
@@ -70,7 +66,7 @@ impl<'a> Canvas<'a> {
     }
 
     /// Grid and ticks, with a title for each axis.
-    pub(in crate) fn axes(&mut self, x_title: &str, y_title: &str) {
+    pub(crate) fn axes(&mut self, x_title: &str, y_title: &str) {
         let (left, right, bottom) = (self.left, self.right, TOP + self.height);
         self.body += "<g class=\"axes\">";
         for (value, text) in self.y.ticks() {
@@ -103,7 +99,7 @@ impl<'a> Canvas<'a> {
     }
 
     /// A line through `points`, a dot where there is only one, with a tooltip.
-    pub(in crate) fn line(&mut self, points: &[(f64, f64)], stroke: Stroke<'_>, tooltip: &str) {
+    pub(crate) fn line(&mut self, points: &[(f64, f64)], stroke: Stroke<'_>, tooltip: &str) {
         let Stroke { colour, dash, width } = stroke;
         match self.visible(points)[..] {
             [] => {}
@@ -129,7 +125,7 @@ impl<'a> Canvas<'a> {
     }
 
     /// The area between the lower and the upper value of `(x, lower, upper)`.
-    pub(in crate) fn band(&mut self, points: &[(f64, f64, f64)], colour: &str) {
+    pub(crate) fn band(&mut self, points: &[(f64, f64, f64)], colour: &str) {
         let upper = points.iter().map(|&(x, _, high)| (x, high));
         let around: Vec<_> = upper.chain(points.iter().rev().map(|&(x, low, _)| (x, low))).collect();
         if points.len() > 1 {
@@ -139,7 +135,7 @@ impl<'a> Canvas<'a> {
     }
 
     /// A shape (a path around its own origin) at a point, with a tooltip.
-    pub(in crate) fn marker(&mut self, at: (f64, f64), shape: &str, attributes: &str, tooltip: &str) {
+    pub(crate) fn marker(&mut self, at: (f64, f64), shape: &str, attributes: &str, tooltip: &str) {
         for (x, y) in self.visible(&[at]) {
             let _ = write!(
                 self.body,
@@ -150,12 +146,12 @@ impl<'a> Canvas<'a> {
     }
 
     /// An element as it is.
-    pub(in crate) fn element(&mut self, element: &str) {
+    pub(crate) fn element(&mut self, element: &str) {
         self.body += element;
     }
 
     /// Names beside the frame, moved apart where they would touch.
-    pub(in crate) fn labels(&mut self, labels: &[Label]) {
+    pub(crate) fn labels(&mut self, labels: &[Label]) {
         let labels: Vec<_> = labels.iter().filter(|label| !self.visible(&[label.at]).is_empty()).collect();
         let ends: Vec<_> =
             labels.iter().map(|label| (self.at_x(label.at.0), self.at_y(label.at.1))).collect();
@@ -181,7 +177,7 @@ impl<'a> Canvas<'a> {
     }
 
     /// The `d` of a path through `points`, less those that the axes cannot show.
-    pub(in crate) fn path(&self, points: &[(f64, f64)]) -> String {
+    pub(crate) fn path(&self, points: &[(f64, f64)]) -> String {
         let mut path = String::new();
         for (at, (x, y)) in self.visible(points).into_iter().enumerate() {
             let _ = write!(path, "{}{x:.1} {y:.1}", if at == 0 { 'M' } else { 'L' });
@@ -190,7 +186,7 @@ impl<'a> Canvas<'a> {
     }
 
     /// The whole drawing; `alt` says in words what it shows.
-    pub(in crate) fn finish(self, alt: &str) -> String {
+    pub(crate) fn finish(self, alt: &str) -> String {
         let height = TOP + self.height + BOTTOM;
         let alt = text(alt);
         format!(

@@ -173,8 +173,7 @@ fn too_few_good_images_are_an_error() {
     };
     let DataError::BatchTooLarge { good: 6, total: 9, bad, .. } = fail(7) else { panic!() };
     assert_eq!(bad.len(), 3);
-    let larger =
-        Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, allocate).unwrap_err();
+    let larger = Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, allocate).unwrap_err();
     assert!(larger.to_string().contains("9 of 9 images"), "{larger}");
     let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, allocate).unwrap_err();
     assert!(zero.to_string().contains("at least 1"), "{zero}");
@@ -199,7 +198,9 @@ fn evaluation_is_one_pass_in_order_over_the_centres() {
     let names: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
     assert!(names.is_sorted() && names.len() == 19);
     // The marked column on the left of the 9 is outside a centre crop of 5, in every picture.
-    assert!(batches.iter().all(|batch| (0..batch.names.len()).all(|slot| image(batch, slot)[35..70].iter().all(|&value| value == 0))));
+    assert!(batches.iter().all(|batch| {
+        (0..batch.names.len()).all(|slot| image(batch, slot)[35..70].iter().all(|&value| value == 0))
+    }));
     assert_eq!(batches[0].bad.len(), 1);
 }
 
@@ -279,8 +280,7 @@ fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
         let config = Config { cache_gib, crop, resize: None, ..config(2) };
         let cache = crate::data::Cache::new(&config).unwrap();
         let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
-        let start =
-            |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, allocate).unwrap();
+        let start = |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, allocate).unwrap();
         let batches = contents(start(START), 12);
         // A resumed run, whose cache has other images in it.
         assert_eq!(contents(start(batches[5].2), 6), batches[6..]);

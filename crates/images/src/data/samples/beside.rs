@@ -17,9 +17,9 @@ use super::labels::{Labels, Raw, Survey};
 use super::metadata::lines::{Object, Span};
 use super::metadata::{Line, Metadata};
 use super::{DataError, Sample, Selection};
-use pixtok_base::Carried;
 use crate::data::ImageFolder;
 use crate::data::omitted::Tally;
+use pixtok_base::Carried;
 
 /// What is known of the images in a folder besides their pixels.
 #[derive(Debug)]

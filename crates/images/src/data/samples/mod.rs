@@ -29,9 +29,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
-use pixtok_base::Carried;
 pub use labels::Classes;
 pub(super) use open::{Found, recognise};
+use pixtok_base::Carried;
 pub use selection::Selection;
 
 /// One image of an input, with what came along.

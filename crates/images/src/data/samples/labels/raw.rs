@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 
 use crate::data::DataError;
-use pixtok_base::Carried;
 use crate::data::samples::key::composed;
+use pixtok_base::Carried;
 
 /// The mark that some programs write at the start of UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
