@@ -13,7 +13,6 @@ use crate::run::libtorch::{known_version, libtorch};
 use pixtok_torch::{Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions};
 
 /// The report, and the device that `device` means. What is missing is part of the report, not an error.
-#[must_use]
 pub fn examine(device: DeviceChoice) -> (Report, Result<Device, TorchError>) {
     let mut report = Report::default();
     let cpu = Cpu::here();

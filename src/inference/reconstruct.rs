@@ -210,7 +210,7 @@ fn place(path: &Path) -> PathBuf {
 
 /// Through the tokens and back.
 fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
-    let bytes = tensor_of(&original)?.unsqueeze(0).to_device(device);
+    let bytes = tensor_of(original)?.unsqueeze(0).to_device(device);
     let recon = codec.decode(&codec.encode(&bytes)?)?;
     Ok(picture_of(&recon.get(0))?)
 }
