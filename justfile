@@ -54,9 +54,9 @@ test-older *ARGS: setup
 test-asan:
     set -euo pipefail
     # Every toolchain has the sanitizer, but only those that accept unfinished features take its
-    # flag. The explicit target keeps it out of build scripts.
+    # flag. The explicit target keeps it out of build scripts. Doc tests are linked without it.
     export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
-    cargo test --release --locked --package pixtok-pixels --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')"
+    cargo test --release --locked --package pixtok-pixels --lib --tests --target-dir target/asan --target "$(rustc -vV | sed -n 's/^host: //p')"
 
 # Licenses, origins and known weaknesses of the dependencies (needs cargo-deny: cargo install cargo-deny, five minutes)
 [script("bash")]
@@ -70,10 +70,16 @@ audit:
     fi
     cargo deny --offline check "${checks[@]}"
 
+# Build and test the crates that need no libtorch, without it
+test-light:
+    LIBTORCH=/nonexistent cargo test --release --locked --package pixtok-base --package pixtok-pixels \
+        --package pixtok-images --package pixtok-tokens --package pixtok-report
+
 # Everything the CI checks: format, lints, tests, edges under AddressSanitizer, a tiny demo
 check: setup
     cargo fmt --all --check
     cargo clippy --release --locked --workspace --all-targets -- -D warnings
+    {{ just }} test-light
     {{ just }} test
     {{ just }} test-older
     {{ just }} test-asan
