@@ -31,7 +31,7 @@ pub(super) fn words(
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
             tell_omitted([&train_set, &val_set], tell);
-            tell_shared(config, &train_set, &val_set, tell);
+            tell_shared(&train_set, &val_set, tell);
             format!(
                 "{} for training, {} for validation; {} steps per epoch of batches of {}",
                 train_set.len(),

@@ -127,12 +127,10 @@ pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, 
 }
 
 /// Warns that validation images are also training images.
-pub fn tell_shared(config: &Config, train_set: &Dataset, val_set: &Dataset, tell: Tell) {
+pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
     let Overlap { shared, copies } = val_set.overlap(train_set);
     let total = val_set.len();
-    // A share of archives has the same files, but other images.
-    let is_share = config.data.val.is_none() && config.data.val_split.is_none();
-    if let Some(Shared { images, example }) = shared.filter(|_| !is_share) {
+    if let Some(Shared { images, example }) = shared {
         tell.say(&format!(
             "{images} of the {total} validation images are training images too, for instance {example}, so \
              validation figures are of images that are trained on; give others with --val-data (data.val)"

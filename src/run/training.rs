@@ -73,7 +73,7 @@ pub fn train(options: &TrainOptions, tell: Tell) -> Result<(Outcome, PathBuf)> {
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
     tell_omitted([&*train_set, &*val_set], tell);
-    tell_shared(&config, &train_set, &val_set, tell);
+    tell_shared(&train_set, &val_set, tell);
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
         (Some(other), _) => (init::from_run(other, &config, &networks, tell)?, Some(absolute(other))),

@@ -197,7 +197,7 @@ fn val_images(plan: &Plan, tell: Tell) -> Result<Dataset> {
     let val_set = validation_set(&plan.base)?.1;
     tell_omitted(train_set.iter().chain([&val_set]), tell);
     if let Some(train_set) = &train_set {
-        tell_shared(&plan.base, train_set, &val_set, tell);
+        tell_shared(train_set, &val_set, tell);
     }
     Ok(val_set)
 }

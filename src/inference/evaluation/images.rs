@@ -86,7 +86,7 @@ impl Images {
         let (Overlap { shared, copies }, total) = (self.dataset.overlap(&train_set), self.dataset.len());
         let shared = shared.map(|Shared { images, example }| {
             format!(
-                "{images} of {total} images lie in files that this tokenizer was trained on, for instance \
+                "{images} of {total} images are among those that this tokenizer was trained on, for instance \
                  {example}"
             )
         });

@@ -1,6 +1,6 @@
 //! Whether two data sets have images in common, under any names: the same files, or copies.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{Copies, Dataset};
@@ -8,13 +8,13 @@ use super::{Copies, Dataset};
 /// The images of a data set that also belong to another set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// Those whose files belong to the other set.
+    /// Those that are in the other set themselves: in the same file at the same place.
     pub shared: Option<Shared>,
     /// Others that are byte copies of images in it.
     pub copies: Option<Copies>,
 }
 
-/// The images of a data set whose files also belong to another set.
+/// Images that two data sets have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     /// How many.
@@ -24,23 +24,33 @@ pub struct Shared {
 }
 
 impl Dataset {
-    /// Its images that `other` has too. First real paths are compared, so a link counts as its target,
-    /// and an archive counts with all its images; then, for two folders, files of the same size.
+    /// The images that `other` has too. First real paths are compared, so a link counts as its
+    /// target, and within an archive the places of the images; then, for two folders, files of the
+    /// same size.
     #[must_use]
     pub fn overlap(&self, other: &Dataset) -> Overlap {
-        let files = self.shared_files(other);
-        let images = files.iter().map(|&file| self.images_of(file).len()).sum();
-        let first = files.iter().find_map(|&file| self.images_of(file).next());
-        let shared = first.map(|first| Shared { images, example: self.name(first).into_owned() });
-        Overlap { shared, copies: self.copies_of(other, &files) }
+        let images = self.shared_images(other);
+        let shared = images
+            .first()
+            .map(|&first| Shared { images: images.len(), example: self.name(first).into_owned() });
+        Overlap { shared, copies: self.copies_of(other, &images) }
     }
 
-    /// Its files that belong to `other` too.
-    fn shared_files(&self, other: &Dataset) -> BTreeSet<usize> {
+    /// The images that `other` has too.
+    fn shared_images(&self, other: &Dataset) -> BTreeSet<usize> {
         let mut places = Places::default();
         let own: HashMap<PathBuf, usize> =
             (0..self.files()).filter_map(|file| Some((places.real(self, file)?, file))).collect();
-        (0..other.files()).filter_map(|file| own.get(&places.real(other, file)?).copied()).collect()
+        let mut shared = BTreeSet::new();
+        for theirs in 0..other.files() {
+            let real = places.real(other, theirs);
+            let Some(&ours) = real.and_then(|real| own.get(&real)) else { continue };
+            let within: HashSet<u64> =
+                other.images_of(theirs).filter_map(|image| other.place_in_file(image)).collect();
+            let has = |image: &usize| self.place_in_file(*image).is_some_and(|place| within.contains(&place));
+            shared.extend(self.images_of(ours).filter(has));
+        }
+        shared
     }
 }
 
@@ -113,9 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_counts_with_its_images() {
+    fn images_of_archives_are_compared_by_their_places() {
         let root = tempfile::tempdir().unwrap();
-        for (name, count) in [("a.tar", 3), ("b.tar", 2)] {
+        for (name, count) in [("a.tar", 30), ("b.tar", 2)] {
             let mut tar = tar::Builder::new(fs::File::create(root.path().join(name)).unwrap());
             for image in 0..count {
                 let mut header = tar::Header::new_gnu();
@@ -128,5 +138,11 @@ mod tests {
         let both = root.path();
         assert_eq!(overlap(&both.join("b.tar"), both), Some((2, "b.tar/0.png".into())));
         assert_eq!(overlap(&both.join("b.tar"), &both.join("a.tar")), None);
+        // The parts of a split have the same files and no image in common.
+        let open = |split| Dataset::open(both, split).unwrap();
+        let (train, val) = (open(Split::Train { val_share: 0.3 }), open(Split::Val { val_share: 0.3 }));
+        assert_eq!(val.overlap(&train).shared, None);
+        let shared = open(Split::All).overlap(&val).shared.unwrap();
+        assert_eq!((shared.images, shared.example), (val.len(), val.name(0).into_owned()));
     }
 }

@@ -232,6 +232,11 @@ impl Shards {
         start as usize..end as usize
     }
 
+    /// Where image `index` begins in its tar; none if it cannot be used.
+    pub(super) fn offset(&self, index: usize) -> Option<u64> {
+        (!self.faults.contains_key(&(index as u32))).then(|| self.places[index].start)
+    }
+
     /// Over names, places and sizes of the images.
     pub(super) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();

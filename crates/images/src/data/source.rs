@@ -291,6 +291,16 @@ impl Dataset {
         }
     }
 
+    /// Where image `index` lies in its file: a member's offset in a tar, a row of a Parquet file. None
+    /// for a member of a tar that cannot be used.
+    pub(super) fn place_in_file(&self, index: usize) -> Option<u64> {
+        match &self.source {
+            Source::Folder(_) => Some(0),
+            Source::Shards(shards) => shards.offset(index),
+            Source::Tables(tables) => Some(tables.row(index)),
+        }
+    }
+
     /// The images of each tar or each Parquet page, which lie in it in this order; none for a
     /// folder, whose files may lie anywhere on the disk.
     pub(super) fn shards(&self) -> Option<Vec<Range<u32>>> {

@@ -179,8 +179,13 @@ impl TableRows {
         if let Some(keys) = &self.keys {
             return String::from_utf8_lossy(keys.get(index)).into_owned();
         }
-        let page = &self.pages[self.page_of(index)];
-        self.tables.numbered(page.file as usize, page.first + u64::from(self.places[index].row))
+        let file = self.pages[self.page_of(index)].file;
+        self.tables.numbered(file as usize, self.row(index))
+    }
+
+    /// The row of image `index` in its file.
+    pub(super) fn row(&self, index: usize) -> u64 {
+        self.pages[self.page_of(index)].first + u64::from(self.places[index].row)
     }
 
     /// The images of each page.
