@@ -89,7 +89,7 @@ fn figures_stand_on_the_values_of_the_images() {
     fs::copy(scratch.path("val/00.jpg"), scratch.path("copied/a.jpg")).unwrap();
     fs::copy(scratch.path("train/03.jpg"), scratch.path("copied/b.jpg")).unwrap();
     let copied = of("copied");
-    let words = "1 of 2 images is a byte copy of a training image, for instance b.jpg of 03.jpg, which";
+    let words = "1 of 2 images is a byte copy of a training image, for instance b.jpg, a copy of 03.jpg, so";
     assert!(copied.contains(words), "{copied}");
 }
 
@@ -473,7 +473,7 @@ fn reconstructions_in_the_wrong_place_or_without_an_original_are_noted() {
     for part in [
         "note: the reconstructions seem to be mirrored left to right: mirrored again, the middle of the \
          first 3 pairs has a PSNR of 100.00 dB instead of ",
-        &format!("2 image(s) in {recon} are no original's and are not measured, for instance x.png"),
+        &format!("{recon} holds 2 images that have no original and will not be measured, for instance x.png"),
     ] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }

@@ -93,7 +93,10 @@ pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Res
     finished.remarks.iter().for_each(|text| tell.say(text));
     if options.verify {
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
-        tell.note(&format!("verified: {rows} rows read back from the files are what their images give"));
+        let all = output.rows();
+        tell.note(&format!(
+            "verified: {rows} of {all} rows, read back from the files, are what their images give"
+        ));
     }
     let (folder, sidecar) = (output.folder().to_owned(), output.sidecar_path());
     Ok(Encoded::Whole { finished, folder, sidecar })

@@ -196,7 +196,9 @@ impl Output {
             .collect()
     }
 
-    fn rows(&self) -> u64 {
+    /// Rows so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
         self.entries.iter().map(|entry| entry.rows).sum()
     }
 

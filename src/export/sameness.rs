@@ -90,6 +90,11 @@ pub(super) fn refuse_another(
         then.clone_into(&mut remedy);
         earlier["set"]["source"]["blake3"] = list(&job);
     }
+    let weights = |job: &Value| job["set"]["tokenizer"]["weights_blake3"].clone();
+    if weights(&earlier) != weights(&job) {
+        words.push("its tokenizer had other weights".to_owned());
+        earlier["set"]["tokenizer"]["weights_blake3"] = weights(&job);
+    }
     words.extend(differences(&earlier, &job));
     if words.is_empty() {
         return check_sizes(folder, sizes);

@@ -128,7 +128,7 @@ pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, 
 
 /// Warns that validation images are also training images.
 pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
-    let Overlap { shared, copies } = val_set.overlap(train_set);
+    let Overlap { shared, copies } = val_set.overlap(train_set, None);
     let total = val_set.len();
     if let Some(Shared { images, example }) = shared {
         tell.say(&format!(

@@ -30,6 +30,8 @@ pub struct Trained {
     pub step: Option<u64>,
     /// How it was chosen from a run's checkpoints, if it was.
     pub chosen_by: Option<ChosenBy>,
+    /// The images that its run trained on when it was saved; absent for a model folder.
+    pub trained_on: Option<Fingerprint>,
     /// The images that its run validated on when it was saved; absent for a model folder.
     pub validated_on: Option<Fingerprint>,
     /// Trained numbers.
@@ -75,6 +77,7 @@ impl Run {
                 choice,
                 step: None,
                 chosen_by: described_choice(path),
+                trained_on: None,
                 validated_on: None,
                 parameters: parameters(&store),
                 changes: RunChange::read(path)?,
@@ -93,9 +96,18 @@ impl Run {
         let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
         let mut changes = RunChange::read(path)?;
         changes.retain(|change| change.step < step);
-        let validated_on = State::validation_images(&saved.state);
-        let (step, parameters) = (Some(step), parameters(&store));
-        Ok(Trained { config, tokenizer, choice, step, chosen_by, validated_on, parameters, changes, store })
+        Ok(Trained {
+            config,
+            tokenizer,
+            choice,
+            step: Some(step),
+            chosen_by,
+            trained_on: State::training_images(&saved.state),
+            validated_on: State::validation_images(&saved.state),
+            parameters: parameters(&store),
+            changes,
+            store,
+        })
     }
 }
 

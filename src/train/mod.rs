@@ -55,8 +55,8 @@ pub struct Config {
     /// terms that are not linear in the batch; `--dry-run` lists those terms.
     pub micro_batches: usize,
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
-    /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with avx512_bf16 or amx_bf16) and fp32 on
-    /// all others. The run's `config.toml` records the choice.
+    /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with amx_bf16, AMD's with avx512_bf16) and
+    /// fp32 on all others. The run's `config.toml` records the choice.
     pub precision: PrecisionChoice,
     /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
     /// evaluations alone stay full float32 then.

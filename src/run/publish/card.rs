@@ -92,7 +92,7 @@ fn measurements(trained: &Trained, validation: &Validation) -> String {
     }
     if let Some(best) = &validation.best {
         let chosen = if trained.chosen_by.is_some() {
-            " on these very images, and was chosen for that, which flatters the figures"
+            " on these very images, so the figures are too good"
         } else {
             ""
         };

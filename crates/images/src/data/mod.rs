@@ -92,7 +92,7 @@ pub enum DataError {
     },
     /// No file with a known extension below the folder, or in its tars.
     #[error(
-        "no images in {} or its subfolders; files, or members of a tar, that end in {} are looked for",
+        "no images in {} or its subfolders: no file and no member of a tar ends in {}",
         .0.display(),
         EXTENSIONS.join(", ")
     )]

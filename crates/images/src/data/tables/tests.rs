@@ -146,3 +146,16 @@ fn damaged_pages_are_bad_images_and_damaged_tables_refused() {
     let message = Dataset::open(&path, Split::All).unwrap_err().to_string();
     assert!(message.contains("a.parquet cannot be read"), "{message}");
 }
+
+#[test]
+fn the_parts_of_a_split_share_files_and_no_image() {
+    let root = tempfile::tempdir().unwrap();
+    let widths: Vec<usize> = (1..=40).collect();
+    write(&root.path().join("a.parquet"), &[&widths[..25]], false);
+    write(&root.path().join("b.parquet"), &[&widths[25..]], false);
+    let open = |split| Dataset::open(root.path(), split).unwrap();
+    let (train, val) = (open(Split::Train { val_share: 0.3 }), open(Split::Val { val_share: 0.3 }));
+    assert_eq!(val.overlap(&train, None).shared, None);
+    let shared = open(Split::All).overlap(&val, None).shared.unwrap();
+    assert_eq!((shared.images, shared.example), (val.len(), val.name(0).into_owned()));
+}
