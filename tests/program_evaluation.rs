@@ -89,7 +89,8 @@ fn figures_stand_on_the_values_of_the_images() {
     fs::copy(scratch.path("val/00.jpg"), scratch.path("copied/a.jpg")).unwrap();
     fs::copy(scratch.path("train/03.jpg"), scratch.path("copied/b.jpg")).unwrap();
     let copied = of("copied");
-    let words = "1 of 2 images is a byte copy of a training image, for instance b.jpg of 03.jpg, which";
+    let words =
+        "1 of 2 images is a byte copy of a training image, for instance b.jpg, a copy of 03.jpg, which";
     assert!(copied.contains(words), "{copied}");
 }
 
