@@ -344,7 +344,16 @@ impl Beside {
             hasher.update(metadata.blake3.as_bytes());
         }
         for known in &self.known {
-            hasher.update(&known.has.map(u8::from));
+            hasher.update(&[Kind::Txt, Kind::Json].map(|kind| u8::from(known.has(kind))));
+        }
+        // Only where there are any, so that other folders keep the hashes that token sets recorded before
+        // these files were taken.
+        let more = [Kind::Text, Kind::Caption];
+        if self.known.iter().any(|known| more.iter().any(|&kind| known.has(kind))) {
+            hasher.update(b"more");
+            for known in &self.known {
+                hasher.update(&more.map(|kind| u8::from(known.has(kind))));
+            }
         }
         Some(hasher.finalize())
     }
@@ -407,7 +416,7 @@ mod tests {
 
     use super::super::tests::{all, carried, folder};
     use super::*;
-    use crate::data::SampleSet;
+    use crate::data::{SampleSet, Split};
 
     /// A folder with these images, all empty, and these other files.
     fn images(images: &[&str], files: &[(&str, &[u8])]) -> (tempfile::TempDir, SampleSet) {
@@ -615,6 +624,24 @@ mod tests {
         assert_eq!(texts(&select("caption").unwrap())[5], None);
         let message = select("gone").unwrap_err().to_string();
         assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
+    }
+
+    #[test]
+    fn the_hash_of_a_folder_stays_unless_it_has_further_endings() {
+        let root = folder(&["1.jpg", "2.jpg", "3.jpg", "1.txt", "2.json"]);
+        let hash = || {
+            let images = ImageFolder::open(root.path(), Split::All).unwrap();
+            let beside = Beside::of(root.path(), &images, &Selection::default(), &mut vec![]).unwrap();
+            beside.fingerprint().unwrap()
+        };
+        // For each image whether it has a .txt and a .json.
+        assert_eq!(hash(), blake3::hash(&[1, 0, 0, 1, 0, 0]));
+        let mut hashes = vec![hash()];
+        for name in ["3.caption", "3.text", "2.text"] {
+            fs::write(root.path().join(name), "").unwrap();
+            assert!(!hashes.contains(&hash()), "{name}");
+            hashes.push(hash());
+        }
     }
 
     #[test]
