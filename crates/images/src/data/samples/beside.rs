@@ -75,12 +75,13 @@ impl Beside {
         selection: &Selection,
         notes: &mut Vec<String>,
     ) -> Result<Beside, DataError> {
-        let Companions { metadata, files, tables } = Companions::below(root);
+        let Companions { metadata, files, tables, respelt } = Companions::below(root);
         note(
             &tables,
             "tables that are not taken, since only metadata.jsonl and metadata.csv are read",
             notes,
         );
+        note(&respelt, "files that differ from another only in the case of their ending, not taken", notes);
         let usual = || captions::NAMES.map(str::to_owned).to_vec();
         let mut beside = Beside {
             metadata: vec![],
@@ -624,6 +625,22 @@ mod tests {
         assert_eq!(texts(&select("caption").unwrap())[5], None);
         let message = select("gone").unwrap_err().to_string();
         assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
+    }
+
+    #[test]
+    fn of_endings_in_several_cases_one_is_taken_whatever_the_order() {
+        let endings = ["txt", "TXT", "Txt"];
+        for first in 0..endings.len() {
+            let root = folder(&["1.jpg", "2.jpg"]);
+            for ending in (0..endings.len()).map(|k| endings[(first + k) % endings.len()]) {
+                fs::write(root.path().join(format!("1.{ending}")), ending).unwrap();
+            }
+            let set = SampleSet::open(root.path()).unwrap();
+            assert_eq!(texts(&set), [Some("TXT".into()), None]);
+            let words =
+                "differ from another only in the case of their ending, not taken: 2, for instance 1.Txt";
+            assert!(set.notes()[0].contains(words), "{:?}", set.notes());
+        }
     }
 
     #[test]
