@@ -68,7 +68,9 @@ impl Companions {
             if let Some(kind) = Kind::ALL.iter().find(|kind| ending.eq_ignore_ascii_case(kind.ending())) {
                 let mut ending = ending.to_owned();
                 match files[*kind as usize].entry(entry.path().with_extension("")) {
-                    Entry::Vacant(place) => drop(place.insert(ending)),
+                    Entry::Vacant(place) => {
+                        place.insert(ending);
+                    }
                     // The smaller one is taken, since the order of a walk is the file system's.
                     Entry::Occupied(mut place) => {
                         if ending < *place.get() {
