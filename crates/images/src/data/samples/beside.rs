@@ -32,7 +32,10 @@ pub(super) struct Beside {
     /// Paths of the files that are not simply the image's path with the usual ending.
     elsewhere: HashMap<(usize, Kind), PathBuf>,
     label: String,
+    /// The fields that give captions.
     text: Vec<String>,
+    /// The text files that give captions, in order of precedence.
+    texts: Vec<Kind>,
     /// The labels in the metadata, if they are taken.
     pub(super) labels: Option<Labels>,
 }
@@ -56,9 +59,9 @@ impl Known {
         self.has(Kind::Json) && self.line.is_none()
     }
 
-    /// How many text files it has.
-    fn texts(&self) -> usize {
-        Kind::TEXTS.into_iter().filter(|kind| self.has(*kind)).count()
+    /// How many files of these kinds it has.
+    fn count(&self, kinds: &[Kind]) -> usize {
+        kinds.iter().filter(|kind| self.has(**kind)).count()
     }
 }
 
@@ -90,6 +93,8 @@ impl Beside {
             elsewhere: HashMap::new(),
             label: selection.label.clone().unwrap_or_else(|| "label".to_owned()),
             text: selection.text.clone().map_or_else(usual, |name| vec![name]),
+            // A field that is asked for is not overruled by a file.
+            texts: if selection.text.is_none() { Kind::TEXTS.to_vec() } else { vec![] },
             labels: None,
         };
         let mut captions = Captions::default();
@@ -116,7 +121,7 @@ impl Beside {
             }
             beside.labels = Some(labels).filter(Labels::are_taken);
         }
-        captions.count(&beside.known, images, notes);
+        captions.count(&beside, images, notes);
         beside.count_json(images, notes);
         if beside.metadata.is_empty() && beside.known.iter().all(|known| known.has == [false; 4]) {
             beside.known.clear();
@@ -377,18 +382,20 @@ impl Captions {
         }
     }
 
-    fn count(&self, known: &[Known], images: &ImageFolder, notes: &mut Vec<String>) {
+    fn count(&self, beside: &Beside, images: &ImageFolder, notes: &mut Vec<String>) {
         let (mut with, mut without, mut twice) = (0_u64, Tally::default(), Tally::default());
-        let (mut several, mut in_json) = (Tally::default(), Tally::default());
-        for (index, (known, &in_metadata)) in known.iter().zip(&self.in_metadata).enumerate() {
+        let (mut several, mut in_json, mut others) = (Tally::default(), Tally::default(), Tally::default());
+        for (index, (known, &in_metadata)) in beside.known.iter().zip(&self.in_metadata).enumerate() {
             let name = || images.name(index).into_owned();
-            match known.texts() {
+            let texts = known.count(&beside.texts);
+            others.add((known.count(&Kind::TEXTS) - texts) as u64, name);
+            match texts {
                 0 => {}
                 _ if in_metadata => twice.add(1, name),
                 1 => {}
                 _ => several.add(1, name),
             }
-            if known.texts() > 0 || in_metadata {
+            if texts > 0 || in_metadata {
                 with += 1;
             } else if known.is_of_json() {
                 in_json.add(1, name);
@@ -397,12 +404,13 @@ impl Captions {
             }
         }
         note(&self.odd, "texts in metadata that are no strings and stay in json", notes);
+        note(&others, "text files that are not taken, since --text-column names other captions", notes);
         note(&twice, "text files that are not taken, since metadata has the text of their images", notes);
         let endings = Kind::TEXTS.map(|kind| format!(".{}", kind.ending())).join(", ");
         let what = "images with several text files, of which the first with words is taken";
         note(&several, &format!("{what} ({endings})"), notes);
         if with > 0 {
-            notes.push(format!("captions: {with} of {} images have one", known.len()));
+            notes.push(format!("captions: {with} of {} images have one", beside.known.len()));
             note(&in_json, "images whose only caption may be in their .json", notes);
             note(&without, "images without a caption", notes);
         }
@@ -616,13 +624,17 @@ mod tests {
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
-        // A field that is asked for is looked for in the JSON too.
+        // A field that is asked for is looked for in the JSON too, and not in text files.
         let select = |name: &str| {
             let selection = Selection { text: Some(name.to_owned()), ..Selection::default() };
             SampleSet::select(root.path(), &selection)
         };
-        assert_eq!(texts(&select("caption").unwrap())[3].as_deref(), Some("in json"));
-        assert_eq!(texts(&select("caption").unwrap())[5], None);
+        let set = select("caption").unwrap();
+        let expected = [None, None, None, Some("in json"), None, None, Some("in json"), None];
+        assert_eq!(texts(&set).iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+        let notes = set.notes().join("\n");
+        let words = "not taken, since --text-column names other captions: 6, for instance 1.jpg";
+        assert!(notes.contains(words) && !notes.contains("several text files"), "{notes}");
         let message = select("gone").unwrap_err().to_string();
         assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
     }
