@@ -93,8 +93,7 @@ impl Beside {
             elsewhere: HashMap::new(),
             label: selection.label.clone().unwrap_or_else(|| "label".to_owned()),
             text: selection.text.clone().map_or_else(usual, |name| vec![name]),
-            // A field that is asked for is not overruled by a file.
-            texts: if selection.text.is_none() { Kind::TEXTS.to_vec() } else { vec![] },
+            texts: Kind::TEXTS.to_vec(),
             labels: None,
         };
         let mut captions = Captions::default();
@@ -269,16 +268,28 @@ impl Beside {
         note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
     }
 
+    /// Chooses where captions are taken from if a `name` was asked for: from the field of this name,
+    /// which no text file overrules, or if nothing has the field, from text files with this ending.
+    /// Returns whether there are such captions.
+    fn choose_texts(&mut self, name: &str, images: &ImageFolder, captions: &Captions) -> bool {
+        self.texts.clear();
+        if captions.in_metadata.contains(&true) || self.has_caption_in_json(images) {
+            return true;
+        }
+        let there = |kind: &Kind| self.known.iter().any(|known| known.has(*kind));
+        self.texts = Kind::of_text(name).filter(there).into_iter().collect();
+        self.text.clear();
+        !self.texts.is_empty()
+    }
+
     fn asked_for(
-        &self,
+        &mut self,
         selection: &Selection,
         images: &ImageFolder,
         labels: bool,
         captions: &Captions,
     ) -> Result<(), DataError> {
-        let texts = selection.text.is_none()
-            || captions.in_metadata.contains(&true)
-            || self.has_caption_in_json(images);
+        let texts = selection.text.as_ref().is_some_and(|name| self.choose_texts(name, images, captions));
         for (flag, asked, there) in
             [("--label-column", &selection.label, labels), ("--text-column", &selection.text, texts)]
         {
@@ -289,7 +300,12 @@ impl Beside {
             let reason = match odd {
                 Some(odd) if flag == "--text-column" => odd,
                 None if flag == "--text-column" => {
-                    "no metadata.jsonl or metadata.csv and no .json beside an image gives it".to_owned()
+                    let file =
+                        Kind::of_text(name).map(|kind| format!(", and no image has a .{}", kind.ending()));
+                    format!(
+                        "no metadata.jsonl or metadata.csv and no .json beside an image gives it{}",
+                        file.unwrap_or_default()
+                    )
                 }
                 _ => "no metadata.jsonl or metadata.csv in the folder gives it for an image".to_owned(),
             };
@@ -352,8 +368,8 @@ impl Beside {
         for known in &self.known {
             hasher.update(&[Kind::Txt, Kind::Json].map(|kind| u8::from(known.has(kind))));
         }
-        // Only where there are any, so that other folders keep the hashes that token sets recorded before
-        // these files were taken.
+        // Only where there are any, so that other folders keep the hashes that token sets recorded
+        // before these files were taken.
         let more = [Kind::Text, Kind::Caption];
         if self.known.iter().any(|known| more.iter().any(|&kind| known.has(kind))) {
             hasher.update(b"more");
@@ -388,7 +404,9 @@ impl Captions {
         for (index, (known, &in_metadata)) in beside.known.iter().zip(&self.in_metadata).enumerate() {
             let name = || images.name(index).into_owned();
             let texts = known.count(&beside.texts);
-            others.add((known.count(&Kind::TEXTS) - texts) as u64, name);
+            if let not_taken @ 1.. = known.count(&Kind::TEXTS) - texts {
+                others.add(not_taken as u64, name);
+            }
             match texts {
                 0 => {}
                 _ if in_metadata => twice.add(1, name),
@@ -397,7 +415,7 @@ impl Captions {
             }
             if texts > 0 || in_metadata {
                 with += 1;
-            } else if known.is_of_json() {
+            } else if known.is_of_json() && !beside.text.is_empty() {
                 in_json.add(1, name);
             } else {
                 without.add(1, name);
@@ -637,6 +655,27 @@ mod tests {
         assert!(notes.contains(words) && !notes.contains("several text files"), "{notes}");
         let message = select("gone").unwrap_err().to_string();
         assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
+        // An ending that no field is named like.
+        for name in ["txt", ".TXT"] {
+            let set = select(name).unwrap();
+            let samples = all(&set);
+            let found: Vec<_> = samples.iter().map(|sample| sample.text.as_deref().map(str::trim)).collect();
+            assert_eq!(found, [None, None, Some(""), None, None, None, Some("beside"), None]);
+            assert_eq!(samples[5].json, carried(json!({"text": "only"})));
+            let notes = set.notes().join("\n");
+            for part in [
+                "not taken, since --text-column names other captions: 4, for instance 1.jpg",
+                "captions: 2 of 8 images have one",
+                "images without a caption: 6, for instance 1.jpg",
+            ] {
+                assert!(notes.contains(part), "{part} is missing: {notes}");
+            }
+        }
+        for name in ["3.txt", "7.txt"] {
+            fs::remove_file(root.path().join(name)).unwrap();
+        }
+        let message = select("txt").unwrap_err().to_string();
+        assert!(message.ends_with("beside an image gives it, and no image has a .txt"), "{message}");
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Kind {
             Kind::Json => "json",
         }
     }
+
+    /// The text file that a user names by its ending, as in tars.
+    pub(super) fn of_text(name: &str) -> Option<Kind> {
+        let ending = name.trim_start_matches('.');
+        Kind::TEXTS.into_iter().find(|kind| ending.eq_ignore_ascii_case(kind.ending()))
+    }
 }
 
 /// The files in a folder and below it.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::Beside;
 use super::companions::Kind;
 use crate::data::ImageFolder;
@@ -30,13 +32,15 @@ impl Beside {
         object_in(&self.content(index, path, Kind::Json, "JSON")?)
     }
 
-    /// Whether the `.json` of an image gives it a caption. Reads them one after the other until one does.
+    /// Whether the `.json` of an image gives it a caption. Reads them until one does.
     pub(super) fn has_caption_in_json(&self, images: &ImageFolder) -> bool {
         let gives_caption = |index: usize| {
             let json = self.json_beside(index, &images.path(index));
             json.is_ok_and(|(json, _)| matches!(captions::look(&json, &self.text), Told::Words))
         };
-        (0..self.known.len()).any(|index| self.known[index].is_of_json() && gives_caption(index))
+        (0..self.known.len())
+            .into_par_iter()
+            .any(|index| self.known[index].is_of_json() && gives_caption(index))
     }
 
     fn content(&self, index: usize, path: &Path, kind: Kind, what: &str) -> Result<Vec<u8>, String> {
