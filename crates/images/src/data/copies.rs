@@ -15,8 +15,8 @@ use super::pass::spread;
 struct Limits {
     /// Images that are looked for in the other folder, evenly spaced.
     images: usize,
-    /// Bytes of the files of both folders that are read whole. Probes have the same limit again, and
-    /// each counts as `OPENING` bytes.
+    /// Bytes of the files of both folders that are read whole. Probes have the same limit again,
+    /// and each counts as `OPENING` bytes.
     bytes: u64,
 }
 
@@ -43,8 +43,8 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// A sentence's beginning that says how many of the images that are called `what` are copies, and
-    /// names the first. `total` is the size of the set that was searched for copies.
+    /// A sentence's beginning that says how many of the images that are called `what` are copies,
+    /// and names the first. `total` is the size of the set that was searched for copies.
     #[must_use]
     pub fn words(&self, total: usize, what: &str) -> String {
         let Self { images, compared, more, example: (own, other) } = self;
@@ -63,9 +63,9 @@ impl Copies {
 }
 
 impl Dataset {
-    /// Its images that are byte copies of images of `other`, but for those in `shared`. Only files of
-    /// the same size are compared: first a few parts of each, then the whole files where these agree.
-    /// None for archives.
+    /// Its images that are byte copies of images of `other`, but for those in `shared`. Only files
+    /// of the same size are compared: first a few parts of each, then the whole files where these
+    /// agree. None for archives.
     pub(super) fn copies_of(&self, other: &Dataset, shared: &BTreeSet<usize>) -> Option<Copies> {
         self.find_copies(other, shared, LIMITS)
     }
@@ -209,8 +209,8 @@ struct Suspect<'a> {
     peers: &'a [usize],
 }
 
-/// The size of a file of `set` and its first, middle and last bytes as a hash; none if they cannot be
-/// read.
+/// The size of a file of `set` and its first, middle and last bytes as a hash; none if they cannot
+/// be read.
 fn probe(set: &Dataset, file: usize, size: u64) -> Option<Digest> {
     let opened = File::open(set.file(file)).ok()?;
     let mut hasher = blake3::Hasher::new();
@@ -290,8 +290,8 @@ mod tests {
         assert_eq!(find(9, 0), None);
     }
 
-    /// A folder of `count` images of `size` bytes each, all different; `rename` gives the number in an
-    /// image's name.
+    /// A folder of `count` images of `size` bytes each, all different; `rename` gives the number in
+    /// an image's name.
     fn alike(count: usize, size: usize, rename: impl Fn(usize) -> usize) -> (tempfile::TempDir, Dataset) {
         let names: Vec<String> = (0..count).map(|image| format!("{:02}.ppm", rename(image))).collect();
         let files: Vec<_> =

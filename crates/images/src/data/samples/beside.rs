@@ -268,9 +268,9 @@ impl Beside {
         note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
     }
 
-    /// Chooses where captions are taken from if a `name` was asked for: from the field of this name,
-    /// which no text file overrules, or if nothing has the field, from text files with this ending.
-    /// Returns whether there are such captions.
+    /// Chooses where captions are taken from if a `name` was asked for: from the field of this
+    /// name, which no text file overrules, or if nothing has the field, from text files with this
+    /// ending. Returns whether there are such captions.
     fn choose_texts(&mut self, name: &str, images: &ImageFolder, captions: &Captions) -> bool {
         self.texts.clear();
         if captions.in_metadata.contains(&true) || self.has_caption_in_json(images) {

@@ -55,7 +55,8 @@ pub(super) struct Companions {
     pub(super) files: [HashMap<PathBuf, OsString>; 4],
     /// Tables with other names, which may also describe the images.
     pub(super) tables: Tally,
-    /// Files that are not in `files`, since only the case of their ending differs from that of another.
+    /// Files that are not in `files`, since only the case of their ending differs from that of
+    /// another.
     pub(super) respelt: Tally,
 }
 

@@ -13,8 +13,8 @@ use crate::data::samples::labels::{caption, object_in};
 use crate::data::samples::metadata::lines::Object;
 
 impl Beside {
-    /// The caption in the text files of image `index`, which lies at `path`: of those that are taken
-    /// the first that has words, or else the first.
+    /// The caption in the text files of image `index`, which lies at `path`: of those that are
+    /// taken the first that has words, or else the first.
     pub(super) fn text_beside(&self, index: usize, path: &Path) -> Result<Option<String>, String> {
         let mut found = None;
         for kind in self.texts.iter().copied().filter(|kind| self.known[index].has(*kind)) {
