@@ -17,15 +17,11 @@ use crate::inference::{EvaluateOptions, MeasureOptions};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
 use crate::train::{State, changed_files};
-use pixtok_base::Misuse;
 use pixtok_base::paths::make_folder;
+use pixtok_base::{Class, Misuse};
 use pixtok_images::data::{Dataset, Difference, Fingerprint};
 use pixtok_torch::{Cpu, device_name};
 
-/// Exit code of a run folder that another process still holds.
-const IN_USE: i32 = 3;
-/// Exit code of a training whose numbers are not finite.
-const NOT_FINITE: i32 = 5;
 /// Seconds that a training which lost its comparison gets to save and leave.
 const PATIENCE_SECS: u32 = 60;
 
@@ -78,7 +74,8 @@ impl Job {
             return Ok(());
         }
         let earlier = Run::find(&self.folder)?.config()?;
-        let mut differences = config.differences(&earlier)?;
+        let differences = config.differences(&earlier)?;
+        let mut differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
         differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
         differences.extend(self.other_images(config, train_set)?);
         if differences.is_empty() {
@@ -206,14 +203,14 @@ impl Job {
         diverged::forget(&self.folder)?;
         let mut ended = children.run(&work, log, &self.label, tell)?;
         for _ in 0..PATIENCE_SECS {
-            if ended.code != Some(IN_USE) {
+            if !ended.is_of(Class::InUse) {
                 break;
             }
             sleep(Duration::from_secs(1));
             ended = children.run(&work, log, &self.label, tell)?;
         }
         let Some(failure) = ended.failure("training", log) else { return Ok(None) };
-        if ended.code != Some(NOT_FINITE) {
+        if !ended.is_of(Class::NotFinite) {
             return Ok(Some(failure));
         }
         // The training's own remedy is for a run by itself.
