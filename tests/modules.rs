@@ -190,7 +190,7 @@ fn each_error_knows_its_class() {
     let mut checked = 0;
     for (file, text) in &all {
         for (at, _) in text.match_indices("Error)]\n") {
-            let derive = text[..at].lines().last().unwrap();
+            let derive = text[..at].rsplit('\n').next().unwrap();
             if !derive.starts_with("#[derive(") {
                 continue;
             }

@@ -8,11 +8,11 @@ use pixtok_base::{Class, Classified};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The file at this path.
-    File(String),
+    File(Box<str>),
     /// A `--set` with this `key=value`.
-    Set(String),
+    Set(Box<str>),
     /// The same in the `set` of a sweep's file.
-    SweepSet(String),
+    SweepSet(Box<str>),
 }
 
 impl fmt::Display for Origin {

@@ -31,7 +31,7 @@ pub fn read<T: DeserializeOwned>(
         let finding = Finding::new::<T>(&table, &path, problem);
         let dropped = finding.unknown_key().is_some_and(|key| applied.drop_stale(&mut table, key));
         if !dropped {
-            let origin = applied.origin_of(finding.key()).unwrap_or_else(|| Origin::File(origin.to_owned()));
+            let origin = applied.origin_of(finding.key()).unwrap_or_else(|| Origin::File(origin.into()));
             return Err(finding.into_error(origin));
         }
     }
