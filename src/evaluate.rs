@@ -36,6 +36,7 @@ use crate::codec::{CodecError, Vocabulary};
 use crate::metrics::CodebookFigures;
 use features::Features;
 use mixups::Mixups;
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{BadSample, DataError, Dataset};
 use pixtok_images::picture::{Picture, PictureError};
 use pixtok_torch::TorchError;
@@ -103,6 +104,20 @@ pub enum EvaluateError {
     /// Tokens could not be compressed.
     #[error("cannot compress the tokens")]
     Compress(#[from] std::io::Error),
+}
+
+impl Classified for EvaluateError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Data(error) => error.class(),
+            Self::NoImages(_) => Class::BadData,
+            Self::Pairs(_) => Class::Misuse,
+            Self::Codec { source, .. } | Self::Bare(source) => source.class(),
+            Self::Torch(error) => error.class(),
+            Self::Picture(error) => error.class(),
+            Self::Compress(_) => Class::Failed,
+        }
+    }
 }
 
 impl EvaluateError {

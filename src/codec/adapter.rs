@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use pixtok_base::paths::absence;
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{self, ImageSize};
 
 /// A foreign tokenizer's description. Paths are relative to the adapter's file.
@@ -123,6 +124,12 @@ pub enum AdapterError {
         /// How they differ, and what to change.
         disagreement: String,
     },
+}
+
+impl Classified for AdapterError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 impl Adapter {

@@ -15,6 +15,7 @@ pub use adapter::{Adapter, AdapterError, Layout, Number};
 pub use own::Own;
 pub use torchscript::TorchScript;
 
+use pixtok_base::{Class, Classified};
 use pixtok_torch::TorchError;
 
 /// How many codes there are to tell apart.
@@ -86,6 +87,16 @@ pub enum CodecError {
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+impl Classified for CodecError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotFinite(_) => Class::NotFinite,
+            Self::Disagrees(_) | Self::Refuses { .. } => Class::Misuse,
+            Self::Torch(error) => error.class(),
+        }
+    }
 }
 
 fn taken_by(module: &str) -> &'static str {

@@ -6,6 +6,7 @@ use tch::nn;
 
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
+use pixtok_base::{Class, Classified};
 
 /// Added to a variance in [`Variant::Vqgan`].
 const VQGAN_EPS: f64 = 1e-6;
@@ -95,6 +96,12 @@ pub enum ModelError {
     /// Of the quantizer.
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
+}
+
+impl Classified for ModelError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 /// One resolution of the network.

@@ -9,6 +9,8 @@ mod schedule;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use pixtok_base::{Class, Classified};
+
 pub use adamw::{Adamw, Named};
 pub use average::WeightAverage;
 pub use muon::Muon;
@@ -73,6 +75,15 @@ pub enum OptimError {
     /// From libtorch.
     #[error(transparent)]
     Torch(#[from] pixtok_torch::TorchError),
+}
+
+impl Classified for OptimError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(_) => Class::Misuse,
+            Self::Torch(error) => error.class(),
+        }
+    }
 }
 
 impl Config {

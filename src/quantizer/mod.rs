@@ -41,6 +41,7 @@ pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
 
 use pixtok_base::seed::Seed;
+use pixtok_base::{Class, Classified};
 
 /// Most codes that an index can name.
 pub const MAX_CODES: i64 = 1 << 31;
@@ -144,6 +145,12 @@ pub struct ReplacedRows {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct QuantizerError(pub String);
+
+impl Classified for QuantizerError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
 
 /// The seam that every quantizer implements.
 ///

@@ -43,17 +43,11 @@ pub(super) fn from_run(
     let earlier = other.config()?;
     let (train, path) = (&config.train, other.path().display());
     let differences = config.differences(&earlier)?;
-    let frozen = |part| train.freeze.contains(&part);
-    let matters = |difference: &String| {
-        if difference.starts_with("model.decoder_res_blocks") {
-            frozen(Part::Decoder)
-        } else if difference.starts_with("model.") {
-            frozen(Part::Encoder) || frozen(Part::Decoder)
-        } else {
-            difference.starts_with("quantizer") && frozen(Part::Quantizer)
-        }
-    };
-    let others: Vec<String> = differences.into_iter().filter(matters).collect();
+    let others: Vec<String> = differences
+        .iter()
+        .filter(|difference| other_settings::is_of(&difference.path, &train.freeze))
+        .map(ToString::to_string)
+        .collect();
     if !others.is_empty() {
         return Err(Misuse(format!(
             "frozen parts stay those of {path}, whose settings are others; take them, or let these parts train:\n  {}",

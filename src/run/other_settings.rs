@@ -2,42 +2,50 @@
 //! their shapes fit, and shapes do not show what the numbers mean.
 
 use anyhow::Result;
+use toml::Value;
 
-use crate::config::Config;
+use crate::config::{Config, KeyPath, known};
 use crate::train::Part;
 
 /// Names the settings of the tokenizer in which `config` differs from `earlier`, with which the
 /// weights of the parts in `taken` were trained. None if there is no difference.
 pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result<Option<String>> {
     let changes = written_out(config).changes(&written_out(earlier))?;
-    let tables: Vec<&str> = changes.iter().filter_map(|change| change.key.strip_suffix(".kind")).collect();
+    let tables: Vec<KeyPath> = changes.iter().filter_map(|change| change.path.table_of_kind()).collect();
     // Another kind has other keys, so the kind alone is named.
-    let of_another_kind = |key: &str| {
-        let inside = |table: &&str| key.strip_prefix(*table).and_then(|rest| rest.strip_prefix('.'));
-        tables.iter().filter_map(inside).any(|name| name != "kind")
+    let of_another_kind = |path: &KeyPath| {
+        let kind_of = path.table_of_kind();
+        tables.iter().any(|table| path.is_below(table) && kind_of.as_ref() != Some(table))
     };
-    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+    let shown =
+        |value: &Option<Value>| value.as_ref().map_or_else(|| "not set".to_owned(), ToString::to_string);
     let named: Vec<String> = changes
         .iter()
-        .filter(|change| matters(&change.key, taken) && !of_another_kind(&change.key))
-        .map(|change| format!("{}: {} there, {} here", change.key, shown(&change.old), shown(&change.new)))
+        .filter(|change| matters(&change.path, taken) && !of_another_kind(&change.path))
+        .map(|change| format!("{}: {} there, {} here", change.path, shown(&change.from), shown(&change.to)))
         .collect();
     Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
-/// Whether the setting `key` belongs to one of these parts. How they are trained is no such setting.
-fn matters(key: &str, taken: &[Part]) -> bool {
-    let is_taken = |part: Part| taken.contains(&part);
-    if key.starts_with("quantizer.") {
-        // The budget changes no result.
-        is_taken(Part::Quantizer) && !key.ends_with(".memory_budget")
-    } else if key == "model.decoder_res_blocks" {
-        is_taken(Part::Decoder)
-    } else if key.starts_with("model.") {
-        is_taken(Part::Encoder) || is_taken(Part::Decoder)
+/// Whether the setting at `path` is of one of these parts. How they are trained is no such setting.
+pub(super) fn is_of(path: &KeyPath, parts: &[Part]) -> bool {
+    let own: &[Part] = if path.is_in(known::QUANTIZER) {
+        &[Part::Quantizer]
+    } else if path.is_in(known::MODEL_DECODER_RES_BLOCKS) {
+        &[Part::Decoder]
+    } else if path.is_in(known::MODEL) {
+        &[Part::Encoder, Part::Decoder]
     } else {
-        key == "data.image_size"
-    }
+        &[]
+    };
+    own.iter().any(|part| parts.contains(part))
+}
+
+/// Whether a difference at `path` tells what the weights of the parts in `taken` mean.
+fn matters(path: &KeyPath, taken: &[Part]) -> bool {
+    // The budget changes no result.
+    let is_budget = path.is_in(known::QUANTIZER) && path.name() == known::MEMORY_BUDGET;
+    path.is(known::DATA_IMAGE_SIZE) || is_of(path, taken) && !is_budget
 }
 
 /// The config with the values that absent keys of the model stand for, so that these are no
@@ -109,5 +117,19 @@ mod tests {
         assert_eq!(said(FSQ, &now, &[Part::Encoder, Part::Quantizer]).as_deref(), Some(levels));
         let all = said(FSQ, &now, &Part::ALL).unwrap();
         assert_eq!(all, format!("model.decoder_res_blocks: 1 there, 3 here; {levels}"));
+    }
+
+    #[test]
+    fn settings_are_of_the_parts_that_they_shape() {
+        let is_of = |dotted: &str, part: Part| is_of(&KeyPath::from(dotted.to_owned()), &[part]);
+        let parts = |dotted: &str| Part::ALL.map(|part| is_of(dotted, part));
+        let of = |own: &[Part]| Part::ALL.map(|part| own.contains(&part));
+        assert_eq!(parts("quantizer.levels"), of(&[Part::Quantizer]));
+        assert_eq!(parts("quantizer"), of(&[Part::Quantizer]), "a quantizer of another kind");
+        assert_eq!(parts("model.decoder_res_blocks"), of(&[Part::Decoder]));
+        assert_eq!(parts("model.res_blocks"), of(&[Part::Encoder, Part::Decoder]));
+        for other in ["optimizer.lr", "data.image_size", "models.x", "quantizers.levels"] {
+            assert_eq!(parts(other), of(&[]), "{other}");
+        }
     }
 }

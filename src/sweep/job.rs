@@ -18,14 +18,10 @@ use crate::inference::{EvaluateOptions, MeasureOptions};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
 use crate::train::{State, changed_files};
-use pixtok_base::Misuse;
 use pixtok_base::paths::make_folder;
+use pixtok_base::{Class, Misuse};
 use pixtok_images::data::{Dataset, Difference, Fingerprint};
 
-/// Exit code of a run folder that another process still holds.
-const IN_USE: i32 = 3;
-/// Exit code of a training whose numbers are not finite.
-const NOT_FINITE: i32 = 5;
 /// Seconds that a training which lost its comparison gets to save and leave.
 const PATIENCE_SECS: u32 = 60;
 
@@ -80,7 +76,8 @@ impl Job {
             return Ok(());
         }
         let earlier = Run::find(&self.folder)?.config()?;
-        let mut differences = config.differences(&earlier)?;
+        let differences = config.differences(&earlier)?;
+        let mut differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
         differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
         differences.extend(self.other_images(config, train_set)?);
         if differences.is_empty() {
@@ -209,7 +206,7 @@ impl Job {
         diverged::forget(&self.folder)?;
         let mut ended = children.run(&work, log, &self.label, tell)?;
         for _ in 0..PATIENCE_SECS {
-            if ended.code != Some(IN_USE) {
+            if !ended.is_of(Class::InUse) {
                 break;
             }
             sleep(Duration::from_secs(1));
@@ -218,7 +215,7 @@ impl Job {
         let Some(failure) = ended.failure("training", log) else { return Ok(None) };
         // On CUDA the next try may end well, unless its kernels are deterministic.
         let repeats = config.train.deterministic || !compute.device.resolve()?.is_cuda();
-        if ended.code != Some(NOT_FINITE) || !repeats {
+        if !ended.is_of(Class::NotFinite) || !repeats {
             return Ok(Some(failure));
         }
         // The training's own remedy is for a run by itself.

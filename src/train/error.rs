@@ -5,6 +5,7 @@ use crate::loss::LossError;
 use crate::optim::OptimError;
 use crate::quantizer::QuantizerError;
 use crate::{checkpoint, logger};
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{DataError, TooManyBad};
 use pixtok_torch::TorchError;
 
@@ -85,6 +86,28 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl Classified for TrainError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(_) => Class::Misuse,
+            Self::NotFinite { .. } | Self::WeightsNotFinite { .. } => Class::NotFinite,
+            Self::Diverged { cause, .. } => cause.class(),
+            Self::TooManyBad(error) => error.class(),
+            Self::Checkpoint(error) => error.class(),
+            Self::State(error) => error.class(),
+            Self::Data(error) => error.class(),
+            Self::Evaluate(error) => error.class(),
+            // The settings were checked before: what cannot start a codebook are its latents.
+            Self::Quantizer(_) => Class::NotFinite,
+            Self::Optim(error) => error.class(),
+            Self::Loss(error) => error.class(),
+            Self::Logger(error) => error.class(),
+            Self::Torch(error) => error.class(),
+            Self::Write { .. } => Class::Failed,
+        }
+    }
 }
 
 /// An error with its causes.

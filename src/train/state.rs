@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
 use super::machine::{DeviceKind, Machine};
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{self, Cursor, Fingerprint};
 
 /// The counters of a run, and the circumstances of its training.
@@ -90,6 +91,12 @@ pub enum StateError {
          new run with --init-from"
     )]
     LossWeights,
+}
+
+impl Classified for StateError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 impl State {

@@ -12,6 +12,7 @@ use super::{
     Axes, Counts, Dtype, FormatKind, Framing, Layout, Place, Preprocessing, Shard, SideFiles, SizeTokens,
     Source, StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
 };
+use pixtok_base::Action;
 
 /// Its usual name in a set's folder: see [`SideFiles`].
 pub const SIDECAR: &str = "tokens.json";
@@ -120,7 +121,7 @@ impl Sidecar {
     pub fn map(&self, folder: &Path) -> Result<Option<Vec<u8>>, TokensError> {
         let StatedVocabulary::Map { map, map_blake3 } = &self.vocabulary else { return Ok(None) };
         let path = folder.join(map);
-        let json = fs::read(&path).map_err(io_error("read", &path))?;
+        let json = fs::read(&path).map_err(io_error(Action::Read, &path))?;
         if blake3::hash(&json).to_hex().as_str() == map_blake3 {
             return Ok(Some(json));
         }
@@ -173,7 +174,7 @@ impl Sidecar {
     pub fn read(folder: &Path) -> Result<Self, TokensError> {
         let path = Self::path_in(folder);
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
-        let text = fs::read(&path).map_err(io_error("read", &path))?;
+        let text = fs::read(&path).map_err(io_error(Action::Read, &path))?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         match value["format_version"].as_u64() {
             Some(version) if version == u64::from(VERSION) => {}

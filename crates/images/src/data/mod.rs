@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 
 use pixtok_base::paths::absence;
 use pixtok_base::sniff::Kind;
+use pixtok_base::{Class, Classified};
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use cache::Cache;
@@ -279,6 +280,41 @@ pub enum DataError {
     /// There is no memory for a batch.
     #[error(transparent)]
     BatchMemory(MemoryError),
+}
+
+impl Classified for DataError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Setting { .. }
+            | Self::Missing(_)
+            | Self::NotAFolder(_)
+            | Self::NotImages(_)
+            | Self::Empty(_)
+            | Self::AllOmitted { .. }
+            | Self::EmptySplit { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::NoInput(_)
+            | Self::UnknownInput(_)
+            | Self::Special { .. }
+            | Self::Compressed(_)
+            | Self::Ambiguous { .. }
+            | Self::Unclear(_)
+            | Self::NoImageColumn { .. }
+            | Self::SchemaDiffers { .. }
+            | Self::UnsafeKey { .. }
+            | Self::KeysClash { .. }
+            | Self::BadLine { .. } => Class::Misuse,
+            Self::NoGoodImages { .. } => Class::BadData,
+            Self::Unreadable { .. }
+            | Self::TooManyFiles(_)
+            | Self::File { .. }
+            | Self::OtherKind { .. }
+            | Self::Damaged { .. }
+            | Self::Cache { .. }
+            | Self::Loader(_)
+            | Self::BatchMemory(_) => Class::Failed,
+        }
+    }
 }
 
 impl DataError {
