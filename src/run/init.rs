@@ -42,16 +42,10 @@ pub(super) fn from_run(
     }
     let earlier = other.config()?;
     let (train, path) = (&config.train, other.path().display());
-    let differences = config.differences(&earlier)?;
-    let others: Vec<String> = differences
-        .iter()
-        .filter(|difference| other_settings::is_of(&difference.path, &train.freeze))
-        .map(ToString::to_string)
-        .collect();
-    if !others.is_empty() {
+    if let Some(settings) = other_settings::of_parts(config, &earlier, &train.freeze)? {
         return Err(Misuse(format!(
-            "frozen parts stay those of {path}, whose settings are others; take them, or let these parts train:\n  {}",
-            others.join("\n  ")
+            "train.freeze keeps parts of {path}, which were trained with other settings ({settings}); use those \
+             settings, or do not freeze these parts"
         ))
         .into());
     }

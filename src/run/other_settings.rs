@@ -7,9 +7,19 @@ use toml::Value;
 use crate::config::{Config, KeyPath, known};
 use crate::train::Part;
 
-/// Names the settings of the tokenizer in which `config` differs from `earlier`, with which the
-/// weights of the parts in `taken` were trained. None if there is no difference.
+/// Names the settings in which `config` differs from `earlier` and which decide what the weights of
+/// the parts in `taken` mean: those of these parts, and the size of the images. None if there is no
+/// difference.
 pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result<Option<String>> {
+    named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(path, taken))
+}
+
+/// As [`words`], without the size of the images.
+pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Part]) -> Result<Option<String>> {
+    named(config, earlier, |path| shapes(path, parts))
+}
+
+fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -> Result<Option<String>> {
     let changes = written_out(config).changes(&written_out(earlier))?;
     let tables: Vec<KeyPath> = changes.iter().filter_map(|change| change.path.table_of_kind()).collect();
     // Another kind has other keys, so the kind alone is named.
@@ -21,14 +31,14 @@ pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result
         |value: &Option<Value>| value.as_ref().map_or_else(|| "not set".to_owned(), ToString::to_string);
     let named: Vec<String> = changes
         .iter()
-        .filter(|change| matters(&change.path, taken) && !of_another_kind(&change.path))
+        .filter(|change| wanted(&change.path) && !of_another_kind(&change.path))
         .map(|change| format!("{}: {} there, {} here", change.path, shown(&change.from), shown(&change.to)))
         .collect();
     Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
-/// Whether the setting at `path` is of one of these parts. How they are trained is no such setting.
-pub(super) fn is_of(path: &KeyPath, parts: &[Part]) -> bool {
+/// Whether the setting at `path` is of one of these parts.
+fn is_of(path: &KeyPath, parts: &[Part]) -> bool {
     let own: &[Part] = if path.is_in(known::QUANTIZER) {
         &[Part::Quantizer]
     } else if path.is_in(known::MODEL_DECODER_RES_BLOCKS) {
@@ -41,11 +51,10 @@ pub(super) fn is_of(path: &KeyPath, parts: &[Part]) -> bool {
     own.iter().any(|part| parts.contains(part))
 }
 
-/// Whether a difference at `path` tells what the weights of the parts in `taken` mean.
-fn matters(path: &KeyPath, taken: &[Part]) -> bool {
-    // The budget changes no result.
+/// Whether the setting at `path` is of one of these parts and changes results.
+fn shapes(path: &KeyPath, parts: &[Part]) -> bool {
     let is_budget = path.is_in(known::QUANTIZER) && path.name() == known::MEMORY_BUDGET;
-    path.is(known::DATA_IMAGE_SIZE) || is_of(path, taken) && !is_budget
+    is_of(path, parts) && !is_budget
 }
 
 /// The config with the values that absent keys of the model stand for, so that these are no
@@ -107,6 +116,12 @@ mod tests {
              [optimizer]\nlr = 1e-4\n[train]\nsteps = 7\n[data]\ntrain = \"elsewhere\"\n"
         );
         assert_eq!(said(VQ, &trained, &Part::ALL), None);
+        let [earlier, now] = [VQ, &trained].map(|text| toml::from_str::<Config>(text).unwrap().resolved());
+        assert_eq!(
+            of_parts(&now, &earlier, &Part::ALL).unwrap(),
+            None,
+            "and none that keeps parts from staying"
+        );
     }
 
     #[test]
