@@ -13,8 +13,21 @@ pub struct HostBytes {
     tensor: Tensor,
 }
 
+/// A tensor whose rows are out, each as a [`HostRow`].
+#[derive(Debug)]
+pub struct SplitBytes {
+    tensor: Tensor,
+}
+
+/// The memory of one row, which one thread at a time has to itself.
+#[derive(Debug)]
+pub struct HostRow {
+    /// A view of the whole.
+    tensor: Tensor,
+}
+
 impl HostBytes {
-    /// Arbitrary bytes for a tensor of this shape, whose first axis is that of [`HostBytes::into_rows`]. For a CUDA device the
+    /// Arbitrary bytes for a tensor of this shape, whose first axis is that of its rows. For a CUDA device the
     /// memory is pinned, so that [`to_device_async`] need not wait.
     ///
     /// # Errors
@@ -34,16 +47,16 @@ impl HostBytes {
         Ok(Self { tensor: unsafe { Tensor::from_ptr(tensor) } })
     }
 
-    /// All of it, row-major.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let length = self.tensor.numel();
-        if length == 0 {
-            return &mut [];
-        }
-        // SAFETY: the shim made a contiguous uint8 tensor of so many elements on the CPU; what it holds came from foreign code, so
-        // any bytes are bytes. No other
-        // tensor shares the memory: this one leaves the struct only with it, and the slice keeps the struct borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast(), length) }
+    /// Its rows, in order, to be filled by any threads.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn split(self) -> Result<(SplitBytes, Vec<HostRow>), TorchError> {
+        let Self { tensor } = self;
+        let rows = (0..tensor.size().first().copied().unwrap_or(0))
+            .map(|row| Ok(HostRow { tensor: tensor.f_narrow(0, row, 1)? }))
+            .collect::<Result<_, TorchError>>()?;
+        Ok((SplitBytes { tensor }, rows))
     }
 
     /// The tensor's first `rows` rows, without a copy.
@@ -52,6 +65,40 @@ impl HostBytes {
     /// When there are not as many.
     pub fn into_rows(self, rows: i64) -> Result<Tensor, TorchError> {
         Ok(self.tensor.f_narrow(0, 0, rows)?)
+    }
+}
+
+impl SplitBytes {
+    /// The whole, once every row is back.
+    ///
+    /// # Errors
+    /// When `rows` are not all its own, in order.
+    pub fn join(self, rows: Vec<HostRow>) -> Result<HostBytes, TorchError> {
+        let Self { tensor } = self;
+        let count = tensor.size().first().copied().unwrap_or(0);
+        let bytes = tensor.numel().checked_div(count as usize).unwrap_or(0);
+        let start = tensor.data_ptr() as usize;
+        // A row keeps the memory alive, so no other memory can have its address.
+        let own = (0..).zip(&rows).all(|(at, row)| {
+            row.tensor.data_ptr() as usize == start + at * bytes && row.tensor.numel() == bytes
+        });
+        if rows.len() as i64 != count || !own {
+            return Err(TorchError::Other("the rows of a batch are not all there, in order".to_owned()));
+        }
+        Ok(HostBytes { tensor })
+    }
+}
+
+impl AsMut<[u8]> for HostRow {
+    fn as_mut(&mut self) -> &mut [u8] {
+        let length = self.tensor.numel();
+        if length == 0 {
+            return &mut [];
+        }
+        // SAFETY: it is a row of the contiguous uint8 tensor that the shim made on the CPU, so it is contiguous and has so
+        // many bytes; what they hold came from foreign code, so any bytes are bytes. No other row overlaps it, and the whole
+        // can be reached only once `SplitBytes::join` has taken the row back; the slice keeps the row borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast(), length) }
     }
 }
 
@@ -69,9 +116,17 @@ mod tests {
 
     #[test]
     fn what_is_written_is_the_tensor() {
-        let mut bytes = HostBytes::new(&[4, 3, 5, 7], Device::Cpu).unwrap();
-        bytes.bytes_mut().iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
-        let rows = bytes.into_rows(2).unwrap();
+        let (rest, mut rows) = HostBytes::new(&[4, 3, 5, 7], Device::Cpu).unwrap().split().unwrap();
+        // By several threads, in any order.
+        std::thread::scope(|scope| {
+            for (at, row) in rows.iter_mut().enumerate().rev() {
+                scope.spawn(move || {
+                    let bytes = row.as_mut().iter_mut().enumerate();
+                    bytes.for_each(|(own, byte)| *byte = ((105 * at + own) % 251) as u8);
+                });
+            }
+        });
+        let rows = rest.join(rows).unwrap().into_rows(2).unwrap();
         assert_eq!((rows.size(), rows.kind()), (vec![2, 3, 5, 7], Kind::Uint8));
         let same = to_device_async(&rows, Device::Cpu);
         let flat: Vec<u8> = Vec::try_from(same.flatten(0, -1)).unwrap();
@@ -79,8 +134,26 @@ mod tests {
     }
 
     #[test]
+    fn only_all_rows_in_order_are_the_whole() {
+        let split = || HostBytes::new(&[3, 2, 5], Device::Cpu).unwrap().split().unwrap();
+        let (rest, mut rows) = split();
+        rows.swap(0, 2);
+        assert!(rest.join(rows).is_err());
+        let (rest, mut rows) = split();
+        rows.pop();
+        assert!(rest.join(rows).is_err());
+        let ((rest, mut rows), (_other, mut others)) = (split(), split());
+        std::mem::swap(&mut rows[1], &mut others[1]);
+        assert!(rest.join(rows).is_err());
+        let (rest, rows) = split();
+        assert!(rest.join(rows).is_ok());
+    }
+
+    #[test]
     fn nothing_and_too_much_are_told() {
-        assert!(HostBytes::new(&[0, 3, 5, 7], Device::Cpu).unwrap().bytes_mut().is_empty());
+        let (rest, rows) = HostBytes::new(&[0, 3, 5, 7], Device::Cpu).unwrap().split().unwrap();
+        assert!(rows.is_empty() && rest.join(rows).is_ok());
+        assert!(HostBytes::new(&[2, 0], Device::Cpu).unwrap().split().unwrap().1[1].as_mut().is_empty());
         assert!(HostBytes::new(&[2, 3], Device::Cpu).unwrap().into_rows(3).is_err());
         let error = HostBytes::new(&[1 << 50], Device::Cpu).unwrap_err();
         assert!(matches!(error, TorchError::OutOfMemory(_)), "{error}");
