@@ -20,7 +20,7 @@ impl BatchMemory for Memory {
     type Rest = SplitBytes;
 
     fn split(self, _images: usize) -> Result<(SplitBytes, Vec<HostRow>), MemoryError> {
-        Ok(self.0.split()?)
+        Ok(self.0.split())
     }
 
     fn join(rest: SplitBytes, images: Vec<HostRow>) -> Result<Self, MemoryError> {
@@ -45,7 +45,8 @@ impl Loader {
         start: Cursor,
         device: Device,
     ) -> Result<Self, DataError> {
-        data::Loader::train(dataset, config, batch_size, seed, start, Share::whole(), memory_for(device)).map(Self)
+        data::Loader::train(dataset, config, batch_size, seed, start, Share::whole(), memory_for(device))
+            .map(Self)
     }
 
     /// As [`data::Loader::eval`], for a model on `device`.
@@ -59,7 +60,8 @@ impl Loader {
         max_images: Option<usize>,
         device: Device,
     ) -> Result<Self, DataError> {
-        data::Loader::eval(dataset, config, batch_size, max_images, Share::whole(), memory_for(device)).map(Self)
+        data::Loader::eval(dataset, config, batch_size, max_images, Share::whole(), memory_for(device))
+            .map(Self)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tensors on their way from this program's threads to a device.
 
 use std::ffi::c_int;
+use std::ops::Range;
+use std::sync::Arc;
 
 use tch::{Device, Tensor};
 
@@ -16,15 +18,24 @@ pub struct HostBytes {
 /// A tensor whose rows are out, each as a [`HostRow`].
 #[derive(Debug)]
 pub struct SplitBytes {
-    tensor: Tensor,
+    whole: Arc<Whole>,
 }
 
 /// The memory of one row, which one thread at a time has to itself.
 #[derive(Debug)]
 pub struct HostRow {
-    /// A view of the whole.
-    tensor: Tensor,
+    whole: Arc<Whole>,
+    /// Of its bytes.
+    range: Range<usize>,
 }
+
+/// A tensor that its rows keep alive.
+#[derive(Debug)]
+struct Whole(Tensor);
+
+// SAFETY: Through a shared `Whole` only the address of the tensor's memory is asked for, which changes nothing. It is
+// taken out by the only owner, and dropped by the last.
+unsafe impl Sync for Whole {}
 
 impl HostBytes {
     /// Arbitrary bytes for a tensor of this shape, whose first axis is that of its rows. For a CUDA device the
@@ -48,15 +59,17 @@ impl HostBytes {
     }
 
     /// Its rows, in order, to be filled by any threads.
-    ///
-    /// # Errors
-    /// When libtorch refuses.
-    pub fn split(self) -> Result<(SplitBytes, Vec<HostRow>), TorchError> {
-        let Self { tensor } = self;
-        let rows = (0..tensor.size().first().copied().unwrap_or(0))
-            .map(|row| Ok(HostRow { tensor: tensor.f_narrow(0, row, 1)? }))
-            .collect::<Result<_, TorchError>>()?;
-        Ok((SplitBytes { tensor }, rows))
+    #[must_use]
+    pub fn split(self) -> (SplitBytes, Vec<HostRow>) {
+        let (rows, total) = (self.rows(), self.tensor.numel());
+        let (whole, bytes) = (Arc::new(Whole(self.tensor)), total.checked_div(rows).unwrap_or(0));
+        let row = |row| HostRow { whole: Arc::clone(&whole), range: row * bytes..(row + 1) * bytes };
+        let rows = (0..rows).map(row).collect();
+        (SplitBytes { whole }, rows)
+    }
+
+    fn rows(&self) -> usize {
+        self.tensor.size().first().map_or(0, |&rows| rows as usize)
     }
 
     /// The tensor's first `rows` rows, without a copy.
@@ -74,31 +87,29 @@ impl SplitBytes {
     /// # Errors
     /// When `rows` are not all its own, in order.
     pub fn join(self, rows: Vec<HostRow>) -> Result<HostBytes, TorchError> {
-        let Self { tensor } = self;
-        let count = tensor.size().first().copied().unwrap_or(0);
-        let bytes = tensor.numel().checked_div(count as usize).unwrap_or(0);
-        let start = tensor.data_ptr() as usize;
-        // A row keeps the memory alive, so no other memory can have its address.
-        let own = (0..).zip(&rows).all(|(at, row)| {
-            row.tensor.data_ptr() as usize == start + at * bytes && row.tensor.numel() == bytes
-        });
-        if rows.len() as i64 != count || !own {
-            return Err(TorchError::Other("the rows of a batch are not all there, in order".to_owned()));
+        let lost = || TorchError::Other("the rows of a batch are not all there, in order".to_owned());
+        let mut end = 0;
+        for HostRow { whole, range } in rows {
+            if !Arc::ptr_eq(&whole, &self.whole) || range.start != end {
+                return Err(lost());
+            }
+            end = range.end;
         }
-        Ok(HostBytes { tensor })
+        let Whole(tensor) = Arc::try_unwrap(self.whole).map_err(|_| lost())?;
+        if end == tensor.numel() { Ok(HostBytes { tensor }) } else { Err(lost()) }
     }
 }
 
 impl AsMut<[u8]> for HostRow {
     fn as_mut(&mut self) -> &mut [u8] {
-        let length = self.tensor.numel();
-        if length == 0 {
+        if self.range.is_empty() {
             return &mut [];
         }
-        // SAFETY: it is a row of the contiguous uint8 tensor that the shim made on the CPU, so it is contiguous and has so
-        // many bytes; what they hold came from foreign code, so any bytes are bytes. No other row overlaps it, and the whole
-        // can be reached only once `SplitBytes::join` has taken the row back; the slice keeps the row borrowed.
-        unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast(), length) }
+        let start = self.whole.0.data_ptr().cast::<u8>();
+        // SAFETY: the shim made a contiguous uint8 tensor on the CPU, of which the range is a part; what it holds came from
+        // foreign code, so any bytes are bytes. The ranges of other rows do not overlap it, and the tensor itself can be
+        // reached only once no row is left; the slice keeps this one borrowed.
+        unsafe { std::slice::from_raw_parts_mut(start.add(self.range.start), self.range.len()) }
     }
 }
 
@@ -116,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_the_tensor() {
-        let (rest, mut rows) = HostBytes::new(&[4, 3, 5, 7], Device::Cpu).unwrap().split().unwrap();
+        let (rest, mut rows) = HostBytes::new(&[4, 3, 5, 7], Device::Cpu).unwrap().split();
         // By several threads, in any order.
         std::thread::scope(|scope| {
             for (at, row) in rows.iter_mut().enumerate().rev() {
@@ -135,7 +146,7 @@ mod tests {
 
     #[test]
     fn only_all_rows_in_order_are_the_whole() {
-        let split = || HostBytes::new(&[3, 2, 5], Device::Cpu).unwrap().split().unwrap();
+        let split = || HostBytes::new(&[3, 2, 5], Device::Cpu).unwrap().split();
         let (rest, mut rows) = split();
         rows.swap(0, 2);
         assert!(rest.join(rows).is_err());
@@ -151,9 +162,9 @@ mod tests {
 
     #[test]
     fn nothing_and_too_much_are_told() {
-        let (rest, rows) = HostBytes::new(&[0, 3, 5, 7], Device::Cpu).unwrap().split().unwrap();
+        let (rest, rows) = HostBytes::new(&[0, 3, 5, 7], Device::Cpu).unwrap().split();
         assert!(rows.is_empty() && rest.join(rows).is_ok());
-        assert!(HostBytes::new(&[2, 0], Device::Cpu).unwrap().split().unwrap().1[1].as_mut().is_empty());
+        assert!(HostBytes::new(&[2, 0], Device::Cpu).unwrap().split().1[1].as_mut().is_empty());
         assert!(HostBytes::new(&[2, 3], Device::Cpu).unwrap().into_rows(3).is_err());
         let error = HostBytes::new(&[1 << 50], Device::Cpu).unwrap_err();
         assert!(matches!(error, TorchError::OutOfMemory(_)), "{error}");

@@ -11,16 +11,16 @@ use super::{BadSample, Cursor, DataError, Dataset, ImageSize, Share};
 
 /// Makes batches of the images of a pass.
 pub(super) struct Assembler<M: BatchMemory> {
-    pub dataset: Arc<Dataset>,
-    pub pass: Pass,
-    pub share: Share,
-    pub batch_size: usize,
-    pub image_size: ImageSize,
+    dataset: Arc<Dataset>,
+    pass: Pass,
+    share: Share,
+    batch_size: usize,
+    image_size: ImageSize,
     /// Batches at most that are loaded, or being loaded, before the consumer takes them.
-    pub ahead: usize,
-    pub allocate: Allocate<M>,
+    ahead: usize,
+    allocate: Allocate<M>,
     /// Where the next epoch begins; none after the only one.
-    pub following: Option<Cursor>,
+    following: Option<Cursor>,
     /// Those that have been begun. Batches come from the first.
     epochs: VecDeque<Epoch<M>>,
     /// The bad images since the last batch.

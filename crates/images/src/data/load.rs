@@ -1,6 +1,5 @@
 //! One image: from its place in the data set into its place in a batch.
 
-use super::cache::Kept;
 use super::transform::Transform;
 use super::{Dataset, Marks};
 use crate::picture::DecodeOptions;
@@ -17,7 +16,7 @@ pub(super) fn load(
     planes: &mut [u8],
 ) -> Result<Marks, String> {
     let kept = dataset.kept(transform.form(), decode_options);
-    if let Some(whole) = kept.and_then(|kept: &Kept| kept.get(image)) {
+    if let Some(whole) = kept.and_then(|kept| kept.get(image)) {
         return transform.finish(whole, seed, planes).map(|()| Marks::default());
     }
     let picture = dataset.picture(image, decode_options)?;

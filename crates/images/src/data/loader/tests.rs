@@ -51,7 +51,8 @@ fn allocate(shape: [usize; 4]) -> Result<Memory, MemoryError> {
 }
 
 fn train(dataset: &Arc<Dataset>, workers: usize, batch: usize, start: Cursor) -> Loader<Memory> {
-    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start, Share::whole(), allocate).unwrap()
+    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start, Share::whole(), allocate)
+        .unwrap()
 }
 
 /// The values of the image in `slot`, `[3, 7, 5]`.
@@ -106,7 +107,8 @@ fn any_number_of_threads_gives_the_same_batches() {
     let (_root, dataset) = folder(20, &[3, 4, 17]);
     let one = contents(train(&dataset, 1, 4, START), 15);
     assert_eq!(one, contents(train(&dataset, 4, 4, START), 15));
-    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START, Share::whole(), allocate).unwrap();
+    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START, Share::whole(), allocate)
+        .unwrap();
     assert_ne!(one, contents(other, 15));
 }
 
@@ -177,9 +179,12 @@ fn too_few_good_images_are_an_error() {
     };
     let DataError::BatchTooLarge { good: 6, total: 9, bad, .. } = fail(7) else { panic!() };
     assert_eq!(bad.len(), 3);
-    let larger = Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, Share::whole(), allocate).unwrap_err();
+    let larger =
+        Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, Share::whole(), allocate)
+            .unwrap_err();
     assert!(larger.to_string().contains("9 of 9 images"), "{larger}");
-    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, Share::whole(), allocate).unwrap_err();
+    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, Share::whole(), allocate)
+        .unwrap_err();
     assert!(zero.to_string().contains("at least 1"), "{zero}");
     let (_root, none) = folder(9, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let error = train(&none, 2, 4, START).next().unwrap().unwrap_err();
@@ -190,7 +195,9 @@ fn too_few_good_images_are_an_error() {
 }
 
 fn eval(dataset: &Arc<Dataset>, batch_size: usize, max_images: Option<usize>) -> Vec<Batch<Memory>> {
-    let loader = Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images, Share::whole(), allocate).unwrap();
+    let loader =
+        Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images, Share::whole(), allocate)
+            .unwrap();
     loader.map(Result::unwrap).collect()
 }
 
@@ -231,7 +238,8 @@ fn a_random_resized_crop_is_reproducible() {
     let (_root, dataset) = folder(12, &[]);
     let crop = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
     let config = Config { crop, resize: None, ..config(2) };
-    let loader = || Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START, Share::whole(), allocate).unwrap();
+    let loader =
+        || Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START, Share::whole(), allocate).unwrap();
     let batches = || contents(loader(), 6);
     assert_eq!(batches(), batches());
 }
@@ -284,7 +292,9 @@ fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
         let config = Config { cache_gib, crop, resize: None, ..config(2) };
         let cache = crate::data::Cache::new(&config).unwrap();
         let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
-        let start = |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, Share::whole(), allocate).unwrap();
+        let start = |from| {
+            Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, Share::whole(), allocate).unwrap()
+        };
         let batches = contents(start(START), 12);
         // A resumed run, whose cache has other images in it.
         assert_eq!(contents(start(batches[5].2), 6), batches[6..]);
@@ -306,11 +316,14 @@ fn kept_images_are_not_read_again() {
     let config = Config { cache_gib: 1e-3, ..config(1) };
     let cache = crate::data::Cache::new(&config).unwrap();
     let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
-    let mut loader = Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, Share::whole(), allocate).unwrap();
+    let mut loader =
+        Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, Share::whole(), allocate).unwrap();
     loader.next().unwrap().unwrap();
     drop(root);
-    let after: Vec<Batch<Memory>> =
-        Loader::eval(dataset, &config, 8, None, Share::whole(), allocate).unwrap().map(Result::unwrap).collect();
+    let after: Vec<Batch<Memory>> = Loader::eval(dataset, &config, 8, None, Share::whole(), allocate)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!((after[0].names.len(), after[0].bad.len()), (8, 0));
 }
 
@@ -375,14 +388,23 @@ fn images_take_their_places_whichever_are_bad_and_whichever_are_slow() {
             if is_bad(epoch, image) { Err("bad".to_owned()) } else { Ok(Marks::default()) }
         };
         let config = Config { queue: 1 + choice("queue", 3) as usize, ..config(workers) };
-        let loader =
-            Loader::start(Arc::clone(&dataset), &config, (pass, Share::whole(), start), batch_size, allocate, load);
+        let loader = Loader::start(
+            Arc::clone(&dataset),
+            &config,
+            (pass, Share::whole(), start),
+            batch_size,
+            allocate,
+            load,
+        );
         let made = loader.unwrap().take(25).map(|batch| {
             let batch: Batch<Memory> = batch.unwrap();
             let place = |name: &String| names.binary_search(name).unwrap();
             let images: Vec<usize> = batch.names.iter().map(place).collect();
             for (slot, &index) in images.iter().enumerate() {
-                assert!(image(&batch, slot).iter().all(|&value| usize::from(value) == index), "round {round}");
+                assert!(
+                    image(&batch, slot).iter().all(|&value| usize::from(value) == index),
+                    "round {round}"
+                );
             }
             (images, batch.bad.iter().map(|bad| place(&bad.name)).collect::<Vec<_>>(), batch.cursor)
         });
@@ -442,8 +464,7 @@ fn a_panic_while_loading_is_an_error() {
 fn a_lack_of_memory_is_an_error() {
     let (_root, dataset) = folder(20, &[]);
     let none = |_| Err::<Memory, MemoryError>("there is none".into());
-    let mut loader =
-        Loader::train(dataset, &config(2), 4, Seed(1), START, Share::whole(), none).unwrap();
+    let mut loader = Loader::train(dataset, &config(2), 4, Seed(1), START, Share::whole(), none).unwrap();
     assert!(matches!(loader.next(), Some(Err(DataError::BatchMemory(_)))));
     assert!(loader.next().is_none());
 }
@@ -459,7 +480,8 @@ fn the_batches_of_all_processes_are_together_those_of_one() {
     for images in [41, 48] {
         let (_root, dataset) = folder(images, &[]);
         let train = |batch_size, share| {
-            Loader::train(Arc::clone(&dataset), &config(2), batch_size, Seed(3), START, share, allocate).unwrap()
+            Loader::train(Arc::clone(&dataset), &config(2), batch_size, Seed(3), START, share, allocate)
+                .unwrap()
         };
         let each = |batch: Result<Batch<Memory>, DataError>| {
             let batch = batch.unwrap();
