@@ -76,7 +76,9 @@ def group(plan: Plan) -> Group:
             compare(
                 "shards-fast", f"{work} from tars, webdataset with torchvision's decoder", "loader-shards", "webdataset-torchvision", None
             ),
-            compare("mixed", "pictures of 1 to 20 times the pixels, 8 threads on 2 cores, a barrier after each batch", "loader-mixed", "loader-barrier", 1.0),
+            compare(
+                "mixed", "pictures of 1 to 20 times the pixels, 8 threads on 2 cores, with a barrier", "loader-mixed", "loader-barrier", 1.0
+            ),
             Row(
                 "cache",
                 "second epoch from the cache, first epoch without one",
