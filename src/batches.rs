@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use pixtok_base::seed::Seed;
-use pixtok_images::data::{self, BatchMemory, Config, Cursor, DataError, Dataset, MemoryError};
+use pixtok_images::data::{self, BatchMemory, Config, Cursor, DataError, Dataset, MemoryError, Share};
 use pixtok_images::picture::Picture;
-use pixtok_torch::{HostBytes, TorchError};
+use pixtok_torch::{HostBytes, HostRow, SplitBytes, TorchError};
 use tch::{Device, Kind, Tensor};
 
 /// A batch whose images are `[B, 3, H, W]` uint8 on the CPU, in pinned memory if they go to CUDA.
@@ -16,8 +16,15 @@ pub type Batch = data::Batch<Tensor>;
 struct Memory(HostBytes);
 
 impl BatchMemory for Memory {
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.bytes_mut()
+    type Image = HostRow;
+    type Rest = SplitBytes;
+
+    fn split(self, _images: usize) -> Result<(SplitBytes, Vec<HostRow>), MemoryError> {
+        Ok(self.0.split())
+    }
+
+    fn join(rest: SplitBytes, images: Vec<HostRow>) -> Result<Self, MemoryError> {
+        Ok(Self(rest.join(images)?))
     }
 }
 
@@ -38,7 +45,8 @@ impl Loader {
         start: Cursor,
         device: Device,
     ) -> Result<Self, DataError> {
-        data::Loader::train(dataset, config, batch_size, seed, start, memory_for(device)).map(Self)
+        data::Loader::train(dataset, config, batch_size, seed, start, Share::whole(), memory_for(device))
+            .map(Self)
     }
 
     /// As [`data::Loader::eval`], for a model on `device`.
@@ -52,7 +60,8 @@ impl Loader {
         max_images: Option<usize>,
         device: Device,
     ) -> Result<Self, DataError> {
-        data::Loader::eval(dataset, config, batch_size, max_images, memory_for(device)).map(Self)
+        data::Loader::eval(dataset, config, batch_size, max_images, Share::whole(), memory_for(device))
+            .map(Self)
     }
 }
 

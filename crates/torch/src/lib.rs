@@ -26,7 +26,7 @@ pub use cpu::{Cpu, cpu_capability, instructions};
 pub use device::{DeviceChoice, cuda_devices, cuda_model, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use grad::no_grad;
-pub use host::{HostBytes, to_device_async};
+pub use host::{HostBytes, HostRow, SplitBytes, to_device_async};
 pub use memory::{keep_freed_memory, use_one_heap};
 pub use nearest::nearest;
 pub use norm::{fuses_norm_silu, norm_silu};

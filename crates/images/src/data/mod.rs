@@ -1,9 +1,11 @@
 //! From a folder of image files, from tar shards or Parquet files to batches of bytes.
 //!
 //! `source` lists the images, of a `folder`, of `shards` or of `tables`. `order` shuffles them for
-//! an epoch, `pass` decides which come next, `transform` crops and resizes a picture with
-//! `resample`, `cache` keeps decoded pictures, `assemble` makes a batch, and `loader` does all this
-//! in the background. `omitted` counts what is passed over, `bad` counts the files that cannot be
+//! an epoch, `pass` decides which come next, and `share` which of them one of several processes
+//! takes. `load` reads one: `transform` crops and resizes a picture with `resample`, `cache` keeps
+//! decoded pictures. `pipeline` is the queue and the threads with which everything is loaded, here
+//! and in the program. `loader` makes batches with it: `assemble` and `epoch` are its plan, `memory`
+//! is what images are written into. `omitted` counts what is passed over, `bad` counts the files that cannot be
 //! used, `config` holds the settings, `fingerprint` tells whether a resumed run has the same
 //! images and `file_list` which of them changed, `overlap` tells whether two sets share files, and
 //! `copies` whether they hold the same images under other names. `samples` reads the inputs of an
@@ -16,19 +18,24 @@ mod bad;
 mod cache;
 mod config;
 mod copies;
+mod epoch;
 mod file_list;
 mod fingerprint;
 mod folder;
 mod index;
+mod load;
 mod loader;
+mod memory;
 mod omitted;
 mod order;
 mod overlap;
 mod pass;
+mod pipeline;
 mod prepare;
 mod resample;
 mod samples;
 mod shards;
+mod share;
 mod source;
 mod tables;
 mod transform;
@@ -47,11 +54,14 @@ pub use copies::Copies;
 pub use file_list::FileList;
 pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
-pub use loader::{Batch, BatchMemory, Cursor, Loader, Marks, MemoryError};
+pub use loader::{Batch, Cursor, Loader, Marks};
+pub use memory::{BatchMemory, MemoryError};
 pub use overlap::{Overlap, Shared};
+pub use pipeline::{Panicked, Pipeline, Plan, threads};
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
 pub use samples::{Altered, Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
+pub use share::Share;
 pub use source::{Dataset, Split};
 
 /// Why there are no images to be had.

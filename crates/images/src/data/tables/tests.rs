@@ -56,8 +56,8 @@ fn images_are_read_in_any_order() {
     write(&root.path().join("b.parquet"), &[&widths[13..]], false);
     let set = Dataset::open(root.path(), Split::All).unwrap();
     assert_eq!((set.len(), set.name(12), set.name(13)), (20, "a/00000012".into(), "b/00000000".into()));
-    assert!(set.shards().unwrap().len() >= 8, "{:?}", set.shards());
-    for index in order(&set, 10_000, Seed(1), 0) {
+    assert!(set.shards(Share::whole()).unwrap().len() >= 8, "{:?}", set.shards(Share::whole()));
+    for index in order(&set, 10_000, Seed(1), 0, Share::whole()) {
         let index = index as usize;
         let picture = set.picture(index, &DecodeOptions::default());
         match widths[index] {
