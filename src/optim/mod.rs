@@ -9,7 +9,7 @@ mod schedule;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-pub use adamw::{Adamw, Named};
+pub use adamw::Adamw;
 pub use average::WeightAverage;
 pub use muon::Muon;
 pub use optimizer::Optimizer;
