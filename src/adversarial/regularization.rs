@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn averages_follow_the_logits_after_the_step() {
         let store = Variables::new(Device::Cpu);
-        let mut lecam = Lecam::new(&store.root(Component::Discriminator), &LecamConfig { weight: 1.0, decay: 0.75 });
+        let mut lecam =
+            Lecam::new(&store.root(Component::Discriminator), &LecamConfig { weight: 1.0, decay: 0.75 });
         let (real, fake) = (Tensor::from_slice(&[1f32, 3.0]), Tensor::from_slice(&[-1f32, -3.0]));
         // Averages of 0: mean(1, 9) + mean(1, 9).
         assert_eq!(lecam.regularization(&real, &fake).double_value(&[]), 10.0);

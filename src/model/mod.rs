@@ -62,7 +62,9 @@ impl Tokenizer {
         let plan = model.plan(quantizer, image_size)?;
         Ok(Self {
             encoder: Encoder::new(&variables.scope(Component::Encoder), &plan),
-            quantizer: quantizer.settings().build(&variables.scope(Component::Quantizer), plan.latent_channels)?,
+            quantizer: quantizer
+                .settings()
+                .build(&variables.scope(Component::Quantizer), plan.latent_channels)?,
             decoder: Decoder::new(&variables.scope(Component::Decoder), &plan),
             downsample: plan.downsample(),
         })

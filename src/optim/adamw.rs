@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Config, Decayed, OptimError, gradient};
-use crate::variables::{Role, Variable};
+use super::{Config, OptimError, gradient};
+use crate::variables::Variable;
 use pixtok_torch::{AdamwStep, AdamwTensors, fused_adamw};
 
 /// One call of the fused kernel: parameters that share a weight decay.
@@ -33,12 +33,9 @@ impl Adamw {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
         let mut decaying = Group { weight_decay: config.weight_decay, ..Group::default() };
         let mut plain = Group::default();
-        for Variable { name, tensor: param, role, .. } in parameters {
-            let decays = match config.decayed {
-                Decayed::All => true,
-                Decayed::Weights => matches!(role, Role::Matrix | Role::Conv),
-            };
-            let group = if decays { &mut decaying } else { &mut plain };
+        for parameter in parameters {
+            let group = if config.decayed.takes(&parameter) { &mut decaying } else { &mut plain };
+            let Variable { name, tensor: param, .. } = parameter;
             group.first.push(param.zeros_like().set_requires_grad(false));
             group.second.push(param.zeros_like().set_requires_grad(false));
             group.steps.push(Tensor::zeros([], (Kind::Float, param.device())));
@@ -113,6 +110,7 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Decayed;
     use super::*;
     use crate::variables::{Component, Init, Scope, Variables};
     use pixtok_torch::no_grad;

@@ -4,11 +4,11 @@
 use anyhow::Result;
 
 use crate::config::Config;
-use crate::train::Part;
+use crate::variables::Component;
 
 /// Names the settings of the tokenizer in which `config` differs from `earlier`, with which the
 /// weights of the parts in `taken` were trained. None if there is no difference.
-pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result<Option<String>> {
+pub(super) fn words(config: &Config, earlier: &Config, taken: &[Component]) -> Result<Option<String>> {
     let changes = written_out(config).changes(&written_out(earlier))?;
     let tables: Vec<&str> = changes.iter().filter_map(|change| change.key.strip_suffix(".kind")).collect();
     // Another kind has other keys, so the kind alone is named.
@@ -26,15 +26,15 @@ pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result
 }
 
 /// Whether the setting `key` belongs to one of these parts. How they are trained is no such setting.
-fn matters(key: &str, taken: &[Part]) -> bool {
-    let is_taken = |part: Part| taken.contains(&part);
+fn matters(key: &str, taken: &[Component]) -> bool {
+    let is_taken = |part: Component| taken.contains(&part);
     if key.starts_with("quantizer.") {
         // The budget changes no result.
-        is_taken(Part::Quantizer) && !key.ends_with(".memory_budget")
+        is_taken(Component::Quantizer) && !key.ends_with(".memory_budget")
     } else if key == "model.decoder_res_blocks" {
-        is_taken(Part::Decoder)
+        is_taken(Component::Decoder)
     } else if key.starts_with("model.") {
-        is_taken(Part::Encoder) || is_taken(Part::Decoder)
+        is_taken(Component::Encoder) || is_taken(Component::Decoder)
     } else {
         key == "data.image_size"
     }
@@ -58,7 +58,7 @@ mod tests {
     const FSQ: &str = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n";
     const VQ: &str = "[quantizer]\nkind = \"vq\"\ncodebook_size = 64\ncodebook_dim = 4\n";
 
-    fn said(earlier: &str, now: &str, taken: &[Part]) -> Option<String> {
+    fn said(earlier: &str, now: &str, taken: &[Component]) -> Option<String> {
         let [earlier, now] = [earlier, now].map(|text| toml::from_str::<Config>(text).unwrap().resolved());
         words(&now, &earlier, taken).unwrap()
     }
@@ -88,7 +88,7 @@ mod tests {
                 "quantizer.kind: \"fsq\" there, \"bsq\" here",
             ),
         ] {
-            assert_eq!(said(&earlier, &now, &Part::ALL).as_deref(), Some(expected), "{now}");
+            assert_eq!(said(&earlier, &now, &Component::TOKENIZER).as_deref(), Some(expected), "{now}");
         }
     }
 
@@ -98,16 +98,16 @@ mod tests {
             "{VQ}memory_budget = \"1GiB\"\n[model]\nstrides = [2, 2]\ndecoder_res_blocks = 1\n\
              [optimizer]\nlr = 1e-4\n[train]\nsteps = 7\n[data]\ntrain = \"elsewhere\"\n"
         );
-        assert_eq!(said(VQ, &trained, &Part::ALL), None);
+        assert_eq!(said(VQ, &trained, &Component::TOKENIZER), None);
     }
 
     #[test]
     fn parts_that_begin_anew_have_no_earlier_settings() {
         let now = format!("{}[model]\ndecoder_res_blocks = 3\n", FSQ.replace("8, 5", "5, 8"));
         let levels = "quantizer.levels: [8, 5] there, [5, 8] here";
-        assert_eq!(said(FSQ, &now, &[Part::Encoder]), None);
-        assert_eq!(said(FSQ, &now, &[Part::Encoder, Part::Quantizer]).as_deref(), Some(levels));
-        let all = said(FSQ, &now, &Part::ALL).unwrap();
+        assert_eq!(said(FSQ, &now, &[Component::Encoder]), None);
+        assert_eq!(said(FSQ, &now, &[Component::Encoder, Component::Quantizer]).as_deref(), Some(levels));
+        let all = said(FSQ, &now, &Component::TOKENIZER).unwrap();
         assert_eq!(all, format!("model.decoder_res_blocks: 1 there, 3 here; {levels}"));
     }
 }
