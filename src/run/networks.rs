@@ -108,3 +108,6 @@ pub(super) struct Numbers {
     /// Of both optimizers.
     pub moments: i64,
 }
+
+#[cfg(test)]
+mod tests;
