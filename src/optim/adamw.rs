@@ -116,7 +116,7 @@ mod tests {
     use pixtok_torch::no_grad;
     use tch::{Device, nn, nn::OptimizerConfig};
 
-    /// The variables that `make` makes, with values of 1.
+    /// The variables that `make` makes.
     fn ones(make: impl Fn(Scope)) -> Vec<Variable> {
         let variables = Variables::new(Device::Cpu);
         make(variables.root(Component::Decoder));
