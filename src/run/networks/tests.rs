@@ -149,7 +149,7 @@ fn every_variable_of_a_quantizer_has_its_role() {
         let _quantizer =
             settings.build(&variables.root(Component::Quantizer), settings.natural_width()).unwrap();
         let expected = rows.iter().map(|&(name, role, trained)| (name.to_owned(), (role, false, trained)));
-        assert_eq!(table(variables.entries()), expected.collect(), "{text}");
+        assert_eq!(table(variables.entries()), expected.collect::<Table>(), "{text}");
     }
 }
 
@@ -344,7 +344,7 @@ fn a_seed_gives_the_discriminator_that_it_always_gave() {
         let expected: BTreeMap<String, Tensor> = reference.0.variables().into_iter().collect();
         assert_eq!(store.tensors(), expected, "{discriminator}");
     };
-    compare("kind = \"patch\", channels = 4, layers = 1, norm = \"batch\"", &|reference| {
+    compare("kind = \"patch\", channels = 4, layers = 1, norm = \"batch\"", &|reference: &Reference| {
         let conv = |name: &str, from: i64, to: i64, bias: bool| {
             let bound = 1.0 / ((from * 4 * 4) as f64).sqrt();
             let config = nn::ConvConfig {
@@ -363,7 +363,7 @@ fn a_seed_gives_the_discriminator_that_it_always_gave() {
         let _ = norm.zeros("bias", &[8]);
         conv("discriminator.last", 8, 1, true);
     });
-    compare("kind = \"stylegan\", channels = 4", &|reference| {
+    compare("kind = \"stylegan\", channels = 4", &|reference: &Reference| {
         for (block, from, to) in [(0, 4, 8), (1, 8, 16)] {
             reference.conv(&format!("discriminator.block{block}.conv"), from, from, 3);
             reference.conv(&format!("discriminator.block{block}.down"), from, to, 3);
