@@ -13,6 +13,8 @@
 
 pub mod batches;
 
+pub mod variables;
+
 pub mod layers;
 
 pub mod similarity;

@@ -16,10 +16,11 @@ use numbers::Numbers;
 use pixtok::codec::trace;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
+use pixtok::variables::{Component, Variables};
 use pixtok_images::picture::{DecodeOptions, Picture, decode};
 use pixtok_torch::tensors;
 use serde_json::{Map, Value};
-use tch::{CModule, Device, Kind, Tensor, nn};
+use tch::{CModule, Device, Kind, Tensor};
 
 fn eval(args: &[&str]) -> Output {
     let device = device();
@@ -174,12 +175,11 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
 fn traced(scratch: &Scratch, keys: &str) -> PathBuf {
     let run = scratch.path("run");
     let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
-    let mut store = nn::VarStore::new(Device::Cpu);
-    let tokenizer =
-        Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
+    let store = Variables::new(Device::Cpu);
+    let tokenizer = Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
     let weights = tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
-    tensors::copy_into(&store.variables().into_iter().collect(), &weights).unwrap();
-    store.freeze();
+    tensors::copy_into(&store.tensors(), &weights).unwrap();
+    store.freeze(&Component::TOKENIZER);
     let size = config.image_size();
     trace::encoder(&tokenizer, size).unwrap().save(scratch.path("encoder.pt")).unwrap();
     trace::decoder(&tokenizer, size).unwrap().save(scratch.path("decoder.pt")).unwrap();

@@ -12,9 +12,10 @@ use std::process::Output;
 use common::{GROUPS, SIMVQ, Scratch, VQ, device, pixtok, said};
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
+use pixtok::variables::{Component, Variables};
 use pixtok_torch::tensors::{self, Tensors};
 use serde_json::{Map, Value, json};
-use tch::{CModule, Device, Kind, Tensor, nn};
+use tch::{CModule, Device, Kind, Tensor};
 
 const FILES: [&str; 6] =
     ["README.md", "config.json", "config.toml", "decoder.pt", "encoder.pt", "model.safetensors"];
@@ -52,14 +53,13 @@ fn json_of(path: &Path) -> Map<String, Value> {
 }
 
 /// The tokenizer of a model folder, by the library.
-fn open(folder: &Path) -> (nn::VarStore, Tokenizer) {
+fn open(folder: &Path) -> (Variables, Tokenizer) {
     let (config, _) = Config::read(&folder.join("config.toml"), &[]).unwrap();
-    let mut store = nn::VarStore::new(Device::Cpu);
-    let tokenizer =
-        Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
+    let store = Variables::new(Device::Cpu);
+    let tokenizer = Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
     let weights = tensors::from_bytes(&fs::read(folder.join("model.safetensors")).unwrap()).unwrap();
-    tensors::copy_into(&store.variables().into_iter().collect::<Tensors>(), &weights).unwrap();
-    store.freeze();
+    tensors::copy_into(&store.tensors(), &weights).unwrap();
+    store.freeze(&Component::TOKENIZER);
     (store, tokenizer)
 }
 
@@ -252,7 +252,7 @@ fn a_codebook_is_written_for_numpy_and_as_safetensors() {
             let rows = tokenizer.quantizer.lookup(&all).view([shape[1], shape[0]]).tr();
             assert_eq!(rows, *table, "{name}");
         } else {
-            let first = &store.variables()["quantizer.groups.0.stages.0.codebook"];
+            let first = &store.tensors()["quantizer.groups.0.stages.0.codebook"];
             assert_eq!(table.get(0), *first, "{name}");
         }
     }

@@ -14,8 +14,9 @@ use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
 use pixtok::model::{self, Tokenizer, Variant};
 use pixtok::quantizer::QuantizerConfig;
+use pixtok::variables::{Component, Variables};
 use pixtok_torch::tensors::{self, Tensors};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 fn quantizer(source: &str) -> QuantizerConfig {
     let distance = if source == "llamagen" { "cosine" } else { "euclidean" };
@@ -45,11 +46,11 @@ fn imported_tokenizers_are_the_originals() {
     let numbers = Numbers::read("imported");
     for source in ["taming", "llamagen"] {
         let get = |name: &str| numbers.get(&format!("{source}/{name}"));
-        let mut store = nn::VarStore::new(device());
-        let tokenizer = Tokenizer::new(&store.root(), &network(), &quantizer(source), (24, 40)).unwrap();
+        let store = Variables::new(device());
+        let tokenizer = Tokenizer::new(&store, &network(), &quantizer(source), (24, 40)).unwrap();
         let weights: Tensors = numbers.under("weights/").into_iter().collect();
-        tensors::copy_into(&store.variables().into_iter().collect(), &weights).unwrap();
-        store.freeze();
+        tensors::copy_into(&store.tensors(), &weights).unwrap();
+        store.freeze(&Component::TOKENIZER);
         let images = get("images");
         assert_close(&format!("{source}: latents"), &tokenizer.latents(&images), &get("latents"), 1e-5);
         let indices = tokenizer.encode(&images);
@@ -122,10 +123,10 @@ fn presets_have_the_published_sizes() {
         let path = format!("{}/configs/imagenet256-f16-{preset}.toml", env!("CARGO_MANIFEST_DIR"));
         let (config, _) = Config::read(Path::new(&path), &[]).unwrap();
         config.check().unwrap();
-        let store = nn::VarStore::new(tch::Device::Cpu);
+        let store = Variables::new(tch::Device::Cpu);
         let _tokenizer =
-            Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
-        let variables = store.variables();
+            Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+        let variables = store.tensors();
         let networks = variables.iter().filter(|(name, _)| !name.starts_with("quantizer."));
         let parameters: usize = networks.map(|(_, tensor): (_, &Tensor)| tensor.numel()).sum();
         let published = numbers.get(&format!("{source}/parameters")).int64_value(&[0]);

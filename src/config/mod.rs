@@ -28,6 +28,7 @@ pub use key_path::{KeyPath, KnownKey, known};
 
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
+use crate::variables::Component;
 use crate::{adversarial, evaluate, loss, model, optim, train};
 use pixtok_base::paths::absence;
 use pixtok_base::{Class, Classified};
@@ -158,7 +159,7 @@ impl Config {
             adversarial.check(self.image_size())?;
             adversarial.check_steps(self.train.steps)?;
             let adaptive = matches!(adversarial.weighting, adversarial::Weighting::Adaptive { .. });
-            if adaptive && self.train.freeze.contains(&train::Part::Decoder) {
+            if adaptive && self.train.freeze.contains(&Component::Decoder) {
                 return Err(ResolveError::Other(
                     "adversarial.weighting is adaptive, which measures the decoder's gradients, and train.freeze names the \
                      decoder; choose kind = \"fixed\", or let the decoder train"
@@ -210,7 +211,7 @@ impl Config {
     /// As [`Config::check`].
     pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
         let settings = self.quantizer.settings();
-        let mut advice = if self.train.freeze.contains(&train::Part::Quantizer) {
+        let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
             settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
         } else {
             settings.advice(self.vectors_of(self.train.batch_size)?)

@@ -1,33 +1,34 @@
 //! Latents to images.
 
-use tch::{Tensor, nn, nn::Module};
+use tch::{Tensor, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
-use crate::layers::{GroupNorm, conv, norm_silu, upsample};
+use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, upsample};
+use crate::variables::Scope;
 
 /// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
 /// convolution between them, head.
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// From the quantizer's width, where the stem has another.
-    from_quantizer: Option<nn::Conv2D>,
-    stem: nn::Conv2D,
+    from_quantizer: Option<Conv2d>,
+    stem: Conv2d,
     middle: Blocks,
     stages: Vec<DecoderStage>,
     norm: GroupNorm,
-    head: nn::Conv2D,
+    head: Conv2d,
 }
 
 #[derive(Debug)]
 struct DecoderStage {
     blocks: Blocks,
     /// The factor, and the convolution after it.
-    up: Option<(i64, nn::Conv2D)>,
+    up: Option<(i64, Conv2d)>,
 }
 
 impl Decoder {
-    pub fn new(path: &nn::Path, plan: &Plan) -> Self {
+    pub fn new(path: &Scope, plan: &Plan) -> Self {
         let mut channels = plan.coarsest_channels();
         let outer = plan.outer_channels;
         let from_quantizer =
@@ -50,13 +51,13 @@ impl Decoder {
             middle,
             stages,
             norm: plan.norm(&(path / "norm"), channels),
-            head: conv(&(path / "head"), channels, 3, 3, 1),
+            head: conv(&(path / "head").touching_pixels(), channels, 3, 3, 1),
         }
     }
 
     /// The weight of the last convolution.
     pub fn last_layer(&self) -> &Tensor {
-        &self.head.ws
+        &self.head.weight
     }
 
     /// `[B, C, h, w]` -> `[B, 3, H, W]`.

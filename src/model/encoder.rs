@@ -1,33 +1,34 @@
 //! Images to latents.
 
-use tch::{Device, Tensor, nn, nn::Module};
+use tch::{Device, Tensor, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::{Plan, Variant};
-use crate::layers::{GroupNorm, conv, norm_silu, padded_conv};
+use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, padded_conv};
+use crate::variables::Scope;
 
 /// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    stem: nn::Conv2D,
+    stem: Conv2d,
     stages: Vec<(Blocks, Option<Down>)>,
     middle: Blocks,
     norm: GroupNorm,
-    head: nn::Conv2D,
+    head: Conv2d,
     /// To the quantizer's width, where the head has another.
-    to_quantizer: Option<nn::Conv2D>,
+    to_quantizer: Option<Conv2d>,
 }
 
 /// A strided convolution.
 #[derive(Debug)]
 struct Down {
-    conv: nn::Conv2D,
+    conv: Conv2d,
     /// Padded on the right and below alone.
     one_sided: bool,
 }
 
 impl Down {
-    fn new(path: &nn::Path, plan: &Plan, channels: i64, stride: i64) -> Self {
+    fn new(path: &Scope, plan: &Plan, channels: i64, stride: i64) -> Self {
         // An odd kernel of at least the stride sees every pixel.
         let kernel = (stride | 1).max(3);
         let one_sided = plan.variant == Variant::Vqgan;
@@ -45,8 +46,8 @@ impl Down {
 }
 
 impl Encoder {
-    pub fn new(path: &nn::Path, plan: &Plan) -> Self {
-        let stem = conv(&(path / "stem"), 3, plan.stem_channels, 3, 1);
+    pub fn new(path: &Scope, plan: &Plan) -> Self {
+        let stem = conv(&(path / "stem").touching_pixels(), 3, plan.stem_channels, 3, 1);
         let mut channels = plan.stem_channels;
         let stages = plan.stages.iter().enumerate().map(|(i, stage)| {
             let path = path / format!("stage{i}");
@@ -74,7 +75,7 @@ impl Encoder {
 
     /// Where its weights are.
     pub fn device(&self) -> Device {
-        self.stem.ws.device()
+        self.stem.weight.device()
     }
 
     /// `[B, 3, H, W]` -> `[B, C, h, w]`.

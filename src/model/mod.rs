@@ -7,7 +7,7 @@ mod encoder;
 mod footprint;
 mod plan;
 
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 pub use description::{Description, StageDescription, Width};
 pub use footprint::Footprint;
@@ -15,6 +15,7 @@ pub use plan::{Config, ModelError, Variant};
 
 use crate::layers::plain_layout;
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
+use crate::variables::{Component, Variables};
 use decoder::Decoder;
 use encoder::Encoder;
 
@@ -48,21 +49,23 @@ pub struct Reconstruction {
 }
 
 impl Tokenizer {
-    /// Builds the network under `path`, for images of `image_size` (height, width).
+    /// Builds the network with its variables in `variables`, for images of `image_size` (height, width).
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
     pub fn new(
-        path: &nn::Path,
+        variables: &Variables,
         model: &Config,
         quantizer: &QuantizerConfig,
         image_size: (i64, i64),
     ) -> Result<Self, ModelError> {
         let plan = model.plan(quantizer, image_size)?;
         Ok(Self {
-            encoder: Encoder::new(&(path / "encoder"), &plan),
-            quantizer: quantizer.settings().build(&(path / "quantizer"), plan.latent_channels)?,
-            decoder: Decoder::new(&(path / "decoder"), &plan),
+            encoder: Encoder::new(&variables.scope(Component::Encoder), &plan),
+            quantizer: quantizer
+                .settings()
+                .build(&variables.scope(Component::Quantizer), plan.latent_channels)?,
+            decoder: Decoder::new(&variables.scope(Component::Decoder), &plan),
             downsample: plan.downsample(),
         })
     }

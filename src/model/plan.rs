@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use tch::nn;
-
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
 use pixtok_base::{Class, Classified};
+use crate::variables::Scope;
 
 /// Added to a variance in [`Variant::Vqgan`].
 const VQGAN_EPS: f64 = 1e-6;
@@ -169,7 +168,7 @@ impl Plan {
     }
 
     /// A normalisation over `channels`.
-    pub fn norm(&self, path: &nn::Path, channels: i64) -> GroupNorm {
+    pub fn norm(&self, path: &Scope, channels: i64) -> GroupNorm {
         let eps = match self.variant {
             Variant::Plain => GROUP_NORM_EPS,
             Variant::Vqgan => VQGAN_EPS,

@@ -6,10 +6,10 @@ fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
 }
 
-fn build(config: &Config, size: (i64, i64)) -> Result<(nn::VarStore, Tokenizer), ModelError> {
-    let vs = nn::VarStore::new(Device::Cpu);
+fn build(config: &Config, size: (i64, i64)) -> Result<(Variables, Tokenizer), ModelError> {
+    let vs = Variables::new(Device::Cpu);
     pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs.root(), config, &fsq(), size)?;
+    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size)?;
     Ok((vs, tokenizer))
 }
 
@@ -43,8 +43,7 @@ fn shapes_follow_the_strides() {
 #[test]
 fn the_yardstick_network_is_the_published_one() {
     let (vs, _) = build(&Config::default(), (64, 64)).unwrap();
-    let count: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
-    assert_eq!(count, 250_039);
+    assert_eq!(vs.parameters(&Component::TOKENIZER), 250_039);
 }
 
 #[test]
@@ -72,11 +71,11 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
         ..Config::default()
     };
     let (vs, tokenizer) = build(&config, (20, 28)).unwrap();
-    let shape = |name: &str| vs.variables()[name].size();
+    let shape = |name: &str| vs.tensors()[name].size();
     assert_eq!(shape("encoder.head.weight"), [9, 64, 3, 3]);
     assert_eq!(shape("encoder.to_quantizer.weight"), [4, 9, 1, 1]);
     assert_eq!(shape("decoder.from_quantizer.weight"), [9, 4, 1, 1]);
-    assert!(!vs.variables().contains_key("quantizer.project_in.weight"));
+    assert!(!vs.tensors().contains_key("quantizer.project_in.weight"));
     let out = tokenizer.forward(&images(20, 28), Mode::Eval);
     assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 5, 7], vec![2, 3, 20, 28]));
     let wide = Config { multipliers: vec![1, 1], strides: Some(vec![4]), ..config };

@@ -11,11 +11,13 @@ use tch::Tensor;
 
 use pixtok_base::{Class, Classified};
 
-pub use adamw::{Adamw, Named};
+pub use adamw::Adamw;
 pub use average::WeightAverage;
 pub use muon::Muon;
 pub use optimizer::Optimizer;
 pub use schedule::Schedule;
+
+use crate::variables::{Role, Variable};
 
 /// Settings of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,11 +46,19 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Decayed {
-    /// Convolution weights alone: no biases, norms or codebooks.
+    /// Weights of convolutions and linear layers only: no biases, norms or codebooks.
     #[default]
     Weights,
     /// Every parameter.
     All,
+}
+
+impl Decayed {
+    /// Whether a parameter decays.
+    #[must_use]
+    pub fn takes(self, parameter: &Variable) -> bool {
+        self == Self::All || matches!(parameter.role, Role::Matrix | Role::Conv)
+    }
 }
 
 impl Default for Config {

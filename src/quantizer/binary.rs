@@ -1,6 +1,6 @@
 //! What the quantizers by sign (LFQ, BSQ) share: a code has one bit in each dimension, and there is no codebook.
 
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 use super::digits::{MixedRadix, Order};
 use super::entropy::{Entropies, LEAST_LOG};
@@ -12,6 +12,7 @@ use super::{
     straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::variables::Scope;
 use pixtok_torch::{in_full_precision, no_grad};
 
 /// The losses of a quantizer by sign, and what their settings must be.
@@ -72,7 +73,7 @@ pub struct Signs {
 impl Signs {
     /// Registers a projection under `path` when `channels` differs from `bits`.
     pub fn new(
-        path: &nn::Path,
+        path: &Scope,
         channels: i64,
         bits: i64,
         order: Order,

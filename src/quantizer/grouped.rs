@@ -4,7 +4,7 @@
 //! Losses are means over the groups, so that a mean over elements stays one over all elements of the latent.
 
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 use super::digits::MixedRadix;
 use super::parts::{Gathered, Parts, error_inside, inside};
@@ -12,6 +12,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
     Statistic, UpdateReport, require,
 };
+use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 
 /// Settings of a grouped quantizer.
@@ -54,7 +55,7 @@ impl Settings for Config {
         self.groups * self.each.settings().natural_width()
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Grouped::new(path, self, channels)?))
     }
 
@@ -105,7 +106,7 @@ impl Grouped {
     ///
     /// # Errors
     /// See [`Settings::check`] and [`Settings::check_width`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         config.check_width(channels)?;
         let each = config.each.settings();

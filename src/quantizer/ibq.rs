@@ -4,7 +4,7 @@
 //! The softmax, N×K numbers, is kept for the backward pass; [`Settings::check_step`] refuses it over the budget.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 use super::codebook::{check_entropy, check_sizes, distance_losses, grid_of_rows, nearest_on_grid};
 use super::entropy::assignment_entropy;
@@ -18,8 +18,8 @@ use super::{
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::variables::{Init, Scope};
 use pixtok_torch::in_full_precision;
-use pixtok_torch::initialise_gaussian;
 
 /// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
 const TABLES: i64 = 3;
@@ -102,7 +102,7 @@ impl Settings for Config {
         self.codebook_dim
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Ibq::new(path, self, channels)?))
     }
 
@@ -140,21 +140,15 @@ impl Ibq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
-        let bound = 1.0 / k as f64;
         let projection = Projection::new(path, channels, d);
-        let codebook = match config.initial_codes {
-            InitialCodes::Uniform => {
-                path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound })
-            }
-            InitialCodes::Normal => {
-                let codebook = path.zeros("codebook", &[k, d]);
-                initialise_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
-                codebook
-            }
+        let init = match config.initial_codes {
+            InitialCodes::Uniform => Init::Uniform { bound: 1.0 / k as f64 },
+            InitialCodes::Normal => Init::Gaussian { mean: 0.0, deviation: (d as f64).powf(-0.5) },
         };
+        let codebook = path.codebook("codebook", [k, d], init);
         Ok(Self { projection, codebook, config: config.clone() })
     }
 

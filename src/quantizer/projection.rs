@@ -1,17 +1,18 @@
-use tch::{Tensor, nn, nn::Module};
+use tch::{Tensor, nn::Module};
 
-use crate::layers::{conv, plain_layout};
+use crate::layers::{Conv2d, conv, plain_layout};
+use crate::variables::Scope;
 
 /// A learned 1×1 convolution into the quantizer's own width and one out of it; nothing where the widths agree.
 #[derive(Debug)]
 pub struct Projection {
-    layers: Option<(nn::Conv2D, nn::Conv2D)>,
+    layers: Option<(Conv2d, Conv2d)>,
 }
 
 impl Projection {
     /// Between latents of `channels` and codes of `dim`.
     #[must_use]
-    pub fn new(path: &nn::Path, channels: i64, dim: i64) -> Self {
+    pub fn new(path: &Scope, channels: i64, dim: i64) -> Self {
         let layers = (channels != dim).then(|| {
             (
                 conv(&(path / "project_in"), channels, dim, 1, 1),

@@ -5,7 +5,7 @@
 //! stages; so are the losses.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 use super::digits::MixedRadix;
 use super::parts::{Gathered, Parts, error_inside, inside};
@@ -15,6 +15,7 @@ use super::{
     Statistic, UpdateReport, require,
 };
 use crate::layers::as_kind;
+use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
@@ -72,7 +73,7 @@ impl Settings for Config {
         self.each.settings().natural_width()
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Residual::new(path, self, channels)?))
     }
 
@@ -107,7 +108,7 @@ impl Residual {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let each = config.each.settings();
         let width = each.natural_width();

@@ -2,7 +2,7 @@
 //! every step moves every code and none dies. Otherwise as VQ with a codebook that learns by gradient.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 use super::codebook::{check_sizes, distance_losses, nearest_on_grid, rows};
 use super::estimator::GradientEstimator;
@@ -15,8 +15,8 @@ use super::{
     require_weight,
 };
 use crate::layers::as_kind;
+use crate::variables::{Init, Scope};
 use pixtok_torch::in_full_precision;
-use pixtok_torch::initialise_gaussian;
 
 /// Settings of SimVQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Settings for Config {
         self.codebook_dim
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(SimVq::new(path, self, channels)?))
     }
 }
@@ -100,20 +100,19 @@ impl SimVq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let deviation = (d as f64).powf(-0.5);
-        let frozen = path.zeros_no_train("frozen", &[k, d]);
-        initialise_gaussian(&frozen, 0.0, deviation);
+        let frozen = path.codebook_buffer("frozen", [k, d], Init::Gaussian { mean: 0.0, deviation });
         // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
-        let init = nn::Init::Uniform { lo: -deviation, up: deviation };
+        let init = Init::Uniform { bound: deviation };
         Ok(Self {
             projection: Projection::new(path, channels, d),
             frozen,
-            // Named as a codebook is, and not as a layer: it gets no weight decay by default.
-            map: path.var("map", &[d, d], init),
-            bias: config.bias.then(|| path.var("map_bias", &[d], init)),
+            // The codes are made of it, so it is treated as they would be: no weight decay by default.
+            map: path.codebook("map", [d, d], init),
+            bias: config.bias.then(|| path.bias("map_bias", d, init)),
             config: config.clone(),
         })
     }

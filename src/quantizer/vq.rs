@@ -4,7 +4,7 @@
 
 mod config;
 
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 pub use config::{CodebookUpdate, Config, Distance, Start};
 
@@ -20,6 +20,7 @@ use super::{
     StartOutcome, UpdateReport,
 };
 use crate::layers::as_kind;
+use crate::variables::{Init, Scope};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
@@ -54,30 +55,27 @@ impl Vq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
-        let bound = 1.0 / k as f64;
-        let init = nn::Init::Uniform { lo: -bound, up: bound };
+        let init = Init::Uniform { bound: 1.0 / k as f64 };
         let codebook = if config.by_gradient() {
-            path.var("codebook", &[k, d], init)
+            path.codebook("codebook", [k, d], init)
         } else {
-            let mut buffer = path.zeros_no_train("codebook", &[k, d]);
-            let _ = no_grad(|| buffer.uniform_(-bound, bound));
-            buffer
+            path.codebook_buffer("codebook", [k, d], init)
         };
         let sums = (!config.by_gradient()).then(|| {
-            let mut sums = path.zeros_no_train("sums", &[k, d]);
+            let mut sums = path.buffer("sums", &[k, d], Init::Zeros);
             sums.copy_(&codebook);
             sums
         });
         Ok(Self {
             projection: Projection::new(path, channels, d),
-            codebook_name: path.path("codebook"),
+            codebook_name: path.name("codebook"),
             codebook,
-            counts: path.ones_no_train("counts", &[k]),
+            counts: path.buffer("counts", &[k], Init::Ones),
             sums,
-            started: path.zeros_no_train("started", &[1]),
+            started: path.buffer("started", &[1], Init::Zeros),
             config: config.clone(),
         })
     }

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use tch::Tensor;
-
 use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
 use super::networks::Networks;
 use super::precision::Settled;
 use super::{Tell, memory};
 use crate::config::Config;
+use crate::variables::Component;
+use anyhow::Result;
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
 pub(super) fn words(
@@ -25,7 +24,7 @@ pub(super) fn words(
     let (h, w) = (height / factor, width / factor);
     let codebook = tokenizer.codebook();
     let bits = codebook.bits_per_token();
-    let of = |part: &str| networks.parameters(part);
+    let of = |component: Component| networks.parameters(&[component]);
     let train = &config.train;
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
@@ -50,10 +49,10 @@ pub(super) fn words(
          # precision: {}\n\
          {}{}{}{}",
         config.to_toml()?,
-        of(""),
-        of("encoder."),
-        of("quantizer."),
-        of("decoder."),
+        networks.parameters(&Component::TOKENIZER),
+        of(Component::Encoder),
+        of(Component::Quantizer),
+        of(Component::Decoder),
         adversary(config, networks),
         if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
         codebook.size,
@@ -76,11 +75,7 @@ fn adversary(config: &Config, networks: &Networks) -> String {
     let (Some(adversarial), Some((store, _))) = (&config.adversarial, &networks.adversary) else {
         return String::new();
     };
-    let parameters: i64 = store.trainable_variables().iter().map(count).sum();
+    let parameters = store.parameters(&[Component::Discriminator]);
     let never = if adversarial.start >= config.train.steps { ", which the run ends before" } else { "" };
     format!("# discriminator: {parameters} parameters, from step {}{never}\n", adversarial.start)
-}
-
-fn count(tensor: &Tensor) -> i64 {
-    tensor.numel() as i64
 }

@@ -5,17 +5,17 @@ use anyhow::Result;
 use toml::Value;
 
 use crate::config::{Config, KeyPath, known};
-use crate::train::Part;
+use crate::variables::Component;
 
 /// Names the settings in which `config` differs from `earlier` and which decide what the weights of
 /// the parts in `taken` mean: those of these parts, and the size of the images. None if there is no
 /// difference.
-pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result<Option<String>> {
+pub(super) fn words(config: &Config, earlier: &Config, taken: &[Component]) -> Result<Option<String>> {
     named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(path, taken))
 }
 
 /// As [`words`], without the size of the images.
-pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Part]) -> Result<Option<String>> {
+pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Component]) -> Result<Option<String>> {
     named(config, earlier, |path| shapes(path, parts))
 }
 
@@ -38,13 +38,13 @@ fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -
 }
 
 /// Whether the setting at `path` is of one of these parts.
-fn is_of(path: &KeyPath, parts: &[Part]) -> bool {
-    let own: &[Part] = if path.is_in(known::QUANTIZER) {
-        &[Part::Quantizer]
+fn is_of(path: &KeyPath, parts: &[Component]) -> bool {
+    let own: &[Component] = if path.is_in(known::QUANTIZER) {
+        &[Component::Quantizer]
     } else if path.is_in(known::MODEL_DECODER_RES_BLOCKS) {
-        &[Part::Decoder]
+        &[Component::Decoder]
     } else if path.is_in(known::MODEL) {
-        &[Part::Encoder, Part::Decoder]
+        &[Component::Encoder, Component::Decoder]
     } else {
         &[]
     };
@@ -52,7 +52,7 @@ fn is_of(path: &KeyPath, parts: &[Part]) -> bool {
 }
 
 /// Whether the setting at `path` is of one of these parts and changes results.
-fn shapes(path: &KeyPath, parts: &[Part]) -> bool {
+fn shapes(path: &KeyPath, parts: &[Component]) -> bool {
     let is_budget = path.is_in(known::QUANTIZER) && path.name() == known::MEMORY_BUDGET;
     is_of(path, parts) && !is_budget
 }
@@ -75,7 +75,7 @@ mod tests {
     const FSQ: &str = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n";
     const VQ: &str = "[quantizer]\nkind = \"vq\"\ncodebook_size = 64\ncodebook_dim = 4\n";
 
-    fn said(earlier: &str, now: &str, taken: &[Part]) -> Option<String> {
+    fn said(earlier: &str, now: &str, taken: &[Component]) -> Option<String> {
         let [earlier, now] = [earlier, now].map(|text| toml::from_str::<Config>(text).unwrap().resolved());
         words(&now, &earlier, taken).unwrap()
     }
@@ -105,7 +105,7 @@ mod tests {
                 "quantizer.kind: \"fsq\" there, \"bsq\" here",
             ),
         ] {
-            assert_eq!(said(&earlier, &now, &Part::ALL).as_deref(), Some(expected), "{now}");
+            assert_eq!(said(&earlier, &now, &Component::TOKENIZER).as_deref(), Some(expected), "{now}");
         }
     }
 
@@ -115,10 +115,10 @@ mod tests {
             "{VQ}memory_budget = \"1GiB\"\n[model]\nstrides = [2, 2]\ndecoder_res_blocks = 1\n\
              [optimizer]\nlr = 1e-4\n[train]\nsteps = 7\n[data]\ntrain = \"elsewhere\"\n"
         );
-        assert_eq!(said(VQ, &trained, &Part::ALL), None);
+        assert_eq!(said(VQ, &trained, &Component::TOKENIZER), None);
         let [earlier, now] = [VQ, &trained].map(|text| toml::from_str::<Config>(text).unwrap().resolved());
         assert_eq!(
-            of_parts(&now, &earlier, &Part::ALL).unwrap(),
+            of_parts(&now, &earlier, &Component::TOKENIZER).unwrap(),
             None,
             "and none that keeps parts from staying"
         );
@@ -128,21 +128,21 @@ mod tests {
     fn parts_that_begin_anew_have_no_earlier_settings() {
         let now = format!("{}[model]\ndecoder_res_blocks = 3\n", FSQ.replace("8, 5", "5, 8"));
         let levels = "quantizer.levels: [8, 5] there, [5, 8] here";
-        assert_eq!(said(FSQ, &now, &[Part::Encoder]), None);
-        assert_eq!(said(FSQ, &now, &[Part::Encoder, Part::Quantizer]).as_deref(), Some(levels));
-        let all = said(FSQ, &now, &Part::ALL).unwrap();
+        assert_eq!(said(FSQ, &now, &[Component::Encoder]), None);
+        assert_eq!(said(FSQ, &now, &[Component::Encoder, Component::Quantizer]).as_deref(), Some(levels));
+        let all = said(FSQ, &now, &Component::TOKENIZER).unwrap();
         assert_eq!(all, format!("model.decoder_res_blocks: 1 there, 3 here; {levels}"));
     }
 
     #[test]
     fn settings_are_of_the_parts_that_they_shape() {
-        let is_of = |dotted: &str, part: Part| is_of(&KeyPath::from(dotted.to_owned()), &[part]);
-        let parts = |dotted: &str| Part::ALL.map(|part| is_of(dotted, part));
-        let of = |own: &[Part]| Part::ALL.map(|part| own.contains(&part));
-        assert_eq!(parts("quantizer.levels"), of(&[Part::Quantizer]));
-        assert_eq!(parts("quantizer"), of(&[Part::Quantizer]), "a quantizer of another kind");
-        assert_eq!(parts("model.decoder_res_blocks"), of(&[Part::Decoder]));
-        assert_eq!(parts("model.res_blocks"), of(&[Part::Encoder, Part::Decoder]));
+        let is_of = |dotted: &str, part: Component| is_of(&KeyPath::from(dotted.to_owned()), &[part]);
+        let parts = |dotted: &str| Component::TOKENIZER.map(|part| is_of(dotted, part));
+        let of = |own: &[Component]| Component::TOKENIZER.map(|part| own.contains(&part));
+        assert_eq!(parts("quantizer.levels"), of(&[Component::Quantizer]));
+        assert_eq!(parts("quantizer"), of(&[Component::Quantizer]), "a quantizer of another kind");
+        assert_eq!(parts("model.decoder_res_blocks"), of(&[Component::Decoder]));
+        assert_eq!(parts("model.res_blocks"), of(&[Component::Encoder, Component::Decoder]));
         for other in ["optimizer.lr", "data.image_size", "models.x", "quantizers.levels"] {
             assert_eq!(parts(other), of(&[]), "{other}");
         }

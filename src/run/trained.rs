@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::{Device, nn};
+use tch::Device;
 
 use super::folder::{DESCRIPTION, MODEL, Run};
 use super::{ModelChoice, Tell};
@@ -15,6 +15,7 @@ use crate::codec::Own;
 use crate::config::{Config, RunChange};
 use crate::model::Tokenizer;
 use crate::train::{State, Weights};
+use crate::variables::{Component, Variables};
 use pixtok_images::data::Fingerprint;
 use pixtok_torch::tensors::{self, Tensors};
 
@@ -35,11 +36,11 @@ pub struct Trained {
     /// The images that its run validated on when it was saved; absent for a model folder.
     pub validated_on: Option<Fingerprint>,
     /// Trained numbers.
-    pub parameters: usize,
+    pub parameters: i64,
     /// Settings that changed while it trained.
     pub changes: Vec<RunChange>,
     /// Owns the variables.
-    store: nn::VarStore,
+    store: Variables,
 }
 
 /// What made a checkpoint the best of its run.
@@ -59,17 +60,17 @@ impl Run {
     /// # Errors
     /// When there is no such checkpoint, it is damaged, or its weights are not those of the config.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
-        let build = |config: &Config, store: &nn::VarStore| {
-            Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
+        let build = |config: &Config, store: &Variables| {
+            Tokenizer::new(store, &config.model, &config.quantizer, config.image_size())
         };
         let path = self.path();
-        let mut store = nn::VarStore::new(device);
+        let store = Variables::new(device);
         if let Some(weights) = self.model()? {
             let config = self.config()?;
             let tokenizer = build(&config, &store)?;
             let file = path.join(MODEL).display().to_string();
-            copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
-            store.freeze();
+            copy_into(&store.tensors(), &weights, &file)?;
+            store.freeze(&Component::TOKENIZER);
             tell_outdated(path, &config, tell);
             return Ok(Trained {
                 config,
@@ -79,7 +80,7 @@ impl Run {
                 chosen_by: described_choice(path),
                 trained_on: None,
                 validated_on: None,
-                parameters: parameters(&store),
+                parameters: store.parameters(&Component::TOKENIZER),
                 changes: RunChange::read(path)?,
                 store,
             });
@@ -89,8 +90,8 @@ impl Run {
         let config = self.config()?;
         let saved = folder.load_model(step, choice.weights == Weights::Ema)?;
         let tokenizer = build(&config, &store)?;
-        copy_into(&store.variables().into_iter().collect(), &saved.weights, "the checkpoint's model")?;
-        store.freeze();
+        copy_into(&store.tensors(), &saved.weights, "the checkpoint's model")?;
+        store.freeze(&Component::TOKENIZER);
         tell_outdated(path, &config, tell);
         let best = if choice.checkpoint == Which::Best { folder.best()? } else { None };
         let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
@@ -104,7 +105,7 @@ impl Run {
             chosen_by,
             trained_on: State::training_images(&saved.state),
             validated_on: State::validation_images(&saved.state),
-            parameters: parameters(&store),
+            parameters: store.parameters(&Component::TOKENIZER),
             changes,
             store,
         })
@@ -143,7 +144,7 @@ impl Trained {
     /// Parameters and buffers by name.
     #[must_use]
     pub fn tensors(&self) -> Tensors {
-        self.store.variables().into_iter().collect()
+        self.store.tensors()
     }
 
     /// Which weights these are, as a number: the blake3 hash, in hex, of the safetensors file that they make. Of a run's raw
@@ -156,8 +157,4 @@ impl Trained {
         tensors::write_to(&mut hasher, &self.tensors()).context("cannot hash the weights")?;
         Ok(hasher.finalize().to_hex().to_string())
     }
-}
-
-fn parameters(store: &nn::VarStore) -> usize {
-    store.trainable_variables().iter().map(tch::Tensor::numel).sum()
 }

@@ -24,7 +24,7 @@ mod validate;
 mod window;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use strum::IntoStaticStr;
 
 pub use adversarial::AdversarialReconstruction;
 pub use best::{IMAGES_CHANGED, OtherImages, Validation};
@@ -40,6 +40,7 @@ pub use signals::Signals;
 pub use state::{Circumstances, LossWeights, State, StateError};
 pub use trainer::Trainer;
 
+use crate::variables::Component;
 use pixtok_torch::PrecisionChoice;
 
 /// Settings of the loop.
@@ -64,7 +65,7 @@ pub struct Config {
     /// Parts of the tokenizer that stay as they are, with `--init-from`. With `["encoder", "quantizer"]` its tokens do too, and the
     /// decoder alone is tuned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub freeze: Vec<Part>,
+    pub freeze: Vec<Component>,
     /// Hash of the weights whose tokens these are, where both stay as they are: a fact that the run notes, not a choice. What a config
     /// says of it when a run begins is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,30 +91,6 @@ pub struct Config {
     pub best_metric: BestMetric,
     /// When to warn of a collapsing codebook.
     pub collapse: Collapse,
-}
-
-/// A part of the tokenizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Part {
-    /// Images to latents.
-    Encoder,
-    /// Latents to codes.
-    Quantizer,
-    /// Codes to images.
-    Decoder,
-}
-
-impl Part {
-    /// In the order of the data's way.
-    pub const ALL: [Self; 3] = [Self::Encoder, Self::Quantizer, Self::Decoder];
-
-    /// Whether it has the variable `name`.
-    #[must_use]
-    pub fn has(self, name: &str) -> bool {
-        name.strip_prefix(&self.to_string()).is_some_and(|rest| rest.starts_with('.'))
-    }
 }
 
 /// A figure to choose a checkpoint by.
@@ -198,7 +175,7 @@ impl Config {
                 self.ema_decay
             ));
         }
-        if Part::ALL.iter().all(|part| self.freeze.contains(part)) {
+        if Component::TOKENIZER.iter().all(|part| self.freeze.contains(part)) {
             return fail(
                 "train.freeze names every part, so nothing is left to train; take one out".to_owned(),
             );
@@ -209,6 +186,6 @@ impl Config {
     /// Whether what makes tokens stays as it is.
     #[must_use]
     pub fn keeps_tokens(&self) -> bool {
-        [Part::Encoder, Part::Quantizer].iter().all(|part| self.freeze.contains(part))
+        [Component::Encoder, Component::Quantizer].iter().all(|part| self.freeze.contains(part))
     }
 }

@@ -3,8 +3,9 @@
 use tch::{Kind, Tensor};
 
 use crate::model::Tokenizer;
-use crate::optim::{self, Named};
+use crate::optim;
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
+use crate::variables::Variable;
 use pixtok_base::seed::Seed;
 
 /// Which of the objective's groups: its place in [`Objective::groups`].
@@ -15,8 +16,8 @@ pub type GroupId = usize;
 pub struct ParameterGroup {
     /// As in the logs.
     pub name: &'static str,
-    /// With their full names.
-    pub parameters: Vec<Named>,
+    /// Those that learn.
+    pub parameters: Vec<Variable>,
     /// How they learn.
     pub optimizer: optim::Config,
     /// The step from which they learn, where their schedule begins.
@@ -72,12 +73,12 @@ pub trait Objective {
     /// The same, for the quantizer's start.
     fn tokenizer_mut(&mut self) -> &mut Tokenizer;
 
-    /// Every tensor of the tokenizer, by name: parameters and buffers.
-    fn variables(&self) -> Vec<Named>;
+    /// Every tensor of the tokenizer, parameters and buffers, in the order of their names.
+    fn variables(&self) -> Vec<Variable>;
 
-    /// Every tensor that trains beside the tokenizer, by name. The checkpoint has them in a file of their own, so that a model is
+    /// Every tensor that trains beside the tokenizer, in the order of their names. The checkpoint has them in a file of their own, so that a model is
     /// the tokenizer alone.
-    fn companions(&self) -> Vec<Named> {
+    fn companions(&self) -> Vec<Variable> {
         vec![]
     }
 }
@@ -92,13 +93,6 @@ pub(super) fn shares(weighted: &[(String, Tensor)]) -> Vec<Monitor> {
     let shares = (&sizes / sizes.sum(Kind::Float)).unbind(0);
     let named = weighted.iter().zip(shares);
     named.map(|((name, _), value)| Monitor { name: format!("share/{name}"), value }).collect()
-}
-
-/// The tensors of a store in the order of their names.
-pub(super) fn sorted(store: &tch::nn::VarStore) -> Vec<Named> {
-    let mut variables: Vec<Named> = store.variables().into_iter().collect();
-    variables.sort_by(|a, b| a.0.cmp(&b.0));
-    variables
 }
 
 #[cfg(test)]

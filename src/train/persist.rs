@@ -10,7 +10,8 @@ use super::group::Group;
 use super::state::{State, StateError};
 use super::{Objective, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
-use crate::optim::{Named, WeightAverage};
+use crate::optim::WeightAverage;
+use crate::variables::Variable;
 use pixtok_torch::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
@@ -100,8 +101,8 @@ impl Live<'_> {
     }
 }
 
-fn named(variables: Vec<Named>) -> BTreeMap<String, Tensor> {
-    variables.into_iter().collect()
+fn named(variables: Vec<Variable>) -> BTreeMap<String, Tensor> {
+    variables.into_iter().map(|found| (found.name, found.tensor)).collect()
 }
 
 fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {

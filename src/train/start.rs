@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tch::{Device, Tensor};
 
-use super::{Objective, Part, Signals, TrainError};
+use super::{Objective, Signals, TrainError};
 use crate::batches::Loader;
 use crate::logger::Logger;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
+use crate::variables::{Component, Variable};
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Cursor, Dataset};
 use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
@@ -70,8 +71,9 @@ fn start_or_undo(
     seed: Seed,
     going_on: &mut dyn FnMut() -> bool,
 ) -> Result<StartOutcome, QuantizerError> {
-    let variables = objective.variables().into_iter().filter(|(name, _)| Part::Quantizer.has(name));
-    let before: Vec<(Tensor, Tensor)> = variables.map(|(_, live)| (live.detach().copy(), live)).collect();
+    let own = |found: &Variable| found.component == Component::Quantizer;
+    let live = objective.variables().into_iter().filter(own).map(|found| found.tensor);
+    let before: Vec<(Tensor, Tensor)> = live.map(|live| (live.detach().copy(), live)).collect();
     let outcome = objective.tokenizer_mut().quantizer.start(z, seed, going_on)?;
     if outcome == StartOutcome::Stopped {
         // Some of several codebooks may have started.
@@ -147,24 +149,25 @@ fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Kind, nn};
+    use tch::Kind;
 
     use super::*;
     use crate::loss::{self, Loss};
     use crate::model::{self, Tokenizer};
     use crate::optim;
     use crate::train::Reconstruction;
+    use crate::variables::Variables;
 
     /// Two stages in two groups, which start one after the other.
     fn objective() -> Reconstruction {
-        let store = nn::VarStore::new(Device::Cpu);
+        let store = Variables::new(Device::Cpu);
         let each = "{ kind = \"vq\", codebook_size = 8, codebook_dim = 2, codebook_update = { kind = \"gradient\" } }";
         let stages = format!("{{ kind = \"residual\", stages = 2, each = {each} }}");
         let quantizer = toml::from_str(&format!("kind = \"grouped\"\ngroups = 2\neach = {stages}")).unwrap();
         let network =
             model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() }.resolved();
         pixtok_torch::reseed(Seed(1));
-        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
+        let tokenizer = Tokenizer::new(&store, &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();
         Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![])
     }
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn a_start_that_is_stopped_is_undone_and_can_begin_again() {
         let values = |objective: &Reconstruction| -> Vec<Tensor> {
-            objective.variables().into_iter().map(|(_, tensor)| tensor.detach().copy()).collect()
+            objective.variables().into_iter().map(|found| found.tensor.detach().copy()).collect()
         };
         pixtok_torch::reseed(Seed(2));
         let z = Tensor::randn([3, 4, 10, 14], (Kind::Float, Device::Cpu));

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 
 use pixtok::quantizer::{Quantizer, QuantizerConfig};
+use pixtok::variables::{Component, Variables};
 use pixtok_torch::cuda_devices;
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 /// The tensors of one file of `tests/reference/`, on the device of the test.
 pub struct Numbers(HashMap<String, Tensor>);
@@ -59,10 +60,13 @@ pub fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, relative: f64) {
 }
 
 /// A quantizer on its own, and the store of its variables.
-pub fn quantizer(config: serde_json::Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
+pub fn quantizer(config: serde_json::Value, channels: i64) -> (Variables, Box<dyn Quantizer>) {
     let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
-    let store = nn::VarStore::new(device());
-    let quantizer = config.settings().build(&store.root(), channels).unwrap_or_else(|e| panic!("{e}"));
+    let store = Variables::new(device());
+    let quantizer = config
+        .settings()
+        .build(&store.root(Component::Quantizer), channels)
+        .unwrap_or_else(|e| panic!("{e}"));
     (store, quantizer)
 }
 

@@ -4,6 +4,7 @@ use super::config::RECOMMENDED;
 use super::grid::Squash;
 use super::*;
 use crate::quantizer::{QuantizerConfig, Settings, grouped, residual};
+use crate::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, with_precision};
 
@@ -14,8 +15,8 @@ fn config(levels: &[i64], bound: Bound) -> Config {
 }
 
 fn build(config: &Config, channels: i64) -> Fsq {
-    let vs = nn::VarStore::new(Device::Cpu);
-    Fsq::new(&vs.root(), config, channels, Grid::bounded(config, Device::Cpu))
+    let vs = Variables::new(Device::Cpu);
+    Fsq::new(&vs.root(Component::Quantizer), config, channels, Grid::bounded(config, Device::Cpu))
 }
 
 fn fsq(levels: &[i64], bound: Bound) -> Fsq {

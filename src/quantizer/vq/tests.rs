@@ -2,6 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::quantizer::GradientEstimator;
+use crate::variables::{Component, Variables};
 use pixtok_torch::no_grad;
 
 fn config() -> Config {
@@ -12,10 +13,10 @@ fn gradient() -> CodebookUpdate {
     CodebookUpdate::Gradient { usage_decay: 0.99 }
 }
 
-fn build(config: &Config, channels: i64) -> (nn::VarStore, Vq) {
+fn build(config: &Config, channels: i64) -> (Variables, Vq) {
     pixtok_torch::reseed(Seed(11));
-    let vs = nn::VarStore::new(Device::Cpu);
-    let vq = Vq::new(&(vs.root() / "quantizer"), config, channels).unwrap();
+    let vs = Variables::new(Device::Cpu);
+    let vq = Vq::new(&vs.scope(Component::Quantizer), config, channels).unwrap();
     (vs, vq)
 }
 
