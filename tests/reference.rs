@@ -8,7 +8,7 @@ use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::metrics::{ImageMetric, L1, MsSsim, Psnr, Ssim};
 use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, muon};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
-use pixtok::variables::Variables;
+use pixtok::variables::{Component, Role, Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use serde_json::json;
@@ -198,11 +198,23 @@ fn vq_by_gradient_agrees_with_vector_quantize_pytorch() {
     }
 }
 
+/// These tensors as weights called 0, 1, 2.
+fn variables(parameters: &[Tensor]) -> Vec<Variable> {
+    let weight = |(i, tensor): (usize, &Tensor)| Variable {
+        name: i.to_string(),
+        tensor: tensor.shallow_clone(),
+        role: Role::Matrix,
+        component: Component::Decoder,
+        touches_pixels: false,
+        trained: true,
+    };
+    parameters.iter().enumerate().map(weight).collect()
+}
+
 /// Parameters of these values, and AdamW over them under the names 0, 1, 2.
 fn adamw(config: &optim::Config, values: &[Tensor]) -> (Vec<Tensor>, Adamw) {
     let parameters: Vec<Tensor> = values.iter().map(leaf).collect();
-    let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
-    let adamw = Adamw::new(config, named.collect());
+    let adamw = Adamw::new(config, variables(&parameters));
     (parameters, adamw)
 }
 
@@ -255,8 +267,7 @@ fn adamw_agrees_with_pytorch_step_for_step() {
 fn muon_agrees_with_pytorch_step_for_step() {
     let numbers = Numbers::read("muon");
     let parameters = [0, 1, 2].map(|i| leaf(&numbers.get(&format!("{i}/initial"))));
-    let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
-    let mut muon = Muon::new(&muon::Config { lr: 0.04, momentum: 0.95 }, 0.1, named.collect());
+    let mut muon = Muon::new(&muon::Config { lr: 0.04, momentum: 0.95 }, 0.1, variables(&parameters));
     for step in 0..6 {
         set_gradients(&parameters, |i| numbers.get(&format!("gradient/{step}/{i}")));
         muon.step(0.5, None);
@@ -278,8 +289,7 @@ fn clipping_agrees_with_pytorch() {
         let gradient = |i: usize| numbers.get(&format!("clip/{case}/gradient/{i}"));
         let config = optim::Config { clip_norm: 1.0, ..optim::Config::default() };
         let parameters = [0, 1, 2].map(|i| leaf(&gradient(i)));
-        let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
-        let optimizer = Optimizer::new(&config, named.collect());
+        let optimizer = Optimizer::new(&config, variables(&parameters));
         set_gradients(&parameters, gradient);
         let norm = optimizer.clip().unwrap();
         assert_close(&format!("{case}: norm"), &norm, &numbers.get(&format!("clip/{case}/norm")), VALUES);
