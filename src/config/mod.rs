@@ -24,6 +24,7 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
+use crate::model::Settings as _;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
 use crate::{adversarial, evaluate, loss, model, optim, train};

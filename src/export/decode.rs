@@ -11,6 +11,7 @@ use crate::batches::picture_of;
 use crate::outputs::{Clash, Names, is_inside, make_empty, write_png};
 use crate::run::{Compute, ModelChoice, Opened, Tell};
 use pixtok_base::Misuse;
+use pixtok_images::data::ImageSize;
 use pixtok_images::picture::{Picture, sheet};
 use pixtok_tokens::{Grid, Row, Shard, StatedTokenizer, TokenSet};
 
@@ -203,7 +204,7 @@ impl Decoder<'_> {
         let (mut batch, mut count): (Vec<(Row, Tensor)>, u64) = (vec![], 0);
         for row in set.rows().take(usize::try_from(most).unwrap_or(usize::MAX)) {
             let row = row?;
-            let indices = self.indices(&row).map_err(|words| {
+            let indices = self.indices(set, &row).map_err(|words| {
                 anyhow!("row {count} ({}) of {} cannot be decoded: {words}", row.key, set.folder.display())
             })?;
             let another_size = batch.first().is_some_and(|(first, _)| first.grid != row.grid);
@@ -217,8 +218,8 @@ impl Decoder<'_> {
         Ok(count)
     }
 
-    fn indices(&self, row: &Row) -> Result<Tensor, String> {
-        let indices = self.coder.indices(row.grid, &row.ids)?;
+    fn indices(&self, set: &TokenSet, row: &Row) -> Result<Tensor, String> {
+        let indices = self.coder.indices(set.sidecar.grid.shape(row.grid), &row.ids)?;
         let (largest, codes) = (indices.max().int64_value(&[]), self.opened.codec().vocabulary().size);
         if largest < codes {
             return Ok(indices);
@@ -235,7 +236,8 @@ impl Decoder<'_> {
         let last = rows[rows.len() - 1];
         let all: Vec<&Tensor> = rows.iter().copied().chain(std::iter::repeat_n(last, missing)).collect();
         let indices = Tensor::cat(&all, 0).to_device(self.device);
-        let images = self.opened.codec().decode(&indices);
+        let [height, width] = set.sidecar.image_size_of(first.grid);
+        let images = self.opened.codec().decode(&indices, ImageSize { height, width });
         let images =
             images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
         for (place, (row, _)) in (0..).zip(batch.drain(..)) {

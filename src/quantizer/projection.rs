@@ -21,15 +21,30 @@ impl Projection {
         Self { layers }
     }
 
-    /// `[B, C, h, w]` -> `[B, D, h, w]`.
+    /// `[B, N, C]` -> `[B, N, D]`.
     pub fn project_in(&self, latent: &Tensor) -> Tensor {
-        self.layers.as_ref().map_or_else(|| latent.shallow_clone(), |(into, _)| into.forward(latent))
+        self.layers.as_ref().map_or_else(
+            || latent.shallow_clone(),
+            |(into, _)| from_picture(&into.forward(&as_picture(latent))),
+        )
     }
 
-    /// `[B, D, h, w]` -> `[B, C, h, w]`.
+    /// `[B, N, D]` -> `[B, N, C]`.
     pub fn project_out(&self, codes: &Tensor) -> Tensor {
-        self.layers
-            .as_ref()
-            .map_or_else(|| codes.shallow_clone(), |(_, out)| out.forward(&plain_layout(codes)))
+        self.layers.as_ref().map_or_else(
+            || codes.shallow_clone(),
+            |(_, out)| from_picture(&out.forward(&plain_layout(&as_picture(codes)))),
+        )
     }
+}
+
+/// `[B, N, D]` -> `[B, D, 1, N]`, of the same memory: a 1×1 convolution takes positions in any shape.
+fn as_picture(z: &Tensor) -> Tensor {
+    // The new axis is the third, so that memory of [B, N, D] is channels_last.
+    z.transpose(1, 2).unsqueeze(2)
+}
+
+/// Inverse of [`as_picture`].
+fn from_picture(picture: &Tensor) -> Tensor {
+    picture.squeeze_dim(2).transpose(1, 2)
 }

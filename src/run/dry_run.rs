@@ -10,6 +10,7 @@ use super::networks::Networks;
 use super::precision::Settled;
 use super::{Tell, memory};
 use crate::config::Config;
+use crate::model::TokenShape;
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
 pub(super) fn words(
@@ -21,8 +22,14 @@ pub(super) fn words(
 ) -> Result<String> {
     let tokenizer = &networks.tokenizer;
     let (height, width) = config.image_size();
-    let factor = tokenizer.downsample();
-    let (h, w) = (height / factor, width / factor);
+    let shape = tokenizer.shape(config.data.image_size)?;
+    let tokens = match shape {
+        TokenShape::Grid { h, w } => {
+            let pixels = config.data.image_size.height / h;
+            format!("latent grid: {h}x{w}, one token for {pixels}x{pixels} pixels")
+        }
+        TokenShape::Sequence { n } => format!("latent sequence: {n} tokens for an image"),
+    };
     let codebook = tokenizer.codebook();
     let bits = codebook.bits_per_token();
     let of = |part: &str| networks.parameters(part);
@@ -44,7 +51,7 @@ pub(super) fn words(
     };
     Ok(format!(
         "{}\n# parameters: {} (encoder {}, quantizer {}, decoder {})\n{}\
-         # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
+         # {tokens}\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
          # precision: {}\n\
@@ -58,7 +65,7 @@ pub(super) fn words(
         if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
         codebook.size,
         codebook.dim,
-        bits * (h * w) as f64 / (height * width) as f64,
+        bits * shape.positions() as f64 / (height * width) as f64,
         precision.words(),
         config.micro_batch_terms().map(|terms| format!("# micro-batches: {terms}\n")).unwrap_or_default(),
         match weights {

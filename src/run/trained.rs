@@ -13,7 +13,7 @@ use super::{ModelChoice, Tell};
 use crate::checkpoint::{ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
-use crate::model::Tokenizer;
+use crate::model::{TokenShape, Tokenizer};
 use crate::train::{State, Weights};
 use pixtok_images::data::Fingerprint;
 use pixtok_torch::tensors::{self, Tensors};
@@ -117,6 +117,22 @@ impl Trained {
     #[must_use]
     pub fn codec(&self) -> Own<'_> {
         Own { tokenizer: &self.tokenizer, precision: self.choice.precision }
+    }
+
+    /// The shape of the tokens of an image of the size that it was trained with.
+    ///
+    /// # Errors
+    /// When the encoder takes no such images.
+    pub fn shape(&self) -> Result<TokenShape> {
+        Ok(self.tokenizer.shape(self.config.data.image_size)?)
+    }
+
+    /// Pixels to a token along each axis; `None` for tokens in a sequence.
+    ///
+    /// # Errors
+    /// As [`Trained::shape`].
+    pub fn pixels_per_token(&self) -> Result<Option<u32>> {
+        Ok(self.shape()?.grid().map(|grid| self.config.data.image_size.height / grid.h))
     }
 
     /// Which weights these are, in words.

@@ -5,7 +5,7 @@ use tch::{Tensor, nn};
 use super::Part;
 use super::objective::{At, Objective, ParameterGroup, StepOutput, shares, sorted};
 use crate::loss::{Loss, LossTerm, total};
-use crate::model::{self, Tokenizer};
+use crate::model::{self, Tokenizer, size_of};
 use crate::optim::{self, Named};
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
 use pixtok_base::seed::Seed;
@@ -54,7 +54,7 @@ impl Reconstruction {
                 (latents, quantized)
             })
         });
-        let recon = self.tokenizer.reconstruct(&quantized.latent, train);
+        let recon = self.tokenizer.reconstruct(&quantized.latent, size_of(images), train);
         let quantized = Quantized { losses: vec![], statistics: vec![], ..quantized };
         model::Reconstruction { recon, latents, quantized }
     }

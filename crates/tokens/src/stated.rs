@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::EnumString;
 
-use super::Grid;
+use super::{Grid, TokenShape};
 use pixtok_base::MAX_SIDE;
 
 /// A tokenizer as far as its tokens need it.
@@ -74,15 +74,16 @@ fn no_order(text: &str) -> String {
     format!("\"{text}\" is no order; use interleaved or stacked")
 }
 
-/// The latent grid of a set.
+/// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedGrid {
     /// Rows of positions; none when each image has its own.
     pub h: Option<u32>,
     /// Positions in a row.
     pub w: Option<u32>,
-    /// Pixels to a position along each axis.
-    pub downsample: u32,
+    /// Pixels to a position along each axis; none of a sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downsample: Option<u32>,
 }
 
 /// How pictures became images.
@@ -160,9 +161,44 @@ impl StatedGrid {
         Some(Grid { h: self.h?, w: self.w? })
     }
 
+    /// Of a set whose images all have this shape. `height` is that of the images, in pixels.
+    #[must_use]
+    pub fn of(shape: TokenShape, height: u32) -> Self {
+        let Grid { h, w } = shape.stored();
+        let downsample = shape.grid().map(|grid| height / grid.h.max(1));
+        Self { h: Some(h), w: Some(w), downsample }
+    }
+
+    /// Whether the tokens are a sequence.
+    #[must_use]
+    pub fn is_sequence(&self) -> bool {
+        self.downsample.is_none()
+    }
+
+    /// The shape of tokens that files hold as this grid.
+    #[must_use]
+    pub fn shape(&self, Grid { h, w }: Grid) -> TokenShape {
+        if self.is_sequence() { TokenShape::Sequence { n: w } } else { TokenShape::Grid { h, w } }
+    }
+
+    /// The shape of the tokens of an image of this size in pixels; none of a sequence whose length is
+    /// not stated.
+    #[must_use]
+    pub fn shape_of_image(&self, height: u32, width: u32) -> Option<TokenShape> {
+        match (self.constant(), self.downsample) {
+            (Some(grid), _) => Some(self.shape(grid)),
+            (None, Some(pixels)) => {
+                let pixels = pixels.max(1);
+                Some(TokenShape::Grid { h: height / pixels, w: width / pixels })
+            }
+            (None, None) => None,
+        }
+    }
+
     /// The longest side that a row's grid can have, in positions.
     #[must_use]
     pub fn longest_side(&self) -> u32 {
-        self.constant().map_or(MAX_SIDE / self.downsample.max(1), |grid| grid.h.max(grid.w))
+        let pixels = self.downsample.unwrap_or(1).max(1);
+        self.constant().map_or(MAX_SIDE / pixels, |grid| grid.h.max(grid.w))
     }
 }
