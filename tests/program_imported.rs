@@ -26,8 +26,8 @@ fn quantizer(source: &str) -> QuantizerConfig {
     .unwrap()
 }
 
-fn network() -> model::Config {
-    model::Config {
+fn network() -> model::cnn::Config {
+    model::cnn::Config {
         channels: 32,
         multipliers: vec![1, 2],
         res_blocks: 1,
@@ -36,7 +36,7 @@ fn network() -> model::Config {
         mid_attention: true,
         latent_channels: Some(10),
         variant: Variant::Vqgan,
-        ..model::Config::default()
+        ..model::cnn::Config::default()
     }
 }
 

@@ -256,7 +256,8 @@ fn each_loss_moves_its_own_tensor() {
 fn tokenizer(config: &Value) -> (nn::VarStore, Tokenizer) {
     let store = nn::VarStore::new(device());
     pixtok_torch::reseed(Seed(9));
-    let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
+    let network =
+        model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
     let tokenizer = Tokenizer::new(&store.root(), &network, &parsed(config), (10, 14)).unwrap();
     (store, tokenizer)
 }
@@ -314,7 +315,8 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
 
         let store = nn::VarStore::new(device());
         pixtok_torch::reseed(Seed(99));
-        let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
+        let network =
+            model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
         let second = Tokenizer::new(&store.root(), &network, &parsed(&config), (10, 14)).unwrap();
         let saved = RunFolder::open(&run).unwrap().load_model(1, false).unwrap();
         copy_into(&store.variables().into_iter().collect(), &saved.weights, "the checkpoint").unwrap();

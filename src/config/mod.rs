@@ -24,7 +24,6 @@ pub use diff::Change;
 use diff::{diff, flattened};
 pub use error::ConfigError;
 
-use crate::model::Settings as _;
 use crate::quantizer::QuantizerConfig;
 use crate::train::TrainError;
 use crate::{adversarial, evaluate, loss, model, optim, train};
@@ -43,7 +42,7 @@ pub struct Config {
     #[serde(default)]
     pub data: data::Config,
     /// Encoder and decoder.
-    #[serde(default)]
+    #[serde(default, with = "model::written")]
     pub model: model::Config,
     /// The quantizer; the one part without a default.
     pub quantizer: QuantizerConfig,
@@ -144,7 +143,7 @@ impl Config {
             return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
         }
         self.data.check()?;
-        self.model.check(&self.quantizer, self.image_size())?;
+        self.model.settings().check(&self.quantizer, self.image_size())?;
         self.loss.check(self.image_size()).map_err(TrainError::from)?;
         if let Some(adversarial) = &self.adversarial {
             adversarial.check(self.image_size())?;
@@ -221,7 +220,7 @@ impl Config {
     }
 
     fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
-        Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
+        Ok(self.model.settings().positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
     }
 
     /// How a step in micro-batches differs from one whole batch, apart from rounding and random

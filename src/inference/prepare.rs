@@ -9,7 +9,6 @@ use super::evaluation::{choose, protocol};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml};
 use crate::evaluate::EvaluateError;
-use crate::model::Settings as _;
 use crate::outputs::{Naming, is_inside, make_empty, png_of, refuse_clashes, write_png};
 use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
 use crate::train::TrainError;
@@ -157,7 +156,7 @@ impl Recipe {
     /// Height and width of the images are multiples of this many pixels.
     fn side_multiple(&self) -> Result<u32> {
         let factor = match self {
-            Self::Config(config) => config.model.side_multiple(&config.quantizer, config.image_size())?,
+            Self::Config(config) => config.model.settings().side_multiple(&config.quantizer, config.image_size())?,
             Self::Adapter(adapter) => adapter.side_multiple(),
         };
         u32::try_from(factor).context("the downsampling is too large")

@@ -6,13 +6,15 @@
 
 pub mod cnn;
 mod footprint;
+mod kind;
 
 use std::fmt::Debug;
 
 use tch::{Device, Kind, Tensor, nn};
 
-pub use cnn::{Config, Description, StageDescription, Variant, Width};
+pub use cnn::{Description, StageDescription, Variant, Width};
 pub use footprint::Footprint;
+pub use kind::{Config, written};
 pub use pixtok_images::data::ImageSize;
 pub use pixtok_tokens::TokenShape;
 
@@ -110,10 +112,23 @@ pub struct Decode<'a> {
 /// What the settings of a network state before it is built, for a quantizer and for images of
 /// `image_size` (height, width).
 ///
-/// Every method fails when a setting is out of range or the settings do not fit each other; the
+/// Methods fail when a setting is out of range or the settings do not fit each other; the
 /// message says which.
 #[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Settings {
+    /// The settings with what stands for absent keys written out, where it is fixed, so that a saved
+    /// config says all that was used.
+    fn resolved(&self) -> Config;
+
+    /// The same with every absent key that has a default, so that absent and written-out settings
+    /// can be compared.
+    fn written_out(&self, quantizer: &QuantizerConfig) -> Config;
+
+    /// Why these settings, as a run recorded them, meant another network when they were written.
+    fn had_another_meaning(&self) -> Option<String> {
+        None
+    }
+
     /// Refuses what cannot work, without building anything.
     fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError>;
 
@@ -197,12 +212,13 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
-    pub fn new(
+    pub fn new<'a>(
         path: &nn::Path,
-        model: &Config,
+        model: impl Into<&'a dyn Settings>,
         quantizer: &QuantizerConfig,
         image_size: (i64, i64),
     ) -> Result<Self, ModelError> {
+        let model: &dyn Settings = model.into();
         let channels = model.latent_channels(quantizer, image_size)?;
         Ok(Self {
             encoder: model.encoder(&(path / "encoder"), quantizer, image_size)?,

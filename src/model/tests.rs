@@ -1,3 +1,4 @@
+use super::cnn::Config;
 use super::*;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, with_precision};

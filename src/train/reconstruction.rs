@@ -131,8 +131,11 @@ mod tests {
     #[test]
     fn muon_is_for_the_convolutions_between_feature_maps() {
         let store = nn::VarStore::new(tch::Device::Cpu);
-        let network =
-            model::Config { latent_channels: Some(9), mid_attention: true, ..model::Config::default() };
+        let network = model::cnn::Config {
+            latent_channels: Some(9),
+            mid_attention: true,
+            ..model::cnn::Config::default()
+        };
         let quantizer = toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap();
         let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();

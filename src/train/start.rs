@@ -169,7 +169,8 @@ mod tests {
         let stages = format!("{{ kind = \"residual\", stages = 2, each = {each} }}");
         let quantizer = toml::from_str(&format!("kind = \"grouped\"\ngroups = 2\neach = {stages}")).unwrap();
         let network =
-            model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() }.resolved();
+            model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() }
+                .resolved();
         pixtok_torch::reseed(Seed(1));
         let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();

@@ -14,11 +14,34 @@ pub use description::{Description, StageDescription, Width};
 pub use plan::{Config, Variant};
 
 use super::{Footprint, Layout, ModelError, Settings};
+use crate::model;
 use crate::quantizer::{Mode, QuantizerConfig};
 use decoder::Decoder;
 use encoder::Encoder;
 
 impl Settings for Config {
+    fn resolved(&self) -> model::Config {
+        model::Config::Cnn(self.clone().resolved())
+    }
+
+    fn written_out(&self, quantizer: &QuantizerConfig) -> model::Config {
+        let mut config = self.clone();
+        let gaps = config.multipliers.len().saturating_sub(1);
+        config.strides.get_or_insert_with(|| vec![2; gaps]);
+        config.decoder_res_blocks.get_or_insert(config.res_blocks);
+        config.latent_channels.get_or_insert(quantizer.settings().natural_width());
+        model::Config::Cnn(config)
+    }
+
+    fn had_another_meaning(&self) -> Option<String> {
+        self.had_other_groups().then(|| {
+            "has model.variant vqgan without model.norm_groups, so an older pixtok made it, which gave norms of fewer than 128 \
+             channels fewer groups than the 32 of this variant; with 32 its weights would make other images and tokens: \
+             use that pixtok, or train it again"
+                .to_owned()
+        })
+    }
+
     fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError> {
         self.plan(quantizer, image_size).map(|_| ())
     }

@@ -3,7 +3,6 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::model::Settings as _;
 use crate::run::Trained;
 
 /// The whole file.
@@ -28,7 +27,7 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "chosen_by": trained.chosen_by,
         "weights_blake3": trained.weights_blake3()?,
         "keeps_tokens_of": config.train.keeps_tokens_of,
-        "model": config.model.description(&config.quantizer, config.image_size())?,
+        "model": config.model.settings().description(&config.quantizer, config.image_size())?,
         "quantizer": config.quantizer,
         "preprocessing": {
             // Absent: the smallest size that covers the crop.
