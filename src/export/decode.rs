@@ -49,22 +49,36 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let sets = TokenSet::find(&options.tokens)?;
     let device = options.compute.start(tell)?;
     let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
-    for set in &sets {
-        check(set, &opened, options, tell)?;
+    decode_by(&opened, device, &sets, options, tell)
+}
+
+/// The same for these sets, by a tokenizer that is open on `device`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_by(
+    opened: &Opened,
+    device: Device,
+    sets: &[TokenSet],
+    options: &DecodeOptions,
+    tell: Tell,
+) -> Result<u64> {
+    for set in sets {
+        check(set, opened, options, tell)?;
         if let Some(missing) = set.sidecar.source.missing() {
             tell.say(&format!("{}: {missing}", set.folder.display()));
         }
     }
     if !options.sheets {
-        check_names(&sets, options.limit)?;
+        check_names(sets, options.limit)?;
     }
     make_empty(&options.out)?;
     let mut pictures =
         Pictures { out: &options.out, sheets: options.sheets, waiting: vec![], written: 0, sheet: 0 };
     let mut left = options.limit.unwrap_or(u64::MAX);
-    for set in &sets {
+    for set in sets {
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
-        let decoder = Decoder { opened: &opened, coder: coder(set, &opened)?, batch_size, device };
+        let decoder = Decoder { opened, coder: coder(set, opened)?, batch_size, device };
         if let Some(words) = changes(set, read_whole(set, left)) {
             tell.say(&words);
         }

@@ -113,6 +113,23 @@ fn described_choice(folder: &Path) -> Option<ChosenBy> {
 }
 
 impl Trained {
+    /// A tokenizer whose variables are in `store`, of another network than `config` names.
+    #[must_use]
+    pub fn from_parts(config: Config, tokenizer: Tokenizer, mut store: nn::VarStore) -> Self {
+        store.freeze();
+        Self {
+            config,
+            tokenizer,
+            choice: ModelChoice::default(),
+            step: None,
+            chosen_by: None,
+            validated_on: None,
+            parameters: parameters(&store),
+            changes: vec![],
+            store,
+        }
+    }
+
     /// Images to indices and back.
     #[must_use]
     pub fn codec(&self) -> Own<'_> {
