@@ -114,7 +114,6 @@ pub struct Decode<'a> {
 ///
 /// Methods fail when a setting is out of range or the settings do not fit each other; the
 /// message says which.
-#[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Settings {
     /// The settings with what stands for absent keys written out, where it is fixed, so that a saved
     /// config says all that was used.
