@@ -202,3 +202,32 @@ impl StatedGrid {
         self.constant().map_or(MAX_SIDE / pixels, |grid| grid.h.max(grid.w))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_has_pixels_and_a_sequence_none() {
+        let grid = StatedGrid::of(TokenShape::Grid { h: 5, w: 7 }, 40);
+        assert_eq!(grid, StatedGrid { h: Some(5), w: Some(7), downsample: Some(8) });
+        assert_eq!(grid.shape_of_image(40, 56), Some(TokenShape::Grid { h: 5, w: 7 }));
+        let own = StatedGrid { h: None, w: None, ..grid };
+        assert_eq!(own.shape_of_image(24, 32), Some(TokenShape::Grid { h: 3, w: 4 }));
+
+        let sequence = StatedGrid::of(TokenShape::Sequence { n: 6 }, 40);
+        assert_eq!(sequence.constant(), Some(Grid { h: 1, w: 6 }));
+        assert_eq!(sequence.shape_of_image(40, 56), Some(TokenShape::Sequence { n: 6 }));
+        assert_eq!(sequence.shape(Grid { h: 1, w: 6 }).positions(), 6);
+        assert_eq!(StatedGrid { h: None, w: None, ..sequence }.shape_of_image(40, 56), None);
+    }
+
+    #[test]
+    fn a_grid_is_written_as_before_there_were_sequences() {
+        let written = |shape| serde_json::to_string(&StatedGrid::of(shape, 64)).unwrap();
+        assert_eq!(written(TokenShape::Grid { h: 4, w: 6 }), "{\"h\":4,\"w\":6,\"downsample\":16}");
+        assert_eq!(written(TokenShape::Sequence { n: 6 }), "{\"h\":1,\"w\":6}");
+        let read: StatedGrid = serde_json::from_str("{\"h\":null,\"w\":null,\"downsample\":16}").unwrap();
+        assert!(!read.is_sequence() && read.longest_side() == MAX_SIDE / 16);
+    }
+}
