@@ -73,11 +73,9 @@ fn muon(bencher: Bencher, channels: i64) {
 /// Forward and backward of a batch's latents.
 #[divan::bench]
 fn fsq(bencher: Bencher) {
-    let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 4, 16, 16], Kind::Float));
-    let fsq = config(json!({ "kind": "fsq", "levels": [8, 5, 5, 5] }))
-        .settings()
-        .build(&store.root(Component::Quantizer), 4)
-        .unwrap();
+    let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 256, 4], Kind::Float));
+    let fsq =
+        config(json!({ "kind": "fsq", "levels": [8, 5, 5, 5] })).settings().build(&store.root(Component::Quantizer), 4).unwrap();
     let z = z.set_requires_grad(true);
     bencher.bench_local(|| {
         let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(3) });
@@ -88,7 +86,7 @@ fn fsq(bencher: Bencher) {
 /// The nearest codes to a batch's latents, D 8.
 #[divan::bench(args = [1024, 4096, 16384])]
 fn nearest(bencher: Bencher, codes: i64) {
-    let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 8, 16, 16], Kind::Float));
+    let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 256, 8], Kind::Float));
     let vq = json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform" });
     let vq = config(vq).settings().build(&store.root(Component::Quantizer), 8).unwrap();
     bencher.bench_local(|| no_grad(|| vq.quantize(&z, Mode::Eval).indices));

@@ -76,7 +76,7 @@ impl Case {
         let store = Variables::new(Device::Cpu);
         pixtok_torch::reseed(Seed(1));
         let mut quantizer = config.settings().build(&store.root(Component::Quantizer), width).unwrap();
-        let draw = || Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
+        let draw = || Tensor::randn([grid[0], grid[1] * grid[2], width], (Kind::Float, Device::Cpu));
         if quantizer.start_vectors().is_some() {
             quantizer.start(&draw(), Seed(2), &mut || true).unwrap();
         }
@@ -156,7 +156,7 @@ impl Lookup {
         let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
         no_grad(|| store.tensors()["codebook"].shallow_clone().copy_(&codes));
         let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));
-        let z = vectors.view([1, n, 1, d]).permute([0, 3, 1, 2]).contiguous();
+        let z = vectors.view([1, n, d]);
         Self { vq, codes, vectors, z, _store: store }
     }
 

@@ -208,7 +208,10 @@ fn what_was_encoded_is_decoded_from_every_format() {
                 let last = &expected[&rows[rows.len() - 1].key];
                 let given = rows.iter().map(|row| &expected[&row.key]);
                 let indices: Vec<&Tensor> = given.chain(std::iter::repeat(last)).take(4).collect();
-                let images = trained.codec().decode(&Tensor::cat(&indices, 0)).unwrap();
+                let images = trained
+                    .codec()
+                    .decode(&Tensor::cat(&indices, 0), trained.config.data.image_size)
+                    .unwrap();
                 for (i, row) in (0..).zip(rows) {
                     let written = picture(&export.path(&format!("{out}-images/{}.png", row.key)));
                     assert_eq!(written, picture_of(&images.get(i)).unwrap(), "{out} {}", row.key);

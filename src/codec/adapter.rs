@@ -169,6 +169,12 @@ impl Adapter {
         data::Config { image_size: ImageSize { height: side, width: side }, ..data::Config::default() }
     }
 
+    /// Height and width of its images are multiples of this many pixels.
+    #[must_use]
+    pub fn side_multiple(&self) -> i64 {
+        self.downsample
+    }
+
     /// The decoder's values for black and white, and the key that states them.
     pub(super) fn range(&self) -> (&'static str, [f64; 2]) {
         match self.output_range {

@@ -46,7 +46,7 @@ pub struct Config {
     #[serde(default)]
     pub data: data::Config,
     /// Encoder and decoder.
-    #[serde(default)]
+    #[serde(default, with = "model::written")]
     pub model: model::Config,
     /// The quantizer; the one part without a default.
     pub quantizer: QuantizerConfig,
@@ -153,7 +153,7 @@ impl Config {
             return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
         }
         self.data.check()?;
-        self.model.check(&self.quantizer, self.image_size())?;
+        self.model.settings().check(&self.quantizer, self.image_size())?;
         self.loss.check(self.image_size()).map_err(TrainError::from)?;
         if let Some(adversarial) = &self.adversarial {
             adversarial.check(self.image_size())?;
@@ -230,7 +230,7 @@ impl Config {
     }
 
     fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
-        Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
+        Ok(self.model.settings().positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
     }
 
     /// How a step in micro-batches differs from one whole batch, apart from rounding and random

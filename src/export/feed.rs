@@ -12,7 +12,7 @@ use pixtok_base::Carried;
 use pixtok_images::data::{
     Altered, DataError, Fit, ImageSize, Pipeline, Plan, Prepare, Prepared, Sample, SampleSet, threads,
 };
-use pixtok_tokens::{FormatKind, Grid};
+use pixtok_tokens::{FormatKind, StatedGrid, TokenShape};
 use pixtok_torch::TorchError;
 
 /// Batches that are made, or in the making, ahead of the encoder.
@@ -37,8 +37,8 @@ pub struct Batching {
     pub shard: ShardSize,
     /// Bytes of ids that an image of one position takes, for [`ShardSize::Bytes`].
     pub bytes_per_position: u64,
-    /// Pixels to a position along each axis.
-    pub downsample: u32,
+    /// The shape of the images' tokens.
+    pub grid: StatedGrid,
     /// Which share of the input.
     pub part: Part,
     /// Threads that decode; 0 for one per core.
@@ -77,7 +77,7 @@ pub(super) struct Meta {
     pub moved: bool,
     pub width: u32,
     pub height: u32,
-    pub grid: Grid,
+    pub shape: TokenShape,
 }
 
 /// Images of one size within a batch.
@@ -281,16 +281,18 @@ impl Feeding {
         }
     }
 
-    fn add(&mut self, sample: Sample, image: Prepared) {
-        let factor = self.batching.downsample;
-        let grid = Grid { h: image.size.height / factor, w: image.size.width / factor };
+    fn add(&mut self, sample: Sample, image: Prepared) -> Result<(), ExportError> {
+        let ImageSize { height, width } = image.size;
+        let shape = self.batching.grid.shape_of_image(height, width).ok_or_else(|| {
+            ExportError::Output("images of several sizes have no tokens in a sequence".into())
+        })?;
         let Sample { key, label, text, mut json, altered, .. } = sample;
         let moved = json.as_mut().is_some_and(|json| self.batching.format.format().make_room(json));
         let (width, height) = image.original;
-        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, grid });
+        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, shape });
         self.batch.images.push(image);
         self.in_shard.images += 1;
-        self.in_shard.bytes += grid.positions() as u64 * self.batching.bytes_per_position;
+        self.in_shard.bytes += shape.positions() as u64 * self.batching.bytes_per_position;
         let shard_is_full = match self.batching.shard {
             ShardSize::Images(most) => self.in_shard.images >= most,
             ShardSize::Bytes(most) => self.in_shard.bytes >= most,

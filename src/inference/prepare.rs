@@ -101,7 +101,7 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
         let how = if options.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
         tell.note(&format!(
             "{resized} of {written} were {how} to multiples of {} pixels",
-            recipe.downsample()?
+            recipe.side_multiple()?
         ));
     }
     Ok(format!("{written} original(s) of {words} in {}\n", options.out.display()))
@@ -156,11 +156,11 @@ impl Recipe {
         data::Config { resize, ..data }
     }
 
-    /// Pixels per position along each axis.
-    fn downsample(&self) -> Result<u32> {
+    /// Height and width of the images are multiples of this many pixels.
+    fn side_multiple(&self) -> Result<u32> {
         let factor = match self {
-            Self::Config(config) => config.model.downsample(&config.quantizer, config.image_size())?,
-            Self::Adapter(adapter) => adapter.downsample,
+            Self::Config(config) => config.model.settings().side_multiple(&config.quantizer, config.image_size())?,
+            Self::Adapter(adapter) => adapter.side_multiple(),
         };
         u32::try_from(factor).context("the downsampling is too large")
     }
@@ -168,8 +168,8 @@ impl Recipe {
     fn fit(&self, fit: OriginalFit) -> Result<Fit> {
         Ok(match fit {
             OriginalFit::Centre => Fit::Centre,
-            OriginalFit::Whole => Fit::Cut { factor: self.downsample()? },
-            OriginalFit::Scaled => Fit::Whole { factor: self.downsample()? },
+            OriginalFit::Whole => Fit::Cut { factor: self.side_multiple()? },
+            OriginalFit::Scaled => Fit::Whole { factor: self.side_multiple()? },
         })
     }
 }

@@ -9,6 +9,7 @@ use tch::Device;
 use crate::batches::{picture_of, tensor_of};
 use crate::codec::{Codec, Own};
 use crate::evaluate::EvaluateError;
+use crate::model::size_of;
 use crate::outputs::{Naming, png_of, refuse_clashes, write_png};
 use crate::run::{Compute, ModelChoice, Run, Tell};
 use pixtok_base::Misuse;
@@ -64,7 +65,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let device = options.compute.start(tell)?;
     let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
     let codec = trained.codec();
-    let factor = trained.tokenizer.downsample() as u32;
+    let factor = trained.tokenizer.side_multiple() as u32;
     let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
     let shown = SHEET_PICTURES.min(tasks.len());
     let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
@@ -218,7 +219,7 @@ fn place(path: &Path) -> PathBuf {
 /// Through the tokens and back.
 fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
     let bytes = tensor_of(original)?.unsqueeze(0).to_device(device);
-    let recon = codec.decode(&codec.encode(&bytes)?)?;
+    let recon = codec.decode(&codec.encode(&bytes)?, size_of(&bytes))?;
     Ok(picture_of(&recon.get(0))?)
 }
 

@@ -120,7 +120,7 @@ impl Grouped {
 
     /// The channels of each group.
     fn split(&self, z: &Tensor) -> Vec<Tensor> {
-        z.chunk(self.groups.count(), 1)
+        z.chunk(self.groups.count(), 2)
     }
 }
 
@@ -151,7 +151,7 @@ impl Quantizer for Grouped {
         let groups = self.groups.0.iter().zip(&channels);
         let latents: Vec<Tensor> = groups.map(|(group, z)| gathered.run(&**group, z, mode)).collect();
         Quantized {
-            latent: Tensor::cat(&latents, 1),
+            latent: Tensor::cat(&latents, 2),
             indices: self.groups.joined_indices(&gathered),
             losses: gathered.losses(1.0 / self.groups.count() as f64),
             statistics: gathered.statistics(),
@@ -163,7 +163,7 @@ impl Quantizer for Grouped {
         let by_group = self.groups.indices_by_part(indices);
         let latents: Vec<Tensor> =
             self.groups.0.iter().zip(&by_group).map(|(group, own)| group.lookup(own)).collect();
-        Tensor::cat(&latents, 1)
+        Tensor::cat(&latents, 2)
     }
 
     fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {

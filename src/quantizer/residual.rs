@@ -99,7 +99,7 @@ impl Settings for Config {
 pub struct Residual {
     projection: Projection,
     stages: Parts,
-    /// `[D, 1, 1]`: the input is squashed to ±this, where the kind of the stages asks for it.
+    /// `[D]`: the input is squashed to ±this, where the kind of the stages asks for it.
     limits: Option<Tensor>,
 }
 
@@ -115,9 +115,9 @@ impl Residual {
         let stages: Result<Vec<_>, _> = (0..config.stages)
             .map(|stage| each.build_stage(&(path / "stages" / stage), width, stage).map_err(error_inside))
             .collect();
-        let limits = each.stage_limits().map(|limits| {
-            Tensor::from_slice(&limits).to_kind(Kind::Float).view([-1, 1, 1]).to_device(path.device())
-        });
+        let limits = each
+            .stage_limits()
+            .map(|limits| Tensor::from_slice(&limits).to_kind(Kind::Float).to_device(path.device()));
         Ok(Self { projection: Projection::new(path, channels, width), stages: Parts(stages?), limits })
     }
 

@@ -4,12 +4,12 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::codebook::{check_sizes, distance_losses, nearest_on_grid, rows};
+use super::codebook::{check_sizes, distance_losses, nearest_codes, rows};
 use super::estimator::GradientEstimator;
 use super::memory::MemoryBudget;
 use super::projection::Projection;
 use super::search::Nearness;
-use super::vectors::grid_from_vectors;
+use super::vectors::latent_from_vectors;
 use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, require,
     require_weight,
@@ -129,7 +129,7 @@ impl Quantizer for SimVq {
             let z = self.projection.project_in(&as_kind(z, Kind::Float));
             let block = |first, n| self.mapped(&self.frozen.narrow(0, first, n));
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
+            let indices = nearest_codes(&z, k, block, Nearness::Euclidean, budget);
             let codes = self.codes(0, &indices);
             let (latent, losses) = match mode {
                 Mode::Eval => (codes, vec![]),
@@ -159,7 +159,7 @@ impl Quantizer for SimVq {
 
     /// e = W·c of the codes at `indices` alone; never −0.0.
     fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
-        in_full_precision(|| grid_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), indices))
+        in_full_precision(|| latent_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), indices))
     }
 
     fn codebook(&self) -> CodebookShape {

@@ -8,13 +8,13 @@ use tch::{Kind, Tensor};
 
 pub use config::{CodebookUpdate, Config, Distance, Start};
 
-use super::codebook::{distance_losses, nearest_on_grid, rows};
+use super::codebook::{distance_losses, nearest_codes, rows};
 use super::entropy::assignment_entropy;
 use super::kmeans::{kmeans, sample_rows};
 use super::projection::Projection;
 use super::search::{Nearness, assigned};
 use super::statistic::{Statistic, pool, sum};
-use super::vectors::{grid_from_vectors, normalised, vectors_from_grid};
+use super::vectors::{latent_from_vectors, normalised, vectors_from_latent};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
     StartOutcome, UpdateReport,
@@ -110,7 +110,7 @@ impl Vq {
             let products = &table * (2.0 / config.entropy_temperature);
             let lengths = table.square().sum_dim_intlist(1, false, Kind::Float) / -config.entropy_temperature;
             let entropies =
-                assignment_entropy(&vectors_from_grid(z), &products, Some(&lengths), config.memory_budget);
+                assignment_entropy(&vectors_from_latent(z), &products, Some(&lengths), config.memory_budget);
             monitors = entropies.monitors();
             losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
         }
@@ -188,7 +188,7 @@ impl Quantizer for Vq {
     ) -> Result<StartOutcome, QuantizerError> {
         no_grad(|| {
             in_full_precision(|| {
-                let vectors = vectors_from_grid(&self.comparable(z));
+                let vectors = vectors_from_latent(&self.comparable(z));
                 if vectors.isfinite().all().int64_value(&[]) == 0 {
                     return Err(QuantizerError(
                         "the encoder's first latents are not finite, so k-means cannot start the codebook; \
@@ -223,14 +223,14 @@ impl Quantizer for Vq {
             let z = self.comparable(z);
             let block = |first, n| self.as_codes(self.codebook.narrow(0, first, n));
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
+            let indices = nearest_codes(&z, k, block, Nearness::Euclidean, budget);
             let codes = self.codes(0, &indices);
             let (latent, (losses, monitors), statistics) = match mode {
                 Mode::Eval => (codes, Default::default(), vec![]),
                 Mode::Train { seed } => (
                     self.config.gradient_estimator.estimate(&codes, &z),
                     self.losses(&z, &codes),
-                    self.statistics(&vectors_from_grid(&z.detach()), &indices.view([-1]), seed),
+                    self.statistics(&vectors_from_latent(&z.detach()), &indices.view([-1]), seed),
                 ),
             };
             Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }
@@ -242,7 +242,7 @@ impl Quantizer for Vq {
     }
 
     fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
-        grid_from_vectors(&self.as_codes(rows(&self.codebook, indices)), indices)
+        latent_from_vectors(&self.as_codes(rows(&self.codebook, indices)), indices)
     }
 
     fn codebook(&self) -> CodebookShape {

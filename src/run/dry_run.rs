@@ -7,6 +7,7 @@ use super::networks::Networks;
 use super::precision::Settled;
 use super::{Tell, memory};
 use crate::config::Config;
+use crate::model::TokenShape;
 use crate::variables::Component;
 use anyhow::Result;
 
@@ -20,8 +21,14 @@ pub(super) fn words(
 ) -> Result<String> {
     let tokenizer = &networks.tokenizer;
     let (height, width) = config.image_size();
-    let factor = tokenizer.downsample();
-    let (h, w) = (height / factor, width / factor);
+    let shape = tokenizer.shape(config.data.image_size)?;
+    let tokens = match shape {
+        TokenShape::Grid { h, w } => {
+            let pixels = config.data.image_size.height / h;
+            format!("latent grid: {h}x{w}, one token for {pixels}x{pixels} pixels")
+        }
+        TokenShape::Sequence { n } => format!("latent sequence: {n} tokens for an image"),
+    };
     let codebook = tokenizer.codebook();
     let bits = codebook.bits_per_token();
     let of = |component: Component| networks.parameters(&[component]);
@@ -43,7 +50,7 @@ pub(super) fn words(
     };
     Ok(format!(
         "{}\n# parameters: {} (encoder {}, quantizer {}, decoder {})\n{}\
-         # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
+         # {tokens}\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
          # precision: {}\n\
@@ -57,7 +64,7 @@ pub(super) fn words(
         if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
         codebook.size,
         codebook.dim,
-        bits * (h * w) as f64 / (height * width) as f64,
+        bits * shape.positions() as f64 / (height * width) as f64,
         precision.words(),
         config.micro_batch_terms().map(|terms| format!("# micro-batches: {terms}\n")).unwrap_or_default(),
         match weights {

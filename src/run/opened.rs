@@ -160,12 +160,12 @@ impl Opened {
         }
     }
 
-    /// Pixels to a position along each axis.
+    /// Height and width of its images are multiples of this many pixels.
     #[must_use]
-    pub fn downsample(&self) -> u32 {
+    pub fn side_multiple(&self) -> u32 {
         match self {
-            Self::Own(trained) => trained.tokenizer.downsample() as u32,
-            Self::Foreign(pair) => pair.adapter().downsample as u32,
+            Self::Own(trained) => trained.tokenizer.side_multiple() as u32,
+            Self::Foreign(pair) => pair.adapter().side_multiple() as u32,
         }
     }
 

@@ -60,11 +60,7 @@ fn shapes(path: &KeyPath, parts: &[Component]) -> bool {
 /// The config with the values that absent keys of the model stand for, so that these are no
 /// differences.
 fn written_out(config: &Config) -> Config {
-    let mut model = config.model.clone();
-    let gaps = model.multipliers.len().saturating_sub(1);
-    model.strides.get_or_insert_with(|| vec![2; gaps]);
-    model.decoder_res_blocks.get_or_insert(model.res_blocks);
-    model.latent_channels.get_or_insert(config.quantizer.settings().natural_width());
+    let model = config.model.settings().written_out(&config.quantizer);
     Config { model, ..config.clone() }
 }
 

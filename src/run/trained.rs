@@ -13,7 +13,7 @@ use super::{ModelChoice, Tell};
 use crate::checkpoint::{ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
-use crate::model::Tokenizer;
+use crate::model::{TokenShape, Tokenizer};
 use crate::train::{State, Weights};
 use crate::variables::{Component, Variables};
 use pixtok_images::data::Fingerprint;
@@ -126,10 +126,44 @@ fn described_choice(folder: &Path) -> Option<ChosenBy> {
 }
 
 impl Trained {
+    /// A tokenizer whose variables are in `store`, of another network than `config` names.
+    #[must_use]
+    pub fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
+        store.freeze(&Component::TOKENIZER);
+        Self {
+            config,
+            tokenizer,
+            choice: ModelChoice::default(),
+            step: None,
+            chosen_by: None,
+            trained_on: None,
+            validated_on: None,
+            parameters: store.parameters(&Component::TOKENIZER),
+            changes: vec![],
+            store,
+        }
+    }
+
     /// Images to indices and back.
     #[must_use]
     pub fn codec(&self) -> Own<'_> {
         Own { tokenizer: &self.tokenizer, precision: self.choice.precision }
+    }
+
+    /// The shape of the tokens of an image of the size that it was trained with.
+    ///
+    /// # Errors
+    /// When the encoder takes no such images.
+    pub fn shape(&self) -> Result<TokenShape> {
+        Ok(self.tokenizer.shape(self.config.data.image_size)?)
+    }
+
+    /// Pixels to a token along each axis; `None` for tokens in a sequence.
+    ///
+    /// # Errors
+    /// As [`Trained::shape`].
+    pub fn pixels_per_token(&self) -> Result<Option<u32>> {
+        Ok(self.shape()?.grid().map(|grid| self.config.data.image_size.height / grid.h))
     }
 
     /// Which weights these are, in words.

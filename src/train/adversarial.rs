@@ -210,7 +210,8 @@ mod tests {
     fn objective(adversarial: &str) -> AdversarialReconstruction {
         let (store, companions) = (Variables::new(tch::Device::Cpu), Variables::new(tch::Device::Cpu));
         tch::manual_seed(3);
-        let network = model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() };
+        let network =
+            model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() };
         let quantizer =
             toml::from_str("kind = \"vq\"\ncodebook_size = 8\ncodebook_dim = 4\nstart = \"uniform\"")
                 .unwrap();

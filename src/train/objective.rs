@@ -46,7 +46,7 @@ pub struct StepOutput {
     pub statistics: Vec<Statistic>,
     /// For the logs.
     pub monitors: Vec<Monitor>,
-    /// For codebook use, `[B, h, w]`.
+    /// For codebook use, `[B, N]`.
     pub indices: Tensor,
 }
 

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::objective::{At, Objective, ParameterGroup, StepOutput, shares};
 use crate::loss::{Loss, LossTerm, total};
-use crate::model::{self, Tokenizer};
+use crate::model::{self, Tokenizer, size_of};
 use crate::optim;
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
 use crate::variables::{Component, Variable, Variables};
@@ -50,7 +50,7 @@ impl Reconstruction {
                 (latents, quantized)
             })
         });
-        let recon = self.tokenizer.reconstruct(&quantized.latent, train);
+        let recon = self.tokenizer.reconstruct(&quantized.latent, size_of(images), train);
         let quantized = Quantized { losses: vec![], statistics: vec![], ..quantized };
         model::Reconstruction { recon, latents, quantized }
     }

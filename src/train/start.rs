@@ -58,7 +58,7 @@ pub(super) fn start_quantizer(
         source.signals.came().is_none()
     };
     let seed = source.seed.derive("quantizer start", &[]);
-    Ok(match start_or_undo(objective, &Tensor::cat(&latents, 0), seed, &mut going_on)? {
+    Ok(match start_or_undo(objective, &joined(&latents), seed, &mut going_on)? {
         StartOutcome::Whole => Start::Done,
         StartOutcome::Stopped => Start::Stopped,
     })
@@ -129,7 +129,14 @@ fn first_latents(
 }
 
 fn vectors_of(latents: &[Tensor]) -> i64 {
-    latents.iter().map(|z| z.size()[0] * z.size()[2] * z.size()[3]).sum()
+    latents.iter().map(|z| z.size()[0] * z.size()[1]).sum()
+}
+
+/// `[B, N, D]` of several batches as one, each dimension's positions side by side in memory, as
+/// latents without training have them: the order in which sums over D are added up depends on it.
+fn joined(latents: &[Tensor]) -> Tensor {
+    let turned: Vec<Tensor> = latents.iter().map(|z| z.transpose(1, 2)).collect();
+    Tensor::cat(&turned, 0).transpose(1, 2)
 }
 
 /// Says from what the codebook starts.
@@ -165,7 +172,8 @@ mod tests {
         let stages = format!("{{ kind = \"residual\", stages = 2, each = {each} }}");
         let quantizer = toml::from_str(&format!("kind = \"grouped\"\ngroups = 2\neach = {stages}")).unwrap();
         let network =
-            model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() }.resolved();
+            model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() }
+                .resolved();
         pixtok_torch::reseed(Seed(1));
         let tokenizer = Tokenizer::new(&store, &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();
@@ -178,7 +186,7 @@ mod tests {
             objective.variables().into_iter().map(|found| found.tensor.detach().copy()).collect()
         };
         pixtok_torch::reseed(Seed(2));
-        let z = Tensor::randn([3, 4, 10, 14], (Kind::Float, Device::Cpu));
+        let z = Tensor::randn([3, 140, 4], (Kind::Float, Device::Cpu));
         let mut whole = objective();
         let mut asked = 0;
         let mut always = || {

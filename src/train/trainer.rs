@@ -19,7 +19,7 @@ use super::{State, TrainError};
 use crate::batches::{Batch, Loader};
 use crate::checkpoint::Resumed;
 use crate::logger::{Logger, LoggerError, LoggerOptions, METRICS_FILE, check_rows};
-use crate::model::images_from_bytes;
+use crate::model::{TokenShape, images_from_bytes};
 use crate::optim::WeightAverage;
 use crate::quantizer::{Monitor, merge};
 use pixtok_images::data::{BadSample, BadSamples, DataError};
@@ -208,8 +208,8 @@ impl Trainer {
     /// What to try when the codebook collapses.
     pub(super) fn collapse_remedy(&self) -> String {
         let (parts, tokenizer) = (&self.parts, self.parts.objective.tokenizer());
-        let (size, factor) = (parts.data.image_size, tokenizer.downsample());
-        let positions = (i64::from(size.height) / factor) * (i64::from(size.width) / factor);
+        // Of a size that was checked.
+        let positions = tokenizer.shape(parts.data.image_size).map_or(0, TokenShape::positions) as i64;
         tokenizer.quantizer.collapse_remedy(positions.saturating_mul(parts.train.batch_size as i64))
     }
 

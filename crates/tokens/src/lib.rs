@@ -49,7 +49,7 @@ pub use open_files::OpenFiles;
 use pixtok_base::{Action, Carried};
 pub use preset::{Preset, PresetIds};
 pub use random_access::RandomAccess;
-pub use row::{Grid, Row};
+pub use row::{Grid, Row, TokenShape};
 pub use set::TokenSet;
 pub use side_files::SideFiles;
 pub use sidecar::{SIDECAR, Sidecar};

@@ -5,7 +5,11 @@ use tch::{Device, Tensor, nn::Module};
 use super::blocks::Blocks;
 use super::plan::{Plan, Variant};
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, padded_conv};
+use crate::model::{self, Layout, ModelError};
+use crate::quantizer::Mode;
 use crate::variables::Scope;
+use pixtok_images::data::ImageSize;
+use pixtok_tokens::TokenShape;
 
 /// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(super) struct Encoder {
     head: Conv2d,
     /// To the quantizer's width, where the head has another.
     to_quantizer: Option<Conv2d>,
+    /// Pixels per position along each axis.
+    downsample: i64,
 }
 
 /// A strided convolution.
@@ -70,21 +76,48 @@ impl Encoder {
             to_quantizer: plan
                 .outer_channels
                 .map(|outer| conv(&(path / "to_quantizer"), outer, plan.latent_channels, 1, 1)),
+            downsample: plan.downsample(),
+        }
+    }
+}
+
+impl model::Encoder for Encoder {
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
+        let ImageSize { height, width } = image;
+        let side = |pixels: u32| {
+            let positions = i64::from(pixels) / self.downsample;
+            (positions > 0 && positions * self.downsample == i64::from(pixels)).then_some(positions as u32)
+        };
+        match (side(height), side(width)) {
+            (Some(h), Some(w)) => Ok(TokenShape::Grid { h, w }),
+            _ => Err(ModelError::Network(format!(
+                "images of {height}×{width} pixels are no multiples of the model's downsampling by {}; choose a \
+                 data.image_size that is",
+                self.downsample
+            ))),
         }
     }
 
-    /// Where its weights are.
-    pub fn device(&self) -> Device {
+    fn side_multiple(&self) -> i64 {
+        self.downsample
+    }
+
+    fn device(&self) -> Device {
         self.stem.weight.device()
     }
 
-    /// `[B, 3, H, W]` -> `[B, C, h, w]`.
-    pub fn forward(&self, images: &Tensor) -> Tensor {
+    fn layout(&self, device: Device, mode: Mode) -> Layout {
+        super::layout(device, mode)
+    }
+
+    fn forward(&self, images: &Tensor) -> Tensor {
         let x = self.stages.iter().fold(self.stem.forward(images), |x, (blocks, down)| {
             let x = blocks.forward(x);
             down.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(&x))
         });
         let x = self.head.forward(&norm_silu(&self.norm, &self.middle.forward(x)));
-        self.to_quantizer.as_ref().map_or_else(|| x.shallow_clone(), |conv| conv.forward(&x))
+        let x = self.to_quantizer.as_ref().map_or_else(|| x.shallow_clone(), |conv| conv.forward(&x));
+        // A view in either layout.
+        x.permute([0, 2, 3, 1]).flatten(1, 2)
     }
 }
