@@ -109,6 +109,7 @@ impl Classified for CodecError {
         match self {
             Self::NotFinite(_) => Class::NotFinite,
             Self::Disagrees(_) | Self::Refuses { .. } => Class::Misuse,
+            Self::Model(error) => error.class(),
             Self::Torch(error) => error.class(),
         }
     }

@@ -257,7 +257,12 @@ impl Feeding {
             self.settled += 1;
             self.batch.input_end = position;
             match image {
-                Ok(image) => self.add(*sample, image),
+                Ok(image) => {
+                    if let Err(error) = self.add(*sample, image) {
+                        self.fail(error);
+                        return;
+                    }
+                }
                 Err(reason) => {
                     self.open -= 1;
                     self.batch.skipped.push(Skipped { key: sample.key, reason });
@@ -273,12 +278,16 @@ impl Feeding {
                     self.batch.input_end = position;
                     self.flush(false);
                 }
-                Err(error) => {
-                    self.batches.insert(self.cut, Err(error));
-                    self.cut += 1;
-                }
+                Err(error) => self.fail(error),
             }
         }
+    }
+
+    /// The error comes after the batches that were cut before it, and nothing comes after it.
+    fn fail(&mut self, error: ExportError) {
+        self.ended = true;
+        self.batches.insert(self.cut, Err(error));
+        self.cut += 1;
     }
 
     fn add(&mut self, sample: Sample, image: Prepared) -> Result<(), ExportError> {
@@ -303,6 +312,7 @@ impl Feeding {
         if shard_is_full || self.batch.rows.len() == self.batching.batch_size {
             self.flush(shard_is_full);
         }
+        Ok(())
     }
 
     fn flush(&mut self, ends_shard: bool) {

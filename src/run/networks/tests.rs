@@ -217,7 +217,8 @@ fn optimizers_of_every_config_take_what_earlier_versions_took() {
         }
         let (mut config, _) = Config::read(&path, &[]).unwrap();
         // The widths change no choice.
-        config.model.channels = config.model.channels.min(32);
+        let crate::model::Config::Cnn(model) = &mut config.model;
+        model.channels = model.channels.min(32);
         config.check().unwrap();
         let networks = build(&config);
         let decayed = config.optimizer.decayed;
