@@ -1,6 +1,7 @@
-//! The variables of a network: every tensor that is trained or saved, with its role and its component. Both are stated
-//! where the variable is made. Optimizers, weight decay, freezing, `--init-from` and parameter counts read them, so
-//! that nothing has to guess from a variable's name what it is for.
+//! The variables of a network: every tensor that is trained or saved, with its role and its
+//! component. Both are stated where the variable is made. Optimizers, weight decay, freezing,
+//! `--init-from` and parameter counts read them, so that nothing has to guess from a variable's
+//! name what it is for.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -56,8 +57,8 @@ impl Component {
     /// Those of a tokenizer, in the order in which an image passes through them.
     pub const TOKENIZER: [Self; 3] = [Self::Encoder, Self::Quantizer, Self::Decoder];
 
-    /// The component of a tensor in a saved tokenizer. A file holds names and numbers only; the first part of a name is
-    /// its component's, as [`Variables::scope`] writes it.
+    /// The component of a tensor in a saved tokenizer. A file holds names and numbers only; the
+    /// first part of a name is its component's, as [`Variables::scope`] writes it.
     #[must_use]
     pub fn of_saved(name: &str) -> Option<Self> {
         name.split_once(SEPARATOR)?.0.parse().ok()
@@ -204,11 +205,11 @@ impl Variables {
     }
 }
 
-/// A place for new variables: `scope / "conv1"` is a place inside it. It knows their component, and the beginning of
-/// their names.
+/// A place for new variables: `scope / "conv1"` is a place inside it. It knows their component, and
+/// the beginning of their names.
 ///
-/// Each function makes one variable with one role and returns its tensor. Their order is that of the random draws, so
-/// a layer that changes it starts from other weights.
+/// Each function makes one variable with one role and returns its tensor. Their order is that of
+/// the random draws, so a layer that changes it starts from other weights.
 #[derive(Debug, Clone)]
 pub struct Scope<'a> {
     variables: &'a Variables,

@@ -13,7 +13,7 @@ use common::{GROUPS, SIMVQ, Scratch, VQ, device, pixtok, said};
 use pixtok::config::Config;
 use pixtok::model::{Tokenizer, size_of};
 use pixtok::variables::{Component, Variables};
-use pixtok_torch::tensors::{self, Tensors};
+use pixtok_torch::tensors;
 use serde_json::{Map, Value, json};
 use tch::{CModule, Device, Kind, Tensor};
 

@@ -215,7 +215,8 @@ pub struct Reconstruction {
 }
 
 impl Tokenizer {
-    /// Builds the network with its variables in `variables`, for images of `image_size` (height, width).
+    /// Builds the network with its variables in `variables`, for images of `image_size` (height,
+    /// width).
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.

@@ -25,8 +25,9 @@ impl Default for Config {
     }
 }
 
-/// Whether Muon is for a parameter: weights of layers from features to features. Pixels are what the first and the last
-/// layer have on one side, and the quantizer's own weights are a codebook or project to one.
+/// Whether Muon is for a parameter: weights of layers from features to features. Pixels are what
+/// the first and the last layer have on one side, and the quantizer's own weights are a codebook or
+/// project to one.
 #[must_use]
 pub fn is_hidden(parameter: &Variable) -> bool {
     matches!(parameter.role, Role::Matrix | Role::Conv)

@@ -110,7 +110,7 @@ impl SimVq {
         Ok(Self {
             projection: Projection::new(path, channels, d),
             frozen,
-            // The codes are made of it, so it is treated as they would be: no weight decay by default.
+            // The codes are made of it, so it gets no weight decay by default, like a codebook.
             map: path.codebook("map", [d, d], init),
             bias: config.bias.then(|| path.bias("map_bias", d, init)),
             config: config.clone(),

@@ -22,7 +22,8 @@ pub struct Reconstruction {
 }
 
 impl Reconstruction {
-    /// Over a tokenizer whose variables are in `store`; those of the components in `freeze` stay as they are.
+    /// Over a tokenizer whose variables are in `store`; those of the components in `freeze` stay as
+    /// they are.
     #[must_use]
     pub fn new(
         store: Variables,

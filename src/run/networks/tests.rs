@@ -195,7 +195,8 @@ fn every_variable_of_a_discriminator_has_its_role() {
     assert_eq!(build("kind = \"stylegan\", channels = 4"), expected);
 }
 
-/// How earlier versions chose what decays, by names and axes. Runs that they began go on with the same choice.
+/// How earlier versions chose what decays, by names and axes. Runs that they began go on with the
+/// same choice.
 fn decayed_before(variable: &Variable) -> bool {
     variable.name.ends_with(".weight") && variable.tensor.dim() > 1
 }
@@ -248,8 +249,9 @@ fn frozen_components_are_counted_as_fixed() {
     let [encoder, quantizer, decoder] =
         Component::TOKENIZER.map(|component| networks.parameters(&[component]));
     assert_eq!(all, encoder + quantizer + decoder);
-    // The codebook, projections of 6 to 4 channels and back with their biases; 16 counts and a flag.
+    // The codebook, and projections of 6 to 4 channels and back with their biases.
     assert_eq!(quantizer, 16 * 4 + (6 * 4 + 4) + (4 * 6 + 6));
+    // Counts and a flag.
     let buffers = 16 + 1;
     let numbers = |freeze: &str| {
         let config = config(&format!("{SMALL}[train]\nfreeze = [{freeze}]\n"));
