@@ -206,7 +206,7 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 /// Whether the error means that the disk or a quota is full.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -28,7 +28,6 @@ mod which;
 mod writer;
 
 pub use atomic::{create_folder, sync_folder, write_atomic, write_atomic_with};
-pub(crate) use error::is_full;
 pub use error::{Error, SaveCause};
 pub use lock::Lock;
 pub use retention::{Best, Candidate, ValidationImages};
