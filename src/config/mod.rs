@@ -25,6 +25,7 @@ use diff::{diff, flattened};
 pub use error::ConfigError;
 
 use crate::quantizer::QuantizerConfig;
+use crate::tasks::TaskKind;
 use crate::train::TrainError;
 use crate::{adversarial, evaluate, loss, model, optim, train};
 use pixtok_base::paths::absence;
@@ -35,6 +36,9 @@ use pixtok_report::definition;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What is trained; absent: a tokenizer.
+    #[serde(default, skip_serializing_if = "TaskKind::is_default")]
+    pub task: TaskKind,
     /// Of every random decision.
     #[serde(default)]
     pub seed: u64,
@@ -383,6 +387,7 @@ mod tests {
             ("quantizer.levls=[8]", ["quantizer.levls", "levels"]),
             ("optimizer.schedule={kind=\"cosin\"}", ["optimizer.schedule", "cosine"]),
             ("optimizer.schedule={kind=\"constant\", final_factor=0.1}", ["final_factor", "warmup_steps"]),
+            ("task=prior", ["task", "tokenizer"]),
             ("train.precision=fp16", ["train.precision", "bf16"]),
         ] {
             let error = read(FSQ, &[set]).unwrap_err().to_string();

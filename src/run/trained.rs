@@ -14,7 +14,8 @@ use crate::checkpoint::{ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
 use crate::model::Tokenizer;
-use crate::train::{State, Weights};
+use crate::tasks::tokenizer::State;
+use crate::train::Weights;
 use pixtok_images::data::Fingerprint;
 use pixtok_torch::tensors::{self, Tensors};
 
