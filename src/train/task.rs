@@ -10,7 +10,7 @@ use crate::optim::{self, Named};
 use crate::world::World;
 use pixtok_base::seed::Seed;
 
-pub use crate::quantizer::{Monitor, Statistic, UpdateReport, merge};
+pub(super) use crate::quantizer::{Monitor, Statistic, UpdateReport, merge};
 
 /// Which of the task's groups: its place in [`Task::groups`].
 pub type GroupId = usize;
