@@ -1,8 +1,8 @@
 //! Who else trains: this process's number among those that share one training.
 //!
-//! A [`World`] is made once, at the start, and handed to all that would differ between processes: which share of the
-//! batches to load, what to sum over all, who writes. There is one process so far ([`World::single`]), so each sum is
-//! its own argument.
+//! A [`World`] is made once, at the start, and handed to everything that would differ between
+//! processes: which share of the batches to load, what to sum over all, who writes. There is one
+//! process so far ([`World::single`]), so each sum is its own argument.
 
 use tch::Tensor;
 
@@ -71,7 +71,8 @@ impl World {
         Self { rank: 0, size: 1 }
     }
 
-    /// The world of a training, by what the launcher of this process says; `variable` looks a variable up.
+    /// The world of a training, by what the launcher of this process says; `variable` looks a
+    /// variable up.
     ///
     /// # Errors
     /// When the launcher started several processes, or its numbers make no sense.

@@ -1,4 +1,5 @@
-//! What is trained. The loop is written over [`Task`]: another way to train is a further task, never a further loop.
+//! What is trained. The loop is written over [`Task`]: another way to train is a further task, never
+//! a further loop.
 
 use serde_json::{Map, Value};
 use tch::Tensor;
@@ -72,7 +73,8 @@ pub struct Fetched<B> {
     pub bookmark: Bookmark,
 }
 
-/// Where the batches of a training come from: an endless sequence that can be entered at any of its places.
+/// Where the batches of a training come from: an endless sequence that can be entered at any of its
+/// places.
 pub trait Batches<B> {
     /// The beginning of the sequence.
     fn beginning(&self) -> Bookmark;
@@ -162,9 +164,10 @@ impl Ranked {
     }
 }
 
-/// One way to train: what a batch is, what is minimised, what is measured. The loop knows nothing else.
+/// One way to train: what a batch is, what is minimised, what is measured. The loop knows nothing
+/// else.
 ///
-/// Those with a default are hooks, for what one task has and another doesn't.
+/// Methods with a default are for what one task has and another doesn't.
 pub trait Task {
     /// What a step is taken on.
     type Batch: Send;

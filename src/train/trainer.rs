@@ -1,7 +1,7 @@
 //! The only training loop, whatever the task.
 //!
-//! [`Trainer::new`] opens a run at its checkpoint. [`Trainer::train`] goes from step to step: it logs,
-//! measures and saves when that is due, and ends at a signal. [`Trainer::step_on_device`] is one step.
+//! `Trainer::new` opens a run at its checkpoint. `Trainer::train` goes from step to step: it logs,
+//! measures and saves when that is due, and ends at a signal. `Trainer::step_on_device` is one step.
 
 use std::path::PathBuf;
 
@@ -365,8 +365,8 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad validation images and the like end
-    /// the training, and what was trained until then is saved.
+    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad validation images and
+    /// the like end the training, and what was trained until then is saved.
     fn evaluate(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
         self.finite.finish()?;
         self.measure().or_else(|error| {

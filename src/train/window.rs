@@ -65,8 +65,8 @@ impl Window {
         self.samples = 0;
     }
 
-    /// The row's values, with the task's `own` among them; waits for the device. The next window begins.
-    /// `samples` is what a batch consists of.
+    /// The row's values, with the task's `own` among them; waits for the device. The next window
+    /// begins. `samples` is what a batch consists of.
     pub fn finish(&mut self, own: Vec<(String, f64)>, samples: &str) -> Vec<(String, f64)> {
         let mut row = vec![];
         for (i, group) in self.numbers.iter().enumerate() {

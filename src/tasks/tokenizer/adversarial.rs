@@ -34,8 +34,9 @@ impl Opponent {
         Self { store, adversary }
     }
 
-    /// How much the adversary's loss weighs: `full`, or what makes the gradients of both parts at the decoder's last layer
-    /// (`last`) alike times that. Takes the gradients of both at the pixels of `recon`.
+    /// How much the adversary's loss weighs: `full`, or what makes the gradients of both parts at the
+    /// decoder's last layer (`last`) alike times that. Takes the gradients of both at the pixels of
+    /// `recon`.
     fn weight(
         &self,
         full: f64,

@@ -41,7 +41,8 @@ struct Row {
     sample: BadSample,
 }
 
-/// The list on disk, and the count of one split's files, which is checked against `data.max_bad_fraction`.
+/// The list on disk, and the count of one split's files, which is checked against
+/// `data.max_bad_fraction`.
 #[derive(Debug)]
 pub(super) struct BadLog {
     path: PathBuf,
