@@ -103,10 +103,11 @@ def peer(script: str, *args, env: dict[str, str] | None = None) -> Figures:
         return usage | last_json(printed)
 
 
-def bench(name: str, *args) -> Figures:
-    """Runs one of the crate's benches, built as everything else is."""
+def bench(name: str, *args, cores: int | None = None) -> Figures:
+    """Runs one of the crate's benches, built as everything else is; on the first so many cores, where it is said."""
     cargo = ["cargo", "bench", "--quiet", "--locked", "--profile", "release", "--bench", name, "--"]
-    with Child([*cargo, *args]) as child:
+    bound = [] if cores is None else ["taskset", "-c", f"0-{cores - 1}"]
+    with Child([*bound, *cargo, *args]) as child:
         return last_json(child.finish()[0])
 
 

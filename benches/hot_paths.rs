@@ -8,12 +8,13 @@ use divan::Bencher;
 use pixtok::layers;
 use pixtok::optim::{Muon, muon};
 use pixtok::quantizer::{Mode, QuantizerConfig};
+use pixtok::variables::{Component, Init, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Config, Encoded, Filter, Fit, ImageSize, Prepare};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_torch::{Precision, no_grad, with_precision};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 fn main() {
     divan::main();
@@ -32,8 +33,13 @@ fn activations(channels: i64, side: i64) -> Tensor {
 /// Normalisation and SiLU, forward and backward, at each resolution of the network.
 #[divan::bench(args = [(16, 64), (32, 32), (64, 16)])]
 fn norm_silu(bencher: Bencher, (channels, side): (i64, i64)) {
-    let (store, x) = (nn::VarStore::new(Device::Cpu), activations(channels, side));
-    let norm = layers::GroupNorm::new(&store.root(), channels / 4, channels, layers::GROUP_NORM_EPS);
+    let (store, x) = (Variables::new(Device::Cpu), activations(channels, side));
+    let norm = layers::GroupNorm::new(
+        &store.root(Component::Encoder),
+        channels / 4,
+        channels,
+        layers::GROUP_NORM_EPS,
+    );
     bencher.bench_local(|| {
         let y = layers::norm_silu(&norm, &x);
         Tensor::run_backward(&[y.sum(Kind::Float)], &[&x], false, false)
@@ -43,32 +49,33 @@ fn norm_silu(bencher: Bencher, (channels, side): (i64, i64)) {
 /// Upsampling and its convolution, forward and backward, at both resolutions of the network.
 #[divan::bench(args = [(64, 16), (32, 32)])]
 fn upsample(bencher: Bencher, (channels, side): (i64, i64)) {
-    let (store, x) = (nn::VarStore::new(Device::Cpu), activations(channels, side));
-    let conv = layers::conv(&store.root(), channels, channels, 3, 1);
+    let (store, x) = (Variables::new(Device::Cpu), activations(channels, side));
+    let conv = layers::conv(&store.root(Component::Encoder), channels, channels, 3, 1);
     bencher.bench_local(|| {
         let y = with_precision(Precision::Bf16, || layers::upsample(2, &conv, &x));
-        Tensor::run_backward(&[y.sum(Kind::Float)], &[&x, &conv.ws], false, false)
+        Tensor::run_backward(&[y.sum(Kind::Float)], &[&x, &conv.weight], false, false)
     });
 }
 
 /// A step of Muon over eight weights of the network.
 #[divan::bench(args = [16, 64])]
 fn muon(bencher: Bencher, channels: i64) {
-    let weight = || normal(&[channels, channels, 3, 3], Kind::Float).set_requires_grad(true);
-    let named: Vec<(String, Tensor)> = (0..8).map(|i| (format!("conv{i}.weight"), weight())).collect();
-    for (_, weight) in &named {
+    let (store, init) = (Variables::new(Device::Cpu), Init::Gaussian { mean: 0.0, deviation: 1.0 });
+    for i in 0..8 {
+        let weight =
+            store.root(Component::Decoder).conv(&format!("conv{i}"), [channels, channels, 3, 3], init);
         weight.sum(Kind::Float).backward();
     }
-    let mut muon = Muon::new(&muon::Config::default(), 0.0, named);
+    let mut muon = Muon::new(&muon::Config::default(), 0.0, store.entries());
     bencher.bench_local(|| muon.step(1.0, None));
 }
 
 /// Forward and backward of a batch's latents.
 #[divan::bench]
 fn fsq(bencher: Bencher) {
-    let (store, z) = (nn::VarStore::new(Device::Cpu), normal(&[32, 4, 16, 16], Kind::Float));
+    let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 256, 4], Kind::Float));
     let fsq =
-        config(json!({ "kind": "fsq", "levels": [8, 5, 5, 5] })).settings().build(&store.root(), 4).unwrap();
+        config(json!({ "kind": "fsq", "levels": [8, 5, 5, 5] })).settings().build(&store.root(Component::Quantizer), 4).unwrap();
     let z = z.set_requires_grad(true);
     bencher.bench_local(|| {
         let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(3) });
@@ -79,9 +86,9 @@ fn fsq(bencher: Bencher) {
 /// The nearest codes to a batch's latents, D 8.
 #[divan::bench(args = [1024, 4096, 16384])]
 fn nearest(bencher: Bencher, codes: i64) {
-    let (store, z) = (nn::VarStore::new(Device::Cpu), normal(&[32, 8, 16, 16], Kind::Float));
+    let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 256, 8], Kind::Float));
     let vq = json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform" });
-    let vq = config(vq).settings().build(&store.root(), 8).unwrap();
+    let vq = config(vq).settings().build(&store.root(Component::Quantizer), 8).unwrap();
     bencher.bench_local(|| no_grad(|| vq.quantize(&z, Mode::Eval).indices));
 }
 

@@ -1,22 +1,36 @@
 //! Images a second from files to batches, epoch by epoch; `bench/run.py` runs it beside PyTorch.
 //!
 //! Centre crops in batches of 32, of bytes as on their way to the device. Prints one line of JSON.
+//!
+//! `--mixed N` makes N pictures of the images, of which every 16th has 20 times the pixels of the others, so that some
+//! image of a batch is always slow. `--barrier` loads them as a loader does whose threads wait for the last image of a
+//! batch before they begin the next.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
 use pixtok::batches::Loader;
 use pixtok_base::seed::Seed;
-use pixtok_images::data::{Cache, Config, Crop, Cursor, Dataset, Filter, ImageSize, Split};
+use pixtok_images::data::{
+    Cache, Config, Crop, Cursor, Dataset, Filter, Fit, ImageSize, Prepare, Prepared, Split,
+};
+use pixtok_images::picture::{DecodeOptions, Picture, read};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde_json::json;
 use tch::Device;
 
 const BATCH: usize = 32;
+/// Of mixed pictures, one in so many is large.
+const LARGE_EVERY: usize = 16;
+/// How many times its picture it is across and down.
+const TILES: (usize, usize) = (5, 4);
 
 #[derive(Parser)]
 struct Args {
@@ -38,6 +52,12 @@ struct Args {
     workers: usize,
     #[arg(long, default_value_t = 0.0)]
     cache_gib: f64,
+    /// So many pictures of very different sizes, made of the images of a folder
+    #[arg(long, conflicts_with = "repeat")]
+    mixed: Option<usize>,
+    /// With a barrier after each batch, for comparison
+    #[arg(long, requires = "mixed")]
+    barrier: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -65,6 +85,65 @@ fn repeated(data: &Path, repeat: usize) -> tempfile::TempDir {
     folder
 }
 
+/// A folder of `count` pictures: `data`'s, some of them tiled to 20 times their pixels.
+fn mixed(data: &Path, count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files: Vec<PathBuf> = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "jpg" || end == "jpeg"));
+    files.sort();
+    for (number, file) in files.iter().cycle().take(count).enumerate() {
+        let target = folder.path().join(format!("{number:05}.jpg"));
+        if number % LARGE_EVERY > 0 {
+            symlink(file.canonicalize().unwrap(), target).unwrap();
+            continue;
+        }
+        let small = read(file, &DecodeOptions::default()).unwrap().release();
+        let rows = small.rgb.chunks(3 * small.width).flat_map(|row| row.repeat(TILES.0));
+        let large = Picture {
+            width: TILES.0 * small.width,
+            height: TILES.1 * small.height,
+            rgb: rows.collect::<Vec<u8>>().repeat(TILES.1),
+        };
+        fs::write(target, large.to_jpeg(90).unwrap()).unwrap();
+    }
+    folder
+}
+
+/// Images a second in each epoch, where the threads wait for the last image of a batch before they begin the next.
+/// Batches are loaded ahead all the same.
+fn with_barrier(dataset: &Arc<Dataset>, config: &Config, epochs: u64) -> Vec<f64> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.workers).build().unwrap();
+    let prepare = Prepare::new(config, Fit::Centre);
+    let options = config.decode_options();
+    let (sender, batches) = sync_channel(config.queue);
+    let images = dataset.len() / BATCH * BATCH;
+    let set = Arc::clone(dataset);
+    let thread = thread::spawn(move || {
+        for epoch in 0..epochs {
+            let mut order: Vec<usize> = (0..images).collect();
+            order.sort_by_key(|&image| Seed(0).derive("order", &[epoch, image as u64]).0);
+            for batch in order.chunks(BATCH) {
+                let load = |&image: &usize| {
+                    let picture = set.picture(image, &options).unwrap();
+                    prepare.picture(&picture).unwrap()
+                };
+                let images: Vec<Prepared> = pool.install(|| batch.par_iter().map(load).collect());
+                sender.send(images).unwrap();
+            }
+        }
+    });
+    let speeds = (0..epochs).map(|_| speed(images, batches.iter().take(images / BATCH))).collect();
+    thread.join().unwrap();
+    speeds
+}
+
+/// Images a second, when so many come in these batches.
+fn speed<T>(images: usize, batches: impl Iterator<Item = T>) -> f64 {
+    let start = Instant::now();
+    batches.for_each(|batch| drop(std::hint::black_box(batch)));
+    images as f64 / start.elapsed().as_secs_f64()
+}
+
 fn main() {
     let args = Args::parse();
     let config = Config {
@@ -76,22 +155,22 @@ fn main() {
         cache_gib: args.cache_gib,
         ..Config::default()
     };
-    let folder = repeated(&args.data, args.repeat);
+    let folder =
+        args.mixed.map_or_else(|| repeated(&args.data, args.repeat), |count| mixed(&args.data, count));
     let opened = Instant::now();
     let dataset = Dataset::open(folder.path(), Split::All).unwrap();
     let open_secs = opened.elapsed().as_secs_f64();
     let dataset = Arc::new(dataset.with_cache(Cache::new(&config).unwrap()));
-    let batches = dataset.len() / BATCH;
-    let mut loader =
-        Loader::train(Arc::clone(&dataset), &config, BATCH, Seed(0), Cursor::default(), Device::Cpu).unwrap();
-    let speeds: Vec<f64> = (0..args.epochs)
-        .map(|_| {
-            let start = Instant::now();
-            for batch in loader.by_ref().take(batches) {
-                drop(std::hint::black_box(batch.unwrap().images));
-            }
-            (batches * BATCH) as f64 / start.elapsed().as_secs_f64()
-        })
-        .collect();
-    println!("{}", json!({ "images": batches * BATCH, "open_secs": open_secs, "images_per_sec": speeds }));
+    let images = dataset.len() / BATCH * BATCH;
+    let speeds = if args.barrier {
+        with_barrier(&dataset, &config, args.epochs)
+    } else {
+        let start = Cursor::default();
+        let mut loader =
+            Loader::train(Arc::clone(&dataset), &config, BATCH, Seed(0), start, Device::Cpu).unwrap();
+        let epoch =
+            |_| speed(images, loader.by_ref().take(images / BATCH).map(|batch| batch.unwrap().images));
+        (0..args.epochs).map(epoch).collect()
+    };
+    println!("{}", json!({ "images": images, "open_secs": open_secs, "images_per_sec": speeds }));
 }

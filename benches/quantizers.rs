@@ -17,10 +17,11 @@ use std::time::Instant;
 use peak::{forget_peak, peak_bytes};
 
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
+use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 /// A batch of the yardstick: 32 images of 16×16 latent positions.
 const GRID: [i64; 3] = [32, 16, 16];
@@ -65,17 +66,17 @@ struct Case {
     quantizer: Box<dyn Quantizer>,
     z: Tensor,
     g: Tensor,
-    _store: nn::VarStore,
+    _store: Variables,
 }
 
 impl Case {
     fn new(config: &Value, grid: [i64; 3]) -> Self {
         let config: QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
         let width = config.settings().natural_width();
-        let store = nn::VarStore::new(Device::Cpu);
+        let store = Variables::new(Device::Cpu);
         pixtok_torch::reseed(Seed(1));
-        let mut quantizer = config.settings().build(&store.root(), width).unwrap();
-        let draw = || Tensor::randn([grid[0], width, grid[1], grid[2]], (Kind::Float, Device::Cpu));
+        let mut quantizer = config.settings().build(&store.root(Component::Quantizer), width).unwrap();
+        let draw = || Tensor::randn([grid[0], grid[1] * grid[2], width], (Kind::Float, Device::Cpu));
         if quantizer.start_vectors().is_some() {
             quantizer.start(&draw(), Seed(2), &mut || true).unwrap();
         }
@@ -142,20 +143,20 @@ struct Lookup {
     codes: Tensor,
     vectors: Tensor,
     z: Tensor,
-    _store: nn::VarStore,
+    _store: Variables,
 }
 
 impl Lookup {
     fn new([k, d, n]: [i64; 3]) -> Self {
         let config = json!({ "kind": "vq", "codebook_size": k, "codebook_dim": d, "start": "uniform" });
         let config: QuantizerConfig = serde_json::from_value(config).unwrap();
-        let store = nn::VarStore::new(Device::Cpu);
-        let vq = config.settings().build(&store.root(), d).unwrap();
+        let store = Variables::new(Device::Cpu);
+        let vq = config.settings().build(&store.root(Component::Quantizer), d).unwrap();
         pixtok_torch::reseed(Seed(5));
         let codes = Tensor::randn([k, d], (Kind::Float, Device::Cpu));
-        no_grad(|| store.variables()["codebook"].shallow_clone().copy_(&codes));
+        no_grad(|| store.tensors()["codebook"].shallow_clone().copy_(&codes));
         let vectors = Tensor::randn([n, d], (Kind::Float, Device::Cpu));
-        let z = vectors.view([1, n, 1, d]).permute([0, 3, 1, 2]).contiguous();
+        let z = vectors.view([1, n, d]);
         Self { vq, codes, vectors, z, _store: store }
     }
 

@@ -146,7 +146,7 @@ def read_config(path, source):
         raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from None
     except ValueError as error:
         raise Unfit(f"{path} is no config: {error}") from None
-    if not isinstance(model, dict) or model.get("variant") != "vqgan":
+    if not isinstance(model, dict) or "vqgan" not in (model.get("variant"), model.get("kind")):
         raise Unfit(f'{path} has no model.variant = "vqgan", which the published networks need; set it')
     groups = model.get("norm_groups", NORM_GROUPS)
     if groups != NORM_GROUPS:

@@ -37,6 +37,7 @@ use crate::metrics::CodebookFigures;
 use crate::world::World;
 use features::Features;
 use mixups::Mixups;
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{BadSample, DataError, Dataset};
 use pixtok_images::picture::{Picture, PictureError};
 use pixtok_torch::TorchError;
@@ -104,6 +105,20 @@ pub enum EvaluateError {
     /// Tokens could not be compressed.
     #[error("cannot compress the tokens")]
     Compress(#[from] std::io::Error),
+}
+
+impl Classified for EvaluateError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Data(error) => error.class(),
+            Self::NoImages(_) => Class::BadData,
+            Self::Pairs(_) => Class::Misuse,
+            Self::Codec { source, .. } | Self::Bare(source) => source.class(),
+            Self::Torch(error) => error.class(),
+            Self::Picture(error) => error.class(),
+            Self::Compress(_) => Class::Failed,
+        }
+    }
 }
 
 impl EvaluateError {

@@ -1,17 +1,39 @@
 //! Layers with PyTorch's default initialisation, so that a network here starts from the same distribution as its
 //! published Python original (tch's own defaults differ).
 
-use tch::{Kind, Tensor, nn, nn::Module};
+use tch::{Kind, Tensor, nn::Module};
+
+use crate::variables::{Init, Scope};
 
 /// Added to a group's variance, as PyTorch does by default.
 pub const GROUP_NORM_EPS: f64 = 1e-5;
+
+/// A convolution of two axes, with zeros around its input.
+#[derive(Debug)]
+pub struct Conv2d {
+    /// `[out, in, height, width]`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Option<Tensor>,
+    /// Of both axes.
+    pub stride: i64,
+    /// Zeros on each side of both axes.
+    pub padding: i64,
+}
+
+impl Module for Conv2d {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        x.conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1)
+    }
+}
 
 /// A convolution with odd `kernel`, padded so that stride 1 keeps the size.
 ///
 /// # Shapes
 /// `[B, in, H, W]` -> `[B, out, H / stride, W / stride]` when `stride` divides H and W.
 #[must_use]
-pub fn conv(path: &nn::Path, channels_in: i64, channels_out: i64, kernel: i64, stride: i64) -> nn::Conv2D {
+pub fn conv(path: &Scope, channels_in: i64, channels_out: i64, kernel: i64, stride: i64) -> Conv2d {
     padded_conv(path, (channels_in, channels_out), kernel, stride, kernel / 2)
 }
 
@@ -21,17 +43,17 @@ pub fn conv(path: &nn::Path, channels_in: i64, channels_out: i64, kernel: i64, s
 /// `[B, in, H, W]` -> `[B, out, (H + 2 · padding - kernel) / stride + 1, …]`.
 #[must_use]
 pub fn padded_conv(
-    path: &nn::Path,
+    path: &Scope,
     (channels_in, channels_out): (i64, i64),
     kernel: i64,
     stride: i64,
     padding: i64,
-) -> nn::Conv2D {
-    // torch.nn.Conv2d: kaiming_uniform_(a = sqrt 5) is uniform within 1 / sqrt(fan_in), the bias likewise.
-    let bound = 1.0 / ((channels_in * kernel * kernel) as f64).sqrt();
-    let init = nn::Init::Uniform { lo: -bound, up: bound };
-    let config = nn::ConvConfig { stride, padding, ws_init: init, bs_init: init, ..Default::default() };
-    nn::conv2d(path, channels_in, channels_out, kernel, config)
+) -> Conv2d {
+    let init = Init::fan_in(channels_in * kernel * kernel);
+    // The bias is drawn first: runs repeat from their seed.
+    let bias = Some(path.bias("bias", channels_out, init));
+    let weight = path.conv("weight", [channels_out, channels_in, kernel, kernel], init);
+    Conv2d { weight, bias, stride, padding }
 }
 
 /// Groups of a normalisation over `channels`, where nothing else is asked for.
@@ -52,8 +74,13 @@ pub struct GroupNorm {
 impl GroupNorm {
     /// With scale 1 and shift 0; `eps` is added to a group's variance.
     #[must_use]
-    pub fn new(path: &nn::Path, groups: i64, channels: i64, eps: f64) -> Self {
-        Self { weight: path.ones("weight", &[channels]), bias: path.zeros("bias", &[channels]), groups, eps }
+    pub fn new(path: &Scope, groups: i64, channels: i64, eps: f64) -> Self {
+        Self {
+            weight: path.norm("weight", &[channels], Init::Ones),
+            bias: path.norm("bias", &[channels], Init::Zeros),
+            groups,
+            eps,
+        }
     }
 }
 
@@ -75,8 +102,8 @@ pub fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Tensor {
 ///
 /// # Shapes
 /// `[B, in, h, w]` -> `[B, out, factor · h, factor · w]`.
-pub fn upsample(factor: i64, conv: &nn::Conv2D, x: &Tensor) -> Tensor {
-    pixtok_torch::upsample_conv(x, &conv.ws, conv.bs.as_ref(), factor)
+pub fn upsample(factor: i64, conv: &Conv2d, x: &Tensor) -> Tensor {
+    pixtok_torch::upsample_conv(x, &conv.weight, conv.bias.as_ref(), factor)
 }
 
 /// The same numbers as `kind`. `to_kind` names the device beside the type, and a trace would move its tensors there for ever.
@@ -94,14 +121,16 @@ pub fn plain_layout(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::{Component, Variables};
     use pixtok_torch::no_grad;
     use tch::Device;
 
     #[test]
     fn without_a_gradient_layers_are_libtorchs_own() {
-        let vs = nn::VarStore::new(Device::Cpu);
-        let norm = GroupNorm::new(&(vs.root() / "norm"), 2, 8, GROUP_NORM_EPS);
-        let conv = conv(&(vs.root() / "conv"), 8, 6, 3, 1);
+        let variables = Variables::new(Device::Cpu);
+        let scope = variables.scope(Component::Encoder);
+        let norm = GroupNorm::new(&(&scope / "norm"), 2, 8, GROUP_NORM_EPS);
+        let conv = conv(&(&scope / "conv"), 8, 6, 3, 1);
         tch::manual_seed(1);
         let x = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));
         let twice = |x: &Tensor| conv.forward(&x.upsample_nearest2d_vec(None::<&[i64]>, [2.0; 2]));

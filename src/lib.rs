@@ -15,6 +15,8 @@ pub mod world;
 
 pub mod batches;
 
+pub mod variables;
+
 pub mod layers;
 
 pub mod similarity;

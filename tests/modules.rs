@@ -181,3 +181,28 @@ fn only_the_torch_crate_and_the_program_name_tch() {
         assert!(named, "{file} names tch");
     }
 }
+
+/// An exit code is the class of an error, so each error says its class, and `exit_code` asks for it.
+#[test]
+fn each_error_knows_its_class() {
+    let all: Vec<_> = sources("src").into_iter().chain(sources("crates")).collect();
+    let (_, asks) = all.iter().find(|(file, _)| file == "commands/exit_code.rs").unwrap();
+    let mut checked = 0;
+    for (file, text) in &all {
+        for (at, _) in text.match_indices("Error)]\n") {
+            let derive = text[..at].rsplit('\n').next().unwrap();
+            if !derive.starts_with("#[derive(") {
+                continue;
+            }
+            let item = text[at..].lines().find_map(|line| line.strip_prefix("pub ")).unwrap();
+            let name = item.split(|c: char| !c.is_alphanumeric() && c != ' ').next().unwrap();
+            let name = name.split(' ').nth(1).unwrap();
+            assert!(text.contains(&format!("impl Classified for {name} ")), "{file}: {name} has no class");
+            // What a codec does is told apart by those who call it.
+            let asked = asks.contains(&format!("of::<{name}>")) || asks.contains(&format!("::{name}>"));
+            assert!(asked || name == "CodecError", "exit_code does not ask {name} of {file} for its class");
+            checked += 1;
+        }
+    }
+    assert!(checked > 25, "only {checked} errors were found: the test reads them wrongly");
+}

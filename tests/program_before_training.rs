@@ -109,7 +109,8 @@ fn copies_of_training_images_that_validate_are_pointed_out() {
     let scratch = Scratch::new();
     let photograph = scratch.path("train/07.jpg");
     fs::copy(&photograph, scratch.path("val/again.jpg")).unwrap();
-    let words = ["1 of 4 validation images is a byte copy of a training image", "again.jpg of 07.jpg"];
+    let words =
+        ["1 of 4 validation images is a byte copy of a training image", "again.jpg, a copy of 07.jpg"];
     ended(&scratch.try_train("run", &["--set=train.steps=1"]), 0, &words);
     // A share of a folder in which an image lies under many names.
     fs::create_dir(scratch.path("same")).unwrap();

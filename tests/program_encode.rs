@@ -30,12 +30,13 @@ use pixtok::codec::{Codec, Own};
 use pixtok::config::Config;
 use pixtok::export::Coder;
 use pixtok::model::Tokenizer;
+use pixtok::variables::Variables;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_tokens::{Row, TokenSet};
 use pixtok_torch::Precision;
 use pixtok_torch::tensors;
-use tch::{Device, Tensor, nn};
+use tch::{Device, Tensor};
 
 const FORMATS: [&str; 9] =
     ["npy", "raw", "jsonl", "parquet", "webdataset", "megatron", "mds", "litdata", "llamagen"];
@@ -111,18 +112,18 @@ impl Export {
 struct Trained {
     config: Config,
     tokenizer: Tokenizer,
-    _store: nn::VarStore,
+    _store: Variables,
 }
 
 impl Trained {
     fn open(run: &Path) -> Self {
         let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
-        let store = nn::VarStore::new(Device::Cpu);
+        let store = Variables::new(Device::Cpu);
         let tokenizer =
-            Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size()).unwrap();
+            Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
         let weights =
             tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
-        tensors::copy_into(&store.variables().into_iter().collect(), &weights).unwrap();
+        tensors::copy_into(&store.tensors(), &weights).unwrap();
         Self { config, tokenizer, _store: store }
     }
 
@@ -207,7 +208,10 @@ fn what_was_encoded_is_decoded_from_every_format() {
                 let last = &expected[&rows[rows.len() - 1].key];
                 let given = rows.iter().map(|row| &expected[&row.key]);
                 let indices: Vec<&Tensor> = given.chain(std::iter::repeat(last)).take(4).collect();
-                let images = trained.codec().decode(&Tensor::cat(&indices, 0)).unwrap();
+                let images = trained
+                    .codec()
+                    .decode(&Tensor::cat(&indices, 0), trained.config.data.image_size)
+                    .unwrap();
                 for (i, row) in (0..).zip(rows) {
                     let written = picture(&export.path(&format!("{out}-images/{}.png", row.key)));
                     assert_eq!(written, picture_of(&images.get(i)).unwrap(), "{out} {}", row.key);

@@ -16,10 +16,11 @@ use std::path::Path;
 use common::{ROOT, Scratch, generator};
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
+use pixtok::variables::Variables;
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use pixtok_torch::tensors::{self, Tensors};
-use tch::{Device, Kind, nn};
+use tch::{Device, Kind};
 
 const TOLERANCE: f64 = 1e-4;
 /// Of every setting. Few latents, so that none is near a boundary.
@@ -84,11 +85,11 @@ fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> 
 /// A model folder with the weights that a run with this config starts from, moved if `start` is not 0.
 fn write_start(config: &Path, start: u64, folder: &Path) {
     let (read, _) = Config::read(config, &[]).unwrap();
-    let store = nn::VarStore::new(Device::Cpu);
+    let store = Variables::new(Device::Cpu);
     let _ours = generator();
     pixtok_torch::reseed(Seed(read.seed).derive("initialisation", &[]));
-    Tokenizer::new(&store.root(), &read.model, &read.quantizer, read.image_size()).unwrap();
-    let mut weights: Tensors = store.variables().into_iter().collect();
+    Tokenizer::new(&store, &read.model, &read.quantizer, read.image_size()).unwrap();
+    let mut weights: Tensors = store.tensors();
     // A single number is a flag or a count.
     let moved = weights.values_mut().filter(|tensor| start > 0 && tensor.numel() > 1);
     for (i, tensor) in moved.enumerate() {

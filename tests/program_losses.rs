@@ -166,11 +166,11 @@ fn frozen_parts_come_from_another_run() {
     let old = scratch.path("old");
     let from = ["--init-from", old.to_str().unwrap(), "--set", frozen];
     let message = refused(&scratch, &[&from[..], &["--set=quantizer.levels=[8,6,5]"]].concat());
-    assert_words(&message, &["whose settings are others", "quantizer.levels"]);
+    assert_words(&message, &["which were trained with other settings", "quantizer.levels"]);
     let message = refused(&scratch, &[&from[..], &["--dry-run", "--set=quantizer.levels=[8,6,5]"]].concat());
-    assert_words(&message, &["whose settings are others", "quantizer.levels"]);
+    assert_words(&message, &["which were trained with other settings", "quantizer.levels"]);
     let message = refused(&scratch, &[&from[..], &["--set=model.norm_groups=1"]].concat());
-    assert_words(&message, &["whose settings are others", "model.norm_groups"]);
+    assert_words(&message, &["which were trained with other settings", "model.norm_groups"]);
     let photographs = scratch.path("train");
     let message = refused(&scratch, &["--init-from", photographs.to_str().unwrap()]);
     assert_words(&message, &["neither a run folder nor a model folder"]);
@@ -183,11 +183,11 @@ fn frozen_parts_come_from_another_run() {
     let output = scratch.try_train("refused", &encoder);
     assert!(!output.status.success());
     assert!(!scratch.path("refused").exists());
-    assert_words(&said(&output), &["whose settings are others", "model.multipliers"]);
+    assert_words(&said(&output), &["which were trained with other settings", "model.multipliers"]);
     // Shapes agree here.
     let quantizer = ["--init-from", old.to_str().unwrap(), "--set=train.freeze=[\"quantizer\"]"];
     let message = refused(&scratch, &[&quantizer[..], &["--set=quantizer.bound=\"sigmoid\""]].concat());
-    assert_words(&message, &["whose settings are others", "quantizer.bound"]);
+    assert_words(&message, &["which were trained with other settings", "quantizer.bound"]);
     let message = refused(
         &scratch,
         &["--init-from", old.to_str().unwrap(), "--set=train.freeze=[\"encoder\",\"decoder\"]"],

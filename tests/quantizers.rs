@@ -10,15 +10,16 @@ mod numbers;
 use std::collections::BTreeMap;
 
 use kinds::kinds;
-use numbers::{device, quantizer};
+use numbers::{OnGrids, device, quantizer};
 use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot, copy_into};
-use pixtok::model::{self, Tokenizer};
+use pixtok::model::{self, ImageSize, Tokenizer};
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig, Statistic, merge};
+use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 const TRAIN: Mode = Mode::Train { seed: Seed(1) };
 
@@ -40,7 +41,7 @@ fn latents(shape: &[i64], seed: u64) -> Tensor {
 }
 
 /// A quantizer that has started and seen a step, so that its codes are where latents are.
-fn trained(config: &Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
+fn trained(config: &Value, channels: i64) -> (Variables, Box<dyn Quantizer>) {
     pixtok_torch::reseed(Seed(2));
     let (store, mut quantizer) = quantizer(config.clone(), channels);
     if quantizer.start_vectors().is_some() {
@@ -85,8 +86,8 @@ fn all_indices(quantizer: &dyn Quantizer) -> Tensor {
 }
 
 /// What a projection makes of codes, with its layer's own variables; nothing where the widths agree.
-fn projected(store: &nn::VarStore, part: &str, codes: Tensor) -> Tensor {
-    let variables = store.variables();
+fn projected(store: &Variables, part: &str, codes: Tensor) -> Tensor {
+    let variables = store.tensors();
     let layer = |name: &str| variables.get(&format!("{part}project_out.{name}"));
     let Some(weight) = layer("weight") else { return codes };
     codes.conv2d(weight, layer("bias"), [1, 1], [0, 0], [1, 1], 1)
@@ -182,8 +183,13 @@ fn autocast_changes_no_index() {
     }
 }
 
-fn state(store: &nn::VarStore) -> BTreeMap<String, Tensor> {
-    store.variables().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect()
+/// What learns by gradient.
+fn parameters(store: &Variables) -> Vec<Tensor> {
+    store.entries().into_iter().filter(|found| found.trained).map(|found| found.tensor).collect()
+}
+
+fn state(store: &Variables) -> BTreeMap<String, Tensor> {
+    store.tensors().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect()
 }
 
 #[test]
@@ -244,20 +250,20 @@ fn each_loss_moves_its_own_tensor() {
         let moved = |t: &Tensor| t.grad().defined() && t.grad().abs().max().double_value(&[]) > 0.0;
         for (i, (term, moves_latent, moves_codes)) in expected.into_iter().enumerate() {
             z.shallow_clone().zero_grad();
-            store.trainable_variables().iter_mut().for_each(Tensor::zero_grad);
+            parameters(&store).iter_mut().for_each(Tensor::zero_grad);
             quantizer.quantize(&z, TRAIN).losses[i].value.backward();
             assert_eq!(moved(&z), moves_latent, "{name}: {term} and the latent");
-            let codes = store.trainable_variables();
-            assert_eq!(codes.iter().any(moved), moves_codes, "{name}: {term} and the codebook");
+            assert_eq!(parameters(&store).iter().any(moved), moves_codes, "{name}: {term} and the codebook");
         }
     }
 }
 
-fn tokenizer(config: &Value) -> (nn::VarStore, Tokenizer) {
-    let store = nn::VarStore::new(device());
+fn tokenizer(config: &Value) -> (Variables, Tokenizer) {
+    let store = Variables::new(device());
     pixtok_torch::reseed(Seed(9));
-    let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
-    let tokenizer = Tokenizer::new(&store.root(), &network, &parsed(config), (10, 14)).unwrap();
+    let network =
+        model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
+    let tokenizer = Tokenizer::new(&store, &network, &parsed(config), (10, 14)).unwrap();
     (store, tokenizer)
 }
 
@@ -281,7 +287,7 @@ fn the_reconstruction_reaches_the_encoder() {
         let (store, mut tokenizer) = tokenizer(&config);
         start_and_update(&mut tokenizer);
         (tokenizer.forward(&images(), TRAIN).recon - images()).square().mean(Kind::Float).backward();
-        for (variable, tensor) in store.variables() {
+        for (variable, tensor) in store.tensors() {
             if variable.starts_with("encoder.") && variable.ends_with(".weight") {
                 let moved = tensor.grad().defined() && tensor.grad().abs().max().double_value(&[]) > 0.0;
                 assert!(moved, "{name}: no gradient reaches {variable}");
@@ -300,7 +306,7 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         start_and_update(&mut first);
         let in_memory = no_grad(|| first.forward(&images(), Mode::Eval));
         let indices = no_grad(|| first.encode(&images()));
-        assert_eq!(indices, in_memory.quantized.indices, "{name}");
+        assert_eq!(indices.flatten(1, 2), in_memory.quantized.indices, "{name}");
         Tensor::write_safetensors(&[("tokens", &indices)], &tokens).unwrap();
         let snapshot = Snapshot {
             model: state(&store),
@@ -312,15 +318,16 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         RunWriter::create(&run).unwrap().save(1, &snapshot).unwrap();
         drop((store, first));
 
-        let store = nn::VarStore::new(device());
+        let store = Variables::new(device());
         pixtok_torch::reseed(Seed(99));
-        let network = model::Config { channels: 4, multipliers: vec![1, 2], ..model::Config::default() };
-        let second = Tokenizer::new(&store.root(), &network, &parsed(&config), (10, 14)).unwrap();
+        let network =
+            model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
+        let second = Tokenizer::new(&store, &network, &parsed(&config), (10, 14)).unwrap();
         let saved = RunFolder::open(&run).unwrap().load_model(1, false).unwrap();
-        copy_into(&store.variables().into_iter().collect(), &saved.weights, "the checkpoint").unwrap();
+        copy_into(&store.tensors(), &saved.weights, "the checkpoint").unwrap();
         assert_eq!(second.quantizer.start_vectors(), None, "{name}: a loaded codebook would start again");
         let tokens = Tensor::read_safetensors(&tokens).unwrap().remove(0).1.to_device(device());
-        let decoded = no_grad(|| second.decode(&tokens));
+        let decoded = no_grad(|| second.decode(&tokens, ImageSize { height: 10, width: 14 }));
         assert_eq!(bits(&decoded), bits(&in_memory.recon), "{name}");
     }
 }
@@ -358,15 +365,15 @@ fn restarts_are_counted_for_each_part() {
         let (store, mut quantizer) = trained(&config, width);
         // Latents all alike leave every code but one without a vector; the averages take many steps to follow.
         let z = Tensor::ones([2, width, 5, 7], (Kind::Float, device()));
-        for name in store.variables().keys().filter(|name| name.ends_with("counts")) {
-            let _ = no_grad(|| store.variables()[name].shallow_clone().zero_());
+        for name in store.tensors().keys().filter(|name| name.ends_with("counts")) {
+            let _ = no_grad(|| store.tensors()[name].shallow_clone().zero_());
         }
         let report = quantizer.update(&quantizer.quantize(&z, TRAIN).statistics, Seed(15));
         let found: Vec<&str> = report.monitors.iter().map(|monitor| monitor.name.as_str()).collect();
         assert_eq!(found, names);
         assert!(report.monitors.iter().all(|monitor| monitor.value.double_value(&[]) == 24.0), "{kind}");
         for rows in &report.replaced_rows {
-            assert!(store.variables()[&rows.variable].requires_grad(), "{} is no parameter", rows.variable);
+            assert!(store.tensors()[&rows.variable].requires_grad(), "{} is no parameter", rows.variable);
         }
         let by_gradient = kind == "grouped vq";
         assert_eq!(report.replaced_rows.len(), if by_gradient { 2 } else { 0 });
@@ -477,8 +484,8 @@ proptest! {
         // Tables of many codes take long to make, and are no other case.
         let small = !["2147483648", "65537", "1001"].iter().any(|large| config.to_string().contains(large));
         if fits && small {
-            let store = nn::VarStore::new(device());
-            let mut quantizer = settings.build(&store.root(), channels).unwrap();
+            let store = Variables::new(device());
+            let mut quantizer = OnGrids(settings.build(&store.root(Component::Quantizer), channels).unwrap());
             let z = latents(&[1, channels, 2, 3], 17).set_requires_grad(true);
             let quantized = quantizer.quantize(&z, TRAIN);
             prop_assert_eq!(quantized.latent.size(), [1, channels, 2, 3]);
@@ -487,8 +494,8 @@ proptest! {
             losses.fold(quantized.latent.sum(Kind::Float), |sum, loss| sum + loss).backward();
             quantizer.update(&quantized.statistics, Seed(1));
         } else if !fits && small {
-            let store = nn::VarStore::new(device());
-            prop_assert!(settings.build(&store.root(), channels).is_err(), "{}", config);
+            let store = Variables::new(device());
+            prop_assert!(settings.build(&store.root(Component::Quantizer), channels).is_err(), "{}", config);
         }
     }
 

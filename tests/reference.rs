@@ -8,10 +8,11 @@ use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::metrics::{ImageMetric, L1, MsSsim, Psnr, Ssim};
 use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, muon};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
+use pixtok::variables::{Component, Role, Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use serde_json::json;
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 /// Most that a value may differ, relative to the largest of its tensor.
 const VALUES: f64 = 1e-6;
@@ -77,14 +78,14 @@ fn vq(
     numbers: &Numbers,
     update: serde_json::Value,
     restart_threshold: f64,
-) -> (nn::VarStore, Box<dyn Quantizer>) {
+) -> (Variables, Box<dyn Quantizer>) {
     let config = json!({
         "kind": "vq", "codebook_size": 32, "codebook_dim": 8, "commitment_weight": 0.25,
         "codebook_update": update, "start": "uniform", "restart_threshold": restart_threshold,
     });
     let (store, vq) = quantizer(config, 8);
     for name in ["codebook", "sums"] {
-        if let Some(variable) = store.variables().get_mut(name) {
+        if let Some(variable) = store.tensors().get_mut(name) {
             no_grad(|| variable.copy_(&numbers.get("codebook")));
         }
     }
@@ -131,7 +132,7 @@ fn vq_by_moving_average_agrees_with_vector_quantize_pytorch_over_two_steps() {
         }
         vq.update(&quantized.statistics, Seed(0));
         for (ours, name) in [("codebook", "embed"), ("counts", "cluster_size"), ("sums", "embed_avg")] {
-            let variable = &store.variables()[ours];
+            let variable = &store.tensors()[ours];
             assert_close(&format!("step {step}: {ours}"), variable, &theirs(name), VALUES);
         }
     }
@@ -149,8 +150,8 @@ fn vq_restarts_the_codes_that_vector_quantize_pytorch_restarts() {
 
     let replaced = theirs("replaced").nonzero().squeeze_dim(1);
     let kept = theirs("replaced").logical_not().nonzero().squeeze_dim(1);
-    let ours = |name: &str, rows: &Tensor| store.variables()[name].index_select(0, rows);
-    assert_close("all counts", &store.variables()["counts"], &theirs("cluster_size"), VALUES);
+    let ours = |name: &str, rows: &Tensor| store.tensors()[name].index_select(0, rows);
+    assert_close("all counts", &store.tensors()["counts"], &theirs("cluster_size"), VALUES);
     for (name, library) in [("codebook", "embed"), ("sums", "embed_avg")] {
         assert_close(
             &format!("kept {name}"),
@@ -180,7 +181,7 @@ fn vq_by_gradient_agrees_with_vector_quantize_pytorch() {
     let (store, vq) = vq(&numbers, json!({ "kind": "gradient" }), 0.0);
     let z = leaf(&numbers.get("z1"));
     let quantized = vq.quantize(&z, TRAIN);
-    let codebook = &store.variables()["codebook"];
+    let codebook = &store.tensors()["codebook"];
     let (dz_latent, of_losses) = gradients(&quantized, &numbers.get("g1"), &[&z, codebook]);
     let losses = &quantized.losses;
     assert_eq!((loss(losses, "codebook").weight, loss(losses, "commitment").weight), (1.0, 0.25));
@@ -197,11 +198,23 @@ fn vq_by_gradient_agrees_with_vector_quantize_pytorch() {
     }
 }
 
+/// These tensors as weights called 0, 1, 2.
+fn variables(parameters: &[Tensor]) -> Vec<Variable> {
+    let weight = |(i, tensor): (usize, &Tensor)| Variable {
+        name: i.to_string(),
+        tensor: tensor.shallow_clone(),
+        role: Role::Matrix,
+        component: Component::Decoder,
+        touches_pixels: false,
+        trained: true,
+    };
+    parameters.iter().enumerate().map(weight).collect()
+}
+
 /// Parameters of these values, and AdamW over them under the names 0, 1, 2.
 fn adamw(config: &optim::Config, values: &[Tensor]) -> (Vec<Tensor>, Adamw) {
     let parameters: Vec<Tensor> = values.iter().map(leaf).collect();
-    let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
-    let adamw = Adamw::new(config, named.collect());
+    let adamw = Adamw::new(config, variables(&parameters));
     (parameters, adamw)
 }
 
@@ -254,8 +267,7 @@ fn adamw_agrees_with_pytorch_step_for_step() {
 fn muon_agrees_with_pytorch_step_for_step() {
     let numbers = Numbers::read("muon");
     let parameters = [0, 1, 2].map(|i| leaf(&numbers.get(&format!("{i}/initial"))));
-    let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
-    let mut muon = Muon::new(&muon::Config { lr: 0.04, momentum: 0.95 }, 0.1, named.collect());
+    let mut muon = Muon::new(&muon::Config { lr: 0.04, momentum: 0.95 }, 0.1, variables(&parameters));
     for step in 0..6 {
         set_gradients(&parameters, |i| numbers.get(&format!("gradient/{step}/{i}")));
         muon.step(0.5, None);
@@ -277,8 +289,7 @@ fn clipping_agrees_with_pytorch() {
         let gradient = |i: usize| numbers.get(&format!("clip/{case}/gradient/{i}"));
         let config = optim::Config { clip_norm: 1.0, ..optim::Config::default() };
         let parameters = [0, 1, 2].map(|i| leaf(&gradient(i)));
-        let named = parameters.iter().enumerate().map(|(i, tensor)| (i.to_string(), tensor.shallow_clone()));
-        let optimizer = Optimizer::new(&config, named.collect());
+        let optimizer = Optimizer::new(&config, variables(&parameters));
         set_gradients(&parameters, gradient);
         let norm = optimizer.clip().unwrap();
         assert_close(&format!("{case}: norm"), &norm, &numbers.get(&format!("clip/{case}/norm")), VALUES);

@@ -9,9 +9,10 @@ use numbers::{Numbers, assert_close, device, leaf};
 use pixtok::adversarial::{
     Adversary, Config, GanLoss, Lecam, LecamConfig, adaptive_weight, gradient_penalty,
 };
+use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 const VALUES: f64 = 1e-6;
 const GRADIENTS: f64 = 1e-5;
@@ -48,9 +49,10 @@ fn both_sides_losses_are_the_fields() {
 #[test]
 fn lecam_is_the_papers() {
     let numbers = Numbers::read("adversarial");
-    let store = nn::VarStore::new(device());
-    let mut lecam = Lecam::new(&store.root(), &LecamConfig { weight: 1.0, decay: 0.999 });
-    for (name, mut average) in store.variables() {
+    let store = Variables::new(device());
+    let mut lecam =
+        Lecam::new(&store.root(Component::Discriminator), &LecamConfig { weight: 1.0, decay: 0.999 });
+    for (name, mut average) in store.tensors() {
         average.copy_(&numbers.get(&format!("lecam/average_{name}")));
     }
     let [real, fake] = ["real", "fake"].map(|side| leaf(&numbers.get(&format!("logits/{side}"))));
@@ -62,9 +64,9 @@ fn lecam_is_the_papers() {
 /// the norms must come to the stored values by themselves.
 fn assert_discriminator(numbers: &Numbers, key: &str, images: &Tensor, config: &str, starts: bool) {
     let config: Config = toml::from_str(&format!("discriminator = {{ {config} }}")).unwrap();
-    let store = nn::VarStore::new(device());
-    let adversary = Adversary::new(&store.root(), &config, (24, 40)).unwrap();
-    let variables = store.variables();
+    let store = Variables::new(device());
+    let adversary = Adversary::new(&store, &config, (24, 40)).unwrap();
+    let variables = store.tensors();
     let stored = numbers.under(&format!("{key}/weights/"));
     assert_eq!(stored.len(), variables.len(), "{key}: as many parameters");
     for (name, value) in &stored {

@@ -26,7 +26,7 @@ fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {
     let theirs = |name: &str| numbers.get(&format!("{case}/{name}"));
     let z = leaf(&theirs("z"));
     let (store, mut quantizer) = quantizer(config.clone(), z.size()[1]);
-    let variables = store.variables();
+    let variables = store.tensors();
     for (name, value) in numbers.under(&format!("{case}/var/")) {
         no_grad(|| variables[&name].shallow_clone().copy_(&value));
     }
@@ -38,7 +38,7 @@ fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {
     let losses = numbers.under(&format!("{case}/loss/"));
     assert_eq!(quantized.losses.len(), losses.len(), "{case}: number of losses");
     let mut inputs = vec![("z".to_owned(), z.shallow_clone())];
-    inputs.extend(store.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()));
+    inputs.extend(store.tensors().into_iter().filter(|(_, tensor)| tensor.requires_grad()));
     let g = theirs("g");
     for source in ["latent"].into_iter().chain(quantized.losses.iter().map(|term| term.name)) {
         // `quantize` is pure, so each gradient may have a pass of its own.

@@ -11,12 +11,14 @@ mod torchscript;
 use kinds::kinds;
 use numbers::device;
 use pixtok::codec::trace::{self, Agreement};
-use pixtok::model::{Config, Tokenizer};
+use pixtok::model::Tokenizer;
+use pixtok::model::cnn::Config;
 use pixtok::quantizer::QuantizerConfig;
+use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use serde_json::{Value, json};
-use tch::{CModule, Kind, Tensor, nn};
+use tch::{CModule, Kind, Tensor};
 use torchscript::assert_loads_anywhere;
 
 /// Of the example.
@@ -28,11 +30,11 @@ fn images(batch: i64, (height, width): (i64, i64)) -> Tensor {
 }
 
 /// A tokenizer whose codebook, if it learns one, lies among its latents.
-fn build(model: &Config, quantizer: Value) -> (nn::VarStore, Tokenizer) {
+fn build(model: &Config, quantizer: Value) -> (Variables, Tokenizer) {
     let quantizer: QuantizerConfig = serde_json::from_value(quantizer).unwrap();
-    let store = nn::VarStore::new(device());
+    let store = Variables::new(device());
     pixtok_torch::reseed(Seed(1));
-    let mut tokenizer = Tokenizer::new(&store.root(), model, &quantizer, SIZE).unwrap();
+    let mut tokenizer = Tokenizer::new(&store, model, &quantizer, SIZE).unwrap();
     let latents = no_grad(|| tokenizer.latents(&images(4, SIZE)));
     if tokenizer.quantizer.start_vectors().is_some() {
         tokenizer.quantizer.start(&latents, Seed(2), &mut || true).unwrap();
@@ -81,8 +83,8 @@ fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
     let (mut positions, mut ties, mut difference) = (0, 0, 0f64);
     for (name, quantizer) in all {
         for (what, model) in [("plain", &plain), ("attention and projection", &full)] {
-            let (mut store, tokenizer) = build(model, quantizer.clone());
-            store.freeze();
+            let (store, tokenizer) = build(model, quantizer.clone());
+            store.freeze(&Component::TOKENIZER);
             let found = agreement(&tokenizer);
             assert_eq!(found.wrong, 0, "{name}, {what}: {found:?}");
             assert!(found.image_difference <= 1e-5, "{name}, {what}: {found:?}");
@@ -102,11 +104,11 @@ fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
 fn a_trace_that_fails_leaves_no_tracing_behind() {
     let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
     let quantizer = json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 5 });
-    let (mut store, tokenizer) = build(&model, quantizer);
+    let (store, tokenizer) = build(&model, quantizer);
     let refused = trace::encoder(&tokenizer, SIZE).unwrap_err().to_string();
     assert!(refused.contains("requires grad"), "{refused}");
     // libtorch refuses a trace inside another.
-    store.freeze();
+    store.freeze(&Component::TOKENIZER);
     trace::encoder(&tokenizer, SIZE).unwrap();
 }
 
@@ -115,9 +117,9 @@ fn what_rounding_decides_is_called_a_tie() {
     let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
     // Latents that are the same everywhere, their first bit on either side of the edge at 0.
     let at_the_edge = |first: f32| {
-        let (mut store, tokenizer) = build(&model, json!({ "kind": "lfq", "bits": 5 }));
-        store.freeze();
-        let mut variables = store.variables();
+        let (store, tokenizer) = build(&model, json!({ "kind": "lfq", "bits": 5 }));
+        store.freeze(&Component::TOKENIZER);
+        let mut variables = store.tensors();
         let _ = variables.get_mut("encoder.head.weight").unwrap().zero_();
         let bias = Tensor::from_slice(&[first, 1.0, -1.0, 1.0, -1.0]);
         variables.get_mut("encoder.head.bias").unwrap().copy_(&bias);
@@ -133,10 +135,10 @@ fn what_rounding_decides_is_called_a_tie() {
 fn what_is_no_tie_is_called_wrong() {
     let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
     let fsq = json!({ "kind": "fsq", "levels": [8, 5, 3] });
-    let [(mut a, ours), (mut b, other)] = [fsq.clone(), fsq].map(|fsq| build(&model, fsq));
-    a.freeze();
-    b.freeze();
-    let _ = b.variables().get_mut("encoder.stem.bias").unwrap().fill_(0.5);
+    let [(a, ours), (b, other)] = [fsq.clone(), fsq].map(|fsq| build(&model, fsq));
+    a.freeze(&Component::TOKENIZER);
+    b.freeze(&Component::TOKENIZER);
+    let _ = b.tensors().get_mut("encoder.stem.bias").unwrap().fill_(0.5);
     let encoder = trace::encoder(&other, SIZE).unwrap();
     let decoder = trace::decoder(&other, SIZE).unwrap();
     let found = trace::compare(&ours, (&encoder, &decoder), &images(2, SIZE)).unwrap();

@@ -13,6 +13,9 @@ EPOCHS = 3
 # 160 photographs make 1,280 images an epoch.
 REPEAT = 8
 CACHE_GIB = 2
+# More threads than cores, on pictures of which every 16th has 20 times the pixels of the others.
+MIXED = ["--mixed", 640, "--workers", 8]
+MIXED_CORES = 2
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -47,6 +50,11 @@ def group(plan: Plan) -> Group:
         size = ["--size", SIZE, "--batch", BATCH, "--workers", plan.threads]
         return steady(peer("load.py", folder.resolve(), *size, "--epochs", EPOCHS, "--repeat", repeat, *more)["images_per_sec"])
 
+    def mixed(*more: str) -> Figures:
+        size = ["--size", SIZE, "--filter", "bicubic", "--epochs", EPOCHS]
+        photos = plan.data.resolve()
+        return steady(bench("loader", "--data", photos, *size, *MIXED, *more, cores=MIXED_CORES)["images_per_sec"])
+
     work = f"JPEG to {SIZE}×{SIZE}"
     return Group(
         "loading",
@@ -57,6 +65,8 @@ def group(plan: Plan) -> Group:
             "loader-shards": lambda _: ours(shards_of(plan)),
             "webdataset-pil": lambda _: theirs(shards_of(plan)),
             "webdataset-torchvision": lambda _: theirs(shards_of(plan), "--decoder", "torchvision"),
+            "loader-mixed": lambda _: mixed(),
+            "loader-barrier": lambda _: mixed("--barrier"),
             "loader-cached": lambda _: ours(plan.data.resolve(), "--cache-gib", str(CACHE_GIB)),
         },
         [
@@ -65,6 +75,9 @@ def group(plan: Plan) -> Group:
             compare("shards", f"{work} from tars, webdataset with PIL", "loader-shards", "webdataset-pil", 3.5),
             compare(
                 "shards-fast", f"{work} from tars, webdataset with torchvision's decoder", "loader-shards", "webdataset-torchvision", None
+            ),
+            compare(
+                "mixed", "pictures of 1 to 20 times the pixels, 8 threads on 2 cores, with a barrier", "loader-mixed", "loader-barrier", 1.0
             ),
             Row(
                 "cache",

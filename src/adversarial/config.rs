@@ -5,6 +5,7 @@ use tch::Tensor;
 
 use super::{Augmentation, DiscriminatorConfig, GanLoss, LecamConfig, R1Config};
 use crate::optim::{self, OptimError};
+use pixtok_base::{Class, Classified};
 
 /// Settings of adversarial training, of which all but the table itself may be absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +85,12 @@ pub enum AdversarialError {
     /// Of its optimizer.
     #[error("adversarial.{0}")]
     Optimizer(OptimError),
+}
+
+impl Classified for AdversarialError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 impl Config {

@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 use super::AdversarialError;
 use super::norm::NormKind;
 use super::patch::{self, Patch};
 use super::stylegan::{self, Stylegan};
+use crate::variables::Scope;
 
 /// A network that tells reconstructions from images.
 pub trait Discriminator: Debug + Send {
@@ -48,7 +49,7 @@ impl DiscriminatorConfig {
     }
 
     /// By checked settings.
-    pub(super) fn build(&self, path: &nn::Path, image_size: (i64, i64)) -> Box<dyn Discriminator> {
+    pub(super) fn build(&self, path: &Scope, image_size: (i64, i64)) -> Box<dyn Discriminator> {
         match self {
             Self::Patch(config) => Box::new(Patch::new(path, config)),
             Self::Stylegan(config) => Box::new(Stylegan::new(path, config, image_size)),

@@ -11,7 +11,7 @@ mod patch;
 mod regularization;
 mod stylegan;
 
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 pub use augment::Augmentation;
 pub use config::{AdversarialError, Config, Weighting};
@@ -19,6 +19,8 @@ pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use gan_loss::GanLoss;
 pub use norm::NormKind;
 pub use regularization::{Lecam, LecamConfig, R1Config, gradient_penalty};
+
+use crate::variables::{Component, Variables};
 
 /// Gradient norm of the adversarial part below which its ratio to the other part's says nothing (taming-transformers).
 const LEAST_NORM: f64 = 1e-4;
@@ -35,15 +37,21 @@ pub struct Adversary {
 }
 
 impl Adversary {
-    /// Builds it under `path`, for images of `image_size` (height, width).
+    /// Builds it with its variables in `variables`, for images of `image_size` (height, width).
     ///
     /// # Errors
     /// As [`Config::check`].
-    pub fn new(path: &nn::Path, config: &Config, image_size: (i64, i64)) -> Result<Self, AdversarialError> {
+    pub fn new(
+        variables: &Variables,
+        config: &Config,
+        image_size: (i64, i64),
+    ) -> Result<Self, AdversarialError> {
         config.check(image_size)?;
+        let network = variables.scope(Component::Discriminator);
+        let averages = variables.root(Component::Discriminator) / "lecam";
         Ok(Self {
-            discriminator: config.discriminator.build(&(path / "discriminator"), image_size),
-            lecam: config.lecam.as_ref().map(|lecam| Lecam::new(&(path / "lecam"), lecam)),
+            discriminator: config.discriminator.build(&network, image_size),
+            lecam: config.lecam.as_ref().map(|lecam| Lecam::new(&averages, lecam)),
             config: config.clone(),
         })
     }

@@ -1,11 +1,11 @@
 //! The normalisations of a discriminator.
 
 use serde::{Deserialize, Serialize};
-use tch::nn::{self, Module};
+use tch::nn::Module;
 use tch::{Kind, Tensor};
 
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
-use pixtok_torch::initialise_gaussian;
+use crate::variables::{Init, Scope};
 use pixtok_torch::no_grad;
 
 /// Added to a batch's variance.
@@ -36,20 +36,20 @@ pub(super) enum Norm {
 }
 
 impl Norm {
-    pub fn new(path: &nn::Path, kind: NormKind, channels: i64) -> Self {
+    pub fn new(path: &Scope, kind: NormKind, channels: i64) -> Self {
         match kind {
             NormKind::Batch => {
-                let weight = path.ones("weight", &[channels]);
                 // pix2pix's start.
-                initialise_gaussian(&weight, 1.0, 0.02);
-                Self::Batch { weight, bias: path.zeros("bias", &[channels]) }
+                let init = Init::Gaussian { mean: 1.0, deviation: 0.02 };
+                let weight = path.norm("weight", &[channels], init);
+                Self::Batch { weight, bias: path.norm("bias", &[channels], Init::Zeros) }
             }
             NormKind::Group => {
                 Self::Group(GroupNorm::new(path, norm_groups(channels), channels, GROUP_NORM_EPS))
             }
             NormKind::Actnorm => Self::Actnorm {
-                location: path.zeros("location", &[channels, 1, 1]),
-                scale: path.ones("scale", &[channels, 1, 1]),
+                location: path.norm("location", &[channels, 1, 1], Init::Zeros),
+                scale: path.norm("scale", &[channels, 1, 1], Init::Ones),
             },
         }
     }
@@ -91,6 +91,7 @@ impl Norm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::{Component, Variables};
     use tch::Device;
 
     #[test]
@@ -98,8 +99,8 @@ mod tests {
         tch::manual_seed(4);
         let x = Tensor::randn([3, 8, 5, 7], (Kind::Float, Device::Cpu)) * 3.0 + 2.0;
         for kind in [NormKind::Batch, NormKind::Group, NormKind::Actnorm] {
-            let store = nn::VarStore::new(Device::Cpu);
-            let norm = Norm::new(&store.root(), kind, 8);
+            let store = Variables::new(Device::Cpu);
+            let norm = Norm::new(&store.root(Component::Discriminator), kind, 8);
             norm.start(&x);
             let y = norm.forward(&x);
             assert_eq!(y.size(), x.size());

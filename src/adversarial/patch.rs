@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use tch::nn::{self, Module};
+use tch::nn::Module;
 
 use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
 use super::norm::{Norm, NormKind};
-use crate::layers::norm_groups;
-use pixtok_torch::initialise_gaussian;
+use crate::layers::{Conv2d, norm_groups};
+use crate::variables::{Init, Scope};
 use pixtok_torch::{in_full_precision, leaky_relu, no_grad};
 
 /// Of every convolution.
@@ -84,13 +84,13 @@ impl Config {
 
 #[derive(Debug)]
 pub(super) struct Patch {
-    layers: Vec<(nn::Conv2D, Option<Norm>)>,
-    last: nn::Conv2D,
+    layers: Vec<(Conv2d, Option<Norm>)>,
+    last: Conv2d,
     looks_at_data: bool,
 }
 
 impl Patch {
-    pub fn new(path: &nn::Path, config: &Config) -> Self {
+    pub fn new(path: &Scope, config: &Config) -> Self {
         let mut from = 3;
         let layers = config.widths().into_iter().enumerate().map(|(layer, to)| {
             let path = path / format!("layer{layer}");
@@ -98,7 +98,9 @@ impl Patch {
             let stride = if (layer as i64) < config.layers { 2 } else { 1 };
             // A shift of its own is all that a bias would give a batch norm.
             let bias = !(normed && config.norm == NormKind::Batch);
-            let conv = conv(&(&path / "conv"), (from, to), stride, bias);
+            let place = &path / "conv";
+            let place = if layer == 0 { place.touching_pixels() } else { place };
+            let conv = conv(&place, (from, to), stride, bias);
             from = to;
             (conv, normed.then(|| Norm::new(&(&path / "norm"), config.norm, to)))
         });
@@ -132,24 +134,18 @@ impl Discriminator for Patch {
 }
 
 /// 4×4, with the start of pix2pix: weights of deviation 0.02.
-fn conv(path: &nn::Path, (from, to): (i64, i64), stride: i64, bias: bool) -> nn::Conv2D {
-    let bound = 1.0 / ((from * KERNEL * KERNEL) as f64).sqrt();
-    let config = nn::ConvConfig {
-        stride,
-        padding: 1,
-        bias,
-        ws_init: nn::Init::Const(0.0),
-        bs_init: nn::Init::Uniform { lo: -bound, up: bound },
-        ..Default::default()
-    };
-    let conv = nn::conv2d(path, from, to, KERNEL, config);
-    initialise_gaussian(&conv.ws, 0.0, 0.02);
-    conv
+fn conv(path: &Scope, (from, to): (i64, i64), stride: i64, bias: bool) -> Conv2d {
+    // The bias is drawn first: runs repeat from their seed.
+    let bias = bias.then(|| path.bias("bias", to, Init::fan_in(from * KERNEL * KERNEL)));
+    let init = Init::Gaussian { mean: 0.0, deviation: 0.02 };
+    let weight = path.conv("weight", [to, from, KERNEL, KERNEL], init);
+    Conv2d { weight, bias, stride, padding: 1 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::{Component, Variables};
     use tch::{Device, Kind};
 
     fn images(height: i64, width: i64) -> Tensor {
@@ -158,11 +154,10 @@ mod tests {
 
     #[test]
     fn the_published_size() {
-        let store = nn::VarStore::new(Device::Cpu);
-        let patch = Patch::new(&store.root(), &Config::default());
+        let store = Variables::new(Device::Cpu);
+        let patch = Patch::new(&store.root(Component::Discriminator), &Config::default());
         // taming-transformers' NLayerDiscriminator() has as many parameters.
-        let parameters: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
-        assert_eq!(parameters, 2_765_633);
+        assert_eq!(store.parameters(&[Component::Discriminator]), 2_765_633);
         assert_eq!(patch.logits(&images(64, 96)).size(), [2, 1, 6, 10]);
     }
 
@@ -171,8 +166,8 @@ mod tests {
         for norm in [NormKind::Batch, NormKind::Group, NormKind::Actnorm] {
             let deepest = Config { channels: 8, layers: 3, norm };
             deepest.check((24, 40)).unwrap();
-            let store = nn::VarStore::new(Device::Cpu);
-            let patch = Patch::new(&store.root(), &deepest);
+            let store = Variables::new(Device::Cpu);
+            let patch = Patch::new(&store.root(Component::Discriminator), &deepest);
             patch.start(&images(24, 40));
             let logits = patch.logits(&images(24, 40));
             assert_eq!(logits.size(), [2, 1, 1, 3]);

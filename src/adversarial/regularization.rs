@@ -2,7 +2,9 @@
 
 use pixtok_torch::no_grad;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
+
+use crate::variables::{Init, Scope};
 
 /// The gradient penalty R1 (Mescheder et al. 2018, arXiv 1801.04406).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -65,8 +67,8 @@ pub struct Lecam {
 impl Lecam {
     /// At rest, with buffers under `path`.
     #[must_use]
-    pub fn new(path: &nn::Path, config: &LecamConfig) -> Self {
-        let average = |name| path.zeros_no_train(name, &[]);
+    pub fn new(path: &Scope, config: &LecamConfig) -> Self {
+        let average = |name| path.buffer(name, &[], Init::Zeros);
         Self { decay: config.decay, real: average("real"), fake: average("fake"), seen: vec![] }
     }
 
@@ -101,17 +103,19 @@ impl Lecam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::{Component, Variables};
     use tch::Device;
 
     #[test]
     fn averages_follow_the_logits_after_the_step() {
-        let store = nn::VarStore::new(Device::Cpu);
-        let mut lecam = Lecam::new(&store.root(), &LecamConfig { weight: 1.0, decay: 0.75 });
+        let store = Variables::new(Device::Cpu);
+        let mut lecam =
+            Lecam::new(&store.root(Component::Discriminator), &LecamConfig { weight: 1.0, decay: 0.75 });
         let (real, fake) = (Tensor::from_slice(&[1f32, 3.0]), Tensor::from_slice(&[-1f32, -3.0]));
         // Averages of 0: mean(1, 9) + mean(1, 9).
         assert_eq!(lecam.regularization(&real, &fake).double_value(&[]), 10.0);
         let _ = lecam.regularization(&(&real + 2.0), &fake);
-        let held = |name: &str| store.variables()[name].double_value(&[]);
+        let held = |name: &str| store.tensors()[name].double_value(&[]);
         assert_eq!((held("real"), held("fake")), (0.0, 0.0));
         lecam.update();
         // A quarter of the mean of both micro-batches.

@@ -9,7 +9,8 @@ use tch::{Kind, Tensor};
 
 use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
-use crate::layers::{conv, padded_conv};
+use crate::layers::{Conv2d, conv, padded_conv};
+use crate::variables::{Init, Scope};
 use pixtok_torch::leaky_relu;
 
 /// The low-pass filter before each halving, along one axis.
@@ -69,16 +70,16 @@ impl Config {
 
 #[derive(Debug)]
 struct Block {
-    conv: nn::Conv2D,
-    down: nn::Conv2D,
-    shortcut: nn::Conv2D,
+    conv: Conv2d,
+    down: Conv2d,
+    shortcut: Conv2d,
 }
 
 #[derive(Debug)]
 pub(super) struct Stylegan {
-    stem: nn::Conv2D,
+    stem: Conv2d,
     blocks: Vec<Block>,
-    last: nn::Conv2D,
+    last: Conv2d,
     hidden: nn::Linear,
     out: nn::Linear,
     /// `[1, 1, 4, 4]`
@@ -86,7 +87,7 @@ pub(super) struct Stylegan {
 }
 
 impl Stylegan {
-    pub fn new(path: &nn::Path, config: &Config, image_size: (i64, i64)) -> Self {
+    pub fn new(path: &Scope, config: &Config, image_size: (i64, i64)) -> Self {
         let widths = config.widths(image_size);
         let blocks = widths.windows(2).enumerate().map(|(i, pair)| {
             let path = path / format!("block{i}");
@@ -104,7 +105,7 @@ impl Stylegan {
         let positions = (image_size.0 >> halvings) * (image_size.1 >> halvings);
         let filter = Tensor::from_slice(&FILTER).to_device(path.device());
         Self {
-            stem: conv(&(path / "stem"), 3, widths[0], 1, 1),
+            stem: conv(&(path / "stem").touching_pixels(), 3, widths[0], 1, 1),
             blocks,
             last: conv(&(path / "last"), widest + 1, widest, 3, 1),
             hidden: linear(&(path / "hidden"), widest * positions, widest),
@@ -149,15 +150,17 @@ fn with_spread(x: &Tensor) -> Tensor {
     Tensor::cat(&[x.shallow_clone(), channel.to_kind(x.kind())], 1)
 }
 
-fn linear(path: &nn::Path, from: i64, to: i64) -> nn::Linear {
-    let bound = 1.0 / (from as f64).sqrt();
-    let init = nn::Init::Uniform { lo: -bound, up: bound };
-    nn::linear(path, from, to, nn::LinearConfig { ws_init: init, bs_init: Some(init), bias: true })
+fn linear(path: &Scope, from: i64, to: i64) -> nn::Linear {
+    let init = Init::fan_in(from);
+    // The bias is drawn first: runs repeat from their seed.
+    let bs = Some(path.bias("bias", to, init));
+    nn::Linear { ws: path.matrix("weight", [to, from], init), bs }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::{Component, Variables};
     use tch::Device;
 
     #[test]
@@ -165,9 +168,9 @@ mod tests {
         for (height, width) in [(8, 8), (24, 40), (33, 47)] {
             let config = Config { channels: 8, most_channels: 32 };
             config.check((height, width)).unwrap();
-            let store = nn::VarStore::new(Device::Cpu);
+            let store = Variables::new(Device::Cpu);
             tch::manual_seed(1);
-            let net = Stylegan::new(&store.root(), &config, (height, width));
+            let net = Stylegan::new(&store.root(Component::Discriminator), &config, (height, width));
             let images = Tensor::rand([3, 3, height, width], (Kind::Float, Device::Cpu));
             assert_eq!(net.logits(&images).size(), [3, 1], "{height}x{width}");
         }

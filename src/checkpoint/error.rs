@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use indicatif::DecimalBytes;
+use pixtok_base::{Class, Classified};
 use pixtok_torch::tensors::WriteError;
 
 /// A failure around a run folder. Variants that a caller treats specially: [`Error::InUse`] and
@@ -121,6 +122,28 @@ pub enum Error {
     },
 }
 
+impl Classified for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::InUse { .. } => Class::InUse,
+            Self::SaveFailed { .. } => Class::SaveFailed,
+            Self::NotWritable { source, .. } if is_full(source) => Class::SaveFailed,
+            Self::Exists { .. }
+            | Self::Remains { .. }
+            | Self::NotARun { .. }
+            | Self::NoCheckpoint { .. }
+            | Self::NoAverage
+            | Self::Mismatch { .. } => Class::Misuse,
+            Self::NotWritable { .. }
+            | Self::Damaged { .. }
+            | Self::UnknownFormat { .. }
+            | Self::NoCompanions
+            | Self::Io { .. }
+            | Self::Torch { .. } => Class::Failed,
+        }
+    }
+}
+
 /// Why a save failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveCause {
@@ -143,6 +166,12 @@ pub enum SaveCause {
         /// Why not.
         reason: String,
     },
+}
+
+impl Classified for SaveCause {
+    fn class(&self) -> Class {
+        Class::SaveFailed
+    }
 }
 
 impl From<WriteError> for SaveCause {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pixtok_base::{Class, Classified};
+
 /// One checkpoint of a run: `last`, `best` or `step-N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Which {
@@ -19,6 +21,12 @@ pub enum Which {
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} names no checkpoint; give last, best or step-N, for instance step-600")]
 pub struct WhichError(String);
+
+impl Classified for WhichError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
 
 impl FromStr for Which {
     type Err = WhichError;

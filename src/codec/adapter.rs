@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use pixtok_base::paths::absence;
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{self, ImageSize};
 
 /// A foreign tokenizer's description. Paths are relative to the adapter's file.
@@ -125,6 +126,12 @@ pub enum AdapterError {
     },
 }
 
+impl Classified for AdapterError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
 impl Adapter {
     /// Checks values, opens nothing. `path` is the adapter's file.
     ///
@@ -160,6 +167,12 @@ impl Adapter {
     pub fn data(&self) -> data::Config {
         let side = self.image_size;
         data::Config { image_size: ImageSize { height: side, width: side }, ..data::Config::default() }
+    }
+
+    /// Height and width of its images are multiples of this many pixels.
+    #[must_use]
+    pub fn side_multiple(&self) -> i64 {
+        self.downsample
     }
 
     /// The decoder's values for black and white, and the key that states them.

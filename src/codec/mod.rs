@@ -15,6 +15,8 @@ pub use adapter::{Adapter, AdapterError, Layout, Number};
 pub use own::Own;
 pub use torchscript::TorchScript;
 
+use crate::model::{ImageSize, ModelError, TokenShape};
+use pixtok_base::{Class, Classified};
 use pixtok_torch::TorchError;
 
 /// How many codes there are to tell apart.
@@ -31,23 +33,30 @@ pub trait Codec {
     /// Sizes of the codebooks.
     fn vocabulary(&self) -> Vocabulary;
 
-    /// The indices of a batch, without gradient.
+    /// The tokens of an image of this size.
+    ///
+    /// # Errors
+    /// When it takes no such images.
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError>;
+
+    /// The indices of a batch, without gradient, in the tokens' own shape.
     ///
     /// # Shapes
-    /// `images`: `[B, 3, H, W]` uint8 -> `[B, h, w]` int64 in `0..K` (one axis more for several codebooks).
+    /// `images`: `[B, 3, H, W]` uint8 -> `[B, h, w]` or, of a sequence, `[B, N]` int64 in `0..K` (one axis more for
+    /// several codebooks).
     ///
     /// # Errors
     /// See [`CodecError`].
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError>;
 
-    /// The images of a batch of indices, without gradient.
+    /// The images, of `image`'s size, of a batch of indices, without gradient.
     ///
     /// # Shapes
     /// `indices`: as [`Codec::encode`] makes them -> `[B, 3, H, W]` uint8.
     ///
     /// # Errors
     /// See [`CodecError`].
-    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError>;
+    fn decode(&self, indices: &Tensor, image: ImageSize) -> Result<Tensor, CodecError>;
 }
 
 impl<T: Codec> Codec for &T {
@@ -55,12 +64,16 @@ impl<T: Codec> Codec for &T {
         (**self).vocabulary()
     }
 
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError> {
+        (**self).shape(image)
+    }
+
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
         (**self).encode(images)
     }
 
-    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
-        (**self).decode(indices)
+    fn decode(&self, indices: &Tensor, image: ImageSize) -> Result<Tensor, CodecError> {
+        (**self).decode(indices, image)
     }
 }
 
@@ -70,6 +83,9 @@ pub enum CodecError {
     /// The model makes numbers that are not finite.
     #[error("its {0} are not finite; these weights are of no use")]
     NotFinite(&'static str),
+    /// Images of a size that the model does not take.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A foreign tokenizer does not do what its adapter says.
     #[error("{0}")]
     Disagrees(String),
@@ -86,6 +102,16 @@ pub enum CodecError {
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+impl Classified for CodecError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotFinite(_) => Class::NotFinite,
+            Self::Disagrees(_) | Self::Refuses { .. } => Class::Misuse,
+            Self::Torch(error) => error.class(),
+        }
+    }
 }
 
 fn taken_by(module: &str) -> &'static str {

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::{Codec, CodecError, Vocabulary, is_finite};
 use crate::metrics::to_8bit;
-use crate::model::{Tokenizer, images_from_bytes};
+use crate::model::{ImageSize, TokenShape, Tokenizer, images_from_bytes, size_of};
 use crate::quantizer::Mode;
 use pixtok_torch::{Precision, catching, no_grad, with_precision};
 
@@ -23,22 +23,27 @@ impl Codec for Own<'_> {
         Vocabulary { codebooks: shape.codebooks, size: shape.size }
     }
 
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError> {
+        Ok(self.tokenizer.shape(image)?)
+    }
+
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
+        self.shape(size_of(images))?;
         let (indices, finite) = catching(|| {
             no_grad(|| {
                 let latents =
                     with_precision(self.precision, || self.tokenizer.latents(&images_from_bytes(images)));
                 let indices = self.tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
-                (indices, is_finite(&latents))
+                (self.tokenizer.shaped(&indices, images), is_finite(&latents))
             })
         })?;
         if finite { Ok(indices) } else { Err(CodecError::NotFinite("latents")) }
     }
 
-    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
+    fn decode(&self, indices: &Tensor, image: ImageSize) -> Result<Tensor, CodecError> {
         let (images, finite) = catching(|| {
             no_grad(|| {
-                let images = with_precision(self.precision, || self.tokenizer.decode(indices));
+                let images = with_precision(self.precision, || self.tokenizer.decode(indices, image));
                 (to_8bit(&images), is_finite(&images))
             })
         })?;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::metrics::{ImageMetric as _, Psnr};
+use crate::metrics::mean_psnr;
 
 /// The ranges that decoders usually have: black and white.
 const USUAL: [[f64; 2]; 3] = [[-1.0, 1.0], [0.0, 1.0], [0.0, 255.0]];
@@ -88,10 +88,7 @@ pub(super) fn judge(
 
 /// The usual range that fits best, with its PSNR.
 fn remedy(images: &Tensor, originals: &Tensor, stated: [f64; 2]) -> String {
-    let psnr = |range: [f64; 2]| {
-        Psnr.measure(originals, &levels(images, range))
-            .map_or(f64::NAN, |values| number(&values.mean(Kind::Double)))
-    };
+    let psnr = |range: [f64; 2]| mean_psnr(originals, &levels(images, range));
     let own = psnr(stated);
     let others = USUAL.into_iter().filter(|range| *range != stated).map(|range| (range, psnr(range)));
     match others.max_by(|a, b| a.1.total_cmp(&b.1)) {

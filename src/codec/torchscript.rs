@@ -6,6 +6,7 @@ use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::range::{Finding, judge, levels};
 use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite, steadiness};
+use crate::model::{ImageSize, TokenShape};
 use pixtok_torch::{catching, no_grad};
 
 /// Where any number of images works, this many show whether the pair is steady.
@@ -255,13 +256,18 @@ impl Codec for TorchScript {
         Vocabulary { codebooks: self.adapter.codebooks, size: self.adapter.codebook_size }
     }
 
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError> {
+        let side = |pixels: u32| (i64::from(pixels) / self.adapter.downsample) as u32;
+        Ok(TokenShape::Grid { h: side(image.height), w: side(image.width) })
+    }
+
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
         let all = filled(images, self.form.batch);
         let indices = self.checked(&self.raw_indices(&all)?, &all, self.form)?;
         Ok(without_filling(indices, &all, images))
     }
 
-    fn decode(&self, indices: &Tensor) -> Result<Tensor, CodecError> {
+    fn decode(&self, indices: &Tensor, _image: ImageSize) -> Result<Tensor, CodecError> {
         let all = filled(indices, self.form.batch);
         let made = without_filling(self.raw_images(&all, self.form)?, &all, indices);
         Ok(levels(&made, self.adapter.range().1))

@@ -5,7 +5,7 @@
 
 use tch::{CModule, Kind, Tensor};
 
-use crate::model::Tokenizer;
+use crate::model::{ImageSize, Tokenizer, size_of};
 use crate::quantizer::Mode;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, TorchError, abandon_trace, catching, no_grad, with_precision};
@@ -20,8 +20,8 @@ const DIRECTIONS: u64 = 32;
 /// The encoder and the quantizer, in float32. The weights must not want gradients.
 ///
 /// # Shapes
-/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` int64 (one axis more for several
-/// codebooks). `image_size`, (height, width), is that of the example.
+/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence, `[B, N]` int64 (one axis
+/// more for several codebooks). `image_size`, (height, width), is that of the example.
 ///
 /// # Errors
 /// [`TorchError`], also where weights want gradients.
@@ -39,7 +39,8 @@ pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule,
 /// As [`encoder`].
 pub fn decoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
     let indices = catching(|| no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))?;
-    traced("Decoder", &indices, |indices| tokenizer.decode(indices))
+    let size = ImageSize { height: image_size.0 as u32, width: image_size.1 as u32 };
+    traced("Decoder", &indices, |indices| tokenizer.decode(indices, size))
 }
 
 /// A grey image.
@@ -91,15 +92,22 @@ pub fn compare(
     catching(|| {
         no_grad(|| {
             let latents = tokenizer.latents(images);
-            let own = tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
+            let indices_of = |latents: &Tensor| {
+                let indices = tokenizer.quantizer.quantize(latents, Mode::Eval).indices;
+                tokenizer.shaped(&indices, images)
+            };
+            let several = tokenizer.codebook().codebooks > 1;
+            let own = indices_of(&latents);
             let theirs = encoder.forward_ts(&[images])?;
-            let recon = tokenizer.decode(&own);
+            let recon = tokenizer.decode(&own, size_of(images));
             let difference = (&recon - decoder.forward_ts(&[&own])?).abs().max() / recon.abs().max();
-            let mut unexplained = differing(&theirs, &own);
+            let mut unexplained = differing(&theirs, &own, several);
             let positions = unexplained.numel() as i64;
             let differ = count(&unexplained);
             if differ > 0 {
-                unexplained = without_ties(tokenizer, &latents, &theirs, unexplained);
+                unexplained = without_ties(&latents, unexplained, |moved| {
+                    differing(&indices_of(moved), &theirs, several)
+                });
             }
             let wrong = count(&unexplained);
             let image_difference = difference.double_value(&[]);
@@ -108,24 +116,23 @@ pub fn compare(
     })?
 }
 
-/// Where a position has not the same index in all codebooks, `[B, h, w]` bool.
-fn differing(a: &Tensor, b: &Tensor) -> Tensor {
+/// Where a position has not the same index in all codebooks, of which there may be `several`.
+fn differing(a: &Tensor, b: &Tensor, several: bool) -> Tensor {
     let differ = a.ne_tensor(b);
-    if differ.dim() == 4 { differ.any_dim(3, false) } else { differ }
+    if several { differ.any_dim(-1, false) } else { differ }
 }
 
 fn count(positions: &Tensor) -> i64 {
     positions.sum(Kind::Int64).int64_value(&[])
 }
 
-/// The positions that are not `theirs` in any direction that the latents are moved in a little. Across an edge it is every
+/// The `positions` that still differ, as `differs` says of latents, in any direction that the latents are moved in a little. Across an edge it is every
 /// second direction, whatever the kind of quantizer.
-fn without_ties(tokenizer: &Tokenizer, latents: &Tensor, theirs: &Tensor, positions: Tensor) -> Tensor {
+fn without_ties(latents: &Tensor, positions: Tensor, differs: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let reach = latents.abs().max() * TIE;
     (0..DIRECTIONS).fold(positions, |left, direction| {
         pixtok_torch::reseed(Seed(direction).derive("ties", &[]));
         let moved = latents + (latents.rand_like() * 2.0 - 1.0) * &reach;
-        let found = tokenizer.quantizer.quantize(&moved, Mode::Eval).indices;
-        left.logical_and(&differing(&found, theirs))
+        left.logical_and(&differs(&moved))
     })
 }

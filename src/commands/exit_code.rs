@@ -1,146 +1,197 @@
 //! The program's exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
 //! 5 non-finite loss or weights, 6 too many bad images, 128 + n after signal n.
 
-use crate::checkpoint;
-use crate::codec::{AdapterError, CodecError};
+use std::error::Error;
+
+use crate::adversarial::AdversarialError;
+use crate::checkpoint::{self, SaveCause, WhichError};
+use crate::codec::AdapterError;
 use crate::config::{ConfigError, ResolveError};
 use crate::evaluate::EvaluateError;
 use crate::export::ExportError;
+use crate::logger::LoggerError;
+use crate::loss::LossError;
+use crate::metrics::FrechetError;
 use crate::model::ModelError;
 use crate::nets::NetError;
+use crate::optim::OptimError;
+use crate::quantizer::QuantizerError;
 use crate::sweep::SweepError;
-use crate::train::TrainError;
-use pixtok_base::Misuse;
-use pixtok_images::data::DataError;
+use crate::train::{StateError, TrainError};
+use pixtok_base::{Class, Classified, Misuse};
+use pixtok_images::data::{DataError, TooManyBad};
+use pixtok_images::picture::PictureError;
+use pixtok_report::ReportError;
 use pixtok_tokens::TokensError;
 use pixtok_torch::TorchError;
+use pixtok_torch::tensors::{CopyError, WriteError};
 
-const FAILED: u8 = 1;
-const MISUSE: u8 = 2;
-const IN_USE: u8 = 3;
-const SAVE_FAILED: u8 = 4;
-const NOT_FINITE: u8 = 5;
-const TOO_MANY_BAD: u8 = 6;
+/// Asks an error for its class, if it is of one type.
+type Ask = fn(&(dyn Error + 'static)) -> Option<Class>;
 
-/// What is done to files that are being written.
-const WRITING: [&str; 4] = ["create", "write", "make the folder", "rename"];
+/// The types of errors that know their class: behind `anyhow` an error shows its type only to those
+/// who name it. `CodecError` is not here: where a command meets one outside an evaluation and an
+/// export, which wrap it, its code is 1.
+const ASKED: &[Ask] = &[
+    of::<AdapterError>,
+    of::<AdversarialError>,
+    of::<ConfigError>,
+    of::<CopyError>,
+    of::<DataError>,
+    of::<EvaluateError>,
+    of::<ExportError>,
+    of::<FrechetError>,
+    of::<LoggerError>,
+    of::<LossError>,
+    of::<Misuse>,
+    of::<ModelError>,
+    of::<NetError>,
+    of::<OptimError>,
+    of::<PictureError>,
+    of::<QuantizerError>,
+    of::<ReportError>,
+    of::<ResolveError>,
+    of::<SaveCause>,
+    of::<StateError>,
+    of::<SweepError>,
+    of::<TokensError>,
+    of::<TooManyBad>,
+    of::<TorchError>,
+    of::<TrainError>,
+    of::<WhichError>,
+    of::<WriteError>,
+    of::<checkpoint::Error>,
+];
 
-/// The exit code for an error.
+fn of<E: Classified + Error + 'static>(error: &(dyn Error + 'static)) -> Option<Class> {
+    error.downcast_ref::<E>().map(Classified::class)
+}
+
+/// The exit code for an error: that of the first of its causes which knows its class.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    error
-        .chain()
-        .find_map(|cause| {
-            if cause.is::<Misuse>()
-                || cause.is::<ConfigError>()
-                || cause.is::<AdapterError>()
-                || cause.is::<SweepError>()
-                || cause.is::<NetError>()
-                || cause.is::<ModelError>()
-                || cause.is::<ResolveError>()
-            {
-                return Some(MISUSE);
-            }
-            None.or_else(|| cause.downcast_ref().map(of_training))
-                .or_else(|| cause.downcast_ref().map(of_checkpoint))
-                .or_else(|| cause.downcast_ref().map(of_data))
-                .or_else(|| cause.downcast_ref().map(of_evaluation))
-                .or_else(|| cause.downcast_ref().map(of_export))
-                .or_else(|| cause.downcast_ref().map(of_tokens))
-                .or_else(|| cause.downcast_ref().map(of_torch))
-        })
-        .unwrap_or(FAILED)
+    let class_of = |cause: &(dyn Error + 'static)| ASKED.iter().find_map(|ask| ask(cause));
+    error.chain().find_map(class_of).unwrap_or(Class::Failed).exit_code()
 }
 
-fn of_training(error: &TrainError) -> u8 {
-    match error {
-        TrainError::Config(_) | TrainError::State(_) | TrainError::Loss(_) => MISUSE,
-        TrainError::NotFinite { .. } | TrainError::WeightsNotFinite { .. } => NOT_FINITE,
-        TrainError::Diverged { cause, .. } => of_training(cause),
-        TrainError::TooManyBad(_) => TOO_MANY_BAD,
-        TrainError::Checkpoint(error) => of_checkpoint(error),
-        TrainError::Data(error) => of_data(error),
-        TrainError::Evaluate(error) => of_evaluation(error),
-        TrainError::Quantizer(_) => NOT_FINITE,
-        _ => FAILED,
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+    use crate::codec::CodecError;
+    use pixtok_base::Action;
+    use pixtok_images::data::BadSample;
+
+    fn code(error: impl Into<anyhow::Error>) -> u8 {
+        exit_code(&error.into())
     }
-}
 
-fn of_checkpoint(error: &checkpoint::Error) -> u8 {
-    use checkpoint::Error;
-    match error {
-        Error::InUse { .. } => IN_USE,
-        Error::SaveFailed { .. } => SAVE_FAILED,
-        Error::NotWritable { source, .. } if checkpoint::is_full(source) => SAVE_FAILED,
-        Error::Exists { .. }
-        | Error::Remains { .. }
-        | Error::NotARun { .. }
-        | Error::NoCheckpoint { .. }
-        | Error::NoAverage
-        | Error::Mismatch { .. } => MISUSE,
-        _ => FAILED,
+    fn full() -> io::Error {
+        io::ErrorKind::StorageFull.into()
     }
-}
 
-fn of_data(error: &DataError) -> u8 {
-    match error {
-        DataError::Setting { .. }
-        | DataError::Missing(_)
-        | DataError::NotAFolder(_)
-        | DataError::NotImages(_)
-        | DataError::Empty(_)
-        | DataError::AllOmitted { .. }
-        | DataError::EmptySplit { .. }
-        | DataError::BatchTooLarge { .. }
-        | DataError::NoInput(_)
-        | DataError::UnknownInput(_)
-        | DataError::Special { .. }
-        | DataError::Compressed(_)
-        | DataError::Ambiguous { .. }
-        | DataError::Unclear(_)
-        | DataError::NoImageColumn { .. }
-        | DataError::SchemaDiffers { .. }
-        | DataError::UnsafeKey { .. }
-        | DataError::KeysClash { .. }
-        | DataError::BadLine { .. } => MISUSE,
-        DataError::NoGoodImages { .. } => TOO_MANY_BAD,
-        _ => FAILED,
+    fn not_finite() -> TrainError {
+        TrainError::NotFinite { step: 3, group: "tokenizer", what: "loss is NaN".into(), names: vec![] }
     }
-}
 
-fn of_evaluation(error: &EvaluateError) -> u8 {
-    match error {
-        EvaluateError::Data(error) => of_data(error),
-        EvaluateError::NoImages(_) => TOO_MANY_BAD,
-        EvaluateError::Pairs(_) => MISUSE,
-        EvaluateError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
-        EvaluateError::Codec { source: CodecError::Disagrees(_) | CodecError::Refuses { .. }, .. } => MISUSE,
-        _ => FAILED,
+    fn too_many_bad() -> TooManyBad {
+        let sample = BadSample { name: "a.png".into(), reason: "broken PNG".into() };
+        TooManyBad { count: 2, total: 7, limit: 0.01, first: vec![sample] }
     }
-}
 
-fn of_export(error: &ExportError) -> u8 {
-    match error {
-        ExportError::Output(_) | ExportError::KeysClash { .. } => MISUSE,
-        ExportError::NoImages { .. } => TOO_MANY_BAD,
-        ExportError::Data(error) => of_data(error),
-        ExportError::Tokens(error) => of_tokens(error),
-        ExportError::Saved(error) => of_checkpoint(error),
-        ExportError::Io { action, .. } if WRITING.contains(action) => SAVE_FAILED,
-        ExportError::Codec { source: CodecError::NotFinite(_), .. } => NOT_FINITE,
-        ExportError::Codec { source: CodecError::Disagrees(_) | CodecError::Refuses { .. }, .. } => MISUSE,
-        _ => FAILED,
+    #[test]
+    fn each_class_has_its_code() {
+        let in_use = checkpoint::Error::InUse { folder: "run".into() };
+        let cause = SaveCause::DiskFull { needed_bytes: 9, free_bytes: None };
+        let unsaved = checkpoint::Error::SaveFailed { path: "run".into(), cause };
+        assert_eq!(code(anyhow!("no class")), 1);
+        assert_eq!(code(Misuse("give another".into())), 2);
+        assert_eq!(code(in_use), 3);
+        assert_eq!(code(unsaved), 4);
+        assert_eq!(code(not_finite()), 5);
+        assert_eq!(code(too_many_bad()), 6);
     }
-}
 
-fn of_tokens(error: &TokensError) -> u8 {
-    match error {
-        TokensError::Unsuitable(_) => MISUSE,
-        TokensError::Io { action, .. } if WRITING.contains(action) => SAVE_FAILED,
-        _ => FAILED,
+    #[test]
+    fn the_first_cause_with_a_class_decides_and_words_decide_nothing() {
+        let wrapped = Err::<(), _>(not_finite()).context("cannot write checkpoints/run").unwrap_err();
+        assert_eq!(code(wrapped), 5);
+        let outer = Err::<(), _>(full()).context("cannot write the file, a misuse").unwrap_err();
+        assert_eq!(code(outer), 1);
+        // A base that cannot work is a mistake in the sweep, whatever is wrong with it.
+        let source = ResolveError::Data(DataError::NoGoodImages { total: 2, bad: vec![] });
+        assert_eq!(code(SweepError::Base { path: "base.toml".into(), source }), 2);
     }
-}
 
-fn of_torch(error: &TorchError) -> u8 {
-    if matches!(error, TorchError::NoDevice(_)) { MISUSE } else { FAILED }
+    #[test]
+    fn an_error_that_passes_on_another_has_its_class() {
+        let diverged = |cause| TrainError::Diverged { cause: Box::new(cause), remedy: "lower it".into() };
+        assert_eq!(code(diverged(not_finite())), 5);
+        assert_eq!(code(TrainError::from(too_many_bad())), 6);
+        assert_eq!(code(TrainError::from(EvaluateError::NoImages("none".into()))), 6);
+        assert_eq!(code(TrainError::from(StateError::LossWeights)), 2);
+        assert_eq!(code(TrainError::from(DataError::Missing("photos".into()))), 2);
+        assert_eq!(code(TrainError::from(DataError::Loader("a thread is gone".into()))), 1);
+        let in_use = checkpoint::Error::InUse { folder: "run".into() };
+        assert_eq!(code(TrainError::from(in_use)), 3);
+        let tokens = TokensError::Unsuitable("too many ids".into());
+        assert_eq!(code(ExportError::from(tokens)), 2);
+        // Of the start a quantizer's error is about latents, of a config about a setting.
+        let quantizer = || QuantizerError("not finite".into());
+        assert_eq!(code(TrainError::from(quantizer())), 5);
+        assert_eq!(code(ModelError::from(quantizer())), 2);
+    }
+
+    #[test]
+    fn what_a_codec_does_is_told_apart_by_evaluations_and_exports() {
+        for (number, expected) in [(0, 5), (1, 2), (2, 2), (3, 1)] {
+            let source = || match number {
+                0 => CodecError::NotFinite("latents"),
+                1 => CodecError::Disagrees("other sizes".into()),
+                2 => CodecError::Refuses { module: "encoder", count: 3, reason: "shape".into() },
+                _ => CodecError::Torch(TorchError::OutOfMemory("9 bytes".into())),
+            };
+            assert_eq!(code(EvaluateError::Codec { first: "a.png".into(), source: source() }), expected);
+            assert_eq!(code(ExportError::Codec { key: "a".into(), source: source() }), expected);
+            assert_eq!(code(source()), 1, "by itself");
+        }
+    }
+
+    #[test]
+    fn what_the_system_refused_decides_whether_a_save_failed() {
+        for (action, expected) in [
+            (Action::Create, 4),
+            (Action::MakeFolder, 4),
+            (Action::Write, 4),
+            (Action::Rename, 4),
+            (Action::Read, 1),
+            (Action::Remove, 1),
+        ] {
+            let path = || "tokens".into();
+            assert_eq!(code(ExportError::Io { action, path: path(), source: full() }), expected, "{action}");
+            assert_eq!(code(TokensError::Io { action, path: path(), source: full() }), expected, "{action}");
+        }
+        let folder = || "run".into();
+        let read_only = io::ErrorKind::PermissionDenied.into();
+        assert_eq!(code(checkpoint::Error::NotWritable { folder: folder(), source: read_only }), 1);
+        assert_eq!(code(checkpoint::Error::NotWritable { folder: folder(), source: full() }), 4);
+        assert_eq!(code(checkpoint::Error::Io { action: "lock", path: folder(), source: full() }), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_asked_for_wrongly_is_told_from_a_damaged_one() {
+        use checkpoint::Error;
+        let path = || "run".into();
+        let reason = || "it is empty".to_owned();
+        assert_eq!(code(Error::Exists { folder: path() }), 2);
+        assert_eq!(code(Error::Remains { folder: path() }), 2);
+        assert_eq!(code(Error::NotARun { folder: path(), reason: reason() }), 2);
+        assert_eq!(code(Error::NoAverage), 2);
+        assert_eq!(code(Error::Mismatch { what: reason(), differences: reason() }), 2);
+        assert_eq!(code(Error::Damaged { path: path(), reason: reason() }), 1);
+        assert_eq!(code(Error::UnknownFormat { path: path(), found: 7, known: 1 }), 1);
+    }
 }

@@ -51,7 +51,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 }
 
 /// What the sidecar says.
-fn stated(set: &TokenSet) -> String {
+pub(super) fn stated(set: &TokenSet) -> String {
     let sidecar = &set.sidecar;
     let mut text = String::new();
     line(&mut text, "set", &set.folder.display().to_string());
@@ -72,18 +72,19 @@ fn stated(set: &TokenSet) -> String {
             &format!("the weights with blake3 {hash}: the decoder alone was tuned since"),
         );
     }
-    let factor = sidecar.grid.downsample;
+    let pixels =
+        sidecar.grid.downsample.map(|pixels| format!("{pixels} pixels a position")).unwrap_or_default();
     line(
         &mut text,
         "grid",
         &match (sidecar.grid.constant(), sidecar.image_size) {
-            (Some(grid), Some([height, width])) => {
-                format!(
-                    "{}×{} of images of {height}×{width} pixels, {factor} pixels a position",
-                    grid.h, grid.w
-                )
+            (Some(grid), Some([height, width])) if sidecar.grid.is_sequence() => {
+                format!("none: a sequence of {} for images of {height}×{width} pixels", grid.w)
             }
-            _ => format!("each image its own, {factor} pixels a position"),
+            (Some(grid), Some([height, width])) => {
+                format!("{}×{} of images of {height}×{width} pixels, {pixels}", grid.h, grid.w)
+            }
+            _ => format!("each image its own, {pixels}"),
         },
     );
     if tokenizer.numbers > 1 {

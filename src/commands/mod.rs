@@ -18,6 +18,9 @@ mod reconstruct;
 mod train;
 mod work;
 
+#[cfg(test)]
+mod sequence;
+
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};

@@ -15,20 +15,20 @@ use toml::{Table, Value};
 
 use super::error::ConfigError;
 use super::keys::{table_at_mut, value_at};
-use super::{Config, overrides_set};
+use super::{Config, KeyPath, KnownKey, known, overrides_set};
 
 /// Its name in a run folder, and in that of an exported model.
 pub const CHANGES_FILE: &str = "changes.jsonl";
 
 /// Keys that a resumed run may change although they alter what is computed.
-const CHANGEABLE: [&str; 7] = [
-    "optimizer.lr",
-    "optimizer.clip_norm",
-    "optimizer.schedule.warmup_steps",
-    "optimizer.muon.lr",
-    "adversarial.optimizer.lr",
-    "adversarial.optimizer.clip_norm",
-    "adversarial.optimizer.schedule.warmup_steps",
+const CHANGEABLE: [KnownKey; 7] = [
+    known::OPTIMIZER_LR,
+    known::OPTIMIZER_CLIP_NORM,
+    known::OPTIMIZER_WARMUP_STEPS,
+    known::OPTIMIZER_MUON_LR,
+    known::ADVERSARIAL_LR,
+    known::ADVERSARIAL_CLIP_NORM,
+    known::ADVERSARIAL_WARMUP_STEPS,
 ];
 
 /// A setting that changed: one line of the file.
@@ -37,8 +37,8 @@ const CHANGEABLE: [&str; 7] = [
 pub struct RunChange {
     /// The number of steps done before it.
     pub step: u64,
-    /// Dotted, from the root of the config.
-    pub key: String,
+    /// The key that changed.
+    pub key: KeyPath,
     /// The value before it.
     pub from: Number,
     /// The value after it.
@@ -171,11 +171,12 @@ impl Config {
         let (began, mut table) = (table_of(began)?, table_of(self)?);
         for key in CHANGEABLE {
             let given = overrides_set(overrides, key);
-            if let Some(value) = number_at(&replayed, key)
+            let path = KeyPath::from(key);
+            if let Some(value) = number_at(&replayed, &path)
                 && !given
-                && number_at(&table, key) == number_at(&began, key)
+                && number_at(&table, &path) == number_at(&began, &path)
             {
-                set(&mut table, key, value);
+                set(&mut table, &path, value);
             }
         }
         config_of(table)
@@ -187,9 +188,10 @@ impl Config {
     /// When a value cannot be written as TOML.
     pub fn changes_at(&self, earlier: &Self, step: u64) -> Result<Vec<RunChange>, ConfigError> {
         let (before, now) = (table_of(earlier)?, table_of(self)?);
-        let change = |key: &str| {
-            let (from, to) = (number_at(&before, key)?, number_at(&now, key)?);
-            (from != to).then(|| RunChange { step, key: key.to_owned(), from, to })
+        let change = |key: KnownKey| {
+            let key = KeyPath::from(key);
+            let (from, to) = (number_at(&before, &key)?, number_at(&now, &key)?);
+            (from != to).then_some(RunChange { step, key, from, to })
         };
         Ok(CHANGEABLE.into_iter().filter_map(change).collect())
     }
@@ -200,9 +202,9 @@ impl Config {
     /// When a value cannot be written as TOML.
     pub fn as_begun(&self, began: &Self) -> Result<Self, ConfigError> {
         let (began, mut table) = (table_of(began)?, table_of(self)?);
-        for key in CHANGEABLE {
-            if let Some(value) = number_at(&began, key) {
-                set(&mut table, key, value);
+        for path in CHANGEABLE.map(KeyPath::from) {
+            if let Some(value) = number_at(&began, &path) {
+                set(&mut table, &path, value);
             }
         }
         config_of(table)
@@ -210,16 +212,12 @@ impl Config {
 }
 
 /// Whether a resumed run may change this key although it alters what is computed.
-pub(super) fn may_change(key: &str) -> bool {
-    CHANGEABLE.contains(&key)
+pub(super) fn may_change(path: &KeyPath) -> bool {
+    CHANGEABLE.iter().any(|key| path.is(*key))
 }
 
-fn names(key: &str) -> Vec<String> {
-    key.split('.').map(str::to_owned).collect()
-}
-
-fn number_at(table: &Table, key: &str) -> Option<Number> {
-    match value_at(table, &names(key))? {
+fn number_at(table: &Table, path: &KeyPath) -> Option<Number> {
+    match value_at(table, path.names())? {
         Value::Integer(number) => Some(Number::Whole(*number)),
         Value::Float(number) => Some(Number::Real(*number)),
         _ => None,
@@ -227,11 +225,10 @@ fn number_at(table: &Table, key: &str) -> Option<Number> {
 }
 
 /// Sets a key whose table exists.
-fn set(table: &mut Table, key: &str, value: Number) {
-    let mut parents = names(key);
-    let Some(last) = parents.pop() else { return };
-    if let Some(table) = table_at_mut(table, &parents) {
-        table.insert(last, value.into());
+fn set(table: &mut Table, path: &KeyPath, value: Number) {
+    let Some((last, parents)) = path.names().split_last() else { return };
+    if let Some(table) = table_at_mut(table, parents) {
+        table.insert(last.clone(), value.into());
     }
 }
 

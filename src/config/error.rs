@@ -1,5 +1,30 @@
 //! What is wrong with a config, with the key and the remedy.
 
+use std::{fmt, mem};
+
+use pixtok_base::{Class, Classified};
+
+/// What gave a value of a config; an error names it first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The file at this path.
+    File(Box<str>),
+    /// A `--set` with this `key=value`.
+    Set(Box<str>),
+    /// The same in the `set` of a sweep's file.
+    SweepSet(Box<str>),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(path),
+            Self::Set(argument) => write!(f, "--set {argument}"),
+            Self::SweepSet(argument) => write!(f, "set {argument}"),
+        }
+    }
+}
+
 /// A config that cannot be used as it is written. A misuse, always: exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -56,10 +81,10 @@ pub enum ConfigError {
         reason: String,
     },
     /// A `--set` that cannot be applied.
-    #[error("--set {argument}: {reason}")]
+    #[error("{origin}: {reason}")]
     Override {
-        /// As given.
-        argument: String,
+        /// The `--set`.
+        origin: Origin,
         /// With the remedy.
         reason: String,
     },
@@ -67,7 +92,7 @@ pub enum ConfigError {
     #[error("{origin}: unknown key {key:?}; {}", remedy(.nearest.as_ref(), .allowed))]
     UnknownKey {
         /// The file or the `--set`.
-        origin: String,
+        origin: Origin,
         /// Dotted, from the root.
         key: String,
         /// An allowed one that is near.
@@ -79,7 +104,7 @@ pub enum ConfigError {
     #[error("{origin}: {key} is {value:?}; {}", remedy(.nearest.as_ref(), .allowed))]
     UnknownChoice {
         /// The file or the `--set`.
-        origin: String,
+        origin: Origin,
         /// Dotted, from the root.
         key: String,
         /// As given.
@@ -93,7 +118,7 @@ pub enum ConfigError {
     #[error("{origin}: {key} is missing{}", one_of(.choices))]
     Missing {
         /// The file or the `--set`.
-        origin: String,
+        origin: Origin,
         /// Dotted, from the root.
         key: String,
         /// Where the value is one of a few.
@@ -103,7 +128,7 @@ pub enum ConfigError {
     #[error("{origin}: {key} is {value}; it must be {expected}")]
     WrongType {
         /// The file or the `--set`.
-        origin: String,
+        origin: Origin,
         /// Dotted, from the root.
         key: String,
         /// As given.
@@ -115,12 +140,36 @@ pub enum ConfigError {
     #[error("{origin}: {key}: {reason}")]
     Invalid {
         /// The file or the `--set`.
-        origin: String,
+        origin: Origin,
         /// Dotted, from the root.
         key: String,
         /// The rule's own words.
         reason: String,
     },
+}
+
+impl Classified for ConfigError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
+impl ConfigError {
+    /// The same for changes that were not given by `--set`, but in the `set` of a sweep's file.
+    #[must_use]
+    pub fn in_a_sweep(mut self) -> Self {
+        if let Self::Override { origin, .. }
+        | Self::UnknownKey { origin, .. }
+        | Self::UnknownChoice { origin, .. }
+        | Self::Missing { origin, .. }
+        | Self::WrongType { origin, .. }
+        | Self::Invalid { origin, .. } = &mut self
+            && let Origin::Set(argument) = origin
+        {
+            *origin = Origin::SweepSet(mem::take(argument));
+        }
+        self
+    }
 }
 
 fn remedy(nearest: Option<&String>, allowed: &[String]) -> String {
@@ -131,4 +180,24 @@ fn remedy(nearest: Option<&String>, allowed: &[String]) -> String {
 
 fn one_of(choices: &[String]) -> String {
     if choices.is_empty() { String::new() } else { format!("; it is one of: {}", choices.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_names_its_own_set() {
+        let missing = |origin: Origin| ConfigError::Missing { origin, key: "a.b".into(), choices: vec![] };
+        let text = "a.b=--set x";
+        assert_eq!(missing(Origin::Set(text.into())).to_string(), "--set a.b=--set x: a.b is missing");
+        let error = missing(Origin::Set(text.into())).in_a_sweep();
+        assert_eq!(error.to_string(), "set a.b=--set x: a.b is missing");
+        let file = missing(Origin::File("--set c.toml".into())).in_a_sweep();
+        assert_eq!(file.to_string(), "--set c.toml: a.b is missing");
+        let wrong =
+            ConfigError::Override { origin: Origin::Set("x".into()), reason: "there is no '='".into() };
+        assert_eq!(wrong.to_string(), "--set x: there is no '='");
+        assert_eq!(wrong.in_a_sweep().to_string(), "set x: there is no '='");
+    }
 }

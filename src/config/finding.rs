@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use toml::{Table, Value};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Origin};
 use super::keys::{Key, child, table_at, table_at_mut, value_at};
 use super::overrides::KIND;
 use super::problem::{Problem, read_table};
@@ -47,9 +47,7 @@ impl Finding {
         let shown = match &problem {
             _ if !beyond_names => key.join("."),
             Problem::MissingField(field) => format!("{path}.{field}"),
-            Problem::UnknownField { field, .. } if !path.to_string().ends_with(field) => {
-                format!("{path}.{field}")
-            }
+            Problem::UnknownField { field, .. } if !ends_in(path, field) => format!("{path}.{field}"),
             _ => path.to_string(),
         };
         // Of an item in a list, serde's own words are closer than the whole list.
@@ -68,7 +66,7 @@ impl Finding {
     }
 
     /// The sentence for the user; `origin` is the file or flag that `key` comes from.
-    pub(super) fn into_error(self, origin: String) -> ConfigError {
+    pub(super) fn into_error(self, origin: Origin) -> ConfigError {
         let key = self.shown;
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let near =
@@ -89,14 +87,12 @@ impl Finding {
             Problem::MissingField(_) => ConfigError::Missing { origin, key, choices: self.choices },
             Problem::WrongType { found, expected } => {
                 let in_a_list = matches!(self.value, Some(Value::Array(_)));
-                let expected = match found.as_str() {
-                    "sequence" | "array" => expected,
-                    _ if in_a_list && !expected.starts_with("a list") => {
-                        format!("a list, each item {expected}")
-                    }
-                    _ => expected,
+                let expected = if in_a_list && !found.is_list && !expected.is_list {
+                    format!("a list, each item {}", expected.words)
+                } else {
+                    expected.words
                 };
-                let value = self.value.map_or(found, |value| value.to_string());
+                let value = self.value.map_or(found.words, |value| value.to_string());
                 ConfigError::WrongType { origin, key, value, expected }
             }
             Problem::WrongLength { length, expected } => {
@@ -119,6 +115,11 @@ fn names(path: &Path) -> (Key, bool) {
         .collect();
     let beyond = path.iter().nth(names.len()).is_some_and(|next| matches!(next, Segment::Seq { .. }));
     (names, beyond)
+}
+
+/// Whether the last on `path` is this name.
+fn ends_in(path: &Path, name: &str) -> bool {
+    matches!(path.iter().last(), Some(Segment::Map { key }) if key == name)
 }
 
 fn problem_of<T: DeserializeOwned>(root: &Table) -> Option<Problem> {

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use toml::Table;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Origin};
 use super::finding::Finding;
 use super::overrides;
 use super::problem::read_table;
@@ -31,7 +31,7 @@ pub fn read<T: DeserializeOwned>(
         let finding = Finding::new::<T>(&table, &path, problem);
         let dropped = finding.unknown_key().is_some_and(|key| applied.drop_stale(&mut table, key));
         if !dropped {
-            let origin = applied.origin_of(finding.key()).unwrap_or_else(|| origin.to_owned());
+            let origin = applied.origin_of(finding.key()).unwrap_or_else(|| Origin::File(origin.into()));
             return Err(finding.into_error(origin));
         }
     }

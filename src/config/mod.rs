@@ -7,6 +7,7 @@ mod diff;
 mod encoding;
 mod error;
 mod finding;
+mod key_path;
 mod keys;
 mod layers;
 mod overrides;
@@ -20,15 +21,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{CHANGES_FILE, RunChange};
-pub use diff::Change;
-use diff::{diff, flattened};
-pub use error::ConfigError;
+pub use diff::Difference;
+use diff::{diff, diff_by_kind, flattened};
+pub use error::{ConfigError, Origin};
+pub use key_path::{KeyPath, KnownKey, known};
 
 use crate::quantizer::QuantizerConfig;
 use crate::tasks::TaskKind;
 use crate::train::TrainError;
+use crate::variables::Component;
 use crate::{adversarial, evaluate, loss, model, optim, train};
 use pixtok_base::paths::absence;
+use pixtok_base::{Class, Classified};
 use pixtok_images::data;
 use pixtok_report::definition;
 
@@ -46,7 +50,7 @@ pub struct Config {
     #[serde(default)]
     pub data: data::Config,
     /// Encoder and decoder.
-    #[serde(default)]
+    #[serde(default, with = "model::written")]
     pub model: model::Config,
     /// The quantizer; the one part without a default.
     pub quantizer: QuantizerConfig,
@@ -69,24 +73,24 @@ pub struct Config {
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [&str; 17] = [
-    "data.train",
-    "data.val",
-    "data.val_split",
-    "data.workers",
-    "data.queue",
-    "data.decode_gib",
-    "data.max_bad_fraction",
-    "train.steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.best_metric",
-    "train.keeps_tokens_of",
-    "train.init_from",
-    "train.collapse.",
-    "eval.",
+const FREE_ON_RESUME: [KnownKey; 17] = [
+    known::DATA_TRAIN,
+    known::DATA_VAL,
+    known::DATA_VAL_SPLIT,
+    known::DATA_WORKERS,
+    known::DATA_QUEUE,
+    known::DATA_DECODE_GIB,
+    known::DATA_MAX_BAD_FRACTION,
+    known::TRAIN_STEPS,
+    known::TRAIN_LOG_EVERY,
+    known::TRAIN_EVAL_EVERY,
+    known::TRAIN_CHECKPOINT_EVERY,
+    known::TRAIN_KEEP_CHECKPOINTS,
+    known::TRAIN_BEST_METRIC,
+    known::TRAIN_KEEPS_TOKENS_OF,
+    known::TRAIN_INIT_FROM,
+    known::TRAIN_COLLAPSE,
+    known::EVAL,
 ];
 
 /// The parts of a config do not fit each other, or a value is out of range.
@@ -107,6 +111,12 @@ pub enum ResolveError {
     /// In `[eval]` or at the root.
     #[error("{0}")]
     Other(String),
+}
+
+impl Classified for ResolveError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 impl Config {
@@ -147,13 +157,13 @@ impl Config {
             return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
         }
         self.data.check()?;
-        self.model.check(&self.quantizer, self.image_size())?;
+        self.model.settings().check(&self.quantizer, self.image_size())?;
         self.loss.check(self.image_size()).map_err(TrainError::from)?;
         if let Some(adversarial) = &self.adversarial {
             adversarial.check(self.image_size())?;
             adversarial.check_steps(self.train.steps)?;
             let adaptive = matches!(adversarial.weighting, adversarial::Weighting::Adaptive { .. });
-            if adaptive && self.train.freeze.contains(&train::Part::Decoder) {
+            if adaptive && self.train.freeze.contains(&Component::Decoder) {
                 return Err(ResolveError::Other(
                     "adversarial.weighting is adaptive, which measures the decoder's gradients, and train.freeze names the \
                      decoder; choose kind = \"fixed\", or let the decoder train"
@@ -205,7 +215,7 @@ impl Config {
     /// As [`Config::check`].
     pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
         let settings = self.quantizer.settings();
-        let mut advice = if self.train.freeze.contains(&train::Part::Quantizer) {
+        let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
             settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
         } else {
             settings.advice(self.vectors_of(self.train.batch_size)?)
@@ -224,7 +234,7 @@ impl Config {
     }
 
     fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
-        Ok(self.model.positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
+        Ok(self.model.settings().positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
     }
 
     /// How a step in micro-batches differs from one whole batch, apart from rounding and random
@@ -265,7 +275,7 @@ impl Config {
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
-    pub fn changes(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
+    pub fn changes(&self, earlier: &Config) -> Result<Vec<Difference>, toml::ser::Error> {
         Ok(diff(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
     }
 
@@ -273,28 +283,17 @@ impl Config {
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
-    pub fn differences(&self, earlier: &Config) -> Result<Vec<String>, toml::ser::Error> {
-        let changes = self.changes(earlier)?;
-        let replaced: Vec<&str> =
-            changes.iter().filter_map(|change| change.key.strip_suffix(".kind")).collect();
-        let inside = |key: &str| replaced.iter().find(|table| key.starts_with(&format!("{table}.")));
-        let own = toml::Table::try_from(self)?;
-        let whole = replaced.iter().filter(|table| inside(table).is_none()).map(|table| {
-            let names: Vec<String> = table.split('.').map(str::to_owned).collect();
-            let value = keys::value_at(&own, &names).map_or_else(String::new, ToString::to_string);
-            format!("{table}: {value}")
-        });
-        let single = changes.iter().filter(|change| inside(&change.key).is_none()).map(ToString::to_string);
-        Ok(whole.chain(single).collect())
+    pub fn differences(&self, earlier: &Config) -> Result<Vec<Difference>, toml::ser::Error> {
+        Ok(diff_by_kind(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
     }
 
     /// The differences from `earlier` that a resumed run may not have.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
-    pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Change>, toml::ser::Error> {
-        let may = |key: &str| is_free(key) || changes::may_change(key);
-        Ok(self.changes(earlier)?.into_iter().filter(|change| !may(&change.key)).collect())
+    pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Difference>, toml::ser::Error> {
+        let may = |path: &KeyPath| is_free(path) || changes::may_change(path);
+        Ok(self.changes(earlier)?.into_iter().filter(|change| !may(&change.path)).collect())
     }
 
     /// A hash (blake3, hexadecimal) of all settings that a resumed run must not change.
@@ -303,9 +302,9 @@ impl Config {
     /// When a value cannot be written as TOML.
     pub fn exact_digest(&self) -> Result<String, toml::ser::Error> {
         let mut hasher = blake3::Hasher::new();
-        for (key, value) in flattened(&toml::Table::try_from(self)?) {
-            if !is_free(&key) {
-                hasher.update(format!("{key} = {value}\n").as_bytes());
+        for (path, value) in flattened(&toml::Table::try_from(self)?) {
+            if !is_free(&path) {
+                hasher.update(format!("{path} = {value}\n").as_bytes());
             }
         }
         Ok(hasher.finalize().to_hex().to_string())
@@ -313,15 +312,15 @@ impl Config {
 }
 
 /// Whether a resumed run may change this key.
-fn is_free(key: &str) -> bool {
-    FREE_ON_RESUME.iter().any(|free| key == *free || (free.ends_with('.') && key.starts_with(free)))
+fn is_free(path: &KeyPath) -> bool {
+    FREE_ON_RESUME.iter().any(|free| path.is_in(*free))
 }
 
 /// Whether one of the `overrides`, each `key=value`, sets `key`, or a table that it is in.
 #[must_use]
-pub fn overrides_set(overrides: &[String], key: &str) -> bool {
-    let names: Vec<&str> = key.split('.').collect();
-    let sets = |own: &[String]| own.len() <= names.len() && own.iter().zip(&names).all(|(a, b)| a == b);
+pub fn overrides_set(overrides: &[String], key: KnownKey) -> bool {
+    let path = KeyPath::from(key);
+    let sets = |own: &[String]| path.names().starts_with(own);
     overrides.iter().any(|argument| overrides::key_of(argument).is_some_and(|own| sets(&own)))
 }
 
@@ -415,7 +414,7 @@ mod tests {
 
     #[test]
     fn what_an_override_sets_is_known() {
-        let sets = |argument: &str| overrides_set(&[argument.to_owned()], "data.val");
+        let sets = |argument: &str| overrides_set(&[argument.to_owned()], known::DATA_VAL);
         assert!(sets("data.val=x") && sets(" data . val = x") && sets("data={train=\"x\"}"));
         assert!(
             !sets("data.val_split=x") && !sets("data.value=x") && !sets("train.val=x") && !sets("data.val")
@@ -438,6 +437,29 @@ mod tests {
         ] {
             config(&sets).check_new_training().unwrap();
         }
+    }
+
+    #[test]
+    fn keys_are_sorted_as_their_dotted_texts() {
+        // The digest of a run's settings is over them in this order.
+        let adversary = "adversarial={weighting={kind=\"adaptive\"}}";
+        let (config, _) = read(FSQ, &[adversary, "optimizer.muon.lr=0.1", "train.ema_decay=0.5"]).unwrap();
+        let flat = flattened(&toml::Table::try_from(&config).unwrap());
+        let dotted: Vec<String> = flat.keys().map(ToString::to_string).collect();
+        assert!(dotted.len() > 30 && dotted.is_sorted(), "{dotted:?}");
+    }
+
+    #[test]
+    fn a_quantizer_of_another_kind_is_one_difference() {
+        let (fsq, _) = read(FSQ, &["model.res_blocks=1"]).unwrap();
+        let vq = ["quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4}", "model.res_blocks=3"];
+        let (vq, _) = read(FSQ, &vq).unwrap();
+        let differences = vq.differences(&fsq).unwrap();
+        assert_eq!(differences.len(), 2);
+        assert!(differences[0].path.is(known::QUANTIZER) && differences[1].path.is_in(known::MODEL));
+        assert!(differences[0].to_string().starts_with("quantizer: { "), "{}", differences[0]);
+        assert_eq!(differences[1].to_string(), "model.res_blocks: 1 -> 3");
+        assert!(vq.changes(&fsq).unwrap().len() > 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Origin};
 use super::keys::{Key, child, table_at, table_at_mut, value_at};
 
 /// The key that names which of several kinds a table is.
@@ -30,9 +30,9 @@ struct Switch {
 
 impl Applied {
     /// The `--set` that gave `key` its value, if one did.
-    pub(super) fn origin_of(&self, key: &[String]) -> Option<String> {
+    pub(super) fn origin_of(&self, key: &[String]) -> Option<Origin> {
         let (_, argument) = self.arguments.iter().rev().find(|(set, _)| key.starts_with(set))?;
-        Some(format!("--set {argument}"))
+        Some(Origin::Set(argument.as_str().into()))
     }
 
     /// Removes the unknown `key` from `table` if it is left over from before a change of kind.
@@ -69,7 +69,7 @@ impl Applied {
 pub(super) fn apply(table: &mut Table, overrides: &[String]) -> Result<Applied, ConfigError> {
     let mut applied = Applied::default();
     for argument in overrides {
-        let failed = |reason| ConfigError::Override { argument: argument.clone(), reason };
+        let failed = |reason| ConfigError::Override { origin: Origin::Set(argument.as_str().into()), reason };
         let (key, value) = parse(argument).map_err(failed)?;
         for switch in &mut applied.switches {
             switch.stale.retain(|stale| !stale.starts_with(&key) && !key.starts_with(stale));

@@ -17,9 +17,18 @@ pub(super) enum Problem {
     UnknownField { field: String, allowed: &'static [&'static str] },
     UnknownVariant { variant: String, allowed: &'static [&'static str] },
     MissingField(&'static str),
-    WrongType { found: String, expected: String },
+    WrongType { found: Type, expected: Type },
     WrongLength { length: usize, expected: String },
     Other(String),
+}
+
+/// A type of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Type {
+    /// For a user.
+    pub words: String,
+    /// Whether it is a list.
+    pub is_list: bool,
 }
 
 impl Display for Problem {
@@ -48,7 +57,8 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Problem::WrongType { found: found.to_string(), expected: in_words(&expected.to_string()) }
+        let found = Type { words: found.to_string(), is_list: matches!(found, Unexpected::Seq) };
+        Problem::WrongType { found, expected: expected_type(&expected.to_string()) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -56,12 +66,12 @@ impl de::Error for Problem {
     }
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        Problem::WrongLength { length, expected: in_words(&expected.to_string()) }
+        Problem::WrongLength { length, expected: expected_type(&expected.to_string()).words }
     }
 }
 
-/// What serde and Rust call a type, as a user of TOML would.
-fn in_words(expected: &str) -> String {
+/// A type by what serde and Rust call it, in the words of a user of TOML.
+fn expected_type(expected: &str) -> Type {
     let words = match expected {
         "u8" => "a whole number from 0 to 255",
         "u16" => "a whole number from 0 to 65535",
@@ -79,11 +89,11 @@ fn in_words(expected: &str) -> String {
         _ if expected.starts_with("enum ") => "a string in quotes",
         // A list of fixed length that is too short, and one that is too long.
         _ => match length_of(expected) {
-            Some(length) => return format!("a list of {length} numbers"),
+            Some(length) => return Type { words: format!("a list of {length} numbers"), is_list: true },
             None => expected,
         },
     };
-    words.to_owned()
+    Type { words: words.to_owned(), is_list: expected == "a sequence" }
 }
 
 /// The length in what serde calls a list of fixed length: `an array of length 2`, `2 elements in sequence`.
@@ -175,7 +185,8 @@ impl<'de> Deserializer<'de> for Node {
 }
 
 fn wrong_type(found: &Value, expected: String) -> Problem {
-    Problem::WrongType { found: found.type_str().to_owned(), expected }
+    let found = Type { words: found.type_str().to_owned(), is_list: found.is_array() };
+    Problem::WrongType { found, expected: Type { words: expected, is_list: false } }
 }
 
 fn entries<'de>(table: Table) -> MapDeserializer<'de, impl Iterator<Item = (String, Node)>, Problem> {

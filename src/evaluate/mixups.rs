@@ -1,5 +1,6 @@
 //! Whether the channels or the pixels of reconstructions that another program made are in the wrong
-//! place. Their figures are low then, though the tokenizer may be good.
+//! place, or their values in the wrong range. Their figures are low then, though the tokenizer may
+//! be good.
 
 use tch::{Kind, Tensor};
 
@@ -24,13 +25,21 @@ const GREY: i64 = 1;
 /// pixels. Grey photographs with a tint or with JPEG's noise stay below.
 const COLOUR: i64 = 8;
 
-/// A change that would bring the reconstructions to their places.
+/// Fewer originals with colour show too little.
+const LEAST_COLOURED: i64 = 3;
+
+/// A change after which the reconstructions would agree with the originals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     /// Red and blue exchanged.
     Channels,
     /// Mirrored left to right.
     Mirror,
+    /// Mirrored top to bottom.
+    UpsideDown,
+    /// Written from values in [−1, 1] as if they were in [0, 1], so that everything darker than
+    /// middle grey is black. This one is made of the originals, since what is black is lost.
+    Range,
     /// Taken from so many pixels further down and further right.
     Shift { down: i64, right: i64 },
 }
@@ -54,7 +63,8 @@ impl Mixups {
     pub(super) fn new() -> Self {
         let shifts = (-REACH..=REACH)
             .flat_map(|down| (-REACH..=REACH).map(move |right| Change::Shift { down, right }));
-        let changes = [Change::Channels, Change::Mirror].into_iter().chain(shifts);
+        let others = [Change::Channels, Change::Mirror, Change::UpsideDown, Change::Range];
+        let changes = others.into_iter().chain(shifts);
         Self { psnr: changes.map(|change| (change, vec![])).collect(), pairs: 0, coloured: 0, greyed: 0 }
     }
 
@@ -78,11 +88,15 @@ impl Mixups {
             images.narrow(0, 0, count).narrow(2, top + down, rows).narrow(3, left + right, columns)
         };
         let (own, theirs) = (part(originals, 0, 0), part(recons, 0, 0));
+        // The same part of the mirrored reconstructions, without a copy of whole images.
+        let (below, beyond) = (height - rows - 2 * top, width - columns - 2 * left);
         for (change, psnr) in &mut self.psnr {
-            let changed = match *change {
-                Change::Channels => theirs.flip([1]),
-                Change::Mirror => part(&recons.flip([3]), 0, 0),
-                Change::Shift { down, right } => part(recons, down, right),
+            let (own, changed) = match *change {
+                Change::Channels => (own.shallow_clone(), theirs.flip([1])),
+                Change::Mirror => (own.shallow_clone(), part(recons, 0, beyond).flip([3])),
+                Change::UpsideDown => (own.shallow_clone(), part(recons, below, 0).flip([2])),
+                Change::Range => (clipped(&own), theirs.shallow_clone()),
+                Change::Shift { down, right } => (own.shallow_clone(), part(recons, down, right)),
             };
             // Images of every size have a PSNR.
             psnr.extend(Psnr.measure(&own, &changed).map(|values| host(&values)).unwrap_or_default());
@@ -118,6 +132,17 @@ impl Mixups {
                 "mirrored again",
                 "look for a random flip of training that is still on",
             ),
+            Change::UpsideDown => (
+                "be upside down".to_owned(),
+                "mirrored top to bottom",
+                "look for a flip, or for an image format whose rows begin at the bottom,",
+            ),
+            Change::Range => (
+                "be written from values in [-1, 1] as if they were in [0, 1], so that dark pixels are black"
+                    .to_owned(),
+                "with originals that are clipped in the same way",
+                "map [-1, 1] to [0, 255] by (x + 1) * 127.5",
+            ),
             Change::Shift { down, right } => (
                 format!("be shifted by {}", shift_in_words(down, right)),
                 "shifted back",
@@ -134,15 +159,23 @@ impl Mixups {
     }
 
     fn grey(&self) -> Option<String> {
-        if self.greyed == 0 || (self.greyed as f64) < MOST * self.coloured as f64 {
+        if self.coloured < LEAST_COLOURED || (self.greyed as f64) < MOST * self.coloured as f64 {
             return None;
         }
         Some(format!(
-            "{} of the first {} reconstructions are grey, and their originals have colour; look for a \
-             conversion to grey, or for one channel that stands for all three, where they are made",
-            self.greyed, self.pairs
+            "{} of the first {} reconstructions of coloured originals are grey; look for a conversion to \
+             grey, or for one channel that stands for all three, where they are made",
+            self.greyed, self.coloured
         ))
     }
+}
+
+/// What is left of images whose values in [−1, 1] were written as if they were in [0, 1].
+///
+/// # Shapes
+/// `images`: `[B, 3, H, W]` uint8 -> the same.
+fn clipped(images: &Tensor) -> Tensor {
+    (images.to_kind(Kind::Int) * 2 - 255).clamp(0, 255).to_kind(Kind::Uint8)
 }
 
 /// Levels between the largest and the smallest channel of each pixel.
@@ -253,6 +286,27 @@ mod tests {
     }
 
     #[test]
+    fn reconstructions_upside_down_are_noted() {
+        let originals = images(3);
+        let words = note(&originals, &originals.flip([2]));
+        assert!(words.contains("be upside down: mirrored top to bottom"), "{words}");
+        let tall = originals.repeat([1, 1, 7, 8]);
+        let tall = Tensor::cat(&[&tall, &images(3).narrow(2, 0, 1).repeat([1, 1, 1, 8])], 2);
+        assert!(note(&tall, &tall.flip([2])).contains("100.00 dB"));
+    }
+
+    #[test]
+    fn values_of_another_range_are_noted() {
+        let originals = images(3);
+        let words = note(&originals, &clipped(&blurred_whole(&originals)));
+        assert!(words.contains("values in [-1, 1] as if they were in [0, 1]"), "{words}");
+        assert!(words.contains("(x + 1) * 127.5"), "{words}");
+        // A level below the middle is black, the middle stays dark, white stays white.
+        let levels = Tensor::from_slice(&[0u8, 127, 128, 255]).view([1, 1, 2, 2]);
+        assert_eq!(clipped(&levels), Tensor::from_slice(&[0u8, 0, 1, 255]).view([1, 1, 2, 2]));
+    }
+
+    #[test]
     fn shifted_reconstructions_are_noted_with_the_shift() {
         let originals = images(3);
         for (down, right, words) in [
@@ -272,7 +326,8 @@ mod tests {
         let grey = originals.to_kind(Kind::Float).mean_dim([1i64].as_slice(), true, Kind::Float).round();
         let grey = grey.to_kind(Kind::Uint8).expand_as(&originals);
         let words = note(&originals, &grey);
-        assert!(words.contains("3 of the first 3 reconstructions are grey"), "{words}");
+        assert!(words.contains("3 of the first 3 reconstructions of coloured originals are grey"), "{words}");
+        assert_eq!(notes(&originals.narrow(0, 0, 2), &grey.narrow(0, 0, 2)), [""; 0], "too few to tell");
         // One of three may be grey for a reason of its own.
         let one = Tensor::cat(&[grey.narrow(0, 0, 1), originals.narrow(0, 1, 2)], 0);
         assert_eq!(notes(&originals, &one), [""; 0]);

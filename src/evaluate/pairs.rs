@@ -1,23 +1,22 @@
 //! Reconstructions that were made elsewhere, beside their originals.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use tch::{Device, Tensor};
 
 use super::passes::{Files, Passed};
 use super::{EvaluateError, Reconstructions};
 use crate::batches::{Loader, picture_of, tensor_of};
-use pixtok_images::data::{BadSample, Dataset, Marks};
+use pixtok_images::data::{BadSample, DataError, Dataset, Marks, Pipeline, threads};
 use pixtok_images::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
 /// Originals with their reconstructions.
 #[derive(Debug)]
 pub struct Pairs {
     originals: Originals,
-    reconstructions: Reconstructions,
+    reconstructions: Arc<Reconstructions>,
     options: DecodeOptions,
     device: Device,
     ready: VecDeque<Passed>,
@@ -30,8 +29,8 @@ enum Originals {
     Whole {
         dataset: Arc<Dataset>,
         batch_size: usize,
-        /// The next one's place.
-        next: usize,
+        /// Started when the first batch is wanted.
+        pictures: Option<Pipeline<Pair>>,
     },
     /// Resized and cut as for a tokenizer.
     Prepared(Loader),
@@ -47,8 +46,14 @@ impl Pairs {
         options: DecodeOptions,
         device: Device,
     ) -> Self {
-        let originals = Originals::Whole { dataset: Arc::clone(dataset), batch_size, next: 0 };
-        Self { originals, reconstructions, options, device, ready: VecDeque::new() }
+        let originals = Originals::Whole { dataset: Arc::clone(dataset), batch_size, pictures: None };
+        Self {
+            originals,
+            reconstructions: Arc::new(reconstructions),
+            options,
+            device,
+            ready: VecDeque::new(),
+        }
     }
 
     /// Images as a loader prepares them; the reconstructions are of that size.
@@ -59,50 +64,59 @@ impl Pairs {
         options: DecodeOptions,
         device: Device,
     ) -> Self {
-        let originals = Originals::Prepared(loader);
-        Self { originals, reconstructions, options, device, ready: VecDeque::new() }
+        Self {
+            originals: Originals::Prepared(loader),
+            reconstructions: Arc::new(reconstructions),
+            options,
+            device,
+            ready: VecDeque::new(),
+        }
     }
 
     /// Makes the next batches ready, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
-        let (originals, bad, marks) = match &mut self.originals {
-            Originals::Whole { dataset, batch_size, next } => {
-                let chunk = *next..(*next + *batch_size).min(dataset.len());
-                *next = chunk.end;
-                if chunk.is_empty() {
+        let (recons, options) = (&self.reconstructions, &self.options);
+        let (pairs, bad, marks) = match &mut self.originals {
+            Originals::Whole { dataset, batch_size, pictures } => {
+                let pictures = match pictures {
+                    Some(pictures) => pictures,
+                    None => pictures.insert(read_whole(dataset, *batch_size, recons, options)?),
+                };
+                let read: Vec<Pair> =
+                    pictures.take(*batch_size).collect::<Result<_, _>>().map_err(DataError::from)?;
+                if read.is_empty() {
                     return Ok(());
                 }
-                let (dataset, options) = (&*dataset, &self.options);
-                let decoded: Vec<_> = chunk
-                    .into_par_iter()
-                    .map(|i| (dataset.name(i).into_owned(), dataset.picture(i, options).map(released)))
-                    .collect();
-                apart(decoded)
+                apart(read)?
             }
             Originals::Prepared(loader) => {
                 let Some(batch) = loader.next() else { return Ok(()) };
                 let batch = batch?;
                 let pictures = (0..batch.names.len()).map(|i| picture_of(&batch.images.get(i as i64)));
                 let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
-                (batch.names.into_iter().zip(pictures).collect(), batch.bad, batch.marks)
+                let paths = batch.names.iter().map(|name| Ok(recons.of(name)?.to_owned()));
+                let paths: Vec<PathBuf> = paths.collect::<Result<_, EvaluateError>>()?;
+                let (count, options) = (paths.len(), options.clone());
+                let workers = count.clamp(1, threads(0));
+                let recons = Pipeline::map(paths, workers, count, move |path| picture_at(&path, &options))?;
+                let recons: Vec<_> = recons.collect::<Result<_, _>>().map_err(DataError::from)?;
+                let pairs = batch.names.into_iter().zip(pictures).zip(recons);
+                let pairs = pairs.map(|((name, original), recon)| (name, original, recon)).collect();
+                (pairs, batch.bad, batch.marks)
             }
         };
-        self.pair(originals, bad, Files::of_originals(marks))
+        self.pair(pairs, bad, Files::of_originals(marks))
     }
 
-    /// Reads the reconstructions of these originals, and puts batches of one size on the queue.
+    /// Puts batches of one size on the queue.
     fn pair(
         &mut self,
-        originals: Vec<(String, Picture)>,
+        pairs: Vec<NamedPair>,
         mut bad: Vec<BadSample>,
         mut files: Files,
     ) -> Result<(), EvaluateError> {
-        let (recons, options) = (&self.reconstructions, &self.options);
-        let paths: Vec<&Path> =
-            originals.iter().map(|(name, _)| recons.of(name)).collect::<Result<_, _>>()?;
-        let recons: Vec<_> = paths.par_iter().map(|path| read(path, options).map(released)).collect();
         let mut batch: Vec<(String, Picture, Picture)> = vec![];
-        for ((name, original), recon) in originals.into_iter().zip(recons) {
+        for (name, original, recon) in pairs {
             let (recon, traits) = match recon {
                 Ok(recon) => recon,
                 Err(error) => {
@@ -134,28 +148,69 @@ impl Pairs {
     }
 }
 
-/// The picture, moved out of its decoding buffer so that it can be kept while others are decoded.
+/// A picture with the properties of its file, moved out of its decoding buffer so that it can be kept while others are
+/// decoded; or why there is none.
+type PictureResult = Result<(Picture, Traits), String>;
+
+/// A good original by its name, and its reconstruction.
+type NamedPair = (String, Picture, PictureResult);
+
+/// An original by its name, and its reconstruction if the original can be used.
+type Pair = (String, Result<(Picture, Traits, PictureResult), Unread>);
+
+/// Why there is no pair.
+enum Unread {
+    /// The original is bad.
+    Bad(String),
+    /// No reconstruction has its name.
+    Missing(EvaluateError),
+}
+
 fn released(decoded: Decoded) -> (Picture, Traits) {
     let traits = decoded.traits();
     (decoded.release(), traits)
 }
 
-/// A name, and its picture or why there is none.
-type NamedResult = (String, Result<(Picture, Traits), String>);
+fn picture_at(path: &Path, options: &DecodeOptions) -> PictureResult {
+    read(path, options).map(released).map_err(|error| error.to_string())
+}
 
-/// The decoded pictures, the failures, and the marks of the pictures.
-fn apart(decoded: Vec<NamedResult>) -> (Vec<(String, Picture)>, Vec<BadSample>, Marks) {
+/// Originals at their own sizes with their reconstructions, from first to last.
+fn read_whole(
+    dataset: &Arc<Dataset>,
+    batch_size: usize,
+    recons: &Arc<Reconstructions>,
+    options: &DecodeOptions,
+) -> Result<Pipeline<Pair>, DataError> {
+    let (dataset, recons, options) = (Arc::clone(dataset), Arc::clone(recons), options.clone());
+    // Pictures may be large: a few for each thread.
+    let ahead = batch_size.min(2 * threads(0));
+    Pipeline::map(0..dataset.len(), 0, ahead, move |i| {
+        let name = dataset.name(i).into_owned();
+        let pair = || {
+            let (original, traits) = dataset.picture(i, &options).map(released).map_err(Unread::Bad)?;
+            let path = recons.of(&name).map_err(Unread::Missing)?;
+            Ok((original, traits, picture_at(path, &options)))
+        };
+        let pair = pair();
+        (name, pair)
+    })
+}
+
+/// The pairs, the bad originals, and the marks of the good ones.
+fn apart(read: Vec<Pair>) -> Result<(Vec<NamedPair>, Vec<BadSample>, Marks), EvaluateError> {
     let (mut good, mut bad, mut marks) = (vec![], vec![], Marks::default());
-    for (name, picture) in decoded {
-        match picture {
-            Ok((picture, traits)) => {
+    for (name, pair) in read {
+        match pair {
+            Ok((original, traits, recon)) => {
                 marks.transparent += usize::from(traits.transparent);
-                good.push((name, picture));
+                good.push((name, original, recon));
             }
-            Err(reason) => bad.push(BadSample { name, reason }),
+            Err(Unread::Bad(reason)) => bad.push(BadSample { name, reason }),
+            Err(Unread::Missing(error)) => return Err(error),
         }
     }
-    (good, bad, marks)
+    Ok((good, bad, marks))
 }
 
 fn passed(
@@ -191,7 +246,6 @@ impl Iterator for Pairs {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
     use super::*;
     use pixtok_images::data::Split;

@@ -8,6 +8,7 @@ use super::pairs::Pairs;
 use super::{EvaluateError, stability};
 use crate::batches::Loader;
 use crate::codec::{Codec, CodecError, Vocabulary};
+use crate::model::size_of;
 use pixtok_images::data::{BadSample, Marks};
 use pixtok_torch::{synchronize, to_device_async};
 
@@ -71,14 +72,14 @@ impl Files {
 /// What a tokenizer made of a batch.
 #[derive(Debug)]
 pub struct Tokens {
-    /// `[B, h, w]` int64, with an axis more for several codebooks.
+    /// In the tokens' own shape, int64, with an axis more for several codebooks.
     pub indices: Tensor,
     /// Seconds for encoding the batch.
     pub encode_secs: f64,
     /// Seconds for decoding it.
     pub decode_secs: f64,
     /// Unchanged tokens for each change, when asked for.
-    pub unchanged: Option<[i64; 4]>,
+    pub unchanged: Option<[Option<i64>; 4]>,
 }
 
 impl<'a> Subject<'a> {
@@ -127,7 +128,7 @@ fn pass(
     device: Device,
 ) -> Result<(Tensor, Tokens), EvaluateError> {
     let (indices, encode_secs) = timed(device, || codec.encode(originals))?;
-    let (recons, decode_secs) = timed(device, || codec.decode(&indices))?;
+    let (recons, decode_secs) = timed(device, || codec.decode(&indices, size_of(originals)))?;
     if recons.size() != originals.size() {
         return Err(CodecError::Disagrees(format!(
             "images {:?} came back as {:?}; use images whose sides are multiples of the downsampling",

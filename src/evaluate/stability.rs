@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use super::EvaluateError;
 use crate::batches::{picture_of, tensor_of};
 use crate::codec::Codec;
+use crate::model::{TokenShape, size_of};
 use pixtok_images::picture::{DecodeOptions, Picture, PictureError, decode};
 
 /// The changes, each by the name of its figure.
@@ -14,26 +15,30 @@ pub(super) const NAMES: [&str; 4] =
 /// Of the JPEG files.
 const QUALITY: u8 = 75;
 
-/// How many tokens of a batch are unchanged, for each of [`NAMES`].
+/// How many tokens of a batch are unchanged, for each of [`NAMES`]; of the mirror image in a grid
+/// only, where it is known which tokens belong to each other.
 pub(super) fn unchanged(
     codec: &dyn Codec,
     images: &Tensor,
     recons: &Tensor,
     indices: &Tensor,
-) -> Result<[i64; 4], EvaluateError> {
+) -> Result<[Option<i64>; 4], EvaluateError> {
     let several = codec.vocabulary().codebooks > 1;
     let count = |other: &Tensor| {
         let same = indices.eq_tensor(other);
         let same = if several { same.all_dim(-1, false) } else { same };
         same.sum(Kind::Int64).int64_value(&[])
     };
-    // Indices are [B, h, w, …]: their axis 2 is the width, as is the images' axis 3.
-    let flipped = codec.encode(&images.flip([3]))?.flip([2]);
+    let flipped = match codec.shape(size_of(images))? {
+        // Indices are [B, h, w, …]: their axis 2 is the width, as is the images' axis 3.
+        TokenShape::Grid { .. } => Some(count(&codec.encode(&images.flip([3]))?.flip([2]))),
+        TokenShape::Sequence { .. } => None,
+    };
     Ok([
-        count(&codec.encode(&shifted(images))?),
-        count(&codec.encode(&recompressed(images)?)?),
-        count(&flipped),
-        count(&codec.encode(recons)?),
+        Some(count(&codec.encode(&shifted(images))?)),
+        Some(count(&codec.encode(&recompressed(images)?)?)),
+        flipped,
+        Some(count(&codec.encode(recons)?)),
     ])
 }
 
@@ -61,6 +66,7 @@ mod tests {
 
     use super::*;
     use crate::codec::{CodecError, Vocabulary};
+    use crate::model::ImageSize;
 
     /// Tokens are the sums of 2×2 pixels of the first channel, thresholded: simple enough to count by hand.
     struct Threshold;
@@ -68,6 +74,10 @@ mod tests {
     impl Codec for Threshold {
         fn vocabulary(&self) -> Vocabulary {
             Vocabulary { codebooks: 1, size: 2 }
+        }
+
+        fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError> {
+            Ok(TokenShape::Grid { h: image.height / 2, w: image.width / 2 })
         }
 
         fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
@@ -82,7 +92,7 @@ mod tests {
             Ok(means.squeeze_dim(1).gt(127.0).to_kind(Kind::Int64))
         }
 
-        fn decode(&self, _indices: &Tensor) -> Result<Tensor, CodecError> {
+        fn decode(&self, _indices: &Tensor, _image: ImageSize) -> Result<Tensor, CodecError> {
             Err(CodecError::NotFinite("images"))
         }
     }
@@ -96,6 +106,6 @@ mod tests {
         let indices = Threshold.encode(&image).unwrap();
         let black = image.zeros_like();
         let counts = unchanged(&Threshold, &image, &black, &indices).unwrap();
-        assert_eq!(counts, [9, 12, 12, 6]);
+        assert_eq!(counts, [9, 12, 12, 6].map(Some));
     }
 }

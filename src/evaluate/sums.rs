@@ -24,7 +24,7 @@ struct TokenSums {
     joint: Option<JointUse>,
     /// Where what tokens cost is wanted.
     stream: Option<TokenStream>,
-    unchanged: Option<[i64; 4]>,
+    unchanged: Option<[Option<i64>; 4]>,
     /// Of encoding and decoding, with the images they were taken over.
     speed: Speed,
 }
@@ -115,8 +115,11 @@ impl TokenSums {
         self.joint.iter_mut().for_each(|joint| joint.add(&tokens.indices));
         self.stream.iter_mut().try_for_each(|stream| stream.add(&tokens.indices))?;
         if let Some(unchanged) = tokens.unchanged {
-            let before = self.unchanged.get_or_insert([0; 4]);
-            before.iter_mut().zip(unchanged).for_each(|(sum, count)| *sum += count);
+            let before = self.unchanged.get_or_insert([Some(0); 4]);
+            before
+                .iter_mut()
+                .zip(unchanged)
+                .for_each(|(sum, count)| *sum = sum.zip(count).map(|(a, b)| a + b));
         }
         self.speed.add(tokens.encode_secs, tokens.decode_secs, images);
         Ok(())
@@ -135,7 +138,13 @@ impl TokenSums {
             figures.push("bits_per_pixel_zstd", stream.bits_per_token_zstd * tokens / pixels as f64);
         }
         for (name, count) in stability::NAMES.iter().zip(self.unchanged.into_iter().flatten()) {
-            figures.push(name, count as f64 / tokens);
+            match count {
+                Some(count) => figures.push(name, count as f64 / tokens),
+                None => figures.push_absent(
+                    name,
+                    "the tokens are a sequence; only those of a grid have a mirror image".into(),
+                ),
+            }
         }
         if let Some((encode_secs, decode_secs, images)) = self.speed.total() {
             figures.push("encode_images_per_sec", images as f64 / encode_secs);

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use pixtok_tokens::{Arrangement, Axes, Framing, Grid, Lines, TokensError, Vocabulary};
+use pixtok_tokens::{Arrangement, Axes, Framing, Lines, TokenShape, TokensError, Vocabulary};
 
 use crate::quantizer::digits::MixedRadix;
 
@@ -28,10 +28,10 @@ impl Coder<'_> {
         self.codebooks * self.radix.map_or(1, |radix| radix.levels().len() as u32)
     }
 
-    /// Of one row's ids.
+    /// Of one row's ids, for tokens in a grid or in a `sequence`.
     #[must_use]
-    pub fn axes(&self) -> Axes {
-        match (self.framing.is_bare(), self.numbers(), self.arrangement) {
+    pub fn axes(&self, sequence: bool) -> Axes {
+        match (self.framing.is_bare() && !sequence, self.numbers(), self.arrangement) {
             (false, _, _) => Axes::Sequence,
             (true, 1, _) => Axes::Grid,
             (true, n, Arrangement::Interleaved) => Axes::Interleaved { n },
@@ -39,15 +39,17 @@ impl Coder<'_> {
         }
     }
 
-    /// Ids of an image with this grid.
+    /// Ids of an image whose tokens have this shape.
     ///
     /// # Errors
     /// When the framing cannot tell its size.
-    pub fn length(&self, grid: Grid) -> Result<usize, TokensError> {
-        self.framing.length(grid, self.lines(grid))
+    pub fn length(&self, shape: impl Into<TokenShape>) -> Result<usize, TokensError> {
+        let shape = shape.into();
+        self.framing.length(shape.stored(), self.lines(shape))
     }
 
-    fn lines(&self, grid: Grid) -> Lines {
+    fn lines(&self, shape: TokenShape) -> Lines {
+        let grid = shape.stored();
         let (h, w, n) = (grid.h as usize, grid.w as usize, self.numbers() as usize);
         match self.arrangement {
             Arrangement::Interleaved => Lines { count: h, length: w * n },
@@ -55,42 +57,46 @@ impl Coder<'_> {
         }
     }
 
-    /// The ids of each image of a batch.
+    /// The ids of each image of a batch, whose tokens have this shape.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64 -> B rows.
+    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64, or of a sequence `[B, N]` or `[B, N, codebooks]` -> B rows.
     ///
     /// # Errors
     /// When the framing cannot tell the grid's size.
-    pub fn ids(&self, indices: &Tensor) -> Result<Vec<Vec<u32>>, TokensError> {
-        let size = indices.size();
-        let grid = Grid { h: size[1] as u32, w: size[2] as u32 };
-        let with_codebooks = if size.len() == 3 { indices.unsqueeze(3) } else { indices.shallow_clone() };
-        // [B, h, w, codebooks] -> [B, h, w, n].
+    pub fn ids(&self, shape: impl Into<TokenShape>, indices: &Tensor) -> Result<Vec<Vec<u32>>, TokensError> {
+        let shape = shape.into();
+        let flat = [indices.size()[0], shape.positions() as i64, i64::from(self.codebooks)];
+        if flat.iter().product::<i64>() != indices.numel() as i64 {
+            return Err(TokensError::Unsuitable(format!(
+                "the tokenizer gave indices {:?}, which are not {flat:?}",
+                indices.size()
+            )));
+        }
+        let with_codebooks = indices.reshape(flat);
+        // [B, N, codebooks] -> [B, N, n].
         let numbers = match self.radix {
             None => with_codebooks,
             Some(radix) => {
-                let last = with_codebooks.size()[3];
+                let last = with_codebooks.size()[2];
                 let digits: Vec<Tensor> = (0..last)
-                    .map(|book| {
-                        radix.digits_from_indices(&with_codebooks.select(3, book)).permute([0, 2, 3, 1])
-                    })
+                    .map(|book| radix.digits_from_indices(&with_codebooks.select(2, book)))
                     .collect();
-                Tensor::cat(&digits, 3)
+                Tensor::cat(&digits, 2)
             }
         };
         let ordered = match self.arrangement {
             Arrangement::Interleaved => numbers,
-            Arrangement::Stacked => numbers.permute([0, 3, 1, 2]),
+            Arrangement::Stacked => numbers.transpose(1, 2),
         };
         let flat = ordered.flatten(0, -1).to_kind(Kind::Int64).to_device(tch::Device::Cpu);
         let codes: Vec<i64> = Vec::try_from(&flat)
             .map_err(|error: tch::TchError| TokensError::Unsuitable(error.to_string()))?;
-        let per_image = grid.positions() * self.numbers() as usize;
-        codes.chunks(per_image).map(|codes| self.framed(grid, codes)).collect()
+        let per_image = shape.positions() * self.numbers() as usize;
+        codes.chunks(per_image).map(|codes| self.framed(shape, codes)).collect()
     }
 
-    fn framed(&self, grid: Grid, codes: &[i64]) -> Result<Vec<u32>, TokensError> {
+    fn framed(&self, shape: TokenShape, codes: &[i64]) -> Result<Vec<u32>, TokensError> {
         let id_of = |&code: &i64| {
             let id = u32::try_from(code).ok().and_then(|code| self.vocabulary.id(code));
             id.ok_or_else(|| {
@@ -101,18 +107,19 @@ impl Coder<'_> {
             })
         };
         let ids: Vec<u32> = codes.iter().map(id_of).collect::<Result<_, _>>()?;
-        self.framing.frame(grid, self.lines(grid), &ids)
+        self.framing.frame(shape.stored(), self.lines(shape), &ids)
     }
 
-    /// The indices of one stored row.
+    /// The indices of one stored row, whose tokens have this shape.
     ///
     /// # Shapes
-    /// `[1, h, w]` or `[1, h, w, codebooks]` int64.
+    /// `[1, h, w]` or `[1, h, w, codebooks]` int64; of a sequence `[1, N]` or `[1, N, codebooks]`.
     ///
     /// # Errors
     /// In words: framing that is not as it should be, an id that is no code's, a digit outside its levels.
-    pub fn indices(&self, grid: Grid, stored: &[u32]) -> Result<Tensor, String> {
-        let ids = self.framing.unframe(grid, self.lines(grid), stored)?;
+    pub fn indices(&self, shape: impl Into<TokenShape>, stored: &[u32]) -> Result<Tensor, String> {
+        let shape = shape.into();
+        let ids = self.framing.unframe(shape.stored(), self.lines(shape), stored)?;
         let mut codes = Vec::with_capacity(ids.len());
         for (at, &id) in ids.iter().enumerate() {
             let code = self.vocabulary.code(id).ok_or_else(|| {
@@ -124,27 +131,35 @@ impl Coder<'_> {
             })?;
             codes.push(i64::from(code));
         }
-        let (h, w, n) = (i64::from(grid.h), i64::from(grid.w), i64::from(self.numbers()));
+        let (positions, n) = (shape.positions() as i64, i64::from(self.numbers()));
         let flat = Tensor::from_slice(&codes);
         let numbers = match self.arrangement {
-            Arrangement::Interleaved => flat.view([1, h, w, n]),
-            Arrangement::Stacked => flat.view([1, n, h, w]).permute([0, 2, 3, 1]),
+            Arrangement::Interleaved => flat.view([1, positions, n]),
+            Arrangement::Stacked => flat.view([1, n, positions]).transpose(1, 2),
         };
         let indices = match self.radix {
             None => numbers,
             Some(radix) => self.joined(radix, &numbers)?,
         };
-        Ok(if self.codebooks == 1 { indices.squeeze_dim(3) } else { indices })
+        let mut size = vec![1];
+        match shape {
+            TokenShape::Grid { h, w } => size.extend([i64::from(h), i64::from(w)]),
+            TokenShape::Sequence { n } => size.push(i64::from(n)),
+        }
+        if self.codebooks > 1 {
+            size.push(i64::from(self.codebooks));
+        }
+        Ok(indices.reshape(size))
     }
 
-    /// Digits of all codebooks -> indices `[1, h, w, codebooks]`.
+    /// Digits of all codebooks -> indices `[1, N, codebooks]`.
     fn joined(&self, radix: &MixedRadix, numbers: &Tensor) -> Result<Tensor, String> {
         let dims = radix.levels().len() as i64;
         let mut books = vec![];
         for book in 0..i64::from(self.codebooks) {
-            let digits = numbers.narrow(3, book * dims, dims).permute([0, 3, 1, 2]);
+            let digits = numbers.narrow(2, book * dims, dims);
             for (dim, &level) in (0..).zip(radix.levels()) {
-                let largest = digits.select(1, dim).max().int64_value(&[]);
+                let largest = digits.select(2, dim).max().int64_value(&[]);
                 if largest >= level {
                     return Err(format!(
                         "a digit of dimension {dim} is {largest}, and it has {level} levels"
@@ -153,7 +168,7 @@ impl Coder<'_> {
             }
             books.push(radix.indices_from_digits(&digits));
         }
-        Ok(Tensor::stack(&books, 3))
+        Ok(Tensor::stack(&books, 2))
     }
 }
 
@@ -163,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::quantizer::digits::Order;
-    use pixtok_tokens::SizeTokens;
+    use pixtok_tokens::{Grid, SizeTokens};
 
     const GRID: Grid = Grid { h: 5, w: 7 };
 
@@ -196,7 +211,7 @@ mod tests {
                         let radix = digits.then_some(&radix);
                         let codebooks = codebooks as u32;
                         let coder = Coder { codebooks, radix, arrangement, vocabulary, framing };
-                        let rows = coder.ids(&indices).unwrap();
+                        let rows = coder.ids(GRID, &indices).unwrap();
                         assert_eq!(rows.len(), 2);
                         for (image, row) in (0..).zip(&rows) {
                             assert_eq!(row.len(), coder.length(GRID).unwrap());
@@ -218,7 +233,7 @@ mod tests {
             vocabulary: Vocabulary::offset(0, 20).unwrap(),
             framing: Framing { eol: Some(99), ..Framing::default() },
         };
-        let rows = |arrangement| coder(arrangement).ids(&indices).unwrap().remove(0);
+        let rows = |arrangement| coder(arrangement).ids(Grid { h: 2, w: 2 }, &indices).unwrap().remove(0);
         assert_eq!(rows(Arrangement::Interleaved), [0, 10, 1, 11, 99, 2, 12, 3, 13, 99]);
         assert_eq!(rows(Arrangement::Stacked), [0, 1, 99, 2, 3, 99, 10, 11, 99, 12, 13, 99]);
     }

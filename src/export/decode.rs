@@ -11,6 +11,7 @@ use crate::batches::picture_of;
 use crate::outputs::{Clash, Names, is_inside, make_empty, write_png};
 use crate::run::{Compute, ModelChoice, Opened, Tell};
 use pixtok_base::Misuse;
+use pixtok_images::data::ImageSize;
 use pixtok_images::picture::{Picture, sheet};
 use pixtok_tokens::{Grid, Row, Shard, StatedTokenizer, TokenSet};
 
@@ -48,22 +49,36 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let sets = TokenSet::find(&options.tokens)?;
     let device = options.compute.start(tell)?;
     let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
-    for set in &sets {
-        check(set, &opened, options, tell)?;
+    decode_by(&opened, device, &sets, options, tell)
+}
+
+/// The same for these sets, by a tokenizer that is open on `device`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_by(
+    opened: &Opened,
+    device: Device,
+    sets: &[TokenSet],
+    options: &DecodeOptions,
+    tell: Tell,
+) -> Result<u64> {
+    for set in sets {
+        check(set, opened, options, tell)?;
         if let Some(missing) = set.sidecar.source.missing() {
             tell.say(&format!("{}: {missing}", set.folder.display()));
         }
     }
     if !options.sheets {
-        check_names(&sets, options.limit)?;
+        check_names(sets, options.limit)?;
     }
     make_empty(&options.out)?;
     let mut pictures =
         Pictures { out: &options.out, sheets: options.sheets, waiting: vec![], written: 0, sheet: 0 };
     let mut left = options.limit.unwrap_or(u64::MAX);
-    for set in &sets {
+    for set in sets {
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
-        let decoder = Decoder { opened: &opened, coder: coder(set, &opened)?, batch_size, device };
+        let decoder = Decoder { opened, coder: coder(set, opened)?, batch_size, device };
         if let Some(words) = changes(set, read_whole(set, left)) {
             tell.say(&words);
         }
@@ -203,7 +218,7 @@ impl Decoder<'_> {
         let (mut batch, mut count): (Vec<(Row, Tensor)>, u64) = (vec![], 0);
         for row in set.rows().take(usize::try_from(most).unwrap_or(usize::MAX)) {
             let row = row?;
-            let indices = self.indices(&row).map_err(|words| {
+            let indices = self.indices(set, &row).map_err(|words| {
                 anyhow!("row {count} ({}) of {} cannot be decoded: {words}", row.key, set.folder.display())
             })?;
             let another_size = batch.first().is_some_and(|(first, _)| first.grid != row.grid);
@@ -217,8 +232,8 @@ impl Decoder<'_> {
         Ok(count)
     }
 
-    fn indices(&self, row: &Row) -> Result<Tensor, String> {
-        let indices = self.coder.indices(row.grid, &row.ids)?;
+    fn indices(&self, set: &TokenSet, row: &Row) -> Result<Tensor, String> {
+        let indices = self.coder.indices(set.sidecar.grid.shape(row.grid), &row.ids)?;
         let (largest, codes) = (indices.max().int64_value(&[]), self.opened.codec().vocabulary().size);
         if largest < codes {
             return Ok(indices);
@@ -235,7 +250,8 @@ impl Decoder<'_> {
         let last = rows[rows.len() - 1];
         let all: Vec<&Tensor> = rows.iter().copied().chain(std::iter::repeat_n(last, missing)).collect();
         let indices = Tensor::cat(&all, 0).to_device(self.device);
-        let images = self.opened.codec().decode(&indices);
+        let [height, width] = set.sidecar.image_size_of(first.grid);
+        let images = self.opened.codec().decode(&indices, ImageSize { height, width });
         let images =
             images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
         for (place, (row, _)) in (0..).zip(batch.drain(..)) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use tch::Device;
 
 use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
 use super::{Feed, Finished, Job, Output, Part, Progress, Stopped, check_keys, verify};
@@ -47,15 +48,30 @@ pub enum Encoded {
 /// the export.
 pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
     let part = part(options, tell)?;
-    let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));
     let device = options.compute.start(tell)?;
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
     let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
+    encode_by(&opened, part, device, options, tell, watch)
+}
+
+/// The same by a tokenizer that is open on `device`, for the images of `part`.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_by(
+    opened: &Opened,
+    part: Part,
+    device: Device,
+    options: &EncodeOptions,
+    tell: Tell,
+    watch: &mut dyn Watch,
+) -> Result<Encoded> {
+    let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));
     let set = input(options)?;
     set.notes().iter().for_each(|text| tell.say(text));
-    let plan = Plan::new(options, &opened, &set, part, device)?;
+    let plan = Plan::new(options, opened, &set, part, device)?;
     let advice = options.format.format().advice(&options.out, &plan.sidecar.layout(), plan.ids_of_reader);
     advice.iter().for_each(|text| tell.say(text));
     let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
@@ -93,7 +109,10 @@ pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Res
     finished.remarks.iter().for_each(|text| tell.say(text));
     if options.verify {
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
-        tell.note(&format!("verified: {rows} rows read back from the files are what their images give"));
+        let all = output.rows();
+        tell.note(&format!(
+            "verified: {rows} of {all} rows, read back from the files, are what their images give"
+        ));
     }
     let (folder, sidecar) = (output.folder().to_owned(), output.sidecar_path());
     Ok(Encoded::Whole { finished, folder, sidecar })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
 use crate::codec::CodecError;
+use pixtok_base::{Action, Class, Classified};
 use pixtok_images::data::DataError;
 use pixtok_tokens::TokensError;
 
@@ -40,8 +41,8 @@ pub enum ExportError {
     /// The system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// A verb, as in "cannot read".
-        action: &'static str,
+        /// What was to be done.
+        action: Action,
         /// To what.
         path: PathBuf,
         /// What the system said.
@@ -66,6 +67,21 @@ pub enum ExportError {
     Saved(#[from] checkpoint::Error),
 }
 
+impl Classified for ExportError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Output(_) | Self::KeysClash { .. } => Class::Misuse,
+            Self::NoImages { .. } => Class::BadData,
+            Self::Differs(_) => Class::Failed,
+            Self::Io { action, .. } => action.class(),
+            Self::Data(error) => error.class(),
+            Self::Tokens(error) => error.class(),
+            Self::Codec { source, .. } => source.class(),
+            Self::Saved(error) => error.class(),
+        }
+    }
+}
+
 fn places(first: &Path, second: &Path) -> String {
     if first == second {
         return format!("both in {}", first.display());
@@ -74,7 +90,7 @@ fn places(first: &Path, second: &Path) -> String {
 }
 
 /// `path` with what the system said of it.
-pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
+pub(super) fn io_error(action: Action, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
     let path = path.to_owned();
     move |source| ExportError::Io { action, path, source }
 }

@@ -1,12 +1,7 @@
 //! Batches of prepared images, made in the background, cut where shards end.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::collections::{BTreeMap, VecDeque};
 
-use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -14,12 +9,14 @@ use super::reader::Reader;
 use super::skipped::Skipped;
 use super::{ExportError, Part};
 use pixtok_base::Carried;
-use pixtok_images::data::{Altered, Fit, ImageSize, Prepare, Prepared, Sample, SampleSet};
-use pixtok_tokens::{FormatKind, Grid};
+use pixtok_images::data::{
+    Altered, DataError, Fit, ImageSize, Pipeline, Plan, Prepare, Prepared, Sample, SampleSet, threads,
+};
+use pixtok_tokens::{FormatKind, StatedGrid, TokenShape};
 use pixtok_torch::TorchError;
 
-/// Batches kept ready ahead of the encoder.
-const READY: usize = 2;
+/// Batches that are made, or in the making, ahead of the encoder.
+const AHEAD: usize = 3;
 
 /// How much goes into a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +37,8 @@ pub struct Batching {
     pub shard: ShardSize,
     /// Bytes of ids that an image of one position takes, for [`ShardSize::Bytes`].
     pub bytes_per_position: u64,
-    /// Pixels to a position along each axis.
-    pub downsample: u32,
+    /// The shape of the images' tokens.
+    pub grid: StatedGrid,
     /// Which share of the input.
     pub part: Part,
     /// Threads that decode; 0 for one per core.
@@ -80,7 +77,7 @@ pub(super) struct Meta {
     pub moved: bool,
     pub width: u32,
     pub height: u32,
-    pub grid: Grid,
+    pub shape: TokenShape,
 }
 
 /// Images of one size within a batch.
@@ -108,9 +105,7 @@ pub struct Batch {
 /// The batches of an input from some sample on. Dropping it stops its threads.
 #[derive(Debug)]
 pub struct Feed {
-    batches: Option<Receiver<Result<Batch, ExportError>>>,
-    thread: Option<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    batches: Pipeline<Result<Batch, ExportError>>,
 }
 
 impl Feed {
@@ -124,27 +119,20 @@ impl Feed {
         batching: Batching,
         from: u64,
     ) -> Result<Self, ExportError> {
-        let failed = |error: &dyn std::error::Error| {
-            ExportError::Output(format!("cannot start the threads that read images: {error}"))
+        let reader = Reader::new(set.stream()?, from, &batching);
+        let (plan, workers) = (Feeding::new(batching.clone(), reader), batching.workers);
+        let work = move |job: Job| match job {
+            Job::Read(mut reader) => {
+                let sample = reader.read();
+                Done::Read(reader, sample)
+            }
+            Job::Prepare(number, position, sample) => {
+                let image = prepared(&sample, &prepare, &batching);
+                Done::Prepared(number, Outcome { position, sample, image })
+            }
+            Job::Assemble(number, cut) => Done::Batch(number, cut.assemble(&batching)),
         };
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(batching.workers)
-            .thread_name(|index| format!("decode-{index}"))
-            .build()
-            .map_err(|error| failed(&error))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (sender, batches) = sync_channel(READY);
-        let reader = Reader::new(set.stream()?, from, &batching, Arc::clone(&stop));
-        let maker = Maker {
-            prepare,
-            batching,
-            pool,
-            sender,
-            batch: Building::default(),
-            in_shard: Filled::default(),
-        };
-        let thread = thread::Builder::new().name("feed".to_owned()).spawn(move || maker.run(reader));
-        Ok(Self { batches: Some(batches), thread: Some(thread.map_err(|error| failed(&error))?), stop })
+        Ok(Self { batches: Pipeline::start(plan, workers, work)? })
     }
 }
 
@@ -152,23 +140,8 @@ impl Iterator for Feed {
     type Item = Result<Batch, ExportError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let received = self.batches.as_ref()?.recv();
-        received.ok().or_else(|| match self.thread.take()?.join() {
-            Ok(()) => None,
-            Err(_) => Some(Err(ExportError::Output("the thread that reads images panicked".into()))),
-        })
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A thread that waits for room in the channel wakes up when the receiver goes.
-        drop(self.batches.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic has been printed already, and a destructor has nobody to tell.
-            let _ = thread.join();
-        }
+        let batch = self.batches.next()?;
+        Some(batch.unwrap_or_else(|panicked| Err(DataError::from(panicked).into())))
     }
 }
 
@@ -182,14 +155,62 @@ fn prepared(sample: &Sample, prepare: &Prepare, batching: &Batching) -> Result<P
     prepare.image(sample.image.as_ref().map_err(Clone::clone)?)
 }
 
-/// Makes batches and sends them.
-struct Maker {
-    prepare: Prepare,
+/// What a thread of the feed does next.
+enum Job {
+    /// Read the next sample. Only one thread at a time can: samples come in order.
+    Read(Box<Reader>),
+    /// Make the image of a sample: its number among those read, and its position in the input.
+    Prepare(u64, u64, Box<Sample>),
+    /// Make the tensors of a batch.
+    Assemble(u64, Box<Cut>),
+}
+
+/// What became of it.
+enum Done {
+    Read(Box<Reader>, Result<Option<(u64, Box<Sample>)>, ExportError>),
+    Prepared(u64, Outcome),
+    Batch(u64, Result<Batch, ExportError>),
+}
+
+/// A sample with its image, or why it has none.
+struct Outcome {
+    position: u64,
+    sample: Box<Sample>,
+    image: Result<Prepared, String>,
+}
+
+/// The plan of a feed: samples become images, and these batches and shards, in order.
+struct Feeding {
     batching: Batching,
-    pool: ThreadPool,
-    sender: SyncSender<Result<Batch, ExportError>>,
+    /// Here while no thread reads with it; gone at the end of the input.
+    reader: Option<Box<Reader>>,
+    /// Samples read ahead for threads that are done with theirs.
+    samples: VecDeque<(u64, u64, Box<Sample>)>,
+    samples_ahead: usize,
+    /// Samples read so far, and those that batches have dealt with, in order.
+    read: u64,
+    settled: u64,
+    outcomes: BTreeMap<u64, Outcome>,
+    /// Samples that have been read and neither been skipped nor left in a batch.
+    open: usize,
     batch: Building,
     in_shard: Filled,
+    /// Batches whose tensors nobody makes yet.
+    cuts: VecDeque<(u64, Box<Cut>)>,
+    /// Batches cut so far, and those that have left.
+    cut: u64,
+    left: u64,
+    batches: BTreeMap<u64, Result<Batch, ExportError>>,
+    /// How the input ended, once it has: at this position, or with an error.
+    end: Option<Result<u64, ExportError>>,
+    /// Whether the last batch has been cut.
+    ended: bool,
+}
+
+/// A batch that is complete but for its tensors.
+struct Cut {
+    building: Building,
+    ends_shard: bool,
 }
 
 /// A batch that is being filled.
@@ -208,46 +229,70 @@ struct Filled {
     bytes: u64,
 }
 
-impl Maker {
-    fn run(mut self, mut reader: Reader) {
-        // Sending fails once the feed is dropped.
-        if let Err(error) = self.feed(&mut reader) {
-            let _ = self.sender.send(Err(error));
+impl Feeding {
+    fn new(batching: Batching, reader: Reader) -> Self {
+        Self {
+            samples_ahead: threads(batching.workers),
+            batching,
+            reader: Some(Box::new(reader)),
+            samples: VecDeque::new(),
+            read: 0,
+            settled: 0,
+            outcomes: BTreeMap::new(),
+            open: 0,
+            batch: Building::default(),
+            in_shard: Filled::default(),
+            cuts: VecDeque::new(),
+            cut: 0,
+            left: 0,
+            batches: BTreeMap::new(),
+            end: None,
+            ended: false,
         }
     }
 
-    fn feed(&mut self, reader: &mut Reader) -> Result<(), ExportError> {
-        loop {
-            let samples = reader.read(self.batching.batch_size)?;
-            let end = samples.len() < self.batching.batch_size;
-            let Self { prepare, batching, .. } = &*self;
-            let prepared: Vec<Result<Prepared, String>> = self.pool.install(|| {
-                samples.par_iter().map(|(_, sample)| prepared(sample, prepare, batching)).collect()
-            });
-            for ((position, sample), image) in samples.into_iter().zip(prepared) {
-                self.batch.input_end = position;
-                match image {
-                    Ok(image) => self.add(sample, image)?,
-                    Err(reason) => self.batch.skipped.push(Skipped { key: sample.key, reason }),
+    /// Puts the images that are there into batches, in order.
+    fn settle(&mut self) {
+        while let Some(Outcome { position, sample, image }) = self.outcomes.remove(&self.settled) {
+            self.settled += 1;
+            self.batch.input_end = position;
+            match image {
+                Ok(image) => self.add(*sample, image),
+                Err(reason) => {
+                    self.open -= 1;
+                    self.batch.skipped.push(Skipped { key: sample.key, reason });
                 }
             }
-            if end {
-                self.batch.input_end = reader.position;
-                return self.flush(false);
+        }
+        if self.settled == self.read
+            && let Some(end) = self.end.take()
+        {
+            self.ended = true;
+            match end {
+                Ok(position) => {
+                    self.batch.input_end = position;
+                    self.flush(false);
+                }
+                Err(error) => {
+                    self.batches.insert(self.cut, Err(error));
+                    self.cut += 1;
+                }
             }
         }
     }
 
     fn add(&mut self, sample: Sample, image: Prepared) -> Result<(), ExportError> {
-        let factor = self.batching.downsample;
-        let grid = Grid { h: image.size.height / factor, w: image.size.width / factor };
+        let ImageSize { height, width } = image.size;
+        let shape = self.batching.grid.shape_of_image(height, width).ok_or_else(|| {
+            ExportError::Output("images of several sizes have no tokens in a sequence".into())
+        })?;
         let Sample { key, label, text, mut json, altered, .. } = sample;
         let moved = json.as_mut().is_some_and(|json| self.batching.format.format().make_room(json));
         let (width, height) = image.original;
-        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, grid });
+        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, shape });
         self.batch.images.push(image);
         self.in_shard.images += 1;
-        self.in_shard.bytes += grid.positions() as u64 * self.batching.bytes_per_position;
+        self.in_shard.bytes += shape.positions() as u64 * self.batching.bytes_per_position;
         let shard_is_full = match self.batching.shard {
             ShardSize::Images(most) => self.in_shard.images >= most,
             ShardSize::Bytes(most) => self.in_shard.bytes >= most,
@@ -256,20 +301,81 @@ impl Maker {
             self.in_shard = Filled::default();
         }
         if shard_is_full || self.batch.rows.len() == self.batching.batch_size {
-            self.flush(shard_is_full)
-        } else {
-            Ok(())
+            self.flush(shard_is_full);
         }
     }
 
-    fn flush(&mut self, ends_shard: bool) -> Result<(), ExportError> {
-        let Building { rows, images, skipped, input_end } = std::mem::take(&mut self.batch);
-        let groups = self.groups(&images)?;
-        // Sending fails once the feed is dropped, which the reader notices too.
-        let _ = self.sender.send(Ok(Batch { rows, groups, skipped, input_end, ends_shard }));
-        Ok(())
+    fn flush(&mut self, ends_shard: bool) {
+        let building = std::mem::take(&mut self.batch);
+        self.cuts.push_back((self.cut, Box::new(Cut { building, ends_shard })));
+        self.cut += 1;
+    }
+}
+
+impl Plan for Feeding {
+    type Job = Job;
+    type Done = Done;
+    type Item = Result<Batch, ExportError>;
+
+    fn next_job(&mut self) -> Option<Job> {
+        if let Some((number, cut)) = self.cuts.pop_front() {
+            return Some(Job::Assemble(number, cut));
+        }
+        // Reading comes before decoding, so that no thread has to wait for a sample.
+        if self.samples.len() < self.samples_ahead
+            && self.open < AHEAD * self.batching.batch_size
+            && let Some(reader) = self.reader.take()
+        {
+            return Some(Job::Read(reader));
+        }
+        self.samples.pop_front().map(|(number, position, sample)| Job::Prepare(number, position, sample))
     }
 
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Read(reader, Ok(Some((position, sample)))) => {
+                self.reader = Some(reader);
+                self.samples.push_back((self.read, position, sample));
+                self.read += 1;
+                self.open += 1;
+            }
+            Done::Read(reader, Ok(None)) => self.end = Some(Ok(reader.position)),
+            Done::Read(_, Err(error)) => self.end = Some(Err(error)),
+            Done::Prepared(number, outcome) => {
+                self.outcomes.insert(number, outcome);
+            }
+            Done::Batch(number, batch) => {
+                self.batches.insert(number, batch);
+            }
+        }
+        self.settle();
+    }
+
+    fn has_item(&self) -> bool {
+        self.batches.contains_key(&self.left)
+    }
+
+    fn next_item(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.remove(&self.left)?;
+        self.left += 1;
+        self.open -= batch.as_ref().map_or(0, |batch| batch.rows.len());
+        Some(batch)
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended && self.cut - self.left == self.batches.len() as u64
+    }
+}
+
+impl Cut {
+    fn assemble(self, batching: &Batching) -> Result<Batch, ExportError> {
+        let Self { building: Building { rows, images, skipped, input_end }, ends_shard } = self;
+        let groups = batching.groups(&images)?;
+        Ok(Batch { rows, groups, skipped, input_end, ends_shard })
+    }
+}
+
+impl Batching {
     /// Images of one size together, in the order of the first of each size.
     fn groups(&self, images: &[Prepared]) -> Result<Vec<Group>, ExportError> {
         let mut sizes: Vec<(ImageSize, Vec<usize>)> = vec![];
@@ -283,7 +389,7 @@ impl Maker {
     }
 
     fn group(&self, size: ImageSize, places: Vec<usize>, images: &[Prepared]) -> Result<Group, ExportError> {
-        let padded = padded(places.len(), self.batching.batch_size, self.batching.fit == Fit::Centre);
+        let padded = padded(places.len(), self.batch_size, self.fit == Fit::Centre);
         let bytes = 3 * size.height as usize * size.width as usize;
         let mut planes = vec![0; padded * bytes];
         for (slot, &place) in places.iter().enumerate() {

@@ -61,9 +61,9 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// For `codes` codes at `downsample` pixels a position.
-    pub fn new(options: &IdOptions, format: FormatKind, codes: u32, downsample: u32) -> Result<Self> {
-        let preset = options.preset.map(|preset| preset.ids(codes, downsample)).transpose()?;
+    /// For `codes` codes at `pixels` pixels a position; `None` for tokens in a sequence.
+    pub fn new(options: &IdOptions, format: FormatKind, codes: u32, pixels: Option<u32>) -> Result<Self> {
+        let preset = options.preset.map(|preset| preset.ids(codes, pixels)).transpose()?;
         let PresetIds { offset, framing } =
             preset.unwrap_or(PresetIds { offset: Some(0), framing: Framing::default() });
         let map = match &options.vocab_map {
@@ -85,6 +85,14 @@ impl Ids {
             }
         };
         let framing = framed(options, framing);
+        if pixels.is_none() && framing.needs_grid() {
+            return Err(Misuse(
+                "--eol, --size-tokens and presets with them tell the rows of a grid, and the tokens of this tokenizer are a \
+                 sequence; leave them out"
+                    .into(),
+            )
+            .into());
+        }
         framing.check(&vocabulary, options.vocab_size)?;
         let names = names(options, format, &vocabulary, &framing)?;
         if options.document_index && format != FormatKind::Raw {

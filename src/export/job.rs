@@ -10,7 +10,7 @@ use super::shard::OpenShard;
 use super::skipped::Skipped;
 use super::{ExportError, Feed, Finished, Output};
 use crate::codec::Codec;
-use pixtok_tokens::{Dtype, Row, TokensError};
+use pixtok_tokens::{Dtype, Row, TokenShape, TokensError};
 
 /// What an export does with each batch.
 pub struct Job<'a> {
@@ -119,7 +119,8 @@ impl Job<'_> {
             let images = group.images.to_device(self.device);
             for view in 0..self.views {
                 let seen = if view == 0 { images.shallow_clone() } else { images.flip([3]) };
-                let ids = self.encode(&seen, &batch.rows[group.places[0]].key)?;
+                let first = &batch.rows[group.places[0]];
+                let ids = self.encode(&seen, first.shape, &first.key)?;
                 for (&place, ids) in group.places.iter().zip(ids) {
                     views[place].push(ids);
                 }
@@ -129,11 +130,16 @@ impl Job<'_> {
         Ok(rows.flat_map(|(meta, views)| (0..).zip(views).map(|(view, ids)| row(meta, view, ids))).collect())
     }
 
-    fn encode(&self, images: &Tensor, first_key: &str) -> Result<Vec<Vec<u32>>, ExportError> {
+    fn encode(
+        &self,
+        images: &Tensor,
+        shape: TokenShape,
+        first_key: &str,
+    ) -> Result<Vec<Vec<u32>>, ExportError> {
         let indices = self.codec.encode(images);
         let indices = indices.map_err(|source| ExportError::Codec { key: first_key.to_owned(), source })?;
         // What cannot be stored is told by the first row it may be.
-        self.coder.ids(&indices).map_err(|error| match error {
+        self.coder.ids(shape, &indices).map_err(|error| match error {
             TokensError::Unsuitable(words) => {
                 TokensError::Unsuitable(format!("{words} (in the batch of {first_key})")).into()
             }
@@ -143,7 +149,8 @@ impl Job<'_> {
 }
 
 fn row(meta: &Meta, view: u32, ids: Vec<u32>) -> Row {
-    let Meta { key, label, text, json, width, height, grid, .. } = meta.clone();
+    let Meta { key, label, text, json, width, height, shape, .. } = meta.clone();
+    let grid = shape.stored();
     let key = if view == 0 { key } else { mirrored(&key) };
     Row { key, grid, width, height, ids, label, text, json }
 }

@@ -10,6 +10,7 @@ use super::ExportError;
 use super::error::io_error;
 use super::remarks::Remarks;
 use super::skipped::Skipped;
+use pixtok_base::Action;
 
 /// Its name in an output's folder.
 pub(super) const MANIFEST: &str = "manifest.jsonl";
@@ -54,11 +55,11 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Entry>, ExportError> {
     if !path.exists() {
         return Ok(vec![]);
     }
-    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    let text = fs::read_to_string(&path).map_err(io_error(Action::Read, &path))?;
     let whole = whole_lines(&text).len();
     if whole < text.len() {
-        let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
-        file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(io_error("write", &path))?;
+        let file = OpenOptions::new().write(true).open(&path).map_err(io_error(Action::Open, &path))?;
+        file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(io_error(Action::Write, &path))?;
     }
     parse(&text, &path)
 }
@@ -69,7 +70,7 @@ pub(super) fn listed(folder: &Path) -> Result<Option<Vec<Entry>>, ExportError> {
     if !path.exists() {
         return Ok(None);
     }
-    parse(&fs::read_to_string(&path).map_err(io_error("read", &path))?, &path).map(Some)
+    parse(&fs::read_to_string(&path).map_err(io_error(Action::Read, &path))?, &path).map(Some)
 }
 
 fn whole_lines(text: &str) -> &str {
@@ -105,13 +106,13 @@ pub(super) fn append(folder: &Path, entry: &Entry) -> Result<(), ExportError> {
         file.sync_all()?;
         File::open(folder)?.sync_all()
     });
-    written.map_err(io_error("write", &path))
+    written.map_err(io_error(Action::Write, &path))
 }
 
 /// The whole file of these lines.
 pub(super) fn text(entries: &[Entry]) -> Result<Vec<u8>, ExportError> {
     let lines: Result<Vec<Vec<u8>>, std::io::Error> = entries.iter().map(line).collect();
-    Ok(lines.map_err(io_error("write", Path::new(MANIFEST)))?.concat())
+    Ok(lines.map_err(io_error(Action::Write, Path::new(MANIFEST)))?.concat())
 }
 
 fn line(entry: &Entry) -> Result<Vec<u8>, std::io::Error> {

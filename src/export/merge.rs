@@ -11,6 +11,7 @@ use super::origin::Origin;
 use super::shard::OpenShard;
 use super::skipped::{Skipped, read_skipped};
 use super::{ExportError, Finished, Output};
+use pixtok_base::Action;
 use pixtok_images::data::digest;
 use pixtok_tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 
@@ -97,7 +98,7 @@ fn copy(
 
 /// What tells a set from another in its place.
 fn identity(set: &TokenSet) -> Result<Value, ExportError> {
-    let text = set.sidecar.to_json().map_err(|error| io_error("read", &set.folder)(error.into()))?;
+    let text = set.sidecar.to_json().map_err(|error| io_error(Action::Read, &set.folder)(error.into()))?;
     Ok(
         json!({ "path": set.folder.display().to_string(), "blake3": blake3::hash(&text).to_hex().to_string() }),
     )

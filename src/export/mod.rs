@@ -42,8 +42,8 @@ mod verify;
 
 pub use altered::changes;
 pub use coder::Coder;
-pub use decode::{DecodeOptions, decode};
-pub use encode::{Encoded, Watch, encode};
+pub use decode::{DecodeOptions, decode, decode_by};
+pub use encode::{Encoded, Watch, encode, encode_by};
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use ids::IdOptions;

@@ -27,6 +27,7 @@ use super::remarks::Remarks;
 use super::sameness::{earlier_job, name_map, refuse_another, remove_unbegun, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
+use pixtok_base::Action;
 use pixtok_base::paths::{make_folder, mark_output};
 use pixtok_images::data::SampleSet;
 use pixtok_tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar};
@@ -71,7 +72,7 @@ impl Output {
         map: Option<&[u8]>,
         images: Option<&SampleSet>,
     ) -> Result<Self, ExportError> {
-        make_folder(folder).map_err(io_error("make the folder", folder))?;
+        make_folder(folder).map_err(io_error(Action::MakeFolder, folder))?;
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
         let begun = !entries.is_empty() || SideFiles::of_finished(folder).is_some();
@@ -100,7 +101,7 @@ impl Output {
                 write_job(folder, names, &job, map)?;
             }
         }
-        mark_output(folder).map_err(io_error("write", folder))?;
+        mark_output(folder).map_err(io_error(Action::Write, folder))?;
         let layout = sidecar.layout();
         let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, _lock: lock };
         output.remove_unfinished()?;
@@ -196,19 +197,21 @@ impl Output {
             .collect()
     }
 
-    fn rows(&self) -> u64 {
+    /// Rows so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
         self.entries.iter().map(|entry| entry.rows).sum()
     }
 
     fn remove_unfinished(&self) -> Result<(), ExportError> {
-        let entries = fs::read_dir(&self.folder).map_err(io_error("list", &self.folder))?;
+        let entries = fs::read_dir(&self.folder).map_err(io_error(Action::List, &self.folder))?;
         for entry in entries.flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if name.starts_with(".shard-") {
-                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+                fs::remove_dir_all(&path).map_err(io_error(Action::Remove, &path))?;
             } else if name.starts_with('.') && name.contains(".tmp-") {
                 // A small file that was about to take its place.
-                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+                fs::remove_file(&path).map_err(io_error(Action::Remove, &path))?;
             }
         }
         Ok(())
@@ -225,7 +228,7 @@ impl Output {
     /// Starts the next shard.
     pub(super) fn begin(&self) -> Result<Box<dyn ShardWriter>, ExportError> {
         let folder = self.temporary();
-        fs::create_dir_all(&folder).map_err(io_error("make the folder", &folder))?;
+        fs::create_dir_all(&folder).map_err(io_error(Action::MakeFolder, &folder))?;
         Ok(self.sidecar.format.format().writer(&folder, self.next_place(), &self.layout)?)
     }
 
@@ -241,8 +244,8 @@ impl Output {
         for name in self.sidecar.format.format().files(self.next_place(), &self.layout) {
             entry.files.push(place_file(&temporary, &self.folder, &name)?);
         }
-        sync_folder(&self.folder).map_err(io_error("write", &self.folder))?;
-        fs::remove_dir_all(&temporary).map_err(io_error("remove", &temporary))?;
+        sync_folder(&self.folder).map_err(io_error(Action::Write, &self.folder))?;
+        fs::remove_dir_all(&temporary).map_err(io_error(Action::Remove, &temporary))?;
         manifest::append(&self.folder, &entry)?;
         self.entries.push(entry);
         Ok(())
@@ -260,12 +263,12 @@ impl Output {
             for ((from, to), file) in working.iter().zip(named).zip(&mut entry.files) {
                 let source = self.folder.join(from);
                 if *from != to && source.exists() {
-                    fs::rename(&source, self.folder.join(&to)).map_err(io_error("rename", &source))?;
+                    fs::rename(&source, self.folder.join(&to)).map_err(io_error(Action::Rename, &source))?;
                 }
                 file.name = to;
             }
         }
-        sync_folder(&self.folder).map_err(io_error("write", &self.folder))?;
+        sync_folder(&self.folder).map_err(io_error(Action::Write, &self.folder))?;
         for (name, bytes) in format.index(&self.folder, &shards, &self.layout)? {
             write_atomic(&self.folder.join(name), &bytes)?;
         }
@@ -286,7 +289,7 @@ impl Output {
         let mut sidecar = Sidecar { counts, ..self.sidecar.clone() };
         sidecar.source.notes.extend(self.remarks());
         let path = self.sidecar_path();
-        let text = sidecar.to_json().map_err(|error| io_error("write", &path)(error.into()))?;
+        let text = sidecar.to_json().map_err(|error| io_error(Action::Write, &path)(error.into()))?;
         write_atomic(&path, &text)?;
         Ok(self.summary(sidecar))
     }

@@ -7,6 +7,7 @@ use super::ExportError;
 use super::error::io_error;
 use super::manifest::FileEntry;
 use crate::checkpoint::sync_folder;
+use pixtok_base::Action;
 use pixtok_tokens::SideFiles;
 
 /// Moves a finished file, or the files of a folder, to its place; what was there before is a copy that a killed process left.
@@ -14,7 +15,7 @@ pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry
     let mut hasher = blake3::Hasher::new();
     let Some(folder) = name.strip_suffix('/') else {
         let bytes = hash_and_sync(&from.join(name), &mut hasher)?;
-        fs::rename(from.join(name), to.join(name)).map_err(io_error("rename", &from.join(name)))?;
+        fs::rename(from.join(name), to.join(name)).map_err(io_error(Action::Rename, &from.join(name)))?;
         return Ok(FileEntry {
             name: name.to_owned(),
             bytes,
@@ -22,9 +23,9 @@ pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry
         });
     };
     let (source, target) = (from.join(folder), to.join(folder));
-    fs::create_dir_all(&target).map_err(io_error("make the folder", &target))?;
+    fs::create_dir_all(&target).map_err(io_error(Action::MakeFolder, &target))?;
     let mut files: Vec<PathBuf> = fs::read_dir(&source)
-        .map_err(io_error("list", &source))?
+        .map_err(io_error(Action::List, &source))?
         .flatten()
         .map(|entry| entry.path())
         .collect();
@@ -34,9 +35,9 @@ pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry
     for path in files {
         bytes += hash_and_sync(&path, &mut hasher)?;
         let place = target.join(path.file_name().unwrap_or_default());
-        fs::rename(&path, place).map_err(io_error("rename", &path))?;
+        fs::rename(&path, place).map_err(io_error(Action::Rename, &path))?;
     }
-    sync_folder(&target).map_err(io_error("write", &target))?;
+    sync_folder(&target).map_err(io_error(Action::Write, &target))?;
     Ok(FileEntry { name: name.to_owned(), bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
@@ -49,22 +50,22 @@ pub(super) fn hash_of(path: &Path) -> Result<(u64, String), ExportError> {
 
 /// Adds the content of a file to a hash.
 pub(super) fn hash_into(path: &Path, hasher: &mut blake3::Hasher) -> Result<File, ExportError> {
-    let file = File::open(path).map_err(io_error("read", path))?;
-    hasher.update_reader(&file).map_err(io_error("read", path))?;
+    let file = File::open(path).map_err(io_error(Action::Read, path))?;
+    hasher.update_reader(&file).map_err(io_error(Action::Read, path))?;
     Ok(file)
 }
 
 fn hash_and_sync(path: &Path, hasher: &mut blake3::Hasher) -> Result<u64, ExportError> {
     let before = hasher.count();
     let file = hash_into(path, hasher)?;
-    file.sync_all().map_err(io_error("write", path))?;
+    file.sync_all().map_err(io_error(Action::Write, path))?;
     Ok(hasher.count() - before)
 }
 
 /// A folder that is not ours must be empty.
 pub(super) fn refuse_others(folder: &Path) -> Result<(), ExportError> {
     let mut names: Vec<String> = fs::read_dir(folder)
-        .map_err(io_error("list", folder))?
+        .map_err(io_error(Action::List, folder))?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         // A killed process may have left the map alone.

@@ -95,17 +95,17 @@ impl<'a> Plan<'a> {
         part: Part,
         device: Device,
     ) -> Result<Self> {
-        let downsample = opened.downsample();
         let data = data_config(options, opened)?;
-        let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, downsample)?;
+        let grid = stated_grid(options, opened, &data)?;
+        let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, grid.downsample)?;
         let coder = coder(options, opened, &ids)?;
         let fit = if options.whole {
             // So that the size of every grid can be told.
-            Fit::Whole { factor: downsample * ids.framing.size.step() }
+            Fit::Whole { factor: opened.side_multiple() * ids.framing.size.step() }
         } else {
             Fit::Centre
         };
-        let sidecar = sidecar(options, opened, set, part, &data, &ids, &coder)?;
+        let sidecar = sidecar(options, opened, set, part, (&data, grid), &ids, &coder)?;
         options.format.format().check(&sidecar.layout())?;
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
         let views = u64::from(sidecar.views);
@@ -119,7 +119,7 @@ impl<'a> Plan<'a> {
             batch_size,
             shard,
             bytes_per_position: (ids_each * sidecar.dtype.bytes() as u64 * views).div_ceil(positions),
-            downsample,
+            grid: sidecar.grid,
             part,
             workers: data.workers,
             fit,
@@ -145,7 +145,7 @@ impl<'a> Plan<'a> {
 /// The tokenizer's own settings, with what the flags say in their place.
 fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config> {
     let mut data = opened.data();
-    let downsample = opened.downsample();
+    let multiple = opened.side_multiple();
     if let Some(side) = options.image_size {
         if options.whole {
             return Err(Misuse(
@@ -153,11 +153,11 @@ fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config>
             )
             .into());
         }
-        if side % downsample != 0 {
-            let below = (side / downsample).max(1) * downsample;
+        if side % multiple != 0 {
+            let below = (side / multiple).max(1) * multiple;
             return Err(Misuse(format!(
-                "--image-size {side} is no multiple of the tokenizer's downsampling by {downsample}; the nearest that are: {below} or {}",
-                below + downsample
+                "--image-size {side} is no multiple of the tokenizer's downsampling by {multiple}; the nearest that are: {below} or {}",
+                below + multiple
             ))
             .into());
         }
@@ -202,24 +202,41 @@ fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, ids: &Ids) -> Result<C
     Ok(coder)
 }
 
+/// The shape of the images' tokens.
+fn stated_grid(options: &EncodeOptions, opened: &Opened, data: &data::Config) -> Result<StatedGrid> {
+    let size = data.image_size;
+    let shape = opened.codec().shape(size)?;
+    let same = StatedGrid::of(shape, size.height);
+    if !options.whole {
+        return Ok(same);
+    }
+    if same.is_sequence() {
+        return Err(Misuse(
+            "--fit whole is for tokens in a grid, whose size follows the picture's; the tokens of this tokenizer are a \
+             sequence, so give --fit centre"
+                .into(),
+        )
+        .into());
+    }
+    Ok(StatedGrid { h: None, w: None, ..same })
+}
+
 fn sidecar(
     options: &EncodeOptions,
     opened: &Opened,
     set: &SampleSet,
     part: Part,
-    data: &data::Config,
+    (data, stated_grid): (&data::Config, StatedGrid),
     ids: &Ids,
     coder: &Coder,
 ) -> Result<Sidecar> {
-    let downsample = opened.downsample();
     let ImageSize { height, width } = data.image_size;
     let centre = !options.whole;
-    let grid = centre.then_some(Grid { h: height / downsample, w: width / downsample });
-    let stated_grid = StatedGrid { h: grid.map(|grid| grid.h), w: grid.map(|grid| grid.w), downsample };
+    let shape = stated_grid.constant().map(|grid| stated_grid.shape(grid));
     let side = stated_grid.longest_side();
     ids.framing.check_sizes(side, &ids.vocabulary, options.ids.vocab_size)?;
     let largest = largest_id(ids, side)?;
-    let length = grid.map(|grid| coder.length(grid)).transpose()?.map(|length| length as u32);
+    let length = shape.map(|shape| coder.length(shape)).transpose()?.map(|length| length as u32);
     Ok(Sidecar {
         format_version: Sidecar::version(),
         pixtok: env!("CARGO_PKG_VERSION").to_owned(),
@@ -233,7 +250,7 @@ fn sidecar(
         vocabulary: stated_vocabulary(ids, options.format),
         specials: ids.framing.clone(),
         vocab_size: options.ids.vocab_size,
-        axes: coder.axes(),
+        axes: coder.axes(stated_grid.is_sequence()),
         length,
         views: if options.flip { 2 } else { 1 },
         names: ids.names.clone(),

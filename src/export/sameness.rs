@@ -12,6 +12,7 @@ use super::error::io_error;
 use super::list::{ListChange, SAMPLES};
 use super::{ExportError, Part};
 use crate::checkpoint::write_atomic;
+use pixtok_base::Action;
 use pixtok_images::data::SampleSet;
 use pixtok_tokens::{SideFiles, Sidecar, StatedVocabulary};
 
@@ -51,7 +52,7 @@ pub(super) fn earlier_job(folder: &Path, names: &SideFiles) -> Result<Option<Val
             ExportError::Output(format!("{} is damaged ({error}); choose another --out", path.display()))
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error("read", &path)(error)),
+        Err(error) => Err(io_error(Action::Read, &path)(error)),
     }
 }
 
@@ -89,6 +90,11 @@ pub(super) fn refuse_another(
         words.push(changed);
         then.clone_into(&mut remedy);
         earlier["set"]["source"]["blake3"] = list(&job);
+    }
+    let weights = |job: &Value| job["set"]["tokenizer"]["weights_blake3"].clone();
+    if weights(&earlier) != weights(&job) {
+        words.push("its tokenizer had other weights".to_owned());
+        earlier["set"]["tokenizer"]["weights_blake3"] = weights(&job);
     }
     words.extend(differences(&earlier, &job));
     if words.is_empty() {
@@ -137,7 +143,8 @@ pub(super) fn write_job(
         write_atomic(&folder.join(names.map), map)?;
     }
     let path = folder.join(names.job);
-    let text = serde_json::to_vec_pretty(job).map_err(|error| io_error("write", &path)(error.into()))?;
+    let text =
+        serde_json::to_vec_pretty(job).map_err(|error| io_error(Action::Write, &path)(error.into()))?;
     Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
 }
 
@@ -155,7 +162,7 @@ pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), Expor
     for name in [old.job, old.map] {
         let path = folder.join(name);
         if path.exists() {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            fs::remove_file(&path).map_err(io_error(Action::Remove, &path))?;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use super::error::io_error;
 use super::manifest::Entry;
 use super::remarks::Remarks;
 use super::{ExportError, Output};
+use pixtok_base::Action;
 use pixtok_tokens::{Dtype, Row, ShardWriter};
 
 /// How compressed sizes are measured.
@@ -38,7 +39,7 @@ impl Write for Counter {
 impl OpenShard {
     pub fn new(output: &Output) -> Result<Self, ExportError> {
         let zstd = zstd::stream::write::Encoder::new(Counter::default(), ZSTD_LEVEL);
-        let zstd = zstd.map_err(io_error("compress", output.folder()))?;
+        let zstd = zstd.map_err(io_error(Action::Compress, output.folder()))?;
         let entry = Entry {
             shard: 0,
             rows: 0,
@@ -58,7 +59,7 @@ impl OpenShard {
         self.writer.push(row)?;
         // A counter takes everything.
         let counted = self.zstd.write_all(&dtype.to_bytes(&row.ids));
-        counted.map_err(io_error("compress", Path::new(&row.key)))?;
+        counted.map_err(io_error(Action::Compress, Path::new(&row.key)))?;
         if self.entry.rows == 0 {
             self.entry.first_key.clone_from(&row.key);
         }
@@ -70,7 +71,7 @@ impl OpenShard {
 
     pub fn close(self, output: &mut Output) -> Result<(), ExportError> {
         let Self { writer, mut entry, zstd } = self;
-        entry.zstd_bytes = zstd.finish().map_err(io_error("compress", output.folder()))?.0;
+        entry.zstd_bytes = zstd.finish().map_err(io_error(Action::Compress, output.folder()))?.0;
         output.commit(writer, entry)
     }
 }

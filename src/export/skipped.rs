@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ExportError;
 use super::error::io_error;
+use pixtok_base::Action;
 
 /// The list's name.
 pub(super) const SKIPPED: &str = "skipped.jsonl";
@@ -26,7 +27,7 @@ pub(super) fn lines(skipped: &[&Skipped]) -> Result<Vec<u8>, ExportError> {
     let mut text = vec![];
     for sample in skipped {
         serde_json::to_writer(&mut text, sample)
-            .map_err(|error| io_error("write", Path::new(SKIPPED))(error.into()))?;
+            .map_err(|error| io_error(Action::Write, Path::new(SKIPPED))(error.into()))?;
         text.push(b'\n');
     }
     Ok(text)
@@ -38,8 +39,9 @@ pub(super) fn read_skipped(folder: &Path) -> Result<Vec<Skipped>, ExportError> {
     if !path.exists() {
         return Ok(vec![]);
     }
-    let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-    let parse =
-        |line| serde_json::from_str(line).map_err(|error| io_error("read", &path)(io::Error::from(error)));
+    let text = fs::read_to_string(&path).map_err(io_error(Action::Read, &path))?;
+    let parse = |line| {
+        serde_json::from_str(line).map_err(|error| io_error(Action::Read, &path)(io::Error::from(error)))
+    };
     text.lines().map(parse).collect()
 }

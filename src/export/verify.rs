@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::feed::Batch;
 use super::place::hash_of;
 use super::{Batching, ExportError, Feed, Job, Output};
-use pixtok_images::data::{Prepare, SampleSet};
+use pixtok_images::data::{ImageSize, Prepare, SampleSet};
 use pixtok_tokens::{Row, Sidecar};
 
 /// Shards of which the first batch is verified.
@@ -38,7 +38,7 @@ pub fn verify(
         }
         let place = output.shard(shard, Some(total as u32));
         let stored = sidecar.format.format().rows(output.folder(), place, &sidecar.layout())?;
-        verified += compare(job, &batch, stored, shard)?;
+        verified += compare(job, &batch, stored, shard, sidecar)?;
     }
     Ok(verified)
 }
@@ -48,6 +48,7 @@ fn compare(
     batch: &Batch,
     mut stored: pixtok_tokens::Rows,
     shard: usize,
+    sidecar: &Sidecar,
 ) -> Result<u64, ExportError> {
     let mut count = 0;
     for made in job.rows(batch)? {
@@ -57,8 +58,10 @@ fn compare(
             return Err(differs(what));
         }
         let image = |row: &Row| -> Result<Tensor, ExportError> {
-            let indices = job.coder.indices(row.grid, &row.ids).map_err(&differs)?;
-            let decoded = job.codec.decode(&indices.to_device(job.device));
+            let shape = sidecar.grid.shape(row.grid);
+            let indices = job.coder.indices(shape, &row.ids).map_err(&differs)?;
+            let [height, width] = sidecar.image_size_of(row.grid);
+            let decoded = job.codec.decode(&indices.to_device(job.device), ImageSize { height, width });
             decoded.map_err(|source| ExportError::Codec { key: row.key.clone(), source })
         };
         if image(&made)? != image(&read)? {

@@ -97,8 +97,8 @@ fn table(shape: &CodebookShape, codes: impl Fn(i64, &Tensor) -> Tensor, device: 
             for first in (0..size).step_by(rows as usize) {
                 let count = rows.min(size - first);
                 let indices = Tensor::arange_start(first, first + count, (Kind::Int64, device));
-                // [1, D, 1, n] -> [n, D].
-                let codes = codes(codebook, &indices.view([1, 1, -1])).squeeze_dim(2).squeeze_dim(0).tr();
+                // [1, n, D] -> [n, D].
+                let codes = codes(codebook, &indices.view([1, -1])).squeeze_dim(0);
                 table.select(0, codebook).narrow(0, first, count).copy_(&codes);
             }
         }

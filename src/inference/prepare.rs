@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::evaluation::{choose, protocol};
 use crate::codec::Adapter;
@@ -14,7 +13,10 @@ use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
 use crate::train::TrainError;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
-use pixtok_images::data::{self, BadSample, BadSamples, Dataset, Fit, Prepare};
+use pixtok_images::data::{self, BadSample, BadSamples, DataError, Dataset, Fit, Pipeline, Prepare};
+
+/// Images that are done before the first that is not. Nothing is kept of them but what became of each.
+const OUTCOMES_AHEAD: usize = 256;
 
 /// Which originals, prepared how, and where they go.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,10 +76,11 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     tell_omitted([&dataset], tell);
     let data = recipe.data(options.fit);
     let prepare = Prepare::new(&data, recipe.fit(options.fit)?);
-    let originals = Originals { places: dataset.evaluated(bound).collect(), dataset, options };
+    let places = dataset.evaluated(bound).collect();
+    let originals = Originals { dataset, places, out: options.out.clone(), names: options.names };
     originals.refuse_names()?;
     make_empty(&options.out)?;
-    let outcomes = originals.write(&prepare, &data)?;
+    let outcomes = originals.write(prepare, &data)?;
     let (mut written, mut resized) = (0, 0);
     let mut bad = BadSamples::new(outcomes.len(), data.max_bad_fraction);
     for outcome in &outcomes {
@@ -98,7 +101,7 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
         let how = if options.fit == OriginalFit::Whole { "cut at their borders" } else { "scaled" };
         tell.note(&format!(
             "{resized} of {written} were {how} to multiples of {} pixels",
-            recipe.downsample()?
+            recipe.side_multiple()?
         ));
     }
     Ok(format!("{written} original(s) of {words} in {}\n", options.out.display()))
@@ -153,11 +156,11 @@ impl Recipe {
         data::Config { resize, ..data }
     }
 
-    /// Pixels per position along each axis.
-    fn downsample(&self) -> Result<u32> {
+    /// Height and width of the images are multiples of this many pixels.
+    fn side_multiple(&self) -> Result<u32> {
         let factor = match self {
-            Self::Config(config) => config.model.downsample(&config.quantizer, config.image_size())?,
-            Self::Adapter(adapter) => adapter.downsample,
+            Self::Config(config) => config.model.settings().side_multiple(&config.quantizer, config.image_size())?,
+            Self::Adapter(adapter) => adapter.side_multiple(),
         };
         u32::try_from(factor).context("the downsampling is too large")
     }
@@ -165,25 +168,26 @@ impl Recipe {
     fn fit(&self, fit: OriginalFit) -> Result<Fit> {
         Ok(match fit {
             OriginalFit::Centre => Fit::Centre,
-            OriginalFit::Whole => Fit::Cut { factor: self.downsample()? },
-            OriginalFit::Scaled => Fit::Whole { factor: self.downsample()? },
+            OriginalFit::Whole => Fit::Cut { factor: self.side_multiple()? },
+            OriginalFit::Scaled => Fit::Whole { factor: self.side_multiple()? },
         })
     }
 }
 
 /// The images to prepare.
-struct Originals<'a> {
+struct Originals {
     dataset: Dataset,
     /// Their places in the data set.
     places: Vec<usize>,
-    options: &'a PrepareOptions,
+    out: PathBuf,
+    names: Naming,
 }
 
-impl Originals<'_> {
+impl Originals {
     /// The name of the image at a place, and its file.
     fn file(&self, place: usize) -> (String, PathBuf) {
         let name = self.dataset.name(place).into_owned();
-        let file = png_of(Path::new(&name), &self.options.out, self.options.names);
+        let file = png_of(Path::new(&name), &self.out, self.names);
         (name, file)
     }
 
@@ -191,7 +195,7 @@ impl Originals<'_> {
     fn refuse_names(&self) -> Result<()> {
         let names = self.places.iter().map(|&place| self.dataset.name(place));
         if let Some(name) = names.into_iter().find(|name| !is_inside(Path::new(&**name))) {
-            let out = self.options.out.display();
+            let out = self.out.display();
             return Err(Misuse(format!("the name {name:?} leads out of {out}; rename the image")).into());
         }
         refuse_clashes("original", self.places.len(), |i| self.file(self.places[i]))
@@ -199,9 +203,10 @@ impl Originals<'_> {
 
     /// Decodes, prepares and writes the images, several at a time; returns what became of each, in
     /// their order.
-    fn write(&self, prepare: &Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
+    fn write(mut self, prepare: Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
-        let one = |&place: &usize| -> Result<Outcome> {
+        let places = std::mem::take(&mut self.places);
+        let one = move |place: usize| -> Result<Outcome> {
             let (name, file) = self.file(place);
             let picture = self.dataset.picture(place, &options);
             match picture.and_then(|picture| prepare.picture(&picture)) {
@@ -212,6 +217,7 @@ impl Originals<'_> {
                 Err(reason) => Ok(Outcome::Bad(BadSample { name, reason })),
             }
         };
-        self.places.par_iter().map(one).collect()
+        let outcomes = Pipeline::map(places, data.workers, OUTCOMES_AHEAD, one)?;
+        outcomes.map(|outcome| outcome.map_err(DataError::from)?).collect()
     }
 }

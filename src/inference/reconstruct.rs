@@ -9,13 +9,16 @@ use tch::Device;
 use crate::batches::{picture_of, tensor_of};
 use crate::codec::{Codec, Own};
 use crate::evaluate::EvaluateError;
+use crate::model::size_of;
 use crate::outputs::{Naming, png_of, refuse_clashes, write_png};
 use crate::run::{Compute, ModelChoice, Run, Tell};
 use pixtok_base::Misuse;
 use pixtok_base::paths::{absence, make_folder, mark_new_output};
-use pixtok_images::data::{Encoded, Fit, ImageFolder, Prepare, Split};
+use pixtok_images::data::{DataError, Encoded, Fit, ImageFolder, Pipeline, Prepare, Split};
 use pixtok_images::picture::{Picture, sheet};
 
+/// Images that are decoded, or being decoded, while the tokenizer is busy with the one before.
+const IMAGES_AHEAD: usize = 2;
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
 /// The largest side of one of them, in pixels.
@@ -62,14 +65,19 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let device = options.compute.start(tell)?;
     let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
     let codec = trained.codec();
-    let factor = trained.tokenizer.downsample() as u32;
+    let factor = trained.tokenizer.side_multiple() as u32;
     let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
     let shown = SHEET_PICTURES.min(tasks.len());
     let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
-    for (i, task) in tasks.iter().enumerate() {
-        let decoded = prepare.decoded(&Encoded::File(task.source.clone()));
+    let sources: Vec<PathBuf> = tasks.iter().map(|task| task.source.clone()).collect();
+    let prepared = Pipeline::map(sources, trained.config.data.workers, IMAGES_AHEAD, move |source| {
+        let decoded = prepare.decoded(&Encoded::File(source));
         let is_whole = decoded.is_ok();
-        let prepared = match decoded.and_then(|picture| prepare.picture(&picture)) {
+        (is_whole, decoded.and_then(|picture| prepare.picture(&picture)))
+    })?;
+    for ((i, task), prepared) in tasks.iter().enumerate().zip(prepared) {
+        let (is_whole, prepared) = prepared.map_err(DataError::from)?;
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(reason) if tasks.len() > 1 => {
                 tell.say(&format!("left out {}: {reason}", task.source.display()));
@@ -211,7 +219,7 @@ fn place(path: &Path) -> PathBuf {
 /// Through the tokens and back.
 fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
     let bytes = tensor_of(original)?.unsqueeze(0).to_device(device);
-    let recon = codec.decode(&codec.encode(&bytes)?)?;
+    let recon = codec.decode(&codec.encode(&bytes)?, size_of(&bytes))?;
     Ok(picture_of(&recon.get(0))?)
 }
 

@@ -21,6 +21,8 @@ use tensorboard::Events;
 use terminal::Terminal;
 pub use verbosity::Verbosity;
 
+use pixtok_base::{Class, Classified};
+
 /// The log of scalars in a run folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
@@ -61,6 +63,12 @@ pub enum LoggerError {
         /// What the parser said.
         source: serde_json::Error,
     },
+}
+
+impl Classified for LoggerError {
+    fn class(&self) -> Class {
+        Class::Failed
+    }
 }
 
 impl LoggerError {

@@ -45,7 +45,7 @@ impl Terminal {
     ) -> Self {
         let quiet = verbosity == Verbosity::Quiet;
         let face = if is_terminal && !quiet {
-            Face::Bar(bar(total_steps, start_step))
+            Face::Bar(bar(total_steps))
         } else {
             Face::Lines { out: Box::new(std::io::stderr()), every: LINE_EVERY }
         };
@@ -91,7 +91,10 @@ impl Terminal {
         }
         self.drawn = Some(Instant::now());
         match &mut self.face {
-            Face::Bar(bar) => bar.set_message(format!(" · {text}")),
+            Face::Bar(bar) => {
+                bar.set_position(self.step);
+                bar.set_message(format!(" · {text}"));
+            }
             Face::Lines { out, .. } => drop(writeln!(out, "{text}")),
         }
     }
@@ -159,13 +162,13 @@ impl Drop for Terminal {
     }
 }
 
-fn bar(total_steps: u64, start_step: u64) -> ProgressBar {
+/// Nothing is drawn yet, so that lines from elsewhere can come before the first step.
+fn bar(total_steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
     // The template is a constant; were it wrong, indicatif's default bar would serve.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len}{msg}") {
         bar.set_style(style);
     }
-    bar.set_position(start_step);
     bar
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nets::Backbone;
 use crate::similarity::WINDOW;
+use pixtok_base::{Class, Classified};
 
 /// Weights of the terms; one of weight 0 is not computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,12 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LossError(String);
+
+impl Classified for LossError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
 
 impl Config {
     /// Refuses what cannot work on images of `image_size` (height, width).

@@ -91,7 +91,7 @@ impl CodebookUse {
     /// Counts a batch. Does not wait for the device, but once in many batches above 2^24 codes.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` int64 in `0..K`, with a last axis of one entry per codebook when there are several.
+    /// `indices`: of any shape, int64 in `0..K`, with a last axis of one entry per codebook when there are several.
     ///
     /// # Panics
     /// When the last axis isn't one entry per codebook, or an index is out of its range.

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use pixtok_base::{Class, Classified};
 use pixtok_torch::{TorchError, catching};
 
 /// Mean and covariance of feature vectors, of which none is kept: memory is that of one covariance, whatever the number.
@@ -37,6 +38,17 @@ pub enum FrechetError {
     /// The decomposition failed.
     #[error("the covariances cannot be decomposed")]
     Torch(#[from] TorchError),
+}
+
+impl Classified for FrechetError {
+    fn class(&self) -> Class {
+        match self {
+            Self::TooFew(_) => Class::BadData,
+            Self::NotFinite => Class::NotFinite,
+            Self::Dimensions(..) => Class::Failed,
+            Self::Torch(error) => error.class(),
+        }
+    }
 }
 
 impl FeatureStatistics {

@@ -43,7 +43,7 @@ impl JointUse {
     /// Counts a batch. Waits for the device.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w, codebooks]` int64.
+    /// `indices`: `[…, codebooks]` int64.
     pub fn add(&mut self, indices: &Tensor) {
         for tuple in host(&indices.reshape([-1])).chunks_exact(self.codebooks as usize) {
             let bytes: Vec<u8> = tuple.iter().flat_map(|code| code.to_le_bytes()).collect();

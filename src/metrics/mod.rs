@@ -24,7 +24,7 @@ pub use joint::{JointFigures, JointUse};
 pub use l1::L1;
 pub use lpips::PerceptualDistance;
 pub use ms_ssim::MsSsim;
-pub use psnr::Psnr;
+pub use psnr::{Psnr, mean_psnr};
 pub use ssim::Ssim;
 pub use ssimulacra2::Ssimulacra2;
 pub use stream::{StreamFigures, TokenStream};

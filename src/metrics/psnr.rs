@@ -1,6 +1,6 @@
 //! Peak signal-to-noise ratio.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Absent, ImageMetric, differences, image_means};
 
@@ -22,9 +22,19 @@ impl ImageMetric for Psnr {
     }
 }
 
+/// The mean over the images of a batch, in decibels. Waits for the device.
+///
+/// # Shapes
+/// `a`, `b`: `[B, 3, H, W]` uint8.
+#[must_use]
+pub fn mean_psnr(a: &Tensor, b: &Tensor) -> f64 {
+    // Images of every size have one.
+    Psnr.measure(a, b).map_or(f64::NAN, |values| values.mean(Kind::Double).double_value(&[]))
+}
+
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
 

@@ -75,7 +75,7 @@ impl TokenStream {
     /// Takes a batch. Waits for the device.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` int64, with a last axis of one entry per codebook when there are several.
+    /// `indices`: of any shape, int64, with a last axis of one entry per codebook when there are several.
     ///
     /// # Errors
     /// When zstd fails.

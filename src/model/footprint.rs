@@ -1,10 +1,4 @@
-//! What a training step keeps in memory, estimated from the plan alone.
-
-use pixtok_torch::fuses_norm_silu;
-use tch::Device;
-
-use super::plan::{Config, ModelError};
-use crate::quantizer::QuantizerConfig;
+//! What a training step keeps in memory, estimated from the settings alone.
 
 const FLOAT_BYTES: i64 = 4;
 
@@ -19,78 +13,7 @@ pub struct Footprint {
     pub largest_per_image: i64,
 }
 
-/// What a part of the network keeps per element.
-#[derive(Clone, Copy)]
-struct Saved {
-    /// In the precision of the training.
-    halves: i64,
-    /// In float32: autocast takes group norms in it on CUDA, and what they return.
-    floats: i64,
-}
-
-impl Saved {
-    /// A norm, SiLU and convolution after each other: their inputs. Where norm and SiLU are one
-    /// operation, SiLU's isn't kept.
-    fn by_layer(device: Device) -> Self {
-        if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
-    }
-
-    /// An attention: the norm's input and output, query, key, value, and the result.
-    fn by_attention(device: Device) -> Self {
-        if device == Device::Cpu { Self { halves: 6, floats: 0 } } else { Self { halves: 5, floats: 1 } }
-    }
-
-    fn times(self, times: i64) -> Self {
-        Self { halves: self.halves * times, floats: self.floats * times }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self { halves: self.halves + other.halves, floats: self.floats + other.floats }
-    }
-}
-
 impl Footprint {
-    /// Of a network on `device`, for images of `image_size` (height, width).
-    ///
-    /// # Errors
-    /// As building the network.
-    pub fn new(
-        model: &Config,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-        device: Device,
-    ) -> Result<Self, ModelError> {
-        let plan = model.plan(quantizer, image_size)?;
-        let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
-        let mut count = Footprint { saved_per_image: 0, saved_in_float_per_image: 0, largest_per_image: 0 };
-        let mut pixels = image_size.0 * image_size.1;
-        let finest = pixels;
-        let both_halves = plan.res_blocks + plan.decoder_res_blocks;
-        for stage in &plan.stages {
-            let elements = stage.channels * pixels;
-            let block = layer.times(2).and(attention.times(i64::from(stage.attention)));
-            count.add(elements, block.times(both_halves));
-            // The inputs of the convolutions around a change of resolution: here going down, at the coarser width
-            // and this resolution coming up.
-            if stage.stride > 1 {
-                count.add(elements, Saved { halves: 2, floats: 0 });
-            }
-            pixels /= stage.stride * stage.stride;
-        }
-        if plan.mid_attention {
-            count.add(plan.coarsest_channels() * pixels, layer.times(4).and(attention).times(2));
-        }
-        count.add(plan.coarsest_channels() * pixels, layer);
-        count.add(plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
-        Ok(count)
-    }
-
-    fn add(&mut self, elements: i64, saved: Saved) {
-        self.saved_per_image += elements * saved.halves;
-        self.saved_in_float_per_image += elements * saved.floats;
-        self.largest_per_image = self.largest_per_image.max(elements);
-    }
-
     /// Bytes of a micro-batch of `images` at `bytes_per_number` of the training's precision.
     #[must_use]
     pub fn activation_bytes(&self, images: i64, bytes_per_number: i64) -> i64 {

@@ -1,39 +1,206 @@
-//! The convolutional autoencoder of the field (VQGAN's, arXiv 2012.09841) around a quantizer.
+//! Encoder and decoder around a quantizer. A folder for each kind of network; adding one touches that
+//! folder and the three adjacent places of `kind.rs`.
+//!
+//! Nothing outside asks which network it is: an encoder states the [`TokenShape`] of an image, a
+//! network's [`Settings`] state what can be said before it is built.
 
-mod blocks;
-mod decoder;
-mod description;
-mod encoder;
+pub mod cnn;
 mod footprint;
-mod plan;
+mod kind;
 
-use tch::{Device, Kind, Tensor, nn};
+use std::fmt::Debug;
 
-pub use description::{Description, StageDescription, Width};
+use tch::{Device, Kind, Tensor};
+
+pub use cnn::{Description, StageDescription, Variant, Width};
 pub use footprint::Footprint;
-pub use plan::{Config, ModelError, Variant};
+pub use kind::{Config, written};
+pub use pixtok_images::data::ImageSize;
+pub use pixtok_tokens::TokenShape;
 
 use crate::layers::plain_layout;
-use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
-use decoder::Decoder;
-use encoder::Encoder;
+use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError};
+use crate::variables::{Component, Scope, Variables};
+use pixtok_base::{Class, Classified};
+
+/// The model's settings do not work together.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Of encoder or decoder.
+    #[error("{0}")]
+    Network(String),
+    /// Of the quantizer.
+    #[error(transparent)]
+    Quantizer(#[from] QuantizerError),
+}
+
+impl Classified for ModelError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
+/// The memory of a batch of images or of feature maps, `[B, C, h, w]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// One channel after the other.
+    #[default]
+    Plain,
+    /// The channels of a position side by side (PyTorch's channels_last).
+    ChannelsLast,
+}
+
+impl Layout {
+    /// The same numbers in this layout.
+    ///
+    /// # Shapes
+    /// `[B, C, h, w]` -> the same.
+    #[must_use]
+    pub fn of(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Plain => plain_layout(x),
+            Self::ChannelsLast => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+        }
+    }
+}
+
+/// Images to latents.
+///
+/// A trace (`codec::trace`) keeps every number that is read from a tensor's size, so nothing on the
+/// way from images to indices and back takes B, H, W or N from `size()`.
+pub trait Encoder: Debug + Send {
+    /// The tokens of an image of this size.
+    ///
+    /// # Errors
+    /// When it takes no such images.
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError>;
+
+    /// Height and width of its images are multiples of this many pixels.
+    fn side_multiple(&self) -> i64;
+
+    /// Where its weights are.
+    fn device(&self) -> Device;
+
+    /// The layout of images in which it is fastest. The same in every [`Mode::Eval`], so that an
+    /// image always gets the same indices.
+    fn layout(&self, device: Device, mode: Mode) -> Layout;
+
+    /// z of images in that layout.
+    ///
+    /// # Shapes
+    /// `[B, 3, H, W]` in [−1, 1] -> `[B, N, D]`; the positions of a grid row by row.
+    fn forward(&self, images: &Tensor) -> Tensor;
+}
+
+/// Latents to images.
+pub trait Decoder: Debug + Send {
+    /// The layout in which its feature maps are fastest; the same in every [`Mode::Eval`].
+    fn layout(&self, device: Device, mode: Mode) -> Layout;
+
+    /// The weight of the last layer, at which an adversary's gradients are measured.
+    fn last_layer(&self) -> &Tensor;
+
+    /// The images of `image`'s size, from tokens of this shape.
+    ///
+    /// # Shapes
+    /// `z_q`: `[B, N, D]` -> `[B, 3, H, W]`, about [−1, 1].
+    fn forward(&self, z_q: &Tensor, shape: TokenShape, image: ImageSize, how: &Decode) -> Tensor;
+}
+
+/// How a latent is decoded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Decode<'a> {
+    /// Of the feature maps.
+    pub layout: Layout,
+    /// Indices `[B, h, w]` of tokens in a grid. Where they are given, h and w are taken from this
+    /// tensor rather than from numbers, which a trace would keep for images of any size.
+    pub places: Option<&'a Tensor>,
+}
+
+/// What the settings of a network state before it is built, for a quantizer and for images of
+/// `image_size` (height, width).
+///
+/// Methods fail when a setting is out of range or the settings do not fit each other; the
+/// message says which.
+pub trait Settings {
+    /// The settings with what stands for absent keys written out, where it is fixed, so that a saved
+    /// config says all that was used.
+    fn resolved(&self) -> Config;
+
+    /// The same with every absent key that has a default, so that absent and written-out settings
+    /// can be compared.
+    fn written_out(&self, quantizer: &QuantizerConfig) -> Config;
+
+    /// Why these settings, as a run recorded them, meant another network when they were written.
+    fn had_another_meaning(&self) -> Option<String> {
+        None
+    }
+
+    /// Refuses what cannot work, without building anything.
+    fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError>;
+
+    /// C, numbers in a position's latent.
+    fn latent_channels(&self, quantizer: &QuantizerConfig, image_size: (i64, i64))
+    -> Result<i64, ModelError>;
+
+    /// As [`Encoder::side_multiple`].
+    fn side_multiple(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
+
+    /// N, positions of an image's latent.
+    fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
+
+    /// Registers the encoder's variables in `scope`.
+    fn encoder(
+        &self,
+        scope: &Scope,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+    ) -> Result<Box<dyn Encoder>, ModelError>;
+
+    /// The same for the decoder.
+    fn decoder(
+        &self,
+        scope: &Scope,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+    ) -> Result<Box<dyn Decoder>, ModelError>;
+
+    /// What a training step keeps in memory on `device`.
+    fn footprint(
+        &self,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+        device: Device,
+    ) -> Result<Footprint, ModelError>;
+
+    /// The network with every number worked out, for readers that do not know our rules for absent
+    /// settings.
+    fn description(
+        &self,
+        quantizer: &QuantizerConfig,
+        image_size: (i64, i64),
+    ) -> Result<serde_json::Value, ModelError>;
+}
 
 /// `[B, 3, H, W]` bytes -> float32 in [−1, 1].
 pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
     bytes.to_kind(Kind::Float) / 127.5 - 1.0
 }
 
-/// Encoder, quantizer and decoder: images to a grid of indices and back.
-///
-/// A trace (`codec::trace`) keeps every number that is read from a tensor's size, so nothing on the way from
-/// images to indices and back takes B, H, W, h or w from `size()`.
+/// Height and width of `[B, 3, H, W]`.
+#[must_use]
+pub fn size_of(images: &Tensor) -> ImageSize {
+    let size = images.size();
+    ImageSize { height: size[2] as u32, width: size[3] as u32 }
+}
+
+/// Encoder, quantizer and decoder: images to indices and back.
 #[derive(Debug)]
 pub struct Tokenizer {
-    encoder: Encoder,
+    encoder: Box<dyn Encoder>,
     /// Public to the loop, which starts and updates it.
     pub quantizer: Box<dyn Quantizer>,
-    decoder: Decoder,
-    downsample: i64,
+    decoder: Box<dyn Decoder>,
 }
 
 /// What [`Tokenizer::forward`] makes.
@@ -41,39 +208,57 @@ pub struct Tokenizer {
 pub struct Reconstruction {
     /// `[B, 3, H, W]`, about [−1, 1], in the precision of the decoder.
     pub recon: Tensor,
-    /// z, `[B, C, h, w]`, as the quantizer got it.
+    /// z, `[B, N, C]`, as the quantizer got it.
     pub latents: Tensor,
     /// Indices, auxiliary losses and statistics.
     pub quantized: Quantized,
 }
 
 impl Tokenizer {
-    /// Builds the network under `path`, for images of `image_size` (height, width).
+    /// Builds the network with its variables in `variables`, for images of `image_size` (height, width).
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
-    pub fn new(
-        path: &nn::Path,
-        model: &Config,
+    pub fn new<'a>(
+        variables: &Variables,
+        model: impl Into<&'a dyn Settings>,
         quantizer: &QuantizerConfig,
         image_size: (i64, i64),
     ) -> Result<Self, ModelError> {
-        let plan = model.plan(quantizer, image_size)?;
+        let model: &dyn Settings = model.into();
+        let channels = model.latent_channels(quantizer, image_size)?;
         Ok(Self {
-            encoder: Encoder::new(&(path / "encoder"), &plan),
-            quantizer: quantizer.settings().build(&(path / "quantizer"), plan.latent_channels)?,
-            decoder: Decoder::new(&(path / "decoder"), &plan),
-            downsample: plan.downsample(),
+            encoder: model.encoder(&variables.scope(Component::Encoder), quantizer, image_size)?,
+            quantizer: quantizer.settings().build(&variables.scope(Component::Quantizer), channels)?,
+            decoder: model.decoder(&variables.scope(Component::Decoder), quantizer, image_size)?,
         })
     }
 
-    /// Pixels per latent position along each axis.
+    /// Of parts whose latents have the same width, and whose tokens have the same shape.
     #[must_use]
-    pub fn downsample(&self) -> i64 {
-        self.downsample
+    pub fn from_parts(
+        encoder: Box<dyn Encoder>,
+        quantizer: Box<dyn Quantizer>,
+        decoder: Box<dyn Decoder>,
+    ) -> Self {
+        Self { encoder, quantizer, decoder }
     }
 
-    /// The weight of the convolution that makes pixels: `[3, C, 3, 3]`.
+    /// The tokens of an image of this size.
+    ///
+    /// # Errors
+    /// When the encoder takes no such images.
+    pub fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
+        self.encoder.shape(image)
+    }
+
+    /// Height and width of its images are multiples of this many pixels.
+    #[must_use]
+    pub fn side_multiple(&self) -> i64 {
+        self.encoder.side_multiple()
+    }
+
+    /// The weight of the decoder's last layer.
     pub fn last_layer(&self) -> &Tensor {
         self.decoder.last_layer()
     }
@@ -90,45 +275,89 @@ impl Tokenizer {
         self.quantizer.codebook()
     }
 
-    /// `[B, 3, H, W]` in [−1, 1] -> z `[B, C, h, w]`.
+    /// `[B, 3, H, W]` in [−1, 1] -> z `[B, N, C]`.
     pub fn latents(&self, images: &Tensor) -> Tensor {
-        self.encoder.forward(&preferred_layout(images, Mode::Eval))
+        self.latents_in(images, Mode::Eval)
     }
 
-    /// `[B, 3, H, W]` in [−1, 1] -> indices `[B, h, w]` (one axis more for several codebooks).
+    fn latents_in(&self, images: &Tensor, mode: Mode) -> Tensor {
+        self.encoder.forward(&self.encoder.layout(images.device(), mode).of(images))
+    }
+
+    /// Indices in the tokens' own shape: `[B, h, w]` of a grid, `[B, N]` of a sequence (one axis more
+    /// for several codebooks).
+    ///
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` in [−1, 1].
+    ///
+    /// # Panics
+    /// As libtorch's operations, when the encoder takes no images of this size ([`Tokenizer::shape`]).
     pub fn encode(&self, images: &Tensor) -> Tensor {
-        self.quantizer.quantize(&self.latents(images), Mode::Eval).indices
+        self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images)
     }
 
-    /// Indices `[B, h, w]` -> images `[B, 3, H, W]`.
-    pub fn decode(&self, indices: &Tensor) -> Tensor {
-        self.decoder.forward(&preferred_layout(&self.quantizer.lookup(indices), Mode::Eval))
+    /// Indices as the quantizer makes them in the shape that [`Tokenizer::encode`] gives.
+    ///
+    /// # Shapes
+    /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`.
+    ///
+    /// # Panics
+    /// As [`Tokenizer::encode`].
+    pub fn shaped(&self, indices: &Tensor, images: &Tensor) -> Tensor {
+        let ImageSize { height, width } = size_of(images);
+        let TokenShape::Grid { h, w } = self.shape_of(size_of(images)) else {
+            return indices.shallow_clone();
+        };
+        // One pixel of each position: a tensor that has the grid's size for images of any size, in a
+        // trace too.
+        let step = |pixels: u32, positions: u32| i64::from(pixels / positions);
+        let places =
+            images.select(1, 0).slice(1, None, None, step(height, h)).slice(2, None, None, step(width, w));
+        match indices.size().get(2) {
+            None => indices.reshape_as(&places),
+            Some(&codebooks) => {
+                indices.reshape_as(&places.unsqueeze(3).expand([-1, -1, -1, codebooks], false))
+            }
+        }
+    }
+
+    /// Indices as [`Tokenizer::encode`] makes them -> images `[B, 3, H, W]` of this size.
+    pub fn decode(&self, indices: &Tensor, image: ImageSize) -> Tensor {
+        let size = indices.size();
+        let several = self.codebook().codebooks > 1;
+        let how = Decode { layout: self.decoder.layout(indices.device(), Mode::Eval), places: None };
+        if size.len() == 2 + usize::from(several) {
+            let z_q = self.quantizer.lookup(indices);
+            return self.decoder.forward(&z_q, TokenShape::Sequence { n: size[1] as u32 }, image, &how);
+        }
+        let z_q = self.quantizer.lookup(&indices.flatten(1, 2));
+        let places = if several { indices.select(3, 0) } else { indices.shallow_clone() };
+        let shape = TokenShape::Grid { h: size[1] as u32, w: size[2] as u32 };
+        self.decoder.forward(&z_q, shape, image, &Decode { places: Some(&places), ..how })
     }
 
     /// `[B, 3, H, W]` in [−1, 1] -> reconstruction and everything the quantizer made.
+    ///
+    /// # Panics
+    /// As [`Tokenizer::encode`].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
-        let latents = self.encoder.forward(&preferred_layout(images, mode));
+        let latents = self.latents_in(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.reconstruct(&quantized.latent, mode);
+        let recon = self.reconstruct(&quantized.latent, size_of(images), mode);
         Reconstruction { recon, latents, quantized }
     }
 
-    /// What the decoder makes of a quantized latent: `[B, C, h, w]` -> `[B, 3, H, W]`.
-    pub fn reconstruct(&self, latent: &Tensor, mode: Mode) -> Tensor {
-        self.decoder.forward(&preferred_layout(latent, mode))
+    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`.
+    ///
+    /// # Panics
+    /// As [`Tokenizer::encode`].
+    pub fn reconstruct(&self, latent: &Tensor, image: ImageSize, mode: Mode) -> Tensor {
+        let how = Decode { layout: self.decoder.layout(latent.device(), mode), places: None };
+        self.decoder.forward(latent, self.shape_of(image), image, &how)
     }
-}
 
-/// channels_last for a step of training, in which convolutions are fastest: on a CPU once normalisation is ours
-/// ([`norm_silu`](crate::layers::norm_silu); libtorch's takes longer in this layout than they gain), on CUDA by PyTorch's
-/// advice for bf16, and there always. Without training the plain layout on a CPU. Either way the same for a latent and for
-/// what is looked up from its indices.
-fn preferred_layout(x: &Tensor, mode: Mode) -> Tensor {
-    match (x.device(), mode) {
-        (Device::Cuda(_), _) | (_, Mode::Train { .. }) => {
-            x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-        }
-        _ => plain_layout(x),
+    fn shape_of(&self, image: ImageSize) -> TokenShape {
+        self.shape(image).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

@@ -1,3 +1,4 @@
+use super::cnn::Config;
 use super::*;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, with_precision};
@@ -6,10 +7,10 @@ fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
 }
 
-fn build(config: &Config, size: (i64, i64)) -> Result<(nn::VarStore, Tokenizer), ModelError> {
-    let vs = nn::VarStore::new(Device::Cpu);
+fn build(config: &Config, size: (i64, i64)) -> Result<(Variables, Tokenizer), ModelError> {
+    let vs = Variables::new(Device::Cpu);
     pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs.root(), config, &fsq(), size)?;
+    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size)?;
     Ok((vs, tokenizer))
 }
 
@@ -33,9 +34,12 @@ fn shapes_follow_the_strides() {
     ] {
         let (h, w) = (factor * 5, factor * 7);
         let (_vs, tokenizer) = build(&config, (h, w)).unwrap();
-        assert_eq!(tokenizer.downsample(), factor);
+        assert_eq!(tokenizer.side_multiple(), factor);
+        let image = ImageSize { height: h as u32, width: w as u32 };
+        assert_eq!(tokenizer.shape(image).unwrap(), TokenShape::Grid { h: 5, w: 7 });
+        assert_eq!(tokenizer.encode(&images(h, w)).size(), [2, 5, 7]);
         let out = tokenizer.forward(&images(h, w), Mode::Eval);
-        assert_eq!(out.quantized.indices.size(), [2, 5, 7]);
+        assert_eq!(out.quantized.indices.size(), [2, 35]);
         assert_eq!(out.recon.size(), [2, 3, h, w]);
     }
 }
@@ -43,8 +47,7 @@ fn shapes_follow_the_strides() {
 #[test]
 fn the_yardstick_network_is_the_published_one() {
     let (vs, _) = build(&Config::default(), (64, 64)).unwrap();
-    let count: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
-    assert_eq!(count, 250_039);
+    assert_eq!(vs.parameters(&Component::TOKENIZER), 250_039);
 }
 
 #[test]
@@ -56,8 +59,9 @@ fn decode_of_the_indices_is_the_reconstruction() {
         with_precision(precision, || {
             let images = images(20, 28);
             let out = tokenizer.forward(&images, Mode::Eval);
-            assert_eq!(tokenizer.encode(&images), out.quantized.indices);
-            assert_eq!(tokenizer.decode(&out.quantized.indices), out.recon, "{precision}");
+            let indices = tokenizer.encode(&images);
+            assert_eq!(indices.flatten(1, 2), out.quantized.indices);
+            assert_eq!(tokenizer.decode(&indices, size_of(&images)), out.recon, "{precision}");
         });
     }
 }
@@ -72,13 +76,13 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
         ..Config::default()
     };
     let (vs, tokenizer) = build(&config, (20, 28)).unwrap();
-    let shape = |name: &str| vs.variables()[name].size();
+    let shape = |name: &str| vs.tensors()[name].size();
     assert_eq!(shape("encoder.head.weight"), [9, 64, 3, 3]);
     assert_eq!(shape("encoder.to_quantizer.weight"), [4, 9, 1, 1]);
     assert_eq!(shape("decoder.from_quantizer.weight"), [9, 4, 1, 1]);
-    assert!(!vs.variables().contains_key("quantizer.project_in.weight"));
+    assert!(!vs.tensors().contains_key("quantizer.project_in.weight"));
     let out = tokenizer.forward(&images(20, 28), Mode::Eval);
-    assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 5, 7], vec![2, 3, 20, 28]));
+    assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 35], vec![2, 3, 20, 28]));
     let wide = Config { multipliers: vec![1, 1], strides: Some(vec![4]), ..config };
     assert!(build(&wide, (20, 28)).map(|_| ()).unwrap_err().to_string().contains("model.variant is vqgan"));
 }
@@ -125,4 +129,23 @@ fn settings_that_do_not_fit_say_so() {
     assert!(message(Config { multipliers: vec![], ..Config::default() }, (64, 64)).contains("empty"));
     assert!(message(Config { strides: Some(vec![2]), ..Config::default() }, (64, 64)).contains("2 gaps"));
     assert!(message(Config { attention: vec![17], ..Config::default() }, (64, 64)).contains("[64, 32, 16]"));
+}
+
+#[test]
+fn images_that_no_grid_covers_are_refused() {
+    let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();
+    for (height, width) in [(20, 30), (2, 28), (21, 28)] {
+        let words = tokenizer.shape(ImageSize { height, width }).unwrap_err().to_string();
+        assert!(words.contains(&format!("{height}×{width} pixels")) && words.contains("by 4"), "{words}");
+    }
+}
+
+/// Of a batch without training on a CPU, and of a step of training.
+#[test]
+fn latents_are_views_of_what_the_convolutions_make() {
+    let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();
+    let evaluated = tokenizer.latents(&images(20, 28));
+    assert_eq!((evaluated.size(), evaluated.stride()), (vec![2, 35, 4], vec![140, 1, 35]));
+    let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).latents;
+    assert_eq!((trained.size(), trained.stride()), (vec![2, 35, 4], vec![140, 4, 1]));
 }

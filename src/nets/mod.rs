@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pixtok_base::paths::absence;
+use pixtok_base::{Class, Classified};
 use pixtok_torch::TorchError;
 
 pub use inception::Inception;
@@ -52,6 +53,12 @@ pub enum NetError {
         /// What libtorch said.
         source: TorchError,
     },
+}
+
+impl Classified for NetError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 fn which_is_absent(path: &Path, error: &io::Error) -> String {

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::{Config, Decayed, OptimError, gradient};
+use super::{Config, OptimError, gradient};
+use crate::variables::Variable;
 use pixtok_torch::{AdamwStep, AdamwTensors, fused_adamw};
-
-/// A parameter or other tensor with its full name.
-pub type Named = (String, Tensor);
 
 /// One call of the fused kernel: parameters that share a weight decay.
 #[derive(Debug, Default)]
@@ -21,7 +19,7 @@ struct Group {
     weight_decay: f64,
 }
 
-/// AdamW over named tensors, whose moments are saved and loaded by name.
+/// AdamW over parameters, whose moments are saved and loaded by name.
 #[derive(Debug)]
 pub struct Adamw {
     config: Config,
@@ -31,17 +29,13 @@ pub struct Adamw {
 impl Adamw {
     /// Over `parameters`, with zero moments.
     #[must_use]
-    pub fn new(config: &Config, mut parameters: Vec<Named>) -> Self {
-        parameters.sort_by(|a, b| a.0.cmp(&b.0));
+    pub fn new(config: &Config, mut parameters: Vec<Variable>) -> Self {
+        parameters.sort_by(|a, b| a.name.cmp(&b.name));
         let mut decaying = Group { weight_decay: config.weight_decay, ..Group::default() };
         let mut plain = Group::default();
-        for (name, param) in parameters {
-            let decays = match config.decayed {
-                Decayed::All => true,
-                // Biases, norms and codebooks are either named otherwise or have one axis.
-                Decayed::Weights => name.ends_with(".weight") && param.dim() > 1,
-            };
-            let group = if decays { &mut decaying } else { &mut plain };
+        for parameter in parameters {
+            let group = if config.decayed.takes(&parameter) { &mut decaying } else { &mut plain };
+            let Variable { name, tensor: param, .. } = parameter;
             group.first.push(param.zeros_like().set_requires_grad(false));
             group.second.push(param.zeros_like().set_requires_grad(false));
             group.steps.push(Tensor::zeros([], (Kind::Float, param.device())));
@@ -116,26 +110,35 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Decayed;
     use super::*;
+    use crate::variables::{Component, Init, Scope, Variables};
+    use pixtok_torch::no_grad;
     use tch::{Device, nn, nn::OptimizerConfig};
+
+    /// The variables that `make` makes.
+    fn ones(make: impl Fn(Scope)) -> Vec<Variable> {
+        let variables = Variables::new(Device::Cpu);
+        make(variables.root(Component::Decoder));
+        variables.entries()
+    }
 
     /// Two variables, their gradients and a tch optimizer over the same values.
     #[test]
     fn agrees_with_libtorchs_own_adamw_step_for_step() {
         let config = Config { decayed: Decayed::All, weight_decay: 0.1, ..Config::default() };
-        let make = || {
-            let vs = nn::VarStore::new(Device::Cpu);
-            let a = vs.root().var("a", &[5, 7], nn::Init::Const(0.3));
-            let b = vs.root().var("b", &[7], nn::Init::Const(-0.2));
-            (vs, a, b)
-        };
-        let (vs, a, b) = make();
+        let vs = nn::VarStore::new(Device::Cpu);
+        let a = vs.root().var("a", &[5, 7], nn::Init::Const(0.3));
+        let b = vs.root().var("b", &[7], nn::Init::Const(-0.2));
         let mut reference =
             nn::AdamW { wd: 0.1, beta1: 0.9, beta2: 0.95, ..nn::AdamW::default() }.build(&vs, 1e-3).unwrap();
-        let (_ours_vs, our_a, our_b) = make();
-        let named =
-            vec![("b.bias".into(), our_b.shallow_clone()), ("a.weight".into(), our_a.shallow_clone())];
-        let mut ours = Adamw::new(&config, named);
+        let variables = ones(|scope| {
+            let _ = scope.matrix("a", [5, 7], Init::Ones);
+            let _ = scope.bias("b", 7, Init::Ones);
+        });
+        let [our_a, our_b] = [0, 1].map(|i| variables[i].tensor.shallow_clone());
+        no_grad(|| [(&our_a, &a), (&our_b, &b)].map(|(ours, theirs)| ours.shallow_clone().copy_(theirs)));
+        let mut ours = Adamw::new(&config, variables);
         for step in 0..10 {
             let loss = |a: &Tensor, b: &Tensor| ((a * b).sin() * f64::from(step)).sum(Kind::Float);
             reference.zero_grad();
@@ -155,30 +158,30 @@ mod tests {
 
     #[test]
     fn decay_spares_biases_norms_and_codebooks() {
-        let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        let named: Vec<Named> = [
-            ("conv.weight", ones(&[2, 3])),
-            ("norm.weight", ones(&[3])),
-            ("conv.bias", ones(&[3])),
-            ("q.codebook", ones(&[4, 2])),
-        ]
-        .map(|(name, tensor)| (name.to_owned(), tensor))
-        .into();
-        let kept: Vec<Named> =
-            named.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-        let mut adamw = Adamw::new(&Config { weight_decay: 0.5, ..Config::default() }, named);
+        let variables = ones(|scope| {
+            let _ = scope.conv("conv", [2, 3, 5, 1], Init::Ones);
+            let _ = scope.matrix("matrix", [2, 3], Init::Ones);
+            let _ = scope.norm("norm", &[3], Init::Ones);
+            let _ = scope.norm("weight", &[3, 1, 1], Init::Ones);
+            let _ = scope.bias("bias", 3, Init::Ones);
+            let _ = scope.codebook("codebook", [4, 2], Init::Ones);
+            let _ = scope.embedding("embedding", [5, 2], Init::Ones);
+        });
+        let kept: Vec<Variable> = variables.iter().map(Variable::shallow_clone).collect();
+        let mut adamw = Adamw::new(&Config { weight_decay: 0.5, ..Config::default() }, variables);
         // No gradient at all: only decay moves anything.
         adamw.step(0.1, None).unwrap();
-        for (name, tensor) in kept {
-            let expected = if name == "conv.weight" { 0.95f32 } else { 1.0 };
+        for Variable { name, tensor, .. } in kept {
+            let expected = if ["conv", "matrix"].contains(&name.as_str()) { 0.95f32 } else { 1.0 };
             assert_eq!(tensor.max().double_value(&[]) as f32, expected, "{name}");
         }
     }
 
     #[test]
     fn cleared_rows_lose_their_moments() {
-        let param = Tensor::ones([3, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        let mut adamw = Adamw::new(&Config::default(), vec![("codebook".into(), param.shallow_clone())]);
+        let variables = ones(|scope| drop(scope.codebook("codebook", [3, 2], Init::Ones)));
+        let param = variables[0].tensor.shallow_clone();
+        let mut adamw = Adamw::new(&Config::default(), variables);
         param.square().sum(Kind::Float).backward();
         adamw.step(0.1, None).unwrap();
         adamw.clear_rows("codebook", &Tensor::from_slice(&[false, true, false]));

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::Named;
+use crate::variables::Variable;
 use pixtok_torch::{catching, no_grad};
 
-/// The average of named parameters. Buffers are not averaged: they come from the raw model.
+/// The average of parameters. Buffers are not averaged: they come from the raw model.
 #[derive(Debug)]
 pub struct WeightAverage {
     decay: f64,
-    parameters: Vec<Named>,
+    parameters: Vec<Variable>,
     averages: Vec<Tensor>,
 }
 
 impl WeightAverage {
     /// Starts at the present values.
     #[must_use]
-    pub fn new(decay: f64, mut parameters: Vec<Named>) -> Self {
-        parameters.sort_by(|a, b| a.0.cmp(&b.0));
-        let averages = parameters.iter().map(|(_, param)| param.detach().copy()).collect();
+    pub fn new(decay: f64, mut parameters: Vec<Variable>) -> Self {
+        parameters.sort_by(|a, b| a.name.cmp(&b.name));
+        let averages = parameters.iter().map(|param| param.tensor.detach().copy()).collect();
         Self { decay, parameters, averages }
     }
 
@@ -29,16 +29,16 @@ impl WeightAverage {
     pub fn update(&mut self, step: u64) {
         let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
         no_grad(|| {
-            for (average, (_, param)) in self.averages.iter_mut().zip(&self.parameters) {
-                let _ = average.lerp_(param, 1.0 - decay);
+            for (average, param) in self.averages.iter_mut().zip(&self.parameters) {
+                let _ = average.lerp_(&param.tensor, 1.0 - decay);
             }
         });
     }
 
     /// Takes over the rows of parameter `name` where `mask` (`[rows]` bool) holds.
     pub fn copy_rows(&mut self, name: &str, mask: &Tensor) {
-        let Some(i) = self.parameters.iter().position(|(found, _)| found == name) else { return };
-        let param = &self.parameters[i].1;
+        let Some(i) = self.parameters.iter().position(|found| found.name == name) else { return };
+        let param = &self.parameters[i].tensor;
         let mut shape = vec![1; param.dim()];
         shape[0] = -1;
         no_grad(|| {
@@ -50,14 +50,14 @@ impl WeightAverage {
     /// The averages by parameter name; they share their storage, so that a load writes into them.
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let names = self.parameters.iter().map(|(name, _)| name.clone());
+        let names = self.parameters.iter().map(|param| param.name.clone());
         names.zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
     }
 
     /// Runs `body` while the parameters hold the averages. They get their own values back even if
     /// it panics.
     pub fn in_place<T>(&self, body: impl FnOnce() -> T) -> T {
-        let raw = self.parameters.iter().map(|(_, param)| param.detach().copy()).collect();
+        let raw = self.parameters.iter().map(|param| param.tensor.detach().copy()).collect();
         let _back = SwapBack { parameters: &self.parameters, raw };
         write(&self.parameters, &self.averages);
         body()
@@ -66,7 +66,7 @@ impl WeightAverage {
 
 /// Restores the parameters' own values on drop.
 struct SwapBack<'a> {
-    parameters: &'a [Named],
+    parameters: &'a [Variable],
     raw: Vec<Tensor>,
 }
 
@@ -81,10 +81,10 @@ impl Drop for SwapBack<'_> {
     }
 }
 
-fn write(parameters: &[Named], values: &[Tensor]) {
+fn write(parameters: &[Variable], values: &[Tensor]) {
     no_grad(|| {
-        for ((_, param), value) in parameters.iter().zip(values) {
-            param.shallow_clone().copy_(value);
+        for (param, value) in parameters.iter().zip(values) {
+            param.tensor.shallow_clone().copy_(value);
         }
     });
 }
@@ -92,16 +92,19 @@ fn write(parameters: &[Named], values: &[Tensor]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use crate::variables::{Component, Init, Variables};
+    use tch::Device;
 
-    fn parameter() -> Tensor {
-        Tensor::zeros([2, 1], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+    /// One parameter of two rows, called p, and its average.
+    fn averaged(decay: f64) -> (Tensor, WeightAverage) {
+        let variables = Variables::new(Device::Cpu);
+        let param = variables.root(Component::Encoder).matrix("p", [2, 1], Init::Zeros);
+        (param, WeightAverage::new(decay, variables.entries()))
     }
 
     #[test]
     fn follows_with_warmup_and_swaps_back() {
-        let mut param = parameter();
-        let mut average = WeightAverage::new(0.5, vec![("p".into(), param.shallow_clone())]);
+        let (mut param, mut average) = averaged(0.5);
         let _ = no_grad(|| param.fill_(1.0));
         average.update(0);
         // d = min(0.5, 1/10).
@@ -116,8 +119,7 @@ mod tests {
 
     #[test]
     fn replaced_rows_are_taken_over() {
-        let mut param = parameter();
-        let mut average = WeightAverage::new(0.9, vec![("p".into(), param.shallow_clone())]);
+        let (mut param, mut average) = averaged(0.9);
         let _ = no_grad(|| param.fill_(4.0));
         average.copy_rows("p", &Tensor::from_slice(&[false, true]));
         assert_eq!(average.state()["p"], Tensor::from_slice(&[0f32, 4.0]).view([2, 1]));

@@ -9,11 +9,15 @@ mod schedule;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-pub use adamw::{Adamw, Named};
+use pixtok_base::{Class, Classified};
+
+pub use adamw::Adamw;
 pub use average::WeightAverage;
 pub use muon::Muon;
 pub use optimizer::Optimizer;
 pub use schedule::Schedule;
+
+use crate::variables::{Role, Variable};
 
 /// Settings of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,11 +46,19 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Decayed {
-    /// Convolution weights alone: no biases, norms or codebooks.
+    /// Weights of convolutions and linear layers only: no biases, norms or codebooks.
     #[default]
     Weights,
     /// Every parameter.
     All,
+}
+
+impl Decayed {
+    /// Whether a parameter decays.
+    #[must_use]
+    pub fn takes(self, parameter: &Variable) -> bool {
+        self == Self::All || matches!(parameter.role, Role::Matrix | Role::Conv)
+    }
 }
 
 impl Default for Config {
@@ -73,6 +85,15 @@ pub enum OptimError {
     /// From libtorch.
     #[error(transparent)]
     Torch(#[from] pixtok_torch::TorchError),
+}
+
+impl Classified for OptimError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(_) => Class::Misuse,
+            Self::Torch(error) => error.class(),
+        }
+    }
 }
 
 impl Config {

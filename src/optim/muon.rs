@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::Named;
+use crate::variables::{Component, Role, Variable};
 use pixtok_torch::no_grad;
 
 /// Settings of Muon; its weights decay by `optimizer.weight_decay`, and its rate follows the same schedule.
@@ -25,12 +25,13 @@ impl Default for Config {
     }
 }
 
-/// Whether Muon is for a parameter: convolutions from feature maps to feature maps. Pixels are what the first and the last
-/// convolution have on one side, and the quantizer's own weights are a codebook or project to one.
+/// Whether Muon is for a parameter: weights of layers from features to features. Pixels are what the first and the last
+/// layer have on one side, and the quantizer's own weights are a codebook or project to one.
 #[must_use]
-pub fn is_hidden(name: &str, parameter: &Tensor) -> bool {
-    let of_pixels = ["encoder.stem.weight", "decoder.head.weight"].contains(&name);
-    parameter.dim() == 4 && !of_pixels && !name.starts_with("quantizer.")
+pub fn is_hidden(parameter: &Variable) -> bool {
+    matches!(parameter.role, Role::Matrix | Role::Conv)
+        && !parameter.touches_pixels
+        && parameter.component != Component::Quantizer
 }
 
 /// Weights of one shape, worked on together.
@@ -42,7 +43,7 @@ struct Same {
     momentum: Tensor,
 }
 
-/// Muon over named weights, whose momentum is saved and loaded by name.
+/// Muon over weights, whose momentum is saved and loaded by name.
 #[derive(Debug)]
 pub struct Muon {
     config: Config,
@@ -54,17 +55,17 @@ impl Muon {
     /// Over `parameters` of two axes or more, with zero momentum. The first axis is the matrix's rows, the others together are
     /// its columns.
     #[must_use]
-    pub fn new(config: &Config, weight_decay: f64, parameters: Vec<Named>) -> Self {
-        let mut by_shape: BTreeMap<(i64, i64), Vec<Named>> = BTreeMap::new();
-        for (name, param) in parameters {
-            let rows = param.size()[0];
-            by_shape.entry((rows, param.numel() as i64 / rows)).or_default().push((name, param));
+    pub fn new(config: &Config, weight_decay: f64, parameters: Vec<Variable>) -> Self {
+        let mut by_shape: BTreeMap<(i64, i64), Vec<Variable>> = BTreeMap::new();
+        for param in parameters {
+            let rows = param.tensor.size()[0];
+            by_shape.entry((rows, param.count() / rows)).or_default().push(param);
         }
-        let groups = by_shape.into_iter().map(|((rows, columns), mut named)| {
-            named.sort_by(|a, b| a.0.cmp(&b.0));
+        let groups = by_shape.into_iter().map(|((rows, columns), mut same)| {
+            same.sort_by(|a, b| a.name.cmp(&b.name));
             let momentum =
-                Tensor::zeros([named.len() as i64, rows, columns], (Kind::Float, named[0].1.device()));
-            let (names, params) = named.into_iter().unzip();
+                Tensor::zeros([same.len() as i64, rows, columns], (Kind::Float, same[0].tensor.device()));
+            let (names, params) = same.into_iter().map(|param| (param.name, param.tensor)).unzip();
             Same { names, params, momentum }
         });
         Self { config: config.clone(), weight_decay, groups: groups.collect() }
@@ -153,6 +154,7 @@ fn orthogonal(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variables::{Init, Variables};
     use tch::Device;
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -169,14 +171,14 @@ mod tests {
 
     #[test]
     fn a_bad_step_changes_nothing() {
-        let weight = Tensor::ones([4, 3, 1, 1], CPU).set_requires_grad(true);
-        let mut muon =
-            Muon::new(&Config::default(), 0.1, vec![("conv.weight".into(), weight.shallow_clone())]);
+        let variables = Variables::new(Device::Cpu);
+        let weight = variables.root(Component::Decoder).conv("conv", [4, 3, 1, 1], Init::Ones);
+        let mut muon = Muon::new(&Config::default(), 0.1, variables.entries());
         let mut step = |slope: f64, found_inf: f32| {
             weight.shallow_clone().zero_grad();
             (&weight * slope).sum(Kind::Float).backward();
             muon.step(1.0, Some(&Tensor::from(found_inf)));
-            (weight.detach().copy(), muon.state()["conv.weight.momentum_buffer"].copy())
+            (weight.detach().copy(), muon.state()["conv.momentum_buffer"].copy())
         };
         let good = step(1.0, 0.0);
         assert!(good.0.max().double_value(&[]) < 1.0 && good.1.min().double_value(&[]) > 0.0);
@@ -185,14 +187,20 @@ mod tests {
     }
 
     #[test]
-    fn hidden_are_the_convolutions_between_feature_maps() {
-        let of = |name, shape: &[i64]| is_hidden(name, &Tensor::zeros(shape, CPU));
-        assert!(of("encoder.stage0.res0.conv1.weight", &[4, 4, 3, 3]));
-        assert!(of("decoder.stem.weight", &[4, 4, 3, 3]));
-        assert!(!of("encoder.stem.weight", &[4, 3, 3, 3]));
-        assert!(!of("decoder.head.weight", &[3, 4, 3, 3]));
-        assert!(!of("encoder.norm.weight", &[4]));
-        assert!(!of("quantizer.project_in.weight", &[4, 4, 1, 1]));
-        assert!(!of("quantizer.codebook", &[4, 4]));
+    fn hidden_are_the_weights_between_features() {
+        let variables = Variables::new(Device::Cpu);
+        for component in Component::TOKENIZER {
+            let scope = variables.scope(component);
+            let _ = scope.conv("conv", [4, 5, 3, 3], Init::Ones);
+            let _ = scope.matrix("matrix", [4, 5], Init::Ones);
+            let _ = scope.touching_pixels().conv("pixels", [4, 3, 3, 3], Init::Ones);
+            let _ = scope.norm("norm", &[4, 1, 1, 1], Init::Ones);
+            let _ = scope.bias("bias", 4, Init::Ones);
+            let _ = scope.codebook("codebook", [4, 5], Init::Ones);
+            let _ = scope.embedding("embedding", [4, 5], Init::Ones);
+        }
+        let hidden = variables.entries().into_iter().filter(is_hidden).map(|found| found.name);
+        let expected = ["decoder.conv", "decoder.matrix", "encoder.conv", "encoder.matrix"];
+        assert_eq!(hidden.collect::<Vec<_>>(), expected);
     }
 }

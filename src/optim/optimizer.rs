@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::muon::is_hidden;
-use super::{Adamw, Config, Muon, Named, OptimError, gradient};
+use super::{Adamw, Config, Muon, OptimError, gradient};
+use crate::variables::Variable;
 use pixtok_torch::{clip_grad_norm, drop_grads};
 
 /// Takes the steps, with named state to save.
@@ -20,10 +21,10 @@ pub struct Optimizer {
 impl Optimizer {
     /// Over `parameters`, at rest.
     #[must_use]
-    pub fn new(config: &Config, parameters: Vec<Named>) -> Self {
+    pub fn new(config: &Config, parameters: Vec<Variable>) -> Self {
         let muon = config.muon.clone();
-        let (hidden, others): (Vec<Named>, Vec<Named>) =
-            parameters.into_iter().partition(|(name, param)| muon.is_some() && is_hidden(name, param));
+        let (hidden, others): (Vec<Variable>, Vec<Variable>) =
+            parameters.into_iter().partition(|param| muon.is_some() && is_hidden(param));
         Self {
             adamw: Adamw::new(config, others),
             muon: Muon::new(&muon.unwrap_or_default(), config.weight_decay, hidden),

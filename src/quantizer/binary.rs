@@ -1,17 +1,18 @@
 //! What the quantizers by sign (LFQ, BSQ) share: a code has one bit in each dimension, and there is no codebook.
 
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 use super::digits::{MixedRadix, Order};
 use super::entropy::{Entropies, LEAST_LOG};
 use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
-use super::vectors::{mean_square, vectors_from_grid};
+use super::vectors::{mean_square, vectors_from_latent};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, QuantizerError, require, require_weight,
     straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::variables::Scope;
 use pixtok_torch::{in_full_precision, no_grad};
 
 /// The losses of a quantizer by sign, and what their settings must be.
@@ -72,7 +73,7 @@ pub struct Signs {
 impl Signs {
     /// Registers a projection under `path` when `channels` differs from `bits`.
     pub fn new(
-        path: &nn::Path,
+        path: &Scope,
         channels: i64,
         bits: i64,
         order: Order,
@@ -109,12 +110,12 @@ impl Signs {
         })
     }
 
-    /// `[B, h, w]` -> `[B, C, h, w]`.
+    /// `[B, N]` -> `[B, N, C]`.
     pub fn lookup(&self, indices: &Tensor) -> Tensor {
         in_full_precision(|| self.projection.project_out(&self.codes(indices)))
     }
 
-    /// `[B, h, w]` -> `[B, D, h, w]`, before the projection.
+    /// `[B, N]` -> `[B, N, D]`, before the projection.
     pub fn codes(&self, indices: &Tensor) -> Tensor {
         self.codes_from_digits(&self.radix.digits_from_indices(indices))
     }
@@ -160,9 +161,9 @@ pub const REMEDY: &str = "raise quantizer.entropy_weight, or choose fewer quanti
 /// (as in Open-MAGVIT2 and bsq-vit).
 ///
 /// # Shapes
-/// `log_odds` of each bit, `[B, d, h, w]`.
+/// `log_odds` of each bit, `[B, N, d]`.
 fn bits_entropy(log_odds: &Tensor, group_bits: i64, budget: MemoryBudget) -> Entropies {
-    let log_odds = vectors_from_grid(log_odds);
+    let log_odds = vectors_from_latent(log_odds);
     // −σ(l)·log σ(l) of a bit that is set, and of one that is not.
     let half = |l: &Tensor| l.sigmoid() * l.log_sigmoid();
     let of_bits = -(half(&log_odds) + half(&-&log_odds));
@@ -233,11 +234,10 @@ mod tests {
         for bits in [1, 2, 7, 10] {
             pixtok_torch::reseed(Seed(bits as u64));
             // At 10 bits and 1 MiB a chunk has 1,024 vectors.
-            let log_odds =
-                Tensor::randn([5, bits, 20, 30], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let log_odds = Tensor::randn([5, 600, bits], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let table = all_bits(bits, Device::Cpu);
             let whole =
-                assignment_entropy(&vectors_from_grid(&log_odds), &table, None, MemoryBudget::default());
+                assignment_entropy(&vectors_from_latent(&log_odds), &table, None, MemoryBudget::default());
             let split = bits_entropy(&log_odds, bits, "1MiB".parse().unwrap());
             let gradient =
                 |loss: &Tensor| Tensor::run_backward(&[loss], &[&log_odds], false, false).remove(0);

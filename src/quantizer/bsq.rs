@@ -2,7 +2,7 @@
 //! its d dimensions becomes ±1/√d by its sign, so that K = 2^d and there is no codebook.
 
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 use super::binary::{REMEDY, Signs, Terms};
 use super::digits::{MixedRadix, Order};
@@ -13,6 +13,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, bits_of,
     require_temperature,
 };
+use crate::variables::Scope;
 
 /// Settings of BSQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ impl Settings for Config {
         self.bits
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         self.build_stage(path, channels, 0)
     }
 
@@ -92,7 +93,7 @@ impl Settings for Config {
 
     fn build_stage(
         &self,
-        path: &nn::Path,
+        path: &Scope,
         channels: i64,
         stage: i64,
     ) -> Result<Box<dyn Quantizer>, QuantizerError> {
@@ -113,7 +114,7 @@ impl Bsq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let radius = (-stage as f64).exp2();
         let scale = radius / (config.bits as f64).sqrt();

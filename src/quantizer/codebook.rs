@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::entropy::least_bytes;
 use super::memory::{MemoryBudget, mebibytes};
 use super::search::{Nearness, nearest};
-use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
+use super::vectors::{latent_from_vectors, mean_square, vectors_from_latent};
 use super::{LossTerm, MAX_CODES, QuantizerError, require, require_weight};
 
 /// Refuses sizes that no codebook can have.
@@ -33,16 +33,16 @@ pub fn check_entropy(weight: f64, size: i64, dim: i64, budget: MemoryBudget) -> 
 /// Index of the nearest of `size` codes at each position; `codes` and the rest as for [`nearest`].
 ///
 /// # Shapes
-/// `z`: `[B, D, h, w]` -> `[B, h, w]` int64.
-pub fn nearest_on_grid(
+/// `z`: `[B, N, D]` -> `[B, N]` int64.
+pub fn nearest_codes(
     z: &Tensor,
     size: i64,
     codes: impl Fn(i64, i64) -> Tensor,
     nearness: Nearness,
     budget: MemoryBudget,
 ) -> Tensor {
-    let indices = nearest(&vectors_from_grid(&z.detach()), size, codes, nearness, budget);
-    indices.view_as(&z.select(1, 0))
+    let indices = nearest(&vectors_from_latent(&z.detach()), size, codes, nearness, budget);
+    indices.view_as(&z.select(2, 0))
 }
 
 /// ‖z − sg[e]‖², which moves latents to their codes, and ‖sg[z] − e‖², which moves codes to their latents: means over
@@ -56,14 +56,14 @@ pub fn distance_losses(z: &Tensor, codes: &Tensor, commitment: f64, codebook: Op
     losses
 }
 
-/// Rows of `table [K, D]` that `indices [B, h, w]` name, out-of-range ones clamped, `[B·h·w, D]`; with the table's
+/// Rows of `table [K, D]` that `indices [B, N]` name, out-of-range ones clamped, `[B·N, D]`; with the table's
 /// gradient and never −0.0.
 pub fn rows(table: &Tensor, indices: &Tensor) -> Tensor {
     let clamped = indices.clamp(0, table.size()[0] - 1).reshape([-1]);
     table.index_select(0, &clamped) + 0.0
 }
 
-/// [`rows`] as a grid, `[B, D, h, w]`.
-pub fn grid_of_rows(table: &Tensor, indices: &Tensor) -> Tensor {
-    grid_from_vectors(&rows(table, indices), indices)
+/// [`rows`] as a latent, `[B, N, D]`.
+pub fn latent_of_rows(table: &Tensor, indices: &Tensor) -> Tensor {
+    latent_from_vectors(&rows(table, indices), indices)
 }

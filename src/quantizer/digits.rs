@@ -29,7 +29,7 @@ pub struct MixedRadix {
     order: Order,
     levels: Vec<i64>,
     basis: Vec<i64>,
-    /// `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
+    /// `[D]`, to broadcast over `[…, D]`.
     level_tensor: Tensor,
     basis_tensor: Tensor,
 }
@@ -45,9 +45,9 @@ impl MixedRadix {
             Order::FirstFastest => running(&mut levels.iter()),
             Order::LastFastest => running(&mut levels.iter().rev()).into_iter().rev().collect(),
         };
-        let column = |values: &[i64]| Tensor::from_slice(values).view([-1, 1, 1]).to_device(device);
-        let level_tensor = column(levels);
-        Self { order, levels: levels.to_vec(), basis_tensor: column(&basis), basis, level_tensor }
+        let row = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+        let level_tensor = row(levels);
+        Self { order, levels: levels.to_vec(), basis_tensor: row(&basis), basis, level_tensor }
     }
 
     /// L_i: how many digits each dimension has.
@@ -71,17 +71,17 @@ impl MixedRadix {
     /// index = Σ digit_i · basis_i.
     ///
     /// # Shapes
-    /// `[B, D, h, w]` int64 -> `[B, h, w]` int64.
+    /// `[…, D]` int64 -> `[…]` int64.
     pub fn indices_from_digits(&self, digits: &Tensor) -> Tensor {
-        (digits * &self.basis_tensor).sum_dim_intlist(1, false, Kind::Int64)
+        (digits * &self.basis_tensor).sum_dim_intlist(-1, false, Kind::Int64)
     }
 
     /// digit_i = ⌊index / basis_i⌋ mod L_i; an index out of range counts as the nearest one.
     ///
     /// # Shapes
-    /// `[B, h, w]` int64 -> `[B, D, h, w]` int64.
+    /// `[…]` int64 -> `[…, D]` int64.
     pub fn digits_from_indices(&self, indices: &Tensor) -> Tensor {
-        let clamped = indices.clamp(0, self.size() - 1).unsqueeze(1);
+        let clamped = indices.clamp(0, self.size() - 1).unsqueeze(-1);
         clamped.divide_tensor_mode(&self.basis_tensor, "floor").remainder_tensor(&self.level_tensor)
     }
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn all(radix: &MixedRadix) -> Tensor {
-        Tensor::arange(radix.size(), (Kind::Int64, Device::Cpu)).view([1, 1, -1])
+        Tensor::arange(radix.size(), (Kind::Int64, Device::Cpu)).view([1, -1])
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
             for levels in [&[5, 3][..], &[2; 12], &[8, 8, 8, 5, 5, 5], &[7], &[1000, 2]] {
                 let radix = MixedRadix::new(levels, order, Device::Cpu);
                 let (indices, digits) = (all(&radix), radix.digits_from_indices(&all(&radix)));
-                assert_eq!(digits.size(), [1, levels.len() as i64, 1, radix.size()]);
+                assert_eq!(digits.size(), [1, radix.size(), levels.len() as i64]);
                 assert_eq!(radix.indices_from_digits(&digits), indices, "{levels:?} {order:?}");
             }
         }
@@ -124,8 +124,7 @@ mod tests {
     fn the_order_says_which_digit_counts_in_ones() {
         let digits = |order| {
             let radix = MixedRadix::new(&[2, 3, 4], order, Device::Cpu);
-            Vec::<i64>::try_from(radix.digits_from_indices(&Tensor::from(5).view([1, 1, 1])).view([-1]))
-                .unwrap()
+            Vec::<i64>::try_from(radix.digits_from_indices(&Tensor::from(5).view([1, 1])).view([-1])).unwrap()
         };
         assert_eq!(digits(Order::FirstFastest), [1, 2, 0]);
         assert_eq!(digits(Order::LastFastest), [0, 1, 1]);

@@ -24,7 +24,7 @@ impl GradientEstimator {
     /// `codes`, with the gradient of the estimator.
     ///
     /// # Shapes
-    /// Both `[B, D, h, w]`.
+    /// Both `[B, N, D]`.
     pub(super) fn estimate(self, codes: &Tensor, z: &Tensor) -> Tensor {
         match self {
             Self::StraightThrough => straight_through(codes, z),
@@ -35,7 +35,7 @@ impl GradientEstimator {
 }
 
 fn along(a: &Tensor, b: &Tensor) -> Tensor {
-    (a * b).sum_dim_intlist(1, true, Kind::Float)
+    (a * b).sum_dim_intlist(-1, true, Kind::Float)
 }
 
 /// y = sg[‖e‖/‖z‖ · R]·z with R = I − 2rrᵀ + 2êẑᵀ, r = (ẑ + ê)/‖ẑ + ê‖ (section 4.2 of the paper). A latent without a
@@ -71,11 +71,11 @@ mod tests {
     #[test]
     fn values_are_the_codes_and_gradients_are_numbers_at_the_edges() {
         pixtok_torch::reseed(Seed(4));
-        let codes = Tensor::randn([2, 4, 5, 7], (Kind::Float, Device::Cpu));
-        let z = Tensor::randn([2, 4, 5, 7], (Kind::Float, Device::Cpu));
+        let codes = Tensor::randn([2, 35, 4], (Kind::Float, Device::Cpu));
+        let z = Tensor::randn([2, 35, 4], (Kind::Float, Device::Cpu));
         // A latent that is nothing, one that is its code, and one that is opposite.
         for (column, factor) in [(0, 0.0), (1, 1.0), (2, -1.0)] {
-            z.select(3, column).copy_(&(codes.select(3, column) * factor));
+            z.select(1, column).copy_(&(codes.select(1, column) * factor));
         }
         for estimator in ALL {
             let (z, codes) = (z.copy().set_requires_grad(true), codes.copy().set_requires_grad(true));

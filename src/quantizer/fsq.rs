@@ -4,7 +4,7 @@
 mod config;
 mod grid;
 
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 pub use config::{Bound, Config};
 use grid::Grid;
@@ -13,6 +13,7 @@ use super::digits::{MixedRadix, Order};
 use super::projection::Projection;
 use super::{CodebookShape, Mode, Quantized, Quantizer, straight_through::straight_through};
 use crate::layers::as_kind;
+use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 use pixtok_torch::in_full_precision;
 
@@ -27,7 +28,7 @@ pub struct Fsq {
 
 impl Fsq {
     /// Registers a projection under `path` when `channels` differs from the number of levels.
-    fn new(path: &nn::Path, config: &Config, channels: i64, grid: Grid) -> Self {
+    fn new(path: &Scope, config: &Config, channels: i64, grid: Grid) -> Self {
         Self {
             projection: Projection::new(path, channels, config.levels.len() as i64),
             radix: MixedRadix::new(&config.levels, Order::FirstFastest, path.device()),

@@ -4,7 +4,7 @@
 //! Losses are means over the groups, so that a mean over elements stays one over all elements of the latent.
 
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 use super::digits::MixedRadix;
 use super::parts::{Gathered, Parts, error_inside, inside};
@@ -12,6 +12,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
     Statistic, UpdateReport, require,
 };
+use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 
 /// Settings of a grouped quantizer.
@@ -54,7 +55,7 @@ impl Settings for Config {
         self.groups * self.each.settings().natural_width()
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Grouped::new(path, self, channels)?))
     }
 
@@ -105,7 +106,7 @@ impl Grouped {
     ///
     /// # Errors
     /// See [`Settings::check`] and [`Settings::check_width`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         config.check_width(channels)?;
         let each = config.each.settings();
@@ -119,7 +120,7 @@ impl Grouped {
 
     /// The channels of each group.
     fn split(&self, z: &Tensor) -> Vec<Tensor> {
-        z.chunk(self.groups.count(), 1)
+        z.chunk(self.groups.count(), 2)
     }
 }
 
@@ -150,7 +151,7 @@ impl Quantizer for Grouped {
         let groups = self.groups.0.iter().zip(&channels);
         let latents: Vec<Tensor> = groups.map(|(group, z)| gathered.run(&**group, z, mode)).collect();
         Quantized {
-            latent: Tensor::cat(&latents, 1),
+            latent: Tensor::cat(&latents, 2),
             indices: self.groups.joined_indices(&gathered),
             losses: gathered.losses(1.0 / self.groups.count() as f64),
             statistics: gathered.statistics(),
@@ -162,7 +163,7 @@ impl Quantizer for Grouped {
         let by_group = self.groups.indices_by_part(indices);
         let latents: Vec<Tensor> =
             self.groups.0.iter().zip(&by_group).map(|(group, own)| group.lookup(own)).collect();
-        Tensor::cat(&latents, 1)
+        Tensor::cat(&latents, 2)
     }
 
     fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {

@@ -4,22 +4,22 @@
 //! The softmax, N×K numbers, is kept for the backward pass; [`Settings::check_step`] refuses it over the budget.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
-use super::codebook::{check_entropy, check_sizes, distance_losses, grid_of_rows, nearest_on_grid};
+use super::codebook::{check_entropy, check_sizes, distance_losses, latent_of_rows, nearest_codes};
 use super::entropy::assignment_entropy;
 use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
 use super::search::Nearness;
 use super::settings::entropy_term;
-use super::vectors::{grid_from_vectors, mean_square, vectors_from_grid};
+use super::vectors::{latent_from_vectors, mean_square, vectors_from_latent};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings,
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::variables::{Init, Scope};
 use pixtok_torch::in_full_precision;
-use pixtok_torch::initialise_gaussian;
 
 /// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
 const TABLES: i64 = 3;
@@ -102,7 +102,7 @@ impl Settings for Config {
         self.codebook_dim
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Ibq::new(path, self, channels)?))
     }
 
@@ -140,21 +140,15 @@ impl Ibq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
-        let bound = 1.0 / k as f64;
         let projection = Projection::new(path, channels, d);
-        let codebook = match config.initial_codes {
-            InitialCodes::Uniform => {
-                path.var("codebook", &[k, d], nn::Init::Uniform { lo: -bound, up: bound })
-            }
-            InitialCodes::Normal => {
-                let codebook = path.zeros("codebook", &[k, d]);
-                initialise_gaussian(&codebook, 0.0, (d as f64).powf(-0.5));
-                codebook
-            }
+        let init = match config.initial_codes {
+            InitialCodes::Uniform => Init::Uniform { bound: 1.0 / k as f64 },
+            InitialCodes::Normal => Init::Gaussian { mean: 0.0, deviation: (d as f64).powf(-0.5) },
         };
+        let codebook = path.codebook("codebook", [k, d], init);
         Ok(Self { projection, codebook, config: config.clone() })
     }
 
@@ -179,7 +173,7 @@ impl Ibq {
 
     /// y = Cᵀ(onehot + p − sg[p]): the code forward, the soft codes' gradient backward beside the code's own.
     fn estimate(&self, codes: &Tensor, z: &Tensor) -> Tensor {
-        let soft = grid_from_vectors(&self.soft_codes(&vectors_from_grid(z)), &z.select(1, 0));
+        let soft = latent_from_vectors(&self.soft_codes(&vectors_from_latent(z)), &z.select(2, 0));
         // The code's own gradient is that of the one-hot row times C.
         straight_through(codes, &(codes + soft))
     }
@@ -196,7 +190,7 @@ impl Ibq {
             return (losses, vec![]);
         }
         let sharpened = &self.codebook / config.entropy_temperature;
-        let entropies = assignment_entropy(&vectors_from_grid(z), &sharpened, None, config.memory_budget);
+        let entropies = assignment_entropy(&vectors_from_latent(z), &sharpened, None, config.memory_budget);
         let monitors = entropies.monitors();
         losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
         (losses, monitors)
@@ -209,7 +203,7 @@ impl Quantizer for Ibq {
             let z = self.projection.project_in(&as_kind(z, Kind::Float));
             let block = |first, n| self.codebook.narrow(0, first, n);
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest_on_grid(&z, k, block, Nearness::Product, budget);
+            let indices = nearest_codes(&z, k, block, Nearness::Product, budget);
             let codes = self.codes(0, &indices);
             let (latent, losses, monitors) = match mode {
                 Mode::Eval => (codes, vec![], vec![]),
@@ -234,7 +228,7 @@ impl Quantizer for Ibq {
     }
 
     fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
-        grid_of_rows(&self.codebook, indices)
+        latent_of_rows(&self.codebook, indices)
     }
 
     fn codebook(&self) -> CodebookShape {

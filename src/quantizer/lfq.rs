@@ -2,7 +2,7 @@
 //! and there is no codebook. An entropy loss keeps the codes in use.
 
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::Tensor;
 
 use super::binary::{REMEDY, Signs, Terms};
 use super::digits::{MixedRadix, Order};
@@ -12,6 +12,7 @@ use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, bits_of,
     require_temperature,
 };
+use crate::variables::Scope;
 
 /// Settings of LFQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ impl Settings for Config {
         self.bits
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         self.build_stage(path, channels, 0)
     }
 
@@ -91,7 +92,7 @@ impl Settings for Config {
 
     fn build_stage(
         &self,
-        path: &nn::Path,
+        path: &Scope,
         channels: i64,
         stage: i64,
     ) -> Result<Box<dyn Quantizer>, QuantizerError> {
@@ -109,7 +110,7 @@ impl Lfq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let scale = (-stage as f64).exp2();
         let terms = config.terms(scale);

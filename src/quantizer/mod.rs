@@ -41,6 +41,7 @@ pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
 
 use pixtok_base::seed::Seed;
+use pixtok_base::{Class, Classified};
 
 /// Most codes that an index can name.
 pub const MAX_CODES: i64 = 1 << 31;
@@ -60,10 +61,10 @@ pub enum Mode {
 /// What [`Quantizer::quantize`] makes.
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, C, h, w]`, equal to `lookup(indices)` bit for bit (but for FSQ's noise in training); its gradient is an
+    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (but for FSQ's noise in training); its gradient is an
     /// estimate.
     pub latent: Tensor,
-    /// `[B, h, w]` int64 in `0..K`; `[B, h, w, codebooks]` for several codebooks.
+    /// `[B, N]` int64 in `0..K`; `[B, N, codebooks]` for several codebooks.
     pub indices: Tensor,
     /// Auxiliary losses, to be added to the objective's own; empty in [`Mode::Eval`].
     pub losses: Vec<LossTerm>,
@@ -145,6 +146,12 @@ pub struct ReplacedRows {
 #[error("{0}")]
 pub struct QuantizerError(pub String);
 
+impl Classified for QuantizerError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
 /// The seam that every quantizer implements.
 ///
 /// `Send` but not `Sync`: one thread owns a model.
@@ -159,7 +166,7 @@ pub trait Quantizer: Debug + Send {
     /// its variables may then have changed.
     ///
     /// # Shapes
-    /// `z`: `[B, C, h, w]`.
+    /// `z`: `[B, N, C]`.
     ///
     /// # Errors
     /// When the latents cannot start a codebook (not finite).
@@ -175,21 +182,21 @@ pub trait Quantizer: Debug + Send {
     /// Rounds a latent to codes. Pure: never changes `self`.
     ///
     /// # Shapes
-    /// `z`: `[B, C, h, w]` -> latent `[B, C, h, w]`, indices `[B, h, w]` or `[B, h, w, codebooks]`.
+    /// `z`: `[B, N, C]` -> latent `[B, N, C]`, indices `[B, N]` or `[B, N, codebooks]`.
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized;
 
     /// Inverse of the indices; where `quantize` gets its forward value, so the two are equal bit for bit for the
     /// same shape, device and thread count.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64 -> `[B, C, h, w]`.
+    /// `indices`: `[B, N]` or `[B, N, codebooks]` int64 -> `[B, N, C]`.
     fn lookup(&self, indices: &Tensor) -> Tensor;
 
     /// Codes of one codebook, counted from 0, before a projection out of the quantizer and before those of several
     /// codebooks come together: what [`Quantizer::lookup`] looks up. With the codebook's gradient.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` int64 -> `[B, D, h, w]` float32.
+    /// `indices`: `[B, N]` int64 -> `[B, N, D]` float32.
     fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor;
 
     /// Codebook sizes.

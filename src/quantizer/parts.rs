@@ -40,15 +40,15 @@ impl Parts {
     /// The indices of each part.
     ///
     /// # Shapes
-    /// `[B, h, w]` for a single codebook in all, else `[B, h, w, codebooks]`; each part's likewise.
+    /// `[B, N]` for a single codebook in all, else `[B, N, codebooks]`; each part's likewise.
     pub fn indices_by_part(&self, indices: &Tensor) -> Vec<Tensor> {
         let (all, each) = (self.codebook().codebooks, self.0[0].codebook().codebooks);
         if all == 1 {
             return vec![indices.shallow_clone()];
         }
         let of_part = |part: i64| match each {
-            1 => indices.select(3, part),
-            _ => indices.narrow(3, part * each, each),
+            1 => indices.select(2, part),
+            _ => indices.narrow(2, part * each, each),
         };
         (0..self.count()).map(of_part).collect()
     }
@@ -58,8 +58,8 @@ impl Parts {
         let indices = &gathered.indices;
         match (indices.as_slice(), self.0[0].codebook().codebooks) {
             ([only], _) => only.shallow_clone(),
-            (several, 1) => Tensor::stack(several, 3),
-            (several, _) => Tensor::cat(several, 3),
+            (several, 1) => Tensor::stack(several, 2),
+            (several, _) => Tensor::cat(several, 2),
         }
     }
 

@@ -5,7 +5,7 @@
 //! stages; so are the losses.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 use super::digits::MixedRadix;
 use super::parts::{Gathered, Parts, error_inside, inside};
@@ -15,6 +15,7 @@ use super::{
     Statistic, UpdateReport, require,
 };
 use crate::layers::as_kind;
+use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
@@ -72,7 +73,7 @@ impl Settings for Config {
         self.each.settings().natural_width()
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Residual::new(path, self, channels)?))
     }
 
@@ -98,7 +99,7 @@ impl Settings for Config {
 pub struct Residual {
     projection: Projection,
     stages: Parts,
-    /// `[D, 1, 1]`: the input is squashed to ±this, where the kind of the stages asks for it.
+    /// `[D]`: the input is squashed to ±this, where the kind of the stages asks for it.
     limits: Option<Tensor>,
 }
 
@@ -107,16 +108,16 @@ impl Residual {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let each = config.each.settings();
         let width = each.natural_width();
         let stages: Result<Vec<_>, _> = (0..config.stages)
             .map(|stage| each.build_stage(&(path / "stages" / stage), width, stage).map_err(error_inside))
             .collect();
-        let limits = each.stage_limits().map(|limits| {
-            Tensor::from_slice(&limits).to_kind(Kind::Float).view([-1, 1, 1]).to_device(path.device())
-        });
+        let limits = each
+            .stage_limits()
+            .map(|limits| Tensor::from_slice(&limits).to_kind(Kind::Float).to_device(path.device()));
         Ok(Self { projection: Projection::new(path, channels, width), stages: Parts(stages?), limits })
     }
 

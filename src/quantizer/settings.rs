@@ -1,8 +1,7 @@
 //! What the settings of every quantizer can do, and how they refuse values.
 
-use tch::nn;
-
 use super::{Quantizer, QuantizerConfig, QuantizerError};
+use crate::variables::Scope;
 
 /// What the settings of every quantizer can do.
 pub trait Settings {
@@ -28,7 +27,7 @@ pub trait Settings {
     ///
     /// # Errors
     /// As [`Settings::check`].
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError>;
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError>;
 
     /// Refuses latents of a width that cannot be quantized.
     ///
@@ -65,7 +64,7 @@ pub trait Settings {
     /// As [`Settings::check_stage`].
     fn build_stage(
         &self,
-        path: &nn::Path,
+        path: &Scope,
         channels: i64,
         _stage: i64,
     ) -> Result<Box<dyn Quantizer>, QuantizerError> {

@@ -2,21 +2,21 @@
 //! every step moves every code and none dies. Otherwise as VQ with a codebook that learns by gradient.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
-use super::codebook::{check_sizes, distance_losses, nearest_on_grid, rows};
+use super::codebook::{check_sizes, distance_losses, nearest_codes, rows};
 use super::estimator::GradientEstimator;
 use super::memory::MemoryBudget;
 use super::projection::Projection;
 use super::search::Nearness;
-use super::vectors::grid_from_vectors;
+use super::vectors::latent_from_vectors;
 use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, require,
     require_weight,
 };
 use crate::layers::as_kind;
+use crate::variables::{Init, Scope};
 use pixtok_torch::in_full_precision;
-use pixtok_torch::initialise_gaussian;
 
 /// Settings of SimVQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Settings for Config {
         self.codebook_dim
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(SimVq::new(path, self, channels)?))
     }
 }
@@ -100,20 +100,19 @@ impl SimVq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let deviation = (d as f64).powf(-0.5);
-        let frozen = path.zeros_no_train("frozen", &[k, d]);
-        initialise_gaussian(&frozen, 0.0, deviation);
+        let frozen = path.codebook_buffer("frozen", [k, d], Init::Gaussian { mean: 0.0, deviation });
         // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
-        let init = nn::Init::Uniform { lo: -deviation, up: deviation };
+        let init = Init::Uniform { bound: deviation };
         Ok(Self {
             projection: Projection::new(path, channels, d),
             frozen,
-            // Named as a codebook is, and not as a layer: it gets no weight decay by default.
-            map: path.var("map", &[d, d], init),
-            bias: config.bias.then(|| path.var("map_bias", &[d], init)),
+            // The codes are made of it, so it is treated as they would be: no weight decay by default.
+            map: path.codebook("map", [d, d], init),
+            bias: config.bias.then(|| path.bias("map_bias", d, init)),
             config: config.clone(),
         })
     }
@@ -130,7 +129,7 @@ impl Quantizer for SimVq {
             let z = self.projection.project_in(&as_kind(z, Kind::Float));
             let block = |first, n| self.mapped(&self.frozen.narrow(0, first, n));
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
+            let indices = nearest_codes(&z, k, block, Nearness::Euclidean, budget);
             let codes = self.codes(0, &indices);
             let (latent, losses) = match mode {
                 Mode::Eval => (codes, vec![]),
@@ -160,7 +159,7 @@ impl Quantizer for SimVq {
 
     /// e = W·c of the codes at `indices` alone; never −0.0.
     fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
-        in_full_precision(|| grid_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), indices))
+        in_full_precision(|| latent_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), indices))
     }
 
     fn codebook(&self) -> CodebookShape {

@@ -1,28 +1,30 @@
-//! Between the grid of a latent and the list of its vectors.
+//! Between a latent and the list of its vectors.
 
 use tch::{Kind, Tensor};
 
 /// Under this length a vector has no direction (as in vector-quantize-pytorch).
 pub const MIN_NORM: f64 = 1e-6;
 
-/// `[B, D, h, w]` -> `[B·h·w, D]`.
-pub fn vectors_from_grid(z: &Tensor) -> Tensor {
-    z.permute([0, 2, 3, 1]).contiguous().view([-1, z.size()[1]])
+/// `[B, N, D]` -> `[B·N, D]`.
+pub fn vectors_from_latent(z: &Tensor) -> Tensor {
+    z.contiguous().view([-1, z.size()[2]])
 }
 
-/// `[B·h·w, D]` -> `[B, D, h, w]`, with B, h and w of `grid`, `[B, h, w]`; of a tensor rather than of numbers, which a
-/// trace would keep for images of any size.
-pub fn grid_from_vectors(vectors: &Tensor, grid: &Tensor) -> Tensor {
-    let places = grid.unsqueeze(3).expand([-1, -1, -1, vectors.size()[1]], false);
-    vectors.view_as(&places).permute([0, 3, 1, 2]).contiguous()
+/// `[B·N, D]` -> `[B, N, D]`, with B and N of `positions`, `[B, N]`; of a tensor rather than of
+/// numbers, which a trace would keep for images of any size. In memory the positions of one
+/// dimension lie together, as those of a channel do in an image: that decides in which order sums
+/// over D are added up, and with it their last bits.
+pub fn latent_from_vectors(vectors: &Tensor, positions: &Tensor) -> Tensor {
+    let places = positions.unsqueeze(-1).expand([-1, -1, vectors.size()[1]], false);
+    vectors.view_as(&places).transpose(1, 2).contiguous().transpose(1, 2)
 }
 
-/// Length of the vectors along axis 1 (of a grid, or of a list of vectors), which is kept. Its gradient at 0 is 0.
+/// Length of the vectors along the last axis, which is kept. Its gradient at 0 is 0.
 pub fn norms(x: &Tensor) -> Tensor {
-    x.norm_scalaropt_dim(2.0, [1], true)
+    x.norm_scalaropt_dim(2.0, [-1], true)
 }
 
-/// The vectors along axis 1 at length 1; never −0.0, which a quotient can be rounded to.
+/// The vectors along the last axis at length 1; never −0.0, which a quotient can be rounded to.
 pub fn normalised(x: &Tensor) -> Tensor {
     x / norms(x).clamp_min(MIN_NORM) + 0.0
 }
@@ -48,8 +50,8 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_and_its_vectors_are_inverse() {
-        let z = Tensor::randn([2, 3, 5, 7], (Kind::Float, Device::Cpu));
-        assert_eq!(grid_from_vectors(&vectors_from_grid(&z), &z.select(1, 0)), z);
+    fn a_latent_and_its_vectors_are_inverse() {
+        let z = Tensor::randn([2, 35, 3], (Kind::Float, Device::Cpu));
+        assert_eq!(latent_from_vectors(&vectors_from_latent(&z), &z.select(2, 0)), z);
     }
 }

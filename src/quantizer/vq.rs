@@ -4,22 +4,23 @@
 
 mod config;
 
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
 pub use config::{CodebookUpdate, Config, Distance, Start};
 
-use super::codebook::{distance_losses, nearest_on_grid, rows};
+use super::codebook::{distance_losses, nearest_codes, rows};
 use super::entropy::assignment_entropy;
 use super::kmeans::{kmeans, sample_rows};
 use super::projection::Projection;
 use super::search::{Nearness, assigned};
 use super::statistic::{Statistic, pool, sum};
-use super::vectors::{grid_from_vectors, normalised, vectors_from_grid};
+use super::vectors::{latent_from_vectors, normalised, vectors_from_latent};
 use super::{
     CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
     StartOutcome, UpdateReport,
 };
 use crate::layers::as_kind;
+use crate::variables::{Init, Scope};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
@@ -54,30 +55,27 @@ impl Vq {
     ///
     /// # Errors
     /// See [`Settings::check`].
-    pub fn new(path: &nn::Path, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
+    pub fn new(path: &Scope, config: &Config, channels: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let (k, d) = (config.codebook_size, config.codebook_dim);
-        let bound = 1.0 / k as f64;
-        let init = nn::Init::Uniform { lo: -bound, up: bound };
+        let init = Init::Uniform { bound: 1.0 / k as f64 };
         let codebook = if config.by_gradient() {
-            path.var("codebook", &[k, d], init)
+            path.codebook("codebook", [k, d], init)
         } else {
-            let mut buffer = path.zeros_no_train("codebook", &[k, d]);
-            let _ = no_grad(|| buffer.uniform_(-bound, bound));
-            buffer
+            path.codebook_buffer("codebook", [k, d], init)
         };
         let sums = (!config.by_gradient()).then(|| {
-            let mut sums = path.zeros_no_train("sums", &[k, d]);
+            let mut sums = path.buffer("sums", &[k, d], Init::Zeros);
             sums.copy_(&codebook);
             sums
         });
         Ok(Self {
             projection: Projection::new(path, channels, d),
-            codebook_name: path.path("codebook"),
+            codebook_name: path.name("codebook"),
             codebook,
-            counts: path.ones_no_train("counts", &[k]),
+            counts: path.buffer("counts", &[k], Init::Ones),
             sums,
-            started: path.zeros_no_train("started", &[1]),
+            started: path.buffer("started", &[1], Init::Zeros),
             config: config.clone(),
         })
     }
@@ -112,7 +110,7 @@ impl Vq {
             let products = &table * (2.0 / config.entropy_temperature);
             let lengths = table.square().sum_dim_intlist(1, false, Kind::Float) / -config.entropy_temperature;
             let entropies =
-                assignment_entropy(&vectors_from_grid(z), &products, Some(&lengths), config.memory_budget);
+                assignment_entropy(&vectors_from_latent(z), &products, Some(&lengths), config.memory_budget);
             monitors = entropies.monitors();
             losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
         }
@@ -190,7 +188,7 @@ impl Quantizer for Vq {
     ) -> Result<StartOutcome, QuantizerError> {
         no_grad(|| {
             in_full_precision(|| {
-                let vectors = vectors_from_grid(&self.comparable(z));
+                let vectors = vectors_from_latent(&self.comparable(z));
                 if vectors.isfinite().all().int64_value(&[]) == 0 {
                     return Err(QuantizerError(
                         "the encoder's first latents are not finite, so k-means cannot start the codebook; \
@@ -225,14 +223,14 @@ impl Quantizer for Vq {
             let z = self.comparable(z);
             let block = |first, n| self.as_codes(self.codebook.narrow(0, first, n));
             let (k, budget) = (self.config.codebook_size, self.config.memory_budget);
-            let indices = nearest_on_grid(&z, k, block, Nearness::Euclidean, budget);
+            let indices = nearest_codes(&z, k, block, Nearness::Euclidean, budget);
             let codes = self.codes(0, &indices);
             let (latent, (losses, monitors), statistics) = match mode {
                 Mode::Eval => (codes, Default::default(), vec![]),
                 Mode::Train { seed } => (
                     self.config.gradient_estimator.estimate(&codes, &z),
                     self.losses(&z, &codes),
-                    self.statistics(&vectors_from_grid(&z.detach()), &indices.view([-1]), seed),
+                    self.statistics(&vectors_from_latent(&z.detach()), &indices.view([-1]), seed),
                 ),
             };
             Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }
@@ -244,7 +242,7 @@ impl Quantizer for Vq {
     }
 
     fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
-        grid_from_vectors(&self.as_codes(rows(&self.codebook, indices)), indices)
+        latent_from_vectors(&self.as_codes(rows(&self.codebook, indices)), indices)
     }
 
     fn codebook(&self) -> CodebookShape {

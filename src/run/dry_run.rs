@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use tch::Tensor;
-
 use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
 use super::networks::Networks;
 use super::precision::Settled;
 use super::{Tell, memory};
 use crate::config::Config;
+use crate::model::TokenShape;
+use crate::variables::Component;
+use anyhow::Result;
 
 /// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
 pub(super) fn words(
@@ -21,17 +21,23 @@ pub(super) fn words(
 ) -> Result<String> {
     let tokenizer = &networks.tokenizer;
     let (height, width) = config.image_size();
-    let factor = tokenizer.downsample();
-    let (h, w) = (height / factor, width / factor);
+    let shape = tokenizer.shape(config.data.image_size)?;
+    let tokens = match shape {
+        TokenShape::Grid { h, w } => {
+            let pixels = config.data.image_size.height / h;
+            format!("latent grid: {h}x{w}, one token for {pixels}x{pixels} pixels")
+        }
+        TokenShape::Sequence { n } => format!("latent sequence: {n} tokens for an image"),
+    };
     let codebook = tokenizer.codebook();
     let bits = codebook.bits_per_token();
-    let of = |part: &str| networks.parameters(part);
+    let of = |component: Component| networks.parameters(&[component]);
     let train = &config.train;
     let images = match (training_set(config), validation_set(config)) {
         (Ok(train_set), Ok((_, val_set))) => {
             check_batch(config, &train_set)?;
             tell_omitted([&train_set, &val_set], tell);
-            tell_shared(config, &train_set, &val_set, tell);
+            tell_shared(&train_set, &val_set, tell);
             format!(
                 "{} for training, {} for validation; {} steps per epoch of batches of {}",
                 train_set.len(),
@@ -44,21 +50,21 @@ pub(super) fn words(
     };
     Ok(format!(
         "{}\n# parameters: {} (encoder {}, quantizer {}, decoder {})\n{}\
-         # latent grid: {h}x{w}, one token for {factor}x{factor} pixels\n\
+         # {tokens}\n\
          # codebook: {}{} codes of dimension {}; {bits:.3} bits per token, {:.4} bits per pixel\n\
          # images: {images}\n\
          # precision: {}\n\
          {}{}{}{}",
         config.to_toml()?,
-        of(""),
-        of("encoder."),
-        of("quantizer."),
-        of("decoder."),
+        networks.parameters(&Component::TOKENIZER),
+        of(Component::Encoder),
+        of(Component::Quantizer),
+        of(Component::Decoder),
         adversary(config, networks),
         if codebook.codebooks > 1 { format!("{} of ", codebook.codebooks) } else { String::new() },
         codebook.size,
         codebook.dim,
-        bits * (h * w) as f64 / (height * width) as f64,
+        bits * shape.positions() as f64 / (height * width) as f64,
         precision.words(),
         config.micro_batch_terms().map(|terms| format!("# micro-batches: {terms}\n")).unwrap_or_default(),
         match weights {
@@ -76,11 +82,7 @@ fn adversary(config: &Config, networks: &Networks) -> String {
     let (Some(adversarial), Some((store, _))) = (&config.adversarial, &networks.adversary) else {
         return String::new();
     };
-    let parameters: i64 = store.trainable_variables().iter().map(count).sum();
+    let parameters = store.parameters(&[Component::Discriminator]);
     let never = if adversarial.start >= config.train.steps { ", which the run ends before" } else { "" };
     format!("# discriminator: {parameters} parameters, from step {}{never}\n", adversarial.start)
-}
-
-fn count(tensor: &Tensor) -> i64 {
-    tensor.numel() as i64
 }

@@ -69,14 +69,8 @@ impl Run {
             .with_context(|| format!("{} holds no usable run", folder.display()))?;
         // Only imported weights come with a config by a user, which may leave out anything.
         let imported = self.is_model() && !folder.join(DESCRIPTION).exists();
-        if !imported && written.model.had_other_groups() {
-            return Err(Misuse(format!(
-                "{} has model.variant vqgan without model.norm_groups, so an older pixtok made it, which gave norms of fewer than 128 \
-                 channels fewer groups than the 32 of this variant; with 32 its weights would make other images and tokens: \
-                 use that pixtok, or train it again",
-                folder.join(CONFIG).display()
-            ))
-            .into());
+        if let Some(why) = written.model.settings().had_another_meaning().filter(|_| !imported) {
+            return Err(Misuse(format!("{} {why}", folder.join(CONFIG).display())).into());
         }
         let config = written.resolved();
         config.check()?;

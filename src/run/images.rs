@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{Tell, TrainOptions};
-use crate::config::{Config, overrides_set};
+use crate::config::{Config, known, overrides_set};
 use pixtok_images::data::{self, DataError, Dataset, Overlap, Selection, Shared, Split};
 
 /// Which images of Parquet files, tars or lists to use.
@@ -86,10 +86,10 @@ pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
 /// validation images and its columns. Settings given on the command line stay.
 pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Config) {
     for (key, value) in [
-        ("data.val", &mut data.val),
-        ("data.val_split", &mut data.val_split),
-        ("data.split", &mut data.split),
-        ("data.image_column", &mut data.image_column),
+        (known::DATA_VAL, &mut data.val),
+        (known::DATA_VAL_SPLIT, &mut data.val_split),
+        (known::DATA_SPLIT, &mut data.split),
+        (known::DATA_IMAGE_COLUMN, &mut data.image_column),
     ] {
         if !overrides_set(&options.overrides, key) {
             *value = None;
@@ -102,7 +102,7 @@ pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Conf
 pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, config: &Config, tell: Tell) {
     let sets = |key| overrides_set(&options.overrides, key);
     let chosen = options.val_data.is_some() || options.val_split.is_some();
-    if chosen || sets("data.val") || sets("data.val_split") {
+    if chosen || sets(known::DATA_VAL) || sets(known::DATA_VAL_SPLIT) {
         return;
     }
     let words = words_of_validation(config);
@@ -114,7 +114,7 @@ pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, 
             )
         });
         tell.note(&format!("validation images: {words}{instead}"));
-    } else if sets("data.train") {
+    } else if sets(known::DATA_TRAIN) {
         let remedy = match (&config.data.val, &config.data.val_split) {
             (None, None) => "",
             _ => {
@@ -127,12 +127,10 @@ pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, 
 }
 
 /// Warns that validation images are also training images.
-pub fn tell_shared(config: &Config, train_set: &Dataset, val_set: &Dataset, tell: Tell) {
-    let Overlap { shared, copies } = val_set.overlap(train_set);
+pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
+    let Overlap { shared, copies } = val_set.overlap(train_set, None);
     let total = val_set.len();
-    // A share of archives has the same files, but other images.
-    let is_share = config.data.val.is_none() && config.data.val_split.is_none();
-    if let Some(Shared { images, example }) = shared.filter(|_| !is_share) {
+    if let Some(Shared { images, example }) = shared {
         tell.say(&format!(
             "{images} of the {total} validation images are training images too, for instance {example}, so \
              validation figures are of images that are trained on; give others with --val-data (data.val)"

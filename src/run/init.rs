@@ -8,7 +8,7 @@ use super::networks::Networks;
 use super::{Run, Tell, other_settings};
 use crate::checkpoint::{Which, copy_into};
 use crate::config::Config;
-use crate::train::Part;
+use crate::variables::Component;
 use pixtok_base::Misuse;
 use pixtok_torch::tensors::{self, Tensors};
 
@@ -42,22 +42,10 @@ pub(super) fn from_run(
     }
     let earlier = other.config()?;
     let (train, path) = (&config.train, other.path().display());
-    let differences = config.differences(&earlier)?;
-    let frozen = |part| train.freeze.contains(&part);
-    let matters = |difference: &String| {
-        if difference.starts_with("model.decoder_res_blocks") {
-            frozen(Part::Decoder)
-        } else if difference.starts_with("model.") {
-            frozen(Part::Encoder) || frozen(Part::Decoder)
-        } else {
-            difference.starts_with("quantizer") && frozen(Part::Quantizer)
-        }
-    };
-    let others: Vec<String> = differences.into_iter().filter(matters).collect();
-    if !others.is_empty() {
+    if let Some(settings) = other_settings::of_parts(config, &earlier, &train.freeze)? {
         return Err(Misuse(format!(
-            "frozen parts stay those of {path}, whose settings are others; take them, or let these parts train:\n  {}",
-            others.join("\n  ")
+            "train.freeze keeps parts of {path}, which were trained with other settings ({settings}); use those \
+             settings, or do not freeze these parts"
         ))
         .into());
     }
@@ -65,9 +53,9 @@ pub(super) fn from_run(
     let mut taken = vec![];
     if train.freeze.is_empty() {
         copy_into(&live, &saved, "the other model").with_context(|| format!("cannot start from {path}"))?;
-        taken.extend(Part::ALL);
+        taken.extend(Component::TOKENIZER);
     } else {
-        for part in Part::ALL {
+        for part in Component::TOKENIZER {
             let fits = take_part(part, train.freeze.contains(&part), &live, &saved, tell)
                 .with_context(|| format!("cannot keep the {part} of {path}"))?;
             taken.extend(fits.then_some(part));
@@ -90,7 +78,7 @@ pub(super) fn from_run(
 /// The frozen parts in words, with what is left to train.
 fn what_stays(config: &Config, networks: &Networks) -> String {
     let train = &config.train;
-    let frozen: Vec<String> = train.freeze.iter().map(Part::to_string).collect();
+    let frozen: Vec<String> = train.freeze.iter().map(Component::to_string).collect();
     if frozen.is_empty() {
         return String::new();
     }
@@ -135,9 +123,9 @@ pub(super) fn from_nothing(config: &Config) -> Result<()> {
 
 /// Copies what one part has; returns whether it fits. If it does not and need not stay, it begins
 /// anew.
-fn take_part(part: Part, stays: bool, live: &Tensors, saved: &Tensors, tell: Tell) -> Result<bool> {
+fn take_part(part: Component, stays: bool, live: &Tensors, saved: &Tensors, tell: Tell) -> Result<bool> {
     let own = |all: &Tensors| -> Tensors {
-        let own = all.iter().filter(|(name, _)| part.has(name));
+        let own = all.iter().filter(|(name, _)| Component::of_saved(name) == Some(part));
         own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     };
     match copy_into(&own(live), &own(saved), &format!("the other model's {part}")) {

@@ -1,7 +1,7 @@
 //! From a config to the networks of a training.
 
 use anyhow::Result;
-use tch::{Device, nn};
+use tch::Device;
 
 use crate::adversarial::Adversary;
 use crate::config::Config;
@@ -9,29 +9,29 @@ use crate::loss::Loss;
 use crate::model::Tokenizer;
 use crate::optim::muon::is_hidden;
 use crate::tasks::tokenizer::{Objective, Opponent, Reconstruction};
+use crate::variables::{Component, Variables};
 use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors::Tensors;
 
 /// What trains, with fresh weights.
 pub(super) struct Networks {
-    store: nn::VarStore,
+    store: Variables,
     pub tokenizer: Tokenizer,
     /// The discriminator, in a store of its own.
-    pub adversary: Option<(nn::VarStore, Adversary)>,
+    pub adversary: Option<(Variables, Adversary)>,
 }
 
 impl Networks {
     /// By a checked config.
     pub fn build(config: &Config, device: Device) -> Result<Self> {
-        let (store, seed) = (nn::VarStore::new(device), Seed(config.seed));
+        let (store, seed) = (Variables::new(device), Seed(config.seed));
         pixtok_torch::reseed(seed.derive("initialisation", &[]));
-        let tokenizer = Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())?;
+        let tokenizer = Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size())?;
         let adversary = config.adversarial.as_ref().map(|adversarial| {
-            let store = nn::VarStore::new(device);
+            let store = Variables::new(device);
             pixtok_torch::reseed(seed.derive("initialisation of the discriminator", &[]));
-            Adversary::new(&store.root(), adversarial, config.image_size())
-                .map(|adversary| (store, adversary))
+            Adversary::new(&store, adversarial, config.image_size()).map(|adversary| (store, adversary))
         });
         let networks = Self { store, tokenizer, adversary: adversary.transpose()? };
         if networks.numbers(config).trained == 0 {
@@ -59,7 +59,7 @@ impl Networks {
 
     /// All of the tokenizer, by name.
     pub fn variables(&self) -> Tensors {
-        self.store.variables().into_iter().collect()
+        self.store.tensors()
     }
 
     /// Where they are.
@@ -67,30 +67,26 @@ impl Networks {
         self.store.device()
     }
 
-    /// Trained numbers of the tokenizer, in variables with names that begin so.
-    pub fn parameters(&self, prefix: &str) -> i64 {
-        let variables = self.store.variables().into_iter();
-        let counted = variables.filter(|(name, tensor)| name.starts_with(prefix) && tensor.requires_grad());
-        counted.map(|(_, tensor)| tensor.numel() as i64).sum()
+    /// Trained numbers of these components of the tokenizer.
+    pub fn parameters(&self, components: &[Component]) -> i64 {
+        self.store.parameters(components)
     }
 
     /// How many there are, by what becomes of them.
     pub fn numbers(&self, config: &Config) -> Numbers {
         let mut numbers = Numbers { trained: 0, fixed: 0, discriminator: 0, moments: 0 };
-        for (name, tensor) in self.store.variables() {
-            let count = tensor.numel() as i64;
-            let frozen = config.train.freeze.iter().any(|part| part.has(&name));
-            if frozen || !tensor.requires_grad() {
+        for variable in self.store.entries() {
+            let count = variable.count();
+            if config.train.freeze.contains(&variable.component) || !variable.trained {
                 numbers.fixed += count;
                 continue;
             }
             numbers.trained += count;
-            let muon = config.optimizer.muon.is_some() && is_hidden(&name, &tensor);
+            let muon = config.optimizer.muon.is_some() && is_hidden(&variable);
             numbers.moments += count * if muon { 1 } else { 2 };
         }
         if let Some((store, _)) = &self.adversary {
-            let trained = store.trainable_variables();
-            numbers.discriminator = trained.iter().map(|tensor| tensor.numel() as i64).sum();
+            numbers.discriminator = store.parameters(&[Component::Discriminator]);
             numbers.moments += 2 * numbers.discriminator;
         }
         numbers
@@ -108,3 +104,6 @@ pub(super) struct Numbers {
     /// Of both optimizers.
     pub moments: i64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::evaluate;
 use crate::quantizer::digits::MixedRadix;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
-use pixtok_images::data::{self, ImageFolder, Split};
+use pixtok_images::data::{self, ImageFolder};
 use pixtok_tokens::{Arrangement, StatedTokenizer};
 
 /// A tokenizer that images can be passed through, with what its tokens must say of it.
@@ -74,13 +74,15 @@ impl Found {
             let trained = Run::find(path)?.open(choice, device, tell)?;
             return Ok(Self::Tokenizer(Opened::Own(Box::new(trained))));
         }
-        match ImageFolder::open(path, Split::All) {
-            Ok(_) => Ok(Self::Reconstructions(path.to_owned())),
-            Err(error) => Err(Misuse(format!(
-                "{path_words} holds neither a run nor a model nor reconstructions: {error}"
-            ))
-            .into()),
+        let nothing = |why: String| {
+            Misuse(format!("{path_words} holds neither a run nor a model nor reconstructions: {why}"))
+        };
+        // Reconstructions may lie in folders that pixtok wrote, but the pictures of runs are none.
+        if let Some(run) = runs_in(path).next() {
+            return Err(nothing(format!("it holds runs, for instance {}", run.display())).into());
         }
+        ImageFolder::open_with_outputs(path).map_err(|error| nothing(error.to_string()))?;
+        Ok(Self::Reconstructions(path.to_owned()))
     }
 
     /// Our tokenizer, if it is one.
@@ -100,6 +102,12 @@ impl Found {
             _ => None,
         }
     }
+}
+
+/// The runs right in a folder.
+fn runs_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).filter(|path| Run::is_one(path))
 }
 
 /// Reads the adapter of a TorchScript pair.
@@ -152,12 +160,12 @@ impl Opened {
         }
     }
 
-    /// Pixels to a position along each axis.
+    /// Height and width of its images are multiples of this many pixels.
     #[must_use]
-    pub fn downsample(&self) -> u32 {
+    pub fn side_multiple(&self) -> u32 {
         match self {
-            Self::Own(trained) => trained.tokenizer.downsample() as u32,
-            Self::Foreign(pair) => pair.adapter().downsample as u32,
+            Self::Own(trained) => trained.tokenizer.side_multiple() as u32,
+            Self::Foreign(pair) => pair.adapter().side_multiple() as u32,
         }
     }
 
@@ -244,4 +252,32 @@ fn modules_blake3(pair: &TorchScript) -> Result<String> {
         hasher.update(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pixtok_base::paths::mark_output;
+    use pixtok_images::picture::Picture;
+
+    #[test]
+    fn reconstructions_lie_in_folders_that_pixtok_wrote_but_not_in_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let picture = Picture { width: 7, height: 5, rgb: vec![9; 105] }.to_png().unwrap();
+        for part in ["train", "val"] {
+            let folder = root.path().join(part);
+            fs::create_dir(&folder).unwrap();
+            mark_output(&folder).unwrap();
+            fs::write(folder.join("a.png"), &picture).unwrap();
+        }
+        let open = || Found::open(root.path(), ModelChoice::default(), Device::Cpu, Tell::to(&|_| ()));
+        assert!(matches!(open().unwrap(), Found::Reconstructions(_)));
+        let run = root.path().join("run");
+        fs::create_dir(&run).unwrap();
+        for file in ["config.toml", "metrics.jsonl"] {
+            fs::write(run.join(file), "").unwrap();
+        }
+        let words = open().err().unwrap().to_string();
+        assert!(words.contains("it holds runs, for instance") && words.contains("/run"), "{words}");
+    }
 }

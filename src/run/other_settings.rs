@@ -2,52 +2,65 @@
 //! their shapes fit, and shapes do not show what the numbers mean.
 
 use anyhow::Result;
+use toml::Value;
 
-use crate::config::Config;
-use crate::train::Part;
+use crate::config::{Config, KeyPath, known};
+use crate::variables::Component;
 
-/// Names the settings of the tokenizer in which `config` differs from `earlier`, with which the
-/// weights of the parts in `taken` were trained. None if there is no difference.
-pub(super) fn words(config: &Config, earlier: &Config, taken: &[Part]) -> Result<Option<String>> {
+/// Names the settings in which `config` differs from `earlier` and which decide what the weights of
+/// the parts in `taken` mean: those of these parts, and the size of the images. None if there is no
+/// difference.
+pub(super) fn words(config: &Config, earlier: &Config, taken: &[Component]) -> Result<Option<String>> {
+    named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(path, taken))
+}
+
+/// As [`words`], without the size of the images.
+pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Component]) -> Result<Option<String>> {
+    named(config, earlier, |path| shapes(path, parts))
+}
+
+fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -> Result<Option<String>> {
     let changes = written_out(config).changes(&written_out(earlier))?;
-    let tables: Vec<&str> = changes.iter().filter_map(|change| change.key.strip_suffix(".kind")).collect();
+    let tables: Vec<KeyPath> = changes.iter().filter_map(|change| change.path.table_of_kind()).collect();
     // Another kind has other keys, so the kind alone is named.
-    let of_another_kind = |key: &str| {
-        let inside = |table: &&str| key.strip_prefix(*table).and_then(|rest| rest.strip_prefix('.'));
-        tables.iter().filter_map(inside).any(|name| name != "kind")
+    let of_another_kind = |path: &KeyPath| {
+        let kind_of = path.table_of_kind();
+        tables.iter().any(|table| path.is_below(table) && kind_of.as_ref() != Some(table))
     };
-    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+    let shown =
+        |value: &Option<Value>| value.as_ref().map_or_else(|| "not set".to_owned(), ToString::to_string);
     let named: Vec<String> = changes
         .iter()
-        .filter(|change| matters(&change.key, taken) && !of_another_kind(&change.key))
-        .map(|change| format!("{}: {} there, {} here", change.key, shown(&change.old), shown(&change.new)))
+        .filter(|change| wanted(&change.path) && !of_another_kind(&change.path))
+        .map(|change| format!("{}: {} there, {} here", change.path, shown(&change.from), shown(&change.to)))
         .collect();
     Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
-/// Whether the setting `key` belongs to one of these parts. How they are trained is no such setting.
-fn matters(key: &str, taken: &[Part]) -> bool {
-    let is_taken = |part: Part| taken.contains(&part);
-    if key.starts_with("quantizer.") {
-        // The budget changes no result.
-        is_taken(Part::Quantizer) && !key.ends_with(".memory_budget")
-    } else if key == "model.decoder_res_blocks" {
-        is_taken(Part::Decoder)
-    } else if key.starts_with("model.") {
-        is_taken(Part::Encoder) || is_taken(Part::Decoder)
+/// Whether the setting at `path` is of one of these parts.
+fn is_of(path: &KeyPath, parts: &[Component]) -> bool {
+    let own: &[Component] = if path.is_in(known::QUANTIZER) {
+        &[Component::Quantizer]
+    } else if path.is_in(known::MODEL_DECODER_RES_BLOCKS) {
+        &[Component::Decoder]
+    } else if path.is_in(known::MODEL) {
+        &[Component::Encoder, Component::Decoder]
     } else {
-        key == "data.image_size"
-    }
+        &[]
+    };
+    own.iter().any(|part| parts.contains(part))
+}
+
+/// Whether the setting at `path` is of one of these parts and changes results.
+fn shapes(path: &KeyPath, parts: &[Component]) -> bool {
+    let is_budget = path.is_in(known::QUANTIZER) && path.name() == known::MEMORY_BUDGET;
+    is_of(path, parts) && !is_budget
 }
 
 /// The config with the values that absent keys of the model stand for, so that these are no
 /// differences.
 fn written_out(config: &Config) -> Config {
-    let mut model = config.model.clone();
-    let gaps = model.multipliers.len().saturating_sub(1);
-    model.strides.get_or_insert_with(|| vec![2; gaps]);
-    model.decoder_res_blocks.get_or_insert(model.res_blocks);
-    model.latent_channels.get_or_insert(config.quantizer.settings().natural_width());
+    let model = config.model.settings().written_out(&config.quantizer);
     Config { model, ..config.clone() }
 }
 
@@ -58,7 +71,7 @@ mod tests {
     const FSQ: &str = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n";
     const VQ: &str = "[quantizer]\nkind = \"vq\"\ncodebook_size = 64\ncodebook_dim = 4\n";
 
-    fn said(earlier: &str, now: &str, taken: &[Part]) -> Option<String> {
+    fn said(earlier: &str, now: &str, taken: &[Component]) -> Option<String> {
         let [earlier, now] = [earlier, now].map(|text| toml::from_str::<Config>(text).unwrap().resolved());
         words(&now, &earlier, taken).unwrap()
     }
@@ -88,7 +101,7 @@ mod tests {
                 "quantizer.kind: \"fsq\" there, \"bsq\" here",
             ),
         ] {
-            assert_eq!(said(&earlier, &now, &Part::ALL).as_deref(), Some(expected), "{now}");
+            assert_eq!(said(&earlier, &now, &Component::TOKENIZER).as_deref(), Some(expected), "{now}");
         }
     }
 
@@ -98,16 +111,36 @@ mod tests {
             "{VQ}memory_budget = \"1GiB\"\n[model]\nstrides = [2, 2]\ndecoder_res_blocks = 1\n\
              [optimizer]\nlr = 1e-4\n[train]\nsteps = 7\n[data]\ntrain = \"elsewhere\"\n"
         );
-        assert_eq!(said(VQ, &trained, &Part::ALL), None);
+        assert_eq!(said(VQ, &trained, &Component::TOKENIZER), None);
+        let [earlier, now] = [VQ, &trained].map(|text| toml::from_str::<Config>(text).unwrap().resolved());
+        assert_eq!(
+            of_parts(&now, &earlier, &Component::TOKENIZER).unwrap(),
+            None,
+            "and none that keeps parts from staying"
+        );
     }
 
     #[test]
     fn parts_that_begin_anew_have_no_earlier_settings() {
         let now = format!("{}[model]\ndecoder_res_blocks = 3\n", FSQ.replace("8, 5", "5, 8"));
         let levels = "quantizer.levels: [8, 5] there, [5, 8] here";
-        assert_eq!(said(FSQ, &now, &[Part::Encoder]), None);
-        assert_eq!(said(FSQ, &now, &[Part::Encoder, Part::Quantizer]).as_deref(), Some(levels));
-        let all = said(FSQ, &now, &Part::ALL).unwrap();
+        assert_eq!(said(FSQ, &now, &[Component::Encoder]), None);
+        assert_eq!(said(FSQ, &now, &[Component::Encoder, Component::Quantizer]).as_deref(), Some(levels));
+        let all = said(FSQ, &now, &Component::TOKENIZER).unwrap();
         assert_eq!(all, format!("model.decoder_res_blocks: 1 there, 3 here; {levels}"));
+    }
+
+    #[test]
+    fn settings_are_of_the_parts_that_they_shape() {
+        let is_of = |dotted: &str, part: Component| is_of(&KeyPath::from(dotted.to_owned()), &[part]);
+        let parts = |dotted: &str| Component::TOKENIZER.map(|part| is_of(dotted, part));
+        let of = |own: &[Component]| Component::TOKENIZER.map(|part| own.contains(&part));
+        assert_eq!(parts("quantizer.levels"), of(&[Component::Quantizer]));
+        assert_eq!(parts("quantizer"), of(&[Component::Quantizer]), "a quantizer of another kind");
+        assert_eq!(parts("model.decoder_res_blocks"), of(&[Component::Decoder]));
+        assert_eq!(parts("model.res_blocks"), of(&[Component::Encoder, Component::Decoder]));
+        for other in ["optimizer.lr", "data.image_size", "models.x", "quantizers.levels"] {
+            assert_eq!(parts(other), of(&[]), "{other}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{CONFIG, Compute, Run, Tell};
 use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
-use crate::config::{CHANGES_FILE, Config, ConfigError, RunChange};
+use crate::config::{CHANGES_FILE, Config, ConfigError, KnownKey, RunChange, known};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
 use crate::tasks::tokenizer::{State, Validation};
@@ -252,10 +252,10 @@ impl Earlier {
             }
         }
         let (_, changes) = self.kept(config)?;
-        let is_new = |key: &str| changes.iter().any(|change| change.key == key && change.step == step);
+        let is_new = |key: KnownKey| changes.iter().any(|change| change.key.is(key) && change.step == step);
         if let Some(muon) = &config.optimizer.muon
-            && is_new("optimizer.lr")
-            && !is_new("optimizer.muon.lr")
+            && is_new(known::OPTIMIZER_LR)
+            && !is_new(known::OPTIMIZER_MUON_LR)
         {
             notes.push(format!(
                 "optimizer.muon.lr stays {}: matrices and convolutions are trained by Muon at that rate, and \

@@ -6,16 +6,17 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::{Device, nn};
+use tch::Device;
 
 use super::folder::{DESCRIPTION, MODEL, Run};
 use super::{ModelChoice, Tell};
 use crate::checkpoint::{ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
-use crate::model::Tokenizer;
+use crate::model::{TokenShape, Tokenizer};
 use crate::tasks::tokenizer::State;
 use crate::train::Weights;
+use crate::variables::{Component, Variables};
 use pixtok_images::data::Fingerprint;
 use pixtok_torch::tensors::{self, Tensors};
 
@@ -31,14 +32,16 @@ pub struct Trained {
     pub step: Option<u64>,
     /// How it was chosen from a run's checkpoints, if it was.
     pub chosen_by: Option<ChosenBy>,
+    /// The images that its run trained on when it was saved; absent for a model folder.
+    pub trained_on: Option<Fingerprint>,
     /// The images that its run validated on when it was saved; absent for a model folder.
     pub validated_on: Option<Fingerprint>,
     /// Trained numbers.
-    pub parameters: usize,
+    pub parameters: i64,
     /// Settings that changed while it trained.
     pub changes: Vec<RunChange>,
     /// Owns the variables.
-    store: nn::VarStore,
+    store: Variables,
 }
 
 /// What made a checkpoint the best of its run.
@@ -58,17 +61,17 @@ impl Run {
     /// # Errors
     /// When there is no such checkpoint, it is damaged, or its weights are not those of the config.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
-        let build = |config: &Config, store: &nn::VarStore| {
-            Tokenizer::new(&store.root(), &config.model, &config.quantizer, config.image_size())
+        let build = |config: &Config, store: &Variables| {
+            Tokenizer::new(store, &config.model, &config.quantizer, config.image_size())
         };
         let path = self.path();
-        let mut store = nn::VarStore::new(device);
+        let store = Variables::new(device);
         if let Some(weights) = self.model()? {
             let config = self.config()?;
             let tokenizer = build(&config, &store)?;
             let file = path.join(MODEL).display().to_string();
-            copy_into(&store.variables().into_iter().collect(), &weights, &file)?;
-            store.freeze();
+            copy_into(&store.tensors(), &weights, &file)?;
+            store.freeze(&Component::TOKENIZER);
             tell_outdated(path, &config, tell);
             return Ok(Trained {
                 config,
@@ -76,8 +79,9 @@ impl Run {
                 choice,
                 step: None,
                 chosen_by: described_choice(path),
+                trained_on: None,
                 validated_on: None,
-                parameters: parameters(&store),
+                parameters: store.parameters(&Component::TOKENIZER),
                 changes: RunChange::read(path)?,
                 store,
             });
@@ -87,16 +91,25 @@ impl Run {
         let config = self.config()?;
         let saved = folder.load_model(step, choice.weights == Weights::Ema)?;
         let tokenizer = build(&config, &store)?;
-        copy_into(&store.variables().into_iter().collect(), &saved.weights, "the checkpoint's model")?;
-        store.freeze();
+        copy_into(&store.tensors(), &saved.weights, "the checkpoint's model")?;
+        store.freeze(&Component::TOKENIZER);
         tell_outdated(path, &config, tell);
         let best = if choice.checkpoint == Which::Best { folder.best()? } else { None };
         let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
         let mut changes = RunChange::read(path)?;
         changes.retain(|change| change.step < step);
-        let validated_on = State::validation_images(&saved.state);
-        let (step, parameters) = (Some(step), parameters(&store));
-        Ok(Trained { config, tokenizer, choice, step, chosen_by, validated_on, parameters, changes, store })
+        Ok(Trained {
+            config,
+            tokenizer,
+            choice,
+            step: Some(step),
+            chosen_by,
+            trained_on: State::training_images(&saved.state),
+            validated_on: State::validation_images(&saved.state),
+            parameters: store.parameters(&Component::TOKENIZER),
+            changes,
+            store,
+        })
     }
 }
 
@@ -114,10 +127,44 @@ fn described_choice(folder: &Path) -> Option<ChosenBy> {
 }
 
 impl Trained {
+    /// A tokenizer whose variables are in `store`, of another network than `config` names.
+    #[must_use]
+    pub fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
+        store.freeze(&Component::TOKENIZER);
+        Self {
+            config,
+            tokenizer,
+            choice: ModelChoice::default(),
+            step: None,
+            chosen_by: None,
+            trained_on: None,
+            validated_on: None,
+            parameters: store.parameters(&Component::TOKENIZER),
+            changes: vec![],
+            store,
+        }
+    }
+
     /// Images to indices and back.
     #[must_use]
     pub fn codec(&self) -> Own<'_> {
         Own { tokenizer: &self.tokenizer, precision: self.choice.precision }
+    }
+
+    /// The shape of the tokens of an image of the size that it was trained with.
+    ///
+    /// # Errors
+    /// When the encoder takes no such images.
+    pub fn shape(&self) -> Result<TokenShape> {
+        Ok(self.tokenizer.shape(self.config.data.image_size)?)
+    }
+
+    /// Pixels to a token along each axis; `None` for tokens in a sequence.
+    ///
+    /// # Errors
+    /// As [`Trained::shape`].
+    pub fn pixels_per_token(&self) -> Result<Option<u32>> {
+        Ok(self.shape()?.grid().map(|grid| self.config.data.image_size.height / grid.h))
     }
 
     /// Which weights these are, in words.
@@ -132,7 +179,7 @@ impl Trained {
     /// Parameters and buffers by name.
     #[must_use]
     pub fn tensors(&self) -> Tensors {
-        self.store.variables().into_iter().collect()
+        self.store.tensors()
     }
 
     /// Which weights these are, as a number: the blake3 hash, in hex, of the safetensors file that they make. Of a run's raw
@@ -145,8 +192,4 @@ impl Trained {
         tensors::write_to(&mut hasher, &self.tensors()).context("cannot hash the weights")?;
         Ok(hasher.finalize().to_hex().to_string())
     }
-}
-
-fn parameters(store: &nn::VarStore) -> usize {
-    store.trainable_variables().iter().map(tch::Tensor::numel).sum()
 }

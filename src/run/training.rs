@@ -75,7 +75,7 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
     tell_omitted([&*train_set, &*val_set], tell);
-    tell_shared(&config, &train_set, &val_set, tell);
+    tell_shared(&train_set, &val_set, tell);
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
         (Some(other), _) => (init::from_run(other, &config, &networks, tell)?, Some(absolute(other))),
@@ -112,7 +112,7 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
     let circumstances = circumstances(&began, device, (&train_set, &val_set), weights_of_loss)?;
     let before = earlier.as_ref().map(|run| (run.config.data.clone(), run.config.eval.clone()));
     let (seed, images) = (Seed(config.seed), Arc::clone(&train_set));
-    let batches = ImageBatches::new(images, &config.data, config.train.batch_size, seed, device);
+    let batches = ImageBatches::new(images, &config.data, config.train.batch_size, seed, device, world);
     let task = TokenizerTask::new(Setup {
         objective,
         train: config.train.clone(),

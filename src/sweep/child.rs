@@ -14,6 +14,7 @@ use super::layout;
 use super::work::{Assignment, WORK_COMMAND, Work};
 use crate::logger::Verbosity;
 use crate::run::Tell;
+use pixtok_base::Class;
 
 /// The children that run now.
 #[derive(Default)]
@@ -35,6 +36,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// Whether it ended with an error of this class.
+    pub fn is_of(&self, class: Class) -> bool {
+        self.code == Some(i32::from(class.exit_code()))
+    }
+
     /// Why `what`, which wrote the file `log`, failed, in words; none if it ended well.
     pub fn failure(&self, what: &str, log: &Path) -> Option<String> {
         let code = match self.code {

@@ -11,6 +11,7 @@ use super::layout::{self, Layout};
 use super::shared::{Evaluated, share_images};
 use super::{Plan, PlannedArm, Source};
 use crate::checkpoint::write_atomic;
+use crate::config::Difference;
 use crate::evaluate::Scores;
 use crate::run::{Tell, words_of_validation};
 use pixtok_images::data::Dataset;
@@ -62,15 +63,18 @@ pub(super) fn report(
     Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
 }
 
-/// The differences in words, where there may be none.
-pub(super) fn or_base(changes: &[String]) -> Vec<String> {
-    if changes.is_empty() { vec!["the base as it is".into()] } else { changes.to_vec() }
+/// The differences from the base in words, where there may be none.
+pub(super) fn in_words(differences: &[Difference]) -> Vec<String> {
+    if differences.is_empty() {
+        return vec!["the base as it is".into()];
+    }
+    differences.iter().map(ToString::to_string).collect()
 }
 
 fn arm(plan: &Plan, planned: &PlannedArm, runs: Vec<Run>) -> Result<Arm> {
     let first = |name: &str| runs.iter().find_map(|run| run.figures.get(name)?.as_i64());
     let differences = match &planned.source {
-        Source::Trained(config) => config.differences(&plan.base)?,
+        Source::Trained(config) => in_words(&config.differences(&plan.base)?),
         Source::Existing { path, .. } => {
             let step = runs.first().and_then(|run| run.figures.get("step")?.as_u64());
             let steps = step.map_or_else(String::new, |step| format!(", trained for {step} steps"));
@@ -82,7 +86,7 @@ fn arm(plan: &Plan, planned: &PlannedArm, runs: Vec<Run>) -> Result<Arm> {
         series: planned.series.clone(),
         codebook_size: first("codebook_size"),
         parameters: first("parameters"),
-        differences: or_base(&differences),
+        differences,
         summary: Summary::of(&runs),
         runs,
     })

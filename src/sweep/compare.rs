@@ -76,16 +76,21 @@ fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
     settle_precision(&mut plan, &layout, &devices, tell)?;
     let loss_weights = jobs::loss_weights(&plan, &options.measures.lpips_weights)?;
     let options = without_those_of_losses(options, &loss_weights);
-    let images = val_images(&plan, tell);
+    let images = images(&plan, tell);
     check_folder(&layout)?;
     // Without images, nothing tells whether earlier trainings used the same ones.
     let found = images.as_ref().ok();
-    let jobs = found.map(|val_set| jobs(&plan, &layout, val_set, &options, &loss_weights)).transpose()?;
-    check(&plan, images.as_ref().ok(), &options, devices[0], tell)?;
+    let jobs = found.map(|images| jobs(&plan, &layout, images, &options, &loss_weights)).transpose()?;
+    if let Some(Images { train: Some(train), val }) = found {
+        // After other images were refused, since this may read many of them.
+        tell_shared(train, val, tell);
+    }
+    check(&plan, found.map(|images| &images.val), &options, devices[0], tell)?;
     let jobs = jobs.unwrap_or_default();
     let notes = images_notes(&plan, &jobs)?;
     notes.iter().for_each(|text| tell.say(text));
     jobs::tell_diverged(&jobs, tell);
+    let images = images.map(|images| images.val);
     Ok(Prepared { plan, layout, options, images, jobs, notes })
 }
 
@@ -188,18 +193,22 @@ fn trains(plan: &Plan) -> bool {
     plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)))
 }
 
-/// The images that all arms are evaluated on; those that they are trained on are there too.
-fn val_images(plan: &Plan, tell: Tell) -> Result<Dataset> {
+/// The images of a comparison.
+struct Images {
+    /// Those that arms are trained on; absent if none is.
+    train: Option<Dataset>,
+    /// Those that all arms are evaluated on.
+    val: Dataset,
+}
+
+fn images(plan: &Plan, tell: Tell) -> Result<Images> {
     let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
     if let Some(train_set) = &train_set {
         check_batch(&plan.base, train_set)?;
     }
     let val_set = validation_set(&plan.base)?.1;
     tell_omitted(train_set.iter().chain([&val_set]), tell);
-    if let Some(train_set) = &train_set {
-        tell_shared(&plan.base, train_set, &val_set, tell);
-    }
-    Ok(val_set)
+    Ok(Images { train: train_set, val: val_set })
 }
 
 /// Before any training: are weights and what is taken as it is what they should be?
@@ -233,14 +242,15 @@ fn check(
 fn jobs(
     plan: &Plan,
     layout: &Layout,
-    val_set: &Dataset,
+    images: &Images,
     options: &CompareOptions,
     loss_weights: &[LossWeights],
 ) -> Result<Vec<Job>> {
-    let identity = identity(&plan.base.to_toml()?, val_set, &options.measures)?;
-    let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
-    let jobs = jobs::list(plan, layout, &identity, train_set.as_ref(), loss_weights)?;
-    jobs.iter().try_for_each(|job| job.check_unchanged(train_set.as_ref()))?;
+    let identity = identity(&plan.base.to_toml()?, &images.val, &options.measures)?;
+    let train_set = images.train.as_ref();
+    let machines = queue::machines(options)?;
+    let jobs = jobs::list(plan, layout, &identity, &machines, train_set, loss_weights)?;
+    jobs.iter().try_for_each(|job| job.check_unchanged(train_set))?;
     Ok(jobs)
 }
 

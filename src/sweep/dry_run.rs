@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::collect::or_base;
+use super::collect::in_words;
 use super::{Plan, Source};
 use pixtok_images::data::Dataset;
 
@@ -32,9 +32,8 @@ pub(super) fn words(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
             Source::Trained(config) => {
                 let (codebooks, size) = config.quantizer.settings().codes();
                 let several = if codebooks > 1 { format!("{codebooks} × ") } else { String::new() };
-                let changes = config.differences(&plan.base)?;
-                let _ =
-                    writeln!(text, "# {}: {several}{size} codes; {}", arm.name, or_base(&changes).join("; "));
+                let changes = in_words(&config.differences(&plan.base)?);
+                let _ = writeln!(text, "# {}: {several}{size} codes; {}", arm.name, changes.join("; "));
                 for advice in config.advice()? {
                     let _ = writeln!(text, "# {}: note: {advice}", arm.name);
                 }

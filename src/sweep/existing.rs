@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::codec::Codec;
 use crate::config::Config;
 use crate::evaluate::Reconstructions;
+use crate::model::size_of;
 use crate::run::{Found, ModelChoice, Opened, Tell};
 use pixtok_base::Misuse;
 use pixtok_images::data::Dataset;
@@ -26,7 +27,7 @@ pub(super) fn try_out(
     let (height, width) = protocol.image_size();
     let through = |codec: &dyn Codec| -> Result<Option<i64>> {
         let grey = Tensor::full([1, 3, height, width], 128, (Kind::Uint8, device));
-        let recon = codec.decode(&codec.encode(&grey)?)?;
+        let recon = codec.decode(&codec.encode(&grey)?, size_of(&grey))?;
         if recon.size() != grey.size() {
             let size = recon.size();
             return Err(Misuse(format!(

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::child::Children;
+use super::diverged::Machine;
 use super::work::Work;
 use super::{diverged, layout};
 use crate::checkpoint::{RunFolder, Which, write_atomic};
@@ -17,15 +18,10 @@ use crate::inference::{EvaluateOptions, MeasureOptions};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
 use crate::tasks::tokenizer::{State, changed_files};
-use pixtok_base::Misuse;
 use pixtok_base::paths::make_folder;
+use pixtok_base::{Class, Misuse};
 use pixtok_images::data::{Dataset, Difference, Fingerprint};
-use pixtok_torch::{Cpu, device_name};
 
-/// Exit code of a run folder that another process still holds.
-const IN_USE: i32 = 3;
-/// Exit code of a training whose numbers are not finite.
-const NOT_FINITE: i32 = 5;
 /// Seconds that a training which lost its comparison gets to save and leave.
 const PATIENCE_SECS: u32 = 60;
 
@@ -50,6 +46,8 @@ pub(super) struct Job {
     pub fingerprint: String,
     /// Fingerprint of the training images.
     pub train_set: Option<Fingerprint>,
+    /// Those that the comparison runs on.
+    pub machines: Vec<Machine>,
 }
 
 /// `done.json`.
@@ -78,7 +76,8 @@ impl Job {
             return Ok(());
         }
         let earlier = Run::find(&self.folder)?.config()?;
-        let mut differences = config.differences(&earlier)?;
+        let differences = config.differences(&earlier)?;
+        let mut differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
         differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
         differences.extend(self.other_images(config, train_set)?);
         if differences.is_empty() {
@@ -137,7 +136,7 @@ impl Job {
     /// Why its training failed, if its numbers were not finite and would not be the next time.
     pub fn diverged(&self) -> Option<String> {
         let config = self.config.as_ref().filter(|config| !self.is_trained(config));
-        config.and_then(|_| diverged::failure(&self.folder, self.train_set.as_ref()))
+        config.and_then(|_| diverged::failure(&self.folder, &self.machines, self.train_set.as_ref()))
     }
 
     /// Does it; in words why it failed, if it did.
@@ -178,13 +177,14 @@ impl Job {
         if let Some(failure) = ended.failure("evaluation", &log) {
             return Ok(Some(failure));
         }
+        let Machine { device, processor, threads } = Machine::of(compute)?;
         let done = Done {
             format_version: 1,
             fingerprint: self.fingerprint.clone(),
-            device: device_name(compute.device.resolve()?),
+            device,
             train_set: self.train_set.clone(),
-            threads: compute.threads.unwrap_or_else(tch::get_num_threads).unsigned_abs(),
-            processor: Cpu::here().model,
+            threads,
+            processor,
             pixtok: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: libtorch_version(),
         };
@@ -206,14 +206,16 @@ impl Job {
         diverged::forget(&self.folder)?;
         let mut ended = children.run(&work, log, &self.label, tell)?;
         for _ in 0..PATIENCE_SECS {
-            if ended.code != Some(IN_USE) {
+            if !ended.is_of(Class::InUse) {
                 break;
             }
             sleep(Duration::from_secs(1));
             ended = children.run(&work, log, &self.label, tell)?;
         }
         let Some(failure) = ended.failure("training", log) else { return Ok(None) };
-        if ended.code != Some(NOT_FINITE) {
+        // On CUDA the next try may end well, unless its kernels are deterministic.
+        let repeats = config.train.deterministic || !compute.device.resolve()?.is_cuda();
+        if !ended.is_of(Class::NotFinite) || !repeats {
             return Ok(Some(failure));
         }
         // The training's own remedy is for a run by itself.
@@ -222,7 +224,7 @@ impl Job {
              with another --out. As it is, it is trained again only after {} is removed",
             layout::place(&self.folder)
         );
-        diverged::record(&self.folder, self.train_set.as_ref(), &failure)?;
+        diverged::record(&self.folder, &Machine::of(compute)?, self.train_set.as_ref(), &failure)?;
         Ok(Some(failure))
     }
 

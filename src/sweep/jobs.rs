@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::diverged::Machine;
 use super::job::Job;
 use super::layout::Layout;
 use super::{Plan, Source};
@@ -25,12 +26,14 @@ pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf]) -> Result<Vec<LossWei
     plan.arms.iter().map(|arm| of_arm(&arm.source)).collect()
 }
 
-/// Seed by seed, so that a whole table is there as early as can be. `identity` stands for the evaluation: what is measured, with
-/// which weights, on which images.
+/// Seed by seed, so that a whole table is there as early as can be. `identity` stands for the
+/// evaluation: what is measured, with which weights, on which images. `machines` are those that the
+/// comparison runs on.
 pub(super) fn list(
     plan: &Plan,
     layout: &Layout,
     identity: &str,
+    machines: &[Machine],
     train_set: Option<&Dataset>,
     loss_weights: &[LossWeights],
 ) -> Result<Vec<Job>> {
@@ -61,6 +64,7 @@ pub(super) fn list(
                 protocol: layout.protocol(),
                 fingerprint: blake3::hash(parts.join("\0").as_bytes()).to_hex().to_string(),
                 train_set: config.as_ref().and_then(|_| train_set.clone()),
+                machines: machines.to_vec(),
                 config,
             });
         }
@@ -72,7 +76,9 @@ pub(super) fn list(
 pub(super) fn tell_diverged(jobs: &[Job], tell: Tell) {
     for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
         let label = &job.label;
-        tell.say(&format!("{label}: not trained again, since the same settings would fail again: {failure}"));
+        tell.say(&format!(
+            "{label}: not trained again, since it would fail again in the same way: {failure}"
+        ));
     }
 }
 

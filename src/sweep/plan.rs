@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::file::{ArmEntry, Grid, SweepFile};
-use crate::config::{Config, ConfigError, ResolveError, read_toml};
+use crate::config::{Config, ConfigError, Difference, KnownKey, ResolveError, known, read_toml};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
+use pixtok_base::{Class, Classified};
 use pixtok_torch::Precision;
 
 /// A comparison, ready to run.
@@ -80,8 +81,21 @@ pub enum SweepError {
     },
 }
 
+impl Classified for SweepError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
 /// What an arm may not change: a comparison gives all arms the same images, budget and evaluation.
-const COMMON: [&str; 6] = ["seed", "data", "eval", "train.steps", "train.batch_size", "train.precision"];
+const COMMON: [KnownKey; 6] = [
+    known::SEED,
+    known::DATA,
+    known::EVAL,
+    known::TRAIN_STEPS,
+    known::TRAIN_BATCH_SIZE,
+    known::TRAIN_PRECISION,
+];
 
 impl Plan {
     /// Reads a sweep's file and checks all that can be checked without images and weights.
@@ -100,7 +114,7 @@ impl Plan {
         }
         let base_path = folder.join(&file.base);
         let common = [overrides(&file.set), vec![format!("seed={first}")]].concat();
-        let of_base = |error: ConfigError| whole(format!("its base with its set: {}", as_in_a_sweep(&error)));
+        let of_base = |error: ConfigError| whole(format!("its base with its set: {}", error.in_a_sweep()));
         let (base, _) = Config::read(&base_path, &common).map_err(of_base)?;
         base.check().map_err(|source| SweepError::Base { path: base_path.clone(), source })?;
         let mut arms = file.grid.as_ref().map_or(Ok(vec![]), |grid| of_grid(grid, &base, &whole))?;
@@ -204,16 +218,15 @@ fn of_entry(
     }
     let start = config.map_or_else(|| base_path.to_owned(), |path| folder.join(path));
     let own = overrides(&set);
-    let (config, _) =
-        Config::read(&start, &[common, &own].concat()).map_err(|error| fail(as_in_a_sweep(&error)))?;
+    let (config, _) = Config::read(&start, &[common, &own].concat())
+        .map_err(|error| fail(error.in_a_sweep().to_string()))?;
     let changes = config.changes(base).map_err(|error| fail(error.to_string()))?;
-    let of_all =
-        |key: &str| COMMON.iter().any(|common| key == *common || key.starts_with(&format!("{common}.")));
-    if let Some(change) = changes.iter().find(|change| of_all(&change.key)) {
+    let of_all = |change: &&Difference| COMMON.iter().any(|common| change.path.is_in(*common));
+    if let Some(change) = changes.iter().find(of_all) {
         return Err(fail(format!(
             "it changes {}, which must be the same for all; move that to the sweep's own set{}",
-            change.key,
-            if change.key == "seed" { " of seeds" } else { "" }
+            change.path,
+            if change.path.is(known::SEED) { " of seeds" } else { "" }
         )));
     }
     config.check().map_err(|error| fail(error.to_string()))?;
@@ -244,11 +257,6 @@ fn overrides(set: &Table) -> Vec<String> {
     let mut list = vec![];
     collect("", set, &mut list);
     list
-}
-
-/// A config's error in a sweep's words: changes stand under `set` there.
-fn as_in_a_sweep(error: &ConfigError) -> String {
-    error.to_string().replacen("--set ", "set ", 1)
 }
 
 fn first_twice(seeds: &[u64]) -> Option<u64> {

@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use super::CompareOptions;
 use super::child::Children;
+use super::diverged::Machine;
 use super::job::Job;
 use crate::run::{Compute, Tell};
 use crate::train::Signals;
@@ -124,6 +125,12 @@ impl Queue<'_> {
             sleep(POLL);
         }
     }
+}
+
+/// The machines that jobs run on.
+pub(super) fn machines(options: &CompareOptions) -> Result<Vec<Machine>> {
+    let threads = threads(options);
+    options.devices.iter().map(|&device| Machine::of(Compute { device, threads })).collect()
 }
 
 /// How many run at a time.

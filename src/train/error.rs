@@ -6,6 +6,7 @@ use crate::loss::LossError;
 use crate::optim::OptimError;
 use crate::quantizer::QuantizerError;
 use crate::{checkpoint, logger};
+use pixtok_base::{Class, Classified};
 use pixtok_images::data::{DataError, TooManyBad};
 use pixtok_torch::TorchError;
 
@@ -129,6 +130,12 @@ pub enum StateError {
     LossWeights,
 }
 
+impl Classified for StateError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
 impl TrainError {
     /// Whether an evaluation met numbers that are not finite, so that the weights are no use.
     pub(super) fn is_of_evaluated_weights(&self) -> bool {
@@ -138,6 +145,28 @@ impl TrainError {
     /// Whether reading the training's data failed, which says nothing against the weights.
     pub(super) fn is_of_data(&self) -> bool {
         matches!(self, Self::TooManyBad(_) | Self::Data(_))
+    }
+}
+
+impl Classified for TrainError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(_) => Class::Misuse,
+            Self::NotFinite { .. } | Self::WeightsNotFinite { .. } => Class::NotFinite,
+            Self::Diverged { cause, .. } => cause.class(),
+            Self::TooManyBad(error) => error.class(),
+            Self::Checkpoint(error) => error.class(),
+            Self::State(error) => error.class(),
+            Self::Data(error) => error.class(),
+            Self::Evaluate(error) => error.class(),
+            // The settings were checked before: what cannot start a codebook are its latents.
+            Self::Quantizer(_) => Class::NotFinite,
+            Self::Optim(error) => error.class(),
+            Self::Loss(error) => error.class(),
+            Self::Logger(error) => error.class(),
+            Self::Torch(error) => error.class(),
+            Self::Write { .. } => Class::Failed,
+        }
     }
 }
 

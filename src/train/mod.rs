@@ -13,7 +13,7 @@ mod trainer;
 mod window;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, IntoStaticStr};
+use strum::IntoStaticStr;
 
 pub use error::{StateError, TrainError};
 pub use machine::{DeviceKind, Machine};
@@ -25,6 +25,7 @@ pub use task::{
 };
 pub use trainer::{Outcome, Parts, Trainer};
 
+use crate::variables::Component;
 use pixtok_torch::PrecisionChoice;
 
 /// Settings of the loop, and of what every task of ours shares with it in the config's `[train]`.
@@ -40,8 +41,8 @@ pub struct Config {
     /// terms that are not linear in the batch; `--dry-run` lists those terms.
     pub micro_batches: usize,
     /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
-    /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with avx512_bf16 or amx_bf16) and fp32 on
-    /// all others. The run's `config.toml` records the choice.
+    /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with amx_bf16, AMD's with avx512_bf16) and
+    /// fp32 on all others. The run's `config.toml` records the choice.
     pub precision: PrecisionChoice,
     /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
     /// evaluations alone stay full float32 then.
@@ -49,7 +50,7 @@ pub struct Config {
     /// Parts of the tokenizer that stay as they are, with `--init-from`. With `["encoder", "quantizer"]` its tokens do too, and the
     /// decoder alone is tuned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub freeze: Vec<Part>,
+    pub freeze: Vec<Component>,
     /// Hash of the weights whose tokens these are, where both stay as they are: a fact that the run notes, not a choice. What a config
     /// says of it when a run begins is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,30 +76,6 @@ pub struct Config {
     pub best_metric: BestMetric,
     /// When to warn of a collapsing codebook.
     pub collapse: Collapse,
-}
-
-/// A part of the tokenizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Part {
-    /// Images to latents.
-    Encoder,
-    /// Latents to codes.
-    Quantizer,
-    /// Codes to images.
-    Decoder,
-}
-
-impl Part {
-    /// In the order of the data's way.
-    pub const ALL: [Self; 3] = [Self::Encoder, Self::Quantizer, Self::Decoder];
-
-    /// Whether it has the variable `name`.
-    #[must_use]
-    pub fn has(self, name: &str) -> bool {
-        name.strip_prefix(&self.to_string()).is_some_and(|rest| rest.starts_with('.'))
-    }
 }
 
 /// A figure to choose a checkpoint by.
@@ -216,7 +193,7 @@ impl Config {
                 self.ema_decay
             ));
         }
-        if Part::ALL.iter().all(|part| self.freeze.contains(part)) {
+        if Component::TOKENIZER.iter().all(|part| self.freeze.contains(part)) {
             return fail(
                 "train.freeze names every part, so nothing is left to train; take one out".to_owned(),
             );
@@ -227,6 +204,6 @@ impl Config {
     /// Whether what makes tokens stays as it is.
     #[must_use]
     pub fn keeps_tokens(&self) -> bool {
-        [Part::Encoder, Part::Quantizer].iter().all(|part| self.freeze.contains(part))
+        [Component::Encoder, Component::Quantizer].iter().all(|part| self.freeze.contains(part))
     }
 }

@@ -11,7 +11,8 @@ use super::task::{Bookmark, Task};
 use super::trainer::Group;
 use super::{StateError, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
-use crate::optim::{Named, WeightAverage};
+use crate::optim::WeightAverage;
+use crate::variables::Variable;
 use pixtok_torch::tensors::Tensors;
 
 /// Which weights of a checkpoint to use.
@@ -127,8 +128,8 @@ impl<T: Task> Live<'_, T> {
     }
 }
 
-fn named(variables: Vec<Named>) -> BTreeMap<String, Tensor> {
-    variables.into_iter().collect()
+fn named(variables: Vec<Variable>) -> BTreeMap<String, Tensor> {
+    variables.into_iter().map(|found| (found.name, found.tensor)).collect()
 }
 
 fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {

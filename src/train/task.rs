@@ -7,7 +7,8 @@ use tch::Tensor;
 use super::{Signals, TrainError};
 use crate::checkpoint::{Candidate, RunFolder, RunWriter, ValidationImages};
 use crate::logger::{Logger, LoggerError};
-use crate::optim::{self, Named};
+use crate::optim;
+use crate::variables::Variable;
 use crate::world::World;
 use pixtok_base::seed::Seed;
 
@@ -24,8 +25,8 @@ pub type Bookmark = Value;
 pub struct ParameterGroup {
     /// As in the logs.
     pub name: &'static str,
-    /// With their full names.
-    pub parameters: Vec<Named>,
+    /// Those that learn.
+    pub parameters: Vec<Variable>,
     /// How they learn.
     pub optimizer: optim::Config,
     /// Where the config has these settings, for messages: `optimizer`, for instance.
@@ -215,12 +216,12 @@ pub trait Task {
     /// From reading the data, and numbers that aren't finite.
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Self::Exhibits>, TrainError>;
 
-    /// Every tensor of the model, by name: parameters and buffers.
-    fn model(&self) -> Vec<Named>;
+    /// Every tensor of the model, parameters and buffers, in the order of their names.
+    fn model(&self) -> Vec<Variable>;
 
-    /// Every tensor that trains beside the model, by name. The checkpoint has them in a file of their
-    /// own, so that a model can be opened without them.
-    fn companions(&self) -> Vec<Named> {
+    /// Every tensor that trains beside the model, in the order of their names. The checkpoint has
+    /// them in a file of their own, so that a model can be opened without them.
+    fn companions(&self) -> Vec<Variable> {
         vec![]
     }
 

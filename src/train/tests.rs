@@ -8,8 +8,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::*;
 use crate::checkpoint::{Resumed, RunFolder, RunWriter, ValidationImages};
-use crate::optim::{self, Named, Schedule};
+use crate::optim::{self, Schedule};
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
+use crate::variables::{Role, Variable};
 use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_torch::Precision;
@@ -92,8 +93,15 @@ impl Task for Linear {
         Ok(Validated { figures: vec![("error".to_owned(), error)], exhibits: self.watched })
     }
 
-    fn model(&self) -> Vec<Named> {
-        vec![("weight".to_owned(), self.weight.shallow_clone())]
+    fn model(&self) -> Vec<Variable> {
+        vec![Variable {
+            name: "weight".to_owned(),
+            tensor: self.weight.shallow_clone(),
+            role: Role::Matrix,
+            component: Component::Encoder,
+            touches_pixels: false,
+            trained: true,
+        }]
     }
 
     fn rank(&self, figures: &[(String, f64)]) -> Option<Ranked> {

@@ -104,7 +104,7 @@ impl Group {
     /// At rest.
     fn new(group: ParameterGroup) -> Self {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
-        let tensors = parameters.iter().map(|(_, parameter)| parameter.shallow_clone()).collect();
+        let tensors = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
         let optimizer = Optimizer::new(&config, parameters);
         Self { name, table, config, optimizer, start, parameters: tensors }
     }

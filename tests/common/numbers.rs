@@ -3,9 +3,15 @@
 
 use std::collections::HashMap;
 
-use pixtok::quantizer::{Quantizer, QuantizerConfig};
+use pixtok::quantizer::digits::MixedRadix;
+use pixtok::quantizer::{
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, StartOutcome, Statistic,
+    UpdateReport,
+};
+use pixtok::variables::{Component, Variables};
+use pixtok_base::seed::Seed;
 use pixtok_torch::cuda_devices;
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 
 /// The tensors of one file of `tests/reference/`, on the device of the test.
 pub struct Numbers(HashMap<String, Tensor>);
@@ -59,11 +65,79 @@ pub fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, relative: f64) {
 }
 
 /// A quantizer on its own, and the store of its variables.
-pub fn quantizer(config: serde_json::Value, channels: i64) -> (nn::VarStore, Box<dyn Quantizer>) {
+pub fn quantizer(config: serde_json::Value, channels: i64) -> (Variables, Box<dyn Quantizer>) {
     let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
-    let store = nn::VarStore::new(device());
-    let quantizer = config.settings().build(&store.root(), channels).unwrap_or_else(|e| panic!("{e}"));
-    (store, quantizer)
+    let store = Variables::new(device());
+    let quantizer = config.settings().build(&store.root(Component::Quantizer), channels).unwrap_or_else(|e| panic!("{e}"));
+    (store, Box::new(OnGrids(quantizer)))
+}
+
+/// A quantizer that takes latents as they come from a convolution: z `[B, C, h, w]` for `[B, N, C]`,
+/// indices `[B, h, w]` for `[B, N]`.
+#[derive(Debug)]
+pub struct OnGrids(pub Box<dyn Quantizer>);
+
+impl OnGrids {
+    /// `[B, C, h, w]` -> `[B, N, C]`.
+    fn flat(z: &Tensor) -> Tensor {
+        z.permute([0, 2, 3, 1]).flatten(1, 2)
+    }
+
+    /// `[B, N, C]` -> `[B, C, h, w]`.
+    fn grid(latent: &Tensor, h: i64, w: i64) -> Tensor {
+        latent.unflatten(1, [h, w]).permute([0, 3, 1, 2])
+    }
+}
+
+impl Quantizer for OnGrids {
+    fn start_vectors(&self) -> Option<i64> {
+        self.0.start_vectors()
+    }
+
+    fn start(
+        &mut self,
+        z: &Tensor,
+        seed: Seed,
+        going_on: &mut dyn FnMut() -> bool,
+    ) -> Result<StartOutcome, QuantizerError> {
+        self.0.start(&Self::flat(z), seed, going_on)
+    }
+
+    fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized {
+        let (h, w) = (z.size()[2], z.size()[3]);
+        let made = self.0.quantize(&Self::flat(z), mode);
+        Quantized {
+            latent: Self::grid(&made.latent, h, w),
+            indices: made.indices.unflatten(1, [h, w]),
+            ..made
+        }
+    }
+
+    fn lookup(&self, indices: &Tensor) -> Tensor {
+        let (h, w) = (indices.size()[1], indices.size()[2]);
+        Self::grid(&self.0.lookup(&indices.flatten(1, 2)), h, w)
+    }
+
+    fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {
+        let (h, w) = (indices.size()[1], indices.size()[2]);
+        Self::grid(&self.0.codes(codebook, &indices.flatten(1, 2)), h, w)
+    }
+
+    fn codebook(&self) -> CodebookShape {
+        self.0.codebook()
+    }
+
+    fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        self.0.update(statistics, seed)
+    }
+
+    fn digits(&self) -> Option<&MixedRadix> {
+        self.0.digits()
+    }
+
+    fn collapse_remedy(&self, vectors: i64) -> String {
+        self.0.collapse_remedy(vectors)
+    }
 }
 
 /// A copy that gradients flow to.

@@ -18,7 +18,7 @@ fn an_arm_that_diverged_is_not_trained_again_as_it_is() {
 
     let output = compare(&scratch, &path, "out");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    let failed = "diverges seed 0: not trained again, since the same settings would fail again: \
+    let failed = "diverges seed 0: not trained again, since it would fail again in the same way: \
         training failed (exit code 5)";
     for part in [failed, "under another name", "another --out", "fsq seed 0: finished earlier"] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));

@@ -1,14 +1,18 @@
-//! What every part of pixtok rests on: seeds, paths, caught panics, JSON that stays as it was
-//! written, and what a file is by its first bytes.
+//! What every part of pixtok rests on: seeds, paths, caught panics, classes of errors, JSON that stays
+//! as it was written, and what a file is by its first bytes.
 
+mod action;
 mod carried;
+mod class;
 mod misuse;
 pub mod panics;
 pub mod paths;
 pub mod seed;
 pub mod sniff;
 
+pub use action::Action;
 pub use carried::Carried;
+pub use class::{Class, Classified};
 pub use misuse::Misuse;
 
 // The examples of the README compile.

@@ -19,6 +19,7 @@ pub use markdown::markdown;
 pub use page::html;
 pub use results::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};
 
+use pixtok_base::{Class, Classified};
 use pixtok_images::picture::PictureError;
 
 // The examples of the README compile.
@@ -51,4 +52,10 @@ pub enum ReportError {
     /// The template could not be filled in.
     #[error("the page's template: {0}")]
     Template(#[from] askama::Error),
+}
+
+impl Classified for ReportError {
+    fn class(&self) -> Class {
+        Class::Failed
+    }
 }

@@ -3,14 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 
+use pixtok_base::{Action, Class, Classified};
+
 /// A failure around token files.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
     /// The system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// A verb, as in "cannot read".
-        action: &'static str,
+        /// What was to be done.
+        action: Action,
         /// To what.
         path: PathBuf,
         /// What the system said.
@@ -27,4 +29,14 @@ pub enum TokensError {
     /// A request that cannot be met as it was made: what, and what to do instead.
     #[error("{0}")]
     Unsuitable(String),
+}
+
+impl Classified for TokensError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Io { action, .. } => action.class(),
+            Self::Damaged { .. } => Class::Failed,
+            Self::Unsuitable(_) => Class::Misuse,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Seek, SeekFrom, Write
 use std::path::{Path, PathBuf};
 
 use super::{Place, TokensError, io_error};
+use pixtok_base::Action;
 
 /// `STEM-00003.EXT` while a set is written; in a finished set `STEM-00003-of-00010.EXT`, or `STEM.EXT` when it is the only one.
 pub(super) fn name(stem: &str, extension: &str, place: Place) -> String {
@@ -25,18 +26,18 @@ pub(super) struct Output {
 impl Output {
     /// Starts the file, in place of one of that name.
     pub fn create(path: PathBuf) -> Result<Self, TokensError> {
-        let file = File::create(&path).map_err(io_error("create", &path))?;
+        let file = File::create(&path).map_err(io_error(Action::Create, &path))?;
         Ok(Self { writer: BufWriter::with_capacity(1 << 16, file), path })
     }
 
     /// Adds bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TokensError> {
-        self.writer.write_all(bytes).map_err(io_error("write", &self.path))
+        self.writer.write_all(bytes).map_err(io_error(Action::Write, &self.path))
     }
 
     /// Adds all that is left in `file`.
     pub fn copy(&mut self, file: &mut File) -> Result<(), TokensError> {
-        io::copy(file, &mut self.writer).map(drop).map_err(io_error("write", &self.path))
+        io::copy(file, &mut self.writer).map(drop).map_err(io_error(Action::Write, &self.path))
     }
 
     /// Adds `value` as JSON on a line of its own.
@@ -44,21 +45,21 @@ impl Output {
         serde_json::to_writer(&mut self.writer, value)
             .map_err(io::Error::from)
             .and_then(|()| self.writer.write_all(b"\n"))
-            .map_err(io_error("write", &self.path))
+            .map_err(io_error(Action::Write, &self.path))
     }
 
     /// Ends the file, with `start` in place of its first bytes.
     pub fn finish_with(mut self, start: &[u8]) -> Result<(), TokensError> {
         // Seeking writes out what is buffered.
         let sought = self.writer.seek(SeekFrom::Start(0));
-        sought.map_err(io_error("write", &self.path))?;
+        sought.map_err(io_error(Action::Write, &self.path))?;
         self.write(start)?;
         self.finish()
     }
 
     /// Ends the file.
     pub fn finish(mut self) -> Result<(), TokensError> {
-        self.writer.flush().map_err(io_error("write", &self.path))
+        self.writer.flush().map_err(io_error(Action::Write, &self.path))
     }
 }
 
@@ -78,8 +79,8 @@ pub(super) struct Input {
 impl Input {
     /// Opens the file at its start.
     pub fn open(path: PathBuf) -> Result<Self, TokensError> {
-        let file = File::open(&path).map_err(io_error("open", &path))?;
-        let left = file.metadata().map_err(io_error("read", &path))?.len();
+        let file = File::open(&path).map_err(io_error(Action::Open, &path))?;
+        let left = file.metadata().map_err(io_error(Action::Read, &path))?.len();
         Ok(Self { reader: Box::new(BufReader::with_capacity(1 << 16, file)), path, left })
     }
 
@@ -97,7 +98,7 @@ impl Input {
                 input.damaged(format!("it has {} bytes and should have more than {byte}", input.left))
             );
         };
-        input.reader.seek(SeekFrom::Start(byte)).map_err(io_error("read", path))?;
+        input.reader.seek(SeekFrom::Start(byte)).map_err(io_error(Action::Read, path))?;
         input.left = left;
         Ok(input)
     }
@@ -127,7 +128,7 @@ impl Input {
         if count > self.left {
             return Err(self.damaged(format!("it ends {} bytes too early", count - self.left)));
         }
-        self.reader.read_exact(bytes).map_err(io_error("read", &self.path))?;
+        self.reader.read_exact(bytes).map_err(io_error(Action::Read, &self.path))?;
         self.left -= count;
         Ok(())
     }
@@ -138,7 +139,7 @@ impl Input {
             return Err(self.damaged(format!("it ends {} bytes too early", bytes - self.left)));
         };
         // What is left of a file has less than 2^63 bytes.
-        self.reader.seek_relative(bytes as i64).map_err(io_error("read", &self.path))?;
+        self.reader.seek_relative(bytes as i64).map_err(io_error(Action::Read, &self.path))?;
         self.left = left;
         Ok(())
     }
@@ -163,7 +164,7 @@ impl Input {
     /// The next line, without its end; none at the end of the file.
     pub fn line(&mut self) -> Result<Option<Vec<u8>>, TokensError> {
         let mut line = vec![];
-        self.reader.read_until(b'\n', &mut line).map_err(io_error("read", &self.path))?;
+        self.reader.read_until(b'\n', &mut line).map_err(io_error(Action::Read, &self.path))?;
         self.left = self.left.saturating_sub(line.len() as u64);
         match line.pop() {
             None => Ok(None),
@@ -174,7 +175,7 @@ impl Input {
 
     /// Passes over the next line; returns its bytes with its end, 0 at the end of the file.
     pub fn skip_line(&mut self) -> Result<u64, TokensError> {
-        let bytes = self.reader.skip_until(b'\n').map_err(io_error("read", &self.path))? as u64;
+        let bytes = self.reader.skip_until(b'\n').map_err(io_error(Action::Read, &self.path))? as u64;
         self.left = self.left.saturating_sub(bytes);
         Ok(bytes)
     }

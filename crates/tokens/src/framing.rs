@@ -54,6 +54,12 @@ impl Framing {
         *self == Self::default()
     }
 
+    /// Whether it tells the rows of a grid or its size, which a sequence doesn't have.
+    #[must_use]
+    pub fn needs_grid(&self) -> bool {
+        self.eol.is_some() || self.size != SizeTokens::None
+    }
+
     /// The ids by the names of their flags.
     fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let all = [

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::files::{Input, Output};
 use super::open_files::{FileAt, OpenFiles};
 use super::{TokensError, io_error};
+use pixtok_base::Action;
 
 /// Such a file being written.
 pub(super) struct ItemsWriter {
@@ -27,9 +28,9 @@ impl ItemsWriter {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(format!(".{name}.items-{}", std::process::id()));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&beside);
-        let file = file.map_err(io_error("create", &beside))?;
+        let file = file.map_err(io_error(Action::Create, &beside))?;
         // Open but without a name it is gone when this process ends, however that happens.
-        fs::remove_file(&beside).map_err(io_error("remove", &beside))?;
+        fs::remove_file(&beside).map_err(io_error(Action::Remove, &beside))?;
         Ok(Self { path, text, waiting: BufWriter::with_capacity(1 << 16, file), ends: vec![] })
     }
 
@@ -46,7 +47,7 @@ impl ItemsWriter {
                 "{key}: its shard would be larger than this format's 4 GiB; take fewer images a shard"
             )));
         }
-        self.waiting.write_all(item).map_err(io_error("write", &self.path))?;
+        self.waiting.write_all(item).map_err(io_error(Action::Write, &self.path))?;
         self.ends.push(end as u32);
         Ok(())
     }
@@ -56,8 +57,8 @@ impl ItemsWriter {
         let before = self.before(self.ends.len()) as u32;
         let path = self.path;
         let file = self.waiting.into_inner().map_err(|error| error.into_error());
-        let mut file = file.map_err(io_error("write", &path))?;
-        file.seek(SeekFrom::Start(0)).map_err(io_error("write", &path))?;
+        let mut file = file.map_err(io_error(Action::Write, &path))?;
+        file.seek(SeekFrom::Start(0)).map_err(io_error(Action::Write, &path))?;
         let mut out = Output::create(path)?;
         out.write(&(self.ends.len() as u32).to_le_bytes())?;
         for end in std::iter::once(&0).chain(&self.ends) {

@@ -95,7 +95,7 @@ pub enum Axes {
         /// Codebooks, or digits.
         n: u32,
     },
-    /// `[length]`: the grid with framing ids around and in it.
+    /// `[length]`: a sequence, or a grid with framing ids around and in it.
     Sequence,
 }
 

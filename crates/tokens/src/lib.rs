@@ -46,10 +46,10 @@ pub use kind::FormatKind;
 pub use layout::{Axes, Dtype, Layout};
 pub use names::TokenNames;
 pub use open_files::OpenFiles;
-use pixtok_base::Carried;
+use pixtok_base::{Action, Carried};
 pub use preset::{Preset, PresetIds};
 pub use random_access::RandomAccess;
-pub use row::{Grid, Row};
+pub use row::{Grid, Row, TokenShape};
 pub use set::TokenSet;
 pub use side_files::SideFiles;
 pub use sidecar::{SIDECAR, Sidecar};
@@ -192,7 +192,7 @@ pub trait Format: Sync {
 }
 
 /// `path` with what the system said of it.
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TokensError {
+fn io_error(action: Action, path: &Path) -> impl FnOnce(std::io::Error) -> TokensError {
     let path: PathBuf = path.to_owned();
     move |source| TokensError::Io { action, path, source }
 }

@@ -18,6 +18,7 @@ use super::npy;
 use super::open_files::OpenFiles;
 use super::reading::{self, Source, SourceAt};
 use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, io_error};
+use pixtok_base::Action;
 
 /// A pair of arrays an image: `imagenet256_codes/0.npy`.
 pub struct Llamagen;
@@ -65,7 +66,7 @@ impl Format for Llamagen {
     ) -> Result<Box<dyn ShardWriter>, TokensError> {
         let images = Images::new(folder, place, layout)?;
         for folder in [&images.codes, &images.labels] {
-            fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+            fs::create_dir_all(folder).map_err(io_error(Action::Create, folder))?;
         }
         let keys = KeysWriter::create(folder, place)?;
         Ok(Box::new(Writer { images, keys, layout: as_written(layout), views: vec![], image: 0 }))

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{TokensError, io_error};
+use pixtok_base::Action;
 
 /// Files that stay open. Some systems allow 256 in a process.
 const OPEN_FILES: usize = 128;
@@ -71,8 +72,8 @@ impl OpenFiles {
 
 /// The file, and its length.
 fn opened(path: &Path) -> Result<(Arc<File>, u64), TokensError> {
-    let file = File::open(path).map_err(io_error("open", path))?;
-    let length = file.metadata().map_err(io_error("read", path))?.len();
+    let file = File::open(path).map_err(io_error(Action::Open, path))?;
+    let length = file.metadata().map_err(io_error(Action::Read, path))?.len();
     Ok((Arc::new(file), length))
 }
 
@@ -126,7 +127,7 @@ impl FileAt {
     pub fn fill(&self, at: u64, bytes: &mut [u8]) -> Result<(), TokensError> {
         match self.handle()?.read_exact_at(bytes, at) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.changed()),
-            read => read.map_err(io_error("read", &self.path)),
+            read => read.map_err(io_error(Action::Read, &self.path)),
         }
     }
 

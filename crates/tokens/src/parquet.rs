@@ -26,6 +26,7 @@ use super::open_files::OpenFiles;
 use super::{
     Dtype, Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, io_error, reading,
 };
+use pixtok_base::Action;
 
 /// A table: `train-00003-of-00010.parquet`.
 pub struct Parquet;
@@ -82,10 +83,10 @@ impl Format for Parquet {
         layout: &Layout,
     ) -> Result<Box<dyn ShardWriter>, TokensError> {
         let path = folder.join(file(place));
-        let out = File::create(&path).map_err(io_error("create", &path))?;
+        let out = File::create(&path).map_err(io_error(Action::Create, &path))?;
         let writer = schema(layout.dtype)
             .and_then(|schema| SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties())));
-        let writer = writer.map_err(|error| failed("write", &path, error))?;
+        let writer = writer.map_err(|error| failed(Action::Write, &path, error))?;
         Ok(Box::new(Writer { path, writer, layout: layout.clone(), rows: vec![] }))
     }
 
@@ -106,7 +107,7 @@ impl Format for Parquet {
     }
 }
 
-fn failed(action: &'static str, path: &Path, error: ParquetError) -> TokensError {
+fn failed(action: Action, path: &Path, error: ParquetError) -> TokensError {
     io_error(action, path)(io::Error::other(error))
 }
 
@@ -197,7 +198,7 @@ impl ShardWriter for Writer {
         if self.rows.len() < GROUP_ROWS {
             return Ok(());
         }
-        self.write_group().map_err(|error| failed("write", &self.path, error))
+        self.write_group().map_err(|error| failed(Action::Write, &self.path, error))
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), TokensError> {
@@ -205,7 +206,7 @@ impl ShardWriter for Writer {
         let Self { path, writer, .. } = *self;
         // Only taking the file out writes what is buffered and tells whether it could.
         let written = rest.and_then(|()| writer.into_inner());
-        written.map(drop).map_err(|error| failed("write", &path, error))
+        written.map(drop).map_err(|error| failed(Action::Write, &path, error))
     }
 }
 

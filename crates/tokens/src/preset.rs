@@ -60,11 +60,11 @@ impl Preset {
         }
     }
 
-    /// Offset and framing, for `codes` codes at `downsample` pixels a position.
+    /// Offset and framing, for `codes` codes at `pixels` pixels a position; `None` for a sequence.
     ///
     /// # Errors
     /// When the model has no ids for so many codes, or its sizes do not suit the downsampling.
-    pub fn ids(self, codes: u32, downsample: u32) -> Result<PresetIds, TokensError> {
+    pub fn ids(self, codes: u32, pixels: Option<u32>) -> Result<PresetIds, TokensError> {
         if let Some(most) = self.most_codes().filter(|&most| codes > most) {
             return Err(TokensError::Unsuitable(format!(
                 "preset {self} has ids for {most} codes, and there are {codes}; give --vocab-offset or --vocab-map in place of the preset"
@@ -93,13 +93,15 @@ impl Preset {
             ),
             Self::Chameleon => framed(None, chameleon),
             Self::LuminaMgpt => {
-                if downsample > LUMINA_STEP || !LUMINA_STEP.is_multiple_of(downsample) {
+                // A sequence is refused for its framing.
+                let pixels = pixels.unwrap_or(LUMINA_STEP);
+                if pixels > LUMINA_STEP || !LUMINA_STEP.is_multiple_of(pixels) {
                     return Err(TokensError::Unsuitable(format!(
-                        "preset {self} counts sizes in steps of {LUMINA_STEP} pixels, which this tokenizer's {downsample} pixels a token do \
+                        "preset {self} counts sizes in steps of {LUMINA_STEP} pixels, which this tokenizer's {pixels} pixels a token do \
                          not divide; give --boi, --eoi, --eol and --size-tokens in place of the preset"
                     )));
                 }
-                let size = SizeTokens::Grid { base: 8804, div: LUMINA_STEP / downsample };
+                let size = SizeTokens::Grid { base: 8804, div: LUMINA_STEP / pixels };
                 framed(None, Framing { eol: Some(8803), size, ..chameleon })
             }
             Self::UnifiedIo2 => framed(Some(2), Framing { bos: Some(0), ..bare }),
@@ -123,7 +125,7 @@ mod tests {
         for &preset in Preset::ALL {
             assert_eq!(preset.name().parse(), Ok(preset));
             let codes = preset.most_codes().unwrap_or(16384);
-            let PresetIds { offset, framing } = preset.ids(codes, 16).unwrap();
+            let PresetIds { offset, framing } = preset.ids(codes, Some(16)).unwrap();
             // Chameleon's own table is 4 to 8195 in another order.
             let vocabulary = Vocabulary::offset(offset.unwrap_or(4), codes).unwrap();
             framing.check(&vocabulary, None).unwrap();
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn emu3_reads_as_its_processor_writes_it() {
-        let PresetIds { offset, framing } = Preset::Emu3.ids(32768, 8).unwrap();
+        let PresetIds { offset, framing } = Preset::Emu3.ids(32768, Some(8)).unwrap();
         let first = offset.unwrap();
         let ids: Vec<u32> = (0..6).map(|code| first + code).collect();
         let framed = framing.frame(Grid { h: 2, w: 3 }, Lines { count: 2, length: 3 }, &ids).unwrap();
@@ -150,8 +152,8 @@ mod tests {
 
     #[test]
     fn too_many_codes_and_odd_sizes_are_refused() {
-        let message = Preset::ShowO.ids(16384, 16).unwrap_err().to_string();
+        let message = Preset::ShowO.ids(16384, Some(16)).unwrap_err().to_string();
         assert!(message.contains("8192 codes, and there are 16384"), "{message}");
-        assert!(Preset::LuminaMgpt.ids(8192, 12).unwrap_err().to_string().contains("12 pixels"));
+        assert!(Preset::LuminaMgpt.ids(8192, Some(12)).unwrap_err().to_string().contains("12 pixels"));
     }
 }

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::names::TokenNames;
 use super::{
-    Axes, Counts, Dtype, FormatKind, Framing, Layout, Place, Preprocessing, Shard, SideFiles, SizeTokens,
-    Source, StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
+    Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, Place, Preprocessing, Shard, SideFiles,
+    SizeTokens, Source, StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
 };
+use pixtok_base::Action;
 
 /// Its usual name in a set's folder: see [`SideFiles`].
 pub const SIDECAR: &str = "tokens.json";
@@ -35,7 +36,7 @@ pub struct Sidecar {
     pub dtype: Dtype,
     /// Of the positions of a grid: `row-major`, the top left first.
     pub order: String,
-    /// The latent grid.
+    /// The latent grid, or the sequence.
     pub grid: StatedGrid,
     /// Height and width in pixels of the images that were encoded; none when each has its own.
     pub image_size: Option<[u32; 2]>,
@@ -100,6 +101,13 @@ impl Sidecar {
         }
     }
 
+    /// Height and width in pixels of the image of a row with this grid, as it was encoded.
+    #[must_use]
+    pub fn image_size_of(&self, grid: Grid) -> [u32; 2] {
+        let pixels = self.grid.downsample.unwrap_or(1);
+        self.image_size.unwrap_or([grid.h.saturating_mul(pixels), grid.w.saturating_mul(pixels)])
+    }
+
     /// The set's shards, in order.
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
@@ -120,7 +128,7 @@ impl Sidecar {
     pub fn map(&self, folder: &Path) -> Result<Option<Vec<u8>>, TokensError> {
         let StatedVocabulary::Map { map, map_blake3 } = &self.vocabulary else { return Ok(None) };
         let path = folder.join(map);
-        let json = fs::read(&path).map_err(io_error("read", &path))?;
+        let json = fs::read(&path).map_err(io_error(Action::Read, &path))?;
         if blake3::hash(&json).to_hex().as_str() == map_blake3 {
             return Ok(Some(json));
         }
@@ -173,7 +181,7 @@ impl Sidecar {
     pub fn read(folder: &Path) -> Result<Self, TokensError> {
         let path = Self::path_in(folder);
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
-        let text = fs::read(&path).map_err(io_error("read", &path))?;
+        let text = fs::read(&path).map_err(io_error(Action::Read, &path))?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         match value["format_version"].as_u64() {
             Some(version) if version == u64::from(VERSION) => {}
@@ -209,6 +217,10 @@ impl Sidecar {
             Some("its codebooks are out of range")
         } else if levels.clone().count() > MAX_NUMBERS as usize || levels.copied().any(|level| level < 1) {
             Some("its levels are out of range")
+        } else if self.grid.is_sequence() && (self.grid.h != Some(1) || self.image_size.is_none()) {
+            Some("its grid has no downsample, and it is no sequence of one length either")
+        } else if self.grid.is_sequence() && (self.specials.needs_grid() || self.axes != Axes::Sequence) {
+            Some("its tokens are a sequence, and its framing or its axes are for a grid")
         } else if matches!(self.specials.size, SizeTokens::Grid { div: 0, .. }) {
             Some("its size tokens divide by 0")
         } else if map_is_elsewhere {

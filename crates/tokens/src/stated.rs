@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::EnumString;
 
-use super::Grid;
+use super::{Grid, TokenShape};
 use pixtok_base::MAX_SIDE;
 
 /// A tokenizer as far as its tokens need it.
@@ -74,15 +74,16 @@ fn no_order(text: &str) -> String {
     format!("\"{text}\" is no order; use interleaved or stacked")
 }
 
-/// The latent grid of a set.
+/// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedGrid {
     /// Rows of positions; none when each image has its own.
     pub h: Option<u32>,
     /// Positions in a row.
     pub w: Option<u32>,
-    /// Pixels to a position along each axis.
-    pub downsample: u32,
+    /// Pixels to a position along each axis; none of a sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downsample: Option<u32>,
 }
 
 /// How pictures became images.
@@ -160,9 +161,73 @@ impl StatedGrid {
         Some(Grid { h: self.h?, w: self.w? })
     }
 
+    /// Of a set whose images all have this shape. `height` is that of the images, in pixels.
+    #[must_use]
+    pub fn of(shape: TokenShape, height: u32) -> Self {
+        let Grid { h, w } = shape.stored();
+        let downsample = shape.grid().map(|grid| height / grid.h.max(1));
+        Self { h: Some(h), w: Some(w), downsample }
+    }
+
+    /// Whether the tokens are a sequence.
+    #[must_use]
+    pub fn is_sequence(&self) -> bool {
+        self.downsample.is_none()
+    }
+
+    /// The shape of tokens that files hold as this grid.
+    #[must_use]
+    pub fn shape(&self, Grid { h, w }: Grid) -> TokenShape {
+        if self.is_sequence() { TokenShape::Sequence { n: w } } else { TokenShape::Grid { h, w } }
+    }
+
+    /// The shape of the tokens of an image of this size in pixels; none of a sequence whose length is
+    /// not stated.
+    #[must_use]
+    pub fn shape_of_image(&self, height: u32, width: u32) -> Option<TokenShape> {
+        match (self.constant(), self.downsample) {
+            (Some(grid), _) => Some(self.shape(grid)),
+            (None, Some(pixels)) => {
+                let pixels = pixels.max(1);
+                Some(TokenShape::Grid { h: height / pixels, w: width / pixels })
+            }
+            (None, None) => None,
+        }
+    }
+
     /// The longest side that a row's grid can have, in positions.
     #[must_use]
     pub fn longest_side(&self) -> u32 {
-        self.constant().map_or(MAX_SIDE / self.downsample.max(1), |grid| grid.h.max(grid.w))
+        let pixels = self.downsample.unwrap_or(1).max(1);
+        self.constant().map_or(MAX_SIDE / pixels, |grid| grid.h.max(grid.w))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_has_pixels_and_a_sequence_none() {
+        let grid = StatedGrid::of(TokenShape::Grid { h: 5, w: 7 }, 40);
+        assert_eq!(grid, StatedGrid { h: Some(5), w: Some(7), downsample: Some(8) });
+        assert_eq!(grid.shape_of_image(40, 56), Some(TokenShape::Grid { h: 5, w: 7 }));
+        let own = StatedGrid { h: None, w: None, ..grid };
+        assert_eq!(own.shape_of_image(24, 32), Some(TokenShape::Grid { h: 3, w: 4 }));
+
+        let sequence = StatedGrid::of(TokenShape::Sequence { n: 6 }, 40);
+        assert_eq!(sequence.constant(), Some(Grid { h: 1, w: 6 }));
+        assert_eq!(sequence.shape_of_image(40, 56), Some(TokenShape::Sequence { n: 6 }));
+        assert_eq!(sequence.shape(Grid { h: 1, w: 6 }).positions(), 6);
+        assert_eq!(StatedGrid { h: None, w: None, ..sequence }.shape_of_image(40, 56), None);
+    }
+
+    #[test]
+    fn a_grid_is_written_as_before_there_were_sequences() {
+        let written = |shape| serde_json::to_string(&StatedGrid::of(shape, 64)).unwrap();
+        assert_eq!(written(TokenShape::Grid { h: 4, w: 6 }), "{\"h\":4,\"w\":6,\"downsample\":16}");
+        assert_eq!(written(TokenShape::Sequence { n: 6 }), "{\"h\":1,\"w\":6}");
+        let read: StatedGrid = serde_json::from_str("{\"h\":null,\"w\":null,\"downsample\":16}").unwrap();
+        assert!(!read.is_sequence() && read.longest_side() == MAX_SIDE / 16);
     }
 }

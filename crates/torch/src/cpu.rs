@@ -13,6 +13,8 @@ use super::shim::{check, px_cpu_capability};
 pub struct Cpu {
     /// As the maker calls it.
     pub model: String,
+    /// `GenuineIntel`, `AuthenticAMD`; empty if unknown.
+    vendor: String,
     flags: Vec<String>,
     /// The variable with which the user limits the instruction sets that oneDNN may use, and its value.
     onednn_limit: Option<(&'static str, String)>,
@@ -44,6 +46,7 @@ impl Cpu {
         let flags = field(["flags", "Features"]).unwrap_or_default();
         Self {
             model,
+            vendor: field(["vendor_id", "CPU implementer"]).unwrap_or_default().to_owned(),
             flags: flags.split_whitespace().map(str::to_owned).collect(),
             onednn_limit: onednn_limit.map(|(name, value)| (name, value.to_uppercase())),
         }
@@ -78,8 +81,10 @@ impl Cpu {
         known.iter().find(|(flag, _)| self.has(flag)).map_or("vector instructions unknown", |(_, name)| name)
     }
 
-    /// Whether training in bf16 is faster than in float32 here, and the reason in words. Without these instructions a bf16
-    /// convolution takes ten times as long as a float32 one (`docs/performance.md`). ARM's are not measured yet.
+    /// Whether training in bf16 is faster than in float32 here, and the reason in words. Without
+    /// these instructions a bf16 convolution takes ten times as long as a float32 one. On Intel's
+    /// processors avx512_bf16 without amx_bf16 is slower too (`docs/performance.md`). ARM's are not
+    /// measured yet.
     #[must_use]
     pub fn fast_bf16(&self) -> (bool, String) {
         if self.flags.is_empty() {
@@ -88,9 +93,13 @@ impl Cpu {
         let Some(flag) = ["amx_bf16", "avx512_bf16"].into_iter().find(|flag| self.has(flag)) else {
             return (false, "the processor has neither avx512_bf16 nor amx_bf16".to_owned());
         };
+        let without_amx = flag == "avx512_bf16";
         match &self.onednn_limit {
             Some((name, limit)) if LIMITS_WITHOUT_BF16.contains(&limit.as_str()) => {
                 (false, format!("{name}={limit} rules out the processor's {flag}"))
+            }
+            _ if without_amx && self.vendor == "GenuineIntel" => {
+                (false, "on Intel's processors avx512_bf16 without amx_bf16 is slower".to_owned())
             }
             _ => (true, format!("the processor has {flag}")),
         }
@@ -127,7 +136,8 @@ mod tests {
 
     #[test]
     fn processors_are_told_apart() {
-        let flags = "processor\t: 0\nmodel name\t: Xeon: a\nflags\t\t: avx2 avx512f amx_bf16 avx512_bf16\n";
+        let flags = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Xeon: a\n\
+                     flags\t\t: avx2 avx512f amx_bf16 avx512_bf16\n";
         let intel = Cpu::of(flags, None);
         assert_eq!((intel.model.as_str(), intel.vectors()), ("Xeon: a", "AVX-512"));
         assert_eq!(intel.fast_bf16(), (true, "the processor has amx_bf16".into()));
@@ -135,6 +145,10 @@ mod tests {
         let limited = Cpu::of(flags, limit("avx2")).fast_bf16();
         assert!(!limited.0 && limited.1.contains("ONEDNN_MAX_CPU_ISA=AVX2"), "{limited:?}");
         assert!(Cpu::of(flags, limit("AVX512_CORE_BF16")).fast_bf16().0);
+        let without_amx = flags.replace("amx_bf16 ", "");
+        assert!(!Cpu::of(&without_amx, None).fast_bf16().0);
+        let amd = Cpu::of(&without_amx.replace("GenuineIntel", "AuthenticAMD"), None);
+        assert_eq!(amd.fast_bf16(), (true, "the processor has avx512_bf16".into()));
         let arm = Cpu::of("processor\t: 0\nFeatures\t: fp asimd bf16\n", None);
         assert_eq!((arm.vectors(), arm.fast_bf16().0), ("NEON", false));
         let old = Cpu::of("flags : avx2 fma\n", None);

@@ -26,7 +26,7 @@ pub use cpu::{Cpu, cpu_capability, instructions};
 pub use device::{DeviceChoice, cuda_devices, cuda_model, device_name, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use grad::no_grad;
-pub use host::{HostBytes, to_device_async};
+pub use host::{HostBytes, HostRow, SplitBytes, to_device_async};
 pub use memory::{keep_freed_memory, use_one_heap};
 pub use nearest::nearest;
 pub use norm::{fuses_norm_silu, norm_silu};
@@ -40,7 +40,7 @@ pub use trace::abandon_trace;
 pub use upsample::upsample_conv;
 
 use memory::{forget_refusals, memory_ran_out};
-use pixtok_base::panics;
+use pixtok_base::{Class, Classified, panics};
 
 /// The version of libtorch that pixtok is built for.
 pub const LIBTORCH: &str = env!("PIXTOK_LIBTORCH");
@@ -68,6 +68,15 @@ pub enum TorchError {
     /// A panic that is not libtorch's: its message and place.
     #[error("a bug in pixtok: {0} ({1}); please report it")]
     Bug(String, String),
+}
+
+impl Classified for TorchError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoDevice(_) => Class::Misuse,
+            Self::OutOfMemory(_) | Self::Other(_) | Self::Bug(..) => Class::Failed,
+        }
+    }
 }
 
 impl TorchError {

@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
 use pixtok_base::sniff::{Kind as FileKind, sniff};
+use pixtok_base::{Class, Classified};
 
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -31,6 +32,15 @@ pub enum WriteError {
     },
 }
 
+impl Classified for WriteError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Io(_) => Class::SaveFailed,
+            Self::Tensor { .. } => Class::Failed,
+        }
+    }
+}
+
 /// Why tensors were not copied into others.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -45,6 +55,15 @@ pub enum CopyError {
         /// What libtorch said.
         source: tch::TchError,
     },
+}
+
+impl Classified for CopyError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Mismatch(_) => Class::Misuse,
+            Self::Torch { .. } => Class::Failed,
+        }
+    }
 }
 
 /// Writes `tensors` to a new file at `path`, as [`write_to`] does, and waits for the disk. Not atomic.

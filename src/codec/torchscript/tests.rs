@@ -2,6 +2,8 @@ use std::fs;
 
 use super::*;
 
+/// Of the images.
+const SIZE: ImageSize = ImageSize { height: 20, width: 28 };
 /// Pixels per position.
 const FACTOR: i64 = 4;
 
@@ -89,14 +91,14 @@ fn indices_go_back_in_the_type_and_shape_that_the_encoder_gave() {
     pair.try_on(&images(3), 32).unwrap();
     let indices = pair.encode(&images(5)).unwrap();
     assert_eq!((indices.kind(), indices.size()), (Kind::Int64, vec![5, 5, 7]));
-    assert_eq!(pair.decode(&indices).unwrap().size(), [5, 3, 20, 28]);
+    assert_eq!(pair.decode(&indices, SIZE).unwrap().size(), [5, 3, 20, 28]);
     assert_eq!(pair.notes(), [""; 0]);
 
     let flat = |images: &Tensor| grey_codes(images, Kind::Int).flatten(1, 2);
     let decode = |codes: &Tensor| grey_images(&codes.view([-1, 5, 7]), UNIT);
     let mut pair = Pair::new(&images(2), flat, decode).load("");
     pair.try_on(&images(3), 32).unwrap();
-    assert_eq!(pair.decode(&indices).unwrap().size(), [5, 3, 20, 28]);
+    assert_eq!(pair.decode(&indices, SIZE).unwrap().size(), [5, 3, 20, 28]);
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn a_pair_of_a_fixed_batch_gets_whole_ones() {
         for count in [1, 3, 4] {
             let indices = pair.encode(&images(count)).unwrap();
             assert_eq!(indices, other.encode(&images(count)).unwrap());
-            assert_eq!(pair.decode(&indices).unwrap(), other.decode(&indices).unwrap());
+            assert_eq!(pair.decode(&indices, SIZE).unwrap(), other.decode(&indices, SIZE).unwrap());
         }
     }
     let mut pair = files.load("");
@@ -157,7 +159,7 @@ fn a_range_that_cannot_be_is_refused_and_a_doubtful_one_noted() {
     let mut right = pair([0.0, 1.0]).load("output_range = [0.0, 1.0]\n");
     right.try_on(&images(3), 32).unwrap();
     assert_eq!(right.notes(), [""; 0]);
-    let (a, b) = (right.decode(&right.encode(&images(3)).unwrap()).unwrap(), images(3));
+    let (a, b) = (right.decode(&right.encode(&images(3)).unwrap(), SIZE).unwrap(), images(3));
     assert!((a.to_kind(Kind::Int64) - b.to_kind(Kind::Int64)).abs().max().int64_value(&[]) <= 20);
 }
 

@@ -10,9 +10,13 @@ use super::EvaluateOptions;
 use crate::batches::Loader;
 use crate::config::Config;
 use crate::evaluate;
-use crate::run::{ChosenBy, Found, Pick, Trained, training_set, validation_set};
+use crate::run::{ChosenBy, Found, Pick, Run, Tell, Trained, training_set, validation_set};
+use crate::world::World;
 use pixtok_base::Misuse;
-use pixtok_images::data::{self, Dataset, ImageSize, Overlap, Shared, Split};
+use pixtok_images::data::{self, Dataset, Fingerprint, ImageSize, Overlap, Shared, Split};
+
+/// How far the runs that weights came from are followed.
+const MOST_ORIGINS: usize = 8;
 
 /// The images of an evaluation.
 pub(super) struct Images {
@@ -80,18 +84,55 @@ impl Images {
         ))
     }
 
-    /// Notes if a tokenizer whose run had this `config` was trained on some of them.
-    pub fn trained_on(&self, config: &Config) -> Vec<String> {
-        let Ok(train_set) = training_set(config) else { return vec![] };
-        let (Overlap { shared, copies }, total) = (self.dataset.overlap(&train_set), self.dataset.len());
+    /// Notes if the tokenizer was trained on some of those that are evaluated, in its own run or in
+    /// those that its weights came from.
+    pub fn trained_on(&self, trained: &Trained, tell: Tell) -> Vec<String> {
+        let mut notes =
+            self.in_training(&trained.config, trained.trained_on.as_ref(), "this tokenizer", tell);
+        let mut origin = trained.config.train.init_from.clone();
+        for _ in 0..MOST_ORIGINS {
+            let Some(path) = origin else { break };
+            let Ok(config) = Run::find(Path::new(&path)).and_then(|run| run.config()) else {
+                tell.detail(|| format!("{path}, where the weights came from, cannot be read"));
+                break;
+            };
+            let whose = format!("{path}, where the weights came from,");
+            notes.extend(self.in_training(&config, None, &whose, tell));
+            origin = config.train.init_from;
+        }
+        notes
+    }
+
+    /// Notes if a run with this `config`, on images with the fingerprint `then` if that is known,
+    /// was trained on some of those that are evaluated.
+    fn in_training(
+        &self,
+        config: &Config,
+        then: Option<&Fingerprint>,
+        whose: &str,
+        tell: Tell,
+    ) -> Vec<String> {
+        let train_set = match training_set(config) {
+            Ok(train_set) => train_set,
+            Err(error) => {
+                tell.detail(|| {
+                    format!("whether {whose} was trained on the evaluated images is unknown: {error:#}")
+                });
+                return vec![];
+            }
+        };
+        let changed = then.and_then(|then| train_set.fingerprint().difference(then)?.change()).is_some();
+        let (Overlap { shared, copies }, total) =
+            (self.dataset.overlap(&train_set, self.bound), self.count());
         let shared = shared.map(|Shared { images, example }| {
-            format!(
-                "{images} of {total} images lie in files that this tokenizer was trained on, for instance \
-                 {example}"
-            )
+            let which = match (changed, &config.data.train) {
+                (false, _) => format!("that {whose} was trained on"),
+                (true, train) => format!("in {train}, which changed since {whose} was trained on it"),
+            };
+            format!("{images} of {total} images are among those {which}, for instance {example}")
         });
         let copies = copies.map(|copies| copies.words(total, "images"));
-        let remedy = "which flatters its figures; measure it on others with --data";
+        let remedy = "so the figures are too good; measure it on other images with --data";
         shared.into_iter().chain(copies).map(|words| format!("{words}, {remedy}")).collect()
     }
 
@@ -102,7 +143,14 @@ impl Images {
 
     /// Prepared, batch by batch.
     pub fn loader(&self, device: Device) -> Result<Loader> {
-        Ok(Loader::eval(Arc::clone(&self.dataset), &self.data, self.batch_size, self.bound, device)?)
+        Ok(Loader::eval(
+            Arc::clone(&self.dataset),
+            &self.data,
+            self.batch_size,
+            self.bound,
+            device,
+            World::single(),
+        )?)
     }
 }
 

@@ -102,7 +102,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     }
     bad.check().map_err(TrainError::from)?;
     write_files(options, &evaluation)?;
-    let notes = notes::notes(options, &found, &images, &evaluation);
+    let notes = notes::notes(options, &found, &images, &evaluation, tell);
     let json = serde_json::to_string_pretty(&flat(options, &found, &images, &evaluation, &notes))? + "\n";
     if let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) {
         write(path, json.as_bytes())?;
@@ -185,11 +185,17 @@ fn measure(
             if options.measures.stability {
                 tell.say("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
+            if options.code_counts.is_some() {
+                tell.say("reconstructions alone have no tokens, so the file of --code-counts has no rows");
+            }
             let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
             if let [first, ..] = pairs.unused() {
+                let without = match pairs.unused().len() {
+                    1 => "1 image that has".to_owned(),
+                    count => format!("{count} images that have"),
+                };
                 tell.say(&format!(
-                    "{} image(s) in {} are no original's and are not measured, for instance {first}",
-                    pairs.unused().len(),
+                    "{} holds {without} no original and will not be measured, for instance {first}",
                     folder.display()
                 ));
             }

@@ -4,7 +4,7 @@ use super::EvaluateOptions;
 use super::images::Images;
 use crate::codec::Vocabulary;
 use crate::evaluate::Evaluation;
-use crate::run::{ChosenBy, Found, Opened};
+use crate::run::{ChosenBy, Found, Opened, Tell};
 
 /// So many codes must occur before the largest index tells how large the codebook is: 20 codes of
 /// one drawn at random lie in its lower half once in a million times.
@@ -16,22 +16,26 @@ pub(super) fn notes(
     found: &Found,
     images: &Images,
     evaluation: &Evaluation,
+    tell: Tell,
 ) -> Vec<String> {
     let are_its_own = options.data.is_none() && options.protocol.is_none();
-    let mut notes: Vec<String> = match found.own() {
-        // Its training reported those that are training images too.
-        Some(trained) if are_its_own => images.changed_since(trained).into_iter().collect(),
-        Some(trained) => images.trained_on(&trained.config),
-        None => vec![],
-    };
+    let mut notes: Vec<String> = vec![];
+    if let Some(trained) = found.own() {
+        notes.extend(images.changed_since(trained).filter(|_| are_its_own));
+        let data = &trained.config.data;
+        // The part of a split has no training images.
+        if !are_its_own || data.val.is_some() || data.val_split.is_some() {
+            notes.extend(images.trained_on(trained, tell));
+        }
+    }
     notes.extend(of_files(images, evaluation));
     match found {
         Found::Tokenizer(Opened::Own(trained)) => {
             let chosen = trained.chosen_by.as_ref().filter(|chosen| images.chose(chosen, &trained.config));
             notes.extend(chosen.map(|ChosenBy { metric, .. }| {
                 format!(
-                    "this checkpoint was chosen as the best of its run by {metric} on these very images, \
-                     which flatters its figures; measure it on others with --data"
+                    "this checkpoint was chosen as the best of its run by {metric} on these very images, so \
+                     its figures are too good; measure it on other images with --data"
                 )
             }));
             notes.extend(trained.changes.iter().map(|change| format!("changed while it trained: {change}")));
@@ -70,7 +74,7 @@ fn of_files(images: &Images, evaluation: &Evaluation) -> impl Iterator<Item = St
     let lossy = (lossy > 0).then(|| {
         format!(
             "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, lossy WebP) or are \
-             reduced to a palette (GIF, PNG of at most 256 colours), which counts against the tokenizer; \
+             have a palette (GIF, some PNGs), which may count against the tokenizer; \
              save them as RGB in PNG"
         )
     });

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
-use tch::nn;
 
 use super::Fsq;
 use super::grid::Grid;
 use crate::quantizer::{MAX_CODES, Quantizer, QuantizerConfig, QuantizerError, Settings, require};
+use crate::variables::Scope;
 
 /// The level sets that the paper recommends (its appendix A.4.1), each for about 2^bits codes.
 pub(super) const RECOMMENDED: [(u32, &[i64]); 9] = [
@@ -163,7 +163,7 @@ impl Settings for Config {
         self.levels.len() as i64
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         self.check()?;
         let grid = Grid::bounded(self, path.device());
         Ok(Box::new(Fsq::new(path, self, channels, grid)))
@@ -185,7 +185,7 @@ impl Settings for Config {
 
     fn build_stage(
         &self,
-        path: &nn::Path,
+        path: &Scope,
         channels: i64,
         stage: i64,
     ) -> Result<Box<dyn Quantizer>, QuantizerError> {

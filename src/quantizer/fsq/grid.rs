@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{Bound, Config};
 
 /// How a latent number is bounded and where the codes lie: digit = round(bounded) + `digit_of_zero`, code =
-/// (digit − `centre`) / `half_width`. Constants have shape `[D, 1, 1]`, to broadcast over `[B, D, h, w]`.
+/// (digit − `centre`) / `half_width`. Constants have shape `[D]`, to broadcast over `[B, N, D]`.
 #[derive(Debug)]
 pub struct Grid {
     pub squash: Squash,
@@ -70,7 +70,7 @@ impl Grid {
     /// The unrounded code, whose gradient the encoder gets, and the digits. Rounding is half to even (torch's).
     ///
     /// # Shapes
-    /// `[B, D, h, w]` -> carrier and digits `[B, D, h, w]`, float32; a NaN stays one.
+    /// `[B, N, D]` -> carrier and digits `[B, N, D]`, float32; a NaN stays one.
     pub fn rounded(&self, z: &Tensor) -> (Tensor, Tensor) {
         let Grid { squash, digit_of_zero, centre, half_width } = self;
         let (bounded, carrier) = match squash {
@@ -93,7 +93,7 @@ impl Grid {
         (carrier, bounded.detach().round() + digit_of_zero)
     }
 
-    /// Digits of either type, `[B, D, h, w]` -> codes `[B, D, h, w]` in [−1, 1]; never −0.0.
+    /// Digits of either type, `[B, N, D]` -> codes `[B, N, D]` in [−1, 1]; never −0.0.
     pub fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
         (digits - &self.centre) / &self.half_width
     }
@@ -101,5 +101,5 @@ impl Grid {
 
 fn constant(levels: &[i64], device: Device, of_level: &dyn Fn(f64) -> f64) -> Tensor {
     let values: Vec<f64> = levels.iter().map(|&level| of_level(level as f64)).collect();
-    Tensor::from_slice(&values).to_kind(Kind::Float).view([-1, 1, 1]).to_device(device)
+    Tensor::from_slice(&values).to_kind(Kind::Float).to_device(device)
 }

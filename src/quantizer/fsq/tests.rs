@@ -4,6 +4,7 @@ use super::config::RECOMMENDED;
 use super::grid::Squash;
 use super::*;
 use crate::quantizer::{QuantizerConfig, Settings, grouped, residual};
+use crate::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, with_precision};
 
@@ -14,8 +15,8 @@ fn config(levels: &[i64], bound: Bound) -> Config {
 }
 
 fn build(config: &Config, channels: i64) -> Fsq {
-    let vs = nn::VarStore::new(Device::Cpu);
-    Fsq::new(&vs.root(), config, channels, Grid::bounded(config, Device::Cpu))
+    let vs = Variables::new(Device::Cpu);
+    Fsq::new(&vs.root(Component::Quantizer), config, channels, Grid::bounded(config, Device::Cpu))
 }
 
 fn fsq(levels: &[i64], bound: Bound) -> Fsq {
@@ -28,12 +29,12 @@ fn every_index_has_one_code_and_back() {
         for bound in BOUNDS {
             let fsq = fsq(levels, bound);
             let k = fsq.codebook().size;
-            let all = Tensor::arange(k, (Kind::Int64, Device::Cpu)).view([1, 1, k]);
+            let all = Tensor::arange(k, (Kind::Int64, Device::Cpu)).view([1, k]);
             let digits = fsq.radix.digits_from_indices(&all);
             assert_eq!(fsq.radix.indices_from_digits(&digits), all);
             let codes = fsq.lookup(&all);
-            let (unique, _, _) = codes.view([levels.len() as i64, k]).unique_dim(1, true, false, false);
-            assert_eq!(unique.size()[1], k, "{levels:?} {bound:?}: two indices share a code");
+            let (unique, _, _) = codes.squeeze_dim(0).unique_dim(0, true, false, false);
+            assert_eq!(unique.size()[0], k, "{levels:?} {bound:?}: two indices share a code");
             assert!(codes.abs().max().double_value(&[]) <= 1.0);
         }
     }
@@ -44,7 +45,7 @@ fn every_code_can_be_reached_and_comes_back() {
     for (_, levels) in RECOMMENDED {
         for bound in BOUNDS {
             let fsq = fsq(levels, bound);
-            let all = Tensor::arange(fsq.codebook().size, (Kind::Int64, Device::Cpu)).view([1, 1, -1]);
+            let all = Tensor::arange(fsq.codebook().size, (Kind::Int64, Device::Cpu)).view([1, -1]);
             let digits = fsq.radix.digits_from_indices(&all).to_kind(Kind::Float);
             let grid = &fsq.grid;
             // The z whose bounded value is the middle of each level; end levels, which are half open, a bit inside.
@@ -67,7 +68,7 @@ fn lookup_is_the_latent_bit_for_bit() {
     for (channels, bound) in [(4, Bound::Tanh), (4, Bound::Sigmoid), (4, Bound::Paper), (9, Bound::Tanh)] {
         pixtok_torch::reseed(Seed(5));
         let fsq = build(&config(&[8, 5, 5, 5], bound), channels);
-        let z = Tensor::randn([2, channels, 5, 7], (Kind::Float, Device::Cpu)) * 2.0;
+        let z = Tensor::randn([2, 35, channels], (Kind::Float, Device::Cpu)) * 2.0;
         let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(0) });
         let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
         assert_eq!(bits(&quantized.latent), bits(&fsq.lookup(&quantized.indices)), "{channels} {bound:?}");
@@ -78,7 +79,7 @@ fn lookup_is_the_latent_bit_for_bit() {
 fn autocast_changes_no_index() {
     pixtok_torch::reseed(Seed(6));
     let fsq = fsq(&[8, 8, 8, 5, 5, 5], Bound::Tanh);
-    let z = Tensor::randn([2, 6, 5, 7], (Kind::Float, Device::Cpu));
+    let z = Tensor::randn([2, 35, 6], (Kind::Float, Device::Cpu));
     let plain = fsq.quantize(&z, Mode::Eval).indices;
     assert_eq!(with_precision(Precision::Bf16, || fsq.quantize(&z, Mode::Eval).indices), plain);
 }
@@ -87,10 +88,9 @@ fn autocast_changes_no_index() {
 fn not_a_number_stays_in_range() {
     for bound in BOUNDS {
         let fsq = fsq(&[8, 5, 5, 5], bound);
-        let indices = fsq
-            .quantize(&Tensor::full([1, 4, 1, 1], f64::NAN, (Kind::Float, Device::Cpu)), Mode::Eval)
-            .indices;
-        assert!((0..1000).contains(&indices.int64_value(&[0, 0, 0])));
+        let indices =
+            fsq.quantize(&Tensor::full([1, 1, 4], f64::NAN, (Kind::Float, Device::Cpu)), Mode::Eval).indices;
+        assert!((0..1000).contains(&indices.int64_value(&[0, 0])));
     }
 }
 
@@ -122,7 +122,7 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         let noisy = build(&Config { noise_probability: 0.5, ..config(&levels, bound) }, 3);
         let plain = fsq(&levels, bound);
         pixtok_torch::reseed(Seed(7));
-        let z = Tensor::randn([4, 3, 25, 35], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let z = Tensor::randn([4, 875, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let rounded = plain.quantize(&z, Mode::Eval);
         assert_eq!(noisy.quantize(&z, Mode::Eval).latent, rounded.latent);
         let train = Mode::Train { seed: Seed(8) };
@@ -167,8 +167,8 @@ fn few_levels_are_noted_unless_recommended() {
 fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
     let normal = |fsq: &Fsq| {
         pixtok_torch::reseed(Seed(7));
-        let z = Tensor::randn([1, 2, 25, 35], (Kind::Float, Device::Cpu));
-        let digits = fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).select(1, 1);
+        let z = Tensor::randn([1, 875, 2], (Kind::Float, Device::Cpu));
+        let digits = fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).select(2, 1);
         digits.to_kind(Kind::Float).mean(Kind::Float).double_value(&[])
     };
     for (bound, flip) in [(Bound::Tanh, -3.8), (Bound::Paper, -1.6)] {
@@ -179,8 +179,8 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
         // It does flip there, and nearly all normal latents lie above.
         let fsq = fsq(&[8, 2], bound);
         let index = |z: f64| {
-            let z = Tensor::full([1, 2, 1, 1], z, (Kind::Float, Device::Cpu));
-            fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).int64_value(&[0, 1, 0, 0])
+            let z = Tensor::full([1, 1, 2], z, (Kind::Float, Device::Cpu));
+            fsq.radix.digits_from_indices(&fsq.quantize(&z, Mode::Eval).indices).int64_value(&[0, 0, 1])
         };
         assert_eq!([index(flip - 0.1), index(flip + 0.1)], [0, 1], "{bound:?}");
         assert!(normal(&fsq) > 0.9, "{bound:?}");
@@ -208,7 +208,7 @@ fn transcribed_noise(z: &Tensor, levels: &[i64], seed: Seed) -> Tensor {
     pixtok_torch::reseed(seed.derive("fsq noise", &[]));
     let (chosen, uniform) = (z.rand_like().lt(0.5), z.rand_like() * 2.0 - 1.0);
     let tops: Vec<f32> = levels.iter().map(|&level| (level - 1) as f32).collect();
-    let top = Tensor::from_slice(&tops).view([-1, 1, 1]);
+    let top = Tensor::from_slice(&tops);
     let bounded = z.detach().sigmoid() * 2.0 - 1.0;
     let rounded = ((&bounded + 1.0) * &top / 2.0).round() * 2.0 / &top - 1.0;
     (&bounded + uniform / &top).where_self(&chosen, &rounded)

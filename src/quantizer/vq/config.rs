@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use tch::nn;
-
 use super::Vq;
 use crate::quantizer::codebook::{check_entropy, check_sizes};
 use crate::quantizer::estimator::GradientEstimator;
@@ -12,6 +10,7 @@ use crate::quantizer::settings::entropy_term;
 use crate::quantizer::{
     Quantizer, QuantizerConfig, QuantizerError, Settings, require, require_temperature, require_weight,
 };
+use crate::variables::Scope;
 
 /// How the codebook learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,7 +243,7 @@ impl Settings for Config {
         self.codebook_dim
     }
 
-    fn build(&self, path: &nn::Path, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
+    fn build(&self, path: &Scope, channels: i64) -> Result<Box<dyn Quantizer>, QuantizerError> {
         Ok(Box::new(Vq::new(path, self, channels)?))
     }
 }

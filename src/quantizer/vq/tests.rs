@@ -2,6 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::quantizer::GradientEstimator;
+use crate::variables::{Component, Variables};
 use pixtok_torch::no_grad;
 
 fn config() -> Config {
@@ -12,16 +13,16 @@ fn gradient() -> CodebookUpdate {
     CodebookUpdate::Gradient { usage_decay: 0.99 }
 }
 
-fn build(config: &Config, channels: i64) -> (nn::VarStore, Vq) {
+fn build(config: &Config, channels: i64) -> (Variables, Vq) {
     pixtok_torch::reseed(Seed(11));
-    let vs = nn::VarStore::new(Device::Cpu);
-    let vq = Vq::new(&(vs.root() / "quantizer"), config, channels).unwrap();
+    let vs = Variables::new(Device::Cpu);
+    let vq = Vq::new(&vs.scope(Component::Quantizer), config, channels).unwrap();
     (vs, vq)
 }
 
 fn latents(channels: i64) -> Tensor {
     pixtok_torch::reseed(Seed(12));
-    Tensor::randn([2, channels, 5, 7], (Kind::Float, Device::Cpu))
+    Tensor::randn([2, 35, channels], (Kind::Float, Device::Cpu))
 }
 
 const TRAIN: Mode = Mode::Train { seed: Seed(1) };
@@ -110,7 +111,7 @@ fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
         let quantized = vq.quantize(&z, TRAIN);
         let report = vq.update(&quantized.statistics, Seed(0));
         assert_eq!(report.monitors[0].value.double_value(&[]), 31.0);
-        let distance = Tensor::cdist(&vq.codebook, &vectors_from_grid(&z), 2.0, None).amin(1, false);
+        let distance = Tensor::cdist(&vq.codebook, &vectors_from_latent(&z), 2.0, None).amin(1, false);
         let at_a_vector = distance.lt(1e-2).sum(Kind::Int64).int64_value(&[]);
         assert!(at_a_vector >= 31, "{at_a_vector} codes are at vectors");
         assert_eq!(report.replaced_rows.len(), usize::from(by_gradient));
@@ -206,7 +207,7 @@ fn a_threshold_above_what_a_step_has_replaces_nearly_every_code_at_every_step() 
         let mut replaced = vec![];
         for step in 0..30 {
             pixtok_torch::reseed(Seed(20 + step));
-            let z = Tensor::randn([2, 8, 5, 7], (Kind::Float, Device::Cpu));
+            let z = Tensor::randn([2, 35, 8], (Kind::Float, Device::Cpu));
             let quantized = vq.quantize(&z, TRAIN);
             let report = vq.update(&quantized.statistics, Seed(step));
             replaced.push(report.monitors[0].value.double_value(&[]));

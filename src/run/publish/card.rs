@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::validation::Validation;
 use super::{DECODER, ENCODER};
 use crate::config::{CHANGES_FILE, Config};
+use crate::model::TokenShape;
 use crate::run::Trained;
 use pixtok_report::Better;
 use pixtok_torch::PrecisionChoice;
@@ -19,7 +20,7 @@ pub(super) fn markdown(trained: &Trained, out: &Path, validation: &Validation) -
     Ok([
         front_matter(&kind),
         format!("# {name}\n"),
-        what_it_is(trained, &kind),
+        what_it_is(trained, &kind)?,
         measurements(trained, validation),
         training(trained)?,
         use_with_pixtok(),
@@ -36,30 +37,43 @@ fn front_matter(kind: &str) -> String {
     )
 }
 
-fn what_it_is(trained: &Trained, kind: &str) -> String {
+fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
     let (config, shape) = (&trained.config, trained.tokenizer.codebook());
-    let factor = trained.tokenizer.downsample();
+    let (multiple, tokens) = (trained.tokenizer.side_multiple(), trained.shape()?);
     let (height, width) = config.image_size();
     let mut codes = format!("{} codes of {} numbers", shape.size, shape.dim);
     if shape.codebooks > 1 {
         codes = format!("{} codebooks of {codes}", shape.codebooks);
     }
     let axis = if shape.codebooks > 1 { format!(", {}", shape.codebooks) } else { String::new() };
-    format!(
-        "A discrete image tokenizer: an encoder turns an image into a small grid of integers, and a decoder turns them back \
+    let (set, each, sizes, axes) = match (tokens, trained.pixels_per_token()?) {
+        (TokenShape::Grid { .. }, Some(pixels)) => (
+            "grid",
+            format!("one for each {pixels}×{pixels} pixels"),
+            format!("any height and width that {multiple} divides"),
+            format!("H/{pixels}, W/{pixels}"),
+        ),
+        (tokens, _) => {
+            let n = tokens.positions();
+            ("sequence", format!("{n} for an image"), "this size".to_owned(), n.to_string())
+        }
+    };
+    let per_pixel = shape.bits_per_token() * tokens.positions() as f64 / (height * width) as f64;
+    Ok(format!(
+        "A discrete image tokenizer: an encoder turns an image into a small {set} of integers, and a decoder turns them back \
          into an image. Made with pixtok {}.\n\n\
          | | |\n|---|---|\n\
          | quantizer | {kind}, {codes} |\n\
-         | tokens | one for each {factor}×{factor} pixels, {:.2} bits each ({:.3} bits per pixel) |\n\
-         | images | trained at {height}×{width}; any height and width that {factor} divides |\n\
-         | indices | int64, `[B, H/{factor}, W/{factor}{axis}]`, from 0 to {} |\n\
+         | tokens | {each}, {:.2} bits each ({:.3} bits per pixel) |\n\
+         | images | trained at {height}×{width}; {sizes} |\n\
+         | indices | int64, `[B, {axes}{axis}]`, from 0 to {} |\n\
          | parameters | {} |\n",
         env!("CARGO_PKG_VERSION"),
         shape.bits_per_token(),
-        shape.bits_per_token() / (factor * factor) as f64,
+        per_pixel,
         shape.size - 1,
         trained.parameters,
-    )
+    ))
 }
 
 fn measurements(trained: &Trained, validation: &Validation) -> String {
@@ -92,7 +106,7 @@ fn measurements(trained: &Trained, validation: &Validation) -> String {
     }
     if let Some(best) = &validation.best {
         let chosen = if trained.chosen_by.is_some() {
-            " on these very images, and was chosen for that, which flatters the figures"
+            " on these very images, so the figures are too good"
         } else {
             ""
         };
@@ -136,7 +150,7 @@ fn use_with_pixtok() -> String {
 }
 
 fn use_with_python(trained: &Trained) -> String {
-    let (factor, last) = (trained.tokenizer.downsample(), trained.tokenizer.codebook().size - 1);
+    let (factor, last) = (trained.tokenizer.side_multiple(), trained.tokenizer.codebook().size - 1);
     // Digits are rounded, all other codes searched for.
     let search = if trained.tokenizer.quantizer.digits().is_none() {
         "\nThe encoder compares every position with every code in one table of B·h·w·K float32 numbers: keep batches small where K \

@@ -14,7 +14,7 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "model_type": "pixtok",
         "pixtok_version": env!("CARGO_PKG_VERSION"),
         "image_size": [height, width],
-        "downsample": trained.tokenizer.downsample(),
+        "downsample": trained.pixels_per_token()?,
         "codebooks": shape.codebooks,
         "codebook_size": shape.size,
         "codebook_dim": shape.dim,
@@ -27,7 +27,7 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "chosen_by": trained.chosen_by,
         "weights_blake3": trained.weights_blake3()?,
         "keeps_tokens_of": config.train.keeps_tokens_of,
-        "model": config.model.describe(&config.quantizer, config.image_size())?,
+        "model": config.model.settings().description(&config.quantizer, config.image_size())?,
         "quantizer": config.quantizer,
         "preprocessing": {
             // Absent: the smallest size that covers the crop.

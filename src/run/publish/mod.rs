@@ -106,9 +106,13 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
         CModule::load_on_device(folder.join(name), device).with_context(|| format!("cannot load {name}"))
     };
     let (encoder, decoder) = (load(ENCODER)?, load(DECODER)?);
-    let factor = trained.tokenizer.downsample();
     let mut all = Agreement::default();
-    for size in [trained.config.image_size(), (2 * factor, 3 * factor)] {
+    let mut sizes = vec![trained.config.image_size()];
+    if trained.shape()?.grid().is_some() {
+        let multiple = trained.tokenizer.side_multiple();
+        sizes.push((2 * multiple, 3 * multiple));
+    }
+    for size in sizes {
         let found =
             trace::compare(&trained.tokenizer, (&encoder, &decoder), &samples(&trained.tokenizer, size))?;
         if !found.image_difference.is_finite() {

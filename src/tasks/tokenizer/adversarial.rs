@@ -1,14 +1,14 @@
 //! Reconstruction against an adversary: a second group, whose discriminator learns beside the tokenizer.
 
-use tch::{Kind, Tensor, nn};
+use tch::{Kind, Tensor};
 
-use super::objective::{ImageStep, shares, sorted};
+use super::objective::{ImageStep, shares};
 use super::reconstruction::{Reconstruction, logged, weighted};
 use crate::adversarial::{Adversary, Weighting, adaptive_weight, gradient_penalty};
 use crate::loss::total;
-use crate::optim::Named;
 use crate::quantizer::Monitor;
 use crate::train::{At, ParameterGroup, StepOutput};
+use crate::variables::{Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, without_autocast};
 
@@ -23,14 +23,14 @@ pub(super) const ACCURACY: &str = "discriminator/accuracy";
 #[derive(Debug)]
 pub struct Opponent {
     /// The discriminator's variables.
-    store: nn::VarStore,
+    store: Variables,
     adversary: Adversary,
 }
 
 impl Opponent {
     /// An adversary whose variables are in `store`.
     #[must_use]
-    pub fn new(store: nn::VarStore, adversary: Adversary) -> Self {
+    pub fn new(store: Variables, adversary: Adversary) -> Self {
         Self { store, adversary }
     }
 
@@ -101,7 +101,7 @@ fn of_images(at: At) -> Seed {
 impl Opponent {
     /// The discriminator's parameters.
     pub(super) fn group(&self) -> ParameterGroup {
-        let parameters = self.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
+        let parameters = self.variables().into_iter().filter(|found| found.tensor.requires_grad()).collect();
         let config = &self.adversary.config;
         ParameterGroup {
             name: DISCRIMINATOR_NAME,
@@ -180,9 +180,9 @@ impl Opponent {
         }
     }
 
-    /// Every tensor of the discriminator, by name.
-    pub(super) fn variables(&self) -> Vec<Named> {
-        sorted(&self.store)
+    /// Every tensor of the discriminator, in the order of their names.
+    pub(super) fn variables(&self) -> Vec<Variable> {
+        self.store.entries()
     }
 }
 
@@ -211,18 +211,19 @@ mod tests {
     use pixtok_torch::{Precision, with_precision};
 
     fn objective(adversarial: &str) -> Objective {
-        let (store, companions) = (nn::VarStore::new(tch::Device::Cpu), nn::VarStore::new(tch::Device::Cpu));
+        let (store, companions) = (Variables::new(tch::Device::Cpu), Variables::new(tch::Device::Cpu));
         tch::manual_seed(3);
-        let network = model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() };
+        let network =
+            model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() };
         let quantizer =
             toml::from_str("kind = \"vq\"\ncodebook_size = 8\ncodebook_dim = 4\nstart = \"uniform\"")
                 .unwrap();
-        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (16, 24)).unwrap();
+        let tokenizer = Tokenizer::new(&store, &network, &quantizer, (16, 24)).unwrap();
         let loss = loss::Config { l1: 0.5, ms_ssim: 0.3, ..loss::Config::default() };
         let loss = Loss::new(loss, None).unwrap();
         let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
         let config: Config = toml::from_str(adversarial).unwrap();
-        let adversary = Adversary::new(&companions.root(), &config, (16, 24)).unwrap();
+        let adversary = Adversary::new(&companions, &config, (16, 24)).unwrap();
         Objective { reconstruction, opponent: Some(Opponent::new(companions, adversary)) }
     }
 
@@ -240,8 +241,8 @@ mod tests {
         At { step, micro_batch: 0, seed: Seed(5) }
     }
 
-    fn gradients(parameters: &[Named]) -> Vec<Tensor> {
-        parameters.iter().map(|(_, parameter)| parameter.grad().copy()).collect()
+    fn gradients(parameters: &[Variable]) -> Vec<Tensor> {
+        parameters.iter().map(|parameter| parameter.tensor.grad().copy()).collect()
     }
 
     #[test]
@@ -253,16 +254,20 @@ mod tests {
         let value = out.groups[0].1.double_value(&[]);
         out.groups[0].1.backward();
         let tokenizers = gradients(&groups[0].parameters);
-        assert!(groups[1].parameters.iter().all(|(_, parameter)| !parameter.grad().defined()));
+        assert!(groups[1].parameters.iter().all(|parameter| !parameter.tensor.grad().defined()));
         out.groups[1].1.backward();
         let discriminators = gradients(&groups[1].parameters);
-        for (gradient, (_, parameter)) in tokenizers.iter().zip(&groups[0].parameters) {
-            assert_eq!(*gradient, parameter.grad(), "the discriminator's loss leaves the tokenizer alone");
+        for (gradient, parameter) in tokenizers.iter().zip(&groups[0].parameters) {
+            assert_eq!(
+                *gradient,
+                parameter.tensor.grad(),
+                "the discriminator's loss leaves the tokenizer alone"
+            );
         }
 
         // The same as one plain sum, which goes backward through everything at once.
-        for (_, parameter) in groups.iter().flat_map(|group| &group.parameters) {
-            parameter.shallow_clone().zero_grad();
+        for parameter in groups.iter().flat_map(|group| &group.parameters) {
+            parameter.tensor.shallow_clone().zero_grad();
         }
         let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
         let fake = adversary(&objective).judge(&plain.recon, Seed(0));
@@ -272,13 +277,12 @@ mod tests {
             + adversary(&objective).config.of_tokenizer(&fake) * 0.7;
         assert!((sum.double_value(&[]) / value - 1.0).abs() < 1e-5);
         sum.backward();
-        for (gradient, (name, parameter)) in tokenizers.iter().zip(&groups[0].parameters) {
-            let (expected, allowed) =
-                (parameter.grad(), 1e-4 * parameter.grad().abs().max().double_value(&[]));
+        for (gradient, Variable { name, tensor, .. }) in tokenizers.iter().zip(&groups[0].parameters) {
+            let (expected, allowed) = (tensor.grad(), 1e-4 * tensor.grad().abs().max().double_value(&[]));
             assert!((gradient - expected).abs().max().double_value(&[]) <= allowed + 1e-9, "{name}");
         }
-        for (_, parameter) in &groups[1].parameters {
-            parameter.shallow_clone().zero_grad();
+        for parameter in &groups[1].parameters {
+            parameter.tensor.shallow_clone().zero_grad();
         }
         let [real, fake] =
             [&images, &plain.recon.detach()].map(|images| adversary(&objective).judge(images, Seed(0)));
@@ -316,9 +320,10 @@ mod tests {
             let [(_, of_tokenizer), (_, of_discriminator)] = &out.groups[..] else { panic!("two groups") };
             of_tokenizer.backward();
             of_discriminator.backward();
-            for (name, parameter) in objective.groups().iter().flat_map(|group| &group.parameters) {
-                assert!(parameter.grad().defined(), "{norm}: {name} has no gradient");
-                let largest = parameter.grad().abs().max().double_value(&[]);
+            for Variable { name, tensor, .. } in objective.groups().iter().flat_map(|group| &group.parameters)
+            {
+                assert!(tensor.grad().defined(), "{norm}: {name} has no gradient");
+                let largest = tensor.grad().abs().max().double_value(&[]);
                 assert!(largest.is_finite() && largest > 0.0, "{norm}: {name} has a gradient of {largest}");
             }
         }

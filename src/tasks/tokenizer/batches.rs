@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 use super::bad_log::{BadLog, Split, bad_of};
 use crate::batches::{Batch, Loader};
 use crate::train::{Batches, Bookmark, Fetched, StateError, Surroundings, TrainError};
+use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{BadSample, BadSamples, Config, Cursor, DataError, Dataset};
 
@@ -17,6 +18,7 @@ pub struct ImageBatches {
     batch_size: usize,
     seed: Seed,
     device: Device,
+    world: World,
     /// Where the loader begins.
     from: Cursor,
     /// Opened by the first batch that is asked for.
@@ -27,15 +29,24 @@ pub struct ImageBatches {
 }
 
 impl ImageBatches {
-    /// Of `images`, in an order from `seed`, for a model on `device`.
+    /// Of `images`, in an order from `seed`, for a model on `device`: the share of this process of
+    /// `world`.
     #[must_use]
-    pub fn new(images: Arc<Dataset>, config: &Config, batch_size: usize, seed: Seed, device: Device) -> Self {
+    pub fn new(
+        images: Arc<Dataset>,
+        config: &Config,
+        batch_size: usize,
+        seed: Seed,
+        device: Device,
+        world: World,
+    ) -> Self {
         Self {
             images,
             config: config.clone(),
             batch_size,
             seed,
             device,
+            world,
             from: Cursor::default(),
             loader: None,
             skipped: vec![],
@@ -53,6 +64,7 @@ impl ImageBatches {
                 self.seed,
                 self.from,
                 self.device,
+                self.world,
             )?,
         };
         let next = self.loader.insert(loader).next();

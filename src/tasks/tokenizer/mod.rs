@@ -37,12 +37,12 @@ use crate::codec::Vocabulary;
 use crate::evaluate::{self, EvaluateError, Evaluation};
 use crate::logger::check_rows;
 use crate::metrics::{CodebookFigures, CodebookUse};
-use crate::model::images_from_bytes;
-use crate::optim::Named;
+use crate::model::{TokenShape, images_from_bytes};
 use crate::quantizer::{Statistic, UpdateReport};
 use crate::train::{
     self, At, Batches, Begun, ParameterGroup, Ranked, StepOutput, Surroundings, Task, TrainError, Validated,
 };
+use crate::variables::Variable;
 use crate::world::World;
 use bad_log::{BAD_SAMPLES_FILE, BadLog, Split, bad_of};
 use collapse::Over;
@@ -141,9 +141,9 @@ impl TokenizerTask {
 
     /// What to try when the codebook collapses.
     fn collapse_remedy(&self) -> String {
-        let (size, tokenizer) = (self.data.image_size, self.objective.tokenizer());
-        let factor = tokenizer.downsample();
-        let positions = (i64::from(size.height) / factor) * (i64::from(size.width) / factor);
+        let tokenizer = self.objective.tokenizer();
+        // Of a size that was checked.
+        let positions = tokenizer.shape(self.data.image_size).map_or(0, TokenShape::positions) as i64;
         tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.train.batch_size as i64))
     }
 
@@ -210,11 +210,11 @@ impl Task for TokenizerTask {
         }
     }
 
-    fn model(&self) -> Vec<Named> {
+    fn model(&self) -> Vec<Variable> {
         self.objective.variables()
     }
 
-    fn companions(&self) -> Vec<Named> {
+    fn companions(&self) -> Vec<Variable> {
         self.objective.companions()
     }
 

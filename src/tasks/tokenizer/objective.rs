@@ -5,9 +5,9 @@ use tch::{Kind, Tensor};
 use super::adversarial::Opponent;
 use super::reconstruction::Reconstruction;
 use crate::model::Tokenizer;
-use crate::optim::Named;
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
 use crate::train::{At, ParameterGroup, StepOutput};
+use crate::variables::Variable;
 use pixtok_base::seed::Seed;
 
 /// The networks that train, with their losses.
@@ -24,7 +24,7 @@ pub struct Objective {
 pub struct ImageStep {
     /// For the loop.
     pub output: StepOutput,
-    /// For codebook use, `[B, h, w]`.
+    /// For codebook use, `[B, N]`.
     pub indices: Tensor,
 }
 
@@ -63,15 +63,15 @@ impl Objective {
         &self.reconstruction.tokenizer
     }
 
-    /// Every tensor of the tokenizer, by name: parameters and buffers.
+    /// Every tensor of the tokenizer, parameters and buffers, in the order of their names.
     #[must_use]
-    pub fn variables(&self) -> Vec<Named> {
+    pub fn variables(&self) -> Vec<Variable> {
         self.reconstruction.variables()
     }
 
-    /// Every tensor of the discriminator, by name.
+    /// Every tensor of the discriminator, in the order of their names.
     #[must_use]
-    pub fn companions(&self) -> Vec<Named> {
+    pub fn companions(&self) -> Vec<Variable> {
         self.opponent.as_ref().map(Opponent::variables).unwrap_or_default()
     }
 }
@@ -86,13 +86,6 @@ pub(super) fn shares(weighted: &[(String, Tensor)]) -> Vec<Monitor> {
     let shares = (&sizes / sizes.sum(Kind::Float)).unbind(0);
     let named = weighted.iter().zip(shares);
     named.map(|((name, _), value)| Monitor { name: format!("share/{name}"), value }).collect()
-}
-
-/// The tensors of a store in the order of their names.
-pub(super) fn sorted(store: &tch::nn::VarStore) -> Vec<Named> {
-    let mut variables: Vec<Named> = store.variables().into_iter().collect();
-    variables.sort_by(|a, b| a.0.cmp(&b.0));
-    variables
 }
 
 #[cfg(test)]

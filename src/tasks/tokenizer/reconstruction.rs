@@ -1,41 +1,38 @@
 //! Reconstruction through the tokenizer: one group with all its parameters.
 
-use tch::{Tensor, nn};
+use tch::Tensor;
 
-use super::objective::{ImageStep, shares, sorted};
+use super::objective::{ImageStep, shares};
 use crate::loss::{Loss, LossTerm, total};
-use crate::model::{self, Tokenizer};
-use crate::optim::{self, Named};
+use crate::model::{self, Tokenizer, size_of};
+use crate::optim;
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
-use crate::train::{At, ParameterGroup, Part, StepOutput};
+use crate::train::{At, ParameterGroup, StepOutput};
+use crate::variables::{Component, Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
 /// Reconstruction through the tokenizer.
 #[derive(Debug)]
 pub struct Reconstruction {
-    store: nn::VarStore,
+    store: Variables,
     pub(super) tokenizer: Tokenizer,
     pub(super) loss: Loss,
     optimizer: optim::Config,
-    freeze: Vec<Part>,
+    freeze: Vec<Component>,
 }
 
 impl Reconstruction {
-    /// Over a tokenizer whose variables are in `store`; those of the parts in `freeze` stay as they are.
+    /// Over a tokenizer whose variables are in `store`; those of the components in `freeze` stay as they are.
     #[must_use]
     pub fn new(
-        store: nn::VarStore,
+        store: Variables,
         tokenizer: Tokenizer,
         loss: Loss,
         optimizer: optim::Config,
-        freeze: Vec<Part>,
+        freeze: Vec<Component>,
     ) -> Self {
-        for (name, tensor) in store.variables() {
-            if freeze.iter().any(|part| part.has(&name)) {
-                let _ = tensor.set_requires_grad(false);
-            }
-        }
+        store.freeze(&freeze);
         Self { store, tokenizer, loss, optimizer, freeze }
     }
 
@@ -43,7 +40,7 @@ impl Reconstruction {
     /// quantizer has nothing to say.
     pub(super) fn forward(&self, images: &Tensor, seed: Seed) -> model::Reconstruction {
         let train = Mode::Train { seed };
-        if !(self.frozen(Part::Encoder) && self.frozen(Part::Quantizer)) {
+        if !(self.frozen(Component::Encoder) && self.frozen(Component::Quantizer)) {
             return self.tokenizer.forward(images, train);
         }
         // As when tokens are made.
@@ -54,18 +51,18 @@ impl Reconstruction {
                 (latents, quantized)
             })
         });
-        let recon = self.tokenizer.reconstruct(&quantized.latent, train);
+        let recon = self.tokenizer.reconstruct(&quantized.latent, size_of(images), train);
         let quantized = Quantized { losses: vec![], statistics: vec![], ..quantized };
         model::Reconstruction { recon, latents, quantized }
     }
 
-    fn frozen(&self, part: Part) -> bool {
-        self.freeze.contains(&part)
+    fn frozen(&self, component: Component) -> bool {
+        self.freeze.contains(&component)
     }
 
     /// The tokenizer's parameters that learn.
     pub(super) fn group(&self) -> ParameterGroup {
-        let parameters = self.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect();
+        let parameters = self.variables().into_iter().filter(|found| found.tensor.requires_grad()).collect();
         let optimizer = self.optimizer.clone();
         ParameterGroup { name: "tokenizer", parameters, optimizer, table: "optimizer", start: 0 }
     }
@@ -89,7 +86,7 @@ impl Reconstruction {
 
     /// What the quantizer learns without gradients.
     pub(super) fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
-        if self.frozen(Part::Quantizer) {
+        if self.frozen(Component::Quantizer) {
             return UpdateReport::default();
         }
         self.tokenizer.quantizer.update(statistics, seed)
@@ -97,12 +94,12 @@ impl Reconstruction {
 
     /// Whether the quantizer may look at latents before step 0.
     pub(super) fn starts_quantizer(&self) -> bool {
-        !self.frozen(Part::Quantizer)
+        !self.frozen(Component::Quantizer)
     }
 
-    /// Every tensor of the tokenizer, by name.
-    pub(super) fn variables(&self) -> Vec<Named> {
-        sorted(&self.store)
+    /// Every tensor of the tokenizer, in the order of their names.
+    pub(super) fn variables(&self) -> Vec<Variable> {
+        self.store.entries()
     }
 }
 
@@ -116,30 +113,4 @@ pub(super) fn logged(reconstruction: &[LossTerm], quantizer: &[LossTerm]) -> Vec
 /// Terms with their weight.
 pub(super) fn weighted<'a>(terms: impl Iterator<Item = &'a LossTerm>) -> Vec<(String, Tensor)> {
     terms.map(|term| (term.name.to_owned(), &term.value.detach() * term.weight)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loss;
-    use crate::optim::muon::is_hidden;
-
-    #[test]
-    fn muon_is_for_the_convolutions_between_feature_maps() {
-        let store = nn::VarStore::new(tch::Device::Cpu);
-        let network =
-            model::Config { latent_channels: Some(9), mid_attention: true, ..model::Config::default() };
-        let quantizer = toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap();
-        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
-        let loss = Loss::new(loss::Config::default(), None).unwrap();
-        let objective = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
-        let convolutions = objective.variables().into_iter().filter(|(_, tensor)| tensor.dim() == 4);
-        let (hidden, others): (Vec<Named>, Vec<Named>) =
-            convolutions.partition(|(name, tensor)| is_hidden(name, tensor));
-        assert!(hidden.len() > 20);
-        let mut others: Vec<String> = others.into_iter().map(|(name, _)| name).collect();
-        others.sort();
-        let quantizers = ["quantizer.project_in.weight", "quantizer.project_out.weight"];
-        assert_eq!(others, [&["decoder.head.weight", "encoder.stem.weight"], &quantizers[..]].concat());
-    }
 }

@@ -5,7 +5,8 @@ use tch::{Device, Tensor};
 use super::objective::Objective;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
-use crate::train::{Batches, Begun, Part, Surroundings, TrainError};
+use crate::train::{Batches, Begun, Surroundings, TrainError};
+use crate::variables::{Component, Variable};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
@@ -53,7 +54,7 @@ pub(super) fn start_quantizer(
         around.signals.came().is_none()
     };
     let seed = seed.derive("quantizer start", &[]);
-    Ok(match start_or_undo(objective, &Tensor::cat(&latents, 0), seed, &mut going_on)? {
+    Ok(match start_or_undo(objective, &joined(&latents), seed, &mut going_on)? {
         StartOutcome::Whole => Begun::Done,
         StartOutcome::Stopped => Begun::Stopped,
     })
@@ -66,8 +67,9 @@ fn start_or_undo(
     seed: Seed,
     going_on: &mut dyn FnMut() -> bool,
 ) -> Result<StartOutcome, QuantizerError> {
-    let variables = objective.variables().into_iter().filter(|(name, _)| Part::Quantizer.has(name));
-    let before: Vec<(Tensor, Tensor)> = variables.map(|(_, live)| (live.detach().copy(), live)).collect();
+    let own = |found: &Variable| found.component == Component::Quantizer;
+    let live = objective.variables().into_iter().filter(own).map(|found| found.tensor);
+    let before: Vec<(Tensor, Tensor)> = live.map(|live| (live.detach().copy(), live)).collect();
     let outcome = objective.reconstruction.tokenizer.quantizer.start(z, seed, going_on)?;
     if outcome == StartOutcome::Stopped {
         // Some of several codebooks may have started.
@@ -115,7 +117,14 @@ fn first_latents(
 }
 
 fn vectors_of(latents: &[Tensor]) -> i64 {
-    latents.iter().map(|z| z.size()[0] * z.size()[2] * z.size()[3]).sum()
+    latents.iter().map(|z| z.size()[0] * z.size()[1]).sum()
+}
+
+/// `[B, N, D]` of several batches as one, each dimension's positions side by side in memory, as
+/// latents without training have them: the order in which sums over D are added up depends on it.
+fn joined(latents: &[Tensor]) -> Tensor {
+    let turned: Vec<Tensor> = latents.iter().map(|z| z.transpose(1, 2)).collect();
+    Tensor::cat(&turned, 0).transpose(1, 2)
 }
 
 /// Says from what the codebook starts.
@@ -135,24 +144,26 @@ fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Kind, nn};
+    use tch::Kind;
 
     use super::*;
     use crate::loss::{self, Loss};
     use crate::model::{self, Tokenizer};
     use crate::optim;
     use crate::tasks::tokenizer::Reconstruction;
+    use crate::variables::Variables;
 
     /// Two stages in two groups, which start one after the other.
     fn objective() -> Objective {
-        let store = nn::VarStore::new(Device::Cpu);
+        let store = Variables::new(Device::Cpu);
         let each = "{ kind = \"vq\", codebook_size = 8, codebook_dim = 2, codebook_update = { kind = \"gradient\" } }";
         let stages = format!("{{ kind = \"residual\", stages = 2, each = {each} }}");
         let quantizer = toml::from_str(&format!("kind = \"grouped\"\ngroups = 2\neach = {stages}")).unwrap();
         let network =
-            model::Config { channels: 8, multipliers: vec![1, 2], ..model::Config::default() }.resolved();
+            model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() }
+                .resolved();
         pixtok_torch::reseed(Seed(1));
-        let tokenizer = Tokenizer::new(&store.root(), &network, &quantizer, (20, 28)).unwrap();
+        let tokenizer = Tokenizer::new(&store, &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();
         let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
         Objective { reconstruction, opponent: None }
@@ -161,10 +172,10 @@ mod tests {
     #[test]
     fn a_start_that_is_stopped_is_undone_and_can_begin_again() {
         let values = |objective: &Objective| -> Vec<Tensor> {
-            objective.variables().into_iter().map(|(_, tensor)| tensor.detach().copy()).collect()
+            objective.variables().into_iter().map(|found| found.tensor.detach().copy()).collect()
         };
         pixtok_torch::reseed(Seed(2));
-        let z = Tensor::randn([3, 4, 10, 14], (Kind::Float, Device::Cpu));
+        let z = Tensor::randn([3, 140, 4], (Kind::Float, Device::Cpu));
         let mut whole = objective();
         let mut asked = 0;
         let mut always = || {

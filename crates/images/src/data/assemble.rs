@@ -1,189 +1,201 @@
-//! One batch: decode its images in parallel into its memory, closing the gaps that bad ones leave.
+//! The plan of a loader: epochs become batches, in order, while threads load images of later batches.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rayon::ThreadPool;
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
+use super::epoch::{Done, Epoch, Job, Ready, Step};
+use super::memory::{Allocate, BatchMemory};
+use super::pass::Pass;
+use super::pipeline::Plan;
+use super::{BadSample, Cursor, DataError, Dataset, ImageSize, Share};
 
-use super::cache::Kept;
-use super::loader::{Allocate, BatchMemory};
-use super::transform::Transform;
-use super::{BadSample, Batch, Cursor, DataError, Dataset, Marks};
-use crate::picture::DecodeOptions;
-use pixtok_base::seed::Seed;
-
-/// Makes batches, one at a time: [`Assembler::add`] until full, then [`Assembler::finish`].
-pub(super) struct Assembler<M> {
+/// Makes batches of the images of a pass.
+pub(super) struct Assembler<M: BatchMemory> {
     dataset: Arc<Dataset>,
-    transform: Transform,
-    decode: DecodeOptions,
+    pass: Pass,
+    share: Share,
     batch_size: usize,
-    pool: ThreadPool,
-    stop: Arc<AtomicBool>,
+    image_size: ImageSize,
+    /// Batches at most that are loaded, or being loaded, before the consumer takes them.
+    ahead: usize,
     allocate: Allocate<M>,
-    /// [batch_size, 3, H, W]; the first `good.len()` images are there.
-    buffer: M,
-    /// The images in the buffer.
-    good: Vec<usize>,
-    marks: Marks,
-    /// The bad ones since the last batch.
+    /// Where the next epoch begins; none after the only one.
+    following: Option<Cursor>,
+    /// Those that have been begun. Batches come from the first.
+    epochs: VecDeque<Epoch<M>>,
+    /// The bad images since the last batch.
     bad: Vec<BadSample>,
+    /// The last batch of a single pass so far: the bad images after it belong to it if no good one follows.
+    held: Option<Ready<M>>,
+    ready: VecDeque<Result<Ready<M>, DataError>>,
+    over: bool,
 }
 
 impl<M: BatchMemory> Assembler<M> {
-    pub(super) fn new(
+    pub fn new(
         dataset: Arc<Dataset>,
-        transform: Transform,
-        decode: DecodeOptions,
-        batch_size: usize,
-        pool: ThreadPool,
-        stop: Arc<AtomicBool>,
+        (pass, share, start): (Pass, Share, Cursor),
+        (batch_size, image_size, ahead): (usize, ImageSize, usize),
         allocate: Allocate<M>,
-    ) -> Result<Self, DataError> {
-        let buffer = buffer(&allocate, &dataset, &transform, batch_size)?;
-        let (good, bad) = (Vec::new(), Vec::new());
-        Ok(Self {
+    ) -> Self {
+        Self {
             dataset,
-            transform,
-            decode,
+            pass,
+            share,
             batch_size,
-            pool,
-            stop,
+            image_size,
+            ahead,
             allocate,
-            buffer,
-            good,
-            marks: Marks::default(),
-            bad,
-        })
+            following: Some(start),
+            epochs: VecDeque::new(),
+            bad: vec![],
+            held: None,
+            ready: VecDeque::new(),
+            over: false,
+        }
     }
 
-    pub(super) fn dataset(&self) -> &Dataset {
-        &self.dataset
+    /// Whether images of a further epoch may be loaded. Not before those that have been begun look as if they gave a
+    /// batch each, or there would be no end to it where every image is bad.
+    fn may_begin(&self) -> bool {
+        self.following.is_some() && self.epochs.iter().all(Epoch::may_be_fruitful)
     }
 
-    pub(super) fn images(&self) -> usize {
-        self.dataset.len()
+    fn begin(&mut self) {
+        let Some(start) = self.following.take() else { return };
+        let order = self.pass.order(&self.dataset, self.share, start.epoch);
+        let endless = self.pass.is_endless();
+        self.following = endless.then_some(Cursor { epoch: start.epoch + 1, position: 0 });
+        self.epochs.push_back(Epoch::new(start, order, self.batch_size, endless));
+        // It may be over at once.
+        self.settle();
     }
 
-    pub(super) fn batch_size(&self) -> usize {
-        self.batch_size
-    }
-
-    /// How many more images the batch takes.
-    pub(super) fn room(&self) -> usize {
-        self.batch_size - self.good.len()
-    }
-
-    pub(super) fn good(&self) -> usize {
-        self.good.len()
-    }
-
-    /// Whether the loader is being dropped; what has been added since then is incomplete.
-    pub(super) fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Loads `images`, at most [`Assembler::room`] of them, each with the seed that `seed` gives it. The good
-    /// ones join the batch in their order, the bad ones its list.
-    pub(super) fn add(&mut self, images: &[usize], seed: impl Fn(usize) -> Seed + Sync) {
-        let bytes = self.transform.image_bytes();
-        let start = self.good.len();
-        let Self { dataset, transform, decode, pool, stop, buffer, .. } = &mut *self;
-        let kept = dataset.kept(transform.form(), decode);
-        let outcomes: Vec<Result<Marks, String>> = pool.install(|| {
-            images
-                .par_iter()
-                .zip(buffer.bytes_mut()[start * bytes..].par_chunks_exact_mut(bytes))
-                .map(|(&image, planes)| {
-                    if stop.load(Ordering::Relaxed) {
-                        return Err("the loader is being stopped".to_owned());
-                    }
-                    load(dataset, kept, image, decode, transform, seed(image), planes)
-                })
-                .collect()
-        });
-        for (offset, (&image, outcome)) in images.iter().zip(outcomes).enumerate() {
-            match outcome {
-                Ok(marks) => {
-                    self.marks += marks;
-                    let (from, to) = (start + offset, self.good.len());
-                    if from != to {
-                        self.buffer.bytes_mut().copy_within(from * bytes..(from + 1) * bytes, to * bytes);
-                    }
-                    self.good.push(image);
-                }
-                Err(reason) => {
-                    let name = self.dataset.name(image).into_owned();
-                    self.bad.push(BadSample { name, reason });
-                }
+    /// Deals with the images that have been loaded, in their order, as far as they are there.
+    fn settle(&mut self) {
+        while let Some(epoch) = self.epochs.front_mut() {
+            match epoch.step() {
+                Step::Wait => return,
+                Step::Good => self.release(),
+                Step::Bad(sample) => self.bad.push(sample),
+                Step::Full => self.finish(),
+                Step::End if self.pass.is_endless() => self.end_epoch(),
+                Step::End => self.end_pass(),
             }
         }
     }
 
-    /// Gives up the images of an unfinished batch; the list of bad ones stays for the next.
-    pub(super) fn discard(&mut self) {
-        self.good.clear();
-        self.marks = Marks::default();
+    /// Hands out the batch that is held, since it was not the last.
+    fn release(&mut self) {
+        self.ready.extend(self.held.take().map(Ok));
     }
 
-    /// The list of bad images, which is then empty.
-    pub(super) fn take_bad(&mut self) -> Vec<BadSample> {
-        std::mem::take(&mut self.bad)
+    fn finish(&mut self) {
+        let Some(epoch) = self.epochs.front_mut() else { return };
+        match epoch.finish(std::mem::take(&mut self.bad)) {
+            Ok(batch) if self.pass.is_endless() => self.ready.push_back(Ok(batch)),
+            Ok(batch) => self.held = Some(batch),
+            Err(error) => self.fail(error),
+        }
     }
 
-    /// The batch of what has been added.
-    pub(super) fn finish(&mut self, cursor: Cursor) -> Result<Batch<M>, DataError> {
-        let good = std::mem::take(&mut self.good);
-        let next = buffer(&self.allocate, &self.dataset, &self.transform, self.batch_size)?;
-        Ok(Batch {
-            images: std::mem::replace(&mut self.buffer, next),
-            names: good.iter().map(|&image| self.dataset.name(image).into_owned()).collect(),
-            marks: std::mem::take(&mut self.marks),
-            labels: good.iter().map(|&image| self.dataset.label(image)).collect(),
-            cursor,
-            bad: self.take_bad(),
-        })
+    /// Gives up what fills no batch; the list of bad images stays for the next.
+    fn end_epoch(&mut self) {
+        let Some(epoch) = self.epochs.pop_front().filter(Epoch::is_fruitless) else { return };
+        let (good, total) = (epoch.rest(), self.dataset.len());
+        let (batch_size, bad) = (self.batch_size, std::mem::take(&mut self.bad));
+        self.fail(if good == 0 {
+            DataError::NoGoodImages { total, bad }
+        } else {
+            DataError::BatchTooLarge { batch_size, good, total, bad }
+        });
+    }
+
+    fn end_pass(&mut self) {
+        let Some(epoch) = self.epochs.front() else { return };
+        let (rest, images, fruitless) = (epoch.rest(), epoch.len(), epoch.is_fruitless());
+        if rest > 0 {
+            self.finish();
+        } else if fruitless && images > 0 {
+            let bad = std::mem::take(&mut self.bad);
+            return self.fail(DataError::NoGoodImages { total: images, bad });
+        }
+        if let Some(last) = &mut self.held {
+            last.bad.append(&mut self.bad);
+        }
+        self.release();
+        self.end();
+    }
+
+    fn fail(&mut self, error: DataError) {
+        self.ready.push_back(Err(error));
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.over = true;
+        self.following = None;
+        self.epochs.clear();
+    }
+
+    /// Batches that the consumer has not taken, whole or not.
+    fn open(&self) -> usize {
+        let on_their_way: usize = self.epochs.iter().map(Epoch::open).sum();
+        on_their_way + usize::from(self.held.is_some()) + self.ready.len()
+    }
+
+    /// Memory for another batch; at most the data set fits, however large the batches of an evaluation are said to be.
+    fn memory(&self) -> Result<(M::Rest, Vec<M::Image>), DataError> {
+        let ImageSize { height, width } = self.image_size;
+        let images = self.batch_size.min(self.dataset.len());
+        let memory = (self.allocate)([images, 3, height as usize, width as usize]);
+        memory.and_then(|memory| memory.split(images)).map_err(DataError::BatchMemory)
     }
 }
 
-/// Room for a batch; at most the data set fits, however large the batches of an evaluation are said to be.
-fn buffer<M>(
-    allocate: &Allocate<M>,
-    dataset: &Dataset,
-    transform: &Transform,
-    batch_size: usize,
-) -> Result<M, DataError> {
-    let (height, width) = transform.size();
-    let shape = [batch_size.min(dataset.len()), 3, height as usize, width as usize];
-    allocate(shape).map_err(DataError::BatchMemory)
-}
+impl<M: BatchMemory> Plan for Assembler<M> {
+    type Job = Job<M::Image>;
+    type Done = Done<M::Image>;
+    type Item = Result<Ready<M>, DataError>;
 
-/// Writes image `image` into `planes` and returns its marks, or why it is bad. Of images from the
-/// cache nothing is known.
-fn load(
-    dataset: &Dataset,
-    kept: Option<&Kept>,
-    image: usize,
-    decode_options: &DecodeOptions,
-    transform: &Transform,
-    seed: Seed,
-    planes: &mut [u8],
-) -> Result<Marks, String> {
-    if let Some(whole) = kept.and_then(|kept| kept.get(image)) {
-        return transform.finish(whole, seed, planes).map(|()| Marks::default());
+    fn next_job(&mut self) -> Option<Self::Job> {
+        while !self.epochs.iter().any(Epoch::has_work) && self.may_begin() {
+            self.begin();
+        }
+        // The first that has any: the end of an epoch may want further images after all.
+        let at = self.epochs.iter().position(Epoch::has_work)?;
+        if self.epochs[at].needs_memory() {
+            if self.open() >= self.ahead {
+                return None;
+            }
+            match self.memory() {
+                Ok((rest, images)) => self.epochs[at].add_memory(rest, images),
+                Err(error) => {
+                    self.fail(error);
+                    return None;
+                }
+            }
+        }
+        self.epochs[at].job()
     }
-    let picture = dataset.picture(image, decode_options)?;
-    let marks = Marks {
-        transparent: picture.traits().transparent.into(),
-        enlarged: transform.enlarges(&picture).into(),
-    };
-    let Some(kept) = kept.filter(|_| transform.keeps(&picture)) else {
-        return transform.apply(&picture, seed, planes).map(|()| marks);
-    };
-    // What does not fit goes the same way, so an image is the same whether it was kept or not.
-    let whole = transform.whole(picture.release())?;
-    kept.put(image, whole.view());
-    transform.finish(whole.view(), seed, planes).map(|()| marks)
+
+    fn done(&mut self, done: Self::Done) {
+        // An epoch that is over has no use for it.
+        if let Some(epoch) = self.epochs.iter_mut().find(|epoch| epoch.number == done.job.epoch) {
+            epoch.add(done);
+            self.settle();
+        }
+    }
+
+    fn has_item(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    fn next_item(&mut self) -> Option<Self::Item> {
+        self.ready.pop_front()
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
 }

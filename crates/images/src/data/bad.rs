@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use pixtok_base::{Class, Classified};
+
 /// How many bad files an error message names.
 const EXAMPLES: usize = 3;
 
@@ -33,6 +35,12 @@ pub struct TooManyBad {
     pub limit: f64,
     /// The first few of them.
     pub first: Vec<BadSample>,
+}
+
+impl Classified for TooManyBad {
+    fn class(&self) -> Class {
+        Class::BadData
+    }
 }
 
 /// `for instance NAME: REASON; …`, of the first few.

@@ -1,7 +1,8 @@
 //! Which images of a folder are byte copies of images in another folder, under any names.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
 
@@ -14,15 +15,18 @@ use super::pass::spread;
 struct Limits {
     /// Images that are looked for in the other folder, evenly spaced.
     images: usize,
-    /// Bytes of files of both folders.
+    /// Bytes of the files of both folders that are read whole. Probes have the same limit again,
+    /// and each counts as `OPENING` bytes.
     bytes: u64,
 }
 
 const LIMITS: Limits = Limits { images: 1000, bytes: 1 << 30 };
 /// To open a file takes about as long as to read so many bytes.
 const OPENING: u64 = 1 << 14;
+/// The length of each part of a file that a probe reads.
+const PART: u64 = 1 << 12;
 
-/// The hash of a file's content.
+/// The hash of a file's content, or of parts of it.
 type Digest = [u8; 32];
 
 /// Images of a folder that are byte copies of images in another.
@@ -30,7 +34,7 @@ type Digest = [u8; 32];
 pub struct Copies {
     /// How many were found.
     images: usize,
-    /// How many were compared, since files of the same size are in the other folder.
+    /// How many were compared with at least one file of the same size in the other folder.
     compared: usize,
     /// Whether there may be more, since to compare all would take too long.
     more: bool,
@@ -39,8 +43,8 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// A sentence's beginning that says how many of the `total` images that are called `what` are
-    /// copies, and names the first.
+    /// A sentence's beginning that says how many of the images that are called `what` are copies,
+    /// and names the first. `total` is the size of the set that was searched for copies.
     #[must_use]
     pub fn words(&self, total: usize, what: &str) -> String {
         let Self { images, compared, more, example: (own, other) } = self;
@@ -54,13 +58,14 @@ impl Copies {
         } else {
             "are byte copies of training images"
         };
-        format!("{least}{images} of {total} {what}{compared} {are}, for instance {own} of {other}")
+        format!("{least}{images} of {total} {what}{compared} {are}, for instance {own}, a copy of {other}")
     }
 }
 
 impl Dataset {
-    /// Its images that are byte copies of images of `other`, but for those in `shared`. Only files of
-    /// the same size are compared. None for archives.
+    /// Its images that are byte copies of images of `other`, but for those in `shared`. Only files
+    /// of the same size are compared: first a few parts of each, then the whole files where these
+    /// agree. None for archives.
     pub(super) fn copies_of(&self, other: &Dataset, shared: &BTreeSet<usize>) -> Option<Copies> {
         self.find_copies(other, shared, LIMITS)
     }
@@ -69,42 +74,110 @@ impl Dataset {
         if !(self.is_folder() && other.is_folder()) {
             return None;
         }
+        let Chosen { own, peers, all } = self.choose(other, shared, limits);
+        let probed = |set, files: &[(usize, u64)]| -> Vec<(Digest, usize, u64)> {
+            let probe = |&(file, size): &(usize, u64)| Some((probe(set, file, size)?, file, size));
+            files.par_iter().filter_map(probe).collect()
+        };
+        let mut alike: HashMap<Digest, Vec<usize>> = HashMap::new();
+        for (digest, file, _) in probed(other, &peers) {
+            alike.entry(digest).or_default().push(file);
+        }
+        let suspects = probed(self, &own).into_iter().filter_map(|(digest, file, size)| {
+            let peers = alike.get(&digest)?;
+            Some(Suspect { file, size, peers })
+        });
+        let (found, all_read) = self.read_whole(other, suspects.collect(), limits.bytes);
+        let (&first, &original) = found.first_key_value()?;
+        Some(Copies {
+            images: found.len(),
+            compared: own.len(),
+            more: !(all && all_read),
+            example: (self.name(first).into_owned(), other.name(original).into_owned()),
+        })
+    }
+
+    /// Chooses which files are compared, without reading any.
+    fn choose(&self, other: &Dataset, shared: &BTreeSet<usize>, limits: Limits) -> Chosen {
         let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
         for (file, size) in other.known_sizes() {
             by_size.entry(size).or_default().push(file);
         }
         let may_be_copy = |(file, size): &(usize, u64)| by_size.contains_key(size) && !shared.contains(file);
         let candidates: Vec<(usize, u64)> = self.known_sizes().filter(may_be_copy).collect();
-        let count = candidates.len().min(limits.images);
-        let (mut own, mut peers, mut left) = (vec![], vec![], limits.bytes);
-        let mut whole = count == candidates.len() && self.knows_all_sizes() && other.knows_all_sizes();
-        for (file, size) in (0..count).map(|k| candidates[spread(k, count, candidates.len())]) {
-            let cost = size.max(OPENING);
-            let affordable = (left / cost) as usize;
-            if affordable == 0 {
-                whole = false;
-                continue;
-            }
-            // Those of a size that came before are there already.
-            let mut files = by_size.remove(&size).unwrap_or_default();
-            whole &= files.len() < affordable;
-            files.truncate(affordable - 1);
-            left -= cost * (files.len() as u64 + 1);
-            own.push(file);
-            peers.extend(files);
+        let probes = (limits.bytes / OPENING) as usize;
+        // At least as many probes are left for the files that they are compared with.
+        let count = candidates.len().min(limits.images).min(probes / 2);
+        let mut own: Vec<_> = (0..count).map(|k| candidates[spread(k, count, candidates.len())]).collect();
+        let mut of_size: BTreeMap<u64, usize> = BTreeMap::new();
+        for (_, size) in &own {
+            *of_size.entry(*size).or_default() += 1;
         }
-        let originals: Vec<_> = peers.par_iter().filter_map(|&file| hashed(other, file)).collect();
-        // Of several that are equal, the first by name.
-        let originals: HashMap<Digest, usize> = originals.into_iter().rev().collect();
-        let hashes: Vec<_> = own.par_iter().filter_map(|&file| hashed(self, file)).collect();
-        let mut found = hashes.iter().filter_map(|(digest, file)| Some((*file, *originals.get(digest)?)));
-        let (first, original) = found.next()?;
-        Some(Copies {
-            images: 1 + found.count(),
-            compared: own.len(),
-            more: !whole,
-            example: (self.name(first).into_owned(), other.name(original).into_owned()),
-        })
+        // First come the sizes at which a probe in the other folder is most likely to find a copy.
+        let others = |size: &u64| by_size.get(size).map_or(0, Vec::len);
+        let mut sizes: Vec<(u64, usize)> = of_size.into_iter().collect();
+        sizes.sort_by_key(|(size, count)| others(size) / count);
+        let mut all = count == candidates.len() && self.knows_all_sizes() && other.knows_all_sizes();
+        let (mut peers, mut left) = (vec![], probes - count);
+        for (size, _) in sizes {
+            let files = by_size.get(&size).map_or(&[][..], Vec::as_slice);
+            let affordable = files.len().min(left);
+            all &= affordable == files.len();
+            left -= affordable;
+            peers.extend((0..affordable).map(|k| (files[spread(k, affordable, files.len())], size)));
+        }
+        let compared: BTreeSet<u64> = peers.iter().map(|(_, size)| *size).collect();
+        own.retain(|(_, size)| compared.contains(size));
+        Chosen { own, peers, all }
+    }
+
+    /// Which of the `suspects` equal one of their peers, with the first such peer, and whether all
+    /// files could be read within `left` bytes. The second peers are read after all first ones, so
+    /// that an image with many peers leaves bytes for the others.
+    fn read_whole(
+        &self,
+        other: &Dataset,
+        mut suspects: Vec<Suspect>,
+        mut left: u64,
+    ) -> (BTreeMap<usize, usize>, bool) {
+        let (mut found, mut all) = (BTreeMap::new(), true);
+        // By whether it is a file of `self`, and its index.
+        let mut contents: HashMap<(bool, usize), Option<Digest>> = HashMap::new();
+        for rank in 0.. {
+            suspects.retain(|suspect| rank < suspect.peers.len());
+            if suspects.is_empty() {
+                break;
+            }
+            let mut unread = vec![];
+            suspects.retain(|suspect| {
+                let mut pair = vec![(true, suspect.file), (false, suspect.peers[rank])];
+                pair.retain(|file| !contents.contains_key(file));
+                let cost = suspect.size.max(OPENING) * pair.len() as u64;
+                let affordable = cost <= left;
+                if affordable {
+                    left -= cost;
+                    contents.extend(pair.iter().map(|&file| (file, None)));
+                    unread.append(&mut pair);
+                }
+                all &= affordable;
+                affordable
+            });
+            let read: Vec<_> = unread
+                .into_par_iter()
+                .map(|(own, file)| ((own, file), hashed(if own { self } else { other }, file)))
+                .collect();
+            contents.extend(read);
+            suspects.retain(|suspect| {
+                let peer = suspect.peers[rank];
+                let Some(own) = contents[&(true, suspect.file)] else { return false };
+                let equal = contents[&(false, peer)] == Some(own);
+                if equal {
+                    found.insert(suspect.file, peer);
+                }
+                !equal
+            });
+        }
+        (found, all)
     }
 
     /// The files whose sizes the fingerprint asked for, but for empty ones.
@@ -118,11 +191,46 @@ impl Dataset {
     }
 }
 
-/// The content of a file of `set` as a hash, and the file; none if it cannot be read.
-fn hashed(set: &Dataset, file: usize) -> Option<(Digest, usize)> {
+/// The files that are compared, each with its size.
+struct Chosen {
+    /// Images that are looked for, in their order.
+    own: Vec<(usize, u64)>,
+    /// Those of the other folder, in their order within each size.
+    peers: Vec<(usize, u64)>,
+    /// Whether all files that may be copies are among them.
+    all: bool,
+}
+
+/// An image whose probe agrees with those of images in the other folder.
+struct Suspect<'a> {
+    file: usize,
+    size: u64,
+    /// Files of the other folder, in their order.
+    peers: &'a [usize],
+}
+
+/// The size of a file of `set` and its first, middle and last bytes as a hash; none if they cannot
+/// be read.
+fn probe(set: &Dataset, file: usize, size: u64) -> Option<Digest> {
+    let opened = File::open(set.file(file)).ok()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&size.to_le_bytes());
+    let length = size.min(PART);
+    let mut starts = vec![0, (size - length) / 2, size - length];
+    starts.dedup();
+    let mut part = vec![0; length as usize];
+    for start in starts {
+        opened.read_exact_at(&mut part, start).ok()?;
+        hasher.update(&part);
+    }
+    Some(*hasher.finalize().as_bytes())
+}
+
+/// The content of a file of `set` as a hash; none if it cannot be read.
+fn hashed(set: &Dataset, file: usize) -> Option<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(set.file(file)).ok()?).ok()?;
-    Some((*hasher.finalize().as_bytes(), file))
+    Some(*hasher.finalize().as_bytes())
 }
 
 #[cfg(test)]
@@ -133,7 +241,7 @@ mod tests {
     use crate::data::Split;
 
     /// A folder with these files.
-    fn images(files: &[(&str, &str)]) -> (tempfile::TempDir, Dataset) {
+    fn images<T: AsRef<[u8]>>(files: &[(&str, T)]) -> (tempfile::TempDir, Dataset) {
         let root = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let path = root.path().join(name);
@@ -154,11 +262,11 @@ mod tests {
         let ((_train, train), (_val, val)) = (images(&TRAIN), images(&VAL));
         let found = val.copies_of(&train, &BTreeSet::new()).unwrap();
         assert_eq!((found.images, found.compared, found.more), (2, 3, false));
-        let words = "2 of 5 images are byte copies of training images, for instance w.png of c/d.png";
+        let words = "2 of 5 images are byte copies of training images, for instance w.png, a copy of c/d.png";
         assert_eq!(found.words(5, "images"), words);
         // Those of the same path are known already.
         let found = val.copies_of(&train, &BTreeSet::from([1])).unwrap();
-        let words = "1 of 5 images is a byte copy of a training image, for instance x.png of b.png";
+        let words = "1 of 5 images is a byte copy of a training image, for instance x.png, a copy of b.png";
         assert_eq!(found.words(5, "images"), words);
         assert_eq!(val.copies_of(&train, &BTreeSet::from([1, 2])), None);
         let (_other, other) = images(&[("a.png", "ten")]);
@@ -176,9 +284,63 @@ mod tests {
         assert!(words.starts_with("at least 1 of 5 images (1 of them compared) is a byte copy"), "{words}");
         // One with its two of the same size, and one with one of two.
         let found = find(9, 5).unwrap();
-        assert_eq!((found.images, found.compared, found.more), (1, 2, true));
+        assert_eq!((found.images, found.compared, found.more), (2, 2, true));
         let found = find(9, 7).unwrap();
         assert_eq!((found.images, found.compared, found.more), (2, 3, false));
         assert_eq!(find(9, 0), None);
+    }
+
+    /// A folder of `count` images of `size` bytes each, all different; `rename` gives the number in
+    /// an image's name.
+    fn alike(count: usize, size: usize, rename: impl Fn(usize) -> usize) -> (tempfile::TempDir, Dataset) {
+        let names: Vec<String> = (0..count).map(|image| format!("{:02}.ppm", rename(image))).collect();
+        let files: Vec<_> =
+            names.iter().enumerate().map(|(image, name)| (name.as_str(), vec![image as u8; size])).collect();
+        images(&files)
+    }
+
+    #[test]
+    fn images_of_one_size_share_the_budget() {
+        let (_train, train) = alike(50, 30_000, |image| image);
+        let limits = |files: u64| Limits { images: 1000, bytes: files * OPENING };
+        for rename in [|image: usize| image, |image: usize| 49 - image] {
+            let (_val, val) = alike(50, 30_000, rename);
+            let found = val.find_copies(&train, &BTreeSet::new(), limits(30)).unwrap();
+            assert_eq!((found.compared, found.more), (15, true));
+            assert!(found.images > 1, "{found:?}");
+        }
+        // One image is compared with all, although to read all would take too long.
+        let (_val, val) = images(&[("copy.ppm", vec![49; 30_000])]);
+        let found = val.find_copies(&train, &BTreeSet::new(), limits(60)).unwrap();
+        let words =
+            "1 of 1 images is a byte copy of a training image, for instance copy.ppm, a copy of 49.ppm";
+        assert_eq!(found.words(1, "images"), words);
+        // Of more than can be compared, not only the first by name.
+        let found = val.find_copies(&train, &BTreeSet::new(), limits(26));
+        assert_eq!(found, None);
+        let (_val, val) = images(&[("copy.ppm", vec![48; 30_000])]);
+        let found = val.find_copies(&train, &BTreeSet::new(), limits(26)).unwrap();
+        assert_eq!((found.images, found.more), (1, true));
+    }
+
+    #[test]
+    fn files_are_compared_whole_where_their_probes_agree() {
+        let length = 5 * PART as usize;
+        // Differs where no probe reads.
+        let almost = |byte: u8| {
+            [vec![7; PART as usize + 9], vec![byte], vec![7; length - 10 - PART as usize]].concat()
+        };
+        let (_train, train) = images(&[("a.ppm", almost(1)), ("b.ppm", almost(2)), ("c.ppm", almost(3))]);
+        let (_val, val) = images(&[("x.ppm", almost(4)), ("y.ppm", almost(2)), ("z.ppm", almost(3))]);
+        let files = [(&val, 0), (&val, 1), (&train, 0)];
+        let [one, two, three] = files.map(|(set, file)| probe(set, file, length as u64).unwrap());
+        assert!(one == two && two == three);
+        let find = |bytes| val.find_copies(&train, &BTreeSet::new(), Limits { images: 9, bytes });
+        let found = find(1 << 20).unwrap();
+        let example = ("y.ppm".to_owned(), "b.ppm".to_owned());
+        assert_eq!(found, Copies { images: 2, compared: 3, more: false, example: example.clone() });
+        // Six probes, and bytes for the three images and their first two peers.
+        let found = find(5 * length as u64).unwrap();
+        assert_eq!(found, Copies { images: 1, compared: 3, more: true, example });
     }
 }

@@ -105,15 +105,7 @@ impl ImageFolder {
         }
         index.sort();
         links.sort();
-        let (mut labels, respelt) = classes(labels);
-        if let Some(name) = respelt.keys().min() {
-            notes.push(format!(
-                "class folders in {} that are one class with another, since only the Unicode spelling (NFC, \
-                 NFD) of their names differs: {}, for instance {name}",
-                root.display(),
-                respelt.len()
-            ));
-        }
+        let (mut labels, mut respelt) = classes(labels);
         if !labels.is_empty() && labels.iter().all(|label| shards.contains(label)) {
             notes.push(format!(
                 "the folders in {} ({} …) are taken for img2dataset's shards, not for classes, since its files lie beside \
@@ -122,6 +114,15 @@ impl ImageFolder {
                 labels[0]
             ));
             labels.clear();
+            respelt.clear();
+        }
+        if let Some(name) = respelt.keys().min() {
+            notes.push(format!(
+                "class folders in {} that are one class with another, since only the Unicode spelling (NFC, \
+                 NFD) of their names differs: {}, for instance {name}",
+                root.display(),
+                respelt.len()
+            ));
         }
         if !labels.is_empty() && labels.iter().all(|label| known(label).is_some()) {
             notes.push(format!(
@@ -500,6 +501,12 @@ mod tests {
             assert_eq!(labels(&[&images[..], &beside].concat()), (0, None, 1));
             assert_eq!(labels(&[&images[..], &beside[..1]].concat()).0, 2, "{} alone", beside[0]);
         }
+        // Neither is another spelling of one.
+        let (one, two) = ("caf\u{e9}", "cafe\u{301}");
+        let root = folder(&[&format!("{one}/a.png"), &format!("{two}/b.png"), &format!("{two}_stats.json")]);
+        let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
+        let labels: Vec<_> = (0..2).map(|index| dataset.label(index)).collect();
+        assert_eq!((labels, dataset.labels().len(), dataset.notes().len()), (vec![None, None], 0, 1));
     }
 
     #[test]

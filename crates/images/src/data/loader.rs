@@ -1,20 +1,17 @@
-//! Batches, made in the background: one thread drives a pool of its own that decodes the images of a batch in
-//! parallel, straight into memory of the caller; a bounded channel holds the batches that are ready.
+//! Batches, made in the background: a [`Pipeline`] whose threads decode images straight into memory of the caller.
 
-use std::error::Error;
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::{self, JoinHandle};
 
-use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::assemble::Assembler;
-use super::pass::{EvalPass, Pass, TrainPass};
+use super::epoch::{Done, Loaded, Ready};
+use super::load::load;
+use super::memory::{BatchMemory, MemoryError};
+use super::pass::Pass;
 use super::transform::Transform;
-use super::{BadSample, Config, DataError, Dataset};
+use super::{BadSample, Config, DataError, Dataset, Pipeline, Share};
 use pixtok_base::seed::Seed;
 
 /// Where to go on in the endless order of training images.
@@ -44,24 +41,6 @@ impl AddAssign for Marks {
     }
 }
 
-/// Memory that a batch is decoded into. It is the caller's, for instance pinned memory of a tensor.
-pub trait BatchMemory: Send + 'static {
-    /// All of it.
-    fn bytes_mut(&mut self) -> &mut [u8];
-}
-
-impl BatchMemory for Vec<u8> {
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self
-    }
-}
-
-/// Why there is no memory for a batch.
-pub type MemoryError = Box<dyn Error + Send + Sync>;
-
-/// Makes memory for images of the shape `[B, 3, H, W]`, a byte for each value.
-pub(super) type Allocate<M> = Box<dyn Fn([usize; 4]) -> Result<M, MemoryError> + Send>;
-
 /// Images of one size, and where they come from.
 #[derive(Debug)]
 pub struct Batch<T> {
@@ -84,22 +63,19 @@ pub struct Batch<T> {
 ///
 /// After an error there is nothing more to come.
 #[derive(Debug)]
-pub struct Loader<M> {
-    /// Present until the loader is dropped.
-    batches: Option<Receiver<Result<Batch<M>, DataError>>>,
-    /// Present until the thread has been waited for.
-    thread: Option<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+pub struct Loader<M: BatchMemory> {
+    batches: Pipeline<Result<Ready<M>, DataError>>,
 }
 
 impl<M: BatchMemory> Loader<M> {
     /// Endless batches for training, from `start` on. A batch is the next `batch_size` good images of the
     /// epoch's order; what remains of an epoch below one batch is dropped. The order depends on (seed,
-    /// epoch), the crop and the mirroring of an image on (seed, epoch, image), neither on the number of
-    /// threads nor on the batch size. `allocate` makes the memory of a batch for a shape `[B, 3, H, W]`.
+    /// epoch) and the share, the crop and the mirroring of an image on (seed, epoch, image), neither on the
+    /// number of threads nor on the batch size. `allocate` makes the memory of a batch for a shape
+    /// `[B, 3, H, W]`.
     ///
     /// An epoch without a full batch is an error, [`DataError::BatchTooLarge`] or
-    /// [`DataError::NoGoodImages`], as an item.
+    /// [`DataError::NoGoodImages`], as an item, and so is a lack of memory.
     ///
     /// # Errors
     /// When the settings are out of range, the data set is smaller than a batch, or threads cannot be
@@ -110,20 +86,23 @@ impl<M: BatchMemory> Loader<M> {
         batch_size: usize,
         seed: Seed,
         start: Cursor,
+        share: Share,
         allocate: impl Fn([usize; 4]) -> Result<M, MemoryError> + Send + 'static,
     ) -> Result<Self, DataError> {
         if batch_size > dataset.len() {
             let total = dataset.len();
             return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: Vec::new() });
         }
-        let pass = TrainPass::new(seed, config.shuffle_window, start);
-        Self::start(dataset, config, batch_size, Box::new(allocate), Transform::train(config), pass)
+        let pass = Pass::Train { seed, window: config.shuffle_window };
+        let load = loads(&dataset, config, Transform::train(config));
+        Self::start(dataset, config, (pass, share, start), batch_size, allocate, load)
     }
 
     /// One pass for evaluation: every image in index order, resized and cropped at the centre, the last batch
     /// partial. With `max_images`, that many images spread evenly over the data set, bad ones included.
     ///
-    /// A pass without one good image is an error, [`DataError::NoGoodImages`], as an item.
+    /// A pass without one good image is an error, [`DataError::NoGoodImages`], as an item, and so is a lack
+    /// of memory.
     ///
     /// # Errors
     /// When the settings are out of range or threads cannot be started.
@@ -132,74 +111,74 @@ impl<M: BatchMemory> Loader<M> {
         config: &Config,
         batch_size: usize,
         max_images: Option<usize>,
+        share: Share,
         allocate: impl Fn([usize; 4]) -> Result<M, MemoryError> + Send + 'static,
     ) -> Result<Self, DataError> {
-        let images = max_images.unwrap_or(usize::MAX).min(dataset.len());
-        let pass = EvalPass::new(images);
-        Self::start(dataset, config, batch_size, Box::new(allocate), Transform::eval(config), pass)
+        let pass = Pass::Eval { images: max_images.unwrap_or(usize::MAX).min(dataset.len()) };
+        let load = loads(&dataset, config, Transform::eval(config));
+        Self::start(dataset, config, (pass, share, Cursor::default()), batch_size, allocate, load)
     }
 
+    /// Loads the images by `load`: an image by its index and its seed into its memory.
     fn start(
         dataset: Arc<Dataset>,
         config: &Config,
+        (pass, share, start): (Pass, Share, Cursor),
         batch_size: usize,
-        allocate: Allocate<M>,
-        transform: Transform,
-        mut pass: impl Pass<M>,
+        allocate: impl Fn([usize; 4]) -> Result<M, MemoryError> + Send + 'static,
+        load: impl Fn(usize, Seed, &mut [u8]) -> Result<Marks, String> + Send + Sync + 'static,
     ) -> Result<Self, DataError> {
         config.check()?;
         if batch_size == 0 {
             let allowed = "at least 1".to_owned();
             return Err(DataError::Setting { key: "train.batch_size", value: "0".to_owned(), allowed });
         }
-        let pool = ThreadPoolBuilder::new()
-            // 0 means one per core here too.
-            .num_threads(config.workers)
-            .thread_name(|index| format!("decode-{index}"))
-            .build()
-            .map_err(|error| DataError::Loader(error.to_string()))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let decode = config.decode_options();
-        let mut assembler =
-            Assembler::new(dataset, transform, decode, batch_size, pool, Arc::clone(&stop), allocate)?;
-        let (sender, batches) = sync_channel(config.queue);
-        let thread = thread::Builder::new()
-            .name("batches".to_owned())
-            .spawn(move || {
-                while let Some(batch) = pass.next(&mut assembler) {
-                    let last = batch.is_err();
-                    // Sending fails once the loader is dropped.
-                    if sender.send(batch).is_err() || last {
-                        return;
-                    }
-                }
-            })
-            .map_err(|error| DataError::Loader(error.to_string()))?;
-        Ok(Loader { batches: Some(batches), thread: Some(thread), stop })
+        let size = config.image_size;
+        let bytes = 3 * size.height as usize * size.width as usize;
+        // Those that are ready, and one that is being made.
+        let ahead = config.queue + 1;
+        let plan = Assembler::new(
+            Arc::clone(&dataset),
+            (pass, share, start),
+            (batch_size, size, ahead),
+            Box::new(allocate),
+        );
+        let batches = Pipeline::start(plan, config.workers, move |mut job| {
+            let image = job.image;
+            let outcome = load(image, pass.seed(job.epoch, image), job.room.planes(bytes));
+            let name = dataset.name(image).into_owned();
+            let outcome = match outcome {
+                Ok(marks) => Ok(Loaded { name, label: dataset.label(image), marks }),
+                Err(reason) => Err(BadSample { name, reason }),
+            };
+            Done { job, outcome }
+        })?;
+        Ok(Self { batches })
     }
 }
 
-impl<M> Iterator for Loader<M> {
+/// Loads images of `dataset` as a config says.
+fn loads(
+    dataset: &Arc<Dataset>,
+    config: &Config,
+    transform: Transform,
+) -> impl Fn(usize, Seed, &mut [u8]) -> Result<Marks, String> + Send + Sync + use<> {
+    let (dataset, decode) = (Arc::clone(dataset), config.decode_options());
+    move |image, seed, planes| load(&dataset, image, &decode, &transform, seed, planes)
+}
+
+impl<M: BatchMemory> Iterator for Loader<M> {
     type Item = Result<Batch<M>, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let received = self.batches.as_ref()?.recv();
-        received.ok().or_else(|| match self.thread.take()?.join() {
-            Ok(()) => None,
-            Err(_) => Some(Err(DataError::Loader("its thread panicked".to_owned()))),
-        })
-    }
-}
-
-impl<M> Drop for Loader<M> {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A thread that waits for room in the channel wakes up when the receiver goes.
-        drop(self.batches.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic has been printed already, and a destructor has nobody to tell.
-            let _ = thread.join();
-        }
+        let ready = match self.batches.next()? {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(error)) => return Some(Err(error)),
+            Err(panicked) => return Some(Err(panicked.into())),
+        };
+        let Ready { rest, images, names, labels, marks, cursor, bad } = ready;
+        let images = M::join(rest, images).map_err(DataError::BatchMemory);
+        Some(images.map(|images| Batch { images, names, labels, marks, cursor, bad }))
     }
 }
 

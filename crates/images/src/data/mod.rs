@@ -1,9 +1,11 @@
 //! From a folder of image files, from tar shards or Parquet files to batches of bytes.
 //!
 //! `source` lists the images, of a `folder`, of `shards` or of `tables`. `order` shuffles them for
-//! an epoch, `pass` decides which come next, `transform` crops and resizes a picture with
-//! `resample`, `cache` keeps decoded pictures, `assemble` makes a batch, and `loader` does all this
-//! in the background. `omitted` counts what is passed over, `bad` counts the files that cannot be
+//! an epoch, `pass` decides which come next, and `share` which of them one of several processes
+//! takes. `load` reads one: `transform` crops and resizes a picture with `resample`, `cache` keeps
+//! decoded pictures. `pipeline` is the queue and the threads with which everything is loaded, here
+//! and in the program. `loader` makes batches with it: `assemble` and `epoch` are its plan, `memory`
+//! is what images are written into. `omitted` counts what is passed over, `bad` counts the files that cannot be
 //! used, `config` holds the settings, `fingerprint` tells whether a resumed run has the same
 //! images and `file_list` which of them changed, `overlap` tells whether two sets share files, and
 //! `copies` whether they hold the same images under other names. `samples` reads the inputs of an
@@ -16,19 +18,24 @@ mod bad;
 mod cache;
 mod config;
 mod copies;
+mod epoch;
 mod file_list;
 mod fingerprint;
 mod folder;
 mod index;
+mod load;
 mod loader;
+mod memory;
 mod omitted;
 mod order;
 mod overlap;
 mod pass;
+mod pipeline;
 mod prepare;
 mod resample;
 mod samples;
 mod shards;
+mod share;
 mod source;
 mod tables;
 mod transform;
@@ -38,6 +45,7 @@ use std::path::{Path, PathBuf};
 
 use pixtok_base::paths::absence;
 use pixtok_base::sniff::Kind;
+use pixtok_base::{Class, Classified};
 
 pub use bad::{BadSample, BadSamples, TooManyBad};
 pub use cache::Cache;
@@ -46,11 +54,14 @@ pub use copies::Copies;
 pub use file_list::FileList;
 pub use fingerprint::{Difference, Fingerprint};
 pub use folder::{EXTENSIONS, ImageFolder};
-pub use loader::{Batch, BatchMemory, Cursor, Loader, Marks, MemoryError};
+pub use loader::{Batch, Cursor, Loader, Marks};
+pub use memory::{BatchMemory, MemoryError};
 pub use overlap::{Overlap, Shared};
+pub use pipeline::{Panicked, Pipeline, Plan, threads};
 pub use prepare::{Fit, Prepare, Prepared};
 pub use samples::key::{composed, digest};
 pub use samples::{Altered, Classes, Encoded, Sample, SampleSet, SampleStream, Selection};
+pub use share::Share;
 pub use source::{Dataset, Split};
 
 /// Why there are no images to be had.
@@ -92,7 +103,7 @@ pub enum DataError {
     },
     /// No file with a known extension below the folder, or in its tars.
     #[error(
-        "no images in {} or its subfolders; files, or members of a tar, that end in {} are looked for",
+        "no images in {} or its subfolders: no file and no member of a tar ends in {}",
         .0.display(),
         EXTENSIONS.join(", ")
     )]
@@ -279,6 +290,41 @@ pub enum DataError {
     /// There is no memory for a batch.
     #[error(transparent)]
     BatchMemory(MemoryError),
+}
+
+impl Classified for DataError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Setting { .. }
+            | Self::Missing(_)
+            | Self::NotAFolder(_)
+            | Self::NotImages(_)
+            | Self::Empty(_)
+            | Self::AllOmitted { .. }
+            | Self::EmptySplit { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::NoInput(_)
+            | Self::UnknownInput(_)
+            | Self::Special { .. }
+            | Self::Compressed(_)
+            | Self::Ambiguous { .. }
+            | Self::Unclear(_)
+            | Self::NoImageColumn { .. }
+            | Self::SchemaDiffers { .. }
+            | Self::UnsafeKey { .. }
+            | Self::KeysClash { .. }
+            | Self::BadLine { .. } => Class::Misuse,
+            Self::NoGoodImages { .. } => Class::BadData,
+            Self::Unreadable { .. }
+            | Self::TooManyFiles(_)
+            | Self::File { .. }
+            | Self::OtherKind { .. }
+            | Self::Damaged { .. }
+            | Self::Cache { .. }
+            | Self::Loader(_)
+            | Self::BatchMemory(_) => Class::Failed,
+        }
+    }
 }
 
 impl DataError {

@@ -1,6 +1,6 @@
 //! Whether two data sets have images in common, under any names: the same files, or copies.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{Copies, Dataset};
@@ -8,13 +8,13 @@ use super::{Copies, Dataset};
 /// The images of a data set that also belong to another set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// Those whose files belong to the other set.
+    /// Those that are in the other set themselves: in the same file at the same place.
     pub shared: Option<Shared>,
     /// Others that are byte copies of images in it.
     pub copies: Option<Copies>,
 }
 
-/// The images of a data set whose files also belong to another set.
+/// Images that two data sets have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     /// How many.
@@ -24,23 +24,43 @@ pub struct Shared {
 }
 
 impl Dataset {
-    /// Its images that `other` has too. First real paths are compared, so a link counts as its target,
-    /// and an archive counts with all its images; then, for two folders, files of the same size.
+    /// The images that `other` has too, among those that an evaluation of at most `max_images`
+    /// takes. First real paths are compared, so a link counts as its target, and within an archive
+    /// the places of the images. Then, for two folders, files of the same size are compared by the
+    /// hashes of their contents, up to 1,000 images and 1 GiB; so there may be more copies than are
+    /// found.
     #[must_use]
-    pub fn overlap(&self, other: &Dataset) -> Overlap {
-        let files = self.shared_files(other);
-        let images = files.iter().map(|&file| self.images_of(file).len()).sum();
-        let first = files.iter().find_map(|&file| self.images_of(file).next());
-        let shared = first.map(|first| Shared { images, example: self.name(first).into_owned() });
-        Overlap { shared, copies: self.copies_of(other, &files) }
+    pub fn overlap(&self, other: &Dataset, max_images: Option<usize>) -> Overlap {
+        let evaluated: BTreeSet<usize> = self.evaluated(max_images).collect();
+        let images = self.shared_images(other);
+        let shared: Vec<usize> = images.intersection(&evaluated).copied().collect();
+        let known = images.into_iter().chain((0..self.len()).filter(|image| !evaluated.contains(image)));
+        let copies = self.copies_of(other, &known.collect());
+        let shared = shared
+            .first()
+            .map(|&first| Shared { images: shared.len(), example: self.name(first).into_owned() });
+        Overlap { shared, copies }
     }
 
-    /// Its files that belong to `other` too.
-    fn shared_files(&self, other: &Dataset) -> BTreeSet<usize> {
+    /// The images that `other` has too.
+    fn shared_images(&self, other: &Dataset) -> BTreeSet<usize> {
         let mut places = Places::default();
-        let own: HashMap<PathBuf, usize> =
-            (0..self.files()).filter_map(|file| Some((places.real(self, file)?, file))).collect();
-        (0..other.files()).filter_map(|file| own.get(&places.real(other, file)?).copied()).collect()
+        // Several links may lead to one file.
+        let mut own: HashMap<PathBuf, Vec<usize>> = HashMap::new();
+        for file in 0..self.files() {
+            if let Some(real) = places.real(self, file) {
+                own.entry(real).or_default().push(file);
+            }
+        }
+        let mut shared = BTreeSet::new();
+        for theirs in 0..other.files() {
+            let Some(ours) = places.real(other, theirs).and_then(|real| own.get(&real)) else { continue };
+            let within: HashSet<u64> =
+                other.images_of(theirs).filter_map(|image| other.place_in_file(image)).collect();
+            let has = |image: &usize| self.place_in_file(*image).is_some_and(|place| within.contains(&place));
+            shared.extend(ours.iter().flat_map(|&file| self.images_of(file)).filter(has));
+        }
+        shared
     }
 }
 
@@ -88,7 +108,7 @@ mod tests {
 
     fn overlap(val: &Path, train: &Path) -> Option<(usize, String)> {
         let open = |path: &Path| Dataset::open(path, Split::All).unwrap();
-        let Overlap { shared, copies } = open(val).overlap(&open(train));
+        let Overlap { shared, copies } = open(val).overlap(&open(train), None);
         assert_eq!(copies, None);
         shared.map(|found| (found.images, found.example))
     }
@@ -110,12 +130,44 @@ mod tests {
         symlink(at("train/a.png"), at("farm/z.png")).unwrap();
         symlink(at("gone.png"), at("farm/y.png")).unwrap();
         assert_eq!(overlap(&at("farm"), &at("train")), Some((1, "z.png".into())));
+        symlink(at("train/a.png"), at("farm/x.png")).unwrap();
+        assert_eq!(overlap(&at("farm"), &at("train")), Some((2, "x.png".into())), "two links to one file");
     }
 
     #[test]
-    fn an_archive_counts_with_its_images() {
+    fn only_images_that_are_evaluated_count() {
+        let root = folder(&["train/a.png", "val/b.png", "val/c.png", "val/d.png", "val/e.png"]);
+        let at = |name: &str| root.path().join(name);
+        symlink(at("train/a.png"), at("val/y.png")).unwrap();
+        fs::copy(at("train/a.png"), at("val/z.png")).unwrap();
+        let open = |name: &str| Dataset::open(&at(name), Split::All).unwrap();
+        let found = |max_images| {
+            let Overlap { shared, copies } = open("val").overlap(&open("train"), max_images);
+            (shared.map(|shared| shared.example), copies.is_some())
+        };
+        assert_eq!(found(None), (Some("y.png".into()), true));
+        assert_eq!(open("val").evaluated(Some(1)).collect::<Vec<_>>(), [0]);
+        assert_eq!(found(Some(1)), (None, false));
+    }
+
+    #[test]
+    fn a_link_across_the_parts_of_a_split_is_found() {
+        let names: Vec<String> = (0..40).map(|n| format!("{n}.png")).collect();
+        let root = folder(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let open = |split| Dataset::open(root.path(), split).unwrap();
+        let (train, val) = (open(Split::Train { val_share: 0.3 }), open(Split::Val { val_share: 0.3 }));
+        assert_eq!(val.overlap(&train, None), Overlap { shared: None, copies: None });
+        let (trained, validated) = (train.file(0), val.file(0));
+        fs::remove_file(&validated).unwrap();
+        symlink(trained, &validated).unwrap();
+        let val = open(Split::Val { val_share: 0.3 });
+        assert_eq!(val.overlap(&train, None).shared.map(|shared| shared.images), Some(1));
+    }
+
+    #[test]
+    fn images_of_archives_are_compared_by_their_places() {
         let root = tempfile::tempdir().unwrap();
-        for (name, count) in [("a.tar", 3), ("b.tar", 2)] {
+        for (name, count) in [("a.tar", 30), ("b.tar", 2)] {
             let mut tar = tar::Builder::new(fs::File::create(root.path().join(name)).unwrap());
             for image in 0..count {
                 let mut header = tar::Header::new_gnu();
@@ -128,5 +180,11 @@ mod tests {
         let both = root.path();
         assert_eq!(overlap(&both.join("b.tar"), both), Some((2, "b.tar/0.png".into())));
         assert_eq!(overlap(&both.join("b.tar"), &both.join("a.tar")), None);
+        // The parts of a split have the same files and no image in common.
+        let open = |split| Dataset::open(both, split).unwrap();
+        let (train, val) = (open(Split::Train { val_share: 0.3 }), open(Split::Val { val_share: 0.3 }));
+        assert_eq!(val.overlap(&train, None).shared, None);
+        let shared = open(Split::All).overlap(&val, None).shared.unwrap();
+        assert_eq!((shared.images, shared.example), (val.len(), val.name(0).into_owned()));
     }
 }

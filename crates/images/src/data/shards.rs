@@ -15,7 +15,7 @@ use super::omitted::OmittedMembers;
 use super::samples::endings::Endings;
 use super::samples::labels::{Labels, Survey};
 use super::samples::webdataset::{Located, Shard, no_image};
-use super::{DataError, Selection, Split};
+use super::{DataError, Selection, Share, Split};
 
 /// Tars that are kept open at a time. A process may have 1024 files open on most systems, and an epoch's order is in few
 /// tars at a time.
@@ -166,9 +166,10 @@ impl Shards {
         Some(self.places[index].label).filter(|&label| label != NO_LABEL).map(|label| label as usize)
     }
 
-    /// The images of each tar.
-    pub(super) fn ranges(&self) -> Vec<Range<u32>> {
-        self.tars.iter().map(|tar| tar.images.clone()).collect()
+    /// The images of each tar of `share`.
+    pub(super) fn ranges(&self, share: Share) -> Vec<Range<u32>> {
+        let own = self.tars.iter().enumerate().filter(|&(tar, _)| share.takes(tar));
+        own.map(|(_, tar)| tar.images.clone()).collect()
     }
 
     /// The position in `tars` of that in which image `index` lies.
@@ -230,6 +231,11 @@ impl Shards {
     pub(super) fn images_of(&self, tar: usize) -> Range<usize> {
         let Range { start, end } = self.tars[tar].images;
         start as usize..end as usize
+    }
+
+    /// Where image `index` begins in its tar; none if it cannot be used.
+    pub(super) fn offset(&self, index: usize) -> Option<u64> {
+        (!self.faults.contains_key(&(index as u32))).then(|| self.places[index].start)
     }
 
     /// Over names, places and sizes of the images.

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::DataError;
 use super::cache::{Cache, Kept};
 use super::fingerprint::Fingerprint;
 use super::folder::ImageFolder;
@@ -15,6 +14,7 @@ use super::samples::{Found, Selection, recognise};
 use super::shards::Shards;
 use super::tables::TableRows;
 use super::transform::Form;
+use super::{DataError, Share};
 use crate::picture::{self, DecodeOptions, Decoded};
 
 /// Which part of the images. The part of an image depends on its name alone, so it stays what it is
@@ -291,14 +291,29 @@ impl Dataset {
         }
     }
 
-    /// The images of each tar or each Parquet page, which lie in it in this order; none for a
-    /// folder, whose files may lie anywhere on the disk.
-    pub(super) fn shards(&self) -> Option<Vec<Range<u32>>> {
+    /// Where image `index` lies in its file: a member's offset in a tar, a row of a Parquet file. None
+    /// for a member of a tar that cannot be used.
+    pub(super) fn place_in_file(&self, index: usize) -> Option<u64> {
+        match &self.source {
+            Source::Folder(_) => Some(0),
+            Source::Shards(shards) => shards.offset(index),
+            Source::Tables(tables) => Some(tables.row(index)),
+        }
+    }
+
+    /// The images of each tar or each Parquet page of the files of `share`, which lie in it in this
+    /// order; none for a folder, whose files may lie anywhere on the disk.
+    pub(super) fn shards(&self, share: Share) -> Option<Vec<Range<u32>>> {
         match &self.source {
             Source::Folder(_) => None,
-            Source::Shards(shards) => Some(shards.ranges()),
-            Source::Tables(tables) => Some(tables.ranges()),
+            Source::Shards(shards) => Some(shards.ranges(share)),
+            Source::Tables(tables) => Some(tables.ranges(share)),
         }
+    }
+
+    /// The images of the files of `share`, in order; all those of a folder.
+    pub(super) fn images_of_share(&self, share: Share) -> Vec<Range<u32>> {
+        self.shards(share).unwrap_or_else(|| vec![0..self.len() as u32])
     }
 
     /// How many images can be shuffled together, at most `asked`.

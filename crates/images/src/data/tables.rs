@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::index::Index;
 use super::samples::parquet::{NO_BYTES, Rows, Tables};
-use super::{DataError, Selection, Split};
+use super::{DataError, Selection, Share, Split};
 use crate::data::samples::parquet::pages::Pages;
 
 /// The most bytes of decompressed images that are kept, besides one page per thread.
@@ -179,13 +179,19 @@ impl TableRows {
         if let Some(keys) = &self.keys {
             return String::from_utf8_lossy(keys.get(index)).into_owned();
         }
-        let page = &self.pages[self.page_of(index)];
-        self.tables.numbered(page.file as usize, page.first + u64::from(self.places[index].row))
+        let file = self.pages[self.page_of(index)].file;
+        self.tables.numbered(file as usize, self.row(index))
     }
 
-    /// The images of each page.
-    pub(super) fn ranges(&self) -> Vec<Range<u32>> {
-        self.pages.iter().map(|page| page.images.clone()).collect()
+    /// The row of image `index` in its file.
+    pub(super) fn row(&self, index: usize) -> u64 {
+        self.pages[self.page_of(index)].first + u64::from(self.places[index].row)
+    }
+
+    /// The images of each page of the files of `share`.
+    pub(super) fn ranges(&self, share: Share) -> Vec<Range<u32>> {
+        let own = self.pages.iter().filter(|page| share.takes(page.file as usize));
+        own.map(|page| page.images.clone()).collect()
     }
 
     /// How many images can be shuffled together, at most `asked`, so that their pages stay in

@@ -65,11 +65,6 @@ impl Transform {
         3 * self.size.height as usize * self.size.width as usize
     }
 
-    /// Height and width of the images.
-    pub(super) fn size(&self) -> (i64, i64) {
-        (i64::from(self.size.height), i64::from(self.size.width))
-    }
-
     /// Writes the image of `picture` into `planes`, [3, H, W] without gaps. The random choices depend on
     /// `seed` alone.
     pub(super) fn apply(&self, picture: &Picture, seed: Seed, planes: &mut [u8]) -> Result<(), String> {

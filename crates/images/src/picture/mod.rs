@@ -32,6 +32,7 @@ use self::memory::Permit;
 use pixtok_base::panics;
 use pixtok_base::paths::special;
 use pixtok_base::sniff::{Kind as FileKind, sniff};
+use pixtok_base::{Class, Classified};
 
 /// The formats that [`decode`] reads, as error messages list them.
 pub const FORMATS: &str = "JPEG, PNG, APNG, WebP, GIF, BMP, TIFF and PNM";
@@ -108,6 +109,12 @@ pub enum PictureError {
         /// The encoder's words.
         reason: String,
     },
+}
+
+impl Classified for PictureError {
+    fn class(&self) -> Class {
+        Class::Failed
+    }
 }
 
 /// An upright picture without transparency.

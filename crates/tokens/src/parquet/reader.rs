@@ -15,6 +15,7 @@ use parquet::schema::types::SchemaDescriptor;
 use super::super::reading::Source;
 use super::super::{Dtype, Grid, Row, TokensError, io_error};
 use super::schema;
+use pixtok_base::Action;
 use pixtok_base::panics::in_words;
 
 /// Rows that are read at once.
@@ -182,7 +183,7 @@ pub(super) struct Reader {
 impl Reader {
     /// Opens a shard that should have these rows.
     pub fn open(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Self, TokensError> {
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = File::open(&path).map_err(io_error(Action::Open, &path))?;
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
         let reader = in_words(|| SerializedFileReader::new(file)).map_err(damaged)?;
         check(reader.metadata(), rows, dtype).map_err(damaged)?;

@@ -1,5 +1,9 @@
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -47,7 +51,8 @@ fn allocate(shape: [usize; 4]) -> Result<Memory, MemoryError> {
 }
 
 fn train(dataset: &Arc<Dataset>, workers: usize, batch: usize, start: Cursor) -> Loader<Memory> {
-    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start, allocate).unwrap()
+    Loader::train(Arc::clone(dataset), &config(workers), batch, Seed(11), start, Share::whole(), allocate)
+        .unwrap()
 }
 
 /// The values of the image in `slot`, `[3, 7, 5]`.
@@ -102,7 +107,8 @@ fn any_number_of_threads_gives_the_same_batches() {
     let (_root, dataset) = folder(20, &[3, 4, 17]);
     let one = contents(train(&dataset, 1, 4, START), 15);
     assert_eq!(one, contents(train(&dataset, 4, 4, START), 15));
-    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START, allocate).unwrap();
+    let other = Loader::train(Arc::clone(&dataset), &config(1), 4, Seed(12), START, Share::whole(), allocate)
+        .unwrap();
     assert_ne!(one, contents(other, 15));
 }
 
@@ -173,20 +179,25 @@ fn too_few_good_images_are_an_error() {
     };
     let DataError::BatchTooLarge { good: 6, total: 9, bad, .. } = fail(7) else { panic!() };
     assert_eq!(bad.len(), 3);
-    let larger = Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, allocate).unwrap_err();
+    let larger =
+        Loader::train(Arc::clone(&dataset), &config(1), 10, Seed(0), START, Share::whole(), allocate)
+            .unwrap_err();
     assert!(larger.to_string().contains("9 of 9 images"), "{larger}");
-    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, allocate).unwrap_err();
+    let zero = Loader::train(Arc::clone(&dataset), &config(1), 0, Seed(0), START, Share::whole(), allocate)
+        .unwrap_err();
     assert!(zero.to_string().contains("at least 1"), "{zero}");
     let (_root, none) = folder(9, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let error = train(&none, 2, 4, START).next().unwrap().unwrap_err();
     assert!(matches!(&error, DataError::NoGoodImages { total: 9, bad } if bad.len() == 9));
     assert!(error.to_string().contains("none of the 9 images can be used; for instance c0/00"), "{error}");
-    let eval = Loader::eval(none, &config(1), 4, None, allocate).unwrap().next().unwrap();
+    let eval = Loader::eval(none, &config(1), 4, None, Share::whole(), allocate).unwrap().next().unwrap();
     assert!(matches!(eval, Err(DataError::NoGoodImages { .. })));
 }
 
 fn eval(dataset: &Arc<Dataset>, batch_size: usize, max_images: Option<usize>) -> Vec<Batch<Memory>> {
-    let loader = Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images, allocate).unwrap();
+    let loader =
+        Loader::eval(Arc::clone(dataset), &config(2), batch_size, max_images, Share::whole(), allocate)
+            .unwrap();
     loader.map(Result::unwrap).collect()
 }
 
@@ -227,13 +238,14 @@ fn a_random_resized_crop_is_reproducible() {
     let (_root, dataset) = folder(12, &[]);
     let crop = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
     let config = Config { crop, resize: None, ..config(2) };
-    let loader = || Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START, allocate).unwrap();
+    let loader =
+        || Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), START, Share::whole(), allocate).unwrap();
     let batches = || contents(loader(), 6);
     assert_eq!(batches(), batches());
 }
 
 fn threads() -> usize {
-    let own = |name: &str| name.starts_with("decode-") || name.starts_with("batches");
+    let own = |name: &str| name.starts_with("decode-");
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     tasks
         .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
@@ -280,7 +292,9 @@ fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
         let config = Config { cache_gib, crop, resize: None, ..config(2) };
         let cache = crate::data::Cache::new(&config).unwrap();
         let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
-        let start = |from| Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, allocate).unwrap();
+        let start = |from| {
+            Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, Share::whole(), allocate).unwrap()
+        };
         let batches = contents(start(START), 12);
         // A resumed run, whose cache has other images in it.
         assert_eq!(contents(start(batches[5].2), 6), batches[6..]);
@@ -302,10 +316,201 @@ fn kept_images_are_not_read_again() {
     let config = Config { cache_gib: 1e-3, ..config(1) };
     let cache = crate::data::Cache::new(&config).unwrap();
     let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap().with_cache(cache));
-    let mut loader = Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, allocate).unwrap();
+    let mut loader =
+        Loader::train(Arc::clone(&dataset), &config, 8, Seed(1), START, Share::whole(), allocate).unwrap();
     loader.next().unwrap().unwrap();
     drop(root);
-    let after: Vec<Batch<Memory>> =
-        Loader::eval(dataset, &config, 8, None, allocate).unwrap().map(Result::unwrap).collect();
+    let after: Vec<Batch<Memory>> = Loader::eval(dataset, &config, 8, None, Share::whole(), allocate)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!((after[0].names.len(), after[0].bad.len()), (8, 0));
+}
+
+/// What a loader gives, by the rules alone: a batch at a time, one image after the other.
+fn by_the_rules(
+    dataset: &Dataset,
+    pass: Pass,
+    batch_size: usize,
+    start: Cursor,
+    is_bad: impl Fn(u64, usize) -> bool,
+    batches: usize,
+) -> Vec<(Vec<usize>, Vec<usize>, Cursor)> {
+    let (mut made, mut bad, mut cursor) = (vec![], vec![], start);
+    while made.len() < batches {
+        let order = pass.order(dataset, Share::whole(), cursor.epoch);
+        let (mut good, mut position) = (vec![], cursor.position as usize);
+        while made.len() < batches {
+            let room = batch_size - good.len();
+            if order.len() - position < room {
+                break;
+            }
+            // As many as there is room for, the bad ones included.
+            for &image in &order[position..position + room] {
+                let image = image as usize;
+                if is_bad(cursor.epoch, image) { bad.push(image) } else { good.push(image) }
+            }
+            position += room;
+            if good.len() == batch_size {
+                let end = Cursor { epoch: cursor.epoch, position: position as u64 };
+                made.push((std::mem::take(&mut good), std::mem::take(&mut bad), end));
+            }
+        }
+        cursor = Cursor { epoch: cursor.epoch + 1, position: 0 };
+    }
+    made
+}
+
+#[test]
+fn images_take_their_places_whichever_are_bad_and_whichever_are_slow() {
+    let (_root, dataset) = folder(23, &[]);
+    let names: Vec<String> = (0..23).map(|image| dataset.name(image).into_owned()).collect();
+    for round in 0..60_u64 {
+        let choice = |what: &str, below: u64| Seed(round).derive(what, &[]).0 % below;
+        let (batch_size, workers) = (1 + choice("batch", 7) as usize, 1 + choice("workers", 5) as usize);
+        let share_of_bad = choice("bad", 5);
+        // Other images in every epoch, so that the pattern moves through the batches.
+        let is_bad = move |epoch: u64, image: usize| {
+            Seed(round).derive("is bad", &[epoch, image as u64]).0 % 10 < share_of_bad
+        };
+        let start = Cursor { epoch: round % 3, position: choice("start", 12) };
+        let pass = Pass::Train { seed: Seed(round), window: 7 };
+        let loaded = Arc::new(Mutex::new(0_u64));
+        let load = move |image: usize, seed: Seed, planes: &mut [u8]| {
+            let turn = {
+                let mut loaded = loaded.lock().unwrap();
+                *loaded += 1;
+                *loaded
+            };
+            thread::sleep(Duration::from_micros(Seed(round).derive("wait", &[turn]).0 % 300));
+            planes.fill(image as u8);
+            let epoch = (0..).find(|&epoch| pass.seed(epoch, image).0 == seed.0).unwrap();
+            if is_bad(epoch, image) { Err("bad".to_owned()) } else { Ok(Marks::default()) }
+        };
+        let config = Config { queue: 1 + choice("queue", 3) as usize, ..config(workers) };
+        let loader = Loader::start(
+            Arc::clone(&dataset),
+            &config,
+            (pass, Share::whole(), start),
+            batch_size,
+            allocate,
+            load,
+        );
+        let made = loader.unwrap().take(25).map(|batch| {
+            let batch: Batch<Memory> = batch.unwrap();
+            let place = |name: &String| names.binary_search(name).unwrap();
+            let images: Vec<usize> = batch.names.iter().map(place).collect();
+            for (slot, &index) in images.iter().enumerate() {
+                assert!(
+                    image(&batch, slot).iter().all(|&value| usize::from(value) == index),
+                    "round {round}"
+                );
+            }
+            (images, batch.bad.iter().map(|bad| place(&bad.name)).collect::<Vec<_>>(), batch.cursor)
+        });
+        let made: Vec<_> = made.collect();
+        assert_eq!(made, by_the_rules(&dataset, pass, batch_size, start, is_bad, 25), "round {round}");
+    }
+}
+
+#[test]
+fn a_batch_does_not_wait_for_its_slowest_image() {
+    let (_root, dataset) = folder(20, &[]);
+    let pass = Pass::Eval { images: 20 };
+    let (release, slow) = channel::<()>();
+    let (tell, loaded) = channel();
+    let (slow, tell) = (Mutex::new(slow), Mutex::new(tell));
+    let load = move |image: usize, _, planes: &mut [u8]| {
+        if image == 1 {
+            slow.lock().unwrap().recv().unwrap();
+        }
+        planes.fill(image as u8);
+        tell.lock().unwrap().send(image).unwrap();
+        Ok(Marks::default())
+    };
+    // Batches of 4, three of them ahead: one is being made and two are ready.
+    let plan = (pass, Share::whole(), START);
+    let mut loader = Loader::start(Arc::clone(&dataset), &config(2), plan, 4, allocate, load).unwrap();
+    let before: HashSet<usize> =
+        (0..11).map(|_| loaded.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+    assert_eq!(before, (0..12).filter(|&image| image != 1).collect());
+    // And no further.
+    assert!(loaded.recv_timeout(Duration::from_millis(50)).is_err());
+    release.send(()).unwrap();
+    for batch in 0..5 {
+        let made: Batch<Memory> = loader.next().unwrap().unwrap();
+        for slot in 0..4 {
+            assert!(image(&made, slot).iter().all(|&value| usize::from(value) == 4 * batch + slot));
+        }
+    }
+    assert!(loader.next().is_none());
+}
+
+#[test]
+fn a_panic_while_loading_is_an_error() {
+    let (_root, dataset) = folder(20, &[]);
+    let load = |image: usize, _, _: &mut [u8]| {
+        assert!(image != 13, "a test");
+        Ok(Marks::default())
+    };
+    let plan = (Pass::Eval { images: 20 }, Share::whole(), START);
+    let loader = Loader::<Memory>::start(dataset, &config(1), plan, 4, allocate, load).unwrap();
+    let batches: Vec<_> = loader.map(|batch| batch.map(|batch| batch.names.len())).collect();
+    assert!(batches[..batches.len() - 1].iter().all(|batch| matches!(batch, Ok(4))));
+    assert!(matches!(batches.last(), Some(Err(DataError::Loader(_)))), "{batches:?}");
+}
+
+#[test]
+fn a_lack_of_memory_is_an_error() {
+    let (_root, dataset) = folder(20, &[]);
+    let none = |_| Err::<Memory, MemoryError>("there is none".into());
+    let mut loader = Loader::train(dataset, &config(2), 4, Seed(1), START, Share::whole(), none).unwrap();
+    assert!(matches!(loader.next(), Some(Err(DataError::BatchMemory(_)))));
+    assert!(loader.next().is_none());
+}
+
+/// What each of `size` processes loads.
+fn shares<T>(size: usize, load: impl Fn(Share) -> T) -> Vec<T> {
+    (0..size).map(|rank| load(Share { rank, size })).collect()
+}
+
+#[test]
+fn the_batches_of_all_processes_are_together_those_of_one() {
+    // 41 images fill 3 batches of 12 and leave a rest, which ends the epochs at different places if it is dealt out.
+    for images in [41, 48] {
+        let (_root, dataset) = folder(images, &[]);
+        let train = |batch_size, share| {
+            Loader::train(Arc::clone(&dataset), &config(2), batch_size, Seed(3), START, share, allocate)
+                .unwrap()
+        };
+        let each = |batch: Result<Batch<Memory>, DataError>| {
+            let batch = batch.unwrap();
+            let images = batch.names.iter().cloned().zip((0..).map(|slot| image(&batch, slot).to_vec()));
+            images.collect::<Vec<_>>()
+        };
+        for size in [2, 3, 4] {
+            let mut loaders = shares(size, |share| train(12 / size, share));
+            for whole in train(12, Share::whole()).take(9) {
+                let parts = loaders.iter_mut().flat_map(|loader| each(loader.next().unwrap()));
+                let (mut parts, mut whole) = (parts.collect::<Vec<_>>(), each(whole));
+                parts.sort();
+                whole.sort();
+                assert_eq!(parts, whole, "{size} processes");
+            }
+        }
+    }
+}
+
+#[test]
+fn processes_share_an_evaluation() {
+    let (_root, dataset) = folder(20, &[]);
+    let names = |share, most| {
+        let loader = Loader::eval(Arc::clone(&dataset), &config(2), 3, most, share, allocate).unwrap();
+        loader.flat_map(|batch: Result<Batch<Memory>, _>| batch.unwrap().names).collect::<Vec<String>>()
+    };
+    for most in [None, Some(7)] {
+        let mut together = shares(3, |share| names(share, most)).concat();
+        together.sort();
+        assert_eq!(together, names(Share::whole(), most));
+    }
 }

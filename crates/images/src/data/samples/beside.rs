@@ -32,7 +32,10 @@ pub(super) struct Beside {
     /// Paths of the files that are not simply the image's path with the usual ending.
     elsewhere: HashMap<(usize, Kind), PathBuf>,
     label: String,
+    /// The fields that give captions.
     text: Vec<String>,
+    /// The text files that give captions, in order of precedence.
+    texts: Vec<Kind>,
     /// The labels in the metadata, if they are taken.
     pub(super) labels: Option<Labels>,
 }
@@ -56,9 +59,9 @@ impl Known {
         self.has(Kind::Json) && self.line.is_none()
     }
 
-    /// How many text files it has.
-    fn texts(&self) -> usize {
-        Kind::TEXTS.into_iter().filter(|kind| self.has(*kind)).count()
+    /// How many files of these kinds it has.
+    fn count(&self, kinds: &[Kind]) -> usize {
+        kinds.iter().filter(|kind| self.has(**kind)).count()
     }
 }
 
@@ -75,12 +78,13 @@ impl Beside {
         selection: &Selection,
         notes: &mut Vec<String>,
     ) -> Result<Beside, DataError> {
-        let Companions { metadata, files, tables } = Companions::below(root);
+        let Companions { metadata, files, tables, respelt } = Companions::below(root);
         note(
             &tables,
             "tables that are not taken, since only metadata.jsonl and metadata.csv are read",
             notes,
         );
+        note(&respelt, "files that differ from another only in the case of their ending, not taken", notes);
         let usual = || captions::NAMES.map(str::to_owned).to_vec();
         let mut beside = Beside {
             metadata: vec![],
@@ -89,6 +93,7 @@ impl Beside {
             elsewhere: HashMap::new(),
             label: selection.label.clone().unwrap_or_else(|| "label".to_owned()),
             text: selection.text.clone().map_or_else(usual, |name| vec![name]),
+            texts: Kind::TEXTS.to_vec(),
             labels: None,
         };
         let mut captions = Captions::default();
@@ -115,7 +120,7 @@ impl Beside {
             }
             beside.labels = Some(labels).filter(Labels::are_taken);
         }
-        captions.count(&beside.known, images, notes);
+        captions.count(&beside, images, notes);
         beside.count_json(images, notes);
         if beside.metadata.is_empty() && beside.known.iter().all(|known| known.has == [false; 4]) {
             beside.known.clear();
@@ -263,16 +268,28 @@ impl Beside {
         note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
     }
 
+    /// Chooses where captions are taken from if a `name` was asked for: from the field of this
+    /// name, which no text file overrules, or if nothing has the field, from text files with this
+    /// ending. Returns whether there are such captions.
+    fn choose_texts(&mut self, name: &str, images: &ImageFolder, captions: &Captions) -> bool {
+        self.texts.clear();
+        if captions.in_metadata.contains(&true) || self.has_caption_in_json(images) {
+            return true;
+        }
+        let there = |kind: &Kind| self.known.iter().any(|known| known.has(*kind));
+        self.texts = Kind::of_text(name).filter(there).into_iter().collect();
+        self.text.clear();
+        !self.texts.is_empty()
+    }
+
     fn asked_for(
-        &self,
+        &mut self,
         selection: &Selection,
         images: &ImageFolder,
         labels: bool,
         captions: &Captions,
     ) -> Result<(), DataError> {
-        let texts = selection.text.is_none()
-            || captions.in_metadata.contains(&true)
-            || self.has_caption_in_json(images);
+        let texts = selection.text.as_ref().is_some_and(|name| self.choose_texts(name, images, captions));
         for (flag, asked, there) in
             [("--label-column", &selection.label, labels), ("--text-column", &selection.text, texts)]
         {
@@ -283,7 +300,12 @@ impl Beside {
             let reason = match odd {
                 Some(odd) if flag == "--text-column" => odd,
                 None if flag == "--text-column" => {
-                    "no metadata.jsonl or metadata.csv and no .json beside an image gives it".to_owned()
+                    let file =
+                        Kind::of_text(name).map(|kind| format!(", and no image has a .{}", kind.ending()));
+                    format!(
+                        "no metadata.jsonl or metadata.csv and no .json beside an image gives it{}",
+                        file.unwrap_or_default()
+                    )
                 }
                 _ => "no metadata.jsonl or metadata.csv in the folder gives it for an image".to_owned(),
             };
@@ -344,7 +366,16 @@ impl Beside {
             hasher.update(metadata.blake3.as_bytes());
         }
         for known in &self.known {
-            hasher.update(&known.has.map(u8::from));
+            hasher.update(&[Kind::Txt, Kind::Json].map(|kind| u8::from(known.has(kind))));
+        }
+        // Only where there are any, so that other folders keep the hashes that token sets recorded
+        // before these files were taken.
+        let more = [Kind::Text, Kind::Caption];
+        if self.known.iter().any(|known| more.iter().any(|&kind| known.has(kind))) {
+            hasher.update(b"more");
+            for known in &self.known {
+                hasher.update(&more.map(|kind| u8::from(known.has(kind))));
+            }
         }
         Some(hasher.finalize())
     }
@@ -367,32 +398,37 @@ impl Captions {
         }
     }
 
-    fn count(&self, known: &[Known], images: &ImageFolder, notes: &mut Vec<String>) {
+    fn count(&self, beside: &Beside, images: &ImageFolder, notes: &mut Vec<String>) {
         let (mut with, mut without, mut twice) = (0_u64, Tally::default(), Tally::default());
-        let (mut several, mut in_json) = (Tally::default(), Tally::default());
-        for (index, (known, &in_metadata)) in known.iter().zip(&self.in_metadata).enumerate() {
+        let (mut several, mut in_json, mut others) = (Tally::default(), Tally::default(), Tally::default());
+        for (index, (known, &in_metadata)) in beside.known.iter().zip(&self.in_metadata).enumerate() {
             let name = || images.name(index).into_owned();
-            match known.texts() {
+            let texts = known.count(&beside.texts);
+            if let not_taken @ 1.. = known.count(&Kind::TEXTS) - texts {
+                others.add(not_taken as u64, name);
+            }
+            match texts {
                 0 => {}
                 _ if in_metadata => twice.add(1, name),
                 1 => {}
                 _ => several.add(1, name),
             }
-            if known.texts() > 0 || in_metadata {
+            if texts > 0 || in_metadata {
                 with += 1;
-            } else if known.is_of_json() {
+            } else if known.is_of_json() && !beside.text.is_empty() {
                 in_json.add(1, name);
             } else {
                 without.add(1, name);
             }
         }
         note(&self.odd, "texts in metadata that are no strings and stay in json", notes);
+        note(&others, "text files that are not taken, since --text-column names other captions", notes);
         note(&twice, "text files that are not taken, since metadata has the text of their images", notes);
         let endings = Kind::TEXTS.map(|kind| format!(".{}", kind.ending())).join(", ");
         let what = "images with several text files, of which the first with words is taken";
         note(&several, &format!("{what} ({endings})"), notes);
         if with > 0 {
-            notes.push(format!("captions: {with} of {} images have one", known.len()));
+            notes.push(format!("captions: {with} of {} images have one", beside.known.len()));
             note(&in_json, "images whose only caption may be in their .json", notes);
             note(&without, "images without a caption", notes);
         }
@@ -407,7 +443,7 @@ mod tests {
 
     use super::super::tests::{all, carried, folder};
     use super::*;
-    use crate::data::SampleSet;
+    use crate::data::{SampleSet, Split};
 
     /// A folder with these images, all empty, and these other files.
     fn images(images: &[&str], files: &[(&str, &[u8])]) -> (tempfile::TempDir, SampleSet) {
@@ -606,15 +642,74 @@ mod tests {
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
-        // A field that is asked for is looked for in the JSON too.
+        // A field that is asked for is looked for in the JSON too, and not in text files.
         let select = |name: &str| {
             let selection = Selection { text: Some(name.to_owned()), ..Selection::default() };
             SampleSet::select(root.path(), &selection)
         };
-        assert_eq!(texts(&select("caption").unwrap())[3].as_deref(), Some("in json"));
-        assert_eq!(texts(&select("caption").unwrap())[5], None);
+        let set = select("caption").unwrap();
+        let expected = [None, None, None, Some("in json"), None, None, Some("in json"), None];
+        assert_eq!(texts(&set).iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
+        let notes = set.notes().join("\n");
+        let words = "not taken, since --text-column names other captions: 6, for instance 1.jpg";
+        assert!(notes.contains(words) && !notes.contains("several text files"), "{notes}");
         let message = select("gone").unwrap_err().to_string();
         assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
+        // An ending that no field is named like.
+        for name in ["txt", ".TXT"] {
+            let set = select(name).unwrap();
+            let samples = all(&set);
+            let found: Vec<_> = samples.iter().map(|sample| sample.text.as_deref().map(str::trim)).collect();
+            assert_eq!(found, [None, None, Some(""), None, None, None, Some("beside"), None]);
+            assert_eq!(samples[5].json, carried(json!({"text": "only"})));
+            let notes = set.notes().join("\n");
+            for part in [
+                "not taken, since --text-column names other captions: 4, for instance 1.jpg",
+                "captions: 2 of 8 images have one",
+                "images without a caption: 6, for instance 1.jpg",
+            ] {
+                assert!(notes.contains(part), "{part} is missing: {notes}");
+            }
+        }
+        for name in ["3.txt", "7.txt"] {
+            fs::remove_file(root.path().join(name)).unwrap();
+        }
+        let message = select("txt").unwrap_err().to_string();
+        assert!(message.ends_with("beside an image gives it, and no image has a .txt"), "{message}");
+    }
+
+    #[test]
+    fn of_endings_in_several_cases_one_is_taken_whatever_the_order() {
+        let endings = ["txt", "TXT", "Txt"];
+        for first in 0..endings.len() {
+            let root = folder(&["1.jpg", "2.jpg"]);
+            for ending in (0..endings.len()).map(|k| endings[(first + k) % endings.len()]) {
+                fs::write(root.path().join(format!("1.{ending}")), ending).unwrap();
+            }
+            let set = SampleSet::open(root.path()).unwrap();
+            assert_eq!(texts(&set), [Some("TXT".into()), None]);
+            let words =
+                "differ from another only in the case of their ending, not taken: 2, for instance 1.Txt";
+            assert!(set.notes()[0].contains(words), "{:?}", set.notes());
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_folder_stays_unless_it_has_further_endings() {
+        let root = folder(&["1.jpg", "2.jpg", "3.jpg", "1.txt", "2.json"]);
+        let hash = || {
+            let images = ImageFolder::open(root.path(), Split::All).unwrap();
+            let beside = Beside::of(root.path(), &images, &Selection::default(), &mut vec![]).unwrap();
+            beside.fingerprint().unwrap()
+        };
+        // For each image whether it has a .txt and a .json.
+        assert_eq!(hash(), blake3::hash(&[1, 0, 0, 1, 0, 0]));
+        let mut hashes = vec![hash()];
+        for name in ["3.caption", "3.text", "2.text"] {
+            fs::write(root.path().join(name), "").unwrap();
+            assert!(!hashes.contains(&hash()), "{name}");
+            hashes.push(hash());
+        }
     }
 
     #[test]

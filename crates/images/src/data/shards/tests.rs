@@ -65,7 +65,7 @@ fn images_are_named_by_tar_and_member_and_read_in_place() {
         (0..4).map(|index| set.picture(index, &DecodeOptions::default()).unwrap().width).collect();
     assert_eq!(widths, [7, 8, 7, 7]);
     assert_eq!(set.picture(4, &DecodeOptions::default()).unwrap_err(), "the file is empty");
-    assert_eq!(set.shards().unwrap(), [0..3, 3..5]);
+    assert_eq!(set.shards(Share::whole()).unwrap(), [0..3, 3..5]);
     let one = Dataset::open(&root.path().join("b.tar"), Split::All).unwrap();
     assert_eq!(names(&one), ["b.tar/x/0.png", "b.tar/x/1.png"]);
 }

@@ -56,8 +56,8 @@ fn images_are_read_in_any_order() {
     write(&root.path().join("b.parquet"), &[&widths[13..]], false);
     let set = Dataset::open(root.path(), Split::All).unwrap();
     assert_eq!((set.len(), set.name(12), set.name(13)), (20, "a/00000012".into(), "b/00000000".into()));
-    assert!(set.shards().unwrap().len() >= 8, "{:?}", set.shards());
-    for index in order(&set, 10_000, Seed(1), 0) {
+    assert!(set.shards(Share::whole()).unwrap().len() >= 8, "{:?}", set.shards(Share::whole()));
+    for index in order(&set, 10_000, Seed(1), 0, Share::whole()) {
         let index = index as usize;
         let picture = set.picture(index, &DecodeOptions::default());
         match widths[index] {
@@ -145,4 +145,17 @@ fn damaged_pages_are_bad_images_and_damaged_tables_refused() {
     assert!(set.read(0).unwrap_err().starts_with("its table is damaged: "), "{:?}", set.read(0));
     let message = Dataset::open(&path, Split::All).unwrap_err().to_string();
     assert!(message.contains("a.parquet cannot be read"), "{message}");
+}
+
+#[test]
+fn the_parts_of_a_split_share_files_and_no_image() {
+    let root = tempfile::tempdir().unwrap();
+    let widths: Vec<usize> = (1..=40).collect();
+    write(&root.path().join("a.parquet"), &[&widths[..25]], false);
+    write(&root.path().join("b.parquet"), &[&widths[25..]], false);
+    let open = |split| Dataset::open(root.path(), split).unwrap();
+    let (train, val) = (open(Split::Train { val_share: 0.3 }), open(Split::Val { val_share: 0.3 }));
+    assert_eq!(val.overlap(&train, None).shared, None);
+    let shared = open(Split::All).overlap(&val, None).shared.unwrap();
+    assert_eq!((shared.images, shared.example), (val.len(), val.name(0).into_owned()));
 }

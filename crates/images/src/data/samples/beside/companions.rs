@@ -1,6 +1,7 @@
 //! The files beside the images of a folder: metadata, and files that belong to a single image.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,12 @@ impl Kind {
             Kind::Json => "json",
         }
     }
+
+    /// The text file that a user names by its ending, as in tars.
+    pub(super) fn of_text(name: &str) -> Option<Kind> {
+        let ending = name.trim_start_matches('.');
+        Kind::TEXTS.into_iter().find(|kind| ending.eq_ignore_ascii_case(kind.ending()))
+    }
 }
 
 /// The files in a folder and below it.
@@ -48,12 +55,16 @@ pub(super) struct Companions {
     pub(super) files: [HashMap<PathBuf, OsString>; 4],
     /// Tables with other names, which may also describe the images.
     pub(super) tables: Tally,
+    /// Files that are not in `files`, since only the case of their ending differs from that of
+    /// another.
+    pub(super) respelt: Tally,
 }
 
 impl Companions {
     pub(super) fn below(root: &Path) -> Companions {
         let (mut metadata, mut tables) = (vec![], Tally::default());
         let mut files: [HashMap<PathBuf, OsString>; 4] = Default::default();
+        let mut others: Vec<PathBuf> = vec![];
         // Unreadable folders have already stopped the listing of the images.
         for entry in walk(root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
             if NAMES.iter().any(|name| entry.file_name() == *name) {
@@ -62,14 +73,31 @@ impl Companions {
             }
             let Some(ending) = entry.path().extension() else { continue };
             if let Some(kind) = Kind::ALL.iter().find(|kind| ending.eq_ignore_ascii_case(kind.ending())) {
-                files[*kind as usize].insert(entry.path().with_extension(""), ending.to_owned());
+                let mut ending = ending.to_owned();
+                match files[*kind as usize].entry(entry.path().with_extension("")) {
+                    Entry::Vacant(place) => {
+                        place.insert(ending);
+                    }
+                    // The smaller one is taken, since the order of a walk is the file system's.
+                    Entry::Occupied(mut place) => {
+                        if ending < *place.get() {
+                            ending = place.insert(ending);
+                        }
+                        others.push(entry.path().with_extension(ending));
+                    }
+                }
             } else if TABLES.iter().any(|table| ending.eq_ignore_ascii_case(table)) {
                 let path = entry.path();
                 tables.add(1, || path.strip_prefix(root).unwrap_or(path).display().to_string());
             }
         }
         metadata.sort_by_key(|path| (std::cmp::Reverse(path.components().count()), path.clone()));
-        Companions { metadata, files, tables }
+        others.sort();
+        let mut respelt = Tally::default();
+        for path in &others {
+            respelt.add(1, || path.strip_prefix(root).unwrap_or(path).display().to_string());
+        }
+        Companions { metadata, files, tables, respelt }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::Beside;
 use super::companions::Kind;
 use crate::data::ImageFolder;
@@ -11,11 +13,11 @@ use crate::data::samples::labels::{caption, object_in};
 use crate::data::samples::metadata::lines::Object;
 
 impl Beside {
-    /// The caption in the text files of image `index`, which lies at `path`: the first that has words,
-    /// or else the first.
+    /// The caption in the text files of image `index`, which lies at `path`: of those that are
+    /// taken the first that has words, or else the first.
     pub(super) fn text_beside(&self, index: usize, path: &Path) -> Result<Option<String>, String> {
         let mut found = None;
-        for kind in Kind::TEXTS.into_iter().filter(|kind| self.known[index].has(*kind)) {
+        for kind in self.texts.iter().copied().filter(|kind| self.known[index].has(*kind)) {
             let text = caption(self.content(index, path, kind, "text")?)?;
             if has_words(&text) {
                 return Ok(Some(text));
@@ -30,13 +32,15 @@ impl Beside {
         object_in(&self.content(index, path, Kind::Json, "JSON")?)
     }
 
-    /// Whether the `.json` of an image gives it a caption. Reads them one after the other until one does.
+    /// Whether the `.json` of an image gives it a caption. Reads them until one does.
     pub(super) fn has_caption_in_json(&self, images: &ImageFolder) -> bool {
         let gives_caption = |index: usize| {
             let json = self.json_beside(index, &images.path(index));
             json.is_ok_and(|(json, _)| matches!(captions::look(&json, &self.text), Told::Words))
         };
-        (0..self.known.len()).any(|index| self.known[index].is_of_json() && gives_caption(index))
+        (0..self.known.len())
+            .into_par_iter()
+            .any(|index| self.known[index].is_of_json() && gives_caption(index))
     }
 
     fn content(&self, index: usize, path: &Path, kind: Kind, what: &str) -> Result<Vec<u8>, String> {

@@ -1,33 +1,40 @@
 //! Images to latents.
 
-use tch::{Device, Tensor, nn, nn::Module};
+use tch::{Device, Tensor, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::{Plan, Variant};
-use crate::layers::{GroupNorm, conv, norm_silu, padded_conv};
+use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, padded_conv};
+use crate::model::{self, Layout, ModelError};
+use crate::quantizer::Mode;
+use crate::variables::Scope;
+use pixtok_images::data::ImageSize;
+use pixtok_tokens::TokenShape;
 
 /// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    stem: nn::Conv2D,
+    stem: Conv2d,
     stages: Vec<(Blocks, Option<Down>)>,
     middle: Blocks,
     norm: GroupNorm,
-    head: nn::Conv2D,
+    head: Conv2d,
     /// To the quantizer's width, where the head has another.
-    to_quantizer: Option<nn::Conv2D>,
+    to_quantizer: Option<Conv2d>,
+    /// Pixels per position along each axis.
+    downsample: i64,
 }
 
 /// A strided convolution.
 #[derive(Debug)]
 struct Down {
-    conv: nn::Conv2D,
+    conv: Conv2d,
     /// Padded on the right and below alone.
     one_sided: bool,
 }
 
 impl Down {
-    fn new(path: &nn::Path, plan: &Plan, channels: i64, stride: i64) -> Self {
+    fn new(path: &Scope, plan: &Plan, channels: i64, stride: i64) -> Self {
         // An odd kernel of at least the stride sees every pixel.
         let kernel = (stride | 1).max(3);
         let one_sided = plan.variant == Variant::Vqgan;
@@ -45,8 +52,8 @@ impl Down {
 }
 
 impl Encoder {
-    pub fn new(path: &nn::Path, plan: &Plan) -> Self {
-        let stem = conv(&(path / "stem"), 3, plan.stem_channels, 3, 1);
+    pub fn new(path: &Scope, plan: &Plan) -> Self {
+        let stem = conv(&(path / "stem").touching_pixels(), 3, plan.stem_channels, 3, 1);
         let mut channels = plan.stem_channels;
         let stages = plan.stages.iter().enumerate().map(|(i, stage)| {
             let path = path / format!("stage{i}");
@@ -69,21 +76,48 @@ impl Encoder {
             to_quantizer: plan
                 .outer_channels
                 .map(|outer| conv(&(path / "to_quantizer"), outer, plan.latent_channels, 1, 1)),
+            downsample: plan.downsample(),
+        }
+    }
+}
+
+impl model::Encoder for Encoder {
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
+        let ImageSize { height, width } = image;
+        let side = |pixels: u32| {
+            let positions = i64::from(pixels) / self.downsample;
+            (positions > 0 && positions * self.downsample == i64::from(pixels)).then_some(positions as u32)
+        };
+        match (side(height), side(width)) {
+            (Some(h), Some(w)) => Ok(TokenShape::Grid { h, w }),
+            _ => Err(ModelError::Network(format!(
+                "images of {height}×{width} pixels are no multiples of the model's downsampling by {}; choose a \
+                 data.image_size that is",
+                self.downsample
+            ))),
         }
     }
 
-    /// Where its weights are.
-    pub fn device(&self) -> Device {
-        self.stem.ws.device()
+    fn side_multiple(&self) -> i64 {
+        self.downsample
     }
 
-    /// `[B, 3, H, W]` -> `[B, C, h, w]`.
-    pub fn forward(&self, images: &Tensor) -> Tensor {
+    fn device(&self) -> Device {
+        self.stem.weight.device()
+    }
+
+    fn layout(&self, device: Device, mode: Mode) -> Layout {
+        super::layout(device, mode)
+    }
+
+    fn forward(&self, images: &Tensor) -> Tensor {
         let x = self.stages.iter().fold(self.stem.forward(images), |x, (blocks, down)| {
             let x = blocks.forward(x);
             down.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(&x))
         });
         let x = self.head.forward(&norm_silu(&self.norm, &self.middle.forward(x)));
-        self.to_quantizer.as_ref().map_or_else(|| x.shallow_clone(), |conv| conv.forward(&x))
+        let x = self.to_quantizer.as_ref().map_or_else(|| x.shallow_clone(), |conv| conv.forward(&x));
+        // A view in either layout.
+        x.permute([0, 2, 3, 1]).flatten(1, 2)
     }
 }

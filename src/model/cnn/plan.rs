@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use tch::nn;
-
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
-use crate::quantizer::{QuantizerConfig, QuantizerError};
+use crate::model::ModelError;
+use crate::quantizer::QuantizerConfig;
+use crate::variables::Scope;
 
 /// Added to a variance in [`Variant::Vqgan`].
 const VQGAN_EPS: f64 = 1e-6;
@@ -86,17 +86,6 @@ impl Default for Config {
     }
 }
 
-/// The model's settings do not work together.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// Of encoder or decoder.
-    #[error("{0}")]
-    Network(String),
-    /// Of the quantizer.
-    #[error(transparent)]
-    Quantizer(#[from] QuantizerError),
-}
-
 /// One resolution of the network.
 #[derive(Debug, Clone)]
 pub(super) struct Stage {
@@ -162,7 +151,7 @@ impl Plan {
     }
 
     /// A normalisation over `channels`.
-    pub fn norm(&self, path: &nn::Path, channels: i64) -> GroupNorm {
+    pub fn norm(&self, path: &Scope, channels: i64) -> GroupNorm {
         let eps = match self.variant {
             Variant::Plain => GROUP_NORM_EPS,
             Variant::Vqgan => VQGAN_EPS,
@@ -170,6 +159,7 @@ impl Plan {
         GroupNorm::new(path, self.groups(channels), channels, eps)
     }
 
+    /// Pixels per position of the latent grid, along each axis.
     pub fn downsample(&self) -> i64 {
         self.stages.iter().fold(1, |factor, stage| factor.saturating_mul(stage.stride))
     }
@@ -242,31 +232,6 @@ impl Config {
             .iter()
             .fold(self.channels, |least, by| least.min(self.channels.saturating_mul(*by)));
         self.variant == Variant::Vqgan && self.norm_groups.is_none() && norm_groups(narrowest) != VQGAN_GROUPS
-    }
-
-    /// Refuses what cannot work, without building anything.
-    ///
-    /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
-    pub fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError> {
-        self.plan(quantizer, image_size).map(|_| ())
-    }
-
-    /// Pixels per position of the latent grid, along each axis.
-    ///
-    /// # Errors
-    /// As [`Config::check`].
-    pub fn downsample(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        Ok(self.plan(quantizer, image_size)?.downsample())
-    }
-
-    /// Positions of the latent grid, h·w, of an image of `image_size` (height, width).
-    ///
-    /// # Errors
-    /// As [`Config::check`].
-    pub fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        let factor = self.downsample(quantizer, image_size)?;
-        Ok((image_size.0 / factor) * (image_size.1 / factor))
     }
 
     /// The whole network for images of `image_size` (height, width).

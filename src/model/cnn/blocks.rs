@@ -1,22 +1,23 @@
 //! The parts that encoder and decoder share.
 
-use tch::{Tensor, nn, nn::Module};
+use tch::{Tensor, nn::Module};
 
 use super::plan::Plan;
-use crate::layers::{GroupNorm, conv, norm_silu};
+use crate::layers::{Conv2d, GroupNorm, conv, norm_silu};
+use crate::variables::Scope;
 
 /// GroupNorm, SiLU, 3×3 convolution, twice, beside a shortcut (1×1 where the widths differ).
 #[derive(Debug)]
 struct ResBlock {
     norm1: GroupNorm,
-    conv1: nn::Conv2D,
+    conv1: Conv2d,
     norm2: GroupNorm,
-    conv2: nn::Conv2D,
-    shortcut: Option<nn::Conv2D>,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
 }
 
 impl ResBlock {
-    fn new(path: &nn::Path, plan: &Plan, channels_in: i64, channels_out: i64) -> Self {
+    fn new(path: &Scope, plan: &Plan, channels_in: i64, channels_out: i64) -> Self {
         Self {
             norm1: plan.norm(&(path / "norm1"), channels_in),
             conv1: conv(&(path / "conv1"), channels_in, channels_out, 3, 1),
@@ -41,12 +42,12 @@ impl ResBlock {
 #[derive(Debug)]
 struct Attention {
     norm: GroupNorm,
-    qkv: nn::Conv2D,
-    out: nn::Conv2D,
+    qkv: Conv2d,
+    out: Conv2d,
 }
 
 impl Attention {
-    fn new(path: &nn::Path, plan: &Plan, channels: i64) -> Self {
+    fn new(path: &Scope, plan: &Plan, channels: i64) -> Self {
         Self {
             norm: plan.norm(&(path / "norm"), channels),
             qkv: conv(&(path / "qkv"), channels, 3 * channels, 1, 1),
@@ -87,7 +88,7 @@ enum Block {
 impl Blocks {
     /// `count` residual blocks from `channels_in` to `channels_out`, each followed by attention when asked for.
     pub fn stage(
-        path: &nn::Path,
+        path: &Scope,
         plan: &Plan,
         (channels_in, channels_out): (i64, i64),
         count: i64,
@@ -106,7 +107,7 @@ impl Blocks {
     }
 
     /// Residual block, attention, residual block at the coarsest resolution; nothing unless the plan wants it.
-    pub fn middle(path: &nn::Path, plan: &Plan) -> Self {
+    pub fn middle(path: &Scope, plan: &Plan) -> Self {
         let channels = plan.coarsest_channels();
         if !plan.mid_attention {
             return Self(vec![]);

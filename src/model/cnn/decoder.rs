@@ -1,33 +1,38 @@
 //! Latents to images.
 
-use tch::{Tensor, nn, nn::Module};
+use tch::{Device, Tensor, nn::Module};
 
 use super::blocks::Blocks;
 use super::plan::Plan;
-use crate::layers::{GroupNorm, conv, norm_silu, upsample};
+use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, upsample};
+use crate::model::{self, Decode, Layout};
+use crate::quantizer::Mode;
+use crate::variables::Scope;
+use pixtok_images::data::ImageSize;
+use pixtok_tokens::TokenShape;
 
 /// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
 /// convolution between them, head.
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// From the quantizer's width, where the stem has another.
-    from_quantizer: Option<nn::Conv2D>,
-    stem: nn::Conv2D,
+    from_quantizer: Option<Conv2d>,
+    stem: Conv2d,
     middle: Blocks,
     stages: Vec<DecoderStage>,
     norm: GroupNorm,
-    head: nn::Conv2D,
+    head: Conv2d,
 }
 
 #[derive(Debug)]
 struct DecoderStage {
     blocks: Blocks,
     /// The factor, and the convolution after it.
-    up: Option<(i64, nn::Conv2D)>,
+    up: Option<(i64, Conv2d)>,
 }
 
 impl Decoder {
-    pub fn new(path: &nn::Path, plan: &Plan) -> Self {
+    pub fn new(path: &Scope, plan: &Plan) -> Self {
         let mut channels = plan.coarsest_channels();
         let outer = plan.outer_channels;
         let from_quantizer =
@@ -50,19 +55,25 @@ impl Decoder {
             middle,
             stages,
             norm: plan.norm(&(path / "norm"), channels),
-            head: conv(&(path / "head"), channels, 3, 3, 1),
+            head: conv(&(path / "head").touching_pixels(), channels, 3, 3, 1),
         }
     }
+}
 
-    /// The weight of the last convolution.
-    pub fn last_layer(&self) -> &Tensor {
-        &self.head.ws
+impl model::Decoder for Decoder {
+    fn layout(&self, device: Device, mode: Mode) -> Layout {
+        super::layout(device, mode)
     }
 
-    /// `[B, C, h, w]` -> `[B, 3, H, W]`.
-    pub fn forward(&self, latent: &Tensor) -> Tensor {
+    /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
+    fn last_layer(&self) -> &Tensor {
+        &self.head.weight
+    }
+
+    fn forward(&self, z_q: &Tensor, shape: TokenShape, _image: ImageSize, how: &Decode) -> Tensor {
+        let latent = how.layout.of(&grid(z_q, shape, how.places));
         let latent =
-            self.from_quantizer.as_ref().map_or_else(|| latent.shallow_clone(), |conv| conv.forward(latent));
+            self.from_quantizer.as_ref().map_or_else(|| latent.shallow_clone(), |conv| conv.forward(&latent));
         let x = self.middle.forward(self.stem.forward(&latent));
         let x = self.stages.iter().fold(x, |x, stage| {
             let x = stage.blocks.forward(x);
@@ -71,4 +82,16 @@ impl Decoder {
         });
         self.head.forward(&norm_silu(&self.norm, &x))
     }
+}
+
+/// `[B, N, C]` -> `[B, C, h, w]`, with h and w of `places`, `[B, h, w]`, where they are given.
+fn grid(z_q: &Tensor, shape: TokenShape, places: Option<&Tensor>) -> Tensor {
+    let in_rows = match places {
+        Some(places) => z_q.view_as(&places.unsqueeze(3).expand([-1, -1, -1, z_q.size()[2]], false)),
+        None => {
+            let grid = shape.stored();
+            z_q.unflatten(1, [i64::from(grid.h), i64::from(grid.w)])
+        }
+    };
+    in_rows.permute([0, 3, 1, 2])
 }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::plan::{Config, ModelError};
+use super::plan::Config;
+use crate::model::ModelError;
 use crate::quantizer::QuantizerConfig;
 
 /// The settings with what stands for absent ones, and what they come to.
@@ -42,7 +43,7 @@ impl Config {
     /// The network for images of `image_size` (height, width).
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
     pub fn describe(
         &self,
         quantizer: &QuantizerConfig,

@@ -1,0 +1,34 @@
+//! One image: from its place in the data set into its place in a batch.
+
+use super::transform::Transform;
+use super::{Dataset, Marks};
+use crate::picture::DecodeOptions;
+use pixtok_base::seed::Seed;
+
+/// Writes image `image` into `planes`, with the random choices of `seed`, and returns its marks, or why it is bad.
+/// Marks of images from the cache are unknown.
+pub(super) fn load(
+    dataset: &Dataset,
+    image: usize,
+    decode_options: &DecodeOptions,
+    transform: &Transform,
+    seed: Seed,
+    planes: &mut [u8],
+) -> Result<Marks, String> {
+    let kept = dataset.kept(transform.form(), decode_options);
+    if let Some(whole) = kept.and_then(|kept| kept.get(image)) {
+        return transform.finish(whole, seed, planes).map(|()| Marks::default());
+    }
+    let picture = dataset.picture(image, decode_options)?;
+    let marks = Marks {
+        transparent: picture.traits().transparent.into(),
+        enlarged: transform.enlarges(&picture).into(),
+    };
+    let Some(kept) = kept.filter(|_| transform.keeps(&picture)) else {
+        return transform.apply(&picture, seed, planes).map(|()| marks);
+    };
+    // What does not fit goes the same way, so an image is the same whether it was kept or not.
+    let whole = transform.whole(picture.release())?;
+    kept.put(image, whole.view());
+    transform.finish(whole.view(), seed, planes).map(|()| marks)
+}

@@ -1,0 +1,126 @@
+//! Which part of a data set's images one of several processes takes.
+
+use super::Dataset;
+
+/// The part of one process of several that load the same data set.
+///
+/// Archives are dealt out as files where there are at least as many as processes, so that each is read by one process
+/// only; else images are dealt out, one to each process in turn. Either way the shares of a set have no image in
+/// common and are the whole set together.
+///
+/// Where images are dealt out, the batches that the processes take at the same time hold together the images that one
+/// process would take in a batch as large as all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Which process, from 0.
+    pub rank: usize,
+    /// How many processes.
+    pub size: usize,
+}
+
+impl Share {
+    /// Everything.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { rank: 0, size: 1 }
+    }
+
+    /// Of numbered things that are dealt out, whether this one is in it.
+    pub(super) fn takes(self, number: usize) -> bool {
+        number % self.size == self.rank
+    }
+
+    /// Which of the archives it has; all, where images are dealt out.
+    pub(super) fn of_files(self, dataset: &Dataset) -> Share {
+        if self.is_by_file(dataset) { self } else { Self::whole() }
+    }
+
+    /// Which of the images of its archives it has, in any order of them; all, where archives are dealt out.
+    pub(super) fn of_images(self, dataset: &Dataset) -> Share {
+        if self.is_by_file(dataset) { Self::whole() } else { self }
+    }
+
+    fn is_by_file(self, dataset: &Dataset) -> bool {
+        !dataset.is_folder() && dataset.files() >= self.size
+    }
+
+    /// Those of `order` that are dealt to it.
+    pub(super) fn deal(self, order: Vec<u32>) -> Vec<u32> {
+        if self == Self::whole() {
+            return order;
+        }
+        order.into_iter().skip(self.rank).step_by(self.size).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::Split;
+    use crate::data::order::order;
+    use crate::data::pass::Pass;
+    use pixtok_base::seed::Seed;
+
+    /// `images` empty files, in a folder or dealt to `tars` tars; an image more in each tar than in the one before.
+    fn dataset(root: &Path, tars: usize) -> Dataset {
+        if tars == 0 {
+            (0..23).for_each(|image| fs::write(root.join(format!("{image:02}.png")), b"").unwrap());
+        }
+        for tar in 0..tars {
+            let mut builder = tar::Builder::new(vec![]);
+            for image in 0..tar + 7 {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(0);
+                builder.append_data(&mut header, format!("{image:02}.png"), &b""[..]).unwrap();
+            }
+            fs::write(root.join(format!("{tar}.tar")), builder.into_inner().unwrap()).unwrap();
+        }
+        Dataset::open(root, Split::All).unwrap()
+    }
+
+    #[test]
+    fn shares_have_nothing_in_common_and_are_the_whole_set() {
+        for tars in [0, 1, 3, 5] {
+            let root = tempfile::tempdir().unwrap();
+            let set = dataset(root.path(), tars);
+            let total = set.len();
+            let train = Pass::Train { seed: Seed(4), window: 5 };
+            for (pass, epoch) in [
+                (train, 0),
+                (train, 1),
+                (Pass::Eval { images: total }, 0),
+                (Pass::Eval { images: total / 2 }, 0),
+            ] {
+                for size in 1..=6 {
+                    let shares: Vec<Vec<u32>> =
+                        (0..size).map(|rank| pass.order(&set, Share { rank, size }, epoch)).collect();
+                    let mut together = shares.concat();
+                    together.sort_unstable();
+                    let mut whole = pass.order(&set, Share::whole(), epoch);
+                    let by_file = tars >= size;
+                    if pass.is_endless() && size > 1 && !by_file {
+                        // All have as many, and so up to one less for each is left out.
+                        assert!(shares.iter().all(|share| share.len() == total / size));
+                        let all = order(&set, 5, Seed(4), epoch, Share::whole());
+                        whole = all[..total / size * size].to_vec();
+                    }
+                    whole.sort_unstable();
+                    assert_eq!(together, whole, "{tars} tars, {size} processes");
+                    // Where there are enough, no archive is read by two.
+                    let files = |share: &Vec<u32>| {
+                        let of = |&image: &u32| {
+                            (0..set.files()).find(|&file| set.images_of(file).contains(&(image as usize)))
+                        };
+                        share.iter().filter_map(of).collect::<BTreeSet<usize>>()
+                    };
+                    let readers: usize = shares.iter().map(|share| files(share).len()).sum();
+                    assert_eq!(readers == files(&shares.concat()).len(), by_file || tars == 0 || size == 1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! A tokenizer whose tokens are a sequence, through all that a grid's goes through.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::batches::{Loader, picture_of, tensor_of};
+use crate::codec::Codec;
+use crate::codec::trace;
+use crate::config::Config;
+use crate::evaluate::{Measures, Options, Subject, evaluate};
+use crate::export::{
+    DecodeOptions, EncodeOptions, Encoded, IdOptions, Part, Progress, TakeOptions, Watch, decode_by,
+    encode_by,
+};
+use crate::model::{
+    self, Decode, Decoder, Encoder, ImageSize, Layout, ModelError, TokenShape, Tokenizer, images_from_bytes,
+};
+use crate::outputs::write_png;
+use crate::quantizer::Mode;
+use crate::run::{Compute, ModelChoice, Opened, Tell, Trained};
+use crate::variables::{Component, Init, Scope, Variables};
+use crate::world::World;
+use pixtok_base::seed::Seed;
+use pixtok_images::data::{Dataset, Split};
+use pixtok_images::picture::{DecodeOptions as PictureOptions, Picture, read};
+use pixtok_tokens::{Axes, FormatKind, Grid, TokenSet};
+use pixtok_torch::{DeviceChoice, no_grad};
+
+const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
+const PIXELS: i64 = 3 * 16 * 24;
+/// Tokens of an image, and numbers in a latent.
+const TOKENS: i64 = 5;
+const DIM: i64 = 2;
+
+/// One matrix from all pixels to all latents.
+#[derive(Debug)]
+struct Linear(Tensor);
+
+impl Linear {
+    fn new(scope: &Scope, from: i64, to: i64) -> Self {
+        Self(scope.matrix(
+            "weight",
+            [from, to],
+            Init::Gaussian { mean: 0.0, deviation: (from as f64).powf(-0.5) },
+        ))
+    }
+}
+
+impl Encoder for Linear {
+    fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
+        if image == SIZE {
+            return Ok(TokenShape::Sequence { n: TOKENS as u32 });
+        }
+        Err(ModelError::Network(format!("images are of {SIZE} pixels here, and this one of {image}")))
+    }
+
+    fn side_multiple(&self) -> i64 {
+        8
+    }
+
+    fn device(&self) -> Device {
+        self.0.device()
+    }
+
+    fn layout(&self, _device: Device, _mode: Mode) -> Layout {
+        Layout::Plain
+    }
+
+    fn forward(&self, images: &Tensor) -> Tensor {
+        images.flatten(1, -1).matmul(&self.0).view([-1, TOKENS, DIM]) * 3.0
+    }
+}
+
+impl Decoder for Linear {
+    fn layout(&self, _device: Device, _mode: Mode) -> Layout {
+        Layout::Plain
+    }
+
+    fn last_layer(&self) -> &Tensor {
+        &self.0
+    }
+
+    fn forward(&self, z_q: &Tensor, shape: TokenShape, image: ImageSize, _how: &Decode) -> Tensor {
+        assert_eq!((shape.positions() as i64, image), (TOKENS, SIZE));
+        z_q.flatten(1, 2).matmul(&self.0).view([-1, 3, 16, 24])
+    }
+}
+
+/// The toy, with a config that has the same quantizer.
+fn toy(quantizer: &str) -> Trained {
+    let text = format!("[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[quantizer]\n{quantizer}\n");
+    let config: Config = toml::from_str(&text).unwrap();
+    let (config, store) = (config.resolved(), Variables::new(Device::Cpu));
+    pixtok_torch::reseed(Seed(1));
+    let quantizer = config.quantizer.settings().build(&store.scope(Component::Quantizer), DIM).unwrap();
+    let encoder = Linear::new(&store.scope(Component::Encoder), PIXELS, TOKENS * DIM);
+    let decoder = Linear::new(&store.scope(Component::Decoder), TOKENS * DIM, PIXELS);
+    let tokenizer = Tokenizer::from_parts(Box::new(encoder), quantizer, Box::new(decoder));
+    Trained::from_parts(config, tokenizer, store)
+}
+
+const FSQ: &str = "kind = \"fsq\"\nlevels = [5, 3]";
+const RESIDUAL: &str = "kind = \"residual\"\nstages = 2\neach = { kind = \"fsq\", levels = [5, 3] }";
+
+/// Seven pictures in a folder.
+fn pictures(folder: &Path) -> PathBuf {
+    let images = folder.join("images");
+    pixtok_torch::reseed(Seed(2));
+    for i in 0..7 {
+        let noise = Tensor::randint(256, [3, 16, 24], (Kind::Uint8, Device::Cpu));
+        write_png(&images.join(format!("{i}.png")), &picture_of(&noise).unwrap()).unwrap();
+    }
+    images
+}
+
+fn picture(path: &Path) -> Picture {
+    read(path, &PictureOptions::default()).unwrap().release()
+}
+
+fn compute() -> Compute {
+    Compute { device: DeviceChoice::Cpu, threads: None }
+}
+
+fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
+    EncodeOptions {
+        tokenizer: PathBuf::new(),
+        choice: ModelChoice::default(),
+        compute: compute(),
+        data: data.to_owned(),
+        take: TakeOptions::default(),
+        out: out.to_owned(),
+        format,
+        whole: false,
+        image_size: None,
+        resize: None,
+        flip: false,
+        ids: IdOptions::default(),
+        shard_rows: Some(3),
+        shard_bytes: None,
+        part: None,
+        prefix_keys: false,
+        batch_size: Some(4),
+        verify: true,
+    }
+}
+
+fn decoding(tokens: &Path, out: &Path) -> DecodeOptions {
+    DecodeOptions {
+        tokenizer: PathBuf::new(),
+        choice: ModelChoice::default(),
+        compute: compute(),
+        tokens: tokens.to_owned(),
+        out: out.to_owned(),
+        sheets: false,
+        limit: None,
+        batch_size: Some(4),
+        force: false,
+    }
+}
+
+struct Nobody;
+
+impl Watch for Nobody {
+    fn begin(&mut self, _total: u64, _done: u64) {}
+
+    fn show(&mut self, _progress: &Progress) {}
+
+    fn end(&mut self) {}
+}
+
+fn encoded(opened: &Opened, options: &EncodeOptions) -> anyhow::Result<Encoded> {
+    encode_by(opened, Part::ALL, Device::Cpu, options, Tell::to(&|_| ()), &mut Nobody)
+}
+
+/// Images to tokens in files to images, with one codebook and with two.
+#[test]
+fn a_sequence_comes_back_from_every_format() {
+    let scratch = tempfile::tempdir().unwrap();
+    let images = pictures(scratch.path());
+    for (quantizer, numbers) in [(FSQ, 1), (RESIDUAL, 2)] {
+        let opened = Opened::Own(Box::new(toy(quantizer)));
+        for &format in FormatKind::ALL {
+            let name = format!("{format}-{numbers}");
+            let (out, back) = (scratch.path().join(&name), scratch.path().join(format!("{name}-images")));
+            let made = encoded(&opened, &encoding(&images, &out, format)).unwrap();
+            assert!(matches!(made, Encoded::Whole { .. }), "{name}");
+
+            let sets = TokenSet::find(&out).unwrap();
+            let sidecar = &sets[0].sidecar;
+            assert!(sidecar.grid.is_sequence() && sidecar.axes == Axes::Sequence, "{name}");
+            assert_eq!(sidecar.length, Some(TOKENS as u32 * numbers), "{name}");
+            let rows: Vec<_> = sets[0].rows().map(Result::unwrap).collect();
+            assert!(rows.iter().all(|row| row.grid == Grid { h: 1, w: 5 }), "{name}");
+            let words = super::inspect::stated(&sets[0]);
+            assert!(words.contains("a sequence of 5 for images of 16×24 pixels"), "{name}: {words}");
+
+            let written =
+                decode_by(&opened, Device::Cpu, &sets, &decoding(&out, &back), Tell::to(&|_| ())).unwrap();
+            assert_eq!((written, rows.len()), (7, 7), "{name}");
+            for row in &rows {
+                let original = tensor_of(&picture(&images.join(format!("{}.png", row.key)))).unwrap();
+                // A batch of one: matrix products of other sizes may differ in their last bits.
+                let codec = opened.codec();
+                let indices = codec.encode(&original.unsqueeze(0)).unwrap();
+                let recon = codec.decode(&indices, SIZE).unwrap().get(0);
+                let stored = tensor_of(&picture(&back.join(format!("{}.png", row.key)))).unwrap();
+                let off = (recon.to_kind(Kind::Int) - stored.to_kind(Kind::Int)).abs().max();
+                assert!(off.int64_value(&[]) <= 1, "{name}: {}", row.key);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_only_a_grid_can_do_is_refused_in_words() {
+    let scratch = tempfile::tempdir().unwrap();
+    let images = pictures(scratch.path());
+    let opened = Opened::Own(Box::new(toy(FSQ)));
+    let plain = || encoding(&images, &scratch.path().join("out"), FormatKind::Npy);
+    let eol = IdOptions { eol: Some(100), ..IdOptions::default() };
+    for (options, part) in [
+        (EncodeOptions { whole: true, ..plain() }, "--fit whole"),
+        (EncodeOptions { ids: eol, ..plain() }, "--eol"),
+        (EncodeOptions { image_size: Some(32), ..plain() }, "images are of [16, 24] pixels"),
+    ] {
+        let words = format!("{:#}", encoded(&opened, &options).map(|_| ()).unwrap_err());
+        assert!(words.contains(part), "{words}");
+        assert!(part.starts_with("images") || words.contains("sequence"), "{words}");
+    }
+    assert!(!scratch.path().join("out").exists());
+}
+
+#[test]
+fn a_sequence_is_evaluated_without_its_mirror_image() {
+    let scratch = tempfile::tempdir().unwrap();
+    let images = pictures(scratch.path());
+    let trained = toy(RESIDUAL);
+    let dataset = Arc::new(Dataset::open(&images, Split::All).unwrap());
+    let loader = Loader::eval(dataset, &trained.config.data, 4, None, Device::Cpu, World::single()).unwrap();
+    let codec = trained.codec();
+    let subject = Subject::Codec { codec: &codec, loader, stability: true };
+    let options =
+        Options { device: Device::Cpu, pictures: Default::default(), foreign: false, world: World::single() };
+    let figures = evaluate(subject, &Measures::cheap(), &options).unwrap().figures;
+    let value = |name: &str| figures.value(name);
+    assert_eq!(value("images"), Some(7.0));
+    let (bits, pixels) = (2.0 * 15f64.log2(), 16.0 * 24.0);
+    assert!((value("bits_per_pixel").unwrap() - bits * 5.0 / pixels).abs() < 1e-9);
+    assert!(value("stability_shift").is_some() && value("stability_reencode").is_some());
+    assert_eq!(value("stability_flip"), None);
+}
+
+#[test]
+fn a_sequence_trains_and_is_traced() {
+    for (quantizer, axes) in [(FSQ, vec![3, 5]), (RESIDUAL, vec![3, 5, 2])] {
+        let trained = toy(quantizer);
+        pixtok_torch::reseed(Seed(3));
+        let bytes = Tensor::randint(256, [3, 3, 16, 24], (Kind::Uint8, Device::Cpu));
+        let images = images_from_bytes(&bytes);
+        let out = trained.tokenizer.forward(&images, Mode::Train { seed: Seed(4) });
+        assert_eq!((out.recon.size(), out.latents.size()), (images.size(), vec![3, 5, 2]));
+        let size = (16, 24);
+        let encoder = trace::encoder(&trained.tokenizer, size).unwrap();
+        let decoder = trace::decoder(&trained.tokenizer, size).unwrap();
+        assert_eq!(no_grad(|| encoder.forward_ts(&[&images])).unwrap().size(), axes);
+        let found = trace::compare(&trained.tokenizer, (&encoder, &decoder), &images).unwrap();
+        assert_eq!((found.positions, found.wrong), (15, 0), "{found:?}");
+        assert!(found.image_difference < 1e-5, "{found:?}");
+    }
+    // Another size is refused before anything is computed.
+    let trained = toy(FSQ);
+    let wide = Tensor::zeros([1, 3, 16, 32], (Kind::Uint8, Device::Cpu));
+    assert!(trained.codec().encode(&wide).unwrap_err().to_string().contains("[16, 32]"));
+    assert_eq!(model::size_of(&wide), ImageSize { height: 16, width: 32 });
+}
+
+/// Readers of other languages find h and w where they are.
+#[test]
+fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
+    let scratch = tempfile::tempdir().unwrap();
+    let images = pictures(scratch.path());
+    let opened = Opened::Own(Box::new(toy(FSQ)));
+    let out = scratch.path().join("out");
+    encoded(&opened, &encoding(&images, &out, FormatKind::Npy)).unwrap();
+    let path = out.join("tokens.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut stated: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(stated["grid"], serde_json::json!({ "h": 1, "w": 5 }));
+    // A grid of several rows needs one.
+    stated["grid"]["h"] = 2.into();
+    fs::write(&path, stated.to_string()).unwrap();
+    let words = TokenSet::find(&out).map(|_| ()).unwrap_err().to_string();
+    assert!(words.contains("its grid has no downsample"), "{words}");
+}

@@ -1,0 +1,198 @@
+//! Which kind of network, with its settings. A kind is a folder beside this file; adding one touches
+//! three places: the `mod` line of `mod.rs`, the variant of [`Config`], the match arm of its `settings`.
+
+use std::marker::PhantomData;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{Deserializer, Error, IntoDeserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer, forward_to_deserialize_any};
+use toml::{Table, Value};
+
+use super::{Settings, cnn};
+
+/// Encoder and decoder; `kind` names the network in the config, and is `cnn` where it is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Config {
+    /// The convolutional autoencoder, also that of taming-transformers (`kind = "vqgan"`).
+    Cnn(cnn::Config),
+}
+
+impl Config {
+    /// The settings of whichever network it is.
+    #[must_use]
+    pub fn settings(&self) -> &dyn Settings {
+        match self {
+            Self::Cnn(config) => config,
+        }
+    }
+
+    /// With what stands for absent keys written out, where it is fixed.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        self.settings().resolved()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::Cnn(cnn::Config::default())
+    }
+}
+
+impl<'a> From<&'a Config> for &'a dyn Settings {
+    fn from(config: &'a Config) -> Self {
+        config.settings()
+    }
+}
+
+impl<'a, T: Settings> From<&'a T> for &'a dyn Settings {
+    fn from(settings: &'a T) -> Self {
+        settings
+    }
+}
+
+/// As a config file has it: without a kind where it is `cnn`, as before there were others.
+pub mod written {
+    use super::{Config, Deserialize, Deserializer, Error, Held, KIND, PhantomData, Serialize, Serializer};
+    use super::{Table, Value, cnn};
+
+    /// See the module.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(config: &Config, serializer: S) -> Result<S::Ok, S::Error> {
+        match config {
+            Config::Cnn(config) => config.serialize(serializer),
+            #[allow(unreachable_patterns, reason = "of the kinds to come")]
+            other => other.serialize(serializer),
+        }
+    }
+
+    /// See the module. `kind = "vqgan"` is `variant = "vqgan"` of a cnn.
+    ///
+    /// # Errors
+    /// When a key or a value is none of the kind's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
+        let mut table = match Value::deserialize(deserializer)? {
+            Value::Table(table) => table,
+            other => return cnn::Config::deserialize(Held(other, PhantomData)).map(Config::Cnn),
+        };
+        if table.get(KIND).and_then(Value::as_str) == Some("vqgan") {
+            as_variant(&mut table).map_err(D::Error::custom)?;
+        }
+        table.entry(KIND).or_insert_with(|| "cnn".into());
+        Config::deserialize(Held(Value::Table(table), PhantomData))
+    }
+
+    fn as_variant(table: &mut Table) -> Result<(), String> {
+        table.insert(KIND.into(), "cnn".into());
+        let variant = table.entry("variant").or_insert_with(|| "vqgan".into());
+        if variant.as_str() == Some("vqgan") {
+            return Ok(());
+        }
+        Err(format!("model.kind is vqgan and model.variant is {variant}; leave one of them out"))
+    }
+}
+
+/// The key that names the kind.
+const KIND: &str = "kind";
+
+/// A value that was read already, for serde to read again with the errors of whoever reads.
+struct Held<E>(Value, PhantomData<E>);
+
+impl<'de, E: Error> Deserializer<'de> for Held<E> {
+    type Error = E;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        match self.0 {
+            Value::String(text) => visitor.visit_string(text),
+            Value::Integer(number) => visitor.visit_i64(number),
+            Value::Float(number) => visitor.visit_f64(number),
+            Value::Boolean(flag) => visitor.visit_bool(flag),
+            Value::Datetime(datetime) => visitor.visit_string(datetime.to_string()),
+            Value::Array(items) => {
+                let mut items = SeqDeserializer::new(items.into_iter().map(held));
+                let value = visitor.visit_seq(&mut items)?;
+                items.end()?;
+                Ok(value)
+            }
+            Value::Table(table) => {
+                let entries = table.into_iter().map(|(key, value)| (key, held(value)));
+                visitor.visit_map(MapDeserializer::new(entries))
+            }
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, E> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, E: Error> IntoDeserializer<'de, E> for Held<E> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+fn held<E>(value: Value) -> Held<E> {
+    Held(value, PhantomData)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Display;
+
+    use super::*;
+    use crate::model::Variant;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Root {
+        #[serde(default, with = "written")]
+        model: Config,
+    }
+
+    fn read(text: &str) -> Result<Config, impl Display> {
+        toml::from_str::<Root>(text).map(|root| root.model)
+    }
+
+    #[test]
+    fn a_kind_may_be_absent_and_is_not_written_for_a_cnn() {
+        let plain = cnn::Config { channels: 32, ..cnn::Config::default() };
+        for text in ["[model]\nchannels = 32\n", "[model]\nkind = \"cnn\"\nchannels = 32\n"] {
+            let config = read(text).map_err(|error| error.to_string()).unwrap();
+            assert_eq!(config, Config::Cnn(plain.clone()));
+            let written = toml::to_string(&Root { model: config }).unwrap();
+            assert_eq!(written, format!("[model]\n{}", toml::to_string(&plain).unwrap()));
+        }
+        assert_eq!(read("").map_err(|error| error.to_string()), Ok(Config::default()));
+    }
+
+    #[test]
+    fn the_kind_vqgan_is_the_variant() {
+        let expected = Config::Cnn(cnn::Config { variant: Variant::Vqgan, ..cnn::Config::default() });
+        for keys in ["kind = \"vqgan\"", "variant = \"vqgan\"", "kind = \"vqgan\"\nvariant = \"vqgan\""] {
+            assert_eq!(read(&format!("[model]\n{keys}\n")).map_err(|e| e.to_string()), Ok(expected.clone()));
+        }
+        let words = |keys: &str| read(&format!("[model]\n{keys}\n")).unwrap_err().to_string();
+        assert!(words("kind = \"vqgan\"\nvariant = \"plain\"").contains("leave one of them out"));
+        assert!(words("kind = \"resnet\"").contains("unknown variant `resnet`"));
+        assert!(words("chanels = 3").contains("unknown field `chanels`"));
+        assert!(read("model = 5").unwrap_err().to_string().contains("invalid type: integer `5`"));
+    }
+}
