@@ -1,7 +1,7 @@
 use super::cnn::Config;
 use super::*;
 use pixtok_base::seed::Seed;
-use pixtok_torch::{Precision, with_precision};
+use pixtok_torch::{Precision, no_grad, with_precision};
 
 fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
@@ -144,7 +144,7 @@ fn images_that_no_grid_covers_are_refused() {
 #[test]
 fn latents_are_views_of_what_the_convolutions_make() {
     let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();
-    let evaluated = tokenizer.latents(&images(20, 28));
+    let evaluated = no_grad(|| tokenizer.latents(&images(20, 28)));
     assert_eq!((evaluated.size(), evaluated.stride()), (vec![2, 35, 4], vec![140, 1, 35]));
     let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).latents;
     assert_eq!((trained.size(), trained.stride()), (vec![2, 35, 4], vec![140, 4, 1]));
