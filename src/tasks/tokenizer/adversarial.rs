@@ -287,9 +287,8 @@ mod tests {
         let [real, fake] =
             [&images, &plain.recon.detach()].map(|images| adversary(&objective).judge(images, Seed(0)));
         adversary(&objective).config.loss.of_discriminator(&real, &fake).backward();
-        for (gradient, (name, parameter)) in discriminators.iter().zip(&groups[1].parameters) {
-            let (expected, allowed) =
-                (parameter.grad(), 1e-4 * parameter.grad().abs().max().double_value(&[]));
+        for (gradient, Variable { name, tensor, .. }) in discriminators.iter().zip(&groups[1].parameters) {
+            let (expected, allowed) = (tensor.grad(), 1e-4 * tensor.grad().abs().max().double_value(&[]));
             assert!((gradient - expected).abs().max().double_value(&[]) <= allowed + 1e-9, "{name}");
         }
     }
