@@ -8,6 +8,8 @@ use pixtok_images::picture::Picture;
 use pixtok_torch::{HostBytes, HostRow, SplitBytes, TorchError};
 use tch::{Device, Kind, Tensor};
 
+use crate::world::World;
+
 /// A batch whose images are `[B, 3, H, W]` uint8 on the CPU, in pinned memory if they go to CUDA.
 pub type Batch = data::Batch<Tensor>;
 
@@ -33,7 +35,7 @@ impl BatchMemory for Memory {
 pub struct Loader(data::Loader<Memory>);
 
 impl Loader {
-    /// As [`data::Loader::train`], for a model on `device`.
+    /// As [`data::Loader::train`], for a model on `device`: the share of this process of `world`.
     ///
     /// # Errors
     /// As there.
@@ -44,12 +46,13 @@ impl Loader {
         seed: Seed,
         start: Cursor,
         device: Device,
+        world: World,
     ) -> Result<Self, DataError> {
-        data::Loader::train(dataset, config, batch_size, seed, start, Share::whole(), memory_for(device))
+        data::Loader::train(dataset, config, batch_size, seed, start, share_of(world), memory_for(device))
             .map(Self)
     }
 
-    /// As [`data::Loader::eval`], for a model on `device`.
+    /// As [`data::Loader::eval`], for a model on `device`: the share of this process of `world`.
     ///
     /// # Errors
     /// As there.
@@ -59,10 +62,15 @@ impl Loader {
         batch_size: usize,
         max_images: Option<usize>,
         device: Device,
+        world: World,
     ) -> Result<Self, DataError> {
-        data::Loader::eval(dataset, config, batch_size, max_images, Share::whole(), memory_for(device))
+        data::Loader::eval(dataset, config, batch_size, max_images, share_of(world), memory_for(device))
             .map(Self)
     }
+}
+
+fn share_of(world: World) -> Share {
+    Share { rank: world.rank() as usize, size: world.size() as usize }
 }
 
 fn memory_for(device: Device) -> impl Fn([usize; 4]) -> Result<Memory, MemoryError> + Send + 'static {
@@ -163,7 +171,7 @@ mod tests {
         }
         let dataset = Arc::new(Dataset::open(folder.path(), Split::All).unwrap());
         let config = Config { image_size: ImageSize { height: 7, width: 5 }, ..Config::default() };
-        let loader = Loader::eval(dataset, &config, 2, None, Device::Cpu).unwrap();
+        let loader = Loader::eval(dataset, &config, 2, None, Device::Cpu, World::single()).unwrap();
         let batches: Vec<Batch> = loader.map(Result::unwrap).collect();
         let sizes: Vec<Vec<i64>> = batches.iter().map(|batch| batch.images.size()).collect();
         assert_eq!(sizes, [[2, 3, 7, 5], [1, 3, 7, 5]]);

@@ -34,6 +34,7 @@ pub use scores::{Column, Extremes, Scores};
 use crate::batches::picture_of;
 use crate::codec::{CodecError, Vocabulary};
 use crate::metrics::CodebookFigures;
+use crate::world::World;
 use features::Features;
 use mixups::Mixups;
 use pixtok_base::{Class, Classified};
@@ -166,6 +167,8 @@ pub struct Options {
     /// Whether another program makes the reconstructions: then their channels or pixels may be in
     /// the wrong place, and this is checked.
     pub foreign: bool,
+    /// Who else evaluates a share of the images.
+    pub world: World,
 }
 
 /// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of
@@ -215,7 +218,7 @@ pub fn evaluate(
         return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
     let counts = sums.counts();
-    let (mut figures, codebook) = sums.finish(&scores, measures)?;
+    let (mut figures, codebook) = sums.finish(&scores, measures, options.world)?;
     if let Some(features) = features {
         features.finish(&mut figures);
     }

@@ -3,13 +3,15 @@
 //!
 //! ```text
 //! files ─► data ─► Batch ─► encoder ─► quantizer ─► decoder ─► loss ─► optim ─► metrics ─► logger / checkpoint
-//!          (data/)         └────────── model::Tokenizer ─────────┘   (train/ strings these, nothing else does)
+//!          (data/)         └────────── model::Tokenizer ─────────┘   (train/ strings these for a task of tasks/)
 //! ```
 //!
 //! Letters of shapes, everywhere: B batch, C channels, H W pixels, h w latent grid, K codebook size, D code
 //! dimension.
 //!
 //! Each module imports only from those above it in this list (`tests/modules.rs` keeps that true).
+
+pub mod world;
 
 pub mod batches;
 
@@ -44,6 +46,8 @@ pub mod outputs;
 pub mod evaluate;
 
 pub mod train;
+
+pub mod tasks;
 
 pub mod config;
 

@@ -22,6 +22,7 @@ use crate::outputs::write_png;
 use crate::quantizer::Mode;
 use crate::run::{Compute, ModelChoice, Opened, Tell, Trained};
 use crate::variables::{Component, Init, Scope, Variables};
+use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions as PictureOptions, Picture, read};
@@ -40,7 +41,11 @@ struct Linear(Tensor);
 
 impl Linear {
     fn new(scope: &Scope, from: i64, to: i64) -> Self {
-        Self(scope.matrix("weight", [from, to], Init::Gaussian { mean: 0.0, deviation: (from as f64).powf(-0.5) }))
+        Self(scope.matrix(
+            "weight",
+            [from, to],
+            Init::Gaussian { mean: 0.0, deviation: (from as f64).powf(-0.5) },
+        ))
     }
 }
 
@@ -234,10 +239,11 @@ fn a_sequence_is_evaluated_without_its_mirror_image() {
     let images = pictures(scratch.path());
     let trained = toy(RESIDUAL);
     let dataset = Arc::new(Dataset::open(&images, Split::All).unwrap());
-    let loader = Loader::eval(dataset, &trained.config.data, 4, None, Device::Cpu).unwrap();
+    let loader = Loader::eval(dataset, &trained.config.data, 4, None, Device::Cpu, World::single()).unwrap();
     let codec = trained.codec();
     let subject = Subject::Codec { codec: &codec, loader, stability: true };
-    let options = Options { device: Device::Cpu, pictures: Default::default(), foreign: false };
+    let options =
+        Options { device: Device::Cpu, pictures: Default::default(), foreign: false, world: World::single() };
     let figures = evaluate(subject, &Measures::cheap(), &options).unwrap().figures;
     let value = |name: &str| figures.value(name);
     assert_eq!(value("images"), Some(7.0));

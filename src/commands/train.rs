@@ -1,22 +1,29 @@
 //! `pixtok train`: from a config and flags to a finished run.
 
+use std::env;
+
 use anyhow::Result;
 
 use super::{print, tell};
 use crate::cli::TrainArgs;
 use crate::run::{self, TrainOptions};
 use crate::train::Outcome;
+use crate::world::World;
+use pixtok_base::Misuse;
 
 /// Trains, or says what would be trained; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: TrainArgs) -> Result<u8> {
     let dry_run = args.dry_run;
     let options = options(args);
-    if dry_run { print(&run::describe(&options, tell())?).map(|()| 0) } else { train(&options) }
+    if dry_run {
+        return print(&run::describe(&options, tell())?).map(|()| 0);
+    }
+    train(&options, World::of_training(|name| env::var(name).ok()).map_err(Misuse)?)
 }
 
 /// Trains, and says how it ended.
-pub(super) fn train(options: &TrainOptions) -> Result<u8> {
-    match run::train(options, tell())? {
+pub(super) fn train(options: &TrainOptions, world: World) -> Result<u8> {
+    match run::train(options, world, tell())? {
         (Outcome::Finished { checkpoint }, _) => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
         }

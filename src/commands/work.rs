@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use super::{eval, train};
 use crate::sweep::{Assignment, Work};
+use crate::world::World;
 
 /// Does what standard input says; the exit code is that of the training or evaluation.
 pub(super) fn run() -> Result<u8> {
@@ -15,7 +16,8 @@ pub(super) fn run() -> Result<u8> {
         return Ok(128 + Signal::TERM.as_raw() as u8);
     }
     match &assignment.work {
-        Work::Train(options) => train::train(options),
+        // The launcher started the comparison; each of its trainings is by itself.
+        Work::Train(options) => train::train(options, World::single()),
         Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
     }
 }

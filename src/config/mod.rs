@@ -27,6 +27,7 @@ pub use error::{ConfigError, Origin};
 pub use key_path::{KeyPath, KnownKey, known};
 
 use crate::quantizer::QuantizerConfig;
+use crate::tasks::TaskKind;
 use crate::train::TrainError;
 use crate::variables::Component;
 use crate::{adversarial, evaluate, loss, model, optim, train};
@@ -39,6 +40,9 @@ use pixtok_report::definition;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What is trained; absent: a tokenizer.
+    #[serde(default, skip_serializing_if = "TaskKind::is_default")]
+    pub task: TaskKind,
     /// Of every random decision.
     #[serde(default)]
     pub seed: u64,
@@ -382,6 +386,7 @@ mod tests {
             ("quantizer.levls=[8]", ["quantizer.levls", "levels"]),
             ("optimizer.schedule={kind=\"cosin\"}", ["optimizer.schedule", "cosine"]),
             ("optimizer.schedule={kind=\"constant\", final_factor=0.1}", ["final_factor", "warmup_steps"]),
+            ("task=prior", ["task", "tokenizer"]),
             ("train.precision=fp16", ["train.precision", "bf16"]),
         ] {
             let error = read(FSQ, &[set]).unwrap_err().to_string();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::world::Launch;
 use pixtok_images::data::digest;
 
 /// Part `index` of `count`, by a hash of the key: every sample is in exactly one.
@@ -13,19 +14,6 @@ pub struct Part {
     /// At least 1.
     pub count: u32,
 }
-
-/// Set in every part of a Slurm job, and in those of its steps, which srun starts.
-const SLURM: [&str; 2] = ["SLURM_JOB_ID", "SLURM_STEP_ID"];
-
-/// Environment variables that say a process's number, and how many there are, by launcher.
-const LAUNCHERS: [(&str, &str, &str); 5] = [
-    ("torchrun", "RANK", "WORLD_SIZE"),
-    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("mpirun", "PMI_RANK", "PMI_SIZE"),
-    ("srun", "SLURM_PROCID", "SLURM_NTASKS"),
-    // Kubernetes sets the index alone; the number is for the job's manifest to set.
-    ("an indexed Kubernetes job", "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
-];
 
 impl Part {
     /// The whole input.
@@ -59,28 +47,19 @@ impl Part {
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<(Self, &'static str)>, String> {
-        for (launcher, index, count) in LAUNCHERS {
-            let Some(own) = variable(index) else { continue };
-            // A batch script itself has the numbers of its job, and is the only one of its kind.
-            if launcher == "srun" && variable(SLURM[0]).is_some() && variable(SLURM[1]).is_none() {
-                continue;
-            }
-            let Some(all) = variable(count) else {
-                // Some shells of a cluster have the one without being one of several.
-                if launcher != "an indexed Kubernetes job" {
-                    continue;
-                }
-                return Err(format!(
-                    "{index} is {own}, and {count} is not set; set it to the number of completions in the job's manifest, or give --shard {own}/N"
-                ));
-            };
-            let part = format!("{own}/{all}").parse::<Self>();
-            let part = part.map_err(|_| {
-                format!("{index} is {own:?} and {count} is {all:?}, which is no part of a whole; correct them, or give --shard i/n")
-            })?;
-            return Ok(Some((part, launcher)));
+        let Some(launch) = Launch::find(variable) else { return Ok(None) };
+        let ((index, own), (count, all)) = (&launch.index, &launch.count);
+        let Some(all) = all else {
+            return Err(format!(
+                "{index} is {own}, and {count} is not set; set it to the number of completions in the job's manifest, or give --shard {own}/N"
+            ));
+        };
+        match launch.numbers() {
+            Some((index, count)) => Ok(Some((Self { index, count }, launch.launcher))),
+            None => Err(format!(
+                "{index} is {own:?} and {count} is {all:?}, which is no part of a whole; correct them, or give --shard i/n"
+            )),
         }
-        Ok(None)
     }
 }
 

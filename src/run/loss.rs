@@ -9,7 +9,7 @@ use super::training::absolute;
 use super::weights;
 use crate::loss::{self, Loss};
 use crate::nets::Lpips;
-use crate::train::LossWeights;
+use crate::tasks::tokenizer::LossWeights;
 use pixtok_base::Misuse;
 
 /// Where the weights of the network are that the loss needs, if it needs any.

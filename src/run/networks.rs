@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::loss::Loss;
 use crate::model::Tokenizer;
 use crate::optim::muon::is_hidden;
-use crate::train::{AdversarialReconstruction, Objective, Reconstruction};
+use crate::tasks::tokenizer::{Objective, Opponent, Reconstruction};
 use crate::variables::{Component, Variables};
 use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
@@ -45,7 +45,7 @@ impl Networks {
     }
 
     /// Ready to be trained.
-    pub fn objective(self, config: &Config, loss: Loss) -> Box<dyn Objective> {
+    pub fn objective(self, config: &Config, loss: Loss) -> Objective {
         let reconstruction = Reconstruction::new(
             self.store,
             self.tokenizer,
@@ -53,12 +53,8 @@ impl Networks {
             config.optimizer.clone(),
             config.train.freeze.clone(),
         );
-        match self.adversary {
-            Some((store, adversary)) => {
-                Box::new(AdversarialReconstruction::new(reconstruction, store, adversary))
-            }
-            None => Box::new(reconstruction),
-        }
+        let opponent = self.adversary.map(|(store, adversary)| Opponent::new(store, adversary));
+        Objective { reconstruction, opponent }
     }
 
     /// All of the tokenizer, by name.

@@ -15,7 +15,9 @@ use super::settings::{TrainOptions, resolve};
 use super::{CONFIG, Tell, dry_run, init, loss};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, Config, RunChange};
-use crate::train::{Circumstances, LossWeights, Machine, Outcome, Parts, Signals, State, Trainer};
+use crate::tasks::tokenizer::{Circumstances, ImageBatches, LossWeights, Setup, State, TokenizerTask};
+use crate::train::{Machine, Outcome, Parts, Signals, Trainer};
+use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Cache, Dataset};
 use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
@@ -59,7 +61,7 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
 /// # Errors
 /// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
 /// training.
-pub fn train(options: &TrainOptions, tell: Tell) -> Result<(Outcome, PathBuf)> {
+pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcome, PathBuf)> {
     let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
         prepare(options, false, tell)?;
     let weights = weights?;
@@ -107,26 +109,36 @@ pub fn train(options: &TrainOptions, tell: Tell) -> Result<(Outcome, PathBuf)> {
         // Written before the logs, so that a folder with logs always has its config.
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
     }
-    let state = state(&began, device, (&train_set, &val_set), weights_of_loss)?;
+    let circumstances = circumstances(&began, device, (&train_set, &val_set), weights_of_loss)?;
     let before = earlier.as_ref().map(|run| (run.config.data.clone(), run.config.eval.clone()));
-    let trainer = Trainer::new(Parts {
-        seed: Seed(config.seed),
+    let (seed, images) = (Seed(config.seed), Arc::clone(&train_set));
+    let batches = ImageBatches::new(images, &config.data, config.train.batch_size, seed, device, world);
+    let task = TokenizerTask::new(Setup {
+        objective,
         train: config.train.clone(),
         data: config.data.clone(),
         eval: config.eval.clone(),
-        config_text: config.to_toml()?,
-        objective,
         device,
         precision: settled.precision,
         train_set,
         val_set,
+        circumstances,
+        before,
+        accept_inexact: options.accept_inexact,
+    });
+    let trainer = Trainer::new(Parts {
+        seed,
+        train: config.train.clone(),
+        config_text: config.to_toml()?,
+        task,
+        batches: Box::new(batches),
+        device,
+        precision: settled.precision,
         run,
         resumed,
-        before,
-        state,
-        accept_inexact: options.accept_inexact,
         save_first: options.init_from.is_some(),
         signals: Signals::listen().context("cannot listen for signals")?,
+        world,
     })?;
     if earlier.is_some() {
         // Written only now: a refused resume leaves the config as it was.
@@ -154,21 +166,21 @@ fn write_changes(run: &Path, changes: &[RunChange]) -> Result<()> {
     Ok(write_atomic(&path, RunChange::lines(changes)?.as_bytes())?)
 }
 
-/// The state of a run that has not begun; `config` is the one it begins with.
-fn state(
+/// The circumstances of a run in this process; `config` is the one it begins with.
+fn circumstances(
     config: &Config,
     device: Device,
     (train_set, val_set): (&Dataset, &Dataset),
     loss_weights: Option<LossWeights>,
-) -> Result<State> {
-    Ok(State::new(Circumstances {
+) -> Result<Circumstances> {
+    Ok(Circumstances {
         config: config.exact_digest()?,
         threads: tch::get_num_threads(),
         machine: Machine::here(device, libtorch_version()),
         data: train_set.fingerprint(),
         val_data: val_set.fingerprint(),
         loss_weights,
-    }))
+    })
 }
 
 /// What the run will be, in words, having read all that it would begin with.
@@ -192,7 +204,7 @@ pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
     if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
         (earlier, training_set(config), validation_set(config), &weights)
     {
-        let state = state(config, device, (&train_set, &val_set), loss_weights)?;
+        let state = State::new(circumstances(config, device, (&train_set, &val_set), loss_weights)?);
         notes.extend(earlier.check_state(state, options.accept_inexact, (&config.data, &train_set))?);
         notes.extend(earlier.other_images(config, &val_set)?);
     }

@@ -17,7 +17,7 @@ use crate::config::{Config, RunChange};
 use crate::inference::{EvaluateOptions, MeasureOptions};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
-use crate::train::{State, changed_files};
+use crate::tasks::tokenizer::{State, changed_files};
 use pixtok_base::paths::make_folder;
 use pixtok_base::{Class, Misuse};
 use pixtok_images::data::{Dataset, Difference, Fingerprint};

@@ -1,5 +1,6 @@
 //! Why a training ended early.
 
+use crate::codec::CodecError;
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
 use crate::optim::OptimError;
@@ -56,7 +57,7 @@ pub enum TrainError {
     Checkpoint(#[from] checkpoint::Error),
     /// Saved state that does not fit this run.
     #[error(transparent)]
-    State(#[from] super::StateError),
+    State(#[from] StateError),
     /// Reading images failed.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -86,6 +87,65 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// The saved state belongs to other circumstances.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be read.
+    #[error(
+        "the checkpoint's state.json does not fit this version of pixtok ({0}); go on with the version that wrote it, or start a new run \
+         with --init-from"
+    )]
+    Unreadable(#[from] serde_json::Error),
+    /// Another thread count.
+    #[error(
+        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
+         --accept-inexact to go on all the same"
+    )]
+    Inexact {
+        /// Then.
+        saved: String,
+        /// Now.
+        now: String,
+        /// The flag that makes them the same.
+        remedy: String,
+    },
+    /// Other images.
+    #[error(
+        "the images in {folder} are not those that the run began with ({what}); name the run's own folder with --data and \
+         --val-data, restore the files, or start a new run with --init-from"
+    )]
+    Data {
+        /// Where they are.
+        folder: String,
+        /// What differs.
+        what: String,
+    },
+    /// Other weights of the loss.
+    #[error(
+        "the run began with other weights of loss.network than these; give the file it began with by --lpips-weights, or start a \
+         new run with --init-from"
+    )]
+    LossWeights,
+}
+
+impl Classified for StateError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
+}
+
+impl TrainError {
+    /// Whether an evaluation met numbers that are not finite, so that the weights are no use.
+    pub(super) fn is_of_evaluated_weights(&self) -> bool {
+        matches!(self, Self::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. }))
+    }
+
+    /// Whether reading the training's data failed, which says nothing against the weights.
+    pub(super) fn is_of_data(&self) -> bool {
+        matches!(self, Self::TooManyBad(_) | Self::Data(_))
+    }
 }
 
 impl Classified for TrainError {

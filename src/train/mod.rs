@@ -1,49 +1,34 @@
-//! Training: the objective says what is minimised, the trainer is the only loop.
+//! Training: a task says what is minimised, [`Trainer`] is the only loop.
 
-mod adversarial;
-mod bad_log;
-mod best;
-mod collapse;
-mod duel;
 mod error;
-mod files;
 mod finite;
-mod group;
 mod machine;
-mod objective;
-mod parts;
 mod persist;
-mod reconstruction;
 mod rescue;
-mod save;
 mod signals;
-mod start;
-mod state;
+mod task;
+#[cfg(test)]
+mod tests;
 mod trainer;
-mod validate;
 mod window;
 
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-pub use adversarial::AdversarialReconstruction;
-pub use best::{IMAGES_CHANGED, OtherImages, Validation};
-pub use collapse::Collapse;
-pub use error::TrainError;
-pub use files::changed_files;
+pub use error::{StateError, TrainError};
 pub use machine::{DeviceKind, Machine};
-pub use objective::{At, GroupId, Objective, ParameterGroup, StepOutput};
-pub use parts::{Outcome, Parts};
 pub use persist::Weights;
-pub use reconstruction::Reconstruction;
 pub use signals::Signals;
-pub use state::{Circumstances, LossWeights, State, StateError};
-pub use trainer::Trainer;
+pub use task::{
+    At, Batches, Begun, Bookmark, Fetched, GroupId, ParameterGroup, Ranked, StepOutput, Surroundings, Task,
+    Validated,
+};
+pub use trainer::{Outcome, Parts, Trainer};
 
 use crate::variables::Component;
 use pixtok_torch::PrecisionChoice;
 
-/// Settings of the loop.
+/// Settings of the loop, and of what every task of ours shares with it in the config's `[train]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -118,6 +103,39 @@ impl BestMetric {
     #[must_use]
     pub fn higher_is_better(self) -> bool {
         self != Self::L1
+    }
+}
+
+/// When to warn: usage or perplexity under a share for some evaluations, or log rows of training, in a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collapse {
+    /// Of the usage that as many evenly drawn tokens would show.
+    pub usage_below: f64,
+    /// Of the codebook size (or of the number of tokens, where that is less).
+    pub perplexity_below: f64,
+    /// Evaluations in a row; 0 never warns of them.
+    pub evaluations: u64,
+    /// Log rows in a row, each over the training tokens since the one before; 0 never warns of them.
+    pub log_rows: u64,
+}
+
+impl Default for Collapse {
+    fn default() -> Self {
+        Self { usage_below: 0.25, perplexity_below: 0.05, evaluations: 3, log_rows: 30 }
+    }
+}
+
+impl Collapse {
+    fn check(&self) -> Result<(), TrainError> {
+        for (key, share) in [("usage_below", self.usage_below), ("perplexity_below", self.perplexity_below)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(TrainError::Config(format!(
+                    "train.collapse.{key} is {share}; it must be from 0 to 1"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

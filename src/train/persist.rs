@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use strum::{EnumString, IntoStaticStr};
 use tch::Tensor;
 
-use super::group::Group;
-use super::state::{State, StateError};
-use super::{Objective, TrainError};
+use super::task::{Bookmark, Task};
+use super::trainer::Group;
+use super::{StateError, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
 use crate::optim::WeightAverage;
 use crate::variables::Variable;
@@ -38,21 +39,47 @@ fn no_weights(text: &str) -> String {
     format!("\"{text}\" names no weights; use raw or ema")
 }
 
+/// The loop's own keys of `state.json`; the others are the task's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// The step of the last evaluation that gave figures.
+    pub evaluated: u64,
+    /// Where the data goes on.
+    pub cursor: Bookmark,
+}
+
+impl Progress {
+    pub fn parse(saved: &Value) -> Result<Self, StateError> {
+        Ok(Self::deserialize(saved)?)
+    }
+
+    /// With what `task` adds.
+    fn with<T: Task>(&self, task: &T) -> Result<Value, StateError> {
+        let mut state = serde_json::to_value(self)?;
+        if let Value::Object(state) = &mut state {
+            state.extend(task.state()?);
+        }
+        Ok(state)
+    }
+}
+
 /// What trains, with everything that a checkpoint holds.
-pub(super) struct Live<'a> {
-    pub objective: &'a dyn Objective,
+pub(super) struct Live<'a, T> {
+    pub task: &'a T,
     pub groups: &'a [Group],
     pub average: Option<&'a WeightAverage>,
 }
 
-impl Live<'_> {
+impl<T: Task> Live<'_, T> {
     fn model(&self) -> Tensors {
-        named(self.objective.variables())
+        named(self.task.model())
     }
 
     /// What trains beside the model, if anything does.
     fn companions(&self) -> Option<Tensors> {
-        let companions = named(self.objective.companions());
+        let companions = named(self.task.companions());
         (!companions.is_empty()).then_some(companions)
     }
 
@@ -62,14 +89,14 @@ impl Live<'_> {
     }
 
     /// The present state, sharing the live tensors' storage.
-    pub fn snapshot(&self, state: &State) -> Result<Snapshot, TrainError> {
+    pub fn snapshot(&self, progress: &Progress) -> Result<Snapshot, TrainError> {
         let ema = self.average.map(|average| {
             // Parameters averaged, buffers raw: a whole model by itself.
             let mut tensors = self.model();
             tensors.extend(average.state());
             tensors
         });
-        let state = serde_json::to_value(state).map_err(StateError::Unreadable)?;
+        let state = progress.with(self.task)?;
         Ok(Snapshot {
             model: self.model(),
             ema,

@@ -1,10 +1,9 @@
 //! What to do when a training's numbers are no longer finite.
 
+use super::TrainError;
+use super::task::Task;
 use super::trainer::Trainer;
-use super::{Outcome, TrainError};
 use crate::checkpoint::DamagedCheckpoint;
-use crate::codec::CodecError;
-use crate::evaluate::EvaluateError;
 use crate::optim;
 
 /// The facts about the failure that decide how to go on.
@@ -15,20 +14,16 @@ struct Divergence {
     of_companion: bool,
 }
 
-impl Trainer {
-    /// Trains to the last step, or until a signal.
-    ///
-    /// # Errors
-    /// See [`TrainError`]; everything saved before stays. A checkpoint whose weights give a loss
-    /// that is not finite is set aside, so that a resume goes on from the previous one.
-    pub fn run(mut self) -> Result<Outcome, TrainError> {
-        self.train().map_err(|error| match self.divergence(&error) {
+impl<T: Task> Trainer<T> {
+    /// The same error; if its numbers are not finite, with a way to go on.
+    pub(super) fn with_remedy(&self, error: TrainError) -> TrainError {
+        match self.divergence(&error) {
             Some(divergence) => {
                 let remedy = self.remedy(&divergence);
                 TrainError::Diverged { cause: Box::new(error), remedy }
             }
             None => error,
-        })
+        }
     }
 
     fn divergence(&self, error: &TrainError) -> Option<Divergence> {
@@ -38,16 +33,14 @@ impl Trainer {
             // The loss is that of the weights before the step.
             TrainError::NotFinite { step, group, .. } => of_weights(step - 1, companion(group)),
             TrainError::WeightsNotFinite { step, of_companion, .. } => of_weights(*step, *of_companion),
-            TrainError::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. }) => {
-                of_weights(self.state.step, false)
-            }
+            error if error.is_of_evaluated_weights() => of_weights(self.around.step, false),
             _ => None,
         }
     }
 
     /// A message with the checkpoint and the settings to go on from.
     fn remedy(&self, divergence: &Divergence) -> String {
-        let run = self.parts.run.folder();
+        let run = self.around.run.folder();
         let path = run.path().display();
         if divergence.bad_from == 0 {
             return "no step came before it, so no learning rate helps; look for a mistake in these images, and \
@@ -64,16 +57,16 @@ impl Trainer {
             let reason = "its weights give numbers that are not finite".to_owned();
             let bad = DamagedCheckpoint { step, path, reason };
             let path = bad.path.display();
-            words += &match self.parts.run.set_aside(&bad) {
+            words += &match self.around.run.set_aside(&bad) {
                 Ok(aside) => format!("its weights are those of {path}, which is now {}; ", aside.display()),
                 Err(error) => format!("its weights are those of {path}; remove it first, since {error}; "),
             };
         }
         let group = self.groups.get(usize::from(divergence.of_companion)).or(self.groups.first());
-        let prefix = if divergence.of_companion { "adversarial." } else { "" };
-        let sets = group.map(|group| gentler(&group.config, prefix)).unwrap_or_default();
-        let lower = format!("lower {prefix}optimizer.lr");
-        words += &match (left, &self.parts.train.init_from) {
+        let table = group.map_or("optimizer", |group| group.table);
+        let sets = group.map(|group| gentler(&group.config, table)).unwrap_or_default();
+        let lower = format!("lower {table}.lr");
+        words += &match (left, &self.settings.init_from) {
             (Some(step), _) => format!(
                 "the last good checkpoint is {}; to go on from it, {lower}: pixtok train --resume {path}{sets}",
                 run.checkpoint_path(step).display()
@@ -90,15 +83,15 @@ impl Trainer {
 }
 
 /// Flags that halve the learning rate, to at most the default, and turn on clipping if it was off.
-fn gentler(optimizer: &optim::Config, prefix: &str) -> String {
+fn gentler(optimizer: &optim::Config, table: &str) -> String {
     let usual = optim::Config::default();
-    let mut sets = format!(" --set {prefix}optimizer.lr={:?}", (optimizer.lr / 2.0).min(usual.lr));
+    let mut sets = format!(" --set {table}.lr={:?}", (optimizer.lr / 2.0).min(usual.lr));
     if let Some(muon) = &optimizer.muon {
         let lr = (muon.lr / 2.0).min(optim::muon::Config::default().lr);
-        sets += &format!(" --set {prefix}optimizer.muon.lr={lr:?}");
+        sets += &format!(" --set {table}.muon.lr={lr:?}");
     }
     if optimizer.clip_norm == 0.0 {
-        sets += &format!(" --set {prefix}optimizer.clip_norm={:?}", usual.clip_norm);
+        sets += &format!(" --set {table}.clip_norm={:?}", usual.clip_norm);
     }
     sets
 }
@@ -110,13 +103,13 @@ mod tests {
     #[test]
     fn the_remedy_is_gentler_than_what_failed() {
         let usual = optim::Config::default();
-        assert_eq!(gentler(&usual, ""), " --set optimizer.lr=0.0005");
+        assert_eq!(gentler(&usual, "optimizer"), " --set optimizer.lr=0.0005");
         let wild = optim::Config { lr: 1e30, clip_norm: 0.0, ..usual.clone() };
         assert_eq!(
-            gentler(&wild, "adversarial."),
+            gentler(&wild, "adversarial.optimizer"),
             " --set adversarial.optimizer.lr=0.001 --set adversarial.optimizer.clip_norm=1.0"
         );
         let muon = optim::Config { muon: Some(optim::muon::Config::default()), ..usual };
-        assert_eq!(gentler(&muon, ""), " --set optimizer.lr=0.0005 --set optimizer.muon.lr=0.01");
+        assert_eq!(gentler(&muon, "optimizer"), " --set optimizer.lr=0.0005 --set optimizer.muon.lr=0.01");
     }
 }

@@ -1,300 +1,343 @@
-//! The only training loop.
+//! The only training loop, whatever the task.
+//!
+//! `Trainer::new` opens a run at its checkpoint. `Trainer::train` goes from step to step: it logs,
+//! measures and saves when that is due, and ends at a signal. `Trainer::step_on_device` is one step.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::bad_log::{BAD_SAMPLES_FILE, BadLog, Part, bad_of};
-use super::collapse::{CollapseCount, Over};
-use super::duel::Duel;
-use super::files;
+use super::error::chain;
 use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
-use super::group::Group;
-use super::objective::At;
-use super::parts::{Outcome, Parts};
-use super::persist::Live;
-use super::start::{Source, Start, start_quantizer};
+use super::persist::{Live, Progress};
+use super::task::{
+    At, Batches, Begun, Bookmark, Fetched, Monitor, ParameterGroup, Surroundings, Task, merge,
+};
 use super::window::{Window, of_group};
-use super::{State, TrainError};
-use crate::batches::{Batch, Loader};
-use crate::checkpoint::Resumed;
-use crate::logger::{Logger, LoggerError, LoggerOptions, METRICS_FILE, check_rows};
-use crate::model::{TokenShape, images_from_bytes};
-use crate::optim::WeightAverage;
-use crate::quantizer::{Monitor, merge};
-use pixtok_images::data::{BadSample, BadSamples, DataError};
-use pixtok_torch::{catching, to_device_async, with_precision, with_tf32};
+use super::{Config, Signals, TrainError};
+use crate::checkpoint::{Error, Resumed, RunWriter};
+use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
+use crate::optim::{self, Optimizer, WeightAverage};
+use crate::world::World;
+use pixtok_base::seed::Seed;
+use pixtok_torch::{Precision, catching, with_precision, with_tf32};
 
-/// A training under way.
-pub struct Trainer {
-    pub(super) parts: Parts,
-    pub(super) state: State,
-    pub(super) groups: Vec<Group>,
-    pub(super) average: Option<WeightAverage>,
-    pub(super) logger: Logger,
-    pub(super) bad: BadLog,
-    pub(super) finite: FiniteCheck,
-    pub(super) window: Window,
-    /// A resumed run counts anew: its first row holds fewer tokens than the undisturbed run's.
-    rows_collapsed: CollapseCount,
-    /// The same.
-    duel: Duel,
+/// Everything that a training is made of.
+pub struct Parts<T: Task> {
+    /// Of every random decision.
+    pub seed: Seed,
+    /// Of the loop.
+    pub train: Config,
+    /// The resolved config, for the logs.
+    pub config_text: String,
+    /// What is minimised, on `device`.
+    pub task: T,
+    /// What it is trained on.
+    pub batches: Box<dyn Batches<T::Batch>>,
+    /// Where it trains.
+    pub device: Device,
+    /// In what number format.
+    pub precision: Precision,
+    /// The run folder, locked.
+    pub run: RunWriter,
+    /// Where an existing run resumes from.
+    pub resumed: Option<Resumed>,
+    /// Save at step 0: what the run starts from is nowhere else in its folder.
+    pub save_first: bool,
+    /// The signals that end a training.
+    pub signals: Signals,
+    /// Who else trains.
+    pub world: World,
 }
 
-impl Trainer {
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished {
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// A signal came; everything is saved.
+    Interrupted {
+        /// Its number.
+        signal: i32,
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// A training under way.
+pub struct Trainer<T: Task> {
+    seed: Seed,
+    pub(super) settings: Config,
+    config_text: String,
+    device: Device,
+    precision: Precision,
+    save_first: bool,
+    task: T,
+    batches: Box<dyn Batches<T::Batch>>,
+    pub(super) around: Surroundings,
+    pub(super) groups: Vec<Group>,
+    average: Option<WeightAverage>,
+    finite: FiniteCheck,
+    window: Window,
+    /// The step of the last evaluation that gave figures.
+    evaluated: u64,
+    /// Where the batches go on after the last step.
+    bookmark: Bookmark,
+}
+
+/// A group of parameters with its optimizer.
+pub(super) struct Group {
+    pub name: &'static str,
+    /// The table of its optimizer's settings.
+    pub table: &'static str,
+    pub config: optim::Config,
+    pub optimizer: Optimizer,
+    /// The step from which it learns.
+    start: u64,
+    parameters: Vec<Tensor>,
+}
+
+impl Group {
+    /// At rest.
+    fn new(group: ParameterGroup) -> Self {
+        let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
+        let tensors = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
+        let optimizer = Optimizer::new(&config, parameters);
+        Self { name, table, config, optimizer, start, parameters: tensors }
+    }
+
+    /// Its learning rate at `step` of a run of `steps`; before its start, that of its first step.
+    fn lr(&self, step: u64, steps: u64) -> f64 {
+        self.config.rate(step, self.start, steps)
+    }
+
+    /// One step, skipped on the device where `found_inf` is not 0.
+    fn step(&mut self, step: u64, steps: u64, found_inf: Option<&Tensor>) -> Result<(), TrainError> {
+        let schedule = &self.config.schedule;
+        let factor = schedule.factor(step.saturating_sub(self.start), steps.saturating_sub(self.start));
+        Ok(self.optimizer.step(factor, found_inf)?)
+    }
+}
+
+/// The average of the model's parameters, at their present values.
+fn weight_average<T: Task>(task: &T, decay: f64) -> WeightAverage {
+    WeightAverage::new(decay, task.groups().swap_remove(0).parameters)
+}
+
+impl<T: Task> Trainer<T> {
     /// Loads the checkpoint, if there is one, and opens the logs at its step. Nothing on disk
     /// changes unless the checkpoint fits.
     ///
     /// # Errors
     /// A checkpoint that does not fit, or logs that cannot be opened.
-    pub fn new(mut parts: Parts) -> Result<Self, TrainError> {
-        let groups: Vec<Group> = parts.objective.groups().into_iter().map(Group::new).collect();
-        let average = (parts.train.ema_decay > 0.0).then(|| parts.weight_average());
-        let mut state = parts.state.clone();
-        let (mut notes, mut other_images) = (vec![], None);
-        let resumed = parts.resumed.is_some();
-        let Resumed { loaded, damaged } = parts.resumed.take().unwrap_or_default();
-        if let Some(loaded) = loaded {
-            let live = Live { objective: &*parts.objective, groups: &groups, average: average.as_ref() };
-            let saved = loaded.snapshot.state.clone();
-            notes = state
-                .resume(saved.clone(), parts.accept_inexact, &parts.data)
-                .map_err(|error| error.with_changes(parts.run.folder().path(), &parts.train_set))?;
-            live.restore(&loaded.snapshot)?;
-            if let Some((data, eval)) = &parts.before {
-                let (folder, now) = (parts.run.folder(), &state.circumstances.val_data);
-                other_images =
-                    parts.validation().differs(folder, (data, eval), &State::parse(saved)?, now)?;
-            }
+    pub fn new(parts: Parts<T>) -> Result<Self, TrainError> {
+        let Parts { seed, train, mut task, batches, device, run, resumed, signals, world, .. } = parts;
+        let groups: Vec<Group> = task.groups().into_iter().map(Group::new).collect();
+        let average = (train.ema_decay > 0.0).then(|| weight_average(&task, train.ema_decay));
+        let exists = resumed.is_some();
+        let Resumed { loaded, damaged } = resumed.unwrap_or_default();
+        let saved = loaded.as_ref().map(|loaded| &loaded.snapshot);
+        let mut notes = task.resume(saved.map(|saved| &saved.state), run.folder())?;
+        let mut progress = Progress { step: 0, evaluated: 0, cursor: batches.beginning() };
+        if let Some(saved) = saved {
+            progress = Progress::parse(&saved.state)?;
+            Live { task: &task, groups: &groups, average: average.as_ref() }.restore(saved)?;
         }
-        let run = parts.run.folder().path();
-        for log in [METRICS_FILE, BAD_SAMPLES_FILE] {
-            check_rows(&run.join(log))?;
-        }
+        check_rows(&run.folder().path().join(METRICS_FILE))?;
         for damaged in &damaged {
-            let (path, aside) = (damaged.path.display(), parts.run.set_aside(damaged)?);
+            let (path, aside) = (damaged.path.display(), run.set_aside(damaged)?);
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
-        if resumed {
+        if exists {
             // If the run now keeps fewer checkpoints, this frees space. The checkpoint it resumes
             // from is the newest.
-            parts.run.retain(parts.train.keep_checkpoints)?;
+            run.retain(train.keep_checkpoints)?;
         }
-        let options = LoggerOptions { total_steps: parts.train.steps, start_step: state.step, resumed };
-        files::keep(run, &parts.train_set)?;
-        let mut logger = Logger::open(run, options)?;
+        let Progress { step, evaluated, cursor: bookmark } = progress;
+        let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists };
+        let logger = Logger::open(run.folder().path(), options)?;
+        let mut around = Surroundings { step, run, logger, signals, world };
         for note in notes {
-            logger.note(&note);
+            around.logger.note(&note);
         }
-        let count = |total: usize| BadSamples::new(total, parts.data.max_bad_fraction);
-        let validated = parts.eval.images_of(parts.val_set.len());
-        let bad = BadLog::open(run, state.step, count(parts.train_set.len()), count(validated))?;
-        let finite = FiniteCheck::new(parts.device);
-        let window = Window::new(&parts.objective.tokenizer().codebook());
-        let mut trainer = Self {
-            parts,
-            state,
+        task.opened(&mut around)?;
+        Ok(Self {
+            seed,
+            settings: train,
+            config_text: parts.config_text,
+            device,
+            precision: parts.precision,
+            save_first: parts.save_first,
+            task,
+            batches,
+            around,
             groups,
             average,
-            logger,
-            bad,
-            finite,
-            window,
-            rows_collapsed: CollapseCount::default(),
-            duel: Duel::default(),
-        };
-        if let Some(other) = other_images {
-            trainer.note_other_images(other)?;
-        }
-        Ok(trainer)
+            finite: FiniteCheck::new(device),
+            window: Window::new(),
+            evaluated,
+            bookmark,
+        })
     }
 
     /// Trains to the last step, or until a signal.
-    pub(super) fn train(&mut self) -> Result<Outcome, TrainError> {
-        let text = self.parts.config_text.clone();
-        let logged = self.logger.text(0, "config", &text);
-        self.warn_of(logged);
-        if self.state.step == 0 {
-            if self.parts.save_first {
+    ///
+    /// # Errors
+    /// See [`TrainError`]; everything saved before stays. A checkpoint whose weights give a loss
+    /// that is not finite is set aside, so that a resume goes on from the previous one.
+    pub fn run(mut self) -> Result<Outcome, TrainError> {
+        self.train().map_err(|error| self.with_remedy(error))
+    }
+
+    fn train(&mut self) -> Result<Outcome, TrainError> {
+        let logged = self.around.logger.text(0, "config", &self.config_text);
+        self.around.warn_of(logged);
+        if self.around.step == 0 {
+            if self.save_first {
                 self.save(None, true)?;
             }
-            if self.start()? == Start::Stopped
-                && let Some(signal) = self.parts.signals.came()
+            if self.begin()? == Begun::Stopped
+                && let Some(signal) = self.around.signals.came()
             {
                 let saved = self.save(None, true)?;
-                let checkpoint = saved.unwrap_or_else(|| self.parts.run.folder().checkpoint_path(0));
-                return Ok(Outcome::Interrupted { signal, checkpoint });
+                return Ok(Outcome::Interrupted { signal, checkpoint: self.checkpoint(saved) });
             }
             self.window.restart_clock();
         }
-        let mut loader = Loader::train(
-            Arc::clone(&self.parts.train_set),
-            &self.parts.data,
-            self.parts.train.batch_size,
-            self.parts.seed,
-            self.state.cursor,
-            self.parts.device,
-        )?;
+        self.batches.seek(&self.bookmark, &mut self.around)?;
         let mut saved = None;
         if self.owes_evaluation() {
             let figures = self.evaluate()?;
-            saved = self.save(figures, true)?;
+            saved = self.save(Some(figures), true)?;
         }
-        self.logger.begin_steps();
-        while self.state.step < self.parts.train.steps {
-            let batch = match self.next_batch(&mut loader) {
-                Err(error @ (TrainError::TooManyBad(_) | TrainError::Data(_))) if self.state.step > 0 => {
+        self.around.logger.begin_steps();
+        while self.around.step < self.settings.steps {
+            let fetched = match self.next_batch() {
+                Err(error) if error.is_of_data() && self.around.step > 0 => {
                     self.save(None, false)?;
                     return Err(error);
                 }
                 other => other?,
             };
-            self.step(&batch)?;
-            self.state.step += 1;
-            self.state.cursor = batch.cursor;
-            let last = self.state.step == self.parts.train.steps;
-            let signal = self.parts.signals.came();
-            if self.due(self.parts.train.log_every) || last {
+            self.step(&fetched)?;
+            self.around.step += 1;
+            self.bookmark = fetched.bookmark;
+            let last = self.around.step == self.settings.steps;
+            let signal = self.around.signals.came();
+            if self.due(self.settings.log_every) || last {
                 self.log_window()?;
             }
-            let figures = if self.due(self.parts.train.eval_every) || last { self.evaluate()? } else { None };
+            let evaluated = self.due(self.settings.eval_every) || last;
+            let figures = if evaluated { Some(self.evaluate()?) } else { None };
             let best = figures.as_ref().is_some_and(|figures| self.is_best(figures));
-            if self.due(self.parts.train.checkpoint_every) || best || last || signal.is_some() {
+            if self.due(self.settings.checkpoint_every) || best || last || signal.is_some() {
                 saved = self.save(figures, last || signal.is_some())?.or(saved);
             }
             if let (Some(signal), Some(checkpoint)) = (signal, &saved) {
                 return Ok(Outcome::Interrupted { signal, checkpoint: checkpoint.clone() });
             }
         }
-        let checkpoint = saved.unwrap_or_else(|| self.parts.run.folder().checkpoint_path(self.state.step));
-        Ok(Outcome::Finished { checkpoint })
+        Ok(Outcome::Finished { checkpoint: self.checkpoint(saved) })
     }
 
     /// Whether the checkpoint was saved because its evaluation failed.
     fn owes_evaluation(&self) -> bool {
-        let (state, train) = (&self.state, &self.parts.train);
-        let wanted = self.due(train.eval_every) || state.step == train.steps;
-        state.step > 0 && wanted && state.evaluated != state.step
+        let (step, train) = (self.around.step, &self.settings);
+        let wanted = self.due(train.eval_every) || step == train.steps;
+        step > 0 && wanted && self.evaluated != step
     }
 
     fn due(&self, every: u64) -> bool {
-        self.state.step.is_multiple_of(every)
+        self.around.step.is_multiple_of(every)
     }
 
-    fn start(&mut self) -> Result<Start, TrainError> {
-        let parts = &mut self.parts;
-        let source = Source {
-            dataset: &parts.train_set,
-            data: &parts.data,
-            train: &parts.train,
-            seed: parts.seed,
-            device: parts.device,
-            precision: parts.precision,
-            signals: &parts.signals,
-        };
-        let started = start_quantizer(&mut *parts.objective, &source, &mut self.logger);
-        if let Err(TrainError::Data(error)) = &started {
-            // Listed; that they are too many is what the error says in its own words.
-            let _ = self.record_bad(Part::Train, bad_of(error));
+    /// The checkpoint that was saved last, or else that of this step.
+    fn checkpoint(&self, saved: Option<PathBuf>) -> PathBuf {
+        saved.unwrap_or_else(|| self.around.run.folder().checkpoint_path(self.around.step))
+    }
+
+    fn begin(&mut self) -> Result<Begun, TrainError> {
+        let begun = self.task.begin(&mut *self.batches, &mut self.around, self.seed)?;
+        if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
+            // What the beginning wrote is no step of the average.
+            *average = weight_average(&self.task, self.settings.ema_decay);
         }
-        let started = started?;
-        if let (Start::Done, Some(average)) = (started, &mut self.average) {
-            // What the start wrote is no step of the average.
-            *average = self.parts.weight_average();
-        }
-        Ok(started)
+        Ok(begun)
     }
 
-    /// What to try when the codebook collapses.
-    pub(super) fn collapse_remedy(&self) -> String {
-        let (parts, tokenizer) = (&self.parts, self.parts.objective.tokenizer());
-        // Of a size that was checked.
-        let positions = tokenizer.shape(parts.data.image_size).map_or(0, TokenShape::positions) as i64;
-        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(parts.train.batch_size as i64))
-    }
-
-    fn next_batch(&mut self, loader: &mut Loader) -> Result<Batch, TrainError> {
-        let mut next = loader.next().ok_or_else(|| DataError::Loader("it ended".into()))?;
-        let bad = next.as_mut().map_or_else(|error| bad_of(error), |batch| std::mem::take(&mut batch.bad));
-        let counted = self.record_bad(Part::Train, bad);
-        let batch = next?;
+    fn next_batch(&mut self) -> Result<Fetched<T::Batch>, TrainError> {
+        let next = self.batches.next();
+        let counted = self.batches.note_skipped(&mut self.around);
+        let fetched = next?;
         counted?;
-        Ok(batch)
+        Ok(fetched)
     }
 
-    /// Lists bad images; a list that cannot be written stops nothing.
-    pub(super) fn record_bad(&mut self, part: Part, bad: Vec<BadSample>) -> Result<(), TrainError> {
-        // The step under way, or the one just done.
-        let step = self.state.step + u64::from(part == Part::Train);
-        let recorded = self.bad.record(step, part, bad);
-        if recorded.new > 0 {
-            let (new, set) = (recorded.new, part.name());
-            self.logger
-                .warn(&format!("step {step}: skipped {new} bad {set} image(s), see bad_samples.jsonl"));
-        }
-        if let Some(error) = recorded.unwritten {
-            self.logger.warn(&format!("cannot write bad_samples.jsonl: {error}; it will be tried again"));
-        }
-        Ok(self.bad.check(part)?)
-    }
-
-    /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the quantizer, the average.
-    fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
-        let tf32 = self.parts.train.tf32;
-        let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(batch)))??;
-        self.window.images += batch.names.len();
+    /// One optimizer step, and what it shows.
+    fn step(&mut self, fetched: &Fetched<T::Batch>) -> Result<(), TrainError> {
+        let tf32 = self.settings.tf32;
+        let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(fetched)))??;
+        self.window.samples += fetched.samples;
         if let Some(numbers) = numbers {
-            let shown = [("loss", numbers[0].loss), ("images/s", self.window.images_per_sec())];
-            self.logger.progress(self.state.step + 1, &shown);
+            let speed = format!("{}/s", T::SAMPLES);
+            let shown = [("loss", numbers[0].loss), (&*speed, self.window.samples_per_sec())];
+            self.around.logger.progress(self.around.step + 1, &shown);
             self.window.numbers = numbers;
         }
         self.window.add_monitors(monitors);
         Ok(())
     }
 
+    /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the average, and
+    /// what the task updates without gradients.
     fn step_on_device(
         &mut self,
-        batch: &Batch,
+        fetched: &Fetched<T::Batch>,
     ) -> Result<(Option<Vec<GroupNumbers>>, Vec<Monitor>), TrainError> {
-        let (train, precision, step) = (&self.parts.train, self.parts.precision, self.state.step);
-        let seed = self.parts.seed.derive("step", &[step]);
+        let (train, world, step) = (&self.settings, &self.around.world, self.around.step);
+        let seed = self.seed.derive("step", &[step]);
         for group in &mut self.groups {
             group.optimizer.drop_grads()?;
         }
+
         let micro_batches = train.micro_batches as f64;
         let mut losses: Vec<Vec<Tensor>> = self.groups.iter().map(|_| vec![]).collect();
         let (mut statistics, mut monitors) = (vec![], vec![]);
         self.window.begin_step();
-        for (i, bytes) in batch.images.chunk(train.micro_batches as i64, 0).iter().enumerate() {
-            let images = images_from_bytes(&to_device_async(bytes, self.parts.device));
-            let objective = &mut self.parts.objective;
+        for (i, batch) in T::split(&fetched.batch, train.micro_batches).iter().enumerate() {
             let at = At { step, micro_batch: i, seed: seed.derive("micro-batch", &[i as u64]) };
-            let out = with_precision(precision, || objective.step(&images, at));
+            let out = with_precision(self.precision, || self.task.step(batch, at))?;
             for (group, loss) in out.groups {
                 let share = loss / micro_batches;
                 share.backward();
                 losses[group].push(share.detach());
             }
             self.window.add_terms(out.terms, micro_batches);
-            self.window.add_indices(&out.indices);
             statistics.push(out.statistics);
             monitors.extend(out.monitors);
         }
+
         let mut learning = vec![];
         for (group, losses) in self.groups.iter().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
-            let loss = Tensor::stack(losses, 0).sum(tch::Kind::Float);
+            world.mean_gradients(&group.parameters);
+            let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float));
             learning.push(GroupTensors { name: group.name, loss, grad_norm: group.optimizer.clip()? });
         }
-        let (found_inf, numbers) = self.finite.take(step + 1, &learning, &batch.names)?;
+        let (found_inf, numbers) = self.finite.take(step + 1, &learning, &fetched.names)?;
+        let found_inf = world.largest(&found_inf);
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
-            group.step(step, train.steps, self.parts.device.is_cuda().then_some(&found_inf))?;
+            group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf))?;
         }
         if let Some(average) = &mut self.average {
             average.update(step);
         }
-        let update = self.parts.objective.after_step(&merge(statistics), seed.derive("update", &[]));
+
+        let update = self.task.after_step(&merge(statistics), world, seed.derive("update", &[]));
         for rows in update.replaced_rows {
             for group in &mut self.groups {
                 group.optimizer.clear_rows(&rows.variable, &rows.mask);
@@ -311,30 +354,98 @@ impl Trainer {
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = numbers;
         }
-        let (mut row, codebook) = self.window.finish();
-        let step = self.state.step - 1;
+        let mut row = self.window.finish(self.task.row(), T::SAMPLES);
+        let step = self.around.step - 1;
         for (i, group) in self.groups.iter().enumerate().filter(|(_, group)| step >= group.start) {
-            row.push((of_group("optim/lr", i, group.name), group.lr(step, self.parts.train.steps)));
+            row.push((of_group("optim/lr", i, group.name), group.lr(step, self.settings.steps)));
         }
-        let logged = self.logger.log(self.state.step, &row);
-        self.warn_of(logged);
-        let remedy = self.collapse_remedy();
-        let size = self.parts.objective.tokenizer().quantizer.codebook().size;
-        let collapse = &self.parts.train.collapse;
-        if let Some(warning) =
-            collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
-        {
-            self.logger.warn(&warning);
-        }
-        if let Some(warning) = self.duel.watch(&row) {
-            self.logger.warn(&warning);
-        }
+        let logged = self.around.logger.log(self.around.step, &row);
+        self.around.warn_of(logged);
+        self.task.watch(&row, &mut self.around);
         Ok(())
     }
 
-    pub(super) fn warn_of(&mut self, logged: Result<(), LoggerError>) {
-        if let Err(error) = logged {
-            self.logger.warn(&error.to_string());
+    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad validation images and
+    /// the like end the training, and what was trained until then is saved.
+    fn evaluate(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
+        self.finite.finish()?;
+        self.measure().or_else(|error| {
+            if !error.is_of_evaluated_weights() {
+                self.save(None, false)?;
+            }
+            Err(error)
+        })
+    }
+
+    fn measure(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
+        let raw = self.task.validate(&mut self.around)?;
+        let mut row = prefixed("val", &raw.figures);
+        if let Some(average) = &self.average {
+            let averaged = average.in_place(|| self.task.validate(&mut self.around))?;
+            row.extend(prefixed("val_ema", &averaged.figures));
+        }
+        let logged = self.around.logger.log(self.around.step, &row);
+        self.around.warn_of(logged);
+        self.task.show(raw.exhibits, &mut self.around)?;
+        self.evaluated = self.around.step;
+        self.window.restart_clock();
+        Ok(raw.figures)
+    }
+
+    /// Whether these figures beat the best checkpoint's.
+    fn is_best(&self, figures: &[(String, f64)]) -> bool {
+        let Some(ranked) = self.task.rank(figures) else { return false };
+        // An unreadable record was reported when the run was opened; a save will say so again.
+        self.around.run.folder().is_best(ranked.candidate(self.around.step)).unwrap_or(true)
+    }
+
+    /// Records the checkpoint of this step as the best if its `figures` beat the best so far.
+    fn offer_best(&self, figures: &[(String, f64)]) -> Result<(), Error> {
+        let Some(ranked) = self.task.rank(figures) else { return Ok(()) };
+        self.around.run.offer_best(ranked.candidate(self.around.step)).map(|_| ())
+    }
+
+    /// Saves; a failure ends the training only when this was the last chance to save. Non-finite
+    /// weights are never saved, and always end the training.
+    fn save(
+        &mut self,
+        figures: Option<Vec<(String, f64)>>,
+        last_chance: bool,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        self.finite.finish()?;
+        let step = self.around.step;
+        let progress = Progress { step, evaluated: self.evaluated, cursor: self.bookmark.clone() };
+        let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
+        let snapshot = live.snapshot(&progress)?;
+        if let Some(name) = snapshot.not_finite() {
+            let of_companion = !snapshot.model.contains_key(name);
+            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), of_companion });
+        }
+        if !self.around.world.writes() {
+            return Ok(None);
+        }
+        let saved = self.around.run.save(step, &snapshot);
+        // The checkpoint is whole: what follows only keeps the folder tidy.
+        let tidied = saved.as_ref().ok().map(|_| {
+            let best = figures.as_ref().map_or(Ok(()), |figures| self.offer_best(figures));
+            let kept = self.around.run.retain(self.settings.keep_checkpoints);
+            best.and(kept)
+        });
+        if let Some(Err(error)) = tidied {
+            self.around.logger.warn(&format!("step {step}: {}", chain(&error)));
+        }
+        self.window.restart_clock();
+        match saved {
+            Ok(path) => Ok(Some(path)),
+            Err(error) if last_chance => Err(error.into()),
+            Err(error) => {
+                self.around.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
+                Ok(None)
+            }
         }
     }
+}
+
+fn prefixed(prefix: &str, figures: &[(String, f64)]) -> Vec<(String, f64)> {
+    figures.iter().map(|(name, value)| (format!("{prefix}/{name}"), *value)).collect()
 }

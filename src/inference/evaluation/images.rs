@@ -11,6 +11,7 @@ use crate::batches::Loader;
 use crate::config::Config;
 use crate::evaluate;
 use crate::run::{ChosenBy, Found, Pick, Run, Tell, Trained, training_set, validation_set};
+use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Dataset, Fingerprint, ImageSize, Overlap, Shared, Split};
 
@@ -142,7 +143,14 @@ impl Images {
 
     /// Prepared, batch by batch.
     pub fn loader(&self, device: Device) -> Result<Loader> {
-        Ok(Loader::eval(Arc::clone(&self.dataset), &self.data, self.batch_size, self.bound, device)?)
+        Ok(Loader::eval(
+            Arc::clone(&self.dataset),
+            &self.data,
+            self.batch_size,
+            self.bound,
+            device,
+            World::single(),
+        )?)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subjec
 use crate::outputs::{write, write_png};
 use crate::run::{Compute, Found, ModelChoice, Opened, Pick, Tell, tell_omitted};
 use crate::train::TrainError;
+use crate::world::World;
 use images::Images;
 use pixtok_base::Misuse;
 use pixtok_base::paths::{make_folder, mark_new_output};
@@ -162,7 +163,7 @@ fn measure(
     let pictures = if options.pictures.is_some() { PICTURES } else { 0 };
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
     let foreign = found.own().is_none();
-    let how = &evaluate::Options { device, pictures, foreign };
+    let how = &evaluate::Options { device, pictures, foreign, world: World::single() };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
         let stability = options.measures.stability;

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{Best, RunFolder};
 use crate::logger::METRICS_FILE;
-use crate::train::{IMAGES_CHANGED, Weights};
+use crate::tasks::tokenizer::IMAGES_CHANGED;
+use crate::train::Weights;
 use pixtok_report::{DEFINITIONS, Definition};
 
 /// Of one checkpoint; empty where the run did not evaluate it, or there is no run.

@@ -2,28 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainError;
 use crate::metrics::CodebookFigures;
-
-/// When to warn: usage or perplexity under a share for some evaluations, or log rows of training, in a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Collapse {
-    /// Of the usage that as many evenly drawn tokens would show.
-    pub usage_below: f64,
-    /// Of the codebook size (or of the number of tokens, where that is less).
-    pub perplexity_below: f64,
-    /// Evaluations in a row; 0 never warns of them.
-    pub evaluations: u64,
-    /// Log rows in a row, each over the training tokens since the one before; 0 never warns of them.
-    pub log_rows: u64,
-}
-
-impl Default for Collapse {
-    fn default() -> Self {
-        Self { usage_below: 0.25, perplexity_below: 0.05, evaluations: 3, log_rows: 30 }
-    }
-}
+use crate::train::Collapse;
 
 /// How many in a row were under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -31,17 +11,6 @@ impl Default for Collapse {
 pub struct CollapseCount(u64);
 
 impl Collapse {
-    pub(super) fn check(&self) -> Result<(), TrainError> {
-        for (key, share) in [("usage_below", self.usage_below), ("perplexity_below", self.perplexity_below)] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(TrainError::Config(format!(
-                    "train.collapse.{key} is {share}; it must be from 0 to 1"
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// Counts one evaluation or log row of codebooks of `size` codes; a warning, with `remedy`, at the one that fills the
     /// row.
     pub(super) fn watch(

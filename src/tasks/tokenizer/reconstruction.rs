@@ -2,11 +2,12 @@
 
 use tch::Tensor;
 
-use super::objective::{At, Objective, ParameterGroup, StepOutput, shares};
+use super::objective::{ImageStep, shares};
 use crate::loss::{Loss, LossTerm, total};
 use crate::model::{self, Tokenizer, size_of};
 use crate::optim;
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
+use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::{Component, Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
@@ -15,7 +16,7 @@ use pixtok_torch::{in_full_precision, no_grad};
 #[derive(Debug)]
 pub struct Reconstruction {
     store: Variables,
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     pub(super) loss: Loss,
     optimizer: optim::Config,
     freeze: Vec<Component>,
@@ -59,6 +60,48 @@ impl Reconstruction {
     fn frozen(&self, component: Component) -> bool {
         self.freeze.contains(&component)
     }
+
+    /// The tokenizer's parameters that learn.
+    pub(super) fn group(&self) -> ParameterGroup {
+        let parameters = self.variables().into_iter().filter(|found| found.tensor.requires_grad()).collect();
+        let optimizer = self.optimizer.clone();
+        ParameterGroup { name: "tokenizer", parameters, optimizer, table: "optimizer", start: 0 }
+    }
+
+    /// Losses of one micro-batch, `[B, 3, H, W]` float32 in [−1, 1].
+    pub(super) fn step(&self, images: &Tensor, at: At) -> ImageStep {
+        let out = self.forward(images, at.seed);
+        let reconstruction = self.loss.terms(&out.recon, images);
+        let terms = logged(&reconstruction, &out.quantized.losses);
+        let all: Vec<LossTerm> = reconstruction.into_iter().chain(out.quantized.losses).collect();
+        let mut monitors = out.quantized.monitors;
+        monitors.extend(shares(&weighted(all.iter())));
+        let output = StepOutput {
+            groups: total(&all).map(|loss| (0, loss)).into_iter().collect(),
+            terms,
+            statistics: out.quantized.statistics,
+            monitors,
+        };
+        ImageStep { output, indices: out.quantized.indices }
+    }
+
+    /// What the quantizer learns without gradients.
+    pub(super) fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+        if self.frozen(Component::Quantizer) {
+            return UpdateReport::default();
+        }
+        self.tokenizer.quantizer.update(statistics, seed)
+    }
+
+    /// Whether the quantizer may look at latents before step 0.
+    pub(super) fn starts_quantizer(&self) -> bool {
+        !self.frozen(Component::Quantizer)
+    }
+
+    /// Every tensor of the tokenizer, in the order of their names.
+    pub(super) fn variables(&self) -> Vec<Variable> {
+        self.store.entries()
+    }
 }
 
 /// The unweighted terms and what they come to, for the logs.
@@ -71,50 +114,4 @@ pub(super) fn logged(reconstruction: &[LossTerm], quantizer: &[LossTerm]) -> Vec
 /// Terms with their weight.
 pub(super) fn weighted<'a>(terms: impl Iterator<Item = &'a LossTerm>) -> Vec<(String, Tensor)> {
     terms.map(|term| (term.name.to_owned(), &term.value.detach() * term.weight)).collect()
-}
-
-impl Objective for Reconstruction {
-    fn groups(&self) -> Vec<ParameterGroup> {
-        let parameters = self.variables().into_iter().filter(|found| found.tensor.requires_grad()).collect();
-        vec![ParameterGroup { name: "tokenizer", parameters, optimizer: self.optimizer.clone(), start: 0 }]
-    }
-
-    fn step(&mut self, images: &Tensor, at: At) -> StepOutput {
-        let out = self.forward(images, at.seed);
-        let reconstruction = self.loss.terms(&out.recon, images);
-        let terms = logged(&reconstruction, &out.quantized.losses);
-        let all: Vec<LossTerm> = reconstruction.into_iter().chain(out.quantized.losses).collect();
-        let mut monitors = out.quantized.monitors;
-        monitors.extend(shares(&weighted(all.iter())));
-        StepOutput {
-            groups: total(&all).map(|loss| (0, loss)).into_iter().collect(),
-            terms,
-            statistics: out.quantized.statistics,
-            monitors,
-            indices: out.quantized.indices,
-        }
-    }
-
-    fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
-        if self.frozen(Component::Quantizer) {
-            return UpdateReport::default();
-        }
-        self.tokenizer.quantizer.update(statistics, seed)
-    }
-
-    fn starts_quantizer(&self) -> bool {
-        !self.frozen(Component::Quantizer)
-    }
-
-    fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
-    }
-
-    fn tokenizer_mut(&mut self) -> &mut Tokenizer {
-        &mut self.tokenizer
-    }
-
-    fn variables(&self) -> Vec<Variable> {
-        self.store.entries()
-    }
 }

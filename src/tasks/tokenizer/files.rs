@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{StateError, TrainError};
 use crate::checkpoint::write_atomic;
+use crate::train::{StateError, TrainError};
 use pixtok_images::data::{Dataset, FileList};
 
 /// In the run folder.

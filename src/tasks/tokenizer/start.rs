@@ -1,72 +1,68 @@
 //! Before step 0: the quantizer looks at the first latents.
 
-use std::sync::Arc;
-
 use tch::{Device, Tensor};
 
-use super::{Objective, Signals, TrainError};
-use crate::batches::Loader;
-use crate::logger::Logger;
+use super::objective::Objective;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
+use crate::train::{Batches, Begun, Surroundings, TrainError};
 use crate::variables::{Component, Variable};
 use pixtok_base::seed::Seed;
-use pixtok_images::data::{Cursor, Dataset};
 use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
-/// The source of the latents, with the signals that may end the wait for them.
-pub(super) struct Source<'a> {
-    pub dataset: &'a Arc<Dataset>,
-    pub data: &'a pixtok_images::data::Config,
-    pub train: &'a super::Config,
-    pub seed: Seed,
+/// How latents are made of batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passes {
+    /// Parts that a batch goes through in.
+    pub micro_batches: usize,
     pub device: Device,
     pub precision: Precision,
-    pub signals: &'a Signals,
-}
-
-/// The outcome of the quantizer's start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// This quantizer needs no start, or has already had it.
-    NotWanted,
-    /// The codes lie where the latents are.
-    Done,
-    /// A signal came; everything is as it was before.
-    Stopped,
 }
 
 /// Gives the quantizer the latents of the first training batches, as many as it wants but at most
 /// one epoch, from a pass without gradient. The training then begins with the same batches.
 pub(super) fn start_quantizer(
-    objective: &mut dyn Objective,
-    source: &Source,
-    logger: &mut Logger,
-) -> Result<Start, TrainError> {
+    objective: &mut Objective,
+    passes: Passes,
+    batches: &mut dyn Batches<Tensor>,
+    around: &mut Surroundings,
+    seed: Seed,
+) -> Result<Begun, TrainError> {
     let wanted = objective.tokenizer().quantizer.start_vectors();
-    let Some(wanted) = wanted.filter(|_| objective.starts_quantizer()) else { return Ok(Start::NotWanted) };
-    logger.note(&format!("the codebook's start wants {wanted} latent vectors of the first training images"));
-    let Some(latents) = first_latents(&*objective, source, logger, wanted)? else {
-        return Ok(Start::Stopped);
+    let Some(wanted) = wanted.filter(|_| objective.reconstruction.starts_quantizer()) else {
+        return Ok(Begun::NotWanted);
     };
+    around
+        .logger
+        .note(&format!("the codebook's start wants {wanted} latent vectors of the first training images"));
+    let beginning = batches.beginning();
+    batches.seek(&beginning, around)?;
+    let latents = first_latents(objective, passes, batches, around, wanted);
+    if let Err(TrainError::Data(_)) = &latents {
+        // Listed; that they are too many is what the error says in its own words.
+        let _ = batches.note_skipped(around);
+    }
+    // Nothing is loaded meanwhile.
+    batches.seek(&beginning, around)?;
+    let Some(latents) = latents? else { return Ok(Begun::Stopped) };
     let codes = objective.tokenizer().quantizer.codebook().size;
-    logger.note(&in_words(vectors_of(&latents), wanted, codes));
+    around.logger.note(&in_words(vectors_of(&latents), wanted, codes));
     let mut rounds = 0;
     let mut going_on = || {
         rounds += 1;
-        logger.status(&format!("the codebook's start: iteration {rounds}"));
-        source.signals.came().is_none()
+        around.logger.status(&format!("the codebook's start: iteration {rounds}"));
+        around.signals.came().is_none()
     };
-    let seed = source.seed.derive("quantizer start", &[]);
+    let seed = seed.derive("quantizer start", &[]);
     Ok(match start_or_undo(objective, &joined(&latents), seed, &mut going_on)? {
-        StartOutcome::Whole => Start::Done,
-        StartOutcome::Stopped => Start::Stopped,
+        StartOutcome::Whole => Begun::Done,
+        StartOutcome::Stopped => Begun::Stopped,
     })
 }
 
 /// Starts the quantizer; if it is told to stop, restores its earlier state.
 fn start_or_undo(
-    objective: &mut dyn Objective,
+    objective: &mut Objective,
     z: &Tensor,
     seed: Seed,
     going_on: &mut dyn FnMut() -> bool,
@@ -74,7 +70,7 @@ fn start_or_undo(
     let own = |found: &Variable| found.component == Component::Quantizer;
     let live = objective.variables().into_iter().filter(own).map(|found| found.tensor);
     let before: Vec<(Tensor, Tensor)> = live.map(|live| (live.detach().copy(), live)).collect();
-    let outcome = objective.tokenizer_mut().quantizer.start(z, seed, going_on)?;
+    let outcome = objective.reconstruction.tokenizer.quantizer.start(z, seed, going_on)?;
     if outcome == StartOutcome::Stopped {
         // Some of several codebooks may have started.
         no_grad(|| before.into_iter().for_each(|(before, mut live)| live.copy_(&before)));
@@ -85,36 +81,28 @@ fn start_or_undo(
 /// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch;
 /// nothing after a signal.
 fn first_latents(
-    objective: &dyn Objective,
-    source: &Source,
-    logger: &mut Logger,
+    objective: &Objective,
+    passes: Passes,
+    batches: &mut dyn Batches<Tensor>,
+    around: &mut Surroundings,
     wanted: i64,
 ) -> Result<Option<Vec<Tensor>>, TrainError> {
-    let loader = Loader::train(
-        Arc::clone(source.dataset),
-        source.data,
-        source.train.batch_size,
-        source.seed,
-        Cursor::default(),
-        source.device,
-    )?;
+    let Passes { micro_batches, device, precision } = passes;
     let mut latents: Vec<Tensor> = vec![];
-    for batch in loader {
-        let batch = batch?;
-        if source.signals.came().is_some() {
+    loop {
+        let fetched = batches.next()?;
+        if around.signals.came().is_some() {
             return Ok(None);
         }
         // Another epoch shows the same images again.
-        if batch.cursor.epoch > 0 {
+        if fetched.epoch > 0 {
             break;
         }
-        for part in &batch.images.chunk(source.train.micro_batches as i64, 0) {
+        for part in &fetched.batch.chunk(micro_batches as i64, 0) {
             latents.push(catching(|| {
                 no_grad(|| {
-                    with_precision(source.precision, || {
-                        objective
-                            .tokenizer()
-                            .latents(&images_from_bytes(&to_device_async(part, source.device)))
+                    with_precision(precision, || {
+                        objective.tokenizer().latents(&images_from_bytes(&to_device_async(part, device)))
                     })
                 })
             })?);
@@ -123,7 +111,7 @@ fn first_latents(
         if vectors >= wanted {
             break;
         }
-        logger.status(&format!("the codebook's start: {vectors} of {wanted} latent vectors"));
+        around.logger.status(&format!("the codebook's start: {vectors} of {wanted} latent vectors"));
     }
     Ok(Some(latents))
 }
@@ -162,11 +150,11 @@ mod tests {
     use crate::loss::{self, Loss};
     use crate::model::{self, Tokenizer};
     use crate::optim;
-    use crate::train::Reconstruction;
+    use crate::tasks::tokenizer::Reconstruction;
     use crate::variables::Variables;
 
     /// Two stages in two groups, which start one after the other.
-    fn objective() -> Reconstruction {
+    fn objective() -> Objective {
         let store = Variables::new(Device::Cpu);
         let each = "{ kind = \"vq\", codebook_size = 8, codebook_dim = 2, codebook_update = { kind = \"gradient\" } }";
         let stages = format!("{{ kind = \"residual\", stages = 2, each = {each} }}");
@@ -177,12 +165,13 @@ mod tests {
         pixtok_torch::reseed(Seed(1));
         let tokenizer = Tokenizer::new(&store, &network, &quantizer, (20, 28)).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();
-        Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![])
+        let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
+        Objective { reconstruction, opponent: None }
     }
 
     #[test]
     fn a_start_that_is_stopped_is_undone_and_can_begin_again() {
-        let values = |objective: &Reconstruction| -> Vec<Tensor> {
+        let values = |objective: &Objective| -> Vec<Tensor> {
             objective.variables().into_iter().map(|found| found.tensor.detach().copy()).collect()
         };
         pixtok_torch::reseed(Seed(2));

@@ -2,13 +2,12 @@
 
 use tch::{Kind, Tensor};
 
-use super::Reconstruction;
-use super::objective::{At, Objective, ParameterGroup, StepOutput, shares};
-use super::reconstruction::{logged, weighted};
+use super::objective::{ImageStep, shares};
+use super::reconstruction::{Reconstruction, logged, weighted};
 use crate::adversarial::{Adversary, Weighting, adaptive_weight, gradient_penalty};
 use crate::loss::total;
-use crate::model::Tokenizer;
-use crate::quantizer::{Monitor, Statistic, UpdateReport};
+use crate::quantizer::Monitor;
+use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::{Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, without_autocast};
@@ -20,29 +19,34 @@ pub(super) const DISCRIMINATOR_NAME: &str = "discriminator";
 /// The share of images and reconstructions that it tells apart, as logged.
 pub(super) const ACCURACY: &str = "discriminator/accuracy";
 
-/// Reconstruction through the tokenizer, with what an adversary thinks of it from some step on.
+/// An adversary of the tokenizer, in training.
 #[derive(Debug)]
-pub struct AdversarialReconstruction {
-    reconstruction: Reconstruction,
+pub struct Opponent {
     /// The discriminator's variables.
     store: Variables,
     adversary: Adversary,
 }
 
-impl AdversarialReconstruction {
-    /// With an adversary whose variables are in `store`.
+impl Opponent {
+    /// An adversary whose variables are in `store`.
     #[must_use]
-    pub fn new(reconstruction: Reconstruction, store: Variables, adversary: Adversary) -> Self {
-        Self { reconstruction, store, adversary }
+    pub fn new(store: Variables, adversary: Adversary) -> Self {
+        Self { store, adversary }
     }
 
-    /// How much the adversary's loss weighs: `full`, or what makes the gradients of both parts at the decoder's last layer alike
-    /// times that. Takes the gradients of both at the pixels of `recon`.
-    fn weight(&self, full: f64, recon: &Tensor, of_terms: &Tensor, of_adversary: &Tensor) -> Tensor {
+    /// How much the adversary's loss weighs: `full`, or what makes the gradients of both parts at the
+    /// decoder's last layer (`last`) alike times that. Takes the gradients of both at the pixels of
+    /// `recon`.
+    fn weight(
+        &self,
+        full: f64,
+        last: &Tensor,
+        recon: &Tensor,
+        [of_terms, of_adversary]: [&Tensor; 2],
+    ) -> Tensor {
         let Weighting::Adaptive { most } = self.adversary.config.weighting else {
             return Tensor::full([], full, (Kind::Float, recon.device()));
         };
-        let last = self.tokenizer().last_layer();
         let at_last_layer = |of_pixels: &Tensor| {
             let carrier = (recon * of_pixels).sum(Kind::Float);
             gradient(&carrier, last, true)
@@ -94,43 +98,55 @@ fn of_images(at: At) -> Seed {
     at.seed.derive("real", &[])
 }
 
-impl Objective for AdversarialReconstruction {
-    fn groups(&self) -> Vec<ParameterGroup> {
-        let parameters = self.companions().into_iter().filter(|found| found.tensor.requires_grad()).collect();
+impl Opponent {
+    /// The discriminator's parameters.
+    pub(super) fn group(&self) -> ParameterGroup {
+        let parameters = self.variables().into_iter().filter(|found| found.tensor.requires_grad()).collect();
         let config = &self.adversary.config;
-        let discriminator = ParameterGroup {
+        ParameterGroup {
             name: DISCRIMINATOR_NAME,
             parameters,
             optimizer: config.optimizer.clone(),
+            table: "adversarial.optimizer",
             start: config.start,
-        };
-        self.reconstruction.groups().into_iter().chain([discriminator]).collect()
+        }
     }
 
+    /// How much the tokenizer listens at a step; nothing before the adversary takes part.
+    pub(super) fn weight_at(&self, at: At) -> Option<f64> {
+        self.adversary.config.weight_at(at.step)
+    }
+
+    /// Losses of one micro-batch for both sides, where the adversary's counts `full_weight`.
+    ///
     /// The gradients of the terms and of the adversary are taken at the reconstruction's pixels, each through its own network
     /// once; what goes backward through the tokenizer is their sum. The logits of the reconstructions serve both sides.
-    fn step(&mut self, images: &Tensor, at: At) -> StepOutput {
-        let Some(full_weight) = self.adversary.config.weight_at(at.step) else {
-            return self.reconstruction.step(images, at);
-        };
+    pub(super) fn step(
+        &mut self,
+        reconstruction: &Reconstruction,
+        full_weight: f64,
+        images: &Tensor,
+        at: At,
+    ) -> ImageStep {
         if at.step == self.adversary.config.start && at.micro_batch == 0 {
             self.adversary.discriminator.start(images);
         }
-        let out = self.reconstruction.forward(images, at.seed);
+        let out = reconstruction.forward(images, at.seed);
         let recon = out.recon.to_kind(Kind::Float);
         let pixels = recon.detach().set_requires_grad(true);
 
-        let reconstruction = self.reconstruction.loss.terms(&pixels, images);
+        let image_terms = reconstruction.loss.terms(&pixels, images);
         // At once, so that what a network of the loss keeps is freed before the discriminator needs memory.
-        let of_terms = total(&reconstruction)
-            .map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
+        let of_terms =
+            total(&image_terms).map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
         let fake = self.adversary.judge(&pixels, at.seed.derive("fake", &[]));
         let real = self.adversary.judge(images, of_images(at));
         let adversarial = self.adversary.config.of_tokenizer(&fake);
         let of_adversary = gradient(&adversarial, &pixels, true);
-        let weight = self.weight(full_weight, &recon, &of_terms, &of_adversary);
+        let last = reconstruction.tokenizer.last_layer();
+        let weight = self.weight(full_weight, last, &recon, [&of_terms, &of_adversary]);
 
-        let mut parts = weighted(reconstruction.iter().chain(&out.quantized.losses));
+        let mut parts = weighted(image_terms.iter().chain(&out.quantized.losses));
         parts.push(("adversarial".to_owned(), adversarial.detach() * &weight));
         // The value of the whole loss, with the gradient of the pixels' sum beside that of the quantizer's terms.
         let carrier = (&recon * (of_terms + of_adversary * &weight)).sum(Kind::Float);
@@ -141,46 +157,31 @@ impl Objective for AdversarialReconstruction {
         let loss = parts.iter().fold(loss, |loss, (_, value)| loss + value);
         let of_discriminator = self.discriminator_loss(images, [&real, &fake], at);
 
-        let mut terms = logged(&reconstruction, &out.quantized.losses);
+        let mut terms = logged(&image_terms, &out.quantized.losses);
         terms.push(("loss/adversarial".to_owned(), adversarial.detach()));
         terms.extend(of_discriminator.terms);
         let mut monitors = out.quantized.monitors;
         monitors.extend(shares(&parts));
         monitors.extend(of_discriminator.monitors);
         monitors.push(Monitor { name: "adversarial/weight".to_owned(), value: weight });
-        StepOutput {
+        let output = StepOutput {
             groups: vec![(0, loss), (DISCRIMINATOR, of_discriminator.loss)],
             terms,
             statistics: out.quantized.statistics,
             monitors,
-            indices: out.quantized.indices,
-        }
+        };
+        ImageStep { output, indices: out.quantized.indices }
     }
 
-    fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+    /// What it learns without gradients.
+    pub(super) fn after_step(&mut self) {
         if let Some(lecam) = &mut self.adversary.lecam {
             lecam.update();
         }
-        self.reconstruction.after_step(statistics, seed)
     }
 
-    fn starts_quantizer(&self) -> bool {
-        self.reconstruction.starts_quantizer()
-    }
-
-    fn tokenizer(&self) -> &Tokenizer {
-        self.reconstruction.tokenizer()
-    }
-
-    fn tokenizer_mut(&mut self) -> &mut Tokenizer {
-        self.reconstruction.tokenizer_mut()
-    }
-
-    fn variables(&self) -> Vec<Variable> {
-        self.reconstruction.variables()
-    }
-
-    fn companions(&self) -> Vec<Variable> {
+    /// Every tensor of the discriminator, in the order of their names.
+    pub(super) fn variables(&self) -> Vec<Variable> {
         self.store.entries()
     }
 }
@@ -200,14 +201,16 @@ struct OfDiscriminator {
 
 #[cfg(test)]
 mod tests {
+    use super::super::objective::Objective;
     use super::*;
     use crate::adversarial::Config;
     use crate::loss::{self, Loss};
+    use crate::model::{self, Tokenizer};
+    use crate::optim;
     use crate::quantizer::Mode;
-    use crate::{model, optim};
     use pixtok_torch::{Precision, with_precision};
 
-    fn objective(adversarial: &str) -> AdversarialReconstruction {
+    fn objective(adversarial: &str) -> Objective {
         let (store, companions) = (Variables::new(tch::Device::Cpu), Variables::new(tch::Device::Cpu));
         tch::manual_seed(3);
         let network =
@@ -221,10 +224,14 @@ mod tests {
         let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
         let config: Config = toml::from_str(adversarial).unwrap();
         let adversary = Adversary::new(&companions, &config, (16, 24)).unwrap();
-        AdversarialReconstruction::new(reconstruction, companions, adversary)
+        Objective { reconstruction, opponent: Some(Opponent::new(companions, adversary)) }
     }
 
     const SMALL: &str = "discriminator = { kind = \"patch\", channels = 4, layers = 2, norm = \"group\" }\n";
+
+    fn adversary(objective: &Objective) -> &Adversary {
+        &objective.opponent.as_ref().unwrap().adversary
+    }
 
     fn images() -> Tensor {
         Tensor::rand([2, 3, 16, 24], (Kind::Float, tch::Device::Cpu)) * 2.0 - 1.0
@@ -243,7 +250,7 @@ mod tests {
         let mut objective = objective(&format!("weight = 0.7\n{SMALL}"));
         let images = images();
         let groups = objective.groups();
-        let out = objective.step(&images, at(0));
+        let out = objective.step(&images, at(0)).output;
         let value = out.groups[0].1.double_value(&[]);
         out.groups[0].1.backward();
         let tokenizers = gradients(&groups[0].parameters);
@@ -263,11 +270,11 @@ mod tests {
             parameter.tensor.shallow_clone().zero_grad();
         }
         let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
-        let fake = objective.adversary.judge(&plain.recon, Seed(0));
+        let fake = adversary(&objective).judge(&plain.recon, Seed(0));
         let terms = objective.reconstruction.loss.terms(&plain.recon, &images);
         let sum = total(&terms).unwrap()
             + total(&plain.quantized.losses).unwrap()
-            + objective.adversary.config.of_tokenizer(&fake) * 0.7;
+            + adversary(&objective).config.of_tokenizer(&fake) * 0.7;
         assert!((sum.double_value(&[]) / value - 1.0).abs() < 1e-5);
         sum.backward();
         for (gradient, Variable { name, tensor, .. }) in tokenizers.iter().zip(&groups[0].parameters) {
@@ -278,8 +285,8 @@ mod tests {
             parameter.tensor.shallow_clone().zero_grad();
         }
         let [real, fake] =
-            [&images, &plain.recon.detach()].map(|images| objective.adversary.judge(images, Seed(0)));
-        objective.adversary.config.loss.of_discriminator(&real, &fake).backward();
+            [&images, &plain.recon.detach()].map(|images| adversary(&objective).judge(images, Seed(0)));
+        adversary(&objective).config.loss.of_discriminator(&real, &fake).backward();
         for (gradient, Variable { name, tensor, .. }) in discriminators.iter().zip(&groups[1].parameters) {
             let (expected, allowed) = (tensor.grad(), 1e-4 * tensor.grad().abs().max().double_value(&[]));
             assert!((gradient - expected).abs().max().double_value(&[]) <= allowed + 1e-9, "{name}");
@@ -291,14 +298,14 @@ mod tests {
         let mut objective =
             objective(&format!("weight = 1.0\nweighting = {{ kind = \"adaptive\" }}\n{SMALL}"));
         let images = images();
-        let out = objective.step(&images, at(0));
+        let out = objective.step(&images, at(0)).output;
         let found = out.monitors.iter().find(|monitor| monitor.name == "adversarial/weight").unwrap();
         let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
-        let fake = objective.adversary.judge(&plain.recon, Seed(0));
+        let fake = adversary(&objective).judge(&plain.recon, Seed(0));
         let terms = total(&objective.reconstruction.loss.terms(&plain.recon, &images)).unwrap();
         let last = objective.tokenizer().last_layer();
         let norm = |loss: &Tensor| gradient(loss, last, true).norm().double_value(&[]);
-        let expected = norm(&terms) / (norm(&objective.adversary.config.of_tokenizer(&fake)) + 1e-4);
+        let expected = norm(&terms) / (norm(&adversary(&objective).config.of_tokenizer(&fake)) + 1e-4);
         assert!((found.value.double_value(&[]) / expected - 1.0).abs() < 1e-4);
     }
 
@@ -308,7 +315,7 @@ mod tests {
             let small = SMALL.replace("group", norm);
             let mut objective =
                 objective(&format!("lecam = {{ weight = 0.1 }}\nr1 = {{ weight = 1.0 }}\n{small}"));
-            let out = with_precision(Precision::Bf16, || objective.step(&images(), at(0)));
+            let out = with_precision(Precision::Bf16, || objective.step(&images(), at(0)).output);
             let [(_, of_tokenizer), (_, of_discriminator)] = &out.groups[..] else { panic!("two groups") };
             of_tokenizer.backward();
             of_discriminator.backward();
@@ -324,10 +331,10 @@ mod tests {
     #[test]
     fn before_its_start_there_is_no_trace_of_the_adversary() {
         let mut objective = objective(&format!("start = 3\n{SMALL}"));
-        let before = objective.step(&images(), at(2));
+        let before = objective.step(&images(), at(2)).output;
         assert_eq!(before.groups.len(), 1);
         assert!(!before.terms.iter().any(|(name, _)| name.contains("adversarial")));
-        let after = objective.step(&images(), at(3));
+        let after = objective.step(&images(), at(3)).output;
         assert_eq!(after.groups.iter().map(|(group, _)| *group).collect::<Vec<_>>(), [0, DISCRIMINATOR]);
         for name in ["loss/adversarial", "loss/discriminator", "loss/recon", "loss/commitment"] {
             assert!(after.terms.iter().any(|(found, _)| found == name), "{name}");

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
-use super::machine::{DeviceKind, Machine};
-use pixtok_base::{Class, Classified};
+use crate::train::{DeviceKind, Machine, StateError};
 use pixtok_images::data::{self, Cursor, Fingerprint};
 
 /// The counters of a run, and the circumstances of its training.
@@ -50,53 +49,6 @@ pub struct LossWeights {
     pub file: String,
     /// Hash of its content, hexadecimal.
     pub blake3: String,
-}
-
-/// The saved state belongs to other circumstances.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// It cannot be read.
-    #[error(
-        "the checkpoint's state.json does not fit this version of pixtok ({0}); go on with the version that wrote it, or start a new run \
-         with --init-from"
-    )]
-    Unreadable(#[from] serde_json::Error),
-    /// Another thread count.
-    #[error(
-        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
-         --accept-inexact to go on all the same"
-    )]
-    Inexact {
-        /// Then.
-        saved: String,
-        /// Now.
-        now: String,
-        /// The flag that makes them the same.
-        remedy: String,
-    },
-    /// Other images.
-    #[error(
-        "the images in {folder} are not those that the run began with ({what}); name the run's own folder with --data and \
-         --val-data, restore the files, or start a new run with --init-from"
-    )]
-    Data {
-        /// Where they are.
-        folder: String,
-        /// What differs.
-        what: String,
-    },
-    /// Other weights of the loss.
-    #[error(
-        "the run began with other weights of loss.network than these; give the file it began with by --lpips-weights, or start a \
-         new run with --init-from"
-    )]
-    LossWeights,
-}
-
-impl Classified for StateError {
-    fn class(&self) -> Class {
-        Class::Misuse
-    }
 }
 
 impl State {

@@ -1,14 +1,14 @@
-//! The best checkpoint, and whether its figure belongs to the images that the run now validates on.
+//! Whether the best checkpoint's figure belongs to the images that the run now validates on.
 
 use std::fs;
 
 use serde_json::Value;
 
-use super::trainer::Trainer;
-use super::{State, TrainError};
-use crate::checkpoint::{Candidate, Error, RunFolder, ValidationImages};
+use super::State;
+use crate::checkpoint::{Error, RunFolder, ValidationImages};
 use crate::evaluate;
 use crate::logger::METRICS_FILE;
+use crate::train::{Surroundings, TrainError};
 use pixtok_images::data::{self, Difference, Fingerprint};
 
 /// In a log row: from this step on, the figures under `val/` are over other images. Always 1.
@@ -101,52 +101,20 @@ impl Validation {
     }
 }
 
-impl Trainer {
-    /// Whether these figures beat the best checkpoint's.
-    pub(super) fn is_best(&self, figures: &evaluate::Figures) -> bool {
-        let Some(value) = self.ranked(figures) else { return false };
-        let images = self.validation_images();
-        // An unreadable record was reported when the run was opened; a save will say so again.
-        self.parts.run.folder().is_best(self.candidate(value, &images)).unwrap_or(true)
-    }
-
-    /// Records the checkpoint of this step as the best if its `figures` beat the best so far.
-    pub(super) fn offer_best(&self, figures: &evaluate::Figures) -> Result<(), Error> {
-        let Some(value) = self.ranked(figures) else { return Ok(()) };
-        let images = self.validation_images();
-        self.parts.run.offer_best(self.candidate(value, &images)).map(|_| ())
-    }
-
-    fn candidate<'a>(&self, value: f64, images: &'a ValidationImages) -> Candidate<'a> {
-        let metric = self.parts.train.best_metric;
-        let (step, higher_is_better) = (self.state.step, metric.higher_is_better());
-        Candidate { step, metric: metric.name(), value, higher_is_better, images }
-    }
-
-    /// The figure by which checkpoints are ranked.
-    fn ranked(&self, figures: &evaluate::Figures) -> Option<f64> {
-        let name = self.parts.train.best_metric.name();
-        figures.watched().into_iter().find(|(watched, _)| *watched == name).map(|(_, value)| value)
-    }
-
-    fn validation_images(&self) -> ValidationImages {
-        self.parts.validation().images(&self.state.circumstances.val_data)
-    }
-
-    /// Reports that a resumed run evaluates on other images than before: on the terminal, and once
-    /// in its logs.
-    pub(super) fn note_other_images(&mut self, other: OtherImages) -> Result<(), TrainError> {
-        let step = self.state.step;
-        self.logger.note(&other.words);
-        if let Some(images) = other.of_best {
-            self.parts.run.note_images_of_best(images)?;
+impl OtherImages {
+    /// Reports it: on the terminal, and once in the logs.
+    pub(super) fn note(self, around: &mut Surroundings) -> Result<(), TrainError> {
+        let step = around.step;
+        around.logger.note(&self.words);
+        if let Some(images) = self.of_best {
+            around.run.note_images_of_best(images)?;
         }
         // A run that stopped before its next evaluation prints the note again.
-        if other.changed && !logged(self.parts.run.folder(), step) {
-            let row = self.logger.log(step, &[(IMAGES_CHANGED.to_owned(), 1.0)]);
-            self.warn_of(row);
-            let text = self.logger.text(step, "validation images", &other.words);
-            self.warn_of(text);
+        if self.changed && !logged(around.run.folder(), step) {
+            let row = around.logger.log(step, &[(IMAGES_CHANGED.to_owned(), 1.0)]);
+            around.warn_of(row);
+            let text = around.logger.text(step, "validation images", &self.words);
+            around.warn_of(text);
         }
         Ok(())
     }

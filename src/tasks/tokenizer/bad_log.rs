@@ -1,0 +1,163 @@
+//! `bad_samples.jsonl`: every file that could not be used, once, with its reason and the step that met it.
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
+
+use crate::logger::cut_back;
+use crate::train::{Surroundings, TrainError};
+use pixtok_images::data::{BadSample, BadSamples, DataError};
+
+/// The list of bad samples in a run folder.
+pub(super) const BAD_SAMPLES_FILE: &str = "bad_samples.jsonl";
+
+/// Which images a bad file belongs to, as in `data.train` and `data.val`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub(super) enum Split {
+    Train,
+    Val,
+}
+
+/// What [`BadLog::record`] did.
+#[derive(Debug)]
+struct Recorded {
+    /// Files that had not been met before.
+    new: usize,
+    /// Why the list could not be written; the rows wait for the next time.
+    unwritten: Option<io::Error>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    step: u64,
+    split: Split,
+    #[serde(flatten)]
+    sample: BadSample,
+}
+
+/// The list on disk, and the count of one split's files, which is checked against
+/// `data.max_bad_fraction`.
+#[derive(Debug)]
+pub(super) struct BadLog {
+    path: PathBuf,
+    split: Split,
+    counted: BadSamples,
+    /// Validation files in the list of an earlier process. They are met again at the next evaluation and count then,
+    /// if they are still bad.
+    listed: HashSet<String>,
+    /// Rows that are not written yet.
+    pending: String,
+}
+
+impl BadLog {
+    /// Cuts an earlier list back to `step` and counts what is left of it.
+    pub fn open(run: &Path, step: u64, split: Split, counted: BadSamples) -> Result<Self, TrainError> {
+        let path = run.join(BAD_SAMPLES_FILE);
+        cut_back(&path, step)?;
+        let mut log = Self { path, split, counted, listed: HashSet::new(), pending: String::new() };
+        // Missing until a file is bad.
+        let text = fs::read_to_string(&log.path).unwrap_or_default();
+        let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
+        for row in rows.filter(|row| row.split == split) {
+            match split {
+                Split::Train => {
+                    log.counted.record(&row.sample);
+                }
+                Split::Val => {
+                    log.listed.insert(row.sample.name);
+                }
+            }
+        }
+        Ok(log)
+    }
+
+    /// Lists bad images and says how many are new; a list that cannot be written stops nothing.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn note(&mut self, samples: Vec<BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
+        // The step under way, or the one just done.
+        let step = around.step + u64::from(self.split == Split::Train);
+        let recorded = self.record(step, samples);
+        if recorded.new > 0 {
+            let (new, set): (usize, &str) = (recorded.new, self.split.into());
+            around
+                .logger
+                .warn(&format!("step {step}: skipped {new} bad {set} image(s), see bad_samples.jsonl"));
+        }
+        if let Some(error) = recorded.unwritten {
+            around.logger.warn(&format!("cannot write bad_samples.jsonl: {error}; it will be tried again"));
+        }
+        Ok(self.counted.check()?)
+    }
+
+    /// Writes down the files that are new.
+    fn record(&mut self, step: u64, samples: Vec<BadSample>) -> Recorded {
+        let mut new = 0;
+        for sample in samples {
+            if !self.counted.record(&sample) {
+                continue;
+            }
+            new += 1;
+            if !self.listed.contains(&sample.name) {
+                let row = serde_json::to_string(&Row { step, split: self.split, sample });
+                self.pending.extend(row.ok().map(|row| row + "\n"));
+            }
+        }
+        Recorded { new, unwritten: self.write_pending().err() }
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
+        if !self.pending.is_empty() {
+            let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            file.write_all(self.pending.as_bytes())?;
+            self.pending.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The bad images that a data error was about.
+pub(super) fn bad_of(error: &DataError) -> Vec<BadSample> {
+    match error {
+        DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. } => bad.clone(),
+        _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(name: &str) -> BadSample {
+        BadSample { name: name.into(), reason: "truncated".into() }
+    }
+
+    #[test]
+    fn files_are_listed_once_and_a_resume_forgets_what_came_after() {
+        let run = tempfile::tempdir().unwrap();
+        let open = |step, split| BadLog::open(run.path(), step, split, BadSamples::new(100, 0.02)).unwrap();
+        let mut log = open(0, Split::Train);
+        assert_eq!(log.record(1, vec![sample("a"), sample("a")]).new, 1);
+        assert_eq!(log.record(5, vec![sample("b"), sample("a")]).new, 1);
+        let mut of_validation = open(5, Split::Val);
+        assert_eq!(of_validation.record(5, vec![sample("a")]).new, 1);
+        log.counted.check().unwrap();
+        assert_eq!(log.record(6, vec![sample("c")]).new, 1);
+        assert!(log.counted.check().is_err());
+        of_validation.counted.check().unwrap();
+        let mut resumed = open(5, Split::Train);
+        assert_eq!(resumed.record(6, vec![sample("b")]).new, 0);
+        let mut again = open(5, Split::Val);
+        assert_eq!(again.record(10, vec![sample("a")]).new, 1, "it is counted again, not listed again");
+        let listed = fs::read_to_string(run.path().join("bad_samples.jsonl")).unwrap();
+        assert_eq!(listed.lines().count(), 3);
+        assert!(listed.contains(r#"{"step":1,"split":"train","name":"a","reason":"truncated"}"#));
+    }
+}

@@ -1,0 +1,94 @@
+//! The evaluations of a training: figures for the logs, pictures for the run folder.
+
+use std::sync::Arc;
+
+use super::TokenizerTask;
+use crate::batches::Loader;
+use crate::codec::{Own, Vocabulary};
+use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Subject, evaluate};
+use crate::train::Surroundings;
+use crate::world::World;
+use pixtok_images::picture::sheet;
+use pixtok_torch::Precision;
+
+/// Pictures on a sample sheet.
+const SHEET_PICTURES: usize = 8;
+
+impl TokenizerTask {
+    /// The validation images through the tokenizer.
+    pub(super) fn evaluate(&self, world: World) -> Result<Evaluation, EvaluateError> {
+        let eval = &self.eval;
+        let val_set = Arc::clone(&self.val_set);
+        let pictures = evaluate::picture_names(&val_set, eval.bound(), SHEET_PICTURES);
+        let loader = Loader::eval(val_set, &self.data, eval.batch_size, eval.bound(), self.device, world)?;
+        let codec = Own { tokenizer: self.objective.tokenizer(), precision: Precision::Fp32 };
+        let subject = Subject::Codec { codec: &codec, loader, stability: false };
+        let options = evaluate::Options { device: self.device, pictures, foreign: false, world };
+        evaluate(subject, &Measures::cheap(), &options)
+    }
+
+    /// A line, a sample sheet and histograms of codes and digits. Pictures that cannot be written stop nothing.
+    pub(super) fn exhibit(&self, evaluation: &Evaluation, around: &mut Surroundings) {
+        let step = around.step;
+        let value = |name| evaluation.figures.value(name).unwrap_or(f64::NAN);
+        let line = format!(
+            "step {step}: val psnr_db {:.2}, usage {:.3}, perplexity {:.1}",
+            value("psnr_db"),
+            value("usage"),
+            value("perplexity")
+        );
+        around.logger.note(&line);
+        if let Some(vocabulary) = evaluation.vocabulary {
+            let codes = vocabulary.codebooks * vocabulary.size;
+            let logged = around.logger.histogram(step, "val/code_counts", codes, &evaluation.counts);
+            around.warn_of(logged);
+            self.show_digits(evaluation, vocabulary, around);
+        }
+        let samples = around.run.folder().path().join("samples");
+        let originals = evaluation.originals.iter().map(|(_, picture)| picture.clone()).collect();
+        let picture = sheet(&[originals, evaluation.reconstructions.clone()]);
+        let Ok(png) = picture.to_png() else { return };
+        let path = samples.join(format!("step-{step:06}.png"));
+        // Only this folder is made, not those above: a deleted run folder must not come back
+        // without its config.
+        let made = match std::fs::create_dir(&samples) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        };
+        let written = made.and_then(|()| std::fs::write(&path, &png));
+        if let Err(error) = written {
+            around.logger.warn(&format!("cannot write {}: {error}", path.display()));
+        }
+        let logged = around.logger.picture(step, "val/reconstructions", picture.width, picture.height, &png);
+        around.warn_of(logged);
+    }
+
+    /// A histogram per latent dimension, where codes are made of digits.
+    fn show_digits(
+        &self,
+        evaluation: &Evaluation,
+        Vocabulary { codebooks, size }: Vocabulary,
+        around: &mut Surroundings,
+    ) {
+        let step = around.step;
+        let Some(radix) = self.objective.tokenizer().quantizer.digits() else { return };
+        let mut histograms = vec![];
+        // In the order of the codes, so each codebook's are together.
+        for of_codebook in evaluation.counts.chunk_by(|a, b| a.0 / size == b.0 / size) {
+            let codebook = of_codebook[0].0 / size;
+            let own: Vec<_> = of_codebook.iter().map(|&(code, count)| (code % size, count)).collect();
+            for ((dimension, level), counts) in radix.levels().iter().enumerate().zip(radix.histograms(&own))
+            {
+                let tag = match codebooks {
+                    1 => format!("val/digits/{dimension}"),
+                    _ => format!("val/digits/{codebook}/{dimension}"),
+                };
+                histograms.push((tag, *level, counts));
+            }
+        }
+        for (tag, level, counts) in histograms {
+            let logged = around.logger.histogram(step, &tag, level, &counts);
+            around.warn_of(logged);
+        }
+    }
+}

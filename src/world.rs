@@ -1,0 +1,198 @@
+//! Who else trains: this process's number among those that share one training.
+//!
+//! A [`World`] is made once, at the start, and handed to everything that would differ between
+//! processes: which share of the batches to load, what to sum over all, who writes. There is one
+//! process so far ([`World::single`]), so each sum is its own argument.
+
+use tch::Tensor;
+
+/// Set in every part of a Slurm job, and in those of its steps, which srun starts.
+const SLURM: [&str; 2] = ["SLURM_JOB_ID", "SLURM_STEP_ID"];
+
+/// Kubernetes sets the index of a completion only; the number is for the job's manifest to set.
+const KUBERNETES: &str = "an indexed Kubernetes job";
+
+/// Environment variables that say a process's number, and how many there are, by launcher.
+const LAUNCHERS: [(&str, &str, &str); 5] = [
+    ("torchrun", "RANK", "WORLD_SIZE"),
+    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("mpirun", "PMI_RANK", "PMI_SIZE"),
+    ("srun", "SLURM_PROCID", "SLURM_NTASKS"),
+    (KUBERNETES, "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+];
+
+/// The processes that train together, as one of them sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct World {
+    rank: u32,
+    size: u32,
+}
+
+/// What a launcher says of this process. The texts are as its variables have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Its name.
+    pub launcher: &'static str,
+    /// The variable with the process's number, and its text.
+    pub index: (&'static str, String),
+    /// The variable with the number of processes, and its text, if it is set.
+    pub count: (&'static str, Option<String>),
+}
+
+impl Launch {
+    /// What the launcher of this process says in its environment; `variable` looks a variable up.
+    #[must_use]
+    pub fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        LAUNCHERS.into_iter().find_map(|(launcher, index, count)| {
+            let own = variable(index)?;
+            // A batch script itself has the numbers of its job, and is the only one of its kind.
+            if launcher == "srun" && variable(SLURM[0]).is_some() && variable(SLURM[1]).is_none() {
+                return None;
+            }
+            let all = variable(count);
+            // Some shells of a cluster have the one without being one of several.
+            let known = all.is_some() || launcher == KUBERNETES;
+            known.then(|| Self { launcher, index: (index, own), count: (count, all) })
+        })
+    }
+
+    /// The process's number and how many there are; none if they don't fit or aren't set.
+    #[must_use]
+    pub fn numbers(&self) -> Option<(u32, u32)> {
+        let (index, count) = (self.index.1.trim().parse().ok()?, self.count.1.as_ref()?.trim().parse().ok()?);
+        (index < count).then_some((index, count))
+    }
+}
+
+impl World {
+    /// One process by itself.
+    #[must_use]
+    pub fn single() -> Self {
+        Self { rank: 0, size: 1 }
+    }
+
+    /// The world of a training, by what the launcher of this process says; `variable` looks a
+    /// variable up.
+    ///
+    /// # Errors
+    /// When the launcher started several processes, or its numbers make no sense.
+    pub fn of_training(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let Some(launch) = Launch::find(variable) else { return Ok(Self::single()) };
+        if launch.launcher == KUBERNETES {
+            // Completions of such a job don't know each other: each is a training by itself.
+            return Ok(Self::single());
+        }
+        let Launch { launcher, index, count } = &launch;
+        match launch.numbers() {
+            Some((_, 1)) => Ok(Self::single()),
+            Some((rank, size)) => Err(format!(
+                "{launcher} started {size} processes, of which this is number {rank}, and a training in several processes is \
+                 not possible yet; start one process, or unset {} for trainings that have nothing to do with each other",
+                index.0
+            )),
+            None => Err(format!(
+                "{} is {:?} and {} is {:?}, which is no process of several; correct them, or unset both to train in one process",
+                index.0,
+                index.1,
+                count.0,
+                count.1.as_deref().unwrap_or_default()
+            )),
+        }
+    }
+
+    /// The number of this process, from 0.
+    #[must_use]
+    pub fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    /// How many processes there are.
+    #[must_use]
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Whether this process writes logs and checkpoints.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// The sum of a tensor over all processes.
+    #[must_use]
+    pub fn sum(&self, tensor: &Tensor) -> Tensor {
+        self.needs_no_exchange();
+        tensor.shallow_clone()
+    }
+
+    /// The sum of a number over all processes.
+    #[must_use]
+    pub fn sum_of(&self, number: i64) -> i64 {
+        self.needs_no_exchange();
+        number
+    }
+
+    /// The mean of a tensor over all processes.
+    #[must_use]
+    pub fn mean(&self, tensor: &Tensor) -> Tensor {
+        self.needs_no_exchange();
+        tensor.shallow_clone()
+    }
+
+    /// Replaces the gradient of each parameter by its mean over all processes.
+    pub fn mean_gradients(&self, _parameters: &[Tensor]) {
+        self.needs_no_exchange();
+    }
+
+    /// The largest value of a scalar over all processes: whether a flag is set anywhere.
+    #[must_use]
+    pub fn largest(&self, scalar: &Tensor) -> Tensor {
+        self.needs_no_exchange();
+        scalar.shallow_clone()
+    }
+
+    /// No world of several can be made yet.
+    fn needs_no_exchange(self) {
+        debug_assert_eq!(self.size, 1, "processes exchange no tensors yet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(variables: &[(&str, &str)]) -> Result<World, String> {
+        World::of_training(|name| {
+            variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn one_process_trains_and_several_are_refused() {
+        for variables in [
+            &[][..],
+            &[("RANK", "0"), ("WORLD_SIZE", "1")],
+            &[("RANK", "3")],
+            &[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "7")],
+            &[("JOB_COMPLETION_INDEX", "4"), ("JOB_COMPLETIONS", "5")],
+            &[("JOB_COMPLETION_INDEX", "4")],
+        ] {
+            assert_eq!(world(variables), Ok(World::single()), "{variables:?}");
+        }
+        let several = world(&[("RANK", "3"), ("WORLD_SIZE", "8")]).unwrap_err();
+        assert!(several.contains("torchrun started 8 processes") && several.contains("RANK"), "{several}");
+        let wrong = world(&[("PMI_RANK", "8"), ("PMI_SIZE", "8")]).unwrap_err();
+        assert!(wrong.contains("PMI_RANK is \"8\" and PMI_SIZE is \"8\""), "{wrong}");
+    }
+
+    #[test]
+    fn a_single_process_keeps_its_sums() {
+        let world = World::single();
+        let tensor = Tensor::from_slice(&[1.5f32, -2.0, 7.0]);
+        assert_eq!((world.rank(), world.size(), world.writes()), (0, 1, true));
+        assert_eq!(world.sum(&tensor), tensor);
+        assert_eq!(world.mean(&tensor), tensor);
+        assert_eq!(world.largest(&Tensor::from(1f32)).double_value(&[]), 1.0);
+        assert_eq!(world.sum_of(-7), -7);
+    }
+}
