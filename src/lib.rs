@@ -19,7 +19,7 @@ pub mod similarity;
 
 pub mod quantizer;
 
-pub mod nets;
+pub mod pretrained;
 
 pub mod model;
 

@@ -7,7 +7,7 @@ use crate::config::{ConfigError, ResolveError};
 use crate::evaluate::EvaluateError;
 use crate::export::ExportError;
 use crate::model::ModelError;
-use crate::nets::NetError;
+use crate::pretrained::NetError;
 use crate::sweep::SweepError;
 use crate::train::TrainError;
 use pixtok_base::Misuse;

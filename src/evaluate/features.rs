@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::Figures;
 use crate::metrics::{FeatureStatistics, frechet_distance};
-use crate::nets::Inception;
+use crate::pretrained::Inception;
 use pixtok_torch::no_grad;
 
 /// Under as many images the covariance of 2048 features has not full rank, and the distance is biased upwards.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
-use crate::nets::{Backbone, Inception, Lpips};
+use crate::pretrained::{Backbone, Inception, Lpips};
 use pixtok_report::definition;
 
 /// A quality of images by its name.

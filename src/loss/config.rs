@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nets::Backbone;
+use crate::pretrained::Backbone;
 use crate::similarity::WINDOW;
 
 /// Weights of the terms; one of weight 0 is not computed.

@@ -6,7 +6,7 @@ mod reconstruction;
 
 use tch::Tensor;
 
-use crate::nets::Lpips;
+use crate::pretrained::Lpips;
 pub use crate::quantizer::LossTerm;
 pub use config::{Config, LossError};
 

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::{Config, LossTerm};
-use crate::nets::Lpips;
+use crate::pretrained::Lpips;
 use crate::similarity::{multi_scale, scales_within};
 use pixtok_torch::in_full_precision;
 

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::{Absent, ImageMetric};
-use crate::nets::{Backbone, Lpips};
+use crate::pretrained::{Backbone, Lpips};
 use pixtok_torch::no_grad;
 
 /// Images at a time: the first layers of VGG16 take 64 numbers for each pixel.

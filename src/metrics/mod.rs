@@ -29,7 +29,7 @@ pub use ssim::Ssim;
 pub use ssimulacra2::Ssimulacra2;
 pub use stream::{StreamFigures, TokenStream};
 
-use crate::nets::Backbone;
+use crate::pretrained::Backbone;
 use pixtok_report::definition::least_side;
 
 // The table of figures states the sides that these metrics derive.

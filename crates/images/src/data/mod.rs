@@ -68,7 +68,8 @@ pub enum DataError {
     },
     /// Nothing where the images should be.
     #[error(
-        "{} {}; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or --val-data",
+        "{} {}; give a folder of images, tar shards or Parquet files (--data or data.train; for validation, --val-data or \
+         data.val)",
         .0.display(), absence(.0)
     )]
     Missing(PathBuf),
@@ -78,7 +79,7 @@ pub enum DataError {
     /// What is there is nothing to train on or to evaluate with.
     #[error(
         "{} is neither images nor tar shards nor Parquet; give a folder of images, a .tar or .parquet file or a folder of \
-         them (`pixtok encode` alone reads lists)",
+         them (only `pixtok encode` reads lists)",
         .0.display()
     )]
     NotImages(PathBuf),
