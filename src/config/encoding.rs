@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(text("a = \"é\"".as_bytes(), "x.toml").unwrap(), "a = \"é\"");
         assert_eq!(
             error(b"a = 1\n# caf\xE9\nb = 2\n"),
-            "x.toml:2: this is no UTF-8, perhaps Latin-1 (`# café`), and TOML is UTF-8; save it as UTF-8"
+            "x.toml:2: this is not UTF-8, perhaps Latin-1 (`# café`), and TOML is UTF-8; save it as UTF-8"
         );
         let words = "seed = 1\n";
         let utf16: Vec<u8> = words.encode_utf16().flat_map(u16::to_le_bytes).collect();

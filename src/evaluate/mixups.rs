@@ -1,52 +1,53 @@
-//! Whether the channels or the pixels of reconstructions that another program made are in the wrong
-//! place. Their figures are low then, though the tokenizer may be good.
+//! Detects channels or pixels in the wrong place in reconstructions that another program made.
+//! Their figures are then low, although the tokenizer may be good.
 
 use tch::{Kind, Tensor};
 
 use super::scores::host;
 use crate::metrics::{ImageMetric as _, Psnr};
 
-/// This many pairs are compared, the first ones.
+/// The number of pairs that are compared: the first ones.
 const PAIRS: i64 = 64;
-/// Images with a smaller side, in pixels, show too little.
+/// The least side in pixels; smaller images show too little.
 const LEAST_SIDE: i64 = 16;
-/// Only the middle of larger images is compared, of this side, so that their size costs no time.
+/// The side in pixels of the middle part that is compared in larger images, so that their size
+/// costs no time.
 const MIDDLE: i64 = 128;
 /// The largest shift along each axis, in pixels.
 const REACH: i64 = 2;
-/// Gain in decibels that the right place brings and chance does not.
+/// The gain in decibels that a corrected image shows, and that chance does not.
 const GAIN_DB: f64 = 3.0;
-/// At least this share of the pairs must show the same.
+/// The least share of the pairs that must agree.
 const MOST: f64 = 2.0 / 3.0;
-/// The channels of a grey pixel differ by this many levels at most, which allows for rounding.
+/// The largest difference in levels between the channels of a grey pixel. It allows for rounding.
 const GREY: i64 = 1;
-/// The channels of an image that has colour differ by this many levels or more, as a mean over its
-/// pixels. Grey photographs with a tint or with JPEG's noise stay below.
+/// The least difference in levels between the channels of a coloured image, as a mean over its
+/// pixels. Grey photographs with a tint or with JPEG noise are below it.
 const COLOUR: i64 = 8;
 
-/// A change that would bring the reconstructions to their places.
+/// A change that would correct the reconstructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// Red and blue exchanged.
+    /// Exchange red and blue.
     Channels,
-    /// Mirrored left to right.
+    /// Mirror left to right.
     Mirror,
-    /// Taken from so many pixels further down and further right.
+    /// Shift: take each pixel from this many pixels further down and further right.
     Shift { down: i64, right: i64 },
 }
 
 const NO_CHANGE: Change = Change::Shift { down: 0, right: 0 };
 
-/// Compares the first pairs as they are and after each [`Change`].
+/// Compares the first pairs as they are, and after each [`Change`].
 #[derive(Debug)]
 pub(super) struct Mixups {
-    /// PSNR of each pair after each change.
+    /// The PSNR of each pair after each change.
     psnr: Vec<(Change, Vec<f64>)>,
-    /// Pairs so far.
+    /// The number of pairs so far.
     pairs: i64,
-    /// Originals with colour.
+    /// The number of originals with colour.
     coloured: i64,
-    /// Those of them whose reconstruction is grey.
+    /// The number of originals with colour whose reconstruction is grey.
     greyed: i64,
 }
 
@@ -58,7 +59,7 @@ impl Mixups {
         Self { psnr: changes.map(|change| (change, vec![])).collect(), pairs: 0, coloured: 0, greyed: 0 }
     }
 
-    /// Compares the pairs of a batch, unless there were enough before. Waits for the device.
+    /// Compares the pairs of a batch, unless enough have been compared. Waits for the device.
     ///
     /// # Shapes
     /// `originals`, `recons`: `[B, 3, H, W]` uint8.
@@ -84,7 +85,7 @@ impl Mixups {
                 Change::Mirror => part(&recons.flip([3]), 0, 0),
                 Change::Shift { down, right } => part(recons, down, right),
             };
-            // Images of every size have a PSNR.
+            // PSNR exists for images of every size.
             psnr.extend(Psnr.measure(&own, &changed).map(|values| host(&values)).unwrap_or_default());
         }
         let coloured = spread(&own).mean_dim([1i64].as_slice(), false, Kind::Double).ge(COLOUR);
@@ -93,7 +94,7 @@ impl Mixups {
         self.greyed += greyed.sum(Kind::Int64).int64_value(&[]);
     }
 
-    /// What seems to be in the wrong place, one sentence each.
+    /// One sentence for each thing that seems to be in the wrong place.
     pub(super) fn notes(&self) -> Vec<String> {
         [self.out_of_place(), self.grey()].into_iter().flatten().collect()
     }
@@ -102,7 +103,7 @@ impl Mixups {
         let (_, before) = self.psnr.iter().find(|(change, _)| *change == NO_CHANGE)?;
         let (change, after) = self.psnr.iter().max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)))?;
         let better = after.iter().zip(before).filter(|(after, before)| after > before).count();
-        // Without pairs, the means are not numbers, and the comparison is false.
+        // Without pairs the means are NaN, and the comparison is false.
         let clear = mean(after) >= mean(before) + GAIN_DB;
         if !clear || (better as f64) < MOST * before.len() as f64 {
             return None;
@@ -110,7 +111,7 @@ impl Mixups {
         let (fault, undone, remedy) = match *change {
             Change::Channels => (
                 "have red and blue exchanged (BGR)".to_owned(),
-                "with both exchanged again",
+                "with both exchanged back",
                 "pass RGB to the tokenizer, and write RGB (OpenCV reads and writes BGR)",
             ),
             Change::Mirror => (
@@ -138,14 +139,14 @@ impl Mixups {
             return None;
         }
         Some(format!(
-            "{} of the first {} reconstructions are grey, and their originals have colour; look for a \
+            "{} of the first {} reconstructions are grey, although their originals have colour; look for a \
              conversion to grey, or for one channel that stands for all three, where they are made",
             self.greyed, self.pairs
         ))
     }
 }
 
-/// Levels between the largest and the smallest channel of each pixel.
+/// The difference between the largest and the smallest channel of each pixel, in levels.
 ///
 /// # Shapes
 /// `images`: `[B, 3, H, W]` uint8 -> `[B, H·W]` float64.
@@ -158,7 +159,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// `2 px down and 1 px left`.
+/// Describes a shift: `2 px down and 1 px left`.
 fn shift_in_words(down: i64, right: i64) -> String {
     let along = |pixels: i64, ahead: &str, back: &str| {
         let direction = if pixels > 0 { ahead } else { back };
@@ -186,13 +187,13 @@ mod tests {
         blurred(&Tensor::from_slice(&noise).view([count, 3, 22, 30]))
     }
 
-    /// Means of 3×3 pixels; two pixels fewer along each axis.
+    /// Means of 3×3 pixels; the result has two pixels fewer along each axis.
     fn blurred(images: &Tensor) -> Tensor {
         let means = images.to_kind(Kind::Float).avg_pool2d([3, 3], [1, 1], [0, 0], false, true, None::<i64>);
         means.round().to_kind(Kind::Uint8)
     }
 
-    /// The same size, with the border repeated.
+    /// The means at the original size, with the border repeated.
     fn blurred_whole(images: &Tensor) -> Tensor {
         let padded = images.to_kind(Kind::Float).replication_pad2d([1, 1, 1, 1]);
         blurred(&padded)
@@ -204,7 +205,7 @@ mod tests {
         mixups.notes()
     }
 
-    /// The single note.
+    /// The only note.
     fn note(originals: &Tensor, recons: &Tensor) -> String {
         let notes = notes(originals, recons);
         assert_eq!(notes.len(), 1, "{notes:?}");
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn plain_reconstructions_have_no_note() {
         let originals = images(3);
-        // Of other images, in the last case.
+        // The last case has reconstructions of other images.
         for recons in [blurred_whole(&originals), originals.shallow_clone(), originals.roll([1], [0])] {
             assert_eq!(notes(&originals, &recons), [""; 0]);
         }
@@ -234,9 +235,9 @@ mod tests {
     fn exchanged_channels_are_noted() {
         let originals = images(3);
         let words = note(&originals, &originals.flip([1]));
-        assert!(words.contains("have red and blue exchanged (BGR): with both exchanged again"), "{words}");
+        assert!(words.contains("have red and blue exchanged (BGR): with both exchanged back"), "{words}");
         assert!(words.contains("the first 3 pairs has a PSNR of 100.00 dB instead of 1"), "{words}");
-        // Reconstructions that lose something too.
+        // Reconstructions that also lose detail.
         let words = note(&originals, &blurred_whole(&originals).flip([1]));
         assert!(words.contains("(BGR)"), "{words}");
     }
@@ -246,7 +247,7 @@ mod tests {
         let originals = images(3);
         let words = note(&originals, &originals.flip([3]));
         assert!(words.contains("be mirrored left to right: mirrored again"), "{words}");
-        // The middle of a larger image is at the same place in its mirror image.
+        // In a mirrored image, the middle is at the same place.
         let wide = originals.repeat([1, 1, 8, 7]);
         let wide = Tensor::cat(&[&wide, &images(3).narrow(3, 0, 1).repeat([1, 1, 8, 1])], 3);
         assert!(note(&wide, &wide.flip([3])).contains("100.00 dB"));
@@ -260,7 +261,7 @@ mod tests {
             (0, -2, "be shifted by 2 px left:"),
             (-1, 2, "be shifted by 1 px up and 2 px right:"),
         ] {
-            // What leaves at one side comes in at the other.
+            // Pixels that leave on one side enter on the other.
             let found = note(&originals, &originals.roll([down, right], [2, 3]));
             assert!(found.contains(words) && found.contains("100.00 dB"), "{found}");
         }
@@ -273,7 +274,7 @@ mod tests {
         let grey = grey.to_kind(Kind::Uint8).expand_as(&originals);
         let words = note(&originals, &grey);
         assert!(words.contains("3 of the first 3 reconstructions are grey"), "{words}");
-        // One of three may be grey for a reason of its own.
+        // A single grey reconstruction of three may have another cause.
         let one = Tensor::cat(&[grey.narrow(0, 0, 1), originals.narrow(0, 1, 2)], 0);
         assert_eq!(notes(&originals, &one), [""; 0]);
     }
@@ -297,7 +298,7 @@ mod tests {
         }
         mixups.add(&originals, &originals.flip([1]));
         assert_eq!((mixups.pairs, mixups.notes().len()), (64, 0));
-        // Too small to tell.
+        // Too small to be compared.
         let small = originals.narrow(2, 0, 15);
         assert!(notes(&small, &small.flip([1])).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Reconstructions that were made elsewhere, beside their originals.
+//! Reconstructions from another program, paired with their originals.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::batches::{Loader, picture_of, tensor_of};
 use pixtok_images::data::{BadSample, Dataset, Marks};
 use pixtok_images::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
-/// Originals with their reconstructions.
+/// Originals and their reconstructions.
 #[derive(Debug)]
 pub struct Pairs {
     originals: Originals,
@@ -23,22 +23,22 @@ pub struct Pairs {
     ready: VecDeque<Passed>,
 }
 
-/// Where the originals come from.
+/// The source of the originals.
 #[derive(Debug)]
 enum Originals {
-    /// From their files, at their own sizes.
+    /// Their files, at their own sizes.
     Whole {
         dataset: Arc<Dataset>,
         batch_size: usize,
-        /// The next one's place.
+        /// The index of the next original.
         next: usize,
     },
-    /// Resized and cut as for a tokenizer.
+    /// A loader, which resizes and crops them as for a tokenizer.
     Prepared(Loader),
 }
 
 impl Pairs {
-    /// Images at their own sizes, up to `batch_size` at a time.
+    /// Pairs with originals at their own sizes, in batches of up to `batch_size`.
     #[must_use]
     pub fn whole(
         dataset: &Arc<Dataset>,
@@ -51,7 +51,8 @@ impl Pairs {
         Self { originals, reconstructions, options, device, ready: VecDeque::new() }
     }
 
-    /// Images as a loader prepares them; the reconstructions are of that size.
+    /// Pairs with originals that a loader prepares. The reconstructions must have the prepared
+    /// size.
     #[must_use]
     pub fn prepared(
         loader: Loader,
@@ -63,7 +64,7 @@ impl Pairs {
         Self { originals, reconstructions, options, device, ready: VecDeque::new() }
     }
 
-    /// Makes the next batches ready, if there are any.
+    /// Prepares the next batches, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
         let (originals, bad, marks) = match &mut self.originals {
             Originals::Whole { dataset, batch_size, next } => {
@@ -90,7 +91,7 @@ impl Pairs {
         self.pair(originals, bad, Files::of_originals(marks))
     }
 
-    /// Reads the reconstructions of these originals, and puts batches of one size on the queue.
+    /// Reads the reconstructions of these originals, and queues batches of equal size.
     fn pair(
         &mut self,
         originals: Vec<(String, Picture)>,
@@ -134,16 +135,16 @@ impl Pairs {
     }
 }
 
-/// The picture, moved out of its decoding buffer so that it can be kept while others are decoded.
+/// Moves the picture out of its decoding buffer, so that it can be kept while others are decoded.
 fn released(decoded: Decoded) -> (Picture, Traits) {
     let traits = decoded.traits();
     (decoded.release(), traits)
 }
 
-/// A name, and its picture or why there is none.
+/// A name, and its picture or the reason why there is none.
 type NamedResult = (String, Result<(Picture, Traits), String>);
 
-/// The decoded pictures, the failures, and the marks of the pictures.
+/// Splits results into the decoded pictures, the failures, and the traits of the pictures.
 fn apart(decoded: Vec<NamedResult>) -> (Vec<(String, Picture)>, Vec<BadSample>, Marks) {
     let (mut good, mut bad, mut marks) = (vec![], vec![], Marks::default());
     for (name, picture) in decoded {

@@ -1,9 +1,10 @@
-//! Fixed published networks, with weights from files that the user gives: AlexNet and VGG16 as LPIPS compares images
-//! with them, and the Inception of the Fréchet distance.
+//! Fixed published networks: AlexNet and VGG16 for LPIPS, and the Inception network of the Fréchet
+//! distance. The user gives their weights in files.
 //!
-//! Nothing is trained here: weights get no gradients, while images may. What measures computes in full float32, whatever
-//! the caller's autocast; what a training minimises follows it. The files are safetensors that `scripts/convert_weights.py` makes of the published
-//! PyTorch ones; they are read strictly, by name, shape and type.
+//! Nothing is trained here: weights get no gradients, but images may. Metrics are computed in full
+//! float32, whatever the caller's autocast; losses follow the caller's autocast. The files are
+//! safetensors that `scripts/convert_weights.py` makes from the published PyTorch files. They are
+//! checked strictly: names, shapes and types must match.
 
 mod alexnet;
 mod inception;
@@ -20,36 +21,36 @@ use pixtok_torch::TorchError;
 pub use inception::Inception;
 pub use lpips::{Backbone, Differences, Lpips};
 
-/// Why a network was not loaded.
+/// The reason why a network was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot read the weights {}; check the path{}", .path.display(), which_is_absent(.path, .source))]
     Read {
-        /// What was given.
+        /// The path as given.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file holds something else.
+    /// The file holds something other than the expected weights.
     #[error(
-        "{} seems to be {found}, and {wanted} are expected; convert the published files with scripts/convert_weights.py",
+        "{} seems to be {found}, but {wanted} are needed; convert the published files with scripts/convert_weights.py",
         .path.display()
     )]
     Unfit {
-        /// What was given.
+        /// The path as given.
         path: PathBuf,
-        /// What it is, as far as one can tell.
+        /// What the file seems to hold.
         found: String,
-        /// What was asked for.
+        /// What was expected, in the plural.
         wanted: &'static str,
     },
-    /// libtorch could not hold the weights on the device.
+    /// libtorch could not load the weights to the device.
     #[error("cannot load the weights {}", .path.display())]
     Torch {
-        /// What was given.
+        /// The path as given.
         path: PathBuf,
-        /// What libtorch said.
+        /// libtorch's error.
         source: TorchError,
     },
 }
