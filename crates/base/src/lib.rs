@@ -1,5 +1,5 @@
-//! What every part of pixtok rests on: seeds, paths, caught panics, JSON that stays as it was
-//! written, and what a file is by its first bytes.
+//! The foundation of all parts of pixtok: seeds, paths, caught panics, JSON that keeps its
+//! spelling, and recognising files by their first bytes.
 
 mod carried;
 mod misuse;
