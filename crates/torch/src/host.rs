@@ -1,4 +1,4 @@
-//! Tensors on their way from this program's threads to a device.
+//! Tensors on their way from host memory to a device.
 
 use std::ffi::c_int;
 
@@ -7,18 +7,19 @@ use tch::{Device, Tensor};
 use super::TorchError;
 use super::shim::{check, px_host_bytes};
 
-/// The memory of a uint8 tensor on the CPU, to be filled before it becomes one.
+/// The memory of a uint8 tensor on the CPU, which is filled before it is used as a tensor.
 #[derive(Debug)]
 pub struct HostBytes {
     tensor: Tensor,
 }
 
 impl HostBytes {
-    /// Arbitrary bytes for a tensor of this shape, whose first axis is that of [`HostBytes::into_rows`]. For a CUDA device the
-    /// memory is pinned, so that [`to_device_async`] need not wait.
+    /// Memory with arbitrary content for a tensor of this shape. [`HostBytes::into_rows`] counts
+    /// along the first axis. For a CUDA device the memory is pinned, so that [`to_device_async`]
+    /// need not wait.
     ///
     /// # Errors
-    /// When there is no memory.
+    /// If memory runs out.
     pub fn new(shape: &[i64], device: Device) -> Result<Self, TorchError> {
         let mut tensor = std::ptr::null_mut();
         // SAFETY: `shape` is read only during the call; `tensor` receives a new tensor when the call succeeds.
@@ -30,34 +31,36 @@ impl HostBytes {
                 &raw mut tensor,
             )
         })?;
-        // SAFETY: success means that `tensor` points to a tensor that is ours.
+        // SAFETY: success means that `tensor` points to a tensor that we own.
         Ok(Self { tensor: unsafe { Tensor::from_ptr(tensor) } })
     }
 
-    /// All of it, row-major.
+    /// All bytes, row-major.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let length = self.tensor.numel();
         if length == 0 {
             return &mut [];
         }
-        // SAFETY: the shim made a contiguous uint8 tensor of so many elements on the CPU; what it holds came from foreign code, so
-        // any bytes are bytes. No other
-        // tensor shares the memory: this one leaves the struct only with it, and the slice keeps the struct borrowed.
+        // SAFETY: the shim made a contiguous uint8 tensor with this many elements on the CPU.
+        // Foreign code wrote its content, so every byte is initialised. No other tensor shares the
+        // memory: the tensor leaves the struct only by value, and the slice keeps the struct
+        // borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast(), length) }
     }
 
-    /// The tensor's first `rows` rows, without a copy.
+    /// The first `rows` rows of the tensor, without a copy.
     ///
     /// # Errors
-    /// When there are not as many.
+    /// If the tensor has fewer rows.
     pub fn into_rows(self, rows: i64) -> Result<Tensor, TorchError> {
         Ok(self.tensor.f_narrow(0, 0, rows)?)
     }
 }
 
-/// `tensor`, which is on the CPU, on `device`. To CUDA the copy from pinned memory is only ordered: what uses its result on
-/// the device comes after it, and the program goes on. `tensor` may be dropped at once, since libtorch's allocator of pinned
-/// memory gives a block out again only when the copies that were ordered from it are done.
+/// Copies `tensor`, which is on the CPU, to `device`. A copy from pinned memory to CUDA is only
+/// queued: later work on the device waits for it, and the program continues. `tensor` may be
+/// dropped at once, because libtorch's allocator of pinned memory reuses a block only after the
+/// queued copies from it are done.
 pub fn to_device_async(tensor: &Tensor, device: Device) -> Tensor {
     tensor.to_device_(device, tensor.kind(), /* non_blocking */ true, /* copy */ false)
 }
