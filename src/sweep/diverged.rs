@@ -1,5 +1,5 @@
 //! `diverged.json` in an arm's run folder: its training ended because its numbers were not finite.
-//! The same program, settings and images would meet them again.
+//! The same program, settings and images would fail again.
 
 use std::fs;
 use std::io;
@@ -12,19 +12,19 @@ use crate::checkpoint::write_atomic;
 use crate::run::libtorch::libtorch_version;
 use pixtok_images::data::Fingerprint;
 
-/// Its name in a run folder.
+/// The name of the file in a run folder.
 const FILE: &str = "diverged.json";
 
-/// What it says. The settings are those of the run's `config.toml`.
+/// The content of the file. The settings are those of the run's `config.toml`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Diverged {
     format_version: u32,
     pixtok: String,
     libtorch: String,
-    /// Fingerprint of the training images.
+    /// The fingerprint of the training images.
     train_set: Option<Fingerprint>,
-    /// Why the arm failed, in words.
+    /// The failure of the arm, in words.
     failure: String,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn record(run: &Path, train_set: Option<&Fingerprint>, failure: &str)
     Ok(write_atomic(&run.join(FILE), text.as_bytes())?)
 }
 
-/// Removes the record, for a training that is tried again.
+/// Removes the record, so that the training is tried again.
 pub(super) fn forget(run: &Path) -> Result<()> {
     let path = run.join(FILE);
     match fs::remove_file(&path) {
@@ -57,7 +57,8 @@ pub(super) fn forget(run: &Path) -> Result<()> {
     }
 }
 
-/// Why the training in the folder `run` failed, if it diverged and would do so again on these images.
+/// The reason why the training in the folder `run` failed, if it diverged and would do so again on
+/// these images.
 pub(super) fn failure(run: &Path, train_set: Option<&Fingerprint>) -> Option<String> {
     let found: Diverged = serde_json::from_str(&fs::read_to_string(run.join(FILE)).ok()?).ok()?;
     (found == Diverged::now(train_set, &found.failure)).then_some(found.failure)

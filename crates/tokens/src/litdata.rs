@@ -24,14 +24,14 @@ fn file(place: Place) -> String {
     format!("chunk-0-{}.bin", place.number)
 }
 
-/// What is wrong when there is a text between the table and the first row.
+/// The fault of a file with a text between the table and the first row.
 const BEFORE_ROWS: &str = "its first row does not begin after its table";
 
 fn row_bytes(layout: &Layout) -> Result<usize, TokensError> {
     Ok(layout.one_length("litdata")? as usize * Dtype::I32.bytes())
 }
 
-/// The ids of row `number`, whose item this is, or why it is none.
+/// The ids of row `number`, from its item.
 fn ids(item: &[u8], number: u64, row_bytes: usize) -> Result<Vec<u32>, String> {
     if item.len() != row_bytes {
         return Err(format!("row {number} has {} bytes, not {row_bytes}", item.len()));
@@ -39,7 +39,7 @@ fn ids(item: &[u8], number: u64, row_bytes: usize) -> Result<Vec<u32>, String> {
     Ok(Dtype::I32.ids_from_bytes(item))
 }
 
-/// Ids are i32 here, whatever they are in other formats.
+/// The layout as it is written: ids are always i32 here.
 fn as_written(layout: &Layout) -> Layout {
     Layout { dtype: Dtype::I32, ..layout.clone() }
 }

@@ -28,7 +28,7 @@ fn file(place: Place) -> String {
     format!("shard.{:05}.mds", place.number)
 }
 
-/// What a shard and the index say of the columns.
+/// The columns as a shard and the index describe them.
 fn config(layout: &Layout) -> Map<String, Value> {
     let dtype = layout.dtype.name();
     let (tokens, bytes) = match layout.constant_shape() {
@@ -56,12 +56,12 @@ fn config(layout: &Layout) -> Map<String, Value> {
     }
 }
 
-/// Says why samples would be read differently, if they would, by a shard's config.
+/// Checks by a shard's config that its samples are read as expected. The error says why not.
 fn check_config(text: &[u8], layout: &Layout) -> Result<(), String> {
     let found: Map<String, Value> =
         serde_json::from_slice(text).map_err(|error| format!("its config is not JSON: {error}"))?;
     for (name, value) in &config(layout) {
-        // What does not change how samples are read may be otherwise.
+        // Settings that do not affect how samples are read may differ.
         if !["hashes", "size_limit"].contains(&name.as_str()) && found.get(name) != Some(value) {
             let found = found.get(name).unwrap_or(&Value::Null);
             return Err(format!("its config says {name} {found} and should say {value}"));

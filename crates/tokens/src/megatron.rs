@@ -40,7 +40,7 @@ fn type_code(dtype: Dtype) -> u8 {
     }
 }
 
-/// Opens an index at its lengths, its header read and checked.
+/// Opens an index, checks its header, and stops before the lengths.
 fn open_index(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Input, TokensError> {
     let mut index = Input::open(path)?;
     let wanted = rows.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
@@ -113,7 +113,8 @@ struct Writer {
     index: Output,
     keys: KeysWriter,
     layout: Layout,
-    /// All that is kept of the rows: they come before the other tables of the index.
+    /// The lengths of the rows, the only data kept of them: they come before the other tables of
+    /// the index.
     lengths: Vec<i32>,
 }
 

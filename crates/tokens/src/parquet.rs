@@ -114,7 +114,7 @@ struct Writer {
     path: PathBuf,
     writer: SerializedFileWriter<File>,
     layout: Layout,
-    /// Those of the row group that is not complete.
+    /// The rows of the row group that is not yet complete.
     rows: Vec<Row>,
 }
 
@@ -173,7 +173,7 @@ fn optional<T: DataType>(
 
 fn tokens(group: &mut Group<'_>, rows: &[Row]) -> Result<(), ParquetError> {
     let ids: Vec<i32> = rows.iter().flat_map(|row| &row.ids).map(|&id| id as i32).collect();
-    // 0 begins a row. No row is without ids, so each id is there.
+    // 0 begins a row. Every row has at least one id, so every id is present.
     let repetition: Vec<i16> =
         rows.iter().flat_map(|row| (0..row.ids.len()).map(|at| (at > 0).into())).collect();
     write_column::<Int32Type>(group, &ids, Some(&vec![1; ids.len()]), Some(&repetition))
@@ -203,7 +203,7 @@ impl ShardWriter for Writer {
     fn finish(mut self: Box<Self>) -> Result<(), TokensError> {
         let rest = if self.rows.is_empty() { Ok(()) } else { self.write_group() };
         let Self { path, writer, .. } = *self;
-        // Only taking the file out writes what is buffered and tells whether it could.
+        // Only taking the file out flushes the buffer and reports whether that worked.
         let written = rest.and_then(|()| writer.into_inner());
         written.map(drop).map_err(|error| failed("write", &path, error))
     }

@@ -1,57 +1,57 @@
-//! The vocabularies and frames of published models, as their own code has them.
+//! The vocabularies and framing of published models, as in their own code.
 
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{Framing, SizeTokens, TokensError};
 
-/// A published model whose ids are followed.
+/// A published model whose ids are reproduced.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray, VariantNames,
 )]
 #[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_preset)]
 pub enum Preset {
-    /// Codes alone.
+    /// Only codes.
     Raw,
-    /// LlamaGen: codes alone.
+    /// LlamaGen: only codes.
     Llamagen,
-    /// Janus: codes alone.
+    /// Janus: only codes.
     Janus,
-    /// Show-o, on phi-1.5 with ten added tokens.
+    /// Show-o, which is phi-1.5 with ten added tokens.
     ShowO,
     /// Emu3, whose text ids are those of Qwen's tokenizer.
     Emu3,
-    /// Chameleon, whose codes have ids by a table of names.
+    /// Chameleon, which maps codes to ids by a table of names.
     Chameleon,
-    /// Lumina-mGPT: Chameleon's table, with sizes and ends of rows.
+    /// Lumina-mGPT: Chameleon's table, with sizes and row ends.
     LuminaMgpt,
-    /// Unified-IO 2, whose images have a table of their own.
+    /// Unified-IO 2, which has a separate table for images.
     #[strum(serialize = "unified-io-2")]
     UnifiedIo2,
 }
 
-/// What a preset stands for.
+/// The ids of a preset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresetIds {
-    /// The id of code 0; none where a map is needed.
+    /// The id of code 0; `None` if a map is needed.
     pub offset: Option<u32>,
-    /// Ids around the codes.
+    /// The ids around the codes.
     pub framing: Framing,
 }
 
-/// Pixels to one step of Lumina-mGPT's size ids.
+/// Pixels per step of Lumina-mGPT's size ids.
 const LUMINA_STEP: u32 = 32;
 
 impl Preset {
-    /// All of them.
+    /// All presets.
     pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
-    /// As the flag has it.
+    /// The name as the flag takes it.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// The codes that the model has ids for, where a table of its own bounds them.
+    /// The largest number of codes for which the model has ids, if its table limits them.
     fn most_codes(self) -> Option<u32> {
         match self {
             Self::Raw | Self::Llamagen | Self::Janus | Self::UnifiedIo2 => None,
@@ -60,10 +60,11 @@ impl Preset {
         }
     }
 
-    /// Offset and framing, for `codes` codes at `downsample` pixels a position.
+    /// Offset and framing for `codes` codes with `downsample` pixels per position.
     ///
     /// # Errors
-    /// When the model has no ids for so many codes, or its sizes do not suit the downsampling.
+    /// If the model does not have ids for that many codes, or its sizes do not suit the
+    /// downsampling factor.
     pub fn ids(self, codes: u32, downsample: u32) -> Result<PresetIds, TokensError> {
         if let Some(most) = self.most_codes().filter(|&most| codes > most) {
             return Err(TokensError::Unsuitable(format!(
@@ -82,7 +83,8 @@ impl Preset {
                 Some(151_854),
                 Framing {
                     boi: Some(151_852),
-                    // In byte-pair vocabularies of this family a printable byte has the id byte - 33.
+                    // In byte-pair vocabularies of this family, a printable byte has the id byte -
+                    // 33.
                     size: SizeTokens::Text { ids: [15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 9] },
                     img: Some(151_851),
                     eol: Some(151_846),
@@ -124,7 +126,7 @@ mod tests {
             assert_eq!(preset.name().parse(), Ok(preset));
             let codes = preset.most_codes().unwrap_or(16384);
             let PresetIds { offset, framing } = preset.ids(codes, 16).unwrap();
-            // Chameleon's own table is 4 to 8195 in another order.
+            // Chameleon's own table has the ids 4 to 8195 in another order.
             let vocabulary = Vocabulary::offset(offset.unwrap_or(4), codes).unwrap();
             framing.check(&vocabulary, None).unwrap();
             framing.check_sizes(256, &vocabulary, None).unwrap();

@@ -20,8 +20,8 @@ use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardW
 /// A bare stream of ids: `tokens.bin`.
 pub struct Raw;
 
-/// What a user of OLMo-core has to set if it would read the stream of a vocabulary of `ids` ids as
-/// another type: it takes the smallest of uint8, uint16 and uint32 that holds them.
+/// Advice for users of OLMo-core if it would read the stream of a vocabulary of `ids` ids as
+/// another type. It takes the smallest of uint8, uint16 and uint32 that holds them.
 fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
     let theirs = match ids {
         0..=0x100 => "uint8",

@@ -1,4 +1,4 @@
-//! How ids tell the size of a grid.
+//! Ids that state the size of a grid.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,32 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use super::{Grid, TokensError};
 
-/// How many ids spell a size: the digits and the sign between them.
+/// The number of ids that spell a size: the digits and the sign between the two numbers.
 const SPELLING: usize = 11;
 
-/// How the ids of an image tell the size of its grid.
+/// How the ids of an image state the size of its grid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum SizeTokens {
-    /// Not at all.
+    /// They do not.
     #[default]
     None,
     /// Two ids: `base` + h / `div`, `base` + w / `div`.
     Grid {
         /// The id of size 0.
         base: u32,
-        /// Positions of the grid to one step of the id.
+        /// The number of positions per step of the id.
         div: u32,
     },
     /// "h*w" in text: the ids of 0 to 9 and of `*`.
     Text {
-        /// In this order.
+        /// The ids of 0 to 9 and of `*`, in this order.
         ids: [u32; SPELLING],
     },
 }
 
 impl SizeTokens {
-    /// The ids that tell the size of `grid`.
+    /// The ids that state the size of `grid`.
     pub(super) fn ids(&self, grid: Grid) -> Result<Vec<u32>, TokensError> {
         match self {
             SizeTokens::None => Ok(vec![]),
@@ -55,7 +55,7 @@ impl SizeTokens {
         }
     }
 
-    /// The grid's sides are multiples of this many positions.
+    /// The number of positions of which the grid's sides must be multiples.
     #[must_use]
     pub fn step(&self) -> u32 {
         match self {

@@ -23,12 +23,12 @@ use super::open_files::OpenFiles;
 use super::{Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, npy, reading};
 use pixtok_base::Carried;
 
-/// A tar archive of a few small files a row: `tokens-000003.tar`.
+/// A tar archive with a few small files per row: `tokens-000003.tar`.
 pub struct Webdataset;
 
 const BLOCK: usize = 512;
 
-/// Our field of a row's JSON; all others are the image's own.
+/// pixtok's field in the JSON of a row. All other fields are the image's own.
 const OURS: &str = "pixtok";
 /// Added to the name of an image's own field `pixtok`, repeatedly if the new name is taken.
 const ORIGINAL: &str = "_original";
@@ -116,13 +116,13 @@ impl Writer {
     }
 }
 
-/// Zeros after content of so many bytes.
+/// The zeros that follow content of this length.
 fn padding(bytes: u64) -> u64 {
     let block = BLOCK as u64;
     (block - bytes % block) % block
 }
 
-/// Why readers would not find `key` again.
+/// The reason why readers would not find `key` again; `None` if they would.
 fn unsuitable(key: &str) -> Option<&'static str> {
     let last = key.rsplit('/').next().unwrap_or_default();
     if key.split('/').any(|part| ["", ".", ".."].contains(&part)) || key.contains('\0') {
