@@ -30,11 +30,13 @@ fn main() {
     println!("cargo:rustc-link-search=native={lib}");
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
-    // The OpenMP that libtorch brings and uses, so that there is one pool of threads. Apple's compiler has none.
+    // The OpenMP that libtorch brings and uses, so that there is one pool of threads. Apple's
+    // compiler has none.
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1");
     }
-    // Arguments of the linker do not reach dependents, so the program's build.rs says the same from this.
+    // Arguments of the linker do not reach dependents, so the program's build.rs says the same from
+    // this.
     println!("cargo:lib={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
@@ -42,11 +44,12 @@ fn main() {
     }
 }
 
-/// The version that torch-sys 0.26 is made for. Where LIBTORCH is set, torch-sys checks nothing, and any other version fails to link or
-/// crashes.
+/// The version that torch-sys 0.26 is made for. Where LIBTORCH is set, torch-sys checks nothing,
+/// and any other version fails to link or crashes.
 const LIBTORCH: &str = "2.13.0";
 
-/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch with neither file is accepted.
+/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch
+/// with neither file is accepted.
 fn check_version(root: &Path) {
     let files = [root.join("build-version"), root.join("version.py")];
     // Cargo treats a missing file as changed and would rerun this script on every build.

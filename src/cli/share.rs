@@ -22,7 +22,8 @@ Examples:
 /// Arguments of `pixtok export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a model.safetensors
+    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a
+    /// model.safetensors
     #[arg(value_name = "RUN")]
     pub tokenizer: PathBuf,
     /// Which weights, and where the exported modules are checked.
@@ -36,7 +37,8 @@ pub struct ExportArgs {
 /// Arguments of `pixtok codebook`.
 #[derive(Debug, Args)]
 pub struct CodebookArgs {
-    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a model.safetensors
+    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a
+    /// model.safetensors
     #[arg(value_name = "RUN")]
     pub tokenizer: PathBuf,
     /// Which weights.

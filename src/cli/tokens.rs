@@ -27,7 +27,8 @@ Examples:
 /// Arguments of `pixtok encode`.
 #[derive(Debug, Args)]
 pub struct EncodeArgs {
-    /// A run folder, a folder with a config.toml and a model.safetensors, or an adapter (.toml) of a TorchScript pair
+    /// A run folder, a folder with a config.toml and a model.safetensors, or an adapter (.toml) of
+    /// a TorchScript pair
     pub tokenizer: PathBuf,
     /// Which weights, and how to compute.
     #[command(flatten)]
@@ -201,7 +202,8 @@ pub struct IdArgs {
 /// Arguments of `pixtok decode`.
 #[derive(Debug, Args)]
 pub struct DecodeArgs {
-    /// The tokenizer that made the tokens: a run folder, a model folder, or an adapter of a TorchScript pair
+    /// The tokenizer that made the tokens: a run folder, a model folder, or an adapter of a
+    /// TorchScript pair
     pub tokenizer: PathBuf,
     /// Which weights, and how to compute.
     #[command(flatten)]

@@ -156,8 +156,8 @@ fn culprit_in<T: DeserializeOwned>(root: &Table, key: &Key, problem: &Problem) -
     })
 }
 
-/// Whether the table of the unknown `key` is an internally tagged enum: without its `kind` it is not
-/// read at all. serde does not list `kind` among the keys that such a table allows.
+/// Whether the table of the unknown `key` is an internally tagged enum: without its `kind` it is
+/// not read at all. serde does not list `kind` among the keys that such a table allows.
 fn is_tagged<T: DeserializeOwned>(root: &Table, key: &Key) -> bool {
     let Some((_, parents)) = key.split_last() else { return false };
     let mut trial = root.clone();

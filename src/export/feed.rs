@@ -85,7 +85,7 @@ pub(super) struct Meta {
 
 /// Images of one size within a batch.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct SizeBucket {
     /// `[n, 3, H, W]` uint8; those after the group's rows are black.
     pub images: Tensor,
     /// Their rows' places in the batch.
@@ -96,7 +96,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub struct Batch {
     pub(super) rows: Vec<Meta>,
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Vec<SizeBucket>,
     /// Samples before the last row and after the batch before that gave no image.
     pub(super) skipped: Vec<Skipped>,
     /// How many samples of the input are done with.
@@ -271,7 +271,7 @@ impl Maker {
     }
 
     /// Images of one size together, in the order of the first of each size.
-    fn groups(&self, images: &[Prepared]) -> Result<Vec<Group>, ExportError> {
+    fn groups(&self, images: &[Prepared]) -> Result<Vec<SizeBucket>, ExportError> {
         let mut sizes: Vec<(ImageSize, Vec<usize>)> = vec![];
         for (place, image) in images.iter().enumerate() {
             match sizes.iter_mut().find(|(size, _)| *size == image.size) {
@@ -282,7 +282,12 @@ impl Maker {
         sizes.into_iter().map(|(size, places)| self.group(size, places, images)).collect()
     }
 
-    fn group(&self, size: ImageSize, places: Vec<usize>, images: &[Prepared]) -> Result<Group, ExportError> {
+    fn group(
+        &self,
+        size: ImageSize,
+        places: Vec<usize>,
+        images: &[Prepared],
+    ) -> Result<SizeBucket, ExportError> {
         let padded = padded(places.len(), self.batching.batch_size, self.batching.fit == Fit::Centre);
         let bytes = 3 * size.height as usize * size.width as usize;
         let mut planes = vec![0; padded * bytes];
@@ -292,6 +297,6 @@ impl Maker {
         let shape = [padded as i64, 3, i64::from(size.height), i64::from(size.width)];
         let images = Tensor::f_from_slice(&planes).and_then(|flat| flat.f_view(shape));
         let images = images.map_err(|error| ExportError::Output(TorchError::from(error).to_string()))?;
-        Ok(Group { images, places })
+        Ok(SizeBucket { images, places })
     }
 }

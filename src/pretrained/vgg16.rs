@@ -1,4 +1,5 @@
-//! VGG16's convolutions (Simonyan and Zisserman 2014, arXiv 1409.1556), named as torchvision names them.
+//! VGG16's convolutions (Simonyan and Zisserman 2014, arXiv 1409.1556), named as torchvision names
+//! them.
 
 use tch::nn::Module;
 use tch::{Tensor, nn};

@@ -150,8 +150,8 @@ fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or bf16 if it is faster on every
-/// device, or fp32.
+/// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or
+/// bf16 if it is faster on every device, or fp32.
 fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: Tell) -> Result<()> {
     if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
         return Ok(());

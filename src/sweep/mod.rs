@@ -5,7 +5,7 @@
 //! seeds = [0, 1]
 //! set = { "train.steps" = 300 }           # for every arm; keys as of `--set`
 //!
-//! [grid]                                  # an arm for each quantizer at each size: fsq-256, vq-256, …
+//! [grid]                                  # an arm per quantizer and size: fsq-256, vq-256, …
 //! codebook_sizes = [256, 1024]
 //! quantizers = { fsq = { kind = "fsq" }, vq = { kind = "vq" } }
 //!

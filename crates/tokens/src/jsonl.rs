@@ -1,9 +1,10 @@
-//! jsonl: `tokens.jsonl`, a JSON object a line, with key, h, w, width, height, tokens, then label,
-//! text and json where an image has them.
+//! jsonl: `tokens.jsonl`, with one JSON object per line. Its fields are key, h, w, width, height,
+//! tokens, then label, text and json if the image has them.
 //!
-//! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then
-//! `added_tokens.json` maps every name to its id, for a Hugging Face tokenizer. `features.json` has
-//! the types of all fields, for `datasets`, which otherwise guesses them from the first rows.
+//! Tokens are an array of ids, or, with [`super::TokenNames`], one string of their names. Then
+//! `added_tokens.json` maps every name to its id, for a Hugging Face tokenizer. `features.json`
+//! states the types of all fields for `datasets`, which would otherwise guess them from the first
+//! rows.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ impl Dtype {
 }
 
 fn no_dtype(text: &str) -> String {
-    format!("\"{text}\" is no number type of ids; use u16, or i32, which reads the same as uint32")
+    format!("\"{text}\" is not a number type for ids; use u16, or i32, which reads the same as uint32")
 }
 
 /// The axes of one row's ids, row-major.

@@ -1,9 +1,10 @@
-//! Tokens as data: what a token file is, in every format that training stacks read.
+//! Token files: what they hold, in every format that training stacks read.
 //!
-//! A set of tokens is a folder with a sidecar, `tokens.json`, that says what the numbers in its other files are. One file
-//! here per format, with its byte layout; writers and readers stream, none holds a data set in memory. Rows come in order,
-//! by [`TokenSet::rows`], or by their number, by [`RandomAccess`]. Nothing here knows of models: a [`Row`] holds ids as they
-//! are stored. Needs no libtorch.
+//! A set of tokens is a folder with a sidecar, `tokens.json`, which states what the numbers in its
+//! other files mean. Each format has a file here, with its byte layout. Writers and readers stream:
+//! none holds a data set in memory. Rows are read in order, with [`TokenSet::rows`], or by number,
+//! with [`RandomAccess`]. Nothing here depends on models: a [`Row`] holds ids as they are stored.
+//! This crate needs no libtorch.
 
 mod companion;
 mod error;

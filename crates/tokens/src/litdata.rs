@@ -1,9 +1,11 @@
-//! litdata: `chunk-0-3.bin` and `index.json` for litdata's TokensLoader (litgpt), and the companion `keys.jsonl`.
+//! litdata: `chunk-0-3.bin` and `index.json` for litdata's TokensLoader (litgpt), and the companion
+//! `keys.jsonl`.
 //!
-//! A chunk is `u32 n | u32[n + 1] offsets from its start | items`; an item is a row's ids as i32, whatever the set's type. The
-//! loader skips the table by the index's chunk_size and cuts the rest into blocks, so with a block size of one row's ids it
-//! gives exactly the rows, and needs as many ids in each. `index.json` has for each chunk its size in bytes, its items
-//! (chunk_size), its ids (dim) and its name.
+//! A chunk is `u32 n | u32[n + 1] offsets from its start | items`. An item is the ids of a row as
+//! i32, whatever the set's type. The loader skips the table, using the chunk_size in the index, and
+//! cuts the rest into blocks. So with a block size equal to a row's number of ids it yields exactly
+//! the rows, provided that all rows have equally many ids. `index.json` states for each chunk its
+//! size in bytes, its number of items (chunk_size), its number of ids (dim) and its name.
 
 use std::path::Path;
 use std::sync::Arc;

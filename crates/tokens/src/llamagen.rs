@@ -1,8 +1,9 @@
-//! llamagen: `imagenet{S}_codes/{i}.npy` and `imagenet{S}_labels/{i}.npy`, as LlamaGen's trainers read them, and the companion
-//! `keys.jsonl`.
+//! llamagen: `imagenet{S}_codes/{i}.npy` and `imagenet{S}_labels/{i}.npy`, as LlamaGen's trainers
+//! read them, and the companion `keys.jsonl`.
 //!
-//! Files are named by the image's number in the whole set; S is the side in pixels. Codes are `<i8` `[1, views, ids of a
-//! view]`, the label `<i8` `[1]`, -1 for an image without one.
+//! Files are named by the number of the image in the whole set; S is the side in pixels. Codes are
+//! `<i8` `[1, views, ids of a view]`. The label is `<i8` `[1]`, and -1 for an image without a
+//! label.
 
 mod images;
 

@@ -1,12 +1,14 @@
 //! mds: `shard.00003.mds` and `index.json`, MosaicML's StreamingDataset, version 2.
 //!
-//! A shard is `u32 n | u32[n + 1] offsets from its start | its config in JSON | samples`. A sample has the u32 length of each
-//! column that has no fixed size, then the columns, both in the order of names: h, height, json, key, label, text, tokens, w,
-//! width. Whole numbers are i64; strings UTF-8. Tokens are `ndarray:uint16:5,7`, bare values, when all rows have one shape,
-//! else `ndarray:uint16`: a byte (axes · 4 + 0, 1 or 2), each axis as u8, u16 or u32, then the values. An image without label
-//! has -1, one without text or json the empty string.
+//! A shard is `u32 n | u32[n + 1] offsets from its start | its config in JSON | samples`. A sample
+//! has the u32 length of each column without a fixed size, then the columns. Both are in the order
+//! of names: h, height, json, key, label, text, tokens, w, width. Whole numbers are i64, strings
+//! are UTF-8. If all rows have one shape, tokens are `ndarray:uint16:5,7`, which holds only values.
+//! Otherwise they are `ndarray:uint16`: a byte (axes · 4 + 0, 1 or 2), each axis as u8, u16 or u32,
+//! then the values. An image without a label has -1, one without text or json the empty string.
 //!
-//! `index.json` has for each shard the same config, its file's name and size, and its number of samples.
+//! `index.json` states for each shard the same config, the name and size of its file, and its
+//! number of samples.
 
 mod reader;
 

@@ -1,4 +1,5 @@
-//! megatron: `tokens.bin` and `tokens.idx`, Megatron-LM's and NeMo's IndexedDataset, and the companion `keys.jsonl`.
+//! megatron: `tokens.bin` and `tokens.idx`, Megatron-LM's and NeMo's IndexedDataset, and the
+//! companion `keys.jsonl`.
 //!
 //! `.bin` is the ids of all rows, u16 or i32, and nothing else. `.idx`, for N rows:
 //!
@@ -13,7 +14,8 @@
 //! | 34 + 4N | 8N | i64 byte of `.bin` at which it begins |
 //! | 34 + 12N | 8(N + 1) | i64 the first sequence of each document, then N |
 //!
-//! A row is a sequence and a document. Sets merge: join the `.bin`, move the bytes, shift the documents.
+//! A row is a sequence and a document. Sets merge: join the `.bin`, move the bytes, shift the
+//! documents.
 
 mod single;
 

@@ -1,8 +1,8 @@
 //! npy: `tokens.npy` and its companion `keys.jsonl`, for `np.load`, also with `mmap_mode="r"`.
 //!
-//! `\x93NUMPY`, 1, 0, u16 length of the text, then the text `{'descr': '<u2', 'fortran_order': False, 'shape': (N, 5, 7), }`
-//! filled up with spaces to a newline before a multiple of 64 bytes; then the ids, `<u2` or `<i4`, in C order. N is known
-//! last, so the text has room for any.
+//! `\x93NUMPY`, 1, 0, u16 length of the text, then the text `{'descr': '<u2', 'fortran_order':
+//! False, 'shape': (N, 5, 7), }`, padded with spaces and a newline to a multiple of 64 bytes; then
+//! the ids, `<u2` or `<i4`, in C order. N is known last, so the text has space for any N.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! parquet: `train-00003-of-00010.parquet`, for `datasets.load_dataset("parquet")`, pyarrow and the like.
+//! parquet: `train-00003-of-00010.parquet`, for `datasets.load_dataset("parquet")`, pyarrow and
+//! others.
 //!
-//! Columns: key string; tokens list of uint16 or int32, flat; h, w uint16; width, height int32; label int64, text and json
-//! string, null where an image has none. Row groups of 4,096 rows, zstd; no dictionary for tokens, which hardly repeat. The
-//! bytes depend on the rows alone.
+//! Columns: key string; tokens list of uint16 or int32, flat; h, w uint16; width, height int32;
+//! label int64, text and json string, null if an image has none. Row groups have 4,096 rows and are
+//! compressed with zstd. Tokens have no dictionary, because they hardly repeat. The bytes depend
+//! only on the rows.
 
 mod reader;
 mod single;
@@ -139,10 +141,10 @@ impl Writer {
     }
 }
 
-type Group<'a> = SerializedRowGroupWriter<'a, File>;
+type GroupWriter<'a> = SerializedRowGroupWriter<'a, File>;
 
 fn write_column<T: DataType>(
-    group: &mut Group<'_>,
+    group: &mut GroupWriter<'_>,
     values: &[T::T],
     definition: Option<&[i16]>,
     repetition: Option<&[i16]>,
@@ -154,7 +156,7 @@ fn write_column<T: DataType>(
 }
 
 fn required<T: DataType>(
-    group: &mut Group<'_>,
+    group: &mut GroupWriter<'_>,
     rows: &[Row],
     value: impl Fn(&Row) -> T::T,
 ) -> Result<(), ParquetError> {
@@ -162,7 +164,7 @@ fn required<T: DataType>(
 }
 
 fn optional<T: DataType>(
-    group: &mut Group<'_>,
+    group: &mut GroupWriter<'_>,
     rows: &[Row],
     value: impl Fn(&Row) -> Option<T::T>,
 ) -> Result<(), ParquetError> {
@@ -171,7 +173,7 @@ fn optional<T: DataType>(
     write_column::<T>(group, &values.into_iter().flatten().collect::<Vec<_>>(), Some(&there), None)
 }
 
-fn tokens(group: &mut Group<'_>, rows: &[Row]) -> Result<(), ParquetError> {
+fn tokens(group: &mut GroupWriter<'_>, rows: &[Row]) -> Result<(), ParquetError> {
     let ids: Vec<i32> = rows.iter().flat_map(|row| &row.ids).map(|&id| id as i32).collect();
     // 0 begins a row. Every row has at least one id, so every id is present.
     let repetition: Vec<i16> =

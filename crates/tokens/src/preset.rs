@@ -111,7 +111,7 @@ impl Preset {
 
 fn no_preset(text: &str) -> String {
     let names = <Preset as VariantNames>::VARIANTS.join(", ");
-    format!("\"{text}\" is no preset; there are {names}")
+    format!("\"{text}\" is not a preset; choose from {names}")
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
         }
         assert_eq!(
             "emu4".parse::<Preset>().unwrap_err(),
-            "\"emu4\" is no preset; there are raw, llamagen, janus, show-o, emu3, chameleon, lumina-mgpt, unified-io-2"
+            "\"emu4\" is not a preset; choose from raw, llamagen, janus, show-o, emu3, chameleon, lumina-mgpt, unified-io-2"
         );
     }
 

@@ -1,19 +1,21 @@
-//! Rows of token sets by their number, for loaders that draw them in shuffled order.
+//! Access to rows of token sets by number, for loaders that draw rows in shuffled order.
 //!
-//! Opening reads through what tells where rows begin, once and in order: `keys.jsonl` (npy, raw, megatron, litdata,
-//! llamagen), all of `tokens.jsonl`, the headers in tars (for rows of a few KB the whole tar), the footers of Parquet
-//! files. Of it 8 bytes a row stay in memory (16 for raw with images of different sizes and without document index, none
-//! for mds), of Parquet the footers and the indices of pages, never tokens. Up to 128 files stay open.
+//! Opening reads once, in order, through the data that states where rows begin: `keys.jsonl` (npy,
+//! raw, megatron, litdata, llamagen), all of `tokens.jsonl`, the headers in tars (for rows of a few
+//! KB, the whole tar), the footers of Parquet files. 8 bytes per row of it stay in memory (16 for
+//! raw with images of different sizes and without a document index, none for mds), and for Parquet
+//! the footers and page indices, but never tokens. Up to 128 files stay open.
 //!
-//! A row then takes a few small reads. Parquet is the exception: for a row, a page of each column is read and decompressed.
+//! Reading a row then takes a few small reads. For Parquet, however, it reads and decompresses a
+//! page of each column.
 
 use std::sync::Arc;
 
 use super::open_files::OpenFiles;
 use super::{Row, RowsAt, TokenSet, TokensError};
 
-/// The rows of token sets by their number. Threads may share it: reading takes no lock but for finding
-/// an open file.
+/// Rows of token sets by number. Threads may share it: reading takes no lock except to find an open
+/// file.
 ///
 /// ```no_run
 /// # use std::path::Path;

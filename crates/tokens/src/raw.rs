@@ -1,9 +1,10 @@
-//! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion
+//! raw: `tokens.bin`, which holds only ids, for `np.memmap` (nanoGPT, OLMo-core); its companion
 //! `keys.jsonl`; and on request `tokens.index`.
 //!
-//! Ids are u16 or u32, little endian, without header. The file does not say which, so the type
-//! follows the vocabulary's size if that is given, as in OLMo-core. The index has a u64 for each
-//! row: the number of ids up to the row's end (datatrove's document ends, counted in tokens).
+//! Ids are u16 or u32, little endian, without a header. The file does not state the type, so the
+//! type follows from the vocabulary size if that is given, as in OLMo-core. The index has a u64 for
+//! each row: the number of ids up to the end of the row (datatrove's document ends, counted in
+//! tokens).
 
 mod single;
 

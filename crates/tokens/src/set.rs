@@ -87,7 +87,7 @@ impl TokenSet {
     fn of_file(path: &Path) -> Result<Self, TokensError> {
         let refused = || {
             TokensError::Unsuitable(format!(
-                "{} is no file of a set with a {SIDECAR}, so nothing tells what its tokens are; give a folder that `pixtok encode` has \
+                "{} is not a file of a set with a {SIDECAR}, so nothing tells what its tokens are; give a folder that `pixtok encode` has \
                  finished, or a file in it",
                 path.display()
             ))

@@ -42,7 +42,7 @@ impl SizeTokens {
                     let steps = (side % div == 0).then(|| side / div);
                     steps.and_then(|steps| base.checked_add(steps)).ok_or_else(|| {
                         TokensError::Unsuitable(format!(
-                            "a grid of {}×{} has no size ids, since {side} is no multiple of the {div} of --size-tokens",
+                            "a grid of {}×{} has no size ids, since {side} is not a multiple of the {div} of --size-tokens",
                             grid.h, grid.w
                         ))
                     })
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(text.ids(Grid { h: 32, w: 9 }).unwrap(), [18, 17, 9, 24]);
         let halves = SizeTokens::Grid { base: 8804, div: 2 };
         assert_eq!(halves.ids(Grid { h: 32, w: 48 }).unwrap(), [8820, 8828]);
-        assert!(halves.ids(Grid { h: 5, w: 4 }).unwrap_err().to_string().contains("5 is no multiple"));
+        assert!(halves.ids(Grid { h: 5, w: 4 }).unwrap_err().to_string().contains("5 is not a multiple"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum Arrangement {
 }
 
 fn no_order(text: &str) -> String {
-    format!("\"{text}\" is no order; use interleaved or stacked")
+    format!("\"{text}\" is not an order; use interleaved or stacked")
 }
 
 /// The latent grid of a set.

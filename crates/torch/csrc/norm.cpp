@@ -154,7 +154,8 @@ PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T*
     };
   };
   sum_by_channel<N>(plan, terms, scratch);
-  // With N numbers in a group and sums over it: dx = rstd (weight d - (Σ weight d + x̂ Σ weight d x̂) / N).
+  // With N numbers in a group and sums over it: dx = rstd (weight d - (Σ weight d + x̂ Σ weight d
+  // x̂) / N).
   double n = (double)(plan.pixels * plan.of_group);
   for (int64_t g = 0; g < plan.groups; g++) {
     int64_t begin = g * plan.of_group, end = begin + plan.of_group;

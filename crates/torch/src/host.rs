@@ -22,7 +22,8 @@ impl HostBytes {
     /// If memory runs out.
     pub fn new(shape: &[i64], device: Device) -> Result<Self, TorchError> {
         let mut tensor = std::ptr::null_mut();
-        // SAFETY: `shape` is read only during the call; `tensor` receives a new tensor when the call succeeds.
+        // SAFETY: `shape` is read only during the call; `tensor` receives a new tensor when the
+        // call succeeds.
         check(unsafe {
             px_host_bytes(
                 shape.as_ptr(),

@@ -149,7 +149,7 @@ pub enum DataError {
     #[error("{} {}; give {}", .0.display(), absence(.0), samples::INPUTS)]
     NoInput(PathBuf),
     /// A file of a kind that is not read.
-    #[error("{} is no input for an export; give {}", .0.display(), samples::INPUTS)]
+    #[error("{} is not an input for an export; give {}", .0.display(), samples::INPUTS)]
     UnknownInput(PathBuf),
     /// Neither a file nor a folder.
     #[error(

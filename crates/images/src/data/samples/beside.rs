@@ -1,6 +1,5 @@
-//! What lies beside the images of a folder: a `.txt`, `.text` or `.caption` of the same name with
-//! the caption, a `.json` of the same name with other fields, and `metadata.jsonl` or
-//! `metadata.csv`.
+//! Files beside the images of a folder: a `.txt`, `.text` or `.caption` with the same name holds
+//! the caption, a `.json` with the same name other fields; and `metadata.jsonl` or `metadata.csv`.
 
 mod companions;
 mod texts;
@@ -21,26 +20,26 @@ use crate::data::ImageFolder;
 use crate::data::omitted::Tally;
 use pixtok_base::Carried;
 
-/// What is known of the images in a folder besides their pixels.
+/// The metadata of the images in a folder.
 #[derive(Debug)]
 pub(super) struct Beside {
     metadata: Vec<Metadata>,
-    /// The metadata file that was read last, opened, and its index in `metadata`.
+    /// The metadata file that was read most recently, opened, and its index in `metadata`.
     open: Mutex<Option<(u32, File)>>,
-    /// Indexed by image; empty if nothing lies beside any image.
+    /// Indexed by image; empty if there are no files beside any image.
     known: Vec<Known>,
-    /// Paths of the files that are not simply the image's path with the usual ending.
+    /// Paths of files whose path is not simply the image's path with the usual ending.
     elsewhere: HashMap<(usize, Kind), PathBuf>,
     label: String,
     text: Vec<String>,
-    /// The labels in the metadata, if they are taken.
+    /// The labels in the metadata, if they are used.
     pub(super) labels: Option<Labels>,
 }
 
-/// What is known of one image.
+/// What is known about one image.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// The index of a metadata file and the place of the image's line in it.
+    /// The index of a metadata file, and the position of the image's line in it.
     line: Option<(u32, Span)>,
     /// Whether the image has a file of each kind.
     has: [bool; 4],
@@ -51,24 +50,24 @@ impl Known {
         self.has[kind as usize]
     }
 
-    /// Whether its fields are those of its `.json`: metadata takes precedence.
+    /// Whether the fields are taken from the `.json`: metadata takes precedence.
     fn is_of_json(&self) -> bool {
         self.has(Kind::Json) && self.line.is_none()
     }
 
-    /// How many text files it has.
+    /// The number of text files.
     fn texts(&self) -> usize {
         Kind::TEXTS.into_iter().filter(|kind| self.has(*kind)).count()
     }
 }
 
-/// Notes how many of `what` there are, with an example, if there are any.
+/// Adds a note with the number of `what` and an example, if there are any.
 fn note(tally: &Tally, what: &str, notes: &mut Vec<String>) {
     notes.extend(tally.said(|count, example| format!("{what}: {count}, for instance {example}")));
 }
 
 impl Beside {
-    /// Searches the folder `root`, which holds these images.
+    /// Examines the folder `root`, which holds these images.
     pub(super) fn of(
         root: &Path,
         images: &ImageFolder,
@@ -292,7 +291,7 @@ impl Beside {
         Ok(())
     }
 
-    /// Adds what is known of image `index`, which lies at `path`, to its sample.
+    /// Adds the metadata of image `index`, whose path is `path`, to its sample.
     pub(super) fn tell(&self, index: usize, path: &Path, sample: &mut Sample) -> Result<(), String> {
         let Some(known) = self.known.get(index) else { return Ok(()) };
         if let Some((number, span)) = known.line {
@@ -333,8 +332,8 @@ impl Beside {
         metadata.fields(file, span)
     }
 
-    /// A hash of what lies beside the images, which becomes part of the folder's hash; none if
-    /// there is nothing.
+    /// A hash of the files beside the images, which becomes part of the folder's hash; `None` if
+    /// there are none.
     pub(super) fn fingerprint(&self) -> Option<blake3::Hash> {
         if self.known.is_empty() {
             return None;
@@ -386,7 +385,7 @@ impl Captions {
                 without.add(1, name);
             }
         }
-        note(&self.odd, "texts in metadata that are no strings and stay in json", notes);
+        note(&self.odd, "texts in metadata that are not strings and stay in json", notes);
         note(&twice, "text files that are not taken, since metadata has the text of their images", notes);
         let endings = Kind::TEXTS.map(|kind| format!(".{}", kind.ending())).join(", ");
         let what = "images with several text files, of which the first with words is taken";
@@ -554,7 +553,7 @@ mod tests {
             None,
         ];
         assert_eq!(json, expected);
-        for (sample, part) in samples[3..].iter().zip(["the JSON is no object", "broken JSON"]) {
+        for (sample, part) in samples[3..].iter().zip(["the JSON is not an object", "broken JSON"]) {
             assert!(sample.image.as_ref().unwrap_err().contains(part), "{sample:?}");
         }
         assert_eq!(
@@ -606,7 +605,7 @@ mod tests {
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
-        // A field that is asked for is looked for in the JSON too.
+        // A requested field is looked for in the JSON too.
         let select = |name: &str| {
             let selection = Selection { text: Some(name.to_owned()), ..Selection::default() };
             SampleSet::select(root.path(), &selection)

@@ -11,8 +11,8 @@ use crate::data::samples::labels::{caption, object_in};
 use crate::data::samples::metadata::lines::Object;
 
 impl Beside {
-    /// The caption in the text files of image `index`, which lies at `path`: the first that has words,
-    /// or else the first.
+    /// The caption in the text files of image `index`, which lies at `path`: the first that has
+    /// words, or else the first.
     pub(super) fn text_beside(&self, index: usize, path: &Path) -> Result<Option<String>, String> {
         let mut found = None;
         for kind in Kind::TEXTS.into_iter().filter(|kind| self.known[index].has(*kind)) {
@@ -30,7 +30,8 @@ impl Beside {
         object_in(&self.content(index, path, Kind::Json, "JSON")?)
     }
 
-    /// Whether the `.json` of an image gives it a caption. Reads them one after the other until one does.
+    /// Whether the `.json` of an image gives it a caption. Reads them one after the other until one
+    /// does.
     pub(super) fn has_caption_in_json(&self, images: &ImageFolder) -> bool {
         let gives_caption = |index: usize| {
             let json = self.json_beside(index, &images.path(index));

@@ -272,7 +272,7 @@ fn labels_that_do_not_convert_are_named() {
             Column::Int64(&[Some(-1), None, None]),
             ["label (uint64)", "18446744073709551615"],
         ),
-        ("BYTE_ARRAY label", Column::Bytes(&[Some(b"\xff"), None, None]), ["label (binary)", "no UTF-8"]),
+        ("BYTE_ARRAY label", Column::Bytes(&[Some(b"\xff"), None, None]), ["label (binary)", "not UTF-8"]),
         (
             "INT32 label (DATE)",
             Column::Int32(&[Some(1), None, None]),
@@ -397,7 +397,7 @@ fn the_first_column_with_a_caption_counts_row_by_row() {
     assert_eq!(
         set.notes(),
         ["a row's caption is from the first of text (utf8), caption (binary), captions (list) that has one \
-          (--text-column takes one of them alone)"]
+          (--text-column chooses one of them)"]
     );
     let samples = all(&set);
     assert_eq!(texts_of(&samples), [Some("l0"), Some("one"), Some("c2"), None, Some("t4"), Some("l5")]);
@@ -659,7 +659,8 @@ fn refused_rows_are_asked_for_once_and_their_pages_not_read() {
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
     write_images(&path, &[&images[..7], &images[7..]]);
     let set = SampleSet::open(&path).unwrap();
-    // Every subset of the rows that the bits of `mask` name, within a page and across pages and row groups.
+    // Every subset of the rows that the bits of `mask` name, within a page and across pages and row
+    // groups.
     for mask in (0..1 << 11_u32).step_by(37) {
         let number = |key: &str| key.rsplit('/').next().unwrap().parse::<u32>().unwrap();
         let mut stream = set.stream().unwrap();
