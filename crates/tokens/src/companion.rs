@@ -124,7 +124,7 @@ impl Numbered {
     fn new(path: PathBuf, error: TokensError, shard: Shard, layout: &Layout) -> Result<Self, TokensError> {
         match error {
             TokensError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                let reason = "it is missing, and nothing else tells the grids of images of different sizes";
+                let reason = "it is missing, and nothing else states the grids of images of different sizes";
                 let grid = layout.grid.ok_or_else(|| TokensError::Damaged { path, reason: reason.into() })?;
                 Ok(Self { first_row: shard.place.first_row, grid })
             }

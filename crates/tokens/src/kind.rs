@@ -82,7 +82,7 @@ impl FormatKind {
 
 fn no_format(name: &str) -> TokensError {
     let names = <FormatKind as VariantNames>::VARIANTS.join(", ");
-    TokensError::Unsuitable(format!("there is no token format {name:?}; there are {names}"))
+    TokensError::Unsuitable(format!("there is no token format {name:?}; choose from {names}"))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Format for Raw {
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         if layout.length.is_none() && layout.axes == Axes::Sequence && !layout.document_index {
             return Err(TokensError::Unsuitable(
-                "raw does not tell where an image's framed tokens end when images have different sizes; ask for \
+                "raw does not state where an image's framed tokens end when images have different sizes; ask for \
                  the document index, or take jsonl, parquet or megatron"
                     .into(),
             ));

@@ -44,7 +44,7 @@ impl TokenSet {
         }
         if parts.is_empty() {
             return Err(TokensError::Unsuitable(format!(
-                "{} has no {SIDECAR}, so nothing tells what its tokens are; give a folder that `pixtok encode` has finished, or a file in it",
+                "{} has no {SIDECAR}, so the meaning of its tokens is unknown; give a folder that `pixtok encode` has finished, or a file in it",
                 path.display()
             )));
         }
@@ -87,7 +87,7 @@ impl TokenSet {
     fn of_file(path: &Path) -> Result<Self, TokensError> {
         let refused = || {
             TokensError::Unsuitable(format!(
-                "{} is not a file of a set with a {SIDECAR}, so nothing tells what its tokens are; give a folder that `pixtok encode` has \
+                "{} is not a file of a set with a {SIDECAR}, so the meaning of its tokens is unknown; give a folder that `pixtok encode` has \
                  finished, or a file in it",
                 path.display()
             ))
@@ -141,12 +141,12 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
             Some((_, count)) if parts.len() > count as usize => {
                 let last = parts[parts.len() - 1].file_name().unwrap_or_default().to_string_lossy();
                 return refused(format!(
-                    "parts of several divisions are there, {last} among them; remove those of the others"
+                    "parts of several divisions are present, among them {last}; remove those of the others"
                 ));
             }
             Some((_, count)) => {
                 return refused(format!(
-                    "{} of {count} parts are there; run the others, or give the folders of single parts (merge: --partial)",
+                    "{} of {count} parts are present; run the others, or give the folders of single parts (merge: --partial)",
                     parts.len()
                 ));
             }
@@ -180,7 +180,7 @@ mod tests {
         assert!(words().contains("has no tokens.json"), "{}", words());
         fs::create_dir(part(0)).unwrap();
         fs::create_dir(part(2)).unwrap();
-        assert!(words().contains("2 of 3 parts are there"), "{}", words());
+        assert!(words().contains("2 of 3 parts are present"), "{}", words());
         fs::create_dir(part(1)).unwrap();
         assert!(words().contains("part-00000-of-00003 is not finished"), "{}", words());
         let words = TokenSet::find_finished(folder.path()).unwrap_err().to_string();

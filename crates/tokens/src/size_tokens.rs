@@ -71,7 +71,7 @@ impl FromStr for SizeTokens {
     fn from_str(text: &str) -> Result<Self, String> {
         let refused = || {
             format!(
-                "\"{text}\" tells no size; use none, grid:BASE, grid:BASE:DIV or text:ID,… with the ids of 0 to 9 and of *"
+                "\"{text}\" does not state a size; use none, grid:BASE, grid:BASE:DIV or text:ID,… with the ids of 0 to 9 and of *"
             )
         };
         let number = |part: &str| part.trim().parse::<u32>().map_err(|_| refused());

@@ -78,7 +78,7 @@ impl Vocabulary {
         let ids: Vec<u64> = match serde_json::from_slice(json) {
             Ok(ids) => ids,
             Err(error) => {
-                return fail(format!("is no JSON array of ids, one for each code ({error})"));
+                return fail(format!("is not a JSON array of ids, one for each code ({error})"));
             }
         };
         if ids.len() != codes as usize {

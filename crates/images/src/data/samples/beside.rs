@@ -75,11 +75,7 @@ impl Beside {
         notes: &mut Vec<String>,
     ) -> Result<Beside, DataError> {
         let Companions { metadata, files, tables } = Companions::below(root);
-        note(
-            &tables,
-            "tables that are not taken, since only metadata.jsonl and metadata.csv are read",
-            notes,
-        );
+        note(&tables, "tables that are not used, since only metadata.jsonl and metadata.csv are read", notes);
         let usual = || captions::NAMES.map(str::to_owned).to_vec();
         let mut beside = Beside {
             metadata: vec![],
@@ -107,7 +103,7 @@ impl Beside {
             let labels = survey.settle(&what, None, selection.classes.as_ref(), asked, notes)?;
             match (labels.are_taken(), images.labels().is_empty()) {
                 (true, false) => {
-                    notes.push("labels come from the metadata; the class folders are not taken".to_owned());
+                    notes.push("labels come from the metadata; the class folders are not used".to_owned());
                 }
                 (false, false) => notes.push("labels come from the class folders".to_owned()),
                 _ => {}
@@ -168,7 +164,7 @@ impl Beside {
                 }),
             }
         }
-        note(&of_none, &format!(".{} files that belong to no image and are not taken", kind.ending()), notes);
+        note(&of_none, &format!(".{} files that belong to no image and are not used", kind.ending()), notes);
         Ok(())
     }
 
@@ -232,14 +228,14 @@ impl Beside {
             }
             if named == 0 {
                 notes.push(format!(
-                    "{name} is not taken: no line has a field file_name that names a file below it"
+                    "{name} is not used: no line has a field file_name that names a file below it"
                 ));
                 continue;
             }
             self.metadata.push(metadata);
-            note(&nameless, &format!("lines of {name} that name no file below it, not taken"), notes);
+            note(&nameless, &format!("lines of {name} that name no file below it, not used"), notes);
             note(&nowhere, &format!("lines of {name} whose image does not exist"), notes);
-            note(&again, &format!("lines of {name} that repeat an image, not taken"), notes);
+            note(&again, &format!("lines of {name} that repeat an image, not used"), notes);
         }
         if !self.metadata.is_empty() {
             for (index, _) in self.known.iter().enumerate().filter(|(_, known)| known.line.is_none()) {
@@ -259,7 +255,7 @@ impl Beside {
                 twice.add(1, || images.name(index).into_owned());
             }
         }
-        note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
+        note(&twice, ".json files that are not used, since metadata has a line for their images", notes);
     }
 
     fn asked_for(
@@ -386,7 +382,7 @@ impl Captions {
             }
         }
         note(&self.odd, "texts in metadata that are not strings and stay in json", notes);
-        note(&twice, "text files that are not taken, since metadata has the text of their images", notes);
+        note(&twice, "text files that are not used, since metadata has the text of their images", notes);
         let endings = Kind::TEXTS.map(|kind| format!(".{}", kind.ending())).join(", ");
         let what = "images with several text files, of which the first with words is taken";
         note(&several, &format!("{what} ({endings})"), notes);
@@ -477,14 +473,14 @@ mod tests {
         assert!(all(&set)[2].image.as_ref().unwrap_err().contains("not UTF-8"));
         let notes = set.notes().join("\n");
         for part in [
-            "name no file below it, not taken: 1, for instance line 3",
+            "name no file below it, not used: 1, for instance line 3",
             "whose image does not exist: 1, for instance gone.jpg",
-            "repeat an image, not taken: 1, for instance 1.jpg",
+            "repeat an image, not used: 1, for instance 1.jpg",
             "images without a line in the metadata: 3, for instance 2.jpg",
             "since metadata has the text of their images: 1, for instance 1.jpg",
             "captions: 3 of 4 images have one",
             "images without a caption: 1, for instance 4.jpg",
-            "belong to no image and are not taken: 1, for instance notes.txt",
+            "belong to no image and are not used: 1, for instance notes.txt",
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
@@ -494,7 +490,7 @@ mod tests {
     fn metadata_of_something_else_is_left_and_said() {
         let (_root, set) = images(&["1.jpg"], &[("metadata.csv", b"id;age\n1;2\n")]);
         assert_eq!((texts(&set), set.notes().len()), (vec![None], 1));
-        assert!(set.notes()[0].starts_with("metadata.csv is not taken: "), "{:?}", set.notes());
+        assert!(set.notes()[0].starts_with("metadata.csv is not used: "), "{:?}", set.notes());
         for (name, content, part) in [
             ("metadata.jsonl", "{\"file_name\": \"1.jpg\"}\nno\n", "metadata.jsonl, line 2: no JSON object"),
             (
@@ -558,7 +554,7 @@ mod tests {
         }
         assert_eq!(
             set.notes(),
-            [".json files that belong to no image and are not taken: 1, for instance annotations.json"]
+            [".json files that belong to no image and are not used: 1, for instance annotations.json"]
         );
         fs::write(root.path().join("metadata.csv"), "file_name,w\n1.jpg,8\n").unwrap();
         let set = SampleSet::open(root.path()).unwrap();
@@ -601,7 +597,7 @@ mod tests {
             "captions: 4 of 8 images have one",
             "images whose only caption may be in their .json: 3, for instance 4.jpg",
             "images without a caption: 1, for instance 8.jpg",
-            ".text files that belong to no image and are not taken: 1, for instance lost.text",
+            ".text files that belong to no image and are not used: 1, for instance lost.text",
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
@@ -664,7 +660,7 @@ mod tests {
             assert_eq!((labels, set.classes().len()), (vec![Some(0), Some(1)], 2));
             let notes = set.notes().join("\n");
             for part in
-                ["labels are not taken from the field label of the metadata: ", "come from the class folders"]
+                ["labels are not used from the field label of the metadata: ", "come from the class folders"]
             {
                 assert!(notes.contains(part), "{notes}");
             }
@@ -702,7 +698,7 @@ mod tests {
         let set = SampleSet::open(root.path()).unwrap();
         let words = set.notes().join("\n");
         assert!(
-            words.contains("tables that are not taken") && words.contains(": 2, for instance "),
+            words.contains("tables that are not used") && words.contains(": 2, for instance "),
             "{words}"
         );
     }

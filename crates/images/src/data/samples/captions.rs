@@ -1,13 +1,13 @@
-//! One rule for captions in the columns of Parquet, in lists and in `metadata.jsonl` or
-//! `metadata.csv`.
+//! The rule for captions in columns of Parquet, in lists and in `metadata.jsonl` or `metadata.csv`.
 //!
 //! For each row, the caption comes from the first column or field that has one: a string, or a list
 //! of strings, of which the first is the caption. A string without words counts only if there is
 //! nothing else. The whole list is kept as `captions` with the image's other fields.
 //!
-//! In a WebDataset and beside the images of a folder, captions have files of their own (`.txt`,
-//! `.text`, `.caption`), in this order; the fields of the JSON, `KEY.json`, are carried as they
-//! are. But where no such file has words, one of these fields gives the caption by the same rule.
+//! In a WebDataset and beside the images of a folder, captions have their own files (`.txt`,
+//! `.text`, `.caption`, in order of precedence). The fields of the JSON, `KEY.json`, are kept
+//! unchanged. But if no such file has words, one of these fields gives the caption by the same
+//! rule.
 
 use serde_json::Value;
 use serde_json::value::RawValue;

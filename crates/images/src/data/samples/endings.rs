@@ -111,7 +111,7 @@ impl Left {
             self.counts.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
         (!counts.is_empty()).then(|| {
             format!(
-                "members that are not taken: {} (--label-column and --text-column take endings)",
+                "members that are not used: {} (--label-column and --text-column take endings)",
                 counts.join(", ")
             )
         })

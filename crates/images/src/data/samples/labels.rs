@@ -1,12 +1,12 @@
-//! The one rule for labels and captions, for every kind of input.
+//! The rule for labels, the same for every kind of input.
 //!
-//! A label is taken if it converts exactly: whole numbers of any type, true and false (1 and 0),
-//! and strings that spell whole numbers. If any string is not a number, all labels are class names.
-//! They count from 0, in the sorted order of the names in the whole input, or in the order of a
-//! given list. The name of a class folder is always a class name, even if it spells a number. Null,
-//! NaN and empty strings are no label, and neither is −1 if the classes have names. If a single
-//! label does not convert, no label is taken, and a note says which one and where: a set with some
-//! of its labels could be mistaken for one with all of them.
+//! A label is used if it converts exactly: whole numbers of any type, true and false (1 and 0), and
+//! strings that spell whole numbers. If any string is not a number, all labels are class names.
+//! They are numbered from 0, in the sorted order of the names in the whole input, or in the order
+//! of a given list. The name of a class folder is always a class name, even if it spells a number.
+//! Null, NaN and empty strings mean "no label", and so does −1 if the classes have names. If a
+//! single label cannot be converted, no label is used, and a note states which one and where: a set
+//! with some of its labels could be mistaken for one with all of them.
 
 mod raw;
 
@@ -254,7 +254,7 @@ pub(super) fn not_taken(
     if asked {
         return Err(DataError::Unclear(format!("{what} cannot be taken: {reason}; name another")));
     }
-    notes.push(format!("labels are not taken from {what}: {reason}"));
+    notes.push(format!("labels are not used from {what}: {reason}"));
     Ok(Labels::none())
 }
 

@@ -1,9 +1,9 @@
-//! A list of images: a JSON object a line.
+//! A list of images, with one JSON object per line.
 //!
 //! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names
-//! the sample; without it, the path without its extension does. `label` follows the rule in
-//! `labels`; `text`, `caption` and the like follow the one in `captions`. All other fields go to
-//! `json`, and so does a label or text that cannot be converted.
+//! the sample; without it, the path without its extension is the key. `label` follows the rule in
+//! `labels`; fields such as `text` and `caption` follow the rule in `captions`. All other fields go
+//! to `json`, and so does a label or text that cannot be converted.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(samples[1].image, Ok(Encoded::File(root.path().join("b/c.d.jpg"))));
         assert_eq!((samples[2].key.as_str(), samples[2].text.as_deref()), ("a", None));
         assert!(samples[2].image.is_ok());
-        assert_eq!(all(&set), samples, "a second stream begins anew");
+        assert_eq!(all(&set), samples, "a second stream begins at the start");
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(samples[2].json, carried(json!({"captions": ["one", "two"], "text": null})));
         let notes = set.notes();
         for (note, part) in notes.iter().zip([
-            "labels are not taken from the field label: 1.5 (line 4)",
+            "labels are not used from the field label: 1.5 (line 4)",
             "texts that are not strings and stay in json: 1",
         ]) {
             assert!(note.contains(part), "{note}");

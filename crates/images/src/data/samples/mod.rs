@@ -1,10 +1,11 @@
-//! Inputs of an export, one image at a time in a fixed order, with what came along: a folder,
+//! The inputs of an export, one image at a time in a fixed order, with its metadata: a folder,
 //! WebDataset shards, Parquet, a JSONL list.
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
-//! not fit in memory. `open` tells the kinds apart and each kind has its file; `key` decides which
-//! names are allowed for samples, `labels` and `captions` handle labels and captions; the other
-//! fields stay as they were written ([`Carried`]), and `beside` reads the files beside the images
+//! not fit in memory. `open` recognises the kind of an input, and each kind has its file. `key`
+//! defines which names are allowed for samples; `labels` and `captions` handle labels and captions.
+//! The other fields keep their spelling ([`Carried`]), and `beside` reads the files beside the
+//! images of a folder.
 //! of a folder.
 
 mod beside;

@@ -1,10 +1,10 @@
-//! Parquet files as Hugging Face's image data sets have them: a row a sample.
+//! Parquet files like Hugging Face's image data sets, with one sample per row.
 //!
-//! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
-//! plain bytes. A string column `key` or `__key__` names the rows; without it a row's key is
-//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like follow the rule in
-//! `labels`; `text`, `caption` and the like follow the one in `captions`. `columns` chooses the
-//! columns and lists those that are not taken, `splits` decides which files belong to a split, and
+//! The images are in a column such as `image` or `img`: a struct with a binary field `bytes`, or
+//! plain bytes. A string column `key` or `__key__` holds the keys of rows. Without it, a row's key
+//! is FILE/NUMBER, counted from 0 in each file. Columns such as `label` and `cls` follow the rule
+//! in `labels`; columns such as `text` and `caption` follow the rule in `captions`. `columns`
+//! chooses the columns and lists those that are not used, `splits` assigns files to splits, and
 //! `features` reads what `datasets` stores about the columns.
 
 mod cells;
@@ -95,7 +95,7 @@ impl Tables {
         if !left.is_empty() {
             let left = left.join(", ");
             notes.push(format!(
-                "columns that are not taken: {left} (--label-column and --text-column take one)"
+                "columns that are not used: {left} (--label-column and --text-column take one)"
             ));
         }
         let (columns, asked) = (first.map(|(_, columns)| columns), selection.label.is_some());

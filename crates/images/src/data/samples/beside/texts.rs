@@ -11,8 +11,8 @@ use crate::data::samples::labels::{caption, object_in};
 use crate::data::samples::metadata::lines::Object;
 
 impl Beside {
-    /// The caption in the text files of image `index`, which lies at `path`: the first that has
-    /// words, or else the first.
+    /// The caption in the text files of image `index`, whose path is `path`: the first with words,
+    /// otherwise the first.
     pub(super) fn text_beside(&self, index: usize, path: &Path) -> Result<Option<String>, String> {
         let mut found = None;
         for kind in Kind::TEXTS.into_iter().filter(|kind| self.known[index].has(*kind)) {

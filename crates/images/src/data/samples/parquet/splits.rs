@@ -45,7 +45,7 @@ pub(super) fn choose(
                 .collect();
             if !rest.is_empty() {
                 let rest = rest.into_iter().collect::<Vec<_>>().join(", ");
-                notes.push(format!("only the split {split} is taken; not taken: {rest}"));
+                notes.push(format!("only the split {split} is used; not used: {rest}"));
             }
             files.into_iter().zip(&of).filter(|(_, own)| is_it(own)).map(|(file, _)| file).collect()
         }
@@ -125,7 +125,7 @@ fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     // A single file may have been given on purpose.
     for ((_, name, count), numbers) in sets.into_iter().filter(|_| files.len() > 1) {
         if (numbers.len() as u32) < count {
-            notes.push(format!("{name}: {} of {count} files are there", numbers.len()));
+            notes.push(format!("{name}: {} of {count} files are present", numbers.len()));
         }
     }
     Ok(())
@@ -187,7 +187,7 @@ mod tests {
         ] {
             let (files, notes) = chosen(files, Some(split)).unwrap();
             assert_eq!(files, [expected]);
-            assert!(notes[0].contains("not taken: "), "{notes:?}");
+            assert!(notes[0].contains("not used: "), "{notes:?}");
         }
         let message = chosen(&["train.parquet"], Some("test")).unwrap_err();
         assert!(message.contains("(there are: train)"), "{message}");
@@ -209,7 +209,7 @@ mod tests {
         }
         let (_, notes) =
             chosen(&["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], None).unwrap();
-        assert_eq!(notes, ["train: 2 of 3 files are there"]);
+        assert_eq!(notes, ["train: 2 of 3 files are present"]);
         let twice = ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"];
         assert!(chosen(&twice, None).unwrap_err().contains("as 1 file(s) and as 2"));
         let (_, notes) = chosen(&["en/train-00000-of-00001.parquet", "fr/train/0.parquet"], None).unwrap();

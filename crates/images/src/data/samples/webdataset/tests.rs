@@ -85,7 +85,7 @@ fn adjacent_members_of_a_key_are_a_sample() {
     assert_eq!(samples[1].image, bytes(b"two"));
     assert_eq!((samples[2].key.as_str(), &samples[2].image), ("3", &bytes(b"")));
     assert_eq!(samples.len(), 3);
-    assert_eq!(all(&set), samples, "a second stream begins anew");
+    assert_eq!(all(&set), samples, "a second stream begins at the start");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn endings_of_two_parts_are_taken_where_nothing_else_is() {
     );
     assert_eq!(set.classes(), ["cat", "dog"]);
     let notes = set.notes();
-    assert!(notes[0].contains("not taken: 1 .de.txt, 1 .en.txt, 1 .note.txt ("), "{notes:?}");
+    assert!(notes[0].contains("not used: 1 .de.txt, 1 .en.txt, 1 .note.txt ("), "{notes:?}");
     let name = |name: &str| Some(name.to_owned());
     let select = |selection| SampleSet::select(&root.path().join("x.tar"), &selection);
     let chosen = Selection { text: name("en.txt"), ..Selection::default() };
