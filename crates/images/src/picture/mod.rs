@@ -1,10 +1,9 @@
-//! 8-bit RGB pictures, in and out: decode any supported file, encode PNG and JPEG, lay out contact
-//! sheets.
+//! 8-bit RGB pictures: decoding any supported file, encoding PNG and JPEG, and contact sheets.
 //!
-//! How a file decodes is decided only here: by its content, never by its name. It is turned upright
-//! by its EXIF orientation, transparency is composited over a background colour, 16 bits are
-//! rounded to 8, only the first frame of an animation is read, and colour profiles and gamma are
-//! ignored. A file that is cut short or broken is an error, never half a picture.
+//! Only this module determines how a file is decoded: by its content, never by its name. The
+//! picture is turned upright by its EXIF orientation, transparency is composited over a background
+//! colour, 16 bits are rounded to 8, only the first frame of an animation is read, and colour
+//! profiles and gamma are ignored. A truncated or broken file is an error, never half a picture.
 
 mod exif;
 mod flatten;
