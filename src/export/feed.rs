@@ -85,7 +85,7 @@ pub(super) struct Meta {
 
 /// Images of one size within a batch.
 #[derive(Debug)]
-pub(super) struct SizeBucket {
+pub(super) struct Group {
     /// `[n, 3, H, W]` uint8; those after the group's rows are black.
     pub images: Tensor,
     /// Their rows' places in the batch.
@@ -96,7 +96,7 @@ pub(super) struct SizeBucket {
 #[derive(Debug)]
 pub struct Batch {
     pub(super) rows: Vec<Meta>,
-    pub(super) groups: Vec<SizeBucket>,
+    pub(super) groups: Vec<Group>,
     /// Samples before the last row and after the batch before that gave no image.
     pub(super) skipped: Vec<Skipped>,
     /// How many samples of the input are done with.
@@ -271,7 +271,7 @@ impl Maker {
     }
 
     /// Images of one size together, in the order of the first of each size.
-    fn groups(&self, images: &[Prepared]) -> Result<Vec<SizeBucket>, ExportError> {
+    fn groups(&self, images: &[Prepared]) -> Result<Vec<Group>, ExportError> {
         let mut sizes: Vec<(ImageSize, Vec<usize>)> = vec![];
         for (place, image) in images.iter().enumerate() {
             match sizes.iter_mut().find(|(size, _)| *size == image.size) {
@@ -287,7 +287,7 @@ impl Maker {
         size: ImageSize,
         places: Vec<usize>,
         images: &[Prepared],
-    ) -> Result<SizeBucket, ExportError> {
+    ) -> Result<Group, ExportError> {
         let padded = padded(places.len(), self.batching.batch_size, self.batching.fit == Fit::Centre);
         let bytes = 3 * size.height as usize * size.width as usize;
         let mut planes = vec![0; padded * bytes];
@@ -297,6 +297,6 @@ impl Maker {
         let shape = [padded as i64, 3, i64::from(size.height), i64::from(size.width)];
         let images = Tensor::f_from_slice(&planes).and_then(|flat| flat.f_view(shape));
         let images = images.map_err(|error| ExportError::Output(TorchError::from(error).to_string()))?;
-        Ok(SizeBucket { images, places })
+        Ok(Group { images, places })
     }
 }
