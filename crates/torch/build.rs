@@ -1,4 +1,5 @@
-//! Compiles the C++ shim over libtorch, and tells the crates above where libtorch is.
+//! Compiles the C++ shim against libtorch, and passes the location of libtorch on to dependent
+//! crates.
 #![allow(clippy::expect_used)] // a build script reports by panicking
 
 use std::path::Path;
@@ -7,7 +8,8 @@ const SOURCES: [&str; 6] = ["shim", "memory", "operators", "nearest", "norm", "u
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");
-    // torch-sys has `links = "tch"` and tells its direct dependents where the library is.
+    // torch-sys has `links = "tch"` and passes the location of the library to its direct
+    // dependents.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency");
     let root = Path::new(&lib).parent().expect("the library folder has a parent").to_path_buf();
     check_version(&root);

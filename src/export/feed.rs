@@ -282,12 +282,7 @@ impl Maker {
         sizes.into_iter().map(|(size, places)| self.group(size, places, images)).collect()
     }
 
-    fn group(
-        &self,
-        size: ImageSize,
-        places: Vec<usize>,
-        images: &[Prepared],
-    ) -> Result<Group, ExportError> {
+    fn group(&self, size: ImageSize, places: Vec<usize>, images: &[Prepared]) -> Result<Group, ExportError> {
         let padded = padded(places.len(), self.batching.batch_size, self.batching.fit == Fit::Centre);
         let bytes = 3 * size.height as usize * size.width as usize;
         let mut planes = vec![0; padded * bytes];

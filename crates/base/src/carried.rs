@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The words that some programs write in JSON for numbers that are not finite.
+/// Words that some programs write in JSON for numbers that are not finite.
 const NOT_FINITE: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 /// A JSON object. Its fields are sorted by name, and its values are kept as text.

@@ -19,7 +19,7 @@ pub const HEAD_BYTES: usize = 4096;
 /// An enum whose variants carry the words by which they are shown and documented.
 macro_rules! kinds {
     ($($kind:ident = $words:literal,)+) => {
-        /// What a file is. Shown as a noun with its article: `a HEIC picture`.
+        /// The kind of a file. Displayed as a noun with its article: `a HEIC picture`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Kind {
             $(#[doc = $words] $kind,)+

@@ -24,7 +24,7 @@ use raw::{is_decimal, spelt};
 const MOST_NAMES: usize = 1 << 16;
 /// The longest class name, in bytes; labels in tars have the same limit.
 const LONGEST_NAME: usize = 256;
-/// How many classes a message lists.
+/// The number of classes that a message lists.
 const SHOWN: usize = 8;
 /// The reason why a number cannot be a label.
 const NO_WHOLE: &str = "is not a 64-bit whole number";
@@ -263,9 +263,9 @@ pub(super) fn not_taken(
 pub(in crate::data) struct Labels {
     taken: bool,
     classes: Vec<String>,
-    /// From class names to numbers; none if the labels are numbers.
+    /// Maps class names to numbers; `None` if the labels are numbers.
     places: Option<Arc<HashMap<String, i64>>>,
-    /// From the numbers that the input declares to those of the given classes.
+    /// Maps the numbers that the input declares to those of the given classes.
     renamed: Option<Vec<Option<i64>>>,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Component {
 pub(super) struct Frame {
     pub progressive: bool,
     pub width: u16,
-    /// From the DNL segment, if the frame header has none.
+    /// The height, from the DNL segment if the frame header states none.
     pub height: u16,
     pub components: Vec<Component>,
 }

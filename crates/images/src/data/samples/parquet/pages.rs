@@ -30,7 +30,7 @@ pub(in crate::data) struct Pages {
     path: PathBuf,
     column: ColumnDescPtr,
     chunks: Vec<ColumnChunkMetaData>,
-    /// In row order.
+    /// The pages, in row order.
     pub(in crate::data) pages: Vec<Page>,
 }
 

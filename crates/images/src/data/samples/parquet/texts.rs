@@ -88,7 +88,7 @@ pub(super) struct TextCells {
 }
 
 impl TextCells {
-    /// None if it has no values.
+    /// Opens the column; `None` if it has no values.
     pub(super) fn open(group: &dyn RowGroupReader, texts: &Texts) -> Result<Option<TextCells>, ParquetError> {
         if texts.leaf.values.is_null() {
             return Ok(None);
