@@ -492,7 +492,11 @@ mod tests {
         assert_eq!((texts(&set), set.notes().len()), (vec![None], 1));
         assert!(set.notes()[0].starts_with("metadata.csv is not used: "), "{:?}", set.notes());
         for (name, content, part) in [
-            ("metadata.jsonl", "{\"file_name\": \"1.jpg\"}\nno\n", "metadata.jsonl, line 2: no JSON object"),
+            (
+                "metadata.jsonl",
+                "{\"file_name\": \"1.jpg\"}\nno\n",
+                "metadata.jsonl, line 2: not a JSON object",
+            ),
             (
                 "metadata.csv",
                 "file_name,text\n1.jpg,a,b\n",
@@ -660,7 +664,7 @@ mod tests {
             assert_eq!((labels, set.classes().len()), (vec![Some(0), Some(1)], 2));
             let notes = set.notes().join("\n");
             for part in
-                ["labels are not used from the field label of the metadata: ", "come from the class folders"]
+                ["labels of the field label of the metadata are not used: ", "come from the class folders"]
             {
                 assert!(notes.contains(part), "{notes}");
             }

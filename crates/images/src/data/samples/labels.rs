@@ -254,7 +254,7 @@ pub(super) fn not_taken(
     if asked {
         return Err(DataError::Unclear(format!("{what} cannot be taken: {reason}; name another")));
     }
-    notes.push(format!("labels are not used from {what}: {reason}"));
+    notes.push(format!("labels of {what} are not used: {reason}"));
     Ok(Labels::none())
 }
 

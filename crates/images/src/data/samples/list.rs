@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(samples[2].json, carried(json!({"captions": ["one", "two"], "text": null})));
         let notes = set.notes();
         for (note, part) in notes.iter().zip([
-            "labels are not used from the field label: 1.5 (line 4)",
+            "labels of the field label are not used: 1.5 (line 4)",
             "texts that are not strings and stay in json: 1",
         ]) {
             assert!(note.contains(part), "{note}");
@@ -377,8 +377,8 @@ mod tests {
     #[test]
     fn broken_lines_are_named() {
         for (line, parts) in [
-            ("{\"path\": ", ["no JSON object", "column"]),
-            ("[\"a.png\"]", ["no JSON object", "write one object per line"]),
+            ("{\"path\": ", ["not a JSON object", "column"]),
+            ("[\"a.png\"]", ["not a JSON object", "write one object per line"]),
             ("{\"label\": 1}", ["no path", "file_name"]),
             ("{\"path\": 7}", ["no path", "file_name"]),
             ("{\"path\": \"\"}", ["no path", "file_name"]),

@@ -145,7 +145,7 @@ fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
         names.iter().map(|name| if name.is_empty() { "." } else { name.as_str() }).collect();
     (names.len() > 1).then(|| {
         format!(
-            "files of several folders are taken together: {}; give one of the folders to use only that one",
+            "files of several folders are used together: {}; give one of the folders to use only that one",
             names.join(", ")
         )
     })
@@ -214,6 +214,6 @@ mod tests {
         assert!(chosen(&twice, None).unwrap_err().contains("as 1 file(s) and as 2"));
         let (_, notes) = chosen(&["en/train-00000-of-00001.parquet", "fr/train/0.parquet"], None).unwrap();
         assert_eq!(notes.len(), 1);
-        assert!(notes[0].contains("taken together: en, fr"), "{notes:?}");
+        assert!(notes[0].contains("used together: en, fr"), "{notes:?}");
     }
 }
