@@ -174,10 +174,10 @@ mod tests {
     #[test]
     fn one_network_is_not_taken_for_another() {
         let [of_lpips, _] = said(&file(&[INCEPTION]));
-        assert!(of_lpips.contains("seems to be weights of Inception, and weights of LPIPS"), "{of_lpips}");
+        assert!(of_lpips.contains("seems to be weights of Inception, but weights of LPIPS"), "{of_lpips}");
         for (first, name) in [(ALEX, "AlexNet"), (VGG, "VGG16")] {
             let [_, of_inception] = said(&file(&[first]));
-            let expected = format!("seems to be weights of LPIPS with {name}, and weights of Inception are");
+            let expected = format!("seems to be weights of LPIPS with {name}, but weights of Inception are");
             assert!(of_inception.contains(&expected), "{of_inception}");
         }
     }
