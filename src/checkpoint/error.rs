@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// A new run was requested in a folder with the remains of another.
     #[error(
-        "{} has checkpoints or logs but no config.toml, so they belong to no run that could go on; put the file back, or choose \
+        "{} has checkpoints or logs but no config.toml, so the run cannot be continued; restore that file, or choose \
          another --run",
         .folder.display()
     )]
@@ -67,7 +67,7 @@ pub enum Error {
         reason: String,
     },
     /// A file has a format that this program does not know.
-    #[error("{} has format_version {found}, and this pixtok reads {known}; use the pixtok that wrote it", .path.display())]
+    #[error("{} has format_version {found}, but this pixtok reads {known}; use the pixtok that wrote it", .path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,

@@ -179,7 +179,7 @@ impl Sidecar {
             Some(version) if version == u64::from(VERSION) => {}
             Some(found) => {
                 return Err(TokensError::Unsuitable(format!(
-                    "{} has format_version {found}, and this pixtok reads {VERSION}; use the pixtok that wrote it",
+                    "{} has format_version {found}, but this pixtok reads {VERSION}; use the pixtok that wrote it",
                     path.display()
                 )));
             }
