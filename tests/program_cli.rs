@@ -136,7 +136,10 @@ fn why_a_path_leads_nowhere_is_said() {
     refused(&scratch.try_resume("link", &[]), 2, &["is not a run folder", leads]);
     refused(&pixtok(&["eval", &link]), 2, &[leads, "a run folder"]);
     for (set, part) in [
-        ("data.train=~/pictures", "~/pictures does not exist, since only a shell replaces ~ by the home folder"),
+        (
+            "data.train=~/pictures",
+            "~/pictures does not exist, since only a shell replaces ~ by the home folder",
+        ),
         ("data.val=~/pictures", "write the folder itself"),
         ("data.train=gone/pictures", &format!("does not exist in the current folder, {ROOT}")),
         (&format!("data.train={link}"), leads),
