@@ -19,10 +19,13 @@ setup KIND="auto":
 [script("bash")]
 demo STEPS="800" RUN="checkpoints/demo": setup
     set -euo pipefail
+    if [ ! -e target/release/pixtok ]; then
+        echo "building pixtok: 5 to 15 minutes the first time; training and evaluation follow" >&2
+    fi
     cargo build --release --locked
     if [ -e "$2" ]; then
         # Nothing but a run folder is ever removed.
-        [ -f "$2/config.toml" ] && [ -f "$2/.lock" ] || { echo "demo: $2 is there and is no run folder" >&2; exit 2; }
+        [ -f "$2/config.toml" ] && [ -f "$2/.lock" ] || { echo "demo: $2 exists and is not a run folder" >&2; exit 2; }
         echo "demo: removing the earlier $2" >&2
         rm -rf "$2"
     fi

@@ -3,12 +3,12 @@
 #
 #   scripts/setup.sh [auto|cpu|cuda]
 #
-# auto keeps what is installed; on a first run it takes the CUDA set when there is an NVIDIA driver, else the small
-# CPU set. A LIBTORCH that is set in the environment wins, and nothing is installed.
+# auto keeps what is installed; on a first run it installs the CUDA version if there is an NVIDIA driver, otherwise
+# the small CPU version. If LIBTORCH is set in the environment, that libtorch is used and nothing is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What torch-sys 0.26 is made for; build.rs refuses any other.
+# The version that torch-sys 0.26 is made for; build.rs refuses any other.
 TORCH=2.13.0
 STAMP=.venv/pixtok-setup
 
@@ -38,7 +38,7 @@ check_python() {
         fail "python3 has no venv: sudo apt-get install python3-venv"
 }
 
-# A libtorch of the user's own. Only its version can be checked, and only where the folder tells it.
+# A libtorch of the user's own. Only its version can be checked, and only if the folder states it.
 use_own() {
     local version=""
     [ -d "$LIBTORCH/lib" ] || fail "LIBTORCH=$LIBTORCH has no lib folder: correct it, or unset it"
@@ -69,22 +69,23 @@ packages() { # KIND
 }
 
 install() { # KIND
-    local options=(--quiet --disable-pip-version-check) size="4.8 GB on disk" platlib
+    local options=(--quiet --disable-pip-version-check) platlib
+    local version="CUDA version of libtorch $TORCH, about 4.8 GB on disk"
     if [ "$1" = cpu ]; then
         options+=(--no-deps)
-        size="1.2 GB on disk or less"
+        version="CPU version of libtorch $TORCH, about 1.2 GB on disk"
     fi
     if [ -e .libtorch ] && [ ! -L .libtorch ]; then
-        fail ".libtorch is no link of this script's making: move it away"
+        fail ".libtorch is not a link that this script made: move it away"
     fi
-    # Files without a stamp are of an installation that was cut short.
+    # Files without a stamp are left from an interrupted installation.
     if [ -d .libtorch ] && [ ! -s "$STAMP" ]; then
         options+=(--force-reinstall)
-        say "an earlier installation was cut short: installing again"
+        say "an earlier installation was interrupted: installing again"
     fi
-    say "installing libtorch $TORCH, $1 set ($size), into .venv"
+    say "installing the $version, into .venv"
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        # Without --clear, since `just` may be installed there. venv would keep a link to an interpreter that is gone.
+        # Without --clear, since `just` may be installed there. venv would keep a link to an interpreter that no longer exists.
         rm -f .venv/bin/python*
         python3 -m venv .venv || fail "python3 could not create .venv (its message is above): fix that and run again"
     fi

@@ -12,7 +12,8 @@ use tch::{Device, Kind, Tensor};
 use crate::run::libtorch::{known_version, libtorch};
 use pixtok_torch::{Cpu, DeviceChoice, Precision, TorchError, auto_precision, cpu_capability, instructions};
 
-/// The report, and the device that `device` means. What is missing is part of the report, not an error.
+/// Examines the machine. Returns the report and the device that `device` stands for. A missing part
+/// is listed in the report and is not an error.
 pub fn examine(device: DeviceChoice) -> (Report, Result<Device, TorchError>) {
     let mut report = Report::default();
     let cpu = Cpu::here();
@@ -40,15 +41,15 @@ pub fn examine(device: DeviceChoice) -> (Report, Result<Device, TorchError>) {
     (report, chosen)
 }
 
-/// Whether libtorch computes on `device`.
+/// Checks that libtorch computes on `device`.
 ///
 /// # Errors
-/// When it does not, in its words.
+/// If it does not: libtorch's error.
 pub fn check(device: Device) -> Result<()> {
     product(device, Precision::Fp32).with_context(|| format!("libtorch cannot compute on {device:?}"))
 }
 
-/// Facts in a column, then what is to be fixed.
+/// Facts in two columns, followed by remedies.
 #[derive(Debug, Default)]
 pub struct Report {
     facts: Vec<(&'static str, String)>,
@@ -77,7 +78,7 @@ impl fmt::Display for Report {
 fn threads(report: &mut Report) {
     let processors = available_parallelism().map_or(1, usize::from);
     let (within, between) = (tch::get_num_threads(), tch::get_num_interop_threads());
-    // The usual reason for fewer threads than processors.
+    // The usual reason why there are fewer threads than processors.
     let asked = std::env::var("OMP_NUM_THREADS")
         .map_or_else(|_| String::new(), |n| format!(" (OMP_NUM_THREADS={n})"));
     report.fact(
@@ -88,7 +89,7 @@ fn threads(report: &mut Report) {
 
 fn cuda(report: &mut Report) {
     let driver = nvidia_driver();
-    // Loads the library first: a CUDA query before that would spoil every later one.
+    // This loads the library first: a CUDA query before that would make every later one fail.
     let devices = pixtok_torch::cuda_devices();
     report.fact(
         "cuda",
@@ -102,10 +103,10 @@ fn cuda(report: &mut Report) {
             gpus.iter().for_each(|gpu| report.fact("gpu", gpu));
             match devices {
                 Err(_) => {
-                    report.remedy("there is an NVIDIA driver and no CUDA library: run `just setup cuda`")
+                    report.remedy("there is an NVIDIA driver but no CUDA library: run `just setup cuda`")
                 }
                 Ok(0) => report.remedy(
-                    "there is an NVIDIA driver and libtorch sees no device: check CUDA_VISIBLE_DEVICES and \
+                    "there is an NVIDIA driver, but libtorch sees no device: check CUDA_VISIBLE_DEVICES and \
                      `nvidia-smi`; this libtorch is made for CUDA 13 (driver 580 or newer)",
                 ),
                 Ok(_) => {}
@@ -115,8 +116,8 @@ fn cuda(report: &mut Report) {
     }
 }
 
-/// Name, driver version and memory of each GPU; `None` without a driver. Asked of the driver's own tool, because tch
-/// has no name for a device.
+/// Name, driver version and memory of each GPU; `None` without a driver. The driver's own tool is
+/// asked, because tch does not offer the name of a device.
 fn nvidia_driver() -> Option<Vec<String>> {
     let query = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"];
     let Ok(output) = Command::new("nvidia-smi").args(query).output() else {
@@ -127,7 +128,8 @@ fn nvidia_driver() -> Option<Vec<String>> {
     output.status.success().then_some(lines)
 }
 
-/// Whether both precisions work, how fast each is in a training convolution, and which of them `auto` chooses.
+/// Reports whether both precisions work, how fast each is in a training convolution, and which of
+/// them `auto` chooses.
 fn precisions(report: &mut Report, device: Device) {
     let works = [Precision::Fp32, Precision::Bf16].map(|precision| product(device, precision));
     let secs = if works.iter().all(Result::is_ok) { convolution_secs(device).ok() } else { None };
@@ -156,7 +158,8 @@ fn precisions(report: &mut Report, device: Device) {
     }
 }
 
-/// What to do where the measured times speak against `auto`. A busy machine can mislead the measurement, so it only advises.
+/// Advice if the measured times contradict `auto`. A busy machine can distort the measurement, so
+/// this is only advice.
 fn advice(auto: Precision, fp32: f64, bf16: f64) -> Option<String> {
     const CLEARLY: f64 = 1.5;
     let (other, ratio) = match auto {
@@ -168,14 +171,15 @@ fn advice(auto: Precision, fp32: f64, bf16: f64) -> Option<String> {
     })
 }
 
-/// Seconds in fp32 and bf16 for a 3×3 convolution of the quick start's network, forward and backward: the least of a few, in turn and on
-/// one thread, so that other programs disturb them as little as can be.
+/// Seconds in fp32 and bf16 for a 3×3 convolution of the quick start's network, forward and
+/// backward. It takes the least of several alternating measurements on one thread, to reduce the
+/// influence of other programs.
 fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
     const TURNS: usize = 6;
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
     let secs = pixtok_torch::catching(|| {
-        // In the layout that training takes, channels_last.
+        // In channels_last, the memory layout of training.
         let images = Tensor::rand([16, 64, 64, 16], (Kind::Float, device))
             .permute([0, 3, 1, 2])
             .set_requires_grad(true);
@@ -196,7 +200,7 @@ fn convolution_secs(device: Device) -> Result<[f64; 2], TorchError> {
     secs
 }
 
-/// Multiplies two small matrices as training would, and looks at the result.
+/// Multiplies two small matrices as a training would, and checks the result.
 fn product(device: Device, precision: Precision) -> Result<(), TorchError> {
     const SIZE: i64 = 64;
     let (kind, sums) = pixtok_torch::catching(|| {

@@ -1,10 +1,10 @@
-//! The only evaluation loop: the trainer and `pixtok eval` both call it.
+//! The only evaluation loop. The trainer and `pixtok eval` both call it.
 //!
-//! `passes` makes batches of originals and reconstructions, by a tokenizer or from `pairs` of
-//! folders, which `reconstructions` finds by name. `measures` says what is measured of them.
-//! `scores` holds the values of each image, which `per_image` writes as a table; `sums` and
-//! `features` hold what adds up over batches. `figures` is what comes of it all. `mixups` tells
-//! whether channels or pixels are in the wrong place.
+//! `passes` yields batches of originals and reconstructions, from a tokenizer or from `pairs` of
+//! folders, in which `reconstructions` matches files by name. `measures` selects the metrics.
+//! `scores` holds the values of each image, and `per_image` writes them as a table; `sums` and
+//! `features` accumulate over batches. `figures` holds the results. `mixups` checks whether
+//! channels or pixels are in the wrong place.
 
 mod features;
 mod figures;
@@ -43,13 +43,13 @@ use pixtok_images::picture::{Picture, PictureError};
 use pixtok_torch::TorchError;
 use sums::Sums;
 
-/// Settings of every evaluation of a run.
+/// The settings of all evaluations of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Images per batch.
     pub batch_size: usize,
-    /// At most this many images, spread evenly over the validation set; 0 is all.
+    /// The largest number of images, spread evenly over the validation set; 0 means all.
     pub max_images: usize,
 }
 
@@ -60,20 +60,20 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How many of `total` images are evaluated.
+    /// The number of images that are evaluated, out of `total`.
     #[must_use]
     pub fn images_of(&self, total: usize) -> usize {
         self.bound().unwrap_or(total).min(total)
     }
 
-    /// `max_images`, where 0 means no bound.
+    /// The bound `max_images`; `None` if there is no bound.
     #[must_use]
     pub fn bound(&self) -> Option<usize> {
         Some(self.max_images).filter(|&max| max > 0)
     }
 }
 
-/// Why an evaluation gave no figures.
+/// The reason why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
     /// Reading the images failed.
@@ -82,7 +82,7 @@ pub enum EvaluateError {
     /// No image could be read.
     #[error("no image to evaluate: {0}")]
     NoImages(String),
-    /// Originals and reconstructions do not belong together.
+    /// Originals and reconstructions do not match.
     #[error("{0}")]
     Pairs(String),
     /// The tokenizer failed on a batch.
@@ -90,16 +90,16 @@ pub enum EvaluateError {
     Codec {
         /// The first image of the batch.
         first: String,
-        /// How.
+        /// The tokenizer's error.
         source: CodecError,
     },
-    /// The tokenizer failed.
+    /// The tokenizer failed outside a batch.
     #[error(transparent)]
     Bare(#[from] CodecError),
-    /// From libtorch, memory exhausted among others.
+    /// libtorch failed, for example because memory ran out.
     #[error(transparent)]
     Torch(#[from] TorchError),
-    /// A picture of the reconstructions could not be made.
+    /// A picture of a reconstruction could not be made.
     #[error(transparent)]
     Picture(#[from] PictureError),
     /// Tokens could not be compressed.
@@ -122,7 +122,7 @@ impl Classified for EvaluateError {
 }
 
 impl EvaluateError {
-    /// The same, with the batch that it happened in.
+    /// Adds the batch in which the error occurred.
     fn of_batch(self, first: &str) -> Self {
         match self {
             Self::Bare(CodecError::Torch(error)) => Self::Torch(error),
@@ -132,47 +132,50 @@ impl EvaluateError {
     }
 }
 
-/// Figures, the values behind them, pictures, and the images that could not be read.
+/// The result of an evaluation: figures, the values behind them, pictures, and the images that
+/// could not be read.
 #[derive(Debug)]
 pub struct Evaluation {
     /// The figures.
     pub figures: Figures,
-    /// The use of the codes, where there are tokens.
+    /// The codebook use, if there are tokens.
     pub codebook: Option<CodebookFigures>,
-    /// Sizes of the codebooks, where there are tokens.
+    /// The number and size of the codebooks, if there are tokens.
     pub vocabulary: Option<Vocabulary>,
-    /// `(code, count)` for each code hit.
+    /// `(code, count)` for each code that occurs.
     pub counts: Vec<(i64, i64)>,
     /// The values of each image.
     pub scores: Scores,
     /// Some images as the model saw them, each with its name.
     pub originals: Vec<(String, Picture)>,
-    /// Their reconstructions.
+    /// The reconstructions of `originals`, in the same order.
     pub reconstructions: Vec<Picture>,
     /// Images that were left out.
     pub bad: Vec<BadSample>,
-    /// Properties of their files that the notes need.
+    /// Counts of files with properties that the notes mention.
     pub files: Files,
-    /// What seems to be in the wrong place in another program's reconstructions, one sentence each.
+    /// One sentence for each thing that seems to be in the wrong place in another program's
+    /// reconstructions.
     pub mixups: Vec<String>,
 }
 
-/// How to evaluate.
+/// The options of an evaluation.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the model is.
+    /// The device of the model.
     pub device: Device,
-    /// The images to keep as pictures.
+    /// The names of the images to keep as pictures.
     pub pictures: HashSet<String>,
-    /// Whether another program makes the reconstructions: then their channels or pixels may be in
+    /// Whether another program made the reconstructions. Then their channels or pixels may be in
     /// the wrong place, and this is checked.
     pub foreign: bool,
     /// Who else evaluates a share of the images.
     pub world: World,
 }
 
-/// The names of `count` images to keep as pictures, spread evenly over those that an evaluation of
-/// at most `max_images` takes. They do not depend on which images turn out bad.
+/// Chooses `count` images to keep as pictures, spread evenly over the images of an evaluation of at
+/// most `max_images`, and returns their names. The choice does not depend on which images turn out
+/// to be bad.
 #[must_use]
 pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize) -> HashSet<String> {
     let images = dataset.evaluated(max_images);
@@ -182,7 +185,7 @@ pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize)
     kept.map(|(_, image)| dataset.name(image).into_owned()).collect()
 }
 
-/// Passes every image of `subject` once, without gradient.
+/// Evaluates all images of `subject` once, without gradients.
 ///
 /// # Errors
 /// See [`EvaluateError`].
@@ -257,7 +260,7 @@ mod tests {
             names.sort();
             names
         };
-        // Of the ten at 0, 12, 25, 38, 51, 64, 77, 90, 103, 116 the first, the fifth and the
+        // Of the ten images 0, 12, 25, 38, 51, 64, 77, 90, 103, 116: the first, the fifth and the
         // eighth.
         assert_eq!(kept(Some(10), 3), ["000.png", "051.png", "090.png"]);
         assert_eq!(kept(None, 8).len(), 8);

@@ -23,7 +23,7 @@ pub mod similarity;
 
 pub mod quantizer;
 
-pub mod nets;
+pub mod pretrained;
 
 pub mod model;
 

@@ -136,7 +136,10 @@ fn why_a_path_leads_nowhere_is_said() {
     refused(&scratch.try_resume("link", &[]), 2, &["is not a run folder", leads]);
     refused(&pixtok(&["eval", &link]), 2, &[leads, "a run folder"]);
     for (set, part) in [
-        ("data.train=~/pictures", "~/pictures does not exist, since ~ stands for the home folder only"),
+        (
+            "data.train=~/pictures",
+            "~/pictures does not exist, since only a shell replaces ~ by the home folder",
+        ),
         ("data.val=~/pictures", "write the folder itself"),
         ("data.train=gone/pictures", &format!("does not exist in the current folder, {ROOT}")),
         (&format!("data.train={link}"), leads),
@@ -158,10 +161,13 @@ fn which_images_validate_is_said() {
     let set = format!("--set=data.train={other}");
     let dry_run = |args: &[&str]| said(&scratch.try_train("run", &[args, &["--dry-run"]].concat()));
     let words = dry_run(&[&set]);
-    assert!(words.contains(&format!("validation images: {own}, the config's own, which --set")), "{words}");
+    assert!(
+        words.contains(&format!("validation images: {own}, as in the config; to choose others")),
+        "{words}"
+    );
     let words = dry_run(&["--data", other, "--set=data.val_share=0.4"]);
     let dropped =
-        format!("validation images: a share of 0.4 of {other}; the config's own, {own}, are dropped");
+        format!("validation images: a share of 0.4 of {other}; those of the config, {own}, are not used");
     assert!(words.contains(&dropped), "{words}");
     let val = format!("--set=data.val={own}");
     // Settings from the command line stay, also with --data.
@@ -171,6 +177,9 @@ fn which_images_validate_is_said() {
         let words = dry_run(named);
         assert!(!words.contains("validation images: "), "{words}");
     }
+    let missing = scratch.try_train("run", &["--data", "/nowhere"]);
+    refused(&missing, 2, &["/nowhere does not exist; give a folder of images"]);
+    assert!(!said(&missing).contains("validation images: "), "the error stands by itself");
 }
 
 #[test]
@@ -400,7 +409,7 @@ fn every_config_resolves_and_every_verb_explains_itself() {
         ended(&pixtok(&[verb, "--help"]), 0, parts);
     }
     ended(&pixtok(&["trian"]), 2, &["trian", "train"]);
-    // What a comparison starts is no verb for people.
-    assert!(!said(&pixtok(&["--help"])).contains("comparison says"));
+    // The command that a comparison starts for itself is hidden from users.
+    assert!(!said(&pixtok(&["--help"])).contains("one job of a comparison"));
     refused(&pixtok(&["work"]), 2, &["standard input", "pixtok compare", "pixtok train"]);
 }

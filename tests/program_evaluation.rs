@@ -398,7 +398,7 @@ fn metrics_with_weights_are_measured_or_say_what_they_lack() {
         (vec!["--lpips-weights", &alex, "--lpips-weights", &alex], &["given already"]),
         (vec!["--lpips-weights", "absent"], &["absent", "check the path"]),
         (vec!["--metrics", "rfid"], &["rfid", "--fid-weights", "PIXTOK_WEIGHTS"]),
-        (vec!["--metrics", "lpips"], &["\"lpips\" is no metric", "lpips_alex"]),
+        (vec!["--metrics", "lpips"], &["\"lpips\" is not a metric", "lpips_alex"]),
         (vec!["--metrics", "ssim,ms_ssim"], &["ms_ssim", "176 pixels a side", "32×32"]),
         (vec!["--metrics", "ssimulacra2"], &["ssimulacra2", "113 pixels a side", "32×32"]),
         (vec!["--metrics", "ssim", "--fid-weights", &inception], &["--fid-weights", "--metrics"]),

@@ -65,7 +65,7 @@ fn a_network_loss_wants_its_weights() {
         &scratch,
         &["--set=loss.lpips=0.5", "--lpips-weights", scratch.path("tiny.toml").to_str().unwrap()],
     );
-    assert_words(&message, &["tiny.toml", "no whole safetensors file"]);
+    assert_words(&message, &["tiny.toml", "an incomplete or invalid safetensors file"]);
 
     let given = [&lpips[..], &["--set=loss.features=0.1", "--lpips-weights", file]].concat();
     scratch.train("run", &given);

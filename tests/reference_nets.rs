@@ -10,7 +10,7 @@ mod weights;
 
 use numbers::{Numbers, assert_close, device, leaf};
 use pixtok::metrics::{FeatureStatistics, frechet_distance};
-use pixtok::nets::{Backbone, Inception, Lpips};
+use pixtok::pretrained::{Backbone, Inception, Lpips};
 use tch::{Kind, Tensor};
 use weights::uniform;
 

@@ -1,4 +1,5 @@
-//! Compiles the C++ shim over libtorch, and tells the crates above where libtorch is.
+//! Compiles the C++ shim against libtorch, and passes the location of libtorch on to dependent
+//! crates.
 #![allow(clippy::expect_used)] // a build script reports by panicking
 
 use std::path::Path;
@@ -7,7 +8,8 @@ const SOURCES: [&str; 6] = ["shim", "memory", "operators", "nearest", "norm", "u
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");
-    // torch-sys has `links = "tch"` and tells its direct dependents where the library is.
+    // torch-sys has `links = "tch"` and passes the location of the library to its direct
+    // dependents.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys is a direct dependency");
     let root = Path::new(&lib).parent().expect("the library folder has a parent").to_path_buf();
     check_version(&root);
@@ -30,11 +32,13 @@ fn main() {
     println!("cargo:rustc-link-search=native={lib}");
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
-    // The OpenMP that libtorch brings and uses, so that there is one pool of threads. Apple's compiler has none.
+    // The OpenMP that libtorch brings and uses, so that there is one pool of threads. Apple's
+    // compiler has none.
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1");
     }
-    // Arguments of the linker do not reach dependents, so the program's build.rs says the same from this.
+    // Arguments of the linker do not reach dependents, so the program's build.rs says the same from
+    // this.
     println!("cargo:lib={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
@@ -42,11 +46,12 @@ fn main() {
     }
 }
 
-/// The version that torch-sys 0.26 is made for. Where LIBTORCH is set, torch-sys checks nothing, and any other version fails to link or
-/// crashes.
+/// The version that torch-sys 0.26 is made for. Where LIBTORCH is set, torch-sys checks nothing,
+/// and any other version fails to link or crashes.
 const LIBTORCH: &str = "2.13.0";
 
-/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch with neither file is accepted.
+/// The wheel says its version in `version.py`, the plain archive in `build-version`; a libtorch
+/// with neither file is accepted.
 fn check_version(root: &Path) {
     let files = [root.join("build-version"), root.join("version.py")];
     // Cargo treats a missing file as changed and would rerun this script on every build.

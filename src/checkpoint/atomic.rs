@@ -1,9 +1,9 @@
-//! Files and folders that are there whole or not at all: written under a temporary name beside their own, flushed
-//! to the disk, renamed.
+//! Files and folders that exist whole or not at all: they are written under a temporary name in the
+//! same folder, flushed to the disk, and renamed.
 //!
-//! Two kinds of temporary names, both with the writer's process id so that they tell whose they were:
-//! `.NAME.tmp-PID` is unfinished or doomed; `.NAME.old-PID` was whole and stands aside while its successor takes
-//! the name.
+//! There are two kinds of temporary names. Both contain the process id of the writer:
+//! `.NAME.tmp-PID` is unfinished or about to be deleted; `.NAME.old-PID` is whole and was moved
+//! aside while its successor takes the name.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,18 +12,19 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, SaveCause};
 
-/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
+/// Writes `bytes` to `path`, so that a reader sees the old file or the new one, never a part.
 ///
 /// # Errors
-/// [`Error::SaveFailed`]; `path` is then as it was.
+/// [`Error::SaveFailed`]; `path` is then unchanged.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_atomic_with(path, bytes.len() as u64, |file| Ok(file.write_all(bytes)?))
 }
 
-/// The same for what `fill` writes, about `needed_bytes`.
+/// Writes a file to `path` like [`write_atomic`]. `fill` writes its content, about `needed_bytes`
+/// bytes.
 ///
 /// # Errors
-/// [`Error::SaveFailed`]; `path` is then as it was.
+/// [`Error::SaveFailed`]; `path` is then unchanged.
 pub fn write_atomic_with(
     path: &Path,
     needed_bytes: u64,
@@ -35,7 +36,7 @@ pub fn write_atomic_with(
         Ok(sync_folder(folder_of(path))?)
     });
     written.map_err(|cause| {
-        // The write's own error is the one to tell; a leftover is cleaned at the next resume.
+        // The write's own error is reported. A leftover is removed at the next resume.
         let _ = fs::remove_file(&temporary);
         Error::SaveFailed { path: path.to_owned(), cause: cause.or_disk_full(needed_bytes) }
     })
@@ -51,7 +52,8 @@ fn write_synced(
     Ok(file.get_ref().sync_all()?)
 }
 
-/// Makes the folder `path`, where there is nothing or an empty folder: `fill` writes files into a temporary one beside it.
+/// Creates the folder `path`, which must be missing or empty. `fill` writes the files into a
+/// temporary folder beside it.
 ///
 /// # Errors
 /// Those of `fill`, and [`Error::SaveFailed`]; nothing is left then.
@@ -66,7 +68,7 @@ pub fn create_folder<E: From<Error>>(
         .and_then(|()| fill(&temporary))
         .and_then(|()| put_in_place(&temporary, path).map_err(|source| failed(source).into()));
     if made.is_err() {
-        // As in `write_atomic_with`.
+        // The error of `fill` is reported, as in `write_atomic_with`.
         let _ = remove_folder(&temporary);
     }
     made
@@ -82,20 +84,20 @@ fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
         File::open(entry?.path())?.sync_all()?;
     }
     sync_folder(temporary)?;
-    // Over an empty folder too, and over no other.
+    // rename replaces an empty folder, but no other.
     fs::rename(temporary, path)?;
     sync_folder(folder_of(path))
 }
 
-/// Makes the names in `folder` durable: a rename lives in the folder, not in the file.
+/// Makes the names in `folder` durable. A rename changes the folder, not the file.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The folder that holds `path`; a bare name lies in the current one.
+/// The folder that contains `path`; for a bare name, the current folder.
 pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -103,14 +105,14 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// The temporary name of this process beside `path`; `role` is `tmp` or `old`.
+/// The temporary name of this process for `path`; `role` is `tmp` or `old`.
 pub(super) fn sibling(path: &Path, role: &str) -> PathBuf {
     let name = path.file_name().unwrap_or(OsStr::new("file")).to_string_lossy();
     path.with_file_name(format!(".{name}.{role}-{}", std::process::id()))
 }
 
-/// Gives the whole `temporary` folder the name `path`. What had that name is removed only after, and keeps
-/// existing under its `old` name if the process dies in between.
+/// Renames the whole `temporary` folder to `path`. The folder that had this name is removed only
+/// afterwards. It keeps its `old` name if the process dies in between.
 pub(super) fn replace_folder(temporary: &Path, path: &Path) -> io::Result<()> {
     let aside = sibling(path, "old");
     let replaces = path.exists();
@@ -125,12 +127,12 @@ pub(super) fn replace_folder(temporary: &Path, path: &Path) -> io::Result<()> {
         return Err(error);
     }
     sync_folder(folder_of(path))?;
-    // The new one is in place and durable; a leftover is cleaned at the next resume.
+    // The new folder is in place and durable. A leftover is removed at the next resume.
     let _ = remove_folder(&aside);
     Ok(())
 }
 
-/// Removes a folder with all it holds; one that is not there is fine.
+/// Removes a folder and its contents. A missing folder is not an error.
 pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -138,8 +140,9 @@ pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Undoes what a killed writer left in `folder`: unfinished temporaries go, and what stood aside gets its name
-/// back if its successor never took it. Only for who holds the folder's lock.
+/// Cleans up after a killed writer: removes unfinished temporaries, and gives a folder that was
+/// moved aside its name back if its successor never took it. Only the holder of the folder's lock
+/// may call this.
 pub(super) fn clean_leftovers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -157,7 +160,7 @@ pub(super) fn clean_leftovers(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `.step-000600.tmp-123` to `("step-000600", "tmp")`.
+/// Splits `.step-000600.tmp-123` into `("step-000600", "tmp")`.
 fn parse_temporary(name: &str) -> Option<(&str, &str)> {
     let (original, suffix) = name.strip_prefix('.')?.rsplit_once('.')?;
     let (role, process) = suffix.split_once('-')?;
@@ -179,7 +182,7 @@ mod tests {
         write_atomic(&path, b"one").unwrap();
         write_atomic(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        // A folder where the temporary should go makes the write fail.
+        // A folder at the temporary name makes the write fail.
         fs::create_dir(sibling(&path, "tmp")).unwrap();
         let error = write_atomic(&path, b"three").unwrap_err();
         assert!(matches!(error, Error::SaveFailed { .. }), "{error}");
@@ -196,7 +199,7 @@ mod tests {
         };
         create_folder(&path, fill).unwrap();
         assert_eq!(fs::read(path.join("file")).unwrap(), b"whole");
-        // Not over a folder that holds something.
+        // A folder that is not empty is not replaced.
         assert!(matches!(create_folder(&path, |_| Ok(())), Err(Error::SaveFailed { .. })));
         let other = parent.path().join("other");
         let failed = create_folder(&other, |folder| {

@@ -1,4 +1,4 @@
-//! What can go wrong with a run folder, told so that a caller can match on it and a user can mend it.
+//! Errors around a run folder. A caller can match on them, and a user can act on them.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use indicatif::DecimalBytes;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::tensors::WriteError;
 
-/// A failure around a run folder. Variants that a caller treats specially: [`Error::InUse`] and
-/// [`Error::SaveFailed`], which have exit codes of their own and the latter of which need not end a training.
+/// An error around a run folder. [`Error::InUse`] and [`Error::SaveFailed`] have their own exit
+/// codes. A training may continue after [`Error::SaveFailed`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process trains in the folder.
@@ -17,15 +17,15 @@ pub enum Error {
         /// The run folder.
         folder: PathBuf,
     },
-    /// A new run was asked for where there is one already.
+    /// A new run was requested in a folder that already holds one.
     #[error("run folder {} already holds a run; continue it with --resume {}, or choose another --run", .folder.display(), .folder.display())]
     Exists {
         /// The run folder.
         folder: PathBuf,
     },
-    /// A new run was requested in a folder with the remains of one.
+    /// A new run was requested in a folder with the remains of another.
     #[error(
-        "{} has checkpoints or logs but no config.toml, so they belong to no run that could go on; put the file back, or choose \
+        "{} has checkpoints or logs but no config.toml, so the run cannot be continued; restore that file, or choose \
          another --run",
         .folder.display()
     )]
@@ -36,9 +36,9 @@ pub enum Error {
     /// There is no run folder at this path.
     #[error("{} is not a run folder: {reason}; give the folder that `pixtok train` wrote", .folder.display())]
     NotARun {
-        /// What was given.
+        /// The path as given.
         folder: PathBuf,
-        /// Why it is none.
+        /// The reason.
         reason: String,
     },
     /// The folder cannot be created, or nothing can be created in it.
@@ -46,78 +46,78 @@ pub enum Error {
     NotWritable {
         /// The run folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The checkpoint that was asked for is not there.
+    /// The requested checkpoint does not exist.
     #[error("{} has no checkpoint {wanted:?}; it has {present}", .folder.display())]
     NoCheckpoint {
         /// The run folder.
         folder: PathBuf,
-        /// As the user names it.
+        /// The checkpoint as the user named it.
         wanted: String,
-        /// Those there are, in words.
+        /// The existing checkpoints, in words.
         present: String,
     },
-    /// A file is not what was saved.
+    /// A file differs from what was saved.
     #[error("{} is damaged: {reason}; restore it from a copy or delete it", .path.display())]
     Damaged {
         /// The checkpoint or file.
         path: PathBuf,
-        /// How one can tell.
+        /// How the damage shows.
         reason: String,
     },
-    /// A file is of a format that this program does not know.
-    #[error("{} has format_version {found}, and this pixtok reads {known}; use the pixtok that wrote it", .path.display())]
+    /// A file has a format that this program does not know.
+    #[error("{} has format_version {found}, but this pixtok reads {known}; use the pixtok that wrote it", .path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
-        /// As written there.
+        /// The version in the file.
         found: u64,
-        /// The one that this program reads.
+        /// The version that this program reads.
         known: u64,
     },
-    /// Nothing was saved; what was there before is untouched.
+    /// Nothing was saved. Earlier files are untouched.
     #[error("{} was not saved; what was saved before is untouched", .path.display())]
     SaveFailed {
-        /// What should have been written.
+        /// The path that should have been written.
         path: PathBuf,
-        /// Why it was not.
+        /// The reason.
         #[source]
         cause: SaveCause,
     },
-    /// Saved tensors are not those of the model or optimizer they should go into.
+    /// Saved tensors do not match the model or optimizer that should take them.
     #[error("{what} does not fit: {differences}; use the config that it was trained with")]
     Mismatch {
-        /// What was read, as the user knows it.
+        /// The saved file, as the user knows it.
         what: String,
-        /// A few of the names and a count, for each way to differ.
+        /// For each kind of difference, a few of the names and the number.
         differences: String,
     },
-    /// Averaged weights were asked for where there are none.
+    /// Averaged weights were requested, but there are none.
     #[error("the checkpoint has no weight average, since its run had train.ema_decay = 0; use --weights raw")]
     NoAverage,
-    /// An adversarial run goes on from a checkpoint of one without an adversary.
+    /// An adversarial run resumes from a checkpoint without a discriminator.
     #[error(
         "the checkpoint has no discriminator, since its run had no [adversarial]; start a new run with --init-from"
     )]
     NoCompanions,
-    /// Reading or tidying failed for a reason outside the files.
+    /// Reading or tidying up failed for a reason outside the files.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// A verb, as in "cannot read".
+        /// The action as a verb, as in "cannot read".
         action: &'static str,
-        /// To what.
+        /// The path that the action concerned.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// libtorch refused a tensor operation.
     #[error("cannot copy tensor {name:?}")]
     Torch {
-        /// The tensor.
+        /// The name of the tensor.
         name: String,
-        /// What libtorch said.
+        /// libtorch's error.
         source: tch::TchError,
     },
 }
@@ -147,23 +147,23 @@ impl Classified for Error {
 /// Why a save failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveCause {
-    /// No room.
+    /// The disk is full.
     #[error("the disk is full: {} needed{}; free some space or keep fewer checkpoints", DecimalBytes(*.needed_bytes), free_in_words(*.free_bytes))]
     DiskFull {
-        /// Of the whole save.
+        /// The size of the whole save.
         needed_bytes: u64,
-        /// Where the system told.
+        /// The free space, if the system reports it.
         free_bytes: Option<u64>,
     },
     /// Any other failure to write.
     #[error("writing failed")]
     Write(#[from] io::Error),
-    /// A tensor of a type that the format lacks, or that libtorch cannot hand out.
+    /// The format lacks the tensor's type, or libtorch cannot hand the tensor out.
     #[error("tensor {name:?} cannot be saved: {reason}")]
     Tensor {
-        /// The tensor.
+        /// The name of the tensor.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
@@ -184,7 +184,8 @@ impl From<WriteError> for SaveCause {
 }
 
 impl SaveCause {
-    /// Says plainly when `self` is a disk that ran full during a save of `needed_bytes`.
+    /// Converts an error to [`SaveCause::DiskFull`] if the disk ran full during a save of
+    /// `needed_bytes`.
     pub(super) fn or_disk_full(self, needed_bytes: u64) -> SaveCause {
         match self {
             SaveCause::Write(source) if is_full(&source) => {

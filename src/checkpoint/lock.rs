@@ -1,5 +1,6 @@
-//! One trainer per run folder, one comparison per its own: an advisory lock on a file in it, which the system drops
-//! when the process ends, however it ends.
+//! Advisory locks on a file in a folder, so that only one trainer works in a run folder and only
+//! one process in the folder of a comparison. The system drops the lock when the process ends, in
+//! whatever way.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -8,7 +9,7 @@ use super::error::Error;
 
 const FILE: &str = ".lock";
 
-/// Held as long as the value lives.
+/// A lock, held as long as this value lives.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -18,8 +19,9 @@ impl Lock {
     /// Takes the lock of `folder` without waiting.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another process (or another value in this one) holds it, [`Error::NotWritable`] when
-    /// the lock's file cannot be created, [`Error::Io`] when the file system has no locks.
+    /// [`Error::InUse`] if another process (or another value in this process) holds it,
+    /// [`Error::NotWritable`] if the lock file cannot be created, [`Error::Io`] if the file system
+    /// has no locks.
     pub fn take(folder: &Path) -> Result<Lock, Error> {
         let path = folder.join(FILE);
         let file = OpenOptions::new()

@@ -1,5 +1,5 @@
-//! `manifest.json`: what a checkpoint consists of, with the size and hash of each file, so that a truncated or
-//! altered one is never taken for whole.
+//! `manifest.json`: the files of a checkpoint, with the size and hash of each, so that a truncated
+//! or altered checkpoint is never taken for a whole one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 
-/// The manifest's own name; it is written last, and a checkpoint without it is none.
+/// The name of the manifest. It is written last; a folder without it is not a checkpoint.
 pub(super) const FILE: &str = "manifest.json";
-/// Far above any manifest; what is longer does not parse.
+/// Far larger than any manifest. A longer file does not parse.
 const MAX_BYTES: u64 = 1 << 20;
-/// Of every JSON file in a run folder that this program writes.
+/// The format version of every JSON file that this program writes into a run folder.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
 /// The content of `manifest.json`.
@@ -22,12 +22,12 @@ pub(super) const FORMAT_VERSION: u64 = 1;
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     format_version: u64,
-    /// The checkpoint's step, so that a renamed folder does not pass for another.
+    /// The checkpoint's step, so that a renamed folder is not taken for another step.
     step: u64,
     files: BTreeMap<String, FileRecord>,
 }
 
-/// Size and hash of one file.
+/// The size and hash of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileRecord {
@@ -40,7 +40,8 @@ impl Manifest {
         Manifest { format_version: FORMAT_VERSION, step, files }
     }
 
-    /// Reads the manifest of the checkpoint of `step` in `folder`, which may list files of `known` names only.
+    /// Reads the manifest of the checkpoint of `step` in `folder`. It may list only files with
+    /// `known` names.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
@@ -52,7 +53,7 @@ impl Manifest {
             return Err(damaged(format!("its {FILE} is that of step {}", manifest.step)));
         }
         match manifest.files.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => Err(damaged(format!("its {FILE} lists {name}, which is no part of a checkpoint"))),
+            Some(name) => Err(damaged(format!("its {FILE} lists {name}, which is not part of a checkpoint"))),
             None => Ok(manifest),
         }
     }
@@ -62,7 +63,7 @@ impl Manifest {
         self.files.contains_key(name)
     }
 
-    /// The bytes of one file, once they are known to be those that were written.
+    /// Reads one file and verifies that its bytes are those that were written.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
@@ -81,7 +82,8 @@ impl Manifest {
     }
 }
 
-/// Reads one file of a checkpoint, at most one byte more than `expected_bytes`: a swollen file costs no memory.
+/// Reads one file of a checkpoint, up to one byte more than `expected_bytes`, so that an oversized
+/// file does not exhaust memory.
 fn read_part(folder: &Path, name: &str, expected_bytes: u64) -> Result<Vec<u8>, Error> {
     let path = folder.join(name);
     let mut bytes = Vec::new();
@@ -96,7 +98,7 @@ fn read_part(folder: &Path, name: &str, expected_bytes: u64) -> Result<Vec<u8>, 
     }
 }
 
-/// Parses a JSON file of a run folder, after a look at its `format_version`.
+/// Parses a JSON file of a run folder, after checking its `format_version`.
 ///
 /// # Errors
 /// [`Error::UnknownFormat`], [`Error::Damaged`].
@@ -116,7 +118,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -
     serde_json::from_slice(bytes).map_err(damaged)
 }
 
-/// Counts and hashes what passes through it.
+/// A writer that counts and hashes the bytes that pass through it.
 #[derive(Debug)]
 pub(super) struct Recorder<W> {
     inner: W,
@@ -129,7 +131,7 @@ impl<W: Write> Recorder<W> {
         Recorder { inner, bytes: 0, hasher: blake3::Hasher::new() }
     }
 
-    /// The writer and the record of all that went into it.
+    /// The inner writer, and the record of all bytes written.
     pub(super) fn finish(self) -> (W, FileRecord) {
         (self.inner, FileRecord { bytes: self.bytes, blake3: self.hasher.finalize().to_hex().to_string() })
     }

@@ -1,4 +1,5 @@
-//! The run folder on disk: checkpoints that are saved whole or not at all, verified when read, and kept by rule.
+//! The run folder on disk: checkpoints that are saved whole or not at all, verified when they are
+//! read, and kept by rule.
 //!
 //! ```text
 //! RUN/
@@ -13,9 +14,10 @@
 //!     manifest.json          size and blake3 of each file above; written last
 //! ```
 //!
-//! Only files that the manifest lists are read. Nothing is patched or guessed on load: a checkpoint that is not
-//! what was saved is an error, and only a resume falls back to an older one, and says so. The other files of a run
-//! folder (config, logs, samples) belong to those who write them; [`write_atomic`] is there for them.
+//! Only files that the manifest lists are read. Nothing is patched or guessed on load: a checkpoint
+//! that differs from what was saved is an error. Only a resume falls back to an older one, and it
+//! reports that. The other files of a run folder (config, logs, samples) belong to the code that
+//! writes them, with [`write_atomic`].
 
 mod atomic;
 mod error;

@@ -1,4 +1,4 @@
-//! Which checkpoints stay: the newest few and the best.
+//! Which checkpoints are kept: the newest few and the best.
 
 use std::fs;
 use std::io;
@@ -13,51 +13,51 @@ use super::run_folder::RunFolder;
 
 const FILE: &str = "best.json";
 
-/// The best checkpoint so far: the content of `best.json`.
+/// The best checkpoint so far, as stored in `best.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
     format_version: u64,
-    /// Its step.
+    /// The step of the checkpoint.
     pub step: u64,
-    /// The metric by which it is best, for instance `psnr_db`.
+    /// The metric that ranks the checkpoints, for instance `psnr_db`.
     pub metric: String,
-    /// The metric there; finite.
+    /// The value of the metric; finite.
     pub value: f64,
-    /// The images that it was measured on; absent in records of versions that did not keep them.
+    /// The images on which it was measured. Absent in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ValidationImages>,
 }
 
-/// Which images an evaluation used, independent of their location and modification times.
+/// The images of an evaluation, independent of their location and modification times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationImages {
-    /// Hash (blake3, hexadecimal) of their names and sizes; absent when it is only known that they
-    /// are not the run's present images.
+    /// Hash (blake3, hexadecimal) of their names and sizes. Absent if it is only known that they
+    /// differ from the run's present images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
-    /// `eval.max_images`; 0 when all are evaluated.
+    /// The value of `eval.max_images`; 0 if all images are evaluated.
     pub max_images: usize,
 }
 
-/// An evaluated step that may be the best.
+/// An evaluated step that may become the best.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// Its step.
+    /// The step.
     pub step: u64,
-    /// The metric to rank by.
+    /// The metric that ranks the checkpoints.
     pub metric: &'a str,
-    /// The metric there.
+    /// The value of the metric.
     pub value: f64,
-    /// Which way is better.
+    /// Whether a higher value is better.
     pub higher_is_better: bool,
-    /// The images that it was measured on.
+    /// The images on which it was measured.
     pub images: &'a ValidationImages,
 }
 
 impl Best {
-    /// Whether its value can be compared with a value of `metric` on these `images`. An older
+    /// Whether the record can be compared with a value of `metric` on these `images`. An older
     /// record without images can; a resume decides whether that still holds.
     #[must_use]
     pub fn compares(&self, metric: &str, images: &ValidationImages) -> bool {
@@ -65,7 +65,7 @@ impl Best {
         self.metric == metric && self.images.as_ref().is_none_or(same)
     }
 
-    /// Writes it as the run's best.
+    /// Writes the record to `best.json`.
     fn write(&self, run: &RunFolder) -> Result<(), Error> {
         let path = run.path().join(FILE);
         let json = serde_json::to_vec_pretty(self).map_err(|error| Error::SaveFailed {
@@ -91,8 +91,8 @@ pub(super) fn is_best(run: &RunFolder, candidate: Candidate) -> Result<bool, Err
     if !value.is_finite() {
         return Ok(false);
     }
-    // A record does not compete if its metric or images differ, its checkpoint is gone, or it is of
-    // this same step.
+    // A record does not compete if its metric or images differ, if its checkpoint no longer exists,
+    // or if it is of the same step.
     let rival = run.best()?.filter(|best| {
         best.compares(metric, images) && best.step != step && run.checkpoint_path(best.step).is_dir()
     });
@@ -118,13 +118,13 @@ pub(super) fn note_images_of_best(run: &RunFolder, images: ValidationImages) -> 
     }
 }
 
-/// Deletes all checkpoints but the newest `keep_last` and the best.
+/// Deletes all checkpoints except the newest `keep_last` and the best.
 pub(super) fn retain(run: &RunFolder, keep_last: usize) -> Result<(), Error> {
     let best = run.best()?.map(|best| best.step);
     let newest_first = run.checkpoints()?.into_iter().rev();
     for step in newest_first.skip(keep_last.max(1)).filter(|&step| Some(step) != best) {
         let path = run.checkpoint_path(step);
-        // Under its own name a checkpoint is whole or absent, also while it is being deleted.
+        // A checkpoint is whole or absent under its own name, even while it is being deleted.
         let doomed = sibling(&path, "tmp");
         remove_folder(&doomed)
             .and_then(|()| fs::rename(&path, &doomed))

@@ -1,4 +1,4 @@
-//! Reading a run folder, beside its trainer or after it.
+//! Reading a run folder, during or after its training.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use super::snapshot::{Loaded, SavedModel, Snapshot};
 use super::which::{Which, step_name, step_of_name};
 use pixtok_base::paths::absence;
 
-/// A run folder, to be read only; [`super::RunWriter`] writes it.
+/// A run folder for reading; [`super::RunWriter`] writes it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
 }
 
-/// The checkpoint from which a run resumes. Nothing is changed on disk yet.
+/// The checkpoint from which a run resumes. Nothing on disk has changed yet.
 #[derive(Debug, Default)]
 pub struct Resumed {
-    /// The newest whole checkpoint; none if there is no whole one.
+    /// The newest whole checkpoint, if there is a whole one.
     pub loaded: Option<Loaded>,
-    /// The newer checkpoints, all of which are damaged.
+    /// The newer checkpoints. All of them are damaged.
     pub damaged: Vec<DamagedCheckpoint>,
 }
 
@@ -36,10 +36,10 @@ pub struct DamagedCheckpoint {
 }
 
 impl RunFolder {
-    /// The run folder at `path`, which need not have a checkpoint yet.
+    /// Opens the run folder at `path`, which need not have a checkpoint yet.
     ///
     /// # Errors
-    /// [`Error::NotARun`] when there is no folder.
+    /// [`Error::NotARun`] if there is no folder.
     pub fn open(path: &Path) -> Result<RunFolder, Error> {
         if path.is_dir() {
             return Ok(RunFolder { path: path.to_owned() });
@@ -48,13 +48,13 @@ impl RunFolder {
         Err(Error::NotARun { folder: path.to_owned(), reason })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The steps that have a checkpoint, whole or not, ascending.
+    /// The steps that have a checkpoint, whole or damaged, in ascending order.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -70,10 +70,11 @@ impl RunFolder {
         Ok(steps)
     }
 
-    /// The step that `which` means here. Whether its checkpoint is whole shows when it is loaded.
+    /// The step that `which` stands for in this run. Loading it shows whether its checkpoint is
+    /// whole.
     ///
     /// # Errors
-    /// [`Error::NoCheckpoint`] lists those that there are; as [`RunFolder::best`].
+    /// [`Error::NoCheckpoint`], which lists the existing ones; those of [`RunFolder::best`].
     pub fn select(&self, which: Which) -> Result<u64, Error> {
         let steps = self.checkpoints()?;
         let wanted = match which {
@@ -94,16 +95,17 @@ impl RunFolder {
     /// Reads the checkpoint of `step` and verifies it against its manifest.
     ///
     /// # Errors
-    /// [`Error::Damaged`] says how it differs from what was saved; [`Error::UnknownFormat`], [`Error::Io`].
+    /// [`Error::Damaged`], which says how it differs from what was saved; [`Error::UnknownFormat`],
+    /// [`Error::Io`].
     pub fn load(&self, step: u64) -> Result<Loaded, Error> {
         Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
     }
 
-    /// Reads only the weights of the checkpoint of `step`, raw or averaged, and verifies them. The
-    /// rest of a checkpoint is several times as large, and only a training needs it.
+    /// Reads and verifies only the raw or averaged weights of the checkpoint of `step`. The rest of
+    /// a checkpoint is several times as large, and only a training needs it.
     ///
     /// # Errors
-    /// As [`RunFolder::load`]; [`Error::NoAverage`].
+    /// Those of [`RunFolder::load`]; [`Error::NoAverage`].
     pub fn load_model(&self, step: u64, averaged: bool) -> Result<SavedModel, Error> {
         SavedModel::read(&self.checkpoint_path(step), step, averaged)
     }
@@ -127,7 +129,7 @@ impl RunFolder {
                 Ok(loaded) => return Ok(Resumed { loaded: Some(loaded), damaged }),
                 Err(Error::Damaged { path: part, reason }) => {
                     let path = self.checkpoint_path(step);
-                    // The error may concern one of the checkpoint's files.
+                    // The error may concern one file of the checkpoint.
                     let file = part.strip_prefix(&path).unwrap_or(Path::new("")).display().to_string();
                     let reason = if file.is_empty() { reason } else { format!("{file}: {reason}") };
                     damaged.push(DamagedCheckpoint { step, path, reason });
@@ -138,8 +140,8 @@ impl RunFolder {
         Ok(Resumed { loaded: None, damaged })
     }
 
-    /// The state of the newest checkpoint whose state can be read, without its tensors; none if
-    /// there is no such checkpoint.
+    /// The state of the newest checkpoint whose state can be read, without its tensors; `None` if
+    /// there is none.
     ///
     /// # Errors
     /// [`Error::UnknownFormat`], [`Error::Io`].
@@ -153,7 +155,7 @@ impl RunFolder {
         Ok(None)
     }
 
-    /// The recorded best checkpoint, if one was ever offered.
+    /// The recorded best checkpoint, if there is a record.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::UnknownFormat`], [`Error::Io`].
@@ -161,11 +163,11 @@ impl RunFolder {
         Best::read(&self.path)
     }
 
-    /// Whether the candidate beats the recorded best. A value that is not finite never does; a
-    /// record of another metric, of other images or of a checkpoint that is gone is always beaten.
+    /// Whether the candidate is better than the recorded best. A value that is not finite never is.
+    /// A record of another metric, of other images or of a missing checkpoint always loses.
     ///
     /// # Errors
-    /// As [`RunFolder::best`].
+    /// Those of [`RunFolder::best`].
     pub fn is_best(&self, candidate: Candidate) -> Result<bool, Error> {
         retention::is_best(self, candidate)
     }

@@ -1,4 +1,4 @@
-//! One checkpoint: what is saved of a training, and its files.
+//! The content of a checkpoint, and its files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,43 +19,44 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// All files that a manifest may list.
 const FILES: [&str; 5] = [MODEL, EMA, COMPANIONS, OPTIMIZER, STATE];
-/// Room for headers, state and folder blocks beside the tensors.
+/// Space for headers, state and file system blocks in addition to the tensors.
 const OVERHEAD_BYTES: u64 = 1 << 16;
 
-/// All that a training resumes from. Tensors may share storage with the live ones: saving only reads them.
+/// Everything that a training resumes from. The tensors may share storage with the live ones:
+/// saving only reads them.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Parameters and buffers of the model.
     pub model: Tensors,
-    /// The averaged weights, when the run keeps them.
+    /// The averaged weights, if the run keeps them.
     pub ema: Option<Tensors>,
-    /// What trains beside the model: a discriminator with its moving averages.
+    /// The networks that train beside the model: a discriminator and its moving averages.
     pub companions: Option<Tensors>,
     /// The optimizers' moments.
     pub optimizer: Tensors,
-    /// Counters, seeds and whatever else the trainer keeps; opaque here.
+    /// Counters, seeds and other state of the trainer. Its content does not matter here.
     pub state: serde_json::Value,
 }
 
 /// A verified checkpoint, in host memory.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The optimizer step it was saved at.
+    /// The optimizer step at which it was saved.
     pub step: u64,
-    /// What was saved.
+    /// The saved content.
     pub snapshot: Snapshot,
 }
 
-/// The weights of a verified checkpoint without what only a training needs.
+/// The weights of a verified checkpoint, without the parts that only a training needs.
 #[derive(Debug)]
 pub struct SavedModel {
     /// Parameters and buffers, raw or averaged.
     pub weights: Tensors,
     /// Whether the checkpoint has averaged weights.
     pub has_average: bool,
-    /// Whether it has what trained beside the model.
+    /// Whether the checkpoint has networks that trained beside the model.
     pub has_companions: bool,
-    /// As in [`Snapshot`].
+    /// The state, as in [`Snapshot`].
     pub state: serde_json::Value,
 }
 
@@ -68,23 +69,23 @@ struct StateFile<State> {
 }
 
 impl Snapshot {
-    /// The first weight with a NaN or an infinity in the model, its average or the networks that
-    /// train beside it. Reads one value from the device.
+    /// The name of the first weight with a NaN or an infinity, in the model, its average or the
+    /// networks beside it. Reads one value from the device.
     #[must_use]
     pub fn not_finite(&self) -> Option<&str> {
         let optional = [&self.ema, &self.companions].into_iter().flatten();
         tensors::not_finite([&self.model].into_iter().chain(optional).flatten())
     }
 
-    /// About what a save takes on disk.
+    /// An estimate of the bytes that a save takes on disk.
     pub(super) fn needed_bytes(&self) -> u64 {
         let optional = [&self.ema, &self.companions].into_iter().flatten();
         let bytes = [&self.model, &self.optimizer].into_iter().chain(optional).map(tensors::size_bytes);
         bytes.sum::<u64>() + OVERHEAD_BYTES
     }
 
-    /// Writes all files into the empty `folder`, the manifest last, each flushed to the disk. `create` opens a new
-    /// file for writing.
+    /// Writes all files into the empty `folder`, the manifest last, and flushes each to the disk.
+    /// `create` opens a new file for writing.
     pub(super) fn write_files(
         &self,
         folder: &Path,
@@ -139,17 +140,17 @@ impl Snapshot {
     /// Reads and verifies only the state of the checkpoint of `step` in `folder`.
     ///
     /// # Errors
-    /// As [`Snapshot::read_files`].
+    /// Those of [`Snapshot::read_files`].
     pub(super) fn read_state(folder: &Path, step: u64) -> Result<serde_json::Value, Error> {
         state_of(folder, &Manifest::read(folder, step, &FILES)?)
     }
 }
 
 impl SavedModel {
-    /// Reads and verifies the raw or the averaged weights of the checkpoint of `step` in `folder`.
+    /// Reads and verifies the raw or averaged weights of the checkpoint of `step` in `folder`.
     ///
     /// # Errors
-    /// As [`Snapshot::read_files`]; [`Error::NoAverage`].
+    /// Those of [`Snapshot::read_files`]; [`Error::NoAverage`].
     pub(super) fn read(folder: &Path, step: u64, averaged: bool) -> Result<Self, Error> {
         let manifest = Manifest::read(folder, step, &FILES)?;
         let has_average = manifest.has(EMA);
@@ -177,10 +178,12 @@ fn state_of(folder: &Path, manifest: &Manifest) -> Result<serde_json::Value, Err
     Ok(file.state)
 }
 
-/// Copies saved tensors into live ones, as [`tensors::copy_into`] does. `what` names the saved ones in errors.
+/// Copies saved tensors into live ones, like [`tensors::copy_into`]. `what` names the saved ones in
+/// errors.
 ///
 /// # Errors
-/// [`Error::Mismatch`] names what is missing, unexpected and different; [`Error::Torch`] when a copy fails.
+/// [`Error::Mismatch`] names missing, unexpected and differing tensors; [`Error::Torch`] if a copy
+/// fails.
 pub fn copy_into(live: &Tensors, saved: &Tensors, what: &str) -> Result<(), Error> {
     tensors::copy_into(live, saved).map_err(|error| match error {
         CopyError::Mismatch(differences) => Error::Mismatch { what: what.to_owned(), differences },
@@ -188,7 +191,7 @@ pub fn copy_into(live: &Tensors, saved: &Tensors, what: &str) -> Result<(), Erro
     })
 }
 
-/// Writes out what is buffered and waits for the disk.
+/// Flushes the buffer and waits until the data is on the disk.
 fn sync(writer: BufWriter<File>) -> io::Result<()> {
     writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }

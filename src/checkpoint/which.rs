@@ -1,4 +1,4 @@
-//! How a user names a checkpoint.
+//! The names that users give to checkpoints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,18 +8,18 @@ use pixtok_base::{Class, Classified};
 /// One checkpoint of a run: `last`, `best` or `step-N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Which {
-    /// The newest.
+    /// The newest checkpoint.
     #[default]
     Last,
-    /// The best by the run's chosen metric.
+    /// The best checkpoint by the metric of the run.
     Best,
-    /// That of this optimizer step.
+    /// The checkpoint of this optimizer step.
     Step(u64),
 }
 
-/// A name of no checkpoint.
+/// A text that is not the name of a checkpoint.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} names no checkpoint; give last, best or step-N, for instance step-600")]
+#[error("{0:?} is not the name of a checkpoint; give last, best or step-N, for instance step-600")]
 pub struct WhichError(String);
 
 impl Classified for WhichError {
@@ -55,12 +55,13 @@ impl fmt::Display for Which {
     }
 }
 
-/// `step-000600`: six digits at least, so that names sort as steps do.
+/// The name of a checkpoint's folder: `step-000600`. It has at least six digits, so that names sort
+/// in the order of steps.
 pub(super) fn step_name(step: u64) -> String {
     format!("step-{step:06}")
 }
 
-/// The inverse of [`step_name`]; nothing for any other spelling.
+/// The inverse of [`step_name`]; `None` for any other spelling.
 pub(super) fn step_of_name(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.parse().ok()?;
     (step_name(step) == name).then_some(step)

@@ -1,4 +1,4 @@
-//! Writing a run folder: one process at a time, each checkpoint whole or not there.
+//! Writing a run folder: one process at a time, and only whole checkpoints.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 use super::which::step_name;
 use pixtok_base::paths::{make_folder, mark_output};
 
-/// A run folder under the lock of this process.
+/// A run folder that this process has locked.
 #[derive(Debug)]
 pub struct RunWriter {
     folder: RunFolder,
@@ -21,7 +21,8 @@ pub struct RunWriter {
 }
 
 impl RunWriter {
-    /// Makes a run folder at `path`, or takes one that holds no run. That it can be written is known on return.
+    /// Creates a run folder at `path`, or takes a folder there that holds no run. On return it is
+    /// known to be writable.
     ///
     /// # Errors
     /// [`Error::NotWritable`], [`Error::InUse`], [`Error::Exists`], [`Error::Remains`].
@@ -39,10 +40,11 @@ impl RunWriter {
         Ok(run)
     }
 
-    /// Takes an existing run folder and clears what a killed trainer left half-written.
+    /// Takes an existing run folder and removes what a killed trainer left half written.
     ///
     /// # Errors
-    /// [`Error::NotARun`], [`Error::NotWritable`], [`Error::InUse`], [`Error::Damaged`] for a bad `best.json`.
+    /// [`Error::NotARun`], [`Error::NotWritable`], [`Error::InUse`], [`Error::Damaged`] for a bad
+    /// `best.json`.
     pub fn resume(path: &Path) -> Result<RunWriter, Error> {
         RunFolder::open(path)?;
         let run = RunWriter::lock(path)?;
@@ -57,7 +59,7 @@ impl RunWriter {
 
     fn lock(path: &Path) -> Result<RunWriter, Error> {
         let lock = Lock::take(path)?;
-        // An old lock file can be opened where nothing new can be made, so try that too.
+        // An existing lock file may open although no new file can be created. So this is tried too.
         let probe = sibling(&path.join("probe"), "tmp");
         let written = fs::write(&probe, b"probe");
         let removed = fs::remove_file(&probe);
@@ -65,14 +67,14 @@ impl RunWriter {
         Ok(RunWriter { folder: RunFolder::open(path)?, _lock: lock })
     }
 
-    /// The folder, to read.
+    /// The folder, for reading.
     #[must_use]
     pub fn folder(&self) -> &RunFolder {
         &self.folder
     }
 
     /// Renames a damaged checkpoint to `damaged-step-N`, so that the run can save this step again
-    /// and the checkpoint does not count as one of those kept. Returns its new path.
+    /// and the checkpoint does not count as a kept one. Returns its new path.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -90,17 +92,17 @@ impl RunWriter {
         Ok(aside)
     }
 
-    /// Saves a checkpoint and returns its folder. An existing one of this step is replaced once the new one is
-    /// whole. On return it is on the disk, not merely in its cache.
+    /// Saves a checkpoint and returns its folder. An existing checkpoint of this step is replaced
+    /// once the new one is whole. On return the checkpoint is on the disk, not only in its cache.
     ///
     /// # Errors
-    /// [`Error::SaveFailed`]; then no checkpoint of this save exists, and all others are as they were, so a
-    /// training may go on.
+    /// [`Error::SaveFailed`]. Then this checkpoint does not exist and all others are unchanged, so
+    /// a training may continue.
     pub fn save(&self, step: u64, snapshot: &Snapshot) -> Result<PathBuf, Error> {
         self.save_through(step, snapshot, &|path| File::create(path))
     }
 
-    /// [`RunWriter::save`] with the given way to open files, for tests of full disks.
+    /// [`RunWriter::save`] with a function that opens files, for tests of full disks.
     fn save_through(
         &self,
         step: u64,
@@ -118,19 +120,18 @@ impl RunWriter {
         match saved {
             Ok(()) => Ok(path),
             Err(cause) => {
-                // The save's own error is the one to tell; a leftover is cleaned at the next resume.
+                // The save's own error is reported. A leftover is removed at the next resume.
                 let _ = remove_folder(&temporary);
                 Err(Error::SaveFailed { path, cause: cause.or_disk_full(needed_bytes) })
             }
         }
     }
 
-    /// Records the candidate's saved checkpoint as best if it beats the recorded one, as
-    /// [`RunFolder::is_best`] says; returns whether it does. A step without a checkpoint never
-    /// does, so save first.
+    /// Records the candidate's saved checkpoint as the best if [`RunFolder::is_best`] says so, and
+    /// returns whether it does. A step without a checkpoint never is the best, so save first.
     ///
     /// # Errors
-    /// [`Error::SaveFailed`]; as [`RunFolder::best`].
+    /// [`Error::SaveFailed`]; those of [`RunFolder::best`].
     pub fn offer_best(&self, candidate: Candidate) -> Result<bool, Error> {
         retention::offer_best(&self.folder, candidate)
     }
@@ -138,23 +139,23 @@ impl RunWriter {
     /// Adds the images of the best checkpoint's value to a record that lacks them.
     ///
     /// # Errors
-    /// [`Error::SaveFailed`]; as [`RunFolder::best`].
+    /// [`Error::SaveFailed`]; those of [`RunFolder::best`].
     pub fn note_images_of_best(&self, images: ValidationImages) -> Result<(), Error> {
         retention::note_images_of_best(&self.folder, images)
     }
 
-    /// Deletes all checkpoints but the newest `keep_last` (at least one) and the best. To be called after a
-    /// successful save: then what is deleted is older than one that is whole.
+    /// Deletes all checkpoints except the newest `keep_last` (at least one) and the best. Call it
+    /// after a successful save, so that a whole checkpoint is newer than the deleted ones.
     ///
     /// # Errors
-    /// [`Error::Io`]; as [`RunFolder::best`].
+    /// [`Error::Io`]; those of [`RunFolder::best`].
     pub fn retain(&self, keep_last: usize) -> Result<(), Error> {
         retention::retain(&self.folder, keep_last)
     }
 }
 
-/// Refuses a save that cannot fit, before it fills the disk for everyone. Where the system does not tell, the
-/// write will.
+/// Refuses a save that cannot fit, before it fills the disk for everyone. If the system does not
+/// report the free space, the write itself will fail.
 fn check_space(folder: &Path, needed_bytes: u64) -> Result<(), SaveCause> {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);

@@ -11,15 +11,15 @@ Examples:
   pixtok completions zsh > ~/.zfunc/_pixtok
   pixtok completions fish > ~/.config/fish/completions/pixtok.fish";
 
-/// Of `pixtok completions`.
+/// Arguments of `pixtok completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// The shell to print completions for
     pub shell: Shell,
 }
 
 impl CompletionsArgs {
-    /// The script, made from the types of this module.
+    /// The completion script for the shell, generated from the types of this module.
     #[must_use]
     pub fn script(&self) -> String {
         let mut script = vec![];

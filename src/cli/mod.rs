@@ -1,4 +1,4 @@
-//! The command line: types alone, no logic.
+//! The command line: only types, no logic.
 
 mod completions;
 mod prepare;
@@ -30,58 +30,57 @@ use pixtok_torch::{DeviceChoice, Precision};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub struct Cli {
-    /// Say neither notes nor progress: only warnings, what is passed over, and errors
+    /// Print only warnings, errors and what is skipped; no notes, no progress
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Also say what is computed with (libtorch, device, threads, kernels, a training's precision)
-    /// and, of a comparison, the command of each training and evaluation
+    /// Also print versions, device, threads and kernels; with compare, also each command it runs
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// One verb each.
+/// The commands; one variant for each.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a tokenizer as a config says
+    /// Train a tokenizer from a config
     #[command(after_help = TRAIN_HELP)]
     Train(TrainArgs),
-    /// Measure a tokenizer, ours or another's, on images
+    /// Measure a tokenizer, from pixtok or elsewhere, on images
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
-    /// Train and measure several tokenizers on equal terms, and make a report of it
+    /// Train and measure several tokenizers on equal terms, and write a report
     #[command(after_help = COMPARE_HELP)]
     Compare(CompareArgs),
-    /// Pass images through a trained tokenizer and write what comes back
+    /// Reconstruct images with a trained tokenizer
     #[command(after_help = RECONSTRUCT_HELP)]
     Reconstruct(ReconstructArgs),
-    /// Write images as an evaluation sees them, for other programs to reconstruct
+    /// Write images as an evaluation sees them, so that other programs can reconstruct them
     #[command(after_help = PREPARE_HELP)]
     Prepare(PrepareArgs),
-    /// Turn images into token files that training stacks read
+    /// Encode images into token files for training stacks
     #[command(after_help = ENCODE_HELP)]
     Encode(EncodeArgs),
-    /// Turn token files back into images
+    /// Decode token files back into images
     #[command(after_help = DECODE_HELP)]
     Decode(DecodeArgs),
-    /// Say what a token file is
+    /// Describe a token file
     Inspect(InspectArgs),
-    /// Join the parts of a divided job, or whole sets of tokens, into one set with one index
+    /// Merge the parts of a divided job, or whole token sets, into one set with one index
     Merge(MergeArgs),
-    /// Write a trained tokenizer as a folder to share: weights, TorchScript, configs, a model card
+    /// Export a trained tokenizer as a folder to share: weights, TorchScript, configs, a model card
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
-    /// Write the codes of a trained tokenizer as a table
+    /// Write the codebook of a trained tokenizer as a table
     #[command(after_help = CODEBOOK_HELP)]
     Codebook(CodebookArgs),
-    /// Say what this machine offers, what is missing and how to fix it
+    /// Report what this machine offers, what is missing and how to fix it
     Doctor(DoctorArgs),
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
-    /// Do what a comparison says on standard input
+    /// Do one job of a comparison, which it reads from standard input
     #[command(name = WORK_COMMAND, hide = true)]
     Work,
 }
@@ -114,66 +113,68 @@ Examples:
   pixtok compare configs/compare/fsq-vs-vq.toml
   pixtok compare mine.toml --out checkpoints/mine-compared --devices cuda:0,cuda:1
 
-The same command again goes on where it was stopped; what is finished is not run again.";
+Run the same command again to continue after an interruption. Finished work is not repeated.";
 
 const RECONSTRUCT_HELP: &str = "\
 Examples:
   pixtok reconstruct checkpoints/photos96-fsq photo.jpg
   pixtok reconstruct checkpoints/photos96-fsq ~/pictures --out reconstructed --sheet sheet.png";
 
-/// Of `pixtok train`.
+/// Arguments of `pixtok train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The config: one TOML file is one run. Not needed with --resume
+    /// The config: one TOML file describes one run. Not needed with --resume
     #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Override a value of the config, as `key=value` with dots between tables; the value is TOML, or else text.
-    /// Repeatable
+    /// Override a config value: `key=value`, with dots between tables. The value is TOML, or text
+    /// if it is not valid TOML. Repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Training images, in place of data.train: a folder, a WebDataset .tar, a Hugging Face
-    /// .parquet, or a folder of such. The config's data.val is dropped unless --set gives it:
-    /// without --val-data or --val-split, a share of these images (data.val_share) is kept for
-    /// validation
+    /// Training images, instead of data.train: a folder, a WebDataset .tar, a Hugging Face
+    /// .parquet, or a folder of these. The config's validation images are then not used: give
+    /// --val-data, or a share of these images (data.val_share) is kept for validation
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// Validation images, in place of data.val
+    /// Validation images, instead of data.val
     #[arg(long, value_name = "PATH")]
     pub val_data: Option<PathBuf>,
-    /// Which of the training images to use, in place of data.split and data.image_column
+    /// Which of the training images to use, instead of data.split and data.image_column.
     #[command(flatten)]
     pub pick: PickArgs,
-    /// The split to validate on, if Parquet files have several, in place of data.val_split
+    /// The split to validate on if Parquet files have several, instead of data.val_split
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
-    /// Run folder [default: checkpoints/ and the config's name]
+    /// The run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Resume the run in this folder from its newest whole checkpoint. The result is the same bit
-    /// for bit on the same processor and versions, on CUDA only with train.deterministic. Config,
-    /// device and thread count are those of the run. Flags and a config given as well must agree
-    /// with them, except for keys that may change (train.steps, data.train, optimizer.lr,
+    /// Resume the run in this folder from its newest complete checkpoint. The result is identical
+    /// bit for bit on the same processor and versions; on CUDA only with train.deterministic.
+    /// Config, device and thread count are taken from the run. A config or flags given as well must
+    /// agree with it, except for keys that may change (train.steps, data.train, optimizer.lr,
     /// optimizer.clip_norm and others)
     #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
-    /// With --resume: if the run has no whole checkpoint, start over at step 0 and discard its logs
+    /// With --resume: if the run has no complete checkpoint, start over at step 0 and discard its
+    /// logs
     #[arg(long, requires = "resume")]
     pub restart: bool,
-    /// With --resume: accept another thread count or kind of device than the run's, which round differently
+    /// With --resume: accept a thread count or kind of device that differs from the run's and so
+    /// rounds differently
     #[arg(long, requires = "resume")]
     pub accept_inexact: bool,
-    /// Start from the last raw weights of another run, or from a model folder that `pixtok export` or scripts/import_weights.py made, at
-    /// step 0 with fresh optimizer moments
+    /// Start at step 0 from the weights of another run (its last raw weights) or of a model folder
+    /// from `pixtok export` or scripts/import_weights.py, with fresh optimizer moments
     #[arg(long, value_name = "TOKENIZER", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
-    /// Weights of LPIPS for loss.lpips and loss.features, as scripts/convert_weights.py makes them [default:
-    /// lpips-vgg.safetensors or lpips-alex.safetensors, by loss.network, in the folder that PIXTOK_WEIGHTS names]
+    /// LPIPS weights for loss.lpips and loss.features, made by scripts/convert_weights.py [default:
+    /// lpips-vgg.safetensors or lpips-alex.safetensors, by loss.network, in the folder that
+    /// PIXTOK_WEIGHTS names]
     #[arg(long, value_name = "FILE")]
     pub lpips_weights: Option<PathBuf>,
-    /// Check the config, print it resolved and what the run will be, and stop
+    /// Check the config, print it with all defaults filled in, describe the run, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Where and how to compute
+    /// Where and how to compute.
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -181,158 +182,167 @@ pub struct TrainArgs {
 /// Which images of Parquet files, tars or lists to use.
 #[derive(Debug, Clone, Args)]
 pub struct PickArgs {
-    /// The split to use, if Parquet files have several (train-…, validation-…, test-…, or folders
-    /// of these names)
+    /// The split to use if Parquet files have several (train-…, validation-…, test-…, or folders
+    /// with these names)
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// The column with the images; for tars their ending, for lists the field with their paths
-    /// [default: image, img, jpg, png or the like]
+    /// The column with the images; in tars the file extension, in lists the field with the paths
+    /// [default: image, img, jpg, png or similar]
     #[arg(long, value_name = "NAME")]
     pub image_column: Option<String>,
 }
 
-/// Of every command that computes.
+/// Arguments of every command that computes.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// cpu, cuda, cuda:N, or auto for the first CUDA device that is there
+    /// cpu, cuda, cuda:N, or auto for the first CUDA device if there is one, otherwise the CPU
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Threads of libtorch on the CPU [default: its own choice, one per core]
+    /// CPU threads for libtorch [default: libtorch's choice, one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
     pub threads: Option<i32>,
 }
 
-/// How a trained tokenizer is used.
+/// Arguments of the commands that use a trained tokenizer: which weights, and how to compute.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Of a run: last, best or step-N. best is the step whose raw weights were best
-    /// (train.best_metric), also with --weights ema
+    /// Which checkpoint of a run: last, best or step-N. best is chosen by train.best_metric of the
+    /// raw weights, even with --weights ema
     #[arg(long, default_value = "last")]
     pub checkpoint: Which,
-    /// Of a run: raw, or ema for the moving average (with train.ema_decay)
+    /// Which weights of a run: raw, or ema for the moving average (needs train.ema_decay)
     #[arg(long, default_value = "raw")]
     pub weights: Weights,
-    /// fp32 or bf16
+    /// Precision of the computation: fp32 or bf16
     #[arg(long, default_value = "fp32")]
     pub precision: Precision,
-    /// Where and how to compute
+    /// Where and how to compute.
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
 
-/// What is measured.
+/// Arguments that choose what is measured.
 #[derive(Debug, Clone, Args)]
 pub struct MeasureArgs {
-    /// What to measure of the images, separated by commas [default: all that can be]. Codebook figures always are
+    /// Image metrics to compute, separated by commas [default: all that can be computed]. Codebook
+    /// figures are always computed
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metrics: Vec<Metric>,
-    /// Weights of LPIPS, for AlexNet or VGG16, as scripts/convert_weights.py makes them; give it twice for both [default:
-    /// lpips-alex.safetensors and lpips-vgg.safetensors in the folder that PIXTOK_WEIGHTS names]
+    /// LPIPS weights for AlexNet or VGG16, made by scripts/convert_weights.py; repeat for both
+    /// [default: lpips-alex.safetensors and lpips-vgg.safetensors in the folder that PIXTOK_WEIGHTS
+    /// names]
     #[arg(long, value_name = "FILE")]
     pub lpips_weights: Vec<PathBuf>,
-    /// Weights of the Inception of rfid, as scripts/convert_weights.py makes them [default: inception-fid.safetensors in
-    /// the folder that PIXTOK_WEIGHTS names]
+    /// Inception weights for rfid, made by scripts/convert_weights.py [default:
+    /// inception-fid.safetensors in the folder that PIXTOK_WEIGHTS names]
     #[arg(long, value_name = "FILE")]
     pub fid_weights: Option<PathBuf>,
-    /// Also count the tokens that stay when the image is shifted by a pixel, saved as JPEG, flipped, or replaced by its
-    /// reconstruction
+    /// Also count how many tokens stay the same when the image is shifted by a pixel, saved as
+    /// JPEG, flipped, or replaced by its reconstruction
     #[arg(long)]
     pub stability: bool,
 }
 
-/// Of `pixtok eval`.
+/// Arguments of `pixtok eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A run folder, a folder with a config.toml and a model.safetensors, an adapter (.toml) of a TorchScript pair,
-    /// or a folder of reconstructions made elsewhere, named as the originals in --data
+    /// A run folder, a folder with a config.toml and a model.safetensors, an adapter (.toml) of a
+    /// TorchScript pair, or a folder of reconstructions from another program, with the same names
+    /// as the originals in --data
     pub tokenizer: PathBuf,
-    /// How the tokenizer is used
+    /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Images, all of which are evaluated: a folder, a WebDataset .tar, a Hugging Face .parquet, or
-    /// a folder of such files [default: the run's validation images]
+    /// Images to evaluate, all of them: a folder, a WebDataset .tar, a Hugging Face .parquet, or a
+    /// folder of these [default: the run's validation images]
     #[arg(long, value_name = "PATH", visible_alias = "val-data")]
     pub data: Option<PathBuf>,
-    /// Which images of --data to use
+    /// Which images of --data to use.
     #[command(flatten)]
     pub pick: PickArgs,
-    /// Prepare images, and choose them where --data does not, as this config says in place of the tokenizer's own
+    /// Take the image preparation from this config instead of the tokenizer's; without --data, the
+    /// images too
     #[arg(long, value_name = "CONFIG")]
     pub protocol: Option<PathBuf>,
-    /// Images at a time, in place of the config's eval.batch_size
+    /// Images per batch, instead of the config's eval.batch_size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: Option<u32>,
-    /// Colour under transparent pixels of originals and reconstructions, instead of the config's
+    /// Colour behind transparent pixels of originals and reconstructions, instead of the config's
     /// data.background [default: white]
     #[arg(long, value_name = "R,G,B", value_parser = colour)]
     pub background: Option<[u8; 3]>,
-    /// What is measured
+    /// What is measured.
     #[command(flatten)]
     pub measures: MeasureArgs,
-    /// Also write the figures as one flat JSON object; - is standard output, in place of the table
+    /// Also write the figures as one flat JSON object; - writes it to standard output instead of
+    /// the table
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Also write the values of each image, as .csv or .parquet
+    /// Also write the values of each image to this .csv or .parquet file
     #[arg(long, value_name = "FILE")]
     pub per_image: Option<PathBuf>,
-    /// Also write how often each code that occurs was hit, as .csv; with several codebooks, code k
-    /// of codebook c is c·K + k
+    /// Also write how often each code occurs, as .csv. Codes that never occur are left out; with
+    /// several codebooks of K codes, code k of codebook c is listed as c·K + k
     #[arg(long, value_name = "FILE")]
     pub code_counts: Option<PathBuf>,
-    /// Also write some originals and reconstructions into originals/ and reconstructions/ of this folder
+    /// Also write some originals and reconstructions to originals/ and reconstructions/ in this
+    /// folder
     #[arg(long, value_name = "DIR")]
     pub pictures: Option<PathBuf>,
 }
 
-/// Of `pixtok compare`.
+/// Arguments of `pixtok compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// The sweep: a base config, arms, seeds
+    /// The comparison's file: a base config, arms, seeds
     pub sweep: PathBuf,
-    /// Folder of the comparison [default: checkpoints/ and the sweep's name]
+    /// Folder of the comparison [default: checkpoints/ and the file's name]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Check everything, print what would be run, and stop
+    /// Check everything, print what would run, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Trainings at a time, each a process of its own [default: one per device]
+    /// Trainings that run at the same time, each in its own process [default: one per device]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: Option<u32>,
-    /// Devices that the trainings are spread over, separated by commas
+    /// Devices for the trainings, separated by commas
     #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto")]
     pub devices: Vec<DeviceChoice>,
-    /// Threads of libtorch on the CPU for each training [default: the processors over the jobs]
+    /// CPU threads of libtorch in each training [default: the number of processors divided by
+    /// --jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
     pub threads: Option<i32>,
-    /// What is measured
+    /// What is measured.
     #[command(flatten)]
     pub measures: MeasureArgs,
 }
 
-/// Of `pixtok reconstruct`.
+/// Arguments of `pixtok reconstruct`.
 #[derive(Debug, Args)]
 pub struct ReconstructArgs {
-    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a model.safetensors
+    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a
+    /// model.safetensors
     pub tokenizer: PathBuf,
-    /// How the tokenizer is used
+    /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// An image, or a folder of them. Each is taken whole, cut at its borders to a multiple of the downsampling
+    /// An image or a folder of images. Each is used at full size; its borders are cut to a multiple
+    /// of the downsampling factor
     #[arg(value_name = "IMAGE_OR_FOLDER")]
     pub input: PathBuf,
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// original: a name that ends in .png is kept, others get .png after them; png: every name gets
-    /// .png after it, so that a.jpg and a.jpg.png do not collide
+    /// original: keep a name that ends in .png, and append .png to others; png: append .png to
+    /// every name, so that a.jpg and a.jpg.png do not collide
     #[arg(long, value_name = "HOW", default_value = "original")]
     pub names: OutputNames,
-    /// Also write a picture with up to 8 originals above their reconstructions
+    /// Also write one picture with up to 8 originals above their reconstructions
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
 }
 
-/// `R,G,B`, each from 0 to 255.
+/// Parses `R,G,B`, each from 0 to 255.
 fn colour(text: &str) -> Result<[u8; 3], String> {
     let values: Vec<u8> = text.split(',').map_while(|value| value.trim().parse().ok()).collect();
     let colour = <[u8; 3]>::try_from(values).ok().filter(|_| text.split(',').count() == 3);
@@ -342,16 +352,16 @@ fn colour(text: &str) -> Result<[u8; 3], String> {
 /// How reconstructions and prepared originals are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputNames {
-    /// The original's name if it ends in .png, otherwise with .png after it.
+    /// The original's name if it ends in .png, otherwise that name and .png.
     Original,
-    /// The original's name, always with .png after it.
+    /// The original's name and .png, always.
     Png,
 }
 
-/// Of `pixtok doctor`.
+/// Arguments of `pixtok doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Where to compute
+    /// The device to examine: cpu, cuda, cuda:N, or auto
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 }

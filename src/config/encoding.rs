@@ -5,10 +5,10 @@ use super::error::ConfigError;
 /// The byte order marks of UTF-16.
 const UTF16_MARKS: [[u8; 2]; 2] = [[0xFF, 0xFE], [0xFE, 0xFF]];
 
-/// `bytes` as text; errors name `origin` as their source.
+/// Decodes `bytes` as UTF-8; `origin` names them in errors.
 ///
 /// # Errors
-/// [`ConfigError::Encoding`] names the line and the encoding that it seems to have.
+/// [`ConfigError::Encoding`], with the line and the likely encoding.
 pub(super) fn text<'a>(bytes: &'a [u8], origin: &str) -> Result<&'a str, ConfigError> {
     let refused = |end: usize, found: String| {
         let line = bytes[..end].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -17,18 +17,18 @@ pub(super) fn text<'a>(bytes: &'a [u8], origin: &str) -> Result<&'a str, ConfigE
     if UTF16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
         return Err(refused(0, "UTF-16".to_owned()));
     }
-    // UTF-16 without a mark: each ASCII letter has a zero byte beside it, and text in UTF-8 has
-    // none.
+    // UTF-16 without a byte order mark: each ASCII letter has a zero byte beside it, and UTF-8 text
+    // has none.
     if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
-        return Err(refused(zero, "UTF-16 or no text, since it has zero bytes".to_owned()));
+        return Err(refused(zero, "UTF-16 or not text, since it has zero bytes".to_owned()));
     }
     str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         let start = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
         let length = bytes[at..].iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len() - at);
-        // Every byte is a character in Latin-1, with the same number in Unicode.
+        // In Latin-1 every byte is a character, with the same number as in Unicode.
         let line: String = bytes[start..at + length].iter().map(|&byte| char::from(byte)).collect();
-        refused(at, format!("no UTF-8, perhaps Latin-1 (`{}`)", line.trim()))
+        refused(at, format!("not UTF-8, perhaps Latin-1 (`{}`)", line.trim()))
     })
 }
 
@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(text("a = \"é\"".as_bytes(), "x.toml").unwrap(), "a = \"é\"");
         assert_eq!(
             error(b"a = 1\n# caf\xE9\nb = 2\n"),
-            "x.toml:2: this is no UTF-8, perhaps Latin-1 (`# café`), and TOML is UTF-8; save it as UTF-8"
+            "x.toml:2: this is not UTF-8, perhaps Latin-1 (`# café`), and TOML is UTF-8; save it as UTF-8"
         );
         let words = "seed = 1\n";
         let utf16: Vec<u8> = words.encode_utf16().flat_map(u16::to_le_bytes).collect();

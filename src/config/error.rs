@@ -1,4 +1,4 @@
-//! What is wrong with a config, with the key and the remedy.
+//! Errors in configs, each with the key and the remedy.
 
 use std::{fmt, mem};
 
@@ -33,17 +33,17 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         origin: String,
-        /// What the system said.
+        /// The system's message.
         reason: String,
     },
-    /// The file is not text in UTF-8.
+    /// The file is not UTF-8 text.
     #[error("{origin}:{line}: this is {found}, and TOML is UTF-8; save it as UTF-8")]
     Encoding {
         /// The file.
         origin: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What it seems to be.
+        /// The likely encoding.
         found: String,
     },
     /// The file is not TOML.
@@ -51,13 +51,13 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         origin: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// The column in characters, counted from 1.
         column: usize,
-        /// The parser's.
+        /// The parser's message.
         message: String,
-        /// The line itself.
+        /// The text of the line.
         text: String,
     },
     /// A line of `changes.jsonl` that pixtok did not write.
@@ -65,19 +65,19 @@ pub enum ConfigError {
     Changes {
         /// The file.
         origin: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The error in it.
         reason: String,
     },
-    /// A record of the run that does not fit its config.
+    /// A record of the run that does not match its config.
     #[error(
         "{file} does not follow from the run's config.toml: {reason}; restore both from a copy, or start a new run with --init-from"
     )]
     Inconsistent {
         /// The record.
         file: &'static str,
-        /// What is wrong.
+        /// The mismatch.
         reason: String,
     },
     /// A `--set` that cannot be applied.
@@ -88,62 +88,62 @@ pub enum ConfigError {
         /// With the remedy.
         reason: String,
     },
-    /// A key that means nothing.
+    /// An unknown key.
     #[error("{origin}: unknown key {key:?}; {}", remedy(.nearest.as_ref(), .allowed))]
     UnknownKey {
         /// The file or the `--set`.
         origin: Origin,
         /// Dotted, from the root.
         key: String,
-        /// An allowed one that is near.
+        /// The allowed key that is closest in spelling, if one is close.
         nearest: Option<String>,
-        /// In the table of `key`.
+        /// The keys that the table allows.
         allowed: Vec<String>,
     },
-    /// A choice that there is not.
+    /// A value that is not one of the choices.
     #[error("{origin}: {key} is {value:?}; {}", remedy(.nearest.as_ref(), .allowed))]
     UnknownChoice {
         /// The file or the `--set`.
         origin: Origin,
         /// Dotted, from the root.
         key: String,
-        /// As given.
+        /// The value as given.
         value: String,
-        /// An allowed one that is near.
+        /// The choice that is closest in spelling, if one is close.
         nearest: Option<String>,
         /// The choices.
         allowed: Vec<String>,
     },
-    /// A key that has no default is not there.
+    /// A missing key that has no default.
     #[error("{origin}: {key} is missing{}", one_of(.choices))]
     Missing {
         /// The file or the `--set`.
         origin: Origin,
         /// Dotted, from the root.
         key: String,
-        /// Where the value is one of a few.
+        /// The choices, if the value is one of a few.
         choices: Vec<String>,
     },
-    /// A value of the wrong type or out of its type's range.
+    /// A value that has the wrong type or is out of range for its type.
     #[error("{origin}: {key} is {value}; it must be {expected}")]
     WrongType {
         /// The file or the `--set`.
         origin: Origin,
         /// Dotted, from the root.
         key: String,
-        /// As given.
+        /// The value as given.
         value: String,
-        /// In words.
+        /// The expected type, in words.
         expected: String,
     },
-    /// Any other rule that a value breaks.
+    /// A value that breaks any other rule.
     #[error("{origin}: {key}: {reason}")]
     Invalid {
         /// The file or the `--set`.
         origin: Origin,
         /// Dotted, from the root.
         key: String,
-        /// The rule's own words.
+        /// The rule and how the value breaks it.
         reason: String,
     },
 }

@@ -4,18 +4,19 @@ use serde::de::DeserializeOwned;
 use toml::Table;
 
 use super::error::{ConfigError, Origin};
-use super::finding::Finding;
+use super::locate_error::locate_error;
 use super::overrides;
 use super::problem::read_table;
 
-/// Reads `text`, applies `overrides` (each `key=value`) in order, and makes a `T` of it. `origin` is what errors
-/// call the text: its path. Also returns notes for the user.
+/// Reads `text`, applies `overrides` (each `key=value`) in order, and deserializes the result to a
+/// `T`. `origin` names the text in errors: its path. Also returns notes for the user.
 ///
-/// A key is dotted, a value is TOML, or a string where it is no TOML. Setting the `kind` of a table alone drops
-/// those of its keys that the new kind does not have, and a note names them; a key that is set after must fit.
+/// Keys are dotted. A value is TOML; if it is not valid TOML, it is a string. Setting only the
+/// `kind` of a table drops the keys of the table that the new kind does not have, and a note names
+/// them. A key that is set after that must exist in the new kind.
 ///
 /// # Errors
-/// [`ConfigError`], for the first thing that is wrong.
+/// [`ConfigError`], for the first error that is found.
 pub fn read<T: DeserializeOwned>(
     text: &str,
     origin: &str,
@@ -28,11 +29,11 @@ pub fn read<T: DeserializeOwned>(
             Ok(config) => return Ok((config, applied.notes())),
             Err(found) => found,
         };
-        let finding = Finding::new::<T>(&table, &path, problem);
-        let dropped = finding.unknown_key().is_some_and(|key| applied.drop_stale(&mut table, key));
+        let located = locate_error::<T>(&table, &path, problem);
+        let dropped = located.unknown_key().is_some_and(|key| applied.drop_stale(&mut table, key));
         if !dropped {
-            let origin = applied.origin_of(finding.key()).unwrap_or_else(|| Origin::File(origin.into()));
-            return Err(finding.into_error(origin));
+            let origin = applied.origin_of(located.key()).unwrap_or_else(|| Origin::File(origin.into()));
+            return Err(located.into_error(origin));
         }
     }
 }

@@ -1,15 +1,16 @@
-//! The root config: nests the parts' own, reads files and overrides, checks everything before anything runs.
+//! The root config. It nests the configs of the parts, reads files and overrides, and checks
+//! everything before a run starts.
 //!
-//! Config decides *what*, flags decide *where*. No part imports this module.
+//! The config says *what* to do, flags say *where*. No part imports this module.
 
 mod changes;
 mod diff;
 mod encoding;
 mod error;
-mod finding;
 mod key_path;
 mod keys;
 mod layers;
+mod locate_error;
 mod overrides;
 mod problem;
 mod suggest;
@@ -36,37 +37,37 @@ use pixtok_base::{Class, Classified};
 use pixtok_images::data;
 use pixtok_report::definition;
 
-/// Everything that defines a run.
+/// All settings that define a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What is trained; absent: a tokenizer.
     #[serde(default, skip_serializing_if = "TaskKind::is_default")]
     pub task: TaskKind,
-    /// Of every random decision.
+    /// The seed of all random decisions.
     #[serde(default)]
     pub seed: u64,
-    /// Images.
+    /// The images: where they are and how they are prepared.
     #[serde(default)]
     pub data: data::Config,
-    /// Encoder and decoder.
+    /// The encoder and the decoder.
     #[serde(default, with = "model::written")]
     pub model: model::Config,
-    /// The quantizer; the one part without a default.
+    /// The quantizer; the only part without a default.
     pub quantizer: QuantizerConfig,
-    /// What is minimised.
+    /// The terms of the loss.
     #[serde(default)]
     pub loss: loss::Config,
-    /// Who tells reconstructions from images; absent: nobody.
+    /// The discriminator and its loss; `None` trains without an adversary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<adversarial::Config>,
-    /// How.
+    /// The optimizer and its schedule.
     #[serde(default)]
     pub optimizer: optim::Config,
-    /// The loop.
+    /// The training loop.
     #[serde(default)]
     pub train: train::Config,
-    /// Evaluations.
+    /// The evaluations.
     #[serde(default)]
     pub eval: evaluate::Config,
 }
@@ -93,22 +94,22 @@ const FREE_ON_RESUME: [KnownKey; 17] = [
     known::EVAL,
 ];
 
-/// The parts of a config do not fit each other, or a value is out of range.
+/// A value that is out of range, or parts of a config that do not fit together.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// In `[data]`.
+    /// An error in `[data]`.
     #[error(transparent)]
     Data(#[from] data::DataError),
-    /// In `[model]` or `[quantizer]`.
+    /// An error in `[model]` or `[quantizer]`.
     #[error(transparent)]
     Model(#[from] model::ModelError),
-    /// In `[train]`, `[loss]` or `[optimizer]`.
+    /// An error in `[train]`, `[loss]` or `[optimizer]`.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// In `[adversarial]`.
+    /// An error in `[adversarial]`.
     #[error(transparent)]
     Adversarial(#[from] adversarial::AdversarialError),
-    /// In `[eval]` or at the root.
+    /// An error in `[eval]` or at the root.
     #[error("{0}")]
     Other(String),
 }
@@ -120,8 +121,8 @@ impl Classified for ResolveError {
 }
 
 impl Config {
-    /// Reads a file, applies `key=value` overrides and writes out what stands for absent keys; no check yet beyond types
-    /// and names. Also returns notes.
+    /// Reads a config file, applies `key=value` overrides and fills in defaults that depend on
+    /// other keys. Checks only types and names. Also returns notes for the user.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
@@ -130,8 +131,8 @@ impl Config {
         Ok((config.resolved(), notes))
     }
 
-    /// Reads the config file of a run or a model as it was written. Absent keys may have had
-    /// another meaning at that time.
+    /// Reads the config file of a run or a model exactly as written, without filling in defaults:
+    /// absent keys may have had another meaning when it was written.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
@@ -139,13 +140,13 @@ impl Config {
         read_toml(path)
     }
 
-    /// Writes out the values that absent keys stand for.
+    /// The config with the defaults of absent keys filled in.
     #[must_use]
     pub fn resolved(self) -> Self {
         Self { model: self.model.resolved(), quantizer: self.quantizer.resolved(), ..self }
     }
 
-    /// Checks every value, and that the parts fit each other. Reads nothing.
+    /// Checks every value, and that the parts fit together. Reads no files.
     ///
     /// # Errors
     /// [`ResolveError`], which names the key, its value and the remedy.
@@ -165,8 +166,8 @@ impl Config {
             let adaptive = matches!(adversarial.weighting, adversarial::Weighting::Adaptive { .. });
             if adaptive && self.train.freeze.contains(&Component::Decoder) {
                 return Err(ResolveError::Other(
-                    "adversarial.weighting is adaptive, which measures the decoder's gradients, and train.freeze names the \
-                     decoder; choose kind = \"fixed\", or let the decoder train"
+                    "adversarial.weighting is adaptive, which needs the decoder's gradients, but train.freeze contains the decoder; \
+                     choose kind = \"fixed\", or do not freeze the decoder"
                         .into(),
                 ));
             }
@@ -177,42 +178,42 @@ impl Config {
         Ok(step.map_err(model::ModelError::from)?)
     }
 
-    /// Refuses settings that no new training should begin with, although earlier runs with them
-    /// still open and go on. Reads no files.
+    /// Refuses settings that a new training must not start with, although earlier runs with them
+    /// still open and resume. Reads no files.
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// The same as [`Config::check`].
     pub fn check_new_training(&self) -> Result<(), ResolveError> {
         self.check_best_metric()?;
-        // A frozen quantizer learns nothing, so nothing can go wrong.
+        // A frozen quantizer does not learn, so these settings do no harm.
         if self.train.keeps_tokens() {
             return Ok(());
         }
         Ok(self.quantizer.settings().check_new_training().map_err(model::ModelError::from)?)
     }
 
-    /// Refuses a `train.best_metric` that no evaluation of these images has.
+    /// Refuses a `train.best_metric` that cannot be computed on images of this size.
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// The same as [`Config::check`].
     pub fn check_best_metric(&self) -> Result<(), ResolveError> {
         let (height, width) = self.image_size();
         let metric = self.train.best_metric.name();
         let least = definition(metric).map_or(1, |known| known.least_side);
         if height.min(width) < least {
             return Err(ResolveError::Other(format!(
-                "train.best_metric is {metric}, which needs images of {least} pixels a side or more, and \
-                 data.image_size is {}, so that no checkpoint would be the best; choose psnr_db or l1, or raise data.image_size",
+                "train.best_metric is {metric}, which needs images of at least {least} pixels on each side, but data.image_size \
+                 is {}; choose psnr_db or l1, or raise data.image_size",
                 self.data.image_size
             )));
         }
         Ok(())
     }
 
-    /// Settings that work but are not advised, or that cannot have their effect: one sentence each.
+    /// Advice on settings that work but are discouraged, or that have no effect: one sentence each.
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// The same as [`Config::check`].
     pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
         let settings = self.quantizer.settings();
         let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
@@ -225,10 +226,10 @@ impl Config {
         Ok(advice)
     }
 
-    /// Latent vectors that the quantizer gets at one time in training.
+    /// The number of latent vectors that the quantizer gets per micro-batch in training.
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// The same as [`Config::check`].
     pub fn vectors_of_a_micro_batch(&self) -> Result<i64, ResolveError> {
         self.vectors_of(self.train.batch_size / self.train.micro_batches)
     }
@@ -237,8 +238,8 @@ impl Config {
         Ok(self.model.settings().positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
     }
 
-    /// How a step in micro-batches differs from one whole batch, apart from rounding and random
-    /// draws, in words.
+    /// Describes how a step in micro-batches differs from one on the whole batch, apart from
+    /// rounding and random draws. `None` if it does not.
     #[must_use]
     pub fn micro_batch_terms(&self) -> Option<String> {
         let parts = self.train.micro_batches;
@@ -256,14 +257,14 @@ impl Config {
         })
     }
 
-    /// Height and width that the model sees.
+    /// Height and width of the images that the model sees, in pixels.
     #[must_use]
     pub fn image_size(&self) -> (i64, i64) {
         let size = self.data.image_size;
         (i64::from(size.height), i64::from(size.width))
     }
 
-    /// As TOML, every value written out.
+    /// The config as TOML, with every value written out.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
@@ -271,7 +272,7 @@ impl Config {
         toml::to_string(self)
     }
 
-    /// All that differs from `earlier`.
+    /// All values that differ from `earlier`.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
@@ -279,7 +280,8 @@ impl Config {
         Ok(diff(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
     }
 
-    /// The same for people: a table of another kind is one difference, not one for each of its keys.
+    /// The values that differ from `earlier`, in words. A table whose kind differs is listed as one
+    /// difference, not once for each of its keys.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
@@ -287,7 +289,7 @@ impl Config {
         Ok(diff_by_kind(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
     }
 
-    /// The differences from `earlier` that a resumed run may not have.
+    /// The differences from `earlier` that a resumed run must not have.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
@@ -316,7 +318,7 @@ fn is_free(path: &KeyPath) -> bool {
     FREE_ON_RESUME.iter().any(|free| path.is_in(*free))
 }
 
-/// Whether one of the `overrides`, each `key=value`, sets `key`, or a table that it is in.
+/// Whether one of the `overrides`, each `key=value`, sets `key` or a table that contains it.
 #[must_use]
 pub fn overrides_set(overrides: &[String], key: KnownKey) -> bool {
     let path = KeyPath::from(key);
@@ -324,7 +326,7 @@ pub fn overrides_set(overrides: &[String], key: KnownKey) -> bool {
     overrides.iter().any(|argument| overrides::key_of(argument).is_some_and(|own| sets(&own)))
 }
 
-/// Reads another of our TOML files as strictly as a config.
+/// Reads a TOML file of another type as strictly as a config.
 ///
 /// # Errors
 /// [`ConfigError`], which names the key.

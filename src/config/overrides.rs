@@ -1,30 +1,30 @@
-//! `key=value` overrides, applied in order.
+//! `key=value` overrides of a config, applied in order.
 
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Origin};
 use super::keys::{Key, child, table_at, table_at_mut, value_at};
 
-/// The key that names which of several kinds a table is.
+/// The key that selects the kind of a table.
 pub(super) const KIND: &str = "kind";
 
-/// What the overrides did.
+/// The record of the applied overrides.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// Each key, with the argument that set it, in order.
+    /// Each key with the argument that set it, in order.
     arguments: Vec<(Key, String)>,
-    /// The tables whose kind alone was changed, in order.
+    /// The tables in which an override set only the kind, in order.
     switches: Vec<Switch>,
 }
 
-/// A table that got another kind, and with it keys that the new kind may not have.
+/// A table whose kind was changed. Its other keys may not exist in the new kind.
 #[derive(Debug)]
 struct Switch {
-    /// As in the note: `quantizer.kind = "vq"`.
+    /// The assignment as the note shows it: `quantizer.kind = "vq"`.
     assignment: String,
-    /// Keys from before the switch that no later override touched.
+    /// Keys from before the switch that no later override has set.
     stale: Vec<Key>,
-    /// Those of `stale` that the new kind did not know.
+    /// The keys of `stale` that the new kind does not have, as far as they were dropped.
     dropped: Vec<String>,
 }
 
@@ -36,6 +36,7 @@ impl Applied {
     }
 
     /// Removes the unknown `key` from `table` if it is left over from before a change of kind.
+    /// Returns whether it did.
     pub(super) fn drop_stale(&mut self, table: &mut Table, key: &Key) -> bool {
         let Some(switch) = self.switches.iter_mut().rev().find(|switch| switch.stale.contains(key)) else {
             return false;
@@ -46,7 +47,7 @@ impl Applied {
         removed.is_some()
     }
 
-    /// What the user should know: which keys went with their kind.
+    /// Notes for the user: which keys were dropped with a change of kind.
     pub(super) fn notes(&self) -> Vec<String> {
         self.switches
             .iter()
@@ -62,7 +63,8 @@ impl Applied {
     }
 }
 
-/// Applies each `key=value` to `table`. A value that is no TOML is a string; a table replaces a table.
+/// Applies each `key=value` to `table`. A value that is not valid TOML is a string. A table as
+/// value replaces the whole table.
 ///
 /// # Errors
 /// [`ConfigError::Override`].
@@ -81,7 +83,7 @@ pub(super) fn apply(table: &mut Table, overrides: &[String]) -> Result<Applied, 
     Ok(applied)
 }
 
-/// The change of kind that setting `key` to `value` means, if it is one.
+/// The change of kind that setting `key` to `value` causes, if it causes one.
 fn switch_of(table: &Table, key: &Key, value: &Value) -> Option<Switch> {
     let (name, parents) = key.split_last()?;
     if name != KIND || parents.is_empty() || value_at(table, key) == Some(value) {

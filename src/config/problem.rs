@@ -1,8 +1,9 @@
-//! Reading a config value into a type, with errors that keep their parts.
+//! Deserializes a config, with structured errors.
 //!
-//! serde reports what is wrong through the deserializer's own error type; TOML's turns it into a sentence at once.
-//! [`Problem`] keeps the names and the allowed ones, so that a suggestion can be made from them. It also passes
-//! through serde's buffering of internally tagged enums, where positions are lost.
+//! serde reports errors through the deserializer's own error type, and TOML's error is a finished
+//! sentence. [`Problem`] keeps the unknown name and the allowed names, so that a suggestion can be
+//! made from them. It also passes through the buffer that serde uses for internally tagged enums,
+//! in which positions are lost.
 
 use std::fmt::{self, Display};
 
@@ -11,7 +12,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer
 use serde::forward_to_deserialize_any;
 use toml::{Table, Value};
 
-/// What serde found wrong, in its parts.
+/// An error of deserialization, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
     UnknownField { field: String, allowed: &'static [&'static str] },
@@ -87,7 +88,7 @@ fn expected_type(expected: &str) -> Type {
             "a table that names its kind: { kind = \"...\" }"
         }
         _ if expected.starts_with("enum ") => "a string in quotes",
-        // A list of fixed length that is too short, and one that is too long.
+        // The two spellings are for a list that is too short and one that is too long.
         _ => match length_of(expected) {
             Some(length) => return Type { words: format!("a list of {length} numbers"), is_list: true },
             None => expected,
@@ -96,7 +97,8 @@ fn expected_type(expected: &str) -> Type {
     Type { words: words.to_owned(), is_list: expected == "a sequence" }
 }
 
-/// The length in what serde calls a list of fixed length: `an array of length 2`, `2 elements in sequence`.
+/// The length in serde's description of a list of fixed length: `an array of length 2`, `2 elements
+/// in sequence`.
 fn length_of(expected: &str) -> Option<String> {
     let length = expected.strip_prefix("an array of length ").or_else(|| {
         expected
@@ -108,7 +110,10 @@ fn length_of(expected: &str) -> Option<String> {
     Some(words.get(length).map_or_else(|| length.to_string(), |word| (*word).to_owned()))
 }
 
-/// Reads `table` into `T`, or says what is wrong and where: the keys that serde had entered.
+/// Deserializes `table` to a `T`.
+///
+/// # Errors
+/// The problem, and the path of keys that serde had entered.
 pub(super) fn read_table<T: DeserializeOwned>(
     table: &Table,
 ) -> Result<T, (serde_path_to_error::Path, Problem)> {
@@ -116,7 +121,7 @@ pub(super) fn read_table<T: DeserializeOwned>(
         .map_err(|error| (error.path().clone(), error.into_inner()))
 }
 
-/// A TOML value, as serde reads it.
+/// A TOML value as a serde deserializer.
 struct Node(Value);
 
 impl<'de> Deserializer<'de> for Node {
@@ -139,7 +144,7 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
-    /// A key that is there is set; TOML has no null.
+    /// TOML has no null: a key that is present is set.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         visitor.visit_some(self)
     }
@@ -165,7 +170,7 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
-    /// A derived struct would take a list as its fields in order; a config is written by name.
+    /// A derived struct would accept a list as its fields in order. A config names its fields.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,

@@ -1,6 +1,7 @@
-//! "Did you mean …?"
+//! Suggestions for misspelt names: "did you mean …?"
 
-/// The candidate that `word` is most likely a misspelling of, if one is near: within a third of its letters.
+/// The candidate that `word` is most likely a misspelling of, if the edits are at most a third of
+/// its letters.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed_edits = (word.chars().count() / 3).max(1);
@@ -12,7 +13,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Case, `-` and `_` are no difference worth an edit.
+/// The word without differences of case, `-` and `_`, which do not count as edits.
 fn simple(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }

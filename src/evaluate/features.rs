@@ -1,18 +1,19 @@
-//! Inception features of both sides, for the Fréchet distance.
+//! Inception features of originals and reconstructions, for the Fréchet distance.
 
 use tch::Tensor;
 
 use super::Figures;
 use crate::metrics::{FeatureStatistics, frechet_distance};
-use crate::nets::Inception;
+use crate::pretrained::Inception;
 use pixtok_torch::no_grad;
 
-/// Under as many images the covariance of 2048 features has not full rank, and the distance is biased upwards.
+/// With fewer images, the covariance of 2048 features does not have full rank, and the distance is
+/// biased upwards.
 pub const ENOUGH_IMAGES: usize = 2048;
-/// Images at a time, each 299×299 in the network whatever its size.
+/// Images per pass of the network, which resizes each to 299×299.
 const CHUNK: i64 = 16;
 
-/// Statistics of the features of originals and reconstructions.
+/// The statistics of the features of originals and reconstructions.
 pub(super) struct Features<'a> {
     inception: &'a Inception,
     originals: FeatureStatistics,
@@ -24,7 +25,7 @@ impl<'a> Features<'a> {
         Self { inception, originals: FeatureStatistics::new(), recons: FeatureStatistics::new() }
     }
 
-    /// Adds a batch, `[B, 3, H, W]` uint8 each.
+    /// Adds a batch of originals and reconstructions, each `[B, 3, H, W]` uint8.
     pub(super) fn add(&mut self, originals: &Tensor, recons: &Tensor) {
         no_grad(|| {
             for (images, statistics) in [(originals, &mut self.originals), (recons, &mut self.recons)] {
@@ -39,12 +40,12 @@ impl<'a> Features<'a> {
 
     pub(super) fn finish(self, figures: &mut Figures) {
         let images = self.originals.vectors() as usize;
-        let few = || format!("of {images} images alone, and biased upwards under {ENOUGH_IMAGES}");
+        let few = || format!("of only {images} images; biased upwards under {ENOUGH_IMAGES}");
         match frechet_distance(&self.originals, &self.recons) {
             Ok(distance) => {
                 figures.push_noted("rfid", distance, (images < ENOUGH_IMAGES).then(few));
             }
-            // Hours of other figures must not be lost with it.
+            // This failure must not discard the other figures, which may have taken hours.
             Err(error) => figures.push_absent("rfid", error.to_string()),
         }
     }

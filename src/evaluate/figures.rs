@@ -1,4 +1,5 @@
-//! The figures of an evaluation: named values for the logs, a table for people, a flat object for programs.
+//! The figures of an evaluation: named values, which are written to logs, to a table for people and
+//! to a flat JSON object for programs.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::metrics::{CodebookFigures, JointFigures, StreamFigures};
 use pixtok_report::{DEFINITIONS, definition};
 
-/// What moves while a model trains; the rest is for the end.
+/// The figures that are logged during training; the others are computed at the end.
 const WATCHED: [&str; 10] = [
     "psnr_db",
     "l1",
@@ -22,23 +23,23 @@ const WATCHED: [&str; 10] = [
     "ssim",
 ];
 
-/// What an evaluation found.
+/// The results of an evaluation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
     figures: Vec<Figure>,
-    /// Several values under one name: of each codebook.
+    /// Figures with one value for each codebook.
     lists: Vec<(&'static str, Vec<f64>)>,
 }
 
-/// One of them.
+/// One figure.
 #[derive(Debug, Clone, PartialEq)]
 struct Figure {
     name: &'static str,
-    /// Or why there is none.
+    /// The value, or the reason why there is none.
     value: Result<f64, String>,
-    /// Bootstrap 95 % interval over images.
+    /// The bootstrap 95 % interval over images.
     interval: Option<(f64, f64)>,
-    /// What a reader must know of it.
+    /// A remark that a reader must know.
     note: Option<String>,
 }
 
@@ -48,7 +49,8 @@ impl Figures {
     }
 
     pub(super) fn push_mean(&mut self, name: &'static str, value: f64, interval: Option<(f64, f64)>) {
-        // JSON has no such number, and nobody would know why it is missing.
+        // JSON cannot hold NaN or infinity. So that its absence is explained, the value becomes a
+        // reason.
         let value = if value.is_finite() { Ok(value) } else { Err(format!("its value is {value}")) };
         self.figures.push(Figure { name, value, interval, note: None });
     }
@@ -98,20 +100,20 @@ impl Figures {
         self.lists.extend(other.lists);
     }
 
-    /// In the order of the definitions.
+    /// Sorts the figures into the order of their definitions.
     pub(super) fn in_order(mut self) -> Self {
         let place = |name: &str| DEFINITIONS.iter().position(|definition| definition.name == name);
         self.figures.sort_by_key(|figure| place(figure.name).unwrap_or(usize::MAX));
         self
     }
 
-    /// A figure, if there is one of this name.
+    /// The value of the figure `name`, if it has one.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<f64> {
         self.figures.iter().find(|figure| figure.name == name)?.value.clone().ok()
     }
 
-    /// What is watched while training, by name.
+    /// The figures that are logged during training, by name.
     #[must_use]
     pub fn watched(&self) -> Vec<(String, f64)> {
         let single = WATCHED.iter().filter_map(|&name| Some((name.to_owned(), self.value(name)?)));
@@ -122,8 +124,8 @@ impl Figures {
         single.chain(each).collect()
     }
 
-    /// As one flat object. An absent figure is null, with the reason under `NAME_note`; the ends of an interval are
-    /// `NAME_low` and `NAME_high`.
+    /// The figures as a flat JSON object. An absent figure is null, with the reason under
+    /// `NAME_note`. The ends of an interval are `NAME_low` and `NAME_high`.
     #[must_use]
     pub fn flat(&self) -> Map<String, Value> {
         let mut object = Map::new();
@@ -147,7 +149,7 @@ impl Figures {
         object
     }
 
-    /// A table for people, one figure a line.
+    /// The figures as a table for people, one per line.
     #[must_use]
     pub fn table(&self) -> String {
         let rows: Vec<(&str, String, String)> =
@@ -174,7 +176,7 @@ impl Serialize for Figures {
     }
 }
 
-/// Name, value, meaning.
+/// The three columns of a row: name, value, meaning.
 fn row(figure: &Figure) -> (&str, String, String) {
     let known = definition(figure.name);
     let digits = known.map_or(4, |known| known.digits);
@@ -191,7 +193,7 @@ fn row(figure: &Figure) -> (&str, String, String) {
     }
 }
 
-/// Counts as whole numbers.
+/// The JSON number of a value; counts become integers.
 fn number(name: &str, value: f64) -> Value {
     let whole = definition(name).is_some_and(|known| known.digits == 0);
     if whole { json!(value as i64) } else { json!(value) }

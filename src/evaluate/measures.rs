@@ -1,13 +1,13 @@
-//! Which qualities of images an evaluation measures.
+//! The metrics that an evaluation computes.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use crate::metrics::{ImageMetric, L1, MsSsim, PerceptualDistance, Psnr, Ssim, Ssimulacra2};
-use crate::nets::{Backbone, Inception, Lpips};
+use crate::pretrained::{Backbone, Inception, Lpips};
 use pixtok_report::definition;
 
-/// A quality of images by its name.
+/// A metric of image quality, by its name.
 #[derive(
     Debug,
     Clone,
@@ -29,31 +29,31 @@ pub enum Metric {
     PsnrDb,
     /// Structural similarity.
     Ssim,
-    /// The same over five scales.
+    /// Structural similarity over five scales.
     MsSsim,
     /// Mean absolute error.
     L1,
     /// SSIMULACRA 2.
     Ssimulacra2,
-    /// LPIPS with AlexNet, which needs weights.
+    /// LPIPS with AlexNet. Needs a weight file.
     LpipsAlex,
-    /// LPIPS with VGG16, which needs weights.
+    /// LPIPS with VGG16. Needs a weight file.
     LpipsVgg,
-    /// Fréchet distance to the originals, which needs weights.
+    /// Fréchet distance to the originals. Needs a weight file.
     Rfid,
 }
 
 impl Metric {
-    /// In the order of the tables.
+    /// All metrics, in the order of the tables.
     pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
-    /// As in JSON.
+    /// The name in JSON and in `--metrics`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// The least height and width of images, in pixels, that it can be computed for.
+    /// The least height and width of images, in pixels, for which the metric can be computed.
     #[must_use]
     pub fn least_side(self) -> i64 {
         definition(self.name()).map_or(1, |known| known.least_side)
@@ -62,39 +62,40 @@ impl Metric {
 
 fn no_metric(text: &str) -> String {
     let names = <Metric as VariantNames>::VARIANTS.join(", ");
-    format!("\"{text}\" is no metric; there are {names}")
+    format!("\"{text}\" is not a metric; choose from {names}")
 }
 
-/// What is measured.
+/// The metrics of an evaluation, ready to compute.
 #[derive(Default)]
 pub struct Measures {
-    /// Of each image.
+    /// The metrics that have a value for each image.
     pub images: Vec<Box<dyn ImageMetric>>,
-    /// For the Fréchet distance, if it is asked for.
+    /// The network for the Fréchet distance, if that is requested.
     pub inception: Option<Inception>,
-    /// What cannot be measured, and why.
+    /// The metrics that cannot be computed, each with the reason.
     pub missing: Vec<(&'static str, String)>,
-    /// Whether intervals, and what tokens cost compressed, are wanted too.
+    /// Whether to compute bootstrap intervals and the compressed size of tokens too.
     pub thorough: bool,
 }
 
-/// Networks that some metrics need.
+/// The pretrained networks that some metrics need.
 #[derive(Debug, Default)]
 pub struct Networks {
-    /// Of LPIPS, at most one for each backbone.
+    /// Networks for LPIPS, at most one for each backbone.
     pub lpips: Vec<Lpips>,
-    /// Of the Fréchet distance.
+    /// The network for the Fréchet distance.
     pub inception: Option<Inception>,
 }
 
 impl Measures {
-    /// What costs next to nothing beside encoding and decoding: for evaluations while training.
+    /// The metrics that cost almost nothing compared with encoding and decoding, for evaluations
+    /// during training.
     #[must_use]
     pub fn cheap() -> Self {
         Self { images: vec![Box::new(Psnr), Box::new(Ssim), Box::new(L1)], ..Self::default() }
     }
 
-    /// These metrics, as far as their networks are there.
+    /// The requested metrics, as far as their networks are given.
     #[must_use]
     pub fn of(metrics: &[Metric], mut networks: Networks) -> Self {
         let mut measures = Self { thorough: true, ..Self::default() };
@@ -137,7 +138,7 @@ mod tests {
         let error = "psnr".parse::<Metric>().unwrap_err();
         assert_eq!(
             error,
-            "\"psnr\" is no metric; there are psnr_db, ssim, ms_ssim, l1, ssimulacra2, lpips_alex, lpips_vgg, rfid"
+            "\"psnr\" is not a metric; choose from psnr_db, ssim, ms_ssim, l1, ssimulacra2, lpips_alex, lpips_vgg, rfid"
         );
         for metric in Metric::ALL {
             assert_eq!(metric.name().parse(), Ok(*metric));

@@ -7,22 +7,23 @@ use tch::{Kind, Tensor};
 use super::scores::host;
 use crate::metrics::{ImageMetric as _, Psnr};
 
-/// This many pairs are compared, the first ones.
+/// The number of pairs that are compared: the first ones.
 const PAIRS: i64 = 64;
-/// Images with a smaller side, in pixels, show too little.
+/// The least side in pixels; smaller images show too little.
 const LEAST_SIDE: i64 = 16;
-/// Only the middle of larger images is compared, of this side, so that their size costs no time.
+/// The side in pixels of the middle part that is compared in larger images, so that their size
+/// costs no time.
 const MIDDLE: i64 = 128;
 /// The largest shift along each axis, in pixels.
 const REACH: i64 = 2;
-/// Gain in decibels that the right place brings and chance does not.
+/// The gain in decibels that a corrected image shows, and that chance does not.
 const GAIN_DB: f64 = 3.0;
-/// At least this share of the pairs must show the same.
+/// The least share of the pairs that must agree.
 const MOST: f64 = 2.0 / 3.0;
-/// The channels of a grey pixel differ by this many levels at most, which allows for rounding.
+/// The largest difference in levels between the channels of a grey pixel. It allows for rounding.
 const GREY: i64 = 1;
-/// The channels of an image that has colour differ by this many levels or more, as a mean over its
-/// pixels. Grey photographs with a tint or with JPEG's noise stay below.
+/// The least difference in levels between the channels of a coloured image, as a mean over its
+/// pixels. Grey photographs with a tint or with JPEG noise are below it.
 const COLOUR: i64 = 8;
 
 /// Fewer originals with colour show too little.
@@ -31,9 +32,9 @@ const LEAST_COLOURED: i64 = 3;
 /// A change after which the reconstructions would agree with the originals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// Red and blue exchanged.
+    /// Exchange red and blue.
     Channels,
-    /// Mirrored left to right.
+    /// Mirror left to right.
     Mirror,
     /// Mirrored top to bottom.
     UpsideDown,
@@ -46,16 +47,16 @@ enum Change {
 
 const NO_CHANGE: Change = Change::Shift { down: 0, right: 0 };
 
-/// Compares the first pairs as they are and after each [`Change`].
+/// Compares the first pairs as they are, and after each [`Change`].
 #[derive(Debug)]
 pub(super) struct Mixups {
-    /// PSNR of each pair after each change.
+    /// The PSNR of each pair after each change.
     psnr: Vec<(Change, Vec<f64>)>,
-    /// Pairs so far.
+    /// The number of pairs so far.
     pairs: i64,
-    /// Originals with colour.
+    /// The number of originals with colour.
     coloured: i64,
-    /// Those of them whose reconstruction is grey.
+    /// The number of originals with colour whose reconstruction is grey.
     greyed: i64,
 }
 
@@ -68,7 +69,7 @@ impl Mixups {
         Self { psnr: changes.map(|change| (change, vec![])).collect(), pairs: 0, coloured: 0, greyed: 0 }
     }
 
-    /// Compares the pairs of a batch, unless there were enough before. Waits for the device.
+    /// Compares the pairs of a batch, unless enough have been compared. Waits for the device.
     ///
     /// # Shapes
     /// `originals`, `recons`: `[B, 3, H, W]` uint8.
@@ -98,7 +99,7 @@ impl Mixups {
                 Change::Range => (clipped(&own), theirs.shallow_clone()),
                 Change::Shift { down, right } => (own.shallow_clone(), part(recons, down, right)),
             };
-            // Images of every size have a PSNR.
+            // PSNR exists for images of every size.
             psnr.extend(Psnr.measure(&own, &changed).map(|values| host(&values)).unwrap_or_default());
         }
         let coloured = spread(&own).mean_dim([1i64].as_slice(), false, Kind::Double).ge(COLOUR);
@@ -107,7 +108,7 @@ impl Mixups {
         self.greyed += greyed.sum(Kind::Int64).int64_value(&[]);
     }
 
-    /// What seems to be in the wrong place, one sentence each.
+    /// One sentence for each thing that seems to be in the wrong place.
     pub(super) fn notes(&self) -> Vec<String> {
         [self.out_of_place(), self.grey()].into_iter().flatten().collect()
     }
@@ -116,7 +117,7 @@ impl Mixups {
         let (_, before) = self.psnr.iter().find(|(change, _)| *change == NO_CHANGE)?;
         let (change, after) = self.psnr.iter().max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)))?;
         let better = after.iter().zip(before).filter(|(after, before)| after > before).count();
-        // Without pairs, the means are not numbers, and the comparison is false.
+        // Without pairs the means are NaN, and the comparison is false.
         let clear = mean(after) >= mean(before) + GAIN_DB;
         if !clear || (better as f64) < MOST * before.len() as f64 {
             return None;
@@ -124,7 +125,7 @@ impl Mixups {
         let (fault, undone, remedy) = match *change {
             Change::Channels => (
                 "have red and blue exchanged (BGR)".to_owned(),
-                "with both exchanged again",
+                "with both exchanged back",
                 "pass RGB to the tokenizer, and write RGB (OpenCV reads and writes BGR)",
             ),
             Change::Mirror => (
@@ -178,7 +179,7 @@ fn clipped(images: &Tensor) -> Tensor {
     (images.to_kind(Kind::Int) * 2 - 255).clamp(0, 255).to_kind(Kind::Uint8)
 }
 
-/// Levels between the largest and the smallest channel of each pixel.
+/// The difference between the largest and the smallest channel of each pixel, in levels.
 ///
 /// # Shapes
 /// `images`: `[B, 3, H, W]` uint8 -> `[B, H·W]` float64.
@@ -191,7 +192,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// `2 px down and 1 px left`.
+/// Describes a shift: `2 px down and 1 px left`.
 fn shift_in_words(down: i64, right: i64) -> String {
     let along = |pixels: i64, ahead: &str, back: &str| {
         let direction = if pixels > 0 { ahead } else { back };
@@ -219,13 +220,13 @@ mod tests {
         blurred(&Tensor::from_slice(&noise).view([count, 3, 22, 30]))
     }
 
-    /// Means of 3×3 pixels; two pixels fewer along each axis.
+    /// Means of 3×3 pixels; the result has two pixels fewer along each axis.
     fn blurred(images: &Tensor) -> Tensor {
         let means = images.to_kind(Kind::Float).avg_pool2d([3, 3], [1, 1], [0, 0], false, true, None::<i64>);
         means.round().to_kind(Kind::Uint8)
     }
 
-    /// The same size, with the border repeated.
+    /// The means at the original size, with the border repeated.
     fn blurred_whole(images: &Tensor) -> Tensor {
         let padded = images.to_kind(Kind::Float).replication_pad2d([1, 1, 1, 1]);
         blurred(&padded)
@@ -237,7 +238,7 @@ mod tests {
         mixups.notes()
     }
 
-    /// The single note.
+    /// The only note.
     fn note(originals: &Tensor, recons: &Tensor) -> String {
         let notes = notes(originals, recons);
         assert_eq!(notes.len(), 1, "{notes:?}");
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn plain_reconstructions_have_no_note() {
         let originals = images(3);
-        // Of other images, in the last case.
+        // The last case has reconstructions of other images.
         for recons in [blurred_whole(&originals), originals.shallow_clone(), originals.roll([1], [0])] {
             assert_eq!(notes(&originals, &recons), [""; 0]);
         }
@@ -267,9 +268,9 @@ mod tests {
     fn exchanged_channels_are_noted() {
         let originals = images(3);
         let words = note(&originals, &originals.flip([1]));
-        assert!(words.contains("have red and blue exchanged (BGR): with both exchanged again"), "{words}");
+        assert!(words.contains("have red and blue exchanged (BGR): with both exchanged back"), "{words}");
         assert!(words.contains("the first 3 pairs has a PSNR of 100.00 dB instead of 1"), "{words}");
-        // Reconstructions that lose something too.
+        // Reconstructions that also lose detail.
         let words = note(&originals, &blurred_whole(&originals).flip([1]));
         assert!(words.contains("(BGR)"), "{words}");
     }
@@ -279,7 +280,7 @@ mod tests {
         let originals = images(3);
         let words = note(&originals, &originals.flip([3]));
         assert!(words.contains("be mirrored left to right: mirrored again"), "{words}");
-        // The middle of a larger image is at the same place in its mirror image.
+        // In a mirrored image, the middle is at the same place.
         let wide = originals.repeat([1, 1, 8, 7]);
         let wide = Tensor::cat(&[&wide, &images(3).narrow(3, 0, 1).repeat([1, 1, 8, 1])], 3);
         assert!(note(&wide, &wide.flip([3])).contains("100.00 dB"));
@@ -314,7 +315,7 @@ mod tests {
             (0, -2, "be shifted by 2 px left:"),
             (-1, 2, "be shifted by 1 px up and 2 px right:"),
         ] {
-            // What leaves at one side comes in at the other.
+            // Pixels that leave on one side enter on the other.
             let found = note(&originals, &originals.roll([down, right], [2, 3]));
             assert!(found.contains(words) && found.contains("100.00 dB"), "{found}");
         }
@@ -352,7 +353,7 @@ mod tests {
         }
         mixups.add(&originals, &originals.flip([1]));
         assert_eq!((mixups.pairs, mixups.notes().len()), (64, 0));
-        // Too small to tell.
+        // Too small to be compared.
         let small = originals.narrow(2, 0, 15);
         assert!(notes(&small, &small.flip([1])).is_empty());
     }

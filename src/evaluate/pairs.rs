@@ -1,4 +1,4 @@
-//! Reconstructions that were made elsewhere, beside their originals.
+//! Reconstructions from another program, paired with their originals.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::batches::{Loader, picture_of, tensor_of};
 use pixtok_images::data::{BadSample, DataError, Dataset, Marks, Pipeline, threads};
 use pixtok_images::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
-/// Originals with their reconstructions.
+/// Originals and their reconstructions.
 #[derive(Debug)]
 pub struct Pairs {
     originals: Originals,
@@ -22,22 +22,22 @@ pub struct Pairs {
     ready: VecDeque<Passed>,
 }
 
-/// Where the originals come from.
+/// The source of the originals.
 #[derive(Debug)]
 enum Originals {
-    /// From their files, at their own sizes.
+    /// Their files, at their own sizes.
     Whole {
         dataset: Arc<Dataset>,
         batch_size: usize,
         /// Started when the first batch is wanted.
         pictures: Option<Pipeline<Pair>>,
     },
-    /// Resized and cut as for a tokenizer.
+    /// A loader, which resizes and crops them as for a tokenizer.
     Prepared(Loader),
 }
 
 impl Pairs {
-    /// Images at their own sizes, up to `batch_size` at a time.
+    /// Pairs with originals at their own sizes, in batches of up to `batch_size`.
     #[must_use]
     pub fn whole(
         dataset: &Arc<Dataset>,
@@ -56,7 +56,8 @@ impl Pairs {
         }
     }
 
-    /// Images as a loader prepares them; the reconstructions are of that size.
+    /// Pairs with originals that a loader prepares. The reconstructions must have the prepared
+    /// size.
     #[must_use]
     pub fn prepared(
         loader: Loader,
@@ -73,7 +74,7 @@ impl Pairs {
         }
     }
 
-    /// Makes the next batches ready, if there are any.
+    /// Prepares the next batches, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
         let (recons, options) = (&self.reconstructions, &self.options);
         let (pairs, bad, marks) = match &mut self.originals {

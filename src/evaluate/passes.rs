@@ -1,4 +1,4 @@
-//! What an evaluation goes through: batches of images with what came back.
+//! Batches of originals with their reconstructions.
 
 use std::time::Instant;
 
@@ -12,46 +12,47 @@ use crate::model::size_of;
 use pixtok_images::data::{BadSample, Marks};
 use pixtok_torch::{synchronize, to_device_async};
 
-/// What is evaluated.
+/// The subject of an evaluation.
 pub enum Subject<'a> {
-    /// A tokenizer, on images.
+    /// A tokenizer that reconstructs images.
     Codec {
         /// The tokenizer.
         codec: &'a dyn Codec,
         /// The images.
         loader: Loader,
-        /// Whether tokens are compared with those of changed images too, which takes four more encodings.
+        /// Whether to compare the tokens with those of changed images. This takes four more
+        /// encodings per batch.
         stability: bool,
     },
-    /// Reconstructions that are there already.
+    /// Reconstructions that exist already.
     Pairs(Pairs),
 }
 
-/// A batch and what became of it.
+/// A batch of images with its reconstructions and tokens.
 #[derive(Debug)]
 pub struct Passed {
-    /// Of the images, B of them.
+    /// The names of the B images.
     pub names: Vec<String>,
-    /// Originals and reconstructions, `[B, 3, H, W]` uint8 each; absent when B is 0.
+    /// Originals and reconstructions, each `[B, 3, H, W]` uint8; `None` if B is 0.
     pub images: Option<(Tensor, Tensor)>,
-    /// Where there are tokens.
+    /// The tokens, if a tokenizer made the reconstructions.
     pub tokens: Option<Tokens>,
-    /// Images that were left out since the batch before.
+    /// Images that were left out since the previous batch.
     pub bad: Vec<BadSample>,
-    /// The files of this batch, or of several that are ready together.
+    /// Counts of the files of this batch, or of several batches that become ready together.
     pub files: Files,
 }
 
-/// Counts of the compared files with properties that the notes mention.
+/// Counts of files with properties that the notes mention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Files {
     /// Originals with pixels that show the background.
     pub transparent_originals: usize,
-    /// Originals that were enlarged to the size of the images.
+    /// Originals that were enlarged to the image size.
     pub enlarged_originals: usize,
-    /// Reconstructions with such pixels.
+    /// Reconstructions with pixels that show the background.
     pub transparent_reconstructions: usize,
-    /// Reconstructions in a format that loses detail, or with a palette.
+    /// Reconstructions in a lossy format or with a palette.
     pub lossy_reconstructions: usize,
 }
 
@@ -69,21 +70,21 @@ impl Files {
     }
 }
 
-/// What a tokenizer made of a batch.
+/// The tokens of a batch, and the time it took.
 #[derive(Debug)]
 pub struct Tokens {
     /// In the tokens' own shape, int64, with an axis more for several codebooks.
     pub indices: Tensor,
     /// Seconds for encoding the batch.
     pub encode_secs: f64,
-    /// Seconds for decoding it.
+    /// Seconds for decoding the batch.
     pub decode_secs: f64,
     /// Unchanged tokens for each change, when asked for.
     pub unchanged: Option<[Option<i64>; 4]>,
 }
 
 impl<'a> Subject<'a> {
-    /// Of its tokens, if it has any.
+    /// The number and size of the codebooks, if the subject has tokens.
     #[must_use]
     pub fn vocabulary(&self) -> Option<Vocabulary> {
         match self {
@@ -92,7 +93,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// One batch after the other.
+    /// Calls `each` for one batch after the other.
     pub(super) fn passes(
         self,
         device: Device,
@@ -120,7 +121,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// `[B, 3, H, W]` uint8 -> the same, through the tokens.
+/// Encodes and decodes a batch: `[B, 3, H, W]` uint8 -> the same shape and type.
 fn pass(
     codec: &dyn Codec,
     originals: &Tensor,
@@ -131,7 +132,7 @@ fn pass(
     let (recons, decode_secs) = timed(device, || codec.decode(&indices, size_of(originals)))?;
     if recons.size() != originals.size() {
         return Err(CodecError::Disagrees(format!(
-            "images {:?} came back as {:?}; use images whose sides are multiples of the downsampling",
+            "images {:?} came back as {:?}; use images whose sides are multiples of the downsampling factor",
             originals.size(),
             recons.size()
         ))
@@ -142,7 +143,7 @@ fn pass(
     Ok((recons, Tokens { indices, encode_secs, decode_secs, unchanged }))
 }
 
-/// The seconds until the device has done what `body` asks for.
+/// Runs `body` and returns the seconds until the device has finished its work.
 fn timed<T>(device: Device, body: impl FnOnce() -> Result<T, CodecError>) -> Result<(T, f64), CodecError> {
     synchronize(device);
     let began = Instant::now();

@@ -15,13 +15,13 @@ use crate::metrics::Absent;
 use pixtok_report::definition;
 
 impl Scores {
-    /// Reads what [`Scores::to_csv`] wrote.
+    /// Reads a table that [`Scores::to_csv`] wrote.
     ///
     /// # Errors
-    /// When it is not such a table.
+    /// If it is not such a table.
     pub fn from_csv(bytes: &[u8]) -> Result<Self, csv::Error> {
         let damaged =
-            |what: &str| Error::new(ErrorKind::InvalidData, format!("{what} is no value of an image"));
+            |what: &str| Error::new(ErrorKind::InvalidData, format!("{what} is not the value of an image"));
         let mut reader = csv::Reader::from_reader(bytes);
         let mut scores = Self::default();
         for name in reader.headers()?.iter().skip(1) {
@@ -43,10 +43,11 @@ impl Scores {
         Ok(scores)
     }
 
-    /// As CSV: a row per image, an empty field where it has no value.
+    /// Writes the values as CSV: one row per image, with an empty field where an image has no
+    /// value.
     ///
     /// # Errors
-    /// When a row cannot be written.
+    /// If a row cannot be written.
     pub fn to_csv(&self) -> Result<Vec<u8>, csv::Error> {
         let mut writer = csv::Writer::from_writer(vec![]);
         let header = std::iter::once("image").chain(self.columns.iter().map(|column| column.name));
@@ -59,11 +60,12 @@ impl Scores {
         writer.into_inner().map_err(|error| error.into_error().into())
     }
 
-    /// As Parquet: `image` as text, then a double a column, null where an image has no value. One row group: a row is a few
-    /// dozen bytes.
+    /// Writes the values as Parquet: a text column `image`, then one double column per metric, null
+    /// where an image has no value. There is one row group, because a row takes only a few dozen
+    /// bytes.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// If the file cannot be made.
     pub fn to_parquet(&self) -> Result<Vec<u8>, ParquetError> {
         let columns: String =
             self.columns.iter().map(|column| format!("OPTIONAL DOUBLE {};", column.name)).collect();

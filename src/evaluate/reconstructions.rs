@@ -1,4 +1,4 @@
-//! Which file of a folder is the reconstruction of which original, by their names.
+//! Matches the files of a folder to originals, by their names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::EvaluateError;
 use pixtok_images::data::{Dataset, EXTENSIONS, ImageFolder, composed};
 
-/// What is compared of an original's name, and of a file's name.
+/// The parts of an original's name and of a file's name that are compared.
 type Way = (fn(&str) -> String, fn(&str) -> String);
 
-/// How a reconstruction may be named, the closest match first.
+/// The ways in which a reconstruction may be named, the closest match first.
 const WAYS: [Way; 8] = [
     (str::to_owned, str::to_owned),
     (with_png, str::to_owned),
@@ -34,8 +34,8 @@ fn stem(name: &str) -> String {
     Path::new(name).with_extension("").to_string_lossy().into_owned()
 }
 
-/// The name without its image endings: `a.jpg` becomes `a.jpg.png` when prepared, and `a.png` when
-/// decoded from tokens.
+/// The name without its image endings. `a.jpg` becomes `a.jpg.png` when it is prepared, and `a.png`
+/// when it is decoded from tokens.
 fn bare(name: &str) -> String {
     let mut name = name;
     while let Some((rest, ending)) = name.rsplit_once('.')
@@ -48,35 +48,37 @@ fn bare(name: &str) -> String {
     name.to_owned()
 }
 
-/// The reconstructions of a set of originals, by the originals' names.
+/// The reconstructions of a set of originals, by the names of the originals.
 #[derive(Debug)]
 pub struct Reconstructions {
     by_original: HashMap<String, PathBuf>,
-    /// Names of the files that are no original's, sorted.
+    /// The names of the files that match no original, sorted.
     unused: Vec<String>,
 }
 
 impl Reconstructions {
-    /// Finds in `folder` the reconstruction of each original. Its name is the original's relative
-    /// name, the same with `.png` after it, the same with another extension, or the same without
-    /// any; Unicode spellings (NFC and NFD) may differ. Each file is used once, in this order. But
-    /// if every original has a file with `.png` after its name, those files are used. Only the
-    /// originals that an evaluation of at most `max_images` takes need one. Reads no file.
+    /// Finds in `folder` the reconstruction of each original. Its name is, in order of preference:
+    /// the original's relative name, that name with `.png` appended, that name with another
+    /// extension, or that name without an extension. Unicode spellings (NFC and NFD) may differ.
+    /// Each file is used once. If every original has a file with `.png` appended to its name, those
+    /// files are used instead. Only the originals of an evaluation of at most `max_images` need a
+    /// reconstruction. Reads no file.
     ///
     /// # Errors
-    /// When the folder cannot be used, or one of these originals has no reconstruction or several.
+    /// If the folder cannot be used, or if one of these originals has no reconstruction or several.
     pub fn find(
         folder: &Path,
         originals: &Dataset,
         max_images: Option<usize>,
     ) -> Result<Self, EvaluateError> {
-        // Reconstructions are outputs of pixtok, perhaps one folder for each split.
+        // Reconstructions are often outputs of pixtok, perhaps one folder for each split.
         let files = ImageFolder::open_with_outputs(folder)?;
         let mut left: BTreeMap<String, PathBuf> =
             (0..files.len()).map(|i| (files.name(i).into_owned(), files.path(i))).collect();
         let needed: HashSet<String> =
             originals.evaluated(max_images).map(|i| originals.name(i).into_owned()).collect();
-        // The other originals take part too, so that none of the needed ones gets another's file.
+        // The originals that are not evaluated are matched too, so that no file of theirs is taken
+        // for another original's.
         let mut wanted: Vec<String> = (0..originals.len()).map(|i| originals.name(i).into_owned()).collect();
         let mut by_original = HashMap::with_capacity(wanted.len());
         let mut ways = WAYS;
@@ -114,17 +116,19 @@ impl Reconstructions {
         }
     }
 
-    /// Names of the files that are no original's, sorted.
+    /// The names of the files that match no original, sorted.
     #[must_use]
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
 
-    /// The reconstruction of one of the originals.
+    /// The path of the reconstruction of an original.
     pub(super) fn of(&self, name: &str) -> Result<&Path, EvaluateError> {
         let path = self.by_original.get(name).map(PathBuf::as_path);
         path.ok_or_else(|| {
-            EvaluateError::Pairs(format!("{name} was not among the originals that were looked for"))
+            EvaluateError::Pairs(format!(
+                "{name} is not among the originals whose reconstructions were looked up"
+            ))
         })
     }
 }
@@ -210,7 +214,7 @@ mod tests {
             write(originals.join(name));
         }
         let dataset = Dataset::open(&originals, Split::All).unwrap();
-        // Two of five: a.jpg and b.png.
+        // Two of five are needed: a.jpg and b.png.
         write(recons.join("b.png"));
         let missing = Reconstructions::find(&recons, &dataset, Some(2)).unwrap_err().to_string();
         assert!(missing.contains("a.jpg has no reconstruction"), "{missing}");
@@ -218,7 +222,7 @@ mod tests {
         let found = Reconstructions::find(&recons, &dataset, Some(2)).unwrap();
         assert_eq!(found.of("a.jpg").unwrap(), recons.join("a.bmp"));
         assert!(found.unused().is_empty());
-        // The file of an original that is not evaluated goes to no other original.
+        // The file of an original that is not evaluated is not used for another.
         fs::rename(recons.join("a.bmp"), recons.join("a.jpg.png")).unwrap();
         assert!(Reconstructions::find(&recons, &dataset, Some(2)).is_err());
         fs::remove_file(recons.join("a.jpg.png")).unwrap();
@@ -228,7 +232,7 @@ mod tests {
         assert!(Reconstructions::find(&recons, &dataset, None).is_err());
     }
 
-    /// Pairs the names.
+    /// The file names that match the originals.
     fn paired(originals: &[&str], recons: &[&str]) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().unwrap();
         for (part, names) in [("originals", originals), ("recons", recons)] {
@@ -274,7 +278,7 @@ mod tests {
                 assert_eq!(paired(&[&original], &[&recon]).unwrap(), [recon]);
             }
         }
-        // If both spellings exist, each original has its own.
+        // If both spellings exist, each original has its own file.
         let both = [format!("{composed}.png"), format!("{apart}.png")];
         let both = [both[0].as_str(), both[1].as_str()];
         assert_eq!(paired(&both, &both).unwrap(), both);

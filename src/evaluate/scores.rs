@@ -8,23 +8,23 @@ use super::Figures;
 use crate::metrics::{Absent, ImageMetric, interval};
 use pixtok_report::{Better, definition};
 
-/// One column per metric, one row per image.
+/// A table with one column per metric and one row per image.
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
-    /// The images' names.
+    /// The names of the images.
     pub names: Vec<String>,
-    /// In the order of the metrics.
+    /// One column per metric, in the order of the metrics.
     pub columns: Vec<Column>,
 }
 
 /// The values of one metric.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// The metric's.
+    /// The name of the metric.
     pub name: &'static str,
-    /// Not a number for an image that has none.
+    /// One value per image; NaN if an image has none.
     pub values: Vec<f64>,
-    /// Why images have none, and how many.
+    /// The reason why images have no value, and their number.
     pub(super) absent: Option<(Absent, usize)>,
 }
 
@@ -34,7 +34,7 @@ impl Scores {
         Self { names: vec![], columns: metrics.iter().map(|metric| column(metric.name())).collect() }
     }
 
-    /// Measures a batch of pairs, `[B, 3, H, W]` uint8 each. Waits for the device.
+    /// Computes the metrics of a batch of pairs, each `[B, 3, H, W]` uint8. Waits for the device.
     pub(super) fn add(
         &mut self,
         metrics: &[Box<dyn ImageMetric>],
@@ -72,7 +72,7 @@ impl Scores {
         figures
     }
 
-    /// The rows of only these images.
+    /// The rows of the images in `names`.
     #[must_use]
     pub fn only(&self, names: &HashSet<String>) -> Self {
         let kept: Vec<usize> =
@@ -89,7 +89,8 @@ impl Scores {
         }
     }
 
-    /// The `count` worst and best images, or half of all each, by the first metric that all images have.
+    /// The `count` worst and `count` best images, at most half of all each. They are ranked by the
+    /// first metric that all images have.
     #[must_use]
     pub fn extremes(&self, count: usize) -> Option<Extremes<'_>> {
         let column =
@@ -110,17 +111,17 @@ impl Scores {
 /// The images at both ends of a ranking, each with its value.
 #[derive(Debug, PartialEq)]
 pub struct Extremes<'a> {
-    /// What ranks them.
+    /// The metric that ranks them.
     pub metric: &'static str,
-    /// From the worst up.
+    /// The worst images, the worst first.
     pub worst: Vec<(&'a str, f64)>,
-    /// From the best down.
+    /// The best images, the best first.
     pub best: Vec<(&'a str, f64)>,
 }
 
 impl Column {
-    /// Mean over all images; where an image has no value there is none, since a mean over the others would pass for
-    /// one over all.
+    /// The mean over all images. If an image has no value, there is no mean: a mean over the others
+    /// would look like one over all.
     fn mean(&self) -> Result<f64, String> {
         let images = self.values.len();
         match &self.absent {
@@ -131,7 +132,7 @@ impl Column {
     }
 }
 
-/// Waits for the device.
+/// Copies a one-dimensional tensor to the host. Waits for the device.
 pub(super) fn host(values: &Tensor) -> Vec<f64> {
     Vec::try_from(values.to_kind(Kind::Double)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Whether tokens stay what they are when the image changes a little.
+//! Token stability: how many tokens stay the same when the image changes slightly.
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
@@ -9,10 +9,10 @@ use crate::codec::Codec;
 use crate::model::{TokenShape, size_of};
 use pixtok_images::picture::{DecodeOptions, Picture, PictureError, decode};
 
-/// The changes, each by the name of its figure.
+/// The changes, named as their figures.
 pub(super) const NAMES: [&str; 4] =
     ["stability_shift", "stability_jpeg75", "stability_flip", "stability_reencode"];
-/// Of the JPEG files.
+/// The JPEG quality.
 const QUALITY: u8 = 75;
 
 /// How many tokens of a batch are unchanged, for each of [`NAMES`]; of the mirror image in a grid
@@ -42,13 +42,13 @@ pub(super) fn unchanged(
     ])
 }
 
-/// One pixel to the right; the first column stands twice and the last is gone.
+/// Shifts images one pixel to the right. The first column is repeated, and the last is lost.
 fn shifted(images: &Tensor) -> Tensor {
     let width = images.size()[3];
     Tensor::cat(&[images.narrow(3, 0, 1), images.narrow(3, 0, width - 1)], 3)
 }
 
-/// Through a JPEG file and back.
+/// Saves images as JPEG files and reads them back.
 fn recompressed(images: &Tensor) -> Result<Tensor, EvaluateError> {
     let originals: Result<Vec<Picture>, _> =
         (0..images.size()[0]).map(|i| picture_of(&images.get(i))).collect();
@@ -68,7 +68,8 @@ mod tests {
     use crate::codec::{CodecError, Vocabulary};
     use crate::model::ImageSize;
 
-    /// Tokens are the sums of 2×2 pixels of the first channel, thresholded: simple enough to count by hand.
+    /// A test tokenizer: a token is the thresholded sum of 2×2 pixels of the first channel, so
+    /// results can be counted by hand.
     struct Threshold;
 
     impl Codec for Threshold {
@@ -99,8 +100,9 @@ mod tests {
 
     #[test]
     fn each_change_is_counted_against_the_tokens_in_place() {
-        // The left half of 6×8 pixels is white: tokens of a row are 1 1 0 0. Shifted by a pixel the third 2×2 square
-        // is half white, above the threshold; flipped and flipped back nothing changes; the reconstruction is black.
+        // The left half of 6×8 pixels is white, so each row has the tokens 1 1 0 0. After a shift
+        // by one pixel, the third 2×2 square is half white, which is above the threshold. Flipping
+        // twice changes nothing. The reconstruction is black.
         let image = Tensor::zeros([1, 3, 6, 8], (Kind::Uint8, Device::Cpu));
         let _ = image.narrow(3, 0, 4).fill_(255);
         let indices = Threshold.encode(&image).unwrap();

@@ -1,4 +1,4 @@
-//! What adds up over batches, and the figures that come of it.
+//! Sums over batches, and the figures that are computed from them.
 
 use tch::{Kind, Tensor};
 
@@ -8,21 +8,22 @@ use crate::codec::Vocabulary;
 use crate::metrics::{CodebookFigures, CodebookUse, JointUse, TokenStream};
 use crate::world::World;
 
-/// The sums.
+/// The sums of an evaluation.
 pub(super) struct Sums {
     images: usize,
     pixels: i64,
-    /// Scalar int64 on the images' device: reconstructions that are equal in every value.
+    /// The number of reconstructions that are equal to their originals in every value: scalar int64
+    /// on the images' device.
     perfect: Option<Tensor>,
     tokens: Option<TokenSums>,
 }
 
-/// Of the tokens.
+/// The sums over tokens.
 struct TokenSums {
     vocabulary: Vocabulary,
     used: CodebookUse,
     joint: Option<JointUse>,
-    /// Where what tokens cost is wanted.
+    /// Present if the compressed size of tokens is requested.
     stream: Option<TokenStream>,
     unchanged: Option<[Option<i64>; 4]>,
     /// Of encoding and decoding, with the images they were taken over.
@@ -31,7 +32,8 @@ struct TokenSums {
 
 #[derive(Default)]
 struct Speed {
-    /// The first batch, which pays for allocations and kernels' choice, counts only where it is the only one.
+    /// The first batch is slower, because of allocations and kernel selection. It counts only if
+    /// there is no other.
     first: Option<(f64, f64, usize)>,
     rest: (f64, f64, usize),
 }
@@ -76,12 +78,12 @@ impl Sums {
         Ok(())
     }
 
-    /// `(code, count)` for each code hit.
+    /// `(code, count)` for each code that occurs.
     pub(super) fn counts(&self) -> Vec<(i64, i64)> {
         self.tokens.as_ref().map(|tokens| tokens.used.counts()).unwrap_or_default()
     }
 
-    /// All figures, with those of the images' own values, and the use of the codes.
+    /// All figures, including the means of the per-image values, and the codebook use.
     pub(super) fn finish(
         self,
         scores: &Scores,
@@ -100,7 +102,7 @@ impl Sums {
             Some(tokens) => Some(tokens.finish(&mut figures, world.sum_of(self.pixels))?),
             None => {
                 for name in ["usage", "perplexity", "bits_per_token", "bits_per_pixel"] {
-                    figures.push_absent(name, "reconstructions alone have no tokens".into());
+                    figures.push_absent(name, "reconstructions from files have no tokens".into());
                 }
                 None
             }

@@ -1,11 +1,11 @@
-//! A file that only grows, and never by half a record.
+//! A file that only grows, by whole records.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Appends whole records. A write that fails midway (a full disk) is taken back, so that what a reader finds later
-/// is a sequence of whole records whatever happened in between.
+/// Appends whole records to a file. If a write fails midway (full disk), it is undone, so that
+/// readers always find a sequence of whole records.
 #[derive(Debug)]
 pub(super) struct AppendFile {
     path: PathBuf,
@@ -14,7 +14,7 @@ pub(super) struct AppendFile {
 }
 
 impl AppendFile {
-    /// Goes on at the end of `file`, which lies at `path`.
+    /// Continues at the end of `file`, whose path is `path`.
     pub(super) fn new(path: &Path, mut file: File) -> io::Result<Self> {
         let whole_bytes = file.seek(SeekFrom::End(0))?;
         Ok(Self { path: path.to_path_buf(), file, whole_bytes })
@@ -24,9 +24,10 @@ impl AppendFile {
         &self.path
     }
 
-    /// Writes `record` whole, or leaves the file as it was and says why.
+    /// Appends the whole `record`; on an error the file is as it was before.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        // Not the end of the file: an earlier failure may have left a torn record that could not be taken back then.
+        // This is not always the end of the file: an earlier failure may have left a partial record
+        // that could not be removed.
         self.file.seek(SeekFrom::Start(self.whole_bytes))?;
         match self.file.write_all(record) {
             Ok(()) => {
@@ -34,7 +35,8 @@ impl AppendFile {
                 Ok(())
             }
             Err(error) => {
-                // If this fails too, the next record overwrites what is torn; the first error is the one to tell.
+                // If this fails too, the next record overwrites the partial one. The first error is
+                // the one to report.
                 let _ = self.file.set_len(self.whole_bytes);
                 Err(error)
             }

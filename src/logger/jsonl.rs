@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one flat JSON object a line, `{"step":20,"loss/total":0.0123,…}`.
+//! `metrics.jsonl`: one flat JSON object per line, `{"step":20,"loss/total":0.0123,…}`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -15,20 +15,20 @@ use super::append::AppendFile;
 pub(super) struct Rows(AppendFile);
 
 impl Rows {
-    /// Opens the log at `path` for appending, and creates it when it is missing.
+    /// Opens the log at `path` for appending. Creates it if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, LoggerError> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         file.and_then(|file| AppendFile::new(path, file)).map(Self).map_err(|e| LoggerError::open(path, e))
     }
 
-    /// Appends one row. JSON has no NaN and no infinity: such a value is written as `null`.
+    /// Appends one row. JSON has no NaN and no infinity, so such a value is written as `null`.
     pub(super) fn write(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), LoggerError> {
         let written = row(step, values).map_err(io::Error::other).and_then(|row| self.0.append(&row));
         written.map_err(|e| LoggerError::write(self.0.path(), e))
     }
 }
 
-/// By hand rather than through a map type: the step comes first and the values keep their order.
+/// Built by hand and not through a map type: the step comes first, and the values keep their order.
 fn row(step: u64, values: &[(String, f64)]) -> serde_json::Result<Vec<u8>> {
     let mut serializer = serde_json::Serializer::new(Vec::new());
     let mut map = serializer.serialize_map(Some(values.len() + 1))?;
@@ -47,22 +47,21 @@ struct StepOf {
     step: u64,
 }
 
-/// Refuses a `.jsonl` file that [`cut_back`] would refuse, without changing it. A missing file is
-/// accepted.
+/// Checks a `.jsonl` file as [`cut_back`] does, without changing it. A missing file is accepted.
 ///
 /// # Errors
-/// As [`cut_back`].
+/// The same as [`cut_back`].
 pub fn check_rows(path: &Path) -> Result<(), LoggerError> {
     whole_rows(path, |_, _| Ok(()))
 }
 
-/// Cuts a `.jsonl` file back to a checkpoint: keeps the rows whose `"step"` is at most `step`, and drops a torn last
-/// line. The file is replaced in one move, so an interruption leaves the old one or the new one. A missing file is
-/// left missing.
+/// Cuts a `.jsonl` file back to a checkpoint: keeps the rows whose `"step"` is at most `step`, and
+/// drops an incomplete last line. The file is replaced in one move, so an interruption leaves the
+/// old file or the new one. A missing file stays missing.
 ///
 /// # Errors
-/// [`LoggerError::Row`] for a line before the last that is no row with a step (the file is left as it was), and any
-/// failure to read or replace the file.
+/// [`LoggerError::Row`] for a line before the last that is not a row with a step (the file is then
+/// left as it was), and any failure to read or replace the file.
 pub fn cut_back(path: &Path, step: u64) -> Result<(), LoggerError> {
     if !path.exists() {
         return Ok(());
@@ -71,7 +70,7 @@ pub fn cut_back(path: &Path, step: u64) -> Result<(), LoggerError> {
     let kept = copy_rows(path, &temporary, step);
     let replaced = kept.and_then(|()| replace(&temporary, path).map_err(|e| LoggerError::write(path, e)));
     if replaced.is_err() {
-        // Best effort: the error that matters is the one returned.
+        // Best effort: the returned error is the one that matters.
         let _ = fs::remove_file(&temporary);
     }
     replaced
@@ -90,7 +89,7 @@ fn copy_rows(path: &Path, temporary: &Path, step: u64) -> Result<(), LoggerError
     copy.sync_all().map_err(|e| LoggerError::write(temporary, e))
 }
 
-/// Calls `each` with every complete line and its step; an incomplete last line is skipped.
+/// Calls `each` with every complete line and its step. Skips an incomplete last line.
 fn whole_rows(
     path: &Path,
     mut each: impl FnMut(&[u8], u64) -> Result<(), LoggerError>,
@@ -110,7 +109,8 @@ fn whole_rows(
             Ok(row) if line.ends_with(b"\n") => each(&line, row.step)?,
             Ok(_) => {}
             Err(source) => {
-                // Torn by a crash if nothing follows, else altered by a hand.
+                // If nothing follows, a crash cut the line off. If something follows, the file was
+                // edited.
                 if !rows.fill_buf().map_err(|e| LoggerError::open(path, e))?.is_empty() {
                     return Err(LoggerError::Row { path: path.to_path_buf(), line: number, source });
                 }
@@ -120,7 +120,7 @@ fn whole_rows(
     Ok(())
 }
 
-/// Renames and makes the rename itself durable.
+/// Renames the file and makes the rename durable.
 fn replace(temporary: &Path, path: &Path) -> io::Result<()> {
     fs::rename(temporary, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,8 +1,8 @@
-//! Everything a run tells the world while it trains, through one [`Logger`]: the terminal, `metrics.jsonl` and
+//! The logs of a run, written through one [`Logger`]: the terminal, `metrics.jsonl` and
 //! TensorBoard.
 //!
-//! A log that cannot be written must not end a training run: each sink reports a failure once, then keeps quiet until
-//! it works again, and no record is ever left half written.
+//! A log that cannot be written must not stop a training. So each sink reports a failure once, then
+//! stays silent until it works again. No record is ever left half written.
 
 mod append;
 mod jsonl;
@@ -26,7 +26,7 @@ use pixtok_base::{Class, Classified};
 /// The log of scalars in a run folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
-/// Logged values that the terminal shows too, under a shorter label.
+/// Logged values that the terminal shows too, with a shorter label.
 const SHOWN: [(&str, &str); 4] = [
     ("loss/total", "loss"),
     ("speed/images_per_sec", "images/s"),
@@ -34,33 +34,33 @@ const SHOWN: [(&str, &str); 4] = [
     ("discriminator/accuracy", "D accuracy"),
 ];
 
-/// Why a log could not be opened or written.
+/// The reason why a log could not be opened or written.
 #[derive(Debug, Error)]
 pub enum LoggerError {
     /// A log file could not be opened or read.
     #[error("cannot open the log {}: {source}", path.display())]
     Open {
-        /// The file, or the folder it should be in.
+        /// The file, or the folder that should contain it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A record could not be written; the file ends with the last whole one.
-    #[error("cannot write to the log {}: {source}; records are missing from it until this is mended", path.display())]
+    /// A record could not be written. The file ends with the last whole record.
+    #[error("cannot write to the log {}: {source}; it will lack records until this is fixed", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A line in the middle of a `.jsonl` file is no JSON object with a `"step"`.
-    #[error("line {line} of {} is no row with a \"step\" ({source}): remove the line, or move the file away", path.display())]
+    /// A line in the middle of a `.jsonl` file is not a JSON object with a `"step"`.
+    #[error("line {line} of {} is not a row with a \"step\" ({source}): remove the line, or move the file away", path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: u64,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
 }
@@ -81,18 +81,18 @@ impl LoggerError {
     }
 }
 
-/// Where in its training a run stands when its log is opened.
+/// The progress of a run when its log is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggerOptions {
-    /// The step at which the run will be finished.
+    /// The step at which the training ends.
     pub total_steps: u64,
-    /// The steps already done: 0, or the step of the checkpoint that is resumed.
+    /// The number of steps already done: 0, or the step of the resumed checkpoint.
     pub start_step: u64,
-    /// The run folder has logs already; what they hold after `start_step` is dropped.
+    /// Whether the run folder has logs already. Their records after `start_step` are dropped.
     pub resumed: bool,
 }
 
-/// The log of one run. Dropping it draws the last state of the terminal and leaves the bar standing.
+/// The log of one run. Dropping it draws the last state on the terminal and leaves the bar there.
 pub struct Logger {
     terminal: Terminal,
     rows: Rows,
@@ -102,11 +102,12 @@ pub struct Logger {
 }
 
 impl Logger {
-    /// Opens the logs in the folder `run`, which exists. A resumed run's `metrics.jsonl` is cut back to `start_step`
-    /// first, and TensorBoard is told to drop the later points; at `start_step` 0 nothing earlier is kept.
+    /// Opens the logs in the existing folder `run`. For a resumed run, `metrics.jsonl` is cut back
+    /// to `start_step` first, and TensorBoard is told to drop the later points. At `start_step` 0,
+    /// nothing earlier is kept.
     ///
     /// # Errors
-    /// A file that cannot be created, read or written, and a `metrics.jsonl` that was altered by hand.
+    /// A file cannot be created, read or written, or `metrics.jsonl` was edited by hand.
     pub fn open(run: &Path, options: LoggerOptions) -> Result<Self, LoggerError> {
         let LoggerOptions { total_steps, start_step, resumed } = options;
         let metrics = run.join(METRICS_FILE);
@@ -131,11 +132,12 @@ impl Logger {
         })
     }
 
-    /// Writes one row of named values, `group/name`, to every sink. A value that is not finite is `null` in
-    /// `metrics.jsonl`.
+    /// Writes one row of named values, `group/name`, to every sink. A value that is not finite is
+    /// `null` in `metrics.jsonl`.
     ///
     /// # Errors
-    /// The first failure of a sink since it last worked: the caller warns, and training goes on.
+    /// The first failure of a sink since it last worked. The caller warns, and the training
+    /// continues.
     pub fn log(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), LoggerError> {
         let shown = SHOWN.iter().filter_map(|(name, label)| {
             values.iter().find(|(logged, _)| logged == name).map(|(_, value)| (*label, *value))
@@ -146,14 +148,13 @@ impl Logger {
         rows.and(events)
     }
 
-    /// Moves the bar to `step` and shows `(label, value)` pairs beside it; labels that are not given keep their last
-    /// value. Cheap enough for every step.
+    /// Moves the bar to `step` and shows `(label, value)` pairs beside it. Labels that are not
+    /// given keep their last value. Cheap enough to call at every step.
     pub fn progress(&mut self, step: u64, shown: &[(&str, f64)]) {
         self.terminal.update(step, shown.iter().copied());
     }
 
-    /// Shows in the place of the bar what happens before the first step, no more often than steps
-    /// are shown.
+    /// Shows `text` in place of the bar before the first step, at most as often as steps are shown.
     pub fn status(&mut self, text: &str) {
         self.terminal.status(text);
     }
@@ -163,7 +164,7 @@ impl Logger {
         self.terminal.begin_steps();
     }
 
-    /// Prints a line above the bar, unless only warnings are wanted.
+    /// Prints a line above the bar, unless only warnings are shown.
     pub fn note(&mut self, text: &str) {
         self.terminal.note(text);
     }
@@ -176,7 +177,7 @@ impl Logger {
     /// Shows a picture in TensorBoard: `png` is a whole PNG file of `width` × `height` RGB pixels.
     ///
     /// # Errors
-    /// As [`Logger::log`].
+    /// The same as [`Logger::log`].
     pub fn picture(
         &mut self,
         step: u64,
@@ -188,10 +189,11 @@ impl Logger {
         once(&mut self.events_failing, self.events.picture(step, tag, (width, height), png))
     }
 
-    /// Shows in TensorBoard how often each of `codes` codes was hit: `(code, count)` pairs, others are 0.
+    /// Shows in TensorBoard how often each of `codes` codes occurs. `counts` holds `(code, count)`
+    /// pairs; the other counts are 0.
     ///
     /// # Errors
-    /// As [`Logger::log`].
+    /// The same as [`Logger::log`].
     pub fn histogram(
         &mut self,
         step: u64,
@@ -202,16 +204,17 @@ impl Logger {
         once(&mut self.events_failing, self.events.histogram(step, tag, codes, counts))
     }
 
-    /// Shows `text` in TensorBoard as it is, in a fixed-width font: the config of the run, for instance.
+    /// Shows `text` in TensorBoard unchanged, in a fixed-width font: for instance the config of the
+    /// run.
     ///
     /// # Errors
-    /// As [`Logger::log`].
+    /// The same as [`Logger::log`].
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
         once(&mut self.events_failing, self.events.text(step, tag, text))
     }
 }
 
-/// Of the failures in a row only the first is handed on.
+/// Passes on only the first of several failures in a row.
 fn once(failing: &mut bool, result: Result<(), LoggerError>) -> Result<(), LoggerError> {
     let told_already = *failing;
     *failing = result.is_err();

@@ -1,8 +1,8 @@
 //! The TensorBoard event file of a run.
 //!
-//! The messages are tensorboard-proto's and the record framing is tensorboard-rs's. That crate's own `FileWriter` is
-//! not used: it panics when the disk is full, overwrites the file of a writer that began in the same second, and
-//! scrambles pictures that are not square.
+//! The messages come from tensorboard-proto and the record framing from tensorboard-rs. That
+//! crate's own `FileWriter` is not used: it panics when the disk is full, overwrites the file of a
+//! writer that started in the same second, and scrambles pictures that are not square.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -23,18 +23,18 @@ use super::LoggerError;
 use super::append::AppendFile;
 
 const PREFIX: &str = "events.out.tfevents.";
-/// TensorBoard draws 30 bars; more buckets than this only make the file larger.
+/// TensorBoard draws 30 bars; more buckets than this would only make the file larger.
 const MAX_BUCKETS: usize = 256;
 
-/// One event file, held open by one process.
+/// An event file that one process holds open.
 #[derive(Debug)]
 pub(super) struct Events(AppendFile);
 
 impl Events {
-    /// Begins a new event file in `folder`. TensorBoard reads a folder's event files in the order of their names, so
-    /// the new one gets a name after all that are there. It begins with a START event at `first_step`, the first
-    /// step it may hold: from a folder's second one on, TensorBoard drops the earlier files' points at that step or
-    /// later.
+    /// Creates a new event file in `folder`. TensorBoard reads the event files of a folder in the
+    /// order of their names, so the new name sorts after all existing ones. The file begins with a
+    /// START event at `first_step`, the first step that it may hold: from the second file of a
+    /// folder on, TensorBoard drops the points of earlier files at that step or later.
     pub(super) fn create(folder: &Path, first_step: u64) -> Result<Self, LoggerError> {
         let (path, file) = new_file(folder).map_err(|e| LoggerError::open(folder, e))?;
         let file = AppendFile::new(&path, file).map_err(|e| LoggerError::open(&path, e))?;
@@ -54,14 +54,14 @@ impl Events {
     pub(super) fn scalars(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), LoggerError> {
         let scalars = values.iter().map(|(tag, value)| {
             let mut scalar = tagged(tag);
-            // TensorBoard's scalars are single precision; metrics.jsonl keeps all digits.
+            // TensorBoard's scalars have single precision; metrics.jsonl keeps all digits.
             scalar.set_simple_value(*value as f32);
             scalar
         });
         self.summary(step, scalars.collect())
     }
 
-    /// `png` holds a whole PNG file of `width` × `height` RGB pixels.
+    /// Writes a picture. `png` holds a whole PNG file of `width` × `height` RGB pixels.
     pub(super) fn picture(
         &mut self,
         step: u64,
@@ -79,7 +79,8 @@ impl Events {
         self.summary(step, vec![value])
     }
 
-    /// `(code, count)` pairs of the codes that were hit; the horizontal axis is the code, from 0 to `codes`.
+    /// Writes a histogram of `(code, count)` pairs of the codes that occur. The horizontal axis is
+    /// the code, from 0 to `codes`.
     pub(super) fn histogram(
         &mut self,
         step: u64,
@@ -92,9 +93,9 @@ impl Events {
         self.summary(step, vec![value])
     }
 
-    /// `text` appears as it is, in a fixed-width font.
+    /// Writes `text`, which is shown unchanged in a fixed-width font.
     pub(super) fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
-        // The text panel renders Markdown, where an indented block is literal whatever it contains.
+        // The text panel renders Markdown. An indented block is literal, whatever it contains.
         let block = text.lines().map(|line| format!("    {line}\n")).collect::<String>();
         let mut dimension = TensorShapeProto_Dim::new();
         dimension.set_size(1);
@@ -124,7 +125,7 @@ impl Events {
     }
 
     fn write(&mut self, mut event: Event) -> Result<(), LoggerError> {
-        // A clock before 1970 is no reason to lose a measurement.
+        // A clock before 1970 must not prevent a measurement from being logged.
         event.set_wall_time(
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64()),
         );
@@ -137,7 +138,8 @@ impl Events {
     }
 }
 
-/// A file that did not exist, named by the second, or by the second after the newest one's.
+/// Creates a file that did not exist. Its name holds the current second, or the second after the
+/// newest file's.
 fn new_file(folder: &Path) -> io::Result<(PathBuf, File)> {
     let newest = newest_second(folder)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -158,7 +160,8 @@ fn newest_second(folder: &Path) -> io::Result<Option<u64>> {
     Ok(newest)
 }
 
-/// Sums neighbouring codes into at most [`MAX_BUCKETS`] buckets of equal width (the last one may be narrower).
+/// Sums neighbouring codes into at most [`MAX_BUCKETS`] buckets of equal width. The last one may be
+/// narrower.
 fn histogram_of(codes: i64, counts: &[(i64, i64)]) -> HistogramProto {
     let codes = codes.max(1);
     let width = (codes as u64).div_ceil(MAX_BUCKETS as u64) as i64;

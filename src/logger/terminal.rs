@@ -1,5 +1,6 @@
-//! What a person watching sees on standard error: a progress bar, or, where that is no terminal, one plain line every
-//! so often. Nothing that fails here is an error: a closed terminal stops no training.
+//! The display on standard error: a progress bar, or, if standard error is not a terminal, a plain
+//! line from time to time. Failures here are not errors: a closed terminal must not stop a
+//! training.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyl
 
 use super::Verbosity;
 
-/// A bar is redrawn at most this often.
+/// The bar is redrawn at most this often.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 /// A plain line is printed at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -17,15 +18,15 @@ pub(super) struct Terminal {
     total_steps: u64,
     start_step: u64,
     step: u64,
-    /// When the steps began, or the run.
+    /// When the steps began; before the first step, when the run began.
     begun: Instant,
-    /// The newest value under each label, in the order in which the labels first came.
+    /// The newest value of each label, in the order in which the labels first appeared.
     shown: Vec<(String, f64)>,
-    /// When something was last drawn; `None` before the first.
+    /// When something was last drawn; `None` before the first time.
     drawn: Option<Instant>,
-    /// Something came that has not been drawn.
+    /// Whether there is something new that has not been drawn.
     pending: bool,
-    /// Shows warnings alone.
+    /// Whether only warnings are shown.
     quiet: bool,
     face: Face,
 }
@@ -36,7 +37,7 @@ enum Face {
 }
 
 impl Terminal {
-    /// A bar on standard error if that `is_terminal`, else plain lines on it.
+    /// A display on standard error: a bar if that `is_terminal`, otherwise plain lines.
     pub(super) fn on_stderr(
         total_steps: u64,
         start_step: u64,
@@ -58,7 +59,8 @@ impl Terminal {
         Self { total_steps, start_step, step, begun, shown, drawn, pending, quiet, face }
     }
 
-    /// Takes the newest values; draws when it is time to. The first and the last are always drawn.
+    /// Takes the newest values, and draws if it is time to. The first and the last values are
+    /// always drawn.
     pub(super) fn update<'a>(&mut self, step: u64, values: impl Iterator<Item = (&'a str, f64)>) {
         if self.quiet {
             return;
@@ -83,8 +85,8 @@ impl Terminal {
         }
     }
 
-    /// Shows what happens before the first step, unless something was drawn too recently (within
-    /// the interval between two steps' lines).
+    /// Shows what happens before the first step, unless something was drawn less than one drawing
+    /// interval ago.
     pub(super) fn status(&mut self, text: &str) {
         if self.quiet || self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
             return;
@@ -99,7 +101,7 @@ impl Terminal {
         }
     }
 
-    /// Starts the clock for the time left; the first step will be drawn.
+    /// Starts the clock for the time left. The first step will be drawn.
     pub(super) fn begin_steps(&mut self) {
         (self.begun, self.drawn) = (Instant::now(), None);
     }
@@ -111,7 +113,7 @@ impl Terminal {
         }
     }
 
-    /// Prints a line of its own, above the bar.
+    /// Prints a line above the bar.
     pub(super) fn line(&mut self, text: &str) {
         match &mut self.face {
             Face::Bar(bar) => bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}"))),
@@ -134,7 +136,7 @@ impl Terminal {
         }
     }
 
-    /// ` · loss 0.0123 · images/s 138 · 00:01:02 left`
+    /// The text beside the bar: ` · loss 0.0123 · images/s 138 · 00:01:02 left`
     fn message(&self) -> String {
         let mut message = String::new();
         for (label, value) in &self.shown {
@@ -156,7 +158,8 @@ impl Drop for Terminal {
         }
         if let Face::Bar(bar) = &self.face {
             bar.abandon();
-            // What is printed next starts on a line of its own; a closed terminal cannot be helped.
+            // The next output then starts on its own line. A failure means a closed terminal, and
+            // is ignored.
             let _ = writeln!(io::stderr());
         }
     }
@@ -165,14 +168,15 @@ impl Drop for Terminal {
 /// Nothing is drawn yet, so that lines from elsewhere can come before the first step.
 fn bar(total_steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
-    // The template is a constant; were it wrong, indicatif's default bar would serve.
+    // The template is a constant. If it were wrong, indicatif's default bar would be shown.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len}{msg}") {
         bar.set_style(style);
     }
     bar
 }
 
-/// From the mean pace so far, pauses for evaluation included; `None` before the first step and after the last.
+/// The time left, from the mean pace so far, including pauses for evaluations; `None` before the
+/// first step and after the last.
 fn time_left(elapsed: Duration, steps_done: u64, steps_left: u64) -> Option<Duration> {
     if steps_done == 0 || steps_left == 0 {
         return None;
@@ -181,7 +185,8 @@ fn time_left(elapsed: Duration, steps_done: u64, steps_left: u64) -> Option<Dura
     Duration::try_from_secs_f64(seconds.round()).ok()
 }
 
-/// Three significant digits: the line is to fit into 80 columns, and `metrics.jsonl` has the rest.
+/// Formats with three significant digits, so that the line fits into 80 columns. `metrics.jsonl`
+/// has all digits.
 fn short(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 || !value.is_finite() {

@@ -11,8 +11,9 @@ fn one(name: &str, value: f64) -> Vec<(String, f64)> {
     vec![(name.to_owned(), value)]
 }
 
-/// The events of each event file of a folder, in the order in which TensorBoard reads them. Record: length (u64),
-/// its checksum (u32), the message, its checksum (u32).
+/// The events of each event file of a folder, in the order in which TensorBoard reads them. A
+/// record is its length (u64), the checksum of the length (u32), the message, and its checksum
+/// (u32).
 fn events_in(folder: &Path) -> Vec<Vec<Event>> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = names.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
@@ -49,7 +50,7 @@ fn pictures_histograms_and_text_are_whole() {
     let run = tempfile::tempdir().unwrap();
     let mut logger = Logger::open(run.path(), FRESH).unwrap();
     logger.picture(4, "samples", 7, 5, b"png").unwrap();
-    // Code i is hit i times, but for a gap at 5.
+    // Code i occurs i times, except for a gap at 5.
     let counts: Vec<(i64, i64)> = (1..1000).filter(|&code| code != 5).map(|code| (code, code)).collect();
     logger.histogram(4, "codes", 1000, &counts).unwrap();
     logger.text(0, "config", "a = 1\nb = \"*\"").unwrap();
@@ -73,7 +74,8 @@ fn resuming_drops_what_came_after_the_checkpoint() {
         logger.log(step, &one("x", 0.0)).unwrap();
     }
     drop(logger);
-    // In the same second: the new event file must neither replace the old one nor sort before it.
+    // Within the same second: the new event file must neither replace the old one nor sort before
+    // it.
     for (start_step, first_step, kept) in [(2, 3, 2), (0, 0, 0)] {
         drop(Logger::open(run.path(), LoggerOptions { start_step, resumed: true, ..FRESH }).unwrap());
         let rows = fs::read_to_string(run.path().join(METRICS_FILE)).unwrap();
@@ -114,7 +116,7 @@ fn a_torn_record_is_taken_back() {
     let path = folder.path().join("log");
     let mut file = append::AppendFile::new(&path, fs::File::create(&path).unwrap()).unwrap();
     file.append(b"whole\n").unwrap();
-    // What a write that fails midway leaves when it cannot be taken back at once.
+    // The state after a write that failed midway and could not be undone at once.
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
     file.append(b"another\n").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"whole\nanother\n");

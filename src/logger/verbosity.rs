@@ -1,23 +1,23 @@
-//! How much the program says on standard error: one setting for the whole process.
+//! How much the program prints on standard error: one setting for the whole process.
 
 use std::sync::OnceLock;
 
 static CHOSEN: OnceLock<Verbosity> = OnceLock::new();
 
-/// What is said on standard error beside errors.
+/// What is printed on standard error besides errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Verbosity {
-    /// Warnings, and what is passed over.
+    /// Warnings, and what is skipped.
     Quiet,
-    /// Notes and progress too.
+    /// Also notes and progress.
     #[default]
     Normal,
-    /// Also what the program computes with.
+    /// Also versions, device, threads and kernels.
     Verbose,
 }
 
 impl Verbosity {
-    /// As `--quiet` and `--verbose` say.
+    /// The verbosity that `--quiet` and `--verbose` choose.
     #[must_use]
     pub fn from_flags(quiet: bool, verbose: bool) -> Self {
         match (quiet, verbose) {
@@ -27,7 +27,7 @@ impl Verbosity {
         }
     }
 
-    /// The flag that chooses it, for another process.
+    /// The flag that passes this verbosity to another process.
     #[must_use]
     pub fn flag(self) -> Option<&'static str> {
         match self {
@@ -37,13 +37,13 @@ impl Verbosity {
         }
     }
 
-    /// Makes it the setting of this process. The first call counts.
+    /// Sets the verbosity of this process. Only the first call has an effect.
     pub fn choose(self) {
         // Only the program calls this, once.
         let _ = CHOSEN.set(self);
     }
 
-    /// The setting of this process.
+    /// The verbosity of this process.
     #[must_use]
     pub fn chosen() -> Self {
         CHOSEN.get().copied().unwrap_or_default()

@@ -1,30 +1,34 @@
-//! Which terms there are, with what weights.
+//! The terms of the loss and their weights.
 
 use serde::{Deserialize, Serialize};
 
-use crate::nets::Backbone;
+use crate::pretrained::Backbone;
 use crate::similarity::WINDOW;
 use pixtok_base::{Class, Classified};
 
-/// Weights of the terms; one of weight 0 is not computed.
+/// The weights of the terms. A term with weight 0 is not computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Of the mean absolute error.
+    /// Weight of the mean absolute error.
     pub l1: f64,
-    /// Of the mean squared error.
+    /// Weight of the mean squared error.
     pub mse: f64,
-    /// Of the Charbonnier error √(d² + ε²) (Charbonnier et al. 1994): l2 near 0, l1 far from it.
+    /// Weight of the Charbonnier error √(d² + ε²) (Charbonnier et al. 1994): like l2 near 0, like
+    /// l1 far from it.
     pub charbonnier: f64,
-    /// Where the Charbonnier error turns, in units of [−1, 1].
+    /// ε of the Charbonnier error, in units of [−1, 1].
     pub charbonnier_epsilon: f64,
-    /// Of 1 − MS-SSIM, over as many scales as fit the image (Zhao et al. 2017, arXiv 1511.08861): needs no weights.
+    /// Weight of 1 − MS-SSIM, over as many scales as fit the image (Zhao et al. 2017, arXiv
+    /// 1511.08861). It needs no weight file.
     pub ms_ssim: f64,
-    /// Of the learned perceptual distance (Zhang et al. 2018, arXiv 1801.03924), whose network needs weights.
+    /// Weight of the learned perceptual distance (Zhang et al. 2018, arXiv 1801.03924). Its network
+    /// needs a weight file.
     pub lpips: f64,
-    /// Of the mean squared difference of the same network's features (Johnson et al. 2016, arXiv 1603.08155).
+    /// Weight of the mean squared difference of the same network's features (Johnson et al. 2016,
+    /// arXiv 1603.08155).
     pub features: f64,
-    /// Of `lpips` and `features`.
+    /// The network of `lpips` and `features`.
     pub network: Backbone,
 }
 
@@ -43,7 +47,7 @@ impl Default for Config {
     }
 }
 
-/// The loss settings leave nothing to minimise or are out of range.
+/// Loss settings that leave nothing to minimise or are out of range.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LossError(String);
@@ -55,10 +59,10 @@ impl Classified for LossError {
 }
 
 impl Config {
-    /// Refuses what cannot work on images of `image_size` (height, width).
+    /// Refuses settings that cannot work on images of `image_size` (height, width, in pixels).
     ///
     /// # Errors
-    /// Names the setting, its value and what is allowed.
+    /// [`LossError`], which names the setting, its value and the allowed values.
     pub fn check(&self, image_size: (i64, i64)) -> Result<(), LossError> {
         let fail = |message: String| Err(LossError(message));
         let weights = self.weights();
@@ -92,13 +96,13 @@ impl Config {
         Ok(())
     }
 
-    /// The network that the terms need.
+    /// The pretrained network that the terms need, if they need one.
     #[must_use]
     pub fn needed_network(&self) -> Option<Backbone> {
         (self.lpips > 0.0 || self.features > 0.0).then_some(self.network)
     }
 
-    /// The keys of the terms that need a network, as a sentence has them.
+    /// The keys of the terms that need a network, joined for a sentence.
     #[must_use]
     pub fn network_keys(&self) -> String {
         let keys = [("loss.lpips", self.lpips), ("loss.features", self.features)];
@@ -112,10 +116,11 @@ impl Config {
         if needed.is_none() || needed == given {
             return Ok(());
         }
-        let found = given.map_or_else(|| "none".to_owned(), |given| given.to_string());
+        let found = given.map_or_else(|| "none are".to_owned(), |given| format!("those of {given} are"));
         Err(LossError(format!(
-            "{} of network {} needs the weights of it, and {found} are given",
+            "{} {} weights of {}, but {found} given; give the file with --lpips-weights",
             self.network_keys(),
+            if self.lpips > 0.0 && self.features > 0.0 { "need" } else { "needs" },
             self.network
         )))
     }
@@ -159,8 +164,10 @@ mod tests {
     fn a_term_without_its_network_is_refused() {
         let config = Config { lpips: 1.0, features: 0.5, ..Config::default() };
         let message = |given| config.check_network(given).unwrap_err().to_string();
-        assert!(message(None).contains("loss.lpips and loss.features of network VGG16"));
-        assert!(message(Some(Backbone::Alex)).contains("AlexNet are given"));
+        assert!(
+            message(None).contains("loss.lpips and loss.features need weights of VGG16, but none are given")
+        );
+        assert!(message(Some(Backbone::Alex)).contains("but those of AlexNet are given"));
         config.check_network(Some(Backbone::Vgg)).unwrap();
         Config::default().check_network(None).unwrap();
     }

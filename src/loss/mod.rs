@@ -1,4 +1,4 @@
-//! What training minimises: named terms and their weighted sum.
+//! The reconstruction loss: named terms and their weighted sum.
 
 mod config;
 mod perceptual;
@@ -6,7 +6,7 @@ mod reconstruction;
 
 use tch::Tensor;
 
-use crate::nets::Lpips;
+use crate::pretrained::Lpips;
 pub use crate::quantizer::LossTerm;
 pub use config::{Config, LossError};
 
@@ -18,16 +18,17 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// By checked settings.
+    /// Builds the loss from checked settings.
     ///
     /// # Errors
-    /// When a term needs a network that is not given, or another one.
+    /// If a term needs a network that is missing or of another kind.
     pub fn new(config: Config, network: Option<Lpips>) -> Result<Self, LossError> {
         config.check_network(network.as_ref().map(Lpips::backbone))?;
         Ok(Self { config, network })
     }
 
-    /// The terms with a weight, in float32. Between pixels they are computed in float32; networks follow the caller's autocast.
+    /// The terms whose weight is not 0, as float32. Differences between pixels are computed in
+    /// float32; networks follow the caller's autocast.
     ///
     /// # Shapes
     /// `recon`, `images`: `[B, 3, H, W]` in about [−1, 1] -> scalars.
@@ -40,7 +41,7 @@ impl Loss {
     }
 }
 
-/// Σ weight · value.
+/// The weighted sum of the terms, Σ weight · value.
 ///
 /// # Shapes
 /// Scalars -> a scalar; `None` without terms.

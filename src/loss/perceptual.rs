@@ -1,18 +1,19 @@
-//! Errors between what images look like rather than between pixels.
+//! Loss terms for how images look: MS-SSIM, and distances between features.
 
 use tch::{Kind, Tensor};
 
 use super::{Config, LossTerm};
-use crate::nets::Lpips;
+use crate::pretrained::Lpips;
 use crate::similarity::{multi_scale, scales_within};
 use pixtok_torch::in_full_precision;
 
-/// Span of the values of images.
+/// The range of image values: the maximum minus the minimum.
 const RANGE: f64 = 2.0;
-/// The least similarity of a scale: below, the gradient of its power, whose exponent is under 1, grows without bound.
+/// The least similarity of a scale. Below it, the gradient of the power would grow without bound,
+/// because its exponent is less than 1.
 const FLOOR: f64 = 1e-4;
 
-/// The terms with a weight; `network` is there when they need it.
+/// The terms whose weight is not 0. `network` must be given if they need it.
 ///
 /// # Shapes
 /// `recon`, `images`: `[B, 3, H, W]` float32 -> scalars.
@@ -39,11 +40,11 @@ pub(super) fn terms(
     terms
 }
 
-/// 1 − MS-SSIM, the mean over images.
+/// 1 − MS-SSIM, averaged over the images.
 fn dissimilarity(recon: &Tensor, images: &Tensor) -> Tensor {
     let size = recon.size();
     let scales = scales_within(size[2].min(size[3]));
-    // A product of matrices would follow autocast.
+    // Autocast would compute a matrix product in bf16.
     in_full_precision(|| 1.0 - multi_scale(recon, images, RANGE, scales, FLOOR).mean(Kind::Float))
 }
 

@@ -1,10 +1,10 @@
-//! Errors between pixels, on images in [−1, 1], each a mean over all elements in float32.
+//! Loss terms between pixels of images in [−1, 1], each a mean over all elements in float32.
 
 use tch::{Kind, Tensor};
 
 use super::{Config, LossTerm};
 
-/// The terms with a weight.
+/// The terms whose weight is not 0.
 ///
 /// # Shapes
 /// `recon`, `images`: `[B, 3, H, W]` float32 -> scalars.

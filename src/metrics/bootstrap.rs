@@ -1,22 +1,22 @@
-//! How far a mean over images would move with other images of the same kind.
+//! Bootstrap intervals: how much a mean over images varies between samples of similar images.
 
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-/// Sets of images that are drawn.
+/// The number of resampled sets.
 const RESAMPLES: u64 = 1000;
 
-/// The bootstrap 95 % interval of the mean of `values` (Efron 1979): the 2.5th and 97.5th percentile of the means of
-/// 1,000 sets of as many values, drawn with replacement. The same values give the same interval. `None` under two
-/// values.
+/// The bootstrap 95 % interval of the mean of `values` (Efron 1979): the 2.5th and 97.5th
+/// percentile of the means of 1,000 sets, each of as many values, drawn with replacement. Equal
+/// values give equal intervals. `None` for fewer than two values.
 #[must_use]
 pub fn interval(values: &[f64]) -> Option<(f64, f64)> {
     if values.len() < 2 {
         return None;
     }
     let mean_of = |resample: u64| {
-        // A stream of its own for each, so that threads do not matter.
+        // Each set has its own random stream, so the result does not depend on threads.
         let mut random = ChaCha8Rng::seed_from_u64(resample);
         let drawn = (0..values.len()).map(|_| values[random.random_range(0..values.len())]);
         drawn.sum::<f64>() / values.len() as f64

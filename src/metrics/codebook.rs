@@ -1,25 +1,26 @@
-//! How the codes of a codebook are used.
+//! Statistics of how often the codes of a codebook are used.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-/// Above this many codes the counts are a map of the codes that occur: a dense table would take 128 MiB and more.
+/// With more codes than this, only the codes that occur are counted, in a map: a dense table would
+/// take 128 MiB or more.
 const DENSE_CODES: i64 = 1 << 24;
 
-/// Batches that wait on their device to be counted by occurrence.
+/// The number of batches that may wait on their device before they are counted in the map.
 const MOST_WAITING: usize = 256;
 
-/// One histogram over every token of an evaluated set.
+/// A histogram of the codes over all tokens of a set.
 ///
-/// Several codebooks are counted apart: code k of codebook c has the number c·K + k.
+/// With several codebooks, each is counted separately: code k of codebook c has the number c·K + k.
 #[derive(Debug)]
 pub struct CodebookUse {
     codebooks: i64,
     size: i64,
     counts: Counts,
-    /// Tokens per codebook.
+    /// The number of tokens per codebook.
     tokens: i64,
 }
 
@@ -27,40 +28,42 @@ pub struct CodebookUse {
 enum Counts {
     /// `[codebooks * K]` int64, on the device of the first indices.
     Dense(Option<Tensor>),
-    /// What has been counted, and batches that are still on their device.
+    /// The counts so far, and batches that are still on their device.
     Sparse(BTreeMap<i64, i64>, Vec<Tensor>),
 }
 
-/// What a histogram of codes says. Of several codebooks: means over them, unless said otherwise.
+/// The statistics of a histogram. With several codebooks: means over them, unless stated
+/// differently.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CodebookFigures {
-    /// Share of the codes that occur at least once, 0 to 1.
+    /// The share of the codes that occur at least once, from 0 to 1.
     pub usage: f64,
-    /// 2^`entropy_bits`: how many codes, used evenly, would have this entropy.
+    /// 2^`entropy_bits`: the number of evenly used codes with the same entropy.
     pub perplexity: f64,
-    /// −Σ p log2 p over the codes' shares p.
+    /// The entropy −Σ p log2 p, where p is the share of each code.
     pub entropy_bits: f64,
-    /// Number of codes that never occur, over all codebooks.
+    /// The number of codes that never occur, over all codebooks.
     pub dead_codes: i64,
     /// log2 K, summed over the codebooks.
     pub bits_per_token: f64,
-    /// The usage that as many tokens, drawn evenly over the codes, would have: 1 − (1 − 1/K)^tokens. Far fewer tokens
-    /// than codes cannot hit them all.
+    /// The expected usage if as many tokens were drawn evenly over the codes: 1 − (1 − 1/K)^tokens.
+    /// It is far below 1 if there are far fewer tokens than codes.
     pub usage_expected_uniform: f64,
-    /// Tokens counted (positions: several codebooks at one position are one token).
+    /// The number of tokens. Several codebooks at one position count as one token.
     pub tokens: i64,
-    /// Share of the most frequent code, the largest over the codebooks.
+    /// The share of the most frequent code; the largest over the codebooks.
     pub largest_share: f64,
-    /// `usage` of each codebook, where there are several.
+    /// The `usage` of each codebook, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub usage_by_codebook: Vec<f64>,
-    /// `perplexity` of each codebook, where there are several.
+    /// The `perplexity` of each codebook, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub perplexity_by_codebook: Vec<f64>,
 }
 
 impl CodebookFigures {
-    /// What is watched while training, by name: means over the codebooks, and each one's where there are several.
+    /// The statistics that are logged during training, by name: means over the codebooks, and the
+    /// value of each codebook if there are several.
     #[must_use]
     pub fn named(&self) -> Vec<(String, f64)> {
         let means = [
@@ -80,7 +83,7 @@ impl CodebookFigures {
 }
 
 impl CodebookUse {
-    /// With no tokens yet, for `codebooks` codebooks of `size` codes each.
+    /// An empty histogram for `codebooks` codebooks of `size` codes each.
     #[must_use]
     pub fn new(codebooks: i64, size: i64) -> Self {
         let dense = codebooks.checked_mul(size).is_some_and(|codes| codes <= DENSE_CODES);
@@ -88,13 +91,14 @@ impl CodebookUse {
         Self { codebooks, size, counts, tokens: 0 }
     }
 
-    /// Counts a batch. Does not wait for the device, but once in many batches above 2^24 codes.
+    /// Counts a batch. Does not wait for the device; with more than 2^24 codes it does so once in
+    /// many batches.
     ///
     /// # Shapes
     /// `indices`: of any shape, int64 in `0..K`, with a last axis of one entry per codebook when there are several.
     ///
     /// # Panics
-    /// When the last axis isn't one entry per codebook, or an index is out of its range.
+    /// If the last axis does not have one entry per codebook, or an index is out of range.
     pub fn add(&mut self, indices: &Tensor) {
         let per_codebook = indices.numel() as i64 / self.codebooks;
         let numbers = if self.codebooks == 1 {
@@ -113,7 +117,8 @@ impl CodebookUse {
                 let counts = counts.get_or_insert_with(|| {
                     Tensor::zeros([self.codebooks * self.size], (Kind::Int64, indices.device()))
                 });
-                // Not bincount, which waits for the device to learn its own output's length.
+                // bincount would wait for the device, because the length of its output depends on
+                // the values.
                 let _ = counts.index_add_(0, &numbers, &numbers.ones_like());
             }
             Counts::Sparse(counts, waiting) => {
@@ -127,7 +132,7 @@ impl CodebookUse {
         self.tokens += per_codebook;
     }
 
-    /// Every code that occurs with its count, in the order of the codes. Waits for the device.
+    /// The codes that occur, each with its count, in the order of the codes. Waits for the device.
     #[must_use]
     pub fn counts(&self) -> Vec<(i64, i64)> {
         match &self.counts {
@@ -141,7 +146,8 @@ impl CodebookUse {
         }
     }
 
-    /// The figures so far. Without tokens: no usage, no entropy, every code dead. Waits for the device.
+    /// The statistics of all tokens so far. Without tokens, usage and entropy are 0 and every code
+    /// is dead. Waits for the device.
     #[must_use]
     pub fn figures(&self) -> CodebookFigures {
         let each = self.by_codebook();
@@ -176,7 +182,7 @@ impl CodebookUse {
     }
 }
 
-/// Of one codebook.
+/// The statistics of one codebook.
 #[derive(Debug, Clone, Default)]
 struct One {
     hit: i64,
@@ -184,7 +190,7 @@ struct One {
     largest_share: f64,
 }
 
-/// 1 − (1 − 1/K)^n, without the cancellation that the plain form has at large K.
+/// 1 − (1 − 1/K)^n, without the cancellation of the direct formula at large K.
 pub(super) fn usage_expected_uniform(size: f64, tokens: i64) -> f64 {
     if tokens == 0 {
         return 0.0;
@@ -222,7 +228,7 @@ mod tests {
 
     #[test]
     fn figures_of_a_small_histogram() {
-        // Shares 1/2, 1/4, 1/4 of 5 codes: 1.5 bits.
+        // Shares 1/2, 1/4 and 1/4 of 5 codes: 1.5 bits.
         let figures = used(1, 5, &[0, 3, 0, 1, 0, 3, 0, 1], &[1, 2, 4]).figures();
         assert!(close(figures.usage, 0.6));
         assert!(close(figures.entropy_bits, 1.5));

@@ -5,17 +5,19 @@ use tch::{Device, Kind, Tensor};
 use pixtok_base::{Class, Classified};
 use pixtok_torch::{TorchError, catching};
 
-/// Mean and covariance of feature vectors, of which none is kept: memory is that of one covariance, whatever the number.
+/// Mean and covariance of feature vectors. The vectors themselves are not kept: memory is that of
+/// one covariance, whatever their number.
 #[derive(Debug, Default)]
 pub struct FeatureStatistics {
     sums: Option<Sums>,
     vectors: i64,
 }
 
-/// Sums over the vectors less `shift`, float64, on the device of the first batch.
+/// Sums over the vectors minus `shift`, in float64, on the device of the first batch.
 #[derive(Debug)]
 struct Sums {
-    /// Mean of the first batch, `[D]`. Σxxᵀ − n·mean·meanᵀ cancels where the mean is large beside the spread.
+    /// The mean of the first batch, `[D]`. Without the shift, Σxxᵀ − n·mean·meanᵀ would cancel if
+    /// the mean is large compared with the spread.
     shift: Tensor,
     /// Σx, `[D]`.
     sum: Tensor,
@@ -23,19 +25,19 @@ struct Sums {
     products: Tensor,
 }
 
-/// Why two sets have no distance.
+/// The reason why two sets have no distance.
 #[derive(Debug, thiserror::Error)]
 pub enum FrechetError {
-    /// A covariance needs two vectors.
-    #[error("a Fréchet distance needs at least 2 images in each set, and one has {0}; evaluate more images")]
+    /// A set has fewer than the two vectors that a covariance needs.
+    #[error("a Fréchet distance needs at least 2 images in each set, but one has {0}; evaluate more images")]
     TooFew(i64),
-    /// The vectors come from different networks.
+    /// The vectors have different dimensions, so they come from different networks.
     #[error("features of {0} and of {1} dimensions have no distance; take both from one network")]
     Dimensions(i64, i64),
-    /// A feature is infinite or no number.
+    /// A feature is infinite or NaN.
     #[error("a feature is not finite, so there is no Fréchet distance; check the network's weights")]
     NotFinite,
-    /// The decomposition failed.
+    /// libtorch failed to decompose the covariances.
     #[error("the covariances cannot be decomposed")]
     Torch(#[from] TorchError),
 }
@@ -52,19 +54,19 @@ impl Classified for FrechetError {
 }
 
 impl FeatureStatistics {
-    /// With no vectors yet.
+    /// Statistics without vectors.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a batch.
+    /// Adds a batch of vectors.
     ///
     /// # Shapes
-    /// `features`: `[B, D]` floating point, the same D each time.
+    /// `features`: `[B, D]` floating point, with the same D each time.
     ///
     /// # Panics
-    /// When D differs from that of the first batch.
+    /// If D differs from that of the first batch.
     pub fn add(&mut self, features: &Tensor) {
         let vectors = features.size()[0];
         if vectors == 0 {
@@ -83,13 +85,13 @@ impl FeatureStatistics {
         self.vectors += vectors;
     }
 
-    /// Number of vectors added.
+    /// The number of vectors so far.
     #[must_use]
     pub fn vectors(&self) -> i64 {
         self.vectors
     }
 
-    /// Mean; `None` without vectors.
+    /// The mean; `None` without vectors.
     ///
     /// # Shapes
     /// `[D]` float64.
@@ -99,7 +101,8 @@ impl FeatureStatistics {
         Some(shift + sum / self.vectors as f64)
     }
 
-    /// Covariance, divided by the number of vectors less one; `None` under two vectors.
+    /// The covariance, with the number of vectors minus one as divisor; `None` for fewer than two
+    /// vectors.
     ///
     /// # Shapes
     /// `[D, D]` float64.
@@ -117,11 +120,12 @@ impl FeatureStatistics {
     }
 }
 
-/// Fréchet distance of two normal distributions with these means and covariances, ‖μa − μb‖² + tr(Σa + Σb − 2(ΣaΣb)^½)
-/// (Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500). Waits for the device.
+/// The Fréchet distance of two normal distributions with these means and covariances, ‖μa − μb‖² +
+/// tr(Σa + Σb − 2(ΣaΣb)^½) (Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500). Waits
+/// for the device.
 ///
 /// # Errors
-/// [`FrechetError`], also for fewer than two vectors on a side.
+/// [`FrechetError`], also if a set has fewer than two vectors.
 pub fn frechet_distance(a: &FeatureStatistics, b: &FeatureStatistics) -> Result<f64, FrechetError> {
     let ((mean_a, cov_a), (mean_b, cov_b)) = (a.moments()?, b.moments()?);
     let (dim_a, dim_b) = (mean_a.numel() as i64, mean_b.numel() as i64);
@@ -134,13 +138,14 @@ pub fn frechet_distance(a: &FeatureStatistics, b: &FeatureStatistics) -> Result<
         return Err(FrechetError::NotFinite);
     }
     let root = catching(|| trace_of_root(&cov_a, &cov_b))?;
-    // Of equal sets rounding may leave less than nothing.
+    // For equal sets, rounding can make the result slightly negative.
     Ok((means + traces - 2.0 * root).max(0.0))
 }
 
-/// tr((AB)^½) for symmetric A = FFᵀ and B = GGᵀ: AB has the eigenvalues of (FᵀG)(FᵀG)ᵀ, whose roots are the singular
-/// values of FᵀG. No eigenvalue of a product is taken, for the root of its rounding error is large: in covariances of
-/// few vectors, which have as many zero eigenvalues as dimensions are left over, they would add up.
+/// tr((AB)^½) for symmetric A = FFᵀ and B = GGᵀ. AB has the eigenvalues of (FᵀG)(FᵀG)ᵀ, and their
+/// roots are the singular values of FᵀG. Eigenvalues of a product are avoided, because the root of
+/// their rounding error is large. Covariances of few vectors have many zero eigenvalues, whose
+/// errors would add up.
 fn trace_of_root(a: &Tensor, b: &Tensor) -> f64 {
     let product = factor(a).tr().matmul(&factor(b));
     product.linalg_norm_ord_str("nuc", [0, 1].as_slice(), false, Kind::Double).double_value(&[])
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn normal_distributions_along_a_line_are_as_far_as_the_formula_says() {
-        // Of one dimension: (μa − μb)² + (σa − σb)².
+        // In one dimension: (μa − μb)² + (σa − σb)².
         let a = of(&Tensor::from_slice(&[0.0f64, 2.0]).view([2, 1]));
         let b = of(&Tensor::from_slice(&[3.0f64, 9.0, 6.0]).view([3, 1]));
         let expected = 25.0 + (2f64.sqrt() - 3.0).powi(2);
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn few_vectors_of_many_dimensions_are_enough() {
-        // Scaled by 3 about a mean that stays: tr Σ (1 + 9 − 2·3).
+        // Scaled by 3 about an unchanged mean: tr Σ (1 + 9 − 2·3).
         let (base, shift) = (random(4, 64), random(1, 64));
         let mean = base.mean_dim([0].as_slice(), true, Kind::Double);
         let (a, b) = (of(&(&base + &shift)), of(&((&base - &mean) * 3.0 + &mean + &shift)));

@@ -1,4 +1,4 @@
-//! How the codes of several codebooks are used together.
+//! Statistics of the combinations of codes of several codebooks.
 
 use std::collections::HashMap;
 
@@ -7,34 +7,35 @@ use tch::Tensor;
 
 use super::codebook::{host, usage_expected_uniform};
 
-/// One histogram over the tuples of codes at every position: n codebooks of K codes make K^n of them, and only those that
-/// occur take memory.
+/// A histogram of the tuples of codes at each position. n codebooks of K codes have K^n tuples;
+/// only those that occur take memory.
 #[derive(Debug)]
 pub struct JointUse {
     codebooks: i64,
     size: i64,
-    /// By the first 16 bytes of the tuple's BLAKE3 hash, so that an entry is small whatever the number of codebooks.
+    /// The key is the first 16 bytes of the tuple's BLAKE3 hash, so that an entry is small for any
+    /// number of codebooks.
     counts: HashMap<[u8; 16], i64>,
     tokens: i64,
 }
 
-/// What the histogram says.
+/// The statistics of the histogram.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JointFigures {
-    /// Different tuples that occur.
+    /// The number of distinct tuples that occur.
     pub codes_joint: usize,
-    /// Their share of all K^n.
+    /// Their share of all K^n tuples.
     pub usage_joint: f64,
-    /// The share that as many tokens, drawn evenly over all tuples, would have hit.
+    /// The expected share if as many tokens were drawn evenly over all tuples.
     pub usage_joint_expected_uniform: f64,
-    /// −Σ p log2 p over the tuples.
+    /// The entropy −Σ p log2 p, where p is the share of each tuple.
     pub entropy_bits_joint: f64,
     /// 2^`entropy_bits_joint`.
     pub perplexity_joint: f64,
 }
 
 impl JointUse {
-    /// With no tokens yet.
+    /// An empty histogram.
     #[must_use]
     pub fn new(codebooks: i64, size: i64) -> Self {
         Self { codebooks, size, counts: HashMap::new(), tokens: 0 }
@@ -54,11 +55,12 @@ impl JointUse {
         }
     }
 
-    /// The figures so far.
+    /// The statistics of all tokens so far.
     #[must_use]
     pub fn figures(&self) -> JointFigures {
         let tuples = (self.size as f64).powf(self.codebooks as f64);
-        // In the order of the counts: a map's own order differs from run to run, and so would the sum's last bits.
+        // Summed in the order of the counts. The order of the map differs between runs, and would
+        // change the last bits of the sum.
         let mut counts: Vec<i64> = self.counts.values().copied().collect();
         counts.sort_unstable();
         let share = |count: i64| count as f64 / self.tokens as f64;
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn tuples_are_counted_as_one_code() {
-        // Both codebooks use both codes, and yet only two of four tuples occur.
+        // Both codebooks use both codes, but only two of the four tuples occur.
         let mut joint = JointUse::new(2, 2);
         joint.add(&Tensor::from_slice(&[0i64, 0, 1, 1]).view([1, 1, 2, 2]));
         joint.add(&Tensor::from_slice(&[0i64, 0, 1, 1]).view([1, 1, 2, 2]));

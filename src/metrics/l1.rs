@@ -1,10 +1,10 @@
-//! Mean absolute difference.
+//! Mean absolute error.
 
 use tch::Tensor;
 
 use super::{Absent, ImageMetric, differences, image_means};
 
-/// Mean absolute difference in 8-bit levels (0 to 255).
+/// Mean absolute error in 8-bit levels (0 to 255).
 #[derive(Debug, Clone, Copy)]
 pub struct L1;
 

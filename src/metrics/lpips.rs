@@ -1,15 +1,16 @@
-//! LPIPS as a quality of images.
+//! LPIPS as an image metric.
 
 use tch::{Kind, Tensor};
 
 use super::{Absent, ImageMetric};
-use crate::nets::{Backbone, Lpips};
+use crate::pretrained::{Backbone, Lpips};
 use pixtok_torch::no_grad;
 
-/// Images at a time: the first layers of VGG16 take 64 numbers for each pixel.
+/// Images per pass of the network: the first layers of VGG16 produce 64 numbers per pixel.
 const CHUNK: i64 = 4;
 
-/// Learned perceptual distance (Zhang et al. 2018, arXiv 1801.03924), version 0.1: 0 for equal images.
+/// Learned perceptual distance (Zhang et al. 2018, arXiv 1801.03924), version 0.1. 0 for equal
+/// images; lower is better.
 #[derive(Debug)]
 pub struct PerceptualDistance(pub Lpips);
 

@@ -1,7 +1,8 @@
-//! Quality of images, each by itself ([`ImageMetric`]), and what is accumulated over a set: the use of codes.
+//! Metrics of image quality, computed for each image ([`ImageMetric`]), and statistics that are
+//! accumulated over a set, such as codebook use.
 //!
-//! Images enter as 8-bit values (see [`to_8bit`]), for that is what a viewer shows and what papers compare. A figure is
-//! a mean over images, so it doesn't depend on how they were batched.
+//! Images are compared as 8-bit values (see [`to_8bit`]), because viewers show 8 bits and papers
+//! compare 8 bits. A figure is a mean over images, so it does not depend on the batch size.
 
 mod bootstrap;
 mod codebook;
@@ -29,10 +30,10 @@ pub use ssim::Ssim;
 pub use ssimulacra2::Ssimulacra2;
 pub use stream::{StreamFigures, TokenStream};
 
-use crate::nets::Backbone;
+use crate::pretrained::Backbone;
 use pixtok_report::definition::least_side;
 
-// The table of figures states the sides that these metrics derive.
+// The table of figures states the least sides that these metrics derive.
 const _: () = assert!(
     ssim::LEAST_SIDE == least_side::SSIM
         && ms_ssim::LEAST_SIDE == least_side::MS_SSIM
@@ -41,42 +42,44 @@ const _: () = assert!(
         && Backbone::Vgg.min_side() == least_side::LPIPS_VGG
 );
 
-/// 8-bit values of an image in -1..1: round((x + 1) * 127.5), clamped to 0..=255, ties to even.
+/// Converts images in [−1, 1] to 8-bit values: round((x + 1) * 127.5), ties to even, clamped to
+/// 0..=255.
 ///
-/// What a value that is not a number becomes is unspecified: check for it before.
+/// The result for NaN is unspecified; check for it first.
 ///
 /// # Shapes
-/// Any, floating point -> the same, uint8.
+/// Any shape, floating point -> the same shape, uint8.
 pub fn to_8bit(x: &Tensor) -> Tensor {
-    // float32 first: a bfloat16 product would miss 8-bit levels.
+    // In float32: a bfloat16 product would miss some 8-bit levels.
     let levels = (x.detach().to_kind(Kind::Float) + 1.0) * 127.5;
     levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
-/// The quality of each image by itself; its mean over images is the figure.
+/// A metric that has one value for each image. The figure is its mean over images.
 pub trait ImageMetric {
-    /// As in logs, tables and JSON.
+    /// The name in logs, tables and JSON.
     fn name(&self) -> &'static str;
 
-    /// One value for each pair. Does not wait for the device, unless the metric is worked out on the CPU.
+    /// Computes one value for each pair. Does not wait for the device, unless the metric is
+    /// computed on the CPU.
     ///
     /// # Shapes
     /// `originals`, `recons`: `[B, 3, H, W]` uint8 -> `[B]` float64.
     ///
     /// # Errors
-    /// Why images like these have no value.
+    /// [`Absent`], if images of this size have no value.
     ///
     /// # Panics
-    /// When the shapes differ: broadcasting would compare one image with a whole batch.
+    /// If the shapes differ. Broadcasting would compare one image with a whole batch.
     fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent>;
 }
 
-/// Why there is no value, in words that complete "absent: ".
+/// The reason why there is no value, in words that complete "absent: ".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Absent(pub String);
 
 impl Absent {
-    /// Refuses `images` `[B, 3, H, W]` with a side under `least` pixels.
+    /// Refuses `images` `[B, 3, H, W]` with a side of fewer than `least` pixels.
     fn under(least: i64, images: &Tensor) -> Result<(), Self> {
         let size = images.size();
         if size[2].min(size[3]) < least {
@@ -86,19 +89,19 @@ impl Absent {
     }
 }
 
-/// Differences between two batches of 8-bit images, in levels.
+/// The differences between two batches of 8-bit images, in levels.
 ///
 /// # Shapes
-/// `a`, `b`: `[B, 3, H, W]` uint8 -> the same, int32.
+/// `a`, `b`: `[B, 3, H, W]` uint8 -> `[B, 3, H, W]` int32.
 ///
 /// # Panics
-/// When the shapes differ: broadcasting would compare one image with a whole batch.
+/// If the shapes differ. Broadcasting would compare one image with a whole batch.
 fn differences(a: &Tensor, b: &Tensor) -> Tensor {
     assert_eq!(a.size(), b.size(), "images and reconstructions differ in shape");
     a.to_kind(Kind::Int) - b.to_kind(Kind::Int)
 }
 
-/// Per-image mean of an integer per value, exact up to the one division.
+/// The mean over each image of integer values. Only the final division rounds.
 ///
 /// # Shapes
 /// `values`: `[B, 3, H, W]` int32 -> `[B]` float64.

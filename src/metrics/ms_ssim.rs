@@ -6,10 +6,11 @@ use super::ssim::RANGE;
 use super::{Absent, ImageMetric};
 use crate::similarity::{SCALES, WINDOW, multi_scale};
 
-/// The least side whose coarsest scale, a sixteenth of it, still holds a window.
+/// The least side in pixels: at the coarsest scale, a sixteenth of it, the window still fits.
 pub(super) const LEAST_SIDE: i64 = WINDOW << (SCALES.len() - 1);
 
-/// Multi-scale structural similarity (Wang et al. 2003) over five scales: see [`multi_scale`]; what is negative counts as 0.
+/// Multi-scale structural similarity (Wang et al. 2003) over five scales: see [`multi_scale`].
+/// Negative values count as 0.
 ///
 /// Equal to torchmetrics' `MultiScaleStructuralSimilarityIndexMeasure` with `data_range=255`.
 #[derive(Debug, Clone, Copy)]

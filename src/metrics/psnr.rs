@@ -4,10 +4,11 @@ use tch::{Kind, Tensor};
 
 use super::{Absent, ImageMetric, differences, image_means};
 
-/// What an image counts at most: a perfect copy has an infinite ratio, which no mean survives.
+/// The highest value of an image. A perfect copy has an infinite ratio, which would make every mean
+/// infinite.
 const CAP_DB: f64 = 100.0;
 
-/// Peak signal-to-noise ratio in decibels, 10 log10(255² / MSE), at most 100.
+/// Peak signal-to-noise ratio in decibels, 10 log10(255² / MSE), at most 100. Higher is better.
 #[derive(Debug, Clone, Copy)]
 pub struct Psnr;
 
@@ -64,7 +65,7 @@ mod tests {
     fn one_wrong_value_counts() {
         let (a, b) = (flat(7), flat(7));
         let _ = b.get(0).get(2).get(4).get(6).fill_(8);
-        // MSE 1/105.
+        // The MSE is 1/105.
         assert!((psnr(&a, &b)[0] - 10.0 * (65025.0f64 * 105.0).log10()).abs() < 1e-9);
     }
 }

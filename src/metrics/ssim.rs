@@ -5,14 +5,14 @@ use tch::{Kind, Tensor};
 use super::{Absent, ImageMetric};
 use crate::similarity::{Maps, WINDOW, image_mean, maps};
 
-/// The window lies inside the image.
+/// The least side in pixels: the window must fit into the image.
 pub(super) const LEAST_SIDE: i64 = WINDOW;
 
-/// Of bytes.
+/// The range of the values of 8-bit images.
 pub(super) const RANGE: f64 = 255.0;
 
-/// Structural similarity (Wang et al. 2004) with a Gaussian window of 11×11, σ 1.5: mean over the positions where the
-/// window lies inside the image, and over the channels.
+/// Structural similarity (Wang et al. 2004) with a Gaussian window of 11×11, σ 1.5: the mean over
+/// the positions where the window lies inside the image, and over the channels.
 ///
 /// Equal to scikit-image's `structural_similarity` with `gaussian_weights=True, sigma=1.5,
 /// use_sample_covariance=False, data_range=255`.
@@ -26,7 +26,8 @@ impl ImageMetric for Ssim {
 
     fn measure(&self, originals: &Tensor, recons: &Tensor) -> Result<Tensor, Absent> {
         Absent::under(LEAST_SIDE, originals)?;
-        // In float32 the variances of flat regions, differences of numbers near 255², would be rounding noise that C2 doesn't hide.
+        // In float64: variances of flat regions are differences of numbers near 255². In float32
+        // they would be rounding noise that C2 does not hide.
         let Maps { luminance, contrast } =
             maps(&originals.to_kind(Kind::Double), &recons.to_kind(Kind::Double), RANGE);
         Ok(image_mean(&(luminance * contrast)))
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn flat_images_score_by_their_means_alone() {
-        // Without variance the second factor is 1: (2 * 0 * 255 + C1) / (0 + 255² + C1).
+        // Without variance, the second factor is 1: (2 * 0 * 255 + C1) / (0 + 255² + C1).
         let found = ssim(&flat(0, 11, 13), &flat(255, 11, 13));
         assert!(found.iter().all(|value| (value - C1 / (65025.0 + C1)).abs() < 1e-9), "{found:?}");
     }

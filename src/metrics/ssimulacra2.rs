@@ -6,15 +6,15 @@ use tch::{Device, Tensor};
 
 use super::{Absent, ImageMetric};
 
-/// Number of scales; each is half as large as the one before, rounded up.
+/// The number of scales; each is half the size of the one before, rounded up.
 const SCALES: u32 = 6;
-/// The crate, like the authors' C++, leaves out every scale after one with a side under 8 pixels,
-/// and multiplies the remaining terms by the weights of other scales and channels (libjxl#4491). So
-/// the last scale but one must have 8 pixels a side.
+/// The crate, like the authors' C++, omits every scale after one with a side under 8 pixels, and
+/// then multiplies the remaining terms by the weights of other scales and channels (libjxl#4491).
+/// So the last scale but one must have sides of at least 8 pixels.
 pub(super) const LEAST_SIDE: i64 = (7 << (SCALES - 2)) + 1;
 
-/// SSIMULACRA 2 by the `ssimulacra2` crate, on the CPU, for images of at least 113 pixels a side:
-/// 100 for a perfect copy, no lower bound.
+/// SSIMULACRA 2 as computed by the `ssimulacra2` crate, on the CPU, for images of at least 113
+/// pixels on each side. 100 for a perfect copy, without a lower bound; higher is better.
 #[derive(Debug, Clone, Copy)]
 pub struct Ssimulacra2;
 
@@ -42,7 +42,7 @@ impl ImageMetric for Ssimulacra2 {
     }
 }
 
-/// `[B, 3, H, W]` uint8 -> B sRGB frames with values in 0..1.
+/// Converts `[B, 3, H, W]` uint8 to B sRGB frames with values in 0..1.
 fn frames(images: &Tensor) -> Vec<Result<Rgb, impl std::error::Error + Send>> {
     let size = images.size();
     let (height, width) = (size[2] as usize, size[3] as usize);
@@ -60,7 +60,7 @@ fn frames(images: &Tensor) -> Vec<Result<Rgb, impl std::error::Error + Send>> {
 mod tests {
     use super::*;
 
-    /// A picture of slopes, `[1, 3, H, W]`, and the same with noise of up to `levels` levels.
+    /// An image of gradients, `[1, 3, H, W]`, and a copy with noise of up to `levels` levels.
     fn pair(height: usize, width: usize, levels: i32) -> (Tensor, Tensor) {
         let mut state = 1u32;
         let (mut original, mut noisy) = (vec![], vec![]);

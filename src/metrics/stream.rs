@@ -1,4 +1,5 @@
-//! Tokens in the order in which they were made: what they cost compressed, and usage over parts of them.
+//! Statistics of tokens in the order in which they are made: their size when compressed, and the
+//! usage in parts of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Write};
@@ -8,39 +9,39 @@ use zstd::stream::write::Encoder;
 
 use super::codebook::host;
 
-/// Tokens that `usage_64k` looks at, as papers do.
+/// The number of tokens that `usage_64k` covers, as in papers.
 const TAIL: usize = 1 << 16;
-/// zstd's level: its highest without an extraordinary window.
+/// The zstd level: the highest without an extra-large window.
 const LEVEL: i32 = 19;
-/// Below this many ids a token file holds u16, else i32.
+/// Below this number of ids, a token file stores u16, otherwise i32.
 const U16_IDS: i64 = 65_500;
 
-/// All tokens of a set as a file of them would hold them, and the codes that parts of them use. Memory does not grow
-/// with the number of tokens.
+/// Compresses all tokens of a set as a token file would store them, and counts the codes that parts
+/// of them use. Memory does not grow with the number of tokens.
 pub struct TokenStream {
     codebooks: i64,
     size: i64,
     batches: u64,
-    /// Sum over batches of the share of codes that occur.
+    /// The sum over batches of the share of codes that occur.
     usage_of_batches: f64,
-    /// The last codes, each with its codebook: c·K + k.
+    /// The most recent codes, each with its codebook: c·K + k.
     tail: VecDeque<i64>,
     compressor: Encoder<'static, Counter>,
     tokens: i64,
 }
 
-/// What the stream says.
+/// The statistics of a stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamFigures {
-    /// Share of codes that occur in a batch, mean over batches.
+    /// The share of codes that occur in a batch; the mean over batches.
     pub usage_batch: f64,
-    /// Share of codes that occur among the last 65,536 tokens.
+    /// The share of codes that occur among the last 65,536 tokens.
     pub usage_64k: f64,
-    /// Bits that zstd takes for a token.
+    /// The bits per token after compression by zstd.
     pub bits_per_token_zstd: f64,
 }
 
-/// Counts bytes and keeps none.
+/// A writer that counts bytes and discards them.
 #[derive(Default)]
 struct Counter(u64);
 
@@ -56,10 +57,10 @@ impl Write for Counter {
 }
 
 impl TokenStream {
-    /// With no tokens yet, of `codebooks` codebooks of `size` codes each.
+    /// An empty stream of `codebooks` codebooks of `size` codes each.
     ///
     /// # Errors
-    /// When zstd cannot get its memory.
+    /// If zstd cannot allocate its memory.
     pub fn new(codebooks: i64, size: i64) -> io::Result<Self> {
         Ok(Self {
             codebooks,
@@ -72,13 +73,13 @@ impl TokenStream {
         })
     }
 
-    /// Takes a batch. Waits for the device.
+    /// Adds a batch. Waits for the device.
     ///
     /// # Shapes
     /// `indices`: of any shape, int64, with a last axis of one entry per codebook when there are several.
     ///
     /// # Errors
-    /// When zstd fails.
+    /// If zstd fails.
     pub fn add(&mut self, indices: &Tensor) -> io::Result<()> {
         let codes = host(&indices.reshape([-1]));
         self.compressor.write_all(&bytes_of(&codes, self.size))?;
@@ -95,10 +96,10 @@ impl TokenStream {
         Ok(())
     }
 
-    /// The figures of all tokens; `None` without any.
+    /// The statistics of all tokens; `None` without tokens.
     ///
     /// # Errors
-    /// When zstd fails.
+    /// If zstd fails.
     pub fn finish(self) -> io::Result<Option<StreamFigures>> {
         if self.tokens == 0 {
             return Ok(None);
@@ -112,13 +113,13 @@ impl TokenStream {
         }))
     }
 
-    /// Share of all codes that occur among these.
+    /// The share of all codes that occur among `numbers`.
     fn usage<'a>(&self, numbers: impl Iterator<Item = &'a i64>) -> f64 {
         numbers.collect::<HashSet<_>>().len() as f64 / (self.codebooks * self.size) as f64
     }
 }
 
-/// As a token file holds them: little endian, u16 where all ids fit.
+/// The bytes of the codes in a token file: little endian, u16 if all ids fit.
 fn bytes_of(codes: &[i64], size: i64) -> Vec<u8> {
     if size < U16_IDS {
         codes.iter().flat_map(|&code| (code as u16).to_le_bytes()).collect()
@@ -147,7 +148,7 @@ mod tests {
         // Code 3 occurs once, before the last 65,536 tokens.
         let figures = stream(1, 4, &[vec![3], vec![0; TAIL]]);
         assert_eq!(figures.usage_64k, 0.25);
-        // Two codebooks: codes 0 of the first, 0 and 1 of the second.
+        // Two codebooks: code 0 of the first, codes 0 and 1 of the second.
         let figures = stream(2, 2, &[vec![0, 0, 0, 1]]);
         assert_eq!((figures.usage_batch, figures.usage_64k), (0.75, 0.75));
     }

@@ -97,32 +97,40 @@ pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Conf
     }
 }
 
-/// Tells which images validate if the training images are not the config's and the user did not
-/// choose validation images.
-pub(super) fn tell_validation(options: &TrainOptions, of_config: &data::Config, config: &Config, tell: Tell) {
+/// A note about which images validate, if the training images are not the config's and the user did
+/// not choose validation images. It is for the user only once the images are found, so that an
+/// error about them comes first.
+pub(super) fn validation_note(
+    options: &TrainOptions,
+    of_config: &data::Config,
+    config: &Config,
+) -> Option<String> {
     let sets = |key| overrides_set(&options.overrides, key);
     let chosen = options.val_data.is_some() || options.val_split.is_some();
     if chosen || sets(known::DATA_VAL) || sets(known::DATA_VAL_SPLIT) {
-        return;
+        return None;
     }
     let words = words_of_validation(config);
     if options.data.is_some() {
         let earlier = of_config.val.iter().chain(&of_config.val_split).next();
         let instead = earlier.map_or_else(String::new, |earlier| {
             format!(
-                "; the config's own, {earlier}, are dropped with its training images (--val-data keeps them)"
+                "; those of the config, {earlier}, are not used, since --data replaces its images (to \
+                 use them, give --val-data)"
             )
         });
-        tell.note(&format!("validation images: {words}{instead}"));
+        Some(format!("validation images: {words}{instead}"))
     } else if sets(known::DATA_TRAIN) {
         let remedy = match (&config.data.val, &config.data.val_split) {
             (None, None) => "",
             _ => {
-                ", the config's own, which --set data.train keeps; --val-data gives others, and --data in place of \
-                  --set takes a share of the training images"
+                ", as in the config; to choose others, use --val-data, or --data instead of --set data.train to take a \
+                 share of the training images"
             }
         };
-        tell.note(&format!("validation images: {words}{remedy}"));
+        Some(format!("validation images: {words}{remedy}"))
+    } else {
+        None
     }
 }
 

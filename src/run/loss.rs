@@ -8,7 +8,7 @@ use tch::Device;
 use super::training::absolute;
 use super::weights;
 use crate::loss::{self, Loss};
-use crate::nets::Lpips;
+use crate::pretrained::Lpips;
 use crate::tasks::tokenizer::LossWeights;
 use pixtok_base::Misuse;
 

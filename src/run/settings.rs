@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::images::{drop_those_of_config, tell_validation};
+use super::images::{drop_those_of_config, validation_note};
 use super::resume::Earlier;
 use super::{CONFIG, Compute, Pick, Tell, init};
 use crate::config::Config;
@@ -44,13 +44,14 @@ pub struct TrainOptions {
     pub compute: Compute,
 }
 
-/// The checked config, with flags and overrides applied. A resumed run may use its own config file.
+/// The checked config, with flags and overrides applied, and a note about the validation images.
+/// A resumed run may use its own config file.
 pub(super) fn resolve(
     options: &TrainOptions,
     earlier: Option<&Earlier>,
     dry_run: bool,
     tell: Tell,
-) -> Result<Config> {
+) -> Result<(Config, Option<String>)> {
     let own = earlier.map(|run| run.path().join(CONFIG));
     let file = options.config.clone().or(own).unwrap_or_default();
     let (mut config, notes) = Config::read(&file, &options.overrides)?;
@@ -84,9 +85,7 @@ pub(super) fn resolve(
         Some(run) => check_best_metric(&config, run, tell)?,
         None => config.check_new_training()?,
     }
-    if earlier.is_none() {
-        tell_validation(options, &of_config, &config, tell);
-    }
+    let note = if earlier.is_none() { validation_note(options, &of_config, &config) } else { None };
     if let (Some(earlier), Some(run)) = (earlier, &options.run)
         && fs::canonicalize(run).ok() != fs::canonicalize(earlier.path()).ok()
     {
@@ -96,7 +95,7 @@ pub(super) fn resolve(
     if earlier.is_none() && options.init_from.is_none() && !dry_run {
         init::from_nothing(&config)?;
     }
-    Ok(config)
+    Ok((config, note))
 }
 
 /// Refuses a new best metric that the images are too small for. The run's own metric only gives a

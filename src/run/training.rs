@@ -38,7 +38,7 @@ struct Prepared {
 /// Checks what a training would begin with; a dry run takes no lock.
 fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared> {
     let earlier = options.resume.as_deref().map(|run| Earlier::open(run, dry_run)).transpose()?;
-    let mut config = resolve(options, earlier.as_ref(), dry_run, tell)?;
+    let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
     let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
     let device = compute.start(tell)?;
@@ -48,10 +48,10 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
     }
     let given = options.lpips_weights.clone().or_else(|| earlier.as_ref().and_then(Earlier::loss_weights));
     let weights = loss::loss_weights(&config.loss, given.as_deref());
-    let mut notes = vec![];
+    let mut notes: Vec<String> = note.into_iter().collect();
     if let Some(earlier) = &earlier {
         earlier.check_checkpoint(options.restart, tell)?;
-        notes = earlier.check_steps(&config)?;
+        notes.extend(earlier.check_steps(&config)?);
     }
     Ok(Prepared { earlier, config, device, settled, weights, notes })
 }

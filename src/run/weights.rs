@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::nets::Backbone;
+use crate::pretrained::Backbone;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 

@@ -1,4 +1,4 @@
-//! Our own program as a child process, which must not outlive the comparison.
+//! Child processes that run this program. They must not outlive the comparison.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -16,22 +16,22 @@ use crate::logger::Verbosity;
 use crate::run::Tell;
 use pixtok_base::Class;
 
-/// The children that run now.
+/// The running children.
 #[derive(Default)]
 pub(super) struct Children(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     running: Vec<u32>,
-    /// No other may begin.
+    /// Whether no more children may start.
     stopped: bool,
 }
 
-/// How a child ended.
+/// The end of a child.
 pub(super) struct Ended {
-    /// Absent when a signal ended it, or kept it from beginning.
+    /// The exit code; absent if a signal ended the child or kept it from starting.
     pub code: Option<i32>,
-    /// Its last error, without the word.
+    /// The child's last error, without the word "error".
     pub error: Option<String>,
 }
 
@@ -54,8 +54,8 @@ impl Ended {
 }
 
 impl Children {
-    /// Has a child do the work of the job with this label. Tells each line that the child says, but for
-    /// its error, and adds it to the file `log`.
+    /// Runs a child that does the work of the job with this label. Reports each line of its output
+    /// except its error, and appends the output to the file `log`.
     pub fn run(&self, work: &Work, log: &Path, label: &str, tell: Tell) -> Result<Ended> {
         let mut log = fs::File::options()
             .create(true)
@@ -68,28 +68,29 @@ impl Children {
         if let Some(stderr) = child.stderr.take() {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line);
-                // What is said is worth less than the work: a full disk shows where something is saved.
+                // The work matters more than its log. A full disk is noticed where results are
+                // saved.
                 let _ = writeln!(log, "{line}");
                 match (line.strip_prefix("error: "), &mut error) {
                     (Some(message), _) => error = Some(message.to_owned()),
-                    // An error of several lines, the last thing that is said.
+                    // An error of several lines is the end of the output.
                     (None, Some(error)) => *error = format!("{error} {}", line.trim()),
-                    // The child is as quiet as this process.
+                    // The child has the same verbosity as this process.
                     (None, None) => tell.say(&format!("{label}: {line}")),
                 }
             }
         }
-        // It has said its last, and its number may be another's once it is waited for.
+        // The output has ended. Once the child is waited for, its process id may be reused.
         self.locked().running.retain(|&id| id != child.id());
         let status = child.wait().context("cannot wait for a child process")?;
         Ok(Ended { code: status.code(), error })
     }
 
-    /// Starts the program on the work, unless all is to stop.
+    /// Starts the program on the work, unless everything is to stop.
     fn spawn(&self, work: &Work) -> Result<Option<Child>> {
         let assignment = Assignment::new(work.clone()).to_json()?;
         let program = env::current_exe().context("cannot find this program's own file")?;
-        // Held until the child is known, so that a signal finds every one.
+        // Locked until the child is registered, so that a signal reaches every child.
         let mut state = self.locked();
         if state.stopped {
             return Ok(None);
@@ -97,7 +98,8 @@ impl Children {
         let mut child = Command::new(program)
             .args(Verbosity::chosen().flag())
             .arg(WORK_COMMAND)
-            // Ctrl-C reaches the comparison alone, which passes it on once: a second one would end a training unsaved.
+            // Ctrl-C reaches only the comparison, which passes it on once. A second one would end a
+            // training without saving.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -106,19 +108,19 @@ impl Children {
             .context("cannot start this program again")?;
         state.running.push(child.id());
         if let Some(mut stdin) = child.stdin.take() {
-            // A child that is gone already says so by its exit code.
+            // If the child has ended already, its exit code shows it.
             let _ = stdin.write_all(&assignment);
         }
         Ok(Some(child))
     }
 
-    /// Passes a signal on to all of them, and lets no other begin.
+    /// Passes a signal on to all children, and prevents others from starting.
     pub fn stop(&self, signal: i32) {
         let mut state = self.locked();
         state.stopped = true;
         let Some(signal) = Signal::from_named_raw(signal) else { return };
         for pid in state.running.iter().filter_map(|&id| Pid::from_raw(id.cast_signed())) {
-            // One that has just ended needs none.
+            // A child that has just ended needs no signal.
             let _ = kill_process(pid, signal);
         }
     }

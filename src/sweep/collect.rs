@@ -1,4 +1,4 @@
-//! From what the jobs left to the results and the report.
+//! Collects the results of the jobs into the results file and the report.
 
 use std::fs;
 
@@ -18,11 +18,11 @@ use pixtok_images::data::Dataset;
 use pixtok_report::{Arm, Comparison, FORMAT_VERSION, Run, Summary};
 use pixtok_torch::PrecisionChoice;
 
-/// How fast it trained, as the trainer logs it.
+/// The training speed in the trainer's log.
 const SPEED: &str = "speed/images_per_sec";
 
-/// Writes all results of evaluations on `val_set`, with `notes` on the images; returns a message
-/// that says where they are.
+/// Writes all results of the evaluations on `val_set`, with `notes` on the images. Returns a
+/// message that says where they are.
 pub(super) fn report(
     plan: &Plan,
     layout: &Layout,
@@ -52,7 +52,8 @@ pub(super) fn report(
     write("results.json", json.as_bytes())?;
     write("results.csv", &pixtok_report::csv(&comparison)?)?;
     write("results.md", markdown.as_bytes())?;
-    // Last: whatever is wrong with a picture or a log, the figures are there.
+    // Pictures and logs are read last. If one of them is unreadable, the figures are already
+    // written.
     let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
         jobs.iter().zip(outcomes).filter(|(job, _)| job.arm == arm).collect()
     };
@@ -92,7 +93,7 @@ fn arm(plan: &Plan, planned: &PlannedArm, runs: Vec<Run>) -> Result<Arm> {
     })
 }
 
-/// Reads what a job left.
+/// Reads the results of a job.
 fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evaluated> {
     let path = job.folder.strip_prefix(layout.out()).unwrap_or(&job.folder).display().to_string();
     let failure = failure.map(str::to_owned);
@@ -107,9 +108,9 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
     };
     let (damaged, text) = read("figures.json")?;
     run.figures = serde_json::from_slice(&text).context(damaged.clone())?;
-    // Where it lay is said by `path`, for folders of any name.
+    // `path` states where it was, for folders of any name.
     run.figures.remove("tokenizer");
-    // Empty lists are left out of the JSON.
+    // Empty lists are omitted from the JSON.
     let mut list = |name: &str| run.figures.remove(name).unwrap_or_else(|| json!([]));
     let (left_out, notes) = (list("left_out"), list("notes"));
     run.left_out = serde_json::from_value(left_out).context(damaged.clone())?;
@@ -124,12 +125,12 @@ fn evaluated(layout: &Layout, job: &Job, failure: Option<&str>) -> Result<Evalua
     Ok(Evaluated { arm: job.arm, run, scores: Some(scores) })
 }
 
-/// What is the same for all arms, in words, and the notes.
+/// The conditions that are equal for all arms, in words, and the notes.
 fn protocol(plan: &Plan, val_set: &Dataset, notes: &[String]) -> Vec<(String, String)> {
     let (data, train, eval) = (&plan.base.data, &plan.base.train, &plan.base.eval);
     let words = words_of_validation(&plan.base);
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    // Still `auto` if the comparison trains nothing.
+    // The precision is still `auto` if the comparison trains nothing.
     let precision = match train.precision {
         PrecisionChoice::Auto => String::new(),
         precision => format!(", {precision}"),
@@ -159,7 +160,7 @@ fn protocol(plan: &Plan, val_set: &Dataset, notes: &[String]) -> Vec<(String, St
     rows
 }
 
-/// Versions and machine, as the runs themselves were made: several values where they differ.
+/// Versions and machine of the runs; several values if the runs differ.
 fn environment(jobs: &[Job]) -> Vec<(String, String)> {
     let done: Vec<_> = jobs.iter().filter_map(Job::current).collect();
     let values = |of: &dyn Fn(&Done) -> String| {

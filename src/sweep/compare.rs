@@ -1,4 +1,4 @@
-//! A comparison from its sweep to its report.
+//! Runs a comparison, from its file to its report.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,46 +23,47 @@ use pixtok_images::data::Dataset;
 use pixtok_report::DEFINITIONS;
 use pixtok_torch::{DeviceChoice, Precision, PrecisionChoice, auto_precision};
 
-/// A comparison: of which sweep, where, with what is measured.
+/// The options of a comparison.
 #[derive(Debug, Clone)]
 pub struct CompareOptions {
-    /// The sweep's file.
+    /// The comparison's file.
     pub sweep: PathBuf,
-    /// The comparison's folder; absent: by the sweep's name.
+    /// The comparison's folder; by default it is derived from the file's name.
     pub out: Option<PathBuf>,
-    /// Trainings at a time; absent: one per device.
+    /// The number of trainings that run at the same time; the default is one per device.
     pub jobs: Option<u32>,
-    /// What the trainings are spread over; not empty.
+    /// The devices for the trainings; not empty.
     pub devices: Vec<DeviceChoice>,
-    /// Threads of libtorch for each training; absent: the processors over the jobs.
+    /// CPU threads of libtorch in each training; the default is the number of processors divided by
+    /// the number of jobs.
     pub threads: Option<i32>,
     /// What is measured.
     pub measures: MeasureOptions,
 }
 
-/// How a comparison ended.
+/// The outcome of a comparison.
 #[derive(Debug)]
 pub enum Compared {
-    /// With a report on all arms.
+    /// It finished, with a report on all arms.
     Whole {
-        /// The results, and where they are.
+        /// The results, and the paths of the files.
         report: String,
         /// If runs failed: how many, and what the same command would do about them.
         failed: Option<String>,
     },
-    /// Early, by this signal; the same comparison goes on from here.
+    /// This signal stopped it. The same command continues it.
     Stopped(i32),
 }
 
-/// A comparison that has been checked. Nothing on disk has changed yet.
+/// A checked comparison. Nothing on disk has changed yet.
 struct Prepared {
     plan: Plan,
     layout: Layout,
     options: CompareOptions,
-    /// Those that all arms are evaluated on.
+    /// The images on which all arms are evaluated.
     images: Result<Dataset>,
     jobs: Vec<Job>,
-    /// On the images.
+    /// Notes on the images.
     notes: Vec<String>,
 }
 
@@ -78,7 +79,7 @@ fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
     let options = without_those_of_losses(options, &loss_weights);
     let images = images(&plan, tell);
     check_folder(&layout)?;
-    // Without images, nothing tells whether earlier trainings used the same ones.
+    // Without the images it cannot be checked whether earlier trainings used the same ones.
     let found = images.as_ref().ok();
     let jobs = found.map(|images| jobs(&plan, &layout, images, &options, &loss_weights)).transpose()?;
     if let Some(Images { train: Some(train), val }) = found {
@@ -94,11 +95,11 @@ fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
     Ok(Prepared { plan, layout, options, images, jobs, notes })
 }
 
-/// Runs what is not finished, then reports on all.
+/// Runs the unfinished jobs, then reports on all arms.
 ///
 /// # Errors
-/// Whatever is wrong with the sweep, before anything is trained; what stops the comparison as a
-/// whole.
+/// Errors in the comparison's file, before anything is trained; errors that stop the comparison as
+/// a whole.
 pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
     let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, tell)?;
     let val_set = images?;
@@ -129,16 +130,17 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
     Ok(Compared::Whole { report, failed: (failed > 0).then(|| jobs::outlook(&jobs, failed)) })
 }
 
-/// What would be run, in words.
+/// Describes what would be run.
 ///
 /// # Errors
-/// As [`compare`], but the images may be missing.
+/// The same as [`compare`], but the images may be missing.
 pub fn describe(options: &CompareOptions, tell: Tell) -> Result<String> {
     let Prepared { plan, images, .. } = prepare(options, tell)?;
     dry_run::words(&plan, &images)
 }
 
-/// Refuses arms whose settings no new training should begin with, unless they have begun here.
+/// Refuses arms whose settings a new training must not start with, unless they have already been
+/// started here.
 fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
     for arm in &plan.arms {
         let Source::Trained(config) = &arm.source else { continue };
@@ -153,8 +155,8 @@ fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or bf16 if it is faster on every
-/// device, or fp32.
+/// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or
+/// bf16 if it is faster on every device, or fp32.
 fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: Tell) -> Result<()> {
     if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
         return Ok(());
@@ -180,7 +182,8 @@ fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: 
     Ok(())
 }
 
-/// Weights of LPIPS that a loss needs may be given without a metric for them.
+/// Removes LPIPS weights that only a loss needs from the options, so that no metric is expected for
+/// them.
 fn without_those_of_losses(options: &CompareOptions, loss_weights: &[LossWeights]) -> CompareOptions {
     let mut options = options.clone();
     if loss_weights.iter().any(Option::is_some) && !options.measures.wants_lpips() {
@@ -211,7 +214,7 @@ fn images(plan: &Plan, tell: Tell) -> Result<Images> {
     Ok(Images { train: train_set, val: val_set })
 }
 
-/// Before any training: are weights and what is taken as it is what they should be?
+/// Checks weights and existing tokenizers before any training.
 fn check(
     plan: &Plan,
     val_set: Option<&Dataset>,
@@ -220,7 +223,7 @@ fn check(
     tell: Tell,
 ) -> Result<()> {
     if let Some(val_set) = val_set {
-        // On the CPU: this process keeps no memory of the trainings' devices.
+        // On the CPU, so that this process uses no memory of the trainings' devices.
         let images = plan.base.eval.images_of(val_set.len());
         options.measures.measures(images, Device::Cpu, tell)?;
     }
@@ -238,7 +241,7 @@ fn check(
     Ok(())
 }
 
-/// All jobs; refuses earlier trainings of the same names that were others.
+/// The jobs. Refuses earlier trainings with the same names that differ.
 fn jobs(
     plan: &Plan,
     layout: &Layout,
@@ -258,7 +261,7 @@ fn jobs(
 fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
     let mut doubts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for job in jobs {
-        // Other images have been refused.
+        // Images that certainly differ have been refused already.
         if let Some(doubt) = job.difference()?.and_then(|found| found.doubt(&plan.base.data.train)) {
             doubts.entry(doubt).or_default().push(&job.label);
         }
@@ -269,10 +272,10 @@ fn images_notes(plan: &Plan, jobs: &[Job]) -> Result<Vec<String>> {
     Ok(doubts.into_iter().map(words).collect())
 }
 
-/// Refuses a folder that is another's.
+/// Refuses a folder that holds something else.
 fn check_folder(layout: &Layout) -> Result<()> {
     let out = layout.out();
-    // Hidden files are the lock and what a kill left of the protocol.
+    // Hidden files are the lock and leftovers of a killed process.
     let shown = |entry: std::io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
     };
@@ -284,8 +287,8 @@ fn check_folder(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Identifies the evaluation: program, its definition of each figure, protocol, images (by name,
-/// size and time), metrics and their weights.
+/// Identifies the evaluation: program, definitions of the figures, protocol, images (by name, size
+/// and time), metrics and their weights.
 fn identity(protocol: &str, val_set: &Dataset, measures: &MeasureOptions) -> Result<String> {
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), libtorch_version(), protocol.to_owned()];
     parts.push(format!("{DEFINITIONS:?}"));

@@ -14,10 +14,10 @@ use crate::run::libtorch::libtorch_version;
 use pixtok_images::data::Fingerprint;
 use pixtok_torch::{Cpu, device_name};
 
-/// Its name in a run folder.
+/// The name of the file in a run folder.
 const FILE: &str = "diverged.json";
 
-/// What it says. The settings are those of the run's `config.toml`.
+/// The content of the file. The settings are those of the run's `config.toml`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Diverged {
@@ -27,7 +27,7 @@ struct Diverged {
     machine: Machine,
     /// Fingerprint of the training images.
     train_set: Option<Fingerprint>,
-    /// Why the arm failed, in words.
+    /// The failure of the arm, in words.
     failure: String,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn record(
     Ok(write_atomic(&run.join(FILE), text.as_bytes())?)
 }
 
-/// Removes the record, for a training that is tried again.
+/// Removes the record, so that the training is tried again.
 pub(super) fn forget(run: &Path) -> Result<()> {
     let path = run.join(FILE);
     match fs::remove_file(&path) {

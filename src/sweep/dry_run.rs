@@ -1,4 +1,4 @@
-//! What a comparison would run, in words.
+//! A description of what a comparison would run.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::collect::in_words;
 use super::{Plan, Source};
 use pixtok_images::data::Dataset;
 
-/// The base, the arms and the `images`, which may be missing.
+/// Describes the base, the arms and the `images`, which may be missing.
 pub(super) fn words(plan: &Plan, images: &Result<Dataset>) -> Result<String> {
     let mut text = format!("# the base, with what the sweep changes for all\n{}\n", plan.base.to_toml()?);
     let seeds = plan.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");

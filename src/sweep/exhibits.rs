@@ -1,5 +1,5 @@
-//! What the page of a comparison shows beside the figures: curves, counts of codes, pictures. What cannot be read is left
-//! out with a note.
+//! The exhibits of a comparison's page: curves, code counts and pictures. Unreadable parts are
+//! omitted with a note.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use pixtok_images::data::{ImageFolder, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_report::{Curve, Exhibit};
 
-/// What the curves show, as the trainer logs it.
+/// The names of the curves in the trainer's log.
 const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];
 
-/// The jobs of an arm, each with why it failed if it did.
+/// The jobs of an arm, each with its failure, if it failed.
 type Own<'a> = Vec<(&'a Job, &'a Option<String>)>;
 
 /// One exhibit for each arm, and the originals of their pictures.
@@ -33,13 +33,13 @@ pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<Picture>)
     (exhibits, originals.into_iter().map(|(_, picture)| picture).collect())
 }
 
-/// Originals and reconstructions of an arm's first evaluation, by their names.
+/// The originals and reconstructions of an arm's first evaluation, by their names.
 struct Shown {
     originals: BTreeMap<String, Picture>,
     reconstructions: BTreeMap<String, Picture>,
 }
 
-/// The originals that every arm with pictures has, all at one size.
+/// The originals that all arms with pictures have, provided that all have one size.
 fn shared_originals(shown: &[Option<Shown>]) -> Vec<(String, Picture)> {
     let arms: Vec<&Shown> = shown.iter().flatten().collect();
     let Some(first) = arms.first() else { return vec![] };
@@ -62,7 +62,7 @@ fn exhibit(own: &Own, shown: Option<Shown>, originals: &[(String, Picture)], tel
         originals.iter().filter_map(|(name, _)| shown.reconstructions.remove(name)).collect()
     });
     Exhibit {
-        // Those of a failed training too: they show how it failed.
+        // The curves of a failed training are shown too, because they show how it failed.
         curves: own.iter().filter_map(|(job, _)| readable(curves(&job.folder), tell)).collect(),
         code_counts: counts.unwrap_or_default(),
         reconstructions: reconstructions.unwrap_or_default(),
@@ -88,7 +88,8 @@ fn curves(run: &Path) -> Result<Vec<Curve>> {
     CURVES.into_iter().map(|name| Ok(Curve { name: name.to_owned(), points: logged(run, name)? })).collect()
 }
 
-/// `(step, value)` of every row of a run's `metrics.jsonl` that has the name; none for what was not trained here.
+/// `(step, value)` of every row of a run's `metrics.jsonl` that has this name; empty for an arm
+/// that is not trained here.
 pub(super) fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
     let path = run.join("metrics.jsonl");
     if !path.exists() {
@@ -108,7 +109,7 @@ pub(super) fn logged(run: &Path, name: &str) -> Result<Vec<(u64, f64)>> {
     Ok(points)
 }
 
-/// In descending order.
+/// The code counts in a file, in descending order.
 fn code_counts(path: &Path) -> Result<Vec<i64>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let count = |line: &str| -> Result<i64> {
@@ -120,7 +121,7 @@ fn code_counts(path: &Path) -> Result<Vec<i64>> {
     Ok(counts)
 }
 
-/// By their names.
+/// The pictures in a folder, by their names.
 fn pictures(folder: &Path) -> Result<BTreeMap<String, Picture>> {
     let files = ImageFolder::open(folder, Split::All)?;
     let picture =
@@ -145,7 +146,7 @@ mod tests {
         let names = |arms: &[Option<Shown>]| -> Vec<String> {
             shared_originals(arms).into_iter().map(|(name, _)| name).collect()
         };
-        // The second arm left out image b.
+        // The second arm omitted image b.
         assert_eq!(names(&[shown(&["a", "b", "c"], 2), None, shown(&["a", "c"], 2)]), ["a", "c"]);
         assert!(names(&[shown(&["a"], 2), shown(&["a"], 3)]).is_empty());
         assert!(names(&[None]).is_empty());

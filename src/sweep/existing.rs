@@ -1,4 +1,4 @@
-//! Whether an arm that is taken as it is can be evaluated.
+//! Checks whether an existing tokenizer can be evaluated.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::run::{Found, ModelChoice, Opened, Tell};
 use pixtok_base::Misuse;
 use pixtok_images::data::Dataset;
 
-/// Checks that something can be opened and used: passes images of the `protocol`'s size through it
-/// (through a foreign pair as many at a time as the protocol says), or looks for reconstructions of
-/// the images of `dataset` that are evaluated. Returns how many codes each of its codebooks has, if
-/// it has any.
+/// Tries an existing tokenizer: passes images of the `protocol`'s size through it (through a
+/// foreign pair, a full batch of the protocol). For a folder, looks for reconstructions of the
+/// images of `dataset` that are evaluated. Returns the number of codes of each codebook, if it has
+/// codebooks.
 pub(super) fn try_out(
     path: &Path,
     dataset: Option<&Dataset>,

@@ -1,4 +1,4 @@
-//! What stands in a sweep's file.
+//! The format of a comparison's file.
 
 use std::path::PathBuf;
 
@@ -7,55 +7,58 @@ use toml::Table;
 
 use crate::quantizer::QuantizerConfig;
 
-/// The file, as written.
+/// A comparison's file as it was written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepFile {
-    /// The config that all arms start from; relative to the sweep's file.
+    /// The config from which all arms start; relative to this file.
     pub base: PathBuf,
-    /// Each arm is trained once with each.
+    /// The seeds. Each arm is trained once with each seed.
     #[serde(default = "first_seed")]
     pub seeds: Vec<u64>,
-    /// Changes of the base, for every arm: keys as of `--set`, dotted or nested.
+    /// Changes of the base for all arms. Keys are those of `--set`, dotted or nested.
     #[serde(default)]
     pub set: Table,
     /// Quantizers at several sizes.
     #[serde(default)]
     pub grid: Option<Grid>,
-    /// Further arms, one by one.
+    /// Additional arms.
     #[serde(default)]
     pub arms: Vec<ArmEntry>,
 }
 
-/// Every quantizer at every size.
+/// A grid of arms: every quantizer at every size.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
-    /// How many codes; for FSQ a power of two that it has recommended levels for, which make about as many.
+    /// Numbers of codes. For FSQ, each must be a power of two with recommended levels, which give
+    /// about as many codes.
     pub codebook_sizes: Vec<i64>,
-    /// By the name of the series that the sizes of a quantizer make in the plots.
+    /// The quantizers, by the name of the series that their sizes form in the plots.
     pub quantizers: std::collections::BTreeMap<String, QuantizerConfig>,
 }
 
-/// One tokenizer.
+/// The entry of an arm.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmEntry {
-    /// Unique; names a folder.
+    /// The name, which must be unique. It also names a folder.
     pub name: String,
-    /// Which arms are joined in the plots over the codebook size; absent: the quantizer's kind.
+    /// The series of the arm: plots over codebook size join the arms of a series. The default is
+    /// the quantizer's kind.
     #[serde(default)]
     pub series: Option<String>,
-    /// A config of its own in place of the base; relative to the sweep's file.
+    /// A config for this arm instead of the base; relative to this file.
     #[serde(default)]
     pub config: Option<PathBuf>,
-    /// Changes of the base or of its own config, keys as of `--set`.
+    /// Changes of the base or of the arm's own config. Keys are those of `--set`.
     #[serde(default)]
     pub set: Table,
-    /// A tokenizer that is there already, in place of a training; relative to the sweep's file.
+    /// An existing tokenizer instead of a training; relative to this file.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// K, of each codebook, that the arm must have, where that is the point of the comparison.
+    /// The number K of codes of each codebook that the arm must have, if the comparison depends on
+    /// it.
     #[serde(default)]
     pub codebook_size: Option<i64>,
 }

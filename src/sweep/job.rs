@@ -1,4 +1,4 @@
-//! One arm with one seed: trained, evaluated, marked as done.
+//! A job of a comparison: one arm with one seed is trained, evaluated and marked as done.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,40 +25,40 @@ use pixtok_images::data::{Dataset, Difference, Fingerprint};
 /// Seconds that a training which lost its comparison gets to save and leave.
 const PATIENCE_SECS: u32 = 60;
 
-/// What there is to do for an arm and a seed.
+/// The work for an arm and a seed.
 pub(super) struct Job {
-    /// In the plan.
+    /// The index of the arm in the plan.
     pub arm: usize,
-    /// Absent for what is not trained here.
+    /// The seed; absent for an arm that is not trained here.
     pub seed: Option<u64>,
-    /// For people.
+    /// The name of the job for people.
     pub label: String,
-    /// The run folder, or where the evaluation lies.
+    /// The run folder, or the folder of the evaluation.
     pub folder: PathBuf,
-    /// The training's; absent where there is none.
+    /// The config of the training; absent if there is none.
     pub config: Option<Config>,
-    /// Of the network that its loss needs, if it needs any.
+    /// The weights of the network that the loss needs, if it needs one.
     pub loss_weights: Option<PathBuf>,
-    /// The tokenizer that is evaluated.
+    /// The tokenizer to evaluate.
     pub tokenizer: PathBuf,
     pub protocol: PathBuf,
-    /// Of all that decides the figures.
+    /// The fingerprint of everything that determines the figures.
     pub fingerprint: String,
-    /// Fingerprint of the training images.
+    /// The fingerprint of the training images.
     pub train_set: Option<Fingerprint>,
     /// Those that the comparison runs on.
     pub machines: Vec<Machine>,
 }
 
-/// `done.json`.
+/// The content of `done.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Done {
     format_version: u32,
     fingerprint: String,
-    /// Fingerprint of the training images.
+    /// The fingerprint of the training images.
     train_set: Option<Fingerprint>,
-    /// Where it was evaluated, and trained if it was not there before.
+    /// The device of the evaluation, and of the training if there was one.
     pub device: String,
     pub threads: u32,
     pub processor: String,
@@ -67,9 +67,9 @@ pub(super) struct Done {
 }
 
 impl Job {
-    /// Refuses a run folder that was trained with another config or other images than those of
-    /// `train_set`, or whose settings changed on the way: if it went on, its figures would belong to
-    /// neither.
+    /// Refuses a run folder that was trained with a config or images other than those of
+    /// `train_set`, or whose settings changed during training. If it were continued, its figures
+    /// would belong to neither.
     pub fn check_unchanged(&self, train_set: Option<&Dataset>) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
         if !Run::is_one(&self.folder) {
@@ -91,7 +91,8 @@ impl Job {
         .into())
     }
 
-    /// How the images of its training so far differ from the present ones.
+    /// The difference between the images of its training so far and the present images, if there is
+    /// one.
     pub fn difference(&self) -> Result<Option<Difference>> {
         let Some(now) = &self.train_set else { return Ok(None) };
         let state = match RunFolder::open(&self.folder) {
@@ -103,7 +104,7 @@ impl Job {
         Ok(then.and_then(|then| now.difference(&then)))
     }
 
-    /// The same in words, with a changed file, if they are other images.
+    /// Describes the difference, with a changed file, if the images differ.
     fn other_images(&self, config: &Config, train_set: Option<&Dataset>) -> Result<Option<String>> {
         let Some(what) = self.difference()?.and_then(Difference::change) else { return Ok(None) };
         let files = train_set.map(|images| format!(": {}", changed_files(&self.folder, images)));
@@ -111,14 +112,14 @@ impl Job {
         Ok(Some(format!("other files in {folder}, since {what}{files}")))
     }
 
-    /// Whether a training and its evaluation are there, whole and as now asked for. What is not trained here is always
-    /// evaluated again: it may have changed.
+    /// Whether the training and its evaluation are complete and match the request. An arm that is
+    /// not trained here is always evaluated again, because it may have changed.
     pub fn is_done(&self) -> bool {
         let figures = layout::evaluation(&self.folder).join("figures.json");
         self.config.is_some() && figures.exists() && self.current().is_some()
     }
 
-    /// What its marker says, if that is of this evaluation.
+    /// The content of its marker, if it belongs to this evaluation.
     pub fn current(&self) -> Option<Done> {
         self.done().filter(|done| done.fingerprint == self.fingerprint)
     }
@@ -127,19 +128,19 @@ impl Job {
         serde_json::from_str(&fs::read_to_string(self.marker()).ok()?).ok()
     }
 
-    /// Whether the last step is saved: only an evaluation is owed.
+    /// Whether the last step is saved, so that only the evaluation is missing.
     fn is_trained(&self, config: &Config) -> bool {
         let last = RunFolder::open(&self.folder).and_then(|run| run.select(Which::Last));
         last.is_ok_and(|step| step == config.train.steps)
     }
 
-    /// Why its training failed, if its numbers were not finite and would not be the next time.
+    /// The reason why its training failed, if it diverged and would do so again.
     pub fn diverged(&self) -> Option<String> {
         let config = self.config.as_ref().filter(|config| !self.is_trained(config));
         config.and_then(|_| diverged::failure(&self.folder, &self.machines, self.train_set.as_ref()))
     }
 
-    /// Does it; in words why it failed, if it did.
+    /// Runs the job. Returns why it failed, if it did.
     pub fn run(
         &self,
         compute: Compute,
@@ -164,10 +165,10 @@ impl Job {
             }
             None => {}
         }
-        // An earlier evaluation, of other images perhaps, must not mix with this one.
+        // An earlier evaluation, perhaps on other images, must not mix with this one.
         let evaluation = layout::evaluation(&self.folder);
         if evaluation.exists() {
-            // First of all, so that nothing in part passes for done.
+            // The marker is removed first, so that an unfinished job is not taken for a done one.
             let _ = fs::remove_file(self.marker());
             fs::remove_dir_all(&evaluation)
                 .with_context(|| format!("cannot remove {}", evaluation.display()))?;
@@ -218,7 +219,7 @@ impl Job {
         if !ended.is_of(Class::NotFinite) || !repeats {
             return Ok(Some(failure));
         }
-        // The training's own remedy is for a run by itself.
+        // The remedy of the training's own message is for a run outside a comparison.
         let failure = format!(
             "{failure}; in a comparison, change the settings in the sweep: of this arm under another name, or of all \
              with another --out. As it is, it is trained again only after {} is removed",
@@ -228,7 +229,8 @@ impl Job {
         Ok(Some(failure))
     }
 
-    /// Its training by the config at `path`: begun, or gone on with.
+    /// The options of its training with the config at `path`: a new one, or the continuation of an
+    /// earlier one.
     fn training(&self, path: PathBuf, compute: Compute) -> Result<TrainOptions> {
         let begun = Run::is_one(&self.folder);
         let folder = |asked: bool| asked.then(|| self.folder.clone());
@@ -250,7 +252,7 @@ impl Job {
         })
     }
 
-    /// Its evaluation with all that the report shows.
+    /// The options of its evaluation, with everything that the report shows.
     fn evaluation(&self, compute: Compute, measures: &MeasureOptions) -> EvaluateOptions {
         let folder = layout::evaluation(&self.folder);
         let file = |name: &str| Some(folder.join(name));

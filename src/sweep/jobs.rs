@@ -1,4 +1,4 @@
-//! All jobs of a comparison.
+//! The jobs of a comparison.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::config::Config;
 use crate::run::{Tell, loss_weights_among, weights};
 use pixtok_images::data::Dataset;
 
-/// Weights of the network that an arm's loss needs: the file, and the hash of it.
+/// Weights of the network that an arm's loss needs: the file and its hash.
 pub(super) type LossWeights = Option<(PathBuf, String)>;
 
-/// For each arm, from those of LPIPS that are `given`.
+/// The weights that each arm needs, from the LPIPS weights that are `given`.
 pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf]) -> Result<Vec<LossWeights>> {
     let of_arm = |source: &Source| {
         let Source::Trained(config) = source else { return Ok(None) };
@@ -46,7 +46,7 @@ pub(super) fn list(
                 Source::Trained(_) => {
                     (Some(seed), format!("{name} seed {seed}"), layout.run(name, Some(seed)))
                 }
-                // Once, whatever the seeds.
+                // An existing tokenizer is evaluated once, whatever the seeds.
                 Source::Existing { path, .. } if i == 0 => (None, name.clone(), path.clone()),
                 Source::Existing { .. } => continue,
             };
@@ -72,7 +72,7 @@ pub(super) fn list(
     Ok(jobs)
 }
 
-/// Tells which trainings are not tried again, and why.
+/// Reports which trainings are not tried again, and why.
 pub(super) fn tell_diverged(jobs: &[Job], tell: Tell) {
     for (job, failure) in jobs.iter().filter_map(|job| Some((job, job.diverged()?))) {
         let label = &job.label;
@@ -82,7 +82,7 @@ pub(super) fn tell_diverged(jobs: &[Job], tell: Tell) {
     }
 }
 
-/// What the same command would do about `failed` runs, in words.
+/// Describes what the same command would do about `failed` runs.
 pub(super) fn outlook(jobs: &[Job], failed: usize) -> String {
     let diverged = jobs.iter().filter(|job| job.diverged().is_some()).count();
     let words = match failed.saturating_sub(diverged) {

@@ -17,7 +17,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Paths in a comparison's folder.
+/// The paths in a comparison's folder.
 pub(super) struct Layout {
     out: PathBuf,
 }
@@ -35,20 +35,20 @@ impl Layout {
         self.out.join("protocol.toml")
     }
 
-    /// The run folder of an arm and a seed, or where the evaluation of one without a seed lies.
+    /// The run folder of an arm and a seed; without a seed, the folder of its evaluation.
     pub fn run(&self, arm: &str, seed: Option<u64>) -> PathBuf {
         let name = seed.map_or_else(|| "existing".to_owned(), |seed| format!("seed-{seed}"));
         self.out.join("arms").join(arm).join(name)
     }
 }
 
-/// The place of an arm's file or folder for messages, the same in every comparison's folder.
+/// The path of an arm's file or folder for messages. It is the same in every comparison's folder.
 pub(super) fn place(path: &Path) -> String {
     let last: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
     format!("arms/{}/{}", last[1], last[0])
 }
 
-/// Where the evaluation of a run folder lies.
+/// The folder of the evaluation of a run folder.
 pub(super) fn evaluation(run: &Path) -> PathBuf {
     run.join("evaluation")
 }

@@ -5,7 +5,7 @@
 //! seeds = [0, 1]
 //! set = { "train.steps" = 300 }           # for every arm; keys as of `--set`
 //!
-//! [grid]                                  # an arm for each quantizer at each size: fsq-256, vq-256, …
+//! [grid]                                  # an arm per quantizer and size: fsq-256, vq-256, …
 //! codebook_sizes = [256, 1024]
 //! quantizers = { fsq = { kind = "fsq" }, vq = { kind = "vq" } }
 //!
@@ -18,12 +18,12 @@
 //! path = "../cosmos.toml"
 //! ```
 //!
-//! `file` is that file and `plan` what it makes of it. `layout` says what lies where in the
-//! comparison's folder, `jobs` lists what there is to do, `job` trains and evaluates one arm with
-//! one seed in processes of their own (`child`, which `work` is handed to), `existing` tries what is
-//! taken as it is, `diverged` records which trainings would only fail again, `queue` runs the jobs,
-//! `collect` makes the results from their output: `shared` decides over which images, and `exhibits`
-//! prepares the page. `compare` strings these together, and `dry_run` says what it would do.
+//! `file` is that file, and `plan` the configs made from it. `layout` defines the paths in the
+//! comparison's folder, `jobs` lists the jobs, and `job` trains and evaluates one arm with one seed
+//! in processes of their own (`child`, which get their `work`). `existing` tries tokenizers that
+//! are not trained, `diverged` records trainings that would only fail again, and `queue` runs the
+//! jobs. `collect` gathers their results: `shared` determines over which images, and `exhibits`
+//! prepares the page. `compare` calls these in turn, and `dry_run` describes what it would do.
 
 mod child;
 mod collect;

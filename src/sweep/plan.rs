@@ -1,4 +1,5 @@
-//! From a sweep's file to configs that can be trained, checked as a whole before anything runs.
+//! The plan of a comparison: configs that can be trained, made from its file and checked as a whole
+//! before anything runs.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,72 +12,72 @@ use crate::quantizer::{QuantizerConfig, QuantizerError};
 use pixtok_base::{Class, Classified};
 use pixtok_torch::Precision;
 
-/// A comparison, ready to run.
+/// A comparison that is ready to run.
 #[derive(Debug)]
 pub struct Plan {
-    /// The file's own, without its ending.
+    /// The name of the file, without its extension.
     pub name: String,
-    /// What all arms start from, with the changes for every arm, at the first seed.
+    /// The config from which all arms start, with the changes for all arms and the first seed.
     pub base: Config,
-    /// Each trained arm is trained with each.
+    /// The seeds. Each trained arm is trained with each seed.
     pub seeds: Vec<u64>,
-    /// In the order of the file, the grid first.
+    /// The arms in the order of the file, with those of the grid first.
     pub arms: Vec<PlannedArm>,
 }
 
-/// One tokenizer.
+/// An arm: one tokenizer.
 #[derive(Debug)]
 pub struct PlannedArm {
-    /// Unique.
+    /// The name, which is unique.
     pub name: String,
-    /// In the plots over the codebook size.
+    /// The series in the plots over codebook size.
     pub series: String,
-    /// Where the tokenizer comes from.
+    /// The origin of the tokenizer.
     pub source: Source,
 }
 
-/// Where a tokenizer comes from.
+/// The origin of a tokenizer.
 #[derive(Debug)]
 pub enum Source {
-    /// It is trained as this config says, at the first seed.
+    /// It is trained with this config, which has the first seed.
     Trained(Box<Config>),
-    /// It is there.
+    /// It exists already.
     Existing {
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// Codes it must have, if the sweep says so.
+        /// The number of codes that it must have, if the comparison's file states one.
         codebook_size: Option<i64>,
     },
 }
 
-/// Why a comparison cannot begin.
+/// The reason why a comparison cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// The sweep's file or the base cannot be read.
+    /// The comparison's file or the base cannot be read.
     #[error(transparent)]
     Read(#[from] ConfigError),
-    /// The base does not work by itself.
+    /// The base is not a valid config.
     #[error("the base {}: {source}", .path.display())]
     Base {
         /// The base's file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: ResolveError,
     },
-    /// An arm's changes cannot be applied, or make no config that works.
+    /// The changes of an arm cannot be applied, or give an invalid config.
     #[error("arm {name:?}: {reason}")]
     Arm {
-        /// Its name.
+        /// The name of the arm.
         name: String,
-        /// With the remedy.
+        /// The reason, with the remedy.
         reason: String,
     },
-    /// The arms do not make a comparison.
+    /// The arms do not form a comparison.
     #[error("{}: {reason}", .path.display())]
     Whole {
-        /// The sweep's file.
+        /// The comparison's file.
         path: PathBuf,
-        /// With the remedy.
+        /// The reason, with the remedy.
         reason: String,
     },
 }
@@ -87,7 +88,7 @@ impl Classified for SweepError {
     }
 }
 
-/// What an arm may not change: a comparison gives all arms the same images, budget and evaluation.
+/// Keys that an arm must not change: a comparison gives all arms the same images, budget and evaluation.
 const COMMON: [KnownKey; 6] = [
     known::SEED,
     known::DATA,
@@ -98,7 +99,8 @@ const COMMON: [KnownKey; 6] = [
 ];
 
 impl Plan {
-    /// Reads a sweep's file and checks all that can be checked without images and weights.
+    /// Reads a comparison's file, and checks everything that can be checked without images and
+    /// weights.
     ///
     /// # Errors
     /// [`SweepError`], with the arm and the key.
@@ -147,7 +149,7 @@ impl Plan {
 }
 
 impl PlannedArm {
-    /// Whether its name can name a folder, and its config works.
+    /// Checks that its name can be the name of a folder, and that its config is valid.
     fn check(&self) -> Result<(), SweepError> {
         let fail = |reason: String| Err(SweepError::Arm { name: self.name.clone(), reason });
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
@@ -160,7 +162,7 @@ impl PlannedArm {
         }
     }
 
-    /// The config of a seed, for an arm that is trained.
+    /// The config for a seed, if the arm is trained.
     #[must_use]
     pub fn config(&self, seed: u64) -> Option<Config> {
         match &self.source {
@@ -240,8 +242,8 @@ fn of_entry(
     Ok(PlannedArm { name, series, source: Source::Trained(Box::new(config)) })
 }
 
-/// A table of changes as `key=value`. A table without a `kind` is a path, not a value: `train.steps = 9` and
-/// `train = { steps = 9 }` are the same.
+/// Converts a table of changes to `key=value` arguments. A nested table without a `kind` is a path,
+/// not a value: `train.steps = 9` and `train = { steps = 9 }` are the same.
 fn overrides(set: &Table) -> Vec<String> {
     fn collect(prefix: &str, table: &Table, into: &mut Vec<String>) {
         for (key, value) in table {

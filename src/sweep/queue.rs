@@ -1,4 +1,4 @@
-//! The jobs of a comparison, some at a time.
+//! A queue that runs the jobs of a comparison, several at a time.
 
 use std::collections::VecDeque;
 use std::panic;
@@ -16,29 +16,29 @@ use super::job::Job;
 use crate::run::{Compute, Tell};
 use crate::train::Signals;
 
-/// How often signals are looked for.
+/// The interval at which signals are checked.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What the workers share.
+/// The state that the workers share.
 struct Queue<'a> {
     jobs: &'a [Job],
     options: &'a CompareOptions,
     signals: &'a Signals,
     tell: Tell<'a>,
     children: Children,
-    /// Places in `jobs`.
+    /// Indices of the waiting jobs in `jobs`.
     waiting: Mutex<VecDeque<usize>>,
-    /// Why each job failed, if it did.
+    /// The failure of each job, if it failed.
     outcomes: Mutex<Vec<Option<String>>>,
-    /// What ends the comparison: something beside the arms failed.
+    /// A failure outside the arms, which ends the comparison.
     fatal: Mutex<Option<anyhow::Error>>,
     total: usize,
     finished: AtomicUsize,
     began: Instant,
 }
 
-/// Runs all jobs that are not done and may succeed; for each job, why it failed if it did, now or
-/// earlier. After a signal the running trainings save, and no other begins.
+/// Runs all jobs that are not done and may succeed. Returns for each job why it failed, now or
+/// earlier, if it did. After a signal, running trainings save, and no others start.
 pub(super) fn run(
     jobs: &[Job],
     options: &CompareOptions,
@@ -83,7 +83,7 @@ pub(super) fn run(
 }
 
 impl Queue<'_> {
-    /// Does one job after the other.
+    /// Runs one job after the other.
     fn work(&self, worker: usize) {
         let device = self.options.devices[worker % self.options.devices.len()];
         let compute = Compute { device, threads: threads(self.options) };
@@ -106,7 +106,7 @@ impl Queue<'_> {
         }
     }
 
-    /// The next job, and its number from 1 on.
+    /// The next job, and its number counted from 1.
     fn next(&self) -> Option<(usize, usize)> {
         let mut waiting = locked(&self.waiting);
         if self.signals.came().is_some() || locked(&self.fatal).is_some() {
@@ -138,14 +138,15 @@ fn workers(options: &CompareOptions) -> usize {
     options.jobs.map_or(options.devices.len(), |jobs| jobs as usize)
 }
 
-/// Threads of each job, where libtorch is not to choose: several jobs share the processors.
+/// The threads of each job; `None` leaves the choice to libtorch. Jobs that run at the same time
+/// share the processors.
 fn threads(options: &CompareOptions) -> Option<i32> {
     let processors = available_parallelism().map_or(1, usize::from);
     let share = i32::try_from(processors / workers(options)).unwrap_or(1).max(1);
     options.threads.or_else(|| (workers(options) > 1).then_some(share))
 }
 
-/// How long the rest takes if it is like what was done.
+/// Estimates the remaining time from the time spent so far.
 fn remaining(spent_secs: f64, done: usize, total: usize) -> String {
     if done == 0 {
         return String::new();

@@ -1,5 +1,5 @@
-//! Over which images the figures of a comparison are taken. If one evaluation left out an image,
-//! for instance a broken reconstruction, its mean must not become better by that.
+//! The images over which the means of a comparison are taken. If an evaluation omits an image, for
+//! instance a broken reconstruction, its mean must not improve because of that.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -10,17 +10,17 @@ use pixtok_images::data::BadSample;
 use pixtok_report::Run;
 use pixtok_report::{DEFINITIONS, Over};
 
-/// A run, with the values of each image behind its figures.
+/// A run, with the per-image values behind its figures.
 pub(super) struct Evaluated {
-    /// The arm's place in the plan.
+    /// The index of the arm in the plan.
     pub arm: usize,
     pub run: Run,
-    /// None if it failed.
+    /// The per-image values; `None` if the run failed.
     pub scores: Option<Scores>,
 }
 
-/// Names of images, with how often each occurs: archives in different folders may share a file
-/// name.
+/// Names of images, each with its number of occurrences: archives in different folders may share a
+/// file name.
 type Counted = BTreeMap<String, usize>;
 
 fn counted(names: &[String]) -> Counted {
@@ -32,9 +32,9 @@ fn counted(names: &[String]) -> Counted {
 }
 
 /// If the evaluations are not all of the same images, takes every mean over the images that all of
-/// them have, and lists the images that each lacks. Returns the figures that stay over each
-/// evaluation's own, differing images: those of a whole set, which only another evaluation could
-/// make comparable.
+/// them have, and lists the images that each lacks. Returns the names of the figures that stay over
+/// each evaluation's own images: figures over a whole set, which only another evaluation could make
+/// comparable.
 pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     let sets: Vec<Counted> =
         all.iter().filter_map(|one| Some(counted(&one.scores.as_ref()?.names))).collect();
@@ -66,8 +66,8 @@ pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     own
 }
 
-/// Replaces the means over images, their intervals, and the worst and the best image with those of
-/// the `shared` images.
+/// Replaces the means over images, their intervals, and the worst and best images by those over the
+/// `shared` images.
 fn take_over(figures: &mut Map<String, Value>, scores: &Scores, shared: &HashSet<String>) {
     let mut scores = scores.only(shared);
     scores.columns.retain(|column| is_number(figures, column.name));

@@ -1,4 +1,4 @@
-//! What a child of a comparison is to do, handed over as one description.
+//! The description of a job that a comparison hands to a child process.
 
 use std::io::{self, Read};
 use std::process;
@@ -10,31 +10,31 @@ use crate::inference::EvaluateOptions;
 use crate::run::TrainOptions;
 use pixtok_base::Misuse;
 
-/// The hidden command of the program that takes an [`Assignment`] on standard input.
+/// The hidden command of the program, which reads an [`Assignment`] from standard input.
 pub const WORK_COMMAND: &str = "work";
 
-/// One training or one evaluation.
+/// A training or an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
-    /// Trains.
+    /// A training.
     Train(TrainOptions),
-    /// Evaluates.
+    /// An evaluation.
     Evaluate(EvaluateOptions),
 }
 
-/// Work from a comparison, as JSON.
+/// A job of a comparison, passed as JSON.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assignment {
-    /// The comparison's process.
+    /// The process id of the comparison.
     parent: u32,
-    /// What there is to do.
+    /// The training or evaluation to do.
     pub work: Work,
 }
 
 impl Work {
-    /// What would do the same, for people.
+    /// A command that would do the same, for people to read.
     pub(super) fn words(&self) -> String {
         let (verb, options) = match self {
             Self::Train(options) => ("train", serde_json::to_string(options)),
@@ -45,20 +45,20 @@ impl Work {
 }
 
 impl Assignment {
-    /// Of this process.
+    /// An assignment from this process.
     pub(super) fn new(work: Work) -> Self {
         Self { parent: process::id(), work }
     }
 
-    /// As it is handed over.
+    /// The assignment as it is passed.
     pub(super) fn to_json(&self) -> Result<Vec<u8>> {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Reads all of `input`.
+    /// Reads an assignment from all of `input`.
     ///
     /// # Errors
-    /// [`Misuse`] when it is no assignment.
+    /// [`Misuse`] if the input is not an assignment.
     pub fn read(input: impl Read) -> Result<Self> {
         let text = io::read_to_string(input)?;
         Ok(serde_json::from_str(&text).map_err(|error| {
@@ -69,20 +69,21 @@ impl Assignment {
         })?)
     }
 
-    /// Asks the system to end this process as by SIGTERM when the comparison that started it is
-    /// gone, so that nothing trains unseen. Other systems than Linux have no such request. False if
-    /// it is gone already.
+    /// Asks the system to end this process as SIGTERM does when the comparison that started it
+    /// ends, so that no training continues unnoticed. Only Linux offers this. Returns false if the
+    /// comparison has ended already.
     #[must_use]
     pub fn follow_parent(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
             use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-            // Without it a training that lost its comparison runs to its end, which harms nothing.
+            // Without this, a training whose comparison has ended runs to its end, which does no
+            // harm.
             let _ = set_parent_process_death_signal(Some(Signal::TERM));
             let found = getppid().map(|pid| pid.as_raw_pid().cast_unsigned());
             if found != Some(self.parent) {
-                // It went before the request.
+                // The comparison ended before the request.
                 return false;
             }
         }

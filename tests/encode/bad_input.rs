@@ -25,7 +25,7 @@ fn ids_that_cannot_be_are_refused() {
         ("fsq", &["--preset", "chameleon"], &["chameleon", "--vocab-map"]),
         ("fsq", &["--size-tokens", "grid:900"], &["size-tokens", "code 901"]),
         ("fsq", &["--arrange", "stacked"], &["--arrange", "one number"]),
-        ("fsq", &["--size-tokens", "grid:2000:3"], &["16 is no multiple of the 3"]),
+        ("fsq", &["--size-tokens", "grid:2000:3"], &["16 is not a multiple of the 3"]),
         ("vq", &["--digits"], &["--digits", "fsq, lfq"]),
         ("fsq", &["--token-names", "<{}>"], &["--token-names", "jsonl"]),
         ("fsq", &["--document-index"], &["--document-index", "raw"]),

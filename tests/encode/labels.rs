@@ -107,5 +107,5 @@ fn what_is_asked_for_and_is_not_there_is_named() {
         }
     }
     let printed = export.encode("fsq", "one", &["--format", "npy", "--data", &set, "--split", "test"]);
-    assert!(printed.contains("only the split test is taken; not taken: train"), "{printed}");
+    assert!(printed.contains("only the split test is used; not used: train"), "{printed}");
 }

@@ -56,7 +56,7 @@ fn a_division_with_a_part_missing_is_merged_only_when_asked_for() {
 
     let expected = [export.rows(&first), export.rows(&third)].concat();
     fs::rename(export.path(&second), export.path("elsewhere")).unwrap();
-    refused(&merge(&export, &["parts"], "out", &[]), &["2 of 3 parts are there", "--partial"]);
+    refused(&merge(&export, &["parts"], "out", &[]), &["2 of 3 parts are present", "--partial"]);
     let words = "2 of 3 parts were joined (0/3, 2/3), and the images of the others are missing";
     let printed = done(&merge(&export, &["parts"], "some", &["--partial"]));
     assert!(printed.contains(words), "{printed}");

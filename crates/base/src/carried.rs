@@ -1,4 +1,4 @@
-//! The other fields of an image: a JSON object whose values stay as they were written, so that no
+//! Extra fields of an image: a JSON object whose values keep their original spelling, so that no
 //! number is rounded.
 
 use std::collections::BTreeMap;
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What some programs write in JSON for numbers that are not finite.
+/// Words that some programs write in JSON for numbers that are not finite.
 const NOT_FINITE: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
-/// A JSON object: its fields sorted by name, its values as their text.
+/// A JSON object. Its fields are sorted by name, and its values are kept as text.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<String, Box<RawValue>>")]
 pub struct Carried(BTreeMap<String, Box<RawValue>>);
 
 impl Carried {
-    /// Parses an object's text.
+    /// Parses the text of an object.
     ///
     /// # Errors
-    /// When it is not JSON, or not an object ([`serde_json::Error::is_data`]).
+    /// If it is not JSON, or not an object ([`serde_json::Error::is_data`]).
     pub fn parse(text: &[u8]) -> Result<Carried, serde_json::Error> {
         serde_json::from_slice(text)
     }
 
-    /// As [`Carried::parse`], with null for each NaN, Infinity and -Infinity outside strings; also
-    /// returns how many there were.
+    /// Parses like [`Carried::parse`], but replaces each NaN, Infinity and -Infinity outside
+    /// strings by null. Also returns how many there were.
     ///
     /// # Errors
-    /// As [`Carried::parse`].
+    /// The same as [`Carried::parse`].
     pub fn parse_finite(text: &[u8]) -> Result<(Carried, u64), serde_json::Error> {
         Carried::parse(text).map(|object| (object, 0)).or_else(|error| {
             let (finite, count) = finite(text);
@@ -37,24 +37,24 @@ impl Carried {
         })
     }
 
-    /// Whether it has no fields.
+    /// Whether the object has no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// A field's value.
+    /// The value of a field.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&RawValue> {
         self.0.get(name).map(|value| &**value)
     }
 
-    /// Takes a field out.
+    /// Removes a field and returns its value.
     pub fn remove(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.0.remove(name)
     }
 
-    /// Adds a field, or replaces the one of that name.
+    /// Adds a field, or replaces the field of that name.
     pub fn insert(&mut self, name: &str, value: &Value) {
         // The text of a value is JSON.
         if let Ok(value) = RawValue::from_string(value.to_string()) {
@@ -62,7 +62,7 @@ impl Carried {
         }
     }
 
-    /// Gives a field another name.
+    /// Renames a field.
     pub fn rename(&mut self, from: &str, to: &str) {
         if let Some(value) = self.0.remove(from) {
             self.0.insert(to.to_owned(), value);
@@ -84,7 +84,7 @@ impl PartialEq for Carried {
 }
 
 impl fmt::Display for Carried {
-    /// As JSON on one line.
+    /// Writes the object as JSON on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
         for (at, (name, value)) in self.0.iter().enumerate() {
@@ -95,7 +95,7 @@ impl fmt::Display for Carried {
     }
 }
 
-/// Which bytes of a JSON text are within strings.
+/// Tracks which bytes of a JSON text lie within strings.
 #[derive(Default)]
 struct Strings {
     inside: bool,
@@ -103,7 +103,7 @@ struct Strings {
 }
 
 impl Strings {
-    /// Moves past a byte; returns whether it lies in a string.
+    /// Moves past a byte, and returns whether it lies within a string.
     fn pass(&mut self, byte: u8) -> bool {
         let inside = self.inside;
         if self.escaped {
@@ -117,7 +117,7 @@ impl Strings {
     }
 }
 
-/// The value without white space outside strings: a line of JSON ends at the first line break.
+/// Removes white space outside strings, so that the value fits on one line.
 fn compact(value: Box<RawValue>) -> Box<RawValue> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     if !value.get().bytes().any(is_space) {
@@ -133,7 +133,7 @@ fn compact(value: Box<RawValue>) -> Box<RawValue> {
     RawValue::from_string(text).unwrap_or(value)
 }
 
-/// `text` with null for each non-finite number, and how many there were.
+/// `text` with null for each number that is not finite, and how many there were.
 fn finite(text: &[u8]) -> (Vec<u8>, u64) {
     let (mut strings, mut finite, mut count) = (Strings::default(), Vec::with_capacity(text.len()), 0);
     let mut at = 0;
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn values_stay_as_they_were_written() {
-        // What a program may write, on several lines.
+        // As a program may write it, on several lines.
         let text = "{\"z\": 1.50, \"big\": [ 123456789012345678901234567890 ,\n1e999, -0],\t\"n\": {\"b\": 1, \"a\": \" \\\" x \\\\\"}, \
                     \"half\": \"\\ud800\"}";
         let object = Carried::parse(text.as_bytes()).unwrap();

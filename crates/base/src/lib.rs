@@ -20,5 +20,6 @@ pub use misuse::Misuse;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The largest side of an image in pixels: a picture of this size has 2^28 pixels, as many as are decoded at most.
+/// The largest side of an image in pixels: a picture of this size has 2^28 pixels, as many as are
+/// decoded at most.
 pub const MAX_SIDE: u32 = 1 << 14;

@@ -1,9 +1,9 @@
-//! The error of a request that makes no sense.
+//! The error for a request that makes no sense.
 
 use std::error::Error;
 use std::fmt;
 
-/// A request that cannot be meant as it was made; the sentence has the value and the remedy.
+/// A request that cannot be carried out as it was made. The sentence has the value and the remedy.
 #[derive(Debug)]
 pub struct Misuse(pub String);
 

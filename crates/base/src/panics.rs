@@ -1,4 +1,5 @@
-//! Panics of libraries as values: how tch's plain methods report errors, and what decoders do with hostile files.
+//! Converts panics of libraries to errors. tch's plain methods report errors as panics, and
+//! decoders may panic on hostile files.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -8,18 +9,20 @@ use std::sync::Once;
 /// A panic that was caught.
 #[derive(Debug, Clone)]
 pub struct Panic {
-    /// What it said.
+    /// The message of the panic.
     pub message: String,
-    /// `file:line:column`.
+    /// The place of the panic, as `file:line:column`.
     pub location: String,
 }
 
 thread_local! {
-    /// How many [`catch`] are under way in this thread, and where the last panic in one happened.
+    /// The number of [`catch`] calls that are running in this thread, and the place of the last
+    /// panic in one.
     static UNDER_WAY: RefCell<(usize, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// Runs `body`; a panic in it becomes an error and prints nothing. What `body` was changing must be given up then.
+/// Runs `body` and converts a panic to an error, without printing it. After an error, discard
+/// whatever `body` was changing.
 ///
 /// # Errors
 /// The panic.
@@ -51,14 +54,14 @@ pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
-/// Runs what a library makes of a file that may be hostile: its error and its panic alike in words.
+/// Runs `body`, which reads a file that may be hostile, and describes its error or panic in words.
 ///
 /// # Errors
-/// Either.
+/// The description of the error or the panic.
 pub fn in_words<T, E: Display>(body: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match catch(body) {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("its reader gave up: {}", panic.message)),
+        Err(panic) => Err(format!("its decoder panicked: {}", panic.message)),
     }
 }
 
@@ -79,6 +82,6 @@ mod tests {
         assert_eq!(in_words(|| Ok::<_, String>(3)), Ok(3));
         assert_eq!(in_words(|| Err::<(), _>("no")), Err("no".to_owned()));
         let gave_up = in_words::<(), String>(|| panic!("at once")).unwrap_err();
-        assert_eq!(gave_up, "its reader gave up: at once");
+        assert_eq!(gave_up, "its decoder panicked: at once");
     }
 }

@@ -1,5 +1,4 @@
-//! Paths: why one does not exist, what is there in place of a file, and which folders pixtok itself
-//! wrote.
+//! Paths: why one does not exist, whether it is a special file, and which folders pixtok wrote.
 
 use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt;
@@ -10,24 +9,24 @@ use std::{env, fs, io};
 /// a marked folder.
 pub const OUTPUT_MARKER: &str = ".pixtok-output";
 
-const MARKER_TEXT: &str = "pixtok wrote this folder. It is left out where images are looked for in a folder above it; \
-                           given by itself, it is read.\n";
+const MARKER_TEXT: &str = "pixtok wrote this folder. A search for images in a folder above it skips it; \
+                           if the folder itself is given, its images are read.\n";
 
-/// Marks the existing `folder` as written by pixtok. Only the marker's presence counts, not what it
-/// holds, so it is written in place: even an empty one marks the folder.
+/// Marks the existing `folder` as written by pixtok. Only the presence of the marker counts, not
+/// its content, so it is written in place: even an empty marker counts.
 ///
 /// # Errors
-/// When the marker cannot be written.
+/// If the marker cannot be written.
 pub fn mark_output(folder: &Path) -> io::Result<()> {
     let marker = folder.join(OUTPUT_MARKER);
     if marker.exists() { Ok(()) } else { fs::write(marker, MARKER_TEXT) }
 }
 
-/// Marks the existing `folder`, unless it holds something else, which may be the user's. Returns
+/// Marks the existing `folder`, unless it already holds something, which may be the user's. Returns
 /// whether it is marked now. Hidden files, such as locks, do not count.
 ///
 /// # Errors
-/// When it cannot be listed, or the marker cannot be written.
+/// If the folder cannot be listed, or the marker cannot be written.
 pub fn mark_new_output(folder: &Path) -> io::Result<bool> {
     if folder.join(OUTPUT_MARKER).exists() {
         return Ok(true);
@@ -41,14 +40,14 @@ pub fn mark_new_output(folder: &Path) -> io::Result<bool> {
 }
 
 /// Whether pixtok wrote `folder`: it is marked, or it is a run folder (older versions did not mark
-/// them).
+/// run folders).
 #[must_use]
 pub fn is_output(folder: &Path) -> bool {
     folder.join(OUTPUT_MARKER).exists()
         || ["config.toml", "metrics.jsonl"].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Makes the folder `path` and those above it, unless they exist.
+/// Creates the folder `path` and its missing parents.
 ///
 /// # Errors
 /// The system's error; for a broken link, an error that says so.
@@ -63,8 +62,8 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     })
 }
 
-/// What is there in place of a file or a folder. To read it is no use: a FIFO waits for a program
-/// that writes into it, and some devices have no end.
+/// The name of a special file that is neither a regular file nor a folder. Reading one is useless:
+/// a FIFO waits for a writer, and some devices have no end.
 #[must_use]
 pub fn special(kind: FileType) -> Option<&'static str> {
     let kinds = [
@@ -75,7 +74,7 @@ pub fn special(kind: FileType) -> Option<&'static str> {
     kinds.into_iter().find_map(|(found, name)| found.then_some(name))
 }
 
-/// A message about a missing `path`: "does not exist", and a likely reason.
+/// The reason why `path` is missing: "does not exist", with the likely cause.
 #[must_use]
 pub fn absence(path: &Path) -> String {
     if let Some((link, target)) = dangling_link(path) {
@@ -89,7 +88,7 @@ pub fn absence(path: &Path) -> String {
     if has_home_sign(path) {
         let home = env::var("HOME").map_or_else(|_| String::new(), |home| format!(", {home}"));
         return format!(
-            "does not exist, since ~ stands for the home folder only in words that the shell expands, not in a config or after =; \
+            "does not exist, since only a shell replaces ~ by the home folder, not a config or a value after =; \
              write the folder itself{home}"
         );
     }
@@ -108,8 +107,8 @@ fn dangling_link(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((link.to_owned(), fs::read_link(link).ok()?))
 }
 
-/// Whether `path`, or a path that was joined to another folder, begins with a `~` that a shell
-/// would have expanded.
+/// Whether `path`, or a path that was joined to a folder, begins with a `~` that a shell would have
+/// expanded.
 fn has_home_sign(path: &Path) -> bool {
     let mut way = PathBuf::new();
     path.components().enumerate().any(|(place, part)| {

@@ -1,5 +1,5 @@
-//! Randomness without carried state: every random decision is a pure function of a [`Seed`] and the names of what
-//! is decided, so that a run resumes from its counters alone.
+//! Randomness without state: every random decision is a pure function of a [`Seed`] and the name of
+//! the decision, so that a run resumes from its counters alone.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -9,8 +9,8 @@ use rand_chacha::rand_core::SeedableRng;
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The seed of `stream` at the coordinates `at`, for instance `("order", &[epoch])`: independent of every
-    /// other stream and coordinate.
+    /// The seed of `stream` at the coordinates `at`, for instance `("order", &[epoch])`. It is
+    /// independent of every other stream and coordinate.
     #[must_use]
     pub fn derive(self, stream: &str, at: &[u64]) -> Seed {
         let mut hasher = blake3::Hasher::new();
@@ -25,7 +25,7 @@ impl Seed {
         Seed(u64::from_le_bytes(bytes))
     }
 
-    /// A generator for host-side decisions (order, crops, flips).
+    /// A generator for decisions on the host, such as order, crops and flips.
     #[must_use]
     pub fn rng(self) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.0)

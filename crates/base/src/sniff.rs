@@ -1,5 +1,5 @@
-//! Tells what a file is from its first bytes, never from its name, so that an error can say what
-//! the file is instead of what was expected.
+//! Recognises what a file is from its first bytes, never from its name, so that errors can say what
+//! the file is and not only what was expected.
 
 mod boxes;
 mod ifd;
@@ -19,7 +19,7 @@ pub const HEAD_BYTES: usize = 4096;
 /// An enum whose variants carry the words by which they are shown and documented.
 macro_rules! kinds {
     ($($kind:ident = $words:literal,)+) => {
-        /// What a file is. Shown as a noun with its article: `a HEIC picture`.
+        /// The kind of a file. Displayed as a noun with its article: `a HEIC picture`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Kind {
             $(#[doc = $words] $kind,)+
@@ -116,8 +116,9 @@ kinds! {
     Program = "a program",
 }
 
-/// What kind of file begins with `head`: the whole file, or at least its first [`HEAD_BYTES`]. If
-/// the first directory of a TIFF lies further back, it is examined only if `head` includes it.
+/// The kind of the file that begins with `head`, which is the whole file or at least its first
+/// [`HEAD_BYTES`]. If the first directory of a TIFF lies further back, it is examined only if
+/// `head` includes it.
 #[must_use]
 pub fn sniff(head: &[u8]) -> Kind {
     if head.is_empty() {
@@ -134,7 +135,7 @@ pub fn sniff(head: &[u8]) -> Kind {
 /// Applies [`sniff`] to a file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If the file cannot be read.
 pub fn sniff_file(path: &Path) -> io::Result<Kind> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;

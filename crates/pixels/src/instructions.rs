@@ -1,10 +1,11 @@
-//! Which version of an inner loop runs.
+//! Selects which version of an inner loop runs.
 
-/// An instruction set that inner loops are compiled for, here and in pixtok's C++. A value exists only for what this processor has.
+/// An instruction set for which inner loops are compiled, here and in pixtok's C++. A value exists
+/// only if this processor supports the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instructions(Set);
 
-/// The order is that of the versions in `csrc/vectors.h`.
+/// The order matches that of the versions in `csrc/vectors.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Set {
     Default,
@@ -15,34 +16,34 @@ enum Set {
 const ALL: [(Set, &str); 3] = [(Set::Default, "DEFAULT"), (Set::Avx2, "AVX2"), (Set::Avx512, "AVX512")];
 
 impl Instructions {
-    /// The set with the name that libtorch gives it (`DEFAULT`, `AVX2`, `AVX512`); under any other name, and where the processor
-    /// lacks it, the default.
+    /// The set with this name in libtorch (`DEFAULT`, `AVX2`, `AVX512`). For any other name, or if
+    /// the processor lacks the set, the default.
     #[must_use]
     pub fn named(name: &str) -> Self {
         let found = ALL.into_iter().find(|(set, known)| *known == name && set.is_here());
         Self(found.map_or(Set::Default, |(set, _)| set))
     }
 
-    /// All sets that this processor has.
+    /// All sets that this processor supports.
     #[must_use]
     pub fn all() -> Vec<Self> {
         ALL.into_iter().filter(|(set, _)| set.is_here()).map(|(set, _)| Self(set)).collect()
     }
 
-    /// The widest set that this processor has, for loops whose results do not depend on it.
+    /// The widest set that this processor supports, for loops whose results do not depend on it.
     #[must_use]
     pub fn widest() -> Self {
         let here = ALL.into_iter().rev().find(|(set, _)| set.is_here());
         Self(here.map_or(Set::Default, |(set, _)| set))
     }
 
-    /// As libtorch calls it.
+    /// The name in libtorch.
     #[must_use]
     pub fn name(self) -> &'static str {
         ALL[self.index()].1
     }
 
-    /// The place of the version in a table of all.
+    /// The index of the set in a table of all sets.
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
@@ -55,7 +56,7 @@ impl Instructions {
 }
 
 impl Set {
-    /// What libtorch asks of a processor for kernels of this name.
+    /// Whether the processor supports what libtorch requires for its kernels of this name.
     fn is_here(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         {

@@ -1,5 +1,6 @@
-//! The work in which almost all of the time of reading a picture goes. Both libraries are generic, so that their inner loops are
-//! compiled in the crate that names the types: here, at the highest level, while the rest of pixtok is compiled quickly
+//! The inner loops that take almost all of the time of reading a picture. Both libraries are
+//! generic, so their inner loops are compiled in the crate that names the types. This crate is
+//! compiled at the highest optimisation level, while the rest of pixtok compiles quickly
 //! (`docs/performance.md`).
 #![warn(missing_docs)]
 
@@ -21,7 +22,7 @@ struct Readme;
 /// A decoder of bytes in memory.
 pub type Jpeg<'a> = JpegDecoder<ZCursor<&'a [u8]>>;
 
-/// [`JpegDecoder::decode_headers`].
+/// Calls [`JpegDecoder::decode_headers`].
 ///
 /// # Errors
 /// The decoder's.
@@ -30,7 +31,7 @@ pub fn decode_headers(jpeg: &mut Jpeg) -> Result<(), DecodeErrors> {
     jpeg.decode_headers()
 }
 
-/// [`JpegDecoder::decode_into`].
+/// Calls [`JpegDecoder::decode_into`].
 ///
 /// # Errors
 /// The decoder's.
@@ -39,7 +40,7 @@ pub fn decode_into(jpeg: &mut Jpeg, pixels: &mut [u8]) -> Result<(), DecodeError
     jpeg.decode_into(pixels)
 }
 
-/// [`Resizer::resize`].
+/// Calls [`Resizer::resize`].
 ///
 /// # Errors
 /// The resizer's.
@@ -53,10 +54,10 @@ pub fn resize(
     resizer.resize(source, target, options)
 }
 
-/// The library's own bicubic (Keys 1981, a = -0.5), except that it is not quite zero at whole
-/// pixels. The library drops zero weights from the ends of a pixel's support, and then takes the
-/// supports of the first and the last pixel for the outermost ones. In an enlarged part whose first
-/// or last pixel falls on a whole one, it would read outside the picture's memory
+/// The library's bicubic filter (Keys 1981, a = -0.5), but not exactly zero at whole pixels. The
+/// library drops zero weights from the ends of a pixel's support. It then assumes that the supports
+/// of the first and the last pixel are the outermost ones. In an enlarged part whose first or last
+/// pixel falls on a whole pixel, it would therefore read outside the picture's memory
 /// (`tests/edges.rs`).
 #[must_use]
 pub fn catmull_rom(x: f64) -> f64 {
@@ -69,18 +70,19 @@ pub fn catmull_rom(x: f64) -> f64 {
     if weight == 0.0 { 1e-30 } else { weight }
 }
 
-/// A row of interleaved pixels, one byte for each of three channels, to a row of each channel. They are as long as the shortest.
+/// Splits a row of interleaved pixels (three channels, one byte each) into one row per channel. It
+/// stops at the end of the shortest row.
 pub fn split_channels(instructions: Instructions, pixels: &[[u8; 3]], planes: [&mut [u8]; 3]) {
     #[cfg(target_arch = "x86_64")]
     if instructions.has_avx2() {
-        // SAFETY: there is a value of `Instructions` with AVX2 only where the processor has it.
+        // SAFETY: a value of `Instructions` with AVX2 exists only if the processor has AVX2.
         return unsafe { split_with_avx2(pixels, planes) };
     }
     let _ = instructions;
     split(pixels, planes);
 }
 
-/// Wide vectors have the shuffles that this loop is made of.
+/// AVX2 has the shuffles that this loop needs.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn split_with_avx2(pixels: &[[u8; 3]], planes: [&mut [u8]; 3]) {

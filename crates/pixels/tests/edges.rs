@@ -1,5 +1,5 @@
-//! Resizing a part of a picture reads nothing outside the picture. Without AddressSanitizer this
-//! only runs the cases; `just test-asan` runs them with it.
+//! Resizing a part of a picture must not read outside the picture. Without AddressSanitizer these
+//! tests only run the cases; `just test-asan` runs them with it.
 #![allow(
     clippy::unwrap_used,
     unsafe_code,
@@ -9,7 +9,7 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{CpuExtensions, Filter, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-/// The versions of the library's loops that this processor has.
+/// The versions of the library's loops that this processor supports.
 fn versions() -> Vec<CpuExtensions> {
     #[cfg(target_arch = "x86_64")]
     let all = vec![CpuExtensions::None, CpuExtensions::Sse4_1, CpuExtensions::Avx2];
@@ -26,7 +26,7 @@ fn filters() -> [FilterType; 4] {
     [FilterType::Lanczos3, FilterType::Custom(bicubic), FilterType::Bilinear, FilterType::Box]
 }
 
-/// Start and length of parts of a side of `length` pixels, to be resized to `target`: the whole
+/// Start and length of parts of a side of `length` pixels that are resized to `target`: the whole
 /// side, parts at either edge, whole and fractional pixels, and parts whose first or last new pixel
 /// falls on the middle of an old one.
 fn parts(length: f64, target: f64) -> Vec<(f64, f64)> {
@@ -61,7 +61,8 @@ fn no_part_of_a_picture_is_resized_from_beside_it() {
         // SAFETY: the processor has this version.
         unsafe { resizer.set_cpu_extensions(version) };
         for (index, &width) in sides.iter().enumerate() {
-            // Exactly as long as the picture, so that the memory behind it is not ours.
+            // The buffer is exactly as long as the picture, so that the memory behind it is not
+            // ours.
             let height = sides[(index + 3) % sides.len()];
             let pixels = vec![200u8; 3 * width * height].into_boxed_slice();
             let source = ImageRef::new(width as u32, height as u32, &pixels, PixelType::U8x3).unwrap();

@@ -1,34 +1,35 @@
-//! The table of a comparison before it is laid out: which columns there are, what stands in each cell, what is best,
-//! and what is absent for which reason.
+//! The content of a comparison's table before layout: its columns, the text of each cell, the best
+//! values, and the reasons for absent values.
 
 use serde_json::Value;
 
 use super::{Comparison, Summary};
 use crate::definition::{Better, DEFINITIONS, Definition};
 
-/// A figure that at least one arm has.
+/// The column of a figure that at least one arm has.
 pub(super) struct Column {
     pub definition: &'static Definition,
-    /// Whether it is over each evaluation's own images, which differ: then it ranks nothing.
+    /// Whether it is over each evaluation's own images, which differ. Then it is not ranked.
     pub of_own_images: bool,
-    /// One per arm.
+    /// One cell per arm.
     pub cells: Vec<Option<Cell>>,
 }
 
-/// A figure of an arm, as it is printed.
+/// The printed figure of an arm.
 #[derive(Debug, PartialEq)]
 pub(super) struct Cell {
     pub mean: String,
-    /// Absent with one seed, and where no arm's seeds differ in what is printed (a codebook's size).
+    /// The deviation. Absent with one seed, and if no arm's seeds differ in what is printed (for
+    /// example codebook size).
     pub deviation: Option<String>,
     pub best: bool,
 }
 
-/// Figures that were meant to be measured and are absent, for one reason.
+/// Figures that should have been measured but are absent, for one reason.
 #[derive(Debug, PartialEq)]
 pub(super) struct Absence {
     pub names: Vec<&'static str>,
-    /// Empty when it is so for every arm that was evaluated.
+    /// The arms without them; empty for all evaluated arms.
     pub arms: Vec<String>,
     pub reason: String,
 }
@@ -38,7 +39,7 @@ pub(super) fn columns(comparison: &Comparison) -> Vec<Column> {
     DEFINITIONS.iter().filter_map(|definition| column(comparison, definition)).collect()
 }
 
-/// The mean of a figure over an arm's seeds, where it is a number.
+/// The statistics of a figure over the seeds of an arm, if it is a number.
 pub(super) fn summary(comparison: &Comparison, arm: usize, name: &str) -> Option<Summary> {
     comparison.arms.get(arm)?.summary.get(name).copied().filter(|summary| summary.mean.is_finite())
 }
@@ -54,7 +55,7 @@ fn column(comparison: &Comparison, definition: &'static Definition) -> Option<Co
     };
     let print = |value: f64| number(value, definition.digits);
     let best = present().map(|summary| summary.mean).max_by(|a, b| (sign * a).total_cmp(&(sign * b)))?;
-    // What prints alike is a tie: the digits that differ mean nothing.
+    // Values that are printed alike are a tie: their remaining digits are not significant.
     let of_own_images = comparison.of_own_images.iter().any(|name| name == definition.name);
     let ranked = definition.better != Better::Neither && present().count() > 1 && !of_own_images;
     let deviations = || present().filter_map(|summary| summary.deviation);
@@ -68,7 +69,7 @@ fn column(comparison: &Comparison, definition: &'static Definition) -> Option<Co
     Some(Column { definition, of_own_images, cells })
 }
 
-/// A number with `digits` after the point, its thousands set apart by commas.
+/// Formats a number with `digits` digits after the point, and commas between thousands.
 pub(super) fn number(value: f64, digits: usize) -> String {
     let plain = format!("{value:.digits$}");
     let (whole, fraction) = plain.find('.').map_or((&plain[..], ""), |point| plain.split_at(point));
@@ -83,7 +84,7 @@ pub(super) fn number(value: f64, digits: usize) -> String {
     format!("{sign}{grouped}{fraction}")
 }
 
-/// What is absent and was looked for: a figure that is null, or that a `NAME_note` explains.
+/// Figures that were requested but are absent: those that are null, or that a `NAME_note` explains.
 pub(super) fn absences(comparison: &Comparison) -> Vec<Absence> {
     let mut absences: Vec<Absence> = vec![];
     let evaluated = comparison.arms.iter().filter(|arm| arm.runs.iter().any(|run| !run.figures.is_empty()));

@@ -1,16 +1,16 @@
-//! One row per run, for other programs.
+//! A comparison as CSV, for other programs.
 
 use serde_json::Value;
 
 use super::{Comparison, Run};
 use crate::definition::DEFINITIONS;
 
-/// One row per run: arm, series, seed, every figure that occurs in the order of the definitions,
-/// why it failed, the images that it left out with the reasons, the names of its figures that are
-/// over its own images only, and notes. What is absent is empty; numbers have all their digits.
+/// One row per run: arm, series, seed, every figure that occurs, in the order of the definitions,
+/// the failure, the omitted images with the reasons, the names of the figures that are only over
+/// its own images, and notes. Absent values are empty; numbers have all their digits.
 ///
 /// # Errors
-/// When a row cannot be written.
+/// If a row cannot be written.
 pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, ::csv::Error> {
     let runs = || comparison.arms.iter().flat_map(|arm| &arm.runs);
     let occurs = |name: &&str| runs().any(|run| run.figures.contains_key(*name));

@@ -1,66 +1,67 @@
-//! What each figure means, said once for tables, reports and docs.
+//! The meaning of each figure, defined once for tables, reports and docs.
 
 /// The least height and width of images, in pixels, for metrics that need more than one pixel.
 pub mod least_side {
-    /// The window of SSIM, 11×11, lies inside the image.
+    /// For SSIM: its window of 11×11 must fit into the image.
     pub const SSIM: i64 = 11;
-    /// The window of SSIM lies inside the coarsest of five scales.
+    /// For MS-SSIM: the window of SSIM must fit into the coarsest of five scales.
     pub const MS_SSIM: i64 = 176;
-    /// All six scales of SSIMULACRA 2 exist.
+    /// For SSIMULACRA 2: all six scales must exist.
     pub const SSIMULACRA2: i64 = 113;
-    /// AlexNet's second pooling has an output.
+    /// For LPIPS with AlexNet: the network's second pooling must have an output.
     pub const LPIPS_ALEX: i64 = 31;
-    /// VGG16's fourth pooling has an output.
+    /// For LPIPS with VGG16: the network's fourth pooling must have an output.
     pub const LPIPS_VGG: i64 = 16;
 }
 
-/// Whether a larger value of a figure is the better one.
+/// Which direction of a figure is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     /// Larger is better.
     Higher,
     /// Smaller is better.
     Lower,
-    /// It describes, and ranks nothing: the usage of a small codebook beats that of a large one by its size alone.
+    /// Neither: the figure describes and does not rank. For example, the usage of a small codebook
+    /// is higher than that of a large one because of its size.
     Neither,
 }
 
-/// Over what a figure is taken.
+/// The images over which a figure is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// Each image by itself: the figure is a mean over images, and can be taken over some of them.
+    /// Each image separately: the figure is a mean over images, and can be taken over some of them.
     Images,
     /// All images of an evaluation together: over other images it is a different figure.
     Set,
-    /// No images in particular: counts, sizes, speeds.
+    /// No particular images: counts, sizes, speeds.
     Neither,
 }
 
-/// A figure by its name in JSON.
+/// The definition of a figure.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
-    /// As in JSON, logs and tables.
+    /// The name in JSON, logs and tables.
     pub name: &'static str,
-    /// What ranks.
+    /// Which direction is better.
     pub better: Better,
-    /// Over what it is taken.
+    /// The images over which it is computed.
     pub over: Over,
-    /// The least height and width of images, in pixels, that it can be computed for.
+    /// The least height and width of images, in pixels, for which it can be computed.
     pub least_side: i64,
-    /// Digits after the point that mean something.
+    /// The number of significant digits after the point.
     pub digits: usize,
     /// Unit and definition, in one line.
     pub text: &'static str,
 }
 
-/// Every figure of an evaluation that is one number, in the order of the tables.
+/// Every figure of an evaluation that is a single number, in the order of the tables.
 pub const DEFINITIONS: &[Definition] = &[
     figure("images", Better::Neither, 0, "images evaluated"),
     figure(
         "images_shared",
         Better::Neither,
         0,
-        "those that every arm and seed has, where they differ: means over images are over these",
+        "images that every arm and seed has, if they differ; means over images are taken over these",
     ),
     mean(
         "psnr_db",
@@ -111,44 +112,59 @@ pub const DEFINITIONS: &[Definition] = &[
         2,
         "Fréchet distance of 2048 Inception features between the reconstructions and the originals evaluated",
     ),
-    of_set("perfect_images", Better::Neither, 0, "images that came back equal in every value"),
+    of_set("perfect_images", Better::Neither, 0, "images whose reconstruction is equal in every value"),
     of_set(
         "tokens",
         Better::Neither,
         0,
-        "positions of all images: several codebooks at one position are one token",
+        "positions of all images; several codebooks at one position are one token",
     ),
-    figure("codebooks", Better::Neither, 0, "codebooks, whose codes make one token together"),
-    figure("codebook_size", Better::Neither, 0, "K, of each codebook"),
+    figure(
+        "codebooks",
+        Better::Neither,
+        0,
+        "number of codebooks; their codes at one position form one token",
+    ),
+    figure("codebook_size", Better::Neither, 0, "K, the number of codes of each codebook"),
     of_set("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
     of_set(
         "usage_expected_uniform",
         Better::Neither,
         4,
-        "the usage of as many tokens drawn evenly: 1 − (1 − 1/K)^tokens",
+        "expected usage of as many tokens drawn evenly: 1 − (1 − 1/K)^tokens",
     ),
     of_set("usage_batch", Better::Neither, 4, "share of codes that occur in a batch, mean over batches"),
     of_set("usage_64k", Better::Neither, 4, "share of codes that occur among the last 65,536 tokens"),
-    of_set("perplexity", Better::Neither, 1, "codes in even use: 2^entropy_bits"),
+    of_set(
+        "perplexity",
+        Better::Neither,
+        1,
+        "number of evenly used codes with the same entropy: 2^entropy_bits",
+    ),
     of_set("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
     of_set("dead_codes", Better::Neither, 0, "codes that never occur"),
     of_set("largest_share", Better::Neither, 4, "share of the most frequent code"),
     of_set("codes_joint", Better::Neither, 0, "different tuples of codes, over several codebooks"),
-    of_set("usage_joint", Better::Neither, 6, "their share of all tuples"),
+    of_set("usage_joint", Better::Neither, 6, "share of codes_joint among all tuples"),
     of_set(
         "usage_joint_expected_uniform",
         Better::Neither,
         6,
-        "the same of as many tokens drawn evenly over all tuples",
+        "expected usage_joint of as many tokens drawn evenly over all tuples",
     ),
     of_set("entropy_bits_joint", Better::Neither, 3, "−Σ p·log2 p over the tuples"),
-    of_set("perplexity_joint", Better::Neither, 1, "tuples in even use: 2^entropy_bits_joint"),
+    of_set(
+        "perplexity_joint",
+        Better::Neither,
+        1,
+        "number of evenly used tuples with the same entropy: 2^entropy_bits_joint",
+    ),
     figure("bits_per_token", Better::Neither, 3, "log2 K, summed over codebooks"),
     of_set(
         "bits_per_token_zstd",
         Better::Neither,
         3,
-        "bits a token takes in a file of all tokens under zstd",
+        "bits per token in a file of all tokens, compressed by zstd",
     ),
     of_set("bits_per_pixel", Better::Neither, 4, "bits_per_token × tokens / pixels"),
     of_set("bits_per_pixel_zstd", Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),

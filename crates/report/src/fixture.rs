@@ -1,11 +1,11 @@
-//! Comparisons for the tests.
+//! Comparisons for tests.
 
 use serde_json::Value;
 
 use super::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};
 use pixtok_images::picture::Picture;
 
-/// Arms of `(name, series, figures of each seed)`.
+/// A comparison of arms, each given as `(name, series, figures of each seed)`.
 pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
     let arm = |&(name, series, seeds): &(&str, &str, &[Value])| {
         let run = |(seed, figures): (usize, &Value)| Run {
@@ -40,7 +40,7 @@ pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
     }
 }
 
-/// Curves, codes and reconstructions that agree with nothing.
+/// Made-up curves, codes and reconstructions.
 pub(super) fn exhibit(comparison: &Comparison, arm: usize, originals: &[Picture]) -> Exhibit {
     let curve = |name: &str, scale: f64, run: usize| Curve {
         name: name.to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn exhibit(comparison: &Comparison, arm: usize, originals: &[Picture]
     }
 }
 
-/// A picture of one's own for each `seed`.
+/// A picture that differs for each `seed`.
 pub(super) fn picture(width: usize, height: usize, seed: usize) -> Picture {
     let rgb = (0..3 * width * height).map(|at| ((at + seed) * 7 % 251) as u8).collect();
     Picture { width, height, rgb }

@@ -1,22 +1,22 @@
-//! The columns in groups that fit a phone and a sheet of paper: one table of all figures fits neither.
+//! Groups of columns. A single table of all figures would fit neither a phone nor a sheet of paper.
 
 use super::columns::Column;
 
-/// A table of its own.
-pub(super) struct Group {
+/// A group of figures that share a table.
+pub(super) struct ColumnGroup {
     pub title: &'static str,
     names: &'static [&'static str],
 }
 
-impl Group {
-    /// Those of `columns` that stand in this table.
+impl ColumnGroup {
+    /// The columns that belong to this group.
     pub(super) fn of<'a>(&self, columns: &'a [Column]) -> Vec<&'a Column> {
         columns.iter().filter(|column| self.names.contains(&column.definition.name)).collect()
     }
 }
 
-/// Every figure stands in exactly one of them.
-pub(super) const GROUPS: &[Group] = &[
+/// All groups. Every figure is in exactly one of them.
+pub(super) const GROUPS: &[ColumnGroup] = &[
     group("Fidelity", &["psnr_db", "ssim", "ms_ssim", "l1"]),
     group("Perceptual quality", &["ssimulacra2", "lpips_alex", "lpips_vgg", "rfid"]),
     group("Codebook use", &["usage", "usage_expected_uniform", "usage_batch", "usage_64k"]),
@@ -40,8 +40,8 @@ pub(super) const GROUPS: &[Group] = &[
     ),
 ];
 
-const fn group(title: &'static str, names: &'static [&'static str]) -> Group {
-    Group { title, names }
+const fn group(title: &'static str, names: &'static [&'static str]) -> ColumnGroup {
+    ColumnGroup { title, names }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What figures mean, and a comparison for people: tables, plots, the page.
+//! The definitions of figures, and a comparison rendered for people: tables, plots, a page.
 
 mod columns;
 mod csv;
@@ -27,29 +27,29 @@ use pixtok_images::picture::PictureError;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Why there is no page.
+/// The reason why the page could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The exhibits do not belong to the comparison.
+    /// The number of exhibits differs from the number of arms.
     #[error("a page needs one exhibit per arm: there are {arms} arms and {exhibits} exhibits")]
     Exhibits {
-        /// Arms of the comparison.
+        /// The number of arms.
         arms: usize,
-        /// Exhibits given.
+        /// The number of exhibits.
         exhibits: usize,
     },
-    /// Reconstructions of other pictures.
+    /// Reconstructions that differ from the originals in number or size.
     #[error(
         "the reconstructions of {arm} differ from the originals in number or size; give one of each original, or none"
     )]
     Reconstructions {
-        /// The arm's name.
+        /// The name of the arm.
         arm: String,
     },
-    /// A picture that cannot be encoded.
+    /// A picture could not be encoded.
     #[error(transparent)]
     Picture(#[from] PictureError),
-    /// The template could not be filled in.
+    /// The page's template failed.
     #[error("the page's template: {0}")]
     Template(#[from] askama::Error),
 }

@@ -1,4 +1,4 @@
-//! The tables for a terminal, a README or an issue.
+//! A comparison as Markdown tables, for a terminal, a README or an issue.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::groups::GROUPS;
 use super::{Comparison, words};
 use crate::definition::Better;
 
-/// The tables of arms with what their columns mean, how they were made, and what failed.
+/// Renders the tables of arms, the meaning of their columns, the protocol, and the failures.
 #[must_use]
 pub fn markdown(comparison: &Comparison) -> String {
     let columns = columns(comparison);
@@ -69,7 +69,7 @@ fn sign_after(sign: &str) -> String {
     if sign.is_empty() { String::new() } else { format!(" {sign}") }
 }
 
-/// Which direction is the better one, as the heads of columns say it.
+/// The arrow that column heads show for the better direction.
 pub(super) fn arrow(better: Better) -> &'static str {
     match better {
         Better::Higher => "↑",
@@ -78,7 +78,7 @@ pub(super) fn arrow(better: Better) -> &'static str {
     }
 }
 
-/// How to read the tables, and what is not in them.
+/// The notes below the tables: how to read them, and what is missing.
 fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     let mut text = String::new();
     let cells = || columns.iter().flat_map(|column| column.cells.iter().flatten());
@@ -86,7 +86,7 @@ fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
         text += "\n± is the standard deviation over seeds.";
     }
     if cells().any(|cell| cell.best) {
-        text += "\nBold is the best mean of a column with an arrow; columns without one describe and rank nothing.";
+        text += "\nBold is the best mean of a column with an arrow. Columns without an arrow are not ranked.";
     }
     if columns.iter().any(|column| column.of_own_images) {
         text += &format!("\n{}", words::OWN_MEANING);
@@ -101,7 +101,7 @@ fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     text
 }
 
-/// `ms_ssim, rfid of a, b: reason`.
+/// Describes an absence: `ms_ssim, rfid of a, b: reason`.
 pub(super) fn absence_words(absence: &Absence) -> String {
     let arms =
         if absence.arms.is_empty() { String::new() } else { format!(" of {}", absence.arms.join(", ")) };
@@ -113,7 +113,8 @@ fn list(title: &str, items: impl Iterator<Item = String>) -> String {
     if items.is_empty() { String::new() } else { format!("\n## {title}\n\n{items}") }
 }
 
-/// Text that means nothing to Markdown, on one line. An underscore within a word never does.
+/// Escapes `text` so that Markdown shows it unchanged, on one line. Underscores within words have
+/// no meaning and are not escaped.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut before = ' ';

@@ -1,4 +1,4 @@
-//! What a comparison found: the content of `results.json`, and beside it what only the page shows.
+//! The results of a comparison: the content of `results.json`, and the additional data of the page.
 
 use std::collections::BTreeMap;
 
@@ -11,59 +11,64 @@ use pixtok_images::picture::Picture;
 /// The version of `results.json` that this program writes.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// `results.json`. Two runs of one comparison on one machine differ in what is named `…_per_sec` and `…_secs` alone.
+/// The content of `results.json`. Two runs of one comparison on one machine differ only in values
+/// whose names end in `_per_sec` or `_secs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// [`FORMAT_VERSION`].
+    /// The version of the format: [`FORMAT_VERSION`].
     pub format_version: u32,
-    /// The sweep's name.
+    /// The name of the comparison.
     pub name: String,
-    /// What is the same for all arms, as `(name, value)` in words: images, image size, steps, batch, seeds, precision.
+    /// The conditions that are equal for all arms, as `(name, value)` in words: images, image size,
+    /// steps, batch, seeds, precision.
     pub protocol: Vec<(String, String)>,
-    /// Versions, device, threads, processor, as `(name, value)`.
+    /// Versions, device, threads and processor, as `(name, value)`.
     pub environment: Vec<(String, String)>,
-    /// The config that all arms have in common, resolved, as TOML.
+    /// The config that all arms share, with all defaults, as TOML.
     pub base_config: String,
-    /// In the order of the sweep.
+    /// The arms, in the order of the comparison's file.
     pub arms: Vec<Arm>,
-    /// Figures of whole sets, if the evaluations' own images differ. They are marked and rank
-    /// nothing.
+    /// Names of figures over a whole set whose images differ between evaluations. These figures are
+    /// marked and not ranked.
     #[serde(default)]
     pub of_own_images: Vec<String>,
 }
 
-/// One tokenizer of a comparison, with all its seeds.
+/// A tokenizer in a comparison, with all its seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
-    /// Unique in the comparison.
+    /// The name, unique in the comparison.
     pub name: String,
-    /// Arms of one series are joined in the plots over the codebook size: the quantizer's kind, or what the sweep says.
+    /// The series: arms of one series are joined by a line in the plots over codebook size. It is
+    /// the quantizer's kind unless the comparison's file sets it.
     pub series: String,
-    /// Codes of each codebook; absent where the arm has no tokens (reconstructions made elsewhere).
+    /// The number of codes of each codebook; absent for arms without tokens (reconstructions from
+    /// another program).
     pub codebook_size: Option<i64>,
-    /// Trained parameters; absent for what was not trained by us.
+    /// The number of trained parameters; absent for arms that pixtok did not train.
     pub parameters: Option<i64>,
-    /// How its config differs from the base, as `key: base -> arm`; for what was not trained here, where it comes from.
+    /// The differences of its config from the base, as `key: base -> arm`. For an arm that was not
+    /// trained here: its origin.
     pub differences: Vec<String>,
-    /// One per seed.
+    /// The runs, one per seed.
     pub runs: Vec<Run>,
-    /// Over the seeds that have the figure.
+    /// The statistics of each figure over the seeds that have it.
     pub summary: BTreeMap<String, Summary>,
 }
 
-/// One training with its evaluation, or one evaluation of what was there before.
+/// A training with its evaluation, or only an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Absent for what was not trained here.
+    /// The seed; absent if the run was not trained here.
     pub seed: Option<u64>,
-    /// Relative to the comparison's folder, or as the sweep gives it.
+    /// The path, relative to the comparison's folder or as the comparison's file gives it.
     pub path: String,
-    /// The flat object of `pixtok eval --json`; empty when the run failed. Means over images are
-    /// taken over the images that all evaluations have.
+    /// The flat object of `pixtok eval --json`; empty if the run failed. Means are taken over the
+    /// images that all evaluations have.
     pub figures: Map<String, Value>,
-    /// Why there are no figures.
+    /// The reason why there are no figures.
     pub failure: Option<String>,
-    /// Images that its evaluation left out.
+    /// The images that the evaluation omitted.
     #[serde(default)]
     pub left_out: Vec<BadSample>,
     /// Notes on its figures, one sentence each.
@@ -71,19 +76,20 @@ pub struct Run {
     pub notes: Vec<String>,
 }
 
-/// A figure over seeds.
+/// The statistics of a figure over seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Over the seeds.
+    /// The mean.
     pub mean: f64,
-    /// Standard deviation of the sample (n − 1); absent with one seed.
+    /// The sample standard deviation (n − 1); absent for one seed.
     pub deviation: Option<f64>,
-    /// Seeds.
+    /// The number of seeds.
     pub seeds: usize,
 }
 
 impl Summary {
-    /// Every figure that is a number in at least one of `runs`, over the runs that have it.
+    /// The statistics of every figure that is a number in at least one of `runs`, over the runs
+    /// that have it.
     #[must_use]
     pub fn of(runs: &[Run]) -> BTreeMap<String, Self> {
         let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -104,21 +110,21 @@ impl Summary {
     }
 }
 
-/// What the page shows of an arm beyond its figures.
+/// The data that the page shows of an arm in addition to its figures.
 #[derive(Debug, Clone, Default)]
 pub struct Exhibit {
-    /// One list of curves per run, as logged while training: `loss/total`, `val/psnr_db`, `val/usage`.
+    /// The curves of each run, as logged during training: `loss/total`, `val/psnr_db`, `val/usage`.
     pub curves: Vec<Vec<Curve>>,
-    /// How often each code that occurs was hit, in descending order, in the first run.
+    /// The counts of all codes that occur in the first run, in descending order.
     pub code_counts: Vec<i64>,
-    /// Reconstructions by the first run of the pictures that all arms share, in their order.
+    /// The first run's reconstructions of the pictures that all arms share, in their order.
     pub reconstructions: Vec<Picture>,
 }
 
-/// A figure over training steps.
+/// The values of a figure over training steps.
 #[derive(Debug, Clone)]
 pub struct Curve {
-    /// As in `metrics.jsonl`.
+    /// The name in `metrics.jsonl`.
     pub name: String,
     /// `(step, value)`.
     pub points: Vec<(u64, f64)>,

@@ -1,8 +1,9 @@
-//! One colour, marker and dash for each series and arm, the same in every table and plot of a page.
+//! The colour, marker and dash of each series and arm, the same in all tables and plots of a page.
 
 use super::Comparison;
 
-/// The colours of Okabe and Ito, which the colour-blind tell apart, less their yellow, which white paper swallows.
+/// The colours of Okabe and Ito, which colour-blind readers can distinguish, without their yellow,
+/// which is hard to see on white paper.
 const COLOURS: [[u8; 3]; 7] = [
     [0x00, 0x72, 0xB2],
     [0xD5, 0x5E, 0x00],
@@ -13,8 +14,8 @@ const COLOURS: [[u8; 3]; 7] = [
     [0x3A, 0x3A, 0x3A],
 ];
 
-/// Paths around the origin: disc, square, triangle, diamond, triangle on its tip, plus. Their number and that of the
-/// colours have no common divisor, so that 42 series differ in one or the other.
+/// Markers as paths around the origin: disc, square, triangle, diamond, inverted triangle, plus.
+/// Their number and that of the colours are coprime, so that 42 series differ in colour or marker.
 const MARKERS: [&str; 6] = [
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
     "M-3.5-3.5h7v7h-7z",
@@ -24,33 +25,33 @@ const MARKERS: [&str; 6] = [
     "M-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
 ];
 
-/// As SVG's `stroke-dasharray`.
+/// Dashes as SVG's `stroke-dasharray`.
 const DASHES: [&str; 6] = ["", "7 3", "2 2.5", "9 3 2 3", "4 2", "9 2.5 2 2.5 2 2.5"];
 
-/// How an arm or a series is drawn.
+/// The style of an arm or a series.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Look {
-    /// Of lines and marks.
+    /// The colour of lines and markers.
     pub colour: String,
-    /// Darker: of texts.
+    /// A darker colour, for texts.
     pub ink: String,
     pub marker: &'static str,
     pub dash: &'static str,
 }
 
-/// Arms that are joined in plots.
+/// Arms that plots join by a line.
 pub(super) struct Series {
     pub name: String,
     pub look: Look,
-    /// Their places in the comparison, by ascending codebook size.
+    /// The indices of its arms in the comparison, by ascending codebook size.
     pub arms: Vec<usize>,
 }
 
-/// The looks of a comparison.
+/// The styles of a comparison.
 pub(super) struct Looks {
-    /// In the order in which the sweep first names them.
+    /// The series, in the order in which the comparison first names them.
     pub series: Vec<Series>,
-    /// One per arm: shades of its series' colour.
+    /// One style per arm: shades of the colour of its series.
     pub arms: Vec<Look>,
 }
 
@@ -83,14 +84,14 @@ impl Looks {
         Self { series, arms: arms.into_iter().flatten().collect() }
     }
 
-    /// How the series of an arm is drawn.
+    /// The style of an arm's series.
     pub(super) fn series_of(&self, arm: usize) -> &Look {
         let series = self.series.iter().find(|series| series.arms.contains(&arm));
         series.map_or(&self.arms[arm], |series| &series.look)
     }
 }
 
-/// `shade` mixes white in where it is above 0, black where it is below.
+/// A style. `shade` mixes in white if it is above 0, black if it is below.
 fn look(base: [u8; 3], shade: f64, marker: &'static str, dash: &'static str) -> Look {
     let mix = |shade: f64| {
         let other = if shade > 0.0 { 255.0 } else { 0.0 };

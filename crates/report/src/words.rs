@@ -1,4 +1,4 @@
-//! What a comparison says in sentences, made from its data.
+//! Sentences about a comparison, generated from its data.
 
 use std::collections::HashMap;
 
@@ -22,33 +22,34 @@ pub(super) fn failures(comparison: &Comparison) -> Vec<Failure<'_>> {
 /// The mark at the head of a column of [`Comparison::of_own_images`].
 pub(super) const OWN_MARK: &str = "†";
 
-/// What [`OWN_MARK`] means.
+/// The meaning of [`OWN_MARK`].
 pub(super) const OWN_MEANING: &str =
-    "† is over each evaluation's own images, which differ because some were left out; it ranks nothing.";
+    "† is over each evaluation's own images, which differ because some were left out; it is not ranked.";
 
 /// A statement about one or several runs.
 #[derive(Debug, PartialEq)]
 pub(super) struct Said {
-    /// `a, seed 0; b`; empty when it holds for every run that was evaluated.
+    /// The runs, as `a, seed 0; b`; empty if it holds for all evaluated runs.
     pub of: String,
     pub text: String,
 }
 
 impl Said {
-    /// `a, seed 0: text`.
+    /// The statement as a line: `a, seed 0: text`.
     pub(super) fn line(&self) -> String {
         if self.of.is_empty() { self.text.clone() } else { format!("{}: {}", self.of, self.text) }
     }
 }
 
-/// The images that were left out, each once for all runs that left it out for the same reason.
+/// The images that were left out, each listed once for all runs that left it out for the same
+/// reason.
 pub(super) fn left_out(comparison: &Comparison) -> Vec<Said> {
     said(comparison, |run| {
         run.left_out.iter().map(|sample| format!("{}: {}", sample.name, sample.reason)).collect()
     })
 }
 
-/// The notes of the runs, each once for all runs that have it.
+/// The notes of the runs, each listed once for all runs that have it.
 pub(super) fn notes(comparison: &Comparison) -> Vec<Said> {
     said(comparison, |run| run.notes.clone())
 }
@@ -76,7 +77,7 @@ fn said(comparison: &Comparison, of: impl Fn(&Run) -> Vec<String>) -> Vec<Said> 
     texts.into_iter().map(line).collect()
 }
 
-/// What was compared, what came out best, what failed; plain text.
+/// A summary in plain text: what was compared, what was best, what failed.
 pub(super) fn in_short(comparison: &Comparison) -> String {
     let sentences = [Some(scope(comparison)), best(comparison), rates(comparison), failed(comparison)];
     sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
@@ -98,12 +99,12 @@ fn scope(comparison: &Comparison) -> String {
     words += &span(images, "image").map(|images| format!(", evaluated on {images}")).unwrap_or_default();
     let shared = (0..arms.len()).find_map(|arm| summary(comparison, arm, "images_shared"));
     if let Some(shared) = shared {
-        words += &format!("; means over images are over the {} that all have", number(shared.mean, 0));
+        words += &format!("; means over images are over the {} that all arms have", number(shared.mean, 0));
     }
     words + "."
 }
 
-/// `4 images`, or `3 to 4 images`; nothing for no values.
+/// `4 images`, or `3 to 4 images`; `None` without values.
 fn span(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Option<String> {
     let (low, high) = (values.clone().reduce(f64::min)?, values.reduce(f64::max)?);
     let words = count(high as usize, unit);
@@ -138,12 +139,12 @@ fn best(comparison: &Comparison) -> Option<String> {
             words += &format!("; the {} dB between them are within the spread over seeds", number(gap, 2));
         }
         Some(_) => {}
-        None => words += "; one run each shows no spread, so small differences may be chance",
+        None => words += "; with one run each the spread is unknown, so small differences may be chance",
     }
     Some(words + ".")
 }
 
-/// That the arms differ in rate, if they do by more than 5 %.
+/// A sentence about the rates of the arms, if they differ by more than 5 %.
 fn rates(comparison: &Comparison) -> Option<String> {
     let rate = |arm| Some(summary(comparison, arm, "bits_per_pixel")?.mean);
     let rates: Vec<f64> = (0..comparison.arms.len()).filter_map(rate).collect();
@@ -169,8 +170,8 @@ fn failed(comparison: &Comparison) -> Option<String> {
         words += &format!(", among them all of {}", names(&wholly));
     }
     if !partly.is_empty() {
-        // Seeds that survive may be the better ones.
-        words += &format!("; the means of {} are over the seeds that are left", names(&partly));
+        // The remaining seeds may be the better ones.
+        words += &format!("; the means of {} are over the remaining seeds", names(&partly));
     }
     Some(words + ".")
 }
@@ -216,7 +217,8 @@ mod tests {
         assert_eq!(notes(&comparison)[0].line(), "b, seed 0: it is green");
         let words = in_short(&comparison);
         assert!(
-            words.contains("evaluated on 8 to 9 images; means over images are over the 8 that all have."),
+            words
+                .contains("evaluated on 8 to 9 images; means over images are over the 8 that all arms have."),
             "{words}"
         );
     }

@@ -1,7 +1,7 @@
-//! What is known of each image, for formats whose own files have no place for it: `keys.jsonl`, a JSON object a line and
-//! a line a row, in the same order.
+//! The metadata of images, for formats whose own files have no place for it: `keys.jsonl`, with one
+//! JSON object per line and one line per row, in the same order.
 //!
-//! Its fields are key, h, w, width, height, then label, text and json where the image has them.
+//! The fields are key, h, w, width, height, then label, text and json if the image has them.
 
 use std::borrow::Cow;
 use std::io;
@@ -24,7 +24,7 @@ pub(super) struct Line<'a> {
     w: u32,
     width: u32,
     height: u32,
-    /// In the JSONL format alone.
+    /// The tokens; only in the JSONL format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub(super) struct Line<'a> {
     json: Option<Cow<'a, Carried>>,
 }
 
-/// A row's ids in JSON.
+/// The ids of a row in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Tokens<'a> {
@@ -44,7 +44,7 @@ pub(super) enum Tokens<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// All of `row` but its ids.
+    /// Everything in `row` except its ids.
     pub fn new(row: &'a Row, tokens: Option<Tokens<'a>>) -> Self {
         Self {
             key: Cow::from(&row.key),
@@ -59,7 +59,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The row that has these ids.
+    /// The row with these ids.
     pub fn row(self, ids: Vec<u32>) -> Row {
         Row {
             key: self.key.into_owned(),
@@ -74,7 +74,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The next line of a file that should have one for row `number`.
+/// Reads the next line of a file, which must be the line of row `number`.
 pub(super) fn read_line(input: &mut Input, number: u64) -> Result<Line<'static>, TokensError> {
     let Some(line) = input.line()? else {
         return Err(input.damaged(format!("it ends after {number} rows")));
@@ -82,17 +82,17 @@ pub(super) fn read_line(input: &mut Input, number: u64) -> Result<Line<'static>,
     parse_line(&line, number).map_err(|reason| input.damaged(reason))
 }
 
-/// The line of row `number`.
+/// Parses the line of row `number`.
 pub(super) fn parse_line(line: &[u8], number: u64) -> Result<Line<'static>, String> {
     serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))
 }
 
-/// The companion's name.
+/// The file name of the companion.
 pub(super) fn file(place: Place) -> String {
     name("keys", "jsonl", place)
 }
 
-/// A companion being written.
+/// Writes a companion.
 pub(super) struct KeysWriter(Output);
 
 impl KeysWriter {
@@ -106,25 +106,25 @@ impl KeysWriter {
         self.0.json_line(&Line::new(row, None))
     }
 
-    /// Ends it.
+    /// Finishes the file.
     pub fn finish(self) -> Result<(), TokensError> {
         self.0.finish()
     }
 }
 
-/// Stands in for a companion that is missing: rows by their number in the set, whose grid is the layout's and whose
-/// pictures' sizes are not known (0).
+/// Replaces a missing companion: rows have their number in the set as key, the layout's grid, and
+/// an unknown picture size (0).
 pub(super) struct Numbered {
     first_row: u64,
     grid: Grid,
 }
 
 impl Numbered {
-    /// In place of the companion at `path`, which could not be opened: only if it is missing.
+    /// Replaces the companion at `path`, which could not be opened, but only if it is missing.
     fn new(path: PathBuf, error: TokensError, shard: Shard, layout: &Layout) -> Result<Self, TokensError> {
         match error {
             TokensError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                let reason = "it is missing, and nothing else tells the grids of images of different sizes";
+                let reason = "it is missing, and nothing else states the grids of images of different sizes";
                 let grid = layout.grid.ok_or_else(|| TokensError::Damaged { path, reason: reason.into() })?;
                 Ok(Self { first_row: shard.place.first_row, grid })
             }
@@ -146,7 +146,7 @@ impl Numbered {
     }
 }
 
-/// A companion being read.
+/// Reads a companion.
 pub(super) enum Keys {
     There { input: Input, rows: u64 },
     Missing(Numbered),
@@ -162,7 +162,7 @@ impl Keys {
         }
     }
 
-    /// Row `number` of the shard, still without ids.
+    /// Reads row `number` of the shard, without its ids.
     pub fn next(&mut self, number: u64) -> Result<Row, TokensError> {
         match self {
             Self::There { input, .. } => Ok(read_line(input, number)?.row(vec![])),
@@ -181,14 +181,14 @@ impl Keys {
     }
 }
 
-/// A companion whose rows are read singly.
+/// Reads single rows of a companion.
 pub(super) enum KeysAt {
     There(LineIndex),
     Missing(Numbered),
 }
 
 impl KeysAt {
-    /// Opens the companion of a shard and reads through it once.
+    /// Opens the companion of a shard, and reads through it once.
     pub fn open(
         folder: &Path,
         shard: Shard,
@@ -202,7 +202,7 @@ impl KeysAt {
         }
     }
 
-    /// Row `number` of the shard, still without ids.
+    /// Row `number` of the shard, without its ids.
     pub fn row(&self, number: u64) -> Result<Row, TokensError> {
         match self {
             Self::There(lines) => {

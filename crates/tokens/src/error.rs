@@ -1,32 +1,32 @@
-//! What can go wrong with token files.
+//! Errors of token files.
 
 use std::io;
 use std::path::PathBuf;
 
 use pixtok_base::{Action, Class, Classified};
 
-/// A failure around token files.
+/// An error of token files.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
-    /// The system refused.
+    /// The system reported an error.
     #[error("cannot {action} {}", .path.display())]
     Io {
         /// What was to be done.
         action: Action,
         /// To what.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file is not what was written.
+    /// A file differs from what was written.
     #[error("{} is damaged: {reason}; restore it from a copy or export it again", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How one can tell.
+        /// How the damage shows.
         reason: String,
     },
-    /// A request that cannot be met as it was made: what, and what to do instead.
+    /// A request that cannot be met as it was made, with the remedy.
     #[error("{0}")]
     Unsuitable(String),
 }

@@ -1,4 +1,5 @@
-//! Names of a shard's files, and files that are written from first to last and read as if they were hostile.
+//! Names of a shard's files, and access to files that are written in order and read as if they were
+//! hostile.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Cursor, Seek, SeekFrom, Write as _};
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::{Place, TokensError, io_error};
 use pixtok_base::Action;
 
-/// `STEM-00003.EXT` while a set is written; in a finished set `STEM-00003-of-00010.EXT`, or `STEM.EXT` when it is the only one.
+/// The name of a shard's file: `STEM-00003.EXT` while a set is written; in a finished set
+/// `STEM-00003-of-00010.EXT`, or `STEM.EXT` if it is the only shard.
 pub(super) fn name(stem: &str, extension: &str, place: Place) -> String {
     let number = place.number;
     match place.total {
@@ -24,7 +26,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Starts the file, in place of one of that name.
+    /// Creates the file, and replaces an existing one with that name.
     pub fn create(path: PathBuf) -> Result<Self, TokensError> {
         let file = File::create(&path).map_err(io_error(Action::Create, &path))?;
         Ok(Self { writer: BufWriter::with_capacity(1 << 16, file), path })
@@ -35,12 +37,12 @@ impl Output {
         self.writer.write_all(bytes).map_err(io_error(Action::Write, &self.path))
     }
 
-    /// Adds all that is left in `file`.
+    /// Appends the rest of `file`.
     pub fn copy(&mut self, file: &mut File) -> Result<(), TokensError> {
         io::copy(file, &mut self.writer).map(drop).map_err(io_error(Action::Write, &self.path))
     }
 
-    /// Adds `value` as JSON on a line of its own.
+    /// Appends `value` as JSON on its own line.
     pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<(), TokensError> {
         serde_json::to_writer(&mut self.writer, value)
             .map_err(io::Error::from)
@@ -48,28 +50,28 @@ impl Output {
             .map_err(io_error(Action::Write, &self.path))
     }
 
-    /// Ends the file, with `start` in place of its first bytes.
+    /// Finishes the file, and replaces its first bytes by `start`.
     pub fn finish_with(mut self, start: &[u8]) -> Result<(), TokensError> {
-        // Seeking writes out what is buffered.
+        // Seeking flushes the buffer.
         let sought = self.writer.seek(SeekFrom::Start(0));
         sought.map_err(io_error(Action::Write, &self.path))?;
         self.write(start)?;
         self.finish()
     }
 
-    /// Ends the file.
+    /// Finishes the file.
     pub fn finish(mut self) -> Result<(), TokensError> {
         self.writer.flush().map_err(io_error(Action::Write, &self.path))
     }
 }
 
-/// What an [`Input`] reads from.
+/// The sources that an [`Input`] can read from.
 trait Reads: BufRead + Seek + Send {}
 
 impl<R: BufRead + Seek + Send> Reads for R {}
 
-/// A file being read, or a part of one in memory. Nothing is taken that the file is too short to hold, so no number in it
-/// can ask for more memory than its size.
+/// A file being read, or a part of one in memory. It never reads more bytes than the file has, so
+/// no number in the file can demand more memory than the file's size.
 pub(super) struct Input {
     reader: Box<dyn Reads>,
     path: PathBuf,
@@ -84,13 +86,13 @@ impl Input {
         Ok(Self { reader: Box::new(BufReader::with_capacity(1 << 16, file)), path, left })
     }
 
-    /// Reads a part of the file, these bytes.
+    /// Reads a part of the file, given as bytes.
     pub fn part(path: PathBuf, bytes: Vec<u8>) -> Self {
         let left = bytes.len() as u64;
         Self { reader: Box::new(Cursor::new(bytes)), path, left }
     }
 
-    /// Opens the file at a byte of it.
+    /// Opens the file at a byte position.
     pub fn open_at(path: &Path, byte: u64) -> Result<Self, TokensError> {
         let mut input = Self::open(path.to_owned())?;
         let Some(left) = input.left.checked_sub(byte) else {
@@ -103,17 +105,17 @@ impl Input {
         Ok(input)
     }
 
-    /// Bytes from here to the end.
+    /// The number of bytes up to the end.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// The file is damaged.
+    /// The error for a damaged file.
     pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
         TokensError::Damaged { path: self.path.clone(), reason: reason.into() }
     }
 
-    /// The next bytes.
+    /// Reads the next bytes.
     pub fn take(&mut self, bytes: u64) -> Result<Vec<u8>, TokensError> {
         if bytes > self.left {
             return Err(self.damaged(format!("it ends {} bytes too early", bytes - self.left)));
@@ -133,7 +135,7 @@ impl Input {
         Ok(())
     }
 
-    /// Passes over the next bytes.
+    /// Skips the next bytes.
     pub fn skip(&mut self, bytes: u64) -> Result<(), TokensError> {
         let Some(left) = self.left.checked_sub(bytes) else {
             return Err(self.damaged(format!("it ends {} bytes too early", bytes - self.left)));
@@ -144,24 +146,24 @@ impl Input {
         Ok(())
     }
 
-    /// The next bytes, as many as a number has.
+    /// Reads the next N bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], TokensError> {
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// The next number.
+    /// Reads the next number.
     pub fn u32(&mut self) -> Result<u32, TokensError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    /// The next number.
+    /// Reads the next number.
     pub fn u64(&mut self) -> Result<u64, TokensError> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// The next line, without its end; none at the end of the file.
+    /// Reads the next line, without its line end; `None` at the end of the file.
     pub fn line(&mut self) -> Result<Option<Vec<u8>>, TokensError> {
         let mut line = vec![];
         self.reader.read_until(b'\n', &mut line).map_err(io_error(Action::Read, &self.path))?;
@@ -173,7 +175,8 @@ impl Input {
         }
     }
 
-    /// Passes over the next line; returns its bytes with its end, 0 at the end of the file.
+    /// Skips the next line. Returns its length in bytes, including its line end; 0 at the end of
+    /// the file.
     pub fn skip_line(&mut self) -> Result<u64, TokensError> {
         let bytes = self.reader.skip_until(b'\n').map_err(io_error(Action::Read, &self.path))? as u64;
         self.left = self.left.saturating_sub(bytes);

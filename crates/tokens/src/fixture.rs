@@ -1,4 +1,4 @@
-//! Rows for the formats' tests, and what every format is held to.
+//! Rows for tests of the formats, and tests that every format must pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use serde_json::json;
 use super::*;
 use pixtok_base::Carried;
 
-/// An image's other fields: nothing in them is rounded or reordered.
+/// Extra fields of an image. None of them may be rounded or reordered.
 const SAID: &str = r#"{"a":[1,null,123456789012345678901234567890],"z":{"é":1.50,"b":-0}}"#;
 
-/// 5×7 grids laid out in every way, in both types; the first two are plain grids.
+/// 5×7 grids in all layouts and both number types. The first two are plain grids.
 pub fn layouts() -> Vec<Layout> {
     let mut layouts = vec![];
     for (axes, length) in [
@@ -37,12 +37,12 @@ pub fn layouts() -> Vec<Layout> {
     layouts
 }
 
-/// The same for images of different sizes.
+/// The same layouts for images of different sizes.
 pub fn ragged_layouts() -> Vec<Layout> {
     layouts().into_iter().map(|layout| Layout { grid: None, length: None, ..layout }).collect()
 }
 
-/// Rows that are as `layout` says, with and without all that an image can have.
+/// Rows that match `layout`, with and without all optional metadata.
 pub fn rows(layout: &Layout, count: usize) -> Vec<Row> {
     (0..count)
         .map(|at| {
@@ -71,7 +71,7 @@ pub fn rows(layout: &Layout, count: usize) -> Vec<Row> {
                 width: 70 + at as u32,
                 height: 50,
                 ids: (0..ids).map(id).collect(),
-                // Never -1, which stands for none in formats that have no other word for it.
+                // Never -1, which means "no label" in formats that have no other way to say so.
                 label: (at % 3 != 0).then_some(at as i64 * 3 - 10),
                 text: full.then(|| "two\n\"lines\"".into()),
                 json: full.then(|| Carried::parse(SAID.as_bytes()).unwrap()),
@@ -120,7 +120,8 @@ pub fn read(
     Ok(rows)
 }
 
-/// The rows of `shards` by their number, the last one first, with fewer files open than they have.
+/// The rows of `shards` by their number, the last one first, with fewer files open than the shards
+/// have.
 pub fn read_at(
     format: &dyn Format,
     folder: &Path,
@@ -141,7 +142,7 @@ pub fn read_at(
     Ok(rows)
 }
 
-/// Rows come back, from one shard and from several.
+/// Checks that rows are read back unchanged, from one shard and from several.
 pub fn round_trip(format: &dyn Format, layout: &Layout) {
     format.check(layout).unwrap();
     let rows = rows(layout, 8);
@@ -164,7 +165,8 @@ pub fn round_trip(format: &dyn Format, layout: &Layout) {
     }
 }
 
-/// [`round_trip`] in every layout of constant shape; rows that are not as the layout says are refused.
+/// Runs [`round_trip`] in all layouts of constant shape, and checks that rows which deviate from
+/// the layout are refused.
 pub fn round_trips(format: &dyn Format) {
     for layout in layouts() {
         round_trip(format, &layout);
@@ -184,7 +186,7 @@ pub fn round_trips(format: &dyn Format) {
     }
 }
 
-/// Without `keys.jsonl`, rows have their number for a key.
+/// Without `keys.jsonl`, the key of a row is its number.
 pub fn comes_back_without_companion(format: &dyn Format) {
     let layout = layouts().remove(0);
     let rows = rows(&layout, 8);
@@ -204,13 +206,13 @@ pub fn comes_back_without_companion(format: &dyn Format) {
     assert!(read_at(format, folder.path(), &shards, &ragged).is_err());
 }
 
-/// [`damage_to`] a plain set.
+/// Runs [`damage_to`] on a plain set.
 pub fn damage_is_noticed(format: &dyn Format) {
     damage_to(format, &layouts()[0]);
 }
 
-/// A file cut off anywhere or with something added is not read as if it were whole; one with a wrong bit may be, but
-/// brings nothing down.
+/// A file that is cut off anywhere, or has something appended, must not be read as if it were
+/// complete. A file with a flipped bit may be readable, but must not cause a panic.
 pub fn damage_to(format: &dyn Format, layout: &Layout) {
     let rows = rows(layout, 2);
     let folder = tempfile::tempdir().unwrap();
@@ -218,7 +220,8 @@ pub fn damage_to(format: &dyn Format, layout: &Layout) {
     for path in files_in(folder.path()) {
         let whole = fs::read(&path).unwrap();
         let read_with = |bytes: &[u8]| {
-            // Anew: some file systems wait for the disk when a file is cut to nothing and written again.
+            // The file is created again: some file systems wait for the disk if a file is truncated
+            // and rewritten.
             fs::remove_file(&path).unwrap();
             fs::write(&path, bytes).unwrap();
             let by_number = read_at(format, folder.path(), &shards, layout);
@@ -257,7 +260,7 @@ pub fn damage_to(format: &dyn Format, layout: &Layout) {
     assert_eq!(read(format, folder.path(), &shards, layout).unwrap(), rows);
 }
 
-/// Every place near a file's ends, where headers and tables are, and some between.
+/// All positions near the ends of a file, where headers and tables are, and some between.
 fn places(length: usize) -> impl Iterator<Item = usize> {
     (0..length).filter(move |&at| at < 200 || at + 200 > length || at % 7 == 0)
 }
@@ -267,7 +270,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
-/// A finished set of `rows` in `folder`, found again.
+/// A finished set of `rows` in `folder`, as it is found on disk.
 pub fn set(kind: FormatKind, folder: &Path, layout: &Layout, rows: &[Row], a_shard: usize) -> TokenSet {
     let shards = write(kind.format(), folder, layout, rows, a_shard);
     let side = layout.image_side;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Grid, SizeTokens, TokensError, Vocabulary};
 
-/// Ids around and between the codes; absent ones are left out. In this order: `bos`, `boi`, the size, `img`, the rows of
-/// the grid with `eol` after each, `eof`, `eoi`, `eos`, `eod`.
+/// Ids around and between the codes; absent ids are omitted. The order is: `bos`, `boi`, the size,
+/// `img`, the rows of the grid, each followed by `eol`, `eof`, `eoi`, `eos`, `eod`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Framing {
@@ -15,13 +15,13 @@ pub struct Framing {
     /// Beginning of the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boi: Option<u32>,
-    /// Before the first code.
+    /// The id before the first code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub img: Option<u32>,
-    /// After every row of the grid, the last too.
+    /// The id after every row of the grid, including the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eol: Option<u32>,
-    /// After the last row.
+    /// The id after the last row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eof: Option<u32>,
     /// End of the image.
@@ -33,22 +33,22 @@ pub struct Framing {
     /// End of the document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eod: Option<u32>,
-    /// How the grid's size is told.
+    /// How the size of the grid is stated.
     #[serde(default)]
     pub size: SizeTokens,
 }
 
-/// The order of the numbers of a grid, as far as its rows matter.
+/// How the numbers of a grid are divided into rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lines {
-    /// Rows with their ends: h, or h for each of several grids.
+    /// The number of rows: h, or h for each of several grids.
     pub count: usize,
-    /// Ids in a row.
+    /// The number of ids in a row.
     pub length: usize,
 }
 
 impl Framing {
-    /// Whether there is nothing but codes.
+    /// Whether there are only codes.
     #[must_use]
     pub fn is_bare(&self) -> bool {
         *self == Self::default()
@@ -75,20 +75,20 @@ impl Framing {
         all.into_iter().filter_map(|(name, id)| Some((name, id?)))
     }
 
-    /// Ids of an image whose grid has these lines, framing included.
+    /// The number of ids of an image whose grid has these lines, including framing.
     ///
     /// # Errors
-    /// When the size cannot be told.
+    /// If the size cannot be stated.
     pub fn length(&self, grid: Grid, lines: Lines) -> Result<usize, TokensError> {
         let (before, after) = (self.before(grid)?.len(), self.after().len());
         Ok(before + lines.count * (lines.length + usize::from(self.eol.is_some())) + after)
     }
 
-    /// Refuses ids that mean two things: two of the framing, or one of the framing and a code. An id at or over
-    /// `vocab_size`, if that is given, is refused too.
+    /// Refuses ids with two meanings: two in the framing, or one in the framing and a code. If
+    /// `vocab_size` is given, ids that are not below it are refused too.
     ///
     /// # Errors
-    /// Names both, or the id and the size.
+    /// The error names both meanings, or the id and the size.
     pub fn check(&self, vocabulary: &Vocabulary, vocab_size: Option<u64>) -> Result<(), TokensError> {
         let fail = |words: String| Err(TokensError::Unsuitable(words));
         let mut seen: Vec<(&str, u32)> = vec![];
@@ -147,10 +147,11 @@ impl Framing {
         }
     }
 
-    /// Refuses sizes of grids, from 1 to `side` positions, whose ids would be those of a code or of other framing.
+    /// Refuses grid sizes, from 1 to `side` positions, whose ids would be those of a code or of
+    /// other framing.
     ///
     /// # Errors
-    /// Names the id.
+    /// The error names the id.
     pub fn check_sizes(
         &self,
         side: u32,
@@ -180,7 +181,8 @@ impl Framing {
         self.eof.into_iter().chain(self.eoi).chain(self.eos).chain(self.eod).collect()
     }
 
-    /// The largest id that framing of grids with sides up to `side` can have; 0 without any.
+    /// The largest id that the framing of grids with sides up to `side` can have; 0 without
+    /// framing.
     #[must_use]
     pub fn largest(&self, side: u32) -> u32 {
         let size = match &self.size {
@@ -191,10 +193,10 @@ impl Framing {
         self.named().map(|(_, id)| id).max().unwrap_or(0).max(size)
     }
 
-    /// Puts the ids of codes into their frame.
+    /// Adds the framing to the ids of codes.
     ///
     /// # Errors
-    /// When the size cannot be told.
+    /// If the size cannot be stated.
     pub fn frame(&self, grid: Grid, lines: Lines, ids: &[u32]) -> Result<Vec<u32>, TokensError> {
         let mut framed = self.before(grid)?;
         for line in ids.chunks(lines.length) {
@@ -205,10 +207,10 @@ impl Framing {
         Ok(framed)
     }
 
-    /// Inverse of [`Framing::frame`], which checks every id of the frame.
+    /// Inverse of [`Framing::frame`]. Checks every id of the framing.
     ///
     /// # Errors
-    /// In words, where it is not as it should be.
+    /// A description in words of the first wrong id.
     pub fn unframe(&self, grid: Grid, lines: Lines, framed: &[u32]) -> Result<Vec<u32>, String> {
         let expected = self.length(grid, lines).map_err(|error| error.to_string())?;
         if framed.len() != expected {

@@ -1,7 +1,7 @@
-//! What MDS and litdata share: a file of items behind a table of where each begins.
+//! The file structure that MDS and litdata share: items, preceded by a table of where each begins.
 //!
-//! `u32 n | u32[n + 1] offsets from the start of the file | a text | items`. The table comes first and is known last, so
-//! items wait in a nameless file beside.
+//! `u32 n | u32[n + 1] offsets from the start of the file | a text | items`. The table comes first
+//! but is known last, so items wait in an unnamed temporary file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
@@ -13,12 +13,12 @@ use super::open_files::{FileAt, OpenFiles};
 use super::{TokensError, io_error};
 use pixtok_base::Action;
 
-/// Such a file being written.
+/// Writes such a file.
 pub(super) struct ItemsWriter {
     path: PathBuf,
     text: Vec<u8>,
     waiting: BufWriter<File>,
-    /// Where each item ends, from the first one's start.
+    /// The end of each item, counted from the start of the first.
     ends: Vec<u32>,
 }
 
@@ -34,7 +34,7 @@ impl ItemsWriter {
         Ok(Self { path, text, waiting: BufWriter::with_capacity(1 << 16, file), ends: vec![] })
     }
 
-    /// Bytes before the items when there are `items`.
+    /// The number of bytes before the items, if there are `items` items.
     fn before(&self, items: usize) -> u64 {
         4 + 4 * (items as u64 + 1) + self.text.len() as u64
     }
@@ -52,7 +52,7 @@ impl ItemsWriter {
         Ok(())
     }
 
-    /// Puts the file together.
+    /// Assembles the file.
     pub fn finish(self) -> Result<(), TokensError> {
         let before = self.before(self.ends.len()) as u32;
         let path = self.path;
@@ -70,17 +70,17 @@ impl ItemsWriter {
     }
 }
 
-/// Such a file being read.
+/// Reads such a file.
 pub(super) struct Items {
     items: Input,
     offsets: Input,
     start: u32,
-    /// What is between the table and the first item.
+    /// The text between the table and the first item.
     pub text: Vec<u8>,
 }
 
 impl Items {
-    /// Opens the file, which should have as many items as its shard has rows.
+    /// Opens the file, which must have as many items as its shard has rows.
     pub fn open(path: PathBuf, rows: u64) -> Result<Self, TokensError> {
         let mut offsets = Input::open(path.clone())?;
         let count = offsets.u32()?;
@@ -97,7 +97,7 @@ impl Items {
         Ok(Self { items, offsets, start, text })
     }
 
-    /// The next item, that of row `number`.
+    /// Reads the next item, which is that of row `number`.
     pub fn next(&mut self, number: u64) -> Result<Vec<u8>, TokensError> {
         let end = self.offsets.u32()?;
         let Some(bytes) = end.checked_sub(self.start) else {
@@ -114,17 +114,17 @@ impl Items {
         self.items.end()
     }
 
-    /// The file is damaged.
+    /// The error for a damaged file.
     pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
         self.items.damaged(reason)
     }
 }
 
-/// Such a file whose items are read singly, each after its place in the table.
+/// Reads single items of such a file, by their position in the table.
 pub(super) struct ItemsAt(FileAt);
 
 impl ItemsAt {
-    /// Opens the file, which should have as many items as its shard has rows; returns the text too.
+    /// Opens the file, which must have as many items as its shard has rows. Also returns the text.
     pub fn open(path: PathBuf, rows: u64, files: &Arc<OpenFiles>) -> Result<(Self, Vec<u8>), TokensError> {
         let text = Items::open(path.clone(), rows)?.text;
         let items = Self(files.open(path)?);
@@ -140,7 +140,7 @@ impl ItemsAt {
         Ok((items, text))
     }
 
-    /// Where the item of row `number` begins and ends.
+    /// The start and end of the item of row `number`.
     fn place(&self, number: u64) -> Result<(u32, u32), TokensError> {
         let both = u64::from_le_bytes(self.0.array(number, 4 + 4 * number)?);
         Ok((both as u32, (both >> 32) as u32))
@@ -155,7 +155,7 @@ impl ItemsAt {
         self.0.take(number, start.into(), bytes.into())
     }
 
-    /// The file is damaged.
+    /// The error for a damaged file.
     pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
         self.0.damaged(reason)
     }

@@ -1,9 +1,10 @@
-//! jsonl: `tokens.jsonl`, a JSON object a line, with key, h, w, width, height, tokens, then label,
-//! text and json where an image has them.
+//! jsonl: `tokens.jsonl`, with one JSON object per line. Its fields are key, h, w, width, height,
+//! tokens, then label, text and json if the image has them.
 //!
-//! Tokens are an array of ids, or with [`super::TokenNames`] one string of their names; then
-//! `added_tokens.json` maps every name to its id, for a Hugging Face tokenizer. `features.json` has
-//! the types of all fields, for `datasets`, which otherwise guesses them from the first rows.
+//! Tokens are an array of ids, or, with [`super::TokenNames`], one string of their names. Then
+//! `added_tokens.json` maps every name to its id, for a Hugging Face tokenizer. `features.json`
+//! states the types of all fields for `datasets`, which would otherwise guess them from the first
+//! rows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use super::open_files::OpenFiles;
 use super::reading::{self, Source, SourceAt};
 use super::{Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokenNames, TokensError};
 
-/// A JSON object a row: `tokens.jsonl`.
+/// One JSON object per row: `tokens.jsonl`.
 pub struct Jsonl;
 
 impl Format for Jsonl {
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
-        // Names may come from a file; of none at all it can be said whether they are valid.
+        // Names may come from a file. Formatting no ids checks whether they are valid.
         layout.names.as_ref().map_or(Ok(()), |names| names.format(&[]).map(drop))
     }
 
@@ -115,7 +116,7 @@ impl ShardWriter for Writer {
     }
 }
 
-/// The line of row `number` as a row.
+/// Converts the line of row `number` to a row.
 fn row(mut line: Line<'_>, names: Option<&TokenNames>, number: u64) -> Result<Row, String> {
     let ids = match (line.tokens.take(), names) {
         (Some(Tokens::Ids(ids)), None) => Ok(ids.into_owned()),
@@ -202,7 +203,7 @@ mod tests {
         };
         assert_eq!(features(&layout)["tokens"]["feature"]["dtype"], "uint16");
         assert_eq!(features(&named())["tokens"]["dtype"], "string");
-        // Every field of a line has its type.
+        // Each field of a line has its declared type.
         let line: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
         let names =
             |object: &serde_json::Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -215,7 +216,7 @@ mod tests {
         let index = Jsonl.index(folder.path(), &shards, &layout).unwrap();
         assert_eq!(index[0].0, "added_tokens.json");
 
-        // An id of no code is refused with the image's key.
+        // An id that is not that of a code is refused, with the key of the image.
         layout.names = Some(TokenNames::new("i{} ", 1, 65_535).unwrap());
         rows.truncate(1);
         let place = shards[0].place;

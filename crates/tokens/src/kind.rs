@@ -14,7 +14,7 @@ use super::raw::Raw;
 use super::webdataset::Webdataset;
 use super::{Format, TokensError};
 
-/// Which format token files have.
+/// The format of token files.
 #[derive(
     Debug,
     Clone,
@@ -37,7 +37,7 @@ pub enum FormatKind {
     Npy,
     /// A bare stream of ids.
     Raw,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Jsonl,
     /// A table, for `datasets`.
     Parquet,
@@ -49,21 +49,21 @@ pub enum FormatKind {
     Mds,
     /// litdata's chunks of tokens.
     Litdata,
-    /// LlamaGen's arrays, two an image.
+    /// LlamaGen's arrays, two per image.
     Llamagen,
 }
 
 impl FormatKind {
-    /// Every one.
+    /// All formats.
     pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
-    /// Its name, as users write it.
+    /// The name as users write it.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Its writer and reader.
+    /// The writer and reader of the format.
     #[must_use]
     pub fn format(self) -> &'static dyn Format {
         match self {
@@ -82,7 +82,7 @@ impl FormatKind {
 
 fn no_format(name: &str) -> TokensError {
     let names = <FormatKind as VariantNames>::VARIANTS.join(", ");
-    TokensError::Unsuitable(format!("there is no token format {name:?}; there are {names}"))
+    TokensError::Unsuitable(format!("there is no token format {name:?}; choose from {names}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What all rows of a set share.
+//! The properties that all rows of a set share.
 
 use serde::{Deserialize, Serialize};
 use strum::EnumString;
@@ -10,26 +10,26 @@ use super::{Grid, Row, TokenNames, TokensError};
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_dtype)]
 pub enum Dtype {
-    /// 16 bits without sign.
+    /// 16 bits, unsigned.
     U16,
-    /// 32 bits with sign; ids stay below 2^31, so they read the same without.
+    /// 32 bits, signed. Ids are below 2^31, so they read the same as unsigned.
     I32,
 }
 
 impl Dtype {
-    /// The type for ids below `ids`: Megatron's own rule, which has no unsigned 32 bits.
+    /// The type for ids below `ids`, by Megatron's rule, which has no unsigned 32 bits.
     #[must_use]
     pub fn for_ids(ids: u64) -> Self {
         if ids < 65_500 { Self::U16 } else { Self::I32 }
     }
 
-    /// The type for a vocabulary of `size` ids: as in OLMo-core, but never 8 bits.
+    /// The type for a vocabulary of `size` ids, as in OLMo-core, but never 8 bits.
     #[must_use]
     pub fn for_vocabulary(size: u64) -> Self {
         if size <= 1 << 16 { Self::U16 } else { Self::I32 }
     }
 
-    /// Bytes of one id.
+    /// The number of bytes of one id.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
@@ -38,7 +38,7 @@ impl Dtype {
         }
     }
 
-    /// As numpy calls it.
+    /// The name in numpy.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Dtype {
         }
     }
 
-    /// Inverse of [`Dtype::to_bytes`]; bytes left over at the end are not looked at.
+    /// Inverse of [`Dtype::to_bytes`]. Ignores an incomplete number at the end.
     #[must_use]
     pub fn ids_from_bytes(self, bytes: &[u8]) -> Vec<u32> {
         match self {
@@ -76,7 +76,7 @@ impl Dtype {
 }
 
 fn no_dtype(text: &str) -> String {
-    format!("\"{text}\" is no number type of ids; use u16, or i32, which reads the same as uint32")
+    format!("\"{text}\" is not a number type for ids; use u16, or i32, which reads the same as uint32")
 }
 
 /// The axes of one row's ids, row-major.
@@ -85,39 +85,39 @@ fn no_dtype(text: &str) -> String {
 pub enum Axes {
     /// `[h, w]`.
     Grid,
-    /// `[h, w, n]`: the n numbers of a position side by side.
+    /// `[h, w, n]`: the n numbers of a position together.
     Interleaved {
-        /// Codebooks, or digits.
+        /// The number of codebooks or digits.
         n: u32,
     },
     /// `[n, h, w]`: one grid after the other.
     Stacked {
-        /// Codebooks, or digits.
+        /// The number of codebooks or digits.
         n: u32,
     },
     /// `[length]`: a sequence, or a grid with framing ids around and in it.
     Sequence,
 }
 
-/// What all rows of a set share, as far as files need it.
+/// The properties that all rows of a set share, as far as files need them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Of ids.
+    /// The number type of ids.
     pub dtype: Dtype,
-    /// The latent grid, when all rows have the same.
+    /// The latent grid, if all rows have the same.
     pub grid: Option<Grid>,
-    /// Of one row's ids.
+    /// The axes of one row's ids.
     pub axes: Axes,
-    /// Ids of a row, when all have as many.
+    /// The number of ids in a row, if it is the same for all rows.
     pub length: Option<u32>,
-    /// Rows in succession that are views of one image: 1, or 2 with its mirror image.
+    /// The number of successive rows that are views of one image: 1, or 2 with the mirror image.
     pub views: u32,
-    /// The short side in pixels of the images that were encoded, for names of folders.
+    /// The short side in pixels of the encoded images, for names of folders.
     pub image_side: u32,
-    /// Names in place of ids (JSONL alone).
+    /// Names instead of ids (only in JSONL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<TokenNames>,
-    /// An index of where each document ends (raw alone).
+    /// Whether to write an index of where each document ends (only in raw).
     #[serde(default)]
     pub document_index: bool,
 }
@@ -136,7 +136,7 @@ impl Layout {
         }
     }
 
-    /// The shape of every row's ids, when all have the same.
+    /// The shape of every row's ids, if all rows have the same.
     #[must_use]
     pub fn constant_shape(&self) -> Option<Vec<u64>> {
         let length = self.length?;
@@ -152,7 +152,7 @@ impl Layout {
         })
     }
 
-    /// How many ids a row with this grid has, when the grid tells.
+    /// The number of ids in a row with this grid, if the grid determines it.
     #[must_use]
     pub fn length_of(&self, grid: Grid) -> Option<u64> {
         let positions = u64::from(grid.h) * u64::from(grid.w);
@@ -163,7 +163,7 @@ impl Layout {
         }
     }
 
-    /// In what `row` is not as the layout says, for writers and for readers.
+    /// How `row` deviates from the layout, for writers and readers; `None` if it does not.
     #[must_use]
     pub fn mismatch(&self, row: &Row) -> Option<String> {
         let Grid { h, w } = row.grid;
@@ -184,7 +184,7 @@ impl Layout {
         Some(format!("its id {large} does not fit {}", self.dtype.name()))
     }
 
-    /// Refuses to write a row that is not as the layout says.
+    /// Refuses to write a row that deviates from the layout.
     pub(super) fn admit(&self, row: &Row) -> Result<(), TokensError> {
         match self.mismatch(row) {
             Some(reason) => Err(TokensError::Unsuitable(format!("{}: {reason}", row.key))),
@@ -192,12 +192,12 @@ impl Layout {
         }
     }
 
-    /// Refuses rows of several lengths, for `format`.
+    /// Refuses rows of different lengths, for `format`.
     pub(super) fn one_length(&self, format: &str) -> Result<u32, TokensError> {
         self.length.ok_or_else(|| ragged(format))
     }
 
-    /// Refuses rows of several shapes, for `format`.
+    /// Refuses rows of different shapes, for `format`.
     pub(super) fn one_shape(&self, format: &str) -> Result<Vec<u64>, TokensError> {
         self.constant_shape().ok_or_else(|| ragged(format))
     }

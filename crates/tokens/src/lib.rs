@@ -1,9 +1,10 @@
-//! Tokens as data: what a token file is, in every format that training stacks read.
+//! Token files: what they hold, in every format that training stacks read.
 //!
-//! A set of tokens is a folder with a sidecar, `tokens.json`, that says what the numbers in its other files are. One file
-//! here per format, with its byte layout; writers and readers stream, none holds a data set in memory. Rows come in order,
-//! by [`TokenSet::rows`], or by their number, by [`RandomAccess`]. Nothing here knows of models: a [`Row`] holds ids as they
-//! are stored. Needs no libtorch.
+//! A set of tokens is a folder with a sidecar, `tokens.json`, which states what the numbers in its
+//! other files mean. Each format has a file here, with its byte layout. Writers and readers stream:
+//! none holds a data set in memory. Rows are read in order, with [`TokenSet::rows`], or by number,
+//! with [`RandomAccess`]. Nothing here depends on models: a [`Row`] holds ids as they are stored.
+//! This crate needs no libtorch.
 
 mod companion;
 mod error;
@@ -62,23 +63,23 @@ pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Which shard of a set.
+/// The position of a shard in its set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// From 0.
+    /// The number of the shard, counted from 0.
     pub number: u32,
-    /// Rows in the shards before it.
+    /// The number of rows in the shards before it.
     pub first_row: u64,
-    /// How many shards the set has; not known while it is being written.
+    /// The number of shards in the set; `None` while the set is being written.
     pub total: Option<u32>,
 }
 
 /// A finished shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Which.
+    /// The position of the shard.
     pub place: Place,
-    /// Rows in it, at least 1.
+    /// The number of its rows, at least 1.
     pub rows: u64,
 }
 
@@ -87,28 +88,28 @@ pub trait ShardWriter: Send {
     /// Adds a row.
     ///
     /// # Errors
-    /// When it cannot be written or does not suit the format.
+    /// If it cannot be written or does not suit the format.
     fn push(&mut self, row: &Row) -> Result<(), TokensError>;
 
-    /// Completes the shard's files. Until then they are of no use.
+    /// Completes the shard's files. Before that they are not usable.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     fn finish(self: Box<Self>) -> Result<(), TokensError>;
 }
 
-/// Rows of a shard, in order; after an error there is nothing to come.
+/// The rows of a shard, in order. Nothing follows an error.
 pub type Rows = Box<dyn Iterator<Item = Result<Row, TokensError>> + Send>;
 
-/// Any row of a shard by its number, from 0, for several threads at once.
+/// Reads any row of a shard by its number, counted from 0. Several threads may call it at once.
 pub type RowsAt = Box<dyn Fn(u64) -> Result<Row, TokensError> + Send + Sync>;
 
 /// A format of token files.
 pub trait Format: Sync {
-    /// Refuses a set that the format cannot hold, with what to do instead.
+    /// Refuses a set that the format cannot hold.
     ///
     /// # Errors
-    /// [`TokensError::Unsuitable`].
+    /// [`TokensError::Unsuitable`], with the remedy.
     fn check(&self, _layout: &Layout) -> Result<(), TokensError> {
         Ok(())
     }
@@ -116,41 +117,42 @@ pub trait Format: Sync {
     /// Refuses a key that the format cannot hold.
     ///
     /// # Errors
-    /// Why not, in words; the row is then one to leave out.
+    /// The reason in words. The row is then skipped.
     fn check_key(&self, _key: &str) -> Result<(), String> {
         Ok(())
     }
 
-    /// Renames fields of an image's JSON whose names the format uses itself; returns whether there
+    /// Renames fields of an image's JSON whose names the format itself uses. Returns whether there
     /// were any.
     fn make_room(&self, _json: &mut Carried) -> bool {
         false
     }
 
-    /// What users of the format's usual reader should know about the finished set in `folder`.
-    /// `vocab_size` is the number of ids in their vocabulary.
+    /// Advice on the finished set in `folder`, for users of the format's usual reader. `vocab_size`
+    /// is the number of ids in their vocabulary.
     fn advice(&self, _folder: &Path, _layout: &Layout, _vocab_size: u64) -> Option<String> {
         None
     }
 
-    /// The number type for ids below `ids`, of a vocabulary of `vocab_size` if given.
+    /// The number type for ids below `ids`, with a vocabulary of `vocab_size` ids if that is given.
     fn dtype(&self, ids: u64, _vocab_size: Option<u64>) -> Dtype {
         Dtype::for_ids(ids)
     }
 
-    /// Whether a user may choose any number type that holds the ids.
+    /// Whether the user may choose any number type that can hold the ids.
     fn takes_any_dtype(&self) -> bool {
         false
     }
 
-    /// Names of a shard's files relative to the set's folder: plain ones while `place.total` is not known, and those of the
-    /// finished set when it is. A name that ends in `/` is a folder of single files that only this shard's rows fill.
+    /// The names of a shard's files relative to the set's folder: preliminary names while
+    /// `place.total` is unknown, otherwise those in the finished set. A name that ends in `/` is a
+    /// folder of single files which only this shard's rows fill.
     fn files(&self, place: Place, layout: &Layout) -> Vec<String>;
 
-    /// Starts a shard's files in `folder`, under the names that [`Format::files`] gives.
+    /// Starts a shard's files in `folder`, under the names that [`Format::files`] returns.
     ///
     /// # Errors
-    /// When they cannot be made.
+    /// If they cannot be created.
     fn writer(
         &self,
         folder: &Path,
@@ -158,10 +160,11 @@ pub trait Format: Sync {
         layout: &Layout,
     ) -> Result<Box<dyn ShardWriter>, TokensError>;
 
-    /// The small files that the finished set has beside its shards, with their names: an index, a list of tokens.
+    /// The small files beside the shards of a finished set, with their names: an index, or a list
+    /// of tokens.
     ///
     /// # Errors
-    /// When a shard in `folder` that they are made from cannot be read.
+    /// If a shard in `folder` that they are made from cannot be read.
     fn index(
         &self,
         _folder: &Path,
@@ -171,16 +174,17 @@ pub trait Format: Sync {
         Ok(vec![])
     }
 
-    /// Reads a shard back, checking as if the files were hostile.
+    /// Reads a shard back. Its files are checked as if they were hostile.
     ///
     /// # Errors
-    /// When its files cannot be opened or are not whole.
+    /// If its files cannot be opened or are incomplete.
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError>;
 
-    /// As [`Format::rows`], but gives any row by its number. The shard's files are among `files`.
+    /// Like [`Format::rows`], but returns rows by their number. The shard's files are opened
+    /// through `files`.
     ///
     /// # Errors
-    /// When its files cannot be opened or are not whole, as far as one can tell without reading
+    /// If its files cannot be opened or are incomplete, as far as this is visible without reading
     /// every row.
     fn rows_at(
         &self,

@@ -1,4 +1,4 @@
-//! Where each line of a file ends, so that single lines can be read.
+//! An index of the lines of a file, so that single lines can be read.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use super::TokensError;
 use super::files::Input;
 use super::open_files::{FileAt, OpenFiles};
 
-/// A file with a line for each row of a shard.
+/// A file with one line for each row of a shard.
 pub(super) struct LineIndex {
     file: FileAt,
     ends: Vec<u64>,
 }
 
 impl LineIndex {
-    /// Reads through the file once. It should have a line for each of `rows` rows.
+    /// Reads through the file once. It must have one line for each of `rows` rows.
     pub fn open(path: PathBuf, rows: u64, files: &Arc<OpenFiles>) -> Result<Self, TokensError> {
         let file = files.open(path.clone())?;
         let mut input = Input::open(path)?;
@@ -37,14 +37,14 @@ impl LineIndex {
         Ok(Self { file, ends })
     }
 
-    /// The line of row `number`, without its end.
+    /// The line of row `number`, without its line end.
     pub fn line(&self, number: u64) -> Result<Vec<u8>, TokensError> {
         let at = number as usize;
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         self.file.take(number, start, self.ends[at] - 1 - start)
     }
 
-    /// The file is damaged.
+    /// The error for a damaged file.
     pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
         self.file.damaged(reason)
     }

@@ -1,9 +1,11 @@
-//! litdata: `chunk-0-3.bin` and `index.json` for litdata's TokensLoader (litgpt), and the companion `keys.jsonl`.
+//! litdata: `chunk-0-3.bin` and `index.json` for litdata's TokensLoader (litgpt), and the companion
+//! `keys.jsonl`.
 //!
-//! A chunk is `u32 n | u32[n + 1] offsets from its start | items`; an item is a row's ids as i32, whatever the set's type. The
-//! loader skips the table by the index's chunk_size and cuts the rest into blocks, so with a block size of one row's ids it
-//! gives exactly the rows, and needs as many ids in each. `index.json` has for each chunk its size in bytes, its items
-//! (chunk_size), its ids (dim) and its name.
+//! A chunk is `u32 n | u32[n + 1] offsets from its start | items`. An item is the ids of a row as
+//! i32, whatever the set's type. The loader skips the table, using the chunk_size in the index, and
+//! cuts the rest into blocks. So with a block size equal to a row's number of ids it yields exactly
+//! the rows, provided that all rows have equally many ids. `index.json` states for each chunk its
+//! size in bytes, its number of items (chunk_size), its number of ids (dim) and its name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,14 +26,14 @@ fn file(place: Place) -> String {
     format!("chunk-0-{}.bin", place.number)
 }
 
-/// What is wrong when there is a text between the table and the first row.
+/// The fault of a file with a text between the table and the first row.
 const BEFORE_ROWS: &str = "its first row does not begin after its table";
 
 fn row_bytes(layout: &Layout) -> Result<usize, TokensError> {
     Ok(layout.one_length("litdata")? as usize * Dtype::I32.bytes())
 }
 
-/// The ids of row `number`, whose item this is, or why it is none.
+/// The ids of row `number`, from its item.
 fn ids(item: &[u8], number: u64, row_bytes: usize) -> Result<Vec<u32>, String> {
     if item.len() != row_bytes {
         return Err(format!("row {number} has {} bytes, not {row_bytes}", item.len()));
@@ -39,7 +41,7 @@ fn ids(item: &[u8], number: u64, row_bytes: usize) -> Result<Vec<u32>, String> {
     Ok(Dtype::I32.ids_from_bytes(item))
 }
 
-/// Ids are i32 here, whatever they are in other formats.
+/// The layout as it is written: ids are always i32 here.
 fn as_written(layout: &Layout) -> Layout {
     Layout { dtype: Dtype::I32, ..layout.clone() }
 }

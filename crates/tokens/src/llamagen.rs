@@ -1,8 +1,9 @@
-//! llamagen: `imagenet{S}_codes/{i}.npy` and `imagenet{S}_labels/{i}.npy`, as LlamaGen's trainers read them, and the companion
-//! `keys.jsonl`.
+//! llamagen: `imagenet{S}_codes/{i}.npy` and `imagenet{S}_labels/{i}.npy`, as LlamaGen's trainers
+//! read them, and the companion `keys.jsonl`.
 //!
-//! Files are named by the image's number in the whole set; S is the side in pixels. Codes are `<i8` `[1, views, ids of a
-//! view]`, the label `<i8` `[1]`, -1 for an image without one.
+//! Files are named by the number of the image in the whole set; S is the side in pixels. Codes are
+//! `<i8` `[1, views, ids of a view]`. The label is `<i8` `[1]`, and -1 for an image without a
+//! label.
 
 mod images;
 
@@ -20,17 +21,17 @@ use super::reading::{self, Source, SourceAt};
 use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, io_error};
 use pixtok_base::Action;
 
-/// A pair of arrays an image: `imagenet256_codes/0.npy`.
+/// Two arrays per image: `imagenet256_codes/0.npy`.
 pub struct Llamagen;
 
-/// What LlamaGen's loader looks for in a path.
+/// The word that LlamaGen's loader looks for in a path.
 const FLIP: &str = "flip";
 
 fn folders(layout: &Layout) -> [String; 2] {
     ["codes", "labels"].map(|what| format!("imagenet{}_{what}/", layout.image_side))
 }
 
-/// Ids are i64 here; what they are in other formats is the set's own.
+/// The layout as it is written: ids are always i64 here.
 fn as_written(layout: &Layout) -> Layout {
     Layout { dtype: Dtype::I32, ..layout.clone() }
 }
@@ -98,7 +99,7 @@ struct Writer {
     images: Images,
     keys: KeysWriter,
     layout: Layout,
-    /// Those of the image that is not complete.
+    /// The views of the image that is not yet complete.
     views: Vec<Vec<u32>>,
     image: u64,
 }
@@ -138,7 +139,7 @@ impl ShardWriter for Writer {
 struct Reader {
     images: Images,
     keys: Keys,
-    /// What is still to come of an image.
+    /// The remaining views of an image.
     views: VecDeque<Vec<u32>>,
     label: Option<i64>,
     image: u64,
@@ -165,7 +166,7 @@ impl Source for Reader {
     }
 }
 
-/// Opens an image's two files for each row: they are too many to stay open.
+/// Opens the two files of an image for each row: they are too many to stay open.
 struct ReaderAt {
     images: Images,
     keys: KeysAt,
@@ -225,14 +226,14 @@ mod tests {
         assert_eq!(npy::split(&label).unwrap().1, 2_i64.to_le_bytes());
         assert!(folder.path().join("keys-00001-of-00002.jsonl").exists());
 
-        // Half an image is refused at the end of a shard and at its start.
+        // An incomplete image is refused at the end of a shard and at its start.
         let place = Place { number: 0, first_row: 0, total: None };
         let mut writer = Llamagen.writer(folder.path(), place, &layout).unwrap();
         writer.push(&rows[0]).unwrap();
         assert!(writer.finish().unwrap_err().to_string().contains("1 of its 2 views"));
         assert!(Llamagen.writer(folder.path(), Place { first_row: 1, ..place }, &layout).is_err());
 
-        // A label that the companion does not know is not taken for true.
+        // A label that contradicts the companion is refused.
         fs::write(folder.path().join("imagenet384_labels/0.npy"), label).unwrap();
         let error = fixture::read(&Llamagen, folder.path(), &shards, &layout).unwrap_err();
         assert!(error.to_string().contains("in its companion"), "{error}");

@@ -1,12 +1,14 @@
 //! mds: `shard.00003.mds` and `index.json`, MosaicML's StreamingDataset, version 2.
 //!
-//! A shard is `u32 n | u32[n + 1] offsets from its start | its config in JSON | samples`. A sample has the u32 length of each
-//! column that has no fixed size, then the columns, both in the order of names: h, height, json, key, label, text, tokens, w,
-//! width. Whole numbers are i64; strings UTF-8. Tokens are `ndarray:uint16:5,7`, bare values, when all rows have one shape,
-//! else `ndarray:uint16`: a byte (axes · 4 + 0, 1 or 2), each axis as u8, u16 or u32, then the values. An image without label
-//! has -1, one without text or json the empty string.
+//! A shard is `u32 n | u32[n + 1] offsets from its start | its config in JSON | samples`. A sample
+//! has the u32 length of each column without a fixed size, then the columns. Both are in the order
+//! of names: h, height, json, key, label, text, tokens, w, width. Whole numbers are i64, strings
+//! are UTF-8. If all rows have one shape, tokens are `ndarray:uint16:5,7`, which holds only values.
+//! Otherwise they are `ndarray:uint16`: a byte (axes · 4 + 0, 1 or 2), each axis as u8, u16 or u32,
+//! then the values. An image without a label has -1, one without text or json the empty string.
 //!
-//! `index.json` has for each shard the same config, its file's name and size, and its number of samples.
+//! `index.json` states for each shard the same config, the name and size of its file, and its
+//! number of samples.
 
 mod reader;
 
@@ -28,7 +30,7 @@ fn file(place: Place) -> String {
     format!("shard.{:05}.mds", place.number)
 }
 
-/// What a shard and the index say of the columns.
+/// The columns as a shard and the index describe them.
 fn config(layout: &Layout) -> Map<String, Value> {
     let dtype = layout.dtype.name();
     let (tokens, bytes) = match layout.constant_shape() {
@@ -56,12 +58,12 @@ fn config(layout: &Layout) -> Map<String, Value> {
     }
 }
 
-/// Says why samples would be read differently, if they would, by a shard's config.
+/// Checks by a shard's config that its samples are read as expected. The error says why not.
 fn check_config(text: &[u8], layout: &Layout) -> Result<(), String> {
     let found: Map<String, Value> =
         serde_json::from_slice(text).map_err(|error| format!("its config is not JSON: {error}"))?;
     for (name, value) in &config(layout) {
-        // What does not change how samples are read may be otherwise.
+        // Settings that do not affect how samples are read may differ.
         if !["hashes", "size_limit"].contains(&name.as_str()) && found.get(name) != Some(value) {
             let found = found.get(name).unwrap_or(&Value::Null);
             return Err(format!("its config says {name} {found} and should say {value}"));

@@ -1,4 +1,5 @@
-//! megatron: `tokens.bin` and `tokens.idx`, Megatron-LM's and NeMo's IndexedDataset, and the companion `keys.jsonl`.
+//! megatron: `tokens.bin` and `tokens.idx`, Megatron-LM's and NeMo's IndexedDataset, and the
+//! companion `keys.jsonl`.
 //!
 //! `.bin` is the ids of all rows, u16 or i32, and nothing else. `.idx`, for N rows:
 //!
@@ -13,7 +14,8 @@
 //! | 34 + 4N | 8N | i64 byte of `.bin` at which it begins |
 //! | 34 + 12N | 8(N + 1) | i64 the first sequence of each document, then N |
 //!
-//! A row is a sequence and a document. Sets merge: join the `.bin`, move the bytes, shift the documents.
+//! A row is a sequence and a document. Sets merge: join the `.bin`, move the bytes, shift the
+//! documents.
 
 mod single;
 
@@ -40,7 +42,7 @@ fn type_code(dtype: Dtype) -> u8 {
     }
 }
 
-/// Opens an index at its lengths, its header read and checked.
+/// Opens an index, checks its header, and stops before the lengths.
 fn open_index(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Input, TokensError> {
     let mut index = Input::open(path)?;
     let wanted = rows.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
@@ -113,7 +115,8 @@ struct Writer {
     index: Output,
     keys: KeysWriter,
     layout: Layout,
-    /// All that is kept of the rows: they come before the other tables of the index.
+    /// The lengths of the rows, the only data kept of them: they come before the other tables of
+    /// the index.
     lengths: Vec<i32>,
 }
 

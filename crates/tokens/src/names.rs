@@ -1,13 +1,14 @@
-//! Names of special tokens in place of ids.
+//! Names of special tokens instead of ids.
 
 use serde::{Deserialize, Serialize};
 
 use super::TokensError;
 
-/// How codes are written out as names of special tokens, for texts.
+/// How codes are written as names of special tokens, for texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenNames {
-    /// For instance `<|visual token {:06}|>`; the braces hold the code, with as many digits at least.
+    /// The pattern, for instance `<|visual token {:06}|>`. The braces stand for the code, with at
+    /// least as many digits as they state.
     pub pattern: String,
     /// The id of code 0.
     pub offset: u32,
@@ -15,7 +16,7 @@ pub struct TokenNames {
     pub codes: u32,
 }
 
-/// A pattern taken apart.
+/// The parts of a pattern.
 struct Parts<'a> {
     before: &'a str,
     digits: usize,
@@ -26,7 +27,7 @@ impl TokenNames {
     /// Names by `pattern` for the ids from `offset` on.
     ///
     /// # Errors
-    /// When the pattern is not one that names can be read back from, or ids would reach 2^31.
+    /// If names cannot be parsed back with this pattern, or ids would reach 2^31.
     pub fn new(pattern: impl Into<String>, offset: u32, codes: u32) -> Result<Self, TokensError> {
         let names = Self { pattern: pattern.into(), offset, codes };
         names.parts()?;
@@ -58,7 +59,7 @@ impl TokenNames {
         if !(0..=20).contains(&digits) {
             return Err(refuse("asks for more than 20 digits"));
         }
-        // What follows a number is what comes after it, or the next name.
+        // A number is followed by the rest of the pattern, or by the next name.
         match after.chars().chain(before.chars()).next() {
             Some(next) if !next.is_ascii_digit() => Ok(Parts { before, digits, after }),
             _ => Err(refuse("does not show where a number ends")),
@@ -74,10 +75,10 @@ impl TokenNames {
         ))
     }
 
-    /// The names of `ids`, one after the other.
+    /// The concatenated names of `ids`.
     ///
     /// # Errors
-    /// When an id is not that of a code.
+    /// If an id is not that of a code.
     pub fn format(&self, ids: &[u32]) -> Result<String, TokensError> {
         let Parts { before, digits, after } = self.parts()?;
         let mut text = String::new();
@@ -92,7 +93,7 @@ impl TokenNames {
     /// Inverse of [`TokenNames::format`].
     ///
     /// # Errors
-    /// When `text` is anything but names of codes.
+    /// If `text` contains anything but names of codes.
     pub fn parse(&self, text: &str) -> Result<Vec<u32>, TokensError> {
         let Parts { before, digits, after } = self.parts()?;
         let mut ids = vec![];
@@ -117,10 +118,11 @@ impl TokenNames {
         Ok(ids)
     }
 
-    /// A JSON object from every name to its id, in the order of ids: a Hugging Face tokenizer's `added_tokens.json`.
+    /// A JSON object that maps every name to its id, in the order of ids: the `added_tokens.json`
+    /// of a Hugging Face tokenizer.
     ///
     /// # Errors
-    /// When the names are not valid.
+    /// If the names are not valid.
     pub(super) fn added_tokens(&self) -> Result<Vec<u8>, TokensError> {
         let mut text = String::from("{");
         for code in 0..self.codes {

@@ -1,8 +1,8 @@
 //! npy: `tokens.npy` and its companion `keys.jsonl`, for `np.load`, also with `mmap_mode="r"`.
 //!
-//! `\x93NUMPY`, 1, 0, u16 length of the text, then the text `{'descr': '<u2', 'fortran_order': False, 'shape': (N, 5, 7), }`
-//! filled up with spaces to a newline before a multiple of 64 bytes; then the ids, `<u2` or `<i4`, in C order. N is known
-//! last, so the text has room for any.
+//! `\x93NUMPY`, 1, 0, u16 length of the text, then the text `{'descr': '<u2', 'fortran_order':
+//! False, 'shape': (N, 5, 7), }`, padded with spaces and a newline to a multiple of 64 bytes; then
+//! the ids, `<u2` or `<i4`, in C order. N is known last, so the text has space for any N.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::open_files::{FileAt, OpenFiles};
 use super::reading::{self, Source, SourceAt};
 use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError};
 
-/// One array a shard: `tokens.npy`.
+/// One array per shard: `tokens.npy`.
 pub struct Npy;
 
-/// Bytes before the text of a header.
+/// The number of bytes before the text of a header.
 const PREAMBLE: usize = 10;
 
-/// As numpy's headers name the type.
+/// The name of the type in numpy's headers.
 pub(super) fn descr(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::U16 => "<u2",
@@ -38,7 +38,7 @@ fn text(descr: &str, shape: &[u64]) -> String {
     format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", axes.join(", "))
 }
 
-/// A header with this text and at least that many bytes.
+/// A header with this text, padded to at least that many bytes.
 fn padded(text: &str, least: usize) -> Vec<u8> {
     let bytes = (PREAMBLE + text.len() + 1).max(least).next_multiple_of(64);
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
@@ -56,7 +56,7 @@ pub(super) struct Header {
     pub shape: Vec<u64>,
 }
 
-/// How many bytes of text come after these first of a file.
+/// The length of a header's text, from the first bytes of a file.
 fn text_length(preamble: &[u8]) -> Option<usize> {
     let length = preamble.strip_prefix(b"\x93NUMPY\x01\x00")?;
     Some(u16::from_le_bytes(length.try_into().ok()?).into())
@@ -71,14 +71,15 @@ fn parse(text: &[u8]) -> Option<Header> {
     ["}", ",}"].contains(&end).then(|| Header { descr: descr.to_owned(), shape })
 }
 
-/// An array's header, and its data.
+/// Splits an array into its header and its data.
 pub(super) fn split(array: &[u8]) -> Option<(Header, &[u8])> {
     let (preamble, rest) = array.split_at_checked(PREAMBLE)?;
     let (text, data) = rest.split_at_checked(text_length(preamble)?)?;
     Some((parse(text)?, data))
 }
 
-/// Reads an array's header, which must be this one; the data follow, as many bytes as `bytes`, to the end of the file.
+/// Reads an array's header, which must equal `wanted`. The data, `bytes` bytes long, must fill the
+/// rest of the file.
 pub(super) fn expect(input: &mut Input, wanted: &Header, bytes: Option<u64>) -> Result<(), TokensError> {
     let preamble = input.take(PREAMBLE as u64)?;
     let Some(length) = text_length(&preamble) else {
@@ -109,7 +110,7 @@ fn with_rows(rows: u64, shape: &[u64]) -> Vec<u64> {
     [&[rows], shape].concat()
 }
 
-/// Opens a shard's array, its header read and checked; returns the bytes of a row too.
+/// Opens a shard's array and checks its header. Also returns the number of bytes of a row.
 fn open(folder: &Path, shard: Shard, layout: &Layout) -> Result<(Input, u64), TokensError> {
     let shape = layout.one_shape("npy")?;
     let row_bytes = u64::from(layout.one_length("npy")?) * layout.dtype.bytes() as u64;
@@ -161,7 +162,7 @@ impl Format for Npy {
     ) -> Result<RowsAt, TokensError> {
         let (input, row_bytes) = open(folder, shard, layout)?;
         let file = files.open(folder.join(name("tokens", "npy", shard.place)))?;
-        // The ids follow the header to the end of the file.
+        // The ids fill the file from the end of the header.
         let start = file.length().saturating_sub(input.left());
         let keys = KeysAt::open(folder, shard, layout, files)?;
         let reader = ReaderAt { file, keys, start, row_bytes, dtype: layout.dtype };
@@ -219,7 +220,7 @@ impl Source for Reader {
 struct ReaderAt {
     file: FileAt,
     keys: KeysAt,
-    /// The byte of the first id.
+    /// The position of the first id.
     start: u64,
     row_bytes: u64,
     dtype: Dtype,

@@ -1,5 +1,5 @@
-//! Files that several threads read at any place. Only some of them are open at a time: a set may have
-//! more shards than a process may have open files.
+//! Files that several threads read at any position. Only some of them are open at a time, because a
+//! set may have more shards than a process may have open files.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{TokensError, io_error};
 use pixtok_base::Action;
 
-/// Files that stay open. Some systems allow 256 in a process.
+/// The number of files that are kept open. Some systems allow 256 per process.
 const OPEN_FILES: usize = 128;
 
-/// The files that are open, each with its number, the last used at the end.
+/// The open files, each with its number, in order of last use.
 type Open = VecDeque<(u64, Arc<File>)>;
 
-/// Keeps the files open that were read last, for all shards of a [`super::RandomAccess`].
+/// Keeps the most recently read files open, for all shards of a [`super::RandomAccess`].
 pub struct OpenFiles {
     most: usize,
     numbers: AtomicU64,
@@ -54,23 +54,23 @@ impl OpenFiles {
         Some(file)
     }
 
-    /// Two threads may both open a file and keep it; the older entry is the first to go.
+    /// If two threads open and keep the same file, the older entry is dropped first.
     fn keep(&self, number: u64, file: &Arc<File>) {
         let mut open = self.lock();
         let oldest = if open.len() < self.most { None } else { open.pop_front() };
         open.push_back((number, Arc::clone(file)));
-        // Closing a file may take long, and the other threads have files of their own to read.
+        // Closing a file may take long. Other threads can read their files in the meantime.
         drop(open);
         drop(oldest);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // Nothing that holds it leaves the list half changed.
+        // No holder of the lock leaves the list half changed.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The file, and its length.
+/// The opened file, and its length.
 fn opened(path: &Path) -> Result<(Arc<File>, u64), TokensError> {
     let file = File::open(path).map_err(io_error(Action::Open, path))?;
     let length = file.metadata().map_err(io_error(Action::Read, path))?.len();
@@ -87,17 +87,17 @@ pub(super) struct FileAt {
 }
 
 impl FileAt {
-    /// Its bytes.
+    /// The length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The file is damaged.
+    /// The error for a damaged file.
     pub fn damaged(&self, reason: impl Into<String>) -> TokensError {
         TokensError::Damaged { path: self.path.clone(), reason: reason.into() }
     }
 
-    /// The `bytes` bytes from byte `at` on, which belong to row `row` of the shard.
+    /// Reads `bytes` bytes at position `at`, which belong to row `row` of the shard.
     pub fn take(&self, row: u64, at: u64, bytes: u64) -> Result<Vec<u8>, TokensError> {
         if at.checked_add(bytes).is_none_or(|end| end > self.length) {
             let length = self.length;
@@ -110,7 +110,7 @@ impl FileAt {
         Ok(taken)
     }
 
-    /// As [`FileAt::take`], as many bytes as a number has.
+    /// Like [`FileAt::take`], for as many bytes as a number has.
     pub fn array<const N: usize>(&self, row: u64, at: u64) -> Result<[u8; N], TokensError> {
         let mut bytes = [0; N];
         if at.checked_add(N as u64).is_none_or(|end| end > self.length) {
@@ -123,7 +123,7 @@ impl FileAt {
         Ok(bytes)
     }
 
-    /// Reads the bytes from byte `at` on.
+    /// Reads bytes at position `at`.
     pub fn fill(&self, at: u64, bytes: &mut [u8]) -> Result<(), TokensError> {
         match self.handle()?.read_exact_at(bytes, at) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.changed()),
@@ -189,7 +189,7 @@ mod tests {
         assert!(file.array::<4>(7, 1).unwrap_err().to_string().contains("row 7"));
         assert!(file.array::<4>(7, u64::MAX).is_err());
 
-        // Made shorter while it is open, and while it is not.
+        // The file is made shorter while it is open, and while it is closed.
         fs::write(&path, [1]).unwrap();
         assert!(file.take(0, 0, 2).unwrap_err().to_string().contains("has changed"));
         files.open(path.clone()).unwrap();

@@ -1,8 +1,10 @@
-//! parquet: `train-00003-of-00010.parquet`, for `datasets.load_dataset("parquet")`, pyarrow and the like.
+//! parquet: `train-00003-of-00010.parquet`, for `datasets.load_dataset("parquet")`, pyarrow and
+//! others.
 //!
-//! Columns: key string; tokens list of uint16 or int32, flat; h, w uint16; width, height int32; label int64, text and json
-//! string, null where an image has none. Row groups of 4,096 rows, zstd; no dictionary for tokens, which hardly repeat. The
-//! bytes depend on the rows alone.
+//! Columns: key string; tokens list of uint16 or int32, flat; h, w uint16; width, height int32;
+//! label int64, text and json string, null if an image has none. Row groups have 4,096 rows and are
+//! compressed with zstd. Tokens have no dictionary, because they hardly repeat. The bytes depend
+//! only on the rows.
 
 mod reader;
 mod single;
@@ -115,7 +117,7 @@ struct Writer {
     path: PathBuf,
     writer: SerializedFileWriter<File>,
     layout: Layout,
-    /// Those of the row group that is not complete.
+    /// The rows of the row group that is not yet complete.
     rows: Vec<Row>,
 }
 
@@ -140,10 +142,10 @@ impl Writer {
     }
 }
 
-type Group<'a> = SerializedRowGroupWriter<'a, File>;
+type GroupWriter<'a> = SerializedRowGroupWriter<'a, File>;
 
 fn write_column<T: DataType>(
-    group: &mut Group<'_>,
+    group: &mut GroupWriter<'_>,
     values: &[T::T],
     definition: Option<&[i16]>,
     repetition: Option<&[i16]>,
@@ -155,7 +157,7 @@ fn write_column<T: DataType>(
 }
 
 fn required<T: DataType>(
-    group: &mut Group<'_>,
+    group: &mut GroupWriter<'_>,
     rows: &[Row],
     value: impl Fn(&Row) -> T::T,
 ) -> Result<(), ParquetError> {
@@ -163,7 +165,7 @@ fn required<T: DataType>(
 }
 
 fn optional<T: DataType>(
-    group: &mut Group<'_>,
+    group: &mut GroupWriter<'_>,
     rows: &[Row],
     value: impl Fn(&Row) -> Option<T::T>,
 ) -> Result<(), ParquetError> {
@@ -172,9 +174,9 @@ fn optional<T: DataType>(
     write_column::<T>(group, &values.into_iter().flatten().collect::<Vec<_>>(), Some(&there), None)
 }
 
-fn tokens(group: &mut Group<'_>, rows: &[Row]) -> Result<(), ParquetError> {
+fn tokens(group: &mut GroupWriter<'_>, rows: &[Row]) -> Result<(), ParquetError> {
     let ids: Vec<i32> = rows.iter().flat_map(|row| &row.ids).map(|&id| id as i32).collect();
-    // 0 begins a row. No row is without ids, so each id is there.
+    // 0 begins a row. Every row has at least one id, so every id is present.
     let repetition: Vec<i16> =
         rows.iter().flat_map(|row| (0..row.ids.len()).map(|at| (at > 0).into())).collect();
     write_column::<Int32Type>(group, &ids, Some(&vec![1; ids.len()]), Some(&repetition))
@@ -204,7 +206,7 @@ impl ShardWriter for Writer {
     fn finish(mut self: Box<Self>) -> Result<(), TokensError> {
         let rest = if self.rows.is_empty() { Ok(()) } else { self.write_group() };
         let Self { path, writer, .. } = *self;
-        // Only taking the file out writes what is buffered and tells whether it could.
+        // Only taking the file out flushes the buffer and reports whether that worked.
         let written = rest.and_then(|()| writer.into_inner());
         written.map(drop).map_err(|error| failed(Action::Write, &path, error))
     }

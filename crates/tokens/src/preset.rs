@@ -1,57 +1,57 @@
-//! The vocabularies and frames of published models, as their own code has them.
+//! The vocabularies and framing of published models, as in their own code.
 
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 use super::{Framing, SizeTokens, TokensError};
 
-/// A published model whose ids are followed.
+/// A published model whose ids are reproduced.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray, VariantNames,
 )]
 #[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_preset)]
 pub enum Preset {
-    /// Codes alone.
+    /// Only codes.
     Raw,
-    /// LlamaGen: codes alone.
+    /// LlamaGen: only codes.
     Llamagen,
-    /// Janus: codes alone.
+    /// Janus: only codes.
     Janus,
-    /// Show-o, on phi-1.5 with ten added tokens.
+    /// Show-o, which is phi-1.5 with ten added tokens.
     ShowO,
     /// Emu3, whose text ids are those of Qwen's tokenizer.
     Emu3,
-    /// Chameleon, whose codes have ids by a table of names.
+    /// Chameleon, which maps codes to ids by a table of names.
     Chameleon,
-    /// Lumina-mGPT: Chameleon's table, with sizes and ends of rows.
+    /// Lumina-mGPT: Chameleon's table, with sizes and row ends.
     LuminaMgpt,
-    /// Unified-IO 2, whose images have a table of their own.
+    /// Unified-IO 2, which has a separate table for images.
     #[strum(serialize = "unified-io-2")]
     UnifiedIo2,
 }
 
-/// What a preset stands for.
+/// The ids of a preset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresetIds {
-    /// The id of code 0; none where a map is needed.
+    /// The id of code 0; `None` if a map is needed.
     pub offset: Option<u32>,
-    /// Ids around the codes.
+    /// The ids around the codes.
     pub framing: Framing,
 }
 
-/// Pixels to one step of Lumina-mGPT's size ids.
+/// Pixels per step of Lumina-mGPT's size ids.
 const LUMINA_STEP: u32 = 32;
 
 impl Preset {
-    /// All of them.
+    /// All presets.
     pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
-    /// As the flag has it.
+    /// The name as the flag takes it.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// The codes that the model has ids for, where a table of its own bounds them.
+    /// The largest number of codes for which the model has ids, if its table limits them.
     fn most_codes(self) -> Option<u32> {
         match self {
             Self::Raw | Self::Llamagen | Self::Janus | Self::UnifiedIo2 => None,
@@ -82,7 +82,8 @@ impl Preset {
                 Some(151_854),
                 Framing {
                     boi: Some(151_852),
-                    // In byte-pair vocabularies of this family a printable byte has the id byte - 33.
+                    // In byte-pair vocabularies of this family, a printable byte has the id byte -
+                    // 33.
                     size: SizeTokens::Text { ids: [15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 9] },
                     img: Some(151_851),
                     eol: Some(151_846),
@@ -111,7 +112,7 @@ impl Preset {
 
 fn no_preset(text: &str) -> String {
     let names = <Preset as VariantNames>::VARIANTS.join(", ");
-    format!("\"{text}\" is no preset; there are {names}")
+    format!("\"{text}\" is not a preset; choose from {names}")
 }
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ mod tests {
         }
         assert_eq!(
             "emu4".parse::<Preset>().unwrap_err(),
-            "\"emu4\" is no preset; there are raw, llamagen, janus, show-o, emu3, chameleon, lumina-mgpt, unified-io-2"
+            "\"emu4\" is not a preset; choose from raw, llamagen, janus, show-o, emu3, chameleon, lumina-mgpt, unified-io-2"
         );
     }
 

@@ -1,19 +1,21 @@
-//! Rows of token sets by their number, for loaders that draw them in shuffled order.
+//! Access to rows of token sets by number, for loaders that draw rows in shuffled order.
 //!
-//! Opening reads through what tells where rows begin, once and in order: `keys.jsonl` (npy, raw, megatron, litdata,
-//! llamagen), all of `tokens.jsonl`, the headers in tars (for rows of a few KB the whole tar), the footers of Parquet
-//! files. Of it 8 bytes a row stay in memory (16 for raw with images of different sizes and without document index, none
-//! for mds), of Parquet the footers and the indices of pages, never tokens. Up to 128 files stay open.
+//! Opening reads once, in order, through the data that states where rows begin: `keys.jsonl` (npy,
+//! raw, megatron, litdata, llamagen), all of `tokens.jsonl`, the headers in tars (for rows of a few
+//! KB, the whole tar), the footers of Parquet files. 8 bytes per row of it stay in memory (16 for
+//! raw with images of different sizes and without a document index, none for mds), and for Parquet
+//! the footers and page indices, but never tokens. Up to 128 files stay open.
 //!
-//! A row then takes a few small reads. Parquet is the exception: for a row, a page of each column is read and decompressed.
+//! Reading a row then takes a few small reads. For Parquet, however, it reads and decompresses a
+//! page of each column.
 
 use std::sync::Arc;
 
 use super::open_files::OpenFiles;
 use super::{Row, RowsAt, TokenSet, TokensError};
 
-/// The rows of token sets by their number. Threads may share it: reading takes no lock but for finding
-/// an open file.
+/// Rows of token sets by number. Threads may share it: reading takes no lock except to find an open
+/// file.
 ///
 /// ```no_run
 /// # use std::path::Path;
@@ -35,11 +37,11 @@ struct OpenShard {
 }
 
 impl RandomAccess {
-    /// Opens the shards of `sets`. Rows count from 0 through all of them, in the order of
+    /// Opens the shards of `sets`. Rows are counted from 0 through all of them, in the order of
     /// [`TokenSet::rows`].
     ///
     /// # Errors
-    /// When a shard's files cannot be opened or are not whole, as far as one can tell without
+    /// If a shard's files cannot be opened or are incomplete, as far as this is visible without
     /// reading every row.
     pub fn open(sets: &[TokenSet]) -> Result<Self, TokensError> {
         Self::with_files(sets, &Arc::default())
@@ -59,23 +61,23 @@ impl RandomAccess {
         Ok(Self { shards })
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.shards.last().map_or(0, |shard| shard.end)
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Row `number`.
+    /// Reads row `number`.
     ///
     /// # Errors
-    /// When there are not so many rows, or the row cannot be read or is not as it was written; the
-    /// message names the shard's file and counts the row within it.
+    /// If there are not that many rows, or the row cannot be read or differs from what was written.
+    /// The message names the shard's file, and the row's number within the shard.
     pub fn row(&self, number: u64) -> Result<Row, TokensError> {
         let at = self.shards.partition_point(|shard| shard.end <= number);
         let Some(shard) = self.shards.get(at) else {
@@ -98,7 +100,7 @@ mod tests {
     use super::super::{FormatKind, Layout, TokenNames, fixture};
     use super::*;
 
-    /// All layouts that a format takes.
+    /// All layouts that a format accepts.
     fn layouts(kind: FormatKind) -> Vec<Layout> {
         let mut layouts = [fixture::layouts(), fixture::ragged_layouts()].concat();
         match kind {
@@ -120,7 +122,7 @@ mod tests {
     }
 
     proptest! {
-        // Deterministic, as all tests are.
+        // Deterministic, like all tests.
         #![proptest_config(ProptestConfig {
             cases: 200, failure_persistence: None,
             rng_seed: prop::test_runner::RngSeed::Fixed(16), ..ProptestConfig::default()
@@ -136,7 +138,7 @@ mod tests {
             let views = layout.views as usize;
             let mut rows = fixture::rows(&layout, images * views);
             for row in rows.chunks_mut(views) {
-                // LlamaGen has one label an image.
+                // LlamaGen stores one label per image.
                 let label = row[0].label;
                 row.iter_mut().for_each(|row| row.label = label);
             }
@@ -180,7 +182,7 @@ mod tests {
         }
         assert!(access.row(u64::MAX).is_err() && !access.is_empty());
 
-        // A file of a set stands for its shard.
+        // A file of a set selects its shard.
         let one = TokenSet::find(&a.path().join("tokens-00001-of-00003.npy")).unwrap();
         let access = RandomAccess::open(&one).unwrap();
         assert_eq!((access.len(), access.row(1).unwrap()), (2, rows[3].clone()));

@@ -1,9 +1,10 @@
-//! raw: `tokens.bin`, ids and nothing else, for `np.memmap` (nanoGPT, OLMo-core); its companion
+//! raw: `tokens.bin`, which holds only ids, for `np.memmap` (nanoGPT, OLMo-core); its companion
 //! `keys.jsonl`; and on request `tokens.index`.
 //!
-//! Ids are u16 or u32, little endian, without header. The file does not say which, so the type
-//! follows the vocabulary's size if that is given, as in OLMo-core. The index has a u64 for each
-//! row: the number of ids up to the row's end (datatrove's document ends, counted in tokens).
+//! Ids are u16 or u32, little endian, without a header. The file does not state the type, so the
+//! type follows from the vocabulary size if that is given, as in OLMo-core. The index has a u64 for
+//! each row: the number of ids up to the end of the row (datatrove's document ends, counted in
+//! tokens).
 
 mod single;
 
@@ -20,8 +21,8 @@ use super::{Axes, Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardW
 /// A bare stream of ids: `tokens.bin`.
 pub struct Raw;
 
-/// What a user of OLMo-core has to set if it would read the stream of a vocabulary of `ids` ids as
-/// another type: it takes the smallest of uint8, uint16 and uint32 that holds them.
+/// Advice for users of OLMo-core if it would read the stream of a vocabulary of `ids` ids as
+/// another type. It takes the smallest of uint8, uint16 and uint32 that holds them.
 fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
     let theirs = match ids {
         0..=0x100 => "uint8",
@@ -56,7 +57,7 @@ impl Format for Raw {
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         if layout.length.is_none() && layout.axes == Axes::Sequence && !layout.document_index {
             return Err(TokensError::Unsuitable(
-                "raw does not tell where an image's framed tokens end when images have different sizes; ask for \
+                "raw does not state where an image's framed tokens end when images have different sizes; ask for \
                  the document index, or take jsonl, parquet or megatron"
                     .into(),
             ));

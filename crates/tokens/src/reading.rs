@@ -1,36 +1,35 @@
-//! What reading a shard is in every format: as many rows as it has, each as the layout says, and then the end; or single
-//! rows by their number.
+//! Reading a shard, in any format: all its rows in order, each checked against the layout, and then
+//! the end; or single rows by their number.
 
 use super::{Layout, Row, Rows, RowsAt, TokensError};
 
-/// The rows of a shard in one format.
+/// The rows of a shard in one format, in order.
 pub(super) trait Source: Send {
-    /// The next row, `number` of the shard.
+    /// Reads the next row, which is row `number` of the shard.
     fn next(&mut self, number: u64) -> Result<Row, TokensError>;
 
-    /// Checks, after the last row, that the files end there.
+    /// Checks after the last row that the files end there.
     fn end(&mut self) -> Result<(), TokensError>;
 
-    /// The file with the rows is damaged.
+    /// The error for a damaged file of rows.
     fn damaged(&self, reason: String) -> TokensError;
 }
 
-/// Single rows of a shard in one format. That its files end after the last row was checked when they
-/// were opened.
+/// Single rows of a shard in one format. Opening the files checks that they end after the last row.
 pub(super) trait SourceAt: Send + Sync {
-    /// Row `number` of the shard, which has it.
+    /// Reads row `number` of the shard, which exists.
     fn row(&self, number: u64) -> Result<Row, TokensError>;
 
-    /// The file with row `number` is damaged.
+    /// The error for a damaged file that contains row `number`.
     fn damaged(&self, number: u64, reason: String) -> TokensError;
 }
 
-/// `rows` rows of `source`, each checked.
+/// Reads `rows` rows of `source`, and checks each.
 pub(super) fn rows(source: impl Source + 'static, rows: u64, layout: &Layout) -> Rows {
     Box::new(Reading { source, layout: layout.clone(), number: 0, rows, over: false })
 }
 
-/// Any of the `rows` rows of `source`, each checked.
+/// Reads any of the `rows` rows of `source`, and checks it.
 pub(super) fn rows_at(source: impl SourceAt + 'static, rows: u64, layout: &Layout) -> RowsAt {
     let layout = layout.clone();
     Box::new(move |number| {

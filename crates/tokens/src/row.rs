@@ -1,20 +1,20 @@
-//! One image's tokens.
+//! The tokens of an image.
 
 use serde::{Deserialize, Serialize};
 
 use pixtok_base::Carried;
 
-/// Positions of a latent grid.
+/// The size of a latent grid, in positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Grid {
-    /// Rows of positions.
+    /// The number of rows.
     pub h: u32,
-    /// Positions in a row.
+    /// The number of positions in a row.
     pub w: u32,
 }
 
 impl Grid {
-    /// h·w.
+    /// The number of positions, h·w.
     #[must_use]
     pub fn positions(self) -> usize {
         self.h as usize * self.w as usize
@@ -73,20 +73,20 @@ impl TokenShape {
 /// One image's tokens as they are stored, with what is known of the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its name in the set; no dot after the last `/`.
+    /// The name of the image in the set. It has no dot after the last `/`.
     pub key: String,
     /// The latent grid; of a sequence, one row (see [`StatedGrid`](crate::StatedGrid)).
     pub grid: Grid,
-    /// Width in pixels of the picture as it came.
+    /// The width in pixels of the original picture.
     pub width: u32,
-    /// Height in pixels of the picture as it came.
+    /// The height in pixels of the original picture.
     pub height: u32,
-    /// Ids, with framing if the set has any; below 2^31.
+    /// The ids, below 2^31, including framing if the set has any.
     pub ids: Vec<u32>,
-    /// Its class.
+    /// The class of the image.
     pub label: Option<i64>,
-    /// Its caption.
+    /// The caption of the image.
     pub text: Option<String>,
-    /// What else came with it.
+    /// Other metadata of the image.
     pub json: Option<Carried>,
 }

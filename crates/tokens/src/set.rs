@@ -1,4 +1,5 @@
-//! Sets of tokens on disk: found by a folder, one of its files, or a folder of parts.
+//! Sets of tokens on disk. They are found by their folder, by one of their files, or by a folder of
+//! parts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,22 +7,23 @@ use std::path::{Path, PathBuf};
 use super::{Row, Rows, SIDECAR, Shard, SideFiles, Sidecar, TokensError};
 use pixtok_base::paths::absence;
 
-/// A set on disk: its folder, its sidecar, and those of its shards that were asked for.
+/// A set on disk: its folder, its sidecar, and the requested shards.
 #[derive(Debug)]
 pub struct TokenSet {
-    /// Where the files are.
+    /// The folder of the files.
     pub folder: PathBuf,
-    /// What they are.
+    /// The meaning of the numbers.
     pub sidecar: Sidecar,
-    /// In order.
+    /// The shards, in order.
     pub shards: Vec<Shard>,
 }
 
 impl TokenSet {
-    /// The sets at `path`: a set's folder, one of its files, or a folder of parts that a divided job left.
+    /// The sets at `path`: the folder of a set, one of its files, or a folder of parts from a
+    /// divided job.
     ///
     /// # Errors
-    /// When there is none, or the file belongs to no shard.
+    /// If there is none, or the file belongs to no shard.
     pub fn find(path: &Path) -> Result<Vec<Self>, TokensError> {
         if path.is_file() {
             return Ok(vec![Self::of_file(path)?]);
@@ -42,18 +44,18 @@ impl TokenSet {
         }
         if parts.is_empty() {
             return Err(TokensError::Unsuitable(format!(
-                "{} has no {SIDECAR}, so nothing tells what its tokens are; give a folder that `pixtok encode` has finished, or a file in it",
+                "{} has no {SIDECAR}, so the meaning of its tokens is unknown; give a folder that `pixtok encode` has finished, or a file in it",
                 path.display()
             )));
         }
         parts.into_iter().map(Self::open).collect()
     }
 
-    /// As [`TokenSet::find`], but takes the finished parts of a divided job even if others are
+    /// Like [`TokenSet::find`], but accepts the finished parts of a divided job even if others are
     /// missing.
     ///
     /// # Errors
-    /// As [`TokenSet::find`], and when no part is finished.
+    /// The same as [`TokenSet::find`]; also if no part is finished.
     pub fn find_finished(path: &Path) -> Result<Vec<Self>, TokensError> {
         let parts = part_folders(path);
         if is_finished(path) || parts.is_empty() {
@@ -85,7 +87,7 @@ impl TokenSet {
     fn of_file(path: &Path) -> Result<Self, TokensError> {
         let refused = || {
             TokensError::Unsuitable(format!(
-                "{} is no file of a set with a {SIDECAR}, so nothing tells what its tokens are; give a folder that `pixtok encode` has \
+                "{} is not a file of a set with a {SIDECAR}, so the meaning of its tokens is unknown; give a folder that `pixtok encode` has \
                  finished, or a file in it",
                 path.display()
             ))
@@ -129,7 +131,7 @@ fn part_folders(path: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// The parts of a divided job below `path`, in order. All of them must be there and finished.
+/// The parts of a divided job below `path`, in order. All must be present and finished.
 fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
     let parts = part_folders(path);
     for (i, part) in (0..).zip(&parts) {
@@ -139,12 +141,12 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
             Some((_, count)) if parts.len() > count as usize => {
                 let last = parts[parts.len() - 1].file_name().unwrap_or_default().to_string_lossy();
                 return refused(format!(
-                    "parts of several divisions are there, {last} among them; remove those of the others"
+                    "parts of several divisions are present, among them {last}; remove those of the others"
                 ));
             }
             Some((_, count)) => {
                 return refused(format!(
-                    "{} of {count} parts are there; run the others, or give the folders of single parts (merge: --partial)",
+                    "{} of {count} parts are present; run the others, or give the folders of single parts (merge: --partial)",
                     parts.len()
                 ));
             }
@@ -160,7 +162,7 @@ fn parts(path: &Path) -> Result<Vec<PathBuf>, TokensError> {
     Ok(parts)
 }
 
-/// i and n of a folder `part-i-of-n`.
+/// The numbers i and n of a folder `part-i-of-n`.
 fn number_of(part: &Path) -> Option<(u32, u32)> {
     let (number, count) = part.file_name()?.to_str()?.strip_prefix("part-")?.split_once("-of-")?;
     Some((number.parse().ok()?, count.parse().ok()?))
@@ -178,7 +180,7 @@ mod tests {
         assert!(words().contains("has no tokens.json"), "{}", words());
         fs::create_dir(part(0)).unwrap();
         fs::create_dir(part(2)).unwrap();
-        assert!(words().contains("2 of 3 parts are there"), "{}", words());
+        assert!(words().contains("2 of 3 parts are present"), "{}", words());
         fs::create_dir(part(1)).unwrap();
         assert!(words().contains("part-00000-of-00003 is not finished"), "{}", words());
         let words = TokenSet::find_finished(folder.path()).unwrap_err().to_string();

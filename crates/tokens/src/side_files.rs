@@ -5,31 +5,31 @@ use std::path::Path;
 use super::FormatKind;
 use super::sidecar::SIDECAR;
 
-/// Their names in a set's folder.
+/// The names in a set's folder.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SideFiles {
-    /// States what the numbers mean.
+    /// The sidecar, which states what the numbers mean.
     pub sidecar: &'static str,
-    /// The vocabulary's map.
+    /// The vocabulary map.
     pub map: &'static str,
     /// The job that made the set, or that will continue it.
     pub job: &'static str,
 }
 
 const JSON: SideFiles = SideFiles { sidecar: SIDECAR, map: "vocab-map.json", job: "job.json" };
-/// Names for the same content, for readers that take every `.json` file for their own.
+/// Names without `.json`, for readers that take every `.json` file for one of theirs.
 const PLAIN: SideFiles = SideFiles { sidecar: "tokens.pixtok", map: "vocab-map.pixtok", job: "job.pixtok" };
 
 impl SideFiles {
-    /// The names for a new set. MosaicML's `merge_index` takes each file that ends in `.json` for
+    /// The names for a new set. MosaicML's `merge_index` takes every file that ends in `.json` for
     /// an index.
     #[must_use]
     pub fn of(format: FormatKind) -> &'static SideFiles {
         if format == FormatKind::Mds { &PLAIN } else { &JSON }
     }
 
-    /// The names in `folder`, if it holds a set or job: sets of older versions all have the `.json`
-    /// names.
+    /// The names in `folder`, if it holds a set or a job. Sets of older versions always have the
+    /// `.json` names.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Option<&'static SideFiles> {
         [&JSON, &PLAIN]

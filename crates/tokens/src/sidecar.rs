@@ -1,5 +1,5 @@
-//! `tokens.json` (`tokens.pixtok` in mds sets): what the numbers in a set's files mean. It is
-//! written last, so a set that has one is whole.
+//! `tokens.json` (`tokens.pixtok` in mds sets): the meaning of the numbers in a set's files. It is
+//! written last, so a set that has one is complete.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,62 +14,62 @@ use super::{
 };
 use pixtok_base::Action;
 
-/// Its usual name in a set's folder: see [`SideFiles`].
+/// The usual name in a set's folder; see [`SideFiles`].
 pub const SIDECAR: &str = "tokens.json";
-/// Most numbers at one position that are believed.
+/// The largest plausible number of numbers at one position.
 const MAX_NUMBERS: u32 = 4096;
-/// The one version there is.
+/// The only version so far.
 const VERSION: u32 = 1;
 
-/// What the numbers of a set are, and where they come from.
+/// The meaning and the origin of the numbers in a set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
-    /// Of this file.
+    /// The version of this file's format.
     pub format_version: u32,
     /// The version of pixtok that wrote the set.
     pub pixtok: String,
-    /// Of the files.
+    /// The format of the token files.
     pub format: FormatKind,
-    /// Whose codes they are.
+    /// The tokenizer that made the codes.
     pub tokenizer: StatedTokenizer,
-    /// Of ids.
+    /// The number type of ids.
     pub dtype: Dtype,
-    /// Of the positions of a grid: `row-major`, the top left first.
+    /// The order of the positions of a grid: `row-major`, from the top left.
     pub order: String,
     /// The latent grid, or the sequence.
     pub grid: StatedGrid,
-    /// Height and width in pixels of the images that were encoded; none when each has its own.
+    /// Height and width in pixels of the encoded images; `None` if they differ.
     pub image_size: Option<[u32; 2]>,
-    /// How pictures became images.
+    /// How pictures were prepared.
     pub preprocessing: Preprocessing,
-    /// From codes to ids.
+    /// The mapping from codes to ids.
     pub vocabulary: StatedVocabulary,
-    /// Ids around and between the codes.
+    /// The ids around and between the codes.
     pub specials: Framing,
-    /// Ids in the vocabulary of the model that reads the set, if the user gave that number; all ids
-    /// are below it.
+    /// The number of ids in the vocabulary of the model that reads the set, if the user stated it.
+    /// All ids are below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<u64>,
-    /// Of one row's ids.
+    /// The axes of one row's ids.
     pub axes: Axes,
-    /// Ids of a row, when all have as many.
+    /// The number of ids in a row, if it is the same for all rows.
     pub length: Option<u32>,
-    /// Rows in succession that are views of one image; the second is the mirror image.
+    /// The number of successive rows that are views of one image. The second is the mirror image.
     pub views: u32,
-    /// Names in place of ids (JSONL alone).
+    /// Names instead of ids (only in JSONL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<TokenNames>,
-    /// Whether there is an index of where each document ends (raw alone).
+    /// Whether there is an index of where each document ends (only in raw).
     #[serde(default)]
     pub document_index: bool,
-    /// The images.
+    /// The origin of the images.
     pub source: Source,
-    /// The sources of each set, if whole sets were joined.
+    /// The origin of the images of each set, for merged sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
-    /// Rows of each shard, in order.
+    /// The number of rows of each shard, in order.
     pub shard_rows: Vec<u64>,
-    /// What the set holds.
+    /// The numbers of images, rows and tokens.
     pub counts: Counts,
 }
 
@@ -86,7 +86,7 @@ impl Sidecar {
         VERSION
     }
 
-    /// What the files need of it.
+    /// The properties that the token files depend on.
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout {
@@ -121,10 +121,10 @@ impl Sidecar {
         (0..).zip(&self.shard_rows).map(shard).collect()
     }
 
-    /// The vocabulary's map in `folder`, if there is one.
+    /// The bytes of the vocabulary map in `folder`, if the set uses one.
     ///
     /// # Errors
-    /// When it is not there or not the one that the set was written with.
+    /// If the map is missing or differs from the one that the set was written with.
     pub fn map(&self, folder: &Path) -> Result<Option<Vec<u8>>, TokensError> {
         let StatedVocabulary::Map { map, map_blake3 } = &self.vocabulary else { return Ok(None) };
         let path = folder.join(map);
@@ -135,10 +135,10 @@ impl Sidecar {
         Err(TokensError::Damaged { path, reason: "its hash is not the one in the sidecar".into() })
     }
 
-    /// From codes to ids; a map is read from `folder`.
+    /// The mapping from codes to ids. A map is read from `folder`.
     ///
     /// # Errors
-    /// As [`Sidecar::map`].
+    /// The same as [`Sidecar::map`].
     pub fn vocabulary(&self, folder: &Path) -> Result<Vocabulary, TokensError> {
         let levels = self.tokenizer.levels.as_deref().filter(|_| self.tokenizer.digits);
         let codes = levels.map_or(self.tokenizer.codebook_size, |levels| {
@@ -156,28 +156,28 @@ impl Sidecar {
         }
     }
 
-    /// The number of ids in the vocabulary of the model that reads the set: the one given, else the
-    /// largest id that can occur, plus one. `vocabulary` is the set's own.
+    /// The number of ids in the vocabulary of the model that reads the set: the stated number,
+    /// otherwise the largest possible id plus one. `vocabulary` is that of the set.
     #[must_use]
     pub fn ids_of_reader(&self, vocabulary: &Vocabulary) -> u64 {
         let largest = vocabulary.largest().max(self.specials.largest(self.grid.longest_side()));
         self.vocab_size.unwrap_or(u64::from(largest) + 1)
     }
 
-    /// As the file's text.
+    /// The text of the file.
     ///
     /// # Errors
-    /// Never for what this program makes.
+    /// Never for sidecars that this program makes.
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         Ok(text)
     }
 
-    /// Of the set in `folder`.
+    /// Reads the sidecar of the set in `folder`.
     ///
     /// # Errors
-    /// When there is none, or it is none that this program reads.
+    /// If there is none, or this program cannot read it.
     pub fn read(folder: &Path) -> Result<Self, TokensError> {
         let path = Self::path_in(folder);
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };
@@ -187,7 +187,7 @@ impl Sidecar {
             Some(version) if version == u64::from(VERSION) => {}
             Some(found) => {
                 return Err(TokensError::Unsuitable(format!(
-                    "{} has format_version {found}, and this pixtok reads {VERSION}; use the pixtok that wrote it",
+                    "{} has format_version {found}, but this pixtok reads {VERSION}; use the pixtok that wrote it",
                     path.display()
                 )));
             }
@@ -200,7 +200,7 @@ impl Sidecar {
         }
     }
 
-    /// What in it cannot be.
+    /// The first impossible statement in it, if there is one.
     fn fault(&self) -> Option<&'static str> {
         let rows = self.shard_rows.iter().try_fold(0u64, |sum, &rows| sum.checked_add(rows));
         let levels = self.tokenizer.levels.iter().flatten();

@@ -1,4 +1,4 @@
-//! How ids tell the size of a grid.
+//! Ids that state the size of a grid.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,32 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use super::{Grid, TokensError};
 
-/// How many ids spell a size: the digits and the sign between them.
+/// The number of ids that spell a size: the digits and the sign between the two numbers.
 const SPELLING: usize = 11;
 
-/// How the ids of an image tell the size of its grid.
+/// How the ids of an image state the size of its grid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum SizeTokens {
-    /// Not at all.
+    /// They do not.
     #[default]
     None,
     /// Two ids: `base` + h / `div`, `base` + w / `div`.
     Grid {
         /// The id of size 0.
         base: u32,
-        /// Positions of the grid to one step of the id.
+        /// The number of positions per step of the id.
         div: u32,
     },
     /// "h*w" in text: the ids of 0 to 9 and of `*`.
     Text {
-        /// In this order.
+        /// The ids of 0 to 9 and of `*`, in this order.
         ids: [u32; SPELLING],
     },
 }
 
 impl SizeTokens {
-    /// The ids that tell the size of `grid`.
+    /// The ids that state the size of `grid`.
     pub(super) fn ids(&self, grid: Grid) -> Result<Vec<u32>, TokensError> {
         match self {
             SizeTokens::None => Ok(vec![]),
@@ -42,7 +42,7 @@ impl SizeTokens {
                     let steps = (side % div == 0).then(|| side / div);
                     steps.and_then(|steps| base.checked_add(steps)).ok_or_else(|| {
                         TokensError::Unsuitable(format!(
-                            "a grid of {}×{} has no size ids, since {side} is no multiple of the {div} of --size-tokens",
+                            "a grid of {}×{} has no size ids, since {side} is not a multiple of the {div} of --size-tokens",
                             grid.h, grid.w
                         ))
                     })
@@ -55,7 +55,7 @@ impl SizeTokens {
         }
     }
 
-    /// The grid's sides are multiples of this many positions.
+    /// The number of positions of which the grid's sides must be multiples.
     #[must_use]
     pub fn step(&self) -> u32 {
         match self {
@@ -71,7 +71,7 @@ impl FromStr for SizeTokens {
     fn from_str(text: &str) -> Result<Self, String> {
         let refused = || {
             format!(
-                "\"{text}\" tells no size; use none, grid:BASE, grid:BASE:DIV or text:ID,… with the ids of 0 to 9 and of *"
+                "\"{text}\" does not state a size; use none, grid:BASE, grid:BASE:DIV or text:ID,… with the ids of 0 to 9 and of *"
             )
         };
         let number = |part: &str| part.trim().parse::<u32>().map_err(|_| refused());
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(text.ids(Grid { h: 32, w: 9 }).unwrap(), [18, 17, 9, 24]);
         let halves = SizeTokens::Grid { base: 8804, div: 2 };
         assert_eq!(halves.ids(Grid { h: 32, w: 48 }).unwrap(), [8820, 8828]);
-        assert!(halves.ids(Grid { h: 5, w: 4 }).unwrap_err().to_string().contains("5 is no multiple"));
+        assert!(halves.ids(Grid { h: 5, w: 4 }).unwrap_err().to_string().contains("5 is not a multiple"));
     }
 
     #[test]

@@ -9,44 +9,46 @@ use strum::EnumString;
 use super::{Grid, TokenShape};
 use pixtok_base::MAX_SIDE;
 
-/// A tokenizer as far as its tokens need it.
+/// The properties of a tokenizer that its tokens depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatedTokenizer {
-    /// Of the quantizer.
+    /// The kind of the quantizer.
     pub kind: String,
-    /// Of the weights as `model.safetensors` (or of the encoder's and decoder's files).
+    /// Hash of the weights as `model.safetensors`, or of the files of encoder and decoder.
     pub weights_blake3: String,
-    /// The same of the tokenizer whose encoder and quantizer these still are, where the decoder alone was trained further.
+    /// If only the decoder was trained further: the same hash of the tokenizer whose encoder and
+    /// quantizer these still are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps_tokens_of: Option<String>,
-    /// Codebooks, each with the same number of codes.
+    /// The number of codebooks. All have the same number of codes.
     pub codebooks: u32,
-    /// K, codes in each.
+    /// K, the number of codes of each codebook.
     pub codebook_size: u64,
-    /// Whether the numbers are the digits of indices rather than indices.
+    /// Whether the numbers are the digits of indices instead of indices.
     pub digits: bool,
-    /// Digits of each dimension, where indices are made of digits.
+    /// The number of digits of each dimension, if indices consist of digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub levels: Option<Vec<i64>>,
-    /// Which digit counts in ones: `first-fastest` or `last-fastest`.
+    /// The order of the digits, `first-fastest` or `last-fastest`: which digit counts in ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digit_order: Option<String>,
-    /// Numbers at one position of the grid: codebooks, times digits if these are stored.
+    /// The number of numbers at each position of the grid: codebooks, times digits if digits are
+    /// stored.
     pub numbers: u32,
-    /// Their order, where there are several.
+    /// The order of the numbers, if there are several.
     pub arrangement: Arrangement,
-    /// The quantizer's settings, all written out; constants that are no settings too.
+    /// All settings of the quantizer, including constants that cannot be set.
     pub quantizer: Value,
 }
 
 impl StatedTokenizer {
-    /// What tokenizers whose tokens are the same have in common.
+    /// The hash that tokenizers with the same tokens share.
     #[must_use]
     pub fn tokens_blake3(&self) -> &str {
         self.keeps_tokens_of.as_ref().unwrap_or(&self.weights_blake3)
     }
 
-    /// Whether the other's tokens mean the same, and are written the same way.
+    /// Whether the tokens of the other tokenizer have the same meaning and the same order.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
         let plain = |of: &Self| Self {
@@ -63,7 +65,7 @@ impl StatedTokenizer {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_order)]
 pub enum Arrangement {
-    /// Those of a position side by side.
+    /// All numbers of a position together.
     #[default]
     Interleaved,
     /// One grid after the other.
@@ -71,68 +73,70 @@ pub enum Arrangement {
 }
 
 fn no_order(text: &str) -> String {
-    format!("\"{text}\" is no order; use interleaved or stacked")
+    format!("\"{text}\" is not an order; use interleaved or stacked")
 }
 
 /// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedGrid {
-    /// Rows of positions; none when each image has its own.
+    /// The number of rows; `None` if the grids of the images differ.
     pub h: Option<u32>,
-    /// Positions in a row.
+    /// The number of positions in a row.
     pub w: Option<u32>,
     /// Pixels to a position along each axis; none of a sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downsample: Option<u32>,
 }
 
-/// How pictures became images.
+/// How pictures were prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
-    /// The short side in pixels that a picture is resized to before anything is cut; none: as small as covers the image.
+    /// The short side in pixels to which a picture is resized before the crop; `None` means the
+    /// smallest size that covers the image.
     pub resize: Option<u32>,
     /// The resampling filter, antialiased.
     pub filter: String,
-    /// `centre`: cut to the size of images; `whole`: each at its own shape, sides at multiples of the downsampling.
+    /// `centre`: cropped at the centre to the image size; `whole`: the whole picture with its own
+    /// shape, with sides that are multiples of the downsampling factor.
     pub crop: String,
-    /// Pictures are turned upright as their EXIF says.
+    /// How EXIF orientation is handled: pictures are turned upright.
     pub exif: String,
-    /// The colour under transparent pixels.
+    /// The colour behind transparent pixels.
     pub background: [u8; 3],
-    /// Whether JPEGs that are cut short are taken with what there is of them.
+    /// Whether truncated JPEGs are used as far as they can be decoded.
     pub lenient_jpeg: bool,
-    /// From bytes to what the encoder gets.
+    /// How bytes are converted to the encoder's input.
     pub normalisation: String,
 }
 
-/// Where the images came from.
+/// The origin of the images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
-    /// `folder`, `webdataset`, `parquet` or `list`; `sets` if whole sets were joined.
+    /// `folder`, `webdataset`, `parquet` or `list`; `sets` for merged sets.
     pub kind: String,
-    /// As it was given; for joined sets, all their paths.
+    /// The path as given; for merged sets, all their paths.
     pub path: String,
-    /// Hash of the list of files; for joined sets, of all their hashes.
+    /// Hash of the list of files; for merged sets, of all their hashes.
     pub blake3: String,
-    /// Which part of it, as `i/n`; absent: all.
+    /// The part of the images, as `i/n`; absent for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
-    /// The parts that were joined although others of their division are missing, each as `i/n`.
+    /// The parts that were merged although others of their division are missing, each as `i/n`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
-    /// What the keys begin with in front of the input's own: `shard` for the name of their tar.
+    /// The prefix of the keys: `shard` for the name of their tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_prefix: Option<String>,
-    /// Names of the classes that labels count.
+    /// The class names, by label number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// What was passed over in the input, and what became of its labels and captions.
+    /// Notes on skipped input, and on how labels and captions were used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 impl Source {
-    /// What is missing, in words, if not all parts of a division were joined.
+    /// Describes what is missing, if not all parts of a division were merged.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
         let of = self.parts.first()?.split_once('/').map_or("?", |(_, of)| of);
@@ -141,21 +145,21 @@ impl Source {
     }
 }
 
-/// What a set holds.
+/// The numbers of images, rows and tokens in a set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Images that were encoded.
+    /// The number of encoded images.
     pub images: u64,
-    /// Rows: images times views.
+    /// The number of rows: images times views.
     pub rows: u64,
-    /// Ids in all rows, framing included.
+    /// The number of ids in all rows, including framing.
     pub tokens: u64,
-    /// Images that could not be used, by reason; `skipped.jsonl` lists them.
+    /// The number of images that could not be used, by reason; `skipped.jsonl` lists them.
     pub skipped: BTreeMap<String, u64>,
 }
 
 impl StatedGrid {
-    /// The grid of all rows, when they have the same.
+    /// The grid of all rows, if they share one.
     #[must_use]
     pub fn constant(&self) -> Option<Grid> {
         Some(Grid { h: self.h?, w: self.w? })

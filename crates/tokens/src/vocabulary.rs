@@ -1,4 +1,4 @@
-//! Where the codes of a tokenizer lie among the ids of a language model: moved by an offset, or by a map.
+//! The mapping of a tokenizer's codes to the ids of a language model, by an offset or a map.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::TokensError;
 /// The largest id that a file holds.
 pub const MAX_ID: u64 = (1 << 31) - 1;
 
-/// Code to id and back.
+/// Maps codes to ids and back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
     codes: u32,
@@ -18,9 +18,9 @@ pub struct Vocabulary {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Placement {
-    /// Code i is id offset + i.
+    /// Code i has id offset + i.
     Offset(u32),
-    /// Code i is id `ids[i]`.
+    /// Code i has id `ids[i]`.
     Map { ids: Vec<u32>, code_of: HashMap<u32, u32> },
 }
 
@@ -28,16 +28,16 @@ enum Placement {
 #[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum StatedVocabulary {
-    /// Code i is id offset + i.
+    /// Code i has id offset + i.
     Offset {
         /// The id of code 0.
         offset: u32,
     },
-    /// Code i is the i-th id of a JSON array.
+    /// Code i has the i-th id of a JSON array.
     Map {
-        /// The array's file beside the sidecar.
+        /// The name of the array's file beside the sidecar.
         map: String,
-        /// Of the file.
+        /// The hash of the file.
         map_blake3: String,
     },
 }
@@ -53,10 +53,10 @@ impl PartialEq for StatedVocabulary {
 }
 
 impl Vocabulary {
-    /// Code i is id `offset` + i.
+    /// A vocabulary in which code i has id `offset` + i.
     ///
     /// # Errors
-    /// When the last id is 2^31 or more.
+    /// If the last id is 2^31 or more.
     pub fn offset(offset: u32, codes: u32) -> Result<Self, TokensError> {
         let last = (u64::from(offset) + u64::from(codes)).saturating_sub(1);
         if last > MAX_ID {
@@ -67,16 +67,18 @@ impl Vocabulary {
         Ok(Self { codes, placement: Placement::Offset(offset) })
     }
 
-    /// Code i is the i-th id of the JSON array `json`, from the file that `origin` names.
+    /// A vocabulary in which code i has the i-th id of the JSON array `json`, from the file that
+    /// `origin` names.
     ///
     /// # Errors
-    /// When it is no array of exactly `codes` distinct ids below 2^31; says which ids or how many.
+    /// If it is not an array of exactly `codes` distinct ids below 2^31. The error names the ids or
+    /// their number.
     pub fn map(json: &[u8], codes: u32, origin: &str) -> Result<Self, TokensError> {
         let fail = |words: String| Err(TokensError::Unsuitable(format!("vocabulary map {origin} {words}")));
         let ids: Vec<u64> = match serde_json::from_slice(json) {
             Ok(ids) => ids,
             Err(error) => {
-                return fail(format!("is no JSON array of ids, one for each code ({error})"));
+                return fail(format!("is not a JSON array of ids, one for each code ({error})"));
             }
         };
         if ids.len() != codes as usize {
@@ -100,7 +102,7 @@ impl Vocabulary {
         Ok(Self { codes, placement: Placement::Map { ids, code_of } })
     }
 
-    /// How many codes have ids.
+    /// The number of codes.
     #[must_use]
     pub fn codes(&self) -> u32 {
         self.codes
@@ -124,7 +126,7 @@ impl Vocabulary {
         }
     }
 
-    /// The id of a code; none outside the codebook.
+    /// The id of a code; `None` outside the codebook.
     #[must_use]
     pub fn id(&self, code: u32) -> Option<u32> {
         match &self.placement {
@@ -133,7 +135,7 @@ impl Vocabulary {
         }
     }
 
-    /// The code of an id; none for an id that is no code's.
+    /// The code of an id; `None` if the id is not that of a code.
     #[must_use]
     pub fn code(&self, id: u32) -> Option<u32> {
         match &self.placement {

@@ -1,13 +1,13 @@
 //! webdataset: `tokens-000003.tar`, for webdataset and `datasets`.
 //!
-//! A USTAR archive of files with mode 0644 and no time or owner, so that its bytes depend on the
-//! rows alone. A row's members follow each other: `KEY.tokens.npy`, an array of the row's shape;
-//! `KEY.json`, what came with the image, with key, h, w, width and height in an object `pixtok` of
-//! its own (an image's own `pixtok` is `pixtok_original` there); `KEY.txt`, the caption; `KEY.cls`,
-//! the label; the last two if the image has them. Two blocks of zeros end the archive.
+//! A USTAR archive of files with mode 0644 and without time or owner, so that its bytes depend only
+//! on the rows. The members of a row are adjacent: `KEY.tokens.npy`, an array with the row's shape;
+//! `KEY.json`, the fields of the image and an object `pixtok` with key, h, w, width and height (an
+//! image's own field `pixtok` becomes `pixtok_original`); `KEY.txt`, the caption, and `KEY.cls`,
+//! the label, if the image has them. Two blocks of zeros end the archive.
 //!
-//! A key ends at the first dot of its last part, as readers see it. Keys are names in the archive, so they cannot be absolute
-//! or lead out of where it is unpacked.
+//! Readers take the first dot of a key's last part as its end. Keys are names in the archive, so
+//! they must not be absolute or lead out of the folder where it is unpacked.
 
 mod reader;
 
@@ -23,12 +23,12 @@ use super::open_files::OpenFiles;
 use super::{Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, npy, reading};
 use pixtok_base::Carried;
 
-/// A tar archive of a few small files a row: `tokens-000003.tar`.
+/// A tar archive with a few small files per row: `tokens-000003.tar`.
 pub struct Webdataset;
 
 const BLOCK: usize = 512;
 
-/// Our field of a row's JSON; all others are the image's own.
+/// pixtok's field in the JSON of a row. All other fields are the image's own.
 const OURS: &str = "pixtok";
 /// Added to the name of an image's own field `pixtok`, repeatedly if the new name is taken.
 const ORIGINAL: &str = "_original";
@@ -116,13 +116,13 @@ impl Writer {
     }
 }
 
-/// Zeros after content of so many bytes.
+/// The zeros that follow content of this length.
 fn padding(bytes: u64) -> u64 {
     let block = BLOCK as u64;
     (block - bytes % block) % block
 }
 
-/// Why readers would not find `key` again.
+/// The reason why readers would not find `key` again; `None` if they would.
 fn unsuitable(key: &str) -> Option<&'static str> {
     let last = key.rsplit('/').next().unwrap_or_default();
     if key.split('/').any(|part| ["", ".", ".."].contains(&part)) || key.contains('\0') {

@@ -10,11 +10,11 @@
 #endif
 
 namespace {
-// The size of the last tensor for which this thread got no memory on the CPU; 0 if there was none.
+// The size of the last CPU tensor for which this thread got no memory; 0 if there was none.
 thread_local size_t refused_bytes = 0;
 
-// libtorch's CPU allocator, which remembers refused sizes. Callers of libtorch's C interface only
-// get a message.
+// libtorch's CPU allocator, extended to remember refused sizes. Callers of libtorch's C interface
+// get only a message.
 struct Watched final : c10::Allocator {
   c10::Allocator* inner = c10::GetCPUAllocator();
 
@@ -31,15 +31,15 @@ struct Watched final : c10::Allocator {
   void copy_data(void* to, const void* from, size_t count) const override { inner->copy_data(to, from, count); }
 };
 
-// Set before main: the linker keeps this file whole for the functions below. Never freed, since
+// Set before main. The functions below make the linker keep this whole file. Never freed, because
 // threads may allocate until the very end.
 const bool watching = [] {
   c10::SetCPUAllocator(new Watched, /*priority=*/1);
   return true;
 }();
 
-// How often memory ran out on any CUDA device since the program began, on any thread. Nothing may
-// query this before CUDA is loaded.
+// How often memory ran out on any CUDA device since the program started, on any thread. Must not be
+// called before CUDA is loaded.
 int64_t cuda_refusals() {
   if (!cuda_is_loaded || !at::globalContext().hasCUDA()) return 0;
   auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
@@ -56,7 +56,7 @@ std::atomic<bool> cuda_is_loaded{false};
 
 extern "C" {
 // Whether memory ran out since this thread last asked: on the CPU for a tensor of this thread,
-// whose size goes to `bytes`; on CUDA for any tensor.
+// whose size is written to `bytes`; on CUDA for any tensor.
 char* px_memory_ran_out(int* ran_out, size_t* bytes) {
   return caught([&] {
     *ran_out = refused_bytes > 0;
@@ -68,7 +68,7 @@ char* px_memory_ran_out(int* ran_out, size_t* bytes) {
   });
 }
 
-// Freed memory stays with the process and is reused. Otherwise glibc returns a tensor of some
+// Makes the process keep freed memory and reuse it. By default, glibc returns a tensor of some
 // megabytes to the system after every operation and fetches it again as fresh pages, which takes
 // longer than the operation. Without glibc nothing changes.
 char* px_keep_freed_memory() {
@@ -80,8 +80,8 @@ char* px_keep_freed_memory() {
   });
 }
 
-// All threads share one heap, so that memory freed by one thread serves another. Threads that
-// decode large pictures at the same time then wait for each other.
+// Makes all threads share one heap, so that one thread can reuse memory that another freed. Threads
+// that decode large pictures at the same time then wait for each other.
 char* px_use_one_heap() {
   return caught([&] {
 #ifdef __GLIBC__

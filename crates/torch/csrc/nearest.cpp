@@ -1,5 +1,5 @@
-// The nearest code of each vector. For narrow codes on the CPU, scores are made and compared in
-// registers: the [N, K] table of a matrix product, written and read again, takes most of its time
+// The nearest code of each vector. For narrow codes on the CPU, scores are computed and compared in
+// registers. Writing and reading the [N, K] table of a matrix product would take most of the time
 // (docs/performance.md).
 #include "operators.h"
 #include "vectors.h"
@@ -9,7 +9,7 @@
 #include <vector>
 
 namespace {
-// Widest codes for which the search in registers is faster.
+// The widest codes for which the search in registers is faster.
 constexpr int64_t MAX_NARROW_DIM = 32;
 
 constexpr int64_t ROWS = 4; // vectors that share each load of 16 codes
@@ -23,13 +23,13 @@ struct Codes {
   int64_t dim, padded;
 };
 
-// For each of ROWS vectors and each lane the least score so far, and its code.
+// For each of ROWS vectors and each lane: the least score so far, and its code.
 template <int N> struct Best {
   Floats<N> score[ROWS];
   Ints<N> code[ROWS];
 };
 
-// Goes on with the codes from `begin` to `end`: bias_k + sum_d vectors_d * weights_dk.
+// Continues with the codes from `begin` to `end`: bias_k + sum_d vectors_d * weights_dk.
 template <int N>
 PX_INLINE void search(const Codes& codes, int64_t begin, int64_t end, const float* vectors, Best<N>& best) {
   Best<N> local = best; // in registers
@@ -54,7 +54,7 @@ PX_INLINE void search(const Codes& codes, int64_t begin, int64_t end, const floa
   best = local;
 }
 
-// The lane with the least score of one vector, and of equals the first code.
+// The lane with the least score of one vector; among equal scores, the first code.
 template <int N> int least_lane(const Floats<N>& score, const Ints<N>& code) {
   int first = 0;
   for (int l = 1; l < LANES; l++) {
@@ -63,7 +63,7 @@ template <int N> int least_lane(const Floats<N>& score, const Ints<N>& code) {
   return first;
 }
 
-// At most TILES * ROWS vectors, the last of which is repeated to fill up.
+// Searches for at most TILES * ROWS vectors. The last vector is repeated to fill the tile.
 template <int N>
 PX_INLINE void search_all(const Codes& codes, const float* vectors, int64_t n, float* least, int64_t* chosen) {
   int64_t tiles = (n + ROWS - 1) / ROWS;
@@ -93,7 +93,7 @@ PX_INLINE void search_all(const Codes& codes, const float* vectors, int64_t n, f
 }
 } // namespace
 
-// In registers where that is faster. The tensors are float; every row is worked out by itself.
+// Searches in registers if that is faster. The tensors are float; each row is computed separately.
 Nearest nearest_on_cpu(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
                        int64_t table_bytes, int64_t instructions) {
   for (auto* t : {&vectors, &weights, &bias}) {
@@ -104,7 +104,7 @@ Nearest nearest_on_cpu(const at::Tensor& vectors, const at::Tensor& weights, con
   TORCH_CHECK(weights.size(0) == dim && bias.size(0) == count, "pixtok::nearest: shapes");
   if (dim > MAX_NARROW_DIM) return nearest_by_products(vectors, weights, bias, table_bytes, instructions);
   TORCH_CHECK(dim > 0 && count <= std::numeric_limits<int32_t>::max() - 2 * LANES, "pixtok::nearest: sizes");
-  // A code that is only there to fill up is infinitely far away.
+  // A code that only pads the table is infinitely far away.
   int64_t missing = (LANES - count % LANES) % LANES;
   auto filled = at::constant_pad_nd(weights, {0, missing}).contiguous();
   auto never = at::full({missing}, std::numeric_limits<float>::infinity(), bias.options());
@@ -126,13 +126,14 @@ Nearest nearest_on_cpu(const at::Tensor& vectors, const at::Tensor& weights, con
   return {least, chosen};
 }
 
-// By matrix products.
+// Searches by matrix products.
 Nearest nearest_by_products(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
                             int64_t table_bytes, int64_t /*instructions*/) {
   int64_t n = vectors.size(0), codes = weights.size(1);
   TORCH_CHECK(codes > 0, "pixtok::nearest: there are no codes");
   int64_t rows = std::clamp<int64_t>(table_bytes / (4 * codes), 1, std::max<int64_t>(n, 1));
-  // One table for all parts: a new one for each would be new pages, several times as slow.
+  // One table is reused for all parts: a new one for each would need fresh pages, which is several
+  // times as slow.
   auto table = at::empty({rows, codes}, weights.options());
   auto least = at::empty({n, 1}, weights.options());
   auto chosen = at::empty({n, 1}, weights.options().dtype(at::kLong));
@@ -148,8 +149,8 @@ Nearest nearest_by_products(const at::Tensor& vectors, const at::Tensor& weights
   return {least.squeeze(1), chosen.squeeze(1)};
 }
 
-// In operations that a trace can hold, for any number of vectors: no kernel of ours, no loop over
-// vectors, and so the whole table.
+// Only operations that a trace can hold, for any number of vectors: no kernel of ours and no loop
+// over vectors, so the whole table at once.
 Nearest nearest_in_one_table(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
                              int64_t /*table_bytes*/, int64_t /*instructions*/) {
   auto scores = at::addmm(bias.unsqueeze(0), vectors, weights);

@@ -1,6 +1,6 @@
-// Group normalisation and SiLU in one pass forward and one backward, on the CPU, in the channels_last layout. libtorch's four
-// kernels read and write the activations several times as often, and are slowest in this layout, in which convolutions are
-// fastest (docs/performance.md).
+// Group normalisation and SiLU, in one pass forward and one backward, on the CPU, in the
+// channels_last layout. libtorch's four kernels read and write the activations several times as
+// often. They are slowest in this layout, in which convolutions are fastest (docs/performance.md).
 #include "operators.h"
 #include "vectors.h"
 #include <ATen/Parallel.h>
@@ -13,8 +13,8 @@
 #define PX_INLINED __attribute__((always_inline))
 
 namespace {
-// What the images of a batch share. An image is pixels * channels numbers, the channels of a pixel next to each other. Vectors
-// that are `period` apart hold the same channels, lane by lane.
+// The values that all images of a batch share. An image has pixels * channels numbers; the channels
+// of a pixel are adjacent. Vectors that are `period` apart hold the same channels in each lane.
 struct Plan {
   int64_t images, channels, groups, pixels;
   const float *weight, *bias; // [channels]
@@ -30,7 +30,7 @@ struct Moments {
   float mean, rstd; // and 1 / sqrt(variance + eps)
 };
 
-// Room for the sums and factors of one image; each thread keeps one.
+// Buffers for the sums and factors of one image; each thread keeps one.
 struct Scratch {
   std::vector<double> first, second;                     // [channels]
   std::vector<float> weight, bias, rstd, offset, slope, level; // [period]
@@ -44,7 +44,7 @@ struct Scratch {
     return scratch;
   }
 
-  // x̂ = x * rstd + offset, and the SiLU's input is x̂ * weight + bias.
+  // x̂ = x * rstd + offset, and the input of the SiLU is x̂ * weight + bias.
   void spread(const Plan& plan, const Moments* moments) {
     for (int64_t lane = 0; lane < plan.period; lane++) {
       int64_t c = lane % plan.channels;
@@ -59,7 +59,7 @@ struct Scratch {
 
 template <int N> PX_INLINE Floats<N> full(const float* from) { return load<N>(from, LANES); }
 
-// Zeros in place of all but the first `left`.
+// Replaces all but the first `left` numbers by zeros.
 template <int N> PX_INLINE Floats<N> first_of(int64_t left, const Floats<N>& x) {
   if (left >= LANES) return x;
   Floats<N> out = {};
@@ -67,11 +67,12 @@ template <int N> PX_INLINE Floats<N> first_of(int64_t left, const Floats<N>& x) 
   return out;
 }
 
-// How many vectors are added up in single precision before their sum is added to another.
+// The number of vectors that are summed in single precision before the sum is added to another.
 constexpr int64_t RUN = 256;
 
-// Adds up two things by channel over an image: terms(lane) gives the function that adds those of a vector to two sums, told
-// where the vector begins and how many numbers are left from there.
+// Computes two sums per channel over an image. terms(lane) returns a function that adds the terms
+// of a vector to the two sums; its arguments are the start of the vector and how many numbers are
+// left from there.
 template <int N, typename F> PX_INLINE void sum_by_channel(const Plan& plan, F&& terms, Scratch& scratch) {
   for (int64_t lane = 0; lane < plan.period; lane += LANES) {
     auto add = terms(lane);
@@ -91,7 +92,8 @@ template <int N, typename F> PX_INLINE void sum_by_channel(const Plan& plan, F&&
 }
 
 template <int N, typename T> PX_INLINE void moments_of(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments) {
-  // Distances from the first pixel instead of from zero: a mean far from zero costs no digits.
+  // Distances from the first pixel instead of from zero, so that a mean far from zero costs no
+  // digits.
   auto& pivot = scratch.level;
   for (int64_t lane = 0; lane < plan.period; lane++) pivot[lane] = (float)x[lane % plan.channels];
   auto terms = [&](int64_t lane) PX_INLINED {
@@ -115,7 +117,7 @@ template <int N, typename T> PX_INLINE void moments_of(const Plan& plan, Scratch
   }
 }
 
-// y = silu(x̂ * weight + bias), and the moments, [groups].
+// Computes y = silu(x̂ * weight + bias), and the moments, [groups].
 template <int N, typename T>
 PX_INLINE void forward(const Plan& plan, Scratch& scratch, const T* x, float eps, Moments* moments, T* y) {
   moments_of<N>(plan, scratch, x, eps, moments);
@@ -131,12 +133,13 @@ PX_INLINE void forward(const Plan& plan, Scratch& scratch, const T* x, float eps
   }
 }
 
-// dx, and this image's share of the derivatives by weight and bias, [channels] each.
+// Computes dx, and this image's share of the derivatives with respect to weight and bias,
+// [channels] each.
 template <int N, typename T>
 PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T* dy, const Moments* moments, T* dx, float* dweight,
                         float* dbias) {
   scratch.spread(plan, moments);
-  // dx holds d meanwhile, the derivative by the SiLU's input.
+  // In the meantime dx holds d, the derivative with respect to the input of the SiLU.
   auto terms = [&](int64_t lane) PX_INLINED {
     return [x, dy, dx, rstd = full<N>(&scratch.rstd[lane]), offset = full<N>(&scratch.offset[lane]), weight = full<N>(&scratch.weight[lane]),
             bias = full<N>(&scratch.bias[lane])](int64_t at, int64_t left, Floats<N>& sum, Floats<N>& products) PX_INLINED {
@@ -151,7 +154,8 @@ PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T*
     };
   };
   sum_by_channel<N>(plan, terms, scratch);
-  // With N numbers in a group and sums over it: dx = rstd (weight d - (Σ weight d + x̂ Σ weight d x̂) / N).
+  // With N numbers in a group and sums over it: dx = rstd (weight d - (Σ weight d + x̂ Σ weight d
+  // x̂) / N).
   double n = (double)(plan.pixels * plan.of_group);
   for (int64_t g = 0; g < plan.groups; g++) {
     int64_t begin = g * plan.of_group, end = begin + plan.of_group;
@@ -181,7 +185,7 @@ PX_INLINE void backward(const Plan& plan, Scratch& scratch, const T* x, const T*
 
 using Half = c10::BFloat16;
 
-// body(image), in parallel where there is enough to do.
+// Calls body(image), in parallel if there is enough work.
 template <typename F> void each_image(const Plan& plan, F&& body) {
   int64_t at_once = std::max<int64_t>(1, at::internal::GRAIN_SIZE / plan.numbers);
   at::parallel_for(0, plan.images, at_once, [&](int64_t begin, int64_t end) {
@@ -251,7 +255,7 @@ at::Tensor norm_silu_plain(const at::Tensor& x, const at::Tensor& weight, const 
   return at::silu(at::group_norm(x, groups, weight, bias, eps, /*cudnn_enabled=*/true));
 }
 
-// One operation where x, [B, C, H, W] on the CPU, is trained through. Its result is channels_last.
+// One operation, if x, [B, C, H, W] on the CPU, carries a gradient. Its result is channels_last.
 at::Tensor norm_silu_trained(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              int64_t groups, double eps, int64_t instructions) {
   if (!is_trained_through(x)) return norm_silu_plain(x, weight, bias, groups, eps, instructions);

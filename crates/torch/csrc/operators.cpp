@@ -1,6 +1,6 @@
-// Our operators in libtorch's dispatcher: one name each, whatever the device and whatever this
-// thread does. The functions that Rust calls stand here too: a linker drops an object of a static
-// library to which nothing refers, with all that it registers.
+// Registers our operators in libtorch's dispatcher. Each has one name, for all devices and all
+// thread states. The functions that Rust calls must be in this file: if nothing refers to an object
+// of a static library, the linker drops it with all its registrations.
 #include "operators.h"
 #include "shim.h"
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -8,7 +8,7 @@
 #include <torch/library.h>
 
 namespace {
-// The operator of this name, which has the parameters of `function`.
+// The operator with this name, which has the parameters of `function`.
 template <typename F> auto find(const char* name, F& /*function*/) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
 }
@@ -19,7 +19,7 @@ Nearest nearest(const at::Tensor& vectors, const at::Tensor& weights, const at::
   return op.call(vectors, weights, bias, table_bytes, instructions);
 }
 
-// A choice has no derivative.
+// An index has no derivative.
 Nearest nearest_without_gradient(const at::Tensor& vectors, const at::Tensor& weights, const at::Tensor& bias,
                                  int64_t table_bytes, int64_t instructions) {
   at::AutoDispatchBelowADInplaceOrView below;
@@ -42,14 +42,14 @@ TORCH_LIBRARY(pixtok, m) {
         " -> (Tensor least, Tensor chosen)");
 }
 
-// From here on in the dispatcher's order: autocast, tracing, gradients, the device.
+// The registrations follow the order of the dispatcher: autocast, tracing, gradients, device.
 
-// Not registered here, the two layers are passed on as they are: libtorch's operations cast by
-// themselves, and our kernels work in the input's own type.
+// The two layers are not registered here, so they are passed on unchanged: libtorch's operations
+// cast by themselves, and our kernels compute in the input's own type.
 TORCH_LIBRARY_IMPL(pixtok, AutocastCPU, m) { m.impl("nearest", nearest_in_floats); }
 TORCH_LIBRARY_IMPL(pixtok, AutocastCUDA, m) { m.impl("nearest", nearest_in_floats); }
 
-// A trace holds libtorch's operations alone: a program without pixtok can't load it otherwise.
+// A trace must hold only libtorch's operations: a program without pixtok could not load any other.
 TORCH_LIBRARY_IMPL(pixtok, Tracer, m) {
   m.impl("norm_silu", norm_silu_plain);
   m.impl("upsample_conv", upsample_conv_plain);
@@ -64,8 +64,8 @@ TORCH_LIBRARY_IMPL(pixtok, Autograd, m) { m.impl("nearest", nearest_without_grad
 
 TORCH_LIBRARY_IMPL(pixtok, CPU, m) { m.impl("nearest", nearest_on_cpu); }
 
-// Everywhere else, CUDA included: libtorch's own operations, for the two layers with the
-// derivatives that libtorch knows.
+// All other cases, CUDA included: libtorch's own operations. For the two layers, libtorch knows the
+// derivatives.
 TORCH_LIBRARY_IMPL(pixtok, CompositeExplicitAutograd, m) { m.impl("nearest", nearest_by_products); }
 TORCH_LIBRARY_IMPL(pixtok, CompositeImplicitAutograd, m) {
   m.impl("norm_silu", norm_silu_plain);
@@ -98,8 +98,8 @@ char* px_nearest(at::Tensor* vectors, at::Tensor* weights, at::Tensor* bias, int
   });
 }
 
-// For tests. Of an operator: whether a kernel was registered for this very dispatch key, and
-// whether a call with it finds any (none with a key that stands for several).
+// For tests: whether an operator has a kernel for exactly this dispatch key, and whether a call
+// with this key finds any kernel (false for a key that stands for several).
 char* px_kernels(const char* name, const char* key, int* own, int* any) {
   return caught([&] {
     auto op = c10::Dispatcher::singleton().findSchema({name, ""});

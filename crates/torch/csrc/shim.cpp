@@ -1,4 +1,4 @@
-// What tch does not bind. Its one Rust face is crates/torch/src/.
+// What tch does not bind. crates/torch/src/ is its only Rust interface.
 #include "shim.h"
 #include <ATen/Context.h>
 #include <ATen/Version.h>
@@ -30,7 +30,7 @@ at::DeviceType type_of(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
 extern "C" {
 void px_free(char* message) { std::free(message); }
 
-// Processors that this process may use, as libgomp counts them; 0 where there is no OpenMP.
+// The processors that this process may use, as libgomp counts them; 0 without OpenMP.
 char* px_processors(int* count) {
   return caught([&] {
 #ifdef _OPENMP
@@ -41,8 +41,8 @@ char* px_processors(int* count) {
   });
 }
 
-// A region of `count` threads that does nothing. Until the thread that calls this ends, libgomp counts them among those that it
-// manages. It ends the process where it cannot start one.
+// Runs a region of `count` threads that does nothing. libgomp counts these threads until the
+// calling thread ends. libgomp ends the process if it cannot start a thread.
 char* px_hold_idle_threads(int count) {
   return caught([&] {
 #ifdef _OPENMP
@@ -52,7 +52,7 @@ char* px_hold_idle_threads(int count) {
   });
 }
 
-// Links made with --as-needed drop libtorch_cuda. Must run before the first CUDA query.
+// Linking with --as-needed drops libtorch_cuda. This must run before the first CUDA query.
 char* px_load_cuda() {
   return caught([&] {
     if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
@@ -60,8 +60,9 @@ char* px_load_cuda() {
   });
 }
 
-// Compute capability of a CUDA device, once px_load_cuda has worked. By name, since nothing here is linked to CUDA; the numbers of the
-// attributes are part of CUDA's stable interface.
+// The compute capability of a CUDA device, after px_load_cuda has succeeded. The function is looked
+// up by name, because nothing here is linked to CUDA. The numbers of the attributes belong to
+// CUDA's stable interface.
 char* px_compute_capability(int device, int* major, int* minor) {
   return caught([&] {
     auto attribute = (int (*)(int*, int, int))dlsym(RTLD_DEFAULT, "cudaDeviceGetAttribute");
@@ -71,8 +72,8 @@ char* px_compute_capability(int device, int* major, int* minor) {
   });
 }
 
-// The manufacturer's name for a CUDA device, once px_load_cuda has succeeded. Uses the driver's
-// stable interface, since nothing here is linked to CUDA.
+// The manufacturer's name for a CUDA device, after px_load_cuda has succeeded. Uses the driver's
+// stable interface, because nothing here is linked to CUDA.
 char* px_cuda_model(int device, char* name, size_t size) {
   return caught([&] {
     void* driver = dlopen("libcuda.so.1", RTLD_NOW);
@@ -86,12 +87,14 @@ char* px_cuda_model(int device, char* name, size_t size) {
   });
 }
 
-// The name of the kernels that libtorch has chosen on this CPU, cut to `size` bytes with their ending 0.
+// The name of the kernels that libtorch uses on this CPU, cut to `size` bytes including the final
+// 0.
 char* px_cpu_capability(char* name, size_t size) {
   return caught([&] { snprintf(name, size, "%s", at::get_cpu_capability().c_str()); });
 }
 
-// Autocast state of this thread for one device type: enabled, to bf16. `previous` receives the old state.
+// Sets this thread's autocast state for one device type: on or off, with bf16. `previous` receives
+// the old state.
 char* px_autocast(int cuda, int enabled, int* previous) {
   return caught([&] {
     auto device = type_of(cuda);
@@ -110,7 +113,8 @@ char* px_autocast_leave() {
   });
 }
 
-// Which float32 products may be rounded to TF32: bit 0 cuBLAS's, bit 1 cuDNN's. `previous` receives the old bits.
+// Sets which float32 products may be rounded to TF32: bit 0 for cuBLAS, bit 1 for cuDNN. `previous`
+// receives the old bits.
 char* px_allow_tf32(int bits, int* previous) {
   return caught([&] {
     auto& context = at::globalContext();
@@ -125,7 +129,7 @@ char* px_leaky_relu(at::Tensor* x, double slope, at::Tensor** out) {
   return caught([&] { *out = new at::Tensor(at::leaky_relu(*x, slope)); });
 }
 
-// Bytes on the host, whatever they are, which a CUDA device can fetch by itself if they are pinned.
+// Uninitialised bytes on the host. If they are pinned, a CUDA device can fetch them by itself.
 char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
   return caught([&] {
     auto options = at::TensorOptions().dtype(at::kByte).pinned_memory(pinned != 0);
@@ -133,7 +137,7 @@ char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
   });
 }
 
-// The end of a trace that failed.
+// Ends a trace that failed.
 char* px_abandon_trace() {
   return caught([&] { torch::jit::tracer::abandon(); });
 }
@@ -141,7 +145,8 @@ char* px_abandon_trace() {
 char* px_deterministic(int on) {
   return caught([&] {
     auto& context = at::globalContext();
-    // cuBLAS is deterministic only with a workspace of fixed size, which it reads before its first product.
+    // cuBLAS is deterministic only with a workspace of fixed size. It reads this variable before
+    // its first product.
     if (on) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
     context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
     context.setDeterministicCuDNN(on != 0);
@@ -149,8 +154,8 @@ char* px_deterministic(int on) {
   });
 }
 
-// One fused AdamW step over n parameters; `steps` are float scalars that this call advances. `found_inf`, a float
-// scalar or null, skips the whole step on the device when it is not zero.
+// One fused AdamW step over n parameters. `steps` are float scalars that this call increments. If
+// `found_inf` (a float scalar or null) is not zero, the device skips the whole step.
 char* px_fused_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** first, at::Tensor** second,
                      at::Tensor** steps, int n, double lr, double beta1, double beta2, double weight_decay,
                      double eps, at::Tensor* found_inf) {
@@ -170,15 +175,16 @@ char* px_fused_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** first
   });
 }
 
-// Leaves the parameters without gradients, so that the next one is taken over instead of added to zeros.
+// Removes the gradients of the parameters, so that the next gradient is assigned instead of added
+// to zeros.
 char* px_drop_grads(at::Tensor** params, int n) {
   return caught([&] {
     for (int i = 0; i < n; i++) params[i]->mutable_grad().reset();
   });
 }
 
-// The l2 norm over all gradients together, written to `total` (a new float scalar); gradients are scaled in place
-// so that it is at most max_norm when max_norm > 0.
+// Writes the l2 norm over all gradients together to `total` (a new float scalar). If max_norm > 0,
+// the gradients are scaled in place so that the norm is at most max_norm.
 char* px_clip_grad_norm(at::Tensor** grads, int n, double max_norm, at::Tensor** total) {
   return caught([&] {
     at::NoGradGuard guard;

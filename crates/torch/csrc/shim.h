@@ -1,12 +1,12 @@
-// What the files of the shim share. No C++ exception may cross into Rust: each function returns nullptr when it worked,
-// else a message that the caller frees with px_free.
+// Shared by the files of the shim. No C++ exception may reach Rust: each function returns nullptr
+// on success, otherwise a message that the caller frees with px_free.
 #pragma once
 #include <ATen/ATen.h>
 #include <atomic>
 #include <cstring>
 
-// Whether libtorch's CUDA half is loaded. A CUDA query before that makes libtorch keep its stub for
-// the rest of the process.
+// Whether libtorch's CUDA library is loaded. A CUDA query before that makes libtorch keep its stub
+// for the rest of the process.
 extern std::atomic<bool> cuda_is_loaded;
 
 template <typename F> char* caught(F&& body) {

@@ -1,6 +1,7 @@
-// Doubling an image by nearest neighbours and then convolving it with 3×3 numbers, on the CPU, without making the doubled
-// image. Each output pixel sees only 2×2 different input pixels, so that the four kinds of output pixels (even or odd row and
-// column) are four convolutions with 2×2 sums of the 3×3 numbers: 16 products for four pixels instead of 36, the same function.
+// Doubles an image by nearest neighbours and convolves it with a 3×3 kernel, on the CPU, without
+// making the doubled image. Each output pixel depends on only 2×2 input pixels. So the four kinds
+// of output pixels (even or odd row and column) are four convolutions with 2×2 sums of the 3×3
+// weights: 16 products for four pixels instead of 36, for the same function.
 #include "operators.h"
 #include <ATen/Parallel.h>
 #include <ATen/ops/convolution_backward.h>
@@ -14,8 +15,8 @@ constexpr int64_t KINDS = 4, TAPS = 2;
 
 constexpr int64_t NUMBERS = 9, SUMS = KINDS * TAPS * TAPS; // of 3×3, and of the four kernels
 
-// Along one axis: which of the 2 taps of the kind of pixel the number `k` of 3 belongs to. Of an even output pixel 2i the
-// neighbours i-1, i, i; of an odd one i, i, i+1.
+// Along one axis: the tap (of 2) to which weight `k` (of 3) belongs. An even output pixel 2i has
+// the neighbours i-1, i, i; an odd one i, i, i+1.
 constexpr int64_t tap(int64_t odd, int64_t k) { return odd ? k / 2 : (k + 1) / 2; }
 
 struct Term {
@@ -45,7 +46,8 @@ at::Tensor folded(const at::Tensor& weight) {
   return sums.permute({2, 0, 1, 3, 4}).reshape({KINDS * weight.size(0), weight.size(1), TAPS, TAPS});
 }
 
-// The derivative by the weight, of `shape`, from that by `folded(weight)`.
+// The derivative with respect to the weight, of `shape`, from that with respect to
+// `folded(weight)`.
 at::Tensor unfolded(const at::Tensor& kinds, at::IntArrayRef shape) {
   auto by_kind = kinds.to(at::kFloat).view({KINDS, shape[0], shape[1], TAPS, TAPS});
   auto sums = by_kind.permute({1, 2, 0, 3, 4}).contiguous();
@@ -58,13 +60,13 @@ at::Tensor unfolded(const at::Tensor& kinds, at::IntArrayRef shape) {
   return numbers;
 }
 
-// Bytes of the pixels of [B, KINDS * C, h + 1, w + 1] and [B, C, 2h, 2w], both channels_last, that belong together. Pixel (y, x)
-// of a kind is at (y + odd row, x + odd column) of the first.
+// Matches the pixels of [B, KINDS * C, h + 1, w + 1] and [B, C, 2h, 2w], both channels_last. Pixel
+// (y, x) of a kind is at (y + odd row, x + odd column) of the first.
 struct Interleaving {
   int64_t images, height, width, pixel; // h, w, bytes of C numbers
 
-  // body(bytes in the first, bytes in the second, or -1 where the second has no such pixel), in parallel where there is enough
-  // to do.
+  // Calls body(byte offset in the first, byte offset in the second, or -1 if the second has no such
+  // pixel), in parallel if there is enough work.
   template <typename F> void each(F&& body) const {
     int64_t at_once = std::max<int64_t>(1, at::internal::GRAIN_SIZE / ((width + 1) * KINDS * pixel));
     at::parallel_for(0, images * (height + 1), at_once, [&](int64_t begin, int64_t end) {
@@ -133,8 +135,8 @@ at::Tensor upsample_conv_plain(const at::Tensor& x, const at::Tensor& weight,
   return at::conv2d(enlarged, weight, bias, /*stride=*/{1, 1}, /*padding=*/{1, 1}, /*dilation=*/{1, 1});
 }
 
-// One operation where x, [B, C, h, w] on the CPU, is trained through and doubled. It works in x's
-// own type; its result is channels_last.
+// One operation, if x, [B, C, h, w] on the CPU, carries a gradient and is doubled. It computes in
+// x's own type; its result is channels_last.
 at::Tensor upsample_conv_trained(const at::Tensor& x, const at::Tensor& weight,
                                  const std::optional<at::Tensor>& bias, int64_t factor) {
   if (factor != 2 || !bias || !is_trained_through(x)) return upsample_conv_plain(x, weight, bias, factor);

@@ -1,4 +1,4 @@
-// Sixteen numbers at a time, in whatever instruction set the caller has chosen.
+// Sixteen numbers at a time, in the instruction set that the caller has chosen.
 #pragma once
 #include <c10/util/BFloat16.h>
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 constexpr int64_t LANES = 16;
 
-// LANES numbers as vectors of N, the width of the instruction set. A wider vector would do too, but GCC takes it apart badly.
+// LANES numbers as vectors of N, the width of the instruction set. GCC splits wider vectors badly.
 template <typename E, int N> struct Pack {
   typedef E Part __attribute__((vector_size(sizeof(E) * N)));
   static constexpr int PARTS = LANES / N;
@@ -17,7 +17,7 @@ template <typename E, int N> struct Pack {
 
   E operator[](int lane) const { return part[lane / N][lane % N]; }
 
-  // The Pack of body(i) for each part.
+  // A Pack whose parts are body(i).
   template <typename F> __attribute__((always_inline)) static inline Pack of(F&& body) {
     Pack out;
 #pragma GCC unroll 4
@@ -48,7 +48,8 @@ PX_OPERATOR(/)
 #undef PX_OPERATOR
 template <typename E, int N> PX_INLINE void operator+=(Pack<E, N>& a, const Pack<E, N>& b) { a = a + b; }
 
-// LANES numbers in memory, part by part: GCC copies a whole Pack in pieces that are narrower than the vectors.
+// Reads LANES numbers from memory, part by part. GCC would copy a whole Pack in pieces narrower
+// than the vectors.
 template <typename P, typename E> PX_INLINE P read(const E* from) {
   return P::of([&](int i) __attribute__((always_inline)) {
     typename P::Part part;
@@ -61,7 +62,7 @@ template <typename P, typename E> PX_INLINE void write(E* to, const P& x) {
   for (int i = 0; i < P::PARTS; i++) memcpy(to + i * (LANES / P::PARTS), &x.part[i], sizeof x.part[i]);
 }
 
-// The first `left` numbers at `from`, at most LANES of them, and zeros.
+// Reads the first `left` numbers (at most LANES) at `from`, and fills up with zeros.
 template <typename P, typename E> PX_INLINE P read(const E* from, int64_t left) {
   if (left >= LANES) return read<P>(from);
   P out = {};
@@ -83,7 +84,7 @@ template <int N> PX_INLINE Floats<N> load(const c10::BFloat16* from, int64_t lef
   });
 }
 
-// To the nearest bfloat16, ties to even, as torch does; what is no number stays none.
+// Rounds to the nearest bfloat16, ties to even, like torch. NaN stays NaN.
 template <int N> PX_INLINE void store(c10::BFloat16* to, int64_t left, const Floats<N>& x) {
   typedef typename Pack<uint32_t, N>::Part Words;
   write(to, left, Pack<uint16_t, N>::of([&](int i) __attribute__((always_inline)) {
@@ -94,7 +95,8 @@ template <int N> PX_INLINE void store(c10::BFloat16* to, int64_t left, const Flo
   }));
 }
 
-// exp(x) to two units in the last place for x in [-80, 80], outside of which x is taken for the nearer end (Cephes' expf).
+// exp(x) to two units in the last place for x in [-80, 80]; x is clamped to this range (Cephes'
+// expf).
 template <int N> PX_INLINE typename Floats<N>::Part exp_of(typename Floats<N>::Part x) {
   typedef typename Floats<N>::Part F;
   x = x > 80.0f ? F{} + 80.0f : x;
@@ -117,8 +119,9 @@ template <int N> PX_INLINE Floats<N> sigmoid_of(const Floats<N>& x) {
   return Floats<N>::of([&](int i) __attribute__((always_inline)) { return 1.0f / (1.0f + exp_of<N>(-x.part[i])); });
 }
 
-// Compiles a kernel once for each instruction set that libtorch has kernels for, with vectors of that width. The kernel and
-// everything it calls must be PX_INLINE. An index selects the version, in the order of `Instructions` in pixels/.
+// Compiles a kernel once for each instruction set for which libtorch has kernels, with vectors of
+// that width. The kernel and everything it calls must be PX_INLINE. An index selects the version,
+// in the order of `Instructions` in crates/pixels.
 template <auto with4, auto with8, auto with16, typename Pointer = decltype(with4)> struct Versions;
 template <auto with4, auto with8, auto with16, typename... Args> struct Versions<with4, with8, with16, void (*)(Args...)> {
   static void plain(Args... args) { with4(args...); }
@@ -131,7 +134,7 @@ template <auto with4, auto with8, auto with16, typename... Args> struct Versions
 #endif
 };
 
-// The version of this index; the plain one where there is no such version.
+// The version with this index; the plain one if there is no such version.
 template <auto with4, auto with8, auto with16> auto* version(int index) {
   const auto& all = Versions<with4, with8, with16>::all;
   return all[index > 0 && index < (int)std::size(all) ? index : 0];

@@ -1,18 +1,18 @@
-//! The rectifier that tch has for one slope alone.
+//! The leaky rectifier, which tch offers only with one slope.
 
 use tch::Tensor;
 
 use super::shim::{made, px_leaky_relu};
 
-/// `x` where it is positive and `slope` · `x` elsewhere, with its derivatives.
+/// `x` where it is positive, otherwise `slope` · `x`, with derivatives.
 ///
 /// # Shapes
-/// Any -> the same.
+/// Any shape -> the same shape.
 ///
 /// # Panics
-/// When libtorch fails, as tch's own operations do.
+/// If libtorch fails, as tch's own operations do.
 pub fn leaky_relu(x: &Tensor, slope: f64) -> Tensor {
-    // SAFETY: a live tensor and a number; when it succeeds the shim has written a new tensor.
+    // SAFETY: a live tensor and a number. On success the shim has written a new tensor.
     unsafe { made(|y| px_leaky_relu(x.as_ptr(), slope, y)) }
 }
 

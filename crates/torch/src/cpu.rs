@@ -1,4 +1,4 @@
-//! What this processor is, and which instructions libtorch uses on it.
+//! The processor of this machine, and the instructions that libtorch uses on it.
 
 use std::ffi::c_int;
 use std::fs;
@@ -8,24 +8,24 @@ use pixtok_pixels::Instructions;
 
 use super::shim::{check, px_cpu_capability};
 
-/// What Linux says about the processor; elsewhere nothing is known.
+/// What Linux reports about the processor. On other systems nothing is known.
 #[derive(Debug)]
 pub struct Cpu {
-    /// As the maker calls it.
+    /// The manufacturer's name.
     pub model: String,
     /// `GenuineIntel`, `AuthenticAMD`; empty if unknown.
     vendor: String,
     flags: Vec<String>,
-    /// The variable with which the user limits the instruction sets that oneDNN may use, and its value.
+    /// The variable with which the user limits the instruction sets of oneDNN, and its value.
     onednn_limit: Option<(&'static str, String)>,
 }
 
-/// Limits of oneDNN below its bf16 kernels for `avx512_bf16` and `amx_bf16`.
+/// Values of that variable which exclude oneDNN's bf16 kernels for `avx512_bf16` and `amx_bf16`.
 const LIMITS_WITHOUT_BF16: [&str; 7] =
     ["SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"];
 
 impl Cpu {
-    /// This machine's.
+    /// The processor of this machine.
     #[must_use]
     pub fn here() -> Self {
         let names = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"];
@@ -36,7 +36,7 @@ impl Cpu {
         Self::of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default(), limit)
     }
 
-    /// `cpuinfo` is the text of `/proc/cpuinfo`, whose flags line is called `Features` on ARM.
+    /// Parses the text of `/proc/cpuinfo`, whose line of flags is called `Features` on ARM.
     fn of(cpuinfo: &str, onednn_limit: Option<(&'static str, String)>) -> Self {
         let field = |names: [&str; 2]| {
             let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
@@ -68,13 +68,13 @@ impl Cpu {
         let limits = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"];
         let limits = limits.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
         let mut words: Vec<String> = known.cloned().collect();
-        // Kernels list the flags in varying order.
+        // The order of the flags differs between kernel versions.
         words.sort_unstable();
         words.extend(limits);
         words
     }
 
-    /// The widest vector instructions, which set the speed of fp32.
+    /// The widest vector instructions, which determine the speed of fp32.
     #[must_use]
     pub fn vectors(&self) -> &'static str {
         let known = [("avx512f", "AVX-512"), ("avx2", "AVX2"), ("sve", "SVE"), ("asimd", "NEON")];
@@ -106,8 +106,8 @@ impl Cpu {
     }
 }
 
-/// Which of its kernels libtorch runs on this CPU: `DEFAULT`, `AVX2` or `AVX512`, or another name on another architecture.
-/// ATEN_CPU_CAPABILITY lowers it.
+/// The set of kernels that libtorch uses on this CPU: `DEFAULT`, `AVX2` or `AVX512`, or another
+/// name on other architectures. ATEN_CPU_CAPABILITY lowers it.
 #[must_use]
 pub fn cpu_capability() -> String {
     let mut name = [0_u8; 32];
@@ -125,7 +125,7 @@ pub fn instructions() -> Instructions {
     *CHOSEN
 }
 
-/// As the kernels of `csrc/` take it.
+/// The index of the version, as the kernels in `csrc/` take it.
 pub(super) fn index_of(instructions: Instructions) -> c_int {
     instructions.index() as c_int
 }

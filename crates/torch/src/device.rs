@@ -1,4 +1,4 @@
-//! Which device, and loading libtorch's CUDA half for it.
+//! Choosing a device, and loading libtorch's CUDA library for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,14 +8,15 @@ use tch::{Cuda, Device};
 use super::TorchError;
 use super::shim::{check, px_compute_capability, px_cuda_model, px_load_cuda};
 
-/// A device as the user writes it: `cpu`, `cuda`, `cuda:N` or `auto` (the first CUDA device, else the CPU).
+/// A device as the user writes it: `cpu`, `cuda`, `cuda:N` or `auto` (the first CUDA device,
+/// otherwise the CPU).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// CUDA when a usable one is there.
+    /// CUDA if there is a usable device, otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// The CUDA device of this index.
+    /// The CUDA device with this index.
     Cuda(usize),
 }
 
@@ -31,7 +32,7 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("\"{text}\" is no device; use cpu, cuda, cuda:N or auto")),
+                .ok_or_else(|| format!("\"{text}\" is not a device; use cpu, cuda, cuda:N or auto")),
         }
     }
 }
@@ -47,10 +48,11 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Finds the device.
+    /// The device that the choice stands for on this machine.
     ///
     /// # Errors
-    /// [`TorchError::NoDevice`] when CUDA is asked for and absent, with what is missing and how to mend it.
+    /// [`TorchError::NoDevice`] if CUDA is requested but absent, with what is missing and how to
+    /// fix it.
     pub fn resolve(self) -> Result<Device, TorchError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -61,7 +63,7 @@ impl DeviceChoice {
                     return Ok(Device::Cuda(index));
                 }
                 Err(TorchError::NoDevice(format!(
-                    "cuda:{index} was asked for and {count} CUDA device(s) can be seen; check `nvidia-smi` and \
+                    "cuda:{index} was requested, but {count} CUDA device(s) can be seen; check `nvidia-smi` and \
                      CUDA_VISIBLE_DEVICES, or use --device cpu"
                 )))
             }
@@ -69,23 +71,23 @@ impl DeviceChoice {
     }
 }
 
-/// How many CUDA devices there are. Loads libtorch's CUDA half first: any CUDA query before that would make
-/// libtorch keep its stub for the life of the process.
+/// The number of CUDA devices. This loads libtorch's CUDA library first: any CUDA query before that
+/// would make libtorch keep its stub for the rest of the process.
 ///
 /// # Errors
-/// When this libtorch has no CUDA half; the message says how to get one.
+/// If this libtorch has no CUDA library. The message says how to get it.
 pub fn cuda_devices() -> Result<usize, String> {
     // SAFETY: no arguments; the shim catches every exception.
     check(unsafe { px_load_cuda() }).map_err(|error| {
         format!(
-            "CUDA was asked for and this libtorch has no CUDA part ({error}); run `just setup cuda`, or use \
+            "CUDA was requested, but this libtorch has no CUDA part ({error}); run `just setup cuda`, or use \
              --device cpu"
         )
     })?;
     Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
 }
 
-/// Major and minor compute capability of a CUDA device; nothing where there is none to ask.
+/// The compute capability of a CUDA device, major and minor; `None` if the device does not exist.
 pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
     if cuda_devices().unwrap_or(0) <= index {
         return None;
@@ -96,7 +98,7 @@ pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
     Some((major, minor))
 }
 
-/// The manufacturer's name for a CUDA device; none if it is unknown.
+/// The manufacturer's name for a CUDA device; `None` if it is unknown.
 pub fn cuda_model(index: usize) -> Option<String> {
     if cuda_devices().unwrap_or(0) <= index {
         return None;
@@ -108,7 +110,7 @@ pub fn cuda_model(index: usize) -> Option<String> {
     Some(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
-/// As the user writes it.
+/// The device as the user writes it.
 #[must_use]
 pub fn device_name(device: Device) -> String {
     match device {
@@ -117,7 +119,7 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// Waits until the device has done all that was asked of it; a CPU has.
+/// Waits until the device has finished all queued work. The CPU has no queue.
 pub fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);

@@ -1,4 +1,4 @@
-//! One call for all parameters: AdamW and gradient clipping.
+//! AdamW and gradient clipping with one call for all parameters.
 
 use std::ffi::c_int;
 
@@ -8,31 +8,31 @@ use torch_sys::C_tensor;
 use super::TorchError;
 use super::shim::{check, px_clip_grad_norm, px_drop_grads, px_fused_adamw};
 
-/// What [`fused_adamw`] works on, one entry per parameter, all on one device.
+/// The tensors that [`fused_adamw`] updates, one entry per parameter, all on one device.
 #[derive(Debug)]
 pub struct AdamwTensors<'a> {
-    /// Parameters, changed in place.
+    /// The parameters, changed in place.
     pub params: &'a [Tensor],
-    /// Their gradients.
+    /// The gradients of the parameters.
     pub grads: &'a [Tensor],
-    /// First moments, changed in place.
+    /// The first moments, changed in place.
     pub first: &'a [Tensor],
-    /// Second moments, changed in place.
+    /// The second moments, changed in place.
     pub second: &'a [Tensor],
-    /// Steps taken, float scalars, changed in place.
+    /// The numbers of steps taken, as float scalars, changed in place.
     pub steps: &'a [Tensor],
 }
 
-/// Hyperparameters of one AdamW step (Loshchilov & Hutter 2019, arXiv 1711.05101).
+/// The hyperparameters of an AdamW step (Loshchilov & Hutter 2019, arXiv 1711.05101).
 #[derive(Debug, Clone, Copy)]
 pub struct AdamwStep {
-    /// Learning rate.
+    /// The learning rate.
     pub lr: f64,
-    /// Decay rates of the two moments.
+    /// The decay rates of the two moments.
     pub betas: (f64, f64),
-    /// Decoupled weight decay.
+    /// The decoupled weight decay.
     pub weight_decay: f64,
-    /// Added to the root of the second moment.
+    /// The number that is added to the root of the second moment.
     pub eps: f64,
 }
 
@@ -40,11 +40,11 @@ fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
     tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
 }
 
-/// One AdamW step over all parameters in one fused call; skipped on the device where `found_inf` (a float scalar)
-/// is not 0.
+/// One AdamW step over all parameters in one fused call. The device skips it if `found_inf` (a
+/// float scalar) is not 0.
 ///
 /// # Errors
-/// When the lists differ in length or libtorch refuses (shapes, devices).
+/// If the lists differ in length, or libtorch fails (shapes, devices).
 pub fn fused_adamw(
     tensors: &AdamwTensors<'_>,
     step: AdamwStep,
@@ -76,21 +76,22 @@ pub fn fused_adamw(
     })
 }
 
-/// Leaves `params` without gradients.
+/// Removes the gradients of `params`.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// If libtorch fails.
 pub fn drop_grads(params: &[Tensor]) -> Result<(), TorchError> {
     let mut pointers = pointers(params);
     // SAFETY: the array holds live tensors.
     check(unsafe { px_drop_grads(pointers.as_mut_ptr(), params.len() as c_int) })
 }
 
-/// The l2 norm over all gradients together (a float scalar, left on the device); when `max_norm` > 0 the gradients
-/// are scaled in place by min(1, max_norm / (norm + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does.
+/// The l2 norm over all gradients together (a float scalar, left on the device). If `max_norm` > 0,
+/// the gradients are scaled in place by min(1, max_norm / (norm + 1e-6)), like in
+/// `torch.nn.utils.clip_grad_norm_`.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// If libtorch fails.
 pub fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<Tensor, TorchError> {
     let mut pointers = pointers(grads);
     let mut total = std::ptr::null_mut();
@@ -98,7 +99,7 @@ pub fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<Tensor, TorchEr
     check(unsafe {
         px_clip_grad_norm(pointers.as_mut_ptr(), grads.len() as c_int, max_norm, &raw mut total)
     })?;
-    // SAFETY: success means that `total` points to a tensor that is ours.
+    // SAFETY: success means that `total` points to a tensor that we own.
     Ok(unsafe { Tensor::from_ptr(total) })
 }
 

@@ -1,4 +1,4 @@
-//! Tensors on their way from this program's threads to a device.
+//! Tensors on their way from host memory to a device.
 
 use std::ffi::c_int;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use super::TorchError;
 use super::shim::{check, px_host_bytes};
 
-/// The memory of a uint8 tensor on the CPU, to be filled before it becomes one.
+/// The memory of a uint8 tensor on the CPU, which is filled before it is used as a tensor.
 #[derive(Debug)]
 pub struct HostBytes {
     tensor: Tensor,
@@ -42,10 +42,11 @@ impl HostBytes {
     /// memory is pinned, so that [`to_device_async`] need not wait.
     ///
     /// # Errors
-    /// When there is no memory.
+    /// If memory runs out.
     pub fn new(shape: &[i64], device: Device) -> Result<Self, TorchError> {
         let mut tensor = std::ptr::null_mut();
-        // SAFETY: `shape` is read only during the call; `tensor` receives a new tensor when the call succeeds.
+        // SAFETY: `shape` is read only during the call; `tensor` receives a new tensor when the
+        // call succeeds.
         check(unsafe {
             px_host_bytes(
                 shape.as_ptr(),
@@ -54,7 +55,7 @@ impl HostBytes {
                 &raw mut tensor,
             )
         })?;
-        // SAFETY: success means that `tensor` points to a tensor that is ours.
+        // SAFETY: success means that `tensor` points to a tensor that we own.
         Ok(Self { tensor: unsafe { Tensor::from_ptr(tensor) } })
     }
 
@@ -72,10 +73,10 @@ impl HostBytes {
         self.tensor.size().first().map_or(0, |&rows| rows as usize)
     }
 
-    /// The tensor's first `rows` rows, without a copy.
+    /// The first `rows` rows of the tensor, without a copy.
     ///
     /// # Errors
-    /// When there are not as many.
+    /// If the tensor has fewer rows.
     pub fn into_rows(self, rows: i64) -> Result<Tensor, TorchError> {
         Ok(self.tensor.f_narrow(0, 0, rows)?)
     }

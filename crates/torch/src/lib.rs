@@ -1,5 +1,5 @@
-//! The safe face of `csrc/`: what tch does not bind. The only crate with `unsafe` in it besides memory maps and inner
-//! loops over pixels.
+//! The safe interface to `csrc/`: what tch does not bind. Apart from memory maps and inner loops
+//! over pixels, this is the only crate with `unsafe`.
 #![allow(unsafe_code)]
 
 mod activation;
@@ -53,19 +53,19 @@ struct Readme;
 /// An error that libtorch reported.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TorchError {
-    /// The device has no memory left for a tensor.
+    /// The device has not enough memory for a tensor.
     #[error(
         "out of memory ({0}); lower train.batch_size or eval.batch_size (`pixtok eval --batch-size`), raise train.micro_batches (the step in \
          smaller parts), or lower data.image_size or the model's and codebook's size"
     )]
     OutOfMemory(String),
-    /// A device was asked for that is not there.
+    /// A requested device does not exist.
     #[error("{0}")]
     NoDevice(String),
-    /// Everything else, in libtorch's words.
+    /// Any other error, in libtorch's words.
     #[error("libtorch: {0}")]
     Other(String),
-    /// A panic that is not libtorch's: its message and place.
+    /// A panic that does not come from libtorch: its message and place.
     #[error("a bug in pixtok: {0} ({1}); please report it")]
     Bug(String, String),
 }
@@ -81,7 +81,7 @@ impl Classified for TorchError {
 
 impl TorchError {
     fn from_message(message: &str) -> Self {
-        // A tch panic shows the error's Debug form, in which line ends are escaped.
+        // A panic of tch shows the error's Debug form, in which line ends are escaped.
         let message = message.replace("\\n", "\n");
         match memory_ran_out(&message) {
             Some(asked) => Self::OutOfMemory(asked),
@@ -96,11 +96,11 @@ impl From<tch::TchError> for TorchError {
     }
 }
 
-/// Runs `body` and turns a panic of tch, which is how its plain methods report libtorch's errors, into an error.
-/// What `body` was changing must be given up after an error.
+/// Runs `body` and converts a panic of tch to an error. tch's plain methods report libtorch's
+/// errors as panics. After an error, discard whatever `body` was changing.
 ///
 /// # Errors
-/// [`TorchError::OutOfMemory`] when memory is what ran out.
+/// [`TorchError::OutOfMemory`] if memory ran out.
 pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, TorchError> {
     forget_refusals();
     panics::catch(body).map_err(|panic| match panic.message.split_once("Torch(\"") {
@@ -124,8 +124,8 @@ mod tests {
         );
         let overflow = catching(|| Tensor::zeros([1 << 62, 8], (Kind::Float, Device::Cpu))).unwrap_err();
         assert!(matches!(overflow, TorchError::OutOfMemory(_)), "{overflow:?}");
-        // Neither an error that only mentions memory, nor one that follows a failure already
-        // handled elsewhere, counts.
+        // An error that only mentions memory does not count, nor one that follows a failure that
+        // was already handled elsewhere.
         let words = TorchError::from_message("tried to allocate a name, and the pool is out of memory");
         assert!(matches!(words, TorchError::Other(_)), "{words:?}");
         let _ = Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu)).unwrap_err();

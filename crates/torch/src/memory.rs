@@ -5,8 +5,8 @@ use std::ffi::c_int;
 use super::TorchError;
 use super::shim::{check, message_of, px_keep_freed_memory, px_memory_ran_out, px_use_one_heap};
 
-/// Messages of libraries that are called below libtorch's allocators when they get no memory, and
-/// of those allocators on libtorch's own threads.
+/// Out-of-memory messages of libraries that are called below libtorch's allocators, and of those
+/// allocators on libtorch's own threads.
 const OTHER_WORDS: [&str; 5] = [
     "std::bad_alloc",
     "_STATUS_ALLOC_FAILED",
@@ -15,13 +15,13 @@ const OTHER_WORDS: [&str; 5] = [
     "DefaultCPUAllocator: can't allocate memory",
 ];
 
-/// Forgets earlier failures, so that they are not blamed for a later error.
+/// Forgets earlier failures, so that a later error is not attributed to them.
 pub(super) fn forget_refusals() {
     let _ = refusal();
 }
 
 /// If the error `message`, which libtorch has just reported on this thread, means that memory ran
-/// out: what was asked for, in words.
+/// out: the requested memory, in words.
 pub(super) fn memory_ran_out(message: &str) -> Option<String> {
     match refusal() {
         Some(0) => Some(match message.split_once("ried to allocate ") {
@@ -39,32 +39,32 @@ pub(super) fn memory_ran_out(message: &str) -> Option<String> {
 }
 
 /// The bytes that libtorch's allocators have refused since the last call; 0 if CUDA's allocator
-/// does not say how many.
+/// does not state the number.
 fn refusal() -> Option<usize> {
     let (mut ran_out, mut bytes): (c_int, usize) = (0, 0);
-    // SAFETY: both pointers outlive the call. A failure to query CUDA is ignored, since turning it
-    // into an error would query CUDA again.
+    // SAFETY: both pointers outlive the call. A failure to query CUDA is ignored, because
+    // converting it to an error would query CUDA again.
     let _ = message_of(unsafe { px_memory_ran_out(&raw mut ran_out, &raw mut bytes) });
     (ran_out != 0).then_some(bytes)
 }
 
-/// Makes this process keep memory that tensors free, for later tensors. For programs that allocate
-/// tensors of the same few sizes over and over on the CPU. It avoids fetching fresh pages from the
-/// system, at the price of always holding as much as the peak needed.
+/// Makes this process keep freed tensor memory for later tensors. This is for programs that
+/// allocate tensors of the same few sizes over and over on the CPU. It avoids fetching fresh pages
+/// from the system, but the process always holds as much memory as its peak needed.
 ///
 /// # Errors
-/// When the shim refuses.
+/// If the shim fails.
 pub fn keep_freed_memory() -> Result<(), TorchError> {
     // SAFETY: no arguments; sets two numbers of the C library's allocator.
     check(unsafe { px_keep_freed_memory() })
 }
 
-/// Makes all threads of this process share one heap. For training, where one thread makes batches
-/// and another frees them. Do not use it where threads only decode large pictures: they would wait
-/// for each other.
+/// Makes all threads of this process share one heap. This is for training, where one thread makes
+/// batches and another frees them. Do not use it if threads only decode large pictures: they would
+/// wait for each other.
 ///
 /// # Errors
-/// When the shim refuses.
+/// If the shim fails.
 pub fn use_one_heap() -> Result<(), TorchError> {
     // SAFETY: no arguments; sets a number of the C library's allocator.
     check(unsafe { px_use_one_heap() })

@@ -1,4 +1,4 @@
-//! The least score of each vector.
+//! The least score of each vector, for nearest-code search.
 
 use pixtok_pixels::Instructions;
 use tch::Tensor;
@@ -6,25 +6,28 @@ use tch::Tensor;
 use super::cpu::{index_of, instructions};
 use super::shim::{made, px_nearest};
 
-/// For each vector the least of bias_k + vector · weights_k over k, and the first k that has it, by
-/// the operator `pixtok::nearest`: in float32 whatever the autocast, and without a derivative.
+/// For each vector, the least value of bias_k + vector · weights_k over k, and the first k that has
+/// it. Calls the operator `pixtok::nearest`, which computes in float32 whatever the autocast, and
+/// has no derivative.
 ///
-/// On the CPU codes of at most 32 numbers are compared in registers, without a table of scores;
-/// every row is then worked out by itself, so the result depends on neither the number of rows nor
-/// that of threads. Otherwise scores are made by matrix products, in tables of at most
-/// `table_bytes`, and at least of one vector. In a trace they are one table, which is good for any
+/// On the CPU, codes of at most 32 numbers are compared in registers, without a table of scores.
+/// Each row is then computed separately, so the result depends neither on the number of rows nor on
+/// the number of threads. In all other cases the scores are matrix products, in tables of at most
+/// `table_bytes` bytes but of at least one vector. A trace uses a single table, which works for any
 /// number of vectors.
 ///
 /// # Shapes
-/// `vectors [N, D]`, `weights [D, K]`, `bias [K]`, all float32 -> least `[N]` float32, indices `[N]` int64.
+/// `vectors [N, D]`, `weights [D, K]`, `bias [K]`, all float32 -> least `[N]` float32, indices
+/// `[N]` int64.
 ///
 /// # Panics
-/// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
+/// If shapes, types or devices do not match, as tch's own methods do; [`super::catching`] converts
+/// it to an error.
 pub fn nearest(vectors: &Tensor, weights: &Tensor, bias: &Tensor, table_bytes: i64) -> (Tensor, Tensor) {
     nearest_with(instructions(), vectors, [weights, bias], table_bytes)
 }
 
-/// [`nearest`], whose own kernel is taken in the given version.
+/// [`nearest`] with a given version of its own kernel.
 fn nearest_with(
     instructions: Instructions,
     vectors: &Tensor,
@@ -33,11 +36,11 @@ fn nearest_with(
 ) -> (Tensor, Tensor) {
     let [vectors, weights, bias] = [vectors, weights, bias].map(Tensor::as_ptr);
     let (set, mut chosen) = (index_of(instructions), std::ptr::null_mut());
-    // SAFETY: three live tensors, which the operator checks before it touches their memory; when it
-    // succeeds it has written two new tensors.
+    // SAFETY: three live tensors, which the operator checks before it accesses their memory. On
+    // success it has written two new tensors.
     let least =
         unsafe { made(|least| px_nearest(vectors, weights, bias, table_bytes, set, least, &raw mut chosen)) };
-    // SAFETY: success means that `chosen` points to a tensor that is ours.
+    // SAFETY: success means that `chosen` points to a tensor that we own.
     (least, unsafe { Tensor::from_ptr(chosen) })
 }
 
@@ -47,11 +50,11 @@ mod tests {
     use crate::{Precision, catching, no_grad, with_precision};
     use tch::{CModule, Device, Kind};
 
-    /// Of one vector at a time.
+    /// Table bytes that allow one vector at a time.
     const NO_BYTES: i64 = 0;
 
-    /// Small integers: exact in any order of summation, and full of ties, in one lane and across
-    /// lanes.
+    /// Small integers: sums are exact in any order, and there are many ties, within a lane and
+    /// across lanes.
     fn draw(shape: &[i64]) -> Tensor {
         Tensor::randint(3, shape, (Kind::Float, Device::Cpu)) - 1.0
     }
@@ -79,14 +82,14 @@ mod tests {
         }
     }
 
-    /// In registers, by products in several tables, and in a trace, which is used for another
-    /// number of vectors.
+    /// Compares the search in registers, matrix products in several tables, and a trace that is
+    /// used for another number of vectors.
     #[test]
     fn every_way_finds_the_same() {
         tch::manual_seed(6);
         for dim in [6, 40] {
             let (weights, bias) = (draw(&[dim, 5000]), draw(&[5000]));
-            // 26 vectors at a time, and a smaller last part.
+            // 26 vectors per table, and a smaller last table.
             let of = |vectors: &Tensor| nearest(vectors, &weights, &bias, 512 << 10);
             let traced = |pick: fn((Tensor, Tensor)) -> Tensor| {
                 let mut run = |inputs: &[Tensor]| vec![pick(of(&inputs[0]))];

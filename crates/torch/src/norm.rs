@@ -1,4 +1,4 @@
-//! Group normalisation and SiLU.
+//! Group normalisation followed by SiLU.
 
 use pixtok_pixels::Instructions;
 use tch::{Device, Tensor};
@@ -6,25 +6,26 @@ use tch::{Device, Tensor};
 use super::cpu::{index_of, instructions};
 use super::shim::{made, px_norm_silu};
 
-/// silu(group_norm(`x`)), by the operator `pixtok::norm_silu`.
+/// silu(group_norm(`x`)). Calls the operator `pixtok::norm_silu`.
 ///
-/// Where `x` carries a gradient, on the CPU, float32 or bfloat16, it is one operation, in float32
-/// inside and channels_last outside. Its result is rounded to `x`'s type once, its derivative once
-/// more between the two operations, as between libtorch's. Each image is worked on by itself, so
-/// the result depends on neither the batch nor the number of threads. Everywhere else it is
-/// libtorch's two operations, so that what is evaluated, encoded and exported is the network that
-/// others run, to the last bit.
+/// If `x` carries a gradient and is float32 or bfloat16 on the CPU, this is one operation, which
+/// computes in float32 and returns a channels_last tensor. The result is rounded to `x`'s type
+/// once. The derivative is also rounded between the two steps, as it is between libtorch's two
+/// operations. Each image is computed separately, so the result depends neither on the batch nor on
+/// the number of threads. In all other cases it is libtorch's two operations, so that evaluation,
+/// encoding and export compute the network that others run, to the last bit.
 ///
 /// # Shapes
-/// `x`: `[B, C, H, W]`; `weight`, `bias`: `[C]` float32 -> as `x`.
+/// `x`: `[B, C, H, W]`; `weight`, `bias`: `[C]` float32 -> like `x`.
 ///
 /// # Panics
-/// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
+/// If shapes, types or devices do not match, as tch's own methods do; [`super::catching`] converts
+/// it to an error.
 pub fn norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: i64, eps: f64) -> Tensor {
     norm_silu_with(instructions(), x, [weight, bias], groups, eps)
 }
 
-/// [`norm_silu`], whose own kernel is taken in the given version.
+/// [`norm_silu`] with a given version of its own kernel.
 fn norm_silu_with(
     instructions: Instructions,
     x: &Tensor,
@@ -33,13 +34,13 @@ fn norm_silu_with(
     eps: f64,
 ) -> Tensor {
     let set = index_of(instructions);
-    // SAFETY: three live tensors, which the operator checks before it touches their memory; when it
-    // succeeds it has written a new tensor.
+    // SAFETY: three live tensors, which the operator checks before it accesses their memory. On
+    // success it has written a new tensor.
     unsafe { made(|y| px_norm_silu(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), groups, eps, set, y)) }
 }
 
-/// Whether [`norm_silu`] is one operation in a training step on `device`, which keeps its input for
-/// the backward pass and nothing between the two.
+/// Whether [`norm_silu`] is one operation in a training step on `device`. Then only its input is
+/// kept for the backward pass.
 #[must_use]
 pub fn fuses_norm_silu(device: Device) -> bool {
     device == Device::Cpu
@@ -53,7 +54,7 @@ mod tests {
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-    /// y and the derivatives of sum(y · dy) by x, weight and bias.
+    /// y and the derivatives of sum(y · dy) with respect to x, weight and bias.
     fn with_derivatives(
         kind: Kind,
         [x, weight, bias, dy]: [&Tensor; 4],
@@ -73,7 +74,8 @@ mod tests {
 
     #[test]
     fn it_is_group_norm_and_silu() {
-        // Planes of 35, 16 and 1 numbers: with a remainder, without one, and less than a vector; a mean far from zero.
+        // Planes of 35, 16 and 1 numbers: with a remainder, without one, and less than a vector;
+        // and a mean far from zero.
         for (shape, groups, mean) in [
             ([3, 8, 5, 7], 2, 0.0),
             ([2, 6, 4, 4], 6, 3.0),
@@ -87,7 +89,7 @@ mod tests {
             for (set, kind) in
                 Instructions::all().into_iter().flat_map(|set| [(set, Kind::Float), (set, Kind::BFloat16)])
             {
-                // bfloat16 is compared with what float64 makes of the same rounded numbers.
+                // bfloat16 is compared with the float64 result for the same rounded numbers.
                 let rounded = x.to_kind(kind).to_kind(Kind::Float);
                 let ours = with_derivatives(kind, [&x, &weight, &bias, &dy], |x, weight, bias| {
                     norm_silu_with(set, x, [weight, bias], groups, 1e-5)
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn threads_and_batch_do_not_show() {
         tch::manual_seed(1);
-        // Enough for several threads.
+        // Large enough for several threads.
         let x = Tensor::randn([6, 8, 50, 70], CPU);
         let [weight, bias] = [0, 1].map(|_| Tensor::randn([8], CPU));
         let dy = Tensor::randn(x.size(), CPU);
@@ -163,14 +165,14 @@ mod tests {
         }
     }
 
-    /// What the dispatcher has no kernel of ours for is libtorch's, to the last bit.
+    /// If the dispatcher has no kernel of ours, the result is libtorch's, to the last bit.
     #[test]
     fn without_a_gradient_or_in_another_type_it_is_libtorchs_own() {
         tch::manual_seed(2);
         let x = Tensor::randn([2, 8, 5, 7], CPU);
         let [weight, bias] = [0, 1].map(|_| Tensor::randn([8], CPU));
         assert_eq!(norm_silu(&x, &weight, &bias, 2, 1e-5), plain(&x, &weight, &bias, 2));
-        // The weights' gradient alone asks for nothing else.
+        // A gradient of only the weights does not select our kernel.
         let leaf = weight.detach().copy().set_requires_grad(true);
         let y = norm_silu(&x, &leaf, &bias, 2, 1e-5);
         assert_eq!(y.detach(), plain(&x, &weight, &bias, 2));

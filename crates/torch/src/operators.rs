@@ -1,4 +1,4 @@
-//! What stands behind each operator's name.
+//! Tests that each operator has the kernels that it should have.
 
 use std::ffi::CString;
 
@@ -9,14 +9,15 @@ use super::shim::{check, px_kernels};
 
 const LAYERS: [&str; 3] = ["AutogradCPU", "CompositeImplicitAutograd", "Tracer"];
 
-/// Dispatch keys for which each operator has a kernel of its own.
+/// Dispatch keys for which each operator has its own kernel.
 const OPERATORS: [(&str, &[&str]); 3] = [
     ("pixtok::norm_silu", &LAYERS),
     ("pixtok::upsample_conv", &LAYERS),
     ("pixtok::nearest", &["AutocastCPU", "AutocastCUDA", "CPU", "CompositeExplicitAutograd", "Tracer"]),
 ];
 
-/// Whether the dispatcher has a kernel for this very key, and whether a call with it finds any.
+/// Whether the dispatcher has a kernel for exactly this key, and whether a call with this key finds
+/// any kernel.
 fn kernels(name: &str, key: &str) -> (bool, bool) {
     let (name, key) = (CString::new(name).unwrap(), CString::new(key).unwrap());
     let (mut own, mut any) = (0, 0);

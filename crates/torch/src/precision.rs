@@ -19,12 +19,12 @@ use super::{Cpu, TorchError};
 pub enum Precision {
     /// float32 throughout.
     Fp32,
-    /// bfloat16 under autocast; parameters, losses and the quantizer stay float32.
+    /// bfloat16 under autocast. Parameters, losses and the quantizer stay float32.
     Bf16,
 }
 
 fn no_precision(text: &str) -> String {
-    format!("\"{text}\" is no precision; use fp32 or bf16")
+    format!("\"{text}\" is not a precision; use fp32 or bf16")
 }
 
 /// The number format as a config states it.
@@ -32,7 +32,7 @@ fn no_precision(text: &str) -> String {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum PrecisionChoice {
-    /// The faster one on the device, by [`PrecisionChoice::resolve`].
+    /// The faster one on the device, see [`PrecisionChoice::resolve`].
     #[default]
     Auto,
     /// float32.
@@ -41,12 +41,12 @@ pub enum PrecisionChoice {
     Bf16,
 }
 
-/// CUDA devices compute in bf16 from this compute capability on.
+/// The least compute capability with which CUDA devices are fast in bf16.
 const BF16_CAPABILITY: (i32, i32) = (8, 0);
 
 impl PrecisionChoice {
-    /// The precision on `device`. `Auto` reads what the device is and measures nothing, so a busy machine cannot change
-    /// the outcome.
+    /// The precision on `device`. `Auto` only looks at the device and measures nothing, so a busy
+    /// machine cannot change the outcome.
     #[must_use]
     pub fn resolve(self, device: Device) -> Precision {
         match self {
@@ -66,7 +66,7 @@ impl From<Precision> for PrecisionChoice {
     }
 }
 
-/// What [`PrecisionChoice::Auto`] means on `device`, and the reason in words.
+/// The precision that [`PrecisionChoice::Auto`] stands for on `device`, and the reason in words.
 #[must_use]
 pub fn auto_precision(device: Device) -> (Precision, String) {
     let (fast, reason) = match device {
@@ -77,8 +77,8 @@ pub fn auto_precision(device: Device) -> (Precision, String) {
                 let name = super::device_name(device);
                 (fast, format!("{name} has compute capability {major}.{minor}, and {beside}"))
             }
-            // `--dry-run` estimates for CUDA on machines without it too. Of the devices that libtorch supports (7.5 and later), only
-            // those below 8.0 lack fast bf16.
+            // `--dry-run` estimates for CUDA even on machines without it. Of the devices that
+            // libtorch supports (7.5 and later), only those below 8.0 lack fast bf16.
             None => (true, "most CUDA devices are faster in bf16".to_owned()),
         },
         _ => Cpu::here().fast_bf16(),
@@ -86,7 +86,7 @@ pub fn auto_precision(device: Device) -> (Precision, String) {
     (if fast { Precision::Bf16 } else { Precision::Fp32 }, reason)
 }
 
-/// Sets this thread's autocast state for both device types until dropped.
+/// Sets this thread's autocast state for both device types, and restores it on drop.
 struct AutocastState {
     previous: [c_int; 2],
 }
@@ -95,7 +95,8 @@ impl AutocastState {
     fn set(enabled: bool) -> Self {
         let mut previous = [0; 2];
         for (cuda, old) in previous.iter_mut().enumerate() {
-            // SAFETY: `old` outlives the call. Setting a flag cannot fail for the two device types named.
+            // SAFETY: `old` outlives the call. Setting the flag cannot fail for these two device
+            // types.
             let set = check(unsafe { px_autocast(cuda as c_int, c_int::from(enabled), old) });
             debug_assert!(set.is_ok());
         }
@@ -114,17 +115,17 @@ impl Drop for AutocastState {
     }
 }
 
-/// Runs `body` with autocast as `precision` says. Not for nesting.
+/// Runs `body` under the autocast that `precision` means. Must not be nested.
 pub fn with_precision<T>(precision: Precision, body: impl FnOnce() -> T) -> T {
     struct Region;
     impl Drop for Region {
         fn drop(&mut self) {
-            // SAFETY: no arguments; drops the cached bf16 weights.
+            // SAFETY: no arguments; clears the cached bf16 weights.
             let left = check(unsafe { px_autocast_leave() });
             debug_assert!(left.is_ok());
         }
     }
-    // SAFETY: no arguments; a counter.
+    // SAFETY: no arguments; increments a counter.
     let entered = check(unsafe { px_autocast_enter() });
     debug_assert!(entered.is_ok());
     let _region = Region;
@@ -132,23 +133,24 @@ pub fn with_precision<T>(precision: Precision, body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Runs `body`, which autocast has no part in.
+/// Runs `body` without autocast.
 pub fn without_autocast<T>(body: impl FnOnce() -> T) -> T {
     let _state = AutocastState::set(false);
     body()
 }
 
-/// Makes fp32 mean float32 for this process: cuDNN's convolutions would round to TF32 by default.
+/// Makes fp32 mean float32 in this process: by default, cuDNN's convolutions round to TF32.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// If libtorch fails.
 pub fn forbid_tf32() -> Result<(), TorchError> {
     let mut ignored = 0;
     // SAFETY: the pointer outlives the call.
     check(unsafe { px_allow_tf32(0, &raw mut ignored) })
 }
 
-/// Lets float32 products and convolutions be rounded to TF32, or not, until dropped.
+/// Allows or forbids rounding float32 products and convolutions to TF32, and restores the setting
+/// on drop.
 struct Tf32 {
     previous: c_int,
 }
@@ -179,18 +181,19 @@ pub fn in_full_precision<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Runs `body` with TF32 allowed on CUDA, or not; what is [`in_full_precision`] inside stays so.
+/// Runs `body` with TF32 on CUDA allowed or forbidden. [`in_full_precision`] inside it still
+/// forbids TF32.
 pub fn with_tf32<T>(on: bool, body: impl FnOnce() -> T) -> T {
     let _tf32 = Tf32::set(on);
     body()
 }
 
-/// Deterministic kernels on (and cuDNN's benchmark off), or the fastest ones.
+/// Switches to deterministic kernels (and switches cuDNN's benchmark off), or to the fastest ones.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// If libtorch fails.
 pub fn set_deterministic(on: bool) -> Result<(), TorchError> {
-    // SAFETY: plain flag.
+    // SAFETY: sets a flag.
     check(unsafe { px_deterministic(c_int::from(on)) })
 }
 

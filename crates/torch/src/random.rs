@@ -4,7 +4,7 @@ use pixtok_base::seed::Seed;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor};
 
-/// Seeds libtorch's generators, one for each device; called right before the operation that draws.
+/// Seeds libtorch's generators of all devices. Call it right before the operation that draws.
 pub fn reseed(seed: Seed) {
     tch::manual_seed(seed.0 as i64);
 }
@@ -22,7 +22,7 @@ pub fn fill_gaussian(tensor: &Tensor, seed: Seed, mean: f64, deviation: f64) {
     tensor.shallow_clone().copy_(&Tensor::from_slice(&numbers).view(tensor.size().as_slice()));
 }
 
-/// Fills the `tensor` of a new layer as [`fill_gaussian`] does. The seed is drawn from libtorch's
+/// Fills the `tensor` of a new layer like [`fill_gaussian`]. The seed is drawn from libtorch's
 /// generator, which also initialises the other layers.
 pub fn initialise_gaussian(tensor: &Tensor, mean: f64, deviation: f64) {
     let drawn = Tensor::randint(i64::MAX, [1], (Kind::Int64, Device::Cpu)).int64_value(&[0]);
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(drawn(1, 20), drawn(1, 20));
         assert_ne!(drawn(1, 20), drawn(2, 20));
         let many = drawn(1, 100_000);
-        // As rand_distr 0.6 draws them from ChaCha8; the sum covers the tails too.
+        // Values that rand_distr 0.6 draws from ChaCha8. The sum covers the tails too.
         assert_eq!(
             (many.double_value(&[0, 0]) as f32, many.double_value(&[0, 1]) as f32),
             (0.882_576_47, 0.294_591_16)

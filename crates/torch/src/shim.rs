@@ -1,4 +1,5 @@
-//! The functions of `csrc/`, as they are. Each returns null when it worked, else a message to free.
+//! Declarations of the functions in `csrc/`. Each returns null on success, otherwise a message that
+//! the caller frees.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -90,29 +91,29 @@ unsafe extern "C" {
 /// use.
 ///
 /// # Safety
-/// When it succeeds `call` must have written a pointer to a tensor that is the caller's.
+/// On success, `call` must have written a pointer to a tensor that the caller owns.
 pub(super) unsafe fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
     let mut tensor = std::ptr::null_mut();
     if let Some(text) = message_of(call(&raw mut tensor)) {
         panic!("Torch({text:?})");
     }
-    // SAFETY: by this function's contract.
+    // SAFETY: guaranteed by this function's contract.
     unsafe { Tensor::from_ptr(tensor) }
 }
 
-/// Takes over the message of a call and turns it into an error.
+/// Converts the message of a call to an error, and frees the message.
 pub(super) fn check(message: *mut c_char) -> Result<(), TorchError> {
     message_of(message).map_or(Ok(()), |text| Err(TorchError::from_message(&text)))
 }
 
-/// Takes over the message of a call; none if it succeeded.
+/// The message of a call, which is freed; `None` if the call succeeded.
 pub(super) fn message_of(message: *mut c_char) -> Option<String> {
     if message.is_null() {
         return None;
     }
-    // SAFETY: the shim returns null or a C string that it made with strdup and that is ours to free.
+    // SAFETY: the shim returns null or a C string from strdup, which we must free.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
-    // SAFETY: the same pointer, not used after.
+    // SAFETY: the same pointer, which is not used afterwards.
     unsafe { px_free(message) };
     Some(text)
 }

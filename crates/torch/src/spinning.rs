@@ -1,9 +1,11 @@
-//! libgomp's threads beside other programs.
+//! Limits the spinning of libgomp's threads beside other programs.
 //!
-//! Threads of libgomp that wait for each other spin. On an idle machine that is fastest; beside a busy program they spin while the
-//! thread that they wait for is not running, and a training on two threads falls to less than half its speed. libgomp shortens the
-//! spinning by itself once it manages more threads than there are processors. So while the threads of this process have to
-//! wait for a processor, a parked thread holds enough idle ones to bring that about (`docs/performance.md` has the figures).
+//! libgomp's threads spin while they wait for each other. On an idle machine that is fastest.
+//! Beside a busy program they spin while the thread that they wait for is not running, and a
+//! training on two threads falls to less than half its speed. libgomp shortens the spinning by
+//! itself once it manages more threads than there are processors. So while the threads of this
+//! process have to wait for a processor, a parked thread holds enough idle threads to cause that
+//! (`docs/performance.md` has the figures).
 
 use std::fs;
 use std::path::Path;
@@ -14,20 +16,22 @@ use std::time::{Duration, Instant};
 
 use super::shim::{check, px_hold_idle_threads, px_processors};
 
-/// Time between two checks.
+/// The time between two checks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Seconds per second that the threads, added up, wait for a processor: above this the machine counts as busy.
+/// The machine counts as busy if the threads together wait for a processor for more than this many
+/// seconds per second.
 const BUSY: f64 = 0.25;
 /// A busy machine stays busy while the waiting exceeds this.
 const STILL_BUSY: f64 = 0.1;
-/// The most idle threads that are started.
+/// The largest number of idle threads that are started.
 const MOST_IDLE: i32 = 64;
-/// Checks in a row below `STILL_BUSY` that end the busy state.
+/// The number of successive checks below `STILL_BUSY` that end the busy state.
 const FREE_CHECKS: u32 = 5;
 
-/// From the first call on, until the process ends: shortens the spinning of libtorch's threads on the CPU while other
-/// programs need the processors. Does nothing if the user has chosen how threads wait (OMP_WAIT_POLICY, GOMP_SPINCOUNT), if
-/// there is one thread, or if the system does not say how long threads wait. The results stay the same, bit for bit.
+/// From the first call until the process ends, shortens the spinning of libtorch's CPU threads
+/// while other programs need the processors. Does nothing if the user has chosen how threads wait
+/// (OMP_WAIT_POLICY, GOMP_SPINCOUNT), if there is only one thread, or if the system does not report
+/// how long threads wait. Results stay the same bit for bit.
 pub fn limit_spinning_when_busy() {
     static ONCE: Once = Once::new();
     ONCE.call_once(begin);
@@ -43,9 +47,9 @@ fn begin() {
     let _ = thread::Builder::new().name("spin limit".to_owned()).spawn(move || watch(&name));
 }
 
-/// Checks the threads named `name` every second: the first one, libgomp's, and unnamed ones started from it. Decoding threads have
-/// names of their own and are left out, since they wait for a processor even on an idle machine. Returns when idle threads
-/// cannot be started.
+/// Checks the threads named `name` every second: the first thread, libgomp's threads, and unnamed
+/// threads that these started. Decoding threads have their own names and are excluded, because they
+/// wait for a processor even on an idle machine. Returns if idle threads cannot be started.
 fn watch(name: &str) {
     let mut last = None;
     let mut limit = Limit::default();
@@ -62,13 +66,13 @@ fn watch(name: &str) {
                 return;
             }
         } else if !wanted {
-            // The sender is what holds them.
+            // Dropping the sender ends the idle threads.
             idle_threads = None;
         }
     }
 }
 
-/// Whether the machine is busy, by what was seen so far.
+/// Whether the machine is busy, judged by the checks so far.
 #[derive(Default)]
 struct Limit {
     busy: bool,
@@ -76,7 +80,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// Takes the result of another check: `waiting` seconds of waiting in each second.
+    /// Adds the result of another check: `waiting` seconds of waiting per second.
     fn check(&mut self, waiting: f64) -> bool {
         self.free_checks = if waiting < STILL_BUSY { self.free_checks + 1 } else { 0 };
         self.busy = if self.busy { self.free_checks < FREE_CHECKS } else { waiting > BUSY };
@@ -84,8 +88,8 @@ impl Limit {
     }
 }
 
-/// The size of an idle team beside which libgomp manages more threads than there are processors. `None` above `MOST_IDLE`, and
-/// where there is no libgomp.
+/// The number of idle threads beside which libgomp manages more threads than there are processors.
+/// `None` above `MOST_IDLE`, and without libgomp.
 fn idle_threads_needed() -> Option<i32> {
     let mut processors = 0;
     // SAFETY: the pointer outlives the call.
@@ -94,7 +98,8 @@ fn idle_threads_needed() -> Option<i32> {
     (processors > 0 && count <= MOST_IDLE).then_some(count)
 }
 
-/// Has libgomp manage a team of `count` idle threads until the sender is dropped. `None` if they cannot be started.
+/// Makes libgomp manage a team of `count` idle threads until the sender is dropped. `None` if they
+/// cannot be started.
 fn hold_idle_threads(count: i32) -> Option<Sender<()>> {
     if !can_start(count) {
         return None;
@@ -110,8 +115,8 @@ fn hold_idle_threads(count: i32) -> Option<Sender<()>> {
     thread::Builder::new().name("idle threads".to_owned()).spawn(hold).ok().map(|_| sender)
 }
 
-/// Whether `count` threads and a few more can be started at once. Checked first because libgomp ends the process when it cannot start a
-/// thread.
+/// Whether `count` threads and a few more can be started at once. This is checked first because
+/// libgomp ends the process if it cannot start a thread.
 fn can_start(count: i32) -> bool {
     const BESIDES: i32 = 8;
     let gate = Arc::new(RwLock::new(()));
@@ -123,29 +128,29 @@ fn can_start(count: i32) -> bool {
     let started: Vec<_> = (0..wanted).map_while(|_| wait_at(Arc::clone(&gate))).collect();
     drop(closed);
     let all = started.len() == wanted;
-    // They do nothing that could panic.
+    // The threads do nothing that could panic.
     started.into_iter().for_each(|thread| drop(thread.join()));
     all
 }
 
-/// How long the threads called `name` have waited for a processor so far.
+/// How long the threads named `name` have waited for a processor so far.
 fn waited(name: &str) -> Option<Duration> {
     let tasks = fs::read_dir("/proc/self/task").ok()?;
     let nanoseconds = tasks.filter_map(|task| {
         let task = task.ok()?.path();
-        // A thread may end meanwhile.
+        // A thread may have ended in the meantime.
         let own = fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name);
         own.then(|| waited_ns(&task))?
     });
     nanoseconds.reduce(|a, b| a + b).map(Duration::from_nanos)
 }
 
-/// The second number of `schedstat`.
+/// The waiting time in nanoseconds: the second number of `schedstat`.
 fn waited_ns(task: &Path) -> Option<u64> {
     fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The name of this thread, which libgomp's threads take over from the one that starts them.
+/// The name of this thread. libgomp's threads inherit the name of the thread that starts them.
 fn own_name() -> String {
     fs::read_to_string("/proc/thread-self/comm").unwrap_or_default().trim_end().to_owned()
 }
@@ -179,7 +184,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(5));
             }
         };
-        // The one that holds is of the team.
+        // The thread that holds the team belongs to it.
         until(&|now| now >= before + 3);
         drop(held);
         until(&|now| now <= before);

@@ -1,4 +1,4 @@
-//! Named tensors as safetensors files, byte for byte: what is read is what was written, NaNs included.
+//! Named tensors as safetensors files. Reading returns exactly the written bytes, NaNs included.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -16,18 +16,18 @@ use pixtok_base::{Class, Classified};
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Why tensors were not written.
+/// The reason why tensors were not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The system refused.
+    /// The system reported an error.
     #[error("writing failed")]
     Io(#[from] io::Error),
-    /// A tensor of a type that the format lacks, or that libtorch cannot hand out.
+    /// The format lacks the tensor's type, or libtorch cannot hand the tensor out.
     #[error("tensor {name:?} cannot be saved: {reason}")]
     Tensor {
-        /// The tensor.
+        /// The name of the tensor.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
@@ -50,9 +50,9 @@ pub enum CopyError {
     /// libtorch refused a copy.
     #[error("cannot copy tensor {name:?}")]
     Torch {
-        /// The tensor.
+        /// The name of the tensor.
         name: String,
-        /// What libtorch said.
+        /// libtorch's error.
         source: tch::TchError,
     },
 }
@@ -69,7 +69,7 @@ impl Classified for CopyError {
 /// Writes `tensors` to a new file at `path`, as [`write_to`] does, and waits for the disk. Not atomic.
 ///
 /// # Errors
-/// As [`write_to`].
+/// The same as [`write_to`].
 pub fn write(path: &Path, tensors: &Tensors) -> Result<(), WriteError> {
     let mut writer = BufWriter::new(File::create(path)?);
     write_to(&mut writer, tensors)?;
@@ -77,17 +77,19 @@ pub fn write(path: &Path, tensors: &Tensors) -> Result<(), WriteError> {
     Ok(writer.get_ref().sync_all()?)
 }
 
-/// Streams a file's bytes, with `{"format": "pt"}` in the metadata. Tensors of any device are written from host memory,
-/// contiguous, one in host memory at a time. Equal tensors make equal bytes.
+/// Writes the bytes of a safetensors file, with `{"format": "pt"}` in its metadata. Tensors on any
+/// device are copied to host memory, one at a time, and written contiguously. Equal tensors give
+/// equal bytes.
 ///
 /// # Errors
-/// [`WriteError`], also for a tensor type that is not f32, f64, bf16, f16, i64, i32, u8 or bool.
+/// [`WriteError`], also for a type other than f32, f64, bf16, f16, i64, i32, u8 or bool.
 pub fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(), WriteError> {
     let mut typed = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         typed.push((name, tensor, dtype_of(name, tensor)?));
     }
-    // The format's own order, which keeps wide types aligned: by descending size of type, then by name.
+    // The order that the format prescribes, which keeps wide types aligned: by descending size of
+    // the type, then by name.
     typed.sort_by(|left, right| right.2.cmp(&left.2).then(left.0.cmp(right.0)));
 
     let mut end = 0;
@@ -115,13 +117,14 @@ pub fn write_to(writer: &mut impl Write, tensors: &Tensors) -> Result<(), WriteE
     Ok(())
 }
 
-/// The tensors of a whole file in memory, in host memory.
+/// Reads the tensors of a whole file, given as bytes, into host memory.
 ///
 /// # Errors
-/// What is wrong, in words, with bytes that are not a whole safetensors file of types that [`write_to`] writes.
+/// A description in words, if the bytes are not a whole safetensors file with the types of
+/// [`write_to`].
 pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
     match sniff(bytes) {
-        // A damaged file may look like any kind.
+        // A damaged file may look like a file of any kind.
         FileKind::Safetensors | FileKind::Unknown => {}
         kind => return Err(format!("it is {kind}")),
     }
@@ -138,11 +141,12 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
     Ok(tensors)
 }
 
-/// Copies `source` into the storage of `target`, on whatever device that is, without gradient. Strict: the same
-/// names, shapes and types, or nothing is copied.
+/// Copies `source` into the storage of `target`, on whatever device that is, without gradients. If
+/// names, shapes or types differ, nothing is copied.
 ///
 /// # Errors
-/// [`CopyError::Mismatch`] names what is missing, unexpected and different; [`CopyError::Torch`] when a copy fails.
+/// [`CopyError::Mismatch`] names missing, unexpected and differing tensors; [`CopyError::Torch`] if
+/// a copy fails.
 pub fn copy_into(target: &Tensors, source: &Tensors) -> Result<(), CopyError> {
     let differences = differences(target, source);
     if !differences.is_empty() {
@@ -159,7 +163,8 @@ pub fn copy_into(target: &Tensors, source: &Tensors) -> Result<(), CopyError> {
     })
 }
 
-/// How `source` differs from `target` in names, shapes and types; empty when it does not.
+/// The differences of `source` from `target` in names, shapes and types, in words; empty if there
+/// are none.
 fn differences(target: &Tensors, source: &Tensors) -> String {
     let quoted = |name: &String| format!("{name:?}");
     let missing: Vec<String> = target.keys().filter(|name| !source.contains_key(*name)).map(quoted).collect();
@@ -181,7 +186,7 @@ fn differences(target: &Tensors, source: &Tensors) -> String {
         .join(", ")
 }
 
-/// The first three, and that there are more.
+/// The first three items, with an ellipsis if there are more.
 fn few(items: &[String]) -> String {
     let shown = items.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     if items.len() > 3 { format!("{shown}, …") } else { shown }
@@ -197,7 +202,7 @@ pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)
     let numbers = |tensor: &Tensor| tensor.is_floating_point() && tensor.numel() > 0;
     let tensors = tensors.into_iter().filter(|(_, tensor)| numbers(tensor));
     let (names, extremes): (Vec<&str>, Vec<Tensor>) = no_grad(|| {
-        // The minimum and maximum are NaN if any value is, and need no copy of the tensor.
+        // Minimum and maximum are NaN if any value is NaN, and they need no copy of the tensor.
         let extremes = tensors.map(|(name, tensor)| {
             let (least, most) = tensor.aminmax(None, false);
             (name.as_str(), least.to_kind(Kind::Double) + most.to_kind(Kind::Double))
@@ -211,7 +216,7 @@ pub fn not_finite<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)
     names.into_iter().zip(0..).find(|&(_, at)| finite.int64_value(&[at]) == 0).map(|(name, _)| name)
 }
 
-/// Bytes of the tensors' data in a file.
+/// The bytes that the tensors' data take in a file.
 #[must_use]
 pub fn size_bytes(tensors: &Tensors) -> u64 {
     tensors.values().map(|tensor| tensor_bytes(tensor) as u64).sum()
@@ -221,7 +226,7 @@ fn tensor_bytes(tensor: &Tensor) -> usize {
     tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
-/// The types that files hold, on both sides.
+/// The types that files support, as tch and safetensors name them.
 const TYPES: [(Kind, Dtype); 8] = [
     (Kind::Float, Dtype::F32),
     (Kind::Double, Dtype::F64),

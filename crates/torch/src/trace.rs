@@ -1,8 +1,9 @@
-//! The end of a trace that failed.
+//! Ending a failed trace.
 
 use super::shim::{check, px_abandon_trace};
 
-/// Ends a trace that failed, which otherwise goes on for all that this thread computes.
+/// Ends a trace that failed. Otherwise it would record everything that this thread computes from
+/// then on.
 pub fn abandon_trace() {
     // SAFETY: no arguments; without a trace it does nothing.
     let ended = check(unsafe { px_abandon_trace() });

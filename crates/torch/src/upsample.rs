@@ -4,24 +4,25 @@ use tch::Tensor;
 
 use super::shim::{made, px_upsample_conv};
 
-/// conv2d(upsample_nearest(`x`, `factor`), `weight`, `bias`, padding 1), by the operator
+/// conv2d(upsample_nearest(`x`, `factor`), `weight`, `bias`, padding 1). Calls the operator
 /// `pixtok::upsample_conv`.
 ///
-/// Where `x` carries a gradient, on the CPU, float32 or bfloat16, and is doubled, it is one
-/// operation in `x`'s type with a channels_last result, without the doubled image and with less
-/// than half of its products. Sums are then rounded otherwise than in two operations. Everywhere
-/// else it is libtorch's two.
+/// If `x` carries a gradient, is float32 or bfloat16 on the CPU, and is doubled, this is one
+/// operation in `x`'s type with a channels_last result. It does not make the doubled image, and
+/// needs less than half of the products. Its sums are rounded differently from those of two
+/// operations. In all other cases it is libtorch's two operations.
 ///
 /// # Shapes
 /// `x`: `[B, I, h, w]`; `weight`: `[O, I, 3, 3]` float32; `bias`: `[O]` float32 -> `[B, O, factor ·
 /// h, factor · w]`.
 ///
 /// # Panics
-/// When shapes, types or devices are others, as tch's own methods do; [`super::catching`] makes it an error.
+/// If shapes, types or devices do not match, as tch's own methods do; [`super::catching`] converts
+/// it to an error.
 pub fn upsample_conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, factor: i64) -> Tensor {
     let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
-    // SAFETY: live tensors, the bias or null, which the operator checks before it touches their
-    // memory; when it succeeds it has written a new tensor.
+    // SAFETY: live tensors (the bias may be null), which the operator checks before it accesses
+    // their memory. On success it has written a new tensor.
     unsafe { made(|y| px_upsample_conv(x.as_ptr(), weight.as_ptr(), bias, factor, y)) }
 }
 
@@ -37,7 +38,7 @@ mod tests {
         x.upsample_nearest2d_vec(None::<&[i64]>, [2.0; 2]).conv2d(weight, Some(bias), 1, 1, 1, 1)
     }
 
-    /// y and the derivatives of sum(y · dy) by x, weight and bias, in float64.
+    /// y and the derivatives of sum(y · dy) with respect to x, weight and bias, in float64.
     fn with_derivatives(
         [x, weight, bias, dy]: [&Tensor; 4],
         run: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor,
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(upsample_conv(&x_grad, &weight, None, 2).detach(), without_bias);
     }
 
-    /// Autocast makes libtorch's convolution one in bfloat16, and has no part in ours.
+    /// Autocast computes libtorch's convolution in bfloat16, but does not affect our operation.
     #[test]
     fn the_one_operation_stays_in_the_inputs_type() {
         let (x, weight) = (Tensor::randn([2, 5, 5, 7], CPU), Tensor::randn([6, 5, 3, 3], CPU));

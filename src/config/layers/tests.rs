@@ -208,13 +208,13 @@ fn unknown_keys_name_the_nearest_and_the_allowed() {
     // Inside tagged tables, where serde knows no path.
     let message = error_with(FSQ, "levels", "levelz");
     assert!(
-        message.contains("\"quantizer.levelz\"; did you mean \"levels\"? allowed: levels, width"),
+        message.contains("\"quantizer.levelz\"; did you mean \"levels\"? allowed: kind, levels, width"),
         "{message}"
     );
     let message = error_with(VQ, "decay", "decoy");
     assert!(message.contains("\"quantizer.codebook_update.decoy\"; did you mean \"decay\"?"), "{message}");
     let message = error_with(VQ, "kind = \"ema\"", "kind = \"gradient\"");
-    assert!(message.contains("unknown key \"quantizer.codebook_update.decay\"; allowed: none"), "{message}");
+    assert!(message.contains("unknown key \"quantizer.codebook_update.decay\"; allowed: kind"), "{message}");
 }
 
 #[test]

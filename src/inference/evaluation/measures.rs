@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::evaluate::{ENOUGH_FID_IMAGES, Measures, Metric, Networks};
-use crate::nets::{Backbone, Inception, Lpips};
+use crate::pretrained::{Backbone, Inception, Lpips};
 use crate::run::Tell;
 use crate::run::weights::{self, FOLDER};
 use pixtok_base::Misuse;

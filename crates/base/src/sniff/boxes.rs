@@ -15,8 +15,8 @@ pub(super) fn kind(head: &[u8]) -> Option<Kind> {
             let brands = &head[8..head.len().min(length.max(12))];
             Some(of_brands(brands.as_chunks().0))
         }
-        // QuickTime files from before brands existed. The length tells them from text that contains
-        // such a word.
+        // QuickTime files from before brands existed. The length distinguishes them from text that
+        // contains such a word.
         b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot"
             if matches!(length, 0 | 1 | 8..0x2000_0000) =>
         {

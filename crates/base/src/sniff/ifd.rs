@@ -44,11 +44,11 @@ fn is_raw(head: &[u8]) -> Option<bool> {
 /// An entry of a TIFF directory, with its value if that is a single number of the entry's width.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// What the value is.
+    /// The tag: the meaning of the value.
     pub tag: u16,
     /// The type of its numbers.
     pub kind: u16,
-    /// How many numbers.
+    /// The number of values.
     pub count: u32,
     /// The value as a 16-bit number.
     pub short: u16,

@@ -60,11 +60,11 @@ const AT_START: &[(&[u8], Kind)] = &[
     (b"\x7FELF", Kind::Program),
 ];
 
-/// What a RIFF file holds, by the word at byte 8.
+/// The content of a RIFF file, by the word at byte 8.
 const RIFF: &[(&[u8], Kind)] = &[(b"WEBP", Kind::WebP), (b"AVI ", Kind::Avi), (b"WAVE", Kind::Audio)];
 
-/// The header sizes that a BMP may declare. They tell it from text that begins with the same two
-/// letters.
+/// The header sizes that a BMP may declare. They distinguish it from text that begins with the same
+/// two letters.
 const BMP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
 pub(super) fn kind(head: &[u8]) -> Option<Kind> {
@@ -153,7 +153,7 @@ fn is_jpeg_ls(head: &[u8]) -> bool {
     false
 }
 
-/// What a zip archive holds, by the name of its first file.
+/// The content of a zip archive, by the name of its first file.
 fn zip_kind(head: &[u8]) -> Kind {
     let length = head.get(26..28).map_or(0, |two| usize::from(u16::from_le_bytes([two[0], two[1]])));
     let name = head.get(30..30 + length).unwrap_or_default();

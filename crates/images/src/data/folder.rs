@@ -456,7 +456,7 @@ mod tests {
         assert!(message.contains("x.tar is a FIFO, and images are read from files"), "{message}");
         // A path that became one later.
         let Err(error) = picture::read(&at("cat/b.png"), &DecodeOptions::default()) else { panic!("read") };
-        assert_eq!(error.to_string(), "cannot read it: it is a FIFO, no file");
+        assert_eq!(error.to_string(), "cannot read it: it is a FIFO, not a file");
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub enum DataError {
     },
     /// Nothing where the images should be.
     #[error(
-        "{} {}; give a folder of images, tar shards or Parquet files with data.train or --data, data.val or --val-data",
+        "{} {}; give a folder of images, tar shards or Parquet files (--data or data.train; for validation, --val-data or \
+         data.val)",
         .0.display(), absence(.0)
     )]
     Missing(PathBuf),
@@ -89,7 +90,7 @@ pub enum DataError {
     /// What is there is nothing to train on or to evaluate with.
     #[error(
         "{} is neither images nor tar shards nor Parquet; give a folder of images, a .tar or .parquet file or a folder of \
-         them (`pixtok encode` alone reads lists)",
+         them (only `pixtok encode` reads lists)",
         .0.display()
     )]
     NotImages(PathBuf),
@@ -159,7 +160,7 @@ pub enum DataError {
     #[error("{} {}; give {}", .0.display(), absence(.0), samples::INPUTS)]
     NoInput(PathBuf),
     /// A file of a kind that is not read.
-    #[error("{} is no input for an export; give {}", .0.display(), samples::INPUTS)]
+    #[error("{} is not an input for an export; give {}", .0.display(), samples::INPUTS)]
     UnknownInput(PathBuf),
     /// Neither a file nor a folder.
     #[error(

@@ -9,11 +9,11 @@ use super::PictureError;
 const SCREEN: usize = 6;
 const HEADER: usize = 13;
 
-/// The file, with a screen of the first frame's size if it declares none; browsers show such files
-/// likewise.
+/// The file, with a screen of the first frame's size if it declares none. Browsers show such files
+/// in the same way.
 ///
 /// # Errors
-/// When the first frame lies wholly outside the screen.
+/// If the first frame lies wholly outside the screen.
 pub(super) fn with_screen(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     let Some(frame) = first_frame(bytes) else { return Ok(Cow::Borrowed(bytes)) };
     let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
@@ -34,7 +34,7 @@ pub(super) fn with_screen(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     Ok(Cow::Owned(bytes))
 }
 
-/// The offset of the first frame's position and size; none if the file ends before them.
+/// The offset of the first frame's position and size; `None` if the file ends before them.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = HEADER + table(*bytes.get(10)?);

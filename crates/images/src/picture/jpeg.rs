@@ -1,6 +1,6 @@
-//! JPEG, strict unless asked otherwise. zune-jpeg is fast and decodes the layouts that it gets
-//! right; jpeg-decoder decodes the others. (On layouts that it gets wrong, zune-jpeg reports
-//! success and returns noise, and `image` decodes files that are cut short without an error.)
+//! JPEG, strict unless requested otherwise. zune-jpeg is fast and decodes the layouts that it
+//! decodes correctly; jpeg-decoder decodes the others. (On other layouts zune-jpeg reports success
+//! and returns noise, and `image` decodes truncated files without an error.)
 
 mod layout;
 mod standard_tables;
@@ -21,7 +21,7 @@ use self::layout::{Component, Layout};
 use super::memory::Permit;
 use super::{DecodeOptions, Decoded, Picture, PictureError, Traits, exif, turn};
 
-/// The largest side that a JPEG header can declare.
+/// The largest side that a JPEG header can state.
 const MAX_SIDE: usize = 65535;
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureError> {
@@ -34,8 +34,8 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     Ok(finish(rgb, turned, permit))
 }
 
-/// Decodes one of the JPEG streams inside a TIFF, with the colours that the TIFF states, and at
-/// most `most` pixels wide and high.
+/// Decodes a JPEG stream inside a TIFF, with the colours that the TIFF states. It must be at most
+/// `most` pixels wide and high.
 pub(super) fn piece(bytes: &[u8], colours: Colours, most: (u32, u32)) -> Result<RgbImage, PictureError> {
     let mut layout = Layout::read(bytes)?;
     layout.colours = colours;
@@ -56,9 +56,9 @@ fn finish(rgb: RgbImage, turned: Orientation, permit: Permit) -> Decoded {
     Decoded::new(Picture::from_rgb8(image.into_rgb8()), traits, permit)
 }
 
-/// The most bytes that decoding holds at once, apart from small amounts: the copy of the file
-/// without superfluous parts, the picture, and either a turned copy of it or what the decoder keeps
-/// of the whole picture.
+/// The largest number of bytes that decoding holds at once, apart from small amounts: the copy of
+/// the file without unneeded segments, the picture, and either a turned copy of it or the decoder's
+/// own buffers for the whole picture.
 fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
     let frame = &layout.frame;
     let pixels = u64::from(frame.width) * u64::from(frame.height);
@@ -75,10 +75,10 @@ fn working_bytes(layout: &Layout, file: usize, turned: bool) -> u64 {
     file as u64 + decoding.max(if turned { 6 * pixels } else { 0 })
 }
 
-/// The pixels as stored, not turned.
+/// The pixels as stored, before turning.
 ///
 /// # Errors
-/// When the file is cut short or broken, or no decoder reads its layout.
+/// If the file is truncated or broken, or no decoder supports its layout.
 fn pixels(layout: &Layout, lenient: bool) -> Result<RgbImage, PictureError> {
     let fast = is_fast(layout);
     if !(layout.whole || fast && lenient) {
@@ -106,7 +106,8 @@ fn is_fast(layout: &Layout) -> bool {
         Colours::YCbCr => {
             matches!(sampling[0], (1 | 2, 1 | 2))
                 && sampling[1..] == [(1, 1); 2]
-                // zune-jpeg takes components with these names for RGB, whatever else the file says.
+                // zune-jpeg takes components with these names for RGB, whatever else the file
+                // states.
                 && !layout.frame.components.iter().map(|component| component.id).eq(*b"RGB")
         }
         Colours::Rgb | Colours::Cmyk | Colours::Ycck => false,
@@ -155,8 +156,9 @@ fn with_jpeg_decoder(layout: &Layout) -> Result<RgbImage, PictureError> {
     RgbImage::from_raw(width, height, rgb).ok_or_else(|| broken("its pixels are too few"))
 }
 
-/// Amounts of ink to colours. Four components are taken as inverted CMYK or YCCK: Adobe's programs
-/// write them so, and other readers read them so. The decoder has already undone the inversion.
+/// Converts amounts of ink to colours. Four components are treated as inverted CMYK or YCCK:
+/// Adobe's programs write them so, and other readers read them so. The decoder has already undone
+/// the inversion.
 fn rgb_of_inks([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| {
         let light = u32::from(255 - ink) * u32::from(255 - black);
@@ -175,7 +177,7 @@ fn unsupported(what: &str) -> PictureError {
 fn zune_error(error: DecodeErrors) -> PictureError {
     match error {
         DecodeErrors::ExhaustedData => PictureError::Truncated("the data end too early".to_owned()),
-        // The Display form is the Debug form, with the variant's name around the words.
+        // The Display form is the Debug form, in which the variant's name surrounds the message.
         DecodeErrors::Format(words)
         | DecodeErrors::HuffmanDecode(words)
         | DecodeErrors::SofError(words)
@@ -192,7 +194,7 @@ fn jpeg_decoder_error(error: jpeg_decoder::Error) -> PictureError {
     match error {
         jpeg_decoder::Error::Format(words) => broken(&words),
         jpeg_decoder::Error::Unsupported(jpeg_decoder::UnsupportedFeature::NonIntegerSubsamplingRatio) => {
-            unsupported("a JPEG whose components' sizes are no multiples of each other")
+            unsupported("a JPEG whose components' sizes are not multiples of each other")
         }
         jpeg_decoder::Error::Unsupported(_) => unsupported("a JPEG of this layout"),
         jpeg_decoder::Error::Io(_) => PictureError::Truncated("the data end too early".to_owned()),

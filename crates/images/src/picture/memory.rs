@@ -14,14 +14,14 @@ static CHANGED: Condvar = Condvar::new();
 struct Queue {
     /// Bytes in use.
     used: u64,
-    /// How many threads have arrived.
+    /// The number of threads that have arrived so far.
     tickets: u64,
     /// The ticket that is served next.
     next: u64,
 }
 
 impl Queue {
-    /// Wakes the waiting threads. Without any, it saves the system call.
+    /// Wakes the waiting threads. If none waits, this saves the system call.
     fn tell(&self) {
         if self.tickets != self.next {
             CHANGED.notify_all();
@@ -34,16 +34,16 @@ fn queue() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A part of the budget in bytes, given back on drop.
+/// A part of the budget in bytes, returned on drop.
 pub(super) struct Permit {
     bytes: u64,
 }
 
 impl Permit {
-    /// Waits until `bytes` more fit within `limit`. The caller must hold no permit.
+    /// Waits until `bytes` more fit within `limit`. The caller must not hold a permit.
     ///
     /// # Errors
-    /// At once, if they would not fit even with nothing else in use.
+    /// Immediately, if they would not fit even with nothing else in use.
     pub(super) fn wait(bytes: u64, limit: u64) -> Result<Self, PictureError> {
         if bytes > limit {
             return Err(PictureError::Memory { bytes, limit });
@@ -60,7 +60,7 @@ impl Permit {
         Ok(Self { bytes })
     }
 
-    /// Gives back all but `bytes`.
+    /// Returns all but `bytes`.
     fn shrink_to(&mut self, bytes: u64) {
         let mut queue = queue();
         queue.used -= self.bytes.saturating_sub(bytes);
@@ -83,7 +83,7 @@ pub struct Decoded {
     _permit: Permit,
 }
 
-/// Properties of a picture's file besides its pixels.
+/// Properties of a picture's file, apart from its pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traits {
     /// Whether a pixel shows the background.
@@ -98,7 +98,7 @@ impl Decoded {
         Self { picture, traits, _permit: permit }
     }
 
-    /// Properties of its file besides its pixels.
+    /// Properties of the file, apart from the pixels.
     #[must_use]
     pub fn traits(&self) -> Traits {
         self.traits
@@ -139,8 +139,8 @@ mod tests {
         assert!(message.contains("3.00 GiB") && message.contains("data.decode_gib = 2"), "{message}");
     }
 
-    /// Many more threads than fit never exceed the limit together, and all get through, large and
-    /// small.
+    /// Many more threads than fit never exceed the limit together, and all of them finish, with
+    /// large and small pictures.
     #[test]
     fn the_limit_holds_for_all_threads_together() {
         const LIMIT: u64 = 1000;

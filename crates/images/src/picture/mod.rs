@@ -1,9 +1,9 @@
-//! 8-bit RGB pictures, in and out: decode any supported file, encode PNG and JPEG, lay out contact sheets.
+//! 8-bit RGB pictures: decoding any supported file, encoding PNG and JPEG, and contact sheets.
 //!
-//! How a file decodes is decided only here: by its content, never by its name. It is turned upright
-//! by its EXIF orientation, transparency is composited over a background colour, 16 bits are
-//! rounded to 8, only the first frame of an animation is read, and colour profiles and gamma are
-//! ignored. A file that is cut short or broken is an error, never half a picture.
+//! Only this module determines how a file is decoded: by its content, never by its name. The
+//! picture is turned upright by its EXIF orientation, transparency is composited over a background
+//! colour, 16 bits are rounded to 8, only the first frame of an animation is read, and colour
+//! profiles and gamma are ignored. A truncated or broken file is an error, never half a picture.
 
 mod exif;
 mod flatten;
@@ -40,27 +40,27 @@ pub const FORMATS: &str = "JPEG, PNG, APNG, WebP, GIF, BMP, TIFF and PNM";
 /// The longest file that is read: 2^28 pixels of 8 bytes.
 const MAX_FILE_BYTES: u64 = 1 << 31;
 
-/// Why a file gives no picture, or a picture no file.
+/// The reason why a file could not be decoded, or a picture not encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    /// The system does not let the file be read.
+    /// The system does not allow the file to be read.
     #[error("cannot read it: {0}")]
     Read(#[from] io::Error),
     /// The file is longer than any picture within the pixel limit needs.
     #[error("the file has {bytes} bytes, more than the limit of {limit}")]
     FileTooLong {
-        /// Its length.
+        /// The length of the file.
         bytes: u64,
-        /// The longest that is read.
+        /// The largest supported length.
         limit: u64,
     },
-    /// Nothing in the file.
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
-    /// Another or an unknown kind of file.
-    #[error("the file is {0}, no image in a format that is read ({FORMATS})")]
+    /// A file of another or an unknown kind.
+    #[error("the file is {0}, not an image in a supported format ({FORMATS})")]
     NoImage(FileKind),
-    /// A known format, or a variant of one, that is not read.
+    /// A format, or a variant of one, that is known but not supported.
     #[error("{0}")]
     Unsupported(String),
     /// The file ends before the picture does.
@@ -128,7 +128,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// How files become pictures.
+/// How files are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// The colour under transparent pixels.
@@ -137,9 +137,9 @@ pub struct DecodeOptions {
     pub lenient_jpeg: bool,
     /// Refuse a file that declares more pixels than this before anything is allocated for them.
     pub max_pixels: u64,
-    /// The most bytes that all threads of the process may use together, to decode and for decoded
-    /// pictures that they still work on. A thread waits for its turn. The need of a picture is
-    /// computed from its pixels and its format.
+    /// The most bytes that all threads of the process may use together, for decoding and for
+    /// decoded pictures that are still in use. A thread waits for its turn. The need of a picture
+    /// is computed from its pixels and its format.
     pub max_bytes: u64,
 }
 
@@ -169,14 +169,14 @@ impl DecodeOptions {
     }
 }
 
-/// Reads and decodes an image file, whatever it is named.
+/// Reads and decodes an image file, whatever its name.
 ///
 /// # Errors
-/// When it cannot be read, is longer than 2 GiB, or as for [`decode`].
+/// If it cannot be read or is longer than 2 GiB, and the errors of [`decode`].
 pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureError> {
     let meta = fs::metadata(path)?;
     if let Some(kind) = special(meta.file_type()) {
-        return Err(io::Error::other(format!("it is a {kind}, no file")).into());
+        return Err(io::Error::other(format!("it is a {kind}, not a file")).into());
     }
     let bytes = meta.len();
     if bytes > MAX_FILE_BYTES {
@@ -188,8 +188,8 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureErro
 /// Decodes the content of an image file.
 ///
 /// # Errors
-/// When the content is no picture, is broken or cut short, or declares too many pixels. A panic of a decoder
-/// is such an error too.
+/// If the content is not a picture, is broken or truncated, or declares too many pixels. A panic of
+/// a decoder is converted to such an error.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
@@ -212,7 +212,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureE
 }
 
 impl Picture {
-    /// The middle `width`×`height` pixels, or as many as there are.
+    /// The middle `width`×`height` pixels, or fewer if the picture is smaller.
     #[must_use]
     pub fn centre_crop(&self, width: usize, height: usize) -> Picture {
         let (width, height) = (width.min(self.width), height.min(self.height));
@@ -224,10 +224,10 @@ impl Picture {
         Picture { width, height, rgb: (0..height).flat_map(row).copied().collect() }
     }
 
-    /// The picture as the bytes of a PNG file.
+    /// Encodes the picture as a PNG file.
     ///
     /// # Errors
-    /// When the encoder refuses, for instance because `rgb` does not have 3 * width * height bytes.
+    /// If the encoder fails, for instance because `rgb` does not have 3 * width * height bytes.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
         let fail =
             |reason| PictureError::Encode { format: "PNG", width: self.width, height: self.height, reason };
@@ -243,10 +243,10 @@ impl Picture {
         Ok(png)
     }
 
-    /// The picture as the bytes of a JPEG file, with colours at half resolution as most writers do.
+    /// Encodes the picture as a JPEG file, with chroma at half resolution, as most writers do.
     ///
     /// # Errors
-    /// When the encoder refuses, for instance because a side is over 65,535.
+    /// If the encoder fails, for instance because a side is over 65,535.
     pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, PictureError> {
         let fail =
             |reason| PictureError::Encode { format: "JPEG", width: self.width, height: self.height, reason };

@@ -9,11 +9,12 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, Imag
 use super::flatten::flatten;
 use super::{DecodeOptions, Decoded, FORMATS, PictureError, Traits, exif, gif, png, turn, webp};
 
-/// What a decoder may allocate whatever the size of the picture: metadata, tables, row buffers.
+/// The memory that a decoder may allocate for any picture: metadata, tables, row buffers.
 const FIXED_BYTES: u64 = 64 << 20;
-/// What a decoder may allocate per declared pixel: two buffers of four 16-bit channels.
+/// The memory that a decoder may allocate per declared pixel: two buffers of four 16-bit channels.
 const BYTES_PER_PIXEL: u64 = 16;
-/// Colours of the largest palette. A picture of no more pixels loses none in it.
+/// The number of colours of the largest palette. A picture with no more pixels than this loses
+/// nothing in it.
 const PALETTE_COLOURS: u64 = 256;
 
 pub(super) fn decode(
@@ -29,7 +30,7 @@ pub(super) fn decode(
         _ => Cow::Borrowed(bytes),
     };
     let mut reader = ImageReader::with_format(Cursor::new(&*bytes), format);
-    // The limits twice: for reading the header, and once it has told the size.
+    // The limits are set twice: for reading the header, and again once the size is known.
     reader.limits(limits(0));
     let mut decoder = reader.into_decoder().map_err(fail)?;
     let (width, height) = decoder.dimensions();
@@ -65,7 +66,7 @@ fn working_bytes(colour: ColorType, turned: bool) -> u64 {
     let own = u64::from(colour.bytes_per_pixel());
     let flat = match colour {
         ColorType::Rgb8 => own,
-        // Converted by way of RGBA.
+        // Converted through RGBA.
         ColorType::La8 | ColorType::La16 => 3 * own + 1,
         _ => own + 3,
     };
@@ -83,8 +84,8 @@ fn canvas_bytes(format: ImageFormat) -> u64 {
     }
 }
 
-/// The image without its alpha if that would hide all of it: some programs write BMP files whose
-/// alpha channel is all zero.
+/// The image without its alpha channel if that would hide all of it: some programs write BMP files
+/// whose alpha is zero everywhere.
 fn opaque_if_unseen(image: DynamicImage) -> DynamicImage {
     let seen = match &image {
         DynamicImage::ImageRgba8(pixels) => pixels.pixels().any(|pixel| pixel.0[3] != 0),

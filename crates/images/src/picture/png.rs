@@ -18,10 +18,10 @@ const MAX_PROFILE: u64 = 1 << 18;
 /// The offset of the colour type, after the signature, the length and kind of the first chunk,
 /// width, height and depth.
 const COLOUR_TYPE: usize = 25;
-/// The colour type of pixels that are places in a palette.
+/// The colour type of pixels that are indices into a palette.
 const INDEXED: u8 = 3;
 
-/// Whether its pixels are places in a palette.
+/// Whether the pixels are indices into a palette.
 pub(super) fn has_palette(bytes: &[u8]) -> bool {
     bytes.get(COLOUR_TYPE) == Some(&INDEXED)
 }
@@ -57,11 +57,11 @@ fn first_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     named.then_some((Chunk { kind: *kind, data: &after[..length] }, rest))
 }
 
-/// The file, with its last chunk (IEND) added if it is missing: that chunk holds nothing. The
-/// decoder finds out whether all pixels are there.
+/// The file, with the last chunk (IEND) added if it is missing: that chunk holds no data. The
+/// decoder detects missing pixels.
 ///
 /// # Errors
-/// When the file is in Apple's variant for iOS, which is not PNG.
+/// If the file is in Apple's variant for iOS, which is not PNG.
 pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     let (chunks, rest) = chunks(bytes);
     if chunks.first().is_some_and(|chunk| chunk.kind == *b"CgBI") {
@@ -76,8 +76,8 @@ pub(super) fn with_end(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureError> {
     Ok(Cow::Owned([&bytes[..bytes.len() - rest.len()], &IEND].concat()))
 }
 
-/// The first EXIF block, from an eXIf chunk or else from ImageMagick's text. The standard allows an
-/// eXIf chunk after the pixels, where `image` does not look.
+/// The first EXIF block, from an eXIf chunk, otherwise from ImageMagick's text. The standard allows
+/// an eXIf chunk after the pixels, where `image` does not look.
 pub(super) fn exif(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let (chunks, _) = chunks(bytes);
     if let Some(chunk) = chunks.iter().find(|chunk| chunk.kind == *b"eXIf") {

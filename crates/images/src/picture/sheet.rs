@@ -5,8 +5,9 @@ use super::Picture;
 /// White pixels between two pictures.
 const GAP: usize = 2;
 
-/// Lays out pictures in rows on white, with a thin gap between them, for instance originals above their
-/// reconstructions. Every cell has the size of the largest picture. No picture at all gives one white pixel.
+/// Lays out pictures in rows on white with a thin gap between them, for instance originals above
+/// their reconstructions. Every cell has the size of the largest picture. Without pictures, the
+/// sheet is a single white pixel.
 #[must_use]
 pub fn sheet(rows: &[Vec<Picture>]) -> Picture {
     let pictures = || rows.iter().flatten();

@@ -1,4 +1,4 @@
-//! TIFF: the first picture of a file, with samples of any type whose range is clear from the file.
+//! TIFF: the first picture of a file, with samples of any type if the file makes their range clear.
 
 mod samples;
 
@@ -13,7 +13,7 @@ use tiff::{TiffError, TiffFormatError};
 use self::samples::{Ink, Samples};
 use super::{DecodeOptions, Decoded, Picture, PictureError, Traits, exif, jpeg, turn};
 
-/// What a decoder may allocate besides the pixels, such as tables and strips.
+/// The memory that a decoder may allocate besides the pixels, such as tables and strips.
 const FIXED_BYTES: usize = 64 << 20;
 
 /// `PhotometricInterpretation`.
@@ -86,7 +86,7 @@ fn check_compression(compression: u16) -> Result<(), PictureError> {
     Err(unsupported(&format!("in {name} compression")))
 }
 
-/// What the samples of a pixel are: colours, then possibly alpha, then samples that do not affect
+/// The meaning of a pixel's samples: colours, then possibly alpha, then samples that do not affect
 /// the colour.
 fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
     let count = number(tiff, Tag::SamplesPerPixel)?.unwrap_or(1);
@@ -109,8 +109,8 @@ fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
     let premultiplied = match (count - colours, extra.first()) {
         (0, _) | (_, Some(0)) => None,
         (_, Some(1)) => Some(true),
-        // Writers that do not declare the extra sample mean alpha, and so do those that declare
-        // numbers of their own.
+        // If the extra sample is not declared, or declared with a private number, writers mean
+        // alpha.
         (_, _) => Some(false),
     };
     if premultiplied.is_some() && colours == 4 {
@@ -122,7 +122,7 @@ fn ink(tiff: &mut Tiff) -> Result<Ink, PictureError> {
 /// `InkSet`.
 const INK_SET: u16 = 332;
 
-/// As [`Samples::rgb`].
+/// Reads the samples and converts them like [`Samples::rgb`].
 fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<(Vec<u8>, bool), PictureError> {
     let ink = ink(tiff)?;
     let count = usize::from(number(tiff, Tag::SamplesPerPixel)?.unwrap_or(1));
@@ -149,8 +149,8 @@ fn read_samples(tiff: &mut Tiff, background: [u8; 3]) -> Result<(Vec<u8>, bool),
         return Err(broken("its header asks for more memory than its pixels need"));
     }
     let size = (width as usize, height as usize);
-    // The decoder leaves out some extra samples of interleaved pixels, so the pitch is computed from
-    // its buffer.
+    // The decoder leaves out some extra samples of interleaved pixels, so the pitch is computed
+    // from its buffer.
     let pitch =
         if planar { 1 } else { layout.complete_len * 8 / (size.0 * size.1).max(1) / (bits as usize).max(1) };
     let samples = Samples { buffer, bits, size, ink, pitch: if bits < 8 { 1 } else { pitch }, planar };
@@ -214,7 +214,7 @@ fn jpeg_pieces(bytes: &[u8], tiff: &mut Tiff) -> Result<Vec<u8>, PictureError> {
     Ok(rgb)
 }
 
-/// A tag that holds one integer; none if it is missing or not a number of 16 bits.
+/// A tag that holds one integer; `None` if it is missing or not a 16-bit number.
 fn number(tiff: &mut Tiff, tag: Tag) -> Result<Option<u16>, PictureError> {
     Ok(numbers(tiff, tag)?.first().and_then(|value| u16::try_from(*value).ok()))
 }
@@ -240,7 +240,7 @@ fn error(error: TiffError) -> PictureError {
         TiffError::LimitsExceeded => broken("its header asks for more memory than its pixels need"),
         TiffError::UnsupportedError(_) => unsupported("of these colours or this number of bits"),
         TiffError::FormatError(TiffFormatError::RequiredTagNotFound(tag)) => {
-            broken(&format!("it lacks what stands under tag {}", tag.to_u16()))
+            broken(&format!("it lacks tag {}", tag.to_u16()))
         }
         TiffError::FormatError(_) | TiffError::IntSizeError | TiffError::UsageError(_) => {
             broken("its directory or its data make no sense")

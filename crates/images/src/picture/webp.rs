@@ -51,7 +51,7 @@ pub(super) fn with_true_flags(bytes: &[u8]) -> Result<Cow<'_, [u8]>, PictureErro
     Ok(Cow::Owned(bytes))
 }
 
-/// Whether its first picture is lossy.
+/// Whether the first picture is lossy.
 pub(super) fn is_lossy(bytes: &[u8]) -> bool {
     let chunks = chunks(bytes);
     // A frame of an animation has its own chunks, after 16 bytes.
@@ -68,7 +68,7 @@ struct Chunk<'a> {
     kind: [u8; 4],
     /// The length that the chunk states.
     length: usize,
-    /// The data, as far as the file goes.
+    /// The data, as far as the file contains them.
     data: &'a [u8],
 }
 

@@ -1,4 +1,4 @@
-//! What was logged while training, and how often each code occurs.
+//! Plots of the values that were logged during training, and of code frequencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,37 +9,38 @@ use super::super::{Comparison, Exhibit};
 use super::panels::{Line, Panel, Setting, panels};
 use super::sizes::own_images;
 
-/// The most points of a line: more than a plot has pixels for would only make the page long.
+/// The largest number of points of a line. More than the pixels of a plot would only make the page
+/// larger.
 const MOST_POINTS: u64 = 160;
 
 /// Plots that belong together.
 pub(super) struct Figure {
     pub title: String,
-    /// May be empty.
+    /// The caption; may be empty.
     pub caption: String,
     pub panels: Vec<Panel>,
 }
 
-/// A curve that is shown when it was logged.
-struct Shown {
+/// A logged value that is plotted if it exists.
+struct PlottedValue {
     name: &'static str,
     title: &'static str,
     unit: &'static str,
     digits: usize,
 }
 
-const SHOWN: [Shown; 3] = [
-    Shown { name: "loss/total", title: "Training loss", unit: "", digits: 4 },
-    Shown { name: "val/psnr_db", title: "Validation PSNR", unit: "dB", digits: 2 },
-    Shown { name: "val/usage", title: "Validation codebook usage", unit: "share of codes", digits: 4 },
+const SHOWN: [PlottedValue; 3] = [
+    PlottedValue { name: "loss/total", title: "Training loss", unit: "", digits: 4 },
+    PlottedValue { name: "val/psnr_db", title: "Validation PSNR", unit: "dB", digits: 2 },
+    PlottedValue { name: "val/usage", title: "Validation codebook usage", unit: "share of codes", digits: 4 },
 ];
 
-/// The curves over steps.
+/// Plots of the logged values over steps.
 pub(super) fn curves(comparison: &Comparison, looks: &Looks, exhibits: &[Exhibit]) -> Vec<Figure> {
     let figures =
         SHOWN.iter().enumerate().filter_map(|(at, shown)| figure(comparison, looks, exhibits, shown, at));
     let mut figures: Vec<Figure> = figures.collect();
-    // What stands above the first figure need not be said again.
+    // The first caption explains how to read the lines; the others need not repeat it.
     if let Some((first, others)) = figures.split_first_mut() {
         others
             .iter_mut()
@@ -53,7 +54,7 @@ fn figure(
     comparison: &Comparison,
     looks: &Looks,
     exhibits: &[Exhibit],
-    shown: &Shown,
+    shown: &PlottedValue,
     at: usize,
 ) -> Option<Figure> {
     let lines: Vec<Line> =
@@ -62,7 +63,7 @@ fn figure(
         let bands = lines.iter().flat_map(|line| &line.band).flat_map(|&(_, low, high)| [low, high]);
         lines.iter().flat_map(|line| &line.points).map(|point| point.1).chain(bands)
     };
-    // A loss with an entropy term may fall under zero, where there is no logarithm.
+    // A loss with an entropy term may be negative, which has no logarithm.
     let logarithmic = shown.name == "loss/total" && values().all(|value| value > 0.0);
     let y = match shown.name {
         "loss/total" if logarithmic => Axis::decades(values()),
@@ -105,8 +106,9 @@ fn without(words: &str, comparison: &Comparison, drawn: &BTreeSet<usize>) -> Str
     if names.is_empty() { ".".to_owned() } else { format!(". {words}: {}.", names.join(", ")) }
 }
 
-/// The mean and the range over an arm's runs, within spans of steps where there are many.
-fn line(exhibit: &Exhibit, arm: usize, shown: &Shown) -> Option<Line> {
+/// The mean and the range over the runs of an arm. With many steps, they are taken over spans of
+/// steps.
+fn line(exhibit: &Exhibit, arm: usize, shown: &PlottedValue) -> Option<Line> {
     let curves: Vec<_> =
         exhibit.curves.iter().map(|run| run.iter().find(|curve| curve.name == shown.name)).collect();
     let steps: BTreeSet<u64> =
@@ -120,7 +122,7 @@ fn line(exhibit: &Exhibit, arm: usize, shown: &Shown) -> Option<Line> {
             step
         }
     };
-    // Per span and run: the sum of steps, the sum of values, their number.
+    // For each span and run: the sum of steps, the sum of values, and their number.
     let mut spans: BTreeMap<u64, BTreeMap<usize, [f64; 3]>> = BTreeMap::new();
     for (run, curve) in curves.iter().enumerate() {
         let points = curve.iter().flat_map(|curve| &curve.points).filter(|point| point.1.is_finite());
@@ -141,7 +143,7 @@ fn line(exhibit: &Exhibit, arm: usize, shown: &Shown) -> Option<Line> {
     (!points.is_empty()).then_some(Line { arm, points, band })
 }
 
-/// The codes of each arm from the most to the least frequent.
+/// Plots of the code frequencies of each arm, from the most to the least frequent code.
 pub(super) fn histograms(comparison: &Comparison, looks: &Looks, exhibits: &[Exhibit]) -> Option<Figure> {
     let lines: Vec<Line> =
         exhibits.iter().enumerate().filter_map(|(arm, exhibit)| histogram(exhibit, arm)).collect();
@@ -167,15 +169,15 @@ pub(super) fn histograms(comparison: &Comparison, looks: &Looks, exhibits: &[Exh
     );
     let drawn = lines.iter().map(|line| line.arm).collect();
     let caption = format!(
-        "Each code that occurs in the evaluated images, from the most frequent to the rarest, in the first run of each \
-         arm. The flatter a line, the more evenly its codes are used; where it ends is how many are used at all{}{}",
+        "The codes that occur in the evaluated images, from the most frequent to the rarest, in the first run of each \
+         arm. The flatter a line, the more evenly the codes are used. It ends at the number of codes that are used{}{}",
         own_images(comparison, "usage"),
         without("Without tokens", comparison, &drawn)
     );
     Some(Figure { title: "Code frequencies".to_owned(), caption, panels })
 }
 
-/// Rank against share, at ranks as far apart as a logarithmic axis shows them.
+/// The line of rank against share, at ranks that are evenly spaced on a logarithmic axis.
 fn histogram(exhibit: &Exhibit, arm: usize) -> Option<Line> {
     let counts = &exhibit.code_counts;
     let total: f64 = counts.iter().map(|&count| count as f64).sum();

@@ -1,4 +1,5 @@
-//! One page that shows a comparison: no script, nothing from the network, the same bytes for the same input.
+//! A page that shows a comparison. It has no scripts and loads nothing from the network. The same
+//! input gives the same bytes.
 
 mod curves;
 mod panels;
@@ -24,11 +25,11 @@ use pixtok_images::picture::Picture;
 struct Page<'a> {
     comparison: &'a Comparison,
     in_short: String,
-    /// Width of the longest arm's name in digits, with its mark.
+    /// The width of the longest arm name, in digits, including its marker.
     name_width: usize,
     failures: Vec<words::Failure<'a>>,
     tables: Vec<Table>,
-    /// Whether any cell has a deviation, and whether any is best.
+    /// Whether any cell has a deviation, and whether any cell is the best.
     spread: bool,
     ranked: bool,
     absences: Vec<String>,
@@ -39,7 +40,7 @@ struct Page<'a> {
     notes: Vec<String>,
     sizes: Vec<Panel>,
     curves: Vec<Figure>,
-    /// Whether the curves are of one series, so that they stand side by side.
+    /// Whether the curves belong to one series, so that they are placed side by side.
     single: bool,
     codes: Option<Figure>,
     scenes: Vec<Scene>,
@@ -48,11 +49,12 @@ struct Page<'a> {
     arms: Vec<Described>,
 }
 
-/// The whole page. `exhibits` has one for each arm, in their order; their reconstructions are of `originals`, or none.
+/// Renders the whole page. `exhibits` has one entry for each arm, in the same order; its
+/// reconstructions are those of `originals`, or none.
 ///
 /// # Errors
-/// When `exhibits` are not as many as the arms, reconstructions are not as many or not as large as the originals, or a
-/// picture's buffer has not its size.
+/// If the number of `exhibits` differs from the number of arms, if reconstructions differ from the
+/// originals in number or size, or if a picture's buffer does not have the picture's size.
 pub fn html(
     comparison: &Comparison,
     exhibits: &[Exhibit],
@@ -68,7 +70,7 @@ pub fn html(
     let cells = || columns.iter().flat_map(|column| column.cells.iter().flatten());
     let page = Page {
         comparison,
-        // A spread stays on the line of its mean.
+        // Non-breaking spaces keep a spread on the same line as its mean.
         in_short: words::in_short(comparison).replace(" ± ", "\u{a0}±\u{a0}"),
         name_width: 2 + comparison.arms.iter().map(|arm| arm.name.chars().count()).max().unwrap_or(0),
         failures: words::failures(comparison),

@@ -1,41 +1,41 @@
-//! Lines as small multiples: a panel for each series, the arms of all others behind it in grey, on the same axes. So
-//! twenty arms stay as readable as two.
+//! Plots as small multiples: one panel for each series, with the arms of all other series in grey
+//! behind it, on the same axes. So twenty arms remain as readable as two.
 
 use super::super::Comparison;
 use super::super::plot::{Axis, Canvas, Label, Stroke};
 use super::super::style::{Look, Looks};
 
-/// A line of an arm, with the band that its seeds span.
+/// The line of an arm, with the band between its lowest and highest seed.
 pub(super) struct Line {
     pub arm: usize,
     pub points: Vec<(f64, f64)>,
-    /// `(x, lowest, highest)`; empty with one seed.
+    /// `(x, lowest, highest)`; empty if there is one seed.
     pub band: Vec<(f64, f64, f64)>,
 }
 
-/// What the lines of all panels have in common.
+/// The properties that the panels of a figure share.
 pub(super) struct Setting<'a> {
-    /// Unique on the page.
+    /// An id that is unique on the page.
     pub id: &'a str,
     pub x: &'a Axis,
     pub y: &'a Axis,
     pub x_title: &'a str,
     pub y_title: &'a str,
-    /// What a line says, in words.
+    /// The description of a line in words.
     pub words: &'a dyn Fn(&Line) -> String,
 }
 
 /// One plot of a figure.
 pub(super) struct Panel {
     pub title: String,
-    /// The mark of what it shows, as SVG; may be empty.
+    /// The marker of the series as SVG; may be empty.
     pub key: String,
     pub svg: String,
-    /// How to read it, where the figure's caption does not say; may be empty.
+    /// How to read the plot, if the figure's caption does not explain it; may be empty.
     pub note: String,
 }
 
-/// A panel for each series that has a line.
+/// One panel for each series that has a line.
 pub(super) fn panels(
     comparison: &Comparison,
     looks: &Looks,
@@ -54,8 +54,8 @@ pub(super) fn panels(
         let mut canvas = Canvas::new(setting.x, setting.y, names());
         canvas.axes(setting.x_title, setting.y_title);
         if shown.len() > 1 {
-            // Drawn once and used again by the panels after the first, where the style sheet's rules for a plot's
-            // descendants do not reach.
+            // The grey lines are drawn once and reused by the later panels, where style rules for
+            // descendants of a plot do not apply.
             canvas.element(&if panels.is_empty() {
                 let all: String = lines.iter().map(|line| canvas.path(&line.points)).collect();
                 format!("<path class=\"behind\" id=\"{}\" d=\"{all}\"/>", setting.id)
@@ -75,7 +75,7 @@ pub(super) fn panels(
     panels
 }
 
-/// Draws a series' lines with their labels; returns what they say.
+/// Draws the lines of a series and their labels; returns their descriptions.
 fn draw(
     canvas: &mut Canvas<'_>,
     comparison: &Comparison,
@@ -103,7 +103,7 @@ fn draw(
     said.join("; ")
 }
 
-/// An arm's name beside the name of its series, which it need not say again.
+/// The name of an arm without the name of its series, for use beside the name of the series.
 pub(super) fn short_name(comparison: &Comparison, arm: usize) -> &str {
     let arm = &comparison.arms[arm];
     let rest =
@@ -111,7 +111,7 @@ pub(super) fn short_name(comparison: &Comparison, arm: usize) -> &str {
     rest.filter(|rest| !rest.is_empty()).unwrap_or(&arm.name)
 }
 
-/// The mark that stands for an arm or a series beside its name.
+/// The marker that identifies an arm or a series beside its name.
 pub(super) fn key(look: &Look) -> String {
     let Look { colour, marker, .. } = look;
     format!(

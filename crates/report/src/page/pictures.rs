@@ -1,4 +1,4 @@
-//! The pictures of the page: originals, reconstructions, and where they differ.
+//! The pictures of the page: originals, reconstructions, and error maps.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,22 +6,23 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::{Comparison, Exhibit, ReportError};
 use pixtok_images::picture::Picture;
 
-/// What a picture's width on the page is brought near to, in CSS pixels, by a whole factor: a pixel stays a square.
+/// The target width of a picture in CSS pixels. Pictures are enlarged by whole factors, so that
+/// pixels stay square.
 const WIDTH: usize = 144;
-/// Wider pictures are shrunk.
+/// Wider pictures are shrunk to this width.
 const WIDEST: usize = 256;
-/// The most that errors are amplified.
+/// The largest factor by which errors are amplified.
 const MOST_AMPLIFIED: u32 = 32;
-/// The share of all pixels whose amplified error still fits.
+/// The share of all pixels whose amplified error must fit the scale.
 const WITHIN: f64 = 0.995;
 
-/// An original with what each arm makes of it.
+/// An original with its reconstruction by each arm.
 pub(super) struct Scene {
-    /// Width of each picture in CSS pixels.
+    /// The width of each picture in CSS pixels.
     pub width: usize,
-    /// Whether no three of them stand side by side on a phone.
+    /// Whether the pictures are so large that three do not fit side by side on a phone.
     pub large: bool,
-    /// Whether the width is less than its own.
+    /// Whether the pictures are shown smaller than they are.
     pub shrunk: bool,
     pub original: String,
     pub tiles: Vec<Tile>,
@@ -29,13 +30,14 @@ pub(super) struct Scene {
 
 /// A reconstruction.
 pub(super) struct Tile {
-    /// The arm's place in the comparison.
+    /// The index of the arm in the comparison.
     pub arm: usize,
     pub picture: String,
     pub errors: String,
 }
 
-/// Every original with its reconstructions, as data URIs, and the factor of the error maps, the same for all.
+/// Each original with its reconstructions, as data URIs, and the amplification of the error maps,
+/// which is the same for all.
 pub(super) fn scenes(
     comparison: &Comparison,
     exhibits: &[Exhibit],
@@ -82,7 +84,7 @@ fn check(comparison: &Comparison, exhibits: &[Exhibit], originals: &[Picture]) -
     Ok(())
 }
 
-/// The absolute error of each pixel, mean over its channels.
+/// The absolute error of each pixel, as a mean over its channels.
 fn errors<'a>(original: &'a Picture, picture: &'a Picture) -> impl Iterator<Item = u32> + 'a {
     let pixels = original.rgb.as_chunks::<3>().0.iter().zip(picture.rgb.as_chunks::<3>().0);
     pixels.map(|(a, b)| {
@@ -108,11 +110,11 @@ fn factor(exhibits: &[Exhibit], originals: &[Picture]) -> u32 {
         sum as f64 >= within
     });
     let fits = 255 / (large.unwrap_or(0) as u32).max(1);
-    // The power of two at or under it.
+    // The largest power of two that is not above it.
     (1 << fits.max(1).ilog2()).min(MOST_AMPLIFIED)
 }
 
-/// White where there is no error, the darker the larger it is: on paper as on the screen.
+/// An error map: white without error, darker for larger errors, on paper as on the screen.
 fn error_map(original: &Picture, picture: &Picture, factor: u32) -> Picture {
     let rgb =
         errors(original, picture).flat_map(|error| [255 - (error * factor).min(255) as u8; 3]).collect();

@@ -1,4 +1,4 @@
-//! Quality and codebook use against the codebook's size and the rate.
+//! Plots of quality and codebook use against codebook size and rate.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::super::{Arm, Comparison};
 use super::panels::Panel;
 use crate::definition::definition;
 
-/// A mean over seeds in a plot.
+/// The mean of an arm over its seeds.
 struct Point {
     arm: usize,
     at: (f64, f64),
 }
 
-/// psnr_db and usage against the codebook's size, where a series has several.
+/// Plots of psnr_db and usage against codebook size, if a series has several sizes.
 pub(super) fn sizes(comparison: &Comparison, looks: &Looks) -> Vec<Panel> {
     let quality = size_panel(comparison, looks, "psnr_db", "Quality against codebook size");
     let usage = size_panel(comparison, looks, "usage", "Usage against codebook size");
@@ -64,20 +64,21 @@ fn size_panel(comparison: &Comparison, looks: &Looks, figure: &str, title: &str)
     Some(Panel { title: title.to_owned(), key: String::new(), svg, note: note + "." })
 }
 
-/// The end of the sentence if a figure is over each evaluation's own images.
+/// The end of a sentence if a figure is over each evaluation's own images, otherwise empty.
 pub(super) fn own_images(comparison: &Comparison, figure: &str) -> String {
     let own = comparison.of_own_images.iter().any(|name| name == figure);
     if own { "; over each evaluation's own images, which differ".to_owned() } else { String::new() }
 }
 
-/// Bits per pixel against psnr_db: as the codebook's size says, and as a file of tokens takes under zstd.
+/// The plot of bits per pixel against psnr_db. The bits are those of a token file under zstd, and
+/// those that the codebook size gives.
 pub(super) fn rate(comparison: &Comparison, looks: &Looks) -> Option<Panel> {
     let at = |arm: usize, rate: &str| {
         Some((summary(comparison, arm, rate)?.mean, summary(comparison, arm, "psnr_db")?.mean))
     };
     let nominal = |arm: usize| at(arm, "bits_per_pixel");
     let compressed = |arm: usize| at(arm, "bits_per_pixel_zstd");
-    // Where there is no compressed rate the nominal one stands in its place.
+    // Without a compressed rate, the nominal rate is shown instead.
     let points = series_points(looks, &|arm| compressed(arm).or_else(|| nominal(arm)));
     let nominals: Vec<Point> =
         (0..comparison.arms.len()).filter_map(|arm| Some(Point { arm, at: nominal(arm)? })).collect();
@@ -112,13 +113,13 @@ pub(super) fn rate(comparison: &Comparison, looks: &Looks) -> Option<Panel> {
     })
 }
 
-/// One list per series, in its order of arms.
+/// One list of points per series, in the order of its arms.
 fn series_points(looks: &Looks, at: &dyn Fn(usize) -> Option<(f64, f64)>) -> Vec<Vec<Point>> {
     let points = |arms: &[usize]| arms.iter().filter_map(|&arm| Some(Point { arm, at: at(arm)? })).collect();
     looks.series.iter().map(|series| points(&series.arms)).collect()
 }
 
-/// `(arm, value)` of each seed where an arm has several.
+/// `(arm, value)` of each seed, for arms with several seeds.
 fn seed_values(comparison: &Comparison, figure: &str) -> Vec<(usize, f64)> {
     let of_arm = |(at, arm): (usize, &Arm)| {
         let values = arm.runs.iter().filter_map(|run| run.figures.get(figure)?.as_f64());
@@ -128,7 +129,8 @@ fn seed_values(comparison: &Comparison, figure: &str) -> Vec<(usize, f64)> {
     comparison.arms.iter().enumerate().flat_map(of_arm).collect()
 }
 
-/// Codebook size against `usage_expected_uniform`, its mean where arms of one size had different numbers of tokens.
+/// Codebook size against `usage_expected_uniform`; the mean if arms of one size have different
+/// numbers of tokens.
 fn expected_usage(comparison: &Comparison) -> Vec<(f64, f64)> {
     let mut by_size: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     for (at, arm) in comparison.arms.iter().enumerate() {
@@ -142,13 +144,13 @@ fn expected_usage(comparison: &Comparison) -> Vec<(f64, f64)> {
     by_size.into_iter().map(|(size, values)| (size as f64, mean(&values))).collect()
 }
 
-/// A frame with room for the names of the series that have points.
+/// A canvas with space for the names of the series that have points.
 fn canvas<'a>(x: &'a Axis, y: &'a Axis, looks: &Looks, points: &[Vec<Point>]) -> Canvas<'a> {
     let named = looks.series.iter().zip(points).filter(|(_, points)| !points.is_empty());
     Canvas::new(x, y, [named.map(|(series, _)| series.name.as_str()).collect()].into_iter())
 }
 
-/// Joins the means of each series and names it; returns what the points say.
+/// Draws each series as a line through its means, with its name; returns the points in words.
 fn draw(
     canvas: &mut Canvas<'_>,
     comparison: &Comparison,
@@ -175,7 +177,7 @@ fn draw(
     said.join("; ")
 }
 
-/// `fsq-10bit: K 1,000, psnr_db 26.77`.
+/// Describes a point: `fsq-10bit: K 1,000, psnr_db 26.77`.
 fn words(comparison: &Comparison, arm: usize, at: &(f64, f64), figure: &str) -> String {
     let name = &comparison.arms[arm].name;
     let print =

@@ -1,4 +1,4 @@
-//! The tables of the page, ready to be filled in.
+//! The tables of the page, ready to be rendered.
 
 use super::super::columns::{Cell, Column, number};
 use super::super::groups::GROUPS;
@@ -7,47 +7,48 @@ use super::super::style::{Look, Looks};
 use super::super::{Arm, Comparison, words};
 use super::panels::key;
 
-/// A narrow table of one group of figures, a row for each arm.
+/// A narrow table of one group of figures, with a row for each arm.
 pub(super) struct Table {
     pub title: &'static str,
     pub heads: Vec<Head>,
     pub rows: Vec<Row>,
 }
 
-/// Above a column.
+/// The head of a column.
 pub(super) struct Head {
     pub name: Breakable,
-    /// Which direction is better.
+    /// An arrow that shows which direction is better.
     pub arrow: &'static str,
     /// The mark of a column over each evaluation's own images; may be empty.
     pub mark: &'static str,
     pub meaning: &'static str,
 }
 
-/// A name that may be broken after its underscores: the pieces, all but the last with theirs.
+/// A name that may be broken after its underscores. All pieces but the last end with one.
 pub(super) struct Breakable(pub Vec<&'static str>);
 
-/// An arm.
+/// The row of an arm.
 pub(super) struct Row {
     pub key: String,
     pub name: String,
-    /// Whether another series begins here.
+    /// Whether a new series begins with this row.
     pub begins: bool,
-    /// `None` where the arm has no such figure.
-    pub cells: Vec<Option<Shown>>,
+    /// One cell per column; `None` if the arm lacks the figure.
+    pub cells: Vec<Option<PrintedFigure>>,
 }
 
-/// A figure.
-pub(super) struct Shown {
+/// The content of a cell.
+pub(super) struct PrintedFigure {
     pub mean: String,
-    /// With its sign; empty where there is none.
+    /// The deviation with its sign; may be empty.
     pub spread: String,
-    /// Width of the widest spread of the column in digits, so that the means stay below each other; 0 for none.
+    /// The width of the widest deviation of the column in digits, which keeps the means aligned; 0
+    /// if there is none.
     pub width: f64,
     pub best: bool,
 }
 
-/// The tables that have a column.
+/// The tables that have at least one column.
 pub(super) fn tables(comparison: &Comparison, looks: &Looks, columns: &[Column]) -> Vec<Table> {
     let shown =
         GROUPS.iter().map(|group| (group, group.of(columns))).filter(|(_, columns)| !columns.is_empty());
@@ -71,7 +72,7 @@ fn table(comparison: &Comparison, looks: &Looks, title: &'static str, columns: &
     Table { title, heads: heads.collect(), rows }
 }
 
-/// A row for each arm, without cells.
+/// One row for each arm, still without cells.
 fn keyed(comparison: &Comparison, looks: &Looks) -> Vec<Row> {
     let arms = &comparison.arms;
     let row = |(at, look): (usize, &Look)| Row {
@@ -83,14 +84,14 @@ fn keyed(comparison: &Comparison, looks: &Looks) -> Vec<Row> {
     looks.arms.iter().enumerate().map(row).collect()
 }
 
-fn cells(column: &Column) -> Vec<Option<Shown>> {
+fn cells(column: &Column) -> Vec<Option<PrintedFigure>> {
     let spread =
         |deviation: &Option<String>| deviation.as_ref().map(|value| format!("± {value}")).unwrap_or_default();
     // A point is half as wide as a digit.
     let digits = |text: String| text.chars().map(|c| if c == '.' { 0.5 } else { 1.0 }).sum();
     let widths = column.cells.iter().flatten().map(|cell| digits(spread(&cell.deviation)));
     let width = widths.fold(0.0, f64::max);
-    let show = |cell: &Cell| Shown {
+    let show = |cell: &Cell| PrintedFigure {
         mean: cell.mean.clone(),
         spread: spread(&cell.deviation),
         width,
@@ -99,7 +100,7 @@ fn cells(column: &Column) -> Vec<Option<Shown>> {
     column.cells.iter().map(|cell| cell.as_ref().map(show)).collect()
 }
 
-/// An arm as such: what it is, not how well it does.
+/// A description of an arm: what it is, not how well it does.
 pub(super) struct Described {
     pub key: String,
     pub name: String,
@@ -110,7 +111,7 @@ pub(super) struct Described {
     pub differences: Vec<String>,
 }
 
-/// Every arm with its differences from the base config.
+/// A description of every arm, with its differences from the base config.
 pub(super) fn described(comparison: &Comparison, looks: &Looks) -> Vec<Described> {
     let count = |value: Option<i64>| value.map_or_else(|| "—".to_owned(), |value| number(value as f64, 0));
     let describe = |(arm, look): (&Arm, &Look)| Described {

@@ -29,7 +29,7 @@ fn arms(count: usize, seeds: usize) -> Comparison {
     fixture::comparison(&arms)
 }
 
-/// Every drawing of the page, as it would be parsed alone.
+/// Each drawing of the page, parsed as a document of its own.
 fn drawings(page: &str) -> Vec<roxmltree::Document<'_>> {
     let starts = page.match_indices("<svg").map(|(at, _)| at);
     let drawing = |at: usize| {
@@ -49,7 +49,7 @@ fn check(page: &str) {
         let target = &page[at + "href=\"".len()..];
         assert!(target.starts_with('#') || target.starts_with("data:"), "{}", &target[..40]);
     }
-    // Pictures may spell any word by chance.
+    // Encoded pictures can contain any word by chance.
     let words: String = page.split('"').filter(|part| !part.starts_with("data:")).collect();
     for word in ["url(", "@import", "NaN", ">inf"] {
         assert!(!words.contains(word), "the page has {word}");

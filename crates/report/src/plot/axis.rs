@@ -1,6 +1,6 @@
-//! Scales and their ticks.
+//! Axes: scales and their ticks.
 
-/// A scale from values to the share of an axis's length.
+/// A scale that maps values to positions on an axis, from 0 to 1.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     logarithmic: bool,
@@ -10,19 +10,19 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// Linear with a little room around all `values`; nothing when there are none.
+    /// A linear axis with some margin around all `values`; `None` without values.
     pub(crate) fn linear(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (mut low, mut high) = range(values)?;
         if high - low <= 1e-9 * high.abs().max(1e-9) {
             (low, high) = (low - 0.05 * low.abs().max(1.0), high + 0.05 * high.abs().max(1.0));
         }
         let room = 0.04 * (high - low);
-        // Zero is where shares and rates begin, and no value lies below it.
+        // Shares and rates begin at zero, and no value lies below it.
         let bottom = if low == 0.0 { 0.0 } else { low - room };
         Some(Self::over(bottom, high + room))
     }
 
-    /// Linear from 0 to exactly the last of `values`, as for steps.
+    /// A linear axis from 0 to exactly the largest of `values`, as for steps.
     pub(crate) fn from_zero(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (_, high) = range(values)?;
         Some(Self::over(0.0, if high > 0.0 { high } else { 1.0 }))
@@ -39,7 +39,7 @@ impl Axis {
         let digits = (-(step / unit).log10() - 1e-9).ceil().max(0.0) as usize;
         let tick = |at: i64| {
             let value = at as f64 * step;
-            // Adding zero turns −0 into 0.
+            // Adding zero converts −0 to 0.
             (
                 value,
                 format!("{:.digits$}{}", value / unit + 0.0, if value == 0.0 { "" } else { suffix })
@@ -49,7 +49,8 @@ impl Axis {
         Self { logarithmic: false, low, high, ticks: (first..=last).map(tick).collect() }
     }
 
-    /// Logarithmic with ticks at 1, 2 and 5, or at powers of ten alone over more than two; nothing without positive values.
+    /// A logarithmic axis with ticks at 1, 2 and 5, or only at powers of ten if it spans more than
+    /// two. `None` without positive values.
     pub(crate) fn decades(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.filter(|value| *value > 0.0))?;
         let rungs = rungs(low, high);
@@ -65,7 +66,8 @@ impl Axis {
         Some(Self { logarithmic: true, low, high, ticks })
     }
 
-    /// Logarithmic with ticks at powers of two and a little room at both ends; nothing without positive values.
+    /// A logarithmic axis with ticks at powers of two and some margin at both ends. `None` without
+    /// positive values.
     pub(crate) fn powers_of_two(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.filter(|value| *value > 0.0))?;
         let (low, high) = (low.log2(), high.log2());
@@ -78,7 +80,7 @@ impl Axis {
         Some(Self { logarithmic: true, low: low.exp2(), high: high.exp2(), ticks })
     }
 
-    /// Where `value` lies: 0 at the start of the axis, 1 at its end.
+    /// The position of `value`: 0 at the start of the axis, 1 at its end.
     pub(crate) fn position(&self, value: f64) -> f64 {
         if self.logarithmic {
             (value / self.low).ln() / (self.high / self.low).ln()
@@ -87,12 +89,12 @@ impl Axis {
         }
     }
 
-    /// Values with their texts, ascending.
+    /// The ticks: values with their texts, in ascending order.
     pub(crate) fn ticks(&self) -> &[(f64, String)] {
         &self.ticks
     }
 
-    /// Whether it can show a value at all.
+    /// Whether the axis can show the value at all.
     pub(crate) fn takes(&self, value: f64) -> bool {
         value.is_finite() && (!self.logarithmic || value > 0.0)
     }
@@ -105,7 +107,8 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// Of 1, 2 and 5 times powers of ten the one nearest to `step` on a logarithmic scale.
+/// The number among 1, 2 and 5 times powers of ten that is nearest to `step` on a logarithmic
+/// scale.
 fn nice_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
     let between = [(1.0, 2.0), (2.0, 5.0), (5.0, 10.0)];
@@ -113,7 +116,8 @@ fn nice_step(step: f64) -> f64 {
     nice.map_or(10.0, |(nice, _)| nice) * power
 }
 
-/// 1, 2 and 5 times powers of ten, from the last one below `low` to the first one above `high`.
+/// The numbers 1, 2 and 5 times powers of ten, from the last one below `low` to the first one above
+/// `high`.
 fn rungs(low: f64, high: f64) -> Vec<f64> {
     let exponents = low.log10().floor() as i32 - 1..=high.log10().ceil() as i32 + 1;
     let all: Vec<f64> =
@@ -123,7 +127,7 @@ fn rungs(low: f64, high: f64) -> Vec<f64> {
     all[first.min(last.saturating_sub(1))..=last].to_vec()
 }
 
-/// As a decimal fraction where that is short, else with a power of ten.
+/// Formats a value as a decimal fraction if that is short, otherwise with a power of ten.
 fn decimal(value: f64) -> String {
     let exponent = (value.log10() + 1e-9).floor() as i32;
     match exponent {
@@ -137,7 +141,7 @@ fn decimal(value: f64) -> String {
     }
 }
 
-/// `2¹⁰`.
+/// Formats a power of two: `2¹⁰`.
 fn power_of_two(exponent: i32) -> String {
     format!("2{}", superscript(exponent))
 }

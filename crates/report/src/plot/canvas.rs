@@ -1,4 +1,4 @@
-//! A frame with two axes, and what is drawn in it.
+//! A frame with two axes, and the elements drawn in it.
 
 use std::fmt::Write as _;
 
@@ -7,35 +7,38 @@ use askama::filters::{Html, escape};
 use super::axis::Axis;
 use super::labels;
 
-/// Width of every plot in its own units; the page shows it at about as many pixels, so that texts keep their size.
+/// The width of every plot in its own units. The page shows it at about as many pixels, so that
+/// texts keep their size.
 const WIDTH: f64 = 370.0;
-/// Height of the frame alone, unless the labels beside it need more.
+/// The height of the frame. It grows if the labels beside it need more.
 const HEIGHT: f64 = 190.0;
-/// Above the frame stands the title of the y axis, below it the ticks' texts and the title of the x axis.
+/// The space above the frame for the title of the y axis. Below it are the texts of the ticks and
+/// the title of the x axis.
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 36.0;
-/// Between the lines of two labels.
+/// The distance between the lines of two labels.
 const LINE: f64 = 13.0;
-/// Between the frame and the labels beside it.
+/// The distance between the frame and the labels beside it.
 const GAP: f64 = 16.0;
-/// Of one character, about: texts are short, and no label ends at the frame.
+/// The approximate width of a character. Texts are short, and no label touches the frame at its
+/// end.
 const CHARACTER: f64 = 6.2;
-/// A label longer than this loses its middle.
+/// In a longer label, the middle is replaced by an ellipsis.
 const LONGEST: usize = 17;
 
-/// A name beside the frame, at the height where its line ends.
+/// A name beside the frame, at the height of the end of its line.
 pub(crate) struct Label {
-    /// Where the line ends.
+    /// The end of the line.
     pub at: (f64, f64),
     pub text: String,
     pub colour: String,
 }
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Clone, Copy)]
 pub(crate) struct Stroke<'a> {
     pub colour: &'a str,
-    /// As SVG's `stroke-dasharray`; empty for a whole line.
+    /// The dashes as SVG's `stroke-dasharray`; empty for a solid line.
     pub dash: &'a str,
     pub width: f64,
 }
@@ -51,8 +54,8 @@ pub(crate) struct Canvas<'a> {
 }
 
 impl<'a> Canvas<'a> {
-    /// The frame, with room for labels as long and as many as the longest lists among `labels`: plots that stand side by
-    /// side give the same and get the same frame.
+    /// An empty frame, with space for labels as long and as many as the longest lists in `labels`.
+    /// Plots side by side pass the same lists, so that their frames are equal.
     pub(crate) fn new<'l>(x: &'a Axis, y: &'a Axis, labels: impl Iterator<Item = Vec<&'l str>>) -> Self {
         let (mut longest, mut most) = (0, 0);
         for list in labels {
@@ -65,7 +68,7 @@ impl<'a> Canvas<'a> {
         Self { x, y, left, right, height: HEIGHT.max(LINE * most as f64), body: String::new() }
     }
 
-    /// Grid and ticks, with a title for each axis.
+    /// Draws grid, ticks and a title for each axis.
     pub(crate) fn axes(&mut self, x_title: &str, y_title: &str) {
         let (left, right, bottom) = (self.left, self.right, TOP + self.height);
         self.body += "<g class=\"axes\">";
@@ -98,7 +101,7 @@ impl<'a> Canvas<'a> {
         );
     }
 
-    /// A line through `points`, a dot where there is only one, with a tooltip.
+    /// Draws a line through `points`, or a dot if there is only one, with a tooltip.
     pub(crate) fn line(&mut self, points: &[(f64, f64)], stroke: Stroke<'_>, tooltip: &str) {
         let Stroke { colour, dash, width } = stroke;
         match self.visible(points)[..] {
@@ -124,7 +127,7 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// The area between the lower and the upper value of `(x, lower, upper)`.
+    /// Draws the area between the lower and the upper value of `(x, lower, upper)`.
     pub(crate) fn band(&mut self, points: &[(f64, f64, f64)], colour: &str) {
         let upper = points.iter().map(|&(x, _, high)| (x, high));
         let around: Vec<_> = upper.chain(points.iter().rev().map(|&(x, low, _)| (x, low))).collect();
@@ -134,7 +137,7 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// A shape (a path around its own origin) at a point, with a tooltip.
+    /// Draws a shape (a path around its own origin) at a point, with a tooltip.
     pub(crate) fn marker(&mut self, at: (f64, f64), shape: &str, attributes: &str, tooltip: &str) {
         for (x, y) in self.visible(&[at]) {
             let _ = write!(
@@ -145,12 +148,12 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// An element as it is.
+    /// Adds an SVG element unchanged.
     pub(crate) fn element(&mut self, element: &str) {
         self.body += element;
     }
 
-    /// Names beside the frame, moved apart where they would touch.
+    /// Draws names beside the frame, moved apart if they would overlap.
     pub(crate) fn labels(&mut self, labels: &[Label]) {
         let labels: Vec<_> = labels.iter().filter(|label| !self.visible(&[label.at]).is_empty()).collect();
         let ends: Vec<_> =
@@ -176,7 +179,7 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// The `d` of a path through `points`, less those that the axes cannot show.
+    /// The `d` attribute of a path through `points`, without those that the axes cannot show.
     pub(crate) fn path(&self, points: &[(f64, f64)]) -> String {
         let mut path = String::new();
         for (at, (x, y)) in self.visible(points).into_iter().enumerate() {
@@ -185,7 +188,7 @@ impl<'a> Canvas<'a> {
         path
     }
 
-    /// The whole drawing; `alt` says in words what it shows.
+    /// The finished drawing; `alt` describes it in words.
     pub(crate) fn finish(self, alt: &str) -> String {
         let height = TOP + self.height + BOTTOM;
         let alt = text(alt);
@@ -209,7 +212,8 @@ impl<'a> Canvas<'a> {
     }
 }
 
-/// A label, without its middle where it is too long: names often differ at their ends. Its tooltip has it whole.
+/// A label, shortened in the middle if it is too long, because names often differ at their ends.
+/// Its tooltip has the full text.
 fn elided(label: &str) -> String {
     let characters: Vec<char> = label.chars().collect();
     if characters.len() <= LONGEST {
@@ -225,9 +229,9 @@ fn title(tooltip: &str) -> String {
     if tooltip.is_empty() { String::new() } else { format!("<title>{}</title>", text(tooltip)) }
 }
 
-/// `words` as text of an element or value of an attribute.
+/// Escapes `words` for the text of an element or the value of an attribute.
 fn text(words: &str) -> String {
-    // A control character is in no XML at all, escaped or not.
+    // XML allows no control characters, not even escaped ones.
     let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     escape(&words, Html).map(|escaped| escaped.to_string()).unwrap_or_default()
 }

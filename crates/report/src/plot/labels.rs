@@ -1,17 +1,19 @@
-//! Labels one above the other that make room for each other.
+//! Placement of labels above each other without overlap.
 
-/// A run of labels that touch: the sum of where each wants the first one to stand, and how many they are.
+/// A run of adjacent labels that touch: the sum of the positions that each wants for the first one,
+/// and their number.
 struct Cluster {
     wanted: f64,
     count: usize,
 }
 
-/// Moves each of `heights` as little as possible (in the squares' sum) so that neighbours are at least `gap` apart, in
-/// the order they have, and lets the whole column slide into `low..=high`.
+/// Moves each of `heights` as little as possible (least squares) so that neighbours are at least
+/// `gap` apart and keep their order. The whole column is then shifted into `low..=high`.
 pub(super) fn spread(heights: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..heights.len()).collect();
     order.sort_by(|&a, &b| heights[a].total_cmp(&heights[b]));
-    // Without the gaps the heights must only not descend: a monotone regression, by merging those that do.
+    // With the gaps subtracted, the heights must only be non-decreasing. This is a monotone
+    // regression, solved by merging those that decrease.
     let mut clusters: Vec<Cluster> = vec![];
     for (at, &label) in order.iter().enumerate() {
         clusters.push(Cluster { wanted: heights[label] - gap * at as f64, count: 1 });

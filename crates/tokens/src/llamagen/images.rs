@@ -1,4 +1,4 @@
-//! The files of images.
+//! The files of single images.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Those of a shard.
+    /// The images of a shard.
     pub fn new(folder: &Path, place: Place, layout: &Layout) -> Result<Self, TokensError> {
         let views = u64::from(layout.views.max(1));
         if !place.first_row.is_multiple_of(views) {
@@ -62,7 +62,7 @@ impl Images {
         Ok((read, Some(i64::from_le_bytes(label.array()?)).filter(|&label| label != -1)))
     }
 
-    /// Row `number` with these ids and this label; a companion that is there must have told the same
+    /// Row `number` with these ids and this label. If there is a companion, it must state the same
     /// label.
     pub fn row(
         &self,
@@ -83,7 +83,7 @@ impl Images {
         Ok(Row { ids, label: row.label.or(label), ..row })
     }
 
-    /// The codes of an image are damaged.
+    /// The error for damaged codes of an image.
     pub fn damaged(&self, image: u64, reason: String) -> TokensError {
         TokensError::Damaged { path: self.file(&self.codes, image), reason }
     }

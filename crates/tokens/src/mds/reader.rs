@@ -4,7 +4,7 @@ use super::super::indexed::{Items, ItemsAt};
 use super::super::reading::{Source, SourceAt};
 use super::super::{Dtype, Grid, Layout, Row, TokensError};
 
-/// Takes an array apart into its shape and its values.
+/// Splits an array into its shape and its values.
 pub(super) fn split_shape(array: &[u8]) -> Option<(Vec<u64>, &[u8])> {
     let (&first, rest) = array.split_first()?;
     let (axes, bytes) = (usize::from(first >> 2), 1 << (first & 3));
@@ -17,19 +17,19 @@ pub(super) fn split_shape(array: &[u8]) -> Option<(Vec<u64>, &[u8])> {
     Some((shape.collect(), values))
 }
 
-/// What samples are made of.
+/// The structure of samples.
 pub(super) struct Samples {
     layout: Layout,
     shape: Option<Vec<u64>>,
 }
 
 impl Samples {
-    /// As `layout` says.
+    /// The structure of samples for `layout`.
     pub fn new(layout: &Layout) -> Self {
         Self { layout: layout.clone(), shape: layout.constant_shape() }
     }
 
-    /// The sample of row `number` as a row.
+    /// Parses the sample of row `number`.
     fn row(&self, number: u64, sample: &[u8]) -> Result<Row, String> {
         self.columns(sample).map_err(|reason| format!("row {number}: {reason}"))
     }
@@ -78,7 +78,7 @@ fn whole_ids(dtype: Dtype, values: &[u8]) -> Result<Vec<u32>, &'static str> {
     }
 }
 
-/// A sample's bytes, taken from the front.
+/// The bytes of a sample, consumed from the front.
 struct Columns<'a>(&'a [u8]);
 
 impl<'a> Columns<'a> {
@@ -111,7 +111,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// A shard being read.
+/// Reads a shard.
 pub(super) struct Reader {
     pub items: Items,
     pub samples: Samples,
@@ -132,7 +132,7 @@ impl Source for Reader {
     }
 }
 
-/// A shard whose rows are read singly.
+/// Reads single rows of a shard.
 pub(super) struct ReaderAt {
     pub items: ItemsAt,
     pub samples: Samples,

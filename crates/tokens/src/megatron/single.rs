@@ -1,4 +1,4 @@
-//! Single rows of an indexed data set.
+//! Access to single rows of an indexed data set.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::super::reading::SourceAt;
 use super::super::{Dtype, Layout, Row, Shard, TokensError};
 use super::{HEADER_BYTES, open_index};
 
-/// A shard whose rows are read singly.
+/// Reads single rows of a shard.
 pub(super) struct ReaderAt {
     file: FileAt,
     index: FileAt,
@@ -38,7 +38,8 @@ impl ReaderAt {
         Ok(reader)
     }
 
-    /// The byte at which row `number` begins; after the last row, the one at which the file ends.
+    /// The byte at which row `number` begins; for the number after the last row, the end of the
+    /// file.
     fn start(&self, number: u64) -> Result<u64, TokensError> {
         if number == self.rows {
             return Ok(self.file.length());
@@ -51,7 +52,7 @@ impl ReaderAt {
         self.index.array(number, HEADER_BYTES + 12 * self.rows + 8 * number).map(u64::from_le_bytes)
     }
 
-    /// Checks that the first row begins where the file does, and the last one ends with it.
+    /// Checks that the first row begins at the start of the file and the last one ends at its end.
     fn check_ends(&self) -> Result<(), TokensError> {
         let (first, last) = (self.start(0)?, self.document(self.rows)?);
         if first != 0 {
@@ -63,7 +64,7 @@ impl ReaderAt {
         self.rows.checked_sub(1).map_or(Ok(()), |last| self.place(last).map(drop))
     }
 
-    /// Where row `number` begins, and its bytes.
+    /// The start of row `number`, and its length in bytes.
     fn place(&self, number: u64) -> Result<(u64, u64), TokensError> {
         let length = u32::from_le_bytes(self.index.array(number, HEADER_BYTES + 4 * number)?);
         let bytes = u64::from(length) * self.dtype.bytes() as u64;

@@ -1,4 +1,4 @@
-//! Reading a table of tokens, a part of a row group at a time.
+//! Reads a table of tokens, a part of a row group at a time.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,10 +18,10 @@ use super::schema;
 use pixtok_base::Action;
 use pixtok_base::panics::in_words;
 
-/// Rows that are read at once.
+/// The number of rows that are read at once.
 const BATCH_ROWS: usize = 256;
 
-/// The columns of a row group, each read as far as the others.
+/// The columns of a row group, all at the same row.
 pub(super) struct Columns {
     left: usize,
     key: ColumnReaderImpl<ByteArrayType>,
@@ -38,7 +38,7 @@ fn column<T: DataType>(group: &dyn RowGroupReader, at: usize) -> Result<ColumnRe
 impl Columns {
     pub fn new(group: &dyn RowGroupReader) -> Result<Self, ParquetError> {
         Ok(Self {
-            // Not negative: the sum was right.
+            // Not negative, because the sum was correct.
             left: group.metadata().num_rows() as usize,
             key: column(group, 0)?,
             tokens: column(group, 1)?,
@@ -48,7 +48,7 @@ impl Columns {
         })
     }
 
-    /// Passes over the next rows.
+    /// Skips the next rows.
     pub fn skip(&mut self, count: usize) -> Result<(), ParquetError> {
         all(self.key.skip_records(count)?, count)?;
         all(self.tokens.skip_records(count)?, count)?;
@@ -63,7 +63,7 @@ impl Columns {
         Ok(())
     }
 
-    /// The next rows, up to `most`.
+    /// Reads the next rows, up to `most`.
     pub fn read(&mut self, most: usize) -> Result<VecDeque<Row>, ParquetError> {
         let count = self.left.min(most);
         let keys = read_required(&mut self.key, count)?;
@@ -171,7 +171,7 @@ pub(super) fn check(meta: &ParquetMetaData, rows: u64, dtype: Dtype) -> Result<(
     Ok(())
 }
 
-/// A shard being read.
+/// Reads a shard.
 pub(super) struct Reader {
     path: PathBuf,
     reader: SerializedFileReader<File>,
@@ -181,7 +181,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Opens a shard that should have these rows.
+    /// Opens a shard, which must have this number of rows.
     pub fn open(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Self, TokensError> {
         let file = File::open(&path).map_err(io_error(Action::Open, &path))?;
         let damaged = |reason: String| TokensError::Damaged { path: path.clone(), reason };

@@ -1,4 +1,4 @@
-//! Single rows of a table: the index of a column's pages tells which ones to read.
+//! Access to single rows of a table. The index of a column's pages tells which pages to read.
 
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::super::{Dtype, Row, TokensError};
 use super::reader::{Columns, check};
 use pixtok_base::panics::in_words;
 
-/// A file as the library reads it.
+/// A file in the form that the library reads.
 struct Table(Arc<FileAt>);
 
 impl Length for Table {
@@ -46,7 +46,7 @@ impl ChunkReader for Table {
     }
 }
 
-/// A file from a byte of it on.
+/// The rest of a file from a byte position on.
 struct Rest {
     file: Arc<FileAt>,
     at: u64,
@@ -62,7 +62,7 @@ impl Read for Rest {
     }
 }
 
-/// A table whose rows are read singly.
+/// Reads single rows of a table.
 pub(super) struct ReaderAt {
     table: Arc<Table>,
     meta: ParquetMetaData,
@@ -72,17 +72,17 @@ pub(super) struct ReaderAt {
 }
 
 impl ReaderAt {
-    /// Opens a shard that should have these rows, and reads its footer and the index of its pages.
+    /// Opens a shard, which must have this number of rows, and reads its footer and its page index.
     pub fn open(path: PathBuf, rows: u64, dtype: Dtype, files: &Arc<OpenFiles>) -> Result<Self, TokensError> {
         let table = Arc::new(Table(Arc::new(files.open(path)?)));
-        // Tables of other writers may lack the index; then pages are passed over one by one.
+        // Tables of other writers may lack the index. Then pages are skipped one by one.
         let footer = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let meta =
             outcome(|| footer.parse_and_finish(&*table)).map_err(|reason| table.0.damaged(reason))??;
         check(&meta, rows, dtype).map_err(|reason| table.0.damaged(reason))?;
         let mut end = 0;
         let groups = meta.row_groups().iter().map(|group| {
-            // Not negative, and the sum was right.
+            // Not negative, and the sum was correct.
             end += group.num_rows() as u64;
             end
         });
@@ -107,8 +107,8 @@ impl ReaderAt {
     }
 }
 
-/// What comes of reading: what is wrong with the content in words, and what is wrong with the file as
-/// it came.
+/// Separates the outcomes of reading: an error in the content, in words, and an error of the file
+/// itself.
 fn outcome<T>(body: impl FnOnce() -> Result<T, ParquetError>) -> Result<Result<T, TokensError>, String> {
     in_words(|| match body() {
         Err(ParquetError::External(error)) => match error.downcast::<TokensError>() {

@@ -1,4 +1,4 @@
-//! Single rows of a stream.
+//! Access to single rows of a stream.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use super::super::{Dtype, Grid, Layout, Row, Shard, TokensError};
 
 /// The number of ids up to the end of each row.
 enum Ends {
-    /// Every row has so many ids.
+    /// Every row has this number of ids.
     Even(u64),
-    /// In `tokens.index`.
+    /// Stored in `tokens.index`.
     Index(FileAt),
-    /// By the grids in the companion, where nothing else tells them.
+    /// Computed from the grids in the companion, if nothing else states them.
     Known(Vec<u64>),
 }
 
-/// Ends by the grids in the companion.
+/// Computes the ends from the grids in the companion.
 fn ends_by_grids(
     folder: &Path,
     shard: Shard,
@@ -42,7 +42,7 @@ fn ends_by_grids(
     Ok(ends)
 }
 
-/// A shard whose rows are read singly.
+/// Reads single rows of a shard.
 pub(super) struct ReaderAt {
     file: FileAt,
     ends: Ends,

@@ -1,4 +1,4 @@
-//! Reading an archive of rows, from first to last or singly.
+//! Reads an archive of rows, in order or singly.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,34 +13,34 @@ use super::super::{Grid, Layout, Row, TokensError, npy};
 use super::{BLOCK, OURS, padding};
 use pixtok_base::Carried;
 
-/// How the name of a row's first member ends.
+/// The end of the name of a row's first member.
 const TOKENS: &str = ".tokens.npy";
 
-/// A file of the archive.
+/// A file in the archive.
 struct Member {
     name: String,
     content: Vec<u8>,
 }
 
-/// An archive being read, or the part of it that is one row.
+/// Reads an archive, or the part of it that is one row.
 pub(super) struct Reader {
     input: Input,
     layout: Layout,
-    /// A member that was read and is not yet part of a row.
+    /// A member that was read but does not yet belong to a row.
     next: Option<Member>,
     /// Whether the first block of zeros was read.
     over: bool,
 }
 
 impl Reader {
-    /// Reads from here.
+    /// Reads from the current position of `input`.
     pub fn new(input: Input, layout: &Layout) -> Self {
         Self { input, layout: layout.clone(), next: None, over: false }
     }
 
-    /// Name and size of the next member, whose content follows; none at the archive's end.
+    /// Name and size of the next member, whose content follows; `None` at the end of the archive.
     fn read_header(&mut self) -> Result<Option<(String, u64)>, TokensError> {
-        // A row that is read singly ends without blocks of zeros.
+        // A single row does not end with blocks of zeros.
         if self.over || self.input.left() == 0 {
             return Ok(None);
         }
@@ -50,7 +50,7 @@ impl Reader {
             return Ok(None);
         }
         let header = Header::from_byte_slice(&block);
-        // The sum is taken with spaces in place of itself.
+        // The checksum counts its own field as spaces.
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
         let field: u32 = block[148..156].iter().map(|&byte| u32::from(byte)).sum();
         let wanted = sum - field + 8 * u32::from(b' ');
@@ -65,7 +65,7 @@ impl Reader {
         Ok(Some((name, size)))
     }
 
-    /// The next member; none at the archive's end.
+    /// The next member; `None` at the end of the archive.
     fn read_member(&mut self) -> Result<Option<Member>, TokensError> {
         if let Some(member) = self.next.take() {
             return Ok(Some(member));
@@ -76,7 +76,7 @@ impl Reader {
         Ok(Some(Member { name, content }))
     }
 
-    /// The content of the next member if it has this name.
+    /// The content of the next member, if it has this name.
     fn read_if(&mut self, name: &str) -> Result<Option<Vec<u8>>, TokensError> {
         match self.read_member()? {
             Some(member) if member.name == name => Ok(Some(member.content)),
@@ -157,17 +157,17 @@ impl Source for Reader {
     }
 }
 
-/// An archive whose rows are read singly.
+/// Reads single rows of an archive.
 pub(super) struct ReaderAt {
     file: FileAt,
     path: PathBuf,
     layout: Layout,
-    /// The byte at which each row begins, and the one at which the last ends.
+    /// The position at which each row begins, and the end of the last.
     starts: Vec<u64>,
 }
 
 impl ReaderAt {
-    /// Opens an archive and reads all headers in it once. It should have so many rows.
+    /// Opens an archive and reads all headers in it once. It must have this number of rows.
     pub fn open(
         path: PathBuf,
         rows: u64,

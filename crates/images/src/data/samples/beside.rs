@@ -1,6 +1,5 @@
-//! What lies beside the images of a folder: a `.txt`, `.text` or `.caption` of the same name with
-//! the caption, a `.json` of the same name with other fields, and `metadata.jsonl` or
-//! `metadata.csv`.
+//! Files beside the images of a folder: a `.txt`, `.text` or `.caption` with the same name holds
+//! the caption, a `.json` with the same name other fields; and `metadata.jsonl` or `metadata.csv`.
 
 mod companions;
 mod texts;
@@ -21,15 +20,15 @@ use crate::data::ImageFolder;
 use crate::data::omitted::Tally;
 use pixtok_base::Carried;
 
-/// What is known of the images in a folder besides their pixels.
+/// The metadata of the images in a folder.
 #[derive(Debug)]
 pub(super) struct Beside {
     metadata: Vec<Metadata>,
-    /// The metadata file that was read last, opened, and its index in `metadata`.
+    /// The metadata file that was read most recently, opened, and its index in `metadata`.
     open: Mutex<Option<(u32, File)>>,
-    /// Indexed by image; empty if nothing lies beside any image.
+    /// Indexed by image; empty if there are no files beside any image.
     known: Vec<Known>,
-    /// Paths of the files that are not simply the image's path with the usual ending.
+    /// Paths of files whose path is not simply the image's path with the usual ending.
     elsewhere: HashMap<(usize, Kind), PathBuf>,
     label: String,
     /// The fields that give captions.
@@ -40,10 +39,10 @@ pub(super) struct Beside {
     pub(super) labels: Option<Labels>,
 }
 
-/// What is known of one image.
+/// What is known about one image.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// The index of a metadata file and the place of the image's line in it.
+    /// The index of a metadata file, and the position of the image's line in it.
     line: Option<(u32, Span)>,
     /// Whether the image has a file of each kind.
     has: [bool; 4],
@@ -54,7 +53,7 @@ impl Known {
         self.has[kind as usize]
     }
 
-    /// Whether its fields are those of its `.json`: metadata takes precedence.
+    /// Whether the fields are taken from the `.json`: metadata takes precedence.
     fn is_of_json(&self) -> bool {
         self.has(Kind::Json) && self.line.is_none()
     }
@@ -65,13 +64,13 @@ impl Known {
     }
 }
 
-/// Notes how many of `what` there are, with an example, if there are any.
+/// Adds a note with the number of `what` and an example, if there are any.
 fn note(tally: &Tally, what: &str, notes: &mut Vec<String>) {
     notes.extend(tally.said(|count, example| format!("{what}: {count}, for instance {example}")));
 }
 
 impl Beside {
-    /// Searches the folder `root`, which holds these images.
+    /// Examines the folder `root`, which holds these images.
     pub(super) fn of(
         root: &Path,
         images: &ImageFolder,
@@ -81,10 +80,10 @@ impl Beside {
         let Companions { metadata, files, tables, respelt } = Companions::below(root);
         note(
             &tables,
-            "tables that are not taken, since only metadata.jsonl and metadata.csv are read",
+            "tables that are not used, since only metadata.jsonl and metadata.csv are read",
             notes,
         );
-        note(&respelt, "files that differ from another only in the case of their ending, not taken", notes);
+        note(&respelt, "files that differ from another only in the case of their ending, not used", notes);
         let usual = || captions::NAMES.map(str::to_owned).to_vec();
         let mut beside = Beside {
             metadata: vec![],
@@ -113,7 +112,7 @@ impl Beside {
             let labels = survey.settle(&what, None, selection.classes.as_ref(), asked, notes)?;
             match (labels.are_taken(), images.labels().is_empty()) {
                 (true, false) => {
-                    notes.push("labels come from the metadata; the class folders are not taken".to_owned());
+                    notes.push("labels come from the metadata; the class folders are not used".to_owned());
                 }
                 (false, false) => notes.push("labels come from the class folders".to_owned()),
                 _ => {}
@@ -174,7 +173,7 @@ impl Beside {
                 }),
             }
         }
-        note(&of_none, &format!(".{} files that belong to no image and are not taken", kind.ending()), notes);
+        note(&of_none, &format!(".{} files that belong to no image and are not used", kind.ending()), notes);
         Ok(())
     }
 
@@ -238,14 +237,14 @@ impl Beside {
             }
             if named == 0 {
                 notes.push(format!(
-                    "{name} is not taken: no line has a field file_name that names a file below it"
+                    "{name} is not used: no line has a field file_name that names a file below it"
                 ));
                 continue;
             }
             self.metadata.push(metadata);
-            note(&nameless, &format!("lines of {name} that name no file below it, not taken"), notes);
+            note(&nameless, &format!("lines of {name} that name no file below it, not used"), notes);
             note(&nowhere, &format!("lines of {name} whose image does not exist"), notes);
-            note(&again, &format!("lines of {name} that repeat an image, not taken"), notes);
+            note(&again, &format!("lines of {name} that repeat an image, not used"), notes);
         }
         if !self.metadata.is_empty() {
             for (index, _) in self.known.iter().enumerate().filter(|(_, known)| known.line.is_none()) {
@@ -265,7 +264,7 @@ impl Beside {
                 twice.add(1, || images.name(index).into_owned());
             }
         }
-        note(&twice, ".json files that are not taken, since metadata has a line for their images", notes);
+        note(&twice, ".json files that are not used, since metadata has a line for their images", notes);
     }
 
     /// Chooses where captions are taken from if a `name` was asked for: from the field of this
@@ -314,7 +313,7 @@ impl Beside {
         Ok(())
     }
 
-    /// Adds what is known of image `index`, which lies at `path`, to its sample.
+    /// Adds the metadata of image `index`, whose path is `path`, to its sample.
     pub(super) fn tell(&self, index: usize, path: &Path, sample: &mut Sample) -> Result<(), String> {
         let Some(known) = self.known.get(index) else { return Ok(()) };
         if let Some((number, span)) = known.line {
@@ -355,8 +354,8 @@ impl Beside {
         metadata.fields(file, span)
     }
 
-    /// A hash of what lies beside the images, which becomes part of the folder's hash; none if
-    /// there is nothing.
+    /// A hash of the files beside the images, which becomes part of the folder's hash; `None` if
+    /// there are none.
     pub(super) fn fingerprint(&self) -> Option<blake3::Hash> {
         if self.known.is_empty() {
             return None;
@@ -421,9 +420,9 @@ impl Captions {
                 without.add(1, name);
             }
         }
-        note(&self.odd, "texts in metadata that are no strings and stay in json", notes);
-        note(&others, "text files that are not taken, since --text-column names other captions", notes);
-        note(&twice, "text files that are not taken, since metadata has the text of their images", notes);
+        note(&self.odd, "texts in metadata that are not strings and stay in json", notes);
+        note(&others, "text files that are not used, since --text-column names other captions", notes);
+        note(&twice, "text files that are not used, since metadata has the text of their images", notes);
         let endings = Kind::TEXTS.map(|kind| format!(".{}", kind.ending())).join(", ");
         let what = "images with several text files, of which the first with words is taken";
         note(&several, &format!("{what} ({endings})"), notes);
@@ -514,14 +513,14 @@ mod tests {
         assert!(all(&set)[2].image.as_ref().unwrap_err().contains("not UTF-8"));
         let notes = set.notes().join("\n");
         for part in [
-            "name no file below it, not taken: 1, for instance line 3",
+            "name no file below it, not used: 1, for instance line 3",
             "whose image does not exist: 1, for instance gone.jpg",
-            "repeat an image, not taken: 1, for instance 1.jpg",
+            "repeat an image, not used: 1, for instance 1.jpg",
             "images without a line in the metadata: 3, for instance 2.jpg",
             "since metadata has the text of their images: 1, for instance 1.jpg",
             "captions: 3 of 4 images have one",
             "images without a caption: 1, for instance 4.jpg",
-            "belong to no image and are not taken: 1, for instance notes.txt",
+            "belong to no image and are not used: 1, for instance notes.txt",
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
@@ -531,9 +530,13 @@ mod tests {
     fn metadata_of_something_else_is_left_and_said() {
         let (_root, set) = images(&["1.jpg"], &[("metadata.csv", b"id;age\n1;2\n")]);
         assert_eq!((texts(&set), set.notes().len()), (vec![None], 1));
-        assert!(set.notes()[0].starts_with("metadata.csv is not taken: "), "{:?}", set.notes());
+        assert!(set.notes()[0].starts_with("metadata.csv is not used: "), "{:?}", set.notes());
         for (name, content, part) in [
-            ("metadata.jsonl", "{\"file_name\": \"1.jpg\"}\nno\n", "metadata.jsonl, line 2: no JSON object"),
+            (
+                "metadata.jsonl",
+                "{\"file_name\": \"1.jpg\"}\nno\n",
+                "metadata.jsonl, line 2: not a JSON object",
+            ),
             (
                 "metadata.csv",
                 "file_name,text\n1.jpg,a,b\n",
@@ -590,12 +593,12 @@ mod tests {
             None,
         ];
         assert_eq!(json, expected);
-        for (sample, part) in samples[3..].iter().zip(["the JSON is no object", "broken JSON"]) {
+        for (sample, part) in samples[3..].iter().zip(["the JSON is not an object", "broken JSON"]) {
             assert!(sample.image.as_ref().unwrap_err().contains(part), "{sample:?}");
         }
         assert_eq!(
             set.notes(),
-            [".json files that belong to no image and are not taken: 1, for instance annotations.json"]
+            [".json files that belong to no image and are not used: 1, for instance annotations.json"]
         );
         fs::write(root.path().join("metadata.csv"), "file_name,w\n1.jpg,8\n").unwrap();
         let set = SampleSet::open(root.path()).unwrap();
@@ -638,7 +641,7 @@ mod tests {
             "captions: 4 of 8 images have one",
             "images whose only caption may be in their .json: 3, for instance 4.jpg",
             "images without a caption: 1, for instance 8.jpg",
-            ".text files that belong to no image and are not taken: 1, for instance lost.text",
+            ".text files that belong to no image and are not used: 1, for instance lost.text",
         ] {
             assert!(notes.contains(part), "{part} is missing: {notes}");
         }
@@ -762,7 +765,7 @@ mod tests {
             assert_eq!((labels, set.classes().len()), (vec![Some(0), Some(1)], 2));
             let notes = set.notes().join("\n");
             for part in
-                ["labels are not taken from the field label of the metadata: ", "come from the class folders"]
+                ["labels of the field label of the metadata are not used: ", "come from the class folders"]
             {
                 assert!(notes.contains(part), "{notes}");
             }
@@ -800,7 +803,7 @@ mod tests {
         let set = SampleSet::open(root.path()).unwrap();
         let words = set.notes().join("\n");
         assert!(
-            words.contains("tables that are not taken") && words.contains(": 2, for instance "),
+            words.contains("tables that are not used") && words.contains(": 2, for instance "),
             "{words}"
         );
     }

@@ -1,13 +1,13 @@
-//! One rule for captions in the columns of Parquet, in lists and in `metadata.jsonl` or
-//! `metadata.csv`.
+//! The rule for captions in columns of Parquet, in lists and in `metadata.jsonl` or `metadata.csv`.
 //!
 //! For each row, the caption comes from the first column or field that has one: a string, or a list
 //! of strings, of which the first is the caption. A string without words counts only if there is
 //! nothing else. The whole list is kept as `captions` with the image's other fields.
 //!
-//! In a WebDataset and beside the images of a folder, captions have files of their own (`.txt`,
-//! `.text`, `.caption`), in this order; the fields of the JSON, `KEY.json`, are carried as they are.
-//! But where no such file has words, one of these fields gives the caption by the same rule.
+//! In a WebDataset and beside the images of a folder, captions have their own files (`.txt`,
+//! `.text`, `.caption`, in order of precedence). The fields of the JSON, `KEY.json`, are kept
+//! unchanged. But if no such file has words, one of these fields gives the caption by the same
+//! rule.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ use pixtok_base::Carried;
 
 /// Columns and fields that hold captions, in order of precedence.
 pub(super) const NAMES: [&str; 4] = ["text", "caption", "txt", "captions"];
-/// The field of a list's captions.
+/// The field for a list of captions.
 const LIST: &str = "captions";
 
 /// The caption of an image in a column or field.
@@ -78,7 +78,7 @@ fn find<'a>(object: &Carried, names: &'a [String]) -> Option<(&'a str, Caption)>
     choose(names.iter().filter_map(caption).collect()).map(|(name, caption, _)| (name, caption))
 }
 
-/// Takes the caption out of an image's JSON, which keeps a whole list.
+/// Removes the caption from an image's JSON. A list of several captions stays there.
 pub(super) fn take(object: &mut Carried, names: &[String]) -> Option<String> {
     let (name, caption) = find(object, names)?;
     if caption.list.is_none() {
@@ -89,7 +89,7 @@ pub(super) fn take(object: &mut Carried, names: &[String]) -> Option<String> {
     Some(caption.text)
 }
 
-/// Gives a sample that has no caption with words the one in its JSON.
+/// If a sample has no caption with words, uses the one in its JSON.
 pub(super) fn take_from_json(sample: &mut Sample, names: &[String]) {
     if sample.text.as_deref().is_some_and(has_words) {
         return;
@@ -102,7 +102,7 @@ pub(super) fn take_from_json(sample: &mut Sample, names: &[String]) {
     sample.text = Some(text);
 }
 
-/// What an object's fields have, checked before the work.
+/// The kind of caption in an object's fields, determined before the work starts.
 pub(super) enum Told<'a> {
     /// A caption with words.
     Words,

@@ -1,17 +1,16 @@
-//! What role a member of a tar has in its sample, by its ending, in any case.
+//! The role of a tar's member in its sample, determined by the member's ending, in any case.
 //!
-//! The last part of the ending tells an image, a caption (`txt`, `text`, `caption`) or a label
+//! The last part of the ending identifies an image, a caption (`txt`, `text`, `caption`) or a label
 //! (`cls`, `label`, `class`), as in `input.jpg` and `outputs.cls`; `json` is an object. An ending
 //! of one part takes precedence over one of two parts. If two members have endings of two parts,
-//! such as `en.txt` and `de.txt`, neither is taken. Members that are not taken are counted by
-//! ending.
+//! such as `en.txt` and `de.txt`, neither is used. Members that are not used are counted by ending.
 
 use std::collections::BTreeMap;
 
 use super::{Selection, captions};
 use crate::data::EXTENSIONS;
 
-/// The most endings that are counted separately.
+/// The largest number of endings that are counted separately.
 const MOST_ENDINGS: usize = 100;
 /// Endings of captions, in order of precedence.
 pub(super) const TEXTS: [&str; 3] = ["txt", "text", "caption"];
@@ -28,13 +27,13 @@ pub(super) enum Role {
     Other,
 }
 
-/// The endings that the user asked for.
+/// The endings that the user requested.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Endings {
     image: Option<String>,
     label: Option<String>,
     text: Option<String>,
-    /// The fields of a sample's JSON that may give its caption; none if an ending was asked for.
+    /// The fields of a sample's JSON that may hold its caption; empty if an ending was requested.
     pub(super) fields: Vec<String>,
 }
 
@@ -54,7 +53,7 @@ impl Endings {
         }
     }
 
-    /// How messages name the labels.
+    /// The labels, as messages name them.
     pub(in crate::data) fn labels(&self) -> String {
         match &self.label {
             Some(label) => format!("the members .{label}"),
@@ -62,8 +61,8 @@ impl Endings {
         }
     }
 
-    /// The role of a member with this ending (in lower case), and its rank among members of the
-    /// same role; the lowest rank is taken.
+    /// The role of a member with this ending (in lower case), and its rank among members with the
+    /// same role. The lowest rank is used.
     pub(super) fn role(&self, ending: &str) -> (Role, usize) {
         let last = ending.rsplit('.').next().unwrap_or_default();
         for (role, asked, usual) in
@@ -89,7 +88,7 @@ impl Endings {
     }
 }
 
-/// How many members are not taken, by ending.
+/// The number of unused members, by ending.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     counts: BTreeMap<String, u64>,
@@ -112,7 +111,7 @@ impl Left {
             self.counts.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
         (!counts.is_empty()).then(|| {
             format!(
-                "members that are not taken: {} (--label-column and --text-column take endings)",
+                "members that are not used: {} (--label-column and --text-column take endings)",
                 counts.join(", ")
             )
         })

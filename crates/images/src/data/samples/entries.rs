@@ -11,12 +11,12 @@ use super::members::{Members, file_name};
 
 /// The size of a header; content is padded to a multiple of it.
 const BLOCK: u64 = 512;
-/// The longest extension that is read. A path has at most 4096 bytes, and other things that tars
-/// record about a file are not much longer.
+/// The longest extension that is read. A path has at most 4096 bytes, and other extensions are not
+/// much longer.
 const EXTENSION_LIMIT: u64 = 1 << 20;
-/// The most extensions that are checked before a member. The `tar` crate accepts three: a long
-/// name, a long link name and a pax header. At another one it fails, or takes it for a member of
-/// its own, which may be the fourth.
+/// The largest number of extensions that are checked before a member. The `tar` crate accepts
+/// three: a long name, a long link name and a pax header. At another one it fails, or treats it as
+/// a member, which may be the fourth.
 const EXTENSIONS: usize = 4;
 
 /// An entry of a tar.
@@ -27,7 +27,7 @@ pub(super) struct Raw {
     pub(super) link: Option<Vec<u8>>,
     /// Whether it is a symbolic link.
     pub(super) symbolic: bool,
-    /// Whether it is stored sparsely, with the holes left out.
+    /// Whether it is stored sparsely, without its holes.
     sparse: bool,
     pub(super) start: u64,
     pub(super) size: u64,
@@ -92,7 +92,7 @@ impl Members {
     }
 
     fn next_of_this_tar(&mut self) -> Result<Option<Raw>, DataError> {
-        // Too little is left even for a header or for the block of zeros that ends a tar.
+        // The rest is too short even for a header or for the block of zeros that ends a tar.
         if self.length.saturating_sub(self.next) < BLOCK {
             return Err(
                 self.damaged("it is cut short: its end mark, a block of zeros, is missing".to_owned())
@@ -114,7 +114,7 @@ impl Members {
                 (raw.regular, raw.link) = (true, None);
             }
         }
-        // Even if this member is cut short, its header shows that the sample before it is complete:
+        // Even if this member is truncated, its header shows that the previous sample is complete:
         // see `check`. A tar may start at any byte, so only the size is rounded up.
         let stored = raw.size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
         self.next = raw.start.saturating_add(stored);
@@ -149,10 +149,10 @@ impl Members {
         Ok(())
     }
 
-    /// The entry that the header at `next` describes; none if it is the end mark.
+    /// The entry that the header at `next` describes; `None` for the end mark.
     fn header(&self) -> io::Result<Option<Raw>> {
-        // An archive lends out its entries, so a struct cannot hold both. A new archive is
-        // therefore made for each member, on a reader that begins at its header.
+        // An archive borrows out its entries, so a struct cannot hold both. So each member gets a
+        // new archive, on a reader that begins at its header.
         (&self.file).seek(SeekFrom::Start(self.next))?;
         let mut archive = Archive::new(Window { file: &self.file, base: self.next });
         let Some(entry) = archive.entries_with_seek()?.next() else { return Ok(None) };

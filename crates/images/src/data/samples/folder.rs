@@ -1,5 +1,5 @@
-//! A folder of images, sorted; the first-level folders are the classes. Files beside the images are
-//! used too: see `beside`.
+//! A folder of images in sorted order, with the first-level folders as classes. Files beside the
+//! images are used too: see `beside`.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::data::{Fingerprint, ImageFolder, Split};
 pub(super) struct Folder {
     dataset: Arc<ImageFolder>,
     beside: Arc<Beside>,
-    /// Labels from the class folders, unless the files beside the images have labels.
+    /// The labels: from the class folders, unless files beside the images have labels.
     labels: Labels,
     notes: Vec<String>,
 }
@@ -39,7 +39,7 @@ impl Folder {
     }
 }
 
-/// A note if the names of all class folders are numbers, and not those of their labels.
+/// A note if the names of all class folders are numbers that differ from their labels.
 fn numbered_otherwise(folders: &[String]) -> Option<String> {
     let numbers: Option<Vec<usize>> = folders.iter().map(|name| name.parse().ok()).collect();
     let (label, _) = numbers?.into_iter().enumerate().find(|(label, number)| label != number)?;
@@ -105,7 +105,7 @@ impl SampleStream for Stream {
             let image = self.dataset.path(index);
             let key = match key_of(&self.dataset, index) {
                 Ok(key) => key,
-                // `open` has tried all keys.
+                // `open` has checked all keys.
                 Err(reason) => return Err(unsafe_key(&image, &self.dataset.name(index), reason)),
             };
             if wanted(&key) {
@@ -137,8 +137,8 @@ fn unsafe_key(path: &Path, name: &str, reason: &str) -> DataError {
     key::refusal(path, "the name of an image".to_owned(), name, reason)
 }
 
-/// Tries all keys, so that two of a name are noticed before the work begins: `a.jpg` beside `a.png`, `b.c.jpg` beside
-/// `b_c.jpg`.
+/// Checks all keys, so that images with the same key are noticed before the work starts: `a.jpg`
+/// beside `a.png`, `b.c.jpg` beside `b_c.jpg`.
 fn check_keys(path: &Path, dataset: &ImageFolder) -> Result<(), DataError> {
     // A data set has at most 2^32 images.
     let mut digests: Vec<(u128, u32)> = Vec::with_capacity(dataset.len());
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(all(&set).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(2), Some(0), None]);
         assert_eq!(set.classes(), ["b", "a", "10"]);
         assert!(
-            select("b\n").unwrap_err().to_string().contains("the folder \"10\" is none of the 1 classes")
+            select("b\n").unwrap_err().to_string().contains("the folder \"10\" is not one of the 1 classes")
         );
         // Without a list, class folders are names in sorted order, even if they spell numbers.
         let set = SampleSet::open(root.path()).unwrap();

@@ -1,4 +1,5 @@
-//! What may name a sample. Keys become file names and names inside archives, so none may lead elsewhere.
+//! The rules for the keys of samples. Keys become file names and names inside archives, so none may
+//! lead outside a folder.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,13 +9,13 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::DataError;
 
-/// Why a sample is left out if its name cannot be a key.
+/// The reason for skipping a sample whose name cannot be a key.
 pub(super) const NOT_UTF8: &str = "its name is not UTF-8, so it cannot be a key; rename it";
 
 /// `raw` without empty and `.` parts.
 ///
 /// # Errors
-/// What is wrong with it, as in "since it …": it names nothing, or could lead outside a folder.
+/// The fault, in words that complete "since it …": `raw` is empty, or could lead outside a folder.
 pub(super) fn normalised(raw: &str) -> Result<String, &'static str> {
     if raw.starts_with('/') {
         return Err("is absolute");
@@ -38,11 +39,11 @@ pub(super) fn normalised(raw: &str) -> Result<String, &'static str> {
     if name.is_empty() { Err("is empty") } else { Ok(name) }
 }
 
-/// `raw` as a key: normalised, with `_` for the dots of its base name, since formats that put an ending there (WebDataset)
-/// take the first dot for its start.
+/// `raw` as a key: normalised, with the dots of its base name replaced by `_`. Formats that append
+/// an extension to keys (WebDataset) take the first dot for the start of the extension.
 ///
 /// # Errors
-/// As [`normalised`].
+/// The same as [`normalised`].
 pub(super) fn key(raw: &str) -> Result<String, &'static str> {
     let name = normalised(raw)?;
     let (folders, base) = split(&name);
@@ -82,12 +83,13 @@ pub fn composed(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The folders of `name`, with the last `/`, and its base name.
+/// Splits `name` into its folders, with the last `/`, and its base name.
 pub(super) fn split(name: &str) -> (&str, &str) {
     name.split_at(name.rfind('/').map_or(0, |slash| slash + 1))
 }
 
-/// `name` up to the last dot of its base name; a name that begins with its only dot is left whole.
+/// `name` up to the last dot of its base name. A base name whose only dot is at its start is kept
+/// whole.
 pub(super) fn without_extension(name: &str) -> &str {
     let (folders, base) = split(name);
     match base.rfind('.') {
@@ -96,7 +98,7 @@ pub(super) fn without_extension(name: &str) -> &str {
     }
 }
 
-/// A hash of a key, to tell any number of them apart in 16 bytes each.
+/// A hash of a key, which distinguishes any number of keys with 16 bytes each.
 #[must_use]
 pub fn digest(key: &str) -> u128 {
     let mut bytes = [0; 16];

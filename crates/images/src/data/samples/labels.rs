@@ -1,12 +1,12 @@
-//! The one rule for labels and captions, for every kind of input.
+//! The rule for labels, the same for every kind of input.
 //!
-//! A label is taken if it converts exactly: whole numbers of any type, true and false (1 and 0),
-//! and strings that spell whole numbers. If any string is not a number, all labels are class names.
-//! They count from 0, in the sorted order of the names in the whole input, or in the order of a
-//! given list. The name of a class folder is always a class name, even if it spells a number. Null,
-//! NaN and empty strings are no label, and neither is −1 if the classes have names. If a single
-//! label does not convert, no label is taken, and a note says which one and where: a set with some
-//! of its labels could be mistaken for one with all of them.
+//! A label is used if it converts exactly: whole numbers of any type, true and false (1 and 0), and
+//! strings that spell whole numbers. If any string is not a number, all labels are class names.
+//! They are numbered from 0, in the sorted order of the names in the whole input, or in the order
+//! of a given list. The name of a class folder is always a class name, even if it spells a number.
+//! Null, NaN and empty strings mean "no label", and so does −1 if the classes have names. If a
+//! single label cannot be converted, no label is used, and a note states which one and where: a set
+//! with some of its labels could be mistaken for one with all of them.
 
 mod raw;
 
@@ -24,20 +24,20 @@ use raw::{is_decimal, spelt};
 const MOST_NAMES: usize = 1 << 16;
 /// The longest class name, in bytes; labels in tars have the same limit.
 const LONGEST_NAME: usize = 256;
-/// How many classes a message lists.
+/// The number of classes that a message lists.
 const SHOWN: usize = 8;
-/// Why a number cannot be a label.
-const NO_WHOLE: &str = "is no whole number of 64 bits";
+/// The reason why a number cannot be a label.
+const NO_WHOLE: &str = "is not a 64-bit whole number";
 
-/// All labels of an input, examined before any of them is taken.
+/// Statistics of all labels of an input, collected before any of them is used.
 #[derive(Debug, Default)]
 pub(in crate::data) struct Survey {
-    /// Samples with a label, and all samples.
+    /// The number of samples with a label, and of all samples.
     labelled: u64,
     samples: u64,
-    /// Samples whose label is NaN.
+    /// The number of samples whose label is NaN.
     nan: u64,
-    /// Labels that are −1.
+    /// The number of labels that are −1.
     minus: u64,
     /// The distinct strings, in composed form (NFC).
     words: BTreeSet<String>,
@@ -47,14 +47,14 @@ pub(in crate::data) struct Survey {
     name: Option<(String, String)>,
     decimal: Option<(String, String)>,
     typed: Option<(String, String)>,
-    /// The first label that cannot be taken, with the reason.
+    /// The first label that cannot be used, with the reason.
     odd: Option<String>,
     beyond: Option<(i64, String)>,
     below: Option<(i64, String)>,
 }
 
 impl Survey {
-    /// Adds a sample's label, which was found at `place`.
+    /// Adds the label of a sample, which was found at `place`.
     pub(in crate::data) fn add(&mut self, label: Option<&Raw>, place: impl Fn() -> String) {
         self.samples += 1;
         let Some(label) = label else { return };
@@ -106,7 +106,7 @@ impl Survey {
         }
     }
 
-    /// Merges in the survey of the samples that follow.
+    /// Merges in the statistics of the samples that follow.
     pub(in crate::data) fn and(mut self, other: Survey) -> Survey {
         self.labelled += other.labelled;
         self.samples += other.samples;
@@ -123,13 +123,13 @@ impl Survey {
         self
     }
 
-    /// Decides what becomes of the labels. Messages call them `what`; `declared` are the class
-    /// names that the input itself gives for its numbers. If the user asked for labels (`asked`) or
-    /// gave classes, the labels are either taken or refused.
+    /// Decides how the labels are used. Messages call them `what`; `declared` are the class names
+    /// that the input itself states for its numbers. If the user requested labels (`asked`) or gave
+    /// classes, the labels are either used or refused.
     ///
     /// # Errors
-    /// When a label is not among the given classes, or the labels were asked for and one does not
-    /// convert.
+    /// If a label is not among the given classes, or if labels were requested and one cannot be
+    /// converted.
     pub(in crate::data) fn settle(
         self,
         what: &str,
@@ -186,8 +186,8 @@ impl Survey {
         Ok(labels)
     }
 
-    /// A number outside the classes that the input declares. −1 is allowed, as a common mark for no
-    /// label.
+    /// Describes a number outside the classes that the input declares. −1 is allowed, as a common
+    /// mark for "no label".
     fn outside(&self, names: &[String]) -> Option<String> {
         if let Some(name) = &self.name {
             return Some(format!("{} ({}) is a name where the input declares numbers", name.0, name.1));
@@ -195,7 +195,7 @@ impl Survey {
         let (count, least) = (names.len() as i64, self.below.as_ref());
         let outside = self.beyond.as_ref().filter(|(most, _)| *most >= count);
         outside.or(least.filter(|(least, _)| *least < -1)).map(|(number, place)| {
-            format!("{number} ({place}) is none of the {count} classes that it declares")
+            format!("{number} ({place}) is not one of the {count} classes that it declares")
         })
     }
 
@@ -210,12 +210,12 @@ impl Survey {
         }
     }
 
-    /// The labels by a list that the user gives.
+    /// The labels, numbered by a list from the user.
     fn given(&self, what: &str, declared: Option<Vec<String>>, given: &Classes) -> Result<Labels, DataError> {
         let labels = Labels::named(given.names.iter().cloned());
         let unknown = |shown: &str| {
             DataError::Unclear(format!(
-                "{what}: {shown} is none of the {} classes in {}; add it there, or correct the label",
+                "{what}: {shown} is not one of the {} classes in {}; add it there, or correct the label",
                 given.names.len(),
                 given.path.display()
             ))
@@ -244,7 +244,7 @@ impl Survey {
     }
 }
 
-/// Handles labels that do not convert: an error if they were asked for, otherwise a note.
+/// Handles labels that cannot be converted: an error if they were requested, otherwise a note.
 pub(super) fn not_taken(
     what: &str,
     reason: &str,
@@ -254,7 +254,7 @@ pub(super) fn not_taken(
     if asked {
         return Err(DataError::Unclear(format!("{what} cannot be taken: {reason}; name another")));
     }
-    notes.push(format!("labels are not taken from {what}: {reason}"));
+    notes.push(format!("labels of {what} are not used: {reason}"));
     Ok(Labels::none())
 }
 
@@ -263,19 +263,20 @@ pub(super) fn not_taken(
 pub(in crate::data) struct Labels {
     taken: bool,
     classes: Vec<String>,
-    /// From class names to numbers; none if the labels are numbers.
+    /// Maps class names to numbers; `None` if the labels are numbers.
     places: Option<Arc<HashMap<String, i64>>>,
-    /// From the numbers that the input declares to those of the given classes.
+    /// Maps the numbers that the input declares to those of the given classes.
     renamed: Option<Vec<Option<i64>>>,
 }
 
 impl Labels {
-    /// Labels that are not taken.
+    /// Labels of an input whose labels are not used.
     pub(in crate::data) fn none() -> Labels {
         Labels { taken: false, classes: vec![], places: None, renamed: None }
     }
 
-    /// Class names that count from 0 in this order. Two Unicode spellings of a name are one class.
+    /// Class names that are numbered from 0 in this order. Two Unicode spellings of a name are one
+    /// class.
     fn named(names: impl IntoIterator<Item = String>) -> Labels {
         let (mut classes, mut places) = (vec![], HashMap::new());
         for name in names {
@@ -288,7 +289,7 @@ impl Labels {
         Labels { taken: true, classes, places: Some(Arc::new(places)), renamed: None }
     }
 
-    /// Whether labels are taken.
+    /// Whether labels are used.
     pub(super) fn are_taken(&self) -> bool {
         self.taken
     }
@@ -296,13 +297,13 @@ impl Labels {
     /// Labels from class folders, which are always names, even if they spell numbers.
     ///
     /// # Errors
-    /// When a folder is not among the given classes.
+    /// If a folder is not among the given classes.
     pub(super) fn of_folders(folders: &[String], given: Option<&Classes>) -> Result<Labels, DataError> {
         let Some(given) = given else { return Ok(Labels::named(folders.iter().cloned())) };
         let labels = Labels::named(given.names.iter().cloned());
         match folders.iter().find(|folder| labels.place(folder).is_none()) {
             Some(folder) => Err(DataError::Unclear(format!(
-                "the folder {folder:?} is none of the {} classes in {}; add it there, or rename it",
+                "the folder {folder:?} is not one of the {} classes in {}; add it there, or rename it",
                 given.names.len(),
                 given.path.display()
             ))),
@@ -319,7 +320,7 @@ impl Labels {
         self.places.as_ref()?.get(composed(name.trim()).as_ref()).copied()
     }
 
-    /// The number of a label; none if it is missing or stands for no label.
+    /// The number of a label; `None` if it is missing or means "no label".
     pub(in crate::data) fn number(&self, label: Option<&Raw>) -> Option<i64> {
         let label = label.filter(|label| self.taken && !label.is_none())?;
         if let Raw::Word(word) = label
@@ -330,7 +331,7 @@ impl Labels {
         let number = label.number()?;
         match &self.renamed {
             Some(renamed) => usize::try_from(number).ok().and_then(|at| *renamed.get(at)?),
-            // −1 stands for no label if the classes have names.
+            // If the classes have names, −1 means "no label".
             None => Some(number).filter(|&number| number != -1 || self.classes.is_empty()),
         }
     }

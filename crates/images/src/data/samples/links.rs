@@ -1,5 +1,5 @@
-//! Where the links in a tar lead. A tar stores a file with several names once, and its other names
-//! as links.
+//! Resolves the links in a tar. A tar stores a file with several names once, and its other names as
+//! links.
 
 use std::collections::HashMap;
 
@@ -21,8 +21,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Reads the headers of a tar from its start. At damage the list simply ends; whoever reads the
-    /// tar for its files will report it.
+    /// Reads the headers of a tar from its start. At damage the list ends; reading the tar for its
+    /// files will report the damage.
     pub(super) fn read(mut members: Members) -> Result<Links, DataError> {
         let mut found = Links::default();
         while let Ok(Some(raw)) = members.next_raw() {

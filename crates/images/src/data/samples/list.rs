@@ -1,9 +1,9 @@
-//! A list of images: a JSON object a line.
+//! A list of images, with one JSON object per line.
 //!
 //! `path` (or `image`, or `file_name`) names the image, relative to the list's folder. `key` names
-//! the sample; without it, the path without its extension does. `label` follows the rule in
-//! `labels`; `text`, `caption` and the like follow the one in `captions`. All other fields go to
-//! `json`, and so does a label or text that cannot be converted.
+//! the sample; without it, the path without its extension is the key. `label` follows the rule in
+//! `labels`; fields such as `text` and `caption` follow the rule in `captions`. All other fields go
+//! to `json`, and so does a label or text that cannot be converted.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -30,7 +30,7 @@ pub(super) struct List {
     notes: Vec<String>,
 }
 
-/// The names of the fields; the first name that is present and not null counts.
+/// The names of the fields. The first name that is present and not null counts.
 #[derive(Debug, Clone)]
 struct Fields {
     image: Vec<String>,
@@ -40,7 +40,7 @@ struct Fields {
 }
 
 impl List {
-    /// Reads the whole list, to count its lines, hash it and settle its labels.
+    /// Reads the whole list to count its lines, to hash it and to decide how its labels are used.
     pub(super) fn open(path: &Path, selection: &Selection) -> Result<List, DataError> {
         let fail = |source| DataError::File { path: path.to_owned(), source };
         let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(fail)?);
@@ -101,8 +101,9 @@ impl List {
             return Err(DataError::Unclear(format!("--text-column {name}: {reason}")));
         }
         if let Some((count, example)) = odd {
-            self.notes
-                .push(format!("texts that are no strings and stay in json: {count}, for instance {example}"));
+            self.notes.push(format!(
+                "texts that are not strings and stay in json: {count}, for instance {example}"
+            ));
         }
         Ok(())
     }
@@ -181,9 +182,7 @@ impl SampleStream for Stream {
         while let Some((_, (mut object, non_finite))) = self.lines.next()? {
             let Some(path) = take_path(&mut object, &self.fields.image) else {
                 let names: Vec<String> = self.fields.image.iter().map(|name| format!("`{name}`")).collect();
-                return Err(self
-                    .lines
-                    .bad(format!("no path of an image; give it as {}", names.join(" or "))));
+                return Err(self.lines.bad(format!("no image path; give it as {}", names.join(" or "))));
             };
             let key = self.key(&mut object, &path)?;
             if !wanted(&key) {
@@ -208,14 +207,14 @@ impl Stream {
             Some(Ok(key)) => key,
             None => key::without_extension(path.trim_start_matches('/')).to_owned(),
             Some(Err(other)) => {
-                return Err(self.lines.bad(format!("the key {other} is no string; quote it")));
+                return Err(self.lines.bad(format!("the key {other} is not a string; quote it")));
             }
         };
         let place = || format!("line {}", self.lines.number);
         key::key(&raw).map_err(|reason| key::refusal(&self.path, place(), &raw, reason))
     }
 
-    /// The label's number; a label without one stays in `json`.
+    /// The number of the label. A label without a number stays in `json`.
     fn take_label(&self, object: &mut Carried) -> Option<i64> {
         let Fields { label: name, labels, .. } = &self.fields;
         let label = labels.number(Raw::of_json(object.get(name)?).as_ref())?;
@@ -224,7 +223,7 @@ impl Stream {
     }
 }
 
-/// Takes the first of the fields that is present and not null, if it is a path.
+/// Removes and returns the first of the fields that is present and not null, if it is a path.
 fn take_path(object: &mut Carried, names: &[String]) -> Option<String> {
     let name = names.iter().find(|&name| object.get(name).is_some_and(|value| value.get() != "null"))?;
     let path: String = serde_json::from_str(object.remove(name)?.get()).ok()?;
@@ -287,7 +286,7 @@ mod tests {
         assert_eq!(samples[1].image, Ok(Encoded::File(root.path().join("b/c.d.jpg"))));
         assert_eq!((samples[2].key.as_str(), samples[2].text.as_deref()), ("a", None));
         assert!(samples[2].image.is_ok());
-        assert_eq!(all(&set), samples, "a second stream begins anew");
+        assert_eq!(all(&set), samples, "a second stream begins at the start");
     }
 
     #[test]
@@ -298,7 +297,7 @@ mod tests {
         let samples = all(&set);
         assert_eq!(samples[0].image, Ok(Encoded::File(path.clone())));
         let key = path.with_extension("");
-        // The folder's name begins with a dot, and stands before the last `/`.
+        // The folder's name begins with a dot, before the last `/`.
         assert_eq!(samples[0].key, key.to_str().unwrap().trim_start_matches('/'));
     }
 
@@ -325,8 +324,8 @@ mod tests {
         assert_eq!(samples[2].json, carried(json!({"captions": ["one", "two"], "text": null})));
         let notes = set.notes();
         for (note, part) in notes.iter().zip([
-            "labels are not taken from the field label: 1.5 (line 4)",
-            "texts that are no strings and stay in json: 1",
+            "labels of the field label are not used: 1.5 (line 4)",
+            "texts that are not strings and stay in json: 1",
         ]) {
             assert!(note.contains(part), "{note}");
         }
@@ -378,8 +377,8 @@ mod tests {
     #[test]
     fn broken_lines_are_named() {
         for (line, parts) in [
-            ("{\"path\": ", ["no JSON object", "column"]),
-            ("[\"a.png\"]", ["no JSON object", "write one object a line"]),
+            ("{\"path\": ", ["not a JSON object", "column"]),
+            ("[\"a.png\"]", ["not a JSON object", "write one object per line"]),
             ("{\"label\": 1}", ["no path", "file_name"]),
             ("{\"path\": 7}", ["no path", "file_name"]),
             ("{\"path\": \"\"}", ["no path", "file_name"]),

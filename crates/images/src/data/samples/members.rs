@@ -1,4 +1,4 @@
-//! The files in a tar, one after the other, without unpacking it.
+//! Reads the files in a tar one after the other, without unpacking it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,27 +17,27 @@ pub(super) struct Member {
     pub(super) name: String,
     /// Whether the name is UTF-8 in the tar; if not, the other bytes are written as `\xFF`.
     pub(super) is_utf8: bool,
-    /// Its content's first byte in the tar.
+    /// The position of its content's first byte in the tar.
     pub(super) start: u64,
-    /// Bytes of its content.
+    /// The length of its content in bytes.
     pub(super) size: u64,
 }
 
-/// The members of a tar, in order. What they contain is read only when asked for.
+/// The members of a tar, in order. Their content is read only on request.
 #[derive(Debug)]
 pub(super) struct Members {
     pub(super) path: PathBuf,
     pub(super) file: File,
     pub(super) length: u64,
-    /// Where the next header is.
+    /// The position of the next header.
     pub(super) next: u64,
     /// Whether the last end mark has been reached.
     pub(super) ended: bool,
-    /// Filled in at the first link.
+    /// Filled when the first link is met.
     links: Option<Links>,
-    /// What has been passed over so far.
+    /// What has been skipped so far.
     pub(super) omitted: OmittedMembers,
-    /// The key of the last sample that is whole, for error messages; the caller sets it.
+    /// The key of the last complete sample, for error messages. The caller sets it.
     pub(super) last_whole: Option<String>,
 }
 
@@ -63,12 +63,12 @@ impl Members {
         &self.path
     }
 
-    /// The next file that is not hidden; none at the tar's end mark, or at the last end mark if
-    /// several tars follow one another in the file. A link stands for the file it leads to, under
-    /// the link's own name.
+    /// The next file that is not hidden; `None` at the tar's end mark, or at the last end mark if
+    /// the file contains several tars. A link is replaced by the file it leads to, under the link's
+    /// own name.
     ///
     /// # Errors
-    /// When the tar is damaged, or a member's name could lead outside a folder.
+    /// If the tar is damaged, or a member's name could lead outside a folder.
     pub(super) fn next(&mut self) -> Result<Option<Member>, DataError> {
         while let Some(raw) = self.next_raw()? {
             let base = raw.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
@@ -101,24 +101,24 @@ impl Members {
         Ok(None)
     }
 
-    /// Counts a member that the caller passes over because it has no ending.
+    /// Counts a member that the caller skips because it has no ending.
     pub(super) fn pass_over(&mut self, member: &Member) {
         self.omitted.without_ending.add(1, || place(&self.path, &member.name));
     }
 
-    /// Counts a member that the caller passes over because no member with its key is used.
+    /// Counts a member that the caller skips because no member with its key is used.
     pub(super) fn pass_over_unused(&mut self, member: &Member) {
         self.omitted.unused.add(1, || place(&self.path, &member.name));
     }
 
-    /// The place of the content of `raw`, called `name`; none for a link that leads to no other
-    /// file.
+    /// The position and length of the content of `raw`, whose name is `name`; `None` for a link
+    /// that leads to no other file.
     fn content(&mut self, raw: &Raw, name: &str) -> Result<Option<(u64, u64)>, DataError> {
         if raw.regular {
             return Ok(Some((raw.start, raw.size)));
         }
         let target = target(raw, name);
-        // tar writes such a link if it is given the same file twice.
+        // tar writes such a link if the same file is added twice.
         if target.as_deref() == Some(name) {
             return Ok(None);
         }
@@ -134,10 +134,10 @@ impl Members {
         Ok(found)
     }
 
-    /// Whether the tar goes on to the end of `member`.
+    /// Checks that the tar contains `member` completely.
     ///
     /// # Errors
-    /// When it does not.
+    /// If it does not.
     pub(super) fn check(&self, member: &Member) -> Result<(), DataError> {
         match member.start.checked_add(member.size) {
             Some(end) if end <= self.length => Ok(()),
@@ -145,10 +145,10 @@ impl Members {
         }
     }
 
-    /// The content of `member`, which has been checked.
+    /// Reads the content of `member`, which has been checked.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub(super) fn read(&mut self, member: &Member) -> Result<Vec<u8>, DataError> {
         let mut bytes = Vec::with_capacity(member.size as usize);
         self.file
@@ -182,7 +182,7 @@ fn place(tar: &Path, name: &str) -> String {
     format!("{name} in {}", file_name(tar))
 }
 
-/// Whether `name` lies in a folder that is passed over.
+/// Whether `name` lies in a folder that is skipped.
 fn lies_in_omitted_folder(name: &str) -> bool {
     let (folders, _) = key::split(name);
     folders.split_terminator('/').any(|folder| is_omitted_folder(folder.as_bytes()))

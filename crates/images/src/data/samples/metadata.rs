@@ -1,6 +1,6 @@
-//! `metadata.jsonl` and `metadata.csv`, as Hugging Face's ImageFolder has them. Each line names an
-//! image in `file_name`, relative to the metadata's folder, and holds what is known of it. Lines
-//! are read again when they are needed, so memory does not grow with their content.
+//! `metadata.jsonl` and `metadata.csv`, as in Hugging Face's ImageFolder. Each line names an image
+//! in `file_name`, relative to the metadata's folder, and holds the image's metadata. Lines are
+//! read again when they are needed, so memory does not grow with their content.
 
 pub(super) mod lines;
 
@@ -18,8 +18,8 @@ use pixtok_base::Carried;
 pub(super) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
 /// The field that names the image.
 const FILE_NAME: &str = "file_name";
-/// What may stand between the cells of a CSV file. It is the first with which a column is called
-/// `file_name`: spreadsheets write semicolons where the comma is the decimal point.
+/// The possible separators of cells in a CSV file. The first one with which a column is called
+/// `file_name` is used: spreadsheets write semicolons in locales with a decimal comma.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
 /// A metadata file.
@@ -28,7 +28,7 @@ pub(super) struct Metadata {
     path: PathBuf,
     /// The column names, if it is a CSV file.
     header: Option<csv::StringRecord>,
-    /// What stands between its cells.
+    /// The separator of its cells.
     separator: u8,
     pub(super) blake3: blake3::Hash,
 }
@@ -37,8 +37,8 @@ pub(super) struct Metadata {
 pub(super) struct Line {
     pub(super) number: u64,
     pub(super) span: Span,
-    /// The image's path, relative to the metadata's folder; none if the line has no path or a path
-    /// that leads out of the folder.
+    /// The image's path, relative to the metadata's folder; `None` if the line has no path, or a
+    /// path that leads out of the folder.
     pub(super) file_name: Option<String>,
     /// Its other fields.
     pub(super) fields: Carried,
@@ -48,7 +48,7 @@ impl Metadata {
     /// Reads the file and calls `each` with every line.
     ///
     /// # Errors
-    /// When it cannot be read, or a line is broken.
+    /// If it cannot be read, or a line is broken.
     pub(super) fn read(path: &Path, mut each: impl FnMut(Line)) -> Result<Metadata, DataError> {
         let fail = |source| DataError::File { path: path.to_owned(), source };
         let mut hasher = blake3::Hasher::new();
@@ -100,10 +100,10 @@ impl Metadata {
         Ok(())
     }
 
-    /// Opens the file, to look up lines in it.
+    /// Opens the file, so that lines can be looked up in it.
     ///
     /// # Errors
-    /// In words, when it cannot be opened.
+    /// A message, if it cannot be opened.
     pub(super) fn open(&self) -> Result<File, String> {
         File::open(&self.path).map_err(|error| self.changed(&error.to_string()))
     }
@@ -112,11 +112,11 @@ impl Metadata {
         format!("{} cannot be read any more: {reason}", self.path.display())
     }
 
-    /// The fields of a line of the opened `file`, without the image's name, and how many of their
-    /// numbers are not finite.
+    /// The fields of a line of the opened `file`, without the image's name, and the number of
+    /// values in them that are not finite.
     ///
     /// # Errors
-    /// A message, when it cannot be read or has changed.
+    /// A message, if it cannot be read or has changed.
     pub(super) fn fields(&self, file: &File, span: Span) -> Result<Object, String> {
         let mut bytes = vec![0; span.length as usize];
         let changed = |reason: String| self.changed(&reason);
@@ -150,7 +150,7 @@ fn line(number: u64, span: Span, mut fields: Carried) -> Line {
     Line { number, span, file_name: name, fields }
 }
 
-/// The non-empty cells by the names of their columns.
+/// The non-empty cells, by column name.
 fn fields(header: &csv::StringRecord, record: &csv::StringRecord) -> Carried {
     let mut fields = Carried::default();
     for (name, cell) in header.iter().zip(record).filter(|(_, cell)| !cell.is_empty()) {
@@ -166,6 +166,6 @@ fn in_words(error: &csv::Error) -> String {
         }
         csv::ErrorKind::Utf8 { .. } => "it is not UTF-8; save the file as such".to_owned(),
         csv::ErrorKind::Io(error) => error.to_string(),
-        _ => "it is no line of CSV".to_owned(),
+        _ => "it is not a line of CSV".to_owned(),
     }
 }

@@ -1,10 +1,12 @@
-//! Inputs of an export, one image at a time in a fixed order, with what came along: a folder, WebDataset shards, Parquet, a
-//! JSONL list.
+//! The inputs of an export, one image at a time in a fixed order, with its metadata: a folder,
+//! WebDataset shards, Parquet, a JSONL list.
 //!
 //! Unlike a [`super::Dataset`], which training shuffles, these are read from first to last and need
-//! not fit in memory. `open` tells the kinds apart and each kind has its file; `key` decides which
-//! names are allowed for samples, `labels` and `captions` handle labels and captions; the other
-//! fields stay as they were written ([`Carried`]), and `beside` reads the files beside the images of a folder.
+//! not fit in memory. `open` recognises the kind of an input, and each kind has its file. `key`
+//! defines which names are allowed for samples; `labels` and `captions` handle labels and captions.
+//! The other fields keep their spelling ([`Carried`]), and `beside` reads the files beside the
+//! images of a folder.
+//! of a folder.
 
 mod beside;
 mod captions;
@@ -34,56 +36,57 @@ pub(super) use open::{Found, recognise};
 use pixtok_base::Carried;
 pub use selection::Selection;
 
-/// One image of an input, with what came along.
+/// An image of an input, with its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Names the image within the input; folders apart by `/`, no dot after the last of them.
+    /// The name of the image within the input. Folders are separated by `/`; there is no dot after
+    /// the last one.
     pub key: String,
-    /// Where the image is, or why this sample has none.
+    /// The content of the image, or why this sample has none.
     pub image: Result<Encoded, String>,
-    /// Its class.
+    /// The class of the image.
     pub label: Option<i64>,
-    /// Its caption.
+    /// The caption of the image.
     pub text: Option<String>,
-    /// Its other fields.
+    /// The other fields of the image.
     pub json: Option<Carried>,
-    /// What differs from the input.
+    /// How the sample differs from the input.
     pub altered: Altered,
 }
 
 /// How a sample differs from its input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Altered {
-    /// Non-finite numbers in its JSON, which became null.
+    /// The number of non-finite numbers in its JSON, which became null.
     pub non_finite: u64,
-    /// Captions of further columns, which are not taken.
+    /// The number of captions in further columns, which are not used.
     pub captions: u64,
 }
 
 /// The content of an image file, not yet decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Encoded {
-    /// In a file of its own.
+    /// A file.
     File(PathBuf),
     /// In memory.
     Bytes(Vec<u8>),
 }
 
-/// The samples of an input, from first to last.
+/// The samples of an input, in order.
 pub trait SampleStream: Send {
-    /// The next sample whose key `wanted` accepts. `wanted` is asked once for each sample in turn, and of those that it
-    /// refuses no image is kept.
+    /// The next sample whose key `wanted` accepts. `wanted` is called once for each sample in turn.
+    /// The images of samples that it refuses are not kept.
     ///
     /// # Errors
-    /// When the input is damaged or not what it should be; the error names the file and the sample. There is nothing to
-    /// come after it.
+    /// If the input is damaged or not as expected. The error names the file and the sample. Nothing
+    /// follows an error.
     fn next(&mut self, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Option<Sample>, DataError>;
 }
 
-/// What may be given, as error messages list it.
+/// The possible inputs, as error messages list them.
 pub(super) const INPUTS: &str = "a folder of images, a .tar file or a folder of them, a .parquet file or a folder of them, or a .jsonl list";
 
-/// Where damage begins, for an error message.
+/// The place where damage begins, for error messages.
 pub(super) fn beyond(last: &Option<String>) -> String {
     match last {
         Some(key) => format!("beyond the sample {key}"),
@@ -93,27 +96,27 @@ pub(super) fn beyond(last: &Option<String>) -> String {
 
 /// A kind of input.
 trait Input: Debug + Send + Sync {
-    /// As [`SampleSet::kind`].
+    /// See [`SampleSet::kind`].
     fn kind(&self) -> &'static str;
-    /// As [`SampleSet::classes`].
+    /// See [`SampleSet::classes`].
     fn classes(&self) -> &[String] {
         &[]
     }
-    /// As [`SampleSet::notes`], without what is passed over next to the files of the input.
+    /// See [`SampleSet::notes`]; without files that are skipped beside the input.
     fn notes(&self) -> &[String];
-    /// As [`SampleSet::len`].
+    /// See [`SampleSet::len`].
     fn len(&self) -> Option<u64>;
-    /// As [`SampleSet::fingerprint`].
+    /// See [`SampleSet::fingerprint`].
     fn fingerprint(&self) -> String;
-    /// As [`SampleSet::sizes`].
+    /// See [`SampleSet::sizes`].
     fn sizes(&self) -> Result<Option<String>, DataError> {
         Ok(None)
     }
-    /// As [`SampleSet::stream`]; after an error it is not asked again.
+    /// See [`SampleSet::stream`]. After an error it is not called again.
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError>;
-    /// As [`SampleSet::keys`].
+    /// See [`SampleSet::keys`].
     fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError>;
-    /// As [`SampleSet::prefix_keys`].
+    /// See [`SampleSet::prefix_keys`].
     fn prefix_keys(&mut self) -> bool {
         false
     }
@@ -133,7 +136,7 @@ fn keys_of(
     Ok(())
 }
 
-/// An input, opened: what it is and how to read it from its start.
+/// An opened input.
 #[derive(Debug)]
 pub struct SampleSet {
     input: Box<dyn Input>,
@@ -141,56 +144,57 @@ pub struct SampleSet {
 }
 
 impl SampleSet {
-    /// Tells what kind of input `path` is, by what is there. Reads no image.
+    /// Opens the input at `path`, whose kind is recognised. Reads no image.
     ///
     /// # Errors
-    /// When nothing is there, when it is of no known kind or of several, and when the names in it, the columns of a Parquet
-    /// file or the like show already that it cannot be read.
+    /// If nothing exists at the path, if it is of no known kind or of several, or if names in it,
+    /// the columns of a Parquet file or similar properties already show that it cannot be read.
     pub fn open(path: &Path) -> Result<SampleSet, DataError> {
         Self::select(path, &Selection::default())
     }
 
-    /// As [`SampleSet::open`], with a selection by the user.
+    /// Opens an input like [`SampleSet::open`], with a selection by the user.
     ///
     /// # Errors
-    /// As [`SampleSet::open`], and when something that was asked for is missing or does not
-    /// convert.
+    /// The same as [`SampleSet::open`]; also if something requested is missing or cannot be
+    /// converted.
     pub fn select(path: &Path, selection: &Selection) -> Result<SampleSet, DataError> {
         let (input, mut notes) = open::open(path, selection)?;
         notes.extend_from_slice(input.notes());
         Ok(SampleSet { input, notes })
     }
 
-    /// `folder`, `webdataset`, `parquet` or `list`.
+    /// The kind of the input: `folder`, `webdataset`, `parquet` or `list`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.input.kind()
     }
 
-    /// The class names by label number. In a folder these are the first-level folders with images
-    /// in them, sorted; if labels are strings, they are those strings. Empty if labels are the
+    /// The class names, by label number. In a folder these are the first-level folders that contain
+    /// images, sorted; if labels are strings, they are those strings. Empty if labels are the
     /// input's own numbers.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         self.input.classes()
     }
 
-    /// What a user should know before the work starts: what is passed over in the input, and what
-    /// becomes of its labels and captions.
+    /// Notes for the user before the work starts: what is skipped in the input, and how its labels
+    /// and captions are used.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The number of samples where it is known without reading everything: not for WebDataset.
+    /// The number of samples, if it is known without reading everything. It is not for WebDataset.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "whether a tar is empty only reading it tells")]
+    #[expect(clippy::len_without_is_empty, reason = "only reading a tar shows whether it is empty")]
     pub fn len(&self) -> Option<u64> {
         self.input.len()
     }
 
-    /// A hash (blake3, hexadecimal) to notice that a resumed job meets other files: over the names in a folder, over the names
-    /// and sizes of shards, over the name and the content of a list. Where they lie is left out.
+    /// A hash (blake3, hexadecimal) that shows whether a resumed job has different files: over the
+    /// names in a folder, over the names and sizes of shards, over the name and the content of a
+    /// list. Their location does not matter.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.input.fingerprint()
@@ -206,31 +210,31 @@ impl SampleSet {
     }
 
     /// Calls `each` with the key of every sample, in the order of the stream, and with the file or
-    /// folder that the sample is from. Reads the headers of tars, the key column of Parquet files,
+    /// folder that contains the sample. Reads the headers of tars, the key column of Parquet files,
     /// and all of a list.
     ///
     /// # Errors
-    /// As those of the stream: the input is damaged or not what it should be.
+    /// Those of the stream: the input is damaged or not as expected.
     pub fn keys(&self, each: &mut dyn FnMut(&Path, &str)) -> Result<(), DataError> {
         self.input.keys(each)
     }
 
-    /// Puts the name of its tar and a slash before each key, so that keys of different tars differ.
-    /// Returns whether this is possible: only keys from tars can have a prefix.
+    /// Prefixes each key with the name of its tar and a slash, so that keys of different tars
+    /// differ. Returns whether this is possible: only keys from tars can have a prefix.
     pub fn prefix_keys(&mut self) -> bool {
         self.input.prefix_keys()
     }
 
-    /// The samples, always from the first one. The stream ends at its first error.
+    /// The samples, from the first one. The stream ends at its first error.
     ///
     /// # Errors
-    /// When a file cannot be opened.
+    /// If a file cannot be opened.
     pub fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {
         Ok(Box::new(Ending { inner: Some(self.input.stream()?) }))
     }
 }
 
-/// Nothing comes after an error, nor after the end.
+/// A stream that returns nothing after an error or after its end.
 struct Ending {
     inner: Option<Box<dyn SampleStream>>,
 }
@@ -246,7 +250,7 @@ impl SampleStream for Ending {
     }
 }
 
-/// A hash over the names and sizes of an input's files.
+/// A hash of the names and sizes of an input's files.
 fn fingerprint(files: &[PathBuf]) -> Result<String, DataError> {
     let mut hasher = blake3::Hasher::new();
     for path in files {

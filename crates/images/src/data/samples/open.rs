@@ -1,4 +1,4 @@
-//! What kind of input a path is.
+//! Recognises the kind of an input by its path.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,16 +10,16 @@ use super::folder::Folder;
 use super::list::List;
 use super::parquet::splits::word;
 use super::parquet::{Parquet, Tables};
-use super::survey::{Below, Shards, Survey, ends_in, is_compressed, is_shard_list, lists_tar};
+use super::survey::{Below, OtherFiles, Survey, ends_in, is_compressed, is_shard_list, lists_tar};
 use super::webdataset::WebDataset;
 use super::{DataError, Input, Selection};
 use pixtok_base::paths::{is_output, special};
 
-/// What a path is, by what is there.
+/// The kind of an input, judged by what exists at its path.
 pub(in crate::data) enum Found {
     /// A folder without shards.
     Folder {
-        /// An archive in it, which is what was meant if it has no image.
+        /// An archive in the folder. It was probably meant if the folder has no image.
         compressed: Option<PathBuf>,
     },
     /// WebDataset shards, sorted.
@@ -30,7 +30,8 @@ pub(in crate::data) enum Found {
     List,
 }
 
-/// Opens `path` as the kind of input it is. Also returns notes on what is passed over next to it.
+/// Opens `path` as the kind of input that it is. Also returns notes on files beside the input that
+/// are skipped.
 pub(super) fn open(path: &Path, selection: &Selection) -> Result<(Box<dyn Input>, Vec<String>), DataError> {
     let (found, notes) = recognise(path)?;
     selection.check(&found)?;
@@ -45,11 +46,11 @@ pub(super) fn open(path: &Path, selection: &Selection) -> Result<(Box<dyn Input>
     Ok((input, notes))
 }
 
-/// Recognises what `path` is. For a folder of shards it also returns a sentence on each kind of
-/// file that is passed over there; a folder of images reports that itself.
+/// Recognises what `path` is. For a folder of shards, also returns a sentence on each kind of file
+/// that is skipped there. A folder of images reports skipped files itself.
 ///
 /// # Errors
-/// When nothing is there, nothing of a known kind, or several kinds at once.
+/// If nothing exists at the path, nothing of a known kind, or several kinds at once.
 pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     let meta = fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DataError::NoInput(path.to_owned()),
@@ -78,12 +79,12 @@ pub(in crate::data) fn recognise(path: &Path) -> Result<(Found, Vec<String>), Da
 
 /// Recognises a folder. If it has images, but no shards in it or in its `data`, it is a folder of
 /// images, which counts the other files below it itself. Images beside shards are ambiguous: whole
-/// classes could be left out.
+/// classes could be missed.
 fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     let Survey { images, tars, mut parquets, compressed } = Survey::of(path)?;
     let data = path.join("data");
     if parquets.is_empty() && data.is_dir() && !is_output(&data) {
-        // Hugging Face's hub keeps the files there.
+        // Hugging Face's hub stores the files there.
         parquets = Survey::of(&data)?.parquets;
     }
     parquets.retain(|parquet| !lists_tar(parquet));
@@ -95,7 +96,7 @@ fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
             Below::Shards(below) => return without_images(path, tars, parquets, below, compressed),
         },
     };
-    // Lists of shards that are folders of images.
+    // Drops lists of shards if the shards are folders of images.
     parquets.retain(|parquet| !(is_shard_list(parquet) && parquet.with_extension("").is_dir()));
     if tars.is_empty() && parquets.is_empty() {
         return Ok((Found::Folder { compressed }, vec![]));
@@ -103,16 +104,16 @@ fn recognise_folder(path: &Path) -> Result<(Found, Vec<String>), DataError> {
     Err(ambiguous(path, Some(found_images), &tars, &parquets))
 }
 
-/// Recognises a folder without images. `parquets` lie in it or in its `data`. Parquet files in
-/// other folders below it are taken too, unless there are tars.
+/// Recognises a folder without images. `parquets` are in it or in its `data`. Parquet files in
+/// other folders below it are used too, unless there are tars.
 fn without_images(
     path: &Path,
     tars: Vec<PathBuf>,
     parquets: Vec<PathBuf>,
-    below: Shards,
+    below: OtherFiles,
     compressed: Option<PathBuf>,
 ) -> Result<(Found, Vec<String>), DataError> {
-    let Shards { parquets: all, mut rest } = below;
+    let OtherFiles { parquets: all, mut rest } = below;
     let found = match (tars.is_empty(), parquets.is_empty()) {
         (false, false) => return Err(ambiguous(path, None, &tars, &parquets)),
         (false, true) => {
@@ -140,26 +141,26 @@ fn without_images(
     }
 }
 
-/// A note if the tars of `folder` are named after several splits.
+/// A note if the tars in `folder` are named after several splits.
 fn several_splits(folder: &Path, tars: &[PathBuf]) -> Option<String> {
     let names = tars.iter().filter_map(|tar| tar.file_stem()).map(|stem| stem.to_string_lossy());
     let splits: BTreeSet<String> = names.filter_map(|name| word(&name)).collect();
     (splits.len() > 1).then(|| {
         let splits = splits.into_iter().collect::<Vec<_>>().join(", ");
         format!(
-            "the tars in {} are named after several splits ({splits}), and the images of all are taken; move the \
-             tars of each split to a folder of its own to take it alone",
+            "the tars in {} are named after several splits ({splits}), and the images of all of them are used; to use \
+             only one split, move its tars to a separate folder",
             folder.display()
         )
     })
 }
 
-/// `images` says what there is of those.
+/// The error for a folder with several kinds of input. `images` describes the images in it.
 fn ambiguous(path: &Path, images: Option<String>, tars: &[PathBuf], parquets: &[PathBuf]) -> DataError {
     let (mut found, mut remedy) = (vec![], vec![]);
     if let Some(images) = images {
         found.push(images);
-        remedy.push("a folder with nothing but images for those".to_owned());
+        remedy.push("a folder that holds only images for the images".to_owned());
     }
     for (kind, files) in [(".tar files", tars), (".parquet files", parquets)] {
         let Some(first) = files.first() else { continue };
@@ -167,7 +168,7 @@ fn ambiguous(path: &Path, images: Option<String>, tars: &[PathBuf], parquets: &[
         found.push(kind.to_owned());
         remedy.push(match folder {
             Some(folder) => format!("{} for the {kind}", folder.display()),
-            None => format!("{} (or a folder with nothing but such) for the {kind}", first.display()),
+            None => format!("{} (or a folder that holds only such files) for the {kind}", first.display()),
         });
     }
     DataError::Ambiguous { path: path.to_owned(), found: found.join(" and "), remedy: remedy.join(", ") }

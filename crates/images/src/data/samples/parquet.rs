@@ -1,10 +1,10 @@
-//! Parquet files as Hugging Face's image data sets have them: a row a sample.
+//! Parquet files like Hugging Face's image data sets, with one sample per row.
 //!
-//! The images are in a column `image`, `img` or the like: a struct with a binary field `bytes`, or
-//! plain bytes. A string column `key` or `__key__` names the rows; without it a row's key is
-//! FILE/NUMBER, counted from 0 in each file. `label`, `cls` and the like follow the rule in
-//! `labels`; `text`, `caption` and the like follow the one in `captions`. `columns` chooses the
-//! columns and lists those that are not taken, `splits` decides which files belong to a split, and
+//! The images are in a column such as `image` or `img`: a struct with a binary field `bytes`, or
+//! plain bytes. A string column `key` or `__key__` holds the keys of rows. Without it, a row's key
+//! is FILE/NUMBER, counted from 0 in each file. Columns such as `label` and `cls` follow the rule
+//! in `labels`; columns such as `text` and `caption` follow the rule in `captions`. `columns`
+//! chooses the columns and lists those that are not used, `splits` assigns files to splits, and
 //! `features` reads what `datasets` stores about the columns.
 
 mod cells;
@@ -30,7 +30,7 @@ use self::table::Table;
 use super::labels::{Labels, Survey};
 use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
 
-/// Why a row has no image. A path beside it names a file of the data set's author.
+/// The reason why a row has no image. A path beside it names a file on the author's machine.
 pub(in crate::data) const NO_BYTES: &str = "the image's `bytes` are null, and a path is not followed";
 
 /// Parquet files with the same columns, in order.
@@ -42,7 +42,7 @@ pub(in crate::data) struct Tables {
     selection: Selection,
     labels: Labels,
     notes: Vec<String>,
-    /// How many notes are about splits and missing files; they come first.
+    /// The number of notes on splits and missing files, which come first.
     of_splits: usize,
 }
 
@@ -50,9 +50,9 @@ pub(in crate::data) struct Tables {
 #[derive(Debug, Clone)]
 struct TableFile {
     path: PathBuf,
-    /// Its path within the set, with which keys of its rows begin.
+    /// Its path within the set, with which the keys of its rows begin.
     stem: String,
-    /// Whether the rows of the set have keys of their own.
+    /// Whether the rows of the set have their own keys.
     keyed: bool,
 }
 
@@ -95,7 +95,7 @@ impl Tables {
         if !left.is_empty() {
             let left = left.join(", ");
             notes.push(format!(
-                "columns that are not taken: {left} (--label-column and --text-column take one)"
+                "columns that are not used: {left} (--label-column and --text-column take one)"
             ));
         }
         let (columns, asked) = (first.map(|(_, columns)| columns), selection.label.is_some());
@@ -116,10 +116,10 @@ impl Tables {
     }
 }
 
-/// What training needs of a file's rows besides their images.
+/// The data that training needs of a file's rows, besides their images.
 pub(in crate::data) struct Rows {
     pub(in crate::data) labels: Vec<Option<i64>>,
-    /// The rows' own keys, if they have them.
+    /// The rows' own keys, if they have any.
     pub(in crate::data) keys: Option<Vec<String>>,
 }
 
@@ -129,27 +129,27 @@ impl Tables {
         self.files.len()
     }
 
-    /// As [`super::SampleSet::classes`].
+    /// See [`super::SampleSet::classes`].
     pub(in crate::data) fn classes(&self) -> &[String] {
         self.labels.classes()
     }
 
-    /// Notes on which of several splits is taken, and which files are missing.
+    /// Notes on which of several splits is used, and which files are missing.
     pub(in crate::data) fn notes_of_splits(&self) -> &[String] {
         &self.notes[..self.of_splits]
     }
 
-    /// As [`super::SampleSet::fingerprint`].
+    /// See [`super::SampleSet::fingerprint`].
     pub(in crate::data) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The key of a row that has none of its own.
+    /// The key of a row that does not have its own.
     pub(in crate::data) fn numbered(&self, file: usize, row: u64) -> String {
         numbered(&self.files[file].stem, row)
     }
 
-    /// The places of a file's images, and its rows.
+    /// The pages of a file's images, and its rows.
     pub(in crate::data) fn scan(&self, file: usize) -> Result<(Pages, Rows), DataError> {
         let table = Table::open(&self.files[file], &self.selection)?;
         let pages = Pages::of(&table).map_err(|reason| table.damaged(reason))?;
@@ -254,9 +254,9 @@ impl Input for Parquet {
 
 struct Stream {
     tables: Arc<Tables>,
-    /// Index of the next file.
+    /// The index of the next file.
     next: usize,
-    /// The one being read.
+    /// The file that is being read.
     table: Option<Table>,
 }
 

@@ -1,17 +1,18 @@
-//! What a user asks to be taken from an input.
+//! The user's selection from an input.
 
 use super::labels::Classes;
 use super::{DataError, Found};
 
-/// Which columns or fields to use if the input's own names do not tell, and how labels count.
+/// The columns or fields to use if their names differ from the usual ones, and how labels are
+/// numbered.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Selection {
-    /// The split to take, of Parquet files of several splits.
+    /// The split to use, if the Parquet files have several.
     pub split: Option<String>,
     /// The column with the images; in a list the field with their paths, in tars their ending.
     pub image: Option<String>,
-    /// Whether `image` was given for the training images while this input is another one. A folder
-    /// of images is then accepted, although it has no columns.
+    /// Whether `image` was given for the training images, while this input is another one. Then a
+    /// folder of images is accepted, although it has no columns.
     pub image_of_train: bool,
     /// The column, field or ending with the labels.
     pub label: Option<String>,
@@ -22,10 +23,10 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Checks that what was asked for makes sense for an input of this kind.
+    /// Checks that the selection makes sense for an input of this kind.
     ///
     /// # Errors
-    /// When it does not.
+    /// If it does not.
     pub(in crate::data) fn check(&self, found: &Found) -> Result<(), DataError> {
         let parquet = matches!(found, Found::Parquets(_));
         let columns = self.image_of_train || !matches!(found, Found::Folder { .. });

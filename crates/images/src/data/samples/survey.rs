@@ -1,4 +1,4 @@
-//! What lies in a folder, to tell which kind of input it is.
+//! Surveys the content of a folder, to recognise which kind of input it is.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, FileType};
@@ -12,7 +12,7 @@ use crate::data::omitted::OmittedFiles;
 const COMPRESSED: [&str; 10] =
     ["tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "tzst", "tar.lz4", "zip"];
 
-/// What lies directly in a folder.
+/// The content of a folder, without its subfolders.
 pub(super) struct Survey {
     pub images: bool,
     /// Sorted by name.
@@ -30,7 +30,7 @@ impl Survey {
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (name, path) = (entry.file_name(), entry.path());
-            // What is neither a file nor a folder is counted where the folder is walked.
+            // Entries that are neither files nor folders are counted when the folder is walked.
             if is_hidden(&name) || kind_of(&entry).is_some_and(|kind| !kind.is_file()) {
                 continue;
             }
@@ -51,16 +51,16 @@ impl Survey {
     }
 }
 
-/// What lies in a folder and all folders below it.
+/// The content of a folder and all folders below it.
 pub(super) enum Below {
     /// An image, as a path relative to the folder. The search stops at the first one.
     Image(PathBuf),
     /// No image, but perhaps shards.
-    Shards(Shards),
+    Shards(OtherFiles),
 }
 
-/// What there is besides the tars directly in a folder.
-pub(super) struct Shards {
+/// The files besides the tars directly in the folder.
+pub(super) struct OtherFiles {
     /// Sorted by path, without the lists that img2dataset writes beside its tars.
     pub parquets: Vec<PathBuf>,
     /// All other files, including tars in deeper folders.
@@ -68,8 +68,8 @@ pub(super) struct Shards {
 }
 
 impl Below {
-    /// Searches the folder. What cannot be read is taken to hold no image (a disk of tars has its
-    /// `lost+found`). A Parquet file that is a broken link is listed all the same, so that opening
+    /// Searches the folder. Unreadable folders are assumed to hold no image (a disk of tars has its
+    /// `lost+found`). A Parquet file that is a broken link is listed nevertheless, so that opening
     /// it reports the error.
     pub fn of(folder: &Path) -> Below {
         let (mut entries, mut parquets) = (walk(folder), vec![]);
@@ -93,12 +93,12 @@ impl Below {
             }
         }
         parquets.sort();
-        Below::Shards(Shards { parquets, rest: entries.omitted })
+        Below::Shards(OtherFiles { parquets, rest: entries.omitted })
     }
 }
 
-/// Whether this Parquet file is a list that img2dataset wrote beside a shard, of the shard's images
-/// and where they came from.
+/// Whether img2dataset wrote this Parquet file beside a shard, as a list of the shard's images and
+/// their origins.
 pub(super) fn is_shard_list(parquet: &Path) -> bool {
     let Some(stem) = parquet.file_stem().and_then(OsStr::to_str) else { return false };
     is_number(stem) || parquet.with_file_name(format!("{stem}_stats.json")).is_file()
@@ -109,7 +109,7 @@ pub(super) fn lists_tar(parquet: &Path) -> bool {
     is_shard_list(parquet) && parquet.with_extension("tar").is_file()
 }
 
-/// The kind of the entry, or of what it leads to if it is a link; none for a broken link.
+/// The kind of the entry; for a link, that of its target; `None` for a broken link.
 fn kind_of(entry: &DirEntry) -> Option<FileType> {
     match entry.file_type() {
         Ok(kind) if kind.is_symlink() => fs::metadata(entry.path()).ok().map(|meta| meta.file_type()),

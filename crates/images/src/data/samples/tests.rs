@@ -91,7 +91,10 @@ fn a_missing_or_unknown_input_is_named() {
     }
     for name in ["a.png", "b.npz"] {
         let message = refusal(&root.path().join(name));
-        assert!(message.contains(&format!("{name} is no input for an export; give a folder")), "{message}");
+        assert!(
+            message.contains(&format!("{name} is not an input for an export; give a folder")),
+            "{message}"
+        );
     }
     let message = refusal(folder(&["notes.txt"]).path());
     assert!(message.starts_with("no images in "), "{message}");
@@ -104,11 +107,7 @@ fn a_missing_or_unknown_input_is_named() {
 #[test]
 fn several_kinds_in_a_folder_are_ambiguous() {
     for (files, found, remedies) in [
-        (
-            &["a.png", "x.tar"][..],
-            "images and .tar files",
-            &["nothing but images", "/x.tar (or a folder"][..],
-        ),
+        (&["a.png", "x.tar"][..], "images and .tar files", &["holds only images", "/x.tar (or a folder"][..]),
         (&["a.png", "y.parquet", "x.parquet"], "images and .parquet files", &["/x.parquet (or"]),
         (&["x.tar", "x.parquet"], ".tar files and .parquet files", &["/x.tar (or", "/x.parquet (or"]),
         (&["a.png", "data/x.parquet"], "images and .parquet files", &["/data for the .parquet files"]),
@@ -162,7 +161,8 @@ fn class_folders_beside_a_shard_are_ambiguous() {
             assert!(message.contains(part), "{message}");
         }
     }
-    // Links are followed, as in a folder of images; what cannot be read, here a link to itself, shows none.
+    // Links are followed, as in a folder of images; what cannot be read, here a link to itself,
+    // shows none.
     let (root, classes) = (folder(&["x.tar"]), folder(&["a.png"]));
     symlink("self", root.path().join("self")).unwrap();
     assert_eq!(SampleSet::open(root.path()).unwrap().kind(), "webdataset");

@@ -1,7 +1,7 @@
-//! WebDataset: tars in which adjacent members with the same key are a sample.
+//! WebDataset: tars in which adjacent members with the same key form a sample.
 //!
 //! The key is a member's path up to the first dot of its base name. The rest is the ending, which
-//! decides what the member is: see `endings`.
+//! determines the member's role: see `endings`.
 
 mod shard;
 
@@ -17,7 +17,7 @@ use super::labels::{Labels, Survey};
 use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
 use crate::data::omitted::OmittedMembers;
 
-/// How many tars' keys are in memory at a time.
+/// The number of tars whose keys are in memory at a time.
 const TARS_AT_A_TIME: usize = 64;
 
 /// Tars, in order.
@@ -34,7 +34,7 @@ pub(super) struct WebDataset {
 
 impl WebDataset {
     /// Reads the headers of all members, and the labels. They are read again for keys and samples,
-    /// since keeping them would take a string per sample.
+    /// because keeping them would take a string per sample.
     pub(super) fn open(shards: Vec<PathBuf>, selection: &Selection) -> Result<WebDataset, DataError> {
         let endings = Arc::new(Endings::of(selection));
         let look = shards.par_iter().map(|path| Look::at(path, &endings)).reduce(Look::default, Look::and);
@@ -61,7 +61,7 @@ impl WebDataset {
     }
 }
 
-/// What the headers and labels of tars tell.
+/// What the headers and labels of tars show.
 #[derive(Default)]
 struct Look {
     labels: Survey,
@@ -71,7 +71,7 @@ struct Look {
 }
 
 impl Look {
-    /// Looks at a tar as far as it can be read. Damage is reported later, when reading reaches it.
+    /// Examines a tar as far as it can be read. Damage is reported later, when reading reaches it.
     fn at(path: &Path, endings: &Arc<Endings>) -> Look {
         let mut labels = Survey::default();
         let Ok(mut shard) = Shard::open(path, endings) else { return Look::default() };
@@ -83,7 +83,7 @@ impl Look {
         Look { labels, omitted: members.omitted, left, has_texts }
     }
 
-    /// Joins two, `self` first.
+    /// Combines two results, `self` first.
     fn and(mut self, other: Look) -> Look {
         self.omitted.append(other.omitted);
         self.left.add(other.left);
@@ -149,7 +149,7 @@ impl Input for WebDataset {
 
 struct Stream {
     shards: vec::IntoIter<PathBuf>,
-    /// The one being read.
+    /// The tar that is being read.
     shard: Option<Shard>,
     endings: Arc<Endings>,
     labels: Labels,

@@ -10,15 +10,15 @@ use super::standard_tables::STANDARD_TABLES;
 use super::walk::Walk;
 use super::{broken, unsupported};
 
-/// Coded data of 64 ones. No Huffman code is all ones (T.81, C.2), so a decoder whose data end too
-/// early runs into an error here; before a marker it would fill in zeros. With complete data no
-/// decoder gets here, since it only looks ahead by fewer bits.
+/// Coded data of 64 ones. No Huffman code consists of ones only (T.81, C.2). So a decoder whose
+/// data end too early meets an error here, whereas before a marker it would fill in zeros. With
+/// complete data no decoder gets here, because it looks ahead by fewer bits.
 const ONES: [u8; 16] = [0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0];
 const START: [u8; 2] = [0xFF, 0xD8];
 const END_MARKER: u8 = 0xD9;
 const END: [u8; 2] = [0xFF, END_MARKER];
 
-/// One component of the frame.
+/// A component of the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Component {
     pub id: u8,
@@ -31,12 +31,12 @@ pub(super) struct Component {
 pub(super) struct Frame {
     pub progressive: bool,
     pub width: u16,
-    /// From the DNL segment, if the frame header has none.
+    /// The height, from the DNL segment if the frame header states none.
     pub height: u16,
     pub components: Vec<Component>,
 }
 
-/// How the components' values become colours.
+/// How the values of the components are converted to colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::picture) enum Colours {
     Grey,
@@ -63,7 +63,7 @@ impl Piece {
     }
 }
 
-/// What has been found on the walk.
+/// The segments found so far.
 #[derive(Default)]
 struct Found<'a> {
     pieces: Vec<Piece>,
@@ -116,7 +116,7 @@ impl<'a> Found<'a> {
 /// agree.
 fn height(stated: u16, lines: Option<u16>) -> Result<u16, PictureError> {
     match (stated, lines) {
-        (0, None) => Err(unsupported("a JPEG that doesn't say its height")),
+        (0, None) => Err(unsupported("a JPEG that does not state its height")),
         (0, Some(lines)) => Ok(lines),
         (height, Some(lines)) if height != lines => {
             Err(broken(&format!("its frame header says {height} lines, its DNL segment {lines}")))
@@ -214,10 +214,10 @@ impl<'a> Layout<'a> {
         (0..self.frame.components.len()).all(|component| self.scans().any(|scan| scan.contains(&component)))
     }
 
-    /// The file with only what decoding needs: without bytes between segments and without metadata,
-    /// with the height in the frame header, and with the standard's tables if the file has none. If
-    /// `strict`, the coded data of each scan (or, without `every_scan`, of the last one) end in
-    /// ones.
+    /// The file reduced to what decoding needs: without bytes between segments and without
+    /// metadata, with the height in the frame header, and with the standard's tables if the file
+    /// has none. If `strict`, the coded data of each scan (or only of the last one, if not
+    /// `every_scan`) end in ones.
     pub(super) fn plain(&self, strict: bool, every_scan: bool) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.bytes.len() + 1024);
         plain.extend(START);

@@ -1,4 +1,4 @@
-//! From a TIFF's samples to 8-bit RGB.
+//! Converts a TIFF's samples to 8-bit RGB.
 
 use tiff::decoder::DecodingResult;
 use tiff::tags::Tag;
@@ -12,11 +12,12 @@ const RANGE_TAGS: [(Tag, Tag); 2] =
 /// much through rounding.
 const ROUNDING: f64 = 0.5 / 255.0;
 
-/// The make-up of a pixel.
+/// The composition of a pixel.
 pub(super) struct Ink {
-    /// 1 grey, 3 RGB, 4 CMYK.
+    /// The number of colours: 1 for grey, 3 for RGB, 4 for CMYK.
     pub colours: usize,
-    /// Whether the colours are premultiplied with the alpha that follows them; none without alpha.
+    /// Whether the colours are premultiplied with the alpha that follows them; `None` without
+    /// alpha.
     pub premultiplied: Option<bool>,
 }
 
@@ -28,7 +29,7 @@ pub(super) struct Samples {
     pub ink: Ink,
     /// Samples per pixel in the buffer, or in each of its planes.
     pub pitch: usize,
-    /// Whether each channel has a plane of its own.
+    /// Whether each channel is stored in its own plane.
     pub planar: bool,
 }
 
@@ -150,7 +151,7 @@ impl Samples {
         Some(if colours == 3 { bytes } else { bytes.into_iter().flat_map(|grey| [grey; 3]).collect() })
     }
 
-    /// Integers of types that are rarely filled: only with a stated range.
+    /// Integers of types that are rarely used in full: only with a stated range.
     fn wide(
         &self,
         value: &dyn Fn(usize) -> f64,
@@ -194,7 +195,7 @@ impl Samples {
         for at in 0..count {
             let value = value(at);
             if !value.is_finite() {
-                return Err(unsupported("with samples that are no finite numbers"));
+                return Err(unsupported("with samples that are not finite numbers"));
             }
             (least, largest) = (least.min(value), largest.max(value));
         }
@@ -228,7 +229,7 @@ impl Samples {
             ((value(at) - least) / (largest - least)).clamp(0.0, 1.0)
         };
         let colours = self.ink.colours;
-        // Some programs write an alpha channel that is all zero.
+        // Some programs write an alpha channel that is zero everywhere.
         let unseen =
             self.ink.premultiplied == Some(false) && (0..pixels).all(|pixel| unit(pixel, colours) == 0.0);
         let alpha = |pixel| if unseen { 1.0 } else { unit(pixel, colours) };

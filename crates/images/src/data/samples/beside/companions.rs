@@ -15,7 +15,7 @@ use crate::data::{DataError, ImageFolder};
 /// File endings of tables.
 const TABLES: [&str; 3] = ["csv", "tsv", "jsonl"];
 
-/// What kind of file lies beside an image.
+/// The kind of a file beside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Txt,
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) const ALL: [Kind; 4] = [Kind::Txt, Kind::Text, Kind::Caption, Kind::Json];
-    /// Those with captions, in order of precedence.
+    /// The kinds that hold captions, in order of precedence.
     pub(super) const TEXTS: [Kind; 3] = [Kind::Txt, Kind::Text, Kind::Caption];
 
     /// The ending of such a file, matched in any case.
@@ -49,7 +49,7 @@ impl Kind {
 /// The files in a folder and below it.
 #[derive(Debug)]
 pub(super) struct Companions {
-    /// Files in deeper folders come first.
+    /// The metadata files. Those in deeper folders come first.
     pub(super) metadata: Vec<PathBuf>,
     /// For each kind, from paths without their endings to the endings, in their original case.
     pub(super) files: [HashMap<PathBuf, OsString>; 4],
@@ -105,7 +105,7 @@ impl Companions {
 /// named on another system.
 pub(super) struct Spellings {
     names: HashMap<String, Vec<usize>>,
-    /// The same, by names without their endings.
+    /// The images by name without the ending.
     stems: HashMap<String, Vec<usize>>,
 }
 
@@ -125,15 +125,15 @@ impl Spellings {
     /// The image whose name is another spelling of `name`.
     ///
     /// # Errors
-    /// When there are several.
+    /// If there are several.
     pub(super) fn image(&self, name: &Path) -> Result<Option<usize>, DataError> {
         the_one(&self.names, name)
     }
 
-    /// The image that a file belongs to, if `stem` is the file's path without its ending.
+    /// The image that a file belongs to; `stem` is the file's path without its ending.
     ///
     /// # Errors
-    /// When there are several.
+    /// If there are several.
     pub(super) fn image_beside(&self, stem: &Path) -> Result<Option<usize>, DataError> {
         the_one(&self.stems, stem)
     }

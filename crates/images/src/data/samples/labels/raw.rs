@@ -1,4 +1,4 @@
-//! Labels, texts and lists of classes as they are read.
+//! Labels, texts and lists of classes as the input has them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,7 +24,7 @@ pub(in crate::data) enum Raw {
 }
 
 impl Raw {
-    /// From a JSON value; none for null.
+    /// Converts a JSON value; `None` for null.
     pub(in crate::data::samples) fn of_json(value: &RawValue) -> Option<Raw> {
         let text = value.get();
         Some(match text.as_bytes().first() {
@@ -42,7 +42,7 @@ impl Raw {
         })
     }
 
-    /// Whether it stands for no label.
+    /// Whether it means "no label".
     pub(super) fn is_none(&self) -> bool {
         match self {
             Raw::Real(real) => real.is_nan(),
@@ -89,7 +89,7 @@ pub(super) fn is_decimal(word: &str) -> bool {
     whole.len() + rest.len() > 0 && of_digits(whole) && of_digits(rest)
 }
 
-/// The class names in the order of a file that the user gives.
+/// Class names in the order of a file from the user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
     pub(super) path: PathBuf,
@@ -97,10 +97,10 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Reads one name per line.
+    /// Reads a file with one name per line.
     ///
     /// # Errors
-    /// When the file cannot be read, a line is empty or a name occurs twice.
+    /// If the file cannot be read, a line is empty or a name occurs twice.
     pub fn read(path: &Path) -> Result<Classes, DataError> {
         let text =
             fs::read_to_string(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
@@ -117,40 +117,41 @@ impl Classes {
             }
         }
         if names.is_empty() {
-            let reason = "no name of a class; write one a line".to_owned();
+            let reason = "not a class name; write one per line".to_owned();
             return Err(DataError::BadLine { path: path.to_owned(), line: 1, reason });
         }
         Ok(Classes { path: path.to_owned(), names })
     }
 }
 
-/// The JSON object in a file's content, and how many of its numbers are not finite.
+/// Parses the JSON object in a file's content. Also returns the number of values in it that are not
+/// finite.
 ///
 /// # Errors
-/// A message, when it is not one.
+/// A message, if it is not one.
 pub(in crate::data::samples) fn object_in(bytes: &[u8]) -> Result<(Carried, u64), String> {
     Carried::parse_finite(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)).map_err(|error| {
-        if error.is_data() { "the JSON is no object".to_owned() } else { format!("broken JSON: {error}") }
+        if error.is_data() { "the JSON is not an object".to_owned() } else { format!("broken JSON: {error}") }
     })
 }
 
-/// The label in a file's content.
+/// Parses the label in a file's content.
 ///
 /// # Errors
-/// In words, when it is not text.
+/// A message, if it is not text.
 pub(in crate::data::samples) fn word(bytes: Vec<u8>) -> Result<Raw, String> {
     let text = String::from_utf8(bytes).map_err(|_| "the label is not UTF-8".to_owned())?;
     let word = text.trim_start_matches('\u{feff}').trim();
     if word.contains(char::is_control) {
-        return Err("the label is no text: it has control characters".to_owned());
+        return Err("the label is not text: it has control characters".to_owned());
     }
     Ok(Raw::Word(word.to_owned()))
 }
 
-/// The caption in a file's content.
+/// Parses the caption in a file's content.
 ///
 /// # Errors
-/// In words, when it is not text.
+/// A message, if it is not text.
 pub(in crate::data::samples) fn caption(bytes: Vec<u8>) -> Result<String, String> {
     let mut text = String::from_utf8(bytes).map_err(|_| "the text is not UTF-8".to_owned())?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());

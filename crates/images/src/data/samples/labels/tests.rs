@@ -40,12 +40,12 @@ fn numbers_convert_exactly_or_none_is_taken() {
         assert_eq!((numbers, classes.len()), (expected, 0), "{labels}");
     }
     for (labels, part) in [
-        (json!([1, 1.5]), "1.5 (row 1) is no whole number"),
+        (json!([1, 1.5]), "1.5 (row 1) is not a 64-bit whole number"),
         (json!([1, u64::MAX]), "18446744073709551615 (row 1)"),
         (json!([9.3e18, 1]), "9300000000000000000 (row 0)"),
         (json!([[1], 1]), "a list (row 0)"),
-        (json!(["0.5", "1"]), "\"0.5\" (row 0) is no whole number"),
-        (json!(["1", "-.5", "cat"]), "\"-.5\" (row 1) is no whole number"),
+        (json!(["0.5", "1"]), "\"0.5\" (row 0) is not a 64-bit whole number"),
+        (json!(["1", "-.5", "cat"]), "\"-.5\" (row 1) is not a 64-bit whole number"),
         (json!(["1", "99999999999999999999"]), "\"99999999999999999999\" (row 1)"),
         (json!(["a".repeat(257)]), "(row 0) has more than 256 bytes"),
         (json!(["cat", 1]), "some are names, as \"cat\" (row 0), and some are numbers, as 1 (row 1)"),
@@ -69,7 +69,7 @@ fn names_count_in_sorted_order_or_in_that_given() {
         assert_eq!(settled(&labels, None, Some(&["b", "c", "a"])).unwrap().0, [Some(0), Some(2)]);
     }
     for (labels, part) in [
-        (json!(["a", "d"]), "\"d\" is none of the 3 classes in c.txt"),
+        (json!(["a", "d"]), "\"d\" is not one of the 3 classes in c.txt"),
         (json!(["a", "1"]), "\"1\" is none"),
         (json!([0, 3]), "3 (row 1) is none"),
         (json!([-2, 2]), "-2 (row 0) is none"),
@@ -94,7 +94,7 @@ fn numbers_that_the_input_names_keep_their_names() {
     assert_eq!((numbers, classes), (vec![None, None], vec!["zebra".into(), "ant".into()]));
     let (numbers, _, notes) = settled(&json!([1, 2]), names, None).unwrap();
     assert_eq!(numbers, [None, None]);
-    assert!(notes[0].contains("2 (row 1) is none of the 2 classes that it declares"), "{notes:?}");
+    assert!(notes[0].contains("2 (row 1) is not one of the 2 classes that it declares"), "{notes:?}");
     assert!(settled(&json!([1]), names, Some(&["ant"])).unwrap_err().contains("\"zebra\" is none"));
 }
 

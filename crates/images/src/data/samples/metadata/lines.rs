@@ -1,4 +1,4 @@
-//! Files with one JSON object per line, as lists and metadata have them.
+//! Files with one JSON object per line: lists and metadata.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,10 +10,10 @@ use pixtok_base::Carried;
 /// The longest line that is read.
 const LINE_LIMIT: u64 = 1 << 26;
 
-/// The fields of a line, and how many of their numbers are not finite.
+/// The fields of a line, and the number of values in it that are not finite.
 pub(in crate::data::samples) type Object = (Carried, u64);
 
-/// The place of a line in a file.
+/// The position of a line in a file.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::data::samples) struct Span {
     pub(in crate::data::samples) start: u64,
@@ -24,9 +24,9 @@ pub(in crate::data::samples) struct Span {
 pub(in crate::data::samples) struct JsonLines {
     path: PathBuf,
     reader: BufReader<File>,
-    /// The number of the line that was read last.
+    /// The number of the line that was read most recently.
     pub(in crate::data::samples) number: u64,
-    /// Where the next line begins.
+    /// The position of the next line.
     start: u64,
 }
 
@@ -36,10 +36,10 @@ impl JsonLines {
         Ok(JsonLines { path: path.to_owned(), reader: BufReader::new(file), number: 0, start: 0 })
     }
 
-    /// The object on the next line that is not blank, and the line's place.
+    /// The object on the next line that is not blank, and the position of the line.
     ///
     /// # Errors
-    /// When the file cannot be read, or the line is too long or not an object.
+    /// If the file cannot be read, or the line is too long or not an object.
     pub(in crate::data::samples) fn next(&mut self) -> Result<Option<(Span, Object)>, DataError> {
         loop {
             self.number += 1;
@@ -54,7 +54,7 @@ impl JsonLines {
                 return Ok(None);
             }
             if span.length == LINE_LIMIT {
-                return Err(self.bad(format!("more than {LINE_LIMIT} bytes; write one object a line")));
+                return Err(self.bad(format!("more than {LINE_LIMIT} bytes; write one object per line")));
             }
             let line = without_mark(&bytes, span.start);
             if !line.iter().all(u8::is_ascii_whitespace) {
@@ -64,7 +64,7 @@ impl JsonLines {
         }
     }
 
-    /// The error for the line that was read last.
+    /// The error for the line that was read most recently.
     pub(in crate::data::samples) fn bad(&self, reason: String) -> DataError {
         DataError::BadLine { path: self.path.clone(), line: self.number, reason }
     }
@@ -81,11 +81,11 @@ pub(super) fn without_mark(line: &[u8], start: u64) -> &[u8] {
 pub(super) fn object(line: &[u8]) -> Result<Object, String> {
     Carried::parse_finite(line).map_err(|error| {
         if error.is_data() {
-            return "no JSON object; write one object a line".to_owned();
+            return "not a JSON object; write one object per line".to_owned();
         }
         // The line number in the error counts within this line.
         let words = error.to_string();
         let words = words.split(" at line ").next().unwrap_or_default();
-        format!("no JSON object ({words}, column {}); write one object a line", error.column())
+        format!("not a JSON object ({words}, column {}); write one object per line", error.column())
     })
 }

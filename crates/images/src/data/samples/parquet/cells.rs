@@ -15,8 +15,8 @@ use super::texts::TextCells;
 use crate::data::samples::captions::Caption;
 use crate::data::samples::labels::Raw;
 
-/// A row group, read at one row.
-pub(super) struct Group {
+/// A row group, at its current row.
+pub(super) struct RowGroup {
     rows: u64,
     /// The current row.
     row: u64,
@@ -26,19 +26,19 @@ pub(super) struct Group {
     texts: Vec<TextCells>,
 }
 
-impl Group {
+impl RowGroup {
     /// Opens row group `index` at its first row. Reads no page yet.
     pub(super) fn open(
         reader: &SerializedFileReader<File>,
         index: usize,
         columns: &Columns,
-    ) -> Result<Group, ParquetError> {
+    ) -> Result<RowGroup, ParquetError> {
         let group = &*reader.get_row_group(index)?;
         let cells = |leaf: Option<&Leaf>| {
             leaf.filter(|leaf| leaf.values != Values::Null).map(|leaf| bytes(group, leaf)).transpose()
         };
         let texts = columns.texts.iter().map(|texts| TextCells::open(group, texts));
-        Ok(Group {
+        Ok(RowGroup {
             rows: rows_of(group)?,
             row: 0,
             image: cells(Some(&columns.image))?,
@@ -53,23 +53,23 @@ impl Group {
         self.row < self.rows
     }
 
-    /// Moves to the next row. Values that nobody asked for are not decoded, and pages without a
+    /// Moves to the next row. Values that were not requested are not decoded, and pages without a
     /// requested value are not read.
     pub(super) fn advance(&mut self) {
         self.row += 1;
     }
 
-    /// The row's image; none if it is null.
+    /// The row's image; `None` if it is null.
     pub(super) fn image(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
         self.image.as_mut().map_or(Ok(None), |cells| cells.bytes(self.row))
     }
 
-    /// The row's key; none if it is null.
+    /// The row's key; `None` if it is null.
     pub(super) fn key(&mut self) -> Result<Option<Vec<u8>>, ParquetError> {
         self.key.as_mut().map_or(Ok(None), |cells| cells.bytes(self.row))
     }
 
-    /// The row's label; none if it is null.
+    /// The row's label; `None` if it is null.
     pub(super) fn label(&mut self) -> Result<Option<Raw>, ParquetError> {
         self.label.as_mut().map_or(Ok(None), |cells| cells.get(self.row))
     }
@@ -140,7 +140,7 @@ impl LabelCells {
     pub(super) fn get(&mut self, row: u64) -> Result<Option<Raw>, ParquetError> {
         let word = |bytes: Vec<u8>| match String::from_utf8(bytes) {
             Ok(word) => Raw::Word(word),
-            Err(_) => Raw::Other("bytes that are no UTF-8 text"),
+            Err(_) => Raw::Other("bytes that are not UTF-8 text"),
         };
         Ok(match self {
             Self::Null => None,
@@ -157,7 +157,7 @@ impl LabelCells {
     }
 }
 
-/// The value of a number of 16 bits (IEEE 754's binary16), which a float of 64 bits holds exactly.
+/// The value of a 16-bit float (IEEE 754's binary16), which fits a 64-bit float exactly.
 fn half(bytes: &[u8]) -> Raw {
     let Ok(bytes) = <[u8; 2]>::try_from(bytes) else { return Raw::Other("no float16") };
     let bits = u16::from_le_bytes(bytes);
@@ -191,7 +191,7 @@ impl<T: DataType> Cells<T> {
     /// The values in `row`, which must not come before rows already read, and the definition
     /// levels: one for each value, each null and each empty list.
     pub(super) fn list(&mut self, row: u64) -> Result<(Vec<i16>, Vec<T::T>), ParquetError> {
-        let missing = || ParquetError::General(format!("it has no row {row}, though its metadata say so"));
+        let missing = || ParquetError::General(format!("it has no row {row}, although its metadata say so"));
         let behind = (row - self.at) as usize;
         if self.reader.skip_records(behind)? != behind {
             return Err(missing());
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn numbers_of_16_bits_have_their_exact_values() {
-        // As of numpy.float16.
+        // The values of numpy.float16.
         for (bits, value) in [
             (0x0001, 2f64.powi(-24)),
             (0x0400, 2f64.powi(-14)),

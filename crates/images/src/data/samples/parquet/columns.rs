@@ -1,4 +1,4 @@
-//! Which columns of a Parquet file are used, and for what.
+//! Chooses the columns of a Parquet file, and their use.
 
 use ::parquet::schema::types::SchemaDescriptor;
 
@@ -20,7 +20,7 @@ pub(super) struct Columns {
     pub(super) image: Leaf,
     pub(super) key: Option<Leaf>,
     pub(super) label: Option<Leaf>,
-    /// In each row, the first that has a caption is used.
+    /// The columns of captions. In each row, the first that has a caption is used.
     pub(super) texts: Vec<Texts>,
     /// The names that the file gives to the numbers of `label`.
     pub(super) classes: Option<Vec<String>>,
@@ -45,7 +45,7 @@ impl Columns {
     /// from a list of the columns.
     ///
     /// # Errors
-    /// When there are no images, several columns of images of which none is chosen, or when a
+    /// If there are no images, if there are several columns of images and none is chosen, or if a
     /// chosen column does not exist.
     pub(super) fn find(
         schema: &SchemaDescriptor,
@@ -68,7 +68,11 @@ impl Columns {
             })
         };
         let unfit = |flag: &str, field: &Field, what: &str| {
-            DataError::Unclear(format!("{flag} {}: {} in {file} is no {what}", field.name, field.in_words()))
+            DataError::Unclear(format!(
+                "{flag} {}: {} in {file} is not a {what}",
+                field.name,
+                field.in_words()
+            ))
         };
         let image = match asked("--image-column", &selection.image)? {
             Some(field) => field.image().ok_or_else(|| unfit("--image-column", field, "binary column"))?,
@@ -111,7 +115,7 @@ impl Columns {
         Ok(Columns { image, key, label, texts, classes, left })
     }
 
-    /// Whether rows have keys of their own. After all files of a set have been unified: whether any
+    /// Whether rows have their own keys. After all files of a set have been merged: whether any
     /// file has keys.
     pub(super) fn has_key(&self) -> bool {
         self.key.as_ref().is_some_and(|leaf| leaf.values != Values::Null)
@@ -123,17 +127,17 @@ impl Columns {
             self.texts.iter().filter(|texts| !texts.leaf.values.is_null()).map(Texts::in_words).collect();
         (filled.len() > 1).then(|| {
             format!(
-                "a row's caption is from the first of {} that has one (--text-column takes one of them alone)",
+                "a row's caption is from the first of {} that has one (--text-column chooses one of them)",
                 filled.join(", ")
             )
         })
     }
 
     /// Merges the columns of another file of the set into these. The types of labels and texts may
-    /// differ, since values are converted if possible, and a column without a value has no type.
+    /// differ, because values are converted if possible, and a column without values has no type.
     ///
     /// # Errors
-    /// In words, why the file does not belong to the set.
+    /// The reason in words why the file does not belong to the set.
     pub(super) fn unify(&mut self, other: &Columns) -> Result<(), String> {
         let unlike = self.image.path != other.image.path && !self.image.is_null_of(&other.image);
         let name = |leaf: &Option<Leaf>| leaf.as_ref().map(|leaf| leaf.path.clone());
@@ -175,7 +179,7 @@ impl Columns {
 }
 
 impl Field<'_> {
-    /// The column that may hold this field's images; it may be without values in this file.
+    /// The column that may hold this field's images. It may have no values in this file.
     fn image(&self) -> Option<Leaf> {
         let may_be = |leaf: &&Leaf| matches!(leaf.values, Values::Bytes { text: false } | Values::Null);
         self.bytes.as_ref().or(self.leaf.as_ref().filter(may_be)).cloned()
@@ -200,7 +204,7 @@ fn usual_texts(fields: &[Field], image: &Leaf) -> Vec<Texts> {
     texts.filter(|texts| texts.leaf.index != image.index).collect()
 }
 
-/// The column of images if a name settles it, otherwise all candidates.
+/// The column of images if its name identifies it, otherwise all candidates.
 fn image(fields: &[Field], features: &Features) -> Vec<Leaf> {
     let named = |name: &str| fields.iter().find(|field| field.name == name).and_then(Field::image);
     if let Some(image) = named(IMAGES[0]).filter(|image| !image.values.is_null()) {

@@ -17,7 +17,7 @@ pub(super) struct Leaf {
 /// How to read the values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Values {
-    /// There are none: writers give no type to a column without a single value.
+    /// No values: writers give no type to a column without values.
     Null,
     Bool,
     Int32 {
@@ -26,7 +26,7 @@ pub(super) enum Values {
     Int64 {
         unsigned: bool,
     },
-    /// Of 16 bits, as bytes.
+    /// 16-bit floats, stored as bytes.
     Half,
     Float,
     Double,
@@ -37,14 +37,14 @@ pub(super) enum Values {
 }
 
 impl Leaf {
-    /// Whether both are the same column, without a value in one of the files: there, `image` may
+    /// Whether both are the same column, without values in one of the files. There, `image` may
     /// stand for `image.bytes`.
     pub(super) fn is_null_of(&self, other: &Leaf) -> bool {
         let field = |leaf: &Leaf| leaf.path.strip_suffix(".bytes").unwrap_or(&leaf.path).to_owned();
         (self.values.is_null() || other.values.is_null()) && field(self) == field(other)
     }
 
-    /// None if the column has no plain values: lists, dates, decimals and the like.
+    /// `None` if the column has no plain values (for example lists, dates or decimals).
     pub(super) fn of(index: usize, column: &ColumnDescriptor, kind: &str) -> Option<Leaf> {
         if column.max_rep_level() > 0 {
             return None;
@@ -68,7 +68,7 @@ impl Values {
         matches!(self, Values::Bytes { .. } | Values::Null)
     }
 
-    /// For a column, in a list or not; none for dates, decimals and the like.
+    /// How to read a column, in a list or not; `None` for types such as dates and decimals.
     pub(super) fn of(column: &ColumnDescriptor) -> Option<Values> {
         use ConvertedType::{
             ENUM, INT_8, INT_16, INT_32, INT_64, JSON, NONE, UINT_8, UINT_16, UINT_32, UINT_64, UTF8,

@@ -1,7 +1,8 @@
-//! Single pages of the images in a Parquet file, read in any order. A page is the smallest unit
+//! Reads single pages of the images in a Parquet file, in any order. A page is the smallest unit
 //! that can be decompressed.
 //!
-//! The places of the pages are found once, from their headers: most files lack an index of pages.
+//! The positions of the pages are determined once, from their headers: most files lack an index of
+//! pages.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -29,7 +30,7 @@ pub(in crate::data) struct Pages {
     path: PathBuf,
     column: ColumnDescPtr,
     chunks: Vec<ColumnChunkMetaData>,
-    /// In row order.
+    /// The pages, in row order.
     pub(in crate::data) pages: Vec<Page>,
 }
 
@@ -45,7 +46,7 @@ pub(in crate::data) struct Page {
     /// The number of rows.
     pub(in crate::data) rows: u64,
     offset: u64,
-    /// Compressed, with the header.
+    /// The size in bytes, compressed, with the header.
     size: u64,
 }
 
@@ -69,7 +70,7 @@ impl Pages {
             in_words(|| found.add(&file, chunk, rows))?;
             let there: u64 = found.pages[head..].iter().map(|page| page.rows).sum();
             if there != rows {
-                return Err(format!("row group {chunk} has {there} images, and its metadata say {rows}"));
+                return Err(format!("row group {chunk} has {there} images, but its metadata say {rows}"));
             }
         }
         Ok(found)
@@ -113,10 +114,10 @@ impl Pages {
         &self.path
     }
 
-    /// The images of a page, given its index in `pages`; none for null values.
+    /// The images of a page, given its index in `pages`; `None` for null values.
     pub(in crate::data) fn read(&self, page: usize) -> Result<Vec<Option<ByteArray>>, String> {
         let page = self.pages[page];
-        // A column without a single value has no type.
+        // A column without values has no type.
         if self.column.physical_type() != PhysicalType::BYTE_ARRAY {
             return Ok(vec![None; page.rows as usize]);
         }
@@ -127,8 +128,8 @@ impl Pages {
 
     fn decode(&self, file: Arc<Places>, page: Page) -> ParquetResult<Vec<Option<ByteArray>>> {
         let head = self.pages[page.head as usize];
-        // The reader takes whatever lies before the first location for the dictionary, so the first
-        // location must be the row group's first page.
+        // The reader takes everything before the first location for the dictionary, so the first
+        // location must be that of the row group's first page.
         let mut locations = vec![head.location()?];
         if page.first > 0 {
             locations.push(page.location()?);

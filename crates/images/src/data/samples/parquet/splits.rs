@@ -1,4 +1,4 @@
-//! Which files of a Parquet data set belong to which split, by Hugging Face's names:
+//! Assigns the files of a Parquet data set to splits, by Hugging Face's names:
 //! `train-00000-of-00002.parquet`, `train.parquet`, or any file in a folder `train`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ pub(super) fn choose(
                 .collect();
             if !rest.is_empty() {
                 let rest = rest.into_iter().collect::<Vec<_>>().join(", ");
-                notes.push(format!("only the split {split} is taken; not taken: {rest}"));
+                notes.push(format!("only the split {split} is used; not used: {rest}"));
             }
             files.into_iter().zip(&of).filter(|(_, own)| is_it(own)).map(|(file, _)| file).collect()
         }
@@ -70,7 +70,7 @@ fn usual(name: &str) -> String {
     known.map_or(name, |names| names[0].to_owned())
 }
 
-/// The split in a file's name, otherwise in the name of the nearest folder that has one.
+/// The split in the name of the file, otherwise in that of the nearest folder that names one.
 fn split_of(root: &Path, file: &Path) -> Option<String> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = match numbered(&stem) {
@@ -103,7 +103,7 @@ fn numbered(stem: &str) -> Option<(&str, u32, u32)> {
 /// Notes which sets lack files, judging by the numbers in their names.
 ///
 /// # Errors
-/// When a set is there twice, in different numbers of files: its images would count twice.
+/// If a set exists twice, divided into different numbers of files: its images would count twice.
 fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     let mut sets: BTreeMap<(&Path, &str, u32), BTreeSet<u32>> = BTreeMap::new();
     for file in files {
@@ -125,14 +125,14 @@ fn count(files: &[PathBuf], notes: &mut Vec<String>) -> Result<(), DataError> {
     // A single file may have been given on purpose.
     for ((_, name, count), numbers) in sets.into_iter().filter(|_| files.len() > 1) {
         if (numbers.len() as u32) < count {
-            notes.push(format!("{name}: {} of {count} files are there", numbers.len()));
+            notes.push(format!("{name}: {} of {count} files are present", numbers.len()));
         }
     }
     Ok(())
 }
 
-/// Notes which folders, apart from those of splits, are taken together: each may be a subset of its
-/// own.
+/// A note on folders, apart from those of splits, that are used together: each may be a separate
+/// subset.
 fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
     let subset = |file: &PathBuf| {
         let inside = file.strip_prefix(root).unwrap_or(file).parent().unwrap_or(Path::new(""));
@@ -145,7 +145,7 @@ fn joined(root: &Path, files: &[PathBuf]) -> Option<String> {
         names.iter().map(|name| if name.is_empty() { "." } else { name.as_str() }).collect();
     (names.len() > 1).then(|| {
         format!(
-            "files of several folders are taken together: {}; give one of the folders to take it alone",
+            "files of several folders are used together: {}; give one of the folders to use only that one",
             names.join(", ")
         )
     })
@@ -187,7 +187,7 @@ mod tests {
         ] {
             let (files, notes) = chosen(files, Some(split)).unwrap();
             assert_eq!(files, [expected]);
-            assert!(notes[0].contains("not taken: "), "{notes:?}");
+            assert!(notes[0].contains("not used: "), "{notes:?}");
         }
         let message = chosen(&["train.parquet"], Some("test")).unwrap_err();
         assert!(message.contains("(there are: train)"), "{message}");
@@ -209,11 +209,11 @@ mod tests {
         }
         let (_, notes) =
             chosen(&["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], None).unwrap();
-        assert_eq!(notes, ["train: 2 of 3 files are there"]);
+        assert_eq!(notes, ["train: 2 of 3 files are present"]);
         let twice = ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"];
         assert!(chosen(&twice, None).unwrap_err().contains("as 1 file(s) and as 2"));
         let (_, notes) = chosen(&["en/train-00000-of-00001.parquet", "fr/train/0.parquet"], None).unwrap();
         assert_eq!(notes.len(), 1);
-        assert!(notes[0].contains("taken together: en, fr"), "{notes:?}");
+        assert!(notes[0].contains("used together: en, fr"), "{notes:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A Parquet file of images, row by row.
+//! Reads a Parquet file of images row by row.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::cells::Group;
+use super::cells::RowGroup;
 use super::columns::Columns;
 use super::features::Features;
 use super::{NO_BYTES, TableFile, numbered};
@@ -20,18 +20,18 @@ use pixtok_base::sniff::{Kind, sniff_file};
 /// number of rows.
 pub(super) struct Table {
     pub(super) path: PathBuf,
-    /// The file's name, with which keys of its rows begin.
+    /// The file's name, with which the keys of its rows begin.
     stem: String,
-    /// Whether the rows have keys of their own.
+    /// Whether the rows have their own keys.
     pub(super) keyed: bool,
     pub(super) reader: SerializedFileReader<File>,
     pub(super) columns: Columns,
     /// The row group being read.
-    group: Option<Group>,
+    group: Option<RowGroup>,
     next_group: usize,
     /// The next row, counted over the whole file.
     row: u64,
-    /// The key of the row before it.
+    /// The key of the previous row.
     last: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl Table {
         Ok(Table { path, stem, keyed, reader, columns, group: None, next_group: 0, row: 0, last: None })
     }
 
-    /// Calls `each` with the number of every row, its own key (if `with_keys` and there is one) and
+    /// Calls `each` with the number of every row, its own key (if `with_keys` and it has one) and
     /// its label. Reads no image.
     pub(super) fn for_each(
         mut self,
@@ -88,15 +88,15 @@ impl Table {
     }
 
     /// The row group with the next row, if there is one.
-    fn take_group(&mut self) -> Result<Option<Group>, DataError> {
+    fn take_group(&mut self) -> Result<Option<RowGroup>, DataError> {
         loop {
-            if let Some(group) = self.group.take().filter(Group::has_row) {
+            if let Some(group) = self.group.take().filter(RowGroup::has_row) {
                 return Ok(Some(group));
             }
             if self.next_group == self.reader.num_row_groups() {
                 return Ok(None);
             }
-            let group = in_words(|| Group::open(&self.reader, self.next_group, &self.columns))
+            let group = in_words(|| RowGroup::open(&self.reader, self.next_group, &self.columns))
                 .map_err(|reason| self.damaged(reason))?;
             self.next_group += 1;
             self.group = Some(group);
@@ -105,7 +105,7 @@ impl Table {
 
     fn read_row(
         &mut self,
-        group: &mut Group,
+        group: &mut RowGroup,
         labels: &Labels,
         wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Option<Sample>, DataError> {
@@ -117,7 +117,7 @@ impl Table {
         Ok(sample)
     }
 
-    fn key(&self, group: &mut Group) -> Result<String, DataError> {
+    fn key(&self, group: &mut RowGroup) -> Result<String, DataError> {
         if !self.keyed {
             return Ok(numbered(&self.stem, self.row));
         }
@@ -132,7 +132,7 @@ impl Table {
         })
     }
 
-    fn sample(&self, group: &mut Group, labels: &Labels, key: String) -> Result<Sample, DataError> {
+    fn sample(&self, group: &mut RowGroup, labels: &Labels, key: String) -> Result<Sample, DataError> {
         let (image, label, found) =
             in_words(|| Ok::<_, ParquetError>((group.image()?, group.label()?, group.captions()?)))
                 .map_err(|reason| self.damaged(reason))?;

@@ -179,7 +179,7 @@ fn rows_are_numbered_in_their_file_across_row_groups() {
     assert!(
         samples.iter().all(|sample| sample.label.is_none() && sample.text.is_none() && sample.json.is_none())
     );
-    assert_eq!(all(&set), samples, "a second stream begins anew");
+    assert_eq!(all(&set), samples, "a second stream begins at the start");
 }
 
 #[test]
@@ -272,14 +272,14 @@ fn labels_that_do_not_convert_are_named() {
             Column::Int64(&[Some(-1), None, None]),
             ["label (uint64)", "18446744073709551615"],
         ),
-        ("BYTE_ARRAY label", Column::Bytes(&[Some(b"\xff"), None, None]), ["label (binary)", "no UTF-8"]),
+        ("BYTE_ARRAY label", Column::Bytes(&[Some(b"\xff"), None, None]), ["label (binary)", "not UTF-8"]),
         (
             "INT32 label (DATE)",
             Column::Int32(&[Some(1), None, None]),
-            ["not taken: label (date)", "--label-column"],
+            ["not used: label (date)", "--label-column"],
         ),
-        ("INT64 text", Column::Int64(&[Some(1), None, None]), ["not taken: text (int64)", "--text-column"]),
-        ("BYTE_ARRAY key", Column::Bytes(&[Some(b"/x"), None, None]), ["not taken: key (binary)", ""]),
+        ("INT64 text", Column::Int64(&[Some(1), None, None]), ["not used: text (int64)", "--text-column"]),
+        ("BYTE_ARRAY key", Column::Bytes(&[Some(b"/x"), None, None]), ["not used: key (binary)", ""]),
     ] {
         let (labels, _, notes) = labelled(field, column);
         assert_eq!(labels, [None; 3], "{field}");
@@ -397,7 +397,7 @@ fn the_first_column_with_a_caption_counts_row_by_row() {
     assert_eq!(
         set.notes(),
         ["a row's caption is from the first of text (utf8), caption (binary), captions (list) that has one \
-          (--text-column takes one of them alone)"]
+          (--text-column chooses one of them)"]
     );
     let samples = all(&set);
     assert_eq!(texts_of(&samples), [Some("l0"), Some("one"), Some("c2"), None, Some("t4"), Some("l5")]);
@@ -414,7 +414,7 @@ fn the_first_column_with_a_caption_counts_row_by_row() {
     let set = SampleSet::select(root.path(), &name("captions")).unwrap();
     assert_eq!(
         set.notes()[0].split(" (--label").next().unwrap(),
-        "columns that are not taken: caption (binary), text (utf8)"
+        "columns that are not used: caption (binary), text (utf8)"
     );
     let samples = all(&set);
     assert_eq!(texts_of(&samples), [Some("l0"), Some("one"), None, None, Some("l4"), Some("l5")]);
@@ -449,7 +449,7 @@ fn captions_beside_a_column_without_one_are_taken() {
         let path = root.path().join("other.parquet");
         write(&path, &format!("{IMAGE} {fields}"), &[]);
         let notes = SampleSet::open(&path).unwrap().notes().join("\n");
-        assert!(notes.contains("columns that are not taken: text (list)"), "{notes}");
+        assert!(notes.contains("columns that are not used: text (list)"), "{notes}");
     }
 }
 
@@ -542,7 +542,7 @@ fn splits_in_folders_are_chosen() {
     write_images(&root.path().join("more.parquet"), &[&[b"c"]]);
     let selection = Selection { split: Some("train".into()), ..Selection::default() };
     let set = SampleSet::select(root.path(), &selection).unwrap();
-    assert_eq!(set.notes(), ["only the split train is taken; not taken: files of no split, test"]);
+    assert_eq!(set.notes(), ["only the split train is used; not used: files of no split, test"]);
     // Given alone, the folder of a split has no other splits.
     assert_eq!(SampleSet::open(&root.path().join("default/train")).unwrap().len(), Some(1));
 }
@@ -659,7 +659,8 @@ fn refused_rows_are_asked_for_once_and_their_pages_not_read() {
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
     write_images(&path, &[&images[..7], &images[7..]]);
     let set = SampleSet::open(&path).unwrap();
-    // Every subset of the rows that the bits of `mask` name, within a page and across pages and row groups.
+    // Every subset of the rows that the bits of `mask` name, within a page and across pages and row
+    // groups.
     for mask in (0..1 << 11_u32).step_by(37) {
         let number = |key: &str| key.rsplit('/').next().unwrap().parse::<u32>().unwrap();
         let mut stream = set.stream().unwrap();

@@ -63,7 +63,7 @@ impl Texts {
     }
 }
 
-/// Whether two files of a set may have these columns: they share one, or neither has any.
+/// Whether two files of a set may have these columns: they share a column, or neither has any.
 pub(super) fn are_alike(one: &[Texts], other: &[Texts]) -> bool {
     let has = |path: &String| other.iter().any(|texts| texts.leaf.path == *path);
     (one.is_empty() && other.is_empty()) || one.iter().any(|texts| has(&texts.leaf.path))
@@ -88,7 +88,7 @@ pub(super) struct TextCells {
 }
 
 impl TextCells {
-    /// None if it has no values.
+    /// Opens the column; `None` if it has no values.
     pub(super) fn open(group: &dyn RowGroupReader, texts: &Texts) -> Result<Option<TextCells>, ParquetError> {
         if texts.leaf.values.is_null() {
             return Ok(None);
@@ -110,7 +110,7 @@ impl TextCells {
         };
         let (levels, values) = self.cells.list(row)?;
         let mut values = values.into_iter();
-        // One level less means a null element, or, if elements cannot be null, an empty list.
+        // One level less means a null element, or an empty list if elements cannot be null.
         let there = levels.into_iter().filter(|&own| own == level || (nullable && own == level - 1));
         let list = there.map(|own| {
             let value = if own == level { values.next() } else { None };

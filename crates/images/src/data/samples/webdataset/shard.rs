@@ -1,4 +1,4 @@
-//! A tar being read: its members are grouped by key, sample after sample.
+//! Reads a tar sample by sample: members with the same key form a sample.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,16 +14,16 @@ use crate::data::{DataError, EXTENSIONS};
 
 /// The longest member that is read, equal to the longest image that is decoded.
 pub(super) const MEMBER_LIMIT: u64 = 1 << 31;
-/// The longest label that is read; anything longer is neither a number nor a class name.
+/// The longest label that is read; a longer one is neither a number nor a class name.
 const LABEL_LIMIT: u64 = 256;
-/// The longest text that is searched for words; a longer one is taken to have some.
+/// The longest text that is searched for words; a longer one is assumed to have some.
 const BLANK_LIMIT: u64 = 256;
 
 /// A member that belongs to a sample.
-struct Part {
+struct TarMember {
     key: String,
     role: Role,
-    /// Its rank: of several members with the same role, the one with the lowest is taken.
+    /// The rank: of several members with the same role, the one with the lowest rank is used.
     place: usize,
     ending: String,
     member: Member,
@@ -32,23 +32,23 @@ struct Part {
 /// A tar being read.
 pub(in crate::data) struct Shard {
     pub(super) members: Members,
-    /// The first member of the next sample; reading it showed that the sample before is complete.
-    ahead: Option<Part>,
+    /// The first member of the next sample. Reading it showed that the previous sample is complete.
+    ahead: Option<TarMember>,
     /// Digests of the keys so far: 16 bytes per sample of this tar.
     seen: HashSet<u128>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub(super) prefix: String,
     endings: Arc<Endings>,
     pub(super) left: Left,
     pub(super) has_texts: bool,
 }
 
-/// Where a sample's image lies.
+/// The location of a sample's image.
 pub(in crate::data) struct Located {
     /// The image's name, or the sample's key if there is no image.
     pub name: String,
-    /// The image's first byte in the tar and its length, or why it cannot be used; none if there is
-    /// no image.
+    /// The position of the image's first byte in the tar, and its length, or why it cannot be used;
+    /// `None` if there is no image.
     pub image: Option<Result<(u64, u64), String>>,
     /// Its label.
     pub label: Option<Raw>,
@@ -67,13 +67,13 @@ impl Shard {
         })
     }
 
-    /// What has been passed over. To be called after everything has been read.
+    /// What has been skipped. Call it after everything has been read.
     pub(in crate::data) fn omitted(self) -> OmittedMembers {
         self.members.omitted
     }
 
-    /// The place of the next sample's image; none at the end of the tar. Reads only headers, labels
-    /// and, where a sample has several texts, short ones.
+    /// The location of the next sample's image; `None` at the end of the tar. Reads only headers,
+    /// labels and, if a sample has several texts, short texts.
     pub(in crate::data) fn locate(&mut self) -> Result<Option<Located>, DataError> {
         let Some(group) = self.group()? else { return Ok(None) };
         let located = group.locate(&mut self.members)?;
@@ -101,9 +101,9 @@ impl Shard {
         Ok(None)
     }
 
-    /// The members of the next sample; its image is not read. Members whose key has no usable
-    /// member are not a sample.
-    fn group(&mut self) -> Result<Option<Group>, DataError> {
+    /// The members of the next sample, without reading its image. Members whose key has no usable
+    /// member do not form a sample.
+    fn group(&mut self) -> Result<Option<TarSample>, DataError> {
         while let Some(mut group) = self.adjacent()? {
             let others = group.settle(&mut self.members)?;
             if group.parts.is_empty() {
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// The next run of members with the same key.
-    fn adjacent(&mut self) -> Result<Option<Group>, DataError> {
+    fn adjacent(&mut self) -> Result<Option<TarSample>, DataError> {
         let first = match self.ahead.take() {
             Some(part) => part,
             None => match self.next_part()? {
@@ -134,7 +134,7 @@ impl Shard {
             );
             return Err(DataError::KeysClash { path: self.members.path().to_owned(), reason });
         }
-        let mut group = Group { key: first.key.clone(), parts: vec![] };
+        let mut group = TarSample { key: first.key.clone(), parts: vec![] };
         let mut current = Some(first);
         while let Some(part) = current {
             if key::composed(&part.key) != composed {
@@ -149,13 +149,13 @@ impl Shard {
     }
 
     /// The next member that has a key and an ending.
-    fn next_part(&mut self) -> Result<Option<Part>, DataError> {
+    fn next_part(&mut self) -> Result<Option<TarMember>, DataError> {
         while let Some(member) = self.members.next()? {
             let (folders, base) = key::split(&member.name);
             if let Some((stem, ending)) = base.split_once('.') {
                 let (key, ending) = (format!("{folders}{stem}"), ending.to_ascii_lowercase());
                 let (role, place) = self.endings.role(&ending);
-                return Ok(Some(Part { key, role, place, ending, member }));
+                return Ok(Some(TarMember { key, role, place, ending, member }));
             }
             self.members.pass_over(&member);
         }
@@ -163,15 +163,15 @@ impl Shard {
     }
 }
 
-/// The members with one key. After `settle`, only the usable ones, one for each role.
-struct Group {
+/// The members with one key. After `settle`, only the usable ones: one for each role.
+struct TarSample {
     key: String,
-    parts: Vec<Part>,
+    parts: Vec<TarMember>,
 }
 
-impl Group {
+impl TarSample {
     /// Keeps one member for each role and returns the others.
-    fn settle(&mut self, members: &mut Members) -> Result<Vec<Part>, DataError> {
+    fn settle(&mut self, members: &mut Members) -> Result<Vec<TarMember>, DataError> {
         self.pass_over_blank_texts(members)?;
         for role in [Role::Image, Role::Text, Role::Label, Role::Json] {
             let of_role = || self.parts.iter().filter(|part| part.role == role);
@@ -191,9 +191,10 @@ impl Group {
         Ok(self.parts.extract_if(.., |part| part.role == Role::Other).collect())
     }
 
-    /// A caption without words counts only where there is no other.
+    /// Drops captions without words if there is a caption with words.
     fn pass_over_blank_texts(&mut self, members: &mut Members) -> Result<(), DataError> {
-        let texts: Vec<&mut Part> = self.parts.iter_mut().filter(|part| part.role == Role::Text).collect();
+        let texts: Vec<&mut TarMember> =
+            self.parts.iter_mut().filter(|part| part.role == Role::Text).collect();
         if texts.len() < 2 {
             return Ok(());
         }
@@ -207,7 +208,7 @@ impl Group {
         Ok(())
     }
 
-    fn clash(&self, one: &Part, another: &Part, tar: &Path) -> DataError {
+    fn clash(&self, one: &TarMember, another: &TarMember, tar: &Path) -> DataError {
         let (what, remedy) = match one.role {
             Role::Image => ("images", " or choose an ending with --image-column"),
             _ => ("parts of one kind", ""),
@@ -245,10 +246,10 @@ impl Group {
     fn read(&self, members: &mut Members, endings: &Endings, labels: &Labels) -> Result<Sample, DataError> {
         let (key, altered) = (self.key.clone(), Altered::default());
         let mut sample = Sample { key, image: Err(no_image()), label: None, text: None, json: None, altered };
-        // The first problem with the sample.
+        // The first problem of the sample.
         let named = self.parts.iter().all(|part| part.member.is_utf8);
         let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());
-        for Part { role, member, .. } in &self.parts {
+        for TarMember { role, member, .. } in &self.parts {
             let taken = if *role == Role::Label {
                 label(members, member)?.map(|label| sample.label = labels.number(Some(&label)))
             } else if member.size > MEMBER_LIMIT {
@@ -295,7 +296,7 @@ fn label(members: &mut Members, member: &Member) -> Result<Result<Raw, String>, 
     Ok(word(members.read(member)?))
 }
 
-/// The reason to give for a sample without an image.
+/// The reason for skipping a sample without an image.
 pub(in crate::data) fn no_image() -> String {
     format!("no image member; one ends in {}", EXTENSIONS.join(", "))
 }

@@ -85,7 +85,7 @@ fn adjacent_members_of_a_key_are_a_sample() {
     assert_eq!(samples[1].image, bytes(b"two"));
     assert_eq!((samples[2].key.as_str(), &samples[2].image), ("3", &bytes(b"")));
     assert_eq!(samples.len(), 3);
-    assert_eq!(all(&set), samples, "a second stream begins anew");
+    assert_eq!(all(&set), samples, "a second stream begins at the start");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn endings_of_two_parts_are_taken_where_nothing_else_is() {
     );
     assert_eq!(set.classes(), ["cat", "dog"]);
     let notes = set.notes();
-    assert!(notes[0].contains("not taken: 1 .de.txt, 1 .en.txt, 1 .note.txt ("), "{notes:?}");
+    assert!(notes[0].contains("not used: 1 .de.txt, 1 .en.txt, 1 .note.txt ("), "{notes:?}");
     let name = |name: &str| Some(name.to_owned());
     let select = |selection| SampleSet::select(&root.path().join("x.tar"), &selection);
     let chosen = Selection { text: name("en.txt"), ..Selection::default() };
@@ -185,7 +185,7 @@ fn broken_companions_and_missing_images_are_bad_samples() {
         "the label is not UTF-8",
         "the text is not UTF-8",
         "broken JSON",
-        "the JSON is no object",
+        "the JSON is not an object",
     ]) {
         let reason = sample.image.as_ref().unwrap_err();
         assert!(reason.contains(part), "{reason}");
@@ -530,7 +530,8 @@ fn what_is_no_tar_is_named() {
 #[test]
 fn a_tar_that_is_cut_short_names_the_last_whole_key() {
     let whole = tar(&[("a.jpg", &[1; 700]), ("a.cls", b"1"), ("b.jpg", &[2; 700]), ("b.cls", b"2")]);
-    // Header and content of each member in blocks: a.jpg 0-2, a.cls 3-4, b.jpg 5-7, b.cls 8-9, end mark 10-11.
+    // Header and content of each member in blocks: a.jpg 0-2, a.cls 3-4, b.jpg 5-7, b.cls 8-9, end
+    // mark 10-11.
     for (length, before) in [
         (100, &[][..]),
         (512, &[]),
@@ -583,7 +584,8 @@ fn what_is_sparse_is_refused() {
     assert!(failure(&set).1.to_string().contains("a.jpg is stored as a sparse file"));
 }
 
-/// A tar with `small.jpg` after members that claim `size` bytes each, of which the disk stores none.
+/// A tar with `small.jpg` after members that claim `size` bytes each, of which the disk stores
+/// none.
 fn shard_with_big_members(path: &Path, names: &[String], size: u64) {
     fs::write(path, b"").unwrap();
     let mut file = OpenOptions::new().append(true).open(path).unwrap();

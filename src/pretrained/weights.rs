@@ -1,4 +1,4 @@
-//! From a file of weights to a frozen network.
+//! Loads a frozen network from a file of weights.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use pixtok_base::sniff::{Kind as FileKind, sniff};
 use pixtok_torch::tensors::{self, CopyError, Tensors};
 use pixtok_torch::{TorchError, catching};
 
-/// The networks whose files are known.
+/// The networks whose weight files are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Network {
     LpipsAlex,
@@ -19,7 +19,7 @@ pub(super) enum Network {
 }
 
 impl Network {
-    /// The network that tensors of these names and shapes are meant for, even if some are missing.
+    /// The network that these names and shapes belong to, even if some tensors are missing.
     fn of(tensors: &Tensors) -> Option<Self> {
         if tensors.contains_key("Conv2d_1a_3x3.conv.weight") {
             return Some(Self::Inception);
@@ -40,7 +40,7 @@ impl Network {
     }
 }
 
-/// A file of weights, read and recognised.
+/// The tensors of a weight file, and the network that they belong to.
 pub(super) struct Weights<'a> {
     path: &'a Path,
     wanted: &'static str,
@@ -49,7 +49,7 @@ pub(super) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Reads a file. `wanted` says in errors what is expected, in the plural.
+    /// Reads a weight file. `wanted` says in errors what is expected, in the plural.
     pub fn read(path: &'a Path, wanted: &'static str) -> Result<Self, NetError> {
         let bytes = fs::read(path).map_err(|source| NetError::Read { path: path.to_owned(), source })?;
         let unfit = |found: String| NetError::Unfit { path: path.to_owned(), found, wanted };
@@ -58,23 +58,24 @@ impl<'a> Weights<'a> {
             return Err(unfit("a PyTorch file (.pth)".to_owned()));
         }
         let tensors = tensors::from_bytes(&bytes)
-            .map_err(|reason| unfit(format!("no whole safetensors file ({reason})")))?;
+            .map_err(|reason| unfit(format!("an incomplete or invalid safetensors file ({reason})")))?;
         let network =
             Network::of(&tensors).ok_or_else(|| unfit("weights of an unknown network".to_owned()))?;
         Ok(Self { path, wanted, network, tensors })
     }
 
-    /// Whose weights they are.
+    /// The network that the weights belong to.
     pub fn network(&self) -> Network {
         self.network
     }
 
-    /// Says that these weights are of another network than the one asked for.
+    /// The error for weights of a network other than the requested one.
     pub fn of_another(&self) -> NetError {
         self.unfit(self.network.in_words().to_owned())
     }
 
-    /// Builds a network on `device`, frozen, with these weights; `build` names its variables as the file does.
+    /// Builds a frozen network on `device` with these weights. `build` must name its variables as
+    /// the file does.
     pub fn fill<N>(&self, device: Device, build: impl FnOnce(&nn::Path) -> N) -> Result<N, NetError> {
         let refused = |source: TorchError| NetError::Torch { path: self.path.to_owned(), source };
         let (store, net) = catching(|| {
@@ -99,7 +100,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// A convolution that waits for its weights.
+/// A convolution whose weights are loaded later.
 pub(super) fn conv(
     path: &nn::Path,
     channels: (i64, i64),
@@ -112,7 +113,8 @@ pub(super) fn conv(
     nn::conv2d(path, channels.0, channels.1, kernel, config)
 }
 
-/// A file with all the tensors of what `build` makes, each filled by `fill`, for tests to load.
+/// Writes a file with all tensors of the network that `build` makes, each filled by `fill`, for
+/// tests to load.
 #[cfg(test)]
 pub(super) fn write_file<N>(path: &Path, build: impl FnOnce(&nn::Path) -> N, fill: impl Fn(&mut Tensor)) {
     let store = nn::VarStore::new(Device::Cpu);
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
     use tch::Kind;
 
-    /// What loading each network says to a file of these bytes.
+    /// The error of loading each network from a file of these bytes.
     fn said(bytes: &[u8]) -> [String; 2] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("given.safetensors");
@@ -157,13 +159,13 @@ mod tests {
         let cases = [
             (b"PK\x03\x04archive".to_vec(), "seems to be a PyTorch file (.pth)"),
             (b"\x80\x02\x8a\nl\xfc\x9cF".to_vec(), "seems to be a PyTorch file (.pth)"),
-            (vec![], "seems to be no whole safetensors file ("),
+            (vec![], "seems to be an incomplete or invalid safetensors file ("),
             (file(&[("weight", &[5, 7], Kind::Float)]), "seems to be weights of an unknown network"),
         ];
         for (bytes, found) in cases {
             for (message, wanted) in said(&bytes).into_iter().zip(["LPIPS (AlexNet or VGG16)", "Inception"]) {
                 assert!(message.contains("given.safetensors") && message.contains(found), "{message}");
-                assert!(message.contains(&format!(", and weights of {wanted} are expected")), "{message}");
+                assert!(message.contains(&format!(", but weights of {wanted} are needed")), "{message}");
                 assert!(message.ends_with("convert the published files with scripts/convert_weights.py"));
             }
         }
@@ -172,17 +174,17 @@ mod tests {
     #[test]
     fn one_network_is_not_taken_for_another() {
         let [of_lpips, _] = said(&file(&[INCEPTION]));
-        assert!(of_lpips.contains("seems to be weights of Inception, and weights of LPIPS"), "{of_lpips}");
+        assert!(of_lpips.contains("seems to be weights of Inception, but weights of LPIPS"), "{of_lpips}");
         for (first, name) in [(ALEX, "AlexNet"), (VGG, "VGG16")] {
             let [_, of_inception] = said(&file(&[first]));
-            let expected = format!("seems to be weights of LPIPS with {name}, and weights of Inception are");
+            let expected = format!("seems to be weights of LPIPS with {name}, but weights of Inception are");
             assert!(of_inception.contains(&expected), "{of_inception}");
         }
     }
 
     #[test]
     fn files_are_read_strictly() {
-        // torchvision's AlexNet as it is: without heads, with a classifier.
+        // torchvision's AlexNet as published: with a classifier, without the heads of LPIPS.
         let classifier: (&str, &[i64], Kind) = ("classifier.6.bias", &[1000], Kind::Float);
         let [message, _] = said(&file(&[ALEX, classifier]));
         let parts =

@@ -14,21 +14,21 @@ use pixtok_torch::{in_full_precision, no_grad};
 
 const WANTED: &str = "weights of LPIPS (AlexNet or VGG16)";
 
-/// Mean of ImageNet's channels, for images in -1..1.
+/// Mean of each channel over ImageNet, for images in [−1, 1].
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
-/// Their standard deviation.
+/// Standard deviation of each channel over ImageNet, for images in [−1, 1].
 const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 
-/// What keeps a vector of zeros from being divided by zero.
+/// Keeps a vector of zeros from being divided by zero.
 const EPS: f64 = 1e-10;
 
-/// Which network's features are compared.
+/// The network whose features are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backbone {
-    /// AlexNet: the usual one of tables.
+    /// AlexNet, which published tables usually use.
     Alex,
-    /// VGG16: the usual one of losses.
+    /// VGG16, which losses usually use.
     Vgg,
 }
 
@@ -51,7 +51,7 @@ impl Backbone {
         }
     }
 
-    /// Numbers in the network's weights.
+    /// The number of parameters of the network.
     #[must_use]
     pub fn parameters(self) -> i64 {
         match self {
@@ -60,11 +60,12 @@ impl Backbone {
         }
     }
 
-    /// About what comparing an image of `size` (height, width) with another keeps for the backward pass, in bytes, if the network
-    /// computes in numbers of `bytes` each.
+    /// Estimates the bytes that one comparison of two images of `size` (height, width, in pixels)
+    /// keeps for the backward pass, if the network computes in numbers of `bytes` bytes each.
     #[must_use]
     pub fn saved_bytes(self, (height, width): (i64, i64), bytes: i64) -> i64 {
-        // For each pixel: results of convolutions and poolings, the places that poolings chose, and float32 numbers of the taps.
+        // Per pixel: outputs of convolutions and poolings, the indices that the poolings chose, and
+        // float32 numbers of the taps.
         let (results, chosen, taps) = match self {
             Self::Alex => (9.0, 1.5, 8.0),
             Self::Vgg => (300.0, 30.0, 122.0),
@@ -74,14 +75,16 @@ impl Backbone {
     }
 }
 
-/// Of both images' taps, their unit vectors, and what comes on the way.
+/// Copies of each tap that are kept: of both images, their unit vectors and the intermediate
+/// results.
 const TAP_COPIES: f64 = 6.0;
 
 /// LPIPS with fixed weights.
 #[derive(Debug)]
 pub struct Lpips {
     trunk: Trunk,
-    /// One weight per channel of each tap, in the shape of the published 1×1 convolution: `[1, C, 1, 1]`.
+    /// One weight per channel of each tap, in the shape of the published 1×1 convolution: `[1, C,
+    /// 1, 1]`.
     heads: Vec<Tensor>,
     /// `[3, 1, 1]`
     shift: Tensor,
@@ -96,10 +99,11 @@ enum Trunk {
 }
 
 impl Lpips {
-    /// Loads weights to `device`; the file tells which backbone they are for.
+    /// Loads weights to `device`. The file determines the backbone.
     ///
     /// # Errors
-    /// [`NetError`], when the file is not there, is of another network or has not all its tensors, as float32.
+    /// [`NetError`], if the file does not exist, is for another network, or lacks some of its
+    /// tensors as float32.
     pub fn load(path: &Path, device: Device) -> Result<Self, NetError> {
         let weights = Weights::read(path, WANTED)?;
         let backbone = match weights.network() {
@@ -125,7 +129,7 @@ impl Lpips {
         }
     }
 
-    /// Which network's features are compared.
+    /// The network whose features are compared.
     #[must_use]
     pub fn backbone(&self) -> Backbone {
         match self.trunk {
@@ -134,28 +138,29 @@ impl Lpips {
         }
     }
 
-    /// Distance of each image from its partner: 0 for equal ones, about 1 for unrelated ones. In float32, whatever the caller's
-    /// autocast.
+    /// The distance of each image from its partner: 0 for equal images, about 1 for unrelated ones.
+    /// Computed in float32, whatever the caller's autocast.
     ///
     /// # Shapes
-    /// `a`, `b`: `[B, 3, H, W]` floating point in -1..1 -> `[B]` float32.
+    /// `a`, `b`: `[B, 3, H, W]` floating point in [−1, 1] -> `[B]` float32.
     ///
     /// # Panics
-    /// When the shapes differ or a side is under [`Backbone::min_side`].
+    /// If the shapes differ, or a side is shorter than [`Backbone::min_side`].
     pub fn distance(&self, a: &Tensor, b: &Tensor) -> Tensor {
         self.check(a, b);
-        // One pass each and not one for both: the one that needs no gradient then keeps no activations.
+        // Two passes instead of one over both: the pass without gradient then keeps no activations.
         in_full_precision(|| self.distance_of(&self.features(a), &self.features(b)))
     }
 
-    /// What a training minimises, with gradients for `recon` alone; the network follows the caller's autocast, and what it gives is
-    /// compared in float32.
+    /// The distances that a training minimises, with gradients only for `recon`. The network
+    /// follows the caller's autocast; its features are compared in float32. `lpips` and `features`
+    /// choose what is computed.
     ///
     /// # Shapes
-    /// `recon`, `images`: `[B, 3, H, W]` floating point in -1..1 -> scalars, float32.
+    /// `recon`, `images`: `[B, 3, H, W]` floating point in [−1, 1] -> scalars, float32.
     ///
     /// # Panics
-    /// As [`Lpips::distance`].
+    /// The same as [`Lpips::distance`].
     pub fn differences(&self, recon: &Tensor, images: &Tensor, lpips: bool, features: bool) -> Differences {
         self.check(recon, images);
         let of_recon = self.features(recon);
@@ -181,15 +186,18 @@ impl Lpips {
         let taps = a.iter().zip(b).zip(&self.heads);
         taps.map(|((a, b), head)| {
             let difference = (unit(a) - unit(b)).square();
-            // The head is linear, so the mean over positions may come first: one product per image is left, which autocast
-            // would make in bf16.
+            // The head is linear, so the mean over positions may be taken first. One product per
+            // image is left, which autocast would compute in bf16.
             let mean = difference.mean_dim([2, 3].as_slice(), false, Kind::Float);
             (mean * head.view([1, -1])).sum_dim_intlist([1].as_slice(), false, Kind::Float)
         })
         .sum()
     }
 
-    /// The taps, in float32: `[B, 3, H, W]` -> five times `[B, C, h, w]`.
+    /// The taps in float32.
+    ///
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` -> five tensors `[B, C, h, w]`.
     fn features(&self, images: &Tensor) -> Vec<Tensor> {
         let x = (images.to_kind(Kind::Float) - &self.shift) / &self.scale;
         let taps = match &self.trunk {
@@ -200,20 +208,23 @@ impl Lpips {
     }
 }
 
-/// What [`Lpips::differences`] was asked for, each a mean over the images.
+/// The distances that [`Lpips::differences`] was asked for, each a mean over the images.
 #[derive(Debug)]
 pub struct Differences {
-    /// [`Lpips::distance`].
+    /// The mean of [`Lpips::distance`].
     pub lpips: Option<Tensor>,
-    /// Mean squared difference of the features, the mean over the taps.
+    /// The mean squared difference of the features, averaged over the taps.
     pub features: Option<Tensor>,
 }
 
-/// Each position's channels as a vector of length 1: `[B, C, h, w]` -> the same.
+/// Scales the channels of each position to a vector of length 1.
+///
+/// # Shapes
+/// `x`: `[B, C, h, w]` -> `[B, C, h, w]`.
 fn unit(x: &Tensor) -> Tensor {
     let squares = x.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
-    // The clamp moves no value that EPS leaves visible. Without it a position where no channel fires has the gradient
-    // 0 / 0, and one such position makes every gradient of the image NaN.
+    // The clamp changes no value that EPS leaves visible. Without it, a position where all channels
+    // are 0 has the gradient 0 / 0, and one such position makes every gradient of the image NaN.
     x / (squares.clamp_min(EPS * EPS).sqrt() + EPS)
 }
 
@@ -273,7 +284,7 @@ mod tests {
             let too_small = narrow.narrow(3, 0, least - 1);
             let refused = pixtok_base::panics::catch(|| lpips.distance(&too_small, &too_small)).unwrap_err();
             assert!(refused.message.contains(&format!("{least} pixels")), "{}", refused.message);
-            // The limit is the network's own.
+            // The network itself has the same limit.
             assert!(pixtok_torch::catching(|| lpips.features(&too_small)).is_err());
         }
     }

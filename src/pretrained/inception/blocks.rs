@@ -1,4 +1,4 @@
-//! The five kinds of blocks of Inception, with pytorch-fid's names.
+//! The five kinds of blocks of Inception v3, named as in pytorch-fid.
 
 use tch::nn;
 
@@ -8,7 +8,7 @@ fn branch(path: &nn::Path, channels_in: i64, layers: &[Layer]) -> Branch {
     Branch { layers: chain(path, channels_in, layers), fork: vec![] }
 }
 
-/// A branch whose last two layers stand side by side.
+/// A branch whose last two layers are parallel.
 fn forked(path: &nn::Path, channels_in: i64, layers: &[Layer], fork: [Layer; 2]) -> Branch {
     let width = layers.last().map_or(channels_in, |last| last.channels);
     let fork = fork.map(|layer| ConvNorm::new(&(path / layer.name), width, layer));

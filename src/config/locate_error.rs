@@ -1,9 +1,10 @@
-//! Where exactly a config is wrong.
+//! Finds the key of a config that an error is about.
 //!
-//! serde reads an internally tagged enum (`kind = "…"`) from a buffer, in which it knows no keys: an error inside
-//! one is placed at its table. [`Finding`] finds the key by trial: what makes the same error go away when it is
-//! taken out, or put in, is what the error is about. toml's spans would not spare the trial: that
-//! buffer drops them too, and a value of `--set` has no place in the file.
+//! serde reads an internally tagged enum (`kind = "…"`) from a buffer that does not keep keys, so
+//! an error inside one is placed at its table. [`locate_error`] finds the key by trial: if the same
+//! error goes away when a key is removed, or added, the error is about that key. The spans of the
+//! `toml` crate would not replace the trials: that buffer drops them too, and a value of `--set`
+//! has no place in the file.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
@@ -15,57 +16,62 @@ use super::overrides::KIND;
 use super::problem::{Problem, read_table};
 use super::suggest::nearest;
 
-/// One problem of a config, with its place.
+/// An error in a config, with the key that it is about.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(super) struct LocatedError {
     problem: Problem,
-    /// From the root, as far as names go.
+    /// The names from the root to the key; positions in lists are left out.
     key: Key,
-    /// With the position in a list, if there is one: what the user is told.
+    /// The key as the user is told it, with the position in a list if there is one.
     shown: String,
-    /// The value at `key`.
+    /// The value at `key`; none inside a list.
     value: Option<Value>,
-    /// The kinds or variants that a missing key could be.
+    /// The kinds or variants that a missing key could have.
     choices: Vec<String>,
+    /// Whether the table of an unknown key has a `kind` beside the keys that serde lists.
+    tagged: bool,
 }
 
-impl Finding {
-    /// Places the `problem` that reading `root` as a `T` met at `path`.
-    pub(super) fn new<T: DeserializeOwned>(root: &Table, path: &Path, problem: Problem) -> Finding {
-        let (entered, beyond_names) = names(path);
-        let mut choices = Vec::new();
-        let key = match &problem {
-            Problem::Other(_) => entered,
-            _ if beyond_names => entered,
-            Problem::MissingField(field) => {
-                let table = table_that_lacks::<T>(root, entered, &problem, field);
-                choices = choices_of::<T>(root, &table, field);
-                child(&table, field)
-            }
-            _ => culprit::<T>(root, entered, &problem),
-        };
-        let shown = match &problem {
-            _ if !beyond_names => key.join("."),
-            Problem::MissingField(field) => format!("{path}.{field}"),
-            Problem::UnknownField { field, .. } if !ends_in(path, field) => format!("{path}.{field}"),
-            _ => path.to_string(),
-        };
-        // Of an item in a list, serde's own words are closer than the whole list.
-        let value = value_at(root, &key).filter(|_| !beyond_names).cloned();
-        Finding { problem, key, shown, value, choices }
-    }
+/// Finds the key of the `problem` that reading `root` as a `T` met at `path`.
+pub(super) fn locate_error<T: DeserializeOwned>(root: &Table, path: &Path, problem: Problem) -> LocatedError {
+    let (entered, beyond_names) = names(path);
+    let mut choices = Vec::new();
+    let key = match &problem {
+        Problem::Other(_) => entered,
+        _ if beyond_names => entered,
+        Problem::MissingField(field) => {
+            let table = table_that_lacks::<T>(root, entered, &problem, field);
+            choices = choices_of::<T>(root, &table, field);
+            child(&table, field)
+        }
+        _ => culprit::<T>(root, entered, &problem),
+    };
+    let shown = match &problem {
+        _ if !beyond_names => key.join("."),
+        Problem::MissingField(field) => format!("{path}.{field}"),
+        Problem::UnknownField { field, .. } if !ends_in(path, field) => {
+            format!("{path}.{field}")
+        }
+        _ => path.to_string(),
+    };
+    // Inside a list, serde's own description is closer to the error than the whole list.
+    let value = value_at(root, &key).filter(|_| !beyond_names).cloned();
+    let tagged = matches!(problem, Problem::UnknownField { .. }) && is_tagged::<T>(root, &key);
+    LocatedError { problem, key, shown, value, choices, tagged }
+}
 
-    /// The key, if what is wrong is that nobody knows it.
+impl LocatedError {
+    /// The key, if the error is that it is unknown.
     pub(super) fn unknown_key(&self) -> Option<&Key> {
         matches!(self.problem, Problem::UnknownField { .. }).then_some(&self.key)
     }
 
-    /// Where the problem is.
+    /// The key that the error is about.
     pub(super) fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The sentence for the user; `origin` is the file or flag that `key` comes from.
+    /// The error for the user; `origin` is the file or flag that `key` comes from.
     pub(super) fn into_error(self, origin: Origin) -> ConfigError {
         let key = self.shown;
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -73,9 +79,11 @@ impl Finding {
             |word: &str, names: &[&'static str]| nearest(word, names.iter().copied()).map(str::to_owned);
         match self.problem {
             Problem::UnknownField { field, allowed } => {
-                let mut sorted = owned(allowed);
-                sorted.sort_unstable();
-                ConfigError::UnknownKey { origin, key, nearest: near(&field, allowed), allowed: sorted }
+                let kind = self.tagged.then_some(KIND).filter(|kind| !allowed.contains(kind));
+                let mut names: Vec<&'static str> = allowed.iter().copied().chain(kind).collect();
+                let nearest = near(&field, &names);
+                names.sort_unstable();
+                ConfigError::UnknownKey { origin, key, nearest, allowed: owned(&names) }
             }
             Problem::UnknownVariant { variant, allowed } => ConfigError::UnknownChoice {
                 origin,
@@ -104,7 +112,7 @@ impl Finding {
     }
 }
 
-/// The names on `path`, and whether it goes on into a list.
+/// The names on `path`, and whether the path continues into a list.
 fn names(path: &Path) -> (Key, bool) {
     let names: Key = path
         .iter()
@@ -126,7 +134,7 @@ fn problem_of<T: DeserializeOwned>(root: &Table) -> Option<Problem> {
     read_table::<T>(root).err().map(|(_, problem)| problem)
 }
 
-/// The deepest key from `key` downwards without which `problem` would not be there.
+/// The deepest key at or below `key` whose removal makes `problem` go away.
 fn culprit<T: DeserializeOwned>(root: &Table, mut key: Key, problem: &Problem) -> Key {
     while let Some(name) = culprit_in::<T>(root, &key, problem) {
         key.push(name);
@@ -134,11 +142,13 @@ fn culprit<T: DeserializeOwned>(root: &Table, mut key: Key, problem: &Problem) -
     key
 }
 
-/// Takes the keys of the table at `key` out one after the other, and returns the one that took the problem along.
-/// They stay out: of two keys with the very same problem, the later one then shows it.
+/// Removes the keys of the table at `key` one after the other, and returns the one whose removal
+/// makes the problem go away. Removed keys stay out: if two keys have the same problem, it goes
+/// away only with the second.
 fn culprit_in<T: DeserializeOwned>(root: &Table, key: &Key, problem: &Problem) -> Option<String> {
     let mut names: Vec<String> = table_at(root, key)?.keys().cloned().collect();
-    // Without its kind a table is not read at all, which hides every other problem.
+    // Without its kind a table is not read at all, which hides every other problem. So kind comes
+    // last.
     names.sort_by_key(|name| name == KIND);
     let mut trial = root.clone();
     names.into_iter().find(|name| {
@@ -149,7 +159,17 @@ fn culprit_in<T: DeserializeOwned>(root: &Table, key: &Key, problem: &Problem) -
     })
 }
 
-/// The table at `key`, or the one below it, that lacks `field`: where putting it in changes the problem.
+/// Whether the table of the unknown `key` is an internally tagged enum: without its `kind` it is
+/// not read at all. serde does not list `kind` among the keys that such a table allows.
+fn is_tagged<T: DeserializeOwned>(root: &Table, key: &Key) -> bool {
+    let Some((_, parents)) = key.split_last() else { return false };
+    let mut trial = root.clone();
+    let removed = table_at_mut(&mut trial, parents).and_then(|table| table.remove(KIND));
+    removed.is_some() && problem_of::<T>(&trial) == Some(Problem::MissingField(KIND))
+}
+
+/// The table at `key`, or the one below it, that lacks `field`: the table where adding the field
+/// changes the problem.
 fn table_that_lacks<T: DeserializeOwned>(root: &Table, key: Key, problem: &Problem, field: &str) -> Key {
     let mut candidates = vec![key.clone()];
     while let Some(candidate) = candidates.pop() {
@@ -167,14 +187,15 @@ fn table_that_lacks<T: DeserializeOwned>(root: &Table, key: Key, problem: &Probl
     key
 }
 
-/// What is wrong once `field` is put into the table at `key`, with a value that is no choice of anything.
+/// The problem that is left when `field` is added to the table at `key`, with an empty string as
+/// its value.
 fn problem_with<T: DeserializeOwned>(root: &Table, key: &Key, field: &str) -> Option<Problem> {
     let mut trial = root.clone();
     table_at_mut(&mut trial, key)?.insert(field.to_owned(), Value::String(String::new()));
     problem_of::<T>(&trial)
 }
 
-/// The choices that `field` would have there, if it is a choice.
+/// The choices for `field` in the table at `key`, if its value is one of a few.
 fn choices_of<T: DeserializeOwned>(root: &Table, key: &Key, field: &str) -> Vec<String> {
     match problem_with::<T>(root, key, field) {
         Some(Problem::UnknownVariant { variant, allowed }) if variant.is_empty() => {

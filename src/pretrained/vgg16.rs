@@ -1,4 +1,5 @@
-//! VGG16's convolutions (Simonyan and Zisserman 2014, arXiv 1409.1556), named as torchvision names them.
+//! VGG16's convolutions (Simonyan and Zisserman 2014, arXiv 1409.1556), named as torchvision names
+//! them.
 
 use tch::nn::Module;
 use tch::{Tensor, nn};
@@ -8,10 +9,10 @@ use super::weights::conv;
 /// Channels after each of the five stages.
 pub(super) const CHANNELS: [i64; 5] = [64, 128, 256, 512, 512];
 
-/// Fewer pixels leave nothing after the fourth pooling.
+/// The least height and width in pixels; smaller images leave nothing after the fourth pooling.
 pub(super) const MIN_SIDE: i64 = 16;
 
-/// Places of the convolutions in torchvision's `features`, stage by stage.
+/// Indices of the convolutions in torchvision's `features`, by stage.
 const PLACES: [&[i64]; 5] = [&[0, 2], &[5, 7], &[10, 12, 14], &[17, 19, 21], &[24, 26, 28]];
 
 #[derive(Debug)]
@@ -34,7 +35,10 @@ impl Vgg16 {
         Self { stages: PLACES.into_iter().zip(CHANNELS).map(stage).collect() }
     }
 
-    /// What the last rectified convolution of each stage makes of `x`: `[B, 3, H, W]` -> five times `[B, C, h, w]`.
+    /// The output of the last rectified convolution of each stage.
+    ///
+    /// # Shapes
+    /// `x`: `[B, 3, H, W]` -> five tensors `[B, C, h, w]`.
     pub fn features(&self, x: &Tensor) -> Vec<Tensor> {
         let mut taps: Vec<Tensor> = Vec::with_capacity(self.stages.len());
         for convs in &self.stages {

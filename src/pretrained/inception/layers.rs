@@ -1,9 +1,9 @@
-//! What the blocks of Inception are made of.
+//! The layers that the blocks of Inception consist of.
 
 use tch::nn::{Module, ModuleT};
 use tch::{Tensor, nn};
 
-/// A convolution without bias, a normalisation by fixed statistics, a rectifier.
+/// A convolution without bias, a normalisation with fixed statistics, and a ReLU.
 #[derive(Debug)]
 pub(super) struct ConvNorm {
     conv: nn::Conv2D,
@@ -38,7 +38,7 @@ impl ConvNorm {
     }
 }
 
-/// A [`ConvNorm`] to be.
+/// The description of a [`ConvNorm`] that is not built yet.
 #[derive(Clone, Copy)]
 pub(super) struct Layer {
     pub name: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct Layer {
     step: Step,
 }
 
-/// What a convolution makes of height and width.
+/// How a convolution changes height and width.
 #[derive(Clone, Copy)]
 enum Step {
     Keep,
@@ -86,16 +86,16 @@ pub(super) fn run(layers: &[ConvNorm], x: &Tensor) -> Tensor {
     layers.iter().fold(x.shallow_clone(), |x, layer| layer.forward(&x))
 }
 
-/// Branches side by side; their channels follow each other in the output.
+/// Parallel branches; their channels are concatenated in the output.
 #[derive(Debug)]
 pub(super) struct Block {
     pub branches: Vec<Branch>,
     pub pool: Pool,
-    /// After the pooling; none where the pooling halves.
+    /// The layers after the pooling; none if the pooling halves.
     pub after_pool: Vec<ConvNorm>,
 }
 
-/// Layers one after the other, then, where there are any, two at the same input.
+/// Layers in sequence, then optionally two parallel layers on the same input.
 #[derive(Debug)]
 pub(super) struct Branch {
     pub layers: Vec<ConvNorm>,
@@ -112,7 +112,7 @@ pub(super) enum Pool {
 impl Pool {
     pub fn forward(self, x: &Tensor) -> Tensor {
         match self {
-            // As TensorFlow, which doesn't count the padding.
+            // Like TensorFlow, the mean does not count the padding.
             Self::Mean => x.avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None),
             Self::Max => x.max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false),
             Self::Halve => halve(x),

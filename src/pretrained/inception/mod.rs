@@ -1,8 +1,9 @@
-//! The Inception v3 that Fréchet distances of images are measured with (Szegedy et al. 2015, arXiv 1512.00567; Heusel et
-//! al. 2017, arXiv 1706.08500): TensorFlow's of 2015-12-05, in the pytorch-fid project's port and with its names.
+//! The Inception v3 network that Fréchet distances of images are measured with (Szegedy et al.
+//! 2015, arXiv 1512.00567; Heusel et al. 2017, arXiv 1706.08500): TensorFlow's of 2015-12-05, as
+//! ported by pytorch-fid and with its names.
 //!
-//! It differs from torchvision's: average poolings leave the padding out of their means, and the last block has a max
-//! pooling where an average was meant.
+//! It differs from torchvision's: average poolings exclude the padding from their means, and the
+//! last block has a max pooling in place of an average pooling.
 
 mod blocks;
 mod layers;
@@ -19,13 +20,13 @@ use pixtok_torch::{in_full_precision, no_grad};
 
 const WANTED: &str = "weights of Inception";
 
-/// Height and width that images are resized to.
+/// The height and width that images are resized to, in pixels.
 const SIDE: i64 = 299;
 
 /// The network up to its last pooling.
 #[derive(Debug)]
 pub struct Inception {
-    /// Up to the first pooling, up to the second.
+    /// The layers up to the first pooling, and from there up to the second.
     stem: [Vec<ConvNorm>; 2],
     blocks: Vec<Block>,
 }
@@ -37,7 +38,8 @@ impl Inception {
     /// Loads weights to `device`.
     ///
     /// # Errors
-    /// [`NetError`], when the file is not there, is of another network or has not all its tensors, as float32.
+    /// [`NetError`], if the file does not exist, is for another network, or lacks some of its
+    /// tensors as float32.
     pub fn load(path: &Path, device: Device) -> Result<Self, NetError> {
         let weights = Weights::read(path, WANTED)?;
         match weights.network() {
@@ -79,19 +81,20 @@ impl Inception {
         Self { stem, blocks }
     }
 
-    /// What the network makes of images of any size, resized to 299×299. Without gradient.
+    /// The feature vectors of images of any size, which are resized to 299×299 first. Without
+    /// gradient.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` uint8 -> `[B, 2048]` float32.
     ///
     /// # Panics
-    /// When the images are not uint8.
+    /// If the images are not uint8.
     pub fn features(&self, images: &Tensor) -> Tensor {
         assert_eq!(images.kind(), Kind::Uint8, "Inception takes 8-bit images");
         no_grad(|| {
             in_full_precision(|| {
                 let unit = images.to_kind(Kind::Float) / 255.0;
-                // Plain bilinear, no antialiasing: what published figures are measured with.
+                // Plain bilinear without antialiasing, as in published figures.
                 let mut x = unit.upsample_bilinear2d([SIDE, SIDE], false, None, None) * 2.0 - 1.0;
                 for layers in &self.stem {
                     x = halve(&run(layers, &x));
@@ -116,7 +119,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inception.safetensors");
         write_file(&path, Inception::new, |tensor| {
-            // Weights that neither swell nor fade over the layers, normalisations of ones.
+            // Weights that neither grow nor shrink the activations over the layers, and
+            // normalisations of ones.
             let bound = (6.0 * tensor.size()[0] as f64 / tensor.numel() as f64).sqrt();
             drop(if tensor.dim() == 4 { tensor.uniform_(-bound, bound) } else { tensor.fill_(1.0) });
         });

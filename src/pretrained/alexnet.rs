@@ -8,7 +8,7 @@ use super::weights::conv;
 /// Channels after each of the five rectified convolutions.
 pub(super) const CHANNELS: [i64; 5] = [64, 192, 384, 256, 256];
 
-/// Fewer pixels leave nothing for the second pooling.
+/// The least height and width in pixels; smaller images leave nothing for the second pooling.
 pub(super) const MIN_SIDE: i64 = 31;
 
 #[derive(Debug)]
@@ -31,7 +31,10 @@ impl AlexNet {
         }
     }
 
-    /// What each rectified convolution makes of `x`: `[B, 3, H, W]` -> five times `[B, C, h, w]`.
+    /// The output of each rectified convolution.
+    ///
+    /// # Shapes
+    /// `x`: `[B, 3, H, W]` -> five tensors `[B, C, h, w]`.
     pub fn features(&self, x: &Tensor) -> Vec<Tensor> {
         let mut taps: Vec<Tensor> = Vec::with_capacity(self.convs.len());
         for (i, conv) in self.convs.iter().enumerate() {
