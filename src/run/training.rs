@@ -75,7 +75,7 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
     // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
     let val_set = Arc::new(validation_set(&config)?.1);
     tell_omitted([&*train_set, &*val_set], tell);
-    tell_shared(&train_set, &val_set, tell);
+    let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
         (Some(other), _) => (init::from_run(other, &config, &networks, tell)?, Some(absolute(other))),
@@ -140,6 +140,8 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
         signals: Signals::listen().context("cannot listen for signals")?,
         world,
     })?;
+    // After other images were refused, since this may read many of them.
+    tell_shared(&sets.0, &sets.1, tell);
     if earlier.is_some() {
         // Written only now: a refused resume leaves the config as it was.
         write_changes(&path, &changes)?;
