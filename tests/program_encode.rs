@@ -31,6 +31,7 @@ use pixtok::config::Config;
 use pixtok::export::Coder;
 use pixtok::model::Tokenizer;
 use pixtok::variables::Variables;
+use pixtok::world::World;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
 use pixtok_tokens::{Row, TokenSet};
@@ -134,7 +135,7 @@ impl Trained {
     /// The indices of each image of a folder by its key, in memory, in batches of 4 filled up with black.
     fn indices(&self, images: &Path) -> BTreeMap<String, Tensor> {
         let dataset = Dataset::open(images, Split::All).unwrap();
-        let loader = Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu).unwrap();
+        let loader = Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
         let mut all = BTreeMap::new();
         for batch in loader.map(Result::unwrap) {
             let missing = 4 - batch.images.size()[0];
