@@ -71,33 +71,21 @@ impl World {
         Self { rank: 0, size: 1 }
     }
 
-    /// The world of a training, by what the launcher of this process says; `variable` looks a
-    /// variable up.
-    ///
-    /// # Errors
-    /// When the launcher started several processes, or its numbers make no sense.
-    pub fn of_training(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let Some(launch) = Launch::find(variable) else { return Ok(Self::single()) };
-        if launch.launcher == KUBERNETES {
-            // Completions of such a job don't know each other: each is a training by itself.
-            return Ok(Self::single());
-        }
-        let Launch { launcher, index, count } = &launch;
-        match launch.numbers() {
-            Some((_, 1)) => Ok(Self::single()),
-            Some((rank, size)) => Err(format!(
-                "{launcher} started {size} processes, of which this is number {rank}, and a training in several processes is \
-                 not possible yet; start one process, or unset {} for trainings that have nothing to do with each other",
-                index.0
+    /// The world of a training, and a note if the launcher of this process started several: each
+    /// trains by itself so far. `variable` looks an environment variable up.
+    #[must_use]
+    pub fn of_training(variable: impl Fn(&str) -> Option<String>) -> (Self, Option<String>) {
+        // The completions of a Kubernetes job don't know each other.
+        let launch = Launch::find(variable).filter(|launch| launch.launcher != KUBERNETES);
+        let note = launch.and_then(|launch| match launch.numbers()? {
+            (_, 1) => None,
+            (rank, size) => Some(format!(
+                "{} started {size} processes, of which this is number {rank} ({}); each trains by itself, since \
+                 one training in several processes is not possible yet",
+                launch.launcher, launch.index.0
             )),
-            None => Err(format!(
-                "{} is {:?} and {} is {:?}, which is no process of several; correct them, or unset both to train in one process",
-                index.0,
-                index.1,
-                count.0,
-                count.1.as_deref().unwrap_or_default()
-            )),
-        }
+        });
+        (Self::single(), note)
     }
 
     /// The number of this process, from 0.
@@ -161,14 +149,16 @@ impl World {
 mod tests {
     use super::*;
 
-    fn world(variables: &[(&str, &str)]) -> Result<World, String> {
-        World::of_training(|name| {
+    fn note(variables: &[(&str, &str)]) -> Option<String> {
+        let (world, note) = World::of_training(|name| {
             variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
-        })
+        });
+        assert_eq!(world, World::single());
+        note
     }
 
     #[test]
-    fn one_process_trains_and_several_are_refused() {
+    fn processes_that_train_by_themselves_are_noted() {
         for variables in [
             &[][..],
             &[("RANK", "0"), ("WORLD_SIZE", "1")],
@@ -176,13 +166,12 @@ mod tests {
             &[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "7")],
             &[("JOB_COMPLETION_INDEX", "4"), ("JOB_COMPLETIONS", "5")],
             &[("JOB_COMPLETION_INDEX", "4")],
+            &[("PMI_RANK", "8"), ("PMI_SIZE", "8")],
         ] {
-            assert_eq!(world(variables), Ok(World::single()), "{variables:?}");
+            assert_eq!(note(variables), None, "{variables:?}");
         }
-        let several = world(&[("RANK", "3"), ("WORLD_SIZE", "8")]).unwrap_err();
-        assert!(several.contains("torchrun started 8 processes") && several.contains("RANK"), "{several}");
-        let wrong = world(&[("PMI_RANK", "8"), ("PMI_SIZE", "8")]).unwrap_err();
-        assert!(wrong.contains("PMI_RANK is \"8\" and PMI_SIZE is \"8\""), "{wrong}");
+        let several = note(&[("RANK", "3"), ("WORLD_SIZE", "8")]).unwrap();
+        assert!(several.starts_with("torchrun started 8 processes, of which this is number 3"), "{several}");
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::cli::TrainArgs;
 use crate::run::{self, TrainOptions};
 use crate::train::Outcome;
 use crate::world::World;
-use pixtok_base::Misuse;
 
 /// Trains, or says what would be trained; the exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: TrainArgs) -> Result<u8> {
@@ -18,7 +17,9 @@ pub(super) fn run(args: TrainArgs) -> Result<u8> {
     if dry_run {
         return print(&run::describe(&options, tell())?).map(|()| 0);
     }
-    train(&options, World::of_training(|name| env::var(name).ok()).map_err(Misuse)?)
+    let (world, note) = World::of_training(|name| env::var(name).ok());
+    note.iter().for_each(|text| tell().say(text));
+    train(&options, world)
 }
 
 /// Trains, and says how it ended.
