@@ -30,8 +30,13 @@ pub fn normalised(x: &Tensor) -> Tensor {
 }
 
 /// Mean over all elements of (a − b)².
+///
+/// # Shapes
+/// Both `[B, N, D]`.
 pub fn mean_square(a: &Tensor, b: &Tensor) -> Tensor {
-    (a - b).square().mean(Kind::Float)
+    // A mean's gradient lies in memory as its argument's axes are. As in [`latent_from_vectors`] the
+    // positions of one dimension are to lie together: the encoder's last bias adds them up.
+    (a - b).square().transpose(1, 2).mean(Kind::Float)
 }
 
 #[cfg(test)]
