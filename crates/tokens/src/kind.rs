@@ -97,6 +97,6 @@ mod tests {
             let _: &dyn Format = kind.format();
         }
         let error = "arrow".parse::<FormatKind>().unwrap_err().to_string();
-        assert!(error.contains("\"arrow\"; there are npy, raw, jsonl"), "{error}");
+        assert!(error.contains("\"arrow\"; choose from npy, raw, jsonl"), "{error}");
     }
 }
