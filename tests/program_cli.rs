@@ -144,7 +144,7 @@ fn why_a_path_leads_nowhere_is_said() {
         ("data.train=gone/pictures", &format!("does not exist in the current folder, {ROOT}")),
         (&format!("data.train={link}"), leads),
     ] {
-        refused(&scratch.try_train("run", &["--set", set]), 2, &[part, "data.train or --data"]);
+        refused(&scratch.try_train("run", &["--set", set]), 2, &[part, "--data or data.train"]);
     }
 }
 

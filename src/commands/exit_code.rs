@@ -19,7 +19,7 @@ use crate::quantizer::QuantizerError;
 use crate::sweep::SweepError;
 use crate::train::{StateError, TrainError};
 use pixtok_base::{Class, Classified, Misuse};
-use pixtok_images::data::{DataError, TooManyBad};
+use pixtok_images::data::{DataError, Panicked, TooManyBad};
 use pixtok_images::picture::PictureError;
 use pixtok_report::ReportError;
 use pixtok_tokens::TokensError;
@@ -47,6 +47,7 @@ const ASKED: &[Ask] = &[
     of::<ModelError>,
     of::<NetError>,
     of::<OptimError>,
+    of::<Panicked>,
     of::<PictureError>,
     of::<QuantizerError>,
     of::<ReportError>,

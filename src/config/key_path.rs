@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_known_key_is_one_of_a_config() {
-        let text = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n[optimizer.muon]\n[optimizer.schedule]\nkind = \"wsd\"\n\
+        let text = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n[optimizer.muon]\n[optimizer.schedule]\nkind = \"wsd\"\ndecay_steps = 7\n\
                     [adversarial.optimizer.schedule]\nkind = \"cosine\"\n";
         let read = |key: &dyn fmt::Display| {
             let overrides = [format!("{key}=nonsense")];

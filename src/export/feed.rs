@@ -253,6 +253,9 @@ impl Feeding {
 
     /// Puts the images that are there into batches, in order.
     fn settle(&mut self) {
+        if self.ended {
+            return;
+        }
         while let Some(Outcome { position, sample, image }) = self.outcomes.remove(&self.settled) {
             self.settled += 1;
             self.batch.input_end = position;
@@ -330,6 +333,9 @@ impl Plan for Feeding {
     fn next_job(&mut self) -> Option<Job> {
         if let Some((number, cut)) = self.cuts.pop_front() {
             return Some(Job::Assemble(number, cut));
+        }
+        if self.ended {
+            return None;
         }
         // Reading comes before decoding, so that no thread has to wait for a sample.
         if self.samples.len() < self.samples_ahead

@@ -17,8 +17,9 @@ use pixtok_base::paths::{absence, make_folder, mark_new_output};
 use pixtok_images::data::{DataError, Encoded, Fit, ImageFolder, Pipeline, Prepare, Split};
 use pixtok_images::picture::{Picture, sheet};
 
-/// Images that are decoded, or being decoded, while the tokenizer is busy with the one before.
-const IMAGES_AHEAD: usize = 2;
+/// Images that are decoded, or being decoded, while the tokenizer works on the previous one. They may
+/// be large.
+const IMAGES_AHEAD: usize = 1;
 /// Pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
 /// The largest side of one of them, in pixels.

@@ -220,7 +220,7 @@ mod tests {
     fn what_has_no_distance_is_told() {
         let whole = of(&random(5, 3));
         let said = |other: &FeatureStatistics| frechet_distance(&whole, other).unwrap_err().to_string();
-        assert!(said(&of(&random(1, 3))).contains("at least 2 images in each set, and one has 1"));
+        assert!(said(&of(&random(1, 3))).contains("at least 2 images in each set, but one has 1"));
         assert!(said(&FeatureStatistics::new()).contains("one has 0"));
         assert!(said(&of(&random(5, 4))).contains("of 3 and of 4 dimensions"));
         assert!(said(&of(&(random(5, 3) * f64::NAN))).contains("not finite"));

@@ -68,7 +68,10 @@ pub fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, relative: f64) {
 pub fn quantizer(config: serde_json::Value, channels: i64) -> (Variables, Box<dyn Quantizer>) {
     let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
     let store = Variables::new(device());
-    let quantizer = config.settings().build(&store.root(Component::Quantizer), channels).unwrap_or_else(|e| panic!("{e}"));
+    let quantizer = config
+        .settings()
+        .build(&store.root(Component::Quantizer), channels)
+        .unwrap_or_else(|e| panic!("{e}"));
     (store, Box::new(OnGrids(quantizer)))
 }
 

@@ -73,9 +73,8 @@ fn of_files(images: &Images, evaluation: &Evaluation) -> impl Iterator<Item = St
     let lossy = files.lossy_reconstructions;
     let lossy = (lossy > 0).then(|| {
         format!(
-            "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, lossy WebP) or are \
-             have a palette (GIF, some PNGs), which may count against the tokenizer; \
-             save them as RGB in PNG"
+            "{lossy} of {total} reconstructions are in a format that loses detail (JPEG, lossy WebP) or have a \
+             palette (GIF, some PNGs), which may count against the tokenizer; save them as RGB in PNG"
         )
     });
     let notes = [

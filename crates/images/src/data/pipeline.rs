@@ -12,9 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, available_parallelism};
 
 use super::DataError;
+use pixtok_base::{Class, Classified};
 
-/// Which jobs there are, and what their results make. The threads of a pipeline take turns to ask it, and so does the
-/// consumer; it does no long work itself.
+/// Which jobs there are, and what their results make. The threads of a pipeline take turns to ask it,
+/// and so does the consumer. While it works, no other thread can ask, so long work belongs in jobs.
 pub trait Plan: Send + 'static {
     /// Work for one thread.
     type Job: Send + 'static;
@@ -43,6 +44,12 @@ pub trait Plan: Send + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a thread that loads images panicked")]
 pub struct Panicked;
+
+impl Classified for Panicked {
+    fn class(&self) -> Class {
+        Class::Failed
+    }
+}
 
 impl From<Panicked> for DataError {
     fn from(panicked: Panicked) -> Self {

@@ -78,11 +78,7 @@ impl Beside {
         notes: &mut Vec<String>,
     ) -> Result<Beside, DataError> {
         let Companions { metadata, files, tables, respelt } = Companions::below(root);
-        note(
-            &tables,
-            "tables that are not used, since only metadata.jsonl and metadata.csv are read",
-            notes,
-        );
+        note(&tables, "tables that are not used, since only metadata.jsonl and metadata.csv are read", notes);
         note(&respelt, "files that differ from another only in the case of their ending, not used", notes);
         let usual = || captions::NAMES.map(str::to_owned).to_vec();
         let mut beside = Beside {
@@ -654,7 +650,7 @@ mod tests {
         let expected = [None, None, None, Some("in json"), None, None, Some("in json"), None];
         assert_eq!(texts(&set).iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
         let notes = set.notes().join("\n");
-        let words = "not taken, since --text-column names other captions: 6, for instance 1.jpg";
+        let words = "not used, since --text-column names other captions: 6, for instance 1.jpg";
         assert!(notes.contains(words) && !notes.contains("several text files"), "{notes}");
         let message = select("gone").unwrap_err().to_string();
         assert!(message.contains("--text-column gone: no metadata.jsonl"), "{message}");
@@ -667,7 +663,7 @@ mod tests {
             assert_eq!(samples[5].json, carried(json!({"text": "only"})));
             let notes = set.notes().join("\n");
             for part in [
-                "not taken, since --text-column names other captions: 4, for instance 1.jpg",
+                "not used, since --text-column names other captions: 4, for instance 1.jpg",
                 "captions: 2 of 8 images have one",
                 "images without a caption: 6, for instance 1.jpg",
             ] {
@@ -695,7 +691,7 @@ mod tests {
         }
         let set = SampleSet::open(root.path()).unwrap();
         assert_eq!(texts(&set), vec![Some("TXT".to_owned()); images]);
-        let words = "differ from another only in the case of their ending, not taken: 18, for instance 0.Txt";
+        let words = "differ from another only in the case of their ending, not used: 18, for instance 0.Txt";
         assert!(set.notes()[0].contains(words), "{:?}", set.notes());
     }
 
