@@ -39,7 +39,8 @@ impl Loader {
     /// The same as [`data::Loader::train`], for a model on `device` and this process's share of
     /// `world`.
     ///
-    /// # Errors The same as [`data::Loader::train`].
+    /// # Errors
+    /// The same as [`data::Loader::train`].
     pub fn train(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -56,7 +57,8 @@ impl Loader {
     /// The same as [`data::Loader::eval`], for a model on `device` and this process's share of
     /// `world`.
     ///
-    /// # Errors The same as [`data::Loader::eval`].
+    /// # Errors
+    /// The same as [`data::Loader::eval`].
     pub fn eval(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -95,9 +97,11 @@ impl Iterator for Loader {
 
 /// Makes a picture from a tensor on any device.
 ///
-/// # Shapes `tensor`: `[3, H, W]` uint8.
+/// # Shapes
+/// `tensor`: `[3, H, W]` uint8.
 ///
-/// # Errors When the tensor has a different shape or kind.
+/// # Errors
+/// When the tensor has a different shape or kind.
 pub fn picture_of(tensor: &Tensor) -> Result<Picture, TorchError> {
     let shape = tensor.size();
     let (height, width) = match (shape.as_slice(), tensor.kind()) {
@@ -117,10 +121,11 @@ pub fn picture_of(tensor: &Tensor) -> Result<Picture, TorchError> {
 
 /// Makes a tensor on the CPU from a picture.
 ///
-/// # Shapes Returns `[3, H, W]` uint8.
+/// # Shapes
+/// Returns `[3, H, W]` uint8.
 ///
-/// # Errors When libtorch refuses, for instance because `rgb` does not have 3 * width * height
-/// bytes.
+/// # Errors
+/// When libtorch refuses, for instance because `rgb` does not have 3 * width * height bytes.
 pub fn tensor_of(picture: &Picture) -> Result<Tensor, TorchError> {
     let (height, width) = (picture.height as i64, picture.width as i64);
     let interleaved = Tensor::f_from_slice(&picture.rgb)?.f_view([height, width, 3])?;

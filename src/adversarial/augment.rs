@@ -25,7 +25,8 @@ pub enum Augmentation {
 
 /// Augments `images` in the order of `policy`.
 ///
-/// # Shapes `[B, 3, H, W]` -> the same shape.
+/// # Shapes
+/// `[B, 3, H, W]` -> the same shape.
 pub(super) fn augment(images: &Tensor, policy: &[Augmentation], seed: Seed) -> Tensor {
     if policy.is_empty() {
         return images.shallow_clone();

@@ -108,7 +108,8 @@ impl Config {
 
     /// Checks the settings for images of `image_size` (height, width).
     ///
-    /// # Errors Names the setting, its value and what is allowed.
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
     pub fn check(&self, image_size: (i64, i64)) -> Result<(), AdversarialError> {
         let at_least = |key: &str, value: f64, least: f64, allowed: &str| {
             if value.is_finite() && value >= least {
@@ -143,7 +144,8 @@ impl Config {
     /// Checks the discriminator's optimizer for a run of `steps`; it takes the steps from `start`
     /// on.
     ///
-    /// # Errors Names the setting, its value and what is allowed.
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
     pub fn check_steps(&self, steps: u64) -> Result<(), AdversarialError> {
         match steps.checked_sub(self.start) {
             Some(own @ 1..) => self.optimizer.check(own).map_err(AdversarialError::Optimizer),

@@ -15,7 +15,8 @@ use crate::variables::Scope;
 pub trait Discriminator: Debug + Send {
     /// Positive logits mean that the network takes the input for an image.
     ///
-    /// # Shapes `images`: `[B, 3, H, W]` in about [−1, 1] -> `[B, …]`.
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` in about [−1, 1] -> `[B, …]`.
     fn logits(&self, images: &Tensor) -> Tensor;
 
     /// Called once, before the first step, with the first images.

@@ -21,7 +21,8 @@ pub enum GanLoss {
 impl GanLoss {
     /// The tokenizer's loss. It is small if the reconstructions are taken for images.
     ///
-    /// # Shapes Logits of reconstructions -> a scalar.
+    /// # Shapes
+    /// Logits of reconstructions -> a scalar.
     pub fn of_tokenizer(self, fake: &Tensor) -> Tensor {
         match self {
             Self::Hinge => -fake.mean(Kind::Float),
@@ -32,7 +33,8 @@ impl GanLoss {
 
     /// The discriminator's loss: the mean of its losses on images and on reconstructions.
     ///
-    /// # Shapes Logits of images and of reconstructions -> a scalar.
+    /// # Shapes
+    /// Logits of images and of reconstructions -> a scalar.
     pub fn of_discriminator(self, real: &Tensor, fake: &Tensor) -> Tensor {
         let (of_real, of_fake): (Tensor, Tensor) = match self {
             Self::Hinge => ((1f64 - real).relu(), (1f64 + fake).relu()),

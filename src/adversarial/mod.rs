@@ -42,7 +42,8 @@ impl Adversary {
     /// Builds the discriminator with its variables in `variables`, for images of `image_size`
     /// (height, width).
     ///
-    /// # Errors The same as [`Config::check`].
+    /// # Errors
+    /// The same as [`Config::check`].
     pub fn new(
         variables: &Variables,
         config: &Config,
@@ -61,7 +62,8 @@ impl Adversary {
     /// The discriminator's logits of images, which are augmented as the settings say. Positive
     /// logits mean that it takes them for real.
     ///
-    /// # Shapes `images`: `[B, 3, H, W]` in about [−1, 1] -> logits, `[B, …]` float32.
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` in about [−1, 1] -> logits, `[B, …]` float32.
     pub fn judge(&self, images: &Tensor, seed: pixtok_base::seed::Seed) -> Tensor {
         let augmented = augment::augment(images, &self.config.augment, seed);
         self.discriminator.logits(&augmented).to_kind(tch::Kind::Float)
@@ -71,8 +73,9 @@ impl Adversary {
 /// The factor of the adversarial loss that makes the gradients of both parts equally large at the
 /// decoder's last layer (Esser et al. 2021, arXiv 2012.09841, eq. 7).
 ///
-/// # Shapes The layer's gradients from the reconstruction's terms and from the adversary, of one
-/// shape -> a scalar, at most `most`.
+/// # Shapes
+/// The layer's gradients from the reconstruction's terms and from the adversary, of one shape -> a
+/// scalar, at most `most`.
 pub fn adaptive_weight(of_reconstruction: &Tensor, of_adversary: &Tensor, most: f64) -> Tensor {
     (of_reconstruction.norm() / (of_adversary.norm() + LEAST_NORM)).clamp(0.0, most)
 }

@@ -25,8 +25,9 @@ fn every() -> u64 {
 /// ½ · E‖∇D(x)‖², where D is the mean of an image's logits, so that γ does not depend on their
 /// number.
 ///
-/// # Shapes `logits`: `[B, …]`, a function of `images`, `[B, 3, H, W]`, which require a gradient ->
-/// a scalar with gradients for the network.
+/// # Shapes
+/// `logits`: `[B, …]`, a function of `images`, `[B, 3, H, W]`, which require a gradient -> a scalar
+/// with gradients for the network.
 pub fn gradient_penalty(logits: &Tensor, images: &Tensor) -> Tensor {
     let of_images = logits.flatten(1, -1).mean_dim([1].as_slice(), false, Kind::Float).sum(Kind::Float);
     let gradient = Tensor::run_backward(&[of_images], &[images], true, true);
@@ -79,7 +80,8 @@ impl Lecam {
     /// steps. The authors' code updates them first, which would make a step depend on its number of
     /// micro-batches. Remembers the logits for [`Lecam::update`].
     ///
-    /// # Shapes Logits of images and of reconstructions -> a scalar.
+    /// # Shapes
+    /// Logits of images and of reconstructions -> a scalar.
     pub fn regularization(&mut self, real: &Tensor, fake: &Tensor) -> Tensor {
         self.seen.push([real, fake].map(|logits| logits.detach().mean(Kind::Float)));
         let of = |difference: Tensor| difference.relu().square().mean(Kind::Float);

@@ -41,7 +41,8 @@ impl Coder<'_> {
 
     /// The number of ids of an image whose tokens have this shape.
     ///
-    /// # Errors When the framing cannot express its size.
+    /// # Errors
+    /// When the framing cannot express its size.
     pub fn length(&self, shape: impl Into<TokenShape>) -> Result<usize, TokensError> {
         let shape = shape.into();
         self.framing.length(shape.stored(), self.lines(shape))
@@ -58,10 +59,12 @@ impl Coder<'_> {
 
     /// The ids of each image of a batch, whose tokens have this shape.
     ///
-    /// # Shapes `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64, or of a sequence `[B, N]`
-    /// or `[B, N, codebooks]` -> B rows.
+    /// # Shapes
+    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64, or of a sequence `[B, N]` or `[B, N,
+    /// codebooks]` -> B rows.
     ///
-    /// # Errors When the framing cannot express the grid's size.
+    /// # Errors
+    /// When the framing cannot express the grid's size.
     pub fn ids(&self, shape: impl Into<TokenShape>, indices: &Tensor) -> Result<Vec<Vec<u32>>, TokensError> {
         let shape = shape.into();
         let flat = [indices.size()[0], shape.positions() as i64, i64::from(self.codebooks)];
@@ -113,8 +116,9 @@ impl Coder<'_> {
     /// # Shapes
     /// `[1, h, w]` or `[1, h, w, codebooks]` int64; of a sequence `[1, N]` or `[1, N, codebooks]`.
     ///
-    /// # Errors A description of what is wrong: the framing, an id without a code, or a digit
-    /// outside its levels.
+    /// # Errors
+    /// A description of what is wrong: the framing, an id without a code, or a digit outside its
+    /// levels.
     pub fn indices(&self, shape: impl Into<TokenShape>, stored: &[u32]) -> Result<Tensor, String> {
         let shape = shape.into();
         let ids = self.framing.unframe(shape.stored(), self.lines(shape), stored)?;

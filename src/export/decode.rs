@@ -43,8 +43,9 @@ pub struct DecodeOptions {
 
 /// Writes the images of a set's rows and returns their number.
 ///
-/// # Errors When a different tokenizer made the tokens, when two rows would have the same file, or
-/// when the tokenizer fails.
+/// # Errors
+/// When a different tokenizer made the tokens, when two rows would have the same file, or when the
+/// tokenizer fails.
 pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let sets = TokenSet::find(&options.tokens)?;
     let device = options.compute.start(tell)?;
@@ -54,7 +55,8 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
 
 /// Decodes these sets with a tokenizer that is open on `device`.
 ///
-/// # Errors The same as [`decode`].
+/// # Errors
+/// The same as [`decode`].
 pub fn decode_by(
     opened: &Opened,
     device: Device,

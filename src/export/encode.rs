@@ -43,8 +43,9 @@ pub enum Encoded {
 
 /// Encodes what has not been encoded yet.
 ///
-/// # Errors Before the long work: whatever is wrong with the options, the images or the folder.
-/// Later: what stops the export.
+/// # Errors
+/// Before the long work: whatever is wrong with the options, the images or the folder. Later: what
+/// stops the export.
 pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
     let part = part(options, tell)?;
     let device = options.compute.start(tell)?;
@@ -57,7 +58,8 @@ pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Res
 
 /// Encodes the images of `part` with a tokenizer that is open on `device`.
 ///
-/// # Errors The same as [`encode`].
+/// # Errors
+/// The same as [`encode`].
 pub fn encode_by(
     opened: &Opened,
     part: Part,

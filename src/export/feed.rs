@@ -111,7 +111,8 @@ pub struct Feed {
 impl Feed {
     /// Starts at sample number `from` of the input, which is the first of a shard.
     ///
-    /// # Errors When the input cannot be opened or threads cannot be started.
+    /// # Errors
+    /// When the input cannot be opened or threads cannot be started.
     pub fn start(
         set: &SampleSet,
         prepare: Prepare,

@@ -55,7 +55,8 @@ impl Job<'_> {
     /// Encodes the rest of the input into shards. `look` is called after every batch and ends the
     /// export early by returning false.
     ///
-    /// # Errors [`ExportError`]; finished shards stay.
+    /// # Errors
+    /// [`ExportError`]; finished shards stay.
     pub fn run(
         &self,
         feed: Feed,

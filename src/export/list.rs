@@ -32,7 +32,8 @@ impl ListChange {
     /// The change between the job in `folder`, which counted `samples`, and `images`, of which it
     /// takes `part`. Needs about 40 bytes of memory per key.
     ///
-    /// # Errors When the set or the input cannot be read.
+    /// # Errors
+    /// When the set or the input cannot be read.
     pub fn of(folder: &Path, samples: &Value, images: &SampleSet, part: Part) -> Result<Self, ExportError> {
         let (mut now, mut new, mut examples) = (0, 0, vec![]);
         let Some(mut earlier) = keys_in(folder)? else {

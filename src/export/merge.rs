@@ -18,8 +18,9 @@ use pixtok_tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 /// Merges the parts of one job, or whole sets, into the new set `folder`. The rows keep the given
 /// order, in shards of `shard_rows` rows (one shard if absent). `partial` allows missing parts.
 ///
-/// # Errors When a part is missing, when parts and whole sets are mixed, when two sets share a key,
-/// or when their numbers have different meanings; names the difference.
+/// # Errors
+/// When a part is missing, when parts and whole sets are mixed, when two sets share a key, or when
+/// their numbers have different meanings; names the difference.
 pub fn merge(
     sets: &[TokenSet],
     folder: &Path,

@@ -20,8 +20,8 @@ impl Origin {
     /// The origin of `sets`: all parts of one division, whole sets, or, with `partial`, some parts
     /// of one division.
     ///
-    /// # Errors When they are anything else; says what is missing or superfluous, or how two of
-    /// them differ.
+    /// # Errors
+    /// When they are anything else; says what is missing or superfluous, or how two of them differ.
     pub fn of(sets: &[TokenSet], partial: bool) -> Result<Self, ExportError> {
         let Some((first, others)) = sets.split_first() else {
             return Err(refused("nothing to merge; give the folders of parts or of sets".into()));

@@ -64,8 +64,9 @@ impl Output {
     /// this job was stopped. `map` is the vocabulary's map, if it has one; `images` are the images
     /// of an encode.
     ///
-    /// # Errors When the folder holds something else; says what, or how the jobs and their images
-    /// differ. Also when files of finished shards are missing.
+    /// # Errors
+    /// When the folder holds something else; says what, or how the jobs and their images differ.
+    /// Also when files of finished shards are missing.
     pub fn open(
         folder: &Path,
         job: &Value,
@@ -137,7 +138,8 @@ impl Output {
 
     /// The export in the folder, if it is finished.
     ///
-    /// # Errors When its sidecar cannot be read.
+    /// # Errors
+    /// When its sidecar cannot be read.
     pub fn finished(&self) -> Result<Option<Finished>, ExportError> {
         if !self.sidecar_path().is_file() {
             return Ok(None);
@@ -154,7 +156,8 @@ impl Output {
     /// Records in the job's description how many samples the whole input has, so that a later
     /// message can say how many changed.
     ///
-    /// # Errors When the description cannot be read or written.
+    /// # Errors
+    /// When the description cannot be read or written.
     pub fn state_samples(&self, samples: u64) -> Result<(), ExportError> {
         match earlier_job(&self.folder, self.names)? {
             Some(mut job) if job[SAMPLES] != samples => {

@@ -43,7 +43,8 @@ impl Part {
     /// Reads the part from the environment that a launcher gave this process, and returns the
     /// launcher's name too. `variable` looks a variable up.
     ///
-    /// # Errors Names the variable that is missing or not a number.
+    /// # Errors
+    /// Names the variable that is missing or not a number.
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<(Self, &'static str)>, String> {

@@ -15,8 +15,9 @@ const SHARDS: usize = 8;
 /// files: every id of every row, and the images that are decoded from both. Returns the number of
 /// rows.
 ///
-/// # Errors [`ExportError::Differs`] names the first row that differs, and how; otherwise the
-/// errors of an export.
+/// # Errors
+/// [`ExportError::Differs`] names the first row that differs, and how; otherwise the errors of an
+/// export.
 pub fn verify(
     job: &Job,
     set: &SampleSet,

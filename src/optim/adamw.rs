@@ -54,7 +54,8 @@ impl Adamw {
     /// Takes one step with `lr` (including the schedule's factor), which the device skips if
     /// `found_inf` is not 0.
     ///
-    /// # Errors When libtorch fails.
+    /// # Errors
+    /// When libtorch fails.
     pub fn step(&mut self, lr: f64, found_inf: Option<&Tensor>) -> Result<(), OptimError> {
         for group in &self.groups {
             let tensors = AdamwTensors {

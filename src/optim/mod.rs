@@ -114,7 +114,8 @@ impl Config {
 
     /// Checks the settings for a run of `steps`.
     ///
-    /// # Errors Names the setting, its value and what is allowed.
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
     pub fn check(&self, steps: u64) -> Result<(), OptimError> {
         let require = |holds: bool, key: &str, value: f64, allowed: &str| {
             if holds {

@@ -139,7 +139,8 @@ const ITERATIONS: usize = 5;
 /// quintic Newton-Schulz iteration X ← aX + (bA + cA²)X with A = XXᵀ. It tolerates bfloat16, which
 /// is used on CUDA.
 ///
-/// # Shapes `[n, rows, columns]` -> the same shape, float32.
+/// # Shapes
+/// `[n, rows, columns]` -> the same shape, float32.
 fn orthogonal(x: &Tensor) -> Tensor {
     let (a, b, c) = (3.4445, -4.7750, 2.0315);
     // The transpose makes A the smaller of the two products.

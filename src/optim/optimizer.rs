@@ -36,7 +36,8 @@ impl Optimizer {
     /// Clips the gradients together and returns their norm before clipping (a scalar on the
     /// device).
     ///
-    /// # Errors When libtorch fails.
+    /// # Errors
+    /// When libtorch fails.
     pub fn clip(&self) -> Result<Tensor, OptimError> {
         let grads: Vec<Tensor> = self.parameters().map(gradient).collect();
         Ok(clip_grad_norm(&grads, self.config.clip_norm)?)
@@ -45,7 +46,8 @@ impl Optimizer {
     /// Takes one step with `factor` (the schedule's) times the learning rates, which the device
     /// skips if `found_inf` is not 0.
     ///
-    /// # Errors When libtorch fails.
+    /// # Errors
+    /// When libtorch fails.
     pub fn step(&mut self, factor: f64, found_inf: Option<&Tensor>) -> Result<(), OptimError> {
         self.muon.step(factor, found_inf);
         self.adamw.step(self.config.lr * factor, found_inf)
@@ -53,7 +55,8 @@ impl Optimizer {
 
     /// Removes all gradients.
     ///
-    /// # Errors When libtorch fails.
+    /// # Errors
+    /// When libtorch fails.
     pub fn drop_grads(&mut self) -> Result<(), OptimError> {
         let params: Vec<Tensor> = self.parameters().map(Tensor::shallow_clone).collect();
         Ok(drop_grads(&params)?)

@@ -43,7 +43,8 @@ impl Compute {
     /// Resolves the device and sets the thread count. On the CPU it also limits spinning when the
     /// machine is busy.
     ///
-    /// # Errors When the device does not exist.
+    /// # Errors
+    /// When the device does not exist.
     pub fn start(&self, tell: Tell) -> Result<Device> {
         let device = self.device.resolve()?;
         forbid_tf32()?;
@@ -89,7 +90,8 @@ impl Default for ModelChoice {
 impl ModelChoice {
     /// Refuses any precision but float32 where there is no choice, for the reason `why`.
     ///
-    /// # Errors [`Misuse`] when the precision is not float32.
+    /// # Errors
+    /// [`Misuse`] when the precision is not float32.
     pub fn require_fp32(&self, why: &str) -> Result<()> {
         if self.precision == Precision::Fp32 {
             return Ok(());

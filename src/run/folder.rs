@@ -32,7 +32,8 @@ impl Run {
 
     /// Opens the run or model folder at `path`; any other folder is refused.
     ///
-    /// # Errors [`Misuse`] says what is missing; [`crate::checkpoint::Error::NotARun`].
+    /// # Errors
+    /// [`Misuse`] says what is missing; [`crate::checkpoint::Error::NotARun`].
     pub fn find(path: &Path) -> Result<Self> {
         if path.is_dir() && !Self::is_one(path) {
             return Err(Misuse(format!(
@@ -59,8 +60,9 @@ impl Run {
 
     /// The config that the run was trained with, or the config of the model folder.
     ///
-    /// # Errors When it cannot be read, does not work, or leaves out a setting whose default was
-    /// different in an older pixtok.
+    /// # Errors
+    /// When it cannot be read, does not work, or leaves out a setting whose default was different
+    /// in an older pixtok.
     pub fn config(&self) -> Result<Config> {
         let folder = self.path();
         let written = Config::read_as_written(&folder.join(CONFIG))

@@ -43,7 +43,8 @@ pub fn training_set(config: &Config) -> Result<Dataset> {
 
 /// The validation images of a config, and a description of their location.
 ///
-/// # Errors The same as [`training_set`].
+/// # Errors
+/// The same as [`training_set`].
 pub fn validation_set(config: &Config) -> Result<(String, Dataset)> {
     let data = &config.data;
     let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);

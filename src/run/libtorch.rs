@@ -22,7 +22,8 @@ pub fn known_version() -> Option<String> {
     loaded_library().and_then(|lib| lib.parent().and_then(version_of))
 }
 
-/// The folder of the library file that this process has mapped. It may differ from the expected one.
+/// The folder of the library file that this process has mapped. It may differ from the expected
+/// one.
 fn loaded_library() -> Option<PathBuf> {
     library_folder(&fs::read_to_string("/proc/self/maps").unwrap_or_default())
 }

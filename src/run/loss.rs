@@ -44,7 +44,8 @@ pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Resul
 /// The file with the weights of the loss's network, if it uses one: the file of `given` that
 /// belongs to this network, or else the file in the folder of weights.
 ///
-/// # Errors When there is no such file, or a file of `given` cannot be read.
+/// # Errors
+/// When there is no such file, or a file of `given` cannot be read.
 pub fn loss_weights_among(given: &[PathBuf], config: &loss::Config) -> Result<Option<PathBuf>> {
     let Some(network) = config.needed_network() else { return Ok(None) };
     for path in given {

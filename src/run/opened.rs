@@ -36,8 +36,8 @@ pub enum Found {
 impl Found {
     /// Recognises what is at the path and opens it. No images are passed through a foreign pair.
     ///
-    /// # Errors [`Misuse`] says what else the path names; or the reason why the tokenizer cannot be
-    /// opened.
+    /// # Errors
+    /// [`Misuse`] says what else the path names; or the reason why the tokenizer cannot be opened.
     pub fn open(path: &Path, choice: ModelChoice, device: Device, tell: Tell) -> Result<Self> {
         if path.is_file() {
             if path.extension().is_none_or(|extension| extension != "toml") {
@@ -124,8 +124,8 @@ impl Opened {
     /// Opens a run, a model folder or an adapter. A foreign pair is tried first, and may require
     /// batches of `batch_size` images.
     ///
-    /// # Errors The same as [`Found::open`]; also when a foreign pair does not do what its adapter
-    /// states.
+    /// # Errors
+    /// The same as [`Found::open`]; also when a foreign pair does not do what its adapter states.
     pub fn open(
         path: &Path,
         choice: ModelChoice,
@@ -199,7 +199,8 @@ impl Opened {
 
     /// The hash of its weights.
     ///
-    /// # Errors When they cannot be read.
+    /// # Errors
+    /// When they cannot be read.
     pub fn weights_blake3(&self) -> Result<String> {
         match self {
             Self::Own(trained) => trained.weights_blake3(),
@@ -209,7 +210,8 @@ impl Opened {
 
     /// What a sidecar states about the tokenizer.
     ///
-    /// # Errors The same as [`Opened::weights_blake3`].
+    /// # Errors
+    /// The same as [`Opened::weights_blake3`].
     pub fn stated(&self, digits: bool, numbers: u32, arrangement: Arrangement) -> Result<StatedTokenizer> {
         let vocabulary = self.codec().vocabulary();
         let (kind, quantizer) = match self {

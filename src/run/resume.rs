@@ -189,7 +189,8 @@ impl Earlier {
 
     /// Describes what it means to go on under the circumstances `now`.
     ///
-    /// # Errors When it would not be the same run.
+    /// # Errors
+    /// When it would not be the same run.
     pub fn check_state(
         &self,
         mut now: State,

@@ -58,8 +58,8 @@ impl Run {
     /// Builds the tokenizer of a run or a model folder and loads only the chosen weights. Tells of
     /// outdated settings, which no new training should use.
     ///
-    /// # Errors When there is no such checkpoint, it is damaged, or its weights do not fit the
-    /// config.
+    /// # Errors
+    /// When there is no such checkpoint, it is damaged, or its weights do not fit the config.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
         let build = |config: &Config, store: &Variables| {
             Tokenizer::new(store, &config.model, &config.quantizer, config.image_size())
@@ -153,14 +153,16 @@ impl Trained {
 
     /// The shape of the tokens of an image of the configured size.
     ///
-    /// # Errors When the encoder cannot take images of this size.
+    /// # Errors
+    /// When the encoder cannot take images of this size.
     pub fn shape(&self) -> Result<TokenShape> {
         Ok(self.tokenizer.shape(self.config.data.image_size)?)
     }
 
     /// The number of pixels per token along each axis; `None` for tokens in a sequence.
     ///
-    /// # Errors The same as [`Trained::shape`].
+    /// # Errors
+    /// The same as [`Trained::shape`].
     pub fn pixels_per_token(&self) -> Result<Option<u32>> {
         Ok(self.shape()?.grid().map(|grid| self.config.data.image_size.height / grid.h))
     }
@@ -183,7 +185,8 @@ impl Trained {
     /// The blake3 hash, in hex, of the safetensors file that the weights make. For a run's raw
     /// weights it is the hash of the checkpoint's own `model.safetensors`.
     ///
-    /// # Errors When a tensor cannot be read.
+    /// # Errors
+    /// When a tensor cannot be read.
     pub fn weights_blake3(&self) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         tensors::write_to(&mut hasher, &self.tensors()).context("cannot hash the weights")?;

@@ -58,8 +58,9 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
 
 /// Starts or resumes a run and trains it. Returns how it ended, and the run's folder.
 ///
-/// # Errors Before the first step: whatever is wrong with the settings, the images or the run.
-/// Later: what stops the training.
+/// # Errors
+/// Before the first step: whatever is wrong with the settings, the images or the run. Later: what
+/// stops the training.
 pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcome, PathBuf)> {
     let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
         prepare(options, false, tell)?;
@@ -187,7 +188,8 @@ fn circumstances(
 
 /// Describes a run after reading everything that it would start from.
 ///
-/// # Errors The same as [`train`], but images and the weights of the loss's network may be missing.
+/// # Errors
+/// The same as [`train`], but images and the weights of the loss's network may be missing.
 pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
     let Prepared { earlier, config, device, settled, weights, mut notes } = prepare(options, true, tell)?;
     let config = &config;

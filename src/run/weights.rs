@@ -27,7 +27,8 @@ pub fn lpips_file(backbone: Backbone) -> &'static str {
 
 /// The hash of a file's content.
 ///
-/// # Errors When it cannot be read.
+/// # Errors
+/// When it cannot be read.
 pub fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let hashed = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
@@ -37,7 +38,8 @@ pub fn hash(path: &Path) -> Result<String> {
 
 /// The path of `file` in the folder of weights, if both exist.
 ///
-/// # Errors [`Misuse`] when the named folder does not exist.
+/// # Errors
+/// [`Misuse`] when the named folder does not exist.
 pub fn in_folder(file: &str) -> Result<Option<PathBuf>> {
     let Some(folder) = env::var_os(FOLDER) else { return Ok(None) };
     if !Path::new(&folder).is_dir() {

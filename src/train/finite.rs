@@ -47,7 +47,8 @@ impl FiniteCheck {
     /// Takes the scalars of `step` (counted from 1), from at least one group. Returns a flag for
     /// the optimizers' `found_inf`: a float scalar that is 1 if the numbers are not finite.
     ///
-    /// # Errors [`TrainError::NotFinite`], for this step on the CPU, for the previous step on CUDA.
+    /// # Errors
+    /// [`TrainError::NotFinite`], for this step on the CPU, for the previous step on CUDA.
     pub fn take(
         &mut self,
         step: u64,
@@ -66,7 +67,8 @@ impl FiniteCheck {
 
     /// Reads what has not been read yet. To be called before anything is saved.
     ///
-    /// # Errors The same as [`FiniteCheck::take`].
+    /// # Errors
+    /// The same as [`FiniteCheck::take`].
     pub fn finish(&mut self) -> Result<Option<Vec<GroupNumbers>>, TrainError> {
         self.unread.take().map(Unread::read).transpose()
     }

@@ -171,7 +171,8 @@ impl Default for Config {
 impl Config {
     /// Checks the settings.
     ///
-    /// # Errors Names the setting, its value and what is allowed.
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
     pub fn check(&self) -> Result<(), TrainError> {
         let fail = |message: String| Err(TrainError::Config(message));
         let counts = [

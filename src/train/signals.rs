@@ -25,7 +25,8 @@ pub struct Signals {
 impl Signals {
     /// Starts listening.
     ///
-    /// # Errors When the system refuses a handler.
+    /// # Errors
+    /// When the system refuses a handler.
     pub fn listen() -> io::Result<Self> {
         let (signals, again) = (Self::default(), Arc::new(AtomicBool::new(false)));
         for signal in heard(&[SIGINT, SIGTERM]) {

@@ -83,17 +83,20 @@ pub trait Batches<B> {
 
     /// Goes to a place in the sequence.
     ///
-    /// # Errors When the bookmark can't be read.
+    /// # Errors
+    /// When the bookmark can't be read.
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError>;
 
     /// Waits for the next batch and returns it.
     ///
-    /// # Errors When the data can't be read.
+    /// # Errors
+    /// When the data can't be read.
     fn next(&mut self) -> Result<Fetched<B>, TrainError>;
 
     /// Writes down the bad samples that the last [`Batches::next`] left out.
     ///
-    /// # Errors When there are too many.
+    /// # Errors
+    /// When there are too many.
     fn note_skipped(&mut self, _around: &mut Surroundings) -> Result<(), TrainError> {
         Ok(())
     }
@@ -184,7 +187,8 @@ pub trait Task {
     /// Runs once, before step 0. Sets parameters from the first batches, as k-means does with
     /// codes. The training then starts with the same batches.
     ///
-    /// # Errors When the batches can't be read, or their results can't be used.
+    /// # Errors
+    /// When the batches can't be read, or their results can't be used.
     fn begin(
         &mut self,
         _batches: &mut dyn Batches<Self::Batch>,
@@ -199,7 +203,8 @@ pub trait Task {
 
     /// Computes the losses of one micro-batch. The loop runs the backward pass.
     ///
-    /// # Errors When the batch can't be used.
+    /// # Errors
+    /// When the batch can't be used.
     fn step(&mut self, batch: &Self::Batch, at: At) -> Result<StepOutput, TrainError>;
 
     /// Runs once after the optimizers' steps, with the merged statistics of all micro-batches.
@@ -209,7 +214,8 @@ pub trait Task {
 
     /// Measures the model with its current weights.
     ///
-    /// # Errors When the data can't be read, or numbers aren't finite.
+    /// # Errors
+    /// When the data can't be read, or numbers aren't finite.
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Self::Exhibits>, TrainError>;
 
     /// Every tensor of the model, parameters and buffers, in the order of their names.
@@ -228,7 +234,8 @@ pub trait Task {
 
     /// Hook: shows the exhibits of a validation, after its figures were logged.
     ///
-    /// # Errors What ends the training: too many bad samples, for instance.
+    /// # Errors
+    /// What ends the training: too many bad samples, for instance.
     fn show(&mut self, _exhibits: Self::Exhibits, _around: &mut Surroundings) -> Result<(), TrainError> {
         Ok(())
     }
@@ -243,7 +250,8 @@ pub trait Task {
 
     /// Hook: what the checkpoint's `state.json` holds besides the loop's own keys.
     ///
-    /// # Errors When it can't be written as JSON.
+    /// # Errors
+    /// When it can't be written as JSON.
     fn state(&self) -> serde_json::Result<Map<String, Value>> {
         Ok(Map::new())
     }
@@ -252,14 +260,16 @@ pub trait Task {
     /// `state.json`), if it has one. Nothing on disk has changed yet, and nothing may change here.
     /// Returns notes for the user.
     ///
-    /// # Errors When the run can't go on.
+    /// # Errors
+    /// When the run can't go on.
     fn resume(&mut self, _saved: Option<&Value>, _run: &RunFolder) -> Result<Vec<String>, TrainError> {
         Ok(vec![])
     }
 
     /// Hook: the logs are open, and the training is about to start or to go on.
     ///
-    /// # Errors When one of the task's own files can't be written.
+    /// # Errors
+    /// When one of the task's own files can't be written.
     fn opened(&mut self, _around: &mut Surroundings) -> Result<(), TrainError> {
         Ok(())
     }

@@ -133,7 +133,8 @@ impl<T: Task> Trainer<T> {
     /// Loads the checkpoint, if there is one, and opens the logs at its step. Nothing on disk
     /// changes unless the checkpoint fits.
     ///
-    /// # Errors When the checkpoint does not fit, or the logs cannot be opened.
+    /// # Errors
+    /// When the checkpoint does not fit, or the logs cannot be opened.
     pub fn new(parts: Parts<T>) -> Result<Self, TrainError> {
         let Parts { seed, train, mut task, batches, device, run, resumed, signals, world, .. } = parts;
         let groups: Vec<Group> = task.groups().into_iter().map(Group::new).collect();
@@ -186,8 +187,9 @@ impl<T: Task> Trainer<T> {
 
     /// Trains to the last step, or until a signal.
     ///
-    /// # Errors See [`TrainError`]; everything saved before stays. A checkpoint whose weights give
-    /// a loss that is not finite is set aside, so that a resumed run goes on from the previous one.
+    /// # Errors
+    /// See [`TrainError`]; everything saved before stays. A checkpoint whose weights give a loss
+    /// that is not finite is set aside, so that a resumed run goes on from the previous one.
     pub fn run(mut self) -> Result<Outcome, TrainError> {
         self.train().map_err(|error| self.with_remedy(error))
     }

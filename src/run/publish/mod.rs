@@ -44,8 +44,9 @@ impl Run {
     /// Writes the whole folder or nothing. The modules are traced on the CPU and compared with the
     /// tokenizer on the device of `compute`.
     ///
-    /// # Errors When `out` is not free, the tokenizer cannot be opened, or its traced modules give
-    /// different results.
+    /// # Errors
+    /// When `out` is not free, the tokenizer cannot be opened, or its traced modules give different
+    /// results.
     pub fn publish(
         &self,
         choice: ModelChoice,

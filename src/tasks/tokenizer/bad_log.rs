@@ -80,7 +80,8 @@ impl BadLog {
     /// Lists bad images and warns of the new ones. If the list cannot be written, the training goes
     /// on.
     ///
-    /// # Errors When there are too many bad images.
+    /// # Errors
+    /// When there are too many bad images.
     pub fn note(&mut self, samples: Vec<BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
         // The current step, or the one that was just completed.
         let step = around.step + u64::from(self.split == Split::Train);

@@ -48,7 +48,8 @@ impl Validation {
     /// from the checkpoint `saved` with these settings and with images of this `fingerprint`;
     /// `data` and `eval` are its earlier settings.
     ///
-    /// # Errors When the record of the best checkpoint cannot be read.
+    /// # Errors
+    /// When the record of the best checkpoint cannot be read.
     pub fn differs(
         &self,
         folder: &RunFolder,

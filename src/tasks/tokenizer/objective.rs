@@ -38,7 +38,8 @@ impl Objective {
 
     /// Computes the losses of one micro-batch.
     ///
-    /// # Shapes `images`: `[B, 3, H, W]` float32 in [−1, 1].
+    /// # Shapes
+    /// `images`: `[B, 3, H, W]` float32 in [−1, 1].
     pub fn step(&mut self, images: &Tensor, at: At) -> ImageStep {
         let taking_part =
             self.opponent.as_mut().and_then(|opponent| Some((opponent.weight_at(at)?, opponent)));

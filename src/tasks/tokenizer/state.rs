@@ -66,7 +66,8 @@ impl State {
 
     /// Parses the state from a checkpoint.
     ///
-    /// # Errors [`StateError::Unreadable`].
+    /// # Errors
+    /// [`StateError::Unreadable`].
     pub fn parse(saved: serde_json::Value) -> Result<Self, StateError> {
         Ok(serde_json::from_value(saved)?)
     }
@@ -90,7 +91,8 @@ impl State {
     /// Takes over a saved state if the run can continue it under the circumstances in `self`.
     /// `data` names the images, for messages. Returns notes for the user.
     ///
-    /// # Errors See [`StateError`].
+    /// # Errors
+    /// See [`StateError`].
     pub fn resume(
         &mut self,
         saved: serde_json::Value,
