@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_penalty_is_half_the_squared_slope() {
-        // D(x) = 3 · mean over positions of the sum over channels: a gradient of 3 / 4 at each of 3 · 4 pixels.
+        // D(x) = 3 · mean over positions of the sum over channels: a gradient of 3 / 4 at each of 3
+        // · 4 pixels.
         let images = Tensor::randn([2, 3, 2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let slope = Tensor::from(3f32).set_requires_grad(true);
         let logits = images.sum_dim_intlist([1].as_slice(), true, Kind::Float) * &slope;

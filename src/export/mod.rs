@@ -1,7 +1,7 @@
 //! Encodes images into token files. A stopped job can be resumed.
 //!
 //! ```text
-//! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► one ShardWriter after the other ─► Output
+//! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► ShardWriters ─► Output
 //! ```
 //!
 //! `encode` runs an export from its options: `plan` works out everything that decides what the

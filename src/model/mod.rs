@@ -219,7 +219,8 @@ impl Tokenizer {
     /// width).
     ///
     /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    /// When a setting is out of range or the settings do not fit each other; the message says
+    /// which.
     pub fn new<'a>(
         variables: &Variables,
         model: impl Into<&'a dyn Settings>,

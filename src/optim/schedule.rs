@@ -42,7 +42,8 @@ pub enum Schedule {
         #[serde(default)]
         final_factor: f64,
     },
-    /// The peak until the end of the warm-up, then √(warmup_steps / (step + 1)) (Vaswani et al. 2017).
+    /// The peak until the end of the warm-up, then √(warmup_steps / (step + 1)) (Vaswani et al.
+    /// 2017).
     InverseSqrt {
         /// Steps of warm-up, at least 1.
         warmup_steps: u64,

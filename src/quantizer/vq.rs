@@ -1,6 +1,6 @@
-//! Vector quantization (van den Oord et al. 2017, arXiv 1711.00937): each latent vector becomes the nearest of K
-//! learned codes. The codebook learns by gradient or follows its vectors as a moving average; codes that no vector
-//! chooses can be restarted.
+//! Vector quantization (van den Oord et al. 2017, arXiv 1711.00937): each latent vector becomes the
+//! nearest of K learned codes. The codebook learns by gradient or follows its vectors as a moving
+//! average; codes that no vector chooses can be restarted.
 
 mod config;
 

@@ -2,9 +2,9 @@
 //! They are Ctrl-C and SIGTERM; SIGHUP, from a closed terminal; SIGUSR1, SIGUSR2 and SIGXCPU, with
 //! which batch systems announce the end of the time (Slurm's `--signal`, Grid Engine's `-notify`).
 //!
-//! A second Ctrl-C or SIGTERM ends the process at once. The others never do: a closed terminal often
-//! sends two, and a batch system sends SIGTERM soon after its warning, while the checkpoint that the
-//! warning asked for is still being saved.
+//! A second Ctrl-C or SIGTERM ends the process at once. The others never do: a closed terminal
+//! often sends two, and a batch system sends SIGTERM soon after its warning, while the checkpoint
+//! that the warning asked for is still being saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -44,7 +44,8 @@ impl Config {
     /// The network for images of `image_size` (height, width).
     ///
     /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    /// When a setting is out of range or the settings do not fit each other; the message says
+    /// which.
     pub fn describe(
         &self,
         quantizer: &QuantizerConfig,

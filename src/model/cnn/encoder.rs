@@ -11,7 +11,8 @@ use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
-/// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
+/// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the
+/// latent's width.
 #[derive(Debug)]
 pub(super) struct Encoder {
     stem: Conv2d,

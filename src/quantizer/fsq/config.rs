@@ -25,7 +25,8 @@ const MAX_TANH_LEVELS: i64 = 1000;
 /// The number of levels at which the tanh bounds hardly ever leave one level.
 const DEAD_TANH_LEVELS: i64 = 2;
 
-/// How a latent number is bounded before rounding. Tokens are **not** interchangeable between bounds.
+/// How a latent number is bounded before rounding. Tokens are **not** interchangeable between
+/// bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -35,7 +36,8 @@ pub enum Bound {
     /// tanh scaled by 1 + 1e-3, as in vector-quantize-pytorch, Cosmos and most public weights.
     #[default]
     Tanh,
-    /// (L − 1)·σ(slope·z): a symmetric grid without an offset (kexue.fm 9826; slope 1.6: arXiv 2601.17124).
+    /// (L − 1)·σ(slope·z): a symmetric grid without an offset (kexue.fm 9826; slope 1.6: arXiv
+    /// 2601.17124).
     Sigmoid,
 }
 

@@ -10,7 +10,8 @@ use super::*;
 use crate::data::{Crop, ImageSize, Split};
 use crate::picture::Picture;
 
-/// Writes a 9x8 picture whose every pixel is (index, 0, 255 - index), with a column of its own on the left.
+/// Writes a 9x8 picture whose every pixel is (index, 0, 255 - index), with a column of its own on
+/// the left.
 fn write_picture(path: &Path, index: u8) {
     let mut rgb = [index, 0, 255 - index].repeat(9 * 8);
     for row in rgb.chunks_mut(27) {
@@ -143,7 +144,8 @@ fn bad_images_are_skipped_and_reported() {
     let (_root, dataset) = folder(20, &[3, 4, 17]);
     let clean = contents(train(&folder(20, &[]).1, 1, 1, START), 20);
     let batches: Vec<Batch<Memory>> = train(&dataset, 2, 5, START).take(6).map(Result::unwrap).collect();
-    // The good images of the first epoch in the order that they would have had without the bad ones.
+    // The good images of the first epoch in the order that they would have had without the bad
+    // ones.
     let expected: Vec<&String> = clean
         .iter()
         .map(|(names, ..)| &names[0])
@@ -253,8 +255,8 @@ fn threads() -> usize {
         .count()
 }
 
-/// Waits until so many of the loader's own threads are there: a thread takes its name, by which it is counted,
-/// only once it runs.
+/// Waits until so many of the loader's own threads are there: a thread takes its name, by which it
+/// is counted, only once it runs.
 fn wait_for_threads(expected: usize) {
     let started = Instant::now();
     while threads() != expected {
@@ -476,7 +478,8 @@ fn shares<T>(size: usize, load: impl Fn(Share) -> T) -> Vec<T> {
 
 #[test]
 fn the_batches_of_all_processes_are_together_those_of_one() {
-    // 41 images fill 3 batches of 12 and leave a rest, which ends the epochs at different places if it is dealt out.
+    // 41 images fill 3 batches of 12 and leave a rest, which ends the epochs at different places if
+    // it is dealt out.
     for images in [41, 48] {
         let (_root, dataset) = folder(images, &[]);
         let train = |batch_size, share| {

@@ -80,7 +80,8 @@ fn crops_reach_every_place_and_half_are_mirrored() {
 
 #[test]
 fn values_agree_with_pillow() {
-    // tests/reference/zoo.py, RESIZES: (source height, width), (resized height, width), offset, size.
+    // tests/reference/zoo.py, RESIZES: (source height, width), (resized height, width), offset,
+    // size.
     let cases = [
         ("down", [53.0, 73.0], [24.0, 33.0], [3.0, 7.0], [16, 20]),
         ("up", [9.0, 11.0], [40.0, 49.0], [5.0, 8.0], [32, 40]),
@@ -136,8 +137,9 @@ fn resized_then_cut(picture: &Picture, filter: Filter, to: ImageSize, top: usize
 fn one_step_equals_resize_then_crop() {
     let picture = picture(53, 73);
     for (filter, name) in FILTERS {
-        // To odd sides: with even ones the box filter's edge can fall on the middle of a pixel, where the
-        // last bit decides whether that pixel counts, here as in any other implementation.
+        // To odd sides: with even ones the box filter's edge can fall on the middle of a pixel,
+        // where the last bit decides whether that pixel counts, here as in any other
+        // implementation.
         let once = transform(16, 20, Some(27), filter, Crop::Random {}, false);
         for seed in 0..20 {
             let window = once.window(73.0, 53.0, Seed(seed));
@@ -145,7 +147,8 @@ fn one_step_equals_resize_then_crop() {
             let (top, left) = ((window.top * 27.0 / 53.0).round(), (window.left * 37.0 / 73.0).round());
             let expected = resized_then_cut(&picture, filter, to, top as usize, left as usize);
             let got = image(&once, &picture, seed);
-            // The order of two passes, each rounded, is the same; coefficients may differ in their last bit.
+            // The order of two passes, each rounded, is the same; coefficients may differ in their
+            // last bit.
             let largest = got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
             assert!(largest <= 1, "{name} at {top}, {left}: {largest}");
         }
