@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! OUT/
-//!   .lock              held by the process that writes
+//!   .lock              held by the writing process
 //!   .pixtok-output     marks the folder, so that searches for images skip it
-//!   job.json           all that decides what the files hold; another job does not get in
+//!   job.json           everything that decides what the files hold; other jobs are refused
 //!                      (in mds sets this and the sidecar have other names: see `SideFiles`)
 //!   manifest.jsonl     the finished shards
-//!   .shard-00003.tmp/  the files of the shard at hand, moved out when they are whole
+//!   .shard-00003.tmp/  the files of the current shard, moved out when they are complete
 //!   …                  the files of finished shards
 //!   tokens.json        the sidecar, written last
 //! ```

@@ -1,4 +1,4 @@
-//! What was changed in the images' data: counted while they are encoded, reported at the end.
+//! Counts what was changed in the images' data while they are encoded, for a report at the end.
 
 use serde::{Deserialize, Serialize};
 

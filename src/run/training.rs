@@ -225,7 +225,7 @@ fn words_of_adversary(config: &Config) -> Option<String> {
     })
 }
 
-/// The absolute path, for the run's records: it may be resumed from another folder.
+/// The absolute path, for the run's records: the run may be resumed from a different folder.
 pub(super) fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
