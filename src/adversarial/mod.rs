@@ -1,8 +1,8 @@
 //! Adversarial training: a network that tells reconstructions from images, and the losses of both
 //! sides.
 //!
-//! `config` decides in which steps the adversary takes part and with what weight. The tokenizer task
-//! combines both losses in one step.
+//! `config` decides in which steps the adversary takes part and with what weight. The tokenizer
+//! task combines both losses in one step.
 
 mod augment;
 mod config;
