@@ -46,10 +46,10 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Weighting {
-    /// Not at all.
+    /// The weight is used as it is.
     Fixed {},
-    /// By the ratio that makes the gradients of the reconstruction's terms and of the adversary
-    /// equally large at the decoder's last layer: [`super::adaptive_weight`].
+    /// The weight is multiplied by the ratio that makes the gradients of the reconstruction's terms
+    /// and of the adversary equally large at the decoder's last layer: [`super::adaptive_weight`].
     Adaptive {
         /// The largest ratio.
         #[serde(default = "most")]

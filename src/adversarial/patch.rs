@@ -72,7 +72,8 @@ impl Config {
         (0..=self.layers).map(|layer| self.channels * (1 << layer.min(16)).min(WIDEST)).collect()
     }
 
-    /// A normalised layer keeps the convolution's result and the two inputs of norm and rectifier.
+    /// How many numbers one image keeps for the backward pass. A normalised layer keeps the
+    /// convolution's result and the two inputs of norm and rectifier.
     pub(super) fn saved_per_image(&self, (height, width): (i64, i64)) -> i64 {
         let positions = |layer: usize| (height >> layer) * (width >> layer);
         let of_layer = |(layer, channels): (usize, i64)| {

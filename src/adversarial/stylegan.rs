@@ -59,7 +59,8 @@ impl Config {
         (0..=halvings).map(|halving| (self.channels << halving.min(16)).min(self.most_channels)).collect()
     }
 
-    /// A block keeps two rectified convolutions and both filtered inputs, at full and at half size.
+    /// How many numbers one image keeps for the backward pass. A block keeps two rectified
+    /// convolutions and both filtered inputs, at full and at half size.
     pub(super) fn saved_per_image(&self, image_size: (i64, i64)) -> i64 {
         let (mut pixels, mut saved) = (image_size.0 * image_size.1, 0);
         for pair in self.widths(image_size).windows(2) {

@@ -33,11 +33,11 @@ pub struct DecodeOptions {
     pub out: PathBuf,
     /// Whether to write contact sheets instead of single images.
     pub sheets: bool,
-    /// Decode only this number of rows, from the first one.
+    /// The number of rows to decode, from the first one; absent: all.
     pub limit: Option<u64>,
     /// Rows in a batch, instead of the config's batch size.
     pub batch_size: Option<u32>,
-    /// Decode tokens that were made by a different tokenizer.
+    /// Whether to decode tokens that were made by a different tokenizer.
     pub force: bool,
 }
 

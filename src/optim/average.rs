@@ -24,9 +24,9 @@ impl WeightAverage {
         Self { decay, parameters, averages }
     }
 
-    /// Updates the average after optimizer step `step` (counted from 0): average ← d·average + (1 −
-    /// d)·parameter, where d = min(decay, (1 + step) / (10 + step)), so that the first weights
-    /// don't dominate the average of a short run.
+    /// Updates the average after optimizer step `step` (counted from 0):
+    /// average ← d·average + (1 − d)·parameter, where d = min(decay, (1 + step) / (10 + step)), so
+    /// that the first weights don't dominate the average of a short run.
     pub fn update(&mut self, step: u64) {
         let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
         no_grad(|| {

@@ -39,8 +39,8 @@ impl Fsq {
     }
 
     /// Replaces the code, with the probability of the settings, by the unrounded number plus
-    /// uniform noise of half a step in either direction. On the symmetric grid half a step is 1/(L
-    /// − 1).
+    /// uniform noise of half a step in either direction. Half a step is 1/(L − 1) on the
+    /// symmetric grid.
     fn noisy(&self, codes: &Tensor, carrier: &Tensor, seed: Seed) -> Tensor {
         pixtok_torch::reseed(seed.derive("fsq noise", &[]));
         let chosen = carrier.rand_like().detach().lt(self.noise_probability);

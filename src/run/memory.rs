@@ -24,8 +24,8 @@ struct Estimate {
     gradients: i64,
     /// What the tokenizer keeps for the backward pass, including weights in bf16.
     tokenizer: i64,
-    /// The larger of what the loss's network and the discriminator keep; they come one after the
-    /// other.
+    /// What the loss's network keeps. The discriminator follows after it, so both are never kept at
+    /// the same time.
     loss: i64,
     discriminator: i64,
     /// Tables of the quantizer.

@@ -49,8 +49,8 @@ pub struct Config {
     /// faster at `precision = "fp32"`. The quantizer's forward pass and evaluations keep full
     /// float32.
     pub tf32: bool,
-    /// Components of the tokenizer that are not trained, with `--init-from`. With `["encoder",
-    /// "quantizer"]` the tokens stay the same, and only the decoder is trained.
+    /// Components of the tokenizer that are not trained, with `--init-from`. The tokens stay the
+    /// same with `["encoder", "quantizer"]`: only the decoder is trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Component>,
     /// If encoder and quantizer are frozen: the hash of the weights that define the tokens. The
