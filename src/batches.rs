@@ -1,4 +1,5 @@
-//! Where the images of `pixtok_images` become tensors and come back: batches of a data set, and single pictures.
+//! Converts the images of `pixtok_images` to tensors and back: batches of a data set, and single
+//! pictures.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::world::World;
 /// A batch whose images are `[B, 3, H, W]` uint8 on the CPU, in pinned memory if they go to CUDA.
 pub type Batch = data::Batch<Tensor>;
 
-/// The memory of a batch, as that of a tensor.
+/// The memory of a batch, held by a tensor.
 #[derive(Debug)]
 struct Memory(HostBytes);
 
@@ -30,15 +31,16 @@ impl BatchMemory for Memory {
     }
 }
 
-/// The batches of a data set, loaded ahead ([`data::Loader`]), as tensors.
+/// Loads the batches of a data set ahead ([`data::Loader`]), as tensors.
 #[derive(Debug)]
 pub struct Loader(data::Loader<Memory>);
 
 impl Loader {
-    /// As [`data::Loader::train`], for a model on `device`: the share of this process of `world`.
+    /// The same as [`data::Loader::train`], for a model on `device` and this process's share of
+    /// `world`.
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`data::Loader::train`].
     pub fn train(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -52,10 +54,11 @@ impl Loader {
             .map(Self)
     }
 
-    /// As [`data::Loader::eval`], for a model on `device`: the share of this process of `world`.
+    /// The same as [`data::Loader::eval`], for a model on `device` and this process's share of
+    /// `world`.
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`data::Loader::eval`].
     pub fn eval(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -92,13 +95,13 @@ impl Iterator for Loader {
     }
 }
 
-/// A picture from a tensor on any device.
+/// Makes a picture from a tensor on any device.
 ///
 /// # Shapes
 /// `tensor`: `[3, H, W]` uint8.
 ///
 /// # Errors
-/// When the tensor has another shape or kind.
+/// When the tensor has a different shape or kind.
 pub fn picture_of(tensor: &Tensor) -> Result<Picture, TorchError> {
     let shape = tensor.size();
     let (height, width) = match (shape.as_slice(), tensor.kind()) {
@@ -116,7 +119,7 @@ pub fn picture_of(tensor: &Tensor) -> Result<Picture, TorchError> {
     Ok(Picture { width: width as usize, height: height as usize, rgb })
 }
 
-/// A picture as a tensor on the CPU.
+/// Makes a tensor on the CPU from a picture.
 ///
 /// # Shapes
 /// Returns `[3, H, W]` uint8.

@@ -1,23 +1,23 @@
-//! Layers with PyTorch's default initialisation, so that a network here starts from the same distribution as its
-//! published Python original (tch's own defaults differ).
+//! Layers with PyTorch's default initialisation, so that a network starts from the same
+//! distribution as its published Python original (tch's own defaults differ).
 
 use tch::{Kind, Tensor, nn::Module};
 
 use crate::variables::{Init, Scope};
 
-/// Added to a group's variance, as PyTorch does by default.
+/// Added to the variance of a group, PyTorch's default.
 pub const GROUP_NORM_EPS: f64 = 1e-5;
 
-/// A convolution of two axes, with zeros around its input.
+/// A 2-D convolution with zero padding.
 #[derive(Debug)]
 pub struct Conv2d {
     /// `[out, in, height, width]`.
     pub weight: Tensor,
     /// `[out]`.
     pub bias: Option<Tensor>,
-    /// Of both axes.
+    /// Stride of both axes.
     pub stride: i64,
-    /// Zeros on each side of both axes.
+    /// Zero padding on each side of both axes.
     pub padding: i64,
 }
 
@@ -37,7 +37,7 @@ pub fn conv(path: &Scope, channels_in: i64, channels_out: i64, kernel: i64, stri
     padded_conv(path, (channels_in, channels_out), kernel, stride, kernel / 2)
 }
 
-/// A convolution with zeros around its input.
+/// A convolution with zero padding.
 ///
 /// # Shapes
 /// `[B, in, H, W]` -> `[B, out, (H + 2 · padding - kernel) / stride + 1, …]`.
@@ -50,13 +50,13 @@ pub fn padded_conv(
     padding: i64,
 ) -> Conv2d {
     let init = Init::fan_in(channels_in * kernel * kernel);
-    // The bias is drawn first: runs repeat from their seed.
+    // The bias is drawn first, so that runs repeat from their seed.
     let bias = Some(path.bias("bias", channels_out, init));
     let weight = path.conv("weight", [channels_out, channels_in, kernel, kernel], init);
     Conv2d { weight, bias, stride, padding }
 }
 
-/// Groups of a normalisation over `channels`, where nothing else is asked for.
+/// The default number of groups of a normalisation over `channels`.
 #[must_use]
 pub fn norm_groups(channels: i64) -> i64 {
     (channels / 4).clamp(1, 32)
@@ -72,7 +72,7 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// With scale 1 and shift 0; `eps` is added to a group's variance.
+    /// A group norm with scale 1 and shift 0. `eps` is added to a group's variance.
     #[must_use]
     pub fn new(path: &Scope, groups: i64, channels: i64, eps: f64) -> Self {
         Self {
@@ -90,15 +90,15 @@ impl Module for GroupNorm {
     }
 }
 
-/// silu(norm(`x`)).
+/// Computes silu(norm(`x`)).
 ///
 /// # Shapes
-/// `[B, C, H, W]` -> the same.
+/// `[B, C, H, W]` -> the same shape.
 pub fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Tensor {
     pixtok_torch::norm_silu(x, &norm.weight, &norm.bias, norm.groups, norm.eps)
 }
 
-/// `conv`, 3×3 with stride 1, of `x` enlarged by nearest neighbours.
+/// Enlarges `x` by nearest neighbours, then applies `conv`, a 3×3 convolution with stride 1.
 ///
 /// # Shapes
 /// `[B, in, h, w]` -> `[B, out, factor · h, factor · w]`.
@@ -106,15 +106,17 @@ pub fn upsample(factor: i64, conv: &Conv2d, x: &Tensor) -> Tensor {
     pixtok_torch::upsample_conv(x, &conv.weight, conv.bias.as_ref(), factor)
 }
 
-/// The same numbers as `kind`. `to_kind` names the device beside the type, and a trace would move its tensors there for ever.
+/// The same numbers as `kind`. `to_kind` names the device together with the type, and a trace would
+/// always move its tensors there.
 pub fn as_kind(x: &Tensor, kind: Kind) -> Tensor {
     x.to_dtype(kind, false, false)
 }
 
-/// The same numbers, contiguous and with the strides of their shape. An axis of length 1 may have any stride and still count
-/// as contiguous; libtorch then takes the tensor for channels_last and convolves it in another order, with other last bits.
+/// The same numbers, contiguous and with the strides of their shape. An axis of length 1 may have
+/// any stride and still count as contiguous; libtorch then takes the tensor for channels_last and
+/// convolves it in a different order, which changes the last bits.
 pub fn plain_layout(x: &Tensor) -> Tensor {
-    // `view_as` rather than a view with these sizes, which a trace would keep for images of any size.
+    // Not a view with these sizes, because a trace would keep the sizes for all images.
     x.reshape([-1]).view_as(x)
 }
 
@@ -143,7 +145,7 @@ mod tests {
             [(norm_silu(&norm, &x), norm.forward(&x).silu()), (upsample(2, &conv, &x), twice(&x))]
         {
             assert!((&ours - &theirs).abs().max().double_value(&[]) < 1e-5);
-            // Another order of sums: the fused operation was taken.
+            // The sums differ in their order, so the fused operation was taken.
             assert_ne!(ours, theirs);
         }
     }

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use pixtok_torch::initialise_gaussian;
 use pixtok_torch::tensors::Tensors;
 
-/// What stands between the parts of a name.
+/// Separates the parts of a name.
 const SEPARATOR: char = '.';
 
 /// What a variable is for.
@@ -25,13 +25,13 @@ pub enum Role {
     Matrix,
     /// The weight of a convolution.
     Conv,
-    /// Vectors that are looked up or added by their place.
+    /// Vectors that are looked up by index or added by position.
     Embedding,
-    /// Codes of a quantizer, or what they are computed from.
+    /// Codes of a quantizer, or the vectors that codes are computed from.
     Codebook,
     /// Scale or shift of a normalisation.
     Norm,
-    /// What a layer adds to its result.
+    /// The bias of a layer.
     Bias,
     /// Counts, moving averages, flags.
     Buffer,
@@ -42,22 +42,22 @@ pub enum Role {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Component {
-    /// Images to latents.
+    /// Maps images to latents.
     Encoder,
-    /// Latents to codes.
+    /// Maps latents to codes.
     Quantizer,
-    /// Codes to images.
+    /// Maps codes to images.
     Decoder,
-    /// Tells reconstructions from images; no part of a tokenizer, so that no config names it.
+    /// Tells reconstructions from images. It is not part of a tokenizer, so no config names it.
     #[serde(skip_deserializing)]
     Discriminator,
 }
 
 impl Component {
-    /// Those of a tokenizer, in the order in which an image passes through them.
+    /// The components of a tokenizer, in the order in which an image passes through them.
     pub const TOKENIZER: [Self; 3] = [Self::Encoder, Self::Quantizer, Self::Decoder];
 
-    /// The component of a tensor in a saved tokenizer. A file holds names and numbers only; the
+    /// The component of a tensor in a saved tokenizer. A file holds only names and numbers; the
     /// first part of a name is its component's, as [`Variables::scope`] writes it.
     #[must_use]
     pub fn of_saved(name: &str) -> Option<Self> {
@@ -70,49 +70,49 @@ impl Component {
 pub struct Variable {
     /// Its full name, as in checkpoints.
     pub name: String,
-    /// Its numbers, shared with the layer that uses them.
+    /// Its numbers, which it shares with the layer that uses them.
     pub tensor: Tensor,
-    /// What it is for.
+    /// What the variable is for.
     pub role: Role,
-    /// What it belongs to.
+    /// The component that it belongs to.
     pub component: Component,
-    /// Whether its layer has pixels on one side, as input or as output.
+    /// Whether pixels are the input or output of its layer.
     pub touches_pixels: bool,
-    /// Whether it is a parameter, which gradients train unless it is frozen, rather than a buffer.
+    /// Whether it is a parameter rather than a buffer. Gradients train it unless it is frozen.
     pub trained: bool,
 }
 
 impl Variable {
-    /// The same variable: the numbers are shared.
+    /// The same variable, with shared storage.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
         Self { name: self.name.clone(), tensor: self.tensor.shallow_clone(), ..*self }
     }
 
-    /// How many numbers it has.
+    /// The number of elements.
     #[must_use]
     pub fn count(&self) -> i64 {
         self.tensor.numel() as i64
     }
 }
 
-/// The numbers that a variable starts with. The random ones are drawn from libtorch's generator.
+/// The initial values of a variable. Random values are drawn from libtorch's generator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// 0.
+    /// All 0.
     Zeros,
-    /// 1.
+    /// All 1.
     Ones,
     /// Uniform from −bound to bound.
     Uniform {
-        /// The largest magnitude.
+        /// The largest absolute value.
         bound: f64,
     },
-    /// Gaussian, the same on every processor.
+    /// Gaussian; the same on every processor.
     Gaussian {
-        /// Of the distribution.
+        /// The mean of the distribution.
         mean: f64,
-        /// Of the distribution.
+        /// The standard deviation of the distribution.
         deviation: f64,
     },
 }
@@ -125,7 +125,7 @@ impl Init {
         Self::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
     }
 
-    /// Float32 numbers of this `shape`.
+    /// Draws a float32 tensor of this `shape`.
     fn draw(self, shape: &[i64], device: Device) -> Tensor {
         let mut tensor = match self {
             Self::Ones => Tensor::ones(shape, (Kind::Float, device)),
@@ -150,44 +150,44 @@ pub struct Variables {
 }
 
 impl Variables {
-    /// None yet; they will be on `device`.
+    /// An empty set of variables, to be made on `device`.
     #[must_use]
     pub fn new(device: Device) -> Self {
         Self { device, by_name: RefCell::default() }
     }
 
-    /// Where they are.
+    /// The device of the variables.
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Where variables of `component` are made that have its name before their own.
+    /// A scope for variables of `component` whose names start with the component's.
     #[must_use]
     pub fn scope(&self, component: Component) -> Scope<'_> {
         self.root(component) / component
     }
 
-    /// Where variables of `component` are made that have nothing before their own names.
+    /// A scope for variables of `component` whose names have no prefix.
     #[must_use]
     pub fn root(&self, component: Component) -> Scope<'_> {
         Scope { variables: self, path: String::new(), component, touches_pixels: false }
     }
 
-    /// All of them, in the order of their names.
+    /// All variables, in the order of their names.
     #[must_use]
     pub fn entries(&self) -> Vec<Variable> {
         self.by_name.borrow().values().map(Variable::shallow_clone).collect()
     }
 
-    /// Their tensors by name, as a checkpoint has them.
+    /// The tensors by name, as a checkpoint has them.
     #[must_use]
     pub fn tensors(&self) -> Tensors {
         let by_name = self.by_name.borrow();
         by_name.iter().map(|(name, variable)| (name.clone(), variable.tensor.shallow_clone())).collect()
     }
 
-    /// How many numbers the parameters of these components have, frozen ones included.
+    /// The number of elements of these components' parameters, including frozen ones.
     #[must_use]
     pub fn parameters(&self, components: &[Component]) -> i64 {
         let by_name = self.by_name.borrow();
@@ -195,7 +195,7 @@ impl Variables {
         counted.map(Variable::count).sum()
     }
 
-    /// From now on no gradient reaches the variables of these components.
+    /// Stops gradients to the variables of these components.
     pub fn freeze(&self, components: &[Component]) {
         for variable in self.by_name.borrow().values() {
             if components.contains(&variable.component) {
@@ -205,11 +205,11 @@ impl Variables {
     }
 }
 
-/// A place for new variables: `scope / "conv1"` is a place inside it. It knows their component, and
-/// the beginning of their names.
+/// A place for new variables: `scope / "conv1"` is a place inside it. It knows the component and
+/// the first part of the names.
 ///
-/// Each function makes one variable with one role and returns its tensor. Their order is that of
-/// the random draws, so a layer that changes it starts from other weights.
+/// Each function makes one variable with one role and returns its tensor. The order of the calls is
+/// the order of the random draws, so a layer that changes it starts from different weights.
 #[derive(Debug, Clone)]
 pub struct Scope<'a> {
     variables: &'a Variables,
@@ -219,19 +219,19 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// Where the variables are.
+    /// The device of the variables.
     #[must_use]
     pub fn device(&self) -> Device {
         self.variables.device
     }
 
-    /// The full name of a variable that is called `name` here.
+    /// The full name of a variable called `name` in this scope.
     #[must_use]
     pub fn name(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}{SEPARATOR}{name}", self.path) }
     }
 
-    /// The same place, for a layer that has pixels on one side.
+    /// The same scope, for a layer with pixels as input or output.
     #[must_use]
     pub fn touching_pixels(&self) -> Self {
         Self { touches_pixels: true, ..self.clone() }
@@ -249,13 +249,13 @@ impl Scope<'_> {
         self.add(name, Role::Conv, true, &shape, init)
     }
 
-    /// Vectors to look up or to add, `[vectors, D]`.
+    /// Vectors that are looked up or added, `[vectors, D]`.
     #[must_use]
     pub fn embedding(&self, name: &str, shape: [i64; 2], init: Init) -> Tensor {
         self.add(name, Role::Embedding, true, &shape, init)
     }
 
-    /// Codes that learn by gradient, `[K, D]`, or what codes are computed from.
+    /// Codes that learn by gradient, `[K, D]`, or the vectors that codes are computed from.
     #[must_use]
     pub fn codebook(&self, name: &str, shape: [i64; 2], init: Init) -> Tensor {
         self.add(name, Role::Codebook, true, &shape, init)
@@ -273,7 +273,7 @@ impl Scope<'_> {
         self.add(name, Role::Norm, true, shape, init)
     }
 
-    /// What a layer adds to each of its `channels`.
+    /// The bias of a layer with `channels` output channels.
     #[must_use]
     pub fn bias(&self, name: &str, channels: i64, init: Init) -> Tensor {
         self.add(name, Role::Bias, true, &[channels], init)

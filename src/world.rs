@@ -1,4 +1,4 @@
-//! Who else trains: this process's number among those that share one training.
+//! The processes that train together, as one of them sees them.
 //!
 //! A [`World`] is made once, at the start, and handed to everything that would differ between
 //! processes: which share of the batches to load, what to sum over all, who writes. There is one
@@ -6,13 +6,13 @@
 
 use tch::Tensor;
 
-/// Set in every part of a Slurm job, and in those of its steps, which srun starts.
+/// Slurm sets these in every process of a job and, respectively, of a job step, which srun starts.
 const SLURM: [&str; 2] = ["SLURM_JOB_ID", "SLURM_STEP_ID"];
 
-/// Kubernetes sets the index of a completion only; the number is for the job's manifest to set.
+/// Kubernetes sets only the index of a completion; the job's manifest has to set the number.
 const KUBERNETES: &str = "an indexed Kubernetes job";
 
-/// Environment variables that say a process's number, and how many there are, by launcher.
+/// The environment variables with a process's number and the number of processes, by launcher.
 const LAUNCHERS: [(&str, &str, &str); 5] = [
     ("torchrun", "RANK", "WORLD_SIZE"),
     ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -28,35 +28,36 @@ pub struct World {
     size: u32,
 }
 
-/// What a launcher says of this process. The texts are as its variables have them.
+/// What a launcher says about this process. The texts are the values of its variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
-    /// Its name.
+    /// The name of the launcher.
     pub launcher: &'static str,
-    /// The variable with the process's number, and its text.
+    /// The variable with the process's number, and its value.
     pub index: (&'static str, String),
-    /// The variable with the number of processes, and its text, if it is set.
+    /// The variable with the number of processes, and its value, if it is set.
     pub count: (&'static str, Option<String>),
 }
 
 impl Launch {
-    /// What the launcher of this process says in its environment; `variable` looks a variable up.
+    /// Reads what the launcher of this process says in its environment. `variable` looks a variable
+    /// up.
     #[must_use]
     pub fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         LAUNCHERS.into_iter().find_map(|(launcher, index, count)| {
             let own = variable(index)?;
-            // A batch script itself has the numbers of its job, and is the only one of its kind.
+            // A batch script itself has the numbers of its job, but it runs only once.
             if launcher == "srun" && variable(SLURM[0]).is_some() && variable(SLURM[1]).is_none() {
                 return None;
             }
             let all = variable(count);
-            // Some shells of a cluster have the one without being one of several.
+            // Some clusters' shells set the index in a single process too.
             let known = all.is_some() || launcher == KUBERNETES;
             known.then(|| Self { launcher, index: (index, own), count: (count, all) })
         })
     }
 
-    /// The process's number and how many there are; none if they don't fit or aren't set.
+    /// The process's number and the number of processes; `None` if they don't fit or aren't set.
     #[must_use]
     pub fn numbers(&self) -> Option<(u32, u32)> {
         let (index, count) = (self.index.1.trim().parse().ok()?, self.count.1.as_ref()?.trim().parse().ok()?);
@@ -65,17 +66,17 @@ impl Launch {
 }
 
 impl World {
-    /// One process by itself.
+    /// A single process.
     #[must_use]
     pub fn single() -> Self {
         Self { rank: 0, size: 1 }
     }
 
-    /// The world of a training, and a note if the launcher of this process started several: each
-    /// trains by itself so far. `variable` looks an environment variable up.
+    /// The world of a training, and a note if the launcher started several processes: so far each
+    /// of them trains by itself. `variable` looks an environment variable up.
     #[must_use]
     pub fn of_training(variable: impl Fn(&str) -> Option<String>) -> (Self, Option<String>) {
-        // The completions of a Kubernetes job don't know each other.
+        // The completions of a Kubernetes job don't know one another.
         let launch = Launch::find(variable).filter(|launch| launch.launcher != KUBERNETES);
         let note = launch.and_then(|launch| match launch.numbers()? {
             (_, 1) => None,
@@ -88,13 +89,13 @@ impl World {
         (Self::single(), note)
     }
 
-    /// The number of this process, from 0.
+    /// The number of this process, counted from 0.
     #[must_use]
     pub fn rank(&self) -> u32 {
         self.rank
     }
 
-    /// How many processes there are.
+    /// The number of processes.
     #[must_use]
     pub fn size(&self) -> u32 {
         self.size
@@ -132,14 +133,14 @@ impl World {
         self.needs_no_exchange();
     }
 
-    /// The largest value of a scalar over all processes: whether a flag is set anywhere.
+    /// The largest value of a scalar over all processes. For a flag: whether any process set it.
     #[must_use]
     pub fn largest(&self, scalar: &Tensor) -> Tensor {
         self.needs_no_exchange();
         scalar.shallow_clone()
     }
 
-    /// No world of several can be made yet.
+    /// Asserts that nothing has to be exchanged: a world of several processes can't be made yet.
     fn needs_no_exchange(self) {
         debug_assert_eq!(self.size, 1, "processes exchange no tensors yet");
     }

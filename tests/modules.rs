@@ -1,5 +1,6 @@
-//! Keeps the direction of flow true: a module imports only from those above it in `src/lib.rs`, and each outside
-//! library is named only where it belongs. The crates keep theirs by their manifests.
+//! Checks the dependencies: a module imports only from modules above it in `src/lib.rs`, and each
+//! external library is named only where it belongs. The crates' manifests do the same for the
+//! crates.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use std::fs;
@@ -7,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The Rust files below `folder`, with their text. Those of `src` are named without it.
+/// The Rust files below `folder`, with their text. Names in `src` leave out the folder.
 fn sources(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pending: Vec<PathBuf> = vec![root.join(folder)];
@@ -36,7 +37,7 @@ fn order() -> Vec<String> {
     modules.map(str::to_owned).collect()
 }
 
-/// The modules of this crate that a source names after `crate::`, braces included.
+/// The modules of this crate that a source names after `crate::`, including those in braces.
 fn imported(text: &str) -> Vec<String> {
     let mut names = vec![];
     for (at, _) in text.match_indices("crate::") {
@@ -57,7 +58,8 @@ fn imported(text: &str) -> Vec<String> {
     names
 }
 
-/// What stands between the commas of a braced list that begins before `inside`, nested lists left whole.
+/// The items between the commas of a braced list that starts before `inside`; nested lists stay
+/// whole.
 fn top_level_items(inside: &str) -> Vec<&str> {
     let (mut items, mut start, mut depth) = (vec![], 0, 0);
     for (at, c) in inside.char_indices() {
@@ -135,7 +137,7 @@ fn unsafe_code_has_three_homes() {
     }
 }
 
-/// `scripts/run_test.sh` tells by the name of a test file how many of its tests run at a time.
+/// `scripts/run_test.sh` decides by the name of a test file how many of its tests run at a time.
 #[test]
 fn tests_that_start_the_program_have_its_name() {
     let binary = concat!("CARGO_BIN_", "EXE");
@@ -173,7 +175,7 @@ fn only_tests_of_the_program_run_two_at_a_time() {
     }
 }
 
-/// What needs no libtorch builds without it: other programs use these crates.
+/// Crates that need no libtorch build without it, because other programs use them.
 #[test]
 fn only_the_torch_crate_and_the_program_name_tch() {
     for (file, text) in sources("crates") {
@@ -182,7 +184,8 @@ fn only_the_torch_crate_and_the_program_name_tch() {
     }
 }
 
-/// An exit code is the class of an error, so each error says its class, and `exit_code` asks for it.
+/// The exit code is the class of an error, so each error states its class, and `exit_code` asks for
+/// it.
 #[test]
 fn each_error_knows_its_class() {
     let all: Vec<_> = sources("src").into_iter().chain(sources("crates")).collect();
@@ -198,7 +201,7 @@ fn each_error_knows_its_class() {
             let name = item.split(|c: char| !c.is_alphanumeric() && c != ' ').next().unwrap();
             let name = name.split(' ').nth(1).unwrap();
             assert!(text.contains(&format!("impl Classified for {name} ")), "{file}: {name} has no class");
-            // What a codec does is told apart by those who call it.
+            // The callers distinguish what a codec does.
             let asked = asks.contains(&format!("of::<{name}>")) || asks.contains(&format!("::{name}>"));
             assert!(asked || name == "CodecError", "exit_code does not ask {name} of {file} for its class");
             checked += 1;

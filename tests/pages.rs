@@ -1,13 +1,14 @@
-//! The pages: links lead to files, functions that a page names in a file are there, lines are short.
+//! Checks the pages: links lead to files, functions that a page names in a file exist, and lines
+//! are short.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The longest line of a page, tables, code and link definitions apart.
+/// The longest line of a page, except for tables, code and link definitions.
 const COLUMNS: usize = 120;
-/// The longest front page.
+/// The largest number of lines of the front page.
 const README_LINES: usize = 150;
 
 /// Every page, relative to the repository, with its text.
@@ -38,13 +39,13 @@ fn prose(text: &str) -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
-/// A file beside `page`, as its link says.
+/// The path of a link's target, relative to `page`.
 fn file(page: &Path, target: &str) -> PathBuf {
     let target = target.split('#').next().unwrap();
     Path::new(env!("CARGO_MANIFEST_DIR")).join(page.parent().unwrap()).join(target)
 }
 
-/// The targets that are defined on lines of their own, by name: `[name]: target`.
+/// The targets that are defined on separate lines, by name: `[name]: target`.
 fn definitions(prose: &str) -> HashMap<&str, &str> {
     prose.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ")).collect()
 }
@@ -56,7 +57,7 @@ fn targets(prose: &str) -> Vec<&str> {
     all.filter(|target| !target.starts_with("http") && !target.starts_with('#')).collect()
 }
 
-/// What stands in backticks right after each link to a Rust file: the link's target, and the names.
+/// The names in backticks right after each link to a Rust file, with the link's target.
 fn named(prose: &str) -> Vec<(&str, Vec<&str>)> {
     let definitions = definitions(prose);
     let mut found = vec![];
@@ -84,7 +85,7 @@ fn named(prose: &str) -> Vec<(&str, Vec<&str>)> {
     found
 }
 
-/// Whether `source` defines the last part of `name`, as `next` of `TrainPass::next`.
+/// Whether `source` defines the last part of `name`, for instance `next` of `TrainPass::next`.
 fn defines(source: &str, name: &str) -> bool {
     let last = name.rsplit("::").next().unwrap();
     ["fn", "struct", "enum", "trait", "const"].iter().any(|kind| {
@@ -122,7 +123,7 @@ fn the_architecture_page_names_what_is_there() {
 
 #[test]
 fn lines_are_short_and_the_front_page_too() {
-    // Branches add to the changelog at the same time, so it is never wrapped anew.
+    // Branches add to the changelog at the same time, so it is never rewrapped.
     for (page, text) in pages().into_iter().filter(|(page, _)| page != Path::new("CHANGELOG.md")) {
         for (number, line) in (1..).zip(prose(&text).lines()) {
             let free = line.starts_with('|') || (line.starts_with('[') && line.contains("]: "));

@@ -77,7 +77,7 @@ fn two_levels_of_fsq_begin_no_training_and_hinder_no_earlier_run() {
     ended(&scratch.try_train("decoder", &frozen), 0, &["flips at z = -3.8", "trained:"]);
 }
 
-/// Weights fit wherever shapes do, and shapes do not tell a bound or the order of levels.
+/// Weights fit wherever their shapes do, but shapes do not show a bound or the order of levels.
 #[test]
 fn a_start_from_other_weights_names_the_settings_that_they_were_trained_with() {
     let scratch = Scratch::new();
@@ -112,7 +112,7 @@ fn copies_of_training_images_that_validate_are_pointed_out() {
     let words =
         ["1 of 4 validation images is a byte copy of a training image", "again.jpg, a copy of 07.jpg"];
     ended(&scratch.try_train("run", &["--set=train.steps=1"]), 0, &words);
-    // A share of a folder in which an image lies under many names.
+    // A share of a folder in which an image has many names.
     fs::create_dir(scratch.path("same")).unwrap();
     for name in 0..20 {
         fs::copy(&photograph, scratch.path("same").join(format!("{name}.jpg"))).unwrap();
@@ -154,7 +154,7 @@ fn wait_for(child: &mut Child, part: &str) {
     while !said.contains(part) {
         assert!(lines.read_line(&mut said).unwrap() > 0, "{part:?} is missing in: {said}");
     }
-    // Does not read the rest: the further output fits into the pipe.
+    // The rest is not read; further output fits into the pipe.
     child.stderr = Some(lines.into_inner());
 }
 
@@ -163,8 +163,8 @@ fn a_signal_during_the_codebooks_start_saves_what_was_before() {
     let scratch = Scratch::new();
     let slow = "--set=quantizer={kind=\"vq\",codebook_size=16384,codebook_dim=64}";
     let args = [slow, "--set=train.steps=2"];
-    // Two batches of four images, 256 vectors each, and no second epoch to reach the 65,536 that it
-    // wants.
+    // Two batches of four images with 256 vectors each, and no second epoch to reach the requested
+    // 65,536.
     let output = scratch.try_train("whole", &args);
     let words =
         ["wants 65536 latent vectors", "starts from 2048 latent vectors", "fewer than its 16384 codes"];
@@ -188,7 +188,7 @@ fn a_signal_during_the_codebooks_start_saves_what_was_before() {
 /// Sends a signal three times, about a step apart.
 fn send(child: &Child, signal: &str) {
     for _ in 0..3 {
-        // A process that has ended but was not waited for also accepts it.
+        // A process that has ended but was not waited for also accepts the signal.
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         sleep(Duration::from_millis(3));
@@ -211,7 +211,7 @@ fn a_closed_terminal_and_a_warning_of_slurm_save_and_never_end_at_once() {
         ended(&end_of(child), code, &[&saved, "go on with --resume"]);
         assert_eq!(checkpoints(&scratch.path(run)).len(), 1);
     }
-    // After Ctrl-C they change nothing.
+    // After Ctrl-C these signals change nothing.
     let child = start_training(&scratch, "int", &ENDLESS);
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());

@@ -1,5 +1,5 @@
-//! What a user meets at the command line: bad input and bad luck each end in one clear sentence with the remedy and
-//! the right exit code, and nothing is lost.
+//! What a user meets at the command line: bad input and failures each end in one clear sentence
+//! with advice and the right exit code, and nothing is lost.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -225,10 +225,10 @@ fn without_one_good_image_there_is_no_training() {
     let parts = ["none of the 2 images can be used", "cut.jpg: ", "link.jpg: "];
     let args = ["--data", &bad, "--val-data", good.to_str().unwrap(), "--set=train.batch_size=2"];
     refused(&scratch.try_train("train-bad", &args), 6, &parts);
-    // Known at the first evaluation only; what was trained until then is kept.
+    // This is known only at the first evaluation; what was trained until then is kept.
     refused(&scratch.try_train("val-bad", &["--val-data", &bad]), 6, &parts);
     assert_eq!(checkpoints(&scratch.path("val-bad")), ["step-000012"]);
-    // Once the images are mended, a resume makes up for it.
+    // Once the images are fixed, a resume catches up.
     let mended = ["--val-data", good.to_str().unwrap()];
     ended(&scratch.try_resume("val-bad", &mended), 0, &["step 12: val psnr_db"]);
     for run in ["train-bad", "val-bad"] {
@@ -240,7 +240,7 @@ fn without_one_good_image_there_is_no_training() {
 #[test]
 fn memory_exhausted_says_what_to_lower() {
     let scratch = Scratch::new();
-    // A limit that these sizes pass at once, so that no machine's memory is really filled.
+    // A limit that these sizes exceed at once, so that the machine's memory is never really filled.
     let limit = "ulimit -v 6000000";
     for sets in [
         &["--set=model.channels=65536"][..],
@@ -264,7 +264,7 @@ fn a_loss_that_is_no_number_stops_before_the_step() {
         5,
         &["step 2", "NaN", ".jpg", "lower optimizer.lr", "--restart --set optimizer.lr=0.001"],
     );
-    // The weights that gave it are unusable.
+    // The weights that caused it are useless.
     assert!(checkpoints(&scratch.path("run")).is_empty());
     assert!(scratch.path("run/damaged-step-000001").exists());
 }
@@ -353,8 +353,8 @@ fn a_best_metric_that_no_evaluation_has_is_refused_before_the_data_are_opened() 
         let output = scratch.try_train("run", &[&small[..], args].concat());
         refused(&output, 2, &["train.best_metric is ssim", "11 pixels", "data.image_size is 8", "psnr_db"]);
     }
-    // A run that already has it goes on with a warning. It can be given another metric, but not
-    // this one again.
+    // A run that already has the metric goes on with a warning. It can switch to a different
+    // metric, but not back to this one.
     scratch.train("run", &["--set=data.image_size=8", "--set=train.steps=2"]);
     let config = scratch.path("run/config.toml");
     let text = fs::read_to_string(&config).unwrap();

@@ -1,4 +1,5 @@
-//! `pixtok compare`: the same results however often it was stopped, and a failure of one arm that stops no other.
+//! `pixtok compare`: the results are the same however often it was stopped, and a failing arm does
+//! not stop the others.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -30,7 +31,7 @@ fn compare(scratch: &Scratch, sweep: &str, out: &str) -> Output {
     pixtok(&["compare", sweep, "--out", out.to_str().unwrap(), "--threads", "1", "--devices", &device])
 }
 
-/// `results.json` without what the clock decides.
+/// `results.json` without the values that depend on the clock.
 fn results(scratch: &Scratch, out: &str) -> Value {
     fn timeless(value: &mut Value) {
         match value {
@@ -55,7 +56,7 @@ fn saved_at(out: &Path, arm: &str) -> SystemTime {
         .unwrap()
 }
 
-/// Starts a comparison in the background and waits until `path` of its folder is there.
+/// Starts a comparison in the background and waits until `path` exists in its folder.
 fn started(scratch: &Scratch, sweep: &str, out: &str, path: &str) -> Child {
     let folder = scratch.path(out);
     let child = Command::new(env!("CARGO_BIN_EXE_pixtok"))
@@ -94,7 +95,7 @@ fn a_comparison_that_was_stopped_ends_as_one_that_was_not() {
     child.kill().unwrap();
     child.wait().unwrap();
     let finished = saved_at(&scratch.path("stopped"), "fsq");
-    // Then by Ctrl-C in the middle of the third.
+    // Then stopped by Ctrl-C in the middle of the third one.
     let mut child = started(&scratch, &sweep, "stopped", "arms/fsq/seed-1/step-000004");
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
@@ -124,7 +125,7 @@ fn an_edited_sweep_does_not_pass_off_what_was_trained_before() {
         let words = said(&output);
         assert!(words.contains(&format!("train.steps: 12 -> {steps}")) && words.contains("--out"), "{words}");
     }
-    // Other files to train on are another training, too.
+    // Different training files make a different training, too.
     sweep(&scratch, "sweep.toml", text);
     fs::copy(scratch.path("train/00.jpg"), scratch.path("train/new.jpg")).unwrap();
     let output = compare(&scratch, &path, "out");
@@ -161,11 +162,11 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     let changed = "some sizes differ: 1 file has another size, 00.jpg (";
     assert!(said(&output).contains(changed), "{}", said(&output));
-    // Takes half a second alone; the machine may be busy.
+    // It takes half a second by itself, but the machine may be busy.
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(fs::metadata(scratch.path("out/arms/fsq/seed-0.log")).unwrap().len(), log, "it trained");
 
-    // Written again with the same bytes, they are accepted, with a note in the report.
+    // If they are written again with the same bytes, they are accepted, with a note in the report.
     fs::write(&image, bytes).unwrap();
     let output = compare(&scratch, &path, "out");
     assert!(output.status.success(), "{}", said(&output));
@@ -176,8 +177,8 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
         assert!(text.contains("have new modification times"), "{name}");
     }
 
-    // A run whose learning rate was changed by hand cannot be a trained arm of this sweep, but can
-    // be one given by `path`.
+    // A run whose learning rate was changed by hand cannot be a trained arm of this sweep, but it
+    // can be given by `path`.
     let resumed =
         ["train", "--resume", run.to_str().unwrap(), "--set=optimizer.lr=1e-3", "--set=train.steps=61"];
     let output = pixtok(&resumed);
@@ -205,7 +206,7 @@ fn other_pictures_or_settings_of_a_training_are_refused_at_once() {
 fn another_evaluation_of_a_finished_training_is_made_afresh() {
     let scratch = Scratch::new();
     let path = sweep(&scratch, "sweep.toml", "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n");
-    // What a comparison leaves that was killed at once.
+    // What a comparison leaves if it is killed immediately.
     fs::create_dir(scratch.path("out")).unwrap();
     fs::write(scratch.path("out/.lock"), "").unwrap();
     let output = compare(&scratch, &path, "out");
@@ -213,7 +214,7 @@ fn another_evaluation_of_a_finished_training_is_made_afresh() {
     let (out, trained) = (scratch.path("out"), saved_at(&scratch.path("out"), "fsq"));
     let stray = out.join("arms/fsq/seed-0/evaluation/originals/stray.png");
     fs::copy(out.join("arms/fsq/seed-0/evaluation/originals/00.jpg.png"), &stray).unwrap();
-    // Two threads would train otherwise, but nothing is left to train.
+    // Two threads would train differently, but nothing is left to train.
     let args = ["compare", &path, "--out", out.to_str().unwrap(), "--threads", "2", "--devices", &device()];
     let output = pixtok(&[&args[..], &["--metrics", "ssim"]].concat());
     assert!(output.status.success() && !said(&output).contains("finished earlier"), "{}", said(&output));
@@ -222,7 +223,7 @@ fn another_evaluation_of_a_finished_training_is_made_afresh() {
     let results = results(&scratch, "out");
     assert_eq!(results["arms"][0]["runs"][0]["figures"].get("psnr_db"), None);
     assert!(results["environment"].to_string().contains("[\"threads\",\"2\"]"), "{}", results["environment"]);
-    // A validation image that changed under its name.
+    // A validation image that changed but kept its name.
     fs::copy(scratch.path("train/05.jpg"), scratch.path("val/00.jpg")).unwrap();
     let output = pixtok(&[&args[..], &["--metrics", "ssim"]].concat());
     assert!(!said(&output).contains("finished earlier"), "{}", said(&output));

@@ -1,4 +1,5 @@
-//! `pixtok encode`, `decode`, `inspect` and `merge`: what goes in comes out, whatever stands between.
+//! `pixtok encode`, `decode`, `inspect` and `merge`: what is encoded is decoded again, whatever
+//! happens in between.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "encode/bad_input.rs"]
@@ -42,7 +43,7 @@ use tch::{Device, Tensor};
 const FORMATS: [&str; 9] =
     ["npy", "raw", "jsonl", "parquet", "webdataset", "megatron", "mds", "litdata", "llamagen"];
 
-/// Two stages, so that tokens have an axis more.
+/// Two stages, so that tokens have an additional axis.
 const RESIDUAL: &str = "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5]}}";
 
 fn text(path: &Path) -> String {
@@ -132,10 +133,12 @@ impl Trained {
         Own { tokenizer: &self.tokenizer, precision: Precision::Fp32 }
     }
 
-    /// The indices of each image of a folder by its key, in memory, in batches of 4 filled up with black.
+    /// The indices of each image of a folder by its key, computed in memory in batches of 4 padded
+    /// with black.
     fn indices(&self, images: &Path) -> BTreeMap<String, Tensor> {
         let dataset = Dataset::open(images, Split::All).unwrap();
-        let loader = Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
+        let loader =
+            Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
         let mut all = BTreeMap::new();
         for batch in loader.map(Result::unwrap) {
             let missing = 4 - batch.images.size()[0];
@@ -149,7 +152,7 @@ impl Trained {
         all
     }
 
-    /// What a set's ids mean.
+    /// The coder that gives a set's ids their meaning.
     fn coder(&self, set: &TokenSet) -> Coder<'_> {
         let stated = &set.sidecar.tokenizer;
         Coder {
@@ -180,7 +183,7 @@ fn picture(path: &Path) -> Picture {
     read(path, &DecodeOptions::default()).unwrap().release()
 }
 
-/// images → tokens → file → images is images → tokens → images, bit for bit.
+/// images → tokens → file → images equals images → tokens → images, bit for bit.
 #[test]
 fn what_was_encoded_is_decoded_from_every_format() {
     let export = Export::new();
@@ -205,7 +208,7 @@ fn what_was_encoded_is_decoded_from_every_format() {
             let output = export.decode(run, &out, &format!("{out}-images"), &[]);
             assert!(output.status.success(), "{out}: {}", said(&output));
             for rows in rows.chunks(4) {
-                // Filled up with the last one.
+                // Padded with the last one.
                 let last = &expected[&rows[rows.len() - 1].key];
                 let given = rows.iter().map(|row| &expected[&row.key]);
                 let indices: Vec<&Tensor> = given.chain(std::iter::repeat(last)).take(4).collect();

@@ -1,4 +1,5 @@
-//! `pixtok eval` on everything that it can measure: the same figures for the same tokenizer, whoever holds it.
+//! `pixtok eval` on everything that it can measure: the same tokenizer has the same figures in
+//! every form.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -81,7 +82,7 @@ fn figures_stand_on_the_values_of_the_images() {
     let few = figures(&[&run, "--metrics", "ssim,psnr_db"]);
     assert!(few.contains_key("ssim") && !few.contains_key("l1") && !few.contains_key("ms_ssim_note"));
     assert_eq!(few["psnr_db"], all["psnr_db"]);
-    // Figures of what it was trained on are said to be such.
+    // Figures on the training images have a note that says so.
     let of = |folder: &str| said(&eval(&[&run, "--data", &text(&scratch.path(folder))]));
     assert!(of("train").contains("are among those that this tokenizer was trained on"), "{}", of("train"));
     let val = of("val");
@@ -116,7 +117,7 @@ fn a_validation_set_that_changed_since_the_run_is_pointed_out() {
     let resized = notes(&run, &[]);
     assert!(resized.contains(&format!("{others} (some sizes differ)")), "{resized}");
     assert!(notes(&model, &[]).contains(others), "{}", notes(&model, &[]));
-    // Of others nothing is said, and written again they are the same.
+    // There is no note on other images, and after they are written again they count as the same.
     let val = text(&scratch.path("val"));
     assert!(!notes(&run, &["--data", &val]).contains(others));
     fs::write(&image, &bytes).unwrap();
@@ -142,7 +143,7 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
     }
     assert_eq!(found["usage"], Value::Null);
     assert!(found["usage_note"].as_str().unwrap().contains("no tokens"));
-    // The originals are cut to 32×32 by the protocol, as those beside the reconstructions were.
+    // The protocol crops the originals to 32×32, like those beside the reconstructions.
     let renamed = scratch.path("renamed");
     fs::create_dir(&renamed).unwrap();
     for name in ["00", "01", "02"] {
@@ -151,7 +152,7 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
     }
     let prepared = figures(&[&text(&renamed), "--protocol", &text(&scratch.path("tiny.toml"))]);
     assert_eq!(prepared["psnr_db"], found["psnr_db"]);
-    // Two of the three are evaluated, and only these are needed.
+    // Two of the three are evaluated, and only those are needed.
     let few = scratch.path("few.toml");
     let config = fs::read_to_string(scratch.path("tiny.toml")).unwrap() + "[eval]\nmax_images = 2\n";
     fs::write(&few, config).unwrap();
@@ -171,7 +172,8 @@ fn reconstructions_in_a_folder_have_the_figures_of_the_tokenizer_that_made_them(
     assert!(said(&refused).contains("00.jpg.png has no reconstruction"), "{}", said(&refused));
 }
 
-/// The run's tokenizer as `encoder.pt` and `decoder.pt`, with an adapter; `keys` go into the adapter.
+/// Writes the run's tokenizer as `encoder.pt` and `decoder.pt`, with an adapter that contains
+/// `keys`.
 fn traced(scratch: &Scratch, keys: &str) -> PathBuf {
     let run = scratch.path("run");
     let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
@@ -195,7 +197,7 @@ fn a_traced_pair_has_the_figures_of_its_origin() {
     scratch.train("run", &[]);
     let adapter = traced(&scratch, "codebook_size = 1000\ndownsample = 2\n");
     let (run, val) = (text(&scratch.path("run")), text(&scratch.path("val")));
-    // Three images at a time, where the trace was made with one.
+    // Three images at a time, though the trace was made with one.
     let images = ["--data", &val];
     let (own, foreign) = (
         figures(&[&[run.as_str()][..], &images].concat()),
@@ -206,7 +208,7 @@ fn a_traced_pair_has_the_figures_of_its_origin() {
     }
     for name in ["psnr_db", "ssim", "l1"] {
         let (a, b) = (own[name].as_f64().unwrap(), foreign[name].as_f64().unwrap());
-        // 8-bit values that rounding turns over.
+        // A few 8-bit values round differently.
         assert!((a - b).abs() < 1e-3 * a.abs(), "{name}: {a} and {b}");
     }
     let by_protocol = figures(&[&text(&adapter), "--protocol", &text(&scratch.path("tiny.toml"))]);
@@ -243,8 +245,8 @@ fn an_adapter_that_is_wrong_is_refused_with_what_to_change() {
     assert!(said(&eval(&[&text(&adapter), "--data", &val])).contains("encoder.pt does not exist"));
 }
 
-/// An adapter, with `keys` in it, for an untrained pair: codes are mean greys of 4×4 pixels,
-/// decoded to values in `range`; traced with `fixed` images at a time, or for any number.
+/// An adapter with `keys` for an untrained pair: codes are mean greys of 4×4 pixels, decoded to
+/// values in `range`. The pair is traced with `fixed` images at a time, or for any number.
 fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, keys: &str) -> String {
     let traced = |name: &str, example: &Tensor, run: &dyn Fn(&Tensor) -> Tensor| {
         let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
@@ -259,7 +261,7 @@ fn grey_pair(scratch: &Scratch, [black, white]: [f64; 2], fixed: Option<i64>, ke
         ((means + 1.0) * 127.5).round().squeeze_dim(1).to_kind(Kind::Int)
     };
     let decode = |codes: &Tensor| {
-        // Times 2^32, 32-bit numbers wrap to 0 and others turn white.
+        // Multiplied by 2^32, 32-bit numbers wrap to 0 and others turn white.
         let high = (codes * 65_536i64) * 65_536i64;
         let codes = (codes + high).clamp(0, 255).to_kind(Kind::Float);
         let grey = codes / 255.0 * (white - black) + black;
@@ -309,7 +311,7 @@ fn a_decoder_of_another_range_is_not_measured_in_silence() {
     let (words, _, stated) = measured([0.0, 1.0], "output_range = [0.0, 1.0]\n");
     assert_eq!((db(&stated), range_note(&stated)), (db(&right), None), "{words}");
 
-    // A comparison with the pair as an arm shows it too.
+    // A comparison with the pair as an arm shows the note too.
     grey_pair(&scratch, [0.0, 1.0], None, "");
     let sweep = "base = \"tiny.toml\"\n[[arms]]\nname = \"grey\"\npath = \"grey.toml\"\n";
     fs::write(scratch.path("sweep.toml"), sweep).unwrap();
@@ -356,7 +358,7 @@ fn a_pair_of_a_fixed_batch_is_measured_as_any_other() {
         "{}",
         said(&refused)
     );
-    // More than there are: the batch is filled up.
+    // More than there are, so the batch is padded.
     let adapter = grey_pair(&scratch, [-1.0, 1.0], Some(8), "");
     alike(&figures(&[&adapter, "--data", &val, "--batch-size", "8"]), "psnr_db");
     let (tokens, pictures, device) =
@@ -428,7 +430,7 @@ fn what_must_be_known_of_the_files_stands_beside_the_figures() {
     let clean = figures(&[&recon, "--data", &data]);
     assert!(!clean.contains_key("notes") && !clean.contains_key("left_out"), "{clean:?}");
 
-    // One with a transparent first pixel, and one in JPEG.
+    // One image with a transparent first pixel, and one in JPEG.
     let mut rgba: Vec<u8> = [128, 128, 128, 255].repeat(16 * 12);
     rgba[3] = 0;
     let seen_through = image::RgbaImage::from_raw(16, 12, rgba).unwrap();

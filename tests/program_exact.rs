@@ -1,4 +1,5 @@
-//! Bit for bit: two runs with one seed are the same, and a resumed run is the run that never stopped.
+//! Bit for bit: two runs with one seed are the same, and a resumed run is the same as one that
+//! never stopped.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -16,7 +17,7 @@ const STEPS: u64 = 12;
 /// Ten images in batches of four: an epoch ends after every second step.
 const RESUMED_AT: [u64; 4] = [1, 7, 8, 11];
 const FILES: [&str; 4] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"];
-/// There in adversarial runs alone.
+/// The file that only adversarial runs have.
 const COMPANIONS: &str = "companions.safetensors";
 
 /// A checkpoint at every step, an evaluation in between, and a weight average.
@@ -35,7 +36,7 @@ fn files_at_the_end(run: &Path) -> Vec<Vec<u8>> {
     FILES.iter().map(|name| fs::read(folder.join(name)).unwrap()).chain(companions).collect()
 }
 
-/// The rows of a log without the speeds, which no two runs share.
+/// The rows of a log without the speeds, which differ between runs.
 fn rows(run: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let row = |line| {
@@ -71,7 +72,7 @@ fn repeated_and_resumed_runs_are_identical() {
             args.extend(setting.iter().flat_map(|setting| ["--set", setting]));
             scratch.train("whole", &args);
             let whole = files_at_the_end(&scratch.path("whole"));
-            // Another number of decoding threads must not matter.
+            // A different number of decoding threads must not matter.
             let again: Vec<&str> = args.iter().copied().chain(["--set", "data.workers=1"]).collect();
             scratch.train("again", &again);
             assert!(whole == files_at_the_end(&scratch.path("again")), "{name} {precision}: two runs differ");
@@ -127,7 +128,7 @@ fn weights_alone_do_not_resume_a_run() {
     scratch.train("whole", &FULL);
     copy_run(&scratch.path("whole"), &scratch.path("weights"), 7);
     {
-        // The checkpoint of step 7 with its weights and without its moments.
+        // The checkpoint of step 7 with its weights, but without its moments.
         let run = RunWriter::resume(&scratch.path("weights")).unwrap();
         let snapshot = RunFolder::open(&scratch.path("weights")).unwrap().load(7).unwrap().snapshot;
         for tensor in snapshot.optimizer.values() {

@@ -1,4 +1,4 @@
-//! `pixtok export` and `pixtok codebook`: what they write is the tokenizer, and pixtok reads it back.
+//! `pixtok export` and `pixtok codebook`: the files hold the tokenizer, and pixtok can read them.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -52,7 +52,7 @@ fn json_of(path: &Path) -> Map<String, Value> {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The tokenizer of a model folder, by the library.
+/// Opens the tokenizer of a model folder through the library.
 fn open(folder: &Path) -> (Variables, Tokenizer) {
     let (config, _) = Config::read(&folder.join("config.toml"), &[]).unwrap();
     let store = Variables::new(Device::Cpu);
@@ -95,7 +95,7 @@ fn an_exported_tokenizer_is_the_runs_and_opens_as_one() {
         let photograph = scratch.path("val/01.jpg");
         done(&run("reconstruct", &out, &[text(&photograph), "--out", text(&pictures)]));
 
-        // The pair, on images of another number and size.
+        // The pair on a different number and size of images.
         for file in ["encoder.pt", "decoder.pt"] {
             torchscript::assert_loads_anywhere(&out.join(file));
         }
@@ -108,7 +108,7 @@ fn an_exported_tokenizer_is_the_runs_and_opens_as_one() {
             - tokenizer.decode(&indices, size_of(&images));
         assert!(off.abs().max().double_value(&[]) < 1e-5, "{name}");
 
-        // It raises no error for an index that no code has, as the card says; the card has a check.
+        // It raises no error for an index without a code, as the card says; the card has a check.
         let last = described["codebook_size"].as_i64().unwrap() - 1;
         let images_of = |index: i64| module("decoder.pt").forward_ts(&[indices.full_like(index)]).unwrap();
         assert_eq!((images_of(-1), images_of(last + 1)), (images_of(0), images_of(last)), "{name}");
@@ -120,7 +120,8 @@ fn an_exported_tokenizer_is_the_runs_and_opens_as_one() {
             assert!(card.contains(&part), "{part}: {card}");
         }
 
-        // What was exported is exported again the same, all but the card, which has no run to ask.
+        // Exporting the export gives the same files, except for the card, which has no run to
+        // describe.
         let again = scratch.path(&format!("{name}-again"));
         done(&run("export", &out, &["--out", text(&again)]));
         assert_eq!(fs::read(again.join("model.safetensors")).unwrap(), weights);
@@ -134,7 +135,7 @@ fn the_description_and_the_card_are_filled_from_the_run() {
     scratch.train("run", &["--set=train.ema_decay=0.5", "--set=model.latent_channels=6"]);
     let (source, raw, ema) = (scratch.path("run"), scratch.path("raw"), scratch.path("ema"));
     done(&run("export", &source, &["--out", text(&raw)]));
-    // Into a folder that is there and empty.
+    // Into an existing, empty folder.
     fs::create_dir(&ema).unwrap();
     done(&run("export", &source, &["--weights", "ema", "--out", text(&ema)]));
     assert_eq!(
@@ -200,7 +201,7 @@ fn nothing_is_overwritten_and_nothing_is_left_half() {
     refused(&run("export", &scratch.path("absent"), &["--out", text(&out)]), &["absent", "not a run folder"]);
     refused(&run("export", &source, &[]), &["--out"]);
 
-    // Weights that are no numbers.
+    // Weights that are NaN.
     let model = scratch.path("model");
     fs::create_dir(&model).unwrap();
     fs::copy(source.join("config.toml"), model.join("config.toml")).unwrap();
@@ -242,7 +243,7 @@ fn a_codebook_is_written_for_numpy_and_as_safetensors() {
         assert!(npy.starts_with(b"\x93NUMPY\x01\x00") && header.contains(&format!("({sizes})")), "{header}");
         assert_eq!(npy[128..], bytes, "{name}");
 
-        // Rows are what indices name.
+        // The rows are the codes of the indices.
         let model = scratch.path(&format!("{name}-model"));
         fs::create_dir(&model).unwrap();
         fs::copy(source.join("config.toml"), model.join("config.toml")).unwrap();

@@ -1,11 +1,15 @@
-//! A golden loss curve per quantizer guards the whole: 20 steps on one thread with a fixed seed, to 1e-4 relative.
+//! A golden loss curve per quantizer guards the whole program: 20 steps on one thread with a fixed
+//! seed, to 1e-4 relative.
 //!
-//! The curves hold on every processor. Processors round the last bits differently, and a latent that lies within a last bit of a
-//! boundary between two codes then gets another index, which moves the loss by more than the tolerance. So each setting is one
-//! in which no latent comes that near: it is small (128 latent vectors a step), and its seed is chosen for it.
+//! The curves hold on every processor. Processors round the last bits differently, and a latent
+//! that lies within a last bit of a boundary between two codes then gets a different index, which
+//! moves the loss by more than the tolerance. So each setting was chosen so that no latent comes
+//! that near: it is small (128 latent vectors in a step), and its seed is chosen for it.
 //!
-//! After a change that is meant to move the curves: `PIXTOK_BLESS=1 just test --test program_golden` stores them again, and refuses a
-//! setting whose curve changes when the weights at the start are moved by ±2⁻²²; choose another seed for it then.
+//! After a change that is meant to move the curves, `PIXTOK_BLESS=1 just test --test
+//! program_golden` stores them again. It refuses a setting whose curve changes when the weights at
+//! the start are moved by ±2⁻²²; choose a different seed for it then. setting whose curve changes
+//! when the weights at the start are moved by ±2⁻²²; choose another seed for it then.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -23,14 +27,15 @@ use pixtok_torch::tensors::{self, Tensors};
 use tch::{Device, Kind};
 
 const TOLERANCE: f64 = 1e-4;
-/// Of every setting. Few latents, so that none is near a boundary.
+/// The common part of every setting. Few latents, so that none is near a boundary.
 const SMALL: [&str; 4] = [
     "--set=train.steps=20",
     "--set=optimizer.lr=5e-4",
     "--set=data.image_size=16",
     "--set=train.batch_size=2",
 ];
-/// How many moved starts a stored curve must withstand, by how much the weights are moved, and how far the curve may go.
+/// The number of moved starts that a stored curve must withstand, the size of the move, and the
+/// allowed difference of the curve.
 const STARTS: u64 = 10;
 const MOVED_BY: f64 = 1.0 / (1 << 22) as f64;
 const STEADY: f64 = TOLERANCE / 2.0;
@@ -70,7 +75,8 @@ fn check(name: &str, args: &[&str], one_percent: &[&str]) {
     assert!(off > 2.0 * TOLERANCE, "{name}: a loss weight off by 1 % goes unnoticed ({off:e})");
 }
 
-/// How far the curve goes from `measured`, at most, when every weight of the tokenizer that `run` started from is moved up or down.
+/// The largest difference of the curve from `measured` when every weight of the tokenizer that
+/// `run` started from is moved up or down.
 fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> f64 {
     let from = |start: u64| {
         let folder = scratch.path(&format!("start-{start}"));
@@ -82,7 +88,8 @@ fn worst_of_moved_starts(scratch: &Scratch, args: &[&str], measured: &[f64]) -> 
     (1..=STARTS).map(from).fold(0.0, f64::max)
 }
 
-/// A model folder with the weights that a run with this config starts from, moved if `start` is not 0.
+/// A model folder with the weights that a run with this config starts from, moved if `start` is not
+/// 0.
 fn write_start(config: &Path, start: u64, folder: &Path) {
     let (read, _) = Config::read(config, &[]).unwrap();
     let store = Variables::new(Device::Cpu);
@@ -140,8 +147,8 @@ fn simvq() {
     check("simvq", &["--set", config], &["--set=quantizer.codebook_weight=1.01"]);
 }
 
-// At the default temperature of 0.01 a last bit of the logits decides: two thread counts differ by a hundredth after 20
-// steps. At 1 they agree to 1e-6.
+// At the default temperature of 0.01 a last bit of the logits decides: two thread counts differ by
+// a hundredth after 20 steps. At 1 they agree to 1e-6.
 #[test]
 fn lfq() {
     let config = "quantizer={kind=\"lfq\",bits=6,entropy_group_bits=4,entropy_temperature=1.0}";
@@ -167,8 +174,8 @@ fn vq_with_rotation_cosine_distance_and_entropy() {
     check("vq-rotation-cosine", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
 }
 
-// Few codes: with more, k-means puts a code exactly on a latent. DiVeQ's gradient follows the direction from one to the other, which
-// would then be a rounding error.
+// Few codes: with more, k-means puts a code exactly on a latent. DiVeQ's gradient follows the
+// direction from one to the other, which would then be a rounding error.
 #[test]
 fn vq_by_diveq() {
     let config = "quantizer={kind=\"vq\",codebook_size=8,codebook_dim=4,gradient_estimator=\"diveq\",\

@@ -1,5 +1,6 @@
-//! Published tokenizers after `scripts/import_weights.py`: the same indices and images as the originals; `tests/reference/imported.py` made the numbers
-//! and ran the script. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+//! Published tokenizers after `scripts/import_weights.py`: the indices and images are the same as
+//! the originals'. `tests/reference/imported.py` made the numbers and ran the script.
+//! `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -108,7 +109,7 @@ fn a_run_says_its_groups_and_one_of_an_older_pixtok_is_refused() {
         pixtok(&["export", run.to_str().unwrap(), "--out", out.to_str().unwrap(), "--threads", "1"]);
     assert!(exported.status.success(), "{}", said(&exported));
 
-    // A model from an older pixtok, which gave 32 and 64 channels 8 and 16 groups.
+    // A model from an older pixtok, which gave 8 and 16 groups to 32 and 64 channels.
     let images = scratch.path("val");
     for folder in [&run, &out] {
         fs::write(folder.join("config.toml"), config.replace("norm_groups = 32\n", "")).unwrap();

@@ -1,4 +1,5 @@
-//! `pixtok train` with losses of networks, adversaries and frozen parts: what is refused before it trains, and what is written.
+//! `pixtok train` with losses of networks, adversaries and frozen components: what is refused
+//! before the training, and what is written.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
@@ -20,7 +21,7 @@ fn last_row(scratch: &Scratch, run: &str) -> serde_json::Value {
     rows.rfind(|row| row.get("loss/total").is_some()).unwrap()
 }
 
-/// What a training says that must be refused with exit code 2, and leave nothing behind.
+/// The message of a training that must be refused with exit code 2 and leave nothing behind.
 fn refused(scratch: &Scratch, args: &[&str]) -> String {
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     let run = format!("refused-{}", RUNS.fetch_add(1, Ordering::Relaxed));
@@ -46,7 +47,7 @@ fn a_network_loss_wants_its_weights() {
         &["loss.lpips", "lpips-alex.safetensors", "--lpips-weights", "convert_weights.py", "loss.lpips = 0"],
     );
 
-    // A config can be looked at without them.
+    // A dry run works without them.
     let output = scratch.try_train("dry", &[&lpips[..], &["--dry-run"]].concat());
     assert!(output.status.success(), "{}", said(&output));
     assert_words(&said(&output), &["# the loss's network: none here", "lpips-alex.safetensors"]);
@@ -73,7 +74,7 @@ fn a_network_loss_wants_its_weights() {
     for name in ["loss/lpips", "loss/features", "loss/mse", "loss/recon", "share/lpips"] {
         assert!(row[name].as_f64().unwrap() > 0.0, "{name}: {row}");
     }
-    // Other weights would not be the same run.
+    // With different weights it would not be the same run.
     let other = scratch.path("other.safetensors");
     let mut tensors = pixtok_torch::tensors::from_bytes(&fs::read(file).unwrap()).unwrap();
     for tensor in tensors.values_mut() {
@@ -84,7 +85,7 @@ fn a_network_loss_wants_its_weights() {
     let output = scratch.try_resume("run", &[longer, "--lpips-weights", other.to_str().unwrap()]);
     assert!(!output.status.success());
     assert_words(&said(&output), &["other weights", "--lpips-weights"]);
-    // The run remembers where its weights are.
+    // The run remembers the path of its weights.
     scratch.resume("run", &[longer]);
 }
 
@@ -148,7 +149,7 @@ fn both_sides_of_an_adversarial_run_are_logged() {
     let text = fs::read_to_string(scratch.path("run/metrics.jsonl")).unwrap();
     let before: Vec<&str> = text.lines().filter(|line| line.contains("\"step\":7,")).collect();
     assert!(!before.is_empty() && before.iter().all(|line| !line.contains("discriminator")), "{before:?}");
-    // A model is the tokenizer alone.
+    // A model holds only the tokenizer.
     let model = fs::read(scratch.path("run/step-000012/model.safetensors")).unwrap();
     let names: Vec<String> = pixtok_torch::tensors::from_bytes(&model).unwrap().into_keys().collect();
     assert!(names.iter().all(|name| !name.contains("discriminator")), "{names:?}");
@@ -184,7 +185,7 @@ fn frozen_parts_come_from_another_run() {
     assert!(!output.status.success());
     assert!(!scratch.path("refused").exists());
     assert_words(&said(&output), &["which were trained with other settings", "model.multipliers"]);
-    // Shapes agree here.
+    // Here the shapes agree.
     let quantizer = ["--init-from", old.to_str().unwrap(), "--set=train.freeze=[\"quantizer\"]"];
     let message = refused(&scratch, &[&quantizer[..], &["--set=quantizer.bound=\"sigmoid\""]].concat());
     assert_words(&message, &["which were trained with other settings", "quantizer.bound"]);

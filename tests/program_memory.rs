@@ -1,4 +1,4 @@
-//! A run's memory is flat: after the first 200 steps it grows by less than 2 % to step 2,000.
+//! A run's memory is flat: from step 200 to step 2,000 it grows by less than 2 %.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
@@ -14,7 +14,7 @@ use common::{ROOT, Scratch, VQ};
 
 const STEPS: u64 = 2000;
 
-/// The resident memory of a process in KiB; nothing once it has ended.
+/// The resident memory of a process in KiB; `None` once it has ended.
 fn resident_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -44,7 +44,7 @@ fn memory_is_flat_over_two_thousand_steps() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    // The largest of each window, evaluations included.
+    // The largest memory in each window, including evaluations.
     let (mut early, mut late) = (0, 0);
     while let Some(kib) = resident_kib(child.id()) {
         if child.try_wait().unwrap().is_some() {

@@ -1,4 +1,5 @@
-//! What is said beside results, by the flags, and what a shell needs to complete our commands.
+//! The messages beside results, which flags control, and the scripts that shells need to complete
+//! commands.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;

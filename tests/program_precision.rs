@@ -1,4 +1,4 @@
-//! `train.precision = "auto"`: settled once, written down, and kept by what goes on from there.
+//! `train.precision = "auto"`: it is decided once, recorded, and kept when a run is resumed.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use common::{ROOT, Scratch, said};
 
-/// As on a processor without instructions for bf16, whatever this one has.
+/// Runs as on a processor without instructions for bf16, whatever this one has.
 fn on_an_old_processor(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pixtok"));
     command.args(args).current_dir(ROOT).env("ONEDNN_MAX_CPU_ISA", "AVX2").output().unwrap()
@@ -41,7 +41,7 @@ fn a_run_writes_down_its_precision_and_a_resume_keeps_it() {
         "{words}"
     );
     assert_eq!(precision_of(&scratch.path("auto/config.toml")), "fp32");
-    // As if it had begun on another machine.
+    // As if the run had started on a different machine.
     let words = train(&scratch, "bf16", &["--set=train.precision=bf16", "--set=train.steps=1"]);
     assert!(
         words.contains("training in bf16 (set by train.precision; fp32 would be faster here: "),
@@ -68,7 +68,7 @@ fn a_dry_run_says_what_auto_means_here() {
     let scratch = Scratch::new();
     let words = train(&scratch, "none", &["--set=train.precision=auto", "--dry-run"]);
     assert!(words.contains("# precision: fp32 (") && words.contains("precision = \"fp32\""), "{words}");
-    // It may be meant for another machine.
+    // The config may be meant for a different machine.
     assert!(words.contains("for a training step on CUDA in bf16"), "{words}");
 }
 
@@ -97,7 +97,7 @@ fn a_comparison_has_one_precision_for_all_and_keeps_it() {
     }
     let results = fs::read_to_string(out.join("results.md")).unwrap();
     assert!(results.contains("2 steps of 4 images, fp32"), "{results}");
-    // As if it had begun on another machine.
+    // As if the sweep had started on a different machine.
     sweep_in("bf16");
     let other = scratch.path("begun-in-bf16");
     compare(&other);
@@ -117,7 +117,7 @@ fn kernels_of_our_own_are_those_that_libtorch_chooses() {
             command.args(["doctor", "--device", "cpu"]).env("ATEN_CPU_CAPABILITY", limit).output().unwrap();
         let words = said(&output);
         let line = words.lines().find(|line| line.starts_with("kernels")).unwrap();
-        // A processor may lack what is allowed.
+        // A processor may lack instructions that the user allows.
         let (theirs, ours) = line.trim_start_matches("kernels").trim().split_once(" in libtorch, ").unwrap();
         assert_eq!(ours, format!("{theirs} in pixtok"), "{words}");
         assert!(theirs == name || (limit == "avx2" && theirs == "DEFAULT"), "{words}");

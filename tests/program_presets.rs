@@ -1,5 +1,5 @@
-//! The recipes of ImageNet at a reduced size: each takes its steps, in the precision that suits the processor, and its memory is what
-//! `--dry-run` said.
+//! The ImageNet recipes at a reduced size: each takes its steps in the precision that suits the
+//! processor, and its memory is close to the estimate of `--dry-run`.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
@@ -18,10 +18,10 @@ use std::time::Duration;
 use common::{ROOT, Scratch, said};
 use numbers::Numbers;
 
-/// How far the estimate may be from the peak.
+/// The allowed difference between the estimate and the peak.
 const SHARE: f64 = 0.25;
 
-/// Names of the configs, and the attention that has to shrink with the images.
+/// The names of the configs, and the attention that must shrink with the images.
 const PRESETS: [(&str, Option<&str>); 6] = [
     ("imagenet256-f16-vq-taming", Some("model.attention=[4]")),
     ("imagenet256-f16-vq-llamagen", Some("model.attention=[4]")),
@@ -31,7 +31,7 @@ const PRESETS: [(&str, Option<&str>); 6] = [
     ("imagenet128-f8-simvq-64k", None),
 ];
 
-/// Two steps, since the moments come with the first, and the adversary from the first on.
+/// Two steps, since the moments appear in the first; the adversary takes part from the first one.
 const REDUCED: [&str; 12] = [
     "data.train=data/photos96/train",
     "data.val=data/photos96/val",
@@ -56,7 +56,7 @@ fn command(preset: &str, sets: &[&str]) -> Command {
     command
 }
 
-/// MiB, as `--dry-run` says them.
+/// The estimate of `--dry-run` in MiB.
 fn estimate(preset: &str, sets: &[&str]) -> f64 {
     let output = command(preset, sets).arg("--dry-run").output().unwrap();
     let text = said(&output);
@@ -66,14 +66,14 @@ fn estimate(preset: &str, sets: &[&str]) -> f64 {
     if words.next().unwrap() == "GiB" { number * 1024.0 } else { number }
 }
 
-/// The largest resident memory of a process so far in MiB; nothing once it has ended.
+/// The largest resident memory of a process so far in MiB; `None` once it has ended.
 fn peak_mib(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
 }
 
-/// MiB, as the system says them.
+/// The measured memory in MiB.
 fn measured(preset: &str, sets: &[&str], run: &Path, weights: &Path) -> f64 {
     let mut child = command(preset, sets)
         .arg("--run")
@@ -110,7 +110,7 @@ fn every_preset_takes_its_steps_in_the_memory_that_it_says() {
             (said / peak - 1.0).abs() < SHARE,
             "{preset} {precision} took {peak:.0} MiB, and --dry-run says {said:.0}"
         );
-        // A gigabyte of checkpoint each.
+        // Each has a checkpoint of a gigabyte.
         fs::remove_dir_all(run).unwrap();
     }
 }

@@ -93,7 +93,7 @@ fn reconstructions_have_a_file_each() {
     pictures("beside", &["a.jpg", "b.png"]);
     let sheet = ["--out", &path("out3"), "--sheet", &path("out3/b.png")];
     refused(&reconstruct("beside", &sheet), 2, &["b.png and the sheet", "another name"]);
-    // Another path to the same place does not help, and originals are not overwritten.
+    // A different path to the same place does not help, and originals are not overwritten.
     let around = path("beside/../out3/b.png");
     refused(&reconstruct("beside", &["--out", &path("out3"), "--sheet", &around]), 2, &["and the sheet"]);
     let original = path("beside/b.png");
@@ -136,7 +136,7 @@ fn picture(path: PathBuf) -> Picture {
     read(&path, &DecodeOptions::default()).unwrap().release()
 }
 
-/// `pixtok prepare` with this recipe, into the folder `out`.
+/// Runs `pixtok prepare` with this recipe into the folder `out`.
 fn prepare(scratch: &Scratch, recipe: &str, out: &str, args: &[&str]) -> Output {
     let (recipe, out) = (text(&scratch.path(recipe)), text(&scratch.path(out)));
     pixtok(&[&["prepare", &recipe, "--out", &out], args].concat())
@@ -153,7 +153,8 @@ fn figures(output: &Output) -> Map<String, Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Prepared images are exactly what the metrics compare with: they count as perfect copies.
+/// Prepared images are exactly those that the metrics compare with, so they count as perfect
+/// copies.
 #[test]
 fn prepared_originals_are_those_of_the_metrics() {
     let scratch = trained();
@@ -174,7 +175,7 @@ fn prepared_originals_are_those_of_the_metrics() {
         let value = found[name].as_f64().unwrap();
         assert!((value - most).abs() < 1e-9, "{name} is {value}");
     }
-    // A run gives the same as its config; so do its own validation images, the default.
+    // A run gives the same as its config, and so do its own validation images, the default.
     ended(&prepare(&scratch, "run", "of-run", &["--data", &data, "--names", "png"]), 0, &["3 original(s)"]);
     let bytes = |file: &str| fs::read(scratch.path(file)).unwrap();
     assert_eq!(bytes("of-run/a.png.png"), bytes("prepared/a.png"));
@@ -229,7 +230,7 @@ fn whole_pictures_have_their_originals() {
     }
     assert_eq!(figures(&eval(&scratch, "recons", &["--data", &path("cut")]))["images"], 3);
 
-    // As whole pictures are encoded, and with the names of the decoded files.
+    // The same as whole pictures are encoded, with the names of the decoded files.
     let (run, tokens, decoded, device) = (path("run"), path("tokens"), path("decoded"), device());
     let compute = ["--threads", "1", "--device", &device];
     let encode = ["encode", &run, "--data", &data, "--out", &tokens, "--format", "jsonl", "--fit", "whole"];

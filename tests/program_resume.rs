@@ -163,7 +163,7 @@ fn what_pixtok_writes_below_the_images_is_no_image() {
             "3 of the 3 validation images",
         ],
     );
-    // Given directly, it is read.
+    // If it is given directly, it is read.
     let output = pixtok(&["eval", &run, "--data", &recon, "--device", &device()]);
     ended(&output, 0, &["psnr_db"]);
 
@@ -246,7 +246,7 @@ fn a_run_from_other_weights_does_not_begin_again_without_them() {
     );
 }
 
-/// How many rows of `step` say that the validation images changed.
+/// The number of rows of `step` that say that the validation images changed.
 fn images_changed(run: &Path, step: u64) -> usize {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let row = format!("{{\"step\":{step},\"val/images_changed\":1.0}}");
@@ -271,7 +271,7 @@ fn a_best_on_other_images_does_not_outlive_them() {
     ended(&same, 0, &["trained:"]);
     assert!(!said(&same).contains("no longer counts"), "{}", said(&same));
     assert_eq!((best(&run)["step"].as_u64(), checkpoints(&run).len()), (Some(2), 2), "it stays");
-    // The first evaluation of other images is a new best.
+    // The first evaluation of different images is a new best.
     let lost = ["psnr_db 99.5000 at step 2, no longer counts", "eval.max_images: 0 -> 1"];
     let fewer = ["--set=train.steps=4", "--set=eval.max_images=1"];
     ended(&scratch.try_resume("run", &[&fewer[..], &["--dry-run"]].concat()), 0, &lost);
@@ -330,7 +330,7 @@ fn a_learning_rate_that_changed_on_the_way_is_kept_and_shown() {
     scratch.resume("before", &[]);
     assert!(bytes_at(&scratch.path("whole"), 12) == bytes_at(&scratch.path("before"), 12));
     assert!(changes(&scratch.path("before")).is_empty());
-    // Set again at the same step, it counts as one change.
+    // If it is set again at the same step, it counts as one change.
     copy_run(&run, &scratch.path("again"), 4);
     scratch.resume("again", &["--set=optimizer.lr=2e-3", "--set=optimizer.clip_norm=0.5"]);
     let again: Vec<Value> = changes(&scratch.path("again"));
@@ -374,7 +374,7 @@ fn after_numbers_that_are_not_finite_the_remedy_works() {
         refused(&output, 5, &remedy);
         assert_eq!(checkpoints(&run), whole);
     }
-    // Finite ones are, until they give a loss that is not finite.
+    // Finite weights are saved, until they give a loss that is not finite.
     let output = scratch.try_resume("run", &["--set=train.steps=8", "--set=optimizer.lr=1e30"]);
     refused(&output, 5, &remedy);
     ended(&output, 5, &["step 6 stopped before", "step-000005, which is now", "damaged-step-000005"]);
@@ -433,7 +433,7 @@ fn a_full_disk_stops_no_training_and_nothing_is_called_saved() {
     let args = ["--set=train.checkpoint_every=4", "--set=train.keep_checkpoints=100"];
     scratch.train("whole", &args);
     copy_run(&scratch.path("whole"), &scratch.path("full"), 4);
-    // Files of 60 KiB at most, where the model needs 65.
+    // Files of at most 60 KiB, while the model needs 65.
     let output = limited("trap '' XFSZ; ulimit -f 60", &["--resume", scratch.path("full").to_str().unwrap()]);
     ended(
         &output,

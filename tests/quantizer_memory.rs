@@ -57,7 +57,8 @@ fn no_quantizer_takes_more_than_its_budget() {
         losses.fold(quantized.latent.sum(Kind::Float), |sum, loss| sum + loss).backward();
         let step = peak_bytes() - before;
         drop(quantizer.update(&quantized.statistics, Seed(3)));
-        // Vectors, codes and gradients, which are there whatever the search does: a few times their own size.
+        // Vectors, codes and gradients, which exist whatever the search does: a few times their own
+        // size.
         let codebook = quantizer.codebook();
         let unavoidable = 4
             * 4

@@ -1,5 +1,6 @@
-//! What every quantizer keeps, whichever it is: the round trip bit for bit, through a checkpoint too; gradients that
-//! reach what they should; indices in range whatever comes in; configs that are refused and never panic.
+//! The guarantees of every quantizer: the round trip bit for bit, also through a checkpoint;
+//! gradients that reach what they should; indices in range for any input; bad configs that are
+//! refused without a panic.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/kinds.rs"]
@@ -31,7 +32,7 @@ fn natural_width(config: &Value) -> i64 {
     parsed(config).settings().natural_width()
 }
 
-/// Latents of which some numbers are exact zeros, and one is −0.0.
+/// Latents with some exact zeros and one −0.0.
 fn latents(shape: &[i64], seed: u64) -> Tensor {
     pixtok_torch::reseed(Seed(seed));
     let z = Tensor::randn(shape, (Kind::Float, device()));
@@ -40,7 +41,7 @@ fn latents(shape: &[i64], seed: u64) -> Tensor {
     z
 }
 
-/// A quantizer that has started and seen a step, so that its codes are where latents are.
+/// A quantizer that was started and has taken a step, so that its codes lie where the latents are.
 fn trained(config: &Value, channels: i64) -> (Variables, Box<dyn Quantizer>) {
     pixtok_torch::reseed(Seed(2));
     let (store, mut quantizer) = quantizer(config.clone(), channels);
@@ -61,7 +62,8 @@ fn bits(t: &Tensor) -> Tensor {
 fn lookup_is_the_latent_bit_for_bit() {
     for (name, config) in kinds() {
         let width = natural_width(&config);
-        // Its own width, and one that needs a projection (and divides into any number of groups here).
+        // Its own width, and one that needs a projection (and can be divided into any number of
+        // groups here).
         for channels in [width, 12 * width] {
             let (_store, quantizer) = trained(&config, channels);
             for (mode, shape) in [(TRAIN, [2, channels, 5, 7]), (Mode::Eval, [1, channels, 7, 3])] {
@@ -78,14 +80,15 @@ fn lookup_is_the_latent_bit_for_bit() {
     }
 }
 
-/// All codes of the codebook, or of each of several at the same time.
+/// All codes of the codebook, or of all codebooks at the same time.
 fn all_indices(quantizer: &dyn Quantizer) -> Tensor {
     let shape = quantizer.codebook();
     let all = Tensor::arange(shape.size, (Kind::Int64, device())).view([1, 1, -1]);
     if shape.codebooks == 1 { all } else { all.unsqueeze(3).repeat([1, 1, 1, shape.codebooks]) }
 }
 
-/// What a projection makes of codes, with its layer's own variables; nothing where the widths agree.
+/// The result of a projection of codes, with its layer's own variables; unchanged if the widths
+/// agree.
 fn projected(store: &Variables, part: &str, codes: Tensor) -> Tensor {
     let variables = store.tensors();
     let layer = |name: &str| variables.get(&format!("{part}project_out.{name}"));
@@ -120,7 +123,7 @@ fn lookup_is_of_the_codes() {
             };
             let looked_up = quantizer.lookup(&all);
             let off = (&looked_up - &expected).abs().max().double_value(&[]);
-            // A convolution may add up in another order.
+            // A convolution may add in a different order.
             let allowed = if channels == width { 0.0 } else { 1e-6 * expected.abs().max().double_value(&[]) };
             assert!(off <= allowed, "{name}, {channels} channels: {off:e}");
         }
@@ -135,8 +138,9 @@ fn every_code_comes_back_as_it_is() {
         let codes = quantizer.lookup(&all);
         let again = quantizer.quantize(&codes, Mode::Eval);
         assert_eq!(bits(&quantizer.lookup(&again.indices)), bits(&again.latent), "{name}");
-        // Where a code is its own nearest, it is what its own latent becomes. FSQ bounds a latent before it rounds it
-        // (its own tests go through the inverse of the bound), IBQ takes the largest product, stages look at residues.
+        // If a code is its own nearest code, its latent is quantized to it. FSQ bounds a latent
+        // before it rounds (its own tests use the inverse of the bound), IBQ takes the largest
+        // product, and stages quantize residues.
         let own_nearest = ["vq", "simvq", "lfq", "bsq"].iter().any(|kind| name.starts_with(kind));
         if own_nearest || (name.starts_with("grouped") && name != "grouped fsq") {
             assert_eq!(again.indices, all, "{name}");
@@ -159,7 +163,7 @@ fn indices_out_of_range_and_latents_that_are_no_numbers_stay_in_range() {
         let all = all_indices(&*quantizer);
         let outside = [&all - shape.size, &all + shape.size].map(|indices| quantizer.lookup(&indices));
         assert!(outside.iter().all(|codes| codes.isfinite().all().int64_value(&[]) == 1), "{name}");
-        // Indices may lie in memory in any order.
+        // Indices may have any memory layout.
         let turned = all.transpose(1, 2);
         assert_eq!(quantizer.lookup(&turned), quantizer.lookup(&turned.contiguous()), "{name}");
     }
@@ -183,7 +187,7 @@ fn autocast_changes_no_index() {
     }
 }
 
-/// What learns by gradient.
+/// The tensors that learn by gradient.
 fn parameters(store: &Variables) -> Vec<Tensor> {
     store.entries().into_iter().filter(|found| found.trained).map(|found| found.tensor).collect()
 }
@@ -204,7 +208,7 @@ fn quantize_is_pure() {
         assert_eq!(first.latent, second.latent, "{name}");
         let evaluated = quantizer.quantize(&latents(&[2, width, 5, 7], 7), Mode::Eval);
         assert!(evaluated.losses.is_empty() && evaluated.statistics.is_empty(), "{name}");
-        // Neither the start nor a pass writes into the latents that it was given.
+        // Neither the start nor a pass writes to the latents that it is given.
         let (z, untouched) = (latents(&[2, width, 5, 7], 7), latents(&[2, width, 5, 7], 7));
         let (_store, mut quantizer) = numbers::quantizer(config, width);
         quantizer.start(&z, Seed(3), &mut || true).unwrap();
@@ -213,7 +217,7 @@ fn quantize_is_pure() {
     }
 }
 
-/// Which losses a kind has, and which of them move the latent and which the codebook.
+/// The losses of a kind, and whether each of them moves the latent and the codebook.
 fn expected_losses(name: &str) -> Vec<(&'static str, bool, bool)> {
     let commitment = ("commitment", true, false);
     let codebook = ("codebook", false, true);
@@ -296,7 +300,8 @@ fn the_reconstruction_reaches_the_encoder() {
     }
 }
 
-/// encode → save → load → decode, with the model in a checkpoint and the tokens in a file, as two processes would.
+/// encode → save → load → decode, with the model in a checkpoint and the tokens in a file, as in
+/// two processes.
 #[test]
 fn tokens_decode_from_a_checkpoint_as_in_memory() {
     for (name, config) in kinds() {
@@ -338,7 +343,7 @@ fn micro_batches_update_like_one_batch() {
         let width = natural_width(&config);
         let z = latents(&[4, width, 5, 7], 13);
         let updated = |parts: i64| {
-            // No restarts: they draw from the order in which vectors were seen.
+            // Without restarts, since they depend on the order in which vectors were seen.
             let text = config.to_string().replace("\"restart_threshold\":1.0", "\"restart_threshold\":0.0");
             let (store, mut quantizer) = trained(&serde_json::from_str(&text).unwrap(), width);
             let lists: Vec<Vec<Statistic>> =
@@ -363,7 +368,8 @@ fn restarts_are_counted_for_each_part() {
         let config = kinds().into_iter().find(|(name, _)| *name == kind).unwrap().1;
         let width = natural_width(&config);
         let (store, mut quantizer) = trained(&config, width);
-        // Latents all alike leave every code but one without a vector; the averages take many steps to follow.
+        // Equal latents leave every code but one without a vector; the averages take many steps to
+        // follow.
         let z = Tensor::ones([2, width, 5, 7], (Kind::Float, device()));
         for name in store.tensors().keys().filter(|name| name.ends_with("counts")) {
             let _ = no_grad(|| store.tensors()[name].shallow_clone().zero_());
@@ -380,9 +386,9 @@ fn restarts_are_counted_for_each_part() {
     }
 }
 
-/// A config of any kind with values that may be out of every range.
+/// A config of any kind with values that may be out of any range.
 fn any_config() -> impl Strategy<Value = Value> {
-    // Mostly what works, so that most configs are built and used.
+    // Mostly valid values, so that most configs are built and used.
     let integer = prop_oneof![
         40 => 1i64..13,
         3 => -3i64..40,
@@ -458,13 +464,13 @@ fn wrapped(each: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    // Deterministic, as all tests are.
+    // Deterministic, like all tests.
     #![proptest_config(ProptestConfig {
         cases: 400, failure_persistence: None,
         rng_seed: prop::test_runner::RngSeed::Fixed(16), ..ProptestConfig::default()
     })]
 
-    /// A config is refused in words or works: it never panics.
+    /// A config is either refused with a message or works: it never panics.
     #[test]
     fn fuzzed_configs_never_panic(config in any_config(), channels in 1i64..7) {
         let Ok(parsed) = serde_json::from_value::<QuantizerConfig>(config.clone()) else { return Ok(()) };
@@ -481,7 +487,7 @@ proptest! {
         let _ = settings.advice(channels);
         let written = serde_json::to_value(parsed.clone().resolved()).unwrap();
         prop_assert_eq!(serde_json::from_value::<QuantizerConfig>(written).unwrap(), parsed.clone().resolved());
-        // Tables of many codes take long to make, and are no other case.
+        // Tables of many codes take long to make, and test nothing new.
         let small = !["2147483648", "65537", "1001"].iter().any(|large| config.to_string().contains(large));
         if fits && small {
             let store = Variables::new(device());
@@ -499,8 +505,8 @@ proptest! {
         }
     }
 
-    /// Over shapes (batch 1 and not square among them), level lists and code sizes: the round trip is exact, indices are
-    /// in range, and codes and digits are one to one.
+    /// For any shape (including batch 1 and shapes that are not square), level list and code size:
+    /// the round trip is exact, indices are in range, and codes and digits are one to one.
     #[test]
     fn any_shape_and_size_makes_the_round_trip(
         which in 0usize..8,

@@ -1,5 +1,6 @@
-//! Agreement with stored numbers of scikit-image, vector-quantize-pytorch and PyTorch; `tests/reference/` has the
-//! numbers and the programs that made them. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+//! Agreement with stored numbers of scikit-image, vector-quantize-pytorch and PyTorch;
+//! `tests/reference/` has the numbers and the programs that made them. `PIXTOK_TEST_DEVICE` chooses
+//! the device (default `cpu`).
 
 #[path = "common/numbers.rs"]
 mod numbers;
@@ -14,9 +15,9 @@ use pixtok_torch::no_grad;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-/// Most that a value may differ, relative to the largest of its tensor.
+/// The largest allowed difference of a value, relative to the largest of its tensor.
 const VALUES: f64 = 1e-6;
-/// The same for gradients.
+/// The largest allowed difference of a gradient, relative to the largest of its tensor.
 const GRADIENTS: f64 = 1e-5;
 /// No noise is drawn in these tests.
 const TRAIN: Mode = Mode::Train { seed: Seed(0) };
@@ -30,7 +31,7 @@ fn metrics_agree_with_scikit_image_and_torchmetrics() {
     for (name, metric) in metrics {
         for (pair, theirs) in Vec::<f64>::try_from(numbers.get(name)).unwrap().into_iter().enumerate() {
             let image = |which: &str| numbers.get(&format!("{pair}/{which}")).unsqueeze(0);
-            // Not a number where the images are too small for the metric.
+            // NaN if the images are too small for the metric.
             match metric.measure(&image("a"), &image("b")) {
                 Err(absent) => assert!(theirs.is_nan(), "pair {pair}, {name}: {absent:?}"),
                 Ok(ours) => {
@@ -100,8 +101,8 @@ fn loss<'a>(losses: &'a [LossTerm], name: &str) -> &'a LossTerm {
     losses.iter().find(|term| term.name == name).unwrap_or_else(|| panic!("no loss `{name}`"))
 }
 
-/// Gradients of (latent · g).sum() for z, and of the weighted losses for each of `inputs`. Apart, because the second are
-/// a thousandth of the first.
+/// The gradients of (latent · g).sum() for z, and of the weighted losses for each of `inputs`. They
+/// are separate because the second are a thousandth of the first.
 fn gradients(quantized: &Quantized, g: &Tensor, inputs: &[&Tensor]) -> (Tensor, Vec<Tensor>) {
     let latent = (&quantized.latent * g).sum(Kind::Float);
     let dz_latent = Tensor::run_backward(&[latent], &inputs[..1], true, false).remove(0);
@@ -160,7 +161,7 @@ fn vq_restarts_the_codes_that_vector_quantize_pytorch_restarts() {
             VALUES,
         );
     }
-    // Which vectors the replaced codes get is random: each is one of this step's, and none is taken twice.
+    // The vectors of replaced codes are random: each is one of this step's, and none is used twice.
     let vectors = z.permute([0, 2, 3, 1]).reshape([-1, 8]);
     let codes = ours("codebook", &replaced);
     let equal = codes.unsqueeze(1).eq_tensor(&vectors.unsqueeze(0)).all_dim(2, false);
@@ -211,14 +212,14 @@ fn variables(parameters: &[Tensor]) -> Vec<Variable> {
     parameters.iter().enumerate().map(weight).collect()
 }
 
-/// Parameters of these values, and AdamW over them under the names 0, 1, 2.
+/// Parameters with these values, and AdamW for them under the names 0, 1, 2.
 fn adamw(config: &optim::Config, values: &[Tensor]) -> (Vec<Tensor>, Adamw) {
     let parameters: Vec<Tensor> = values.iter().map(leaf).collect();
     let adamw = Adamw::new(config, variables(&parameters));
     (parameters, adamw)
 }
 
-/// Leaves exactly `gradient` in each parameter.
+/// Sets the gradient of each parameter to exactly `gradient`.
 fn set_gradients(parameters: &[Tensor], gradient: impl Fn(usize) -> Tensor) {
     let terms =
         parameters.iter().enumerate().map(|(i, parameter)| (parameter * gradient(i)).sum(Kind::Float));

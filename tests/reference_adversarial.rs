@@ -1,5 +1,6 @@
-//! Agreement of what a discriminator and the tokenizer minimise with transcriptions in PyTorch; `tests/reference/adversarial.py` made
-//! the numbers. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+//! The losses of discriminator and tokenizer agree with transcriptions in PyTorch;
+//! `tests/reference/adversarial.py` made the numbers. `PIXTOK_TEST_DEVICE` chooses the device
+//! (default `cpu`).
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/numbers.rs"]
@@ -17,7 +18,8 @@ use tch::{Kind, Tensor};
 const VALUES: f64 = 1e-6;
 const GRADIENTS: f64 = 1e-5;
 
-/// The gradients of `value` at both leaves are those stored under `key`, where there are any.
+/// Asserts that the gradients of `value` at both leaves are those stored under `key`, if there are
+/// any.
 fn assert_gradients(numbers: &Numbers, key: &str, value: &Tensor, leaves: [&Tensor; 2]) {
     assert_close(key, &value.detach(), &numbers.get(key), VALUES);
     value.backward();
@@ -60,8 +62,8 @@ fn lecam_is_the_papers() {
     assert_gradients(&numbers, "lecam/value", &value, [&real, &fake]);
 }
 
-/// A discriminator by `config` has the logits and the gradient penalty stored under `key`. Of one that starts from its first images,
-/// the norms must come to the stored values by themselves.
+/// Asserts that a discriminator with `config` has the logits and the gradient penalty stored under
+/// `key`. If it starts from its first images, its norms must reach the stored values by themselves.
 fn assert_discriminator(numbers: &Numbers, key: &str, images: &Tensor, config: &str, starts: bool) {
     let config: Config = toml::from_str(&format!("discriminator = {{ {config} }}")).unwrap();
     let store = Variables::new(device());

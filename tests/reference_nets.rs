@@ -1,6 +1,6 @@
-//! Agreement of the fixed networks and of the Fréchet distance with stored numbers of the lpips package and of
-//! pytorch-fid; `tests/reference/nets.py` made them. Weights come from one formula on both sides.
-//! `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
+//! The fixed networks and the Fréchet distance agree with stored numbers of the lpips package and
+//! of pytorch-fid; `tests/reference/nets.py` made them. Both sides compute the weights by one
+//! formula. `PIXTOK_TEST_DEVICE` chooses the device (default `cpu`).
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/numbers.rs"]
@@ -14,7 +14,8 @@ use pixtok::pretrained::{Backbone, Inception, Lpips};
 use tch::{Kind, Tensor};
 use weights::uniform;
 
-/// The case of `nets.py` with more vectors than dimensions, and those with fewer; vectors of a and b, dimensions.
+/// The case of `nets.py` with more vectors than dimensions, and those with fewer: vectors of a and
+/// b, dimensions.
 const FULL: (&str, [i64; 2], i64) = ("full", [200, 300], 8);
 const FEW: [(&str, [i64; 2], i64); 2] = [("one", [40, 300], 96), ("both", [40, 50], 96)];
 
@@ -41,7 +42,7 @@ fn lpips_agrees_with_the_lpips_package() {
             assert_close(&format!("{net} {pair}: distance"), &distance.detach(), &theirs("distance"), 1e-5);
             assert_close(&format!("{net} {pair}: gradient"), &a.grad(), &theirs("gradient"), 1e-4);
 
-            // What a training minimises is the mean over the images.
+            // A training minimises the mean over the images.
             let (recon, images) = (leaf(&image("a")), image("b").size()[0] as f64);
             let loss = lpips.differences(&recon, &image("b"), true, false).lpips.unwrap();
             loss.backward();
@@ -79,7 +80,8 @@ fn statistics(features: &Tensor) -> FeatureStatistics {
     statistics
 }
 
-/// Within 1e-3 of pytorch-fid's distance, whose root of a singular matrix is not exact, and within `allowed` of the exact one.
+/// Asserts that the distance is within 1e-3 of pytorch-fid's, whose root of a singular matrix is
+/// not exact, and within `allowed` of the exact one.
 fn assert_distance(
     numbers: &Numbers,
     case: &str,

@@ -1,6 +1,7 @@
-//! Every quantizer against stored numbers of an independent source: values, indices, each loss, and the gradients of
-//! latent and losses with respect to the latent and every parameter. `tests/reference/` has the numbers and the programs
-//! that made them, which also say where a definition differs from the source's on purpose.
+//! Every quantizer agrees with stored numbers of an independent source: values, indices, each loss,
+//! and the gradients of latent and losses with respect to the latent and every parameter.
+//! `tests/reference/` has the numbers and the programs that made them, which also say where a
+//! definition differs from the source's on purpose.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/numbers.rs"]
@@ -15,12 +16,12 @@ use pixtok_torch::no_grad;
 use serde_json::{Value, json};
 use tch::Kind;
 
-/// Most that a value or a gradient may differ, relative to the largest of its tensor.
+/// The largest allowed difference of a value or a gradient, relative to the largest of its tensor.
 const TOLERANCE: f64 = 1e-5;
 /// No noise is drawn in these tests.
 const TRAIN: Mode = Mode::Train { seed: Seed(0) };
 
-/// Compares everything that `common.record` stored of `case`; returns the losses' weights.
+/// Compares everything that `common.record` stored for `case`, and returns the losses' weights.
 fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {
     let numbers = Numbers::read(file);
     let theirs = |name: &str| numbers.get(&format!("{case}/{name}"));
@@ -41,7 +42,7 @@ fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {
     inputs.extend(store.tensors().into_iter().filter(|(_, tensor)| tensor.requires_grad()));
     let g = theirs("g");
     for source in ["latent"].into_iter().chain(quantized.losses.iter().map(|term| term.name)) {
-        // `quantize` is pure, so each gradient may have a pass of its own.
+        // `quantize` is pure, so each gradient may have its own pass.
         let again = quantizer.quantize(&z, TRAIN);
         let value = match again.losses.into_iter().find(|term| term.name == source) {
             Some(term) => term.value,

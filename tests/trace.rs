@@ -1,4 +1,5 @@
-//! Traces of our tokenizer: every kind of quantizer, saved and loaded, on images of other numbers and sizes.
+//! Traces of pixtok's tokenizer: every kind of quantizer, saved and loaded, on different numbers
+//! and sizes of images.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/kinds.rs"]
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use tch::{CModule, Kind, Tensor};
 use torchscript::assert_loads_anywhere;
 
-/// Of the example.
+/// The image size of the example.
 const SIZE: (i64, i64) = (24, 36);
 
 fn images(batch: i64, (height, width): (i64, i64)) -> Tensor {
@@ -42,8 +43,8 @@ fn build(model: &Config, quantizer: Value) -> (Variables, Tokenizer) {
     (store, tokenizer)
 }
 
-/// What a saved and loaded pair makes of images of two other numbers and sizes, twice each: libtorch specialises a
-/// function after its first run.
+/// The agreement of a saved and loaded pair on images of two different numbers and sizes, twice
+/// each, because libtorch specialises a function after its first run.
 fn agreement(tokenizer: &Tokenizer) -> Agreement {
     let folder = tempfile::tempdir().unwrap();
     let loaded = |name: &str, module: CModule| {
@@ -77,7 +78,7 @@ fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
     };
     let mut all = kinds();
     let wide = json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 40 });
-    // 1 MiB: 819 codes at a time.
+    // With 1 MiB, 819 codes are compared at a time.
     let blocks = json!({ "kind": "vq", "codebook_size": 2000, "codebook_dim": 40, "memory_budget": "1MiB" });
     all.extend([("vq of wide codes", wide), ("vq in blocks of codes", blocks)]);
     let (mut positions, mut ties, mut difference) = (0, 0, 0f64);
@@ -88,7 +89,7 @@ fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
             let found = agreement(&tokenizer);
             assert_eq!(found.wrong, 0, "{name}, {what}: {found:?}");
             assert!(found.image_difference <= 1e-5, "{name}, {what}: {found:?}");
-            // Otherwise equal indices say nothing.
+            // Without this, equal indices would prove nothing.
             let indices = tokenizer.encode(&images(4, SIZE));
             assert!(indices.max().int64_value(&[]) > indices.min().int64_value(&[]), "{name}, {what}");
             positions += found.positions;
@@ -115,7 +116,7 @@ fn a_trace_that_fails_leaves_no_tracing_behind() {
 #[test]
 fn what_rounding_decides_is_called_a_tie() {
     let model = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
-    // Latents that are the same everywhere, their first bit on either side of the edge at 0.
+    // Latents that are the same everywhere, with the first number on either side of the edge at 0.
     let at_the_edge = |first: f32| {
         let (store, tokenizer) = build(&model, json!({ "kind": "lfq", "bits": 5 }));
         store.freeze(&Component::TOKENIZER);

@@ -1,32 +1,32 @@
-//! Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738) of all that a discriminator sees, so that it cannot learn a
-//! small data set by heart.
+//! Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738) of all images that a
+//! discriminator sees, so that it cannot memorise a small data set.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use pixtok_base::seed::Seed;
 
-/// Largest shift, as a share of a side.
+/// The largest shift, as a share of a side.
 const SHIFT: f64 = 0.125;
-/// Side of the hole, as a share of the image's.
+/// The side of the hole, as a share of the image's side.
 const HOLE: f64 = 0.5;
 
-/// One kind of augmentation, drawn anew for each image.
+/// One kind of augmentation, with random parameters for each image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Augmentation {
-    /// Brightness, saturation, contrast.
+    /// Changes brightness, saturation and contrast.
     Color,
-    /// A shift by up to an eighth of each side; zeros move in.
+    /// Shifts the image by up to an eighth of each side; zeros move in.
     Translation,
-    /// A hole of zeros, half as high and as wide as the image.
+    /// Cuts a hole of zeros, half as high and wide as the image.
     Cutout,
 }
 
 /// Augments `images` in the order of `policy`.
 ///
 /// # Shapes
-/// `[B, 3, H, W]` -> the same.
+/// `[B, 3, H, W]` -> the same shape.
 pub(super) fn augment(images: &Tensor, policy: &[Augmentation], seed: Seed) -> Tensor {
     if policy.is_empty() {
         return images.shallow_clone();
@@ -64,7 +64,7 @@ fn translation(x: &Tensor) -> Tensor {
         let mut along = [1; 4];
         along[axis] = side;
         let places = Tensor::arange(side, (Kind::Int64, x.device())).view(along);
-        // [B, 1, H, 1] or [B, 1, 1, W]: from where each row or column comes.
+        // [B, 1, H, 1] or [B, 1, 1, W]: the source of each row or column.
         let from = places + draw_whole(&x, 2 * most + 1) - most;
         let inside = from.ge(0).logical_and(&from.lt(side));
         let from = from.clamp(0, side - 1).expand_as(&x);
@@ -79,7 +79,7 @@ fn cutout(x: &Tensor) -> Tensor {
         let mut along = [1; 4];
         along[axis] = side;
         let places = Tensor::arange(side, (Kind::Int64, x.device())).view(along);
-        // The hole's middle is any pixel, so a part of it may lie outside.
+        // The centre of the hole may be any pixel, so a part of the hole may lie outside.
         let start = draw_whole(x, side + 1 - hole % 2) - hole / 2;
         let offset = places - start;
         offset.ge(0).logical_and(&offset.lt(hole))
@@ -112,7 +112,8 @@ mod tests {
     fn a_shift_moves_pixels_and_fills_with_zeros() {
         let (x, y) = (ramp(), augment(&ramp(), &[Augmentation::Translation], Seed(3)));
         for image in 0..64 {
-            // Red at the middle, which no shift of 2 and 3 pixels moves out, tells the shift.
+            // The red of the centre shows the shift: a shift of 2 and 3 pixels does not move it
+            // out.
             let middle = y.double_value(&[image, 0, 8, 12]) as i64 - 1;
             let (down, across) = (middle / 24 - 8, middle % 24 - 12);
             assert!(down.abs() <= 2 && across.abs() <= 3, "{down}, {across}");

@@ -7,46 +7,49 @@ use super::{Augmentation, DiscriminatorConfig, GanLoss, LecamConfig, R1Config};
 use crate::optim::{self, OptimError};
 use pixtok_base::{Class, Classified};
 
-/// Settings of adversarial training, of which all but the table itself may be absent.
+/// Settings of adversarial training. All but the table itself may be absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Of the adversarial loss in the tokenizer's.
+    /// The weight of the adversarial loss in the tokenizer's loss.
     pub weight: f64,
-    /// What the weight is a factor of.
+    /// How the weight is scaled.
     pub weighting: Weighting,
-    /// What both sides minimise, the tokenizer unless `tokenizer_loss` is given.
+    /// The loss of the discriminator, and of the tokenizer unless `tokenizer_loss` is given.
     pub loss: GanLoss,
-    /// What the tokenizer minimises; absent: as `loss`.
+    /// The loss of the tokenizer; absent: the same as `loss`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer_loss: Option<GanLoss>,
-    /// The optimizer step, counted from 0, from which the adversary takes part. Before it there is no trace of it: a decoder that
-    /// cannot draw yet is easily told apart, and learns to hide rather than to draw.
+    /// The optimizer step, counted from 0, at which the adversary starts to take part. Before that
+    /// it has no effect at all: a decoder that cannot draw yet is easily told apart, and learns to
+    /// hide rather than to draw.
     pub start: u64,
-    /// Steps from `start` over which the weight rises to its full size. The discriminator learns from `start` on.
+    /// The number of steps from `start` over which the weight rises to its full size. The
+    /// discriminator learns from `start` on.
     pub ramp_steps: u64,
-    /// Gradient penalty on images.
+    /// The gradient penalty on images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r1: Option<R1Config>,
     /// Regularisation towards the moving averages of the logits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lecam: Option<LecamConfig>,
-    /// What happens to all that the discriminator sees, for small data sets.
+    /// Augmentations of all images that the discriminator sees, for small data sets.
     pub augment: Vec<Augmentation>,
-    /// The network.
+    /// The discriminator's network.
     pub discriminator: DiscriminatorConfig,
-    /// Of the discriminator, with the defaults of `[optimizer]`; its schedule spans the steps from `start` on.
+    /// The optimizer of the discriminator, with the defaults of `[optimizer]`. Its schedule starts
+    /// at `start`.
     pub optimizer: optim::Config,
 }
 
-/// What the weight of the adversarial loss is a factor of.
+/// How the weight of the adversarial loss is scaled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Weighting {
-    /// Nothing: it is the weight.
+    /// The weight is used as it is.
     Fixed {},
-    /// The ratio at which the gradients of the reconstruction's terms and of the adversary are of one size at the decoder's last
-    /// layer: [`super::adaptive_weight`].
+    /// The weight is multiplied by the ratio that makes the gradients of the reconstruction's terms
+    /// and of the adversary equally large at the decoder's last layer: [`super::adaptive_weight`].
     Adaptive {
         /// The largest ratio.
         #[serde(default = "most")]
@@ -76,13 +79,13 @@ impl Default for Config {
     }
 }
 
-/// The settings of the adversary are out of range or do not fit the images.
+/// The adversary's settings are out of range or do not fit the images.
 #[derive(Debug, thiserror::Error)]
 pub enum AdversarialError {
     /// Names the setting, its value and what is allowed.
     #[error("{0}")]
     Config(String),
-    /// Of its optimizer.
+    /// The settings of its optimizer are out of range.
     #[error("adversarial.{0}")]
     Optimizer(OptimError),
 }
@@ -94,7 +97,7 @@ impl Classified for AdversarialError {
 }
 
 impl Config {
-    /// The terms that are not linear in the batch, in words.
+    /// The loss terms that are not linear in the batch, in words.
     pub fn batch_terms(&self) -> Vec<String> {
         let adaptive = matches!(self.weighting, Weighting::Adaptive { .. });
         let adaptive = adaptive.then(|| "the adaptive weight of [adversarial]".to_owned());
@@ -103,7 +106,7 @@ impl Config {
         adaptive.into_iter().chain(discriminator).collect()
     }
 
-    /// Refuses what cannot work on images of `image_size` (height, width).
+    /// Checks the settings for images of `image_size` (height, width).
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
@@ -138,20 +141,21 @@ impl Config {
         self.discriminator.check(image_size)
     }
 
-    /// The same for a run of `steps`, of which the discriminator's optimizer takes those from `start` on.
+    /// Checks the discriminator's optimizer for a run of `steps`; it takes the steps from `start`
+    /// on.
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
     pub fn check_steps(&self, steps: u64) -> Result<(), AdversarialError> {
         match steps.checked_sub(self.start) {
             Some(own @ 1..) => self.optimizer.check(own).map_err(AdversarialError::Optimizer),
-            // It never takes part.
+            // The adversary never takes part.
             _ => Ok(()),
         }
     }
 
-    /// Says whether the discriminator's learning rate or the weight never reaches its full value in
-    /// a run of `steps`.
+    /// Warns if the discriminator's learning rate or the weight never reaches its full value in a
+    /// run of `steps`.
     #[must_use]
     pub fn advice(&self, steps: u64) -> Vec<String> {
         let own = steps.saturating_sub(self.start);
@@ -170,12 +174,12 @@ impl Config {
         warmup.into_iter().chain(ramp).collect()
     }
 
-    /// Of the tokenizer, from the logits of its reconstructions: [`GanLoss::of_tokenizer`].
+    /// The tokenizer's loss from the logits of its reconstructions: [`GanLoss::of_tokenizer`].
     pub fn of_tokenizer(&self, fake: &Tensor) -> Tensor {
         self.tokenizer_loss.unwrap_or(self.loss).of_tokenizer(fake)
     }
 
-    /// The weight at `step`, before its ratio; `None` before the start.
+    /// The weight at `step`, before scaling; `None` before the start.
     #[must_use]
     pub fn weight_at(&self, step: u64) -> Option<f64> {
         let done = step.checked_sub(self.start)? + 1;
@@ -228,7 +232,7 @@ mod tests {
         .unwrap();
         let message = config.check_steps(600).unwrap_err().to_string();
         assert!(message.contains("only 300 steps"), "{message}");
-        // It never takes part then.
+        // The adversary never takes part then.
         config.check_steps(300).unwrap();
     }
 

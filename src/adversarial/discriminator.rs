@@ -13,23 +13,23 @@ use crate::variables::Scope;
 
 /// A network that tells reconstructions from images.
 pub trait Discriminator: Debug + Send {
-    /// Positive where it takes what it sees for an image.
+    /// Positive logits mean that the network takes the input for an image.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in about [−1, 1] -> `[B, …]`.
     fn logits(&self, images: &Tensor) -> Tensor;
 
-    /// Once, before its first step, on its first images.
+    /// Called once, before the first step, with the first images.
     fn start(&self, _images: &Tensor) {}
 }
 
-/// Which network.
+/// The choice of network and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum DiscriminatorConfig {
     /// PatchGAN: each logit judges a patch.
     Patch(patch::Config),
-    /// As StyleGAN2's: one logit judges the image.
+    /// Similar to StyleGAN2's: one logit judges the whole image.
     Stylegan(stylegan::Config),
 }
 
@@ -40,7 +40,7 @@ impl Default for DiscriminatorConfig {
 }
 
 impl DiscriminatorConfig {
-    /// Refuses what cannot work on images of `image_size` (height, width).
+    /// Checks the settings for images of `image_size` (height, width).
     pub(super) fn check(&self, image_size: (i64, i64)) -> Result<(), AdversarialError> {
         match self {
             Self::Patch(config) => config.check(image_size),
@@ -48,7 +48,7 @@ impl DiscriminatorConfig {
         }
     }
 
-    /// By checked settings.
+    /// Builds the network from checked settings.
     pub(super) fn build(&self, path: &Scope, image_size: (i64, i64)) -> Box<dyn Discriminator> {
         match self {
             Self::Patch(config) => Box::new(Patch::new(path, config)),
@@ -56,7 +56,7 @@ impl DiscriminatorConfig {
         }
     }
 
-    /// The batch statistic that it computes, in words; micro-batches change it.
+    /// The batch statistic that the network computes, in words. Micro-batches change it.
     #[must_use]
     pub fn batch_terms(&self) -> Option<&'static str> {
         match self {
@@ -69,7 +69,7 @@ impl DiscriminatorConfig {
         }
     }
 
-    /// Numbers that the judgement of one image leaves behind for the backward pass.
+    /// How many numbers the forward pass of one image keeps for the backward pass.
     #[must_use]
     pub fn saved_per_image(&self, image_size: (i64, i64)) -> i64 {
         match self {
@@ -79,7 +79,7 @@ impl DiscriminatorConfig {
     }
 }
 
-/// `value` of `adversarial.discriminator.<key>`, which must lie in a range.
+/// Checks that `value` of `adversarial.discriminator.<key>` lies in a range.
 pub(super) fn in_range(
     key: &str,
     value: i64,
@@ -95,5 +95,5 @@ pub(super) fn in_range(
     )))
 }
 
-/// Slope of both networks' rectifiers where their input is negative.
+/// The slope of both networks' leaky rectifiers for negative inputs.
 pub(super) const SLOPE: f64 = 0.2;

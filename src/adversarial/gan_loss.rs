@@ -1,4 +1,4 @@
-//! What the two sides minimise, as functions of the discriminator's logits.
+//! The losses of both sides, as functions of the discriminator's logits.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -7,17 +7,19 @@ use tch::{Kind, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum GanLoss {
-    /// Lim & Ye 2017, arXiv 1705.02894, as VQGAN has it.
+    /// Hinge loss (Lim & Ye 2017, arXiv 1705.02894), as in VQGAN.
     #[default]
     Hinge,
-    /// Goodfellow et al. 2014, arXiv 1406.2661, section 3: the logistic loss, the tokenizer maximising log D.
+    /// Logistic loss (Goodfellow et al. 2014, arXiv 1406.2661, section 3); the tokenizer maximises
+    /// log D.
     NonSaturating,
-    /// Mao et al. 2017, arXiv 1611.04076, eq. 9: 1 for images, 0 for reconstructions.
+    /// Least squares (Mao et al. 2017, arXiv 1611.04076, eq. 9): 1 for images, 0 for
+    /// reconstructions.
     LeastSquares,
 }
 
 impl GanLoss {
-    /// Of the tokenizer: small where its reconstructions are taken for images.
+    /// The tokenizer's loss. It is small if the reconstructions are taken for images.
     ///
     /// # Shapes
     /// Logits of reconstructions -> a scalar.
@@ -29,10 +31,10 @@ impl GanLoss {
         }
     }
 
-    /// Of the discriminator: the mean of what it misses of images and of reconstructions.
+    /// The discriminator's loss: the mean of its losses on images and on reconstructions.
     ///
     /// # Shapes
-    /// Logits of images, of reconstructions -> a scalar.
+    /// Logits of images and of reconstructions -> a scalar.
     pub fn of_discriminator(self, real: &Tensor, fake: &Tensor) -> Tensor {
         let (of_real, of_fake): (Tensor, Tensor) = match self {
             Self::Hinge => ((1f64 - real).relu(), (1f64 + fake).relu()),
@@ -42,7 +44,7 @@ impl GanLoss {
         (of_real.mean(Kind::Float) + of_fake.mean(Kind::Float)) * 0.5
     }
 
-    /// The logit on whose two sides images and reconstructions should lie.
+    /// The logit that should separate images from reconstructions.
     #[must_use]
     pub fn boundary(self) -> f64 {
         if self == Self::LeastSquares { 0.5 } else { 0.0 }

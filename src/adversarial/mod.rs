@@ -1,6 +1,8 @@
-//! The adversary of a training: a network that tells reconstructions from images, and what both sides then minimise.
+//! Adversarial training: a network that tells reconstructions from images, and the losses of both
+//! sides.
 //!
-//! Which steps it takes part in and with what weight is decided in `config`; how both losses meet in one step, in `train`.
+//! `config` decides in which steps the adversary takes part and with what weight. The tokenizer
+//! task combines both losses in one step.
 
 mod augment;
 mod config;
@@ -22,25 +24,26 @@ pub use regularization::{Lecam, LecamConfig, R1Config, gradient_penalty};
 
 use crate::variables::{Component, Variables};
 
-/// Gradient norm of the adversarial part below which its ratio to the other part's says nothing (taming-transformers).
+/// Below this norm the adversarial gradient is too small for a useful ratio (taming-transformers).
 const LEAST_NORM: f64 = 1e-4;
 
-/// The discriminator with its moving averages.
+/// The discriminator and its moving averages.
 #[derive(Debug)]
 pub struct Adversary {
-    /// Its settings, checked.
+    /// The checked settings.
     pub config: Config,
     /// The network.
     pub discriminator: Box<dyn Discriminator>,
-    /// Moving averages of its logits, where the settings ask for them.
+    /// Moving averages of its logits, if the settings ask for them.
     pub lecam: Option<Lecam>,
 }
 
 impl Adversary {
-    /// Builds it with its variables in `variables`, for images of `image_size` (height, width).
+    /// Builds the discriminator with its variables in `variables`, for images of `image_size`
+    /// (height, width).
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// The same as [`Config::check`].
     pub fn new(
         variables: &Variables,
         config: &Config,
@@ -56,7 +59,8 @@ impl Adversary {
         })
     }
 
-    /// What the adversary thinks of images, augmented as the settings say: positive for those that it takes for real.
+    /// The discriminator's logits of images, which are augmented as the settings say. Positive
+    /// logits mean that it takes them for real.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in about [−1, 1] -> logits, `[B, …]` float32.
@@ -66,11 +70,12 @@ impl Adversary {
     }
 }
 
-/// How much the adversarial loss weighs where the gradients of both parts at the decoder's last layer are to be of one size
-/// (Esser et al. 2021, arXiv 2012.09841, eq. 7).
+/// The factor of the adversarial loss that makes the gradients of both parts equally large at the
+/// decoder's last layer (Esser et al. 2021, arXiv 2012.09841, eq. 7).
 ///
 /// # Shapes
-/// The layer's gradients from the reconstruction's terms and from the adversary, of one shape -> a scalar, at most `most`.
+/// The layer's gradients from the reconstruction's terms and from the adversary, of one shape -> a
+/// scalar, at most `most`.
 pub fn adaptive_weight(of_reconstruction: &Tensor, of_adversary: &Tensor, most: f64) -> Tensor {
     (of_reconstruction.norm() / (of_adversary.norm() + LEAST_NORM)).clamp(0.0, most)
 }

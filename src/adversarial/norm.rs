@@ -8,23 +8,23 @@ use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
 use crate::variables::{Init, Scope};
 use pixtok_torch::no_grad;
 
-/// Added to a batch's variance.
+/// Added to the variance of a batch.
 const EPS: f64 = 1e-5;
-/// Added to a channel's deviation (Glow's, as taming-transformers has it).
+/// Added to the standard deviation of a channel, as in Glow and taming-transformers.
 const ACTNORM_EPS: f64 = 1e-6;
 
 /// How a discriminator's features are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum NormKind {
-    /// Over the batch, images and reconstructions each by themselves (Ioffe & Szegedy 2015). There are no running averages: a
-    /// discriminator is never evaluated.
+    /// Over the batch, separately for images and reconstructions (Ioffe & Szegedy 2015). There are
+    /// no running averages, because a discriminator is never evaluated.
     #[default]
     Batch,
     /// Over groups of channels of each image.
     Group,
-    /// A scale and a shift of each channel, which start as the normalisation of the first images (Kingma & Dhariwal 2018,
-    /// arXiv 1807.03039) and are learned from then on.
+    /// A learned scale and shift of each channel, initialised so that the first images are
+    /// normalised (Kingma & Dhariwal 2018, arXiv 1807.03039).
     Actnorm,
 }
 
@@ -39,7 +39,7 @@ impl Norm {
     pub fn new(path: &Scope, kind: NormKind, channels: i64) -> Self {
         match kind {
             NormKind::Batch => {
-                // pix2pix's start.
+                // pix2pix's initialisation.
                 let init = Init::Gaussian { mean: 1.0, deviation: 0.02 };
                 let weight = path.norm("weight", &[channels], init);
                 Self::Batch { weight, bias: path.norm("bias", &[channels], Init::Zeros) }
@@ -71,7 +71,7 @@ impl Norm {
         }
     }
 
-    /// Before the first step: what looks at data first takes `x` for its start.
+    /// Initialises what depends on data from `x`, before the first step.
     pub fn start(&self, x: &Tensor) {
         let Self::Actnorm { location, scale } = self else { return };
         let by_channel = x.to_kind(Kind::Float).transpose(0, 1).flatten(1, -1);

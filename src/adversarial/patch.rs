@@ -1,4 +1,4 @@
-//! PatchGAN (Isola et al. 2017, arXiv 1611.07004), as VQGAN has it.
+//! PatchGAN (Isola et al. 2017, arXiv 1611.07004), as in VQGAN.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -11,22 +11,23 @@ use crate::layers::{Conv2d, norm_groups};
 use crate::variables::{Init, Scope};
 use pixtok_torch::{in_full_precision, leaky_relu, no_grad};
 
-/// Of every convolution.
+/// Kernel size of every convolution.
 const KERNEL: i64 = 4;
-/// Channels at most, as a multiple of the first layer's.
+/// The largest number of channels, as a multiple of the first layer's.
 const WIDEST: i64 = 8;
-/// Positions that the last two convolutions, which have no stride, take away.
+/// The number of positions that the last two convolutions, which have stride 1, remove per axis.
 const LOST: i64 = 2;
 
 /// Settings of a PatchGAN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Of the first layer; each further one has twice as many, up to eight times.
+    /// Channels of the first layer. Each later layer has twice as many, up to eight times.
     pub channels: i64,
-    /// Convolutions with stride 2. A patch has about 16 pixels a side with one, 70 with three.
+    /// The number of convolutions with stride 2. The side of a patch is about 16 pixels with one,
+    /// 70 with three.
     pub layers: i64,
-    /// After all convolutions but the first and the last.
+    /// The normalisation after all convolutions but the first and the last.
     pub norm: NormKind,
 }
 
@@ -66,12 +67,13 @@ impl Config {
         Ok(())
     }
 
-    /// Channels after each convolution but the last.
+    /// The channels after each convolution but the last.
     fn widths(&self) -> Vec<i64> {
         (0..=self.layers).map(|layer| self.channels * (1 << layer.min(16)).min(WIDEST)).collect()
     }
 
-    /// Of a normalised layer: the convolution's result, the norm's and the rectifier's two inputs.
+    /// How many numbers one image keeps for the backward pass. A normalised layer keeps the
+    /// convolution's result and the two inputs of norm and rectifier.
     pub(super) fn saved_per_image(&self, (height, width): (i64, i64)) -> i64 {
         let positions = |layer: usize| (height >> layer) * (width >> layer);
         let of_layer = |(layer, channels): (usize, i64)| {
@@ -96,7 +98,7 @@ impl Patch {
             let path = path / format!("layer{layer}");
             let normed = layer > 0;
             let stride = if (layer as i64) < config.layers { 2 } else { 1 };
-            // A shift of its own is all that a bias would give a batch norm.
+            // A batch norm removes any bias before it and adds its own shift.
             let bias = !(normed && config.norm == NormKind::Batch);
             let place = &path / "conv";
             let place = if layer == 0 { place.touching_pixels() } else { place };
@@ -125,7 +127,8 @@ impl Discriminator for Patch {
         self.run(images, |_, _| ())
     }
 
-    /// In float32: under autocast, weights that were cast without a graph would be taken again by the step that follows.
+    /// In float32: autocast would cache weights that were cast without a graph, and the next step
+    /// would use them.
     fn start(&self, images: &Tensor) {
         if self.looks_at_data {
             no_grad(|| in_full_precision(|| drop(self.run(images, Norm::start))));
@@ -133,9 +136,9 @@ impl Discriminator for Patch {
     }
 }
 
-/// 4×4, with the start of pix2pix: weights of deviation 0.02.
+/// A 4×4 convolution with pix2pix's initialisation: weights of standard deviation 0.02.
 fn conv(path: &Scope, (from, to): (i64, i64), stride: i64, bias: bool) -> Conv2d {
-    // The bias is drawn first: runs repeat from their seed.
+    // The bias is drawn first, so that runs repeat from their seed.
     let bias = bias.then(|| path.bias("bias", to, Init::fan_in(from * KERNEL * KERNEL)));
     let init = Init::Gaussian { mean: 0.0, deviation: 0.02 };
     let weight = path.conv("weight", [to, from, KERNEL, KERNEL], init);
@@ -156,7 +159,7 @@ mod tests {
     fn the_published_size() {
         let store = Variables::new(Device::Cpu);
         let patch = Patch::new(&store.root(Component::Discriminator), &Config::default());
-        // taming-transformers' NLayerDiscriminator() has as many parameters.
+        // taming-transformers' NLayerDiscriminator() has the same number of parameters.
         assert_eq!(store.parameters(&[Component::Discriminator]), 2_765_633);
         assert_eq!(patch.logits(&images(64, 96)).size(), [2, 1, 6, 10]);
     }

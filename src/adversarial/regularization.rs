@@ -1,4 +1,4 @@
-//! What keeps a discriminator from running away.
+//! Regularisation of a discriminator.
 
 use pixtok_torch::no_grad;
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,10 @@ use crate::variables::{Init, Scope};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct R1Config {
-    /// γ.
+    /// γ, the weight of the penalty.
     pub weight: f64,
-    /// It is taken at one step of so many, with so many times the weight (Karras et al. 2020, arXiv 1912.04958).
+    /// The penalty is taken only at every `every`-th step, with `every` times the weight (Karras et
+    /// al. 2020, arXiv 1912.04958).
     #[serde(default = "every")]
     pub every: u64,
 }
@@ -21,11 +22,12 @@ fn every() -> u64 {
     16
 }
 
-/// ½ · E‖∇D(x)‖², where D is the mean of an image's logits, so that γ means the same whatever their number.
+/// ½ · E‖∇D(x)‖², where D is the mean of an image's logits, so that γ does not depend on their
+/// number.
 ///
 /// # Shapes
-/// `logits`: `[B, …]`, a function of `images`, `[B, 3, H, W]`, which require a gradient -> a scalar with gradients for the
-/// network.
+/// `logits`: `[B, …]`, a function of `images`, `[B, 3, H, W]`, which require a gradient -> a scalar
+/// with gradients for the network.
 pub fn gradient_penalty(logits: &Tensor, images: &Tensor) -> Tensor {
     let of_images = logits.flatten(1, -1).mean_dim([1].as_slice(), false, Kind::Float).sum(Kind::Float);
     let gradient = Tensor::run_backward(&[of_images], &[images], true, true);
@@ -38,13 +40,14 @@ pub fn gradient_penalty(logits: &Tensor, images: &Tensor) -> Tensor {
         * 0.5
 }
 
-/// Regularisation by the moving averages of the logits (Tseng et al. 2021, arXiv 2104.03310).
+/// Settings of LeCam regularisation by moving averages of the logits (Tseng et al. 2021, arXiv
+/// 2104.03310).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LecamConfig {
-    /// Of the regularisation in the discriminator's loss.
+    /// The weight of the regularisation in the discriminator's loss.
     pub weight: f64,
-    /// Of the moving averages.
+    /// The decay of the moving averages.
     #[serde(default = "decay")]
     pub decay: f64,
 }
@@ -53,37 +56,39 @@ fn decay() -> f64 {
     0.999
 }
 
-/// The moving averages, which start at 0.
+/// The moving averages of the logits, which start at 0.
 #[derive(Debug)]
 pub struct Lecam {
     decay: f64,
-    /// Scalars.
+    /// The averages: scalars.
     real: Tensor,
     fake: Tensor,
-    /// The mean logits of the step under way, one of images and one of reconstructions for each micro-batch.
+    /// The mean logits of the current step: one of images and one of reconstructions for each
+    /// micro-batch.
     seen: Vec<[Tensor; 2]>,
 }
 
 impl Lecam {
-    /// At rest, with buffers under `path`.
+    /// Averages of 0, in buffers under `path`.
     #[must_use]
     pub fn new(path: &Scope, config: &LecamConfig) -> Self {
         let average = |name| path.buffer(name, &[], Init::Zeros);
         Self { decay: config.decay, real: average("real"), fake: average("fake"), seen: vec![] }
     }
 
-    /// E[relu(D(x) − α_fake)²] + E[relu(α_real − D(x̂))²], α the averages of the steps before: the authors' code
-    /// updates them first, which would make a step depend on the micro-batches that it is split into. Remembers the logits.
+    /// E[relu(D(x) − α_fake)²] + E[relu(α_real − D(x̂))²], where α are the averages of the previous
+    /// steps. The authors' code updates them first, which would make a step depend on its number of
+    /// micro-batches. Remembers the logits for [`Lecam::update`].
     ///
     /// # Shapes
-    /// Logits of images, of reconstructions -> a scalar.
+    /// Logits of images and of reconstructions -> a scalar.
     pub fn regularization(&mut self, real: &Tensor, fake: &Tensor) -> Tensor {
         self.seen.push([real, fake].map(|logits| logits.detach().mean(Kind::Float)));
         let of = |difference: Tensor| difference.relu().square().mean(Kind::Float);
         of(real - &self.fake) + of(&self.real - fake)
     }
 
-    /// Once after an optimizer step: the averages follow what was seen.
+    /// Updates the averages from the remembered logits. To be called once after an optimizer step.
     pub fn update(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         if seen.is_empty() {
@@ -112,7 +117,7 @@ mod tests {
         let mut lecam =
             Lecam::new(&store.root(Component::Discriminator), &LecamConfig { weight: 1.0, decay: 0.75 });
         let (real, fake) = (Tensor::from_slice(&[1f32, 3.0]), Tensor::from_slice(&[-1f32, -3.0]));
-        // Averages of 0: mean(1, 9) + mean(1, 9).
+        // The averages are 0: mean(1, 9) + mean(1, 9).
         assert_eq!(lecam.regularization(&real, &fake).double_value(&[]), 10.0);
         let _ = lecam.regularization(&(&real + 2.0), &fake);
         let held = |name: &str| store.tensors()[name].double_value(&[]);
@@ -126,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_penalty_is_half_the_squared_slope() {
-        // D(x) = 3 · mean over positions of the sum over channels: a gradient of 3 / 4 at each of 3 · 4 pixels.
+        // D(x) = 3 · mean over positions of the sum over channels: a gradient of 3 / 4 at each of 3
+        // · 4 pixels.
         let images = Tensor::randn([2, 3, 2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let slope = Tensor::from(3f32).set_requires_grad(true);
         let logits = images.sum_dim_intlist([1].as_slice(), true, Kind::Float) * &slope;

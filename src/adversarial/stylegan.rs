@@ -1,5 +1,6 @@
-//! A discriminator in the manner of StyleGAN2's (Karras et al. 2020, arXiv 1912.04958): residual blocks that halve a filtered
-//! image, the spread over the batch as a channel, one logit. Without the equalised learning rate, whose work Adam's moments do.
+//! A discriminator similar to StyleGAN2's (Karras et al. 2020, arXiv 1912.04958): residual blocks
+//! that halve a filtered image, a channel with the deviation over the batch, and one logit. It has
+//! no equalised learning rate, because Adam's moments have the same effect.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
@@ -15,18 +16,19 @@ use pixtok_torch::leaky_relu;
 
 /// The low-pass filter before each halving, along one axis.
 const FILTER: [f32; 4] = [1.0 / 8.0, 3.0 / 8.0, 3.0 / 8.0, 1.0 / 8.0];
-/// Pixels a side at which the blocks end.
+/// The side in pixels at which the blocks end.
 const LAST_SIDE: i64 = 4;
-/// Images whose spread is taken together, where the batch divides into as many.
+/// The number of images in a group whose deviation is computed, if the batch size is divisible by
+/// it.
 const SPREAD_OVER: i64 = 4;
 
 /// Settings of a discriminator like StyleGAN2's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// At full size; each halving doubles them.
+    /// Channels at full size; each halving doubles them.
     pub channels: i64,
-    /// Channels at most.
+    /// The largest number of channels.
     pub most_channels: i64,
 }
 
@@ -51,13 +53,14 @@ impl Config {
         Ok(())
     }
 
-    /// Channels at full size and after each halving.
+    /// The channels at full size and after each halving.
     fn widths(&self, (height, width): (i64, i64)) -> Vec<i64> {
         let halvings = (height.min(width) / LAST_SIDE).ilog2();
         (0..=halvings).map(|halving| (self.channels << halving.min(16)).min(self.most_channels)).collect()
     }
 
-    /// Of a block: two rectified convolutions and both filtered inputs, at its full size and at half.
+    /// How many numbers one image keeps for the backward pass. A block keeps two rectified
+    /// convolutions and both filtered inputs, at full and at half size.
     pub(super) fn saved_per_image(&self, image_size: (i64, i64)) -> i64 {
         let (mut pixels, mut saved) = (image_size.0 * image_size.1, 0);
         for pair in self.widths(image_size).windows(2) {
@@ -82,7 +85,7 @@ pub(super) struct Stylegan {
     last: Conv2d,
     hidden: nn::Linear,
     out: nn::Linear,
-    /// `[1, 1, 4, 4]`
+    /// The 2-D filter, `[1, 1, 4, 4]`.
     filter: Tensor,
 }
 
@@ -91,7 +94,7 @@ impl Stylegan {
         let widths = config.widths(image_size);
         let blocks = widths.windows(2).enumerate().map(|(i, pair)| {
             let path = path / format!("block{i}");
-            // What is filtered is padded then, so that a stride of 2 halves it.
+            // The input of the filter is padded, so that stride 2 halves its size.
             let unpadded =
                 |name: &str, kernel: i64| padded_conv(&(&path / name), (pair[0], pair[1]), kernel, 2, 0);
             Block {
@@ -117,7 +120,7 @@ impl Stylegan {
     /// Filters each channel, with `padding` around it.
     fn filtered(&self, x: &Tensor, padding: i64) -> Tensor {
         let size = x.size();
-        // Each channel is an image of its own.
+        // Each channel is treated as a separate image.
         let planes = x.reshape([-1, 1, size[2], size[3]]);
         let filtered = planes.conv2d(&self.filter, None::<&Tensor>, [1, 1], [padding, padding], [1, 1], 1);
         let [height, width] = [2, 3].map(|axis: usize| filtered.size()[axis]);
@@ -138,8 +141,8 @@ impl Discriminator for Stylegan {
     }
 }
 
-/// With a channel more: the deviation over some images of the batch, the mean over channels and positions (Karras et al. 2018,
-/// arXiv 1710.10196).
+/// Adds a channel: the standard deviation over some images of the batch, averaged over channels and
+/// positions (Karras et al. 2018, arXiv 1710.10196).
 fn with_spread(x: &Tensor) -> Tensor {
     let (images, height, width) = (x.size()[0], x.size()[2], x.size()[3]);
     let together = if images % SPREAD_OVER == 0 { SPREAD_OVER } else { images };
@@ -152,7 +155,7 @@ fn with_spread(x: &Tensor) -> Tensor {
 
 fn linear(path: &Scope, from: i64, to: i64) -> nn::Linear {
     let init = Init::fan_in(from);
-    // The bias is drawn first: runs repeat from their seed.
+    // The bias is drawn first, so that runs repeat from their seed.
     let bs = Some(path.bias("bias", to, init));
     nn::Linear { ws: path.matrix("weight", [to, from], init), bs }
 }

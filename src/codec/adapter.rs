@@ -1,4 +1,4 @@
-//! What must be said of a TorchScript pair before it can be used: a small TOML file.
+//! The description that a TorchScript pair needs before it can be used: a small TOML file.
 
 use std::path::{Path, PathBuf};
 
@@ -24,37 +24,39 @@ use pixtok_images::data::{self, ImageSize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adapter {
-    /// TorchScript file: images -> indices, or a tuple with the indices in it.
+    /// TorchScript file: images -> indices, or a tuple that contains the indices.
     pub encoder: PathBuf,
     /// TorchScript file: indices, in the encoder's own shape, -> images.
     pub decoder: PathBuf,
-    /// K, of each codebook.
+    /// K, the number of codes in each codebook.
     pub codebook_size: i64,
-    /// Codebooks; with more than one the indices' last axis has one entry for each.
+    /// The number of codebooks. With more than one, the last axis of the indices has one entry for
+    /// each.
     #[serde(default = "one")]
     pub codebooks: i64,
     /// Pixels per token along each axis.
     pub downsample: i64,
-    /// Side in pixels of the images it is evaluated on: the short side is resized to it, and the centre cut out.
+    /// Side in pixels of the images it is evaluated on: the short side is resized to it, and the
+    /// centre is cropped.
     pub image_size: u32,
-    /// Values of black and white where images enter.
+    /// The encoder's input values for black and white.
     #[serde(default = "unit")]
     pub input_range: [f64; 2],
-    /// Values of black and white where images come out; absent: as they enter.
+    /// The decoder's output values for black and white; absent: the same as `input_range`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_range: Option<[f64; 2]>,
-    /// Order of the axes of images.
+    /// The order of the axes of images.
     #[serde(default)]
     pub layout: Layout,
-    /// Which of the encoder's outputs holds the indices, from 0; a single tensor is output 0.
+    /// The index of the encoder's output with the indices, from 0; a single tensor is output 0.
     #[serde(default)]
     pub indices_output: usize,
-    /// The number format that images enter in.
+    /// The number format of the input images.
     #[serde(default)]
     pub number: Number,
 }
 
-/// Order of the axes of images.
+/// The order of the axes of images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
@@ -69,17 +71,17 @@ pub enum Layout {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Number {
-    /// 32 bits.
+    /// IEEE single precision, 32 bits.
     #[default]
     Float32,
-    /// Brain float, 16 bits.
+    /// bfloat16, 16 bits.
     Bfloat16,
-    /// IEEE half, 16 bits.
+    /// IEEE half precision, 16 bits.
     Float16,
 }
 
 impl Number {
-    /// libtorch's name of it.
+    /// The libtorch type.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
@@ -90,33 +92,33 @@ impl Number {
     }
 }
 
-/// Why a foreign tokenizer cannot be used.
+/// An error of an adapter or its modules.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
-    /// A value out of its range.
+    /// A value is out of its range.
     #[error("{}: {key} is {value}; it must be {allowed}", .path.display())]
     Setting {
         /// The adapter's file.
         path: PathBuf,
-        /// The key in it.
+        /// The key of the setting.
         key: &'static str,
-        /// What it is.
+        /// The value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         allowed: &'static str,
     },
-    /// A file that is not there.
+    /// A file does not exist.
     #[error("{} {}; the adapter's paths are relative to its own folder", .0.display(), absence(.0))]
     Missing(PathBuf),
-    /// A file that is no TorchScript.
+    /// A file is not TorchScript.
     #[error("{} is no TorchScript file that this libtorch reads ({reason}); save it with torch.jit.save", .path.display())]
     NotTorchScript {
         /// The file.
         path: PathBuf,
-        /// In libtorch's or the system's words.
+        /// The message of libtorch or the system.
         reason: String,
     },
-    /// The pair does not do on the first images what the adapter says.
+    /// On the first images, the pair does not behave as the adapter states.
     #[error("{}: {disagreement}", .path.display())]
     Disagrees {
         /// The adapter's file.
@@ -133,7 +135,7 @@ impl Classified for AdapterError {
 }
 
 impl Adapter {
-    /// Checks values, opens nothing. `path` is the adapter's file.
+    /// Checks the values without opening any files. `path` is the adapter's file.
     ///
     /// # Errors
     /// [`AdapterError::Setting`].
@@ -162,14 +164,14 @@ impl Adapter {
         Ok(())
     }
 
-    /// How its images are prepared, unless something else says so.
+    /// The default settings that prepare its images.
     #[must_use]
     pub fn data(&self) -> data::Config {
         let side = self.image_size;
         data::Config { image_size: ImageSize { height: side, width: side }, ..data::Config::default() }
     }
 
-    /// Height and width of its images are multiples of this many pixels.
+    /// Height and width of the images must be multiples of this number of pixels.
     #[must_use]
     pub fn side_multiple(&self) -> i64 {
         self.downsample

@@ -1,6 +1,8 @@
-//! Images to tokens and back, whoever made the tokenizer: ours, or a TorchScript pair behind an adapter.
+//! Converts images to tokens and back, with any tokenizer: pixtok's, or a TorchScript pair behind
+//! an adapter.
 //!
-//! What is measured or exported goes through [`Codec`], so that nothing above asks whose it is.
+//! Everything that is measured or exported goes through [`Codec`], so the code above it does not
+//! depend on the tokenizer.
 
 mod adapter;
 mod own;
@@ -19,40 +21,40 @@ use crate::model::{ImageSize, ModelError, TokenShape};
 use pixtok_base::{Class, Classified};
 use pixtok_torch::TorchError;
 
-/// How many codes there are to tell apart.
+/// The sizes of the codebooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// Number of codebooks; the indices have an extra axis when it is over 1.
+    /// The number of codebooks. The indices have an additional axis if it is over 1.
     pub codebooks: i64,
-    /// K, codes in each codebook.
+    /// K, the number of codes in each codebook.
     pub size: i64,
 }
 
 /// A tokenizer between 8-bit images and indices.
 pub trait Codec {
-    /// Sizes of the codebooks.
+    /// The sizes of the codebooks.
     fn vocabulary(&self) -> Vocabulary;
 
-    /// The tokens of an image of this size.
+    /// The shape of the tokens of an image of this size.
     ///
     /// # Errors
-    /// When it takes no such images.
+    /// When the tokenizer cannot take images of this size.
     fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError>;
 
-    /// The indices of a batch, without gradient, in the tokens' own shape.
+    /// Encodes a batch to indices in the tokens' own shape, without gradients.
     ///
     /// # Shapes
-    /// `images`: `[B, 3, H, W]` uint8 -> `[B, h, w]` or, of a sequence, `[B, N]` int64 in `0..K` (one axis more for
-    /// several codebooks).
+    /// `images`: `[B, 3, H, W]` uint8 -> `[B, h, w]` or, of a sequence, `[B, N]` int64 in `0..K`
+    /// (with an additional axis for several codebooks).
     ///
     /// # Errors
     /// See [`CodecError`].
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError>;
 
-    /// The images, of `image`'s size, of a batch of indices, without gradient.
+    /// Decodes a batch of indices to images of size `image`, without gradients.
     ///
     /// # Shapes
-    /// `indices`: as [`Codec::encode`] makes them -> `[B, 3, H, W]` uint8.
+    /// `indices`: in the shape of [`Codec::encode`] -> `[B, 3, H, W]` uint8.
     ///
     /// # Errors
     /// See [`CodecError`].
@@ -77,16 +79,16 @@ impl<T: Codec> Codec for &T {
     }
 }
 
-/// Why a batch gave no tokens or no images.
+/// An error while a batch is encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The model makes numbers that are not finite.
+    /// The model gives numbers that are not finite.
     #[error("its {0} are not finite; these weights are of no use")]
     NotFinite(&'static str),
-    /// Images of a size that the model does not take.
+    /// The model cannot take images of this size.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A foreign tokenizer does not do what its adapter says.
+    /// A foreign tokenizer does not behave as its adapter states.
     #[error("{0}")]
     Disagrees(String),
     /// A module of a foreign tokenizer fails on its input.
@@ -94,12 +96,12 @@ pub enum CodecError {
     Refuses {
         /// `encoder` or `decoder`.
         module: &'static str,
-        /// Images in the batch.
+        /// The number of images in the batch.
         count: i64,
         /// libtorch's message.
         reason: String,
     },
-    /// From libtorch, memory exhausted among others.
+    /// libtorch failed, for instance because memory is exhausted.
     #[error(transparent)]
     Torch(#[from] TorchError),
 }
@@ -119,7 +121,7 @@ fn taken_by(module: &str) -> &'static str {
     if module == "encoder" { "images" } else { "indices" }
 }
 
-/// What may help when a module refuses `count` images.
+/// Advice for a module that refuses `count` images.
 fn at_a_time(count: i64) -> String {
     if count == 1 {
         return String::new();
@@ -130,7 +132,7 @@ fn at_a_time(count: i64) -> String {
     )
 }
 
-/// Whether all numbers are. Waits for the device.
+/// Whether all elements are finite. Waits for the device.
 fn is_finite(x: &Tensor) -> bool {
     x.isfinite().all().int64_value(&[]) == 1
 }

@@ -1,4 +1,4 @@
-//! Our own tokenizer as a codec.
+//! pixtok's own tokenizer as a codec.
 
 use tch::Tensor;
 
@@ -8,12 +8,12 @@ use crate::model::{ImageSize, TokenShape, Tokenizer, images_from_bytes, size_of}
 use crate::quantizer::Mode;
 use pixtok_torch::{Precision, catching, no_grad, with_precision};
 
-/// A tokenizer at a precision.
+/// A tokenizer that computes in a given precision.
 #[derive(Debug, Clone, Copy)]
 pub struct Own<'a> {
-    /// With its weights.
+    /// The tokenizer, with its weights.
     pub tokenizer: &'a Tokenizer,
-    /// Of encoder and decoder.
+    /// The precision of encoder and decoder.
     pub precision: Precision,
 }
 

@@ -1,35 +1,35 @@
-//! Whether the values of a foreign decoder lie in the range that its adapter states.
+//! Checks whether the output of a foreign decoder lies in the range that its adapter states.
 
 use tch::{Kind, Tensor};
 
 use crate::metrics::mean_psnr;
 
-/// The ranges that decoders usually have: black and white.
+/// The usual ranges of decoders: the values for black and white.
 const USUAL: [[f64; 2]; 3] = [[-1.0, 1.0], [0.0, 1.0], [0.0, 255.0]];
 /// Values may lie outside the range by this share of its width.
 const MARGIN: f64 = 0.05;
-/// Up to this share of the values counts as none.
+/// Up to this share of the values is ignored.
 const FEW: f64 = 0.01;
 /// If at least this share of the decoder's values is in one half of the range, the other half
 /// should have some too.
 const MANY: f64 = 0.1;
-/// Gain in decibels that the right range brings and chance does not.
+/// A gain in decibels that the right range brings, but chance does not.
 const GAIN_DB: f64 = 3.0;
 
-/// What the first images tell about a range.
+/// What the first images show about a range.
 #[derive(Debug)]
 pub(super) enum Finding {
     Fits,
-    /// It may be wrong; holds the message.
+    /// The range may be wrong; holds the message.
     Doubtful(String),
     /// More than half of the values lie beyond twice the range; holds the message.
     Wrong(String),
 }
 
-/// Values of a decoder as 8-bit levels, where `black` and `white` are 0 and 255.
+/// Converts the values of a decoder to 8-bit levels; `black` and `white` become 0 and 255.
 ///
 /// # Shapes
-/// `[B, 3, H, W]` of any float kind -> the same, uint8.
+/// `[B, 3, H, W]` of any float kind -> the same shape, uint8.
 pub(super) fn levels(images: &Tensor, [black, white]: [f64; 2]) -> Tensor {
     let levels = (images.to_kind(Kind::Float) - black) * (255.0 / (white - black));
     levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
@@ -39,7 +39,8 @@ pub(super) fn levels(images: &Tensor, [black, white]: [f64; 2]) -> Tensor {
 /// describe the originals. Reads from the device.
 ///
 /// # Shapes
-/// `images`: the decoder's output, `[B, 3, H, W]` of any float kind; `originals`: the same, uint8.
+/// `images`: the decoder's output, `[B, 3, H, W]` of any float kind; `originals`: the same shape,
+/// uint8.
 pub(super) fn judge(
     images: &Tensor,
     (originals, words): (&Tensor, &str),
@@ -52,7 +53,7 @@ pub(super) fn judge(
     let outside = |by: f64| share(placed.lt(-by).logical_or(&placed.gt(1.0 + by)));
     let shown = format!("{key} = {stated:?}");
     let spanned = format!("they go from {:.4} to {:.4}", number(&images.min()), number(&images.max()));
-    // Twice as wide around the same middle.
+    // Twice as wide around the same centre.
     let beyond = outside(0.5);
     if beyond > 0.5 {
         return Finding::Wrong(format!(
@@ -70,7 +71,7 @@ pub(super) fn judge(
             remedy(images, originals, stated)
         ));
     }
-    // Dark and bright values, with a gap between them so that values around the middle are neither.
+    // Dark and bright values. The gap between them leaves out values around the centre.
     let halves = |values: &Tensor| [share(values.lt(0.5 - MARGIN)), share(values.gt(0.5 + MARGIN))];
     let (own, theirs) = (halves(&placed), halves(&(originals.to_kind(Kind::Float) / 255.0)));
     let empty = (0..2).find(|&half| {
@@ -86,7 +87,7 @@ pub(super) fn judge(
     ))
 }
 
-/// The usual range that fits best, with its PSNR.
+/// The usual range that fits best, and its PSNR.
 fn remedy(images: &Tensor, originals: &Tensor, stated: [f64; 2]) -> String {
     let psnr = |range: [f64; 2]| mean_psnr(originals, &levels(images, range));
     let own = psnr(stated);
@@ -109,12 +110,12 @@ mod tests {
 
     use super::*;
 
-    /// Dark to bright, `[2, 3, 5, 256]` uint8.
+    /// A ramp from dark to bright, `[2, 3, 5, 256]` uint8.
     fn ramp() -> Tensor {
         Tensor::arange(256, (Kind::Uint8, Device::Cpu)).expand([2, 3, 5, 256], false).contiguous()
     }
 
-    /// Output of a decoder with that range, slightly inexact.
+    /// The output of a slightly inexact decoder with this range.
     fn made(range: [f64; 2], shift: f64) -> Tensor {
         let [black, white] = range;
         (ramp().to_kind(Kind::Float) / 255.0 + shift) * (white - black) + black
@@ -135,7 +136,7 @@ mod tests {
                 assert_eq!(words(&made(range, shift), range), "fits");
             }
         }
-        // Flat grey is a bad decoder, not a wrong range.
+        // Flat grey means a bad decoder, not a wrong range.
         let grey = (made([0.0, 1.0], 0.0) - 0.5) * 0.1 + 0.5;
         assert_eq!(words(&grey, [0.0, 1.0]), "fits");
     }
@@ -157,7 +158,7 @@ mod tests {
             ([-1.0, 1.0], [0.0, 255.0], "the bright half"),
             ([-1.0, 1.0], [0.0, 1.0], "lie outside input_range = [0.0, 1.0] by over 5 %"),
         ] {
-            // Some values are a little below black, as those of most decoders.
+            // Some values are a little below black, as with most decoders.
             let found = words(&made(own, -0.02), stated);
             assert!(found.starts_with("doubtful: ") && found.contains(part), "{found}");
             assert!(found.contains(&format!("output_range = {own:?} fits: 34.")), "{found}");

@@ -1,5 +1,6 @@
-//! Whether a foreign pair gives an image the same result every time. A pair that was traced in
-//! training mode does not: dropout is random, and batch normalisation mixes the images of a batch.
+//! Checks whether a foreign pair always gives the same result for an image. A pair that was traced
+//! in training mode does not: dropout is random, and batch normalisation mixes the images of a
+//! batch.
 
 use tch::{Kind, Tensor};
 
@@ -7,27 +8,27 @@ use super::{Codec, CodecError};
 use crate::metrics::mean_psnr;
 use crate::model::size_of;
 
-/// Up to this share of the indices may differ: libtorch optimises a script after its first runs and
-/// may then add in another order, and the rounding moves a few latents to another code.
+/// Up to this share of the indices may differ. libtorch optimises a script after its first runs and
+/// may then add in a different order, and the rounding moves a few latents to a different code.
 const FEW: f64 = 0.01;
-/// Reconstructions of the same indices have at least this PSNR to each other, in decibels. Rounding
-/// moves an 8-bit value by one level, and 50 dB is one level at two thirds of the values.
+/// The least PSNR in decibels between two reconstructions of the same indices. Rounding moves an
+/// 8-bit value by one level, and 50 dB is one level in two thirds of the values.
 const SAME_DB: f64 = 50.0;
-/// Two reconstructions of one image in different batches have at least this PSNR to each other.
-/// Nobody sees such a difference, and with neighbouring codes even many other indices make no
-/// larger one.
+/// The least PSNR in decibels between reconstructions of one image in different batches. Such a
+/// difference is invisible, and with neighbouring codes even many different indices do not exceed
+/// it.
 const ALIKE_DB: f64 = 40.0;
-/// What helps against training mode.
+/// The remedy for training mode.
 const REMEDY: &str = "call .eval() before torch.jit.trace";
 
-/// Passes the images through a pair twice, and the first of them in another batch too. Returns a
+/// Passes the images through a pair twice, and the first one in a different batch too. Returns a
 /// note for each difference. `words` describe the images.
 ///
 /// # Shapes
 /// `images`: `[B, 3, H, W]` uint8.
 ///
 /// # Errors
-/// As [`Codec::encode`] and [`Codec::decode`].
+/// The same as [`Codec::encode`] and [`Codec::decode`].
 pub(super) fn notes(pair: &dyn Codec, images: &Tensor, words: &str) -> Result<Vec<String>, CodecError> {
     let indices = pair.encode(images)?;
     let size = size_of(images);
@@ -35,7 +36,8 @@ pub(super) fn notes(pair: &dyn Codec, images: &Tensor, words: &str) -> Result<Ve
     let mut notes = vec![];
     let again = pair.encode(images)?;
     let changed = share_changed(&indices, &again);
-    // Of few indices, one that rounding moved is more than a small share; its image looks alike.
+    // If there are few indices, a single one that rounding moved exceeds the share, but its image
+    // looks the same.
     if changed > FEW && mean_psnr(&made, &pair.decode(&again, size)?) < ALIKE_DB {
         notes.push(format!(
             "the encoder is random: {:.1} % of the indices of {words} differ from one encoding to the next; \
@@ -56,7 +58,7 @@ pub(super) fn notes(pair: &dyn Codec, images: &Tensor, words: &str) -> Result<Ve
     Ok(notes)
 }
 
-/// The note if what becomes of the first image depends on the others in its batch.
+/// A note if the result of the first image depends on the others in its batch.
 fn in_another_batch(
     pair: &dyn Codec,
     images: &Tensor,
@@ -67,8 +69,8 @@ fn in_another_batch(
     if images.ne_tensor(&first).any().int64_value(&[]) == 1 {
         return beside_others(pair, &first, (indices, made), words);
     }
-    // There is one image, or there are copies of one: a black one joins it. A pair that takes no
-    // other number of images than it was tried on refuses both, and its batches cannot differ.
+    // The images are equal, so a black one is added. A pair with a fixed number of images refuses
+    // this, and its batches cannot differ.
     let both = Tensor::cat(&[&first, &first.zeros_like()], 0);
     let passed =
         pair.encode(&both).and_then(|indices| Ok((pair.decode(&indices, size_of(images))?, indices)));
@@ -79,8 +81,8 @@ fn in_another_batch(
     }
 }
 
-/// Compares the `first` image's results, in a batch whose `indices` and images `made` are given,
-/// with those in a batch of its copies.
+/// Compares the results of the `first` image in a batch, its `indices` and the decoded images
+/// `made`, with the results in a batch of its copies.
 fn beside_others(
     pair: &dyn Codec,
     first: &Tensor,
@@ -90,7 +92,7 @@ fn beside_others(
     let count = indices.size()[0];
     let copies = |row: &Tensor| row.repeat_interleave_self_int(count, 0, None);
     let row = |batch: &Tensor| batch.narrow(0, 0, 1);
-    // Decoded in a batch of copies, so that an image does not depend on other indices.
+    // Decoded in a batch of copies, so that an image does not depend on other images' indices.
     let decoded =
         |indices: &Tensor| Ok::<_, CodecError>(row(&pair.decode(&copies(indices), size_of(first))?));
     let beside = row(indices);

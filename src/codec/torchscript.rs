@@ -1,4 +1,4 @@
-//! A TorchScript encoder and decoder as a codec, as an [`Adapter`] describes them.
+//! A TorchScript encoder and decoder as a codec, described by an [`Adapter`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_fin
 use crate::model::{ImageSize, TokenShape};
 use pixtok_torch::{catching, no_grad};
 
-/// Where any number of images works, this many show whether the pair is steady.
+/// If any number of images works, this many are enough to check the pair.
 const ENOUGH_IMAGES: i64 = 4;
 
-/// Both modules on a device.
+/// Both modules, loaded on a device.
 #[derive(Debug)]
 pub struct TorchScript {
     adapter: Adapter,
@@ -21,24 +21,24 @@ pub struct TorchScript {
     encoder: CModule,
     decoder: CModule,
     form: Form,
-    /// What is doubtful about the pair, one sentence each.
+    /// Doubts about the pair, one sentence each.
     notes: Vec<String>,
 }
 
-/// How the modules take images and make indices, learned from the first images.
+/// The form of the modules' inputs and indices, learned from the first images.
 #[derive(Debug, Clone, Copy)]
 struct Form {
-    /// The encoder's own indices are `[B, h·w]`, not `[B, h, w]`.
+    /// Whether the encoder's own indices are `[B, h·w]` instead of `[B, h, w]`.
     flat: bool,
-    /// Their type.
+    /// The type of the indices.
     kind: Kind,
-    /// The only number of images that they take at a time; absent if any number works.
+    /// The only batch size that the modules take; absent if any batch size works.
     batch: Option<i64>,
 }
 
 impl TorchScript {
     /// Loads the pair that `adapter`, read from the file `path`, describes. Before any other use,
-    /// try it with [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
+    /// call [`TorchScript::try_on`] or [`TorchScript::try_on_ramp`].
     ///
     /// # Errors
     /// [`AdapterError`]: a value out of its range, or a file that is not TorchScript.
@@ -51,24 +51,24 @@ impl TorchScript {
         Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, notes: vec![] })
     }
 
-    /// Passes the first images through the pair, which shows how it makes indices, whether it takes
-    /// any number of images at a time or only `batch_size`, whether its decoder keeps to the range
-    /// that the adapter states, and whether it gives an image the same result every time.
+    /// Passes the first images through the pair. This shows the form of its indices, whether it
+    /// takes any number of images at a time or only `batch_size`, whether its decoder keeps to the
+    /// range that the adapter states, and whether it always gives the same result for an image.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` uint8, on the pair's device, B from 1 to `batch_size`.
     ///
     /// # Errors
-    /// [`AdapterError::Disagrees`]: shapes, indices or a range that are not as the adapter says, or
-    /// modules that do not take so many images at a time.
+    /// [`AdapterError::Disagrees`]: shapes, indices or a range that differ from what the adapter
+    /// states, or modules that do not take this number of images at a time.
     pub fn try_on(&mut self, images: &Tensor, batch_size: usize) -> Result<(), AdapterError> {
         self.first(images, "the first images", batch_size)
     }
 
-    /// The same without images: with `count` horizontal ramps from black to white.
+    /// Tries the pair without images: on `count` horizontal ramps from black to white.
     ///
     /// # Errors
-    /// As [`TorchScript::try_on`].
+    /// The same as [`TorchScript::try_on`].
     pub fn try_on_ramp(
         &mut self,
         count: usize,
@@ -120,7 +120,7 @@ impl TorchScript {
         Ok(())
     }
 
-    /// What the first images showed to be doubtful about the pair, one sentence each.
+    /// Doubts about the pair that the first images raised, one sentence each.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -130,8 +130,8 @@ impl TorchScript {
         AdapterError::Disagrees { path: self.path.clone(), disagreement }
     }
 
-    /// The form of these images' indices, and the decoder's output for them, `[B, 3, H, W]` in its
-    /// own range.
+    /// Returns the form of these images' indices, and the decoder's output for them, `[B, 3, H, W]`
+    /// in its own range.
     fn attempt(&self, images: &Tensor, batch: Option<i64>) -> Result<(Form, Tensor), CodecError> {
         let all = filled(images, batch);
         let raw = self.raw_indices(&all)?;
@@ -148,7 +148,7 @@ impl TorchScript {
         Ok((form, without_filling(made, &all, images)))
     }
 
-    /// What the adapter says.
+    /// The adapter.
     #[must_use]
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
@@ -184,7 +184,7 @@ impl TorchScript {
         })
     }
 
-    /// What the grid must be for images of this size.
+    /// The expected grid shape for images of this size.
     fn expected(&self, images: &Tensor) -> Vec<i64> {
         let (size, factor) = (images.size(), self.adapter.downsample);
         let mut grid = vec![size[0], size[2] / factor, size[3] / factor];
@@ -274,13 +274,13 @@ impl Codec for TorchScript {
     }
 }
 
-/// `[B, 3, H, W]` uint8, black at the left.
+/// Ramps, `[B, 3, H, W]` uint8, black at the left.
 fn ramp(count: i64, (height, width): (i64, i64), device: Device) -> Tensor {
     let row = Tensor::linspace(0.0, 255.0, width, (Kind::Float, device)).round().to_kind(Kind::Uint8);
     row.expand([count, 3, height, width], false).contiguous()
 }
 
-/// Up to `batch` rows, the last one repeated.
+/// Fills rows up to `batch` by repeating the last one.
 fn filled(rows: &Tensor, batch: Option<i64>) -> Tensor {
     let count = rows.size()[0];
     match batch {
@@ -292,15 +292,15 @@ fn filled(rows: &Tensor, batch: Option<i64>) -> Tensor {
     }
 }
 
-/// Drops from `made` the results of the filling, when `all` are `rows` filled up. A result with
-/// another number of rows stays as it is.
+/// Drops from `made` the results of the filling, when `all` are `rows` filled up. A result with a
+/// different number of rows stays unchanged.
 fn without_filling(made: Tensor, all: &Tensor, rows: &Tensor) -> Tensor {
     if made.size()[0] == all.size()[0] { made.narrow(0, 0, rows.size()[0]) } else { made }
 }
 
 fn load_module(path: &PathBuf, device: Device) -> Result<CModule, AdapterError> {
     let failed = |reason: String| AdapterError::NotTorchScript { path: path.clone(), reason };
-    // libtorch's own words for a missing file name a line of its source.
+    // libtorch's message for a missing file names a line of its own source.
     if !path.exists() {
         return Err(AdapterError::Missing(path.clone()));
     }
@@ -310,7 +310,8 @@ fn load_module(path: &PathBuf, device: Device) -> Result<CModule, AdapterError> 
     Ok(module)
 }
 
-/// The tensors of an output or a tuple of outputs, in order; `None` for an output that is none.
+/// The tensors of an output or a tuple of outputs, in order; `None` for an output that is not a
+/// tensor.
 fn tensors_of(output: IValue) -> Vec<Option<Tensor>> {
     let tensor = |value| if let IValue::Tensor(tensor) = value { Some(tensor) } else { None };
     match output {
@@ -331,7 +332,7 @@ fn first_line(error: &tch::TchError) -> String {
     // An error inside a script ends with its cause, after the script's own trace.
     let cause = lines.iter().find_map(|line| line.strip_prefix("RuntimeError: "));
     let line = cause.or(lines.first().copied()).unwrap_or_default();
-    // Guesses at the reason follow its first sentence.
+    // libtorch appends guesses at the reason after the first sentence.
     line.split(". ").next().unwrap_or(line).trim_end_matches('.').to_owned()
 }
 

@@ -1,7 +1,7 @@
-//! Our own tokenizer as a TorchScript pair, for whoever has PyTorch and not pixtok.
+//! pixtok's own tokenizer as a TorchScript pair, for use with PyTorch but without pixtok.
 //!
-//! A trace is the list of libtorch's operations on one example. It is good for images of any number and size as long as
-//! nothing in it came from a size or from outside libtorch; see [`Tokenizer`].
+//! A trace is the list of libtorch's operations on one example. It works for any number and size of
+//! images as long as nothing in it came from a size or from outside libtorch; see [`Tokenizer`].
 
 use tch::{CModule, Kind, Tensor};
 
@@ -10,33 +10,34 @@ use crate::quantizer::Mode;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, TorchError, abandon_trace, catching, no_grad, with_precision};
 
-/// How near to the edge between two codes a latent has no certain code: what of the largest number among the latents
-/// moves it across.
+/// A latent has no certain code if a move by this share of the largest latent takes it to a
+/// different code.
 const TIE: f64 = 1e-5;
 
-/// Directions in which a latent is moved to see whether it is at an edge.
+/// The number of directions in which a latent is moved to find out whether it lies at an edge.
 const DIRECTIONS: u64 = 32;
 
-/// The encoder and the quantizer, in float32. The weights must not want gradients.
+/// Traces the encoder and the quantizer in float32. The weights must not require gradients.
 ///
 /// # Shapes
-/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence, `[B, N]` int64 (one axis
-/// more for several codebooks). `image_size`, (height, width), is that of the example.
+/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence,
+/// `[B, N]` int64 (with an additional axis for several codebooks). `image_size` is the (height,
+/// width) of the example.
 ///
 /// # Errors
-/// [`TorchError`], also where weights want gradients.
+/// [`TorchError`], also when weights require gradients.
 pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
     traced("Encoder", &example(tokenizer, image_size), |images| tokenizer.encode(images))
 }
 
-/// The codes and the decoder, in float32. The weights must not want gradients.
+/// Traces the codes and the decoder in float32. The weights must not require gradients.
 ///
 /// # Shapes
-/// The module: indices as [`encoder`] makes them -> images `[B, 3, H, W]` float32, about [−1, 1]
-/// and not clamped. It raises no error for an index without a code, and uses the nearest code.
+/// The module: indices in the form of [`encoder`] -> images `[B, 3, H, W]` float32, about [−1, 1]
+/// and not clamped. It raises no error for an index without a code, but uses the nearest code.
 ///
 /// # Errors
-/// As [`encoder`].
+/// The same as [`encoder`].
 pub fn decoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
     let indices = catching(|| no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))?;
     let size = ImageSize { height: image_size.0 as u32, width: image_size.1 as u32 };
@@ -63,17 +64,19 @@ fn traced(name: &str, input: &Tensor, run: impl Fn(&Tensor) -> Tensor) -> Result
     Ok(module)
 }
 
-/// How a traced pair's work compares with that of the tokenizer.
+/// The agreement of a traced pair with the tokenizer.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Agreement {
-    /// Positions of all images.
+    /// The number of positions of all images.
     pub positions: i64,
-    /// Those with other indices, where the latent lies so near to the edge between both codes that rounding decides: moving
-    /// it by 10⁻⁵ of the largest latent gives the pair's.
+    /// The number of positions whose indices differ because the latent lies so near to the edge
+    /// between both codes that rounding decides: moving it by 10⁻⁵ of the largest latent gives the
+    /// pair's index.
     pub ties: i64,
-    /// Those with other indices for no such reason.
+    /// The number of positions whose indices differ for no such reason.
     pub wrong: i64,
-    /// The largest difference between the images of the same indices, as a part of the largest magnitude there.
+    /// The largest difference between the images of the same indices, as a share of the largest
+    /// magnitude.
     pub image_difference: f64,
 }
 
@@ -83,7 +86,7 @@ pub struct Agreement {
 /// `images`: `[B, 3, H, W]` float32 in [−1, 1].
 ///
 /// # Errors
-/// [`TorchError`], also where the pair does not take or make these shapes.
+/// [`TorchError`], also when the pair does not take or give these shapes.
 pub fn compare(
     tokenizer: &Tokenizer,
     (encoder, decoder): (&CModule, &CModule),
@@ -116,7 +119,7 @@ pub fn compare(
     })?
 }
 
-/// Where a position has not the same index in all codebooks, of which there may be `several`.
+/// Marks the positions whose indices differ in any codebook, of which there may be `several`.
 fn differing(a: &Tensor, b: &Tensor, several: bool) -> Tensor {
     let differ = a.ne_tensor(b);
     if several { differ.any_dim(-1, false) } else { differ }
@@ -126,8 +129,8 @@ fn count(positions: &Tensor) -> i64 {
     positions.sum(Kind::Int64).int64_value(&[])
 }
 
-/// The `positions` that still differ, as `differs` says of latents, in any direction that the latents are moved in a little. Across an edge it is every
-/// second direction, whatever the kind of quantizer.
+/// Keeps the `positions` that still differ, according to `differs`, after the latents are moved a
+/// little in any direction. Every second direction crosses an edge, whatever the kind of quantizer.
 fn without_ties(latents: &Tensor, positions: Tensor, differs: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let reach = latents.abs().max() * TIE;
     (0..DIRECTIONS).fold(positions, |left, direction| {

@@ -1,4 +1,4 @@
-//! `pixtok codebook`: the codes of a tokenizer as one table, for other programs.
+//! `pixtok codebook`: writes the codes of a tokenizer as one table, for other programs.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use super::{print, tell};
 use crate::cli::CodebookArgs;
 use crate::inference::{CodebookOptions, write_codebook};
 
-/// Looks up every code and writes them.
+/// Looks up all codes and writes them.
 pub(super) fn run(args: CodebookArgs) -> Result<()> {
     let CodebookArgs { tokenizer, model, out } = args;
     let (choice, compute) = model.into();

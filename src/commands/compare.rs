@@ -1,4 +1,4 @@
-//! `pixtok compare`: tokenizers on equal terms.
+//! `pixtok compare`: compares tokenizers on equal terms.
 
 use anyhow::Result;
 
@@ -6,8 +6,8 @@ use super::{print, tell};
 use crate::cli::CompareArgs;
 use crate::sweep::{self, CompareOptions, Compared};
 
-/// Runs what is not finished and reports on all, or says what would be run; the exit code is 1 when an
-/// arm failed.
+/// Runs everything that is not finished and reports on all arms, or describes what would be run.
+/// The exit code is 1 if an arm failed.
 pub(super) fn run(args: CompareArgs) -> Result<u8> {
     let CompareArgs { sweep, out, dry_run, jobs, devices, threads, measures } = args;
     let options = CompareOptions { sweep, out, jobs, devices, threads, measures: measures.into() };

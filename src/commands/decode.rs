@@ -1,4 +1,4 @@
-//! `pixtok decode`: token files back to images.
+//! `pixtok decode`: decodes token files to images.
 
 use anyhow::Result;
 

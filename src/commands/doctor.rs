@@ -1,4 +1,4 @@
-//! `pixtok doctor`: what this machine offers, what is missing, and how to fix it.
+//! `pixtok doctor`: reports what this machine offers, what is missing, and how to fix it.
 
 use anyhow::Result;
 
@@ -6,10 +6,10 @@ use super::print;
 use crate::cli::DoctorArgs;
 use crate::doctor;
 
-/// Prints the report. An error, when the device asked for is absent or cannot compute.
+/// Prints the report. An error if the requested device does not exist or cannot compute.
 pub(super) fn run(args: &DoctorArgs) -> Result<()> {
     let (report, device) = doctor::examine(args.device);
-    // Printed before an absent device becomes the error: the report explains it.
+    // Printed before the error about a missing device, because the report explains it.
     print(&report.to_string())?;
     doctor::check(device?)
 }

@@ -1,4 +1,4 @@
-//! `pixtok encode`: images to token files.
+//! `pixtok encode`: encodes images to token files.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{print, tell};
 use crate::cli::{EncodeArgs, FitChoice, IdArgs, TakeArgs};
 use crate::export::{self, EncodeOptions, Encoded, Finished, IdOptions, TakeOptions};
 
-/// Encodes what has not been encoded yet; the exit code.
+/// Encodes what has not been encoded yet and returns the exit code.
 pub(super) fn run(args: EncodeArgs) -> Result<u8> {
     match export::encode(&options(args), tell(), &mut Bar::default())? {
         Encoded::Whole { finished, folder, sidecar } => {

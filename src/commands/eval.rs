@@ -1,4 +1,4 @@
-//! `pixtok eval`: figures of a tokenizer, as a table and as JSON.
+//! `pixtok eval`: prints the figures of a tokenizer as a table or as JSON.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::{print, tell};
 use crate::cli::EvalArgs;
 use crate::inference::{self, EvaluateOptions};
 
-/// Evaluates and prints the table, or the JSON in its place.
+/// Evaluates and prints the table, or the JSON instead.
 pub(super) fn run(args: EvalArgs) -> Result<()> {
     evaluate(&options(args))
 }
 
-/// The same by the library's options.
+/// Evaluates by the library's options and prints the result.
 pub(super) fn evaluate(options: &EvaluateOptions) -> Result<()> {
     let measured = inference::evaluate(options, tell())?;
     let json_alone = options.json.as_deref() == Some(Path::new("-"));

@@ -1,5 +1,5 @@
-//! The program's exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
-//! 5 non-finite loss or weights, 6 too many bad images, 128 + n after signal n.
+//! The program's exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a
+//! save failed, 5 non-finite loss or weights, 6 too many bad images, 128 + n after signal n.
 
 use std::error::Error;
 
@@ -26,12 +26,12 @@ use pixtok_tokens::TokensError;
 use pixtok_torch::TorchError;
 use pixtok_torch::tensors::{CopyError, WriteError};
 
-/// Asks an error for its class, if it is of one type.
+/// Asks an error for its class, if it is of a certain type.
 type Ask = fn(&(dyn Error + 'static)) -> Option<Class>;
 
-/// The types of errors that know their class: behind `anyhow` an error shows its type only to those
-/// who name it. `CodecError` is not here: where a command meets one outside an evaluation and an
-/// export, which wrap it, its code is 1.
+/// The types of errors that know their class. They are listed because behind `anyhow` an error
+/// reveals its type only to code that names it. `CodecError` is not listed: evaluations and exports
+/// wrap it, and where a command meets it elsewhere, its code is 1.
 const ASKED: &[Ask] = &[
     of::<AdapterError>,
     of::<AdversarialError>,
@@ -68,7 +68,7 @@ fn of<E: Classified + Error + 'static>(error: &(dyn Error + 'static)) -> Option<
     error.downcast_ref::<E>().map(Classified::class)
 }
 
-/// The exit code for an error: that of the first of its causes which knows its class.
+/// The exit code for an error: the code of the first error in its chain that knows its class.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let class_of = |cause: &(dyn Error + 'static)| ASKED.iter().find_map(|ask| ask(cause));
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(code(TrainError::from(in_use)), 3);
         let tokens = TokensError::Unsuitable("too many ids".into());
         assert_eq!(code(ExportError::from(tokens)), 2);
-        // Of the start a quantizer's error is about latents, of a config about a setting.
+        // At the start a quantizer's error is about latents; in a config it is about a setting.
         let quantizer = || QuantizerError("not finite".into());
         assert_eq!(code(TrainError::from(quantizer())), 5);
         assert_eq!(code(ModelError::from(quantizer())), 2);

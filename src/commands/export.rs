@@ -1,4 +1,4 @@
-//! `pixtok export`: a tokenizer as a folder that others can use, with pixtok or without it.
+//! `pixtok export`: publishes a tokenizer as a folder that others can use, with or without pixtok.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::{print, tell};
 use crate::cli::ExportArgs;
 use crate::run::{DECODER, ENCODER, Run};
 
-/// Writes the folder and says what is in it.
+/// Writes the folder and describes its content.
 pub(super) fn run(args: ExportArgs) -> Result<()> {
     let ExportArgs { tokenizer, model, out } = args;
     let (choice, compute) = model.into();

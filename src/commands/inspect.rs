@@ -1,4 +1,4 @@
-//! `pixtok inspect`: what a token file is.
+//! `pixtok inspect`: describes a token file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,12 +10,12 @@ use crate::cli::InspectArgs;
 use crate::export::changes;
 use pixtok_tokens::{Row, Sidecar, StatedVocabulary, TokenSet};
 
-/// Ids of the first row that are shown.
+/// The number of ids of the first row that are shown.
 const SHOWN: usize = 24;
-/// Most frequent ids that are shown.
+/// The number of most frequent ids that are shown.
 const FREQUENT: usize = 8;
 
-/// Prints sidecar, counts, grid, how often ids occur, and the first row of each set at the path.
+/// Prints sidecar, counts, grid, frequencies of ids, and the first row of each set at the path.
 pub(super) fn run(args: &InspectArgs) -> Result<()> {
     for (number, set) in TokenSet::find(&args.tokens)?.into_iter().enumerate() {
         let mut text = if number > 0 { "\n".to_owned() } else { String::new() };
@@ -50,7 +50,7 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name:<13} {value}");
 }
 
-/// What the sidecar says.
+/// Describes what the sidecar states.
 pub(super) fn stated(set: &TokenSet) -> String {
     let sidecar = &set.sidecar;
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `pixtok merge`: the parts of a divided job, or whole sets, as one set.
+//! `pixtok merge`: merges the parts of a divided job, or whole sets, into one set.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::cli::MergeArgs;
 use crate::export::{SHARD_ROWS, merge};
 use pixtok_tokens::{FormatKind, TokenSet};
 
-/// Joins the sets in the order given.
+/// Merges the sets in the given order.
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
     let mut sets = vec![];
     for path in &args.parts {

@@ -1,4 +1,4 @@
-//! One verb per file: parse, call, print. This one calls them and turns errors into exit codes.
+//! One command per file: parse, call, print. This file calls them and turns errors into exit codes.
 
 mod codebook;
 mod compare;
@@ -31,10 +31,10 @@ use crate::cli::Command;
 use crate::run::Tell;
 use pixtok_torch::catching;
 
-/// Runs one command; the exit code of one that ended as it should.
+/// Runs one command and returns its exit code.
 ///
 /// # Errors
-/// Whatever stopped it; [`exit_code`] has the code.
+/// Whatever stopped the command; [`exit_code`] gives the code.
 pub fn run(command: Command) -> Result<u8> {
     // Memory can run out wherever a tensor is made.
     catching(|| match command {
@@ -57,7 +57,7 @@ pub fn run(command: Command) -> Result<u8> {
 
 /// Prints an error with its causes in one sentence on standard error.
 pub fn report(error: &anyhow::Error) {
-    // Nothing is left to do when standard error is closed.
+    // If standard error is closed, there is nothing left to do.
     let _ = writeln!(io::stderr().lock(), "error: {error:#}");
 }
 
@@ -67,8 +67,8 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Prints what the user should know on standard error.
+/// Prints messages for the user on standard error.
 fn tell() -> Tell<'static> {
-    // As in `report`.
+    // The same as in `report`.
     Tell::to(&|text| drop(writeln!(io::stderr().lock(), "{text}")))
 }

@@ -1,4 +1,4 @@
-//! From flags that several commands share to the library's options.
+//! Converts flags that several commands share to the library's options.
 
 use crate::cli::{ComputeArgs, MeasureArgs, ModelArgs, OutputNames, PickArgs};
 use crate::inference::MeasureOptions;

@@ -1,4 +1,4 @@
-//! `pixtok prepare`: originals as the metrics see them, for other programs to reconstruct.
+//! `pixtok prepare`: writes originals as the metrics see them, for other programs to reconstruct.
 
 use anyhow::Result;
 

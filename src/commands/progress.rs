@@ -1,4 +1,4 @@
-//! What a person watching an export sees: a bar on a terminal, a line every so often elsewhere.
+//! The progress of an export: a bar on a terminal, otherwise a line from time to time.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use super::tell;
 use crate::export::{Progress, Watch};
 use crate::logger::Verbosity;
 
-/// Lines come at most this often.
+/// The shortest time between lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// The bar, or what stands for it.
+/// The bar, or the lines that replace it.
 #[derive(Default)]
 pub(super) struct Bar {
     bar: Option<ProgressBar>,
@@ -51,7 +51,7 @@ impl Watch for Bar {
         }
     }
 
-    /// Takes the bar away and says what this call did.
+    /// Removes the bar and reports what this call did.
     fn end(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

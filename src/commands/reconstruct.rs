@@ -1,4 +1,4 @@
-//! `pixtok reconstruct`: images through the tokenizer and back.
+//! `pixtok reconstruct`: passes images through the tokenizer.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use super::{print, tell};
 use crate::cli::ReconstructArgs;
 use crate::inference::{ReconstructOptions, reconstruct};
 
-/// Writes a PNG for each image, and the sheet when asked for.
+/// Writes a PNG for each image, and the sheet if asked for.
 pub(super) fn run(args: ReconstructArgs) -> Result<()> {
     let ReconstructArgs { tokenizer, model, input, out, names, sheet } = args;
     let (choice, compute) = model.into();

@@ -1,4 +1,4 @@
-//! A tokenizer whose tokens are a sequence, through all that a grid's goes through.
+//! Tests a tokenizer whose tokens form a sequence in everything that a grid goes through.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,11 +31,11 @@ use pixtok_torch::{DeviceChoice, no_grad};
 
 const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
 const PIXELS: i64 = 3 * 16 * 24;
-/// Tokens of an image, and numbers in a latent.
+/// The number of tokens of an image, and of numbers in a latent.
 const TOKENS: i64 = 5;
 const DIM: i64 = 2;
 
-/// One matrix from all pixels to all latents.
+/// A matrix from all pixels to all latents.
 #[derive(Debug)]
 struct Linear(Tensor);
 
@@ -89,7 +89,7 @@ impl Decoder for Linear {
     }
 }
 
-/// The toy, with a config that has the same quantizer.
+/// The toy tokenizer, with a config that has the same quantizer.
 fn toy(quantizer: &str) -> Trained {
     let text = format!("[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[quantizer]\n{quantizer}\n");
     let config: Config = toml::from_str(&text).unwrap();
@@ -175,7 +175,7 @@ fn encoded(opened: &Opened, options: &EncodeOptions) -> anyhow::Result<Encoded> 
     encode_by(opened, Part::ALL, Device::Cpu, options, Tell::to(&|_| ()), &mut Nobody)
 }
 
-/// Images to tokens in files to images, with one codebook and with two.
+/// Images are encoded to files and decoded, with one codebook and with two.
 #[test]
 fn a_sequence_comes_back_from_every_format() {
     let scratch = tempfile::tempdir().unwrap();
@@ -202,7 +202,8 @@ fn a_sequence_comes_back_from_every_format() {
             assert_eq!((written, rows.len()), (7, 7), "{name}");
             for row in &rows {
                 let original = tensor_of(&picture(&images.join(format!("{}.png", row.key)))).unwrap();
-                // A batch of one: matrix products of other sizes may differ in their last bits.
+                // A batch of one, because matrix products of different sizes may differ in their
+                // last bits.
                 let codec = opened.codec();
                 let indices = codec.encode(&original.unsqueeze(0)).unwrap();
                 let recon = codec.decode(&indices, SIZE).unwrap().get(0);
@@ -270,14 +271,14 @@ fn a_sequence_trains_and_is_traced() {
         assert_eq!((found.positions, found.wrong), (15, 0), "{found:?}");
         assert!(found.image_difference < 1e-5, "{found:?}");
     }
-    // Another size is refused before anything is computed.
+    // A different size is refused before anything is computed.
     let trained = toy(FSQ);
     let wide = Tensor::zeros([1, 3, 16, 32], (Kind::Uint8, Device::Cpu));
     assert!(trained.codec().encode(&wide).unwrap_err().to_string().contains("[16, 32]"));
     assert_eq!(model::size_of(&wide), ImageSize { height: 16, width: 32 });
 }
 
-/// Readers of other languages find h and w where they are.
+/// Readers in other languages find h and w in their usual places.
 #[test]
 fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
     let scratch = tempfile::tempdir().unwrap();
@@ -289,7 +290,7 @@ fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
     let text = fs::read_to_string(&path).unwrap();
     let mut stated: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(stated["grid"], serde_json::json!({ "h": 1, "w": 5 }));
-    // A grid of several rows needs one.
+    // A grid of several rows needs pixels per position.
     stated["grid"]["h"] = 2.into();
     fs::write(&path, stated.to_string()).unwrap();
     let words = TokenSet::find(&out).map(|_| ()).unwrap_err().to_string();

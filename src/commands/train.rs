@@ -1,4 +1,4 @@
-//! `pixtok train`: from a config and flags to a finished run.
+//! `pixtok train`: trains a run from a config and flags.
 
 use std::env;
 
@@ -10,7 +10,7 @@ use crate::run::{self, TrainOptions};
 use crate::train::Outcome;
 use crate::world::World;
 
-/// Trains, or says what would be trained; the exit code is 0, or 128 + n after signal n.
+/// Trains, or describes what would be trained. The exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: TrainArgs) -> Result<u8> {
     let dry_run = args.dry_run;
     let options = options(args);
@@ -22,7 +22,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8> {
     train(&options, world)
 }
 
-/// Trains, and says how it ended.
+/// Trains and reports how it ended.
 pub(super) fn train(options: &TrainOptions, world: World) -> Result<u8> {
     match run::train(options, world, tell())? {
         (Outcome::Finished { checkpoint }, _) => {

@@ -1,4 +1,4 @@
-//! `pixtok work`: what a comparison has its children do.
+//! `pixtok work`: what a comparison runs in its child processes.
 
 use std::io;
 
@@ -9,14 +9,15 @@ use super::{eval, train};
 use crate::sweep::{Assignment, Work};
 use crate::world::World;
 
-/// Does what standard input says; the exit code is that of the training or evaluation.
+/// Does the work that standard input describes. The exit code is that of the training or
+/// evaluation.
 pub(super) fn run() -> Result<u8> {
     let assignment = Assignment::read(io::stdin().lock())?;
     if !assignment.follow_parent() {
         return Ok(128 + Signal::TERM.as_raw() as u8);
     }
     match &assignment.work {
-        // The launcher started the comparison; each of its trainings is by itself.
+        // The launcher started the comparison; each of its trainings is a single process.
         Work::Train(options) => train::train(options, World::single()),
         Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
     }

@@ -1,5 +1,5 @@
-//! `changes.jsonl`: the settings of a run that changed while it trained. `config.toml` keeps those
-//! that it began with.
+//! `changes.jsonl`: the settings of a run that changed while it trained. `config.toml` keeps the
+//! original ones.
 //!
 //! ```text
 //! {"step":400,"key":"optimizer.lr","from":0.001,"to":0.0005}
@@ -17,7 +17,7 @@ use super::error::ConfigError;
 use super::keys::{table_at_mut, value_at};
 use super::{Config, KeyPath, KnownKey, known, overrides_set};
 
-/// Its name in a run folder, and in that of an exported model.
+/// The name of the file in a run folder and in the folder of an exported model.
 pub const CHANGES_FILE: &str = "changes.jsonl";
 
 /// Keys that a resumed run may change although they alter what is computed.
@@ -35,23 +35,23 @@ const CHANGEABLE: [KnownKey; 7] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunChange {
-    /// The number of steps done before it.
+    /// The number of completed steps before the change.
     pub step: u64,
     /// The key that changed.
     pub key: KeyPath,
-    /// The value before it.
+    /// The value before the change.
     pub from: Number,
-    /// The value after it.
+    /// The value after the change.
     pub to: Number,
 }
 
-/// A value of a key that may change. JSON has no infinity, so that is the text `inf`.
+/// A value of a key that may change. JSON has no infinity, so it is written as the text `inf`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
 pub enum Number {
     /// A number of steps.
     Whole(i64),
-    /// All other values.
+    /// Any other value.
     Real(f64),
 }
 
@@ -87,7 +87,7 @@ impl From<Number> for Value {
 }
 
 impl fmt::Display for Number {
-    /// As TOML.
+    /// Formats the value as TOML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Value::from(*self), f)
     }
@@ -101,10 +101,10 @@ impl fmt::Display for RunChange {
 }
 
 impl RunChange {
-    /// The changes in the file in `folder`, in order; none if there is no file.
+    /// Reads the changes in `folder`, in order; empty if there is no file.
     ///
     /// # Errors
-    /// When it cannot be read, or holds something else.
+    /// When the file cannot be read, or holds something else.
     pub fn read(folder: &Path) -> Result<Vec<Self>, ConfigError> {
         let path = folder.join(CHANGES_FILE);
         let origin = path.display().to_string();
@@ -126,10 +126,10 @@ impl RunChange {
         rows.collect()
     }
 
-    /// The file that holds these changes.
+    /// The text of a file with these changes.
     ///
     /// # Errors
-    /// When JSON cannot hold one of them.
+    /// When JSON cannot express a change.
     pub fn lines(changes: &[Self]) -> Result<String, serde_json::Error> {
         changes.iter().map(|change| Ok(serde_json::to_string(change)? + "\n")).collect()
     }
@@ -139,7 +139,7 @@ impl Config {
     /// This config with all `changes` applied, in order.
     ///
     /// # Errors
-    /// When the old value of one of them is not the config's.
+    /// When the old value of a change is not the config's.
     pub fn changed(&self, changes: &[RunChange]) -> Result<Self, ConfigError> {
         let mut table = table_of(self)?;
         for change in changes {
@@ -156,11 +156,11 @@ impl Config {
         config_of(table)
     }
 
-    /// This config, as a resume gives it, with the run's `changes` in all keys that no override
+    /// This config, which a resume specifies, with the run's `changes` in all keys that no override
     /// sets and whose values are still those of `began`, the config that the run began with.
     ///
     /// # Errors
-    /// As [`Config::changed`].
+    /// The same as [`Config::changed`].
     pub fn with_changes_of(
         &self,
         began: &Self,
@@ -182,7 +182,8 @@ impl Config {
         config_of(table)
     }
 
-    /// How this config differs from `earlier` in keys that a run may change, as changes at `step`.
+    /// The differences of this config from `earlier` in keys that a run may change, as changes at
+    /// `step`.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.
@@ -298,10 +299,10 @@ mod tests {
             (config.optimizer.lr, config.optimizer.clip_norm)
         };
         assert_eq!(resumed(&["train.steps=9"]), (1e-4, 0.5));
-        // Back to the value it began with: only the flag shows that this is a change.
+        // Back to the value that it began with: only the flag shows that this is a change.
         assert_eq!(resumed(&["optimizer.lr = 1e-3"]), (1e-3, 0.5));
         assert_eq!(resumed(&["optimizer={lr=2e-3}"]), (2e-3, 1.0));
-        // From a config file that was edited.
+        // The value comes from an edited config file.
         let edited = config(&["optimizer.lr=0.5"]).with_changes_of(&began, &changes, &[]).unwrap();
         assert_eq!((edited.optimizer.lr, edited.optimizer.clip_norm), (0.5, 0.5));
     }

@@ -1,4 +1,4 @@
-//! How two configs differ, key by key.
+//! The differences between two configs, key by key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,19 +8,19 @@ use toml::{Table, Value};
 use super::KeyPath;
 use super::keys::value_at;
 
-/// One key whose value is not the same in both, or a table that is of another kind.
+/// A key whose value differs, or a table whose kind differs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// Where, from the root.
+    /// The path from the root.
     pub path: KeyPath,
-    /// The earlier value; absent where the key was not set.
+    /// The earlier value; absent if the key was not set.
     pub from: Option<Value>,
-    /// The present value; absent where the key is no longer set.
+    /// The current value; absent if the key is not set any more.
     pub to: Option<Value>,
 }
 
 impl fmt::Display for Difference {
-    /// `optimizer.lr: 0.002 -> 0.001`. A table of another kind is shown as it is now, since its
+    /// `optimizer.lr: 0.002 -> 0.001`. A table whose kind differs is shown as it is now, since its
     /// earlier keys mean nothing in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_table = |side: &Option<Value>| side.as_ref().is_some_and(Value::is_table);
@@ -35,14 +35,15 @@ impl fmt::Display for Difference {
     }
 }
 
-/// All differences of `new` from `old`, sorted by key. Tables are compared by their keys, lists as wholes.
+/// All differences of `new` from `old`, sorted by key. Tables are compared key by key, lists as a
+/// whole.
 #[must_use]
 pub fn diff(old: &Table, new: &Table) -> Vec<Difference> {
     let (old, new) = (flattened(old), flattened(new));
     let mut paths: Vec<&KeyPath> = old.keys().chain(new.keys()).collect();
     paths.sort_unstable();
     paths.dedup();
-    // As they are written: NaN is no other value than NaN.
+    // Compared as they are written, since NaN does not equal NaN.
     let written = |value: Option<&Value>| value.map(ToString::to_string);
     paths
         .into_iter()
@@ -52,7 +53,8 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Difference> {
         .collect()
 }
 
-/// As [`diff`], but a table of another kind is one difference, not one for each of its keys. Those come first.
+/// The same as [`diff`], but a table whose kind differs counts as one difference, not one for each
+/// of its keys. Such tables come first.
 #[must_use]
 pub fn diff_by_kind(old: &Table, new: &Table) -> Vec<Difference> {
     let single = diff(old, new);
@@ -67,7 +69,7 @@ pub fn diff_by_kind(old: &Table, new: &Table) -> Vec<Difference> {
     whole.chain(rest).collect()
 }
 
-/// All keys with their values; tables are not among these.
+/// All keys with their values, except for keys of tables.
 pub(super) fn flattened(table: &Table) -> BTreeMap<KeyPath, Value> {
     let mut flat = BTreeMap::new();
     flatten_into(&mut flat, &KeyPath::root(), table);
@@ -167,7 +169,7 @@ mod tests {
         );
         let found = diff_by_kind(&table(old), &table(new));
         assert!(found[1].path.is(known::QUANTIZER) && found[1].path.is_in(known::QUANTIZER));
-        // Of a table within, and none of the tables around it.
+        // The change is within an inner table, not in the tables around it.
         let update =
             |kind: &str| format!("[quantizer]\nkind = \"vq\"\nsize = 64\nupdate = {{ kind = \"{kind}\" }}");
         assert_eq!(

@@ -1,15 +1,16 @@
-//! Where a setting is in a config, as names and not as a text: `optimizer.lr` is `optimizer`, `lr`.
+//! The place of a setting in a config, as names rather than text: `optimizer.lr` is `optimizer`,
+//! `lr`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The names from the root of a config to a key or a table. Dotted as text.
+/// The names from the root of a config to a key or a table. As text, dots separate them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct KeyPath(Vec<String>);
 
-/// A key or a table that the code itself knows: see [`known`].
+/// A key or a table that the code names: see [`known`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownKey(&'static str);
 
@@ -26,13 +27,13 @@ impl KeyPath {
         Self(vec![])
     }
 
-    /// The names on the way.
+    /// The names from the root on.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// Its last name, that within its table; empty for the root.
+    /// The last name, which identifies it within its table; empty for the root.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.last().map_or("", String::as_str)
@@ -57,7 +58,7 @@ impl KeyPath {
         self.0.len() > table.0.len() && self.0.starts_with(&table.0)
     }
 
-    /// The table that this key tells the kind of, if it is such a key.
+    /// The table whose kind this key states, if it is such a key.
     #[must_use]
     pub fn table_of_kind(&self) -> Option<KeyPath> {
         let (last, table) = self.0.split_last()?;
@@ -101,8 +102,8 @@ impl fmt::Display for KnownKey {
     }
 }
 
-/// The keys and tables that code asks a [`KeyPath`] for, one constant each. A test reads a config
-/// with each of them, so that none is left behind when a key is renamed.
+/// The keys and tables that the code asks a [`KeyPath`] for, one constant each. A test reads a
+/// config with each of them, so that none is forgotten when a key is renamed.
 pub mod known {
     use super::KnownKey;
 
@@ -113,7 +114,7 @@ pub mod known {
                 pub const $name: KnownKey = KnownKey($key);
             )*
 
-            /// All of them.
+            /// All known keys and tables.
             #[cfg(test)]
             pub(super) const ALL: &[KnownKey] = &[$($name),*];
         };
@@ -156,7 +157,7 @@ pub mod known {
         EVAL = "eval";
     }
 
-    /// What every quantizer calls the memory that its search may take, in its own table.
+    /// The key of the search's memory budget in every quantizer's own table.
     pub const MEMORY_BUDGET: &str = "memory_budget";
 }
 

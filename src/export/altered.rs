@@ -1,4 +1,4 @@
-//! Whether the files of a set are still those that its manifest lists.
+//! Checks whether the files of a set are still those that its manifest lists.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use super::place::{hash_into, hash_of};
 use pixtok_tokens::{Shard, TokenSet};
 
 /// Reads the files of these shards of a set and compares them with its manifest. Returns a message
-/// if any differ; none for a set without a manifest.
+/// if any of them differ; `None` for a set without a manifest.
 #[must_use]
 pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
     let entries = match manifest::listed(&set.folder) {
@@ -24,7 +24,7 @@ pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
     let mut changed: Vec<String> = vec![];
     for shard in shards {
         let listed = entries.get(shard.place.number as usize).map_or(&[][..], |entry| &entry.files);
-        // Names come from the format, since anybody may have edited the manifest.
+        // The names are derived from the format, since anybody may have edited the manifest.
         for name in format.files(shard.place, &layout) {
             let listed = listed.iter().find(|file| file.name == name);
             let same = listed.is_some_and(|listed| files.has(listed, *shard));
@@ -49,7 +49,7 @@ pub fn changes(set: &TokenSet, shards: &[Shard]) -> Option<String> {
 struct Files<'a> {
     folder: &'a Path,
     views: u64,
-    /// For folders of single files: the numbers and names of all files, by number.
+    /// For folders of single files: the numbers and names of all files, sorted by number.
     numbered: HashMap<String, Vec<(u64, OsString)>>,
 }
 
@@ -64,7 +64,7 @@ impl Files<'_> {
         found.is_ok_and(|found| found == (listed.bytes, listed.blake3.clone()))
     }
 
-    /// Bytes and hash of the files in a folder that belong to a shard, one for each image.
+    /// The size and hash of those files in a folder that belong to a shard, one for each image.
     fn hash_of_numbered(&mut self, name: &str, shard: Shard) -> Result<(u64, String), ExportError> {
         let folder = self.folder.join(name);
         let all = self.numbered.entry(name.to_owned()).or_insert_with(|| numbered(&folder));
@@ -78,7 +78,7 @@ impl Files<'_> {
     }
 }
 
-/// The files of a folder whose names are numbers, by number.
+/// The files of a folder whose names are numbers, sorted by number.
 fn numbered(folder: &Path) -> Vec<(u64, OsString)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<(u64, OsString)> = entries

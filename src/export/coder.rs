@@ -1,4 +1,4 @@
-//! From a tensor of indices to stored ids and back: digits, arrangement, vocabulary, framing.
+//! Converts a tensor of indices to stored ids and back: digits, arrangement, vocabulary, framing.
 
 use tch::{Kind, Tensor};
 
@@ -6,29 +6,29 @@ use pixtok_tokens::{Arrangement, Axes, Framing, Lines, TokenShape, TokensError, 
 
 use crate::quantizer::digits::MixedRadix;
 
-/// How the indices of a tokenizer become the ids of a set.
+/// How the indices of a tokenizer are converted to the ids of a set.
 #[derive(Debug)]
 pub struct Coder<'a> {
-    /// Codebooks of the tokenizer.
+    /// The number of codebooks of the tokenizer.
     pub codebooks: u32,
-    /// Set to store digits in place of indices.
+    /// The digits, if digits are stored instead of indices.
     pub radix: Option<&'a MixedRadix>,
     /// The order of several numbers at each position.
     pub arrangement: Arrangement,
-    /// From codes to ids.
+    /// Maps codes to ids.
     pub vocabulary: Vocabulary,
-    /// Ids around and between them.
+    /// Ids around and between the codes.
     pub framing: Framing,
 }
 
 impl Coder<'_> {
-    /// Numbers at one position.
+    /// The number of codes at one position.
     #[must_use]
     pub fn numbers(&self) -> u32 {
         self.codebooks * self.radix.map_or(1, |radix| radix.levels().len() as u32)
     }
 
-    /// Of one row's ids, for tokens in a grid or in a `sequence`.
+    /// The axes of one row's ids, for tokens in a grid or in a `sequence`.
     #[must_use]
     pub fn axes(&self, sequence: bool) -> Axes {
         match (self.framing.is_bare() && !sequence, self.numbers(), self.arrangement) {
@@ -39,10 +39,10 @@ impl Coder<'_> {
         }
     }
 
-    /// Ids of an image whose tokens have this shape.
+    /// The number of ids of an image whose tokens have this shape.
     ///
     /// # Errors
-    /// When the framing cannot tell its size.
+    /// When the framing cannot express its size.
     pub fn length(&self, shape: impl Into<TokenShape>) -> Result<usize, TokensError> {
         let shape = shape.into();
         self.framing.length(shape.stored(), self.lines(shape))
@@ -60,10 +60,11 @@ impl Coder<'_> {
     /// The ids of each image of a batch, whose tokens have this shape.
     ///
     /// # Shapes
-    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64, or of a sequence `[B, N]` or `[B, N, codebooks]` -> B rows.
+    /// `indices`: `[B, h, w]` or `[B, h, w, codebooks]` int64, or of a sequence `[B, N]` or `[B, N,
+    /// codebooks]` -> B rows.
     ///
     /// # Errors
-    /// When the framing cannot tell the grid's size.
+    /// When the framing cannot express the grid's size.
     pub fn ids(&self, shape: impl Into<TokenShape>, indices: &Tensor) -> Result<Vec<Vec<u32>>, TokensError> {
         let shape = shape.into();
         let flat = [indices.size()[0], shape.positions() as i64, i64::from(self.codebooks)];
@@ -116,7 +117,8 @@ impl Coder<'_> {
     /// `[1, h, w]` or `[1, h, w, codebooks]` int64; of a sequence `[1, N]` or `[1, N, codebooks]`.
     ///
     /// # Errors
-    /// In words: framing that is not as it should be, an id that is no code's, a digit outside its levels.
+    /// A description of what is wrong: the framing, an id without a code, or a digit outside its
+    /// levels.
     pub fn indices(&self, shape: impl Into<TokenShape>, stored: &[u32]) -> Result<Tensor, String> {
         let shape = shape.into();
         let ids = self.framing.unframe(shape.stored(), self.lines(shape), stored)?;
@@ -152,7 +154,7 @@ impl Coder<'_> {
         Ok(indices.reshape(size))
     }
 
-    /// Digits of all codebooks -> indices `[1, N, codebooks]`.
+    /// Joins the digits of all codebooks to indices `[1, N, codebooks]`.
     fn joined(&self, radix: &MixedRadix, numbers: &Tensor) -> Result<Tensor, String> {
         let dims = radix.levels().len() as i64;
         let mut books = vec![];

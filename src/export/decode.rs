@@ -1,4 +1,4 @@
-//! Token files back to images.
+//! Decodes token files to images.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use pixtok_tokens::{Grid, Row, Shard, StatedTokenizer, TokenSet};
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;
 
-/// Which tokens, by which tokenizer, and where the images go.
+/// The options of a decoding.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
     /// The tokenizer that made the tokens.
@@ -27,24 +27,25 @@ pub struct DecodeOptions {
     pub choice: ModelChoice,
     /// Where and how to compute.
     pub compute: Compute,
-    /// A set of tokens, or a file of one.
+    /// A set of tokens, or one file of a set.
     pub tokens: PathBuf,
     /// The folder for the images, new or empty.
     pub out: PathBuf,
-    /// Contact sheets in place of single images.
+    /// Whether to write contact sheets instead of single images.
     pub sheets: bool,
-    /// The first rows alone.
+    /// The number of rows to decode, from the first one; absent: all.
     pub limit: Option<u64>,
-    /// Rows at a time, in place of the config's.
+    /// Rows in a batch, instead of the config's batch size.
     pub batch_size: Option<u32>,
-    /// Although the tokens are another tokenizer's.
+    /// Whether to decode tokens that were made by a different tokenizer.
     pub force: bool,
 }
 
-/// Writes the images of a set's rows; how many.
+/// Writes the images of a set's rows and returns their number.
 ///
 /// # Errors
-/// When the tokens are another tokenizer's or two rows would have one file; what stops the tokenizer.
+/// When a different tokenizer made the tokens, when two rows would have the same file, or when the
+/// tokenizer fails.
 pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let sets = TokenSet::find(&options.tokens)?;
     let device = options.compute.start(tell)?;
@@ -52,10 +53,10 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     decode_by(&opened, device, &sets, options, tell)
 }
 
-/// The same for these sets, by a tokenizer that is open on `device`.
+/// Decodes these sets with a tokenizer that is open on `device`.
 ///
 /// # Errors
-/// As [`decode`].
+/// The same as [`decode`].
 pub fn decode_by(
     opened: &Opened,
     device: Device,
@@ -88,7 +89,7 @@ pub fn decode_by(
     Ok(pictures.written)
 }
 
-/// The shards of a set whose rows are all among its first `most` rows.
+/// The shards of a set whose rows all lie among its first `most` rows.
 fn read_whole(set: &TokenSet, most: u64) -> &[Shard] {
     let mut left = Some(most);
     let whole = set.shards.iter().take_while(|shard| {
@@ -98,8 +99,7 @@ fn read_whole(set: &TokenSet, most: u64) -> &[Shard] {
     &set.shards[..whole.count()]
 }
 
-/// Checks before the long work that each row has a file of its own. This reads the rows once more
-/// than decoding alone does.
+/// Checks before the long work that each row has its own file. This reads all rows one more time.
 fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
     let (mut names, mut rows) = (Names::default(), 0);
     for (set, row) in sets.iter().flat_map(|set| set.rows().map(move |row| (set, row))) {
@@ -127,7 +127,7 @@ fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// The file for a key, relative to the folder for images.
+/// The file of a key, relative to the folder for images.
 fn file_name(key: &str) -> Result<String> {
     if key.is_empty() || !is_inside(Path::new(key)) || key.contains('\\') {
         return Err(anyhow!(
@@ -137,7 +137,7 @@ fn file_name(key: &str) -> Result<String> {
     Ok(format!("{key}.png"))
 }
 
-/// Refuses tokens of another tokenizer, or says what may be wrong with them.
+/// Refuses tokens of a different tokenizer, and warns of what may be wrong with them.
 fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
     let stated = &set.sidecar.tokenizer;
     let own = opened.stated(stated.digits, stated.numbers, stated.arrangement)?;
@@ -169,7 +169,7 @@ fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -
     .into())
 }
 
-/// In what two tokenizers differ that their tokens depend on.
+/// The differences between two tokenizers that affect their tokens.
 fn differences(made_by: &StatedTokenizer, own: &StatedTokenizer) -> Vec<String> {
     let facts = |tokenizer: &StatedTokenizer| {
         let hash: String = tokenizer.tokens_blake3().chars().take(12).collect();
@@ -185,7 +185,7 @@ fn differences(made_by: &StatedTokenizer, own: &StatedTokenizer) -> Vec<String> 
     super::differences(&facts(made_by), &facts(own))
 }
 
-/// How the set's ids become indices.
+/// The coder that converts the set's ids to indices.
 fn coder<'a>(set: &TokenSet, opened: &'a Opened) -> Result<Coder<'a>> {
     let stated = &set.sidecar.tokenizer;
     let radix = if stated.digits {
@@ -213,7 +213,7 @@ struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
-    /// Decodes up to `most` rows; how many it was.
+    /// Decodes up to `most` rows and returns their number.
     fn decode(&self, set: &TokenSet, most: u64, pictures: &mut Pictures) -> Result<u64> {
         let (mut batch, mut count): (Vec<(Row, Tensor)>, u64) = (vec![], 0);
         for row in set.rows().take(usize::try_from(most).unwrap_or(usize::MAX)) {
@@ -241,7 +241,7 @@ impl Decoder<'_> {
         Err(format!("it has code {largest}, and this tokenizer has {codes} codes"))
     }
 
-    /// Decodes images of one size together, in batches padded as those of an export.
+    /// Decodes images of one size together, in batches padded in the same way as in an export.
     fn flush(&self, set: &TokenSet, batch: &mut Vec<(Row, Tensor)>, pictures: &mut Pictures) -> Result<()> {
         let Some((first, _)) = batch.first() else { return Ok(()) };
         let one_size: Option<Grid> = set.sidecar.grid.constant();
@@ -261,7 +261,7 @@ impl Decoder<'_> {
     }
 }
 
-/// Where the images go.
+/// Writes the images.
 struct Pictures<'a> {
     out: &'a Path,
     sheets: bool,
@@ -280,7 +280,7 @@ impl Pictures<'_> {
         write_png(&self.out.join(file_name(key)?), &picture)
     }
 
-    /// Writes what waits for a sheet to be full.
+    /// Writes the images of an incomplete sheet.
     fn finish(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         if waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! An export from its options to its end.
+//! Runs an export from its options to the end.
 
 use std::path::PathBuf;
 
@@ -13,39 +13,39 @@ use pixtok_base::Misuse;
 use pixtok_images::data::{Classes, SampleSet, Selection};
 use pixtok_torch::keep_freed_memory;
 
-/// Follows an export.
+/// Follows the progress of an export.
 pub trait Watch {
-    /// It begins, at `done` of `total` samples.
+    /// The export starts, at `done` of `total` samples.
     fn begin(&mut self, total: u64, done: u64);
 
-    /// A batch is done.
+    /// A batch is complete.
     fn show(&mut self, progress: &Progress);
 
-    /// The last batch was done, or it stopped early.
+    /// The export has finished or was stopped.
     fn end(&mut self);
 }
 
 /// How an export ended.
 #[derive(Debug)]
 pub enum Encoded {
-    /// With a whole set.
+    /// With a complete set.
     Whole {
-        /// What was made.
+        /// The finished export.
         finished: Box<Finished>,
-        /// Its folder.
+        /// The folder of the set.
         folder: PathBuf,
-        /// The file of its sidecar.
+        /// The path of the sidecar.
         sidecar: PathBuf,
     },
-    /// Early, by this signal; finished shards stay.
+    /// Early, because of this signal; finished shards stay.
     Stopped(Option<i32>),
 }
 
 /// Encodes what has not been encoded yet.
 ///
 /// # Errors
-/// Whatever is wrong with the options, the images or the folder, before the long work; what stops
-/// the export.
+/// Before the long work: whatever is wrong with the options, the images or the folder. Later: what
+/// stops the export.
 pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
     let part = part(options, tell)?;
     let device = options.compute.start(tell)?;
@@ -56,10 +56,10 @@ pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Res
     encode_by(&opened, part, device, options, tell, watch)
 }
 
-/// The same by a tokenizer that is open on `device`, for the images of `part`.
+/// Encodes the images of `part` with a tokenizer that is open on `device`.
 ///
 /// # Errors
-/// As [`encode`].
+/// The same as [`encode`].
 pub fn encode_by(
     opened: &Opened,
     part: Part,
@@ -91,7 +91,7 @@ pub fn encode_by(
             }
             let samples = check_keys(&set, part, options.flip)?;
             output.state_samples(samples)?;
-            // From here on, an interrupted job has a shard to finish.
+            // From here on, there may be an unfinished shard, so signals are caught.
             let signals = Signals::listen().context("cannot listen for signals")?;
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
             watch.begin(samples, output.input_end());
@@ -118,7 +118,7 @@ pub fn encode_by(
     Ok(Encoded::Whole { finished, folder, sidecar })
 }
 
-/// The images, with keys as they are asked for.
+/// The images, with keys as the options ask for.
 fn input(options: &EncodeOptions) -> Result<SampleSet> {
     let mut set = SampleSet::select(&options.data, &selection(&options.take)?)?;
     if options.prefix_keys && !set.prefix_keys() {
@@ -140,7 +140,7 @@ fn selection(take: &TakeOptions) -> Result<Selection> {
     })
 }
 
-/// As it is given, else by the environment of a launcher.
+/// The part from the options, or else from a launcher's environment.
 fn part(options: &EncodeOptions, tell: Tell) -> Result<Part> {
     if let Some(part) = options.part {
         return Ok(part);

@@ -9,60 +9,60 @@ use pixtok_base::{Action, Class, Classified};
 use pixtok_images::data::DataError;
 use pixtok_tokens::TokensError;
 
-/// A failure of an export.
+/// An error of an export.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The output's folder cannot be used for this job: what is in it, and what to do.
+    /// The output folder cannot be used for this job. The text says what is in it and what to do.
     #[error("{0}")]
     Output(String),
-    /// Two samples of one key.
+    /// Two samples have the same key.
     #[error("two images have the key {key:?}, {}; {remedy}", places(first, second))]
     KeysClash {
         /// The key.
         key: String,
         /// The file or folder of one sample.
         first: PathBuf,
-        /// That of the other sample.
+        /// The file or folder of the other sample.
         second: PathBuf,
-        /// What to do.
+        /// What to do about it.
         remedy: &'static str,
     },
-    /// Not one image can be used.
+    /// No image can be used.
     #[error("none of the {total} images can be used; for instance {example}")]
     NoImages {
-        /// Images that were tried.
+        /// The number of images that were tried.
         total: u64,
-        /// One of them with its reason.
+        /// One of them, with the reason.
         example: String,
     },
-    /// A row that was read back is not what is made of its image now.
+    /// A row that was read back differs from what its image gives now.
     #[error("verification failed: {0}")]
     Differs(String),
-    /// The system refused.
+    /// The system refused a file operation.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was to be done.
+        /// The operation.
         action: Action,
-        /// To what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The input.
+    /// The input cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The token files.
+    /// The token files cannot be read or written.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// The tokenizer, on the row named.
+    /// The tokenizer failed at the named row.
     #[error("cannot encode the batch that begins with {key:?}: {source}")]
     Codec {
-        /// Of the batch's first row.
+        /// The key of the batch's first row.
         key: String,
-        /// Why not.
+        /// The tokenizer's error.
         source: CodecError,
     },
-    /// A file that must be there whole.
+    /// A file could not be written as a whole.
     #[error(transparent)]
     Saved(#[from] checkpoint::Error),
 }
@@ -89,7 +89,7 @@ fn places(first: &Path, second: &Path) -> String {
     format!("one in {}, one in {}", first.display(), second.display())
 }
 
-/// `path` with what the system said of it.
+/// Makes an error from `path` and the system's error.
 pub(super) fn io_error(action: Action, path: &Path) -> impl FnOnce(io::Error) -> ExportError {
     let path = path.to_owned();
     move |source| ExportError::Io { action, path, source }

@@ -1,4 +1,4 @@
-//! Batches of prepared images, made in the background, cut where shards end.
+//! Prepares batches of images in the background. No batch crosses the end of a shard.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,45 +15,45 @@ use pixtok_images::data::{
 use pixtok_tokens::{FormatKind, StatedGrid, TokenShape};
 use pixtok_torch::TorchError;
 
-/// Batches that are made, or in the making, ahead of the encoder.
+/// The number of batches that are ready or being made ahead of the encoder.
 const AHEAD: usize = 3;
 
-/// How much goes into a shard.
+/// The size of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShardSize {
-    /// So many images.
+    /// This number of images.
     Images(u64),
-    /// As many images as reach so many bytes of ids.
+    /// As many images as reach this number of bytes of ids.
     Bytes(u64),
 }
 
-/// How rows become batches and shards.
+/// How rows are grouped into batches and shards.
 #[derive(Debug, Clone)]
 pub struct Batching {
-    /// Images in a full batch.
+    /// The number of images in a full batch.
     pub batch_size: usize,
-    /// Where shards end.
+    /// The size of a shard.
     pub shard: ShardSize,
-    /// Bytes of ids that an image of one position takes, for [`ShardSize::Bytes`].
+    /// The bytes of ids that one position of an image takes, for [`ShardSize::Bytes`].
     pub bytes_per_position: u64,
     /// The shape of the images' tokens.
     pub grid: StatedGrid,
-    /// Which share of the input.
+    /// The share of the input.
     pub part: Part,
-    /// Threads that decode; 0 for one per core.
+    /// The number of decoding threads; 0 for one per core.
     pub workers: usize,
-    /// Which part of a picture becomes the image.
+    /// The part of a picture that becomes the image.
     pub fit: Fit,
-    /// Of the files, which may not hold every key.
+    /// The format of the files. Some formats cannot hold every key.
     pub format: FormatKind,
     /// Whether each image is followed by its mirror image, whose key is [`mirrored`].
     pub mirrored: bool,
 }
 
-/// To how many a batch of `count` images is padded. The numbers of a convolution depend on the batch's size in their last
-/// bits, so a batch that is not full is filled up. With sizes of their own, images rarely come in full batches; there the
-/// next power of two has to do.
+/// The size to which a batch of `count` images is padded. The last bits of a convolution depend on
+/// the batch size, so a batch that is not full is filled up. Images of different sizes rarely make
+/// full batches, so they are padded only to the next power of two.
 #[must_use]
 pub fn padded(count: usize, batch_size: usize, one_size: bool) -> usize {
     if one_size { batch_size } else { count.next_power_of_two().min(batch_size) }
@@ -70,22 +70,22 @@ pub(super) struct Meta {
     pub key: String,
     pub label: Option<i64>,
     pub text: Option<String>,
-    /// In the format's form.
+    /// Its JSON, in the format's form.
     pub json: Option<Carried>,
     pub altered: Altered,
-    /// Whether the format renamed fields in it.
+    /// Whether the format renamed fields of the JSON.
     pub moved: bool,
     pub width: u32,
     pub height: u32,
     pub shape: TokenShape,
 }
 
-/// Images of one size within a batch.
+/// The images of one size within a batch.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// `[n, 3, H, W]` uint8; those after the group's rows are black.
+    /// `[n, 3, H, W]` uint8; the images after the group's rows are black.
     pub images: Tensor,
-    /// Their rows' places in the batch.
+    /// The indices of their rows in the batch.
     pub places: Vec<usize>,
 }
 
@@ -94,22 +94,22 @@ pub(super) struct Group {
 pub struct Batch {
     pub(super) rows: Vec<Meta>,
     pub(super) groups: Vec<Group>,
-    /// Samples before the last row and after the batch before that gave no image.
+    /// Samples without an image between the last batch and the last row of this one.
     pub(super) skipped: Vec<Skipped>,
-    /// How many samples of the input are done with.
+    /// The number of samples of the input that are completed.
     pub(super) input_end: u64,
-    /// Whether the shard ends here.
+    /// Whether this batch is the last of its shard.
     pub(super) ends_shard: bool,
 }
 
-/// The batches of an input from some sample on. Dropping it stops its threads.
+/// The batches of an input from some sample on. Dropping the feed stops its threads.
 #[derive(Debug)]
 pub struct Feed {
     batches: Pipeline<Result<Batch, ExportError>>,
 }
 
 impl Feed {
-    /// Starts at sample number `from` of the input, which begins a shard.
+    /// Starts at sample number `from` of the input, which is the first of a shard.
     ///
     /// # Errors
     /// When the input cannot be opened or threads cannot be started.
@@ -145,7 +145,7 @@ impl Iterator for Feed {
     }
 }
 
-/// The image of a sample, or why it is left out.
+/// The image of a sample, or the reason why it is left out.
 fn prepared(sample: &Sample, prepare: &Prepare, batching: &Batching) -> Result<Prepared, String> {
     let format = batching.format.format();
     format.check_key(&sample.key)?;
@@ -155,59 +155,60 @@ fn prepared(sample: &Sample, prepare: &Prepare, batching: &Batching) -> Result<P
     prepare.image(sample.image.as_ref().map_err(Clone::clone)?)
 }
 
-/// What a thread of the feed does next.
+/// The next job of a thread.
 enum Job {
-    /// Read the next sample. Only one thread at a time can: samples come in order.
+    /// Read the next sample. Only one thread at a time can do this, because samples come in order.
     Read(Box<Reader>),
-    /// Make the image of a sample: its number among those read, and its position in the input.
+    /// Make the image of a sample, given its number among the samples read and its position in the
+    /// input.
     Prepare(u64, u64, Box<Sample>),
     /// Make the tensors of a batch.
     Assemble(u64, Box<Cut>),
 }
 
-/// What became of it.
+/// The result of a job.
 enum Done {
     Read(Box<Reader>, Result<Option<(u64, Box<Sample>)>, ExportError>),
     Prepared(u64, Outcome),
     Batch(u64, Result<Batch, ExportError>),
 }
 
-/// A sample with its image, or why it has none.
+/// A sample with its image, or with the reason why it has none.
 struct Outcome {
     position: u64,
     sample: Box<Sample>,
     image: Result<Prepared, String>,
 }
 
-/// The plan of a feed: samples become images, and these batches and shards, in order.
+/// The plan of a feed: turns samples into images, and these into batches and shards, in order.
 struct Feeding {
     batching: Batching,
-    /// Here while no thread reads with it; gone at the end of the input.
+    /// The reader, while no thread uses it; gone at the end of the input.
     reader: Option<Box<Reader>>,
-    /// Samples read ahead for threads that are done with theirs.
+    /// Samples that were read ahead, for the next free threads.
     samples: VecDeque<(u64, u64, Box<Sample>)>,
     samples_ahead: usize,
-    /// Samples read so far, and those that batches have dealt with, in order.
+    /// The number of samples read so far, and of those that batches have dealt with, in order.
     read: u64,
     settled: u64,
     outcomes: BTreeMap<u64, Outcome>,
-    /// Samples that have been read and neither been skipped nor left in a batch.
+    /// The number of samples that were read but neither skipped nor handed out in a batch.
     open: usize,
     batch: Building,
     in_shard: Filled,
-    /// Batches whose tensors nobody makes yet.
+    /// Batches whose tensors no thread makes yet.
     cuts: VecDeque<(u64, Box<Cut>)>,
-    /// Batches cut so far, and those that have left.
+    /// The number of batches cut so far, and of those handed out.
     cut: u64,
     left: u64,
     batches: BTreeMap<u64, Result<Batch, ExportError>>,
-    /// How the input ended, once it has: at this position, or with an error.
+    /// How the input ended, if it has: at this position, or with an error.
     end: Option<Result<u64, ExportError>>,
     /// Whether the last batch has been cut.
     ended: bool,
 }
 
-/// A batch that is complete but for its tensors.
+/// A batch that only lacks its tensors.
 struct Cut {
     building: Building,
     ends_shard: bool,
@@ -222,7 +223,7 @@ struct Building {
     input_end: u64,
 }
 
-/// How full the shard is.
+/// The size of the current shard so far.
 #[derive(Default)]
 struct Filled {
     images: u64,
@@ -251,7 +252,7 @@ impl Feeding {
         }
     }
 
-    /// Puts the images that are there into batches, in order.
+    /// Puts the available images into batches, in order.
     fn settle(&mut self) {
         if self.ended {
             return;
@@ -286,7 +287,7 @@ impl Feeding {
         }
     }
 
-    /// The error comes after the batches that were cut before it, and nothing comes after it.
+    /// The error comes after the batches that were cut before it. Nothing comes after the error.
     fn fail(&mut self, error: ExportError) {
         self.ended = true;
         self.batches.insert(self.cut, Err(error));
@@ -392,7 +393,7 @@ impl Cut {
 }
 
 impl Batching {
-    /// Images of one size together, in the order of the first of each size.
+    /// Groups images by size, in the order in which each size first appears.
     fn groups(&self, images: &[Prepared]) -> Result<Vec<Group>, ExportError> {
         let mut sizes: Vec<(ImageSize, Vec<usize>)> = vec![];
         for (place, image) in images.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! From what is asked for to vocabulary and framing.
+//! Makes vocabulary and framing from the options.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,58 +10,58 @@ use pixtok_tokens::{
     Arrangement, Dtype, FormatKind, Framing, Preset, PresetIds, SizeTokens, TokenNames, Vocabulary,
 };
 
-/// From codes to stored ids. Single ids replace those of the preset.
+/// How codes are converted to stored ids. Single ids override those of the preset.
 #[derive(Debug, Clone, Default)]
 pub struct IdOptions {
-    /// Vocabulary and framing of a published model.
+    /// The vocabulary and framing of a published model.
     pub preset: Option<Preset>,
     /// The id of code 0.
     pub vocab_offset: Option<u32>,
     /// A JSON array with the id of each code.
     pub vocab_map: Option<PathBuf>,
-    /// Ids must be below this.
+    /// A limit that all ids must be below.
     pub vocab_size: Option<u64>,
-    /// Number type of the ids.
+    /// The number type of the ids.
     pub dtype: Option<Dtype>,
-    /// Before everything.
+    /// The id before everything else.
     pub bos: Option<u32>,
-    /// Where the image begins.
+    /// The id that starts the image.
     pub boi: Option<u32>,
-    /// Before the first code, after the size.
+    /// The id before the first code, after the size.
     pub img: Option<u32>,
-    /// After every row of the grid.
+    /// The id after every row of the grid.
     pub eol: Option<u32>,
-    /// After the last row.
+    /// The id after the last row.
     pub eof: Option<u32>,
-    /// Where the image ends.
+    /// The id that ends the image.
     pub eoi: Option<u32>,
-    /// After everything.
+    /// The id after everything else.
     pub eos: Option<u32>,
-    /// Ends the document.
+    /// The id that ends the document.
     pub append_eod: Option<u32>,
-    /// How ids tell the size of the grid.
+    /// How ids state the size of the grid.
     pub size_tokens: Option<SizeTokens>,
-    /// Digits in place of each index.
+    /// Whether to store digits instead of indices.
     pub digits: bool,
     /// The order of several codebooks or digits.
     pub arrange: Option<Arrangement>,
-    /// Names in place of numbers, by this pattern.
+    /// A pattern of names to write instead of numbers.
     pub token_names: Option<String>,
-    /// Also where each document ends.
+    /// Whether to store where each document ends.
     pub document_index: bool,
 }
 
-/// Where codes lie, and what stands around them.
+/// Vocabulary and framing.
 pub(super) struct Ids {
     pub vocabulary: Vocabulary,
-    /// The map's file, if there is one.
+    /// The content of the map's file, if there is one.
     pub map: Option<Vec<u8>>,
     pub framing: Framing,
     pub names: Option<TokenNames>,
 }
 
 impl Ids {
-    /// For `codes` codes at `pixels` pixels a position; `None` for tokens in a sequence.
+    /// For `codes` codes with `pixels` pixels per position; `None` for tokens in a sequence.
     pub fn new(options: &IdOptions, format: FormatKind, codes: u32, pixels: Option<u32>) -> Result<Self> {
         let preset = options.preset.map(|preset| preset.ids(codes, pixels)).transpose()?;
         let PresetIds { offset, framing } =
@@ -105,7 +105,7 @@ impl Ids {
     }
 }
 
-/// The preset's framing, with what single flags say in its place.
+/// The preset's framing, with the ids that single flags override.
 fn framed(options: &IdOptions, preset: Framing) -> Framing {
     Framing {
         bos: options.bos.or(preset.bos),

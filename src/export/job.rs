@@ -1,4 +1,4 @@
-//! Batches to shards: the loop of an export.
+//! Turns batches into shards: the loop of an export.
 
 use std::time::{Duration, Instant};
 
@@ -12,47 +12,48 @@ use super::{ExportError, Feed, Finished, Output};
 use crate::codec::Codec;
 use pixtok_tokens::{Dtype, Row, TokenShape, TokensError};
 
-/// What an export does with each batch.
+/// What an export applies to each batch.
 pub struct Job<'a> {
-    /// Images to indices.
+    /// Encodes images to indices.
     pub codec: &'a dyn Codec,
-    /// Indices to stored ids.
+    /// Converts indices to stored ids.
     pub coder: Coder<'a>,
-    /// Where the codec computes.
+    /// The codec's device.
     pub device: Device,
-    /// Of ids.
+    /// The number type of the ids.
     pub dtype: Dtype,
-    /// Views of each image: 1, or 2 with its mirror image.
+    /// The number of views of each image: 1, or 2 with its mirror image.
     pub views: u32,
 }
 
-/// How far an export is.
+/// The progress of an export.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    /// Samples of the input that are done with, those of other parts and of an earlier call included.
+    /// The number of completed samples of the input, including those of other parts and of earlier
+    /// calls.
     pub samples: u64,
-    /// Images that this call has encoded.
+    /// The number of images encoded in this call.
     pub images: u64,
-    /// Ids that this call has written.
+    /// The number of ids written in this call.
     pub tokens: u64,
-    /// Samples that this call has skipped.
+    /// The number of samples skipped in this call.
     pub skipped: u64,
-    /// Since this call began to read.
+    /// The time since this call started to read.
     pub elapsed: Duration,
 }
 
 /// How an export ended.
 #[derive(Debug)]
 pub enum Stopped {
-    /// With every shard whole.
+    /// With every shard complete.
     Finished(Box<Finished>),
-    /// Before the end, since it was asked to; finished shards stay.
+    /// Early, because it was asked to stop; finished shards stay.
     Early,
 }
 
 impl Job<'_> {
-    /// Encodes what is left of the input into shards. `look` is told of every batch, and ends the export early by returning
-    /// false.
+    /// Encodes the rest of the input into shards. `look` is called after every batch and ends the
+    /// export early by returning false.
     ///
     /// # Errors
     /// [`ExportError`]; finished shards stay.
@@ -84,7 +85,7 @@ impl Job<'_> {
                     progress.tokens += row.ids.len() as u64;
                     open.push(&row, self.dtype)?;
                 }
-                // At the end of the input the last batch has seen the bad samples after its last row too.
+                // The last batch of the input also includes the bad samples after its last row.
                 if batch.ends_shard
                     && let Some(open) = shard.take()
                 {
@@ -99,7 +100,7 @@ impl Job<'_> {
         if let Some(open) = shard.take() {
             open.close(output)?;
         }
-        // A part of an input may well have nothing in it, the whole may not.
+        // A part of an input may be empty; the whole input may not.
         if output.images() == 0 && skipped.is_empty() && output.is_whole() {
             return Err(ExportError::Output("the input has no images; give another with --data".into()));
         }
@@ -112,7 +113,7 @@ impl Job<'_> {
         Ok(Stopped::Finished(Box::new(output.complete(skipped)?)))
     }
 
-    /// The rows of a batch, views of one image in succession.
+    /// The rows of a batch. Views of one image follow each other.
     pub(super) fn rows(&self, batch: &Batch) -> Result<Vec<Row>, ExportError> {
         let mut views: Vec<Vec<Vec<u32>>> = vec![vec![]; batch.rows.len()];
         for group in &batch.groups {
@@ -138,7 +139,7 @@ impl Job<'_> {
     ) -> Result<Vec<Vec<u32>>, ExportError> {
         let indices = self.codec.encode(images);
         let indices = indices.map_err(|source| ExportError::Codec { key: first_key.to_owned(), source })?;
-        // What cannot be stored is told by the first row it may be.
+        // If an id cannot be stored, the error names the first row that may be the cause.
         self.coder.ids(shape, &indices).map_err(|error| match error {
             TokensError::Unsuitable(words) => {
                 TokensError::Unsuitable(format!("{words} (in the batch of {first_key})")).into()

@@ -1,4 +1,4 @@
-//! Checks before the work that no two images of a job have the same key.
+//! Checks in advance that no two images of a job have the same key.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub fn check_keys(set: &SampleSet, part: Part, flip: bool) -> Result<u64, Export
     })?;
     match clash {
         Some((key, first, second)) => {
-            // A prefix does not help within one tar, or between tars of the same name.
+            // A prefix does not help within one tar, or between tars with the same name.
             let apart = set.kind() == "webdataset" && first.file_stem() != second.file_stem();
             let remedy = if apart {
                 "give --key-prefix shard, which puts the name of its tar before each key"

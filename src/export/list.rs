@@ -1,4 +1,4 @@
-//! How the images of an input changed since a job began with them.
+//! How the images of an input changed since a job started with them.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::{ExportError, Part};
 use pixtok_images::data::{SampleSet, digest};
 use pixtok_tokens::{SideFiles, TokenSet};
 
-/// The key of a job's description that holds the number of samples in the whole input. It is for
-/// messages only: the hash decides whether the list is the same.
+/// The key of a job's description that holds the number of samples in the whole input. It is only
+/// for messages: the hash decides whether the list is the same.
 pub(super) const SAMPLES: &str = "samples";
-/// How many new keys a message names.
+/// The number of new keys that a message names.
 const SHOWN: usize = 3;
 
 /// How the list of images changed.
@@ -23,14 +23,14 @@ pub(super) enum ListChange {
     Known { before: u64, now: u64, gone: u64, new: u64, examples: Vec<String> },
     /// For a part in which nothing changed.
     Elsewhere { images: u64 },
-    /// For an unfinished set: the number of images before, unless an older version began it, and
+    /// For an unfinished set: the number of images before, unless an older version started it, and
     /// now.
     Counted { before: Option<u64>, now: u64 },
 }
 
 impl ListChange {
-    /// The change between the job of `folder`, which counted `samples`, and `images`, of which it
-    /// takes `part`. Needs about 40 bytes of memory for each key.
+    /// The change between the job in `folder`, which counted `samples`, and `images`, of which it
+    /// takes `part`. Needs about 40 bytes of memory per key.
     ///
     /// # Errors
     /// When the set or the input cannot be read.
@@ -60,7 +60,7 @@ impl ListChange {
         Ok(Self::Known { before, now, gone, new, examples })
     }
 
-    /// The change in words, with the remedy.
+    /// Describes the change, and says what to do.
     pub fn words(&self) -> (String, &'static str) {
         let restore = "choose another --out, or restore the list to go on with that one";
         match self {
@@ -108,14 +108,15 @@ impl ListChange {
     }
 }
 
-/// Digests of the keys of all images that the set in `folder` holds or skipped, if it is finished.
+/// The digests of the keys of all images in the set in `folder`, including skipped ones, if the set
+/// is finished.
 fn keys_in(folder: &Path) -> Result<Option<HashSet<u128>>, ExportError> {
     if SideFiles::of_finished(folder).is_none() {
         return Ok(None);
     }
     let mut keys: HashSet<u128> = read_skipped(folder)?.iter().map(|sample| digest(&sample.key)).collect();
     for set in TokenSet::find(folder)? {
-        // Views of one image follow each other, the image itself first.
+        // Views of one image follow each other; the image itself comes first.
         for row in set.rows().step_by(set.sidecar.views as usize) {
             keys.insert(digest(&row?.key));
         }

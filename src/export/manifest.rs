@@ -1,4 +1,5 @@
-//! `manifest.jsonl`: one line for each finished shard. A line that is there whole says that the shard's files are too.
+//! `manifest.jsonl`: one line for each finished shard. A complete line means that the shard's files
+//! are complete too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,30 +13,30 @@ use super::remarks::Remarks;
 use super::skipped::Skipped;
 use pixtok_base::Action;
 
-/// Its name in an output's folder.
+/// The file name of the manifest in an output folder.
 pub(super) const MANIFEST: &str = "manifest.jsonl";
 
 /// A finished shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// From 0.
+    /// The number of the shard, from 0.
     pub shard: u32,
-    /// Rows in it.
+    /// The number of rows in it.
     pub rows: u64,
     pub first_key: String,
     pub last_key: String,
-    /// Ids in it, framing included.
+    /// The number of ids in it, including framing.
     pub tokens: u64,
-    /// Its files; a folder of single files is one.
+    /// Its files; a folder of single files counts as one.
     pub files: Vec<FileEntry>,
-    /// Bytes of its ids under zstd.
+    /// The size in bytes of its ids under zstd.
     pub zstd_bytes: u64,
-    /// Samples of the input that were done with when it ended.
+    /// The number of samples of the input that were completed when the shard ended.
     pub input_end: u64,
-    /// Samples met while it was made that gave no image.
+    /// Samples without an image that were met while the shard was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
-    /// What changed in its images' data.
+    /// What was changed in the data of its images.
     #[serde(default, skip_serializing_if = "Remarks::are_none")]
     pub remarks: Remarks,
 }
@@ -45,11 +46,11 @@ pub(super) struct Entry {
 pub(super) struct FileEntry {
     pub name: String,
     pub bytes: u64,
-    /// Of the file; of a folder, of its files' contents in the order of their numbers.
+    /// The hash of the file; for a folder, of its files' contents in the order of their numbers.
     pub blake3: String,
 }
 
-/// The lines that are there whole. What a killed process left of another is cut off.
+/// Reads the complete lines. An incomplete line, which a killed process left, is cut off.
 pub(super) fn read(folder: &Path) -> Result<Vec<Entry>, ExportError> {
     let path = folder.join(MANIFEST);
     if !path.exists() {
@@ -64,7 +65,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Entry>, ExportError> {
     parse(&text, &path)
 }
 
-/// The complete lines; none if there is no manifest. Changes nothing.
+/// Reads the complete lines without changing the file; `None` if there is no manifest.
 pub(super) fn listed(folder: &Path) -> Result<Option<Vec<Entry>>, ExportError> {
     let path = folder.join(MANIFEST);
     if !path.exists() {
@@ -98,7 +99,7 @@ fn damaged(path: &Path, line: usize, reason: &str) -> ExportError {
     ))
 }
 
-/// Adds a line and waits for the disk.
+/// Appends a line and waits until it is on disk.
 pub(super) fn append(folder: &Path, entry: &Entry) -> Result<(), ExportError> {
     let path = folder.join(MANIFEST);
     let written = OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| {
@@ -109,7 +110,7 @@ pub(super) fn append(folder: &Path, entry: &Entry) -> Result<(), ExportError> {
     written.map_err(io_error(Action::Write, &path))
 }
 
-/// The whole file of these lines.
+/// The text of a file with these lines.
 pub(super) fn text(entries: &[Entry]) -> Result<Vec<u8>, ExportError> {
     let lines: Result<Vec<Vec<u8>>, std::io::Error> = entries.iter().map(line).collect();
     Ok(lines.map_err(io_error(Action::Write, Path::new(MANIFEST)))?.concat())

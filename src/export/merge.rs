@@ -1,4 +1,4 @@
-//! One set from several: from the parts of a job, for readers that need one index, or from whole
+//! Merges several sets into one: the parts of a job, for readers that need one index, or whole
 //! sets.
 
 use std::collections::HashMap;
@@ -15,13 +15,12 @@ use pixtok_base::Action;
 use pixtok_images::data::digest;
 use pixtok_tokens::{Counts, Dtype, Row, Sidecar, TokenSet, TokensError};
 
-/// Joins the sets of one job's parts, or whole sets, into the new set `folder`: their rows in the
-/// order given, in shards of `shard_rows` rows (all in one when absent). `partial` allows missing
-/// parts.
+/// Merges the parts of one job, or whole sets, into the new set `folder`. The rows keep the given
+/// order, in shards of `shard_rows` rows (one shard if absent). `partial` allows missing parts.
 ///
 /// # Errors
-/// When a part is missing, when parts and whole sets are mixed, when two sets have a key in common
-/// or when their numbers do not mean the same; names the difference.
+/// When a part is missing, when parts and whole sets are mixed, when two sets share a key, or when
+/// their numbers have different meanings; names the difference.
 pub fn merge(
     sets: &[TokenSet],
     folder: &Path,
@@ -48,7 +47,7 @@ pub fn merge(
     copy(rows, output, first.sidecar.dtype, shard_rows, skipped?.concat())
 }
 
-/// Refuses two rows with the same key, before any is copied.
+/// Refuses two rows with the same key before any row is copied.
 fn refuse_clash(sets: &[TokenSet], remedy: &'static str) -> Result<(), ExportError> {
     let mut keys = HashMap::new();
     for (i, set) in sets.iter().enumerate() {
@@ -63,7 +62,7 @@ fn refuse_clash(sets: &[TokenSet], remedy: &'static str) -> Result<(), ExportErr
     Ok(())
 }
 
-/// Writes the rows that are not there yet.
+/// Writes the rows that are not written yet.
 fn copy(
     rows: impl Iterator<Item = Result<Row, TokensError>>,
     mut output: Output,
@@ -96,7 +95,7 @@ fn copy(
     output.complete(skipped)
 }
 
-/// What tells a set from another in its place.
+/// What distinguishes a set from a different one at the same path.
 fn identity(set: &TokenSet) -> Result<Value, ExportError> {
     let text = set.sidecar.to_json().map_err(|error| io_error(Action::Read, &set.folder)(error.into()))?;
     Ok(

@@ -1,20 +1,20 @@
-//! From images to token files: a job that goes on where it was stopped.
+//! Encodes images into token files. A stopped job can be resumed.
 //!
 //! ```text
-//! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► one ShardWriter after the other ─► Output
+//! SampleSet ─► feed (decode in the background) ─► Codec ─► Coder ─► ShardWriters ─► Output
 //! ```
 //!
-//! `encode` is the whole way from options: `plan` works out all that decides what the files hold,
-//! and `ids` where codes lie in a vocabulary. `part` decides which share of the input a process
-//! takes, `keys` checks that no two images have the same key, `feed` makes batches,
-//! `coder` makes ids of indices, `job` turns batches into shards, `output` keeps the folder and its
-//! manifest, `remarks` counts what was changed in the images' data, `verify` reads back and compares,
-//! `merge` joins the parts of a job or whole sets, `origin` decides which may be joined, `list` tells
-//! how the images of a resumed job changed, and `altered` notices files that differ from the
-//! manifest. `decode` is the way back to images.
+//! `encode` runs an export from its options: `plan` works out everything that decides what the
+//! files hold, and `ids` where codes lie in a vocabulary. `part` decides which share of the input a
+//! process takes, `keys` checks that no two images have the same key, `feed` makes batches, `coder`
+//! converts indices to ids, `job` turns batches into shards, `output` manages the folder and its
+//! manifest, `remarks` counts what was changed in the images' data, and `verify` reads rows back
+//! and compares them. `merge` joins the parts of a job or whole sets, `origin` decides which sets
+//! may be joined, `list` describes how the images of a resumed job changed, and `altered` finds
+//! files that differ from the manifest. `decode` turns tokens back into images.
 //!
-//! A batch is a function of the places of its rows in their shard, and is padded to its full size, so that a shard that is
-//! made again has the same bytes.
+//! A batch depends only on the places of its rows in their shard, and is padded to its full size,
+//! so that a shard that is made again has the same bytes.
 
 mod altered;
 mod coder;
@@ -56,5 +56,5 @@ pub use plan::{EncodeOptions, TakeOptions};
 pub use sameness::differences;
 pub use verify::verify;
 
-/// Rows in a shard, where nothing else is asked for.
+/// The default number of rows in a shard.
 pub const SHARD_ROWS: u64 = 10_000;

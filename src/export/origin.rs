@@ -1,23 +1,23 @@
-//! Which sets may become one, and what the joined set states about the source of its images.
+//! Which sets may be merged, and what the merged set states about the source of its images.
 
 use super::{ExportError, Part};
 use pixtok_tokens::{Sidecar, Source, TokenSet, TokensError};
 
-/// How many missing parts an error names.
+/// The number of missing parts that an error names.
 const SHOWN: usize = 4;
 
-/// Where the images of a joined set came from.
+/// The source of a merged set's images.
 pub(super) struct Origin {
-    /// The source of the joined set.
+    /// The source of the merged set.
     pub source: Source,
-    /// The source of each set, if whole sets were joined.
+    /// The source of each set, if whole sets were merged.
     pub sources: Vec<Source>,
     /// What to do if two of the sets have an image with the same key.
     pub remedy: &'static str,
 }
 
 impl Origin {
-    /// The origin of `sets`: every part of one division, whole sets, or with `partial` some parts
+    /// The origin of `sets`: all parts of one division, whole sets, or, with `partial`, some parts
     /// of one division.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ fn refused(words: String) -> ExportError {
     ExportError::Output(words)
 }
 
-/// The origin of joined whole sets; a single set keeps its own.
+/// The origin of merged whole sets; a single set keeps its own.
 fn of_whole(sets: &[TokenSet], first: &Source) -> Origin {
     let each = |set: &TokenSet| match set.sidecar.sources.as_slice() {
         [] => vec![set.sidecar.source.clone()],
@@ -85,7 +85,7 @@ fn of_whole(sets: &[TokenSet], first: &Source) -> Origin {
     Origin { source, sources, remedy }
 }
 
-/// The parts of one input that the sets hold; none if all sets are whole.
+/// The parts of one input that the sets hold; empty if all sets are whole.
 fn parts(sets: &[TokenSet]) -> Result<Vec<Part>, ExportError> {
     let (mut parts, mut whole) = (vec![], None);
     for set in sets {
@@ -135,7 +135,8 @@ fn refuse_overlap(sets: &[TokenSet], parts: &[Part]) -> Result<(), ExportError> 
     Ok(())
 }
 
-/// Refuses a division with a missing part, unless `partial`. Returns whether all parts are there.
+/// Refuses a division with a missing part, unless `partial` is set. Returns whether all parts are
+/// there.
 fn refuse_missing(parts: &[Part], partial: bool) -> Result<bool, ExportError> {
     let count = parts[0].count;
     let missing = count as usize - parts.len();
@@ -153,7 +154,7 @@ fn refuse_missing(parts: &[Part], partial: bool) -> Result<bool, ExportError> {
     )))
 }
 
-/// Refuses sets whose numbers do not mean the same, and parts of different inputs.
+/// Refuses sets whose numbers have different meanings, and parts of different inputs.
 fn agree(first: &TokenSet, other: &TokenSet, parts: bool) -> Result<(), ExportError> {
     let (a, b) = (&first.sidecar, &other.sidecar);
     let same_files = a.source.blake3 == b.source.blake3;

@@ -1,13 +1,14 @@
-//! The folder of an export: whose it is, which shards are whole, how one becomes so.
+//! The folder of an export: which job it belongs to, which shards are finished, and how a shard is
+//! finished.
 //!
 //! ```text
 //! OUT/
-//!   .lock              held by the process that writes
+//!   .lock              held by the writing process
 //!   .pixtok-output     marks the folder, so that searches for images skip it
-//!   job.json           all that decides what the files hold; another job does not get in
+//!   job.json           everything that decides what the files hold; other jobs are refused
 //!                      (in mds sets this and the sidecar have other names: see `SideFiles`)
 //!   manifest.jsonl     the finished shards
-//!   .shard-00003.tmp/  the files of the shard at hand, moved out when they are whole
+//!   .shard-00003.tmp/  the files of the current shard, moved out when they are complete
 //!   …                  the files of finished shards
 //!   tokens.json        the sidecar, written last
 //! ```
@@ -32,11 +33,11 @@ use pixtok_base::paths::{make_folder, mark_output};
 use pixtok_images::data::SampleSet;
 use pixtok_tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar};
 
-/// An export's folder, held by this process.
+/// An export's folder, which this process has locked.
 #[derive(Debug)]
 pub struct Output {
     folder: PathBuf,
-    /// The sidecar as far as it is known before the first image.
+    /// The sidecar, as far as it is known before the first image.
     sidecar: Sidecar,
     layout: Layout,
     names: &'static SideFiles,
@@ -48,23 +49,24 @@ pub struct Output {
 /// A finished export, for the summary.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// As written.
+    /// The sidecar as it was written.
     pub sidecar: Sidecar,
-    /// Bytes of all files of shards.
+    /// The size in bytes of all shard files.
     pub bytes: u64,
-    /// Bytes of all ids under zstd, shard by shard.
+    /// The size in bytes of all ids under zstd, shard by shard.
     pub zstd_bytes: u64,
-    /// What was changed in the images' data, in words; also in the sidecar.
+    /// Descriptions of what was changed in the images' data; also in the sidecar.
     pub remarks: Vec<String>,
 }
 
 impl Output {
-    /// Takes `folder` for the job that `job` describes: a new folder, an empty one, or one in which this job was stopped. `map`
-    /// is the vocabulary's, if it has one; `images` are those of an encode.
+    /// Takes `folder` for the job that `job` describes: a new folder, an empty one, or one in which
+    /// this job was stopped. `map` is the vocabulary's map, if it has one; `images` are the images
+    /// of an encode.
     ///
     /// # Errors
-    /// When it holds something else; says what, or how the jobs and their images differ. When files
-    /// of finished shards are missing.
+    /// When the folder holds something else; says what, or how the jobs and their images differ.
+    /// Also when files of finished shards are missing.
     pub fn open(
         folder: &Path,
         job: &Value,
@@ -80,12 +82,12 @@ impl Output {
         let new = SideFiles::of(sidecar.format);
         let names = SideFiles::in_folder(folder).unwrap_or(new);
         let (mut job, earlier) = (job.clone(), earlier_job(folder, names)?);
-        // A job that wrote no shard left only its description, perhaps under another name.
+        // A job that wrote no shard left only its description, perhaps under a different name.
         let names = if begun { names } else { new };
         name_map(&mut job, &mut sidecar, names);
         match earlier {
             Some(earlier) if begun => {
-                // Where the images lie may change; that they are the same their list tells.
+                // The images may have moved; their list shows that they are the same.
                 if let Some(path) = earlier["set"]["source"]["path"].as_str() {
                     job["set"]["source"]["path"] = path.into();
                     sidecar.source.path = path.to_owned();
@@ -109,7 +111,8 @@ impl Output {
         Ok(output)
     }
 
-    /// The files of finished shards are there, under the names of an unfinished set or of a finished one.
+    /// Checks that the files of finished shards exist, under the names of an unfinished or a
+    /// finished set.
     fn check_files(&self) -> Result<(), ExportError> {
         let total = Some(self.entries.len() as u32);
         for (number, entry) in self.entries.iter().enumerate() {
@@ -133,7 +136,7 @@ impl Output {
         Ok(())
     }
 
-    /// The export in it, if that is finished.
+    /// The export in the folder, if it is finished.
     ///
     /// # Errors
     /// When its sidecar cannot be read.
@@ -144,14 +147,14 @@ impl Output {
         Ok(Some(self.summary(Sidecar::read(&self.folder)?)))
     }
 
-    /// What the user should know about the job that was begun here before.
+    /// A note for the user about the job that was started here before.
     #[must_use]
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// Records in the job's description how many samples the whole input has, so that a message can
-    /// later say how many changed.
+    /// Records in the job's description how many samples the whole input has, so that a later
+    /// message can say how many changed.
     ///
     /// # Errors
     /// When the description cannot be read or written.
@@ -165,30 +168,30 @@ impl Output {
         }
     }
 
-    /// Where it is.
+    /// The path of the folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Samples of the input that the finished shards are done with.
+    /// The number of samples of the input that the finished shards have dealt with.
     #[must_use]
     pub fn input_end(&self) -> u64 {
         self.entries.last().map_or(0, |entry| entry.input_end)
     }
 
-    /// Whether it is of a whole input and not of a part.
+    /// Whether the export takes the whole input, not a part.
     pub(super) fn is_whole(&self) -> bool {
         self.sidecar.source.part.is_none()
     }
 
-    /// Images in the finished shards.
+    /// The number of images in the finished shards.
     #[must_use]
     pub fn images(&self) -> u64 {
         self.rows() / u64::from(self.layout.views)
     }
 
-    /// Where the shards begin: the number of samples of the input before each.
+    /// The starts of the shards: the number of samples of the input before each.
     #[must_use]
     pub(super) fn shard_starts(&self) -> Vec<u64> {
         std::iter::once(0)
@@ -197,7 +200,7 @@ impl Output {
             .collect()
     }
 
-    /// Rows so far.
+    /// The number of rows so far.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.entries.iter().map(|entry| entry.rows).sum()
@@ -210,7 +213,7 @@ impl Output {
             if name.starts_with(".shard-") {
                 fs::remove_dir_all(&path).map_err(io_error(Action::Remove, &path))?;
             } else if name.starts_with('.') && name.contains(".tmp-") {
-                // A small file that was about to take its place.
+                // A small file that was about to be moved to its place.
                 fs::remove_file(&path).map_err(io_error(Action::Remove, &path))?;
             }
         }
@@ -232,7 +235,8 @@ impl Output {
         Ok(self.sidecar.format.format().writer(&folder, self.next_place(), &self.layout)?)
     }
 
-    /// Makes the shard that [`Output::begin`] started a finished one: its files take their places, then the manifest has it.
+    /// Finishes the shard that [`Output::begin`] started: moves its files to their places, then
+    /// adds it to the manifest.
     pub(super) fn commit(
         &mut self,
         writer: Box<dyn ShardWriter>,
@@ -251,8 +255,9 @@ impl Output {
         Ok(())
     }
 
-    /// Gives the files the names of a finished set, and writes the index, the list of skipped samples, and last of all the
-    /// sidecar. May be repeated after a kill. `trailing` are the samples after the last shard that gave no image.
+    /// Gives the files the names of a finished set, and writes the index, the list of skipped
+    /// samples and, last, the sidecar. It can be repeated after a kill. `trailing` are the samples
+    /// without an image after the last shard.
     pub(super) fn complete(&mut self, trailing: Vec<Skipped>) -> Result<Finished, ExportError> {
         let format = self.sidecar.format.format();
         self.sidecar.shard_rows = self.entries.iter().map(|entry| entry.rows).collect();
@@ -300,25 +305,25 @@ impl Output {
         Finished { sidecar, bytes, zstd_bytes, remarks: self.remarks() }
     }
 
-    /// What was changed in the data of the images in finished shards, in words.
+    /// Describes what was changed in the data of the images in finished shards.
     fn remarks(&self) -> Vec<String> {
         let mut all = Remarks::default();
         self.entries.iter().for_each(|entry| all.append(&entry.remarks));
         all.in_words()
     }
 
-    /// The sidecar's path.
+    /// The path of the sidecar.
     #[must_use]
     pub fn sidecar_path(&self) -> PathBuf {
         self.folder.join(self.names.sidecar)
     }
 
-    /// What the manifest says of the files of shard `number`.
+    /// The manifest's list of the files of shard `number`.
     pub(super) fn files(&self, number: usize) -> &[FileEntry] {
         &self.entries[number].files
     }
 
-    /// The shard `number` of an export that has not been completed or has; to be read back.
+    /// Shard `number` of an export, completed or not, to be read back.
     pub(super) fn shard(&self, number: usize, total: Option<u32>) -> Shard {
         let first_row = self.entries[..number].iter().map(|entry| entry.rows).sum();
         Shard { place: Place { number: number as u32, first_row, total }, rows: self.entries[number].rows }

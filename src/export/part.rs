@@ -1,4 +1,4 @@
-//! Which share of an input a process takes.
+//! The share of an input that a process takes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use crate::world::Launch;
 use pixtok_images::data::digest;
 
-/// Part `index` of `count`, by a hash of the key: every sample is in exactly one.
+/// Part `index` of `count`, by a hash of the key: every sample is in exactly one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// From 0.
+    /// The number of the part, from 0.
     pub index: u32,
-    /// At least 1.
+    /// The number of parts, at least 1.
     pub count: u32,
 }
 
@@ -19,13 +19,13 @@ impl Part {
     /// The whole input.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
-    /// Whether a sample of this key belongs to it.
+    /// Whether a sample with this key belongs to the part.
     #[must_use]
     pub fn takes(self, key: &str) -> bool {
         digest(key) % u128::from(self.count) == u128::from(self.index)
     }
 
-    /// Whether a key can belong to both parts, of the same or different divisions.
+    /// Whether a key can belong to both parts, which may be of different divisions.
     pub(super) fn overlaps(self, other: Self) -> bool {
         let (mut common, mut rest) = (self.count, other.count);
         while rest != 0 {
@@ -34,16 +34,17 @@ impl Part {
         self.index % common == other.index % common
     }
 
-    /// The folder of this part in an output that has several; none for the whole.
+    /// The folder of this part in an output with several parts; `None` for the whole input.
     #[must_use]
     pub fn folder(self) -> Option<String> {
         (self.count > 1).then(|| format!("part-{:05}-of-{:05}", self.index, self.count))
     }
 
-    /// What the launcher of this process says in its environment, with the launcher's name; `variable` looks a variable up.
+    /// Reads the part from the environment that a launcher gave this process, and returns the
+    /// launcher's name too. `variable` looks a variable up.
     ///
     /// # Errors
-    /// Names the variable that is missing or is no number.
+    /// Names the variable that is missing or not a number.
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<(Self, &'static str)>, String> {

@@ -1,4 +1,4 @@
-//! What may be in an export's folder, and how finished files get there.
+//! What an export's folder may contain, and how finished files get there.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use crate::checkpoint::sync_folder;
 use pixtok_base::Action;
 use pixtok_tokens::SideFiles;
 
-/// Moves a finished file, or the files of a folder, to its place; what was there before is a copy that a killed process left.
+/// Moves a finished file, or the files of a folder, to its place. A file that is already there is a
+/// copy that a killed process left.
 pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry, ExportError> {
     let mut hasher = blake3::Hasher::new();
     let Some(folder) = name.strip_suffix('/') else {
@@ -29,7 +30,7 @@ pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry
         .flatten()
         .map(|entry| entry.path())
         .collect();
-    // By number: names are of different lengths.
+    // By number, since the names have different lengths.
     files.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     let mut bytes = 0;
     for path in files {
@@ -41,7 +42,7 @@ pub(super) fn place_file(from: &Path, to: &Path, name: &str) -> Result<FileEntry
     Ok(FileEntry { name: name.to_owned(), bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
-/// Bytes of a file and, in hexadecimal, its blake3.
+/// The size in bytes of a file and its blake3 hash in hexadecimal.
 pub(super) fn hash_of(path: &Path) -> Result<(u64, String), ExportError> {
     let mut hasher = blake3::Hasher::new();
     hash_into(path, &mut hasher)?;
@@ -62,13 +63,13 @@ fn hash_and_sync(path: &Path, hasher: &mut blake3::Hasher) -> Result<u64, Export
     Ok(hasher.count() - before)
 }
 
-/// A folder that is not ours must be empty.
+/// Refuses a folder that is not pixtok's, unless it is empty.
 pub(super) fn refuse_others(folder: &Path) -> Result<(), ExportError> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .map_err(io_error(Action::List, folder))?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        // A killed process may have left the map alone.
+        // A killed process may have left only the map.
         .filter(|name| !name.starts_with('.') && !SideFiles::is_map(name))
         .collect();
     names.sort();

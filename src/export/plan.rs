@@ -1,4 +1,4 @@
-//! All that decides what an export's files hold, worked out before the first image.
+//! Everything that decides what an export's files hold, worked out before the first image.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use pixtok_tokens::{
     StatedVocabulary,
 };
 
-/// An export: by which tokenizer, of which images, what is stored of them and where.
+/// The options of an export.
 #[derive(Debug, Clone)]
 pub struct EncodeOptions {
     /// A run or a model folder, or an adapter.
@@ -27,63 +27,64 @@ pub struct EncodeOptions {
     pub compute: Compute,
     /// The images.
     pub data: PathBuf,
-    /// What is taken of them.
+    /// What to take from the images.
     pub take: TakeOptions,
     /// The folder for the token files.
     pub out: PathBuf,
-    /// Their format.
+    /// The format of the token files.
     pub format: FormatKind,
-    /// Whole pictures at their own shape, not cut to one size.
+    /// Whether to encode whole pictures in their own shape instead of cutting them to one size.
     pub whole: bool,
-    /// Side of the images in pixels, in place of the config's.
+    /// The side of the images in pixels, instead of the config's.
     pub image_size: Option<u32>,
-    /// The short side that pictures are resized to first, in place of the config's.
+    /// The short side that pictures are first resized to, instead of the config's.
     pub resize: Option<u32>,
-    /// Also the mirror image of each.
+    /// Whether to encode the mirror image of each image too.
     pub flip: bool,
-    /// What is stored of the codes.
+    /// How codes are stored.
     pub ids: IdOptions,
     /// Rows in a shard.
     pub shard_rows: Option<u64>,
-    /// Bytes of ids in a shard, in place of its rows.
+    /// Bytes of ids in a shard, instead of a number of rows.
     pub shard_bytes: Option<u64>,
-    /// The part to encode; absent: as a launcher's environment says.
+    /// The part to encode; absent: the part that a launcher's environment states.
     pub part: Option<Part>,
-    /// Begin each key with the name of its tar.
+    /// Whether to start each key with the name of its tar.
     pub prefix_keys: bool,
-    /// Images in a batch, in place of the config's.
+    /// Images in a batch, instead of the config's.
     pub batch_size: Option<u32>,
-    /// Read rows back and compare them with what their images give.
+    /// Whether to read rows back and compare them with what their images give.
     pub verify: bool,
 }
 
-/// What is taken of the images and of what is known of them.
+/// What to take from the images and from the data beside them.
 #[derive(Debug, Clone, Default)]
 pub struct TakeOptions {
-    /// Which images.
+    /// The selection of images.
     pub pick: Pick,
     /// The column with the labels.
     pub label_column: Option<String>,
     /// The column with the captions.
     pub text_column: Option<String>,
-    /// A file with the class names in their order.
+    /// A file with the class names in order.
     pub classes: Option<PathBuf>,
 }
 
-/// What a prefix of keys is, as the user writes it.
+/// The name that the user writes for a prefix of keys.
 pub(super) const KEY_PREFIX: &str = "shard";
 
-/// An export, ready to run.
+/// An export that is ready to run.
 pub(super) struct Plan<'a> {
     pub coder: Coder<'a>,
     pub map: Option<Vec<u8>>,
     pub prepare: Prepare,
     pub batching: Batching,
-    /// As far as it is known.
+    /// The sidecar, as far as it is known.
     pub sidecar: Sidecar,
-    /// What `job.json` says.
+    /// The content of `job.json`.
     pub job: Value,
-    /// Ids in the vocabulary of the model that reads the files: as said, else up to the largest.
+    /// The size of the vocabulary of the model that reads the files: as given, or else up to the
+    /// largest id.
     pub ids_of_reader: u64,
 }
 
@@ -100,7 +101,7 @@ impl<'a> Plan<'a> {
         let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, grid.downsample)?;
         let coder = coder(options, opened, &ids)?;
         let fit = if options.whole {
-            // So that the size of every grid can be told.
+            // So that ids can state the size of every grid.
             Fit::Whole { factor: opened.side_multiple() * ids.framing.size.step() }
         } else {
             Fit::Centre
@@ -142,7 +143,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The tokenizer's own settings, with what the flags say in their place.
+/// The tokenizer's own settings, with the values that flags override.
 fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config> {
     let mut data = opened.data();
     let multiple = opened.side_multiple();
@@ -172,7 +173,7 @@ fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config>
     Ok(data)
 }
 
-/// Different numbers that a stored code can be.
+/// The number of different values of a stored code.
 fn codes(options: &EncodeOptions, opened: &Opened) -> Result<u32> {
     let size = if options.ids.digits {
         let radix = opened.radix().ok_or_else(|| {
@@ -282,7 +283,7 @@ fn largest_id(ids: &Ids, side: u32) -> Result<u64> {
     Ok(largest)
 }
 
-/// The number type of ids up to `largest`: the requested one, else the one that the format's
+/// The number type of ids up to `largest`: the requested one, or else the one that the format's
 /// readers choose.
 fn dtype(options: &EncodeOptions, largest: u64) -> Result<Dtype> {
     let format = options.format.format();

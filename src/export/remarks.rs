@@ -1,4 +1,4 @@
-//! What was changed in the images' data: counted while they are encoded, reported at the end.
+//! Counts what was changed in the images' data while they are encoded, for a report at the end.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::feed::Meta;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noticed {
     count: u64,
-    /// The key of the first image.
+    /// The key of the first such image.
     example: String,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Remarks {
     /// Non-finite numbers in JSON.
     #[serde(default, skip_serializing_if = "Noticed::is_none")]
     non_finite: Noticed,
-    /// Captions of further columns.
+    /// Captions in additional columns.
     #[serde(default, skip_serializing_if = "Noticed::is_none")]
     captions: Noticed,
     /// Images whose JSON had a field with a name that the format uses itself.

@@ -1,5 +1,5 @@
-//! `job.json` (`job.pixtok` for mds): everything that determines an export's files, and whether two
-//! jobs are the same.
+//! `job.json` (`job.pixtok` for mds): everything that determines an export's files. Decides whether
+//! two jobs are the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use pixtok_base::Action;
 use pixtok_images::data::SampleSet;
 use pixtok_tokens::{SideFiles, Sidecar, StatedVocabulary};
 
-/// How two jobs differ, key by key.
+/// The differences between two jobs, key by key.
 #[must_use]
 pub fn differences(earlier: &Value, job: &Value) -> Vec<String> {
     let (mut before, mut now) = (BTreeMap::new(), BTreeMap::new());
@@ -56,8 +56,8 @@ pub(super) fn earlier_job(folder: &Path, names: &SideFiles) -> Result<Option<Val
     }
 }
 
-/// Refuses `folder`'s job if it differs from the present one; `images` are those of an encode.
-/// Returns what the user should know.
+/// Refuses to go on if the job of `folder` differs from the current one; `images` are the images of
+/// an encode. Returns a note for the user.
 pub(super) fn refuse_another(
     folder: &Path,
     mut earlier: Value,
@@ -68,12 +68,12 @@ pub(super) fn refuse_another(
         |job: &mut Value| job.as_object_mut().and_then(|job| job.remove(SAMPLES)).unwrap_or_default();
     let (samples, _) = (take_samples(&mut earlier), take_samples(&mut job));
     for job in [&mut job, &mut earlier] {
-        // Notes on the input do not affect the files' content.
+        // Notes on the input do not affect the content of the files.
         job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
     }
     if earlier["set"]["vocab_size"].is_null() {
-        // It began without --vocab-size, or with a version that did not record it: either way it goes
-        // on, since the number type is compared by itself.
+        // The earlier job had no --vocab-size, or its version did not record it. Either way the job
+        // can go on, since the number type is compared separately.
         job["set"].as_object_mut().and_then(|set| set.remove("vocab_size"));
     }
     let sizes = [&mut earlier, &mut job].map(|job| job.as_object_mut()?.remove("sizes"));
@@ -115,8 +115,8 @@ pub(super) fn refuse_another(
     )))
 }
 
-/// Refuses images of other sizes than those that `folder`'s job began with; takes the hashes then
-/// and now. Returns a note if the earlier sizes are not known.
+/// Refuses images whose sizes differ from those that the job in `folder` started with; takes the
+/// hashes then and now. Returns a note if the earlier sizes are not known.
 fn check_sizes(folder: &Path, [then, now]: [Option<Value>; 2]) -> Result<Option<String>, ExportError> {
     match (then, now) {
         (Some(then), Some(now)) if then != now => Err(ExportError::Output(format!(
@@ -132,7 +132,7 @@ fn check_sizes(folder: &Path, [then, now]: [Option<Value>; 2]) -> Result<Option<
     }
 }
 
-/// The map before the job: where there is a job, all that it needs is there.
+/// Writes the map before the job, so that a folder with a job has everything that it needs.
 pub(super) fn write_job(
     folder: &Path,
     names: &SideFiles,
@@ -148,7 +148,7 @@ pub(super) fn write_job(
     Ok(write_atomic(&path, &[text, b"\n".to_vec()].concat())?)
 }
 
-/// Gives the vocabulary's map, if there is one, the name that it has in this folder.
+/// Gives the vocabulary's map, if there is one, its name in this folder.
 pub(super) fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles) {
     if let StatedVocabulary::Map { map, .. } = &mut sidecar.vocabulary {
         names.map.clone_into(map);
@@ -156,7 +156,7 @@ pub(super) fn name_map(job: &mut Value, sidecar: &mut Sidecar, names: &SideFiles
     }
 }
 
-/// Removes the description of a job that wrote no shard, if the new job uses other file names.
+/// Removes the description of a job that wrote no shard, if the new job uses different file names.
 pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), ExportError> {
     let Some(old) = SideFiles::in_folder(folder).filter(|old| *old != new) else { return Ok(()) };
     for name in [old.job, old.map] {
@@ -183,7 +183,7 @@ mod tests {
         let message = check(Some("a"), Some("b")).unwrap_err().to_string();
         assert!(message.contains("in out began, and some have other sizes"), "{message}");
         assert!(check(None, Some("a")).unwrap().unwrap().contains("sizes were not compared"));
-        // Archives: the list holds the sizes.
+        // For archives, the list holds the sizes.
         assert_eq!(check_sizes(Path::new("out"), [None, Some(Value::Null)]).unwrap(), None);
     }
 

@@ -1,4 +1,4 @@
-//! The shard at hand: rows go in, a finished shard comes out.
+//! The current shard: takes rows and gives a finished shard.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,18 +10,18 @@ use super::{ExportError, Output};
 use pixtok_base::Action;
 use pixtok_tokens::{Dtype, Row, ShardWriter};
 
-/// How compressed sizes are measured.
+/// The zstd level at which compressed sizes are measured.
 const ZSTD_LEVEL: i32 = 3;
 
-/// The shard at hand.
+/// The current shard.
 pub(super) struct OpenShard {
     writer: Box<dyn ShardWriter>,
-    /// What the manifest will say of it.
+    /// The shard's line in the manifest.
     pub entry: Entry,
     zstd: zstd::stream::write::Encoder<'static, Counter>,
 }
 
-/// Counts bytes.
+/// Counts the bytes written to it.
 #[derive(Default)]
 struct Counter(u64);
 
@@ -57,7 +57,7 @@ impl OpenShard {
 
     pub fn push(&mut self, row: &Row, dtype: Dtype) -> Result<(), ExportError> {
         self.writer.push(row)?;
-        // A counter takes everything.
+        // Writing to a counter cannot fail.
         let counted = self.zstd.write_all(&dtype.to_bytes(&row.ids));
         counted.map_err(io_error(Action::Compress, Path::new(&row.key)))?;
         if self.entry.rows == 0 {

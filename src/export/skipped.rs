@@ -1,4 +1,4 @@
-//! Samples that gave no image, and their list in a finished set.
+//! Samples without an image, and their list in a finished set.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use super::ExportError;
 use super::error::io_error;
 use pixtok_base::Action;
 
-/// The list's name.
+/// The file name of the list.
 pub(super) const SKIPPED: &str = "skipped.jsonl";
 
 /// A sample that gave no image.
@@ -18,11 +18,11 @@ pub(super) const SKIPPED: &str = "skipped.jsonl";
 pub struct Skipped {
     /// Its key.
     pub key: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// The list's text.
+/// The text of the list.
 pub(super) fn lines(skipped: &[&Skipped]) -> Result<Vec<u8>, ExportError> {
     let mut text = vec![];
     for sample in skipped {

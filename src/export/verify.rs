@@ -8,14 +8,16 @@ use super::{Batching, ExportError, Feed, Job, Output};
 use pixtok_images::data::{ImageSize, Prepare, SampleSet};
 use pixtok_tokens::{Row, Sidecar};
 
-/// Shards of which the first batch is verified.
+/// The number of shards whose first batch is verified.
 const SHARDS: usize = 8;
 
-/// Encodes the first batch of some shards again, spread over all, and compares with the finished files: every row with every
-/// id, and the images that are decoded from both. Returns the number of rows.
+/// Encodes the first batch of several evenly spread shards again and compares it with the finished
+/// files: every id of every row, and the images that are decoded from both. Returns the number of
+/// rows.
 ///
 /// # Errors
-/// [`ExportError::Differs`] names the first row that differs, and how; else as an export.
+/// [`ExportError::Differs`] names the first row that differs, and how; otherwise the errors of an
+/// export.
 pub fn verify(
     job: &Job,
     set: &SampleSet,
@@ -80,7 +82,7 @@ fn difference(made: &Row, read: &Row) -> Option<String> {
     if let Some(at) = first {
         return Some(format!("token {at} is {} in the file and {} now", read.ids[at], made.ids[at]));
     }
-    // Some formats have an empty text and a label of -1 for none.
+    // Some formats store a missing text as empty and a missing label as -1.
     let label = |row: &Row| row.label.filter(|&label| label != -1);
     let text = |row: &Row| row.text.clone().filter(|text| !text.is_empty());
     let json = |row: &Row| row.json.clone().filter(|json| !json.is_empty());

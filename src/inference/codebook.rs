@@ -14,32 +14,32 @@ use pixtok_base::Misuse;
 use pixtok_torch::no_grad;
 use pixtok_torch::tensors::{self, Tensors};
 
-/// The largest table: it is whole in memory.
+/// The size limit of a table, which is held in memory as a whole.
 const MOST_BYTES: i64 = 8 << 30;
-/// Numbers that are made or written at one time.
+/// The number of elements that are computed or written at one time.
 const AT_ONCE: i64 = 1 << 24;
 
-/// A file format, by the ending of the name.
+/// A file format, recognised by the file name's ending.
 #[derive(Clone, Copy)]
 enum Format {
     Safetensors,
     Npy,
 }
 
-/// Whose codes, and where they go.
+/// The options of writing a codebook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CodebookOptions {
     /// A run or a model folder.
     pub tokenizer: PathBuf,
-    /// Which weights.
+    /// The choice of checkpoint, weights and precision.
     pub choice: ModelChoice,
     /// Where and how to compute.
     pub compute: Compute,
-    /// The file, `.safetensors` or `.npy`.
+    /// The output file, `.safetensors` or `.npy`.
     pub out: PathBuf,
 }
 
-/// Looks up every code and writes them; what was written, in words.
+/// Looks up all codes and writes them. Returns a description of what was written.
 ///
 /// # Errors
 /// When the table is too large, the tokenizer cannot be opened, or the file cannot be written.
@@ -87,7 +87,7 @@ fn bytes_of(shape: &CodebookShape) -> Result<i64> {
     .into())
 }
 
-/// `[K, D]`, or `[codebooks, K, D]` where there are several, in host memory.
+/// The codes in host memory: `[K, D]`, or `[codebooks, K, D]` if there are several codebooks.
 fn table(shape: &CodebookShape, codes: impl Fn(i64, &Tensor) -> Tensor, device: Device) -> Tensor {
     let CodebookShape { codebooks, size, dim } = *shape;
     let rows = (AT_ONCE / dim).max(1);
@@ -106,8 +106,8 @@ fn table(shape: &CodebookShape, codes: impl Fn(i64, &Tensor) -> Tensor, device: 
     })
 }
 
-/// NumPy's format 1.0 (numpy.lib.format): a Python literal, padded so that the numbers begin at a multiple of 64 bytes, then
-/// the numbers in C order, little-endian.
+/// NumPy's format 1.0 (numpy.lib.format): a Python literal, padded so that the numbers start at a
+/// multiple of 64 bytes, then the numbers in C order, little-endian.
 fn write_npy(file: &mut impl Write, table: &Tensor) -> Result<(), SaveCause> {
     let shape = table.size().iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
@@ -134,7 +134,7 @@ mod tests {
         let table = Tensor::from_slice(&[1f32, -2.0, 3.0, 4.0, 5.0, 6.5]).view([3, 2]);
         let mut file = vec![];
         write_npy(&mut file, &table).unwrap();
-        // numpy 2: numpy.save of the same array.
+        // The output of numpy 2's numpy.save for the same array.
         let header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }";
         assert!(file.starts_with(header), "{:?}", String::from_utf8_lossy(&file));
         assert_eq!((file.len(), file[127]), (128 + 24, b'\n'));

@@ -1,4 +1,4 @@
-//! A trained tokenizer at work: figures on images, reconstructions, its codes as a table; and the
+//! Uses a trained tokenizer: figures on images, reconstructions, its codes as a table; and the
 //! originals that other programs reconstruct.
 
 mod codebook;

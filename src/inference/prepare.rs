@@ -1,4 +1,4 @@
-//! Originals as the metrics see them, for other programs to reconstruct.
+//! Prepares originals as the metrics see them, for other programs to reconstruct.
 
 use std::path::{Path, PathBuf};
 
@@ -15,34 +15,34 @@ use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 use pixtok_images::data::{self, BadSample, BadSamples, DataError, Dataset, Fit, Pipeline, Prepare};
 
-/// Images that are done before the first that is not. Nothing is kept of them but what became of each.
+/// How many images may be finished ahead of the first unfinished one. Only their outcomes are kept.
 const OUTCOMES_AHEAD: usize = 256;
 
-/// Which originals, prepared how, and where they go.
+/// The options of a preparation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrepareOptions {
-    /// How the images are prepared: a config, a run or a model folder, or an adapter.
+    /// What states how the images are prepared: a config, a run or a model folder, or an adapter.
     pub recipe: PathBuf,
     /// The images; absent: the config's validation images.
     pub data: Option<PathBuf>,
-    /// Which of them.
+    /// The selection of images.
     pub pick: Pick,
     /// The folder for the originals, new or empty.
     pub out: PathBuf,
-    /// Which part of a picture becomes the original.
+    /// The part of a picture that becomes the original.
     pub fit: OriginalFit,
-    /// How the files are named.
+    /// The naming of the files.
     pub names: Naming,
 }
 
-/// Which part of a picture becomes the original.
+/// The part of a picture that becomes the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginalFit {
     /// Resized and cropped at the centre to one size.
     Centre,
-    /// All of it except the borders, at its own scale.
+    /// The whole picture except for its borders, at its own scale.
     Whole,
-    /// All of it, each side scaled.
+    /// The whole picture, each side scaled separately.
     Scaled,
 }
 
@@ -54,7 +54,7 @@ enum Recipe {
     Adapter(Adapter),
 }
 
-/// What became of an image.
+/// The outcome of one image.
 enum Outcome {
     /// It was written; holds whether its size differs from the picture's.
     Written { resized: bool },
@@ -62,10 +62,11 @@ enum Outcome {
     Bad(BadSample),
 }
 
-/// Writes a PNG for each image; how many, in words.
+/// Writes a PNG for each image. Returns a description with their number.
 ///
 /// # Errors
-/// When two images would have one file, too many cannot be used, or the files cannot be written.
+/// When two images would have the same file, too many images cannot be used, or the files cannot be
+/// written.
 pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     let recipe = Recipe::read(&options.recipe)?;
     let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config())?
@@ -108,7 +109,7 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
 }
 
 impl Recipe {
-    /// Tells from the path what it is.
+    /// Recognises what is at the path.
     fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(Misuse(format!(
@@ -145,21 +146,23 @@ impl Recipe {
         }
     }
 
-    /// How images are prepared.
+    /// The settings that prepare images.
     fn data(&self, fit: OriginalFit) -> data::Config {
         let data = match self {
             Self::Config(config) => config.data.clone(),
             Self::Adapter(adapter) => adapter.data(),
         };
-        // As in an export of whole pictures.
+        // The same as in an export of whole pictures.
         let resize = data.resize.filter(|_| fit != OriginalFit::Scaled);
         data::Config { resize, ..data }
     }
 
-    /// Height and width of the images are multiples of this many pixels.
+    /// Height and width of the images must be multiples of this number of pixels.
     fn side_multiple(&self) -> Result<u32> {
         let factor = match self {
-            Self::Config(config) => config.model.settings().side_multiple(&config.quantizer, config.image_size())?,
+            Self::Config(config) => {
+                config.model.settings().side_multiple(&config.quantizer, config.image_size())?
+            }
             Self::Adapter(adapter) => adapter.side_multiple(),
         };
         u32::try_from(factor).context("the downsampling is too large")
@@ -177,21 +180,21 @@ impl Recipe {
 /// The images to prepare.
 struct Originals {
     dataset: Dataset,
-    /// Their places in the data set.
+    /// Their indices in the data set.
     places: Vec<usize>,
     out: PathBuf,
     names: Naming,
 }
 
 impl Originals {
-    /// The name of the image at a place, and its file.
+    /// The name of the image at an index, and its file.
     fn file(&self, place: usize) -> (String, PathBuf) {
         let name = self.dataset.name(place).into_owned();
         let file = png_of(Path::new(&name), &self.out, self.names);
         (name, file)
     }
 
-    /// Checks before the work that each image has its own file, below the folder.
+    /// Checks in advance that each image has its own file, below the folder.
     fn refuse_names(&self) -> Result<()> {
         let names = self.places.iter().map(|&place| self.dataset.name(place));
         if let Some(name) = names.into_iter().find(|name| !is_inside(Path::new(&**name))) {
@@ -201,8 +204,8 @@ impl Originals {
         refuse_clashes("original", self.places.len(), |i| self.file(self.places[i]))
     }
 
-    /// Decodes, prepares and writes the images, several at a time; returns what became of each, in
-    /// their order.
+    /// Decodes, prepares and writes several images at a time. Returns the outcome of each, in
+    /// order.
     fn write(mut self, prepare: Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
         let places = std::mem::take(&mut self.places);

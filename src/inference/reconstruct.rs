@@ -1,4 +1,4 @@
-//! Images through the tokenizer and back.
+//! Reconstructs images through the tokenizer.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use pixtok_base::paths::{absence, make_folder, mark_new_output};
 use pixtok_images::data::{DataError, Encoded, Fit, ImageFolder, Pipeline, Prepare, Split};
 use pixtok_images::picture::{Picture, sheet};
 
-/// Images that are decoded, or being decoded, while the tokenizer works on the previous one. They may
-/// be large.
+/// How many images may be decoded or being decoded while the tokenizer processes the previous one.
+/// They may be large.
 const IMAGES_AHEAD: usize = 1;
-/// Pictures on the sheet.
+/// The number of pictures on the sheet.
 const SHEET_PICTURES: usize = 8;
-/// The largest side of one of them, in pixels.
+/// The largest side of a picture on the sheet, in pixels.
 const SHEET_SIDE: usize = 256;
 
-/// Which tokenizer, which images, and where they go.
+/// The options of a reconstruction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReconstructOptions {
     /// A run or a model folder.
@@ -36,30 +36,32 @@ pub struct ReconstructOptions {
     pub compute: Compute,
     /// An image, or a folder of images.
     pub input: PathBuf,
-    /// The folder for the reconstructions; absent: one in the run folder.
+    /// The folder for the reconstructions; absent: a folder in the run folder.
     pub out: Option<PathBuf>,
-    /// How the files are named.
+    /// The naming of the files.
     pub names: Naming,
-    /// A picture with some originals above their reconstructions.
+    /// The file for a sheet with some originals above their reconstructions.
     pub sheet: Option<PathBuf>,
 }
 
-/// One image on its way.
+/// An image to reconstruct.
 struct Task {
     source: PathBuf,
     target: PathBuf,
 }
 
-/// Writes a PNG for each image, and the sheet when asked for; what was written, in words.
+/// Writes a PNG for each image, and the sheet if asked for. Returns a description of what was
+/// written.
 ///
 /// # Errors
-/// When a file would be written twice or over an image; when no image can be used; what stops the tokenizer.
+/// When a file would be written twice or would replace an image; when no image can be used; when
+/// the tokenizer fails.
 pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
     let tasks = tasks(options, &out, tell)?;
     for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
     {
-        // Before the long work.
+        // Checked before the long work.
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
@@ -86,7 +88,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
             }
             Err(reason) => {
                 let words = format!("cannot use {}: {reason}", task.source.display());
-                // A whole picture is too small for the tokenizer.
+                // The whole picture is too small for the tokenizer.
                 return Err(if is_whole { Misuse(words).into() } else { anyhow!(words) });
             }
         };
@@ -96,7 +98,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         write_png(&task.target, &recon)?;
         written += 1;
         cut += usize::from(prepared.is_resized());
-        // Spread over the whole folder rather than its first images.
+        // Spread over the whole folder rather than taken from its first images.
         if options.sheet.is_some() && (i * shown) % tasks.len() < shown {
             originals.push(original);
             reconstructions.push(recon);
@@ -120,8 +122,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     Ok(words)
 }
 
-/// Where each image comes from and goes to. Makes sure that no file is written twice or over an
-/// image.
+/// The source and the output of each image. Checks that no file is written twice or over an image.
 fn tasks(options: &ReconstructOptions, out: &Path, tell: Tell) -> Result<Vec<Task>> {
     let input = &options.input;
     let task = |source: PathBuf, name: &Path| Task { target: png_of(name, out, options.names), source };
@@ -186,7 +187,7 @@ fn refuse_to_replace(tasks: &[Task]) -> Result<()> {
 fn refuse_sheet(sheet: &Path, tasks: &[Task]) -> Result<()> {
     let (place, name) = (place(sheet), sheet.file_name());
     for Task { source, target } in tasks {
-        // The input may be a link with another name than the image.
+        // The input may be a link whose name differs from the image's.
         if sheet.exists() && source.canonicalize().is_ok_and(|source| source == place) {
             let words = format!("the sheet {} would replace {}", sheet.display(), source.display());
             return Err(Misuse(format!("{words}; give it another name")).into());
@@ -209,7 +210,7 @@ fn place(path: &Path) -> PathBuf {
     if let Ok(place) = absolute.canonicalize() {
         return place;
     }
-    // The file does not exist yet, and some of its folders may not either.
+    // The file does not exist yet, and some of its folders may not exist either.
     let folder = absolute.ancestors().skip(1).find_map(|folder| Some((folder, folder.canonicalize().ok()?)));
     match folder {
         Some((folder, real)) => real.join(absolute.strip_prefix(folder).unwrap_or(&absolute)),
@@ -217,14 +218,14 @@ fn place(path: &Path) -> PathBuf {
     }
 }
 
-/// Through the tokens and back.
+/// Reconstructs a picture through its tokens.
 fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
     let bytes = tensor_of(original)?.unsqueeze(0).to_device(device);
     let recon = codec.decode(&codec.encode(&bytes)?, size_of(&bytes))?;
     Ok(picture_of(&recon.get(0))?)
 }
 
-/// Two rows, cut to the smallest picture and to what a screen shows.
+/// Two rows, cropped to the smallest picture and to the size of a screen.
 fn comparison(originals: Vec<Picture>, reconstructions: Vec<Picture>) -> Picture {
     let width = originals.iter().map(|picture| picture.width).min().unwrap_or(0).min(SHEET_SIDE);
     let height = originals.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);

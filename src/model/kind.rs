@@ -1,5 +1,6 @@
-//! Which kind of network, with its settings. A kind is a folder beside this file; adding one touches
-//! three places: the `mod` line of `mod.rs`, the variant of [`Config`], the match arm of its `settings`.
+//! The kinds of networks and their settings. A kind is a folder beside this file. Adding one
+//! touches three places: the `mod` line of `mod.rs`, the variant of [`Config`], and the match arm
+//! of its `settings`.
 
 use std::marker::PhantomData;
 
@@ -10,16 +11,17 @@ use toml::{Table, Value};
 
 use super::{Settings, cnn};
 
-/// Encoder and decoder; `kind` names the network in the config, and is `cnn` where it is absent.
+/// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Config {
-    /// The convolutional autoencoder, also that of taming-transformers (`kind = "vqgan"`).
+    /// The convolutional autoencoder, including the variant of taming-transformers (`kind =
+    /// "vqgan"`).
     Cnn(cnn::Config),
 }
 
 impl Config {
-    /// The settings of whichever network it is.
+    /// The settings of the network, whatever its kind.
     #[must_use]
     pub fn settings(&self) -> &dyn Settings {
         match self {
@@ -27,7 +29,7 @@ impl Config {
         }
     }
 
-    /// With what stands for absent keys written out, where it is fixed.
+    /// The settings with fixed defaults of absent keys written out.
     #[must_use]
     pub fn resolved(self) -> Self {
         self.settings().resolved()
@@ -52,15 +54,15 @@ impl<'a, T: Settings> From<&'a T> for &'a dyn Settings {
     }
 }
 
-/// As a config file has it: without a kind where it is `cnn`, as before there were others.
+/// The form of a config file: without a kind for `cnn`, as before there were others.
 pub mod written {
     use super::{Config, Deserialize, Deserializer, Error, Held, KIND, PhantomData, Serialize, Serializer};
     use super::{Table, Value, cnn};
 
-    /// See the module.
+    /// Serializes the form of a config file.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// The serializer's errors.
     pub fn serialize<S: Serializer>(config: &Config, serializer: S) -> Result<S::Ok, S::Error> {
         match config {
             Config::Cnn(config) => config.serialize(serializer),
@@ -69,10 +71,10 @@ pub mod written {
         }
     }
 
-    /// See the module. `kind = "vqgan"` is `variant = "vqgan"` of a cnn.
+    /// Deserializes the form of a config file. `kind = "vqgan"` means `variant = "vqgan"` of a cnn.
     ///
     /// # Errors
-    /// When a key or a value is none of the kind's.
+    /// When the kind does not have a key or a value.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
         let mut table = match Value::deserialize(deserializer)? {
             Value::Table(table) => table,
@@ -98,7 +100,7 @@ pub mod written {
 /// The key that names the kind.
 const KIND: &str = "kind";
 
-/// A value that was read already, for serde to read again with the errors of whoever reads.
+/// A value that was already read, from which serde reads with the caller's error type.
 struct Held<E>(Value, PhantomData<E>);
 
 impl<'de, E: Error> Deserializer<'de> for Held<E> {

@@ -1,8 +1,8 @@
-//! Encoder and decoder around a quantizer. A folder for each kind of network; adding one touches that
-//! folder and the three adjacent places of `kind.rs`.
+//! Encoder and decoder around a quantizer. Each kind of network has a folder; adding one touches
+//! that folder and the three adjacent places of `kind.rs`.
 //!
-//! Nothing outside asks which network it is: an encoder states the [`TokenShape`] of an image, a
-//! network's [`Settings`] state what can be said before it is built.
+//! The code outside does not depend on the kind: an encoder states the [`TokenShape`] of an image,
+//! and a network's [`Settings`] state what is known before it is built.
 
 pub mod cnn;
 mod footprint;
@@ -26,10 +26,10 @@ use pixtok_base::{Class, Classified};
 /// The model's settings do not work together.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// Of encoder or decoder.
+    /// An error of the encoder's or the decoder's settings.
     #[error("{0}")]
     Network(String),
-    /// Of the quantizer.
+    /// An error of the quantizer's settings.
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
 }
@@ -40,7 +40,7 @@ impl Classified for ModelError {
     }
 }
 
-/// The memory of a batch of images or of feature maps, `[B, C, h, w]`.
+/// The memory layout of a batch of images or of feature maps, `[B, C, h, w]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Layout {
     /// One channel after the other.
@@ -54,7 +54,7 @@ impl Layout {
     /// The same numbers in this layout.
     ///
     /// # Shapes
-    /// `[B, C, h, w]` -> the same.
+    /// `[B, C, h, w]` -> the same shape.
     #[must_use]
     pub fn of(self, x: &Tensor) -> Tensor {
         match self {
@@ -64,43 +64,43 @@ impl Layout {
     }
 }
 
-/// Images to latents.
+/// Encodes images to latents.
 ///
 /// A trace (`codec::trace`) keeps every number that is read from a tensor's size, so nothing on the
 /// way from images to indices and back takes B, H, W or N from `size()`.
 pub trait Encoder: Debug + Send {
-    /// The tokens of an image of this size.
+    /// The shape of the tokens of an image of this size.
     ///
     /// # Errors
-    /// When it takes no such images.
+    /// When the encoder cannot take images of this size.
     fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError>;
 
-    /// Height and width of its images are multiples of this many pixels.
+    /// Height and width of the images must be multiples of this number of pixels.
     fn side_multiple(&self) -> i64;
 
-    /// Where its weights are.
+    /// The device of its weights.
     fn device(&self) -> Device;
 
-    /// The layout of images in which it is fastest. The same in every [`Mode::Eval`], so that an
-    /// image always gets the same indices.
+    /// The fastest layout for images. It is the same in every [`Mode::Eval`], so that an image
+    /// always gets the same indices.
     fn layout(&self, device: Device, mode: Mode) -> Layout;
 
-    /// z of images in that layout.
+    /// The latents z of images in that layout.
     ///
     /// # Shapes
-    /// `[B, 3, H, W]` in [−1, 1] -> `[B, N, D]`; the positions of a grid row by row.
+    /// `[B, 3, H, W]` in [−1, 1] -> `[B, N, D]`; the positions of a grid are in row order.
     fn forward(&self, images: &Tensor) -> Tensor;
 }
 
-/// Latents to images.
+/// Decodes latents to images.
 pub trait Decoder: Debug + Send {
-    /// The layout in which its feature maps are fastest; the same in every [`Mode::Eval`].
+    /// The fastest layout for its feature maps. It is the same in every [`Mode::Eval`].
     fn layout(&self, device: Device, mode: Mode) -> Layout;
 
     /// The weight of the last layer, at which an adversary's gradients are measured.
     fn last_layer(&self) -> &Tensor;
 
-    /// The images of `image`'s size, from tokens of this shape.
+    /// Decodes tokens of this shape to images of size `image`.
     ///
     /// # Shapes
     /// `z_q`: `[B, N, D]` -> `[B, 3, H, W]`, about [−1, 1].
@@ -110,43 +110,44 @@ pub trait Decoder: Debug + Send {
 /// How a latent is decoded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Decode<'a> {
-    /// Of the feature maps.
+    /// The layout of the feature maps.
     pub layout: Layout,
-    /// Indices `[B, h, w]` of tokens in a grid. Where they are given, h and w are taken from this
-    /// tensor rather than from numbers, which a trace would keep for images of any size.
+    /// Indices `[B, h, w]` of tokens in a grid. If they are given, h and w are taken from this
+    /// tensor rather than from numbers, which a trace would keep for all image sizes.
     pub places: Option<&'a Tensor>,
 }
 
 /// What the settings of a network state before it is built, for a quantizer and for images of
 /// `image_size` (height, width).
 ///
-/// Methods fail when a setting is out of range or the settings do not fit each other; the
-/// message says which.
+/// Methods fail when a setting is out of range or the settings do not fit together; the message
+/// says which.
 pub trait Settings {
-    /// The settings with what stands for absent keys written out, where it is fixed, so that a saved
-    /// config says all that was used.
+    /// The settings with fixed defaults of absent keys written out, so that a saved config states
+    /// everything that was used.
     fn resolved(&self) -> Config;
 
-    /// The same with every absent key that has a default, so that absent and written-out settings
-    /// can be compared.
+    /// The settings with all defaults of absent keys written out, so that absent and written-out
+    /// settings can be compared.
     fn written_out(&self, quantizer: &QuantizerConfig) -> Config;
 
-    /// Why these settings, as a run recorded them, meant another network when they were written.
+    /// The reason why these settings, as a run recorded them, meant a different network when they
+    /// were written; `None` if they did not.
     fn had_another_meaning(&self) -> Option<String> {
         None
     }
 
-    /// Refuses what cannot work, without building anything.
+    /// Checks the settings without building anything.
     fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError>;
 
-    /// C, numbers in a position's latent.
+    /// C, the number of channels of the latent.
     fn latent_channels(&self, quantizer: &QuantizerConfig, image_size: (i64, i64))
     -> Result<i64, ModelError>;
 
-    /// As [`Encoder::side_multiple`].
+    /// The same as [`Encoder::side_multiple`].
     fn side_multiple(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
 
-    /// N, positions of an image's latent.
+    /// N, the number of positions of an image's latent.
     fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
 
     /// Registers the encoder's variables in `scope`.
@@ -157,7 +158,7 @@ pub trait Settings {
         image_size: (i64, i64),
     ) -> Result<Box<dyn Encoder>, ModelError>;
 
-    /// The same for the decoder.
+    /// Registers the decoder's variables in `scope`.
     fn decoder(
         &self,
         scope: &Scope,
@@ -165,7 +166,7 @@ pub trait Settings {
         image_size: (i64, i64),
     ) -> Result<Box<dyn Decoder>, ModelError>;
 
-    /// What a training step keeps in memory on `device`.
+    /// The memory of a training step on `device`.
     fn footprint(
         &self,
         quantizer: &QuantizerConfig,
@@ -173,8 +174,7 @@ pub trait Settings {
         device: Device,
     ) -> Result<Footprint, ModelError>;
 
-    /// The network with every number worked out, for readers that do not know our rules for absent
-    /// settings.
+    /// The network with every number worked out, for readers that do not know pixtok's defaults.
     fn description(
         &self,
         quantizer: &QuantizerConfig,
@@ -182,33 +182,33 @@ pub trait Settings {
     ) -> Result<serde_json::Value, ModelError>;
 }
 
-/// `[B, 3, H, W]` bytes -> float32 in [−1, 1].
+/// Converts `[B, 3, H, W]` bytes to float32 in [−1, 1].
 pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
     bytes.to_kind(Kind::Float) / 127.5 - 1.0
 }
 
-/// Height and width of `[B, 3, H, W]`.
+/// The image size of `[B, 3, H, W]`.
 #[must_use]
 pub fn size_of(images: &Tensor) -> ImageSize {
     let size = images.size();
     ImageSize { height: size[2] as u32, width: size[3] as u32 }
 }
 
-/// Encoder, quantizer and decoder: images to indices and back.
+/// Encoder, quantizer and decoder: converts images to indices and back.
 #[derive(Debug)]
 pub struct Tokenizer {
     encoder: Box<dyn Encoder>,
-    /// Public to the loop, which starts and updates it.
+    /// Public for the training loop, which starts and updates it.
     pub quantizer: Box<dyn Quantizer>,
     decoder: Box<dyn Decoder>,
 }
 
-/// What [`Tokenizer::forward`] makes.
+/// The result of [`Tokenizer::forward`].
 #[derive(Debug)]
 pub struct Reconstruction {
-    /// `[B, 3, H, W]`, about [−1, 1], in the precision of the decoder.
+    /// The reconstruction, `[B, 3, H, W]`, about [−1, 1], in the precision of the decoder.
     pub recon: Tensor,
-    /// z, `[B, N, C]`, as the quantizer got it.
+    /// The latents z, `[B, N, C]`, before quantization.
     pub latents: Tensor,
     /// Indices, auxiliary losses and statistics.
     pub quantized: Quantized,
@@ -219,7 +219,8 @@ impl Tokenizer {
     /// width).
     ///
     /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    /// When a setting is out of range or the settings do not fit each other; the message says
+    /// which.
     pub fn new<'a>(
         variables: &Variables,
         model: impl Into<&'a dyn Settings>,
@@ -235,7 +236,7 @@ impl Tokenizer {
         })
     }
 
-    /// Of parts whose latents have the same width, and whose tokens have the same shape.
+    /// A tokenizer of parts with the same latent width and the same token shape.
     #[must_use]
     pub fn from_parts(
         encoder: Box<dyn Encoder>,
@@ -245,15 +246,15 @@ impl Tokenizer {
         Self { encoder, quantizer, decoder }
     }
 
-    /// The tokens of an image of this size.
+    /// The shape of the tokens of an image of this size.
     ///
     /// # Errors
-    /// When the encoder takes no such images.
+    /// When the encoder cannot take images of this size.
     pub fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
         self.encoder.shape(image)
     }
 
-    /// Height and width of its images are multiples of this many pixels.
+    /// Height and width of the images must be multiples of this number of pixels.
     #[must_use]
     pub fn side_multiple(&self) -> i64 {
         self.encoder.side_multiple()
@@ -264,19 +265,19 @@ impl Tokenizer {
         self.decoder.last_layer()
     }
 
-    /// Where its weights are.
+    /// The device of its weights.
     #[must_use]
     pub fn device(&self) -> Device {
         self.encoder.device()
     }
 
-    /// Sizes of the codebook.
+    /// The sizes of the codebooks.
     #[must_use]
     pub fn codebook(&self) -> CodebookShape {
         self.quantizer.codebook()
     }
 
-    /// `[B, 3, H, W]` in [−1, 1] -> z `[B, N, C]`.
+    /// Encodes `[B, 3, H, W]` in [−1, 1] to latents z `[B, N, C]`.
     pub fn latents(&self, images: &Tensor) -> Tensor {
         self.latents_in(images, Mode::Eval)
     }
@@ -285,32 +286,33 @@ impl Tokenizer {
         self.encoder.forward(&self.encoder.layout(images.device(), mode).of(images))
     }
 
-    /// Indices in the tokens' own shape: `[B, h, w]` of a grid, `[B, N]` of a sequence (one axis more
-    /// for several codebooks).
+    /// Encodes images to indices in the tokens' own shape: `[B, h, w]` of a grid, `[B, N]` of a
+    /// sequence (with an additional axis for several codebooks).
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in [−1, 1].
     ///
     /// # Panics
-    /// As libtorch's operations, when the encoder takes no images of this size ([`Tokenizer::shape`]).
+    /// When libtorch's operations fail, because the encoder cannot take images of this size
+    /// ([`Tokenizer::shape`]).
     pub fn encode(&self, images: &Tensor) -> Tensor {
         self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images)
     }
 
-    /// Indices as the quantizer makes them in the shape that [`Tokenizer::encode`] gives.
+    /// Brings the quantizer's indices into the shape of [`Tokenizer::encode`].
     ///
     /// # Shapes
     /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`.
     ///
     /// # Panics
-    /// As [`Tokenizer::encode`].
+    /// The same as [`Tokenizer::encode`].
     pub fn shaped(&self, indices: &Tensor, images: &Tensor) -> Tensor {
         let ImageSize { height, width } = size_of(images);
         let TokenShape::Grid { h, w } = self.shape_of(size_of(images)) else {
             return indices.shallow_clone();
         };
-        // One pixel of each position: a tensor that has the grid's size for images of any size, in a
-        // trace too.
+        // One pixel of each position: a tensor that has the grid's size for images of any size, in
+        // a trace too.
         let step = |pixels: u32, positions: u32| i64::from(pixels / positions);
         let places =
             images.select(1, 0).slice(1, None, None, step(height, h)).slice(2, None, None, step(width, w));
@@ -322,7 +324,7 @@ impl Tokenizer {
         }
     }
 
-    /// Indices as [`Tokenizer::encode`] makes them -> images `[B, 3, H, W]` of this size.
+    /// Decodes indices in the shape of [`Tokenizer::encode`] to images `[B, 3, H, W]` of this size.
     pub fn decode(&self, indices: &Tensor, image: ImageSize) -> Tensor {
         let size = indices.size();
         let several = self.codebook().codebooks > 1;
@@ -337,10 +339,10 @@ impl Tokenizer {
         self.decoder.forward(&z_q, shape, image, &Decode { places: Some(&places), ..how })
     }
 
-    /// `[B, 3, H, W]` in [−1, 1] -> reconstruction and everything the quantizer made.
+    /// Encodes, quantizes and decodes images `[B, 3, H, W]` in [−1, 1].
     ///
     /// # Panics
-    /// As [`Tokenizer::encode`].
+    /// The same as [`Tokenizer::encode`].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
         let latents = self.latents_in(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
@@ -348,10 +350,10 @@ impl Tokenizer {
         Reconstruction { recon, latents, quantized }
     }
 
-    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`.
+    /// Decodes a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`.
     ///
     /// # Panics
-    /// As [`Tokenizer::encode`].
+    /// The same as [`Tokenizer::encode`].
     pub fn reconstruct(&self, latent: &Tensor, image: ImageSize, mode: Mode) -> Tensor {
         let how = Decode { layout: self.decoder.layout(latent.device(), mode), places: None };
         self.decoder.forward(latent, self.shape_of(image), image, &how)

@@ -100,7 +100,7 @@ fn the_published_variant_has_32_groups_at_any_width() {
     assert_eq!(config.clone().resolved().norm_groups, Some(32));
     assert_eq!(Config::default().resolved(), Config::default());
 
-    // The multipliers may bring a width below 128.
+    // The multipliers may give a width below 128.
     for (channels, multipliers, other) in
         [(32, vec![4], true), (64, vec![1, 2], true), (128, vec![1, 3], false)]
     {
@@ -140,7 +140,7 @@ fn images_that_no_grid_covers_are_refused() {
     }
 }
 
-/// Of a batch without training on a CPU, and of a step of training.
+/// For a batch without training on a CPU, and for a training step.
 #[test]
 fn latents_are_views_of_what_the_convolutions_make() {
     let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();

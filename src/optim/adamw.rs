@@ -8,7 +8,7 @@ use super::{Config, OptimError, gradient};
 use crate::variables::Variable;
 use pixtok_torch::{AdamwStep, AdamwTensors, fused_adamw};
 
-/// One call of the fused kernel: parameters that share a weight decay.
+/// One call of the fused kernel, for parameters with the same weight decay.
 #[derive(Debug, Default)]
 struct Group {
     names: Vec<String>,
@@ -19,7 +19,7 @@ struct Group {
     weight_decay: f64,
 }
 
-/// AdamW over parameters, whose moments are saved and loaded by name.
+/// AdamW for a list of parameters. Its moments are saved and loaded by name.
 #[derive(Debug)]
 pub struct Adamw {
     config: Config,
@@ -27,7 +27,7 @@ pub struct Adamw {
 }
 
 impl Adamw {
-    /// Over `parameters`, with zero moments.
+    /// An optimizer of `parameters`, with zero moments.
     #[must_use]
     pub fn new(config: &Config, mut parameters: Vec<Variable>) -> Self {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -51,10 +51,11 @@ impl Adamw {
         self.groups.iter().flat_map(|group| &group.params)
     }
 
-    /// One step with `lr` (the schedule's factor included), skipped on the device where `found_inf` is not 0.
+    /// Takes one step with `lr` (including the schedule's factor), which the device skips if
+    /// `found_inf` is not 0.
     ///
     /// # Errors
-    /// From libtorch.
+    /// When libtorch fails.
     pub fn step(&mut self, lr: f64, found_inf: Option<&Tensor>) -> Result<(), OptimError> {
         for group in &self.groups {
             let tensors = AdamwTensors {
@@ -87,8 +88,9 @@ impl Adamw {
         }
     }
 
-    /// Moments and step counts under names made of the parameter's and PyTorch's (`exp_avg`, `exp_avg_sq`, `step`);
-    /// they share their storage with the optimizer's, so that a load writes into them.
+    /// Moments and step counts. A name consists of the parameter's and PyTorch's (`exp_avg`,
+    /// `exp_avg_sq`, `step`). The tensors share their storage with the optimizer's, so that a load
+    /// writes into them.
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let entries = self.groups.iter().flat_map(|group| {
@@ -123,7 +125,7 @@ mod tests {
         variables.entries()
     }
 
-    /// Two variables, their gradients and a tch optimizer over the same values.
+    /// Two variables with gradients, and a tch optimizer over the same values.
     #[test]
     fn agrees_with_libtorchs_own_adamw_step_for_step() {
         let config = Config { decayed: Decayed::All, weight_decay: 0.1, ..Config::default() };
@@ -169,7 +171,7 @@ mod tests {
         });
         let kept: Vec<Variable> = variables.iter().map(Variable::shallow_clone).collect();
         let mut adamw = Adamw::new(&Config { weight_decay: 0.5, ..Config::default() }, variables);
-        // No gradient at all: only decay moves anything.
+        // Without gradients, only weight decay changes the parameters.
         adamw.step(0.1, None).unwrap();
         for Variable { name, tensor, .. } in kept {
             let expected = if ["conv", "matrix"].contains(&name.as_str()) { 0.95f32 } else { 1.0 };

@@ -1,4 +1,4 @@
-//! Exponential moving average of the weights, evaluated beside the raw ones.
+//! An exponential moving average of the weights, which is evaluated beside the raw weights.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use tch::Tensor;
 use crate::variables::Variable;
 use pixtok_torch::{catching, no_grad};
 
-/// The average of parameters. Buffers are not averaged: they come from the raw model.
+/// The averages of parameters. Buffers are not averaged: they are taken from the raw model.
 #[derive(Debug)]
 pub struct WeightAverage {
     decay: f64,
@@ -16,7 +16,7 @@ pub struct WeightAverage {
 }
 
 impl WeightAverage {
-    /// Starts at the present values.
+    /// Averages that start at the current values of `parameters`.
     #[must_use]
     pub fn new(decay: f64, mut parameters: Vec<Variable>) -> Self {
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -24,8 +24,9 @@ impl WeightAverage {
         Self { decay, parameters, averages }
     }
 
-    /// After optimizer step `step` (counted from 0): average ← d·average + (1 − d)·parameter, where
-    /// d = min(decay, (1 + step) / (10 + step)), so that a short run is not an average of its first weights.
+    /// Updates the average after optimizer step `step` (counted from 0):
+    /// average ← d·average + (1 − d)·parameter, where d = min(decay, (1 + step) / (10 + step)), so
+    /// that the first weights don't dominate the average of a short run.
     pub fn update(&mut self, step: u64) {
         let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
         no_grad(|| {
@@ -35,7 +36,7 @@ impl WeightAverage {
         });
     }
 
-    /// Takes over the rows of parameter `name` where `mask` (`[rows]` bool) holds.
+    /// Copies the rows of parameter `name` where `mask` (`[rows]` bool) holds.
     pub fn copy_rows(&mut self, name: &str, mask: &Tensor) {
         let Some(i) = self.parameters.iter().position(|found| found.name == name) else { return };
         let param = &self.parameters[i].tensor;
@@ -47,15 +48,15 @@ impl WeightAverage {
         });
     }
 
-    /// The averages by parameter name; they share their storage, so that a load writes into them.
+    /// The averages by parameter name. They share their storage, so that a load writes into them.
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let names = self.parameters.iter().map(|param| param.name.clone());
         names.zip(self.averages.iter().map(Tensor::shallow_clone)).collect()
     }
 
-    /// Runs `body` while the parameters hold the averages. They get their own values back even if
-    /// it panics.
+    /// Runs `body` while the parameters hold the averages. The parameters get their own values back
+    /// even if `body` panics.
     pub fn in_place<T>(&self, body: impl FnOnce() -> T) -> T {
         let raw = self.parameters.iter().map(|param| param.tensor.detach().copy()).collect();
         let _back = SwapBack { parameters: &self.parameters, raw };

@@ -1,4 +1,5 @@
-//! From gradients to new weights: AdamW and Muon with named, saveable moments, clipping, schedules, weight averages.
+//! Turns gradients into new weights: AdamW and Muon with named moments that can be saved, clipping,
+//! schedules and weight averages.
 
 mod adamw;
 mod average;
@@ -27,17 +28,17 @@ pub struct Config {
     pub lr: f64,
     /// Decay rates of the first and second moments.
     pub betas: (f64, f64),
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// What decays.
+    /// The parameters that decay.
     pub decayed: Decayed,
-    /// Largest l2 norm of all gradients together; 0 is no clipping.
+    /// The largest l2 norm of all gradients together; 0 turns clipping off.
     pub clip_norm: f64,
     /// How the learning rates change over the steps.
     pub schedule: Schedule,
-    /// Muon for the convolutions between feature maps; absent: AdamW for them too.
+    /// Settings of Muon for the convolutions between feature maps; absent: AdamW for them too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub muon: Option<muon::Config>,
 }
@@ -46,7 +47,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Decayed {
-    /// Weights of convolutions and linear layers only: no biases, norms or codebooks.
+    /// Only weights of convolutions and linear layers, not biases, norms or codebooks.
     #[default]
     Weights,
     /// Every parameter.
@@ -82,7 +83,7 @@ pub enum OptimError {
     /// Names the setting, its value and what is allowed.
     #[error("{0}")]
     Config(String),
-    /// From libtorch.
+    /// libtorch failed.
     #[error(transparent)]
     Torch(#[from] pixtok_torch::TorchError),
 }
@@ -104,14 +105,14 @@ impl Config {
         self.lr * self.schedule.factor(step.saturating_sub(start), steps.saturating_sub(start))
     }
 
-    /// A warning if the warm-up keeps the rate of a run of `steps` far from [`Config::lr`]. It names
-    /// the settings as those of `table`.
+    /// A warning if the warm-up keeps the rate of a run of `steps` far below [`Config::lr`]. It
+    /// names the settings as keys of `table`.
     #[must_use]
     pub fn warmup_advice(&self, table: &str, steps: u64) -> Option<String> {
         self.schedule.warmup_advice(table, self.lr, steps)
     }
 
-    /// Refuses what cannot work.
+    /// Checks the settings for a run of `steps`.
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
@@ -140,7 +141,7 @@ impl Config {
     }
 }
 
-/// A parameter's gradient; zero where the loss does not reach it.
+/// A parameter's gradient; zeros if the loss does not depend on it.
 fn gradient(param: &Tensor) -> Tensor {
     let grad = param.grad();
     if grad.defined() { grad } else { param.zeros_like().set_requires_grad(false) }

@@ -1,5 +1,6 @@
-//! Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"): the momentum of a weight matrix, made
-//! nearly orthogonal, so that every direction of the matrix learns at the same rate.
+//! Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"): it makes
+//! the momentum of a weight matrix nearly orthogonal, so that the matrix learns at the same rate in
+//! every direction.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +10,15 @@ use tch::{Kind, Tensor};
 use crate::variables::{Component, Role, Variable};
 use pixtok_torch::no_grad;
 
-/// Settings of Muon; its weights decay by `optimizer.weight_decay`, and its rate follows the same schedule.
+/// Settings of Muon. Its weights decay by `optimizer.weight_decay`, and its learning rate follows
+/// the same schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Learning rate at the schedule's peak: about the root mean square of a step's singular values.
+    /// Learning rate at the schedule's peak: about the root mean square of a step's singular
+    /// values.
     pub lr: f64,
-    /// Decay rate of the momentum (Nesterov's).
+    /// Decay rate of the Nesterov momentum.
     pub momentum: f64,
 }
 
@@ -25,8 +28,8 @@ impl Default for Config {
     }
 }
 
-/// Whether Muon is for a parameter: weights of layers from features to features. Pixels are what
-/// the first and the last layer have on one side, and the quantizer's own weights are a codebook or
+/// Whether Muon optimizes a parameter: the weight of a layer from features to features. The first
+/// and the last layer have pixels on one side, and the quantizer's own weights are a codebook or
 /// project to one.
 #[must_use]
 pub fn is_hidden(parameter: &Variable) -> bool {
@@ -35,7 +38,7 @@ pub fn is_hidden(parameter: &Variable) -> bool {
         && parameter.component != Component::Quantizer
 }
 
-/// Weights of one shape, worked on together.
+/// Weights of the same shape, which are processed together.
 #[derive(Debug)]
 struct Same {
     names: Vec<String>,
@@ -44,7 +47,7 @@ struct Same {
     momentum: Tensor,
 }
 
-/// Muon over weights, whose momentum is saved and loaded by name.
+/// Muon for a list of weights. Its momentum is saved and loaded by name.
 #[derive(Debug)]
 pub struct Muon {
     config: Config,
@@ -53,8 +56,8 @@ pub struct Muon {
 }
 
 impl Muon {
-    /// Over `parameters` of two axes or more, with zero momentum. The first axis is the matrix's rows, the others together are
-    /// its columns.
+    /// An optimizer of `parameters` with two axes or more, with zero momentum. The first axis is
+    /// the rows of the matrix; the other axes together are its columns.
     #[must_use]
     pub fn new(config: &Config, weight_decay: f64, parameters: Vec<Variable>) -> Self {
         let mut by_shape: BTreeMap<(i64, i64), Vec<Variable>> = BTreeMap::new();
@@ -72,7 +75,8 @@ impl Muon {
         Self { config: config.clone(), weight_decay, groups: groups.collect() }
     }
 
-    /// One step with `factor` times the learning rate, skipped on the device where `found_inf` is not 0.
+    /// Takes one step with `factor` times the learning rate, which the device skips if `found_inf`
+    /// is not 0.
     pub fn step(&mut self, factor: f64, found_inf: Option<&Tensor>) {
         let lr = self.config.lr * factor;
         let momentum = self.config.momentum;
@@ -84,12 +88,13 @@ impl Muon {
         no_grad(|| {
             for group in &mut self.groups {
                 let gradients = group.gradients();
-                // m ← μm + (1 − μ)g, and the step is along μm + (1 − μ)g.
+                // m ← μm + (1 − μ)g; the step goes along μm + (1 − μ)g.
                 let ahead = group.momentum.lerp(&gradients, 1.0 - momentum);
                 let step = gradients.lerp(&ahead, momentum);
                 group.momentum.copy_(&unless_bad(ahead, &group.momentum));
                 let (rows, columns) = (step.size()[1] as f64, step.size()[2] as f64);
-                // A tall matrix turns its input into more numbers than it had; each keeps its size.
+                // A tall matrix has more outputs than inputs; the factor keeps the size of each
+                // output.
                 let step = orthogonal(&step) * (-lr * (rows / columns).max(1.0).sqrt());
                 for (param, step) in group.params.iter_mut().zip(step.unbind(0)) {
                     let moved = &*param * (1.0 - lr * self.weight_decay) + step.view_as(param);
@@ -99,8 +104,9 @@ impl Muon {
         });
     }
 
-    /// The momentum under names made of the parameter's and PyTorch's (`momentum_buffer`), each in the shape of its matrix;
-    /// they share their storage with the optimizer's, so that a load writes into them.
+    /// The momentum, each in the shape of its matrix. A name consists of the parameter's and
+    /// PyTorch's (`momentum_buffer`). The tensors share their storage with the optimizer's, so that
+    /// a load writes into them.
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let entries = self.groups.iter().flat_map(|group| {
@@ -117,7 +123,8 @@ impl Muon {
 }
 
 impl Same {
-    /// `[weights, out, in · kernel]`; zero for a weight that the loss does not reach.
+    /// The gradients, `[weights, out, in · kernel]`; zeros for a weight that the loss does not
+    /// depend on.
     fn gradients(&self) -> Tensor {
         let matrices: Vec<Tensor> =
             self.params.iter().map(|param| super::gradient(param).flatten(1, -1)).collect();
@@ -125,17 +132,18 @@ impl Same {
     }
 }
 
-/// Steps of the iteration.
+/// Number of iterations.
 const ITERATIONS: usize = 5;
 
-/// Matrices with the singular vectors of `x`'s and singular values between 0.7 and 1.2, by the quintic Newton-Schulz iteration
-/// X ← aX + (bA + cA²)X with A = XXᵀ. In bfloat16 on CUDA, which it tolerates.
+/// Matrices with the singular vectors of `x` and singular values between 0.7 and 1.2, by the
+/// quintic Newton-Schulz iteration X ← aX + (bA + cA²)X with A = XXᵀ. It tolerates bfloat16, which
+/// is used on CUDA.
 ///
 /// # Shapes
-/// `[n, rows, columns]` -> the same, float32.
+/// `[n, rows, columns]` -> the same shape, float32.
 fn orthogonal(x: &Tensor) -> Tensor {
     let (a, b, c) = (3.4445, -4.7750, 2.0315);
-    // A is the smaller of the two products.
+    // The transpose makes A the smaller of the two products.
     let tall = x.size()[1] > x.size()[2];
     let wide = if tall { x.transpose(1, 2) } else { x.shallow_clone() };
     let length = wide.square().sum_dim_intlist([1, 2].as_slice(), true, Kind::Float).sqrt();

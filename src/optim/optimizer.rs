@@ -1,4 +1,5 @@
-//! The optimizer of one group of parameters: AdamW, and Muon for those that it is for.
+//! The optimizer of one group of parameters: Muon for the parameters that it is meant for, AdamW
+//! for all others.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +10,17 @@ use super::{Adamw, Config, Muon, OptimError, gradient};
 use crate::variables::Variable;
 use pixtok_torch::{clip_grad_norm, drop_grads};
 
-/// Takes the steps, with named state to save.
+/// Takes optimizer steps. Its named state can be saved.
 #[derive(Debug)]
 pub struct Optimizer {
     config: Config,
     adamw: Adamw,
-    /// Without weights unless the config asks for it.
+    /// It has no weights unless the config asks for Muon.
     muon: Muon,
 }
 
 impl Optimizer {
-    /// Over `parameters`, at rest.
+    /// An optimizer of `parameters` that has not taken a step.
     #[must_use]
     pub fn new(config: &Config, parameters: Vec<Variable>) -> Self {
         let muon = config.muon.clone();
@@ -32,40 +33,43 @@ impl Optimizer {
         }
     }
 
-    /// Clips the gradients together and returns their norm before that (a scalar, left on the device).
+    /// Clips the gradients together and returns their norm before clipping (a scalar on the
+    /// device).
     ///
     /// # Errors
-    /// From libtorch.
+    /// When libtorch fails.
     pub fn clip(&self) -> Result<Tensor, OptimError> {
         let grads: Vec<Tensor> = self.parameters().map(gradient).collect();
         Ok(clip_grad_norm(&grads, self.config.clip_norm)?)
     }
 
-    /// One step with `factor` (the schedule's) times the learning rates, skipped on the device where `found_inf` is not 0.
+    /// Takes one step with `factor` (the schedule's) times the learning rates, which the device
+    /// skips if `found_inf` is not 0.
     ///
     /// # Errors
-    /// From libtorch.
+    /// When libtorch fails.
     pub fn step(&mut self, factor: f64, found_inf: Option<&Tensor>) -> Result<(), OptimError> {
         self.muon.step(factor, found_inf);
         self.adamw.step(self.config.lr * factor, found_inf)
     }
 
-    /// Forgets all gradients.
+    /// Removes all gradients.
     ///
     /// # Errors
-    /// From libtorch.
+    /// When libtorch fails.
     pub fn drop_grads(&mut self) -> Result<(), OptimError> {
         let params: Vec<Tensor> = self.parameters().map(Tensor::shallow_clone).collect();
         Ok(drop_grads(&params)?)
     }
 
-    /// Clears the moments of the rows of parameter `name` where `mask` (`[rows]` bool) holds. Rows are replaced in codebooks
-    /// alone, which are AdamW's.
+    /// Clears the moments of the rows of parameter `name` where `mask` (`[rows]` bool) holds. Only
+    /// rows of codebooks are replaced, and AdamW optimizes them.
     pub fn clear_rows(&mut self, name: &str, mask: &Tensor) {
         self.adamw.clear_rows(name, mask);
     }
 
-    /// Every moment by the name of its parameter and its own; they share their storage with the optimizer's.
+    /// Every moment, named after its parameter and its kind. The tensors share their storage with
+    /// the optimizer's, so that a load writes into them.
     #[must_use]
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         self.adamw.state().into_iter().chain(self.muon.state()).collect()

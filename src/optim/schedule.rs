@@ -1,4 +1,4 @@
-//! The learning rate as a factor of its peak, a pure function of the step.
+//! The learning rate as a share of its peak: a pure function of the step.
 
 use std::f64::consts::PI;
 
@@ -6,41 +6,44 @@ use serde::{Deserialize, Serialize};
 
 use super::OptimError;
 
-/// About how many steps of a long warm-up are sampled.
+/// Long warm-ups are sampled at about this many steps.
 const PEAK_SAMPLES: u64 = 10_000;
 
-/// A schedule; its factor multiplies `optimizer.lr`. Every kind starts with a linear warm-up, whose factor
-/// min(1, (step + 1) / warmup_steps) multiplies the curve.
+/// A schedule. Its factor multiplies `optimizer.lr`. Every kind starts with a linear warm-up: the
+/// factor min(1, (step + 1) / warmup_steps) multiplies the curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// The peak throughout.
+    /// A constant factor of 1.
     Constant {
         /// Steps of warm-up.
         #[serde(default)]
         warmup_steps: u64,
     },
-    /// Half a cosine over all steps, down to a share of the peak (Loshchilov & Hutter 2017, arXiv 1608.03983).
+    /// Half a cosine over all steps, down to a share of the peak (Loshchilov & Hutter 2017, arXiv
+    /// 1608.03983).
     Cosine {
         /// Steps of warm-up.
         #[serde(default)]
         warmup_steps: u64,
-        /// Factor at the end.
+        /// The factor at the end.
         #[serde(default)]
         final_factor: f64,
     },
-    /// Warmup-stable-decay: the peak, then linearly down over the last steps (Hu et al. 2024, arXiv 2404.06395).
+    /// Warmup-stable-decay: the peak, then a linear decay over the last steps (Hu et al. 2024,
+    /// arXiv 2404.06395).
     Wsd {
         /// Steps of warm-up.
         #[serde(default)]
         warmup_steps: u64,
-        /// Steps of decay, the last of the run.
+        /// Steps of decay, at the end of the run.
         decay_steps: u64,
-        /// Factor at the end.
+        /// The factor at the end.
         #[serde(default)]
         final_factor: f64,
     },
-    /// The peak until the end of the warm-up, then √(warmup_steps / (step + 1)) (Vaswani et al. 2017).
+    /// The peak until the end of the warm-up, then √(warmup_steps / (step + 1)) (Vaswani et al.
+    /// 2017).
     InverseSqrt {
         /// Steps of warm-up, at least 1.
         warmup_steps: u64,
@@ -63,7 +66,7 @@ impl Schedule {
         }
     }
 
-    /// The factor at `step`, counted from 0, of a run of `steps`.
+    /// The factor at `step`, counted from 0, in a run of `steps`.
     #[must_use]
     pub fn factor(&self, step: u64, steps: u64) -> f64 {
         let warmup = (step + 1) as f64 / self.warmup_steps().max(1) as f64;
@@ -94,7 +97,7 @@ impl Schedule {
     }
 
     /// A warning if the warm-up lasts as long as a run of `steps`, or so long that the rate stays
-    /// under half of the configured one. `table` is the optimizer's in the config.
+    /// under half of the configured one. `table` is the optimizer's table in the config.
     pub(super) fn warmup_advice(&self, table: &str, lr: f64, steps: u64) -> Option<String> {
         let (warmup, peak) = (self.warmup_steps(), self.peak(steps));
         (warmup > 1 && (warmup >= steps || peak < 0.5)).then(|| {
@@ -107,7 +110,7 @@ impl Schedule {
         })
     }
 
-    /// Refuses what cannot work in a run of `steps`.
+    /// Checks the settings for a run of `steps`.
     pub(super) fn check(&self, steps: u64) -> Result<(), OptimError> {
         let fail = |message: String| Err(OptimError::Config(message));
         match *self {
@@ -163,8 +166,8 @@ mod tests {
         for part in ["warmup_steps is 50", "40 steps", "reaches 22 %", "(2.225e-4)"] {
             assert!(words.contains(part), "{part:?} is missing in: {words}");
         }
-        // As long as the run, or nearly, so that the cosine has already fallen far when the warm-up
-        // ends.
+        // The warm-up is (almost) as long as the run, so the cosine has already fallen far when the
+        // warm-up ends.
         assert!(advice(&cosine, 50).unwrap().contains("reaches 27 %"));
         assert!(advice(&cosine, 80).is_some() && advice(&cosine, 150).is_none());
         let constant = Schedule::Constant { warmup_steps: 50 };

@@ -1,4 +1,4 @@
-//! Files that a command leaves: their names, and how they are written.
+//! The names of the files that a command writes, and how they are written.
 
 mod names;
 mod write;

@@ -10,14 +10,14 @@ use pixtok_base::Misuse;
 /// How the PNG of an image is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
-    /// The image's name if it ends in .png, otherwise with .png after it.
+    /// The image's name if it ends in .png; otherwise .png is appended.
     Original,
-    /// The image's name, always with .png after it.
+    /// The image's name with .png appended in any case.
     Png,
 }
 
-/// Files that will be written. Each takes about 50 bytes of memory, and so does each of their
-/// folders.
+/// The files that a command will write. Each takes about 50 bytes of memory, and so does each of
+/// their folders.
 #[derive(Debug, Default)]
 pub struct Names {
     files: HashMap<u128, usize>,
@@ -26,12 +26,13 @@ pub struct Names {
     count: usize,
 }
 
-/// Why a file cannot be written next to the others.
+/// The reason why a file cannot be written next to the others.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Clash {
-    /// An earlier file has the same name; its index.
+    /// An earlier file has the same name; holds its index.
     Same(usize),
-    /// One of the two is a folder that would contain the other; the index of the earlier one.
+    /// One of the two would be a folder that contains the other; holds the index of the earlier
+    /// one.
     Folder(usize),
     /// A name is longer than file systems allow.
     TooLong,
@@ -85,8 +86,9 @@ pub fn is_inside(name: &Path) -> bool {
     name.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Refuses outputs if two of them would be the same file. For each of `count`, `file` gives its
-/// source, in words, and its path; `what` names the kind of file, for instance `reconstruction`.
+/// Checks that no two outputs would be the same file. For each of `count` outputs, `file` gives a
+/// description of its source and its path; `what` names the kind of file, for instance
+/// `reconstruction`.
 ///
 /// # Errors
 /// [`Misuse`] names the sources and what to do.

@@ -1,4 +1,4 @@
-//! Writing what a command leaves.
+//! Writes the files of a command.
 
 use std::fs;
 use std::io;
@@ -11,8 +11,8 @@ use pixtok_base::Misuse;
 use pixtok_base::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use pixtok_images::picture::Picture;
 
-/// Makes a folder for images, or takes an empty one: the images often have the originals' names and
-/// must not replace them.
+/// Makes a folder for images, or takes an empty one. It must be empty because the images often have
+/// the originals' names and must not replace them.
 ///
 /// # Errors
 /// When it holds something or cannot be made.
@@ -29,7 +29,7 @@ pub fn make_empty(out: &Path) -> Result<()> {
     mark_output(out).with_context(context)
 }
 
-/// A picture as PNG, with the folders it lies in.
+/// Writes a picture as PNG. Creates the folders of the path.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -39,7 +39,7 @@ pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A pipe or a device is written to, a file is replaced whole.
+/// Writes to a pipe or a device, or replaces a file as a whole.
 ///
 /// # Errors
 /// When it cannot be written.

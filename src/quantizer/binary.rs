@@ -1,4 +1,5 @@
-//! What the quantizers by sign (LFQ, BSQ) share: a code has one bit in each dimension, and there is no codebook.
+//! The shared code of quantizers by sign (LFQ, BSQ): a code has one bit in each dimension, and
+//! there is no codebook.
 
 use tch::{Device, Kind, Tensor};
 
@@ -15,25 +16,26 @@ use crate::layers::as_kind;
 use crate::variables::Scope;
 use pixtok_torch::{in_full_precision, no_grad};
 
-/// The losses of a quantizer by sign, and what their settings must be.
+/// The losses of a quantizer by sign, and the conditions on their settings.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// Weight of ‖u − sg[code]‖².
     pub commitment_weight: f64,
-    /// Weight of the entropy loss; 0 is none.
+    /// Weight of the entropy loss; 0 turns it off.
     pub entropy_weight: f64,
     /// Factor of the entropy loss before its weight.
     pub entropy_factor: f64,
     /// Log-odds of a bit for each unit of u.
     pub log_odds: f64,
-    /// Most bits over which the entropy of the mean is exact.
+    /// The largest number of bits in a group, over which the entropy of the mean is exact.
     pub group_bits: i64,
-    /// For the tables of the entropy loss.
+    /// The memory budget for the tables of the entropy loss.
     pub budget: MemoryBudget,
 }
 
 impl Terms {
-    /// Refuses a number of bits that no index holds, and losses that are out of range or do not fit the budget.
+    /// Checks the number of bits, which an index must hold, and the settings of the losses, whose
+    /// tables must fit the budget.
     pub fn check(&self, bits: i64) -> Result<(), QuantizerError> {
         require((1..=31).contains(&bits), "bits", bits, "it must be from 1 to 31 (2^31 codes)")?;
         require_weight("commitment_weight", self.commitment_weight)?;
@@ -61,7 +63,7 @@ impl Terms {
     }
 }
 
-/// Codes of ±`scale` in each dimension.
+/// Quantizes each dimension to ±`scale`.
 #[derive(Debug)]
 pub struct Signs {
     projection: Projection,
@@ -71,7 +73,7 @@ pub struct Signs {
 }
 
 impl Signs {
-    /// Registers a projection under `path` when `channels` differs from `bits`.
+    /// Registers a projection under `path` if `channels` differs from `bits`.
     pub fn new(
         path: &Scope,
         channels: i64,
@@ -89,11 +91,12 @@ impl Signs {
         })
     }
 
-    /// `u_from_z` turns the projected latent into what the codes are compared with.
+    /// Quantizes a latent. `u_from_z` turns the projected latent into the numbers whose signs are
+    /// taken.
     pub fn quantize(&self, z: &Tensor, mode: Mode, u_from_z: impl Fn(&Tensor) -> Tensor) -> Quantized {
         in_full_precision(|| {
             let u = u_from_z(&self.projection.project_in(&as_kind(z, Kind::Float)));
-            // 0 goes with the negative numbers: torch's own sign of 0 is no code.
+            // 0 counts as negative: torch's own sign of 0 is not a code.
             let digits = as_kind(&u.gt(0.0), Kind::Int64);
             let codes = self.codes_from_digits(&digits);
             let (losses, monitors) = match mode {
@@ -115,12 +118,12 @@ impl Signs {
         in_full_precision(|| self.projection.project_out(&self.codes(indices)))
     }
 
-    /// `[B, N]` -> `[B, N, D]`, before the projection.
+    /// `[B, N]` -> `[B, N, D]`, without the projection.
     pub fn codes(&self, indices: &Tensor) -> Tensor {
         self.codes_from_digits(&self.radix.digits_from_indices(indices))
     }
 
-    /// Digits 0 and 1 as ∓`scale`.
+    /// Converts digits 0 and 1 to ∓`scale`.
     fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
         (as_kind(digits, Kind::Float) * 2.0 - 1.0) * self.scale
     }
@@ -142,7 +145,7 @@ impl Signs {
         (vec![commitment, entropy], monitors)
     }
 
-    /// K = 2^bits.
+    /// K = 2^bits codes.
     pub fn codebook(&self) -> CodebookShape {
         CodebookShape { codebooks: 1, size: self.radix.size(), dim: self.radix.levels().len() as i64 }
     }
@@ -153,12 +156,12 @@ impl Signs {
     }
 }
 
-/// For the warning of a collapse.
+/// Advice for a collapsing codebook.
 pub const REMEDY: &str = "raise quantizer.entropy_weight, or choose fewer quantizer.bits";
 
-/// E[H(p)] − H(E[p]) for bits that are set independently. E[H(p)] is the sum over the bits' own entropies; H(E[p]) is
-/// exact within groups of at most `group_bits` neighbouring dimensions and summed over them, an upper bound of the whole
-/// (as in Open-MAGVIT2 and bsq-vit).
+/// E[H(p)] − H(E[p]) for independent bits. E[H(p)] is the sum of the bits' own entropies. H(E[p])
+/// is exact within groups of at most `group_bits` neighbouring dimensions and summed over the
+/// groups, which is an upper bound (as in Open-MAGVIT2 and bsq-vit).
 ///
 /// # Shapes
 /// `log_odds` of each bit, `[B, N, d]`.
@@ -175,9 +178,10 @@ fn bits_entropy(log_odds: &Tensor, group_bits: i64, budget: MemoryBudget) -> Ent
 
 /// H(E[p]) over all combinations of the bits of one group, with its gradient.
 ///
-/// A combination is one of the first half of the bits and one of the second, which are independent given the vector: so
-/// E[p] over all of them is a matrix product of two narrow tables, and no table of vectors × combinations exists. As in
-/// [`super::entropy`] a first pass adds up E[p], and with it the gradient of a second pass is known chunk by chunk.
+/// A combination consists of one of the first half of the bits and one of the second half. Both are
+/// independent given the vector, so E[p] over all combinations is a matrix product of two narrow
+/// tables, and a table of vectors × combinations never exists. As in [`super::entropy`], a first
+/// pass adds up E[p], which gives the gradient of a second pass chunk by chunk.
 ///
 /// # Shapes
 /// `log_odds [N, bits]`.
@@ -185,7 +189,8 @@ fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
     let (n, bits, device) = (log_odds.size()[0], log_odds.size()[1], log_odds.device());
     let halves = [(0, bits - bits / 2), (bits - bits / 2, bits / 2)];
     let combinations = halves.map(|(_, bits)| all_bits(bits, device).tr());
-    // [N, 2^a] and [N, 2^b], whose products stay over the least probability -> sum over the vectors, [2^a, 2^b].
+    // [N, 2^a] and [N, 2^b], whose products stay above the least probability -> sum over vectors,
+    // [2^a, 2^b].
     let joint = |chunk: &Tensor| {
         let [first, second] = [0, 1].map(|i| {
             let (from, bits) = halves[i];
@@ -202,7 +207,7 @@ fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
     if !log_odds.requires_grad() {
         return value;
     }
-    // ∂H/∂E[p] = −log E[p] − 1, and a constant moves nothing: E[p] keeps its sum.
+    // ∂H/∂E[p] = −log E[p] − 1; the constant has no effect, because E[p] keeps its sum.
     let slope = log_mean / -(n as f64);
     let gradients: Vec<Tensor> = chunks
         .iter()
@@ -215,8 +220,8 @@ fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
     straight_through(&value, &(log_odds * Tensor::cat(&gradients, 0)).sum(Kind::Float))
 }
 
-/// Every combination of `bits` bits, `[2^bits, bits]`: the probability of a combination is the softmax, over all of
-/// them, of the sum of the log-odds of the bits that are set.
+/// Every combination of `bits` bits, `[2^bits, bits]`. The probability of a combination is the
+/// softmax, over all combinations, of the sum of the log-odds of its set bits.
 fn all_bits(bits: i64, device: Device) -> Tensor {
     let numbers = Tensor::arange(1i64 << bits, (Kind::Int64, device)).unsqueeze(1);
     let shifts = Tensor::arange(bits, (Kind::Int64, device)).unsqueeze(0);
@@ -233,7 +238,7 @@ mod tests {
     fn halves_and_chunks_give_what_the_table_of_all_combinations_gives() {
         for bits in [1, 2, 7, 10] {
             pixtok_torch::reseed(Seed(bits as u64));
-            // At 10 bits and 1 MiB a chunk has 1,024 vectors.
+            // With 10 bits and 1 MiB, a chunk has 1,024 vectors.
             let log_odds = Tensor::randn([5, 600, bits], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let table = all_bits(bits, Device::Cpu);
             let whole =

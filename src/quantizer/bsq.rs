@@ -1,5 +1,6 @@
-//! Binary spherical quantization (Zhao et al. 2024, arXiv 2406.07548): the latent is put on the unit sphere and each of
-//! its d dimensions becomes ±1/√d by its sign, so that K = 2^d and there is no codebook.
+//! Binary spherical quantization (Zhao et al. 2024, arXiv 2406.07548): the latent is projected onto
+//! the unit sphere, and each of its d dimensions becomes ±1/√d by its sign. So K = 2^d, and there
+//! is no codebook.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -19,17 +20,20 @@ use crate::variables::Scope;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// d: dimensions of one bit each; K = 2^d.
+    /// d, the number of dimensions with one bit each; K = 2^d.
     pub bits: i64,
-    /// Weight of ‖u − sg[û]‖², a mean over elements (bsq-vit sums over dimensions; its weight is 0 too).
+    /// Weight of ‖u − sg[û]‖², a mean over elements (bsq-vit sums over dimensions; its default
+    /// weight is 0 too).
     pub commitment_weight: f64,
-    /// Weight of the entropy loss; 0 is none.
+    /// Weight of the entropy loss; 0 turns it off.
     pub entropy_weight: f64,
-    /// τ in p ∝ exp(τ·uᵀc), over which the entropies are taken; the loss is divided by τ/2 (bsq-vit's `inv_temperature`).
+    /// τ in p ∝ exp(τ·uᵀc), whose entropies are taken; the loss is divided by τ/2 (bsq-vit's
+    /// `inv_temperature`).
     pub inverse_temperature: f64,
-    /// The entropy of the mean is exact within this many bits and summed over such groups.
+    /// The entropy of the mean is exact within groups of this many bits, and summed over the
+    /// groups.
     pub entropy_group_bits: i64,
-    /// Most memory for the tables of the entropy loss.
+    /// The memory limit for the tables of the entropy loss.
     pub memory_budget: MemoryBudget,
 }
 
@@ -53,7 +57,7 @@ impl Config {
             commitment_weight: self.commitment_weight,
             entropy_weight: self.entropy_weight,
             entropy_factor: 2.0 / self.inverse_temperature,
-            // τ·uᵀc differs by 2τ·u_i/√d between the two signs of a bit, on the unit sphere.
+            // On the unit sphere, τ·uᵀc differs by 2τ·u_i/√d between the two signs of a bit.
             log_odds: 2.0 * self.inverse_temperature / ((self.bits as f64).sqrt() * radius),
             group_bits: self.entropy_group_bits,
             budget: self.memory_budget,
@@ -109,11 +113,11 @@ pub struct Bsq {
 }
 
 impl Bsq {
-    /// Registers a projection under `path` when `channels` differs from the number of bits. The sphere of residual
-    /// stage i has radius 2^-i (as in vector-quantize-pytorch).
+    /// Registers a projection under `path` if `channels` differs from the number of bits. The
+    /// sphere of residual stage i has radius 2^-i (as in vector-quantize-pytorch).
     ///
     /// # Errors
-    /// See [`Settings::check`].
+    /// See [`Settings::check`]. See [`Settings::check`].
     pub fn new(path: &Scope, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let radius = (-stage as f64).exp2();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use strum::IntoStaticStr;
 use tch::{Device, Kind, Tensor};
 
-/// Which digit an index counts in ones.
+/// Which digit of an index is the least significant one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Order {
@@ -16,26 +16,26 @@ pub enum Order {
 }
 
 impl Order {
-    /// As token files state it.
+    /// The name in token files.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// index = Σ digit_i · basis_i, in integers.
+/// Converts between digits and indices: index = Σ digit_i · basis_i, in integers.
 #[derive(Debug)]
 pub struct MixedRadix {
     order: Order,
     levels: Vec<i64>,
     basis: Vec<i64>,
-    /// `[D]`, to broadcast over `[…, D]`.
+    /// The levels, `[D]`, which broadcast over `[…, D]`.
     level_tensor: Tensor,
     basis_tensor: Tensor,
 }
 
 impl MixedRadix {
-    /// Of `levels` digits L_i per dimension, whose product must fit an i64.
+    /// A mixed radix with `levels` digits L_i per dimension, whose product must fit an i64.
     #[must_use]
     pub fn new(levels: &[i64], order: Order, device: Device) -> Self {
         let running = |levels: &mut dyn Iterator<Item = &i64>| -> Vec<i64> {
@@ -50,13 +50,13 @@ impl MixedRadix {
         Self { order, levels: levels.to_vec(), basis_tensor: row(&basis), basis, level_tensor }
     }
 
-    /// L_i: how many digits each dimension has.
+    /// L_i, the number of digits of each dimension.
     #[must_use]
     pub fn levels(&self) -> &[i64] {
         &self.levels
     }
 
-    /// Which digit counts in ones.
+    /// Which digit is the least significant one.
     #[must_use]
     pub fn order(&self) -> Order {
         self.order
@@ -76,7 +76,7 @@ impl MixedRadix {
         (digits * &self.basis_tensor).sum_dim_intlist(-1, false, Kind::Int64)
     }
 
-    /// digit_i = ⌊index / basis_i⌋ mod L_i; an index out of range counts as the nearest one.
+    /// digit_i = ⌊index / basis_i⌋ mod L_i. An index out of range is clamped.
     ///
     /// # Shapes
     /// `[…]` int64 -> `[…, D]` int64.
@@ -85,8 +85,8 @@ impl MixedRadix {
         clamped.divide_tensor_mode(&self.basis_tensor, "floor").remainder_tensor(&self.level_tensor)
     }
 
-    /// How often each digit of each dimension occurs, from how often each index does: for each dimension the
-    /// `(digit, count)` pairs that occur, by digit.
+    /// Counts the digits of each dimension from the counts of indices. Returns, for each dimension,
+    /// the `(digit, count)` pairs of the digits that occur, sorted by digit.
     #[must_use]
     pub fn histograms(&self, counts: &[(i64, i64)]) -> Vec<Vec<(i64, i64)>> {
         let of = |(&level, &basis): (&i64, &i64)| {

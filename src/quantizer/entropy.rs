@@ -1,4 +1,5 @@
-//! The entropy loss: each vector should be sure of its code, and on average every code should be likely.
+//! The entropy loss: each vector should be certain of its code, and on average every code should be
+//! likely.
 
 use tch::{Kind, Tensor};
 
@@ -7,14 +8,15 @@ use super::memory::MemoryBudget;
 use super::straight_through::straight_through;
 use pixtok_torch::no_grad;
 
-/// Tables of a chunk: probabilities, their logarithms, products.
+/// The number of tables of a chunk: probabilities, their logarithms, products.
 const TABLES: i64 = 3;
 
-/// The logarithm of the least probability that is told from a smaller one, 3e-33: below are numbers that float32 holds with
-/// fewer bits, and processors take many times as long for them. It also keeps 0 from the logarithm of a mean.
+/// The logarithm of the least probability that is distinguished from smaller ones, 3e-33. Below it
+/// float32 loses bits, and processors take many times as long. It also keeps 0 from the logarithm
+/// of a mean.
 pub const LEAST_LOG: f64 = -75.0;
 
-/// What [`assignment_entropy`] makes: three scalars.
+/// The result of [`assignment_entropy`]: three scalars.
 #[derive(Debug)]
 pub struct Entropies {
     /// E[H(p)] − H(E[p]), in nats, with its gradient.
@@ -26,7 +28,7 @@ pub struct Entropies {
 }
 
 impl Entropies {
-    /// The two halves for the logs, in bits.
+    /// Both entropies for the logs, in bits.
     pub fn monitors(&self) -> Vec<Monitor> {
         let bits = |name: &str, nats: &Tensor| Monitor {
             name: format!("codebook/{name}"),
@@ -36,23 +38,24 @@ impl Entropies {
     }
 }
 
-/// Bytes of one vector's rows in the tables over `codes` codes.
+/// The bytes of one vector's rows in the tables over `codes` codes.
 fn row_bytes(codes: i64) -> i64 {
     TABLES * 4 * codes
 }
 
-/// Least bytes that the loss over codes `[K, D]` takes: the tables of one vector, and logits' weights, their gradient and
-/// two products of the size of the codes.
+/// The least memory in bytes of the loss over codes `[K, D]`: the tables of one vector, the weights
+/// of the logits, their gradient, and two products of the size of the codes.
 pub fn least_bytes(size: i64, dim: i64) -> i64 {
     row_bytes(size).saturating_add(size.saturating_mul(dim).saturating_mul(16))
 }
 
-/// Of the soft assignment p = softmax(x·wᵀ + b) of N vectors to K codes (MAGVIT-2's entropy penalty, arXiv 2310.05737,
-/// equation 5).
+/// The entropies of the soft assignment p = softmax(x·wᵀ + b) of N vectors to K codes (MAGVIT-2's
+/// entropy penalty, arXiv 2310.05737, equation 5).
 ///
-/// The `[N, K]` table never exists whole. A first pass adds up E[p] and E[H(p)]; with them the derivative of the loss
-/// by each logit a is known, ∂L/∂a_nk = p_nk·(g_nk − Σ_j p_nj g_nj) with g_nk = (log E[p]_k − log p_nk)/N, and a second
-/// pass adds up the gradients of x, w and b, chunk by chunk. They enter the graph through a linear form.
+/// The whole `[N, K]` table never exists. A first pass adds up E[p] and E[H(p)]. They give the
+/// derivative of the loss by each logit a: ∂L/∂a_nk = p_nk·(g_nk − Σ_j p_nj g_nj) with g_nk = (log
+/// E[p]_k − log p_nk)/N. A second pass adds up the gradients of x, w and b, chunk by chunk. They
+/// enter the graph through a linear form.
 ///
 /// # Shapes
 /// `x [N, D]`, `w [K, D]`, `b [K]`, which learns when `w` does.
@@ -80,15 +83,15 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
         for first in tables.chunks() {
             let (p, mut by_logit) = tables.of(first);
             let chunk = x.narrow(0, first, p.size()[0]);
-            // In place of log p: g, then ∂L/∂a. Divided by Σp, which rounding makes only nearly 1: the mean must
-            // cancel in full.
+            // Overwrites log p with g, then with ∂L/∂a. Divided by Σp, which rounding makes only
+            // nearly 1, because the mean must cancel completely.
             by_logit -= &log_mean;
             by_logit /= -(n as f64);
             let total = p.sum_dim_intlist(1, true, Kind::Float);
             by_logit -= tables.dot_rows(&p, &by_logit) / total;
             by_logit *= &p;
             let _ = by_logit.matmul_out(&dx.narrow(0, first, p.size()[0]), w);
-            // Codes that follow a moving average want no gradient.
+            // Codes that follow a moving average require no gradient.
             if w.requires_grad() {
                 let _ = dw.addmm_(&by_logit.tr(), &chunk);
                 db += by_logit.sum_dim_intlist(0, false, Kind::Float);
@@ -104,8 +107,8 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
     Entropies { loss: straight_through(&value, &linear), of_each, of_mean }
 }
 
-/// The probabilities of one chunk at a time, always in the same memory: new tables for each chunk would be new pages
-/// each time, and between them the heap would fill with holes.
+/// The probabilities of one chunk at a time, always in the same memory. New tables for each chunk
+/// would need new pages each time and leave holes in the heap.
 struct Tables<'a> {
     x: Tensor,
     w: Tensor,
@@ -128,11 +131,11 @@ impl<'a> Tables<'a> {
         (0..self.x.size()[0]).step_by(self.p.size()[0] as usize)
     }
 
-    /// p and log p of the chunk that begins at `first`, until the next call.
+    /// p and log p of the chunk that starts at `first`; valid until the next call.
     fn of(&self, first: i64) -> (Tensor, Tensor) {
         let count = self.p.size()[0].min(self.x.size()[0] - first);
         let (p, log_p) = (self.p.narrow(0, 0, count), self.log_p.narrow(0, 0, count));
-        // First the logits, where the probabilities will be.
+        // First the logits, in the memory of the probabilities.
         let mut logits = self.x.narrow(0, first, count).matmul_out(&p, &self.w);
         if let Some(b) = self.b {
             logits += b;
@@ -142,8 +145,8 @@ impl<'a> Tables<'a> {
         (p, log_p)
     }
 
-    /// Σ_k a_nk·b_nk of two tables, `[rows, 1]`. Not a matrix product, whose plain sum of many thousand numbers is too
-    /// far off.
+    /// Σ_k a_nk·b_nk of two tables, `[rows, 1]`. It is not a matrix product, because the plain sum
+    /// of many thousand numbers is too inexact.
     fn dot_rows(&self, a: &Tensor, b: &Tensor) -> Tensor {
         let products = a.multiply_out(&self.products.narrow(0, 0, a.size()[0]), b);
         products.sum_dim_intlist(1, true, Kind::Float)
@@ -156,7 +159,7 @@ mod tests {
     use pixtok_base::seed::Seed;
     use tch::Device;
 
-    /// The formula as it is written, in float64, over the whole table.
+    /// The formula written out in float64 over the whole table.
     fn plain(x: &Tensor, w: &Tensor, b: &Tensor) -> Tensor {
         let log_p = (x.matmul(&w.tr()) + b).log_softmax(-1, Kind::Double);
         let p = log_p.exp();
@@ -169,7 +172,7 @@ mod tests {
     fn chunks_give_the_value_and_gradients_of_the_whole() {
         pixtok_torch::reseed(Seed(5));
         let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-        // 20,000 codes: a row takes 240 kB, so 1 MiB holds four.
+        // 20,000 codes: a row takes 240 kB, so 1 MiB holds four rows.
         let values = [draw(&[35, 3]), draw(&[20_000, 3]), draw(&[20_000])];
         let ours = values.each_ref().map(|value| value.copy().set_requires_grad(true));
         let wide = values.each_ref().map(|value| value.to_kind(Kind::Double).set_requires_grad(true));
@@ -196,9 +199,9 @@ mod tests {
         let codes = Tensor::eye(4, (Kind::Float, Device::Cpu));
         let loss =
             |x: &Tensor| assignment_entropy(x, &codes, None, MemoryBudget::default()).loss.double_value(&[]);
-        // Each of four vectors sure of a code of its own: 0 − log 4.
+        // Four vectors, each certain of a different code: 0 − log 4.
         assert!((loss(&(&codes * 1e3)) + 4f64.ln()).abs() < 1e-6);
-        // All sure of one code, and all undecided.
+        // All vectors certain of one code, and all undecided.
         assert!(loss(&(codes.select(0, 0).repeat([3, 1]) * 1e3)).abs() < 1e-6);
         assert!(loss(&Tensor::zeros([3, 4], (Kind::Float, Device::Cpu))).abs() < 1e-6);
     }

@@ -1,4 +1,5 @@
-//! How the gradient of the decoder gets past the choice of a code. Forward, each gives the code bit for bit.
+//! Estimators of the gradient through the choice of a code. In the forward pass each gives the code
+//! bit for bit.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -6,17 +7,18 @@ use tch::{Kind, Tensor};
 use super::straight_through::straight_through;
 use super::vectors::{MIN_NORM, normalised, norms};
 
-/// Which gradient the encoder (and, with `diveq`, the codebook) gets.
+/// The gradient that the encoder (and, with `diveq`, the codebook) gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum GradientEstimator {
-    /// The decoder's gradient as it is.
+    /// The decoder's gradient, unchanged.
     #[default]
     StraightThrough,
-    /// The decoder's gradient turned and scaled as the latent is onto its code (Fifty et al., arXiv 2410.06424).
+    /// The decoder's gradient, rotated and scaled in the same way as the latent onto its code
+    /// (Fifty et al., arXiv 2410.06424).
     Rotation,
-    /// The distance to the code is what the gradient flows through, to latent and code alike (kexue.fm 11328); there
-    /// is no auxiliary loss, and the codebook learns by gradient.
+    /// The gradient flows through the distance to the code, to latent and code alike (kexue.fm
+    /// 11328). There is no auxiliary loss, and the codebook learns by gradient.
     Diveq,
 }
 
@@ -38,8 +40,8 @@ fn along(a: &Tensor, b: &Tensor) -> Tensor {
     (a * b).sum_dim_intlist(-1, true, Kind::Float)
 }
 
-/// y = sg[‖e‖/‖z‖ · R]·z with R = I − 2rrᵀ + 2êẑᵀ, r = (ẑ + ê)/‖ẑ + ê‖ (section 4.2 of the paper). A latent without a
-/// direction is not turned.
+/// y = sg[‖e‖/‖z‖ · R]·z with R = I − 2rrᵀ + 2êẑᵀ, r = (ẑ + ê)/‖ẑ + ê‖ (section 4.2 of the paper).
+/// A latent without a direction is not rotated.
 fn rotated(codes: &Tensor, z: &Tensor) -> Tensor {
     let fixed = z.detach();
     let (from, onto) = (normalised(&fixed), normalised(codes));
@@ -50,12 +52,12 @@ fn rotated(codes: &Tensor, z: &Tensor) -> Tensor {
     scaled.where_self(&length.gt(MIN_NORM), z)
 }
 
-/// y = z + ‖e − z‖ · sg[(e − z)/‖e − z‖]; where e = z there is no direction.
+/// y = z + ‖e − z‖ · sg[(e − z)/‖e − z‖]; the direction is 0 if e = z.
 fn moved(codes: &Tensor, z: &Tensor) -> Tensor {
     let difference = codes - z;
     let distance = norms(&difference);
     let direction = (&difference / &distance).detach();
-    // 0/0 where the latent is its code.
+    // 0/0 if the latent equals its code.
     z + &distance * direction.where_self(&distance.gt(0.0), &direction.zeros_like())
 }
 
@@ -73,7 +75,7 @@ mod tests {
         pixtok_torch::reseed(Seed(4));
         let codes = Tensor::randn([2, 35, 4], (Kind::Float, Device::Cpu));
         let z = Tensor::randn([2, 35, 4], (Kind::Float, Device::Cpu));
-        // A latent that is nothing, one that is its code, and one that is opposite.
+        // A latent of 0, one that equals its code, and one that is opposite to it.
         for (column, factor) in [(0, 0.0), (1, 1.0), (2, -1.0)] {
             z.select(1, column).copy_(&(codes.select(1, column) * factor));
         }

@@ -1,5 +1,6 @@
-//! Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505): each latent dimension is bounded and rounded
-//! to one of a few levels; their product is the implicit codebook. No codebook to learn, no auxiliary loss.
+//! Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505): each latent dimension is
+//! bounded and rounded to one of a few levels; their product is the implicit codebook. There is no
+//! codebook to learn and no auxiliary loss.
 
 mod config;
 mod grid;
@@ -27,7 +28,7 @@ pub struct Fsq {
 }
 
 impl Fsq {
-    /// Registers a projection under `path` when `channels` differs from the number of levels.
+    /// Registers a projection under `path` if `channels` differs from the number of levels.
     fn new(path: &Scope, config: &Config, channels: i64, grid: Grid) -> Self {
         Self {
             projection: Projection::new(path, channels, config.levels.len() as i64),
@@ -37,8 +38,9 @@ impl Fsq {
         }
     }
 
-    /// With the probability of the settings, the unrounded number plus uniform noise of half a step either way, in place
-    /// of the code. On the symmetric grid half a step is 1/(L − 1).
+    /// Replaces the code, with the probability of the settings, by the unrounded number plus
+    /// uniform noise of half a step in either direction. Half a step is 1/(L − 1) on the
+    /// symmetric grid.
     fn noisy(&self, codes: &Tensor, carrier: &Tensor, seed: Seed) -> Tensor {
         pixtok_torch::reseed(seed.derive("fsq noise", &[]));
         let chosen = carrier.rand_like().detach().lt(self.noise_probability);
@@ -59,7 +61,7 @@ impl Quantizer for Fsq {
             };
             Quantized {
                 latent: self.projection.project_out(&straight_through(&value, &carrier)),
-                // Clamped as an integer, where a NaN has become one too; all else is in range.
+                // Clamped as an integer, which a NaN has become too; everything else is in range.
                 indices: self
                     .radix
                     .indices_from_digits(&as_kind(&digits, Kind::Int64))

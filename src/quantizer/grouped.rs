@@ -1,7 +1,8 @@
-//! Grouped quantization (product quantization): the channels are split evenly, and each group has a quantizer of its
-//! own, with its own codebook and, where widths differ, its own projection.
+//! Grouped quantization (product quantization): the channels are split evenly, and each group has
+//! its own quantizer, with its own codebook and, if widths differ, its own projection.
 //!
-//! Losses are means over the groups, so that a mean over elements stays one over all elements of the latent.
+//! Losses are means over the groups, so a mean over elements remains a mean over all elements of
+//! the latent.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -19,7 +20,7 @@ use pixtok_base::seed::Seed;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How many groups; they divide the latent's channels.
+    /// The number of groups, which must divide the latent's channels.
     #[serde(default = "default_groups")]
     pub groups: i64,
     /// The quantizer of each group.

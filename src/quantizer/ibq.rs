@@ -1,7 +1,9 @@
-//! Index backpropagation quantization (Shi et al. 2024, arXiv 2412.02692): the code is the one with the largest product
-//! with the latent, and the gradient goes to the whole codebook through the softmax of all products.
+//! Index backpropagation quantization (Shi et al. 2024, arXiv 2412.02692): the code is the one with
+//! the largest product with the latent, and the gradient goes to the whole codebook through the
+//! softmax of all products.
 //!
-//! The softmax, N×K numbers, is kept for the backward pass; [`Settings::check_step`] refuses it over the budget.
+//! The softmax of N×K numbers is kept for the backward pass; [`Settings::check_step`] refuses it if
+//! it exceeds the budget.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -21,15 +23,16 @@ use crate::layers::as_kind;
 use crate::variables::{Init, Scope};
 use pixtok_torch::in_full_precision;
 
-/// Tables of a part at one time, beside the one that is kept: logits, and in the backward pass two gradients.
+/// The tables of a part that exist at one time beside the kept one: logits, and two gradients in
+/// the backward pass.
 const TABLES: i64 = 3;
 
-/// Where the codes are before the first step.
+/// The codes before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum InitialCodes {
-    /// Uniform within ±1/K, as in the official code. The softmax of so small products is flat, and it takes many steps
-    /// until its gradient is more than nothing.
+    /// Uniform within ±1/K, as in the official code. The softmax of such small products is flat,
+    /// and it takes many steps until its gradient is noticeable.
     #[default]
     Uniform,
     /// Normal with standard deviation D^-½: about as long as latents are.
@@ -40,11 +43,11 @@ pub enum InitialCodes {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// K.
+    /// K, the number of codes.
     pub codebook_size: i64,
-    /// D.
+    /// D, the dimension of a code.
     pub codebook_dim: i64,
-    /// Where the codes start.
+    /// The codes before the first step.
     pub initial_codes: InitialCodes,
     /// Weight of ‖y − z‖², through the estimator y, which moves latents and all codes.
     pub quantization_weight: f64,
@@ -52,11 +55,12 @@ pub struct Config {
     pub commitment_weight: f64,
     /// Weight of ‖sg[z] − e‖², which moves the chosen codes.
     pub codebook_weight: f64,
-    /// Weight of the entropy loss; 0 is none.
+    /// Weight of the entropy loss; 0 turns it off.
     pub entropy_weight: f64,
-    /// τ in p ∝ exp(z·c/τ), over which the entropies are taken.
+    /// τ in p ∝ exp(z·c/τ), whose entropies are taken.
     pub entropy_temperature: f64,
-    /// Most memory for the softmax over all codes that training keeps, and for the tables of the entropy loss.
+    /// The memory limit for the softmax over all codes that training keeps, and for the tables of
+    /// the entropy loss.
     pub memory_budget: MemoryBudget,
 }
 
@@ -131,7 +135,7 @@ impl Settings for Config {
 pub struct Ibq {
     config: Config,
     projection: Projection,
-    /// C, `[K, D]`.
+    /// C, the codebook, `[K, D]`.
     codebook: Tensor,
 }
 
@@ -152,8 +156,8 @@ impl Ibq {
         Ok(Self { projection, codebook, config: config.clone() })
     }
 
-    /// pᵀ·sg[C] with p = softmax(z·Cᵀ): what carries the gradient of the index to latent and codebook. Worked off in
-    /// parts, so that only p is kept of each.
+    /// pᵀ·sg[C] with p = softmax(z·Cᵀ), which carries the gradient of the index to latent and
+    /// codebook. It is computed in parts, so that only p of each part is kept.
     ///
     /// # Shapes
     /// `vectors [N, D]` -> `[N, D]`.
@@ -171,10 +175,11 @@ impl Ibq {
         Tensor::cat(&parts, 0)
     }
 
-    /// y = Cᵀ(onehot + p − sg[p]): the code forward, the soft codes' gradient backward beside the code's own.
+    /// y = Cᵀ(onehot + p − sg[p]): the code in the forward pass; in the backward pass the gradients
+    /// of the soft codes and of the code itself.
     fn estimate(&self, codes: &Tensor, z: &Tensor) -> Tensor {
         let soft = latent_from_vectors(&self.soft_codes(&vectors_from_latent(z)), &z.select(2, 0));
-        // The code's own gradient is that of the one-hot row times C.
+        // The code's own gradient is the gradient of the one-hot row times C.
         straight_through(codes, &(codes + soft))
     }
 

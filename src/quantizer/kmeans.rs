@@ -1,4 +1,4 @@
-//! Lloyd's algorithm, to start a codebook where the latents are.
+//! Lloyd's algorithm, which starts a codebook from latents.
 
 use tch::{Kind, Tensor};
 
@@ -6,16 +6,16 @@ use super::memory::MemoryBudget;
 use super::search::{Nearness, assigned, nearest};
 use pixtok_base::seed::Seed;
 
-/// Means and how many vectors each has.
+/// Means, and the number of vectors of each.
 #[derive(Debug)]
 pub struct Clusters {
     /// `[K, D]`.
     pub means: Tensor,
-    /// `[K]`; 0 for a mean that no vector chose, which stays where it was.
+    /// `[K]`; 0 for a mean that no vector chose, which keeps its place.
     pub counts: Tensor,
 }
 
-/// `rows` of `vectors`, distinct while there are enough, then repeated.
+/// Draws `rows` of `vectors`: without repetition while there are enough, then repeated.
 ///
 /// # Shapes
 /// `vectors [N, D]` -> `[rows, D]`.
@@ -26,10 +26,10 @@ pub fn sample_rows(vectors: &Tensor, rows: i64, seed: Seed) -> Tensor {
     vectors.index_select(0, &order.remainder(n))
 }
 
-/// K-means from random vectors. With fewer vectors than means, vectors repeat, moved apart by a
-/// hundredth of their spread. `placed` moves means to valid positions for codes (onto the unit
-/// sphere), or leaves them where they are. Returns `None` if `going_on`, which is asked before each
-/// iteration, says no.
+/// K-means from random vectors. If there are fewer vectors than means, vectors repeat, moved apart
+/// by a hundredth of their spread. `placed` moves means to valid positions for codes (for instance
+/// onto the unit sphere). Returns `None` if `going_on`, which is asked before each iteration, says
+/// no.
 ///
 /// # Shapes
 /// `vectors [N, D]` -> means `[K, D]`, counts `[K]`.
@@ -53,8 +53,8 @@ pub fn kmeans(
     lloyd(vectors, placed(means), iterations, budget, placed, going_on)
 }
 
-/// `iterations` of assignment and mean, from given means; `None` if `going_on` says no before one
-/// of them.
+/// Runs `iterations` of assignment and mean from given means. Returns `None` if `going_on`, which
+/// is asked before each iteration, says no.
 ///
 /// # Shapes
 /// `vectors [N, D]`, `means [K, D]`.

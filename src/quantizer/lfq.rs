@@ -1,5 +1,5 @@
-//! Lookup-free quantization (MAGVIT-2, arXiv 2310.05737): each of d latent dimensions becomes its sign, so that K = 2^d
-//! and there is no codebook. An entropy loss keeps the codes in use.
+//! Lookup-free quantization (MAGVIT-2, arXiv 2310.05737): each of d latent dimensions becomes its
+//! sign. So K = 2^d, and there is no codebook. An entropy loss keeps the codes in use.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -18,17 +18,18 @@ use crate::variables::Scope;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// d: dimensions of one bit each; K = 2^d.
+    /// d, the number of dimensions with one bit each; K = 2^d.
     pub bits: i64,
     /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
     pub commitment_weight: f64,
-    /// Weight of the entropy loss; 0 is none.
+    /// Weight of the entropy loss; 0 turns it off.
     pub entropy_weight: f64,
-    /// τ in p ∝ exp(−‖z − c‖²/τ), over which the entropies are taken.
+    /// τ in p ∝ exp(−‖z − c‖²/τ), whose entropies are taken.
     pub entropy_temperature: f64,
-    /// The entropy of the mean is exact within this many bits and summed over such groups.
+    /// The entropy of the mean is exact within groups of this many bits, and summed over the
+    /// groups.
     pub entropy_group_bits: i64,
-    /// Most memory for the tables of the entropy loss.
+    /// The memory limit for the tables of the entropy loss.
     pub memory_budget: MemoryBudget,
 }
 
@@ -105,11 +106,11 @@ impl Settings for Config {
 pub struct Lfq(Signs);
 
 impl Lfq {
-    /// Registers a projection under `path` when `channels` differs from the number of bits. The codes of residual stage
-    /// i are ±2^-i (as in vector-quantize-pytorch).
+    /// Registers a projection under `path` if `channels` differs from the number of bits. The codes
+    /// of residual stage i are ±2^-i (as in vector-quantize-pytorch).
     ///
     /// # Errors
-    /// See [`Settings::check`].
+    /// See [`Settings::check`]. See [`Settings::check`].
     pub fn new(path: &Scope, config: &Config, channels: i64, stage: i64) -> Result<Self, QuantizerError> {
         config.check()?;
         let scale = (-stage as f64).exp2();

@@ -1,4 +1,5 @@
-//! How much memory a quantizer may take for what grows with the codebook: distances, probabilities.
+//! The memory limit of a quantizer for tables that grow with the codebook: distances,
+//! probabilities.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +8,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tch::Device;
 
 const MEBIBYTE: i64 = 1 << 20;
-/// What a CPU's cache holds beside its other work: blocks of this size are made and read without going to memory.
+/// The part of a CPU's cache that is free for a block: blocks of this size are written and read
+/// without going to memory.
 const CACHE_BYTES: i64 = 8 * MEBIBYTE;
 
-/// Whole MiB that hold `bytes`.
+/// The number of whole MiB that hold `bytes`.
 pub(super) fn mebibytes(bytes: i64) -> i64 {
     bytes / MEBIBYTE + i64::from(bytes % MEBIBYTE > 0)
 }
 
-/// `quantizer.memory_budget`: most bytes of the intermediate results of lookup and loss terms, whatever K. Written
-/// like `256MiB` or `1GiB`.
+/// `quantizer.memory_budget`: the largest number of bytes for intermediate results of lookup and
+/// loss terms, whatever K. Written as `256MiB` or `1GiB`, for instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBudget {
     mebibytes: i64,
@@ -35,7 +37,7 @@ impl MemoryBudget {
         self.mebibytes * MEBIBYTE
     }
 
-    /// The size of the tables that are worked on at one time; the rest is for what is made of them.
+    /// The size of the tables that exist at one time; the rest of the budget is for their results.
     pub(super) fn block_bytes(self, device: Device) -> i64 {
         let half = self.bytes() / 2;
         if device.is_cuda() { half } else { half.min(CACHE_BYTES) }
@@ -57,7 +59,7 @@ impl FromStr for MemoryBudget {
             number.checked_mul(*mebibytes)
         });
         match parsed {
-            // The upper end keeps the number of bytes an i64.
+            // The upper limit keeps the number of bytes within an i64.
             Some(mebibytes) if (1..=1 << 40).contains(&mebibytes) => Ok(Self { mebibytes }),
             _ => Err(format!("\"{text}\" is no memory budget; write it like \"256MiB\" or \"1GiB\"")),
         }

@@ -1,8 +1,10 @@
-//! Latent to indices and back. One file (or folder) per quantizer; adding one touches that file and the three
-//! adjacent places of this one: the `mod` line, the [`QuantizerConfig`] variant, the match arm of its `settings`.
+//! Quantizes latents to indices and looks up indices. Each quantizer has a file or folder. Adding
+//! one touches that file and three adjacent places of this one: the `mod` line, the
+//! [`QuantizerConfig`] variant, and the match arm of its `settings`.
 //!
-//! Nothing outside asks which quantizer it has: a quantizer names its own loss terms, registers its own variables
-//! under the path that it is given, and computes in full float32 whatever the autocast type.
+//! The code outside does not depend on the quantizer: a quantizer names its own loss terms,
+//! registers its own variables under the path that it is given, and computes in full float32
+//! whatever the autocast type.
 
 mod binary;
 pub mod bsq;
@@ -43,70 +45,70 @@ pub use straight_through::straight_through;
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
 
-/// Most codes that an index can name.
+/// The largest number of codes that an index can distinguish.
 pub const MAX_CODES: i64 = 1 << 31;
 
-/// Whether statistics are taken and noise is drawn.
+/// Whether statistics are gathered and noise is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Deterministic; no losses, no statistics.
+    /// Deterministic, without losses or statistics.
     Eval,
-    /// Losses, and statistics for [`Quantizer::update`]; noise, if any, from `seed`.
+    /// With losses, and statistics for [`Quantizer::update`]. Noise, if any, is drawn from `seed`.
     Train {
-        /// Of this micro-batch.
+        /// The seed of this micro-batch.
         seed: Seed,
     },
 }
 
-/// What [`Quantizer::quantize`] makes.
+/// The result of [`Quantizer::quantize`].
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (but for FSQ's noise in training); its gradient is an
-    /// estimate.
+    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise in training);
+    /// its gradient is an estimate.
     pub latent: Tensor,
     /// `[B, N]` int64 in `0..K`; `[B, N, codebooks]` for several codebooks.
     pub indices: Tensor,
     /// Auxiliary losses, to be added to the objective's own; empty in [`Mode::Eval`].
     pub losses: Vec<LossTerm>,
-    /// For [`Quantizer::update`]; empty in [`Mode::Eval`]; detached.
+    /// Detached statistics for [`Quantizer::update`]; empty in [`Mode::Eval`].
     pub statistics: Vec<Statistic>,
-    /// For the logs only.
+    /// Monitors, only for the logs.
     pub monitors: Vec<Monitor>,
 }
 
 /// One named term of a loss; it contributes `weight * value`.
 #[derive(Debug)]
 pub struct LossTerm {
-    /// As logged, under `loss/`.
+    /// The name in the logs, under `loss/`.
     pub name: &'static str,
-    /// Scalar, unweighted, with its gradient.
+    /// The unweighted scalar, with its gradient.
     pub value: Tensor,
-    /// Factor in the total.
+    /// The factor in the total.
     pub weight: f64,
 }
 
-/// A named scalar for the logs, detached and left on its device until log time.
+/// A named scalar for the logs. It is detached and stays on its device until it is logged.
 #[derive(Debug)]
 pub struct Monitor {
-    /// As logged, for instance `codebook/restarts`.
+    /// The name in the logs, for instance `codebook/restarts`.
     pub name: String,
-    /// Scalar.
+    /// The scalar.
     pub value: Tensor,
 }
 
-/// Sizes of a quantizer's codebooks, all of one shape.
+/// The sizes of a quantizer's codebooks, which are all equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CodebookShape {
-    /// Number of codebooks; the indices have an extra axis when it is over 1.
+    /// The number of codebooks. The indices have an additional axis if it is over 1.
     pub codebooks: i64,
-    /// K, codes in each codebook.
+    /// K, the number of codes in each codebook.
     pub size: i64,
-    /// D, numbers in one code.
+    /// D, the dimension of a code.
     pub dim: i64,
 }
 
 impl CodebookShape {
-    /// log2 K per codebook, summed over the codebooks of one position.
+    /// log2 K, summed over the codebooks of one position.
     #[must_use]
     pub fn bits_per_token(&self) -> f64 {
         self.codebooks as f64 * (self.size as f64).log2()
@@ -116,32 +118,32 @@ impl CodebookShape {
 /// How [`Quantizer::start`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartOutcome {
-    /// Done.
+    /// The start is complete.
     Whole,
-    /// Told to stop; its partial changes are of no use.
+    /// It was told to stop; its partial changes are useless.
     Stopped,
 }
 
-/// What [`Quantizer::update`] changed.
+/// The changes of [`Quantizer::update`].
 #[derive(Debug, Default)]
 pub struct UpdateReport {
-    /// Rows of a trainable tensor that were overwritten: the loop clears their optimizer moments and copies them
-    /// into the weight average.
+    /// Rows of a trainable tensor that were overwritten. The training loop clears their optimizer
+    /// moments and copies them into the weight average.
     pub replaced_rows: Vec<ReplacedRows>,
-    /// For the logs only.
+    /// Monitors, only for the logs.
     pub monitors: Vec<Monitor>,
 }
 
-/// Rows of one variable that no longer continue their history.
+/// Rows of one variable that have no relation to their earlier values.
 #[derive(Debug)]
 pub struct ReplacedRows {
-    /// Full name of the variable, as in the checkpoint.
+    /// The full name of the variable, as in the checkpoint.
     pub variable: String,
     /// `[rows]` bool, on the variable's device.
     pub mask: Tensor,
 }
 
-/// An error of a quantizer's configuration or start.
+/// An error of a quantizer's settings or start.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct QuantizerError(pub String);
@@ -152,18 +154,19 @@ impl Classified for QuantizerError {
     }
 }
 
-/// The seam that every quantizer implements.
+/// The interface of every quantizer.
 ///
-/// `Send` but not `Sync`: one thread owns a model.
+/// It is `Send` but not `Sync`: one thread owns a model.
 pub trait Quantizer: Debug + Send {
-    /// Whether [`Quantizer::start`] wants latents before step 0, and how many vectors.
+    /// The number of vectors that [`Quantizer::start`] wants before step 0; `None` if it needs
+    /// none.
     fn start_vectors(&self) -> Option<i64> {
         None
     }
 
-    /// Once, before step 0: k-means and the like, on the latents of enough batches from a pass
-    /// without gradient. Asks `going_on` between iterations and ends early if that says no; some of
-    /// its variables may then have changed.
+    /// Called once, before step 0: initialises codes, for instance by k-means, from the latents of
+    /// enough batches, computed without gradients. Asks `going_on` between iterations and ends
+    /// early if it says no; some of its variables may then have changed.
     ///
     /// # Shapes
     /// `z`: `[B, N, C]`.
@@ -185,39 +188,41 @@ pub trait Quantizer: Debug + Send {
     /// `z`: `[B, N, C]` -> latent `[B, N, C]`, indices `[B, N]` or `[B, N, codebooks]`.
     fn quantize(&self, z: &Tensor, mode: Mode) -> Quantized;
 
-    /// Inverse of the indices; where `quantize` gets its forward value, so the two are equal bit for bit for the
-    /// same shape, device and thread count.
+    /// Looks up the latent of indices. `quantize` takes its forward value from here, so both are
+    /// equal bit for bit for the same shape, device and thread count.
     ///
     /// # Shapes
     /// `indices`: `[B, N]` or `[B, N, codebooks]` int64 -> `[B, N, C]`.
     fn lookup(&self, indices: &Tensor) -> Tensor;
 
-    /// Codes of one codebook, counted from 0, before a projection out of the quantizer and before those of several
-    /// codebooks come together: what [`Quantizer::lookup`] looks up. With the codebook's gradient.
+    /// Codes of one codebook, counted from 0, as [`Quantizer::lookup`] uses them: before the
+    /// projection out of the quantizer, and before the codes of several codebooks are combined.
+    /// With the codebook's gradient.
     ///
     /// # Shapes
     /// `indices`: `[B, N]` int64 -> `[B, N, D]` float32.
     fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor;
 
-    /// Codebook sizes.
+    /// The sizes of the codebooks.
     fn codebook(&self) -> CodebookShape;
 
-    /// Once per optimizer step, with the statistics of all micro-batches merged: averages, restarts.
+    /// Called once per optimizer step with the merged statistics of all micro-batches: updates
+    /// averages, restarts codes.
     fn update(&mut self, _statistics: &[Statistic], _seed: Seed) -> UpdateReport {
         UpdateReport::default()
     }
 
-    /// How the indices of one codebook are made of digits, where they are.
+    /// The digits of one codebook's indices, if they consist of digits.
     fn digits(&self) -> Option<&MixedRadix> {
         None
     }
 
-    /// The remedy in the warning about a collapsed codebook, for a training with `vectors` latent
-    /// positions a step.
+    /// Advice for the warning about a collapsed codebook, for a training with `vectors` latent
+    /// positions in a step.
     fn collapse_remedy(&self, vectors: i64) -> String;
 }
 
-/// Which quantizer, with its settings; `kind` names it in the config.
+/// The settings of a quantizer; `kind` names it in the config.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum QuantizerConfig {
@@ -233,14 +238,15 @@ pub enum QuantizerConfig {
     Bsq(bsq::Config),
     /// Index backpropagation quantization.
     Ibq(ibq::Config),
-    /// Several stages, each of what the stages before left over.
+    /// Several stages; each quantizes what the previous stages left over.
     Residual(residual::Config),
-    /// The channels in groups, each quantized by itself.
+    /// Groups of channels, each quantized separately.
     Grouped(grouped::Config),
 }
 
 impl QuantizerConfig {
-    /// The settings with what stands for absent keys written out, so that a saved config says all that was used.
+    /// The settings with defaults of absent keys written out, so that a saved config states
+    /// everything that was used.
     #[must_use]
     pub fn resolved(self) -> Self {
         self.resolved_as(false)
@@ -260,14 +266,14 @@ impl QuantizerConfig {
         }
     }
 
-    /// Its name in configs.
+    /// The name in configs.
     #[must_use]
     pub fn kind(&self) -> String {
         let tagged = serde_json::to_value(self).unwrap_or_default();
         tagged["kind"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The settings of whichever quantizer it is.
+    /// The settings of the quantizer, whatever its kind.
     #[must_use]
     pub fn settings(&self) -> &dyn Settings {
         match self {

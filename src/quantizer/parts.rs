@@ -1,4 +1,5 @@
-//! What the quantizers made of several others share: indices with an axis more, statistics and reports by part.
+//! The shared code of quantizers that consist of several others: indices with an additional axis,
+//! statistics and reports by part.
 
 use tch::Tensor;
 
@@ -9,7 +10,7 @@ use pixtok_base::seed::Seed;
 #[derive(Debug)]
 pub struct Parts(pub Vec<Box<dyn Quantizer>>);
 
-/// What the parts made in one pass, in their order.
+/// The results of the parts in one pass, in order.
 #[derive(Debug, Default)]
 pub struct Gathered {
     indices: Vec<Tensor>,
@@ -19,19 +20,19 @@ pub struct Gathered {
 }
 
 impl Parts {
-    /// How many.
+    /// The number of parts.
     pub fn count(&self) -> i64 {
         self.0.len() as i64
     }
 
-    /// One part's codebooks, and how often they are there.
+    /// The codebooks of one part, times the number of parts.
     pub fn codebook(&self) -> CodebookShape {
         let mut shape = self.0[0].codebook();
         shape.codebooks *= self.count();
         shape
     }
 
-    /// Codes of the part that has this codebook, of all parts' codebooks in order.
+    /// Codes of one codebook, counted over all parts in order.
     pub fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {
         let each = self.0[0].codebook().codebooks;
         self.0[(codebook / each) as usize].codes(codebook % each, indices)
@@ -40,7 +41,8 @@ impl Parts {
     /// The indices of each part.
     ///
     /// # Shapes
-    /// `[B, N]` for a single codebook in all, else `[B, N, codebooks]`; each part's likewise.
+    /// `[B, N]` for a single codebook in total, otherwise `[B, N, codebooks]`; each part's are
+    /// similar.
     pub fn indices_by_part(&self, indices: &Tensor) -> Vec<Tensor> {
         let (all, each) = (self.codebook().codebooks, self.0[0].codebook().codebooks);
         if all == 1 {
@@ -53,7 +55,7 @@ impl Parts {
         (0..self.count()).map(of_part).collect()
     }
 
-    /// Inverse of [`Parts::indices_by_part`].
+    /// The inverse of [`Parts::indices_by_part`].
     pub fn joined_indices(&self, gathered: &Gathered) -> Tensor {
         let indices = &gathered.indices;
         match (indices.as_slice(), self.0[0].codebook().codebooks) {
@@ -76,13 +78,13 @@ impl Parts {
     }
 }
 
-/// `codebook/restarts` of part 2 is `codebook/restarts/2`.
+/// Numbers the monitors: `codebook/restarts` of part 2 is `codebook/restarts/2`.
 fn numbered(monitors: Vec<Monitor>, part: u64) -> impl Iterator<Item = Monitor> {
     monitors.into_iter().map(move |Monitor { name, value }| Monitor { name: format!("{name}/{part}"), value })
 }
 
 impl Gathered {
-    /// Runs the next part on its share of the latent and takes down all but the part's latent, which it returns.
+    /// Runs the next part on its share of the latent, stores its results and returns its latent.
     pub fn run(&mut self, part: &dyn Quantizer, z: &Tensor, mode: Mode) -> Tensor {
         let i = self.indices.len() as u64;
         let mode = match mode {
@@ -99,7 +101,7 @@ impl Gathered {
         quantized.latent
     }
 
-    /// Terms of one name added up over the parts, times `share`.
+    /// The terms, summed over the parts by name, times `share`.
     pub fn losses(&mut self, share: f64) -> Vec<LossTerm> {
         let mut merged: Vec<LossTerm> = vec![];
         for term in self.losses.drain(..).flatten() {
@@ -111,23 +113,23 @@ impl Gathered {
         merged
     }
 
-    /// Of all parts.
+    /// The statistics of all parts.
     pub fn statistics(&mut self) -> Vec<Statistic> {
         std::mem::take(&mut self.statistics)
     }
 
-    /// Of all parts.
+    /// The monitors of all parts.
     pub fn monitors(&mut self) -> Vec<Monitor> {
         std::mem::take(&mut self.monitors)
     }
 }
 
-/// A text about `quantizer.…` of a part, about `quantizer.each.…` where the user finds it.
+/// Replaces `quantizer.…` in a part's text by `quantizer.each.…`, where the user finds the setting.
 pub fn inside(text: &str) -> String {
     text.replace("quantizer.", "quantizer.each.")
 }
 
-/// The same for an error.
+/// Applies [`inside`] to an error.
 pub fn error_inside(error: QuantizerError) -> QuantizerError {
     QuantizerError(inside(&error.0))
 }

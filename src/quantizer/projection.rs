@@ -3,14 +3,15 @@ use tch::{Tensor, nn::Module};
 use crate::layers::{Conv2d, conv, plain_layout};
 use crate::variables::Scope;
 
-/// A learned 1×1 convolution into the quantizer's own width and one out of it; nothing where the widths agree.
+/// A learned 1×1 convolution into the quantizer's own width, and one out of it; nothing if the
+/// widths are equal.
 #[derive(Debug)]
 pub struct Projection {
     layers: Option<(Conv2d, Conv2d)>,
 }
 
 impl Projection {
-    /// Between latents of `channels` and codes of `dim`.
+    /// A projection between latents of `channels` and codes of `dim`.
     #[must_use]
     pub fn new(path: &Scope, channels: i64, dim: i64) -> Self {
         let layers = (channels != dim).then(|| {
@@ -39,13 +40,14 @@ impl Projection {
     }
 }
 
-/// `[B, N, D]` -> `[B, D, 1, N]`, of the same memory: a 1×1 convolution takes positions in any shape.
+/// `[B, N, D]` -> `[B, D, 1, N]` of the same memory: a 1×1 convolution takes positions in any
+/// shape.
 fn as_picture(z: &Tensor) -> Tensor {
     // The new axis is the third, so that memory of [B, N, D] is channels_last.
     z.transpose(1, 2).unsqueeze(2)
 }
 
-/// Inverse of [`as_picture`].
+/// The inverse of [`as_picture`].
 fn from_picture(picture: &Tensor) -> Tensor {
     picture.squeeze_dim(2).transpose(1, 2)
 }
@@ -57,8 +59,8 @@ mod tests {
     use pixtok_base::seed::Seed;
     use tch::{Device, Kind};
 
-    /// Of a list of positions as of the grid that they are in, bit for bit and with every gradient,
-    /// in both layouts.
+    /// The projection of a list of positions equals the projection of their grid, bit for bit and
+    /// with every gradient, in both layouts.
     #[test]
     fn a_projection_knows_nothing_of_the_grid() {
         for (batch, channels, dim, h, w) in [(2, 16, 4, 5, 7), (3, 9, 6, 4, 1), (8, 64, 8, 12, 10)] {

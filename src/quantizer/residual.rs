@@ -1,8 +1,9 @@
-//! Residual quantization (SoundStream, arXiv 2107.03312, algorithm 1): the first stage quantizes the latent, each
-//! further one what the stages before left over, r_{i+1} = r_i − sg[q_i]; the codes of all stages add up.
+//! Residual quantization (SoundStream, arXiv 2107.03312, algorithm 1): the first stage quantizes
+//! the latent, and each later stage quantizes what the previous stages left over, r_{i+1} = r_i −
+//! sg[q_i]. The codes of all stages are added up.
 //!
-//! As in vector-quantize-pytorch, each stage passes its gradient on to the latent, so the latent's is the sum over the
-//! stages; so are the losses.
+//! As in vector-quantize-pytorch, each stage passes its gradient on to the latent, so the latent's
+//! gradient is the sum over the stages, and so are the losses.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -19,14 +20,14 @@ use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
-/// How much finer than the first stage's the codes of the last may be: float32 has 24 bits.
+/// The largest ratio between the codes of the first and the last stage: float32 has 24 bits.
 const FINEST: f64 = (1 << 24) as f64;
 
 /// Settings of a residual quantizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// How many stages.
+    /// The number of stages.
     #[serde(default = "default_stages")]
     pub stages: i64,
     /// The quantizer of each stage.
@@ -94,12 +95,12 @@ impl Settings for Config {
     }
 }
 
-/// The residual quantizer; its stages share one projection in and out.
+/// The residual quantizer. Its stages share one projection in and out.
 #[derive(Debug)]
 pub struct Residual {
     projection: Projection,
     stages: Parts,
-    /// `[D]`: the input is squashed to ±this, where the kind of the stages asks for it.
+    /// `[D]`: the limits ± to which the input is squashed, if the kind of the stages asks for it.
     limits: Option<Tensor>,
 }
 
@@ -121,7 +122,7 @@ impl Residual {
         Ok(Self { projection: Projection::new(path, channels, width), stages: Parts(stages?), limits })
     }
 
-    /// What the first stage gets.
+    /// The input of the first stage.
     fn input(&self, z: &Tensor) -> Tensor {
         let z = self.projection.project_in(&as_kind(z, Kind::Float));
         match &self.limits {
@@ -137,7 +138,7 @@ impl Quantizer for Residual {
         self.stages.0[0].start_vectors()
     }
 
-    /// Stage after stage, each on what the started ones leave over.
+    /// Starts stage after stage, each from what the started stages leave over.
     fn start(
         &mut self,
         z: &Tensor,
@@ -153,7 +154,7 @@ impl Quantizer for Residual {
                     if outcome == StartOutcome::Stopped {
                         return Ok(outcome);
                     }
-                    // A new tensor: without a projection the first one is the caller's.
+                    // A new tensor: without a projection, the first one is the caller's.
                     rest = &rest - stage.quantize(&rest, Mode::Eval).latent;
                 }
                 Ok(StartOutcome::Whole)
@@ -210,7 +211,7 @@ impl Quantizer for Residual {
     }
 }
 
-/// The codes of all stages added up from the first on, in the same order in `quantize` and `lookup`.
+/// Adds the codes of all stages from the first on, in the same order in `quantize` and `lookup`.
 fn sum(codes: Vec<Tensor>) -> Tensor {
     codes.into_iter().reduce(|sum, codes| sum + codes).unwrap_or_default()
 }

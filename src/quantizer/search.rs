@@ -1,30 +1,32 @@
-//! Nearest code, and sums over the vectors that chose each code.
+//! The search for the nearest code, and sums over the vectors that chose each code.
 
 use tch::{Kind, Tensor};
 
 use super::memory::MemoryBudget;
 use pixtok_torch::no_grad;
 
-/// Most codes that are compared with at one time; 256 KiB of distances for one vector.
+/// The largest number of codes that are compared at one time; 256 KiB of distances for one vector.
 const MAX_CODES_AT_ONCE: i64 = 1 << 16;
 
-/// Copies of a block of codes that exist at one time.
+/// The number of copies of a block of codes that exist at one time.
 const CODE_COPIES: i64 = 8;
 
-/// What "nearest" means.
+/// The measure of nearness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nearness {
-    /// Smallest ‖z − e‖.
+    /// The smallest ‖z − e‖.
     Euclidean,
-    /// Largest z·e.
+    /// The largest z·e.
     Product,
 }
 
-/// For each vector the index of the nearest of `size` codes; the first one of equals.
+/// For each vector, the index of the nearest of `size` codes; the first one of several equally near
+/// codes.
 ///
-/// `codes(first, n)` gives `n` codes from the one numbered `first`, `[n, D]`, so that codes that are computed need not
-/// exist all at once. Euclidean distances come from a matrix product, ‖z‖² − 2z·e + ‖e‖² without its first term, which
-/// is the same for all codes. Blocks of the `[N, K]` matrix exist one at a time, within the budget.
+/// `codes(first, n)` gives `n` codes from number `first` on, `[n, D]`, so that computed codes need
+/// not all exist at once. Euclidean distances come from a matrix product: ‖z‖² − 2z·e + ‖e‖²
+/// without its first term, which is the same for all codes. Blocks of the `[N, K]` matrix exist one
+/// at a time, within the budget.
 ///
 /// # Shapes
 /// `vectors [N, D]` -> `[N]` int64 in `0..size`.
@@ -56,7 +58,8 @@ pub fn nearest(
     })
 }
 
-/// The least distance (up to what all codes share) and the index of its code in the block.
+/// The least distance (without the term that all codes share) and the index of its code in the
+/// block.
 fn nearest_in_block(
     vectors: &Tensor,
     codes: &Tensor,
@@ -71,13 +74,14 @@ fn nearest_in_block(
     pixtok_torch::nearest(vectors, &weights, &bias, budget.block_bytes(codes.device()))
 }
 
-/// How many vectors chose each code, and their sum.
+/// The number of vectors that chose each code, and their sum.
 ///
 /// # Shapes
 /// `vectors [N, D]`, `indices [N]` -> counts `[K]` (exact up to 2^24), sums `[K, D]`.
 pub fn assigned(vectors: &Tensor, indices: &Tensor, codes: i64) -> (Tensor, Tensor) {
     let ones = Tensor::ones([vectors.size()[0], 1], (Kind::Float, vectors.device()));
-    // The gradient of a table lookup is this very sum: no one-hot matrix, the same bits every time, no host read.
+    // This sum is the gradient of a table lookup: no one-hot matrix, the same bits every time, no
+    // host read.
     let totals =
         Tensor::embedding_dense_backward(&Tensor::cat(&[vectors, &ones], 1), indices, codes, -1, false);
     let dim = vectors.size()[1];
@@ -95,7 +99,7 @@ mod tests {
         nearest(vectors, codes.size()[0], block, nearness, MemoryBudget::default())
     }
 
-    /// Where float32 decides otherwise than float64, the two codes are equally near.
+    /// Where float32 and float64 decide differently, the two codes are equally near.
     fn assert_nearest(found: &Tensor, distances: &Tensor) {
         let best = distances.argmin(1, false);
         let differ = found.ne_tensor(&best).nonzero().squeeze_dim(1);
@@ -111,7 +115,7 @@ mod tests {
     fn agrees_with_float64_over_several_blocks() {
         pixtok_torch::reseed(Seed(3));
         let size = MAX_CODES_AT_ONCE + 777;
-        // In registers, and by products.
+        // A dimension that is computed in registers, and one that uses products.
         for dim in [5, 33] {
             let vectors = Tensor::randn([100, dim], (Kind::Float, Device::Cpu));
             let codes = Tensor::randn([size, dim], (Kind::Float, Device::Cpu));

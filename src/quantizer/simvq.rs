@@ -1,5 +1,6 @@
-//! SimVQ (Zhu et al. 2024, arXiv 2411.02038): the codes are a frozen random table C times one learned matrix W, so that
-//! every step moves every code and none dies. Otherwise as VQ with a codebook that learns by gradient.
+//! SimVQ (Zhu et al. 2024, arXiv 2411.02038): the codes are a frozen random table C times one
+//! learned matrix W, so that every step moves every code and no code dies. Otherwise it is the same
+//! as VQ with a codebook that learns by gradient.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -22,19 +23,20 @@ use pixtok_torch::in_full_precision;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// K.
+    /// K, the number of codes.
     pub codebook_size: i64,
-    /// D.
+    /// D, the dimension of a code.
     pub codebook_dim: i64,
     /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code.
     pub commitment_weight: f64,
     /// Weight of ‖sg[z] − e‖², which moves W.
     pub codebook_weight: f64,
-    /// Whether the linear map has a bias (the official code's has one, vector-quantize-pytorch's none).
+    /// Whether the linear map has a bias (the official code has one, vector-quantize-pytorch has
+    /// none).
     pub bias: bool,
-    /// Which gradient the encoder gets.
+    /// The gradient that the encoder gets.
     pub gradient_estimator: GradientEstimator,
-    /// Most memory for the distances of the search.
+    /// The memory limit for the distances of the search.
     pub memory_budget: MemoryBudget,
 }
 
@@ -105,19 +107,19 @@ impl SimVq {
         let (k, d) = (config.codebook_size, config.codebook_dim);
         let deviation = (d as f64).powf(-0.5);
         let frozen = path.codebook_buffer("frozen", [k, d], Init::Gaussian { mean: 0.0, deviation });
-        // torch.nn.Linear's initialisation: uniform within 1/√D, the bias likewise.
+        // torch.nn.Linear's initialisation: weight and bias are uniform within 1/√D.
         let init = Init::Uniform { bound: deviation };
         Ok(Self {
             projection: Projection::new(path, channels, d),
             frozen,
-            // The codes are made of it, so it gets no weight decay by default, like a codebook.
+            // The codes are computed from it. Like a codebook, it has no weight decay by default.
             map: path.codebook("map", [d, d], init),
             bias: config.bias.then(|| path.bias("map_bias", d, init)),
             config: config.clone(),
         })
     }
 
-    /// W·c + b of rows c of the frozen table.
+    /// W·c + b for rows c of the frozen table.
     fn mapped(&self, rows: &Tensor) -> Tensor {
         rows.linear(&self.map, self.bias.as_ref())
     }
@@ -157,7 +159,7 @@ impl Quantizer for SimVq {
         in_full_precision(|| self.projection.project_out(&self.codes(0, indices).detach()))
     }
 
-    /// e = W·c of the codes at `indices` alone; never −0.0.
+    /// e = W·c, only for the codes at `indices`; never −0.0.
     fn codes(&self, _codebook: i64, indices: &Tensor) -> Tensor {
         in_full_precision(|| latent_from_vectors(&(self.mapped(&rows(&self.frozen, indices)) + 0.0), indices))
     }

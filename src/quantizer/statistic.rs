@@ -1,31 +1,32 @@
-//! What a quantizer observes while it quantizes, so that one update sees all micro-batches of a step together.
+//! What a quantizer observes while it quantizes, so that one update sees all micro-batches of a
+//! step.
 
 use tch::{Kind, Tensor};
 
-/// One observation, detached. Statistics of several micro-batches either add up or pool.
+/// One detached observation. The statistics of several micro-batches are either summed or pooled.
 #[derive(Debug)]
 pub enum Statistic {
-    /// Adds up over micro-batches: counts, sums of vectors.
+    /// A sum over micro-batches: counts, sums of vectors.
     Sum {
-        /// Within one quantizer.
+        /// The name, unique within one quantizer.
         name: &'static str,
-        /// Any shape, the same in every micro-batch.
+        /// The value, of any shape that is the same in every micro-batch.
         value: Tensor,
     },
     /// A sample of vectors; merged samples are thinned evenly to `capacity` rows.
     Pool {
-        /// Within one quantizer.
+        /// The name, unique within one quantizer.
         name: &'static str,
         /// `[rows, D]`, in random order.
         vectors: Tensor,
-        /// Most rows after merging.
+        /// The largest number of rows after merging.
         capacity: i64,
     },
-    /// Those of one of several quantizers.
+    /// The statistics of one of several quantizers.
     Part(Vec<Statistic>),
 }
 
-/// Merges the lists of several micro-batches, which name the same statistics in the same order.
+/// Merges the lists of several micro-batches, which have the same statistics in the same order.
 #[must_use]
 pub fn merge(micro_batches: Vec<Vec<Statistic>>) -> Vec<Statistic> {
     let mut lists: Vec<_> = micro_batches.into_iter().map(Vec::into_iter).collect();
@@ -62,7 +63,7 @@ impl Statistic {
         }
     }
 
-    /// The statistics of a part; none of anything else.
+    /// The statistics of a part; empty for anything else.
     pub(super) fn part(self) -> Vec<Statistic> {
         match self {
             Self::Part(statistics) => statistics,
@@ -71,7 +72,7 @@ impl Statistic {
     }
 }
 
-/// Every so-many-th row, so that at most `capacity` remain.
+/// Keeps every n-th row, so that at most `capacity` rows remain.
 fn thinned(rows: &Tensor, capacity: i64) -> Tensor {
     let n = rows.size()[0];
     if n <= capacity {
@@ -81,7 +82,7 @@ fn thinned(rows: &Tensor, capacity: i64) -> Tensor {
     rows.index_select(0, &picked.divide_scalar_mode(capacity, "floor"))
 }
 
-/// The sum called `name`, when it was taken.
+/// The sum called `name`, if there is one.
 pub(super) fn sum<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
     statistics.iter().find_map(|statistic| match statistic {
         Statistic::Sum { name: found, value } if *found == name => Some(value),
@@ -89,7 +90,7 @@ pub(super) fn sum<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Ten
     })
 }
 
-/// The pool called `name`, when it was taken.
+/// The pool called `name`, if there is one.
 pub(super) fn pool<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
     statistics.iter().find_map(|statistic| match statistic {
         Statistic::Pool { name: found, vectors, .. } if *found == name => Some(vectors),

@@ -1,12 +1,13 @@
 use tch::Tensor;
 
-/// `value` forward, bit for bit, with the gradient of `carrier`.
+/// Gives `value` bit for bit in the forward pass, and the gradient of `carrier` in the backward
+/// pass.
 ///
-/// The textbook `carrier + sg[value - carrier]` differs from `value` in a fifth of all elements; this form adds an
-/// exact zero. That zero turns -0.0 into 0.0, so whoever makes `value` must not emit -0.0.
+/// The usual `carrier + sg[value - carrier]` differs from `value` in a fifth of all elements. This
+/// form adds an exact zero instead. The zero turns -0.0 into 0.0, so `value` must not contain -0.0.
 ///
 /// # Shapes
-/// Both of one shape.
+/// Both have the same shape.
 pub fn straight_through(value: &Tensor, carrier: &Tensor) -> Tensor {
     value.detach() + (carrier - carrier.detach())
 }

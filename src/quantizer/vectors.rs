@@ -1,8 +1,8 @@
-//! Between a latent and the list of its vectors.
+//! Conversion between a latent and the list of its vectors.
 
 use tch::{Kind, Tensor};
 
-/// Under this length a vector has no direction (as in vector-quantize-pytorch).
+/// A vector shorter than this has no direction (as in vector-quantize-pytorch).
 pub const MIN_NORM: f64 = 1e-6;
 
 /// `[B, N, D]` -> `[B·N, D]`.
@@ -10,32 +10,33 @@ pub fn vectors_from_latent(z: &Tensor) -> Tensor {
     z.contiguous().view([-1, z.size()[2]])
 }
 
-/// `[B·N, D]` -> `[B, N, D]`, with B and N of `positions`, `[B, N]`; of a tensor rather than of
-/// numbers, which a trace would keep for images of any size. In memory the positions of one
-/// dimension lie together, as those of a channel do in an image: that decides in which order sums
-/// over D are added up, and with it their last bits.
+/// `[B·N, D]` -> `[B, N, D]`, with the B and N of `positions`, `[B, N]`. They come from a tensor,
+/// since a trace would keep numbers for all image sizes. In memory the positions of one dimension
+/// lie together, like the pixels of a channel in an image: this decides in which order sums over D
+/// are added, and so their last bits.
 pub fn latent_from_vectors(vectors: &Tensor, positions: &Tensor) -> Tensor {
     let places = positions.unsqueeze(-1).expand([-1, -1, vectors.size()[1]], false);
     vectors.view_as(&places).transpose(1, 2).contiguous().transpose(1, 2)
 }
 
-/// Length of the vectors along the last axis, which is kept. Its gradient at 0 is 0.
+/// The lengths of the vectors along the last axis, which is kept. The gradient at 0 is 0.
 pub fn norms(x: &Tensor) -> Tensor {
     x.norm_scalaropt_dim(2.0, [-1], true)
 }
 
-/// The vectors along the last axis at length 1; never −0.0, which a quotient can be rounded to.
+/// The vectors along the last axis at length 1; never −0.0, to which a quotient can be rounded.
 pub fn normalised(x: &Tensor) -> Tensor {
     x / norms(x).clamp_min(MIN_NORM) + 0.0
 }
 
-/// Mean over all elements of (a − b)².
+/// The mean of (a − b)² over all elements.
 ///
 /// # Shapes
 /// Both `[B, N, D]`.
 pub fn mean_square(a: &Tensor, b: &Tensor) -> Tensor {
-    // A mean's gradient lies in memory as its argument's axes are. As in [`latent_from_vectors`] the
-    // positions of one dimension are to lie together: the encoder's last bias adds them up.
+    // The gradient of a mean has the memory layout of its argument. As in [`latent_from_vectors`],
+    // the positions of one dimension must lie together, because the gradient of the encoder's last
+    // bias is a sum over them.
     (a - b).square().transpose(1, 2).mean(Kind::Float)
 }
 

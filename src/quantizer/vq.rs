@@ -1,6 +1,6 @@
-//! Vector quantization (van den Oord et al. 2017, arXiv 1711.00937): each latent vector becomes the nearest of K
-//! learned codes. The codebook learns by gradient or follows its vectors as a moving average; codes that no vector
-//! chooses can be restarted.
+//! Vector quantization (van den Oord et al. 2017, arXiv 1711.00937): each latent vector becomes the
+//! nearest of K learned codes. The codebook learns by gradient or follows its vectors as a moving
+//! average; codes that no vector chooses can be restarted.
 
 mod config;
 
@@ -24,13 +24,13 @@ use crate::variables::{Init, Scope};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
-/// Iterations of the k-means start.
+/// The number of iterations of the k-means start.
 const KMEANS_ITERATIONS: usize = 10;
-/// Most vectors that the k-means start looks at.
+/// The largest number of vectors that the k-means start uses.
 const MAX_START_VECTORS: i64 = 1 << 18;
-/// Most vectors of one step that restarted codes choose from.
+/// The largest number of vectors of one step from which restarted codes are chosen.
 const MAX_RESTART_POOL: i64 = 8192;
-/// Laplace smoothing of the moving average's counts (VQ-VAE-2's implementation).
+/// Laplace smoothing of the moving average's counts (as in VQ-VAE-2's implementation).
 const SMOOTHING: f64 = 1e-5;
 
 /// The VQ quantizer.
@@ -40,11 +40,12 @@ pub struct Vq {
     projection: Projection,
     /// Full name of the codebook variable.
     codebook_name: String,
-    /// e, `[K, D]`; a parameter when it learns by gradient, else a buffer.
+    /// e, the codebook, `[K, D]`: a parameter if it learns by gradient, otherwise a buffer.
     codebook: Tensor,
-    /// N, `[K]`: moving average of how many vectors a step chose each code.
+    /// N, `[K]`: moving average of the number of vectors that chose each code in a step.
     counts: Tensor,
-    /// m, `[K, D]`: moving average of their sum; with the moving-average update alone.
+    /// m, `[K, D]`: moving average of the sum of these vectors; only with the moving-average
+    /// update.
     sums: Option<Tensor>,
     /// `[1]`, 1 once `start` has run.
     started: Tensor,
@@ -80,7 +81,7 @@ impl Vq {
         })
     }
 
-    /// Rows of the table as codes: with the cosine distance, their direction.
+    /// Turns rows of the table into codes: with the cosine distance, their directions.
     fn as_codes(&self, rows: Tensor) -> Tensor {
         match self.config.distance {
             Distance::Euclidean => rows,
@@ -88,7 +89,8 @@ impl Vq {
         }
     }
 
-    /// The latent as codes are compared with it: projected, and with the cosine distance its direction.
+    /// The latent in the form in which it is compared with codes: projected and, with the cosine
+    /// distance, normalised.
     fn comparable(&self, z: &Tensor) -> Tensor {
         let z = self.projection.project_in(&as_kind(z, Kind::Float));
         match self.config.distance {
@@ -105,7 +107,7 @@ impl Vq {
             .map_or_else(Vec::new, |commitment| distance_losses(z, codes, commitment, codebook));
         let mut monitors = vec![];
         if config.entropy_weight > 0.0 {
-            // −‖z − e‖²/τ = (2z·e − ‖e‖²)/τ but for what all codes share.
+            // −‖z − e‖²/τ = (2z·e − ‖e‖²)/τ, without the term that all codes share.
             let table = self.as_codes(self.codebook.shallow_clone());
             let products = &table * (2.0 / config.entropy_temperature);
             let lengths = table.square().sum_dim_intlist(1, false, Kind::Float) / -config.entropy_temperature;
@@ -136,7 +138,8 @@ impl Vq {
         statistics
     }
 
-    /// The moving averages and, from them, the codebook (VQ-VAE-2's appendix; smoothed counts Ñ).
+    /// Updates the moving averages and, from them, the codebook (VQ-VAE-2's appendix; smoothed
+    /// counts Ñ).
     fn follow(&mut self, new_counts: &Tensor, new_sums: Option<&Tensor>) {
         let decay = self.config.codebook_update.decay();
         // N ← γN + (1−γ)n.
@@ -152,8 +155,9 @@ impl Vq {
         self.codebook.copy_(&self.as_codes(means));
     }
 
-    /// Moves every code whose count is under the threshold to a vector of `pool`, with the threshold as its count: it
-    /// stays when at least as many vectors choose it at the next step.
+    /// Moves every code whose count is under the threshold to a vector of `pool` and sets its count
+    /// to the threshold. The code stays there if at least as many vectors choose it in the next
+    /// step.
     fn restart(&mut self, pool: &Tensor, seed: Seed) -> UpdateReport {
         let threshold = self.config.restart_threshold;
         let dead = self.counts.lt(threshold);

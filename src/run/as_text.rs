@@ -1,4 +1,4 @@
-//! Serde of a value by the text that a user writes for it.
+//! Serializes a value as the text that a user writes for it.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! Where a command computes, and which weights it takes.
+//! Where a command computes, and which weights it uses.
 
 use std::thread::available_parallelism;
 
@@ -22,7 +22,7 @@ pub struct Compute {
     /// The device.
     #[serde(with = "as_text")]
     pub device: DeviceChoice,
-    /// Threads of libtorch on the CPU; absent: its own choice.
+    /// Number of libtorch's CPU threads; absent: libtorch's default.
     pub threads: Option<i32>,
 }
 
@@ -30,21 +30,21 @@ pub struct Compute {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelChoice {
-    /// Which checkpoint of a run.
+    /// The checkpoint of a run.
     #[serde(with = "as_text")]
     pub checkpoint: Which,
-    /// Which weights of it.
+    /// The weights of the checkpoint.
     pub weights: Weights,
-    /// In which number format.
+    /// The precision of encoder and decoder.
     pub precision: Precision,
 }
 
 impl Compute {
-    /// Resolves the device, sets the thread count and, on the CPU, limits spinning when the machine
-    /// is busy.
+    /// Resolves the device and sets the thread count. On the CPU it also limits spinning when the
+    /// machine is busy.
     ///
     /// # Errors
-    /// When the device is not there.
+    /// When the device does not exist.
     pub fn start(&self, tell: Tell) -> Result<Device> {
         let device = self.device.resolve()?;
         forbid_tf32()?;
@@ -68,9 +68,9 @@ impl Compute {
     }
 }
 
-/// The number of threads that a container's CPU quota allows, if that is less than libtorch's
-/// default, which counts the visible processors. `None` if the user has set the thread count, or has
-/// bound threads to processors: a bound thread sees only its own.
+/// The number of threads that a container's CPU quota allows, if it is lower than libtorch's
+/// default, the number of visible processors. `None` if the user has set the thread count or has
+/// bound threads to processors: a bound thread sees only its own processors.
 fn threads_of_quota() -> Option<i32> {
     let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY"];
     if chosen.iter().any(|name| std::env::var_os(name).is_some()) {
@@ -88,10 +88,10 @@ impl Default for ModelChoice {
 }
 
 impl ModelChoice {
-    /// Refuses another precision where there is none to choose, for the reason `why`.
+    /// Refuses any precision but float32 where there is no choice, for the reason `why`.
     ///
     /// # Errors
-    /// [`Misuse`] when it is not float32.
+    /// [`Misuse`] when the precision is not float32.
     pub fn require_fp32(&self, why: &str) -> Result<()> {
         if self.precision == Precision::Fp32 {
             return Ok(());

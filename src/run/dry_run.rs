@@ -1,4 +1,4 @@
-//! `pixtok train --dry-run`: what a run will be, before anything runs.
+//! `pixtok train --dry-run`: describes a run without starting it.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,8 @@ use crate::model::TokenShape;
 use crate::variables::Component;
 use anyhow::Result;
 
-/// What the run will be, in words. Images, and the loss's `weights`, may be missing: a config can be checked on another machine.
+/// Describes the run. Images and the loss's `weights` may be missing, so that a config can be
+/// checked on a different machine.
 pub(super) fn words(
     config: &Config,
     precision: &Settled,
@@ -77,7 +78,7 @@ pub(super) fn words(
     ))
 }
 
-/// The discriminator and when it begins, in words.
+/// Describes the discriminator and when it starts.
 fn adversary(config: &Config, networks: &Networks) -> String {
     let (Some(adversarial), Some((store, _))) = (&config.adversarial, &networks.adversary) else {
         return String::new();

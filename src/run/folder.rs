@@ -1,4 +1,4 @@
-//! What a run or a model folder is, and its config.
+//! The folder of a run or a model, and its config.
 
 use std::fs;
 use std::path::Path;
@@ -10,27 +10,27 @@ use crate::config::Config;
 use pixtok_base::Misuse;
 use pixtok_torch::tensors::{self, Tensors};
 
-/// The config of a run or a model folder.
+/// The file with the config of a run or a model folder.
 pub const CONFIG: &str = "config.toml";
-/// The weights of a model folder.
+/// The file with the weights of a model folder.
 pub const MODEL: &str = "model.safetensors";
-/// What `pixtok export` also writes, for readers that do not know our defaults.
+/// A description that `pixtok export` also writes, for readers that do not know pixtok's defaults.
 pub const DESCRIPTION: &str = "config.json";
 
-/// The folder of a run, or of a model that was exported or imported.
+/// The folder of a run, or of an exported or imported model.
 #[derive(Debug)]
 pub struct Run {
     folder: RunFolder,
 }
 
 impl Run {
-    /// Whether it is a folder of ours, of a run or of a model.
+    /// Whether `path` is a run folder or a model folder.
     #[must_use]
     pub fn is_one(path: &Path) -> bool {
         path.join(CONFIG).is_file()
     }
 
-    /// The run or model folder at `path`; a folder of other things is refused.
+    /// Opens the run or model folder at `path`; any other folder is refused.
     ///
     /// # Errors
     /// [`Misuse`] says what is missing; [`crate::checkpoint::Error::NotARun`].
@@ -46,28 +46,28 @@ impl Run {
         Ok(Self { folder: RunFolder::open(path)? })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Its checkpoints.
+    /// The run folder with its checkpoints.
     #[must_use]
     pub fn folder(&self) -> &RunFolder {
         &self.folder
     }
 
-    /// The config that a run was trained with, or that a model folder has.
+    /// The config that the run was trained with, or the config of the model folder.
     ///
     /// # Errors
-    /// When it cannot be read, does not work, or leaves open what an older pixtok decided
-    /// differently.
+    /// When it cannot be read, does not work, or leaves out a setting whose default was different
+    /// in an older pixtok.
     pub fn config(&self) -> Result<Config> {
         let folder = self.path();
         let written = Config::read_as_written(&folder.join(CONFIG))
             .with_context(|| format!("{} holds no usable run", folder.display()))?;
-        // Only imported weights come with a config by a user, which may leave out anything.
+        // Only imported weights have a config that a user wrote, which may leave out anything.
         let imported = self.is_model() && !folder.join(DESCRIPTION).exists();
         if let Some(why) = written.model.settings().had_another_meaning().filter(|_| !imported) {
             return Err(Misuse(format!("{} {why}", folder.join(CONFIG).display())).into());
@@ -77,12 +77,12 @@ impl Run {
         Ok(config)
     }
 
-    /// Whether it has the weights of a model folder.
+    /// Whether it contains the weights of a model folder.
     pub(super) fn is_model(&self) -> bool {
         self.path().join(MODEL).is_file()
     }
 
-    /// The weights of a model folder; nothing if it is none.
+    /// The weights of a model folder; `None` if this is not a model folder.
     pub(super) fn model(&self) -> Result<Option<Tensors>> {
         if !self.is_model() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The images of a training: which they are, and what a user should know about them.
+//! The training and validation images of a config, and notes about them.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub struct Pick {
 }
 
 impl Pick {
-    /// The same for a data set.
+    /// The selection in the form that a data set takes.
     #[must_use]
     pub fn selection(&self) -> Selection {
         let (split, image) = (self.split.clone(), self.image_column.clone());
@@ -41,10 +41,10 @@ pub fn training_set(config: &Config) -> Result<Dataset> {
     Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
 }
 
-/// The validation images of a config, and their location in words.
+/// The validation images of a config, and a description of their location.
 ///
 /// # Errors
-/// As [`training_set`].
+/// The same as [`training_set`].
 pub fn validation_set(config: &Config) -> Result<(String, Dataset)> {
     let data = &config.data;
     let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
@@ -59,7 +59,7 @@ pub fn validation_set(config: &Config) -> Result<(String, Dataset)> {
     Ok((words_of_validation(config), images))
 }
 
-/// Where the validation images of a config are.
+/// Describes the location of a config's validation images.
 #[must_use]
 pub fn words_of_validation(config: &Config) -> String {
     let data = &config.data;
@@ -82,8 +82,8 @@ pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// If `--data` gives other training images, drops the settings that belong to the config's: its
-/// validation images and its columns. Settings given on the command line stay.
+/// If `--data` names different training images, removes the settings that belong to the config's
+/// images: the validation images and the columns. Settings from the command line stay.
 pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Config) {
     for (key, value) in [
         (known::DATA_VAL, &mut data.val),
@@ -97,9 +97,9 @@ pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Conf
     }
 }
 
-/// A note about which images validate, if the training images are not the config's and the user did
-/// not choose validation images. It is for the user only once the images are found, so that an
-/// error about them comes first.
+/// A note that says which images are used for validation, if the training images are not the
+/// config's and the user did not choose validation images. It is shown only after the images were
+/// found, so that an error about them comes first.
 pub(super) fn validation_note(
     options: &TrainOptions,
     of_config: &data::Config,
@@ -134,7 +134,7 @@ pub(super) fn validation_note(
     }
 }
 
-/// Warns that validation images are also training images.
+/// Warns if validation images are also training images.
 pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
     let Overlap { shared, copies } = val_set.overlap(train_set, None);
     let total = val_set.len();
@@ -153,7 +153,7 @@ pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
     }
 }
 
-/// Tells once what is passed over in each of these data sets.
+/// Tells which files of these data sets are skipped, once for each set.
 pub fn tell_omitted<'a>(sets: impl IntoIterator<Item = &'a Dataset>, tell: Tell) {
     let mut said: Vec<&String> = vec![];
     for text in sets.into_iter().flat_map(Dataset::notes) {

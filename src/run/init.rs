@@ -1,4 +1,4 @@
-//! `pixtok train --init-from`: weights of another run, or of a model folder, to start from.
+//! `pixtok train --init-from`: starts from the weights of a different run or a model folder.
 
 use std::path::Path;
 
@@ -15,16 +15,16 @@ use pixtok_torch::tensors::{self, Tensors};
 /// Weights to start from.
 struct Saved {
     weights: Tensors,
-    /// In words.
+    /// The source of the weights, in words.
     whose: String,
-    /// What is not taken along, one sentence each.
+    /// What is not copied, one sentence each.
     left: Vec<String>,
 }
 
-/// Starts `networks` from the last raw weights of a run, or from those of a model folder. All must
-/// fit; if parts are frozen, the others begin anew if they do not. Tells with which other settings
-/// the weights were trained. If the tokens stay the same, returns the hash of the weights whose
-/// tokens they are.
+/// Starts `networks` from the last raw weights of a run, or from the weights of a model folder. All
+/// of them must fit. If components are frozen, the others may start from fresh weights instead.
+/// Tells which other settings the weights were trained with. If the tokens stay the same, returns
+/// the hash of the weights that define them.
 pub(super) fn from_run(
     other: &Path,
     config: &Config,
@@ -75,7 +75,7 @@ pub(super) fn from_run(
     Ok(Some(earlier.train.keeps_tokens_of.unwrap_or(own)))
 }
 
-/// The frozen parts in words, with what is left to train.
+/// Describes the frozen components and what is left to train.
 fn what_stays(config: &Config, networks: &Networks) -> String {
     let train = &config.train;
     let frozen: Vec<String> = train.freeze.iter().map(Component::to_string).collect();
@@ -108,7 +108,7 @@ fn weights_of(other: &Run, config: &Config) -> Result<Saved> {
     Ok(Saved { weights: saved.weights, whose: format!("{path} at step {step}"), left })
 }
 
-/// Refuses to freeze what no run has made.
+/// Refuses frozen components without weights from `--init-from`.
 pub(super) fn from_nothing(config: &Config) -> Result<()> {
     if config.train.freeze.is_empty() {
         return Ok(());
@@ -121,8 +121,8 @@ pub(super) fn from_nothing(config: &Config) -> Result<()> {
     .into())
 }
 
-/// Copies what one part has; returns whether it fits. If it does not and need not stay, it begins
-/// anew.
+/// Copies the weights of one component and returns whether they fit. If they do not, a component
+/// that is not frozen keeps its fresh weights.
 fn take_part(part: Component, stays: bool, live: &Tensors, saved: &Tensors, tell: Tell) -> Result<bool> {
     let own = |all: &Tensors| -> Tensors {
         let own = all.iter().filter(|(name, _)| Component::of_saved(name) == Some(part));

@@ -1,28 +1,29 @@
-//! Which libtorch this is, for reports.
+//! The version of libtorch, for reports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Version and place of the library that this process has loaded.
+/// The version and path of the libtorch library that this process has loaded.
 #[must_use]
 pub fn libtorch() -> String {
     let Some(lib) = loaded_library() else { return "loaded from an unknown location".to_owned() };
     format!("{} in {} (keep this folder: pixtok loads libtorch from it)", libtorch_version(), lib.display())
 }
 
-/// The version of that library.
+/// The version of the loaded libtorch.
 #[must_use]
 pub fn libtorch_version() -> String {
     known_version().unwrap_or_else(|| "of unknown version".to_owned())
 }
 
-/// The same, if its folder says it.
+/// The version of the loaded libtorch, if its folder states it.
 #[must_use]
 pub fn known_version() -> Option<String> {
     loaded_library().and_then(|lib| lib.parent().and_then(version_of))
 }
 
-/// The folder of the file that this process has mapped, not where one ought to be.
+/// The folder of the library file that this process has mapped. It may differ from the expected
+/// one.
 fn loaded_library() -> Option<PathBuf> {
     library_folder(&fs::read_to_string("/proc/self/maps").unwrap_or_default())
 }
@@ -33,7 +34,7 @@ fn library_folder(maps: &str) -> Option<PathBuf> {
     Path::new(&line[line.find('/')?..]).parent().map(Path::to_path_buf)
 }
 
-/// The wheel has a `version.py`, the plain archive a `build-version`.
+/// Reads the wheel's `version.py` or the plain archive's `build-version`.
 fn version_of(root: &Path) -> Option<String> {
     if let Ok(version) = fs::read_to_string(root.join("build-version")) {
         return Some(version.trim().to_owned());

@@ -1,4 +1,4 @@
-//! The loss of a training, and the weights of the network that some losses need.
+//! The loss of a training, and the weights of the network that some losses use.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::pretrained::Lpips;
 use crate::tasks::tokenizer::LossWeights;
 use pixtok_base::Misuse;
 
-/// Where the weights of the network are that the loss needs, if it needs any.
+/// The path of the weights of the loss's network, if the loss uses one.
 pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Result<Option<PathBuf>> {
     let Some(network) = config.needed_network() else {
         if let Some(given) = given {
@@ -41,11 +41,11 @@ pub(super) fn loss_weights(config: &loss::Config, given: Option<&Path>) -> Resul
     Ok(Some(path))
 }
 
-/// The file with the weights of the network that the loss needs, if it needs any: the one of `given`
-/// that is of it, or else the one in the folder of weights.
+/// The file with the weights of the loss's network, if it uses one: the file of `given` that
+/// belongs to this network, or else the file in the folder of weights.
 ///
 /// # Errors
-/// When there is none, or one of `given` cannot be read.
+/// When there is no such file, or a file of `given` cannot be read.
 pub fn loss_weights_among(given: &[PathBuf], config: &loss::Config) -> Result<Option<PathBuf>> {
     let Some(network) = config.needed_network() else { return Ok(None) };
     for path in given {
@@ -56,8 +56,8 @@ pub fn loss_weights_among(given: &[PathBuf], config: &loss::Config) -> Result<Op
     loss_weights(config, None)
 }
 
-/// Builds the loss with the network that it needs, from the weights at `path`. Also returns what a
-/// run records about them.
+/// Builds the loss and its network from the weights at `path`. Also returns what a run records
+/// about the weights.
 pub(super) fn loss(
     config: &loss::Config,
     path: Option<PathBuf>,

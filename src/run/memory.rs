@@ -1,4 +1,4 @@
-//! What a training step keeps in memory, estimated from the config and the networks.
+//! Estimates the memory of a training step from the config and the networks.
 
 use anyhow::Result;
 use indicatif::BinaryBytes;
@@ -9,26 +9,28 @@ use super::precision::Settled;
 use crate::config::Config;
 use pixtok_torch::Precision;
 
-/// Bytes of a number that is trained: of float32.
+/// Bytes of a trained number, which is float32.
 const FLOAT: i64 = 4;
-/// The program with libtorch's libraries and what its allocations leave between them, measured on a CPU.
+/// Memory of the program with libtorch's libraries and the gaps between allocations, measured on a
+/// CPU.
 const PROGRAM_BYTES: i64 = 300 << 20;
-/// What autocast keeps: a weight in bf16.
+/// Bytes of a weight in bf16, which autocast keeps.
 const CAST: i64 = 2;
 
-/// Bytes, by what takes them.
+/// Estimated bytes of the parts.
 struct Estimate {
-    /// Weights, moments and averages, also of the discriminator and of the loss's network.
+    /// Weights, moments and averages, including the discriminator and the loss's network.
     weights: i64,
     gradients: i64,
-    /// What the tokenizer keeps for the backward pass, with weights in bf16.
+    /// What the tokenizer keeps for the backward pass, including weights in bf16.
     tokenizer: i64,
-    /// What the loss's network keeps, and the discriminator after it: not at the same time.
+    /// What the loss's network keeps. The discriminator follows after it, so both are never kept at
+    /// the same time.
     loss: i64,
     discriminator: i64,
     /// Tables of the quantizer.
     tables: i64,
-    /// Whether gradients of earlier micro-batches stay beside what the next one keeps.
+    /// Whether gradients of earlier micro-batches exist while the next one runs.
     micro_batches: bool,
 }
 
@@ -47,7 +49,8 @@ impl Estimate {
         let all = numbers.trained + numbers.fixed + numbers.discriminator + weights_of_loss;
         let discriminator = config.adversarial.as_ref().map_or(0, |adversarial| {
             let of_image = adversarial.discriminator.saved_per_image(size);
-            // Of images and of reconstructions; the penalty keeps what its images left, and what its gradient is made of.
+            // For images and reconstructions. The penalty also keeps the pass over the images and
+            // the graph of its gradient.
             let penalty = if adversarial.r1.is_some() { 2 * FLOAT } else { 0 };
             (2 * bytes + penalty) * of_image * images
         });
@@ -62,7 +65,7 @@ impl Estimate {
         })
     }
 
-    /// At the most: before the backward pass, or after it, when gradients have taken the place of what was kept.
+    /// The peak: before the backward pass, or after it, when gradients have replaced what was kept.
     fn peak(&self) -> i64 {
         let kept = self.tokenizer + self.tables + self.loss.max(self.discriminator);
         let beside = if self.micro_batches { self.gradients + kept } else { self.gradients.max(kept) };
@@ -70,7 +73,8 @@ impl Estimate {
     }
 }
 
-/// What a training step takes here, and on CUDA if that is elsewhere: it has other kernels, that keep more.
+/// Describes the memory of a training step on this device, and on CUDA if the device is not CUDA,
+/// whose kernels keep more.
 pub(super) fn words(config: &Config, settled: &Settled, networks: &Networks) -> Result<String> {
     let here = networks.device();
     let mut words = words_on(here, settled.precision, config, networks)?;
@@ -81,7 +85,7 @@ pub(super) fn words(config: &Config, settled: &Settled, networks: &Networks) -> 
     Ok(words)
 }
 
-/// A line of what a training step takes, and one of its largest parts.
+/// One line with the memory of a training step, and one with its largest parts.
 fn words_on(device: Device, precision: Precision, config: &Config, networks: &Networks) -> Result<String> {
     let estimate = Estimate::new(config, networks, device, precision)?;
     let place = if device.is_cuda() { "on CUDA" } else { "on the CPU" };

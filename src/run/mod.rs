@@ -1,13 +1,13 @@
-//! The folder of a run: begun, gone on with, opened, started from, published.
+//! The folder of a run: how it is started, resumed, opened and published.
 //!
-//! `folder` is strict about what a run or a model folder is and reads its config. `trained` opens
-//! its tokenizer; `opened` opens whatever a path names, ours or another's. `training` begins a run
-//! or goes on with one: `settings` makes its config, `resume` checks what is there, `init` takes
-//! another run's weights, `networks`, `loss` and `precision` decide what trains, and `dry_run` and
-//! `memory` say what it will be. `images` are those that a config names. `publish` makes a folder
-//! to share of a run.
+//! `folder` recognises run and model folders strictly and reads their configs. `trained` opens the
+//! tokenizer of such a folder; `opened` opens whatever a path names, also tokenizers of other
+//! programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
+//! is there, `init` takes the weights of a different run, `networks`, `loss` and `precision` decide
+//! what is trained, and `dry_run` and `memory` describe the run in advance. `images` finds the
+//! images of a config. `publish` makes a folder to share from a run.
 //!
-//! What the user should know on the way is handed to a [`Tell`]; nothing here prints.
+//! Messages for the user are handed to a [`Tell`]; nothing here prints.
 
 mod as_text;
 mod compute;

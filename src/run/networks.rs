@@ -1,4 +1,4 @@
-//! From a config to the networks of a training.
+//! Builds the networks of a training from its config.
 
 use anyhow::Result;
 use tch::Device;
@@ -14,16 +14,16 @@ use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors::Tensors;
 
-/// What trains, with fresh weights.
+/// The networks that are trained, with fresh weights.
 pub(super) struct Networks {
     store: Variables,
     pub tokenizer: Tokenizer,
-    /// The discriminator, in a store of its own.
+    /// The discriminator, with its own store of variables.
     pub adversary: Option<(Variables, Adversary)>,
 }
 
 impl Networks {
-    /// By a checked config.
+    /// Builds the networks from a checked config.
     pub fn build(config: &Config, device: Device) -> Result<Self> {
         let (store, seed) = (Variables::new(device), Seed(config.seed));
         pixtok_torch::reseed(seed.derive("initialisation", &[]));
@@ -44,7 +44,7 @@ impl Networks {
         Ok(networks)
     }
 
-    /// Ready to be trained.
+    /// Makes the objective of a training from the networks.
     pub fn objective(self, config: &Config, loss: Loss) -> Objective {
         let reconstruction = Reconstruction::new(
             self.store,
@@ -57,22 +57,22 @@ impl Networks {
         Objective { reconstruction, opponent }
     }
 
-    /// All of the tokenizer, by name.
+    /// All tensors of the tokenizer, by name.
     pub fn variables(&self) -> Tensors {
         self.store.tensors()
     }
 
-    /// Where they are.
+    /// The device of the networks.
     pub fn device(&self) -> Device {
         self.store.device()
     }
 
-    /// Trained numbers of these components of the tokenizer.
+    /// The number of trained parameters in these components of the tokenizer.
     pub fn parameters(&self, components: &[Component]) -> i64 {
         self.store.parameters(components)
     }
 
-    /// How many there are, by what becomes of them.
+    /// Counts the parameters, by what happens to them.
     pub fn numbers(&self, config: &Config) -> Numbers {
         let mut numbers = Numbers { trained: 0, fixed: 0, discriminator: 0, moments: 0 };
         for variable in self.store.entries() {
@@ -93,15 +93,15 @@ impl Networks {
     }
 }
 
-/// How many numbers there are, by what becomes of them.
+/// Numbers of parameters, by what happens to them.
 pub(super) struct Numbers {
-    /// Of the tokenizer, by gradient.
+    /// Parameters of the tokenizer that gradients train.
     pub trained: i64,
-    /// Of the tokenizer, buffers and frozen parts.
+    /// Buffers and frozen parameters of the tokenizer.
     pub fixed: i64,
-    /// Of the discriminator, by gradient.
+    /// Parameters of the discriminator that gradients train.
     pub discriminator: i64,
-    /// Of both optimizers.
+    /// Moments of both optimizers.
     pub moments: i64,
 }
 

@@ -1,4 +1,4 @@
-//! What a path names, opened: the one way to a tokenizer, ours or another's.
+//! Opens what a path names. This is the only way to a tokenizer, pixtok's or another program's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,27 +17,27 @@ use pixtok_base::paths::absence;
 use pixtok_images::data::{self, ImageFolder};
 use pixtok_tokens::{Arrangement, StatedTokenizer};
 
-/// A tokenizer that images can be passed through, with what its tokens must say of it.
+/// A tokenizer that can process images, with what a token set must state about it.
 pub enum Opened {
-    /// A run or a model folder of ours.
+    /// A run or a model folder of pixtok.
     Own(Box<Trained>),
-    /// A TorchScript pair.
+    /// A TorchScript pair of another program.
     Foreign(Box<TorchScript>),
 }
 
-/// What a path names: something that makes reconstructions, or their folder.
+/// What a path names: a tokenizer, which makes reconstructions, or a folder with reconstructions.
 pub enum Found {
-    /// It makes them.
+    /// A tokenizer.
     Tokenizer(Opened),
-    /// They are there.
+    /// A folder with reconstructions.
     Reconstructions(PathBuf),
 }
 
 impl Found {
-    /// Tells by the path what it is, and opens it. Nothing is passed through a foreign pair.
+    /// Recognises what is at the path and opens it. No images are passed through a foreign pair.
     ///
     /// # Errors
-    /// [`Misuse`] says what else it is; whatever keeps the tokenizer from being opened.
+    /// [`Misuse`] says what else the path names; or the reason why the tokenizer cannot be opened.
     pub fn open(path: &Path, choice: ModelChoice, device: Device, tell: Tell) -> Result<Self> {
         if path.is_file() {
             if path.extension().is_none_or(|extension| extension != "toml") {
@@ -69,7 +69,7 @@ impl Found {
             ))
             .into());
         }
-        // A run folder may hold pictures too.
+        // A run folder may contain pictures too.
         if Run::is_one(path) || path.join("best.json").exists() || !path.is_dir() {
             let trained = Run::find(path)?.open(choice, device, tell)?;
             return Ok(Self::Tokenizer(Opened::Own(Box::new(trained))));
@@ -77,7 +77,8 @@ impl Found {
         let nothing = |why: String| {
             Misuse(format!("{path_words} holds neither a run nor a model nor reconstructions: {why}"))
         };
-        // Reconstructions may lie in folders that pixtok wrote, but the pictures of runs are none.
+        // Reconstructions may lie in folders that pixtok wrote, but the pictures of runs are not
+        // reconstructions.
         if let Some(run) = runs_in(path).next() {
             return Err(nothing(format!("it holds runs, for instance {}", run.display())).into());
         }
@@ -85,7 +86,7 @@ impl Found {
         Ok(Self::Reconstructions(path.to_owned()))
     }
 
-    /// Our tokenizer, if it is one.
+    /// The tokenizer, if it is pixtok's.
     #[must_use]
     pub fn own(&self) -> Option<&Trained> {
         match self {
@@ -94,7 +95,7 @@ impl Found {
         }
     }
 
-    /// Another's tokenizer, if it is one.
+    /// The tokenizer, if it is another program's.
     #[must_use]
     pub fn foreign(&self) -> Option<&TorchScript> {
         match self {
@@ -104,7 +105,7 @@ impl Found {
     }
 }
 
-/// The runs right in a folder.
+/// The runs directly inside a folder.
 fn runs_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.path()).filter(|path| Run::is_one(path))
@@ -121,10 +122,10 @@ pub fn adapter(path: &Path) -> Result<Adapter> {
 
 impl Opened {
     /// Opens a run, a model folder or an adapter. A foreign pair is tried first, and may require
-    /// `batch_size` images at a time.
+    /// batches of `batch_size` images.
     ///
     /// # Errors
-    /// As [`Found::open`]; when a foreign pair does not do what its adapter says.
+    /// The same as [`Found::open`]; also when a foreign pair does not do what its adapter states.
     pub fn open(
         path: &Path,
         choice: ModelChoice,
@@ -151,7 +152,7 @@ impl Opened {
         Ok(opened)
     }
 
-    /// Images to indices and back.
+    /// The codec between images and indices.
     #[must_use]
     pub fn codec(&self) -> Box<dyn Codec + '_> {
         match self {
@@ -160,7 +161,7 @@ impl Opened {
         }
     }
 
-    /// Height and width of its images are multiples of this many pixels.
+    /// Height and width of the images must be multiples of this number of pixels.
     #[must_use]
     pub fn side_multiple(&self) -> u32 {
         match self {
@@ -169,7 +170,7 @@ impl Opened {
         }
     }
 
-    /// How its images are prepared.
+    /// The settings that prepare its images.
     #[must_use]
     pub fn data(&self) -> data::Config {
         match self {
@@ -178,7 +179,7 @@ impl Opened {
         }
     }
 
-    /// Images at a time, where nothing else is asked for.
+    /// The default batch size.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         match self {
@@ -187,7 +188,7 @@ impl Opened {
         }
     }
 
-    /// How its indices are made of digits, where they are.
+    /// The digits of its indices, if they consist of digits.
     #[must_use]
     pub fn radix(&self) -> Option<&MixedRadix> {
         match self {
@@ -196,7 +197,7 @@ impl Opened {
         }
     }
 
-    /// Its weights in a hash.
+    /// The hash of its weights.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -207,10 +208,10 @@ impl Opened {
         }
     }
 
-    /// What a sidecar says of it.
+    /// What a sidecar states about the tokenizer.
     ///
     /// # Errors
-    /// As [`Opened::weights_blake3`].
+    /// The same as [`Opened::weights_blake3`].
     pub fn stated(&self, digits: bool, numbers: u32, arrangement: Arrangement) -> Result<StatedTokenizer> {
         let vocabulary = self.codec().vocabulary();
         let (kind, quantizer) = match self {
@@ -245,7 +246,7 @@ impl Opened {
     }
 }
 
-/// The files of a pair in a hash.
+/// The hash of a pair's files.
 fn modules_blake3(pair: &TorchScript) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for file in pair.files() {

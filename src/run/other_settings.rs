@@ -1,5 +1,5 @@
-//! The settings that the weights of `--init-from` were trained with. Weights are taken wherever
-//! their shapes fit, and shapes do not show what the numbers mean.
+//! The settings that the weights of `--init-from` were trained with. Weights can be taken if their
+//! shapes fit, but shapes do not show what the numbers mean.
 
 use anyhow::Result;
 use toml::Value;
@@ -7,14 +7,14 @@ use toml::Value;
 use crate::config::{Config, KeyPath, known};
 use crate::variables::Component;
 
-/// Names the settings in which `config` differs from `earlier` and which decide what the weights of
-/// the parts in `taken` mean: those of these parts, and the size of the images. None if there is no
-/// difference.
+/// Names the settings that differ between `config` and `earlier` and change what the weights of the
+/// components in `taken` mean: the components' own settings, and the image size. `None` if there is
+/// no difference.
 pub(super) fn words(config: &Config, earlier: &Config, taken: &[Component]) -> Result<Option<String>> {
     named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(path, taken))
 }
 
-/// As [`words`], without the size of the images.
+/// The same as [`words`], without the image size.
 pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Component]) -> Result<Option<String>> {
     named(config, earlier, |path| shapes(path, parts))
 }
@@ -22,7 +22,7 @@ pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Component]) -
 fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -> Result<Option<String>> {
     let changes = written_out(config).changes(&written_out(earlier))?;
     let tables: Vec<KeyPath> = changes.iter().filter_map(|change| change.path.table_of_kind()).collect();
-    // Another kind has other keys, so the kind alone is named.
+    // A different kind has different keys, so only the kind is named.
     let of_another_kind = |path: &KeyPath| {
         let kind_of = path.table_of_kind();
         tables.iter().any(|table| path.is_below(table) && kind_of.as_ref() != Some(table))
@@ -37,7 +37,7 @@ fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -
     Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
-/// Whether the setting at `path` is of one of these parts.
+/// Whether the setting at `path` belongs to one of these components.
 fn is_of(path: &KeyPath, parts: &[Component]) -> bool {
     let own: &[Component] = if path.is_in(known::QUANTIZER) {
         &[Component::Quantizer]
@@ -51,13 +51,13 @@ fn is_of(path: &KeyPath, parts: &[Component]) -> bool {
     own.iter().any(|part| parts.contains(part))
 }
 
-/// Whether the setting at `path` is of one of these parts and changes results.
+/// Whether the setting at `path` belongs to one of these components and changes results.
 fn shapes(path: &KeyPath, parts: &[Component]) -> bool {
     let is_budget = path.is_in(known::QUANTIZER) && path.name() == known::MEMORY_BUDGET;
     is_of(path, parts) && !is_budget
 }
 
-/// The config with the values that absent keys of the model stand for, so that these are no
+/// The config with the model's defaults written out, so that absent keys don't count as
 /// differences.
 fn written_out(config: &Config) -> Config {
     let model = config.model.settings().written_out(&config.quantizer);

@@ -1,4 +1,4 @@
-//! Which precision a run trains in when its config says `auto`.
+//! The precision that a run is trained in when its config says `auto`.
 
 use anyhow::Result;
 use tch::Device;
@@ -9,9 +9,9 @@ use pixtok_torch::{Precision, PrecisionChoice, auto_precision};
 /// The precision of a training.
 pub(super) struct Settled {
     pub precision: Precision,
-    /// What the config said.
+    /// The config's choice.
     pub chosen: PrecisionChoice,
-    /// The reason for it, if the user should see one.
+    /// The reason for the precision, if the user should see one.
     pub reason: Option<String>,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn settle(config: &mut Config, earlier: Option<&Config>, device: Devi
 }
 
 impl Settled {
-    /// The precision with the reason, if there is one.
+    /// The precision and the reason, if there is one.
     pub fn words(&self) -> String {
         match &self.reason {
             Some(reason) => format!("{} ({reason})", self.precision),

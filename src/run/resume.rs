@@ -22,14 +22,14 @@ use pixtok_torch::DeviceChoice;
 /// The run to resume.
 pub(super) struct Earlier {
     run: Run,
-    /// The config that the run began with.
+    /// The config that the run was started with.
     pub config: Config,
-    /// The changes up to the checkpoint to resume from.
+    /// The config changes up to the checkpoint to resume from.
     changes: Vec<RunChange>,
-    /// The state of the checkpoint to resume from, or else of the newest one whose state can be
-    /// read; none if there is none.
+    /// The state of the checkpoint to resume from, or else of the newest checkpoint whose state can
+    /// be read; `None` if there is none.
     state: Option<State>,
-    /// This process's lock on it; absent in a dry run.
+    /// This process's lock on the run; absent in a dry run.
     lock: Option<RunWriter>,
     resumed: Resumed,
 }
@@ -54,8 +54,8 @@ impl Earlier {
         };
         let state = state.map(State::parse).transpose().map_err(TrainError::from)?;
         let mut changes = RunChange::read(path)?;
-        // Dropped like log lines: changes after the checkpoint may or may not be made again. A run
-        // that starts over takes its settings from its config.
+        // Dropped in the same way as log lines: changes after the checkpoint may or may not be made
+        // again. A run that starts over takes its settings from its config.
         let step = resumed.loaded.as_ref().map(|loaded| loaded.step);
         changes.retain(|change| step.is_some_and(|step| change.step <= step));
         let earlier = Self { run, config, changes, state, lock, resumed };
@@ -79,7 +79,7 @@ impl Earlier {
         .into())
     }
 
-    /// Where the run is.
+    /// The path of the run folder.
     pub fn path(&self) -> &Path {
         self.run.path()
     }
@@ -89,7 +89,7 @@ impl Earlier {
         self.resumed.loaded.is_some()
     }
 
-    /// Fills in the run's device and thread count where the flags leave them open.
+    /// Fills in the run's device and thread count if the flags leave them open.
     pub fn compute(&self, mut compute: Compute, tell: Tell) -> Compute {
         let then = self.state.as_ref().map(|state| &state.circumstances);
         let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return compute };
@@ -110,19 +110,19 @@ impl Earlier {
         compute
     }
 
-    /// The file with the loss's weights, if it is still at its place.
+    /// The file with the loss's weights, if it still exists at the recorded path.
     pub fn loss_weights(&self) -> Option<PathBuf> {
         let file = PathBuf::from(&self.state.as_ref()?.circumstances.loss_weights.as_ref()?.file);
         file.is_file().then_some(file)
     }
 
-    /// The settings `config` of a resume with the changes that the run made since it began, unless
-    /// flags override them.
+    /// The config of a resume: `config` with the changes that the run has made since it began,
+    /// unless flags override them.
     pub fn replayed(&self, config: &Config, overrides: &[String]) -> Result<Config, ConfigError> {
         config.with_changes_of(&self.config, &self.changes, overrides)
     }
 
-    /// What to keep of the settings `config` of this resume: those that the run began with, and the
+    /// What to record for the config of this resume: the config that the run began with, and the
     /// changes since then.
     pub fn kept(&self, config: &Config) -> Result<(Config, Vec<RunChange>), ConfigError> {
         let Some(loaded) = &self.resumed.loaded else { return Ok((config.clone(), vec![])) };
@@ -134,8 +134,8 @@ impl Earlier {
         Ok((config.as_begun(&self.config)?, changes))
     }
 
-    /// Refuses a config with which the run could not go on as it began. A run that starts over
-    /// accepts any.
+    /// Refuses a config with which the run could not go on exactly. A run that starts over accepts
+    /// any.
     pub fn check_config(&self, config: &Config) -> Result<()> {
         let changes = config.changes_that_matter(&self.config)?;
         if changes.is_empty() || !self.has_checkpoint() {
@@ -153,7 +153,7 @@ impl Earlier {
         .into())
     }
 
-    /// Refuses a run without a whole checkpoint, unless it is to start over.
+    /// Refuses a run without a complete checkpoint, unless it is to start over.
     pub fn check_checkpoint(&self, restart: bool, tell: Tell) -> Result<()> {
         if self.has_checkpoint() {
             return Ok(());
@@ -182,12 +182,12 @@ impl Earlier {
         Ok(())
     }
 
-    /// Hands over the run and its checkpoint; nothing in a dry run.
+    /// Hands over the run and its checkpoint; `None` in a dry run.
     pub fn take(&mut self) -> Option<(RunWriter, Resumed)> {
         Some((self.lock.take()?, std::mem::take(&mut self.resumed)))
     }
 
-    /// What it means to go on under the circumstances of `now`, in words.
+    /// Describes what it means to go on under the circumstances `now`.
     ///
     /// # Errors
     /// When it would not be the same run.
@@ -202,7 +202,7 @@ impl Earlier {
         Ok(notes.map_err(|error| TrainError::from(error.with_changes(self.path(), train_set)))?)
     }
 
-    /// A message if the run goes on with other validation images than before.
+    /// A message if the run goes on with different validation images than before.
     pub fn other_images(&self, config: &Config, val_set: &Dataset) -> Result<Option<String>> {
         let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(None) };
         let (data, eval) = (config.data.clone(), config.eval.clone());
@@ -212,7 +212,7 @@ impl Earlier {
         Ok(found.map(|other| other.words))
     }
 
-    /// What starting over discards, in words.
+    /// Describes what starting over discards.
     fn discarded(&self, any_damaged: bool) -> String {
         let text = fs::read(self.path().join(METRICS_FILE)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -225,8 +225,8 @@ impl Earlier {
         format!("discards the logs so far ({METRICS_FILE} has {rows} {row}{last}){aside}.")
     }
 
-    /// Refuses fewer steps than the run already has. Returns notes on where it resumes and on what
-    /// changed settings mean for it.
+    /// Refuses fewer steps than the run has already completed. Returns notes on where it resumes
+    /// and on the effect of changed settings.
     pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
         let (step, steps, path) = (loaded.step, config.train.steps, self.path().display());
@@ -278,16 +278,16 @@ fn listed(damaged: &[DamagedCheckpoint]) -> String {
     })
 }
 
-/// How the learning rate jumps at `step` if the schedule's length changes from `before` to `after`
-/// steps and the optimizer from `earlier` to `optimizer`, with the remedy. None if the rate changes by
-/// a tenth at most, or if `optimizer.lr` itself was changed.
+/// Describes how the learning rate jumps at `step` if the schedule's length changes from `before`
+/// to `after` steps and the optimizer from `earlier` to `optimizer`, with advice. `None` if the
+/// rate changes by at most a tenth, or if `optimizer.lr` itself was changed.
 fn rate_jump(
     [earlier, optimizer]: [&optim::Config; 2],
     start: u64,
     step: u64,
     (before, after): (u64, u64),
 ) -> Option<String> {
-    // The last completed step, under both lengths.
+    // The last completed step, with both lengths.
     let last = step.checked_sub(1).filter(|last| *last >= start)?;
     let (then, now) = (earlier.rate(last, start, before), optimizer.rate(last, start, after));
     if earlier.lr != optimizer.lr || (now - then).abs() <= 0.1 * then.max(now) {
@@ -312,7 +312,7 @@ mod tests {
         let cosine = optim::Config::default();
         let words = rate_jump([&cosine, &cosine], 0, 600, (600, 1200)).unwrap();
         assert!(words.starts_with("jumps from 6.854e-9 to 5.013e-4 at step 600"), "{words}");
-        // Early in a long run the curves are close.
+        // Early in a long run the curves are close together.
         assert_eq!(rate_jump([&cosine, &cosine], 0, 60, (600, 660)), None);
         let constant = optim::Config { schedule: Schedule::Constant { warmup_steps: 50 }, ..cosine.clone() };
         assert_eq!(rate_jump([&constant, &constant], 0, 600, (600, 1200)), None);

@@ -1,4 +1,4 @@
-//! From a training's options to its config.
+//! Makes a training's config from its options.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use super::{CONFIG, Compute, Pick, Tell, init};
 use crate::config::Config;
 use pixtok_base::Misuse;
 
-/// A training: which config, on which images, where, from what.
+/// The options of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainOptions {
-    /// The config's file; not needed with `resume`.
+    /// The config file; not needed with `resume`.
     pub config: Option<PathBuf>,
-    /// Values of the config that are replaced, each as `key=value`.
+    /// Replaced values of the config, each as `key=value`.
     pub overrides: Vec<String>,
-    /// Training images, in place of `data.train`.
+    /// Training images, instead of `data.train`.
     pub data: Option<PathBuf>,
-    /// Validation images, in place of `data.val`.
+    /// Validation images, instead of `data.val`.
     pub val_data: Option<PathBuf>,
-    /// Which of the training images, in place of `data.split` and `data.image_column`.
+    /// The selection of training images, instead of `data.split` and `data.image_column`.
     pub pick: Pick,
-    /// The split to validate on, in place of `data.val_split`.
+    /// The split for validation, instead of `data.val_split`.
     pub val_split: Option<String>,
-    /// The folder of a new run; absent: by the config's name.
+    /// The folder of a new run; absent: named after the config.
     pub run: Option<PathBuf>,
-    /// The run to go on with.
+    /// The run to resume.
     pub resume: Option<PathBuf>,
-    /// Start a run without a whole checkpoint over, and discard its logs.
+    /// Whether to start over a run without a complete checkpoint and discard its logs.
     pub restart: bool,
-    /// Go on with another thread count or kind of device than the run's.
+    /// Whether to go on with a different thread count or kind of device than the run's.
     pub accept_inexact: bool,
     /// The run or model folder to start from.
     pub init_from: Option<PathBuf>,
@@ -44,8 +44,8 @@ pub struct TrainOptions {
     pub compute: Compute,
 }
 
-/// The checked config, with flags and overrides applied, and a note about the validation images.
-/// A resumed run may use its own config file.
+/// The checked config, with flags and overrides applied, and a note about the validation images. A
+/// resumed run may use its own config file.
 pub(super) fn resolve(
     options: &TrainOptions,
     earlier: Option<&Earlier>,
@@ -98,8 +98,8 @@ pub(super) fn resolve(
     Ok((config, note))
 }
 
-/// Refuses a new best metric that the images are too small for. The run's own metric only gives a
-/// warning.
+/// Refuses a new best metric that the images are too small for. For the run's own metric there is
+/// only a warning.
 fn check_best_metric(config: &Config, earlier: &Earlier, tell: Tell) -> Result<()> {
     match config.check_best_metric() {
         Err(error) if config.train.best_metric == earlier.config.train.best_metric => {

@@ -1,31 +1,31 @@
-//! What the user should know on the way to a result.
+//! Messages for the user while a result is computed.
 
 use crate::logger::Verbosity;
 
-/// Takes it as it comes up, one sentence each. Nothing in the library prints.
+/// Takes messages as they come up, one sentence each. Nothing in the library prints.
 #[derive(Clone, Copy)]
 pub struct Tell<'a>(&'a (dyn Fn(&str) + Sync));
 
 impl<'a> Tell<'a> {
-    /// To whatever takes the sentences.
+    /// Passes the messages to `sink`.
     #[must_use]
     pub fn to(sink: &'a (dyn Fn(&str) + Sync)) -> Self {
         Self(sink)
     }
 
-    /// What is told at any verbosity: warnings, and what is passed over.
+    /// Tells a message at any verbosity: a warning, or what is skipped.
     pub fn say(self, text: &str) {
         (self.0)(text);
     }
 
-    /// What else the user should know, unless only warnings are wanted.
+    /// Tells a note, unless only warnings are wanted.
     pub fn note(self, text: &str) {
         if Verbosity::chosen() > Verbosity::Quiet {
             self.say(text);
         }
     }
 
-    /// What is told only to those who ask for details.
+    /// Tells a detail, only if details are wanted.
     pub fn detail(self, text: impl FnOnce() -> String) {
         if Verbosity::chosen() == Verbosity::Verbose {
             self.say(&text());

@@ -22,32 +22,32 @@ use pixtok_torch::tensors::{self, Tensors};
 
 /// A trained tokenizer.
 pub struct Trained {
-    /// That it was trained with.
+    /// The config that it was trained with.
     pub config: Config,
-    /// The networks; they want no gradients.
+    /// The networks, without gradients.
     pub tokenizer: Tokenizer,
-    /// Which of its weights these are.
+    /// The choice of checkpoint, weights and precision.
     pub choice: ModelChoice,
-    /// Absent for a model folder, which does not say.
+    /// The step of the checkpoint; absent for a model folder that does not state it.
     pub step: Option<u64>,
     /// How it was chosen from a run's checkpoints, if it was.
     pub chosen_by: Option<ChosenBy>,
-    /// The images that its run trained on when it was saved; absent for a model folder.
+    /// The training images of its run when it was saved; absent for a model folder.
     pub trained_on: Option<Fingerprint>,
-    /// The images that its run validated on when it was saved; absent for a model folder.
+    /// The validation images of its run when it was saved; absent for a model folder.
     pub validated_on: Option<Fingerprint>,
-    /// Trained numbers.
+    /// The number of trained parameters.
     pub parameters: i64,
-    /// Settings that changed while it trained.
+    /// Settings that changed during the training.
     pub changes: Vec<RunChange>,
-    /// Owns the variables.
+    /// The variables of the networks.
     store: Variables,
 }
 
 /// What made a checkpoint the best of its run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChosenBy {
-    /// The figure, as in logs.
+    /// The name of the figure in the logs.
     pub metric: String,
     /// The images that the figure was measured on; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,11 +55,11 @@ pub struct ChosenBy {
 }
 
 impl Run {
-    /// Builds the tokenizer of a run or a model folder and loads the chosen weights, alone. Tells of settings that no new
-    /// training should begin with.
+    /// Builds the tokenizer of a run or a model folder and loads only the chosen weights. Tells of
+    /// outdated settings, which no new training should use.
     ///
     /// # Errors
-    /// When there is no such checkpoint, it is damaged, or its weights are not those of the config.
+    /// When there is no such checkpoint, it is damaged, or its weights do not fit the config.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
         let build = |config: &Config, store: &Variables| {
             Tokenizer::new(store, &config.model, &config.quantizer, config.image_size())
@@ -113,7 +113,7 @@ impl Run {
     }
 }
 
-/// Tells of settings that no new training should begin with.
+/// Tells of outdated settings, which no new training should use.
 fn tell_outdated(path: &Path, config: &Config, tell: Tell) {
     if let Err(problem) = config.quantizer.settings().check_new_training() {
         tell.say(&format!("{}: {problem}", path.display()));
@@ -127,7 +127,7 @@ fn described_choice(folder: &Path) -> Option<ChosenBy> {
 }
 
 impl Trained {
-    /// A tokenizer whose variables are in `store`, of another network than `config` names.
+    /// A tokenizer whose variables are in `store`, with a different network than `config` names.
     #[must_use]
     pub fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
         store.freeze(&Component::TOKENIZER);
@@ -145,29 +145,29 @@ impl Trained {
         }
     }
 
-    /// Images to indices and back.
+    /// The codec between images and indices.
     #[must_use]
     pub fn codec(&self) -> Own<'_> {
         Own { tokenizer: &self.tokenizer, precision: self.choice.precision }
     }
 
-    /// The shape of the tokens of an image of the size that it was trained with.
+    /// The shape of the tokens of an image of the configured size.
     ///
     /// # Errors
-    /// When the encoder takes no such images.
+    /// When the encoder cannot take images of this size.
     pub fn shape(&self) -> Result<TokenShape> {
         Ok(self.tokenizer.shape(self.config.data.image_size)?)
     }
 
-    /// Pixels to a token along each axis; `None` for tokens in a sequence.
+    /// The number of pixels per token along each axis; `None` for tokens in a sequence.
     ///
     /// # Errors
-    /// As [`Trained::shape`].
+    /// The same as [`Trained::shape`].
     pub fn pixels_per_token(&self) -> Result<Option<u32>> {
         Ok(self.shape()?.grid().map(|grid| self.config.data.image_size.height / grid.h))
     }
 
-    /// Which weights these are, in words.
+    /// Describes which weights these are.
     #[must_use]
     pub fn weights(&self) -> String {
         match self.step {
@@ -182,8 +182,8 @@ impl Trained {
         self.store.tensors()
     }
 
-    /// Which weights these are, as a number: the blake3 hash, in hex, of the safetensors file that they make. Of a run's raw
-    /// weights that is the checkpoint's own `model.safetensors`.
+    /// The blake3 hash, in hex, of the safetensors file that the weights make. For a run's raw
+    /// weights it is the hash of the checkpoint's own `model.safetensors`.
     ///
     /// # Errors
     /// When a tensor cannot be read.

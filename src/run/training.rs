@@ -1,4 +1,4 @@
-//! From a training's options to a finished run.
+//! Trains a run from its options.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use pixtok_base::seed::Seed;
 use pixtok_images::data::{Cache, Dataset};
 use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
 
-/// A training whose settings have been checked. Nothing on disk has changed yet, but a run that goes
-/// on is locked.
+/// A training whose settings have been checked. Nothing on disk has changed yet, but a resumed run
+/// is locked.
 struct Prepared {
     earlier: Option<Earlier>,
     config: Config,
     device: Device,
     settled: Settled,
-    /// Where the weights are that the loss needs, if it needs any.
+    /// The path of the weights of the loss's network, if the loss uses one.
     weights: Result<Option<PathBuf>>,
-    /// What to tell before the first step.
+    /// Messages to show before the first step.
     notes: Vec<String>,
 }
 
-/// Checks what a training would begin with; a dry run takes no lock.
+/// Checks everything that a training starts from. A dry run takes no lock.
 fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared> {
     let earlier = options.resume.as_deref().map(|run| Earlier::open(run, dry_run)).transpose()?;
     let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
@@ -56,11 +56,11 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
     Ok(Prepared { earlier, config, device, settled, weights, notes })
 }
 
-/// Begins a run or goes on with one, and trains it; how it ended, and the run's folder.
+/// Starts or resumes a run and trains it. Returns how it ended, and the run's folder.
 ///
 /// # Errors
-/// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
-/// training.
+/// Before the first step: whatever is wrong with the settings, the images or the run. Later: what
+/// stops the training.
 pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcome, PathBuf)> {
     let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
         prepare(options, false, tell)?;
@@ -72,7 +72,8 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
     let (loss, weights_of_loss) = loss::loss(&config.loss, weights, device)?;
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
-    // Without the cache, whose resizing differs in the last bit: figures are those that `pixtok eval` gives.
+    // Without the cache, whose resizing differs in the last bit, so that the figures are those of
+    // `pixtok eval`.
     let val_set = Arc::new(validation_set(&config)?.1);
     tell_omitted([&*train_set, &*val_set], tell);
     let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
@@ -140,10 +141,10 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
         signals: Signals::listen().context("cannot listen for signals")?,
         world,
     })?;
-    // After other images were refused, since this may read many of them.
+    // Only after different images were refused, since this may read many of them.
     tell_shared(&sets.0, &sets.1, tell);
     if earlier.is_some() {
-        // Written only now: a refused resume leaves the config as it was.
+        // Written only now, so that a refused resume leaves the config unchanged.
         write_changes(&path, &changes)?;
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
     }
@@ -168,7 +169,7 @@ fn write_changes(run: &Path, changes: &[RunChange]) -> Result<()> {
     Ok(write_atomic(&path, RunChange::lines(changes)?.as_bytes())?)
 }
 
-/// The circumstances of a run in this process; `config` is the one it begins with.
+/// The circumstances of a run in this process. `config` is the one that it began with.
 fn circumstances(
     config: &Config,
     device: Device,
@@ -185,10 +186,10 @@ fn circumstances(
     })
 }
 
-/// What the run will be, in words, having read all that it would begin with.
+/// Describes a run after reading everything that it would start from.
 ///
 /// # Errors
-/// As [`train`], but images and the weights of the loss's network may be missing.
+/// The same as [`train`], but images and the weights of the loss's network may be missing.
 pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
     let Prepared { earlier, config, device, settled, weights, mut notes } = prepare(options, true, tell)?;
     let config = &config;
@@ -196,13 +197,13 @@ pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
     if let Some(other) = &options.init_from {
         init::from_run(other, config, &networks, tell)?;
     }
-    // Whether they are what they should be.
+    // Checks that the file holds the right weights.
     let weights = weights.and_then(|path| Ok((loss::loss(&config.loss, path.clone(), device)?.1, path)));
     let (loss_weights, weights) = match weights {
         Ok((noted, path)) => (noted, Ok(path)),
         Err(error) => (None, Err(error)),
     };
-    // The images may be on another machine, so this is checked only if everything is here.
+    // The images may be on a different machine, so this is checked only if everything is here.
     if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
         (earlier, training_set(config), validation_set(config), &weights)
     {
@@ -214,7 +215,7 @@ pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
     dry_run::words(config, &settled, &networks, weights, tell)
 }
 
-/// From when on the discriminator takes part, in words.
+/// Describes when the discriminator starts to take part.
 fn words_of_adversary(config: &Config) -> Option<String> {
     let (start, steps) = (config.adversarial.as_ref()?.start, config.train.steps);
     Some(if start < steps {
@@ -224,12 +225,12 @@ fn words_of_adversary(config: &Config) -> Option<String> {
     })
 }
 
-/// The absolute path, for the run's records: it may be resumed from another folder.
+/// The absolute path, for the run's records: the run may be resumed from a different folder.
 pub(super) fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-/// `--run`, or `checkpoints/` and the config's name.
+/// The folder from `--run`, or else `checkpoints/` and the config's name.
 fn run_folder(options: &TrainOptions) -> PathBuf {
     let name = options.config.as_deref().and_then(Path::file_stem).unwrap_or_default();
     options.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name))

@@ -1,4 +1,4 @@
-//! Where the weights of published networks lie.
+//! The files with the weights of published networks.
 
 use std::env;
 use std::fs;
@@ -10,12 +10,13 @@ use crate::pretrained::Backbone;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 
-/// A folder with weights, for those who do not want to name them each time.
+/// The environment variable that names a folder with weights, for those who don't want to name each
+/// file.
 pub const FOLDER: &str = "PIXTOK_WEIGHTS";
-/// As `scripts/convert_weights.py` names the Inception of the Fréchet distance.
+/// The file name that `scripts/convert_weights.py` gives to the Inception of the Fréchet distance.
 pub const INCEPTION_FILE: &str = "inception-fid.safetensors";
 
-/// As `scripts/convert_weights.py` names LPIPS.
+/// The file name that `scripts/convert_weights.py` gives to LPIPS.
 #[must_use]
 pub fn lpips_file(backbone: Backbone) -> &'static str {
     match backbone {
@@ -24,7 +25,7 @@ pub fn lpips_file(backbone: Backbone) -> &'static str {
     }
 }
 
-/// What tells a file from others.
+/// The hash of a file's content.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -35,10 +36,10 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// `file` in the folder of weights, if both are there.
+/// The path of `file` in the folder of weights, if both exist.
 ///
 /// # Errors
-/// [`Misuse`] when the folder that is named is none.
+/// [`Misuse`] when the named folder does not exist.
 pub fn in_folder(file: &str) -> Result<Option<PathBuf>> {
     let Some(folder) = env::var_os(FOLDER) else { return Ok(None) };
     if !Path::new(&folder).is_dir() {

@@ -10,10 +10,10 @@ use pixtok_base::{Class, Classified};
 use pixtok_images::data::{DataError, TooManyBad};
 use pixtok_torch::TorchError;
 
-/// An error of the loop; some variants have an exit code of their own.
+/// An error of the training loop. Its class decides the exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A setting is out of its range.
+    /// A setting is out of its range. The text names it, its value and what is allowed.
     #[error("{0}")]
     Config(String),
     /// The loss or its gradient is NaN or infinite; the weights are those before the step.
@@ -24,29 +24,29 @@ pub enum TrainError {
     NotFinite {
         /// Counted from 1.
         step: u64,
-        /// The group of parameters.
+        /// The name of the group of parameters.
         group: &'static str,
-        /// Which number, and what it is.
+        /// Which number is not finite, and its value.
         what: String,
-        /// Files of the batch.
+        /// The files of the batch.
         names: Vec<String>,
     },
     /// A step made weights that are NaN or infinite; they are not saved.
     #[error("the weights after step {step} are not finite ({name}), so they were not saved")]
     WeightsNotFinite {
-        /// Steps done.
+        /// The number of completed steps.
         step: u64,
-        /// One of the weights.
+        /// The name of one such weight.
         name: String,
         /// Whether it belongs to the discriminator, which trains beside the model.
         of_companion: bool,
     },
-    /// An error about non-finite numbers, with a way to go on.
+    /// Numbers that are not finite, with advice on how to go on.
     #[error("{}; {remedy}", chain(.cause))]
     Diverged {
-        /// What happened.
+        /// The original error.
         cause: Box<TrainError>,
-        /// From which checkpoint to go on, with which settings.
+        /// The checkpoint and the settings to go on with.
         remedy: String,
     },
     /// More unreadable images than `data.max_bad_fraction` allows.
@@ -55,7 +55,7 @@ pub enum TrainError {
     /// The last checkpoint could not be saved.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// Saved state that does not fit this run.
+    /// The saved state does not fit this run.
     #[error(transparent)]
     State(#[from] StateError),
     /// Reading images failed.
@@ -64,65 +64,65 @@ pub enum TrainError {
     /// The evaluation failed.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
-    /// From the quantizer's start.
+    /// The quantizer could not be started.
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
-    /// From the optimizer.
+    /// The optimizer failed.
     #[error(transparent)]
     Optim(#[from] OptimError),
-    /// Of the loss settings.
+    /// The loss settings are wrong.
     #[error(transparent)]
     Loss(#[from] LossError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Logger(#[from] logger::LoggerError),
-    /// From libtorch, memory exhausted among others.
+    /// libtorch failed, for instance because memory is exhausted.
     #[error(transparent)]
     Torch(#[from] TorchError),
-    /// A file of the run folder that is neither log nor checkpoint.
+    /// A file in the run folder, other than a log or a checkpoint, could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// The saved state belongs to other circumstances.
+/// The saved state does not fit the circumstances of this process.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// It cannot be read.
+    /// The state cannot be read.
     #[error(
         "the checkpoint's state.json does not fit this version of pixtok ({0}); go on with the version that wrote it, or start a new run \
          with --init-from"
     )]
     Unreadable(#[from] serde_json::Error),
-    /// Another thread count.
+    /// The thread count, the hardware or the software differs.
     #[error(
         "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
          --accept-inexact to go on all the same"
     )]
     Inexact {
-        /// Then.
+        /// What the run was trained with.
         saved: String,
-        /// Now.
+        /// What it would go on with.
         now: String,
-        /// The flag that makes them the same.
+        /// The flag that makes them equal.
         remedy: String,
     },
-    /// Other images.
+    /// The images differ.
     #[error(
         "the images in {folder} are not those that the run began with ({what}); name the run's own folder with --data and \
          --val-data, restore the files, or start a new run with --init-from"
     )]
     Data {
-        /// Where they are.
+        /// The folder of the images.
         folder: String,
         /// What differs.
         what: String,
     },
-    /// Other weights of the loss.
+    /// The weights of the loss's network differ.
     #[error(
         "the run began with other weights of loss.network than these; give the file it began with by --lpips-weights, or start a \
          new run with --init-from"
@@ -137,12 +137,12 @@ impl Classified for StateError {
 }
 
 impl TrainError {
-    /// Whether an evaluation met numbers that are not finite, so that the weights are no use.
+    /// Whether an evaluation met numbers that are not finite, so that the weights are useless.
     pub(super) fn is_of_evaluated_weights(&self) -> bool {
         matches!(self, Self::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. }))
     }
 
-    /// Whether reading the training's data failed, which says nothing against the weights.
+    /// Whether the training data could not be read, which says nothing about the weights.
     pub(super) fn is_of_data(&self) -> bool {
         matches!(self, Self::TooManyBad(_) | Self::Data(_))
     }
@@ -159,7 +159,8 @@ impl Classified for TrainError {
             Self::State(error) => error.class(),
             Self::Data(error) => error.class(),
             Self::Evaluate(error) => error.class(),
-            // The settings were checked before: what cannot start a codebook are its latents.
+            // The settings were checked before, so only bad latents can keep a codebook from
+            // starting.
             Self::Quantizer(_) => Class::NotFinite,
             Self::Optim(error) => error.class(),
             Self::Loss(error) => error.class(),
@@ -170,7 +171,7 @@ impl Classified for TrainError {
     }
 }
 
-/// An error with its causes.
+/// The messages of an error and of its causes, joined.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,10 +1,11 @@
-//! The check that loss and gradients are numbers, which costs one host read a step, and none in mid-step on CUDA.
+//! Checks that loss and gradients are finite. The check costs one host read a step; on CUDA it
+//! happens after the step, not in the middle of it.
 
 use tch::{Device, Kind, Tensor};
 
 use super::TrainError;
 
-/// What a group of parameters came to in a step: scalars on their device.
+/// The loss and gradient norm of one group of parameters in a step: scalars on their device.
 #[derive(Debug)]
 pub(super) struct GroupTensors {
     pub name: &'static str,
@@ -17,7 +18,7 @@ pub(super) struct GroupTensors {
 struct Unread {
     step: u64,
     groups: Vec<&'static str>,
-    /// `[groups, 2]`: loss and gradient norm of each.
+    /// `[groups, 2]`: loss and gradient norm of each group.
     numbers: Tensor,
     names: Vec<String>,
 }
@@ -30,8 +31,8 @@ pub(super) struct GroupNumbers {
     pub grad_norm: f64,
 }
 
-/// Reads each step's numbers: at once on the CPU, where that costs nothing; one step later on CUDA, where the
-/// optimizer has meanwhile skipped a bad step by itself.
+/// Reads each step's numbers. On the CPU it reads them at once, which costs nothing. On CUDA it
+/// reads them one step later; the optimizer has already skipped a bad step by itself.
 #[derive(Debug)]
 pub(super) struct FiniteCheck {
     late: bool,
@@ -43,11 +44,11 @@ impl FiniteCheck {
         Self { late: device.is_cuda(), unread: None }
     }
 
-    /// Takes the scalars of `step` (counted from 1), at least one group's. The returned flag, a float scalar, is 1 when they are
-    /// not finite: the optimizers' `found_inf`.
+    /// Takes the scalars of `step` (counted from 1), from at least one group. Returns a flag for
+    /// the optimizers' `found_inf`: a float scalar that is 1 if the numbers are not finite.
     ///
     /// # Errors
-    /// [`TrainError::NotFinite`] for this step on the CPU, for the one before on CUDA.
+    /// [`TrainError::NotFinite`], for this step on the CPU, for the previous step on CUDA.
     pub fn take(
         &mut self,
         step: u64,
@@ -64,10 +65,10 @@ impl FiniteCheck {
         Ok((found_inf, due.map(Unread::read).transpose()?))
     }
 
-    /// Reads what is left: before anything is saved.
+    /// Reads what has not been read yet. To be called before anything is saved.
     ///
     /// # Errors
-    /// As [`FiniteCheck::take`].
+    /// The same as [`FiniteCheck::take`].
     pub fn finish(&mut self) -> Result<Option<Vec<GroupNumbers>>, TrainError> {
         self.unread.take().map(Unread::read).transpose()
     }
@@ -75,7 +76,7 @@ impl FiniteCheck {
 
 impl Unread {
     fn read(self) -> Result<Vec<GroupNumbers>, TrainError> {
-        // One copy to the host for all.
+        // A single copy to the host.
         let numbers = self.numbers.to_device(Device::Cpu);
         let read = |(i, &name): (usize, &&'static str)| {
             let [loss, grad_norm] = [0, 1].map(|column| numbers.double_value(&[i as i64, column]));

@@ -1,4 +1,4 @@
-//! The hardware and software of a run, which exact results depend on.
+//! The hardware and software that exact results depend on.
 
 use serde::{Deserialize, Serialize};
 use strum::Display;
@@ -11,27 +11,27 @@ use pixtok_torch::{Cpu, cpu_capability, cuda_model};
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum DeviceKind {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
 }
 
-/// A device with the software on it.
+/// A device and the software that runs on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// Its kind.
+    /// The kind of device.
     pub device: DeviceKind,
-    /// The GPU's name, or the processor's.
+    /// The name of the GPU or of the processor.
     pub model: String,
-    /// For a CPU: the kernels that libtorch runs, the processor's instruction sets, and the user's
+    /// On a CPU: the kernels that libtorch chose, the processor's instruction sets, and the user's
     /// limits on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<String>,
-    /// libtorch's version.
+    /// The version of libtorch.
     pub libtorch: String,
-    /// pixtok's version.
+    /// The version of pixtok.
     pub pixtok: String,
 }
 
@@ -50,7 +50,7 @@ impl Machine {
         Self { device: kind, model, instructions, libtorch, pixtok: env!("CARGO_PKG_VERSION").to_owned() }
     }
 
-    /// How it differs from `earlier`, apart from the kind of device, in words.
+    /// The differences from `earlier`, in words, except for the kind of device.
     #[must_use]
     pub fn differences(&self, earlier: &Self) -> Vec<String> {
         let mut words = vec![];
@@ -64,7 +64,7 @@ impl Machine {
         if self.device == earlier.device {
             let what = if self.device == DeviceKind::Cuda { "GPU" } else { "processor" };
             compare(what, &self.model, &earlier.model);
-            // The two lists are mostly the same, so only the differences are listed.
+            // The two lists are mostly equal, so only the differences are named.
             let (now, then) = (&self.instructions, &earlier.instructions);
             words.extend(those_without("with", now, then));
             words.extend(those_without("without", then, now));
@@ -73,7 +73,7 @@ impl Machine {
     }
 }
 
-/// The elements of `some` that `others` lacks, after `word`.
+/// Lists the elements of `some` that are not in `others`, after `word`.
 fn those_without(word: &str, some: &[String], others: &[String]) -> Option<String> {
     let own: Vec<&str> = some.iter().filter(|one| !others.contains(one)).map(String::as_str).collect();
     (!own.is_empty()).then(|| format!("{word} {}", own.join(", ")))

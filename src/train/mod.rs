@@ -1,4 +1,4 @@
-//! Training: a task says what is minimised, [`Trainer`] is the only loop.
+//! Training. A task says what is minimised; [`Trainer`] is the only loop.
 
 mod error;
 mod finite;
@@ -28,40 +28,43 @@ pub use trainer::{Outcome, Parts, Trainer};
 use crate::variables::Component;
 use pixtok_torch::PrecisionChoice;
 
-/// Settings of the loop, and of what every task of ours shares with it in the config's `[train]`.
+/// Settings of the training loop: the config's `[train]`. Every task shares them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Optimizer steps of the whole run.
+    /// Number of optimizer steps of the whole run.
     pub steps: u64,
-    /// Images of one optimizer step.
+    /// Number of images in one optimizer step.
     pub batch_size: usize,
     /// The number of parts in which a batch is processed, one after another, to save memory; it
     /// must divide `batch_size`. The step stays the same apart from rounding, random draws and
     /// terms that are not linear in the batch; `--dry-run` lists those terms.
     pub micro_batches: usize,
-    /// Of encoder and decoder; the quantizer, the loss and the weights are float32 always. `auto` means bf16 on devices
-    /// that are faster in it (CUDA devices of compute capability 8.0 or later, CPUs with amx_bf16, AMD's with avx512_bf16) and
-    /// fp32 on all others. The run's `config.toml` records the choice.
+    /// Precision of encoder and decoder. The quantizer, the loss and the weights are always
+    /// float32. `auto` means bf16 on devices that are faster in it (CUDA devices of compute
+    /// capability 8.0 or later, CPUs with amx_bf16, AMD CPUs with avx512_bf16) and fp32 on all
+    /// others. The run's `config.toml` records the choice.
     pub precision: PrecisionChoice,
-    /// Round what a step multiplies in float32 to TF32, on CUDA: faster at `precision = "fp32"`. The quantizer's forward pass and
-    /// evaluations alone stay full float32 then.
+    /// On CUDA, round the factors of float32 matrix products and convolutions to TF32, which is
+    /// faster at `precision = "fp32"`. The quantizer's forward pass and evaluations keep full
+    /// float32.
     pub tf32: bool,
-    /// Parts of the tokenizer that stay as they are, with `--init-from`. With `["encoder", "quantizer"]` its tokens do too, and the
-    /// decoder alone is tuned.
+    /// Components of the tokenizer that are not trained, with `--init-from`. The tokens stay the
+    /// same with `["encoder", "quantizer"]`: only the decoder is trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Component>,
-    /// Hash of the weights whose tokens these are, where both stay as they are: a fact that the run notes, not a choice. What a config
-    /// says of it when a run begins is replaced.
+    /// If encoder and quantizer are frozen: the hash of the weights that define the tokens. The
+    /// program records it; a value in the config of a new run is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keeps_tokens_of: Option<String>,
-    /// The run or model folder whose weights `--init-from` took, as an absolute path. This too is
-    /// recorded by the program.
+    /// The run or model folder whose weights `--init-from` took, as an absolute path. The program
+    /// records this too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
-    /// Decay of the weight average that is evaluated and saved beside the raw weights; 0 is none.
+    /// Decay of the moving average of the weights, which is evaluated and saved beside the raw
+    /// weights. 0 turns it off.
     pub ema_decay: f64,
-    /// Deterministic kernels on CUDA, slower; the CPU is deterministic anyway.
+    /// Use deterministic kernels on CUDA, which are slower. The CPU is always deterministic.
     pub deterministic: bool,
     /// Steps between log rows.
     pub log_every: u64,
@@ -71,52 +74,55 @@ pub struct Config {
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints are kept, besides the best.
     pub keep_checkpoints: usize,
-    /// The evaluation's figure that decides which checkpoint is best: that of the raw weights, even
-    /// if averages are kept.
+    /// The figure of the evaluation that decides which checkpoint is best. It is measured with the
+    /// raw weights, even if averages are kept.
     pub best_metric: BestMetric,
     /// When to warn of a collapsing codebook.
     pub collapse: Collapse,
 }
 
-/// A figure to choose a checkpoint by.
+/// A figure by which checkpoints are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum BestMetric {
-    /// Highest.
+    /// Peak signal-to-noise ratio in dB; higher is better.
     #[default]
     PsnrDb,
-    /// Highest.
+    /// Structural similarity; higher is better.
     Ssim,
-    /// Lowest.
+    /// Mean absolute error; lower is better.
     L1,
 }
 
 impl BestMetric {
-    /// As in the figures.
+    /// The name in the logged figures.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
     }
 
-    /// Whether more is better.
+    /// Whether a higher value is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
         self != Self::L1
     }
 }
 
-/// When to warn: usage or perplexity under a share for some evaluations, or log rows of training, in a row.
+/// When to warn of a collapsing codebook: when usage or perplexity stays below a limit for several
+/// evaluations, or log rows of training, in a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Collapse {
-    /// Of the usage that as many evenly drawn tokens would show.
+    /// Limit on usage, as a share of the usage that as many evenly drawn tokens would show.
     pub usage_below: f64,
-    /// Of the codebook size (or of the number of tokens, where that is less).
+    /// Limit on perplexity, as a share of the codebook size (or of the number of tokens, if that is
+    /// less).
     pub perplexity_below: f64,
-    /// Evaluations in a row; 0 never warns of them.
+    /// Number of evaluations in a row; 0 turns this warning off.
     pub evaluations: u64,
-    /// Log rows in a row, each over the training tokens since the one before; 0 never warns of them.
+    /// Number of log rows in a row, each over the training tokens since the previous row; 0 turns
+    /// this warning off.
     pub log_rows: u64,
 }
 
@@ -163,7 +169,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses what cannot work.
+    /// Checks the settings.
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
@@ -201,7 +207,7 @@ impl Config {
         self.collapse.check()
     }
 
-    /// Whether what makes tokens stays as it is.
+    /// Whether encoder and quantizer are both frozen, so that the tokens stay the same.
     #[must_use]
     pub fn keeps_tokens(&self) -> bool {
         [Component::Encoder, Component::Quantizer].iter().all(|part| self.freeze.contains(part))

@@ -1,4 +1,4 @@
-//! Between the live tensors of a run and its checkpoints.
+//! Copies the live tensors of a run into checkpoints and back.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use pixtok_torch::tensors::Tensors;
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_weights)]
 pub enum Weights {
-    /// As the optimizer left them.
+    /// The weights that the optimizer trains.
     #[default]
     Raw,
     /// Their moving average.
@@ -28,7 +28,7 @@ pub enum Weights {
 }
 
 impl Weights {
-    /// As the user writes it.
+    /// The name that the user writes.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
@@ -39,14 +39,14 @@ fn no_weights(text: &str) -> String {
     format!("\"{text}\" names no weights; use raw or ema")
 }
 
-/// The loop's own keys of `state.json`; the others are the task's.
+/// The training loop's own keys of `state.json`; the task adds the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// Optimizer steps done.
+    /// The number of completed optimizer steps.
     pub step: u64,
     /// The step of the last evaluation that gave figures.
     pub evaluated: u64,
-    /// Where the data goes on.
+    /// The place in the data from which training continues.
     pub cursor: Bookmark,
 }
 
@@ -55,7 +55,7 @@ impl Progress {
         Ok(Self::deserialize(saved)?)
     }
 
-    /// With what `task` adds.
+    /// Adds the keys of `task`.
     fn with<T: Task>(&self, task: &T) -> Result<Value, StateError> {
         let mut state = serde_json::to_value(self)?;
         if let Value::Object(state) = &mut state {
@@ -65,7 +65,7 @@ impl Progress {
     }
 }
 
-/// What trains, with everything that a checkpoint holds.
+/// Everything in a training that a checkpoint holds.
 pub(super) struct Live<'a, T> {
     pub task: &'a T,
     pub groups: &'a [Group],
@@ -77,21 +77,21 @@ impl<T: Task> Live<'_, T> {
         named(self.task.model())
     }
 
-    /// What trains beside the model, if anything does.
+    /// The tensors that train beside the model, if there are any.
     fn companions(&self) -> Option<Tensors> {
         let companions = named(self.task.companions());
         (!companions.is_empty()).then_some(companions)
     }
 
-    /// Moments of all optimizers; the parameters' names keep them apart.
+    /// The moments of all optimizers. The names of the parameters keep them apart.
     fn moments(&self) -> Tensors {
         self.groups.iter().flat_map(|group| group.optimizer.state()).collect()
     }
 
-    /// The present state, sharing the live tensors' storage.
+    /// The current state. It shares storage with the live tensors.
     pub fn snapshot(&self, progress: &Progress) -> Result<Snapshot, TrainError> {
         let ema = self.average.map(|average| {
-            // Parameters averaged, buffers raw: a whole model by itself.
+            // Averages of the parameters and the raw buffers: together a complete model.
             let mut tensors = self.model();
             tensors.extend(average.state());
             tensors
@@ -106,7 +106,7 @@ impl<T: Task> Live<'_, T> {
         })
     }
 
-    /// Writes a snapshot's tensors into the live ones, strictly.
+    /// Writes a snapshot's tensors into the live ones. All names and shapes must match.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), TrainError> {
         copy_into(&self.model(), &snapshot.model, "the checkpoint's model")?;
         if let Some(companions) = self.companions() {

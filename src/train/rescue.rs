@@ -1,4 +1,4 @@
-//! What to do when a training's numbers are no longer finite.
+//! Advice for a training whose numbers are no longer finite.
 
 use super::TrainError;
 use super::task::Task;
@@ -6,16 +6,16 @@ use super::trainer::Trainer;
 use crate::checkpoint::DamagedCheckpoint;
 use crate::optim;
 
-/// The facts about the failure that decide how to go on.
+/// The facts about the failure that the advice depends on.
 struct Divergence {
     /// Checkpoints from this step on hold the weights that led to it.
     bad_from: u64,
-    /// Whether it is in the discriminator.
+    /// Whether the discriminator failed.
     of_companion: bool,
 }
 
 impl<T: Task> Trainer<T> {
-    /// The same error; if its numbers are not finite, with a way to go on.
+    /// Returns `error`, with advice added if its numbers are not finite.
     pub(super) fn with_remedy(&self, error: TrainError) -> TrainError {
         match self.divergence(&error) {
             Some(divergence) => {
@@ -30,7 +30,7 @@ impl<T: Task> Trainer<T> {
         let companion = |group: &str| self.groups.first().is_some_and(|first| first.name != group);
         let of_weights = |step, of_companion| Some(Divergence { bad_from: step, of_companion });
         match error {
-            // The loss is that of the weights before the step.
+            // The loss was computed with the weights before the step.
             TrainError::NotFinite { step, group, .. } => of_weights(step - 1, companion(group)),
             TrainError::WeightsNotFinite { step, of_companion, .. } => of_weights(*step, *of_companion),
             error if error.is_of_evaluated_weights() => of_weights(self.around.step, false),
@@ -38,7 +38,7 @@ impl<T: Task> Trainer<T> {
         }
     }
 
-    /// A message with the checkpoint and the settings to go on from.
+    /// The message that names the checkpoint and the settings to go on with.
     fn remedy(&self, divergence: &Divergence) -> String {
         let run = self.around.run.folder();
         let path = run.path().display();
@@ -82,7 +82,7 @@ impl<T: Task> Trainer<T> {
     }
 }
 
-/// Flags that halve the learning rate, to at most the default, and turn on clipping if it was off.
+/// Flags that halve the learning rate (to the default at most) and turn on clipping if it was off.
 fn gentler(optimizer: &optim::Config, table: &str) -> String {
     let usual = optim::Config::default();
     let mut sets = format!(" --set {table}.lr={:?}", (optimizer.lr / 2.0).min(usual.lr));

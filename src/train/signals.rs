@@ -1,10 +1,10 @@
-//! Signals that end a training: finish the step, save, exit. Ctrl-C and SIGTERM; SIGHUP, from a
-//! closed terminal; SIGUSR1, SIGUSR2 and SIGXCPU, by which batch systems announce the end of the time
-//! (Slurm's `--signal`, Grid Engine's `-notify`).
+//! Signals that end a training: the current step is finished and saved, then the program exits.
+//! They are Ctrl-C and SIGTERM; SIGHUP, from a closed terminal; SIGUSR1, SIGUSR2 and SIGXCPU, with
+//! which batch systems announce the end of the time (Slurm's `--signal`, Grid Engine's `-notify`).
 //!
-//! A second Ctrl-C or SIGTERM ends the process at once. The others never do: a closed terminal often
-//! sends two, and a batch system sends SIGTERM soon after its warning, while the checkpoint that the
-//! warning asked for is still being saved.
+//! A second Ctrl-C or SIGTERM ends the process at once. The others never do: a closed terminal
+//! often sends two, and a batch system sends SIGTERM soon after its warning, while the checkpoint
+//! that the warning asked for is still being saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::{fs, io};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::flag;
 
-/// The signal that came, if one did.
+/// Remembers the signal that arrived, if any.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     /// SIGINT or SIGTERM.
@@ -23,14 +23,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Starts listening.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system refuses a handler.
     pub fn listen() -> io::Result<Self> {
         let (signals, again) = (Self::default(), Arc::new(AtomicBool::new(false)));
         for signal in heard(&[SIGINT, SIGTERM]) {
-            // In this order: the first signal only arms the exit that the second one takes.
+            // The order matters: the first signal only arms the exit that the second one takes.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
             flag::register_usize(signal, Arc::clone(&signals.asked), signal as usize)?;
@@ -41,7 +41,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The number of the signal that came; if there were several, SIGINT or SIGTERM wins.
+    /// The number of the signal that arrived. If there were several, SIGINT or SIGTERM wins.
     #[must_use]
     pub fn came(&self) -> Option<i32> {
         let number = |came: &AtomicUsize| i32::try_from(came.load(Ordering::Relaxed)).ok();
@@ -56,8 +56,8 @@ fn heard(signals: &[i32]) -> impl Iterator<Item = i32> {
     signals.iter().copied().filter(move |signal| ignored & (1 << (signal - 1)) == 0)
 }
 
-/// The signals that a process ignores since its start (nohup does this with SIGHUP), read from its
-/// `status`: signal n is bit n − 1.
+/// The signals that the process has ignored since its start (as with nohup and SIGHUP), read from
+/// its `status`: signal n is bit n − 1.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)

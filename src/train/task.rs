@@ -1,5 +1,5 @@
-//! What is trained. The loop is written over [`Task`]: another way to train is a further task, never
-//! a further loop.
+//! What is trained. The loop is written over [`Task`]: another way to train is another task, never
+//! another loop.
 
 use serde_json::{Map, Value};
 use tch::Tensor;
@@ -14,24 +14,25 @@ use pixtok_base::seed::Seed;
 
 pub(super) use crate::quantizer::{Monitor, Statistic, UpdateReport, merge};
 
-/// Which of the task's groups: its place in [`Task::groups`].
+/// Identifies one of the task's groups: its index in [`Task::groups`].
 pub type GroupId = usize;
 
-/// Where batches go on, in the form of the checkpoint. Only the [`Batches`] that wrote it read it.
+/// A place in the sequence of batches, as a checkpoint stores it. Only the [`Batches`] that wrote
+/// it reads it.
 pub type Bookmark = Value;
 
-/// Parameters with an optimizer of their own.
+/// Parameters that share an optimizer.
 #[derive(Debug)]
 pub struct ParameterGroup {
-    /// As in the logs.
+    /// The name in the logs.
     pub name: &'static str,
-    /// Those that learn.
+    /// The parameters that are trained.
     pub parameters: Vec<Variable>,
-    /// How they learn.
+    /// The optimizer's settings.
     pub optimizer: optim::Config,
-    /// Where the config has these settings, for messages: `optimizer`, for instance.
+    /// The table of the config with these settings, for messages: `optimizer`, for instance.
     pub table: &'static str,
-    /// The step from which they learn, where their schedule begins.
+    /// The step at which the group starts to learn. Its schedule starts there too.
     pub start: u64,
 }
 
@@ -40,44 +41,44 @@ pub struct ParameterGroup {
 pub struct At {
     /// The optimizer step, counted from 0.
     pub step: u64,
-    /// Its place in the step.
+    /// Its index within the step.
     pub micro_batch: usize,
-    /// Of its random decisions.
+    /// The seed of its random decisions.
     pub seed: Seed,
 }
 
-/// What one micro-batch gives the loop.
+/// The result of one micro-batch.
 #[derive(Debug)]
 pub struct StepOutput {
-    /// A loss for each group that learns at this step, with gradient for its parameters only.
+    /// A loss for each group that learns at this step. It has gradients only for the group's
+    /// parameters.
     pub groups: Vec<(GroupId, Tensor)>,
-    /// For the logs: named scalars, detached; a row shows those of its last step.
+    /// Named, detached scalars for the logs. A log row shows the terms of its last step.
     pub terms: Vec<(String, Tensor)>,
-    /// For [`Task::after_step`].
+    /// Statistics for [`Task::after_step`].
     pub statistics: Vec<Statistic>,
-    /// For the logs: a row shows their mean over its steps.
+    /// Monitors for the logs. A log row shows their mean over its steps.
     pub monitors: Vec<Monitor>,
 }
 
 /// A batch as it comes from its source.
 #[derive(Debug)]
 pub struct Fetched<B> {
-    /// To train on.
+    /// The batch itself.
     pub batch: B,
-    /// How many samples it has, for the speed in the logs.
+    /// The number of samples, for the speed in the logs.
     pub samples: usize,
-    /// Their names, for messages.
+    /// The names of the samples, for messages.
     pub names: Vec<String>,
-    /// Whole passes over the data before the end of this batch.
+    /// The number of whole passes over the data before the end of this batch.
     pub epoch: u64,
-    /// Where the batches go on after it.
+    /// The place in the sequence after this batch.
     pub bookmark: Bookmark,
 }
 
-/// Where the batches of a training come from: an endless sequence that can be entered at any of its
-/// places.
+/// The source of a training's batches: an endless sequence that can be entered at any place.
 pub trait Batches<B> {
-    /// The beginning of the sequence.
+    /// The start of the sequence.
     fn beginning(&self) -> Bookmark;
 
     /// Goes to a place in the sequence.
@@ -86,24 +87,24 @@ pub trait Batches<B> {
     /// When the bookmark can't be read.
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError>;
 
-    /// The next batch; waits for it.
+    /// Waits for the next batch and returns it.
     ///
     /// # Errors
-    /// From reading the data.
+    /// When the data can't be read.
     fn next(&mut self) -> Result<Fetched<B>, TrainError>;
 
-    /// Writes down which samples the last [`Batches::next`] left out because they are bad.
+    /// Writes down the bad samples that the last [`Batches::next`] left out.
     ///
     /// # Errors
-    /// When they are too many.
+    /// When there are too many.
     fn note_skipped(&mut self, _around: &mut Surroundings) -> Result<(), TrainError> {
         Ok(())
     }
 }
 
-/// What a training has around it, lent to the task and to its batches.
+/// The surroundings of a training, lent to the task and its batches.
 pub struct Surroundings {
-    /// Steps done.
+    /// The number of completed steps.
     pub step: u64,
     /// The run folder, locked.
     pub run: RunWriter,
@@ -111,12 +112,12 @@ pub struct Surroundings {
     pub logger: Logger,
     /// The signals that end a training.
     pub signals: Signals,
-    /// Who else trains.
+    /// The processes that train together.
     pub world: World,
 }
 
 impl Surroundings {
-    /// A log that can't be written is warned of and ends nothing.
+    /// Warns if a log could not be written; the training goes on.
     pub fn warn_of(&mut self, logged: Result<(), LoggerError>) {
         if let Err(error) = logged {
             self.logger.warn(&error.to_string());
@@ -127,66 +128,67 @@ impl Surroundings {
 /// How [`Task::begin`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// This task needs no beginning, or has already had it.
+    /// This task needs no preparation, or it was done before.
     NotWanted,
     /// Parameters were set from the first batches.
     Done,
-    /// A signal came; everything is as it was before.
+    /// A signal arrived; everything is as it was before.
     Stopped,
 }
 
-/// What a validation found.
+/// The result of a validation.
 #[derive(Debug)]
 pub struct Validated<E> {
-    /// For the logs, and to rank checkpoints by.
+    /// The figures, for the logs and to rank checkpoints.
     pub figures: Vec<(String, f64)>,
-    /// For [`Task::show`].
+    /// The exhibits, for [`Task::show`].
     pub exhibits: E,
 }
 
 /// The figure that decides whether a checkpoint is the best.
 #[derive(Debug)]
 pub struct Ranked {
-    /// Its name.
+    /// The name of the figure.
     pub metric: &'static str,
-    /// The figure.
+    /// The value of the figure.
     pub value: f64,
-    /// Which way is better.
+    /// Whether a higher value is better.
     pub higher_is_better: bool,
-    /// What it was measured on.
+    /// The images that it was measured on.
     pub images: ValidationImages,
 }
 
 impl Ranked {
-    /// The checkpoint of `step` with this figure.
+    /// The checkpoint of `step`, to be ranked by this figure.
     pub(super) fn candidate(&self, step: u64) -> Candidate<'_> {
         let Self { metric, value, higher_is_better, ref images } = *self;
         Candidate { step, metric, value, higher_is_better, images }
     }
 }
 
-/// One way to train: what a batch is, what is minimised, what is measured. The loop knows nothing
-/// else.
+/// One way to train: what a batch is, what is minimised and what is measured. The loop knows
+/// nothing else.
 ///
-/// Methods with a default are for what one task has and another doesn't.
+/// Methods with a default implementation are for what only some tasks have.
 pub trait Task {
-    /// What a step is taken on.
+    /// A batch.
     type Batch: Send;
 
     /// What a validation makes besides figures: pictures, for instance.
     type Exhibits;
 
-    /// What a batch consists of, as the logs call it: `images`, for instance.
+    /// What a batch consists of, as the logs name it: `images`, for instance.
     const SAMPLES: &'static str;
 
-    /// What has an optimizer each. The first is the model's, which is the one that is averaged.
+    /// The groups of parameters, each with its own optimizer. The first group is the model's; its
+    /// parameters are averaged.
     fn groups(&self) -> Vec<ParameterGroup>;
 
-    /// Once, before step 0: sets parameters from the first batches, as k-means does with codes. The
-    /// training then begins with the same batches.
+    /// Runs once, before step 0. Sets parameters from the first batches, as k-means does with
+    /// codes. The training then starts with the same batches.
     ///
     /// # Errors
-    /// From reading the batches, and from what is computed of them.
+    /// When the batches can't be read, or their results can't be used.
     fn begin(
         &mut self,
         _batches: &mut dyn Batches<Self::Batch>,
@@ -196,41 +198,41 @@ pub trait Task {
         Ok(Begun::NotWanted)
     }
 
-    /// A batch in `parts` equal parts, in order.
+    /// Splits a batch into `parts` equal parts, in order.
     fn split(batch: &Self::Batch, parts: usize) -> Vec<Self::Batch>;
 
-    /// Losses of one micro-batch; the loop goes backward.
+    /// Computes the losses of one micro-batch. The loop runs the backward pass.
     ///
     /// # Errors
     /// When the batch can't be used.
     fn step(&mut self, batch: &Self::Batch, at: At) -> Result<StepOutput, TrainError>;
 
-    /// Once after the optimizers' steps, with the statistics of all micro-batches merged.
+    /// Runs once after the optimizers' steps, with the merged statistics of all micro-batches.
     fn after_step(&mut self, _merged: &[Statistic], _world: &World, _seed: Seed) -> UpdateReport {
         UpdateReport::default()
     }
 
-    /// Measures the model with its present weights.
+    /// Measures the model with its current weights.
     ///
     /// # Errors
-    /// From reading the data, and numbers that aren't finite.
+    /// When the data can't be read, or numbers aren't finite.
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Self::Exhibits>, TrainError>;
 
     /// Every tensor of the model, parameters and buffers, in the order of their names.
     fn model(&self) -> Vec<Variable>;
 
-    /// Every tensor that trains beside the model, in the order of their names. The checkpoint has
-    /// them in a file of their own, so that a model can be opened without them.
+    /// Every tensor that trains beside the model, in the order of their names. The checkpoint keeps
+    /// them in a separate file, so that a model can be opened without them.
     fn companions(&self) -> Vec<Variable> {
         vec![]
     }
 
-    /// Hook: the figure by which checkpoints are ranked, if they are.
+    /// Hook: the figure by which checkpoints are ranked, if any.
     fn rank(&self, _figures: &[(String, f64)]) -> Option<Ranked> {
         None
     }
 
-    /// Hook: shows what a validation made, after its figures were logged.
+    /// Hook: shows the exhibits of a validation, after its figures were logged.
     ///
     /// # Errors
     /// What ends the training: too many bad samples, for instance.
@@ -238,25 +240,25 @@ pub trait Task {
         Ok(())
     }
 
-    /// Hook: the task's own part of a log row, over the steps since the row before.
+    /// Hook: the task's own part of a log row, over the steps since the previous row.
     fn row(&mut self) -> Vec<(String, f64)> {
         vec![]
     }
 
-    /// Hook: looks at a whole log row, to warn of what goes wrong.
+    /// Hook: reads a whole log row and warns of what goes wrong.
     fn watch(&mut self, _row: &[(String, f64)], _around: &mut Surroundings) {}
 
     /// Hook: what the checkpoint's `state.json` holds besides the loop's own keys.
     ///
     /// # Errors
-    /// When it is no JSON.
+    /// When it can't be written as JSON.
     fn state(&self) -> serde_json::Result<Map<String, Value>> {
         Ok(Map::new())
     }
 
-    /// Hook: checks what a run left behind and takes over its saved state (the whole `state.json`), if
-    /// it has one. Nothing on disk has changed yet and nothing may change here. Returns what the user
-    /// should know.
+    /// Hook: checks the files of an earlier run and takes over its saved state (the whole
+    /// `state.json`), if it has one. Nothing on disk has changed yet, and nothing may change here.
+    /// Returns notes for the user.
     ///
     /// # Errors
     /// When the run can't go on.
@@ -264,10 +266,10 @@ pub trait Task {
         Ok(vec![])
     }
 
-    /// Hook: the logs are open, and the training is about to begin or to go on.
+    /// Hook: the logs are open, and the training is about to start or to go on.
     ///
     /// # Errors
-    /// When a file of the task's own can't be written.
+    /// When one of the task's own files can't be written.
     fn opened(&mut self, _around: &mut Surroundings) -> Result<(), TrainError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A toy task goes through the loop: a linear model over integers, which has nothing of images.
+//! A toy task in the training loop: a linear model over integers, without any images.
 
 use std::fs;
 use std::path::Path;
@@ -17,13 +17,13 @@ use pixtok_torch::Precision;
 
 /// Learns three linear functions of an integer: x ↦ k·x + 1 for k = 0, 1, 2.
 struct Linear {
-    /// `[3, 2]`: slope and offset of each.
+    /// `[3, 2]`: slope and offset of each function.
     weight: Tensor,
-    /// Integers trained on so far.
+    /// The number of integers trained on so far.
     seen: u64,
-    /// Steps as their statistics add up to them.
+    /// The number of steps, as the sum of their statistics.
     updates: f64,
-    /// Log rows that were looked at.
+    /// The number of watched log rows.
     watched: usize,
 }
 
@@ -46,7 +46,7 @@ impl Linear {
 impl Task for Linear {
     type Batch = Vec<i64>;
 
-    /// How many rows had been watched.
+    /// The number of rows watched so far.
     type Exhibits = usize;
 
     const SAMPLES: &'static str = "integers";
@@ -70,7 +70,7 @@ impl Task for Linear {
     fn step(&mut self, batch: &Vec<i64>, at: At) -> Result<StepOutput, TrainError> {
         self.seen += batch.len() as u64;
         let error = self.error(batch);
-        // Something random, which a resume has to draw the same.
+        // A random term, which a resumed run has to draw again.
         let noise = (at.seed.0 % 5) as f64 * 0.1;
         Ok(StepOutput {
             groups: vec![(0, &error * (1.0 + noise))],
@@ -139,7 +139,7 @@ impl Task for Linear {
     }
 }
 
-/// The integers from −3 to 3, over and over, six at a time.
+/// The integers from −3 to 3, repeated, six at a time.
 #[derive(Default)]
 struct Integers {
     next: i64,
@@ -168,7 +168,7 @@ impl Batches<Vec<i64>> for Integers {
     }
 }
 
-/// Trains to `steps` in the folder `run`, from its last checkpoint if it has one.
+/// Trains up to step `steps` in the folder `run`, from its last checkpoint if it has one.
 fn train(run: &Path, steps: u64) -> Result<Outcome, TrainError> {
     let (run, resumed) = if run.join("config.toml").exists() {
         let run = RunWriter::resume(run).unwrap();

@@ -1,7 +1,8 @@
-//! The only training loop, whatever the task.
+//! The only training loop, for every task.
 //!
-//! `Trainer::new` opens a run at its checkpoint. `Trainer::train` goes from step to step: it logs,
-//! measures and saves when that is due, and ends at a signal. `Trainer::step_on_device` is one step.
+//! `Trainer::new` opens a run at its checkpoint. `Trainer::run` goes from step to step: it logs,
+//! measures and saves when that is due, and ends at a signal. `Trainer::step_on_device` is one
+//! step.
 
 use std::path::PathBuf;
 
@@ -24,29 +25,29 @@ use pixtok_torch::{Precision, catching, with_precision, with_tf32};
 
 /// Everything that a training is made of.
 pub struct Parts<T: Task> {
-    /// Of every random decision.
+    /// The seed of every random decision.
     pub seed: Seed,
-    /// Of the loop.
+    /// Settings of the loop.
     pub train: Config,
     /// The resolved config, for the logs.
     pub config_text: String,
-    /// What is minimised, on `device`.
+    /// The task, with its networks on `device`.
     pub task: T,
-    /// What it is trained on.
+    /// The batches to train on.
     pub batches: Box<dyn Batches<T::Batch>>,
-    /// Where it trains.
+    /// The device that it trains on.
     pub device: Device,
-    /// In what number format.
+    /// The precision of the forward and backward pass.
     pub precision: Precision,
     /// The run folder, locked.
     pub run: RunWriter,
-    /// Where an existing run resumes from.
+    /// The checkpoint that an existing run resumes from.
     pub resumed: Option<Resumed>,
-    /// Save at step 0: what the run starts from is nowhere else in its folder.
+    /// Whether to save at step 0, because the starting weights are nowhere else in the run folder.
     pub save_first: bool,
     /// The signals that end a training.
     pub signals: Signals,
-    /// Who else trains.
+    /// The processes that train together.
     pub world: World,
 }
 
@@ -58,9 +59,9 @@ pub enum Outcome {
         /// The last checkpoint.
         checkpoint: PathBuf,
     },
-    /// A signal came; everything is saved.
+    /// A signal arrived; everything is saved.
     Interrupted {
-        /// Its number.
+        /// The number of the signal.
         signal: i32,
         /// The last checkpoint.
         checkpoint: PathBuf,
@@ -84,24 +85,24 @@ pub struct Trainer<T: Task> {
     window: Window,
     /// The step of the last evaluation that gave figures.
     evaluated: u64,
-    /// Where the batches go on after the last step.
+    /// The place in the sequence of batches after the last step.
     bookmark: Bookmark,
 }
 
-/// A group of parameters with its optimizer.
+/// A group of parameters and its optimizer.
 pub(super) struct Group {
     pub name: &'static str,
-    /// The table of its optimizer's settings.
+    /// The config table of the optimizer's settings.
     pub table: &'static str,
     pub config: optim::Config,
     pub optimizer: Optimizer,
-    /// The step from which it learns.
+    /// The step at which it starts to learn.
     start: u64,
     parameters: Vec<Tensor>,
 }
 
 impl Group {
-    /// At rest.
+    /// A group whose optimizer has not taken a step.
     fn new(group: ParameterGroup) -> Self {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
         let tensors = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
@@ -109,12 +110,13 @@ impl Group {
         Self { name, table, config, optimizer, start, parameters: tensors }
     }
 
-    /// Its learning rate at `step` of a run of `steps`; before its start, that of its first step.
+    /// The learning rate at `step` of a run of `steps`. Before the group's start it is the rate of
+    /// its first step.
     fn lr(&self, step: u64, steps: u64) -> f64 {
         self.config.rate(step, self.start, steps)
     }
 
-    /// One step, skipped on the device where `found_inf` is not 0.
+    /// Takes one step, which the device skips if `found_inf` is not 0.
     fn step(&mut self, step: u64, steps: u64, found_inf: Option<&Tensor>) -> Result<(), TrainError> {
         let schedule = &self.config.schedule;
         let factor = schedule.factor(step.saturating_sub(self.start), steps.saturating_sub(self.start));
@@ -122,7 +124,7 @@ impl Group {
     }
 }
 
-/// The average of the model's parameters, at their present values.
+/// A weight average that starts from the current parameters of the model.
 fn weight_average<T: Task>(task: &T, decay: f64) -> WeightAverage {
     WeightAverage::new(decay, task.groups().swap_remove(0).parameters)
 }
@@ -132,7 +134,7 @@ impl<T: Task> Trainer<T> {
     /// changes unless the checkpoint fits.
     ///
     /// # Errors
-    /// A checkpoint that does not fit, or logs that cannot be opened.
+    /// When the checkpoint does not fit, or the logs cannot be opened.
     pub fn new(parts: Parts<T>) -> Result<Self, TrainError> {
         let Parts { seed, train, mut task, batches, device, run, resumed, signals, world, .. } = parts;
         let groups: Vec<Group> = task.groups().into_iter().map(Group::new).collect();
@@ -152,8 +154,8 @@ impl<T: Task> Trainer<T> {
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
         if exists {
-            // If the run now keeps fewer checkpoints, this frees space. The checkpoint it resumes
-            // from is the newest.
+            // If the run now keeps fewer checkpoints, this frees space. The checkpoint to resume
+            // from is the newest, so it stays.
             run.retain(train.keep_checkpoints)?;
         }
         let Progress { step, evaluated, cursor: bookmark } = progress;
@@ -187,7 +189,7 @@ impl<T: Task> Trainer<T> {
     ///
     /// # Errors
     /// See [`TrainError`]; everything saved before stays. A checkpoint whose weights give a loss
-    /// that is not finite is set aside, so that a resume goes on from the previous one.
+    /// that is not finite is set aside, so that a resumed run goes on from the previous one.
     pub fn run(mut self) -> Result<Outcome, TrainError> {
         self.train().map_err(|error| self.with_remedy(error))
     }
@@ -243,7 +245,7 @@ impl<T: Task> Trainer<T> {
         Ok(Outcome::Finished { checkpoint: self.checkpoint(saved) })
     }
 
-    /// Whether the checkpoint was saved because its evaluation failed.
+    /// Whether the checkpoint was saved after its evaluation failed.
     fn owes_evaluation(&self) -> bool {
         let (step, train) = (self.around.step, &self.settings);
         let wanted = self.due(train.eval_every) || step == train.steps;
@@ -254,7 +256,7 @@ impl<T: Task> Trainer<T> {
         self.around.step.is_multiple_of(every)
     }
 
-    /// The checkpoint that was saved last, or else that of this step.
+    /// The last saved checkpoint, or else the checkpoint of the current step.
     fn checkpoint(&self, saved: Option<PathBuf>) -> PathBuf {
         saved.unwrap_or_else(|| self.around.run.folder().checkpoint_path(self.around.step))
     }
@@ -262,7 +264,7 @@ impl<T: Task> Trainer<T> {
     fn begin(&mut self) -> Result<Begun, TrainError> {
         let begun = self.task.begin(&mut *self.batches, &mut self.around, self.seed)?;
         if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
-            // What the beginning wrote is no step of the average.
+            // The average must start from the weights that the task's preparation set.
             *average = weight_average(&self.task, self.settings.ema_decay);
         }
         Ok(begun)
@@ -276,7 +278,7 @@ impl<T: Task> Trainer<T> {
         Ok(fetched)
     }
 
-    /// One optimizer step, and what it shows.
+    /// One optimizer step, and its part of the logs.
     fn step(&mut self, fetched: &Fetched<T::Batch>) -> Result<(), TrainError> {
         let tf32 = self.settings.tf32;
         let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(fetched)))??;
@@ -291,8 +293,8 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the average, and
-    /// what the task updates without gradients.
+    /// One optimizer step: micro-batches, clipping, the finite check, the optimizers, the weight
+    /// average, and the task's updates without gradients.
     fn step_on_device(
         &mut self,
         fetched: &Fetched<T::Batch>,
@@ -328,8 +330,8 @@ impl<T: Task> Trainer<T> {
         }
         let (found_inf, numbers) = self.finite.take(step + 1, &learning, &fetched.names)?;
         let found_inf = world.largest(&found_inf);
-        // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
-        // evaluated or saved before the check.
+        // On CUDA a bad step is known one step later. Until then only the optimizers skip it;
+        // nothing is evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
             group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf))?;
         }
@@ -365,8 +367,8 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad validation images and
-    /// the like end the training, and what was trained until then is saved.
+    /// Evaluates raw and averaged weights and returns the figures of the raw weights. Errors such
+    /// as bad validation images end the training, after what was trained until then is saved.
     fn evaluate(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
         self.finite.finish()?;
         self.measure().or_else(|error| {
@@ -392,21 +394,23 @@ impl<T: Task> Trainer<T> {
         Ok(raw.figures)
     }
 
-    /// Whether these figures beat the best checkpoint's.
+    /// Whether these figures are better than the best checkpoint's.
     fn is_best(&self, figures: &[(String, f64)]) -> bool {
         let Some(ranked) = self.task.rank(figures) else { return false };
-        // An unreadable record was reported when the run was opened; a save will say so again.
+        // An unreadable record was reported when the run was opened, and the next save reports it
+        // again.
         self.around.run.folder().is_best(ranked.candidate(self.around.step)).unwrap_or(true)
     }
 
-    /// Records the checkpoint of this step as the best if its `figures` beat the best so far.
+    /// Records the checkpoint of this step as the best if its `figures` are better than the best so
+    /// far.
     fn offer_best(&self, figures: &[(String, f64)]) -> Result<(), Error> {
         let Some(ranked) = self.task.rank(figures) else { return Ok(()) };
         self.around.run.offer_best(ranked.candidate(self.around.step)).map(|_| ())
     }
 
-    /// Saves; a failure ends the training only when this was the last chance to save. Non-finite
-    /// weights are never saved, and always end the training.
+    /// Saves a checkpoint. A failure ends the training only if this was the last chance to save.
+    /// Weights that are not finite are never saved, and always end the training.
     fn save(
         &mut self,
         figures: Option<Vec<(String, f64)>>,
@@ -425,7 +429,7 @@ impl<T: Task> Trainer<T> {
             return Ok(None);
         }
         let saved = self.around.run.save(step, &snapshot);
-        // The checkpoint is whole: what follows only keeps the folder tidy.
+        // The checkpoint is complete. What follows only tidies the folder.
         let tidied = saved.as_ref().ok().map(|_| {
             let best = figures.as_ref().map_or(Ok(()), |figures| self.offer_best(figures));
             let kept = self.around.run.retain(self.settings.keep_checkpoints);

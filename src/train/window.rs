@@ -1,4 +1,5 @@
-//! What is gathered between two log rows; tensors stay on the device until the row is made.
+//! Gathers the values of the steps between two log rows. Tensors stay on the device until the row
+//! is made.
 
 use std::time::Instant;
 
@@ -10,12 +11,12 @@ use super::task::Monitor;
 /// The steps since the last log row.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Of the last step that was read, the model's group first.
+    /// The numbers of the last step that was read, the model's group first.
     pub numbers: Vec<GroupNumbers>,
-    /// Trained on so far.
+    /// The number of samples trained on since the last row.
     pub samples: usize,
     terms: Vec<(String, Tensor)>,
-    /// Sum of each monitor, and how many steps had it.
+    /// The sum of each monitor, and the number of steps that had it.
     monitors: Vec<(Monitor, f64)>,
     since: Instant,
 }
@@ -25,12 +26,12 @@ impl Window {
         Self { numbers: vec![], samples: 0, terms: vec![], monitors: vec![], since: Instant::now() }
     }
 
-    /// Forgets the terms of the step before: a row shows the last step's.
+    /// Drops the terms of the previous step: a row shows only the last step's.
     pub fn begin_step(&mut self) {
         self.terms.clear();
     }
 
-    /// Adds one of `micro_batches` equal parts of a step.
+    /// Adds the terms of one of `micro_batches` equal parts of a step.
     pub fn add_terms(&mut self, terms: Vec<(String, Tensor)>, micro_batches: f64) {
         for (name, value) in terms {
             let share = value / micro_batches;
@@ -41,7 +42,7 @@ impl Window {
         }
     }
 
-    /// Adds a step's monitors, of which a row shows the mean over its steps.
+    /// Adds a step's monitors. A row shows their mean over its steps.
     pub fn add_monitors(&mut self, monitors: Vec<Monitor>) {
         for monitor in monitors {
             match self.monitors.iter_mut().find(|(found, _)| found.name == monitor.name) {
@@ -54,19 +55,19 @@ impl Window {
         }
     }
 
-    /// Since the last row; time spent on evaluations and checkpoints does not count.
+    /// The speed since the last row, without the time of evaluations and checkpoints.
     pub fn samples_per_sec(&self) -> f64 {
         self.samples as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// After an interruption of the training: the speed is measured anew.
+    /// Restarts the measurement of the speed, after the training was interrupted.
     pub fn restart_clock(&mut self) {
         self.since = Instant::now();
         self.samples = 0;
     }
 
-    /// The row's values, with the task's `own` among them; waits for the device. The next window
-    /// begins. `samples` is what a batch consists of.
+    /// Returns the row's values, including the task's `own`, and starts the next window. Waits for
+    /// the device. `samples` is what a batch consists of.
     pub fn finish(&mut self, own: Vec<(String, f64)>, samples: &str) -> Vec<(String, f64)> {
         let mut row = vec![];
         for (i, group) in self.numbers.iter().enumerate() {
@@ -88,7 +89,7 @@ impl Window {
     }
 }
 
-/// The name of a figure of group `i`: the model's, the first, goes without its name.
+/// The logged name of a figure of group `i`. The first group, the model's, has no prefix.
 pub(super) fn of_group(figure: &str, i: usize, name: &str) -> String {
     if i == 0 { figure.to_owned() } else { format!("{figure}_{name}") }
 }

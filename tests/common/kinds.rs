@@ -16,7 +16,7 @@ pub fn kinds() -> Vec<(&'static str, Value)> {
         ("fsq paper", json!({ "kind": "fsq", "levels": [8, 5, 3], "bound": "paper" })),
         ("fsq tanh", json!({ "kind": "fsq", "levels": [8, 5, 3] })),
         ("fsq sigmoid", json!({ "kind": "fsq", "levels": [7, 4], "bound": "sigmoid", "slope": 1.6 })),
-        // An axis of length 1 has strides of its own.
+        // An axis of length 1 has its own strides.
         ("fsq of one dimension", json!({ "kind": "fsq", "levels": [7] })),
         ("vq", vq(json!({ "restart_threshold": 1.0 }))),
         ("vq by gradient", vq(json!({ "codebook_update": by_gradient, "restart_threshold": 1.0 }))),

@@ -1,4 +1,5 @@
-//! What the tests of the program share: a scratch folder, a small data set, a small config, runs of the binary.
+//! The shared code of the program's tests: a scratch folder, a small data set, a small config, runs
+//! of the binary.
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
@@ -37,30 +38,32 @@ eval_every = 100
 checkpoint_every = 100
 ";
 
-/// The same with a VQ that restarts, so that every kind of state is in its checkpoint.
+/// The same config with a VQ that restarts, so that its checkpoint holds every kind of state.
 pub const VQ: &str = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,restart_threshold=1.0}";
 
-/// A codebook that the optimizer moves and that restarts: the moments of restarted rows are cleared.
+/// A codebook that the optimizer moves and that restarts: the moments of restarted rows are
+/// cleared.
 pub const VQ_GRADIENT: &str = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,\
     codebook_update={kind=\"gradient\"},restart_threshold=1.0}";
 
-/// Groups of residual stages whose codebooks the optimizer moves and that restart: state at every level.
+/// Groups of residual stages whose codebooks the optimizer moves and that restart: state at every
+/// level.
 pub const GROUPS: &str = "quantizer={kind=\"grouped\",groups=2,each={kind=\"residual\",stages=2,each={kind=\"vq\",\
     codebook_size=16,codebook_dim=2,codebook_update={kind=\"gradient\"},restart_threshold=1.0}}}";
 
-/// Noise that must come back at the same steps, stage by stage.
+/// Noise that must be the same again at the same steps, stage by stage.
 pub const NOISY: &str =
     "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5],noise_probability=0.5}}";
 
 /// A frozen table and a learned map.
 pub const SIMVQ: &str = "quantizer={kind=\"simvq\",codebook_size=64,codebook_dim=4}";
 
-/// Everything that an adversary can have, from step 7 on.
+/// An adversary with all its parts, from step 7 on.
 pub const ADVERSARY: &str = "adversarial={start=7,ramp_steps=3,weighting={kind=\"adaptive\"},r1={weight=0.1,every=2},\
     lecam={weight=0.01,decay=0.9},augment=[\"color\",\"translation\",\"cutout\"],\
     discriminator={kind=\"patch\",channels=4,layers=1,norm=\"actnorm\"}}";
 
-/// The other discriminator, with a loss of the tokenizer's own.
+/// The other discriminator, with a separate loss for the tokenizer.
 pub const STYLEGAN: &str = "adversarial={start=7,tokenizer_loss=\"non-saturating\",r1={weight=0.1,every=2},augment=[\"translation\"],\
     discriminator={kind=\"stylegan\",channels=4,most_channels=8}}";
 
@@ -90,7 +93,7 @@ impl Scratch {
         self.folder.path().join(name)
     }
 
-    /// `pixtok train tiny.toml --run RUN …` on one thread, which must end well.
+    /// Runs `pixtok train tiny.toml --run RUN …` on one thread, which must succeed.
     pub fn train(&self, run: &str, args: &[&str]) {
         let output = self.try_train(run, args);
         assert!(output.status.success(), "{}", said(&output));
@@ -104,7 +107,7 @@ impl Scratch {
         pixtok(&all)
     }
 
-    /// `pixtok train --resume RUN …` with the run's own device and threads.
+    /// Runs `pixtok train --resume RUN …` with the run's own device and threads.
     pub fn try_resume(&self, run: &str, args: &[&str]) -> Output {
         let run = self.path(run);
         let mut all = vec!["train", "--resume", run.to_str().unwrap()];
@@ -112,20 +115,20 @@ impl Scratch {
         pixtok(&all)
     }
 
-    /// The same, which must succeed.
+    /// Resumes a run, which must succeed.
     pub fn resume(&self, run: &str, args: &[&str]) {
         let output = self.try_resume(run, args);
         assert!(output.status.success(), "{}", said(&output));
     }
 }
 
-/// Where tests compute: `PIXTOK_TEST_DEVICE`, or the CPU.
+/// The device of the tests: `PIXTOK_TEST_DEVICE`, or the CPU.
 pub fn device() -> String {
     std::env::var("PIXTOK_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
 }
 
-/// libtorch's generator, which is one per process: a test of the program that seeds it holds this
-/// while it draws, since two such tests run at a time.
+/// Locks libtorch's generator, of which a process has one. A test of the program that seeds it
+/// holds the lock while it draws, since two such tests run at a time.
 pub fn generator() -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
@@ -150,17 +153,17 @@ pub fn photographs(part: &str) -> Vec<PathBuf> {
 
 /// Runs the program from the root of the repository.
 pub fn pixtok(args: &[&str]) -> Output {
-    // A developer's own weights change no test.
+    // Removes a developer's own weights, which must not affect tests.
     let mut command = Command::new(env!("CARGO_BIN_EXE_pixtok"));
     command.args(args).current_dir(ROOT).env_remove("PIXTOK_WEIGHTS").output().unwrap()
 }
 
-/// All that a program printed.
+/// Everything that a program printed.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Copies a run folder with its checkpoints up to `step` alone, as it was then.
+/// Copies a run folder as it was at `step`, with only the checkpoints up to then.
 pub fn copy_run(from: &Path, to: &Path, step: u64) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

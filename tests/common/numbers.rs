@@ -1,4 +1,4 @@
-//! Stored numbers of other implementations, and how near ours must be.
+//! Stored numbers of other implementations, and the allowed differences.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use pixtok_base::seed::Seed;
 use pixtok_torch::cuda_devices;
 use tch::{Device, Kind, Tensor};
 
-/// The tensors of one file of `tests/reference/`, on the device of the test.
+/// The tensors of one file of `tests/reference/`, on the device of the tests.
 pub struct Numbers(HashMap<String, Tensor>);
 
 impl Numbers {
@@ -41,12 +41,12 @@ impl Numbers {
     }
 }
 
-/// Where tests compute: `PIXTOK_TEST_DEVICE`, or the CPU.
+/// The device of the tests: `PIXTOK_TEST_DEVICE`, or the CPU.
 pub fn device() -> Device {
     match std::env::var("PIXTOK_TEST_DEVICE").as_deref() {
         Err(_) | Ok("cpu") => Device::Cpu,
         Ok("cuda") => {
-            // Which also loads libtorch's CUDA half.
+            // This also loads libtorch's CUDA half.
             assert!(cuda_devices().unwrap_or_else(|e| panic!("{e}")) > 0, "there is no CUDA device");
             Device::Cuda(0)
         }
@@ -54,17 +54,17 @@ pub fn device() -> Device {
     }
 }
 
-/// |a − b| ≤ `relative` · max|b|, everywhere.
+/// Asserts |a − b| ≤ `relative` · max|b| everywhere.
 pub fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, relative: f64) {
     assert_eq!(ours.size(), theirs.size(), "{what}: shape");
     let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
     let worst = (&ours - &theirs).abs().max().double_value(&[]);
     let allowed = relative * theirs.abs().max().double_value(&[]);
-    // Written so that a value that is not a number fails.
+    // Written so that NaN fails.
     assert!(worst <= allowed, "{what}: differs by {worst:e}, allowed are {allowed:e}");
 }
 
-/// A quantizer on its own, and the store of its variables.
+/// A quantizer and the store of its variables.
 pub fn quantizer(config: serde_json::Value, channels: i64) -> (Variables, Box<dyn Quantizer>) {
     let config: QuantizerConfig = serde_json::from_value(config).unwrap_or_else(|e| panic!("{e}"));
     let store = Variables::new(device());
@@ -75,8 +75,8 @@ pub fn quantizer(config: serde_json::Value, channels: i64) -> (Variables, Box<dy
     (store, Box::new(OnGrids(quantizer)))
 }
 
-/// A quantizer that takes latents as they come from a convolution: z `[B, C, h, w]` for `[B, N, C]`,
-/// indices `[B, h, w]` for `[B, N]`.
+/// A quantizer that takes latents in the shape of a convolution: z `[B, C, h, w]` instead of `[B,
+/// N, C]`, and indices `[B, h, w]` instead of `[B, N]`.
 #[derive(Debug)]
 pub struct OnGrids(pub Box<dyn Quantizer>);
 
@@ -143,7 +143,7 @@ impl Quantizer for OnGrids {
     }
 }
 
-/// A copy that gradients flow to.
+/// A copy that receives gradients.
 pub fn leaf(value: &Tensor) -> Tensor {
     value.copy().set_requires_grad(true)
 }

@@ -1,4 +1,4 @@
-//! Running the program where it may fail, and checking what it leaves.
+//! Runs the program where it may fail, and checks what it leaves.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,7 +21,7 @@ pub fn ended(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// As [`ended`], with a single error on one line.
+/// The same as [`ended`], with a single error on one line.
 pub fn refused(output: &Output, code: i32, parts: &[&str]) {
     ended(output, code, parts);
     let words = said(output);
@@ -48,7 +48,7 @@ pub fn checkpoints(run: &Path) -> Vec<String> {
     names
 }
 
-/// `pixtok train …` in bash, after the command `limit`.
+/// Runs `pixtok train …` in bash, after the command `limit`.
 pub fn train_limited(scratch: &Scratch, run: &str, limit: &str, device: &str, args: &[&str]) -> Output {
     let (config, run) = (scratch.path("tiny.toml"), scratch.path(run));
     let new =
@@ -56,15 +56,15 @@ pub fn train_limited(scratch: &Scratch, run: &str, limit: &str, device: &str, ar
     limited(limit, &[&new, args].concat())
 }
 
-/// `pixtok train …` under a limit set in bash.
+/// Runs `pixtok train …` under a limit set in bash.
 pub fn limited(limit: &str, args: &[&str]) -> Output {
     let script = format!("{limit}; exec \"$@\"");
     let program = ["-c", &script, "bash", env!("CARGO_BIN_EXE_pixtok"), "train"];
     Command::new("bash").args(program).args(args).output().unwrap()
 }
 
-/// A training in the background. It has far more steps than a test waits for, unless `args` say
-/// otherwise.
+/// Starts a training in the background. It has far more steps than a test waits for, unless `args`
+/// say otherwise.
 pub fn start_training(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     let (config, path, device) = (scratch.path("tiny.toml"), scratch.path(run), device());
     let new =
@@ -72,7 +72,7 @@ pub fn start_training(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     start(scratch, run, &[&new, args].concat())
 }
 
-/// `pixtok train …` in the background; returns once `run` has a new row in its log.
+/// Starts `pixtok train …` in the background and returns once `run` has a new row in its log.
 pub fn start(scratch: &Scratch, run: &str, args: &[&str]) -> Child {
     let before = rows(&scratch.path(run));
     let child = Command::new(env!("CARGO_BIN_EXE_pixtok"))

@@ -1,4 +1,4 @@
-//! What a saved TorchScript module consists of.
+//! The content of a saved TorchScript module.
 
 use std::fs;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::DeflateDecoder;
 
-/// Asserts that the module holds libtorch's operations alone, those of its layers among them.
+/// Asserts that the module holds only libtorch's operations, including those of its layers.
 pub fn assert_loads_anywhere(path: &Path) {
     let code = code(path);
     assert!(code.contains("torch.group_norm(") && code.contains("torch.silu("), "{code}");

@@ -1,4 +1,4 @@
-//! Weights of the fixed networks by a formula, the same here and in `tests/reference/nets.py`.
+//! Weights of the fixed networks by a formula, which `tests/reference/nets.py` uses too.
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
@@ -9,7 +9,8 @@ use tch::{Kind, Tensor};
 
 use super::numbers::Numbers;
 
-/// `uniform` of `nets.py`: float64 in 0..1 from the name (FNV-1a) and the place of each value (splitmix64).
+/// `uniform` of `nets.py`: float64 in 0..1 from the name (FNV-1a) and the index of each value
+/// (splitmix64).
 pub fn uniform(name: &str, shape: &[i64]) -> Tensor {
     let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |seed, byte| {
         (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
@@ -25,7 +26,7 @@ pub fn uniform(name: &str, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// `formula` of `nets.py`: values of a tensor of weights.
+/// `formula` of `nets.py`: the values of a weight tensor.
 fn formula(name: &str, shape: &[i64]) -> Tensor {
     let u = uniform(name, shape);
     let values = if name.ends_with("running_var") {

@@ -29,7 +29,7 @@ fn an_arm_that_diverged_is_not_trained_again_as_it_is() {
     let dry = pixtok(&["compare", &path, "--out", out.to_str().unwrap(), "--dry-run"]);
     assert!(dry.status.success() && said(&dry).contains(failed), "{}", said(&dry));
 
-    // Another version of the program may get further.
+    // A different version of the program may get further.
     let own = format!("\"pixtok\": \"{}\"", env!("CARGO_PKG_VERSION"));
     let text = fs::read_to_string(&record).unwrap();
     fs::write(&record, text.replace(&own, "\"pixtok\": \"0.0.0\"")).unwrap();
@@ -37,7 +37,7 @@ fn an_arm_that_diverged_is_not_trained_again_as_it_is() {
     assert!(!said(&output).contains("not trained again"), "{}", said(&output));
     assert!(fs::read(&log).unwrap().len() > trained.len(), "it was not trained");
 
-    // The remedy: other settings under another name. What is whole counts.
+    // The remedy: different settings under a different name. Finished arms still count.
     sweep(&scratch, "sweep.toml", &TEXT.replace("1e30", "1e-3"));
     let output = compare(&scratch, &path, "out");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));

@@ -1,4 +1,5 @@
-//! Requests that cannot be meant, files that are not what they say: one clear sentence each, nothing overwritten.
+//! Requests that cannot be right, and files that are not what their names say: each gives one clear
+//! sentence, and nothing is overwritten.
 
 use super::*;
 
@@ -95,7 +96,7 @@ fn inputs_that_are_not_what_they_should_be_are_named() {
         }
         assert!(!export.path("out/tokens.json").exists(), "{data}");
     }
-    // What came to nothing keeps no other job out.
+    // The failed job does not block a different one.
     export.encode("fsq", "out", &["--format", "npy"]);
 }
 
@@ -115,7 +116,7 @@ fn tokens_of_another_tokenizer_and_damaged_ones_are_not_decoded() {
     assert!(export.path("forced/.pixtok-output").is_file());
     assert!(output.status.success() && said(&output).contains("may be wrong"), "{}", said(&output));
     assert!(export.path("forced/sheet-00000.png").is_file());
-    // The pictures that were encoded have the same names.
+    // The encoded pictures have the same names.
     let originals = contents(&export.path("images"));
     let output = export.decode("fsq", "npy", "images", &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -192,7 +193,7 @@ fn sidecars_that_cannot_be_are_refused() {
     }
 }
 
-/// The lines of a file in reverse order.
+/// Reverses the order of the lines in a file.
 fn turn_round(file: &Path) {
     let text = fs::read_to_string(file).unwrap();
     let lines: Vec<&str> = text.lines().rev().collect();

@@ -16,7 +16,7 @@ fn either_tokenizer_decodes_the_tokens_of_the_other() {
         let settings: Vec<&str> = quantizer.iter().flat_map(|quantizer| ["--set", quantizer]).collect();
         export.scratch.train(&old, &settings);
         let from = |run: &str| export.path(run).to_str().unwrap().to_owned();
-        // A larger decoder begins anew.
+        // A larger decoder starts from fresh weights.
         let larger = [&settings[..], &["--set", FROZEN, "--set", "model.decoder_res_blocks=2"]].concat();
         export.scratch.train(&new, &[&larger[..], &["--init-from", &from(&old)]].concat());
         // One that fits goes on, and the tokens are still the first run's.
@@ -38,7 +38,7 @@ fn either_tokenizer_decodes_the_tokens_of_the_other() {
             let output = export.decode(run, &format!("{tokens}-tokens"), &format!("{run}-of-{tokens}"), &[]);
             assert!(output.status.success(), "{run} decodes {tokens}: {}", said(&output));
         }
-        // A model folder will do for a run.
+        // A model folder works like a run.
         let (folder, of_folder) = (export.path(&format!("{name}-folder")), format!("{name}-of-folder"));
         fs::create_dir(&folder).unwrap();
         fs::copy(export.path(&old).join("config.toml"), folder.join("config.toml")).unwrap();

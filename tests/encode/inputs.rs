@@ -1,4 +1,5 @@
-//! What images come from: WebDataset shards and lists give what a folder of the same files gives, and what came along.
+//! The inputs of an export: WebDataset shards and lists give the same result as a folder of the
+//! same files, and keep the data beside the images.
 
 use std::io::Write;
 
@@ -6,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A tar with a plain header for each member.
+/// Writes a tar with a plain header for each member.
 fn tar(path: &Path, members: &[(String, Vec<u8>)]) {
     let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
     for (name, bytes) in members {
@@ -69,9 +70,9 @@ fn shards_and_lists_give_what_a_folder_gives() {
     }
 }
 
-/// The first of a list of captions is the text, and the whole list stays; numbers are not rounded;
-/// non-finite ones become null and are counted; an image's own `pixtok` stays too, renamed if the
-/// format uses that name.
+/// The first of several captions is the text, and the whole list is kept; numbers are not rounded;
+/// non-finite ones become null and are counted; an image's own `pixtok` is kept too, but renamed if
+/// the format uses that name.
 #[test]
 fn what_else_is_said_goes_along_as_it_was_written() {
     let export = Export::new();
@@ -114,7 +115,7 @@ fn bad_images_are_skipped_listed_and_never_counted() {
     export.scratch.train("fsq", &[]);
     export.encode("fsq", "good", &["--format", "npy", "--shard-rows", "5"]);
     let good = export.rows("good");
-    // Before the first, in the middle, where a shard ends, after the last.
+    // Before the first, in the middle, at the end of a shard, and after the last.
     for name in ["birds/.x.jpg", "birds/0.jpg", "birds/05x.jpg", "birds/09.jpg", "trees/99.jpg"] {
         fs::write(export.path("images").join(name), b"no image").unwrap();
     }
@@ -136,7 +137,7 @@ fn bad_images_are_skipped_listed_and_never_counted() {
     assert!(said(&output).contains("a: the file is plain text"), "{}", said(&output));
 }
 
-/// Names that an archive cannot hold, and texts that a format has no room for, stop no job.
+/// Names that an archive cannot hold, and texts that a format cannot store, do not stop a job.
 #[test]
 fn awkward_keys_and_empty_texts_are_no_end() {
     let export = Export::new();

@@ -1,4 +1,4 @@
-//! A job that is stopped, divided, joined.
+//! A job that is stopped, divided and merged.
 
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -52,7 +52,7 @@ fn killed_jobs_end_with_the_bytes_of_an_undisturbed_one() {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            // Until some shards are there, and a bit into the next.
+            // Waits until some shards exist, and a little longer, into the next one.
             let manifest = export.path(&killed).join("manifest.jsonl");
             let shards = || fs::read_to_string(&manifest).unwrap_or_default().lines().count() as u64;
             while shards() < 3 * turn && child.try_wait().unwrap().is_none() {
@@ -102,7 +102,7 @@ fn parts_hold_every_row_once_and_join() {
     assert!(said(&output).contains("differ in format"), "{}", said(&output));
 }
 
-/// MosaicML's `merge_index` takes every file that ends in `.json` for an index; sets of older
+/// MosaicML's `merge_index` takes every file that ends in `.json` for an index. Sets of older
 /// versions are read, and their jobs go on, under the old names.
 #[test]
 fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
@@ -122,7 +122,7 @@ fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
     assert_eq!(rows.len(), 23);
     let whole = contents(&part);
 
-    // As an older version left it, in the middle of its last shard.
+    // Renamed as in an older version, and stopped in the middle of its last shard.
     let older = |new: &str, old: &str| {
         let content = fs::read_to_string(part.join(new)).unwrap();
         fs::remove_file(part.join(new)).unwrap();
@@ -157,7 +157,7 @@ fn parts_of_mds_have_one_json_file_and_older_names_are_known() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// More parts than images: one without any is whole too.
+/// With more parts than images, a part without images is complete too.
 #[test]
 fn a_part_may_be_empty() {
     let export = Export::new();
@@ -173,7 +173,7 @@ fn a_part_may_be_empty() {
     assert!((0..16).any(|i| export.rows(&format!("parts/part-{i:05}-of-00016")).is_empty()));
 }
 
-/// What is listed as finished is there, or it is said.
+/// Files that are listed as finished exist, or the program says that they are missing.
 #[test]
 fn files_that_are_gone_are_missed() {
     let export = Export::new();
@@ -235,7 +235,7 @@ fn a_finished_job_is_not_run_again_and_another_is_kept_out() {
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains(part) && said(&output).contains("another job"), "{}", said(&output));
     }
-    // Rewritten files count as the same images, but files of other sizes do not.
+    // Rewritten files count as the same images, but files with different sizes do not.
     let image = export.path("images/birds/00.jpg");
     fs::write(&image, fs::read(&image).unwrap()).unwrap();
     assert!(export.encode("fsq", "out", &["--format", "npy"]).contains("finished already"));
@@ -250,7 +250,8 @@ fn a_finished_job_is_not_run_again_and_another_is_kept_out() {
     assert!(said(&output).contains("is not empty (birds, …)"), "{}", said(&output));
 }
 
-/// Tokens that the rounding of convolutions turns over between batch sizes: at most one in ten thousand.
+/// At most one in ten thousand tokens differs because convolutions round differently between batch
+/// sizes.
 #[test]
 fn batches_and_shards_change_next_to_no_token() {
     let export = Export::new();
@@ -277,7 +278,7 @@ fn batches_and_shards_change_next_to_no_token() {
     assert_eq!(four, shards, "a row's place in its batch changes nothing");
 }
 
-/// What an export takes does not grow with the images or the shard.
+/// The memory of an export does not grow with the images or the shard.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_is_flat_over_images_and_shards() {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::*;
 
-/// Tars that each count their keys from 0.
+/// Tars whose keys all count from 0.
 fn shards(export: &Export) -> String {
     let folder = export.path("shards");
     fs::create_dir_all(&folder).unwrap();
@@ -50,7 +50,7 @@ fn keys_of_tars_clash_before_the_work_or_have_a_prefix() {
     let output = export.try_encode("fsq", "no", &["--format", "jsonl", "--key-prefix", "shard"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("is read as a folder"), "{}", said(&output));
-    // Tars with the same name are not told apart by it.
+    // It does not distinguish tars with the same name.
     fs::rename(export.path("shards/shard-0001.tar"), export.path("shards/shard-0000.TAR")).unwrap();
     let output = export.try_encode("fsq", "alike", &prefixed);
     for part in ["\"shard-0000/000000\"", "shard-0000.TAR", "rename one"] {
@@ -102,7 +102,7 @@ fn parts_that_overlap_are_not_merged() {
         (&first, &first, ["the parts 0/2 and 0/2", in_common]),
         (&first, &third, ["the parts 0/2 and 1/3", in_common]),
         (&first, &quarter, ["the parts 0/2 and 1/4", "of different divisions"]),
-        // For whole or merged sets, the rows tell what the folder holds.
+        // For whole or merged sets, the rows show what the folder holds.
         (&part("whole"), &part("whole"), [one_key, "both in "]),
     ] {
         let output = pixtok(&["merge", a, b, "--out", &part("joined")]);

@@ -54,7 +54,7 @@ fn classes_by_name_are_stated_and_parts_must_agree_on_them() {
     let output = merge("mixed");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("differ in the classes of their labels"), "{}", said(&output));
-    // A job cannot be resumed with other classes either.
+    // A job cannot be resumed with different classes either.
     let again = ["--data", &data, "--format", "jsonl", "--shard", "0/2", "--classes", &list];
     let output = export.try_encode("fsq", "parts", &again);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));

@@ -48,7 +48,7 @@ fn a_division_with_a_part_missing_is_merged_only_when_asked_for() {
     let file = "shards/tokens-00001-of-00003.npy";
     refused(&merge(&export, &[file], "out", &[]), &["a single file of ", "shards was given"]);
     assert!(!export.path("out").exists());
-    // With all parts nothing is missing, and there is no note.
+    // With all parts nothing is missing, so there is no note.
     let printed = done(&merge(&export, &["parts"], "all", &["--partial"]));
     assert!(!printed.contains("missing"), "{printed}");
     assert!(export.set("all").sidecar.source.parts.is_empty());
@@ -72,8 +72,8 @@ fn a_division_with_a_part_missing_is_merged_only_when_asked_for() {
     }
 }
 
-/// What OLMo-core has to be told of a set is said of the joined one too, whose vocabulary is the
-/// largest that one of the sets states.
+/// A merged set has the note on what OLMo-core must be told, too. Its vocabulary is the largest
+/// that one of the sets states.
 #[test]
 fn a_joined_set_says_which_type_olmo_core_would_read() {
     let export = Export::new();
@@ -87,7 +87,7 @@ fn a_joined_set_says_which_type_olmo_core_would_read() {
     assert_eq!(export.set("joined").sidecar.vocab_size, Some(100_278));
     let printed = done(&pixtok(&["inspect", &text(&export.path("joined"))]));
     assert!(printed.contains("code i is id 0 + i, in a vocabulary of 100278 ids"), "{printed}");
-    // Where no size is stated, it is that of the largest id, as in `encode`.
+    // If no size is stated, it follows from the largest id, as in `encode`.
     export.encode("fsq", "wide", &["--format", "raw", "--dtype", "i32"]);
     let printed = done(&merge(&export, &["wide"], "copy", &[]));
     assert!(printed.contains("vocabulary of 1000 ids for uint16; set dtype to uint32 there"), "{printed}");
@@ -140,7 +140,7 @@ fn a_grown_list_is_told_by_how_many_and_its_new_images_join() {
     }
     assert_eq!(new, 2, "each part tells its own");
 
-    // Only the new ones.
+    // Only the new images.
     let data = text(&export.path("new"));
     export.encode("fsq", "new-npy", &["--format", "npy", "--data", &data]);
     done(&merge(&export, &["npy", "new-npy"], "joined", &[]));
@@ -156,7 +156,7 @@ fn a_grown_list_is_told_by_how_many_and_its_new_images_join() {
     assert!(printed.contains("(sets)") && printed.contains(&format!("{data} (folder)")), "{printed}");
     done(&export.decode("fsq", "joined", "images-again", &[]));
 
-    // A joined set can be joined again, but no image may occur twice.
+    // A merged set can be merged again, but no image may occur twice.
     refused(&merge(&export, &["joined", "new-npy"], "twice", &[]), &["birds/90", "that the other set lacks"]);
     fs::rename(export.path("new/birds/90.jpg"), export.path("new/birds/92.jpg")).unwrap();
     fs::remove_file(export.path("new/trees/91.jpg")).unwrap();

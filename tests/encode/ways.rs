@@ -87,8 +87,8 @@ fn vocabulary_and_frame_come_off_again() {
     assert_eq!(lumina[lumina.len() - 2..], [8803, 8196]);
 }
 
-/// OLMo-core infers the type of a stream from the vocabulary only. The type follows it, or the flag;
-/// a note says where OLMo-core would read another type.
+/// OLMo-core infers the type of a stream only from the vocabulary. The type follows the vocabulary,
+/// or the flag; a note says if OLMo-core would read a different type.
 #[test]
 fn number_types_follow_the_vocabulary_or_the_flag() {
     let export = Export::new();
@@ -146,7 +146,7 @@ fn digits_and_arrangements_are_those_of_the_sidecar() {
                 let out = format!("{run}-{arrange}-{as_digits}-{format}");
                 let mut args = vec!["--format", format];
                 args.extend(as_digits.then_some("--digits"));
-                // With one number a position there is nothing to arrange.
+                // With one number per position there is nothing to arrange.
                 if codebooks > 1 || as_digits {
                     args.extend(["--arrange", arrange]);
                 }
@@ -224,7 +224,8 @@ fn whole_pictures_have_grids_of_their_own() {
     }
 }
 
-/// Sizes of grids are ids too, whatever the shapes of pictures: they fit the steps, and mean nothing else.
+/// Sizes of grids are ids too, for pictures of any shape: they fit the steps, and have no other
+/// meaning.
 #[test]
 fn whole_pictures_tell_their_sizes() {
     let export = Export::new();

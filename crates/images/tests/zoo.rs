@@ -112,7 +112,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("sampling-of-three-sizes.jpg", "several scans"),
     ("float-beyond.tif", "not from 0 to 1"),
     ("float-negative.tif", "samples from -"),
-    ("float-nan.tif", "no finite numbers"),
+    ("float-nan.tif", "not finite numbers"),
     ("uint32.tif", "32-bit unsigned whole numbers"),
     ("int16.tif", "16-bit signed whole numbers"),
     ("palette.tif", "a palette"),

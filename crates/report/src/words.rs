@@ -262,8 +262,8 @@ mod tests {
         comparison.arms[1].runs[0].failure = Some("out of memory".into());
         let words = in_short(&comparison);
         assert!(words.starts_with("2 arms in 1 series, 1 to 2 seeds each."), "{words}");
-        let failed = "2 of 3 runs failed, among them all of b; the means of a are over the seeds that are \
-                      left.";
+        let failed = "2 of 3 runs failed, among them all of b; the means of a are over the remaining \
+                      seeds.";
         assert!(words.ends_with(failed), "{words}");
     }
 }

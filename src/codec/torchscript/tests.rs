@@ -2,19 +2,19 @@ use std::fs;
 
 use super::*;
 
-/// Of the images.
+/// The size of the images.
 const SIZE: ImageSize = ImageSize { height: 20, width: 28 };
 /// Pixels per position.
 const FACTOR: i64 = 4;
 
-/// A traced module of one argument.
+/// A traced module with one argument.
 fn traced(example: &Tensor, run: impl Fn(&Tensor) -> Tensor) -> CModule {
     let mut forward = |inputs: &[Tensor]| vec![run(&inputs[0])];
     no_grad(|| CModule::create_by_tracing("Module", "forward", &[example.shallow_clone()], &mut forward))
         .unwrap()
 }
 
-/// Mean grey of 4×4 pixels as one of 256 codes, `[B, h, w]` of `kind`.
+/// The mean grey of 4×4 pixels as one of 256 codes, `[B, h, w]` of `kind`.
 fn grey_codes(images: &Tensor, kind: Kind) -> Tensor {
     let means = images.mean_dim([1i64].as_slice(), true, Kind::Float).avg_pool2d(
         [FACTOR, FACTOR],
@@ -34,7 +34,7 @@ fn grey_images(codes: &Tensor, [black, white]: [f64; 2]) -> Tensor {
     wide.unsqueeze(1).repeat([1, 3, 1, 1])
 }
 
-/// A pair in a folder, loaded by an adapter with `keys` in it.
+/// A pair in a folder, loaded through an adapter with additional `keys`.
 struct Pair {
     folder: tempfile::TempDir,
 }
@@ -61,7 +61,7 @@ impl Pair {
     }
 }
 
-/// Ramps of 20×28 pixels, each a little brighter than the one before.
+/// Ramps of 20×28 pixels, each a little brighter than the previous one.
 fn images(count: i64) -> Tensor {
     let shift = Tensor::arange(count, (Kind::Int64, Device::Cpu)).reshape([count, 1, 1, 1]);
     (ramp(count, (20, 28), Device::Cpu).to_kind(Kind::Int64) + shift).clamp(0, 255).to_kind(Kind::Uint8)
@@ -73,7 +73,7 @@ fn refusal(pair: &mut TorchScript, count: i64, batch_size: usize) -> String {
     pair.try_on(&images(count), batch_size).unwrap_err().to_string()
 }
 
-/// What is doubtful about a pair, if it is one thing.
+/// The only doubt about a pair.
 fn single_note(pair: &TorchScript) -> &str {
     assert_eq!(pair.notes().len(), 1, "{:?}", pair.notes());
     &pair.notes()[0]
@@ -81,7 +81,7 @@ fn single_note(pair: &TorchScript) -> &str {
 
 #[test]
 fn indices_go_back_in_the_type_and_shape_that_the_encoder_gave() {
-    // Times 2^32, 32-bit numbers wrap to 0 and others turn white.
+    // Multiplied by 2^32, 32-bit numbers wrap to 0 and others turn white.
     let decode = |codes: &Tensor| {
         let high = (codes * 65_536i64) * 65_536i64;
         grey_images(&(codes + high).clamp(0, 255), UNIT)
@@ -109,7 +109,7 @@ fn a_pair_of_a_fixed_batch_gets_whole_ones() {
         Pair::new(&images(4), |images| grey_codes(images, Kind::Int64), |codes| grey_images(codes, UNIT));
     let (mut pair, mut other) = (files.load(""), any.load(""));
     other.try_on(&images(4), 4).unwrap();
-    // A whole batch, then the last; or a set of fewer images than a batch.
+    // A whole batch, then the last one; or a set with fewer images than a batch.
     for (first, batch_size) in [(4, 4), (3, 4)] {
         pair.try_on(&images(first), batch_size).unwrap();
         for count in [1, 3, 4] {
@@ -126,7 +126,7 @@ fn a_pair_of_a_fixed_batch_gets_whole_ones() {
     }
     let words = refusal(&mut pair, 2, 2);
     assert!(words.contains("the encoder refuses the images") && words.contains("--batch-size"), "{words}");
-    // A pair that was traced with a single image, tried on one.
+    // A pair that was traced with a single image and is tried on one.
     let single = |images: &Tensor| grey_codes(&images.view([1, 3, 20, 28]), Kind::Int64);
     let mut pair = Pair::new(&images(1), single, |codes| grey_images(codes, UNIT)).load("");
     assert!(refusal(&mut pair, 3, 32).contains("--batch-size 1"));
@@ -163,12 +163,12 @@ fn a_range_that_cannot_be_is_refused_and_a_doubtful_one_noted() {
     assert!((a.to_kind(Kind::Int64) - b.to_kind(Kind::Int64)).abs().max().int64_value(&[]) <= 20);
 }
 
-/// `[2, 3, 20, 28]`: a ramp, and the same in a quarter of the brightness.
+/// `[2, 3, 20, 28]`: a ramp, and the same ramp with a quarter of the brightness.
 fn bright_and_dark() -> Tensor {
     Tensor::cat(&[images(1), images(1).floor_divide_scalar(4)], 0)
 }
 
-/// Batch normalisation as in training: by the mean and deviation of the batch. A ramp stays in
+/// Batch normalisation in training mode: by the mean and deviation of the batch. A ramp stays in
 /// [−1, 1].
 fn normalised(images: &Tensor) -> Tensor {
     let none = None::<&Tensor>;
@@ -199,7 +199,7 @@ fn a_pair_that_normalises_batches_is_noted() {
     let indices = "an image's indices depend on the other images of its batch";
     let files = Pair::new(&images(2), |images| encode(&normalised(images)), decode);
     let mut pair = files.load("");
-    // More images than are tried, as many as a batch has, and fewer.
+    // More images than are tried, once as many as a batch has, once fewer.
     for (images, batch_size) in [(bright_and_dark().repeat([3, 1, 1, 1]), 6), (bright_and_dark(), 32)] {
         pair.try_on(&images, batch_size).unwrap();
         let words = single_note(&pair);
@@ -210,7 +210,7 @@ fn a_pair_that_normalises_batches_is_noted() {
         pair.try_on_ramp(count, (20, 28), 4, Device::Cpu).unwrap();
         assert!(single_note(&pair).contains(indices), "{:?}", pair.notes());
     }
-    // One level more or less is no harm, though most indices differ by one.
+    // A difference of one level is harmless, though most indices differ by one.
     pair.try_on(&images(3), 3).unwrap();
     assert_eq!(pair.notes(), [""; 0]);
 

@@ -1,4 +1,4 @@
-//! The images of an evaluation, and what they are to the tokenizer that is evaluated.
+//! The images of an evaluation, and their relation to the evaluated tokenizer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,25 +15,26 @@ use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Dataset, Fingerprint, ImageSize, Overlap, Shared, Split};
 
-/// How far the runs that weights came from are followed.
+/// The largest number of runs that are followed back through `--init-from`.
 const MOST_ORIGINS: usize = 8;
 
 /// The images of an evaluation.
 pub(super) struct Images {
-    /// Where they are, in words.
+    /// A description of their location.
     pub words: String,
     pub dataset: Arc<Dataset>,
-    /// How they are prepared.
+    /// The settings that prepare them.
     pub data: data::Config,
-    /// Height and width of all of them; absent if each keeps its own.
+    /// The height and width of all images; absent if each keeps its own.
     pub size: Option<(i64, i64)>,
     pub batch_size: usize,
-    /// At most so many.
+    /// The largest number of images to evaluate.
     pub bound: Option<usize>,
 }
 
 impl Images {
-    /// Of `--protocol`, else of the tokenizer's own config; `--data` replaces the folder.
+    /// The images of `--protocol`, or else of the tokenizer's own config; `--data` replaces the
+    /// folder.
     pub fn of(found: &Found, options: &EvaluateOptions) -> Result<Self> {
         let config = match &options.protocol {
             Some(path) => Some(protocol(path)?),
@@ -57,18 +58,18 @@ impl Images {
         Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
     }
 
-    /// Whether a checkpoint of the run with this `config` was chosen on them, judged by names and
-    /// sizes.
+    /// Whether a checkpoint of the run with this `config` was chosen on these images, judged by
+    /// names and sizes.
     pub fn chose(&self, chosen: &ChosenBy, config: &Config) -> bool {
         let now = self.dataset.fingerprint().of_images();
         match &chosen.images {
             Some(images) => images.blake3.as_ref() == Some(&now),
-            // An older record: those that the config names.
+            // An older record names no images; they are those of the config.
             None => validation_set(config).is_ok_and(|(_, own)| own.fingerprint().of_images() == now),
         }
     }
 
-    /// A note if they are a run's own validation images and no longer those that it validated on.
+    /// A note if these are a run's own validation images and have changed since the run used them.
     pub fn changed_since(&self, trained: &Trained) -> Option<String> {
         let now = self.dataset.fingerprint();
         let chosen_on = trained.chosen_by.as_ref().and_then(|chosen| chosen.images.as_ref()?.blake3.as_ref());
@@ -84,8 +85,8 @@ impl Images {
         ))
     }
 
-    /// Notes if the tokenizer was trained on some of those that are evaluated, in its own run or in
-    /// those that its weights came from.
+    /// Notes if the tokenizer was trained on some of these images, in its own run or in the runs
+    /// that its weights came from.
     pub fn trained_on(&self, trained: &Trained, tell: Tell) -> Vec<String> {
         let mut notes =
             self.in_training(&trained.config, trained.trained_on.as_ref(), "this tokenizer", tell);
@@ -103,8 +104,8 @@ impl Images {
         notes
     }
 
-    /// Notes if a run with this `config`, on images with the fingerprint `then` if that is known,
-    /// was trained on some of those that are evaluated.
+    /// Notes if a run with this `config` was trained on some of these images. `then` is the
+    /// fingerprint of its images, if it is known.
     fn in_training(
         &self,
         config: &Config,
@@ -136,12 +137,12 @@ impl Images {
         shared.into_iter().chain(copies).map(|words| format!("{words}, {remedy}")).collect()
     }
 
-    /// How many are evaluated.
+    /// The number of images to evaluate.
     pub fn count(&self) -> usize {
         self.bound.unwrap_or(usize::MAX).min(self.dataset.len())
     }
 
-    /// Prepared, batch by batch.
+    /// Loads the prepared images batch by batch.
     pub fn loader(&self, device: Device) -> Result<Loader> {
         Ok(Loader::eval(
             Arc::clone(&self.dataset),
@@ -154,8 +155,8 @@ impl Images {
     }
 }
 
-/// The images of `data`, or else a config's own validation images: their location in words, and the
-/// most that are evaluated. None without either.
+/// Chooses the images of `data`, or else a config's own validation images. Returns a description of
+/// their location, and the largest number to evaluate; `None` without either.
 pub(in crate::inference) fn choose(
     data: Option<&Path>,
     pick: &Pick,
@@ -176,7 +177,7 @@ pub(in crate::inference) fn choose(
     Ok(Some((words, dataset, config.eval.bound())))
 }
 
-/// The config that says which images and how they are prepared.
+/// The config that states which images are used and how they are prepared.
 pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
     let (config, _) = Config::read(path, &[])?;
     config.check().with_context(|| format!("{} is no usable protocol", path.display()))?;

@@ -1,4 +1,4 @@
-//! From what is asked for to metrics with their networks.
+//! Chooses the metrics of an evaluation and loads their networks.
 
 use std::path::PathBuf;
 
@@ -12,26 +12,27 @@ use crate::run::Tell;
 use crate::run::weights::{self, FOLDER};
 use pixtok_base::Misuse;
 
-/// With fewer there is no covariance.
+/// The fewest images that have a covariance.
 const LEAST_FID_IMAGES: usize = 2;
 
-/// What is measured.
+/// The options of what to measure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeasureOptions {
-    /// Of the images; empty: all that can be.
+    /// Metrics of the images; empty: all available ones.
     pub metrics: Vec<Metric>,
     /// Weights of LPIPS; empty: those in the folder of weights.
     pub lpips_weights: Vec<PathBuf>,
-    /// Weights of the Inception of rfid; absent: those in the folder of weights.
+    /// Weights of the Inception network of rfid; absent: those in the folder of weights.
     pub fid_weights: Option<PathBuf>,
-    /// Also how many tokens stay when the image changes a little.
+    /// Whether to measure how many tokens stay the same when the image changes a little.
     pub stability: bool,
 }
 
 impl MeasureOptions {
-    /// What is asked for, on a set of `images`. A metric that is asked for by name, or by its weights, and cannot be had
-    /// is an error; one that is only part of the default is absent with its reason.
+    /// The measures on a set of `images`. If a metric was requested by name or by its weights and
+    /// is not available, that is an error; a metric that is only part of the default is left out
+    /// with the reason.
     ///
     /// # Errors
     /// [`Misuse`], and when weights cannot be read.
@@ -79,10 +80,11 @@ impl MeasureOptions {
         Ok(measures)
     }
 
-    /// Refuses a metric that is requested by name if images of this (height, width) are too small for
-    /// it.
+    /// Checks that no metric is requested by name that needs images larger than this (height,
+    /// width).
     ///
     /// # Errors
+    /// [`Misuse`] with both sizes.
     /// [`Misuse`] with both sizes.
     pub fn check_size(&self, (height, width): (i64, i64)) -> Result<()> {
         let side = height.min(width);
@@ -97,15 +99,15 @@ impl MeasureOptions {
         .into())
     }
 
-    /// The files whose weights a measurement takes.
+    /// The weight files that the measurement uses.
     ///
     /// # Errors
-    /// [`Misuse`] when one is given that no metric takes.
+    /// [`Misuse`] when a given file belongs to no requested metric.
     pub fn weight_files(&self) -> Result<Vec<PathBuf>> {
         Ok(self.lpips_files()?.into_iter().chain(self.fid_file()?).collect())
     }
 
-    /// The metrics, each once.
+    /// The requested metrics without repetitions.
     fn wanted(&self) -> Vec<Metric> {
         let mut wanted = if self.metrics.is_empty() { Metric::ALL.to_vec() } else { self.metrics.clone() };
         let mut seen = vec![];
@@ -118,7 +120,7 @@ impl MeasureOptions {
         wanted
     }
 
-    /// Whether a metric is asked for that takes weights of LPIPS.
+    /// Whether a requested metric needs weights of LPIPS.
     #[must_use]
     pub fn wants_lpips(&self) -> bool {
         [Metric::LpipsAlex, Metric::LpipsVgg].iter().any(|metric| self.wanted().contains(metric))
@@ -139,7 +141,7 @@ impl MeasureOptions {
         Ok(Some(given.clone()))
     }
 
-    /// A wanted metric's file in the folder of weights, if it is there.
+    /// The file of a requested metric in the folder of weights, if it exists.
     fn found(&self, metric: Metric) -> Result<Option<PathBuf>> {
         let file = match metric {
             Metric::LpipsAlex => weights::lpips_file(Backbone::Alex),
@@ -151,7 +153,7 @@ impl MeasureOptions {
     }
 }
 
-/// Refuses weights that no metric takes.
+/// Refuses weights that no requested metric uses.
 fn unused(flag: &str, wanted: bool) -> Result<()> {
     if wanted {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Figures of a tokenizer, or of reconstructions, on images.
+//! Evaluates a tokenizer, or reconstructions, on images.
 //!
-//! `images` decides which images are evaluated and how they are prepared, `measures` which metrics
-//! are had of them, `notes` what affects how the figures are read.
+//! `images` decides which images are evaluated and how they are prepared, `measures` decides which
+//! metrics are computed, and `notes` collects what affects how the figures are read.
 
 mod images;
 mod measures;
@@ -29,14 +29,14 @@ use pixtok_images::data::BadSamples;
 pub(super) use images::{choose, protocol};
 pub use measures::MeasureOptions;
 
-/// Images listed at both ends of the ranking.
+/// The number of images listed at each end of the ranking.
 const EXTREMES: usize = 5;
-/// Pictures that are kept.
+/// The number of pictures that are kept.
 const PICTURES: usize = 8;
-/// Where they are written.
+/// The folders that they are written to.
 const PICTURE_FOLDERS: [&str; 2] = ["originals", "reconstructions"];
 
-/// An evaluation: of what, on which images, which figures, and the files to leave.
+/// The options of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateOptions {
@@ -48,37 +48,38 @@ pub struct EvaluateOptions {
     pub compute: Compute,
     /// The images; absent: the run's validation images.
     pub data: Option<PathBuf>,
-    /// Which of them.
+    /// The selection of images.
     pub pick: Pick,
-    /// The config that says how images are prepared, and which where `data` does not; absent: the
-    /// tokenizer's own.
+    /// The config that states how images are prepared and, without `data`, which images are used;
+    /// absent: the tokenizer's own config.
     pub protocol: Option<PathBuf>,
-    /// Images at a time, in place of the config's `eval.batch_size`.
+    /// Images in a batch, instead of the config's `eval.batch_size`.
     pub batch_size: Option<u32>,
-    /// Colour under transparent pixels, in place of the config's `data.background`.
+    /// The colour under transparent pixels, instead of the config's `data.background`.
     pub background: Option<[u8; 3]>,
-    /// What is measured.
+    /// What to measure.
     pub measures: MeasureOptions,
-    /// The file for the figures as one flat JSON object; `-` is for the caller to print.
+    /// The file for the figures as one flat JSON object. The caller handles `-`, which means
+    /// standard output.
     pub json: Option<PathBuf>,
     /// The file for the values of each image, `.csv` or `.parquet`.
     pub per_image: Option<PathBuf>,
-    /// The file for how often each code was hit, `.csv`.
+    /// The file for the counts of each code, `.csv`.
     pub code_counts: Option<PathBuf>,
     /// The folder for some originals and reconstructions.
     pub pictures: Option<PathBuf>,
 }
 
-/// An evaluation, ready to be shown.
+/// The result of an evaluation, ready to be shown.
 #[derive(Debug)]
 pub struct Measured {
     /// The figures as a table, with notes and the extreme images.
     pub text: String,
-    /// The same as one flat JSON object.
+    /// The figures as one flat JSON object.
     pub json: String,
 }
 
-/// Evaluates and writes the files that are asked for.
+/// Evaluates and writes the requested files.
 ///
 /// # Errors
 /// Whatever is wrong with the options, before the long work; too many bad images; what stops the
@@ -111,7 +112,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     Ok(Measured { text, json })
 }
 
-/// Before the long work: can the outputs be written, and are they of kinds that there are?
+/// Checks before the long work that the outputs can be written and that their formats exist.
 fn prepare(options: &EvaluateOptions) -> Result<()> {
     for (path, endings) in [(&options.per_image, &["csv", "parquet"][..]), (&options.code_counts, &["csv"])] {
         let Some(path) = path else { continue };
@@ -132,7 +133,7 @@ fn prepare(options: &EvaluateOptions) -> Result<()> {
     options.pictures.as_deref().map_or(Ok(()), mark_pictures)
 }
 
-/// Marks the folder of `--pictures`; if it holds other things, marks only the command's own folders
+/// Marks the folder of `--pictures`. If it holds other files, marks only the command's own folders
 /// in it.
 fn mark_pictures(folder: &Path) -> Result<()> {
     let context = || format!("cannot write into {}", folder.display());
@@ -145,7 +146,7 @@ fn mark_pictures(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Passes the first batch through a foreign pair, which notes what is doubtful about it.
+/// Tries a foreign pair on the first batch. The pair records any doubts.
 fn try_on(found: &mut Found, images: &Images, device: Device) -> Result<()> {
     let Found::Tokenizer(Opened::Foreign(pair)) = found else { return Ok(()) };
     let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
@@ -210,7 +211,7 @@ fn measure(
     }
 }
 
-/// Which tokenizer, on which images.
+/// Describes the tokenizer and the images.
 fn heading(options: &EvaluateOptions, found: &Found, images: &Images) -> String {
     let path = options.tokenizer.display();
     match found {
@@ -244,7 +245,7 @@ fn text(
     text
 }
 
-/// All that is known of the figures, flat.
+/// All figures and facts in one flat object.
 fn flat(
     options: &EvaluateOptions,
     found: &Found,

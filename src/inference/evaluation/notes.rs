@@ -6,8 +6,9 @@ use crate::codec::Vocabulary;
 use crate::evaluate::Evaluation;
 use crate::run::{ChosenBy, Found, Opened, Tell};
 
-/// So many codes must occur before the largest index tells how large the codebook is: 20 codes of
-/// one drawn at random lie in its lower half once in a million times.
+/// The number of codes that must occur before the largest index says something about the size of
+/// the codebook. If 20 codes are drawn at random, all of them lie in its lower half once in a
+/// million times.
 const ENOUGH_CODES: usize = 20;
 
 /// All notes.
@@ -51,7 +52,7 @@ pub(super) fn notes(
     notes
 }
 
-/// Of the files of originals and reconstructions.
+/// Notes on the files of originals and reconstructions.
 fn of_files(images: &Images, evaluation: &Evaluation) -> impl Iterator<Item = String> {
     let (files, total) = (evaluation.files, evaluation.scores.names.len() + evaluation.bad.len());
     let [red, green, blue] = images.data.background;
@@ -86,8 +87,8 @@ fn of_files(images: &Images, evaluation: &Evaluation) -> impl Iterator<Item = St
     notes.into_iter().flatten()
 }
 
-/// If many of a pair's codes occur and all lie in the lower half of the stated codebook. `counts`
-/// are as in [`Evaluation`].
+/// A note if many of a pair's codes occur and all of them lie in the lower half of the stated
+/// codebook. `counts` are the same as in [`Evaluation`].
 fn unused_codes(Vocabulary { size, .. }: Vocabulary, counts: &[(i64, i64)]) -> Option<String> {
     let largest = counts.iter().map(|(code, _)| code % size).max()?;
     if counts.len() < ENOUGH_CODES || 2 * (largest + 1) > size {
@@ -112,11 +113,11 @@ mod tests {
         let low: Vec<i64> = (12..32).collect();
         let words = noted(&low, 1, 64).unwrap();
         assert!(words.contains("codebook_size 64, but no index over 31 occurs"), "{words}");
-        // Half of the codebook is in use, or too few codes to tell.
+        // Half of the codebook is in use, or there are too few codes to say.
         assert_eq!(noted(&low, 1, 63), None);
         assert_eq!(noted(&low[1..], 1, 64), None);
         assert_eq!(noted(&[], 1, 64), None);
-        // The second codebook's numbers follow those of the first.
+        // The second codebook's indices follow those of the first.
         let both: Vec<i64> = low.iter().copied().chain(low.iter().map(|code| 64 + code)).collect();
         assert!(noted(&both, 2, 64).unwrap().contains("no index over 31"));
         assert_eq!(noted(&[&both[..], &[64 + 40]].concat(), 2, 64), None);

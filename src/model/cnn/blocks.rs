@@ -6,7 +6,8 @@ use super::plan::Plan;
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu};
 use crate::variables::Scope;
 
-/// GroupNorm, SiLU, 3×3 convolution, twice, beside a shortcut (1×1 where the widths differ).
+/// GroupNorm, SiLU and a 3×3 convolution, twice, with a shortcut (a 1×1 convolution if the widths
+/// differ).
 #[derive(Debug)]
 struct ResBlock {
     norm1: GroupNorm,
@@ -74,7 +75,7 @@ impl Attention {
     }
 }
 
-/// A run of blocks at one resolution.
+/// A sequence of blocks at one resolution.
 #[derive(Debug)]
 pub(super) struct Blocks(Vec<Block>);
 
@@ -86,7 +87,8 @@ enum Block {
 }
 
 impl Blocks {
-    /// `count` residual blocks from `channels_in` to `channels_out`, each followed by attention when asked for.
+    /// `count` residual blocks from `channels_in` to `channels_out`, each followed by attention if
+    /// asked for.
     pub fn stage(
         path: &Scope,
         plan: &Plan,
@@ -106,7 +108,8 @@ impl Blocks {
         Self(blocks)
     }
 
-    /// Residual block, attention, residual block at the coarsest resolution; nothing unless the plan wants it.
+    /// Residual block, attention and residual block at the coarsest resolution; empty if the plan
+    /// has none.
     pub fn middle(path: &Scope, plan: &Plan) -> Self {
         let channels = plan.coarsest_channels();
         if !plan.mid_attention {

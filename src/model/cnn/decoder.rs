@@ -1,4 +1,4 @@
-//! Latents to images.
+//! Decodes latents to images.
 
 use tch::{Device, Tensor, nn::Module};
 
@@ -11,11 +11,11 @@ use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
-/// The encoder's mirror: stem, middle, stages from the coarsest with nearest-neighbour upsampling and a 3×3
-/// convolution between them, head.
+/// The mirror image of the encoder: stem, middle, stages from the coarsest one with
+/// nearest-neighbour upsampling and a 3×3 convolution between them, head.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// From the quantizer's width, where the stem has another.
+    /// From the quantizer's width, if the stem's width differs.
     from_quantizer: Option<Conv2d>,
     stem: Conv2d,
     middle: Blocks,
@@ -27,7 +27,7 @@ pub(super) struct Decoder {
 #[derive(Debug)]
 struct DecoderStage {
     blocks: Blocks,
-    /// The factor, and the convolution after it.
+    /// The factor of the upsampling, and the convolution after it.
     up: Option<(i64, Conv2d)>,
 }
 
@@ -65,7 +65,7 @@ impl model::Decoder for Decoder {
         super::layout(device, mode)
     }
 
-    /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
+    /// The weight of the convolution that makes pixels: `[3, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         &self.head.weight
     }
@@ -84,7 +84,7 @@ impl model::Decoder for Decoder {
     }
 }
 
-/// `[B, N, C]` -> `[B, C, h, w]`, with h and w of `places`, `[B, h, w]`, where they are given.
+/// `[B, N, C]` -> `[B, C, h, w]`, with the h and w of `places`, `[B, h, w]`, if they are given.
 fn grid(z_q: &Tensor, shape: TokenShape, places: Option<&Tensor>) -> Tensor {
     let in_rows = match places {
         Some(places) => z_q.view_as(&places.unsqueeze(3).expand([-1, -1, -1, z_q.size()[2]], false)),

@@ -1,4 +1,4 @@
-//! The network with every number worked out, for readers that do not know our rules for absent settings.
+//! The network with every number worked out, for readers that do not know pixtok's defaults.
 
 use serde::Serialize;
 
@@ -6,36 +6,37 @@ use super::plan::Config;
 use crate::model::ModelError;
 use crate::quantizer::QuantizerConfig;
 
-/// The settings with what stands for absent ones, and what they come to.
+/// The settings with defaults written out, and the numbers that follow from them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Description {
-    /// As in a config; `strides`, `decoder_res_blocks` and `latent_channels` are there always.
+    /// The settings as in a config, always with `strides`, `decoder_res_blocks` and
+    /// `latent_channels`.
     #[serde(flatten)]
     pub settings: Config,
-    /// The convolution that images enter by.
+    /// The convolution at the input.
     pub stem: Width,
-    /// From the finest resolution to the coarsest.
+    /// The stages, from the finest resolution to the coarsest.
     pub stages: Vec<StageDescription>,
 }
 
 /// Channels, and the groups of every group normalisation over them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Width {
-    /// How many.
+    /// The number of channels.
     pub channels: i64,
-    /// Divide them.
+    /// The number of groups, which divides the channels.
     pub norm_groups: i64,
 }
 
 /// One resolution of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StageDescription {
-    /// Of its blocks.
+    /// The width of its blocks.
     #[serde(flatten)]
     pub width: Width,
-    /// Self-attention after every residual block.
+    /// Whether self-attention follows every residual block.
     pub attention: bool,
-    /// Downsampling after this stage; 1 for the coarsest.
+    /// The downsampling after this stage; 1 for the coarsest.
     pub stride: i64,
 }
 
@@ -43,7 +44,8 @@ impl Config {
     /// The network for images of `image_size` (height, width).
     ///
     /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    /// When a setting is out of range or the settings do not fit each other; the message says
+    /// which.
     pub fn describe(
         &self,
         quantizer: &QuantizerConfig,

@@ -1,4 +1,4 @@
-//! Images to latents.
+//! Encodes images to latents.
 
 use tch::{Device, Tensor, nn::Module};
 
@@ -11,7 +11,8 @@ use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
-/// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the latent's width.
+/// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the
+/// latent's width.
 #[derive(Debug)]
 pub(super) struct Encoder {
     stem: Conv2d,
@@ -19,7 +20,7 @@ pub(super) struct Encoder {
     middle: Blocks,
     norm: GroupNorm,
     head: Conv2d,
-    /// To the quantizer's width, where the head has another.
+    /// To the quantizer's width, if the head's width differs.
     to_quantizer: Option<Conv2d>,
     /// Pixels per position along each axis.
     downsample: i64,
@@ -29,13 +30,13 @@ pub(super) struct Encoder {
 #[derive(Debug)]
 struct Down {
     conv: Conv2d,
-    /// Padded on the right and below alone.
+    /// Whether it is padded only on the right and at the bottom.
     one_sided: bool,
 }
 
 impl Down {
     fn new(path: &Scope, plan: &Plan, channels: i64, stride: i64) -> Self {
-        // An odd kernel of at least the stride sees every pixel.
+        // With an odd kernel of at least the stride, every pixel is covered.
         let kernel = (stride | 1).max(3);
         let one_sided = plan.variant == Variant::Vqgan;
         let padding = if one_sided { 0 } else { kernel / 2 };

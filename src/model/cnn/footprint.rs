@@ -1,4 +1,4 @@
-//! What a training step of the network keeps in memory, estimated from the plan alone.
+//! Estimates what a training step of the network keeps in memory, only from the plan.
 
 use pixtok_torch::fuses_norm_silu;
 use tch::Device;
@@ -6,23 +6,23 @@ use tch::Device;
 use super::plan::Plan;
 use crate::model::Footprint;
 
-/// What a part of the network keeps per element.
+/// The numbers that a part of the network keeps per element.
 #[derive(Clone, Copy)]
 struct Saved {
-    /// In the precision of the training.
+    /// Numbers in the precision of the training.
     halves: i64,
-    /// In float32: autocast takes group norms in it on CUDA, and what they return.
+    /// Numbers in float32: on CUDA, autocast computes group norms and their results in it.
     floats: i64,
 }
 
 impl Saved {
-    /// A norm, SiLU and convolution after each other: their inputs. Where norm and SiLU are one
-    /// operation, SiLU's isn't kept.
+    /// A norm, SiLU and a convolution keep their inputs. If norm and SiLU are a single operation,
+    /// SiLU's input isn't kept.
     fn by_layer(device: Device) -> Self {
         if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
     }
 
-    /// An attention: the norm's input and output, query, key, value, and the result.
+    /// Attention keeps the norm's input and output, query, key, value, and the result.
     fn by_attention(device: Device) -> Self {
         if device == Device::Cpu { Self { halves: 6, floats: 0 } } else { Self { halves: 5, floats: 1 } }
     }
@@ -36,7 +36,7 @@ impl Saved {
     }
 }
 
-/// Of the planned network on `device`, for images of `image_size` (height, width).
+/// The footprint of the planned network on `device`, for images of `image_size` (height, width).
 pub(super) fn of(plan: &Plan, image_size: (i64, i64), device: Device) -> Footprint {
     let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
     let mut count = Footprint { saved_per_image: 0, saved_in_float_per_image: 0, largest_per_image: 0 };
@@ -47,8 +47,8 @@ pub(super) fn of(plan: &Plan, image_size: (i64, i64), device: Device) -> Footpri
         let elements = stage.channels * pixels;
         let block = layer.times(2).and(attention.times(i64::from(stage.attention)));
         add(&mut count, elements, block.times(both_halves));
-        // The inputs of the convolutions around a change of resolution: here going down, at the coarser width
-        // and this resolution coming up.
+        // The inputs of the convolutions around a change of resolution: on the way down at the
+        // coarser width, and on the way up at this resolution.
         if stage.stride > 1 {
             add(&mut count, elements, Saved { halves: 2, floats: 0 });
         }

@@ -1,5 +1,5 @@
-//! The convolutional autoencoder of the field (VQGAN's, arXiv 2012.09841): tokens lie in a grid, one
-//! for `downsample` × `downsample` pixels.
+//! The usual convolutional autoencoder (VQGAN's, arXiv 2012.09841). Tokens lie in a grid, one for
+//! `downsample` × `downsample` pixels.
 
 mod blocks;
 mod decoder;
@@ -101,11 +101,11 @@ impl Settings for Config {
     }
 }
 
-/// channels_last for a step of training, in which convolutions are fastest: on a CPU once
-/// normalisation is ours ([`norm_silu`](crate::layers::norm_silu); libtorch's takes longer in this
-/// layout than they gain), on CUDA by PyTorch's advice for bf16, and there always. Without training
-/// the plain layout on a CPU. Either way the same for a latent and for what is looked up from its
-/// indices.
+/// The memory layout of a pass. A training step uses channels_last, in which convolutions are
+/// fastest: on a CPU thanks to [`norm_silu`](crate::layers::norm_silu) (libtorch's own
+/// normalisation loses more time in this layout than the convolutions gain), on CUDA by PyTorch's
+/// advice for bf16. CUDA always uses it; a CPU uses the plain layout without training. A latent and
+/// what is looked up from its indices have the same layout.
 fn layout(device: Device, mode: Mode) -> Layout {
     match (device, mode) {
         (Device::Cuda(_), _) | (_, Mode::Train { .. }) => Layout::ChannelsLast,

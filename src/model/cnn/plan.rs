@@ -1,4 +1,4 @@
-//! What the network looks like: the settings, checked, with every width and resolution worked out.
+//! The plan of the network: the checked settings, with every width and resolution worked out.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use crate::model::ModelError;
 use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
 
-/// Added to a variance in [`Variant::Vqgan`].
+/// The epsilon of every normalisation in [`Variant::Vqgan`].
 const VQGAN_EPS: f64 = 1e-6;
 
-/// Groups of every normalisation in [`Variant::Vqgan`], at any width.
+/// The number of groups of every normalisation in [`Variant::Vqgan`], at any width.
 const VQGAN_GROUPS: i64 = 32;
 
 /// Settings of encoder and decoder.
@@ -19,48 +19,52 @@ const VQGAN_GROUPS: i64 = 32;
 pub struct Config {
     /// Channels of the first stage before its multiplier.
     pub channels: i64,
-    /// One stage each, from the finest resolution: its channels as a multiple of `channels`.
+    /// One multiplier per stage, from the finest resolution: its channels as a multiple of
+    /// `channels`.
     pub multipliers: Vec<i64>,
-    /// Downsampling between neighbouring stages, one fewer than stages; absent: 2 each.
+    /// The downsampling between neighbouring stages, one fewer than stages; absent: always 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strides: Option<Vec<i64>>,
-    /// Residual blocks in each stage of the encoder.
+    /// The number of residual blocks in each stage of the encoder.
     pub res_blocks: i64,
-    /// The same for the decoder; absent: as the encoder.
+    /// The number of residual blocks in each stage of the decoder; absent: the same as the
+    /// encoder's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decoder_res_blocks: Option<i64>,
-    /// Self-attention after every residual block of the stages whose short side has one of these sizes in pixels.
+    /// Sizes in pixels. Self-attention follows every residual block of the stages whose short side
+    /// has one of these sizes.
     pub attention: Vec<i64>,
-    /// A residual block, self-attention and another residual block at the coarsest resolution of both halves.
+    /// Whether the coarsest resolution of encoder and decoder has a residual block, self-attention
+    /// and a second residual block.
     pub mid_attention: bool,
-    /// Groups of every group normalisation. If absent: 32 in [`Variant::Vqgan`], otherwise a
-    /// quarter of the channels, at most 32.
+    /// The number of groups of every group normalisation. If absent: 32 in [`Variant::Vqgan`],
+    /// otherwise a quarter of the channels, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_groups: Option<i64>,
-    /// Width C of the latent; absent: the quantizer's own, without a projection.
+    /// The width C of the latent; absent: the quantizer's own, without a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
-    /// Details in which published networks differ from ours.
+    /// Details in which published networks differ from pixtok's.
     pub variant: Variant,
 }
 
-/// Details in which published networks differ from ours.
+/// Details in which published networks differ from pixtok's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// Ours.
+    /// pixtok's own network.
     #[default]
     Plain,
-    /// As in taming-transformers and its descendants, so that their weights can be used.
+    /// The network of taming-transformers and its descendants, so that their weights can be used.
     /// Normalisations have 32 groups at any width and an epsilon of 1e-6; images are padded only on
     /// the right and at the bottom before a strided convolution; the encoder ends in a 3×3
-    /// convolution; and 1×1 convolutions stand between `latent_channels` and the quantizer's own
+    /// convolution; and 1×1 convolutions lie between `latent_channels` and the quantizer's own
     /// width, on both sides.
     Vqgan,
 }
 
 impl Variant {
-    /// Default number of groups of a normalisation over `channels`.
+    /// The default number of groups of a normalisation over `channels`.
     fn norm_groups(self, channels: i64) -> i64 {
         match self {
             Self::Plain => norm_groups(channels),
@@ -91,11 +95,12 @@ impl Default for Config {
 pub(super) struct Stage {
     pub channels: i64,
     pub attention: bool,
-    /// Downsampling after this stage (encoder), upsampling back into it (decoder); 1 for the coarsest.
+    /// The downsampling after this stage (encoder) and the upsampling back to it (decoder); 1 for
+    /// the coarsest.
     pub stride: i64,
 }
 
-/// The whole network, checked.
+/// The checked plan of the whole network.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub stem_channels: i64,
@@ -104,9 +109,10 @@ pub(super) struct Plan {
     pub decoder_res_blocks: i64,
     pub mid_attention: bool,
     pub norm_groups: Option<i64>,
-    /// Of what enters the quantizer and leaves it.
+    /// The width of the quantizer's input and output.
     pub latent_channels: i64,
-    /// On the other side of the 1×1 convolutions around the quantizer, where the variant has them.
+    /// The width on the other side of the 1×1 convolutions around the quantizer, if the variant has
+    /// them.
     pub outer_channels: Option<i64>,
     pub variant: Variant,
 }
@@ -168,7 +174,7 @@ impl Plan {
         self.stages.last().map_or(self.stem_channels, |stage| stage.channels)
     }
 
-    /// Groups of a normalisation over `channels`.
+    /// The number of groups of a normalisation over `channels`.
     pub fn groups(&self, channels: i64) -> i64 {
         self.norm_groups.unwrap_or_else(|| self.variant.norm_groups(channels))
     }
@@ -222,7 +228,7 @@ impl Config {
         self
     }
 
-    /// Whether these settings, as a run recorded them, meant another number of groups when they
+    /// Whether these settings, as a run recorded them, meant a different number of groups when they
     /// were written. Older versions of [`Variant::Vqgan`] took an absent `norm_groups` for a
     /// quarter of the channels, at most 32, and runs did not record the number.
     #[must_use]
@@ -234,7 +240,7 @@ impl Config {
         self.variant == Variant::Vqgan && self.norm_groups.is_none() && norm_groups(narrowest) != VQGAN_GROUPS
     }
 
-    /// The whole network for images of `image_size` (height, width).
+    /// The plan of the whole network for images of `image_size` (height, width).
     pub(super) fn plan(
         &self,
         quantizer: &QuantizerConfig,

@@ -20,12 +20,13 @@ pub(super) const RECOMMENDED: [(u32, &[i64]); 9] = [
     (14, &[8, 8, 8, 6, 5]),
     (16, &[8, 8, 8, 5, 5, 5]),
 ];
-/// Most levels at which the tanh bounds still reach their end levels.
+/// The largest number of levels at which the tanh bounds still reach their outermost levels.
 const MAX_TANH_LEVELS: i64 = 1000;
-/// Number of levels at which the tanh bounds hardly ever leave one level.
+/// The number of levels at which the tanh bounds hardly ever leave one level.
 const DEAD_TANH_LEVELS: i64 = 2;
 
-/// How a latent number is bounded before rounding. Tokens are **not** interchangeable between bounds.
+/// How a latent number is bounded before rounding. Tokens are **not** interchangeable between
+/// bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -35,12 +36,13 @@ pub enum Bound {
     /// tanh scaled by 1 + 1e-3, as in vector-quantize-pytorch, Cosmos and most public weights.
     #[default]
     Tanh,
-    /// (L − 1)·σ(slope·z): a symmetric grid without an offset (kexue.fm 9826; slope 1.6: arXiv 2601.17124).
+    /// (L − 1)·σ(slope·z): a symmetric grid without an offset (kexue.fm 9826; slope 1.6: arXiv
+    /// 2601.17124).
     Sigmoid,
 }
 
 impl Bound {
-    /// By how much the bound's scale is over (L − 1)/2, as a share of it; none for a bound without.
+    /// The share by which the bound's scale exceeds (L − 1)/2; `None` for a bound without a scale.
     #[must_use]
     pub fn epsilon(self) -> Option<f64> {
         match self {
@@ -50,7 +52,7 @@ impl Bound {
         }
     }
 
-    /// The latent value at which a dimension of 2 levels flips, if that is far from 0, where
+    /// The latent value at which a dimension with 2 levels flips, if it is far from 0, where
     /// latents lie.
     fn far_flip(self) -> Option<f64> {
         let offset_by_scale = 1.0 / (1.0 + self.epsilon()?);
@@ -58,7 +60,7 @@ impl Bound {
         Some(-if self == Self::Paper { offset_by_scale.tan() } else { offset_by_scale.atanh() })
     }
 
-    /// As in the config.
+    /// The name in the config.
     pub(super) fn name(self) -> &'static str {
         self.into()
     }
@@ -73,24 +75,26 @@ fn default_levels() -> Vec<i64> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Levels L_i per dimension; K is their product. At least 5 each is advised; 2 levels need the
-    /// bound `sigmoid`.
+    /// The number of levels L_i of each dimension; K is their product. At least 5 each is advised;
+    /// 2 levels need the bound `sigmoid`.
     #[serde(default = "default_levels")]
     pub levels: Vec<i64>,
-    /// The bound; absent: `tanh`. The stages of a residual quantizer have one of their own, and none to choose.
+    /// The bound; absent: `tanh`. The stages of a residual quantizer have their own bound, which is
+    /// not a setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
-    /// Factor on z, for the sigmoid bound alone (1 when absent).
+    /// A factor on z, only for the sigmoid bound; absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
-    /// In training, with this probability for each number, noise of up to half a step either way takes the place of
-    /// rounding (arXiv 2411.19842); 0 is never.
+    /// The probability with which, in training, noise of up to half a step in either direction
+    /// replaces the rounding of a number (arXiv 2411.19842); 0 turns it off.
     #[serde(default)]
     pub noise_probability: f64,
 }
 
 impl Config {
-    /// The settings with what stands for an absent key written out; a `stage` of a residual has no such keys.
+    /// The settings with defaults of absent keys written out. A `stage` of a residual quantizer has
+    /// no such keys.
     #[must_use]
     pub fn resolved(mut self, stage: bool) -> Self {
         if !stage {
@@ -235,7 +239,7 @@ impl Settings for Config {
     }
 
     fn stage_advice(&self, vectors: i64) -> Vec<String> {
-        // As in `check_stage`: the symmetric grid takes 2 levels, too.
+        // The same as in `check_stage`: the symmetric grid takes 2 levels, too.
         Config { bound: Some(Bound::Sigmoid), ..self.clone() }.advice(vectors)
     }
 }

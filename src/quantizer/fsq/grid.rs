@@ -1,11 +1,12 @@
-//! Where FSQ's codes lie, and what bounds a number before it is rounded to one.
+//! The positions of FSQ's codes, and the bound on a number before it is rounded to one.
 
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Bound, Config};
 
-/// How a latent number is bounded and where the codes lie: digit = round(bounded) + `digit_of_zero`, code =
-/// (digit − `centre`) / `half_width`. Constants have shape `[D]`, to broadcast over `[B, N, D]`.
+/// How a latent number is bounded, and the positions of the codes: digit = round(bounded) +
+/// `digit_of_zero`, code = (digit − `centre`) / `half_width`. Constants have shape `[D]` and
+/// broadcast over `[B, N, D]`.
 #[derive(Debug)]
 pub struct Grid {
     pub squash: Squash,
@@ -14,11 +15,12 @@ pub struct Grid {
     pub half_width: Tensor,
 }
 
-/// What bounds a number before it is rounded, in steps of one level.
+/// The function that bounds a number before rounding, in steps of one level.
 #[derive(Debug)]
 pub enum Squash {
-    /// tanh(z + shift) · scale − offset as σ(2z + `twice_shift`) · `twice_scale` − `scale_and_offset`: the same but for
-    /// the last bit, and libtorch's σ takes a third of the time of its tanh.
+    /// tanh(z + shift) · scale − offset, computed as σ(2z + `twice_shift`) · `twice_scale` −
+    /// `scale_and_offset`. Only the last bit differs, and libtorch's σ takes a third of the time of
+    /// its tanh.
     Tanh { twice_shift: Tensor, twice_scale: Tensor, scale_and_offset: Tensor },
     /// (L − 1) · σ(slope · z).
     Sigmoid { slope: f64, top: Tensor },
@@ -27,7 +29,7 @@ pub enum Squash {
 }
 
 impl Grid {
-    /// As the settings say.
+    /// The grid of the settings.
     pub fn bounded(config: &Config, device: Device) -> Self {
         let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
         let bound = config.bound.unwrap_or_default();
@@ -54,7 +56,7 @@ impl Grid {
         Self { squash, digit_of_zero: each(&half), centre: each(&half), half_width: each(&half) }
     }
 
-    /// Of residual stage `stage`: the symmetric grid, L^stage times as fine.
+    /// The grid of residual stage `stage`: symmetric, and L^stage times as fine.
     pub fn stage(config: &Config, stage: i64, device: Device) -> Self {
         let each = |f: &dyn Fn(f64) -> f64| constant(&config.levels, device, f);
         let zoom = |level: f64| level.powf(stage as f64);
@@ -67,10 +69,11 @@ impl Grid {
         }
     }
 
-    /// The unrounded code, whose gradient the encoder gets, and the digits. Rounding is half to even (torch's).
+    /// The unrounded code, whose gradient the encoder gets, and the digits. Ties round to even
+    /// (torch's rule).
     ///
     /// # Shapes
-    /// `[B, N, D]` -> carrier and digits `[B, N, D]`, float32; a NaN stays one.
+    /// `[B, N, D]` -> carrier and digits `[B, N, D]`, float32; a NaN stays a NaN.
     pub fn rounded(&self, z: &Tensor) -> (Tensor, Tensor) {
         let Grid { squash, digit_of_zero, centre, half_width } = self;
         let (bounded, carrier) = match squash {
@@ -93,7 +96,7 @@ impl Grid {
         (carrier, bounded.detach().round() + digit_of_zero)
     }
 
-    /// Digits of either type, `[B, N, D]` -> codes `[B, N, D]` in [−1, 1]; never −0.0.
+    /// Converts digits of either type, `[B, N, D]`, to codes `[B, N, D]` in [−1, 1]; never −0.0.
     pub fn codes_from_digits(&self, digits: &Tensor) -> Tensor {
         (digits - &self.centre) / &self.half_width
     }

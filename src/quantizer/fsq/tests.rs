@@ -48,7 +48,8 @@ fn every_code_can_be_reached_and_comes_back() {
             let all = Tensor::arange(fsq.codebook().size, (Kind::Int64, Device::Cpu)).view([1, -1]);
             let digits = fsq.radix.digits_from_indices(&all).to_kind(Kind::Float);
             let grid = &fsq.grid;
-            // The z whose bounded value is the middle of each level; end levels, which are half open, a bit inside.
+            // The z whose bounded value is the centre of each level. The outermost levels are half
+            // open; their z lie slightly inside.
             let z = match &grid.squash {
                 Squash::Tanh { twice_shift, twice_scale, scale_and_offset } => {
                     let inside = (digits - &grid.half_width + scale_and_offset) / twice_scale;
@@ -108,13 +109,14 @@ fn settings_out_of_range_are_named() {
     assert!(config(&[1001], Bound::Sigmoid).check().is_ok());
     let noisy = Config { noise_probability: 1.5, ..config(&[8], Bound::Tanh) };
     assert!(noisy.check().unwrap_err().to_string().contains("noise_probability is 1.5"));
-    // A stage of a residual has a bound of its own.
+    // A stage of a residual quantizer has its own bound.
     let stage = |bound| Config { bound, ..config(&[8, 5], Bound::Tanh) }.check_stage();
     assert!(stage(None).is_ok());
     assert!(stage(Some(Bound::Tanh)).unwrap_err().to_string().contains("quantizer.bound"));
 }
 
-/// arXiv 2411.19842, section 3.2: the unrounded code plus U(±1/(L − 1)), where noise takes the place of rounding.
+/// arXiv 2411.19842, section 3.2: the unrounded code plus U(±1/(L − 1)), where noise replaces
+/// rounding.
 #[test]
 fn noise_takes_the_place_of_rounding_in_training_alone() {
     for bound in BOUNDS {
@@ -134,7 +136,8 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         let kept = quantized.latent.eq_tensor(&rounded.latent);
         let share = kept.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         assert!((share - 0.5).abs() < 0.02, "{share} of the numbers are rounded");
-        // Where it is not rounded it is off by at most half a step, on either side, from the unrounded code.
+        // Where it is not rounded, it differs by at most half a step, in either direction, from the
+        // unrounded code.
         let (carrier, _) = plain.grid.rounded(&z);
         let half_steps = (&quantized.latent - &carrier) * &plain.grid.half_width * 2.0;
         let noise = half_steps.masked_select(&kept.logical_not());
@@ -184,7 +187,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
         };
         assert_eq!([index(flip - 0.1), index(flip + 0.1)], [0, 1], "{bound:?}");
         assert!(normal(&fsq) > 0.9, "{bound:?}");
-        // An existing run opens, with a warning.
+        // An existing run can be opened, with a warning.
         assert!(config(&[8, 2], bound).check().is_ok());
         assert_eq!(config(&[8, 2], bound).advice(128), [message]);
         assert!(config(&[8, 3], bound).check_new_training().is_ok());
@@ -202,8 +205,9 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
     assert!(message.starts_with("quantizer.each.levels"), "{message}");
 }
 
-/// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1, and where noise was chosen
-/// ẑ + U(±1/(L − 1)), else ẑ rounded to the nearest of the L evenly spaced codes in [−1, 1].
+/// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1; where
+/// noise was chosen, ẑ + U(±1/(L − 1)), otherwise ẑ rounded to the nearest of the L evenly spaced
+/// codes in [−1, 1].
 fn transcribed_noise(z: &Tensor, levels: &[i64], seed: Seed) -> Tensor {
     pixtok_torch::reseed(seed.derive("fsq noise", &[]));
     let (chosen, uniform) = (z.rand_like().lt(0.5), z.rand_like() * 2.0 - 1.0);

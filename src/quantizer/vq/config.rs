@@ -16,15 +16,16 @@ use crate::variables::Scope;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CodebookUpdate {
-    /// Each code is the moving average of the vectors that chose it; the codebook is no parameter.
+    /// Each code is the moving average of the vectors that chose it; the codebook is not a
+    /// parameter.
     Ema {
-        /// Share of the old value kept at each step.
+        /// The share of the old value that each step keeps.
         #[serde(default = "default_decay")]
         decay: f64,
     },
     /// The optimizer moves the codes, by the loss `codebook`.
     Gradient {
-        /// Of the moving average of each code's use, which restart looks at.
+        /// The decay of the moving average of each code's use, which decides about restarts.
         #[serde(default = "default_decay")]
         usage_decay: f64,
     },
@@ -48,62 +49,65 @@ impl CodebookUpdate {
     }
 }
 
-/// Where the codes are before the first step.
+/// The codes before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// The k-means of the first batches' latents.
+    /// K-means of the first batches' latents.
     #[default]
     Kmeans,
     /// Uniform within ±1/K.
     Uniform,
 }
 
-/// What the nearest code is nearest in.
+/// The distance by which the nearest code is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Distance {
     /// ‖z − e‖.
     #[default]
     Euclidean,
-    /// The angle: latents and codes are put at length 1 first (ViT-VQGAN, arXiv 2110.04627; LlamaGen).
+    /// The angle: latents and codes are normalised to length 1 first (ViT-VQGAN, arXiv 2110.04627;
+    /// LlamaGen).
     Cosine,
 }
 
-/// Weight of ‖z − sg[e]‖² where the config says none.
+/// The default weight of ‖z − sg[e]‖².
 const COMMITMENT_WEIGHT: f64 = 0.25;
 
-/// Share of the vectors per code at even use; a code that gets less can be restarted without harm.
+/// A share of the vectors per code at even use; a code that gets fewer can be restarted without
+/// harm.
 const FAIR_THRESHOLD: f64 = 0.2;
 
 /// Settings of VQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// K.
+    /// K, the number of codes.
     pub codebook_size: i64,
-    /// D.
+    /// D, the dimension of a code.
     pub codebook_dim: i64,
-    /// What the nearest code is nearest in.
+    /// The distance by which the nearest code is found.
     pub distance: Distance,
-    /// Which gradient the encoder (and with `diveq` the codebook) gets.
+    /// The gradient that the encoder (and, with `diveq`, the codebook) gets.
     pub gradient_estimator: GradientEstimator,
-    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code; absent: 0.25, and none with `diveq`.
+    /// Weight of ‖z − sg[e]‖², which moves the encoder towards its code; absent: 0.25, or no such
+    /// loss with `diveq`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commitment_weight: Option<f64>,
     /// How the codebook learns.
     pub codebook_update: CodebookUpdate,
-    /// Where the codes start.
+    /// The codes before the first step.
     pub start: Start,
-    /// A code used fewer times a step than this, in a moving average, is restarted at a random
-    /// vector; 0 means never. The threshold times the number of codes must stay well under the
-    /// vectors of a step, or nearly every code is restarted at every step.
+    /// A code whose moving average of uses per step is below this is restarted at a random vector;
+    /// 0 turns restarts off. The threshold times the number of codes must stay well below the
+    /// vectors of a step, or nearly every code is restarted in every step.
     pub restart_threshold: f64,
-    /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, has 0.1); 0 is none.
+    /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, uses 0.1); 0 turns it off.
     pub entropy_weight: f64,
-    /// τ in p ∝ exp(−‖z − e‖²/τ), over which the entropies are taken.
+    /// τ in p ∝ exp(−‖z − e‖²/τ), whose entropies are taken.
     pub entropy_temperature: f64,
-    /// Most memory for the distances of the search and the tables of the entropy loss.
+    /// The memory limit for the distances of the search and the tables of the entropy loss.
     pub memory_budget: MemoryBudget,
 }
 
@@ -126,28 +130,28 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The codebook is a parameter.
+    /// Whether the codebook is a parameter.
     pub(super) fn by_gradient(&self) -> bool {
         matches!(self.codebook_update, CodebookUpdate::Gradient { .. })
     }
 
-    /// The settings with what stands for an absent key written out.
+    /// The settings with defaults of absent keys written out.
     #[must_use]
     pub fn resolved(mut self) -> Self {
         self.commitment_weight = self.commitment();
         self
     }
 
-    /// Weight of the commitment loss; `None` where the estimator does without auxiliary losses.
+    /// The weight of the commitment loss; `None` if the estimator needs no auxiliary losses.
     pub(super) fn commitment(&self) -> Option<f64> {
         let has_losses = self.gradient_estimator != GradientEstimator::Diveq;
         has_losses.then(|| self.commitment_weight.unwrap_or(COMMITMENT_WEIGHT))
     }
 
-    /// The restart threshold that suits steps of `vectors`: a fifth of the vectors per code.
+    /// A suitable restart threshold for steps of `vectors`: a fifth of the vectors per code.
     fn fair_threshold(&self, vectors: i64) -> f64 {
         let fair = FAIR_THRESHOLD * vectors as f64 / self.codebook_size as f64;
-        // Rounded to two digits, for people.
+        // Rounded to two digits, for readability.
         let scale = 10f64.powf(1.0 - fair.log10().floor());
         (fair * scale).round() / scale
     }
@@ -164,7 +168,7 @@ impl Config {
         })
     }
 
-    /// How to change the restarts when the codebook collapses with `vectors` a step, if that can
+    /// Advice on the restarts for a codebook that collapses with `vectors` in a step, if it can
     /// help.
     pub(super) fn restart_remedy(&self, vectors: i64) -> Option<String> {
         let (threshold, fair) = (self.restart_threshold, self.fair_threshold(vectors));

@@ -31,7 +31,7 @@ const TRAIN: Mode = Mode::Train { seed: Seed(1) };
 fn lookup_is_the_latent_bit_for_bit() {
     for (channels, codebook_update) in [(8, CodebookUpdate::default()), (8, gradient()), (6, gradient())] {
         let (_vs, mut vq) = build(&Config { codebook_update, ..config() }, channels);
-        // Codes that hold -0.0 must come out the same on both paths.
+        // Codes that hold -0.0 must give the same result on both paths.
         let _ = no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
         vq.start(&latents(channels), Seed(1), &mut || true).unwrap();
         let _ = no_grad(|| vq.codebook.select(1, 0).fill_(-0.0));
@@ -121,7 +121,8 @@ fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
         }
         let (unique, _, _) = vq.codebook.unique_dim(0, true, false, false);
         assert_eq!(unique.size()[0], 32, "distinct vectors while there are enough");
-        // The restarted code keeps its place: an update without use moves it only by the smoothing's 1e-5.
+        // The restarted code keeps its place: an update without use moves it only by the
+        // smoothing's 1e-5.
         if let Some(sums) = &vq.sums {
             let column = vq.counts.unsqueeze(1);
             assert!((sums / column - &vq.codebook).abs().max().double_value(&[]) < 1e-3);
@@ -174,7 +175,7 @@ fn settings_out_of_range_are_named() {
 
 #[test]
 fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
-    // 16 codes; a fifth of a step's vectors per code is 1.6 of 128, and 0.16 of 12.
+    // 16 codes; a fifth of a step's vectors per code is 1.6 for 128 vectors, and 0.16 for 12.
     let of = |restart_threshold: f64| Config { restart_threshold, ..config() };
     let advice = of(1.0).advice(12);
     for part in ["restart_threshold 1 times 16 codes is 16", "over the 12 latent vectors", "to 0.15 or less"]
@@ -197,13 +198,13 @@ fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
     }
 }
 
-/// What the advice warns of does happen.
+/// The advice warns of something that does happen.
 #[test]
 fn a_threshold_above_what_a_step_has_replaces_nearly_every_code_at_every_step() {
     let restarts = |restart_threshold| {
         let (_vs, mut vq) = build(&Config { restart_threshold, ..config() }, 8);
         vq.start(&latents(8), Seed(3), &mut || true).unwrap();
-        // 70 vectors a step, about 4 for each of the 16 codes.
+        // 70 vectors in a step, about 4 for each of the 16 codes.
         let mut replaced = vec![];
         for step in 0..30 {
             pixtok_torch::reseed(Seed(20 + step));

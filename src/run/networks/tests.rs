@@ -33,7 +33,7 @@ fn build(config: &Config) -> Networks {
     Networks::build(config, Device::Cpu).unwrap()
 }
 
-/// By name: the role, and whether its layer touches pixels, and whether it is trained.
+/// By name: the role, whether pixels are input or output of the layer, and whether it is trained.
 type Table = BTreeMap<String, (Role, bool, bool)>;
 
 fn table(variables: Vec<Variable>) -> Table {
@@ -195,13 +195,13 @@ fn every_variable_of_a_discriminator_has_its_role() {
     assert_eq!(build("kind = \"stylegan\", channels = 4"), expected);
 }
 
-/// How earlier versions chose what decays, by names and axes. Runs that they began go on with the
-/// same choice.
+/// Whether earlier versions decayed a variable, which they decided by name and axes. Resumed runs
+/// of these versions must keep their choice.
 fn decayed_before(variable: &Variable) -> bool {
     variable.name.ends_with(".weight") && variable.tensor.dim() > 1
 }
 
-/// How they chose what Muon takes.
+/// Whether earlier versions gave a variable to Muon.
 fn hidden_before(variable: &Variable) -> bool {
     let of_pixels = ["encoder.stem.weight", "decoder.head.weight"].contains(&variable.name.as_str());
     variable.tensor.dim() == 4 && !of_pixels && !variable.name.starts_with("quantizer.")
@@ -217,7 +217,7 @@ fn optimizers_of_every_config_take_what_earlier_versions_took() {
             continue;
         }
         let (mut config, _) = Config::read(&path, &[]).unwrap();
-        // The widths change no choice.
+        // The widths don't affect the choice.
         let crate::model::Config::Cnn(model) = &mut config.model;
         model.channels = model.channels.min(32);
         config.check().unwrap();
@@ -251,7 +251,7 @@ fn frozen_components_are_counted_as_fixed() {
     assert_eq!(all, encoder + quantizer + decoder);
     // The codebook, and projections of 6 to 4 channels and back with their biases.
     assert_eq!(quantizer, 16 * 4 + (6 * 4 + 4) + (4 * 6 + 6));
-    // Counts and a flag.
+    // The counts and a flag.
     let buffers = 16 + 1;
     let numbers = |freeze: &str| {
         let config = config(&format!("{SMALL}[train]\nfreeze = [{freeze}]\n"));

@@ -1,4 +1,4 @@
-//! `README.md` of an exported tokenizer: a model card as Hugging Face reads them, filled from the run.
+//! `README.md` of an exported tokenizer: a model card for Hugging Face, filled in from the run.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::run::Trained;
 use pixtok_report::Better;
 use pixtok_torch::PrecisionChoice;
 
-/// The whole card.
+/// The text of the card.
 pub(super) fn markdown(trained: &Trained, out: &Path, validation: &Validation) -> Result<String> {
     let name = out.file_name().map_or_else(|| "tokenizer".into(), |name| name.to_string_lossy());
     let kind = trained.config.quantizer.kind();
@@ -121,12 +121,12 @@ fn training(trained: &Trained) -> Result<String> {
         || format!("for up to {} steps", train.steps),
         |step| format!("for {step} of {} steps, {} weights,", train.steps, trained.choice.weights.name()),
     );
-    // Imported weights have a config that leaves this at `auto`.
+    // The config of imported weights leaves this at `auto`.
     let precision = match train.precision {
         PrecisionChoice::Auto => String::new(),
         precision => format!(", in {precision}"),
     };
-    // Where images lay is said in words; how they are evaluated is another matter.
+    // The location of the images is described in words, and settings of evaluations are left out.
     let mut settings = toml::Table::try_from(&trained.config)?;
     settings.retain(|section, _| section != "data" && section != "eval");
     let changes = trained.changes.iter().fold(String::new(), |list, change| list + &format!("- {change}\n"));
@@ -151,7 +151,7 @@ fn use_with_pixtok() -> String {
 
 fn use_with_python(trained: &Trained) -> String {
     let (factor, last) = (trained.tokenizer.side_multiple(), trained.tokenizer.codebook().size - 1);
-    // Digits are rounded, all other codes searched for.
+    // Digits are rounded; all other codes are found by a search.
     let search = if trained.tokenizer.quantizer.digits().is_none() {
         "\nThe encoder compares every position with every code in one table of B·h·w·K float32 numbers: keep batches small where K \
          is large.\n"

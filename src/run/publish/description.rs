@@ -1,11 +1,11 @@
-//! `config.json`: what a reader that knows nothing of our defaults needs.
+//! `config.json`: for readers that do not know pixtok's defaults.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::run::Trained;
 
-/// The whole file.
+/// The content of the file.
 pub(super) fn json(trained: &Trained) -> Result<Value> {
     let (config, shape) = (&trained.config, trained.tokenizer.codebook());
     let (height, width) = config.image_size();
@@ -22,8 +22,8 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "parameters": trained.parameters,
         "step": trained.step,
         "weights": trained.step.map(|_| trained.choice.weights.name()),
-        // The figure and the images by which this checkpoint was chosen as the best of its run; null
-        // if none chose it.
+        // The figure and the images by which this checkpoint was chosen as the best of its run;
+        // null if it was not chosen.
         "chosen_by": trained.chosen_by,
         "weights_blake3": trained.weights_blake3()?,
         "keeps_tokens_of": config.train.keeps_tokens_of,

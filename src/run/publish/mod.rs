@@ -1,4 +1,4 @@
-//! A tokenizer as a folder that others can use, with pixtok or without it.
+//! Publishes a tokenizer as a folder that others can use, with or without pixtok.
 
 mod card;
 mod description;
@@ -20,31 +20,33 @@ use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors;
 
-/// Images to indices, as TorchScript.
+/// The TorchScript module from images to indices.
 pub const ENCODER: &str = "encoder.pt";
-/// Indices to images, as TorchScript.
+/// The TorchScript module from indices to images.
 pub const DECODER: &str = "decoder.pt";
 
-/// How far the images of a traced decoder may be from the tokenizer's own, as a part of the largest magnitude.
+/// The largest allowed difference between the images of the traced decoder and the tokenizer's, as
+/// a share of the largest magnitude.
 const IMAGE_TOLERANCE: f64 = 1e-4;
 
 /// A tokenizer that was published.
 #[derive(Debug)]
 pub struct Published {
-    /// Which weights it has, in words.
+    /// The weights, in words.
     pub weights: String,
-    /// Name and size in bytes of each file, by name.
+    /// The name and the size in bytes of each file, sorted by name.
     pub files: Vec<(String, u64)>,
-    /// How well the traced modules do what the tokenizer does.
+    /// How closely the traced modules agree with the tokenizer.
     pub agreement: Agreement,
 }
 
 impl Run {
-    /// Writes a folder that others can use, whole or not at all. The traced modules are made on the
-    /// CPU and compared with the tokenizer where `compute` says.
+    /// Writes the whole folder or nothing. The modules are traced on the CPU and compared with the
+    /// tokenizer on the device of `compute`.
     ///
     /// # Errors
-    /// When `out` is not free, the tokenizer cannot be opened, or its traced modules do something else.
+    /// When `out` is not free, the tokenizer cannot be opened, or its traced modules give different
+    /// results.
     pub fn publish(
         &self,
         choice: ModelChoice,
@@ -58,7 +60,7 @@ impl Run {
         }
         choice.require_fp32("an exported tokenizer is float32")?;
         let device = compute.start(tell)?;
-        // A trace keeps the device of its weights; from the CPU it goes anywhere.
+        // A trace keeps the device of its weights; a trace from the CPU can be moved to any device.
         let trained = self.open(choice, Device::Cpu, tell)?;
         let mut agreement = Agreement::default();
         create_folder(out, |folder| -> Result<()> {
@@ -100,7 +102,8 @@ fn write_files(folder: &Path, trained: &Trained, run: &Path, out: &Path) -> Resu
     Ok(write("README.md", &card::markdown(trained, out, &validation)?)?)
 }
 
-/// Loads the pair from the folder and passes grey and random images of two sizes through it and through the tokenizer.
+/// Loads the pair from the folder and compares it with the tokenizer on grey and random images of
+/// two sizes.
 fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> {
     let load = |name: &str| {
         CModule::load_on_device(folder.join(name), device).with_context(|| format!("cannot load {name}"))
@@ -142,7 +145,7 @@ fn samples(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
     images_from_bytes(&Tensor::cat(&[grey, random], 0))
 }
 
-/// Name and size of each file, by name.
+/// The name and the size of each file, sorted by name.
 fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
     let listed = fs::read_dir(folder).and_then(|entries| {
         entries

@@ -1,4 +1,4 @@
-//! What a run measured of its own weights.
+//! The figures that a run measured with its own weights.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,15 @@ use crate::tasks::tokenizer::IMAGES_CHANGED;
 use crate::train::Weights;
 use pixtok_report::{DEFINITIONS, Definition};
 
-/// Of one checkpoint; empty where the run did not evaluate it, or there is no run.
+/// The figures of one checkpoint; empty if the run did not evaluate it or there is no run.
 #[derive(Default)]
 pub(super) struct Validation {
-    /// In the order of the definitions.
+    /// The figures, in the order of the definitions.
     pub figures: Vec<(&'static Definition, f64)>,
-    /// When it is the run's best checkpoint: by what.
+    /// The figure by which it is the run's best checkpoint, if it is.
     pub best: Option<Best>,
-    /// The figures are of the images that the run used before it was resumed with other ones.
+    /// Whether the figures are of images that the run used before it was resumed with different
+    /// ones.
     pub other_images: bool,
 }
 
@@ -35,7 +36,7 @@ pub(super) fn of(run: &Path, step: Option<u64>, weights: Weights) -> Result<Vali
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    // A run that still trains may be in the middle of its last line.
+    // A run that is still training may be in the middle of its last line.
     let rows = text.lines().filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok());
     let of_row = |row: Map<String, Value>| -> Vec<(&'static Definition, f64)> {
         let value = |name: &str| row.get(&format!("{prefix}/{name}")).and_then(Value::as_f64);
@@ -44,7 +45,7 @@ pub(super) fn of(run: &Path, step: Option<u64>, weights: Weights) -> Result<Vali
     let (mut figures, mut other_images) = (vec![], false);
     for row in rows {
         if row.contains_key(IMAGES_CHANGED) {
-            // Of the values measured so far.
+            // The values measured so far are of different images.
             other_images = true;
         }
         let of_step = row.get("step").and_then(Value::as_u64) == Some(step);

@@ -1,4 +1,5 @@
-//! Reconstruction against an adversary: a second group, whose discriminator learns beside the tokenizer.
+//! Reconstruction with an adversary: a second group of parameters, the discriminator's, learns
+//! beside the tokenizer.
 
 use tch::{Kind, Tensor};
 
@@ -12,11 +13,11 @@ use crate::variables::{Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, without_autocast};
 
-/// The place of the discriminator's group.
+/// The index of the discriminator's group.
 const DISCRIMINATOR: usize = 1;
-/// Its name in the logs.
+/// The name of the group in the logs.
 pub(super) const DISCRIMINATOR_NAME: &str = "discriminator";
-/// The share of images and reconstructions that it tells apart, as logged.
+/// The logged share of images and reconstructions that the discriminator tells apart.
 pub(super) const ACCURACY: &str = "discriminator/accuracy";
 
 /// An adversary of the tokenizer, in training.
@@ -34,9 +35,9 @@ impl Opponent {
         Self { store, adversary }
     }
 
-    /// How much the adversary's loss weighs: `full`, or what makes the gradients of both parts at the
-    /// decoder's last layer (`last`) alike times that. Takes the gradients of both at the pixels of
-    /// `recon`.
+    /// The weight of the adversary's loss: `full`, possibly times the ratio that makes the
+    /// gradients of both parts equally large at the decoder's last layer (`last`). Takes the
+    /// gradients of both parts with respect to the pixels of `recon`.
     fn weight(
         &self,
         full: f64,
@@ -54,8 +55,8 @@ impl Opponent {
         adaptive_weight(&at_last_layer(of_terms), &at_last_layer(of_adversary), most) * full
     }
 
-    /// The discriminator's loss from the logits of images and of reconstructions, its parts for the logs beside it: those of every
-    /// step, and the gradient penalty as a monitor, since it is not taken at every step.
+    /// The discriminator's loss from the logits of images and reconstructions, with its terms for
+    /// the logs. The gradient penalty is a monitor, since it is not taken at every step.
     fn discriminator_loss(&mut self, images: &Tensor, [real, fake]: [&Tensor; 2], at: At) -> OfDiscriminator {
         let config = &self.adversary.config;
         let mut parts = vec![config.loss.of_discriminator(real, fake)];
@@ -63,7 +64,7 @@ impl Opponent {
         let mut monitors = self.monitors(real, fake);
         if let Some(r1) = config.r1.filter(|r1| (at.step - config.start).is_multiple_of(r1.every)) {
             let images = images.detach().set_requires_grad(true);
-            // Its gradient of a gradient would drown in bf16's rounding.
+            // In bf16, rounding would swamp the gradient of a gradient.
             let penalty = in_full_precision(|| {
                 gradient_penalty(&self.adversary.judge(&images, of_images(at)), &images)
             });
@@ -79,7 +80,7 @@ impl Opponent {
         OfDiscriminator { loss: Tensor::stack(&parts, 0).sum(Kind::Float), terms, monitors }
     }
 
-    /// What the discriminator thinks, for the logs.
+    /// The discriminator's mean logits and accuracy, for the logs.
     fn monitors(&self, real: &Tensor, fake: &Tensor) -> Vec<Monitor> {
         let boundary = self.adversary.config.loss.boundary();
         let mean = |x: &Tensor| x.detach().to_kind(Kind::Float).mean(Kind::Float);
@@ -93,7 +94,8 @@ impl Opponent {
     }
 }
 
-/// What the augmentation of the images is drawn from, the same for all that looks at them in a step.
+/// The seed for the augmentation of the images, which is the same for everything that looks at them
+/// in a step.
 fn of_images(at: At) -> Seed {
     at.seed.derive("real", &[])
 }
@@ -112,15 +114,17 @@ impl Opponent {
         }
     }
 
-    /// How much the tokenizer listens at a step; nothing before the adversary takes part.
+    /// The weight of the adversarial loss at a step; `None` before the adversary takes part.
     pub(super) fn weight_at(&self, at: At) -> Option<f64> {
         self.adversary.config.weight_at(at.step)
     }
 
-    /// Losses of one micro-batch for both sides, where the adversary's counts `full_weight`.
+    /// Losses of one micro-batch for both sides. `full_weight` is the weight of the adversarial
+    /// loss.
     ///
-    /// The gradients of the terms and of the adversary are taken at the reconstruction's pixels, each through its own network
-    /// once; what goes backward through the tokenizer is their sum. The logits of the reconstructions serve both sides.
+    /// The gradients of the terms and of the adversary are taken with respect to the
+    /// reconstruction's pixels, each once through its own network; their sum goes backward through
+    /// the tokenizer. The logits of the reconstructions serve both sides.
     pub(super) fn step(
         &mut self,
         reconstruction: &Reconstruction,
@@ -136,7 +140,8 @@ impl Opponent {
         let pixels = recon.detach().set_requires_grad(true);
 
         let image_terms = reconstruction.loss.terms(&pixels, images);
-        // At once, so that what a network of the loss keeps is freed before the discriminator needs memory.
+        // Taken immediately, which frees what a network of the loss keeps before the discriminator
+        // needs memory.
         let of_terms =
             total(&image_terms).map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
         let fake = self.adversary.judge(&pixels, at.seed.derive("fake", &[]));
@@ -148,7 +153,8 @@ impl Opponent {
 
         let mut parts = weighted(image_terms.iter().chain(&out.quantized.losses));
         parts.push(("adversarial".to_owned(), adversarial.detach() * &weight));
-        // The value of the whole loss, with the gradient of the pixels' sum beside that of the quantizer's terms.
+        // The value of the whole loss, with the summed gradient of the pixels and that of the
+        // quantizer's terms.
         let carrier = (&recon * (of_terms + of_adversary * &weight)).sum(Kind::Float);
         let mut loss = &carrier - carrier.detach();
         if let Some(quantizer) = total(&out.quantized.losses) {
@@ -173,7 +179,7 @@ impl Opponent {
         ImageStep { output, indices: out.quantized.indices }
     }
 
-    /// What it learns without gradients.
+    /// Updates what the adversary learns without gradients.
     pub(super) fn after_step(&mut self) {
         if let Some(lecam) = &mut self.adversary.lecam {
             lecam.update();
@@ -186,13 +192,14 @@ impl Opponent {
     }
 }
 
-/// Of `value` with respect to one tensor. The graph in between is freed unless it is to be kept.
+/// The gradient of `value` with respect to one tensor. The graph is freed unless `keep_graph` is
+/// set.
 fn gradient(value: &Tensor, of: &Tensor, keep_graph: bool) -> Tensor {
-    // Backward formulas compute in the types of the forward pass, not in those of autocast.
+    // The backward pass computes in the types of the forward pass, not in autocast's.
     without_autocast(|| Tensor::run_backward(&[value], &[of], keep_graph, false).remove(0))
 }
 
-/// What the discriminator minimises, and its parts for the logs.
+/// The discriminator's loss, and its terms for the logs.
 struct OfDiscriminator {
     loss: Tensor,
     terms: Vec<(String, Tensor)>,
@@ -265,7 +272,7 @@ mod tests {
             );
         }
 
-        // The same as one plain sum, which goes backward through everything at once.
+        // The same result as one plain sum that goes backward through everything at once.
         for parameter in groups.iter().flat_map(|group| &group.parameters) {
             parameter.tensor.shallow_clone().zero_grad();
         }

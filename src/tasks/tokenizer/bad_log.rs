@@ -1,4 +1,4 @@
-//! `bad_samples.jsonl`: every file that could not be used, once, with its reason and the step that met it.
+//! `bad_samples.jsonl`: lists every file that could not be used once, with the reason and the step.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
@@ -15,7 +15,7 @@ use pixtok_images::data::{BadSample, BadSamples, DataError};
 /// The list of bad samples in a run folder.
 pub(super) const BAD_SAMPLES_FILE: &str = "bad_samples.jsonl";
 
-/// Which images a bad file belongs to, as in `data.train` and `data.val`.
+/// The set of images that a bad file belongs to, as in `data.train` and `data.val`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -24,12 +24,12 @@ pub(super) enum Split {
     Val,
 }
 
-/// What [`BadLog::record`] did.
+/// The result of [`BadLog::record`].
 #[derive(Debug)]
 struct Recorded {
-    /// Files that had not been met before.
+    /// The number of files that are new in the list.
     new: usize,
-    /// Why the list could not be written; the rows wait for the next time.
+    /// The error if the list could not be written; its rows are written next time.
     unwritten: Option<io::Error>,
 }
 
@@ -41,27 +41,27 @@ struct Row {
     sample: BadSample,
 }
 
-/// The list on disk, and the count of one split's files, which is checked against
+/// The list on disk, and the count of bad files in one split, which is checked against
 /// `data.max_bad_fraction`.
 #[derive(Debug)]
 pub(super) struct BadLog {
     path: PathBuf,
     split: Split,
     counted: BadSamples,
-    /// Validation files in the list of an earlier process. They are met again at the next evaluation and count then,
-    /// if they are still bad.
+    /// Validation files that an earlier process listed. The next evaluation reads them again and
+    /// counts them if they are still bad.
     listed: HashSet<String>,
-    /// Rows that are not written yet.
+    /// Rows that have not been written yet.
     pending: String,
 }
 
 impl BadLog {
-    /// Cuts an earlier list back to `step` and counts what is left of it.
+    /// Cuts an earlier list back to `step` and counts the remaining files.
     pub fn open(run: &Path, step: u64, split: Split, counted: BadSamples) -> Result<Self, TrainError> {
         let path = run.join(BAD_SAMPLES_FILE);
         cut_back(&path, step)?;
         let mut log = Self { path, split, counted, listed: HashSet::new(), pending: String::new() };
-        // Missing until a file is bad.
+        // The list does not exist until a file is bad.
         let text = fs::read_to_string(&log.path).unwrap_or_default();
         let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
         for row in rows.filter(|row| row.split == split) {
@@ -77,12 +77,13 @@ impl BadLog {
         Ok(log)
     }
 
-    /// Lists bad images and says how many are new; a list that cannot be written stops nothing.
+    /// Lists bad images and warns of the new ones. If the list cannot be written, the training goes
+    /// on.
     ///
     /// # Errors
-    /// When they are too many.
+    /// When there are too many bad images.
     pub fn note(&mut self, samples: Vec<BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
-        // The step under way, or the one just done.
+        // The current step, or the one that was just completed.
         let step = around.step + u64::from(self.split == Split::Train);
         let recorded = self.record(step, samples);
         if recorded.new > 0 {
@@ -97,7 +98,7 @@ impl BadLog {
         Ok(self.counted.check()?)
     }
 
-    /// Writes down the files that are new.
+    /// Writes the new files to the list.
     fn record(&mut self, step: u64, samples: Vec<BadSample>) -> Recorded {
         let mut new = 0;
         for sample in samples {
@@ -123,7 +124,7 @@ impl BadLog {
     }
 }
 
-/// The bad images that a data error was about.
+/// The bad images that a data error reports.
 pub(super) fn bad_of(error: &DataError) -> Vec<BadSample> {
     match error {
         DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. } => bad.clone(),

@@ -1,4 +1,4 @@
-//! Where the training images come from.
+//! The batches of training images.
 
 use std::sync::Arc;
 
@@ -19,18 +19,18 @@ pub struct ImageBatches {
     seed: Seed,
     device: Device,
     world: World,
-    /// Where the loader begins.
+    /// The cursor at which the loader starts.
     from: Cursor,
-    /// Opened by the first batch that is asked for.
+    /// The loader, which the first request for a batch opens.
     loader: Option<Loader>,
-    /// Images that were left out on the way to the last batch.
+    /// Images that were skipped on the way to the last batch.
     skipped: Vec<BadSample>,
     bad: Option<BadLog>,
 }
 
 impl ImageBatches {
-    /// Of `images`, in an order from `seed`, for a model on `device`: the share of this process of
-    /// `world`.
+    /// Batches of `images`, in an order drawn from `seed`, for a model on `device` and this
+    /// process's share of `world`.
     #[must_use]
     pub fn new(
         images: Arc<Dataset>,

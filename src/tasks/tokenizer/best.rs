@@ -1,4 +1,4 @@
-//! Whether the best checkpoint's figure belongs to the images that the run now validates on.
+//! Whether the best checkpoint's figure was measured on the current validation images.
 
 use std::fs;
 
@@ -11,7 +11,8 @@ use crate::logger::METRICS_FILE;
 use crate::train::{Surroundings, TrainError};
 use pixtok_images::data::{self, Difference, Fingerprint};
 
-/// In a log row: from this step on, the figures under `val/` are over other images. Always 1.
+/// A key in a log row; its value is always 1. From this step on, the figures under `val/` are
+/// measured on different images.
 pub const IMAGES_CHANGED: &str = "val/images_changed";
 
 /// The settings of a run's evaluations.
@@ -21,31 +22,31 @@ pub struct Validation {
     pub data: data::Config,
     /// Settings of the evaluations.
     pub eval: evaluate::Config,
-    /// Number of images in the validation set.
+    /// The number of validation images.
     pub total: usize,
 }
 
-/// A resumed run evaluates on other images than before.
+/// The report that a resumed run evaluates on different images than before.
 #[derive(Debug)]
 pub struct OtherImages {
-    /// What the user should know.
+    /// The message for the user.
     pub words: String,
-    /// Whether they are also others than those of the checkpoint that it goes on from.
+    /// Whether they also differ from the images of the checkpoint that the run resumes from.
     changed: bool,
-    /// The images to add to the record of the best checkpoint, if it lacks them.
+    /// Images to add to the record of the best checkpoint, if it has none.
     of_best: Option<ValidationImages>,
 }
 
 impl Validation {
-    /// The images of an evaluation, in the form that the record of the best checkpoint uses.
+    /// The images of an evaluation, in the form of the record of the best checkpoint.
     pub(super) fn images(&self, fingerprint: &Fingerprint) -> ValidationImages {
         let max_images = self.eval.bound().filter(|&max| max < self.total).unwrap_or(0);
         ValidationImages { blake3: Some(fingerprint.of_images()), max_images }
     }
 
-    /// Whether the run in `folder` evaluated on other images before. It goes on from the checkpoint
-    /// `saved` with these settings and with images of this `fingerprint`; `data` and `eval` are its
-    /// earlier settings.
+    /// Reports whether the run in `folder` evaluated on different images before. The run resumes
+    /// from the checkpoint `saved` with these settings and with images of this `fingerprint`;
+    /// `data` and `eval` are its earlier settings.
     ///
     /// # Errors
     /// When the record of the best checkpoint cannot be read.
@@ -139,7 +140,7 @@ mod tests {
         serde_json::from_value(json!({ "names": names, "sizes": "s", "times": times })).unwrap()
     }
 
-    /// A state that validated on the images called `names`.
+    /// A state that was validated on the images called `names`.
     fn state(names: &str) -> State {
         let machine = json!({ "device": "cpu", "model": "EPYC", "libtorch": "2", "pixtok": "1" });
         let set = json!({ "names": names, "sizes": "s", "times": "t" });
@@ -153,7 +154,7 @@ mod tests {
         Validation { data, eval: evaluate::Config { max_images, ..evaluate::Config::default() }, total: 5 }
     }
 
-    /// The message of a run that evaluated on the images "a" in the folder `val`, with this record
+    /// The message for a run that evaluated on the images "a" in the folder `val`, with this record
     /// of its best checkpoint.
     fn said(record: &str, now: &Validation, fingerprint: &Fingerprint) -> Option<OtherImages> {
         let folder = tempfile::tempdir().unwrap();

@@ -1,18 +1,18 @@
-//! A codebook that collapses is warned about while there is time to mend it.
+//! Warns of a collapsing codebook while there is time to fix it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::CodebookFigures;
 use crate::train::Collapse;
 
-/// How many in a row were under.
+/// The number of evaluations or log rows in a row below a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct CollapseCount(u64);
 
 impl Collapse {
-    /// Counts one evaluation or log row of codebooks of `size` codes; a warning, with `remedy`, at the one that fills the
-    /// row.
+    /// Counts one evaluation or log row of codebooks with `size` codes. Returns a warning, with
+    /// `remedy`, when the count reaches the configured number.
     pub(super) fn watch(
         &self,
         count: &mut CollapseCount,
@@ -26,7 +26,7 @@ impl Collapse {
             Over::LogRows => (self.log_rows, "log row(s)"),
         };
         let reachable = (size as f64).min(codebook.tokens as f64);
-        // Each codebook by itself: the mean of several hides one that is dead.
+        // Each codebook separately: a mean over several would hide a dead one.
         let each: Vec<(f64, f64)> = match codebook.usage_by_codebook.len() {
             0 => vec![(codebook.usage, codebook.perplexity)],
             _ => codebook
@@ -60,9 +60,9 @@ impl Collapse {
 /// What is counted in a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Over {
-    /// Of the validation set.
+    /// Evaluations on the validation set.
     Evaluations,
-    /// Of the training's tokens.
+    /// Log rows, over the tokens of the training.
     LogRows,
 }
 
@@ -97,7 +97,7 @@ mod tests {
         }
         let never = Collapse { evaluations: 0, ..collapse.clone() };
         assert!(watch(&never, &mut CollapseCount::default(), 2).is_none());
-        // One of two codebooks is on a single code, and their mean usage is over a half.
+        // One of two codebooks uses a single code, but their mean usage is over a half.
         let mut used = CodebookUse::new(2, 4);
         let tuples: Vec<i64> = (0..400).flat_map(|i| [i % 4, 0]).collect();
         used.add(&Tensor::from_slice(&tuples).view([1, 20, 20, 2]));
@@ -105,7 +105,7 @@ mod tests {
         let warning =
             once.watch(&mut CollapseCount::default(), Over::Evaluations, &used.figures(), 4, "").unwrap();
         assert!(warning.contains("codebook 1 is collapsing") && warning.contains("usage 0.250"), "{warning}");
-        // Of log rows there is no warning at 0 in a row, whatever the evaluations do.
+        // With 0 log rows there is no warning from them, whatever the setting for evaluations.
         let mut count = CollapseCount::default();
         assert!(collapse.watch(&mut count, Over::LogRows, &figures(2), 100, "").is_none());
     }

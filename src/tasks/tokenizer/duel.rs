@@ -1,15 +1,16 @@
-//! Whether a discriminator and the tokenizer keep each other busy.
+//! Warns if either the discriminator or the tokenizer has won.
 
 use super::adversarial::ACCURACY;
 
-/// Over it the discriminator has won: reconstructions get no useful gradient from it.
+/// Above this accuracy the discriminator has won: reconstructions get no useful gradient from it.
 const WON: f64 = 0.98;
-/// Under it the discriminator has lost: it tells nothing apart, so what it says is noise.
+/// Below this accuracy the discriminator has lost: it tells nothing apart, so its gradients are
+/// noise.
 const LOST: f64 = 0.52;
-/// Log rows in a row before a warning.
+/// The number of log rows in a row before a warning.
 const ROWS: u32 = 10;
 
-/// Which of the two is ahead, and for how many log rows in a row.
+/// Counts for how many log rows in a row one of the two has been ahead.
 #[derive(Debug, Default)]
 pub(super) struct Duel {
     won: u32,
@@ -17,7 +18,7 @@ pub(super) struct Duel {
 }
 
 impl Duel {
-    /// Takes a log row; a warning, with remedies, at the one that makes it too many in a row.
+    /// Takes a log row. Returns a warning, with remedies, when the count is reached.
     pub fn watch(&mut self, row: &[(String, f64)]) -> Option<String> {
         let (_, accuracy) = row.iter().find(|(name, _)| name == ACCURACY)?;
         let count = |before: u32, holds: bool| if holds { before.saturating_add(1) } else { 0 };

@@ -1,4 +1,4 @@
-//! The list of training files that a run keeps, so that a refusal can name a changed one.
+//! The list of training files that a run keeps, so that an error can name a changed file.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::checkpoint::write_atomic;
 use crate::train::{StateError, TrainError};
 use pixtok_images::data::{Dataset, FileList};
 
-/// In the run folder.
+/// The file with the list, in the run folder.
 const FILES: &str = "train-files.jsonl.zst";
 
 /// Writes the list into the run folder.
@@ -29,7 +29,7 @@ pub fn changed_files(run: &Path, images: &Dataset) -> String {
 }
 
 impl StateError {
-    /// The same error; for changed training images, it adds [`changed_files`].
+    /// The same error, with [`changed_files`] added if the training images changed.
     #[must_use]
     pub fn with_changes(self, run: &Path, images: &Dataset) -> Self {
         let Self::Data { folder, what } = self else { return self };

@@ -1,9 +1,9 @@
-//! The tokenizer as a task: images through encoder, quantizer and decoder, and back.
+//! The tokenizer as a task: images go through encoder, quantizer and decoder.
 //!
-//! `objective` is what is minimised: `reconstruction`, and with an adversary `adversarial` too.
-//! `batches` is where images come from, `start` is k-means before step 0, `validate` measures and
+//! `objective` is what is minimised: `reconstruction`, and `adversarial` if there is an adversary.
+//! `batches` loads the images, `start` runs k-means before step 0, and `validate` measures and
 //! shows. `collapse` and `duel` warn of what goes wrong. `state`, `best`, `files` and `bad_log` are
-//! what a run keeps of its images.
+//! what a run records about its images.
 
 mod adversarial;
 mod bad_log;
@@ -52,19 +52,19 @@ use pixtok_images::data::{self, BadSamples, Dataset};
 use pixtok_torch::{Precision, no_grad, to_device_async};
 use start::{Passes, start_quantizer};
 
-/// What a [`TokenizerTask`] is made of.
+/// The parts of a [`TokenizerTask`].
 pub struct Setup {
-    /// What is minimised, on `device`.
+    /// The networks and losses, on `device`.
     pub objective: Objective,
-    /// Of the loop.
+    /// Settings of the training loop.
     pub train: train::Config,
-    /// Of the images.
+    /// Settings of the images.
     pub data: data::Config,
-    /// Of the evaluations.
+    /// Settings of the evaluations.
     pub eval: evaluate::Config,
-    /// Where it trains.
+    /// The device that it trains on.
     pub device: Device,
-    /// In what number format.
+    /// The precision of encoder and decoder.
     pub precision: Precision,
     /// Training images.
     pub train_set: Arc<Dataset>,
@@ -72,9 +72,9 @@ pub struct Setup {
     pub val_set: Arc<Dataset>,
     /// The circumstances of this process.
     pub circumstances: Circumstances,
-    /// The earlier settings of images and evaluations, if the run existed before.
+    /// The earlier settings of images and evaluations, if the run is resumed.
     pub before: Option<(data::Config, evaluate::Config)>,
-    /// Go on with another thread count or kind of device than the checkpoint's.
+    /// Whether to go on with a different thread count or kind of device than the checkpoint's.
     pub accept_inexact: bool,
 }
 
@@ -93,22 +93,23 @@ pub struct TokenizerTask {
     accept_inexact: bool,
     /// Evaluations in a row with a collapsed codebook.
     collapse: CollapseCount,
-    /// Of the tokens since the last log row, or since the process began.
+    /// The use of codes since the last log row, or since the process started.
     used: CodebookUse,
-    /// Of the last log row.
+    /// Codebook figures of the last log row.
     figures: Option<CodebookFigures>,
-    /// A resumed run counts from 0 again: its first row holds fewer tokens than the undisturbed run's.
+    /// Log rows in a row with a collapsed codebook. A resumed run counts from 0 again, since its
+    /// first row holds fewer tokens than the uninterrupted run's.
     rows_collapsed: CollapseCount,
-    /// The same.
+    /// Log rows in a row with a winner. A resumed run counts from 0 again.
     duel: Duel,
-    /// Bad validation images; opened with the logs.
+    /// The list of bad validation images, opened with the logs.
     bad: Option<BadLog>,
-    /// What to report when the logs are open.
+    /// A report that is made once the logs are open.
     other_images: Option<OtherImages>,
 }
 
 impl TokenizerTask {
-    /// Of its parts.
+    /// Makes the task from its parts.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let used = fresh_use(&setup.objective);
@@ -139,10 +140,10 @@ impl TokenizerTask {
         Validation { data: self.data.clone(), eval: self.eval.clone(), total: self.val_set.len() }
     }
 
-    /// What to try when the codebook collapses.
+    /// Advice for a collapsing codebook.
     fn collapse_remedy(&self) -> String {
         let tokenizer = self.objective.tokenizer();
-        // Of a size that was checked.
+        // The size was checked before.
         let positions = tokenizer.shape(self.data.image_size).map_or(0, TokenShape::positions) as i64;
         tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.train.batch_size as i64))
     }
@@ -152,14 +153,14 @@ impl TokenizerTask {
     }
 }
 
-/// No tokens yet.
+/// A count of codes without any tokens.
 fn fresh_use(objective: &Objective) -> CodebookUse {
     let codebook = objective.tokenizer().codebook();
     CodebookUse::new(codebook.codebooks, codebook.size)
 }
 
 impl Task for TokenizerTask {
-    /// `[B, 3, H, W]` uint8 on the CPU.
+    /// Images, `[B, 3, H, W]` uint8 on the CPU.
     type Batch = Tensor;
 
     type Exhibits = Evaluation;
@@ -199,7 +200,7 @@ impl Task for TokenizerTask {
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Evaluation>, TrainError> {
         match self.evaluate(around.world) {
             Err(EvaluateError::Data(error)) => {
-                // Listed; that they are too many is what the error says in its own words.
+                // The images are listed here; the error itself says that there are too many.
                 let _ = self.note_bad(bad_of(&error), around);
                 Err(EvaluateError::Data(error).into())
             }

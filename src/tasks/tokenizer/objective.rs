@@ -1,4 +1,4 @@
-//! What is minimised: reconstruction, and from some step on what an adversary thinks of it.
+//! What is minimised: the reconstruction loss, and from some step on an adversary's.
 
 use tch::{Kind, Tensor};
 
@@ -10,33 +10,33 @@ use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::Variable;
 use pixtok_base::seed::Seed;
 
-/// The networks that train, with their losses.
+/// The networks that are trained, with their losses.
 #[derive(Debug)]
 pub struct Objective {
-    /// The tokenizer, which is a group of its own.
+    /// The tokenizer, the first group of parameters.
     pub reconstruction: Reconstruction,
-    /// A discriminator, which is a second group.
+    /// The discriminator, the second group, if there is an adversary.
     pub opponent: Option<Opponent>,
 }
 
-/// What a step makes of a micro-batch.
+/// The result of one micro-batch of images.
 #[derive(Debug)]
 pub struct ImageStep {
-    /// For the loop.
+    /// The part for the training loop.
     pub output: StepOutput,
-    /// For codebook use, `[B, N]`.
+    /// The indices `[B, N]`, to count codebook use.
     pub indices: Tensor,
 }
 
 impl Objective {
-    /// What has an optimizer each: the tokenizer, then the discriminator.
+    /// The groups of parameters: the tokenizer's, then the discriminator's.
     #[must_use]
     pub fn groups(&self) -> Vec<ParameterGroup> {
         let opponent = self.opponent.as_ref().map(Opponent::group);
         [self.reconstruction.group()].into_iter().chain(opponent).collect()
     }
 
-    /// Losses of one micro-batch.
+    /// Computes the losses of one micro-batch.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` float32 in [−1, 1].
@@ -49,7 +49,7 @@ impl Objective {
         }
     }
 
-    /// Once after the optimizers' steps, with the statistics of all micro-batches merged.
+    /// Called once after the optimizers' steps, with the merged statistics of all micro-batches.
     pub fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
         if let Some(opponent) = &mut self.opponent {
             opponent.after_step();
@@ -57,7 +57,7 @@ impl Objective {
         self.reconstruction.after_step(statistics, seed)
     }
 
-    /// The tokenizer in training.
+    /// The tokenizer that is trained.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.reconstruction.tokenizer
@@ -76,7 +76,8 @@ impl Objective {
     }
 }
 
-/// Each term's part in a loss of several, from their weighted values; by their size, since some may be negative.
+/// Each term's share of a loss of several terms. It is computed from their absolute weighted
+/// values, since some may be negative.
 pub(super) fn shares(weighted: &[(String, Tensor)]) -> Vec<Monitor> {
     if weighted.len() < 2 {
         return vec![];

@@ -12,7 +12,7 @@ use crate::variables::{Component, Variable, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
 
-/// Reconstruction through the tokenizer.
+/// The tokenizer with its reconstruction loss.
 #[derive(Debug)]
 pub struct Reconstruction {
     store: Variables,
@@ -23,8 +23,8 @@ pub struct Reconstruction {
 }
 
 impl Reconstruction {
-    /// Over a tokenizer whose variables are in `store`; those of the components in `freeze` stay as
-    /// they are.
+    /// Makes the objective for a tokenizer whose variables are in `store`. The components in
+    /// `freeze` are not trained.
     #[must_use]
     pub fn new(
         store: Variables,
@@ -37,14 +37,14 @@ impl Reconstruction {
         Self { store, tokenizer, loss, optimizer, freeze }
     }
 
-    /// Images through the tokenizer. Where encoder and quantizer are both frozen, the latents are those of an evaluation, and the
-    /// quantizer has nothing to say.
+    /// Passes images through the tokenizer. If encoder and quantizer are both frozen, the latents
+    /// are computed as in an evaluation, and the quantizer adds no loss terms.
     pub(super) fn forward(&self, images: &Tensor, seed: Seed) -> model::Reconstruction {
         let train = Mode::Train { seed };
         if !(self.frozen(Component::Encoder) && self.frozen(Component::Quantizer)) {
             return self.tokenizer.forward(images, train);
         }
-        // As when tokens are made.
+        // The same computation as when tokens are written.
         let (latents, quantized) = in_full_precision(|| {
             no_grad(|| {
                 let latents = self.tokenizer.latents(images);
@@ -85,7 +85,7 @@ impl Reconstruction {
         ImageStep { output, indices: out.quantized.indices }
     }
 
-    /// What the quantizer learns without gradients.
+    /// Updates what the quantizer learns without gradients.
     pub(super) fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
         if self.frozen(Component::Quantizer) {
             return UpdateReport::default();
@@ -93,7 +93,7 @@ impl Reconstruction {
         self.tokenizer.quantizer.update(statistics, seed)
     }
 
-    /// Whether the quantizer may look at latents before step 0.
+    /// Whether the quantizer may be started from latents before step 0.
     pub(super) fn starts_quantizer(&self) -> bool {
         !self.frozen(Component::Quantizer)
     }
@@ -104,14 +104,14 @@ impl Reconstruction {
     }
 }
 
-/// The unweighted terms and what they come to, for the logs.
+/// The unweighted terms and their weighted sum, for the logs.
 pub(super) fn logged(reconstruction: &[LossTerm], quantizer: &[LossTerm]) -> Vec<(String, Tensor)> {
     let recon = total(reconstruction).map(|loss| ("loss/recon".to_owned(), loss.detach()));
     let terms = reconstruction.iter().chain(quantizer);
     recon.into_iter().chain(terms.map(|term| (format!("loss/{}", term.name), term.value.detach()))).collect()
 }
 
-/// Terms with their weight.
+/// The values of the terms, times their weights.
 pub(super) fn weighted<'a>(terms: impl Iterator<Item = &'a LossTerm>) -> Vec<(String, Tensor)> {
     terms.map(|term| (term.name.to_owned(), &term.value.detach() * term.weight)).collect()
 }

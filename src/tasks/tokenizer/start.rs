@@ -1,4 +1,4 @@
-//! Before step 0: the quantizer looks at the first latents.
+//! Starts the quantizer from the first latents, before step 0.
 
 use tch::{Device, Tensor};
 
@@ -10,17 +10,17 @@ use crate::variables::{Component, Variable};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
 
-/// How latents are made of batches.
+/// How latents are computed from batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passes {
-    /// Parts that a batch goes through in.
+    /// The number of parts in which a batch is processed.
     pub micro_batches: usize,
     pub device: Device,
     pub precision: Precision,
 }
 
-/// Gives the quantizer the latents of the first training batches, as many as it wants but at most
-/// one epoch, from a pass without gradient. The training then begins with the same batches.
+/// Gives the quantizer the latents of the first training batches, computed without gradients: as
+/// many as it wants, but at most one epoch. The training then starts with the same batches.
 pub(super) fn start_quantizer(
     objective: &mut Objective,
     passes: Passes,
@@ -39,10 +39,10 @@ pub(super) fn start_quantizer(
     batches.seek(&beginning, around)?;
     let latents = first_latents(objective, passes, batches, around, wanted);
     if let Err(TrainError::Data(_)) = &latents {
-        // Listed; that they are too many is what the error says in its own words.
+        // The images are listed here; the error itself says that there are too many.
         let _ = batches.note_skipped(around);
     }
-    // Nothing is loaded meanwhile.
+    // Nothing is loaded in the meantime.
     batches.seek(&beginning, around)?;
     let Some(latents) = latents? else { return Ok(Begun::Stopped) };
     let codes = objective.tokenizer().quantizer.codebook().size;
@@ -60,7 +60,7 @@ pub(super) fn start_quantizer(
     })
 }
 
-/// Starts the quantizer; if it is told to stop, restores its earlier state.
+/// Starts the quantizer. If a signal stops it, restores its earlier state.
 fn start_or_undo(
     objective: &mut Objective,
     z: &Tensor,
@@ -78,8 +78,8 @@ fn start_or_undo(
     Ok(outcome)
 }
 
-/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch;
-/// nothing after a signal.
+/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch; `None`
+/// after a signal.
 fn first_latents(
     objective: &Objective,
     passes: Passes,
@@ -94,7 +94,7 @@ fn first_latents(
         if around.signals.came().is_some() {
             return Ok(None);
         }
-        // Another epoch shows the same images again.
+        // The next epoch would show the same images again.
         if fetched.epoch > 0 {
             break;
         }
@@ -120,14 +120,15 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
     latents.iter().map(|z| z.size()[0] * z.size()[1]).sum()
 }
 
-/// `[B, N, D]` of several batches as one, each dimension's positions side by side in memory, as
-/// latents without training have them: the order in which sums over D are added up depends on it.
+/// Joins `[B, N, D]` of several batches. The positions of each dimension lie side by side in
+/// memory, as in latents without gradients, because the order in which sums over D are added
+/// depends on it.
 fn joined(latents: &[Tensor]) -> Tensor {
     let turned: Vec<Tensor> = latents.iter().map(|z| z.transpose(1, 2)).collect();
     Tensor::cat(&turned, 0).transpose(1, 2)
 }
 
-/// Says from what the codebook starts.
+/// Describes what the codebook starts from.
 fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
     let mut words = format!("the codebook starts from {vectors} latent vectors");
     if vectors < wanted {
@@ -153,7 +154,7 @@ mod tests {
     use crate::tasks::tokenizer::Reconstruction;
     use crate::variables::Variables;
 
-    /// Two stages in two groups, which start one after the other.
+    /// Two stages of two groups, which start one after the other.
     fn objective() -> Objective {
         let store = Variables::new(Device::Cpu);
         let each = "{ kind = \"vq\", codebook_size = 8, codebook_dim = 2, codebook_update = { kind = \"gradient\" } }";
@@ -183,7 +184,7 @@ mod tests {
             true
         };
         assert_eq!(start_or_undo(&mut whole, &z, Seed(3), &mut always).unwrap(), StartOutcome::Whole);
-        // In the first stage, in the second, and in the other group.
+        // Stops in the first stage, in the second, and in the other group.
         for stop_at in [1, asked / 4 + 1, asked - 1] {
             let mut stopped = objective();
             let before = values(&stopped);
@@ -211,7 +212,7 @@ mod tests {
         {
             assert!(fewer.contains(part), "{part:?} is missing in: {fewer}");
         }
-        // A large codebook wants fewer vectors than it has codes.
+        // A large codebook asks for fewer vectors than it has codes.
         let capped = in_words(262_144, 262_144, 1 << 20);
         assert!(capped.contains("fewer than") && !capped.contains("epoch"), "{capped}");
         assert!(!capped.contains("more training images"), "{capped}");

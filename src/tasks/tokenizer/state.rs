@@ -1,4 +1,4 @@
-//! What a run needs besides its tensors to go on as if it had never stopped: `state.json`.
+//! `state.json`: what a run needs besides its tensors to go on as if it had never stopped.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use pixtok_images::data::{self, Cursor, Fingerprint};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Optimizer steps done.
+    /// The number of completed optimizer steps.
     pub step: u64,
     /// The step of the last evaluation that gave figures.
     pub evaluated: u64,
-    /// Where the data goes on.
+    /// The place in the data from which training continues.
     pub cursor: Cursor,
     /// Evaluations in a row with a collapsed codebook.
     pub collapse: CollapseCount,
@@ -22,13 +22,13 @@ pub struct State {
     pub circumstances: Circumstances,
 }
 
-/// What exact resumption depends on besides the counters.
+/// What exact resumption depends on, besides the counters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Circumstances {
     /// Hash of all settings that must not change: see `Config::exact_digest` of the root config.
     pub config: String,
-    /// libtorch's thread count; another one rounds sums differently.
+    /// libtorch's thread count; a different one rounds sums differently.
     pub threads: i32,
     /// Hardware and software.
     pub machine: Machine,
@@ -36,7 +36,7 @@ pub struct Circumstances {
     pub data: Fingerprint,
     /// Fingerprint of the validation images.
     pub val_data: Fingerprint,
-    /// The weights that the loss takes from a file.
+    /// The weights that the loss reads from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weights: Option<LossWeights>,
 }
@@ -45,14 +45,14 @@ pub struct Circumstances {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossWeights {
-    /// Where it was, as an absolute path.
+    /// The absolute path of the file.
     pub file: String,
-    /// Hash of its content, hexadecimal.
+    /// The blake3 hash of its content, hexadecimal.
     pub blake3: String,
 }
 
 impl State {
-    /// A run that has not begun, under these circumstances.
+    /// The state of a run that has not started.
     #[must_use]
     pub fn new(circumstances: Circumstances) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl State {
     /// The fingerprint of the training images in a state saved by this or an older version.
     #[must_use]
     pub fn training_images(saved: &serde_json::Value) -> Option<Fingerprint> {
-        // First its present place, then those of earlier versions.
+        // First the current place, then those of earlier versions.
         let places = ["/circumstances/data", "/data", "/data_fingerprint"];
         let found = places.iter().find_map(|place| saved.pointer(place))?;
         serde_json::from_value(found.clone()).ok()
@@ -88,8 +88,8 @@ impl State {
         serde_json::from_value(found.clone()).ok()
     }
 
-    /// Takes over a saved state if a run under the circumstances in `self` can continue it. `data`
-    /// names the images, for messages. Returns what the user should know.
+    /// Takes over a saved state if the run can continue it under the circumstances in `self`.
+    /// `data` names the images, for messages. Returns notes for the user.
     ///
     /// # Errors
     /// See [`StateError`].
@@ -107,8 +107,8 @@ impl State {
 }
 
 impl Circumstances {
-    /// Refuses to go on from a run under `then`'s circumstances where it would not be the same run; returns
-    /// what the user should know.
+    /// Refuses to go on if the circumstances `then` differ so that it would not be the same run.
+    /// Returns notes for the user.
     fn check(
         &self,
         then: &Circumstances,
@@ -153,8 +153,7 @@ impl Circumstances {
     }
 }
 
-/// Refuses images of `folder` that are not those of the run. Returns a note if they may have
-/// changed.
+/// Refuses images in `folder` that are not the run's. Returns a note if they may have changed.
 fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
     let Some(difference) = now.difference(then) else { return Ok(None) };
     match difference.change() {
@@ -189,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The result of a resume after `change`: the notes or the error.
+    /// The notes or the error of a resume after `change`.
     fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, StateError> {
         let mut now = began();
         change(&mut now);

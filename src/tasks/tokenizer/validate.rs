@@ -1,4 +1,4 @@
-//! The evaluations of a training: figures for the logs, pictures for the run folder.
+//! The evaluations during training: figures for the logs, and pictures for the run folder.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::world::World;
 use pixtok_images::picture::sheet;
 use pixtok_torch::Precision;
 
-/// Pictures on a sample sheet.
+/// The number of pictures on a sample sheet.
 const SHEET_PICTURES: usize = 8;
 
 impl TokenizerTask {
-    /// The validation images through the tokenizer.
+    /// Evaluates the tokenizer on the validation images.
     pub(super) fn evaluate(&self, world: World) -> Result<Evaluation, EvaluateError> {
         let eval = &self.eval;
         let val_set = Arc::clone(&self.val_set);
@@ -27,7 +27,8 @@ impl TokenizerTask {
         evaluate(subject, &Measures::cheap(), &options)
     }
 
-    /// A line, a sample sheet and histograms of codes and digits. Pictures that cannot be written stop nothing.
+    /// Shows a line, a sample sheet and histograms of codes and digits. If a picture cannot be
+    /// written, the training goes on.
     pub(super) fn exhibit(&self, evaluation: &Evaluation, around: &mut Surroundings) {
         let step = around.step;
         let value = |name| evaluation.figures.value(name).unwrap_or(f64::NAN);
@@ -49,8 +50,8 @@ impl TokenizerTask {
         let picture = sheet(&[originals, evaluation.reconstructions.clone()]);
         let Ok(png) = picture.to_png() else { return };
         let path = samples.join(format!("step-{step:06}.png"));
-        // Only this folder is made, not those above: a deleted run folder must not come back
-        // without its config.
+        // Creates only this folder, not its parents: a deleted run folder must not reappear without
+        // its config.
         let made = match std::fs::create_dir(&samples) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
@@ -63,7 +64,7 @@ impl TokenizerTask {
         around.warn_of(logged);
     }
 
-    /// A histogram per latent dimension, where codes are made of digits.
+    /// Shows a histogram for each latent dimension, if codes consist of digits.
     fn show_digits(
         &self,
         evaluation: &Evaluation,
@@ -73,7 +74,7 @@ impl TokenizerTask {
         let step = around.step;
         let Some(radix) = self.objective.tokenizer().quantizer.digits() else { return };
         let mut histograms = vec![];
-        // In the order of the codes, so each codebook's are together.
+        // In the order of the codes, so that the entries of each codebook are adjacent.
         for of_codebook in evaluation.counts.chunk_by(|a, b| a.0 / size == b.0 / size) {
             let codebook = of_codebook[0].0 / size;
             let own: Vec<_> = of_codebook.iter().map(|&(code, count)| (code % size, count)).collect();

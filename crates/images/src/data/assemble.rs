@@ -1,4 +1,5 @@
-//! The plan of a loader: epochs become batches, in order, while threads load images of later batches.
+//! The plan of a loader: epochs become batches, in order, while threads load images of later
+//! batches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,23 +10,25 @@ use super::pass::Pass;
 use super::pipeline::Plan;
 use super::{BadSample, Cursor, DataError, Dataset, ImageSize, Share};
 
-/// Makes batches of the images of a pass.
+/// Makes batches from the images of a pass.
 pub(super) struct Assembler<M: BatchMemory> {
     dataset: Arc<Dataset>,
     pass: Pass,
     share: Share,
     batch_size: usize,
     image_size: ImageSize,
-    /// Batches at most that are loaded, or being loaded, before the consumer takes them.
+    /// The largest number of batches that are loaded, or being loaded, before the consumer takes
+    /// them.
     ahead: usize,
     allocate: Allocate<M>,
-    /// Where the next epoch begins; none after the only one.
+    /// The start of the next epoch; `None` after the only one.
     following: Option<Cursor>,
-    /// Those that have been begun. Batches come from the first.
+    /// The epochs that were started. Batches come from the first one.
     epochs: VecDeque<Epoch<M>>,
     /// The bad images since the last batch.
     bad: Vec<BadSample>,
-    /// The last batch of a single pass so far: the bad images after it belong to it if no good one follows.
+    /// In a single pass, the last batch so far. The bad images after it are added to it if no good
+    /// image follows.
     held: Option<Ready<M>>,
     ready: VecDeque<Result<Ready<M>, DataError>>,
     over: bool,
@@ -55,8 +58,8 @@ impl<M: BatchMemory> Assembler<M> {
         }
     }
 
-    /// Whether images of a further epoch may be loaded. Not before those that have been begun look as if they gave a
-    /// batch each, or there would be no end to it where every image is bad.
+    /// Whether images of another epoch may be loaded. Each started epoch must first be likely to
+    /// give a batch; otherwise loading would never end if every image is bad.
     fn may_begin(&self) -> bool {
         self.following.is_some() && self.epochs.iter().all(Epoch::may_be_fruitful)
     }
@@ -67,11 +70,11 @@ impl<M: BatchMemory> Assembler<M> {
         let endless = self.pass.is_endless();
         self.following = endless.then_some(Cursor { epoch: start.epoch + 1, position: 0 });
         self.epochs.push_back(Epoch::new(start, order, self.batch_size, endless));
-        // It may be over at once.
+        // The pass may end at once.
         self.settle();
     }
 
-    /// Deals with the images that have been loaded, in their order, as far as they are there.
+    /// Processes the loaded images in order, as far as they are available.
     fn settle(&mut self) {
         while let Some(epoch) = self.epochs.front_mut() {
             match epoch.step() {
@@ -85,7 +88,7 @@ impl<M: BatchMemory> Assembler<M> {
         }
     }
 
-    /// Hands out the batch that is held, since it was not the last.
+    /// Hands out the held batch, since it was not the last one.
     fn release(&mut self) {
         self.ready.extend(self.held.take().map(Ok));
     }
@@ -99,7 +102,7 @@ impl<M: BatchMemory> Assembler<M> {
         }
     }
 
-    /// Gives up what fills no batch; the list of bad images stays for the next.
+    /// Drops the images that don't fill a batch. The list of bad images stays for the next batch.
     fn end_epoch(&mut self) {
         let Some(epoch) = self.epochs.pop_front().filter(Epoch::is_fruitless) else { return };
         let (good, total) = (epoch.rest(), self.dataset.len());
@@ -138,13 +141,14 @@ impl<M: BatchMemory> Assembler<M> {
         self.epochs.clear();
     }
 
-    /// Batches that the consumer has not taken, whole or not.
+    /// The number of batches, complete or not, that the consumer has not taken.
     fn open(&self) -> usize {
         let on_their_way: usize = self.epochs.iter().map(Epoch::open).sum();
         on_their_way + usize::from(self.held.is_some()) + self.ready.len()
     }
 
-    /// Memory for another batch; at most the data set fits, however large the batches of an evaluation are said to be.
+    /// Allocates another batch. It is at most as large as the data set, whatever the batch size of
+    /// an evaluation.
     fn memory(&self) -> Result<(M::Rest, Vec<M::Image>), DataError> {
         let ImageSize { height, width } = self.image_size;
         let images = self.batch_size.min(self.dataset.len());
@@ -162,7 +166,7 @@ impl<M: BatchMemory> Plan for Assembler<M> {
         while !self.epochs.iter().any(Epoch::has_work) && self.may_begin() {
             self.begin();
         }
-        // The first that has any: the end of an epoch may want further images after all.
+        // The first epoch that has work: the end of an epoch may need more images after all.
         let at = self.epochs.iter().position(Epoch::has_work)?;
         if self.epochs[at].needs_memory() {
             if self.open() >= self.ahead {
@@ -180,7 +184,7 @@ impl<M: BatchMemory> Plan for Assembler<M> {
     }
 
     fn done(&mut self, done: Self::Done) {
-        // An epoch that is over has no use for it.
+        // If the epoch is over, it does not need the result.
         if let Some(epoch) = self.epochs.iter_mut().find(|epoch| epoch.number == done.job.epoch) {
             epoch.add(done);
             self.settle();

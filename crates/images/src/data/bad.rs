@@ -1,4 +1,4 @@
-//! Files that cannot be used: counted once each, up to a limit.
+//! Files that cannot be used. Each is counted once, up to a limit.
 
 use std::collections::HashSet;
 
@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use pixtok_base::{Class, Classified};
 
-/// How many bad files an error message names.
+/// The number of bad files that an error message names.
 const EXAMPLES: usize = 3;
 
-/// A file that gives no picture.
+/// A file that cannot be decoded to a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadSample {
-    /// Its name in the data set: the path relative to its folder, or the file name of its tar, `/` and its name in there.
+    /// Its name in the data set: the path relative to its folder, or the file name of its tar, `/`,
+    /// and its name in the tar.
     pub name: String,
-    /// Why it gives no picture.
+    /// The reason.
     pub reason: String,
 }
 
@@ -27,13 +28,13 @@ pub struct BadSample {
     examples(first)
 )]
 pub struct TooManyBad {
-    /// Distinct bad files seen so far.
+    /// The number of different bad files seen so far.
     pub count: usize,
-    /// Files in the data set.
+    /// The number of files in the data set.
     pub total: usize,
-    /// The fraction of bad files that is allowed.
+    /// The allowed fraction of bad files.
     pub limit: f64,
-    /// The first few of them.
+    /// The first few bad files.
     pub first: Vec<BadSample>,
 }
 
@@ -43,14 +44,14 @@ impl Classified for TooManyBad {
     }
 }
 
-/// `for instance NAME: REASON; …`, of the first few.
+/// `for instance NAME: REASON; …`, for the first few files.
 pub(super) fn examples(bad: &[BadSample]) -> String {
     let shown: Vec<String> =
         bad.iter().take(EXAMPLES).map(|sample| format!("{}: {}", sample.name, sample.reason)).collect();
     format!("for instance {}", shown.join("; "))
 }
 
-/// The distinct bad files of a data set, as a run has met them so far.
+/// The different bad files of a data set that a run has met so far.
 #[derive(Debug, Clone)]
 pub struct BadSamples {
     total: usize,
@@ -60,14 +61,14 @@ pub struct BadSamples {
 }
 
 impl BadSamples {
-    /// None yet, of a data set of `total` files of which `max_bad_fraction` may be bad. A resumed run records
-    /// those of its list again.
+    /// No bad files yet, in a data set of `total` files, of which `max_bad_fraction` may be bad. A
+    /// resumed run records the files of its list again.
     #[must_use]
     pub fn new(total: usize, max_bad_fraction: f64) -> Self {
         Self { total, limit: max_bad_fraction, names: HashSet::new(), first: Vec::new() }
     }
 
-    /// Counts `sample` in; true if it is new.
+    /// Counts `sample`. Returns true if it is new.
     pub fn record(&mut self, sample: &BadSample) -> bool {
         let new = self.names.insert(sample.name.clone());
         if new && self.first.len() < EXAMPLES {
@@ -76,13 +77,13 @@ impl BadSamples {
         new
     }
 
-    /// Distinct bad files so far.
+    /// The number of different bad files so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether the run may go on.
+    /// Checks that the run may go on.
     ///
     /// # Errors
     /// When more than the allowed fraction of the data set is bad.

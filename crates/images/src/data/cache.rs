@@ -1,7 +1,8 @@
-//! What has been decoded, kept in a file without a name for the epochs to come.
+//! Keeps decoded pictures in a file without a name for later epochs.
 //!
-//! The file is written with plain calls, which fail when the disk is full, and read through a memory map, which spares a copy.
-//! Each image has a place of its own there, written once and before anyone knows of it.
+//! The file is written with plain calls, which fail when the disk is full, and read through a
+//! memory map, which saves a copy. Each image has its own place in the file, which is written once
+//! before any thread can read it.
 
 use std::env;
 use std::fs::File;
@@ -18,21 +19,22 @@ use crate::picture::DecodeOptions;
 
 const GIB: f64 = 1_073_741_824.0;
 
-/// Room for decoded images.
+/// Space for decoded images.
 #[derive(Debug)]
 pub struct Cache {
     file: File,
     map: MmapRaw,
     capacity: u64,
-    /// Bytes that are given away.
+    /// The number of bytes that are allocated to images.
     used: AtomicU64,
 }
 
 impl Cache {
-    /// As large as `data.cache_gib` says, none for 0. The file is sparse: it takes the disk space of what is in it.
+    /// A cache of the size of `data.cache_gib`; `None` for 0. The file is sparse: it takes only the
+    /// disk space of its content.
     ///
     /// # Errors
-    /// When it cannot be made, or the disk has less room; the folder is that of temporary files.
+    /// When it cannot be made, or the disk has less space. The folder is that of temporary files.
     pub fn new(config: &Config) -> Result<Option<Arc<Cache>>, DataError> {
         if config.cache_gib == 0.0 {
             return Ok(None);
@@ -48,7 +50,7 @@ impl Cache {
         }
         let make = || {
             let file = tempfile::tempfile_in(&path)?;
-            // A map of nothing is refused.
+            // A map of length 0 is refused.
             file.set_len(capacity.max(1))?;
             let map = MmapOptions::new().map_raw_read_only(&file)?;
             Ok::<_, std::io::Error>((file, map))
@@ -57,13 +59,14 @@ impl Cache {
         Ok(Some(Arc::new(Cache { file, map, capacity, used: AtomicU64::new(0) })))
     }
 
-    /// Where `bytes` have been written; none if they do not fit, on the disk or below the limit.
+    /// Writes `bytes` and returns their offset; `None` if they do not fit on the disk or below the
+    /// limit.
     fn write(&self, bytes: &[u8]) -> Option<u64> {
         let length = bytes.len() as u64;
         let take = |used: u64| used.checked_add(length).filter(|&end| end <= self.capacity);
         let start = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         if self.file.write_all_at(bytes, start).is_err() {
-            // A full disk: the next would fail too.
+            // The disk is full, so the next write would fail too.
             self.used.store(self.capacity, Ordering::Relaxed);
             return None;
         }
@@ -71,7 +74,7 @@ impl Cache {
     }
 }
 
-/// Where an image is in the file.
+/// The place of an image in the file.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: u64,
@@ -79,17 +82,17 @@ struct Place {
     height: u32,
 }
 
-/// What a cache has of a data set.
+/// The images of one data set in the cache.
 #[derive(Debug)]
 pub(super) struct Kept {
     cache: Arc<Cache>,
     places: Vec<OnceLock<Place>>,
-    /// How the images were decoded and what became of them before they were kept; that of the first who asks.
+    /// How the kept images were decoded and transformed. The first caller decides.
     form: OnceLock<(Form, DecodeOptions)>,
 }
 
 impl Kept {
-    /// Nothing yet, of `images` images.
+    /// An empty set for `images` images.
     pub(super) fn new(cache: Arc<Cache>, images: usize) -> Kept {
         Kept { cache, places: vec![OnceLock::new(); images], form: OnceLock::new() }
     }
@@ -104,9 +107,10 @@ impl Kept {
     pub(super) fn get(&self, index: usize) -> Option<View<'_>> {
         let Place { start, width, height } = *self.places[index].get()?;
         let (width, height) = (width as usize, height as usize);
-        // SAFETY: `start` and the length are of a range within the map, since `write` gave it away. It was written before
-        // its place was set, and is never written again: no other image is given the range. The file has no name and its
-        // handle does not leave the cache, so nobody else changes or shortens it.
+        // SAFETY: `start` and the length describe a range within the map, since `write` allocated
+        // it. The range was written before its place was set, and is never written again, because
+        // no other image gets it. The file has no name and its handle stays in the cache, so nobody
+        // else changes or shortens it.
         #[allow(unsafe_code, reason = "a view into a memory map")]
         let bytes = unsafe {
             std::slice::from_raw_parts(self.cache.map.as_ptr().add(start as usize), 3 * width * height)
@@ -114,11 +118,11 @@ impl Kept {
         Some(View { width, height, bytes })
     }
 
-    /// Keeps image `index` if there is room.
+    /// Keeps image `index` if there is space.
     pub(super) fn put(&self, index: usize, image: View) {
         if let Some(start) = self.cache.write(image.bytes) {
             let place = Place { start, width: image.width as u32, height: image.height as u32 };
-            // Where another thread was faster, its place holds the same bytes.
+            // If another thread was faster, its place holds the same bytes.
             let _ = self.places[index].set(place);
         }
     }

@@ -9,7 +9,7 @@ use super::{DataError, Selection};
 use crate::picture::DecodeOptions;
 use pixtok_base::MAX_SIDE;
 
-/// Which images, and how they are prepared.
+/// Settings of the image data: which images, and how they are prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -19,7 +19,8 @@ pub struct Config {
     /// The split to train on, if Parquet files have several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// The validation images, as `train`. Absent: `val_share` of the training images.
+    /// The validation images, in the same form as `train`. Absent: `val_share` of the training
+    /// images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<String>,
     /// The split to validate on, if the Parquet files of `val`, or else of `train`, have several.
@@ -33,47 +34,51 @@ pub struct Config {
     /// absent, in (0, 1). The images are chosen by a hash of their relative path, of the names of
     /// tar and member, or of the row's key.
     pub val_share: f64,
-    /// How many images are shuffled together when they come from tars. The order of the tars is
-    /// drawn anew in each epoch, and they are read one after another. The smaller the window, the
-    /// fewer images have to be at hand on a disk that is fast only at sequential reads; on a disk
-    /// with fast random access, the size of the data set shuffles best. It has no effect on a
-    /// folder, which is always shuffled as a whole. For Parquet files, the pages are shuffled as a
-    /// whole, and at most as many images at a time as fit in 512 MiB.
+    /// The number of images that are shuffled together when they come from tars. The order of the
+    /// tars is drawn again in each epoch, and they are read one after another. With a smaller
+    /// window, fewer images must be kept in memory, which helps on a disk that is fast only at
+    /// sequential reads; on a disk with fast random access, a window of the size of the data set
+    /// shuffles best. It has no effect on a folder, which is always shuffled as a whole. For
+    /// Parquet files, the order of the pages is shuffled as a whole, and at most as many images are
+    /// shuffled together as fit in 512 MiB.
     pub shuffle_window: usize,
-    /// Pixels of the images that the model sees.
+    /// The size in pixels of the model's images.
     pub image_size: ImageSize,
-    /// The short side in pixels to which a picture is resized before the crop. Absent: the smallest size that
-    /// covers the crop.
+    /// The length in pixels to which the short side of a picture is resized before the crop.
+    /// Absent: the smallest size that covers the crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<u32>,
     /// The resampling filter.
     pub filter: Filter,
-    /// How a training image is cut out. Evaluation always takes the centre.
+    /// How a training image is cropped. Evaluation always uses the centre.
     pub crop: Crop,
-    /// Mirror half of the training images.
+    /// Whether half of the training images are mirrored.
     pub flip: bool,
     /// The colour under transparent pixels.
     pub background: [u8; 3],
-    /// Accept JPEGs that are cut short or broken, with what can be decoded of them.
+    /// Whether JPEGs that are cut short or damaged are accepted, with what can be decoded of them.
     pub lenient_jpeg: bool,
-    /// Stop when more than this fraction of the images is bad: in [0, 1].
+    /// The run stops when more than this fraction of the images is bad, in [0, 1].
     pub max_bad_fraction: f64,
-    /// Decoded training images, resized where the crop is `random` or `centre`, are kept for the epochs to come: at most so many
-    /// GiB; 0 for none. They lie in a file without a name in the folder of temporary
-    /// files (TMPDIR, else /tmp), which must have the room when a run begins, and goes with the process. What does not fit is
-    /// decoded each time, and so is a picture whose long side is more than 8 times its short one, unless the crop is
-    /// `random-resized`: resized whole it would be too large. To be kept, a picture is resized as a whole, not only the part
-    /// that is cut from it, which moves values by 1 or 2 of 255 here and there (with the `box` filter by more, where its edge
+    /// The size in GiB of a cache of decoded training images for later epochs; 0 turns it off. With
+    /// the crops `random` and `centre` the images are resized before they are kept. The cache is a
+    /// file without a name in the folder of temporary files (TMPDIR, or else /tmp). The folder must
+    /// have the space when a run starts; the file disappears with the process. Images that do not
+    /// fit are decoded each time. So are pictures whose long side is more than 8 times the short
+    /// one, unless the crop is `random-resized`: they would be too large when resized as a whole.
+    /// To be kept, a picture is resized as a whole rather than only the cropped part, which changes
+    /// some values by 1 or 2 of 255 (with the `box` filter by more, where its edge falls on the
+    /// centre of a pixel). The values do not depend on whether an image was kept or did not fit.
     /// falls on the middle of a pixel); they are the same whether an image was kept or did not fit.
     pub cache_gib: f64,
-    /// GiB of memory that all threads together may use to decode pictures. A thread waits until its
-    /// picture fits; a picture that would not fit alone is bad. The memory is computed from the
-    /// number of pixels and the needs of the format: 3 bytes per pixel in most JPEGs, up to 11 in
-    /// PNGs of 16 bits.
+    /// The memory in GiB that all threads together may use to decode pictures. A thread waits until
+    /// its picture fits; a picture that would not fit even by itself is bad. The memory is computed
+    /// from the number of pixels and the needs of the format: 3 bytes per pixel in most JPEGs, up
+    /// to 11 in PNGs of 16 bits.
     pub decode_gib: f64,
-    /// Threads that decode; 0 for one per core.
+    /// The number of decoding threads; 0 for one per core.
     pub workers: usize,
-    /// Batches kept ready ahead of the consumer.
+    /// The number of batches that are kept ready ahead of the consumer.
     pub queue: usize,
 }
 
@@ -81,8 +86,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             train: "data/photos96/train".to_owned(),
-            // Not the sample's own validation folder: it would silently stay in force for whoever sets
-            // `train`.
+            // Not the sample's own validation folder, because it would silently stay in force when
+            // the user sets only `train`.
             val: None,
             split: None,
             val_split: None,
@@ -106,10 +111,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether all values are in their ranges and fit together.
+    /// Checks that all values are in their ranges and fit together.
     ///
     /// # Errors
-    /// [`DataError::Setting`] names the first that is not, and its range.
+    /// [`DataError::Setting`] names the first setting that is not, and its range.
     pub fn check(&self) -> Result<(), DataError> {
         let ImageSize { height, width } = self.image_size;
         require(
@@ -164,14 +169,14 @@ impl Config {
         }
     }
 
-    /// What to take from the training images.
+    /// The selection from the training images.
     #[must_use]
     pub fn selection(&self) -> Selection {
         let (split, image) = (self.split.clone(), self.image_column.clone());
         Selection { split, image, ..Selection::default() }
     }
 
-    /// What to take from the validation images.
+    /// The selection from the validation images.
     #[must_use]
     pub fn val_selection(&self) -> Selection {
         Selection { split: self.val_split.clone(), image_of_train: true, ..self.selection() }
@@ -274,26 +279,26 @@ pub enum Filter {
     Bicubic,
     /// Triangle.
     Bilinear,
-    /// Mean over the covered area.
+    /// The mean over the covered area.
     Box,
 }
 
-/// How a training image is cut out of a picture, for instance `crop = { kind = "random" }`.
+/// How a training image is cropped, for instance `crop = { kind = "random" }`.
 // The variants without fields have braces because serde lets unknown keys pass for unit variants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Crop {
-    /// Resize, then cut anywhere.
+    /// Resize, then crop at a random place.
     Random {},
-    /// Resize, then cut the centre.
+    /// Resize, then crop the centre.
     #[serde(alias = "center")]
     Centre {},
-    /// Cut a random part of the picture at its own size, then resize that (Szegedy et al. 2015, arXiv
-    /// 1409.4842).
+    /// Crop a random part of the picture at its own scale, then resize it (Szegedy et al. 2015,
+    /// arXiv 1409.4842).
     RandomResized {
-        /// Range of the part's area as a share of the picture's.
+        /// The range of the part's area, as a share of the picture's.
         scale: [f64; 2],
-        /// Range of the part's width over its height.
+        /// The range of the part's width divided by its height.
         ratio: [f64; 2],
     },
 }

@@ -1,4 +1,4 @@
-//! Which images of a folder are byte copies of images in another folder, under any names.
+//! Finds images of a folder that are byte copies of images in another folder, whatever their names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -10,18 +10,18 @@ use super::Dataset;
 use super::fingerprint::queried;
 use super::pass::spread;
 
-/// How much is read at most, since the search comes before the work.
+/// Limits on reading, since the search comes before the work.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Images that are looked for in the other folder, evenly spaced.
+    /// The number of evenly spaced images that are looked for in the other folder.
     images: usize,
-    /// Bytes of the files of both folders that are read whole. Probes have the same limit again,
-    /// and each counts as `OPENING` bytes.
+    /// The bytes of the files in both folders that are read as a whole. Probes have the same limit
+    /// again, and each counts as `OPENING` bytes.
     bytes: u64,
 }
 
 const LIMITS: Limits = Limits { images: 1000, bytes: 1 << 30 };
-/// To open a file takes about as long as to read so many bytes.
+/// Opening a file takes about as long as reading this number of bytes.
 const OPENING: u64 = 1 << 14;
 /// The length of each part of a file that a probe reads.
 const PART: u64 = 1 << 12;
@@ -32,19 +32,20 @@ type Digest = [u8; 32];
 /// Images of a folder that are byte copies of images in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copies {
-    /// How many were found.
+    /// The number of copies found.
     images: usize,
-    /// How many were compared with at least one file of the same size in the other folder.
+    /// The number of images that were compared with at least one file of the same size in the other
+    /// folder.
     compared: usize,
-    /// Whether there may be more, since to compare all would take too long.
+    /// Whether there may be more copies, because comparing all files would take too long.
     more: bool,
-    /// The first, and the image that it is a copy of.
+    /// The first copy, and the image that it equals.
     example: (String, String),
 }
 
 impl Copies {
-    /// A sentence's beginning that says how many of the images that are called `what` are copies,
-    /// and names the first. `total` is the size of the set that was searched for copies.
+    /// The start of a sentence that says how many of the images, called `what`, are copies, and
+    /// names the first. `total` is the size of the set that was searched for copies.
     #[must_use]
     pub fn words(&self, total: usize, what: &str) -> String {
         let Self { images, compared, more, example: (own, other) } = self;
@@ -63,9 +64,9 @@ impl Copies {
 }
 
 impl Dataset {
-    /// Its images that are byte copies of images of `other`, but for those in `shared`. Only files
-    /// of the same size are compared: first a few parts of each, then the whole files where these
-    /// agree. None for archives.
+    /// The images that are byte copies of images of `other`, except for those in `shared`. Only
+    /// files of the same size are compared: first a few parts of each, then the whole files if
+    /// these agree. `None` for archives.
     pub(super) fn copies_of(&self, other: &Dataset, shared: &BTreeSet<usize>) -> Option<Copies> {
         self.find_copies(other, shared, LIMITS)
     }
@@ -113,7 +114,7 @@ impl Dataset {
         for (_, size) in &own {
             *of_size.entry(*size).or_default() += 1;
         }
-        // First come the sizes at which a probe in the other folder is most likely to find a copy.
+        // First the sizes at which a probe in the other folder is most likely to find a copy.
         let others = |size: &u64| by_size.get(size).map_or(0, Vec::len);
         let mut sizes: Vec<(u64, usize)> = of_size.into_iter().collect();
         sizes.sort_by_key(|(size, count)| others(size) / count);
@@ -131,9 +132,9 @@ impl Dataset {
         Chosen { own, peers, all }
     }
 
-    /// Which of the `suspects` equal one of their peers, with the first such peer, and whether all
-    /// files could be read within `left` bytes. The second peers are read after all first ones, so
-    /// that an image with many peers leaves bytes for the others.
+    /// Finds the `suspects` that equal one of their peers, with the first such peer. Also returns
+    /// whether all files could be read within `left` bytes. Second peers are read after all first
+    /// ones, so that an image with many peers leaves bytes for the others.
     fn read_whole(
         &self,
         other: &Dataset,
@@ -141,7 +142,7 @@ impl Dataset {
         mut left: u64,
     ) -> (BTreeMap<usize, usize>, bool) {
         let (mut found, mut all) = (BTreeMap::new(), true);
-        // By whether it is a file of `self`, and its index.
+        // Keyed by whether it is a file of `self`, and by its index.
         let mut contents: HashMap<(bool, usize), Option<Digest>> = HashMap::new();
         for rank in 0.. {
             suspects.retain(|suspect| rank < suspect.peers.len());
@@ -180,12 +181,12 @@ impl Dataset {
         (found, all)
     }
 
-    /// The files whose sizes the fingerprint asked for, but for empty ones.
+    /// The files whose sizes the fingerprint queried, except for empty ones.
     fn known_sizes(&self) -> impl Iterator<Item = (usize, u64)> {
         queried(self.files()).zip(self.stated().1.iter().copied()).filter(|&(_, size)| size > 0)
     }
 
-    /// Whether it asked for the sizes of all files.
+    /// Whether the fingerprint queried the sizes of all files.
     fn knows_all_sizes(&self) -> bool {
         self.stated().1.len() == self.files()
     }
@@ -193,24 +194,24 @@ impl Dataset {
 
 /// The files that are compared, each with its size.
 struct Chosen {
-    /// Images that are looked for, in their order.
+    /// The images to look for, in order.
     own: Vec<(usize, u64)>,
-    /// Those of the other folder, in their order within each size.
+    /// Files of the other folder, in order within each size.
     peers: Vec<(usize, u64)>,
-    /// Whether all files that may be copies are among them.
+    /// Whether all possible copies are among them.
     all: bool,
 }
 
-/// An image whose probe agrees with those of images in the other folder.
+/// An image whose probe agrees with probes of images in the other folder.
 struct Suspect<'a> {
     file: usize,
     size: u64,
-    /// Files of the other folder, in their order.
+    /// Files of the other folder, in order.
     peers: &'a [usize],
 }
 
-/// The size of a file of `set` and its first, middle and last bytes as a hash; none if they cannot
-/// be read.
+/// A hash of the size of a file of `set` and of its first, middle and last bytes; `None` if they
+/// cannot be read.
 fn probe(set: &Dataset, file: usize, size: u64) -> Option<Digest> {
     let opened = File::open(set.file(file)).ok()?;
     let mut hasher = blake3::Hasher::new();
@@ -226,7 +227,7 @@ fn probe(set: &Dataset, file: usize, size: u64) -> Option<Digest> {
     Some(*hasher.finalize().as_bytes())
 }
 
-/// The content of a file of `set` as a hash; none if it cannot be read.
+/// A hash of the content of a file of `set`; `None` if it cannot be read.
 fn hashed(set: &Dataset, file: usize) -> Option<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(set.file(file)).ok()?).ok()?;
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!((found.images, found.compared, found.more), (2, 3, false));
         let words = "2 of 5 images are byte copies of training images, for instance w.png, a copy of c/d.png";
         assert_eq!(found.words(5, "images"), words);
-        // Those of the same path are known already.
+        // The copy with the same path is known already.
         let found = val.copies_of(&train, &BTreeSet::from([1])).unwrap();
         let words = "1 of 5 images is a byte copy of a training image, for instance x.png, a copy of b.png";
         assert_eq!(found.words(5, "images"), words);
@@ -282,7 +283,7 @@ mod tests {
         let found = find(1, 9).unwrap();
         let words = found.words(5, "images");
         assert!(words.starts_with("at least 1 of 5 images (1 of them compared) is a byte copy"), "{words}");
-        // One with its two of the same size, and one with one of two.
+        // One image with its two files of the same size, and one with one of two.
         let found = find(9, 5).unwrap();
         assert_eq!((found.images, found.compared, found.more), (2, 2, true));
         let found = find(9, 7).unwrap();
@@ -290,7 +291,7 @@ mod tests {
         assert_eq!(find(9, 0), None);
     }
 
-    /// A folder of `count` images of `size` bytes each, all different; `rename` gives the number in
+    /// A folder of `count` images of `size` bytes each, all different. `rename` gives the number in
     /// an image's name.
     fn alike(count: usize, size: usize, rename: impl Fn(usize) -> usize) -> (tempfile::TempDir, Dataset) {
         let names: Vec<String> = (0..count).map(|image| format!("{:02}.ppm", rename(image))).collect();
@@ -309,13 +310,13 @@ mod tests {
             assert_eq!((found.compared, found.more), (15, true));
             assert!(found.images > 1, "{found:?}");
         }
-        // One image is compared with all, although to read all would take too long.
+        // One image is compared with all, although reading all would take too long.
         let (_val, val) = images(&[("copy.ppm", vec![49; 30_000])]);
         let found = val.find_copies(&train, &BTreeSet::new(), limits(60)).unwrap();
         let words =
             "1 of 1 images is a byte copy of a training image, for instance copy.ppm, a copy of 49.ppm";
         assert_eq!(found.words(1, "images"), words);
-        // Of more than can be compared, not only the first by name.
+        // With more images than can be compared, not only the first ones by name are.
         let found = val.find_copies(&train, &BTreeSet::new(), limits(26));
         assert_eq!(found, None);
         let (_val, val) = images(&[("copy.ppm", vec![48; 30_000])]);
@@ -326,7 +327,7 @@ mod tests {
     #[test]
     fn files_are_compared_whole_where_their_probes_agree() {
         let length = 5 * PART as usize;
-        // Differs where no probe reads.
+        // The files differ where no probe reads.
         let almost = |byte: u8| {
             [vec![7; PART as usize + 9], vec![byte], vec![7; length - 10 - PART as usize]].concat()
         };

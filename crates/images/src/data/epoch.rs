@@ -1,13 +1,16 @@
-//! An epoch on its way into batches: which image is loaded next and into which place, and what has come of those before.
+//! The progress of an epoch: which image is loaded next and into which place, and the images loaded
+//! so far.
 //!
-//! Bad images leave no gap in a batch, and which images are bad is known only once they are decoded. So an image is
-//! given the place that it has if all those that are still being decoded are good. When one turns out bad, those that
-//! were given out after it stand a place too far and are moved when their batch is complete; the next image takes the
-//! place that became free at the end. That place may be written to at the time, so it goes into memory of its own and
-//! is moved, too. All later ones stand right again.
+//! Bad images leave no gap in a batch, but an image is known to be bad only once it is decoded. So
+//! an image gets the place that it will have if all images that are still being decoded are good.
+//! If one of them turns out to be bad, the images that were handed out after it are one place too
+//! far; they are moved when their batch is complete. The next image gets the place that became free
+//! at the end. As another image may still be written to that place, the next image goes into spare
+//! memory and is moved, too. All later images are in the right place again.
 //!
-//! Nothing is ever written over: an image is moved to a place whose own image comes before it, since no image stands
-//! nearer than its true place; and those before it have been moved already.
+//! Nothing is ever overwritten: an image is moved to a place whose own image comes before it, since
+//! no image is nearer to the start than its true place, and the images before it have been moved
+//! already.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,24 +20,24 @@ use super::{BadSample, BatchMemory, Cursor, DataError, Marks};
 #[derive(Debug)]
 pub(super) struct Job<I> {
     pub epoch: u64,
-    /// In the order of the epoch.
+    /// The position in the order of the epoch.
     position: usize,
-    /// In the data set.
+    /// The index in the data set.
     pub image: usize,
     pub room: Room<I>,
 }
 
-/// Where an image is written.
+/// The memory that an image is written to.
 #[derive(Debug)]
 pub(super) enum Room<I> {
-    /// The place of this number in the batches of the epoch, counted over all of them.
+    /// The place with this number, counted over all batches of the epoch.
     Place { number: usize, memory: I },
-    /// Memory of its own.
+    /// Spare memory.
     Spare(Vec<u8>),
 }
 
 impl<I: AsMut<[u8]>> Room<I> {
-    /// The memory of an image of `length` bytes.
+    /// The memory for an image of `length` bytes.
     pub fn planes(&mut self, length: usize) -> &mut [u8] {
         match self {
             Self::Place { memory, .. } => memory.as_mut(),
@@ -46,7 +49,7 @@ impl<I: AsMut<[u8]>> Room<I> {
     }
 }
 
-/// What is known of an image in a batch.
+/// What is known about an image in a batch.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub name: String,
@@ -54,13 +57,13 @@ pub(super) struct Loaded {
     pub marks: Marks,
 }
 
-/// An image that has been loaded, or is bad.
+/// An image that was loaded, or is bad.
 pub(super) struct Done<I> {
     pub job: Job<I>,
     pub outcome: Result<Loaded, BadSample>,
 }
 
-/// A batch whose memory is still in parts.
+/// A complete batch whose memory is still in parts.
 pub(super) struct Ready<M: BatchMemory> {
     pub rest: M::Rest,
     pub images: Vec<M::Image>,
@@ -71,24 +74,24 @@ pub(super) struct Ready<M: BatchMemory> {
     pub bad: Vec<BadSample>,
 }
 
-/// The memory of a batch on its way.
+/// The memory of a batch that is being loaded.
 struct Buffer<M: BatchMemory> {
     rest: M::Rest,
-    /// None for those that are out.
+    /// The memory of each image; `None` for images that are being loaded.
     images: Vec<Option<M::Image>>,
 }
 
-/// What comes next in the order of an epoch.
+/// The next event in the order of an epoch.
 pub(super) enum Step {
-    /// An image that is still being loaded.
+    /// The image is still being loaded.
     Wait,
-    /// A good image, which joined the batch.
+    /// A good image was added to the batch.
     Good,
-    /// A bad one.
+    /// The image is bad.
     Bad(BadSample),
     /// The batch is full.
     Full,
-    /// The epoch is over; its last images may not have filled a batch.
+    /// The epoch is over. Its last images may not have filled a batch.
     End,
 }
 
@@ -96,24 +99,24 @@ pub(super) enum Step {
 pub(super) struct Epoch<M: BatchMemory> {
     pub number: u64,
     batch_size: usize,
-    /// Whether one like it follows, so that what fills no batch is not loaded.
+    /// Whether another epoch follows, so that images that don't fill a batch are not loaded.
     endless: bool,
     order: Vec<u32>,
-    /// Whether it was begun at its first image.
+    /// Whether it started at its first image.
     from_start: bool,
-    /// The position of the image that is loaded next.
+    /// The position of the next image to load.
     next: usize,
-    /// Images given out so far, and how many of them are known to be bad.
+    /// The number of images handed out so far, and of those known to be bad.
     begun: usize,
     bad: usize,
-    /// Places given out so far, and the memory of those whose batch is not complete.
+    /// The number of places handed out so far, and the memory of incomplete batches.
     places: usize,
     buffers: VecDeque<Buffer<M>>,
-    /// Complete batches.
+    /// The number of complete batches.
     complete: usize,
-    /// By position, those that are waited for first.
+    /// Loaded images by position, while earlier ones are awaited.
     done: BTreeMap<usize, Result<(Room<M::Image>, Loaded), BadSample>>,
-    /// Everything before this position is dealt with.
+    /// All images before this position are processed.
     position: usize,
     /// Images before this position are loaded in any case.
     wanted: usize,
@@ -122,7 +125,7 @@ pub(super) struct Epoch<M: BatchMemory> {
 }
 
 impl<M: BatchMemory> Epoch<M> {
-    /// From a cursor on, in batches of `batch_size`.
+    /// An epoch that starts at a cursor, in batches of `batch_size`.
     pub fn new(start: Cursor, order: Vec<u32>, batch_size: usize, endless: bool) -> Self {
         let position = order.len().min(start.position as usize);
         Self {
@@ -144,61 +147,61 @@ impl<M: BatchMemory> Epoch<M> {
         }
     }
 
-    /// Images of its order.
+    /// The number of images in its order.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// The good images of the unfinished batch.
+    /// The number of good images in the unfinished batch.
     pub fn rest(&self) -> usize {
         self.good.len()
     }
 
-    /// Batches on their way.
+    /// The number of batches that are being loaded.
     pub fn open(&self) -> usize {
         self.buffers.len()
     }
 
-    /// Where to go on after the images that are dealt with.
+    /// The cursor after the processed images.
     pub fn cursor(&self) -> Cursor {
         Cursor { epoch: self.number, position: self.position as u64 }
     }
 
-    /// Whether it has been seen from its start without one full batch yet.
+    /// Whether it was read from its start without giving a full batch yet.
     pub fn is_fruitless(&self) -> bool {
         self.from_start && self.complete == 0
     }
 
-    /// Whether it gives a batch, or did not begin at its first image, as far as is known.
+    /// Whether it gives a batch or did not start at its first image, as far as is known.
     pub fn may_be_fruitful(&self) -> bool {
         !self.from_start || self.good_so_far() >= self.batch_size
     }
 
-    /// The good images given out so far, if all that are still being loaded are good.
+    /// The number of good images handed out so far, if all that are still being loaded are good.
     fn good_so_far(&self) -> usize {
         self.begun - self.bad
     }
 
-    /// Whether a further image is wanted, as far as is known: at the end of an epoch, what cannot fill a batch is not
-    /// loaded.
+    /// Whether another image should be loaded, as far as is known. At the end of an epoch, images
+    /// that cannot fill a batch are not loaded.
     pub fn has_work(&self) -> bool {
         let remaining = self.order.len() - self.next;
         let room = self.batch_size - self.good_so_far() % self.batch_size;
         self.next < self.wanted || if self.endless { remaining >= room } else { remaining > 0 }
     }
 
-    /// Whether memory for another batch is needed before [`Epoch::job`].
+    /// Whether another batch must be allocated before [`Epoch::job`].
     pub fn needs_memory(&self) -> bool {
         self.good_so_far() == self.places
             && self.places == (self.complete + self.buffers.len()) * self.batch_size
     }
 
-    /// Takes memory for another batch.
+    /// Adds the memory of another batch.
     pub fn add_memory(&mut self, rest: M::Rest, images: Vec<M::Image>) {
         self.buffers.push_back(Buffer { rest, images: images.into_iter().map(Some).collect() });
     }
 
-    /// The next image to load; to be called when there is one and memory for it.
+    /// The next image to load. To be called when there is one, and memory for it.
     pub fn job(&mut self) -> Option<Job<M::Image>> {
         let image = *self.order.get(self.next)? as usize;
         let number = self.good_so_far();
@@ -213,13 +216,13 @@ impl<M: BatchMemory> Epoch<M> {
         Some(Job { epoch: self.number, position: self.next - 1, image, room })
     }
 
-    /// The place of this number in a batch that is not complete.
+    /// The place with this number in an incomplete batch.
     fn place(&mut self, number: usize) -> Option<&mut Option<M::Image>> {
         let batch = (number / self.batch_size).checked_sub(self.complete)?;
         self.buffers.get_mut(batch)?.images.get_mut(number % self.batch_size)
     }
 
-    /// Takes an image that has been loaded.
+    /// Takes an image that was loaded.
     pub fn add(&mut self, done: Done<M::Image>) {
         let Done { job, outcome } = done;
         let outcome = match outcome {
@@ -233,7 +236,7 @@ impl<M: BatchMemory> Epoch<M> {
         self.done.insert(job.position, outcome);
     }
 
-    /// The memory of an image that is not needed there (any more).
+    /// Returns the memory of an image that does not need it (any more).
     fn give_back(&mut self, room: Room<M::Image>) {
         if let Room::Place { number, memory } = room
             && let Some(place) = self.place(number)
@@ -242,14 +245,15 @@ impl<M: BatchMemory> Epoch<M> {
         }
     }
 
-    /// Deals with the next image of the order.
+    /// Processes the next image of the order.
     pub fn step(&mut self) -> Step {
         if self.good.len() == self.batch_size {
             return Step::Full;
         }
         if self.position == self.wanted {
-            // As many as the batch has room for. Where they are not there any more, an epoch ends; if it has given
-            // nothing, the rest is loaded to tell how many of its images are good.
+            // Load as many images as the batch has space for. If not enough are left, the epoch
+            // ends. If it has given no batch, the rest is loaded to find out how many of its images
+            // are good.
             let (room, remaining) = (self.batch_size - self.good.len(), self.order.len() - self.position);
             let loads_rest = !self.endless || self.is_fruitless();
             self.wanted += if remaining >= room {
@@ -274,7 +278,7 @@ impl<M: BatchMemory> Epoch<M> {
         }
     }
 
-    /// The batch of the good images since the one before, each moved to its place.
+    /// The batch of the good images since the previous one. Each image is moved to its place.
     pub fn finish(&mut self, bad: Vec<BadSample>) -> Result<Ready<M>, DataError> {
         let lost = || DataError::Loader("a place in a batch is lost".to_owned());
         let (good, first) = (std::mem::take(&mut self.good), self.complete * self.batch_size);

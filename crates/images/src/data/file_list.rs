@@ -1,4 +1,4 @@
-//! A list of a data set's files, so that a changed one can be named later.
+//! A list of a data set's files, so that a message can later name a changed file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,18 +13,18 @@ use super::fingerprint::MOST_FILES;
 /// The zstd level; a fast one, since the list is written at every start of a run.
 const LEVEL: i32 = 3;
 
-/// The names and sizes of files: images of a folder, or archives. Above 100,000 files, only their
-/// number.
+/// The names and sizes of files: images of a folder, or archives. Above 100,000 files it holds only
+/// their number.
 ///
-/// As bytes it is zstd of JSON lines: `{"files":2}`, then `["cat/a.png",1234]` for each.
+/// Its byte form is zstd of JSON lines: `{"files":2}`, then one `["cat/a.png",1234]` per file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileList {
     count: u64,
-    /// Empty if there are too many.
+    /// The files; empty if there are too many.
     files: Vec<(String, u64)>,
 }
 
-/// The first line.
+/// The first line of the list.
 #[derive(Serialize, Deserialize)]
 struct Head {
     files: u64,
@@ -55,8 +55,8 @@ impl FileList {
         Ok(Self { count, files: lines.map(file).collect::<io::Result<_>>()? })
     }
 
-    /// How `now` differs, with a file for each kind of difference; nothing if the lists do not show
-    /// it.
+    /// Describes how `now` differs, with one file for each kind of difference; `None` if the lists
+    /// do not show a difference.
     fn changes(&self, now: &FileList) -> Option<String> {
         if self.files.is_empty() || now.files.is_empty() {
             return None;
@@ -92,7 +92,7 @@ impl FileList {
     }
 }
 
-/// How many files changed in one way, and the first of them.
+/// The number of files that changed in one way, and the first of them.
 #[derive(Default)]
 struct Kind {
     count: u64,
@@ -117,7 +117,7 @@ impl Kind {
 }
 
 impl Dataset {
-    /// Its files, if they are few enough.
+    /// The list of its files, if there are not too many.
     #[must_use]
     pub fn file_list(&self) -> FileList {
         let count = self.files();
@@ -126,8 +126,8 @@ impl Dataset {
         FileList { count: count as u64, files }
     }
 
-    /// What changed since its files were `earlier`, in words: changed files by name, or else the
-    /// newest file, and the numbers of files then and now.
+    /// Describes what changed since its files were `earlier`: changed files by name, or else the
+    /// newest file and the numbers of files then and now.
     #[must_use]
     pub fn changes_since(&self, earlier: Option<&FileList>) -> String {
         let now = self.file_list();

@@ -1,4 +1,4 @@
-//! Telling whether a data set is the one that a run began with.
+//! Fingerprints that show whether a data set is the one that a run began with.
 
 use std::fs;
 use std::time::UNIX_EPOCH;
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 /// million files takes minutes on a network disk.
 pub(super) const MOST_FILES: usize = 100_000;
 
-/// The indices of the files that are queried, of `count`: evenly spaced if there are too many.
+/// The indices of the files to query, of `count`: evenly spaced if there are too many.
 pub(super) fn queried(count: usize) -> impl Iterator<Item = usize> {
     (0..count).step_by(count.div_ceil(MOST_FILES).max(1))
 }
 
-/// Hashes (blake3, hexadecimal) of what can be known about images without reading them.
+/// Hashes (blake3, hexadecimal) of what is known about images without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Recorded")]
 pub struct Fingerprint {
     /// Hash of the images' names; for archives also of the images' places and sizes.
     names: String,
-    /// Hash of the files' sizes: of all archives, or of up to 100,000 files of a folder, evenly
-    /// spaced in its list. Absent in records of versions that kept names only.
+    /// Hash of the files' sizes: of all archives, or of up to 100,000 evenly spaced files of a
+    /// folder. Absent in records of versions that kept only names.
     #[serde(skip_serializing_if = "Option::is_none")]
     sizes: Option<String>,
     /// Hash of the same files' modification times; absent in the same records.
@@ -33,7 +33,7 @@ pub struct Fingerprint {
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Recorded {
-    /// From versions that kept names only.
+    /// From versions that kept only names.
     Names(String),
     /// With its parts.
     Parts {
@@ -54,21 +54,22 @@ impl From<Recorded> for Fingerprint {
     }
 }
 
-/// How two data sets differ, as far as their fingerprints tell.
+/// How two data sets differ, as far as their fingerprints show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// Other images, or the same ones at other places in their archives.
+    /// Different images, or the same ones at different places in their archives.
     Names,
-    /// The same names, but other file sizes.
+    /// The same names, but different file sizes.
     Sizes,
-    /// The same names and sizes, but other modification times: the files were copied or changed.
+    /// The same names and sizes, but different modification times: the files were copied or
+    /// changed.
     Times,
-    /// The same names; one of the two fingerprints holds no sizes.
+    /// The same names, but one of the two fingerprints has no sizes.
     Unknown,
 }
 
 impl Difference {
-    /// What changed, if these are other images.
+    /// What changed, if the images differ for certain.
     #[must_use]
     pub fn change(self) -> Option<&'static str> {
         match self {
@@ -78,7 +79,7 @@ impl Difference {
         }
     }
 
-    /// Why the files in `folder` may be other images, if only that is known.
+    /// The reason why the files in `folder` may be different images, if this is not certain.
     #[must_use]
     pub fn doubt(self, folder: &str) -> Option<String> {
         match self {
@@ -96,8 +97,8 @@ impl Difference {
 }
 
 impl Fingerprint {
-    /// Takes the fingerprint of `count` files, whose metadata `meta` reads. `names` is the hash of
-    /// their list.
+    /// The fingerprint of `count` files, whose metadata `meta` reads. `names` is the hash of their
+    /// list.
     pub(super) fn new(
         names: String,
         count: usize,
@@ -105,7 +106,7 @@ impl Fingerprint {
     ) -> Self {
         let (mut sizes, mut times) = (blake3::Hasher::new(), blake3::Hasher::new());
         for index in queried(count) {
-            // A broken link is a bad image, not a bad folder.
+            // A broken link is a bad image; the folder itself is fine.
             let meta = meta(index);
             let time = meta.as_ref().and_then(|meta| meta.modified().ok());
             let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -117,7 +118,7 @@ impl Fingerprint {
     }
 
     /// A hash (blake3, hexadecimal) of the images' names and their files' sizes. It does not depend
-    /// on modification times or on where the images lie.
+    /// on modification times or on the location of the images.
     #[must_use]
     pub fn of_images(&self) -> String {
         let sizes = self.sizes.as_deref().unwrap_or_default();

@@ -16,8 +16,8 @@ use super::samples::parquet::splits::known;
 use super::{DataError, Split};
 use pixtok_base::paths::{is_output, special};
 
-/// The endings of the files that are taken for images, in any case. What a file really is its content
-/// decides.
+/// The endings of image files, in upper or lower case. The content of a file decides what it really
+/// is.
 pub const EXTENSIONS: [&str; 16] = [
     "jpg", "jpeg", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "pnm", "pbm", "pgm",
     "ppm", "pam",
@@ -31,28 +31,29 @@ pub struct ImageFolder {
     /// The images that are links.
     links: Index,
     labels: Vec<String>,
-    /// The classes of folders whose names are other spellings of a label.
+    /// The classes of folders whose names are different spellings of a label.
     respelt: HashMap<String, usize>,
     notes: Vec<String>,
 }
 
 impl ImageFolder {
     /// Lists the images in `root` and its subfolders, by their endings ([`EXTENSIONS`]). Follows
-    /// symbolic links. Skips hidden files, what is neither a file nor a folder, and folders that are
-    /// hidden, hold thumbnails or deleted files, or were written by pixtok; these rules do not apply
-    /// to `root` itself. Reads no file.
+    /// symbolic links. Skips hidden files, everything that is neither a file nor a folder, and
+    /// folders that are hidden, hold thumbnails or deleted files, or were written by pixtok; these
+    /// rules do not apply to `root` itself. Reads no file.
     ///
     /// # Errors
-    /// When the folder is missing, is no folder, cannot be read in all its parts, or has no image of that
-    /// part.
+    /// When the folder does not exist, is not a folder, cannot be read completely, or has no image
+    /// of the requested part.
     pub fn open(root: &Path, split: Split) -> Result<ImageFolder, DataError> {
         Self::list(root, split, walk(root))
     }
 
-    /// As [`ImageFolder::open`], of all images, those in folders that pixtok wrote among them.
+    /// The same as [`ImageFolder::open`] for all images, including those in folders that pixtok
+    /// wrote.
     ///
     /// # Errors
-    /// As [`ImageFolder::open`].
+    /// The same as [`ImageFolder::open`].
     pub fn open_with_outputs(root: &Path) -> Result<ImageFolder, DataError> {
         Self::list(root, Split::All, Walk { with_outputs: true, ..walk(root) })
     }
@@ -134,7 +135,7 @@ impl ImageFolder {
         Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes })
     }
 
-    /// The folder.
+    /// The path of the folder.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -146,14 +147,14 @@ impl ImageFolder {
         self.index.len()
     }
 
-    /// Whether there is no image; never so after [`ImageFolder::open`].
+    /// Whether there is no image. Never true after [`ImageFolder::open`].
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// The path of image `index` relative to the folder, with `/` between its parts. Bytes that are not UTF-8
-    /// are written as `\xFF`.
+    /// The path of image `index` relative to the folder, with `/` between its parts. Bytes that are
+    /// not UTF-8 are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
         readable(self.index.get(index))
@@ -174,19 +175,20 @@ impl ImageFolder {
         self.index.find(path.strip_prefix(&self.root).ok()?.as_os_str().as_bytes())
     }
 
-    /// Where image `index` lies.
+    /// The path of image `index`.
     #[must_use]
     pub fn path(&self, index: usize) -> PathBuf {
         self.root.join(OsStr::from_bytes(self.index.get(index)))
     }
 
-    /// A sentence for each kind of thing that is passed over in the folder or treated specially.
+    /// A sentence for each kind of file that is skipped in the folder or treated specially.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The class of image `index`, a position in [`ImageFolder::labels`]; none if it lies right in the folder.
+    /// The class of image `index`, an index into [`ImageFolder::labels`]; `None` if it lies
+    /// directly in the folder.
     #[must_use]
     pub fn label(&self, index: usize) -> Option<usize> {
         let folder = String::from_utf8_lossy(first_folder(self.index.get(index))?);
@@ -195,15 +197,15 @@ impl ImageFolder {
     }
 
     /// The class names: the first-level folders with images in them, sorted; the same for every
-    /// split. Of several Unicode spellings of a name, the first is the class. Empty if all of those
-    /// folders are shards that img2dataset wrote as files: `00000/` beside `00000_stats.json` or
-    /// `00000.parquet`.
+    /// split. If a name has several Unicode spellings, the first one is the class. Empty if all of
+    /// these folders are shards that img2dataset wrote as files: `00000/` beside `00000_stats.json`
+    /// or `00000.parquet`.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// A hash (blake3, hexadecimal) over the relative paths in order.
+    /// A hash (blake3, hexadecimal) of the relative paths in order.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -215,8 +217,7 @@ impl ImageFolder {
     }
 }
 
-/// Walks everything in a folder and its subfolders, following links, without the folders that are
-/// passed over.
+/// Walks through a folder and its subfolders, following links, without the skipped folders.
 pub(super) fn walk(root: &Path) -> Walk {
     let entries = WalkDir::new(root).follow_links(true).into_iter();
     Walk { root: root.to_owned(), with_outputs: false, entries, omitted: OmittedFiles::default() }
@@ -228,7 +229,7 @@ pub(super) struct Walk {
     /// Whether folders that pixtok wrote are walked too.
     with_outputs: bool,
     entries: walkdir::IntoIter,
-    /// What was passed over, but for files, which the caller counts.
+    /// What was skipped, except for files, which the caller counts.
     pub(super) omitted: OmittedFiles,
 }
 
@@ -290,7 +291,8 @@ pub(super) fn image_path(
         Ok(_) => Ok(None),
         Err(error) => {
             let path = error.path().unwrap_or(root).to_owned();
-            // A link that leads nowhere: listed like any other file, so that it is reported as a bad image.
+            // A link to nothing is listed like any other file, so that it is reported as a bad
+            // image.
             let dangling = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) && !path.exists();
             if dangling && error.loop_ancestor().is_none() {
                 return Ok((has_extension(&path) && !path.file_name().is_some_and(is_hidden)).then_some(path));
@@ -309,9 +311,9 @@ pub(super) fn has_extension(path: &Path) -> bool {
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// The class names among those of the first-level folders, and for each name that is another
-/// spelling of an earlier one the place of that class. The others keep their order, so that they keep
-/// their numbers.
+/// The class names among the names of first-level folders. For each name that is a different
+/// spelling of an earlier one, also the index of the earlier class. The others keep their order,
+/// and so their numbers.
 fn classes(folders: BTreeSet<String>) -> (Vec<String>, HashMap<String, usize>) {
     let (mut labels, mut respelt) = (vec![], HashMap::new());
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -443,18 +445,18 @@ mod tests {
         }
         let _listener = UnixListener::bind(at("s.png")).unwrap();
         symlink("/dev/null", at("e.jpg")).unwrap();
-        // To read a FIFO would wait forever.
+        // Reading a FIFO would wait forever.
         let dataset = Dataset::open(root.path(), Split::All).unwrap();
         assert_eq!((dataset.len(), dataset.name(0)), (1, "cat/a.png".into()));
         let notes: Vec<&String> = dataset.notes().collect();
         let [note] = notes.as_slice() else { panic!("{notes:?}") };
         assert!(note.starts_with("2 FIFOs, 1 device, 1 socket are passed over in "), "{note}");
-        // As archives, they are no data set.
+        // As archives, they are not a data set.
         make_fifo(&at("x.tar"));
         assert_eq!(Dataset::open(root.path(), Split::All).unwrap().len(), 1);
         let message = Dataset::open(&at("x.tar"), Split::All).unwrap_err().to_string();
         assert!(message.contains("x.tar is a FIFO, and images are read from files"), "{message}");
-        // A path that became one later.
+        // A path that became a FIFO later.
         let Err(error) = picture::read(&at("cat/b.png"), &DecodeOptions::default()) else { panic!("read") };
         assert_eq!(error.to_string(), "cannot read it: it is a FIFO, not a file");
     }
@@ -481,7 +483,7 @@ mod tests {
         let expected = ["cat/a.png", "deep/out/cat/a.png", "link/cat/a.png", "old/samples/step-000001.png"];
         assert_eq!(names(&with_outputs), [&expected[..], &["project/b.png"]].concat());
         assert!(with_outputs.notes().iter().all(|note| !note.contains("pixtok wrote")));
-        // When given directly it is read, with all folders in it that are not marked themselves.
+        // If the user names it, it is read, with all folders in it that are not marked themselves.
         for (given, expected) in [("old", "samples/step-000001.png"), ("link", "cat/a.png")] {
             assert_eq!(names(&ImageFolder::open(&root.path().join(given), Split::All).unwrap()), [expected]);
         }
@@ -501,7 +503,7 @@ mod tests {
             assert_eq!(labels(&[&images[..], &beside].concat()), (0, None, 1));
             assert_eq!(labels(&[&images[..], &beside[..1]].concat()).0, 2, "{} alone", beside[0]);
         }
-        // Neither is another spelling of one.
+        // Neither is a different spelling of an existing class.
         let (one, two) = ("caf\u{e9}", "cafe\u{301}");
         let root = folder(&[&format!("{one}/a.png"), &format!("{two}/b.png"), &format!("{two}_stats.json")]);
         let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
@@ -523,7 +525,7 @@ mod tests {
         }
         let [note] = dataset.notes() else { panic!("{:?}", dataset.notes()) };
         assert!(note.contains("of their names differs: 1, for instance "), "{note}");
-        // The one spelling keeps its place.
+        // The only spelling keeps its place.
         let root = folder(&[&files[1], &files[2]].map(String::as_str));
         let dataset = ImageFolder::open(root.path(), Split::All).unwrap();
         assert_eq!((dataset.labels(), dataset.notes().len()), (&[two.to_owned(), "cafz".to_owned()][..], 0));

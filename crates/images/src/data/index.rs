@@ -1,6 +1,6 @@
-//! The names of a data set's images, compact.
+//! A compact list of the names of a data set's images.
 
-/// Paths in one buffer: 16 bytes for each, plus the path.
+/// Paths in one buffer: 16 bytes per path, plus the path itself.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     arena: Vec<u8>,
@@ -26,7 +26,7 @@ impl Index {
         slice(&self.arena, self.spans[index])
     }
 
-    /// The position of `path`, once the paths are sorted.
+    /// The index of `path`, once the paths are sorted.
     pub(super) fn find(&self, path: &[u8]) -> Option<usize> {
         self.spans.binary_search_by(|&span| slice(&self.arena, span).cmp(path)).ok()
     }
@@ -63,7 +63,7 @@ mod tests {
         }
         index.sort();
         let bytes = index.arena.capacity() + index.spans.capacity() * size_of::<(u64, u32)>();
-        // And 4 bytes a file for the order of an epoch; 200 are allowed.
+        // An epoch's order needs 4 more bytes per file; 200 are allowed.
         assert!(bytes + 4 * 100_000 <= path_bytes + 20 * 100_000, "{bytes}");
     }
 }

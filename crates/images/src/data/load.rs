@@ -1,12 +1,12 @@
-//! One image: from its place in the data set into its place in a batch.
+//! Loads one image from the data set into its place in a batch.
 
 use super::transform::Transform;
 use super::{Dataset, Marks};
 use crate::picture::DecodeOptions;
 use pixtok_base::seed::Seed;
 
-/// Writes image `image` into `planes`, with the random choices of `seed`, and returns its marks, or why it is bad.
-/// Marks of images from the cache are unknown.
+/// Writes image `image` into `planes`, with random choices drawn from `seed`, and returns its
+/// marks, or the reason why it is bad. The marks of images from the cache are unknown.
 pub(super) fn load(
     dataset: &Dataset,
     image: usize,
@@ -27,7 +27,8 @@ pub(super) fn load(
     let Some(kept) = kept.filter(|_| transform.keeps(&picture)) else {
         return transform.apply(&picture, seed, planes).map(|()| marks);
     };
-    // What does not fit goes the same way, so an image is the same whether it was kept or not.
+    // Images that do not fit take the same path, so an image does not depend on whether it was
+    // kept.
     let whole = transform.whole(picture.release())?;
     kept.put(image, whole.view());
     transform.finish(whole.view(), seed, planes).map(|()| marks)

@@ -1,4 +1,5 @@
-//! Batches, made in the background: a [`Pipeline`] whose threads decode images straight into memory of the caller.
+//! Makes batches in the background: a [`Pipeline`] whose threads decode images directly into the
+//! caller's memory.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -14,23 +15,23 @@ use super::transform::Transform;
 use super::{BadSample, Config, DataError, Dataset, Pipeline, Share};
 use pixtok_base::seed::Seed;
 
-/// Where to go on in the endless order of training images.
+/// A place in the endless order of training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// Whole passes over the data set so far.
+    /// The number of whole passes over the data set so far.
     pub epoch: u64,
-    /// Images of this epoch's order that are done with, bad ones included.
+    /// The number of images of this epoch's order that are processed, including bad ones.
     pub position: u64,
 }
 
-/// How many images have properties that an evaluation mentions. Unknown for images from the cache,
-/// which an evaluation does not use.
+/// The number of images with properties that an evaluation reports. Unknown for images from the
+/// cache, which an evaluation does not use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Images with pixels that show the background.
+    /// The number of images with pixels that show the background.
     pub transparent: usize,
-    /// Images that are larger than in their pictures.
+    /// The number of images that are larger than in their pictures.
     pub enlarged: usize,
 }
 
@@ -41,45 +42,45 @@ impl AddAssign for Marks {
     }
 }
 
-/// Images of one size, and where they come from.
+/// A batch of images of one size, with their names.
 #[derive(Debug)]
 pub struct Batch<T> {
-    /// `[B, 3, H, W]` uint8. As the loader makes it, the memory may be longer than B images.
+    /// `[B, 3, H, W]` uint8. In the loader's batches, the memory may be longer than B images.
     pub images: T,
     /// The images' names in the data set, B of them.
     pub names: Vec<String>,
-    /// Their classes, B of them: positions in [`Dataset::labels`], none for an image outside every class
-    /// folder, or without a class in its tar.
+    /// The classes of the B images: indices into [`Dataset::labels`]; `None` for an image outside
+    /// every class folder, or without a class in its tar.
     pub labels: Vec<Option<usize>>,
-    /// How many of them have properties that an evaluation mentions.
+    /// The number of images with properties that an evaluation reports.
     pub marks: Marks,
-    /// Where to go on after this batch.
+    /// The place in the order after this batch.
     pub cursor: Cursor,
-    /// The bad images met since the batch before.
+    /// The bad images since the previous batch.
     pub bad: Vec<BadSample>,
 }
 
-/// The batches of a data set, loaded ahead. Dropping it stops its threads.
+/// Loads the batches of a data set ahead. Dropping the loader stops its threads.
 ///
-/// After an error there is nothing more to come.
+/// After an error there are no more batches.
 #[derive(Debug)]
 pub struct Loader<M: BatchMemory> {
     batches: Pipeline<Result<Ready<M>, DataError>>,
 }
 
 impl<M: BatchMemory> Loader<M> {
-    /// Endless batches for training, from `start` on. A batch is the next `batch_size` good images of the
-    /// epoch's order; what remains of an epoch below one batch is dropped. The order depends on (seed,
-    /// epoch) and the share, the crop and the mirroring of an image on (seed, epoch, image), neither on the
-    /// number of threads nor on the batch size. `allocate` makes the memory of a batch for a shape
-    /// `[B, 3, H, W]`.
+    /// Endless batches for training, from `start` on. A batch is the next `batch_size` good images
+    /// of the epoch's order; images at the end of an epoch that do not fill a batch are dropped.
+    /// The order depends on (seed, epoch) and the share; crop and mirroring of an image depend on
+    /// (seed, epoch, image). Neither depends on the number of threads or the batch size. `allocate`
+    /// makes the memory of a batch for a shape `[B, 3, H, W]`.
     ///
-    /// An epoch without a full batch is an error, [`DataError::BatchTooLarge`] or
-    /// [`DataError::NoGoodImages`], as an item, and so is a lack of memory.
+    /// An epoch without a full batch gives the item [`DataError::BatchTooLarge`] or
+    /// [`DataError::NoGoodImages`]. A lack of memory is such an item too.
     ///
     /// # Errors
-    /// When the settings are out of range, the data set is smaller than a batch, or threads cannot be
-    /// started.
+    /// When the settings are out of range, the data set is smaller than a batch, or threads cannot
+    /// be started.
     pub fn train(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -98,11 +99,12 @@ impl<M: BatchMemory> Loader<M> {
         Self::start(dataset, config, (pass, share, start), batch_size, allocate, load)
     }
 
-    /// One pass for evaluation: every image in index order, resized and cropped at the centre, the last batch
-    /// partial. With `max_images`, that many images spread evenly over the data set, bad ones included.
+    /// One pass for evaluation: every image in index order, resized and cropped at the centre; the
+    /// last batch may be smaller. With `max_images`, the pass has that many images, including bad
+    /// ones, spread evenly over the data set.
     ///
-    /// A pass without one good image is an error, [`DataError::NoGoodImages`], as an item, and so is a lack
-    /// of memory.
+    /// A pass without a good image gives the item [`DataError::NoGoodImages`]. A lack of memory is
+    /// such an item too.
     ///
     /// # Errors
     /// When the settings are out of range or threads cannot be started.
@@ -119,7 +121,7 @@ impl<M: BatchMemory> Loader<M> {
         Self::start(dataset, config, (pass, share, Cursor::default()), batch_size, allocate, load)
     }
 
-    /// Loads the images by `load`: an image by its index and its seed into its memory.
+    /// Starts a loader in which `load` loads an image, given its index and seed, into its memory.
     fn start(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -135,7 +137,7 @@ impl<M: BatchMemory> Loader<M> {
         }
         let size = config.image_size;
         let bytes = 3 * size.height as usize * size.width as usize;
-        // Those that are ready, and one that is being made.
+        // The ready batches, and one that is being made.
         let ahead = config.queue + 1;
         let plan = Assembler::new(
             Arc::clone(&dataset),
@@ -157,7 +159,7 @@ impl<M: BatchMemory> Loader<M> {
     }
 }
 
-/// Loads images of `dataset` as a config says.
+/// A function that loads images of `dataset` as a config says.
 fn loads(
     dataset: &Arc<Dataset>,
     config: &Config,

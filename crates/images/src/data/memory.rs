@@ -1,26 +1,29 @@
-//! The memory of batches: the caller's, handed out image by image to the threads that decode.
+//! The memory of batches. It belongs to the caller and is handed out image by image to the decoding
+//! threads.
 
 use std::error::Error;
 
-/// Memory that a batch is decoded into. It is the caller's, for instance pinned memory of a tensor.
+/// Memory that a batch is decoded into. It belongs to the caller, for instance as pinned memory of
+/// a tensor.
 ///
-/// It is split into the memory of its images, each of which a thread can have to itself, and joined when all are back.
+/// It is split into the memory of its images, so that each thread can own one image's, and joined
+/// when all are back.
 pub trait BatchMemory: Sized + Send + 'static {
     /// The memory of one image.
     type Image: AsMut<[u8]> + Send + 'static;
-    /// What is left without its images.
+    /// What remains without the images.
     type Rest: Send + 'static;
 
-    /// The memory of each of its `images` images, in order; all of one length.
+    /// Splits it into the memory of each of its `images` images, in order and of equal length.
     ///
     /// # Errors
-    /// When it cannot be split so.
+    /// When it cannot be split.
     fn split(self, images: usize) -> Result<(Self::Rest, Vec<Self::Image>), MemoryError>;
 
-    /// Puts together what was split.
+    /// Joins the parts again.
     ///
     /// # Errors
-    /// When `images` are not all those of `rest`, in order.
+    /// When `images` are not all images of `rest`, in order.
     fn join(rest: Self::Rest, images: Vec<Self::Image>) -> Result<Self, MemoryError>;
 }
 
@@ -40,8 +43,8 @@ impl BatchMemory for Vec<u8> {
     }
 }
 
-/// Why there is no memory for a batch.
+/// The reason why there is no memory for a batch.
 pub type MemoryError = Box<dyn Error + Send + Sync>;
 
-/// Makes memory for images of the shape `[B, 3, H, W]`, a byte for each value.
+/// Allocates memory for images of the shape `[B, 3, H, W]`, one byte per value.
 pub(super) type Allocate<M> = Box<dyn Fn([usize; 4]) -> Result<M, MemoryError> + Send>;

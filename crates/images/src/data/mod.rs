@@ -1,17 +1,18 @@
-//! From a folder of image files, from tar shards or Parquet files to batches of bytes.
+//! Makes batches of bytes from a folder of image files, from tar shards or from Parquet files.
 //!
-//! `source` lists the images, of a `folder`, of `shards` or of `tables`. `order` shuffles them for
-//! an epoch, `pass` decides which come next, and `share` which of them one of several processes
-//! takes. `load` reads one: `transform` crops and resizes a picture with `resample`, `cache` keeps
-//! decoded pictures. `pipeline` is the queue and the threads with which everything is loaded, here
-//! and in the program. `loader` makes batches with it: `assemble` and `epoch` are its plan, `memory`
-//! is what images are written into. `omitted` counts what is passed over, `bad` counts the files that cannot be
-//! used, `config` holds the settings, `fingerprint` tells whether a resumed run has the same
-//! images and `file_list` which of them changed, `overlap` tells whether two sets share files, and
-//! `copies` whether they hold the same images under other names. `samples` reads the inputs of an
-//! export from first to last, without batches and without shuffling. The order of the images and
-//! what is done to each are pure functions of (seed, epoch, index), so two integers, the [`Cursor`],
-//! resume them, whatever the number of threads. Nothing here knows of models or training.
+//! `source` lists the images of a `folder`, of `shards` or of `tables`. `order` shuffles them for
+//! an epoch, `pass` decides which come next, and `share` decides which of them each of several
+//! processes takes. `load` reads one image: `transform` crops and resizes a picture with
+//! `resample`, and `cache` keeps decoded pictures. `pipeline` is the queue and the threads that
+//! load everything, here and in the program. `loader` makes batches with it: `assemble` and `epoch`
+//! are its plan, and images are written into `memory`. `omitted` counts what is skipped, `bad`
+//! counts the files that cannot be used, `config` holds the settings, `fingerprint` shows whether a
+//! resumed run has the same images and `file_list` which of them changed, `overlap` shows whether
+//! two sets share files, and `copies` whether they hold the same images under different names.
+//! `samples` reads the inputs of an export from first to last, without batches and without
+//! shuffling. The order of the images and what is done to each are pure functions of (seed, epoch,
+//! index), so two integers, the [`Cursor`], are enough to resume them, whatever the number of
+//! threads. Nothing here depends on models or training.
 
 mod assemble;
 mod bad;
@@ -64,63 +65,63 @@ pub use samples::{Altered, Classes, Encoded, Sample, SampleSet, SampleStream, Se
 pub use share::Share;
 pub use source::{Dataset, Split};
 
-/// Why there are no images to be had.
+/// An error while images are listed or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A setting outside its range.
+    /// A setting is outside its range.
     #[error("{key} = {value}: must be {allowed}")]
     Setting {
         /// The setting's name in the config file.
         key: &'static str,
-        /// What it was set to.
+        /// The value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         allowed: String,
     },
-    /// Nothing where the images should be.
+    /// There is nothing at the path of the images.
     #[error(
         "{} {}; give a folder of images, tar shards or Parquet files (--data or data.train; for validation, --val-data or \
          data.val)",
         .0.display(), absence(.0)
     )]
     Missing(PathBuf),
-    /// A file where a folder is needed.
+    /// A file was given where a folder is needed.
     #[error("{} is a file; an image folder is needed", .0.display())]
     NotAFolder(PathBuf),
-    /// What is there is nothing to train on or to evaluate with.
+    /// The path holds nothing to train on or to evaluate with.
     #[error(
         "{} is neither images nor tar shards nor Parquet; give a folder of images, a .tar or .parquet file or a folder of \
          them (only `pixtok encode` reads lists)",
         .0.display()
     )]
     NotImages(PathBuf),
-    /// A folder, or the entries of one, that cannot be read.
+    /// A folder, or one of its entries, cannot be read.
     #[error("cannot read the folder {}: {source}", path.display())]
     Unreadable {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// No file with a known extension below the folder, or in its tars.
+    /// No file in the folder, and no member of its tars, has a known ending.
     #[error(
         "no images in {} or its subfolders: no file and no member of a tar ends in {}",
         .0.display(),
         EXTENSIONS.join(", ")
     )]
     Empty(PathBuf),
-    /// There is no image; the notes say what was passed over.
+    /// There is no image; the notes say what was skipped.
     #[error("no images in {}; {}", path.display(), notes.join("; "))]
     AllOmitted {
         /// The folder or the tars.
         path: PathBuf,
-        /// A sentence for each kind of thing that was passed over.
+        /// A sentence for each kind of file that was skipped.
         notes: Vec<String>,
     },
-    /// More images than a 32-bit index can tell apart.
+    /// There are more images than a 32-bit index can distinguish.
     #[error("{} holds more than 2^32 images; split it", .0.display())]
     TooManyFiles(PathBuf),
-    /// A share of the data set without a single image in it.
+    /// A part of the data set has no image.
     #[error(
         "data.val_share = {share} leaves no image of {images} for {part}; set data.val to other images, \
          or choose another share"
@@ -128,52 +129,52 @@ pub enum DataError {
     EmptySplit {
         /// The share for validation.
         share: f64,
-        /// Images in the whole data set.
+        /// The number of images in the whole data set.
         images: usize,
         /// `training` or `validation`.
         part: &'static str,
     },
-    /// Fewer usable images than a batch holds.
+    /// There are fewer usable images than a batch holds.
     #[error(
         "a batch of {batch_size} is larger than the data set: {good} of {total} images can be used; lower \
          train.batch_size or add images"
     )]
     BatchTooLarge {
-        /// Images in a batch.
+        /// The number of images in a batch.
         batch_size: usize,
-        /// Images that can be used.
+        /// The number of usable images.
         good: usize,
-        /// Images in the data set.
+        /// The number of images in the data set.
         total: usize,
-        /// Those that cannot, with their reasons.
+        /// The bad images, with their reasons.
         bad: Vec<BadSample>,
     },
-    /// Not one image can be used.
+    /// No image can be used.
     #[error("none of the {total} images can be used; {}", bad::examples(bad))]
     NoGoodImages {
-        /// Images in the data set.
+        /// The number of images in the data set.
         total: usize,
         /// All of them, with their reasons.
         bad: Vec<BadSample>,
     },
-    /// Nothing where the images for an export should be.
+    /// There is nothing at the path of an export's images.
     #[error("{} {}; give {}", .0.display(), absence(.0), samples::INPUTS)]
     NoInput(PathBuf),
-    /// A file of a kind that is not read.
+    /// A file of an unsupported kind.
     #[error("{} is not an input for an export; give {}", .0.display(), samples::INPUTS)]
     UnknownInput(PathBuf),
-    /// Neither a file nor a folder.
+    /// The path is neither a file nor a folder.
     #[error(
         "{} is a {kind}, and images are read from files; write what it gives to a file and give that",
         path.display()
     )]
     Special {
-        /// Where it is.
+        /// The path.
         path: PathBuf,
         /// What it is.
         kind: &'static str,
     },
-    /// A compressed archive: nothing in it can be skipped without reading it.
+    /// A compressed archive, in which nothing can be skipped without reading it.
     #[error("{} is compressed; decompress it to a .tar file, or unpack it to a folder, first", .0.display())]
     Compressed(PathBuf),
     /// A folder that could be meant in several ways.
@@ -181,24 +182,24 @@ pub enum DataError {
     Ambiguous {
         /// The folder.
         path: PathBuf,
-        /// The kinds that are in it.
+        /// The kinds of data in it.
         found: String,
-        /// What to give for each.
+        /// What to give for each kind.
         remedy: String,
     },
-    /// What was asked for is missing or makes no sense, or the input is ambiguous: a sentence with
-    /// the remedy.
+    /// Something that was asked for does not exist or makes no sense, or the input is ambiguous.
+    /// The text is a sentence that says what to do.
     #[error("{0}")]
     Unclear(String),
-    /// An input file that the system does not let be read.
+    /// The system refuses to read an input file.
     #[error("cannot read {}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A Parquet file without images in the place where they are looked for.
+    /// A Parquet file has no images in the expected columns.
     #[error(
         "{} has no column of images: `image`, `img`, `jpg` or the like, binary or a struct with a binary field `bytes`; it \
          has {columns}; name the column with --image-column (data.image_column)",
@@ -210,7 +211,7 @@ pub enum DataError {
         /// The columns that it has.
         columns: String,
     },
-    /// Parquet files that do not belong together.
+    /// Parquet files do not belong together.
     #[error(
         "the columns of {} differ from those of {}: {difference}; give only files of one data set",
         path.display(), first.display()
@@ -220,75 +221,75 @@ pub enum DataError {
         path: PathBuf,
         /// The first file.
         first: PathBuf,
-        /// What would be read of each.
+        /// What would be read from each.
         difference: String,
     },
-    /// A name that could lead outside the output, or that names nothing.
+    /// A name is unsafe: it could lead outside the output, or names nothing.
     #[error("{}, {place}: {reason}; keys become file names, so give another", path.display())]
     UnsafeKey {
         /// The file or folder.
         path: PathBuf,
-        /// Where in it.
+        /// The place in it.
         place: String,
         /// The name, and what is wrong with it.
         reason: String,
     },
-    /// Two samples that would have the same name.
+    /// Two samples would have the same name.
     #[error("keys clash in {}: {reason}", path.display())]
     KeysClash {
         /// The file or folder.
         path: PathBuf,
-        /// Which, and what to do.
+        /// The samples, and what to do.
         reason: String,
     },
-    /// A line of a list that is not what it should be.
+    /// A line of a list is wrong.
     #[error("{}, line {line}: {reason}", path.display())]
     BadLine {
         /// The list.
         path: PathBuf,
-        /// Counted from one.
+        /// The number of the line, counted from one.
         line: u64,
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A file whose content does not match its name.
+    /// The content of a file does not match its name.
     #[error("{} is {kind} and not {expected}; fetch or write the file again", path.display())]
     OtherKind {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind that it is.
         kind: Kind,
-        /// What it should be.
+        /// The kind that was expected.
         expected: &'static str,
     },
-    /// An input file that is cut short or broken.
+    /// An input file is cut short or damaged.
     #[error("{} cannot be read {}: {reason}; fetch or write the file again", path.display(), samples::beyond(last))]
     Damaged {
         /// The file.
         path: PathBuf,
         /// The key of the last whole sample before the damage.
         last: Option<String>,
-        /// How one can tell.
+        /// The sign of the damage.
         reason: String,
     },
-    /// A cache that cannot be had.
+    /// The cache cannot be made.
     #[error(
         "cannot keep decoded images in {} (data.cache_gib = {gib}): {reason}; set TMPDIR to a folder on a disk with \
          room, or lower data.cache_gib",
         path.display()
     )]
     Cache {
-        /// What was asked for.
+        /// The requested size.
         gib: f64,
         /// The folder of temporary files.
         path: PathBuf,
-        /// What is in the way.
+        /// The reason.
         reason: String,
     },
-    /// A thread that should load images could not be started, or is gone.
+    /// A loading thread could not be started, or has ended.
     #[error("the image loader stopped: {0}")]
     Loader(String),
-    /// There is no memory for a batch.
+    /// A batch cannot be allocated.
     #[error(transparent)]
     BatchMemory(MemoryError),
 }
@@ -329,7 +330,7 @@ impl Classified for DataError {
 }
 
 impl DataError {
-    /// The error for a `path` without an image, with notes on what was passed over in it.
+    /// The error for a `path` without images, with notes on what was skipped in it.
     fn empty(path: &Path, notes: &[String]) -> DataError {
         match notes {
             [] => DataError::Empty(path.to_owned()),
@@ -337,7 +338,8 @@ impl DataError {
         }
     }
 
-    /// The same; but where there is no image and an archive, that is what is wrong.
+    /// The same error; but if there is no image and there is an archive, the archive is named as
+    /// the cause.
     fn explained_by(self, archive: Option<PathBuf>) -> DataError {
         match (self, archive) {
             (DataError::Empty(_) | DataError::AllOmitted { .. }, Some(archive)) => {

@@ -1,4 +1,5 @@
-//! What is passed over in an input: counted while the input is listed, then reported once in words.
+//! What is skipped in an input. It is counted while the input is listed, then reported once in
+//! words.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,8 +8,8 @@ use std::path::Path;
 
 use super::EXTENSIONS;
 
-/// Names of folders with thumbnails, deleted files or a system's own files, in any case: Synology,
-/// QNAP, Windows, macOS, NetApp, ext4. Hidden folders are passed over as well.
+/// Names, in upper or lower case, of folders with thumbnails, deleted files or a system's own
+/// files: Synology, QNAP, Windows, macOS, NetApp, ext4. Hidden folders are skipped as well.
 const FOLDERS: [&str; 17] = [
     "@eaDir",
     "#recycle",
@@ -29,7 +30,7 @@ const FOLDERS: [&str; 17] = [
     "lost+found",
 ];
 /// Endings of files that describe pictures, and of files that file managers leave. They are not
-/// counted, since they are not pictures under another name.
+/// counted, since they are not pictures with an unusual ending.
 const TEXTS: [&str; 17] = [
     "txt", "text", "caption", "json", "jsonl", "csv", "tsv", "xml", "yaml", "yml", "toml", "md", "html",
     "htm", "log", "db", "ini",
@@ -39,15 +40,15 @@ const ARCHIVES: [&str; 12] =
     ["tar", "tgz", "gz", "bz2", "xz", "zst", "lz4", "zip", "7z", "rar", "parquet", "tfrecord"];
 /// The most endings that are counted separately; names made from URLs can each have their own.
 const MOST_ENDINGS: usize = 256;
-/// The most endings or folders that are listed.
+/// The most endings or folders that a message lists.
 const SAID: usize = 16;
 
-/// Whether a folder of this name is passed over.
+/// Whether a folder with this name is skipped.
 pub(super) fn is_omitted_folder(name: &[u8]) -> bool {
     name.starts_with(b".") || FOLDERS.iter().any(|folder| name.eq_ignore_ascii_case(folder.as_bytes()))
 }
 
-/// Whether a file of this name is a hidden image. The files that macOS writes beside others
+/// Whether a file with this name is a hidden image. The files that macOS writes beside others
 /// (`._a.jpg`) are not images.
 pub(super) fn is_hidden_image(name: &[u8]) -> bool {
     let ending = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
@@ -81,26 +82,26 @@ impl Tally {
     }
 }
 
-/// What is passed over in a folder and its subfolders.
+/// What is skipped in a folder and its subfolders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct OmittedFiles {
     /// Files by their ending in lower case; empty for files without one.
     endings: BTreeMap<String, u64>,
-    /// Files with further endings, beyond the most that are counted separately.
+    /// The number of files with other endings, beyond the most that are counted separately.
     other_endings: u64,
     /// Folders by name.
     folders: BTreeMap<String, u64>,
     /// Folders that pixtok wrote.
     outputs: Tally,
     hidden: Tally,
-    /// What is neither a file nor a folder, by its kind.
+    /// Entries that are neither files nor folders, by kind.
     specials: BTreeMap<String, u64>,
-    /// Path of the first of them.
+    /// The path of the first such entry.
     special: Option<String>,
 }
 
 impl OmittedFiles {
-    /// Counts the file `name` if it is passed over.
+    /// Counts the file `name` if it is skipped.
     pub(super) fn file(&mut self, name: &OsStr) {
         let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
         if name.as_encoded_bytes().starts_with(b".") {
@@ -119,7 +120,7 @@ impl OmittedFiles {
         }
     }
 
-    /// Counts a folder that [`is_omitted_folder`].
+    /// Counts a skipped folder; see [`is_omitted_folder`].
     pub(super) fn folder(&mut self, name: &OsStr) {
         *self.folders.entry(name.to_string_lossy().into_owned()).or_default() += 1;
     }
@@ -129,21 +130,21 @@ impl OmittedFiles {
         self.outputs.add(1, || path.display().to_string());
     }
 
-    /// Counts what is neither a file nor a folder, of this kind; `path` is relative to the start of
-    /// the walk.
+    /// Counts an entry that is neither a file nor a folder, by its kind. `path` is relative to the
+    /// start of the walk.
     pub(super) fn special(&mut self, kind: &str, path: &Path) {
         *self.specials.entry(kind.to_owned()).or_default() += 1;
         self.special.get_or_insert_with(|| path.display().to_string());
     }
 
-    /// A sentence for each kind of thing that was passed over in `root`, a folder of images.
+    /// A sentence for each kind of file that was skipped in `root`, a folder of images.
     pub(super) fn words(&self, root: &Path) -> Vec<String> {
         let endings = EXTENSIONS.join(", ");
         self.in_words(root, &format!("convert or rename the pictures among them to one of {endings}"))
     }
 
-    /// A sentence for each kind of thing that was passed over in `root`, a folder of tars or of
-    /// Parquet files.
+    /// A sentence for each kind of file that was skipped in `root`, a folder of tars or of Parquet
+    /// files.
     pub(super) fn words_beside_shards(&self, root: &Path) -> Vec<String> {
         self.in_words(root, "put the pictures among them in a folder of their own")
     }
@@ -220,19 +221,19 @@ fn list_endings(endings: &BTreeMap<String, u64>) -> String {
     })
 }
 
-/// What is passed over in tars.
+/// What is skipped in tars.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct OmittedMembers {
-    /// Links that lead to no member of their tar.
+    /// Links to members that are not in their tar.
     pub(super) links: Tally,
-    /// Members in folders that are passed over.
+    /// Members in skipped folders.
     pub(super) in_folders: Tally,
     pub(super) hidden: Tally,
-    /// Members without an ending, which would tell what a member is.
+    /// Members without an ending, which would show what a member is.
     pub(super) without_ending: Tally,
     /// Members whose key has no image, text, label or JSON.
     pub(super) unused: Tally,
-    /// Bytes after an end mark that are not a tar.
+    /// Bytes after an end mark that don't belong to a tar.
     pub(super) after_end: Tally,
     /// Tars that consist only of an end mark.
     pub(super) empty: Tally,
@@ -251,7 +252,7 @@ impl OmittedMembers {
         self.empty.append(empty);
     }
 
-    /// A sentence for each kind of thing that was passed over in the tars.
+    /// A sentence for each kind of member that was skipped in the tars.
     pub(super) fn words(&self) -> Vec<String> {
         let said = |tally: &Tally, one: &str, many: &str| {
             tally.said(|count, example| format!("{}, for instance {example}", number(count, one, many)))

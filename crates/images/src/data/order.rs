@@ -6,11 +6,11 @@ use rand::seq::SliceRandom;
 use super::{Dataset, Share};
 use pixtok_base::seed::Seed;
 
-/// The order of the images of a share, as a function of (seed, epoch) and the share. The images of a folder are shuffled as
-/// a whole. The tars of a data set are shuffled and read one after another, so that a disk reads
-/// mostly sequentially; their images are then shuffled as if with a buffer of `window` images from
-/// which one is drawn at a time. Parquet files are shuffled likewise by pages, with a window that
-/// memory may limit.
+/// The order of the images of a share, as a function of (seed, epoch) and the share. The images of
+/// a folder are shuffled as a whole. The tars of a data set are shuffled and read one after
+/// another, so that a disk reads mostly sequentially; their images are then shuffled as if through
+/// a buffer of `window` images, from which one is drawn at a time. Parquet files are shuffled in
+/// the same way by pages, with a window that memory may limit.
 pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64, share: Share) -> Vec<u32> {
     let mut rng = seed.derive("order", &[epoch]).rng();
     let Some(mut shards) = dataset.shards(share.of_files(dataset)) else {
@@ -22,7 +22,7 @@ pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64, sh
     let window = dataset.window(window);
     let mut order: Vec<u32> = shards.into_iter().flatten().collect();
     for next in 0..order.len() {
-        // What is in the buffer stands from `next` on.
+        // The images in the buffer start at `next`.
         let buffer = next..order.len().min(next.saturating_add(window));
         order.swap(next, rng.random_range(buffer));
     }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use crate::data::Split;
 
-    /// `images` files with nothing in them, in a folder or in `tars` tars.
+    /// `images` empty files, in a folder or in `tars` tars.
     fn dataset(images: usize, tars: usize) -> (tempfile::TempDir, Dataset) {
         let root = tempfile::tempdir().unwrap();
         if tars == 0 {
@@ -81,7 +81,8 @@ mod tests {
         assert_eq!(one_by_one.len(), 5);
         let mixed = order(&set, 30, Seed(1), 0, Share::whole());
         assert_ne!(mixed[..200], plain[..200]);
-        // An image can come at most `window` places before its own, as late as chance has it.
+        // An image can come at most `window` places before its own place, but any number of places
+        // after it.
         for (place, image) in plain.iter().enumerate() {
             let now = mixed.iter().position(|other| other == image).unwrap();
             assert!(now + 30 > place, "{place} {now}");

@@ -1,4 +1,4 @@
-//! Whether two data sets have images in common, under any names: the same files, or copies.
+//! Finds images that two data sets have in common, whatever their names: the same files, or copies.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,26 +8,27 @@ use super::{Copies, Dataset};
 /// The images of a data set that also belong to another set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// Those that are in the other set themselves: in the same file at the same place.
+    /// Images that are in the other set themselves: in the same file at the same place.
     pub shared: Option<Shared>,
-    /// Others that are byte copies of images in it.
+    /// Other images that are byte copies of images in it.
     pub copies: Option<Copies>,
 }
 
 /// Images that two data sets have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
-    /// How many.
+    /// The number of images.
     pub images: usize,
-    /// The name of the first.
+    /// The name of the first image.
     pub example: String,
 }
 
 impl Dataset {
     /// The images that `other` has too, among those that an evaluation of at most `max_images`
-    /// takes. First real paths are compared, so a link counts as its target, and within an archive
-    /// the places of the images. Then, for two folders, files of the same size are compared by the
-    /// hashes of their contents, up to 1,000 images and 1 GiB; so there may be more copies than are
+    /// uses. First real paths are compared, so a link counts as its target; within an archive, the
+    /// places of the images are compared. Then, for two folders, files of the same size are
+    /// compared by the hashes of their contents, up to 1,000 images and 1 GiB. So there may be more
+    /// copies than are found.
     /// found.
     #[must_use]
     pub fn overlap(&self, other: &Dataset, max_images: Option<usize>) -> Overlap {
@@ -69,7 +70,7 @@ impl Dataset {
 struct Places(HashMap<PathBuf, Option<PathBuf>>);
 
 impl Places {
-    /// The real path of a file of `set`; nothing for a broken link. Only links and folders need a
+    /// The real path of a file of `set`; `None` for a broken link. Only links and folders need a
     /// system call, not each file.
     fn real(&mut self, set: &Dataset, file: usize) -> Option<PathBuf> {
         let path = set.file(file);
@@ -100,7 +101,7 @@ mod tests {
         for file in files {
             let path = root.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            // Each with another content.
+            // Each file has different content.
             fs::write(path, file).unwrap();
         }
         root
@@ -180,7 +181,7 @@ mod tests {
         let both = root.path();
         assert_eq!(overlap(&both.join("b.tar"), both), Some((2, "b.tar/0.png".into())));
         assert_eq!(overlap(&both.join("b.tar"), &both.join("a.tar")), None);
-        // The parts of a split have the same files and no image in common.
+        // The parts of a split have the same files but no image in common.
         let open = |split| Dataset::open(both, split).unwrap();
         let (train, val) = (open(Split::Train { val_share: 0.3 }), open(Split::Val { val_share: 0.3 }));
         assert_eq!(val.overlap(&train, None).shared, None);

@@ -4,19 +4,20 @@ use super::order::order;
 use super::{Dataset, Share};
 use pixtok_base::seed::Seed;
 
-/// Where the images of the batches come from.
+/// The source of the images of the batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pass {
-    /// Epoch after epoch, each in its own order; what fills no batch is dropped.
+    /// Epoch after epoch, each in its own order. Images that don't fill a batch are dropped.
     Train {
-        /// Of the orders and of the augmentation.
+        /// The seed of the orders and of the augmentation.
         seed: Seed,
-        /// Of the order of tars.
+        /// The shuffle window for archives.
         window: usize,
     },
-    /// Once, so many images, spread evenly over the data set, in index order; the last batch may be smaller.
+    /// One pass over this number of images, spread evenly over the data set, in index order. The
+    /// last batch may be smaller.
     Eval {
-        /// At most as many as there are.
+        /// The number of images, at most as many as there are.
         images: usize,
     },
 }
@@ -27,8 +28,9 @@ impl Pass {
         match self {
             Self::Train { seed, window } => {
                 let mut order = order(dataset, window, seed, epoch, share);
-                // As many for each process, or some would begin the next epoch a batch before the others. What is left
-                // out would fill no batch of all of them together.
+                // The same number for each process; otherwise some would start the next epoch one
+                // batch before the others. The images left out would not fill a batch of all
+                // processes together.
                 if share.of_images(dataset) != Share::whole() {
                     order.truncate(dataset.len() / share.size);
                 }
@@ -48,8 +50,8 @@ impl Pass {
         }
     }
 
-    /// What the random choices for an image come from: its own seed, whatever its place in a batch and whichever
-    /// process loads it. Evaluation makes no random choice.
+    /// The seed of the random choices for an image. It depends neither on the image's place in a
+    /// batch nor on the process that loads it. Evaluation makes no random choices.
     pub(super) fn seed(self, epoch: u64, image: usize) -> Seed {
         match self {
             Self::Train { seed, .. } => seed.derive("augment", &[epoch, image as u64]),
@@ -57,13 +59,13 @@ impl Pass {
         }
     }
 
-    /// Whether one epoch follows the other.
+    /// Whether one epoch follows another.
     pub(super) fn is_endless(self) -> bool {
         matches!(self, Self::Train { .. })
     }
 }
 
-/// The place in a data set of `total` images of the `k`-th of `images` images (at most `total`)
+/// The index in a data set of `total` images of the `k`-th of `images` images (at most `total`)
 /// that are spread evenly over it.
 pub(super) fn spread(k: usize, images: usize, total: usize) -> usize {
     (k as u128 * total as u128 / images as u128) as usize

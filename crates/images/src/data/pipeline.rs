@@ -1,8 +1,10 @@
-//! The one way to load images: a queue of jobs, a pool of threads that do them, and items in order at the other end.
+//! The only way to load images: a queue of jobs, a pool of threads that do them, and items that
+//! come out in order.
 //!
-//! A job is about one image. A thread that is done with one takes the next, whichever item that belongs to, so no
-//! thread waits for the slowest image of a batch. A [`Plan`] decides what the jobs are, how far ahead they go, and
-//! what items their results make; [`Pipeline::map`] is the simplest, an item for a job.
+//! A job is about one image. A thread that has finished one takes the next, whichever item it
+//! belongs to, so no thread waits for the slowest image of a batch. A [`Plan`] decides what the
+//! jobs are, how far ahead they go, and what items their results make. [`Pipeline::map`] is the
+//! simplest plan, with one item per job.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,20 +16,21 @@ use std::thread::{self, JoinHandle, available_parallelism};
 use super::DataError;
 use pixtok_base::{Class, Classified};
 
-/// Which jobs there are, and what their results make. The threads of a pipeline take turns to ask it,
-/// and so does the consumer. While it works, no other thread can ask, so long work belongs in jobs.
+/// Decides which jobs there are, and what their results make. The threads of a pipeline and the
+/// consumer take turns to ask it, so it must not do any long work itself.
 pub trait Plan: Send + 'static {
     /// Work for one thread.
     type Job: Send + 'static;
-    /// Its result.
+    /// The result of a job.
     type Done: Send + 'static;
     /// What the pipeline gives out.
     type Item: Send + 'static;
 
-    /// The next job. None where there is none before another one is done or an item is taken: then it is asked again.
+    /// The next job. `None` if there is no job until another one is done or an item is taken; then
+    /// it is asked again.
     fn next_job(&mut self) -> Option<Self::Job>;
 
-    /// Takes the result of a job. Jobs end in any order.
+    /// Takes the result of a job. Jobs finish in any order.
     fn done(&mut self, done: Self::Done);
 
     /// Whether an item is ready.
@@ -36,7 +39,7 @@ pub trait Plan: Send + 'static {
     /// The next item, if it is ready.
     fn next_item(&mut self) -> Option<Self::Item>;
 
-    /// Whether neither jobs nor items are to come, except those that are ready.
+    /// Whether no more jobs and items will come, except for items that are ready.
     fn is_over(&self) -> bool;
 }
 
@@ -57,7 +60,8 @@ impl From<Panicked> for DataError {
     }
 }
 
-/// Items that threads make in the background, in order. Dropping it stops its threads and waits for them.
+/// Items that threads make in the background, in order. Dropping the pipeline stops its threads and
+/// waits for them.
 ///
 /// When a thread panics, the items that are ready still come, then [`Panicked`], then nothing.
 pub struct Pipeline<Item> {
@@ -66,7 +70,7 @@ pub struct Pipeline<Item> {
 }
 
 impl<Item: Send + 'static> Pipeline<Item> {
-    /// Starts the threads, as many as [`threads`] says. They do the jobs of `plan` by `work`.
+    /// Starts as many threads as [`threads`] says. They do the jobs of `plan` by calling `work`.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -85,15 +89,15 @@ impl<Item: Send + 'static> Pipeline<Item> {
             let thread = thread::Builder::new()
                 .name(format!("decode-{index}"))
                 .spawn(move || shared.run(&*work))
-                // Dropping the pipeline ends those that have been started.
+                // Dropping the pipeline ends the threads that have been started.
                 .map_err(|error| DataError::Loader(error.to_string()))?;
             pipeline.threads.push(thread);
         }
         Ok(pipeline)
     }
 
-    /// An item for each of `jobs`, in their order. At most `ahead` of them, and at least one, are made or in the
-    /// making before they are taken.
+    /// Makes an item from each of `jobs`, in order. At most `ahead` items, and at least one, are
+    /// ready or being made before they are taken.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -115,7 +119,7 @@ impl<Item: Send + 'static> Pipeline<Item> {
     }
 }
 
-/// How many threads `workers` asks for: 0 stands for one per core.
+/// The number of threads that `workers` asks for: 0 means one per core.
 #[must_use]
 pub fn threads(workers: usize) -> usize {
     if workers > 0 { workers } else { available_parallelism().map_or(1, NonZero::get) }
@@ -133,7 +137,7 @@ impl<Item> Drop for Pipeline<Item> {
     fn drop(&mut self) {
         self.source.stop();
         for thread in self.threads.drain(..) {
-            // Its panic, if there was one, has been caught.
+            // If it panicked, the panic has been caught.
             let _ = thread.join();
         }
     }
@@ -145,11 +149,11 @@ impl<Item> fmt::Debug for Pipeline<Item> {
     }
 }
 
-/// The consumer's side, whatever the plan.
+/// The consumer's side of a pipeline, for any plan.
 trait Source<Item>: Send + Sync {
     /// Waits for the next item.
     fn take(&self) -> Option<Result<Item, Panicked>>;
-    /// Lets the threads end.
+    /// Tells the threads to end.
     fn stop(&self);
 }
 
@@ -163,7 +167,7 @@ struct Shared<P> {
 
 struct State<P> {
     plan: P,
-    /// Threads that wait for a job.
+    /// The number of threads that wait for a job.
     idle: usize,
     /// Whether the consumer waits for an item.
     waiting: bool,
@@ -173,11 +177,11 @@ struct State<P> {
 
 impl<P: Plan> Shared<P> {
     fn lock(&self) -> MutexGuard<'_, State<P>> {
-        // After a panic nobody asks the plan for more than the items that are ready.
+        // After a panic, the plan is only asked for items that are ready.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a thread.
+    /// The loop of a thread.
     fn run(&self, work: &impl Fn(P::Job) -> P::Done) {
         let jobs = || {
             let mut done = None;
@@ -191,7 +195,7 @@ impl<P: Plan> Shared<P> {
         }
     }
 
-    /// Hands a result in and waits for the next job; none at the end.
+    /// Hands in a result and waits for the next job; `None` at the end.
     fn exchange(&self, done: Option<P::Done>) -> Option<P::Job> {
         let mut state = self.lock();
         if let Some(done) = done
@@ -209,8 +213,8 @@ impl<P: Plan> Shared<P> {
                 self.items.notify_one();
             }
             if job.is_some() {
-                // Where there is one job there may be another: each thread wakes the next, so that none wakes in vain
-                // when there is only one.
+                // If there is one job, there may be another: each thread wakes the next one, so
+                // that no thread wakes for nothing if there is only one job.
                 if state.idle > 0 {
                     self.jobs.notify_one();
                 }
@@ -259,14 +263,14 @@ impl<P: Plan> Source<P::Item> for Shared<P> {
 /// The plan of [`Pipeline::map`].
 struct Mapped<Jobs, Item> {
     jobs: Jobs,
-    /// Whether the last job has been begun.
+    /// Whether the last job was started.
     ended: bool,
     ahead: usize,
-    /// Jobs so far.
+    /// The number of jobs so far.
     begun: usize,
-    /// Items that the consumer has.
+    /// The number of items that the consumer took.
     taken: usize,
-    /// Those that are ready, by their jobs' numbers.
+    /// The items that are ready, by the numbers of their jobs.
     made: BTreeMap<usize, Item>,
 }
 

@@ -1,5 +1,5 @@
-//! From a picture to an image of the model's size, with no random choice: the step that exports,
-//! reconstructions and prepared originals share.
+//! Turns a picture into an image of the model's size, without random choices. Exports,
+//! reconstructions and prepared originals share this step.
 
 use super::samples::Encoded;
 use super::transform::Transform;
@@ -8,24 +8,25 @@ use crate::picture::{DecodeOptions, Decoded, Picture, decode, read};
 use pixtok_base::MAX_SIDE;
 use pixtok_base::seed::Seed;
 
-/// Which part of a picture becomes the image.
+/// The part of a picture that becomes the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// Resized and cut at the centre, as in an evaluation.
+    /// Resized and cropped at the centre, as in an evaluation.
     Centre,
-    /// All of it: each side scaled to the nearest multiple of `factor`, one of it at least.
+    /// The whole picture: each side scaled to the nearest multiple of `factor`, at least one.
     Whole {
-        /// Pixels.
+        /// The factor in pixels.
         factor: u32,
     },
-    /// All of it except its borders: at its own scale, cut at the centre to multiples of `factor`.
+    /// The whole picture except for its borders: at its own scale, cropped at the centre to
+    /// multiples of `factor`.
     Cut {
-        /// Pixels.
+        /// The factor in pixels.
         factor: u32,
     },
 }
 
-/// The picture-to-image step without a random choice.
+/// The step from picture to image, without random choices.
 #[derive(Debug, Clone)]
 pub struct Prepare {
     decode: DecodeOptions,
@@ -34,19 +35,19 @@ pub struct Prepare {
     fit: Fit,
 }
 
-/// An image as the model takes it.
+/// An image in the model's form.
 #[derive(Debug)]
 pub struct Prepared {
     /// `[3, H, W]`, row-major.
     pub planes: Vec<u8>,
     /// H and W.
     pub size: ImageSize,
-    /// Width and height of the picture as it came, turned upright.
+    /// The width and height of the original picture, after it was turned upright.
     pub original: (u32, u32),
 }
 
 impl Prepared {
-    /// The same with interleaved pixels.
+    /// The same image with interleaved pixels.
     #[must_use]
     pub fn to_picture(&self) -> Picture {
         let (height, width) = (self.size.height as usize, self.size.width as usize);
@@ -57,7 +58,7 @@ impl Prepared {
         Picture { width, height, rgb }
     }
 
-    /// Whether the image has another size than its picture.
+    /// Whether the image's size differs from the picture's.
     #[must_use]
     pub fn is_resized(&self) -> bool {
         self.original != (self.size.width, self.size.height)
@@ -65,7 +66,7 @@ impl Prepared {
 }
 
 impl Prepare {
-    /// By the `[data]` settings of a config.
+    /// Prepares images according to the `[data]` settings of a config.
     #[must_use]
     pub fn new(config: &Config, fit: Fit) -> Self {
         let (decode, centre) = (config.decode_options(), Transform::eval(config));
@@ -84,7 +85,7 @@ impl Prepare {
     /// Decodes a picture for [`Prepare::picture`].
     ///
     /// # Errors
-    /// Why it cannot be decoded, in words.
+    /// A message that says why it cannot be decoded.
     pub fn decoded(&self, encoded: &Encoded) -> Result<Decoded, String> {
         let picture = match encoded {
             Encoded::File(path) => read(path, &self.decode),
@@ -104,7 +105,7 @@ impl Prepare {
             Fit::Cut { factor } => self.centre.cut_to(cut_size(picture, factor)?, picture),
         };
         let mut planes = vec![0; transform.image_bytes()];
-        // Nothing is drawn.
+        // No random numbers are drawn.
         transform.apply(picture, Seed(0), &mut planes)?;
         let original = (picture.width as u32, picture.height as u32);
         Ok(Prepared { planes, size: transform.image_size(), original })
@@ -122,7 +123,7 @@ impl Prepare {
     }
 }
 
-/// The largest multiples of `factor` in the sides of a picture.
+/// The largest multiples of `factor` that fit in the sides of a picture.
 fn cut_size(picture: &Picture, factor: u32) -> Result<ImageSize, String> {
     let side = |pixels: usize| pixels as u32 / factor * factor;
     let size = ImageSize { height: side(picture.height), width: side(picture.width) };

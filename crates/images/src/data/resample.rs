@@ -1,4 +1,4 @@
-//! A part of a picture as an image: resized, mirrored, as planes.
+//! Turns a part of a picture into an image: resized, mirrored, as planes.
 
 use std::cell::RefCell;
 
@@ -10,11 +10,11 @@ use crate::picture::Picture;
 use pixtok_pixels::Instructions;
 
 thread_local! {
-    /// The resizer and an interleaved picture, kept from one picture to the next.
+    /// The resizer and an interleaved picture, which are reused for the next picture.
     static SCRATCH: RefCell<(Resizer, Vec<u8>)> = RefCell::new((Resizer::new(), Vec::new()));
 }
 
-/// What is cut out of a picture: a box in its pixels, which need not be whole ones.
+/// The part that is cut out of a picture: a box in its pixels, whose coordinates need not be whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window {
     pub left: f64,
@@ -33,13 +33,13 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Interleaved.
+    /// The interleaved pixels of a picture.
     pub(super) fn of(picture: &Picture) -> View<'_> {
         View { width: picture.width, height: picture.height, bytes: &picture.rgb }
     }
 }
 
-/// Writes `window` of `picture`, which is interleaved, into `planes`, [3, H, W] of `size` without gaps.
+/// Writes `window` of the interleaved `picture` into `planes`, [3, H, W] of `size` without gaps.
 pub(super) fn resample(
     picture: View,
     window: Window,
@@ -55,7 +55,8 @@ pub(super) fn resample(
     })
 }
 
-/// Resamples `window` of `picture` to `size`, interleaved. At scale 1 and whole offsets this is a copy.
+/// Resamples `window` of `picture` to `size`, interleaved. At scale 1 and with whole offsets this
+/// is a copy.
 pub(super) fn cut(
     picture: View,
     window: Window,
@@ -87,7 +88,7 @@ pub(super) fn cut(
     pixtok_pixels::resize(resizer, &source, &mut target, &options).map_err(|error| fail(&error))
 }
 
-/// Interleaved pixels to [3, H, W].
+/// Converts interleaved pixels to [3, H, W].
 fn to_planes(interleaved: &[u8], size: ImageSize, mirrored: bool, planes: &mut [u8]) {
     let (height, width) = (size.height as usize, size.width as usize);
     let (red, rest) = planes.split_at_mut(height * width);

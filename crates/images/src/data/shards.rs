@@ -1,4 +1,5 @@
-//! WebDataset shards as a data set: where each image lies in its tar, so that it is read there and nothing is unpacked.
+//! WebDataset shards as a data set. The place of each image in its tar is indexed, so that images
+//! are read there and nothing is unpacked.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
@@ -17,47 +18,47 @@ use super::samples::labels::{Labels, Survey};
 use super::samples::webdataset::{Located, Shard, no_image};
 use super::{DataError, Selection, Share, Split};
 
-/// Tars that are kept open at a time. A process may have 1024 files open on most systems, and an epoch's order is in few
-/// tars at a time.
+/// The number of tars that are kept open. A process may have 1024 open files on most systems, and
+/// an epoch's order uses only a few tars at a time.
 const OPEN_FILES: usize = 128;
-/// In place of a label.
+/// Stands for a missing label.
 const NO_LABEL: u32 = u32::MAX;
 
-/// The images in tars, in the order in which they lie there.
+/// The images in tars, in the order of the tars.
 #[derive(Debug)]
 pub(super) struct Shards {
     tars: Vec<Tar>,
     /// The images' names in their tars.
     index: Index,
     places: Vec<Place>,
-    /// Why an image cannot be used: a position in `reasons`, of which there are a handful. A set of captions may have an
-    /// image for few of its samples.
+    /// The reasons why images cannot be used: indices into `reasons`, of which there are a few. A
+    /// set of captions may have an image for only a few of its samples.
     faults: HashMap<u32, usize>,
     reasons: Vec<String>,
     labels: Vec<String>,
     notes: Vec<String>,
-    /// Those read last.
+    /// The tars that were read most recently.
     open: Mutex<OpenTars>,
 }
 
-/// Files by the positions of their tars, at the end the one read last.
+/// Open files and the indices of their tars; the one read last is at the end.
 type OpenTars = VecDeque<(usize, Arc<File>)>;
 
 #[derive(Debug)]
 struct Tar {
     path: PathBuf,
-    /// Of the file.
+    /// The name of the file.
     name: String,
     images: Range<u32>,
 }
 
-/// 16 bytes for each image.
+/// The place of an image; takes 16 bytes.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: u64,
-    /// At most the longest member that is read, 2^31.
+    /// The size in bytes, at most that of the longest member that is read, 2^31.
     size: u32,
-    /// A position in the labels, or [`NO_LABEL`].
+    /// An index into the labels, or [`NO_LABEL`].
     label: u32,
 }
 
@@ -82,7 +83,8 @@ impl Shards {
         for sample in scans.iter().flatten() {
             survey.add(sample.label.as_ref(), || sample.name.clone());
         }
-        // Training takes no labels, so a note on labels that do not convert does not matter here.
+        // Training uses no labels, so a note on labels that cannot be converted does not matter
+        // here.
         let taken = survey.settle(&endings.labels(), None, None, false, &mut vec![])?;
         let number = |sample: &Located| taken.number(sample.label.as_ref());
         let numbers: BTreeSet<i64> = scans.iter().flatten().filter_map(number).collect();
@@ -172,7 +174,7 @@ impl Shards {
         own.map(|(_, tar)| tar.images.clone()).collect()
     }
 
-    /// The position in `tars` of that in which image `index` lies.
+    /// The index in `tars` of the tar with image `index`.
     fn tar_of(&self, index: usize) -> usize {
         self.tars.partition_point(|tar| tar.images.end as usize <= index)
     }
@@ -181,7 +183,7 @@ impl Shards {
         format!("{}/{}", self.tars[self.tar_of(index)].name, String::from_utf8_lossy(self.index.get(index)))
     }
 
-    /// The content of image `index`, or why it cannot be had.
+    /// The content of image `index`, or the reason why it cannot be read.
     pub(super) fn read(&self, index: usize) -> Result<Vec<u8>, String> {
         if let Some(&reason) = self.faults.get(&(index as u32)) {
             return Err(self.reasons[reason].clone());
@@ -198,7 +200,8 @@ impl Shards {
         if let Some(file) = known(&mut self.lock(), tar) {
             return Ok(file);
         }
-        // Without the lock: opening may take long, and the other threads have files of their own to read.
+        // Opened without the lock: it may take long, and other threads have their own files to
+        // read.
         let file = Arc::new(File::open(&self.tars[tar].path)?);
         let mut open = self.lock();
         if let Some(file) = known(&mut open, tar) {
@@ -213,7 +216,7 @@ impl Shards {
     }
 
     fn lock(&self) -> MutexGuard<'_, OpenTars> {
-        // Nothing that holds it leaves the list half changed.
+        // No code that holds the lock leaves the list half changed.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -222,23 +225,23 @@ impl Shards {
         self.tars.len()
     }
 
-    /// One of them.
+    /// The path of one tar.
     pub(super) fn tar(&self, tar: usize) -> &Path {
         &self.tars[tar].path
     }
 
-    /// The images in it.
+    /// The images in one tar.
     pub(super) fn images_of(&self, tar: usize) -> Range<usize> {
         let Range { start, end } = self.tars[tar].images;
         start as usize..end as usize
     }
 
-    /// Where image `index` begins in its tar; none if it cannot be used.
+    /// The offset of image `index` in its tar; `None` if it cannot be used.
     pub(super) fn offset(&self, index: usize) -> Option<u64> {
         (!self.faults.contains_key(&(index as u32))).then(|| self.places[index].start)
     }
 
-    /// Over names, places and sizes of the images.
+    /// A hash of the names, places and sizes of the images.
     pub(super) fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for tar in &self.tars {
@@ -256,7 +259,7 @@ impl Shards {
     }
 }
 
-/// The file of `tar` if it is open; it becomes the one read last, which it mostly is already.
+/// The file of `tar`, if it is open. It is marked as read last, which it mostly is already.
 fn known(open: &mut OpenTars, tar: usize) -> Option<Arc<File>> {
     let at = open.iter().rposition(|&(other, _)| other == tar)?;
     if at + 1 < open.len() {

@@ -1,41 +1,41 @@
-//! Which part of a data set's images one of several processes takes.
+//! The share of a data set's images that each of several processes takes.
 
 use super::Dataset;
 
-/// The part of one process of several that load the same data set.
+/// The share of one of several processes that load the same data set.
 ///
-/// Archives are dealt out as files where there are at least as many as processes, so that each is read by one process
-/// only; else images are dealt out, one to each process in turn. Either way the shares of a set have no image in
-/// common and are the whole set together.
+/// If there are at least as many archives as processes, whole archives are dealt out, so that each
+/// is read by only one process. Otherwise images are dealt out, one to each process in turn. Either
+/// way the shares of a set have no image in common and together are the whole set.
 ///
-/// Where images are dealt out, the batches that the processes take at the same time hold together the images that one
-/// process would take in a batch as large as all of them.
+/// If images are dealt out, the batches that the processes take at the same time hold together the
+/// images that one process would take in a batch as large as all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Which process, from 0.
+    /// The number of the process, from 0.
     pub rank: usize,
-    /// How many processes.
+    /// The number of processes.
     pub size: usize,
 }
 
 impl Share {
-    /// Everything.
+    /// The share of a single process: everything.
     #[must_use]
     pub fn whole() -> Self {
         Self { rank: 0, size: 1 }
     }
 
-    /// Of numbered things that are dealt out, whether this one is in it.
+    /// Whether item `number` of things that are dealt out belongs to this share.
     pub(super) fn takes(self, number: usize) -> bool {
         number % self.size == self.rank
     }
 
-    /// Which of the archives it has; all, where images are dealt out.
+    /// The share of the archives; everything if images are dealt out.
     pub(super) fn of_files(self, dataset: &Dataset) -> Share {
         if self.is_by_file(dataset) { self } else { Self::whole() }
     }
 
-    /// Which of the images of its archives it has, in any order of them; all, where archives are dealt out.
+    /// The share of the images of its archives, in any order; everything if archives are dealt out.
     pub(super) fn of_images(self, dataset: &Dataset) -> Share {
         if self.is_by_file(dataset) { Self::whole() } else { self }
     }
@@ -44,7 +44,7 @@ impl Share {
         !dataset.is_folder() && dataset.files() >= self.size
     }
 
-    /// Those of `order` that are dealt to it.
+    /// The images of `order` that are dealt to this share.
     pub(super) fn deal(self, order: Vec<u32>) -> Vec<u32> {
         if self == Self::whole() {
             return order;
@@ -65,7 +65,8 @@ mod tests {
     use crate::data::pass::Pass;
     use pixtok_base::seed::Seed;
 
-    /// `images` empty files, in a folder or dealt to `tars` tars; an image more in each tar than in the one before.
+    /// `images` empty files, in a folder or dealt to `tars` tars; each tar has one image more than
+    /// the previous one.
     fn dataset(root: &Path, tars: usize) -> Dataset {
         if tars == 0 {
             (0..23).for_each(|image| fs::write(root.join(format!("{image:02}.png")), b"").unwrap());
@@ -103,14 +104,14 @@ mod tests {
                     let mut whole = pass.order(&set, Share::whole(), epoch);
                     let by_file = tars >= size;
                     if pass.is_endless() && size > 1 && !by_file {
-                        // All have as many, and so up to one less for each is left out.
+                        // All shares have the same length, so some of the images are left out.
                         assert!(shares.iter().all(|share| share.len() == total / size));
                         let all = order(&set, 5, Seed(4), epoch, Share::whole());
                         whole = all[..total / size * size].to_vec();
                     }
                     whole.sort_unstable();
                     assert_eq!(together, whole, "{tars} tars, {size} processes");
-                    // Where there are enough, no archive is read by two.
+                    // If there are enough archives, none is read by two processes.
                     let files = |share: &Vec<u32>| {
                         let of = |&image: &u32| {
                             (0..set.files()).find(|&file| set.images_of(file).contains(&(image as usize)))

@@ -1,4 +1,4 @@
-//! Which images make up a data set, and which part of them is meant.
+//! The images of a data set, and the part of them that is used.
 
 use std::borrow::Cow;
 use std::fs;
@@ -17,18 +17,18 @@ use super::transform::Form;
 use super::{DataError, Share};
 use crate::picture::{self, DecodeOptions, Decoded};
 
-/// Which part of the images. The part of an image depends on its name alone, so it stays what it is
-/// when others are added.
+/// The part of the images that is used. The part of an image depends only on its name, so it does
+/// not change when other images are added.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Split {
-    /// All of them.
+    /// All images.
     All,
-    /// Those not kept for validation.
+    /// The images that are not kept for validation.
     Train {
         /// The share that is kept for validation, in (0, 1).
         val_share: f64,
     },
-    /// Those kept for validation.
+    /// The images that are kept for validation.
     Val {
         /// The share that is kept for validation, in (0, 1).
         val_share: f64,
@@ -50,12 +50,12 @@ impl Split {
         }
     }
 
-    /// The error for a part of `images` in which there is none.
+    /// The error for a part of `images` that has no image.
     pub(super) fn empty(self, images: usize) -> DataError {
         match self {
             Self::Train { val_share: share } => DataError::EmptySplit { share, images, part: "training" },
             Self::Val { val_share: share } => DataError::EmptySplit { share, images, part: "validation" },
-            // Reached by no caller: `All` takes every image found.
+            // Never reached: `All` takes every image found.
             Self::All => DataError::EmptySplit { share: 0.0, images, part: "training" },
         }
     }
@@ -64,10 +64,10 @@ impl Split {
 /// The images of a data set, each with an index: a folder tree, tar shards, or Parquet files.
 #[derive(Debug)]
 pub struct Dataset {
-    /// As it was given.
+    /// The path that was given.
     root: PathBuf,
     source: Source,
-    /// Notes on what is passed over next to shards.
+    /// Notes on what is skipped next to shards.
     beside: Vec<String>,
     kept: Option<Kept>,
     /// Computed once, since each file costs a request on a network disk.
@@ -82,20 +82,22 @@ enum Source {
 }
 
 impl Dataset {
-    /// Lists the images of `path`, whose kind is recognised as for an export: the images in a
-    /// folder and its subfolders, or those in a .tar or .parquet file or in a folder of such files.
-    /// Reads no file of a folder; of tars and Parquet files it reads the headers and the labels.
+    /// Lists the images of `path`, whose kind is recognised in the same way as for an export: the
+    /// images in a folder and its subfolders, or those in a .tar or .parquet file or in a folder of
+    /// such files. Reads no file of a folder; of tars and Parquet files it reads the headers and
+    /// the labels.
     ///
     /// # Errors
-    /// When there is nothing, nothing that can be trained on, a tar is damaged, or no image of that part.
+    /// When there is nothing at the path, nothing that can be trained on, a damaged tar, or no
+    /// image of the requested part.
     pub fn open(path: &Path, split: Split) -> Result<Dataset, DataError> {
         Self::select(path, split, &Selection::default())
     }
 
-    /// As [`Dataset::open`], with a selection by the user.
+    /// The same as [`Dataset::open`], with a selection by the user.
     ///
     /// # Errors
-    /// As [`Dataset::open`], and when something that was asked for is missing.
+    /// The same as [`Dataset::open`]; also when something that was asked for does not exist.
     pub fn select(path: &Path, split: Split, selection: &Selection) -> Result<Dataset, DataError> {
         let (found, beside) = recognise(path).map_err(|error| match error {
             DataError::NoInput(path) => DataError::Missing(path),
@@ -116,14 +118,14 @@ impl Dataset {
         Ok(Dataset { root: path.to_owned(), source, beside, kept: None, stated: OnceLock::new() })
     }
 
-    /// The same, with what has been decoded of it kept in `cache`, if there is one.
+    /// The same data set, whose decoded images are kept in `cache`, if there is one.
     #[must_use]
     pub fn with_cache(self, cache: Option<Arc<Cache>>) -> Dataset {
         let kept = cache.map(|cache| Kept::new(cache, self.len()));
         Dataset { kept, ..self }
     }
 
-    /// What is kept, if it is kept in this form.
+    /// The kept images, if they are kept in this form.
     pub(super) fn kept(&self, form: Form, decode: &DecodeOptions) -> Option<&Kept> {
         self.kept.as_ref().filter(|kept| kept.is_of(form, decode))
     }
@@ -138,13 +140,13 @@ impl Dataset {
         }
     }
 
-    /// Whether there is no image; never so after [`Dataset::open`].
+    /// Whether there is no image. Never true after [`Dataset::open`].
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The places of the images that an evaluation of at most `max_images` takes: evenly spread, in
+    /// The indices of the images that an evaluation of at most `max_images` uses: evenly spread, in
     /// order.
     pub fn evaluated(&self, max_images: Option<usize>) -> impl ExactSizeIterator<Item = usize> + use<> {
         let total = self.len();
@@ -152,7 +154,7 @@ impl Dataset {
         (0..images).map(move |k| spread(k, images, total))
     }
 
-    /// The name of image `index`: its path relative to the folder; or the tar's file name, `/` and
+    /// The name of image `index`: its path relative to the folder; or the tar's file name, `/`, and
     /// the image's name in the tar; or the key of its row in an export. Bytes that are not UTF-8
     /// are written as `\xFF`.
     #[must_use]
@@ -164,8 +166,8 @@ impl Dataset {
         }
     }
 
-    /// A sentence for each kind of thing that is passed over in the data set or treated specially;
-    /// the same for every split.
+    /// A sentence for each kind of file that is skipped in the data set or treated specially; the
+    /// same for every split.
     pub fn notes(&self) -> impl Iterator<Item = &String> {
         let own = match &self.source {
             Source::Folder(folder) => folder.notes(),
@@ -178,7 +180,7 @@ impl Dataset {
     /// Reads and decodes image `index`.
     ///
     /// # Errors
-    /// Why it gives no picture, in words.
+    /// A message that says why it gives no picture.
     pub fn picture(&self, index: usize, options: &DecodeOptions) -> Result<Decoded, String> {
         match &self.source {
             Source::Folder(folder) => {
@@ -193,8 +195,8 @@ impl Dataset {
         }
     }
 
-    /// The class of image `index`, a position in [`Dataset::labels`]; none if it lies right in the folder, or has none
-    /// in its tar.
+    /// The class of image `index`, an index into [`Dataset::labels`]; `None` if it lies directly in
+    /// the folder, or has no class in its tar.
     #[must_use]
     pub fn label(&self, index: usize) -> Option<usize> {
         match &self.source {
@@ -204,8 +206,8 @@ impl Dataset {
         }
     }
 
-    /// The class names, the same for every split: the first-level folders with images in them, sorted; or the numbers
-    /// that are classes in tars, by size.
+    /// The class names, the same for every split: the first-level folders with images in them,
+    /// sorted; or the numbers that are classes in tars, in ascending order.
     #[must_use]
     pub fn labels(&self) -> &[String] {
         match &self.source {
@@ -253,7 +255,7 @@ impl Dataset {
         }
     }
 
-    /// The path of one of them.
+    /// The path of one file.
     pub(super) fn file(&self, file: usize) -> PathBuf {
         match &self.source {
             Source::Folder(folder) => folder.path(file),
@@ -270,7 +272,7 @@ impl Dataset {
         }
     }
 
-    /// Its name, independent of where the data set lies.
+    /// The name of a file, independent of the location of the data set.
     pub(super) fn file_name(&self, file: usize) -> String {
         if let Source::Folder(folder) = &self.source {
             return folder.name(file).into_owned();
@@ -282,7 +284,7 @@ impl Dataset {
         }
     }
 
-    /// The images in it.
+    /// The images in one file.
     pub(super) fn images_of(&self, file: usize) -> Range<usize> {
         match &self.source {
             Source::Folder(_) => file..file + 1,
@@ -291,8 +293,8 @@ impl Dataset {
         }
     }
 
-    /// Where image `index` lies in its file: a member's offset in a tar, a row of a Parquet file. None
-    /// for a member of a tar that cannot be used.
+    /// The place of image `index` in its file: a member's offset in a tar, a row of a Parquet file.
+    /// `None` for a member of a tar that cannot be used.
     pub(super) fn place_in_file(&self, index: usize) -> Option<u64> {
         match &self.source {
             Source::Folder(_) => Some(0),
@@ -301,8 +303,8 @@ impl Dataset {
         }
     }
 
-    /// The images of each tar or each Parquet page of the files of `share`, which lie in it in this
-    /// order; none for a folder, whose files may lie anywhere on the disk.
+    /// The images of each tar or each Parquet page of the files of `share`, in the order in which
+    /// they lie there; `None` for a folder, whose files may lie anywhere on the disk.
     pub(super) fn shards(&self, share: Share) -> Option<Vec<Range<u32>>> {
         match &self.source {
             Source::Folder(_) => None,
@@ -311,12 +313,12 @@ impl Dataset {
         }
     }
 
-    /// The images of the files of `share`, in order; all those of a folder.
+    /// The images of the files of `share`, in order; all images of a folder.
     pub(super) fn images_of_share(&self, share: Share) -> Vec<Range<u32>> {
         self.shards(share).unwrap_or_else(|| vec![0..self.len() as u32])
     }
 
-    /// How many images can be shuffled together, at most `asked`.
+    /// The number of images that can be shuffled together, at most `asked`.
     pub(super) fn window(&self, asked: usize) -> usize {
         match &self.source {
             Source::Folder(_) | Source::Shards(_) => asked,

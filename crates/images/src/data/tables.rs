@@ -63,7 +63,7 @@ type Loaded = Arc<OnceLock<Result<Vec<Option<ByteArray>>, String>>>;
 #[derive(Debug, Default)]
 struct Recent {
     pages: HashMap<usize, Recently>,
-    /// From the time of last use to the page.
+    /// Maps the time of last use to the page.
     used: BTreeMap<u64, usize>,
     clock: u64,
     bytes: u64,
@@ -74,7 +74,7 @@ struct Recent {
 struct Recently {
     loaded: Loaded,
     used: u64,
-    /// The bytes by which it counts towards the total; 0 until it has been read.
+    /// The bytes that count towards the total; 0 until the page has been read.
     bytes: u64,
 }
 
@@ -160,7 +160,7 @@ impl TableRows {
         self.places.len()
     }
 
-    /// The notes that matter for training, which takes no labels and captions: those on splits and
+    /// The notes that matter for training, which uses no labels or captions: those on splits and
     /// missing files.
     pub(super) fn notes(&self) -> &[String] {
         self.tables.notes_of_splits()
@@ -194,9 +194,9 @@ impl TableRows {
         own.map(|page| page.images.clone()).collect()
     }
 
-    /// How many images can be shuffled together, at most `asked`, so that their pages stay in
-    /// memory until their last image has been drawn. In a page of r images, the last one to be
-    /// drawn waits 1 + ln r times as long as an image does on average.
+    /// The number of images that can be shuffled together, at most `asked`, so that their pages
+    /// stay in memory until their last image has been drawn. In a page of r images, the last one to
+    /// be drawn waits 1 + ln r times as long as an average image.
     pub(super) fn window(&self, asked: usize) -> usize {
         let rows =
             self.pages.iter().map(|page| self.files[page.file as usize].pages[page.page as usize].rows);
@@ -239,12 +239,12 @@ impl TableRows {
         self.files.len()
     }
 
-    /// One of them.
+    /// The path of one file.
     pub(super) fn file(&self, file: usize) -> &Path {
         self.files[file].path()
     }
 
-    /// The images in it.
+    /// The images in one file.
     pub(super) fn images_of(&self, file: usize) -> Range<usize> {
         let first = self.pages.partition_point(|page| (page.file as usize) < file);
         let end = self.pages.partition_point(|page| page.file as usize <= file);
@@ -269,7 +269,7 @@ impl TableRows {
 }
 
 impl Recent {
-    /// Returns the page and marks it as used last. It is empty if it has not been read yet.
+    /// Returns the page and marks it as used last. The page is empty if it has not been read yet.
     fn get(&mut self, page: usize) -> Loaded {
         self.clock += 1;
         let now = self.clock;
@@ -280,10 +280,10 @@ impl Recent {
         Arc::clone(loaded)
     }
 
-    /// Counts a page that has been read, and drops the pages unused for longest.
+    /// Counts a page that has been read, and drops the pages that were unused for longest.
     fn keep(&mut self, page: usize, loaded: &Loaded) {
         // The page was dropped while it was being read. Then only its readers hold it, even if
-        // another thread has meanwhile read it again.
+        // another thread has read it again in the meantime.
         let Some(own) = self.pages.get_mut(&page).filter(|own| Arc::ptr_eq(&own.loaded, loaded)) else {
             return;
         };

@@ -1,5 +1,5 @@
-//! From a picture of any size to one of the model's size: crop, resize and mirror in one step; or in two, with what can be
-//! kept from one epoch to the next between them.
+//! Turns a picture of any size into an image of the model's size. Crop, resize and mirroring are
+//! one step; or two, between which a picture can be kept from one epoch to the next.
 
 use rand::RngExt;
 
@@ -8,20 +8,20 @@ use super::{Config, Crop, Filter, ImageSize};
 use crate::picture::Picture;
 use pixtok_base::seed::Seed;
 
-/// Tries of a random-resized crop before it settles for the centre.
+/// The number of tries of a random-resized crop before it uses the centre.
 const TRIES: usize = 10;
-/// A picture that is longer than wide, or wider than long, by more than this is never resized as a whole: it would take
-/// memory without bound.
+/// A picture whose sides differ by more than this factor is never resized as a whole, since that
+/// would take unbounded memory.
 const LONGEST: f64 = 8.0;
 
-/// What of a transform what is kept depends on.
+/// The part of a transform that determines what is cached.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Form {
-    /// Absent where nothing is resized before the crop.
+    /// The resized size; absent if nothing is resized before the crop.
     resized: Option<(ImageSize, Option<u32>, Filter)>,
 }
 
-/// The picture-to-image step of a data set.
+/// The step from picture to image of a data set.
 #[derive(Debug, Clone)]
 pub(super) struct Transform {
     size: ImageSize,
@@ -29,44 +29,45 @@ pub(super) struct Transform {
     filter: Filter,
     crop: Crop,
     flip: bool,
-    /// Take the whole picture, whatever its shape, in place of a crop.
+    /// Whether to use the whole picture, whatever its shape, instead of a crop.
     stretch: bool,
 }
 
 impl Transform {
-    /// With the random choices of training.
+    /// The transform of training, with random choices.
     pub(super) fn train(config: &Config) -> Self {
         let Config { image_size: size, resize, filter, crop, flip, .. } = *config;
         Self { size, resize, filter, crop, flip, stretch: false }
     }
 
-    /// Resize and centre crop.
+    /// The transform of evaluation: resize and centre crop.
     pub(super) fn eval(config: &Config) -> Self {
         Self { crop: Crop::Centre {}, flip: false, ..Self::train(config) }
     }
 
-    /// The same for whole pictures and images of another size, each side scaled by itself.
+    /// The same transform for whole pictures and images of a different size, each side scaled
+    /// separately.
     pub(super) fn stretched_to(&self, size: ImageSize) -> Self {
         Self { size, stretch: true, ..self.clone() }
     }
 
-    /// The same for the middle of `picture` at its own scale.
+    /// The same transform for the centre of `picture` at its own scale.
     pub(super) fn cut_to(&self, size: ImageSize, picture: &Picture) -> Self {
         Self { size, resize: Some(picture.width.min(picture.height) as u32), ..self.clone() }
     }
 
-    /// Of the images.
+    /// The size of the images.
     pub(super) fn image_size(&self) -> ImageSize {
         self.size
     }
 
-    /// Bytes of one image.
+    /// The bytes of one image.
     pub(super) fn image_bytes(&self) -> usize {
         3 * self.size.height as usize * self.size.width as usize
     }
 
-    /// Writes the image of `picture` into `planes`, [3, H, W] without gaps. The random choices depend on
-    /// `seed` alone.
+    /// Writes the image of `picture` into `planes`, [3, H, W] without gaps. The random choices
+    /// depend only on `seed`.
     pub(super) fn apply(&self, picture: &Picture, seed: Seed, planes: &mut [u8]) -> Result<(), String> {
         let window = self.window(picture.width as f64, picture.height as f64, seed);
         resample(View::of(picture), window, self.size, self.filter, planes)
@@ -78,20 +79,21 @@ impl Transform {
         !self.stretch && self.resized(width, height)[0] > width
     }
 
-    /// What has to agree for what was kept to be of use.
+    /// What must be equal for cached pictures to be usable.
     pub(super) fn form(&self) -> Form {
         let Self { size, resize, filter, .. } = *self;
         Form { resized: (!self.cuts_first()).then_some((size, resize, filter)) }
     }
 
-    /// Whether `picture` is one for [`Transform::whole`].
+    /// Whether `picture` can be cached through [`Transform::whole`].
     pub(super) fn keeps(&self, picture: &Picture) -> bool {
         let (width, height) = (picture.width as f64, picture.height as f64);
         self.cuts_first() || width.max(height) <= LONGEST * width.min(height)
     }
 
-    /// What is worth keeping of `picture`: all of it resized, as planes, from which [`Transform::finish`] cuts; itself,
-    /// interleaved, where it is cut at its own size.
+    /// What to cache of `picture`: the whole picture resized, as planes, from which
+    /// [`Transform::finish`] crops; or the picture itself, interleaved, if it is cropped at its own
+    /// size.
     pub(super) fn whole(&self, picture: Picture) -> Result<Whole, String> {
         if self.cuts_first() {
             return Ok(Whole { width: picture.width, height: picture.height, bytes: picture.rgb });
@@ -105,8 +107,9 @@ impl Transform {
         Ok(Whole { width: to_width as usize, height: to_height as usize, bytes })
     }
 
-    /// As [`Transform::apply`], from what [`Transform::whole`] made of the picture. Where that was resized, values differ by
-    /// a rounding here and there from those that are resized once they are cut.
+    /// The same as [`Transform::apply`], from the result of [`Transform::whole`]. If the picture
+    /// was resized before the crop, some values differ in rounding from those that are resized
+    /// after it.
     pub(super) fn finish(&self, whole: View, seed: Seed, planes: &mut [u8]) -> Result<(), String> {
         if self.cuts_first() {
             let window = self.window(whole.width as f64, whole.height as f64, seed);
@@ -129,12 +132,12 @@ impl Transform {
         Ok(())
     }
 
-    /// Whether the crop is of the picture at its own size.
+    /// Whether the picture is cropped at its own size.
     fn cuts_first(&self) -> bool {
         matches!(self.crop, Crop::RandomResized { .. })
     }
 
-    /// Draws always in the same order: the place, then the mirror.
+    /// The random window. It is always drawn in the same order: the place, then the mirroring.
     fn window(&self, width: f64, height: f64, seed: Seed) -> Window {
         if self.stretch {
             return Window { left: 0.0, top: 0.0, width, height, mirrored: false };
@@ -153,7 +156,7 @@ impl Transform {
         window
     }
 
-    /// Width and height, in whole pixels, of a picture once it is resized.
+    /// The width and height, in whole pixels, of a picture after it is resized.
     fn resized(&self, width: f64, height: f64) -> [f64; 2] {
         let (to_width, to_height) = (f64::from(self.size.width), f64::from(self.size.height));
         let scale = match self.resize {
@@ -163,7 +166,7 @@ impl Transform {
         [(width * scale).round().max(to_width), (height * scale).round().max(to_height)]
     }
 
-    /// Left and top of the image in the resized picture.
+    /// The left and top of the image in the resized picture.
     fn place(&self, resized: [f64; 2], rng: &mut impl RngExt) -> [u64; 2] {
         let sides = [(resized[0], self.size.width), (resized[1], self.size.height)];
         sides.map(|(side, target)| {
@@ -172,12 +175,13 @@ impl Transform {
         })
     }
 
-    /// The window that gives what resizing the whole picture, then cutting at `place`, would give.
+    /// The window that gives the same result as resizing the whole picture and then cropping at
+    /// `place`.
     fn of_resized(&self, picture: [f64; 2], resized: [f64; 2], place: [u64; 2]) -> Window {
         let axis = |at: usize, target: u32| {
             let (source, resized) = (picture[at], resized[at]);
             let start = place[at] as f64 * source / resized;
-            // Rounding must not carry the window over the edge.
+            // Rounding must not move the window over the edge.
             (start, (f64::from(target) * source / resized).min(source - start))
         };
         let (left, width) = axis(0, self.size.width);
@@ -186,7 +190,7 @@ impl Transform {
     }
 }
 
-/// A picture, or what is kept of it.
+/// A picture, or the cached form of it.
 #[derive(Debug)]
 pub(super) struct Whole {
     width: usize,
@@ -200,8 +204,9 @@ impl Whole {
     }
 }
 
-/// A part of random area and shape at a random place (Szegedy et al. 2015, arXiv 1409.4842); where none fits
-/// in some tries, the largest part in the centre whose shape is in range. `uniform` draws from [0, 1).
+/// A part of random area and shape at a random place (Szegedy et al. 2015, arXiv 1409.4842). If
+/// none fits after some tries, the largest central part whose shape is in range. `uniform` draws
+/// from [0, 1).
 fn random_resized(
     width: f64,
     height: f64,
@@ -218,7 +223,7 @@ fn random_resized(
         if part_width <= width && part_height <= height {
             let left = between([0.0, width - part_width]);
             let top = between([0.0, height - part_height]);
-            // Rounding must not carry the window over the edge.
+            // Rounding must not move the window over the edge.
             let (part_width, part_height) = (part_width.min(width - left), part_height.min(height - top));
             return Window { left, top, width: part_width, height: part_height, mirrored: false };
         }

@@ -10,7 +10,8 @@ use super::*;
 use crate::data::{Crop, ImageSize, Split};
 use crate::picture::Picture;
 
-/// Writes a 9x8 picture whose every pixel is (index, 0, 255 - index), with a column of its own on the left.
+/// Writes a 9x8 picture whose every pixel is (index, 0, 255 - index), except for a marked column on
+/// the left.
 fn write_picture(path: &Path, index: u8) {
     let mut rgb = [index, 0, 255 - index].repeat(9 * 8);
     for row in rgb.chunks_mut(27) {
@@ -20,7 +21,7 @@ fn write_picture(path: &Path, index: u8) {
     fs::write(path, Picture { width: 9, height: 8, rgb }.to_png().unwrap()).unwrap();
 }
 
-/// `images` pictures in two class folders, those in `bad` broken.
+/// `images` pictures in two class folders; those in `bad` are damaged.
 fn folder(images: u8, bad: &[u8]) -> (tempfile::TempDir, Arc<Dataset>) {
     let root = tempfile::tempdir().unwrap();
     for index in 0..images {
@@ -60,7 +61,7 @@ fn image(batch: &Batch<Memory>, slot: usize) -> &[u8] {
     &batch.images[slot * 105..(slot + 1) * 105]
 }
 
-/// All of a batch but the bad images, for comparison.
+/// Everything in a batch except for its bad images, for comparison.
 type Content = (Vec<String>, Vec<u8>, Cursor);
 
 fn content(batch: &Batch<Memory>) -> Content {
@@ -143,7 +144,7 @@ fn bad_images_are_skipped_and_reported() {
     let (_root, dataset) = folder(20, &[3, 4, 17]);
     let clean = contents(train(&folder(20, &[]).1, 1, 1, START), 20);
     let batches: Vec<Batch<Memory>> = train(&dataset, 2, 5, START).take(6).map(Result::unwrap).collect();
-    // The good images of the first epoch in the order that they would have had without the bad ones.
+    // The good images of the first epoch, in the order that they would have without the bad ones.
     let expected: Vec<&String> = clean
         .iter()
         .map(|(names, ..)| &names[0])
@@ -155,7 +156,7 @@ fn bad_images_are_skipped_and_reported() {
     bad.sort_by_key(|sample| &sample.name);
     for (sample, name) in bad.iter().zip(["c0/003.png", "c0/004.png", "c1/017.png"]) {
         assert_eq!(sample.name, name);
-        assert!(sample.reason.contains("no image"), "{}", sample.reason);
+        assert!(sample.reason.contains("not an image"), "{}", sample.reason);
     }
 }
 
@@ -208,7 +209,8 @@ fn evaluation_is_one_pass_in_order_over_the_centres() {
     assert_eq!(batches.iter().map(|batch| batch.names.len()).collect::<Vec<_>>(), [8, 8, 3]);
     let names: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
     assert!(names.is_sorted() && names.len() == 19);
-    // The marked column on the left of the 9 is outside a centre crop of 5, in every picture.
+    // The marked column at the left of the 9 columns is outside a centre crop of 5, in every
+    // picture.
     assert!(batches.iter().all(|batch| {
         (0..batch.names.len()).all(|slot| image(batch, slot)[35..70].iter().all(|&value| value == 0))
     }));
@@ -253,8 +255,8 @@ fn threads() -> usize {
         .count()
 }
 
-/// Waits until so many of the loader's own threads are there: a thread takes its name, by which it is counted,
-/// only once it runs.
+/// Waits until this number of the loader's own threads exists. A thread is counted by its name,
+/// which it takes only once it runs.
 fn wait_for_threads(expected: usize) {
     let started = Instant::now();
     while threads() != expected {
@@ -267,7 +269,7 @@ fn wait_for_threads(expected: usize) {
 #[cfg(target_os = "linux")]
 fn dropping_a_loader_stops_its_threads() {
     let (_root, dataset) = folder(20, &[]);
-    // More threads than any other test has, so that the last ones can be told from theirs.
+    // More threads than in any other test, so that the last ones can be distinguished from theirs.
     let mut loader = train(&dataset, 78, 4, START);
     loader.next().unwrap().unwrap();
     wait_for_threads(1);
@@ -296,13 +298,13 @@ fn a_cache_changes_nothing_from_one_epoch_to_the_next() {
             Loader::train(Arc::clone(&dataset), &config, 4, Seed(1), from, Share::whole(), allocate).unwrap()
         };
         let batches = contents(start(START), 12);
-        // A resumed run, whose cache has other images in it.
+        // A resumed run, whose cache holds different images.
         assert_eq!(contents(start(batches[5].2), 6), batches[6..]);
         batches
     };
     let resized = Crop::RandomResized { scale: [0.3, 1.0], ratio: [0.75, 1.333] };
     for crop in [Crop::Random {}, Crop::Centre {}, resized] {
-        // Room for all, for seven, for none.
+        // Space for all images, for seven, and for none.
         let kept = batches(1e-3, crop);
         assert_eq!(batches(1500.0 / 1_073_741_824.0, crop), kept);
         assert_eq!(batches(1e-9, crop), kept);
@@ -327,7 +329,8 @@ fn kept_images_are_not_read_again() {
     assert_eq!((after[0].names.len(), after[0].bad.len()), (8, 0));
 }
 
-/// What a loader gives, by the rules alone: a batch at a time, one image after the other.
+/// The batches that a loader should give, computed only from the rules: one batch at a time, one
+/// image after the other.
 fn by_the_rules(
     dataset: &Dataset,
     pass: Pass,
@@ -345,7 +348,7 @@ fn by_the_rules(
             if order.len() - position < room {
                 break;
             }
-            // As many as there is room for, the bad ones included.
+            // As many as there is space for, including the bad ones.
             for &image in &order[position..position + room] {
                 let image = image as usize;
                 if is_bad(cursor.epoch, image) { bad.push(image) } else { good.push(image) }
@@ -369,7 +372,7 @@ fn images_take_their_places_whichever_are_bad_and_whichever_are_slow() {
         let choice = |what: &str, below: u64| Seed(round).derive(what, &[]).0 % below;
         let (batch_size, workers) = (1 + choice("batch", 7) as usize, 1 + choice("workers", 5) as usize);
         let share_of_bad = choice("bad", 5);
-        // Other images in every epoch, so that the pattern moves through the batches.
+        // Different images in every epoch, so that the pattern moves through the batches.
         let is_bad = move |epoch: u64, image: usize| {
             Seed(round).derive("is bad", &[epoch, image as u64]).0 % 10 < share_of_bad
         };
@@ -434,7 +437,7 @@ fn a_batch_does_not_wait_for_its_slowest_image() {
     let before: HashSet<usize> =
         (0..11).map(|_| loaded.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
     assert_eq!(before, (0..12).filter(|&image| image != 1).collect());
-    // And no further.
+    // And no more.
     assert!(loaded.recv_timeout(Duration::from_millis(50)).is_err());
     release.send(()).unwrap();
     for batch in 0..5 {
@@ -469,14 +472,15 @@ fn a_lack_of_memory_is_an_error() {
     assert!(loader.next().is_none());
 }
 
-/// What each of `size` processes loads.
+/// The results of `load` for each of `size` processes.
 fn shares<T>(size: usize, load: impl Fn(Share) -> T) -> Vec<T> {
     (0..size).map(|rank| load(Share { rank, size })).collect()
 }
 
 #[test]
 fn the_batches_of_all_processes_are_together_those_of_one() {
-    // 41 images fill 3 batches of 12 and leave a rest, which ends the epochs at different places if it is dealt out.
+    // 41 images fill 3 batches of 12, and the rest ends the epochs at different places if images
+    // are dealt out.
     for images in [41, 48] {
         let (_root, dataset) = folder(images, &[]);
         let train = |batch_size, share| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// Long enough for any machine.
+/// Long enough on any machine.
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
@@ -53,7 +53,7 @@ fn one_slow_job_holds_up_no_other() {
         job
     };
     let mut items = Pipeline::map(0..40, 2, 30, make).unwrap();
-    // The other thread does all that may be done ahead.
+    // The other thread does everything that may be done ahead.
     for job in 1..30 {
         assert_eq!(made.recv_timeout(LONG), Ok(job));
     }
@@ -68,12 +68,12 @@ fn a_panic_ends_it_after_the_items_that_are_ready() {
         job
     };
     for workers in [1, 3] {
-        // Without waiting for the items that will never come.
+        // The error does not wait for the items that will never come.
         let mut items = Pipeline::map(0..100, workers, 50, make).unwrap();
         let came: Vec<_> = items.by_ref().collect();
         assert_eq!(came.last(), Some(&Err(Panicked)), "{workers}");
         assert!(came[..came.len() - 1].iter().copied().eq((0..came.len() - 1).map(Ok)));
-        // A single thread has made all that come before.
+        // A single thread has made all items before the panic.
         assert!(workers > 1 || came.len() == 4, "{came:?}");
         assert_eq!(items.next(), None);
     }

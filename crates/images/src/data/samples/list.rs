@@ -379,9 +379,9 @@ mod tests {
         for (line, parts) in [
             ("{\"path\": ", ["not a JSON object", "column"]),
             ("[\"a.png\"]", ["not a JSON object", "write one object per line"]),
-            ("{\"label\": 1}", ["no path", "file_name"]),
-            ("{\"path\": 7}", ["no path", "file_name"]),
-            ("{\"path\": \"\"}", ["no path", "file_name"]),
+            ("{\"label\": 1}", ["no image path", "file_name"]),
+            ("{\"path\": 7}", ["no image path", "file_name"]),
+            ("{\"path\": \"\"}", ["no image path", "file_name"]),
             ("{\"path\": \"a.png\", \"key\": 7}", ["the key 7", "quote it"]),
             ("{\"path\": \"a.png\", \"key\": \"\"}", ["is empty", "\"\""]),
             ("{\"path\": \"a.png\", \"key\": \"/x\"}", ["is absolute", "\"/x\""]),

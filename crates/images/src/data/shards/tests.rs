@@ -13,7 +13,7 @@ fn png(width: usize) -> Vec<u8> {
     Picture { width, height: 5, rgb }.to_png().unwrap()
 }
 
-/// Writes a tar of these members.
+/// Writes a tar with these members.
 fn write(path: &Path, members: &[(&str, &[u8])]) {
     let mut builder = Builder::new(vec![]);
     for (name, content) in members {

@@ -112,7 +112,7 @@ fn pages_are_let_go_of_beyond_the_bound() {
     recent.keep(3, &own);
     let mut kept: Vec<usize> = recent.pages.keys().copied().collect();
     kept.sort_unstable();
-    // Page 1 was the one unused for longest.
+    // Page 1 was unused for longest.
     assert_eq!((kept, recent.bytes), (vec![0, 2, 3], KEPT - 5));
 }
 
@@ -120,7 +120,7 @@ fn pages_are_let_go_of_beyond_the_bound() {
 fn a_page_that_was_let_go_of_while_it_was_read_is_counted_once() {
     let mut recent = Recent::default();
     let (early, images) = (recent.get(0), || Ok(vec![Some(ByteArray::from(vec![0; 10]))]));
-    // Another page's reader may drop it meanwhile.
+    // A reader of a different page may drop it in the meantime.
     recent.pages.clear();
     recent.used.clear();
     let late = recent.get(0);
@@ -138,7 +138,7 @@ fn damaged_pages_are_bad_images_and_damaged_tables_refused() {
     write(&path, &[&[1, 2, 3, 4, 5, 6]], false);
     let set = TableRows::open(&path, vec![path.clone()], Split::All, &Selection::default()).unwrap();
     let whole = fs::read(&path).unwrap();
-    // Damages everything before the labels, that is, the images.
+    // Damages everything before the labels, which is the images.
     let mut broken = whole.clone();
     broken[4..200].fill(0);
     fs::write(&path, &broken).unwrap();

@@ -36,7 +36,7 @@ fn image(transform: &Transform, picture: &Picture, seed: u64) -> Vec<u8> {
     planes
 }
 
-/// [3, H, W] of a part of `picture`, pixel by pixel.
+/// A part of `picture` as [3, H, W], pixel by pixel.
 fn part(picture: &Picture, top: usize, left: usize, height: usize, width: usize) -> Vec<u8> {
     let at = |c: usize, y: usize, x: usize| picture.rgb[3 * ((top + y) * picture.width + left + x) + c];
     (0..3)
@@ -80,7 +80,8 @@ fn crops_reach_every_place_and_half_are_mirrored() {
 
 #[test]
 fn values_agree_with_pillow() {
-    // tests/reference/zoo.py, RESIZES: (source height, width), (resized height, width), offset, size.
+    // tests/reference/zoo.py, RESIZES: (source height, width), (resized height, width), offset,
+    // size.
     let cases = [
         ("down", [53.0, 73.0], [24.0, 33.0], [3.0, 7.0], [16, 20]),
         ("up", [9.0, 11.0], [40.0, 49.0], [5.0, 8.0], [32, 40]),
@@ -117,7 +118,7 @@ fn values_agree_with_pillow() {
     }
 }
 
-/// The reference: resize the whole picture, then cut.
+/// The reference: resize the whole picture, then crop.
 fn resized_then_cut(picture: &Picture, filter: Filter, to: ImageSize, top: usize, left: usize) -> Vec<u8> {
     let (height, width) = (to.height as usize, to.width as usize);
     let whole = Window {
@@ -136,8 +137,8 @@ fn resized_then_cut(picture: &Picture, filter: Filter, to: ImageSize, top: usize
 fn one_step_equals_resize_then_crop() {
     let picture = picture(53, 73);
     for (filter, name) in FILTERS {
-        // To odd sides: with even ones the box filter's edge can fall on the middle of a pixel, where the
-        // last bit decides whether that pixel counts, here as in any other implementation.
+        // To odd sides: with even ones the box filter's edge can fall on the centre of a pixel.
+        // Then the last bit decides whether that pixel counts, as in any implementation.
         let once = transform(16, 20, Some(27), filter, Crop::Random {}, false);
         for seed in 0..20 {
             let window = once.window(73.0, 53.0, Seed(seed));
@@ -145,7 +146,7 @@ fn one_step_equals_resize_then_crop() {
             let (top, left) = ((window.top * 27.0 / 53.0).round(), (window.left * 37.0 / 73.0).round());
             let expected = resized_then_cut(&picture, filter, to, top as usize, left as usize);
             let got = image(&once, &picture, seed);
-            // The order of two passes, each rounded, is the same; coefficients may differ in their last bit.
+            // Both passes have the same order and round; coefficients may differ in their last bit.
             let largest = got.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
             assert!(largest <= 1, "{name} at {top}, {left}: {largest}");
         }
@@ -191,7 +192,7 @@ fn a_very_long_picture_costs_no_more_than_its_crop() {
     let picture = picture(1, 10_000);
     let started = Instant::now();
     image(&random, &picture, 3);
-    // Resized as a whole it would be 64 x 640,000 pixels.
+    // Resized as a whole, it would be 64 x 640,000 pixels.
     assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
 }
 
@@ -205,7 +206,7 @@ fn resized_crops_keep_to_their_ranges() {
         assert!((scale[0] - 1e-9..scale[1] + 1e-9).contains(&area), "{area}");
         assert!((ratio[0] - 1e-9..ratio[1] + 1e-9).contains(&shape), "{shape}");
     }
-    // No part of a strip has such an area and shape: the centre.
+    // No part of a strip has such an area and shape, so the centre is used.
     let window = resized.window(1000.0, 1.0, Seed(0));
     assert_eq!((window.left, window.top, window.width, window.height), (499.0, 0.0, 2.0, 1.0));
 }
@@ -214,7 +215,8 @@ fn resized_crops_keep_to_their_ranges() {
 fn enlarged_parts_that_begin_on_a_whole_pixel_are_read_inside_the_picture() {
     let picture = picture(9, 11);
     for (filter, name) in FILTERS {
-        // Three pixels for one: each third offset begins, or ends, right on one of the picture's.
+        // Three pixels for one: every third offset starts or ends exactly at one of the picture's
+        // pixels.
         let enlarged = transform(16, 20, Some(27), filter, Crop::Random {}, false);
         for seed in 0..100 {
             let window = enlarged.window(11.0, 9.0, Seed(seed));
@@ -248,7 +250,7 @@ fn what_is_kept_gives_nearly_the_same_image_and_the_same_whenever() {
             }
         }
     }
-    // As the config's `cache_gib` says. A box's edge can fall on the middle of a pixel, see above.
+    // As the docs of `cache_gib` say. A box's edge can fall on the centre of a pixel, see above.
     assert!(largest[..3].iter().all(|&difference| difference <= 2), "{largest:?}");
 }
 

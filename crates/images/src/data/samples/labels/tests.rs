@@ -70,9 +70,9 @@ fn names_count_in_sorted_order_or_in_that_given() {
     }
     for (labels, part) in [
         (json!(["a", "d"]), "\"d\" is not one of the 3 classes in c.txt"),
-        (json!(["a", "1"]), "\"1\" is none"),
-        (json!([0, 3]), "3 (row 1) is none"),
-        (json!([-2, 2]), "-2 (row 0) is none"),
+        (json!(["a", "1"]), "\"1\" is not one"),
+        (json!([0, 3]), "3 (row 1) is not one"),
+        (json!([-2, 2]), "-2 (row 0) is not one"),
         (json!([-1]), "no sample has one"),
         (json!([null]), "no sample has one"),
         (json!([0, 1.5]), "it cannot be taken: 1.5 (row 1)"),
@@ -95,7 +95,7 @@ fn numbers_that_the_input_names_keep_their_names() {
     let (numbers, _, notes) = settled(&json!([1, 2]), names, None).unwrap();
     assert_eq!(numbers, [None, None]);
     assert!(notes[0].contains("2 (row 1) is not one of the 2 classes that it declares"), "{notes:?}");
-    assert!(settled(&json!([1]), names, Some(&["ant"])).unwrap_err().contains("\"zebra\" is none"));
+    assert!(settled(&json!([1]), names, Some(&["ant"])).unwrap_err().contains("\"zebra\" is not one"));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn lists_of_classes_are_checked() {
         ("a\n\nb\n", "line 2: it is empty"),
         ("a\nb\na\n", "line 3: \"a\" is on line 1 too"),
         ("caf\u{e9}\ncafe\u{301}\n", "is on line 1 too"),
-        ("\n", "no name"),
+        ("\n", "not a class name"),
     ] {
         let message = read(text).unwrap_err();
         assert!(message.contains(part), "{message}");
