@@ -74,8 +74,10 @@ fn muon(bencher: Bencher, channels: i64) {
 #[divan::bench]
 fn fsq(bencher: Bencher) {
     let (store, z) = (Variables::new(Device::Cpu), normal(&[32, 256, 4], Kind::Float));
-    let fsq =
-        config(json!({ "kind": "fsq", "levels": [8, 5, 5, 5] })).settings().build(&store.root(Component::Quantizer), 4).unwrap();
+    let fsq = config(json!({ "kind": "fsq", "levels": [8, 5, 5, 5] }))
+        .settings()
+        .build(&store.root(Component::Quantizer), 4)
+        .unwrap();
     let z = z.set_requires_grad(true);
     bencher.bench_local(|| {
         let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(3) });

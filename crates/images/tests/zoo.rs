@@ -104,7 +104,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("pointer.jpg", "git lfs pull"),
     ("cgbi.png", "CgBI"),
     ("frame-outside.gif", "outside the picture of 11x9"),
-    ("no-height.jpg", "doesn't say its height"),
+    ("no-height.jpg", "does not state its height"),
     ("dnl-differs.jpg", "27 lines, its DNL segment 9"),
     ("lossless.jpg", "a lossless JPEG"),
     ("twelve-bits.jpg", "12 bits a sample"),

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn maps_and_offsets_that_cannot_be_are_refused() {
         for (json, part) in [
-            ("[1, 2]", "has 2 ids, but"),
+            ("[1, 2]", "has 2 ids, and there are 3 codes"),
             ("[1, 2, 3, 4]", "has 4 ids"),
             ("[1, 2, 1]", "the id 1 to the codes 0 and 2"),
             ("[1, 2, 2147483648]", "code 2 the id 2147483648"),

@@ -156,8 +156,12 @@ fn class_folders_beside_a_shard_are_ambiguous() {
         ),
     ] {
         let message = refusal(folder(files).path());
-        for part in ["holds images in subfolders (", found, "so it is ambiguous; give a folder that holds only", remedy]
-        {
+        for part in [
+            "holds images in subfolders (",
+            found,
+            "so it is ambiguous; give a folder that holds only",
+            remedy,
+        ] {
             assert!(message.contains(part), "{message}");
         }
     }
