@@ -264,6 +264,15 @@ pub trait Task {
         Ok(vec![])
     }
 
+    /// Hook: the run can go on, and its logs are not cut back yet. Writes the task's own files of
+    /// the run.
+    ///
+    /// # Errors
+    /// When one can't be written; the logs are as they were.
+    fn prepare(&mut self, _run: &RunWriter) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Hook: the logs are open, and the training is about to begin or to go on.
     ///
     /// # Errors

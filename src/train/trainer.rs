@@ -157,6 +157,7 @@ impl<T: Task> Trainer<T> {
             run.retain(train.keep_checkpoints)?;
         }
         let Progress { step, evaluated, cursor: bookmark } = progress;
+        task.prepare(&run)?;
         let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists };
         let logger = Logger::open(run.folder().path(), options)?;
         let mut around = Surroundings { step, run, logger, signals, world };

@@ -32,7 +32,7 @@ pub use objective::{ImageStep, Objective};
 pub use reconstruction::Reconstruction;
 pub use state::{Circumstances, LossWeights, State};
 
-use crate::checkpoint::RunFolder;
+use crate::checkpoint::{RunFolder, RunWriter};
 use crate::codec::Vocabulary;
 use crate::evaluate::{self, EvaluateError, Evaluation};
 use crate::logger::check_rows;
@@ -290,9 +290,12 @@ impl Task for TokenizerTask {
         Ok(notes)
     }
 
+    fn prepare(&mut self, run: &RunWriter) -> Result<(), TrainError> {
+        files::keep(run.folder().path(), &self.train_set)
+    }
+
     fn opened(&mut self, around: &mut Surroundings) -> Result<(), TrainError> {
         let run = around.run.folder().path();
-        files::keep(run, &self.train_set)?;
         let validated = self.eval.images_of(self.val_set.len());
         let counted = BadSamples::new(validated, self.data.max_bad_fraction);
         self.bad = Some(BadLog::open(run, around.step, Split::Val, counted)?);
