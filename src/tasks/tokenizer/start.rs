@@ -120,9 +120,14 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
     latents.iter().map(|z| z.size()[0] * z.size()[1]).sum()
 }
 
-/// `[B, N, D]` of several batches as one, each dimension's positions side by side in memory, as
-/// latents without training have them: the order in which sums over D are added up depends on it.
+/// `[B, N, D]` of several batches as one, in the order in memory that the latents have: the order in
+/// which sums over D are added up depends on it. A convolution without training gives channels side
+/// by side on CUDA, where it runs in channels_last, and positions side by side on a CPU.
 fn joined(latents: &[Tensor]) -> Tensor {
+    let side_by_side = |z: &Tensor| z.stride().last() == Some(&1);
+    if latents.iter().all(side_by_side) {
+        return Tensor::cat(latents, 0);
+    }
     let turned: Vec<Tensor> = latents.iter().map(|z| z.transpose(1, 2)).collect();
     Tensor::cat(&turned, 0).transpose(1, 2)
 }
@@ -199,6 +204,16 @@ mod tests {
             assert_eq!(start_or_undo(&mut stopped, &z, Seed(3), &mut || true).unwrap(), StartOutcome::Whole);
             assert_eq!(values(&stopped), values(&whole), "begun again after {stop_at}");
         }
+    }
+
+    #[test]
+    fn joined_latents_keep_their_order_in_memory() {
+        let [first, second] = [2, 3].map(|batch| Tensor::randn([batch, 5, 4], (Kind::Float, Device::Cpu)));
+        let whole = Tensor::cat(&[&first, &second], 0);
+        let by_channel = [&first, &second].map(|z| z.transpose(1, 2).contiguous().transpose(1, 2));
+        let (by_position, by_channel) = (joined(&[first, second]), joined(&by_channel));
+        assert_eq!((by_position.stride(), by_channel.stride()), (vec![20, 4, 1], vec![20, 1, 5]));
+        assert_eq!((&by_position, &by_channel), (&whole, &whole));
     }
 
     #[test]
