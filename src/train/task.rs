@@ -86,6 +86,14 @@ pub trait Batches<B> {
     /// When the bookmark can't be read.
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError>;
 
+    /// Begins to load ahead from the place that was sought; otherwise [`Batches::next`] does.
+    ///
+    /// # Errors
+    /// When loading can't begin.
+    fn load_ahead(&mut self) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// The next batch; waits for it.
     ///
     /// # Errors

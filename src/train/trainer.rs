@@ -209,6 +209,8 @@ impl<T: Task> Trainer<T> {
             self.window.restart_clock();
         }
         self.batches.seek(&self.bookmark, &mut self.around)?;
+        // An evaluation that is owed goes on meanwhile.
+        self.batches.load_ahead()?;
         let mut saved = None;
         if self.owes_evaluation() {
             let figures = self.evaluate()?;

@@ -21,7 +21,7 @@ pub struct ImageBatches {
     world: World,
     /// Where the loader begins.
     from: Cursor,
-    /// Opened by the first batch that is asked for.
+    /// Opened by [`Batches::load_ahead`], or else by the first batch that is asked for.
     loader: Option<Loader>,
     /// Images that were left out on the way to the last batch.
     skipped: Vec<BadSample>,
@@ -54,7 +54,8 @@ impl ImageBatches {
         }
     }
 
-    fn load(&mut self) -> Result<Batch, DataError> {
+    /// The loader, opened where the batches go on if it isn't yet.
+    fn loader(&mut self) -> Result<&mut Loader, DataError> {
         let loader = match self.loader.take() {
             Some(loader) => loader,
             None => Loader::train(
@@ -67,8 +68,11 @@ impl ImageBatches {
                 self.world,
             )?,
         };
-        let next = self.loader.insert(loader).next();
-        next.unwrap_or_else(|| Err(DataError::Loader("it ended".into())))
+        Ok(self.loader.insert(loader))
+    }
+
+    fn load(&mut self) -> Result<Batch, DataError> {
+        self.loader()?.next().unwrap_or_else(|| Err(DataError::Loader("it ended".into())))
     }
 }
 
@@ -84,6 +88,11 @@ impl Batches<Tensor> for ImageBatches {
             let counted = BadSamples::new(self.images.len(), self.config.max_bad_fraction);
             self.bad = Some(BadLog::open(around.run.folder().path(), around.step, Split::Train, counted)?);
         }
+        Ok(())
+    }
+
+    fn load_ahead(&mut self) -> Result<(), TrainError> {
+        self.loader()?;
         Ok(())
     }
 
