@@ -115,11 +115,11 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
     let batches = ImageBatches::new(images, &config.data, config.train.batch_size, seed, device, world);
     let task = TokenizerTask::new(Setup {
         objective,
-        train: config.train.clone(),
+        batch_size: config.train.batch_size,
+        best_metric: config.train.best_metric,
+        collapse: config.train.collapse.clone(),
         data: config.data.clone(),
         eval: config.eval.clone(),
-        device,
-        precision: settled.precision,
         train_set,
         val_set,
         circumstances,

@@ -20,8 +20,8 @@ pub use machine::{DeviceKind, Machine};
 pub use persist::Weights;
 pub use signals::Signals;
 pub use task::{
-    At, Batches, Begun, Bookmark, Fetched, GroupId, ParameterGroup, Ranked, StepOutput, Surroundings, Task,
-    Validated,
+    At, Batches, Begun, Bookmark, Fetched, GroupId, ParameterGroup, Passes, Ranked, StepOutput, Surroundings,
+    Task, Validated,
 };
 pub use trainer::{Outcome, Parts, Trainer};
 

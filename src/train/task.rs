@@ -11,6 +11,7 @@ use crate::optim;
 use crate::variables::Variable;
 use crate::world::World;
 use pixtok_base::seed::Seed;
+use pixtok_torch::Precision;
 
 pub(super) use crate::quantizer::{Monitor, Statistic, UpdateReport, merge};
 
@@ -132,6 +133,15 @@ impl Surroundings {
     }
 }
 
+/// How a batch goes through the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Passes {
+    /// The number of parts in which it does, one after another.
+    pub micro_batches: usize,
+    /// In what number format.
+    pub precision: Precision,
+}
+
 /// How [`Task::begin`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
@@ -199,6 +209,7 @@ pub trait Task {
         &mut self,
         _batches: &mut dyn Batches<Self::Batch>,
         _around: &mut Surroundings,
+        _passes: Passes,
         _seed: Seed,
     ) -> Result<Begun, TrainError> {
         Ok(Begun::NotWanted)

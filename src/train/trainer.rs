@@ -11,7 +11,7 @@ use super::error::chain;
 use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
 use super::persist::{Live, Progress};
 use super::task::{
-    At, Batches, Begun, Bookmark, Fetched, Monitor, ParameterGroup, Surroundings, Task, merge,
+    At, Batches, Begun, Bookmark, Fetched, Monitor, ParameterGroup, Passes, Surroundings, Task, merge,
 };
 use super::window::{Window, of_group};
 use super::{Config, Signals, TrainError};
@@ -97,16 +97,14 @@ pub(super) struct Group {
     pub optimizer: Optimizer,
     /// The step from which it learns.
     start: u64,
-    parameters: Vec<Tensor>,
 }
 
 impl Group {
     /// At rest.
     fn new(group: ParameterGroup) -> Self {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
-        let tensors = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
         let optimizer = Optimizer::new(&config, parameters);
-        Self { name, table, config, optimizer, start, parameters: tensors }
+        Self { name, table, config, optimizer, start }
     }
 
     /// Its learning rate at `step` of a run of `steps`; before its start, that of its first step.
@@ -263,7 +261,8 @@ impl<T: Task> Trainer<T> {
     }
 
     fn begin(&mut self) -> Result<Begun, TrainError> {
-        let begun = self.task.begin(&mut *self.batches, &mut self.around, self.seed)?;
+        let passes = Passes { micro_batches: self.settings.micro_batches, precision: self.precision };
+        let begun = self.task.begin(&mut *self.batches, &mut self.around, passes, self.seed)?;
         if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
             // What the beginning wrote is no step of the average.
             *average = weight_average(&self.task, self.settings.ema_decay);
@@ -325,7 +324,7 @@ impl<T: Task> Trainer<T> {
 
         let mut learning = vec![];
         for (group, losses) in self.groups.iter().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
-            world.mean_gradients(&group.parameters);
+            world.mean_gradients(group.optimizer.parameters());
             let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float));
             learning.push(GroupTensors { name: group.name, loss, grad_norm: group.optimizer.clip()? });
         }

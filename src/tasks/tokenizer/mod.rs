@@ -21,7 +21,7 @@ mod validate;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 pub use adversarial::Opponent;
 pub use batches::ImageBatches;
@@ -40,7 +40,8 @@ use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::model::{TokenShape, images_from_bytes};
 use crate::quantizer::{Statistic, UpdateReport};
 use crate::train::{
-    self, At, Batches, Begun, ParameterGroup, Ranked, StepOutput, Surroundings, Task, TrainError, Validated,
+    At, Batches, Begun, BestMetric, Collapse, ParameterGroup, Passes, Ranked, StepOutput, Surroundings, Task,
+    TrainError, Validated,
 };
 use crate::variables::Variable;
 use crate::world::World;
@@ -49,23 +50,23 @@ use collapse::Over;
 use duel::Duel;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{self, BadSamples, Dataset};
-use pixtok_torch::{Precision, no_grad, to_device_async};
-use start::{Passes, start_quantizer};
+use pixtok_torch::{no_grad, to_device_async};
+use start::start_quantizer;
 
 /// What a [`TokenizerTask`] is made of.
 pub struct Setup {
     /// What is minimised, on `device`.
     pub objective: Objective,
-    /// Of the loop.
-    pub train: train::Config,
+    /// Of an optimizer step.
+    pub batch_size: usize,
+    /// What decides which checkpoint is best.
+    pub best_metric: BestMetric,
+    /// When to warn of a collapsing codebook.
+    pub collapse: Collapse,
     /// Of the images.
     pub data: data::Config,
     /// Of the evaluations.
     pub eval: evaluate::Config,
-    /// Where it trains.
-    pub device: Device,
-    /// In what number format.
-    pub precision: Precision,
     /// Training images.
     pub train_set: Arc<Dataset>,
     /// Validation images.
@@ -81,18 +82,18 @@ pub struct Setup {
 /// Trains a tokenizer, with or without an adversary.
 pub struct TokenizerTask {
     objective: Objective,
-    train: train::Config,
+    batch_size: usize,
+    best_metric: BestMetric,
+    collapse: Collapse,
     data: data::Config,
     eval: evaluate::Config,
-    device: Device,
-    precision: Precision,
     train_set: Arc<Dataset>,
     val_set: Arc<Dataset>,
     circumstances: Circumstances,
     before: Option<(data::Config, evaluate::Config)>,
     accept_inexact: bool,
     /// Evaluations in a row with a collapsed codebook.
-    collapse: CollapseCount,
+    evaluations_collapsed: CollapseCount,
     /// Of the tokens since the last log row, or since the process began.
     used: CodebookUse,
     /// Of the last log row.
@@ -114,17 +115,17 @@ impl TokenizerTask {
         let used = fresh_use(&setup.objective);
         Self {
             objective: setup.objective,
-            train: setup.train,
+            batch_size: setup.batch_size,
+            best_metric: setup.best_metric,
+            collapse: setup.collapse,
             data: setup.data,
             eval: setup.eval,
-            device: setup.device,
-            precision: setup.precision,
             train_set: setup.train_set,
             val_set: setup.val_set,
             circumstances: setup.circumstances,
             before: setup.before,
             accept_inexact: setup.accept_inexact,
-            collapse: CollapseCount::default(),
+            evaluations_collapsed: CollapseCount::default(),
             used,
             figures: None,
             rows_collapsed: CollapseCount::default(),
@@ -144,7 +145,7 @@ impl TokenizerTask {
         let tokenizer = self.objective.tokenizer();
         // Of a size that was checked.
         let positions = tokenizer.shape(self.data.image_size).map_or(0, TokenShape::positions) as i64;
-        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.train.batch_size as i64))
+        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.batch_size as i64))
     }
 
     fn note_bad(&mut self, bad: Vec<data::BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
@@ -174,10 +175,9 @@ impl Task for TokenizerTask {
         &mut self,
         batches: &mut dyn Batches<Tensor>,
         around: &mut Surroundings,
+        passes: Passes,
         seed: Seed,
     ) -> Result<Begun, TrainError> {
-        let Self { device, precision, .. } = *self;
-        let passes = Passes { micro_batches: self.train.micro_batches, device, precision };
         start_quantizer(&mut self.objective, passes, batches, around, seed)
     }
 
@@ -186,7 +186,7 @@ impl Task for TokenizerTask {
     }
 
     fn step(&mut self, batch: &Tensor, at: At) -> Result<StepOutput, TrainError> {
-        let images = images_from_bytes(&to_device_async(batch, self.device));
+        let images = images_from_bytes(&to_device_async(batch, self.objective.device()));
         let ImageStep { output, indices } = self.objective.step(&images, at);
         no_grad(|| self.used.add(&indices));
         Ok(output)
@@ -219,7 +219,7 @@ impl Task for TokenizerTask {
     }
 
     fn rank(&self, figures: &[(String, f64)]) -> Option<Ranked> {
-        let best = self.train.best_metric;
+        let best = self.best_metric;
         let (_, value) = figures.iter().find(|(name, _)| *name == best.name())?;
         Some(Ranked {
             metric: best.name(),
@@ -234,8 +234,13 @@ impl Task for TokenizerTask {
         let remedy = self.collapse_remedy();
         let watched = evaluation.codebook.as_ref().zip(evaluation.vocabulary);
         if let Some((codebook, Vocabulary { size, .. })) = watched
-            && let Some(warning) =
-                self.train.collapse.watch(&mut self.collapse, Over::Evaluations, codebook, size, &remedy)
+            && let Some(warning) = self.collapse.watch(
+                &mut self.evaluations_collapsed,
+                Over::Evaluations,
+                codebook,
+                size,
+                &remedy,
+            )
         {
             around.logger.warn(&warning);
         }
@@ -255,7 +260,7 @@ impl Task for TokenizerTask {
         let size = self.objective.tokenizer().quantizer.codebook().size;
         if let Some(codebook) = self.figures.take()
             && let Some(warning) =
-                self.train.collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
+                self.collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
         {
             around.logger.warn(&warning);
         }
@@ -265,7 +270,7 @@ impl Task for TokenizerTask {
     }
 
     fn state(&self) -> serde_json::Result<Map<String, Value>> {
-        let collapse = serde_json::to_value(self.collapse)?;
+        let collapse = serde_json::to_value(self.evaluations_collapsed)?;
         let circumstances = serde_json::to_value(&self.circumstances)?;
         Ok([("collapse".to_owned(), collapse), ("circumstances".to_owned(), circumstances)]
             .into_iter()
@@ -279,7 +284,7 @@ impl Task for TokenizerTask {
             notes = state
                 .resume(saved.clone(), self.accept_inexact, &self.data)
                 .map_err(|error| error.with_changes(run.path(), &self.train_set))?;
-            self.collapse = state.collapse;
+            self.evaluations_collapsed = state.collapse;
             if let Some((data, eval)) = &self.before {
                 let now = &self.circumstances.val_data;
                 let then = State::parse(saved.clone()).map_err(TrainError::from)?;

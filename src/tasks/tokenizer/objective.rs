@@ -1,6 +1,6 @@
 //! What is minimised: reconstruction, and from some step on what an adversary thinks of it.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::adversarial::Opponent;
 use super::reconstruction::Reconstruction;
@@ -55,6 +55,12 @@ impl Objective {
             opponent.after_step();
         }
         self.reconstruction.after_step(statistics, seed)
+    }
+
+    /// Where the networks are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.reconstruction.device()
     }
 
     /// The tokenizer in training.

@@ -1,23 +1,14 @@
 //! Before step 0: the quantizer looks at the first latents.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::objective::Objective;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
-use crate::train::{Batches, Begun, Surroundings, TrainError};
+use crate::train::{Batches, Begun, Passes, Surroundings, TrainError};
 use crate::variables::{Component, Variable};
 use pixtok_base::seed::Seed;
-use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
-
-/// How latents are made of batches.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Passes {
-    /// Parts that a batch goes through in.
-    pub micro_batches: usize,
-    pub device: Device,
-    pub precision: Precision,
-}
+use pixtok_torch::{catching, no_grad, to_device_async, with_precision};
 
 /// Gives the quantizer the latents of the first training batches, as many as it wants but at most
 /// one epoch, from a pass without gradient. The training then begins with the same batches.
@@ -87,7 +78,8 @@ fn first_latents(
     around: &mut Surroundings,
     wanted: i64,
 ) -> Result<Option<Vec<Tensor>>, TrainError> {
-    let Passes { micro_batches, device, precision } = passes;
+    let Passes { micro_batches, precision } = passes;
+    let device = objective.device();
     let mut latents: Vec<Tensor> = vec![];
     loop {
         let fetched = batches.next()?;
@@ -149,7 +141,7 @@ fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::loss::{self, Loss};
