@@ -94,7 +94,13 @@ mod tests {
     }
 
     fn not_finite() -> TrainError {
-        TrainError::NotFinite { step: 3, group: "tokenizer", what: "loss is NaN".into(), names: vec![] }
+        TrainError::NotFinite {
+            step: 3,
+            group: 0,
+            name: "tokenizer",
+            what: "loss is NaN".into(),
+            names: vec![],
+        }
     }
 
     fn too_many_bad() -> TooManyBad {

@@ -1,5 +1,6 @@
 //! Why a training ended early.
 
+use super::task::GroupId;
 use crate::codec::CodecError;
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
@@ -18,14 +19,16 @@ pub enum TrainError {
     Config(String),
     /// The loss or its gradient is NaN or infinite; the weights are those before the step.
     #[error(
-        "step {step} stopped before the optimizer: the {group}'s {what} (images of the batch: {})",
+        "step {step} stopped before the optimizer: the {name}'s {what} (images of the batch: {})",
         .names.join(", ")
     )]
     NotFinite {
         /// Counted from 1.
         step: u64,
         /// The group of parameters.
-        group: &'static str,
+        group: GroupId,
+        /// Its name.
+        name: &'static str,
         /// Which number, and what it is.
         what: String,
         /// Files of the batch.
@@ -38,8 +41,8 @@ pub enum TrainError {
         step: u64,
         /// One of the weights.
         name: String,
-        /// Whether it belongs to the discriminator, which trains beside the model.
-        of_companion: bool,
+        /// The group that it trains in or with.
+        group: GroupId,
     },
     /// An error about non-finite numbers, with a way to go on.
     #[error("{}; {remedy}", chain(.cause))]

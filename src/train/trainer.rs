@@ -11,7 +11,8 @@ use super::error::chain;
 use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
 use super::persist::{Live, Progress};
 use super::task::{
-    At, Batches, Begun, Bookmark, Fetched, Monitor, ParameterGroup, Passes, Surroundings, Task, merge,
+    At, Batches, Begun, Bookmark, Fetched, GroupId, Monitor, ParameterGroup, Passes, Surroundings, Task,
+    merge,
 };
 use super::window::{Window, of_group};
 use super::{Config, Signals, TrainError};
@@ -323,10 +324,12 @@ impl<T: Task> Trainer<T> {
         }
 
         let mut learning = vec![];
-        for (group, losses) in self.groups.iter().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
+        let taking_part = self.groups.iter().zip(&losses).enumerate();
+        for (id, (group, losses)) in taking_part.filter(|(_, (_, losses))| !losses.is_empty()) {
             world.mean_gradients(group.optimizer.parameters());
             let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float));
-            learning.push(GroupTensors { name: group.name, loss, grad_norm: group.optimizer.clip()? });
+            let grad_norm = group.optimizer.clip()?;
+            learning.push(GroupTensors { id, name: group.name, loss, grad_norm });
         }
         let (found_inf, numbers) = self.finite.take(step + 1, &learning, &fetched.names)?;
         let found_inf = world.largest(&found_inf);
@@ -407,6 +410,13 @@ impl<T: Task> Trainer<T> {
         self.around.run.offer_best(ranked.candidate(self.around.step)).map(|_| ())
     }
 
+    /// The group beside the model's that the tensor `name` trains in; for a buffer, the last.
+    fn group_beside(&self, name: &str) -> GroupId {
+        let groups = self.task.groups();
+        let trains = |group: &ParameterGroup| group.parameters.iter().any(|found| found.name == name);
+        groups.iter().position(trains).unwrap_or(groups.len() - 1)
+    }
+
     /// Saves; a failure ends the training only when this was the last chance to save. Non-finite
     /// weights are never saved, and always end the training.
     fn save(
@@ -420,8 +430,8 @@ impl<T: Task> Trainer<T> {
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
         let snapshot = live.snapshot(&progress)?;
         if let Some(name) = snapshot.not_finite() {
-            let of_companion = !snapshot.model.contains_key(name);
-            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), of_companion });
+            let group = if snapshot.model.contains_key(name) { 0 } else { self.group_beside(name) };
+            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), group });
         }
         if !self.around.world.writes() {
             return Ok(None);
