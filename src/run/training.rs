@@ -15,6 +15,7 @@ use super::settings::{TrainOptions, resolve};
 use super::{CONFIG, Tell, dry_run, init, loss};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, Config, RunChange};
+use crate::tasks::TaskKind;
 use crate::tasks::tokenizer::{Circumstances, ImageBatches, LossWeights, Setup, State, TokenizerTask};
 use crate::train::{Machine, Outcome, Parts, Signals, Trainer};
 use crate::world::World;
@@ -62,8 +63,19 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
 /// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
 /// training.
 pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcome, PathBuf)> {
-    let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
-        prepare(options, false, tell)?;
+    let prepared = prepare(options, false, tell)?;
+    match prepared.config.task {
+        TaskKind::Tokenizer => train_tokenizer(prepared, options, world, tell),
+    }
+}
+
+fn train_tokenizer(
+    prepared: Prepared,
+    options: &TrainOptions,
+    world: World,
+    tell: Tell,
+) -> Result<(Outcome, PathBuf)> {
+    let Prepared { mut earlier, mut config, device, settled, weights, mut notes } = prepared;
     let weights = weights?;
     if !device.is_cuda() {
         keep_freed_memory()?;

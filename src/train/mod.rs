@@ -17,7 +17,7 @@ use strum::IntoStaticStr;
 
 pub use error::{StateError, TrainError};
 pub use machine::{DeviceKind, Machine};
-pub use persist::Weights;
+pub use persist::{Progress, Weights};
 pub use signals::Signals;
 pub use task::{
     At, Batches, Begun, Bookmark, Fetched, GroupId, ParameterGroup, Passes, Ranked, StepOutput, Surroundings,

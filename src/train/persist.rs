@@ -41,7 +41,7 @@ fn no_weights(text: &str) -> String {
 
 /// The loop's own keys of `state.json`; the others are the task's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub struct Progress {
     /// Optimizer steps done.
     pub step: u64,
     /// The step of the last evaluation that gave figures.
@@ -51,8 +51,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn parse(saved: &Value) -> Result<Self, StateError> {
-        Ok(Self::deserialize(saved)?)
+    /// The progress in a checkpoint's state, and what is left of that: the task's own state.
+    ///
+    /// # Errors
+    /// [`StateError::Unreadable`].
+    pub fn split(saved: &Value) -> Result<(Self, Value), StateError> {
+        let (progress, mut own) = (Self::deserialize(saved)?, saved.clone());
+        let of_loop = serde_json::to_value(&progress)?;
+        if let Value::Object(own) = &mut own {
+            own.retain(|key, _| of_loop.get(key).is_none());
+        }
+        Ok((progress, own))
     }
 
     /// With what `task` adds.

@@ -273,8 +273,8 @@ pub trait Task {
         Ok(Map::new())
     }
 
-    /// Hook: checks what a run left behind and takes over its saved state (the whole `state.json`), if
-    /// it has one. Nothing on disk has changed yet and nothing may change here. Returns what the user
+    /// Hook: checks what a run left behind and takes over what [`Task::state`] saved, if there is a
+    /// checkpoint. Nothing on disk has changed yet and nothing may change here. Returns what the user
     /// should know.
     ///
     /// # Errors

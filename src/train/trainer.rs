@@ -139,10 +139,11 @@ impl<T: Task> Trainer<T> {
         let exists = resumed.is_some();
         let Resumed { loaded, damaged } = resumed.unwrap_or_default();
         let saved = loaded.as_ref().map(|loaded| &loaded.snapshot);
-        let mut notes = task.resume(saved.map(|saved| &saved.state), run.folder())?;
-        let mut progress = Progress { step: 0, evaluated: 0, cursor: batches.beginning() };
+        let state = saved.map(|saved| Progress::split(&saved.state)).transpose()?;
+        let mut notes = task.resume(state.as_ref().map(|(_, own)| own), run.folder())?;
+        let beginning = || Progress { step: 0, evaluated: 0, cursor: batches.beginning() };
+        let progress = state.map_or_else(beginning, |(progress, _)| progress);
         if let Some(saved) = saved {
-            progress = Progress::parse(&saved.state)?;
             Live { task: &task, groups: &groups, average: average.as_ref() }.restore(saved)?;
         }
         check_rows(&run.folder().path().join(METRICS_FILE))?;

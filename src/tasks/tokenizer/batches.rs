@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tch::{Device, Tensor};
 
 use super::bad_log::{BadLog, Split, bad_of};
@@ -54,6 +55,14 @@ impl ImageBatches {
         }
     }
 
+    /// Where a bookmark of these batches leads.
+    ///
+    /// # Errors
+    /// When it is none of theirs.
+    pub fn place(bookmark: &Bookmark) -> Result<Cursor, StateError> {
+        Ok(Cursor::deserialize(bookmark)?)
+    }
+
     /// The loader, opened where the batches go on if it isn't yet.
     fn loader(&mut self) -> Result<&mut Loader, DataError> {
         let loader = match self.loader.take() {
@@ -82,7 +91,7 @@ impl Batches<Tensor> for ImageBatches {
     }
 
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError> {
-        self.from = serde_json::from_value(bookmark.clone()).map_err(StateError::Unreadable)?;
+        self.from = Self::place(bookmark)?;
         self.loader = None;
         if self.bad.is_none() {
             let counted = BadSamples::new(self.images.len(), self.config.max_bad_fraction);

@@ -20,6 +20,7 @@ mod validate;
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use tch::Tensor;
 
@@ -270,25 +271,23 @@ impl Task for TokenizerTask {
     }
 
     fn state(&self) -> serde_json::Result<Map<String, Value>> {
-        let collapse = serde_json::to_value(self.evaluations_collapsed)?;
-        let circumstances = serde_json::to_value(&self.circumstances)?;
-        Ok([("collapse".to_owned(), collapse), ("circumstances".to_owned(), circumstances)]
-            .into_iter()
-            .collect())
+        let circumstances = self.circumstances.clone();
+        let state = State { collapse: self.evaluations_collapsed, circumstances };
+        Map::deserialize(serde_json::to_value(state)?)
     }
 
     fn resume(&mut self, saved: Option<&Value>, run: &RunFolder) -> Result<Vec<String>, TrainError> {
         let mut notes = vec![];
         if let Some(saved) = saved {
+            let saved = State::parse(saved)?;
             let mut state = State::new(self.circumstances.clone());
             notes = state
-                .resume(saved.clone(), self.accept_inexact, &self.data)
+                .resume(&saved, self.accept_inexact, &self.data)
                 .map_err(|error| error.with_changes(run.path(), &self.train_set))?;
             self.evaluations_collapsed = state.collapse;
             if let Some((data, eval)) = &self.before {
                 let now = &self.circumstances.val_data;
-                let then = State::parse(saved.clone()).map_err(TrainError::from)?;
-                self.other_images = self.validation().differs(run, (data, eval), &then, now)?;
+                self.other_images = self.validation().differs(run, (data, eval), &saved, now)?;
             }
         }
         check_rows(&run.path().join(BAD_SAMPLES_FILE))?;
