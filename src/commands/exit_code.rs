@@ -99,6 +99,7 @@ mod tests {
             group: 0,
             name: "tokenizer",
             what: "loss is NaN".into(),
+            samples: "images",
             names: vec![],
         }
     }

@@ -1,14 +1,12 @@
 //! Why a training ended early.
 
+use std::error::Error;
+use std::fmt;
+
 use super::task::GroupId;
-use crate::codec::CodecError;
-use crate::evaluate::EvaluateError;
-use crate::loss::LossError;
 use crate::optim::OptimError;
-use crate::quantizer::QuantizerError;
 use crate::{checkpoint, logger};
 use pixtok_base::{Class, Classified};
-use pixtok_images::data::{DataError, TooManyBad};
 use pixtok_torch::TorchError;
 
 /// An error of the loop; some variants have an exit code of their own.
@@ -19,7 +17,7 @@ pub enum TrainError {
     Config(String),
     /// The loss or its gradient is NaN or infinite; the weights are those before the step.
     #[error(
-        "step {step} stopped before the optimizer: the {name}'s {what} (images of the batch: {})",
+        "step {step} stopped before the optimizer: the {name}'s {what} ({samples} of the batch: {})",
         .names.join(", ")
     )]
     NotFinite {
@@ -31,7 +29,9 @@ pub enum TrainError {
         name: &'static str,
         /// Which number, and what it is.
         what: String,
-        /// Files of the batch.
+        /// What a batch consists of.
+        samples: &'static str,
+        /// Those of the batch.
         names: Vec<String>,
     },
     /// A step made weights that are NaN or infinite; they are not saved.
@@ -52,30 +52,18 @@ pub enum TrainError {
         /// From which checkpoint to go on, with which settings.
         remedy: String,
     },
-    /// More unreadable images than `data.max_bad_fraction` allows.
-    #[error(transparent)]
-    TooManyBad(#[from] TooManyBad),
     /// The last checkpoint could not be saved.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
     /// Saved state that does not fit this run.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Reading images failed.
+    /// An error of what is trained: of its data, for instance.
     #[error(transparent)]
-    Data(#[from] DataError),
-    /// The evaluation failed.
-    #[error(transparent)]
-    Evaluate(#[from] EvaluateError),
-    /// From the quantizer's start.
-    #[error(transparent)]
-    Quantizer(#[from] QuantizerError),
+    Task(#[from] TaskError),
     /// From the optimizer.
     #[error(transparent)]
     Optim(#[from] OptimError),
-    /// Of the loss settings.
-    #[error(transparent)]
-    Loss(#[from] LossError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Logger(#[from] logger::LoggerError),
@@ -90,6 +78,44 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// An error of a task, with what the loop has to know of it. It reads as the error itself.
+#[derive(Debug)]
+pub struct TaskError {
+    class: Class,
+    about: About,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+/// What an error of a task says something against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The training's data, and nothing against the weights, which are saved.
+    Data,
+    /// The weights that were evaluated, which are of no use.
+    Weights,
+    /// Anything else.
+    Other,
+}
+
+impl TaskError {
+    /// Of `error`.
+    pub fn new(class: Class, about: About, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { class, about, error: Box::new(error) }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl Error for TaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
 }
 
 /// The saved state belongs to other circumstances.
@@ -142,12 +168,13 @@ impl Classified for StateError {
 impl TrainError {
     /// Whether an evaluation met numbers that are not finite, so that the weights are no use.
     pub(super) fn is_of_evaluated_weights(&self) -> bool {
-        matches!(self, Self::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. }))
+        matches!(self, Self::Task(TaskError { about: About::Weights, .. }))
     }
 
     /// Whether reading the training's data failed, which says nothing against the weights.
-    pub(super) fn is_of_data(&self) -> bool {
-        matches!(self, Self::TooManyBad(_) | Self::Data(_))
+    #[must_use]
+    pub fn is_of_data(&self) -> bool {
+        matches!(self, Self::Task(TaskError { about: About::Data, .. }))
     }
 }
 
@@ -157,15 +184,10 @@ impl Classified for TrainError {
             Self::Config(_) => Class::Misuse,
             Self::NotFinite { .. } | Self::WeightsNotFinite { .. } => Class::NotFinite,
             Self::Diverged { cause, .. } => cause.class(),
-            Self::TooManyBad(error) => error.class(),
             Self::Checkpoint(error) => error.class(),
             Self::State(error) => error.class(),
-            Self::Data(error) => error.class(),
-            Self::Evaluate(error) => error.class(),
-            // The settings were checked before: what cannot start a codebook are its latents.
-            Self::Quantizer(_) => Class::NotFinite,
+            Self::Task(error) => error.class,
             Self::Optim(error) => error.class(),
-            Self::Loss(error) => error.class(),
             Self::Logger(error) => error.class(),
             Self::Torch(error) => error.class(),
             Self::Write { .. } => Class::Failed,
@@ -174,7 +196,7 @@ impl Classified for TrainError {
 }
 
 /// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -21,6 +21,7 @@ struct Unread {
     groups: Vec<(GroupId, &'static str)>,
     /// `[groups, 2]`: loss and gradient norm of each.
     numbers: Tensor,
+    samples: &'static str,
     names: Vec<String>,
 }
 
@@ -38,12 +39,14 @@ pub(super) struct GroupNumbers {
 #[derive(Debug)]
 pub(super) struct FiniteCheck {
     late: bool,
+    /// What a batch consists of, for messages.
+    samples: &'static str,
     unread: Option<Unread>,
 }
 
 impl FiniteCheck {
-    pub fn new(device: tch::Device) -> Self {
-        Self { late: device.is_cuda(), unread: None }
+    pub fn new(device: tch::Device, samples: &'static str) -> Self {
+        Self { late: device.is_cuda(), samples, unread: None }
     }
 
     /// Takes the scalars of `step` (counted from 1), at least one group's. The returned flag, a float scalar, is 1 when they are
@@ -62,7 +65,8 @@ impl FiniteCheck {
         let numbers = Tensor::stack(&scalars, 0).view([-1, 2]);
         let found_inf = numbers.isfinite().all().logical_not().to_kind(Kind::Float);
         let of_groups = groups.iter().map(|group| (group.id, group.name)).collect();
-        let unread = Unread { step, groups: of_groups, numbers, names: names.to_vec() };
+        let (samples, names) = (self.samples, names.to_vec());
+        let unread = Unread { step, groups: of_groups, numbers, samples, names };
         let due = if self.late { self.unread.replace(unread) } else { Some(unread) };
         Ok((found_inf, due.map(Unread::read).transpose()?))
     }
@@ -94,6 +98,7 @@ impl Unread {
             group: group.id,
             name: group.name,
             what: format!("{what} is {value}"),
+            samples: self.samples,
             names: self.names,
         })
     }
@@ -117,7 +122,7 @@ mod tests {
                 GroupTensors { id: 1, name: "discriminator", loss, grad_norm },
             ]
         };
-        let mut check = FiniteCheck::new(Device::Cpu);
+        let mut check = FiniteCheck::new(Device::Cpu, "pictures");
         let (found_inf, numbers) = check.take(1, &numbers_of(0.5, 3.0), &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 0.0);
         assert_eq!(numbers.unwrap().iter().map(|group| group.grad_norm).collect::<Vec<_>>(), [2.0, 3.0]);
@@ -127,10 +132,10 @@ mod tests {
         assert!(
             error.contains("step 2")
                 && error.contains("the discriminator's gradient norm is inf")
-                && error.contains("a.jpg")
+                && error.contains("pictures of the batch: a.jpg")
         );
 
-        let mut late = FiniteCheck { late: true, unread: None };
+        let mut late = FiniteCheck { late: true, ..FiniteCheck::new(Device::Cpu, "pictures") };
         let (found_inf, numbers) = late.take(1, &numbers_of(f32::NAN, 1.0), &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 1.0);
         assert!(numbers.is_none());

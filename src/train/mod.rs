@@ -15,7 +15,7 @@ mod window;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-pub use error::{StateError, TrainError};
+pub use error::{About, StateError, TaskError, TrainError};
 pub use machine::{DeviceKind, Machine};
 pub use persist::{Progress, Weights};
 pub use signals::Signals;

@@ -120,7 +120,7 @@ impl<T: Task> Live<'_, T> {
         copy_into(&self.model(), &snapshot.model, "the checkpoint's model")?;
         if let Some(companions) = self.companions() {
             let saved = snapshot.companions.as_ref().ok_or(Error::NoCompanions)?;
-            copy_into(&companions, saved, "the checkpoint's discriminator")?;
+            copy_into(&companions, saved, &format!("the checkpoint's {}", T::COMPANIONS))?;
         }
         copy_into(&self.moments(), &snapshot.optimizer, "the checkpoint's optimizer")?;
         if let Some(average) = self.average {

@@ -48,9 +48,11 @@ impl<T: Task> Trainer<T> {
         let run = self.around.run.folder();
         let path = run.path().display();
         if divergence.bad_from == 0 {
-            return "no step came before it, so no learning rate helps; look for a mistake in these images, and \
-                    try train.precision = \"fp32\""
-                .to_owned();
+            return format!(
+                "no step came before it, so no learning rate helps; look for a mistake in these {}, and try \
+                 train.precision = \"fp32\"",
+                T::SAMPLES
+            );
         }
         let (mut words, mut left) = (String::new(), None);
         for step in run.checkpoints().unwrap_or_default() {

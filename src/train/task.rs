@@ -197,6 +197,9 @@ pub trait Task {
     /// What a batch consists of, as the logs call it: `images`, for instance.
     const SAMPLES: &'static str;
 
+    /// What trains beside the model, for messages: `discriminator`, for instance.
+    const COMPANIONS: &'static str = "companions";
+
     /// What has an optimizer each. The first is the model's, which is the one that is averaged.
     fn groups(&self) -> Vec<ParameterGroup>;
 

@@ -177,7 +177,7 @@ impl<T: Task> Trainer<T> {
             around,
             groups,
             average,
-            finite: FiniteCheck::new(device),
+            finite: FiniteCheck::new(device, T::SAMPLES),
             window: Window::new(),
             evaluated,
             bookmark,
@@ -371,7 +371,7 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad validation images and
+    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad data and
     /// the like end the training, and what was trained until then is saved.
     fn evaluate(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
         self.finite.finish()?;

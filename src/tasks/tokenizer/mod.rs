@@ -2,7 +2,8 @@
 //!
 //! `objective` is what is minimised: `reconstruction`, and with an adversary `adversarial` too.
 //! `batches` is where images come from, `start` is k-means before step 0, `validate` measures and
-//! shows. `collapse` and `duel` warn of what goes wrong. `state`, `best`, `files` and `bad_log` are
+//! shows. `collapse` and `duel` warn of what goes wrong, `error` says what the loop has to know of
+//! errors. `state`, `best`, `files` and `bad_log` are
 //! what a run keeps of its images.
 
 mod adversarial;
@@ -11,6 +12,7 @@ mod batches;
 mod best;
 mod collapse;
 mod duel;
+mod error;
 mod files;
 mod objective;
 mod reconstruction;
@@ -167,6 +169,8 @@ impl Task for TokenizerTask {
     type Exhibits = Evaluation;
 
     const SAMPLES: &'static str = "images";
+
+    const COMPANIONS: &'static str = "discriminator";
 
     fn groups(&self) -> Vec<ParameterGroup> {
         self.objective.groups()

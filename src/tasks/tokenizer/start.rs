@@ -29,7 +29,7 @@ pub(super) fn start_quantizer(
     let beginning = batches.beginning();
     batches.seek(&beginning, around)?;
     let latents = first_latents(objective, passes, batches, around, wanted);
-    if let Err(TrainError::Data(_)) = &latents {
+    if latents.as_ref().is_err_and(TrainError::is_of_data) {
         // Listed; that they are too many is what the error says in its own words.
         let _ = batches.note_skipped(around);
     }
