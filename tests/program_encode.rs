@@ -135,7 +135,8 @@ impl Trained {
     /// The indices of each image of a folder by its key, in memory, in batches of 4 filled up with black.
     fn indices(&self, images: &Path) -> BTreeMap<String, Tensor> {
         let dataset = Dataset::open(images, Split::All).unwrap();
-        let loader = Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
+        let loader =
+            Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, &World::single()).unwrap();
         let mut all = BTreeMap::new();
         for batch in loader.map(Result::unwrap) {
             let missing = 4 - batch.images.size()[0];

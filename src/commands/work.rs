@@ -17,7 +17,7 @@ pub(super) fn run() -> Result<u8> {
     }
     match &assignment.work {
         // The launcher started the comparison; each of its trainings is by itself.
-        Work::Train(options) => train::train(options, World::single()),
+        Work::Train(options) => train::train(options, &World::single()),
         Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
     }
 }

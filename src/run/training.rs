@@ -62,7 +62,7 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
 /// # Errors
 /// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
 /// training.
-pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcome, PathBuf)> {
+pub fn train(options: &TrainOptions, world: &World, tell: Tell) -> Result<(Outcome, PathBuf)> {
     let prepared = prepare(options, false, tell)?;
     match prepared.config.task {
         TaskKind::Tokenizer => train_tokenizer(prepared, options, world, tell),
@@ -72,7 +72,7 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
 fn train_tokenizer(
     prepared: Prepared,
     options: &TrainOptions,
-    world: World,
+    world: &World,
     tell: Tell,
 ) -> Result<(Outcome, PathBuf)> {
     let Prepared { mut earlier, mut config, device, settled, weights, mut notes } = prepared;
@@ -150,7 +150,7 @@ fn train_tokenizer(
         resumed,
         save_first: options.init_from.is_some(),
         signals: Signals::listen().context("cannot listen for signals")?,
-        world,
+        world: world.clone(),
     })?;
     // After other images were refused, since this may read many of them.
     tell_shared(&sets.0, &sets.1, tell);

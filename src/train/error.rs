@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::task::GroupId;
 use crate::optim::OptimError;
+use crate::world::WorldError;
 use crate::{checkpoint, logger};
 use pixtok_base::{Class, Classified};
 use pixtok_torch::TorchError;
@@ -70,6 +71,9 @@ pub enum TrainError {
     /// From libtorch, memory exhausted among others.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// Processes could not exchange their numbers.
+    #[error(transparent)]
+    World(#[from] WorldError),
     /// A file of the run folder that is neither log nor checkpoint.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -190,6 +194,7 @@ impl Classified for TrainError {
             Self::Optim(error) => error.class(),
             Self::Logger(error) => error.class(),
             Self::Torch(error) => error.class(),
+            Self::World(error) => error.class(),
             Self::Write { .. } => Class::Failed,
         }
     }

@@ -2,6 +2,7 @@
 //! a further loop.
 
 use serde_json::{Map, Value};
+use signal_hook::consts::SIGTERM;
 use tch::Tensor;
 
 use super::{Signals, TrainError};
@@ -9,7 +10,7 @@ use crate::checkpoint::{Candidate, RunFolder, RunWriter, ValidationImages};
 use crate::logger::{Logger, LoggerError};
 use crate::optim;
 use crate::variables::Variable;
-use crate::world::World;
+use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_torch::Precision;
 
@@ -125,6 +126,24 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// The signal that ends the training, in all processes if it came to one of them.
+    ///
+    /// # Errors
+    /// When the processes can't agree.
+    pub fn interrupted(&self) -> Result<Option<i32>, WorldError> {
+        let own = self.signals.came();
+        let anywhere = self.world.any(own.is_some())?;
+        Ok(anywhere.then(|| own.unwrap_or(SIGTERM)))
+    }
+
+    /// Logs a row of this step, in the process that writes.
+    pub fn log(&mut self, row: &[(String, f64)]) {
+        if self.world.writes() {
+            let logged = self.logger.log(self.step, row);
+            self.warn_of(logged);
+        }
+    }
+
     /// A log that can't be written is warned of and ends nothing.
     pub fn warn_of(&mut self, logged: Result<(), LoggerError>) {
         if let Err(error) = logged {

@@ -151,13 +151,15 @@ impl<T: Task> Trainer<T> {
             let (path, aside) = (damaged.path.display(), run.set_aside(damaged)?);
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
-        if exists {
+        if exists && world.writes() {
             // If the run now keeps fewer checkpoints, this frees space. The checkpoint it resumes
             // from is the newest.
             run.retain(train.keep_checkpoints)?;
         }
         let Progress { step, evaluated, cursor: bookmark } = progress;
-        task.prepare(&run)?;
+        if world.writes() {
+            task.prepare(&run)?;
+        }
         let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists };
         let logger = Logger::open(run.folder().path(), options)?;
         let mut around = Surroundings { step, run, logger, signals, world };
@@ -201,7 +203,7 @@ impl<T: Task> Trainer<T> {
                 self.save(None, true)?;
             }
             if self.begin()? == Begun::Stopped
-                && let Some(signal) = self.around.signals.came()
+                && let Some(signal) = self.around.interrupted()?
             {
                 let saved = self.save(None, true)?;
                 return Ok(Outcome::Interrupted { signal, checkpoint: self.checkpoint(saved) });
@@ -229,7 +231,7 @@ impl<T: Task> Trainer<T> {
             self.around.step += 1;
             self.bookmark = fetched.bookmark;
             let last = self.around.step == self.settings.steps;
-            let signal = self.around.signals.came();
+            let signal = self.around.interrupted()?;
             if self.due(self.settings.log_every) || last {
                 self.log_window()?;
             }
@@ -239,8 +241,8 @@ impl<T: Task> Trainer<T> {
             if self.due(self.settings.checkpoint_every) || best || last || signal.is_some() {
                 saved = self.save(figures, last || signal.is_some())?.or(saved);
             }
-            if let (Some(signal), Some(checkpoint)) = (signal, &saved) {
-                return Ok(Outcome::Interrupted { signal, checkpoint: checkpoint.clone() });
+            if let Some(signal) = signal {
+                return Ok(Outcome::Interrupted { signal, checkpoint: self.checkpoint(saved) });
             }
         }
         Ok(Outcome::Finished { checkpoint: self.checkpoint(saved) })
@@ -257,7 +259,7 @@ impl<T: Task> Trainer<T> {
         self.around.step.is_multiple_of(every)
     }
 
-    /// The checkpoint that was saved last, or else that of this step.
+    /// The checkpoint that was saved last; where this process saved none, that of this step.
     fn checkpoint(&self, saved: Option<PathBuf>) -> PathBuf {
         saved.unwrap_or_else(|| self.around.run.folder().checkpoint_path(self.around.step))
     }
@@ -327,13 +329,13 @@ impl<T: Task> Trainer<T> {
         let mut learning = vec![];
         let taking_part = self.groups.iter().zip(&losses).enumerate();
         for (id, (group, losses)) in taking_part.filter(|(_, (_, losses))| !losses.is_empty()) {
-            world.mean_gradients(group.optimizer.parameters());
-            let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float));
+            world.mean_gradients(group.optimizer.parameters())?;
+            let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float))?;
             let grad_norm = group.optimizer.clip()?;
             learning.push(GroupTensors { id, name: group.name, loss, grad_norm });
         }
+        // Means over all processes, so each of them finds the same.
         let (found_inf, numbers) = self.finite.take(step + 1, &learning, &fetched.names)?;
-        let found_inf = world.largest(&found_inf);
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
@@ -365,8 +367,7 @@ impl<T: Task> Trainer<T> {
         for (i, group) in self.groups.iter().enumerate().filter(|(_, group)| step >= group.start) {
             row.push((of_group("optim/lr", i, group.name), group.lr(step, self.settings.steps)));
         }
-        let logged = self.around.logger.log(self.around.step, &row);
-        self.around.warn_of(logged);
+        self.around.log(&row);
         self.task.watch(&row, &mut self.around);
         Ok(())
     }
@@ -390,8 +391,7 @@ impl<T: Task> Trainer<T> {
             let averaged = average.in_place(|| self.task.validate(&mut self.around))?;
             row.extend(prefixed("val_ema", &averaged.figures));
         }
-        let logged = self.around.logger.log(self.around.step, &row);
-        self.around.warn_of(logged);
+        self.around.log(&row);
         self.task.show(raw.exhibits, &mut self.around)?;
         self.evaluated = self.around.step;
         self.window.restart_clock();

@@ -149,7 +149,7 @@ impl Images {
             self.batch_size,
             self.bound,
             device,
-            World::single(),
+            &World::single(),
         )?)
     }
 }

@@ -39,7 +39,7 @@ impl ImageBatches {
         batch_size: usize,
         seed: Seed,
         device: Device,
-        world: World,
+        world: &World,
     ) -> Self {
         Self {
             images,
@@ -47,7 +47,7 @@ impl ImageBatches {
             batch_size,
             seed,
             device,
-            world,
+            world: world.clone(),
             from: Cursor::default(),
             loader: None,
             skipped: vec![],
@@ -74,7 +74,7 @@ impl ImageBatches {
                 self.seed,
                 self.from,
                 self.device,
-                self.world,
+                &self.world,
             )?,
         };
         Ok(self.loader.insert(loader))

@@ -202,7 +202,7 @@ impl Task for TokenizerTask {
     }
 
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Evaluation>, TrainError> {
-        match self.evaluate(around.world) {
+        match self.evaluate(&around.world) {
             Err(EvaluateError::Data(error)) => {
                 // Listed; that they are too many is what the error says in its own words.
                 let _ = self.note_bad(bad_of(&error), around);
@@ -235,7 +235,9 @@ impl Task for TokenizerTask {
     }
 
     fn show(&mut self, evaluation: Evaluation, around: &mut Surroundings) -> Result<(), TrainError> {
-        self.exhibit(&evaluation, around);
+        if around.world.writes() {
+            self.exhibit(&evaluation, around);
+        }
         let remedy = self.collapse_remedy();
         let watched = evaluation.codebook.as_ref().zip(evaluation.vocabulary);
         if let Some((codebook, Vocabulary { size, .. })) = watched

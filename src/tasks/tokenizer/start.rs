@@ -83,7 +83,7 @@ fn first_latents(
     let mut latents: Vec<Tensor> = vec![];
     loop {
         let fetched = batches.next()?;
-        if around.signals.came().is_some() {
+        if around.interrupted()?.is_some() {
             return Ok(None);
         }
         // Another epoch shows the same images again.
