@@ -122,7 +122,7 @@ impl Error for TaskError {
     }
 }
 
-/// The saved state belongs to other circumstances.
+/// The saved state can't be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It cannot be read.
@@ -131,36 +131,6 @@ pub enum StateError {
          with --init-from"
     )]
     Unreadable(#[from] serde_json::Error),
-    /// Another thread count.
-    #[error(
-        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
-         --accept-inexact to go on all the same"
-    )]
-    Inexact {
-        /// Then.
-        saved: String,
-        /// Now.
-        now: String,
-        /// The flag that makes them the same.
-        remedy: String,
-    },
-    /// Other images.
-    #[error(
-        "the images in {folder} are not those that the run began with ({what}); name the run's own folder with --data and \
-         --val-data, restore the files, or start a new run with --init-from"
-    )]
-    Data {
-        /// Where they are.
-        folder: String,
-        /// What differs.
-        what: String,
-    },
-    /// Other weights of the loss.
-    #[error(
-        "the run began with other weights of loss.network than these; give the file it began with by --lpips-weights, or start a \
-         new run with --init-from"
-    )]
-    LossWeights,
 }
 
 impl Classified for StateError {

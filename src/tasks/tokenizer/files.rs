@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use super::error::CircumstancesError;
 use crate::checkpoint::write_atomic;
-use crate::train::{StateError, TrainError};
+use crate::train::TrainError;
 use pixtok_images::data::{Dataset, FileList};
 
 /// In the run folder.
@@ -28,7 +29,7 @@ pub fn changed_files(run: &Path, images: &Dataset) -> String {
     images.changes_since(kept.as_ref())
 }
 
-impl StateError {
+impl CircumstancesError {
     /// The same error; for changed training images, it adds [`changed_files`].
     #[must_use]
     pub fn with_changes(self, run: &Path, images: &Dataset) -> Self {

@@ -30,6 +30,7 @@ pub use adversarial::Opponent;
 pub use batches::ImageBatches;
 pub use best::{IMAGES_CHANGED, OtherImages, Validation};
 pub use collapse::CollapseCount;
+pub use error::CircumstancesError;
 pub use files::changed_files;
 pub use objective::{ImageStep, Objective};
 pub use reconstruction::Reconstruction;

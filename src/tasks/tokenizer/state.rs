@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
+use super::error::CircumstancesError;
 use crate::train::{DeviceKind, Machine, StateError};
 use pixtok_images::data::{self, Fingerprint};
 
@@ -80,13 +81,13 @@ impl State {
     /// names the images, for messages. Returns what the user should know.
     ///
     /// # Errors
-    /// See [`StateError`].
+    /// See [`CircumstancesError`].
     pub fn resume(
         &mut self,
         saved: &Self,
         accept_inexact: bool,
         data: &data::Config,
-    ) -> Result<Vec<String>, StateError> {
+    ) -> Result<Vec<String>, CircumstancesError> {
         let notes = self.circumstances.check(&saved.circumstances, accept_inexact, data)?;
         self.collapse = saved.collapse;
         Ok(notes)
@@ -101,16 +102,16 @@ impl Circumstances {
         then: &Circumstances,
         accept_inexact: bool,
         data: &data::Config,
-    ) -> Result<Vec<String>, StateError> {
+    ) -> Result<Vec<String>, CircumstancesError> {
         let mut notes = vec![];
         notes.extend(check_images(&self.data, &then.data, &data.train)?);
         let hash = |weights: &Option<LossWeights>| weights.as_ref().map(|weights| weights.blake3.clone());
         if hash(&then.loss_weights) != hash(&self.loss_weights) {
-            return Err(StateError::LossWeights);
+            return Err(CircumstancesError::LossWeights);
         }
         for (saved, now, remedy) in self.rounding(then) {
             if !accept_inexact {
-                return Err(StateError::Inexact { saved, now, remedy });
+                return Err(CircumstancesError::Inexact { saved, now, remedy });
             }
             notes.push(format!("going on with {now} instead of {saved}: not bit for bit"));
         }
@@ -142,10 +143,14 @@ impl Circumstances {
 
 /// Refuses images of `folder` that are not those of the run. Returns a note if they may have
 /// changed.
-fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
+fn check_images(
+    now: &Fingerprint,
+    then: &Fingerprint,
+    folder: &str,
+) -> Result<Option<String>, CircumstancesError> {
     let Some(difference) = now.difference(then) else { return Ok(None) };
     match difference.change() {
-        Some(what) => Err(StateError::Data { folder: folder.to_owned(), what: what.to_owned() }),
+        Some(what) => Err(CircumstancesError::Data { folder: folder.to_owned(), what: what.to_owned() }),
         None => Ok(difference.doubt(folder)),
     }
 }
@@ -177,7 +182,7 @@ mod tests {
     }
 
     /// The result of a resume after `change`: the notes or the error.
-    fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, StateError> {
+    fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, CircumstancesError> {
         let mut now = began();
         change(&mut now);
         now.check(&began(), accept, &data::Config::default())
@@ -215,7 +220,7 @@ mod tests {
     fn other_circumstances_are_refused_or_said() {
         assert_eq!(said(|_| {}, false).unwrap(), [""; 0]);
         let names = said(|now| now.data = print("b", "s", "t"), true);
-        assert!(matches!(names, Err(StateError::Data { .. })));
+        assert!(matches!(names, Err(CircumstancesError::Data { .. })));
         let sizes = said(|now| now.data = print("a", "other", "t"), true);
         assert!(sizes.unwrap_err().to_string().contains("some sizes differ"));
         let times = said(|now| now.data = print("a", "s", "later"), false).unwrap();
@@ -226,8 +231,8 @@ mod tests {
         let weights = |now: &mut Circumstances| {
             now.loss_weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
         };
-        assert!(matches!(said(weights, true), Err(StateError::LossWeights)));
-        assert!(matches!(said(|now| now.threads = 1, false), Err(StateError::Inexact { .. })));
+        assert!(matches!(said(weights, true), Err(CircumstancesError::LossWeights)));
+        assert!(matches!(said(|now| now.threads = 1, false), Err(CircumstancesError::Inexact { .. })));
         assert_eq!(said(|now| now.threads = 1, true).unwrap().len(), 1);
         let elsewhere = said(|now| now.machine.model = "Xeon".into(), false).unwrap();
         assert!(elsewhere[0].contains("processor Xeon instead of EPYC"), "{elsewhere:?}");
