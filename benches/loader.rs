@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use pixtok::batches::Loader;
+use pixtok::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{
     Cache, Config, Crop, Cursor, Dataset, Filter, Fit, ImageSize, Prepare, Prepared, Split,
@@ -166,8 +167,16 @@ fn main() {
         with_barrier(&dataset, &config, args.epochs)
     } else {
         let start = Cursor::default();
-        let mut loader =
-            Loader::train(Arc::clone(&dataset), &config, BATCH, Seed(0), start, Device::Cpu).unwrap();
+        let mut loader = Loader::train(
+            Arc::clone(&dataset),
+            &config,
+            BATCH,
+            Seed(0),
+            start,
+            Device::Cpu,
+            &World::single(),
+        )
+        .unwrap();
         let epoch =
             |_| speed(images, loader.by_ref().take(images / BATCH).map(|batch| batch.unwrap().images));
         (0..args.epochs).map(epoch).collect()

@@ -48,7 +48,7 @@ impl Loader {
         seed: Seed,
         start: Cursor,
         device: Device,
-        world: World,
+        world: &World,
     ) -> Result<Self, DataError> {
         data::Loader::train(dataset, config, batch_size, seed, start, share_of(world), memory_for(device))
             .map(Self)
@@ -65,14 +65,14 @@ impl Loader {
         batch_size: usize,
         max_images: Option<usize>,
         device: Device,
-        world: World,
+        world: &World,
     ) -> Result<Self, DataError> {
         data::Loader::eval(dataset, config, batch_size, max_images, share_of(world), memory_for(device))
             .map(Self)
     }
 }
 
-fn share_of(world: World) -> Share {
+fn share_of(world: &World) -> Share {
     Share { rank: world.rank() as usize, size: world.size() as usize }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         }
         let dataset = Arc::new(Dataset::open(folder.path(), Split::All).unwrap());
         let config = Config { image_size: ImageSize { height: 7, width: 5 }, ..Config::default() };
-        let loader = Loader::eval(dataset, &config, 2, None, Device::Cpu, World::single()).unwrap();
+        let loader = Loader::eval(dataset, &config, 2, None, Device::Cpu, &World::single()).unwrap();
         let batches: Vec<Batch> = loader.map(Result::unwrap).collect();
         let sizes: Vec<Vec<i64>> = batches.iter().map(|batch| batch.images.size()).collect();
         assert_eq!(sizes, [[2, 3, 7, 5], [1, 3, 7, 5]]);

@@ -34,7 +34,7 @@ pub use scores::{Column, Extremes, Scores};
 use crate::batches::picture_of;
 use crate::codec::{CodecError, Vocabulary};
 use crate::metrics::CodebookFigures;
-use crate::world::World;
+use crate::world::{World, WorldError};
 use features::Features;
 use mixups::Mixups;
 use pixtok_base::{Class, Classified};
@@ -105,6 +105,9 @@ pub enum EvaluateError {
     /// Tokens could not be compressed.
     #[error("cannot compress the tokens")]
     Compress(#[from] std::io::Error),
+    /// The sums of several processes could not be added up.
+    #[error(transparent)]
+    World(#[from] WorldError),
 }
 
 impl Classified for EvaluateError {
@@ -117,6 +120,7 @@ impl Classified for EvaluateError {
             Self::Torch(error) => error.class(),
             Self::Picture(error) => error.class(),
             Self::Compress(_) => Class::Failed,
+            Self::World(error) => error.class(),
         }
     }
 }
@@ -221,7 +225,7 @@ pub fn evaluate(
         return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
     let counts = sums.counts();
-    let (mut figures, codebook) = sums.finish(&scores, measures, options.world)?;
+    let (mut figures, codebook) = sums.finish(&scores, measures, &options.world)?;
     if let Some(features) = features {
         features.finish(&mut figures);
     }

@@ -6,7 +6,9 @@
 
 use tch::Tensor;
 
-/// Slurm sets these in every process of a job and, respectively, of a job step, which srun starts.
+use pixtok_base::{Class, Classified};
+
+/// Set in every part of a Slurm job, and in those of its steps, which srun starts.
 const SLURM: [&str; 2] = ["SLURM_JOB_ID", "SLURM_STEP_ID"];
 
 /// Kubernetes sets only the index of a completion; the job's manifest has to set the number.
@@ -22,13 +24,30 @@ const LAUNCHERS: [(&str, &str, &str); 5] = [
 ];
 
 /// The processes that train together, as one of them sees them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct World {
     rank: u32,
     size: u32,
 }
 
-/// What a launcher says about this process. The texts are the values of its variables.
+/// Processes could not exchange their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorldError {
+    /// Only a world of one process can be made so far.
+    #[error("{size} processes train together, and they can exchange no numbers yet; train in one process")]
+    NoExchange {
+        /// How many there are.
+        size: u32,
+    },
+}
+
+impl Classified for WorldError {
+    fn class(&self) -> Class {
+        Class::Failed
+    }
+}
+
+/// What a launcher says of this process. The texts are as its variables have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     /// The name of the launcher.
@@ -108,41 +127,55 @@ impl World {
     }
 
     /// The sum of a tensor over all processes.
-    #[must_use]
-    pub fn sum(&self, tensor: &Tensor) -> Tensor {
-        self.needs_no_exchange();
-        tensor.shallow_clone()
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn sum(&self, tensor: &Tensor) -> Result<Tensor, WorldError> {
+        self.check_single()?;
+        Ok(tensor.shallow_clone())
     }
 
     /// The sum of a number over all processes.
-    #[must_use]
-    pub fn sum_of(&self, number: i64) -> i64 {
-        self.needs_no_exchange();
-        number
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn sum_of(&self, number: i64) -> Result<i64, WorldError> {
+        self.check_single()?;
+        Ok(number)
     }
 
     /// The mean of a tensor over all processes.
-    #[must_use]
-    pub fn mean(&self, tensor: &Tensor) -> Tensor {
-        self.needs_no_exchange();
-        tensor.shallow_clone()
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn mean(&self, tensor: &Tensor) -> Result<Tensor, WorldError> {
+        self.check_single()?;
+        Ok(tensor.shallow_clone())
     }
 
     /// Replaces the gradient of each parameter by its mean over all processes.
-    pub fn mean_gradients(&self, _parameters: &[Tensor]) {
-        self.needs_no_exchange();
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn mean_gradients<'a>(
+        &self,
+        _parameters: impl Iterator<Item = &'a Tensor>,
+    ) -> Result<(), WorldError> {
+        self.check_single()
     }
 
-    /// The largest value of a scalar over all processes. For a flag: whether any process set it.
-    #[must_use]
-    pub fn largest(&self, scalar: &Tensor) -> Tensor {
-        self.needs_no_exchange();
-        scalar.shallow_clone()
+    /// Whether `flag` is set in any process, so that all of them decide the same.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn any(&self, flag: bool) -> Result<bool, WorldError> {
+        self.check_single()?;
+        Ok(flag)
     }
 
-    /// Asserts that nothing has to be exchanged: a world of several processes can't be made yet.
-    fn needs_no_exchange(self) {
-        debug_assert_eq!(self.size, 1, "processes exchange no tensors yet");
+    /// What one process has is what all have only if there is no other.
+    fn check_single(&self) -> Result<(), WorldError> {
+        if self.size == 1 { Ok(()) } else { Err(WorldError::NoExchange { size: self.size }) }
     }
 }
 
@@ -180,9 +213,21 @@ mod tests {
         let world = World::single();
         let tensor = Tensor::from_slice(&[1.5f32, -2.0, 7.0]);
         assert_eq!((world.rank(), world.size(), world.writes()), (0, 1, true));
-        assert_eq!(world.sum(&tensor), tensor);
-        assert_eq!(world.mean(&tensor), tensor);
-        assert_eq!(world.largest(&Tensor::from(1f32)).double_value(&[]), 1.0);
-        assert_eq!(world.sum_of(-7), -7);
+        assert_eq!(world.sum(&tensor).unwrap(), tensor);
+        assert_eq!(world.mean(&tensor).unwrap(), tensor);
+        assert_eq!(world.sum_of(-7), Ok(-7));
+        assert_eq!([world.any(true), world.any(false)], [Ok(true), Ok(false)]);
+    }
+
+    #[test]
+    fn several_processes_exchange_nothing_in_silence() {
+        let world = World { rank: 1, size: 3 };
+        assert!(!world.writes());
+        let refused = WorldError::NoExchange { size: 3 };
+        assert_eq!(world.sum_of(-7), Err(refused.clone()));
+        assert_eq!(world.any(false), Err(refused.clone()));
+        assert_eq!(world.sum(&Tensor::from(1f32)).unwrap_err(), refused);
+        assert_eq!(world.mean(&Tensor::from(1f32)).unwrap_err(), refused);
+        assert_eq!(world.mean_gradients([].iter()), Err(refused));
     }
 }

@@ -89,7 +89,7 @@ fn a_start_from_other_weights_names_the_settings_that_they_were_trained_with() {
     };
     let otherwise = "fit, but were trained with other settings: ";
     let averages = "the raw weights of";
-    let discriminator = "is not taken: this run's begins anew";
+    let discriminator = "is not taken: this run's starts from scratch";
     let other = ["--set=quantizer.levels=[5,5,5,8]", "--set=data.image_size=[16,32]", "--set", ADVERSARY];
     let size = "data.image_size: 32 there, [16, 32] here";
     let levels = "quantizer.levels: [8, 5, 5, 5] there, [5, 5, 5, 8] here";

@@ -138,7 +138,7 @@ impl Trained {
     fn indices(&self, images: &Path) -> BTreeMap<String, Tensor> {
         let dataset = Dataset::open(images, Split::All).unwrap();
         let loader =
-            Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
+            Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, &World::single()).unwrap();
         let mut all = BTreeMap::new();
         for batch in loader.map(Result::unwrap) {
             let missing = 4 - batch.images.size()[0];

@@ -17,7 +17,9 @@ use crate::optim::OptimError;
 use crate::pretrained::NetError;
 use crate::quantizer::QuantizerError;
 use crate::sweep::SweepError;
+use crate::tasks::tokenizer::CircumstancesError;
 use crate::train::{StateError, TrainError};
+use crate::world::WorldError;
 use pixtok_base::{Class, Classified, Misuse};
 use pixtok_images::data::{DataError, Panicked, TooManyBad};
 use pixtok_images::picture::PictureError;
@@ -35,6 +37,7 @@ type Ask = fn(&(dyn Error + 'static)) -> Option<Class>;
 const ASKED: &[Ask] = &[
     of::<AdapterError>,
     of::<AdversarialError>,
+    of::<CircumstancesError>,
     of::<ConfigError>,
     of::<CopyError>,
     of::<DataError>,
@@ -60,6 +63,7 @@ const ASKED: &[Ask] = &[
     of::<TorchError>,
     of::<TrainError>,
     of::<WhichError>,
+    of::<WorldError>,
     of::<WriteError>,
     of::<checkpoint::Error>,
 ];
@@ -95,7 +99,14 @@ mod tests {
     }
 
     fn not_finite() -> TrainError {
-        TrainError::NotFinite { step: 3, group: "tokenizer", what: "loss is NaN".into(), names: vec![] }
+        TrainError::NotFinite {
+            step: 3,
+            group: 0,
+            name: "tokenizer",
+            what: "loss is NaN".into(),
+            samples: "images",
+            names: vec![],
+        }
     }
 
     fn too_many_bad() -> TooManyBad {
@@ -133,7 +144,7 @@ mod tests {
         assert_eq!(code(diverged(not_finite())), 5);
         assert_eq!(code(TrainError::from(too_many_bad())), 6);
         assert_eq!(code(TrainError::from(EvaluateError::NoImages("none".into()))), 6);
-        assert_eq!(code(TrainError::from(StateError::LossWeights)), 2);
+        assert_eq!(code(TrainError::from(CircumstancesError::LossWeights)), 2);
         assert_eq!(code(TrainError::from(DataError::Missing("photos".into()))), 2);
         assert_eq!(code(TrainError::from(DataError::Loader("a thread is gone".into()))), 1);
         let in_use = checkpoint::Error::InUse { folder: "run".into() };

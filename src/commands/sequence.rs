@@ -240,7 +240,7 @@ fn a_sequence_is_evaluated_without_its_mirror_image() {
     let images = pictures(scratch.path());
     let trained = toy(RESIDUAL);
     let dataset = Arc::new(Dataset::open(&images, Split::All).unwrap());
-    let loader = Loader::eval(dataset, &trained.config.data, 4, None, Device::Cpu, World::single()).unwrap();
+    let loader = Loader::eval(dataset, &trained.config.data, 4, None, Device::Cpu, &World::single()).unwrap();
     let codec = trained.codec();
     let subject = Subject::Codec { codec: &codec, loader, stability: true };
     let options =

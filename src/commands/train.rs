@@ -19,11 +19,11 @@ pub(super) fn run(args: TrainArgs) -> Result<u8> {
     }
     let (world, note) = World::of_training(|name| env::var(name).ok());
     note.iter().for_each(|text| tell().say(text));
-    train(&options, world)
+    train(&options, &world)
 }
 
-/// Trains and reports how it ended.
-pub(super) fn train(options: &TrainOptions, world: World) -> Result<u8> {
+/// Trains, and says how it ended.
+pub(super) fn train(options: &TrainOptions, world: &World) -> Result<u8> {
     match run::train(options, world, tell())? {
         (Outcome::Finished { checkpoint }, _) => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)

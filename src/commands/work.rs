@@ -17,8 +17,8 @@ pub(super) fn run() -> Result<u8> {
         return Ok(128 + Signal::TERM.as_raw() as u8);
     }
     match &assignment.work {
-        // The launcher started the comparison; each of its trainings is a single process.
-        Work::Train(options) => train::train(options, World::single()),
+        // The launcher started the comparison; each of its trainings is by itself.
+        Work::Train(options) => train::train(options, &World::single()),
         Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
     }
 }

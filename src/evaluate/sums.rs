@@ -88,18 +88,19 @@ impl Sums {
         self,
         scores: &Scores,
         measures: &Measures,
-        world: World,
+        world: &World,
     ) -> Result<(Figures, Option<CodebookFigures>), EvaluateError> {
         let mut figures = Figures::default();
-        figures.push("images", world.sum_of(self.images as i64) as f64);
+        figures.push("images", world.sum_of(self.images as i64)? as f64);
         figures.extend(scores.means(measures.thorough));
         for (name, reason) in &measures.missing {
             figures.push_absent(name, reason.clone());
         }
-        let perfect = self.perfect.map_or(0, |count| world.sum(&count).int64_value(&[]));
+        let perfect = self.perfect.map(|count| world.sum(&count)).transpose()?;
+        let perfect = perfect.map_or(0, |count| count.int64_value(&[]));
         figures.push("perfect_images", perfect as f64);
         let codebook = match self.tokens {
-            Some(tokens) => Some(tokens.finish(&mut figures, world.sum_of(self.pixels))?),
+            Some(tokens) => Some(tokens.finish(&mut figures, world.sum_of(self.pixels)?)?),
             None => {
                 for name in ["usage", "perplexity", "bits_per_token", "bits_per_pixel"] {
                     figures.push_absent(name, "reconstructions from files have no tokens".into());

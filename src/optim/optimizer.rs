@@ -75,7 +75,8 @@ impl Optimizer {
         self.adamw.state().into_iter().chain(self.muon.state()).collect()
     }
 
-    fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+    /// The parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.adamw.parameters().chain(self.muon.parameters())
     }
 }

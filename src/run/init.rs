@@ -8,7 +8,7 @@ use super::networks::Networks;
 use super::{Run, Tell, other_settings};
 use crate::checkpoint::{Which, copy_into};
 use crate::config::Config;
-use crate::variables::Component;
+use crate::variables::{Component, Variable};
 use pixtok_base::Misuse;
 use pixtok_torch::tensors::{self, Tensors};
 
@@ -17,14 +17,14 @@ struct Saved {
     weights: Tensors,
     /// The source of the weights, in words.
     whose: String,
-    /// What is not copied, one sentence each.
+    /// What is not taken from there, one sentence each.
     left: Vec<String>,
 }
 
-/// Starts `networks` from the last raw weights of a run, or from the weights of a model folder. All
-/// of them must fit. If components are frozen, the others may start from fresh weights instead.
-/// Tells which other settings the weights were trained with. If the tokens stay the same, returns
-/// the hash of the weights that define them.
+/// Starts `networks` from the last raw weights of a run, or from those of a model folder. All must
+/// fit; if parts are frozen, one of the others that does not fit starts from scratch. Tells with
+/// which other settings the weights were trained. If the tokens stay the same, returns the hash of
+/// the weights whose tokens they are.
 pub(super) fn from_run(
     other: &Path,
     config: &Config,
@@ -49,12 +49,13 @@ pub(super) fn from_run(
         ))
         .into());
     }
-    let live = networks.variables();
     let mut taken = vec![];
     if train.freeze.is_empty() {
-        copy_into(&live, &saved, "the other model").with_context(|| format!("cannot start from {path}"))?;
+        copy_into(&networks.variables(), &saved, "the other model")
+            .with_context(|| format!("cannot start from {path}"))?;
         taken.extend(Component::TOKENIZER);
     } else {
+        let live = networks.entries();
         for part in Component::TOKENIZER {
             let fits = take_part(part, train.freeze.contains(&part), &live, &saved, tell)
                 .with_context(|| format!("cannot keep the {part} of {path}"))?;
@@ -103,34 +104,35 @@ fn weights_of(other: &Run, config: &Config) -> Result<Saved> {
         )
     });
     let discriminator = (saved.has_companions && config.adversarial.is_some())
-        .then(|| format!("the discriminator of {path} is not taken: this run's begins anew"));
+        .then(|| format!("the discriminator of {path} is not taken: this run's starts from scratch"));
     let left = average.into_iter().chain(discriminator).collect();
     Ok(Saved { weights: saved.weights, whose: format!("{path} at step {step}"), left })
 }
 
-/// Refuses frozen components without weights from `--init-from`.
+/// Refuses to freeze parts of a run that starts from scratch.
 pub(super) fn from_nothing(config: &Config) -> Result<()> {
     if config.train.freeze.is_empty() {
         return Ok(());
     }
     Err(Misuse(
-        "train.freeze keeps parts of the tokenizer as they are, and in a new run they are nothing yet; name the run that they come \
-         from with --init-from"
+        "train.freeze keeps parts of the tokenizer untrained, so they must come from another run; name it with --init-from"
             .into(),
     )
     .into())
 }
 
-/// Copies the weights of one component and returns whether they fit. If they do not, a component
-/// that is not frozen keeps its fresh weights.
-fn take_part(part: Component, stays: bool, live: &Tensors, saved: &Tensors, tell: Tell) -> Result<bool> {
-    let own = |all: &Tensors| -> Tensors {
-        let own = all.iter().filter(|(name, _)| Component::of_saved(name) == Some(part));
-        own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-    };
-    match copy_into(&own(live), &own(saved), &format!("the other model's {part}")) {
+/// Copies the weights of one part; returns whether they fit. A part that does not fit and need not
+/// stay starts from scratch.
+fn take_part(part: Component, stays: bool, live: &[Variable], saved: &Tensors, tell: Tell) -> Result<bool> {
+    let own = live.iter().filter(|variable| variable.component == part);
+    let own: Tensors = own.map(|found| (found.name.clone(), found.tensor.shallow_clone())).collect();
+    let given = saved.iter().filter(|(name, _)| Component::of_saved(name) == Some(part));
+    let given: Tensors = given.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    match copy_into(&own, &given, &format!("the other model's {part}")) {
         Err(_) if !stays => {
-            tell.note(&format!("the {part} has another shape than the other run's, so it begins anew"));
+            tell.note(&format!(
+                "the {part} has another shape than the other run's, so it starts from scratch"
+            ));
             Ok(false)
         }
         outcome => Ok(outcome.map(|()| true)?),

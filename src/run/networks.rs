@@ -9,7 +9,7 @@ use crate::loss::Loss;
 use crate::model::Tokenizer;
 use crate::optim::muon::is_hidden;
 use crate::tasks::tokenizer::{Objective, Opponent, Reconstruction};
-use crate::variables::{Component, Variables};
+use crate::variables::{Component, Variable, Variables};
 use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors::Tensors;
@@ -57,7 +57,12 @@ impl Networks {
         Objective { reconstruction, opponent }
     }
 
-    /// All tensors of the tokenizer, by name.
+    /// The tokenizer's variables, in the order of their names.
+    pub fn entries(&self) -> Vec<Variable> {
+        self.store.entries()
+    }
+
+    /// All of the tokenizer, by name.
     pub fn variables(&self) -> Tensors {
         self.store.tensors()
     }
@@ -75,7 +80,7 @@ impl Networks {
     /// Counts the parameters, by what happens to them.
     pub fn numbers(&self, config: &Config) -> Numbers {
         let mut numbers = Numbers { trained: 0, fixed: 0, discriminator: 0, moments: 0 };
-        for variable in self.store.entries() {
+        for variable in self.entries() {
             let count = variable.count();
             if config.train.freeze.contains(&variable.component) || !variable.trained {
                 numbers.fixed += count;

@@ -13,8 +13,8 @@ use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
 use crate::config::{CHANGES_FILE, Config, ConfigError, KnownKey, RunChange, known};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
-use crate::tasks::tokenizer::{State, Validation};
-use crate::train::{DeviceKind, TrainError};
+use crate::tasks::tokenizer::{ImageBatches, State, Validation};
+use crate::train::{DeviceKind, Progress, StateError, TrainError};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Dataset};
 use pixtok_torch::DeviceChoice;
@@ -26,10 +26,10 @@ pub(super) struct Earlier {
     pub config: Config,
     /// The config changes up to the checkpoint to resume from.
     changes: Vec<RunChange>,
-    /// The state of the checkpoint to resume from, or else of the newest checkpoint whose state can
-    /// be read; `None` if there is none.
-    state: Option<State>,
-    /// This process's lock on the run; absent in a dry run.
+    /// The state of the checkpoint to resume from, or else of the newest one whose state can be
+    /// read; none if there is none.
+    state: Option<(Progress, State)>,
+    /// This process's lock on it; absent in a dry run.
     lock: Option<RunWriter>,
     resumed: Resumed,
 }
@@ -52,7 +52,7 @@ impl Earlier {
             Some(loaded) => Some(loaded.snapshot.state.clone()),
             None => folder.newest_state()?,
         };
-        let state = state.map(State::parse).transpose().map_err(TrainError::from)?;
+        let state = state.map(|state| parsed(&state)).transpose().map_err(TrainError::from)?;
         let mut changes = RunChange::read(path)?;
         // Dropped in the same way as log lines: changes after the checkpoint may or may not be made
         // again. A run that starts over takes its settings from its config.
@@ -65,7 +65,9 @@ impl Earlier {
 
     /// Refuses a `config.toml` that does not belong to the checkpoint.
     fn check_own_config(&self) -> Result<()> {
-        let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(()) };
+        let Some((progress, state)) = self.state.as_ref().filter(|_| self.has_checkpoint()) else {
+            return Ok(());
+        };
         if state.circumstances.config == self.config.exact_digest()? {
             return Ok(());
         }
@@ -73,7 +75,7 @@ impl Earlier {
             "{} was changed since the checkpoint of step {}, in a key that a run must keep; undo the change, or start a new run with \
              --init-from {}",
             self.path().join(CONFIG).display(),
-            state.step,
+            progress.step,
             self.path().display()
         ))
         .into())
@@ -91,7 +93,7 @@ impl Earlier {
 
     /// Fills in the run's device and thread count if the flags leave them open.
     pub fn compute(&self, mut compute: Compute, tell: Tell) -> Compute {
-        let then = self.state.as_ref().map(|state| &state.circumstances);
+        let then = self.state.as_ref().map(|(_, state)| &state.circumstances);
         let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return compute };
         if compute.device == DeviceChoice::Auto {
             compute.device = DeviceChoice::Cpu;
@@ -112,7 +114,7 @@ impl Earlier {
 
     /// The file with the loss's weights, if it still exists at the recorded path.
     pub fn loss_weights(&self) -> Option<PathBuf> {
-        let file = PathBuf::from(&self.state.as_ref()?.circumstances.loss_weights.as_ref()?.file);
+        let file = PathBuf::from(&self.state.as_ref()?.1.circumstances.loss_weights.as_ref()?.file);
         file.is_file().then_some(file)
     }
 
@@ -197,14 +199,18 @@ impl Earlier {
         accept_inexact: bool,
         (data, train_set): (&data::Config, &Dataset),
     ) -> Result<Vec<String>> {
-        let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
-        let notes = now.resume(loaded.snapshot.state.clone(), accept_inexact, data);
+        let Some((_, then)) = self.state.as_ref().filter(|_| self.has_checkpoint()) else {
+            return Ok(vec![]);
+        };
+        let notes = now.resume(then, accept_inexact, data);
         Ok(notes.map_err(|error| TrainError::from(error.with_changes(self.path(), train_set)))?)
     }
 
     /// A message if the run goes on with different validation images than before.
     pub fn other_images(&self, config: &Config, val_set: &Dataset) -> Result<Option<String>> {
-        let Some(state) = self.state.as_ref().filter(|_| self.has_checkpoint()) else { return Ok(None) };
+        let Some((_, state)) = self.state.as_ref().filter(|_| self.has_checkpoint()) else {
+            return Ok(None);
+        };
         let (data, eval) = (config.data.clone(), config.eval.clone());
         let validation = Validation { data, eval, total: val_set.len() };
         let (folder, before) = (self.run.folder(), (&self.config.data, &self.config.eval));
@@ -269,6 +275,13 @@ impl Earlier {
         }
         Ok(notes)
     }
+}
+
+/// What a checkpoint's state says of the loop and of the tokenizer.
+fn parsed(state: &serde_json::Value) -> Result<(Progress, State), StateError> {
+    let (progress, own) = Progress::split(state)?;
+    ImageBatches::place(&progress.cursor)?;
+    Ok((progress, State::parse(&own)?))
 }
 
 fn listed(damaged: &[DamagedCheckpoint]) -> String {

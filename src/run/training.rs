@@ -15,6 +15,7 @@ use super::settings::{TrainOptions, resolve};
 use super::{CONFIG, Tell, dry_run, init, loss};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, Config, RunChange};
+use crate::tasks::TaskKind;
 use crate::tasks::tokenizer::{Circumstances, ImageBatches, LossWeights, Setup, State, TokenizerTask};
 use crate::train::{Machine, Outcome, Parts, Signals, Trainer};
 use crate::world::World;
@@ -59,11 +60,22 @@ fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared
 /// Starts or resumes a run and trains it. Returns how it ended, and the run's folder.
 ///
 /// # Errors
-/// Before the first step: whatever is wrong with the settings, the images or the run. Later: what
-/// stops the training.
-pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcome, PathBuf)> {
-    let Prepared { mut earlier, mut config, device, settled, weights, mut notes } =
-        prepare(options, false, tell)?;
+/// Whatever is wrong with the settings, the images or the run, before the first step; what stops the
+/// training.
+pub fn train(options: &TrainOptions, world: &World, tell: Tell) -> Result<(Outcome, PathBuf)> {
+    let prepared = prepare(options, false, tell)?;
+    match prepared.config.task {
+        TaskKind::Tokenizer => train_tokenizer(prepared, options, world, tell),
+    }
+}
+
+fn train_tokenizer(
+    prepared: Prepared,
+    options: &TrainOptions,
+    world: &World,
+    tell: Tell,
+) -> Result<(Outcome, PathBuf)> {
+    let Prepared { mut earlier, mut config, device, settled, weights, mut notes } = prepared;
     let weights = weights?;
     if !device.is_cuda() {
         keep_freed_memory()?;
@@ -116,11 +128,11 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
     let batches = ImageBatches::new(images, &config.data, config.train.batch_size, seed, device, world);
     let task = TokenizerTask::new(Setup {
         objective,
-        train: config.train.clone(),
+        batch_size: config.train.batch_size,
+        best_metric: config.train.best_metric,
+        collapse: config.train.collapse.clone(),
         data: config.data.clone(),
         eval: config.eval.clone(),
-        device,
-        precision: settled.precision,
         train_set,
         val_set,
         circumstances,
@@ -139,7 +151,7 @@ pub fn train(options: &TrainOptions, world: World, tell: Tell) -> Result<(Outcom
         resumed,
         save_first: options.init_from.is_some(),
         signals: Signals::listen().context("cannot listen for signals")?,
-        world,
+        world: world.clone(),
     })?;
     // Only after different images were refused, since this may read many of them.
     tell_shared(&sets.0, &sets.1, tell);

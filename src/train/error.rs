@@ -1,13 +1,13 @@
 //! Why a training ended early.
 
-use crate::codec::CodecError;
-use crate::evaluate::EvaluateError;
-use crate::loss::LossError;
+use std::error::Error;
+use std::fmt;
+
+use super::task::GroupId;
 use crate::optim::OptimError;
-use crate::quantizer::QuantizerError;
+use crate::world::WorldError;
 use crate::{checkpoint, logger};
 use pixtok_base::{Class, Classified};
-use pixtok_images::data::{DataError, TooManyBad};
 use pixtok_torch::TorchError;
 
 /// An error of the training loop. Its class decides the exit code.
@@ -18,17 +18,21 @@ pub enum TrainError {
     Config(String),
     /// The loss or its gradient is NaN or infinite; the weights are those before the step.
     #[error(
-        "step {step} stopped before the optimizer: the {group}'s {what} (images of the batch: {})",
+        "step {step} stopped before the optimizer: the {name}'s {what} ({samples} of the batch: {})",
         .names.join(", ")
     )]
     NotFinite {
         /// Counted from 1.
         step: u64,
-        /// The name of the group of parameters.
-        group: &'static str,
-        /// Which number is not finite, and its value.
+        /// The group of parameters.
+        group: GroupId,
+        /// Its name.
+        name: &'static str,
+        /// Which number, and what it is.
         what: String,
-        /// The files of the batch.
+        /// What a batch consists of.
+        samples: &'static str,
+        /// Those of the batch.
         names: Vec<String>,
     },
     /// A step made weights that are NaN or infinite; they are not saved.
@@ -38,8 +42,8 @@ pub enum TrainError {
         step: u64,
         /// The name of one such weight.
         name: String,
-        /// Whether it belongs to the discriminator, which trains beside the model.
-        of_companion: bool,
+        /// The group that it trains in or with.
+        group: GroupId,
     },
     /// Numbers that are not finite, with advice on how to go on.
     #[error("{}; {remedy}", chain(.cause))]
@@ -49,37 +53,28 @@ pub enum TrainError {
         /// The checkpoint and the settings to go on with.
         remedy: String,
     },
-    /// More unreadable images than `data.max_bad_fraction` allows.
-    #[error(transparent)]
-    TooManyBad(#[from] TooManyBad),
     /// The last checkpoint could not be saved.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
     /// The saved state does not fit this run.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Reading images failed.
+    /// An error of what is trained: of its data, for instance.
     #[error(transparent)]
-    Data(#[from] DataError),
-    /// The evaluation failed.
-    #[error(transparent)]
-    Evaluate(#[from] EvaluateError),
-    /// The quantizer could not be started.
-    #[error(transparent)]
-    Quantizer(#[from] QuantizerError),
-    /// The optimizer failed.
+    Task(#[from] TaskError),
+    /// From the optimizer.
     #[error(transparent)]
     Optim(#[from] OptimError),
-    /// The loss settings are wrong.
-    #[error(transparent)]
-    Loss(#[from] LossError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Logger(#[from] logger::LoggerError),
     /// libtorch failed, for instance because memory is exhausted.
     #[error(transparent)]
     Torch(#[from] TorchError),
-    /// A file in the run folder, other than a log or a checkpoint, could not be written.
+    /// Processes could not exchange their numbers.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// A file of the run folder that is neither log nor checkpoint.
     #[error("cannot write {path}: {source}")]
     Write {
         /// The file.
@@ -89,7 +84,45 @@ pub enum TrainError {
     },
 }
 
-/// The saved state does not fit the circumstances of this process.
+/// An error of a task, with what the loop has to know of it. It reads as the error itself.
+#[derive(Debug)]
+pub struct TaskError {
+    class: Class,
+    about: About,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+/// What an error of a task says something against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The training's data, and nothing against the weights, which are saved.
+    Data,
+    /// The weights that were evaluated, which are of no use.
+    Weights,
+    /// Anything else.
+    Other,
+}
+
+impl TaskError {
+    /// Of `error`.
+    pub fn new(class: Class, about: About, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { class, about, error: Box::new(error) }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl Error for TaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// The saved state can't be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The state cannot be read.
@@ -98,36 +131,6 @@ pub enum StateError {
          with --init-from"
     )]
     Unreadable(#[from] serde_json::Error),
-    /// The thread count, the hardware or the software differs.
-    #[error(
-        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
-         --accept-inexact to go on all the same"
-    )]
-    Inexact {
-        /// What the run was trained with.
-        saved: String,
-        /// What it would go on with.
-        now: String,
-        /// The flag that makes them equal.
-        remedy: String,
-    },
-    /// The images differ.
-    #[error(
-        "the images in {folder} are not those that the run began with ({what}); name the run's own folder with --data and \
-         --val-data, restore the files, or start a new run with --init-from"
-    )]
-    Data {
-        /// The folder of the images.
-        folder: String,
-        /// What differs.
-        what: String,
-    },
-    /// The weights of the loss's network differ.
-    #[error(
-        "the run began with other weights of loss.network than these; give the file it began with by --lpips-weights, or start a \
-         new run with --init-from"
-    )]
-    LossWeights,
 }
 
 impl Classified for StateError {
@@ -139,12 +142,13 @@ impl Classified for StateError {
 impl TrainError {
     /// Whether an evaluation met numbers that are not finite, so that the weights are useless.
     pub(super) fn is_of_evaluated_weights(&self) -> bool {
-        matches!(self, Self::Evaluate(EvaluateError::Codec { source: CodecError::NotFinite(_), .. }))
+        matches!(self, Self::Task(TaskError { about: About::Weights, .. }))
     }
 
-    /// Whether the training data could not be read, which says nothing about the weights.
-    pub(super) fn is_of_data(&self) -> bool {
-        matches!(self, Self::TooManyBad(_) | Self::Data(_))
+    /// Whether reading the training's data failed, which says nothing against the weights.
+    #[must_use]
+    pub fn is_of_data(&self) -> bool {
+        matches!(self, Self::Task(TaskError { about: About::Data, .. }))
     }
 }
 
@@ -154,25 +158,20 @@ impl Classified for TrainError {
             Self::Config(_) => Class::Misuse,
             Self::NotFinite { .. } | Self::WeightsNotFinite { .. } => Class::NotFinite,
             Self::Diverged { cause, .. } => cause.class(),
-            Self::TooManyBad(error) => error.class(),
             Self::Checkpoint(error) => error.class(),
             Self::State(error) => error.class(),
-            Self::Data(error) => error.class(),
-            Self::Evaluate(error) => error.class(),
-            // The settings were checked before, so only bad latents can keep a codebook from
-            // starting.
-            Self::Quantizer(_) => Class::NotFinite,
+            Self::Task(error) => error.class,
             Self::Optim(error) => error.class(),
-            Self::Loss(error) => error.class(),
             Self::Logger(error) => error.class(),
             Self::Torch(error) => error.class(),
+            Self::World(error) => error.class(),
             Self::Write { .. } => Class::Failed,
         }
     }
 }
 
-/// The messages of an error and of its causes, joined.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes.
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -4,10 +4,12 @@
 use tch::{Device, Kind, Tensor};
 
 use super::TrainError;
+use super::task::GroupId;
 
 /// The loss and gradient norm of one group of parameters in a step: scalars on their device.
 #[derive(Debug)]
 pub(super) struct GroupTensors {
+    pub id: GroupId,
     pub name: &'static str,
     pub loss: Tensor,
     pub grad_norm: Tensor,
@@ -17,15 +19,17 @@ pub(super) struct GroupTensors {
 #[derive(Debug)]
 struct Unread {
     step: u64,
-    groups: Vec<&'static str>,
-    /// `[groups, 2]`: loss and gradient norm of each group.
+    groups: Vec<(GroupId, &'static str)>,
+    /// `[groups, 2]`: loss and gradient norm of each.
     numbers: Tensor,
+    samples: &'static str,
     names: Vec<String>,
 }
 
 /// Loss and gradient norm of one step and group, on the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GroupNumbers {
+    pub id: GroupId,
     pub name: &'static str,
     pub loss: f64,
     pub grad_norm: f64,
@@ -36,12 +40,14 @@ pub(super) struct GroupNumbers {
 #[derive(Debug)]
 pub(super) struct FiniteCheck {
     late: bool,
+    /// What a batch consists of, for messages.
+    samples: &'static str,
     unread: Option<Unread>,
 }
 
 impl FiniteCheck {
-    pub fn new(device: tch::Device) -> Self {
-        Self { late: device.is_cuda(), unread: None }
+    pub fn new(device: tch::Device, samples: &'static str) -> Self {
+        Self { late: device.is_cuda(), samples, unread: None }
     }
 
     /// Takes the scalars of `step` (counted from 1), from at least one group. Returns a flag for
@@ -59,8 +65,9 @@ impl FiniteCheck {
         let scalars: Vec<Tensor> = scalars.map(|scalar| scalar.detach().to_kind(Kind::Float)).collect();
         let numbers = Tensor::stack(&scalars, 0).view([-1, 2]);
         let found_inf = numbers.isfinite().all().logical_not().to_kind(Kind::Float);
-        let of_groups = groups.iter().map(|group| group.name).collect();
-        let unread = Unread { step, groups: of_groups, numbers, names: names.to_vec() };
+        let of_groups = groups.iter().map(|group| (group.id, group.name)).collect();
+        let (samples, names) = (self.samples, names.to_vec());
+        let unread = Unread { step, groups: of_groups, numbers, samples, names };
         let due = if self.late { self.unread.replace(unread) } else { Some(unread) };
         Ok((found_inf, due.map(Unread::read).transpose()?))
     }
@@ -78,9 +85,9 @@ impl Unread {
     fn read(self) -> Result<Vec<GroupNumbers>, TrainError> {
         // A single copy to the host.
         let numbers = self.numbers.to_device(Device::Cpu);
-        let read = |(i, &name): (usize, &&'static str)| {
+        let read = |(i, &(id, name)): (usize, &(GroupId, &'static str))| {
             let [loss, grad_norm] = [0, 1].map(|column| numbers.double_value(&[i as i64, column]));
-            GroupNumbers { name, loss, grad_norm }
+            GroupNumbers { id, name, loss, grad_norm }
         };
         let groups: Vec<GroupNumbers> = self.groups.iter().enumerate().map(read).collect();
         let bad = |group: &&GroupNumbers| !(group.loss.is_finite() && group.grad_norm.is_finite());
@@ -89,8 +96,10 @@ impl Unread {
             if group.loss.is_finite() { ("gradient norm", group.grad_norm) } else { ("loss", group.loss) };
         Err(TrainError::NotFinite {
             step: self.step,
-            group: group.name,
+            group: group.id,
+            name: group.name,
             what: format!("{what} is {value}"),
+            samples: self.samples,
             names: self.names,
         })
     }
@@ -107,23 +116,27 @@ mod tests {
     #[test]
     fn at_once_or_one_step_later() {
         let numbers_of = |loss: f32, grad_norm: f32| {
-            let fine =
-                GroupTensors { name: "tokenizer", loss: Tensor::from(1f32), grad_norm: Tensor::from(2f32) };
+            let (fine, fine_norm) = (Tensor::from(1f32), Tensor::from(2f32));
             let (loss, grad_norm) = (Tensor::from(loss), Tensor::from(grad_norm));
-            [fine, GroupTensors { name: "discriminator", loss, grad_norm }]
+            [
+                GroupTensors { id: 0, name: "tokenizer", loss: fine, grad_norm: fine_norm },
+                GroupTensors { id: 1, name: "discriminator", loss, grad_norm },
+            ]
         };
-        let mut check = FiniteCheck::new(Device::Cpu);
+        let mut check = FiniteCheck::new(Device::Cpu, "pictures");
         let (found_inf, numbers) = check.take(1, &numbers_of(0.5, 3.0), &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 0.0);
         assert_eq!(numbers.unwrap().iter().map(|group| group.grad_norm).collect::<Vec<_>>(), [2.0, 3.0]);
-        let error = check.take(2, &numbers_of(0.5, f32::INFINITY), &names()).unwrap_err().to_string();
+        let error = check.take(2, &numbers_of(0.5, f32::INFINITY), &names()).unwrap_err();
+        assert!(matches!(error, TrainError::NotFinite { group: 1, .. }), "{error}");
+        let error = error.to_string();
         assert!(
             error.contains("step 2")
                 && error.contains("the discriminator's gradient norm is inf")
-                && error.contains("a.jpg")
+                && error.contains("pictures of the batch: a.jpg")
         );
 
-        let mut late = FiniteCheck { late: true, unread: None };
+        let mut late = FiniteCheck { late: true, ..FiniteCheck::new(Device::Cpu, "pictures") };
         let (found_inf, numbers) = late.take(1, &numbers_of(f32::NAN, 1.0), &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 1.0);
         assert!(numbers.is_none());

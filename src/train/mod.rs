@@ -15,13 +15,13 @@ mod window;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-pub use error::{StateError, TrainError};
+pub use error::{About, StateError, TaskError, TrainError};
 pub use machine::{DeviceKind, Machine};
-pub use persist::Weights;
+pub use persist::{Progress, Weights};
 pub use signals::Signals;
 pub use task::{
-    At, Batches, Begun, Bookmark, Fetched, GroupId, ParameterGroup, Ranked, StepOutput, Surroundings, Task,
-    Validated,
+    At, Batches, Begun, Bookmark, Fetched, GroupId, ParameterGroup, Passes, Ranked, StepOutput, Surroundings,
+    Task, Validated,
 };
 pub use trainer::{Outcome, Parts, Trainer};
 

@@ -41,8 +41,8 @@ fn no_weights(text: &str) -> String {
 
 /// The training loop's own keys of `state.json`; the task adds the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Progress {
-    /// The number of completed optimizer steps.
+pub struct Progress {
+    /// Optimizer steps done.
     pub step: u64,
     /// The step of the last evaluation that gave figures.
     pub evaluated: u64,
@@ -51,8 +51,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn parse(saved: &Value) -> Result<Self, StateError> {
-        Ok(Self::deserialize(saved)?)
+    /// The progress in a checkpoint's state, and what is left of that: the task's own state.
+    ///
+    /// # Errors
+    /// [`StateError::Unreadable`].
+    pub fn split(saved: &Value) -> Result<(Self, Value), StateError> {
+        let (progress, mut own) = (Self::deserialize(saved)?, saved.clone());
+        let of_loop = serde_json::to_value(&progress)?;
+        if let Value::Object(own) = &mut own {
+            own.retain(|key, _| of_loop.get(key).is_none());
+        }
+        Ok((progress, own))
     }
 
     /// Adds the keys of `task`.
@@ -111,7 +120,7 @@ impl<T: Task> Live<'_, T> {
         copy_into(&self.model(), &snapshot.model, "the checkpoint's model")?;
         if let Some(companions) = self.companions() {
             let saved = snapshot.companions.as_ref().ok_or(Error::NoCompanions)?;
-            copy_into(&companions, saved, "the checkpoint's discriminator")?;
+            copy_into(&companions, saved, &format!("the checkpoint's {}", T::COMPANIONS))?;
         }
         copy_into(&self.moments(), &snapshot.optimizer, "the checkpoint's optimizer")?;
         if let Some(average) = self.average {

@@ -1,7 +1,7 @@
 //! Advice for a training whose numbers are no longer finite.
 
 use super::TrainError;
-use super::task::Task;
+use super::task::{GroupId, Task};
 use super::trainer::Trainer;
 use crate::checkpoint::DamagedCheckpoint;
 use crate::optim;
@@ -10,8 +10,8 @@ use crate::optim;
 struct Divergence {
     /// Checkpoints from this step on hold the weights that led to it.
     bad_from: u64,
-    /// Whether the discriminator failed.
-    of_companion: bool,
+    /// The group of parameters that it is in.
+    group: GroupId,
 }
 
 impl<T: Task> Trainer<T> {
@@ -27,13 +27,18 @@ impl<T: Task> Trainer<T> {
     }
 
     fn divergence(&self, error: &TrainError) -> Option<Divergence> {
-        let companion = |group: &str| self.groups.first().is_some_and(|first| first.name != group);
-        let of_weights = |step, of_companion| Some(Divergence { bad_from: step, of_companion });
         match error {
-            // The loss was computed with the weights before the step.
-            TrainError::NotFinite { step, group, .. } => of_weights(step - 1, companion(group)),
-            TrainError::WeightsNotFinite { step, of_companion, .. } => of_weights(*step, *of_companion),
-            error if error.is_of_evaluated_weights() => of_weights(self.around.step, false),
+            // The loss is that of the weights before the step.
+            TrainError::NotFinite { step, group, .. } => {
+                Some(Divergence { bad_from: step - 1, group: *group })
+            }
+            TrainError::WeightsNotFinite { step, group, .. } => {
+                Some(Divergence { bad_from: *step, group: *group })
+            }
+            // What is evaluated is the model.
+            error if error.is_of_evaluated_weights() => {
+                Some(Divergence { bad_from: self.around.step, group: 0 })
+            }
             _ => None,
         }
     }
@@ -43,9 +48,11 @@ impl<T: Task> Trainer<T> {
         let run = self.around.run.folder();
         let path = run.path().display();
         if divergence.bad_from == 0 {
-            return "no step came before it, so no learning rate helps; look for a mistake in these images, and \
-                    try train.precision = \"fp32\""
-                .to_owned();
+            return format!(
+                "no step came before it, so no learning rate helps; look for a mistake in these {}, and try \
+                 train.precision = \"fp32\"",
+                T::SAMPLES
+            );
         }
         let (mut words, mut left) = (String::new(), None);
         for step in run.checkpoints().unwrap_or_default() {
@@ -62,7 +69,7 @@ impl<T: Task> Trainer<T> {
                 Err(error) => format!("its weights are those of {path}; remove it first, since {error}; "),
             };
         }
-        let group = self.groups.get(usize::from(divergence.of_companion)).or(self.groups.first());
+        let group = self.groups.get(divergence.group);
         let table = group.map_or("optimizer", |group| group.table);
         let sets = group.map(|group| gentler(&group.config, table)).unwrap_or_default();
         let lower = format!("lower {table}.lr");

@@ -2,6 +2,7 @@
 //! another loop.
 
 use serde_json::{Map, Value};
+use signal_hook::consts::SIGTERM;
 use tch::Tensor;
 
 use super::{Signals, TrainError};
@@ -9,8 +10,9 @@ use crate::checkpoint::{Candidate, RunFolder, RunWriter, ValidationImages};
 use crate::logger::{Logger, LoggerError};
 use crate::optim;
 use crate::variables::Variable;
-use crate::world::World;
+use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
+use pixtok_torch::Precision;
 
 pub(super) use crate::quantizer::{Monitor, Statistic, UpdateReport, merge};
 
@@ -87,7 +89,15 @@ pub trait Batches<B> {
     /// When the bookmark can't be read.
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError>;
 
-    /// Waits for the next batch and returns it.
+    /// Begins to load ahead from the place that was sought; otherwise [`Batches::next`] does.
+    ///
+    /// # Errors
+    /// When loading can't begin.
+    fn load_ahead(&mut self) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// The next batch; waits for it.
     ///
     /// # Errors
     /// When the data can't be read.
@@ -117,12 +127,39 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Warns if a log could not be written; the training goes on.
+    /// The signal that ends the training, in all processes if it came to one of them.
+    ///
+    /// # Errors
+    /// When the processes can't agree.
+    pub fn interrupted(&self) -> Result<Option<i32>, WorldError> {
+        let own = self.signals.came();
+        let anywhere = self.world.any(own.is_some())?;
+        Ok(anywhere.then(|| own.unwrap_or(SIGTERM)))
+    }
+
+    /// Logs a row of this step, in the process that writes.
+    pub fn log(&mut self, row: &[(String, f64)]) {
+        if self.world.writes() {
+            let logged = self.logger.log(self.step, row);
+            self.warn_of(logged);
+        }
+    }
+
+    /// A log that can't be written is warned of and ends nothing.
     pub fn warn_of(&mut self, logged: Result<(), LoggerError>) {
         if let Err(error) = logged {
             self.logger.warn(&error.to_string());
         }
     }
+}
+
+/// How a batch goes through the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Passes {
+    /// The number of parts in which it does, one after another.
+    pub micro_batches: usize,
+    /// In what number format.
+    pub precision: Precision,
 }
 
 /// How [`Task::begin`] ended.
@@ -180,8 +217,10 @@ pub trait Task {
     /// What a batch consists of, as the logs name it: `images`, for instance.
     const SAMPLES: &'static str;
 
-    /// The groups of parameters, each with its own optimizer. The first group is the model's; its
-    /// parameters are averaged.
+    /// What trains beside the model, for messages: `discriminator`, for instance.
+    const COMPANIONS: &'static str = "companions";
+
+    /// What has an optimizer each. The first is the model's, which is the one that is averaged.
     fn groups(&self) -> Vec<ParameterGroup>;
 
     /// Runs once, before step 0. Sets parameters from the first batches, as k-means does with
@@ -193,6 +232,7 @@ pub trait Task {
         &mut self,
         _batches: &mut dyn Batches<Self::Batch>,
         _around: &mut Surroundings,
+        _passes: Passes,
         _seed: Seed,
     ) -> Result<Begun, TrainError> {
         Ok(Begun::NotWanted)
@@ -256,9 +296,9 @@ pub trait Task {
         Ok(Map::new())
     }
 
-    /// Hook: checks the files of an earlier run and takes over its saved state (the whole
-    /// `state.json`), if it has one. Nothing on disk has changed yet, and nothing may change here.
-    /// Returns notes for the user.
+    /// Hook: checks what a run left behind and takes over what [`Task::state`] saved, if there is a
+    /// checkpoint. Nothing on disk has changed yet and nothing may change here. Returns what the user
+    /// should know.
     ///
     /// # Errors
     /// When the run can't go on.
@@ -266,7 +306,16 @@ pub trait Task {
         Ok(vec![])
     }
 
-    /// Hook: the logs are open, and the training is about to start or to go on.
+    /// Hook: the run can go on, and its logs are not cut back yet. Writes the task's own files of
+    /// the run.
+    ///
+    /// # Errors
+    /// When one can't be written; the logs are as they were.
+    fn prepare(&mut self, _run: &RunWriter) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// Hook: the logs are open, and the training is about to begin or to go on.
     ///
     /// # Errors
     /// When one of the task's own files can't be written.

@@ -1,6 +1,8 @@
-//! A toy task in the training loop: a linear model over integers, without any images.
+//! A toy task goes through the loop: a linear model over integers, which has nothing of images, and
+//! beside it a number that learns to tell the model's error.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -13,13 +15,25 @@ use crate::quantizer::{Monitor, Statistic, UpdateReport};
 use crate::variables::{Role, Variable};
 use crate::world::World;
 use pixtok_base::seed::Seed;
-use pixtok_torch::Precision;
+use pixtok_base::{Class, Classified};
+use pixtok_torch::{Precision, no_grad};
+
+/// The step from which the judge learns.
+const JUDGED_FROM: u64 = 2;
+
+/// What a checkpoint has.
+const FILES: [&str; 5] =
+    ["model.safetensors", "ema.safetensors", "companions.safetensors", "optimizer.safetensors", "state.json"];
 
 /// Learns three linear functions of an integer: x ↦ k·x + 1 for k = 0, 1, 2.
 struct Linear {
     /// `[3, 2]`: slope and offset of each function.
     weight: Tensor,
-    /// The number of integers trained on so far.
+    /// `[1]`: an estimate of the error, which trains beside the model from step 2 on.
+    judge: Tensor,
+    /// How often a training began.
+    begun: u64,
+    /// Integers trained on so far.
     seen: u64,
     /// The number of steps, as the sum of their statistics.
     updates: f64,
@@ -29,8 +43,8 @@ struct Linear {
 
 impl Linear {
     fn new() -> Self {
-        let weight = Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        Self { weight, seen: 0, updates: 0.0, watched: 0 }
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        Self { weight: zeros(&[3, 2]), judge: zeros(&[1]), begun: 0, seen: 0, updates: 0.0, watched: 0 }
     }
 
     /// Mean squared error on some integers.
@@ -51,16 +65,38 @@ impl Task for Linear {
 
     const SAMPLES: &'static str = "integers";
 
+    const COMPANIONS: &'static str = "judge";
+
     fn groups(&self) -> Vec<ParameterGroup> {
         let schedule = Schedule::Constant { warmup_steps: 0 };
         let optimizer = optim::Config { lr: 0.1, schedule, ..optim::Config::default() };
-        vec![ParameterGroup {
-            name: "linear",
-            parameters: self.model(),
-            optimizer,
-            table: "optimizer",
-            start: 0,
-        }]
+        let group = |name, parameters, table, start| ParameterGroup {
+            name,
+            parameters,
+            optimizer: optimizer.clone(),
+            table,
+            start,
+        };
+        vec![
+            group("linear", self.model(), "optimizer", 0),
+            group("judge", self.companions(), "judge.optimizer", JUDGED_FROM),
+        ]
+    }
+
+    fn begin(
+        &mut self,
+        batches: &mut dyn Batches<Vec<i64>>,
+        around: &mut Surroundings,
+        passes: Passes,
+        _seed: Seed,
+    ) -> Result<Begun, TrainError> {
+        let beginning = batches.beginning();
+        batches.seek(&beginning, around)?;
+        let first = batches.next()?.batch;
+        assert_eq!((passes.micro_batches, &*first), (2, &[-3, -2, -1, 0, 1, 2][..]));
+        let _ = no_grad(|| self.weight.fill_(first.iter().sum::<i64>() as f64 / first.len() as f64));
+        self.begun += 1;
+        Ok(Begun::Done)
     }
 
     fn split(batch: &Vec<i64>, parts: usize) -> Vec<Vec<i64>> {
@@ -72,8 +108,12 @@ impl Task for Linear {
         let error = self.error(batch);
         // A random term, which a resumed run has to draw again.
         let noise = (at.seed.0 % 5) as f64 * 0.1;
+        let mut groups = vec![(0, &error * (1.0 + noise))];
+        if at.step >= JUDGED_FROM {
+            groups.push((1, (&self.judge - error.detach()).square().mean(Kind::Float)));
+        }
         Ok(StepOutput {
-            groups: vec![(0, &error * (1.0 + noise))],
+            groups,
             terms: vec![("loss/error".to_owned(), error.detach())],
             statistics: vec![Statistic::Sum { name: "parts", value: Tensor::from(1f32) }],
             monitors: vec![Monitor { name: "toy/noise".to_owned(), value: Tensor::from(noise) }],
@@ -94,14 +134,11 @@ impl Task for Linear {
     }
 
     fn model(&self) -> Vec<Variable> {
-        vec![Variable {
-            name: "weight".to_owned(),
-            tensor: self.weight.shallow_clone(),
-            role: Role::Matrix,
-            component: Component::Encoder,
-            touches_pixels: false,
-            trained: true,
-        }]
+        vec![variable("weight", &self.weight, Role::Matrix, Component::Encoder)]
+    }
+
+    fn companions(&self) -> Vec<Variable> {
+        vec![variable("judge", &self.judge, Role::Bias, Component::Discriminator)]
     }
 
     fn rank(&self, figures: &[(String, f64)]) -> Option<Ranked> {
@@ -126,12 +163,15 @@ impl Task for Linear {
     }
 
     fn state(&self) -> serde_json::Result<Map<String, Value>> {
-        let own = [("seen", json!(self.seen)), ("updates", json!(self.updates))];
+        let own =
+            [("begun", json!(self.begun)), ("seen", json!(self.seen)), ("updates", json!(self.updates))];
         Ok(own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
     fn resume(&mut self, saved: Option<&Value>, _run: &RunFolder) -> Result<Vec<String>, TrainError> {
         if let Some(saved) = saved {
+            assert!(saved.get("step").is_none(), "what is the loop's own was taken out: {saved}");
+            self.begun = saved["begun"].as_u64().unwrap();
             self.seen = saved["seen"].as_u64().unwrap();
             self.updates = saved["updates"].as_f64().unwrap();
         }
@@ -139,10 +179,18 @@ impl Task for Linear {
     }
 }
 
-/// The integers from −3 to 3, repeated, six at a time.
-#[derive(Default)]
+fn variable(name: &str, tensor: &Tensor, role: Role, component: Component) -> Variable {
+    let tensor = tensor.shallow_clone();
+    Variable { name: name.to_owned(), tensor, role, component, touches_pixels: false, trained: true }
+}
+
+/// The integers from −3 to 3, over and over, six at a time. Every second batch leaves one out.
 struct Integers {
     next: i64,
+    /// The place of what the last batch left out.
+    skipped: Option<i64>,
+    /// The place from which on too many are left out.
+    too_many_from: i64,
 }
 
 impl Batches<Vec<i64>> for Integers {
@@ -152,10 +200,12 @@ impl Batches<Vec<i64>> for Integers {
 
     fn seek(&mut self, bookmark: &Bookmark, _around: &mut Surroundings) -> Result<(), TrainError> {
         self.next = bookmark.as_i64().unwrap();
+        self.skipped = None;
         Ok(())
     }
 
     fn next(&mut self) -> Result<Fetched<Vec<i64>>, TrainError> {
+        self.skipped = (self.next % 12 == 0).then_some(self.next);
         let batch: Vec<i64> = (self.next..self.next + 6).map(|i| i % 7 - 3).collect();
         self.next += 6;
         Ok(Fetched {
@@ -166,10 +216,26 @@ impl Batches<Vec<i64>> for Integers {
             bookmark: json!(self.next),
         })
     }
+
+    fn note_skipped(&mut self, around: &mut Surroundings) -> Result<(), TrainError> {
+        let Some(place) = self.skipped.take() else { return Ok(()) };
+        let path = around.run.folder().path().join("skipped");
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "step {}: {place}", around.step + 1).unwrap();
+        if place < self.too_many_from {
+            return Ok(());
+        }
+        Err(TaskError::new(Class::BadData, About::Data, io::Error::other("too many integers left out"))
+            .into())
+    }
 }
 
 /// Trains up to step `steps` in the folder `run`, from its last checkpoint if it has one.
 fn train(run: &Path, steps: u64) -> Result<Outcome, TrainError> {
+    train_on(run, steps, Integers { next: 0, skipped: None, too_many_from: i64::MAX })
+}
+
+fn train_on(run: &Path, steps: u64, integers: Integers) -> Result<Outcome, TrainError> {
     let (run, resumed) = if run.join("config.toml").exists() {
         let run = RunWriter::resume(run).unwrap();
         let resumed: Resumed = run.folder().newest_whole().unwrap();
@@ -194,7 +260,7 @@ fn train(run: &Path, steps: u64) -> Result<Outcome, TrainError> {
         train,
         config_text: "toy".to_owned(),
         task: Linear::new(),
-        batches: Box::new(Integers::default()),
+        batches: Box::new(integers),
         device: Device::Cpu,
         precision: Precision::Fp32,
         run,
@@ -219,7 +285,7 @@ fn a_toy_task_trains_resumes_exactly_and_logs() {
     assert_eq!(train(&whole, 8).unwrap(), Outcome::Finished { checkpoint: checkpoint.clone() });
     train(&halves, 5).unwrap();
     train(&halves, 8).unwrap();
-    for file in ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"] {
+    for file in FILES {
         let [undisturbed, resumed] =
             [&whole, &halves].map(|run| fs::read(run.join("step-000008").join(file)).unwrap());
         assert_eq!(undisturbed, resumed, "{file}");
@@ -227,7 +293,7 @@ fn a_toy_task_trains_resumes_exactly_and_logs() {
     let state: Value = serde_json::from_slice(&fs::read(checkpoint.join("state.json")).unwrap()).unwrap();
     assert_eq!(
         state["state"],
-        json!({ "step": 8, "evaluated": 8, "cursor": 48, "seen": 48, "updates": 8.0 })
+        json!({ "step": 8, "evaluated": 8, "cursor": 48, "begun": 1, "seen": 48, "updates": 8.0 })
     );
 
     let logged = rows(&whole);
@@ -237,6 +303,14 @@ fn a_toy_task_trains_resumes_exactly_and_logs() {
         ["optim/grad_norm", "optim/lr", "loss/error", "toy/seen", "toy/noise", "speed/integers_per_sec"]
     {
         assert!(trained.iter().all(|row| row[name].is_number()), "{name}");
+    }
+    for name in ["optim/grad_norm_judge", "optim/lr_judge"] {
+        let judged: Vec<bool> = trained.iter().map(|row| row.get(name).is_some()).collect();
+        assert_eq!(judged, [false, true, true, true], "{name}");
+    }
+    for run in [&whole, &halves] {
+        let skipped = fs::read_to_string(run.join("skipped")).unwrap();
+        assert_eq!(skipped, "step 1: 0\nstep 3: 12\nstep 5: 24\nstep 7: 36\n");
     }
     let last =
         |run: &Path, name: &str| rows(run).iter().rev().find_map(|row| row.get(name)?.as_f64()).unwrap();
@@ -249,4 +323,19 @@ fn a_toy_task_trains_resumes_exactly_and_logs() {
     assert_eq!(fs::read_to_string(whole.join("shown")).unwrap(), "4 rows at step 8");
     let best: Value = serde_json::from_slice(&fs::read(whole.join("best.json")).unwrap()).unwrap();
     assert_eq!((&best["metric"], &best["step"]), (&json!("error"), &json!(8)));
+}
+
+#[test]
+fn bad_data_of_a_task_ends_the_training_with_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let error =
+        train_on(&run, 8, Integers { next: 0, skipped: None, too_many_from: 20 }).expect_err("too many");
+    assert_eq!((error.class(), error.to_string()), (Class::BadData, "too many integers left out".to_owned()));
+    assert!(error.is_of_data());
+    let skipped = fs::read_to_string(run.join("skipped")).unwrap();
+    assert_eq!(skipped, "step 1: 0\nstep 3: 12\nstep 5: 24\n");
+    assert!(run.join("step-000004/state.json").exists(), "the steps before are saved");
+    // The state is whole: what was left out before is no obstacle to one who allows it.
+    assert!(matches!(train(&run, 5), Ok(Outcome::Finished { .. })));
 }

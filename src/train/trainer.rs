@@ -12,7 +12,8 @@ use super::error::chain;
 use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
 use super::persist::{Live, Progress};
 use super::task::{
-    At, Batches, Begun, Bookmark, Fetched, Monitor, ParameterGroup, Surroundings, Task, merge,
+    At, Batches, Begun, Bookmark, Fetched, GroupId, Monitor, ParameterGroup, Passes, Surroundings, Task,
+    merge,
 };
 use super::window::{Window, of_group};
 use super::{Config, Signals, TrainError};
@@ -98,16 +99,14 @@ pub(super) struct Group {
     pub optimizer: Optimizer,
     /// The step at which it starts to learn.
     start: u64,
-    parameters: Vec<Tensor>,
 }
 
 impl Group {
     /// A group whose optimizer has not taken a step.
     fn new(group: ParameterGroup) -> Self {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
-        let tensors = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
         let optimizer = Optimizer::new(&config, parameters);
-        Self { name, table, config, optimizer, start, parameters: tensors }
+        Self { name, table, config, optimizer, start }
     }
 
     /// The learning rate at `step` of a run of `steps`. Before the group's start it is the rate of
@@ -142,10 +141,11 @@ impl<T: Task> Trainer<T> {
         let exists = resumed.is_some();
         let Resumed { loaded, damaged } = resumed.unwrap_or_default();
         let saved = loaded.as_ref().map(|loaded| &loaded.snapshot);
-        let mut notes = task.resume(saved.map(|saved| &saved.state), run.folder())?;
-        let mut progress = Progress { step: 0, evaluated: 0, cursor: batches.beginning() };
+        let state = saved.map(|saved| Progress::split(&saved.state)).transpose()?;
+        let mut notes = task.resume(state.as_ref().map(|(_, own)| own), run.folder())?;
+        let beginning = || Progress { step: 0, evaluated: 0, cursor: batches.beginning() };
+        let progress = state.map_or_else(beginning, |(progress, _)| progress);
         if let Some(saved) = saved {
-            progress = Progress::parse(&saved.state)?;
             Live { task: &task, groups: &groups, average: average.as_ref() }.restore(saved)?;
         }
         check_rows(&run.folder().path().join(METRICS_FILE))?;
@@ -153,12 +153,15 @@ impl<T: Task> Trainer<T> {
             let (path, aside) = (damaged.path.display(), run.set_aside(damaged)?);
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
-        if exists {
-            // If the run now keeps fewer checkpoints, this frees space. The checkpoint to resume
-            // from is the newest, so it stays.
+        if exists && world.writes() {
+            // If the run now keeps fewer checkpoints, this frees space. The checkpoint it resumes
+            // from is the newest.
             run.retain(train.keep_checkpoints)?;
         }
         let Progress { step, evaluated, cursor: bookmark } = progress;
+        if world.writes() {
+            task.prepare(&run)?;
+        }
         let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists };
         let logger = Logger::open(run.folder().path(), options)?;
         let mut around = Surroundings { step, run, logger, signals, world };
@@ -178,7 +181,7 @@ impl<T: Task> Trainer<T> {
             around,
             groups,
             average,
-            finite: FiniteCheck::new(device),
+            finite: FiniteCheck::new(device, T::SAMPLES),
             window: Window::new(),
             evaluated,
             bookmark,
@@ -202,7 +205,7 @@ impl<T: Task> Trainer<T> {
                 self.save(None, true)?;
             }
             if self.begin()? == Begun::Stopped
-                && let Some(signal) = self.around.signals.came()
+                && let Some(signal) = self.around.interrupted()?
             {
                 let saved = self.save(None, true)?;
                 return Ok(Outcome::Interrupted { signal, checkpoint: self.checkpoint(saved) });
@@ -210,6 +213,8 @@ impl<T: Task> Trainer<T> {
             self.window.restart_clock();
         }
         self.batches.seek(&self.bookmark, &mut self.around)?;
+        // An evaluation that is owed goes on meanwhile.
+        self.batches.load_ahead()?;
         let mut saved = None;
         if self.owes_evaluation() {
             let figures = self.evaluate()?;
@@ -228,7 +233,7 @@ impl<T: Task> Trainer<T> {
             self.around.step += 1;
             self.bookmark = fetched.bookmark;
             let last = self.around.step == self.settings.steps;
-            let signal = self.around.signals.came();
+            let signal = self.around.interrupted()?;
             if self.due(self.settings.log_every) || last {
                 self.log_window()?;
             }
@@ -238,8 +243,8 @@ impl<T: Task> Trainer<T> {
             if self.due(self.settings.checkpoint_every) || best || last || signal.is_some() {
                 saved = self.save(figures, last || signal.is_some())?.or(saved);
             }
-            if let (Some(signal), Some(checkpoint)) = (signal, &saved) {
-                return Ok(Outcome::Interrupted { signal, checkpoint: checkpoint.clone() });
+            if let Some(signal) = signal {
+                return Ok(Outcome::Interrupted { signal, checkpoint: self.checkpoint(saved) });
             }
         }
         Ok(Outcome::Finished { checkpoint: self.checkpoint(saved) })
@@ -256,13 +261,14 @@ impl<T: Task> Trainer<T> {
         self.around.step.is_multiple_of(every)
     }
 
-    /// The last saved checkpoint, or else the checkpoint of the current step.
+    /// The checkpoint that was saved last; where this process saved none, that of this step.
     fn checkpoint(&self, saved: Option<PathBuf>) -> PathBuf {
         saved.unwrap_or_else(|| self.around.run.folder().checkpoint_path(self.around.step))
     }
 
     fn begin(&mut self) -> Result<Begun, TrainError> {
-        let begun = self.task.begin(&mut *self.batches, &mut self.around, self.seed)?;
+        let passes = Passes { micro_batches: self.settings.micro_batches, precision: self.precision };
+        let begun = self.task.begin(&mut *self.batches, &mut self.around, passes, self.seed)?;
         if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
             // The average must start from the weights that the task's preparation set.
             *average = weight_average(&self.task, self.settings.ema_decay);
@@ -323,15 +329,17 @@ impl<T: Task> Trainer<T> {
         }
 
         let mut learning = vec![];
-        for (group, losses) in self.groups.iter().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
-            world.mean_gradients(&group.parameters);
-            let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float));
-            learning.push(GroupTensors { name: group.name, loss, grad_norm: group.optimizer.clip()? });
+        let taking_part = self.groups.iter().zip(&losses).enumerate();
+        for (id, (group, losses)) in taking_part.filter(|(_, (_, losses))| !losses.is_empty()) {
+            world.mean_gradients(group.optimizer.parameters())?;
+            let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float))?;
+            let grad_norm = group.optimizer.clip()?;
+            learning.push(GroupTensors { id, name: group.name, loss, grad_norm });
         }
+        // Means over all processes, so each of them finds the same.
         let (found_inf, numbers) = self.finite.take(step + 1, &learning, &fetched.names)?;
-        let found_inf = world.largest(&found_inf);
-        // On CUDA a bad step is known one step later. Until then only the optimizers skip it;
-        // nothing is evaluated or saved before the check.
+        // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
+        // evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
             group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf))?;
         }
@@ -361,14 +369,13 @@ impl<T: Task> Trainer<T> {
         for (i, group) in self.groups.iter().enumerate().filter(|(_, group)| step >= group.start) {
             row.push((of_group("optim/lr", i, group.name), group.lr(step, self.settings.steps)));
         }
-        let logged = self.around.logger.log(self.around.step, &row);
-        self.around.warn_of(logged);
+        self.around.log(&row);
         self.task.watch(&row, &mut self.around);
         Ok(())
     }
 
-    /// Evaluates raw and averaged weights and returns the figures of the raw weights. Errors such
-    /// as bad validation images end the training, after what was trained until then is saved.
+    /// Evaluates raw and averaged weights; returns the raw ones' figures. Bad data and
+    /// the like end the training, and what was trained until then is saved.
     fn evaluate(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
         self.finite.finish()?;
         self.measure().or_else(|error| {
@@ -386,8 +393,7 @@ impl<T: Task> Trainer<T> {
             let averaged = average.in_place(|| self.task.validate(&mut self.around))?;
             row.extend(prefixed("val_ema", &averaged.figures));
         }
-        let logged = self.around.logger.log(self.around.step, &row);
-        self.around.warn_of(logged);
+        self.around.log(&row);
         self.task.show(raw.exhibits, &mut self.around)?;
         self.evaluated = self.around.step;
         self.window.restart_clock();
@@ -409,8 +415,15 @@ impl<T: Task> Trainer<T> {
         self.around.run.offer_best(ranked.candidate(self.around.step)).map(|_| ())
     }
 
-    /// Saves a checkpoint. A failure ends the training only if this was the last chance to save.
-    /// Weights that are not finite are never saved, and always end the training.
+    /// The group beside the model's that the tensor `name` trains in; for a buffer, the last.
+    fn group_beside(&self, name: &str) -> GroupId {
+        let groups = self.task.groups();
+        let trains = |group: &ParameterGroup| group.parameters.iter().any(|found| found.name == name);
+        groups.iter().position(trains).unwrap_or(groups.len() - 1)
+    }
+
+    /// Saves; a failure ends the training only when this was the last chance to save. Non-finite
+    /// weights are never saved, and always end the training.
     fn save(
         &mut self,
         figures: Option<Vec<(String, f64)>>,
@@ -422,8 +435,8 @@ impl<T: Task> Trainer<T> {
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
         let snapshot = live.snapshot(&progress)?;
         if let Some(name) = snapshot.not_finite() {
-            let of_companion = !snapshot.model.contains_key(name);
-            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), of_companion });
+            let group = if snapshot.model.contains_key(name) { 0 } else { self.group_beside(name) };
+            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), group });
         }
         if !self.around.world.writes() {
             return Ok(None);

@@ -150,7 +150,7 @@ impl Images {
             self.batch_size,
             self.bound,
             device,
-            World::single(),
+            &World::single(),
         )?)
     }
 }

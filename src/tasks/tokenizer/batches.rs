@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tch::{Device, Tensor};
 
 use super::bad_log::{BadLog, Split, bad_of};
@@ -21,7 +22,7 @@ pub struct ImageBatches {
     world: World,
     /// The cursor at which the loader starts.
     from: Cursor,
-    /// The loader, which the first request for a batch opens.
+    /// Opened by [`Batches::load_ahead`], or else by the first batch that is asked for.
     loader: Option<Loader>,
     /// Images that were skipped on the way to the last batch.
     skipped: Vec<BadSample>,
@@ -38,7 +39,7 @@ impl ImageBatches {
         batch_size: usize,
         seed: Seed,
         device: Device,
-        world: World,
+        world: &World,
     ) -> Self {
         Self {
             images,
@@ -46,7 +47,7 @@ impl ImageBatches {
             batch_size,
             seed,
             device,
-            world,
+            world: world.clone(),
             from: Cursor::default(),
             loader: None,
             skipped: vec![],
@@ -54,7 +55,16 @@ impl ImageBatches {
         }
     }
 
-    fn load(&mut self) -> Result<Batch, DataError> {
+    /// Where a bookmark of these batches leads.
+    ///
+    /// # Errors
+    /// When it is none of theirs.
+    pub fn place(bookmark: &Bookmark) -> Result<Cursor, StateError> {
+        Ok(Cursor::deserialize(bookmark)?)
+    }
+
+    /// The loader, opened where the batches go on if it isn't yet.
+    fn loader(&mut self) -> Result<&mut Loader, DataError> {
         let loader = match self.loader.take() {
             Some(loader) => loader,
             None => Loader::train(
@@ -64,11 +74,14 @@ impl ImageBatches {
                 self.seed,
                 self.from,
                 self.device,
-                self.world,
+                &self.world,
             )?,
         };
-        let next = self.loader.insert(loader).next();
-        next.unwrap_or_else(|| Err(DataError::Loader("it ended".into())))
+        Ok(self.loader.insert(loader))
+    }
+
+    fn load(&mut self) -> Result<Batch, DataError> {
+        self.loader()?.next().unwrap_or_else(|| Err(DataError::Loader("it ended".into())))
     }
 }
 
@@ -78,12 +91,17 @@ impl Batches<Tensor> for ImageBatches {
     }
 
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError> {
-        self.from = serde_json::from_value(bookmark.clone()).map_err(StateError::Unreadable)?;
+        self.from = Self::place(bookmark)?;
         self.loader = None;
         if self.bad.is_none() {
             let counted = BadSamples::new(self.images.len(), self.config.max_bad_fraction);
             self.bad = Some(BadLog::open(around.run.folder().path(), around.step, Split::Train, counted)?);
         }
+        Ok(())
+    }
+
+    fn load_ahead(&mut self) -> Result<(), TrainError> {
+        self.loader()?;
         Ok(())
     }
 

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use super::error::CircumstancesError;
 use crate::checkpoint::write_atomic;
-use crate::train::{StateError, TrainError};
+use crate::train::TrainError;
 use pixtok_images::data::{Dataset, FileList};
 
 /// The file with the list, in the run folder.
@@ -28,8 +29,8 @@ pub fn changed_files(run: &Path, images: &Dataset) -> String {
     images.changes_since(kept.as_ref())
 }
 
-impl StateError {
-    /// The same error, with [`changed_files`] added if the training images changed.
+impl CircumstancesError {
+    /// The same error; for changed training images, it adds [`changed_files`].
     #[must_use]
     pub fn with_changes(self, run: &Path, images: &Dataset) -> Self {
         let Self::Data { folder, what } = self else { return self };

@@ -1,9 +1,10 @@
 //! The tokenizer as a task: images go through encoder, quantizer and decoder.
 //!
-//! `objective` is what is minimised: `reconstruction`, and `adversarial` if there is an adversary.
-//! `batches` loads the images, `start` runs k-means before step 0, and `validate` measures and
-//! shows. `collapse` and `duel` warn of what goes wrong. `state`, `best`, `files` and `bad_log` are
-//! what a run records about its images.
+//! `objective` is what is minimised: `reconstruction`, and with an adversary `adversarial` too.
+//! `batches` is where images come from, `start` is k-means before step 0, `validate` measures and
+//! shows. `collapse` and `duel` warn of what goes wrong, `error` says what the loop has to know of
+//! errors. `state`, `best`, `files` and `bad_log` are
+//! what a run keeps of its images.
 
 mod adversarial;
 mod bad_log;
@@ -11,6 +12,7 @@ mod batches;
 mod best;
 mod collapse;
 mod duel;
+mod error;
 mod files;
 mod objective;
 mod reconstruction;
@@ -20,19 +22,21 @@ mod validate;
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 pub use adversarial::Opponent;
 pub use batches::ImageBatches;
 pub use best::{IMAGES_CHANGED, OtherImages, Validation};
 pub use collapse::CollapseCount;
+pub use error::CircumstancesError;
 pub use files::changed_files;
 pub use objective::{ImageStep, Objective};
 pub use reconstruction::Reconstruction;
 pub use state::{Circumstances, LossWeights, State};
 
-use crate::checkpoint::RunFolder;
+use crate::checkpoint::{RunFolder, RunWriter};
 use crate::codec::Vocabulary;
 use crate::evaluate::{self, EvaluateError, Evaluation};
 use crate::logger::check_rows;
@@ -40,7 +44,8 @@ use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::model::{TokenShape, images_from_bytes};
 use crate::quantizer::{Statistic, UpdateReport};
 use crate::train::{
-    self, At, Batches, Begun, ParameterGroup, Ranked, StepOutput, Surroundings, Task, TrainError, Validated,
+    At, Batches, Begun, BestMetric, Collapse, ParameterGroup, Passes, Ranked, StepOutput, Surroundings, Task,
+    TrainError, Validated,
 };
 use crate::variables::Variable;
 use crate::world::World;
@@ -49,23 +54,23 @@ use collapse::Over;
 use duel::Duel;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{self, BadSamples, Dataset};
-use pixtok_torch::{Precision, no_grad, to_device_async};
-use start::{Passes, start_quantizer};
+use pixtok_torch::{no_grad, to_device_async};
+use start::start_quantizer;
 
 /// The parts of a [`TokenizerTask`].
 pub struct Setup {
     /// The networks and losses, on `device`.
     pub objective: Objective,
-    /// Settings of the training loop.
-    pub train: train::Config,
-    /// Settings of the images.
+    /// Of an optimizer step.
+    pub batch_size: usize,
+    /// What decides which checkpoint is best.
+    pub best_metric: BestMetric,
+    /// When to warn of a collapsing codebook.
+    pub collapse: Collapse,
+    /// Of the images.
     pub data: data::Config,
     /// Settings of the evaluations.
     pub eval: evaluate::Config,
-    /// The device that it trains on.
-    pub device: Device,
-    /// The precision of encoder and decoder.
-    pub precision: Precision,
     /// Training images.
     pub train_set: Arc<Dataset>,
     /// Validation images.
@@ -81,19 +86,19 @@ pub struct Setup {
 /// Trains a tokenizer, with or without an adversary.
 pub struct TokenizerTask {
     objective: Objective,
-    train: train::Config,
+    batch_size: usize,
+    best_metric: BestMetric,
+    collapse: Collapse,
     data: data::Config,
     eval: evaluate::Config,
-    device: Device,
-    precision: Precision,
     train_set: Arc<Dataset>,
     val_set: Arc<Dataset>,
     circumstances: Circumstances,
     before: Option<(data::Config, evaluate::Config)>,
     accept_inexact: bool,
     /// Evaluations in a row with a collapsed codebook.
-    collapse: CollapseCount,
-    /// The use of codes since the last log row, or since the process started.
+    evaluations_collapsed: CollapseCount,
+    /// Of the tokens since the last log row, or since the process began.
     used: CodebookUse,
     /// Codebook figures of the last log row.
     figures: Option<CodebookFigures>,
@@ -115,17 +120,17 @@ impl TokenizerTask {
         let used = fresh_use(&setup.objective);
         Self {
             objective: setup.objective,
-            train: setup.train,
+            batch_size: setup.batch_size,
+            best_metric: setup.best_metric,
+            collapse: setup.collapse,
             data: setup.data,
             eval: setup.eval,
-            device: setup.device,
-            precision: setup.precision,
             train_set: setup.train_set,
             val_set: setup.val_set,
             circumstances: setup.circumstances,
             before: setup.before,
             accept_inexact: setup.accept_inexact,
-            collapse: CollapseCount::default(),
+            evaluations_collapsed: CollapseCount::default(),
             used,
             figures: None,
             rows_collapsed: CollapseCount::default(),
@@ -145,7 +150,7 @@ impl TokenizerTask {
         let tokenizer = self.objective.tokenizer();
         // The size was checked before.
         let positions = tokenizer.shape(self.data.image_size).map_or(0, TokenShape::positions) as i64;
-        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.train.batch_size as i64))
+        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.batch_size as i64))
     }
 
     fn note_bad(&mut self, bad: Vec<data::BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
@@ -167,6 +172,8 @@ impl Task for TokenizerTask {
 
     const SAMPLES: &'static str = "images";
 
+    const COMPANIONS: &'static str = "discriminator";
+
     fn groups(&self) -> Vec<ParameterGroup> {
         self.objective.groups()
     }
@@ -175,10 +182,9 @@ impl Task for TokenizerTask {
         &mut self,
         batches: &mut dyn Batches<Tensor>,
         around: &mut Surroundings,
+        passes: Passes,
         seed: Seed,
     ) -> Result<Begun, TrainError> {
-        let Self { device, precision, .. } = *self;
-        let passes = Passes { micro_batches: self.train.micro_batches, device, precision };
         start_quantizer(&mut self.objective, passes, batches, around, seed)
     }
 
@@ -187,7 +193,7 @@ impl Task for TokenizerTask {
     }
 
     fn step(&mut self, batch: &Tensor, at: At) -> Result<StepOutput, TrainError> {
-        let images = images_from_bytes(&to_device_async(batch, self.device));
+        let images = images_from_bytes(&to_device_async(batch, self.objective.device()));
         let ImageStep { output, indices } = self.objective.step(&images, at);
         no_grad(|| self.used.add(&indices));
         Ok(output)
@@ -198,7 +204,7 @@ impl Task for TokenizerTask {
     }
 
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Evaluation>, TrainError> {
-        match self.evaluate(around.world) {
+        match self.evaluate(&around.world) {
             Err(EvaluateError::Data(error)) => {
                 // The images are listed here; the error itself says that there are too many.
                 let _ = self.note_bad(bad_of(&error), around);
@@ -220,7 +226,7 @@ impl Task for TokenizerTask {
     }
 
     fn rank(&self, figures: &[(String, f64)]) -> Option<Ranked> {
-        let best = self.train.best_metric;
+        let best = self.best_metric;
         let (_, value) = figures.iter().find(|(name, _)| *name == best.name())?;
         Some(Ranked {
             metric: best.name(),
@@ -231,12 +237,19 @@ impl Task for TokenizerTask {
     }
 
     fn show(&mut self, evaluation: Evaluation, around: &mut Surroundings) -> Result<(), TrainError> {
-        self.exhibit(&evaluation, around);
+        if around.world.writes() {
+            self.exhibit(&evaluation, around);
+        }
         let remedy = self.collapse_remedy();
         let watched = evaluation.codebook.as_ref().zip(evaluation.vocabulary);
         if let Some((codebook, Vocabulary { size, .. })) = watched
-            && let Some(warning) =
-                self.train.collapse.watch(&mut self.collapse, Over::Evaluations, codebook, size, &remedy)
+            && let Some(warning) = self.collapse.watch(
+                &mut self.evaluations_collapsed,
+                Over::Evaluations,
+                codebook,
+                size,
+                &remedy,
+            )
         {
             around.logger.warn(&warning);
         }
@@ -256,7 +269,7 @@ impl Task for TokenizerTask {
         let size = self.objective.tokenizer().quantizer.codebook().size;
         if let Some(codebook) = self.figures.take()
             && let Some(warning) =
-                self.train.collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
+                self.collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
         {
             around.logger.warn(&warning);
         }
@@ -266,34 +279,35 @@ impl Task for TokenizerTask {
     }
 
     fn state(&self) -> serde_json::Result<Map<String, Value>> {
-        let collapse = serde_json::to_value(self.collapse)?;
-        let circumstances = serde_json::to_value(&self.circumstances)?;
-        Ok([("collapse".to_owned(), collapse), ("circumstances".to_owned(), circumstances)]
-            .into_iter()
-            .collect())
+        let circumstances = self.circumstances.clone();
+        let state = State { collapse: self.evaluations_collapsed, circumstances };
+        Map::deserialize(serde_json::to_value(state)?)
     }
 
     fn resume(&mut self, saved: Option<&Value>, run: &RunFolder) -> Result<Vec<String>, TrainError> {
         let mut notes = vec![];
         if let Some(saved) = saved {
+            let saved = State::parse(saved)?;
             let mut state = State::new(self.circumstances.clone());
             notes = state
-                .resume(saved.clone(), self.accept_inexact, &self.data)
+                .resume(&saved, self.accept_inexact, &self.data)
                 .map_err(|error| error.with_changes(run.path(), &self.train_set))?;
-            self.collapse = state.collapse;
+            self.evaluations_collapsed = state.collapse;
             if let Some((data, eval)) = &self.before {
                 let now = &self.circumstances.val_data;
-                let then = State::parse(saved.clone()).map_err(TrainError::from)?;
-                self.other_images = self.validation().differs(run, (data, eval), &then, now)?;
+                self.other_images = self.validation().differs(run, (data, eval), &saved, now)?;
             }
         }
         check_rows(&run.path().join(BAD_SAMPLES_FILE))?;
         Ok(notes)
     }
 
+    fn prepare(&mut self, run: &RunWriter) -> Result<(), TrainError> {
+        files::keep(run.folder().path(), &self.train_set)
+    }
+
     fn opened(&mut self, around: &mut Surroundings) -> Result<(), TrainError> {
         let run = around.run.folder().path();
-        files::keep(run, &self.train_set)?;
         let validated = self.eval.images_of(self.val_set.len());
         let counted = BadSamples::new(validated, self.data.max_bad_fraction);
         self.bad = Some(BadLog::open(run, around.step, Split::Val, counted)?);

@@ -1,6 +1,6 @@
 //! What is minimised: the reconstruction loss, and from some step on an adversary's.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::adversarial::Opponent;
 use super::reconstruction::Reconstruction;
@@ -57,7 +57,13 @@ impl Objective {
         self.reconstruction.after_step(statistics, seed)
     }
 
-    /// The tokenizer that is trained.
+    /// Where the networks are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.reconstruction.device()
+    }
+
+    /// The tokenizer in training.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.reconstruction.tokenizer

@@ -1,6 +1,6 @@
 //! Reconstruction through the tokenizer: one group with all its parameters.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::objective::{ImageStep, shares};
 use crate::loss::{Loss, LossTerm, total};
@@ -96,6 +96,11 @@ impl Reconstruction {
     /// Whether the quantizer may be started from latents before step 0.
     pub(super) fn starts_quantizer(&self) -> bool {
         !self.frozen(Component::Quantizer)
+    }
+
+    /// Where it trains.
+    pub(super) fn device(&self) -> Device {
+        self.store.device()
     }
 
     /// Every tensor of the tokenizer, in the order of their names.

@@ -1,23 +1,14 @@
 //! Starts the quantizer from the first latents, before step 0.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::objective::Objective;
 use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
-use crate::train::{Batches, Begun, Surroundings, TrainError};
+use crate::train::{Batches, Begun, Passes, Surroundings, TrainError};
 use crate::variables::{Component, Variable};
 use pixtok_base::seed::Seed;
-use pixtok_torch::{Precision, catching, no_grad, to_device_async, with_precision};
-
-/// How latents are computed from batches.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Passes {
-    /// The number of parts in which a batch is processed.
-    pub micro_batches: usize,
-    pub device: Device,
-    pub precision: Precision,
-}
+use pixtok_torch::{catching, no_grad, to_device_async, with_precision};
 
 /// Gives the quantizer the latents of the first training batches, computed without gradients: as
 /// many as it wants, but at most one epoch. The training then starts with the same batches.
@@ -38,8 +29,8 @@ pub(super) fn start_quantizer(
     let beginning = batches.beginning();
     batches.seek(&beginning, around)?;
     let latents = first_latents(objective, passes, batches, around, wanted);
-    if let Err(TrainError::Data(_)) = &latents {
-        // The images are listed here; the error itself says that there are too many.
+    if latents.as_ref().is_err_and(TrainError::is_of_data) {
+        // Listed; that they are too many is what the error says in its own words.
         let _ = batches.note_skipped(around);
     }
     // Nothing is loaded in the meantime.
@@ -87,11 +78,12 @@ fn first_latents(
     around: &mut Surroundings,
     wanted: i64,
 ) -> Result<Option<Vec<Tensor>>, TrainError> {
-    let Passes { micro_batches, device, precision } = passes;
+    let Passes { micro_batches, precision } = passes;
+    let device = objective.device();
     let mut latents: Vec<Tensor> = vec![];
     loop {
         let fetched = batches.next()?;
-        if around.signals.came().is_some() {
+        if around.interrupted()?.is_some() {
             return Ok(None);
         }
         // The next epoch would show the same images again.
@@ -120,10 +112,14 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
     latents.iter().map(|z| z.size()[0] * z.size()[1]).sum()
 }
 
-/// Joins `[B, N, D]` of several batches. The positions of each dimension lie side by side in
-/// memory, as in latents without gradients, because the order in which sums over D are added
-/// depends on it.
+/// `[B, N, D]` of several batches as one, in the order in memory that the latents have: the order in
+/// which sums over D are added up depends on it. A convolution without training gives channels side
+/// by side on CUDA, where it runs in channels_last, and positions side by side on a CPU.
 fn joined(latents: &[Tensor]) -> Tensor {
+    let side_by_side = |z: &Tensor| z.stride().last() == Some(&1);
+    if latents.iter().all(side_by_side) {
+        return Tensor::cat(latents, 0);
+    }
     let turned: Vec<Tensor> = latents.iter().map(|z| z.transpose(1, 2)).collect();
     Tensor::cat(&turned, 0).transpose(1, 2)
 }
@@ -145,7 +141,7 @@ fn in_words(vectors: i64, wanted: i64, codes: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::loss::{self, Loss};
@@ -200,6 +196,16 @@ mod tests {
             assert_eq!(start_or_undo(&mut stopped, &z, Seed(3), &mut || true).unwrap(), StartOutcome::Whole);
             assert_eq!(values(&stopped), values(&whole), "begun again after {stop_at}");
         }
+    }
+
+    #[test]
+    fn joined_latents_keep_their_order_in_memory() {
+        let [first, second] = [2, 3].map(|batch| Tensor::randn([batch, 5, 4], (Kind::Float, Device::Cpu)));
+        let whole = Tensor::cat(&[&first, &second], 0);
+        let by_channel = [&first, &second].map(|z| z.transpose(1, 2).contiguous().transpose(1, 2));
+        let (by_position, by_channel) = (joined(&[first, second]), joined(&by_channel));
+        assert_eq!((by_position.stride(), by_channel.stride()), (vec![20, 4, 1], vec![20, 1, 5]));
+        assert_eq!((&by_position, &by_channel), (&whole, &whole));
     }
 
     #[test]

@@ -3,19 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
+use super::error::CircumstancesError;
 use crate::train::{DeviceKind, Machine, StateError};
-use pixtok_images::data::{self, Cursor, Fingerprint};
+use pixtok_images::data::{self, Fingerprint};
 
-/// The counters of a run, and the circumstances of its training.
+/// The task's part of a checkpoint's state: what it counts, and the circumstances of its training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// The number of completed optimizer steps.
-    pub step: u64,
-    /// The step of the last evaluation that gave figures.
-    pub evaluated: u64,
-    /// The place in the data from which training continues.
-    pub cursor: Cursor,
     /// Evaluations in a row with a collapsed codebook.
     pub collapse: CollapseCount,
     /// The circumstances of the training since the last start or resume.
@@ -55,21 +50,15 @@ impl State {
     /// The state of a run that has not started.
     #[must_use]
     pub fn new(circumstances: Circumstances) -> Self {
-        Self {
-            step: 0,
-            evaluated: 0,
-            cursor: Cursor::default(),
-            collapse: CollapseCount::default(),
-            circumstances,
-        }
+        Self { collapse: CollapseCount::default(), circumstances }
     }
 
-    /// Parses the state from a checkpoint.
+    /// Parses what [`crate::train::Progress::split`] leaves of a checkpoint's state.
     ///
     /// # Errors
     /// [`StateError::Unreadable`].
-    pub fn parse(saved: serde_json::Value) -> Result<Self, StateError> {
-        Ok(serde_json::from_value(saved)?)
+    pub fn parse(saved: &serde_json::Value) -> Result<Self, StateError> {
+        Ok(Self::deserialize(saved)?)
     }
 
     /// The fingerprint of the training images in a state saved by this or an older version.
@@ -92,16 +81,15 @@ impl State {
     /// `data` names the images, for messages. Returns notes for the user.
     ///
     /// # Errors
-    /// See [`StateError`].
+    /// See [`CircumstancesError`].
     pub fn resume(
         &mut self,
-        saved: serde_json::Value,
+        saved: &Self,
         accept_inexact: bool,
         data: &data::Config,
-    ) -> Result<Vec<String>, StateError> {
-        let saved = Self::parse(saved)?;
+    ) -> Result<Vec<String>, CircumstancesError> {
         let notes = self.circumstances.check(&saved.circumstances, accept_inexact, data)?;
-        *self = State { circumstances: self.circumstances.clone(), ..saved };
+        self.collapse = saved.collapse;
         Ok(notes)
     }
 }
@@ -114,16 +102,16 @@ impl Circumstances {
         then: &Circumstances,
         accept_inexact: bool,
         data: &data::Config,
-    ) -> Result<Vec<String>, StateError> {
+    ) -> Result<Vec<String>, CircumstancesError> {
         let mut notes = vec![];
         notes.extend(check_images(&self.data, &then.data, &data.train)?);
         let hash = |weights: &Option<LossWeights>| weights.as_ref().map(|weights| weights.blake3.clone());
         if hash(&then.loss_weights) != hash(&self.loss_weights) {
-            return Err(StateError::LossWeights);
+            return Err(CircumstancesError::LossWeights);
         }
         for (saved, now, remedy) in self.rounding(then) {
             if !accept_inexact {
-                return Err(StateError::Inexact { saved, now, remedy });
+                return Err(CircumstancesError::Inexact { saved, now, remedy });
             }
             notes.push(format!("going on with {now} instead of {saved}: not bit for bit"));
         }
@@ -153,11 +141,16 @@ impl Circumstances {
     }
 }
 
-/// Refuses images in `folder` that are not the run's. Returns a note if they may have changed.
-fn check_images(now: &Fingerprint, then: &Fingerprint, folder: &str) -> Result<Option<String>, StateError> {
+/// Refuses images of `folder` that are not those of the run. Returns a note if they may have
+/// changed.
+fn check_images(
+    now: &Fingerprint,
+    then: &Fingerprint,
+    folder: &str,
+) -> Result<Option<String>, CircumstancesError> {
     let Some(difference) = now.difference(then) else { return Ok(None) };
     match difference.change() {
-        Some(what) => Err(StateError::Data { folder: folder.to_owned(), what: what.to_owned() }),
+        Some(what) => Err(CircumstancesError::Data { folder: folder.to_owned(), what: what.to_owned() }),
         None => Ok(difference.doubt(folder)),
     }
 }
@@ -188,8 +181,8 @@ mod tests {
         }
     }
 
-    /// The notes or the error of a resume after `change`.
-    fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, StateError> {
+    /// The result of a resume after `change`: the notes or the error.
+    fn said(change: impl Fn(&mut Circumstances), accept: bool) -> Result<Vec<String>, CircumstancesError> {
         let mut now = began();
         change(&mut now);
         now.check(&began(), accept, &data::Config::default())
@@ -197,14 +190,15 @@ mod tests {
 
     #[test]
     fn counters_are_taken_over_and_circumstances_are_not() {
-        let saved = State { step: 7, cursor: Cursor { epoch: 1, position: 32 }, ..State::new(began()) };
-        let json = serde_json::to_value(&saved).unwrap();
+        let collapse: CollapseCount = serde_json::from_value(3.into()).unwrap();
+        let saved = State { collapse, ..State::new(began()) };
+        let mut json = serde_json::to_value(&saved).unwrap();
+        json["step"] = 7.into();
+        assert!(State::parse(&json).is_err(), "the loop's own keys are taken out before");
         let mut now = State::new(Circumstances { data: print("a", "s", "later"), ..began() });
-        let notes = now.resume(json, false, &data::Config::default()).unwrap();
-        assert_eq!((now.step, &now.cursor, notes.len()), (7, &saved.cursor, 1));
+        let notes = now.resume(&saved, false, &data::Config::default()).unwrap();
+        assert_eq!((now.collapse, notes.len()), (collapse, 1));
         assert_eq!(now.circumstances.data, print("a", "s", "later"));
-        let torn = serde_json::json!({"step": 1});
-        assert!(now.resume(torn, false, &data::Config::default()).is_err());
     }
 
     #[test]
@@ -226,7 +220,7 @@ mod tests {
     fn other_circumstances_are_refused_or_said() {
         assert_eq!(said(|_| {}, false).unwrap(), [""; 0]);
         let names = said(|now| now.data = print("b", "s", "t"), true);
-        assert!(matches!(names, Err(StateError::Data { .. })));
+        assert!(matches!(names, Err(CircumstancesError::Data { .. })));
         let sizes = said(|now| now.data = print("a", "other", "t"), true);
         assert!(sizes.unwrap_err().to_string().contains("some sizes differ"));
         let times = said(|now| now.data = print("a", "s", "later"), false).unwrap();
@@ -237,8 +231,8 @@ mod tests {
         let weights = |now: &mut Circumstances| {
             now.loss_weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
         };
-        assert!(matches!(said(weights, true), Err(StateError::LossWeights)));
-        assert!(matches!(said(|now| now.threads = 1, false), Err(StateError::Inexact { .. })));
+        assert!(matches!(said(weights, true), Err(CircumstancesError::LossWeights)));
+        assert!(matches!(said(|now| now.threads = 1, false), Err(CircumstancesError::Inexact { .. })));
         assert_eq!(said(|now| now.threads = 1, true).unwrap().len(), 1);
         let elsewhere = said(|now| now.machine.model = "Xeon".into(), false).unwrap();
         assert!(elsewhere[0].contains("processor Xeon instead of EPYC"), "{elsewhere:?}");

@@ -15,15 +15,16 @@ use pixtok_torch::Precision;
 const SHEET_PICTURES: usize = 8;
 
 impl TokenizerTask {
-    /// Evaluates the tokenizer on the validation images.
-    pub(super) fn evaluate(&self, world: World) -> Result<Evaluation, EvaluateError> {
+    /// The validation images through the tokenizer.
+    pub(super) fn evaluate(&self, world: &World) -> Result<Evaluation, EvaluateError> {
         let eval = &self.eval;
         let val_set = Arc::clone(&self.val_set);
         let pictures = evaluate::picture_names(&val_set, eval.bound(), SHEET_PICTURES);
-        let loader = Loader::eval(val_set, &self.data, eval.batch_size, eval.bound(), self.device, world)?;
+        let device = self.objective.device();
+        let loader = Loader::eval(val_set, &self.data, eval.batch_size, eval.bound(), device, world)?;
         let codec = Own { tokenizer: self.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
-        let options = evaluate::Options { device: self.device, pictures, foreign: false, world };
+        let options = evaluate::Options { device, pictures, foreign: false, world: world.clone() };
         evaluate(subject, &Measures::cheap(), &options)
     }
 
