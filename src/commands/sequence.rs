@@ -16,7 +16,7 @@ use crate::export::{
     encode_by,
 };
 use crate::model::{
-    self, Decode, Decoder, Encoder, ImageSize, Layout, ModelError, TokenShape, Tokenizer, images_from_bytes,
+    self, Decode, Decoder, Encoder, ImageSize, ModelError, TokenShape, Tokenizer, images_from_bytes,
 };
 use crate::outputs::write_png;
 use crate::quantizer::Mode;
@@ -65,20 +65,12 @@ impl Encoder for Linear {
         self.0.device()
     }
 
-    fn layout(&self, _device: Device, _mode: Mode) -> Layout {
-        Layout::Plain
-    }
-
-    fn forward(&self, images: &Tensor) -> Tensor {
+    fn forward(&self, images: &Tensor, _mode: Mode) -> Tensor {
         images.flatten(1, -1).matmul(&self.0).view([-1, TOKENS, DIM]) * 3.0
     }
 }
 
 impl Decoder for Linear {
-    fn layout(&self, _device: Device, _mode: Mode) -> Layout {
-        Layout::Plain
-    }
-
     fn last_layer(&self) -> &Tensor {
         &self.0
     }

@@ -18,7 +18,6 @@ pub use kind::{Config, written};
 pub use pixtok_images::data::ImageSize;
 pub use pixtok_tokens::TokenShape;
 
-use crate::layers::plain_layout;
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError};
 use crate::variables::{Component, Scope, Variables};
 use pixtok_base::{Class, Classified};
@@ -40,30 +39,6 @@ impl Classified for ModelError {
     }
 }
 
-/// The memory of a batch of images or of feature maps, `[B, C, h, w]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// One channel after the other.
-    #[default]
-    Plain,
-    /// The channels of a position side by side (PyTorch's channels_last).
-    ChannelsLast,
-}
-
-impl Layout {
-    /// The same numbers in this layout.
-    ///
-    /// # Shapes
-    /// `[B, C, h, w]` -> the same.
-    #[must_use]
-    pub fn of(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Plain => plain_layout(x),
-            Self::ChannelsLast => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
-        }
-    }
-}
-
 /// Images to latents.
 ///
 /// A trace (`codec::trace`) keeps every number that is read from a tensor's size, so nothing on the
@@ -81,22 +56,16 @@ pub trait Encoder: Debug + Send {
     /// Where its weights are.
     fn device(&self) -> Device;
 
-    /// The layout of images in which it is fastest. The same in every [`Mode::Eval`], so that an
-    /// image always gets the same indices.
-    fn layout(&self, device: Device, mode: Mode) -> Layout;
-
-    /// z of images in that layout.
+    /// z of images. `mode` may change only how it is computed, and every [`Mode::Eval`] computes it
+    /// in the same way, so that an image always gets the same indices.
     ///
     /// # Shapes
     /// `[B, 3, H, W]` in [−1, 1] -> `[B, N, D]`; the positions of a grid row by row.
-    fn forward(&self, images: &Tensor) -> Tensor;
+    fn forward(&self, images: &Tensor, mode: Mode) -> Tensor;
 }
 
 /// Latents to images.
 pub trait Decoder: Debug + Send {
-    /// The layout in which its feature maps are fastest; the same in every [`Mode::Eval`].
-    fn layout(&self, device: Device, mode: Mode) -> Layout;
-
     /// The weight of the last layer, at which an adversary's gradients are measured.
     fn last_layer(&self) -> &Tensor;
 
@@ -108,10 +77,10 @@ pub trait Decoder: Debug + Send {
 }
 
 /// How a latent is decoded.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Decode<'a> {
-    /// Of the feature maps.
-    pub layout: Layout,
+    /// As for [`Encoder::forward`].
+    pub mode: Mode,
     /// Indices `[B, h, w]` of tokens in a grid. Where they are given, h and w are taken from this
     /// tensor rather than from numbers, which a trace would keep for images of any size.
     pub places: Option<&'a Tensor>,
@@ -278,11 +247,7 @@ impl Tokenizer {
 
     /// `[B, 3, H, W]` in [−1, 1] -> z `[B, N, C]`.
     pub fn latents(&self, images: &Tensor) -> Tensor {
-        self.latents_in(images, Mode::Eval)
-    }
-
-    fn latents_in(&self, images: &Tensor, mode: Mode) -> Tensor {
-        self.encoder.forward(&self.encoder.layout(images.device(), mode).of(images))
+        self.encoder.forward(images, Mode::Eval)
     }
 
     /// Indices in the tokens' own shape: `[B, h, w]` of a grid, `[B, N]` of a sequence (one axis more
@@ -326,7 +291,7 @@ impl Tokenizer {
     pub fn decode(&self, indices: &Tensor, image: ImageSize) -> Tensor {
         let size = indices.size();
         let several = self.codebook().codebooks > 1;
-        let how = Decode { layout: self.decoder.layout(indices.device(), Mode::Eval), places: None };
+        let how = Decode { mode: Mode::Eval, places: None };
         if size.len() == 2 + usize::from(several) {
             let z_q = self.quantizer.lookup(indices);
             return self.decoder.forward(&z_q, TokenShape::Sequence { n: size[1] as u32 }, image, &how);
@@ -342,7 +307,7 @@ impl Tokenizer {
     /// # Panics
     /// As [`Tokenizer::encode`].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
-        let latents = self.latents_in(images, mode);
+        let latents = self.encoder.forward(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
         let recon = self.reconstruct(&quantized.latent, size_of(images), mode);
         Reconstruction { recon, latents, quantized }
@@ -353,8 +318,7 @@ impl Tokenizer {
     /// # Panics
     /// As [`Tokenizer::encode`].
     pub fn reconstruct(&self, latent: &Tensor, image: ImageSize, mode: Mode) -> Tensor {
-        let how = Decode { layout: self.decoder.layout(latent.device(), mode), places: None };
-        self.decoder.forward(latent, self.shape_of(image), image, &how)
+        self.decoder.forward(latent, self.shape_of(image), image, &Decode { mode, places: None })
     }
 
     fn shape_of(&self, image: ImageSize) -> TokenShape {

@@ -1,12 +1,12 @@
 //! Latents to images.
 
-use tch::{Device, Tensor, nn::Module};
+use tch::{Tensor, nn::Module};
 
 use super::blocks::Blocks;
+use super::layout::fastest;
 use super::plan::Plan;
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, upsample};
-use crate::model::{self, Decode, Layout};
-use crate::quantizer::Mode;
+use crate::model::{self, Decode};
 use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
@@ -61,17 +61,13 @@ impl Decoder {
 }
 
 impl model::Decoder for Decoder {
-    fn layout(&self, device: Device, mode: Mode) -> Layout {
-        super::layout(device, mode)
-    }
-
     /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         &self.head.weight
     }
 
     fn forward(&self, z_q: &Tensor, shape: TokenShape, _image: ImageSize, how: &Decode) -> Tensor {
-        let latent = how.layout.of(&grid(z_q, shape, how.places));
+        let latent = fastest(&grid(z_q, shape, how.places), how.mode);
         let latent =
             self.from_quantizer.as_ref().map_or_else(|| latent.shallow_clone(), |conv| conv.forward(&latent));
         let x = self.middle.forward(self.stem.forward(&latent));

@@ -6,6 +6,7 @@ mod decoder;
 mod description;
 mod encoder;
 mod footprint;
+mod layout;
 mod plan;
 
 use tch::Device;
@@ -13,9 +14,9 @@ use tch::Device;
 pub use description::{Description, StageDescription, Width};
 pub use plan::{Config, Variant};
 
-use super::{Footprint, Layout, ModelError, Settings};
+use super::{Footprint, ModelError, Settings};
 use crate::model;
-use crate::quantizer::{Mode, QuantizerConfig};
+use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
 use decoder::Decoder;
 use encoder::Encoder;
@@ -98,17 +99,5 @@ impl Settings for Config {
     ) -> Result<serde_json::Value, ModelError> {
         let description = self.describe(quantizer, image_size)?;
         serde_json::to_value(description).map_err(|error| ModelError::Network(error.to_string()))
-    }
-}
-
-/// channels_last for a step of training, in which convolutions are fastest: on a CPU once
-/// normalisation is ours ([`norm_silu`](crate::layers::norm_silu); libtorch's takes longer in this
-/// layout than they gain), on CUDA by PyTorch's advice for bf16, and there always. Without training
-/// the plain layout on a CPU. Either way the same for a latent and for what is looked up from its
-/// indices.
-fn layout(device: Device, mode: Mode) -> Layout {
-    match (device, mode) {
-        (Device::Cuda(_), _) | (_, Mode::Train { .. }) => Layout::ChannelsLast,
-        _ => Layout::Plain,
     }
 }
