@@ -286,7 +286,7 @@ fn the_reconstruction_reaches_the_encoder() {
     for (name, config) in kinds() {
         let (store, mut tokenizer) = tokenizer(&config);
         start_and_update(&mut tokenizer);
-        (tokenizer.forward(&images(), TRAIN).recon - images()).square().mean(Kind::Float).backward();
+        (tokenizer.forward(&images(), TRAIN).unwrap().recon - images()).square().mean(Kind::Float).backward();
         for (variable, tensor) in store.tensors() {
             if variable.starts_with("encoder.") && variable.ends_with(".weight") {
                 let moved = tensor.grad().defined() && tensor.grad().abs().max().double_value(&[]) > 0.0;
@@ -304,8 +304,8 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         let (run, tokens) = (scratch.path().join("run"), scratch.path().join("tokens.safetensors"));
         let (store, mut first) = tokenizer(&config);
         start_and_update(&mut first);
-        let in_memory = no_grad(|| first.forward(&images(), Mode::Eval));
-        let indices = no_grad(|| first.encode(&images()));
+        let in_memory = no_grad(|| first.forward(&images(), Mode::Eval)).unwrap();
+        let indices = no_grad(|| first.encode(&images())).unwrap();
         assert_eq!(indices.flatten(1, 2), in_memory.quantized.indices, "{name}");
         Tensor::write_safetensors(&[("tokens", &indices)], &tokens).unwrap();
         let snapshot = Snapshot {

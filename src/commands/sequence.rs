@@ -252,11 +252,10 @@ fn a_sequence_trains_and_is_traced() {
         pixtok_torch::reseed(Seed(3));
         let bytes = Tensor::randint(256, [3, 3, 16, 24], (Kind::Uint8, Device::Cpu));
         let images = images_from_bytes(&bytes);
-        let out = trained.tokenizer.forward(&images, Mode::Train { seed: Seed(4) });
+        let out = trained.tokenizer.forward(&images, Mode::Train { seed: Seed(4) }).unwrap();
         assert_eq!((out.recon.size(), out.latents.size()), (images.size(), vec![3, 5, 2]));
-        let size = (16, 24);
-        let encoder = trace::encoder(&trained.tokenizer, size).unwrap();
-        let decoder = trace::decoder(&trained.tokenizer, size).unwrap();
+        let encoder = trace::encoder(&trained.tokenizer, SIZE).unwrap();
+        let decoder = trace::decoder(&trained.tokenizer, SIZE).unwrap();
         assert_eq!(no_grad(|| encoder.forward_ts(&[&images])).unwrap().size(), axes);
         let found = trace::compare(&trained.tokenizer, (&encoder, &decoder), &images).unwrap();
         assert_eq!((found.positions, found.wrong), (15, 0), "{found:?}");

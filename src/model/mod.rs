@@ -256,22 +256,22 @@ impl Tokenizer {
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in [−1, 1].
     ///
-    /// # Panics
-    /// As libtorch's operations, when the encoder takes no images of this size ([`Tokenizer::shape`]).
-    pub fn encode(&self, images: &Tensor) -> Tensor {
-        self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images)
+    /// # Errors
+    /// As [`Tokenizer::shape`].
+    pub fn encode(&self, images: &Tensor) -> Result<Tensor, ModelError> {
+        let shape = self.shape(size_of(images))?;
+        Ok(self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images, shape))
     }
 
     /// Indices as the quantizer makes them in the shape that [`Tokenizer::encode`] gives.
     ///
     /// # Shapes
-    /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`.
-    ///
-    /// # Panics
-    /// As [`Tokenizer::encode`].
-    pub fn shaped(&self, indices: &Tensor, images: &Tensor) -> Tensor {
+    /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`, whose tokens have `shape`
+    /// ([`Tokenizer::shape`]).
+    #[must_use]
+    pub fn shaped(&self, indices: &Tensor, images: &Tensor, shape: TokenShape) -> Tensor {
         let ImageSize { height, width } = size_of(images);
-        let TokenShape::Grid { h, w } = self.shape_of(size_of(images)) else {
+        let TokenShape::Grid { h, w } = shape else {
             return indices.shallow_clone();
         };
         // One pixel of each position: a tensor that has the grid's size for images of any size, in a
@@ -304,25 +304,22 @@ impl Tokenizer {
 
     /// `[B, 3, H, W]` in [−1, 1] -> reconstruction and everything the quantizer made.
     ///
-    /// # Panics
-    /// As [`Tokenizer::encode`].
-    pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
+    /// # Errors
+    /// As [`Tokenizer::shape`].
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Reconstruction, ModelError> {
+        let image = size_of(images);
+        let shape = self.shape(image)?;
         let latents = self.encoder.forward(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.reconstruct(&quantized.latent, size_of(images), mode);
-        Reconstruction { recon, latents, quantized }
+        let recon = self.reconstruct(&quantized.latent, shape, image, mode);
+        Ok(Reconstruction { recon, latents, quantized })
     }
 
-    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`.
-    ///
-    /// # Panics
-    /// As [`Tokenizer::encode`].
-    pub fn reconstruct(&self, latent: &Tensor, image: ImageSize, mode: Mode) -> Tensor {
-        self.decoder.forward(latent, self.shape_of(image), image, &Decode { mode, places: None })
-    }
-
-    fn shape_of(&self, image: ImageSize) -> TokenShape {
-        self.shape(image).unwrap_or_else(|error| panic!("{error}"))
+    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`. The tokens of an
+    /// image of this size have `shape` ([`Tokenizer::shape`]).
+    #[must_use]
+    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
+        self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }
 }
 

@@ -37,8 +37,8 @@ fn shapes_follow_the_strides() {
         assert_eq!(tokenizer.side_multiple(), factor);
         let image = ImageSize { height: h as u32, width: w as u32 };
         assert_eq!(tokenizer.shape(image).unwrap(), TokenShape::Grid { h: 5, w: 7 });
-        assert_eq!(tokenizer.encode(&images(h, w)).size(), [2, 5, 7]);
-        let out = tokenizer.forward(&images(h, w), Mode::Eval);
+        assert_eq!(tokenizer.encode(&images(h, w)).unwrap().size(), [2, 5, 7]);
+        let out = tokenizer.forward(&images(h, w), Mode::Eval).unwrap();
         assert_eq!(out.quantized.indices.size(), [2, 35]);
         assert_eq!(out.recon.size(), [2, 3, h, w]);
     }
@@ -58,8 +58,8 @@ fn decode_of_the_indices_is_the_reconstruction() {
     for precision in [Precision::Fp32, Precision::Bf16] {
         with_precision(precision, || {
             let images = images(20, 28);
-            let out = tokenizer.forward(&images, Mode::Eval);
-            let indices = tokenizer.encode(&images);
+            let out = tokenizer.forward(&images, Mode::Eval).unwrap();
+            let indices = tokenizer.encode(&images).unwrap();
             assert_eq!(indices.flatten(1, 2), out.quantized.indices);
             assert_eq!(tokenizer.decode(&indices, size_of(&images)), out.recon, "{precision}");
         });
@@ -81,7 +81,7 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
     assert_eq!(shape("encoder.to_quantizer.weight"), [4, 9, 1, 1]);
     assert_eq!(shape("decoder.from_quantizer.weight"), [9, 4, 1, 1]);
     assert!(!vs.tensors().contains_key("quantizer.project_in.weight"));
-    let out = tokenizer.forward(&images(20, 28), Mode::Eval);
+    let out = tokenizer.forward(&images(20, 28), Mode::Eval).unwrap();
     assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 35], vec![2, 3, 20, 28]));
     let wide = Config { multipliers: vec![1, 1], strides: Some(vec![4]), ..config };
     assert!(build(&wide, (20, 28)).map(|_| ()).unwrap_err().to_string().contains("model.variant is vqgan"));
@@ -137,6 +137,9 @@ fn images_that_no_grid_covers_are_refused() {
     for (height, width) in [(20, 30), (2, 28), (21, 28)] {
         let words = tokenizer.shape(ImageSize { height, width }).unwrap_err().to_string();
         assert!(words.contains(&format!("{height}×{width} pixels")) && words.contains("by 4"), "{words}");
+        let images = images(i64::from(height), i64::from(width));
+        assert_eq!(tokenizer.encode(&images).unwrap_err().to_string(), words);
+        assert_eq!(tokenizer.forward(&images, Mode::Eval).unwrap_err().to_string(), words);
     }
 }
 
@@ -146,6 +149,6 @@ fn latents_are_views_of_what_the_convolutions_make() {
     let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();
     let evaluated = no_grad(|| tokenizer.latents(&images(20, 28)));
     assert_eq!((evaluated.size(), evaluated.stride()), (vec![2, 35, 4], vec![140, 1, 35]));
-    let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).latents;
+    let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).unwrap().latents;
     assert_eq!((trained.size(), trained.stride()), (vec![2, 35, 4], vec![140, 4, 1]));
 }

@@ -3,6 +3,7 @@
 use crate::codec::CodecError;
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
+use crate::model::ModelError;
 use crate::optim::OptimError;
 use crate::quantizer::QuantizerError;
 use crate::{checkpoint, logger};
@@ -64,6 +65,9 @@ pub enum TrainError {
     /// The evaluation failed.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The encoder takes no images of this size.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// From the quantizer's start.
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
@@ -159,6 +163,7 @@ impl Classified for TrainError {
             Self::State(error) => error.class(),
             Self::Data(error) => error.class(),
             Self::Evaluate(error) => error.class(),
+            Self::Model(error) => error.class(),
             // The settings were checked before: what cannot start a codebook are its latents.
             Self::Quantizer(_) => Class::NotFinite,
             Self::Optim(error) => error.class(),

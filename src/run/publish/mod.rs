@@ -15,7 +15,7 @@ use super::{CONFIG, Compute, DESCRIPTION, MODEL, ModelChoice, Run, Tell, Trained
 use crate::checkpoint::{Error, SaveCause, create_folder};
 use crate::codec::trace::{self, Agreement};
 use crate::config::{CHANGES_FILE, RunChange};
-use crate::model::{Tokenizer, images_from_bytes};
+use crate::model::{ImageSize, Tokenizer, images_from_bytes};
 use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors;
@@ -81,7 +81,7 @@ fn write_files(folder: &Path, trained: &Trained, run: &Path, out: &Path) -> Resu
         fs::write(folder.join(name), text).map_err(|error| failed(name, error.into()))
     };
     tensors::write(&folder.join(MODEL), &trained.tensors()).map_err(|error| failed(MODEL, error.into()))?;
-    let size = trained.config.image_size();
+    let size = trained.config.data.image_size;
     let modules = [
         (ENCODER, trace::encoder(&trained.tokenizer, size)),
         (DECODER, trace::decoder(&trained.tokenizer, size)),
@@ -107,10 +107,10 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
     };
     let (encoder, decoder) = (load(ENCODER)?, load(DECODER)?);
     let mut all = Agreement::default();
-    let mut sizes = vec![trained.config.image_size()];
+    let mut sizes = vec![trained.config.data.image_size];
     if trained.shape()?.grid().is_some() {
-        let multiple = trained.tokenizer.side_multiple();
-        sizes.push((2 * multiple, 3 * multiple));
+        let multiple = trained.tokenizer.side_multiple() as u32;
+        sizes.push(ImageSize { height: 2 * multiple, width: 3 * multiple });
     }
     for size in sizes {
         let found =
@@ -134,7 +134,8 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
 }
 
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
-fn samples(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
+fn samples(tokenizer: &Tokenizer, image: ImageSize) -> Tensor {
+    let (height, width) = (i64::from(image.height), i64::from(image.width));
     pixtok_torch::reseed(Seed(0).derive("export samples", &[]));
     let options = (Kind::Uint8, tokenizer.device());
     let grey = Tensor::full([1, 3, height, width], 128, options);
