@@ -121,7 +121,8 @@ impl Trained {
         let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
         let store = Variables::new(Device::Cpu);
         let tokenizer =
-            Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+            Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)
+                .unwrap();
         let weights =
             tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
         tensors::copy_into(&store.tensors(), &weights).unwrap();
@@ -135,7 +136,8 @@ impl Trained {
     /// The indices of each image of a folder by its key, in memory, in batches of 4 filled up with black.
     fn indices(&self, images: &Path) -> BTreeMap<String, Tensor> {
         let dataset = Dataset::open(images, Split::All).unwrap();
-        let loader = Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
+        let loader =
+            Loader::eval(dataset.into(), &self.config.data, 4, None, Device::Cpu, World::single()).unwrap();
         let mut all = BTreeMap::new();
         for batch in loader.map(Result::unwrap) {
             let missing = 4 - batch.images.size()[0];

@@ -56,7 +56,8 @@ fn json_of(path: &Path) -> Map<String, Value> {
 fn open(folder: &Path) -> (Variables, Tokenizer) {
     let (config, _) = Config::read(&folder.join("config.toml"), &[]).unwrap();
     let store = Variables::new(Device::Cpu);
-    let tokenizer = Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+    let tokenizer =
+        Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size).unwrap();
     let weights = tensors::from_bytes(&fs::read(folder.join("model.safetensors")).unwrap()).unwrap();
     tensors::copy_into(&store.tensors(), &weights).unwrap();
     store.freeze(&Component::TOKENIZER);

@@ -12,7 +12,7 @@ use std::path::Path;
 use common::{Scratch, pixtok, said};
 use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
-use pixtok::model::{self, Tokenizer, Variant, size_of};
+use pixtok::model::{self, ImageSize, Tokenizer, Variant, size_of};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::variables::{Component, Variables};
 use pixtok_torch::tensors::{self, Tensors};
@@ -47,7 +47,8 @@ fn imported_tokenizers_are_the_originals() {
     for source in ["taming", "llamagen"] {
         let get = |name: &str| numbers.get(&format!("{source}/{name}"));
         let store = Variables::new(device());
-        let tokenizer = Tokenizer::new(&store, &network(), &quantizer(source), (24, 40)).unwrap();
+        let size = ImageSize { height: 24, width: 40 };
+        let tokenizer = Tokenizer::new(&store, &network(), &quantizer(source), size).unwrap();
         let weights: Tensors = numbers.under("weights/").into_iter().collect();
         tensors::copy_into(&store.tensors(), &weights).unwrap();
         store.freeze(&Component::TOKENIZER);
@@ -131,7 +132,8 @@ fn presets_have_the_published_sizes() {
         config.check().unwrap();
         let store = Variables::new(tch::Device::Cpu);
         let _tokenizer =
-            Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+            Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)
+                .unwrap();
         let variables = store.tensors();
         let networks = variables.iter().filter(|(name, _)| !name.starts_with("quantizer."));
         let parameters: usize = networks.map(|(_, tensor): (_, &Tensor)| tensor.numel()).sum();

@@ -258,12 +258,14 @@ fn each_loss_moves_its_own_tensor() {
     }
 }
 
+const SIZE: ImageSize = ImageSize { height: 10, width: 14 };
+
 fn tokenizer(config: &Value) -> (Variables, Tokenizer) {
     let store = Variables::new(device());
     pixtok_torch::reseed(Seed(9));
     let network =
         model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
-    let tokenizer = Tokenizer::new(&store, &network, &parsed(config), (10, 14)).unwrap();
+    let tokenizer = Tokenizer::new(&store, &network, &parsed(config), SIZE).unwrap();
     (store, tokenizer)
 }
 
@@ -322,12 +324,12 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         pixtok_torch::reseed(Seed(99));
         let network =
             model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
-        let second = Tokenizer::new(&store, &network, &parsed(&config), (10, 14)).unwrap();
+        let second = Tokenizer::new(&store, &network, &parsed(&config), SIZE).unwrap();
         let saved = RunFolder::open(&run).unwrap().load_model(1, false).unwrap();
         copy_into(&store.tensors(), &saved.weights, "the checkpoint").unwrap();
         assert_eq!(second.quantizer.start_vectors(), None, "{name}: a loaded codebook would start again");
         let tokens = Tensor::read_safetensors(&tokens).unwrap().remove(0).1.to_device(device());
-        let decoded = no_grad(|| second.decode(&tokens, ImageSize { height: 10, width: 14 }));
+        let decoded = no_grad(|| second.decode(&tokens, SIZE));
         assert_eq!(bits(&decoded), bits(&in_memory.recon), "{name}");
     }
 }

@@ -40,18 +40,6 @@ impl Default for Config {
     }
 }
 
-impl<'a> From<&'a Config> for &'a dyn Settings {
-    fn from(config: &'a Config) -> Self {
-        config.settings()
-    }
-}
-
-impl<'a, T: Settings> From<&'a T> for &'a dyn Settings {
-    fn from(settings: &'a T) -> Self {
-        settings
-    }
-}
-
 /// As a config file has it: without a kind where it is `cnn`, as before there were others.
 pub mod written {
     use super::{Config, Deserialize, Deserializer, Error, Held, KIND, PhantomData, Serialize, Serializer};

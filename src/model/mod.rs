@@ -2,7 +2,7 @@
 //! folder and the three adjacent places of `kind.rs`.
 //!
 //! Nothing outside asks which network it is: an encoder states the [`TokenShape`] of an image, a
-//! network's [`Settings`] state what can be said before it is built.
+//! network's [`Plan`] states what can be said before it is built.
 
 pub mod cnn;
 mod footprint;
@@ -12,7 +12,7 @@ use std::fmt::Debug;
 
 use tch::{Device, Kind, Tensor};
 
-pub use cnn::{Description, StageDescription, Variant, Width};
+pub use cnn::Variant;
 pub use footprint::Footprint;
 pub use kind::{Config, written};
 pub use pixtok_images::data::ImageSize;
@@ -86,11 +86,7 @@ pub struct Decode<'a> {
     pub places: Option<&'a Tensor>,
 }
 
-/// What the settings of a network state before it is built, for a quantizer and for images of
-/// `image_size` (height, width).
-///
-/// Methods fail when a setting is out of range or the settings do not fit each other; the
-/// message says which.
+/// The settings of a network.
 pub trait Settings {
     /// The settings with what stands for absent keys written out, where it is fixed, so that a saved
     /// config says all that was used.
@@ -105,50 +101,40 @@ pub trait Settings {
         None
     }
 
-    /// Refuses what cannot work, without building anything.
-    fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError>;
+    /// The network that these settings make around a quantizer, for images of this size. Builds
+    /// nothing.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    fn plan(&self, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Box<dyn Plan>, ModelError>;
+}
 
-    /// C, numbers in a position's latent.
-    fn latent_channels(&self, quantizer: &QuantizerConfig, image_size: (i64, i64))
-    -> Result<i64, ModelError>;
+/// A network whose settings were checked: all that is known of it before it is built.
+pub trait Plan: Debug {
+    /// The tokens of an image of the planned size.
+    fn shape(&self) -> TokenShape;
 
     /// As [`Encoder::side_multiple`].
-    fn side_multiple(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
+    fn side_multiple(&self) -> i64;
 
-    /// N, positions of an image's latent.
-    fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
+    /// C, numbers in a position's latent.
+    fn latent_channels(&self) -> i64;
 
     /// Registers the encoder's variables in `scope`.
-    fn encoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn Encoder>, ModelError>;
+    fn encoder(&self, scope: &Scope) -> Box<dyn Encoder>;
 
     /// The same for the decoder.
-    fn decoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn Decoder>, ModelError>;
+    fn decoder(&self, scope: &Scope) -> Box<dyn Decoder>;
 
     /// What a training step keeps in memory on `device`.
-    fn footprint(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-        device: Device,
-    ) -> Result<Footprint, ModelError>;
+    fn footprint(&self, device: Device) -> Footprint;
 
     /// The network with every number worked out, for readers that do not know our rules for absent
     /// settings.
-    fn description(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<serde_json::Value, ModelError>;
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    fn description(&self) -> Result<serde_json::Value, ModelError>;
 }
 
 /// `[B, 3, H, W]` bytes -> float32 in [−1, 1].
@@ -184,23 +170,22 @@ pub struct Reconstruction {
 }
 
 impl Tokenizer {
-    /// Builds the network with its variables in `variables`, for images of `image_size` (height,
-    /// width).
+    /// Builds the network with its variables in `variables`, for images of this size.
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
-    pub fn new<'a>(
+    pub fn new(
         variables: &Variables,
-        model: impl Into<&'a dyn Settings>,
+        model: &dyn Settings,
         quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
+        image: ImageSize,
     ) -> Result<Self, ModelError> {
-        let model: &dyn Settings = model.into();
-        let channels = model.latent_channels(quantizer, image_size)?;
+        let plan = model.plan(quantizer, image)?;
+        let channels = plan.latent_channels();
         Ok(Self {
-            encoder: model.encoder(&variables.scope(Component::Encoder), quantizer, image_size)?,
+            encoder: plan.encoder(&variables.scope(Component::Encoder)),
             quantizer: quantizer.settings().build(&variables.scope(Component::Quantizer), channels)?,
-            decoder: model.decoder(&variables.scope(Component::Decoder), quantizer, image_size)?,
+            decoder: plan.decoder(&variables.scope(Component::Decoder)),
         })
     }
 

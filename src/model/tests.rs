@@ -7,10 +7,14 @@ fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
 }
 
-fn build(config: &Config, size: (i64, i64)) -> Result<(Variables, Tokenizer), ModelError> {
+fn size((height, width): (u32, u32)) -> ImageSize {
+    ImageSize { height, width }
+}
+
+fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
     let vs = Variables::new(Device::Cpu);
     pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size)?;
+    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size(image))?;
     Ok((vs, tokenizer))
 }
 
@@ -33,10 +37,12 @@ fn shapes_follow_the_strides() {
         (config(&[1, 1], Some(&[5])), 5),
     ] {
         let (h, w) = (factor * 5, factor * 7);
-        let (_vs, tokenizer) = build(&config, (h, w)).unwrap();
-        assert_eq!(tokenizer.side_multiple(), factor);
-        let image = ImageSize { height: h as u32, width: w as u32 };
-        assert_eq!(tokenizer.shape(image).unwrap(), TokenShape::Grid { h: 5, w: 7 });
+        let image = (h as u32, w as u32);
+        let (_vs, tokenizer) = build(&config, image).unwrap();
+        let plan = config.plan(&fsq(), size(image)).unwrap();
+        assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (factor, factor));
+        assert_eq!(tokenizer.shape(size(image)).unwrap(), TokenShape::Grid { h: 5, w: 7 });
+        assert_eq!(plan.shape(), TokenShape::Grid { h: 5, w: 7 });
         assert_eq!(tokenizer.encode(&images(h, w)).unwrap().size(), [2, 5, 7]);
         let out = tokenizer.forward(&images(h, w), Mode::Eval).unwrap();
         assert_eq!(out.quantized.indices.size(), [2, 35]);
@@ -91,8 +97,9 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
 fn the_published_variant_has_32_groups_at_any_width() {
     let config = Config { channels: 32, variant: Variant::Vqgan, ..Config::default() };
     let groups = |config: &Config| {
-        let described = config.describe(&fsq(), (20, 28)).unwrap();
-        described.stages.iter().map(|stage| stage.width.norm_groups).collect::<Vec<_>>()
+        let described = config.plan(&fsq(), size((20, 28))).unwrap().description().unwrap();
+        let stages = described["stages"].as_array().unwrap();
+        stages.iter().map(|stage| stage["norm_groups"].as_i64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(groups(&config), [32, 32, 32]);
     assert_eq!(groups(&Config { variant: Variant::Plain, ..config.clone() }), [8, 16, 32]);

@@ -62,7 +62,7 @@ impl Run {
     /// When there is no such checkpoint, it is damaged, or its weights are not those of the config.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
         let build = |config: &Config, store: &Variables| {
-            Tokenizer::new(store, &config.model, &config.quantizer, config.image_size())
+            Tokenizer::new(store, config.model.settings(), &config.quantizer, config.data.image_size)
         };
         let path = self.path();
         let store = Variables::new(device);

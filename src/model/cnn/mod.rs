@@ -11,15 +11,16 @@ mod plan;
 
 use tch::Device;
 
-pub use description::{Description, StageDescription, Width};
 pub use plan::{Config, Variant};
 
-use super::{Footprint, ModelError, Settings};
+use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
 use crate::model;
 use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
 use decoder::Decoder;
+use description::Description;
 use encoder::Encoder;
+use plan::Plan;
 
 impl Settings for Config {
     fn resolved(&self) -> model::Config {
@@ -44,60 +45,42 @@ impl Settings for Config {
         })
     }
 
-    fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError> {
-        self.plan(quantizer, image_size).map(|_| ())
-    }
-
-    fn latent_channels(
+    fn plan(
         &self,
         quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<i64, ModelError> {
-        Ok(self.plan(quantizer, image_size)?.latent_channels)
+        image: ImageSize,
+    ) -> Result<Box<dyn model::Plan>, ModelError> {
+        Ok(Box::new(Plan::new(self, quantizer, image)?))
+    }
+}
+
+impl model::Plan for Plan {
+    fn shape(&self) -> TokenShape {
+        let side = |pixels: u32| (i64::from(pixels) / self.downsample()) as u32;
+        TokenShape::Grid { h: side(self.image.height), w: side(self.image.width) }
     }
 
-    fn side_multiple(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        Ok(self.plan(quantizer, image_size)?.downsample())
+    fn side_multiple(&self) -> i64 {
+        self.downsample()
     }
 
-    fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        let factor = self.plan(quantizer, image_size)?.downsample();
-        Ok((image_size.0 / factor) * (image_size.1 / factor))
+    fn latent_channels(&self) -> i64 {
+        self.latent_channels
     }
 
-    fn encoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn super::Encoder>, ModelError> {
-        Ok(Box::new(Encoder::new(scope, &self.plan(quantizer, image_size)?)))
+    fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
+        Box::new(Encoder::new(scope, self))
     }
 
-    fn decoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn super::Decoder>, ModelError> {
-        Ok(Box::new(Decoder::new(scope, &self.plan(quantizer, image_size)?)))
+    fn decoder(&self, scope: &Scope) -> Box<dyn model::Decoder> {
+        Box::new(Decoder::new(scope, self))
     }
 
-    fn footprint(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-        device: Device,
-    ) -> Result<Footprint, ModelError> {
-        Ok(footprint::of(&self.plan(quantizer, image_size)?, image_size, device))
+    fn footprint(&self, device: Device) -> Footprint {
+        footprint::of(self, device)
     }
 
-    fn description(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<serde_json::Value, ModelError> {
-        let description = self.describe(quantizer, image_size)?;
-        serde_json::to_value(description).map_err(|error| ModelError::Network(error.to_string()))
+    fn description(&self) -> Result<serde_json::Value, ModelError> {
+        serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
     }
 }

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::adversarial::Config;
     use crate::loss::{self, Loss};
-    use crate::model::{self, Tokenizer};
+    use crate::model::{self, ImageSize, Tokenizer};
     use crate::optim;
     use crate::quantizer::Mode;
     use pixtok_torch::{Precision, with_precision};
@@ -219,7 +219,8 @@ mod tests {
         let quantizer =
             toml::from_str("kind = \"vq\"\ncodebook_size = 8\ncodebook_dim = 4\nstart = \"uniform\"")
                 .unwrap();
-        let tokenizer = Tokenizer::new(&store, &network, &quantizer, (16, 24)).unwrap();
+        let size = ImageSize { height: 16, width: 24 };
+        let tokenizer = Tokenizer::new(&store, &network, &quantizer, size).unwrap();
         let loss = loss::Config { l1: 0.5, ms_ssim: 0.3, ..loss::Config::default() };
         let loss = Loss::new(loss, None).unwrap();
         let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
