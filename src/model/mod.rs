@@ -101,6 +101,11 @@ pub trait Settings {
         None
     }
 
+    /// The components whose weights depend on the setting with this key.
+    fn components_of(&self, _key: &str) -> &'static [Component] {
+        &[Component::Encoder, Component::Decoder]
+    }
+
     /// The network that these settings make around a quantizer, for images of this size. Builds
     /// nothing.
     ///

@@ -159,3 +159,12 @@ fn latents_are_views_of_what_the_convolutions_make() {
     let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).unwrap().latents;
     assert_eq!((trained.size(), trained.stride()), (vec![2, 35, 4], vec![140, 4, 1]));
 }
+
+/// A key that is renamed would otherwise count as one of both halves.
+#[test]
+fn settings_of_the_decoder_alone_are_keys_of_the_config() {
+    let config = Config { decoder_res_blocks: Some(3), ..Config::default() };
+    let keys = toml::Table::try_from(&config).unwrap();
+    let of_decoder = keys.keys().filter(|key| config.components_of(key) == [Component::Decoder]);
+    assert_eq!(of_decoder.collect::<Vec<_>>(), ["decoder_res_blocks"]);
+}

@@ -16,7 +16,7 @@ pub use plan::{Config, Variant};
 use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
 use crate::model;
 use crate::quantizer::QuantizerConfig;
-use crate::variables::Scope;
+use crate::variables::{Component, Scope};
 use decoder::Decoder;
 use description::Description;
 use encoder::Encoder;
@@ -43,6 +43,13 @@ impl Settings for Config {
              use that pixtok, or train it again"
                 .to_owned()
         })
+    }
+
+    fn components_of(&self, key: &str) -> &'static [Component] {
+        match key {
+            "decoder_res_blocks" => &[Component::Decoder],
+            _ => &[Component::Encoder, Component::Decoder],
+        }
     }
 
     fn plan(
