@@ -13,6 +13,8 @@
 
 pub mod world;
 
+pub mod toml_value;
+
 pub mod batches;
 
 pub mod variables;
