@@ -66,3 +66,6 @@ pub mod doctor;
 pub mod cli;
 
 pub mod commands;
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ fn line(text: &mut String, name: &str, value: &str) {
 }
 
 /// What the sidecar says.
-pub(super) fn stated(set: &TokenSet) -> String {
+pub(crate) fn stated(set: &TokenSet) -> String {
     let sidecar = &set.sidecar;
     let mut text = String::new();
     line(&mut text, "set", &set.folder.display().to_string());

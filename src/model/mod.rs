@@ -195,8 +195,8 @@ impl Tokenizer {
     }
 
     /// Of parts whose latents have the same width, and whose tokens have the same shape.
-    #[must_use]
-    pub fn from_parts(
+    #[cfg(test)]
+    pub(crate) fn from_parts(
         encoder: Box<dyn Encoder>,
         quantizer: Box<dyn Quantizer>,
         decoder: Box<dyn Decoder>,

@@ -128,8 +128,8 @@ fn described_choice(folder: &Path) -> Option<ChosenBy> {
 
 impl Trained {
     /// A tokenizer whose variables are in `store`, of another network than `config` names.
-    #[must_use]
-    pub fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
+    #[cfg(test)]
+    pub(crate) fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
         store.freeze(&Component::TOKENIZER);
         Self {
             config,

@@ -157,3 +157,34 @@ fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::sequence::{FSQ, RESIDUAL, toy};
+
+    /// Its config names another network, of which `config.json` then has the numbers.
+    #[test]
+    fn a_folder_of_a_sequence_says_so() {
+        for (quantizer, axes) in [(FSQ, "[B, 5]"), (RESIDUAL, "[B, 5, 2]")] {
+            let scratch = tempfile::tempdir().unwrap();
+            let trained = toy(quantizer);
+            write_files(scratch.path(), &trained, Path::new("no run"), Path::new("model")).unwrap();
+            let described = fs::read(scratch.path().join(DESCRIPTION)).unwrap();
+            let described: serde_json::Value = serde_json::from_slice(&described).unwrap();
+            assert_eq!(described["image_size"], serde_json::json!([16, 24]));
+            assert!(described["downsample"].is_null(), "{described}");
+            let card = fs::read_to_string(scratch.path().join("README.md")).unwrap();
+            for part in [
+                "a small sequence of integers",
+                "| tokens | 5 for an image, ",
+                "| images | trained at 16×24; this size |",
+                axes,
+            ] {
+                assert!(card.contains(part), "{part}: {card}");
+            }
+            let agreement = check(scratch.path(), &trained, Device::Cpu).unwrap();
+            assert!(agreement.positions >= 10, "{agreement:?}");
+        }
+    }
+}
