@@ -303,7 +303,7 @@ fn a_sequence_is_traced() {
 
 /// Readers of other languages find h and w where they are.
 #[test]
-fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
+fn a_sidecar_says_that_it_is_of_a_sequence() {
     let scratch = tempfile::tempdir().unwrap();
     let images = pictures(scratch.path());
     let opened = Opened::Own(Box::new(toy(FSQ)));
@@ -312,10 +312,16 @@ fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
     let path = out.join("tokens.json");
     let text = fs::read_to_string(&path).unwrap();
     let mut stated: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(stated["grid"], serde_json::json!({ "h": 1, "w": 5 }));
-    // A grid of several rows needs one.
-    stated["grid"]["h"] = 2.into();
-    fs::write(&path, stated.to_string()).unwrap();
-    let words = TokenSet::find(&out).map(|_| ()).unwrap_err().to_string();
-    assert!(words.contains("its grid has no downsample"), "{words}");
+    assert_eq!(stated["grid"], serde_json::json!({ "h": 1, "w": 5, "shape": "sequence" }));
+    for (grid, part) in [
+        (serde_json::json!({ "h": 1, "w": 5 }), "its grid has no downsample"),
+        (serde_json::json!({ "h": 2, "w": 5, "shape": "sequence" }), "not of one length"),
+        (serde_json::json!({ "h": 1, "w": null, "shape": "sequence" }), "not of one length"),
+        (serde_json::json!({ "h": 1, "w": 5, "shape": "sequence", "downsample": 8 }), "has a downsample"),
+    ] {
+        stated["grid"] = grid;
+        fs::write(&path, stated.to_string()).unwrap();
+        let words = TokenSet::find(&out).map(|_| ()).unwrap_err().to_string();
+        assert!(words.contains(part), "{words}");
+    }
 }
