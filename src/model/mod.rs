@@ -86,6 +86,22 @@ pub struct Decode<'a> {
     pub places: Option<&'a Tensor>,
 }
 
+/// The latents of a grid as a feature map, for decoders that work on one: h and w are those of
+/// [`Decode::places`], where they are given.
+///
+/// # Shapes
+/// `z_q`: `[B, N, D]` -> `[B, D, h, w]`, a view.
+fn feature_map(z_q: &Tensor, shape: TokenShape, how: &Decode) -> Tensor {
+    let in_rows = match how.places {
+        Some(places) => z_q.view_as(&places.unsqueeze(3).expand([-1, -1, -1, z_q.size()[2]], false)),
+        None => {
+            let grid = shape.stored();
+            z_q.unflatten(1, [i64::from(grid.h), i64::from(grid.w)])
+        }
+    };
+    in_rows.permute([0, 3, 1, 2])
+}
+
 /// The settings of a network.
 pub trait Settings {
     /// The settings with what stands for absent keys written out, where it is fixed, so that a saved

@@ -6,7 +6,7 @@ use super::blocks::Blocks;
 use super::layout::fastest;
 use super::plan::Plan;
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, upsample};
-use crate::model::{self, Decode};
+use crate::model::{self, Decode, feature_map};
 use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
@@ -67,7 +67,7 @@ impl model::Decoder for Decoder {
     }
 
     fn forward(&self, z_q: &Tensor, shape: TokenShape, _image: ImageSize, how: &Decode) -> Tensor {
-        let latent = fastest(&grid(z_q, shape, how.places), how.mode);
+        let latent = fastest(&feature_map(z_q, shape, how), how.mode);
         let latent =
             self.from_quantizer.as_ref().map_or_else(|| latent.shallow_clone(), |conv| conv.forward(&latent));
         let x = self.middle.forward(self.stem.forward(&latent));
@@ -78,16 +78,4 @@ impl model::Decoder for Decoder {
         });
         self.head.forward(&norm_silu(&self.norm, &x))
     }
-}
-
-/// `[B, N, C]` -> `[B, C, h, w]`, with h and w of `places`, `[B, h, w]`, where they are given.
-fn grid(z_q: &Tensor, shape: TokenShape, places: Option<&Tensor>) -> Tensor {
-    let in_rows = match places {
-        Some(places) => z_q.view_as(&places.unsqueeze(3).expand([-1, -1, -1, z_q.size()[2]], false)),
-        None => {
-            let grid = shape.stored();
-            z_q.unflatten(1, [i64::from(grid.h), i64::from(grid.w)])
-        }
-    };
-    in_rows.permute([0, 3, 1, 2])
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::validation::Validation;
-use super::{DECODER, ENCODER};
+use super::{DECODER, ENCODER, other_size};
 use crate::config::{CHANGES_FILE, Config};
 use crate::model::TokenShape;
 use crate::run::Trained;
@@ -50,7 +50,10 @@ fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
         (TokenShape::Grid { .. }, Some(pixels)) => (
             "grid",
             format!("one for each {pixels}×{pixels} pixels"),
-            format!("any height and width that {multiple} divides"),
+            match other_size(trained) {
+                Some(_) => format!("any height and width that {multiple} divides"),
+                None => "this size".to_owned(),
+            },
             format!("H/{pixels}, W/{pixels}"),
         ),
         (tokens, _) => {

@@ -108,10 +108,7 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
     let (encoder, decoder) = (load(ENCODER)?, load(DECODER)?);
     let mut all = Agreement::default();
     let mut sizes = vec![trained.config.data.image_size];
-    if trained.shape()?.grid().is_some() {
-        let multiple = trained.tokenizer.side_multiple() as u32;
-        sizes.push(ImageSize { height: 2 * multiple, width: 3 * multiple });
-    }
+    sizes.extend(other_size(trained));
     for size in sizes {
         let found =
             trace::compare(&trained.tokenizer, (&encoder, &decoder), &samples(&trained.tokenizer, size))?;
@@ -131,6 +128,13 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
         all.ties += found.ties;
     }
     Ok(all)
+}
+
+/// A second size of images, if the tokenizer takes other sizes than that of its training.
+fn other_size(trained: &Trained) -> Option<ImageSize> {
+    let multiple = trained.tokenizer.side_multiple() as u32;
+    let other = ImageSize { height: 2 * multiple, width: 3 * multiple };
+    trained.tokenizer.shape(other).is_ok().then_some(other)
 }
 
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
