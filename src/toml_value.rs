@@ -30,7 +30,7 @@ impl<'de, E: Error> Deserializer<'de> for Node<E> {
             Value::Boolean(flag) => visitor.visit_bool(flag),
             Value::Datetime(datetime) => visitor.visit_string(datetime.to_string()),
             Value::Array(items) => {
-                let mut items = SeqDeserializer::new(items.into_iter().map(Node::new));
+                let mut items = SeqDeserializer::new(items.into_iter().map(Node::<E>::new));
                 let value = visitor.visit_seq(&mut items)?;
                 items.end()?;
                 Ok(value)
