@@ -13,6 +13,8 @@
 
 pub mod world;
 
+pub mod toml_value;
+
 pub mod batches;
 
 pub mod variables;
@@ -64,3 +66,6 @@ pub mod doctor;
 pub mod cli;
 
 pub mod commands;
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,8 @@ impl Trained {
         let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
         let store = Variables::new(Device::Cpu);
         let tokenizer =
-            Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+            Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)
+                .unwrap();
         let weights =
             tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
         tensors::copy_into(&store.tensors(), &weights).unwrap();

@@ -178,11 +178,12 @@ fn traced(scratch: &Scratch, keys: &str) -> PathBuf {
     let run = scratch.path("run");
     let (config, _) = Config::read(&run.join("config.toml"), &[]).unwrap();
     let store = Variables::new(Device::Cpu);
-    let tokenizer = Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+    let tokenizer =
+        Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size).unwrap();
     let weights = tensors::from_bytes(&fs::read(run.join("step-000012/model.safetensors")).unwrap()).unwrap();
     tensors::copy_into(&store.tensors(), &weights).unwrap();
     store.freeze(&Component::TOKENIZER);
-    let size = config.image_size();
+    let size = config.data.image_size;
     trace::encoder(&tokenizer, size).unwrap().save(scratch.path("encoder.pt")).unwrap();
     trace::decoder(&tokenizer, size).unwrap().save(scratch.path("decoder.pt")).unwrap();
     let adapter = scratch.path("foreign.toml");

@@ -95,7 +95,7 @@ fn write_start(config: &Path, start: u64, folder: &Path) {
     let store = Variables::new(Device::Cpu);
     let _ours = generator();
     pixtok_torch::reseed(Seed(read.seed).derive("initialisation", &[]));
-    Tokenizer::new(&store, &read.model, &read.quantizer, read.image_size()).unwrap();
+    Tokenizer::new(&store, read.model.settings(), &read.quantizer, read.data.image_size).unwrap();
     let mut weights: Tensors = store.tensors();
     // A single number is a flag or a count.
     let moved = weights.values_mut().filter(|tensor| start > 0 && tensor.numel() > 1);

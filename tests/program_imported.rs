@@ -13,7 +13,7 @@ use std::path::Path;
 use common::{Scratch, pixtok, said};
 use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
-use pixtok::model::{self, Tokenizer, Variant, size_of};
+use pixtok::model::{self, ImageSize, Tokenizer, Variant, size_of};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::variables::{Component, Variables};
 use pixtok_torch::tensors::{self, Tensors};
@@ -48,14 +48,15 @@ fn imported_tokenizers_are_the_originals() {
     for source in ["taming", "llamagen"] {
         let get = |name: &str| numbers.get(&format!("{source}/{name}"));
         let store = Variables::new(device());
-        let tokenizer = Tokenizer::new(&store, &network(), &quantizer(source), (24, 40)).unwrap();
+        let size = ImageSize { height: 24, width: 40 };
+        let tokenizer = Tokenizer::new(&store, &network(), &quantizer(source), size).unwrap();
         let weights: Tensors = numbers.under("weights/").into_iter().collect();
         tensors::copy_into(&store.tensors(), &weights).unwrap();
         store.freeze(&Component::TOKENIZER);
         let images = get("images");
         let latents = tokenizer.latents(&images).unflatten(1, [12, 20]).permute([0, 3, 1, 2]);
         assert_close(&format!("{source}: latents"), &latents, &get("latents"), 1e-5);
-        let indices = tokenizer.encode(&images);
+        let indices = tokenizer.encode(&images).unwrap();
         assert_eq!(indices, get("indices"), "{source}: indices");
         assert_close(
             &format!("{source}: recon"),
@@ -132,7 +133,8 @@ fn presets_have_the_published_sizes() {
         config.check().unwrap();
         let store = Variables::new(tch::Device::Cpu);
         let _tokenizer =
-            Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size()).unwrap();
+            Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)
+                .unwrap();
         let variables = store.tensors();
         let networks = variables.iter().filter(|(name, _)| !name.starts_with("quantizer."));
         let parameters: usize = networks.map(|(_, tensor): (_, &Tensor)| tensor.numel()).sum();

@@ -262,12 +262,14 @@ fn each_loss_moves_its_own_tensor() {
     }
 }
 
+const SIZE: ImageSize = ImageSize { height: 10, width: 14 };
+
 fn tokenizer(config: &Value) -> (Variables, Tokenizer) {
     let store = Variables::new(device());
     pixtok_torch::reseed(Seed(9));
     let network =
         model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
-    let tokenizer = Tokenizer::new(&store, &network, &parsed(config), (10, 14)).unwrap();
+    let tokenizer = Tokenizer::new(&store, &network, &parsed(config), SIZE).unwrap();
     (store, tokenizer)
 }
 
@@ -290,7 +292,7 @@ fn the_reconstruction_reaches_the_encoder() {
     for (name, config) in kinds() {
         let (store, mut tokenizer) = tokenizer(&config);
         start_and_update(&mut tokenizer);
-        (tokenizer.forward(&images(), TRAIN).recon - images()).square().mean(Kind::Float).backward();
+        (tokenizer.forward(&images(), TRAIN).unwrap().recon - images()).square().mean(Kind::Float).backward();
         for (variable, tensor) in store.tensors() {
             if variable.starts_with("encoder.") && variable.ends_with(".weight") {
                 let moved = tensor.grad().defined() && tensor.grad().abs().max().double_value(&[]) > 0.0;
@@ -309,8 +311,8 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         let (run, tokens) = (scratch.path().join("run"), scratch.path().join("tokens.safetensors"));
         let (store, mut first) = tokenizer(&config);
         start_and_update(&mut first);
-        let in_memory = no_grad(|| first.forward(&images(), Mode::Eval));
-        let indices = no_grad(|| first.encode(&images()));
+        let in_memory = no_grad(|| first.forward(&images(), Mode::Eval)).unwrap();
+        let indices = no_grad(|| first.encode(&images())).unwrap();
         assert_eq!(indices.flatten(1, 2), in_memory.quantized.indices, "{name}");
         Tensor::write_safetensors(&[("tokens", &indices)], &tokens).unwrap();
         let snapshot = Snapshot {
@@ -327,12 +329,12 @@ fn tokens_decode_from_a_checkpoint_as_in_memory() {
         pixtok_torch::reseed(Seed(99));
         let network =
             model::cnn::Config { channels: 4, multipliers: vec![1, 2], ..model::cnn::Config::default() };
-        let second = Tokenizer::new(&store, &network, &parsed(&config), (10, 14)).unwrap();
+        let second = Tokenizer::new(&store, &network, &parsed(&config), SIZE).unwrap();
         let saved = RunFolder::open(&run).unwrap().load_model(1, false).unwrap();
         copy_into(&store.tensors(), &saved.weights, "the checkpoint").unwrap();
         assert_eq!(second.quantizer.start_vectors(), None, "{name}: a loaded codebook would start again");
         let tokens = Tensor::read_safetensors(&tokens).unwrap().remove(0).1.to_device(device());
-        let decoded = no_grad(|| second.decode(&tokens, ImageSize { height: 10, width: 14 }));
+        let decoded = no_grad(|| second.decode(&tokens, SIZE));
         assert_eq!(bits(&decoded), bits(&in_memory.recon), "{name}");
     }
 }

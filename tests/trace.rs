@@ -12,8 +12,8 @@ mod torchscript;
 use kinds::kinds;
 use numbers::device;
 use pixtok::codec::trace::{self, Agreement};
-use pixtok::model::Tokenizer;
 use pixtok::model::cnn::Config;
+use pixtok::model::{ImageSize, Tokenizer};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
@@ -22,11 +22,12 @@ use serde_json::{Value, json};
 use tch::{CModule, Kind, Tensor};
 use torchscript::assert_loads_anywhere;
 
-/// The image size of the example.
-const SIZE: (i64, i64) = (24, 36);
+/// Of the example.
+const SIZE: ImageSize = ImageSize { height: 24, width: 36 };
 
-fn images(batch: i64, (height, width): (i64, i64)) -> Tensor {
+fn images(batch: i64, size: ImageSize) -> Tensor {
     pixtok_torch::reseed(Seed(7));
+    let (height, width) = (i64::from(size.height), i64::from(size.width));
     Tensor::rand([batch, 3, height, width], (Kind::Float, device())) * 2.0 - 1.0
 }
 
@@ -56,8 +57,9 @@ fn agreement(tokenizer: &Tokenizer) -> Agreement {
     let encoder = loaded("encoder.pt", trace::encoder(tokenizer, SIZE).unwrap());
     let decoder = loaded("decoder.pt", trace::decoder(tokenizer, SIZE).unwrap());
     let mut all = Agreement::default();
-    for (batch, size) in [(3, (12, 30)), (2, (36, 18)), (3, (12, 30)), (2, (36, 18))] {
-        let found = trace::compare(tokenizer, (&encoder, &decoder), &images(batch, size)).unwrap();
+    for (batch, height, width) in [(3, 12, 30), (2, 36, 18), (3, 12, 30), (2, 36, 18)] {
+        let images = images(batch, ImageSize { height, width });
+        let found = trace::compare(tokenizer, (&encoder, &decoder), &images).unwrap();
         all.positions += found.positions;
         all.ties += found.ties;
         all.wrong += found.wrong;
@@ -89,8 +91,8 @@ fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
             let found = agreement(&tokenizer);
             assert_eq!(found.wrong, 0, "{name}, {what}: {found:?}");
             assert!(found.image_difference <= 1e-5, "{name}, {what}: {found:?}");
-            // Without this, equal indices would prove nothing.
-            let indices = tokenizer.encode(&images(4, SIZE));
+            // Otherwise equal indices say nothing.
+            let indices = tokenizer.encode(&images(4, SIZE)).unwrap();
             assert!(indices.max().int64_value(&[]) > indices.min().int64_value(&[]), "{name}, {what}");
             positions += found.positions;
             ties += found.ties;

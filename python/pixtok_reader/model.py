@@ -63,6 +63,11 @@ class Tokenizer(nn.Module):
 
     def __init__(self, model: dict, quantizer: dict, image_size: list[int]) -> None:
         super().__init__()
+        kind = model.get("kind", "cnn")
+        if kind not in ("cnn", "vqgan"):
+            raise ValueError(
+                f"model kind {kind!r} is not known here; use the model.py of the pixtok that made it"
+            )
         plan = Plan(model, image_size, natural_width(quantizer))
         self.encoder = encoder(plan)
         self.quantizer = build_quantizer(quantizer, plan.latent_channels)
@@ -132,7 +137,7 @@ class Plan:
         self.decoder_res_blocks = model.get("decoder_res_blocks") or self.res_blocks
         self.mid_attention = model["mid_attention"]
         # The details of VQGAN's published network.
-        self.published = model.get("variant") == "vqgan"
+        self.published = "vqgan" in (model.get("variant"), model.get("kind"))
         self.norm_groups = model.get("norm_groups") or (32 if self.published else None)
         # config.json states the groups at each width.
         stated = [part for part in (model.get("stem"), *model.get("stages", [])) if part]

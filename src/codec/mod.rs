@@ -11,6 +11,7 @@ mod steadiness;
 mod torchscript;
 pub mod trace;
 
+use strum::Display;
 use tch::Tensor;
 
 pub use adapter::{Adapter, AdapterError, Layout, Number};
@@ -92,11 +93,11 @@ pub enum CodecError {
     #[error("{0}")]
     Disagrees(String),
     /// A module of a foreign tokenizer fails on its input.
-    #[error("the {module} refuses the {}: {reason}{}", taken_by(module), at_a_time(*count))]
+    #[error("the {half} refuses the {}: {reason}{}", half.takes(), at_a_time(*count))]
     Refuses {
-        /// `encoder` or `decoder`.
-        module: &'static str,
-        /// The number of images in the batch.
+        /// Which module.
+        half: Half,
+        /// Images in the batch.
         count: i64,
         /// libtorch's message.
         reason: String,
@@ -117,8 +118,23 @@ impl Classified for CodecError {
     }
 }
 
-fn taken_by(module: &str) -> &'static str {
-    if module == "encoder" { "images" } else { "indices" }
+/// A module of a foreign tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Half {
+    /// From images to indices.
+    Encoder,
+    /// And back.
+    Decoder,
+}
+
+impl Half {
+    fn takes(self) -> &'static str {
+        match self {
+            Self::Encoder => "images",
+            Self::Decoder => "indices",
+        }
+    }
 }
 
 /// Advice for a module that refuses `count` images.

@@ -28,13 +28,13 @@ impl Codec for Own<'_> {
     }
 
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
-        self.shape(size_of(images))?;
+        let shape = self.shape(size_of(images))?;
         let (indices, finite) = catching(|| {
             no_grad(|| {
                 let latents =
                     with_precision(self.precision, || self.tokenizer.latents(&images_from_bytes(images)));
                 let indices = self.tokenizer.quantizer.quantize(&latents, Mode::Eval).indices;
-                (self.tokenizer.shaped(&indices, images), is_finite(&latents))
+                (self.tokenizer.shaped(&indices, images, shape), is_finite(&latents))
             })
         })?;
         if finite { Ok(indices) } else { Err(CodecError::NotFinite("latents")) }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::range::{Finding, judge, levels};
-use super::{Adapter, AdapterError, Codec, CodecError, Layout, Vocabulary, is_finite, steadiness};
+use super::{Adapter, AdapterError, Codec, CodecError, Half, Layout, Vocabulary, is_finite, steadiness};
 use crate::model::{ImageSize, TokenShape};
 use pixtok_torch::{catching, no_grad};
 
@@ -173,7 +173,7 @@ impl TorchScript {
             let input = IValue::Tensor(ordered.to_kind(self.adapter.number.kind()));
             no_grad(|| self.encoder.forward_is(&[input]))
         })?;
-        let output = output.map_err(|error| refuses("encoder", images, &error))?;
+        let output = output.map_err(|error| refuses(Half::Encoder, images, &error))?;
         let place = self.adapter.indices_output;
         let tensors = tensors_of(output);
         let outputs = tensors.len();
@@ -234,7 +234,7 @@ impl TorchScript {
         let own = if form.flat { indices.flatten(1, 2) } else { indices.shallow_clone() };
         let own = IValue::Tensor(own.to_kind(form.kind));
         let output = catching(|| no_grad(|| self.decoder.forward_is(&[own])))?;
-        let output = output.map_err(|error| refuses("decoder", indices, &error))?;
+        let output = output.map_err(|error| refuses(Half::Decoder, indices, &error))?;
         let Some(Some(images)) = tensors_of(output).into_iter().next() else {
             return Err(CodecError::Disagrees("the decoder's first output is no tensor".into()));
         };
@@ -321,8 +321,8 @@ fn tensors_of(output: IValue) -> Vec<Option<Tensor>> {
     }
 }
 
-fn refuses(module: &'static str, given: &Tensor, error: &tch::TchError) -> CodecError {
-    CodecError::Refuses { module, count: given.size()[0], reason: first_line(error) }
+fn refuses(half: Half, given: &Tensor, error: &tch::TchError) -> CodecError {
+    CodecError::Refuses { half, count: given.size()[0], reason: first_line(error) }
 }
 
 /// libtorch's message without its stack.

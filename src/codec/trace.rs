@@ -5,6 +5,7 @@
 
 use tch::{CModule, Kind, Tensor};
 
+use super::CodecError;
 use crate::model::{ImageSize, Tokenizer, size_of};
 use crate::quantizer::Mode;
 use pixtok_base::seed::Seed;
@@ -20,14 +21,18 @@ const DIRECTIONS: u64 = 32;
 /// Traces the encoder and the quantizer in float32. The weights must not require gradients.
 ///
 /// # Shapes
-/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence,
-/// `[B, N]` int64 (with an additional axis for several codebooks). `image_size` is the (height,
-/// width) of the example.
+/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence, `[B, N]` int64 (one axis
+/// more for several codebooks). `image_size` is that of the example.
 ///
 /// # Errors
-/// [`TorchError`], also when weights require gradients.
-pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
-    traced("Encoder", &example(tokenizer, image_size), |images| tokenizer.encode(images))
+/// [`TorchError`], also where weights want gradients; when the encoder takes no such images.
+pub fn encoder(tokenizer: &Tokenizer, image_size: ImageSize) -> Result<CModule, CodecError> {
+    let shape = tokenizer.shape(image_size)?;
+    let module = traced("Encoder", &example(tokenizer, image_size), |images| {
+        let indices = tokenizer.quantizer.quantize(&tokenizer.latents(images), Mode::Eval).indices;
+        tokenizer.shaped(&indices, images, shape)
+    });
+    Ok(module?)
 }
 
 /// Traces the codes and the decoder in float32. The weights must not require gradients.
@@ -37,16 +42,15 @@ pub fn encoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule,
 /// and not clamped. It raises no error for an index without a code, but uses the nearest code.
 ///
 /// # Errors
-/// The same as [`encoder`].
-pub fn decoder(tokenizer: &Tokenizer, image_size: (i64, i64)) -> Result<CModule, TorchError> {
-    let indices = catching(|| no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))?;
-    let size = ImageSize { height: image_size.0 as u32, width: image_size.1 as u32 };
-    traced("Decoder", &indices, |indices| tokenizer.decode(indices, size))
+/// As [`encoder`].
+pub fn decoder(tokenizer: &Tokenizer, image_size: ImageSize) -> Result<CModule, CodecError> {
+    let indices = catching(|| no_grad(|| tokenizer.encode(&example(tokenizer, image_size))))??;
+    Ok(traced("Decoder", &indices, |indices| tokenizer.decode(indices, image_size))?)
 }
 
 /// A grey image.
-fn example(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
-    Tensor::zeros([1, 3, height, width], (Kind::Float, tokenizer.device()))
+fn example(tokenizer: &Tokenizer, ImageSize { height, width }: ImageSize) -> Tensor {
+    Tensor::zeros([1, 3, i64::from(height), i64::from(width)], (Kind::Float, tokenizer.device()))
 }
 
 fn traced(name: &str, input: &Tensor, run: impl Fn(&Tensor) -> Tensor) -> Result<CModule, TorchError> {
@@ -86,18 +90,20 @@ pub struct Agreement {
 /// `images`: `[B, 3, H, W]` float32 in [−1, 1].
 ///
 /// # Errors
-/// [`TorchError`], also when the pair does not take or give these shapes.
+/// [`TorchError`], also where the pair does not take or make these shapes; when the encoder takes no
+/// such images.
 pub fn compare(
     tokenizer: &Tokenizer,
     (encoder, decoder): (&CModule, &CModule),
     images: &Tensor,
-) -> Result<Agreement, TorchError> {
-    catching(|| {
+) -> Result<Agreement, CodecError> {
+    let shape = tokenizer.shape(size_of(images))?;
+    let found: Result<Agreement, TorchError> = catching(|| {
         no_grad(|| {
             let latents = tokenizer.latents(images);
             let indices_of = |latents: &Tensor| {
                 let indices = tokenizer.quantizer.quantize(latents, Mode::Eval).indices;
-                tokenizer.shaped(&indices, images)
+                tokenizer.shaped(&indices, images, shape)
             };
             let several = tokenizer.codebook().codebooks > 1;
             let own = indices_of(&latents);
@@ -116,7 +122,8 @@ pub fn compare(
             let image_difference = difference.double_value(&[]);
             Ok(Agreement { positions, ties: differ - wrong, wrong, image_difference })
         })
-    })?
+    })?;
+    Ok(found?)
 }
 
 /// Marks the positions whose indices differ in any codebook, of which there may be `several`.

@@ -86,7 +86,7 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
-    use crate::codec::CodecError;
+    use crate::codec::{CodecError, Half};
     use pixtok_base::Action;
     use pixtok_images::data::BadSample;
 
@@ -163,7 +163,7 @@ mod tests {
             let source = || match number {
                 0 => CodecError::NotFinite("latents"),
                 1 => CodecError::Disagrees("other sizes".into()),
-                2 => CodecError::Refuses { module: "encoder", count: 3, reason: "shape".into() },
+                2 => CodecError::Refuses { half: Half::Encoder, count: 3, reason: "shape".into() },
                 _ => CodecError::Torch(TorchError::OutOfMemory("9 bytes".into())),
             };
             assert_eq!(code(EvaluateError::Codec { first: "a.png".into(), source: source() }), expected);

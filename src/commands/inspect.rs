@@ -50,8 +50,8 @@ fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name:<13} {value}");
 }
 
-/// Describes what the sidecar states.
-pub(super) fn stated(set: &TokenSet) -> String {
+/// What the sidecar says.
+pub(crate) fn stated(set: &TokenSet) -> String {
     let sidecar = &set.sidecar;
     let mut text = String::new();
     line(&mut text, "set", &set.folder.display().to_string());

@@ -9,7 +9,7 @@ mod encode;
 mod eval;
 mod exit_code;
 mod export;
-mod inspect;
+pub(crate) mod inspect;
 mod merge;
 mod options;
 mod prepare;
@@ -17,9 +17,6 @@ mod progress;
 mod reconstruct;
 mod train;
 mod work;
-
-#[cfg(test)]
-mod sequence;
 
 use std::io::{self, Write as _};
 

@@ -134,7 +134,6 @@ pub mod known {
         DATA_DECODE_GIB = "data.decode_gib";
         DATA_MAX_BAD_FRACTION = "data.max_bad_fraction";
         MODEL = "model";
-        MODEL_DECODER_RES_BLOCKS = "model.decoder_res_blocks";
         QUANTIZER = "quantizer";
         OPTIMIZER_LR = "optimizer.lr";
         OPTIMIZER_CLIP_NORM = "optimizer.clip_norm";

@@ -158,7 +158,7 @@ impl Config {
             return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
         }
         self.data.check()?;
-        self.model.settings().check(&self.quantizer, self.image_size())?;
+        self.plan()?;
         self.loss.check(self.image_size()).map_err(TrainError::from)?;
         if let Some(adversarial) = &self.adversarial {
             adversarial.check(self.image_size())?;
@@ -234,8 +234,17 @@ impl Config {
         self.vectors_of(self.train.batch_size / self.train.micro_batches)
     }
 
+    /// The encoder and the decoder that these settings make, before they are built.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    pub fn plan(&self) -> Result<Box<dyn model::Plan>, model::ModelError> {
+        self.model.settings().plan(&self.quantizer, self.data.image_size)
+    }
+
     fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
-        Ok(self.model.settings().positions(&self.quantizer, self.image_size())?.saturating_mul(images as i64))
+        let positions = self.plan()?.shape().positions() as i64;
+        Ok(positions.saturating_mul(images as i64))
     }
 
     /// Describes how a step in micro-batches differs from one on the whole batch, apart from

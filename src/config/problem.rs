@@ -7,10 +7,10 @@
 
 use std::fmt::{self, Display};
 
-use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
-use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
-use serde::forward_to_deserialize_any;
+use serde::de::{self, DeserializeOwned, Expected, Unexpected};
 use toml::{Table, Value};
+
+use crate::toml_value::{LIST, Node};
 
 /// An error of deserialization, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,8 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = Type { words: found.to_string(), is_list: matches!(found, Unexpected::Seq) };
+        let is_list = matches!(found, Unexpected::Seq | Unexpected::Other(LIST));
+        let found = Type { words: found.to_string(), is_list };
         Problem::WrongType { found, expected: expected_type(&expected.to_string()) }
     }
 
@@ -117,91 +118,6 @@ fn length_of(expected: &str) -> Option<String> {
 pub(super) fn read_table<T: DeserializeOwned>(
     table: &Table,
 ) -> Result<T, (serde_path_to_error::Path, Problem)> {
-    serde_path_to_error::deserialize(Node(Value::Table(table.clone())))
+    serde_path_to_error::deserialize(Node::<Problem>::new(Value::Table(table.clone())))
         .map_err(|error| (error.path().clone(), error.into_inner()))
-}
-
-/// A TOML value as a serde deserializer.
-struct Node(Value);
-
-impl<'de> Deserializer<'de> for Node {
-    type Error = Problem;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.0 {
-            Value::String(text) => visitor.visit_string(text),
-            Value::Integer(number) => visitor.visit_i64(number),
-            Value::Float(number) => visitor.visit_f64(number),
-            Value::Boolean(flag) => visitor.visit_bool(flag),
-            Value::Datetime(datetime) => visitor.visit_string(datetime.to_string()),
-            Value::Array(items) => {
-                let mut items = SeqDeserializer::new(items.into_iter().map(Node));
-                let value = visitor.visit_seq(&mut items)?;
-                items.end()?;
-                Ok(value)
-            }
-            Value::Table(table) => visitor.visit_map(entries(table)),
-        }
-    }
-
-    /// TOML has no null: a key that is present is set.
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Problem> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Problem> {
-        match self.0 {
-            Value::String(variant) => visitor.visit_enum(variant.into_deserializer()),
-            Value::Table(table) => visitor.visit_enum(MapAccessDeserializer::new(entries(table))),
-            other => Err(wrong_type(&other, format!("one of {}", variants.join(", ")))),
-        }
-    }
-
-    /// A derived struct would accept a list as its fields in order. A config names its fields.
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Problem> {
-        match self.0 {
-            Value::Table(table) => visitor.visit_map(entries(table)),
-            other => Err(wrong_type(&other, "a table".to_owned())),
-        }
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map identifier ignored_any
-    }
-}
-
-fn wrong_type(found: &Value, expected: String) -> Problem {
-    let found = Type { words: found.type_str().to_owned(), is_list: found.is_array() };
-    Problem::WrongType { found, expected: Type { words: expected, is_list: false } }
-}
-
-fn entries<'de>(table: Table) -> MapDeserializer<'de, impl Iterator<Item = (String, Node)>, Problem> {
-    MapDeserializer::new(table.into_iter().map(|(key, value)| (key, Node(value))))
-}
-
-impl<'de> IntoDeserializer<'de, Problem> for Node {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
 }

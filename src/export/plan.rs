@@ -207,7 +207,7 @@ fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, ids: &Ids) -> Result<C
 fn stated_grid(options: &EncodeOptions, opened: &Opened, data: &data::Config) -> Result<StatedGrid> {
     let size = data.image_size;
     let shape = opened.codec().shape(size)?;
-    let same = StatedGrid::of(shape, size.height);
+    let same = StatedGrid::of(shape, [size.height, size.width])?;
     if !options.whole {
         return Ok(same);
     }

@@ -160,9 +160,7 @@ impl Recipe {
     /// Height and width of the images must be multiples of this number of pixels.
     fn side_multiple(&self) -> Result<u32> {
         let factor = match self {
-            Self::Config(config) => {
-                config.model.settings().side_multiple(&config.quantizer, config.image_size())?
-            }
+            Self::Config(config) => config.plan()?.side_multiple(),
             Self::Adapter(adapter) => adapter.side_multiple(),
         };
         u32::try_from(factor).context("the downsampling is too large")

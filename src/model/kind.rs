@@ -2,14 +2,12 @@
 //! touches three places: the `mod` line of `mod.rs`, the variant of [`Config`], and the match arm
 //! of its `settings`.
 
-use std::marker::PhantomData;
-
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, Error, IntoDeserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer, forward_to_deserialize_any};
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::{Settings, cnn};
+use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,33 +40,18 @@ impl Default for Config {
     }
 }
 
-impl<'a> From<&'a Config> for &'a dyn Settings {
-    fn from(config: &'a Config) -> Self {
-        config.settings()
-    }
-}
-
-impl<'a, T: Settings> From<&'a T> for &'a dyn Settings {
-    fn from(settings: &'a T) -> Self {
-        settings
-    }
-}
-
-/// The form of a config file: without a kind for `cnn`, as before there were others.
+/// As a config file has it: without a kind where it is `cnn`, as before there were others.
 pub mod written {
-    use super::{Config, Deserialize, Deserializer, Error, Held, KIND, PhantomData, Serialize, Serializer};
-    use super::{Table, Value, cnn};
+    use super::cnn;
+    use super::{Config, Deserialize, Deserializer, Error, KIND, Node, Serialize, Serializer, Table, Value};
 
     /// Serializes the form of a config file.
     ///
     /// # Errors
     /// The serializer's errors.
     pub fn serialize<S: Serializer>(config: &Config, serializer: S) -> Result<S::Ok, S::Error> {
-        match config {
-            Config::Cnn(config) => config.serialize(serializer),
-            #[allow(unreachable_patterns, reason = "of the kinds to come")]
-            other => other.serialize(serializer),
-        }
+        let Config::Cnn(config) = config;
+        config.serialize(serializer)
     }
 
     /// Deserializes the form of a config file. `kind = "vqgan"` means `variant = "vqgan"` of a cnn.
@@ -78,13 +61,13 @@ pub mod written {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
         let mut table = match Value::deserialize(deserializer)? {
             Value::Table(table) => table,
-            other => return cnn::Config::deserialize(Held(other, PhantomData)).map(Config::Cnn),
+            other => return cnn::Config::deserialize(Node::new(other)).map(Config::Cnn),
         };
         if table.get(KIND).and_then(Value::as_str) == Some("vqgan") {
             as_variant(&mut table).map_err(D::Error::custom)?;
         }
         table.entry(KIND).or_insert_with(|| "cnn".into());
-        Config::deserialize(Held(Value::Table(table), PhantomData))
+        Config::deserialize(Node::new(Value::Table(table)))
     }
 
     fn as_variant(table: &mut Table) -> Result<(), String> {
@@ -99,62 +82,6 @@ pub mod written {
 
 /// The key that names the kind.
 const KIND: &str = "kind";
-
-/// A value that was already read, from which serde reads with the caller's error type.
-struct Held<E>(Value, PhantomData<E>);
-
-impl<'de, E: Error> Deserializer<'de> for Held<E> {
-    type Error = E;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
-        match self.0 {
-            Value::String(text) => visitor.visit_string(text),
-            Value::Integer(number) => visitor.visit_i64(number),
-            Value::Float(number) => visitor.visit_f64(number),
-            Value::Boolean(flag) => visitor.visit_bool(flag),
-            Value::Datetime(datetime) => visitor.visit_string(datetime.to_string()),
-            Value::Array(items) => {
-                let mut items = SeqDeserializer::new(items.into_iter().map(held));
-                let value = visitor.visit_seq(&mut items)?;
-                items.end()?;
-                Ok(value)
-            }
-            Value::Table(table) => {
-                let entries = table.into_iter().map(|(key, value)| (key, held(value)));
-                visitor.visit_map(MapDeserializer::new(entries))
-            }
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, E> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map struct enum identifier ignored_any
-    }
-}
-
-impl<'de, E: Error> IntoDeserializer<'de, E> for Held<E> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-fn held<E>(value: Value) -> Held<E> {
-    Held(value, PhantomData)
-}
 
 #[cfg(test)]
 mod tests {
@@ -195,6 +122,11 @@ mod tests {
         assert!(words("kind = \"vqgan\"\nvariant = \"plain\"").contains("leave one of them out"));
         assert!(words("kind = \"resnet\"").contains("unknown variant `resnet`"));
         assert!(words("chanels = 3").contains("unknown field `chanels`"));
-        assert!(read("model = 5").unwrap_err().to_string().contains("invalid type: integer `5`"));
+        assert!(
+            read("model = 5").unwrap_err().to_string().contains("invalid type: integer, expected a table")
+        );
+        assert!(
+            read("model = [16]").unwrap_err().to_string().contains("invalid type: array, expected a table")
+        );
     }
 }

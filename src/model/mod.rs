@@ -1,8 +1,8 @@
 //! Encoder and decoder around a quantizer. Each kind of network has a folder; adding one touches
 //! that folder and the three adjacent places of `kind.rs`.
 //!
-//! The code outside does not depend on the kind: an encoder states the [`TokenShape`] of an image,
-//! and a network's [`Settings`] state what is known before it is built.
+//! Nothing outside asks which network it is: an encoder states the [`TokenShape`] of an image, a
+//! network's [`Plan`] states what can be said before it is built.
 
 pub mod cnn;
 mod footprint;
@@ -12,13 +12,12 @@ use std::fmt::Debug;
 
 use tch::{Device, Kind, Tensor};
 
-pub use cnn::{Description, StageDescription, Variant, Width};
+pub use cnn::Variant;
 pub use footprint::Footprint;
 pub use kind::{Config, written};
 pub use pixtok_images::data::ImageSize;
 pub use pixtok_tokens::TokenShape;
 
-use crate::layers::plain_layout;
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError};
 use crate::variables::{Component, Scope, Variables};
 use pixtok_base::{Class, Classified};
@@ -40,31 +39,7 @@ impl Classified for ModelError {
     }
 }
 
-/// The memory layout of a batch of images or of feature maps, `[B, C, h, w]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// One channel after the other.
-    #[default]
-    Plain,
-    /// The channels of a position side by side (PyTorch's channels_last).
-    ChannelsLast,
-}
-
-impl Layout {
-    /// The same numbers in this layout.
-    ///
-    /// # Shapes
-    /// `[B, C, h, w]` -> the same shape.
-    #[must_use]
-    pub fn of(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Plain => plain_layout(x),
-            Self::ChannelsLast => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
-        }
-    }
-}
-
-/// Encodes images to latents.
+/// Images to latents.
 ///
 /// A trace (`codec::trace`) keeps every number that is read from a tensor's size, so nothing on the
 /// way from images to indices and back takes B, H, W or N from `size()`.
@@ -81,22 +56,16 @@ pub trait Encoder: Debug + Send {
     /// The device of its weights.
     fn device(&self) -> Device;
 
-    /// The fastest layout for images. It is the same in every [`Mode::Eval`], so that an image
-    /// always gets the same indices.
-    fn layout(&self, device: Device, mode: Mode) -> Layout;
-
-    /// The latents z of images in that layout.
+    /// z of images. `mode` may change only how it is computed, and every [`Mode::Eval`] computes it
+    /// in the same way, so that an image always gets the same indices.
     ///
     /// # Shapes
-    /// `[B, 3, H, W]` in [−1, 1] -> `[B, N, D]`; the positions of a grid are in row order.
-    fn forward(&self, images: &Tensor) -> Tensor;
+    /// `[B, 3, H, W]` in [−1, 1] -> `[B, N, D]`; the positions of a grid row by row.
+    fn forward(&self, images: &Tensor, mode: Mode) -> Tensor;
 }
 
 /// Decodes latents to images.
 pub trait Decoder: Debug + Send {
-    /// The fastest layout for its feature maps. It is the same in every [`Mode::Eval`].
-    fn layout(&self, device: Device, mode: Mode) -> Layout;
-
     /// The weight of the last layer, at which an adversary's gradients are measured.
     fn last_layer(&self) -> &Tensor;
 
@@ -108,20 +77,32 @@ pub trait Decoder: Debug + Send {
 }
 
 /// How a latent is decoded.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Decode<'a> {
-    /// The layout of the feature maps.
-    pub layout: Layout,
-    /// Indices `[B, h, w]` of tokens in a grid. If they are given, h and w are taken from this
-    /// tensor rather than from numbers, which a trace would keep for all image sizes.
+    /// As for [`Encoder::forward`].
+    pub mode: Mode,
+    /// Indices `[B, h, w]` of tokens in a grid. Where they are given, h and w are taken from this
+    /// tensor rather than from numbers, which a trace would keep for images of any size.
     pub places: Option<&'a Tensor>,
 }
 
-/// What the settings of a network state before it is built, for a quantizer and for images of
-/// `image_size` (height, width).
+/// The latents of a grid as a feature map, for decoders that work on one: h and w are those of
+/// [`Decode::places`], where they are given.
 ///
-/// Methods fail when a setting is out of range or the settings do not fit together; the message
-/// says which.
+/// # Shapes
+/// `z_q`: `[B, N, D]` -> `[B, D, h, w]`, a view.
+fn feature_map(z_q: &Tensor, shape: TokenShape, how: &Decode) -> Tensor {
+    let in_rows = match how.places {
+        Some(places) => z_q.view_as(&places.unsqueeze(3).expand([-1, -1, -1, z_q.size()[2]], false)),
+        None => {
+            let grid = shape.stored();
+            z_q.unflatten(1, [i64::from(grid.h), i64::from(grid.w)])
+        }
+    };
+    in_rows.permute([0, 3, 1, 2])
+}
+
+/// The settings of a network.
 pub trait Settings {
     /// The settings with fixed defaults of absent keys written out, so that a saved config states
     /// everything that was used.
@@ -137,49 +118,45 @@ pub trait Settings {
         None
     }
 
-    /// Checks the settings without building anything.
-    fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError>;
+    /// The components whose weights depend on the setting with this key.
+    fn components_of(&self, _key: &str) -> &'static [Component] {
+        &[Component::Encoder, Component::Decoder]
+    }
 
-    /// C, the number of channels of the latent.
-    fn latent_channels(&self, quantizer: &QuantizerConfig, image_size: (i64, i64))
-    -> Result<i64, ModelError>;
+    /// The network that these settings make around a quantizer, for images of this size. Builds
+    /// nothing.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    fn plan(&self, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Box<dyn Plan>, ModelError>;
+}
 
-    /// The same as [`Encoder::side_multiple`].
-    fn side_multiple(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
+/// A network whose settings were checked: all that is known of it before it is built.
+pub trait Plan: Debug {
+    /// The tokens of an image of the planned size.
+    fn shape(&self) -> TokenShape;
 
-    /// N, the number of positions of an image's latent.
-    fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError>;
+    /// As [`Encoder::side_multiple`].
+    fn side_multiple(&self) -> i64;
+
+    /// C, numbers in a position's latent.
+    fn latent_channels(&self) -> i64;
 
     /// Registers the encoder's variables in `scope`.
-    fn encoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn Encoder>, ModelError>;
+    fn encoder(&self, scope: &Scope) -> Box<dyn Encoder>;
 
-    /// Registers the decoder's variables in `scope`.
-    fn decoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn Decoder>, ModelError>;
+    /// The same for the decoder.
+    fn decoder(&self, scope: &Scope) -> Box<dyn Decoder>;
 
-    /// The memory of a training step on `device`.
-    fn footprint(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-        device: Device,
-    ) -> Result<Footprint, ModelError>;
+    /// What a training step keeps in memory on `device`.
+    fn footprint(&self, device: Device) -> Footprint;
 
-    /// The network with every number worked out, for readers that do not know pixtok's defaults.
-    fn description(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<serde_json::Value, ModelError>;
+    /// The network with every number worked out, for readers that do not know our rules for absent
+    /// settings.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    fn description(&self) -> Result<serde_json::Value, ModelError>;
 }
 
 /// Converts `[B, 3, H, W]` bytes to float32 in [−1, 1].
@@ -215,30 +192,28 @@ pub struct Reconstruction {
 }
 
 impl Tokenizer {
-    /// Builds the network with its variables in `variables`, for images of `image_size` (height,
-    /// width).
+    /// Builds the network with its variables in `variables`, for images of this size.
     ///
     /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says
-    /// which.
-    pub fn new<'a>(
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    pub fn new(
         variables: &Variables,
-        model: impl Into<&'a dyn Settings>,
+        model: &dyn Settings,
         quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
+        image: ImageSize,
     ) -> Result<Self, ModelError> {
-        let model: &dyn Settings = model.into();
-        let channels = model.latent_channels(quantizer, image_size)?;
+        let plan = model.plan(quantizer, image)?;
+        let channels = plan.latent_channels();
         Ok(Self {
-            encoder: model.encoder(&variables.scope(Component::Encoder), quantizer, image_size)?,
+            encoder: plan.encoder(&variables.scope(Component::Encoder)),
             quantizer: quantizer.settings().build(&variables.scope(Component::Quantizer), channels)?,
-            decoder: model.decoder(&variables.scope(Component::Decoder), quantizer, image_size)?,
+            decoder: plan.decoder(&variables.scope(Component::Decoder)),
         })
     }
 
-    /// A tokenizer of parts with the same latent width and the same token shape.
-    #[must_use]
-    pub fn from_parts(
+    /// Of parts whose latents have the same width, and whose tokens have the same shape.
+    #[cfg(test)]
+    pub(crate) fn from_parts(
         encoder: Box<dyn Encoder>,
         quantizer: Box<dyn Quantizer>,
         decoder: Box<dyn Decoder>,
@@ -279,11 +254,7 @@ impl Tokenizer {
 
     /// Encodes `[B, 3, H, W]` in [−1, 1] to latents z `[B, N, C]`.
     pub fn latents(&self, images: &Tensor) -> Tensor {
-        self.latents_in(images, Mode::Eval)
-    }
-
-    fn latents_in(&self, images: &Tensor, mode: Mode) -> Tensor {
-        self.encoder.forward(&self.encoder.layout(images.device(), mode).of(images))
+        self.encoder.forward(images, Mode::Eval)
     }
 
     /// Encodes images to indices in the tokens' own shape: `[B, h, w]` of a grid, `[B, N]` of a
@@ -292,23 +263,22 @@ impl Tokenizer {
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in [−1, 1].
     ///
-    /// # Panics
-    /// When libtorch's operations fail, because the encoder cannot take images of this size
-    /// ([`Tokenizer::shape`]).
-    pub fn encode(&self, images: &Tensor) -> Tensor {
-        self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images)
+    /// # Errors
+    /// As [`Tokenizer::shape`].
+    pub fn encode(&self, images: &Tensor) -> Result<Tensor, ModelError> {
+        let shape = self.shape(size_of(images))?;
+        Ok(self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images, shape))
     }
 
     /// Brings the quantizer's indices into the shape of [`Tokenizer::encode`].
     ///
     /// # Shapes
-    /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`.
-    ///
-    /// # Panics
-    /// The same as [`Tokenizer::encode`].
-    pub fn shaped(&self, indices: &Tensor, images: &Tensor) -> Tensor {
+    /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`, whose tokens have `shape`
+    /// ([`Tokenizer::shape`]).
+    #[must_use]
+    pub fn shaped(&self, indices: &Tensor, images: &Tensor, shape: TokenShape) -> Tensor {
         let ImageSize { height, width } = size_of(images);
-        let TokenShape::Grid { h, w } = self.shape_of(size_of(images)) else {
+        let TokenShape::Grid { h, w } = shape else {
             return indices.shallow_clone();
         };
         // One pixel of each position: a tensor that has the grid's size for images of any size, in
@@ -328,7 +298,7 @@ impl Tokenizer {
     pub fn decode(&self, indices: &Tensor, image: ImageSize) -> Tensor {
         let size = indices.size();
         let several = self.codebook().codebooks > 1;
-        let how = Decode { layout: self.decoder.layout(indices.device(), Mode::Eval), places: None };
+        let how = Decode { mode: Mode::Eval, places: None };
         if size.len() == 2 + usize::from(several) {
             let z_q = self.quantizer.lookup(indices);
             return self.decoder.forward(&z_q, TokenShape::Sequence { n: size[1] as u32 }, image, &how);
@@ -341,26 +311,22 @@ impl Tokenizer {
 
     /// Encodes, quantizes and decodes images `[B, 3, H, W]` in [−1, 1].
     ///
-    /// # Panics
-    /// The same as [`Tokenizer::encode`].
-    pub fn forward(&self, images: &Tensor, mode: Mode) -> Reconstruction {
-        let latents = self.latents_in(images, mode);
+    /// # Errors
+    /// As [`Tokenizer::shape`].
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Reconstruction, ModelError> {
+        let image = size_of(images);
+        let shape = self.shape(image)?;
+        let latents = self.encoder.forward(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.reconstruct(&quantized.latent, size_of(images), mode);
-        Reconstruction { recon, latents, quantized }
+        let recon = self.reconstruct(&quantized.latent, shape, image, mode);
+        Ok(Reconstruction { recon, latents, quantized })
     }
 
-    /// Decodes a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`.
-    ///
-    /// # Panics
-    /// The same as [`Tokenizer::encode`].
-    pub fn reconstruct(&self, latent: &Tensor, image: ImageSize, mode: Mode) -> Tensor {
-        let how = Decode { layout: self.decoder.layout(latent.device(), mode), places: None };
-        self.decoder.forward(latent, self.shape_of(image), image, &how)
-    }
-
-    fn shape_of(&self, image: ImageSize) -> TokenShape {
-        self.shape(image).unwrap_or_else(|error| panic!("{error}"))
+    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`. The tokens of an
+    /// image of this size have `shape` ([`Tokenizer::shape`]).
+    #[must_use]
+    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
+        self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }
 }
 

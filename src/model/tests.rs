@@ -7,10 +7,14 @@ fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
 }
 
-fn build(config: &Config, size: (i64, i64)) -> Result<(Variables, Tokenizer), ModelError> {
+fn size((height, width): (u32, u32)) -> ImageSize {
+    ImageSize { height, width }
+}
+
+fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
     let vs = Variables::new(Device::Cpu);
     pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size)?;
+    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size(image))?;
     Ok((vs, tokenizer))
 }
 
@@ -33,12 +37,14 @@ fn shapes_follow_the_strides() {
         (config(&[1, 1], Some(&[5])), 5),
     ] {
         let (h, w) = (factor * 5, factor * 7);
-        let (_vs, tokenizer) = build(&config, (h, w)).unwrap();
-        assert_eq!(tokenizer.side_multiple(), factor);
-        let image = ImageSize { height: h as u32, width: w as u32 };
-        assert_eq!(tokenizer.shape(image).unwrap(), TokenShape::Grid { h: 5, w: 7 });
-        assert_eq!(tokenizer.encode(&images(h, w)).size(), [2, 5, 7]);
-        let out = tokenizer.forward(&images(h, w), Mode::Eval);
+        let image = (h as u32, w as u32);
+        let (_vs, tokenizer) = build(&config, image).unwrap();
+        let plan = config.plan(&fsq(), size(image)).unwrap();
+        assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (factor, factor));
+        assert_eq!(tokenizer.shape(size(image)).unwrap(), TokenShape::Grid { h: 5, w: 7 });
+        assert_eq!(plan.shape(), TokenShape::Grid { h: 5, w: 7 });
+        assert_eq!(tokenizer.encode(&images(h, w)).unwrap().size(), [2, 5, 7]);
+        let out = tokenizer.forward(&images(h, w), Mode::Eval).unwrap();
         assert_eq!(out.quantized.indices.size(), [2, 35]);
         assert_eq!(out.recon.size(), [2, 3, h, w]);
     }
@@ -58,8 +64,8 @@ fn decode_of_the_indices_is_the_reconstruction() {
     for precision in [Precision::Fp32, Precision::Bf16] {
         with_precision(precision, || {
             let images = images(20, 28);
-            let out = tokenizer.forward(&images, Mode::Eval);
-            let indices = tokenizer.encode(&images);
+            let out = tokenizer.forward(&images, Mode::Eval).unwrap();
+            let indices = tokenizer.encode(&images).unwrap();
             assert_eq!(indices.flatten(1, 2), out.quantized.indices);
             assert_eq!(tokenizer.decode(&indices, size_of(&images)), out.recon, "{precision}");
         });
@@ -81,7 +87,7 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
     assert_eq!(shape("encoder.to_quantizer.weight"), [4, 9, 1, 1]);
     assert_eq!(shape("decoder.from_quantizer.weight"), [9, 4, 1, 1]);
     assert!(!vs.tensors().contains_key("quantizer.project_in.weight"));
-    let out = tokenizer.forward(&images(20, 28), Mode::Eval);
+    let out = tokenizer.forward(&images(20, 28), Mode::Eval).unwrap();
     assert_eq!((out.quantized.indices.size(), out.recon.size()), (vec![2, 35], vec![2, 3, 20, 28]));
     let wide = Config { multipliers: vec![1, 1], strides: Some(vec![4]), ..config };
     assert!(build(&wide, (20, 28)).map(|_| ()).unwrap_err().to_string().contains("model.variant is vqgan"));
@@ -91,8 +97,9 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
 fn the_published_variant_has_32_groups_at_any_width() {
     let config = Config { channels: 32, variant: Variant::Vqgan, ..Config::default() };
     let groups = |config: &Config| {
-        let described = config.describe(&fsq(), (20, 28)).unwrap();
-        described.stages.iter().map(|stage| stage.width.norm_groups).collect::<Vec<_>>()
+        let described = config.plan(&fsq(), size((20, 28))).unwrap().description().unwrap();
+        let stages = described["stages"].as_array().unwrap();
+        stages.iter().map(|stage| stage["norm_groups"].as_i64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(groups(&config), [32, 32, 32]);
     assert_eq!(groups(&Config { variant: Variant::Plain, ..config.clone() }), [8, 16, 32]);
@@ -137,6 +144,9 @@ fn images_that_no_grid_covers_are_refused() {
     for (height, width) in [(20, 30), (2, 28), (21, 28)] {
         let words = tokenizer.shape(ImageSize { height, width }).unwrap_err().to_string();
         assert!(words.contains(&format!("{height}×{width} pixels")) && words.contains("by 4"), "{words}");
+        let images = images(i64::from(height), i64::from(width));
+        assert_eq!(tokenizer.encode(&images).unwrap_err().to_string(), words);
+        assert_eq!(tokenizer.forward(&images, Mode::Eval).unwrap_err().to_string(), words);
     }
 }
 
@@ -146,6 +156,15 @@ fn latents_are_views_of_what_the_convolutions_make() {
     let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();
     let evaluated = no_grad(|| tokenizer.latents(&images(20, 28)));
     assert_eq!((evaluated.size(), evaluated.stride()), (vec![2, 35, 4], vec![140, 1, 35]));
-    let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).latents;
+    let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).unwrap().latents;
     assert_eq!((trained.size(), trained.stride()), (vec![2, 35, 4], vec![140, 4, 1]));
+}
+
+/// A key that is renamed would otherwise count as one of both halves.
+#[test]
+fn settings_of_the_decoder_alone_are_keys_of_the_config() {
+    let config = Config { decoder_res_blocks: Some(3), ..Config::default() };
+    let keys = toml::Table::try_from(&config).unwrap();
+    let of_decoder = keys.keys().filter(|key| config.components_of(key) == [Component::Decoder]);
+    assert_eq!(of_decoder.collect::<Vec<_>>(), ["decoder_res_blocks"]);
 }

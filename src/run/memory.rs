@@ -41,7 +41,7 @@ impl Estimate {
         let (images, bytes) =
             ((train.batch_size / train.micro_batches) as i64, if halves { CAST } else { FLOAT });
         let (size, numbers) = (config.image_size(), networks.numbers(config));
-        let network = config.model.settings().footprint(&config.quantizer, size, device)?;
+        let network = config.plan()?.footprint(device);
         let loss = config.loss.needed_network();
         let weights_of_loss = loss.map_or(0, |backbone| backbone.parameters());
         let learned = numbers.trained + numbers.discriminator;

@@ -27,7 +27,8 @@ impl Networks {
     pub fn build(config: &Config, device: Device) -> Result<Self> {
         let (store, seed) = (Variables::new(device), Seed(config.seed));
         pixtok_torch::reseed(seed.derive("initialisation", &[]));
-        let tokenizer = Tokenizer::new(&store, &config.model, &config.quantizer, config.image_size())?;
+        let tokenizer =
+            Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)?;
         let adversary = config.adversarial.as_ref().map(|adversarial| {
             let store = Variables::new(device);
             pixtok_torch::reseed(seed.derive("initialisation of the discriminator", &[]));

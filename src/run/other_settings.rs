@@ -11,12 +11,12 @@ use crate::variables::Component;
 /// components in `taken` mean: the components' own settings, and the image size. `None` if there is
 /// no difference.
 pub(super) fn words(config: &Config, earlier: &Config, taken: &[Component]) -> Result<Option<String>> {
-    named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(path, taken))
+    named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(config, path, taken))
 }
 
 /// The same as [`words`], without the image size.
 pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Component]) -> Result<Option<String>> {
-    named(config, earlier, |path| shapes(path, parts))
+    named(config, earlier, |path| shapes(config, path, parts))
 }
 
 fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -> Result<Option<String>> {
@@ -37,24 +37,23 @@ fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -
     Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
-/// Whether the setting at `path` belongs to one of these components.
-fn is_of(path: &KeyPath, parts: &[Component]) -> bool {
+/// Whether the setting at `path` is of one of these parts.
+fn is_of(config: &Config, path: &KeyPath, parts: &[Component]) -> bool {
     let own: &[Component] = if path.is_in(known::QUANTIZER) {
         &[Component::Quantizer]
-    } else if path.is_in(known::MODEL_DECODER_RES_BLOCKS) {
-        &[Component::Decoder]
     } else if path.is_in(known::MODEL) {
-        &[Component::Encoder, Component::Decoder]
+        let key = path.names().get(1).map_or("", String::as_str);
+        config.model.settings().components_of(key)
     } else {
         &[]
     };
     own.iter().any(|part| parts.contains(part))
 }
 
-/// Whether the setting at `path` belongs to one of these components and changes results.
-fn shapes(path: &KeyPath, parts: &[Component]) -> bool {
+/// Whether the setting at `path` is of one of these parts and changes results.
+fn shapes(config: &Config, path: &KeyPath, parts: &[Component]) -> bool {
     let is_budget = path.is_in(known::QUANTIZER) && path.name() == known::MEMORY_BUDGET;
-    is_of(path, parts) && !is_budget
+    is_of(config, path, parts) && !is_budget
 }
 
 /// The config with the model's defaults written out, so that absent keys don't count as
@@ -132,7 +131,8 @@ mod tests {
 
     #[test]
     fn settings_are_of_the_parts_that_they_shape() {
-        let is_of = |dotted: &str, part: Component| is_of(&KeyPath::from(dotted.to_owned()), &[part]);
+        let config: Config = toml::from_str(FSQ).unwrap();
+        let is_of = |dotted: &str, part| is_of(&config, &KeyPath::from(dotted.to_owned()), &[part]);
         let parts = |dotted: &str| Component::TOKENIZER.map(|part| is_of(dotted, part));
         let of = |own: &[Component]| Component::TOKENIZER.map(|part| own.contains(&part));
         assert_eq!(parts("quantizer.levels"), of(&[Component::Quantizer]));

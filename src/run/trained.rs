@@ -62,7 +62,7 @@ impl Run {
     /// When there is no such checkpoint, it is damaged, or its weights do not fit the config.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
         let build = |config: &Config, store: &Variables| {
-            Tokenizer::new(store, &config.model, &config.quantizer, config.image_size())
+            Tokenizer::new(store, config.model.settings(), &config.quantizer, config.data.image_size)
         };
         let path = self.path();
         let store = Variables::new(device);
@@ -127,9 +127,9 @@ fn described_choice(folder: &Path) -> Option<ChosenBy> {
 }
 
 impl Trained {
-    /// A tokenizer whose variables are in `store`, with a different network than `config` names.
-    #[must_use]
-    pub fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
+    /// A tokenizer whose variables are in `store`, of another network than `config` names.
+    #[cfg(test)]
+    pub(crate) fn from_parts(config: Config, tokenizer: Tokenizer, store: Variables) -> Self {
         store.freeze(&Component::TOKENIZER);
         Self {
             config,

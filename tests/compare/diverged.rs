@@ -26,7 +26,8 @@ fn an_arm_that_diverged_is_not_trained_again_as_it_is() {
     assert!(fs::read(&log).unwrap() == trained, "it was trained again");
     assert_eq!(results(&scratch, "out"), before);
     let out = scratch.path("out");
-    let dry = pixtok(&["compare", &path, "--out", out.to_str().unwrap(), "--dry-run"]);
+    let dry = ["compare", &path, "--out", out.to_str().unwrap(), "--threads", "1", "--dry-run"];
+    let dry = pixtok(&dry);
     assert!(dry.status.success() && said(&dry).contains(failed), "{}", said(&dry));
 
     // A different version of the program may get further.

@@ -55,7 +55,7 @@ pub use set::TokenSet;
 pub use side_files::SideFiles;
 pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
-pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedTokenizer};
+pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedShape, StatedTokenizer};
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
 
 // The examples of the README compile.

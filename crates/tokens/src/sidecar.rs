@@ -208,6 +208,7 @@ impl Sidecar {
             StatedVocabulary::Map { map, .. } => !SideFiles::is_map(map),
             StatedVocabulary::Offset { .. } => false,
         };
+        let has_one_row = self.grid.constant().is_some_and(|grid| grid.h == 1);
         let numbers = 1..=MAX_NUMBERS;
         if rows != Some(self.counts.rows) || self.shard_rows.contains(&0) {
             Some("its shards and its counts do not agree")
@@ -217,8 +218,12 @@ impl Sidecar {
             Some("its codebooks are out of range")
         } else if levels.clone().count() > MAX_NUMBERS as usize || levels.copied().any(|level| level < 1) {
             Some("its levels are out of range")
-        } else if self.grid.is_sequence() && (self.grid.h != Some(1) || self.image_size.is_none()) {
-            Some("its grid has no downsample, and it is no sequence of one length either")
+        } else if !self.grid.is_sequence() && self.grid.downsample.is_none() {
+            Some("its grid has no downsample")
+        } else if self.grid.is_sequence() && (!has_one_row || self.image_size.is_none()) {
+            Some("its tokens are a sequence, and not of one length")
+        } else if self.grid.is_sequence() && self.grid.downsample.is_some() {
+            Some("its tokens are a sequence, and its grid has a downsample")
         } else if self.grid.is_sequence() && (self.specials.needs_grid() || self.axes != Axes::Sequence) {
             Some("its tokens are a sequence, and its framing or its axes are for a grid")
         } else if matches!(self.specials.size, SizeTokens::Grid { div: 0, .. }) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::EnumString;
 
-use super::{Grid, TokenShape};
+use super::{Grid, TokenShape, TokensError};
 use pixtok_base::MAX_SIDE;
 
 /// The properties of a tokenizer that its tokens depend on.
@@ -86,6 +86,26 @@ pub struct StatedGrid {
     /// Pixels to a position along each axis; none of a sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downsample: Option<u32>,
+    /// Absent: a grid.
+    #[serde(default, skip_serializing_if = "StatedShape::is_grid")]
+    pub shape: StatedShape,
+}
+
+/// Whether tokens are a grid or a sequence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatedShape {
+    /// [`TokenShape::Grid`].
+    #[default]
+    Grid,
+    /// [`TokenShape::Sequence`].
+    Sequence,
+}
+
+impl StatedShape {
+    fn is_grid(&self) -> bool {
+        *self == Self::Grid
+    }
 }
 
 /// How pictures were prepared.
@@ -165,18 +185,30 @@ impl StatedGrid {
         Some(Grid { h: self.h?, w: self.w? })
     }
 
-    /// Of a set whose images all have this shape. `height` is that of the images, in pixels.
-    #[must_use]
-    pub fn of(shape: TokenShape, height: u32) -> Self {
+    /// Of a set whose images all have these height and width, in pixels, and this shape.
+    ///
+    /// # Errors
+    /// If a position of a grid has another height than width, which a sidecar cannot state.
+    pub fn of(shape: TokenShape, [height, width]: [u32; 2]) -> Result<Self, TokensError> {
         let Grid { h, w } = shape.stored();
-        let downsample = shape.grid().map(|grid| height / grid.h.max(1));
-        Self { h: Some(h), w: Some(w), downsample }
+        let [pixels_of_h, pixels_of_w] = [(height, h), (width, w)].map(|(pixels, side)| pixels / side.max(1));
+        let (shape, downsample) = match shape {
+            TokenShape::Sequence { .. } => (StatedShape::Sequence, None),
+            TokenShape::Grid { .. } if pixels_of_h == pixels_of_w => (StatedShape::Grid, Some(pixels_of_h)),
+            TokenShape::Grid { .. } => {
+                return Err(TokensError::Unsuitable(format!(
+                    "the tokens of images of {height}×{width} pixels are a grid of {h}×{w}, so one token is for \
+                     {pixels_of_h}×{pixels_of_w} pixels; token files are for tokens of square pieces of an image"
+                )));
+            }
+        };
+        Ok(Self { h: Some(h), w: Some(w), downsample, shape })
     }
 
     /// Whether the tokens are a sequence.
     #[must_use]
     pub fn is_sequence(&self) -> bool {
-        self.downsample.is_none()
+        self.shape == StatedShape::Sequence
     }
 
     /// The shape of tokens that files hold as this grid.
@@ -213,13 +245,14 @@ mod tests {
 
     #[test]
     fn a_grid_has_pixels_and_a_sequence_none() {
-        let grid = StatedGrid::of(TokenShape::Grid { h: 5, w: 7 }, 40);
-        assert_eq!(grid, StatedGrid { h: Some(5), w: Some(7), downsample: Some(8) });
+        let grid = StatedGrid::of(TokenShape::Grid { h: 5, w: 7 }, [40, 56]).unwrap();
+        let shape = StatedShape::Grid;
+        assert_eq!(grid, StatedGrid { h: Some(5), w: Some(7), downsample: Some(8), shape });
         assert_eq!(grid.shape_of_image(40, 56), Some(TokenShape::Grid { h: 5, w: 7 }));
         let own = StatedGrid { h: None, w: None, ..grid };
         assert_eq!(own.shape_of_image(24, 32), Some(TokenShape::Grid { h: 3, w: 4 }));
 
-        let sequence = StatedGrid::of(TokenShape::Sequence { n: 6 }, 40);
+        let sequence = StatedGrid::of(TokenShape::Sequence { n: 6 }, [40, 56]).unwrap();
         assert_eq!(sequence.constant(), Some(Grid { h: 1, w: 6 }));
         assert_eq!(sequence.shape_of_image(40, 56), Some(TokenShape::Sequence { n: 6 }));
         assert_eq!(sequence.shape(Grid { h: 1, w: 6 }).positions(), 6);
@@ -228,10 +261,16 @@ mod tests {
 
     #[test]
     fn a_grid_is_written_as_before_there_were_sequences() {
-        let written = |shape| serde_json::to_string(&StatedGrid::of(shape, 64)).unwrap();
+        let written = |shape| serde_json::to_string(&StatedGrid::of(shape, [64, 96]).unwrap()).unwrap();
         assert_eq!(written(TokenShape::Grid { h: 4, w: 6 }), "{\"h\":4,\"w\":6,\"downsample\":16}");
-        assert_eq!(written(TokenShape::Sequence { n: 6 }), "{\"h\":1,\"w\":6}");
+        assert_eq!(written(TokenShape::Sequence { n: 6 }), "{\"h\":1,\"w\":6,\"shape\":\"sequence\"}");
         let read: StatedGrid = serde_json::from_str("{\"h\":null,\"w\":null,\"downsample\":16}").unwrap();
         assert!(!read.is_sequence() && read.longest_side() == MAX_SIDE / 16);
+    }
+
+    #[test]
+    fn tokens_of_pieces_that_are_not_square_are_refused() {
+        let words = StatedGrid::of(TokenShape::Grid { h: 4, w: 12 }, [64, 96]).unwrap_err().to_string();
+        assert!(words.contains("a grid of 4×12, so one token is for 16×8 pixels"), "{words}");
     }
 }

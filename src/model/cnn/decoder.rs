@@ -1,12 +1,12 @@
 //! Decodes latents to images.
 
-use tch::{Device, Tensor, nn::Module};
+use tch::{Tensor, nn::Module};
 
 use super::blocks::Blocks;
+use super::layout::fastest;
 use super::plan::Plan;
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, upsample};
-use crate::model::{self, Decode, Layout};
-use crate::quantizer::Mode;
+use crate::model::{self, Decode, feature_map};
 use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
@@ -61,17 +61,13 @@ impl Decoder {
 }
 
 impl model::Decoder for Decoder {
-    fn layout(&self, device: Device, mode: Mode) -> Layout {
-        super::layout(device, mode)
-    }
-
-    /// The weight of the convolution that makes pixels: `[3, C, 3, 3]`.
+    /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         &self.head.weight
     }
 
     fn forward(&self, z_q: &Tensor, shape: TokenShape, _image: ImageSize, how: &Decode) -> Tensor {
-        let latent = how.layout.of(&grid(z_q, shape, how.places));
+        let latent = fastest(&feature_map(z_q, shape, how), how.mode);
         let latent =
             self.from_quantizer.as_ref().map_or_else(|| latent.shallow_clone(), |conv| conv.forward(&latent));
         let x = self.middle.forward(self.stem.forward(&latent));
@@ -82,16 +78,4 @@ impl model::Decoder for Decoder {
         });
         self.head.forward(&norm_silu(&self.norm, &x))
     }
-}
-
-/// `[B, N, C]` -> `[B, C, h, w]`, with the h and w of `places`, `[B, h, w]`, if they are given.
-fn grid(z_q: &Tensor, shape: TokenShape, places: Option<&Tensor>) -> Tensor {
-    let in_rows = match places {
-        Some(places) => z_q.view_as(&places.unsqueeze(3).expand([-1, -1, -1, z_q.size()[2]], false)),
-        None => {
-            let grid = shape.stored();
-            z_q.unflatten(1, [i64::from(grid.h), i64::from(grid.w)])
-        }
-    };
-    in_rows.permute([0, 3, 1, 2])
 }

@@ -2,15 +2,12 @@
 
 use serde::Serialize;
 
-use super::plan::Config;
-use crate::model::ModelError;
-use crate::quantizer::QuantizerConfig;
+use super::plan::{Config, Plan};
 
-/// The settings with defaults written out, and the numbers that follow from them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Description {
-    /// The settings as in a config, always with `strides`, `decoder_res_blocks` and
-    /// `latent_channels`.
+/// The settings with what stands for absent ones, and what they come to.
+#[derive(Serialize)]
+pub(super) struct Description {
+    /// As in a config; `strides`, `decoder_res_blocks` and `latent_channels` are there always.
     #[serde(flatten)]
     pub settings: Config,
     /// The convolution at the input.
@@ -20,18 +17,18 @@ pub struct Description {
 }
 
 /// Channels, and the groups of every group normalisation over them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Width {
-    /// The number of channels.
+#[derive(Serialize)]
+pub(super) struct Width {
+    /// How many.
     pub channels: i64,
     /// The number of groups, which divides the channels.
     pub norm_groups: i64,
 }
 
 /// One resolution of the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct StageDescription {
-    /// The width of its blocks.
+#[derive(Serialize)]
+pub(super) struct StageDescription {
+    /// Of its blocks.
     #[serde(flatten)]
     pub width: Width,
     /// Whether self-attention follows every residual block.
@@ -40,26 +37,17 @@ pub struct StageDescription {
     pub stride: i64,
 }
 
-impl Config {
-    /// The network for images of `image_size` (height, width).
-    ///
-    /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says
-    /// which.
-    pub fn describe(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Description, ModelError> {
-        let plan = self.plan(quantizer, image_size)?;
+impl Description {
+    /// Of a planned network.
+    pub fn of(plan: &Plan) -> Self {
         let width = |channels| Width { channels, norm_groups: plan.groups(channels) };
         let strides = plan.stages.iter().map(|stage| stage.stride).take(plan.stages.len() - 1);
-        Ok(Description {
+        Self {
             settings: Config {
                 strides: Some(strides.collect()),
                 decoder_res_blocks: Some(plan.decoder_res_blocks),
                 latent_channels: Some(plan.outer_channels.unwrap_or(plan.latent_channels)),
-                ..self.clone()
+                ..plan.settings.clone()
             },
             stem: width(plan.stem_channels),
             stages: plan
@@ -71,6 +59,6 @@ impl Config {
                     stride: stage.stride,
                 })
                 .collect(),
-        })
+        }
     }
 }

@@ -3,9 +3,10 @@
 use tch::{Device, Tensor, nn::Module};
 
 use super::blocks::Blocks;
+use super::layout::fastest;
 use super::plan::{Plan, Variant};
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, padded_conv};
-use crate::model::{self, Layout, ModelError};
+use crate::model::{self, ModelError};
 use crate::quantizer::Mode;
 use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
@@ -107,12 +108,9 @@ impl model::Encoder for Encoder {
         self.stem.weight.device()
     }
 
-    fn layout(&self, device: Device, mode: Mode) -> Layout {
-        super::layout(device, mode)
-    }
-
-    fn forward(&self, images: &Tensor) -> Tensor {
-        let x = self.stages.iter().fold(self.stem.forward(images), |x, (blocks, down)| {
+    fn forward(&self, images: &Tensor, mode: Mode) -> Tensor {
+        let x = self.stem.forward(&fastest(images, mode));
+        let x = self.stages.iter().fold(x, |x, (blocks, down)| {
             let x = blocks.forward(x);
             down.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(&x))
         });

@@ -36,11 +36,11 @@ impl Saved {
     }
 }
 
-/// The footprint of the planned network on `device`, for images of `image_size` (height, width).
-pub(super) fn of(plan: &Plan, image_size: (i64, i64), device: Device) -> Footprint {
+/// Of the planned network on `device`.
+pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
     let mut count = Footprint { saved_per_image: 0, saved_in_float_per_image: 0, largest_per_image: 0 };
-    let mut pixels = image_size.0 * image_size.1;
+    let mut pixels = i64::from(plan.image.height) * i64::from(plan.image.width);
     let finest = pixels;
     let both_halves = plan.res_blocks + plan.decoder_res_blocks;
     for stage in &plan.stages {

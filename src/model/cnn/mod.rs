@@ -6,19 +6,21 @@ mod decoder;
 mod description;
 mod encoder;
 mod footprint;
+mod layout;
 mod plan;
 
 use tch::Device;
 
-pub use description::{Description, StageDescription, Width};
 pub use plan::{Config, Variant};
 
-use super::{Footprint, Layout, ModelError, Settings};
+use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
 use crate::model;
-use crate::quantizer::{Mode, QuantizerConfig};
-use crate::variables::Scope;
+use crate::quantizer::QuantizerConfig;
+use crate::variables::{Component, Scope};
 use decoder::Decoder;
+use description::Description;
 use encoder::Encoder;
+use plan::Plan;
 
 impl Settings for Config {
     fn resolved(&self) -> model::Config {
@@ -43,72 +45,49 @@ impl Settings for Config {
         })
     }
 
-    fn check(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<(), ModelError> {
-        self.plan(quantizer, image_size).map(|_| ())
+    fn components_of(&self, key: &str) -> &'static [Component] {
+        match key {
+            "decoder_res_blocks" => &[Component::Decoder],
+            _ => &[Component::Encoder, Component::Decoder],
+        }
     }
 
-    fn latent_channels(
+    fn plan(
         &self,
         quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<i64, ModelError> {
-        Ok(self.plan(quantizer, image_size)?.latent_channels)
-    }
-
-    fn side_multiple(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        Ok(self.plan(quantizer, image_size)?.downsample())
-    }
-
-    fn positions(&self, quantizer: &QuantizerConfig, image_size: (i64, i64)) -> Result<i64, ModelError> {
-        let factor = self.plan(quantizer, image_size)?.downsample();
-        Ok((image_size.0 / factor) * (image_size.1 / factor))
-    }
-
-    fn encoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn super::Encoder>, ModelError> {
-        Ok(Box::new(Encoder::new(scope, &self.plan(quantizer, image_size)?)))
-    }
-
-    fn decoder(
-        &self,
-        scope: &Scope,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Box<dyn super::Decoder>, ModelError> {
-        Ok(Box::new(Decoder::new(scope, &self.plan(quantizer, image_size)?)))
-    }
-
-    fn footprint(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-        device: Device,
-    ) -> Result<Footprint, ModelError> {
-        Ok(footprint::of(&self.plan(quantizer, image_size)?, image_size, device))
-    }
-
-    fn description(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<serde_json::Value, ModelError> {
-        let description = self.describe(quantizer, image_size)?;
-        serde_json::to_value(description).map_err(|error| ModelError::Network(error.to_string()))
+        image: ImageSize,
+    ) -> Result<Box<dyn model::Plan>, ModelError> {
+        Ok(Box::new(Plan::new(self, quantizer, image)?))
     }
 }
 
-/// The memory layout of a pass. A training step uses channels_last, in which convolutions are
-/// fastest: on a CPU thanks to [`norm_silu`](crate::layers::norm_silu) (libtorch's own
-/// normalisation loses more time in this layout than the convolutions gain), on CUDA by PyTorch's
-/// advice for bf16. CUDA always uses it; a CPU uses the plain layout without training. A latent and
-/// what is looked up from its indices have the same layout.
-fn layout(device: Device, mode: Mode) -> Layout {
-    match (device, mode) {
-        (Device::Cuda(_), _) | (_, Mode::Train { .. }) => Layout::ChannelsLast,
-        _ => Layout::Plain,
+impl model::Plan for Plan {
+    fn shape(&self) -> TokenShape {
+        let side = |pixels: u32| (i64::from(pixels) / self.downsample()) as u32;
+        TokenShape::Grid { h: side(self.image.height), w: side(self.image.width) }
+    }
+
+    fn side_multiple(&self) -> i64 {
+        self.downsample()
+    }
+
+    fn latent_channels(&self) -> i64 {
+        self.latent_channels
+    }
+
+    fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
+        Box::new(Encoder::new(scope, self))
+    }
+
+    fn decoder(&self, scope: &Scope) -> Box<dyn model::Decoder> {
+        Box::new(Decoder::new(scope, self))
+    }
+
+    fn footprint(&self, device: Device) -> Footprint {
+        footprint::of(self, device)
+    }
+
+    fn description(&self) -> Result<serde_json::Value, ModelError> {
+        serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
-use crate::model::ModelError;
+use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
 
@@ -103,6 +103,10 @@ pub(super) struct Stage {
 /// The checked plan of the whole network.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// What it was made from.
+    pub settings: Config,
+    /// Of the images that it is planned for.
+    pub image: ImageSize,
     pub stem_channels: i64,
     pub stages: Vec<Stage>,
     pub res_blocks: i64,
@@ -118,15 +122,19 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(config: &Config, image_size: (i64, i64), natural_width: i64) -> Result<Self, ModelError> {
+    /// The whole network for images of this size.
+    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
+        let quantizer = quantizer.settings();
+        quantizer.check()?;
         config.check_ranges()?;
+        let natural_width = quantizer.natural_width();
         let width = config.latent_channels.unwrap_or(natural_width);
         let (latent_channels, outer_channels) = match config.variant {
             Variant::Plain => (width, None),
             Variant::Vqgan => (natural_width, Some(width)),
         };
         let strides = config.strides.clone().unwrap_or_else(|| vec![2; config.multipliers.len() - 1]);
-        let mut short_side = image_size.0.min(image_size.1);
+        let mut short_side = i64::from(image.height.min(image.width));
         let mut attended = vec![];
         let stages = config.multipliers.iter().enumerate().map(|(i, multiplier)| {
             let stride = strides.get(i).copied().unwrap_or(1);
@@ -136,6 +144,8 @@ impl Plan {
             Stage { channels: config.channels * multiplier, attention, stride }
         });
         let plan = Self {
+            settings: config.clone(),
+            image,
             stem_channels: config.channels,
             stages: stages.collect(),
             res_blocks: config.res_blocks,
@@ -146,13 +156,14 @@ impl Plan {
             outer_channels,
             variant: config.variant,
         };
-        plan.check_image_size(image_size)?;
+        plan.check_image_size()?;
         plan.check_groups()?;
         if let Some(size) = config.attention.iter().find(|size| !attended.contains(size)) {
             return Err(ModelError::Network(format!(
                 "model.attention names {size} pixels, which no stage has; the short sides are {attended:?}"
             )));
         }
+        quantizer.check_width(plan.latent_channels)?;
         Ok(plan)
     }
 
@@ -179,9 +190,9 @@ impl Plan {
         self.norm_groups.unwrap_or_else(|| self.variant.norm_groups(channels))
     }
 
-    fn check_image_size(&self, image_size: (i64, i64)) -> Result<(), ModelError> {
+    fn check_image_size(&self) -> Result<(), ModelError> {
         let factor = self.downsample();
-        for size in [image_size.0, image_size.1] {
+        for size in [self.image.height, self.image.width].map(i64::from) {
             if size < factor || size % factor != 0 {
                 let below = size / factor * factor;
                 let nearest =
@@ -238,19 +249,6 @@ impl Config {
             .iter()
             .fold(self.channels, |least, by| least.min(self.channels.saturating_mul(*by)));
         self.variant == Variant::Vqgan && self.norm_groups.is_none() && norm_groups(narrowest) != VQGAN_GROUPS
-    }
-
-    /// The plan of the whole network for images of `image_size` (height, width).
-    pub(super) fn plan(
-        &self,
-        quantizer: &QuantizerConfig,
-        image_size: (i64, i64),
-    ) -> Result<Plan, ModelError> {
-        let settings = quantizer.settings();
-        settings.check()?;
-        let plan = Plan::new(self, image_size, settings.natural_width())?;
-        settings.check_width(plan.latent_channels)?;
-        Ok(plan)
     }
 
     fn check_ranges(&self) -> Result<(), ModelError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::validation::Validation;
-use super::{DECODER, ENCODER};
+use super::{DECODER, ENCODER, other_size};
 use crate::config::{CHANGES_FILE, Config};
 use crate::model::TokenShape;
 use crate::run::Trained;
@@ -50,7 +50,10 @@ fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
         (TokenShape::Grid { .. }, Some(pixels)) => (
             "grid",
             format!("one for each {pixels}×{pixels} pixels"),
-            format!("any height and width that {multiple} divides"),
+            match other_size(trained) {
+                Some(_) => format!("any height and width that {multiple} divides"),
+                None => "this size".to_owned(),
+            },
             format!("H/{pixels}, W/{pixels}"),
         ),
         (tokens, _) => {
@@ -150,8 +153,15 @@ fn use_with_pixtok() -> String {
 }
 
 fn use_with_python(trained: &Trained) -> String {
-    let (factor, last) = (trained.tokenizer.side_multiple(), trained.tokenizer.codebook().size - 1);
-    // Digits are rounded; all other codes are found by a search.
+    let last = trained.tokenizer.codebook().size - 1;
+    let sides = match other_size(trained) {
+        Some(_) => format!("multiples of {}", trained.tokenizer.side_multiple()),
+        None => {
+            let size = trained.config.data.image_size;
+            format!("{} and {}", size.height, size.width)
+        }
+    };
+    // Digits are rounded, all other codes searched for.
     let search = if trained.tokenizer.quantizer.digits().is_none() {
         "\nThe encoder compares every position with every code in one table of B·h·w·K float32 numbers: keep batches small where K \
          is large.\n"
@@ -162,7 +172,7 @@ fn use_with_python(trained: &Trained) -> String {
         "## With PyTorch alone\n\n```python\nimport numpy, torch\nfrom PIL import Image\n\n\
          encoder = torch.jit.load(\"{ENCODER}\")  # map_location=\"cuda\" for a GPU\n\
          decoder = torch.jit.load(\"{DECODER}\")\n\
-         pixels = numpy.array(Image.open(\"photo.png\").convert(\"RGB\"))  # height and width: multiples of {factor}\n\
+         pixels = numpy.array(Image.open(\"photo.png\").convert(\"RGB\"))  # height and width: {sides}\n\
          images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1  # [B, 3, H, W] in [-1, 1]\n\
          with torch.no_grad():\n    indices = encoder(images)\n    recon = decoder(indices)  # not clamped\n\
          pixels = ((recon + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n```\n{search}\n\
@@ -183,6 +193,7 @@ fn files(trained: &Trained) -> String {
         let row = format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n");
         (" as it was when the run began", row)
     };
+    let sizes = if other_size(trained).is_some() { "any batch and image size" } else { "any batch" };
     format!(
         "## Files\n\n| file | |\n|---|---|\n\
          | `model.safetensors` | weights and the quantizer's buffers |\n\
@@ -190,6 +201,6 @@ fn files(trained: &Trained) -> String {
          `weights_blake3` is the blake3 hash of `model.safetensors`, and `keeps_tokens_of`, if it is there, that of the weights that first \
          made these tokens |\n\
          | `config.toml` | the run's whole config{begun}, for pixtok |\n{changes}\
-         | `{ENCODER}`, `{DECODER}` | TorchScript, float32, for any batch and image size |\n"
+         | `{ENCODER}`, `{DECODER}` | TorchScript, float32, for {sizes} |\n"
     )
 }

@@ -27,7 +27,7 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "chosen_by": trained.chosen_by,
         "weights_blake3": trained.weights_blake3()?,
         "keeps_tokens_of": config.train.keeps_tokens_of,
-        "model": config.model.settings().description(&config.quantizer, config.image_size())?,
+        "model": config.plan()?.description()?,
         "quantizer": config.quantizer,
         "preprocessing": {
             // Absent: the smallest size that covers the crop.

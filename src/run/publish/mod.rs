@@ -15,7 +15,7 @@ use super::{CONFIG, Compute, DESCRIPTION, MODEL, ModelChoice, Run, Tell, Trained
 use crate::checkpoint::{Error, SaveCause, create_folder};
 use crate::codec::trace::{self, Agreement};
 use crate::config::{CHANGES_FILE, RunChange};
-use crate::model::{Tokenizer, images_from_bytes};
+use crate::model::{ImageSize, Tokenizer, images_from_bytes};
 use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors;
@@ -83,7 +83,7 @@ fn write_files(folder: &Path, trained: &Trained, run: &Path, out: &Path) -> Resu
         fs::write(folder.join(name), text).map_err(|error| failed(name, error.into()))
     };
     tensors::write(&folder.join(MODEL), &trained.tensors()).map_err(|error| failed(MODEL, error.into()))?;
-    let size = trained.config.image_size();
+    let size = trained.config.data.image_size;
     let modules = [
         (ENCODER, trace::encoder(&trained.tokenizer, size)),
         (DECODER, trace::decoder(&trained.tokenizer, size)),
@@ -110,11 +110,8 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
     };
     let (encoder, decoder) = (load(ENCODER)?, load(DECODER)?);
     let mut all = Agreement::default();
-    let mut sizes = vec![trained.config.image_size()];
-    if trained.shape()?.grid().is_some() {
-        let multiple = trained.tokenizer.side_multiple();
-        sizes.push((2 * multiple, 3 * multiple));
-    }
+    let mut sizes = vec![trained.config.data.image_size];
+    sizes.extend(other_size(trained));
     for size in sizes {
         let found =
             trace::compare(&trained.tokenizer, (&encoder, &decoder), &samples(&trained.tokenizer, size))?;
@@ -136,8 +133,16 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
     Ok(all)
 }
 
+/// A second size of images, if the tokenizer takes other sizes than that of its training.
+fn other_size(trained: &Trained) -> Option<ImageSize> {
+    let multiple = trained.tokenizer.side_multiple() as u32;
+    let other = ImageSize { height: 2 * multiple, width: 3 * multiple };
+    trained.tokenizer.shape(other).is_ok().then_some(other)
+}
+
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
-fn samples(tokenizer: &Tokenizer, (height, width): (i64, i64)) -> Tensor {
+fn samples(tokenizer: &Tokenizer, image: ImageSize) -> Tensor {
+    let (height, width) = (i64::from(image.height), i64::from(image.width));
     pixtok_torch::reseed(Seed(0).derive("export samples", &[]));
     let options = (Kind::Uint8, tokenizer.device());
     let grey = Tensor::full([1, 3, height, width], 128, options);
@@ -158,4 +163,37 @@ fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
     let mut files: Vec<_> = listed.with_context(|| format!("cannot list {}", folder.display()))?;
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::sequence::{FSQ, RESIDUAL, toy};
+
+    /// Its config names another network, of which `config.json` then has the numbers.
+    #[test]
+    fn a_folder_of_a_sequence_says_so() {
+        for (quantizer, axes) in [(FSQ, "[B, 5]"), (RESIDUAL, "[B, 5, 2]")] {
+            let scratch = tempfile::tempdir().unwrap();
+            let trained = toy(quantizer);
+            write_files(scratch.path(), &trained, Path::new("no run"), Path::new("model")).unwrap();
+            let described = fs::read(scratch.path().join(DESCRIPTION)).unwrap();
+            let described: serde_json::Value = serde_json::from_slice(&described).unwrap();
+            assert_eq!(described["image_size"], serde_json::json!([16, 24]));
+            assert!(described["downsample"].is_null(), "{described}");
+            let card = fs::read_to_string(scratch.path().join("README.md")).unwrap();
+            for part in [
+                "a small sequence of integers",
+                "| tokens | 5 for an image, ",
+                "| images | trained at 16×24; this size |",
+                "# height and width: 16 and 24\n",
+                "TorchScript, float32, for any batch |",
+                axes,
+            ] {
+                assert!(card.contains(part), "{part}: {card}");
+            }
+            let agreement = check(scratch.path(), &trained, Device::Cpu).unwrap();
+            assert_eq!(agreement.positions, 10, "{agreement:?}");
+        }
+    }
 }

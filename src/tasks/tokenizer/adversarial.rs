@@ -7,6 +7,7 @@ use super::objective::{ImageStep, shares};
 use super::reconstruction::{Reconstruction, logged, weighted};
 use crate::adversarial::{Adversary, Weighting, adaptive_weight, gradient_penalty};
 use crate::loss::total;
+use crate::model::ModelError;
 use crate::quantizer::Monitor;
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::{Variable, Variables};
@@ -131,11 +132,11 @@ impl Opponent {
         full_weight: f64,
         images: &Tensor,
         at: At,
-    ) -> ImageStep {
+    ) -> Result<ImageStep, ModelError> {
         if at.step == self.adversary.config.start && at.micro_batch == 0 {
             self.adversary.discriminator.start(images);
         }
-        let out = reconstruction.forward(images, at.seed);
+        let out = reconstruction.forward(images, at.seed)?;
         let recon = out.recon.to_kind(Kind::Float);
         let pixels = recon.detach().set_requires_grad(true);
 
@@ -176,7 +177,7 @@ impl Opponent {
             statistics: out.quantized.statistics,
             monitors,
         };
-        ImageStep { output, indices: out.quantized.indices }
+        Ok(ImageStep { output, indices: out.quantized.indices })
     }
 
     /// Updates what the adversary learns without gradients.
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
     use crate::adversarial::Config;
     use crate::loss::{self, Loss};
-    use crate::model::{self, Tokenizer};
+    use crate::model::{self, ImageSize, Tokenizer};
     use crate::optim;
     use crate::quantizer::Mode;
     use pixtok_torch::{Precision, with_precision};
@@ -225,7 +226,8 @@ mod tests {
         let quantizer =
             toml::from_str("kind = \"vq\"\ncodebook_size = 8\ncodebook_dim = 4\nstart = \"uniform\"")
                 .unwrap();
-        let tokenizer = Tokenizer::new(&store, &network, &quantizer, (16, 24)).unwrap();
+        let size = ImageSize { height: 16, width: 24 };
+        let tokenizer = Tokenizer::new(&store, &network, &quantizer, size).unwrap();
         let loss = loss::Config { l1: 0.5, ms_ssim: 0.3, ..loss::Config::default() };
         let loss = Loss::new(loss, None).unwrap();
         let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
@@ -257,7 +259,7 @@ mod tests {
         let mut objective = objective(&format!("weight = 0.7\n{SMALL}"));
         let images = images();
         let groups = objective.groups();
-        let out = objective.step(&images, at(0)).output;
+        let out = objective.step(&images, at(0)).unwrap().output;
         let value = out.groups[0].1.double_value(&[]);
         out.groups[0].1.backward();
         let tokenizers = gradients(&groups[0].parameters);
@@ -276,7 +278,7 @@ mod tests {
         for parameter in groups.iter().flat_map(|group| &group.parameters) {
             parameter.tensor.shallow_clone().zero_grad();
         }
-        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
+        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) }).unwrap();
         let fake = adversary(&objective).judge(&plain.recon, Seed(0));
         let terms = objective.reconstruction.loss.terms(&plain.recon, &images);
         let sum = total(&terms).unwrap()
@@ -305,9 +307,9 @@ mod tests {
         let mut objective =
             objective(&format!("weight = 1.0\nweighting = {{ kind = \"adaptive\" }}\n{SMALL}"));
         let images = images();
-        let out = objective.step(&images, at(0)).output;
+        let out = objective.step(&images, at(0)).unwrap().output;
         let found = out.monitors.iter().find(|monitor| monitor.name == "adversarial/weight").unwrap();
-        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) });
+        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) }).unwrap();
         let fake = adversary(&objective).judge(&plain.recon, Seed(0));
         let terms = total(&objective.reconstruction.loss.terms(&plain.recon, &images)).unwrap();
         let last = objective.tokenizer().last_layer();
@@ -322,7 +324,7 @@ mod tests {
             let small = SMALL.replace("group", norm);
             let mut objective =
                 objective(&format!("lecam = {{ weight = 0.1 }}\nr1 = {{ weight = 1.0 }}\n{small}"));
-            let out = with_precision(Precision::Bf16, || objective.step(&images(), at(0)).output);
+            let out = with_precision(Precision::Bf16, || objective.step(&images(), at(0)).unwrap().output);
             let [(_, of_tokenizer), (_, of_discriminator)] = &out.groups[..] else { panic!("two groups") };
             of_tokenizer.backward();
             of_discriminator.backward();
@@ -338,10 +340,10 @@ mod tests {
     #[test]
     fn before_its_start_there_is_no_trace_of_the_adversary() {
         let mut objective = objective(&format!("start = 3\n{SMALL}"));
-        let before = objective.step(&images(), at(2)).output;
+        let before = objective.step(&images(), at(2)).unwrap().output;
         assert_eq!(before.groups.len(), 1);
         assert!(!before.terms.iter().any(|(name, _)| name.contains("adversarial")));
-        let after = objective.step(&images(), at(3)).output;
+        let after = objective.step(&images(), at(3)).unwrap().output;
         assert_eq!(after.groups.iter().map(|(group, _)| *group).collect::<Vec<_>>(), [0, DISCRIMINATOR]);
         for name in ["loss/adversarial", "loss/discriminator", "loss/recon", "loss/commitment"] {
             assert!(after.terms.iter().any(|(found, _)| found == name), "{name}");

@@ -4,6 +4,7 @@
 use crate::codec::CodecError;
 use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
+use crate::model::ModelError;
 use crate::quantizer::QuantizerError;
 use crate::train::{About, TaskError, TrainError};
 use pixtok_base::{Class, Classified};
@@ -52,6 +53,12 @@ impl Classified for CircumstancesError {
 
 impl From<CircumstancesError> for TrainError {
     fn from(error: CircumstancesError) -> Self {
+        TaskError::new(error.class(), About::Other, error).into()
+    }
+}
+
+impl From<ModelError> for TrainError {
+    fn from(error: ModelError) -> Self {
         TaskError::new(error.class(), About::Other, error).into()
     }
 }

@@ -194,7 +194,7 @@ impl Task for TokenizerTask {
 
     fn step(&mut self, batch: &Tensor, at: At) -> Result<StepOutput, TrainError> {
         let images = images_from_bytes(&to_device_async(batch, self.objective.device()));
-        let ImageStep { output, indices } = self.objective.step(&images, at);
+        let ImageStep { output, indices } = self.objective.step(&images, at)?;
         no_grad(|| self.used.add(&indices));
         Ok(output)
     }

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::adversarial::Opponent;
 use super::reconstruction::Reconstruction;
-use crate::model::Tokenizer;
+use crate::model::{ModelError, Tokenizer};
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::Variable;
@@ -40,7 +40,10 @@ impl Objective {
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` float32 in [−1, 1].
-    pub fn step(&mut self, images: &Tensor, at: At) -> ImageStep {
+    ///
+    /// # Errors
+    /// When the encoder takes no images of this size.
+    pub fn step(&mut self, images: &Tensor, at: At) -> Result<ImageStep, ModelError> {
         let taking_part =
             self.opponent.as_mut().and_then(|opponent| Some((opponent.weight_at(at)?, opponent)));
         match taking_part {

@@ -4,7 +4,7 @@ use tch::{Device, Tensor};
 
 use super::objective::{ImageStep, shares};
 use crate::loss::{Loss, LossTerm, total};
-use crate::model::{self, Tokenizer, size_of};
+use crate::model::{self, ModelError, Tokenizer, size_of};
 use crate::optim;
 use crate::quantizer::{Mode, Quantized, Statistic, UpdateReport};
 use crate::train::{At, ParameterGroup, StepOutput};
@@ -37,9 +37,9 @@ impl Reconstruction {
         Self { store, tokenizer, loss, optimizer, freeze }
     }
 
-    /// Passes images through the tokenizer. If encoder and quantizer are both frozen, the latents
-    /// are computed as in an evaluation, and the quantizer adds no loss terms.
-    pub(super) fn forward(&self, images: &Tensor, seed: Seed) -> model::Reconstruction {
+    /// Images through the tokenizer. Where encoder and quantizer are both frozen, the latents are those of an evaluation, and the
+    /// quantizer has nothing to say.
+    pub(super) fn forward(&self, images: &Tensor, seed: Seed) -> Result<model::Reconstruction, ModelError> {
         let train = Mode::Train { seed };
         if !(self.frozen(Component::Encoder) && self.frozen(Component::Quantizer)) {
             return self.tokenizer.forward(images, train);
@@ -52,9 +52,11 @@ impl Reconstruction {
                 (latents, quantized)
             })
         });
-        let recon = self.tokenizer.reconstruct(&quantized.latent, size_of(images), train);
+        let image = size_of(images);
+        let shape = self.tokenizer.shape(image)?;
+        let recon = self.tokenizer.reconstruct(&quantized.latent, shape, image, train);
         let quantized = Quantized { losses: vec![], statistics: vec![], ..quantized };
-        model::Reconstruction { recon, latents, quantized }
+        Ok(model::Reconstruction { recon, latents, quantized })
     }
 
     fn frozen(&self, component: Component) -> bool {
@@ -69,8 +71,8 @@ impl Reconstruction {
     }
 
     /// Losses of one micro-batch, `[B, 3, H, W]` float32 in [−1, 1].
-    pub(super) fn step(&self, images: &Tensor, at: At) -> ImageStep {
-        let out = self.forward(images, at.seed);
+    pub(super) fn step(&self, images: &Tensor, at: At) -> Result<ImageStep, ModelError> {
+        let out = self.forward(images, at.seed)?;
         let reconstruction = self.loss.terms(&out.recon, images);
         let terms = logged(&reconstruction, &out.quantized.losses);
         let all: Vec<LossTerm> = reconstruction.into_iter().chain(out.quantized.losses).collect();
@@ -82,7 +84,7 @@ impl Reconstruction {
             statistics: out.quantized.statistics,
             monitors,
         };
-        ImageStep { output, indices: out.quantized.indices }
+        Ok(ImageStep { output, indices: out.quantized.indices })
     }
 
     /// Updates what the quantizer learns without gradients.

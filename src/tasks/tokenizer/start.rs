@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::loss::{self, Loss};
-    use crate::model::{self, Tokenizer};
+    use crate::model::{self, ImageSize, Tokenizer};
     use crate::optim;
     use crate::tasks::tokenizer::Reconstruction;
     use crate::variables::Variables;
@@ -160,7 +160,8 @@ mod tests {
             model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() }
                 .resolved();
         pixtok_torch::reseed(Seed(1));
-        let tokenizer = Tokenizer::new(&store, &network, &quantizer, (20, 28)).unwrap();
+        let size = ImageSize { height: 20, width: 28 };
+        let tokenizer = Tokenizer::new(&store, &network, &quantizer, size).unwrap();
         let loss = Loss::new(loss::Config::default(), None).unwrap();
         let reconstruction = Reconstruction::new(store, tokenizer, loss, optim::Config::default(), vec![]);
         Objective { reconstruction, opponent: None }

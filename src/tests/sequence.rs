@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::batches::{Loader, picture_of, tensor_of};
 use crate::codec::Codec;
 use crate::codec::trace;
+use crate::commands::inspect;
 use crate::config::Config;
 use crate::evaluate::{Measures, Options, Subject, evaluate};
 use crate::export::{
@@ -16,7 +17,7 @@ use crate::export::{
     encode_by,
 };
 use crate::model::{
-    self, Decode, Decoder, Encoder, ImageSize, Layout, ModelError, TokenShape, Tokenizer, images_from_bytes,
+    self, Decode, Decoder, Encoder, ImageSize, ModelError, TokenShape, Tokenizer, images_from_bytes,
 };
 use crate::outputs::write_png;
 use crate::quantizer::Mode;
@@ -29,7 +30,8 @@ use pixtok_images::picture::{DecodeOptions as PictureOptions, Picture, read};
 use pixtok_tokens::{Axes, FormatKind, Grid, TokenSet};
 use pixtok_torch::{DeviceChoice, no_grad};
 
-const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
+/// Of its images.
+pub(crate) const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
 const PIXELS: i64 = 3 * 16 * 24;
 /// The number of tokens of an image, and of numbers in a latent.
 const TOKENS: i64 = 5;
@@ -57,28 +59,21 @@ impl Encoder for Linear {
         Err(ModelError::Network(format!("images are of {SIZE} pixels here, and this one of {image}")))
     }
 
+    /// Nothing takes it for a promise that images of other sizes work.
     fn side_multiple(&self) -> i64 {
-        8
+        4
     }
 
     fn device(&self) -> Device {
         self.0.device()
     }
 
-    fn layout(&self, _device: Device, _mode: Mode) -> Layout {
-        Layout::Plain
-    }
-
-    fn forward(&self, images: &Tensor) -> Tensor {
+    fn forward(&self, images: &Tensor, _mode: Mode) -> Tensor {
         images.flatten(1, -1).matmul(&self.0).view([-1, TOKENS, DIM]) * 3.0
     }
 }
 
 impl Decoder for Linear {
-    fn layout(&self, _device: Device, _mode: Mode) -> Layout {
-        Layout::Plain
-    }
-
     fn last_layer(&self) -> &Tensor {
         &self.0
     }
@@ -89,8 +84,8 @@ impl Decoder for Linear {
     }
 }
 
-/// The toy tokenizer, with a config that has the same quantizer.
-fn toy(quantizer: &str) -> Trained {
+/// The toy in training, with a config that has the same quantizer.
+fn parts(quantizer: &str) -> (Config, Tokenizer, Variables) {
     let text = format!("[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[quantizer]\n{quantizer}\n");
     let config: Config = toml::from_str(&text).unwrap();
     let (config, store) = (config.resolved(), Variables::new(Device::Cpu));
@@ -99,11 +94,18 @@ fn toy(quantizer: &str) -> Trained {
     let encoder = Linear::new(&store.scope(Component::Encoder), PIXELS, TOKENS * DIM);
     let decoder = Linear::new(&store.scope(Component::Decoder), TOKENS * DIM, PIXELS);
     let tokenizer = Tokenizer::from_parts(Box::new(encoder), quantizer, Box::new(decoder));
+    (config, tokenizer, store)
+}
+
+/// The toy as if it was trained.
+pub(crate) fn toy(quantizer: &str) -> Trained {
+    let (config, tokenizer, store) = parts(quantizer);
     Trained::from_parts(config, tokenizer, store)
 }
 
-const FSQ: &str = "kind = \"fsq\"\nlevels = [5, 3]";
-const RESIDUAL: &str = "kind = \"residual\"\nstages = 2\neach = { kind = \"fsq\", levels = [5, 3] }";
+pub(crate) const FSQ: &str = "kind = \"fsq\"\nlevels = [5, 3]";
+pub(crate) const RESIDUAL: &str =
+    "kind = \"residual\"\nstages = 2\neach = { kind = \"fsq\", levels = [5, 3] }";
 
 /// Seven pictures in a folder.
 fn pictures(folder: &Path) -> PathBuf {
@@ -194,7 +196,7 @@ fn a_sequence_comes_back_from_every_format() {
             assert_eq!(sidecar.length, Some(TOKENS as u32 * numbers), "{name}");
             let rows: Vec<_> = sets[0].rows().map(Result::unwrap).collect();
             assert!(rows.iter().all(|row| row.grid == Grid { h: 1, w: 5 }), "{name}");
-            let words = super::inspect::stated(&sets[0]);
+            let words = inspect::stated(&sets[0]);
             assert!(words.contains("a sequence of 5 for images of 16×24 pixels"), "{name}: {words}");
 
             let written =
@@ -255,17 +257,40 @@ fn a_sequence_is_evaluated_without_its_mirror_image() {
 }
 
 #[test]
-fn a_sequence_trains_and_is_traced() {
+fn a_sequence_trains() {
+    for quantizer in [FSQ, RESIDUAL] {
+        let (_config, tokenizer, store) = parts(quantizer);
+        let images = random_images();
+        let out = tokenizer.forward(&images, Mode::Train { seed: Seed(4) }).unwrap();
+        assert_eq!((out.recon.size(), out.latents.size()), (images.size(), vec![3, 5, 2]));
+        (&out.recon - &images).square().mean(Kind::Float).backward();
+        for name in ["encoder.weight", "decoder.weight"] {
+            let gradient = store.tensors()[name].grad();
+            assert!(gradient.defined(), "{quantizer}: {name}");
+            let largest = gradient.abs().max().double_value(&[]);
+            assert!(largest.is_finite() && largest > 0.0, "{quantizer}: {name} has a gradient of {largest}");
+        }
+        // The decoder is one matrix, so its gradient is known.
+        let error = (&out.recon - &images).flatten(1, -1) * (2.0 / images.numel() as f64);
+        let expected = out.quantized.latent.flatten(1, 2).tr().matmul(&error);
+        let off = (store.tensors()["decoder.weight"].grad() - &expected).abs().max();
+        assert!(off.double_value(&[]) <= 1e-5 * expected.abs().max().double_value(&[]), "{quantizer}");
+    }
+}
+
+/// `[3, 3, 16, 24]` in [−1, 1].
+fn random_images() -> Tensor {
+    pixtok_torch::reseed(Seed(3));
+    images_from_bytes(&Tensor::randint(256, [3, 3, 16, 24], (Kind::Uint8, Device::Cpu)))
+}
+
+#[test]
+fn a_sequence_is_traced() {
     for (quantizer, axes) in [(FSQ, vec![3, 5]), (RESIDUAL, vec![3, 5, 2])] {
         let trained = toy(quantizer);
-        pixtok_torch::reseed(Seed(3));
-        let bytes = Tensor::randint(256, [3, 3, 16, 24], (Kind::Uint8, Device::Cpu));
-        let images = images_from_bytes(&bytes);
-        let out = trained.tokenizer.forward(&images, Mode::Train { seed: Seed(4) });
-        assert_eq!((out.recon.size(), out.latents.size()), (images.size(), vec![3, 5, 2]));
-        let size = (16, 24);
-        let encoder = trace::encoder(&trained.tokenizer, size).unwrap();
-        let decoder = trace::decoder(&trained.tokenizer, size).unwrap();
+        let images = random_images();
+        let encoder = trace::encoder(&trained.tokenizer, SIZE).unwrap();
+        let decoder = trace::decoder(&trained.tokenizer, SIZE).unwrap();
         assert_eq!(no_grad(|| encoder.forward_ts(&[&images])).unwrap().size(), axes);
         let found = trace::compare(&trained.tokenizer, (&encoder, &decoder), &images).unwrap();
         assert_eq!((found.positions, found.wrong), (15, 0), "{found:?}");
@@ -280,7 +305,7 @@ fn a_sequence_trains_and_is_traced() {
 
 /// Readers in other languages find h and w in their usual places.
 #[test]
-fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
+fn a_sidecar_says_that_it_is_of_a_sequence() {
     let scratch = tempfile::tempdir().unwrap();
     let images = pictures(scratch.path());
     let opened = Opened::Own(Box::new(toy(FSQ)));
@@ -289,10 +314,16 @@ fn a_sidecar_of_a_sequence_has_no_pixels_for_a_position() {
     let path = out.join("tokens.json");
     let text = fs::read_to_string(&path).unwrap();
     let mut stated: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(stated["grid"], serde_json::json!({ "h": 1, "w": 5 }));
-    // A grid of several rows needs pixels per position.
-    stated["grid"]["h"] = 2.into();
-    fs::write(&path, stated.to_string()).unwrap();
-    let words = TokenSet::find(&out).map(|_| ()).unwrap_err().to_string();
-    assert!(words.contains("its grid has no downsample"), "{words}");
+    assert_eq!(stated["grid"], serde_json::json!({ "h": 1, "w": 5, "shape": "sequence" }));
+    for (grid, part) in [
+        (serde_json::json!({ "h": 1, "w": 5 }), "its grid has no downsample"),
+        (serde_json::json!({ "h": 2, "w": 5, "shape": "sequence" }), "not of one length"),
+        (serde_json::json!({ "h": 1, "w": null, "shape": "sequence" }), "not of one length"),
+        (serde_json::json!({ "h": 1, "w": 5, "shape": "sequence", "downsample": 8 }), "has a downsample"),
+    ] {
+        stated["grid"] = grid;
+        fs::write(&path, stated.to_string()).unwrap();
+        let words = TokenSet::find(&out).map(|_| ()).unwrap_err().to_string();
+        assert!(words.contains(part), "{words}");
+    }
 }
