@@ -238,49 +238,41 @@ impl Scope<'_> {
     }
 
     /// The weight of a linear layer, `[out, in]`.
-    #[must_use]
     pub fn matrix(&self, name: &str, shape: [i64; 2], init: Init) -> Tensor {
         self.add(name, Role::Matrix, true, &shape, init)
     }
 
     /// The weight of a convolution, `[out, in, height, width]`.
-    #[must_use]
     pub fn conv(&self, name: &str, shape: [i64; 4], init: Init) -> Tensor {
         self.add(name, Role::Conv, true, &shape, init)
     }
 
     /// Vectors that are looked up or added, `[vectors, D]`.
-    #[must_use]
     pub fn embedding(&self, name: &str, shape: [i64; 2], init: Init) -> Tensor {
         self.add(name, Role::Embedding, true, &shape, init)
     }
 
     /// Codes that learn by gradient, `[K, D]`, or the vectors that codes are computed from.
-    #[must_use]
     pub fn codebook(&self, name: &str, shape: [i64; 2], init: Init) -> Tensor {
         self.add(name, Role::Codebook, true, &shape, init)
     }
 
     /// Codes that no gradient changes, `[K, D]`.
-    #[must_use]
     pub fn codebook_buffer(&self, name: &str, shape: [i64; 2], init: Init) -> Tensor {
         self.add(name, Role::Codebook, false, &shape, init)
     }
 
     /// Scale or shift of a normalisation.
-    #[must_use]
     pub fn norm(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.add(name, Role::Norm, true, shape, init)
     }
 
     /// The bias of a layer with `channels` output channels.
-    #[must_use]
     pub fn bias(&self, name: &str, channels: i64, init: Init) -> Tensor {
         self.add(name, Role::Bias, true, &[channels], init)
     }
 
     /// Counts, moving averages, flags.
-    #[must_use]
     pub fn buffer(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.add(name, Role::Buffer, false, shape, init)
     }

@@ -72,7 +72,7 @@ impl Launch {
             let all = variable(count);
             // Some clusters' shells set the index in a single process too.
             let known = all.is_some() || launcher == KUBERNETES;
-            known.then(|| Self { launcher, index: (index, own), count: (count, all) })
+            known.then_some(Self { launcher, index: (index, own), count: (count, all) })
         })
     }
 

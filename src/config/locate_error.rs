@@ -127,7 +127,7 @@ fn names(path: &Path) -> (Key, bool) {
 
 /// Whether the last on `path` is this name.
 fn ends_in(path: &Path, name: &str) -> bool {
-    matches!(path.iter().last(), Some(Segment::Map { key }) if key == name)
+    matches!(path.iter().next_back(), Some(Segment::Map { key }) if key == name)
 }
 
 fn problem_of<T: DeserializeOwned>(root: &Table) -> Option<Problem> {

@@ -275,7 +275,6 @@ impl Tokenizer {
     /// # Shapes
     /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`, whose tokens have `shape`
     /// ([`Tokenizer::shape`]).
-    #[must_use]
     pub fn shaped(&self, indices: &Tensor, images: &Tensor, shape: TokenShape) -> Tensor {
         let ImageSize { height, width } = size_of(images);
         let TokenShape::Grid { h, w } = shape else {
@@ -324,7 +323,6 @@ impl Tokenizer {
 
     /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`. The tokens of an
     /// image of this size have `shape` ([`Tokenizer::shape`]).
-    #[must_use]
     pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
         self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }

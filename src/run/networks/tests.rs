@@ -117,6 +117,9 @@ fn every_variable_of_a_tokenizer_has_its_role() {
     assert_eq!(table(build(&config(SMALL)).store.entries()), expected);
 }
 
+/// A variable, its role, and whether it touches pixels.
+type Expected = (&'static str, Role, bool);
+
 #[test]
 fn every_variable_of_a_quantizer_has_its_role() {
     use Role::{Bias, Buffer, Codebook};
@@ -126,7 +129,7 @@ fn every_variable_of_a_quantizer_has_its_role() {
     let nested = format!(
         "kind = \"grouped\"\ngroups = 1\n[each]\nkind = \"residual\"\nstages = 1\n[each.each]\n{ibq}"
     );
-    let cases: [(&str, &[(&str, Role, bool)]); 7] = [
+    let cases: [(&str, &[Expected]); 7] = [
         (
             ema,
             &[

@@ -95,6 +95,9 @@ pub(super) enum Step {
     End,
 }
 
+/// A loaded image with its place in the memory of a batch.
+type Placed<M> = (Room<<M as BatchMemory>::Image>, Loaded);
+
 /// An epoch that is being loaded.
 pub(super) struct Epoch<M: BatchMemory> {
     pub number: u64,
@@ -115,13 +118,13 @@ pub(super) struct Epoch<M: BatchMemory> {
     /// The number of complete batches.
     complete: usize,
     /// Loaded images by position, while earlier ones are awaited.
-    done: BTreeMap<usize, Result<(Room<M::Image>, Loaded), BadSample>>,
+    done: BTreeMap<usize, Result<Placed<M>, BadSample>>,
     /// All images before this position are processed.
     position: usize,
     /// Images before this position are loaded in any case.
     wanted: usize,
     /// The images of the batch that is being made.
-    good: Vec<(Room<M::Image>, Loaded)>,
+    good: Vec<Placed<M>>,
 }
 
 impl<M: BatchMemory> Epoch<M> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -315,7 +316,7 @@ impl Dataset {
 
     /// The images of the files of `share`, in order; all images of a folder.
     pub(super) fn images_of_share(&self, share: Share) -> Vec<Range<u32>> {
-        self.shards(share).unwrap_or_else(|| vec![0..self.len() as u32])
+        self.shards(share).unwrap_or_else(|| iter::once(0..self.len() as u32).collect())
     }
 
     /// The number of images that can be shuffled together, at most `asked`.
