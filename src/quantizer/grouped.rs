@@ -121,7 +121,10 @@ impl Grouped {
 
     /// The channels of each group.
     fn split(&self, z: &Tensor) -> Vec<Tensor> {
-        z.chunk(self.groups.count(), 2)
+        // Each part's gradient lies in memory as channels of an image do, which decides in which order
+        // sums over positions are added up.
+        let parts = z.transpose(1, 2).chunk(self.groups.count(), 1);
+        parts.iter().map(|part| part.transpose(1, 2)).collect()
     }
 }
 
