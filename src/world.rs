@@ -173,7 +173,7 @@ impl World {
         Ok(flag)
     }
 
-    /// What one process has is what all have only if there is no other.
+    /// Refuses several processes, since they cannot exchange values yet.
     fn check_single(&self) -> Result<(), WorldError> {
         if self.size == 1 { Ok(()) } else { Err(WorldError::NoExchange { size: self.size }) }
     }

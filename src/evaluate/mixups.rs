@@ -36,12 +36,13 @@ enum Change {
     Channels,
     /// Mirror left to right.
     Mirror,
-    /// Mirrored top to bottom.
+    /// Mirror top to bottom.
     UpsideDown,
-    /// Written from values in [−1, 1] as if they were in [0, 1], so that everything darker than
-    /// middle grey is black. This one is made of the originals, since what is black is lost.
+    /// Clip the originals as if values in [−1, 1] had been written as values in [0, 1]: everything
+    /// darker than middle grey becomes black. The originals are changed, since the reconstructions
+    /// have lost these values.
     Range,
-    /// Taken from so many pixels further down and further right.
+    /// Take the pixels from this many pixels further down and further right.
     Shift { down: i64, right: i64 },
 }
 

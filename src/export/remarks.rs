@@ -64,7 +64,10 @@ impl Remarks {
     pub(super) fn in_words(&self) -> Vec<String> {
         [
             ("NaN and infinite numbers in the JSON of images, written as null", &self.non_finite),
-            ("captions of further columns, not used (--text-column takes a column alone)", &self.captions),
+            (
+                "captions of further columns, not used (--text-column takes only the column that it names)",
+                &self.captions,
+            ),
             ("images whose own field pixtok is called pixtok_original in this set", &self.moved),
         ]
         .into_iter()

@@ -95,7 +95,7 @@ impl Found {
         }
     }
 
-    /// The tokenizer, if it is another program's.
+    /// The TorchScript pair, if another program made the tokenizer.
     #[must_use]
     pub fn foreign(&self) -> Option<&TorchScript> {
         match self {

@@ -1,5 +1,5 @@
-//! What is trained. The loop is written over [`Task`]: another way to train is another task, never
-//! another loop.
+//! Defines what is trained. The loop is written over [`Task`], so a new way to train is a new task
+//! and not a new loop.
 
 use serde_json::{Map, Value};
 use signal_hook::consts::SIGTERM;

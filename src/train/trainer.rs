@@ -213,7 +213,7 @@ impl<T: Task> Trainer<T> {
             self.window.restart_clock();
         }
         self.batches.seek(&self.bookmark, &mut self.around)?;
-        // An evaluation that is owed goes on meanwhile.
+        // Batches load while an evaluation that is still due runs.
         self.batches.load_ahead()?;
         let mut saved = None;
         if self.owes_evaluation() {

@@ -58,7 +58,7 @@ impl ImageBatches {
     /// Where a bookmark of these batches leads.
     ///
     /// # Errors
-    /// When it is none of theirs.
+    /// When the bookmark does not belong to these batches.
     pub fn place(bookmark: &Bookmark) -> Result<Cursor, StateError> {
         Ok(Cursor::deserialize(bookmark)?)
     }

@@ -29,7 +29,6 @@ impl Dataset {
     /// places of the images are compared. Then, for two folders, files of the same size are
     /// compared by the hashes of their contents, up to 1,000 images and 1 GiB. So there may be more
     /// copies than are found.
-    /// found.
     #[must_use]
     pub fn overlap(&self, other: &Dataset, max_images: Option<usize>) -> Overlap {
         let evaluated: BTreeSet<usize> = self.evaluated(max_images).collect();

@@ -11,7 +11,7 @@ pub struct Selection {
     pub split: Option<String>,
     /// The column with the images; in a list the field with their paths, in tars their ending.
     pub image: Option<String>,
-    /// Whether `image` was given for the training images, while this input is another one. Then a
+    /// Whether `image` was given for the training images and this input is a different one. Then a
     /// folder of images is accepted, although it has no columns.
     pub image_of_train: bool,
     /// The column, field or ending with the labels.
