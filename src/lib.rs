@@ -19,6 +19,8 @@ pub mod batches;
 
 pub mod variables;
 
+pub mod statistics;
+
 pub mod layers;
 
 pub mod similarity;

@@ -219,7 +219,7 @@ impl Config {
         let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
             settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
         } else {
-            settings.advice(self.vectors_of(self.train.batch_size)?)
+            settings.advice(self.vectors_of(self.train.batch_size)?).iter().map(ToString::to_string).collect()
         };
         advice.extend(self.optimizer.warmup_advice("optimizer", self.train.steps));
         advice.extend(self.adversarial.iter().flat_map(|adversarial| adversarial.advice(self.train.steps)));

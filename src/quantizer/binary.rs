@@ -9,10 +9,11 @@ use super::memory::{MemoryBudget, mebibytes};
 use super::projection::Projection;
 use super::vectors::{mean_square, vectors_from_latent};
 use super::{
-    CodebookShape, LossTerm, Mode, Monitor, Quantized, QuantizerError, require, require_weight,
+    CodebookShape, LossTerm, Mode, Quantized, QuantizerError, Words, require, require_weight,
     straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::statistics::Monitor;
 use crate::variables::Scope;
 use pixtok_torch::{in_full_precision, no_grad};
 
@@ -53,12 +54,12 @@ impl Terms {
             self.entropy_weight == 0.0 || needed <= self.budget.bytes(),
             "entropy_group_bits",
             group_bits,
-            &format!(
-                "the entropy over 2^{group_bits} combinations needs {} MiB and quantizer.memory_budget is {}; lower the one \
-                 or raise the other",
-                mebibytes(needed),
-                self.budget
-            ),
+            Words::from(format!(
+                "the entropy over 2^{group_bits} combinations needs {} MiB and ",
+                mebibytes(needed)
+            ))
+            .setting("memory_budget")
+            .text(format!(" is {}; lower the one or raise the other", self.budget)),
         )
     }
 }
@@ -157,7 +158,9 @@ impl Signs {
 }
 
 /// Advice for a collapsing codebook.
-pub const REMEDY: &str = "raise quantizer.entropy_weight, or choose fewer quantizer.bits";
+pub fn remedy() -> Words {
+    Words::from("raise ").setting("entropy_weight").text(", or choose fewer ").setting("bits")
+}
 
 /// E[H(p)] − H(E[p]) for independent bits. E[H(p)] is the sum of the bits' own entropies. H(E[p])
 /// is exact within groups of at most `group_bits` neighbouring dimensions and summed over the

@@ -5,13 +5,13 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::binary::{REMEDY, Signs, Terms};
+use super::binary::{Signs, Terms, remedy};
 use super::digits::{MixedRadix, Order};
 use super::memory::MemoryBudget;
 use super::settings::entropy_term;
 use super::vectors::normalised;
 use super::{
-    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, bits_of,
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Words, bits_of,
     require_temperature,
 };
 use crate::variables::Scope;
@@ -149,7 +149,7 @@ impl Quantizer for Bsq {
         Some(self.signs.radix())
     }
 
-    fn collapse_remedy(&self, _vectors: i64) -> String {
-        REMEDY.into()
+    fn collapse_remedy(&self, _vectors: i64) -> Words {
+        remedy()
     }
 }

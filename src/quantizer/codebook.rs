@@ -6,7 +6,7 @@ use super::entropy::least_bytes;
 use super::memory::{MemoryBudget, mebibytes};
 use super::search::{Nearness, nearest};
 use super::vectors::{latent_from_vectors, mean_square, vectors_from_latent};
-use super::{LossTerm, MAX_CODES, QuantizerError, require, require_weight};
+use super::{LossTerm, MAX_CODES, QuantizerError, Words, require, require_weight};
 
 /// Checks the size of a codebook.
 pub fn check_sizes(size: i64, dim: i64) -> Result<(), QuantizerError> {
@@ -22,11 +22,12 @@ pub fn check_entropy(weight: f64, size: i64, dim: i64, budget: MemoryBudget) -> 
         weight == 0.0 || needed <= budget.bytes(),
         "memory_budget",
         budget,
-        &format!(
-            "the entropy loss over {size} codes of dimension {dim} needs {} MiB at least; raise it or set \
-             quantizer.entropy_weight = 0",
+        Words::from(format!(
+            "the entropy loss over {size} codes of dimension {dim} needs {} MiB at least; raise it or set ",
             mebibytes(needed)
-        ),
+        ))
+        .setting("entropy_weight")
+        .text(" = 0"),
     )
 }
 

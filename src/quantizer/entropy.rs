@@ -3,9 +3,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::Monitor;
 use super::memory::MemoryBudget;
 use super::straight_through::straight_through;
+use crate::statistics::Monitor;
 use pixtok_torch::no_grad;
 
 /// The number of tables of a chunk: probabilities, their logarithms, products.

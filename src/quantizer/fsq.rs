@@ -12,7 +12,7 @@ use grid::Grid;
 
 use super::digits::{MixedRadix, Order};
 use super::projection::Projection;
-use super::{CodebookShape, Mode, Quantized, Quantizer, straight_through::straight_through};
+use super::{CodebookShape, Mode, Quantized, Quantizer, Words, straight_through::straight_through};
 use crate::layers::as_kind;
 use crate::variables::Scope;
 use pixtok_base::seed::Seed;
@@ -89,7 +89,7 @@ impl Quantizer for Fsq {
         Some(&self.radix)
     }
 
-    fn collapse_remedy(&self, _vectors: i64) -> String {
+    fn collapse_remedy(&self, _vectors: i64) -> Words {
         "lower optimizer.lr or lengthen the warm-up".into()
     }
 }

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::digits::MixedRadix;
-use super::parts::{Gathered, Parts, error_inside, inside};
+use super::parts::{Gathered, Parts};
 use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
-    Statistic, UpdateReport, require,
+    Words, require, setting,
 };
+use crate::statistics::{Statistic, UpdateReport};
 use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 
@@ -35,11 +36,10 @@ impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         require((1..=1024).contains(&self.groups), "groups", self.groups, "it must be from 1 to 1024")?;
         if matches!(*self.each, QuantizerConfig::Grouped(_)) {
-            return Err(QuantizerError(
-                "quantizer.each of a grouped quantizer is grouped too; raise quantizer.groups instead".into(),
-            ));
+            let words = setting("each").text(" of a grouped quantizer is grouped too; raise ");
+            return Err(QuantizerError(words.setting("groups").text(" instead")));
         }
-        self.each.settings().check().map_err(error_inside)
+        self.each.settings().check().map_err(QuantizerError::inside)
     }
 
     fn codes(&self) -> (i64, i64) {
@@ -66,9 +66,9 @@ impl Settings for Config {
             channels % groups == 0,
             "groups",
             groups,
-            &format!("it must divide the latent's {channels} channels (model.latent_channels)"),
+            format!("it must divide the latent's {channels} channels (model.latent_channels)"),
         )?;
-        self.each.settings().check_width(channels / groups).map_err(error_inside)
+        self.each.settings().check_width(channels / groups).map_err(QuantizerError::inside)
     }
 
     fn saved_bytes(&self, vectors: i64) -> i64 {
@@ -76,7 +76,7 @@ impl Settings for Config {
     }
 
     fn check_step(&self, vectors: i64) -> Result<(), QuantizerError> {
-        self.each.settings().check_step(vectors.saturating_mul(self.groups)).map_err(error_inside)
+        self.each.settings().check_step(vectors.saturating_mul(self.groups)).map_err(QuantizerError::inside)
     }
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
@@ -88,11 +88,11 @@ impl Settings for Config {
     }
 
     fn check_new_training(&self) -> Result<(), QuantizerError> {
-        self.each.settings().check_new_training().map_err(error_inside)
+        self.each.settings().check_new_training().map_err(QuantizerError::inside)
     }
 
-    fn advice(&self, vectors: i64) -> Vec<String> {
-        self.each.settings().advice(vectors).iter().map(|advice| inside(advice)).collect()
+    fn advice(&self, vectors: i64) -> Vec<Words> {
+        self.each.settings().advice(vectors).into_iter().map(Words::inside).collect()
     }
 }
 
@@ -113,7 +113,8 @@ impl Grouped {
         let each = config.each.settings();
         let groups: Result<Vec<_>, _> = (0..config.groups)
             .map(|group| {
-                each.build(&(path / "groups" / group), channels / config.groups).map_err(error_inside)
+                each.build(&(path / "groups" / group), channels / config.groups)
+                    .map_err(QuantizerError::inside)
             })
             .collect();
         Ok(Self { groups: Parts(groups?) })
@@ -141,7 +142,8 @@ impl Quantizer for Grouped {
     ) -> Result<StartOutcome, QuantizerError> {
         let channels = self.split(z);
         for ((i, group), z) in (0..).zip(&mut self.groups.0).zip(&channels) {
-            let outcome = group.start(z, seed.derive("part", &[i]), going_on).map_err(error_inside)?;
+            let outcome =
+                group.start(z, seed.derive("part", &[i]), going_on).map_err(QuantizerError::inside)?;
             if outcome == StartOutcome::Stopped {
                 return Ok(outcome);
             }
@@ -186,7 +188,7 @@ impl Quantizer for Grouped {
         self.groups.0[0].digits()
     }
 
-    fn collapse_remedy(&self, vectors: i64) -> String {
-        inside(&self.groups.0[0].collapse_remedy(vectors))
+    fn collapse_remedy(&self, vectors: i64) -> Words {
+        self.groups.0[0].collapse_remedy(vectors).inside()
     }
 }

@@ -16,10 +16,11 @@ use super::search::Nearness;
 use super::settings::entropy_term;
 use super::vectors::{latent_from_vectors, mean_square, vectors_from_latent};
 use super::{
-    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings,
+    CodebookShape, LossTerm, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Words,
     require_temperature, require_weight, straight_through::straight_through,
 };
 use crate::layers::as_kind;
+use crate::statistics::Monitor;
 use crate::variables::{Init, Scope};
 use pixtok_torch::in_full_precision;
 
@@ -119,14 +120,14 @@ impl Settings for Config {
         if needed <= self.memory_budget.bytes() {
             return Ok(());
         }
-        Err(QuantizerError(format!(
-            "ibq keeps {vectors} vectors × {} codes × 4 bytes = {} MiB for the backward pass of a micro-batch, and \
-             quantizer.memory_budget is {}; raise it, raise train.micro_batches, or choose a smaller \
-             quantizer.codebook_size",
+        let kept = Words::from(format!(
+            "ibq keeps {vectors} vectors × {} codes × 4 bytes = {} MiB for the backward pass of a micro-batch, and ",
             self.codebook_size,
-            mebibytes(needed),
-            self.memory_budget
-        )))
+            mebibytes(needed)
+        ));
+        let remedy =
+            format!(" is {}; raise it, raise train.micro_batches, or choose a smaller ", self.memory_budget);
+        Err(QuantizerError(kept.setting("memory_budget").text(remedy).setting("codebook_size")))
     }
 }
 
@@ -240,7 +241,8 @@ impl Quantizer for Ibq {
         CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
     }
 
-    fn collapse_remedy(&self, _vectors: i64) -> String {
-        "raise quantizer.entropy_weight, or choose a smaller quantizer.codebook_size".into()
+    fn collapse_remedy(&self, _vectors: i64) -> Words {
+        let words = Words::from("raise ").setting("entropy_weight").text(", or choose a smaller ");
+        words.setting("codebook_size")
     }
 }

@@ -24,10 +24,10 @@ pub mod residual;
 mod search;
 mod settings;
 pub mod simvq;
-mod statistic;
 mod straight_through;
 mod vectors;
 pub mod vq;
+mod words;
 
 use std::fmt::Debug;
 
@@ -39,9 +39,10 @@ pub use estimator::GradientEstimator;
 pub use memory::MemoryBudget;
 pub use settings::Settings;
 use settings::{bits_of, require, require_temperature, require_weight};
-pub use statistic::{Statistic, merge};
 pub use straight_through::straight_through;
+pub use words::{Words, setting};
 
+use crate::statistics::{Monitor, Statistic, UpdateReport};
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
 
@@ -87,15 +88,6 @@ pub struct LossTerm {
     pub weight: f64,
 }
 
-/// A named scalar for the logs. It is detached and stays on its device until it is logged.
-#[derive(Debug)]
-pub struct Monitor {
-    /// The name in the logs, for instance `codebook/restarts`.
-    pub name: String,
-    /// The scalar.
-    pub value: Tensor,
-}
-
 /// The sizes of a quantizer's codebooks, which are all equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CodebookShape {
@@ -124,29 +116,17 @@ pub enum StartOutcome {
     Stopped,
 }
 
-/// The changes of [`Quantizer::update`].
-#[derive(Debug, Default)]
-pub struct UpdateReport {
-    /// Rows of a trainable tensor that were overwritten. The training loop clears their optimizer
-    /// moments and copies them into the weight average.
-    pub replaced_rows: Vec<ReplacedRows>,
-    /// Monitors, only for the logs.
-    pub monitors: Vec<Monitor>,
-}
-
-/// Rows of one variable that have no relation to their earlier values.
-#[derive(Debug)]
-pub struct ReplacedRows {
-    /// The full name of the variable, as in the checkpoint.
-    pub variable: String,
-    /// `[rows]` bool, on the variable's device.
-    pub mask: Tensor,
-}
-
 /// An error of a quantizer's settings or start.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct QuantizerError(pub String);
+pub struct QuantizerError(pub Words);
+
+impl QuantizerError {
+    /// The same error of a quantizer inside another one.
+    fn inside(self) -> Self {
+        Self(self.0.inside())
+    }
+}
 
 impl Classified for QuantizerError {
     fn class(&self) -> Class {
@@ -219,7 +199,7 @@ pub trait Quantizer: Debug + Send {
 
     /// Advice for the warning about a collapsed codebook, for a training with `vectors` latent
     /// positions in a step.
-    fn collapse_remedy(&self, vectors: i64) -> String;
+    fn collapse_remedy(&self, vectors: i64) -> Words;
 }
 
 /// The settings of a quantizer; `kind` names it in the config.

@@ -3,7 +3,8 @@
 
 use tch::Tensor;
 
-use super::{CodebookShape, LossTerm, Mode, Monitor, Quantizer, QuantizerError, Statistic, UpdateReport};
+use super::{CodebookShape, LossTerm, Mode, Quantizer};
+use crate::statistics::{Monitor, Statistic, UpdateReport};
 use pixtok_base::seed::Seed;
 
 /// The quantizers of the stages or groups, all of one kind and size.
@@ -122,14 +123,4 @@ impl Gathered {
     pub fn monitors(&mut self) -> Vec<Monitor> {
         std::mem::take(&mut self.monitors)
     }
-}
-
-/// Replaces `quantizer.…` in a part's text by `quantizer.each.…`, where the user finds the setting.
-pub fn inside(text: &str) -> String {
-    text.replace("quantizer.", "quantizer.each.")
-}
-
-/// Applies [`inside`] to an error.
-pub fn error_inside(error: QuantizerError) -> QuantizerError {
-    QuantizerError(inside(&error.0))
 }

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::digits::MixedRadix;
-use super::parts::{Gathered, Parts, error_inside, inside};
+use super::parts::{Gathered, Parts};
 use super::projection::Projection;
 use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
-    Statistic, UpdateReport, require,
+    Words, require, setting,
 };
 use crate::layers::as_kind;
+use crate::statistics::{Statistic, UpdateReport};
 use crate::variables::Scope;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
@@ -42,20 +43,19 @@ impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
         require((1..=64).contains(&self.stages), "stages", self.stages, "it must be from 1 to 64")?;
         if matches!(*self.each, QuantizerConfig::Residual(_) | QuantizerConfig::Grouped(_)) {
-            return Err(QuantizerError(
-                "quantizer.each of a residual quantizer is itself made of several; for groups of residuals use kind = \
-                 \"grouped\" with each = { kind = \"residual\", … }"
-                    .into(),
-            ));
+            return Err(QuantizerError(setting("each").text(
+                " of a residual quantizer is itself made of several; for groups of residuals use kind = \
+                 \"grouped\" with each = { kind = \"residual\", … }",
+            )));
         }
-        self.each.settings().check_stage().map_err(error_inside)?;
+        self.each.settings().check_stage().map_err(QuantizerError::inside)?;
         let ratio = self.each.settings().stage_ratio();
         let most = if ratio > 1.0 { 1 + (FINEST.ln() / ratio.ln()) as i64 } else { i64::MAX };
         require(
             self.stages <= most,
             "stages",
             self.stages,
-            &format!(
+            format!(
                 "each stage is {ratio} times finer than the one before, and float32 tells no more apart: use {most} or fewer"
             ),
         )
@@ -83,15 +83,15 @@ impl Settings for Config {
     }
 
     fn check_step(&self, vectors: i64) -> Result<(), QuantizerError> {
-        self.each.settings().check_step(vectors.saturating_mul(self.stages)).map_err(error_inside)
+        self.each.settings().check_step(vectors.saturating_mul(self.stages)).map_err(QuantizerError::inside)
     }
 
     fn batch_terms(&self) -> Vec<String> {
         self.each.settings().batch_terms().into_iter().map(|key| format!("each.{key}")).collect()
     }
 
-    fn advice(&self, vectors: i64) -> Vec<String> {
-        self.each.settings().stage_advice(vectors).iter().map(|advice| inside(advice)).collect()
+    fn advice(&self, vectors: i64) -> Vec<Words> {
+        self.each.settings().stage_advice(vectors).into_iter().map(Words::inside).collect()
     }
 }
 
@@ -114,7 +114,9 @@ impl Residual {
         let each = config.each.settings();
         let width = each.natural_width();
         let stages: Result<Vec<_>, _> = (0..config.stages)
-            .map(|stage| each.build_stage(&(path / "stages" / stage), width, stage).map_err(error_inside))
+            .map(|stage| {
+                each.build_stage(&(path / "stages" / stage), width, stage).map_err(QuantizerError::inside)
+            })
             .collect();
         let limits = each
             .stage_limits()
@@ -149,8 +151,9 @@ impl Quantizer for Residual {
             in_full_precision(|| {
                 let mut rest = self.input(z);
                 for (i, stage) in (0..).zip(&mut self.stages.0) {
-                    let outcome =
-                        stage.start(&rest, seed.derive("part", &[i]), going_on).map_err(error_inside)?;
+                    let outcome = stage
+                        .start(&rest, seed.derive("part", &[i]), going_on)
+                        .map_err(QuantizerError::inside)?;
                     if outcome == StartOutcome::Stopped {
                         return Ok(outcome);
                     }
@@ -206,8 +209,8 @@ impl Quantizer for Residual {
         self.stages.0[0].digits()
     }
 
-    fn collapse_remedy(&self, vectors: i64) -> String {
-        format!("{}, or fewer quantizer.stages", inside(&self.stages.0[0].collapse_remedy(vectors)))
+    fn collapse_remedy(&self, vectors: i64) -> Words {
+        self.stages.0[0].collapse_remedy(vectors).inside().text(", or fewer ").setting("stages")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The interface of every quantizer's settings, and the checks of values.
 
-use super::{Quantizer, QuantizerConfig, QuantizerError};
+use super::{Quantizer, QuantizerConfig, QuantizerError, Words, setting};
 use crate::variables::Scope;
 
 /// The interface of every quantizer's settings.
@@ -105,12 +105,12 @@ pub trait Settings {
 
     /// Advice on settings that work but are not recommended for a training with `vectors` latent
     /// positions in a step, one sentence each.
-    fn advice(&self, _vectors: i64) -> Vec<String> {
-        self.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
+    fn advice(&self, _vectors: i64) -> Vec<Words> {
+        self.check_new_training().err().map(|error| error.0).into_iter().collect()
     }
 
     /// The same as [`Settings::advice`], for a stage of a residual quantizer.
-    fn stage_advice(&self, vectors: i64) -> Vec<String> {
+    fn stage_advice(&self, vectors: i64) -> Vec<Words> {
         self.advice(vectors)
     }
 }
@@ -118,11 +118,15 @@ pub trait Settings {
 /// `Ok` if `holds`; otherwise the error that `quantizer.key` has a `value` that is not `allowed`.
 pub fn require(
     holds: bool,
-    key: &str,
+    key: &'static str,
     value: impl std::fmt::Display,
-    allowed: &str,
+    allowed: impl Into<Words>,
 ) -> Result<(), QuantizerError> {
-    if holds { Ok(()) } else { Err(QuantizerError(format!("quantizer.{key} is {value}; {allowed}"))) }
+    if holds {
+        Ok(())
+    } else {
+        Err(QuantizerError(setting(key).text(format!(" is {value}; ")).then(allowed)))
+    }
 }
 
 /// The [`Settings::batch_terms`] of a quantizer with an entropy loss of this weight, which uses the
@@ -132,12 +136,12 @@ pub fn entropy_term(weight: f64) -> Vec<String> {
 }
 
 /// Requires that a weight is a number and not negative.
-pub fn require_weight(key: &str, weight: f64) -> Result<(), QuantizerError> {
+pub fn require_weight(key: &'static str, weight: f64) -> Result<(), QuantizerError> {
     require(weight >= 0.0 && weight.is_finite(), key, weight, "it must be 0 or more")
 }
 
 /// Requires that a temperature is a number over 0.
-pub fn require_temperature(key: &str, temperature: f64) -> Result<(), QuantizerError> {
+pub fn require_temperature(key: &'static str, temperature: f64) -> Result<(), QuantizerError> {
     require(temperature > 0.0 && temperature.is_finite(), key, temperature, "it must be over 0")
 }
 
@@ -147,9 +151,8 @@ pub fn require_temperature(key: &str, temperature: f64) -> Result<(), QuantizerE
 /// When `codes` is not a power of two.
 pub fn bits_of(codes: i64) -> Result<i64, QuantizerError> {
     if codes < 2 || codes & (codes - 1) != 0 {
-        return Err(QuantizerError(format!(
-            "{codes} codes are no power of two, and bits make one, for instance 1024"
-        )));
+        let words = format!("{codes} codes are no power of two, and bits make one, for instance 1024");
+        return Err(QuantizerError(words.into()));
     }
     Ok(i64::from(codes.trailing_zeros()))
 }

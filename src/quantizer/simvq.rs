@@ -12,7 +12,7 @@ use super::projection::Projection;
 use super::search::Nearness;
 use super::vectors::latent_from_vectors;
 use super::{
-    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, require,
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, Words, require,
     require_weight,
 };
 use crate::layers::as_kind;
@@ -168,7 +168,8 @@ impl Quantizer for SimVq {
         CodebookShape { codebooks: 1, size: self.config.codebook_size, dim: self.config.codebook_dim }
     }
 
-    fn collapse_remedy(&self, _vectors: i64) -> String {
-        "lower optimizer.lr, or choose a smaller quantizer.codebook_size or quantizer.codebook_dim".into()
+    fn collapse_remedy(&self, _vectors: i64) -> Words {
+        let words = Words::from("lower optimizer.lr, or choose a smaller ").setting("codebook_size");
+        words.text(" or ").setting("codebook_dim")
     }
 }

@@ -13,13 +13,12 @@ use super::entropy::assignment_entropy;
 use super::kmeans::{kmeans, sample_rows};
 use super::projection::Projection;
 use super::search::{Nearness, assigned};
-use super::statistic::{Statistic, pool, sum};
 use super::vectors::{latent_from_vectors, normalised, vectors_from_latent};
 use super::{
-    CodebookShape, LossTerm, Mode, Monitor, Quantized, Quantizer, QuantizerError, ReplacedRows, Settings,
-    StartOutcome, UpdateReport,
+    CodebookShape, LossTerm, Mode, Quantized, Quantizer, QuantizerError, Settings, StartOutcome, Words,
 };
 use crate::layers::as_kind;
+use crate::statistics::{Monitor, ReplacedRows, Statistic, UpdateReport, pool, sum};
 use crate::variables::{Init, Scope};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{in_full_precision, no_grad};
@@ -264,12 +263,10 @@ impl Quantizer for Vq {
         })
     }
 
-    fn collapse_remedy(&self, vectors: i64) -> String {
-        let restarts = self.config.restart_remedy(vectors).map(|remedy| format!("{remedy}, "));
-        format!(
-            "{}choose a smaller quantizer.codebook_size, or use kind = \"fsq\"",
-            restarts.unwrap_or_default()
-        )
+    fn collapse_remedy(&self, vectors: i64) -> Words {
+        let restarts = self.config.restart_remedy(vectors).map(|remedy| remedy.text(", "));
+        let words = restarts.unwrap_or_default().text("choose a smaller ").setting("codebook_size");
+        words.text(", or use kind = \"fsq\"")
     }
 }
 

@@ -14,7 +14,7 @@ use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_torch::Precision;
 
-pub(super) use crate::quantizer::{Monitor, Statistic, UpdateReport, merge};
+pub(super) use crate::statistics::{Monitor, Statistic, UpdateReport, merge};
 
 /// Identifies one of the task's groups: its index in [`Task::groups`].
 pub type GroupId = usize;

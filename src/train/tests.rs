@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::checkpoint::{Resumed, RunFolder, RunWriter, ValidationImages};
 use crate::optim::{self, Schedule};
-use crate::quantizer::{Monitor, Statistic, UpdateReport};
+use crate::statistics::{Monitor, Statistic, UpdateReport};
 use crate::variables::{Role, Variable};
 use crate::world::World;
 use pixtok_base::seed::Seed;

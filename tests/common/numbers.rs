@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use pixtok::quantizer::digits::MixedRadix;
 use pixtok::quantizer::{
-    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, StartOutcome, Statistic,
-    UpdateReport,
+    CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, StartOutcome, Words,
 };
+use pixtok::statistics::{Statistic, UpdateReport};
 use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::cuda_devices;
@@ -138,7 +138,7 @@ impl Quantizer for OnGrids {
         self.0.digits()
     }
 
-    fn collapse_remedy(&self, vectors: i64) -> String {
+    fn collapse_remedy(&self, vectors: i64) -> Words {
         self.0.collapse_remedy(vectors)
     }
 }

@@ -5,7 +5,9 @@ use strum::IntoStaticStr;
 
 use super::Fsq;
 use super::grid::Grid;
-use crate::quantizer::{MAX_CODES, Quantizer, QuantizerConfig, QuantizerError, Settings, require};
+use crate::quantizer::{
+    MAX_CODES, Quantizer, QuantizerConfig, QuantizerError, Settings, Words, require, setting,
+};
 use crate::variables::Scope;
 
 /// The level sets that the paper recommends (its appendix A.4.1), each for about 2^bits codes.
@@ -109,40 +111,37 @@ impl Config {
 
 impl Settings for Config {
     fn check(&self) -> Result<(), QuantizerError> {
-        let fail = |message: String| Err(QuantizerError(message));
+        let fail = |key, problem: String| Err(QuantizerError(setting(key).text(problem)));
         if self.levels.is_empty() {
-            return fail(
-                "quantizer.levels is empty; give one level count per dimension, like [8, 5, 5, 5]".into(),
-            );
+            return fail("levels", " is empty; give one level count per dimension, like [8, 5, 5, 5]".into());
         }
         if let Some(level) = self.levels.iter().find(|&&level| level < 2) {
-            return fail(format!(
-                "quantizer.levels has {level}; each dimension needs 2 levels or more (5 advised)"
-            ));
+            let few = format!(" has {level}; each dimension needs 2 levels or more (5 advised)");
+            return fail("levels", few);
         }
         let codes = self.levels.iter().try_fold(1i64, |k, &level| k.checked_mul(level));
         if codes.is_none_or(|k| k > MAX_CODES) {
             let levels = &self.levels;
-            return fail(format!(
-                "quantizer.levels {levels:?} make more than 2^31 codes; use fewer or smaller levels"
-            ));
+            let many = format!(" {levels:?} make more than 2^31 codes; use fewer or smaller levels");
+            return fail("levels", many);
         }
         let most = self.levels.iter().copied().max().unwrap_or(0);
         let bound = self.bound.unwrap_or_default();
         if bound != Bound::Sigmoid && most > MAX_TANH_LEVELS {
-            return fail(format!(
-                "quantizer.levels has {most}; the paper and tanh bounds lose end levels above {MAX_TANH_LEVELS}, so \
-                 use bound = \"sigmoid\" or fewer levels"
-            ));
+            let lost = format!(
+                " has {most}; the paper and tanh bounds lose end levels above {MAX_TANH_LEVELS}, so use bound = \
+                 \"sigmoid\" or fewer levels"
+            );
+            return fail("levels", lost);
         }
         let noise = self.noise_probability;
         require((0.0..=1.0).contains(&noise), "noise_probability", noise, "it must be from 0 to 1")?;
         match self.slope {
             Some(_) if bound != Bound::Sigmoid => {
-                fail("quantizer.slope belongs to bound = \"sigmoid\"; remove it or change the bound".into())
+                fail("slope", " belongs to bound = \"sigmoid\"; remove it or change the bound".into())
             }
             Some(slope) if !(slope.is_finite() && slope > 0.0) => {
-                fail(format!("quantizer.slope is {slope}; it must be over 0"))
+                fail("slope", format!(" is {slope}; it must be over 0"))
             }
             _ => Ok(()),
         }
@@ -156,9 +155,10 @@ impl Settings for Config {
         let known = RECOMMENDED.iter().find(|(bits, _)| codes == 1 << bits);
         let (_, levels) = known.ok_or_else(|| {
             let sizes = RECOMMENDED.map(|(bits, _)| (1i64 << bits).to_string()).join(", ");
-            QuantizerError(format!(
+            let words = format!(
                 "fsq has recommended levels for about {sizes} codes, not for {codes}; choose one of these, or give levels"
-            ))
+            );
+            QuantizerError(words.into())
         })?;
         Ok(QuantizerConfig::Fsq(Self { levels: levels.to_vec(), ..self.clone() }))
     }
@@ -178,9 +178,9 @@ impl Settings for Config {
             .iter()
             .find_map(|(key, given)| given.then_some(key))
         {
-            return Err(QuantizerError(format!(
-                "quantizer.{key} is given for the stages of a residual quantizer, whose input is squashed before the \
-                 first stage and clamped to the symmetric grid in each; remove it"
+            return Err(QuantizerError(setting(key).text(
+                " is given for the stages of a residual quantizer, whose input is squashed before the first stage and \
+                 clamped to the symmetric grid in each; remove it",
             )));
         }
         // The symmetric grid takes any number of levels.
@@ -214,31 +214,30 @@ impl Settings for Config {
         let (levels, bound) = (&self.levels, self.bound.unwrap_or_default());
         match bound.far_flip().filter(|_| levels.contains(&DEAD_TANH_LEVELS)) {
             None => Ok(()),
-            Some(flip) => Err(QuantizerError(format!(
-                "quantizer.levels {levels:?} has a dimension of 2 levels, which hardly ever changes under \
-                 quantizer.bound = \"{}\", since it flips at z = {flip:.1}; train with quantizer.bound = \
-                 \"sigmoid\", or with kind = \"lfq\" for binary digits",
-                bound.name()
-            ))),
+            Some(flip) => {
+                let dead =
+                    format!(" {levels:?} has a dimension of 2 levels, which hardly ever changes under ");
+                let flips = format!(" = \"{}\", since it flips at z = {flip:.1}; train with ", bound.name());
+                let words = setting("levels").text(dead).setting("bound").text(flips).setting("bound");
+                Err(QuantizerError(words.text(" = \"sigmoid\", or with kind = \"lfq\" for binary digits")))
+            }
         }
     }
 
-    fn advice(&self, _vectors: i64) -> Vec<String> {
+    fn advice(&self, _vectors: i64) -> Vec<Words> {
         if let Err(dead) = self.check_new_training() {
-            return vec![dead.to_string()];
+            return vec![dead.0];
         }
         let few = self.levels.iter().any(|&level| level < 5)
             && !RECOMMENDED.iter().any(|(_, levels)| *levels == self.levels);
         let words = || {
-            format!(
-                "quantizer.levels {:?} has fewer than 5 in a dimension, which is not advised",
-                self.levels
-            )
+            let few = format!(" {:?} has fewer than 5 in a dimension, which is not advised", self.levels);
+            setting("levels").text(few)
         };
         few.then(words).into_iter().collect()
     }
 
-    fn stage_advice(&self, vectors: i64) -> Vec<String> {
+    fn stage_advice(&self, vectors: i64) -> Vec<Words> {
         // The same as in `check_stage`: the symmetric grid takes 2 levels, too.
         Config { bound: Some(Bound::Sigmoid), ..self.clone() }.advice(vectors)
     }

@@ -189,7 +189,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
         assert!(normal(&fsq) > 0.9, "{bound:?}");
         // An existing run can be opened, with a warning.
         assert!(config(&[8, 2], bound).check().is_ok());
-        assert_eq!(config(&[8, 2], bound).advice(128), [message]);
+        assert_eq!(config(&[8, 2], bound).advice(128)[0].to_string(), message);
         assert!(config(&[8, 3], bound).check_new_training().is_ok());
     }
     let symmetric = config(&[8, 2], Bound::Sigmoid);
@@ -199,7 +199,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
     let each = Box::new(QuantizerConfig::Fsq(stage.clone()));
     let residual = residual::Config { stages: 3, each: each.clone() };
     assert!(residual.check_new_training().is_ok());
-    assert!(residual.advice(128).iter().all(|advice| !advice.contains("flips")));
+    assert!(residual.advice(128).iter().all(|advice| !advice.to_string().contains("flips")));
     let grouped = grouped::Config { groups: 2, each };
     let message = grouped.check_new_training().unwrap_err().to_string();
     assert!(message.starts_with("quantizer.each.levels"), "{message}");

@@ -8,7 +8,8 @@ use crate::quantizer::estimator::GradientEstimator;
 use crate::quantizer::memory::MemoryBudget;
 use crate::quantizer::settings::entropy_term;
 use crate::quantizer::{
-    Quantizer, QuantizerConfig, QuantizerError, Settings, require, require_temperature, require_weight,
+    Quantizer, QuantizerConfig, QuantizerError, Settings, Words, require, require_temperature,
+    require_weight, setting,
 };
 use crate::variables::Scope;
 
@@ -157,27 +158,28 @@ impl Config {
     }
 
     /// A message if a step of `vectors` has too few vectors to keep every code from a restart.
-    fn restarts_most(&self, vectors: i64) -> Option<String> {
+    fn restarts_most(&self, vectors: i64) -> Option<Words> {
         let (threshold, codes) = (self.restart_threshold, self.codebook_size);
         let needed = threshold * codes as f64;
         (needed > vectors as f64).then(|| {
-            format!(
-                "quantizer.restart_threshold {threshold} times {codes} codes is {needed}, over the {vectors} \
-                 latent vectors of a step, so nearly every code is replaced at every step"
-            )
+            setting("restart_threshold").text(format!(
+                " {threshold} times {codes} codes is {needed}, over the {vectors} latent vectors of a step, so nearly \
+                 every code is replaced at every step"
+            ))
         })
     }
 
     /// Advice on the restarts for a codebook that collapses with `vectors` in a step, if it can
     /// help.
-    pub(super) fn restart_remedy(&self, vectors: i64) -> Option<String> {
+    pub(super) fn restart_remedy(&self, vectors: i64) -> Option<Words> {
         let (threshold, fair) = (self.restart_threshold, self.fair_threshold(vectors));
+        let change = |verb: &str, to: String| Words::from(verb).setting("restart_threshold").text(to);
         if let Some(problem) = self.restarts_most(vectors) {
-            Some(format!("lower quantizer.restart_threshold to {fair} or less ({problem})"))
+            Some(change("lower ", format!(" to {fair} or less (")).then(problem).text(")"))
         } else if threshold == 0.0 {
-            Some(format!("set quantizer.restart_threshold to {}", fair.min(1.0)))
+            Some(change("set ", format!(" to {}", fair.min(1.0))))
         } else {
-            (threshold < fair).then(|| format!("raise quantizer.restart_threshold, to {fair} at most"))
+            (threshold < fair).then(|| change("raise ", format!(", to {fair} at most")))
         }
     }
 
@@ -185,17 +187,14 @@ impl Config {
         if self.gradient_estimator != GradientEstimator::Diveq {
             return Ok(());
         }
-        let refuse = |problem: &str| {
-            Err(QuantizerError(format!("quantizer.gradient_estimator is \"diveq\", {problem}")))
-        };
+        let diveq = setting("gradient_estimator").text(" is \"diveq\", ");
         if !self.by_gradient() {
-            return refuse(
-                "which trains the codebook itself, so a moving average cannot; set quantizer.codebook_update = { kind = \
-                 \"gradient\" }",
-            );
+            let words = diveq.text("which trains the codebook itself, so a moving average cannot; set ");
+            return Err(QuantizerError(words.setting("codebook_update").text(" = { kind = \"gradient\" }")));
         }
         if self.commitment_weight.is_some() {
-            return refuse("which has no auxiliary loss; remove quantizer.commitment_weight");
+            let words = diveq.text("which has no auxiliary loss; remove ");
+            return Err(QuantizerError(words.setting("commitment_weight")));
         }
         Ok(())
     }
@@ -229,9 +228,11 @@ impl Settings for Config {
         entropy_term(self.entropy_weight)
     }
 
-    fn advice(&self, vectors: i64) -> Vec<String> {
+    fn advice(&self, vectors: i64) -> Vec<Words> {
         let fair = self.fair_threshold(vectors);
-        let remedy = |problem| format!("{problem}; set quantizer.restart_threshold to {fair} or less");
+        let remedy = |problem: Words| {
+            problem.text("; set ").setting("restart_threshold").text(format!(" to {fair} or less"))
+        };
         self.restarts_most(vectors).map(remedy).into_iter().collect()
     }
 

@@ -8,7 +8,7 @@ use super::reconstruction::{Reconstruction, logged, weighted};
 use crate::adversarial::{Adversary, Weighting, adaptive_weight, gradient_penalty};
 use crate::loss::total;
 use crate::model::ModelError;
-use crate::quantizer::Monitor;
+use crate::statistics::Monitor;
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::{Variable, Variables};
 use pixtok_base::seed::Seed;

@@ -42,7 +42,7 @@ use crate::evaluate::{self, EvaluateError, Evaluation};
 use crate::logger::check_rows;
 use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::model::{TokenShape, images_from_bytes};
-use crate::quantizer::{Statistic, UpdateReport};
+use crate::statistics::{Statistic, UpdateReport};
 use crate::train::{
     At, Batches, Begun, BestMetric, Collapse, ParameterGroup, Passes, Ranked, StepOutput, Surroundings, Task,
     TrainError, Validated,
@@ -150,7 +150,7 @@ impl TokenizerTask {
         let tokenizer = self.objective.tokenizer();
         // The size was checked before.
         let positions = tokenizer.shape(self.data.image_size).map_or(0, TokenShape::positions) as i64;
-        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.batch_size as i64))
+        tokenizer.quantizer.collapse_remedy(positions.saturating_mul(self.batch_size as i64)).to_string()
     }
 
     fn note_bad(&mut self, bad: Vec<data::BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::adversarial::Opponent;
 use super::reconstruction::Reconstruction;
 use crate::model::{ModelError, Tokenizer};
-use crate::quantizer::{Monitor, Statistic, UpdateReport};
+use crate::statistics::{Monitor, Statistic, UpdateReport};
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::Variable;
 use pixtok_base::seed::Seed;

@@ -1,21 +1,49 @@
-//! What a quantizer observes while it quantizes, so that one update sees all micro-batches of a
-//! step.
+//! What a step reports besides its losses: statistics, so that one update sees all micro-batches;
+//! monitors, only for the logs; and what such an update changed.
 
 use tch::{Kind, Tensor};
+
+/// A named scalar for the logs. It is detached and stays on its device until it is logged.
+#[derive(Debug)]
+pub struct Monitor {
+    /// The name in the logs, for instance `codebook/restarts`.
+    pub name: String,
+    /// The scalar.
+    pub value: Tensor,
+}
+
+/// The changes of an update that no optimizer makes.
+#[derive(Debug, Default)]
+pub struct UpdateReport {
+    /// Rows of a trainable tensor that were overwritten. The training loop clears their optimizer
+    /// moments and copies them into the weight average.
+    pub replaced_rows: Vec<ReplacedRows>,
+    /// Monitors, only for the logs.
+    pub monitors: Vec<Monitor>,
+}
+
+/// Rows of one variable that have no relation to their earlier values.
+#[derive(Debug)]
+pub struct ReplacedRows {
+    /// The full name of the variable, as in the checkpoint.
+    pub variable: String,
+    /// `[rows]` bool, on the variable's device.
+    pub mask: Tensor,
+}
 
 /// One detached observation. The statistics of several micro-batches are either summed or pooled.
 #[derive(Debug)]
 pub enum Statistic {
     /// A sum over micro-batches: counts, sums of vectors.
     Sum {
-        /// The name, unique within one quantizer.
+        /// The name, unique among the statistics that are updated together.
         name: &'static str,
         /// The value, of any shape that is the same in every micro-batch.
         value: Tensor,
     },
     /// A sample of vectors; merged samples are thinned evenly to `capacity` rows.
     Pool {
-        /// The name, unique within one quantizer.
+        /// The name, unique among the statistics that are updated together.
         name: &'static str,
         /// `[rows, D]`, in random order.
         vectors: Tensor,
@@ -64,7 +92,7 @@ impl Statistic {
     }
 
     /// The statistics of a part; empty for anything else.
-    pub(super) fn part(self) -> Vec<Statistic> {
+    fn part(self) -> Vec<Statistic> {
         match self {
             Self::Part(statistics) => statistics,
             _ => vec![],
@@ -83,7 +111,8 @@ fn thinned(rows: &Tensor, capacity: i64) -> Tensor {
 }
 
 /// The sum called `name`, if there is one.
-pub(super) fn sum<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
+#[must_use]
+pub fn sum<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
     statistics.iter().find_map(|statistic| match statistic {
         Statistic::Sum { name: found, value } if *found == name => Some(value),
         _ => None,
@@ -91,7 +120,8 @@ pub(super) fn sum<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Ten
 }
 
 /// The pool called `name`, if there is one.
-pub(super) fn pool<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
+#[must_use]
+pub fn pool<'a>(statistics: &'a [Statistic], name: &str) -> Option<&'a Tensor> {
     statistics.iter().find_map(|statistic| match statistic {
         Statistic::Pool { name: found, vectors, .. } if *found == name => Some(vectors),
         _ => None,
