@@ -11,27 +11,20 @@ model.py raises an error with the index and its place, and decoder.pt takes the 
 
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import torch
-from tiny import image, model, photographs, pixtok, ties, train
+from tiny import ROOT, image, model, photographs, pixtok, ties, train
 
 from pixtok_reader import tokens
 
 COUNT = 100
+# Each kind of quantizer and of network names its own in tests/kinds.
 KINDS = {
-    "fsq": ("fsq", []),
-    "fsq-wide": ("fsq", ['quantizer.bound="sigmoid"', "model.latent_channels=9"]),
-    "vq": ("vq", []),
-    "vq-cosine": ("vq", ['quantizer.distance="cosine"']),
-    "simvq": ("simvq", []),
-    "ibq": ("ibq", []),
-    "lfq": ("lfq", []),
-    "bsq": ("bsq", []),
-    "residual": ("residual-fsq", []),
-    "grouped": ("grouped-vq", []),
-    "published": ("vq", ['model.variant="vqgan"', "model.channels=32", "model.latent_channels=9"]),
-    "attention": ("fsq", ["model.attention=[32]", "model.mid_attention=true", "model.strides=[2,4]"]),
+    case["name"]: (case["config"].removeprefix("photos96-"), case.get("set", []))
+    for path in sorted((ROOT / "tests/kinds").glob("*/*.toml"))
+    for case in tomllib.loads(path.read_text(encoding="utf-8"))["python"]
 }
 
 

@@ -8,16 +8,21 @@
 //!
 //! After a change that is meant to move the curves, `PIXTOK_BLESS=1 just test --test
 //! program_golden` stores them again. It refuses a setting whose curve changes when the weights at
-//! the start are moved by ±2⁻²²; choose a different seed for it then. setting whose curve changes
-//! when the weights at the start are moved by ±2⁻²²; choose another seed for it then.
+//! the start are moved by ±2⁻²²; choose a different seed for it then. The settings are in
+//! `tests/kinds/quantizer/`.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod common;
+#[path = "common/kinds.rs"]
+mod kinds;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use common::{ROOT, Scratch, generator};
+use kinds::Golden;
 use pixtok::config::Config;
 use pixtok::model::Tokenizer;
 use pixtok::variables::Variables;
@@ -54,7 +59,11 @@ fn deviation(curve: &[f64], golden: &[f64]) -> f64 {
     curve.iter().zip(golden).map(|(a, b)| (a - b).abs() / b.abs()).fold(0.0, f64::max)
 }
 
-fn check(name: &str, args: &[&str], one_percent: &[&str]) {
+fn check(case: &Golden) {
+    let (name, set) = (&case.name, |set: &String| format!("--set={set}"));
+    let settings: Vec<String> = case.set.iter().map(set).collect();
+    let args: &[&str] = &settings.iter().map(String::as_str).collect::<Vec<_>>();
+    let one_percent = set(&case.changed);
     let path = Path::new(ROOT).join("tests/golden").join(format!("{name}.json"));
     let scratch = Scratch::new();
     let measured = curve(&scratch, "run", args);
@@ -70,7 +79,7 @@ fn check(name: &str, args: &[&str], one_percent: &[&str]) {
     assert_eq!(golden.len(), 20);
     let off = deviation(&measured, &golden);
     assert!(off < TOLERANCE, "{name}: the loss curve is off by {off:e}");
-    let changed: Vec<&str> = args.iter().chain(one_percent).copied().collect();
+    let changed: Vec<&str> = args.iter().copied().chain([one_percent.as_str()]).collect();
     let off = deviation(&curve(&scratch, "changed", &changed), &golden);
     assert!(off > 2.0 * TOLERANCE, "{name}: a loss weight off by 1 % goes unnoticed ({off:e})");
 }
@@ -109,90 +118,20 @@ fn write_start(config: &Path, start: u64, folder: &Path) {
     tensors::write(&folder.join("model.safetensors"), &weights).unwrap();
 }
 
+/// Two at a time, like the tests of a file of this kind (`scripts/run_test.sh`).
 #[test]
-fn fsq() {
-    check("fsq", &[], &["--set=loss.mse=1.01"]);
-}
-
-#[test]
-fn fsq_by_muon() {
-    check("fsq-muon", &["--set", "optimizer.muon={lr=0.01}"], &["--set=loss.mse=1.01"]);
-}
-
-#[test]
-fn fsq_with_an_adversary() {
-    let adversary = "adversarial={start=7,weight=0.01,lecam={weight=0.01},discriminator={kind=\"patch\",channels=8,layers=1,\
-        norm=\"group\"}}";
-    // Large enough for the scales of MS-SSIM and for patches.
-    let setting = ["--set", adversary, "--set=loss.ms_ssim=0.2", "--set=data.image_size=24", "--set=seed=1"];
-    check("fsq-adversary", &setting, &["--set=loss.ms_ssim=0.202"]);
-}
-
-#[test]
-fn vq_by_moving_average() {
-    let config = "quantizer={kind=\"vq\",codebook_size=16,codebook_dim=4,restart_threshold=1.0}";
-    check("vq-ema", &["--set", config], &["--set=quantizer.commitment_weight=0.2525"]);
-}
-
-#[test]
-fn vq_by_gradient() {
-    let config =
-        "quantizer={kind=\"vq\",codebook_size=16,codebook_dim=4,codebook_update={kind=\"gradient\"}}";
-    check("vq-gradient", &["--set", config, "--set=seed=1"], &["--set=quantizer.commitment_weight=0.2525"]);
-}
-
-#[test]
-fn simvq() {
-    let config = "quantizer={kind=\"simvq\",codebook_size=64,codebook_dim=4}";
-    check("simvq", &["--set", config], &["--set=quantizer.codebook_weight=1.01"]);
-}
-
-// At the default temperature of 0.01 a last bit of the logits decides: two thread counts differ by
-// a hundredth after 20 steps. At 1 they agree to 1e-6.
-#[test]
-fn lfq() {
-    let config = "quantizer={kind=\"lfq\",bits=6,entropy_group_bits=4,entropy_temperature=1.0}";
-    check("lfq", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
-}
-
-#[test]
-fn bsq() {
-    let config = "quantizer={kind=\"bsq\",bits=6}";
-    check("bsq", &["--set", config, "--set=seed=1"], &["--set=quantizer.entropy_weight=0.101"]);
-}
-
-#[test]
-fn ibq() {
-    let config = "quantizer={kind=\"ibq\",codebook_size=64,codebook_dim=4}";
-    check("ibq", &["--set", config, "--set=seed=2"], &["--set=quantizer.commitment_weight=1.01"]);
-}
-
-#[test]
-fn vq_with_rotation_cosine_distance_and_entropy() {
-    let config = "quantizer={kind=\"vq\",codebook_size=64,codebook_dim=4,distance=\"cosine\",\
-        gradient_estimator=\"rotation\",entropy_weight=0.1,entropy_temperature=1.0}";
-    check("vq-rotation-cosine", &["--set", config], &["--set=quantizer.entropy_weight=0.101"]);
-}
-
-// Few codes: with more, k-means puts a code exactly on a latent. DiVeQ's gradient follows the
-// direction from one to the other, which would then be a rounding error.
-#[test]
-fn vq_by_diveq() {
-    let config = "quantizer={kind=\"vq\",codebook_size=8,codebook_dim=4,gradient_estimator=\"diveq\",\
-        codebook_update={kind=\"gradient\"}}";
-    check("vq-diveq", &["--set", config, "--set=seed=1"], &["--set=loss.mse=1.01"]);
-}
-
-#[test]
-fn residual_fsq_with_noise() {
-    let config =
-        "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5],noise_probability=0.2}}";
-    check("residual-fsq", &["--set", config, "--set=seed=1"], &["--set=loss.mse=1.01"]);
-}
-
-#[test]
-fn grouped_vq() {
-    let config = "quantizer={kind=\"grouped\",groups=2,each={kind=\"vq\",codebook_size=32,codebook_dim=2}}";
-    let setting = ["--set", config, "--set=seed=1"];
-    check("grouped-vq", &setting, &["--set=quantizer.each.commitment_weight=0.2525"]);
+fn loss_curves_are_those_that_were_stored() {
+    let cases: Vec<Golden> = kinds::quantizers().into_iter().flat_map(|kind| kind.golden).collect();
+    let stored = fs::read_dir(Path::new(ROOT).join("tests/golden")).unwrap().count();
+    assert!(cases.len() >= stored, "{stored} curves are stored, and {} are compared", cases.len());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    check(case);
+                }
+            });
+        }
+    });
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use common::{Scratch, pixtok, said};
 use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
-use pixtok::model::{self, ImageSize, Tokenizer, Variant, size_of};
+use pixtok::model::{self, ImageSize, Tokenizer, cnn::Variant, size_of};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::variables::{Component, Variables};
 use pixtok_torch::tensors::{self, Tensors};

@@ -2,6 +2,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
+#[path = "common/kinds.rs"]
+mod kinds;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/peak.rs"]
@@ -11,7 +13,6 @@ use numbers::quantizer;
 use peak::{forget_peak, peak_bytes};
 use pixtok::quantizer::Mode;
 use pixtok_base::seed::Seed;
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 #[test]
@@ -19,31 +20,11 @@ fn no_quantizer_takes_more_than_its_budget() {
     if numbers::device() != Device::Cpu {
         return;
     }
+    // A table of these vectors and 65,536 codes would be 1 GiB.
     let (codes, grid) = (1 << 16, [2, 32, 64]);
-    // The table of 4,096 vectors and 65,536 codes would be 1 GiB.
-    for config in [
-        json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "restart_threshold": 1.0 }),
-        json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 64, "start": "uniform" }),
-        json!({ "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "distance": "cosine" }),
-        json!({
-            "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "entropy_weight": 0.1,
-            "codebook_update": { "kind": "gradient" },
-        }),
-        json!({ "kind": "simvq", "codebook_size": 1 << 20, "codebook_dim": 8 }),
-        json!({ "kind": "lfq", "bits": 18 }),
-        json!({ "kind": "bsq", "bits": 31, "entropy_group_bits": 16 }),
-        json!({ "kind": "ibq", "codebook_size": 2048, "codebook_dim": 8 }),
-        json!({
-            "kind": "grouped", "groups": 2,
-            "each": { "kind": "vq", "codebook_size": codes, "codebook_dim": 8, "start": "uniform", "memory_budget": "64MiB" },
-        }),
-        json!({ "kind": "fsq", "levels": [8, 8, 8, 5, 5, 5] }),
-    ] {
-        let mut config = config;
-        let budget: i64 = 64 << 20;
-        if config["kind"] != "fsq" && config["kind"] != "grouped" {
-            config["memory_budget"] = json!("64MiB");
-        }
+    let budget: i64 = 64 << 20;
+    for large in kinds::quantizers().into_iter().flat_map(|kind| kind.memory) {
+        let config = large.quantizer;
         let parsed: pixtok::quantizer::QuantizerConfig = serde_json::from_value(config.clone()).unwrap();
         let width = parsed.settings().natural_width();
         let (_store, mut quantizer) = quantizer(config.clone(), width);

@@ -10,16 +10,19 @@ mod numbers;
 
 use std::collections::BTreeMap;
 
-use kinds::kinds;
+use kinds::{QuantizerKind, Sizes, kinds, quantizers, variants};
 use numbers::{OnGrids, device, quantizer};
 use pixtok::checkpoint::{RunFolder, RunWriter, Snapshot, copy_into};
 use pixtok::model::{self, ImageSize, Tokenizer};
-use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig, Statistic, merge};
+use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
+use pixtok::statistics::{Statistic, merge};
 use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use proptest::strategy::Union;
+use serde_json::{Map, Value, json};
+use strum::VariantNames;
 use tch::{Kind, Tensor};
 
 const TRAIN: Mode = Mode::Train { seed: Seed(1) };
@@ -132,19 +135,49 @@ fn lookup_is_of_the_codes() {
 
 #[test]
 fn every_code_comes_back_as_it_is() {
-    for (name, config) in kinds() {
+    for variant in variants() {
+        let (name, config) = (variant.name, variant.quantizer);
         let (_store, quantizer) = trained(&config, natural_width(&config));
         let all = all_indices(&*quantizer);
         let codes = quantizer.lookup(&all);
         let again = quantizer.quantize(&codes, Mode::Eval);
         assert_eq!(bits(&quantizer.lookup(&again.indices)), bits(&again.latent), "{name}");
-        // If a code is its own nearest code, its latent is quantized to it. FSQ bounds a latent
-        // before it rounds (its own tests use the inverse of the bound), IBQ takes the largest
-        // product, and stages quantize residues.
-        let own_nearest = ["vq", "simvq", "lfq", "bsq"].iter().any(|kind| name.starts_with(kind));
-        if own_nearest || (name.starts_with("grouped") && name != "grouped fsq") {
+        if variant.own_nearest {
             assert_eq!(again.indices, all, "{name}");
         }
+    }
+}
+
+#[test]
+fn every_kind_has_its_file() {
+    let mut kinds = QuantizerConfig::VARIANTS.to_vec();
+    kinds.sort_unstable();
+    let described: Vec<String> = quantizers().into_iter().map(|kind| kind.name).collect();
+    assert_eq!(described, kinds, "tests/kinds/quantizer has a file for each kind");
+    for kind in quantizers() {
+        let stated = kind.variants.iter().any(|variant| variant.variables.is_some());
+        assert!(stated && !kind.golden.is_empty() && !kind.python.is_empty(), "{}", kind.name);
+        let own = |config: &Value| config["kind"] == kind.name.as_str();
+        assert!(kind.variants.iter().all(|variant| own(&variant.quantizer)), "{}", kind.name);
+        assert!(kind.reference.iter().all(|reference| own(&reference.quantizer)), "{}", kind.name);
+    }
+}
+
+#[test]
+fn every_variable_has_its_role() {
+    for variant in variants() {
+        let Some(expected) = variant.variables else { continue };
+        let (store, _quantizer) = quantizer(variant.quantizer.clone(), natural_width(&variant.quantizer));
+        let mut found: Vec<[String; 3]> = vec![];
+        for variable in store.entries() {
+            assert!(!variable.touches_pixels, "{}: {}", variant.name, variable.name);
+            let trained = if variable.trained { "trained" } else { "fixed" };
+            let role = format!("{:?}", variable.role).to_lowercase();
+            found.push([variable.name, role, trained.to_owned()]);
+        }
+        let mut expected = expected;
+        expected.sort();
+        assert_eq!(found, expected, "{}", variant.name);
     }
 }
 
@@ -217,47 +250,27 @@ fn quantize_is_pure() {
     }
 }
 
-/// The losses of a kind, and whether each of them moves the latent and the codebook.
-fn expected_losses(name: &str) -> Vec<(&'static str, bool, bool)> {
-    let commitment = ("commitment", true, false);
-    let codebook = ("codebook", false, true);
-    match name {
-        "vq by gradient"
-        | "vq cosine by gradient"
-        | "simvq"
-        | "simvq rotation"
-        | "grouped vq"
-        | "grouped simvq"
-        | "residual simvq" => vec![commitment, codebook],
-        "vq entropy" => vec![commitment, codebook, ("entropy", true, true)],
-        "lfq" | "bsq" | "residual lfq" | "residual bsq" | "grouped lfq" | "grouped bsq" => {
-            vec![commitment, ("entropy", true, false)]
-        }
-        "ibq" | "residual ibq" => {
-            vec![("quantization", true, true), commitment, codebook, ("entropy", true, true)]
-        }
-        "vq diveq" => vec![],
-        _ if name.contains("fsq") || name == "groups of residuals" => vec![],
-        _ => vec![commitment],
-    }
-}
-
 #[test]
 fn each_loss_moves_its_own_tensor() {
-    for (name, config) in kinds() {
+    for variant in variants() {
+        let (name, config) = (variant.name, variant.quantizer);
         let width = natural_width(&config);
         let (store, quantizer) = trained(&config, width);
         let z = latents(&[2, width, 5, 7], 8).set_requires_grad(true);
-        let expected = expected_losses(name);
         let found: Vec<&str> = quantizer.quantize(&z, TRAIN).losses.iter().map(|term| term.name).collect();
-        assert_eq!(found, expected.iter().map(|(term, ..)| *term).collect::<Vec<_>>(), "{name}");
+        assert_eq!(found, variant.losses.iter().map(|loss| &loss[0]).collect::<Vec<_>>(), "{name}");
         let moved = |t: &Tensor| t.grad().defined() && t.grad().abs().max().double_value(&[]) > 0.0;
-        for (i, (term, moves_latent, moves_codes)) in expected.into_iter().enumerate() {
+        for (i, loss) in variant.losses.iter().enumerate() {
+            let (term, moves) = (&loss[0], &loss[1..]);
+            let known = moves.iter().all(|what| ["latent", "codes"].contains(&what.as_str()));
+            assert!(known, "{name}: a loss moves `latent` or `codes`, not {moves:?}");
+            let is_moved = |what: &str| moves.iter().any(|found| found == what);
             z.shallow_clone().zero_grad();
             parameters(&store).iter_mut().for_each(Tensor::zero_grad);
             quantizer.quantize(&z, TRAIN).losses[i].value.backward();
-            assert_eq!(moved(&z), moves_latent, "{name}: {term} and the latent");
-            assert_eq!(parameters(&store).iter().any(moved), moves_codes, "{name}: {term} and the codebook");
+            assert_eq!(moved(&z), is_moved("latent"), "{name}: {term} and the latent");
+            let codes_moved = parameters(&store).iter().any(moved);
+            assert_eq!(codes_moved, is_moved("codes"), "{name}: {term} and the codebook");
         }
     }
 }
@@ -388,8 +401,9 @@ fn restarts_are_counted_for_each_part() {
     }
 }
 
-/// A config of any kind with values that may be out of any range.
-fn any_config() -> impl Strategy<Value = Value> {
+/// Any value of a key, as a file of `tests/kinds/quantizer` describes it. `each` is the quantizer
+/// inside another one.
+fn any_value(described: &Value, each: Option<&BoxedStrategy<Value>>) -> BoxedStrategy<Value> {
     // Mostly valid values, so that most configs are built and used.
     let integer = prop_oneof![
         40 => 1i64..13,
@@ -410,59 +424,69 @@ fn any_config() -> impl Strategy<Value = Value> {
     ];
     let level = prop_oneof![40 => 2i64..9, 1 => -1i64..2, 1 => Just(1001), 1 => Just(i64::MAX)];
     let levels = prop_oneof![20 => prop::collection::vec(level, 1..5), 1 => Just(vec![])];
-    let kind = prop_oneof![Just("fsq"), Just("vq"), Just("simvq"), Just("lfq"), Just("bsq"), Just("ibq")];
-    let word = |words: &'static [&'static str]| prop::sample::select(words.to_vec());
-    let values = (
-        levels,
-        prop::array::uniform4(integer),
-        prop::array::uniform4(number),
-        word(&["paper", "tanh", "sigmoid"]),
-        word(&["straight-through", "rotation", "diveq"]),
-        word(&["euclidean", "cosine"]),
-        word(&["ema", "gradient"]),
-        any::<u16>(),
-    );
-    let leaf = (kind, values).prop_map(|(kind, (levels, i, f, bound, estimator, distance, update, mask))| {
-        let all = match kind {
-            "fsq" => json!({ "levels": levels, "bound": bound, "slope": f[0], "noise_probability": f[1] }),
-            "vq" => json!({
-                "codebook_size": i[0], "codebook_dim": i[1], "distance": distance, "gradient_estimator": estimator,
-                "commitment_weight": f[0], "codebook_update": { "kind": update }, "restart_threshold": f[1],
-                "entropy_weight": f[2], "entropy_temperature": f[3], "start": "uniform",
-            }),
-            "simvq" => json!({
-                "codebook_size": i[0], "codebook_dim": i[1], "commitment_weight": f[0], "codebook_weight": f[1],
-                "gradient_estimator": estimator, "bias": mask % 2 == 0,
-            }),
-            "ibq" => json!({
-                "codebook_size": i[0], "codebook_dim": i[1], "commitment_weight": f[0], "entropy_weight": f[1],
-                "entropy_temperature": f[2],
-            }),
-            "lfq" => json!({
-                "bits": i[0], "commitment_weight": f[0], "entropy_weight": f[1], "entropy_temperature": f[2],
-                "entropy_group_bits": i[1],
-            }),
-            _ => json!({
-                "bits": i[0], "commitment_weight": f[0], "entropy_weight": f[1], "inverse_temperature": f[2],
-                "entropy_group_bits": i[1],
-            }),
-        };
-        // Any of the keys may be left out.
-        let kept = all.as_object().unwrap().iter().enumerate().filter(|(i, _)| mask >> i & 1 == 0);
-        let mut config = json!({ "kind": kind });
-        config.as_object_mut().unwrap().extend(kept.map(|(_, (key, value))| (key.clone(), value.clone())));
-        config
-    });
-    let leaf = leaf.boxed();
-    prop_oneof![6 => leaf.clone(), 3 => wrapped(leaf.clone()), 1 => wrapped(wrapped(leaf).boxed())]
+    match described {
+        Value::Array(choices) => prop::sample::select(choices.clone()).boxed(),
+        Value::Object(keys) => any_table(keys, each),
+        Value::String(what) => match (what.as_str(), each) {
+            ("integer", _) => integer.prop_map(Value::from).boxed(),
+            ("number", _) => number.prop_map(Value::from).boxed(),
+            ("levels", _) => levels.prop_map(Value::from).boxed(),
+            ("parts", _) => prop_oneof![8 => 1i64..4, 1 => -1i64..1].prop_map(Value::from).boxed(),
+            ("quantizer", Some(each)) => each.clone(),
+            _ => panic!("{what} is no kind of value"),
+        },
+        other => panic!("{other} is no kind of value"),
+    }
 }
 
-fn wrapped(each: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
-    let parts = prop_oneof![8 => 1i64..4, 1 => -1i64..1];
-    (each, parts, any::<bool>()).prop_map(|(each, n, residual)| match residual {
-        true => json!({ "kind": "residual", "stages": n, "each": each }),
-        false => json!({ "kind": "grouped", "groups": n, "each": each }),
-    })
+/// A table with all of `keys`.
+fn any_table(keys: &Map<String, Value>, each: Option<&BoxedStrategy<Value>>) -> BoxedStrategy<Value> {
+    let (names, values): (Vec<String>, Vec<BoxedStrategy<Value>>) =
+        keys.iter().map(|(key, described)| (key.clone(), any_value(described, each))).unzip();
+    let together = move |values| Value::Object(names.iter().cloned().zip(values).collect());
+    values.prop_map(together).boxed()
+}
+
+/// Whether this kind is made of others.
+fn wraps(kind: &QuantizerKind) -> bool {
+    kind.fuzz.values().any(|described| described == "quantizer")
+}
+
+/// A config of one quantizer with values that may be out of any range. Any of its keys may be left
+/// out.
+fn any_single() -> BoxedStrategy<Value> {
+    let configs = quantizers().into_iter().filter(|kind| !wraps(kind)).map(|kind| {
+        let drawn = (any_table(&kind.fuzz, None), any::<u16>());
+        drawn.prop_map(move |(all, mask)| {
+            let kept = all.as_object().unwrap().iter().enumerate().filter(|(i, _)| mask >> i & 1 == 0);
+            let mut config = json!({ "kind": kind.name });
+            config
+                .as_object_mut()
+                .unwrap()
+                .extend(kept.map(|(_, (key, value))| (key.clone(), value.clone())));
+            config
+        })
+    });
+    Union::new(configs.map(Strategy::boxed)).boxed()
+}
+
+/// A config of several of `each`.
+fn wrapped(each: &BoxedStrategy<Value>) -> BoxedStrategy<Value> {
+    let configs = quantizers().into_iter().filter(wraps).map(|kind| {
+        any_table(&kind.fuzz, Some(each)).prop_map(move |mut config| {
+            config["kind"] = kind.name.clone().into();
+            config
+        })
+    });
+    Union::new(configs.map(Strategy::boxed)).boxed()
+}
+
+/// A config of any kind with values that may be out of any range.
+fn any_config() -> impl Strategy<Value = Value> {
+    let single = any_single();
+    let once = wrapped(&single);
+    let twice = wrapped(&once);
+    prop_oneof![6 => single, 3 => once, 1 => twice]
 }
 
 proptest! {
@@ -511,7 +535,7 @@ proptest! {
     /// the round trip is exact, indices are in range, and codes and digits are one to one.
     #[test]
     fn any_shape_and_size_makes_the_round_trip(
-        which in 0usize..8,
+        which in any::<prop::sample::Index>(),
         levels in prop::collection::vec(2i64..12, 1..5),
         size in 2i64..80,
         dim in 1i64..9,
@@ -520,19 +544,8 @@ proptest! {
         projected in any::<bool>(),
     ) {
         let bound = ["paper", "tanh", "sigmoid"][(size % 3) as usize];
-        let config = match which {
-            0 => json!({ "kind": "fsq", "levels": levels, "bound": bound }),
-            1 => json!({ "kind": "vq", "codebook_size": size, "codebook_dim": dim, "start": "uniform" }),
-            2 => json!({ "kind": "simvq", "codebook_size": size, "codebook_dim": dim }),
-            3 => json!({ "kind": "lfq", "bits": dim, "entropy_group_bits": parts }),
-            4 => json!({ "kind": "bsq", "bits": dim, "entropy_group_bits": parts }),
-            5 => json!({ "kind": "ibq", "codebook_size": size, "codebook_dim": dim }),
-            6 => json!({ "kind": "residual", "stages": parts, "each": { "kind": "fsq", "levels": levels } }),
-            _ => json!({
-                "kind": "grouped", "groups": parts,
-                "each": { "kind": "vq", "codebook_size": size, "codebook_dim": dim, "start": "uniform" },
-            }),
-        };
+        let sizes = Sizes { levels: &levels, size, dim, parts, bound };
+        let config = which.get(&quantizers()).any_size.of(&sizes);
         let width = natural_width(&config);
         let channels = if projected { width * 2 } else { width };
         let (_store, quantizer) = trained(&config, channels);

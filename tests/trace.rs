@@ -9,11 +9,11 @@ mod numbers;
 #[path = "common/torchscript.rs"]
 mod torchscript;
 
-use kinds::kinds;
+use kinds::{kinds, networks};
 use numbers::device;
 use pixtok::codec::trace::{self, Agreement};
 use pixtok::model::cnn::Config;
-use pixtok::model::{ImageSize, Tokenizer};
+use pixtok::model::{self, ImageSize, Settings, Tokenizer};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
@@ -25,28 +25,38 @@ use torchscript::assert_loads_anywhere;
 /// Of the example.
 const SIZE: ImageSize = ImageSize { height: 24, width: 36 };
 
+fn size([height, width]: [u32; 2]) -> ImageSize {
+    ImageSize { height, width }
+}
+
 fn images(batch: i64, size: ImageSize) -> Tensor {
     pixtok_torch::reseed(Seed(7));
     let (height, width) = (i64::from(size.height), i64::from(size.width));
     Tensor::rand([batch, 3, height, width], (Kind::Float, device())) * 2.0 - 1.0
 }
 
-/// A tokenizer whose codebook, if it learns one, lies among its latents.
+/// A tokenizer whose codebook, if it learns one, lies among its latents, for images of [`SIZE`].
 fn build(model: &Config, quantizer: Value) -> (Variables, Tokenizer) {
+    build_for(SIZE, model, quantizer)
+}
+
+/// The same for images of any size, by any network.
+fn build_for(size: ImageSize, model: &dyn Settings, quantizer: Value) -> (Variables, Tokenizer) {
     let quantizer: QuantizerConfig = serde_json::from_value(quantizer).unwrap();
     let store = Variables::new(device());
     pixtok_torch::reseed(Seed(1));
-    let mut tokenizer = Tokenizer::new(&store, model, &quantizer, SIZE).unwrap();
-    let latents = no_grad(|| tokenizer.latents(&images(4, SIZE)));
+    let mut tokenizer = Tokenizer::new(&store, model, &quantizer, size).unwrap();
+    let latents = no_grad(|| tokenizer.latents(&images(4, size)));
     if tokenizer.quantizer.start_vectors().is_some() {
         tokenizer.quantizer.start(&latents, Seed(2), &mut || true).unwrap();
     }
     (store, tokenizer)
 }
 
-/// The agreement of a saved and loaded pair on images of two different numbers and sizes, twice
-/// each, because libtorch specialises a function after its first run.
-fn agreement(tokenizer: &Tokenizer) -> Agreement {
+/// The agreement of a saved and loaded pair, which was traced with images of size `example`, on
+/// images of two different numbers and of other sizes, twice each, because libtorch specialises a
+/// function after its first run.
+fn agreement(tokenizer: &Tokenizer, example: ImageSize, others: &[ImageSize]) -> Agreement {
     let folder = tempfile::tempdir().unwrap();
     let loaded = |name: &str, module: CModule| {
         let path = folder.path().join(name);
@@ -54,11 +64,12 @@ fn agreement(tokenizer: &Tokenizer) -> Agreement {
         assert_loads_anywhere(&path);
         CModule::load_on_device(&path, device()).unwrap()
     };
-    let encoder = loaded("encoder.pt", trace::encoder(tokenizer, SIZE).unwrap());
-    let decoder = loaded("decoder.pt", trace::decoder(tokenizer, SIZE).unwrap());
+    let encoder = loaded("encoder.pt", trace::encoder(tokenizer, example).unwrap());
+    let decoder = loaded("decoder.pt", trace::decoder(tokenizer, example).unwrap());
     let mut all = Agreement::default();
-    for (batch, height, width) in [(3, 12, 30), (2, 36, 18), (3, 12, 30), (2, 36, 18)] {
-        let images = images(batch, ImageSize { height, width });
+    let batches = others.iter().zip([3, 2].into_iter().cycle());
+    for (&other, batch) in batches.clone().chain(batches) {
+        let images = images(batch, other);
         let found = trace::compare(tokenizer, (&encoder, &decoder), &images).unwrap();
         all.positions += found.positions;
         all.ties += found.ties;
@@ -70,29 +81,32 @@ fn agreement(tokenizer: &Tokenizer) -> Agreement {
 
 #[test]
 fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
-    let plain = Config { channels: 8, multipliers: vec![1, 2], ..Config::default() };
-    let full = Config {
-        strides: Some(vec![3]),
-        attention: vec![24],
-        mid_attention: true,
-        latent_channels: Some(12),
-        ..plain.clone()
-    };
     let mut all = kinds();
     let wide = json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 40 });
     // With 1 MiB, 819 codes are compared at a time.
     let blocks = json!({ "kind": "vq", "codebook_size": 2000, "codebook_dim": 40, "memory_budget": "1MiB" });
-    all.extend([("vq of wide codes", wide), ("vq in blocks of codes", blocks)]);
+    all.extend([("vq of wide codes".to_owned(), wide), ("vq in blocks of codes".to_owned(), blocks)]);
+    let networks: Vec<(String, model::Config, ImageSize, Vec<ImageSize>)> = networks()
+        .into_iter()
+        .flat_map(|network| {
+            let others: Vec<ImageSize> = network.others.into_iter().map(size).collect();
+            let example = size(network.example);
+            network.variants.into_iter().map(move |variant| {
+                let model = serde_json::from_value(variant.model).unwrap();
+                (variant.name, model, example, others.clone())
+            })
+        })
+        .collect();
     let (mut positions, mut ties, mut difference) = (0, 0, 0f64);
     for (name, quantizer) in all {
-        for (what, model) in [("plain", &plain), ("attention and projection", &full)] {
-            let (store, tokenizer) = build(model, quantizer.clone());
+        for (what, model, example, others) in &networks {
+            let (store, tokenizer) = build_for(*example, model.settings(), quantizer.clone());
             store.freeze(&Component::TOKENIZER);
-            let found = agreement(&tokenizer);
+            let found = agreement(&tokenizer, *example, others);
             assert_eq!(found.wrong, 0, "{name}, {what}: {found:?}");
             assert!(found.image_difference <= 1e-5, "{name}, {what}: {found:?}");
             // Otherwise equal indices say nothing.
-            let indices = tokenizer.encode(&images(4, SIZE)).unwrap();
+            let indices = tokenizer.encode(&images(4, *example)).unwrap();
             assert!(indices.max().int64_value(&[]) > indices.min().int64_value(&[]), "{name}, {what}");
             positions += found.positions;
             ties += found.ties;

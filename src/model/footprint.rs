@@ -1,23 +1,20 @@
-//! Estimates what a training step keeps in memory, only from the settings.
+//! What a training step keeps in memory, as a network's plan estimates it.
 
 const FLOAT_BYTES: i64 = 4;
 
-/// The numbers that the forward pass of one image keeps for the backward pass.
+/// The numbers that a training step keeps for each image, for the backward pass and on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Numbers in the precision of the training.
     pub saved_per_image: i64,
     /// Numbers in float32, whatever the precision.
     pub saved_in_float_per_image: i64,
-    /// The number of elements of the largest single activation.
-    pub largest_per_image: i64,
 }
 
 impl Footprint {
     /// The bytes of a micro-batch of `images`, with `bytes_per_number` in the training's precision.
     #[must_use]
     pub fn activation_bytes(&self, images: i64, bytes_per_number: i64) -> i64 {
-        let of_precision = self.saved_per_image + 4 * self.largest_per_image;
-        (of_precision * bytes_per_number + self.saved_in_float_per_image * FLOAT_BYTES) * images
+        (self.saved_per_image * bytes_per_number + self.saved_in_float_per_image * FLOAT_BYTES) * images
     }
 }

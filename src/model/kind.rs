@@ -1,10 +1,10 @@
 //! The kinds of networks and their settings. A kind is a folder beside this file. Adding one
-//! touches three places: the `mod` line of `mod.rs`, the variant of [`Config`], and the match arm
-//! of its `settings`.
+//! touches the `mod` line of `mod.rs`, and here the variant of [`Config`] and the match arm of its
+//! `settings`.
 
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
-use toml::{Table, Value};
+use toml::Value;
 
 use super::{Settings, cnn};
 use crate::toml_value::Node;
@@ -43,14 +43,17 @@ impl Default for Config {
 /// As a config file has it: without a kind where it is `cnn`, as before there were others.
 pub mod written {
     use super::cnn;
-    use super::{Config, Deserialize, Deserializer, Error, KIND, Node, Serialize, Serializer, Table, Value};
+    use super::{Config, Deserialize, Deserializer, Error, KIND, Node, Serialize, Serializer, Value};
 
     /// Serializes the form of a config file.
     ///
     /// # Errors
     /// The serializer's errors.
+    #[allow(irrefutable_let_patterns, reason = "there may be one kind alone")]
     pub fn serialize<S: Serializer>(config: &Config, serializer: S) -> Result<S::Ok, S::Error> {
-        let Config::Cnn(config) = config;
+        if let Config::Cnn(config) = config {
+            return config.serialize(serializer);
+        }
         config.serialize(serializer)
     }
 
@@ -63,20 +66,12 @@ pub mod written {
             Value::Table(table) => table,
             other => return cnn::Config::deserialize(Node::new(other)).map(Config::Cnn),
         };
-        if table.get(KIND).and_then(Value::as_str) == Some("vqgan") {
-            as_variant(&mut table).map_err(D::Error::custom)?;
+        if table.get(KIND).and_then(Value::as_str) == Some(cnn::VQGAN) {
+            cnn::vqgan_as_variant(&mut table).map_err(D::Error::custom)?;
+            table.remove(KIND);
         }
         table.entry(KIND).or_insert_with(|| "cnn".into());
         Config::deserialize(Node::new(Value::Table(table)))
-    }
-
-    fn as_variant(table: &mut Table) -> Result<(), String> {
-        table.insert(KIND.into(), "cnn".into());
-        let variant = table.entry("variant").or_insert_with(|| "vqgan".into());
-        if variant.as_str() == Some("vqgan") {
-            return Ok(());
-        }
-        Err(format!("model.kind is vqgan and model.variant is {variant}; leave one of them out"))
     }
 }
 
@@ -88,7 +83,7 @@ mod tests {
     use std::fmt::Display;
 
     use super::*;
-    use crate::model::Variant;
+    use crate::model::cnn::Variant;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Root {

@@ -1,5 +1,5 @@
-//! Encoder and decoder around a quantizer. Each kind of network has a folder; adding one touches
-//! that folder and the three adjacent places of `kind.rs`.
+//! Encoder and decoder around a quantizer. Each kind of network has a folder. Adding one touches
+//! that folder, the `mod` line here, and two places of `kind.rs`.
 //!
 //! Nothing outside asks which network it is: an encoder states the [`TokenShape`] of an image, a
 //! network's [`Plan`] states what can be said before it is built.
@@ -12,7 +12,6 @@ use std::fmt::Debug;
 
 use tch::{Device, Kind, Tensor};
 
-pub use cnn::Variant;
 pub use footprint::Footprint;
 pub use kind::{Config, written};
 pub use pixtok_images::data::ImageSize;
@@ -327,6 +326,3 @@ impl Tokenizer {
         self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }
 }
-
-#[cfg(test)]
-mod tests;

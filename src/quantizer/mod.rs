@@ -32,6 +32,7 @@ mod words;
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
+use strum::VariantNames;
 use tch::Tensor;
 
 use digits::MixedRadix;
@@ -203,8 +204,9 @@ pub trait Quantizer: Debug + Send {
 }
 
 /// The settings of a quantizer; `kind` names it in the config.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, VariantNames)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum QuantizerConfig {
     /// Finite scalar quantization.
     Fsq(fsq::Config),

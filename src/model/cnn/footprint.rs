@@ -6,8 +6,20 @@ use tch::Device;
 use super::plan::Plan;
 use crate::model::Footprint;
 
-/// The numbers that a part of the network keeps per element.
-#[derive(Clone, Copy)]
+/// The largest activations that exist at one time besides those that are kept: inputs, results and
+/// gradients of a layer at work.
+const AT_WORK: i64 = 4;
+
+/// What the layers so far keep for each image.
+#[derive(Default)]
+struct Count {
+    saved: Saved,
+    /// The number of elements of the largest single activation.
+    largest: i64,
+}
+
+/// The numbers that a part of the network keeps, for each element or of an image.
+#[derive(Clone, Copy, Default)]
 struct Saved {
     /// Numbers in the precision of the training.
     halves: i64,
@@ -39,7 +51,7 @@ impl Saved {
 /// Of the planned network on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
-    let mut count = Footprint { saved_per_image: 0, saved_in_float_per_image: 0, largest_per_image: 0 };
+    let mut count = Count::default();
     let mut pixels = i64::from(plan.image.height) * i64::from(plan.image.width);
     let finest = pixels;
     let both_halves = plan.res_blocks + plan.decoder_res_blocks;
@@ -59,11 +71,13 @@ pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     }
     add(&mut count, plan.coarsest_channels() * pixels, layer);
     add(&mut count, plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
-    count
+    Footprint {
+        saved_per_image: count.saved.halves + AT_WORK * count.largest,
+        saved_in_float_per_image: count.saved.floats,
+    }
 }
 
-fn add(count: &mut Footprint, elements: i64, saved: Saved) {
-    count.saved_per_image += elements * saved.halves;
-    count.saved_in_float_per_image += elements * saved.floats;
-    count.largest_per_image = count.largest_per_image.max(elements);
+fn add(count: &mut Count, elements: i64, saved: Saved) {
+    count.saved = count.saved.and(saved.times(elements));
+    count.largest = count.largest.max(elements);
 }

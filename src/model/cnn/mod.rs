@@ -10,6 +10,7 @@ mod layout;
 mod plan;
 
 use tch::Device;
+use toml::Table;
 
 pub use plan::{Config, Variant};
 
@@ -21,6 +22,21 @@ use decoder::Decoder;
 use description::Description;
 use encoder::Encoder;
 use plan::Plan;
+
+/// Another name of this kind in configs: `kind = "vqgan"` means `variant = "vqgan"`.
+pub(super) const VQGAN: &str = "vqgan";
+
+/// Writes the keys of a network whose kind is [`VQGAN`] as those of a cnn.
+///
+/// # Errors
+/// When the table names another variant.
+pub(super) fn vqgan_as_variant(table: &mut Table) -> Result<(), String> {
+    let variant = table.entry("variant").or_insert_with(|| VQGAN.into());
+    if variant.as_str() == Some(VQGAN) {
+        return Ok(());
+    }
+    Err(format!("model.kind is vqgan and model.variant is {variant}; leave one of them out"))
+}
 
 impl Settings for Config {
     fn resolved(&self) -> model::Config {
@@ -91,3 +107,6 @@ impl model::Plan for Plan {
         serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

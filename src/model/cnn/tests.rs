@@ -1,5 +1,5 @@
-use super::cnn::Config;
-use super::*;
+use super::{Config, Variant};
+use crate::model::*;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
 
