@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::program::{bytes_at, checkpoints, ended, kill, refused, rows, start_training};
 use common::{ADVERSARY, Scratch, device, pixtok, said};
-use pixtok::config::Config;
+use pixtok::config::{Config, RootConfig};
 
 /// For a training that only a signal ends.
 const ENDLESS: [&str; 3] =

@@ -15,13 +15,14 @@ use toml::{Table, Value};
 
 use super::error::ConfigError;
 use super::keys::{table_at_mut, value_at};
-use super::{Config, KeyPath, KnownKey, known, overrides_set};
+use super::root::may_change;
+use super::{KeyPath, KnownKey, RootConfig, known, overrides_set};
 
 /// The name of the file in a run folder and in the folder of an exported model.
 pub const CHANGES_FILE: &str = "changes.jsonl";
 
-/// Keys that a resumed run may change although they alter what is computed.
-const CHANGEABLE: [KnownKey; 7] = [
+/// Keys that a resumed run of a tokenizer may change although they alter what is computed.
+pub(super) const CHANGEABLE: [KnownKey; 7] = [
     known::OPTIMIZER_LR,
     known::OPTIMIZER_CLIP_NORM,
     known::OPTIMIZER_WARMUP_STEPS,
@@ -101,11 +102,12 @@ impl fmt::Display for RunChange {
 }
 
 impl RunChange {
-    /// Reads the changes in `folder`, in order; empty if there is no file.
+    /// Reads the changes in `folder` of a run with a config of type `C`, in order; empty if there is
+    /// no file.
     ///
     /// # Errors
     /// When the file cannot be read, or holds something else.
-    pub fn read(folder: &Path) -> Result<Vec<Self>, ConfigError> {
+    pub fn read<C: RootConfig>(folder: &Path) -> Result<Vec<Self>, ConfigError> {
         let path = folder.join(CHANGES_FILE);
         let origin = path.display().to_string();
         let text = match fs::read_to_string(&path) {
@@ -118,7 +120,7 @@ impl RunChange {
         let rows = text.lines().enumerate().map(|(at, line)| {
             let fail = |reason: String| ConfigError::Changes { origin: origin.clone(), line: at + 1, reason };
             let row: Self = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
-            if !may_change(&row.key) {
+            if !may_change::<C>(&row.key) {
                 return Err(fail(format!("{} is no key that a run may change", row.key)));
             }
             Ok(row)
@@ -135,86 +137,69 @@ impl RunChange {
     }
 }
 
-impl Config {
-    /// This config with all `changes` applied, in order.
-    ///
-    /// # Errors
-    /// When the old value of a change is not the config's.
-    pub fn changed(&self, changes: &[RunChange]) -> Result<Self, ConfigError> {
-        let mut table = table_of(self)?;
-        for change in changes {
-            let here = number_at(&table, &change.key);
-            if here != Some(change.from) {
-                let here = here.map_or_else(|| "not set".to_owned(), |here| here.to_string());
-                return Err(inconsistent(format!(
-                    "it changes {} from {} at step {}, where the run has it {here}",
-                    change.key, change.from, change.step
-                )));
-            }
-            set(&mut table, &change.key, change.to);
+/// [`RootConfig::changed`].
+pub(super) fn changed<C: RootConfig>(config: &C, changes: &[RunChange]) -> Result<C, ConfigError> {
+    let mut table = table_of(config)?;
+    for change in changes {
+        let here = number_at(&table, &change.key);
+        if here != Some(change.from) {
+            let here = here.map_or_else(|| "not set".to_owned(), |here| here.to_string());
+            return Err(inconsistent(format!(
+                "it changes {} from {} at step {}, where the run has it {here}",
+                change.key, change.from, change.step
+            )));
         }
-        config_of(table)
+        set(&mut table, &change.key, change.to);
     }
-
-    /// This config, which a resume specifies, with the run's `changes` in all keys that no override
-    /// sets and whose values are still those of `began`, the config that the run began with.
-    ///
-    /// # Errors
-    /// The same as [`Config::changed`].
-    pub fn with_changes_of(
-        &self,
-        began: &Self,
-        changes: &[RunChange],
-        overrides: &[String],
-    ) -> Result<Self, ConfigError> {
-        let replayed = table_of(&began.changed(changes)?)?;
-        let (began, mut table) = (table_of(began)?, table_of(self)?);
-        for key in CHANGEABLE {
-            let given = overrides_set(overrides, key);
-            let path = KeyPath::from(key);
-            if let Some(value) = number_at(&replayed, &path)
-                && !given
-                && number_at(&table, &path) == number_at(&began, &path)
-            {
-                set(&mut table, &path, value);
-            }
-        }
-        config_of(table)
-    }
-
-    /// The differences of this config from `earlier` in keys that a run may change, as changes at
-    /// `step`.
-    ///
-    /// # Errors
-    /// When a value cannot be written as TOML.
-    pub fn changes_at(&self, earlier: &Self, step: u64) -> Result<Vec<RunChange>, ConfigError> {
-        let (before, now) = (table_of(earlier)?, table_of(self)?);
-        let change = |key: KnownKey| {
-            let key = KeyPath::from(key);
-            let (from, to) = (number_at(&before, &key)?, number_at(&now, &key)?);
-            (from != to).then_some(RunChange { step, key, from, to })
-        };
-        Ok(CHANGEABLE.into_iter().filter_map(change).collect())
-    }
-
-    /// This config with the values of `began` in all keys that a run may change.
-    ///
-    /// # Errors
-    /// When a value cannot be written as TOML.
-    pub fn as_begun(&self, began: &Self) -> Result<Self, ConfigError> {
-        let (began, mut table) = (table_of(began)?, table_of(self)?);
-        for path in CHANGEABLE.map(KeyPath::from) {
-            if let Some(value) = number_at(&began, &path) {
-                set(&mut table, &path, value);
-            }
-        }
-        config_of(table)
-    }
+    config_of(table)
 }
 
-/// Whether a resumed run may change this key although it alters what is computed.
-pub(super) fn may_change(path: &KeyPath) -> bool {
-    CHANGEABLE.iter().any(|key| path.is(*key))
+/// [`RootConfig::with_changes_of`].
+pub(super) fn with_changes_of<C: RootConfig>(
+    config: &C,
+    began: &C,
+    changes: &[RunChange],
+    overrides: &[String],
+) -> Result<C, ConfigError> {
+    let replayed = table_of(&changed(began, changes)?)?;
+    let (began, mut table) = (table_of(began)?, table_of(config)?);
+    for &key in C::CHANGEABLE {
+        let given = overrides_set(overrides, key);
+        let path = KeyPath::from(key);
+        if let Some(value) = number_at(&replayed, &path)
+            && !given
+            && number_at(&table, &path) == number_at(&began, &path)
+        {
+            set(&mut table, &path, value);
+        }
+    }
+    config_of(table)
+}
+
+/// [`RootConfig::changes_at`].
+pub(super) fn changes_at<C: RootConfig>(
+    config: &C,
+    earlier: &C,
+    step: u64,
+) -> Result<Vec<RunChange>, ConfigError> {
+    let (before, now) = (table_of(earlier)?, table_of(config)?);
+    let change = |key: &KnownKey| {
+        let key = KeyPath::from(*key);
+        let (from, to) = (number_at(&before, &key)?, number_at(&now, &key)?);
+        (from != to).then_some(RunChange { step, key, from, to })
+    };
+    Ok(C::CHANGEABLE.iter().filter_map(change).collect())
+}
+
+/// [`RootConfig::as_begun`].
+pub(super) fn as_begun<C: RootConfig>(config: &C, began: &C) -> Result<C, ConfigError> {
+    let (began, mut table) = (table_of(began)?, table_of(config)?);
+    for path in C::CHANGEABLE.iter().map(|key| KeyPath::from(*key)) {
+        if let Some(value) = number_at(&began, &path) {
+            set(&mut table, &path, value);
+        }
+    }
+    config_of(table)
 }
 
 fn number_at(table: &Table, path: &KeyPath) -> Option<Number> {
@@ -233,11 +218,11 @@ fn set(table: &mut Table, path: &KeyPath, value: Number) {
     }
 }
 
-fn table_of(config: &Config) -> Result<Table, ConfigError> {
+fn table_of<C: RootConfig>(config: &C) -> Result<Table, ConfigError> {
     Table::try_from(config).map_err(|error| inconsistent(error.to_string()))
 }
 
-fn config_of(table: Table) -> Result<Config, ConfigError> {
+fn config_of<C: RootConfig>(table: Table) -> Result<C, ConfigError> {
     table.try_into().map_err(|error: toml::de::Error| inconsistent(error.to_string()))
 }
 
@@ -248,6 +233,7 @@ fn inconsistent(reason: String) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn config(overrides: &[&str]) -> Config {
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
@@ -280,9 +266,9 @@ mod tests {
         let lines = RunChange::lines(&changes).unwrap();
         assert!(lines.starts_with("{\"step\":400,\"key\":\"optimizer.lr\",\"from\":0.001,\"to\":0.0001}\n"));
         let run = tempfile::tempdir().unwrap();
-        assert_eq!(RunChange::read(run.path()).unwrap(), []);
+        assert_eq!(RunChange::read::<Config>(run.path()).unwrap(), []);
         fs::write(run.path().join(CHANGES_FILE), lines).unwrap();
-        let read = RunChange::read(run.path()).unwrap();
+        let read = RunChange::read::<Config>(run.path()).unwrap();
         assert_eq!(read, changes);
         assert_eq!(now.as_begun(&began).unwrap(), config(&["train.steps=9"]));
         assert_eq!(config(&["train.steps=9"]).changed(&read).unwrap(), now);
@@ -312,7 +298,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let refused = |text: &str| {
             fs::write(run.path().join(CHANGES_FILE), text).unwrap();
-            RunChange::read(run.path())
+            RunChange::read::<Config>(run.path())
                 .and_then(|changes| config(&[]).changed(&changes))
                 .unwrap_err()
                 .to_string()

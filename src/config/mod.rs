@@ -1,5 +1,6 @@
-//! The root config. It nests the configs of the parts, reads files and overrides, and checks
-//! everything before a run starts.
+//! Root configs: reads files and overrides, and says how two of them differ. Each task defines its
+//! own in `tasks`, which nests the configs of the parts and checks everything before a run starts;
+//! what a run does with any of them is [`RootConfig`].
 //!
 //! The config says *what* to do, flags say *where*. No part imports this module.
 
@@ -13,64 +14,27 @@ mod layers;
 mod locate_error;
 mod overrides;
 mod problem;
+mod root;
 mod suggest;
 
 use std::path::Path;
 use std::{fs, io};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use toml::Table;
 
 pub use changes::{CHANGES_FILE, RunChange};
 pub use diff::Difference;
-use diff::{diff, diff_by_kind, flattened};
+use diff::{diff, diff_by_kind};
 pub use error::{ConfigError, Origin};
 pub use key_path::{KeyPath, KnownKey, known};
+pub use root::RootConfig;
 
-use crate::quantizer::QuantizerConfig;
+pub use crate::tasks::ResolveError;
 use crate::tasks::TaskKind;
-use crate::train::TrainError;
-use crate::variables::Component;
-use crate::{adversarial, evaluate, loss, model, optim, train};
+pub use crate::tasks::tokenizer::Config;
+use crate::{optim, train};
 use pixtok_base::paths::absence;
-use pixtok_base::{Class, Classified};
-use pixtok_images::data;
-use pixtok_report::definition;
-
-/// All settings that define a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// What is trained; absent: a tokenizer.
-    #[serde(default, skip_serializing_if = "TaskKind::is_default")]
-    pub task: TaskKind,
-    /// The seed of all random decisions.
-    #[serde(default)]
-    pub seed: u64,
-    /// The images: where they are and how they are prepared.
-    #[serde(default)]
-    pub data: data::Config,
-    /// The encoder and the decoder.
-    #[serde(default, with = "model::written")]
-    pub model: model::Config,
-    /// The quantizer; the only part without a default.
-    pub quantizer: QuantizerConfig,
-    /// The terms of the loss.
-    #[serde(default)]
-    pub loss: loss::Config,
-    /// The discriminator and its loss; `None` trains without an adversary.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adversarial: Option<adversarial::Config>,
-    /// The optimizer and its schedule.
-    #[serde(default)]
-    pub optimizer: optim::Config,
-    /// The training loop.
-    #[serde(default)]
-    pub train: train::Config,
-    /// The evaluations.
-    #[serde(default)]
-    pub eval: evaluate::Config,
-}
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
@@ -94,29 +58,30 @@ const FREE_ON_RESUME: [KnownKey; 17] = [
     known::EVAL,
 ];
 
-/// A value that is out of range, or parts of a config that do not fit together.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// An error in `[data]`.
-    #[error(transparent)]
-    Data(#[from] data::DataError),
-    /// An error in `[model]` or `[quantizer]`.
-    #[error(transparent)]
-    Model(#[from] model::ModelError),
-    /// An error in `[train]`, `[loss]` or `[optimizer]`.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// An error in `[adversarial]`.
-    #[error(transparent)]
-    Adversarial(#[from] adversarial::AdversarialError),
-    /// An error in `[eval]` or at the root.
-    #[error("{0}")]
-    Other(String),
-}
+impl RootConfig for Config {
+    const FREE_ON_RESUME: &'static [KnownKey] = &FREE_ON_RESUME;
+    const CHANGEABLE: &'static [KnownKey] = &changes::CHANGEABLE;
 
-impl Classified for ResolveError {
-    fn class(&self) -> Class {
-        Class::Misuse
+    fn resolved(self) -> Self {
+        Self::resolved(self)
+    }
+
+    fn check(&self) -> Result<(), ResolveError> {
+        Self::check(self)
+    }
+
+    fn train(&self) -> &train::Config {
+        &self.train
+    }
+
+    fn train_mut(&mut self) -> &mut train::Config {
+        &mut self.train
+    }
+
+    fn optimizers(&self) -> Vec<(&'static str, &optim::Config, u64)> {
+        let adversary = self.adversarial.as_ref();
+        let adversary = adversary.map(|own| ("discriminator's ", &own.optimizer, own.start));
+        [("", &self.optimizer, 0)].into_iter().chain(adversary).collect()
     }
 }
 
@@ -140,139 +105,6 @@ impl Config {
         read_toml(path)
     }
 
-    /// The config with the defaults of absent keys filled in.
-    #[must_use]
-    pub fn resolved(self) -> Self {
-        Self { model: self.model.resolved(), quantizer: self.quantizer.resolved(), ..self }
-    }
-
-    /// Checks every value, and that the parts fit together. Reads no files.
-    ///
-    /// # Errors
-    /// [`ResolveError`], which names the key, its value and the remedy.
-    pub fn check(&self) -> Result<(), ResolveError> {
-        if i64::try_from(self.seed).is_err() {
-            return Err(ResolveError::Other(format!("seed is {}; it must be under 2^63", self.seed)));
-        }
-        if self.eval.batch_size == 0 {
-            return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
-        }
-        self.data.check()?;
-        self.plan()?;
-        self.loss.check(self.image_size()).map_err(TrainError::from)?;
-        if let Some(adversarial) = &self.adversarial {
-            adversarial.check(self.image_size())?;
-            adversarial.check_steps(self.train.steps)?;
-            let adaptive = matches!(adversarial.weighting, adversarial::Weighting::Adaptive { .. });
-            if adaptive && self.train.freeze.contains(&Component::Decoder) {
-                return Err(ResolveError::Other(
-                    "adversarial.weighting is adaptive, which needs the decoder's gradients, but train.freeze contains the decoder; \
-                     choose kind = \"fixed\", or do not freeze the decoder"
-                        .into(),
-                ));
-            }
-        }
-        self.optimizer.check(self.train.steps).map_err(TrainError::from)?;
-        self.train.check()?;
-        let step = self.quantizer.settings().check_step(self.vectors_of_a_micro_batch()?);
-        Ok(step.map_err(model::ModelError::from)?)
-    }
-
-    /// Refuses settings that a new training must not start with, although earlier runs with them
-    /// still open and resume. Reads no files.
-    ///
-    /// # Errors
-    /// The same as [`Config::check`].
-    pub fn check_new_training(&self) -> Result<(), ResolveError> {
-        self.check_best_metric()?;
-        // A frozen quantizer does not learn, so these settings do no harm.
-        if self.train.keeps_tokens() {
-            return Ok(());
-        }
-        Ok(self.quantizer.settings().check_new_training().map_err(model::ModelError::from)?)
-    }
-
-    /// Refuses a `train.best_metric` that cannot be computed on images of this size.
-    ///
-    /// # Errors
-    /// The same as [`Config::check`].
-    pub fn check_best_metric(&self) -> Result<(), ResolveError> {
-        let (height, width) = self.image_size();
-        let metric = self.train.best_metric.name();
-        let least = definition(metric).map_or(1, |known| known.least_side);
-        if height.min(width) < least {
-            return Err(ResolveError::Other(format!(
-                "train.best_metric is {metric}, which needs images of at least {least} pixels on each side, but data.image_size \
-                 is {}; choose psnr_db or l1, or raise data.image_size",
-                self.data.image_size
-            )));
-        }
-        Ok(())
-    }
-
-    /// Advice on settings that work but are discouraged, or that have no effect: one sentence each.
-    ///
-    /// # Errors
-    /// The same as [`Config::check`].
-    pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
-        let settings = self.quantizer.settings();
-        let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
-            settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
-        } else {
-            settings.advice(self.vectors_of(self.train.batch_size)?).iter().map(ToString::to_string).collect()
-        };
-        advice.extend(self.optimizer.warmup_advice("optimizer", self.train.steps));
-        advice.extend(self.adversarial.iter().flat_map(|adversarial| adversarial.advice(self.train.steps)));
-        Ok(advice)
-    }
-
-    /// The number of latent vectors that the quantizer gets per micro-batch in training.
-    ///
-    /// # Errors
-    /// The same as [`Config::check`].
-    pub fn vectors_of_a_micro_batch(&self) -> Result<i64, ResolveError> {
-        self.vectors_of(self.train.batch_size / self.train.micro_batches)
-    }
-
-    /// The encoder and the decoder that these settings make, before they are built.
-    ///
-    /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
-    pub fn plan(&self) -> Result<Box<dyn model::Plan>, model::ModelError> {
-        self.model.settings().plan(&self.quantizer, self.data.image_size)
-    }
-
-    fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
-        let positions = self.plan()?.shape().positions() as i64;
-        Ok(positions.saturating_mul(images as i64))
-    }
-
-    /// Describes how a step in micro-batches differs from one on the whole batch, apart from
-    /// rounding and random draws. `None` if it does not.
-    #[must_use]
-    pub fn micro_batch_terms(&self) -> Option<String> {
-        let parts = self.train.micro_batches;
-        let quantizer = self.quantizer.settings().batch_terms();
-        let quantizer = quantizer.into_iter().map(|key| format!("the entropy loss (quantizer.{key})"));
-        let adversarial = self.adversarial.iter().flat_map(adversarial::Config::batch_terms);
-        let terms: Vec<String> = quantizer.chain(adversarial).collect();
-        (parts > 1 && !terms.is_empty()).then(|| {
-            format!(
-                "{parts} of {} images; computed over each micro-batch, not over the {} images of the step: {}",
-                self.train.batch_size / parts,
-                self.train.batch_size,
-                terms.join(", ")
-            )
-        })
-    }
-
-    /// Height and width of the images that the model sees, in pixels.
-    #[must_use]
-    pub fn image_size(&self) -> (i64, i64) {
-        let size = self.data.image_size;
-        (i64::from(size.height), i64::from(size.width))
-    }
-
     /// The config as TOML, with every value written out.
     ///
     /// # Errors
@@ -286,7 +118,7 @@ impl Config {
     /// # Errors
     /// When a value cannot be written as TOML.
     pub fn changes(&self, earlier: &Config) -> Result<Vec<Difference>, toml::ser::Error> {
-        Ok(diff(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
+        Ok(diff(&Table::try_from(earlier)?, &Table::try_from(self)?))
     }
 
     /// The values that differ from `earlier`, in words. A table whose kind differs is listed as one
@@ -295,36 +127,21 @@ impl Config {
     /// # Errors
     /// When a value cannot be written as TOML.
     pub fn differences(&self, earlier: &Config) -> Result<Vec<Difference>, toml::ser::Error> {
-        Ok(diff_by_kind(&toml::Table::try_from(earlier)?, &toml::Table::try_from(self)?))
-    }
-
-    /// The differences from `earlier` that a resumed run must not have.
-    ///
-    /// # Errors
-    /// When a value cannot be written as TOML.
-    pub fn changes_that_matter(&self, earlier: &Config) -> Result<Vec<Difference>, toml::ser::Error> {
-        let may = |path: &KeyPath| is_free(path) || changes::may_change(path);
-        Ok(self.changes(earlier)?.into_iter().filter(|change| !may(&change.path)).collect())
-    }
-
-    /// A hash (blake3, hexadecimal) of all settings that a resumed run must not change.
-    ///
-    /// # Errors
-    /// When a value cannot be written as TOML.
-    pub fn exact_digest(&self) -> Result<String, toml::ser::Error> {
-        let mut hasher = blake3::Hasher::new();
-        for (path, value) in flattened(&toml::Table::try_from(self)?) {
-            if !is_free(&path) {
-                hasher.update(format!("{path} = {value}\n").as_bytes());
-            }
-        }
-        Ok(hasher.finalize().to_hex().to_string())
+        Ok(diff_by_kind(&Table::try_from(earlier)?, &Table::try_from(self)?))
     }
 }
 
-/// Whether a resumed run may change this key.
-fn is_free(path: &KeyPath) -> bool {
-    FREE_ON_RESUME.iter().any(|free| path.is_in(*free))
+/// The task that a config names. Of a config that cannot be read it is the default: whoever reads
+/// it then says what is wrong.
+#[must_use]
+pub fn task_of(path: &Path, overrides: &[String]) -> TaskKind {
+    let read = || {
+        let bytes = fs::read(path).ok()?;
+        let mut table: Table = encoding::text(&bytes, "").ok()?.parse().ok()?;
+        overrides::apply(&mut table, overrides).ok()?;
+        table.remove("task")?.try_into().ok()
+    };
+    read().unwrap_or_default()
 }
 
 /// Whether one of the `overrides`, each `key=value`, sets `key` or a table that contains it.
@@ -360,7 +177,9 @@ fn read_layers<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use super::diff::flattened;
     use super::*;
+    use crate::quantizer::QuantizerConfig;
 
     const FSQ: &str = "[quantizer]\nkind = \"fsq\"\nlevels = [8, 5, 5, 5]";
 
@@ -455,7 +274,7 @@ mod tests {
         // The digest of a run's settings is over them in this order.
         let adversary = "adversarial={weighting={kind=\"adaptive\"}}";
         let (config, _) = read(FSQ, &[adversary, "optimizer.muon.lr=0.1", "train.ema_decay=0.5"]).unwrap();
-        let flat = flattened(&toml::Table::try_from(&config).unwrap());
+        let flat = flattened(&Table::try_from(&config).unwrap());
         let dotted: Vec<String> = flat.keys().map(ToString::to_string).collect();
         assert!(dotted.len() > 30 && dotted.is_sorted(), "{dotted:?}");
     }

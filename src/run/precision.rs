@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tch::Device;
 
-use crate::config::Config;
+use crate::train;
 use pixtok_torch::{Precision, PrecisionChoice, auto_precision};
 
 /// The precision of a training.
@@ -17,11 +17,15 @@ pub(super) struct Settled {
 
 /// Writes the precision into `config`, so that the run's own config records it. `auto` becomes the
 /// precision of the resumed run with the config `earlier`, or the faster one on `device`.
-pub(super) fn settle(config: &mut Config, earlier: Option<&Config>, device: Device) -> Result<Settled> {
-    let chosen = config.train.precision;
+pub(super) fn settle(
+    config: &mut train::Config,
+    earlier: Option<&train::Config>,
+    device: Device,
+) -> Result<Settled> {
+    let chosen = config.precision;
     let open = chosen == PrecisionChoice::Auto;
     let precision = match earlier {
-        Some(earlier) if open => earlier.train.precision.resolve(device),
+        Some(earlier) if open => earlier.precision.resolve(device),
         _ => chosen.resolve(device),
     };
     let (auto, reason) = auto_precision(device);
@@ -34,7 +38,7 @@ pub(super) fn settle(config: &mut Config, earlier: Option<&Config>, device: Devi
     } else {
         None
     };
-    config.train.precision = precision.into();
+    config.precision = precision.into();
     Ok(Settled { precision, chosen, reason })
 }
 

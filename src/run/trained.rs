@@ -82,7 +82,7 @@ impl Run {
                 trained_on: None,
                 validated_on: None,
                 parameters: store.parameters(&Component::TOKENIZER),
-                changes: RunChange::read(path)?,
+                changes: RunChange::read::<Config>(path)?,
                 store,
             });
         }
@@ -96,7 +96,7 @@ impl Run {
         tell_outdated(path, &config, tell);
         let best = if choice.checkpoint == Which::Best { folder.best()? } else { None };
         let chosen_by = best.map(|best| ChosenBy { metric: best.metric, images: best.images });
-        let mut changes = RunChange::read(path)?;
+        let mut changes = RunChange::read::<Config>(path)?;
         changes.retain(|change| change.step < step);
         Ok(Trained {
             config,

@@ -78,7 +78,7 @@ impl Job {
         let earlier = Run::find(&self.folder)?.config()?;
         let differences = config.differences(&earlier)?;
         let mut differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        differences.extend(RunChange::read(&self.folder)?.iter().map(ToString::to_string));
+        differences.extend(RunChange::read::<Config>(&self.folder)?.iter().map(ToString::to_string));
         differences.extend(self.other_images(config, train_set)?);
         if differences.is_empty() {
             return Ok(());

@@ -131,6 +131,19 @@ pub enum StateError {
          with --init-from"
     )]
     Unreadable(#[from] serde_json::Error),
+    /// Another thread count or kind of device.
+    #[error(
+        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
+         --accept-inexact to go on all the same"
+    )]
+    Inexact {
+        /// Then.
+        saved: String,
+        /// Now.
+        now: String,
+        /// The flag that makes them the same.
+        remedy: String,
+    },
 }
 
 impl Classified for StateError {

@@ -1,6 +1,7 @@
 //! Training. A task says what is minimised; [`Trainer`] is the only loop.
 
 mod error;
+mod exactness;
 mod finite;
 mod machine;
 mod persist;
@@ -13,9 +14,9 @@ mod trainer;
 mod window;
 
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
 
 pub use error::{About, StateError, TaskError, TrainError};
+pub use exactness::Exactness;
 pub use machine::{DeviceKind, Machine};
 pub use persist::{Progress, Weights};
 pub use signals::Signals;
@@ -25,10 +26,9 @@ pub use task::{
 };
 pub use trainer::{Outcome, Parts, Trainer};
 
-use crate::variables::Component;
 use pixtok_torch::PrecisionChoice;
 
-/// Settings of the training loop: the config's `[train]`. Every task shares them.
+/// Settings of the training loop: of the config's `[train]` the keys that every task has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -49,16 +49,8 @@ pub struct Config {
     /// faster at `precision = "fp32"`. The quantizer's forward pass and evaluations keep full
     /// float32.
     pub tf32: bool,
-    /// Components of the tokenizer that are not trained, with `--init-from`. The tokens stay the
-    /// same with `["encoder", "quantizer"]`: only the decoder is trained.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub freeze: Vec<Component>,
-    /// If encoder and quantizer are frozen: the hash of the weights that define the tokens. The
-    /// program records it; a value in the config of a new run is replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keeps_tokens_of: Option<String>,
     /// The run or model folder whose weights `--init-from` took, as an absolute path. The program
-    /// records this too.
+    /// records it; a value in the config of a new run is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
     /// Decay of the moving average of the weights, which is evaluated and saved beside the raw
@@ -74,75 +66,6 @@ pub struct Config {
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints are kept, besides the best.
     pub keep_checkpoints: usize,
-    /// The figure of the evaluation that decides which checkpoint is best. It is measured with the
-    /// raw weights, even if averages are kept.
-    pub best_metric: BestMetric,
-    /// When to warn of a collapsing codebook.
-    pub collapse: Collapse,
-}
-
-/// A figure by which checkpoints are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, IntoStaticStr)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum BestMetric {
-    /// Peak signal-to-noise ratio in dB; higher is better.
-    #[default]
-    PsnrDb,
-    /// Structural similarity; higher is better.
-    Ssim,
-    /// Mean absolute error; lower is better.
-    L1,
-}
-
-impl BestMetric {
-    /// The name in the logged figures.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether a higher value is better.
-    #[must_use]
-    pub fn higher_is_better(self) -> bool {
-        self != Self::L1
-    }
-}
-
-/// When to warn of a collapsing codebook: when usage or perplexity stays below a limit for several
-/// evaluations, or log rows of training, in a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Collapse {
-    /// Limit on usage, as a share of the usage that as many evenly drawn tokens would show.
-    pub usage_below: f64,
-    /// Limit on perplexity, as a share of the codebook size (or of the number of tokens, if that is
-    /// less).
-    pub perplexity_below: f64,
-    /// Number of evaluations in a row; 0 turns this warning off.
-    pub evaluations: u64,
-    /// Number of log rows in a row, each over the training tokens since the previous row; 0 turns
-    /// this warning off.
-    pub log_rows: u64,
-}
-
-impl Default for Collapse {
-    fn default() -> Self {
-        Self { usage_below: 0.25, perplexity_below: 0.05, evaluations: 3, log_rows: 30 }
-    }
-}
-
-impl Collapse {
-    fn check(&self) -> Result<(), TrainError> {
-        for (key, share) in [("usage_below", self.usage_below), ("perplexity_below", self.perplexity_below)] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(TrainError::Config(format!(
-                    "train.collapse.{key} is {share}; it must be from 0 to 1"
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Default for Config {
@@ -153,8 +76,6 @@ impl Default for Config {
             micro_batches: 1,
             precision: PrecisionChoice::default(),
             tf32: false,
-            freeze: vec![],
-            keeps_tokens_of: None,
             init_from: None,
             ema_decay: 0.0,
             deterministic: false,
@@ -162,8 +83,6 @@ impl Default for Config {
             eval_every: 200,
             checkpoint_every: 200,
             keep_checkpoints: 3,
-            best_metric: BestMetric::default(),
-            collapse: Collapse::default(),
         }
     }
 }
@@ -199,17 +118,6 @@ impl Config {
                 self.ema_decay
             ));
         }
-        if Component::TOKENIZER.iter().all(|part| self.freeze.contains(part)) {
-            return fail(
-                "train.freeze names every part, so nothing is left to train; take one out".to_owned(),
-            );
-        }
-        self.collapse.check()
-    }
-
-    /// Whether encoder and quantizer are both frozen, so that the tokens stay the same.
-    #[must_use]
-    pub fn keeps_tokens(&self) -> bool {
-        [Component::Encoder, Component::Quantizer].iter().all(|part| self.freeze.contains(part))
+        Ok(())
     }
 }

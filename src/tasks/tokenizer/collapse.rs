@@ -3,7 +3,30 @@
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::CodebookFigures;
-use crate::train::Collapse;
+use crate::train::TrainError;
+
+/// When to warn of a collapsing codebook: when usage or perplexity stays below a limit for several
+/// evaluations, or log rows of training, in a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collapse {
+    /// Limit on usage, as a share of the usage that as many evenly drawn tokens would show.
+    pub usage_below: f64,
+    /// Limit on perplexity, as a share of the codebook size (or of the number of tokens, if that is
+    /// less).
+    pub perplexity_below: f64,
+    /// Number of evaluations in a row; 0 turns this warning off.
+    pub evaluations: u64,
+    /// Number of log rows in a row, each over the training tokens since the previous row; 0 turns
+    /// this warning off.
+    pub log_rows: u64,
+}
+
+impl Default for Collapse {
+    fn default() -> Self {
+        Self { usage_below: 0.25, perplexity_below: 0.05, evaluations: 3, log_rows: 30 }
+    }
+}
 
 /// The number of evaluations or log rows in a row below a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -11,6 +34,21 @@ use crate::train::Collapse;
 pub struct CollapseCount(u64);
 
 impl Collapse {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub(super) fn check(&self) -> Result<(), TrainError> {
+        for (key, share) in [("usage_below", self.usage_below), ("perplexity_below", self.perplexity_below)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(TrainError::Config(format!(
+                    "train.collapse.{key} is {share}; it must be from 0 to 1"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Counts one evaluation or log row of codebooks with `size` codes. Returns a warning, with
     /// `remedy`, when the count reaches the configured number.
     pub(super) fn watch(

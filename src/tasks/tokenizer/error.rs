@@ -6,26 +6,16 @@ use crate::evaluate::EvaluateError;
 use crate::loss::LossError;
 use crate::model::ModelError;
 use crate::quantizer::QuantizerError;
-use crate::train::{About, TaskError, TrainError};
+use crate::train::{About, StateError, TaskError, TrainError};
 use pixtok_base::{Class, Classified};
 use pixtok_images::data::{DataError, TooManyBad};
 
 /// A checkpoint was saved under other circumstances, so that the run would not be the same.
 #[derive(Debug, thiserror::Error)]
 pub enum CircumstancesError {
-    /// Another thread count.
-    #[error(
-        "the run was trained with {saved} and would go on with {now}, which rounds differently; use {remedy}, or \
-         --accept-inexact to go on all the same"
-    )]
-    Inexact {
-        /// Then.
-        saved: String,
-        /// Now.
-        now: String,
-        /// The flag that makes them the same.
-        remedy: String,
-    },
+    /// Another thread count or kind of device.
+    #[error(transparent)]
+    Inexact(#[from] StateError),
     /// Other images.
     #[error(
         "the images in {folder} are not those that the run began with ({what}); name the run's own folder with --data and \

@@ -3,14 +3,15 @@
 //! `objective` is what is minimised: `reconstruction`, and with an adversary `adversarial` too.
 //! `batches` is where images come from, `start` is k-means before step 0, `validate` measures and
 //! shows. `collapse` and `duel` warn of what goes wrong, `error` says what the loop has to know of
-//! errors. `state`, `best`, `files` and `bad_log` are
-//! what a run keeps of its images.
+//! errors. `state`, `best`, `files` and `bad_log` are what a run keeps of its images. `config` is
+//! the root config, and `training` its `[train]`.
 
 mod adversarial;
 mod bad_log;
 mod batches;
 mod best;
 mod collapse;
+mod config;
 mod duel;
 mod error;
 mod files;
@@ -18,6 +19,7 @@ mod objective;
 mod reconstruction;
 mod start;
 mod state;
+mod training;
 mod validate;
 
 use std::sync::Arc;
@@ -29,12 +31,14 @@ use tch::Tensor;
 pub use adversarial::Opponent;
 pub use batches::ImageBatches;
 pub use best::{IMAGES_CHANGED, OtherImages, Validation};
-pub use collapse::CollapseCount;
+pub use collapse::{Collapse, CollapseCount};
+pub use config::Config;
 pub use error::CircumstancesError;
 pub use files::changed_files;
 pub use objective::{ImageStep, Objective};
 pub use reconstruction::Reconstruction;
 pub use state::{Circumstances, LossWeights, State};
+pub use training::{BestMetric, TrainConfig};
 
 use crate::checkpoint::{RunFolder, RunWriter};
 use crate::codec::Vocabulary;
@@ -44,8 +48,7 @@ use crate::metrics::{CodebookFigures, CodebookUse};
 use crate::model::{TokenShape, images_from_bytes};
 use crate::statistics::{Statistic, UpdateReport};
 use crate::train::{
-    At, Batches, Begun, BestMetric, Collapse, ParameterGroup, Passes, Ranked, StepOutput, Surroundings, Task,
-    TrainError, Validated,
+    At, Batches, Begun, ParameterGroup, Passes, Ranked, StepOutput, Surroundings, Task, TrainError, Validated,
 };
 use crate::variables::Variable;
 use crate::world::World;

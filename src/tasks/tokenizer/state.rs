@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseCount;
 use super::error::CircumstancesError;
-use crate::train::{DeviceKind, Machine, StateError};
+use crate::train::{Exactness, Machine, StateError};
 use pixtok_images::data::{self, Fingerprint};
 
 /// The task's part of a checkpoint's state: what it counts, and the circumstances of its training.
@@ -19,21 +19,44 @@ pub struct State {
 
 /// What exact resumption depends on, besides the counters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written", into = "Written")]
 pub struct Circumstances {
-    /// Hash of all settings that must not change: see `Config::exact_digest` of the root config.
-    pub config: String,
-    /// libtorch's thread count; a different one rounds sums differently.
-    pub threads: i32,
-    /// Hardware and software.
-    pub machine: Machine,
+    /// What every training depends on.
+    pub run: Exactness,
     /// Fingerprint of the training images.
     pub data: Fingerprint,
     /// Fingerprint of the validation images.
     pub val_data: Fingerprint,
     /// The weights that the loss reads from a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weights: Option<LossWeights>,
+}
+
+/// The circumstances as `state.json` has them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    config: String,
+    threads: i32,
+    machine: Machine,
+    data: Fingerprint,
+    val_data: Fingerprint,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_weights: Option<LossWeights>,
+}
+
+impl From<Written> for Circumstances {
+    fn from(written: Written) -> Self {
+        let Written { config, threads, machine, data, val_data, loss_weights } = written;
+        Self { run: Exactness { config, threads, machine }, data, val_data, loss_weights }
+    }
+}
+
+impl From<Circumstances> for Written {
+    fn from(circumstances: Circumstances) -> Self {
+        let Circumstances { run, data, val_data, loss_weights } = circumstances;
+        let Exactness { config, threads, machine } = run;
+        Self { config, threads, machine, data, val_data, loss_weights }
+    }
 }
 
 /// A file of weights that the loss needs.
@@ -109,35 +132,8 @@ impl Circumstances {
         if hash(&then.loss_weights) != hash(&self.loss_weights) {
             return Err(CircumstancesError::LossWeights);
         }
-        for (saved, now, remedy) in self.rounding(then) {
-            if !accept_inexact {
-                return Err(CircumstancesError::Inexact { saved, now, remedy });
-            }
-            notes.push(format!("going on with {now} instead of {saved}: not bit for bit"));
-        }
-        let elsewhere = self.machine.differences(&then.machine);
-        if !elsewhere.is_empty() {
-            notes.push(format!(
-                "another machine or version: {}. Results may differ in the last bits from an uninterrupted run",
-                elsewhere.join("; ")
-            ));
-        }
+        notes.extend(self.run.check(&then.run, accept_inexact)?);
         Ok(notes)
-    }
-
-    /// What rounds differently: the value then, the value now, and the flag that makes them equal.
-    fn rounding(&self, then: &Circumstances) -> Vec<(String, String, String)> {
-        let (now, earlier) = (self.machine.device, then.machine.device);
-        let mut found = vec![];
-        // On CUDA these threads only load images.
-        if self.threads != then.threads && (now, earlier) != (DeviceKind::Cuda, DeviceKind::Cuda) {
-            let threads = |count: i32| format!("{count} threads");
-            found.push((threads(then.threads), threads(self.threads), format!("--threads {}", then.threads)));
-        }
-        if now != earlier {
-            found.push((earlier.to_string(), now.to_string(), format!("--device {earlier}")));
-        }
-        found
     }
 }
 
@@ -158,6 +154,7 @@ fn check_images(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::DeviceKind;
     use pixtok_images::data::Difference;
 
     fn print(names: &str, sizes: &str, times: &str) -> Fingerprint {
@@ -166,14 +163,16 @@ mod tests {
 
     fn began() -> Circumstances {
         Circumstances {
-            config: "c".into(),
-            threads: 2,
-            machine: Machine {
-                device: DeviceKind::Cpu,
-                model: "EPYC".into(),
-                instructions: vec![],
-                libtorch: "2.13.0".into(),
-                pixtok: "1".into(),
+            run: Exactness {
+                config: "c".into(),
+                threads: 2,
+                machine: Machine {
+                    device: DeviceKind::Cpu,
+                    model: "EPYC".into(),
+                    instructions: vec![],
+                    libtorch: "2.13.0".into(),
+                    pixtok: "1".into(),
+                },
             },
             data: print("a", "s", "t"),
             val_data: print("val", "s", "t"),
@@ -232,9 +231,9 @@ mod tests {
             now.loss_weights = Some(LossWeights { file: "x".into(), blake3: "b".into() });
         };
         assert!(matches!(said(weights, true), Err(CircumstancesError::LossWeights)));
-        assert!(matches!(said(|now| now.threads = 1, false), Err(CircumstancesError::Inexact { .. })));
-        assert_eq!(said(|now| now.threads = 1, true).unwrap().len(), 1);
-        let elsewhere = said(|now| now.machine.model = "Xeon".into(), false).unwrap();
+        assert!(matches!(said(|now| now.run.threads = 1, false), Err(CircumstancesError::Inexact(_))));
+        assert_eq!(said(|now| now.run.threads = 1, true).unwrap().len(), 1);
+        let elsewhere = said(|now| now.run.machine.model = "Xeon".into(), false).unwrap();
         assert!(elsewhere[0].contains("processor Xeon instead of EPYC"), "{elsewhere:?}");
     }
 }

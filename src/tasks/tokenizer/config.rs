@@ -1,0 +1,188 @@
+//! The root config of a tokenizer's training.
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainConfig;
+use crate::quantizer::QuantizerConfig;
+use crate::tasks::{ResolveError, TaskKind};
+use crate::train::TrainError;
+use crate::variables::Component;
+use crate::{adversarial, evaluate, loss, model, optim};
+use pixtok_images::data;
+use pixtok_report::definition;
+
+/// All settings that define a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What is trained; absent: a tokenizer.
+    #[serde(default, skip_serializing_if = "TaskKind::is_default")]
+    pub task: TaskKind,
+    /// The seed of all random decisions.
+    #[serde(default)]
+    pub seed: u64,
+    /// The images: where they are and how they are prepared.
+    #[serde(default)]
+    pub data: data::Config,
+    /// The encoder and the decoder.
+    #[serde(default, with = "model::written")]
+    pub model: model::Config,
+    /// The quantizer; the only part without a default.
+    pub quantizer: QuantizerConfig,
+    /// The terms of the loss.
+    #[serde(default)]
+    pub loss: loss::Config,
+    /// The discriminator and its loss; `None` trains without an adversary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<adversarial::Config>,
+    /// The optimizer and its schedule.
+    #[serde(default)]
+    pub optimizer: optim::Config,
+    /// The training loop, and what of the tokenizer it trains.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// The evaluations.
+    #[serde(default)]
+    pub eval: evaluate::Config,
+}
+
+impl Config {
+    /// The config with the defaults of absent keys filled in.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        Self { model: self.model.resolved(), quantizer: self.quantizer.resolved(), ..self }
+    }
+
+    /// Checks every value, and that the parts fit together. Reads no files.
+    ///
+    /// # Errors
+    /// [`ResolveError`], which names the key, its value and the remedy.
+    pub fn check(&self) -> Result<(), ResolveError> {
+        if self.task != TaskKind::Tokenizer {
+            return Err(ResolveError::Other(format!(
+                "task is {}; give the config of a tokenizer",
+                self.task
+            )));
+        }
+        if i64::try_from(self.seed).is_err() {
+            return Err(ResolveError::Other(format!("seed is {}; it must be under 2^63", self.seed)));
+        }
+        if self.eval.batch_size == 0 {
+            return Err(ResolveError::Other("eval.batch_size is 0; it must be 1 or more".into()));
+        }
+        self.data.check()?;
+        self.plan()?;
+        self.loss.check(self.image_size()).map_err(TrainError::from)?;
+        if let Some(adversarial) = &self.adversarial {
+            adversarial.check(self.image_size())?;
+            adversarial.check_steps(self.train.steps)?;
+            let adaptive = matches!(adversarial.weighting, adversarial::Weighting::Adaptive { .. });
+            if adaptive && self.train.freeze.contains(&Component::Decoder) {
+                return Err(ResolveError::Other(
+                    "adversarial.weighting is adaptive, which needs the decoder's gradients, but train.freeze contains the decoder; \
+                     choose kind = \"fixed\", or do not freeze the decoder"
+                        .into(),
+                ));
+            }
+        }
+        self.optimizer.check(self.train.steps).map_err(TrainError::from)?;
+        self.train.check()?;
+        let step = self.quantizer.settings().check_step(self.vectors_of_a_micro_batch()?);
+        Ok(step.map_err(model::ModelError::from)?)
+    }
+
+    /// Refuses settings that a new training must not start with, although earlier runs with them
+    /// still open and resume. Reads no files.
+    ///
+    /// # Errors
+    /// The same as [`Config::check`].
+    pub fn check_new_training(&self) -> Result<(), ResolveError> {
+        self.check_best_metric()?;
+        // A frozen quantizer does not learn, so these settings do no harm.
+        if self.train.keeps_tokens() {
+            return Ok(());
+        }
+        Ok(self.quantizer.settings().check_new_training().map_err(model::ModelError::from)?)
+    }
+
+    /// Refuses a `train.best_metric` that cannot be computed on images of this size.
+    ///
+    /// # Errors
+    /// The same as [`Config::check`].
+    pub fn check_best_metric(&self) -> Result<(), ResolveError> {
+        let (height, width) = self.image_size();
+        let metric = self.train.best_metric.name();
+        let least = definition(metric).map_or(1, |known| known.least_side);
+        if height.min(width) < least {
+            return Err(ResolveError::Other(format!(
+                "train.best_metric is {metric}, which needs images of at least {least} pixels on each side, but data.image_size \
+                 is {}; choose psnr_db or l1, or raise data.image_size",
+                self.data.image_size
+            )));
+        }
+        Ok(())
+    }
+
+    /// Advice on settings that work but are discouraged, or that have no effect: one sentence each.
+    ///
+    /// # Errors
+    /// The same as [`Config::check`].
+    pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
+        let settings = self.quantizer.settings();
+        let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
+            settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
+        } else {
+            settings.advice(self.vectors_of(self.train.batch_size)?).iter().map(ToString::to_string).collect()
+        };
+        advice.extend(self.optimizer.warmup_advice("optimizer", self.train.steps));
+        advice.extend(self.adversarial.iter().flat_map(|adversarial| adversarial.advice(self.train.steps)));
+        Ok(advice)
+    }
+
+    /// The number of latent vectors that the quantizer gets per micro-batch in training.
+    ///
+    /// # Errors
+    /// The same as [`Config::check`].
+    pub fn vectors_of_a_micro_batch(&self) -> Result<i64, ResolveError> {
+        self.vectors_of(self.train.batch_size / self.train.micro_batches)
+    }
+
+    /// The encoder and the decoder that these settings make, before they are built.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other; the message says which.
+    pub fn plan(&self) -> Result<Box<dyn model::Plan>, model::ModelError> {
+        self.model.settings().plan(&self.quantizer, self.data.image_size)
+    }
+
+    fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
+        let positions = self.plan()?.shape().positions() as i64;
+        Ok(positions.saturating_mul(images as i64))
+    }
+
+    /// Describes how a step in micro-batches differs from one on the whole batch, apart from
+    /// rounding and random draws. `None` if it does not.
+    #[must_use]
+    pub fn micro_batch_terms(&self) -> Option<String> {
+        let parts = self.train.micro_batches;
+        let quantizer = self.quantizer.settings().batch_terms();
+        let quantizer = quantizer.into_iter().map(|key| format!("the entropy loss (quantizer.{key})"));
+        let adversarial = self.adversarial.iter().flat_map(adversarial::Config::batch_terms);
+        let terms: Vec<String> = quantizer.chain(adversarial).collect();
+        (parts > 1 && !terms.is_empty()).then(|| {
+            format!(
+                "{parts} of {} images; computed over each micro-batch, not over the {} images of the step: {}",
+                self.train.batch_size / parts,
+                self.train.batch_size,
+                terms.join(", ")
+            )
+        })
+    }
+
+    /// Height and width of the images that the model sees, in pixels.
+    #[must_use]
+    pub fn image_size(&self) -> (i64, i64) {
+        let size = self.data.image_size;
+        (i64::from(size.height), i64::from(size.width))
+    }
+}
