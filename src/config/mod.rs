@@ -70,6 +70,10 @@ impl RootConfig for Config {
         Self::check(self)
     }
 
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
     fn train(&self) -> &train::Config {
         &self.train
     }
@@ -92,8 +96,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<(Self, Vec<String>), ConfigError> {
-        let (config, notes) = read_layers::<Self>(path, overrides)?;
-        Ok((config.resolved(), notes))
+        read_config(path, overrides)
     }
 
     /// Reads the config file of a run or a model exactly as written, without filling in defaults:
@@ -150,6 +153,18 @@ pub fn overrides_set(overrides: &[String], key: KnownKey) -> bool {
     let path = KeyPath::from(key);
     let sets = |own: &[String]| path.names().starts_with(own);
     overrides.iter().any(|argument| overrides::key_of(argument).is_some_and(|own| sets(&own)))
+}
+
+/// [`Config::read`] for the root config of any task.
+///
+/// # Errors
+/// [`ConfigError`], which names the key.
+pub fn read_config<C: RootConfig>(
+    path: &Path,
+    overrides: &[String],
+) -> Result<(C, Vec<String>), ConfigError> {
+    let (config, notes) = read_layers::<C>(path, overrides)?;
+    Ok((config.resolved(), notes))
 }
 
 /// Reads a TOML file of another type as strictly as a config.

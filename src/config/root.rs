@@ -30,6 +30,9 @@ pub trait RootConfig: Clone + Serialize + DeserializeOwned {
     /// [`ResolveError`], which names the key, its value and the remedy.
     fn check(&self) -> Result<(), ResolveError>;
 
+    /// The seed of all random decisions.
+    fn seed(&self) -> u64;
+
     /// The settings of the loop.
     fn train(&self) -> &train::Config;
 

@@ -1,44 +1,43 @@
-//! `pixtok train --resume`: the run as found on disk. Nothing on disk changes before everything has
-//! been checked.
+//! `pixtok train --resume`: the run as found on disk, whatever its task. Nothing on disk changes
+//! before everything has been checked.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::Result;
 
+use super::task::RunTask;
 use super::{CONFIG, Compute, Run, Tell};
-use crate::checkpoint::{DamagedCheckpoint, Resumed, RunWriter};
-use crate::config::{CHANGES_FILE, Config, ConfigError, KnownKey, RunChange, known};
+use crate::checkpoint::{DamagedCheckpoint, Resumed, RunFolder, RunWriter};
+use crate::config::{CHANGES_FILE, ConfigError, KnownKey, RootConfig, RunChange, known};
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
-use crate::tasks::tokenizer::{ImageBatches, State, Validation};
-use crate::train::{DeviceKind, Progress, StateError, TrainError};
+use crate::train::{DeviceKind, Progress, TrainError};
 use pixtok_base::Misuse;
-use pixtok_images::data::{self, Dataset};
 use pixtok_torch::DeviceChoice;
 
 /// The run to resume.
-pub(super) struct Earlier {
+pub(super) struct Earlier<R: RunTask> {
     run: Run,
     /// The config that the run was started with.
-    pub config: Config,
+    pub config: R::Config,
     /// The config changes up to the checkpoint to resume from.
     changes: Vec<RunChange>,
     /// The state of the checkpoint to resume from, or else of the newest one whose state can be
     /// read; none if there is none.
-    state: Option<(Progress, State)>,
+    state: Option<(Progress, R::State)>,
     /// This process's lock on it; absent in a dry run.
     lock: Option<RunWriter>,
     resumed: Resumed,
 }
 
-impl Earlier {
+impl<R: RunTask> Earlier<R> {
     /// Reads the run's config and state. A dry run takes no lock and changes nothing.
     pub fn open(path: &Path, dry_run: bool) -> Result<Self> {
         let run = Run::find(path)?;
-        let (folder, config) = (run.folder(), run.config()?);
+        let (folder, config) = (run.folder(), R::config_of(&run)?);
         if run.is_model() && folder.checkpoints()?.is_empty() {
             return Err(Misuse(format!(
                 "{} is a model folder, which has weights but no run to go on with; start a new run from it with --init-from",
@@ -52,8 +51,8 @@ impl Earlier {
             Some(loaded) => Some(loaded.snapshot.state.clone()),
             None => folder.newest_state()?,
         };
-        let state = state.map(|state| parsed(&state)).transpose().map_err(TrainError::from)?;
-        let mut changes = RunChange::read(path)?;
+        let state = state.map(|state| R::saved(&state)).transpose().map_err(TrainError::from)?;
+        let mut changes = RunChange::read::<R::Config>(path)?;
         // Dropped in the same way as log lines: changes after the checkpoint may or may not be made
         // again. A run that starts over takes its settings from its config.
         let step = resumed.loaded.as_ref().map(|loaded| loaded.step);
@@ -68,7 +67,7 @@ impl Earlier {
         let Some((progress, state)) = self.state.as_ref().filter(|_| self.has_checkpoint()) else {
             return Ok(());
         };
-        if state.circumstances.config == self.config.exact_digest()? {
+        if R::exactness(state).config == self.config.exact_digest()? {
             return Ok(());
         }
         Err(Misuse(format!(
@@ -86,6 +85,22 @@ impl Earlier {
         self.run.path()
     }
 
+    /// The run folder with its checkpoints.
+    pub fn folder(&self) -> &RunFolder {
+        self.run.folder()
+    }
+
+    /// The task's state in the checkpoint to resume from, or else in the newest one whose state can
+    /// be read.
+    pub fn last_state(&self) -> Option<&R::State> {
+        self.state.as_ref().map(|(_, state)| state)
+    }
+
+    /// The task's state in the checkpoint to resume from, if there is one.
+    pub fn state(&self) -> Option<&R::State> {
+        self.last_state().filter(|_| self.has_checkpoint())
+    }
+
     /// Whether there is a checkpoint to resume from.
     pub fn has_checkpoint(&self) -> bool {
         self.resumed.loaded.is_some()
@@ -93,7 +108,7 @@ impl Earlier {
 
     /// Fills in the run's device and thread count if the flags leave them open.
     pub fn compute(&self, mut compute: Compute, tell: Tell) -> Compute {
-        let then = self.state.as_ref().map(|(_, state)| &state.circumstances);
+        let then = self.last_state().map(R::exactness);
         let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return compute };
         if compute.device == DeviceChoice::Auto {
             compute.device = DeviceChoice::Cpu;
@@ -112,21 +127,15 @@ impl Earlier {
         compute
     }
 
-    /// The file with the loss's weights, if it still exists at the recorded path.
-    pub fn loss_weights(&self) -> Option<PathBuf> {
-        let file = PathBuf::from(&self.state.as_ref()?.1.circumstances.loss_weights.as_ref()?.file);
-        file.is_file().then_some(file)
-    }
-
     /// The config of a resume: `config` with the changes that the run has made since it began,
     /// unless flags override them.
-    pub fn replayed(&self, config: &Config, overrides: &[String]) -> Result<Config, ConfigError> {
+    pub fn replayed(&self, config: &R::Config, overrides: &[String]) -> Result<R::Config, ConfigError> {
         config.with_changes_of(&self.config, &self.changes, overrides)
     }
 
     /// What to record for the config of this resume: the config that the run began with, and the
     /// changes since then.
-    pub fn kept(&self, config: &Config) -> Result<(Config, Vec<RunChange>), ConfigError> {
+    pub fn kept(&self, config: &R::Config) -> Result<(R::Config, Vec<RunChange>), ConfigError> {
         let Some(loaded) = &self.resumed.loaded else { return Ok((config.clone(), vec![])) };
         // Changes at this same step were for steps that are now trained again.
         let mut changes = self.changes.clone();
@@ -138,7 +147,7 @@ impl Earlier {
 
     /// Refuses a config with which the run could not go on exactly. A run that starts over accepts
     /// any.
-    pub fn check_config(&self, config: &Config) -> Result<()> {
+    pub fn check_config(&self, config: &R::Config) -> Result<()> {
         let changes = config.changes_that_matter(&self.config)?;
         if changes.is_empty() || !self.has_checkpoint() {
             return Ok(());
@@ -165,7 +174,7 @@ impl Earlier {
             [] => format!("{path} has no checkpoint: it was stopped before the first was saved"),
             damaged => format!("{path} has no whole checkpoint:{}", listed(damaged)),
         };
-        if let Some(other) = &self.config.train.init_from {
+        if let Some(other) = &self.config.train().init_from {
             return Err(Misuse(format!(
                 "{none}\nIt started from the weights of {other}; start a new run in another folder: --init-from {other} --run NEW"
             ))
@@ -189,35 +198,6 @@ impl Earlier {
         Some((self.lock.take()?, std::mem::take(&mut self.resumed)))
     }
 
-    /// Describes what it means to go on under the circumstances `now`.
-    ///
-    /// # Errors
-    /// When it would not be the same run.
-    pub fn check_state(
-        &self,
-        mut now: State,
-        accept_inexact: bool,
-        (data, train_set): (&data::Config, &Dataset),
-    ) -> Result<Vec<String>> {
-        let Some((_, then)) = self.state.as_ref().filter(|_| self.has_checkpoint()) else {
-            return Ok(vec![]);
-        };
-        let notes = now.resume(then, accept_inexact, data);
-        Ok(notes.map_err(|error| TrainError::from(error.with_changes(self.path(), train_set)))?)
-    }
-
-    /// A message if the run goes on with different validation images than before.
-    pub fn other_images(&self, config: &Config, val_set: &Dataset) -> Result<Option<String>> {
-        let Some((_, state)) = self.state.as_ref().filter(|_| self.has_checkpoint()) else {
-            return Ok(None);
-        };
-        let (data, eval) = (config.data.clone(), config.eval.clone());
-        let validation = Validation { data, eval, total: val_set.len() };
-        let (folder, before) = (self.run.folder(), (&self.config.data, &self.config.eval));
-        let found = validation.differs(folder, before, state, &val_set.fingerprint())?;
-        Ok(found.map(|other| other.words))
-    }
-
     /// Describes what starting over discards.
     fn discarded(&self, any_damaged: bool) -> String {
         let text = fs::read(self.path().join(METRICS_FILE)).unwrap_or_default();
@@ -233,9 +213,9 @@ impl Earlier {
 
     /// Refuses fewer steps than the run has already completed. Returns notes on where it resumes
     /// and on the effect of changed settings.
-    pub fn check_steps(&self, config: &Config) -> Result<Vec<String>> {
+    pub fn check_steps(&self, config: &R::Config) -> Result<Vec<String>> {
         let Some(loaded) = &self.resumed.loaded else { return Ok(vec![]) };
-        let (step, steps, path) = (loaded.step, config.train.steps, self.path().display());
+        let (step, steps, path) = (loaded.step, config.train().steps, self.path().display());
         if step > steps {
             return Err(Misuse(format!(
                 "train.steps is {steps}, and {path} is at step {step} already; give {step} or more"
@@ -243,23 +223,21 @@ impl Earlier {
             .into());
         }
         let mut notes = vec![format!("going on from step {step} of {path}")];
-        let before = self.config.train.steps;
+        let before = self.config.train().steps;
         if before != steps && step < steps {
             notes.push(format!("the learning rate schedule now spans {steps} steps instead of {before}"));
             let earlier = self.config.changed(&self.changes)?;
-            let adversary = earlier.adversarial.as_ref().zip(config.adversarial.as_ref());
-            let adversary =
-                adversary.map(|(a, b)| ("discriminator's ", [&a.optimizer, &b.optimizer], b.start));
-            let tokenizer = ("", [&earlier.optimizer, &config.optimizer], 0);
-            for (whose, optimizers, start) in [tokenizer].into_iter().chain(adversary) {
-                if let Some(words) = rate_jump(optimizers, start, step, (before, steps)) {
+            for ((_, then, _), (whose, now, start)) in
+                earlier.optimizers().into_iter().zip(config.optimizers())
+            {
+                if let Some(words) = rate_jump([then, now], start, step, (before, steps)) {
                     notes.push(format!("warning: the {whose}learning rate {words}"));
                 }
             }
         }
         let (_, changes) = self.kept(config)?;
         let is_new = |key: KnownKey| changes.iter().any(|change| change.key.is(key) && change.step == step);
-        if let Some(muon) = &config.optimizer.muon
+        if let Some(muon) = config.optimizers().first().and_then(|(_, model, _)| model.muon.as_ref())
             && is_new(known::OPTIMIZER_LR)
             && !is_new(known::OPTIMIZER_MUON_LR)
         {
@@ -275,13 +253,6 @@ impl Earlier {
         }
         Ok(notes)
     }
-}
-
-/// What a checkpoint's state says of the loop and of the tokenizer.
-fn parsed(state: &serde_json::Value) -> Result<(Progress, State), StateError> {
-    let (progress, own) = Progress::split(state)?;
-    ImageBatches::place(&progress.cursor)?;
-    Ok((progress, State::parse(&own)?))
 }
 
 fn listed(damaged: &[DamagedCheckpoint]) -> String {

@@ -1,15 +1,15 @@
-//! Makes a training's config from its options.
+//! Makes a training's config from its options, whatever its task.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::images::{drop_those_of_config, validation_note};
 use super::resume::Earlier;
-use super::{CONFIG, Compute, Pick, Tell, init};
-use crate::config::Config;
+use super::task::RunTask;
+use super::{CONFIG, Compute, Pick, Tell};
+use crate::config::{RootConfig, read_config};
 use pixtok_base::Misuse;
 
 /// The options of a training.
@@ -44,76 +44,34 @@ pub struct TrainOptions {
     pub compute: Compute,
 }
 
-/// The checked config, with flags and overrides applied, and a note about the validation images. A
-/// resumed run may use its own config file.
-pub(super) fn resolve(
+/// The config file of a training; a resumed run may use its own.
+pub(super) fn config_file(options: &TrainOptions) -> PathBuf {
+    let own = options.resume.as_deref().map(|run| run.join(CONFIG));
+    options.config.clone().or(own).unwrap_or_default()
+}
+
+/// The checked config, with flags and overrides applied, and a note on what the flags changed.
+pub(super) fn resolve<R: RunTask>(
     options: &TrainOptions,
-    earlier: Option<&Earlier>,
+    earlier: Option<&Earlier<R>>,
     dry_run: bool,
     tell: Tell,
-) -> Result<(Config, Option<String>)> {
-    let own = earlier.map(|run| run.path().join(CONFIG));
-    let file = options.config.clone().or(own).unwrap_or_default();
-    let (mut config, notes) = Config::read(&file, &options.overrides)?;
+) -> Result<(R::Config, Option<String>)> {
+    let (mut config, notes) = read_config::<R::Config>(&config_file(options), &options.overrides)?;
     notes.iter().for_each(|text| tell.note(text));
-    let of_config = config.data.clone();
+    let written = config.clone();
     if let Some(earlier) = earlier {
         config = earlier.replayed(&config, &options.overrides)?;
     }
-    if let Some(folder) = &options.data {
-        config.data.train = text_of(folder)?;
-        if earlier.is_none() {
-            drop_those_of_config(options, &mut config.data);
-        }
-    }
-    if let Some(folder) = &options.val_data {
-        config.data.val = Some(text_of(folder)?);
-        config.data.val_split = None;
-    }
-    let picked = [
-        (&options.pick.split, &mut config.data.split),
-        (&options.val_split, &mut config.data.val_split),
-        (&options.pick.image_column, &mut config.data.image_column),
-    ];
-    for (flag, value) in picked {
-        if flag.is_some() {
-            value.clone_from(flag);
-        }
-    }
+    R::place(&mut config, options, earlier.is_some())?;
     config.check()?;
-    match earlier.filter(|run| run.has_checkpoint()) {
-        Some(run) => check_best_metric(&config, run, tell)?,
-        None => config.check_new_training()?,
-    }
-    let note = if earlier.is_none() { validation_note(options, &of_config, &config) } else { None };
+    R::check_start(&config, options, earlier, dry_run, tell)?;
+    let note = if earlier.is_none() { R::note(options, &written, &config) } else { None };
     if let (Some(earlier), Some(run)) = (earlier, &options.run)
         && fs::canonicalize(run).ok() != fs::canonicalize(earlier.path()).ok()
     {
         let (run, path) = (run.display(), earlier.path().display());
         return Err(Misuse(format!("--run is {run}, and --resume {path}; leave --run out")).into());
     }
-    if earlier.is_none() && options.init_from.is_none() && !dry_run {
-        init::from_nothing(&config)?;
-    }
     Ok((config, note))
-}
-
-/// Refuses a new best metric that the images are too small for. For the run's own metric there is
-/// only a warning.
-fn check_best_metric(config: &Config, earlier: &Earlier, tell: Tell) -> Result<()> {
-    match config.check_best_metric() {
-        Err(error) if config.train.best_metric == earlier.config.train.best_metric => {
-            tell.say(&format!(
-                "warning: {error}; a run that goes on may change it with --set train.best_metric=psnr_db"
-            ));
-            Ok(())
-        }
-        checked => Ok(checked?),
-    }
-}
-
-fn text_of(path: &Path) -> Result<String> {
-    let text =
-        path.to_str().ok_or_else(|| Misuse(format!("{} is no UTF-8 path; rename it", path.display())))?;
-    Ok(text.to_owned())
 }

@@ -99,7 +99,7 @@ impl Images {
             };
             let whose = format!("{path}, where the weights came from,");
             notes.extend(self.in_training(&config, None, &whose, tell));
-            origin = config.train.init_from;
+            origin = config.train.of_loop.init_from;
         }
         notes
     }
