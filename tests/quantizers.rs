@@ -166,7 +166,7 @@ fn every_kind_has_its_file() {
 #[test]
 fn every_variable_has_its_role() {
     for variant in variants() {
-        let Some(expected) = variant.variables else { continue };
+        let Some(mut expected) = variant.variables else { continue };
         let (store, _quantizer) = quantizer(variant.quantizer.clone(), natural_width(&variant.quantizer));
         let mut found: Vec<[String; 3]> = vec![];
         for variable in store.entries() {
@@ -175,7 +175,6 @@ fn every_variable_has_its_role() {
             let role = format!("{:?}", variable.role).to_lowercase();
             found.push([variable.name, role, trained.to_owned()]);
         }
-        let mut expected = expected;
         expected.sort();
         assert_eq!(found, expected, "{}", variant.name);
     }
@@ -443,7 +442,7 @@ fn any_value(described: &Value, each: Option<&BoxedStrategy<Value>>) -> BoxedStr
 fn any_table(keys: &Map<String, Value>, each: Option<&BoxedStrategy<Value>>) -> BoxedStrategy<Value> {
     let (names, values): (Vec<String>, Vec<BoxedStrategy<Value>>) =
         keys.iter().map(|(key, described)| (key.clone(), any_value(described, each))).unzip();
-    let together = move |values| Value::Object(names.iter().cloned().zip(values).collect());
+    let together = move |values: Vec<Value>| Value::Object(names.iter().cloned().zip(values).collect());
     values.prop_map(together).boxed()
 }
 

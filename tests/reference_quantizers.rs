@@ -1,7 +1,7 @@
 //! Every quantizer agrees with stored numbers of an independent source: values, indices, each loss,
 //! and the gradients of latent and losses with respect to the latent and every parameter.
-//! `tests/kinds/quantizer/` has the cases, `tests/reference/` the numbers and the programs that made
-//! them, which also say where a definition differs from the source's on purpose.
+//! `tests/kinds/quantizer/` has the cases, `tests/reference/` the numbers and the programs that
+//! made them, which also say where a definition differs from the source's on purpose.
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/kinds.rs"]

@@ -102,8 +102,8 @@ impl fmt::Display for RunChange {
 }
 
 impl RunChange {
-    /// Reads the changes in `folder` of a run with a config of type `C`, in order; empty if there is
-    /// no file.
+    /// Reads the changes in `folder`, that of a run with a config of type `C`, in order; empty if there
+    /// is no file.
     ///
     /// # Errors
     /// When the file cannot be read, or holds something else.

@@ -46,7 +46,7 @@ impl Words {
         self
     }
 
-    /// The same words about a quantizer inside another one, whose table is `each` of the outer one's.
+    /// The same words about a quantizer inside another one: its table is `each` in that one's.
     #[must_use]
     pub fn inside(mut self) -> Self {
         for part in &mut self.0 {

@@ -45,8 +45,8 @@ pub(super) trait RunTask: Sized {
     /// Writes the flags that say where things are into the config.
     fn place(config: &mut Self::Config, options: &TrainOptions, resumed: bool) -> Result<()>;
 
-    /// Refuses a config that a new training, or a resumed one, must not have. The config was checked
-    /// by itself.
+    /// Refuses a config that a new training, or a resumed one, must not have. The config itself was
+    /// checked before.
     fn check_start(
         config: &Self::Config,
         options: &TrainOptions,

@@ -111,8 +111,8 @@ impl RunTask for TokenizerRun {
         let (loss, loss_weights) = loss::loss(&config.loss, weights, device)?;
         let train_set = Arc::new(training_set(config)?.with_cache(Cache::new(&config.data)?));
         check_batch(config, &train_set)?;
-        // Without the cache, whose resizing differs in the last bit, so that the figures are those of
-        // `pixtok eval`.
+        // Without the cache, whose resizing differs in the last bit, so that the figures are those
+        // of `pixtok eval`.
         let val_set = Arc::new(validation_set(config)?.1);
         tell_omitted([&*train_set, &*val_set], tell);
         let networks = Networks::build(config, device)?;

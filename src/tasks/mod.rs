@@ -1,5 +1,5 @@
-//! The tasks that [`crate::train::Trainer`] can train. Each has a folder, with its root config, what
-//! it minimises, and what it keeps in a checkpoint. `run::task` dispatches on [`TaskKind`].
+//! The tasks that [`crate::train::Trainer`] can train. Each has a folder, with its root config,
+//! what it minimises, and what it keeps in a checkpoint. `run::task` dispatches on [`TaskKind`].
 
 mod error;
 pub mod tokenizer;

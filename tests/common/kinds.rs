@@ -1,6 +1,6 @@
 //! The kinds of quantizers and of networks, with what the tests expect of each: `tests/kinds/` has
-//! a file for each kind, and every test that goes over all kinds reads them. So a new kind needs one
-//! file here, and no list elsewhere. `scripts/test_python.py` reads the same files.
+//! a file for each kind, and every test that goes over all kinds reads them. So a new kind needs
+//! one file there, and no list elsewhere. `scripts/test_python.py` reads the same files.
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 

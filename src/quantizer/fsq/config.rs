@@ -176,7 +176,7 @@ impl Settings for Config {
     fn check_stage(&self) -> Result<(), QuantizerError> {
         if let Some(key) = [("bound", self.bound.is_some()), ("slope", self.slope.is_some())]
             .iter()
-            .find_map(|(key, given)| given.then_some(key))
+            .find_map(|(key, given)| given.then_some(*key))
         {
             return Err(QuantizerError(setting(key).text(
                 " is given for the stages of a residual quantizer, whose input is squashed before the first stage and \
