@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-const TRAIN: Mode = Mode::Train { seed: Seed(1) };
+const TRAIN: Mode = Mode::train(Seed(1));
 
 fn parsed(config: &Value) -> QuantizerConfig {
     serde_json::from_value(config.clone()).unwrap_or_else(|e| panic!("{config}: {e}"))

@@ -16,7 +16,9 @@ use super::{CONFIG, Tell, dry_run, init, loss};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, Config, RunChange};
 use crate::tasks::TaskKind;
-use crate::tasks::tokenizer::{Circumstances, ImageBatches, LossWeights, Setup, State, TokenizerTask};
+use crate::tasks::tokenizer::{
+    Circumstances, ImageBatches, LossWeights, NoiseSource, Setup, State, TokenizerTask,
+};
 use crate::train::{Machine, Outcome, Parts, Signals, Trainer};
 use crate::world::World;
 use pixtok_base::seed::Seed;
@@ -195,6 +197,7 @@ fn circumstances(
         data: train_set.fingerprint(),
         val_data: val_set.fingerprint(),
         loss_weights,
+        noise: config.draws_noise().then_some(NoiseSource::Image),
     })
 }
 

@@ -261,7 +261,7 @@ fn a_sequence_trains() {
     for quantizer in [FSQ, RESIDUAL] {
         let (_config, tokenizer, store) = parts(quantizer);
         let images = random_images();
-        let out = tokenizer.forward(&images, Mode::Train { seed: Seed(4) }).unwrap();
+        let out = tokenizer.forward(&images, Mode::train(Seed(4))).unwrap();
         assert_eq!((out.recon.size(), out.latents.size()), (images.size(), vec![3, 5, 2]));
         (&out.recon - &images).square().mean(Kind::Float).backward();
         for name in ["encoder.weight", "decoder.weight"] {

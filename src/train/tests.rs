@@ -13,7 +13,7 @@ use crate::checkpoint::{Resumed, RunFolder, RunWriter, ValidationImages};
 use crate::optim::{self, Schedule};
 use crate::quantizer::{Monitor, Statistic, UpdateReport};
 use crate::variables::{Role, Variable};
-use crate::world::World;
+use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::{Precision, no_grad};
@@ -153,8 +153,8 @@ impl Task for Linear {
         Ok(())
     }
 
-    fn row(&mut self) -> Vec<(String, f64)> {
-        vec![("toy/seen".to_owned(), self.seen as f64)]
+    fn row(&mut self, world: &World) -> Result<Vec<(String, f64)>, WorldError> {
+        Ok(vec![("toy/seen".to_owned(), world.sum_of(self.seen as i64)? as f64)])
     }
 
     fn watch(&mut self, row: &[(String, f64)], _around: &mut Surroundings) {

@@ -70,7 +70,7 @@ fn lookup_is_the_latent_bit_for_bit() {
         pixtok_torch::reseed(Seed(5));
         let fsq = build(&config(&[8, 5, 5, 5], bound), channels);
         let z = Tensor::randn([2, 35, channels], (Kind::Float, Device::Cpu)) * 2.0;
-        let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(0) });
+        let quantized = fsq.quantize(&z, Mode::train(Seed(0)));
         let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
         assert_eq!(bits(&quantized.latent), bits(&fsq.lookup(&quantized.indices)), "{channels} {bound:?}");
     }
@@ -127,11 +127,11 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         let z = Tensor::randn([4, 875, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let rounded = plain.quantize(&z, Mode::Eval);
         assert_eq!(noisy.quantize(&z, Mode::Eval).latent, rounded.latent);
-        let train = Mode::Train { seed: Seed(8) };
+        let train = Mode::train(Seed(8));
         let quantized = noisy.quantize(&z, train);
         assert_eq!(quantized.indices, rounded.indices, "tokens are the rounded ones");
         assert_eq!(quantized.latent, noisy.quantize(&z, train).latent, "one seed, one noise");
-        assert_ne!(quantized.latent, noisy.quantize(&z, Mode::Train { seed: Seed(9) }).latent);
+        assert_ne!(quantized.latent, noisy.quantize(&z, Mode::train(Seed(9))).latent);
 
         let kept = quantized.latent.eq_tensor(&rounded.latent);
         let share = kept.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
@@ -149,7 +149,7 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
             "the variance of a uniform number in ±1, not {variance}"
         );
         if bound == Bound::Sigmoid {
-            let off = (&quantized.latent - transcribed_noise(&z, &levels, Seed(8))).abs().max();
+            let off = (&quantized.latent - transcribed_noise(&z, &levels, Noise::new(Seed(8)))).abs().max();
             assert!(off.double_value(&[]) < 1e-6);
         }
         // The gradient is the bound's, rounded or not.
@@ -208,9 +208,9 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
 /// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1; where
 /// noise was chosen, ẑ + U(±1/(L − 1)), otherwise ẑ rounded to the nearest of the L evenly spaced
 /// codes in [−1, 1].
-fn transcribed_noise(z: &Tensor, levels: &[i64], seed: Seed) -> Tensor {
-    pixtok_torch::reseed(seed.derive("fsq noise", &[]));
-    let (chosen, uniform) = (z.rand_like().lt(0.5), z.rand_like() * 2.0 - 1.0);
+fn transcribed_noise(z: &Tensor, levels: &[i64], noise: Noise) -> Tensor {
+    let draw = |stream| noise.derive(stream, &[]).uniform(&z.size(), Device::Cpu);
+    let (chosen, uniform) = (draw("fsq choice").lt(0.5), draw("fsq noise") * 2.0 - 1.0);
     let tops: Vec<f32> = levels.iter().map(|&level| (level - 1) as f32).collect();
     let top = Tensor::from_slice(&tops);
     let bounded = z.detach().sigmoid() * 2.0 - 1.0;
