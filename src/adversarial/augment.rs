@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_hole_is_a_quarter_of_the_image_at_most() {
-        let holes = augment(&ramp(), &[Augmentation::Cutout], Noise::new(Seed(4))).eq(0.0).to_kind(Kind::Float);
+        let holes =
+            augment(&ramp(), &[Augmentation::Cutout], Noise::new(Seed(4))).eq(0.0).to_kind(Kind::Float);
         let share = holes.mean_dim([1, 2, 3].as_slice(), false, Kind::Float);
         assert!((share.max().double_value(&[]) - 0.25).abs() < 1e-6);
         assert!(share.min().double_value(&[]) >= 0.25 / 4.0);
@@ -149,7 +150,11 @@ mod tests {
     #[test]
     fn colours_change_and_gradients_pass() {
         let x = (ramp() / 600.0 - 1.0).set_requires_grad(true);
-        let y = augment(&x, &[Augmentation::Color, Augmentation::Translation, Augmentation::Cutout], Noise::new(Seed(5)));
+        let y = augment(
+            &x,
+            &[Augmentation::Color, Augmentation::Translation, Augmentation::Cutout],
+            Noise::new(Seed(5)),
+        );
         y.square().sum(Kind::Float).backward();
         assert!(x.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0);
     }

@@ -305,12 +305,16 @@ mod tests {
         assert_eq!(dense.counts(), [(0, 1), (5, 3), (9, 1)]);
         assert_eq!(sparse.counts(), dense.counts());
         assert_eq!(sparse.figures(), dense.figures());
-        let [all, none] = [sparse, CodebookUse::new(1, 10)].map(|used| used.of_all(&World::single()).unwrap());
+        let [all, none] =
+            [sparse, CodebookUse::new(1, 10)].map(|used| used.of_all(&World::single()).unwrap());
         assert_eq!((all.counts(), all.figures()), (dense.counts(), dense.figures()));
         assert_eq!(none.figures(), CodebookUse::new(1, 10).figures());
         assert_eq!(dense.of_all(&World::single()).unwrap().figures(), all.figures());
         // The pairs of two processes.
-        assert_eq!(sums_of(&[0, 1, 5, 3, 9, 1, 2, 4, 5, 2]), BTreeMap::from([(0, 1), (2, 4), (5, 5), (9, 1)]));
+        assert_eq!(
+            sums_of(&[0, 1, 5, 3, 9, 1, 2, 4, 5, 2]),
+            BTreeMap::from([(0, 1), (2, 4), (5, 5), (9, 1)])
+        );
     }
 
     #[test]

@@ -65,8 +65,12 @@ impl<T: Task> Trainer<T> {
             let bad = DamagedCheckpoint { step, path, reason };
             let path = bad.path.display();
             words += &match self.around.world.writes().then(|| self.around.run.set_aside(&bad)) {
-                Some(Ok(aside)) => format!("its weights are those of {path}, which is now {}; ", aside.display()),
-                Some(Err(error)) => format!("its weights are those of {path}; remove it first, since {error}; "),
+                Some(Ok(aside)) => {
+                    format!("its weights are those of {path}, which is now {}; ", aside.display())
+                }
+                Some(Err(error)) => {
+                    format!("its weights are those of {path}; remove it first, since {error}; ")
+                }
                 None => format!("its weights are those of {path}, which the first process sets aside; "),
             };
         }

@@ -16,7 +16,7 @@ use crate::variables::{Role, Variable};
 use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
-use pixtok_torch::{Precision, no_grad};
+use pixtok_torch::{Noise, Precision, no_grad};
 
 /// The step from which the judge learns.
 const JUDGED_FROM: u64 = 2;
@@ -105,6 +105,9 @@ impl Task for Linear {
 
     fn step(&mut self, batch: &Vec<i64>, at: At) -> Result<StepOutput, TrainError> {
         self.seen += batch.len() as u64;
+        // Two micro-batches of three: the samples are named by their places in the whole batch.
+        let of_step = Noise::new(Seed(5).derive("step", &[at.step]).derive("noise", &[]));
+        assert_eq!(at.noise, of_step.at_places(3 * at.micro_batch as u64, 1));
         let error = self.error(batch);
         // A random term, which a resumed run has to draw again.
         let noise = (at.seed.0 % 5) as f64 * 0.1;

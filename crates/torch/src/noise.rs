@@ -239,19 +239,17 @@ mod tests {
     fn gaussian_numbers_have_the_moments_and_tails() {
         let drawn = Noise::new(Seed(3)).gaussian(&[64, 4096], CPU);
         let power = |exponent: i64| mean(&drawn.to_kind(Kind::Double).pow_tensor_scalar(exponent));
-        for (exponent, expected, allowed) in
-            [(1, 0.0, 0.01), (2, 1.0, 0.015), (3, 0.0, 0.04), (4, 3.0, 0.1)]
+        for (exponent, expected, allowed) in [(1, 0.0, 0.01), (2, 1.0, 0.015), (3, 0.0, 0.04), (4, 3.0, 0.1)]
         {
             assert!((power(exponent) - expected).abs() < allowed, "moment {exponent}: {}", power(exponent));
         }
-        for (beyond, expected, allowed) in [(1.0, 0.3173, 0.005), (2.0, 0.0455, 0.0021), (3.0, 0.0027, 5e-4)] {
+        for (beyond, expected, allowed) in [(1.0, 0.3173, 0.005), (2.0, 0.0455, 0.0021), (3.0, 0.0027, 5e-4)]
+        {
             let share = mean(&drawn.abs().gt(beyond));
             assert!((share - expected).abs() < allowed, "{share} are beyond {beyond}");
         }
         assert!((4.0..6.7).contains(&drawn.abs().max().double_value(&[])));
-        for (what, other) in
-            [("the next number", drawn.roll(1, 1)), ("the next sample", drawn.roll(1, 0))]
-        {
+        for (what, other) in [("the next number", drawn.roll(1, 1)), ("the next sample", drawn.roll(1, 0))] {
             let found = correlation(&drawn, &other, 1.0);
             assert!(found.abs() < 0.01, "{what}: {found}");
         }

@@ -160,6 +160,42 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
 }
 
 #[test]
+fn an_image_has_the_same_noise_in_every_batch() {
+    let plain = Config { noise_probability: 0.5, bound: None, ..config(&[8, 5], Bound::Tanh) };
+    let each = Box::new(QuantizerConfig::Fsq(plain.clone()));
+    let stages = QuantizerConfig::Residual(residual::Config { stages: 2, each });
+    let groups = grouped::Config { groups: 1, each: Box::new(stages.clone()) };
+    pixtok_torch::reseed(Seed(10));
+    let z = Tensor::randn([4, 35, 2], (Kind::Float, Device::Cpu));
+    for config in [QuantizerConfig::Fsq(plain), stages, QuantizerConfig::Grouped(groups)] {
+        assert!(config.settings().draws_noise());
+        let vs = Variables::new(Device::Cpu);
+        let quantizer = config.settings().build(&vs.root(Component::Quantizer), 2).unwrap();
+        // The seed of the micro-batch has no part in it.
+        let latent = |z: &Tensor, seed: u64, noise: Noise| {
+            quantizer.quantize(z, Mode::Train { seed: Seed(seed), noise }).latent
+        };
+        let noise = Noise::new(Seed(8));
+        let whole = latent(&z, 1, noise);
+        assert_ne!(whole, quantizer.quantize(&z, Mode::Eval).latent);
+        assert_ne!(whole, latent(&z, 1, Noise::new(Seed(9))));
+        let same = |part: Tensor, rows: [i64; 2]| {
+            let off = (part - whole.index_select(0, &Tensor::from_slice(&rows))).abs().max();
+            assert!(off.double_value(&[]) < 1e-5, "{config:?}: {rows:?}");
+        };
+        for first in [0, 2] {
+            let part = latent(&z.narrow(0, first, 2), 2, noise.at_places(first as u64, 1));
+            same(part, [first, first + 1]);
+        }
+        for rank in [0, 1] {
+            let own = z.index_select(0, &Tensor::from_slice(&[rank, rank + 2]));
+            same(latent(&own, 3, noise.at_places(rank as u64, 2)), [rank, rank + 2]);
+        }
+    }
+    assert!(!config(&[8, 5], Bound::Tanh).draws_noise());
+}
+
+#[test]
 fn few_levels_are_noted_unless_recommended() {
     assert_eq!(config(&[8, 3], Bound::Tanh).advice(128).len(), 1);
     assert!(config(&[5, 3], Bound::Tanh).advice(128).is_empty());

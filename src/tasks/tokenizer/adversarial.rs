@@ -293,8 +293,8 @@ mod tests {
         for parameter in &groups[1].parameters {
             parameter.tensor.shallow_clone().zero_grad();
         }
-        let [real, fake] =
-            [&images, &plain.recon.detach()].map(|images| adversary(&objective).judge(images, Noise::new(Seed(0))));
+        let [real, fake] = [&images, &plain.recon.detach()]
+            .map(|images| adversary(&objective).judge(images, Noise::new(Seed(0))));
         adversary(&objective).config.loss.of_discriminator(&real, &fake).backward();
         for (gradient, Variable { name, tensor, .. }) in discriminators.iter().zip(&groups[1].parameters) {
             let (expected, allowed) = (tensor.grad(), 1e-4 * tensor.grad().abs().max().double_value(&[]));

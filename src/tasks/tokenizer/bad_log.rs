@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn files_are_listed_once_and_a_resume_forgets_what_came_after() {
         let run = tempfile::tempdir().unwrap();
-        let open = |step, split| BadLog::open(run.path(), step, split, BadSamples::new(100, 0.02), true).unwrap();
+        let open =
+            |step, split| BadLog::open(run.path(), step, split, BadSamples::new(100, 0.02), true).unwrap();
         let mut log = open(0, Split::Train);
         assert_eq!(log.record(1, vec![sample("a"), sample("a")]).new, 1);
         assert_eq!(log.record(5, vec![sample("b"), sample("a")]).new, 1);

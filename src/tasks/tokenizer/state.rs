@@ -125,7 +125,10 @@ impl Circumstances {
             if !accept_inexact {
                 return Err(CircumstancesError::Noise);
             }
-            notes.push("going on with noise drawn for each image instead of each micro-batch: not bit for bit".into());
+            notes.push(
+                "going on with noise drawn for each image instead of each micro-batch: not bit for bit"
+                    .into(),
+            );
         }
         for (saved, now, remedy) in self.rounding(then) {
             if !accept_inexact {
