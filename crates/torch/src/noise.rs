@@ -222,9 +222,9 @@ mod tests {
         let streams = ["a", "b"].map(|stream| noise.derive(stream, &[]).uniform(&shape, CPU) - 0.5);
         let other_step = Noise::new(Seed(2)).uniform(&shape, CPU) - 0.5;
         for (what, other) in [
-            ("the next number", centred.roll(1, 1)),
-            ("the next but one", centred.roll(2, 1)),
-            ("the next sample", centred.roll(1, 0)),
+            ("the next number", centred.roll([1], [1])),
+            ("the next but one", centred.roll([2], [1])),
+            ("the next sample", centred.roll([1], [0])),
             ("the next sample's next number", centred.roll([1, 1], [0, 1])),
             ("another stream", streams[0].shallow_clone()),
             ("the next seed", other_step),
@@ -249,7 +249,9 @@ mod tests {
             assert!((share - expected).abs() < allowed, "{share} are beyond {beyond}");
         }
         assert!((4.0..6.7).contains(&drawn.abs().max().double_value(&[])));
-        for (what, other) in [("the next number", drawn.roll(1, 1)), ("the next sample", drawn.roll(1, 0))] {
+        for (what, other) in
+            [("the next number", drawn.roll([1], [1])), ("the next sample", drawn.roll([1], [0]))]
+        {
             let found = correlation(&drawn, &other, 1.0);
             assert!(found.abs() < 0.01, "{what}: {found}");
         }
