@@ -86,7 +86,8 @@ impl Sums {
     }
 
     /// All figures, including the means of the per-image values, and the codebook use with `(code,
-    /// count)` for each code that occurs. They are of the images of all processes, which add up their sums here.
+    /// count)` for each code that occurs. They are of the images of all processes, which add up
+    /// their sums here.
     pub(super) fn finish(
         self,
         scores: &Scores,
