@@ -126,8 +126,8 @@ impl World {
         self.rank == 0
     }
 
-    /// The place in the whole batch of a step of this process's sample `own`. Samples are dealt to the
-    /// processes one by one, as the loader's share of a process has it.
+    /// The place in the whole batch of a step of this process's sample `own`. Samples are dealt to
+    /// the processes one by one, as the loader's share of a process has it.
     #[must_use]
     pub fn place(&self, own: u64) -> u64 {
         own * u64::from(self.size) + u64::from(self.rank)

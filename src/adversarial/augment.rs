@@ -23,8 +23,8 @@ pub enum Augmentation {
     Cutout,
 }
 
-/// Augments `images` in the order of `policy`. Each image has its own parameters, whatever the batch
-/// that it is in.
+/// Augments `images` in the order of `policy`. Each image has its own parameters, whatever the
+/// batch that it is in.
 ///
 /// # Shapes
 /// `[B, 3, H, W]` -> the same shape.

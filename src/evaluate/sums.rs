@@ -11,8 +11,8 @@ use crate::world::{World, WorldError};
 /// `(code, count)` for each code that occurs.
 pub(super) type Counts = Vec<(i64, i64)>;
 
-/// The number of tokens that each change of an image leaves as they are; `None` for a change that the
-/// tokens do not allow.
+/// The number of tokens that each change of an image leaves as they are; `None` for a change that
+/// the tokens do not allow.
 type Unchanged = [Option<i64>; 4];
 
 /// The sums of an evaluation.

@@ -134,8 +134,8 @@ impl CodebookUse {
         self.tokens += per_codebook;
     }
 
-    /// The histogram of the tokens of all processes. Waits for the device if there are more than 2^24
-    /// codes.
+    /// The histogram of the tokens of all processes. Waits for the device if there are more than
+    /// 2^24 codes.
     ///
     /// # Errors
     /// When the processes can't add up their counts.

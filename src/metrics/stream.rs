@@ -53,8 +53,8 @@ pub struct StreamSums {
 }
 
 impl StreamSums {
-    /// The statistics of the streams of all processes; `None` without tokens. `usage_64k` is that of
-    /// this process's last tokens.
+    /// The statistics of the streams of all processes; `None` without tokens. `usage_64k` is that
+    /// of this process's last tokens.
     ///
     /// # Errors
     /// When the processes can't add up their sums.

@@ -314,8 +314,9 @@ fn a_sequence_is_traced() {
     assert_eq!(model::size_of(&wide), ImageSize { height: 16, width: 32 });
 }
 
-/// For `scripts/test_python.py`: in `PIXTOK_SEQUENCES` the pictures, and in a folder for each quantizer
-/// the exported toy, its tokens in every format, and the pictures that `pixtok decode` makes of them.
+/// For `scripts/test_python.py`: in `PIXTOK_SEQUENCES` the pictures, and in a folder for each
+/// quantizer the exported toy, its tokens in every format, and the pictures that `pixtok decode`
+/// makes of them.
 #[test]
 #[ignore = "scripts/test_python.py runs it, with a folder, and reads what it writes"]
 fn folders_for_python() {

@@ -47,8 +47,8 @@ pub struct At {
     pub micro_batch: usize,
     /// The seed of random decisions about it as a whole.
     pub seed: Seed,
-    /// The noise of its samples. It names each by its place in the step's whole batch, so that it is
-    /// the same for any number of micro-batches and processes.
+    /// The noise of its samples. It names each by its place in the step's whole batch, so that it
+    /// is the same for any number of micro-batches and processes.
     pub noise: Noise,
 }
 
@@ -283,8 +283,8 @@ pub trait Task {
         Ok(())
     }
 
-    /// Hook: the task's own part of a log row, over the steps since the previous row, in all processes
-    /// together.
+    /// Hook: the task's own part of a log row, over the steps since the previous row, in all
+    /// processes together.
     ///
     /// # Errors
     /// When the processes can't add up their parts.

@@ -4,9 +4,9 @@
 //! So they do not depend on how the batch is divided, into micro-batches or among processes. The
 //! generator is made of plain tensor operations, so that they do not depend on the device either.
 //!
-//! It is SplitMix64 (Steele, Lea and Flood 2014), counted instead of iterated: the key of the sample
-//! at `place` is mix(seed + (place + 1)·γ), and its number i is mix(key + (i + 1)·γ). Sums and
-//! products of int64 wrap in the same way as those of u64.
+//! It is SplitMix64 (Steele, Lea and Flood 2014), counted instead of iterated: the key of the
+//! sample at `place` is mix(seed + (place + 1)·γ), and its number i is mix(key + (i + 1)·γ). Sums
+//! and products of int64 wrap in the same way as those of u64.
 
 use std::f64::consts::TAU;
 

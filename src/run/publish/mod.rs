@@ -77,7 +77,8 @@ fn check_free(out: &Path) -> Result<()> {
     Err(Misuse(format!("{} is there and not empty; give a new folder", out.display())).into())
 }
 
-/// Writes the tokenizer of `run` into the new folder `out`, if `check` agrees with what was written.
+/// Writes the tokenizer of `run` into the new folder `out`, if `check` agrees with what was
+/// written.
 fn publish(
     trained: &Trained,
     run: &Path,
@@ -197,8 +198,8 @@ mod tests {
     use crate::model::TokenShape;
     use crate::tests::sequence::{FSQ, RESIDUAL, toy, toy_of};
 
-    /// Publishes the toy; its `config.json` and its card. Its config names another network, of which
-    /// `config.json` then has the numbers.
+    /// Publishes the toy; its `config.json` and its card. Its config names another network, of
+    /// which `config.json` then has the numbers.
     fn published(trained: &Trained) -> (Value, String) {
         let scratch = tempfile::tempdir().unwrap();
         let out = scratch.path().join("model");

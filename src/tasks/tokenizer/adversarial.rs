@@ -94,8 +94,8 @@ impl Opponent {
     }
 }
 
-/// The noise for the augmentation of the images, which is the same for everything that looks at them
-/// in a step.
+/// The noise for the augmentation of the images, which is the same for everything that looks at
+/// them in a step.
 fn of_images(at: At) -> Noise {
     at.noise.derive("real", &[])
 }

@@ -34,8 +34,8 @@ pub struct Circumstances {
     /// The weights that the loss reads from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_weights: Option<LossWeights>,
-    /// How noise is drawn. Absent if the training draws none, and in checkpoints of earlier versions,
-    /// which drew it by micro-batch.
+    /// How noise is drawn. Absent if the training draws none, and in checkpoints of earlier
+    /// versions, which drew it by micro-batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoiseSource>,
 }
