@@ -80,7 +80,7 @@ fn fsq(bencher: Bencher) {
         .unwrap();
     let z = z.set_requires_grad(true);
     bencher.bench_local(|| {
-        let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(3) });
+        let quantized = fsq.quantize(&z, Mode::train(Seed(3)));
         Tensor::run_backward(&[quantized.latent.sum(Kind::Float)], &[&z], false, false)
     });
 }

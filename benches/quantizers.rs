@@ -85,7 +85,7 @@ impl Case {
 
     /// Forward with losses, backward from the latent and the losses, update.
     fn step(&mut self) {
-        let quantized = self.quantizer.quantize(&self.z, Mode::Train { seed: Seed(3) });
+        let quantized = self.quantizer.quantize(&self.z, Mode::train(Seed(3)));
         let losses = quantized.losses.iter().map(|term| &term.value * term.weight);
         let total = losses.fold((&quantized.latent * &self.g).sum(Kind::Float), |sum, term| sum + term);
         total.backward();

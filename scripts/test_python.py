@@ -7,8 +7,15 @@ For each kind, on 100 photographs: encoder.pt and python/pixtok_reader/model.py 
 `pixtok encode`, but for ties; decoder.pt and model.py must give images within 1e-4 of each other, and these,
 in 8 bits, must be within 1 level of the pictures of `pixtok decode`. For an index that no code has,
 model.py raises an error with the index and its place, and decoder.pt takes the nearest code.
+
+A tokenizer whose tokens form a sequence (the toy in src/tests/sequence.rs) is exported too: in every format
+tokens.py must give the indices of encoder.pt, decoder.pt must give the pictures of `pixtok decode`, and
+model.py must say that it does not have this network.
 """
 
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -89,12 +96,60 @@ def check(name: str, folder: Path, data: Path) -> bool:
     return fine
 
 
+def write_sequences(folder: Path) -> None:
+    """The toys with a sequence of tokens: pictures, and for each toy a model, tokens and reconstructions."""
+    test = "tests::sequence::folders_for_python"
+    command = ["cargo", "test", "--release", "--locked", "--lib", test, "--", "--exact", "--ignored"]
+    environment = os.environ | {"PIXTOK_SEQUENCES": str(folder)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode or "1 passed" not in done.stdout:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
+
+
+def refuses_network(folder: Path) -> bool:
+    """Whether model.py says that it does not have a network. The toy's config names one that it has."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | {"model": {"kind": "linear"}}
+    path.write_text(json.dumps(config))
+    try:
+        model.load(folder)
+    except ValueError as error:
+        return "model kind 'linear' is not known here" in str(error)
+    return False
+
+
+def check_sequence(name: str, folder: Path, data: Path) -> bool:
+    """One toy with a sequence of tokens; says what was found."""
+    encoder, decoder = (torch.jit.load(folder / f"model/{half}.pt") for half in ("encoder", "decoder"))
+    other, off, count = 0, 0, 0
+    for stored in tokens.READERS:
+        for row in tokens.read_tokens(folder / stored):
+            indices = torch.from_numpy(row["indices"])[None]
+            other += not torch.equal(encoder(image(data / f"{row['key']}.png")), indices)
+            decoded = levels(image(folder / f"pictures/{row['key']}.png"))
+            off = max(off, (levels(decoder(indices)) - decoded).abs().max().item())
+            count += 1
+    strict = refuses_network(folder / "model")
+    fine = count == 7 * len(tokens.READERS) and other == 0 and off <= 1 and strict
+    print(
+        f"{'OK' if fine else 'DIFFERS':8} {name:10} {count} rows of sequences, {other} with other indices;"
+        f" reconstructions in 8 bits within {off}; its network is {'refused' if strict else 'TAKEN'}",
+        flush=True,
+    )
+    return fine
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="pixtok-python-") as scratch:
         data = Path(scratch) / "data"
         photographs(data, COUNT, [(64, 64)])
         wrong = [name for name in KINDS if not check(name, Path(scratch) / name, data)]
+        sequences = Path(scratch) / "sequences"
+        sequences.mkdir()
+        write_sequences(sequences)
+        toys = {f"{kind} in a sequence": sequences / kind for kind in ("fsq", "residual")}
+        wrong += [name for name, toy in toys.items() if not check_sequence(name, toy, sequences / "images")]
     sys.exit(f"other in Python: {', '.join(wrong)}" if wrong else 0)
 
 

@@ -137,7 +137,8 @@ impl EvaluateError {
 }
 
 /// The result of an evaluation: figures, the values behind them, pictures, and the images that
-/// could not be read.
+/// could not be read. Figures and counts are of the images of all processes, the rest is of this
+/// process's.
 #[derive(Debug)]
 pub struct Evaluation {
     /// The figures.
@@ -220,14 +221,14 @@ pub fn evaluate(
         features.iter_mut().for_each(|features| features.add(&images, &recons));
         mixups.iter_mut().for_each(|mixups| mixups.add(&images, &recons));
     }
-    if scores.names.is_empty() {
+    if options.world.sum_of(scores.names.len() as i64)? == 0 {
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
         return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
-    let counts = sums.counts();
-    let (mut figures, codebook) = sums.finish(&scores, measures, &options.world)?;
+    let (mut figures, tokens) = sums.finish(&scores, measures, &options.world)?;
+    let (codebook, counts) = tokens.unzip();
     if let Some(features) = features {
-        features.finish(&mut figures);
+        features.finish(&mut figures, &options.world);
     }
     let figures = figures.in_order();
     let mixups = mixups.map(|mixups| mixups.notes()).unwrap_or_default();
@@ -235,7 +236,7 @@ pub fn evaluate(
         figures,
         codebook,
         vocabulary,
-        counts,
+        counts: counts.unwrap_or_default(),
         scores,
         originals,
         reconstructions,

@@ -126,6 +126,13 @@ impl World {
         self.rank == 0
     }
 
+    /// The place in the whole batch of a step of this process's sample `own`. Samples are dealt to
+    /// the processes one by one, as the loader's share of a process has it.
+    #[must_use]
+    pub fn place(&self, own: u64) -> u64 {
+        own * u64::from(self.size) + u64::from(self.rank)
+    }
+
     /// The sum of a tensor over all processes.
     ///
     /// # Errors
@@ -142,6 +149,27 @@ impl World {
     pub fn sum_of(&self, number: i64) -> Result<i64, WorldError> {
         self.check_single()?;
         Ok(number)
+    }
+
+    /// The sum of each number over all processes.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn sum_each<const N: usize>(&self, numbers: [f64; N]) -> Result<[f64; N], WorldError> {
+        let sums = self.sum(&Tensor::from_slice(&numbers))?;
+        Ok(std::array::from_fn(|i| sums.double_value(&[i as i64])))
+    }
+
+    /// The rows of all processes, one process after the other.
+    ///
+    /// # Shapes
+    /// `[n, …]`, where only n may differ between processes -> `[Σn, …]`.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn gather(&self, rows: &Tensor) -> Result<Tensor, WorldError> {
+        self.check_single()?;
+        Ok(rows.shallow_clone())
     }
 
     /// The mean of a tensor over all processes.
@@ -216,7 +244,19 @@ mod tests {
         assert_eq!(world.sum(&tensor).unwrap(), tensor);
         assert_eq!(world.mean(&tensor).unwrap(), tensor);
         assert_eq!(world.sum_of(-7), Ok(-7));
+        assert_eq!(world.sum_each([0.1, f64::MIN_POSITIVE, -3.0]), Ok([0.1, f64::MIN_POSITIVE, -3.0]));
+        assert_eq!(world.gather(&tensor).unwrap(), tensor);
         assert_eq!([world.any(true), world.any(false)], [Ok(true), Ok(false)]);
+    }
+
+    #[test]
+    fn places_of_all_processes_make_the_whole_batch() {
+        let mut places: Vec<u64> =
+            (0..3).flat_map(|rank| (0..4).map(move |own| World { rank, size: 3 }.place(own))).collect();
+        assert_eq!(places[4..8], [1, 4, 7, 10]);
+        places.sort_unstable();
+        assert_eq!(places, (0..12).collect::<Vec<u64>>());
+        assert_eq!(World::single().place(5), 5);
     }
 
     #[test]
@@ -226,6 +266,8 @@ mod tests {
         let refused = WorldError::NoExchange { size: 3 };
         assert_eq!(world.sum_of(-7), Err(refused.clone()));
         assert_eq!(world.any(false), Err(refused.clone()));
+        assert_eq!(world.sum_each([1.0, 2.0]), Err(refused.clone()));
+        assert_eq!(world.gather(&Tensor::from_slice(&[1f32])).unwrap_err(), refused);
         assert_eq!(world.sum(&Tensor::from(1f32)).unwrap_err(), refused);
         assert_eq!(world.mean(&Tensor::from(1f32)).unwrap_err(), refused);
         assert_eq!(world.mean_gradients([].iter()), Err(refused));

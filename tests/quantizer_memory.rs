@@ -33,7 +33,7 @@ fn no_quantizer_takes_more_than_its_budget() {
         let z = z.set_requires_grad(true);
         forget_peak();
         let before = peak_bytes();
-        let quantized = quantizer.quantize(&z, Mode::Train { seed: Seed(2) });
+        let quantized = quantizer.quantize(&z, Mode::train(Seed(2)));
         let losses = quantized.losses.iter().map(|term| &term.value * term.weight);
         losses.fold(quantized.latent.sum(Kind::Float), |sum, loss| sum + loss).backward();
         let step = peak_bytes() - before;

@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use strum::VariantNames;
 use tch::{Kind, Tensor};
 
-const TRAIN: Mode = Mode::Train { seed: Seed(1) };
+const TRAIN: Mode = Mode::train(Seed(1));
 
 fn parsed(config: &Value) -> QuantizerConfig {
     serde_json::from_value(config.clone()).unwrap_or_else(|e| panic!("{config}: {e}"))

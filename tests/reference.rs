@@ -20,7 +20,7 @@ const VALUES: f64 = 1e-6;
 /// The largest allowed difference of a gradient, relative to the largest of its tensor.
 const GRADIENTS: f64 = 1e-5;
 /// No noise is drawn in these tests.
-const TRAIN: Mode = Mode::Train { seed: Seed(0) };
+const TRAIN: Mode = Mode::train(Seed(0));
 
 #[test]
 fn metrics_agree_with_scikit_image_and_torchmetrics() {

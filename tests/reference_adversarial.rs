@@ -12,7 +12,7 @@ use pixtok::adversarial::{
 };
 use pixtok::variables::{Component, Variables};
 use pixtok_base::seed::Seed;
-use pixtok_torch::no_grad;
+use pixtok_torch::{Noise, no_grad};
 use tch::{Kind, Tensor};
 
 const VALUES: f64 = 1e-6;
@@ -82,7 +82,7 @@ fn assert_discriminator(numbers: &Numbers, key: &str, images: &Tensor, config: &
         assert_close(&format!("{key}: {name}"), &ours, value, GRADIENTS);
     }
     let get = |name: &str| numbers.get(&format!("{key}/{name}"));
-    let logits = adversary.judge(images, Seed(0));
+    let logits = adversary.judge(images, Noise::new(Seed(0)));
     assert_close(&format!("{key}: logits"), &logits.detach(), &get("logits"), 1e-5);
     let x = leaf(images);
     let penalty = gradient_penalty(&adversary.discriminator.logits(&x), &x);

@@ -21,7 +21,7 @@ use tch::Kind;
 /// The largest allowed difference of a value or a gradient, relative to the largest of its tensor.
 const TOLERANCE: f64 = 1e-5;
 /// No noise is drawn in these tests.
-const TRAIN: Mode = Mode::Train { seed: Seed(0) };
+const TRAIN: Mode = Mode::train(Seed(0));
 
 /// Compares everything that `common.record` stored for `case`, and returns the losses' weights.
 fn check(file: &str, case: &str, config: &Value) -> BTreeMap<String, f64> {

@@ -63,13 +63,15 @@ def read_tokens(folder: str | Path) -> Iterator[dict]:
     """The rows of the set in `folder`, in order, one dict each:
 
     - key: str; label: int or None; text: str or None; json: dict or None
-    - h, w: of the latent grid; width, height: in pixels, of the picture as it came
+    - h, w: of the latent grid (1 and n of a sequence); width, height: in pixels, of the picture as it came
     - ids: as stored, flat
-    - indices: int64 [h, w], or [h, w, codebooks] for several; framing, offset or map, and digits are undone
+    - indices: int64 [h, w], or [h, w, codebooks] for several; [n] or [n, codebooks] of a sequence; framing,
+      offset or map, and digits are undone
     """
     folder = Path(folder)
     sidecar = read_sidecar(folder)
     coder = Coder(folder, sidecar)
+    is_sequence = sidecar["grid"].get("shape") == "sequence"
     first_row = 0
     for number, rows in enumerate(sidecar["shard_rows"]):
         shard = Shard(folder, sidecar, number, rows, first_row)
@@ -84,7 +86,8 @@ def read_tokens(folder: str | Path) -> Iterator[dict]:
                 if row is None:
                     break
                 shard.check(row)
-                row["indices"] = coder.indices(row["h"], row["w"], row["ids"])
+                indices = coder.indices(row["h"], row["w"], row["ids"])
+                row["indices"] = indices[0] if is_sequence else indices
             yield row
         first_row += rows
 

@@ -23,6 +23,7 @@ pub use norm::NormKind;
 pub use regularization::{Lecam, LecamConfig, R1Config, gradient_penalty};
 
 use crate::variables::{Component, Variables};
+use pixtok_torch::Noise;
 
 /// Below this norm the adversarial gradient is too small for a useful ratio (taming-transformers).
 const LEAST_NORM: f64 = 1e-4;
@@ -59,13 +60,13 @@ impl Adversary {
         })
     }
 
-    /// The discriminator's logits of images, which are augmented as the settings say. Positive
-    /// logits mean that it takes them for real.
+    /// The discriminator's logits of images, which are augmented as the settings say, by `noise`.
+    /// Positive logits mean that it takes them for real.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in about [−1, 1] -> logits, `[B, …]` float32.
-    pub fn judge(&self, images: &Tensor, seed: pixtok_base::seed::Seed) -> Tensor {
-        let augmented = augment::augment(images, &self.config.augment, seed);
+    pub fn judge(&self, images: &Tensor, noise: Noise) -> Tensor {
+        let augmented = augment::augment(images, &self.config.augment, noise);
         self.discriminator.logits(&augmented).to_kind(tch::Kind::Float)
     }
 }

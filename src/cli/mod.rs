@@ -159,7 +159,7 @@ pub struct TrainArgs {
     #[arg(long, requires = "resume")]
     pub restart: bool,
     /// With --resume: accept a thread count or kind of device that differs from the run's and so
-    /// rounds differently
+    /// rounds differently, and a checkpoint of an earlier version, which drew other noise
     #[arg(long, requires = "resume")]
     pub accept_inexact: bool,
     /// Start at step 0 from the weights of another run (its last raw weights) or of a model folder

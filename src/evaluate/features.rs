@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::Figures;
 use crate::metrics::{FeatureStatistics, frechet_distance};
 use crate::pretrained::Inception;
+use crate::world::World;
 use pixtok_torch::no_grad;
 
 /// With fewer images, the covariance of 2048 features does not have full rank, and the distance is
@@ -38,7 +39,11 @@ impl<'a> Features<'a> {
         });
     }
 
-    pub(super) fn finish(self, figures: &mut Figures) {
+    pub(super) fn finish(self, figures: &mut Figures, world: &World) {
+        if world.size() > 1 {
+            let reason = "it is computed in a single process only; use `pixtok eval`";
+            return figures.push_absent("rfid", reason.to_owned());
+        }
         let images = self.originals.vectors() as usize;
         let few = || format!("of only {images} images; biased upwards under {ENOUGH_IMAGES}");
         match frechet_distance(&self.originals, &self.recons) {

@@ -6,7 +6,14 @@ use super::passes::Tokens;
 use super::{EvaluateError, Figures, Measures, Scores, stability};
 use crate::codec::Vocabulary;
 use crate::metrics::{CodebookFigures, CodebookUse, JointUse, TokenStream};
-use crate::world::World;
+use crate::world::{World, WorldError};
+
+/// `(code, count)` for each code that occurs.
+pub(super) type Counts = Vec<(i64, i64)>;
+
+/// The number of tokens that each change of an image leaves as they are; `None` for a change that
+/// the tokens do not allow.
+type Unchanged = [Option<i64>; 4];
 
 /// The sums of an evaluation.
 pub(super) struct Sums {
@@ -25,7 +32,7 @@ struct TokenSums {
     joint: Option<JointUse>,
     /// Present if the compressed size of tokens is requested.
     stream: Option<TokenStream>,
-    unchanged: Option<[Option<i64>; 4]>,
+    unchanged: Option<Unchanged>,
     /// Of encoding and decoding, with the images they were taken over.
     speed: Speed,
 }
@@ -78,29 +85,25 @@ impl Sums {
         Ok(())
     }
 
-    /// `(code, count)` for each code that occurs.
-    pub(super) fn counts(&self) -> Vec<(i64, i64)> {
-        self.tokens.as_ref().map(|tokens| tokens.used.counts()).unwrap_or_default()
-    }
-
-    /// All figures, including the means of the per-image values, and the codebook use.
+    /// All figures, including the means of the per-image values, and the codebook use with `(code,
+    /// count)` for each code that occurs. They are of the images of all processes, which add up
+    /// their sums here.
     pub(super) fn finish(
         self,
         scores: &Scores,
         measures: &Measures,
         world: &World,
-    ) -> Result<(Figures, Option<CodebookFigures>), EvaluateError> {
+    ) -> Result<(Figures, Option<(CodebookFigures, Counts)>), EvaluateError> {
         let mut figures = Figures::default();
         figures.push("images", world.sum_of(self.images as i64)? as f64);
-        figures.extend(scores.means(measures.thorough));
+        figures.extend(scores.means_of_all(measures.thorough, world)?);
         for (name, reason) in &measures.missing {
             figures.push_absent(name, reason.clone());
         }
-        let perfect = self.perfect.map(|count| world.sum(&count)).transpose()?;
-        let perfect = perfect.map_or(0, |count| count.int64_value(&[]));
-        figures.push("perfect_images", perfect as f64);
+        let perfect = self.perfect.map_or(0, |count| count.int64_value(&[]));
+        figures.push("perfect_images", world.sum_of(perfect)? as f64);
         let codebook = match self.tokens {
-            Some(tokens) => Some(tokens.finish(&mut figures, world.sum_of(self.pixels)?)?),
+            Some(tokens) => Some(tokens.finish(&mut figures, world.sum_of(self.pixels)?, world)?),
             None => {
                 for name in ["usage", "perplexity", "bits_per_token", "bits_per_pixel"] {
                     figures.push_absent(name, "reconstructions from files have no tokens".into());
@@ -128,19 +131,27 @@ impl TokenSums {
         Ok(())
     }
 
-    fn finish(self, figures: &mut Figures, pixels: i64) -> Result<CodebookFigures, EvaluateError> {
-        let codebook = self.used.figures();
+    fn finish(
+        self,
+        figures: &mut Figures,
+        pixels: i64,
+        world: &World,
+    ) -> Result<(CodebookFigures, Counts), EvaluateError> {
+        let used = self.used.of_all(world)?;
+        let codebook = used.figures();
         let tokens = codebook.tokens as f64;
         figures.push_codebook(self.vocabulary.codebooks, self.vocabulary.size, &codebook);
-        if let Some(joint) = &self.joint {
-            figures.push_joint(&joint.figures());
+        if let Some(joint) = self.joint {
+            figures.push_joint(&joint.of_all(world)?.figures());
         }
         figures.push("bits_per_pixel", codebook.bits_per_token * tokens / pixels as f64);
-        if let Some(stream) = self.stream.map(TokenStream::finish).transpose()?.flatten() {
+        let stream = self.stream.map(TokenStream::finish).transpose()?;
+        if let Some(stream) = stream.map(|sums| sums.figures(world)).transpose()?.flatten() {
             figures.push_stream(&stream);
             figures.push("bits_per_pixel_zstd", stream.bits_per_token_zstd * tokens / pixels as f64);
         }
-        for (name, count) in stability::NAMES.iter().zip(self.unchanged.into_iter().flatten()) {
+        let unchanged = unchanged_of_all(self.unchanged, world)?;
+        for (name, count) in stability::NAMES.iter().zip(unchanged.into_iter().flatten()) {
             match count {
                 Some(count) => figures.push(name, count as f64 / tokens),
                 None => figures.push_absent(
@@ -149,12 +160,33 @@ impl TokenSums {
                 ),
             }
         }
-        if let Some((encode_secs, decode_secs, images)) = self.speed.total() {
-            figures.push("encode_images_per_sec", images as f64 / encode_secs);
-            figures.push("decode_images_per_sec", images as f64 / decode_secs);
+        let speeds = self.speed.total().map_or([0.0; 2], |(encode_secs, decode_secs, images)| {
+            [images as f64 / encode_secs, images as f64 / decode_secs]
+        });
+        let [encode, decode] = world.sum_each(speeds)?;
+        if tokens > 0.0 {
+            figures.push("encode_images_per_sec", encode);
+            figures.push("decode_images_per_sec", decode);
         }
-        Ok(codebook)
+        Ok((codebook, used.counts()))
     }
+}
+
+/// The sums over all processes of the tokens that each change leaves as they are; `None` if no
+/// process compared any.
+fn unchanged_of_all(own: Option<Unchanged>, world: &World) -> Result<Option<Unchanged>, WorldError> {
+    // For each change the tokens, and whether it has no value.
+    let mut sums = [0.0; 9];
+    if let Some(unchanged) = own {
+        for (i, count) in unchanged.into_iter().enumerate() {
+            sums[i] = count.unwrap_or(0) as f64;
+            sums[4 + i] = f64::from(u8::from(count.is_none()));
+        }
+        sums[8] = 1.0;
+    }
+    let sums = world.sum_each(sums)?;
+    let count = |i: usize| (sums[4 + i] == 0.0).then_some(sums[i] as i64);
+    Ok((sums[8] > 0.0).then(|| [0, 1, 2, 3].map(count)))
 }
 
 impl Speed {
@@ -176,6 +208,14 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unchanged_tokens_are_those_of_all_processes() {
+        let world = World::single();
+        for own in [None, Some([Some(3), None, Some(0), Some(1 << 40)])] {
+            assert_eq!(unchanged_of_all(own, &world).unwrap(), own);
+        }
+    }
 
     #[test]
     fn the_first_batch_is_left_out_of_the_speed_where_there_are_more() {

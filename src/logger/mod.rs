@@ -95,10 +95,16 @@ pub struct LoggerOptions {
 /// The log of one run. Dropping it draws the last state on the terminal and leaves the bar there.
 pub struct Logger {
     terminal: Terminal,
-    rows: Rows,
+    /// The files; none in a process that leaves them to another.
+    files: Option<Files>,
     rows_failing: bool,
-    events: Events,
     events_failing: bool,
+}
+
+/// The log files of a run.
+struct Files {
+    rows: Rows,
+    events: Events,
 }
 
 impl Logger {
@@ -118,18 +124,19 @@ impl Logger {
             cut_back(&metrics, start_step)?;
         }
         let first_step = if start_step == 0 { 0 } else { start_step + 1 };
-        Ok(Self {
-            rows: Rows::open(&metrics)?,
-            rows_failing: false,
-            events: Events::create(run, first_step)?,
-            events_failing: false,
-            terminal: Terminal::on_stderr(
-                total_steps,
-                start_step,
-                io::stderr().is_terminal(),
-                Verbosity::chosen(),
-            ),
-        })
+        let files = Files { rows: Rows::open(&metrics)?, events: Events::create(run, first_step)? };
+        let is_terminal = io::stderr().is_terminal();
+        let terminal = Terminal::on_stderr(total_steps, start_step, is_terminal, Verbosity::chosen());
+        Ok(Self { terminal, files: Some(files), rows_failing: false, events_failing: false })
+    }
+
+    /// The log of a process that leaves the files, the notes and the bar to another process. It
+    /// prints warnings, and touches nothing on disk.
+    #[must_use]
+    pub fn without_files(options: LoggerOptions) -> Self {
+        let LoggerOptions { total_steps, start_step, .. } = options;
+        let terminal = Terminal::on_stderr(total_steps, start_step, false, Verbosity::Quiet);
+        Self { terminal, files: None, rows_failing: false, events_failing: false }
     }
 
     /// Writes one row of named values, `group/name`, to every sink. A value that is not finite is
@@ -143,9 +150,19 @@ impl Logger {
             values.iter().find(|(logged, _)| logged == name).map(|(_, value)| (*label, *value))
         });
         self.terminal.update(step, shown);
-        let rows = once(&mut self.rows_failing, self.rows.write(step, values));
-        let events = once(&mut self.events_failing, self.events.scalars(step, values));
+        let Some(files) = &mut self.files else { return Ok(()) };
+        let rows = once(&mut self.rows_failing, files.rows.write(step, values));
+        let events = once(&mut self.events_failing, files.events.scalars(step, values));
         rows.and(events)
+    }
+
+    /// Writes to TensorBoard, if this process does.
+    fn to_events(
+        &mut self,
+        write: impl FnOnce(&mut Events) -> Result<(), LoggerError>,
+    ) -> Result<(), LoggerError> {
+        let written = self.files.as_mut().map_or(Ok(()), |files| write(&mut files.events));
+        once(&mut self.events_failing, written)
     }
 
     /// Moves the bar to `step` and shows `(label, value)` pairs beside it. Labels that are not
@@ -186,7 +203,7 @@ impl Logger {
         height: usize,
         png: &[u8],
     ) -> Result<(), LoggerError> {
-        once(&mut self.events_failing, self.events.picture(step, tag, (width, height), png))
+        self.to_events(|events| events.picture(step, tag, (width, height), png))
     }
 
     /// Shows in TensorBoard how often each of `codes` codes occurs. `counts` holds `(code, count)`
@@ -201,7 +218,7 @@ impl Logger {
         codes: i64,
         counts: &[(i64, i64)],
     ) -> Result<(), LoggerError> {
-        once(&mut self.events_failing, self.events.histogram(step, tag, codes, counts))
+        self.to_events(|events| events.histogram(step, tag, codes, counts))
     }
 
     /// Shows `text` in TensorBoard unchanged, in a fixed-width font: for instance the config of the
@@ -210,7 +227,7 @@ impl Logger {
     /// # Errors
     /// The same as [`Logger::log`].
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
-        once(&mut self.events_failing, self.events.text(step, tag, text))
+        self.to_events(|events| events.text(step, tag, text))
     }
 }
 

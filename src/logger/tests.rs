@@ -102,7 +102,7 @@ fn a_full_disk_is_told_once_and_again_after_it_was_mended() {
     assert_eq!(events_in(run.path())[0].len(), 4, "the other sink goes on");
 
     fs::remove_file(&metrics).unwrap();
-    logger.rows = Rows::open(&metrics).unwrap();
+    logger.files.as_mut().unwrap().rows = Rows::open(&metrics).unwrap();
     logger.log(3, &one("x", 0.0)).unwrap();
     assert_eq!(fs::read_to_string(&metrics).unwrap(), "{\"step\":3,\"x\":0.0}\n");
     assert!(!logger.rows_failing);
@@ -120,4 +120,18 @@ fn a_torn_record_is_taken_back() {
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
     file.append(b"another\n").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"whole\nanother\n");
+}
+
+#[test]
+fn a_process_that_leaves_the_files_to_another_writes_none() {
+    let run = tempfile::tempdir().unwrap();
+    let mut logger = Logger::without_files(FRESH);
+    logger.log(3, &one("loss/total", 0.25)).unwrap();
+    logger.picture(4, "samples", 7, 5, b"png").unwrap();
+    logger.histogram(4, "codes", 5, &[(1, 2)]).unwrap();
+    logger.text(0, "config", "a = 1").unwrap();
+    logger.progress(5, &[("loss", 0.25)]);
+    logger.note("nothing");
+    drop(logger);
+    assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
 }

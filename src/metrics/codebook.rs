@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+use crate::world::{World, WorldError};
+
 /// With more codes than this, only the codes that occur are counted, in a map: a dense table would
 /// take 128 MiB or more.
 const DENSE_CODES: i64 = 1 << 24;
@@ -132,6 +134,29 @@ impl CodebookUse {
         self.tokens += per_codebook;
     }
 
+    /// The histogram of the tokens of all processes. Waits for the device if there are more than
+    /// 2^24 codes.
+    ///
+    /// # Errors
+    /// When the processes can't add up their counts.
+    pub fn of_all(self, world: &World) -> Result<Self, WorldError> {
+        let Self { codebooks, size, counts, tokens } = self;
+        let counts = match counts {
+            Counts::Dense(counts) => {
+                // A process without tokens takes part in the sum too.
+                let none = || Tensor::zeros([codebooks * size], (Kind::Int64, Device::Cpu));
+                Counts::Dense(Some(world.sum(&counts.unwrap_or_else(none))?))
+            }
+            Counts::Sparse(mut counts, waiting) => {
+                count_into(&mut counts, &waiting);
+                let pairs: Vec<i64> = counts.iter().flat_map(|(&number, &count)| [number, count]).collect();
+                let gathered = world.gather(&Tensor::from_slice(&pairs).view([-1, 2]))?;
+                Counts::Sparse(sums_of(&host(&gathered.view([-1]))), vec![])
+            }
+        };
+        Ok(Self { codebooks, size, counts, tokens: world.sum_of(tokens)? })
+    }
+
     /// The codes that occur, each with its count, in the order of the codes. Waits for the device.
     #[must_use]
     pub fn counts(&self) -> Vec<(i64, i64)> {
@@ -204,6 +229,15 @@ fn count_into(counts: &mut BTreeMap<i64, i64>, batches: &[Tensor]) {
     }
 }
 
+/// Adds up the counts of each code, from pairs of code and count, one after the other.
+fn sums_of(pairs: &[i64]) -> BTreeMap<i64, i64> {
+    let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
+    for pair in pairs.chunks_exact(2) {
+        *counts.entry(pair[0]).or_default() += pair[1];
+    }
+    counts
+}
+
 /// Copies a one-dimensional int64 tensor to the host.
 pub(super) fn host(values: &Tensor) -> Vec<i64> {
     let values = values.to_device(Device::Cpu).contiguous();
@@ -271,6 +305,16 @@ mod tests {
         assert_eq!(dense.counts(), [(0, 1), (5, 3), (9, 1)]);
         assert_eq!(sparse.counts(), dense.counts());
         assert_eq!(sparse.figures(), dense.figures());
+        let [all, none] =
+            [sparse, CodebookUse::new(1, 10)].map(|used| used.of_all(&World::single()).unwrap());
+        assert_eq!((all.counts(), all.figures()), (dense.counts(), dense.figures()));
+        assert_eq!(none.figures(), CodebookUse::new(1, 10).figures());
+        assert_eq!(dense.of_all(&World::single()).unwrap().figures(), all.figures());
+        // The pairs of two processes.
+        assert_eq!(
+            sums_of(&[0, 1, 5, 3, 9, 1, 2, 4, 5, 2]),
+            BTreeMap::from([(0, 1), (2, 4), (5, 5), (9, 1)])
+        );
     }
 
     #[test]

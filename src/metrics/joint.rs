@@ -6,6 +6,7 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::codebook::{host, usage_expected_uniform};
+use crate::world::{World, WorldError};
 
 /// A histogram of the tuples of codes at each position. n codebooks of K codes have K^n tuples;
 /// only those that occur take memory.
@@ -55,6 +56,29 @@ impl JointUse {
         }
     }
 
+    /// The histogram of the tokens of all processes.
+    ///
+    /// # Errors
+    /// When the processes can't exchange their counts.
+    pub fn of_all(self, world: &World) -> Result<Self, WorldError> {
+        let Self { codebooks, size, counts, tokens } = self;
+        // A row for each tuple: the two halves of its key, and its count.
+        let rows: Vec<i64> = counts
+            .iter()
+            .flat_map(|(key, &count)| {
+                let key = u128::from_le_bytes(*key);
+                [key as i64, (key >> 64) as i64, count]
+            })
+            .collect();
+        let gathered = host(&world.gather(&Tensor::from_slice(&rows).view([-1, 3]))?.view([-1]));
+        let mut counts: HashMap<[u8; 16], i64> = HashMap::new();
+        for row in gathered.chunks_exact(3) {
+            let key = u128::from(row[0] as u64) | u128::from(row[1] as u64) << 64;
+            *counts.entry(key.to_le_bytes()).or_default() += row[2];
+        }
+        Ok(Self { codebooks, size, counts, tokens: world.sum_of(tokens)? })
+    }
+
     /// The statistics of all tokens so far.
     #[must_use]
     pub fn figures(&self) -> JointFigures {
@@ -86,6 +110,8 @@ mod tests {
         joint.add(&Tensor::from_slice(&[0i64, 0, 1, 1]).view([1, 1, 2, 2]));
         joint.add(&Tensor::from_slice(&[0i64, 0, 1, 1]).view([1, 1, 2, 2]));
         let figures = joint.figures();
+        let joint = joint.of_all(&World::single()).unwrap();
+        assert_eq!(joint.figures(), figures);
         assert_eq!((figures.codes_joint, figures.usage_joint), (2, 0.5));
         assert_eq!((figures.entropy_bits_joint, figures.perplexity_joint), (1.0, 2.0));
         assert!((figures.usage_joint_expected_uniform - (1.0 - 0.75f64.powi(4))).abs() < 1e-12);

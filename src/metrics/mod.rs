@@ -28,7 +28,7 @@ pub use ms_ssim::MsSsim;
 pub use psnr::{Psnr, mean_psnr};
 pub use ssim::Ssim;
 pub use ssimulacra2::Ssimulacra2;
-pub use stream::{StreamFigures, TokenStream};
+pub use stream::{StreamFigures, StreamSums, TokenStream};
 
 use crate::pretrained::Backbone;
 use pixtok_report::definition::least_side;

@@ -8,6 +8,7 @@ use tch::Tensor;
 use zstd::stream::write::Encoder;
 
 use super::codebook::host;
+use crate::world::{World, WorldError};
 
 /// The number of tokens that `usage_64k` covers, as in papers.
 const TAIL: usize = 1 << 16;
@@ -39,6 +40,34 @@ pub struct StreamFigures {
     pub usage_64k: f64,
     /// The bits per token after compression by zstd.
     pub bits_per_token_zstd: f64,
+}
+
+/// What the statistics of a stream are computed from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StreamSums {
+    usage_of_batches: f64,
+    batches: u64,
+    usage_64k: f64,
+    bytes: u64,
+    tokens: i64,
+}
+
+impl StreamSums {
+    /// The statistics of the streams of all processes; `None` without tokens. `usage_64k` is that
+    /// of this process's last tokens.
+    ///
+    /// # Errors
+    /// When the processes can't add up their sums.
+    pub fn figures(self, world: &World) -> Result<Option<StreamFigures>, WorldError> {
+        let Self { usage_of_batches, batches, usage_64k, bytes, tokens } = self;
+        let sums = [usage_of_batches, batches as f64, bytes as f64, tokens as f64];
+        let [usage_of_batches, batches, bytes, tokens] = world.sum_each(sums)?;
+        Ok((tokens > 0.0).then(|| StreamFigures {
+            usage_batch: usage_of_batches / batches,
+            usage_64k,
+            bits_per_token_zstd: 8.0 * bytes / tokens,
+        }))
+    }
 }
 
 /// A writer that counts bytes and discards them.
@@ -96,21 +125,19 @@ impl TokenStream {
         Ok(())
     }
 
-    /// The statistics of all tokens; `None` without tokens.
+    /// Compresses the rest, and returns what the statistics are computed from.
     ///
     /// # Errors
     /// If zstd fails.
-    pub fn finish(self) -> io::Result<Option<StreamFigures>> {
-        if self.tokens == 0 {
-            return Ok(None);
-        }
+    pub fn finish(self) -> io::Result<StreamSums> {
         let usage_64k = self.usage(self.tail.iter());
-        let bytes = self.compressor.finish()?.0;
-        Ok(Some(StreamFigures {
-            usage_batch: self.usage_of_batches / self.batches as f64,
+        Ok(StreamSums {
+            usage_of_batches: self.usage_of_batches,
+            batches: self.batches,
             usage_64k,
-            bits_per_token_zstd: 8.0 * bytes as f64 / self.tokens as f64,
-        }))
+            bytes: self.compressor.finish()?.0,
+            tokens: self.tokens,
+        })
     }
 
     /// The share of all codes that occur among `numbers`.
@@ -138,7 +165,7 @@ mod tests {
             let shape = if codebooks > 1 { vec![1, 1, -1, codebooks] } else { vec![1, 1, -1] };
             stream.add(&Tensor::from_slice(batch).view(shape.as_slice())).unwrap();
         }
-        stream.finish().unwrap().unwrap()
+        stream.finish().unwrap().figures(&World::single()).unwrap().unwrap()
     }
 
     #[test]
@@ -167,6 +194,7 @@ mod tests {
 
     #[test]
     fn no_tokens_are_no_figures() {
-        assert_eq!(TokenStream::new(1, 8).unwrap().finish().unwrap(), None);
+        let sums = TokenStream::new(1, 8).unwrap().finish().unwrap();
+        assert_eq!(sums.figures(&World::single()).unwrap(), None);
     }
 }

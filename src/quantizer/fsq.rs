@@ -15,8 +15,7 @@ use super::projection::Projection;
 use super::{CodebookShape, Mode, Quantized, Quantizer, Words, straight_through::straight_through};
 use crate::layers::as_kind;
 use crate::variables::Scope;
-use pixtok_base::seed::Seed;
-use pixtok_torch::in_full_precision;
+use pixtok_torch::{Noise, in_full_precision};
 
 /// The FSQ quantizer; the first dimension varies fastest.
 #[derive(Debug)]
@@ -40,11 +39,11 @@ impl Fsq {
 
     /// Replaces the code, with the probability of the settings, by the unrounded number plus
     /// uniform noise of half a step in either direction. Half a step is 1/(L − 1) on the
-    /// symmetric grid.
-    fn noisy(&self, codes: &Tensor, carrier: &Tensor, seed: Seed) -> Tensor {
-        pixtok_torch::reseed(seed.derive("fsq noise", &[]));
-        let chosen = carrier.rand_like().detach().lt(self.noise_probability);
-        let half_steps = carrier.rand_like().detach() - 0.5;
+    /// symmetric grid. Each image has its own numbers.
+    fn noisy(&self, codes: &Tensor, carrier: &Tensor, noise: Noise) -> Tensor {
+        let draw = |stream| noise.derive(stream, &[]).uniform(&carrier.size(), carrier.device());
+        let chosen = draw("fsq choice").lt(self.noise_probability);
+        let half_steps = draw("fsq noise") - 0.5;
         let noisy = carrier.detach() + half_steps / &self.grid.half_width;
         noisy.where_self(&chosen, codes)
     }
@@ -56,7 +55,9 @@ impl Quantizer for Fsq {
             let (carrier, digits) = self.grid.rounded(&self.projection.project_in(&as_kind(z, Kind::Float)));
             let codes = self.grid.codes_from_digits(&digits);
             let value = match mode {
-                Mode::Train { seed } if self.noise_probability > 0.0 => self.noisy(&codes, &carrier, seed),
+                Mode::Train { noise, .. } if self.noise_probability > 0.0 => {
+                    self.noisy(&codes, &carrier, noise)
+                }
                 _ => codes,
             };
             Quantized {

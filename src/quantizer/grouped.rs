@@ -83,6 +83,10 @@ impl Settings for Config {
         self.each.settings().constants()
     }
 
+    fn draws_noise(&self) -> bool {
+        self.each.settings().draws_noise()
+    }
+
     fn batch_terms(&self) -> Vec<String> {
         self.each.settings().batch_terms().into_iter().map(|key| format!("each.{key}")).collect()
     }

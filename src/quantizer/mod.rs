@@ -46,6 +46,7 @@ pub use words::{Words, setting};
 use crate::statistics::{Monitor, Statistic, UpdateReport};
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
+use pixtok_torch::Noise;
 
 /// The largest number of codes that an index can distinguish.
 pub const MAX_CODES: i64 = 1 << 31;
@@ -55,11 +56,21 @@ pub const MAX_CODES: i64 = 1 << 31;
 pub enum Mode {
     /// Deterministic, without losses or statistics.
     Eval,
-    /// With losses, and statistics for [`Quantizer::update`]. Noise, if any, is drawn from `seed`.
+    /// With losses, and statistics for [`Quantizer::update`].
     Train {
-        /// The seed of this micro-batch.
+        /// The seed of this micro-batch, for choices among all its vectors.
         seed: Seed,
+        /// The noise of its images, for random numbers of single ones.
+        noise: Noise,
     },
+}
+
+impl Mode {
+    /// Training on a whole batch, with every random number from `seed`.
+    #[must_use]
+    pub const fn train(seed: Seed) -> Self {
+        Self::Train { seed, noise: Noise::new(seed) }
+    }
 }
 
 /// The result of [`Quantizer::quantize`].

@@ -90,7 +90,9 @@ impl Gathered {
         let i = self.indices.len() as u64;
         let mode = match mode {
             Mode::Eval => Mode::Eval,
-            Mode::Train { seed } => Mode::Train { seed: seed.derive("part", &[i]) },
+            Mode::Train { seed, noise } => {
+                Mode::Train { seed: seed.derive("part", &[i]), noise: noise.derive("part", &[i]) }
+            }
         };
         let quantized = part.quantize(z, mode);
         self.indices.push(quantized.indices);

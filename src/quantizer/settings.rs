@@ -89,6 +89,11 @@ pub trait Settings {
         vec![]
     }
 
+    /// Whether training draws noise, so that its seeds matter.
+    fn draws_noise(&self) -> bool {
+        false
+    }
+
     /// The keys of the loss terms that are not linear in the batch. Micro-batches change them.
     fn batch_terms(&self) -> Vec<String> {
         vec![]

@@ -230,7 +230,7 @@ impl Quantizer for Vq {
             let codes = self.codes(0, &indices);
             let (latent, (losses, monitors), statistics) = match mode {
                 Mode::Eval => (codes, Default::default(), vec![]),
-                Mode::Train { seed } => (
+                Mode::Train { seed, .. } => (
                     self.config.gradient_estimator.estimate(&codes, &z),
                     self.losses(&z, &codes),
                     self.statistics(&vectors_from_latent(&z.detach()), &indices.view([-1]), seed),

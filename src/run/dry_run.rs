@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
 use super::networks::Networks;
 use super::precision::Settled;
+use super::trained::piece;
 use super::{Tell, memory};
 use crate::config::Config;
-use crate::model::TokenShape;
+use crate::model::{ImageSize, TokenShape};
 use crate::variables::Component;
 use anyhow::Result;
 
@@ -23,13 +24,7 @@ pub(super) fn words(
     let tokenizer = &networks.tokenizer;
     let (height, width) = config.image_size();
     let shape = tokenizer.shape(config.data.image_size)?;
-    let tokens = match shape {
-        TokenShape::Grid { h, w } => {
-            let pixels = config.data.image_size.height / h;
-            format!("latent grid: {h}x{w}, one token for {pixels}x{pixels} pixels")
-        }
-        TokenShape::Sequence { n } => format!("latent sequence: {n} tokens for an image"),
-    };
+    let tokens = tokens(config.data.image_size, shape);
     let codebook = tokenizer.codebook();
     let bits = codebook.bits_per_token();
     let of = |component: Component| networks.parameters(&[component]);
@@ -78,6 +73,15 @@ pub(super) fn words(
     ))
 }
 
+/// Describes the tokens of an image.
+fn tokens(image: ImageSize, shape: TokenShape) -> String {
+    let Some(grid) = shape.grid() else {
+        return format!("latent sequence: {} tokens for an image", shape.positions());
+    };
+    let ImageSize { height, width } = piece(image, grid);
+    format!("latent grid: {}x{}, one token for {height}x{width} pixels", grid.h, grid.w)
+}
+
 /// Describes the discriminator and when it starts.
 fn adversary(config: &Config, networks: &Networks) -> String {
     let (Some(adversarial), Some((store, _))) = (&config.adversarial, &networks.adversary) else {
@@ -86,4 +90,17 @@ fn adversary(config: &Config, networks: &Networks) -> String {
     let parameters = store.parameters(&[Component::Discriminator]);
     let never = if adversarial.start >= config.train.steps { ", which the run ends before" } else { "" };
     format!("# discriminator: {parameters} parameters, from step {}{never}\n", adversarial.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pixels_of_a_token_are_said_for_both_axes() {
+        let said = |shape| tokens(ImageSize { height: 16, width: 24 }, shape);
+        assert_eq!(said(TokenShape::Grid { h: 4, w: 6 }), "latent grid: 4x6, one token for 4x4 pixels");
+        assert_eq!(said(TokenShape::Grid { h: 4, w: 3 }), "latent grid: 4x3, one token for 4x8 pixels");
+        assert_eq!(said(TokenShape::Sequence { n: 5 }), "latent sequence: 5 tokens for an image");
+    }
 }

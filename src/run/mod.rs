@@ -39,6 +39,8 @@ pub use images::{
 };
 pub use loss::loss_weights_among;
 pub use opened::{Found, Opened, adapter};
+#[cfg(test)]
+pub(crate) use publish::publish_toy;
 pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
 pub use tell::Tell;

@@ -18,7 +18,7 @@ use super::training::{absolute, exactness, suit_memory};
 use super::{Run, Tell, dry_run, init, loss};
 use crate::config::Config;
 use crate::tasks::tokenizer::{
-    Circumstances, ImageBatches, LossWeights, Objective, Setup, State, TokenizerTask, Validation,
+    Circumstances, ImageBatches, LossWeights, NoiseSource, Objective, Setup, State, TokenizerTask, Validation,
 };
 use crate::train::{Exactness, Progress, StateError, TrainError};
 use crate::world::World;
@@ -137,7 +137,7 @@ impl RunTask for TokenizerRun {
         let Built { objective, train_set, val_set, loss_weights } = built;
         let Prepared { config, earlier, device, .. } = prepared;
         let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
-        let circumstances = circumstances(exactness, (&train_set, &val_set), loss_weights);
+        let circumstances = circumstances(config, exactness, (&train_set, &val_set), loss_weights);
         let (seed, images, size) = (Seed(config.seed), Arc::clone(&train_set), config.train.batch_size);
         let batches = ImageBatches::new(images, &config.data, size, seed, *device, world);
         let task = TokenizerTask::new(Setup {
@@ -185,7 +185,7 @@ impl RunTask for TokenizerRun {
             (earlier, training_set(config), validation_set(config), &weights)
         {
             let exactness = exactness(config, device)?;
-            let now = State::new(circumstances(exactness, (&train_set, &val_set), loss_weights));
+            let now = State::new(circumstances(config, exactness, (&train_set, &val_set), loss_weights));
             notes.extend(check_state(&earlier, now, options.accept_inexact, config, &train_set)?);
             notes.extend(other_images(&earlier, config, &val_set)?);
         }
@@ -196,11 +196,18 @@ impl RunTask for TokenizerRun {
 
 /// The circumstances of a run in this process.
 fn circumstances(
+    config: &Config,
     run: Exactness,
     (train_set, val_set): (&Dataset, &Dataset),
     loss_weights: Option<LossWeights>,
 ) -> Circumstances {
-    Circumstances { run, data: train_set.fingerprint(), val_data: val_set.fingerprint(), loss_weights }
+    Circumstances {
+        run,
+        data: train_set.fingerprint(),
+        val_data: val_set.fingerprint(),
+        loss_weights,
+        noise: config.draws_noise().then_some(NoiseSource::Image),
+    }
 }
 
 /// Describes what it means to go on under the circumstances `now`.

@@ -13,11 +13,12 @@ use super::{ModelChoice, Tell};
 use crate::checkpoint::{ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
-use crate::model::{TokenShape, Tokenizer};
+use crate::model::{ImageSize, TokenShape, Tokenizer};
 use crate::tasks::tokenizer::State;
 use crate::train::Weights;
 use crate::variables::{Component, Variables};
 use pixtok_images::data::Fingerprint;
+use pixtok_tokens::Grid;
 use pixtok_torch::tensors::{self, Tensors};
 
 /// A trained tokenizer.
@@ -113,6 +114,11 @@ impl Run {
     }
 }
 
+/// The size of the piece of an image that each token of a grid is for.
+pub(super) fn piece(image: ImageSize, grid: Grid) -> ImageSize {
+    ImageSize { height: image.height / grid.h, width: image.width / grid.w }
+}
+
 /// Tells of outdated settings, which no new training should use.
 fn tell_outdated(path: &Path, config: &Config, tell: Tell) {
     if let Err(problem) = config.quantizer.settings().check_new_training() {
@@ -159,12 +165,12 @@ impl Trained {
         Ok(self.tokenizer.shape(self.config.data.image_size)?)
     }
 
-    /// The number of pixels per token along each axis; `None` for tokens in a sequence.
+    /// The size of the piece of an image that each token is for; `None` for tokens in a sequence.
     ///
     /// # Errors
     /// The same as [`Trained::shape`].
-    pub fn pixels_per_token(&self) -> Result<Option<u32>> {
-        Ok(self.shape()?.grid().map(|grid| self.config.data.image_size.height / grid.h))
+    pub fn pixels_per_token(&self) -> Result<Option<ImageSize>> {
+        Ok(self.shape()?.grid().map(|grid| piece(self.config.data.image_size, grid)))
     }
 
     /// Describes which weights these are.

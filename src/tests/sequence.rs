@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::outputs::write_png;
 use crate::quantizer::Mode;
-use crate::run::{Compute, ModelChoice, Opened, Tell, Trained};
+use crate::run::{Compute, ModelChoice, Opened, Tell, Trained, publish_toy};
 use crate::variables::{Component, Init, Scope, Variables};
 use crate::world::World;
 use pixtok_base::seed::Seed;
@@ -35,26 +35,31 @@ pub(crate) const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
 const PIXELS: i64 = 3 * 16 * 24;
 /// The number of tokens of an image, and of numbers in a latent.
 const TOKENS: i64 = 5;
+const SEQUENCE: TokenShape = TokenShape::Sequence { n: TOKENS as u32 };
 const DIM: i64 = 2;
 
 /// A matrix from all pixels to all latents.
 #[derive(Debug)]
-struct Linear(Tensor);
+struct Linear {
+    weight: Tensor,
+    shape: TokenShape,
+}
 
 impl Linear {
-    fn new(scope: &Scope, from: i64, to: i64) -> Self {
-        Self(scope.matrix(
-            "weight",
-            [from, to],
-            Init::Gaussian { mean: 0.0, deviation: (from as f64).powf(-0.5) },
-        ))
+    fn new(scope: &Scope, from: i64, to: i64, shape: TokenShape) -> Self {
+        let init = Init::Gaussian { mean: 0.0, deviation: (from as f64).powf(-0.5) };
+        Self { weight: scope.matrix("weight", [from, to], init), shape }
+    }
+
+    fn positions(&self) -> i64 {
+        self.shape.positions() as i64
     }
 }
 
 impl Encoder for Linear {
     fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
         if image == SIZE {
-            return Ok(TokenShape::Sequence { n: TOKENS as u32 });
+            return Ok(self.shape);
         }
         Err(ModelError::Network(format!("images are of {SIZE} pixels here, and this one of {image}")))
     }
@@ -65,41 +70,47 @@ impl Encoder for Linear {
     }
 
     fn device(&self) -> Device {
-        self.0.device()
+        self.weight.device()
     }
 
     fn forward(&self, images: &Tensor, _mode: Mode) -> Tensor {
-        images.flatten(1, -1).matmul(&self.0).view([-1, TOKENS, DIM]) * 3.0
+        images.flatten(1, -1).matmul(&self.weight).view([-1, self.positions(), DIM]) * 3.0
     }
 }
 
 impl Decoder for Linear {
     fn last_layer(&self) -> &Tensor {
-        &self.0
+        &self.weight
     }
 
     fn forward(&self, z_q: &Tensor, shape: TokenShape, image: ImageSize, _how: &Decode) -> Tensor {
-        assert_eq!((shape.positions() as i64, image), (TOKENS, SIZE));
-        z_q.flatten(1, 2).matmul(&self.0).view([-1, 3, 16, 24])
+        assert_eq!((shape, image), (self.shape, SIZE));
+        z_q.flatten(1, 2).matmul(&self.weight).view([-1, 3, 16, 24])
     }
 }
 
 /// The toy in training, with a config that has the same quantizer.
-fn parts(quantizer: &str) -> (Config, Tokenizer, Variables) {
+fn parts(quantizer: &str, shape: TokenShape) -> (Config, Tokenizer, Variables) {
     let text = format!("[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[quantizer]\n{quantizer}\n");
     let config: Config = toml::from_str(&text).unwrap();
     let (config, store) = (config.resolved(), Variables::new(Device::Cpu));
     pixtok_torch::reseed(Seed(1));
     let quantizer = config.quantizer.settings().build(&store.scope(Component::Quantizer), DIM).unwrap();
-    let encoder = Linear::new(&store.scope(Component::Encoder), PIXELS, TOKENS * DIM);
-    let decoder = Linear::new(&store.scope(Component::Decoder), TOKENS * DIM, PIXELS);
+    let numbers = shape.positions() as i64 * DIM;
+    let encoder = Linear::new(&store.scope(Component::Encoder), PIXELS, numbers, shape);
+    let decoder = Linear::new(&store.scope(Component::Decoder), numbers, PIXELS, shape);
     let tokenizer = Tokenizer::from_parts(Box::new(encoder), quantizer, Box::new(decoder));
     (config, tokenizer, store)
 }
 
 /// The toy as if it was trained.
 pub(crate) fn toy(quantizer: &str) -> Trained {
-    let (config, tokenizer, store) = parts(quantizer);
+    toy_of(quantizer, SEQUENCE)
+}
+
+/// The same with tokens in another shape.
+pub(crate) fn toy_of(quantizer: &str, shape: TokenShape) -> Trained {
+    let (config, tokenizer, store) = parts(quantizer, shape);
     Trained::from_parts(config, tokenizer, store)
 }
 
@@ -259,9 +270,9 @@ fn a_sequence_is_evaluated_without_its_mirror_image() {
 #[test]
 fn a_sequence_trains() {
     for quantizer in [FSQ, RESIDUAL] {
-        let (_config, tokenizer, store) = parts(quantizer);
+        let (_config, tokenizer, store) = parts(quantizer, SEQUENCE);
         let images = random_images();
-        let out = tokenizer.forward(&images, Mode::Train { seed: Seed(4) }).unwrap();
+        let out = tokenizer.forward(&images, Mode::train(Seed(4))).unwrap();
         assert_eq!((out.recon.size(), out.latents.size()), (images.size(), vec![3, 5, 2]));
         (&out.recon - &images).square().mean(Kind::Float).backward();
         for name in ["encoder.weight", "decoder.weight"] {
@@ -301,6 +312,30 @@ fn a_sequence_is_traced() {
     let wide = Tensor::zeros([1, 3, 16, 32], (Kind::Uint8, Device::Cpu));
     assert!(trained.codec().encode(&wide).unwrap_err().to_string().contains("[16, 32]"));
     assert_eq!(model::size_of(&wide), ImageSize { height: 16, width: 32 });
+}
+
+/// For `scripts/test_python.py`: in `PIXTOK_SEQUENCES` the pictures, and in a folder for each
+/// quantizer the exported toy, its tokens in every format, and the pictures that `pixtok decode`
+/// makes of them.
+#[test]
+#[ignore = "scripts/test_python.py runs it, with a folder, and reads what it writes"]
+fn folders_for_python() {
+    let root = PathBuf::from(std::env::var_os("PIXTOK_SEQUENCES").unwrap());
+    let images = pictures(&root);
+    for (name, quantizer) in [("fsq", FSQ), ("residual", RESIDUAL)] {
+        let folder = root.join(name);
+        fs::create_dir(&folder).unwrap();
+        let trained = toy(quantizer);
+        publish_toy(&trained, &folder.join("model")).unwrap();
+        let opened = Opened::Own(Box::new(trained));
+        for &format in FormatKind::ALL {
+            let out = folder.join(format.to_string());
+            encoded(&opened, &encoding(&images, &out, format)).unwrap();
+        }
+        let sets = TokenSet::find(&folder.join("npy")).unwrap();
+        let options = decoding(&folder.join("npy"), &folder.join("pictures"));
+        decode_by(&opened, Device::Cpu, &sets, &options, Tell::to(&|_| ())).unwrap();
+    }
 }
 
 /// Readers in other languages find h and w in their usual places.

@@ -64,9 +64,14 @@ impl<T: Task> Trainer<T> {
             let reason = "its weights give numbers that are not finite".to_owned();
             let bad = DamagedCheckpoint { step, path, reason };
             let path = bad.path.display();
-            words += &match self.around.run.set_aside(&bad) {
-                Ok(aside) => format!("its weights are those of {path}, which is now {}; ", aside.display()),
-                Err(error) => format!("its weights are those of {path}; remove it first, since {error}; "),
+            words += &match self.around.world.writes().then(|| self.around.run.set_aside(&bad)) {
+                Some(Ok(aside)) => {
+                    format!("its weights are those of {path}, which is now {}; ", aside.display())
+                }
+                Some(Err(error)) => {
+                    format!("its weights are those of {path}; remove it first, since {error}; ")
+                }
+                None => format!("its weights are those of {path}, which the first process sets aside; "),
             };
         }
         let group = self.groups.get(divergence.group);

@@ -12,7 +12,7 @@ use crate::optim;
 use crate::variables::Variable;
 use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
-use pixtok_torch::Precision;
+use pixtok_torch::{Noise, Precision};
 
 pub(super) use crate::statistics::{Monitor, Statistic, UpdateReport, merge};
 
@@ -45,8 +45,11 @@ pub struct At {
     pub step: u64,
     /// Its index within the step.
     pub micro_batch: usize,
-    /// The seed of its random decisions.
+    /// The seed of random decisions about it as a whole.
     pub seed: Seed,
+    /// The noise of its samples. It names each by its place in the step's whole batch, so that it
+    /// is the same for any number of micro-batches and processes.
+    pub noise: Noise,
 }
 
 /// The result of one micro-batch.
@@ -280,9 +283,13 @@ pub trait Task {
         Ok(())
     }
 
-    /// Hook: the task's own part of a log row, over the steps since the previous row.
-    fn row(&mut self) -> Vec<(String, f64)> {
-        vec![]
+    /// Hook: the task's own part of a log row, over the steps since the previous row, in all
+    /// processes together.
+    ///
+    /// # Errors
+    /// When the processes can't add up their parts.
+    fn row(&mut self, _world: &World) -> Result<Vec<(String, f64)>, WorldError> {
+        Ok(vec![])
     }
 
     /// Hook: reads a whole log row and warns of what goes wrong.

@@ -13,10 +13,10 @@ use crate::checkpoint::{Resumed, RunFolder, RunWriter, ValidationImages};
 use crate::optim::{self, Schedule};
 use crate::statistics::{Monitor, Statistic, UpdateReport};
 use crate::variables::{Role, Variable};
-use crate::world::World;
+use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
-use pixtok_torch::{Precision, no_grad};
+use pixtok_torch::{Noise, Precision, no_grad};
 
 /// The step from which the judge learns.
 const JUDGED_FROM: u64 = 2;
@@ -105,6 +105,9 @@ impl Task for Linear {
 
     fn step(&mut self, batch: &Vec<i64>, at: At) -> Result<StepOutput, TrainError> {
         self.seen += batch.len() as u64;
+        // Two micro-batches of three: the samples are named by their places in the whole batch.
+        let of_step = Noise::new(Seed(5).derive("step", &[at.step]).derive("noise", &[]));
+        assert_eq!(at.noise, of_step.at_places(3 * at.micro_batch as u64, 1));
         let error = self.error(batch);
         // A random term, which a resumed run has to draw again.
         let noise = (at.seed.0 % 5) as f64 * 0.1;
@@ -153,8 +156,8 @@ impl Task for Linear {
         Ok(())
     }
 
-    fn row(&mut self) -> Vec<(String, f64)> {
-        vec![("toy/seen".to_owned(), self.seen as f64)]
+    fn row(&mut self, world: &World) -> Result<Vec<(String, f64)>, WorldError> {
+        Ok(vec![("toy/seen".to_owned(), world.sum_of(self.seen as i64)? as f64)])
     }
 
     fn watch(&mut self, row: &[(String, f64)], _around: &mut Surroundings) {

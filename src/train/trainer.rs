@@ -22,7 +22,7 @@ use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
 use crate::optim::{self, Optimizer, WeightAverage};
 use crate::world::World;
 use pixtok_base::seed::Seed;
-use pixtok_torch::{Precision, catching, with_precision, with_tf32};
+use pixtok_torch::{Noise, Precision, catching, with_precision, with_tf32};
 
 /// Everything that a training is made of.
 pub struct Parts<T: Task> {
@@ -149,7 +149,7 @@ impl<T: Task> Trainer<T> {
             Live { task: &task, groups: &groups, average: average.as_ref() }.restore(saved)?;
         }
         check_rows(&run.folder().path().join(METRICS_FILE))?;
-        for damaged in &damaged {
+        for damaged in damaged.iter().filter(|_| world.writes()) {
             let (path, aside) = (damaged.path.display(), run.set_aside(damaged)?);
             notes.push(format!("{path} is damaged: {}; it is now {}", damaged.reason, aside.display()));
         }
@@ -163,7 +163,11 @@ impl<T: Task> Trainer<T> {
             task.prepare(&run)?;
         }
         let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists };
-        let logger = Logger::open(run.folder().path(), options)?;
+        let logger = if world.writes() {
+            Logger::open(run.folder().path(), options)?
+        } else {
+            Logger::without_files(options)
+        };
         let mut around = Surroundings { step, run, logger, signals, world };
         for note in notes {
             around.logger.note(&note);
@@ -316,7 +320,7 @@ impl<T: Task> Trainer<T> {
         let (mut statistics, mut monitors) = (vec![], vec![]);
         self.window.begin_step();
         for (i, batch) in T::split(&fetched.batch, train.micro_batches).iter().enumerate() {
-            let at = At { step, micro_batch: i, seed: seed.derive("micro-batch", &[i as u64]) };
+            let at = self.at(i, fetched.samples / train.micro_batches);
             let out = with_precision(self.precision, || self.task.step(batch, at))?;
             for (group, loss) in out.groups {
                 let share = loss / micro_batches;
@@ -360,11 +364,24 @@ impl<T: Task> Trainer<T> {
         Ok((numbers, monitors))
     }
 
+    /// Where micro-batch `i` of this step is, if each has this number of samples.
+    fn at(&self, i: usize, samples: usize) -> At {
+        let (world, step) = (&self.around.world, self.around.step);
+        let seed = self.seed.derive("step", &[step]);
+        let first = world.place((i * samples) as u64);
+        At {
+            step,
+            micro_batch: i,
+            seed: seed.derive("micro-batch", &[i as u64]),
+            noise: Noise::new(seed.derive("noise", &[])).at_places(first, u64::from(world.size())),
+        }
+    }
+
     fn log_window(&mut self) -> Result<(), TrainError> {
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = numbers;
         }
-        let mut row = self.window.finish(self.task.row(), T::SAMPLES);
+        let mut row = self.window.finish(self.task.row(&self.around.world)?, T::SAMPLES);
         let step = self.around.step - 1;
         for (i, group) in self.groups.iter().enumerate().filter(|(_, group)| step >= group.start) {
             row.push((of_group("optim/lr", i, group.name), group.lr(step, self.settings.steps)));

@@ -10,6 +10,7 @@ mod grad;
 mod host;
 mod memory;
 mod nearest;
+mod noise;
 mod norm;
 #[cfg(test)]
 mod operators;
@@ -29,6 +30,7 @@ pub use grad::no_grad;
 pub use host::{HostBytes, HostRow, SplitBytes, to_device_async};
 pub use memory::{keep_freed_memory, use_one_heap};
 pub use nearest::nearest;
+pub use noise::Noise;
 pub use norm::{fuses_norm_silu, norm_silu};
 pub use precision::{
     Precision, PrecisionChoice, auto_precision, forbid_tf32, in_full_precision, set_deterministic,

@@ -156,7 +156,7 @@ fn latents_are_views_of_what_the_convolutions_make() {
     let (_vs, tokenizer) = build(&Config::default(), (20, 28)).unwrap();
     let evaluated = no_grad(|| tokenizer.latents(&images(20, 28)));
     assert_eq!((evaluated.size(), evaluated.stride()), (vec![2, 35, 4], vec![140, 1, 35]));
-    let trained = tokenizer.forward(&images(20, 28), Mode::Train { seed: Seed(1) }).unwrap().latents;
+    let trained = tokenizer.forward(&images(20, 28), Mode::train(Seed(1))).unwrap().latents;
     assert_eq!((trained.size(), trained.stride()), (vec![2, 35, 4], vec![140, 4, 1]));
 }
 

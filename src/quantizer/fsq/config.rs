@@ -210,6 +210,10 @@ impl Settings for Config {
         self.bound.unwrap_or_default().epsilon().map(|epsilon| ("epsilon", epsilon)).into_iter().collect()
     }
 
+    fn draws_noise(&self) -> bool {
+        self.noise_probability > 0.0
+    }
+
     fn check_new_training(&self) -> Result<(), QuantizerError> {
         let (levels, bound) = (&self.levels, self.bound.unwrap_or_default());
         match bound.far_flip().filter(|_| levels.contains(&DEAD_TANH_LEVELS)) {

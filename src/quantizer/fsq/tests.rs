@@ -70,7 +70,7 @@ fn lookup_is_the_latent_bit_for_bit() {
         pixtok_torch::reseed(Seed(5));
         let fsq = build(&config(&[8, 5, 5, 5], bound), channels);
         let z = Tensor::randn([2, 35, channels], (Kind::Float, Device::Cpu)) * 2.0;
-        let quantized = fsq.quantize(&z, Mode::Train { seed: Seed(0) });
+        let quantized = fsq.quantize(&z, Mode::train(Seed(0)));
         let bits = |t: &Tensor| t.contiguous().view_dtype(Kind::Int);
         assert_eq!(bits(&quantized.latent), bits(&fsq.lookup(&quantized.indices)), "{channels} {bound:?}");
     }
@@ -127,11 +127,11 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
         let z = Tensor::randn([4, 875, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let rounded = plain.quantize(&z, Mode::Eval);
         assert_eq!(noisy.quantize(&z, Mode::Eval).latent, rounded.latent);
-        let train = Mode::Train { seed: Seed(8) };
+        let train = Mode::train(Seed(8));
         let quantized = noisy.quantize(&z, train);
         assert_eq!(quantized.indices, rounded.indices, "tokens are the rounded ones");
         assert_eq!(quantized.latent, noisy.quantize(&z, train).latent, "one seed, one noise");
-        assert_ne!(quantized.latent, noisy.quantize(&z, Mode::Train { seed: Seed(9) }).latent);
+        assert_ne!(quantized.latent, noisy.quantize(&z, Mode::train(Seed(9))).latent);
 
         let kept = quantized.latent.eq_tensor(&rounded.latent);
         let share = kept.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
@@ -149,7 +149,7 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
             "the variance of a uniform number in ±1, not {variance}"
         );
         if bound == Bound::Sigmoid {
-            let off = (&quantized.latent - transcribed_noise(&z, &levels, Seed(8))).abs().max();
+            let off = (&quantized.latent - transcribed_noise(&z, &levels, Noise::new(Seed(8)))).abs().max();
             assert!(off.double_value(&[]) < 1e-6);
         }
         // The gradient is the bound's, rounded or not.
@@ -157,6 +157,42 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
             |latent: &Tensor| Tensor::run_backward(&[latent.sum(Kind::Float)], &[&z], true, false).remove(0);
         assert_eq!(gradient(&quantized.latent), gradient(&rounded.latent));
     }
+}
+
+#[test]
+fn an_image_has_the_same_noise_in_every_batch() {
+    let plain = Config { noise_probability: 0.5, bound: None, ..config(&[8, 5], Bound::Tanh) };
+    let each = Box::new(QuantizerConfig::Fsq(plain.clone()));
+    let stages = QuantizerConfig::Residual(residual::Config { stages: 2, each });
+    let groups = grouped::Config { groups: 1, each: Box::new(stages.clone()) };
+    pixtok_torch::reseed(Seed(10));
+    let z = Tensor::randn([4, 35, 2], (Kind::Float, Device::Cpu));
+    for config in [QuantizerConfig::Fsq(plain), stages, QuantizerConfig::Grouped(groups)] {
+        assert!(config.settings().draws_noise());
+        let vs = Variables::new(Device::Cpu);
+        let quantizer = config.settings().build(&vs.root(Component::Quantizer), 2).unwrap();
+        // The seed of the micro-batch has no part in it.
+        let latent = |z: &Tensor, seed: u64, noise: Noise| {
+            quantizer.quantize(z, Mode::Train { seed: Seed(seed), noise }).latent
+        };
+        let noise = Noise::new(Seed(8));
+        let whole = latent(&z, 1, noise);
+        assert_ne!(whole, quantizer.quantize(&z, Mode::Eval).latent);
+        assert_ne!(whole, latent(&z, 1, Noise::new(Seed(9))));
+        let same = |part: Tensor, rows: [i64; 2]| {
+            let off = (part - whole.index_select(0, &Tensor::from_slice(&rows))).abs().max();
+            assert!(off.double_value(&[]) < 1e-5, "{config:?}: {rows:?}");
+        };
+        for first in [0, 2] {
+            let part = latent(&z.narrow(0, first, 2), 2, noise.at_places(first as u64, 1));
+            same(part, [first, first + 1]);
+        }
+        for rank in [0, 1] {
+            let own = z.index_select(0, &Tensor::from_slice(&[rank, rank + 2]));
+            same(latent(&own, 3, noise.at_places(rank as u64, 2)), [rank, rank + 2]);
+        }
+    }
+    assert!(!config(&[8, 5], Bound::Tanh).draws_noise());
 }
 
 #[test]
@@ -208,9 +244,9 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
 /// The symmetric grid of section 3.2 written out, with the draws of `noisy`: ẑ = 2σ(z) − 1; where
 /// noise was chosen, ẑ + U(±1/(L − 1)), otherwise ẑ rounded to the nearest of the L evenly spaced
 /// codes in [−1, 1].
-fn transcribed_noise(z: &Tensor, levels: &[i64], seed: Seed) -> Tensor {
-    pixtok_torch::reseed(seed.derive("fsq noise", &[]));
-    let (chosen, uniform) = (z.rand_like().lt(0.5), z.rand_like() * 2.0 - 1.0);
+fn transcribed_noise(z: &Tensor, levels: &[i64], noise: Noise) -> Tensor {
+    let draw = |stream| noise.derive(stream, &[]).uniform(&z.size(), Device::Cpu);
+    let (chosen, uniform) = (draw("fsq choice").lt(0.5), draw("fsq noise") * 2.0 - 1.0);
     let tops: Vec<f32> = levels.iter().map(|&level| (level - 1) as f32).collect();
     let top = Tensor::from_slice(&tops);
     let bounded = z.detach().sigmoid() * 2.0 - 1.0;

@@ -25,7 +25,7 @@ fn latents(channels: i64) -> Tensor {
     Tensor::randn([2, 35, channels], (Kind::Float, Device::Cpu))
 }
 
-const TRAIN: Mode = Mode::Train { seed: Seed(1) };
+const TRAIN: Mode = Mode::train(Seed(1));
 
 #[test]
 fn lookup_is_the_latent_bit_for_bit() {

@@ -24,7 +24,7 @@ pub(super) fn markdown(trained: &Trained, out: &Path, validation: &Validation) -
         measurements(trained, validation),
         training(trained)?,
         use_with_pixtok(),
-        use_with_python(trained),
+        use_with_python(trained)?,
         files(trained),
     ]
     .join("\n"))
@@ -47,14 +47,14 @@ fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
     }
     let axis = if shape.codebooks > 1 { format!(", {}", shape.codebooks) } else { String::new() };
     let (set, each, sizes, axes) = match (tokens, trained.pixels_per_token()?) {
-        (TokenShape::Grid { .. }, Some(pixels)) => (
+        (TokenShape::Grid { .. }, Some(piece)) => (
             "grid",
-            format!("one for each {pixels}×{pixels} pixels"),
+            format!("one for each {}×{} pixels", piece.height, piece.width),
             match other_size(trained) {
                 Some(_) => format!("any height and width that {multiple} divides"),
                 None => "this size".to_owned(),
             },
-            format!("H/{pixels}, W/{pixels}"),
+            format!("H/{}, W/{}", piece.height, piece.width),
         ),
         (tokens, _) => {
             let n = tokens.positions();
@@ -152,7 +152,7 @@ fn use_with_pixtok() -> String {
         .to_owned()
 }
 
-fn use_with_python(trained: &Trained) -> String {
+fn use_with_python(trained: &Trained) -> Result<String> {
     let last = trained.tokenizer.codebook().size - 1;
     let sides = match other_size(trained) {
         Some(_) => format!("multiples of {}", trained.tokenizer.side_multiple()),
@@ -168,7 +168,18 @@ fn use_with_python(trained: &Trained) -> String {
     } else {
         ""
     };
-    format!(
+    let parts = match trained.shape()? {
+        TokenShape::Grid { .. } => {
+            "As a module with its parts, from pixtok's `python/pixtok_reader` (`model.py`, one file to copy, which reads \
+             `config.json` and `model.safetensors`):\n\n\
+             ```python\nfrom pixtok_reader.model import load\n\ntokenizer = load(\"THIS_FOLDER\")\nindices = tokenizer.encode(images)\n\
+             recon = tokenizer.decode(indices)  # a ValueError for an index that no code has, with its place\n```\n"
+        }
+        TokenShape::Sequence { .. } => {
+            "`model.py` of pixtok's `python/pixtok_reader` has networks for grids of tokens only, so it does not open this folder.\n"
+        }
+    };
+    Ok(format!(
         "## With PyTorch alone\n\n```python\nimport numpy, torch\nfrom PIL import Image\n\n\
          encoder = torch.jit.load(\"{ENCODER}\")  # map_location=\"cuda\" for a GPU\n\
          decoder = torch.jit.load(\"{DECODER}\")\n\
@@ -178,12 +189,8 @@ fn use_with_python(trained: &Trained) -> String {
          pixels = ((recon + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n```\n{search}\n\
          `{DECODER}` raises nothing for an index that no code has: below 0 it paints code 0, beyond {last} code {last}. \
          Check indices that come from elsewhere, a language model say:\n\n\
-         ```python\nassert 0 <= indices.min() and indices.max() <= {last}\n```\n\n\
-         As a module with its parts, from pixtok's `python/pixtok_reader` (`model.py`, one file to copy, which reads \
-         `config.json` and `model.safetensors`):\n\n\
-         ```python\nfrom pixtok_reader.model import load\n\ntokenizer = load(\"THIS_FOLDER\")\nindices = tokenizer.encode(images)\n\
-         recon = tokenizer.decode(indices)  # a ValueError for an index that no code has, with its place\n```\n"
-    )
+         ```python\nassert 0 <= indices.min() and indices.max() <= {last}\n```\n\n{parts}"
+    ))
 }
 
 fn files(trained: &Trained) -> String {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::model::ImageSize;
 use crate::run::Trained;
 
 /// The content of the file.
@@ -14,7 +15,8 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "model_type": "pixtok",
         "pixtok_version": env!("CARGO_PKG_VERSION"),
         "image_size": [height, width],
-        "downsample": trained.pixels_per_token()?,
+        // One number, or height and width if they differ; null for a sequence.
+        "downsample": trained.pixels_per_token()?.map(downsample),
         "codebooks": shape.codebooks,
         "codebook_size": shape.size,
         "codebook_dim": shape.dim,
@@ -38,4 +40,8 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
             "normalisation": "x / 127.5 - 1",
         },
     }))
+}
+
+fn downsample(ImageSize { height, width }: ImageSize) -> Value {
+    if height == width { json!(height) } else { json!([height, width]) }
 }

@@ -54,26 +54,51 @@ impl Run {
         out: &Path,
         tell: Tell,
     ) -> Result<Published> {
-        let is_free = !out.exists() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-        if !is_free {
-            return Err(Misuse(format!("{} is there and not empty; give a new folder", out.display())).into());
-        }
+        check_free(out)?;
         choice.require_fp32("an exported tokenizer is float32")?;
         let device = compute.start(tell)?;
         // A trace keeps the device of its weights; a trace from the CPU can be moved to any device.
         let trained = self.open(choice, Device::Cpu, tell)?;
-        let mut agreement = Agreement::default();
-        create_folder(out, |folder| -> Result<()> {
-            write_files(folder, &trained, self.path(), out)?;
-            agreement = if device == Device::Cpu {
-                check(folder, &trained, device)?
+        publish(&trained, self.path(), out, |folder| {
+            if device == Device::Cpu {
+                check(folder, &trained, device)
             } else {
-                check(folder, &self.open(choice, device, tell)?, device)?
-            };
-            Ok(())
-        })?;
-        Ok(Published { weights: trained.weights(), files: files(out)?, agreement })
+                check(folder, &self.open(choice, device, tell)?, device)
+            }
+        })
     }
+}
+
+/// Refuses a folder with something in it.
+fn check_free(out: &Path) -> Result<()> {
+    if !out.exists() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(());
+    }
+    Err(Misuse(format!("{} is there and not empty; give a new folder", out.display())).into())
+}
+
+/// Writes the tokenizer of `run` into the new folder `out`, if `check` agrees with what was
+/// written.
+fn publish(
+    trained: &Trained,
+    run: &Path,
+    out: &Path,
+    check: impl FnOnce(&Path) -> Result<Agreement>,
+) -> Result<Published> {
+    let mut agreement = Agreement::default();
+    create_folder(out, |folder| -> Result<()> {
+        write_files(folder, trained, run, out)?;
+        agreement = check(folder)?;
+        Ok(())
+    })?;
+    Ok(Published { weights: trained.weights(), files: files(out)?, agreement })
+}
+
+/// Publishes a tokenizer that is of no run.
+#[cfg(test)]
+pub(crate) fn publish_toy(trained: &Trained, out: &Path) -> Result<Published> {
+    check_free(out)?;
+    publish(trained, Path::new("no run"), out, |folder| check(folder, trained, Device::Cpu))
 }
 
 /// Writes all files into `folder`, which becomes `out`.
@@ -167,33 +192,60 @@ fn files(folder: &Path) -> Result<Vec<(String, u64)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::tests::sequence::{FSQ, RESIDUAL, toy};
+    use serde_json::{Value, json};
 
-    /// Its config names another network, of which `config.json` then has the numbers.
+    use super::*;
+    use crate::model::TokenShape;
+    use crate::tests::sequence::{FSQ, RESIDUAL, toy, toy_of};
+
+    /// Publishes the toy; its `config.json` and its card. Its config names another network, of
+    /// which `config.json` then has the numbers.
+    fn published(trained: &Trained) -> (Value, String) {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("model");
+        let made = publish_toy(trained, &out).unwrap();
+        assert_eq!(made.agreement.positions, 2 * trained.shape().unwrap().positions() as i64);
+        let written: Vec<&str> = made.files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(written, ["README.md", DESCRIPTION, CONFIG, DECODER, ENCODER, MODEL]);
+        let refused = publish_toy(trained, &out).unwrap_err().to_string();
+        assert!(refused.contains("is there and not empty"), "{refused}");
+        let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+        (serde_json::from_str(&read(DESCRIPTION)).unwrap(), read("README.md"))
+    }
+
     #[test]
     fn a_folder_of_a_sequence_says_so() {
         for (quantizer, axes) in [(FSQ, "[B, 5]"), (RESIDUAL, "[B, 5, 2]")] {
-            let scratch = tempfile::tempdir().unwrap();
-            let trained = toy(quantizer);
-            write_files(scratch.path(), &trained, Path::new("no run"), Path::new("model")).unwrap();
-            let described = fs::read(scratch.path().join(DESCRIPTION)).unwrap();
-            let described: serde_json::Value = serde_json::from_slice(&described).unwrap();
-            assert_eq!(described["image_size"], serde_json::json!([16, 24]));
+            let (described, card) = published(&toy(quantizer));
+            assert_eq!(described["image_size"], json!([16, 24]));
             assert!(described["downsample"].is_null(), "{described}");
-            let card = fs::read_to_string(scratch.path().join("README.md")).unwrap();
             for part in [
                 "a small sequence of integers",
                 "| tokens | 5 for an image, ",
                 "| images | trained at 16×24; this size |",
                 "# height and width: 16 and 24\n",
                 "TorchScript, float32, for any batch |",
+                "networks for grids of tokens only",
                 axes,
             ] {
                 assert!(card.contains(part), "{part}: {card}");
             }
-            let agreement = check(scratch.path(), &trained, Device::Cpu).unwrap();
-            assert_eq!(agreement.positions, 10, "{agreement:?}");
+            assert!(!card.contains("pixtok_reader.model import"), "{card}");
+        }
+    }
+
+    #[test]
+    fn pieces_of_an_image_need_not_be_square() {
+        for (h, w, downsample, words, axes) in [
+            (4, 3, json!([4, 8]), "one for each 4×8 pixels", "[B, H/4, W/8]"),
+            (2, 6, json!([8, 4]), "one for each 8×4 pixels", "[B, H/8, W/4]"),
+            (4, 6, json!(4), "one for each 4×4 pixels", "[B, H/4, W/4]"),
+        ] {
+            let (described, card) = published(&toy_of(FSQ, TokenShape::Grid { h, w }));
+            assert_eq!(described["downsample"], downsample);
+            for part in [words, axes, "a small grid of integers", "pixtok_reader.model import"] {
+                assert!(card.contains(part), "{part}: {card}");
+            }
         }
     }
 }

@@ -11,8 +11,7 @@ use crate::model::ModelError;
 use crate::statistics::Monitor;
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::{Variable, Variables};
-use pixtok_base::seed::Seed;
-use pixtok_torch::{in_full_precision, without_autocast};
+use pixtok_torch::{Noise, in_full_precision, without_autocast};
 
 /// The index of the discriminator's group.
 const DISCRIMINATOR: usize = 1;
@@ -95,10 +94,10 @@ impl Opponent {
     }
 }
 
-/// The seed for the augmentation of the images, which is the same for everything that looks at them
-/// in a step.
-fn of_images(at: At) -> Seed {
-    at.seed.derive("real", &[])
+/// The noise for the augmentation of the images, which is the same for everything that looks at
+/// them in a step.
+fn of_images(at: At) -> Noise {
+    at.noise.derive("real", &[])
 }
 
 impl Opponent {
@@ -136,7 +135,7 @@ impl Opponent {
         if at.step == self.adversary.config.start && at.micro_batch == 0 {
             self.adversary.discriminator.start(images);
         }
-        let out = reconstruction.forward(images, at.seed)?;
+        let out = reconstruction.forward(images, at)?;
         let recon = out.recon.to_kind(Kind::Float);
         let pixels = recon.detach().set_requires_grad(true);
 
@@ -145,7 +144,7 @@ impl Opponent {
         // needs memory.
         let of_terms =
             total(&image_terms).map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
-        let fake = self.adversary.judge(&pixels, at.seed.derive("fake", &[]));
+        let fake = self.adversary.judge(&pixels, at.noise.derive("fake", &[]));
         let real = self.adversary.judge(images, of_images(at));
         let adversarial = self.adversary.config.of_tokenizer(&fake);
         let of_adversary = gradient(&adversarial, &pixels, true);
@@ -216,6 +215,7 @@ mod tests {
     use crate::model::{self, ImageSize, Tokenizer};
     use crate::optim;
     use crate::quantizer::Mode;
+    use pixtok_base::seed::Seed;
     use pixtok_torch::{Precision, with_precision};
 
     fn objective(adversarial: &str) -> Objective {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     fn at(step: u64) -> At {
-        At { step, micro_batch: 0, seed: Seed(5) }
+        At { step, micro_batch: 0, seed: Seed(5), noise: Noise::new(Seed(5)) }
     }
 
     fn gradients(parameters: &[Variable]) -> Vec<Tensor> {
@@ -278,8 +278,8 @@ mod tests {
         for parameter in groups.iter().flat_map(|group| &group.parameters) {
             parameter.tensor.shallow_clone().zero_grad();
         }
-        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) }).unwrap();
-        let fake = adversary(&objective).judge(&plain.recon, Seed(0));
+        let plain = objective.tokenizer().forward(&images, Mode::train(Seed(5))).unwrap();
+        let fake = adversary(&objective).judge(&plain.recon, Noise::new(Seed(0)));
         let terms = objective.reconstruction.loss.terms(&plain.recon, &images);
         let sum = total(&terms).unwrap()
             + total(&plain.quantized.losses).unwrap()
@@ -293,8 +293,8 @@ mod tests {
         for parameter in &groups[1].parameters {
             parameter.tensor.shallow_clone().zero_grad();
         }
-        let [real, fake] =
-            [&images, &plain.recon.detach()].map(|images| adversary(&objective).judge(images, Seed(0)));
+        let [real, fake] = [&images, &plain.recon.detach()]
+            .map(|images| adversary(&objective).judge(images, Noise::new(Seed(0))));
         adversary(&objective).config.loss.of_discriminator(&real, &fake).backward();
         for (gradient, Variable { name, tensor, .. }) in discriminators.iter().zip(&groups[1].parameters) {
             let (expected, allowed) = (tensor.grad(), 1e-4 * tensor.grad().abs().max().double_value(&[]));
@@ -309,8 +309,8 @@ mod tests {
         let images = images();
         let out = objective.step(&images, at(0)).unwrap().output;
         let found = out.monitors.iter().find(|monitor| monitor.name == "adversarial/weight").unwrap();
-        let plain = objective.tokenizer().forward(&images, Mode::Train { seed: Seed(5) }).unwrap();
-        let fake = adversary(&objective).judge(&plain.recon, Seed(0));
+        let plain = objective.tokenizer().forward(&images, Mode::train(Seed(5))).unwrap();
+        let fake = adversary(&objective).judge(&plain.recon, Noise::new(Seed(0)));
         let terms = total(&objective.reconstruction.loss.terms(&plain.recon, &images)).unwrap();
         let last = objective.tokenizer().last_layer();
         let norm = |loss: &Tensor| gradient(loss, last, true).norm().double_value(&[]);

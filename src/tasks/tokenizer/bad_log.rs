@@ -48,6 +48,8 @@ pub(super) struct BadLog {
     path: PathBuf,
     split: Split,
     counted: BadSamples,
+    /// Whether this process writes the list.
+    writes: bool,
     /// Validation files that an earlier process listed. The next evaluation reads them again and
     /// counts them if they are still bad.
     listed: HashSet<String>,
@@ -56,15 +58,24 @@ pub(super) struct BadLog {
 }
 
 impl BadLog {
-    /// Cuts an earlier list back to `step` and counts the remaining files.
-    pub fn open(run: &Path, step: u64, split: Split, counted: BadSamples) -> Result<Self, TrainError> {
+    /// Cuts an earlier list back to `step` and counts the remaining files. A process that does not
+    /// write leaves the list as it is.
+    pub fn open(
+        run: &Path,
+        step: u64,
+        split: Split,
+        counted: BadSamples,
+        writes: bool,
+    ) -> Result<Self, TrainError> {
         let path = run.join(BAD_SAMPLES_FILE);
-        cut_back(&path, step)?;
-        let mut log = Self { path, split, counted, listed: HashSet::new(), pending: String::new() };
+        if writes {
+            cut_back(&path, step)?;
+        }
+        let mut log = Self { path, split, counted, writes, listed: HashSet::new(), pending: String::new() };
         // The list does not exist until a file is bad.
         let text = fs::read_to_string(&log.path).unwrap_or_default();
         let rows = text.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
-        for row in rows.filter(|row| row.split == split) {
+        for row in rows.filter(|row| row.split == split && row.step <= step) {
             match split {
                 Split::Train => {
                     log.counted.record(&row.sample);
@@ -88,9 +99,12 @@ impl BadLog {
         let recorded = self.record(step, samples);
         if recorded.new > 0 {
             let (new, set): (usize, &str) = (recorded.new, self.split.into());
-            around
-                .logger
-                .warn(&format!("step {step}: skipped {new} bad {set} image(s), see bad_samples.jsonl"));
+            let place = if self.writes {
+                "see bad_samples.jsonl".to_owned()
+            } else {
+                format!("those of process {}, which are not listed", around.world.rank())
+            };
+            around.logger.warn(&format!("step {step}: skipped {new} bad {set} image(s), {place}"));
         }
         if let Some(error) = recorded.unwritten {
             around.logger.warn(&format!("cannot write bad_samples.jsonl: {error}; it will be tried again"));
@@ -106,7 +120,7 @@ impl BadLog {
                 continue;
             }
             new += 1;
-            if !self.listed.contains(&sample.name) {
+            if self.writes && !self.listed.contains(&sample.name) {
                 let row = serde_json::to_string(&Row { step, split: self.split, sample });
                 self.pending.extend(row.ok().map(|row| row + "\n"));
             }
@@ -143,7 +157,8 @@ mod tests {
     #[test]
     fn files_are_listed_once_and_a_resume_forgets_what_came_after() {
         let run = tempfile::tempdir().unwrap();
-        let open = |step, split| BadLog::open(run.path(), step, split, BadSamples::new(100, 0.02)).unwrap();
+        let open =
+            |step, split| BadLog::open(run.path(), step, split, BadSamples::new(100, 0.02), true).unwrap();
         let mut log = open(0, Split::Train);
         assert_eq!(log.record(1, vec![sample("a"), sample("a")]).new, 1);
         assert_eq!(log.record(5, vec![sample("b"), sample("a")]).new, 1);
@@ -160,5 +175,24 @@ mod tests {
         let listed = fs::read_to_string(run.path().join("bad_samples.jsonl")).unwrap();
         assert_eq!(listed.lines().count(), 3);
         assert!(listed.contains(r#"{"step":1,"split":"train","name":"a","reason":"truncated"}"#));
+    }
+
+    #[test]
+    fn a_process_that_does_not_write_counts_and_leaves_the_list() {
+        let run = tempfile::tempdir().unwrap();
+        let open = |step, writes| {
+            BadLog::open(run.path(), step, Split::Train, BadSamples::new(100, 0.02), writes).unwrap()
+        };
+        let mut writer = open(0, true);
+        writer.record(1, vec![sample("a")]);
+        writer.record(7, vec![sample("b")]);
+        let listed = || fs::read_to_string(run.path().join("bad_samples.jsonl")).unwrap();
+        let before = listed();
+        let mut other = open(5, false);
+        let known = other.record(6, vec![sample("a"), sample("b")]);
+        assert_eq!(known.new, 1, "what came after the checkpoint is forgotten");
+        other.record(6, vec![sample("c")]);
+        assert!(other.counted.check().is_err());
+        assert_eq!(listed(), before);
     }
 }

@@ -95,7 +95,8 @@ impl Batches<Tensor> for ImageBatches {
         self.loader = None;
         if self.bad.is_none() {
             let counted = BadSamples::new(self.images.len(), self.config.max_bad_fraction);
-            self.bad = Some(BadLog::open(around.run.folder().path(), around.step, Split::Train, counted)?);
+            let (run, writes) = (around.run.folder().path(), around.world.writes());
+            self.bad = Some(BadLog::open(run, around.step, Split::Train, counted, writes)?);
         }
         Ok(())
     }

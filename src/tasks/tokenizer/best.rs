@@ -107,7 +107,9 @@ impl OtherImages {
     pub(super) fn note(self, around: &mut Surroundings) -> Result<(), TrainError> {
         let step = around.step;
         around.logger.note(&self.words);
-        if let Some(images) = self.of_best {
+        if let Some(images) = self.of_best
+            && around.world.writes()
+        {
             around.run.note_images_of_best(images)?;
         }
         // A run that stopped before its next evaluation prints the note again.

@@ -160,8 +160,16 @@ impl Config {
         Ok(positions.saturating_mul(images as i64))
     }
 
+    /// Whether training draws random numbers for single images, apart from how they are cropped and
+    /// mirrored.
+    #[must_use]
+    pub fn draws_noise(&self) -> bool {
+        let augments = self.adversarial.as_ref().is_some_and(|adversarial| !adversarial.augment.is_empty());
+        augments || self.quantizer.settings().draws_noise()
+    }
+
     /// Describes how a step in micro-batches differs from one on the whole batch, apart from
-    /// rounding and random draws. `None` if it does not.
+    /// rounding and the choice of vectors for restarted codes. `None` if it does not.
     #[must_use]
     pub fn micro_batch_terms(&self) -> Option<String> {
         let parts = self.train.micro_batches;

@@ -37,7 +37,7 @@ pub use error::CircumstancesError;
 pub use files::changed_files;
 pub use objective::{ImageStep, Objective};
 pub use reconstruction::Reconstruction;
-pub use state::{Circumstances, LossWeights, State};
+pub use state::{Circumstances, LossWeights, NoiseSource, State};
 pub use training::{BestMetric, TrainConfig};
 
 use crate::checkpoint::{RunFolder, RunWriter};
@@ -51,7 +51,7 @@ use crate::train::{
     At, Batches, Begun, ParameterGroup, Passes, Ranked, StepOutput, Surroundings, Task, TrainError, Validated,
 };
 use crate::variables::Variable;
-use crate::world::World;
+use crate::world::{World, WorldError};
 use bad_log::{BAD_SAMPLES_FILE, BadLog, Split, bad_of};
 use collapse::Over;
 use duel::Duel;
@@ -259,12 +259,13 @@ impl Task for TokenizerTask {
         self.note_bad(evaluation.bad, around)
     }
 
-    fn row(&mut self) -> Vec<(String, f64)> {
-        let figures = std::mem::replace(&mut self.used, fresh_use(&self.objective)).figures();
+    fn row(&mut self, world: &World) -> Result<Vec<(String, f64)>, WorldError> {
+        let used = std::mem::replace(&mut self.used, fresh_use(&self.objective));
+        let figures = used.of_all(world)?.figures();
         let named = figures.named().into_iter().map(|(name, value)| (format!("codebook/{name}"), value));
         let row = named.collect();
         self.figures = Some(figures);
-        row
+        Ok(row)
     }
 
     fn watch(&mut self, row: &[(String, f64)], around: &mut Surroundings) {
@@ -313,7 +314,8 @@ impl Task for TokenizerTask {
         let run = around.run.folder().path();
         let validated = self.eval.images_of(self.val_set.len());
         let counted = BadSamples::new(validated, self.data.max_bad_fraction);
-        self.bad = Some(BadLog::open(run, around.step, Split::Val, counted)?);
+        let writes = around.world.writes();
+        self.bad = Some(BadLog::open(run, around.step, Split::Val, counted, writes)?);
         self.other_images.take().map_or(Ok(()), |other| other.note(around))
     }
 }

@@ -40,8 +40,8 @@ impl Reconstruction {
 
     /// Images through the tokenizer. Where encoder and quantizer are both frozen, the latents are those of an evaluation, and the
     /// quantizer has nothing to say.
-    pub(super) fn forward(&self, images: &Tensor, seed: Seed) -> Result<model::Reconstruction, ModelError> {
-        let train = Mode::Train { seed };
+    pub(super) fn forward(&self, images: &Tensor, at: At) -> Result<model::Reconstruction, ModelError> {
+        let train = Mode::Train { seed: at.seed, noise: at.noise };
         if !(self.frozen(Component::Encoder) && self.frozen(Component::Quantizer)) {
             return self.tokenizer.forward(images, train);
         }
@@ -73,7 +73,7 @@ impl Reconstruction {
 
     /// Losses of one micro-batch, `[B, 3, H, W]` float32 in [−1, 1].
     pub(super) fn step(&self, images: &Tensor, at: At) -> Result<ImageStep, ModelError> {
-        let out = self.forward(images, at.seed)?;
+        let out = self.forward(images, at)?;
         let reconstruction = self.loss.terms(&out.recon, images);
         let terms = logged(&reconstruction, &out.quantized.losses);
         let all: Vec<LossTerm> = reconstruction.into_iter().chain(out.quantized.losses).collect();

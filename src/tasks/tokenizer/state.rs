@@ -29,6 +29,17 @@ pub struct Circumstances {
     pub val_data: Fingerprint,
     /// The weights that the loss reads from a file.
     pub loss_weights: Option<LossWeights>,
+    /// How noise is drawn. Absent if the training draws none, and in checkpoints of earlier
+    /// versions, which drew it by micro-batch.
+    pub noise: Option<NoiseSource>,
+}
+
+/// What the noise of a training is drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseSource {
+    /// The step and the place of the image in its batch.
+    Image,
 }
 
 /// The circumstances as `state.json` has them.
@@ -42,20 +53,22 @@ struct Written {
     val_data: Fingerprint,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_weights: Option<LossWeights>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    noise: Option<NoiseSource>,
 }
 
 impl From<Written> for Circumstances {
     fn from(written: Written) -> Self {
-        let Written { config, threads, machine, data, val_data, loss_weights } = written;
-        Self { run: Exactness { config, threads, machine }, data, val_data, loss_weights }
+        let Written { config, threads, machine, data, val_data, loss_weights, noise } = written;
+        Self { run: Exactness { config, threads, machine }, data, val_data, loss_weights, noise }
     }
 }
 
 impl From<Circumstances> for Written {
     fn from(circumstances: Circumstances) -> Self {
-        let Circumstances { run, data, val_data, loss_weights } = circumstances;
+        let Circumstances { run, data, val_data, loss_weights, noise } = circumstances;
         let Exactness { config, threads, machine } = run;
-        Self { config, threads, machine, data, val_data, loss_weights }
+        Self { config, threads, machine, data, val_data, loss_weights, noise }
     }
 }
 
@@ -132,6 +145,15 @@ impl Circumstances {
         if hash(&then.loss_weights) != hash(&self.loss_weights) {
             return Err(CircumstancesError::LossWeights);
         }
+        if self.noise.is_some() && self.noise != then.noise {
+            if !accept_inexact {
+                return Err(CircumstancesError::Noise);
+            }
+            notes.push(
+                "going on with noise drawn for each image instead of each micro-batch: not bit for bit"
+                    .into(),
+            );
+        }
         notes.extend(self.run.check(&then.run, accept_inexact)?);
         Ok(notes)
     }
@@ -177,6 +199,7 @@ mod tests {
             data: print("a", "s", "t"),
             val_data: print("val", "s", "t"),
             loss_weights: None,
+            noise: None,
         }
     }
 
@@ -213,6 +236,23 @@ mod tests {
         assert_eq!(began().data.difference(&names), Some(Difference::Unknown));
         assert_eq!(State::training_images(&serde_json::json!({ "step": 1 })), None);
         assert_eq!(State::validation_images(&serde_json::json!({ "data_fingerprint": "a" })), None);
+    }
+
+    #[test]
+    fn a_checkpoint_with_the_noise_of_an_earlier_version_is_refused_or_said() {
+        let noisy = |now: &mut Circumstances| now.noise = Some(NoiseSource::Image);
+        let refused = said(noisy, false).unwrap_err();
+        assert!(matches!(refused, CircumstancesError::Noise));
+        assert!(refused.to_string().contains("--accept-inexact"), "{refused}");
+        let notes = said(noisy, true).unwrap();
+        assert!(notes.len() == 1 && notes[0].contains("not bit for bit"), "{notes:?}");
+        let mut now = began();
+        noisy(&mut now);
+        let json = serde_json::to_value(&now).unwrap();
+        assert_eq!(json["noise"], "image");
+        let saved: Circumstances = serde_json::from_value(json).unwrap();
+        assert_eq!(now.check(&saved, false, &data::Config::default()).unwrap(), [""; 0]);
+        assert!(serde_json::to_value(began()).unwrap().get("noise").is_none(), "nothing new without noise");
     }
 
     #[test]
