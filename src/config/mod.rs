@@ -13,7 +13,6 @@ mod layers;
 mod locate_error;
 mod overrides;
 mod problem;
-mod suggest;
 
 use std::path::Path;
 use std::{fs, io};
