@@ -25,7 +25,8 @@ use tch::Device;
 
 pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
-pub use measures::{Measures, Metric, Networks};
+pub use crate::metrics::Metric;
+pub use measures::{Measures, Networks};
 pub use pairs::Pairs;
 pub use passes::{Files, Passed, Subject, Tokens};
 pub use reconstructions::Reconstructions;
