@@ -267,3 +267,27 @@ fn merged_rows_help() -> String {
     let formats = FormatKind::list(|format| format.merges_into_one(), "and");
     format!("Rows per shard [default: one shard for {formats}, otherwise {SHARD_ROWS}]")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::Cli;
+    use super::*;
+
+    #[test]
+    fn help_has_every_format() {
+        let help = |verb: &str| {
+            let printed = Cli::try_parse_from(["pixtok", verb, "-h"]).unwrap_err().to_string();
+            printed.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let encode = help("encode");
+        assert!(encode.contains("token files: npy, raw (also called nanogpt, bin), jsonl, "), "{encode}");
+        for kind in FormatKind::ALL {
+            assert!(encode.contains(&kind.to_string()), "{kind} is missing: {encode}");
+        }
+        let merge = help("merge");
+        let rows = "[default: one shard for npy, raw, jsonl and megatron, otherwise 10000]";
+        assert!(merge.contains(rows), "{merge}");
+    }
+}

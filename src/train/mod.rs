@@ -26,6 +26,7 @@ pub use task::{
 pub use trainer::{Outcome, Parts, Trainer};
 
 use crate::variables::Component;
+use pixtok_report::{Better, definition};
 use pixtok_torch::PrecisionChoice;
 
 /// Settings of the training loop: the config's `[train]`. Every task shares them.
@@ -105,7 +106,7 @@ impl BestMetric {
     /// Whether a higher value is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
-        self != Self::L1
+        definition(self.name()).is_none_or(|known| known.better == Better::Higher)
     }
 }
 
