@@ -10,6 +10,7 @@ to its end, and compared byte for byte.
 import argparse
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import tempfile
@@ -17,11 +18,18 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PIXTOK = ROOT / "target/release/pixtok"
-FORMATS = "npy,raw,jsonl,parquet,webdataset,megatron,mds,litdata,llamagen"
+# A word that is no format: the error lists those that there are.
+NO_FORMAT = "every"
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def formats() -> str:
+    """Every format that the program knows, with commas between."""
+    asked = subprocess.run([PIXTOK, "encode", "--format", NO_FORMAT], capture_output=True, text=True)
+    return re.search(r"choose from (.+)", asked.stderr)[1].replace(", ", ",")
 
 
 def check(name: str, command: list, scratch: pathlib.Path, wanted: int, draw: random.Random) -> None:
@@ -67,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2000, help="%(default)s")
     parser.add_argument("--kills", type=int, default=20, help="%(default)s")
-    parser.add_argument("--formats", default=FORMATS, help="%(default)s")
+    parser.add_argument("--formats", help="names with commas between, or else every format")
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
     args = parser.parse_args()
     draw = random.Random(args.seed)
@@ -88,7 +96,7 @@ def main() -> None:
         for setting in settings:
             train += ["--set", setting]
         subprocess.run(train, check=True, cwd=ROOT, capture_output=True)
-        for name in args.formats.split(","):
+        for name in (args.formats or formats()).split(","):
             command = [PIXTOK, "encode", run, "--data", images, "--format", name, "--threads", "1", "--shard-rows", "50"]
             check(name, command, scratch, args.kills, draw)
 

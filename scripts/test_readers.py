@@ -39,8 +39,8 @@ from tiny import image, model, photographs, pixtok, rows_by_key, ties, train  # 
 
 from pixtok_reader import tokens  # noqa: E402
 
-SEVERAL_SIZES = ["jsonl", "raw", "parquet", "webdataset", "megatron", "mds"]
-FORMATS = [*SEVERAL_SIZES, "npy", "litdata", "llamagen"]
+# Formats whose images have one size.
+ONE_SIZE = {"npy", "litdata", "llamagen"}
 FRAME = (
     "--vocab-offset 70000 --bos 1 --boi 2 --size-tokens grid:100 --img 3 --eol 4 --eof 5 --eoi 6 --eos 7"
     " --append-eod 8"
@@ -197,6 +197,7 @@ READERS: dict[str, dict[str, Callable[[Path], Iterator[Row]]]] = {
     "litdata": {"litdata": read_litdata},
     "llamagen": {"numpy": read_llamagen},
 }
+assert READERS.keys() == tokens.READERS.keys(), "a format has no reader here or in tokens.py"
 
 
 class Case:
@@ -326,9 +327,9 @@ def main() -> None:
         pixtok("export", scratch / f"run-{name}", "--out", scratch / name)
     other = "--fit whole --digits --arrange stacked --vocab-size 100278"
     cases = [
-        Case("plain", scratch / "one", square, "", 150, FORMATS),
-        Case("framed", scratch / "two", few, f"{FRAME} --flip", 50, FORMATS),
-        Case("mixed", scratch / "one", mixed, other, 1000, SEVERAL_SIZES),
+        Case("plain", scratch / "one", square, "", 150, list(READERS)),
+        Case("framed", scratch / "two", few, f"{FRAME} --flip", 50, list(READERS)),
+        Case("mixed", scratch / "one", mixed, other, 1000, [name for name in READERS if name not in ONE_SIZE]),
     ]
     wrong = sum(case.check() for case in cases)
     wrong += check_captions(scratch / "one", square)

@@ -35,13 +35,17 @@ use pixtok::variables::Variables;
 use pixtok::world::World;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
-use pixtok_tokens::{Row, TokenSet};
+use pixtok_tokens::{Format, FormatKind, Row, TokenSet};
 use pixtok_torch::Precision;
 use pixtok_torch::tensors;
 use tch::{Device, Tensor};
 
-const FORMATS: [&str; 9] =
-    ["npy", "raw", "jsonl", "parquet", "webdataset", "megatron", "mds", "litdata", "llamagen"];
+/// The names of the formats that have `property`, and of the others.
+fn formats(property: impl Fn(&dyn Format) -> bool) -> [Vec<&'static str>; 2] {
+    let (having, others): (Vec<FormatKind>, Vec<FormatKind>) =
+        FormatKind::ALL.iter().copied().partition(|kind| property(kind.format()));
+    [having, others].map(|kinds| kinds.into_iter().map(FormatKind::name).collect())
+}
 
 /// Two stages, so that tokens have an additional axis.
 const RESIDUAL: &str = "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5]}}";
@@ -193,7 +197,8 @@ fn what_was_encoded_is_decoded_from_every_format() {
         export.scratch.train(run, &settings);
         let trained = Trained::open(&export.path(run));
         let expected = trained.indices(&export.path("images"));
-        for format in FORMATS {
+        for &kind in FormatKind::ALL {
+            let format = kind.name();
             let out = format!("{run}-{format}");
             let printed = export.encode(run, &out, &["--format", format, "--shard-rows", "9", "--verify"]);
             assert!(printed.contains("23") && printed.contains("verified: "), "{printed}");

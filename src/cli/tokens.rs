@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ModelArgs, PickArgs};
-use crate::export::Part;
+use crate::export::{Part, SHARD_ROWS};
 use pixtok_base::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 
@@ -43,9 +43,8 @@ pub struct EncodeArgs {
     /// Folder for the token files. With --shard, each part writes to its own folder in it
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Format of the token files: npy, raw, jsonl, parquet, webdataset, megatron, mds, litdata or
-    /// llamagen
-    #[arg(long)]
+    /// Format of the token files.
+    #[arg(long, help = format_help())]
     pub format: FormatKind,
     /// How images are prepared.
     #[command(flatten)]
@@ -150,9 +149,9 @@ pub struct IdArgs {
     /// OLMo-core does
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<u64>,
-    /// Number type of the ids in raw, npy and megatron: u16, or i32, which reads the same as uint32
-    /// [default: u16 if the largest id is below 65499; with raw and --vocab-size, u16 if that size
-    /// is at most 65536]
+    /// Number type of the ids, in formats that leave the choice: u16, or i32, which reads the same
+    /// as uint32 [default: u16 if the largest id is below 65499; with raw and --vocab-size, u16 if
+    /// that size is at most 65536]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
     /// Id at the very beginning (beginning of sequence)
@@ -249,7 +248,47 @@ pub struct MergeArgs {
     /// Folder for the merged set
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Rows per shard [default: one shard for npy, raw, jsonl and megatron, otherwise 10000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Rows per shard.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help = merged_rows_help())]
     pub shard_rows: Option<u64>,
+}
+
+/// Every format, with its other names.
+fn format_help() -> String {
+    let named = |kind: &FormatKind| match kind.aliases().collect::<Vec<_>>() {
+        aliases if aliases.is_empty() => kind.to_string(),
+        aliases => format!("{kind} (also called {})", aliases.join(", ")),
+    };
+    let names: Vec<String> = FormatKind::ALL.iter().map(named).collect();
+    format!("Format of the token files: {}", names.join(", "))
+}
+
+fn merged_rows_help() -> String {
+    let formats = FormatKind::list(|format| format.merges_into_one(), "and");
+    format!("Rows per shard [default: one shard for {formats}, otherwise {SHARD_ROWS}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::Cli;
+    use super::*;
+
+    #[test]
+    fn help_has_every_format() {
+        let help = |verb: &str| {
+            let printed = Cli::try_parse_from(["pixtok", verb, "-h"]).unwrap_err().to_string();
+            printed.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let encode = help("encode");
+        assert!(encode.contains("token files: npy, raw (also called nanogpt, bin), jsonl, "), "{encode}");
+        for kind in FormatKind::ALL {
+            assert!(encode.contains(&kind.to_string()), "{kind} is missing: {encode}");
+        }
+        let merge = help("merge");
+        for part in ["[default: one shard for npy, raw, jsonl", ", otherwise 10000]"] {
+            assert!(merge.contains(part), "{merge}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{print, tell};
 use crate::cli::MergeArgs;
 use crate::export::{SHARD_ROWS, merge};
-use pixtok_tokens::{FormatKind, TokenSet};
+use pixtok_tokens::TokenSet;
 
 /// Merges the sets in the given order.
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
@@ -13,10 +13,8 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     for path in &args.parts {
         sets.extend(if args.partial { TokenSet::find_finished(path)? } else { TokenSet::find(path)? });
     }
-    let in_one = |format| {
-        matches!(format, FormatKind::Npy | FormatKind::Raw | FormatKind::Jsonl | FormatKind::Megatron)
-    };
-    let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
+    let in_shards = sets.first().filter(|set| !set.sidecar.format.format().merges_into_one());
+    let usual = in_shards.map(|_| SHARD_ROWS);
     let finished = merge(&sets, &args.out, args.shard_rows.or(usual), args.partial)?;
     let sidecar = &finished.sidecar;
     let ids = sidecar.ids_of_reader(&sidecar.vocabulary(&args.out)?);

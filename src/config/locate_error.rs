@@ -14,7 +14,7 @@ use super::error::{ConfigError, Origin};
 use super::keys::{Key, child, table_at, table_at_mut, value_at};
 use super::overrides::KIND;
 use super::problem::{Problem, read_table};
-use super::suggest::nearest;
+use pixtok_base::suggest::nearest;
 
 /// An error in a config, with the key that it is about.
 #[derive(Debug)]

@@ -15,7 +15,6 @@ mod locate_error;
 mod overrides;
 mod problem;
 mod root;
-mod suggest;
 
 use std::path::Path;
 use std::{fs, io};

@@ -95,10 +95,11 @@ impl Ids {
         }
         framing.check(&vocabulary, options.vocab_size)?;
         let names = names(options, format, &vocabulary, &framing)?;
-        if options.document_index && format != FormatKind::Raw {
-            return Err(Misuse(
-                "--document-index is for --format raw; other formats know where documents end".into(),
-            )
+        if options.document_index && !format.format().takes_document_index() {
+            let formats = FormatKind::list(|format| format.takes_document_index(), "and");
+            return Err(Misuse(format!(
+                "--document-index is for --format {formats}; other formats know where documents end"
+            ))
             .into());
         }
         Ok(Self { vocabulary, map, framing, names })
@@ -127,8 +128,9 @@ fn names(
     framing: &Framing,
 ) -> Result<Option<TokenNames>> {
     let Some(pattern) = &options.token_names else { return Ok(None) };
-    if format != FormatKind::Jsonl {
-        return Err(Misuse(format!("--token-names is for --format jsonl; {format} holds numbers")).into());
+    if !format.format().takes_names() {
+        let formats = FormatKind::list(|format| format.takes_names(), "and");
+        return Err(Misuse(format!("--token-names is for --format {formats}; {format} holds numbers")).into());
     }
     let Some(offset) = vocabulary.first_id() else {
         return Err(Misuse(

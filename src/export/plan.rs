@@ -292,7 +292,8 @@ fn dtype(options: &EncodeOptions, largest: u64) -> Result<Dtype> {
     };
     if !format.takes_any_dtype() {
         return Err(Misuse(format!(
-            "--dtype is for --format raw, npy and megatron; {} chooses its own number type, so leave it out",
+            "--dtype is for --format {}; {} chooses its own number type, so leave it out",
+            FormatKind::list(|format| format.takes_any_dtype(), "and"),
             options.format
         ))
         .into());

@@ -16,6 +16,8 @@ mod ssim;
 mod ssimulacra2;
 mod stream;
 
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 use tch::{Kind, Tensor};
 
 pub use bootstrap::interval;
@@ -24,23 +26,96 @@ pub use fid::{FeatureStatistics, FrechetError, frechet_distance};
 pub use joint::{JointFigures, JointUse};
 pub use l1::L1;
 pub use lpips::PerceptualDistance;
-pub use ms_ssim::MsSsim;
 pub use psnr::{Psnr, mean_psnr};
 pub use ssim::Ssim;
-pub use ssimulacra2::Ssimulacra2;
 pub use stream::{StreamFigures, StreamSums, TokenStream};
 
 use crate::pretrained::Backbone;
-use pixtok_report::definition::least_side;
+use pixtok_report::definition;
 
-// The table of figures states the least sides that these metrics derive.
-const _: () = assert!(
-    ssim::LEAST_SIDE == least_side::SSIM
-        && ms_ssim::LEAST_SIDE == least_side::MS_SSIM
-        && ssimulacra2::LEAST_SIDE == least_side::SSIMULACRA2
-        && Backbone::Alex.min_side() == least_side::LPIPS_ALEX
-        && Backbone::Vgg.min_side() == least_side::LPIPS_VGG
-);
+/// A metric of image quality, by its name. What its figure means is in
+/// [`DEFINITIONS`](pixtok_report::DEFINITIONS).
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = no_metric)]
+pub enum Metric {
+    /// Peak signal-to-noise ratio.
+    PsnrDb,
+    /// Structural similarity.
+    Ssim,
+    /// Structural similarity over five scales.
+    MsSsim,
+    /// Mean absolute error.
+    L1,
+    /// SSIMULACRA 2.
+    Ssimulacra2,
+    /// LPIPS with AlexNet. Needs a weight file.
+    LpipsAlex,
+    /// LPIPS with VGG16. Needs a weight file.
+    LpipsVgg,
+    /// Fréchet distance to the originals. Needs a weight file.
+    Rfid,
+}
+
+/// How a metric is computed.
+pub enum Computation {
+    /// For each image, without weights.
+    Image(Box<dyn ImageMetric>),
+    /// For each image, as [`PerceptualDistance`] with this network.
+    Lpips(Backbone),
+    /// For the whole set, from features of the Inception network.
+    Frechet,
+}
+
+impl Metric {
+    /// All metrics, in the order of the tables.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in JSON and in `--metrics`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The least height and width of images, in pixels, for which the metric can be computed.
+    #[must_use]
+    pub fn least_side(self) -> i64 {
+        definition(self.name()).map_or(1, |known| known.least_side)
+    }
+
+    /// How it is computed.
+    #[must_use]
+    pub fn computation(self) -> Computation {
+        match self {
+            Self::PsnrDb => Computation::Image(Box::new(Psnr)),
+            Self::Ssim => Computation::Image(Box::new(Ssim)),
+            Self::MsSsim => Computation::Image(Box::new(ms_ssim::MsSsim)),
+            Self::L1 => Computation::Image(Box::new(L1)),
+            Self::Ssimulacra2 => Computation::Image(Box::new(ssimulacra2::Ssimulacra2)),
+            Self::LpipsAlex => Computation::Lpips(Backbone::Alex),
+            Self::LpipsVgg => Computation::Lpips(Backbone::Vgg),
+            Self::Rfid => Computation::Frechet,
+        }
+    }
+}
+
+fn no_metric(text: &str) -> String {
+    let names = <Metric as VariantNames>::VARIANTS.join(", ");
+    format!("\"{text}\" is not a metric; choose from {names}")
+}
 
 /// Converts images in [−1, 1] to 8-bit values: round((x + 1) * 127.5), ties to even, clamped to
 /// 0..=255.
@@ -112,7 +187,67 @@ fn image_means(values: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use pixtok_report::DEFINITIONS;
+    use tch::Device;
+
     use super::*;
+
+    #[test]
+    fn names_and_order_are_those_of_the_definitions() {
+        let error = "psnr".parse::<Metric>().unwrap_err();
+        assert!(error.starts_with("\"psnr\" is not a metric; choose from psnr_db, ssim, "), "{error}");
+        for metric in Metric::ALL {
+            assert_eq!(metric.name().parse(), Ok(*metric));
+            assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
+            assert!(definition(metric.name()).is_some(), "{metric} has no definition");
+            if let Computation::Image(computed) = metric.computation() {
+                assert_eq!(computed.name(), metric.name());
+            }
+        }
+        let place = |metric: &Metric| DEFINITIONS.iter().position(|known| known.name == metric.name());
+        assert!(Metric::ALL.is_sorted_by_key(place), "the tables have another order than {:?}", Metric::ALL);
+    }
+
+    #[test]
+    fn a_metric_is_had_from_its_least_side_on() {
+        for metric in Metric::ALL {
+            let least = metric.least_side();
+            let computed = match metric.computation() {
+                Computation::Image(computed) => computed,
+                Computation::Lpips(network) => {
+                    assert_eq!(network.min_side(), least, "{metric}");
+                    continue;
+                }
+                Computation::Frechet => continue,
+            };
+            let measured = |height, width| {
+                let image = Tensor::full([1, 3, height, width], 7, (Kind::Uint8, Device::Cpu));
+                computed.measure(&image, &image)
+            };
+            assert!(measured(least, least + 3).is_ok(), "{metric}");
+            let small = least - 1;
+            if small > 0 {
+                let absent = measured(least + 3, small).unwrap_err();
+                assert_eq!(absent.0, format!("images under {least} px a side"), "{metric}");
+            }
+        }
+    }
+
+    /// The page is written by hand.
+    #[test]
+    fn the_page_has_every_metric_with_its_least_side() {
+        let page = include_str!("../../docs/evaluation.md");
+        for metric in Metric::ALL {
+            let start = format!("| `{metric}` | ");
+            let row = page.lines().find_map(|line| line.strip_prefix(&start));
+            let least = row.and_then(|row| row.split(" | ").nth(1));
+            assert_eq!(
+                least,
+                Some(metric.least_side().to_string().as_str()),
+                "{metric} in docs/evaluation.md"
+            );
+        }
+    }
 
     #[test]
     fn every_8bit_level_survives_the_float_range() {

@@ -7,7 +7,7 @@ use super::{Absent, ImageMetric};
 use crate::similarity::{SCALES, WINDOW, multi_scale};
 
 /// The least side in pixels: at the coarsest scale, a sixteenth of it, the window still fits.
-pub(super) const LEAST_SIDE: i64 = WINDOW << (SCALES.len() - 1);
+const LEAST_SIDE: i64 = WINDOW << (SCALES.len() - 1);
 
 /// Multi-scale structural similarity (Wang et al. 2003) over five scales: see [`multi_scale`].
 /// Negative values count as 0.

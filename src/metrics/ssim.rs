@@ -6,7 +6,7 @@ use super::{Absent, ImageMetric};
 use crate::similarity::{Maps, WINDOW, image_mean, maps};
 
 /// The least side in pixels: the window must fit into the image.
-pub(super) const LEAST_SIDE: i64 = WINDOW;
+const LEAST_SIDE: i64 = WINDOW;
 
 /// The range of the values of 8-bit images.
 pub(super) const RANGE: f64 = 255.0;

@@ -11,7 +11,7 @@ const SCALES: u32 = 6;
 /// The crate, like the authors' C++, omits every scale after one with a side under 8 pixels, and
 /// then multiplies the remaining terms by the weights of other scales and channels (libjxl#4491).
 /// So the last scale but one must have sides of at least 8 pixels.
-pub(super) const LEAST_SIDE: i64 = (7 << (SCALES - 2)) + 1;
+const LEAST_SIDE: i64 = (7 << (SCALES - 2)) + 1;
 
 /// SSIMULACRA 2 as computed by the `ssimulacra2` crate, on the CPU, for images of at least 113
 /// pixels on each side. 100 for a perfect copy, without a lower bound; higher is better.

@@ -54,7 +54,8 @@ fn shards_and_lists_give_what_a_folder_gives() {
         writeln!(file, "{line}").unwrap();
     }
     for (name, data) in [("shards", text(&shards)), ("list", text(&list))] {
-        for format in ["jsonl", "parquet", "webdataset", "mds", "raw"] {
+        for &kind in FormatKind::ALL {
+            let format = kind.name();
             let out = format!("{name}-{format}");
             export.encode("fsq", &out, &["--data", &data, "--format", format, "--shard-rows", "8"]);
             let rows = export.rows(&out);
@@ -84,7 +85,8 @@ fn what_else_is_said_goes_along_as_it_was_written() {
         r#"{"path": "birds/02.jpg", "captions": ["", "three"]}"#,
     ];
     fs::write(&list, lines.join("\n")).unwrap();
-    for format in ["jsonl", "parquet", "webdataset", "mds", "npy"] {
+    for &kind in FormatKind::ALL {
+        let format = kind.name();
         let printed = export.encode("fsq", format, &["--data", &text(&list), "--format", format, "--verify"]);
         let rows = export.rows(format);
         let texts: Vec<_> = rows.iter().map(|row| row.text.as_deref()).collect();

@@ -69,7 +69,8 @@ fn captions_beside_images_go_along_into_every_format() {
     fs::write(birds.join("02.txt"), "beside\n").unwrap();
     let line = json!({ "file_name": "birds/00.jpg", "text": "in metadata", "label": "a bird", "by": "x" });
     fs::write(export.path("images/metadata.jsonl"), line.to_string()).unwrap();
-    for format in ["jsonl", "parquet", "webdataset", "mds", "npy"] {
+    for &kind in FormatKind::ALL {
+        let format = kind.name();
         let printed = export.encode("fsq", format, &["--format", format]);
         assert!(printed.contains("captions: 2 of 23 images have one"), "{printed}");
         let rows = export.rows(format);

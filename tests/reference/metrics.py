@@ -1,7 +1,7 @@
-"""PSNR, SSIM, L1 and MS-SSIM of 25 pairs of 8-bit images, by scikit-image, numpy and torchmetrics.
+"""Image metrics of 25 pairs of 8-bit images, by scikit-image, numpy and torchmetrics.
 
-Keys: `{pair}/{a,b}` [3, H, W] uint8 and `{psnr,ssim,l1,ms_ssim}` [25] float64; the last is not a number but for the five
-pairs that are large enough. No pair is a perfect copy, whose PSNR is infinite.
+Keys: `{pair}/{a,b}` [3, H, W] uint8 and, by the name that pixtok gives a metric, [25] float64: not a number for pairs
+that are too small for it. No pair is a perfect copy, whose PSNR is infinite.
 """
 
 import numpy as np
@@ -31,29 +31,34 @@ def to_8bit(image):
     return image.round().clip(0, 255).astype(np.uint8)
 
 
+def figures(a, b):
+    """Every metric of two pictures [H, W, 3] uint8, by name."""
+    batch = [torch.from_numpy(x).permute(2, 0, 1).unsqueeze(0).double() for x in (a, b)]
+    large = min(a.shape[:2]) >= 176
+    return {
+        "psnr_db": peak_signal_noise_ratio(a, b, data_range=255),
+        "ssim": structural_similarity(
+            a, b, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+        ),
+        "l1": np.abs(a.astype(float) - b).mean(),
+        "ms_ssim": multiscale_structural_similarity_index_measure(*batch, data_range=255.0).item() if large else np.nan,
+    }
+
+
 def main():
     random = np.random.default_rng(5)
-    tensors, psnr, ssim, l1, ms_ssim = {}, [], [], [], []
+    tensors, found = {}, []
     sizes = 4 * SIZES + LARGE_SIZES
     for pair, (height, width) in enumerate(sizes):
         image = photograph(random, height, width)
         a = to_8bit(image)
         b = to_8bit(image + random.normal(0, NOISE[pair % len(NOISE)], image.shape))
-        psnr.append(peak_signal_noise_ratio(a, b, data_range=255))
-        ssim.append(
-            structural_similarity(
-                a, b, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
-            )
-        )
-        l1.append(np.abs(a.astype(float) - b).mean())
-        batch = [torch.from_numpy(x).permute(2, 0, 1).unsqueeze(0).double() for x in (a, b)]
-        large = min(height, width) >= 176
-        ms_ssim.append(multiscale_structural_similarity_index_measure(*batch, data_range=255.0).item() if large else np.nan)
+        found.append(figures(a, b))
         for name, x in [("a", a), ("b", b)]:
             tensors[f"{pair}/{name}"] = torch.from_numpy(x).permute(2, 0, 1)
-    for name, values in [("psnr", psnr), ("ssim", ssim), ("l1", l1), ("ms_ssim", ms_ssim)]:
-        tensors[name] = torch.tensor(values, dtype=torch.float64)
-    print("psnr", np.round(psnr, 2), "ssim", np.round(ssim, 3), "ms_ssim", np.round(ms_ssim, 3), sep="\n")
+    for name in found[0]:
+        tensors[name] = torch.tensor([pair[name] for pair in found], dtype=torch.float64)
+        print(name, np.round(tensors[name].numpy(), 3), sep="\n")
     save("metrics", tensors)
 
 

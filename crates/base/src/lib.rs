@@ -1,5 +1,5 @@
-//! What every part of pixtok rests on: seeds, paths, caught panics, classes of errors, JSON that stays
-//! as it was written, and what a file is by its first bytes.
+//! What every part of pixtok rests on: seeds, paths, caught panics, classes of errors, suggestions for
+//! misspelt names, JSON that stays as it was written, and what a file is by its first bytes.
 
 mod action;
 mod carried;
@@ -9,6 +9,7 @@ pub mod panics;
 pub mod paths;
 pub mod seed;
 pub mod sniff;
+pub mod suggest;
 
 pub use action::Action;
 pub use carried::Carried;

@@ -1,18 +1,9 @@
 //! The meaning of each figure, defined once for tables, reports and docs.
 
-/// The least height and width of images, in pixels, for metrics that need more than one pixel.
-pub mod least_side {
-    /// For SSIM: its window of 11×11 must fit into the image.
-    pub const SSIM: i64 = 11;
-    /// For MS-SSIM: the window of SSIM must fit into the coarsest of five scales.
-    pub const MS_SSIM: i64 = 176;
-    /// For SSIMULACRA 2: all six scales must exist.
-    pub const SSIMULACRA2: i64 = 113;
-    /// For LPIPS with AlexNet: the network's second pooling must have an output.
-    pub const LPIPS_ALEX: i64 = 31;
-    /// For LPIPS with VGG16: the network's fourth pooling must have an output.
-    pub const LPIPS_VGG: i64 = 16;
-}
+use super::groups::Group::{
+    self, CodebookBalance, CodebookUse, Evaluated, Fidelity, Perceptual, Rate, SeveralCodebooks, Speed,
+    Stability,
+};
 
 /// Which direction of a figure is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +33,14 @@ pub enum Over {
 pub struct Definition {
     /// The name in JSON, logs and tables.
     pub name: &'static str,
+    /// The table of a report that it stands in.
+    pub group: Group,
     /// Which direction is better.
     pub better: Better,
     /// The images over which it is computed.
     pub over: Over,
-    /// The least height and width of images, in pixels, for which it can be computed.
+    /// The least height and width of images, in pixels, for which it can be computed. Each metric
+    /// derives its own; a test compares them.
     pub least_side: i64,
     /// The number of significant digits after the point.
     pub digits: usize,
@@ -56,15 +50,17 @@ pub struct Definition {
 
 /// Every figure of an evaluation that is a single number, in the order of the tables.
 pub const DEFINITIONS: &[Definition] = &[
-    figure("images", Better::Neither, 0, "images evaluated"),
+    figure("images", Evaluated, Better::Neither, 0, "images evaluated"),
     figure(
         "images_shared",
+        Evaluated,
         Better::Neither,
         0,
         "images that every arm and seed has, if they differ; means over images are taken over these",
     ),
     mean(
         "psnr_db",
+        Fidelity,
         Better::Higher,
         2,
         1,
@@ -72,147 +68,213 @@ pub const DEFINITIONS: &[Definition] = &[
     ),
     mean(
         "ssim",
+        Fidelity,
         Better::Higher,
         4,
-        least_side::SSIM,
+        11,
         "structural similarity: Gaussian window 11×11, σ 1.5, per channel, data range 255, valid region, mean over images",
     ),
     mean(
         "ms_ssim",
+        Fidelity,
         Better::Higher,
         4,
-        least_side::MS_SSIM,
+        176,
         "multi-scale SSIM, the five standard weights, mean over images",
     ),
-    mean("l1", Better::Lower, 2, 1, "mean absolute error in levels of 255, mean over images"),
+    mean("l1", Fidelity, Better::Lower, 2, 1, "mean absolute error in levels of 255, mean over images"),
     mean(
         "ssimulacra2",
+        Perceptual,
         Better::Higher,
         2,
-        least_side::SSIMULACRA2,
+        113,
         "SSIMULACRA 2: 100 is a perfect copy, 90 is hard to tell, mean over images",
     ),
     mean(
         "lpips_alex",
+        Perceptual,
         Better::Lower,
         4,
-        least_side::LPIPS_ALEX,
+        31,
         "LPIPS 0.1 with AlexNet, inputs in [−1, 1], mean over images",
     ),
     mean(
         "lpips_vgg",
+        Perceptual,
         Better::Lower,
         4,
-        least_side::LPIPS_VGG,
+        16,
         "LPIPS 0.1 with VGG16, inputs in [−1, 1], mean over images",
     ),
     of_set(
         "rfid",
+        Perceptual,
         Better::Lower,
         2,
         "Fréchet distance of 2048 Inception features between the reconstructions and the originals evaluated",
     ),
-    of_set("perfect_images", Better::Neither, 0, "images whose reconstruction is equal in every value"),
+    of_set(
+        "perfect_images",
+        Evaluated,
+        Better::Neither,
+        0,
+        "images whose reconstruction is equal in every value",
+    ),
     of_set(
         "tokens",
+        Evaluated,
         Better::Neither,
         0,
         "positions of all images; several codebooks at one position are one token",
     ),
     figure(
         "codebooks",
+        Evaluated,
         Better::Neither,
         0,
         "number of codebooks; their codes at one position form one token",
     ),
-    figure("codebook_size", Better::Neither, 0, "K, the number of codes of each codebook"),
-    of_set("usage", Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
+    figure("codebook_size", Evaluated, Better::Neither, 0, "K, the number of codes of each codebook"),
+    of_set("usage", CodebookUse, Better::Neither, 4, "share of codes that occur among all tokens evaluated"),
     of_set(
         "usage_expected_uniform",
+        CodebookUse,
         Better::Neither,
         4,
         "expected usage of as many tokens drawn evenly: 1 − (1 − 1/K)^tokens",
     ),
-    of_set("usage_batch", Better::Neither, 4, "share of codes that occur in a batch, mean over batches"),
-    of_set("usage_64k", Better::Neither, 4, "share of codes that occur among the last 65,536 tokens"),
+    of_set(
+        "usage_batch",
+        CodebookUse,
+        Better::Neither,
+        4,
+        "share of codes that occur in a batch, mean over batches",
+    ),
+    of_set(
+        "usage_64k",
+        CodebookUse,
+        Better::Neither,
+        4,
+        "share of codes that occur among the last 65,536 tokens",
+    ),
     of_set(
         "perplexity",
+        CodebookBalance,
         Better::Neither,
         1,
         "number of evenly used codes with the same entropy: 2^entropy_bits",
     ),
-    of_set("entropy_bits", Better::Neither, 3, "−Σ p·log2 p over the codes' shares p of all tokens"),
-    of_set("dead_codes", Better::Neither, 0, "codes that never occur"),
-    of_set("largest_share", Better::Neither, 4, "share of the most frequent code"),
-    of_set("codes_joint", Better::Neither, 0, "different tuples of codes, over several codebooks"),
-    of_set("usage_joint", Better::Neither, 6, "share of codes_joint among all tuples"),
+    of_set(
+        "entropy_bits",
+        CodebookBalance,
+        Better::Neither,
+        3,
+        "−Σ p·log2 p over the codes' shares p of all tokens",
+    ),
+    of_set("dead_codes", CodebookBalance, Better::Neither, 0, "codes that never occur"),
+    of_set("largest_share", CodebookBalance, Better::Neither, 4, "share of the most frequent code"),
+    of_set(
+        "codes_joint",
+        SeveralCodebooks,
+        Better::Neither,
+        0,
+        "different tuples of codes, over several codebooks",
+    ),
+    of_set("usage_joint", SeveralCodebooks, Better::Neither, 6, "share of codes_joint among all tuples"),
     of_set(
         "usage_joint_expected_uniform",
+        SeveralCodebooks,
         Better::Neither,
         6,
         "expected usage_joint of as many tokens drawn evenly over all tuples",
     ),
-    of_set("entropy_bits_joint", Better::Neither, 3, "−Σ p·log2 p over the tuples"),
+    of_set("entropy_bits_joint", SeveralCodebooks, Better::Neither, 3, "−Σ p·log2 p over the tuples"),
     of_set(
         "perplexity_joint",
+        SeveralCodebooks,
         Better::Neither,
         1,
         "number of evenly used tuples with the same entropy: 2^entropy_bits_joint",
     ),
-    figure("bits_per_token", Better::Neither, 3, "log2 K, summed over codebooks"),
+    figure("bits_per_token", Rate, Better::Neither, 3, "log2 K, summed over codebooks"),
     of_set(
         "bits_per_token_zstd",
+        Rate,
         Better::Neither,
         3,
         "bits per token in a file of all tokens, compressed by zstd",
     ),
-    of_set("bits_per_pixel", Better::Neither, 4, "bits_per_token × tokens / pixels"),
-    of_set("bits_per_pixel_zstd", Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
+    of_set("bits_per_pixel", Rate, Better::Neither, 4, "bits_per_token × tokens / pixels"),
+    of_set("bits_per_pixel_zstd", Rate, Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
     of_set(
         "stability_shift",
+        Stability,
         Better::Higher,
         4,
         "share of tokens unchanged when the image moves by one pixel",
     ),
-    of_set("stability_jpeg75", Better::Higher, 4, "share of tokens unchanged after JPEG of quality 75"),
+    of_set(
+        "stability_jpeg75",
+        Stability,
+        Better::Higher,
+        4,
+        "share of tokens unchanged after JPEG of quality 75",
+    ),
     of_set(
         "stability_flip",
+        Stability,
         Better::Higher,
         4,
         "share of tokens unchanged under a horizontal flip, tokens flipped back",
     ),
     of_set(
         "stability_reencode",
+        Stability,
         Better::Higher,
         4,
         "share of tokens unchanged when the reconstruction is encoded",
     ),
-    figure("encode_images_per_sec", Better::Higher, 1, "images to tokens, without reading files"),
-    figure("decode_images_per_sec", Better::Higher, 1, "tokens to images, without writing files"),
+    figure("encode_images_per_sec", Speed, Better::Higher, 1, "images to tokens, without reading files"),
+    figure("decode_images_per_sec", Speed, Better::Higher, 1, "tokens to images, without writing files"),
     figure(
         "train_images_per_sec",
+        Speed,
         Better::Higher,
         1,
         "training, reading files included; median over the log",
     ),
 ];
 
-const fn figure(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
-    Definition { name, better, over: Over::Neither, least_side: 1, digits, text }
+const fn figure(
+    name: &'static str,
+    group: Group,
+    better: Better,
+    digits: usize,
+    text: &'static str,
+) -> Definition {
+    Definition { name, group, better, over: Over::Neither, least_side: 1, digits, text }
 }
 
-const fn of_set(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
-    Definition { over: Over::Set, ..figure(name, better, digits, text) }
+const fn of_set(
+    name: &'static str,
+    group: Group,
+    better: Better,
+    digits: usize,
+    text: &'static str,
+) -> Definition {
+    Definition { over: Over::Set, ..figure(name, group, better, digits, text) }
 }
 
 const fn mean(
     name: &'static str,
+    group: Group,
     better: Better,
     digits: usize,
     least_side: i64,
     text: &'static str,
 ) -> Definition {
-    Definition { over: Over::Images, least_side, ..figure(name, better, digits, text) }
+    Definition { over: Over::Images, least_side, ..figure(name, group, better, digits, text) }
 }
 
 /// The definition of a figure, if it has one.

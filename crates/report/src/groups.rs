@@ -1,61 +1,73 @@
 //! Groups of columns. A single table of all figures would fit neither a phone nor a sheet of paper.
 
+use strum::VariantArray;
+
 use super::columns::Column;
 
-/// A group of figures that share a table.
-pub(super) struct ColumnGroup {
-    pub title: &'static str,
-    names: &'static [&'static str],
+/// A group of figures that share a table. Each figure's [`Definition`](super::Definition) says to
+/// which it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
+pub enum Group {
+    /// Differences between pixels.
+    Fidelity,
+    /// Differences that people see.
+    Perceptual,
+    /// How much of the codebook is used.
+    CodebookUse,
+    /// How evenly it is used.
+    CodebookBalance,
+    /// What tokens cost.
+    Rate,
+    /// How many tokens stay when the image changes.
+    Stability,
+    /// Images per second.
+    Speed,
+    /// The tuples of codes at a position.
+    SeveralCodebooks,
+    /// Counts and sizes.
+    Evaluated,
 }
 
-impl ColumnGroup {
-    /// The columns that belong to this group.
-    pub(super) fn of<'a>(&self, columns: &'a [Column]) -> Vec<&'a Column> {
-        columns.iter().filter(|column| self.names.contains(&column.definition.name)).collect()
+impl Group {
+    /// All groups, in the order of their tables.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The heading of its table.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Fidelity => "Fidelity",
+            Self::Perceptual => "Perceptual quality",
+            Self::CodebookUse => "Codebook use",
+            Self::CodebookBalance => "Codebook balance",
+            Self::Rate => "Rate",
+            Self::Stability => "Stability",
+            Self::Speed => "Speed",
+            Self::SeveralCodebooks => "Several codebooks together",
+            Self::Evaluated => "What was evaluated",
+        }
     }
-}
 
-/// All groups. Every figure is in exactly one of them.
-pub(super) const GROUPS: &[ColumnGroup] = &[
-    group("Fidelity", &["psnr_db", "ssim", "ms_ssim", "l1"]),
-    group("Perceptual quality", &["ssimulacra2", "lpips_alex", "lpips_vgg", "rfid"]),
-    group("Codebook use", &["usage", "usage_expected_uniform", "usage_batch", "usage_64k"]),
-    group("Codebook balance", &["perplexity", "entropy_bits", "dead_codes", "largest_share"]),
-    group("Rate", &["bits_per_token", "bits_per_token_zstd", "bits_per_pixel", "bits_per_pixel_zstd"]),
-    group("Stability", &["stability_shift", "stability_jpeg75", "stability_flip", "stability_reencode"]),
-    group("Speed", &["encode_images_per_sec", "decode_images_per_sec", "train_images_per_sec"]),
-    group(
-        "Several codebooks together",
-        &[
-            "codes_joint",
-            "usage_joint",
-            "usage_joint_expected_uniform",
-            "entropy_bits_joint",
-            "perplexity_joint",
-        ],
-    ),
-    group(
-        "What was evaluated",
-        &["images", "images_shared", "perfect_images", "tokens", "codebooks", "codebook_size"],
-    ),
-];
-
-const fn group(title: &'static str, names: &'static [&'static str]) -> ColumnGroup {
-    ColumnGroup { title, names }
+    /// The columns that belong to this group, in the order of the definitions.
+    pub(super) fn of(self, columns: &[Column]) -> Vec<&Column> {
+        columns.iter().filter(|column| column.definition.group == self).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::DEFINITIONS;
     use super::*;
-    use crate::definition::DEFINITIONS;
 
     #[test]
-    fn every_figure_has_one_place() {
-        for definition in DEFINITIONS {
-            let places = GROUPS.iter().filter(|group| group.names.contains(&definition.name)).count();
-            assert_eq!(places, 1, "{}", definition.name);
+    fn names_and_titles_are_told_apart_and_no_group_is_empty() {
+        for (at, definition) in DEFINITIONS.iter().enumerate() {
+            let first = DEFINITIONS.iter().position(|other| other.name == definition.name);
+            assert_eq!(first, Some(at), "{} is defined twice", definition.name);
         }
-        let names: usize = GROUPS.iter().map(|group| group.names.len()).sum();
-        assert_eq!(names, DEFINITIONS.len(), "a group names what is no figure");
+        for (at, group) in Group::ALL.iter().enumerate() {
+            assert!(DEFINITIONS.iter().any(|definition| definition.group == *group), "{group:?}");
+            assert_eq!(Group::ALL.iter().position(|other| other.title() == group.title()), Some(at));
+        }
     }
 }

@@ -15,6 +15,7 @@ mod words;
 
 pub use csv::csv;
 pub use definition::{Better, DEFINITIONS, Definition, Over, definition};
+pub use groups::Group;
 pub use markdown::markdown;
 pub use page::html;
 pub use results::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::columns::{Absence, Column, absences, columns, number};
-use super::groups::GROUPS;
+use super::groups::Group;
 use super::{Comparison, words};
 use crate::definition::Better;
 
@@ -12,10 +12,10 @@ use crate::definition::Better;
 pub fn markdown(comparison: &Comparison) -> String {
     let columns = columns(comparison);
     let mut text = format!("# {}\n\n{}\n", escape(&comparison.name), escape(&words::in_short(comparison)));
-    for group in GROUPS {
+    for group in Group::ALL {
         let shown = group.of(&columns);
         if !shown.is_empty() {
-            let _ = write!(text, "\n## {}\n\n{}", group.title, table(comparison, &shown));
+            let _ = write!(text, "\n## {}\n\n{}", group.title(), table(comparison, &shown));
         }
     }
     text += &beneath(comparison, &columns);

@@ -22,6 +22,14 @@ use super::{Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokenN
 pub struct Jsonl;
 
 impl Format for Jsonl {
+    fn takes_names(&self) -> bool {
+        true
+    }
+
+    fn merges_into_one(&self) -> bool {
+        true
+    }
+
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         // Names may come from a file. Formatting no ids checks whether they are valid.
         layout.names.as_ref().map_or(Ok(()), |names| names.format(&[]).map(drop))

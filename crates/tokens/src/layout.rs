@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::EnumString;
 
-use super::{Grid, Row, TokenNames, TokensError};
+use super::{FormatKind, Grid, Row, TokenNames, TokensError};
 
 /// The number type of ids, little endian in every file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString)]
@@ -114,10 +114,10 @@ pub struct Layout {
     pub views: u32,
     /// The short side in pixels of the encoded images, for names of folders.
     pub image_side: u32,
-    /// Names instead of ids (only in JSONL).
+    /// Names instead of ids, in formats that take them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<TokenNames>,
-    /// Whether to write an index of where each document ends (only in raw).
+    /// Whether to write an index of where each document ends, in formats that take it.
     #[serde(default)]
     pub document_index: bool,
 }
@@ -204,8 +204,9 @@ impl Layout {
 }
 
 fn ragged(format: &str) -> TokensError {
+    let others = FormatKind::list(|format| format.takes_any_sizes(), "or");
     TokensError::Unsuitable(format!(
         "{format} needs as many tokens in each image, and these images have different sizes; make them the same \
-         size, or take jsonl, parquet, webdataset, megatron, mds or raw"
+         size, or take {others}"
     ))
 }

@@ -144,6 +144,32 @@ pub trait Format: Sync {
         false
     }
 
+    /// Whether the images of a set may have different sizes, and its rows different lengths.
+    fn takes_any_sizes(&self) -> bool {
+        true
+    }
+
+    /// Whether it can hold names instead of ids.
+    fn takes_names(&self) -> bool {
+        false
+    }
+
+    /// Whether it can have an index of where each document ends.
+    fn takes_document_index(&self) -> bool {
+        false
+    }
+
+    /// Whether readers want all rows in one shard. Otherwise `merge` writes shards too.
+    fn merges_into_one(&self) -> bool {
+        false
+    }
+
+    /// Whether readers take every file whose name ends in `.json` for one of theirs. The files that
+    /// describe a set then have other names: see [`SideFiles`].
+    fn claims_json(&self) -> bool {
+        false
+    }
+
     /// The names of a shard's files relative to the set's folder: preliminary names while
     /// `place.total` is unknown, otherwise those in the finished set. A name that ends in `/` is a
     /// folder of single files which only this shard's rows fill.

@@ -47,6 +47,10 @@ fn as_written(layout: &Layout) -> Layout {
 }
 
 impl Format for Litdata {
+    fn takes_any_sizes(&self) -> bool {
+        false
+    }
+
     fn dtype(&self, _ids: u64, _vocab_size: Option<u64>) -> Dtype {
         Dtype::I32
     }

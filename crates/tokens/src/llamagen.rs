@@ -37,6 +37,10 @@ fn as_written(layout: &Layout) -> Layout {
 }
 
 impl Format for Llamagen {
+    fn takes_any_sizes(&self) -> bool {
+        false
+    }
+
     fn check(&self, layout: &Layout) -> Result<(), TokensError> {
         layout.one_length("llamagen").map(drop)
     }

@@ -73,6 +73,11 @@ fn check_config(text: &[u8], layout: &Layout) -> Result<(), String> {
 }
 
 impl Format for Mds {
+    fn claims_json(&self) -> bool {
+        // As an index, in MosaicML's `merge_index`.
+        true
+    }
+
     fn files(&self, place: Place, _layout: &Layout) -> Vec<String> {
         vec![file(place)]
     }

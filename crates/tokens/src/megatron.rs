@@ -66,6 +66,10 @@ fn open_index(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Input, TokensErr
 }
 
 impl Format for Megatron {
+    fn merges_into_one(&self) -> bool {
+        true
+    }
+
     fn takes_any_dtype(&self) -> bool {
         true
     }

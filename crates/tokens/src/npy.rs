@@ -121,6 +121,14 @@ fn open(folder: &Path, shard: Shard, layout: &Layout) -> Result<(Input, u64), To
 }
 
 impl Format for Npy {
+    fn takes_any_sizes(&self) -> bool {
+        false
+    }
+
+    fn merges_into_one(&self) -> bool {
+        true
+    }
+
     fn takes_any_dtype(&self) -> bool {
         true
     }

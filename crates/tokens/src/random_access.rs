@@ -1,10 +1,10 @@
 //! Access to rows of token sets by number, for loaders that draw rows in shuffled order.
 //!
-//! Opening reads once, in order, through the data that states where rows begin: `keys.jsonl` (npy,
-//! raw, megatron, litdata, llamagen), all of `tokens.jsonl`, the headers in tars (for rows of a few
-//! KB, the whole tar), the footers of Parquet files. 8 bytes per row of it stay in memory (16 for
-//! raw with images of different sizes and without a document index, none for mds), and for Parquet
-//! the footers and page indices, but never tokens. Up to 128 files stay open.
+//! Opening reads once, in order, through the data that states where rows begin: `keys.jsonl` if a
+//! format has it, all of `tokens.jsonl`, the headers in tars (for rows of a few KB, the whole tar),
+//! the footers of Parquet files. 8 bytes per row of it stay in memory (16 for raw with images of
+//! different sizes and without a document index, none for mds), and for Parquet the footers and page
+//! indices, but never tokens. Up to 128 files stay open.
 //!
 //! Reading a row then takes a few small reads. For Parquet, however, it reads and decompresses a
 //! page of each column.
@@ -97,27 +97,23 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{FormatKind, Layout, TokenNames, fixture};
+    use super::super::{FormatKind, Layout, Place, TokenNames, fixture};
     use super::*;
 
     /// All layouts that a format accepts.
     fn layouts(kind: FormatKind) -> Vec<Layout> {
         let mut layouts = [fixture::layouts(), fixture::ragged_layouts()].concat();
-        match kind {
-            FormatKind::Jsonl => {
-                let names = TokenNames::new("<|visual token {:06}|>", 0, 65_536).unwrap();
-                layouts.push(Layout { names: Some(names), ..layouts[0].clone() });
-            }
-            FormatKind::Raw => {
-                let indexed = |layout: &Layout| Layout { document_index: true, ..layout.clone() };
-                layouts.extend(layouts.iter().map(indexed).collect::<Vec<_>>());
-            }
-            FormatKind::Llamagen => {
-                layouts.push(Layout { views: 2, ..layouts[0].clone() });
-            }
-            _ => {}
+        let (format, plain) = (kind.format(), layouts[0].clone());
+        if format.takes_document_index() {
+            let indexed = |layout: &Layout| Layout { document_index: true, ..layout.clone() };
+            layouts.extend(layouts.iter().map(indexed).collect::<Vec<_>>());
         }
-        layouts.retain(|layout| kind.format().check(layout).is_ok());
+        if format.takes_names() {
+            let names = TokenNames::new("<|visual token {:06}|>", 0, 65_536).unwrap();
+            layouts.push(Layout { names: Some(names), ..plain.clone() });
+        }
+        layouts.push(Layout { views: 2, ..plain });
+        layouts.retain(|layout| format.check(layout).is_ok());
         layouts
     }
 
@@ -215,8 +211,11 @@ mod tests {
         damaged(FormatKind::Jsonl, jsonl, b"\"tokens\":[", b"\"tokens\":{", "line 2");
         damaged(FormatKind::Jsonl, jsonl, b"\"h\":5", b"\"h\":6", "row 1 (deep/er/00003)");
         let keys = "keys-00001-of-00002.jsonl";
-        for kind in [FormatKind::Npy, FormatKind::Raw, FormatKind::Megatron, FormatKind::Litdata] {
-            damaged(kind, keys, b"\"key\":", b"\"kay\":", "line 2");
+        let place = Place { number: 1, first_row: 2, total: Some(2) };
+        for &kind in FormatKind::ALL {
+            if kind.format().files(place, &layout).iter().any(|file| file == keys) {
+                damaged(kind, keys, b"\"key\":", b"\"kay\":", "line 2");
+            }
         }
         damaged(FormatKind::Mds, "shard.00001.mds", b"deep/", b"deep\xff", "row 1: a text");
         let tar = "tokens-000001.tar";

@@ -42,6 +42,14 @@ fn olmo_core_note(ids: u64, dtype: Dtype) -> Option<String> {
 }
 
 impl Format for Raw {
+    fn takes_document_index(&self) -> bool {
+        true
+    }
+
+    fn merges_into_one(&self) -> bool {
+        true
+    }
+
     fn dtype(&self, ids: u64, vocab_size: Option<u64>) -> Dtype {
         vocab_size.map_or_else(|| Dtype::for_ids(ids), Dtype::for_vocabulary)
     }

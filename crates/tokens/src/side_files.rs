@@ -21,11 +21,10 @@ const JSON: SideFiles = SideFiles { sidecar: SIDECAR, map: "vocab-map.json", job
 const PLAIN: SideFiles = SideFiles { sidecar: "tokens.pixtok", map: "vocab-map.pixtok", job: "job.pixtok" };
 
 impl SideFiles {
-    /// The names for a new set. MosaicML's `merge_index` takes every file that ends in `.json` for
-    /// an index.
+    /// The names for a new set.
     #[must_use]
     pub fn of(format: FormatKind) -> &'static SideFiles {
-        if format == FormatKind::Mds { &PLAIN } else { &JSON }
+        if format.format().claims_json() { &PLAIN } else { &JSON }
     }
 
     /// The names in `folder`, if it holds a set or a job. Sets of older versions always have the

@@ -9,6 +9,7 @@ use strum::IntoStaticStr;
 use super::Collapse;
 use crate::train::{self, TrainError};
 use crate::variables::Component;
+use pixtok_report::{Better, definition};
 use pixtok_torch::PrecisionChoice;
 
 /// The config's `[train]`. The loop's settings are reached as if they were its own.
@@ -54,7 +55,7 @@ impl BestMetric {
     /// Whether a higher value is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
-        self != Self::L1
+        definition(self.name()).is_none_or(|known| known.better == Better::Higher)
     }
 }
 

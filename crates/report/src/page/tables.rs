@@ -1,7 +1,7 @@
 //! The tables of the page, ready to be rendered.
 
 use super::super::columns::{Cell, Column, number};
-use super::super::groups::GROUPS;
+use super::super::groups::Group;
 use super::super::markdown::arrow;
 use super::super::style::{Look, Looks};
 use super::super::{Arm, Comparison, words};
@@ -51,8 +51,8 @@ pub(super) struct PrintedFigure {
 /// The tables that have at least one column.
 pub(super) fn tables(comparison: &Comparison, looks: &Looks, columns: &[Column]) -> Vec<Table> {
     let shown =
-        GROUPS.iter().map(|group| (group, group.of(columns))).filter(|(_, columns)| !columns.is_empty());
-    shown.map(|(group, columns)| table(comparison, looks, group.title, &columns)).collect()
+        Group::ALL.iter().map(|group| (group, group.of(columns))).filter(|(_, columns)| !columns.is_empty());
+    shown.map(|(group, columns)| table(comparison, looks, group.title(), &columns)).collect()
 }
 
 fn table(comparison: &Comparison, looks: &Looks, title: &'static str, columns: &[&Column]) -> Table {
