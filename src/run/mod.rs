@@ -39,6 +39,6 @@ pub use loss::loss_weights_among;
 pub use opened::{Found, Opened, adapter};
 pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
-pub use tell::Tell;
+pub use tell::{Meter, Tell, Work};
 pub use trained::{ChosenBy, Trained};
 pub use training::{describe, train};
