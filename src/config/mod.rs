@@ -13,6 +13,7 @@ mod layers;
 mod locate_error;
 mod overrides;
 mod problem;
+pub mod shipped;
 mod suggest;
 
 use std::path::Path;
@@ -122,12 +123,14 @@ impl Classified for ResolveError {
 
 impl Config {
     /// Reads a config file, applies `key=value` overrides and fills in defaults that depend on
-    /// other keys. Checks only types and names. Also returns notes for the user.
+    /// other keys. Relative paths of images in a config that comes with pixtok are also looked for
+    /// in its clone. Checks only types and names. Also returns notes for the user.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<(Self, Vec<String>), ConfigError> {
-        let (config, notes) = read_layers::<Self>(path, overrides)?;
+        let (mut config, notes) = read_layers::<Self>(path, overrides)?;
+        shipped::find_images(&mut config, path, overrides);
         Ok((config.resolved(), notes))
     }
 

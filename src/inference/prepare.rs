@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::evaluation::{choose, protocol};
 use crate::codec::Adapter;
-use crate::config::{Config, read_toml};
+use crate::config::{Config, read_toml, shipped};
 use crate::evaluate::EvaluateError;
 use crate::outputs::{Naming, is_inside, make_empty, png_of, refuse_clashes, write_png};
 use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
@@ -109,8 +109,9 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
 }
 
 impl Recipe {
-    /// Recognises what is at the path.
+    /// Recognises what is at the path, which may be the name of a config that comes with pixtok.
     fn read(path: &Path) -> Result<Self> {
+        let path = &shipped::config(path)?;
         if !path.exists() {
             return Err(Misuse(format!(
                 "{} {}; give a config, a run folder, a model folder or an adapter",

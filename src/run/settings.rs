@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::images::{drop_those_of_config, validation_note};
 use super::resume::Earlier;
-use super::{CONFIG, Compute, Pick, Tell, init};
-use crate::config::Config;
+use super::{CONFIG, Compute, Pick, Run, Tell, init};
+use crate::config::{Config, shipped};
 use pixtok_base::Misuse;
 
 /// The options of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainOptions {
-    /// The config file; not needed with `resume`.
+    /// The config file, or the name of a config that comes with pixtok; not needed with `resume`.
     pub config: Option<PathBuf>,
     /// Replaced values of the config, each as `key=value`.
     pub overrides: Vec<String>,
@@ -40,6 +40,8 @@ pub struct TrainOptions {
     pub init_from: Option<PathBuf>,
     /// The weights of the network that the loss needs.
     pub lpips_weights: Option<PathBuf>,
+    /// Whether to read every image once before the training.
+    pub check_data: bool,
     /// Where and how to compute.
     pub compute: Compute,
 }
@@ -53,7 +55,10 @@ pub(super) fn resolve(
     tell: Tell,
 ) -> Result<(Config, Option<String>)> {
     let own = earlier.map(|run| run.path().join(CONFIG));
-    let file = options.config.clone().or(own).unwrap_or_default();
+    let file = match &options.config {
+        Some(given) => config_file(given)?,
+        None => own.unwrap_or_default(),
+    };
     let (mut config, notes) = Config::read(&file, &options.overrides)?;
     notes.iter().for_each(|text| tell.note(text));
     let of_config = config.data.clone();
@@ -96,6 +101,20 @@ pub(super) fn resolve(
         init::from_nothing(&config)?;
     }
     Ok((config, note))
+}
+
+/// The file of the config that the user gave, which may be the name of a shipped one. For a run
+/// folder, says how to resume it.
+fn config_file(given: &Path) -> Result<PathBuf> {
+    if given.is_dir() && Run::is_one(given) {
+        let run = given.display();
+        return Err(Misuse(format!(
+            "{run} is a run folder and no config; to go on with that run: pixtok train --resume {run}; to \
+             start a new run from its config: pixtok train {run}/{CONFIG} --run NEW"
+        ))
+        .into());
+    }
+    Ok(shipped::config(given)?)
 }
 
 /// Refuses a new best metric that the images are too small for. For the run's own metric there is

@@ -8,7 +8,7 @@ use tch::Device;
 
 use super::EvaluateOptions;
 use crate::batches::Loader;
-use crate::config::Config;
+use crate::config::{Config, shipped};
 use crate::evaluate;
 use crate::run::{ChosenBy, Found, Pick, Run, Tell, Trained, training_set, validation_set};
 use crate::world::World;
@@ -179,7 +179,7 @@ pub(in crate::inference) fn choose(
 
 /// The config that states which images are used and how they are prepared.
 pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
-    let (config, _) = Config::read(path, &[])?;
+    let (config, _) = Config::read(&shipped::config(path)?, &[])?;
     config.check().with_context(|| format!("{} is no usable protocol", path.display()))?;
     Ok(config)
 }
