@@ -17,7 +17,9 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
         matches!(format, FormatKind::Npy | FormatKind::Raw | FormatKind::Jsonl | FormatKind::Megatron)
     };
     let usual = sets.first().filter(|set| !in_one(set.sidecar.format)).map(|_| SHARD_ROWS);
+    let merging = tell().work("merging", None);
     let finished = merge(&sets, &args.out, args.shard_rows.or(usual), args.partial)?;
+    drop(merging);
     let sidecar = &finished.sidecar;
     let ids = sidecar.ids_of_reader(&sidecar.vocabulary(&args.out)?);
     let advice = sidecar.format.format().advice(&args.out, &sidecar.layout(), ids);

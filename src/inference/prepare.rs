@@ -69,11 +69,13 @@ enum Outcome {
 /// written.
 pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     let recipe = Recipe::read(&options.recipe)?;
+    let looking = tell.work("looking for images", None);
     let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config())?
         .ok_or_else(|| {
             let path = options.recipe.display();
             Misuse(format!("{path} has no images of its own; give a folder with --data"))
         })?;
+    drop(looking);
     tell_omitted([&dataset], tell);
     let data = recipe.data(options.fit);
     let prepare = Prepare::new(&data, recipe.fit(options.fit)?);
@@ -81,17 +83,14 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     let originals = Originals { dataset, places, out: options.out.clone(), names: options.names };
     originals.refuse_names()?;
     make_empty(&options.out)?;
-    let outcomes = originals.write(prepare, &data)?;
+    let outcomes = originals.write(prepare, &data, tell)?;
     let (mut written, mut resized) = (0, 0);
     let mut bad = BadSamples::new(outcomes.len(), data.max_bad_fraction);
     for outcome in &outcomes {
         match outcome {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
-            Outcome::Bad(sample) => {
-                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
-                bad.record(sample);
-            }
+            Outcome::Bad(sample) => drop(bad.record(sample)),
         }
     }
     if written == 0 {
@@ -111,7 +110,8 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
 impl Recipe {
     /// Recognises what is at the path, which may be the name of a config that comes with pixtok.
     fn read(path: &Path) -> Result<Self> {
-        let path = &shipped::config(path)?;
+        // The message about a missing path names all that it could be.
+        let path = &shipped::config(path).unwrap_or_else(|_| path.to_owned());
         if !path.exists() {
             return Err(Misuse(format!(
                 "{} {}; give a config, a run folder, a model folder or an adapter",
@@ -204,10 +204,11 @@ impl Originals {
     }
 
     /// Decodes, prepares and writes several images at a time. Returns the outcome of each, in
-    /// order.
-    fn write(mut self, prepare: Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
+    /// order, and tells those that are left out.
+    fn write(mut self, prepare: Prepare, data: &data::Config, tell: Tell) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
         let places = std::mem::take(&mut self.places);
+        let work = tell.work("preparing", Some(places.len() as u64));
         let one = move |place: usize| -> Result<Outcome> {
             let (name, file) = self.file(place);
             let picture = self.dataset.picture(place, &options);
@@ -220,6 +221,13 @@ impl Originals {
             }
         };
         let outcomes = Pipeline::map(places, data.workers, OUTCOMES_AHEAD, one)?;
-        outcomes.map(|outcome| outcome.map_err(DataError::from)?).collect()
+        let seen = |outcome: Outcome| {
+            work.add(1);
+            if let Outcome::Bad(sample) = &outcome {
+                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
+            }
+            outcome
+        };
+        outcomes.map(|outcome| outcome.map_err(DataError::from)?.map(seen)).collect()
     }
 }

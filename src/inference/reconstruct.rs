@@ -58,7 +58,9 @@ struct Task {
 /// the tokenizer fails.
 pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
+    let looking = tell.work("looking for images", None);
     let tasks = tasks(options, &out, tell)?;
+    drop(looking);
     for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
     {
         // Checked before the long work.
@@ -78,7 +80,9 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         let is_whole = decoded.is_ok();
         (is_whole, decoded.and_then(|picture| prepare.picture(&picture)))
     })?;
+    let work = tell.work("reconstructing", Some(tasks.len() as u64));
     for ((i, task), prepared) in tasks.iter().enumerate().zip(prepared) {
+        work.add(1);
         let (is_whole, prepared) = prepared.map_err(DataError::from)?;
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -104,6 +108,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
             reconstructions.push(recon);
         }
     }
+    drop(work);
     if written == 0 {
         return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
     }

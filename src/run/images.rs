@@ -136,7 +136,9 @@ pub(super) fn validation_note(
 
 /// Warns if validation images are also training images.
 pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
+    let comparing = tell.work("looking for copies of training images among those for validation", None);
     let Overlap { shared, copies } = val_set.overlap(train_set, None);
+    drop(comparing);
     let total = val_set.len();
     if let Some(Shared { images, example }) = shared {
         tell.say(&format!(

@@ -4,12 +4,14 @@
 //! tokenizer of such a folder; `opened` opens whatever a path names, also tokenizers of other
 //! programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
 //! is there, `init` takes the weights of a different run, `networks`, `loss` and `precision` decide
-//! what is trained, and `dry_run` and `memory` describe the run in advance. `images` finds the
-//! images of a config. `publish` makes a folder to share from a run.
+//! what is trained, `summary` says so in four lines, and `dry_run` and `memory` describe the run in
+//! advance. `images` finds the images of a config, and `check_data` reads them all once. `publish`
+//! makes a folder to share from a run.
 //!
-//! Messages for the user are handed to a [`Tell`]; nothing here prints.
+//! Messages for the user, and progress, are handed to a [`Tell`]; nothing here prints.
 
 mod as_text;
+mod check_data;
 mod compute;
 mod dry_run;
 mod folder;
@@ -25,6 +27,7 @@ mod precision;
 mod publish;
 mod resume;
 mod settings;
+mod summary;
 mod tell;
 mod trained;
 mod training;
@@ -41,4 +44,4 @@ pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
 pub use tell::{Meter, Tell, Work};
 pub use trained::{ChosenBy, Trained};
-pub use training::{describe, train};
+pub use training::{Described, describe, train};

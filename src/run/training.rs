@@ -12,7 +12,8 @@ use super::networks::Networks;
 use super::precision::{self, Settled};
 use super::resume::Earlier;
 use super::settings::{TrainOptions, resolve};
-use super::{CONFIG, Tell, dry_run, init, loss};
+use super::summary::Summary;
+use super::{CONFIG, Tell, check_data, dry_run, init, loss};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, Config, RunChange};
 use crate::tasks::TaskKind;
@@ -38,7 +39,11 @@ struct Prepared {
 
 /// Checks everything that a training starts from. A dry run takes no lock.
 fn prepare(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared> {
-    let earlier = options.resume.as_deref().map(|run| Earlier::open(run, dry_run)).transpose()?;
+    let earlier = options.resume.as_deref().map(|run| {
+        let _reading = tell.work("reading the run's checkpoints", None);
+        Earlier::open(run, dry_run)
+    });
+    let earlier = earlier.transpose()?;
     let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
     let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
@@ -82,12 +87,13 @@ fn train_tokenizer(
         use_one_heap()?;
     }
     let (loss, weights_of_loss) = loss::loss(&config.loss, weights, device)?;
+    let looking = tell.work("looking for images", None);
     let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit, so that the figures are those of
     // `pixtok eval`.
     let val_set = Arc::new(validation_set(&config)?.1);
-    tell_omitted([&*train_set, &*val_set], tell);
+    drop(looking);
     let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
@@ -104,6 +110,16 @@ fn train_tokenizer(
         None => (config.clone(), vec![]),
     };
     let config_text = began.to_toml()?;
+    let place = earlier.as_ref().map_or_else(|| run_folder(options), |run| run.path().to_owned());
+    let summary = Summary {
+        config: &config,
+        run: &place,
+        resumed: earlier.is_some(),
+        images: Ok((&*train_set, &*val_set)),
+        networks: &networks,
+        precision: &settled,
+    };
+    let summary = summary.lines()?;
     let objective = networks.objective(&config, loss);
     set_deterministic(config.train.deterministic)?;
     let (run, resumed) = match earlier.as_mut().and_then(Earlier::take) {
@@ -116,6 +132,12 @@ fn train_tokenizer(
             "on CUDA without train.deterministic a resumed run is close to the undisturbed one, not bit for bit"
                 .to_owned(),
         );
+    }
+    // Only once the folder is known to be free.
+    summary.iter().for_each(|line| tell.note(line));
+    tell_omitted([&*train_set, &*val_set], tell);
+    if options.check_data {
+        check_data::read_all(&config, (&train_set, &val_set), tell)?.before_training(tell)?;
     }
     let path = run.folder().path().to_owned();
     if earlier.is_none() {
@@ -160,11 +182,6 @@ fn train_tokenizer(
         write_changes(&path, &changes)?;
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
     }
-    if settled.reason.is_some() {
-        notes.push(format!("training in {}", settled.words()));
-    } else {
-        tell.detail(|| format!("training in {}", settled.words()));
-    }
     notes.extend(config.advice()?);
     notes.extend(config.micro_batch_terms().map(|terms| format!("micro-batches: {terms}")));
     notes.extend(words_of_adversary(&config));
@@ -198,11 +215,32 @@ fn circumstances(
     })
 }
 
-/// Describes a run after reading everything that it would start from.
+/// A run that was described and not started.
+pub struct Described {
+    /// The description.
+    pub words: String,
+    config: Config,
+}
+
+impl Described {
+    /// Reads every image once and tells those that cannot be used. Returns the counts in words, and
+    /// whether all images can be used.
+    ///
+    /// # Errors
+    /// When there are no images, or they cannot be listed.
+    pub fn check_data(&self, tell: Tell) -> Result<(String, bool)> {
+        let sets = (&Arc::new(training_set(&self.config)?), &Arc::new(validation_set(&self.config)?.1));
+        let checked = check_data::read_all(&self.config, sets, tell)?;
+        Ok((checked.words() + "\n", checked.is_fine()))
+    }
+}
+
+/// Describes a run after reading everything that it would start from. With `print_config` the
+/// description is a config with comments.
 ///
 /// # Errors
 /// The same as [`train`], but images and the weights of the loss's network may be missing.
-pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
+pub fn describe(options: &TrainOptions, print_config: bool, tell: Tell) -> Result<Described> {
     let Prepared { earlier, config, device, settled, weights, mut notes } = prepare(options, true, tell)?;
     let config = &config;
     let networks = Networks::build(config, device)?;
@@ -215,16 +253,28 @@ pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
         Ok((noted, path)) => (noted, Ok(path)),
         Err(error) => (None, Err(error)),
     };
+    let place = earlier.as_ref().map_or_else(|| run_folder(options), |run| run.path().to_owned());
+    let looking = tell.work("looking for images", None);
+    let images = training_set(config).and_then(|train_set| Ok((train_set, validation_set(config)?.1)));
+    drop(looking);
+    let resumed = earlier.is_some();
     // The images may be on a different machine, so this is checked only if everything is here.
-    if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
-        (earlier, training_set(config), validation_set(config), &weights)
-    {
-        let state = State::new(circumstances(config, device, (&train_set, &val_set), loss_weights)?);
-        notes.extend(earlier.check_state(state, options.accept_inexact, (&config.data, &train_set))?);
-        notes.extend(earlier.other_images(config, &val_set)?);
+    if let (Some(earlier), Ok((train_set, val_set)), Ok(_)) = (earlier, &images, &weights) {
+        let state = State::new(circumstances(config, device, (train_set, val_set), loss_weights)?);
+        notes.extend(earlier.check_state(state, options.accept_inexact, (&config.data, train_set))?);
+        notes.extend(earlier.other_images(config, val_set)?);
     }
     notes.iter().for_each(|text| tell.note(text));
-    dry_run::words(config, &settled, &networks, weights, tell)
+    let summary = Summary {
+        config,
+        run: &place,
+        resumed,
+        images: images.as_ref().map(|(train_set, val_set)| (train_set, val_set)).map_err(|error| format!("{error:#}")),
+        networks: &networks,
+        precision: &settled,
+    };
+    let words = dry_run::words(&summary, weights, print_config, tell)?;
+    Ok(Described { words, config: config.clone() })
 }
 
 /// Describes when the discriminator starts to take part.

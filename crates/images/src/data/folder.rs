@@ -34,6 +34,7 @@ pub struct ImageFolder {
     /// The classes of folders whose names are different spellings of a label.
     respelt: HashMap<String, usize>,
     notes: Vec<String>,
+    passed_over: Vec<(&'static str, u64)>,
 }
 
 impl ImageFolder {
@@ -95,6 +96,7 @@ impl ImageFolder {
             }
         }
         let mut notes = entries.omitted.words(root);
+        let passed_over = entries.omitted.counts();
         if found == 0 {
             return Err(DataError::empty(root, &notes));
         }
@@ -132,7 +134,7 @@ impl ImageFolder {
                 labels.join(", ")
             ));
         }
-        Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes })
+        Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes, passed_over })
     }
 
     /// The path of the folder.
@@ -185,6 +187,11 @@ impl ImageFolder {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// How many files and folders are skipped in the folder, for each reason that occurs.
+    pub(super) fn passed_over(&self) -> &[(&'static str, u64)] {
+        &self.passed_over
     }
 
     /// The class of image `index`, an index into [`ImageFolder::labels`]; `None` if it lies

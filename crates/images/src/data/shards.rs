@@ -37,6 +37,7 @@ pub(super) struct Shards {
     reasons: Vec<String>,
     labels: Vec<String>,
     notes: Vec<String>,
+    passed_over: Vec<(&'static str, u64)>,
     /// The tars that were read most recently.
     open: Mutex<OpenTars>,
 }
@@ -100,6 +101,7 @@ impl Shards {
                 names => names.to_vec(),
             },
             notes: omitted.words(),
+            passed_over: omitted.counts(),
             open: Mutex::default(),
         };
         let (mut found, mut images) = (0, 0);
@@ -162,6 +164,11 @@ impl Shards {
 
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// How many members are skipped, for each reason that occurs.
+    pub(super) fn passed_over(&self) -> &[(&'static str, u64)] {
+        &self.passed_over
     }
 
     pub(super) fn label(&self, index: usize) -> Option<usize> {

@@ -178,6 +178,23 @@ impl Dataset {
         self.beside.iter().chain(own)
     }
 
+    /// How many files, members or folders are skipped in it, with the words for each reason that
+    /// occurs; the same for every split. [`Dataset::notes`] says it at length.
+    #[must_use]
+    pub fn passed_over(&self) -> &[(&'static str, u64)] {
+        match &self.source {
+            Source::Folder(folder) => folder.passed_over(),
+            Source::Shards(shards) => shards.passed_over(),
+            Source::Tables(_) => &[],
+        }
+    }
+
+    /// The path that was given.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Reads and decodes image `index`.
     ///
     /// # Errors
