@@ -198,7 +198,7 @@ pub fn evaluate(
     measures: &Measures,
     options: &Options,
 ) -> Result<Evaluation, EvaluateError> {
-    evaluate_watched(subject, measures, options, &|_| ())
+    evaluate_watched(subject, measures, options, &mut |_| ())
 }
 
 /// The same as [`evaluate`]; `watch` sees each batch before it is measured.
@@ -209,7 +209,7 @@ pub fn evaluate_watched(
     subject: Subject,
     measures: &Measures,
     options: &Options,
-    watch: &dyn Fn(&Passed),
+    watch: &mut dyn FnMut(&Passed),
 ) -> Result<Evaluation, EvaluateError> {
     let vocabulary = subject.vocabulary();
     let mut sums = Sums::new(vocabulary, measures)?;

@@ -28,7 +28,9 @@ fn text_of(name: &str) -> Result<String> {
     let mut all = shipped::list(ShippedKind::Run)?.into_iter().chain(comparisons);
     let wanted = name.strip_suffix(".toml").unwrap_or(name);
     let Some(found) = all.find(|shipped| shipped.name == wanted) else {
-        return Err(Misuse(format!("{name} is none of pixtok's own configs; pixtok configs lists them")).into());
+        return Err(
+            Misuse(format!("{name} is none of pixtok's own configs; pixtok configs lists them")).into()
+        );
     };
     fs::read_to_string(&found.path).with_context(|| format!("cannot read {}", found.path.display()))
 }

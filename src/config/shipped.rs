@@ -174,10 +174,8 @@ fn find_images_in(config: &mut Config, file: &Path, overrides: &[String], clone:
     if !file.starts_with(configs) {
         return;
     }
-    let own: [(KnownKey, Option<&mut String>); 2] = [
-        (known::DATA_TRAIN, Some(&mut config.data.train)),
-        (known::DATA_VAL, config.data.val.as_mut()),
-    ];
+    let own: [(KnownKey, Option<&mut String>); 2] =
+        [(known::DATA_TRAIN, Some(&mut config.data.train)), (known::DATA_VAL, config.data.val.as_mut())];
     for (key, path) in own {
         let Some(path) = path.filter(|_| !overrides_set(overrides, key)) else { continue };
         let there = clone.join(&**path);

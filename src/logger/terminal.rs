@@ -85,7 +85,7 @@ impl Terminal {
         }
     }
 
-    /// Shows what happens before the first step, unless something was drawn less than one drawing
+    /// Shows what happens between steps, or before the first, unless something was drawn less than one drawing
     /// interval ago.
     pub(super) fn status(&mut self, text: &str) {
         if self.quiet || self.drawn.unwrap_or(self.begun).elapsed() < self.every() {

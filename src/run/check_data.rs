@@ -38,7 +38,8 @@ pub(super) fn read_all(
     let read = |what: &str, set: &Arc<Dataset>| -> Result<(usize, Vec<BadSample>)> {
         Ok((set.len(), bad_images(config, what, set, tell)?))
     };
-    let parts = [read("reading the training images", train_set)?, read("reading the validation images", val_set)?];
+    let parts =
+        [read("reading the training images", train_set)?, read("reading the validation images", val_set)?];
     Ok(Checked { parts, limit: config.data.max_bad_fraction })
 }
 
@@ -136,7 +137,9 @@ impl Checked {
         }
         let limit = self.limit;
         words += &if self.check().is_ok() {
-            format!("\nrepair or remove them; a training leaves them out, as data.max_bad_fraction = {limit} allows")
+            format!(
+                "\nrepair or remove them; a training leaves them out, as data.max_bad_fraction = {limit} allows"
+            )
         } else {
             format!("\nrepair or remove them; a training stops at more than data.max_bad_fraction = {limit}")
         };
@@ -188,7 +191,10 @@ mod tests {
         let path = at("train/b.png").display().to_string();
         assert!(said.lock().unwrap()[0].starts_with(&format!("cannot be used: {path}: ")));
         let words = one.words();
-        assert!(words.starts_with("checked 5 images: 1 cannot be used (1 of 4 for training, 0 of 1"), "{words}");
+        assert!(
+            words.starts_with("checked 5 images: 1 cannot be used (1 of 4 for training, 0 of 1"),
+            "{words}"
+        );
         assert!(words.contains("\n  1 with: ") && words.contains("a training leaves them out"), "{words}");
         assert!(!one.is_fine() && one.check().is_ok(), "0.25 of the set is allowed");
 

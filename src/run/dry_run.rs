@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::Tell;
 use super::images::{check_batch, tell_omitted, tell_shared};
 use super::memory;
 use super::networks::Networks;
 use super::summary::Summary;
-use super::Tell;
 use crate::config::Config;
 use crate::variables::Component;
 
@@ -44,7 +44,8 @@ pub(super) fn words(
         return Ok(lines.join("\n") + "\n");
     }
     // A reason may have several lines.
-    let comment: String = lines.iter().flat_map(|line| line.lines()).map(|line| format!("# {line}\n")).collect();
+    let comment: String =
+        lines.iter().flat_map(|line| line.lines()).map(|line| format!("# {line}\n")).collect();
     Ok(comment + &config.to_toml()?)
 }
 

@@ -269,7 +269,10 @@ pub fn describe(options: &TrainOptions, print_config: bool, tell: Tell) -> Resul
         config,
         run: &place,
         resumed,
-        images: images.as_ref().map(|(train_set, val_set)| (train_set, val_set)).map_err(|error| format!("{error:#}")),
+        images: images
+            .as_ref()
+            .map(|(train_set, val_set)| (train_set, val_set))
+            .map_err(|error| format!("{error:#}")),
         networks: &networks,
         precision: &settled,
     };

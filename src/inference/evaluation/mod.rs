@@ -170,14 +170,14 @@ fn measure(
     let how = &evaluate::Options { device, pictures, foreign, world: World::single() };
     let evaluate = |subject: Subject| -> Result<Evaluation> {
         let work = tell.work("evaluating", Some(images.count() as u64));
-        let watch = |passed: &Passed| {
+        let mut watch = |passed: &Passed| {
             // Named as they come up, since the rest may take hours.
             for sample in &passed.bad {
                 tell.say(&format!("left out {}: {}", sample.name, sample.reason));
             }
             work.add((passed.names.len() + passed.bad.len()) as u64);
         };
-        Ok(evaluate::evaluate_watched(subject, measures, how, &watch)?)
+        Ok(evaluate::evaluate_watched(subject, measures, how, &mut watch)?)
     };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
