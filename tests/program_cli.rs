@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use common::program::{checkpoints, ended, refused, train_limited, with_bad_images};
 use common::{ROOT, Scratch, device, pixtok, said};
