@@ -283,8 +283,11 @@ mod tests {
         let there = clone.path().join("photographs-of-a-test/train");
         assert_eq!(read(&file, &[]), there.to_str().unwrap());
         assert_eq!(read(&file, &["data.train=photographs-of-a-test"]), "photographs-of-a-test");
-        // A folder that exists where the command runs.
-        assert_eq!(read(&file, &["data.train=src"]), "src");
+        // Tests run in the repository's root, which has this folder too.
+        fs::create_dir(clone.path().join("src")).unwrap();
+        let here = clone.path().join("configs/here.toml");
+        fs::write(&here, "data.train = \"src\"\nquantizer.kind = \"fsq\"\n").unwrap();
+        assert_eq!(read(&here, &[]), "src", "what lies where the command runs comes first");
         let mine = clone.path().join("mine.toml");
         fs::copy(&file, &mine).unwrap();
         assert_eq!(read(&mine, &[]), "photographs-of-a-test/train", "a config of the user's own");

@@ -69,13 +69,11 @@ enum Outcome {
 /// written.
 pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     let recipe = Recipe::read(&options.recipe)?;
-    let looking = tell.work("looking for images", None);
-    let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config())?
+    let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config(), tell)?
         .ok_or_else(|| {
             let path = options.recipe.display();
             Misuse(format!("{path} has no images of its own; give a folder with --data"))
         })?;
-    drop(looking);
     tell_omitted([&dataset], tell);
     let data = recipe.data(options.fit);
     let prepare = Prepare::new(&data, recipe.fit(options.fit)?);
@@ -90,7 +88,9 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
         match outcome {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
-            Outcome::Bad(sample) => drop(bad.record(sample)),
+            Outcome::Bad(sample) => {
+                bad.record(sample);
+            }
         }
     }
     if written == 0 {

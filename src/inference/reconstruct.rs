@@ -58,9 +58,7 @@ struct Task {
 /// the tokenizer fails.
 pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
-    let looking = tell.work("looking for images", None);
     let tasks = tasks(options, &out, tell)?;
-    drop(looking);
     for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
     {
         // Checked before the long work.
@@ -142,7 +140,9 @@ fn tasks(options: &ReconstructOptions, out: &Path, tell: Tell) -> Result<Vec<Tas
     let tasks: Vec<Task> = if input.is_file() {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
-        let dataset = ImageFolder::open(input, Split::All)?;
+        let work = tell.work("looking for images", None);
+        let dataset = ImageFolder::open_watched(input, Split::All, &|more| work.add(more))?;
+        drop(work);
         dataset.notes().iter().for_each(|text| tell.say(text));
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();

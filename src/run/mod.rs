@@ -35,6 +35,7 @@ pub mod weights;
 
 pub use compute::{Compute, ModelChoice};
 pub use folder::{CONFIG, DESCRIPTION, MODEL, Run};
+pub(crate) use images::validation_images;
 pub use images::{
     Pick, check_batch, tell_omitted, tell_shared, training_set, validation_set, words_of_validation,
 };

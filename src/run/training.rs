@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tch::Device;
 
-use super::images::{check_batch, tell_omitted, tell_shared, training_set, validation_set};
+use super::images::{both_sets, check_batch, tell_omitted, tell_shared};
 use super::libtorch::libtorch_version;
 use super::networks::Networks;
 use super::precision::{self, Settled};
@@ -87,13 +87,12 @@ fn train_tokenizer(
         use_one_heap()?;
     }
     let (loss, weights_of_loss) = loss::loss(&config.loss, weights, device)?;
-    let looking = tell.work("looking for images", None);
-    let train_set = Arc::new(training_set(&config)?.with_cache(Cache::new(&config.data)?));
+    let (train_set, val_set) = both_sets(&config, tell)?;
+    let train_set = Arc::new(train_set.with_cache(Cache::new(&config.data)?));
     check_batch(&config, &train_set)?;
     // Without the cache, whose resizing differs in the last bit, so that the figures are those of
     // `pixtok eval`.
-    let val_set = Arc::new(validation_set(&config)?.1);
-    drop(looking);
+    let val_set = Arc::new(val_set);
     let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
@@ -216,6 +215,7 @@ fn circumstances(
 }
 
 /// A run that was described and not started.
+#[derive(Debug)]
 pub struct Described {
     /// The description.
     pub words: String,
@@ -229,7 +229,8 @@ impl Described {
     /// # Errors
     /// When there are no images, or they cannot be listed.
     pub fn check_data(&self, tell: Tell) -> Result<(String, bool)> {
-        let sets = (&Arc::new(training_set(&self.config)?), &Arc::new(validation_set(&self.config)?.1));
+        let (train_set, val_set) = both_sets(&self.config, tell)?;
+        let sets = (&Arc::new(train_set), &Arc::new(val_set));
         let checked = check_data::read_all(&self.config, sets, tell)?;
         Ok((checked.words() + "\n", checked.is_fine()))
     }
@@ -254,9 +255,7 @@ pub fn describe(options: &TrainOptions, print_config: bool, tell: Tell) -> Resul
         Err(error) => (None, Err(error)),
     };
     let place = earlier.as_ref().map_or_else(|| run_folder(options), |run| run.path().to_owned());
-    let looking = tell.work("looking for images", None);
-    let images = training_set(config).and_then(|train_set| Ok((train_set, validation_set(config)?.1)));
-    drop(looking);
+    let images = both_sets(config, tell);
     let resumed = earlier.is_some();
     // The images may be on a different machine, so this is checked only if everything is here.
     if let (Some(earlier), Ok((train_set, val_set)), Ok(_)) = (earlier, &images, &weights) {

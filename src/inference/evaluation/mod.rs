@@ -88,9 +88,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     prepare(options)?;
     let device = options.compute.start(tell)?;
     let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
-    let looking = tell.work("looking for images", None);
-    let images = Images::of(&found, options)?;
-    drop(looking);
+    let images = Images::of(&found, options, tell)?;
     if let Some(size) = images.size {
         options.measures.check_size(size)?;
     }

@@ -47,7 +47,19 @@ impl ImageFolder {
     /// When the folder does not exist, is not a folder, cannot be read completely, or has no image
     /// of the requested part.
     pub fn open(root: &Path, split: Split) -> Result<ImageFolder, DataError> {
-        Self::list(root, split, walk(root))
+        Self::list(root, split, walk(root), &|_| ())
+    }
+
+    /// The same as [`ImageFolder::open`]; `found_more` is told how many more images were found.
+    ///
+    /// # Errors
+    /// The same as [`ImageFolder::open`].
+    pub fn open_watched(
+        root: &Path,
+        split: Split,
+        found_more: &dyn Fn(u64),
+    ) -> Result<ImageFolder, DataError> {
+        Self::list(root, split, walk(root), found_more)
     }
 
     /// The same as [`ImageFolder::open`] for all images, including those in folders that pixtok
@@ -56,10 +68,15 @@ impl ImageFolder {
     /// # Errors
     /// The same as [`ImageFolder::open`].
     pub fn open_with_outputs(root: &Path) -> Result<ImageFolder, DataError> {
-        Self::list(root, Split::All, Walk { with_outputs: true, ..walk(root) })
+        Self::list(root, Split::All, Walk { with_outputs: true, ..walk(root) }, &|_| ())
     }
 
-    fn list(root: &Path, split: Split, mut entries: Walk) -> Result<ImageFolder, DataError> {
+    fn list(
+        root: &Path,
+        split: Split,
+        mut entries: Walk,
+        found_more: &dyn Fn(u64),
+    ) -> Result<ImageFolder, DataError> {
         match fs::metadata(root) {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => return Err(DataError::NotAFolder(root.to_owned())),
@@ -83,6 +100,7 @@ impl ImageFolder {
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             found += 1;
+            found_more(1);
             if let Some(folder) = first_folder(relative).map(String::from_utf8_lossy)
                 && !labels.contains(folder.as_ref())
             {

@@ -64,15 +64,22 @@ struct Place {
 }
 
 impl Shards {
-    /// Indexes the tars of `path` by their headers, all at once.
+    /// Indexes the tars of `path` by their headers, all at once. `found_more` is told how many more
+    /// samples were found.
     pub(super) fn open(
         path: &Path,
         tars: Vec<PathBuf>,
         split: Split,
         selection: &Selection,
+        found_more: &(dyn Fn(u64) + Sync),
     ) -> Result<Shards, DataError> {
         let endings = Arc::new(Endings::of(selection));
-        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(|tar| scan(tar, &endings)).collect();
+        let scan = |tar: &PathBuf| {
+            let scanned = scan(tar, &endings);
+            found_more(scanned.as_ref().map_or(0, |(samples, _)| samples.len() as u64));
+            scanned
+        };
+        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(scan).collect();
         let mut omitted = OmittedMembers::default();
         let mut take = |(samples, own)| {
             omitted.append(own);
