@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tell;
-use crate::export::{Progress, Watch};
+use crate::export::{Progress, Skipped, Watch};
 use crate::logger::Verbosity;
 use crate::run::Meter;
 
@@ -25,6 +25,8 @@ const BAR_AFTER: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The pace is a mean over about this time, so that the time left does not jump with each part.
 const MEMORY_SECS: f64 = 30.0;
+/// The most samples that an export names as skipped. Its list has them all.
+const MOST_NAMED: usize = 20;
 /// No time left is given before this time, since the first parts are slow.
 const SECS_TO_JUDGE: f64 = 2.0;
 
@@ -230,6 +232,8 @@ impl Pace {
 pub(super) struct Bar {
     shown: Option<Shown>,
     last: Option<Progress>,
+    /// The number of samples named as skipped.
+    named: usize,
 }
 
 impl Watch for Bar {
@@ -239,11 +243,19 @@ impl Watch for Bar {
     }
 
     fn show(&mut self, progress: &Progress) {
-        self.last = Some(*progress);
         if let Some(shown) = &self.shown {
             shown.set(progress.samples);
             shown.remark(speed(progress));
         }
+        for Skipped { key, reason } in &progress.newly_skipped {
+            self.named += 1;
+            if self.named <= MOST_NAMED {
+                line(&format!("skipped {key}: {reason}"));
+            } else if self.named == MOST_NAMED + 1 {
+                line("more are skipped; the set's list, skipped.jsonl, will name them all");
+            }
+        }
+        self.last = Some(progress.clone());
     }
 
     /// Removes the bar and reports what this call did.
