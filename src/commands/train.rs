@@ -1,1 +1,78 @@
+//! `pixtok train`: trains a run from a config and flags.
 
+use std::env;
+
+use anyhow::Result;
+
+use super::{print, tell};
+use crate::cli::TrainArgs;
+use crate::run::{self, TrainOptions};
+use crate::train::Outcome;
+use crate::world::World;
+use pixtok_base::Class;
+
+/// Trains, or describes what would be trained. The exit code is 0, or 128 + n after signal n.
+pub(super) fn run(args: TrainArgs) -> Result<u8> {
+    let (dry_run, print_config) = (args.dry_run, args.print_config);
+    let options = options(args);
+    if dry_run {
+        return describe(&options, print_config);
+    }
+    let (world, note) = World::of_training(|name| env::var(name).ok());
+    note.iter().for_each(|text| tell().say(text));
+    train(&options, &world)
+}
+
+/// Describes the run, and reads its images if that is asked for. The exit code is that of bad
+/// images if one of them cannot be used.
+fn describe(options: &TrainOptions, print_config: bool) -> Result<u8> {
+    let described = run::describe(options, print_config, tell())?;
+    print(&described.words)?;
+    if !options.check_data {
+        return Ok(0);
+    }
+    let (words, all_fine) = described.check_data(tell())?;
+    if print_config {
+        // What is printed is a config.
+        tell().say(words.trim_end());
+    } else {
+        print(&words)?;
+    }
+    Ok(if all_fine { 0 } else { Class::BadData.exit_code() })
+}
+
+/// Trains, and says how it ended.
+pub(super) fn train(options: &TrainOptions, world: &World) -> Result<u8> {
+    match run::train(options, world, tell())? {
+        (Outcome::Finished { checkpoint }, _) => {
+            print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
+        }
+        (Outcome::Interrupted { signal, checkpoint }, run) => {
+            tell().note(&format!(
+                "stopped by signal {signal}; saved {}; go on with: pixtok train --resume {}",
+                checkpoint.display(),
+                run.display()
+            ));
+            Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+fn options(args: TrainArgs) -> TrainOptions {
+    TrainOptions {
+        config: args.config,
+        overrides: args.overrides,
+        data: args.data,
+        val_data: args.val_data,
+        pick: args.pick.into(),
+        val_split: args.val_split,
+        run: args.run,
+        resume: args.resume,
+        restart: args.restart,
+        accept_inexact: args.accept_inexact,
+        init_from: args.init_from,
+        lpips_weights: args.lpips_weights,
+        check_data: args.check_data,
+        compute: args.compute.into(),
+    }
+}
