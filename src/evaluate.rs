@@ -200,6 +200,19 @@ pub fn evaluate(
     measures: &Measures,
     options: &Options,
 ) -> Result<Evaluation, EvaluateError> {
+    evaluate_watched(subject, measures, options, &mut |_| ())
+}
+
+/// The same as [`evaluate`]; `watch` sees each batch before it is measured.
+///
+/// # Errors
+/// See [`EvaluateError`].
+pub fn evaluate_watched(
+    subject: Subject,
+    measures: &Measures,
+    options: &Options,
+    watch: &mut dyn FnMut(&Passed),
+) -> Result<Evaluation, EvaluateError> {
     let vocabulary = subject.vocabulary();
     let mut sums = Sums::new(vocabulary, measures)?;
     let mut scores = Scores::new(&measures.images);
@@ -209,6 +222,7 @@ pub fn evaluate(
     let mut mixups = options.foreign.then(Mixups::new);
     for passed in subject.passes(options.device) {
         let passed = passed?;
+        watch(&passed);
         bad.extend(passed.bad);
         files.add(passed.files);
         let Some((images, recons)) = passed.images else { continue };

@@ -138,12 +138,12 @@ fn what_is_not_advised_is_said_by_the_training_too() {
         ),
     ] {
         let output = scratch.try_train("run", &[args, &["--dry-run"]].concat());
-        ended(&output, 0, &[parts, &["# note: "]].concat());
+        ended(&output, 0, &[parts, &["note: "]].concat());
         ended(&scratch.try_train("run", args), 0, parts);
         fs::remove_dir_all(scratch.path("run")).unwrap();
     }
     let output = scratch.try_train("run", &["--dry-run"]);
-    assert!(!said(&output).contains("# note"), "{}", said(&output));
+    assert!(!said(&output).contains("note: "), "{}", said(&output));
 }
 
 /// Waits for a line with `part` on standard error.
@@ -179,7 +179,11 @@ fn a_signal_during_the_codebooks_start_saves_what_was_before() {
         .spawn()
         .unwrap();
     wait_for(&mut child, "starts from 2048 latent vectors");
-    ended(&kill(child, "-INT"), 130, &["stopped by signal 2; saved", "step-000000", "go on with --resume"]);
+    ended(
+        &kill(child, "-INT"),
+        130,
+        &["stopped by signal 2; saved", "step-000000", "go on with: pixtok train --resume"],
+    );
     assert_eq!(checkpoints(&run), ["step-000000"]);
     ended(&scratch.try_resume("run", &[]), 0, &["going on from step 0", "starts from 2048", "trained:"]);
     assert!(bytes_at(&scratch.path("whole"), 2) == bytes_at(&run, 2));
@@ -208,7 +212,7 @@ fn a_closed_terminal_and_a_warning_of_slurm_save_and_never_end_at_once() {
         let child = start_training(&scratch, run, &ENDLESS);
         send(&child, signal);
         let saved = format!("stopped by signal {number}; saved");
-        ended(&end_of(child), code, &[&saved, "go on with --resume"]);
+        ended(&end_of(child), code, &[&saved, "go on with: pixtok train --resume"]);
         assert_eq!(checkpoints(&scratch.path(run)).len(), 1);
     }
     // After Ctrl-C these signals change nothing.

@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use common::program::{checkpoints, ended, refused, train_limited, with_bad_images};
 use common::{ROOT, Scratch, device, pixtok, said};
@@ -95,9 +96,98 @@ fn mistakes_in_the_config_are_named() {
 }
 
 #[test]
+fn a_training_begins_with_four_lines_and_a_dry_run_with_the_same() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("train/film.mov"), "not an image").unwrap();
+    let heads = ["run folder  ", "images      ", "tokenizer   ", "computing   "];
+    let four = |text: Vec<u8>| -> Vec<String> {
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<String> = text.lines().take(4).map(str::to_owned).collect();
+        for (line, head) in lines.iter().zip(heads) {
+            assert!(line.starts_with(head), "{text}");
+        }
+        lines
+    };
+    let dry = four(scratch.try_train("run", &["--dry-run", "--set=train.steps=2"]).stdout);
+    let trained = four(scratch.try_train("run", &["--set=train.steps=2"]).stderr);
+    assert_eq!(dry, trained);
+    assert!(trained[0].contains("run (new), 2 steps"), "{trained:?}");
+    let train = scratch.path("train");
+    let images = format!("10 for training in {}, 3 held out for validation in ", train.display());
+    assert!(trained[1].contains(&images), "{trained:?}");
+    assert!(trained[1].ends_with("; 1 passed over (1 for the ending)"), "{trained:?}");
+    let tokens = "fsq, 1000 codes of dimension 4, 16x16 tokens for an image of 32x32 pixels, ";
+    assert!(trained[2].contains(tokens), "{trained:?}");
+    assert!(trained[3].contains("1 thread, in fp32; evaluates on 3 images every 100 steps"), "{trained:?}");
+    let resumed = four(scratch.try_resume("run", &["--set=train.steps=3"]).stderr);
+    assert!(resumed[0].contains("run (resumed), 3 steps"), "{resumed:?}");
+}
+
+#[test]
+fn a_run_folder_is_no_config_and_names_the_command_that_goes_on() {
+    let scratch = Scratch::new();
+    scratch.train("run", &["--set=train.steps=1"]);
+    let run = scratch.path("run");
+    let command = format!("pixtok train --resume {}", run.display());
+    refused(&pixtok(&["train", run.to_str().unwrap()]), 2, &["is a run folder", &command]);
+    refused(&scratch.try_train("run", &[]), 2, &["already holds a run", &command]);
+}
+
+#[test]
+fn shipped_configs_work_by_name_from_any_folder() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let pixtok = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pixtok"));
+        command.args(args).current_dir(elsewhere.path()).env_remove("PIXTOK_WEIGHTS").output().unwrap()
+    };
+    let dry = ["--dry-run", "--device", "cpu"];
+    let train = |name: &str, args: &[&str]| pixtok(&[&["train", name], &dry[..], args].concat());
+    let photographs = format!("1040 for training in {ROOT}/data/photos96/train");
+    let parts = ["run folder  checkpoints/quickstart-fsq (new)", &photographs];
+    ended(&train("quickstart-fsq", &[]), 0, &parts);
+    refused(&train("quikstart-fsq", &[]), 2, &["did you mean \"quickstart-fsq\"?", "`pixtok configs`"]);
+    refused(&train("yardstick", &[]), 2, &["pixtok compare yardstick"]);
+    // The user's own path stays relative to where the command runs.
+    let own = "--set=data.train=data/photos96/train";
+    ended(
+        &train("quickstart-fsq", &[own]),
+        0,
+        &["images      none here", "does not exist in the current folder"],
+    );
+    ended(&pixtok(&["configs"]), 0, &["quickstart-fsq ", "pixtok compare NAME", ROOT]);
+    let printed = pixtok(&["configs", "quickstart-fsq"]);
+    ended(&printed, 0, &["[quantizer]"]);
+    refused(&pixtok(&["configs", "none"]), 2, &["none of pixtok's own configs"]);
+    // A file of that name comes first.
+    let text = String::from_utf8(printed.stdout).unwrap().replace("steps = 800", "steps = 801");
+    fs::write(elsewhere.path().join("quickstart-fsq"), text).unwrap();
+    ended(&train("quickstart-fsq", &[]), 0, &["801 steps", "images      none here"]);
+}
+
+#[test]
+fn all_images_are_read_before_a_training_that_asks_for_it() {
+    let scratch = Scratch::new();
+    let folder = with_bad_images(&scratch, "mixed", 8);
+    let val = scratch.path("val");
+    let args = ["--data", &folder, "--val-data", val.to_str().unwrap(), "--check-data"];
+    let lax = [&args[..], &["--set=data.max_bad_fraction=0.2", "--set=train.steps=1"]].concat();
+    let bad = format!("cannot be used: {folder}/cut.jpg: the JPEG is cut short");
+    let counts = "checked 13 images: 2 cannot be used (2 of 10 for training, 0 of 3 for validation)";
+    ended(&scratch.try_train("run", &lax), 0, &[&bad, counts, "leaves them out", "trained: "]);
+    let strict = scratch.try_train("strict", &args);
+    ended(&strict, 6, &[&bad, counts, "error: 2 of 10 images"]);
+    assert!(!scratch.path("strict/config.toml").exists(), "no training began");
+    let only = [&lax[..], &["--dry-run"]].concat();
+    ended(&scratch.try_train("none", &only), 6, &[&bad, counts, "memory: about "]);
+    assert!(!scratch.path("none").exists());
+    let fine = scratch.try_train("none", &["--check-data", "--dry-run"]);
+    ended(&fine, 0, &["checked 13 images: all can be used"]);
+}
+
+#[test]
 fn a_dry_run_says_everything_that_would_be_used() {
     let scratch = Scratch::new();
-    let dry_run = |set: &str| said(&scratch.try_train("run", &["--dry-run", "--set", set]));
+    let dry_run = |set: &str| said(&scratch.try_train("run", &["--dry-run", "--print-config", "--set", set]));
     let words = dry_run("quantizer={kind=\"ibq\",codebook_size=512}");
     // 4 images of 16×16 positions, 512 codes, 4 bytes.
     assert!(words.contains("N×K tables of the quantizer 2.00 MiB"), "{words}");
@@ -106,7 +196,13 @@ fn a_dry_run_says_everything_that_would_be_used() {
     assert!(dry_run("quantizer={kind=\"vq\"}").contains("commitment_weight = 0.25"));
     let words = dry_run("quantizer={kind=\"residual\",stages=2,each={kind=\"vq\",codebook_size=32}}");
     assert!(words.contains("commitment_weight = 0.25"), "{words}");
-    assert!(words.contains("2 of 32 codes of dimension 8; 10.000 bits per token"), "{words}");
+    assert!(words.contains("2 of 32 codes of dimension 8, 16x16 tokens"), "{words}");
+    assert!(words.contains("10.000 bits per token"), "{words}");
+    // The whole output is a config, with the description as a comment.
+    let output = scratch.try_train("run", &["--dry-run", "--print-config", "--set=train.steps=7"]);
+    let config: toml::Table = String::from_utf8(output.stdout).unwrap().parse().unwrap();
+    assert_eq!(config["train"]["steps"].as_integer(), Some(7));
+    ended(&scratch.try_train("run", &["--print-config"]), 2, &["--dry-run"]);
 }
 
 #[test]
@@ -172,7 +268,7 @@ fn which_images_validate_is_said() {
     let val = format!("--set=data.val={own}");
     // Settings from the command line stay, also with --data.
     let words = dry_run(&["--data", other, &val]);
-    assert!(words.contains("10 for training, 3 for validation"), "{words}");
+    assert!(words.contains(&format!("10 for training in {other}, 3 held out")), "{words}");
     for named in [&["--data", other, "--val-data", own][..], &["--data", other, &val], &[&set, &val], &[]] {
         let words = dry_run(named);
         assert!(!words.contains("validation images: "), "{words}");
@@ -287,10 +383,11 @@ fn a_run_starts_from_another_that_fits() {
 #[test]
 fn another_kind_of_quantizer_drops_the_keys_it_lacks() {
     let scratch = Scratch::new();
-    let output = scratch.try_train("run", &["--dry-run", "--set=quantizer.kind=vq"]);
+    let output = scratch.try_train("run", &["--dry-run", "--print-config", "--set=quantizer.kind=vq"]);
     ended(&output, 0, &["dropped quantizer.levels", "kind = \"vq\"", "codebook_size = 1024"]);
     let vq = "configs/photos96-vq.toml";
-    let output = pixtok(&["train", vq, "--dry-run", "--device", "cpu", "--set=quantizer.kind=fsq"]);
+    let fsq = "--set=quantizer.kind=fsq";
+    let output = pixtok(&["train", vq, "--dry-run", "--print-config", "--device", "cpu", fsq]);
     ended(&output, 0, &["dropped quantizer.codebook_dim", "kind = \"fsq\"", "levels = [8, 5, 5, 5]"]);
 }
 
@@ -388,7 +485,7 @@ fn every_config_resolves_and_every_verb_explains_itself() {
     let entries = fs::read_dir(Path::new(ROOT).join("configs")).unwrap().map(|entry| entry.unwrap().path());
     for config in entries.filter(|path| path.is_file()) {
         let output = pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", "cpu"]);
-        let parts = ["# parameters: ", "# latent grid: 16x16", "bits per token", "# images: ", "# memory: "];
+        let parts = [" parameters", "16x16 tokens", "bits per token", "images  ", "memory: about "];
         ended(&output, 0, &parts);
     }
     let run = Path::new(ROOT).join("configs/photos96-fsq.toml");

@@ -50,10 +50,10 @@ fn a_network_loss_wants_its_weights() {
     // A dry run works without them.
     let output = scratch.try_train("dry", &[&lpips[..], &["--dry-run"]].concat());
     assert!(output.status.success(), "{}", said(&output));
-    assert_words(&said(&output), &["# the loss's network: none here", "lpips-alex.safetensors"]);
+    assert_words(&said(&output), &["the loss's network: none here", "lpips-alex.safetensors"]);
     let nonsense = ["--dry-run", "--lpips-weights", "README.md"];
     let output = scratch.try_train("dry", &[&lpips[..], &nonsense].concat());
-    assert_words(&said(&output), &["# the loss's network: none here", "README.md"]);
+    assert_words(&said(&output), &["the loss's network: none here", "README.md"]);
 
     let file = scratch.path("alex.safetensors");
     weights::write(&Numbers::read("nets"), "alex", &file);

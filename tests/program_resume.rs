@@ -473,7 +473,7 @@ fn signals_save_and_a_resume_ends_the_same() {
     let args = ["--set=train.steps=150", "--set=train.checkpoint_every=1000", "--set=train.eval_every=1000"];
     scratch.train("whole", &args);
     let run = scratch.path("run");
-    let go_on = format!("go on with --resume {}", run.display());
+    let go_on = format!("go on with: pixtok train --resume {}", run.display());
     let output = kill(start_training(&scratch, "run", &args), "-INT");
     ended(&output, 130, &["stopped by signal", "saved", &go_on]);
     assert_eq!(checkpoints(&run).len(), 1);

@@ -1,6 +1,7 @@
 //! The command line: only types, no logic.
 
 mod completions;
+mod configs;
 mod prepare;
 mod share;
 mod tokens;
@@ -11,6 +12,8 @@ use clap::{Args, Parser, Subcommand};
 
 use completions::COMPLETIONS_HELP;
 pub use completions::CompletionsArgs;
+use configs::CONFIGS_HELP;
+pub use configs::ConfigsArgs;
 use prepare::PREPARE_HELP;
 pub use prepare::{OriginalFit, PrepareArgs};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
@@ -77,6 +80,9 @@ pub enum Command {
     Codebook(CodebookArgs),
     /// Report what this machine offers, what is missing and how to fix it
     Doctor(DoctorArgs),
+    /// List the configs that come with pixtok, which work by name
+    #[command(after_help = CONFIGS_HELP)]
+    Configs(ConfigsArgs),
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
@@ -87,13 +93,16 @@ pub enum Command {
 
 const TRAIN_HELP: &str = "\
 Examples:
-  pixtok train configs/photos96-fsq.toml
-  pixtok train configs/photos96-vq.toml --data ~/pictures --run checkpoints/pictures
-  pixtok train configs/photos96-fsq.toml --set train.steps=2000 --set 'quantizer.levels=[8,8,8]'
-  pixtok train configs/photos96-fsq.toml --set 'quantizer={kind=\"vq\",codebook_size=512}'
-  pixtok train --resume checkpoints/photos96-fsq
-  pixtok train --resume checkpoints/photos96-fsq --set train.steps=4000
-  pixtok train --resume checkpoints/photos96-fsq --set optimizer.lr=5e-4
+  pixtok train quickstart-fsq
+  pixtok train quickstart-fsq --data ~/pictures --run checkpoints/pictures
+  pixtok train mine.toml --set train.steps=2000 --set 'quantizer.levels=[8,8,8]'
+  pixtok train mine.toml --set 'quantizer={kind=\"vq\",codebook_size=512}'
+  pixtok train mine.toml --data ~/pictures --check-data --dry-run
+  pixtok train --resume checkpoints/pictures
+  pixtok train --resume checkpoints/pictures --set train.steps=4000
+  pixtok train --resume checkpoints/pictures --set optimizer.lr=5e-4
+
+`pixtok configs` lists the configs that work by name.
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
 5 non-finite loss or weights, 6 too many bad images; 129, 130, 138, 140, 143 and 152 stopped by
@@ -123,7 +132,8 @@ Examples:
 /// Arguments of `pixtok train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The config: one TOML file describes one run. Not needed with --resume
+    /// The config, a TOML file, or the name of one that comes with pixtok (`pixtok configs`). Not
+    /// needed with --resume
     #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
     /// Override a config value: `key=value`, with dots between tables. The value is TOML, or text
@@ -171,9 +181,17 @@ pub struct TrainArgs {
     /// PIXTOK_WEIGHTS names]
     #[arg(long, value_name = "FILE")]
     pub lpips_weights: Option<PathBuf>,
-    /// Check the config, print it with all defaults filled in, describe the run, and stop
+    /// Describe the run and the memory that it needs, and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// With --dry-run: also print the config with all defaults filled in. Then the whole output is
+    /// a config, in which the description is a comment
+    #[arg(long, requires = "dry_run")]
+    pub print_config: bool,
+    /// Decode every training and validation image once before the training, and list those that
+    /// cannot be used. With --dry-run only that
+    #[arg(long)]
+    pub check_data: bool,
     /// Where and how to compute.
     #[command(flatten)]
     pub compute: ComputeArgs,
@@ -260,8 +278,8 @@ pub struct EvalArgs {
     /// Which images of --data to use.
     #[command(flatten)]
     pub pick: PickArgs,
-    /// Take the image preparation from this config instead of the tokenizer's; without --data, the
-    /// images too
+    /// Take the image preparation from this config, or one that comes with pixtok by its name,
+    /// instead of the tokenizer's; without --data, the images too
     #[arg(long, value_name = "CONFIG")]
     pub protocol: Option<PathBuf>,
     /// Images per batch, instead of the config's eval.batch_size

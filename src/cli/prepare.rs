@@ -18,8 +18,9 @@ Let any program reconstruct the images in originals/ and keep their names. Then 
 /// Arguments of `pixtok prepare`.
 #[derive(Debug, Args)]
 pub struct PrepareArgs {
-    /// Where the image preparation is taken from: a config, a run folder, a folder with a
-    /// config.toml and a model.safetensors, or an adapter (.toml) of a TorchScript pair
+    /// Where the image preparation is taken from: a config or its name (`pixtok configs`), a run
+    /// folder, a folder with a config.toml and a model.safetensors, or an adapter (.toml) of a
+    /// TorchScript pair
     #[arg(value_name = "CONFIG_OR_RUN")]
     pub recipe: PathBuf,
     /// Images: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these [default:

@@ -13,7 +13,9 @@ use crate::run::{DECODER, ENCODER, Run};
 pub(super) fn run(args: ExportArgs) -> Result<()> {
     let ExportArgs { tokenizer, model, out } = args;
     let (choice, compute) = model.into();
+    let exporting = tell().work("exporting", None);
     let published = Run::find(&tokenizer)?.publish(choice, &compute, &out, tell())?;
+    drop(exporting);
     let mut text = format!("{}, {}, is now {}:\n", tokenizer.display(), published.weights, out.display());
     for (name, bytes) in published.files {
         let _ = writeln!(text, "  {name:<18} {:>10}", DecimalBytes(bytes).to_string());

@@ -15,7 +15,9 @@ pub(super) fn run(args: &MergeArgs) -> Result<()> {
     }
     let in_shards = sets.first().filter(|set| !set.sidecar.format.format().merges_into_one());
     let usual = in_shards.map(|_| SHARD_ROWS);
+    let merging = tell().work("merging", None);
     let finished = merge(&sets, &args.out, args.shard_rows.or(usual), args.partial)?;
+    drop(merging);
     let sidecar = &finished.sidecar;
     let ids = sidecar.ids_of_reader(&sidecar.vocabulary(&args.out)?);
     let advice = sidecar.format.format().advice(&args.out, &sidecar.layout(), ids);

@@ -3,6 +3,7 @@
 mod codebook;
 mod compare;
 mod completions;
+mod configs;
 mod decode;
 mod doctor;
 mod encode;
@@ -47,6 +48,7 @@ pub fn run(command: Command) -> Result<u8> {
         Command::Export(args) => export::run(args).map(|()| 0),
         Command::Codebook(args) => codebook::run(args).map(|()| 0),
         Command::Doctor(args) => doctor::run(&args).map(|()| 0),
+        Command::Configs(args) => configs::run(&args).map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Work => work::run(),
     })?
@@ -64,8 +66,7 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Prints messages for the user on standard error.
+/// Prints messages for the user, and progress, on standard error.
 fn tell() -> Tell<'static> {
-    // The same as in `report`.
-    Tell::to(&|text| drop(writeln!(io::stderr().lock(), "{text}")))
+    Tell::to(&progress::line).with_progress(&progress::begin)
 }

@@ -9,17 +9,36 @@ use crate::cli::TrainArgs;
 use crate::run::{self, TrainOptions};
 use crate::train::Outcome;
 use crate::world::World;
+use pixtok_base::Class;
 
 /// Trains, or describes what would be trained. The exit code is 0, or 128 + n after signal n.
 pub(super) fn run(args: TrainArgs) -> Result<u8> {
-    let dry_run = args.dry_run;
+    let (dry_run, print_config) = (args.dry_run, args.print_config);
     let options = options(args);
     if dry_run {
-        return print(&run::describe(&options, tell())?).map(|()| 0);
+        return describe(&options, print_config);
     }
     let (world, note) = World::of_training(|name| env::var(name).ok());
     note.iter().for_each(|text| tell().say(text));
     train(&options, &world)
+}
+
+/// Describes the run, and reads its images if that is asked for. The exit code is that of bad
+/// images if one of them cannot be used.
+fn describe(options: &TrainOptions, print_config: bool) -> Result<u8> {
+    let described = run::describe(options, print_config, tell())?;
+    print(&described.words)?;
+    if !options.check_data {
+        return Ok(0);
+    }
+    let (words, all_fine) = described.check_data(tell())?;
+    if print_config {
+        // What is printed is a config.
+        tell().say(words.trim_end());
+    } else {
+        print(&words)?;
+    }
+    Ok(if all_fine { 0 } else { Class::BadData.exit_code() })
 }
 
 /// Trains, and says how it ended.
@@ -30,7 +49,7 @@ pub(super) fn train(options: &TrainOptions, world: &World) -> Result<u8> {
         }
         (Outcome::Interrupted { signal, checkpoint }, run) => {
             tell().note(&format!(
-                "stopped by signal {signal}; saved {}; go on with --resume {}",
+                "stopped by signal {signal}; saved {}; go on with: pixtok train --resume {}",
                 checkpoint.display(),
                 run.display()
             ));
@@ -53,6 +72,7 @@ fn options(args: TrainArgs) -> TrainOptions {
         accept_inexact: args.accept_inexact,
         init_from: args.init_from,
         lpips_weights: args.lpips_weights,
+        check_data: args.check_data,
         compute: args.compute.into(),
     }
 }

@@ -1,5 +1,6 @@
 //! Errors in configs, each with the key and the remedy.
 
+use std::path::PathBuf;
 use std::{fmt, mem};
 
 use pixtok_base::{Class, Classified};
@@ -35,6 +36,12 @@ pub enum ConfigError {
         origin: String,
         /// The system's message.
         reason: String,
+    },
+    /// The clone with the configs that come with pixtok is gone.
+    #[error("{}", super::shipped::gone(.folder))]
+    NoClone {
+        /// Where it was.
+        folder: PathBuf,
     },
     /// The file is not UTF-8 text.
     #[error("{origin}:{line}: this is {found}, and TOML is UTF-8; save it as UTF-8")]

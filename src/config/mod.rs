@@ -15,6 +15,7 @@ mod locate_error;
 mod overrides;
 mod problem;
 mod root;
+pub mod shipped;
 
 use std::path::Path;
 use std::{fs, io};
@@ -86,11 +87,16 @@ impl RootConfig for Config {
         let adversary = adversary.map(|own| ("discriminator's ", &own.optimizer, own.start));
         [("", &self.optimizer, 0)].into_iter().chain(adversary).collect()
     }
+
+    fn find_data(&mut self, file: &Path, overrides: &[String]) {
+        shipped::find_images(self, file, overrides);
+    }
 }
 
 impl Config {
     /// Reads a config file, applies `key=value` overrides and fills in defaults that depend on
-    /// other keys. Checks only types and names. Also returns notes for the user.
+    /// other keys. Relative paths of images in a config that comes with pixtok are also looked for
+    /// in its clone. Checks only types and names. Also returns notes for the user.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key.
@@ -162,7 +168,8 @@ pub fn read_config<C: RootConfig>(
     path: &Path,
     overrides: &[String],
 ) -> Result<(C, Vec<String>), ConfigError> {
-    let (config, notes) = read_layers::<C>(path, overrides)?;
+    let (mut config, notes) = read_layers::<C>(path, overrides)?;
+    config.find_data(path, overrides);
     Ok((config.resolved(), notes))
 }
 

@@ -1,5 +1,7 @@
 //! What a run does with the root config of any task.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::Table;
@@ -29,6 +31,10 @@ pub trait RootConfig: Clone + Serialize + DeserializeOwned {
     /// # Errors
     /// [`ResolveError`], which names the key, its value and the remedy.
     fn check(&self) -> Result<(), ResolveError>;
+
+    /// Finds the data that a config in `file` names, if it comes with pixtok and the data lies in its
+    /// clone. Paths that the user gave in `overrides` stay.
+    fn find_data(&mut self, _file: &Path, _overrides: &[String]) {}
 
     /// The seed of all random decisions.
     fn seed(&self) -> u64;

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use super::{Coder, changes, padded};
 use crate::batches::picture_of;
 use crate::outputs::{Clash, Names, is_inside, make_empty, write_png};
-use crate::run::{Compute, ModelChoice, Opened, Tell};
+use crate::run::{Compute, ModelChoice, Opened, Tell, Work};
 use pixtok_base::Misuse;
 use pixtok_images::data::ImageSize;
 use pixtok_images::picture::{Picture, sheet};
@@ -71,11 +71,19 @@ pub fn decode_by(
         }
     }
     if !options.sheets {
+        let _checking = tell.work("checking the names of the images", None);
         check_names(sets, options.limit)?;
     }
     make_empty(&options.out)?;
-    let mut pictures =
-        Pictures { out: &options.out, sheets: options.sheets, waiting: vec![], written: 0, sheet: 0 };
+    let rows: u64 = sets.iter().flat_map(|set| &set.shards).map(|shard| shard.rows).sum();
+    let mut pictures = Pictures {
+        out: &options.out,
+        sheets: options.sheets,
+        waiting: vec![],
+        written: 0,
+        sheet: 0,
+        work: tell.work("decoding", Some(options.limit.map_or(rows, |limit| rows.min(limit)))),
+    };
     let mut left = options.limit.unwrap_or(u64::MAX);
     for set in sets {
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
@@ -268,11 +276,13 @@ struct Pictures<'a> {
     waiting: Vec<Picture>,
     written: u64,
     sheet: u64,
+    work: Work,
 }
 
 impl Pictures<'_> {
     fn add(&mut self, key: &str, picture: Picture) -> Result<()> {
         self.written += 1;
+        self.work.add(1);
         if self.sheets {
             self.waiting.push(picture);
             return if self.waiting.len() == SHEET_SIDE * SHEET_SIDE { self.finish() } else { Ok(()) };

@@ -69,7 +69,9 @@ pub fn encode_by(
     watch: &mut dyn Watch,
 ) -> Result<Encoded> {
     let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));
+    let looking = tell.work("looking for images", None);
     let set = input(options)?;
+    drop(looking);
     set.notes().iter().for_each(|text| tell.say(text));
     let plan = Plan::new(options, opened, &set, part, device)?;
     let advice = options.format.format().advice(&options.out, &plan.sidecar.layout(), plan.ids_of_reader);
@@ -89,7 +91,9 @@ pub fn encode_by(
             if output.images() > 0 {
                 tell.note(&format!("{} images are in finished shards; going on after them", output.images()));
             }
+            let checking = tell.work("checking the keys of the images", None);
             let samples = check_keys(&set, part, options.flip)?;
+            drop(checking);
             output.state_samples(samples)?;
             // From here on, there may be an unfinished shard, so signals are caught.
             let signals = Signals::listen().context("cannot listen for signals")?;
@@ -108,6 +112,7 @@ pub fn encode_by(
     };
     finished.remarks.iter().for_each(|text| tell.say(text));
     if options.verify {
+        let _verifying = tell.work("verifying", None);
         let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
         let all = output.rows();
         tell.note(&format!(

@@ -27,7 +27,7 @@ pub struct Job<'a> {
 }
 
 /// The progress of an export.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Progress {
     /// The number of completed samples of the input, including those of other parts and of earlier
     /// calls.
@@ -38,6 +38,8 @@ pub struct Progress {
     pub tokens: u64,
     /// The number of samples skipped in this call.
     pub skipped: u64,
+    /// Those that were skipped since the last batch.
+    pub newly_skipped: Vec<Skipped>,
     /// The time since this call started to read.
     pub elapsed: Duration,
 }
@@ -65,13 +67,21 @@ impl Job<'_> {
     ) -> Result<Stopped, ExportError> {
         let start = Instant::now();
         let samples = output.input_end();
-        let mut progress = Progress { samples, images: 0, tokens: 0, skipped: 0, elapsed: Duration::ZERO };
+        let mut progress = Progress {
+            samples,
+            images: 0,
+            tokens: 0,
+            skipped: 0,
+            newly_skipped: vec![],
+            elapsed: Duration::ZERO,
+        };
         let (mut shard, mut skipped): (Option<OpenShard>, Vec<Skipped>) = (None, vec![]);
         for batch in feed {
             let mut batch = batch?;
             progress.skipped += batch.skipped.len() as u64;
             progress.images += batch.rows.len() as u64;
             progress.samples = batch.input_end;
+            progress.newly_skipped.clone_from(&batch.skipped);
             skipped.append(&mut batch.skipped);
             if !batch.rows.is_empty() {
                 let open = match &mut shard {

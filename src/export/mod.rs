@@ -54,6 +54,7 @@ pub use output::{Finished, Output};
 pub use part::Part;
 pub use plan::{EncodeOptions, TakeOptions};
 pub use sameness::differences;
+pub use skipped::Skipped;
 pub use verify::verify;
 
 /// The default number of rows in a shard.

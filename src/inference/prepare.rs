@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::evaluation::{choose, protocol};
 use crate::codec::Adapter;
-use crate::config::{Config, read_toml};
+use crate::config::{Config, read_toml, shipped};
 use crate::evaluate::EvaluateError;
 use crate::outputs::{Naming, is_inside, make_empty, png_of, refuse_clashes, write_png};
 use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
@@ -69,7 +69,7 @@ enum Outcome {
 /// written.
 pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     let recipe = Recipe::read(&options.recipe)?;
-    let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config())?
+    let (words, dataset, bound) = choose(options.data.as_deref(), &options.pick, recipe.config(), tell)?
         .ok_or_else(|| {
             let path = options.recipe.display();
             Misuse(format!("{path} has no images of its own; give a folder with --data"))
@@ -81,7 +81,7 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
     let originals = Originals { dataset, places, out: options.out.clone(), names: options.names };
     originals.refuse_names()?;
     make_empty(&options.out)?;
-    let outcomes = originals.write(prepare, &data)?;
+    let outcomes = originals.write(prepare, &data, tell)?;
     let (mut written, mut resized) = (0, 0);
     let mut bad = BadSamples::new(outcomes.len(), data.max_bad_fraction);
     for outcome in &outcomes {
@@ -89,7 +89,6 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
             Outcome::Written { resized: true } => (written, resized) = (written + 1, resized + 1),
             Outcome::Written { resized: false } => written += 1,
             Outcome::Bad(sample) => {
-                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
                 bad.record(sample);
             }
         }
@@ -109,8 +108,10 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
 }
 
 impl Recipe {
-    /// Recognises what is at the path.
+    /// Recognises what is at the path, which may be the name of a config that comes with pixtok.
     fn read(path: &Path) -> Result<Self> {
+        // The message about a missing path names all that it could be.
+        let path = &shipped::config(path).unwrap_or_else(|_| path.to_owned());
         if !path.exists() {
             return Err(Misuse(format!(
                 "{} {}; give a config, a run folder, a model folder or an adapter",
@@ -203,10 +204,11 @@ impl Originals {
     }
 
     /// Decodes, prepares and writes several images at a time. Returns the outcome of each, in
-    /// order.
-    fn write(mut self, prepare: Prepare, data: &data::Config) -> Result<Vec<Outcome>> {
+    /// order, and tells those that are left out.
+    fn write(mut self, prepare: Prepare, data: &data::Config, tell: Tell) -> Result<Vec<Outcome>> {
         let options = data.decode_options();
         let places = std::mem::take(&mut self.places);
+        let work = tell.work("preparing", Some(places.len() as u64));
         let one = move |place: usize| -> Result<Outcome> {
             let (name, file) = self.file(place);
             let picture = self.dataset.picture(place, &options);
@@ -219,6 +221,13 @@ impl Originals {
             }
         };
         let outcomes = Pipeline::map(places, data.workers, OUTCOMES_AHEAD, one)?;
-        outcomes.map(|outcome| outcome.map_err(DataError::from)?).collect()
+        let seen = |outcome: Outcome| {
+            work.add(1);
+            if let Outcome::Bad(sample) = &outcome {
+                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
+            }
+            outcome
+        };
+        outcomes.map(|outcome| outcome.map_err(DataError::from)?.map(seen)).collect()
     }
 }

@@ -78,7 +78,9 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         let is_whole = decoded.is_ok();
         (is_whole, decoded.and_then(|picture| prepare.picture(&picture)))
     })?;
+    let work = tell.work("reconstructing", Some(tasks.len() as u64));
     for ((i, task), prepared) in tasks.iter().enumerate().zip(prepared) {
+        work.add(1);
         let (is_whole, prepared) = prepared.map_err(DataError::from)?;
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -104,6 +106,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
             reconstructions.push(recon);
         }
     }
+    drop(work);
     if written == 0 {
         return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
     }
@@ -137,7 +140,9 @@ fn tasks(options: &ReconstructOptions, out: &Path, tell: Tell) -> Result<Vec<Tas
     let tasks: Vec<Task> = if input.is_file() {
         vec![task(input.to_owned(), input.file_name().map_or(input, Path::new))]
     } else {
-        let dataset = ImageFolder::open(input, Split::All)?;
+        let work = tell.work("looking for images", None);
+        let dataset = ImageFolder::open_watched(input, Split::All, &|more| work.add(more))?;
+        drop(work);
         dataset.notes().iter().for_each(|text| tell.say(text));
         let below = |path: PathBuf| {
             let name = path.strip_prefix(input).unwrap_or(&path).to_owned();

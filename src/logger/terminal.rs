@@ -85,7 +85,7 @@ impl Terminal {
         }
     }
 
-    /// Shows what happens before the first step, unless something was drawn less than one drawing
+    /// Shows what happens between steps, or before the first, unless something was drawn less than one drawing
     /// interval ago.
     pub(super) fn status(&mut self, text: &str) {
         if self.quiet || self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
@@ -124,30 +124,31 @@ impl Terminal {
     fn draw(&mut self) {
         self.drawn = Some(Instant::now());
         self.pending = false;
-        let message = self.message();
+        let (values, left) = (self.values(), self.left());
         match &mut self.face {
             Face::Bar(bar) => {
                 bar.set_position(self.step);
-                bar.set_message(message);
+                // A narrow terminal cuts the end, so the time comes first.
+                bar.set_message(left + &values);
             }
             Face::Lines { out, .. } => {
-                drop(writeln!(out, "step {}/{}{message}", self.step, self.total_steps))
+                drop(writeln!(out, "step {}/{}{values}{left}", self.step, self.total_steps))
             }
         }
     }
 
-    /// The text beside the bar: ` · loss 0.0123 · images/s 138 · 00:01:02 left`
-    fn message(&self) -> String {
-        let mut message = String::new();
-        for (label, value) in &self.shown {
-            message += &format!(" · {label} {}", short(*value));
-        }
+    /// The values in words: ` · loss 0.0123 · images/s 138`
+    fn values(&self) -> String {
+        let values = self.shown.iter().map(|(label, value)| format!(" · {label} {}", short(*value)));
+        values.collect()
+    }
+
+    /// The time left in words: ` · 00:01:02 left`
+    fn left(&self) -> String {
         let done = self.step.saturating_sub(self.start_step);
         let left = self.total_steps.saturating_sub(self.step);
-        if let Some(time) = time_left(self.begun.elapsed(), done, left) {
-            message += &format!(" · {} left", FormattedDuration(time));
-        }
-        message
+        let time = time_left(self.begun.elapsed(), done, left);
+        time.map_or_else(String::new, |time| format!(" · {} left", FormattedDuration(time)))
     }
 }
 
@@ -169,7 +170,8 @@ impl Drop for Terminal {
 fn bar(total_steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
     // The template is a constant. If it were wrong, indicatif's default bar would be shown.
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} step {pos}/{len}{msg}") {
+    // The bar has a fixed width, whatever is said beside it. All fits into 80 columns.
+    if let Ok(style) = ProgressStyle::with_template("{bar:10} {pos}/{len}{msg}") {
         bar.set_style(style);
     }
     bar

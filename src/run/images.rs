@@ -33,12 +33,28 @@ impl Pick {
 /// # Errors
 /// When there are none or they cannot be listed.
 pub fn training_set(config: &Config) -> Result<Dataset> {
+    training_images(config, &|_| ())
+}
+
+/// The images of a config for training and for validation. Shows how many were found so far.
+///
+/// # Errors
+/// The same as [`training_set`].
+pub(super) fn both_sets(config: &Config, tell: Tell) -> Result<(Dataset, Dataset)> {
+    let work = tell.work("looking for training images", None);
+    let train_set = training_images(config, &|more| work.add(more))?;
+    drop(work);
+    let work = tell.work("looking for validation images", None);
+    Ok((train_set, validation_images(config, &|more| work.add(more))?))
+}
+
+fn training_images(config: &Config, found_more: &(dyn Fn(u64) + Sync)) -> Result<Dataset> {
     let data = &config.data;
     let split = match (&data.val, &data.val_split) {
         (None, None) => Split::Train { val_share: data.val_share },
         _ => Split::All,
     };
-    Ok(Dataset::select(Path::new(&data.train), split, &data.selection())?)
+    Ok(Dataset::select_watched(Path::new(&data.train), split, &data.selection(), found_more)?)
 }
 
 /// The validation images of a config, and a description of their location.
@@ -46,17 +62,26 @@ pub fn training_set(config: &Config) -> Result<Dataset> {
 /// # Errors
 /// The same as [`training_set`].
 pub fn validation_set(config: &Config) -> Result<(String, Dataset)> {
+    Ok((words_of_validation(config), validation_images(config, &|_| ())?))
+}
+
+/// The validation images of a config. `found_more` is told how many more were found.
+///
+/// # Errors
+/// The same as [`training_set`].
+pub(crate) fn validation_images(config: &Config, found_more: &(dyn Fn(u64) + Sync)) -> Result<Dataset> {
     let data = &config.data;
-    let open = |path: &str, split, selection| Dataset::select(Path::new(path), split, &selection);
-    let images = match (&data.val, &data.val_split) {
+    let open = |path: &str, split, selection| {
+        Dataset::select_watched(Path::new(path), split, &selection, found_more)
+    };
+    Ok(match (&data.val, &data.val_split) {
         (Some(path), _) => open(path, Split::All, data.val_selection())?,
         (None, Some(_)) => open(&data.train, Split::All, data.val_selection())?,
         (None, None) => {
             let split = Split::Val { val_share: data.val_share };
             open(&data.train, split, data.selection())?
         }
-    };
-    Ok((words_of_validation(config), images))
+    })
 }
 
 /// Describes the location of a config's validation images.
@@ -136,7 +161,9 @@ pub(super) fn validation_note(
 
 /// Warns if validation images are also training images.
 pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
+    let comparing = tell.work("looking for copies of training images among those for validation", None);
     let Overlap { shared, copies } = val_set.overlap(train_set, None);
+    drop(comparing);
     let total = val_set.len();
     if let Some(Shared { images, example }) = shared {
         tell.say(&format!(

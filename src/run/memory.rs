@@ -7,7 +7,7 @@ use tch::Device;
 use super::networks::Networks;
 use super::precision::Settled;
 use crate::config::Config;
-use pixtok_torch::Precision;
+use pixtok_torch::{Precision, cuda_devices};
 
 /// Bytes of a trained number, which is float32.
 const FLOAT: i64 = 4;
@@ -73,20 +73,25 @@ impl Estimate {
     }
 }
 
-/// Describes the memory of a training step on this device, and on CUDA if the device is not CUDA,
-/// whose kernels keep more.
-pub(super) fn words(config: &Config, settled: &Settled, networks: &Networks) -> Result<String> {
+/// Describes the memory of a training step on this device. If the device is a CPU and there is
+/// CUDA too, also on CUDA, whose kernels keep more.
+pub(super) fn words(config: &Config, settled: &Settled, networks: &Networks) -> Result<Vec<String>> {
     let here = networks.device();
     let mut words = words_on(here, settled.precision, config, networks)?;
-    if !here.is_cuda() {
+    if !here.is_cuda() && cuda_devices().is_ok_and(|devices| devices > 0) {
         let there = Device::Cuda(0);
-        words += &words_on(there, settled.chosen.resolve(there), config, networks)?;
+        words.extend(words_on(there, settled.chosen.resolve(there), config, networks)?);
     }
     Ok(words)
 }
 
 /// One line with the memory of a training step, and one with its largest parts.
-fn words_on(device: Device, precision: Precision, config: &Config, networks: &Networks) -> Result<String> {
+fn words_on(
+    device: Device,
+    precision: Precision,
+    config: &Config,
+    networks: &Networks,
+) -> Result<Vec<String>> {
     let estimate = Estimate::new(config, networks, device, precision)?;
     let place = if device.is_cuda() { "on CUDA" } else { "on the CPU" };
     let parts = [
@@ -102,9 +107,11 @@ fn words_on(device: Device, precision: Precision, config: &Config, networks: &Ne
         .filter(|(_, bytes)| *bytes > 0)
         .map(|(name, bytes)| format!("{name} {}", BinaryBytes(bytes as u64)))
         .collect();
-    Ok(format!(
-        "# memory: about {} for a training step {place} in {precision}, by estimate\n# of it, not all at once: {}\n",
-        BinaryBytes(estimate.peak() as u64),
-        parts.join(", ")
-    ))
+    Ok(vec![
+        format!(
+            "memory: about {} for a training step {place} in {precision}, by estimate",
+            BinaryBytes(estimate.peak() as u64)
+        ),
+        format!("of it, not all at once: {}", parts.join(", ")),
+    ])
 }

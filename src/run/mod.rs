@@ -4,12 +4,14 @@
 //! tokenizer of such a folder; `opened` opens whatever a path names, also tokenizers of other
 //! programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
 //! is there, `init` takes the weights of a different run, `networks`, `loss` and `precision` decide
-//! what is trained, and `dry_run` and `memory` describe the run in advance. `images` finds the
-//! images of a config. `publish` makes a folder to share from a run.
+//! what is trained, `summary` says so in four lines, and `dry_run` and `memory` describe the run in
+//! advance. `images` finds the images of a config, and `check_data` reads them all once. `publish`
+//! makes a folder to share from a run.
 //!
-//! Messages for the user are handed to a [`Tell`]; nothing here prints.
+//! Messages for the user, and progress, are handed to a [`Tell`]; nothing here prints.
 
 mod as_text;
+mod check_data;
 mod compute;
 mod dry_run;
 mod folder;
@@ -26,6 +28,7 @@ mod publish;
 mod resume;
 mod settings;
 mod task;
+mod summary;
 mod tell;
 mod tokenizer;
 mod trained;
@@ -34,6 +37,7 @@ pub mod weights;
 
 pub use compute::{Compute, ModelChoice};
 pub use folder::{CONFIG, DESCRIPTION, MODEL, Run};
+pub(crate) use images::validation_images;
 pub use images::{
     Pick, check_batch, tell_omitted, tell_shared, training_set, validation_set, words_of_validation,
 };
@@ -43,6 +47,6 @@ pub use opened::{Found, Opened, adapter};
 pub(crate) use publish::publish_toy;
 pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
-pub use tell::Tell;
+pub use tell::{Meter, Tell, Work};
 pub use trained::{ChosenBy, Trained};
-pub use training::{describe, train};
+pub use training::{Described, describe, train};

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::resume::Earlier;
 use super::task::RunTask;
-use super::{CONFIG, Compute, Pick, Tell};
-use crate::config::{RootConfig, read_config};
+use super::{CONFIG, Compute, Pick, Run, Tell};
+use crate::config::{RootConfig, read_config, shipped};
 use pixtok_base::Misuse;
 
 /// The options of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainOptions {
-    /// The config file; not needed with `resume`.
+    /// The config file, or the name of a config that comes with pixtok; not needed with `resume`.
     pub config: Option<PathBuf>,
     /// Replaced values of the config, each as `key=value`.
     pub overrides: Vec<String>,
@@ -40,14 +40,27 @@ pub struct TrainOptions {
     pub init_from: Option<PathBuf>,
     /// The weights of the network that the loss needs.
     pub lpips_weights: Option<PathBuf>,
+    /// Whether to read every image once before the training.
+    pub check_data: bool,
     /// Where and how to compute.
     pub compute: Compute,
 }
 
-/// The config file of a training; a resumed run may use its own.
-pub(super) fn config_file(options: &TrainOptions) -> PathBuf {
-    let own = options.resume.as_deref().map(|run| run.join(CONFIG));
-    options.config.clone().or(own).unwrap_or_default()
+/// The config file of a training, which may be a shipped one that is given by its name; a resumed
+/// run may use its own. For a run folder, the error says how to resume it.
+pub(super) fn config_file(options: &TrainOptions) -> Result<PathBuf> {
+    let Some(given) = &options.config else {
+        return Ok(options.resume.as_deref().map(|run| run.join(CONFIG)).unwrap_or_default());
+    };
+    if given.is_dir() && Run::is_one(given) {
+        let run = given.display();
+        return Err(Misuse(format!(
+            "{run} is a run folder and no config; to go on with that run: pixtok train --resume {run}; to \
+             start a new run from its config: pixtok train {run}/{CONFIG} --run NEW"
+        ))
+        .into());
+    }
+    Ok(shipped::config(given)?)
 }
 
 /// The checked config, with flags and overrides applied, and a note on what the flags changed.
@@ -57,7 +70,7 @@ pub(super) fn resolve<R: RunTask>(
     dry_run: bool,
     tell: Tell,
 ) -> Result<(R::Config, Option<String>)> {
-    let (mut config, notes) = read_config::<R::Config>(&config_file(options), &options.overrides)?;
+    let (mut config, notes) = read_config::<R::Config>(&config_file(options)?, &options.overrides)?;
     notes.iter().for_each(|text| tell.note(text));
     let written = config.clone();
     if let Some(earlier) = earlier {

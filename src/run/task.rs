@@ -11,7 +11,7 @@ use super::precision::Settled;
 use super::resume::Earlier;
 use super::settings::{TrainOptions, config_file};
 use super::tokenizer::TokenizerRun;
-use super::training::{describe_as, train_as};
+use super::training::{Described, describe_as, train_as};
 use super::{Run, Tell};
 use crate::config::{RootConfig, task_of};
 use crate::tasks::TaskKind;
@@ -64,6 +64,15 @@ pub(super) trait RunTask: Sized {
     /// from.
     fn build(prepared: &mut Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<Self::Built>;
 
+    /// Tells what the training begins with, and reads all data once if the options ask for it. The run
+    /// folder is known to be free, and nothing in it has changed.
+    fn announce(
+        built: &Self::Built,
+        prepared: &Prepared<Self>,
+        options: &TrainOptions,
+        tell: Tell,
+    ) -> Result<()>;
+
     /// The task and its batches. `exactness` is that of this process, with the config that the run
     /// began with.
     fn task(
@@ -77,8 +86,14 @@ pub(super) trait RunTask: Sized {
     /// What the user should know of the settings before the first step.
     fn notes(config: &Self::Config) -> Result<Vec<String>>;
 
-    /// Describes the training without starting it: `pixtok train --dry-run`.
-    fn describe(prepared: Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<String>;
+    /// Describes the training without starting it: `pixtok train --dry-run`. With `print_config` the
+    /// description is a config with comments.
+    fn describe(
+        prepared: Prepared<Self>,
+        options: &TrainOptions,
+        print_config: bool,
+        tell: Tell,
+    ) -> Result<Described>;
 }
 
 /// A training whose settings have been checked. Nothing on disk has changed yet, but a resumed run
@@ -105,8 +120,9 @@ pub(super) trait AnyTask {
     /// Starts or resumes a run and trains it.
     fn train(&self, options: &TrainOptions, world: &World, tell: Tell) -> Result<(Outcome, PathBuf)>;
 
-    /// Describes what would be trained.
-    fn describe(&self, options: &TrainOptions, tell: Tell) -> Result<String>;
+    /// Describes what would be trained. With `print_config` the description is a config with
+    /// comments.
+    fn describe(&self, options: &TrainOptions, print_config: bool, tell: Tell) -> Result<Described>;
 }
 
 struct Of<R>(PhantomData<R>);
@@ -116,14 +132,14 @@ impl<R: RunTask> AnyTask for Of<R> {
         train_as::<R>(options, world, tell)
     }
 
-    fn describe(&self, options: &TrainOptions, tell: Tell) -> Result<String> {
-        describe_as::<R>(options, tell)
+    fn describe(&self, options: &TrainOptions, print_config: bool, tell: Tell) -> Result<Described> {
+        describe_as::<R>(options, print_config, tell)
     }
 }
 
 /// The task of a training.
-pub(super) fn chosen(options: &TrainOptions) -> Box<dyn AnyTask> {
-    match task_of(&config_file(options), &options.overrides) {
+pub(super) fn chosen(options: &TrainOptions) -> Result<Box<dyn AnyTask>> {
+    Ok(match task_of(&config_file(options)?, &options.overrides) {
         TaskKind::Tokenizer => Box::new(Of::<TokenizerRun>(PhantomData)),
-    }
+    })
 }

@@ -7,15 +7,15 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::images::{
-    check_batch, drop_those_of_config, tell_omitted, tell_shared, training_set, validation_note,
-    validation_set,
+    both_sets, check_batch, drop_those_of_config, tell_omitted, tell_shared, validation_note,
 };
 use super::networks::Networks;
 use super::resume::Earlier;
 use super::settings::TrainOptions;
+use super::summary::Summary;
 use super::task::{Prepared, Ready, RunTask};
-use super::training::{absolute, exactness, suit_memory};
-use super::{Run, Tell, dry_run, init, loss};
+use super::training::{Described, absolute, exactness, run_folder, suit_memory};
+use super::{Run, Tell, check_data, dry_run, init, loss};
 use crate::config::Config;
 use crate::tasks::tokenizer::{
     Circumstances, ImageBatches, LossWeights, NoiseSource, Objective, Setup, State, TokenizerTask, Validation,
@@ -31,6 +31,8 @@ pub(super) struct TokenizerRun;
 
 /// What a tokenizer's training starts from.
 pub(super) struct Built {
+    /// What the training begins with.
+    summary: [String; 4],
     objective: Objective,
     train_set: Arc<Dataset>,
     val_set: Arc<Dataset>,
@@ -104,17 +106,17 @@ impl RunTask for TokenizerRun {
     }
 
     fn build(prepared: &mut Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<Built> {
-        let Prepared { earlier, config, device, .. } = prepared;
+        let Prepared { earlier, config, device, settled, .. } = prepared;
         let (earlier, device) = (earlier.as_ref(), *device);
         let weights = weights_of_loss(config, options, earlier)?;
         suit_memory(device)?;
         let (loss, loss_weights) = loss::loss(&config.loss, weights, device)?;
-        let train_set = Arc::new(training_set(config)?.with_cache(Cache::new(&config.data)?));
+        let (train_set, val_set) = both_sets(config, tell)?;
+        let train_set = Arc::new(train_set.with_cache(Cache::new(&config.data)?));
         check_batch(config, &train_set)?;
         // Without the cache, whose resizing differs in the last bit, so that the figures are those
         // of `pixtok eval`.
-        let val_set = Arc::new(validation_set(config)?.1);
-        tell_omitted([&*train_set, &*val_set], tell);
+        let val_set = Arc::new(val_set);
         let networks = Networks::build(config, device)?;
         (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, earlier) {
             (Some(other), _) => (init::from_run(other, config, &networks, tell)?, Some(absolute(other))),
@@ -124,7 +126,32 @@ impl RunTask for TokenizerRun {
             }
             (None, None) => (None, None),
         };
-        Ok(Built { objective: networks.objective(config, loss), train_set, val_set, loss_weights })
+        let place = place_of(earlier, options);
+        let summary = Summary {
+            config,
+            run: &place,
+            resumed: earlier.is_some(),
+            images: Ok((&train_set, &val_set)),
+            networks: &networks,
+            precision: settled,
+        };
+        let summary = summary.lines()?;
+        Ok(Built { summary, objective: networks.objective(config, loss), train_set, val_set, loss_weights })
+    }
+
+    fn announce(
+        built: &Built,
+        prepared: &Prepared<Self>,
+        options: &TrainOptions,
+        tell: Tell,
+    ) -> Result<()> {
+        let Built { summary, train_set, val_set, .. } = built;
+        summary.iter().for_each(|line| tell.note(line));
+        tell_omitted([&**train_set, &**val_set], tell);
+        if options.check_data {
+            check_data::read_all(&prepared.config, (train_set, val_set), tell)?.before_training(tell)?;
+        }
+        Ok(())
     }
 
     fn task(
@@ -134,7 +161,7 @@ impl RunTask for TokenizerRun {
         options: &TrainOptions,
         world: &World,
     ) -> Result<Ready<TokenizerTask>> {
-        let Built { objective, train_set, val_set, loss_weights } = built;
+        let Built { objective, train_set, val_set, loss_weights, .. } = built;
         let Prepared { config, earlier, device, .. } = prepared;
         let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
         let circumstances = circumstances(config, exactness, (&train_set, &val_set), loss_weights);
@@ -166,7 +193,12 @@ impl RunTask for TokenizerRun {
     }
 
     /// Images and the weights of the loss's network may be missing.
-    fn describe(prepared: Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<String> {
+    fn describe(
+        prepared: Prepared<Self>,
+        options: &TrainOptions,
+        print_config: bool,
+        tell: Tell,
+    ) -> Result<Described> {
         let Prepared { earlier, config, device, settled, mut notes } = prepared;
         let config = &config;
         let weights = weights_of_loss(config, options, earlier.as_ref());
@@ -180,18 +212,41 @@ impl RunTask for TokenizerRun {
             Ok((noted, path)) => (noted, Ok(path)),
             Err(error) => (None, Err(error)),
         };
+        let place = place_of(earlier.as_ref(), options);
+        let images = both_sets(config, tell);
+        let resumed = earlier.is_some();
         // The images may be on a different machine, so this is checked only if everything is here.
-        if let (Some(earlier), Ok(train_set), Ok((_, val_set)), Ok(_)) =
-            (earlier, training_set(config), validation_set(config), &weights)
-        {
+        if let (Some(earlier), Ok((train_set, val_set)), Ok(_)) = (earlier, &images, &weights) {
             let exactness = exactness(config, device)?;
-            let now = State::new(circumstances(config, exactness, (&train_set, &val_set), loss_weights));
-            notes.extend(check_state(&earlier, now, options.accept_inexact, config, &train_set)?);
-            notes.extend(other_images(&earlier, config, &val_set)?);
+            let now = State::new(circumstances(config, exactness, (train_set, val_set), loss_weights));
+            notes.extend(check_state(&earlier, now, options.accept_inexact, config, train_set)?);
+            notes.extend(other_images(&earlier, config, val_set)?);
         }
         notes.iter().for_each(|text| tell.note(text));
-        dry_run::words(config, &settled, &networks, weights, tell)
+        let images = images.as_ref();
+        let summary = Summary {
+            config,
+            run: &place,
+            resumed,
+            images: images.map(|(train, val)| (train, val)).map_err(|error| format!("{error:#}")),
+            networks: &networks,
+            precision: &settled,
+        };
+        let words = dry_run::words(&summary, weights, print_config, tell)?;
+        let config = config.clone();
+        let check_data = Box::new(move |tell: Tell| {
+            let (train_set, val_set) = both_sets(&config, tell)?;
+            let sets = (&Arc::new(train_set), &Arc::new(val_set));
+            let checked = check_data::read_all(&config, sets, tell)?;
+            Ok((checked.words() + "\n", checked.is_fine()))
+        });
+        Ok(Described { words, check_data })
     }
+}
+
+/// The folder of the run.
+fn place_of(earlier: Option<&Earlier<TokenizerRun>>, options: &TrainOptions) -> PathBuf {
+    earlier.map_or_else(|| run_folder(options), |run| run.path().to_owned())
 }
 
 /// The circumstances of a run in this process.

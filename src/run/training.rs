@@ -23,20 +23,44 @@ use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
 /// Whatever is wrong with the settings, the data or the run, before the first step; what stops the
 /// training.
 pub fn train(options: &TrainOptions, world: &World, tell: Tell) -> Result<(Outcome, PathBuf)> {
-    task::chosen(options).train(options, world, tell)
+    task::chosen(options)?.train(options, world, tell)
 }
 
-/// Describes a run after reading everything that it would start from.
+/// A run that was described and not started.
+pub struct Described {
+    /// The description.
+    pub words: String,
+    /// See [`Described::check_data`].
+    pub(super) check_data: Box<dyn Fn(Tell) -> Result<(String, bool)>>,
+}
+
+impl Described {
+    /// Reads all data once and tells what cannot be used. Returns the counts in words, and whether
+    /// all of it can be used.
+    ///
+    /// # Errors
+    /// When there is no data, or it cannot be listed.
+    pub fn check_data(&self, tell: Tell) -> Result<(String, bool)> {
+        (self.check_data)(tell)
+    }
+}
+
+/// Describes a run after reading everything that it would start from. With `print_config` the
+/// description is a config with comments.
 ///
 /// # Errors
 /// The same as [`train`], but images and the weights of the loss's network may be missing.
-pub fn describe(options: &TrainOptions, tell: Tell) -> Result<String> {
-    task::chosen(options).describe(options, tell)
+pub fn describe(options: &TrainOptions, print_config: bool, tell: Tell) -> Result<Described> {
+    task::chosen(options)?.describe(options, print_config, tell)
 }
 
 /// Checks everything that a training starts from. A dry run takes no lock.
 fn prepare<R: RunTask>(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared<R>> {
-    let earlier = options.resume.as_deref().map(|run| Earlier::<R>::open(run, dry_run)).transpose()?;
+    let earlier = options.resume.as_deref().map(|run| {
+        let _reading = tell.work("reading the run's checkpoints", None);
+        Earlier::<R>::open(run, dry_run)
+    });
+    let earlier = earlier.transpose()?;
     let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
     let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
@@ -82,6 +106,7 @@ pub(super) fn train_as<R: RunTask>(
                 .to_owned(),
         );
     }
+    R::announce(&built, &prepared, options, tell)?;
     let path = run.folder().path().to_owned();
     if prepared.earlier.is_none() {
         // Written before the logs, so that a folder with logs always has its config.
@@ -104,16 +129,11 @@ pub(super) fn train_as<R: RunTask>(
         world: world.clone(),
     })?;
     told_late(tell);
-    let Prepared { earlier, config, settled, mut notes, .. } = prepared;
+    let Prepared { earlier, config, mut notes, .. } = prepared;
     if earlier.is_some() {
         // Written only now, so that a refused resume leaves the config unchanged.
         write_changes(&path, &changes)?;
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
-    }
-    if settled.reason.is_some() {
-        notes.push(format!("training in {}", settled.words()));
-    } else {
-        tell.detail(|| format!("training in {}", settled.words()));
     }
     notes.extend(R::notes(&config)?);
     notes.iter().for_each(|text| tell.note(text));
@@ -121,8 +141,12 @@ pub(super) fn train_as<R: RunTask>(
 }
 
 /// Describes a training of the task `R`.
-pub(super) fn describe_as<R: RunTask>(options: &TrainOptions, tell: Tell) -> Result<String> {
-    R::describe(prepare::<R>(options, true, tell)?, options, tell)
+pub(super) fn describe_as<R: RunTask>(
+    options: &TrainOptions,
+    print_config: bool,
+    tell: Tell,
+) -> Result<Described> {
+    R::describe(prepare::<R>(options, true, tell)?, options, print_config, tell)
 }
 
 /// Frees memory in a way that suits a training on the CPU.
@@ -159,7 +183,7 @@ pub(super) fn absolute(path: &Path) -> String {
 }
 
 /// The folder from `--run`, or else `checkpoints/` and the config's name.
-fn run_folder(options: &TrainOptions) -> PathBuf {
+pub(super) fn run_folder(options: &TrainOptions) -> PathBuf {
     let name = options.config.as_deref().and_then(Path::file_stem).unwrap_or_default();
     options.run.clone().unwrap_or_else(|| Path::new("checkpoints").join(name))
 }

@@ -248,6 +248,7 @@ impl Job {
             accept_inexact: false,
             init_from: None,
             lpips_weights: self.loss_weights.clone(),
+            check_data: false,
             compute,
         })
     }

@@ -116,6 +116,7 @@ mod tests {
             accept_inexact: false,
             init_from: None,
             lpips_weights: Some("lpips-vgg.safetensors".into()),
+            check_data: false,
             compute,
         };
         let evaluate = EvaluateOptions {

@@ -8,9 +8,12 @@ use tch::Device;
 
 use super::EvaluateOptions;
 use crate::batches::Loader;
-use crate::config::Config;
+use crate::config::{Config, shipped};
 use crate::evaluate;
-use crate::run::{ChosenBy, Found, Pick, Run, Tell, Trained, training_set, validation_set};
+use crate::run::{
+    ChosenBy, Found, Pick, Run, Tell, Trained, training_set, validation_images, validation_set,
+    words_of_validation,
+};
 use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Dataset, Fingerprint, ImageSize, Overlap, Shared, Split};
@@ -35,12 +38,12 @@ pub(super) struct Images {
 impl Images {
     /// The images of `--protocol`, or else of the tokenizer's own config; `--data` replaces the
     /// folder.
-    pub fn of(found: &Found, options: &EvaluateOptions) -> Result<Self> {
+    pub fn of(found: &Found, options: &EvaluateOptions, tell: Tell) -> Result<Self> {
         let config = match &options.protocol {
             Some(path) => Some(protocol(path)?),
             None => found.own().map(|trained| trained.config.clone()),
         };
-        let chosen = choose(options.data.as_deref(), &options.pick, config.as_ref())?;
+        let chosen = choose(options.data.as_deref(), &options.pick, config.as_ref(), tell)?;
         let (words, dataset, bound) = chosen.ok_or_else(|| {
             let path = options.tokenizer.display();
             Misuse(format!("{path} has no images of its own; give a folder with --data"))
@@ -161,9 +164,12 @@ pub(in crate::inference) fn choose(
     data: Option<&Path>,
     pick: &Pick,
     config: Option<&Config>,
+    tell: Tell,
 ) -> Result<Option<(String, Dataset, Option<usize>)>> {
+    let work = tell.work("looking for images", None);
+    let found_more = |more| work.add(more);
     if let Some(path) = data {
-        let dataset = Dataset::select(path, Split::All, &pick.selection())?;
+        let dataset = Dataset::select_watched(path, Split::All, &pick.selection(), &found_more)?;
         return Ok(Some((path.display().to_string(), dataset, None)));
     }
     if pick.split.is_some() || pick.image_column.is_some() {
@@ -173,13 +179,13 @@ pub(in crate::inference) fn choose(
         .into());
     }
     let Some(config) = config else { return Ok(None) };
-    let (words, dataset) = validation_set(config)?;
-    Ok(Some((words, dataset, config.eval.bound())))
+    let dataset = validation_images(config, &found_more)?;
+    Ok(Some((words_of_validation(config), dataset, config.eval.bound())))
 }
 
 /// The config that states which images are used and how they are prepared.
 pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
-    let (config, _) = Config::read(path, &[])?;
+    let (config, _) = Config::read(&shipped::config(path)?, &[])?;
     config.check().with_context(|| format!("{} is no usable protocol", path.display()))?;
     Ok(config)
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tch::Device;
 
 use crate::codec::Codec;
-use crate::evaluate::{self, Evaluation, Measures, Pairs, Reconstructions, Subject};
+use crate::evaluate::{self, Evaluation, Measures, Pairs, Passed, Reconstructions, Subject};
 use crate::outputs::{write, write_png};
 use crate::run::{Compute, Found, ModelChoice, Opened, Pick, Tell, tell_omitted};
 use crate::train::TrainError;
@@ -88,7 +88,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     prepare(options)?;
     let device = options.compute.start(tell)?;
     let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
-    let images = Images::of(&found, options)?;
+    let images = Images::of(&found, options, tell)?;
     if let Some(size) = images.size {
         options.measures.check_size(size)?;
     }
@@ -98,12 +98,13 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     let evaluation = measure(&found, &images, &measures, options, device, tell)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
-        tell.say(&format!("left out {}: {}", sample.name, sample.reason));
         bad.record(sample);
     }
     bad.check().map_err(TrainError::from)?;
     write_files(options, &evaluation)?;
+    let comparing = tell.work("looking for training images among these", None);
     let notes = notes::notes(options, &found, &images, &evaluation, tell);
+    drop(comparing);
     let json = serde_json::to_string_pretty(&flat(options, &found, &images, &evaluation, &notes))? + "\n";
     if let Some(path) = options.json.as_deref().filter(|path| *path != Path::new("-")) {
         write(path, json.as_bytes())?;
@@ -165,10 +166,20 @@ fn measure(
     let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
     let foreign = found.own().is_none();
     let how = &evaluate::Options { device, pictures, foreign, world: World::single() };
+    let evaluate = |subject: Subject| -> Result<Evaluation> {
+        let work = tell.work("evaluating", Some(images.count() as u64));
+        let mut watch = |passed: &Passed| {
+            // Named as they come up, since the rest may take hours.
+            for sample in &passed.bad {
+                tell.say(&format!("left out {}: {}", sample.name, sample.reason));
+            }
+            work.add((passed.names.len() + passed.bad.len()) as u64);
+        };
+        Ok(evaluate::evaluate_watched(subject, measures, how, &mut watch)?)
+    };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
         let loader = images.loader(device)?;
-        let stability = options.measures.stability;
-        Ok(evaluate::evaluate(Subject::Codec { codec, loader, stability }, measures, how)?)
+        evaluate(Subject::Codec { codec, loader, stability: options.measures.stability })
     };
     match found {
         Found::Tokenizer(opened) => of_codec(&*opened.codec()),
@@ -189,7 +200,9 @@ fn measure(
             if options.code_counts.is_some() {
                 tell.say("reconstructions alone have no tokens, so the file of --code-counts has no rows");
             }
+            let looking = tell.work("looking for reconstructions", None);
             let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
+            drop(looking);
             if let [first, ..] = pairs.unused() {
                 let without = match pairs.unused().len() {
                     1 => "1 image that has".to_owned(),
@@ -206,7 +219,7 @@ fn measure(
             } else {
                 Pairs::whole(&images.dataset, images.batch_size, pairs, decode, device)
             };
-            Ok(evaluate::evaluate(Subject::Pairs(pairs), measures, how)?)
+            evaluate(Subject::Pairs(pairs))
         }
     }
 }

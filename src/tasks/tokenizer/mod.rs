@@ -207,7 +207,7 @@ impl Task for TokenizerTask {
     }
 
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Evaluation>, TrainError> {
-        match self.evaluate(&around.world) {
+        match self.evaluate(&around.world, &mut |text| around.logger.status(text)) {
             Err(EvaluateError::Data(error)) => {
                 // The images are listed here; the error itself says that there are too many.
                 let _ = self.note_bad(bad_of(&error), around);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::TokenizerTask;
 use crate::batches::Loader;
 use crate::codec::{Own, Vocabulary};
-use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Subject, evaluate};
+use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Passed, Subject, evaluate_watched};
 use crate::train::Surroundings;
 use crate::world::World;
 use pixtok_images::picture::sheet;
@@ -15,8 +15,12 @@ use pixtok_torch::Precision;
 const SHEET_PICTURES: usize = 8;
 
 impl TokenizerTask {
-    /// The validation images through the tokenizer.
-    pub(super) fn evaluate(&self, world: &World) -> Result<Evaluation, EvaluateError> {
+    /// The validation images through the tokenizer. `status` gets a line about each batch.
+    pub(super) fn evaluate(
+        &self,
+        world: &World,
+        status: &mut dyn FnMut(&str),
+    ) -> Result<Evaluation, EvaluateError> {
         let eval = &self.eval;
         let val_set = Arc::clone(&self.val_set);
         let pictures = evaluate::picture_names(&val_set, eval.bound(), SHEET_PICTURES);
@@ -25,7 +29,12 @@ impl TokenizerTask {
         let codec = Own { tokenizer: self.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
         let options = evaluate::Options { device, pictures, foreign: false, world: world.clone() };
-        evaluate(subject, &Measures::cheap(), &options)
+        let (images, mut seen) = (eval.images_of(self.val_set.len()), 0);
+        let mut watch = |passed: &Passed| {
+            seen += passed.names.len() + passed.bad.len();
+            status(&format!("evaluating: {seen} of {images}"));
+        };
+        evaluate_watched(subject, &Measures::cheap(), &options, &mut watch)
     }
 
     /// Shows a line, a sample sheet and histograms of codes and digits. If a picture cannot be

@@ -34,6 +34,7 @@ pub struct ImageFolder {
     /// The classes of folders whose names are different spellings of a label.
     respelt: HashMap<String, usize>,
     notes: Vec<String>,
+    passed_over: Vec<(&'static str, u64)>,
 }
 
 impl ImageFolder {
@@ -46,7 +47,19 @@ impl ImageFolder {
     /// When the folder does not exist, is not a folder, cannot be read completely, or has no image
     /// of the requested part.
     pub fn open(root: &Path, split: Split) -> Result<ImageFolder, DataError> {
-        Self::list(root, split, walk(root))
+        Self::list(root, split, walk(root), &|_| ())
+    }
+
+    /// The same as [`ImageFolder::open`]; `found_more` is told how many more images were found.
+    ///
+    /// # Errors
+    /// The same as [`ImageFolder::open`].
+    pub fn open_watched(
+        root: &Path,
+        split: Split,
+        found_more: &dyn Fn(u64),
+    ) -> Result<ImageFolder, DataError> {
+        Self::list(root, split, walk(root), found_more)
     }
 
     /// The same as [`ImageFolder::open`] for all images, including those in folders that pixtok
@@ -55,10 +68,15 @@ impl ImageFolder {
     /// # Errors
     /// The same as [`ImageFolder::open`].
     pub fn open_with_outputs(root: &Path) -> Result<ImageFolder, DataError> {
-        Self::list(root, Split::All, Walk { with_outputs: true, ..walk(root) })
+        Self::list(root, Split::All, Walk { with_outputs: true, ..walk(root) }, &|_| ())
     }
 
-    fn list(root: &Path, split: Split, mut entries: Walk) -> Result<ImageFolder, DataError> {
+    fn list(
+        root: &Path,
+        split: Split,
+        mut entries: Walk,
+        found_more: &dyn Fn(u64),
+    ) -> Result<ImageFolder, DataError> {
         match fs::metadata(root) {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => return Err(DataError::NotAFolder(root.to_owned())),
@@ -82,6 +100,7 @@ impl ImageFolder {
             let Some(path) = image_path(entry, root)? else { continue };
             let relative = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
             found += 1;
+            found_more(1);
             if let Some(folder) = first_folder(relative).map(String::from_utf8_lossy)
                 && !labels.contains(folder.as_ref())
             {
@@ -95,6 +114,7 @@ impl ImageFolder {
             }
         }
         let mut notes = entries.omitted.words(root);
+        let passed_over = entries.omitted.counts();
         if found == 0 {
             return Err(DataError::empty(root, &notes));
         }
@@ -132,7 +152,7 @@ impl ImageFolder {
                 labels.join(", ")
             ));
         }
-        Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes })
+        Ok(ImageFolder { root: root.to_owned(), index, links, labels, respelt, notes, passed_over })
     }
 
     /// The path of the folder.
@@ -185,6 +205,11 @@ impl ImageFolder {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// How many files and folders are skipped in the folder, for each reason that occurs.
+    pub(super) fn passed_over(&self) -> &[(&'static str, u64)] {
+        &self.passed_over
     }
 
     /// The class of image `index`, an index into [`ImageFolder::labels`]; `None` if it lies

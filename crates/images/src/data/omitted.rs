@@ -149,6 +149,25 @@ impl OmittedFiles {
         self.in_words(root, "put the pictures among them in a folder of their own")
     }
 
+    /// How many are skipped for each reason that occurs.
+    pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
+        let archive = |ending: &String| ARCHIVES.contains(&ending.as_str());
+        let of = |archives: bool| {
+            let files = self.endings.iter().filter(|(ending, _)| archive(ending) == archives);
+            files.map(|(_, count)| count).sum::<u64>()
+        };
+        let (archives, endings) = (of(true), of(false));
+        let counts = [
+            ("for the ending", endings + self.other_endings),
+            ("as archives", archives),
+            ("as hidden", self.hidden.count),
+            ("as folders that are hidden or hold thumbnails", self.folders.values().sum()),
+            ("as folders that pixtok wrote", self.outputs.count),
+            ("since they are no files", self.specials.values().sum()),
+        ];
+        counts.into_iter().filter(|&(_, count)| count > 0).collect()
+    }
+
     fn in_words(&self, root: &Path, remedy: &str) -> Vec<String> {
         let root = root.display();
         let is_archive = |ending: &str| ARCHIVES.contains(&ending);
@@ -252,6 +271,18 @@ impl OmittedMembers {
         self.empty.append(empty);
     }
 
+    /// How many members are skipped for each reason that occurs.
+    pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
+        let counts = [
+            ("as links to nothing", self.links.count),
+            ("in folders that are hidden or hold thumbnails", self.in_folders.count),
+            ("as hidden", self.hidden.count),
+            ("without an ending", self.without_ending.count),
+            ("without an image", self.unused.count),
+        ];
+        counts.into_iter().filter(|&(_, count)| count > 0).collect()
+    }
+
     /// A sentence for each kind of member that was skipped in the tars.
     pub(super) fn words(&self) -> Vec<String> {
         let said = |tally: &Tally, one: &str, many: &str| {
@@ -337,6 +368,23 @@ mod tests {
         let words = files(&["a.tar", "b.tar", "c.zip", "d.heic"]);
         assert!(words[0].starts_with("3 archives are passed over in x: 2 .tar, 1 .zip; give"), "{words:?}");
         assert!(words[1].starts_with("1 file is passed over in x for the ending: 1 .heic; "), "{words:?}");
+    }
+
+    #[test]
+    fn what_is_skipped_is_counted_by_its_reason() {
+        let mut omitted = OmittedFiles::default();
+        for name in ["a.heic", "b.avif", "c.heic", ".d.jpg", "e.zip", "notes.txt", "f.png"] {
+            omitted.file(OsStr::new(name));
+        }
+        omitted.folder(OsStr::new("@eaDir"));
+        let expected = [
+            ("for the ending", 3),
+            ("as archives", 1),
+            ("as hidden", 1),
+            ("as folders that are hidden or hold thumbnails", 1),
+        ];
+        assert_eq!(omitted.counts(), expected);
+        assert_eq!(OmittedFiles::default().counts(), []);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) struct Shards {
     reasons: Vec<String>,
     labels: Vec<String>,
     notes: Vec<String>,
+    passed_over: Vec<(&'static str, u64)>,
     /// The tars that were read most recently.
     open: Mutex<OpenTars>,
 }
@@ -63,15 +64,22 @@ struct Place {
 }
 
 impl Shards {
-    /// Indexes the tars of `path` by their headers, all at once.
+    /// Indexes the tars of `path` by their headers, all at once. `found_more` is told how many more
+    /// samples were found.
     pub(super) fn open(
         path: &Path,
         tars: Vec<PathBuf>,
         split: Split,
         selection: &Selection,
+        found_more: &(dyn Fn(u64) + Sync),
     ) -> Result<Shards, DataError> {
         let endings = Arc::new(Endings::of(selection));
-        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(|tar| scan(tar, &endings)).collect();
+        let scan = |tar: &PathBuf| {
+            let scanned = scan(tar, &endings);
+            found_more(scanned.as_ref().map_or(0, |(samples, _)| samples.len() as u64));
+            scanned
+        };
+        let scans: Vec<Result<_, DataError>> = tars.par_iter().map(scan).collect();
         let mut omitted = OmittedMembers::default();
         let mut take = |(samples, own)| {
             omitted.append(own);
@@ -100,6 +108,7 @@ impl Shards {
                 names => names.to_vec(),
             },
             notes: omitted.words(),
+            passed_over: omitted.counts(),
             open: Mutex::default(),
         };
         let (mut found, mut images) = (0, 0);
@@ -162,6 +171,11 @@ impl Shards {
 
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// How many members are skipped, for each reason that occurs.
+    pub(super) fn passed_over(&self) -> &[(&'static str, u64)] {
+        &self.passed_over
     }
 
     pub(super) fn label(&self, index: usize) -> Option<usize> {

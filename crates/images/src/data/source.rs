@@ -100,6 +100,20 @@ impl Dataset {
     /// # Errors
     /// The same as [`Dataset::open`]; also when something that was asked for does not exist.
     pub fn select(path: &Path, split: Split, selection: &Selection) -> Result<Dataset, DataError> {
+        Self::select_watched(path, split, selection, &|_| ())
+    }
+
+    /// The same as [`Dataset::select`]; `found_more` is told how many more images were found, from
+    /// several threads.
+    ///
+    /// # Errors
+    /// The same as [`Dataset::select`].
+    pub fn select_watched(
+        path: &Path,
+        split: Split,
+        selection: &Selection,
+        found_more: &(dyn Fn(u64) + Sync),
+    ) -> Result<Dataset, DataError> {
         let (found, beside) = recognise(path).map_err(|error| match error {
             DataError::NoInput(path) => DataError::Missing(path),
             DataError::UnknownInput(path) => DataError::NotImages(path),
@@ -108,11 +122,12 @@ impl Dataset {
         selection.check(&found)?;
         let source = match found {
             Found::Folder { compressed } => Source::Folder(
-                ImageFolder::open(path, split).map_err(|error| error.explained_by(compressed))?,
+                ImageFolder::open_watched(path, split, found_more)
+                    .map_err(|error| error.explained_by(compressed))?,
             ),
-            Found::Tars(tars) => Source::Shards(Shards::open(path, tars, split, selection)?),
+            Found::Tars(tars) => Source::Shards(Shards::open(path, tars, split, selection, found_more)?),
             Found::Parquets(files) => {
-                Source::Tables(Box::new(TableRows::open(path, files, split, selection)?))
+                Source::Tables(Box::new(TableRows::open(path, files, split, selection, found_more)?))
             }
             Found::List => return Err(DataError::NotImages(path.to_owned())),
         };
@@ -176,6 +191,23 @@ impl Dataset {
             Source::Tables(tables) => tables.notes(),
         };
         self.beside.iter().chain(own)
+    }
+
+    /// How many files, members or folders are skipped in it, with the words for each reason that
+    /// occurs; the same for every split. [`Dataset::notes`] says it at length.
+    #[must_use]
+    pub fn passed_over(&self) -> &[(&'static str, u64)] {
+        match &self.source {
+            Source::Folder(folder) => folder.passed_over(),
+            Source::Shards(shards) => shards.passed_over(),
+            Source::Tables(_) => &[],
+        }
+    }
+
+    /// The path that was given.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Reads and decodes image `index`.

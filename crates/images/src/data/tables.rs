@@ -80,16 +80,22 @@ struct Recently {
 
 impl TableRows {
     /// Indexes the Parquet files of `path`. Reads the labels, the keys and the headers of the pages
-    /// of images.
+    /// of images. `found_more` is told how many more rows were found.
     pub(super) fn open(
         path: &std::path::Path,
         files: Vec<PathBuf>,
         split: Split,
         selection: &Selection,
+        found_more: &(dyn Fn(u64) + Sync),
     ) -> Result<TableRows, DataError> {
         let tables = Tables::open(path, files, selection)?;
+        let scan = |file: usize| {
+            let scanned = tables.scan(file);
+            found_more(scanned.as_ref().map_or(0, |(_, rows)| rows.labels.len() as u64));
+            scanned
+        };
         let scans: Vec<Result<(Pages, Rows), DataError>> =
-            (0..tables.len()).into_par_iter().map(|file| tables.scan(file)).collect();
+            (0..tables.len()).into_par_iter().map(scan).collect();
         let scans: Vec<(Pages, Rows)> = scans.into_iter().collect::<Result<_, _>>()?;
         let numbers: BTreeSet<i64> =
             scans.iter().flat_map(|(_, rows)| &rows.labels).flatten().copied().collect();

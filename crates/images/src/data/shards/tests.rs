@@ -189,7 +189,7 @@ fn more_tars_than_are_kept_open_are_read() {
     }
     let Ok((tars, _)) = crate::data::samples::recognise(root.path()) else { panic!() };
     let crate::data::samples::Found::Tars(tars) = tars else { panic!() };
-    let shards = Shards::open(root.path(), tars, Split::All, &Selection::default()).unwrap();
+    let shards = Shards::open(root.path(), tars, Split::All, &Selection::default(), &|_| ()).unwrap();
     (0..shards.len()).for_each(|index| drop(shards.read(index).unwrap()));
     assert_eq!(shards.open.lock().unwrap().len(), OPEN_FILES);
     fs::write(root.path().join("000.tar"), b"").unwrap();

@@ -136,7 +136,7 @@ fn damaged_pages_are_bad_images_and_damaged_tables_refused() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.parquet");
     write(&path, &[&[1, 2, 3, 4, 5, 6]], false);
-    let set = TableRows::open(&path, vec![path.clone()], Split::All, &Selection::default()).unwrap();
+    let set = TableRows::open(&path, vec![path.clone()], Split::All, &Selection::default(), &|_| ()).unwrap();
     let whole = fs::read(&path).unwrap();
     // Damages everything before the labels, which is the images.
     let mut broken = whole.clone();
