@@ -1,7 +1,7 @@
 //! The folder of a run: how it is started, resumed, opened and published.
 //!
 //! `folder` recognises run and model folders strictly and reads their configs. `trained` opens the
-//! tokenizer of such a folder; `opened` opens whatever a path names, also tokenizers of other
+//! tokenizer of such a folder; `maker` finds the weights of a run that made tokens; `opened` opens whatever a path names, also tokenizers of other
 //! programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
 //! is there, `init` takes the weights of a different run, `networks`, `loss` and `precision` decide
 //! what is trained, and `dry_run` and `memory` describe the run in advance. `images` finds the
@@ -17,6 +17,7 @@ mod images;
 mod init;
 pub mod libtorch;
 mod loss;
+mod maker;
 mod memory;
 mod networks;
 mod opened;
@@ -36,6 +37,7 @@ pub use images::{
     Pick, check_batch, tell_omitted, tell_shared, training_set, validation_set, words_of_validation,
 };
 pub use loss::loss_weights_among;
+pub use maker::WeightsChoice;
 pub use opened::{Found, Opened, adapter};
 pub use publish::{DECODER, ENCODER, Published};
 pub use settings::TrainOptions;
