@@ -1,5 +1,6 @@
-//! The mark of a checkpoint that made tokens: a small file in its folder, which the manifest does not
-//! list. Training keeps a checkpoint that has it, and whoever deletes the file releases the checkpoint.
+//! The mark of a checkpoint that made tokens: a small file in its folder, which the manifest does
+//! not list. Training keeps a checkpoint that has it, and whoever deletes the file releases the
+//! checkpoint.
 
 use std::fs;
 use std::io;

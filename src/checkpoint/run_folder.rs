@@ -114,8 +114,8 @@ impl RunFolder {
         SavedModel::read(&path, step, averaged).map_err(|error| unless_gone(error, &path))
     }
 
-    /// What the checkpoint of `step` states about its weights, without reading them: the hash of the
-    /// raw ones as `model.safetensors`, and whether it has an average.
+    /// What the checkpoint of `step` states about its weights, without reading them: the hash of
+    /// the raw ones as `model.safetensors`, and whether it has an average.
     ///
     /// # Errors
     /// Those of [`RunFolder::load`].
@@ -124,13 +124,13 @@ impl RunFolder {
         snapshot::stated_weights(&path, step).map_err(|error| unless_gone(error, &path))
     }
 
-    /// Marks the checkpoint of `step` as the one that made the tokens in the folder `tokens`, so that
-    /// training does not delete it. A training that goes on meanwhile has either deleted the
+    /// Marks the checkpoint of `step` as the one that made the tokens in the folder `tokens`, so
+    /// that training does not delete it. A training that goes on meanwhile has either deleted the
     /// checkpoint before, or keeps it.
     ///
     /// # Errors
-    /// [`Error::Gone`] if there is no such checkpoint any more; [`Error::SaveFailed`] if nothing can
-    /// be written into it.
+    /// [`Error::Gone`] if there is no such checkpoint any more; [`Error::SaveFailed`] if nothing
+    /// can be written into it.
     pub fn keep(&self, step: u64, tokens: &Path) -> Result<(), Error> {
         let path = self.checkpoint_path(step);
         kept::keep(&path, tokens).map_err(|error| unless_gone(error, &path))

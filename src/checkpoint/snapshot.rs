@@ -166,8 +166,8 @@ impl SavedModel {
     }
 }
 
-/// What the manifest of the checkpoint of `step` in `folder` says of its weights: the hash of the raw
-/// ones, and whether there is an average.
+/// What the manifest of the checkpoint of `step` in `folder` says of its weights: the hash of the
+/// raw ones, and whether there is an average.
 ///
 /// # Errors
 /// Those of [`Snapshot::read_files`]; the weights themselves are not read.

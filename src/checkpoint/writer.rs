@@ -146,9 +146,9 @@ impl RunWriter {
         retention::note_images_of_best(&self.folder, images)
     }
 
-    /// Deletes all checkpoints except the newest `keep_last` (at least one), the best, and those that
-    /// [`RunFolder::keep`] marked. Call it after a successful save, so that a whole checkpoint is
-    /// newer than the deleted ones.
+    /// Deletes all checkpoints except the newest `keep_last` (at least one), the best, and those
+    /// that [`RunFolder::keep`] marked. Call it after a successful save, so that a whole checkpoint
+    /// is newer than the deleted ones.
     ///
     /// # Errors
     /// [`Error::Io`]; those of [`RunFolder::best`].

@@ -23,7 +23,8 @@ use pixtok_tokens::{Generated, Row, Shard, SideFiles, Sidecar, StatedGrid, Token
 pub struct DecodeOptions {
     /// The tokenizer that made the tokens.
     pub tokenizer: PathBuf,
-    /// How the tokenizer is used. Weights that the user doesn't name are those that made the tokens.
+    /// How the tokenizer is used. Weights that the user doesn't name are those that made the
+    /// tokens.
     pub choice: WeightsChoice,
     /// Where and how to compute.
     pub compute: Compute,

@@ -38,9 +38,9 @@ impl WeightsChoice {
     }
 
     /// The choice among the weights of the run at `path`, as far as the user leaves one: those that
-    /// made the tokens of `tokenizer`. The one that `made_by` names is tried first, then the others,
-    /// the newest first: raw weights by the hash in their manifest, averages by loading them. If none
-    /// made the tokens, or the path is no run, these are the usual weights.
+    /// made the tokens of `tokenizer`. The one that `made_by` names is tried first, then the
+    /// others, the newest first: raw weights by the hash in their manifest, averages by loading
+    /// them. If none made the tokens, or the path is no run, these are the usual weights.
     ///
     /// # Errors
     /// When the run's checkpoints cannot be listed, or it lacks the one that the user names.

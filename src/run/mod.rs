@@ -1,11 +1,12 @@
 //! The folder of a run: how it is started, resumed, opened and published.
 //!
 //! `folder` recognises run and model folders strictly and reads their configs. `trained` opens the
-//! tokenizer of such a folder; `maker` finds the weights of a run that made tokens; `opened` opens whatever a path names, also tokenizers of other
-//! programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
-//! is there, `init` takes the weights of a different run, `networks`, `loss` and `precision` decide
-//! what is trained, and `dry_run` and `memory` describe the run in advance. `images` finds the
-//! images of a config. `publish` makes a folder to share from a run.
+//! tokenizer of such a folder; `maker` finds the weights of a run that made tokens; `opened` opens
+//! whatever a path names, also tokenizers of other programs. `training` starts or resumes a run:
+//! `settings` makes its config, `resume` checks what is there, `init` takes the weights of a
+//! different run, `networks`, `loss` and `precision` decide what is trained, and `dry_run` and
+//! `memory` describe the run in advance. `images` finds the images of a config. `publish` makes a
+//! folder to share from a run.
 //!
 //! Messages for the user are handed to a [`Tell`]; nothing here prints.
 

@@ -13,6 +13,7 @@
 
 mod bin;
 mod form;
+mod grid;
 mod jsonl;
 mod npy;
 

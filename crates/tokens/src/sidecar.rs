@@ -32,8 +32,8 @@ pub struct Sidecar {
     pub format: FormatKind,
     /// The tokenizer that made the codes.
     pub tokenizer: StatedTokenizer,
-    /// The checkpoint that made the codes, to find it again; the hash in `tokenizer` decides whether
-    /// it is the right one. Absent in sets of older versions, and where no run made them.
+    /// The checkpoint that made the codes, to find it again; the hash in `tokenizer` decides
+    /// whether it is the right one. Absent in sets of older versions, and where no run made them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<MadeBy>,
     /// The number type of ids.

@@ -55,7 +55,8 @@ impl SizeTokens {
         }
     }
 
-    /// The size that `ids` begin with; `None` if they begin with none. Inverse of [`SizeTokens::ids`].
+    /// The size that `ids` begin with; `None` if they begin with none. Inverse of
+    /// [`SizeTokens::ids`].
     pub(super) fn read(&self, ids: &[u32]) -> Option<Grid> {
         match self {
             Self::None => None,

@@ -109,7 +109,8 @@ fn no_order(text: &str) -> String {
     format!("\"{text}\" is not an order; use interleaved or stacked")
 }
 
-/// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one row.
+/// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one
+/// row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedGrid {
     /// The number of rows; `None` if the grids of the images differ.
@@ -250,8 +251,8 @@ impl StatedGrid {
         if self.is_sequence() { TokenShape::Sequence { n: w } } else { TokenShape::Grid { h, w } }
     }
 
-    /// The shape of the tokens of an image of this size in pixels; none of a sequence whose length is
-    /// not stated.
+    /// The shape of the tokens of an image of this size in pixels; none of a sequence whose length
+    /// is not stated.
     #[must_use]
     pub fn shape_of_image(&self, height: u32, width: u32) -> Option<TokenShape> {
         match (self.constant(), self.downsample) {

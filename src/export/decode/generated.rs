@@ -75,8 +75,8 @@ fn plain<'a>(opened: &Opened) -> Result<(GeneratedForm, Coder<'a>, Shapes)> {
     Ok((GeneratedForm::codes(shape, codebooks, codes)?, coder, Shapes { grid, image_size }))
 }
 
-/// Checks all rows before the long work: that each can be decoded or is to be left out, and that each
-/// of the others has its own file.
+/// Checks all rows before the long work: that each can be decoded or is to be left out, and that
+/// each of the others has its own file.
 fn check_rows(generated: &Generated, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
     let (mut total, mut bad, mut count) = (0, vec![], 0_u64);
     let codec = opened.codec();

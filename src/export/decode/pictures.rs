@@ -12,8 +12,8 @@ use pixtok_images::picture::{Picture, sheet};
 /// Images along each side of a contact sheet.
 const SHEET_SIDE: usize = 8;
 
-/// Checks before the long work that each of the first `limit` rows has its own file. Takes the key of
-/// each and the place where it is.
+/// Checks before the long work that each of the first `limit` rows has its own file. Takes the key
+/// of each and the place where it is.
 pub(super) fn check_names<P: Display>(
     rows: impl Iterator<Item = Result<(String, P)>>,
     limit: Option<u64>,

@@ -12,8 +12,8 @@ use pixtok_tokens::{MadeBy, StatedTokenizer, StatedWeights, TokenSet};
 /// What tells two tokenizers apart best, in this order.
 const TELLING: [&str; 3] = ["kind ", "codebook_size ", "weights "];
 
-/// Refuses tokens of a different tokenizer, in two lines, or warns of them if they are to be decoded
-/// anyway. The other differences are details.
+/// Refuses tokens of a different tokenizer, in two lines, or warns of them if they are to be
+/// decoded anyway. The other differences are details.
 pub(super) fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
     let stated = &set.sidecar.tokenizer;
     let own = opened.stated(stated.digits, stated.numbers, stated.arrangement)?;

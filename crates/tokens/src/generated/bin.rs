@@ -26,7 +26,8 @@ pub(super) fn rows(
     stream(path, 0, integer, grid, form)
 }
 
-/// The rows of the ids of a file from byte `begin` on, one after the other, all as long as the first.
+/// The rows of the ids of a file from byte `begin` on, one after the other, all as long as the
+/// first.
 pub(super) fn stream(
     path: &Path,
     begin: u64,

@@ -25,13 +25,13 @@ pub struct GeneratedForm {
     /// Whether tokens are a sequence.
     pub(super) sequence: bool,
     /// The grid that all rows have.
-    fixed: Option<Grid>,
+    pub(super) fixed: Option<Grid>,
     /// The grid of rows that don't state their own.
-    default: Option<Grid>,
+    pub(super) default: Option<Grid>,
     /// The values of each digit, if the numbers are digits.
     levels: Vec<i64>,
-    vocabulary: Vocabulary,
-    framing: Framing,
+    pub(super) vocabulary: Vocabulary,
+    pub(super) framing: Framing,
 }
 
 impl GeneratedForm {
@@ -86,18 +86,8 @@ impl GeneratedForm {
         })
     }
 
-    /// The shape of the tokens of a row with this grid.
-    #[must_use]
-    pub fn shape(&self, grid: Grid) -> TokenShape {
-        if self.sequence { TokenShape::Sequence { n: grid.w } } else { grid.into() }
-    }
-
-    /// The grid of rows that state none; `None` if the grids differ.
-    pub(super) fn usual_grid(&self) -> Option<Grid> {
-        self.fixed.or(self.default)
-    }
-
-    fn is_plausible(&self, grid: Grid) -> bool {
+    /// Whether an image can have this grid.
+    pub(super) fn is_plausible(&self, grid: Grid) -> bool {
         let positions = u64::from(grid.h) * u64::from(grid.w);
         positions > 0 && positions.saturating_mul(self.numbers.into()) <= MOST_NUMBERS
     }
@@ -108,8 +98,8 @@ impl GeneratedForm {
     }
 
     /// The number of ids of each row in a stream of `total` ids that begins with `start`, as many
-    /// ids as a set's row has, if there are so many. The first row decides, unless only rows of that
-    /// length fill the stream.
+    /// ids as a set's row has, if there are so many. The first row decides, unless only rows of
+    /// that length fill the stream.
     pub(super) fn length_in_stream(
         &self,
         start: &[u32],
@@ -212,87 +202,6 @@ impl GeneratedForm {
             format!(", or {whole} with all ids of the framing")
         };
         format!("it has {found} ids, and {image} has {codes}{framed}")
-    }
-
-    fn grid_of(&self, ids: &[u32], stated: Option<Grid>) -> Result<Grid, String> {
-        if let Some(fixed) = self.fixed {
-            return match stated.filter(|&grid| grid != fixed) {
-                None => Ok(fixed),
-                Some(Grid { h, w }) => Err(format!(
-                    "its tokens are {h}×{w}, and those of every image are {}×{}",
-                    fixed.h, fixed.w
-                )),
-            };
-        }
-        let found = stated.or_else(|| self.size_in(ids)).or_else(|| self.grid_by_ends(ids)).or(self.default);
-        let Some(grid) = found else {
-            return Err(
-                "nothing states the size of its image: it has no ids of the size and no ends of rows; add h and w \
-                 to its line in a .jsonl"
-                    .into(),
-            );
-        };
-        let Grid { h, w } = grid;
-        if !self.is_plausible(grid) || u64::from(h) * u64::from(w) > ids.len() as u64 {
-            return Err(format!("it has {} ids, and it is for {h}×{w} tokens", ids.len()));
-        }
-        Ok(grid)
-    }
-
-    /// The size that the ids at the start state.
-    fn size_in(&self, ids: &[u32]) -> Option<Grid> {
-        let mut rest = ids;
-        for id in [self.framing.bos, self.framing.boi].into_iter().flatten() {
-            rest = rest.strip_prefix(&[id]).unwrap_or(rest);
-        }
-        let is_code = |id: &u32| self.vocabulary.code(*id).is_some();
-        let codes = rest.iter().position(is_code)?;
-        self.framing.size.read(&rest[..codes])
-    }
-
-    /// The grid by the ends of its rows.
-    fn grid_by_ends(&self, ids: &[u32]) -> Option<Grid> {
-        let eol = self.framing.eol?;
-        let begin = ids.iter().position(|&id| self.vocabulary.code(id).is_some())?;
-        let length = ids[begin..].iter().position(|&id| id == eol)? as u32;
-        let count = ids.iter().filter(|&&id| id == eol).count() as u32;
-        let (h, w) = match self.arrangement {
-            Arrangement::Interleaved => (count, length / self.numbers.max(1)),
-            Arrangement::Stacked => (count / self.numbers.max(1), length),
-        };
-        Some(Grid { h, w })
-    }
-
-    /// The grid of an array of codes with these axes; `None` if they are not those of an image.
-    pub(super) fn grid_of_axes(&self, axes: &[u64]) -> Option<Grid> {
-        let n = u64::from(self.numbers);
-        let sides = match (self.numbers, self.arrangement, axes) {
-            (1, _, sides) => sides,
-            (_, Arrangement::Interleaved, [sides @ .., last]) if *last == n => sides,
-            (_, Arrangement::Stacked, [first, sides @ ..]) if *first == n => sides,
-            _ => return None,
-        };
-        let side = |side: u64| u32::try_from(side).ok();
-        let grid = match (self.sequence, sides) {
-            (true, &[w]) => Grid { h: 1, w: side(w)? },
-            (false, &[h, w]) => Grid { h: side(h)?, w: side(w)? },
-            _ => return None,
-        };
-        self.fixed.is_none_or(|fixed| fixed == grid).then_some(grid)
-    }
-
-    /// The axes of an array of codes, in words.
-    pub(super) fn axes_in_words(&self) -> String {
-        let sides = match (self.usual_grid(), self.sequence) {
-            (Some(Grid { w, .. }), true) => w.to_string(),
-            (Some(Grid { h, w }), false) if self.fixed.is_some() => format!("{h}, {w}"),
-            _ => "h, w".to_owned(),
-        };
-        match (self.numbers, self.arrangement) {
-            (1, _) => format!("[N, {sides}]"),
-            (n, Arrangement::Interleaved) => format!("[N, {sides}, {n}]"),
-            (n, Arrangement::Stacked) => format!("[N, {n}, {sides}]"),
-        }
     }
 }
 

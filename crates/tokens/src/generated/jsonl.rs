@@ -40,12 +40,10 @@ pub(super) fn rows(path: &Path, form: &GeneratedForm) -> Result<FoundRows, Token
 
 /// The row of a line.
 fn parsed(line: &[u8], names: Option<&TokenNames>) -> Found {
-    let value: Value = match serde_json::from_slice(line) {
-        Ok(value) => value,
+    let mut object = match serde_json::from_slice(line) {
+        Ok(Value::Object(object)) => object,
+        Ok(list) => return Found::bare(ids(&list, names)),
         Err(error) => return Found::bare(Err(format!("it is no JSON ({error})"))),
-    };
-    let Value::Object(mut object) = value else {
-        return Found::bare(ids(&value, names));
     };
     let side =
         |name: &str| object.get(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
