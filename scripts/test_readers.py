@@ -5,6 +5,7 @@
 
 Every reader must give the keys and the ids of the JSONL export, in its order; python/pixtok_reader/tokens.py
 the same indices from each; and those must be what model.py beside it makes of the photographs, but for ties.
+What tokens.py writes as if a model had generated it must decode to the pictures of the set it is like.
 """
 
 import json
@@ -314,6 +315,30 @@ def check_parts(run: Path, data: Path, expected: list[Row]) -> int:
     return int(not fine)
 
 
+def check_generated(case: Case) -> int:
+    """Whether rows that tokens.py writes, whole or as codes alone, are the pictures of their set."""
+    like = case.encode("raw")
+    rows = list(tokens.read_tokens(like))
+    coder = tokens.Coder(like, tokens.read_sidecar(like))
+    forms = {
+        "whole": [row["ids"] for row in rows],
+        "codes": [coder.unframe(row["h"], row["w"], row["ids"]) for row in rows],
+    }
+    scratch = Path(SCRATCH.name) / "generated"
+    options = ["--threads", "1", "--sheets"]
+    pixtok("decode", case.run, "--tokens", like, "--out", scratch / "pictures", *options)
+    expected = [path.read_bytes() for path in sorted((scratch / "pictures").glob("*.png"))]
+    wrong = 0
+    for form, ids in forms.items():
+        tokens.write_tokens(scratch / form, ids, like)
+        pixtok("decode", case.run, "--tokens", scratch / form, "--out", scratch / f"{form}-pictures", *options)
+        pictures = [path.read_bytes() for path in sorted((scratch / f"{form}-pictures").glob("*.png"))]
+        fine = bool(pictures) and pictures == expected
+        wrong += not fine
+        print(f"{'OK' if fine else 'DIFFERS':8} {case.name:8} {form:11} write_tokens", flush=True)
+    return wrong
+
+
 def main() -> None:
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
@@ -332,6 +357,7 @@ def main() -> None:
         Case("mixed", scratch / "one", mixed, other, 1000, [name for name in READERS if name not in ONE_SIZE]),
     ]
     wrong = sum(case.check() for case in cases)
+    wrong += check_generated(cases[1])
     wrong += check_captions(scratch / "one", square)
     wrong += check_parts(scratch / "one", square, cases[0].expected)
     sys.exit(f"{wrong} readers differ" if wrong else 0)

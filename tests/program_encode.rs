@@ -7,6 +7,8 @@ mod bad_input;
 mod common;
 #[path = "encode/fine_tuning.rs"]
 mod fine_tuning;
+#[path = "encode/generated.rs"]
+mod generated;
 #[path = "encode/inputs.rs"]
 mod inputs;
 #[path = "encode/job.rs"]

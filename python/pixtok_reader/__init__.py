@@ -1,1 +1,1 @@
-"""Readers of what pixtok writes: `tokens` for token files (numpy), `model` for tokenizers (PyTorch)."""
+"""What pixtok writes: `tokens` reads token files and writes generated ids (numpy), `model` runs tokenizers (PyTorch)."""

@@ -1,7 +1,9 @@
-"""Token files that `pixtok encode` wrote, as arrays.
+"""Token files that `pixtok encode` wrote, as arrays, and ids that a model generated as such files.
 
     for row in read_tokens("tokens"):               # a folder with a tokens.json
         row["key"], row["indices"]                  # a name, and int64 [h, w] for `model.py` or your own use
+
+    write_tokens("generated", ids, like="tokens")   # `pixtok decode RUN --tokens generated --out pictures`
 
 One file, however long, that needs numpy and nothing else (Parquet sets need pyarrow too): copy it where you
 need it. It
@@ -13,7 +15,7 @@ import json
 import re
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -92,6 +94,79 @@ def read_tokens(folder: str | Path) -> Iterator[dict]:
         first_row += rows
 
 
+def write_tokens(
+    folder: str | Path, ids: Iterable[np.ndarray], like: str | Path, keys: Iterable[str] | None = None
+) -> None:
+    """Writes ids that a model generated as a set in the new `folder`, for `pixtok decode` and `read_tokens`.
+
+    `like` is the set that the model was trained on: the new one has its tokenizer, vocabulary, framing and
+    number type. `ids` has a row of integers for each image, [N, L] or one after the other, as that set's rows
+    are: with all ids of the framing, or with codes alone. A ValueError names the row that is neither, or has an
+    id that is no code; rows, and codes in a row, count from 0. `keys` are names for the pictures, else they are
+    numbered. All images have one size, so `like` may not have images of different sizes.
+    """
+    folder, like = Path(folder), Path(like)
+    sidecar = read_sidecar(like)
+    h, w = sidecar["grid"]["h"], sidecar["grid"]["w"]
+    if h is None or w is None:
+        raise ValueError(
+            f"the images of {like} have different sizes; write a .jsonl with h and w for `pixtok decode --like`"
+        )
+    coder, dtype = Coder(like, sidecar), DTYPES[sidecar["dtype"]]
+    rows = []
+    for number, row in enumerate(ids):
+        try:
+            rows.append(coder.whole(h, w, np.asarray(row).reshape(-1)))
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from error
+    keys = [f"{number:08}" for number in range(len(rows))] if keys is None else list(keys)
+    if len(keys) != len(rows) or len(set(keys)) != len(keys) or not rows:
+        raise ValueError(f"there are {len(rows)} rows and {len(set(keys))} different keys; give one for each row")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; give a new folder")
+    shape = (len(rows), *axes_shape(sidecar, h, w, len(rows[0])))
+    np.save(folder / "tokens.npy", np.stack(rows).astype(dtype).reshape(shape))
+    with (folder / "keys.jsonl").open("w", encoding="utf-8") as file:
+        for key in keys:
+            line = {"key": key, "h": h, "w": w, "width": 0, "height": 0}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sidecar = like_for(sidecar, len(rows), len(rows[0]))
+    if "map" in sidecar["vocabulary"]:
+        map_ = (like / sidecar["vocabulary"]["map"]).read_bytes()
+        sidecar["vocabulary"]["map"] = "vocab-map.json"
+        (folder / "vocab-map.json").write_bytes(map_)
+    # A set that has a sidecar is whole, so this is the last file.
+    text = json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n"
+    (folder / "tokens.json").write_text(text, encoding="utf-8")
+
+
+def like_for(sidecar: dict, rows: int, length: int) -> dict:
+    """The sidecar of a set with one shard of generated rows in place of the rows of another set."""
+    own = json.loads(json.dumps(sidecar))
+    # What is about the other set's files and images.
+    for name in ("names", "sources"):
+        own.pop(name, None)
+    source = {"kind": "generated", "path": "write_tokens", "blake3": ""}
+    counts = {"images": rows, "rows": rows, "tokens": rows * length, "skipped": {}}
+    return own | {
+        "format": "npy",
+        "length": length,
+        "views": 1,
+        "document_index": False,
+        "source": source,
+        "shard_rows": [rows],
+        "counts": counts,
+    }
+
+
+def axes_shape(sidecar: dict, h: int, w: int, length: int) -> tuple[int, ...]:
+    """The shape of a row's ids as an array."""
+    n = sidecar["axes"].get("n", 1)
+    shapes = {"grid": (h, w), "interleaved": (h, w, n), "stacked": (n, h, w)}
+    return shapes.get(sidecar["axes"]["kind"], (length,))
+
+
 @contextmanager
 def explained(place: str) -> Iterator[None]:
     """Whatever is wrong with files, as a TokensError that says where."""
@@ -110,6 +185,7 @@ class Shard:
 
     def __init__(self, folder: Path, sidecar: dict, number: int, rows: int, first_row: int) -> None:
         self.folder, self.number, self.rows, self.first_row = folder, number, rows, first_row
+        self.sidecar = sidecar
         self.total = len(sidecar["shard_rows"])
         self.dtype_name = sidecar["dtype"]
         self.dtype = DTYPES[sidecar["dtype"]]
@@ -127,8 +203,7 @@ class Shard:
 
     def shape(self, h: int, w: int, length: int) -> tuple[int, ...]:
         """Of a row's ids as an array."""
-        shapes = {"grid": (h, w), "interleaved": (h, w, self.numbers), "stacked": (self.numbers, h, w)}
-        return shapes.get(self.axes, (length,))
+        return axes_shape(self.sidecar, h, w, length)
 
     def constant_shape(self) -> tuple[int, ...] | None:
         """Of all rows' ids, when it is the same."""
@@ -203,10 +278,27 @@ class Coder:
     def named(self, *names: str) -> list[int]:
         return [self.frame[name] for name in names if self.frame.get(name) is not None]
 
+    def lines(self, h: int, w: int) -> tuple[int, int]:
+        """How many lines the codes have, and codes in a line."""
+        return (h * self.numbers, w) if self.stacked else (h, w * self.numbers)
+
+    def whole(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
+        """A row as it is stored, from one that is that or has codes alone. Checks all ids."""
+        if ids.dtype.kind not in "iu":
+            raise ValueError(f"it has numbers of type {ids.dtype}, and ids are integers")
+        rows, width = self.lines(h, w)
+        if len(ids) == rows * width:
+            before, eol, after = self.before(h, w), self.named("eol"), self.named("eof", "eoi", "eos", "eod")
+            before, eol, after = (np.array(part, dtype=np.int64) for part in (before, eol, after))
+            body = np.hstack([ids.astype(np.int64).reshape(rows, width), np.tile(eol, (rows, 1))])
+            ids = np.concatenate([before, body.ravel(), after])
+        self.indices(h, w, ids)
+        return ids
+
     def unframe(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
         """Takes the ids of the frame off, [length] -> [h * w * numbers]."""
         before, eol, after = self.before(h, w), self.named("eol"), self.named("eof", "eoi", "eos", "eod")
-        rows, width = (h * self.numbers, w) if self.stacked else (h, w * self.numbers)
+        rows, width = self.lines(h, w)
         expected = len(before) + rows * (width + len(eol)) + len(after)
         if len(ids) != expected:
             raise ValueError(f"it has {len(ids)} ids, and with its frame a grid of {h} x {w} has {expected}")

@@ -59,6 +59,16 @@ pub enum Error {
         /// The existing checkpoints, in words.
         present: String,
     },
+    /// A checkpoint went while it was read or used.
+    #[error(
+        "{} was deleted in the meantime, by a training that goes on or by hand; run the command again with a checkpoint \
+         that is there, or keep more of them with train.keep_checkpoints",
+        .path.display()
+    )]
+    Gone {
+        /// The checkpoint.
+        path: PathBuf,
+    },
     /// A file differs from what was saved.
     #[error("{} is damaged: {reason}; restore it from a copy or delete it", .path.display())]
     Damaged {
@@ -135,6 +145,7 @@ impl Classified for Error {
             | Self::NoAverage
             | Self::Mismatch { .. } => Class::Misuse,
             Self::NotWritable { .. }
+            | Self::Gone { .. }
             | Self::Damaged { .. }
             | Self::UnknownFormat { .. }
             | Self::NoCompanions

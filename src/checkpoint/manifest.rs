@@ -58,6 +58,11 @@ impl Manifest {
         }
     }
 
+    /// The hash of a file, if the checkpoint has it.
+    pub(super) fn blake3(&self, name: &str) -> Option<&str> {
+        self.files.get(name).map(|record| record.blake3.as_str())
+    }
+
     /// Whether the checkpoint has a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.files.contains_key(name)

@@ -12,6 +12,7 @@
 //!     optimizer.safetensors  moments
 //!     state.json             counters and whatever else the trainer resumes from
 //!     manifest.json          size and blake3 of each file above; written last
+//!     kept-for-tokens.txt    keeps the checkpoint, since `pixtok encode` made tokens with it
 //! ```
 //!
 //! Only files that the manifest lists are read. Nothing is patched or guessed on load: a checkpoint
@@ -21,6 +22,7 @@
 
 mod atomic;
 mod error;
+mod kept;
 mod lock;
 mod manifest;
 mod retention;

@@ -1,4 +1,4 @@
-//! Which checkpoints are kept: the newest few and the best.
+//! Which checkpoints are kept: the newest few, the best, and those that made tokens.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic::{remove_folder, sibling, write_atomic};
 use super::error::Error;
+use super::kept;
 use super::manifest::{self, FORMAT_VERSION};
 use super::run_folder::RunFolder;
 
@@ -118,18 +119,31 @@ pub(super) fn note_images_of_best(run: &RunFolder, images: ValidationImages) -> 
     }
 }
 
-/// Deletes all checkpoints except the newest `keep_last` and the best.
+/// Deletes all checkpoints except the newest `keep_last`, the best, and those that are marked.
 pub(super) fn retain(run: &RunFolder, keep_last: usize) -> Result<(), Error> {
     let best = run.best()?.map(|best| best.step);
     let newest_first = run.checkpoints()?.into_iter().rev();
     for step in newest_first.skip(keep_last.max(1)).filter(|&step| Some(step) != best) {
         let path = run.checkpoint_path(step);
-        // A checkpoint is whole or absent under its own name, even while it is being deleted.
-        let doomed = sibling(&path, "tmp");
-        remove_folder(&doomed)
-            .and_then(|()| fs::rename(&path, &doomed))
-            .and_then(|()| remove_folder(&doomed))
-            .map_err(|source| Error::Io { action: "delete", path, source })?;
+        if !kept::is_kept(&path) {
+            delete(&path).map_err(|source| Error::Io { action: "delete", path, source })?;
+        }
     }
     Ok(())
+}
+
+/// Deletes the checkpoint at `path`, unless an encode marks it before it has lost its name. A
+/// checkpoint is whole or absent under its own name, even while it is being deleted.
+fn delete(path: &Path) -> io::Result<()> {
+    let (aside, doomed) = (sibling(path, "old"), sibling(path, "tmp"));
+    remove_folder(&aside)?;
+    remove_folder(&doomed)?;
+    // Whoever writes a mark from here on finds no checkpoint. One that was written since the caller
+    // looked is in the folder.
+    fs::rename(path, &aside)?;
+    if kept::is_kept(&aside) {
+        return fs::rename(&aside, path);
+    }
+    fs::rename(&aside, &doomed)?;
+    remove_folder(&doomed)
 }

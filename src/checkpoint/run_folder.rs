@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use super::kept;
 use super::retention::{self, Best, Candidate};
-use super::snapshot::{Loaded, SavedModel, Snapshot};
+use super::snapshot::{self, Loaded, SavedModel, Snapshot};
 use super::which::{Which, step_name, step_of_name};
 use pixtok_base::paths::absence;
 
@@ -96,9 +97,11 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Damaged`], which says how it differs from what was saved; [`Error::UnknownFormat`],
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Gone`] if it was deleted meanwhile.
     pub fn load(&self, step: u64) -> Result<Loaded, Error> {
-        Ok(Loaded { step, snapshot: Snapshot::read_files(&self.checkpoint_path(step), step)? })
+        let path = self.checkpoint_path(step);
+        let snapshot = Snapshot::read_files(&path, step).map_err(|error| unless_gone(error, &path))?;
+        Ok(Loaded { step, snapshot })
     }
 
     /// Reads and verifies only the raw or averaged weights of the checkpoint of `step`. The rest of
@@ -107,7 +110,30 @@ impl RunFolder {
     /// # Errors
     /// Those of [`RunFolder::load`]; [`Error::NoAverage`].
     pub fn load_model(&self, step: u64, averaged: bool) -> Result<SavedModel, Error> {
-        SavedModel::read(&self.checkpoint_path(step), step, averaged)
+        let path = self.checkpoint_path(step);
+        SavedModel::read(&path, step, averaged).map_err(|error| unless_gone(error, &path))
+    }
+
+    /// What the checkpoint of `step` states about its weights, without reading them: the hash of
+    /// the raw ones as `model.safetensors`, and whether it has an average.
+    ///
+    /// # Errors
+    /// Those of [`RunFolder::load`].
+    pub fn stated_weights(&self, step: u64) -> Result<(Option<String>, bool), Error> {
+        let path = self.checkpoint_path(step);
+        snapshot::stated_weights(&path, step).map_err(|error| unless_gone(error, &path))
+    }
+
+    /// Marks the checkpoint of `step` as the one that made the tokens in the folder `tokens`, so
+    /// that training does not delete it. A training that goes on meanwhile has either deleted the
+    /// checkpoint before, or keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if there is no such checkpoint any more; [`Error::SaveFailed`] if nothing
+    /// can be written into it.
+    pub fn keep(&self, step: u64, tokens: &Path) -> Result<(), Error> {
+        let path = self.checkpoint_path(step);
+        kept::keep(&path, tokens).map_err(|error| unless_gone(error, &path))
     }
 
     /// Loads the newest checkpoint that is whole and has finite weights, and lists the newer ones.
@@ -177,4 +203,9 @@ impl RunFolder {
     pub fn checkpoint_path(&self, step: u64) -> PathBuf {
         self.path.join(step_name(step))
     }
+}
+
+/// The error of an access to a checkpoint, or that there is no such checkpoint any more.
+fn unless_gone(error: Error, path: &Path) -> Error {
+    if path.exists() { error } else { Error::Gone { path: path.to_owned() } }
 }

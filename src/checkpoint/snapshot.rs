@@ -84,7 +84,7 @@ impl Snapshot {
         bytes.sum::<u64>() + OVERHEAD_BYTES
     }
 
-    /// Writes all files into the empty `folder`, the manifest last, and flushes each to the disk.
+    /// Writes all files into the new `folder`, the manifest last, and flushes each to the disk.
     /// `create` opens a new file for writing.
     pub(super) fn write_files(
         &self,
@@ -164,6 +164,16 @@ impl SavedModel {
             state: state_of(folder, &manifest)?,
         })
     }
+}
+
+/// What the manifest of the checkpoint of `step` in `folder` says of its weights: the hash of the
+/// raw ones, and whether there is an average.
+///
+/// # Errors
+/// Those of [`Snapshot::read_files`]; the weights themselves are not read.
+pub(super) fn stated_weights(folder: &Path, step: u64) -> Result<(Option<String>, bool), Error> {
+    let manifest = Manifest::read(folder, step, &FILES)?;
+    Ok((manifest.blake3(MODEL).map(str::to_owned), manifest.has(EMA)))
 }
 
 fn tensors_of(folder: &Path, manifest: &Manifest, name: &str) -> Result<Tensors, Error> {

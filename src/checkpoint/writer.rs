@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::atomic::{clean_leftovers, remove_folder, replace_folder, sibling};
 use super::error::{Error, SaveCause};
+use super::kept;
 use super::lock::Lock;
 use super::retention::{self, Candidate, ValidationImages};
 use super::run_folder::{DamagedCheckpoint, RunFolder};
@@ -115,6 +116,7 @@ impl RunWriter {
         let saved = check_space(self.folder.path(), needed_bytes)
             .and_then(|()| Ok(remove_folder(&temporary)?))
             .and_then(|()| Ok(fs::create_dir(&temporary)?))
+            .and_then(|()| Ok(kept::hand_on(&path, &temporary)?))
             .and_then(|()| snapshot.write_files(&temporary, step, create))
             .and_then(|()| Ok(replace_folder(&temporary, &path)?));
         match saved {
@@ -144,8 +146,9 @@ impl RunWriter {
         retention::note_images_of_best(&self.folder, images)
     }
 
-    /// Deletes all checkpoints except the newest `keep_last` (at least one) and the best. Call it
-    /// after a successful save, so that a whole checkpoint is newer than the deleted ones.
+    /// Deletes all checkpoints except the newest `keep_last` (at least one), the best, and those
+    /// that [`RunFolder::keep`] marked. Call it after a successful save, so that a whole checkpoint
+    /// is newer than the deleted ones.
     ///
     /// # Errors
     /// [`Error::Io`]; those of [`RunFolder::best`].

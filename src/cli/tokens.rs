@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, PickArgs};
+use super::{ComputeArgs, ModelArgs, PickArgs};
+use crate::checkpoint::Which;
 use crate::export::{Part, SHARD_ROWS};
+use crate::train::Weights;
 use pixtok_base::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
+use pixtok_torch::Precision;
 
 pub(super) const ENCODE_HELP: &str = "\
 Examples:
@@ -22,7 +25,12 @@ Run the same command again to continue after an interruption. Finished shards ar
 pub(super) const DECODE_HELP: &str = "\
 Examples:
   pixtok decode checkpoints/photos96-fsq --tokens tokens --out pictures
-  pixtok decode checkpoints/photos96-fsq --tokens tokens/train-00000-of-00002.parquet --out pictures --limit 64 --sheets";
+  pixtok decode checkpoints/photos96-fsq --tokens tokens/train-00000-of-00002.parquet --out pictures --limit 64 --sheets
+  pixtok decode checkpoints/photos96-fsq --tokens generated.npy --like tokens --out generated
+  pixtok decode checkpoints/photos96-fsq --tokens codes.npy --out pictures
+
+Generated ids are rows of the set: a list of ids a line in a .jsonl, an array [N, ids] in a .npy, the same without a
+header in a .bin. The first ids of the framing may be missing, the last ones too, and the ends of rows altogether.";
 
 /// Arguments of `pixtok encode`.
 #[derive(Debug, Args)]
@@ -204,12 +212,30 @@ pub struct DecodeArgs {
     /// The tokenizer that made the tokens: a run folder, a model folder, or an adapter of a
     /// TorchScript pair
     pub tokenizer: PathBuf,
-    /// Which weights, and how to compute.
+    /// Which checkpoint of a run: last, best or step-N [default: the one that made the tokens]
+    #[arg(long, value_name = "WHICH")]
+    pub checkpoint: Option<Which>,
+    /// Which weights of a run: raw, or ema for the moving average [default: those that made the
+    /// tokens]
+    #[arg(long, value_name = "WHICH")]
+    pub weights: Option<Weights>,
+    /// Precision of the computation: fp32 or bf16
+    #[arg(long, default_value = "fp32")]
+    pub precision: Precision,
+    /// Where and how to compute.
     #[command(flatten)]
-    pub model: ModelArgs,
-    /// A folder that `pixtok encode` made, or a file in it
+    pub compute: ComputeArgs,
+    /// A folder that `pixtok encode` made, or a file in it; or a file of ids that a model
+    /// generated: .npy, .bin or .jsonl
     #[arg(long, value_name = "PATH")]
     pub tokens: PathBuf,
+    /// The set that the model was trained on: --tokens is then what it generated, with that set's
+    /// vocabulary, framing and shape. Without it, a .npy or .jsonl holds codes alone
+    #[arg(long, value_name = "SET")]
+    pub like: Option<PathBuf>,
+    /// Leave out generated rows that cannot be decoded, and list them
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Folder for the images, as PNG
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

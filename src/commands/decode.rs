@@ -1,16 +1,28 @@
-//! `pixtok decode`: decodes token files to images.
+//! `pixtok decode`: decodes token files, and ids that a model generated, to images.
 
 use anyhow::Result;
 
 use super::{print, tell};
 use crate::cli::DecodeArgs;
 use crate::export::{DecodeOptions, decode};
+use crate::run::WeightsChoice;
 
 /// Writes the images of the rows.
 pub(super) fn run(args: DecodeArgs) -> Result<()> {
-    let DecodeArgs { tokenizer, model, tokens, out, sheets, limit, batch_size, force } = args;
-    let (choice, compute) = model.into();
-    let options = DecodeOptions { tokenizer, choice, compute, tokens, out, sheets, limit, batch_size, force };
+    let DecodeArgs { checkpoint, weights, precision, .. } = args;
+    let options = DecodeOptions {
+        tokenizer: args.tokenizer,
+        choice: WeightsChoice { checkpoint, weights, precision },
+        compute: args.compute.into(),
+        tokens: args.tokens,
+        like: args.like,
+        skip_bad: args.skip_bad,
+        out: args.out,
+        sheets: args.sheets,
+        limit: args.limit,
+        batch_size: args.batch_size,
+        force: args.force,
+    };
     let written = decode(&options, tell())?;
     print(&format!("{written} image(s) in {}\n", options.out.display()))
 }

@@ -49,12 +49,7 @@ impl Coder<'_> {
     }
 
     fn lines(&self, shape: TokenShape) -> Lines {
-        let grid = shape.stored();
-        let (h, w, n) = (grid.h as usize, grid.w as usize, self.numbers() as usize);
-        match self.arrangement {
-            Arrangement::Interleaved => Lines { count: h, length: w * n },
-            Arrangement::Stacked => Lines { count: h * n, length: w },
-        }
+        self.arrangement.lines(shape.stored(), self.numbers())
     }
 
     /// The ids of each image of a batch, whose tokens have this shape.

@@ -1,34 +1,39 @@
-//! Decodes token files to images.
+//! Decodes token files, and ids that a model generated, to images.
 
-use std::path::{Path, PathBuf};
+mod generated;
+mod pictures;
+mod wrong;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use serde_json::json;
 use tch::{Device, Tensor};
 
+use self::pictures::Pictures;
 use super::{Coder, changes, padded};
 use crate::batches::picture_of;
-use crate::outputs::{Clash, Names, is_inside, make_empty, write_png};
-use crate::run::{Compute, ModelChoice, Opened, Tell, Work};
+use crate::outputs::make_empty;
+use crate::run::{Compute, Opened, Tell, WeightsChoice};
 use pixtok_base::Misuse;
 use pixtok_images::data::ImageSize;
-use pixtok_images::picture::{Picture, sheet};
-use pixtok_tokens::{Grid, Row, Shard, StatedTokenizer, TokenSet};
-
-/// Images along each side of a contact sheet.
-const SHEET_SIDE: usize = 8;
+use pixtok_tokens::{Generated, Row, Shard, SideFiles, Sidecar, StatedGrid, TokenSet};
 
 /// The options of a decoding.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
     /// The tokenizer that made the tokens.
     pub tokenizer: PathBuf,
-    /// How the tokenizer is used.
-    pub choice: ModelChoice,
+    /// How the tokenizer is used. Weights that the user doesn't name are those that made the
+    /// tokens.
+    pub choice: WeightsChoice,
     /// Where and how to compute.
     pub compute: Compute,
-    /// A set of tokens, or one file of a set.
+    /// A set of tokens, one file of a set, or a file of ids that a model generated.
     pub tokens: PathBuf,
+    /// The set on which the model was trained; `tokens` is then what it generated.
+    pub like: Option<PathBuf>,
+    /// Whether to leave out generated rows that cannot be decoded.
+    pub skip_bad: bool,
     /// The folder for the images, new or empty.
     pub out: PathBuf,
     /// Whether to write contact sheets instead of single images.
@@ -41,16 +46,74 @@ pub struct DecodeOptions {
     pub force: bool,
 }
 
-/// Writes the images of a set's rows and returns their number.
+/// Writes the images of the rows and returns their number.
 ///
 /// # Errors
-/// When a different tokenizer made the tokens, when two rows would have the same file, or when the
-/// tokenizer fails.
+/// When a different tokenizer made the tokens, when two rows would have the same file, when a
+/// generated row is no image and is not to be left out, or when the tokenizer fails.
 pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
-    let sets = TokenSet::find(&options.tokens)?;
+    let input = Input::find(options)?;
     let device = options.compute.start(tell)?;
-    let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
-    decode_by(&opened, device, &sets, options, tell)
+    let choice = match input.sidecar() {
+        Some(Sidecar { tokenizer, made_by, .. }) => {
+            options.choice.that_made(&options.tokenizer, tokenizer, made_by.as_ref(), tell)?
+        }
+        None => options.choice.or_usual(),
+    };
+    let opened = Opened::open(&options.tokenizer, choice, options.batch_size, device, tell)?;
+    match &input {
+        Input::Sets(sets) => decode_by(&opened, device, sets, options, tell),
+        Input::Generated { like } => {
+            generated::decode_generated(&opened, device, like.as_deref(), options, tell)
+        }
+    }
+}
+
+/// What is decoded.
+enum Input {
+    Sets(Vec<TokenSet>),
+    /// What a model generated, in the form of a set's rows, or as codes alone.
+    Generated {
+        like: Option<Box<TokenSet>>,
+    },
+}
+
+impl Input {
+    fn find(options: &DecodeOptions) -> Result<Self> {
+        let tokens = &options.tokens;
+        if let Some(like) = &options.like {
+            if !tokens.is_file() {
+                return Err(Misuse(format!(
+                    "{} is no file, and --like is for a file of ids that a model generated; give a .npy, .bin or .jsonl with \
+                     --tokens, or leave out --like",
+                    tokens.display()
+                ))
+                .into());
+            }
+            // All sets that are found together were made alike.
+            return Ok(Self::Generated { like: TokenSet::find(like)?.into_iter().next().map(Box::new) });
+        }
+        let in_set = tokens.parent().is_some_and(|folder| SideFiles::in_folder(folder).is_some());
+        if tokens.is_file() && !in_set && Generated::has_ending(tokens) {
+            return Ok(Self::Generated { like: None });
+        }
+        if options.skip_bad {
+            return Err(Misuse(format!(
+                "--skip-bad is for ids that a model generated, and {} is read as a set; leave it out",
+                tokens.display()
+            ))
+            .into());
+        }
+        Ok(Self::Sets(TokenSet::find(tokens)?))
+    }
+
+    /// The sidecar that says which tokenizer is needed.
+    fn sidecar(&self) -> Option<&Sidecar> {
+        match self {
+            Self::Sets(sets) => sets.first().map(|set| &set.sidecar),
+            Self::Generated { like } => like.as_ref().map(|set| &set.sidecar),
+        }
+    }
 }
 
 /// Decodes these sets with a tokenizer that is open on `device`.
@@ -65,36 +128,43 @@ pub fn decode_by(
     tell: Tell,
 ) -> Result<u64> {
     for set in sets {
-        check(set, opened, options, tell)?;
+        wrong::check(set, opened, options, tell)?;
         if let Some(missing) = set.sidecar.source.missing() {
             tell.say(&format!("{}: {missing}", set.folder.display()));
         }
     }
     if !options.sheets {
         let _checking = tell.work("checking the names of the images", None);
-        check_names(sets, options.limit)?;
+        let rows = sets.iter().flat_map(|set| {
+            set.rows().map(move |row| Ok::<_, anyhow::Error>((row?.key, set.folder.display())))
+        });
+        pictures::check_names(rows, options.limit)?;
     }
     make_empty(&options.out)?;
     let rows: u64 = sets.iter().flat_map(|set| &set.shards).map(|shard| shard.rows).sum();
-    let mut pictures = Pictures {
-        out: &options.out,
-        sheets: options.sheets,
-        waiting: vec![],
-        written: 0,
-        sheet: 0,
-        work: tell.work("decoding", Some(options.limit.map_or(rows, |limit| rows.min(limit)))),
-    };
+    let work = tell.work("decoding", Some(options.limit.map_or(rows, |limit| rows.min(limit))));
+    let mut pictures = Pictures::new(&options.out, options.sheets, work);
     let mut left = options.limit.unwrap_or(u64::MAX);
     for set in sets {
-        let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
-        let decoder = Decoder { opened, coder: coder(set, opened)?, batch_size, device };
+        let decoder = Decoder {
+            opened,
+            coder: coder(set, opened)?,
+            shapes: Shapes { grid: set.sidecar.grid, image_size: set.sidecar.image_size },
+            origin: set.folder.display().to_string(),
+            batch_size: batch_size(options, opened),
+            device,
+        };
         if let Some(words) = changes(set, read_whole(set, left)) {
             tell.say(&words);
         }
-        left -= decoder.decode(set, left, &mut pictures)?;
+        let rows = (0..left).zip(set.rows()).map(|(number, row)| Ok::<_, anyhow::Error>((number, row?)));
+        left -= decoder.decode(rows, &mut pictures)?;
     }
-    pictures.finish()?;
-    Ok(pictures.written)
+    pictures.finish()
+}
+
+fn batch_size(options: &DecodeOptions, opened: &Opened) -> usize {
+    options.batch_size.map_or(opened.batch_size(), |size| size as usize)
 }
 
 /// The shards of a set whose rows all lie among its first `most` rows.
@@ -105,92 +175,6 @@ fn read_whole(set: &TokenSet, most: u64) -> &[Shard] {
         left.is_some()
     });
     &set.shards[..whole.count()]
-}
-
-/// Checks before the long work that each row has its own file. This reads all rows one more time.
-fn check_names(sets: &[TokenSet], limit: Option<u64>) -> Result<()> {
-    let (mut names, mut rows) = (Names::default(), 0);
-    for (set, row) in sets.iter().flat_map(|set| set.rows().map(move |row| (set, row))) {
-        if limit == Some(rows) {
-            break;
-        }
-        rows += 1;
-        let key = row?.key;
-        if let Err(clash) = names.add(Path::new(&file_name(&key)?)) {
-            let folder = set.folder.display();
-            let (Clash::Same(earlier) | Clash::Folder(earlier)) = clash else {
-                return Err(Misuse(format!(
-                    "the key {key} of {folder} is too long for the name of a file; give --sheets"
-                ))
-                .into());
-            };
-            return Err(Misuse(format!(
-                "the images of row {earlier} and of row {} ({key} of {folder}), counted from 0 over all sets, cannot have \
-                 a file each; decode the sets separately, or give --sheets",
-                rows - 1
-            ))
-            .into());
-        }
-    }
-    Ok(())
-}
-
-/// The file of a key, relative to the folder for images.
-fn file_name(key: &str) -> Result<String> {
-    if key.is_empty() || !is_inside(Path::new(key)) || key.contains('\\') {
-        return Err(anyhow!(
-            "the key {key:?} leads out of the folder for images; the token file is not one of pixtok's"
-        ));
-    }
-    Ok(format!("{key}.png"))
-}
-
-/// Refuses tokens of a different tokenizer, and warns of what may be wrong with them.
-fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
-    let stated = &set.sidecar.tokenizer;
-    let own = opened.stated(stated.digits, stated.numbers, stated.arrangement)?;
-    let differences = differences(stated, &own);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    if stated.codebooks != own.codebooks {
-        return Err(Misuse(format!(
-            "{} has tokens of {} codebook(s), and this tokenizer has {}; nothing can be decoded",
-            set.folder.display(),
-            stated.codebooks,
-            own.codebooks
-        ))
-        .into());
-    }
-    let (tokens, tokenizer, differences) =
-        (set.folder.display(), options.tokenizer.display(), differences.join("; "));
-    if options.force {
-        tell.say(&format!(
-            "decoding although {tokens} were made by another tokenizer, so the images may be wrong: {differences}"
-        ));
-        return Ok(());
-    }
-    Err(Misuse(format!(
-        "{tokens} was made by another tokenizer than {tokenizer}: {differences}; give that tokenizer (and its --checkpoint and --weights), or \
-         --force to decode anyway"
-    ))
-    .into())
-}
-
-/// The differences between two tokenizers that affect their tokens.
-fn differences(made_by: &StatedTokenizer, own: &StatedTokenizer) -> Vec<String> {
-    let facts = |tokenizer: &StatedTokenizer| {
-        let hash: String = tokenizer.tokens_blake3().chars().take(12).collect();
-        json!({
-            "weights": hash,
-            "kind": tokenizer.kind,
-            "codebooks": tokenizer.codebooks,
-            "codebook_size": tokenizer.codebook_size,
-            "digit_order": tokenizer.digit_order,
-            "quantizer": tokenizer.quantizer,
-        })
-    };
-    super::differences(&facts(made_by), &facts(own))
 }
 
 /// The coder that converts the set's ids to indices.
@@ -213,35 +197,45 @@ fn coder<'a>(set: &TokenSet, opened: &'a Opened) -> Result<Coder<'a>> {
     })
 }
 
+/// The shapes of rows and of their images.
+struct Shapes {
+    grid: StatedGrid,
+    /// Height and width of all images; `None` if they differ.
+    image_size: Option<[u32; 2]>,
+}
+
 struct Decoder<'a> {
     opened: &'a Opened,
     coder: Coder<'a>,
+    shapes: Shapes,
+    /// Where the rows are from, for messages.
+    origin: String,
     batch_size: usize,
     device: Device,
 }
 
 impl Decoder<'_> {
-    /// Decodes up to `most` rows and returns their number.
-    fn decode(&self, set: &TokenSet, most: u64, pictures: &mut Pictures) -> Result<u64> {
+    /// Decodes rows, each with its number, and returns how many there were.
+    fn decode(&self, rows: impl Iterator<Item = Result<(u64, Row)>>, pictures: &mut Pictures) -> Result<u64> {
         let (mut batch, mut count): (Vec<(Row, Tensor)>, u64) = (vec![], 0);
-        for row in set.rows().take(usize::try_from(most).unwrap_or(usize::MAX)) {
-            let row = row?;
-            let indices = self.indices(set, &row).map_err(|words| {
-                anyhow!("row {count} ({}) of {} cannot be decoded: {words}", row.key, set.folder.display())
+        for row in rows {
+            let (number, row) = row?;
+            let indices = self.indices(&row).map_err(|words| {
+                anyhow!("row {number} ({}) of {} cannot be decoded: {words}", row.key, self.origin)
             })?;
             let another_size = batch.first().is_some_and(|(first, _)| first.grid != row.grid);
             if another_size || batch.len() == self.batch_size {
-                self.flush(set, &mut batch, pictures)?;
+                self.flush(&mut batch, pictures)?;
             }
             batch.push((row, indices));
             count += 1;
         }
-        self.flush(set, &mut batch, pictures)?;
+        self.flush(&mut batch, pictures)?;
         Ok(count)
     }
 
-    fn indices(&self, set: &TokenSet, row: &Row) -> Result<Tensor, String> {
-        let indices = self.coder.indices(set.sidecar.grid.shape(row.grid), &row.ids)?;
+    fn indices(&self, row: &Row) -> Result<Tensor, String> {
+        let indices = self.coder.indices(self.shapes.grid.shape(row.grid), &row.ids)?;
         let (largest, codes) = (indices.max().int64_value(&[]), self.opened.codec().vocabulary().size);
         if largest < codes {
             return Ok(indices);
@@ -250,15 +244,16 @@ impl Decoder<'_> {
     }
 
     /// Decodes images of one size together, in batches padded in the same way as in an export.
-    fn flush(&self, set: &TokenSet, batch: &mut Vec<(Row, Tensor)>, pictures: &mut Pictures) -> Result<()> {
+    fn flush(&self, batch: &mut Vec<(Row, Tensor)>, pictures: &mut Pictures) -> Result<()> {
         let Some((first, _)) = batch.first() else { return Ok(()) };
-        let one_size: Option<Grid> = set.sidecar.grid.constant();
-        let missing = padded(batch.len(), self.batch_size, one_size.is_some()) - batch.len();
+        let Shapes { grid, image_size } = &self.shapes;
+        let one_size = grid.constant().is_some();
+        let missing = padded(batch.len(), self.batch_size, one_size) - batch.len();
         let rows: Vec<&Tensor> = batch.iter().map(|(_, indices)| indices).collect();
         let last = rows[rows.len() - 1];
         let all: Vec<&Tensor> = rows.iter().copied().chain(std::iter::repeat_n(last, missing)).collect();
         let indices = Tensor::cat(&all, 0).to_device(self.device);
-        let [height, width] = set.sidecar.image_size_of(first.grid);
+        let [height, width] = image_size.unwrap_or_else(|| grid.pixels(first.grid));
         let images = self.opened.codec().decode(&indices, ImageSize { height, width });
         let images =
             images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
@@ -266,39 +261,5 @@ impl Decoder<'_> {
             pictures.add(&row.key, picture_of(&images.get(place))?)?;
         }
         Ok(())
-    }
-}
-
-/// Writes the images.
-struct Pictures<'a> {
-    out: &'a Path,
-    sheets: bool,
-    waiting: Vec<Picture>,
-    written: u64,
-    sheet: u64,
-    work: Work,
-}
-
-impl Pictures<'_> {
-    fn add(&mut self, key: &str, picture: Picture) -> Result<()> {
-        self.written += 1;
-        self.work.add(1);
-        if self.sheets {
-            self.waiting.push(picture);
-            return if self.waiting.len() == SHEET_SIDE * SHEET_SIDE { self.finish() } else { Ok(()) };
-        }
-        write_png(&self.out.join(file_name(key)?), &picture)
-    }
-
-    /// Writes the images of an incomplete sheet.
-    fn finish(&mut self) -> Result<()> {
-        let waiting = std::mem::take(&mut self.waiting);
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let rows: Vec<Vec<Picture>> = waiting.chunks(SHEET_SIDE).map(<[Picture]>::to_vec).collect();
-        let path = self.out.join(format!("sheet-{:05}.png", self.sheet));
-        self.sheet += 1;
-        write_png(&path, &sheet(&rows))
     }
 }

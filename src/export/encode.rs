@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use tch::Device;
 
+use super::keep::keep;
 use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
 use super::{Feed, Finished, Job, Output, Part, Progress, Stopped, check_keys, verify};
 use crate::run::{Opened, Tell};
@@ -95,6 +96,7 @@ pub fn encode_by(
             let samples = check_keys(&set, part, options.flip)?;
             drop(checking);
             output.state_samples(samples)?;
+            keep(opened, &options.tokenizer, output.folder(), tell)?;
             // From here on, there may be an unfinished shard, so signals are caught.
             let signals = Signals::listen().context("cannot listen for signals")?;
             let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;

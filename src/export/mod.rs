@@ -24,6 +24,7 @@ mod error;
 mod feed;
 mod ids;
 mod job;
+mod keep;
 mod keys;
 mod list;
 mod manifest;

@@ -243,6 +243,7 @@ fn sidecar(
         pixtok: env!("CARGO_PKG_VERSION").to_owned(),
         format: options.format,
         tokenizer: opened.stated(options.ids.digits, coder.numbers(), coder.arrangement)?,
+        made_by: opened.made_by(&options.tokenizer),
         dtype: dtype(options, largest)?,
         order: "row-major".into(),
         grid: stated_grid,

@@ -70,6 +70,8 @@ pub(super) fn refuse_another(
     for job in [&mut job, &mut earlier] {
         // Notes on the input do not affect the content of the files.
         job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
+        // Where the weights were found does not matter, only which they are.
+        job["set"].as_object_mut().and_then(|set| set.remove("made_by"));
     }
     if earlier["set"]["vocab_size"].is_null() {
         // The earlier job had no --vocab-size, or its version did not record it. Either way the job
@@ -227,6 +229,16 @@ mod tests {
         let message = check(Some(1000), Some(2000)).unwrap_err().to_string();
         assert!(message.contains("set.vocab_size was 1000 and is 2000"), "{message}");
         assert!(check(Some(1000), None).unwrap_err().to_string().contains("is absent"));
+    }
+
+    #[test]
+    fn the_name_of_the_checkpoint_does_not_count() {
+        let job = |made_by: Value| json!({ "set": { "dtype": "u16", "made_by": made_by, "source": {} } });
+        let older = json!({ "set": { "dtype": "u16", "source": {} } });
+        let named = |run: &str| job(json!({ "run": run, "step": 600, "weights": "raw" }));
+        for (earlier, now) in [(named("a"), named("b")), (older.clone(), named("a")), (named("a"), older)] {
+            assert_eq!(refuse_another(Path::new("out"), earlier, now, None).unwrap(), None);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The folder of a run: how it is started, resumed, opened and published.
 //!
 //! `folder` recognises run and model folders strictly and reads their configs. `trained` opens the
-//! tokenizer of such a folder; `opened` opens whatever a path names, also tokenizers of other
-//! programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
+//! tokenizer of such a folder; `maker` finds the weights of a run that made tokens; `opened` opens
+//! whatever a path names, also tokenizers of other programs. `training` starts or resumes a run: `settings` makes its config, `resume` checks what
 //! is there, `init` takes the weights of a different run, `networks`, `loss` and `precision` decide
 //! what is trained, `summary` says so in four lines, and `dry_run` and `memory` describe the run in
 //! advance. `images` finds the images of a config, and `check_data` reads them all once. `publish`
@@ -19,6 +19,7 @@ mod images;
 mod init;
 pub mod libtorch;
 mod loss;
+mod maker;
 mod memory;
 mod networks;
 mod opened;
@@ -27,8 +28,8 @@ mod precision;
 mod publish;
 mod resume;
 mod settings;
-mod task;
 mod summary;
+mod task;
 mod tell;
 mod tokenizer;
 mod trained;
@@ -42,6 +43,7 @@ pub use images::{
     Pick, check_batch, tell_omitted, tell_shared, training_set, validation_set, words_of_validation,
 };
 pub use loss::loss_weights_among;
+pub use maker::WeightsChoice;
 pub use opened::{Found, Opened, adapter};
 #[cfg(test)]
 pub(crate) use publish::publish_toy;

@@ -7,15 +7,16 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::{ModelChoice, Run, Tell, Trained};
+use super::{ModelChoice, Run, Tell, Trained, maker};
 use crate::codec::{Adapter, Codec, TorchScript};
 use crate::config::read_toml;
 use crate::evaluate;
 use crate::quantizer::digits::MixedRadix;
+use crate::train::Weights;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 use pixtok_images::data::{self, ImageFolder};
-use pixtok_tokens::{Arrangement, StatedTokenizer};
+use pixtok_tokens::{Arrangement, MadeBy, StatedTokenizer};
 
 /// A tokenizer that can process images, with what a token set must state about it.
 pub enum Opened {
@@ -195,6 +196,25 @@ impl Opened {
             Self::Own(trained) => trained.tokenizer.quantizer.digits(),
             Self::Foreign(_) => None,
         }
+    }
+
+    /// The checkpoint that its weights are from, and which of its weights they are; `None` unless
+    /// they are a run's.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<(u64, Weights)> {
+        match self {
+            Self::Own(trained) => Some((trained.step?, trained.choice.weights)),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// How a sidecar names the checkpoint, of the run at `path`.
+    #[must_use]
+    pub fn made_by(&self, path: &Path) -> Option<MadeBy> {
+        let (step, weights) = self.checkpoint()?;
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let run = real.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Some(MadeBy { run, step, weights: maker::stated(weights) })
     }
 
     /// The hash of its weights.

@@ -194,8 +194,16 @@ impl Trained {
     /// # Errors
     /// When a tensor cannot be read.
     pub fn weights_blake3(&self) -> Result<String> {
-        let mut hasher = blake3::Hasher::new();
-        tensors::write_to(&mut hasher, &self.tensors()).context("cannot hash the weights")?;
-        Ok(hasher.finalize().to_hex().to_string())
+        blake3_of(&self.tensors())
     }
+}
+
+/// The blake3 hash, in hex, of the safetensors file that these weights make.
+///
+/// # Errors
+/// When a tensor cannot be read.
+pub(super) fn blake3_of(weights: &Tensors) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    tensors::write_to(&mut hasher, weights).context("cannot hash the weights")?;
+    Ok(hasher.finalize().to_hex().to_string())
 }

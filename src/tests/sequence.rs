@@ -21,14 +21,14 @@ use crate::model::{
 };
 use crate::outputs::write_png;
 use crate::quantizer::Mode;
-use crate::run::{Compute, ModelChoice, Opened, Tell, Trained, publish_toy};
+use crate::run::{Compute, ModelChoice, Opened, Tell, Trained, WeightsChoice, publish_toy};
 use crate::variables::{Component, Init, Scope, Variables};
 use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions as PictureOptions, Picture, read};
 use pixtok_tokens::{Axes, FormatKind, Grid, TokenSet};
-use pixtok_torch::{DeviceChoice, no_grad};
+use pixtok_torch::{DeviceChoice, Precision, no_grad};
 
 /// Of its images.
 pub(crate) const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
@@ -163,9 +163,11 @@ fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
 fn decoding(tokens: &Path, out: &Path) -> DecodeOptions {
     DecodeOptions {
         tokenizer: PathBuf::new(),
-        choice: ModelChoice::default(),
+        choice: WeightsChoice { checkpoint: None, weights: None, precision: Precision::Fp32 },
         compute: compute(),
         tokens: tokens.to_owned(),
+        like: None,
+        skip_bad: false,
         out: out.to_owned(),
         sheets: false,
         limit: None,

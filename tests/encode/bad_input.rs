@@ -109,9 +109,13 @@ fn tokens_of_another_tokenizer_and_damaged_ones_are_not_decoded() {
     let output = export.decode("other", "npy", "images", &[]);
     let printed = said(&output);
     assert_eq!(output.status.code(), Some(2), "{printed}");
-    for part in ["weights was", "quantizer.bound was \"tanh\" and is \"sigmoid\"", "--force"] {
+    for part in ["weights was", "made it (fsq, step 12, raw weights), or --force", "-v lists "] {
         assert!(printed.contains(part), "{part} is missing: {printed}");
     }
+    let bound = "quantizer.bound was \"tanh\" and is \"sigmoid\"";
+    assert!(!printed.contains(bound), "{printed}");
+    let printed = said(&export.decode("other", "npy", "no-images", &["-v"]));
+    assert!(printed.contains(bound) && !printed.contains("-v lists"), "{printed}");
     let output = export.decode("other", "npy", "forced", &["--force", "--sheets"]);
     assert!(export.path("forced/.pixtok-output").is_file());
     assert!(output.status.success() && said(&output).contains("may be wrong"), "{}", said(&output));

@@ -19,7 +19,8 @@ pub enum TokensError {
         source: io::Error,
     },
     /// A file differs from what was written.
-    #[error("{} is damaged: {reason}; restore it from a copy or export it again", .path.display())]
+    #[error("{} is damaged: {reason}; restore it from a copy or export it again; ids that a model generated are decoded with \
+        `pixtok decode --tokens FILE --like SET`", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

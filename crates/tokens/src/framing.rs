@@ -172,12 +172,14 @@ impl Framing {
         Ok(())
     }
 
-    fn before(&self, grid: Grid) -> Result<Vec<u32>, TokensError> {
+    /// The ids before the first code.
+    pub(super) fn before(&self, grid: Grid) -> Result<Vec<u32>, TokensError> {
         let start = self.bos.into_iter().chain(self.boi);
         Ok(start.chain(self.size.ids(grid)?).chain(self.img).collect())
     }
 
-    fn after(&self) -> Vec<u32> {
+    /// The ids after the last row.
+    pub(super) fn after(&self) -> Vec<u32> {
         self.eof.into_iter().chain(self.eoi).chain(self.eos).chain(self.eod).collect()
     }
 

@@ -12,6 +12,7 @@ mod files;
 #[cfg(test)]
 mod fixture;
 mod framing;
+mod generated;
 mod indexed;
 mod jsonl;
 mod kind;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 pub use error::TokensError;
 pub use framing::{Framing, Lines};
+pub use generated::{BadRow, Generated, GeneratedForm, GeneratedRows};
 pub use kind::FormatKind;
 pub use layout::{Axes, Dtype, Layout};
 pub use names::TokenNames;
@@ -55,7 +57,10 @@ pub use set::TokenSet;
 pub use side_files::SideFiles;
 pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
-pub use stated::{Arrangement, Counts, Preprocessing, Source, StatedGrid, StatedShape, StatedTokenizer};
+pub use stated::{
+    Arrangement, Counts, MadeBy, Preprocessing, Source, StatedGrid, StatedShape, StatedTokenizer,
+    StatedWeights,
+};
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
 
 // The examples of the README compile.

@@ -17,7 +17,7 @@ use super::{Dtype, Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter,
 pub struct Npy;
 
 /// The number of bytes before the text of a header.
-const PREAMBLE: usize = 10;
+pub(super) const PREAMBLE: usize = 10;
 
 /// The name of the type in numpy's headers.
 pub(super) fn descr(dtype: Dtype) -> &'static str {
@@ -62,7 +62,8 @@ fn text_length(preamble: &[u8]) -> Option<usize> {
     Some(u16::from_le_bytes(length.try_into().ok()?).into())
 }
 
-fn parse(text: &[u8]) -> Option<Header> {
+/// Type and shape from the text of a header; `None` if it is not that of an array in C order.
+pub(super) fn parse(text: &[u8]) -> Option<Header> {
     let text: String = std::str::from_utf8(text).ok()?.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let (descr, rest) = text.strip_prefix("{'descr':'")?.split_once('\'')?;
     let (axes, end) = rest.strip_prefix(",'fortran_order':False,'shape':(")?.split_once(')')?;

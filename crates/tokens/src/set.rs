@@ -88,7 +88,7 @@ impl TokenSet {
         let refused = || {
             TokensError::Unsuitable(format!(
                 "{} is not a file of a set with a {SIDECAR}, so the meaning of its tokens is unknown; give a folder that `pixtok encode` has \
-                 finished, or a file in it",
+                 finished, or a file in it, or, for ids that a model generated, the set that it was trained on with `pixtok decode --like`",
                 path.display()
             ))
         };

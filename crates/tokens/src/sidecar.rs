@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::names::TokenNames;
 use super::{
-    Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, Place, Preprocessing, Shard, SideFiles,
+    Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, Preprocessing, Shard, SideFiles,
     SizeTokens, Source, StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
 };
 use pixtok_base::Action;
@@ -32,6 +32,10 @@ pub struct Sidecar {
     pub format: FormatKind,
     /// The tokenizer that made the codes.
     pub tokenizer: StatedTokenizer,
+    /// The checkpoint that made the codes, to find it again; the hash in `tokenizer` decides
+    /// whether it is the right one. Absent in sets of older versions, and where no run made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<MadeBy>,
     /// The number type of ids.
     pub dtype: Dtype,
     /// The order of the positions of a grid: `row-major`, from the top left.
@@ -104,8 +108,7 @@ impl Sidecar {
     /// Height and width in pixels of the image of a row with this grid, as it was encoded.
     #[must_use]
     pub fn image_size_of(&self, grid: Grid) -> [u32; 2] {
-        let pixels = self.grid.downsample.unwrap_or(1);
-        self.image_size.unwrap_or([grid.h.saturating_mul(pixels), grid.w.saturating_mul(pixels)])
+        self.image_size.unwrap_or_else(|| self.grid.pixels(grid))
     }
 
     /// The set's shards, in order.

@@ -55,6 +55,27 @@ impl SizeTokens {
         }
     }
 
+    /// The size that `ids` begin with; `None` if they begin with none. Inverse of
+    /// [`SizeTokens::ids`].
+    pub(super) fn read(&self, ids: &[u32]) -> Option<Grid> {
+        match self {
+            Self::None => None,
+            Self::Grid { base, div } => {
+                let side = |place: usize| ids.get(place)?.checked_sub(*base)?.checked_mul(*div);
+                Some(Grid { h: side(0)?, w: side(1)? })
+            }
+            Self::Text { ids: spelling } => {
+                let sign = |id: &u32| {
+                    let place = spelling.iter().position(|own| own == id)? as u32;
+                    Some(char::from_digit(place, 10).unwrap_or('*'))
+                };
+                let text: String = ids.iter().map_while(sign).collect();
+                let (h, w) = text.split_once('*')?;
+                Some(Grid { h: h.parse().ok()?, w: w.parse().ok()? })
+            }
+        }
+    }
+
     /// The number of positions of which the grid's sides must be multiples.
     #[must_use]
     pub fn step(&self) -> u32 {
@@ -113,8 +134,12 @@ mod tests {
         let text = SizeTokens::Text { ids };
         // 32*9
         assert_eq!(text.ids(Grid { h: 32, w: 9 }).unwrap(), [18, 17, 9, 24]);
+        assert_eq!(text.read(&[18, 17, 9, 24, 7]), Some(Grid { h: 32, w: 9 }));
+        assert_eq!((text.read(&[18, 17, 24]), text.read(&[9, 24])), (None, None));
         let halves = SizeTokens::Grid { base: 8804, div: 2 };
         assert_eq!(halves.ids(Grid { h: 32, w: 48 }).unwrap(), [8820, 8828]);
+        assert_eq!(halves.read(&[8820, 8828, 7]), Some(Grid { h: 32, w: 48 }));
+        assert_eq!((halves.read(&[8820]), halves.read(&[7, 8828])), (None, None));
         assert!(halves.ids(Grid { h: 5, w: 4 }).unwrap_err().to_string().contains("5 is not a multiple"));
     }
 

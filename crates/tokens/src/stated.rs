@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::EnumString;
 
-use super::{Grid, TokenShape, TokensError};
+use super::{Grid, Lines, TokenShape, TokensError};
 use pixtok_base::MAX_SIDE;
 
 /// The properties of a tokenizer that its tokens depend on.
@@ -60,6 +60,27 @@ impl StatedTokenizer {
     }
 }
 
+/// The checkpoint of a run that made a set's codes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// The name of the run's folder.
+    pub run: String,
+    /// The optimizer step at which it was saved.
+    pub step: u64,
+    /// Which of its weights.
+    pub weights: StatedWeights,
+}
+
+/// Which weights of a checkpoint made a set's codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatedWeights {
+    /// The weights that the optimizer trained.
+    Raw,
+    /// Their moving average.
+    Ema,
+}
+
 /// The order of several numbers at each position.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, EnumString)]
 #[serde(rename_all = "lowercase")]
@@ -72,11 +93,24 @@ pub enum Arrangement {
     Stacked,
 }
 
+impl Arrangement {
+    /// How the numbers of `grid` are divided into rows, with `numbers` numbers at each position.
+    #[must_use]
+    pub fn lines(self, grid: Grid, numbers: u32) -> Lines {
+        let (h, w, n) = (grid.h as usize, grid.w as usize, numbers as usize);
+        match self {
+            Self::Interleaved => Lines { count: h, length: w * n },
+            Self::Stacked => Lines { count: h * n, length: w },
+        }
+    }
+}
+
 fn no_order(text: &str) -> String {
     format!("\"{text}\" is not an order; use interleaved or stacked")
 }
 
-/// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one row.
+/// The shape of a set's tokens: a latent grid, or a sequence, which files hold as a grid of one
+/// row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedGrid {
     /// The number of rows; `None` if the grids of the images differ.
@@ -217,8 +251,8 @@ impl StatedGrid {
         if self.is_sequence() { TokenShape::Sequence { n: w } } else { TokenShape::Grid { h, w } }
     }
 
-    /// The shape of the tokens of an image of this size in pixels; none of a sequence whose length is
-    /// not stated.
+    /// The shape of the tokens of an image of this size in pixels; none of a sequence whose length
+    /// is not stated.
     #[must_use]
     pub fn shape_of_image(&self, height: u32, width: u32) -> Option<TokenShape> {
         match (self.constant(), self.downsample) {
@@ -229,6 +263,19 @@ impl StatedGrid {
             }
             (None, None) => None,
         }
+    }
+
+    /// The same for images of any size; a sequence stays as it is.
+    #[must_use]
+    pub fn of_any_size(self) -> Self {
+        if self.is_sequence() { self } else { Self { h: None, w: None, ..self } }
+    }
+
+    /// Height and width in pixels of the image of a row with this grid.
+    #[must_use]
+    pub fn pixels(&self, grid: Grid) -> [u32; 2] {
+        let pixels = self.downsample.unwrap_or(1);
+        [grid.h.saturating_mul(pixels), grid.w.saturating_mul(pixels)]
     }
 
     /// The longest side that a row's grid can have, in positions.

@@ -353,6 +353,71 @@ fn the_newest_and_the_best_stay() {
 }
 
 #[test]
+fn checkpoints_that_made_tokens_stay_until_their_mark_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[10, 20, 30]);
+    for tokens in ["/data/one", "/data/two", "/data/one"] {
+        run.folder().keep(10, Path::new(tokens)).unwrap();
+    }
+    run.retain(1).unwrap();
+    assert_eq!(run.folder().checkpoints().unwrap(), [10, 30]);
+    // The mark is no part of the checkpoint, and says what it is for.
+    assert_eq!(run.folder().load(10).unwrap().step, 10);
+    let mark = run.folder().checkpoint_path(10).join("kept-for-tokens.txt");
+    let text = fs::read_to_string(&mark).unwrap();
+    assert!(
+        text.contains("Delete this file to release") && text.ends_with("\n\n/data/one\n/data/two\n"),
+        "{text}"
+    );
+    // It outlives a second save of its step.
+    run.save(10, &snapshot(1.0)).unwrap();
+    run.retain(1).unwrap();
+    assert_eq!(fs::read_to_string(&mark).unwrap(), text);
+    fs::remove_file(&mark).unwrap();
+    run.retain(1).unwrap();
+    assert_eq!(run.folder().checkpoints().unwrap(), [30]);
+    assert_eq!(names_in(run.folder().path()), [".lock", OUTPUT_MARKER, "step-000030"]);
+}
+
+#[test]
+fn a_checkpoint_that_went_meanwhile_is_told_from_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[10, 20]);
+    let path = run.folder().checkpoint_path(10);
+    fs::remove_file(path.join("model.safetensors")).unwrap();
+    assert!(matches!(run.folder().load_model(10, false), Err(Error::Damaged { .. })));
+    run.retain(1).unwrap();
+    for error in [
+        run.folder().load_model(10, false).map(drop),
+        run.folder().load(10).map(drop),
+        run.folder().stated_weights(10).map(drop),
+        run.folder().keep(10, Path::new("tokens")),
+    ] {
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error}");
+        assert!(error.to_string().contains("step-000010 was deleted in the meantime"), "{error}");
+    }
+    // Nothing can be written where a folder has the name of the mark.
+    fs::create_dir(run.folder().checkpoint_path(20).join("kept-for-tokens.txt")).unwrap();
+    assert!(matches!(run.folder().keep(20, Path::new("tokens")), Err(Error::SaveFailed { .. })));
+}
+
+#[test]
+fn a_checkpoint_states_its_weights_without_reading_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_with(folder.path(), &[3]);
+    let mut saved = snapshot(4.0);
+    saved.ema = Some([("conv.bias".to_owned(), Tensor::from(0.5f32))].into());
+    run.save(4, &saved).unwrap();
+    for (step, has_average) in [(3, false), (4, true)] {
+        let file = run.folder().checkpoint_path(step).join("model.safetensors");
+        let hash = blake3::hash(&fs::read(&file).unwrap()).to_hex().to_string();
+        fs::remove_file(file).unwrap();
+        assert_eq!(run.folder().stated_weights(step).unwrap(), (Some(hash), has_average));
+    }
+}
+
+#[test]
 fn a_best_on_other_images_counts_no_more_and_stays_until_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_with(folder.path(), &[10, 20, 30]);

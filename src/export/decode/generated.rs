@@ -1,0 +1,133 @@
+//! Decodes ids that a model generated.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+use super::pictures::{Pictures, check_names};
+use super::{DecodeOptions, Decoder, Shapes, batch_size, coder, wrong};
+use crate::export::Coder;
+use crate::outputs::make_empty;
+use crate::run::{Opened, Tell};
+use pixtok_base::Misuse;
+use pixtok_images::data::ImageSize;
+use pixtok_tokens::{
+    Arrangement, BadRow, Framing, Generated, GeneratedForm, Row, StatedGrid, TokenSet, Vocabulary,
+};
+
+/// The number of bad rows that are named.
+const NAMED: usize = 20;
+
+/// Decodes a file of generated ids with a tokenizer that is open on `device`.
+///
+/// # Errors
+/// The same as [`decode`](super::decode).
+pub(super) fn decode_generated(
+    opened: &Opened,
+    device: Device,
+    like: Option<&TokenSet>,
+    options: &DecodeOptions,
+    tell: Tell,
+) -> Result<u64> {
+    let (form, coder, shapes) = match like {
+        Some(set) => {
+            wrong::check(set, opened, options, tell)?;
+            let shapes = Shapes { grid: set.sidecar.grid, image_size: set.sidecar.image_size };
+            (GeneratedForm::like(set)?, coder(set, opened)?, shapes)
+        }
+        None => plain(opened)?,
+    };
+    let generated = Generated::new(&options.tokens, form)?;
+    let limit = options.limit.unwrap_or(u64::MAX);
+    check_rows(&generated, opened, options, tell)?;
+    make_empty(&options.out)?;
+    let work = tell.work("decoding", options.limit);
+    let mut pictures = Pictures::new(&options.out, options.sheets, work);
+    let origin = options.tokens.display().to_string();
+    let decoder = Decoder { opened, coder, shapes, origin, batch_size: batch_size(options, opened), device };
+    let good = (0..limit).zip(generated.rows()?).filter_map(|(number, row)| match row {
+        Ok(Ok(row)) => Some(Ok((number, row))),
+        // They were reported.
+        Ok(Err(_)) => None,
+        Err(error) => Some(Err(error.into())),
+    });
+    decoder.decode(good, &mut pictures)?;
+    pictures.finish()
+}
+
+/// How codes alone are read and decoded, without a set that says what they mean.
+fn plain<'a>(opened: &Opened) -> Result<(GeneratedForm, Coder<'a>, Shapes)> {
+    let codec = opened.codec();
+    let ImageSize { height, width } = opened.data().image_size;
+    let shape = codec.shape(ImageSize { height, width })?;
+    let vocabulary = codec.vocabulary();
+    let codes = u32::try_from(vocabulary.size).context("the codebook is too large for 32 bits")?;
+    let codebooks = u32::try_from(vocabulary.codebooks).context("too many codebooks")?;
+    let coder = Coder {
+        codebooks,
+        radix: None,
+        arrangement: Arrangement::Interleaved,
+        vocabulary: Vocabulary::offset(0, codes)?,
+        framing: Framing::default(),
+    };
+    let grid = StatedGrid::of(shape, [height, width])?.of_any_size();
+    let image_size = grid.is_sequence().then_some([height, width]);
+    Ok((GeneratedForm::codes(shape, codebooks, codes)?, coder, Shapes { grid, image_size }))
+}
+
+/// Checks all rows before the long work: that each can be decoded or is to be left out, and that
+/// each of the others has its own file.
+fn check_rows(generated: &Generated, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
+    let (mut total, mut bad, mut count) = (0, vec![], 0_u64);
+    let codec = opened.codec();
+    let (path, codes) = (generated.path().display(), codec.vocabulary().size);
+    let good =
+        generated.rows()?.take(usize::try_from(options.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
+    let keys = good.filter_map(|row| {
+        total += 1;
+        match row {
+            Ok(Ok(Row { key, .. })) => Some(Ok((key, &path))),
+            Ok(Err(row)) if options.skip_bad => {
+                count += 1;
+                if bad.len() < NAMED {
+                    bad.push(row);
+                }
+                None
+            }
+            Ok(Err(row)) => Some(Err(refusal(&row, generated.path()).into())),
+            Err(error) => Some(Err(error.into())),
+        }
+    });
+    if options.sheets {
+        keys.map(|key| key.map(drop)).collect::<Result<()>>()?;
+    } else {
+        check_names(keys, None)?;
+    }
+    if total == 0 {
+        return Err(Misuse(format!("{path} has no rows; give the file that the model wrote")).into());
+    }
+    if count > 0 {
+        let rows: Vec<String> = bad.iter().map(|row| format!("\n  {row}")).collect();
+        let more = if count > NAMED as u64 { "\n  …" } else { "" };
+        tell.say(&format!(
+            "left out {count} of {total} rows of {path} (rows and places count from 0):{}{more}",
+            rows.concat()
+        ));
+    }
+    if count == total {
+        return Err(Misuse(format!(
+            "none of the {total} rows of {path} can be decoded; compare them with a row of the set, which `pixtok inspect` \
+             shows, or with the {codes} codes of the tokenizer"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+fn refusal(row: &BadRow, path: &Path) -> Misuse {
+    Misuse(format!(
+        "{}, {row} (rows and places count from 0); correct it, or leave out such rows with --skip-bad",
+        path.display()
+    ))
+}

@@ -1,0 +1,214 @@
+//! Finds the weights of a run that made a set of tokens.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::trained::blake3_of;
+use super::{ModelChoice, Run, Tell};
+use crate::checkpoint::{RunFolder, Which};
+use crate::train::Weights;
+use pixtok_tokens::{MadeBy, StatedTokenizer, StatedWeights};
+use pixtok_torch::Precision;
+
+/// Which weights to use, as far as the user says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightsChoice {
+    /// The checkpoint of a run.
+    pub checkpoint: Option<Which>,
+    /// The weights of the checkpoint.
+    pub weights: Option<Weights>,
+    /// The precision of encoder and decoder.
+    pub precision: Precision,
+}
+
+impl WeightsChoice {
+    /// Whether the user says neither checkpoint nor weights.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.checkpoint.is_none() && self.weights.is_none()
+    }
+
+    /// The choice, with the usual weights where the user says nothing.
+    #[must_use]
+    pub fn or_usual(&self) -> ModelChoice {
+        let Self { checkpoint, weights, precision } = *self;
+        let (checkpoint, weights) = (checkpoint.unwrap_or_default(), weights.unwrap_or_default());
+        ModelChoice { checkpoint, weights, precision }
+    }
+
+    /// The choice among the weights of the run at `path`, as far as the user leaves one: those that
+    /// made the tokens of `tokenizer`. The one that `made_by` names is tried first, then the
+    /// others, the newest first: raw weights by the hash in their manifest, averages by loading
+    /// them. If none made the tokens, or the path is no run, these are the usual weights.
+    ///
+    /// # Errors
+    /// When the run's checkpoints cannot be listed, or it lacks the one that the user names.
+    pub fn that_made(
+        &self,
+        path: &Path,
+        tokenizer: &StatedTokenizer,
+        made_by: Option<&MadeBy>,
+        tell: Tell,
+    ) -> Result<ModelChoice> {
+        let usual = self.or_usual();
+        if (self.checkpoint.is_some() && self.weights.is_some()) || !Run::is_one(path) {
+            return Ok(usual);
+        }
+        let (run, tokens) = (Run::find(path)?, tokenizer.tokens_blake3());
+        // A run that trains only the decoder has these tokens at every step.
+        let keeps = run.config().is_ok_and(|config| config.train.keeps_tokens_of.as_deref() == Some(tokens));
+        if run.is_model() || keeps {
+            return Ok(usual);
+        }
+        let folder = run.folder();
+        for (step, weights) in self.candidates(folder, made_by)? {
+            match made(folder, step, weights, tokens) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let checkpoint = Which::Step(step);
+                    if (folder.select(usual.checkpoint).ok(), usual.weights) != (Some(step), weights) {
+                        tell.note(&format!(
+                            "decoding with {checkpoint}, {} weights: they made these tokens",
+                            weights.name()
+                        ));
+                    }
+                    return Ok(ModelChoice { checkpoint, weights, ..usual });
+                }
+                Err(error) => tell.say(&format!("passed over {}: {error:#}", Which::Step(step))),
+            }
+        }
+        Ok(usual)
+    }
+
+    /// The weights to try, in this order.
+    fn candidates(&self, folder: &RunFolder, made_by: Option<&MadeBy>) -> Result<Vec<(u64, Weights)>> {
+        let steps = match self.checkpoint {
+            Some(which) => vec![folder.select(which)?],
+            None => folder.checkpoints()?.into_iter().rev().collect(),
+        };
+        let kinds = self.weights.map_or_else(|| vec![Weights::Raw, Weights::Ema], |weights| vec![weights]);
+        let each = kinds.iter().flat_map(|&weights| steps.iter().map(move |&step| (step, weights)));
+        let mut all: Vec<(u64, Weights)> = each.collect();
+        if let Some(made_by) = made_by {
+            let stated = (made_by.step, chosen(made_by.weights));
+            all.sort_by_key(|&candidate| candidate != stated);
+        }
+        Ok(all)
+    }
+}
+
+/// Whether these weights of a checkpoint made the tokens of a tokenizer with this hash.
+fn made(folder: &RunFolder, step: u64, weights: Weights, tokens: &str) -> Result<bool> {
+    let (raw, has_average) = folder.stated_weights(step)?;
+    match weights {
+        Weights::Raw => Ok(raw.as_deref() == Some(tokens)),
+        Weights::Ema if has_average => Ok(blake3_of(&folder.load_model(step, true)?.weights)? == tokens),
+        Weights::Ema => Ok(false),
+    }
+}
+
+/// Weights as a sidecar names them.
+pub(super) fn stated(weights: Weights) -> StatedWeights {
+    match weights {
+        Weights::Raw => StatedWeights::Raw,
+        Weights::Ema => StatedWeights::Ema,
+    }
+}
+
+fn chosen(weights: StatedWeights) -> Weights {
+    match weights {
+        StatedWeights::Raw => Weights::Raw,
+        StatedWeights::Ema => Weights::Ema,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use serde_json::json;
+    use tch::Tensor;
+
+    use super::*;
+    use crate::checkpoint::{RunWriter, Snapshot};
+    use pixtok_tokens::Arrangement;
+    use pixtok_torch::tensors::Tensors;
+
+    fn tensors(value: f32) -> Tensors {
+        [("weight".to_owned(), Tensor::from_slice(&[value, 0.5, 1.5]))].into()
+    }
+
+    fn stating(weights: &Tensors) -> StatedTokenizer {
+        StatedTokenizer {
+            kind: "fsq".into(),
+            weights_blake3: blake3_of(weights).unwrap(),
+            keeps_tokens_of: None,
+            codebooks: 1,
+            codebook_size: 40,
+            digits: false,
+            levels: None,
+            digit_order: None,
+            numbers: 1,
+            arrangement: Arrangement::default(),
+            quantizer: json!({}),
+        }
+    }
+
+    #[test]
+    fn the_weights_that_made_tokens_are_found_by_their_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let run = RunWriter::create(&path).unwrap();
+        for (step, raw, ema) in [(10, 1.0, Some(2.0)), (20, 3.0, None), (30, 5.0, Some(6.0))] {
+            let snapshot = Snapshot {
+                model: tensors(raw),
+                ema: ema.map(tensors),
+                companions: None,
+                optimizer: Tensors::new(),
+                state: json!({}),
+            };
+            run.save(step, &snapshot).unwrap();
+        }
+        fs::write(path.join("config.toml"), "").unwrap();
+        let said = Mutex::new(vec![]);
+        let sink = |text: &str| said.lock().unwrap().push(text.to_owned());
+        let choice = |checkpoint, weights| WeightsChoice { checkpoint, weights, precision: Precision::Fp32 };
+        let open = choice(None, None);
+        let find = |choice: WeightsChoice, value: f32, made_by: Option<(u64, StatedWeights)>| {
+            let made_by = made_by.map(|(step, weights)| MadeBy { run: "else".into(), step, weights });
+            let tokenizer = stating(&tensors(value));
+            let found = choice.that_made(&path, &tokenizer, made_by.as_ref(), Tell::to(&sink)).unwrap();
+            (found.checkpoint, found.weights)
+        };
+        let (raw, ema) = (Weights::Raw, Weights::Ema);
+        let stated = |step| Some((step, StatedWeights::Ema));
+        for (value, step, weights) in
+            [(1.0, 10, raw), (2.0, 10, ema), (3.0, 20, raw), (5.0, 30, raw), (6.0, 30, ema)]
+        {
+            for made_by in [None, stated(10), stated(20), stated(40)] {
+                assert_eq!(find(open, value, made_by), (Which::Step(step), weights), "{value}");
+            }
+        }
+        // Nothing is said of the usual weights: those of step 30, four times.
+        assert_eq!(said.lock().unwrap().len(), 16);
+        let first = said.lock().unwrap()[0].clone();
+        assert_eq!(first, "decoding with step-000010, raw weights: they made these tokens");
+        // What the user says holds, and nothing that did not make them is taken for the maker.
+        assert_eq!(find(open, 9.0, None), (Which::Last, raw));
+        assert_eq!(find(choice(Some(Which::Last), None), 1.0, None), (Which::Last, raw));
+        assert_eq!(find(choice(Some(Which::Last), None), 6.0, None), (Which::Step(30), ema));
+        assert_eq!(find(choice(None, Some(ema)), 2.0, None), (Which::Step(10), ema));
+        assert_eq!(find(choice(None, Some(ema)), 1.0, None), (Which::Last, ema));
+        assert_eq!(find(choice(Some(Which::Last), Some(raw)), 1.0, None), (Which::Last, raw));
+
+        // The stated one is tried first, so a damaged one elsewhere is no matter.
+        fs::write(path.join("step-000030/ema.safetensors"), "damaged").unwrap();
+        said.lock().unwrap().clear();
+        assert_eq!(find(open, 2.0, stated(10)), (Which::Step(10), ema));
+        assert_eq!(said.lock().unwrap().len(), 1);
+        assert_eq!(find(open, 2.0, None), (Which::Step(10), ema));
+        assert!(said.lock().unwrap()[1].starts_with("passed over step-000030: "), "{said:?}");
+    }
+}
