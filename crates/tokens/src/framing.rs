@@ -61,7 +61,7 @@ impl Framing {
     }
 
     /// The ids by the names of their flags.
-    fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let all = [
             ("bos", self.bos),
             ("boi", self.boi),
