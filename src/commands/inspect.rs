@@ -38,7 +38,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         let shards = set.shards.len();
         line(&mut text, "rows", &format!("{rows} in {shards} shard(s), {tokens} tokens"));
         if rows > 0 {
-            line(&mut text, "cut", &share_kept(&set.sidecar, kept / rows as f64));
+            line(&mut text, "kept", &share_kept(&set.sidecar, kept / rows as f64));
         }
         in_use(&mut text, counts, &set.sidecar, &vocabulary);
         if let Some(row) = first {

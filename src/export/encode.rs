@@ -14,6 +14,7 @@ use crate::run::{Opened, Tell};
 use crate::train::Signals;
 use pixtok_base::Misuse;
 use pixtok_images::data::{Classes, SampleSet, Selection};
+use pixtok_tokens::SideFiles;
 use pixtok_torch::keep_freed_memory;
 
 /// Follows the progress of an export.
@@ -77,6 +78,13 @@ pub fn encode_by(
 ) -> Result<Encoded> {
     let set = input(options)?;
     set.notes().iter().for_each(|text| tell.say(text));
+    if options.val_share.is_some() && SideFiles::in_folder(&options.out).is_some() {
+        return Err(Misuse(format!(
+            "{} holds one set of all images, and --val-share writes two; choose another --out",
+            options.out.display()
+        ))
+        .into());
+    }
     let splits = options.val_share.map_or(vec![None], |share| Split::both(share).map(Some).to_vec());
     let mut exports = vec![];
     for split in splits {

@@ -43,7 +43,9 @@ pub struct Output {
     names: &'static SideFiles,
     entries: Vec<Entry>,
     note: Option<String>,
-    _lock: Lock,
+    /// Whether the folder was made for this job.
+    is_new: bool,
+    lock: Lock,
 }
 
 /// A finished export, for the summary.
@@ -76,6 +78,7 @@ impl Output {
         map: Option<&[u8]>,
         images: Option<&SampleSet>,
     ) -> Result<Self, ExportError> {
+        let is_new = !folder.exists();
         make_folder(folder).map_err(io_error(Action::MakeFolder, folder))?;
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
@@ -107,7 +110,7 @@ impl Output {
         }
         mark_output(folder).map_err(io_error(Action::Write, folder))?;
         let layout = sidecar.layout();
-        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, _lock: lock };
+        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, is_new, lock };
         output.remove_unfinished()?;
         output.check_files()?;
         Ok(output)
@@ -198,6 +201,9 @@ impl Output {
         let _ = self.remove_unfinished();
         for name in [self.names.job, self.names.map, OUTPUT_MARKER] {
             let _ = fs::remove_file(self.folder.join(name));
+        }
+        if self.is_new {
+            self.lock.remove_with_folder();
         }
     }
 
