@@ -168,11 +168,12 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
                 entropy.exp2()
             ),
         );
-        line(text, "most often", &frequent(&codes, total, &|id| id.to_string()));
+        line(text, "most often", &frequent(&codes, total, &|id: u32| id.to_string()));
     }
     if let Some(total) = total(&specials) {
-        let name =
-            |id| special(&sidecar.specials, id, side).map_or_else(String::new, |name| format!("{name} {id}"));
+        let name = |id: u32| {
+            special(&sidecar.specials, id, side).map_or_else(String::new, |name| format!("{name} {id}"))
+        };
         let kinds = specials.len();
         line(
             text,
@@ -181,7 +182,7 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
         );
     }
     if let Some(total) = total(&unknown) {
-        let words = frequent(&unknown, total, &|id| id.to_string());
+        let words = frequent(&unknown, total, &|id: u32| id.to_string());
         line(text, "unknown ids", &format!("{total} that are neither codes nor special: {words}"));
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Bar {
 impl Watch for Bar {
     fn begin(&mut self, total: u64, done: u64) {
         self.total = total;
+        self.last = None;
         self.spoke = Some(Instant::now());
         let wanted = stderr().is_terminal() && Verbosity::chosen() > Verbosity::Quiet;
         self.bar = wanted.then(|| {

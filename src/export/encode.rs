@@ -7,7 +7,8 @@ use tch::Device;
 
 use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
 use super::{
-    Feed, Finished, Job, Output, Part, Progress, Split, Stopped, Subset, check_keys, preparation, verify,
+    ExportSplit, Feed, Finished, Job, Output, Part, Progress, Stopped, Subset, check_keys, preparation,
+    verify,
 };
 use crate::codec::Codec;
 use crate::run::{Opened, Tell};
@@ -85,7 +86,7 @@ pub fn encode_by(
         ))
         .into());
     }
-    let splits = options.val_share.map_or(vec![None], |share| Split::both(share).map(Some).to_vec());
+    let splits = options.val_share.map_or(vec![None], |share| ExportSplit::both(share).map(Some).to_vec());
     let mut exports = vec![];
     for split in splits {
         match Export::open(opened, Subset { part, split }, device, options, &set, tell) {

@@ -10,9 +10,9 @@
 //! converts indices to ids, `job` turns batches into shards, `output` manages the folder and its
 //! manifest, `remarks` counts what was changed in the images' data, `pictures` says what was cut of
 //! them, and `verify` reads rows back and compares them. `subset` also divides an input into sets
-//! for training and validation. `merge` joins the parts of a job or whole sets, `origin` decides which sets
-//! may be joined, `list` describes how the images of a resumed job changed, and `altered` finds
-//! files that differ from the manifest. `decode` turns tokens back into images.
+//! for training and validation. `merge` joins the parts of a job or whole sets, `origin` decides
+//! which sets may be joined, `list` describes how the images of a resumed job changed, and `altered`
+//! finds files that differ from the manifest. `decode` turns tokens back into images.
 //!
 //! A batch depends only on the places of its rows in their shard, and is padded to its full size,
 //! so that a shard that is made again has the same bytes.
@@ -58,7 +58,7 @@ pub use part::Part;
 pub use pictures::{preparation, share_kept, share_of_row};
 pub use plan::{EncodeOptions, TakeOptions};
 pub use sameness::differences;
-pub use subset::{Split, Subset};
+pub use subset::{ExportSplit, Subset};
 pub use verify::verify;
 
 /// The default number of rows in a shard.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::ids::{IdOptions, Ids};
-use super::{Batching, Coder, Part, SHARD_ROWS, ShardSize, Split, Subset};
+use super::{Batching, Coder, ExportSplit, Part, SHARD_ROWS, ShardSize, Subset};
 use crate::run::{Compute, ModelChoice, Opened, Pick};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
@@ -285,7 +285,7 @@ fn sidecar(
             part: (subset.part.count > 1).then(|| subset.part.to_string()),
             parts: vec![],
             key_prefix: options.prefix_keys.then(|| KEY_PREFIX.to_owned()),
-            split: subset.split.map(Split::stated),
+            split: subset.split.map(ExportSplit::stated),
             classes: set.classes().to_vec(),
             notes: set.notes().to_vec(),
         },

@@ -12,14 +12,14 @@ use pixtok_tokens::{SPLITS, StatedSplit};
 
 /// One of the two sets into which a share for validation divides an input.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Split {
+pub struct ExportSplit {
     /// Whether it is the set for validation.
     pub val: bool,
     /// The share of the images in the set for validation, above 0 and below 1.
     pub share: f64,
 }
 
-impl Split {
+impl ExportSplit {
     /// Both sets, first the one for training.
     #[must_use]
     pub fn both(share: f64) -> [Self; 2] {
@@ -54,7 +54,7 @@ pub struct Subset {
     /// The part.
     pub part: Part,
     /// The set; absent: all images.
-    pub split: Option<Split>,
+    pub split: Option<ExportSplit>,
 }
 
 impl Subset {
@@ -80,7 +80,8 @@ impl Subset {
     /// The one that a source states.
     pub(super) fn of(part: Option<&str>, split: Option<&StatedSplit>) -> Self {
         let part = part.and_then(|part| part.parse().ok()).unwrap_or(Part::ALL);
-        let split = split.map(|stated| Split { val: stated.name == SPLITS[1], share: stated.val_share });
+        let split =
+            split.map(|stated| ExportSplit { val: stated.name == SPLITS[1], share: stated.val_share });
         Self { part, split }
     }
 
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_one_set_with_its_mirror_image() {
-        let [train, val] = Split::both(0.125);
+        let [train, val] = ExportSplit::both(0.125);
         let mut in_val = 0;
         for key in (0..4000).map(|i| format!("folder/{i}")) {
             assert_ne!(train.takes(&key), val.takes(&key), "{key}");
@@ -108,14 +109,14 @@ mod tests {
             in_val += u32::from(val.takes(&key));
         }
         assert!((420..580).contains(&in_val), "{in_val} of 4000");
-        let none = Split { val: true, share: 1e-9 };
+        let none = ExportSplit { val: true, share: 1e-9 };
         assert!((0..4000).all(|i| !none.takes(&i.to_string())));
     }
 
     /// With one hash for both, a part would hold the whole of one set and nothing of the other.
     #[test]
     fn parts_divide_each_set() {
-        let [_, val] = Split::both(0.25);
+        let [_, val] = ExportSplit::both(0.25);
         let counts = [0, 1, 2, 3].map(|index| {
             let subset = Subset { part: Part { index, count: 4 }, split: Some(val) };
             (0..4000).filter(|i| subset.takes(&i.to_string())).count()
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn folders_and_jobs_name_set_and_part() {
-        let [train, val] = Split::both(0.01);
+        let [train, val] = ExportSplit::both(0.01);
         let subset = |index, count, split| Subset { part: Part { index, count }, split };
         for (subset, folder) in [
             (subset(0, 1, None), "out"),
@@ -133,7 +134,7 @@ mod tests {
             (subset(1, 3, Some(val)), "out/val/part-00001-of-00003"),
         ] {
             assert_eq!(subset.folder(Path::new("out")), Path::new(folder));
-            let mut source = json!({ "split": subset.split.map(Split::stated) });
+            let mut source = json!({ "split": subset.split.map(ExportSplit::stated) });
             if subset.part.count > 1 {
                 source["part"] = subset.part.to_string().into();
             }

@@ -49,7 +49,7 @@ fn message(dtype: Dtype, length: u32) -> Vec<u8> {
     buffer.point(0, at);
     buffer.align(8);
     let length = buffer.0.len() as u32;
-    [&[0xFF; 4][..], &length.to_le_bytes(), &buffer.0].concat()
+    [&[0xFFu8; 4][..], &length.to_le_bytes()[..], &buffer.0[..]].concat()
 }
 
 /// A table of a flatbuffer: its fields by their numbers in Arrow's `Schema.fbs`.

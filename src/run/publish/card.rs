@@ -153,9 +153,9 @@ fn use_with_pixtok(trained: &Trained) -> String {
     let covers = |&short: &u32| short == size.height && short == size.width;
     let resize = data.resize.filter(|short| !covers(short)).map_or_else(String::new, |short| {
         format!(
-            "\n`eval` and `prepare` resize the short side of a picture to {short} pixels before they crop {}×{} at the centre, as \
-             in training. `encode` resizes it to the crop, so that less is cut; with `--resize {short}` it prepares pictures as \
-             they do.\n"
+            "\n`eval` and `prepare` resize the short side of a picture to {short} pixels before they crop {}×{} at the centre. \
+             `encode` resizes it to the crop, so that less is cut; with `--resize {short}` it prepares pictures as they do.\n",
+            size.height, size.width
         )
     });
     format!(
