@@ -22,13 +22,14 @@ const SCHEMA: i64 = 1;
 /// The place of each field in a table: all have eight bytes, which suits every type of number.
 const SLOT: usize = 8;
 
-/// The schema of the tables of [`super::parquet`] with `length` ids a row, in base64.
-pub(super) fn base64(dtype: Dtype, length: u32) -> String {
-    encoded(&message(dtype, length))
+/// The schema of the tables of [`super::parquet`] with `length` ids a row, in base64. pyarrow takes
+/// the metadata of a table from here alone, so it has those of the file again, by key and value.
+pub(super) fn base64(dtype: Dtype, length: u32, metadata: &[(&str, &str)]) -> String {
+    encoded(&message(dtype, length, metadata))
 }
 
 /// The message: a mark, the length, and the flatbuffer, filled up to a multiple of 8 bytes.
-fn message(dtype: Dtype, length: u32) -> Vec<u8> {
+fn message(dtype: Dtype, length: u32, metadata: &[(&str, &str)]) -> Vec<u8> {
     let element = field("element", false, ids(dtype), vec![]);
     let list = (FIXED_SIZE_LIST, vec![(0, Slot::Number(length.into()))]);
     let columns = vec![
@@ -42,7 +43,8 @@ fn message(dtype: Dtype, length: u32) -> Vec<u8> {
         field("text", true, text(), vec![]),
         field("json", true, text(), vec![]),
     ];
-    let schema = vec![(1, Slot::Tables(columns))];
+    let metadata = metadata.iter().map(|(key, value)| vec![(0, Slot::Text(key)), (1, Slot::Text(value))]);
+    let schema = vec![(1, Slot::Tables(columns)), (2, Slot::Tables(metadata.collect()))];
     let root = vec![(0, Slot::Number(VERSION_5)), (1, Slot::Number(SCHEMA)), (2, Slot::Table(schema))];
     let mut buffer = Buffer(vec![0; 4]);
     let at = buffer.table(&root);
@@ -53,17 +55,22 @@ fn message(dtype: Dtype, length: u32) -> Vec<u8> {
 }
 
 /// A table of a flatbuffer: its fields by their numbers in Arrow's `Schema.fbs`.
-type Table = Vec<(u16, Slot)>;
+type Table<'a> = Vec<(u16, Slot<'a>)>;
 
 /// The value of a field.
-enum Slot {
+enum Slot<'a> {
     Number(i64),
-    Text(&'static str),
-    Table(Table),
-    Tables(Vec<Table>),
+    Text(&'a str),
+    Table(Table<'a>),
+    Tables(Vec<Table<'a>>),
 }
 
-fn field(name: &'static str, nullable: bool, (number, of_type): (i64, Table), children: Vec<Table>) -> Table {
+fn field<'a>(
+    name: &'a str,
+    nullable: bool,
+    (number, of_type): (i64, Table<'a>),
+    children: Vec<Table<'a>>,
+) -> Table<'a> {
     vec![
         (0, Slot::Text(name)),
         (1, Slot::Number(nullable.into())),
@@ -73,18 +80,18 @@ fn field(name: &'static str, nullable: bool, (number, of_type): (i64, Table), ch
     ]
 }
 
-fn ids(dtype: Dtype) -> (i64, Table) {
+fn ids(dtype: Dtype) -> (i64, Table<'static>) {
     match dtype {
         Dtype::U16 => integer(16, false),
         Dtype::I32 => integer(32, true),
     }
 }
 
-fn integer(bits: i64, signed: bool) -> (i64, Table) {
+fn integer(bits: i64, signed: bool) -> (i64, Table<'static>) {
     (INT, vec![(0, Slot::Number(bits)), (1, Slot::Number(signed.into()))])
 }
 
-fn text() -> (i64, Table) {
+fn text() -> (i64, Table<'static>) {
     (UTF8, vec![])
 }
 
@@ -102,7 +109,7 @@ impl Buffer {
     }
 
     /// Writes a table, with the list of its fields' places before it, and returns its place.
-    fn table(&mut self, fields: &[(u16, Slot)]) -> usize {
+    fn table(&mut self, fields: &[(u16, Slot<'_>)]) -> usize {
         self.align(SLOT);
         let list = self.0.len();
         let count = fields.iter().map(|(number, _)| usize::from(*number) + 1).max().unwrap_or(0);
@@ -141,7 +148,7 @@ impl Buffer {
         place
     }
 
-    fn tables(&mut self, tables: &[Table]) -> usize {
+    fn tables(&mut self, tables: &[Table<'_>]) -> usize {
         self.align(4);
         let place = self.0.len();
         self.0.extend((tables.len() as u32).to_le_bytes());
@@ -212,7 +219,7 @@ mod tests {
     #[test]
     fn the_message_holds_the_columns_and_the_length() {
         for (dtype, bits, signed) in [(Dtype::U16, 16, 0), (Dtype::I32, 32, 1)] {
-            let message = message(dtype, 105);
+            let message = message(dtype, 105, &[("huggingface", "{}")]);
             assert_eq!(message[..4], [0xFF; 4]);
             let bytes = &message[8..];
             assert_eq!(number::<4>(&message, 4) as usize, bytes.len());
@@ -238,6 +245,11 @@ mod tests {
             let integer = follow(bytes, place(bytes, element, 3));
             assert_eq!(number::<4>(bytes, place(bytes, integer, 0)), bits);
             assert_eq!(number::<1>(bytes, place(bytes, integer, 1)), signed);
+            let metadata = follow(bytes, place(bytes, schema, 2));
+            assert_eq!(number::<4>(bytes, metadata), 1);
+            let pair = follow(bytes, metadata + 4);
+            let texts = [0, 1].map(|field| string(bytes, follow(bytes, place(bytes, pair, field))));
+            assert_eq!(texts, ["huggingface", "{}"]);
         }
     }
 }

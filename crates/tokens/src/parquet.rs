@@ -39,6 +39,8 @@ use pixtok_base::Action;
 pub struct Parquet;
 
 const GROUP_ROWS: usize = 4096;
+/// The key under which `datasets` looks for the features of the columns.
+const FEATURES: &str = "huggingface";
 
 fn file(place: Place) -> String {
     let number = place.number;
@@ -82,13 +84,13 @@ fn metadata(layout: &Layout) -> Vec<KeyValue> {
         "text": value("string"),
         "json": value("string"),
     });
-    let info = json!({ "info": { "features": columns } });
-    let mut metadata = vec![KeyValue::new("huggingface".to_owned(), info.to_string())];
-    if let Some(length) = layout.length {
-        let schema = arrow_schema::base64(layout.dtype, length);
-        metadata.push(KeyValue::new(arrow_schema::KEY.to_owned(), schema));
-    }
-    metadata
+    let info = json!({ "info": { "features": columns } }).to_string();
+    let schema = layout.length.map(|length| {
+        let schema = arrow_schema::base64(layout.dtype, length, &[(FEATURES, &info)]);
+        KeyValue::new(arrow_schema::KEY.to_owned(), schema)
+    });
+    let features = KeyValue::new(FEATURES.to_owned(), info);
+    [features].into_iter().chain(schema).collect()
 }
 
 fn properties(layout: &Layout) -> WriterProperties {
@@ -305,7 +307,8 @@ mod tests {
         let features = &info["info"]["features"];
         assert_eq!(features["label"], json!({ "names": ["elk", "owl"], "_type": "ClassLabel" }));
         assert_eq!((&features["tokens"]["length"], &features["h"]["dtype"]), (&json!(105), &json!("uint16")));
-        assert_eq!(pairs[1], ("ARROW:schema".to_owned(), arrow_schema::base64(layout.dtype, 105)));
+        let schema = arrow_schema::base64(layout.dtype, 105, &[("huggingface", &pairs[0].1)]);
+        assert_eq!(pairs[1], ("ARROW:schema".to_owned(), schema));
         // Rows of several lengths have no Arrow schema.
         let ragged = metadata(&Layout { grid: None, length: None, ..layout });
         assert_eq!(ragged.len(), 1);
