@@ -21,7 +21,8 @@ pub fn preparation(sidecar: &Sidecar) -> String {
             format!("{resized}, then cropped at the centre to {height}×{width} pixels")
         }
         (None, Some(pixels)) => {
-            format!("whole, {resized}, each side rounded to a multiple of {pixels} pixels")
+            let multiple = pixels.saturating_mul(sidecar.specials.size.step());
+            format!("whole, {resized}, each side rounded to a multiple of {multiple} pixels")
         }
         (None, None) => format!("whole, {resized}"),
     }
