@@ -127,17 +127,17 @@ fn all(
     for export in &*exports {
         finished.push(export.output.finished()?);
     }
-    let samples = if finished.iter().all(Option::is_some) {
-        0
-    } else {
-        check_keys(set, first.subset.part, options.flip)?
-    };
-    // A part of an input may be empty; the whole input may not.
-    if samples == 0 && first.subset.part == Part::ALL && !finished.iter().all(Option::is_some) {
-        return Err(Misuse("the input has no images; give another with --data".into()).into());
+    let (mut samples, mut signals) = (0, Signals::default());
+    if finished.iter().any(Option::is_none) {
+        let part = first.subset.part;
+        samples = check_keys(set, part, options.flip)?;
+        // A part of an input may be empty; the whole input may not.
+        if samples == 0 && part == Part::ALL {
+            return Err(Misuse("the input has no images; give another with --data".into()).into());
+        }
+        // From here on, there may be an unfinished shard, so signals are caught.
+        signals = Signals::listen().context("cannot listen for signals")?;
     }
-    // From here on, there may be an unfinished shard, so signals are caught.
-    let signals = Signals::listen().context("cannot listen for signals")?;
     let mut written = vec![];
     for (export, finished) in exports.iter_mut().zip(finished) {
         let folder = export.output.folder().to_owned();
